@@ -12,7 +12,16 @@ import typer
 from codec_contract.errors import ImageError
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
-from edgegrain.cli.files import STDOUT, FileJob, check_sources, plan_jobs, read_source, refuse_existing, write_result
+from edgegrain.cli.files import (
+    STDOUT,
+    FileJob,
+    check_sources,
+    plan_jobs,
+    read_source,
+    refuse_existing,
+    refuse_sources,
+    write_result,
+)
 from edgegrain.cli.options import (
     BUNDLE_HELP,
     FitChoice,
@@ -107,6 +116,8 @@ def compress(
     max_pixels = max_pixels_of(max_megapixels)
     if lr and piped:
         raise typer.BadParameter("the LR is written next to the payload; name a file instead of -", param_hint="--lr")
+    if lr:
+        refuse_sources(map(_lr_file, jobs), jobs)
     if remote is not None and max_megapixels is not None and not require_face:  # which reads the picture here
         raise typer.BadParameter("the service has its own limit; leave --max-megapixels or --remote out",
                                  param_hint="--max-megapixels")
@@ -129,8 +140,8 @@ def compress(
                                 quality=None if quality is None else quality.value, max_bytes=max_bytes)
 
     def work(job: FileJob) -> Row:
-        lr_file = [job.target.with_suffix(".lr.png")] if lr else []
-        refuse_existing([job.target, *lr_file], force)  # before the work, and again when it is written
+        written = [job.target, *([_lr_file(job)] if lr else [])]
+        refuse_existing(written, force)  # before the work, and again when it is written
         source = read_source(job.source)
         payload = payload_of(source)
         write_result(job.target, payload, force=force)
@@ -141,7 +152,7 @@ def compress(
             "bundle": (next(codec.bundle.id for codec in codecs if codec.can_restore(payload)) if codecs
                        else payload.bundle)}
         if lr:
-            row["lr"] = _write_lr(payload, job.target.with_suffix(".lr.png"), force)
+            row["lr"] = _write_lr(payload, _lr_file(job), force)
         return row
 
     done, failed = run_all(jobs, work, text="compressing", name=lambda job: job.source)
@@ -154,6 +165,10 @@ def _line(row: Row) -> str:
     size, file, pixels = row["bytes"], row["picture_bytes"], 3 * row["width"] * row["height"]
     return (f"{row['picture']} -> {row['payload']}: {size:,} bytes, {times_less(file / size)} the file, "
             f"{times_less(pixels / size)} its pixels")
+
+
+def _lr_file(job: FileJob) -> Path:
+    return job.target.with_suffix(".lr.png")
 
 
 def _write_lr(payload: sdk.Payload, path: Path, force: bool) -> Path:

@@ -37,5 +37,9 @@ def errors_to_exit_codes() -> Iterator[None]:
 
 def message_of(error: Exception) -> str:
     """The error's message as one line that names options, not arguments of functions."""
-    text = " ".join(str(error).split())
+    # A service's text may contain control characters, which a terminal would obey. Surrogates, of file names that are
+    # not UTF-8, are escaped by stderr.
+    shown = (character if character.isprintable() or "\ud800" <= character <= "\udfff" else " "
+             for character in str(error))
+    text = " ".join("".join(shown).split())
     return text.replace("force=True", "--force") if isinstance(error, ExistsError) else text

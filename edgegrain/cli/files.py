@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import typer
 
@@ -62,8 +62,9 @@ def plan_jobs(
 
     Raises:
         typer.BadParameter: a folder holds no wanted file, ``out`` is the source or, where a folder is needed, a file,
-            two results would have the same name, `STDIN` is one of several sources or its results would go into a
-            folder, or `STDOUT` cannot take the results: there are several, or it is a terminal or closed.
+            two results would have the same name, a result would replace a source, `STDIN` is one of several sources or
+            its results would go into a folder, or `STDOUT` cannot take the results: there are several, or it is a
+            terminal or closed.
     """
     if STDIN in sources:
         return [_pipe_job(sources, STDOUT if out is None else out)]
@@ -89,7 +90,17 @@ def plan_jobs(
         if other.source != path:
             raise typer.BadParameter(
                 f"{other.source} and {path} would both become {job.target}; process them one by one, with --out")
+    refuse_sources((job.target for job in jobs.values()), jobs.values())
     return list(jobs.values())
+
+
+def refuse_sources(written: Iterable[Path], jobs: Iterable[FileJob]) -> None:
+    """Raise `typer.BadParameter` if one of the files to write is a file that the command reads."""
+    sources = {_resolved(job.source) for job in jobs}
+    for path in written:
+        if _resolved(path) in sources:
+            raise typer.BadParameter(f"{path} is one of the files to read, and a result would replace it; leave it "
+                                     "out, or name another folder with --out")
 
 
 def refuse_existing(files: Iterable[Path], force: bool) -> None:
@@ -100,22 +111,22 @@ def refuse_existing(files: Iterable[Path], force: bool) -> None:
 
 
 def read_source(path: Path) -> Path | bytes:
-    """The path itself, or all of standard input for `STDIN`.
+    """The path itself, or all bytes of `STDIN` and of a pipe, which can be read only once.
 
     Raises:
-        typer.BadParameter: standard input is a terminal, or has more than `MAX_STDIN_BYTES`.
+        OSError: a pipe cannot be read.
+        typer.BadParameter: standard input is a terminal, or it or a pipe has more than `MAX_STDIN_BYTES`.
     """
     if path != STDIN:
-        return path
+        if path.is_file():
+            return path
+        with path.open("rb") as pipe:
+            return _read_all(pipe, str(path))
     if sys.stdin is None:
         raise typer.BadParameter("standard input is closed; pipe a file into the command, or name one")
     if sys.stdin.isatty():
         raise typer.BadParameter("standard input is a terminal; pipe a file into the command, or name one")
-    data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
-    if len(data) > MAX_STDIN_BYTES:
-        raise typer.BadParameter(f"standard input has more than {MAX_STDIN_BYTES:,} bytes, so it is no picture or "
-                                 "payload that can be read")
-    return data
+    return _read_all(sys.stdin.buffer, "standard input")
 
 
 def write_result(path: Path, data: bytes, *, force: bool) -> None:
@@ -147,6 +158,19 @@ def _raise(error: OSError) -> NoReturn:
 def _without_suffix(place: Path) -> str:
     """As file systems that ignore case compare it."""
     return str(place.with_suffix("")).casefold()
+
+
+def _resolved(path: Path) -> str:
+    """As file systems that ignore case compare it, with links followed."""
+    return str(path.resolve()).casefold()
+
+
+def _read_all(stream: BinaryIO, name: str) -> bytes:
+    data = stream.read(MAX_STDIN_BYTES + 1)
+    if len(data) > MAX_STDIN_BYTES:
+        raise typer.BadParameter(f"{name} has more than {MAX_STDIN_BYTES:,} bytes, so it is no picture or payload that "
+                                 "can be read")
+    return data
 
 
 def _pipe_job(sources: Sequence[Path], target: Path) -> FileJob:

@@ -97,7 +97,7 @@ def _plain(value: Any) -> Any:
 def times_less(ratio: float) -> str:
     """``403 times less than`` for a ratio of 403; a payload can have more bytes than a small picture's file.
 
-    A ratio of 0, of a pipe whose size is not known, gives ``not comparable with``.
+    A ratio of 0, of a file whose size is not known, gives ``not comparable with``.
     """
     if not ratio:
         return "not comparable with"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import subprocess
 import sys
@@ -64,6 +66,20 @@ class TestHelp:
     def test_wrong_usage_is_status_2(self, shell: Shell, arguments: list[str]) -> None:
         status, out, err = shell(*arguments)
         assert status == 2 and out == "" and "Usage" in err
+
+    @pytest.mark.parametrize(("arguments", "stream", "expected"), [
+        (["--help"], "stdout", 1), (["--version"], "stdout", 1), (["comprss"], "stderr", 2)])
+    def test_a_stream_that_takes_nothing_is_no_crash(
+        self, arguments: list[str], stream: str, expected: int, shell: Shell, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Full(io.StringIO):
+            def write(self, text: str) -> int:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(sys, stream, Full())
+        status, out, err = shell(*arguments)
+        assert status == expected and out == ""
+        assert err == ("error: [Errno 28] No space left on device\n" if stream == "stdout" else "")
 
     def test_module(self) -> None:
         command = [sys.executable, "-m", "edgegrain", "--version"]

@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +121,21 @@ class TestCompress:
         assert shell("compress", path, "--out", path, "--force")[0] == 2
         assert path.read_bytes() == original
 
+    @pytest.mark.parametrize("arguments", [
+        ("compress", "in", "--lr"), ("compress", "in/a.lr.png", "--lr", "--out", "in/a.grain"),
+        ("restore", "a.grain", "a.restored.png")])
+    def test_no_result_replaces_another_source(
+        self, arguments: tuple[str, ...], shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name in ("in/a.png", "in/a.lr.png", "a.restored.png"):
+            write_picture(tmp_path / name)
+        sdk.compress(tmp_path / "in" / "a.png").save(tmp_path / "a.grain")
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+        status, _, err = shell(*arguments, "--force")
+        assert status == 2 and "is one of the files to read" in err
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
     def test_names_that_are_not_utf8_are_printed(self, tmp_path: Path) -> None:
         path = write_picture(tmp_path / "\udcff.png")  # the byte 255
         command = [sys.executable, "-m", "edgegrain.cli.main", "compress", path]
@@ -173,14 +189,23 @@ class TestCompress:
         jobs = plan_jobs([tmp_path / "in"], tmp_path, wanted=frozenset({".jpg", ".png"}), result_suffix=".grain")
         assert [job.target.name for job in jobs] == ["A.jpg.grain", "a.png.grain", "b.grain"]
 
-    def test_a_pipe_is_a_file_of_unknown_size(self, shell: Shell, tmp_path: Path) -> None:
+    def test_a_pipe_is_read_once(self, shell: Shell, tmp_path: Path) -> None:
         picture, pipe, out = write_picture(tmp_path / "me.png"), tmp_path / "pipe", tmp_path / "out.grain"
         os.mkfifo(pipe)
-        writer = threading.Thread(target=lambda: pipe.write_bytes(picture.read_bytes()), daemon=True)
-        writer.start()
-        status, said, err = shell("compress", pipe, "--out", out)
-        assert status == 0 and "not comparable with the file" in said, err
-        assert out.read_bytes() == sdk.compress(picture)
+
+        def piped(content: bytes, *arguments: object) -> dict[str, Any]:
+            threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True).start()
+            status, said, err = shell(*arguments, "--json")
+            assert status == 0, err
+            return dict(json.loads(said)["done"][0])
+
+        row = piped(picture.read_bytes(), "compress", pipe, "--out", out, "--fit", "crop")
+        assert row["picture_bytes"] == picture.stat().st_size
+        payload = out.read_bytes()
+        assert payload == sdk.compress(picture, fit="crop")
+        assert list(piped(payload, "info", pipe, "--time")["seconds"]) == ["64"]
+        row = piped(payload, "restore", pipe, "--background", picture, "--out", tmp_path / "back.png")
+        assert (row["width"], row["height"]) == (90, 70)
 
     def test_a_folder_that_cannot_be_read_is_an_error(
             self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,19 +68,30 @@ def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[S
     pictures = [StoredPicture(path.name, path) for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES]
     for shard in Path(folder).glob("*.tar"):
         try:
-            with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-                pictures += [StoredPicture(Path(member.name).name, shard, member.offset_data, member.size)
-                             for member in tar if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES]
-                file.seek(tar.offset)
-                if file.read(len(_END_OF_TAR)) != _END_OF_TAR:  # tarfile stops at a header that is cut or damaged
-                    raise tarfile.ReadError(f"no member and no end of the archive at byte {tar.offset}")
-        except tarfile.TarError as error:
-            raise ImageError(f"{shard} is not a complete tar file: {error}; copy or write it again") from error
+            pictures += [picture for picture in _members(shard) if Path(picture.name).suffix.lower() in SUFFIXES]
+        except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:  # of a damaged size or name
+            raise ImageError(f"{shard} is not a complete tar file: {str(error) or 'a claimed size exceeds the memory'}; copy "
+                             "or write it again") from error
     pictures = [picture for picture in sorted(pictures, key=lambda picture: picture.name)
                 if not matches(picture.name, exclude)]
     if not pictures:
         raise ImageError(f"no pictures ({', '.join(SUFFIXES)}) in {folder}, nor tar shards of them")
     return pictures
+
+
+def _members(shard: Path) -> Iterator[StoredPicture]:
+    """The files in a tar shard, which is read to its end."""
+    length = shard.stat().st_size
+    with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            # tarfile follows a negative size backwards, and takes the size of a sparse member from its content.
+            if member.size < 0 or member.isfile() and member.size > length - member.offset_data:
+                raise tarfile.ReadError(f"{member.name} claims to have {member.size:,} bytes")
+            if member.isfile():
+                yield StoredPicture(Path(member.name).name, shard, member.offset_data, member.size)
+        file.seek(tar.offset)
+        if file.read(len(_END_OF_TAR)) != _END_OF_TAR:  # tarfile stops at a header that is cut or damaged
+            raise tarfile.ReadError(f"no member and no end of the archive at byte {tar.offset}")
 
 
 def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Path]:

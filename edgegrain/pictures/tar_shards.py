@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ExistsError
+from edgegrain.pictures.folder_lock import only_writer
 from edgegrain.pictures.packed import StoredPicture, read_square
 from edgegrain.pictures.progress import Progress
 from edgegrain.pictures.signals import exit_on_sigterm
@@ -33,7 +34,7 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
     """Write pictures into ``SIDE-00000.tar``, ``SIDE-00001.tar``, ... of at most ``limit`` bytes each.
 
     Members are in a fixed random order, so that every shard is a sample of all pictures. The shards appear when all are
-    written; an interruption, also by SIGTERM, leaves the folder as it was.
+    written; an interruption, also by SIGTERM, leaves the folder as it was. One process at a time writes to a folder.
 
     Args:
         pictures: to store, under their names with the suffix .webp.
@@ -46,12 +47,18 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
 
     Raises:
         ExistsError: the folder has shards of that side and ``force`` is false.
+        InUseError: another process writes to the folder.
         EdgegrainError: a single picture exceeds the limit.
     """
+    with only_writer(out):
+        return _write_shards(pictures, out, side, limit, quality, force, report)
+
+
+def _write_shards(pictures: Sequence[StoredPicture], out: Path, side: int, limit: int, quality: int | None,
+                  force: bool, report: Progress | None) -> list[Path]:
     existing = sorted(out.glob(f"{side}-*.tar"))
     if existing and not force:
         raise ExistsError(existing[0], "choose another folder, or pass --force to replace its shards")
-    out.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(0).permutation(len(pictures))
     names = _member_names(pictures)
     members = ((names[index], _encoded(pictures[index], side, quality)) for index in order)

@@ -12,8 +12,9 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ImageError
 from edgegrain.pictures import tar_shards
+from edgegrain.pictures.folder_lock import InUseError
 from edgegrain.pictures.packed import pack, stored_pictures
-from edgegrain.pictures.tar_shards import write_shards
+from edgegrain.pictures.tar_shards import write_shard, write_shards
 
 COUNT, SIDE = 12, 32
 
@@ -64,6 +65,18 @@ def test_nothing_is_replaced_unasked_and_old_shards_go(folder: Path, tmp_path: P
         write_shards(stored_pictures(folder), out, side=SIDE, limit=10**6)
     one = write_shards(stored_pictures(folder), out, side=SIDE, limit=10**6, force=True)
     assert len(many) > len(one) == 1 and list(out.iterdir()) == one
+
+
+def test_one_process_at_a_time_writes_to_a_folder(folder: Path, tmp_path: Path) -> None:
+    out, pictures, refused = tmp_path / "out", stored_pictures(folder), []
+
+    def interfere(part: float, text: str) -> None:
+        with pytest.raises(InUseError, match=r"another process writes to .*out; wait"):
+            write_shards(pictures[:2], out, side=SIDE, limit=10**6, force=True)
+        refused.append(text)
+
+    shards = write_shards(pictures, out, side=SIDE, limit=20_000, quality=None, report=interfere)
+    assert len(refused) == len(stored_pictures(out)) == COUNT and sorted(out.iterdir()) == shards
 
 
 def test_shards_can_be_packed_again_in_place(folder: Path, tmp_path: Path) -> None:
@@ -119,7 +132,7 @@ def test_names_may_be_long(tmp_path: Path) -> None:
 def test_impossible_limits_and_damaged_shards_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgegrainError, match="raise --limit-mb"):
         write_shards(stored_pictures(folder), tmp_path / "out", side=SIDE, limit=11_000, quality=None)
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="nor tar shards"):
         stored_pictures(tmp_path / "empty")
@@ -139,6 +152,21 @@ def test_a_shard_is_refused_wherever_it_is_cut(folder: Path, tmp_path: Path) -> 
             stored_pictures(tmp_path / "out")
     shard.write_bytes(content[:end])  # further zeros are optional
     assert stored_pictures(tmp_path / "out") == last
+
+
+@pytest.mark.parametrize(("place", "size", "kind"), [
+    (0, (1 << 87) - 1, b"x"), (0, 1 << 45, b"x"), (1024, (1 << 87) - 1, b"0"), (1024, 1 << 20, b"0"),
+    (1024, -512, b"Z")])
+def test_damaged_sizes_are_refused(place: int, size: int, kind: bytes, tmp_path: Path) -> None:
+    shard = bytearray(write_shard(tmp_path / "a.tar", [("é" * 60 + ".webp", b"content")]).read_bytes())
+    shard[place + 124 : place + 136] = size.to_bytes(12, "big", signed=size < 0)
+    shard[place + 124] |= 0x80  # no octal number
+    shard[place + 156 : place + 157] = kind
+    shard[place + 148 : place + 156] = b" " * 8
+    shard[place + 148 : place + 156] = b"%06o\0 " % sum(shard[place : place + 512])
+    (tmp_path / "a.tar").write_bytes(shard)
+    with pytest.raises(ImageError, match="is not a complete tar file: .+; copy or write it again"):
+        stored_pictures(tmp_path)
 
 
 def test_a_shard_is_an_ordinary_tar(folder: Path, tmp_path: Path) -> None:

@@ -135,12 +135,12 @@ def train(
         from edgegrain.training.all_stages import train_stages
         from edgegrain.training.allocator import keep_freed_memory
         from edgegrain.training.changes import changed
-        from edgegrain.training.distributed import choose_device
+        from edgegrain.training.distributed import choose_device, start_distributed
         from edgegrain.training.family import RunOptions
         from edgegrain.training.grain.chains import STAGES, Chain
         from edgegrain.training.loop import train as train_recipe
         from edgegrain.training.recipes import describe, find_recipe, list_recipes
-        from edgegrain.training.run_folder import finished, run_folder
+        from edgegrain.training.run_folder import claim_run_folder, finished
 
     if list_all:
         typer.echo(list_recipes())
@@ -158,13 +158,13 @@ def train(
         torch.set_num_threads(threads)
     if choose_device(device.value).type == "cpu":
         keep_freed_memory()
-    folder = run_folder(recipe, run, resume=resume)
     options = RunOptions(data, validation, tuple(exclude or ()), weights, init_from, decoder_from, prior, discriminator,
                          teacher, compiled)
     settings: dict[str, Any] = {
         "pictures": pictures or None, "budget_seconds": budget_seconds, "resume": resume,
         "evaluate_every": evaluate_every, "device": device.value}
-    with progress_bar() as report:
+    with (progress_bar() as report, start_distributed(device.value) as distributed,
+          claim_run_folder(distributed, recipe, run, resume=resume) as folder):
         start = train_stages if isinstance(config, Chain) else train_recipe
         result = start(config, folder, options, **settings, report=report)
     if result:  # the first process only

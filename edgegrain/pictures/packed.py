@@ -70,8 +70,8 @@ def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[S
         try:
             pictures += [picture for picture in _members(shard) if Path(picture.name).suffix.lower() in SUFFIXES]
         except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:  # of a damaged size or name
-            raise ImageError(f"{shard} is not a complete tar file: {str(error) or 'a claimed size exceeds the memory'}; copy "
-                             "or write it again") from error
+            why = str(error) or "a claimed size exceeds the memory"
+            raise ImageError(f"{shard} is not a complete tar file: {why}; copy or write it again") from error
     pictures = [picture for picture in sorted(pictures, key=lambda picture: picture.name)
                 if not matches(picture.name, exclude)]
     if not pictures:

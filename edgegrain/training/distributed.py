@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from codec_contract.errors import DeviceError
+from codec_contract.errors import DeviceError, EdgegrainError
 
 DEVICES = ("auto", "cpu", "cuda")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,21 @@ class Distributed:
         state = torch.tensor([progress, float(stop)], dtype=torch.float64, device=self.device)
         dist.all_reduce(state, dist.ReduceOp.MAX)
         return float(state[0]), bool(state[1])
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """The result of ``make``, which only the first process calls; all processes raise its error."""
+        outcome: list[Any] = [None, None]
+        if self.first:
+            try:
+                outcome[0] = make()
+            except (EdgegrainError, OSError) as error:
+                outcome[1] = error
+        if self.world > 1:
+            dist.broadcast_object_list(outcome, 0)
+        result, failure = outcome
+        if failure is not None:
+            raise failure
+        return result
 
     def share(self, model: nn.Module) -> None:
         """Copy weights and buffers of the first process to all others."""
@@ -118,7 +135,10 @@ def has_bfloat16(device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def start_distributed(name: str) -> Iterator[Distributed]:
-    """Device and processes from a device name and the environment of ``torchrun`` (RANK, WORLD_SIZE, LOCAL_RANK)."""
+    """Device and processes from a device name and the environment of ``torchrun`` (RANK, WORLD_SIZE, LOCAL_RANK).
+
+    In a block of another call the processes are those of that call.
+    """
     device = choose_device(name)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -127,8 +147,11 @@ def start_distributed(name: str) -> Iterator[Distributed]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    started = dist.is_initialized()
+    if not started:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Distributed(device, dist.get_rank(), world)
     finally:
-        dist.destroy_process_group()
+        if not started:
+            dist.destroy_process_group()

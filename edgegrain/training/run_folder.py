@@ -1,9 +1,17 @@
-"""The folder of a training run: default names, file names, and a test if the run is finished."""
+"""The folder of a training run: default names, file names, its lock, and a test if the run is finished."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgegrain.pictures.folder_lock import InUseError, only_writer
+
+if TYPE_CHECKING:
+    from edgegrain.training.distributed import Distributed
 
 RUNS = Path("runs")
 CHECKPOINT = "last.safetensors"
@@ -11,16 +19,21 @@ LOG = "log.jsonl"
 SAMPLES = "samples.png"
 
 
-def run_folder(recipe: str, folder: Path | None = None, *, resume: bool = False) -> Path:
-    """The folder given, or ``runs/RECIPE``, ``runs/RECIPE-2`` and so on: the first without a run; to resume, the last
-    with one.
+@contextlib.contextmanager
+def claim_run_folder(distributed: Distributed, recipe: str, folder: Path | None = None, *, resume: bool = False
+                     ) -> Iterator[Path]:
+    """The folder given, or ``runs/RECIPE``, ``runs/RECIPE-2`` and so on: the first without a run that is not in use; to
+    resume, the last with one.
+
+    The first process chooses it and locks it for the block, for all processes of the run.
+
+    Raises:
+        InUseError: another process trains in the folder that is given or to resume.
     """
-    if folder is not None:
-        return folder
-    taken = 0
-    while _is_run(_numbered(recipe, taken + 1)):
-        taken += 1
-    return _numbered(recipe, max(taken, 1) if resume else taken + 1)
+    if resume and folder is None:
+        folder = _last_run(recipe)
+    with contextlib.ExitStack() as lock:
+        yield distributed.from_first(lambda: _claim(lock, recipe, folder))
 
 
 def finished(run: Path) -> bool:
@@ -48,6 +61,28 @@ def _ends(line: str, pictures: int) -> bool:
     except ValueError:  # cut off
         return False
     return bool(row.get("end")) and row.get("pictures") == pictures
+
+
+def _claim(lock: contextlib.ExitStack, recipe: str, folder: Path | None) -> Path:
+    if folder is not None:
+        lock.enter_context(only_writer(folder))
+        return folder
+    number = 1
+    while True:
+        folder = _numbered(recipe, number)
+        if not _is_run(folder):
+            with contextlib.suppress(InUseError):
+                lock.enter_context(only_writer(folder))
+                return folder
+        number += 1
+
+
+def _last_run(recipe: str) -> Path:
+    """The last run's folder, that of the first one if there is none."""
+    number = 1
+    while _is_run(_numbered(recipe, number + 1)):
+        number += 1
+    return _numbered(recipe, number)
 
 
 def _is_run(folder: Path) -> bool:

@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from edgegrain.cli.app import application
+from edgegrain.pictures.folder_lock import only_writer
 from edgegrain.training.face_sr.trainer import FaceSRTrainer
 from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.recipes import RECIPES
@@ -62,6 +63,14 @@ def test_a_run_is_resumed_on_request_only(tmp_path: Path) -> None:
     assert code == 1 and "pass --resume" in error
     code, output, _ = invoke(*arguments, "--pictures", "8", "--resume")
     assert code == 0 and json.loads(output)["pictures"] == 8
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    with only_writer(tmp_path):
+        before = list(tmp_path.iterdir())
+        code, output, error = invoke("smoke-gcfsr", "--run", str(tmp_path), "--device", "cpu")
+        assert (code, output) == (1, "") and f"another process writes to {tmp_path}" in " ".join(error.split())
+        assert list(tmp_path.iterdir()) == before
 
 
 def test_an_interrupted_run_exits_with_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,13 +11,18 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
+from edgegrain.pictures.folder_lock import InUseError
 from edgegrain.training.distributed import Distributed, has_bfloat16, mixed_precision, start_distributed
+from edgegrain.training.run_folder import claim_run_folder
 
 
 def work(rank: int, port: int, folder: str) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": str(port)}
     with start_distributed("cpu") as distributed:
+        with start_distributed("cpu") as again, claim_run_folder(again, "smoke", Path(folder, f"run{rank}")) as run:
+            with pytest.raises(InUseError), claim_run_folder(again, "smoke", run):
+                pass
         torch.manual_seed(rank)
         layer = nn.Linear(2, 1)
         distributed.share(layer)
@@ -27,7 +32,7 @@ def work(rank: int, port: int, folder: str) -> None:
         distributed.average_gradients(parameters)
         progress, stop = distributed.agree(0.25 * (rank + 1), rank == 1)
         torch.save({"weight": layer.weight.detach(), "gradients": [p.grad for p in parameters], "progress": progress,
-                    "stop": stop, "first": distributed.first}, f"{folder}/{rank}.pt")
+                    "stop": stop, "first": distributed.first, "run": run.name}, f"{folder}/{rank}.pt")
         distributed.wait()
 
 
@@ -44,6 +49,7 @@ def test_processes_share_weights_gradients_and_the_end(tmp_path: Path) -> None:
         assert torch.equal(state["gradients"][1], torch.full((1,), 5.0))
         assert (state["progress"], state["stop"]) == (0.5, True)
     assert (one["first"], two["first"]) == (True, False)
+    assert one["run"] == two["run"] == "run0"
 
 
 def test_one_process_needs_no_other() -> None:

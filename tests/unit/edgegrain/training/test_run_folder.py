@@ -1,33 +1,58 @@
-"""Default folders of runs, and the test if a run is finished."""
+"""Default folders of runs and their locks, and the test if a run is finished."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+import torch
 
-from edgegrain.training.run_folder import CHECKPOINT, finished, run_folder
+from edgegrain.pictures.folder_lock import InUseError
+from edgegrain.training.distributed import Distributed
+from edgegrain.training.run_folder import CHECKPOINT, claim_run_folder, finished
+
+ALONE = Distributed(torch.device("cpu"))
 
 
-def test_a_new_run_takes_a_new_folder_and_a_resumed_one_the_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-                                                                 ) -> None:
+def run_folder(recipe: str, folder: Path | None = None, *, resume: bool = False) -> Path:
+    with claim_run_folder(ALONE, recipe, folder, resume=resume) as claimed:
+        assert claimed.is_dir()
+    return claimed
+
+
+@pytest.fixture(autouse=True)
+def work_in_a_new_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def test_a_new_run_takes_a_new_folder_and_a_resumed_one_the_last() -> None:
     assert run_folder("smoke", Path("mine")) == Path("mine")
     assert run_folder("smoke") == run_folder("smoke", resume=True) == Path("runs/smoke")
     for name in ("smoke", "smoke-2"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-        (tmp_path / "runs" / name / "log.jsonl").touch()
+        Path("runs", name).mkdir(parents=True)
+        Path("runs", name, "log.jsonl").touch()
     assert run_folder("smoke") == Path("runs/smoke-3")
     assert run_folder("smoke", resume=True) == Path("runs/smoke-2")
     assert run_folder("other") == Path("runs/other")
 
 
-def test_a_run_of_several_stages_takes_a_folder_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs" / "smoke" / "stage1").mkdir(parents=True)
-    (tmp_path / "runs" / "smoke" / "stage1" / "log.jsonl").touch()
+def test_a_run_of_several_stages_takes_a_folder_too() -> None:
+    Path("runs/smoke/stage1").mkdir(parents=True)
+    Path("runs/smoke/stage1/log.jsonl").touch()
     assert run_folder("smoke") == Path("runs/smoke-2")
     assert run_folder("smoke", resume=True) == Path("runs/smoke")
+
+
+def test_a_folder_in_use_is_left_to_its_run() -> None:
+    Path("runs/smoke-3").mkdir(parents=True)
+    Path("runs/smoke-3/log.jsonl").touch()
+    with claim_run_folder(ALONE, "smoke") as first, claim_run_folder(ALONE, "smoke") as second:
+        assert (first, second, run_folder("smoke")) == (
+            Path("runs/smoke"), Path("runs/smoke-2"), Path("runs/smoke-4"))
+        for folder, resume in ((first, False), (first, True), (None, True)):
+            with pytest.raises(InUseError, match="another process writes to runs/smoke"):
+                run_folder("smoke", folder, resume=resume)
+    assert [path.name for path in Path("runs").iterdir()] == ["smoke-3"]
 
 
 @pytest.mark.parametrize(("last", "expected"), [('{"pictures": 8, "end": true}', True), ('{"end": false}', False),

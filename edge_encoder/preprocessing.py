@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import IcoImagePlugin, Image, UnidentifiedImageError, features
 
-from codec_contract.errors import ImageError, reason
+from codec_contract.errors import DeviceMemoryError, ImageError, reason
 from codec_contract.fit import MAX_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS as MAX_ARRAY_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_SIDE as MAX_SIDE
@@ -68,7 +68,7 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
             ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA with straight alpha.
         background: colour behind transparent pixels, three levels 0...255.
         max_pixels: largest picture, whatever Pillow's own limit is; files and PIL pictures that claim more are refused
-            before they are decoded. Arrays may be larger.
+            before they are decoded. Arrays may be larger. At least 1.
 
     Returns:
         A C-contiguous array, possibly read-only; it shares memory with ``picture`` if that is a uint8 RGB array.
@@ -76,10 +76,43 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
     Raises:
         ImageError: the file does not exist, is not a picture, truncated, too large, empty, or of a kind that has no
             single reading as levels (floating point, 32-bit integers beyond 65,535).
+        DeviceMemoryError: there is too little memory to decode it.
     """
-    background = _checked_background(background)
+    background, max_pixels = check_background(background), check_max_pixels(max_pixels)
+    with enough_memory("the picture"):
+        return _load(picture, background, max_pixels)
+
+
+def check_background(background: Colour) -> Colour:
+    """The levels as plain integers in a tuple; `ImageError` unless they are three levels 0...255."""
+    with suppress(TypeError, ValueError):
+        red, green, blue = (operator.index(level) for level in background)
+        if all(0 <= level <= 255 for level in (red, green, blue)):
+            return red, green, blue
+    raise ImageError(f"a background colour is three levels 0 to 255, got {background!r}")
+
+
+def check_max_pixels(max_pixels: int) -> int:
+    """The limit as a plain integer; `ImageError` unless it is a whole number of at least 1."""
+    with suppress(TypeError):
+        if (pixels := operator.index(max_pixels)) >= 1:
+            return pixels
+    raise ImageError(f"max_pixels is a whole number of at least 1, got {max_pixels!r}")
+
+
+@contextmanager
+def enough_memory(name: str) -> Iterator[None]:
+    """Raise `DeviceMemoryError` if the block has too little memory to read ``name``, which is no damage."""
+    try:
+        yield
+    except MemoryError as error:
+        raise DeviceMemoryError(
+            f"there is too little memory to read {name}; reduce it first, or end other programs") from error
+
+
+def _load(picture: PictureSource, background: Colour, max_pixels: int) -> Rgb:
     if isinstance(picture, np.ndarray):
-        return _from_array(picture, background)
+        return _from_array(np.asarray(picture), background)  # of a subclass, such as np.matrix, the plain array
     if isinstance(picture, Image.Image):
         return _from_pillow(picture, background, max_pixels, "the PIL picture")
     if isinstance(picture, (bytes, bytearray, memoryview)):
@@ -119,6 +152,8 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
                          f"{_RAISE_LIMIT}") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} {_refusal(stream, formats)}") from error
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged header can make Pillow's readers raise any type
         raise ImageError(f"{name} cannot be read as a picture: {_reason(error)}") from error
     with image:
@@ -165,7 +200,7 @@ def _from_pillow(image: Image.Image, background: Colour, max_pixels: int, name: 
         image.load()
         turned = _orientation(image)
         rgb = _to_rgb(image, background, name)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise various types for damaged files
         raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: {_reason(error)}") from error
@@ -226,6 +261,8 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         if "srgb" in description and "linear" not in description:
             return image
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except MemoryError:
+        raise
     except Exception:  # a damaged profile, one for other channels than the pixels, or Pillow without littlecms
         return image
     return converted or image
@@ -258,15 +295,6 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"{name} claims {width} x {height} pixels, more than {max_pixels}; if you trust it, {_RAISE_LIMIT}")
-
-
-def _checked_background(background: Colour) -> Colour:
-    """The levels as plain integers in a tuple."""
-    with suppress(TypeError, ValueError):
-        red, green, blue = (operator.index(level) for level in background)
-        if all(0 <= level <= 255 for level in (red, green, blue)):
-            return red, green, blue
-    raise ImageError(f"a background colour is three levels 0 to 255, got {background!r}")
 
 
 def _reason(error: Exception) -> str:

@@ -12,6 +12,7 @@ from PIL import Image
 from codec_contract.errors import ImageError, PayloadError, reason
 from codec_contract.payload import MAX_LARGE_LR_PIXELS
 from codec_contract.rgb import Rgb, describe_array, is_rgb
+from edge_encoder.preprocessing import enough_memory
 from sdk.payload import Payload
 
 PayloadSource = str | os.PathLike[str] | bytes | bytearray | memoryview
@@ -32,6 +33,7 @@ def read_restore_source(source: RestoreSource) -> Payload | Rgb:
     Raises:
         PayloadError: ``source`` is neither of them, the file is missing or too large, or the payload is damaged.
         ImageError: the LR is damaged, empty, or of another type or rank.
+        DeviceMemoryError: there is too little memory to read the LR.
     """
     if isinstance(source, (str, os.PathLike)):
         source = _read_file(Path(source))
@@ -39,13 +41,17 @@ def read_restore_source(source: RestoreSource) -> Payload | Rgb:
         return source
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
-        return _from_png(data) if data.startswith(_PNG) else Payload(data)
+        if not data.startswith(_PNG):
+            return Payload(data)
+        with enough_memory("the LR"):
+            return _from_png(data)
     if isinstance(source, Image.Image):
-        return _from_picture(source)
+        with enough_memory("the LR"):
+            return _from_picture(source)
     if isinstance(source, np.ndarray):
         if not is_rgb(source) or source.size == 0:
             raise ImageError(f"an LR is uint8 [h, w, 3] of at least one pixel, got {describe_array(source)}")
-        return source
+        return np.asarray(source)  # of a subclass, such as np.matrix, the plain array
     raise PayloadError(f"restore takes a payload, its path, or an LR as array or PNG; got {type(source).__name__}")
 
 
@@ -77,7 +83,7 @@ def _from_png(data: bytes) -> Rgb:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             return _from_picture(image)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow raises various types for a damaged PNG
         raise ImageError(f"the LR's PNG cannot be read: {error}") from error
@@ -92,5 +98,7 @@ def _from_picture(image: Image.Image) -> Rgb:
         raise ImageError(f"an LR is an RGB picture, this one has the mode {image.mode}")
     try:
         return np.array(image.convert("RGB"))
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow raises various types for damaged pictures
         raise ImageError(f"the LR cannot be read: {error}") from error

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, features
 
-from codec_contract.errors import ImageError
+from codec_contract.errors import DeviceMemoryError, ImageError
 from edge_encoder.preprocessing import load_picture
 
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -63,6 +63,13 @@ class TestSources:
             loaded = load_picture(source)
             assert loaded.dtype == np.uint8 and loaded.flags.c_contiguous
             np.testing.assert_array_equal(loaded, rgb)
+
+    def test_array_subclasses_count_as_their_array(self) -> None:
+        levels = picture()[..., 0]
+        for grey in (levels.view(np.matrix), np.ma.masked_array(levels, mask=levels > 9)):
+            loaded = load_picture(grey)
+            assert type(loaded) is np.ndarray
+            np.testing.assert_array_equal(loaded, load_picture(levels))
 
     @pytest.mark.parametrize("kind", ["WEBP", "BMP", "TIFF", "PPM", "GIF", "TGA"])
     def test_lossless_formats(self, kind: str) -> None:
@@ -326,6 +333,23 @@ class TestRefusals:
         assert load_picture(data, max_pixels=10000).shape == (100, 100, 3)
         with pytest.raises(ImageError, match="the PIL picture claims 100 x 100 pixels, more than 9999"):
             load_picture(Image.open(io.BytesIO(data)), max_pixels=9999)
+
+    @pytest.mark.parametrize("limit", [0, -1, float("nan"), None, "9", 1e6])
+    def test_limits_that_are_none(self, limit: Any) -> None:
+        with pytest.raises(ImageError, match="max_pixels is a whole number of at least 1, got"):
+            load_picture(encoded(Image.new("RGB", (2, 2))), max_pixels=limit)
+
+    @pytest.mark.parametrize("function", [
+        "PIL.Image.open", "PIL.ImageFile.ImageFile.load", "PIL.ImageCms.profileToProfile", "numpy.ascontiguousarray"])
+    def test_lack_of_memory_is_no_damage(self, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        data = encoded(Image.new("RGB", (2, 2)), icc_profile=ImageCms.ImageCmsProfile(
+            ImageCms.createProfile("XYZ")).tobytes())
+        monkeypatch.setattr(function, fail)
+        with pytest.raises(DeviceMemoryError, match="too little memory to read the picture"):
+            load_picture(data)
 
     def test_long_sides_are_refused(self) -> None:
         with pytest.raises(ImageError, match="at most 65535"):

@@ -153,6 +153,11 @@ def test_lack_of_host_memory_is_no_failure_of_the_device(
     monkeypatch.setattr(DecoderSession, "decode", fail)
     (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()], Stages())
     assert isinstance(outcome, DeviceMemoryError) and "not enough memory" in str(outcome)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "PNG")
+    (outcome,) = engine.compress(BUNDLE, [stream.getvalue()], [CompressOptions()], Stages())
+    assert isinstance(outcome, DeviceMemoryError)  # a transient problem; the picture is intact
 
 
 def test_what_was_not_foreseen_is_an_item_s_own(

@@ -55,7 +55,8 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds every bundle.")
     spare_workers: int | None = Field(
         None, ge=0, le=64, description="Warm workers that replace lost ones; unset: 1 on CPUs if memory allows.")
-    threads: int | None = Field(None, ge=1, description="Threads of a worker's networks on the CPU; unset: all cores.")
+    threads: int | None = Field(
+        None, ge=1, le=4096, description="Threads of a worker's networks on the CPU; unset: all cores.")
     batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], NoDecode, AfterValidator(_ascending)] = (
         Field((1, 2, 4, 8), description="Batch sizes; on CUDA each is warmed up before the service is ready."))
     batch_wait: float = Field(0.002, ge=0, le=1, description="Longest wait of an idle worker to fill a batch.")
@@ -104,9 +105,12 @@ class Settings(BaseSettings):
     @field_validator("bundles", "batch_sizes", "tokens", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+        if not isinstance(value, str):
+            return value
+        parts = tuple(part.strip() for part in value.split(",") if part.strip())
+        if not parts:  # as tokens, it would let everyone in
+            raise ValueError("it lists nothing; separate values with commas, or leave it unset")
+        return parts
 
     @property
     def largest_picture(self) -> int:
@@ -141,13 +145,19 @@ class Settings(BaseSettings):
 def check_variables(environment: Mapping[str, str]) -> None:
     """Refuse variables with the prefix of the settings that are no settings, for instance misspelt ones.
 
+    Empty variables count as unset, except those of tokens: the service would answer every client.
+
     Raises:
-        ServiceError: there are some; it names each of them, and the setting with the most similar name.
+        ServiceError: there are some; it names each of them, and the setting with the most similar name. Or a variable
+            for tokens is empty.
     """
     prefix = ENVIRONMENT_PREFIX.lower()
     wrong = []
     for variable, value in environment.items():
         name = variable.lower().removeprefix(prefix)
+        if variable.lower() in (f"{prefix}tokens", f"{prefix}tokens_file") and not value:
+            raise ServiceError(f"{variable} is empty, so every client could call the service; set it, or unset it if "
+                               "that is intended")
         if (not variable.lower().startswith(prefix) or name in Settings.model_fields
                 or SERVICE_LINK.fullmatch(f"{name}={value}")):
             continue

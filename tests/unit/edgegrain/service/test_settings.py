@@ -37,7 +37,7 @@ def test_frozen() -> None:
 @pytest.mark.parametrize("wrong", [
     {"port": 70000}, {"batch_sizes": "2,4"}, {"batch_sizes": "1,4,2"}, {"batch_sizes": ""}, {"bundles": ""},
     {"tokens": "short"}, {"tokens": "with space in the middle"}, {"workers": 0}, {"deadline": 0}, {"device": "npu"},
-    {"prot": 1}])
+    {"prot": 1}, {"threads": 2**31}])
 def test_wrong_values(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Settings(**wrong)
@@ -57,6 +57,19 @@ def test_a_tokens_file_that_would_leave_the_door_open(tmp_path: Path, content: s
         path.write_text(content)
     with pytest.raises(ServiceError, match=message):
         Settings(tokens_file=path).all_tokens()
+
+
+@pytest.mark.parametrize("tokens", [",", " ,", "  "])
+def test_tokens_that_would_leave_the_door_open(tokens: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEGRAIN_SERVE_TOKENS", tokens)
+    with pytest.raises(ValidationError, match="it lists nothing"):
+        Settings()
+
+
+@pytest.mark.parametrize("variable", ["EDGEGRAIN_SERVE_TOKENS", "edgegrain_serve_tokens_file"])
+def test_empty_variables_of_tokens(variable: str) -> None:
+    with pytest.raises(ServiceError, match=f"{variable} is empty, so every client could call"):
+        check_variables({variable: ""})
 
 
 @pytest.mark.parametrize(("variable", "message"), [

@@ -17,6 +17,7 @@ from sdk.align_or_fit import Align
 from sdk.codec import Codec
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.installed_bundles import require_manifest_for
+from sdk.open_bundle import check_device
 from sdk.payload import Payload
 from sdk.rate_control import bundles_for, compress_within
 from server_decoder.decoder_session import Device
@@ -61,6 +62,7 @@ def compress(
             no payload of it has ``max_bytes`` or fewer.
         ModelError: ``align`` is true, and the face finder is not installed.
         BundleError: there is no such bundle or quality, or it is damaged.
+        DeviceMemoryError: there is too little memory to decode the picture.
     """
     codecs = _codecs(_folder(bundle), quality, max_bytes)
     return compress_within(codecs, picture, fit, max_bytes=max_bytes, background=background, max_pixels=max_pixels,
@@ -109,7 +111,7 @@ def restore(
         ImageError: the LR is of another size or type than the bundle's, or the original exceeds ``max_pixels``; the
             bundle has no such control, or the seed or strength is out of range; or it does not restore at ``size``.
         BundleError: there is no such bundle, or it is damaged.
-        DeviceError: the device is not available.
+        DeviceError: the device is not available; a `DeviceMemoryError` if there is too little memory.
     """
     source = read_restore_source(payload)
     if bundle is None and isinstance(source, Payload):
@@ -140,6 +142,7 @@ def _hub_folder(name: str) -> Path:
 
 
 def _codec(folder: Path, device: Device) -> Codec:
+    check_device(device)  # before it is a key of the cache, which takes hashable values only
     with _opening:  # so that two threads do not open the same bundle twice
         return _kept_codec(folder, device)
 

@@ -13,11 +13,11 @@ from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import DEFAULT_DECODER, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import ImageError
-from codec_contract.fit import MAX_PIXELS, Fit, Size, check_size, unfit_picture, unfit_restored
+from codec_contract.fit import MAX_PIXELS, Fit, Size, check_fit, check_size, unfit_picture, unfit_restored
 from codec_contract.lr_coder.level_step import rounded
 from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header
 from codec_contract.rgb import Rgb
-from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
+from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
 from sdk.align_or_fit import Align, Fitted, fit_or_align
 from sdk.batches import batches, position_in_batch, with_strengths
 from sdk.decoder_form import FormChoice, RunningDecoder
@@ -61,7 +61,7 @@ class Codec:
         Args:
             bundle: id, alias or folder of a bundle, or ``hf://owner/name@revision`` for one of the Hugging Face Hub.
             device: ``"cpu"`` or ``"cuda"``.
-            threads: at least 1, or None.
+            threads: 1 to 4096, or None.
             decoder: name of one of the bundle's decoders (docs/bundles.md).
             form: ``"auto"`` takes the decoder's form for CUDA on device ``"cuda"``, if the bundle has one and the
                 library of its fused ops is there; ``"default"`` takes the file that runs everywhere; ``"cuda"`` insists
@@ -69,8 +69,8 @@ class Codec:
 
         Raises:
             BundleError: there is no such bundle or decoder, it cannot be downloaded, or its manifest is wrong.
-            DeviceError: the device is unknown or its execution provider is not installed, or ``threads`` is no integer
-                of at least 1.
+            DeviceError: the device is unknown or its execution provider is not installed, or ``threads`` is out of
+                range.
         """
         manifest = load_manifest(find_bundle(bundle)).with_decoder(decoder)
         self._open = OpenBundle(manifest, device, threads, form=form)
@@ -104,6 +104,7 @@ class Codec:
             ImageError, ModelError: as `sdk.compress`; or the bundle is tiled, and ``fit``, ``align`` or
                 ``require_face`` is given, or the picture is too large for it.
         """
+        check_fit(fit)
         if self._tiled and (fit != FIT_PAD or align or require_face):
             refused = "fit" if fit != FIT_PAD else "align" if align else "require_face"
             raise ImageError(
@@ -259,6 +260,7 @@ class Codec:
     def _unpack(self, source: RestoreSource, size: Size, max_pixels: int) -> tuple[Rgb, Header | None]:
         """The LR, uint8 [lr, lr, 3], and the header of a payload; every refusal comes before a network runs."""
         received, size = read_restore_source(source), check_size(size)
+        max_pixels = check_max_pixels(max_pixels)
         enlargement(received.header if isinstance(received, Payload) else None, self._manifest, size)
         if isinstance(received, Payload):
             header = received.header

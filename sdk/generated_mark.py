@@ -93,15 +93,24 @@ class MarkedPicture(Image.Image):
 
     def save(self, fp: str | bytes | os.PathLike[str] | os.PathLike[bytes] | IO[bytes], format: str | None = None,
              **params: Any) -> None:
-        """As Pillow's method; an ``xmp`` among the parameters replaces the mark."""
+        """As Pillow's method; an ``xmp`` among the parameters, bytes or a str, replaces the mark.
+
+        Raises:
+            ImageError: the XMP is not UTF-8.
+        """
         from PIL.PngImagePlugin import PngInfo  # here, as it is not needed before
 
         if xmp := params.setdefault("xmp", self.info.get("xmp") or b""):
             text = PngInfo()
             text.chunks += getattr(params.get("pnginfo"), "chunks", [])
-            text.add_itxt("XML:com.adobe.xmp", xmp.decode())
-            tags = {**params.get("tiffinfo", {}), 700: xmp}
-            params = {**params, "pnginfo": text, "tiffinfo": tags}  # writers ignore parameters that they do not know
+            try:
+                xmp = xmp.encode() if isinstance(xmp, str) else xmp
+                text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+            except UnicodeError as error:
+                raise ImageError(f"the XMP to write is not UTF-8: {error}") from error
+            tags = {**(params.get("tiffinfo") or {}), 700: xmp}
+            # Writers ignore parameters that they do not know.
+            params = {**params, "xmp": xmp, "pnginfo": text, "tiffinfo": tags}
         super().save(fp, format, **params)
 
     def _new(self, im: Any) -> MarkedPicture:
@@ -157,8 +166,10 @@ def _xmp_of_file(picture: str | os.PathLike[str] | bytes | bytearray | memoryvie
     if isinstance(picture, (bytes, bytearray, memoryview)):
         data = bytes(picture)  # also of a memoryview with strides, which BytesIO does not take
         source, name = io.BytesIO(data), f"the picture of {len(data)} bytes"
-    else:
+    elif isinstance(picture, (str, os.PathLike)):
         source, name = picture, os.fspath(picture)
+    else:
+        raise ImageError(f"a picture is a path, bytes or a PIL picture, got {type(picture).__name__}")
     try:
         with Image.open(source, formats=readable_formats()) as image:
             if image.format == "PNG" and "xmp" not in image.info and image.width * image.height <= MAX_PIXELS:

@@ -21,10 +21,13 @@ from edge_encoder.encoder_session import EncoderSession
 from sdk.decoder_form import FormChoice, RunningDecoder, choose_form, describe
 from sdk.payload import coder_tables, decode_payload_lr
 from sdk.tiles import PAD as TILE_PAD
-from server_decoder.decoder_session import DecoderSession, Device, require_provider
+from server_decoder.decoder_session import PROVIDERS, DecoderSession, Device, require_provider
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 
 logger = logging.getLogger(__name__)
+
+MAX_THREADS = 4096
+"""Most threads per picture: more than any machine has cores."""
 
 
 class OpenBundle:
@@ -48,14 +51,14 @@ class OpenBundle:
         Args:
             manifest: of the bundle.
             device: of the decoder.
-            threads: at least 1, or None.
+            threads: 1 to `MAX_THREADS`, or None.
             form: of the decoder; by default the one for the device.
 
         Raises:
             BundleError: this release has another preprocessing than the bundle, or the manifest describes a control
                 wrongly.
-            DeviceError: the device is unknown or its execution provider is not installed, or ``threads`` is no integer
-                of at least 1.
+            DeviceError: the device is unknown or its execution provider is not installed, or ``threads`` is out of
+                range.
         """
         known = PREPROCESSING if manifest.tile_overlap is None else {"pad": TILE_PAD}
         for name in ("resize", "pad"):
@@ -63,8 +66,9 @@ class OpenBundle:
                 raise BundleError(
                     f"bundle {manifest.id} prepares pictures with {name} {manifest.preprocessing.get(name)!r}, this "
                     f"release knows {known.get(name)!r}; update edgegrain")
-        if threads is not None and not (hasattr(threads, "__index__") and threads >= 1):
-            raise DeviceError(f"threads must be an integer of at least 1, or None; got {threads!r}")
+        if threads is not None and not (hasattr(threads, "__index__") and 1 <= threads <= MAX_THREADS):
+            raise DeviceError(f"threads must be an integer from 1 to {MAX_THREADS}, or None; got {threads!r}")
+        check_device(device)
         if device != "cpu":  # the CPU is always there; the check would load ONNX Runtime
             require_provider(device)
         self.manifest = manifest
@@ -210,3 +214,9 @@ class OpenBundle:
                 corrupt.
         """
         return decode_payload_lr(payload, self.manifest, self.tables)
+
+
+def check_device(device: str) -> None:
+    """Raise `DeviceError` unless ``device`` is the name of one; its provider may be missing."""
+    if not isinstance(device, str) or device not in PROVIDERS:
+        raise DeviceError(f"unknown device {device!r}, expected one of {', '.join(PROVIDERS)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -48,8 +50,8 @@ def paste(
     if square is None:
         raise PayloadError(f"the payload holds the whole picture (fit {header.fit!r}), so there is nothing to paste it "
                            "into; only pictures compressed with align or fit='crop' are parts of others")
-    if not 0 <= feather <= 0.5:
-        raise ImageError(f"feather is a fraction of the square's side, 0 to 0.5, got {feather}")
+    if not isinstance(feather, numbers.Real) or not 0 <= feather <= 0.5:
+        raise ImageError(f"feather is a fraction of the square's side, 0 to 0.5, got {feather!r}")
     inner, outer = (load_picture(picture, max_pixels=max_pixels) for picture in (face, background))
     if inner.shape[0] != inner.shape[1]:
         raise ImageError(f"a restored face is square, got {inner.shape[1]} x {inner.shape[0]} pixels")

@@ -10,6 +10,7 @@ import numpy as np
 
 from codec_contract.bundle.file_names import CODER_TABLES
 from codec_contract.bundle.manifest import Manifest
+from codec_contract.errors import PayloadError, reason
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import BytesLike, Header, ParsedPayload, decode_body, parse_payload
@@ -83,8 +84,12 @@ class Payload(bytes):
 
         Raises:
             ExistsError: the file exists and ``force`` is false.
+            PayloadError: ``path`` is no name of a file.
         """
-        return write_atomically(Path(path), bytes(self), force=force)
+        try:
+            return write_atomically(Path(path), bytes(self), force=force)
+        except ValueError as error:  # a null byte in the name
+            raise PayloadError(f"cannot write the payload {path}: {reason(error)}") from error
 
     def __repr__(self) -> str:
         header = self.header

@@ -37,10 +37,9 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
         BundleError: there is no such quality, or no bundle has it.
         ImageError: ``max_bytes`` is no whole number, or below 1.
     """
-    if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, SupportsIndex)
-                                  or max_bytes.__index__() < 1):
-        raise ImageError(f"max_bytes must be a number of at least 1, got {max_bytes!r}")
-    if quality is not None and quality not in QUALITIES:
+    if max_bytes is not None:
+        check_max_bytes(max_bytes)
+    if quality is not None and not (isinstance(quality, str) and quality in QUALITIES):
         raise BundleError(f"there is no quality {str(quality)[:80]!r}, only: {', '.join(QUALITIES)}")
     if quality is None and (max_bytes is None or base.quality is None):
         return [base]
@@ -54,6 +53,13 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
     if not found:
         raise _missing(base, quality, known)
     return found
+
+
+def check_max_bytes(max_bytes: int) -> int:
+    """The limit as a plain integer; `ImageError` unless it is a whole number of at least 1."""
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, SupportsIndex) or max_bytes.__index__() < 1:
+        raise ImageError(f"max_bytes must be a number of at least 1, got {max_bytes!r}")
+    return max_bytes.__index__()
 
 
 def too_few_bytes(max_bytes: int, smallest: int) -> ImageError:

@@ -103,12 +103,17 @@ def test_the_other_parameters_of_save_are_kept(restored: Image.Image, tmp_path: 
     with Image.open(tmp_path / "own.png") as picture:
         assert picture.info["Comment"] == "mine" and sdk.read_mark(picture) == sdk.read_mark(restored)
     assert (tmp_path / "own.png").read_bytes().count(b"XML:com.adobe.xmp") == 1
+    assert sdk.read_mark(saved(restored, "TIFF", tiffinfo=None)) == sdk.read_mark(restored)
     with Image.open(io.BytesIO(saved(restored, "TIFF", tiffinfo={270: "mine"}))) as picture:
         assert picture.tag_v2[270] == "mine" and sdk.read_mark(picture) == sdk.read_mark(restored)
+    packet = described(attributes=f'e:DigitalSourceType="{CAPTURE}"')
     for kind in FORMATS:
-        other = sdk.read_mark(saved(restored, kind, xmp=described(attributes=f'e:DigitalSourceType="{CAPTURE}"')))
-        assert other == sdk.GeneratedMark(CAPTURE, tool=None)
+        for xmp in (packet, packet.decode()):
+            assert sdk.read_mark(saved(restored, kind, xmp=xmp)) == sdk.GeneratedMark(CAPTURE, tool=None)
         assert sdk.read_mark(saved(restored, kind, xmp=b"")) is None
+    for xmp in (b"\xff", "\ud800"):
+        with pytest.raises(ImageError, match="is not UTF-8"):
+            saved(restored, xmp=xmp)
     restored.info.clear()
     assert sdk.read_mark(saved(restored.copy())) is None
 
@@ -218,3 +223,5 @@ def test_what_is_not_a_picture(tmp_path: Path) -> None:
         sdk.read_mark(b"junk")
     with pytest.raises(ImageError, match=r"missing\.png cannot be read as a picture: No such file or directory$"):
         sdk.read_mark(tmp_path / "missing.png")
+    with pytest.raises(ImageError, match="got NoneType"):
+        sdk.read_mark(None)  # type: ignore[arg-type]

@@ -81,6 +81,8 @@ def test_saves_without_overwriting(payload: sdk.Payload, tmp_path: Path) -> None
     assert isinstance(refusal.value, FileExistsError)
     assert "--force" not in str(refusal.value)
     assert str(copy.copy(refusal.value)) == str(refusal.value)
+    with pytest.raises(sdk.PayloadError, match="cannot write .*: embedded null byte"):
+        payload.save("a\0b")
     assert path.read_bytes() == payload
     other.save(str(path), force=True)
     assert path.read_bytes() == other

@@ -227,6 +227,8 @@ class TestRefusals:
         with pytest.raises(sdk.ImageError, match=r"claims an original of 5000 x 2 pixels, more than 9999"):
             sdk.restore(payload, max_pixels=9999)
         assert sdk.restore(payload, size="native", max_pixels=9999).size == (HR, 1)
+        with pytest.raises(sdk.ImageError, match="max_pixels is a whole number"):
+            sdk.restore(payload, max_pixels=float("nan"))  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
         "lr", [np.zeros((8, 8, 3), np.uint8), np.zeros((LR, LR), np.uint8), np.zeros((LR, LR, 3), np.float32),
@@ -251,12 +253,18 @@ class TestRefusals:
             sdk.compress(picture(), bundle="cats")
         with pytest.raises(sdk.ImageError, match="unknown fit"):
             sdk.compress(picture(), fit="cover")  # type: ignore[arg-type]
+        with pytest.raises(sdk.ImageError, match="unknown fit"):
+            sdk.compress(picture(), fit=picture())  # type: ignore[arg-type]
+        with pytest.raises(sdk.BundleError, match="no quality"):
+            sdk.compress(picture(), quality=picture())  # type: ignore[arg-type]
         with pytest.raises(sdk.ImageError, match="unknown size"):
             sdk.restore(sdk.compress(picture()), size="big")  # type: ignore[arg-type]
         with pytest.raises(sdk.DeviceError, match="unknown device"):
             sdk.Codec(device="npu")  # type: ignore[arg-type]
-        for threads in (0, "2", 1.0):
-            with pytest.raises(sdk.DeviceError, match=f"an integer of at least 1, or None; got {threads!r}"):
+        with pytest.raises(sdk.DeviceError, match="unknown device"):
+            sdk.restore(sdk.compress(picture()), device=["cpu"])  # type: ignore[arg-type]
+        for threads in (0, "2", 1.0, 2**31):
+            with pytest.raises(sdk.DeviceError, match=f"an integer from 1 to 4096, or None; got {threads!r}"):
                 sdk.Codec(threads=threads)  # type: ignore[arg-type]
 
     def test_altered_bundle(self, tmp_path: Path) -> None:

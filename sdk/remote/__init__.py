@@ -20,9 +20,10 @@ def connect(
     """Open a client of a service, with the methods of `Codec`; no request is sent yet.
 
     Args:
-        url: address of the service, for instance ``"http://host:8000"``.
+        url: address of the service, for instance ``"http://host:8000"``, without user name and password.
         token: bearer token.
-        timeout: seconds that an attempt may wait for the service's next bytes.
+        timeout: seconds that an attempt may wait for the service's next bytes, at most 1,000,000. An answer that takes
+            longer altogether must arrive at 8 KiB per second or more.
         retries: retry policy for transient errors, or the maximum number of attempts.
         concurrency: simultaneous requests of the ``..._batch`` methods, and connections that are kept open.
 

@@ -16,11 +16,13 @@ from sdk.batches import position_in_batch, with_strengths
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
+from sdk.remote.answer_body import AnswerBody
 from sdk.remote.attempts import Attempts
 from sdk.remote.http_calls import Call, RemoteBundle
 from sdk.remote.httpx_client import (
     check_url,
     client_options,
+    closed,
     malformed,
     request_options,
     require_httpx,
@@ -51,6 +53,7 @@ class AsyncRemoteCodec:
         self.url = check_url(url)
         self._httpx = require_httpx()
         self._retries = as_retries(retries)
+        self._timeout = timeout
         self._concurrency = concurrency
         self._client: httpx.AsyncClient = self._httpx.AsyncClient(
             **client_options(self._httpx, self.url, token, timeout, concurrency))
@@ -82,7 +85,7 @@ class AsyncRemoteCodec:
         """Let the service restore one payload or bare LR."""
         source = await asyncio.to_thread(read_restore_source, payload)
         data = source if isinstance(source, Payload) else calls.payload_of_lr(source, await self._known(), bundle)
-        answer = await self._send(calls.restore_call(data, size, bundle, strength))
+        answer = await self._send(calls.restore_call(data, size, bundle, strength, max_pixels))
         return await asyncio.to_thread(calls.read_picture, answer, max_pixels, mark)
 
     async def restore_batch(
@@ -130,8 +133,10 @@ class AsyncRemoteCodec:
                 with position_in_batch(kind, index):
                     return await work(item)
 
-        tasks = [asyncio.create_task(placed(index, item)) for index, item in enumerate(items)]
+        tasks = []
         try:
+            for index, item in enumerate(items):  # which may raise an error of the caller's
+                tasks.append(asyncio.create_task(placed(index, item)))
             return [await task for task in tasks]
         finally:
             for task in tasks:
@@ -142,15 +147,19 @@ class AsyncRemoteCodec:
         """The answer's body; transient errors are retried."""
         attempts = Attempts(self._retries)
         while True:
+            if self._client.is_closed:
+                raise closed(self.url)
             try:
-                response = await self._client.request(**request_options(call))
+                async with self._client.stream(**request_options(call)) as response:
+                    body = AnswerBody(call.largest_answer, self._timeout, refused=not response.is_success)
+                    async for piece in response.aiter_raw():
+                        if not body.add(piece):
+                            break
                 if response.is_success:
-                    return bytes(response.content)
-                pause = attempts.pause_after_refusal(response)
-            except self._httpx.LocalProtocolError:
+                    return body.data()
+                pause = attempts.pause_after_refusal(response, body.data())
+            except (self._httpx.LocalProtocolError, self._httpx.InvalidURL, UnicodeEncodeError):
                 raise malformed(self.url) from None
-            except self._httpx.TransportError as error:
+            except (self._httpx.TransportError, TimeoutError) as error:
                 pause = attempts.pause_after(unreachable(self.url, error))
-            except self._httpx.RequestError as error:  # as in `RemoteCodec`
-                raise unreachable(self.url, error) from error
             await asyncio.sleep(pause)

@@ -20,9 +20,9 @@ class Attempts:
         self._failed = 0
         self._waited = 0.0
 
-    def pause_after_refusal(self, response: httpx.Response) -> float:
+    def pause_after_refusal(self, response: httpx.Response, body: bytes) -> float:
         """Seconds to wait after an answer other than 2xx; raises its error if it is final."""
-        failure = read_refusal(response.status_code, response.content)
+        failure = read_refusal(response.status_code, body)
         if response.status_code not in RETRIED:
             raise failure
         return self.pause_after(failure, parse_retry_after(response.headers.get("retry-after")))

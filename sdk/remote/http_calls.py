@@ -6,22 +6,42 @@ import io
 import json
 import numbers
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
+from codec_contract.bundle.qualities import check_max_bytes
 from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, reason
 from codec_contract.fit import Size, check_fit
 from codec_contract.http_names import BYTES_TYPE, INVALID_PAYLOAD, INVALID_PICTURE, PAYLOAD_TYPE, PROBLEM_PREFIX
 from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.lr_coder.level_step import rounded
-from codec_contract.payload import CODING_RAW, FIT_STRETCH, encode_payload
+from codec_contract.lr_coder.level_step import MAX_STEP, rounded
+from codec_contract.payload import (
+    CODING_RAW,
+    FIT_STRETCH,
+    MAX_ORIGINAL_PIXELS,
+    MAX_PAYLOAD_BYTES,
+    encode_payload,
+)
 from codec_contract.rgb import Rgb
-from edge_encoder.preprocessing import Colour, PictureSource, load_picture
+from edge_encoder.preprocessing import (
+    Colour,
+    PictureSource,
+    check_background,
+    check_max_pixels,
+    enough_memory,
+    load_picture,
+)
 from sdk.generated_mark import GeneratedMark, MarkedPicture
 from sdk.payload import Payload
+
+MAX_FILE_BYTES = 1 << 28
+"""Longest picture file that is sent: as many bytes as a service, unless it is configured otherwise, holds at a time."""
+MAX_LIST_BYTES = 1 << 20
+"""Longest list of bundles; one takes about 2 KiB."""
 
 ERRORS: dict[str, type[EdgegrainError]] = {INVALID_PAYLOAD: PayloadError, INVALID_PICTURE: ImageError}
 """Kind of problem -> error class of the local SDK for the same case; all other kinds are `ServiceError`."""
@@ -29,10 +49,11 @@ ERRORS: dict[str, type[EdgegrainError]] = {INVALID_PAYLOAD: PayloadError, INVALI
 
 @dataclass(frozen=True)
 class Call:
-    """One request."""
+    """One request; ``largest_answer`` is in bytes, more are not read."""
 
     method: str
     path: str
+    largest_answer: int
     parameters: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
@@ -57,19 +78,23 @@ class RemoteBundle:
 
 def bundles_call() -> Call:
     """Request for the list of the service's bundles."""
-    return Call("GET", "/v1/bundles")
+    return Call("GET", "/v1/bundles", MAX_LIST_BYTES)
 
 
-def restore_call(payload: bytes, size: Size, bundle: str | None, strength: float | None = None) -> Call:
+def restore_call(payload: bytes, size: Size, bundle: str | None, strength: float | None, max_pixels: int) -> Call:
     """Request to restore a checked payload; the answer is a PNG, which is lossless.
 
     Raises:
-        ImageError: the strength is not a number.
+        ImageError: the strength is not a number, or ``max_pixels`` is no limit.
     """
     if strength is not None and (isinstance(strength, bool) or not isinstance(strength, numbers.Real)):
         raise ImageError(f"a strength is a number, got {strength!r}")
-    chosen = None if strength is None else repr(float(strength))
-    return Call("POST", "/v1/restore", _parameters(size=str(size), bundle=bundle, strength=chosen),
+    try:
+        chosen = None if strength is None else repr(float(strength))
+    except OverflowError as error:
+        raise ImageError("a strength is a number, got one that no float holds") from error
+    largest = 4 * check_max_pixels(max_pixels) + (1 << 20)  # a column's rows have a byte each before three of RGB; XMP
+    return Call("POST", "/v1/restore", largest, _parameters(size=str(size), bundle=bundle, strength=chosen),
                 {"Content-Type": PAYLOAD_TYPE, "Accept": "image/png"}, payload)
 
 
@@ -78,29 +103,28 @@ def compress_call(picture: bytes, fit: str, background: Colour, bundle: str | No
     """Request to compress a picture file.
 
     Raises:
-        ImageError: the fit is unknown, or the background is not a colour.
+        ImageError: the fit is unknown, the background is not a colour, or ``max_bytes`` is below 1.
     """
     check_fit(fit)
-    try:
-        colour = bytes(background).hex()
-    except (TypeError, ValueError):
-        colour = ""
-    if len(colour) != 6:
-        raise ImageError(f"a background colour is three levels 0 to 255, got {background!r}")
-    parameters = _parameters(fit=fit, background=colour, bundle=bundle, quality=quality,
-                             max_bytes=None if max_bytes is None else str(max_bytes))
-    return Call("POST", "/v1/compress", parameters, {"Content-Type": BYTES_TYPE, "Accept": PAYLOAD_TYPE}, picture)
+    most = None if max_bytes is None else str(min(check_max_bytes(max_bytes), MAX_PAYLOAD_BYTES))
+    parameters = _parameters(fit=fit, background=bytes(check_background(background)).hex(), bundle=bundle,
+                             quality=quality, max_bytes=most)
+    return Call("POST", "/v1/compress", MAX_PAYLOAD_BYTES, parameters,
+                {"Content-Type": BYTES_TYPE, "Accept": PAYLOAD_TYPE}, picture)
 
 
 def picture_file(picture: PictureSource, background: Colour, max_pixels: int) -> bytes:
     """The bytes to send for a picture: a file unchanged, pixels as a PNG.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: it cannot be read, or the file has more than `MAX_FILE_BYTES`.
+        DeviceMemoryError: there is too little memory to read it.
     """
     if isinstance(picture, (str, os.PathLike)):
+        name = str(picture)
         try:
-            data, name = Path(picture).read_bytes(), str(picture)
+            with enough_memory(name), Path(picture).open("rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
             raise ImageError(f"cannot read the picture {picture}: {reason(error)}") from error
     elif isinstance(picture, (bytes, bytearray, memoryview)):
@@ -111,6 +135,8 @@ def picture_file(picture: PictureSource, background: Colour, max_pixels: int) ->
         return stream.getvalue()
     if not data:
         raise ImageError(f"{name} is empty")
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"{name} has more than {MAX_FILE_BYTES} bytes, the most that are sent; reduce it first")
     return data
 
 
@@ -136,16 +162,17 @@ def read_picture(data: bytes, max_pixels: int, mark: bool = True) -> Image.Image
 
     Raises:
         ServiceError: it is not a picture, or larger than ``max_pixels``.
+        DeviceMemoryError: there is too little memory to decode it.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        with enough_memory("the picture"), Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.width * image.height > max_pixels:
                 raise ServiceError(f"the service sent a picture of {image.width} x {image.height} pixels, more than "
                                    f"{max_pixels}; ask for size='native' or raise max_pixels")
             picture = image.convert("RGB")
             xmp = picture.info.pop("xmp", None)
             return MarkedPicture(picture, xmp or GeneratedMark().xmp()) if mark else picture
-    except ServiceError:
+    except EdgegrainError:
         raise
     except Exception as error:  # Pillow raises various types for a damaged PNG
         raise ServiceError(f"the service's answer is not a picture: {error}") from error
@@ -166,8 +193,11 @@ def read_bundles(data: bytes) -> list[RemoteBundle]:
         items = json.loads(data)
         if not isinstance(items, list):
             raise TypeError(type(items))
-        return [RemoteBundle(**{name: item[name] for name in names if name in item}) for item in items]
-    except (ValueError, KeyError, TypeError) as error:
+        bundles = [RemoteBundle(**{name: item[name] for name in names if name in item}) for item in items]
+        if not all(map(_is_possible, bundles)):
+            raise ValueError("a field is of another type, or out of range")
+        return bundles
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ServiceError("the service's answer is not a list of bundles; is this an edgegrain service?") from error
 
 
@@ -176,11 +206,19 @@ def read_refusal(status: int, content: bytes) -> EdgegrainError:
     try:
         problem = json.loads(content)
         kind, detail = str(problem["type"]), str(problem["detail"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         kind, detail = "", "its answer has no explanation; is this an edgegrain service?"
     error = ERRORS.get(kind.removeprefix(PROBLEM_PREFIX), ServiceError)
     message = detail if error is not ServiceError else f"the service refused the request with status {status}: {detail}"
     return error(message)
+
+
+def _is_possible(bundle: RemoteBundle) -> bool:
+    """True if the values of a bundle that a service described are of the right types and in their ranges."""
+    texts = (bundle.id, bundle.version, bundle.codec, bundle.domain, bundle.lr_contract_id)
+    return (all(isinstance(text, str) for text in texts) and bool(re.fullmatch("[0-9a-f]{64}", bundle.lr_contract_id))
+            and all(type(number) is int for number in (bundle.hr, bundle.lr, bundle.step))
+            and 1 <= bundle.lr <= bundle.hr and bundle.hr**2 <= MAX_ORIGINAL_PIXELS and 1 <= bundle.step <= MAX_STEP)
 
 
 def _parameters(**values: str | None) -> dict[str, str]:

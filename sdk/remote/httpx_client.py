@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from codec_contract.errors import ServiceError
 from sdk.remote.http_calls import Call
+from sdk.remote.retries import MAX_SECONDS
 
 CONNECT_SECONDS = 5.0
 """Longest wait for a connection."""
@@ -28,7 +29,13 @@ def require_httpx() -> Any:
 
 
 def check_url(url: str) -> str:
-    """The service's address without a trailing slash; `ServiceError` unless it is http or https with a host."""
+    """The service's address without a trailing slash.
+
+    Raises:
+        ServiceError: it is not http or https with a host, or holds a user name or password, which messages would show.
+    """
+    if not isinstance(url, str):
+        raise _not_an_address(url)
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
@@ -37,6 +44,9 @@ def check_url(url: str) -> str:
         valid = False
     if not valid:
         raise _not_an_address(url)
+    if parts.username is not None or parts.password is not None:
+        raise ServiceError("the address of a service holds no user name and password; leave them out, and pass a token "
+                           "(token, --token)")
     return url.rstrip("/")
 
 
@@ -51,13 +61,14 @@ def client_options(httpx: Any, url: str, token: str | None, timeout: float, conc
         valid = False
     if not valid:
         raise _not_an_address(url)
-    if not isinstance(timeout, numbers.Real) or not timeout > 0:
-        raise ServiceError(f"a timeout is a positive number of seconds, got {timeout!r}")
+    if not isinstance(timeout, numbers.Real) or not 0 < timeout <= MAX_SECONDS:
+        raise ServiceError(f"a timeout is a positive number of seconds, at most {MAX_SECONDS}, got {timeout!r}")
     if not isinstance(concurrency, numbers.Integral) or concurrency < 1:
         raise ServiceError(f"concurrency is a number of requests, at least 1, got {concurrency!r}")
     return {
         "base_url": address,
-        "headers": {"User-Agent": f"edgegrain/{__version__}", **authorization(token)},
+        # Pictures and payloads do not compress, and a compressed answer could expand without limit.
+        "headers": {"User-Agent": f"edgegrain/{__version__}", "Accept-Encoding": "identity", **authorization(token)},
         "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
         "limits": httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
     }
@@ -67,14 +78,14 @@ def authorization(token: str | None) -> dict[str, str]:
     """The header with a bearer token; `ServiceError`, without the token, unless that is ASCII without spaces."""
     if token is None:
         return {}
-    if not re.fullmatch("[!-~]+", token):
-        raise ServiceError("the token is empty or has characters that no token has, expected printable ASCII without "
-                           "spaces and line ends; read it from its file again, without the line end")
+    if not isinstance(token, str) or not re.fullmatch("[!-~]+", token):
+        raise ServiceError("the token is empty, no str, or has characters that no token has, expected printable ASCII "
+                           "without spaces and line ends; read it from its file again, without the line end")
     return {"Authorization": f"Bearer {token}"}
 
 
 def request_options(call: Call) -> dict[str, Any]:
-    """Arguments of an httpx client's ``request``."""
+    """Arguments of an httpx client's ``stream``."""
     return {"method": call.method, "url": call.path, "params": dict(call.parameters), "headers": dict(call.headers),
             "content": call.body}
 
@@ -84,6 +95,11 @@ def malformed(url: str) -> ServiceError:
     return ServiceError(f"the request to the service at {url} is not valid HTTP")
 
 
+def closed(url: str) -> ServiceError:
+    """The error for a request of a client that was closed."""
+    return ServiceError(f"this client of the service at {url} is closed; open another one with sdk.connect")
+
+
 def unreachable(url: str, error: Exception) -> ServiceError:
     """The error for a request that got no answer."""
     return ServiceError(f"the service at {url} cannot be reached: {error or type(error).__name__}")
@@ -91,4 +107,5 @@ def unreachable(url: str, error: Exception) -> ServiceError:
 
 def _not_an_address(url: str) -> ServiceError:
     """The error for something else than the address of a service."""
-    return ServiceError(f"{url!r} is not the address of a service, expected the form http://host:8000")
+    shown = re.sub("//.*@", "//", repr(url))  # without a password
+    return ServiceError(f"{shown} is not the address of a service, expected the form http://host:8000")

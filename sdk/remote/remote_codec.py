@@ -18,11 +18,13 @@ from sdk.batches import position_in_batch, with_strengths
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.payload import Payload
 from sdk.remote import http_calls as calls
+from sdk.remote.answer_body import AnswerBody
 from sdk.remote.attempts import Attempts
 from sdk.remote.http_calls import Call, RemoteBundle
 from sdk.remote.httpx_client import (
     check_url,
     client_options,
+    closed,
     malformed,
     request_options,
     require_httpx,
@@ -57,6 +59,7 @@ class RemoteCodec:
         self.url = check_url(url)
         self._httpx = require_httpx()
         self._retries = as_retries(retries)
+        self._timeout = timeout
         self._concurrency = concurrency
         self._client: httpx.Client = self._httpx.Client(
             **client_options(self._httpx, self.url, token, timeout, concurrency))
@@ -113,7 +116,8 @@ class RemoteCodec:
         """
         source = read_restore_source(payload)
         data = source if isinstance(source, Payload) else calls.payload_of_lr(source, self._known(), bundle)
-        return calls.read_picture(self._send(calls.restore_call(data, size, bundle, strength)), max_pixels, mark)
+        call = calls.restore_call(data, size, bundle, strength, max_pixels)
+        return calls.read_picture(self._send(call), max_pixels, mark)
 
     def restore_batch(
         self, payloads: Iterable[RestoreSource], *, bundle: str | None = None, size: Size = "original",
@@ -157,8 +161,10 @@ class RemoteCodec:
                 return work(numbered[1])
 
         with ThreadPoolExecutor(self._concurrency) as pool:
-            futures = [pool.submit(placed, numbered) for numbered in enumerate(items)]
+            futures = []
             try:
+                for numbered in enumerate(items):  # which may raise an error of the caller's
+                    futures.append(pool.submit(placed, numbered))
                 return [future.result() for future in futures]
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -168,15 +174,19 @@ class RemoteCodec:
         """The answer's body; transient errors are retried."""
         attempts = Attempts(self._retries)
         while True:
+            if self._client.is_closed:
+                raise closed(self.url)
             try:
-                response = self._client.request(**request_options(call))
+                with self._client.stream(**request_options(call)) as response:
+                    body = AnswerBody(call.largest_answer, self._timeout, refused=not response.is_success)
+                    for piece in response.iter_raw():
+                        if not body.add(piece):
+                            break
                 if response.is_success:
-                    return bytes(response.content)
-                pause = attempts.pause_after_refusal(response)
-            except self._httpx.LocalProtocolError:
+                    return body.data()
+                pause = attempts.pause_after_refusal(response, body.data())
+            except (self._httpx.LocalProtocolError, self._httpx.InvalidURL, UnicodeEncodeError):
                 raise malformed(self.url) from None
-            except self._httpx.TransportError as error:
+            except (self._httpx.TransportError, TimeoutError) as error:
                 pause = attempts.pause_after(unreachable(self.url, error))
-            except self._httpx.RequestError as error:  # an answer that cannot be decoded, or too many redirects
-                raise unreachable(self.url, error) from error
             time.sleep(pause)

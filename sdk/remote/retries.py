@@ -9,25 +9,35 @@ from time import time
 
 from codec_contract.errors import ServiceError
 
+MAX_SECONDS = 1_000_000
+"""Longest timeout, pause or patience: eleven days. Sockets and clocks refuse some larger numbers."""
 RETRIED = frozenset({408, 429, 502, 503, 504})
 """HTTP statuses of transient errors. No request of the SDK changes the service, so each of them may be repeated."""
 
 
 @dataclass(frozen=True)
 class Retries:
-    """Retry policy of a client.
+    """Retry policy of a client; `ServiceError` if a value is not a number, or out of range.
 
     Attributes:
         attempts: most attempts for a request; 1 disables retries.
         first_pause: seconds before the second attempt, doubled for each further one, if the service names no pause.
         longest_pause: most seconds of such a pause.
-        patience: most seconds of all pauses of a request together.
+        patience: most seconds of all pauses of a request together. All seconds are 0 to 1,000,000.
     """
 
     attempts: int = 5
     first_pause: float = 0.2
     longest_pause: float = 10.0
     patience: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.attempts, numbers.Integral):
+            raise ServiceError(f"attempts is a whole number, got {self.attempts!r}")
+        for name in ("first_pause", "longest_pause", "patience"):
+            seconds = getattr(self, name)
+            if not isinstance(seconds, numbers.Real) or not 0 <= seconds <= MAX_SECONDS:
+                raise ServiceError(f"{name} is a number of seconds from 0 to {MAX_SECONDS}, got {seconds!r}")
 
     def pause(self, attempt: int, waited: float, retry_after: float | None) -> float | None:
         """Seconds to wait after failed attempt number ``attempt`` (from 1); None to give up.
@@ -41,7 +51,7 @@ class Retries:
             return None
         if retry_after is None:
             # 50 % jitter, so that clients that failed together do not retry together.
-            pause = min(self.longest_pause, self.first_pause * 2 ** (attempt - 1)) * random.uniform(0.5, 1)
+            pause = min(self.longest_pause, self.first_pause * 2 ** min(attempt - 1, 60)) * random.uniform(0.5, 1)
         else:
             pause = retry_after + random.uniform(0, self.first_pause)
         return pause if waited + pause <= self.patience else None
@@ -67,5 +77,5 @@ def parse_retry_after(value: str | None) -> float | None:
 
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from codec_contract.errors import ServiceError
+from codec_contract.errors import DeviceMemoryError, ImageError, ServiceError
 from codec_contract.payload import parse_payload
-from sdk.remote.http_calls import payload_of_lr, read_bundles, read_payload
+from sdk.remote import http_calls
+from sdk.remote.http_calls import (
+    compress_call,
+    payload_of_lr,
+    picture_file,
+    read_bundles,
+    read_payload,
+    read_picture,
+    read_refusal,
+    restore_call,
+)
+
+FIELDS = {"id": "x", "version": "1", "codec": "grain", "domain": "faces", "hr": 64, "lr": 1, "lr_contract_id": "5" * 64}
 
 
 @pytest.mark.parametrize(("described", "levels"), [({}, [12, 11, 255]), ({"step": 7}, [14, 14, 252])])
 def test_an_lr_is_rounded_to_the_step_that_the_service_names(described: dict[str, int], levels: list[int]) -> None:
-    fields = {"id": "x", "version": "1", "codec": "grain", "domain": "faces", "hr": 64, "lr": 1}
-    bundles = read_bundles(json.dumps([{**fields, "lr_contract_id": "5" * 64, **described}]).encode())
+    bundles = read_bundles(json.dumps([{**FIELDS, **described}]).encode())
     payload = parse_payload(payload_of_lr(np.array([[[12, 11, 255]]], np.uint8), bundles, None))
     assert list(payload.body) == levels
 
@@ -23,3 +37,54 @@ def test_an_lr_is_rounded_to_the_step_that_the_service_names(described: dict[str
 def test_an_answer_that_is_no_payload_is_the_services_fault() -> None:
     with pytest.raises(ServiceError, match="is not a payload.*is this an edgegrain service"):
         read_payload(b"<!doctype html>")
+
+
+@pytest.mark.parametrize("described", [
+    {"step": "x"}, {"step": None}, {"step": -1}, {"step": 17}, {"hr": 0}, {"hr": 1e400}, {"hr": True}, {"lr": 65},
+    {"lr_contract_id": "zz"}, {"lr_contract_id": 5}, {"id": ["x"]}])
+def test_bundles_that_are_none(described: dict[str, Any]) -> None:
+    with pytest.raises(ServiceError, match="is not a list of bundles"):
+        read_bundles(json.dumps([{**FIELDS, **described}]).encode())
+
+
+def test_deeply_nested_answers() -> None:
+    nested = b"[" * 200_000
+    with pytest.raises(ServiceError, match="is not a list of bundles"):
+        read_bundles(nested)
+    assert "status 500: its answer has no explanation" in str(read_refusal(500, nested))
+
+
+@pytest.mark.parametrize("background", [(255, 0, 0), np.array([255, 0, 0]), b"\xff\0\0"])
+def test_a_background_is_what_it_is_locally(background: Any) -> None:
+    assert compress_call(b"", "pad", background, None).parameters["background"] == "ff0000"
+
+
+@pytest.mark.parametrize(("argument", "wrong"), [
+    ("background", 3), ("background", (1, 2, 256)), ("max_bytes", 0), ("max_bytes", "9"), ("max_bytes", 2.0)])
+def test_arguments_of_compressing(argument: str, wrong: Any) -> None:
+    with pytest.raises(ImageError, match=r"a background colour is|max_bytes must be"):
+        compress_call(b"", **{"fit": "pad", "background": (0, 0, 0), "bundle": None, argument: wrong})
+
+
+def test_huge_numbers() -> None:
+    assert compress_call(b"", "pad", (0, 0, 0), None, max_bytes=10**5000).parameters["max_bytes"] == str(
+        http_calls.MAX_PAYLOAD_BYTES)
+    with pytest.raises(ImageError, match="a strength is a number"):
+        restore_call(b"", "native", None, 10**400, 1)
+
+
+def test_a_long_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_calls, "MAX_FILE_BYTES", 100)
+    (tmp_path / "me.jpg").write_bytes(bytes(100))
+    assert picture_file(tmp_path / "me.jpg", (0, 0, 0), 1) == bytes(100)
+    with pytest.raises(ImageError, match="/dev/zero has more than 100 bytes"):
+        picture_file("/dev/zero", (0, 0, 0), 1)
+
+
+def test_lack_of_memory_is_not_the_services_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(DeviceMemoryError, match="too little memory"):
+        read_picture(b"", 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -282,10 +284,73 @@ class TestErrors:
             ask(url, token="secret\n", retries=QUICK)
         assert caught.value.__suppress_context__
 
+    def test_a_long_answer_is_not_read(self, ask: Callable[..., object]) -> None:
+        script = Script((200, {}, b" " * (1 << 22)))
+        with script as url, pytest.raises(sdk.ServiceError, match="answer has more than 1048576 bytes"):
+            ask(url, retries=QUICK)
+        assert len(script.moments) == 1
+        with Script((503, {}, b" " * (1 << 22)), NOTHING) as url:
+            assert ask(url, retries=QUICK) == []
+
+    def test_answers_are_not_inflated(self, ask: Callable[..., object]) -> None:
+        with Script((200, {"Content-Encoding": "gzip"}, gzip.compress(b"[]"))) as url, pytest.raises(
+                sdk.ServiceError, match="not a list of bundles"):
+            ask(url)
+
+    def test_a_slow_answer_is_given_up(self, ask: Callable[..., object]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(target=drip, args=(listener,), daemon=True).start()
+            with pytest.raises(sdk.ServiceError, match="its answer arrives at less than 8192 bytes per second"):
+                ask(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.1, retries=1)
+
     @pytest.mark.parametrize("body", [b"nonsense", b"{}", b'""', b"[3]", b'[{"id": "x"}]'])
     def test_answers_that_are_none(self, ask: Callable[..., object], body: bytes) -> None:
         with Script((200, {}, body)) as url, pytest.raises(sdk.ServiceError, match="not a list of bundles"):
             ask(url)
+
+
+def drip(listener: socket.socket) -> None:
+    """Answer one request with an empty list of bundles, of which a byte arrives every 20 ms for a second."""
+    connection, _ = listener.accept()
+    with connection, suppress(OSError):
+        connection.recv(1 << 16)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 52\r\n\r\n[")
+        for _ in range(50):
+            time.sleep(0.02)
+            connection.sendall(b" ")
+        connection.sendall(b"]")
+
+
+def test_an_error_of_the_caller_s_ends_a_batch() -> None:
+    def source() -> Iterator[bytes]:
+        yield from [b"x"] * 50
+        raise KeyError("the source failed")
+
+    async def use(url: str) -> None:
+        async with sdk.connect_async(url, concurrency=1) as remote:
+            with pytest.raises(KeyError):
+                await remote.compress_batch(source())
+            assert len(asyncio.all_tasks()) == 1
+
+    script = Script((400, {}, b"{}"))
+    with script as url:
+        with sdk.connect(url, concurrency=1) as remote, pytest.raises(KeyError):
+            remote.compress_batch(source())
+        asyncio.run(use(url))
+    assert len(script.moments) < 50
+
+
+def test_a_closed_client_says_so() -> None:
+    remote = sdk.connect("http://127.0.0.1:9")
+    remote.close()
+    with pytest.raises(sdk.ServiceError, match="is closed; open another one"):
+        remote.bundles()
+
+
+@pytest.mark.parametrize("bundle", ["\ud800", "x" * 70_000])
+def test_names_that_cannot_be_sent(bundle: str) -> None:
+    with sdk.connect("http://127.0.0.1:9") as remote, pytest.raises(sdk.ServiceError, match="is not valid HTTP"):
+        remote.compress(b"x", bundle=bundle)
 
 
 def test_a_silent_service_is_given_up() -> None:
@@ -328,7 +393,8 @@ def test_addresses_that_are_none(url: str) -> None:
 
 @pytest.mark.parametrize("connect", [sdk.connect, sdk.connect_async])
 @pytest.mark.parametrize(("option", "values", "message"), [
-    ("timeout", (0, -1.0, float("nan"), None, "3"), "a timeout is a positive number of seconds, got"),
+    ("timeout", (0, -1.0, float("nan"), None, "3", float("inf"), 1e10),
+     "a timeout is a positive number of seconds, at most 1000000, got"),
     ("concurrency", (0, -1, 1.5, None), "concurrency is a number of requests, at least 1, got"),
     ("retries", (None, "3", 2.0), "retries is a number of attempts or an sdk.Retries, got")])
 def test_options_that_are_none(
@@ -341,7 +407,7 @@ def test_options_that_are_none(
 
 @pytest.mark.parametrize("connect", [sdk.connect, sdk.connect_async])
 @pytest.mark.parametrize("token", [
-    "", "swordfish\n", "é-swordfish", "my swordfish", "swordfish\x00", "\ud800swordfish"])
+    b"swordfish", 5, "", "swordfish\n", "é-swordfish", "my swordfish", "swordfish\x00", "\ud800swordfish"])
 def test_tokens_that_are_none(connect: Callable[..., object], token: str) -> None:
     with pytest.raises(sdk.ServiceError, match="expected printable ASCII without spaces") as caught:
         connect("http://host", token=token)

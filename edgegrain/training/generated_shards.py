@@ -13,6 +13,7 @@ from PIL import Image
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
 from codec_contract.quantization import pictures_of
+from edgegrain.pictures.folder_lock import only_writer
 from edgegrain.pictures.progress import Progress
 from edgegrain.pictures.tar_shards import write_shard
 from edgegrain.training.grain.synthetic import synthetic_faces
@@ -63,8 +64,14 @@ def write_generated(prior: GenerativePrior, wanted: GeneratedSet, out: Path, *, 
         report: called with the finished part, 0...1, and a line of text.
 
     Raises:
-        EdgegrainError: the folder has shards of another set, and ``force`` is false.
+        EdgegrainError: the folder has shards of another set, and ``force`` is false; or another process writes to it.
     """
+    with only_writer(out):
+        return _write_missing(prior, wanted, out, force, report)
+
+
+def _write_missing(prior: GenerativePrior, wanted: GeneratedSet, out: Path, force: bool,
+                   report: Progress | None) -> list[Path]:
     record = {**asdict(wanted), "psi": list(wanted.psi), "side": prior.size, "prior": prior_digest(prior)[:16],
               "per_shard": PER_SHARD}
     present = sorted(out.glob(f"{NAME}-*.tar"))
@@ -74,7 +81,6 @@ def write_generated(prior: GenerativePrior, wanted: GeneratedSet, out: Path, *, 
                                  "--force to replace them")
         for path in present:
             path.unlink()
-    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / RECORD, (json.dumps(record, indent=2) + "\n").encode(), force=True)
     written = []
     for index in range(-(-wanted.count // PER_SHARD)):

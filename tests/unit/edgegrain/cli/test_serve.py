@@ -117,7 +117,7 @@ def test_a_missing_library_says_what_to_install(
 
 @pytest.mark.parametrize("command", ["compress", "restore"])
 def test_remote_that_is_none(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "me.grain"
+    path = tmp_path / "me"
     path.write_bytes(b"anything")
     assert run(command, path, "--remote", "nowhere") == 1
     err = capsys.readouterr().err

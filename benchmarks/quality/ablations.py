@@ -64,12 +64,12 @@ class Variant:
 
     Attributes:
         title: in the table.
-        config: the recipe; the encoder is frozen.
+        recipe: trained; its encoder is frozen.
         generated: True to train on the generated pictures of the data too.
     """
 
     title: str
-    config: GrainRecipe
+    recipe: GrainRecipe
     generated: bool = False
 
 
@@ -116,7 +116,7 @@ def train_variant(variant: Variant, run: Path, options: RunOptions, seconds: flo
         options = replace(options, exclude=(*options.exclude, f"{NAME}_*"))
     if not run.exists():
         with progress_bar() as report:
-            train(variant.config, run, options, budget_seconds=seconds,
+            train(variant.recipe, run, options, budget_seconds=seconds,
                   report=lambda part, text: report(part, f"{run.name}: {text}"))
     if not finished(run):
         raise EdgegrainError(f"{run} was interrupted, so it had less time than the others; delete it and try again")

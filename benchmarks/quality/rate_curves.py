@@ -45,7 +45,7 @@ from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.improvement import measure
 from edgegrain.publishing.publish_grain import encode
 from edgegrain.publishing.run_source import run_folder, source_of
-from edgegrain.training.grain.checkpoint import load_run, read_config
+from edgegrain.training.grain.checkpoint import load_run, read_recipe
 from edgegrain.training.training_pictures import packed_folder
 
 COLOURS = ("#B22234", "#0072B2", "#E69F00", "#009E73")  # the accent colour of the reports, then Okabe and Ito's
@@ -95,13 +95,13 @@ def measure_run(folder: Path, training: np.ndarray, unseen: Sequence[Rgb], metri
     """
     run = load_run(folder)
     source = source_of(run, folder.name)
-    side = run.config.encoder.hr
+    side = run.recipe.encoder.hr
     tables = fit_tables(encode(run.average, training, min(coder_pictures, len(training)), mirrored=True),
                         steps=steps, level_step=source.step)
     lrs = [source.encode(picture[None])[0] for picture in unseen]
     payloads = [encode_payload(lr, contract_id=bytes(4), tables=tables, original_size=(side, side)) for lr in lrs]
     scores = measure(source, unseen, metrics).scores
-    return Point(folder.name, run.config.encoder.lr, run.config.loss.rate, run.pictures,
+    return Point(folder.name, run.recipe.encoder.lr, run.recipe.loss.rate, run.pictures,
                  round(statistics.fmean(map(len, payloads)), 1), round(scores["psnr"], 3),
                  *(round(scores[name], 4) for name in ("lpips_alex", "lpips_vgg", "identity")))
 
@@ -161,7 +161,7 @@ def main(
     stored = stored_pictures(data, tuple(exclude or ()))
     points = []
     for run in with_progress(runs, "runs"):
-        side = read_config(run).encoder.hr
+        side = read_recipe(run).encoder.hr
         training = pack(stored, side, packed_folder(run_folder(run)))
         unseen = [original_of(path, side) for path in list_pictures(validation)[:count]]
         points.append(measure_run(run, training, unseen, metrics, coder_pictures=coder_pictures))

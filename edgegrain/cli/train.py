@@ -148,11 +148,11 @@ def train(
     if not recipe:
         raise typer.BadParameter("name a recipe; --list prints all", param_hint="RECIPE")
     try:
-        config = changed(find_recipe(recipe), changes or (), batch=batch, seed=seed)
+        chosen = changed(find_recipe(recipe), changes or (), batch=batch, seed=seed)
     except EdgegrainError as error:
         raise typer.BadParameter(str(error)) from error
     if dry_run:
-        print_json({"recipe": recipe, **describe(config, pictures or None, evaluate_every, budget_seconds)})
+        print_json({"recipe": recipe, **describe(chosen, pictures or None, evaluate_every, budget_seconds)})
         return
     if threads:
         torch.set_num_threads(threads)
@@ -165,12 +165,12 @@ def train(
         "evaluate_every": evaluate_every, "device": device.value}
     with (progress_bar() as report, start_distributed(device.value) as distributed,
           claim_run_folder(distributed, recipe, run, resume=resume) as folder):
-        start = train_stages if isinstance(config, Chain) else train_recipe
-        result = start(config, folder, options, **settings, report=report)
+        start = train_stages if isinstance(chosen, Chain) else train_recipe
+        result = start(chosen, folder, options, **settings, report=report)
     if result:  # the first process only
         typer.echo(json.dumps(result))
-    elif isinstance(config, Chain) and is_first_process():
+    elif isinstance(chosen, Chain) and is_first_process():
         typer.echo(f"all stages in {folder} were finished; nothing was trained", err=True)
-    if not finished(folder / STAGES[-1] if isinstance(config, Chain) else folder):
+    if not finished(folder / STAGES[-1] if isinstance(chosen, Chain) else folder):
         typer.echo(f"interrupted; --run {folder} --resume continues", err=True)
         raise typer.Exit(INTERRUPTED)

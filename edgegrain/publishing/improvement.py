@@ -140,7 +140,7 @@ def losses_of(run: GrainRun, domain: str, published: Mapping[str, Any]) -> froze
         published: the bundle's training record.
     """
     stages = [*(published.get("stages") or ()), *run.stages]
-    return training_losses(CODEC, domain, {**published, "stages": stages, "config": asdict(run.config)})
+    return training_losses(CODEC, domain, {**published, "stages": stages, "config": asdict(run.recipe)})
 
 
 def shortcomings(found: Mapping[str, Change], new: Figures, name: str) -> list[str]:

@@ -33,9 +33,9 @@ def kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:
     """
     source = load_manifest(encoder_of)
     step = CoderTables.from_json(source.open_file(CODER_TABLES)).step
-    if step != run.config.lr_step:
+    if step != run.recipe.lr_step:
         raise BundleError(f"bundle {source.id} stores LR levels in steps of {step}, the run had lr_step="
-                          f"{run.config.lr_step}; publish it without --encoder-of, under an id of its own")
+                          f"{run.recipe.lr_step}; publish it without --encoder-of, under an id of its own")
     if not has_encoder(run.average, load_integer_network(source.open_file(ENCODER_WEIGHTS))):
         raise BundleError(f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
                           "another; publish it without --encoder-of, under an id of its own")
@@ -49,7 +49,7 @@ def kept_decoder(run: GrainRun, decoder_of: Path) -> KeptDecoder:
         BundleError: as `kept_encoder`, the run trained no codes, or it has another invertible decoder.
     """
     source, model = kept_encoder(run, decoder_of), run.average.decoder
-    if not isinstance(model, Grain) or run.config.stage == "1":
+    if not isinstance(model, Grain) or run.recipe.stage == "1":
         raise BundleError("the run trained no codes; publish it without --decoder-of")
     wanted, found = invertible_decoder(source).state_dict(), model.decoder.state_dict()
     if wanted.keys() != found.keys() or not all(torch.equal(tensor, found[name]) for name, tensor in wanted.items()):

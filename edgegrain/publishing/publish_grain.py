@@ -71,10 +71,10 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
     """
     refuse_to_replace(folder, force, bundle_id)
     run = open_run(checkpoint, prior)
-    config = run.config
-    domain = domain or config.domain
+    recipe = run.recipe
+    domain = domain or recipe.domain
     licence = licence or usual_licence(domain)
-    shard = packed_pictures(run_folder(checkpoint), data, exclude, config.encoder.hr)
+    shard = packed_pictures(run_folder(checkpoint), data, exclude, recipe.encoder.hr)
     lrs = encode(run.average, shard, COMPARED) if encoder_of is not None else encode(
         run.average, shard, coder_pictures, mirrored=True)
     source = kept_encoder(run, encoder_of) if encoder_of is not None else None
@@ -84,7 +84,7 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
         licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
     else:
         architecture, usual = asdict(decoder.config), WeightStorage.float16
-    graph = export_decoder(decoder, config.encoder.lr, storage or usual)
+    graph = export_decoder(decoder, recipe.encoder.lr, storage or usual)
     comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
     stages = list(run.stages)
     training = {"stages": stages, "pictures_seen": sum(stage["pictures"] for stage in stages),
@@ -92,9 +92,9 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
                 "learned_correction": isinstance(run.average.encoder, EncoderTwin)}
     fields = manifest_fields(bundle_id, "grain", architecture=architecture, training=training, licence=licence,
                              domain=domain, version=version)
-    card = card_text(bundle_id, training, {}, licence, domain=domain, sizes=(config.encoder.hr, config.encoder.lr))
+    card = card_text(bundle_id, training, {}, licence, domain=domain, sizes=(recipe.encoder.hr, recipe.encoder.lr))
     if source is None:
-        parts = BundleParts(encoder_part(run), graph, fit_tables(lrs, level_step=config.lr_step), fields, card)
+        parts = BundleParts(encoder_part(run), graph, fit_tables(lrs, level_step=recipe.lr_step), fields, card)
         manifest = write_bundle(folder, parts, force=force)
     else:
         manifest = replace_decoder(source, folder, graph, fields, card=card, force=force)

@@ -8,7 +8,7 @@ from codec_contract.errors import BundleError
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network, lower
 from edge_encoder.twin import EncoderTwin
-from edgegrain.training.grain.checkpoint import GrainRun, checkpoint_path, load_run, read_config
+from edgegrain.training.grain.checkpoint import GrainRun, checkpoint_path, load_run, read_recipe
 from edgegrain.training.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.training.prior_files import recipe_prior
 from export.bundle.encoder_part import EncoderPart, exact_encoder, rrdb_encoder
@@ -32,14 +32,14 @@ def run_source(checkpoint: Path, prior: str | Path | None = None) -> DecoderSour
 
 def needed_prior(checkpoint: Path, prior: str | Path | None) -> str | Path | None:
     """``prior``, or None for a run without generator."""
-    config = read_config(checkpoint)
-    has_prior = isinstance(config.decoder, GrainConfig) and config.decoder.prior is not None
+    recipe = read_recipe(checkpoint)
+    has_prior = isinstance(recipe.decoder, GrainConfig) and recipe.decoder.prior is not None
     return prior if has_prior else None
 
 
 def source_of(run: GrainRun, name: str) -> DecoderSource:
     """The same as `run_source` for a run that is already loaded."""
-    return DecoderSource(name, final_decoder(run), integer_encoder(run), step=run.config.lr_step)
+    return DecoderSource(name, final_decoder(run), integer_encoder(run), step=run.recipe.lr_step)
 
 
 def open_run(checkpoint: Path, prior: str | Path | None = None) -> GrainRun:
@@ -53,7 +53,7 @@ def open_run(checkpoint: Path, prior: str | Path | None = None) -> GrainRun:
         EdgegrainError: the checkpoint is damaged, the generator is missing or another one, or one is given to a run
             without generator.
     """
-    return load_run(checkpoint, recipe_prior(read_config(checkpoint), prior))
+    return load_run(checkpoint, recipe_prior(read_recipe(checkpoint), prior))
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -89,4 +89,4 @@ def encoder_part(run: GrainRun) -> EncoderPart:
 def final_decoder(run: GrainRun) -> RRDBDecoder | Grain:
     """The averaged decoder in evaluation mode; of stage 1 without the generator that made its training pictures."""
     decoder = run.average.decoder.eval()
-    return decoder.decoder if isinstance(decoder, Grain) and run.config.stage == "1" else decoder
+    return decoder.decoder if isinstance(decoder, Grain) and run.recipe.stage == "1" else decoder

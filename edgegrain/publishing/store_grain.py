@@ -47,19 +47,19 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
     """
     _refuse_to_replace(folder, force)
     run = open_run(checkpoint, prior)
-    model, compact = run.average.decoder, run.config.stage == "1"
+    model, compact = run.average.decoder, run.recipe.stage == "1"
     if compact:
         model = _invertible_only(model.decoder if isinstance(model, Grain) else model)
     kept = kept_encoder(run, encoder_of) if encoder_of is not None else None
-    network = integer_encoder(run) if run.config.correction and kept is None else None
+    network = integer_encoder(run) if run.recipe.correction and kept is None else None
     tables = None
-    if data is None and kept is None and tables_in(folder).step != run.config.lr_step:
-        raise EdgegrainError(f"the run's levels have a step of {run.config.lr_step}, which the coder's tables state; "
+    if data is None and kept is None and tables_in(folder).step != run.recipe.lr_step:
+        raise EdgegrainError(f"the run's levels have a step of {run.recipe.lr_step}, which the coder's tables state; "
                              "pass the training pictures (--data), to which they are fitted")
     if data is not None and kept is None:
-        pictures = packed_pictures(run_folder(checkpoint), data, exclude, run.config.encoder.hr)
+        pictures = packed_pictures(run_folder(checkpoint), data, exclude, run.recipe.encoder.hr)
         tables = fit_tables(encode(run.average, pictures, CODER_PICTURES, mirrored=True),
-                            level_step=run.config.lr_step)
+                            level_step=run.recipe.lr_step)
     folder.mkdir(parents=True, exist_ok=True)
     path = save_trained(cast(Grain, model), folder / TRAINED, history=run.stages, compact=compact, force=force)
     if kept is not None:

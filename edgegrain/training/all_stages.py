@@ -39,7 +39,7 @@ def train_stages(chain: Chain, folder: Path, options: RunOptions | None = None, 
     runs = {stage: folder / stage for stage in chain.stages}
     for run in runs.values():
         refuse_existing(run, resume)
-    taken = {stage: family_of(config).takes(config) for stage, config in chain.stages.items()}
+    taken = {stage: family_of(recipe).takes(recipe) for stage, recipe in chain.stages.items()}
     refuse_unused(options, set().union(*taken.values()) - {"decoder_from"})
     last = list(chain.stages.values())[-1]
     # Read before stage 1 trains for hours.
@@ -47,7 +47,7 @@ def train_stages(chain: Chain, folder: Path, options: RunOptions | None = None, 
     options = replace(options, prior=prior)
     began, previous, figures = time.monotonic(), options.init_from, {}
     with start_distributed(device) as distributed:
-        for index, (stage, config) in enumerate(chain.stages.items()):
+        for index, (stage, recipe) in enumerate(chain.stages.items()):
             distributed.wait()
             if prior is not None:
                 prior.cpu()  # the stage before moved it
@@ -58,7 +58,7 @@ def train_stages(chain: Chain, folder: Path, options: RunOptions | None = None, 
                                          "--resume")
                 seconds = share_out(left, chain.shares, [finished(run) for run in runs.values()])[index]
                 given = {name: value for name, value in vars(options).items() if name in taken[stage]}
-                figures = train_on(distributed, config, runs[stage], RunOptions(**{**given, "init_from": previous}),
+                figures = train_on(distributed, recipe, runs[stage], RunOptions(**{**given, "init_from": previous}),
                                    pictures=pictures, budget_seconds=seconds if budget_seconds else 0,
                                    evaluate_every=evaluate_every, report=_named(report, stage))
                 if not finished(runs[stage]):

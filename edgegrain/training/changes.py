@@ -30,21 +30,21 @@ def changed(recipe: Any, changes: Iterable[str] = (), *, batch: int = 0, seed: i
     if isinstance(recipe, Chain):
         own = [change for change in changes if change.startswith("shares=")]
         recipe = with_changes(recipe, own)
-        for stage, config in recipe.stages.items():
+        for stage, stage_recipe in recipe.stages.items():
             of_stage = [change.removeprefix(f"{stage}.") for change in changes if change not in own
                         and (change.startswith(f"{stage}.") or change.split(".")[0] not in recipe.stages)]
-            recipe = recipe.with_stage(stage, changed(config, of_stage, batch=batch, seed=seed))
+            recipe = recipe.with_stage(stage, changed(stage_recipe, of_stage, batch=batch, seed=seed))
         return recipe
     if batch:
         recipe = with_batch(recipe, batch)
     return with_changes(recipe if seed is None else replace(recipe, seed=seed), changes)
 
 
-def with_changes(config: Any, changes: Iterable[str]) -> Any:
-    """A copy of a frozen dataclass with changed fields.
+def with_changes(recipe: Any, changes: Iterable[str]) -> Any:
+    """A copy of a recipe or chain with changed fields.
 
     Args:
-        config: the recipe.
+        recipe: or a chain.
         changes: ``PATH=VALUE`` each, the path with dots into nested dataclasses. Values are parsed by the field's type;
             the elements of tuples are separated by commas, ``none`` means None.
 
@@ -66,10 +66,10 @@ def with_changes(config: Any, changes: Iterable[str]) -> Any:
         if isinstance(node.get(name), dict):
             raise EdgegrainError(f"--set {change}: fields of {name} are set too")
         node[name] = text
-    return _with_fields(config, tree, "")
+    return _with_fields(recipe, tree, "")
 
 
-def with_batch(config: Any, batch: int) -> Any:
+def with_batch(recipe: Any, batch: int) -> Any:
     """A recipe with another batch per process.
 
     The learning rate grows with the square root of the batch, as Adam's steps do (Malladi et al., NeurIPS 2022), the
@@ -78,14 +78,14 @@ def with_batch(config: Any, batch: int) -> Any:
     Raises:
         EdgegrainError: the recipe does not allow that batch.
     """
-    times = batch / config.batch
-    changes: dict[str, Any] = {"batch": batch, "learning_rate": config.learning_rate * times**0.5}
-    if config.ema < 1:  # a decay per step; StyleGAN2's recipes have a half-life in pictures
-        changes["ema"] = config.ema**times
-    if hasattr(config, "iterations"):
-        changes["iterations"] = math.ceil(config.iterations / times)
+    times = batch / recipe.batch
+    changes: dict[str, Any] = {"batch": batch, "learning_rate": recipe.learning_rate * times**0.5}
+    if recipe.ema < 1:  # a decay per step; StyleGAN2's recipes have a half-life in pictures
+        changes["ema"] = recipe.ema**times
+    if hasattr(recipe, "iterations"):
+        changes["iterations"] = math.ceil(recipe.iterations / times)
     try:
-        return replace(config, **changes)
+        return replace(recipe, **changes)
     except ValueError as error:
         raise EdgegrainError(f"--batch {batch}: {error}") from error
 

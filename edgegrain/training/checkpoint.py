@@ -34,7 +34,7 @@ class Checkpoint:
     """A checkpoint that was read.
 
     Attributes:
-        config: the configuration, plain JSON values.
+        config: the recipe, as plain JSON values.
         pictures: seen so far.
         state: further values of the family, plain JSON.
         tensors: on the CPU, by ``PREFIX.NAME``.
@@ -67,7 +67,7 @@ def save_checkpoint(folder: Path, run: Run, progress: float = 1.0) -> None:
 
     An interrupted write leaves the previous one whole.
     """
-    header = {"family": run.family, "config": json.dumps(run.config.as_dict()), "pictures": str(run.pictures),
+    header = {"family": run.family, "config": json.dumps(run.recipe.as_dict()), "pictures": str(run.pictures),
               "progress": str(progress), "state": json.dumps(run.state())}
     save_shards(folder / CHECKPOINT, run.tensors(), header, run.pictures)
 

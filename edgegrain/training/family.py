@@ -59,11 +59,11 @@ class Run(Protocol):
     """The state of a training run, as a checkpoint holds it.
 
     Attributes:
-        config: the recipe, a frozen dataclass with ``as_dict``.
+        recipe: a frozen dataclass with ``as_dict``.
         pictures: seen so far.
     """
 
-    config: Any
+    recipe: Any
     pictures: int
 
     @property
@@ -116,7 +116,7 @@ class Family:
     Attributes:
         name: in checkpoints.
         title: in messages.
-        config: class of its recipes.
+        recipe_class: of all its recipes.
         recipes: name -> recipe.
         describe: one line about a recipe.
         open: (recipe, options, folder of the run, processes) -> trainer; continues the checkpoint in the folder if
@@ -128,7 +128,7 @@ class Family:
 
     name: str
     title: str
-    config: type
+    recipe_class: type
     recipes: Mapping[str, Any]
     describe: Callable[[Any], str]
     open: Callable[[Any, RunOptions, Path, Distributed], Trainer]

@@ -28,13 +28,13 @@ LOG_EVERY = 20  # steps
 REPORT_EVERY = 5  # steps
 
 
-def train(config: Any, folder: Path, options: RunOptions | None = None, *, pictures: int | None = None,
+def train(recipe: Any, folder: Path, options: RunOptions | None = None, *, pictures: int | None = None,
           budget_seconds: float = 0, resume: bool = False, evaluate_every: int = 0, device: str = "auto",
           report: Progress | None = None) -> dict[str, float]:
     """Train a recipe; returns the last evaluation with ``pictures`` and ``skipped``, {} in all but the first process.
 
     Args:
-        config: the recipe.
+        recipe: to train.
         folder: of the run: checkpoint, ``log.jsonl``, ``samples.png``, the family's weight file.
         options: files and switches.
         pictures: to see in all; None for the recipe's number, or without limit if there are ``budget_seconds``.
@@ -53,23 +53,23 @@ def train(config: Any, folder: Path, options: RunOptions | None = None, *, pictu
     """
     refuse_existing(folder, resume)
     with start_distributed(device) as distributed:
-        return train_on(distributed, config, folder, options or RunOptions(), pictures=pictures,
+        return train_on(distributed, recipe, folder, options or RunOptions(), pictures=pictures,
                         budget_seconds=budget_seconds, evaluate_every=evaluate_every, report=report)
 
 
-def train_on(distributed: Distributed, config: Any, folder: Path, options: RunOptions, *, pictures: int | None,
+def train_on(distributed: Distributed, recipe: Any, folder: Path, options: RunOptions, *, pictures: int | None,
              budget_seconds: float, evaluate_every: int, report: Progress | None) -> dict[str, float]:
     """`train` on processes that are started already; a run in ``folder`` is continued."""
-    family = family_of(config)
-    refuse_unused(options, family.takes(config))
-    trainer = family.open(config, replace(options, report=report), folder, distributed)
+    family = family_of(recipe)
+    refuse_unused(options, family.takes(recipe))
+    trainer = family.open(recipe, replace(options, report=report), folder, distributed)
     folder.mkdir(parents=True, exist_ok=True)
     run = trainer.run
     # Shapes and random weights have the recipe's seed; what is drawn in steps differs between processes and sessions.
-    torch.manual_seed(distributed.seed(run.config.seed, run.pictures))
+    torch.manual_seed(distributed.seed(run.recipe.seed, run.pictures))
     log = JsonlLog(folder / LOG if distributed.first else None)
-    log.write({"config": run.config.as_dict(), "pictures_in_set": trainer.pictures_in_set, "seen": run.pictures})
-    budget = TimeBudget(distributed, run.pictures, family.last_picture(config, pictures, budget_seconds),
+    log.write({"config": run.recipe.as_dict(), "pictures_in_set": trainer.pictures_in_set, "seen": run.pictures})
+    budget = TimeBudget(distributed, run.pictures, family.last_picture(recipe, pictures, budget_seconds),
                         budget_seconds, begins_at=progress_of(folder))
 
     def evaluate_and_save(end: bool | None) -> dict[str, float]:

@@ -20,12 +20,12 @@ from server_decoder.stylegan2 import checkpoints
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 
-def recipe_prior(config: GrainRecipe | FaceSRRecipe, prior: GenerativePrior | str | Path | None
+def recipe_prior(recipe: GrainRecipe | FaceSRRecipe, prior: GenerativePrior | str | Path | None
                ) -> GenerativePrior | None:
     """The generator of a recipe, cut and rounded as the recipe says; None for recipes without one and for trial runs.
 
     Args:
-        config: the recipe.
+        recipe: whose generator is wanted.
         prior: a network, which is returned, a file, or the name of a fetched prior; None for the published one if that
             is of the recipe's kind.
 
@@ -34,28 +34,28 @@ def recipe_prior(config: GrainRecipe | FaceSRRecipe, prior: GenerativePrior | st
     """
     if isinstance(prior, GenerativePrior):
         return prior
-    described = prior_config(config)
+    described = prior_config(recipe)
     if described is None:
         if prior is not None:
             raise EdgegrainError("this recipe has no generator; leave --prior out")
         return None
-    if prior is None and config.random_pictures:
+    if prior is None and recipe.random_pictures:
         return None
     if prior is None and isinstance(described.network, StyleGAN2Config):
         raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain convert --from "
                              "stylegan2-rosinality)")
-    domain = config.domain if isinstance(config, GrainRecipe) else FACES
+    domain = recipe.domain if isinstance(recipe, GrainRecipe) else FACES
     if prior is None and domain != FACES:
         raise EdgegrainError(f"the published generator makes {FACES}; pass --prior with the file of one that makes "
                              f"{domain} (docs/new_domain.md)")
     return described_prior(described, prior or DEFAULT_PRIOR)
 
 
-def prior_config(config: GrainRecipe | FaceSRRecipe) -> PriorConfig | None:
+def prior_config(recipe: GrainRecipe | FaceSRRecipe) -> PriorConfig | None:
     """The description of a recipe's generator; None without one."""
-    if isinstance(config, GrainRecipe):
-        return config.decoder.prior if isinstance(config.decoder, GrainConfig) else None
-    return config.network.prior if isinstance(config.network, GLEANConfig) else None
+    if isinstance(recipe, GrainRecipe):
+        return recipe.decoder.prior if isinstance(recipe.decoder, GrainConfig) else None
+    return recipe.network.prior if isinstance(recipe.network, GLEANConfig) else None
 
 
 @torch.no_grad()
@@ -68,7 +68,7 @@ def random_prior(config: PriorConfig, seed: int) -> GenerativePrior:
     return prior
 
 
-def recipe_discriminator(config: GrainRecipe | FaceSRRecipe, given: nn.Module | Path | None) -> nn.Module | None:
+def recipe_discriminator(recipe: GrainRecipe | FaceSRRecipe, given: nn.Module | Path | None) -> nn.Module | None:
     """The trained discriminator of a recipe that uses StyleGAN2's, from its file; None without one.
 
     Raises:
@@ -76,6 +76,6 @@ def recipe_discriminator(config: GrainRecipe | FaceSRRecipe, given: nn.Module | 
     """
     if given is None or isinstance(given, nn.Module):
         return given
-    if config.adversarial is None or not isinstance(config.adversarial.discriminator, StyleGAN2Config):
+    if recipe.adversarial is None or not isinstance(recipe.adversarial.discriminator, StyleGAN2Config):
         raise EdgegrainError("this recipe uses no StyleGAN2 discriminator; leave --discriminator out")
-    return checkpoints.load_discriminator(given, config.adversarial.discriminator)
+    return checkpoints.load_discriminator(given, recipe.adversarial.discriminator)

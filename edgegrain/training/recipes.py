@@ -1,4 +1,4 @@
-"""The registry of all recipes: families by their configuration class, recipes and chains of stages by name."""
+"""The registry of all recipes: families by the class of their recipes, recipes and chains of stages by name."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ RECIPES: dict[str, Any] = {name: recipe for family in FAMILIES for name, recipe 
 """Name -> recipe; `CHAINS` has the names of four stages each."""
 
 
-def family_of(config: Any) -> Family:
+def family_of(recipe: Any) -> Family:
     """The family of a recipe."""
-    return next(family for family in FAMILIES if isinstance(config, family.config))
+    return next(family for family in FAMILIES if isinstance(recipe, family.recipe_class))
 
 
 def find_recipe(name: str) -> Any:
@@ -39,8 +39,8 @@ def describe(recipe: Any, pictures: int | None = None, evaluate_every: int = 0, 
              ) -> dict[str, Any]:
     """The whole configuration of a recipe or chain, plain JSON values; a ``pictures`` of None in it is no limit."""
     if isinstance(recipe, Chain):
-        stages = {stage: describe(config, pictures, evaluate_every, budget_seconds)
-                  for stage, config in recipe.stages.items()}
+        stages = {stage: describe(stage_recipe, pictures, evaluate_every, budget_seconds)
+                  for stage, stage_recipe in recipe.stages.items()}
         return {"shares": recipe.shares, "stages": stages}
     family = family_of(recipe)
     return {"family": family.name, "pictures": family.last_picture(recipe, pictures, budget_seconds),

@@ -37,31 +37,31 @@ def draw_sides(factors: Factors, size: int, count: int, rng: np.random.Generator
     return [round(size / float(factor)) for factor in drawn]
 
 
-def draw_inputs(config: FaceSRRecipe, pictures: Tensor, rng: np.random.Generator) -> Inputs:
+def draw_inputs(recipe: FaceSRRecipe, pictures: Tensor, rng: np.random.Generator) -> Inputs:
     """Inputs of a training batch from its pictures, integers 0...255 ``[B, 3, S, S]``."""
-    if config.degradation is not None:
-        degraded = torch.stack([config.degradation.degrade(picture, rng) for picture in pictures])
+    if recipe.degradation is not None:
+        degraded = torch.stack([recipe.degradation.degrade(picture, rng) for picture in pictures])
         return Inputs(dequantize(degraded), pictures.new_zeros(len(pictures)))
-    if isinstance(config.network, GLEANConfig) or config.factors is None:
-        return inputs_at(config, pictures, config.size / lr_side(config))
-    sides = draw_sides(config.factors, config.size, len(pictures), rng)
-    parts = [inputs_at(config, picture[None], config.size / side)
+    if isinstance(recipe.network, GLEANConfig) or recipe.factors is None:
+        return inputs_at(recipe, pictures, recipe.size / lr_side(recipe))
+    sides = draw_sides(recipe.factors, recipe.size, len(pictures), rng)
+    parts = [inputs_at(recipe, picture[None], recipe.size / side)
              for picture, side in zip(pictures, sides, strict=True)]
     return Inputs(torch.cat([part.picture for part in parts]), torch.cat([part.factors for part in parts]))
 
 
-def inputs_at(config: FaceSRRecipe, pictures: Tensor, factor: float) -> Inputs:
+def inputs_at(recipe: FaceSRRecipe, pictures: Tensor, factor: float) -> Inputs:
     """Inputs from pictures, integers 0...255 ``[B, 3, S, S]``, all reduced by one factor."""
-    lr = dequantize(reduce_levels(pictures, round(config.size / factor), config.reduction))
-    known = torch.full((len(pictures),), config.size / lr.shape[-1], device=pictures.device)
-    return Inputs(lr if isinstance(config.network, GLEANConfig) else enlarge(lr, config.size), known)
+    lr = dequantize(reduce_levels(pictures, round(recipe.size / factor), recipe.reduction))
+    known = torch.full((len(pictures),), recipe.size / lr.shape[-1], device=pictures.device)
+    return Inputs(lr if isinstance(recipe.network, GLEANConfig) else enlarge(lr, recipe.size), known)
 
 
-def lr_side(config: FaceSRRecipe) -> int:
+def lr_side(recipe: FaceSRRecipe) -> int:
     """Side of the LRs of the first evaluation."""
-    if isinstance(config.network, GLEANConfig):
-        return config.network.lr
-    return round(config.size / (config.factors or Factors()).evaluated[0])
+    if isinstance(recipe.network, GLEANConfig):
+        return recipe.network.lr
+    return round(recipe.size / (recipe.factors or Factors()).evaluated[0])
 
 
 def restore(network: GLEAN | GCFSR, picture: Tensor, factors: Tensor) -> Tensor:

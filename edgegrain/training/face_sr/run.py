@@ -47,7 +47,7 @@ class FaceSRRun:
         pictures: seen so far.
     """
 
-    config: FaceSRRecipe
+    recipe: FaceSRRecipe
     model: GLEAN | GCFSR
     average: GLEAN | GCFSR
     adversarial: AdversarialLoss | None = None
@@ -67,19 +67,19 @@ class FaceSRRun:
 
     def save_weights(self, folder: Path) -> None:
         """Write ``glean.safetensors`` or ``gcfsr.safetensors``."""
-        training = {"config": self.config.as_dict(), "pictures_seen": self.pictures}
+        training = {"config": self.recipe.as_dict(), "pictures_seen": self.pictures}
         if isinstance(self.average, GLEAN):
             save_glean(self.average, folder / GLEAN_WEIGHTS, training=training, force=True)
         else:
             save_gcfsr(self.average, folder / GCFSR_WEIGHTS, training=training, force=True)
 
 
-def start_run(config: FaceSRRecipe, prior: GenerativePrior | None = None, discriminator: nn.Module | None = None,
+def start_run(recipe: FaceSRRecipe, prior: GenerativePrior | None = None, discriminator: nn.Module | None = None,
               start: str | Path | None = None) -> FaceSRRun:
     """A run at its first step.
 
     Args:
-        config: the recipe.
+        recipe: of the run.
         prior: GLEAN's bank; None for GCFSR, and for a bank with random weights.
         discriminator: a trained one; None for the recipe's own with random weights.
         start: trained weights to begin with, or the folder of a run that holds them. GCFSR's may be narrower
@@ -89,27 +89,27 @@ def start_run(config: FaceSRRecipe, prior: GenerativePrior | None = None, discri
     Raises:
         BundleError, ModelError: ``start`` is none of these, or holds a network of another shape or bank.
     """
-    torch.manual_seed(config.seed)
+    torch.manual_seed(recipe.seed)
     model: GLEAN | GCFSR
     average: GLEAN | GCFSR
-    if isinstance(config.network, GLEANConfig):
-        bank = random_prior(config.network.prior, config.seed) if prior is None else prior
-        model, average = GLEAN(config.network, bank), GLEAN(config.network, bank)
+    if isinstance(recipe.network, GLEANConfig):
+        bank = random_prior(recipe.network.prior, recipe.seed) if prior is None else prior
+        model, average = GLEAN(recipe.network, bank), GLEAN(recipe.network, bank)
         if start is not None and not _is_glean(start):
             begin_with_grain(model, trained_decoder(start))
         elif start is not None:
             trained = load_glean(_weights(start, GLEAN_WEIGHTS), bank)
-            if trained.config != config.network:
-                raise ModelError(f"{start} holds {trained.config}, the recipe has {config.network}")
+            if trained.config != recipe.network:
+                raise ModelError(f"{start} holds {trained.config}, the recipe has {recipe.network}")
             model.load_state_dict(trained.state_dict())
     else:
-        model, average = GCFSR(config.network), GCFSR(config.network)
+        model, average = GCFSR(recipe.network), GCFSR(recipe.network)
         if start is not None:
             grow(model, load_gcfsr(_weights(start, GCFSR_WEIGHTS)))
     average.load_state_dict(model.state_dict())
     average.eval().requires_grad_(False)
-    adversarial = AdversarialLoss(config.adversarial, discriminator) if config.adversarial is not None else None
-    return FaceSRRun(config, model, average, adversarial)
+    adversarial = AdversarialLoss(recipe.adversarial, discriminator) if recipe.adversarial is not None else None
+    return FaceSRRun(recipe, model, average, adversarial)
 
 
 def _is_glean(start: str | Path) -> bool:

@@ -58,7 +58,7 @@ class FaceSRTrainer:
             vgg: for the perceptual loss.
             held_out: to evaluate on, as ``pictures``; None for a trainer that does not evaluate.
         """
-        config, networks = run.config, networks or MetricNetworks()
+        recipe, networks = run.recipe, networks or MetricNetworks()
         self.run, self.distributed = run, distributed
         self.pictures_in_set = len(pictures)
         self.steps, self.skipped = 0, 0
@@ -71,33 +71,33 @@ class FaceSRTrainer:
         averages = dict(run.average.named_parameters())
         self.parameters = list(moving.values())
         self._averages: list[Tensor] = [averages[name] for name in moving]
-        self._optimizers = optimizers(self.parameters, config.learning_rate, config.muon, config.weight_decay)
-        seed = distributed.seed(config.seed, run.pictures)
+        self._optimizers = optimizers(self.parameters, recipe.learning_rate, recipe.muon, recipe.weight_decay)
+        seed = distributed.seed(recipe.seed, run.pictures)
         self._random, self._grid = np.random.default_rng(seed), GridLoss()
-        self._feed = batches(pictures, config.batch, seed, distributed.device)
+        self._feed = batches(pictures, recipe.batch, seed, distributed.device)
         self._validation = None if held_out is None else FaceSRValidation(
-            config, held_out, networks, distributed.device)
+            recipe, held_out, networks, distributed.device)
 
     def step(self, progress: float) -> dict[str, Tensor]:
         """One batch at this progress (0...1) of the run: the loss and its unweighted terms, detached."""
-        run, config, distributed = self.run, self.run.config, self.distributed
+        run, recipe, distributed = self.run, self.run.recipe, self.distributed
         picture = next(self._feed).to(distributed.device)
-        inputs = draw_inputs(config, picture, self._random)
+        inputs = draw_inputs(recipe, picture, self._random)
         target = dequantize(picture)
-        with mixed_precision(distributed.device, config.bf16):
+        with mixed_precision(distributed.device, recipe.bf16):
             restored = restore(run.model, inputs.picture.contiguous(memory_format=distributed.layout), inputs.factors)
             loss, terms = self._loss(restored, target, inputs.factors, progress)
-        rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=config.hold)
+        rate = annealed(recipe.learning_rate, progress, self.steps, warm_up=recipe.warm_up, hold=recipe.hold)
         if not descend(loss, self.parameters, self._optimizers, rate, distributed,
-                       clip=config.clip_gradient or math.inf):
+                       clip=recipe.clip_gradient or math.inf):
             self.skipped += 1
         if run.adversarial is not None and run.adversarial.learns(progress, self.steps):
-            with mixed_precision(distributed.device, config.bf16):
+            with mixed_precision(distributed.device, recipe.bf16):
                 terms |= run.adversarial.update_discriminator(restored, target, distributed.average_gradients)
         self.steps += 1
-        run.pictures += config.batch * distributed.world
+        run.pictures += recipe.batch * distributed.world
         update_averages(self._averages, self.parameters,
-                        early_decay(config.ema, run.pictures // (config.batch * distributed.world)))
+                        early_decay(recipe.ema, run.pictures // (recipe.batch * distributed.world)))
         return {"loss": loss.detach(), **terms}
 
     def evaluate(self) -> dict[str, float]:
@@ -110,45 +110,45 @@ class FaceSRTrainer:
 
     def _loss(self, restored: Tensor, target: Tensor, factors: Tensor, progress: float
               ) -> tuple[Tensor, dict[str, Tensor]]:
-        run, config = self.run, self.run.config
+        run, recipe = self.run, self.run.recipe
         # Some pictures have no loss but the adversarial one, once that has begun.
-        alone = config.adversarial_alone > 0 and run.adversarial is not None and run.adversarial.joins(progress)
-        compared = factors > config.adversarial_alone if alone else torch.ones_like(factors, dtype=torch.bool)
+        alone = recipe.adversarial_alone > 0 and run.adversarial is not None and run.adversarial.joins(progress)
+        compared = factors > recipe.adversarial_alone if alone else torch.ones_like(factors, dtype=torch.bool)
         loss, terms = joint_loss(restored, lambda seen: self._compare(seen, target, compared), run.adversarial,
                                  progress, target)
         return loss, {name: value.detach() for name, value in terms.items()}
 
     def _compare(self, restored: Tensor, target: Tensor, compared: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The losses other than the adversarial one, of those pictures of the batch that have any."""
-        config = self.run.config
+        recipe = self.run.recipe
         if not compared.any():
             return torch.zeros((), device=restored.device), {}
-        loss, terms = picture_loss(config.loss, restored[compared], target[compared], self._lpips, None,
-                                   offset=random_offset(config.lpips_shift), grid=self._grid)
+        loss, terms = picture_loss(recipe.loss, restored[compared], target[compared], self._lpips, None,
+                                   offset=random_offset(recipe.lpips_shift), grid=self._grid)
         if self._vgg is not None:
             terms["perceptual"] = perceptual_loss(
-                self._vgg, restored[compared], target[compared], squared=config.squared)
-            loss = loss + config.perceptual * terms["perceptual"]
+                self._vgg, restored[compared], target[compared], squared=recipe.squared)
+            loss = loss + recipe.perceptual * terms["perceptual"]
         return compared.float().mean() * loss, terms  # so that a picture counts the same in every batch
 
 
-def open_trainer(config: FaceSRRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> FaceSRTrainer:
+def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> FaceSRTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, config.random_pictures)
-    prior = recipe_prior(config, options.prior)
-    discriminator = recipe_discriminator(config, options.discriminator)
-    weights = needed_metric_weights(options.weights, needed=config.needs_metrics, faces=False)
+    require_pictures(options, recipe.random_pictures)
+    prior = recipe_prior(recipe, options.prior)
+    discriminator = recipe_discriminator(recipe, options.discriminator)
+    weights = needed_metric_weights(options.weights, needed=recipe.needs_metrics, faces=False)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder, prior)
-        run.adversarial = resumed(run.adversarial, config.adversarial, discriminator)
-        run.config = continued(config, network=run.config.network,
+        run.adversarial = resumed(run.adversarial, recipe.adversarial, discriminator)
+        run.recipe = continued(recipe, network=run.recipe.network,
                                adversarial=None if run.adversarial is None else run.adversarial.config)
     else:
-        run = start_run(config, prior, discriminator, options.init_from)
-    config = run.config
-    pictures = training_pictures(options, folder, config.size, count=config.random_pictures, seed=config.seed)
+        run = start_run(recipe, prior, discriminator, options.init_from)
+    recipe = run.recipe
+    pictures = training_pictures(options, folder, recipe.size, count=recipe.random_pictures, seed=recipe.seed)
     networks = MetricNetworks.load(weights, distributed.device, faces=False)
-    vgg = LPIPS(weights, "vgg").requires_grad_(False) if config.perceptual and weights is not None else None
+    vgg = LPIPS(weights, "vgg").requires_grad_(False) if recipe.perceptual and weights is not None else None
     return FaceSRTrainer(run, distributed, pictures, networks, vgg, held_out_pictures(options, pictures))
 
 
@@ -164,25 +164,25 @@ def perceptual_loss(vgg: LPIPS, picture: Tensor, target: Tensor, *, squared: boo
     return difference.square().mean() if squared else difference.abs().mean()
 
 
-def _takes(config: FaceSRRecipe) -> set[str]:
+def _takes(recipe: FaceSRRecipe) -> set[str]:
     names = {"data", "validation", "exclude", "weights", "init_from"}
-    if isinstance(config.network, GLEANConfig):
+    if isinstance(recipe.network, GLEANConfig):
         names |= {"prior"}
-    if config.adversarial is not None and isinstance(config.adversarial.discriminator, StyleGAN2Config):
+    if recipe.adversarial is not None and isinstance(recipe.adversarial.discriminator, StyleGAN2Config):
         names |= {"discriminator"}
     return names
 
 
-def _describe(config: FaceSRRecipe) -> str:
-    if isinstance(config.network, GLEANConfig):
-        reduced = f"{config.network.lr}x{config.network.lr}"
-    elif config.factors is None:
+def _describe(recipe: FaceSRRecipe) -> str:
+    if isinstance(recipe.network, GLEANConfig):
+        reduced = f"{recipe.network.lr}x{recipe.network.lr}"
+    elif recipe.factors is None:
         reduced = "unknown degradations"
     else:
-        reduced = f"factors {config.factors.choices[0]:g} to {config.factors.choices[-1]:g}"
-    return (f"{config.kind.upper():5}  {config.size}x{config.size} from {reduced}, {config.iterations:,} iterations of "
-            f"{config.batch}")
+        reduced = f"factors {recipe.factors.choices[0]:g} to {recipe.factors.choices[-1]:g}"
+    return (f"{recipe.kind.upper():5}  {recipe.size}x{recipe.size} from {reduced}, {recipe.iterations:,} iterations of "
+            f"{recipe.batch}")
 
 
 FACE_SR = Family(FAMILY, "GLEAN and GCFSR", FaceSRRecipe, FACE_SR_RECIPES, _describe, open_trainer, _takes,
-                 lambda config: config.iterations * config.batch, evaluate_every=4000)
+                 lambda recipe: recipe.iterations * recipe.batch, evaluate_every=4000)

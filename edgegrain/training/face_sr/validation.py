@@ -41,14 +41,14 @@ class Case(NamedTuple):
 class FaceSRValidation:
     """Held-out pictures, their LRs, and the evaluation of networks on them."""
 
-    def __init__(self, config: FaceSRRecipe, pictures: np.ndarray, networks: MetricNetworks, device: torch.device
+    def __init__(self, recipe: FaceSRRecipe, pictures: np.ndarray, networks: MetricNetworks, device: torch.device
                  ) -> None:
         """``pictures``: uint8 ``[N, S, S, 3]``."""
-        self._size, self._networks = config.size, networks
+        self._size, self._networks = recipe.size, networks
         self._pictures = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().to(device)
-        self._cases = _cases(config, self._pictures)
+        self._cases = _cases(recipe, self._pictures)
         self._small = nn.functional.interpolate(
-            dequantize(self._pictures[:SHEET]), lr_side(config), mode="area") if config.degradation is None else None
+            dequantize(self._pictures[:SHEET]), lr_side(recipe), mode="area") if recipe.degradation is None else None
         self._bicubic: dict[str, float] | None = None
 
     def figures(self, network: GLEAN | GCFSR) -> dict[str, float]:
@@ -99,11 +99,11 @@ class FaceSRValidation:
         return figures
 
 
-def _cases(config: FaceSRRecipe, pictures: Tensor) -> list[Case]:
-    if config.factors is None:
-        return [Case("", draw_inputs(config, pictures, np.random.default_rng(UNSEEN_SEED)))]
-    first, *others = config.factors.evaluated
-    main = inputs_at(config, pictures, first)
+def _cases(recipe: FaceSRRecipe, pictures: Tensor) -> list[Case]:
+    if recipe.factors is None:
+        return [Case("", draw_inputs(recipe, pictures, np.random.default_rng(UNSEEN_SEED)))]
+    first, *others = recipe.factors.evaluated
+    main = inputs_at(recipe, pictures, first)
     strengths = [Case(f"_strength_{other:g}", Inputs(main.picture, torch.full_like(main.factors, other)), False)
                  for other in others]
-    return [Case("", main), *(Case(f"_x{other:g}", inputs_at(config, pictures, other)) for other in others), *strengths]
+    return [Case("", main), *(Case(f"_x{other:g}", inputs_at(recipe, pictures, other)) for other in others), *strengths]

@@ -56,15 +56,15 @@ class Autoencoder(nn.Module):
     decoder: RRDBDecoder | Grain
     rate: RateModel | None
 
-    def __init__(self, config: GrainRecipe, prior: GenerativePrior | None = None) -> None:
+    def __init__(self, recipe: GrainRecipe, prior: GenerativePrior | None = None) -> None:
         super().__init__()
-        self.output = config.output
-        self.lr_step = config.lr_step
-        self.encoder = _encoder(config)
-        self.decoder = (Grain(config.decoder, prior) if isinstance(config.decoder, GrainConfig)
-                        else RRDBDecoder(config.decoder))
-        learns = config.loss.rate and config.correction and "encoder" in config.trains
-        self.rate = RateModel(config.encoder.lr, config.encoder.lr) if learns else None
+        self.output = recipe.output
+        self.lr_step = recipe.lr_step
+        self.encoder = _encoder(recipe)
+        self.decoder = (Grain(recipe.decoder, prior) if isinstance(recipe.decoder, GrainConfig)
+                        else RRDBDecoder(recipe.decoder))
+        learns = recipe.loss.rate and recipe.correction and "encoder" in recipe.trains
+        self.rate = RateModel(recipe.encoder.lr, recipe.encoder.lr) if learns else None
         self._decode = decode
 
     def compile_decoder(self, lr: Tensor) -> None:
@@ -161,18 +161,18 @@ def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: fl
     return restored.final, restored.codes
 
 
-def _encoder(config: GrainRecipe) -> EncoderTwin | BoxMean | TrainedRRDBEncoder:
-    if not config.correction:
-        return BoxMean(config.encoder.hr, config.encoder.lr)
-    if isinstance(config.encoder, RRDBEncoderConfig):
-        return TrainedRRDBEncoder(config.encoder)
-    return EncoderTwin(config.encoder)
+def _encoder(recipe: GrainRecipe) -> EncoderTwin | BoxMean | TrainedRRDBEncoder:
+    if not recipe.correction:
+        return BoxMean(recipe.encoder.hr, recipe.encoder.lr)
+    if isinstance(recipe.encoder, RRDBEncoderConfig):
+        return TrainedRRDBEncoder(recipe.encoder)
+    return EncoderTwin(recipe.encoder)
 
 
-def build_autoencoder(config: GrainRecipe, prior: GenerativePrior | None = None) -> Autoencoder:
-    """A model with random weights, except for the prior; only the parts of ``config.trains`` take gradients."""
-    model = Autoencoder(config, prior)
-    freeze(model, config.trains)
+def build_autoencoder(recipe: GrainRecipe, prior: GenerativePrior | None = None) -> Autoencoder:
+    """A model with random weights, except for the prior; only the parts of ``recipe.trains`` take gradients."""
+    model = Autoencoder(recipe, prior)
+    freeze(model, recipe.trains)
     return model
 
 

@@ -26,18 +26,18 @@ class Chain:
         if len(self.shares) != len(STAGES) or min(self.shares) <= 0:
             raise ValueError(f"shares are four positive numbers, such as 50,15,10,25, got {list(self.shares)}")
 
-    def with_stage(self, name: str, config: GrainRecipe) -> Chain:
+    def with_stage(self, name: str, recipe: GrainRecipe) -> Chain:
         """A copy with another recipe for one stage."""
-        return replace(self, stages={**self.stages, name: config})
+        return replace(self, stages={**self.stages, name: recipe})
 
 
 def _chains() -> dict[str, Chain]:
     found: dict[str, dict[str, GrainRecipe]] = {}
-    for name, config in GRAIN_RECIPES.items():
+    for name, recipe in GRAIN_RECIPES.items():
         for stage in STAGES:
             if stage in name.split("-"):
                 chain = "-".join(part for part in name.split("-") if part != stage)
-                found.setdefault(chain, {})[stage] = config
+                found.setdefault(chain, {})[stage] = recipe
     return {name: Chain(stages) for name, stages in found.items() if tuple(stages) == STAGES}
 
 

@@ -19,7 +19,7 @@ from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.stages import GrainRecipe
 from server_decoder.generative_prior import GenerativePrior, prior_digest
 
-__all__ = ["GrainRun", "checkpoint_path", "load_run", "read_config", "save_run"]
+__all__ = ["GrainRun", "checkpoint_path", "load_run", "read_recipe", "save_run"]
 
 FAMILY = "grain"
 
@@ -38,7 +38,7 @@ class GrainRun:
 
     model: Autoencoder
     average: Autoencoder
-    config: GrainRecipe
+    recipe: GrainRecipe
     adversarial: AdversarialLoss | None = None
     pictures: int = 0
     history: tuple[Mapping[str, Any], ...] = ()
@@ -48,8 +48,8 @@ class GrainRun:
     def stages(self) -> tuple[Mapping[str, Any], ...]:
         """All stages in order, this one included: ``{"stage": ..., "pictures": ...}``, and the weight of a loss against
         grids, ``"grid"``."""
-        grid = {"grid": self.config.loss.grid} if self.config.loss.grid else {}
-        return (*self.history, {"stage": self.config.stage, "pictures": self.pictures, **grid})
+        grid = {"grid": self.recipe.loss.grid} if self.recipe.loss.grid else {}
+        return (*self.history, {"stage": self.recipe.stage, "pictures": self.pictures, **grid})
 
     def tensors(self) -> dict[str, Tensor]:
         """Model, averages of the trained parts and discriminator."""
@@ -80,24 +80,24 @@ def load_run(path: Path, prior: GenerativePrior | None = None) -> GrainRun:
         ModelError: the file is no checkpoint of GRAIN, a part of it is missing, or it was trained with another prior.
     """
     with open_checkpoint(path, FAMILY) as stored:
-        config = GrainRecipe.from_dict(stored.config)
+        recipe = GrainRecipe.from_dict(stored.config)
         if stored.state.get("prior") and prior is None:
             raise ModelError(f"{path} was trained with a generator, whose file is needed too (--prior)")
         if stored.state.get("prior") and prior is not None and stored.state["prior"] != prior_digest(prior):
             raise ModelError(f"{path} was trained with another generator than the one given")
-        model = build_autoencoder(config, prior)
+        model = build_autoencoder(recipe, prior)
         _load(model, stored.part("model"))
         average = copy.deepcopy(model)
         _load(average, stored.part("model") | stored.part("average"))
         adversarial = None
-        if config.adversarial is not None and (discriminator := stored.part("discriminator")):
-            adversarial = AdversarialLoss(config.adversarial)
+        if recipe.adversarial is not None and (discriminator := stored.part("discriminator")):
+            adversarial = AdversarialLoss(recipe.adversarial)
             adversarial.discriminator.load_state_dict(discriminator)
-        return GrainRun(model, average.requires_grad_(False), config, adversarial, stored.pictures,
+        return GrainRun(model, average.requires_grad_(False), recipe, adversarial, stored.pictures,
                    tuple(stored.state.get("history", [])))
 
 
-def read_config(path: Path) -> GrainRecipe:
+def read_recipe(path: Path) -> GrainRecipe:
     """The configuration of a run, without its weights.
 
     Raises:

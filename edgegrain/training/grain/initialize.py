@@ -23,7 +23,7 @@ from edge_encoder.lowering import raise_twin
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.config import continued
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
-from edgegrain.training.grain.checkpoint import GrainRun, load_run, read_config
+from edgegrain.training.grain.checkpoint import GrainRun, load_run, read_recipe
 from edgegrain.training.grain.grow import grow
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.grain.stages import GrainRecipe
@@ -38,68 +38,68 @@ from server_decoder.grain.weights import read_history
 _Source = tuple[GrainRecipe, dict[str, Tensor], tuple[Mapping[str, Any], ...]]  # shapes, weights, stages
 
 
-def start_run(config: GrainRecipe, start: Path | None, prior: GenerativePrior | None = None, *,
+def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | None = None, *,
               decoder_from: Path | None = None) -> GrainRun:
     """A run at its first step.
 
-    Parts that ``start`` has take its shapes and weights (the averaged weights of a run); ``config`` gives everything
-    else. With ``config.grows``, the invertible decoder keeps the shapes of ``config`` and begins with the picture of
-    the one that ``start`` has (`edgegrain.training.grain.grow`); if the LRs of ``config`` are larger, it begins with
-    the finer scales of that one, and the encoder from random weights. Parts that only ``config`` has start from random
-    weights. If ``config.fusion_base`` differs from the base of a trained fusion, the last convolution of the fusion
+    Parts that ``start`` has take its shapes and weights (the averaged weights of a run); ``recipe`` gives everything
+    else. With ``recipe.grows``, the invertible decoder keeps the shapes of ``recipe`` and begins with the picture of
+    the one that ``start`` has (`edgegrain.training.grain.grow`); if the LRs of ``recipe`` are larger, it begins with
+    the finer scales of that one, and the encoder from random weights. Parts that only ``recipe`` has start from random
+    weights. If ``recipe.fusion_base`` differs from the base of a trained fusion, the last convolution of the fusion
     starts from zero: its features stay useful, its output does not.
 
     Args:
-        config: the stage.
+        recipe: the stage.
         start: a run's folder or checkpoint, a bundle's folder, or one of the zoo.
         prior: the generator; its configuration must be the stage's.
         decoder_from: as ``start``; its encoder and invertible decoder replace those of ``start``, and its ``lr_step``
-            that of ``config``. Training these two alone costs a fifth per picture.
+            that of ``recipe``. Training these two alone costs a fifth per picture.
 
     Raises:
-        BundleError: ``start`` is none of these, is of another family, or of other sizes and ``config`` does not grow;
+        BundleError: ``start`` is none of these, is of another family, or of other sizes and ``recipe`` does not grow;
             ``decoder_from`` has other shapes.
         EdgegrainError: a stage after the first has no ``start``.
     """
     if start is None:
-        if config.stage != "1" and not config.random_pictures:
-            raise EdgegrainError(f"stage {config.stage} builds on a trained decoder; --init-from a run or a bundle")
-        config = _with_base(config)
-        model = build_autoencoder(config, prior)
-        return GrainRun(model, copy.deepcopy(model).requires_grad_(False), config)
+        if recipe.stage != "1" and not recipe.random_pictures:
+            raise EdgegrainError(f"stage {recipe.stage} builds on a trained decoder; --init-from a run or a bundle")
+        recipe = _with_base(recipe)
+        model = build_autoencoder(recipe, prior)
+        return GrainRun(model, copy.deepcopy(model).requires_grad_(False), recipe)
     if not any((start / name).is_file() for name in (MANIFEST, TRAINED)):
-        adopt(config, read_config(start))  # refuses other shapes before the weights are read
+        adopt(recipe, read_recipe(start))  # refuses other shapes before the weights are read
     source, weights, history = _read(start, prior)
-    config = _with_base(adopt(config, source))
+    recipe = _with_base(adopt(recipe, source))
     other = None if decoder_from is None else _read(decoder_from, prior)
     if other is not None:
-        _refuse_other_sizes(config, other[0])
-        config = replace(config, lr_step=other[0].lr_step)  # its encoder and decoder know levels in these steps
-    if config.encoder != source.encoder:
+        _refuse_other_sizes(recipe, other[0])
+        recipe = replace(recipe, lr_step=other[0].lr_step)  # its encoder and decoder know levels in these steps
+    if recipe.encoder != source.encoder:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(("encoder.", "rate."))}
-    if isinstance(config.decoder, GrainConfig) and prior is None:
-        raise EdgegrainError(f"stage {config.stage} needs the generator whole, as its file holds it; pass --prior")
-    model = build_autoencoder(config, prior)
-    if isinstance(model.decoder, RRDBDecoder) and config.grows:
+    if isinstance(recipe.decoder, GrainConfig) and prior is None:
+        raise EdgegrainError(f"stage {recipe.stage} needs the generator whole, as its file holds it; pass --prior")
+    model = build_autoencoder(recipe, prior)
+    if isinstance(model.decoder, RRDBDecoder) and recipe.grows:
         weights = weights | _grown(model.decoder, source, weights)
-    own, grain = model.state_dict(), isinstance(config.decoder, GrainConfig)
+    own, grain = model.state_dict(), isinstance(recipe.decoder, GrainConfig)
     prefix = "decoder." if grain and isinstance(source.decoder, DecoderConfig) else ""
     for name, tensor in weights.items():
         target = prefix + name if prefix and name.startswith("decoder.") else name
         fused = target.startswith("decoder.fusion.")
-        if target in own and not model.is_prior(target) and not (fused and begins_fusion(config, source)):
+        if target in own and not model.is_prior(target) and not (fused and begins_fusion(recipe, source)):
             own[target] = tensor
     try:
         model.load_state_dict(own)
     except RuntimeError as error:
         raise BundleError(f"the weights of {start} do not fit: {error}") from error
     if isinstance(source.decoder, GrainConfig) and source.decoder.fusion is not None \
-            and source.decoder.fusion.base != config.fusion_base != "":
+            and source.decoder.fusion.base != recipe.fusion_base != "":
         for parameter in model.parts()["fusion"].get_submodule("to_rgb").parameters():
             torch.nn.init.zeros_(parameter)
     if other is not None:
         history = (*history, *_take_decoder(model, other, str(decoder_from), history))
-    return GrainRun(model, copy.deepcopy(model).requires_grad_(False), config, history=history)
+    return GrainRun(model, copy.deepcopy(model).requires_grad_(False), recipe, history=history)
 
 
 def _grown(decoder: RRDBDecoder, source: GrainRecipe, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -132,8 +132,8 @@ def _read(start: Path, prior: GenerativePrior | None) -> _Source:
         return from_bundle(start)
     if (start / TRAINED).is_file():
         return from_zoo(start, prior)
-    run = load_run(start, prior if isinstance(read_config(start).decoder, GrainConfig) else None)
-    return run.config, run.average.state_dict(), run.stages
+    run = load_run(start, prior if isinstance(read_recipe(start).decoder, GrainConfig) else None)
+    return run.recipe, run.average.state_dict(), run.stages
 
 
 def _take_decoder(model: Autoencoder, other: _Source, name: str, history: Sequence[Mapping[str, Any]]
@@ -155,56 +155,56 @@ def _take_decoder(model: Autoencoder, other: _Source, name: str, history: Sequen
     return () if known else more
 
 
-def adopt(config: GrainRecipe, source: GrainRecipe) -> GrainRecipe:
-    """``config`` with the shapes of the parts that ``source`` has, and the step of its levels if it names none.
+def adopt(recipe: GrainRecipe, source: GrainRecipe) -> GrainRecipe:
+    """``recipe`` with the shapes of the parts that ``source`` has, and the step of its levels if it names none.
 
     Raises:
-        BundleError: ``source`` has other sizes and ``config`` does not grow, or it is a whole GRAIN for an invertible
+        BundleError: ``source`` has other sizes and ``recipe`` does not grow, or it is a whole GRAIN for an invertible
             decoder alone.
     """
-    if not config.grows:
-        _refuse_other_sizes(config, source)
+    if not recipe.grows:
+        _refuse_other_sizes(recipe, source)
     decoder = source.decoder
-    if config.grows:
-        decoder = config.decoder
-    elif isinstance(config.decoder, GrainConfig):
+    if recipe.grows:
+        decoder = recipe.decoder
+    elif isinstance(recipe.decoder, GrainConfig):
         inner = decoder.decoder if isinstance(decoder, GrainConfig) else decoder
         if isinstance(decoder, GrainConfig) and decoder.prior is not None:
-            decoder = _with_offsets(decoder, config.decoder)
-            if begins_fusion(config, source):
-                decoder = replace(decoder, fusion=config.decoder.fusion)
+            decoder = _with_offsets(decoder, recipe.decoder)
+            if begins_fusion(recipe, source):
+                decoder = replace(decoder, fusion=recipe.decoder.fusion)
         else:
-            decoder = replace(config.decoder, decoder=inner)
+            decoder = replace(recipe.decoder, decoder=inner)
     elif isinstance(decoder, GrainConfig):
         raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN")
-    encoder = config.encoder if config.grows and config.encoder.lr > source.encoder.lr else source.encoder
+    encoder = recipe.encoder if recipe.grows and recipe.encoder.lr > source.encoder.lr else source.encoder
     # A control of a later stage takes the decoder of a model with a correction, and drops the correction. Stage 1 may
     # begin a correction around a decoder that knows box means.
-    corrects = config.correction and (source.correction or (config.stage == "1" and "encoder" in config.trains))
+    corrects = recipe.correction and (source.correction or (recipe.stage == "1" and "encoder" in recipe.trains))
     # Box means are not the LRs that the steps of the source were chosen for.
-    inherits = config.lr_step == 1 and encoder == source.encoder and corrects == source.correction
-    return continued(config, encoder=encoder, decoder=decoder, correction=corrects,
-                     lr_step=source.lr_step if inherits else config.lr_step)
+    inherits = recipe.lr_step == 1 and encoder == source.encoder and corrects == source.correction
+    return continued(recipe, encoder=encoder, decoder=decoder, correction=corrects,
+                     lr_step=source.lr_step if inherits else recipe.lr_step)
 
 
-def _refuse_other_sizes(config: GrainRecipe, source: GrainRecipe) -> None:
-    wanted, there = _sizes(config), _sizes(source)
+def _refuse_other_sizes(recipe: GrainRecipe, source: GrainRecipe) -> None:
+    wanted, there = _sizes(recipe), _sizes(source)
     if wanted != there:
         raise BundleError(f"this recipe is for {wanted}, what it starts from is for {there}; choose a recipe and a "
                           "start of the same sizes")
 
 
-def _sizes(config: GrainRecipe) -> str:
-    hr, lr = config.encoder.hr, config.encoder.lr
+def _sizes(recipe: GrainRecipe) -> str:
+    hr, lr = recipe.encoder.hr, recipe.encoder.lr
     return f"pictures of {hr}x{hr} with LRs of {lr}x{lr}"
 
 
-def begins_fusion(config: GrainRecipe, source: GrainRecipe) -> bool:
+def begins_fusion(recipe: GrainRecipe, source: GrainRecipe) -> bool:
     """True if the fusion starts from random weights: ``source`` has trained none, or one of another kind."""
-    if source.stage in ("1", "2") or not isinstance(config.decoder, GrainConfig) \
+    if source.stage in ("1", "2") or not isinstance(recipe.decoder, GrainConfig) \
             or not isinstance(source.decoder, GrainConfig):
         return True
-    wanted, there = config.decoder.fusion, source.decoder.fusion
+    wanted, there = recipe.decoder.fusion, source.decoder.fusion
     return wanted is not None and (there is None or there.kind != wanted.kind)
 
 
@@ -215,18 +215,18 @@ def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:
     return replace(decoder, codes=replace(decoder.codes, offsets=wanted.codes.offsets))
 
 
-def _with_base(config: GrainRecipe) -> GrainRecipe:
+def _with_base(recipe: GrainRecipe) -> GrainRecipe:
     """The configuration with the fusion base of the stage."""
-    base = config.fusion_base
+    base = recipe.fusion_base
     if not base:
-        return config
-    if not isinstance(config.decoder, GrainConfig) or config.decoder.fusion is None:
-        raise EdgegrainError(f"stage {config.stage} of this model has no fusion whose base could be {base!r}")
+        return recipe
+    if not isinstance(recipe.decoder, GrainConfig) or recipe.decoder.fusion is None:
+        raise EdgegrainError(f"stage {recipe.stage} of this model has no fusion whose base could be {base!r}")
     try:
-        fusion = replace(config.decoder.fusion, base=base)
+        fusion = replace(recipe.decoder.fusion, base=base)
     except ValueError as error:
         raise EdgegrainError(str(error)) from error
-    return replace(config, decoder=replace(config.decoder, fusion=fusion))
+    return replace(recipe, decoder=replace(recipe.decoder, fusion=fusion))
 
 
 def from_bundle(folder: Path) -> _Source:
@@ -303,7 +303,7 @@ def resolve_start(name: str | Path) -> Path:
         raise BundleError(f"{name} is no run, and no bundle either: {error}") from error
 
 
-def stand_in_prior(config: GrainRecipe) -> GenerativePrior | None:
+def stand_in_prior(recipe: GrainRecipe) -> GenerativePrior | None:
     """The configured generator with random weights for trial runs, the same for the same seed; None without one."""
-    described = prior_config(config)
-    return None if described is None else random_prior(described, config.seed)
+    described = prior_config(recipe)
+    return None if described is None else random_prior(described, recipe.seed)

@@ -81,18 +81,18 @@ def _domain(name: str, hr: int, lr: int) -> dict[str, GrainRecipe]:
     if hr == 1024:
         adversarial = replace(_ADVERSARIAL, discriminator=DiscriminatorConfig(hr, 8))
         # Stage 1 takes all of GRAIN, for the generator's pictures; it still trains the invertible decoder.
-        stages = {stage: replace(config, decoder=grain, synthetic=_SYNTHETIC_1024,
+        stages = {stage: replace(recipe, decoder=grain, synthetic=_SYNTHETIC_1024,
                                  adversarial=adversarial if stage == "final" else None)
-                  for stage, config in stages.items()}
+                  for stage, recipe in stages.items()}
     if name != FACES:
-        stages = {stage: replace(config, loss=replace(config.loss, identity=0.0)) for stage, config in stages.items()}
-    return {f"{stage}-{name}-{hr}-lr{lr}": replace(config, domain=name, encoder=encoder_config(hr, lr))
-            for stage, config in stages.items()}
+        stages = {stage: replace(recipe, loss=replace(recipe.loss, identity=0.0)) for stage, recipe in stages.items()}
+    return {f"{stage}-{name}-{hr}-lr{lr}": replace(recipe, domain=name, encoder=encoder_config(hr, lr))
+            for stage, recipe in stages.items()}
 
 
-def _without_faces(config: GrainRecipe, name: str) -> GrainRecipe:
+def _without_faces(recipe: GrainRecipe, name: str) -> GrainRecipe:
     """A recipe for faces without the losses of identity and of the places of eyes and mouth."""
-    return replace(config, domain=name, loss=replace(config.loss, identity=0.0, regions=0.0, region_gain=0.0))
+    return replace(recipe, domain=name, loss=replace(recipe.loss, identity=0.0, regions=0.0, region_gain=0.0))
 
 
 # The paper's, 1024 x 1024, with its RRDB encoder: [GRAIN] 3.2, 3.5 and supplementary 1. Batch 1, learning rate 1e-4
@@ -120,8 +120,8 @@ def _paper(lr: int) -> dict[str, GrainRecipe]:
                     learning_rate=5e-5)
     stages = {"stage1": replace(_STAGE1_PAPER, decoder=grain.decoder), "stage2": replace(_STAGE2_PAPER, decoder=grain),
               "stage3": replace(_STAGE3_PAPER, decoder=grain), "final": replace(final, decoder=grain)}
-    return {f"{stage}-1024-lr{lr}-paper": replace(config, encoder=RRDBEncoderConfig(1024, lr))
-            for stage, config in stages.items()}
+    return {f"{stage}-1024-lr{lr}-paper": replace(recipe, encoder=RRDBEncoderConfig(1024, lr))
+            for stage, recipe in stages.items()}
 
 
 # Trial runs: seconds on a CPU, no data, no metric weights, a generator with random weights.
@@ -177,7 +177,7 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     **_domain("churches", 256, 16),
     # From the weights of the default bundle (--init-from faces), with its decoder.
     **{f"stage1-{name}-256-lr16-fine": _without_faces(_FINE_ON, name) for name in ("cats", "churches")},
-    **{name: config for lr in (16, 32, 64, 128) for name, config in _paper(lr).items()},  # [GRAIN] Table 4
+    **{name: recipe for lr in (16, 32, 64, 128) for name, recipe in _paper(lr).items()},  # [GRAIN] Table 4
     "stage2-1024-lr16-paper-single-scale": replace(
         _STAGE2_PAPER, decoder=PRESETS["grain-1024-lr16-codes-only-single-scale"]),
     "stage3-1024-lr16-paper-image-fusion": replace(_STAGE3_PAPER, decoder=PRESETS["grain-1024-lr16-image-fusion"]),

@@ -71,12 +71,12 @@ class GrainTrainer:
             held_out: to evaluate on, of the same kind; by default the first of ``pictures``.
             generated: generated pictures to train on together with them; None for none.
         """
-        config = run.config
+        recipe = run.recipe
         self.run, self.distributed, self.networks = run, distributed, networks
         self.pictures_in_set = len(pictures) + (0 if generated is None else len(generated))
         self._held_out = pictures[:HELD_OUT] if held_out is None else held_out
         self.steps, self.skipped = 0, 0
-        self._rate_target = rate.RateTarget(config.target_bytes) if config.target_bytes else None
+        self._rate_target = rate.RateTarget(recipe.target_bytes) if recipe.target_bytes else None
         discriminators = [] if run.adversarial is None else [run.adversarial.discriminator]
         distributed.move((run.model, run.average, *discriminators), convolutional=True)
         trained = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
@@ -85,60 +85,60 @@ class GrainTrainer:
         self._averages: list[Tensor] = [averages[name] for name in trained]
         of_rate = [parameter for name, parameter in trained.items() if name.startswith("rate.")]
         others = [parameter for name, parameter in trained.items() if not name.startswith("rate.")]
-        self.optimizers = optimizers(others, config.learning_rate, config.muon)
+        self.optimizers = optimizers(others, recipe.learning_rate, recipe.muon)
         if of_rate:
             self.optimizers.append(torch.optim.Adam(of_rate, lr=rate.LEARNING_RATE))
-            self.optimizers[-1].param_groups[0]["factor"] = rate.LEARNING_RATE / config.learning_rate
+            self.optimizers[-1].param_groups[0]["factor"] = rate.LEARNING_RATE / recipe.learning_rate
         # Photographs are first in a batch: the discriminator must not learn the prior's faults as real.
-        generated_count = 0 if generated is None else config.generated_count
-        self._real = real = config.batch - config.synthetic_count - generated_count
-        seed = distributed.seed(config.seed, run.pictures)
+        generated_count = 0 if generated is None else recipe.generated_count
+        self._real = real = recipe.batch - recipe.synthetic_count - generated_count
+        seed = distributed.seed(recipe.seed, run.pictures)
         # The same in all processes: they wait for each other, and a step with a window is much shorter.
-        self._choice = np.random.default_rng([config.seed, run.pictures])
+        self._choice = np.random.default_rng([recipe.seed, run.pictures])
         self._feeds = [batches(pictures, real, seed, distributed.device)] if real else []
         if generated is not None and generated_count:
             self._feeds.append(batches(generated, generated_count, seed + 1, distributed.device))
-        prior, count = run.model.prior, config.synthetic_count
+        prior, count = run.model.prior, recipe.synthetic_count
         self._synthetic = synthetic_faces(
-            prior, sys.maxsize, seed, batch=count, psi_range=config.truncation, dtype=torch.bfloat16,
+            prior, sys.maxsize, seed, batch=count, psi_range=recipe.truncation, dtype=torch.bfloat16,
         ) if prior is not None and count else None
         self._grid = GridLoss()
-        self._variance = _variance_of_w(prior) if config.loss.codes else None
+        self._variance = _variance_of_w(prior) if recipe.loss.codes else None
         # Psi 1, so that the variance of these codes is that of W.
         self._unseen = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=(1.0, 1.0))
-                            ) if prior is not None and config.loss.codes else None
+                            ) if prior is not None and recipe.loss.codes else None
 
     def step(self, progress: float) -> dict[str, Tensor]:
         """One batch at this progress (0...1) of the run: the loss and its terms, detached."""
-        run, config, distributed = self.run, self.run.config, self.distributed
+        run, recipe, distributed = self.run, self.run.recipe, self.distributed
         adversarial = run.adversarial
         picture, codes = self._draw()
-        window = draw_window(config, self._choice)
-        weights = config.loss if window is None else replace(config.loss, region_gain=0.0, regions=0.0, identity=0.0)
+        window = draw_window(recipe, self._choice)
+        weights = recipe.loss if window is None else replace(recipe.loss, region_gain=0.0, regions=0.0, identity=0.0)
         with mixed_precision(distributed.device):
-            restored = run.model(picture, noise=progress < config.noise_until and "encoder" in config.trains,
+            restored = run.model(picture, noise=progress < recipe.noise_until and "encoder" in recipe.trains,
                                  window=window)
             target = dequantize(picture)
             target = target if window is None else Area.of(window).of_maps(target)
             loss, terms = joint_loss(
                 restored.picture, lambda seen: picture_loss(
                     weights, seen, target, self.networks.lpips,
-                    self.networks.identity if progress >= config.identity_from else None,
-                    offset=random_offset(config.lpips_shift), grid=self._grid),
+                    self.networks.identity if progress >= recipe.identity_from else None,
+                    offset=random_offset(recipe.lpips_shift), grid=self._grid),
                 adversarial, progress, target[:self._real])
-            if "encoder" in config.trains:
-                part, more = lr_loss(config.loss, restored.lr, restored.box)
+            if "encoder" in recipe.trains:
+                part, more = lr_loss(recipe.loss, restored.lr, restored.box)
                 loss, terms = loss + part, terms | more
             if restored.rate is not None:
-                part, more = rate_loss(config.loss, restored.rate)
+                part, more = rate_loss(recipe.loss, restored.rate)
                 if self._rate_target is not None and restored.lr_bytes is not None:
                     part = part * self._rate_target.factor(restored.lr_bytes)
                 loss, terms = loss + part, terms | more
             if codes is not None and restored.codes is not None and self._variance is not None:
-                part, more = code_loss(config.loss, restored.codes[-len(codes):], codes, self._variance)
+                part, more = code_loss(recipe.loss, restored.codes[-len(codes):], codes, self._variance)
                 loss, terms = loss + part, terms | more
-        if not descend(loss, self.parameters, self.optimizers, learning_rate(config, progress, self.steps), distributed,
-                       clip=config.clip_gradient):
+        if not descend(loss, self.parameters, self.optimizers, learning_rate(recipe, progress, self.steps), distributed,
+                       clip=recipe.clip_gradient):
             self.skipped += 1
             terms["skipped"] = torch.tensor(float(self.skipped))
         if adversarial is not None and adversarial.learns(progress, self.steps):
@@ -146,9 +146,9 @@ class GrainTrainer:
                 terms |= adversarial.update_discriminator(
                     restored.picture, target[:self._real], distributed.average_gradients)
         self.steps += 1
-        run.pictures += config.batch * distributed.world
+        run.pictures += recipe.batch * distributed.world
         update_averages(self._averages, self.parameters,
-                        early_decay(config.ema, run.pictures // (config.batch * distributed.world)))
+                        early_decay(recipe.ema, run.pictures // (recipe.batch * distributed.world)))
         return {"loss": loss.detach(), **terms}
 
     def evaluate(self) -> dict[str, float]:
@@ -164,7 +164,7 @@ class GrainTrainer:
     def _draw(self) -> tuple[Tensor, Tensor | None]:
         """Integers 0...255 ``[B, 3, S, S]``, synthetic pictures last, and the codes of those."""
         parts = [next(feed).to(self.distributed.device) for feed in self._feeds]
-        if self.run.config.jitter:
+        if self.run.recipe.jitter:
             parts = [jitter(part) for part in parts]
         codes = None
         if self._synthetic is not None:
@@ -175,57 +175,57 @@ class GrainTrainer:
         return picture.contiguous(memory_format=self.distributed.layout), codes
 
 
-def draw_window(config: GrainRecipe, rng: np.random.Generator) -> Window | None:
+def draw_window(recipe: GrainRecipe, rng: np.random.Generator) -> Window | None:
     """A random window for a step's pictures, or None for a step with whole ones."""
-    if not config.window or rng.random() >= config.window_part:
+    if not recipe.window or rng.random() >= recipe.window_part:
         return None
-    positions = (config.encoder.hr - config.window) // GRID_PERIOD + 1
+    positions = (recipe.encoder.hr - recipe.window) // GRID_PERIOD + 1
     top, left = (GRID_PERIOD * int(index) for index in rng.integers(positions, size=2))
-    return Window(top, left, config.window)
+    return Window(top, left, recipe.window)
 
 
-def learning_rate(config: GrainRecipe, progress: float, step: int) -> float:
+def learning_rate(recipe: GrainRecipe, progress: float, step: int) -> float:
     """The stage's learning rate, `annealed`."""
-    return annealed(config.learning_rate, progress, step, warm_up=config.warm_up, hold=config.hold)
+    return annealed(recipe.learning_rate, progress, step, warm_up=recipe.warm_up, hold=recipe.hold)
 
 
-def open_trainer(config: GrainRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> GrainTrainer:
+def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> GrainTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     if options.decoder_from is not None and options.init_from is None:
         raise EdgegrainError("--decoder-from replaces a part of the model of --init-from; pass --init-from too")
-    require_pictures(options, config.random_pictures)
+    require_pictures(options, recipe.random_pictures)
     resumes = (folder / CHECKPOINT).exists()
     start, decoder_from = (None if given is None or resumes else resolve_start(given)
                            for given in (options.init_from, options.decoder_from))
-    prior = recipe_prior(config, options.prior)
-    discriminator = recipe_discriminator(config, options.discriminator)
-    projected = config.adversarial.discriminator if config.adversarial is not None else None
+    prior = recipe_prior(recipe, options.prior)
+    discriminator = recipe_discriminator(recipe, options.discriminator)
+    projected = recipe.adversarial.discriminator if recipe.adversarial is not None else None
     projected = projected if isinstance(projected, ProjectedConfig) else None
-    needed = bool(config.loss.lpips or config.loss.regions or config.loss.identity or projected)
-    faces = bool(config.loss.identity or (projected and projected.identity))
+    needed = bool(recipe.loss.lpips or recipe.loss.regions or recipe.loss.identity or projected)
+    faces = bool(recipe.loss.identity or (projected and projected.identity))
     weights = needed_metric_weights(options.weights, needed=needed, faces=faces)
-    torch.manual_seed(config.seed)
-    prior = prior or (stand_in_prior(config) if config.random_pictures else None)
+    torch.manual_seed(recipe.seed)
+    prior = prior or (stand_in_prior(recipe) if recipe.random_pictures else None)
     if resumes:
         run = load_run(folder, prior)
-        shapes = run.config
-        _refuse_another_stage(config, shapes, folder)
-        _refuse_other_values(config, shapes, folder)
-        run.adversarial = resumed(run.adversarial, config.adversarial, discriminator)
-        run.config = continued(config, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
+        shapes = run.recipe
+        _refuse_another_stage(recipe, shapes, folder)
+        _refuse_other_values(recipe, shapes, folder)
+        run.adversarial = resumed(run.adversarial, recipe.adversarial, discriminator)
+        run.recipe = continued(recipe, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
                                lr_step=shapes.lr_step,
                                adversarial=None if run.adversarial is None else run.adversarial.config)
     else:
-        run = start_run(config, start, prior, decoder_from=decoder_from)
-    config = run.config
-    pictures, generated, held_out = _pictures(config, options, folder, run.model.prior)
+        run = start_run(recipe, start, prior, decoder_from=decoder_from)
+    recipe = run.recipe
+    pictures, generated, held_out = _pictures(recipe, options, folder, run.model.prior)
     if start is not None and not run.pictures:
         _fit_rate(run, pictures)
-    if config.adversarial is not None and run.adversarial is None:
-        run.adversarial = AdversarialLoss(config.adversarial, discriminator)
+    if recipe.adversarial is not None and run.adversarial is None:
+        run.adversarial = AdversarialLoss(recipe.adversarial, discriminator)
     if options.compiled:
         distributed.move((run.model,), convolutional=True)
-        lr = torch.rand(config.batch, 3, config.encoder.lr, config.encoder.lr, device=distributed.device) * 2 - 1
+        lr = torch.rand(recipe.batch, 3, recipe.encoder.lr, recipe.encoder.lr, device=distributed.device) * 2 - 1
         with mixed_precision(distributed.device):
             run.model.compile_decoder(lr)
     networks = MetricNetworks.load(weights, distributed.device, faces=faces)
@@ -234,27 +234,27 @@ def open_trainer(config: GrainRecipe, options: RunOptions, folder: Path, distrib
     return GrainTrainer(run, distributed, pictures, networks, held_out, generated)
 
 
-def _refuse_another_stage(config: GrainRecipe, stored: GrainRecipe, folder: Path) -> None:
+def _refuse_another_stage(recipe: GrainRecipe, stored: GrainRecipe, folder: Path) -> None:
     """Raise EdgegrainError if a recipe trains other networks than the run that it is to continue."""
-    if (config.stage, set(config.trains)) != (stored.stage, set(stored.trains)):
+    if (recipe.stage, set(recipe.trains)) != (stored.stage, set(stored.trains)):
         raise EdgegrainError(
             f"{folder} is stage {stored.stage} and trains {', '.join(stored.trains)}, the recipe is stage "
-            f"{config.stage} and trains {', '.join(config.trains)}; resume with the run's own recipe, or begin another "
+            f"{recipe.stage} and trains {', '.join(recipe.trains)}; resume with the run's own recipe, or begin another "
             f"run with --init-from {folder}")
-    if bool(config.loss.rate) != bool(stored.loss.rate):
+    if bool(recipe.loss.rate) != bool(stored.loss.rate):
         there, here = ("with", "without") if stored.loss.rate else ("without", "with")
         raise EdgegrainError(
             f"{folder} was trained {there} the rate loss, and its rate model with it; the recipe is {here}. Pass the "
             f"--set loss.rate of the run, or begin another run with --init-from {folder}")
 
 
-def _refuse_other_values(config: GrainRecipe, stored: GrainRecipe, folder: Path) -> None:
+def _refuse_other_values(recipe: GrainRecipe, stored: GrainRecipe, folder: Path) -> None:
     """Raise EdgegrainError if a recipe asks for values that only the beginning of a run can change."""
     fusion = stored.decoder.fusion if isinstance(stored.decoder, GrainConfig) else None
     base = "" if fusion is None else fusion.base
-    for name, wanted, there in (("fusion_base", config.fusion_base or base, base),
-                                ("lr_step", stored.lr_step if config.lr_step == 1 else config.lr_step, stored.lr_step),
-                                ("correction", config.correction and stored.correction, stored.correction)):
+    for name, wanted, there in (("fusion_base", recipe.fusion_base or base, base),
+                                ("lr_step", stored.lr_step if recipe.lr_step == 1 else recipe.lr_step, stored.lr_step),
+                                ("correction", recipe.correction and stored.correction, stored.correction)):
         if wanted != there:
             raise EdgegrainError(
                 f"{folder} has {name}={there}, the recipe {name}={wanted}; resume with --set {name}={there}, or begin "
@@ -274,36 +274,36 @@ def _fit_rate(run: GrainRun, pictures: np.ndarray) -> None:
     run.average.rate.load_state_dict(run.model.rate.state_dict())
 
 
-def _pictures(config: GrainRecipe, options: RunOptions, folder: Path, prior: GenerativePrior | None
+def _pictures(recipe: GrainRecipe, options: RunOptions, folder: Path, prior: GenerativePrior | None
               ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Photographs, generated pictures, and those to evaluate on; a trial run on synthetic pictures evaluates on such
     ones."""
-    if options.data is None and config.random_pictures and config.synthetic == 1 and prior is not None:
-        faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=config.truncation))
+    if options.data is None and recipe.random_pictures and recipe.synthetic == 1 and prior is not None:
+        faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=recipe.truncation))
         synthetic = pictures_of(faces.pictures.cpu().numpy())
         return synthetic, None, synthetic
-    photographs = replace(options, exclude=(*options.exclude, *config.generated))
-    pictures = training_pictures(photographs, folder, config.encoder.hr, count=config.random_pictures, seed=config.seed)
-    generated = generated_pictures(options, folder, config.encoder.hr, config.generated)
+    photographs = replace(options, exclude=(*options.exclude, *recipe.generated))
+    pictures = training_pictures(photographs, folder, recipe.encoder.hr, count=recipe.random_pictures, seed=recipe.seed)
+    generated = generated_pictures(options, folder, recipe.encoder.hr, recipe.generated)
     return pictures, generated, held_out_pictures(options, pictures)
 
 
-def _takes(config: GrainRecipe) -> set[str]:
+def _takes(recipe: GrainRecipe) -> set[str]:
     names = {"data", "validation", "exclude", "weights", "init_from", "compiled"}
-    if isinstance(config.decoder, GrainConfig):
+    if isinstance(recipe.decoder, GrainConfig):
         names |= {"prior", "decoder_from"}
-    if config.adversarial is not None and isinstance(config.adversarial.discriminator, StyleGAN2Config):
+    if recipe.adversarial is not None and isinstance(recipe.adversarial.discriminator, StyleGAN2Config):
         names |= {"discriminator"}
     return names
 
 
-def _describe(config: GrainRecipe) -> str:
-    return (f"stage {config.stage:5}  {config.encoder.hr}x{config.encoder.hr} from "
-            f"{config.encoder.lr}x{config.encoder.lr}, trains {', '.join(config.trains)}")
+def _describe(recipe: GrainRecipe) -> str:
+    return (f"stage {recipe.stage:5}  {recipe.encoder.hr}x{recipe.encoder.hr} from "
+            f"{recipe.encoder.lr}x{recipe.encoder.lr}, trains {', '.join(recipe.trains)}")
 
 
 GRAIN = Family(FAMILY, "GRAIN, one stage", GrainRecipe, GRAIN_RECIPES, _describe, open_trainer, _takes,
-               lambda config: SMOKE_PICTURES if config.random_pictures else PICTURES, evaluate_every=4000)
+               lambda recipe: SMOKE_PICTURES if recipe.random_pictures else PICTURES, evaluate_every=4000)
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ class IRNRun:
         pictures: crops seen so far.
     """
 
-    config: IRNRecipe
+    recipe: IRNRecipe
     model: IRN
     average: IRN
     discriminator: IRNDiscriminator | None
@@ -52,28 +52,28 @@ class IRNRun:
 
     def save_weights(self, folder: Path) -> None:
         """Write ``irn.safetensors``."""
-        training = {"config": self.config.as_dict(), "crops_seen": self.pictures}
+        training = {"config": self.recipe.as_dict(), "crops_seen": self.pictures}
         save_irn(self.average, folder / IRN_WEIGHTS, training=training, force=True)
 
 
-def start_run(config: IRNRecipe, start: Path | None = None) -> IRNRun:
+def start_run(recipe: IRNRecipe, start: Path | None = None) -> IRNRun:
     """A run at its first step.
 
     Args:
-        config: the recipe.
+        recipe: of the run.
         start: an ``irn.safetensors``, or a folder with one, to begin with: IRN+ begins with a pre-trained IRN, a larger
             network with a smaller one (`edgegrain.training.irn.grow`).
 
     Raises:
         ModelError: ``start`` is no such file, or holds a network that is not the recipe's nor a smaller one.
     """
-    torch.manual_seed(config.seed)
-    model = IRN(config.network)
+    torch.manual_seed(recipe.seed)
+    model = IRN(recipe.network)
     if start is not None:
         trained = load_irn(start / IRN_WEIGHTS if start.is_dir() else start)
         grow(model, trained)
-    discriminator = IRNDiscriminator(config.crop, config.discriminator) if config.discriminator else None
-    return IRNRun(config, model, copy.deepcopy(model).eval().requires_grad_(False), discriminator)
+    discriminator = IRNDiscriminator(recipe.crop, recipe.discriminator) if recipe.discriminator else None
+    return IRNRun(recipe, model, copy.deepcopy(model).eval().requires_grad_(False), discriminator)
 
 
 def load_run(folder: Path) -> IRNRun:

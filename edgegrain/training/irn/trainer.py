@@ -62,7 +62,7 @@ class IRNTrainer:
             held_out: crops to evaluate on, ``[N, 3, S, S]`` in [0, 1].
             features: VGG16 for the perceptual losses.
         """
-        self.run, self.distributed, config = run, distributed, run.config
+        self.run, self.distributed, recipe = run, distributed, run.recipe
         self.pictures_in_set, self._held_out = len(photographs), held_out.to(distributed.device)
         self.features = features.to(distributed.device) if features is not None else None
         self.steps, self.skipped = 0, 0
@@ -71,38 +71,38 @@ class IRNTrainer:
             run.discriminator.train()
         self._parameters = list(run.model.parameters())
         self._averages = list(run.average.parameters())
-        self._optimizers = optimizers(self._parameters, config.learning_rate, config.muon, config.weight_decay,
-                                      betas=config.betas, adam=torch.optim.Adam)
+        self._optimizers = optimizers(self._parameters, recipe.learning_rate, recipe.muon, recipe.weight_decay,
+                                      betas=recipe.betas, adam=torch.optim.Adam)
         self._discriminator_optimizer = None if run.discriminator is None else torch.optim.Adam(
-            run.discriminator.parameters(), config.learning_rate, config.betas)
-        seed = distributed.seed(config.seed, run.pictures)
-        self._crops = crops(photographs, config.batch, config.crop, seed, distributed.device)
+            run.discriminator.parameters(), recipe.learning_rate, recipe.betas)
+        seed = distributed.seed(recipe.seed, run.pictures)
+        self._crops = crops(photographs, recipe.batch, recipe.crop, seed, distributed.device)
         self._random = torch.Generator(distributed.device).manual_seed(seed)
 
     def step(self, progress: float) -> dict[str, Tensor]:
         """One batch at this progress (0...1) of the run: the unweighted terms of the loss, detached."""
-        run, config = self.run, self.run.config
+        run, recipe = self.run, self.run.recipe
         x = next(self._crops).contiguous(memory_format=self.distributed.layout)
         self.steps += 1
-        run.pictures += config.batch * self.distributed.world
-        if run.discriminator is not None and progress < config.discriminator_alone:
+        run.pictures += recipe.batch * self.distributed.world
+        if run.discriminator is not None and progress < recipe.discriminator_alone:
             with torch.no_grad():
                 restored = self._restore(run.model, x)[0]
             return self._train_discriminator(run.discriminator, x, restored, progress)
-        with mixed_precision(self.distributed.device, config.bf16):
+        with mixed_precision(self.distributed.device, recipe.bf16):
             restored, y, z = self._restore(run.model, x)
         terms = {"reconstruction": reconstruction_loss(restored, x), "guide": guide_loss(y, x)}
         if run.discriminator is None:
-            terms["distribution"] = latent_loss(z, config.network.z_std)
+            terms["distribution"] = latent_loss(z, recipe.network.z_std)
         else:
             run.discriminator.requires_grad_(False)
             terms["distribution"] = adversarial_loss(run.discriminator(restored))
             run.discriminator.requires_grad_(True)
-        if self.features is not None and config.loss.perceptual:
+        if self.features is not None and recipe.loss.perceptual:
             terms["perceptual"] = perceptual_loss(self.features, restored, x)
-        if self.features is not None and config.loss.lpips:
+        if self.features is not None and recipe.loss.lpips:
             terms["lpips"] = lpips_loss(self.features, restored, x)
-        self._update(sum((getattr(config.loss, name) * term for name, term in terms.items()), torch.zeros(())),
+        self._update(sum((getattr(recipe.loss, name) * term for name, term in terms.items()), torch.zeros(())),
                      progress)
         learned = {} if run.discriminator is None else self._train_discriminator(
             run.discriminator, x, restored.detach(), progress)
@@ -145,51 +145,51 @@ class IRNTrainer:
         (-value).backward()
         self.distributed.average_gradients(list(discriminator.parameters()))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(self.run.config, progress, self.steps - 1)
+            group["lr"] = learning_rate(self.run.recipe, progress, self.steps - 1)
         if finite_gradients(discriminator.parameters()):
             optimizer.step()
         return {"divergence": value.detach()}
 
     def _update(self, loss: Tensor, progress: float) -> None:
-        config = self.run.config
-        if not descend(loss, self._parameters, self._optimizers, learning_rate(config, progress, self.steps - 1),
-                       self.distributed, clip=config.clip_gradient):
+        recipe = self.run.recipe
+        if not descend(loss, self._parameters, self._optimizers, learning_rate(recipe, progress, self.steps - 1),
+                       self.distributed, clip=recipe.clip_gradient):
             self.skipped += 1
             return
         update_averages(self._averages, self._parameters,
-                        early_decay(config.ema, self.run.pictures // (config.batch * self.distributed.world)))
+                        early_decay(recipe.ema, self.run.pictures // (recipe.batch * self.distributed.world)))
 
 
-def open_trainer(config: IRNRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:
+def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, config.random_pictures)
+    require_pictures(options, recipe.random_pictures)
     resumed = (folder / CHECKPOINT).exists()
-    if config.discriminator and options.init_from is None and not resumed and not config.random_pictures:
+    if recipe.discriminator and options.init_from is None and not resumed and not recipe.random_pictures:
         raise EdgegrainError("IRN+ fine-tunes a trained IRN; pass --init-from with a run or its irn.safetensors")
-    weights = needed_metric_weights(options.weights, needed=config.loss.needs_vgg, faces=False)
-    features = LPIPS(weights, "vgg").requires_grad_(False) if config.loss.needs_vgg and weights is not None else None
+    weights = needed_metric_weights(options.weights, needed=recipe.loss.needs_vgg, faces=False)
+    features = LPIPS(weights, "vgg").requires_grad_(False) if recipe.loss.needs_vgg and weights is not None else None
     if resumed:
         run = load_run(folder)
-        run.config = continued(config, network=run.config.network, discriminator=run.config.discriminator,
-                               crop=run.config.crop)
+        run.recipe = continued(recipe, network=run.recipe.network, discriminator=run.recipe.discriminator,
+                               crop=run.recipe.crop)
     else:
-        run = start_run(config, options.start)
-    config = run.config
+        run = start_run(recipe, options.start)
+    recipe = run.recipe
     if options.data is not None:
         photographs = pack_photographs(list_pictures(options.data, options.exclude), packed_folder(folder))
     else:
-        photographs = Photographs.of(list(random_pictures(config.random_pictures, 2 * config.crop, config.seed)))
+        photographs = Photographs.of(list(random_pictures(recipe.random_pictures, 2 * recipe.crop, recipe.seed)))
     unseen = photographs
     if options.validation is not None:
         unseen = pack_photographs(list_pictures(options.validation), packed_folder(folder))
-    held_out = next(crops(unseen, HELD_OUT, config.crop, UNSEEN_SEED))
+    held_out = next(crops(unseen, HELD_OUT, recipe.crop, UNSEEN_SEED))
     return IRNTrainer(run, distributed, photographs, held_out, features)
 
 
-def learning_rate(config: IRNRecipe, progress: float, step: int) -> float:
+def learning_rate(recipe: IRNRecipe, progress: float, step: int) -> float:
     """Warm-up, then halved at every mark that the run has passed."""
-    passed = sum(progress >= mark for mark in config.halve_at)
-    return config.learning_rate * min(1.0, (step + 1) / max(config.warm_up, 1)) * 0.5**passed
+    passed = sum(progress >= mark for mark in recipe.halve_at)
+    return recipe.learning_rate * min(1.0, (step + 1) / max(recipe.warm_up, 1)) * 0.5**passed
 
 
 def _psnr(picture: Tensor, target: Tensor) -> float:
@@ -198,15 +198,15 @@ def _psnr(picture: Tensor, target: Tensor) -> float:
     return float(-10 * error.log10().mean())
 
 
-def _takes(config: IRNRecipe) -> set[str]:
-    return {"data", "validation", "exclude", "init_from"} | ({"weights"} if config.loss.needs_vgg else set())
+def _takes(recipe: IRNRecipe) -> set[str]:
+    return {"data", "validation", "exclude", "init_from"} | ({"weights"} if recipe.loss.needs_vgg else set())
 
 
-def _describe(config: IRNRecipe) -> str:
-    return (f"{'IRN+' if config.discriminator else 'IRN'} {config.network.factor}x, "
-            f"{'+'.join(map(str, config.network.blocks))} InvBlocks, {config.iterations:,} iterations of "
-            f"{config.batch} crops of {config.crop}x{config.crop}")
+def _describe(recipe: IRNRecipe) -> str:
+    return (f"{'IRN+' if recipe.discriminator else 'IRN'} {recipe.network.factor}x, "
+            f"{'+'.join(map(str, recipe.network.blocks))} InvBlocks, {recipe.iterations:,} iterations of "
+            f"{recipe.batch} crops of {recipe.crop}x{recipe.crop}")
 
 
 IRN_FAMILY = Family(FAMILY, "IRN and IRN+", IRNRecipe, IRN_RECIPES, _describe, open_trainer, _takes,
-                    lambda config: config.iterations * config.batch)
+                    lambda recipe: recipe.iterations * recipe.batch)

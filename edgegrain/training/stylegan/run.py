@@ -35,7 +35,7 @@ class StyleGAN2Run:
         path_length: running mean of the path lengths.
     """
 
-    config: StyleGAN2Recipe
+    recipe: StyleGAN2Recipe
     generator: StyleGAN2
     average: StyleGAN2
     discriminator: Discriminator
@@ -63,11 +63,11 @@ class StyleGAN2Run:
                        metadata={"pictures_seen": str(self.pictures)})
 
 
-def start_run(config: StyleGAN2Recipe, start: Path | None = None) -> StyleGAN2Run:
+def start_run(recipe: StyleGAN2Recipe, start: Path | None = None) -> StyleGAN2Run:
     """A run at its first step.
 
     Args:
-        config: the recipe.
+        recipe: of the run.
         start: a StyleGAN2 to fine-tune, with or without its discriminator, or the folder of a run. It also gives the
             sizes, up to the recipe's picture size. A larger generator is cut, and its discriminator is replaced by a
             new one.
@@ -75,15 +75,15 @@ def start_run(config: StyleGAN2Recipe, start: Path | None = None) -> StyleGAN2Ru
     Raises:
         ModelError: ``start`` is no StyleGAN2 in edgegrain's format, or too small.
     """
-    torch.manual_seed(config.seed)
+    torch.manual_seed(recipe.seed)
     if start is None:
-        generator, discriminator = StyleGAN2(config.network), Discriminator(config.network)
+        generator, discriminator = StyleGAN2(recipe.network), Discriminator(recipe.network)
     else:
         start = start / NETWORKS if start.is_dir() else start
-        generator = load_stylegan2(start, cut_to=config.network.size)
+        generator = load_stylegan2(start, cut_to=recipe.network.size)
         discriminator = _discriminator(start, generator)
-        config = replace(config, network=generator.config)
-    return StyleGAN2Run(config, generator, copy.deepcopy(generator).eval().requires_grad_(False), discriminator)
+        recipe = replace(recipe, network=generator.config)
+    return StyleGAN2Run(recipe, generator, copy.deepcopy(generator).eval().requires_grad_(False), discriminator)
 
 
 def load_run(folder: Path) -> StyleGAN2Run:
@@ -93,9 +93,9 @@ def load_run(folder: Path) -> StyleGAN2Run:
         ModelError: there is none, or a part of it is missing or damaged.
     """
     with open_checkpoint(folder, FAMILY) as stored:
-        config = StyleGAN2Recipe.from_dict(stored.config)
+        recipe = StyleGAN2Recipe.from_dict(stored.config)
         values = {name: stored.state[name] for name in ("steps", "p", "path_length")}
-        run = StyleGAN2Run(config, StyleGAN2(config.network), StyleGAN2(config.network), Discriminator(config.network),
+        run = StyleGAN2Run(recipe, StyleGAN2(recipe.network), StyleGAN2(recipe.network), Discriminator(recipe.network),
                        stored.pictures, **values)
         for prefix, network in run.networks().items():
             network.load_state_dict(stored.part(prefix))

@@ -37,54 +37,54 @@ class PriorTrainer:
 
     def __init__(self, run: StyleGAN2Run, distributed: Distributed, pictures: np.ndarray) -> None:
         """Moves the run's networks to the device. ``pictures``: uint8 ``[N, S, S, 3]``."""
-        config = run.config
+        recipe = run.recipe
         self.run, self.distributed, self.steps, self.skipped = run, distributed, 0, 0
         self.pictures_in_set = len(pictures)
         distributed.move(run.networks().values())
         self._generator = list(run.generator.parameters())
         self._discriminator = list(run.discriminator.parameters())
         self._average: list[Tensor] = list(run.average.parameters())
-        self._adam_generator = lazy_adam(self._generator, config.learning_rate, config.path_every if config.path else 0)
-        self._adam_discriminator = lazy_adam(self._discriminator, config.learning_rate,
-                                             config.r1_every if config.r1 else 0)
+        self._adam_generator = lazy_adam(self._generator, recipe.learning_rate, recipe.path_every if recipe.path else 0)
+        self._adam_discriminator = lazy_adam(self._discriminator, recipe.learning_rate,
+                                             recipe.r1_every if recipe.r1 else 0)
         self._path = PathLength(run.path_length)
-        self._adaptation = AdaptiveProbability(config.adaptation, run.p) if config.adaptation is not None else None
+        self._adaptation = AdaptiveProbability(recipe.adaptation, run.p) if recipe.adaptation is not None else None
         self._latest: dict[str, Tensor] = {}
-        seed = distributed.seed(config.seed, run.pictures)
+        seed = distributed.seed(recipe.seed, run.pictures)
         torch.manual_seed(seed)
-        self._feed = batches(pictures, config.batch, seed, distributed.device)
+        self._feed = batches(pictures, recipe.batch, seed, distributed.device)
 
     def step(self, progress: float = 0.0) -> dict[str, Tensor]:
         """One batch for the discriminator, one for the generator, and the regularizers that are due.
 
         Returns the latest values, as the regularizers do not take part in every step.
         """
-        run, config, distributed = self.run, self.run.config, self.distributed
-        warm = min(1.0, (self.steps + 1) / max(config.warm_up, 1))
+        run, recipe, distributed = self.run, self.run.recipe, self.distributed
+        warm = min(1.0, (self.steps + 1) / max(recipe.warm_up, 1))
         real = dequantize(next(self._feed).to(distributed.device, non_blocking=True))
 
         terms = self._train_discriminator(real, warm)
-        if config.r1 and run.steps % config.r1_every == 0:
+        if recipe.r1 and run.steps % recipe.r1_every == 0:
             # The gradient is taken at the augmented pictures, which avoids a second derivative of the warp.
             penalty = r1_penalty(run.discriminator, augment(real, run.p))
             self._update(self._adam_discriminator, self._discriminator,
-                         0.5 * config.r1 * config.r1_every * penalty, warm)
+                         0.5 * recipe.r1 * recipe.r1_every * penalty, warm)
             terms["r1"] = penalty.detach()
 
         terms |= self._train_generator(warm)
-        if config.path and run.steps % config.path_every == 0:
-            count = max(1, round(config.batch * config.path_part))
+        if recipe.path and run.steps % recipe.path_every == 0:
+            count = max(1, round(recipe.batch * recipe.path_part))
             with torch.autocast(distributed.device.type, enabled=False):
                 codes = self._codes(count)
                 lengths = path_lengths(self._synthesize(codes), codes)
             self._update(self._adam_generator, self._generator,
-                         config.path * config.path_every * self._path.penalty(lengths), warm)
+                         recipe.path * recipe.path_every * self._path.penalty(lengths), warm)
             run.path_length = float(self._path.mean)
             terms["path_length"] = self._path.mean
 
         run.steps += 1
         self.steps += 1
-        run.pictures += config.batch * distributed.world
+        run.pictures += recipe.batch * distributed.world
         self._update_average()
         self._latest |= terms
         return self._latest
@@ -97,11 +97,11 @@ class PriorTrainer:
         write_prior_samples(self.run.average, path)
 
     def _train_discriminator(self, real: Tensor, warm: float) -> dict[str, Tensor]:
-        run, config, distributed = self.run, self.run.config, self.distributed
+        run, recipe, distributed = self.run, self.run.recipe, self.distributed
         run.discriminator.requires_grad_(True)
         with self._autocast():
             with torch.no_grad():
-                fake = self._synthesize(self._codes(config.batch)).float()
+                fake = self._synthesize(self._codes(recipe.batch)).float()
             real_scores = run.discriminator(augment(real, run.p)).float()
             fake_scores = run.discriminator(augment(fake, run.p)).float()
         loss = F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()
@@ -109,16 +109,16 @@ class PriorTrainer:
         sign = _mean(real_scores.detach().sign().mean(), distributed)
         terms = {"discriminator": loss.detach(), "sign": sign}
         if self._adaptation is not None:
-            self._adaptation.observe(sign, config.batch * distributed.world)
+            self._adaptation.observe(sign, recipe.batch * distributed.world)
             run.p = self._adaptation.p
             terms |= {"p": torch.tensor(run.p), "overfitting": torch.tensor(self._adaptation.overfitting)}
         return terms
 
     def _train_generator(self, warm: float) -> dict[str, Tensor]:
-        run, config = self.run, self.run.config
+        run, recipe = self.run, self.run.recipe
         run.discriminator.requires_grad_(False)
         with self._autocast():
-            fake = self._synthesize(self._codes(config.batch))
+            fake = self._synthesize(self._codes(recipe.batch))
             scores = run.discriminator(augment(fake, run.p)).float()
         loss = F.softplus(-scores).mean()  # non-saturating: Goodfellow et al. 2014
         self._update(self._adam_generator, self._generator, loss, warm)
@@ -129,7 +129,7 @@ class PriorTrainer:
         generator, device = self.run.generator, self.distributed.device
         first, second = generator.map(torch.randn(2 * count, generator.code_width, device=device)).chunk(2)
         crossover = torch.randint(1, generator.code_count, (count,), device=device)
-        mixed = torch.rand(count, device=device) < self.run.config.mixing
+        mixed = torch.rand(count, device=device) < self.run.recipe.mixing
         crossover = torch.where(mixed, crossover, generator.code_count)
         return mix_styles(generator.broadcast(first), generator.broadcast(second), crossover)
 
@@ -151,28 +151,28 @@ class PriorTrainer:
 
     def _update_average(self) -> None:
         """The averaged generator, with a half-life in pictures."""
-        run, config = self.run, self.run.config
-        half_life = min(config.ema, config.ema_ramp * run.pictures) if config.ema_ramp else config.ema
-        decay = 0.5 ** (config.batch * self.distributed.world / max(half_life, 1e-8))
+        run, recipe = self.run, self.run.recipe
+        half_life = min(recipe.ema, recipe.ema_ramp * run.pictures) if recipe.ema_ramp else recipe.ema
+        decay = 0.5 ** (recipe.batch * self.distributed.world / max(half_life, 1e-8))
         update_averages(self._average, self._generator, decay)
 
     def _autocast(self) -> torch.autocast:
-        return mixed_precision(self.distributed.device, self.run.config.bf16)
+        return mixed_precision(self.distributed.device, self.run.recipe.bf16)
 
 
-def open_trainer(config: StyleGAN2Recipe, options: RunOptions, folder: Path, distributed: Distributed
+def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, distributed: Distributed
                  ) -> PriorTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, config.random_pictures)
+    require_pictures(options, recipe.random_pictures)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder)
-        run.config = replace(config, network=run.config.network)
-        if config.adaptation is None:
+        run.recipe = replace(recipe, network=run.recipe.network)
+        if recipe.adaptation is None:
             run.p = 0.0
     else:
-        run = start_run(config, options.start)
-    pictures = training_pictures(options, folder, run.config.network.size, count=config.random_pictures,
-                                 seed=config.seed)
+        run = start_run(recipe, options.start)
+    pictures = training_pictures(options, folder, run.recipe.network.size, count=recipe.random_pictures,
+                                 seed=recipe.seed)
     return PriorTrainer(run, distributed, pictures)
 
 
@@ -184,11 +184,11 @@ def _mean(value: Tensor, distributed: Distributed) -> Tensor:
     return value
 
 
-def _describe(config: StyleGAN2Recipe) -> str:
-    return (f"{config.network.size}x{config.network.size}, batch {config.batch}, R1 {config.r1:.3g}, "
-            f"{'adaptive augmentation' if config.adaptation is not None else 'no augmentation'}")
+def _describe(recipe: StyleGAN2Recipe) -> str:
+    return (f"{recipe.network.size}x{recipe.network.size}, batch {recipe.batch}, R1 {recipe.r1:.3g}, "
+            f"{'adaptive augmentation' if recipe.adaptation is not None else 'no augmentation'}")
 
 
 STYLEGAN2 = Family(FAMILY, "StyleGAN2, a generator for a domain", StyleGAN2Recipe, STYLEGAN2_RECIPES, _describe,
-                   open_trainer, lambda config: {"data", "exclude", "init_from"},
-                   lambda config: config.pictures)
+                   open_trainer, lambda recipe: {"data", "exclude", "init_from"},
+                   lambda recipe: recipe.pictures)

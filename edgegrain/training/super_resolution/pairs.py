@@ -65,7 +65,7 @@ class TrainingPairs:
     held_out: Pairs
 
 
-def training_pairs(config: SuperResolutionRecipe, options: RunOptions, run: Path) -> TrainingPairs:
+def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path) -> TrainingPairs:
     """The pairs that a recipe and the command line name.
 
     Raises:
@@ -73,38 +73,38 @@ def training_pairs(config: SuperResolutionRecipe, options: RunOptions, run: Path
         EdgegrainError: there are no pictures, or all of them are generated.
         BundleError: there is no such bundle, or its pictures have another size.
     """
-    require_pictures(options, config.random_pictures)
+    require_pictures(options, recipe.random_pictures)
     cache, half = packed_folder(run), None
     if options.data is None:
-        pairs = _random_pairs(config)
+        pairs = _random_pairs(recipe)
     else:
-        full, smaller = by_size(config, stored_pictures(options.data, options.exclude))
-        pairs = packed_pairs(config, full, cache, options.report)
+        full, smaller = by_size(recipe, stored_pictures(options.data, options.exclude))
+        pairs = packed_pairs(recipe, full, cache, options.report)
         if smaller:
-            half = packed_pairs(config.of_half_size, smaller, cache, options.report)
+            half = packed_pairs(recipe.of_half_size, smaller, cache, options.report)
     held_out = pairs
     if options.validation is not None:
-        full, smaller = by_size(config, stored_pictures(options.validation)[:HELD_OUT])
+        full, smaller = by_size(recipe, stored_pictures(options.validation)[:HELD_OUT])
         if smaller:
-            raise ImageError(f"pictures to evaluate on need sides of at least {config.factor * config.size} pixels; "
+            raise ImageError(f"pictures to evaluate on need sides of at least {recipe.factor * recipe.size} pixels; "
                              f"{len(smaller)} have fewer, such as {smaller[0].name}")
-        held_out = packed_pairs(config, full, cache, options.report)
+        held_out = packed_pairs(recipe, full, cache, options.report)
     for part in (pairs, half):
         if part is not None and part.generated.all():
-            raise EdgegrainError(f"all training pictures are generated ones ({', '.join(config.generated)}); add "
+            raise EdgegrainError(f"all training pictures are generated ones ({', '.join(recipe.generated)}); add "
                                  "photographs")
     return TrainingPairs(pairs, half, held_out.first(HELD_OUT))
 
 
-def by_size(config: SuperResolutionRecipe, pictures: Sequence[StoredPicture]
+def by_size(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture]
             ) -> tuple[list[StoredPicture], list[StoredPicture]]:
     """Pictures whose centre squares have the enlarged size, and those of half of it, if the recipe has a use for them.
 
     Raises:
         ImageError: pictures are smaller, or none is large enough.
     """
-    side = config.factor * config.size
-    least = side // 2 if config.factor > FACTORS[0] and config.half_part else side
+    side = recipe.factor * recipe.size
+    least = side // 2 if recipe.factor > FACTORS[0] and recipe.half_part else side
     sized = [(picture, _side(picture)) for picture in pictures]
     small = [f"{picture.name} ({size} pixels)" for picture, size in sized if size < least]
     if small:
@@ -116,17 +116,17 @@ def by_size(config: SuperResolutionRecipe, pictures: Sequence[StoredPicture]
     return full, [picture for picture, size in sized if size < side]
 
 
-def packed_pairs(config: SuperResolutionRecipe, pictures: Sequence[StoredPicture], cache: Path,
+def packed_pairs(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture], cache: Path,
                  report: Progress | None = None) -> Pairs:
     """The pairs of pictures, memory-mapped from files in ``cache`` that are written on first use.
 
     Raises:
         BundleError: there is no such bundle, or its pictures have another size.
     """
-    side = config.factor * config.size
+    side = recipe.factor * recipe.size
     originals = pack(pictures, side, cache, report)
-    generated = [matches(picture.name, config.generated) for picture in pictures]
-    restored = restored_pictures(originals, config.bundle, config.size, cache, report)
+    generated = [matches(picture.name, recipe.generated) for picture in pictures]
+    restored = restored_pictures(originals, recipe.bundle, recipe.size, cache, report)
     return Pairs(restored, originals, np.array(generated))
 
 
@@ -176,10 +176,10 @@ def _side(picture: StoredPicture) -> int:
         return min(image.size)
 
 
-def _random_pairs(config: SuperResolutionRecipe) -> Pairs:
+def _random_pairs(recipe: SuperResolutionRecipe) -> Pairs:
     """Random pictures, reduced too far and enlarged again in place of a bundle's."""
-    originals = random_pictures(config.random_pictures, config.factor * config.size, config.seed)
-    small = [Image.fromarray(exact_resize(picture, (config.size // 4, config.size // 4))) for picture in originals]
-    restored = np.stack([np.asarray(picture.resize((config.size, config.size), Image.Resampling.BILINEAR))
+    originals = random_pictures(recipe.random_pictures, recipe.factor * recipe.size, recipe.seed)
+    small = [Image.fromarray(exact_resize(picture, (recipe.size // 4, recipe.size // 4))) for picture in originals]
+    restored = np.stack([np.asarray(picture.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR))
                          for picture in small])
     return Pairs(restored, originals, np.zeros(len(originals), bool))

@@ -37,7 +37,7 @@ class SuperResolutionRun:
         pictures: seen so far.
     """
 
-    config: SuperResolutionRecipe
+    recipe: SuperResolutionRecipe
     model: SuperResolution
     average: SuperResolution
     adversarial: AdversarialLoss | None = None
@@ -57,30 +57,30 @@ class SuperResolutionRun:
 
     def save_weights(self, folder: Path) -> None:
         """Write ``super_resolution.safetensors``."""
-        training = {"config": self.config.as_dict(), "pictures_seen": self.pictures}
+        training = {"config": self.recipe.as_dict(), "pictures_seen": self.pictures}
         save_super_resolution(self.average, folder / WEIGHTS, training=training, force=True)
 
 
-def start_run(config: SuperResolutionRecipe, start: str | Path | None = None) -> SuperResolutionRun:
+def start_run(recipe: SuperResolutionRecipe, start: str | Path | None = None) -> SuperResolutionRun:
     """A run at its first step.
 
     Args:
-        config: the recipe.
+        recipe: of the run.
         start: a ``super_resolution.safetensors``, a folder with one, or a bundle with an enlarger, to begin with.
 
     Raises:
         ModelError: ``start`` holds a network of another shape, or is damaged.
         BundleError: ``start`` is no such file and no such bundle.
     """
-    torch.manual_seed(config.seed)
-    model = SuperResolution(config.network)
+    torch.manual_seed(recipe.seed)
+    model = SuperResolution(recipe.network)
     if start is not None:
         trained = load_super_resolution(start) if holds_super_resolution(start) else find_enlarger(start).network()
-        if trained.config != config.network:
-            raise ModelError(f"{start} holds {trained.config}, the recipe has {config.network}")
+        if trained.config != recipe.network:
+            raise ModelError(f"{start} holds {trained.config}, the recipe has {recipe.network}")
         model.load_state_dict(trained.state_dict())
-    adversarial = AdversarialLoss(config.adversarial) if config.adversarial is not None else None
-    return SuperResolutionRun(config, model, copy.deepcopy(model).eval().requires_grad_(False), adversarial)
+    adversarial = AdversarialLoss(recipe.adversarial) if recipe.adversarial is not None else None
+    return SuperResolutionRun(recipe, model, copy.deepcopy(model).eval().requires_grad_(False), adversarial)
 
 
 def load_run(folder: Path) -> SuperResolutionRun:

@@ -44,7 +44,7 @@ class SuperResolutionTrainer:
             pairs: to train and to evaluate on.
             networks: LPIPS, on the device.
         """
-        config = run.config
+        recipe = run.recipe
         self.run, self.distributed = run, distributed
         self.pictures_in_set = len(pairs.full) + (0 if pairs.half is None else len(pairs.half))
         self.steps, self.skipped = 0, 0
@@ -53,61 +53,61 @@ class SuperResolutionTrainer:
             run.adversarial.use(networks)
         distributed.move(run.networks().values(), convolutional=True)
         self._parameters, self._averages = list(run.model.parameters()), list(run.average.parameters())
-        self._optimizers = optimizers(self._parameters, config.learning_rate, config.muon, config.weight_decay)
-        seed = distributed.seed(config.seed, run.pictures)
-        self._feed = window_batches(config, pairs.full, seed, distributed.device)
+        self._optimizers = optimizers(self._parameters, recipe.learning_rate, recipe.muon, recipe.weight_decay)
+        seed = distributed.seed(recipe.seed, run.pictures)
+        self._feed = window_batches(recipe, pairs.full, seed, distributed.device)
         self._half_feed = None if pairs.half is None else window_batches(
-            config.of_half_size, pairs.half, seed + 1, distributed.device)
+            recipe.of_half_size, pairs.half, seed + 1, distributed.device)
         self._grid = GridLoss()
-        self._choice = np.random.default_rng([config.seed, run.pictures])  # the same in all processes
-        self._validation = SuperResolutionValidation(pairs.held_out, config.factor, self._lpips, distributed.device)
+        self._choice = np.random.default_rng([recipe.seed, run.pictures])  # the same in all processes
+        self._validation = SuperResolutionValidation(pairs.held_out, recipe.factor, self._lpips, distributed.device)
 
     def step(self, progress: float) -> dict[str, Tensor]:
         """One batch at this progress (0...1) of the run: the loss and its unweighted terms, detached."""
-        run, config = self.run, self.run.config
-        if self._half_feed is not None and self._choice.random() < config.half_part:
+        run, recipe = self.run, self.run.recipe
+        if self._half_feed is not None and self._choice.random() < recipe.half_part:
             terms = self._half_step(next(self._half_feed), progress)
         else:
             terms = self._full_step(next(self._feed), progress)
         self.steps += 1
-        run.pictures += config.batch * self.distributed.world
+        run.pictures += recipe.batch * self.distributed.world
         update_averages(self._averages, self._parameters,
-                        early_decay(config.ema, run.pictures // (config.batch * self.distributed.world)))
+                        early_decay(recipe.ema, run.pictures // (recipe.batch * self.distributed.world)))
         return terms
 
     def _half_step(self, batch: WindowBatch, progress: float) -> dict[str, Tensor]:
         """A step of the first doubling alone; its terms have names of their own."""
-        config = self.run.config
-        with mixed_precision(self.distributed.device, config.bf16):
+        recipe = self.run.recipe
+        with mixed_precision(self.distributed.device, recipe.bf16):
             picture = dequantize(batch.picture).contiguous(memory_format=self.distributed.layout)
-            enlarged, = self.run.model.forward_windows(picture, batch.windows, config.of_half_size.factor)
-            loss, terms = window_loss(config.loss, enlarged.float(), dequantize(batch.target),
+            enlarged, = self.run.model.forward_windows(picture, batch.windows, recipe.of_half_size.factor)
+            loss, terms = window_loss(recipe.loss, enlarged.float(), dequantize(batch.target),
                                       cut_windows(picture, batch.windows), self._lpips,
-                                      random_offset(config.lpips_shift), self._grid)
+                                      random_offset(recipe.lpips_shift), self._grid)
         self._descend(loss, progress)
         return {"half_loss": loss.detach(), **{f"half_{name}": value for name, value in terms.items()}}
 
     def _full_step(self, batch: WindowBatch, progress: float) -> dict[str, Tensor]:
-        run, config, distributed = self.run, self.run.config, self.distributed
-        with mixed_precision(distributed.device, config.bf16):
+        run, recipe, distributed = self.run, self.run.recipe, self.distributed
+        with mixed_precision(distributed.device, recipe.bf16):
             picture = dequantize(batch.picture).contiguous(memory_format=distributed.layout)
-            steps = run.model.forward_windows(picture, batch.windows, config.factor)
+            steps = run.model.forward_windows(picture, batch.windows, recipe.factor)
             enlarged, target = steps[-1].float(), dequantize(batch.target)
             loss, terms = self._loss(enlarged, target, picture, batch, progress)
-            if len(steps) > 1 and config.loss.half:
-                loss = loss + half_loss(config.loss, steps[0].float(), target, self._lpips,
-                                        random_offset(config.lpips_shift))
+            if len(steps) > 1 and recipe.loss.half:
+                loss = loss + half_loss(recipe.loss, steps[0].float(), target, self._lpips,
+                                        random_offset(recipe.lpips_shift))
         self._descend(loss, progress)
         if run.adversarial is not None and run.adversarial.learns(progress, self.steps):
-            with mixed_precision(distributed.device, config.bf16):
+            with mixed_precision(distributed.device, recipe.bf16):
                 terms |= run.adversarial.update_discriminator(
                     enlarged[:batch.real], target[:batch.real], distributed.average_gradients)
         return {"loss": loss.detach(), **terms}
 
     def _descend(self, loss: Tensor, progress: float) -> None:
-        config = self.run.config
-        rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=config.hold)
-        if not descend(loss, self._parameters, self._optimizers, rate, self.distributed, clip=config.clip_gradient):
+        recipe = self.run.recipe
+        rate = annealed(recipe.learning_rate, progress, self.steps, warm_up=recipe.warm_up, hold=recipe.hold)
+        if not descend(loss, self._parameters, self._optimizers, rate, self.distributed, clip=recipe.clip_gradient):
             self.skipped += 1
 
     def evaluate(self) -> dict[str, float]:
@@ -120,41 +120,41 @@ class SuperResolutionTrainer:
     def _loss(self, enlarged: Tensor, target: Tensor, picture: Tensor, batch: WindowBatch, progress: float
               ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss at the enlarged size, with its adversarial part once that has begun."""
-        config = self.run.config
+        recipe = self.run.recipe
         real = slice(batch.real)
         return joint_loss(
-            enlarged, lambda seen: window_loss(config.loss, seen, target, cut_windows(picture, batch.windows),
-                                               self._lpips, random_offset(config.lpips_shift), self._grid),
+            enlarged, lambda seen: window_loss(recipe.loss, seen, target, cut_windows(picture, batch.windows),
+                                               self._lpips, random_offset(recipe.lpips_shift), self._grid),
             self.run.adversarial, progress, target[real], real)
 
 
-def open_trainer(config: SuperResolutionRecipe, options: RunOptions, folder: Path, distributed: Distributed
+def open_trainer(recipe: SuperResolutionRecipe, options: RunOptions, folder: Path, distributed: Distributed
                  ) -> SuperResolutionTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    require_pictures(options, config.random_pictures)
-    weights = needed_metric_weights(options.weights, needed=config.needs_lpips, faces=False)
+    require_pictures(options, recipe.random_pictures)
+    weights = needed_metric_weights(options.weights, needed=recipe.needs_lpips, faces=False)
     if (folder / CHECKPOINT).exists():
         run = load_run(folder)
-        run.adversarial = resumed(run.adversarial, config.adversarial)
-        run.config = continued(config, network=run.config.network, size=run.config.size,
+        run.adversarial = resumed(run.adversarial, recipe.adversarial)
+        run.recipe = continued(recipe, network=run.recipe.network, size=run.recipe.size,
                                adversarial=None if run.adversarial is None else run.adversarial.config)
     else:
-        run = start_run(config, options.init_from)
-    pairs = training_pairs(run.config, options, folder)
+        run = start_run(recipe, options.init_from)
+    pairs = training_pairs(run.recipe, options, folder)
     networks = MetricNetworks.load(weights, distributed.device, faces=False)
     return SuperResolutionTrainer(run, distributed, pairs, networks)
 
 
-def _takes(config: SuperResolutionRecipe) -> set[str]:
-    return {"data", "validation", "exclude", "init_from"} | ({"weights"} if config.needs_lpips else set())
+def _takes(recipe: SuperResolutionRecipe) -> set[str]:
+    return {"data", "validation", "exclude", "init_from"} | ({"weights"} if recipe.needs_lpips else set())
 
 
-def _describe(config: SuperResolutionRecipe) -> str:
-    large = config.factor * config.size
-    return (f"{config.size}x{config.size} to {large}x{large}, {config.iterations:,} iterations of {config.batch} "
-            f"pictures with {config.windows} windows of {config.window}x{config.window}")
+def _describe(recipe: SuperResolutionRecipe) -> str:
+    large = recipe.factor * recipe.size
+    return (f"{recipe.size}x{recipe.size} to {large}x{large}, {recipe.iterations:,} iterations of {recipe.batch} "
+            f"pictures with {recipe.windows} windows of {recipe.window}x{recipe.window}")
 
 
 SUPER_RESOLUTION = Family(
     FAMILY, "Super-resolution of restored pictures", SuperResolutionRecipe, SUPER_RESOLUTION_RECIPES, _describe,
-    open_trainer, _takes, lambda config: config.iterations * config.batch, evaluate_every=1000)
+    open_trainer, _takes, lambda recipe: recipe.iterations * recipe.batch, evaluate_every=1000)

@@ -38,13 +38,13 @@ class WindowBatch(NamedTuple):
     real: int
 
 
-def window_batches(config: SuperResolutionRecipe, pairs: Pairs, seed: int, device: torch.device
+def window_batches(recipe: SuperResolutionRecipe, pairs: Pairs, seed: int, device: torch.device
                    ) -> Iterator[WindowBatch]:
     """Endless random batches, mirrored half the time. Every picture is drawn once before any is drawn again."""
     rng = np.random.default_rng(seed)
     generated = np.flatnonzero(pairs.generated)
-    count = min(config.batch - 1, round(config.generated_part * config.batch)) if len(generated) else 0
-    pools = [(_orders(rng, np.flatnonzero(~pairs.generated)), config.batch - count), (_orders(rng, generated), count)]
+    count = min(recipe.batch - 1, round(recipe.generated_part * recipe.batch)) if len(generated) else 0
+    pools = [(_orders(rng, np.flatnonzero(~pairs.generated)), recipe.batch - count), (_orders(rng, generated), count)]
     while True:
         chosen = [next(order) for order, wanted in pools for _ in range(wanted)]
         pictures, windows, targets = [], [], []
@@ -52,17 +52,17 @@ def window_batches(config: SuperResolutionRecipe, pairs: Pairs, seed: int, devic
             mirrored = rng.random() < 0.5
             restored = pairs.restored[index]
             pictures.append(restored[:, ::-1] if mirrored else restored)
-            windows.append([draw_window(rng, config) for _ in range(config.windows)])
-            targets += [crop_window(pairs.originals[index], window, config.factor, mirrored) for window in windows[-1]]
+            windows.append([draw_window(rng, recipe) for _ in range(recipe.windows)])
+            targets += [crop_window(pairs.originals[index], window, recipe.factor, mirrored) for window in windows[-1]]
         yield WindowBatch(_stacked(pictures, device), windows, _stacked(targets, device),
-                          (config.batch - count) * config.windows)
+                          (recipe.batch - count) * recipe.windows)
 
 
-def draw_window(rng: np.random.Generator, config: SuperResolutionRecipe) -> Window:
+def draw_window(rng: np.random.Generator, recipe: SuperResolutionRecipe) -> Window:
     """A window around a region of the face, or anywhere; its corner is a multiple of `CELL`."""
-    side, last = config.window, config.size - config.window
-    if rng.random() < config.region_part:
-        centre = config.size * np.array(_REGIONS[rng.integers(len(_REGIONS))]) + rng.normal(0, _SPREAD * side, 2)
+    side, last = recipe.window, recipe.size - recipe.window
+    if rng.random() < recipe.region_part:
+        centre = recipe.size * np.array(_REGIONS[rng.integers(len(_REGIONS))]) + rng.normal(0, _SPREAD * side, 2)
         left, top = np.clip(np.rint(centre - side / 2), 0, last).astype(int)
     else:
         left, top = rng.integers(0, last + 1, 2)

@@ -60,7 +60,7 @@ class DistilRun:
         teacher: its name, for the student's file.
     """
 
-    config: DistillationRecipe
+    recipe: DistillationRecipe
     student: Student
     average: Student
     adversarial: AdversarialLoss | None
@@ -88,12 +88,12 @@ class DistilRun:
                              {"teacher": self.teacher, "pictures_seen": str(self.pictures)}, force=True)
 
 
-def start_run(config: DistillationRecipe, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = ""
+def start_run(recipe: DistillationRecipe, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = ""
               ) -> DistilRun:
     """A run at its first step.
 
     Args:
-        config: the recipe.
+        recipe: of the run.
         teacher: a StyleGAN2 of the student's size.
         discriminator: a trained one; None for the recipe's own with random weights.
         name: the teacher's, for the student's file.
@@ -101,12 +101,12 @@ def start_run(config: DistillationRecipe, teacher: StyleGAN2, discriminator: Dis
     Raises:
         ModelError: the teacher's codes or mapping network are not of the student's sizes.
     """
-    torch.manual_seed(config.seed)
-    generator = MobileStyleGAN(config.student)
+    torch.manual_seed(recipe.seed)
+    generator = MobileStyleGAN(recipe.student)
     adopt_teacher(generator, teacher)
     student = Student(generator)
-    adversarial = AdversarialLoss(config.adversarial, discriminator) if config.adversarial is not None else None
-    return DistilRun(config, student, copy.deepcopy(student).eval().requires_grad_(False), adversarial,
+    adversarial = AdversarialLoss(recipe.adversarial, discriminator) if recipe.adversarial is not None else None
+    return DistilRun(recipe, student, copy.deepcopy(student).eval().requires_grad_(False), adversarial,
                      teacher=name)
 
 

@@ -58,32 +58,32 @@ class DistillationTrainer:
             run.student.parameters(), run.average.parameters(), strict=True) if parameter.requires_grad]
         self._parameters = [parameter for parameter, _ in trained]
         self._averages: list[Tensor] = [average for _, average in trained]
-        self._optimizers = optimizers(self._parameters, run.config.learning_rate, 0, 0, betas=(0.9, 0.999),
+        self._optimizers = optimizers(self._parameters, run.recipe.learning_rate, 0, 0, betas=(0.9, 0.999),
                                       adam=torch.optim.Adam)
-        self._random = torch.Generator().manual_seed(distributed.seed(run.config.seed, run.pictures))
+        self._random = torch.Generator().manual_seed(distributed.seed(run.recipe.seed, run.pictures))
 
     def step(self, progress: float) -> dict[str, Tensor]:
         """One batch at this progress (0...1) of the run: the unweighted terms of the loss, detached."""
-        run, config, distributed = self.run, self.run.config, self.distributed
-        codes, target = self._draw(config.batch, self._random)
+        run, recipe, distributed = self.run, self.run.recipe, self.distributed
+        codes, target = self._draw(recipe.batch, self._random)
         adversarial = run.adversarial
-        with mixed_precision(distributed.device, config.bf16):
+        with mixed_precision(distributed.device, recipe.bf16):
             pictures = run.student(codes)
             final = pictures[-1].float()
             bands = torch.stack([band_loss(picture, target) for picture in pictures]).mean()
-            loss, terms = config.bands * bands, {"bands": bands.detach()}
+            loss, terms = recipe.bands * bands, {"bands": bands.detach()}
             if self.lpips is not None:
                 distance = self.lpips(_at_most(final, LPIPS_SIZE), _at_most(target, LPIPS_SIZE)).mean()
-                loss, terms = loss + config.lpips * distance, terms | {"lpips": distance.detach()}
+                loss, terms = loss + recipe.lpips * distance, terms | {"lpips": distance.detach()}
             if adversarial is not None and adversarial.joins(progress):
                 part = adversarial.generator_loss(final, target)
                 loss, terms = loss + adversarial.config.weight * part, terms | {"adversarial": part.detach()}
         self._update(loss, progress)
         if adversarial is not None and adversarial.learns(progress, self.steps):
-            with mixed_precision(distributed.device, config.bf16):
+            with mixed_precision(distributed.device, recipe.bf16):
                 terms |= adversarial.update_discriminator(final, target, distributed.average_gradients)
         self.steps += 1
-        run.pictures += config.batch * distributed.world
+        run.pictures += recipe.batch * distributed.world
         return terms
 
     @torch.no_grad()
@@ -107,52 +107,52 @@ class DistillationTrainer:
     @torch.no_grad()
     def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Codes of the student, ``[count, L, code_width]``, and the teacher's pictures of them."""
-        config, teacher, device = self.run.config, self.teacher, self.distributed.device
+        recipe, teacher, device = self.run.recipe, self.teacher, self.distributed.device
         student = self.run.student.generator
         z = torch.randn(2 * count, student.code_width, generator=random).to(device)
         first, second = (student.broadcast(w) for w in teacher.map(z).chunk(2))
         crossover = torch.randint(1, student.code_count, (count,), generator=random)
-        mixed = torch.rand(count, generator=random) < config.mixing
+        mixed = torch.rand(count, generator=random) < recipe.mixing
         codes = mix_styles(first, second, torch.where(mixed, crossover, student.code_count))
-        low, high = config.truncation
+        low, high = recipe.truncation
         psi = (low + (high - low) * torch.rand(count, 1, 1, generator=random)).to(device)
         codes = teacher.mean_code + psi * (codes - teacher.mean_code)
         return codes, teacher(teacher_codes(codes, teacher.code_count)).picture.float()
 
     def _update(self, loss: Tensor, progress: float) -> None:
-        config = self.run.config
-        rate = annealed(config.learning_rate, progress, self.steps, warm_up=config.warm_up, hold=0.0)
+        recipe = self.run.recipe
+        rate = annealed(recipe.learning_rate, progress, self.steps, warm_up=recipe.warm_up, hold=0.0)
         if not descend(loss, self._parameters, self._optimizers, rate, self.distributed, clip=1.0):
             self.skipped += 1
             return
         update_averages(self._averages, self._parameters,
-                        early_decay(config.ema, self.run.pictures // (config.batch * self.distributed.world)))
+                        early_decay(recipe.ema, self.run.pictures // (recipe.batch * self.distributed.world)))
 
 
-def open_trainer(config: DistillationRecipe, options: RunOptions, folder: Path, distributed: Distributed
+def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, distributed: Distributed
                  ) -> DistillationTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    weights = needed_metric_weights(options.weights, needed=bool(config.lpips), faces=False)
-    teacher, discriminator = load_teacher(config, options.teacher)
-    lpips = LPIPS(weights).requires_grad_(False) if config.lpips and weights is not None else None
+    weights = needed_metric_weights(options.weights, needed=bool(recipe.lpips), faces=False)
+    teacher, discriminator = load_teacher(recipe, options.teacher)
+    lpips = LPIPS(weights).requires_grad_(False) if recipe.lpips and weights is not None else None
     teacher = teacher.eval().requires_grad_(False)
     name = str(options.teacher) if isinstance(options.teacher, str | Path) else ""
     if (folder / CHECKPOINT).exists():
         run = load_run(folder, teacher, discriminator, name)
-        run.adversarial = resumed(run.adversarial, config.adversarial, discriminator)
-        run.config = continued(config, student=run.config.student,
+        run.adversarial = resumed(run.adversarial, recipe.adversarial, discriminator)
+        run.recipe = continued(recipe, student=run.recipe.student,
                                adversarial=None if run.adversarial is None else run.adversarial.config)
     else:
-        run = start_run(config, teacher, discriminator, name)
+        run = start_run(recipe, teacher, discriminator, name)
     return DistillationTrainer(run, teacher, distributed, lpips)
 
 
-def load_teacher(config: DistillationRecipe, given: torch.nn.Module | str | Path | None
+def load_teacher(recipe: DistillationRecipe, given: torch.nn.Module | str | Path | None
                  ) -> tuple[StyleGAN2, Discriminator | None]:
     """A StyleGAN2 cut to the student's size, and its discriminator if the file has one of that size.
 
     Args:
-        config: the recipe.
+        recipe: of the run.
         given: the network, its file, or the name of a fetched prior; None for one with random weights, in trial runs.
 
     Raises:
@@ -161,22 +161,22 @@ def load_teacher(config: DistillationRecipe, given: torch.nn.Module | str | Path
     if isinstance(given, StyleGAN2):
         return given, None
     if not isinstance(given, str | Path):
-        if not config.random_teacher:
+        if not recipe.random_teacher:
             raise EdgegrainError("pass --teacher with the file of a StyleGAN2")
-        return random_teacher(config), None
+        return random_teacher(recipe), None
     path = find_prior(given)
-    teacher = load_stylegan2(path, cut_to=config.student.size)
+    teacher = load_stylegan2(path, cut_to=recipe.student.size)
     try:
         return teacher, load_discriminator(path, teacher.config)
     except ModelError:  # it has none, or one for larger pictures
         return teacher, None
 
 
-def random_teacher(config: DistillationRecipe) -> StyleGAN2:
+def random_teacher(recipe: DistillationRecipe) -> StyleGAN2:
     """A generator with random weights for trial runs, the same for the same seed, with pictures near [-1, 1]."""
-    student = config.student
+    student = recipe.student
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(recipe.seed)
         teacher = StyleGAN2(StyleGAN2Config(student.size, student.channel_base, student.channel_max,
                                             student.code_width, student.mapping_layers))
     with torch.no_grad():
@@ -190,14 +190,14 @@ def _at_most(picture: Tensor, size: int) -> Tensor:
     return F.adaptive_avg_pool2d(picture, size) if picture.shape[-1] > size else picture
 
 
-def _takes(config: DistillationRecipe) -> set[str]:
-    return {"teacher"} | ({"weights"} if config.lpips else set())
+def _takes(recipe: DistillationRecipe) -> set[str]:
+    return {"teacher"} | ({"weights"} if recipe.lpips else set())
 
 
-def _describe(config: DistillationRecipe) -> str:
-    return f"{config.student.size}x{config.student.size}, {config.student.head} head, batch {config.batch}"
+def _describe(recipe: DistillationRecipe) -> str:
+    return f"{recipe.student.size}x{recipe.student.size}, {recipe.student.head} head, batch {recipe.batch}"
 
 
 DISTILLATION = Family(FAMILY, "MobileStyleGAN, distilled from a StyleGAN2", DistillationRecipe, DISTILLATION_RECIPES,
                       _describe, open_trainer, _takes,
-                      lambda config: SMOKE_PICTURES if config.random_teacher else PICTURES)
+                      lambda recipe: SMOKE_PICTURES if recipe.random_teacher else PICTURES)

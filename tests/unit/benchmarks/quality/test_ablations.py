@@ -23,21 +23,21 @@ SMOKE = Variant("smoke", replace(GRAIN_RECIPES["smoke-stage1"], batch=2))
 
 def test_losses_differ_in_the_discriminator_or_the_pictures_only() -> None:
     for variant in GROUPS["losses"].values():
-        base = GROUPS["losses"]["projected"].config
-        assert replace(variant.config, adversarial=base.adversarial) == base
+        base = GROUPS["losses"]["projected"].recipe
+        assert replace(variant.recipe, adversarial=base.adversarial) == base
     assert [name for name, variant in GROUPS["losses"].items() if variant.generated] == ["generated"]
-    configs = [str(asdict(variant.config)) for name, variant in GROUPS["losses"].items() if name != "generated"]
-    assert len(set(configs)) == len(configs)
+    recipes = [str(asdict(variant.recipe)) for name, variant in GROUPS["losses"].items() if name != "generated"]
+    assert len(set(recipes)) == len(recipes)
 
 
 def test_all_sizes_grow_from_the_decoder_of_0_5_and_cost_more_from_one_to_the_next() -> None:
     macs = []
     for variant in GROUPS["sizes"].values():
-        assert isinstance(variant.config.decoder, DecoderConfig) and variant.config.grows
+        assert isinstance(variant.recipe.decoder, DecoderConfig) and variant.recipe.grows
         with torch.device("meta"):
-            decoder = RRDBDecoder(variant.config.decoder)
+            decoder = RRDBDecoder(variant.recipe.decoder)
             grow(decoder, RRDBDecoder(FACES_256_LR16))  # refuses a decoder that is smaller somewhere
-        macs.append(billion_macs(variant.config.decoder))
+        macs.append(billion_macs(variant.recipe.decoder))
     assert macs == sorted(macs) and macs[0] == pytest.approx(4.74, abs=0.01) and macs[-1] < 14
 
 
@@ -45,7 +45,7 @@ def test_a_finished_run_is_not_trained_again_and_an_interrupted_one_is_refused(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ends = [False]
 
-    def train(config: object, run: Path, options: RunOptions, **rest: object) -> None:
+    def train(recipe: object, run: Path, options: RunOptions, **rest: object) -> None:
         assert options.exclude == ("generated_*",)
         run.mkdir()
         (run / CHECKPOINT).touch()

@@ -143,6 +143,6 @@ class NoNetworks:
 
 
 def test_variants_differ_in_the_network_only() -> None:
-    assert len({str(variant.config.as_dict()) for variant in VARIANTS.values()}) == 1
+    assert len({str(variant.recipe.as_dict()) for variant in VARIANTS.values()}) == 1
     with pytest.raises(EdgegrainError, match="pass --span"):
         begin(VARIANTS["span"], NONE)

@@ -40,8 +40,8 @@ class PlainMetrics:
 @pytest.mark.parametrize("step", [1, 8])
 def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path, step: int) -> None:
     torch.manual_seed(1)
-    config = GRAIN_RECIPES["smoke-stage1"]
-    run = start_run(replace(config, lr_step=step, loss=replace(config.loss, rate=0.01)), None)
+    recipe = GRAIN_RECIPES["smoke-stage1"]
+    run = start_run(replace(recipe, lr_step=step, loss=replace(recipe.loss, rate=0.01)), None)
     run.pictures = 48
     save_run(tmp_path / "lr16", run)
     pictures = random_pictures(12, 64, seed=1)

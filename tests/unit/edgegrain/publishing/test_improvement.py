@@ -117,8 +117,8 @@ def test_a_change_is_paired_and_leaves_out_training_losses() -> None:
     ({}, 0.0, {}, False), ({"grid": 2.0}, 0.0, {}, True), ({}, 2.0, {}, True), ({}, 0.0, {"grid": 2.0}, True)])
 def test_a_loss_of_any_stage_of_either_is_no_judge(earlier: dict[str, float], now: float, published: dict[str, float],
                                                    grids: bool) -> None:
-    config = GRAIN_RECIPES["smoke-stage1"]
-    run = start_run(replace(config, loss=replace(config.loss, grid=now)), None)
+    recipe = GRAIN_RECIPES["smoke-stage1"]
+    run = start_run(replace(recipe, loss=replace(recipe.loss, grid=now)), None)
     run.history = ({"stage": "1", "pictures": 30, **earlier},)
     found = losses_of(run, "faces", {"stages": [{"stage": "1", "pictures": 40, **published}]})
     assert found == {"lpips_alex", "identity", *(GRIDS if grids else ())}

@@ -43,8 +43,8 @@ from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bu
 @pytest.fixture
 def run() -> GrainRun:
     torch.manual_seed(5)
-    config = GRAIN_RECIPES["smoke-stage3"]
-    return start_run(config, None, stand_in_prior(config))
+    recipe = GRAIN_RECIPES["smoke-stage3"]
+    return start_run(recipe, None, stand_in_prior(recipe))
 
 
 def test_the_zoo_gets_what_was_trained_and_the_integer_encoder(run: GrainRun, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_later_run_can_begin_with_the_zoo(run: GrainRun, tmp_path: Path) -> No
     levels, again = (model.encoder(torch.full((1, 3, 64, 64), 77.0))[0] for model in (run.average, begun.model))
     assert torch.equal(levels, again)
     (tmp_path / "zoo" / CODER_TABLES).write_bytes(replace(CoderTables.default(), step=3).to_json())
-    assert start_run(GRAIN_RECIPES["smoke-final"], tmp_path / "zoo", prior).config.lr_step == 3
+    assert start_run(GRAIN_RECIPES["smoke-final"], tmp_path / "zoo", prior).recipe.lr_step == 3
 
 
 def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: GrainRun, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     tables = replace(CoderTables.default(), step=3)
     parts = BundleParts(exact_encoder(network), graph, tables, fields, "card", ("onnx",))
     manifest = write_bundle(base, parts)
-    run.config = replace(run.config, lr_step=3)
+    run.recipe = replace(run.recipe, lr_step=3)
     monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path / "bundles",))
     save_run(tmp_path / "run", run)
     prior = run.model.prior
@@ -128,7 +128,7 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     with pytest.raises(ModelError, match=f"needs the invertible decoder of bundle {manifest.id} {manifest.version}"):
         load_trained(written, prior)
     begun = start_run(GRAIN_RECIPES["smoke-final"], tmp_path / "zoo", prior)
-    assert begun.config.lr_step == zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors").step == 3
+    assert begun.recipe.lr_step == zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors").step == 3
     for name, tensor in decoder.state_dict().items():
         assert torch.equal(begun.model.decoder.decoder.state_dict()[name], tensor)  # type: ignore[union-attr]
     monkeypatch.setattr(grain_bundle, "_export", lambda *_: (repeating_decoder(), Comparison(1, 0.0, 200.0, 0.0)))
@@ -174,12 +174,12 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     manifest, comparison, _ = write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
     assert comparison.largest_difference < 1e-4
     assert manifest.open_file("coder.json") == (tmp_path / "zoo" / "coder.json").read_bytes()
-    run.average.encoder, run.config = BoxMean(64, 16), replace(run.config, correction=False)
+    run.average.encoder, run.recipe = BoxMean(64, 16), replace(run.recipe, correction=False)
     run.model.encoder = BoxMean(64, 16)
     save_run(tmp_path / "box", run)
     store_trained(tmp_path / "box", tmp_path / "zoo", force=True)
     assert {path.name for path in (tmp_path / "zoo").iterdir()} == {"grain.safetensors", "coder.json"}
-    save_run(tmp_path / "steps", replace(run, config=replace(run.config, lr_step=2)))
+    save_run(tmp_path / "steps", replace(run, recipe=replace(run.recipe, lr_step=2)))
     with pytest.raises(EdgegrainError, match="levels have a step of 2, .* pass the training pictures"):
         store_trained(tmp_path / "steps", tmp_path / "zoo", force=True)
     graph = onnx.load_model_from_string(manifest.open_file("decoder.onnx")).graph

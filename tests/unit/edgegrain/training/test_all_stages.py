@@ -31,10 +31,10 @@ class Stages:
         self.interrupts = interrupts
         monkeypatch.setattr(all_stages, "train_on", self)
 
-    def __call__(self, distributed: object, config: Any, folder: Path, options: RunOptions, **settings: Any
+    def __call__(self, distributed: object, recipe: Any, folder: Path, options: RunOptions, **settings: Any
                  ) -> dict[str, float]:
-        assert options.given() <= family_of(config).takes(config)
-        self.calls.append({"stage": folder.name, "config": config, "options": options, **settings})
+        assert options.given() <= family_of(recipe).takes(recipe)
+        self.calls.append({"stage": folder.name, "recipe": recipe, "options": options, **settings})
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CHECKPOINT).touch()
         with (folder / LOG).open("a") as log:
@@ -46,7 +46,7 @@ def test_every_stage_begins_with_the_one_before(monkeypatch: pytest.MonkeyPatch,
     stages = Stages(monkeypatch)
     assert train_stages(SMOKE, tmp_path, RunOptions(init_from="faces"), pictures=24) == {"psnr": 20.0}
     assert [call["stage"] for call in stages.calls] == list(STAGES)
-    assert [call["config"].stage for call in stages.calls] == ["1", "2", "3", "final"]
+    assert [call["recipe"].stage for call in stages.calls] == ["1", "2", "3", "final"]
     assert [call["options"].init_from for call in stages.calls] == [
         "faces", *(tmp_path / stage for stage in STAGES[:3])]
     assert {call["pictures"] for call in stages.calls} == {24}
@@ -95,8 +95,8 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
 
 def test_four_stages_are_trained_in_one_process(tmp_path: Path) -> None:
     chain = SMOKE
-    for stage, config in chain.stages.items():
-        chain = chain.with_stage(stage, replace(config, batch=2, synthetic=min(config.synthetic, 0.5),
+    for stage, recipe in chain.stages.items():
+        chain = chain.with_stage(stage, replace(recipe, batch=2, synthetic=min(recipe.synthetic, 0.5),
                                                 random_pictures=4))
     figures = train_stages(chain, tmp_path, pictures=4)
     assert figures["pictures"] == 4 and all(finished(tmp_path / stage) for stage in STAGES)

@@ -11,13 +11,13 @@ from edgegrain.training.recipes import RECIPES, find_recipe
 
 
 def test_values_have_the_type_of_their_field() -> None:
-    config = changed(RECIPES["final-faces-256-lr16-gan"], [
+    recipe = changed(RECIPES["final-faces-256-lr16-gan"], [
         "trains=encoder,decoder", "loss.rate=0.05", "adversarial.r1_every=8", "jitter=True", "domain=cats",
         "truncation=0.4,0.8", "adversarial.loss=wgan"])
-    assert config.trains == ("encoder", "decoder") and config.loss.rate == 0.05
-    assert config.adversarial.r1_every == 8 and config.adversarial.loss == "wgan"
-    assert config.jitter is True and config.domain == "cats" and config.truncation == (0.4, 0.8)
-    assert changed(config, ["adversarial=none"]).adversarial is None
+    assert recipe.trains == ("encoder", "decoder") and recipe.loss.rate == 0.05
+    assert recipe.adversarial.r1_every == 8 and recipe.adversarial.loss == "wgan"
+    assert recipe.jitter is True and recipe.domain == "cats" and recipe.truncation == (0.4, 0.8)
+    assert changed(recipe, ["adversarial=none"]).adversarial is None
     assert changed(RECIPES["irn-x4"], ["halve_at=0.5, 0.75", "network.z_std=0.1"]).halve_at == (0.5, 0.75)
 
 
@@ -88,8 +88,8 @@ def test_a_wider_batch_keeps_the_recipes_horizon() -> None:
 
 def test_a_change_of_a_chain_is_for_every_stage_or_for_one() -> None:
     chain = changed(CHAINS["faces-256-lr16"], ["jitter=true", "final.batch=8", "shares=1,1,1,1"], seed=7)
-    assert {config.jitter for config in chain.stages.values()} == {True}
-    assert {config.seed for config in chain.stages.values()} == {7}
+    assert {recipe.jitter for recipe in chain.stages.values()} == {True}
+    assert {recipe.seed for recipe in chain.stages.values()} == {7}
     assert chain.stages["final"].batch == 8 and chain.stages["stage3"].batch == 4
     assert chain.shares == (1, 1, 1, 1)
 

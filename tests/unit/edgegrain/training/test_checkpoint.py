@@ -33,7 +33,7 @@ class Config:
 
 @dataclass
 class Run:
-    config: Config = Config()
+    recipe: Config = Config()
     pictures: int = 24
     family: str = "irn"
     layer: nn.Linear = field(default_factory=lambda: nn.Linear(2, 2))

@@ -22,8 +22,8 @@ def test_a_compact_prior_is_rounded_and_another_is_not(tmp_path: Path) -> None:
     whole = replace(GRAIN_RECIPES["smoke-stage2"], decoder=preset)
     compact = replace(whole, decoder=replace(preset, prior=replace(preset.prior, compact=True)))
     weight = "conv.conv.weight"
-    for config, levels in ((whole, None), (compact, 127)):
-        loaded = recipe_prior(config, tmp_path / "prior.safetensors").state_dict()[weight]
+    for recipe, levels in ((whole, None), (compact, 127)):
+        loaded = recipe_prior(recipe, tmp_path / "prior.safetensors").state_dict()[weight]
         assert torch.equal(loaded, original.state_dict()[weight]) == (levels is None)
         if levels:  # every row: integers times its peak / 127
             steps = loaded / (loaded.abs().amax((1, 2, 3), keepdim=True) / levels)

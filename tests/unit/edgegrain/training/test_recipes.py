@@ -27,5 +27,5 @@ def test_every_recipe_is_listed_with_its_family() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_description_is_the_configuration(name: str) -> None:
     described = json.loads(json.dumps(describe(RECIPES[name])))
-    assert family_of(RECIPES[name]).config.from_dict(described["config"]) == RECIPES[name]
+    assert family_of(RECIPES[name]).recipe_class.from_dict(described["config"]) == RECIPES[name]
     assert described["pictures"] > 0 and described["evaluate_every"] in (1000, 4000, 20_000)

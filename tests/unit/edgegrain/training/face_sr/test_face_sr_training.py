@@ -48,11 +48,11 @@ BOUNDS = {"smoke-glean": 12.5, "smoke-gcfsr": 14.5, "smoke-gcfsr-blind": 14.5}
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_a_trained_network_restores_better_than_a_frozen_one(name: str, tmp_path: Path) -> None:
-    config = FACE_SR_RECIPES[name]
-    frozen = train(replace(config, learning_rate=0.0), tmp_path / "frozen", pictures=8)
-    trained = train(config, tmp_path / "trained")
+    recipe = FACE_SR_RECIPES[name]
+    frozen = train(replace(recipe, learning_rate=0.0), tmp_path / "frozen", pictures=8)
+    trained = train(recipe, tmp_path / "trained")
     assert frozen["psnr"] < BOUNDS[name] < trained["psnr"]
-    assert trained["pictures"] == config.iterations * config.batch and trained["skipped"] == 0
+    assert trained["pictures"] == recipe.iterations * recipe.batch and trained["skipped"] == 0
     assert trained["psnr_bicubic"] == pytest.approx(frozen["psnr_bicubic"], abs=1e-3)  # measured twice
     assert rows(tmp_path / "trained", "end")[-1]["end"] is True
     if name == "smoke-gcfsr":
@@ -100,7 +100,7 @@ def test_a_resumed_run_takes_the_recipes_adversarial_loss(tmp_path: Path) -> Non
     gan = AdversarialConfig(weight=0.01, discriminator=DiscriminatorConfig(64, 8, 16))
     for adversarial in (None, gan, replace(gan, weight=0.5), None):
         train(replace(GCFSR_SMOKE, adversarial=adversarial), tmp_path, pictures=0, resume=True)
-        assert face_sr_run.load_run(tmp_path).config.adversarial == adversarial
+        assert face_sr_run.load_run(tmp_path).recipe.adversarial == adversarial
 
 
 def test_losses_that_the_family_lacks_are_refused_and_all_others_get_their_networks() -> None:
@@ -155,13 +155,13 @@ def test_gcfsr_has_the_inputs_of_the_server() -> None:
 
 def test_small_factors_have_the_adversarial_loss_alone() -> None:
     adversarial = AdversarialConfig(discriminator=DiscriminatorConfig(64, 4, 8), begins=0.5)
-    config = replace(GCFSR_SMOKE, adversarial=adversarial, adversarial_alone=16.0)
+    recipe = replace(GCFSR_SMOKE, adversarial=adversarial, adversarial_alone=16.0)
     shard = random_pictures(8, 64, seed=0)
-    trainer = FaceSRTrainer(face_sr_run.start_run(config), Distributed(torch.device("cpu")), shard)
+    trainer = FaceSRTrainer(face_sr_run.start_run(recipe), Distributed(torch.device("cpu")), shard)
     assert "l1" in trainer.step(0.4)
     later = trainer.step(0.6)
     assert "l1" not in later and later["loss"].item() == pytest.approx(0.01 * later["adversarial"].item())
-    run = face_sr_run.start_run(replace(config, adversarial_alone=8.0))
+    run = face_sr_run.start_run(replace(recipe, adversarial_alone=8.0))
     mixed = FaceSRTrainer(run, Distributed(torch.device("cpu")), shard)
     picture, target = torch.rand(2, 4, 3, 64, 64) * 2 - 1
     factors = torch.tensor([4.0, 8.0, 9.0, 16.0])
@@ -234,13 +234,13 @@ def test_published_constants() -> None:
 
 def test_a_projected_discriminator_trains_with_it_and_is_resumed(shared_weights: Path, tmp_path: Path) -> None:
     adversarial = AdversarialConfig("hinge", ratio=0.25, discriminator=ProjectedConfig(4), r1=0.0)
-    config = replace(GLEAN_SMOKE, adversarial=adversarial, loss=LossWeights(l1=1.0, lpips=0.0, identity=0.0, lr=0.0))
+    recipe = replace(GLEAN_SMOKE, adversarial=adversarial, loss=LossWeights(l1=1.0, lpips=0.0, identity=0.0, lr=0.0))
     with pytest.raises(EdgegrainError, match="--weights"):
-        train(config, tmp_path / "run")
+        train(recipe, tmp_path / "run")
     options = RunOptions(weights=shared_weights)
-    train(config, tmp_path / "run", options, pictures=4)
+    train(recipe, tmp_path / "run", options, pictures=4)
     first = read_heads(tmp_path / "run")
-    train(config, tmp_path / "run", options, pictures=8, resume=True)
+    train(recipe, tmp_path / "run", options, pictures=8, resume=True)
     assert any(not torch.equal(first[name], tensor) for name, tensor in read_heads(tmp_path / "run").items())
 
 
@@ -260,9 +260,9 @@ def test_impossible_recipes_are_refused(change: dict[str, object], message: str)
 
 
 def test_missing_weights_are_reported_first(tmp_path: Path) -> None:
-    config = replace(GCFSR_SMOKE, loss=LossWeights(lpips=1.0, identity=0.0, lr=0.0))
+    recipe = replace(GCFSR_SMOKE, loss=LossWeights(lpips=1.0, identity=0.0, lr=0.0))
     with pytest.raises(EdgegrainError, match="--weights"):
-        train(config, tmp_path / "run")
+        train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -46,7 +46,7 @@ def test_large_checkpoints_become_several_files(run: GrainRun, tmp_path: Path, m
         stored, kept = one.state_dict(), other.state_dict()
         assert stored.keys() == kept.keys()
         assert all(torch.equal(stored[name], kept[name]) for name in kept)
-    assert (loaded.pictures, loaded.history, loaded.config) == (40, run.history, CONFIG)
+    assert (loaded.pictures, loaded.history, loaded.recipe) == (40, run.history, CONFIG)
     run.pictures = 80
     save_run(tmp_path, run)
     assert not [file for file in tmp_path.iterdir() if "000000040" in file.name]
@@ -66,8 +66,8 @@ def test_the_generator_is_in_no_checkpoint_and_another_is_refused(run: GrainRun,
 
 
 def test_averages_are_stored_of_what_is_trained_only(tmp_path: Path) -> None:
-    config = GRAIN_RECIPES["smoke-stage3"]
-    save_run(tmp_path, start_run(config, None, stand_in_prior(config)))
+    recipe = GRAIN_RECIPES["smoke-stage3"]
+    save_run(tmp_path, start_run(recipe, None, stand_in_prior(recipe)))
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
         averages = [name for name in file.keys() if name.startswith("average.")]
     assert averages
@@ -90,7 +90,7 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     save_run(tmp_path / "two", two)
     three = start_run(GRAIN_RECIPES["smoke-stage3"], tmp_path / "two", prior)
     assert three.history == two.stages == (*two.history, {"stage": "2", "pictures": 30})
-    against_grids = replace(two, config=replace(two.config, loss=replace(two.config.loss, grid=2.0)))
+    against_grids = replace(two, recipe=replace(two.recipe, loss=replace(two.recipe.loss, grid=2.0)))
     assert against_grids.stages[-1] == {"stage": "2", "pictures": 30, "grid": 2.0}
     for name, tensor in two.average.parts()["codes"].state_dict().items():
         assert torch.equal(three.model.parts()["codes"].state_dict()[name], tensor)
@@ -103,7 +103,7 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     for name, tensor in three.average.parts()["codes"].state_dict().items():
         assert torch.equal(other.model.parts()["codes"].state_dict()[name], tensor)
     control = start_run(replace(GRAIN_RECIPES["smoke-final"], correction=False), tmp_path / "three", prior)
-    assert not control.config.correction
+    assert not control.recipe.correction
     assert not list(control.model.encoder.parameters())
     for name, tensor in three.average.decoder.state_dict().items():
         assert torch.equal(control.model.decoder.state_dict()[name], tensor)
@@ -115,17 +115,17 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     "smoke-stage1", "smoke-stage2", "stage1-faces-256-lr32", "stage1-faces-256-lr32-on", "stage1-faces-512-lr32",
     "stage1-faces-1024-lr16", "stage2-faces-256-lr32", "stage2-faces-1024-lr16", "stage1-1024-lr16-paper"])
 def test_a_start_of_other_sizes_is_refused(name: str) -> None:
-    config, source = GRAIN_RECIPES[name], GrainRecipe()
-    with pytest.raises(BundleError, match=f"for pictures of {config.encoder.hr}x.* with LRs of {config.encoder.lr}x.*, "
+    recipe, source = GRAIN_RECIPES[name], GrainRecipe()
+    with pytest.raises(BundleError, match=f"for pictures of {recipe.encoder.hr}x.* with LRs of {recipe.encoder.lr}x.*, "
                                           "what it starts from is for pictures of 256x256 with LRs of 16x16"):
-        adopt(config, source)
+        adopt(recipe, source)
 
 
 @pytest.mark.parametrize("name", [
     "stage1-faces-256-lr16", "stage1-faces-256-lr16-slim", "stage1-faces-256-lr64-fine", "stage2-faces-256-lr16"])
 def test_a_start_of_the_recipes_sizes_or_one_that_grows_is_not(name: str) -> None:
-    config = GRAIN_RECIPES[name]
-    assert adopt(config, GrainRecipe()).encoder == config.encoder
+    recipe = GRAIN_RECIPES[name]
+    assert adopt(recipe, GrainRecipe()).encoder == recipe.encoder
 
 
 def test_a_run_keeps_the_step_of_the_levels_that_it_begins_with(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_run_keeps_the_step_of_the_levels_that_it_begins_with(tmp_path: Path) 
     save_run(tmp_path, start_run(first, None))
     stage2 = GRAIN_RECIPES["smoke-stage2"]
     begun = start_run(stage2, tmp_path, stand_in_prior(stage2))
-    assert begun.config.lr_step == begun.model.lr_step == 3
+    assert begun.recipe.lr_step == begun.model.lr_step == 3
     assert start_run(replace(first, lr_step=5), tmp_path).model.lr_step == 5
     assert start_run(GRAIN_RECIPES["smoke-stage1"], tmp_path).model.lr_step == 3
     box_means = replace(GRAIN_RECIPES["smoke-stage1"], correction=False, trains=("decoder",))
@@ -146,11 +146,11 @@ def test_stage_1_can_begin_a_correction_around_a_decoder_for_box_means(tmp_path:
     box = start_run(replace(stage1, correction=False, trains=("decoder",)), None)
     save_run(tmp_path, box)
     begun = start_run(stage1, tmp_path)
-    assert begun.config.correction and list(begun.model.encoder.parameters())
+    assert begun.recipe.correction and list(begun.model.encoder.parameters())
     for name, tensor in box.average.decoder.state_dict().items():
         assert torch.equal(begun.model.decoder.state_dict()[name], tensor)
     later = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path, stand_in_prior(GRAIN_RECIPES["smoke-stage2"]))
-    assert not later.config.correction and not list(later.model.encoder.parameters())
+    assert not later.recipe.correction and not list(later.model.encoder.parameters())
 
 
 def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
         for name, tensor in stranger.average.parts()[part].state_dict().items():
             assert torch.equal(final.average.parts()[part].state_dict()[name], tensor)
     save_run(tmp_path / "steps", start_run(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=4), None))
-    assert start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "steps").config.lr_step == 4
+    assert start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "steps").recipe.lr_step == 4
     save_run(tmp_path / "box", start_run(replace(GRAIN_RECIPES["smoke-stage1"], correction=False), None))
     larger = start_run(replace(GRAIN_RECIPES["smoke-stage1"], encoder=replace(CONFIG.encoder, hr=128, lr=32)), None)
     save_run(tmp_path / "larger", larger)  # its encoder and decoder have the same weights
@@ -204,7 +204,7 @@ def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path
             parameter.add_(0.1)
     save_run(tmp_path / "trained", trained)
     lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    assert trained.config.decoder.fusion.base == "invertible"  # type: ignore[union-attr]
+    assert trained.recipe.decoder.fusion.base == "invertible"  # type: ignore[union-attr]
     kept = start_run(replace(CONFIG, fusion_base="invertible"), tmp_path / "trained", prior).model
     other = start_run(replace(CONFIG, fusion_base="style"), tmp_path / "trained", prior).model
     with torch.no_grad():
@@ -215,7 +215,7 @@ def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path
     torch.testing.assert_close(found.final, found.style, atol=1e-5, rtol=1e-4)
     for name, tensor in trained.average.parts()["fusion"].state_dict().items():
         assert torch.equal(other.parts()["fusion"].state_dict()[name], tensor) == ("to_rgb" not in name)
-    assert start_run(replace(CONFIG, fusion_base="style"), None, prior).config.decoder.fusion.base == "style"
+    assert start_run(replace(CONFIG, fusion_base="style"), None, prior).recipe.decoder.fusion.base == "style"
     with pytest.raises(EdgegrainError, match="unknown base of the fusion 'other'"):
         start_run(replace(CONFIG, fusion_base="other"), tmp_path / "trained", prior)
     save_run(tmp_path / "one", start_run(GRAIN_RECIPES["smoke-stage1"], None))

@@ -69,15 +69,15 @@ def test_a_decoder_grows_and_is_trained_with_a_projected_discriminator(
     assert isinstance(small, DecoderConfig)
     larger = replace(small, upsampling="bilinear",
                      scales=tuple(replace(scale, residual=scale.residual + 1) for scale in small.scales))
-    config = replace(
+    recipe = replace(
         SMOKE, trains=("decoder",), decoder=larger, grows=True, jitter=True,
         loss=LossWeights(region_gain=3.0, lpips=0.5, regions=0.3, identity=0.0),
         adversarial=AdversarialConfig("hinge", ratio=0.5, discriminator=ProjectedConfig(8), r1=0.0))
     options = RunOptions(data=faces, weights=shared_weights, init_from=tmp_path / "small")
-    train(config, tmp_path / "run", options, pictures=8)
-    train(config, tmp_path / "run", options, pictures=16, resume=True)
+    train(recipe, tmp_path / "run", options, pictures=8)
+    train(recipe, tmp_path / "run", options, pictures=16, resume=True)
     stored, begun = load_run(tmp_path / "run"), load_run(tmp_path / "small")
-    assert stored.config.decoder == larger
+    assert stored.recipe.decoder == larger
     torch.testing.assert_close(  # eight steps from where it began
         stored.average.decoder.conv_first.weight, begun.average.decoder.conv_first.weight, atol=0.03, rtol=0)
     assert all(torch.equal(tensor, begun.average.encoder.state_dict()[name])
@@ -96,7 +96,7 @@ def test_a_run_of_larger_lrs_begins_with_the_fine_scales(tmp_path: Path) -> None
     larger = replace(SMOKE, grows=True, decoder=replace(SMOKE.decoder, scales=SMOKE.decoder.scales[1:]),
                      encoder=EncoderConfig(hr=64, lr=32, patch=2, channels=(8,), blocks=(1,)))
     run = start_run(larger, tmp_path / "small")
-    assert run.config.encoder == larger.encoder
+    assert run.recipe.encoder == larger.encoder
     assert torch.equal(run.model.decoder.scales[0].conv.weight, small.model.decoder.scales[1].conv.weight)
     restored = run.model(torch.zeros(1, 3, 64, 64))
     assert restored.lr.shape == (1, 3, 32, 32) and restored.picture.shape == (1, 3, 64, 64)
@@ -116,7 +116,7 @@ def test_a_run_resumes_from_its_weights_alone(tmp_path: Path) -> None:
     train(SMOKE, run, RunOptions(init_from=tmp_path / "gone"), pictures=80, resume=True)  # nothing is read of that
     stored = load_run(run)
     assert stored.pictures == 80
-    assert stored.config == SMOKE
+    assert stored.recipe == SMOKE
     assert not torch.equal(stored.model.decoder.conv_first.weight, stored.average.decoder.conv_first.weight)
 
 
@@ -136,8 +136,8 @@ def test_a_run_is_resumed_by_its_own_recipe_only(tmp_path: Path) -> None:
     assert load_run(run).pictures == 4
     based = replace(GRAIN_RECIPES["smoke-stage3"], fusion_base="style")
     train(based, tmp_path / "based", pictures=0)
-    for config in (based, replace(based, fusion_base="")):
-        train(config, tmp_path / "based", pictures=0, resume=True)
+    for recipe in (based, replace(based, fusion_base="")):
+        train(recipe, tmp_path / "based", pictures=0, resume=True)
     with pytest.raises(EdgegrainError, match="has fusion_base=style, the recipe fusion_base=invertible"):
         train(replace(based, fusion_base="invertible"), tmp_path / "based", pictures=0, resume=True)
 
@@ -177,17 +177,17 @@ def test_sigterm_ends_a_run_with_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_warms_up_holds_and_anneals() -> None:
-    config = GrainRecipe()
-    rates = [learning_rate(config, progress, 10**6) for progress in (0.0, 0.6, 0.8, 1.0)]
+    recipe = GrainRecipe()
+    rates = [learning_rate(recipe, progress, 10**6) for progress in (0.0, 0.6, 0.8, 1.0)]
     assert rates[0] == rates[1] == 6e-4
     assert rates[1] > rates[2] > rates[3] > 0
     assert rates[3] == pytest.approx(6e-6)
-    assert learning_rate(config, 0.0, 0) == pytest.approx(6e-4 / 200)
+    assert learning_rate(recipe, 0.0, 0) == pytest.approx(6e-4 / 200)
 
 
 def test_the_rate_model_has_a_learning_rate_of_its_own() -> None:
-    config = replace(SMOKE, loss=replace(SMOKE.loss, rate=0.05))
-    trainer = GrainTrainer(start_run(config, None), Distributed(torch.device("cpu")), random_pictures(8, 64, 0),
+    recipe = replace(SMOKE, loss=replace(SMOKE.loss, rate=0.05))
+    trainer = GrainTrainer(start_run(recipe, None), Distributed(torch.device("cpu")), random_pictures(8, 64, 0),
                            MetricNetworks())
     trainer.steps = 10**6  # behind the warm-up
     trainer.step(0.0)
@@ -208,8 +208,8 @@ def test_identity_joins_on_time() -> None:
 
 def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -> None:
     """Its first restoration is the bundle's own, and its encoder counts as the bundle's."""
-    config = GRAIN_RECIPES["stage1-faces-256-lr16-fine-on"]
-    run = start_run(config, default_bundle)
+    recipe = GRAIN_RECIPES["stage1-faces-256-lr16-fine-on"]
+    run = start_run(recipe, default_bundle)
     rgb = np.array(Image.open(repository / "edgegrain" / "demo" / "portrait.jpg").convert("RGB"))
     codec = Codec(default_bundle)
     payload = codec.compress(rgb)
@@ -220,7 +220,7 @@ def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -
     np.testing.assert_array_equal(levels[0].permute(1, 2, 0).numpy(), payload.lr)
     restored = quantize(picture[0].permute(1, 2, 0).numpy()).astype(int)
     assert np.abs(restored - np.asarray(codec.restore(payload))).max() <= 1
-    assert run.config.batch == config.batch
+    assert run.recipe.batch == recipe.batch
     assert run.history[0]["pictures"] > 0
     network = load_integer_network(default_bundle / "encoder.safetensors")
     assert has_encoder(run.model, network)
@@ -232,26 +232,26 @@ def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -
 @pytest.mark.parametrize("name", ["smoke-stage2", "smoke-stage3", "smoke-final"])
 def test_only_what_a_stage_trains_changes(name: str, tmp_path: Path) -> None:
     """The generator least of all ([GRAIN] 3.5: fixed all the time)."""
-    config = GRAIN_RECIPES[name]
-    prior = stand_in_prior(config)
+    recipe = GRAIN_RECIPES[name]
+    prior = stand_in_prior(recipe)
     assert prior is not None
     weights = {name: tensor.clone() for name, tensor in prior.state_dict().items()}
     options = RunOptions(prior=prior)
-    train(config, tmp_path / "first", options, pictures=4)
+    train(recipe, tmp_path / "first", options, pictures=4)
     before = load_run(tmp_path / "first", prior).model
-    train(config, tmp_path / "first", options, pictures=12, resume=True)
+    train(recipe, tmp_path / "first", options, pictures=12, resume=True)
     after = load_run(tmp_path / "first", prior).model
     moved = {part: any(not torch.equal(a, b) for a, b in zip(before.parts()[part].parameters(),
                                                              after.parts()[part].parameters(), strict=True))
              for part in before.parts()}
-    assert moved == {part: part in config.trains for part in ("encoder", "decoder", "codes", "fusion")}
+    assert moved == {part: part in recipe.trains for part in ("encoder", "decoder", "codes", "fusion")}
     assert all(torch.equal(tensor, weights[name]) for name, tensor in prior.state_dict().items())
     assert all(parameter.grad is None for parameter in prior.parameters())
 
 
 def test_codes_are_compared_for_synthetic_pictures_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(GRAIN_RECIPES["smoke-stage2"], synthetic=0.5, batch=4)
-    run = start_run(config, None, stand_in_prior(config))
+    recipe = replace(GRAIN_RECIPES["smoke-stage2"], synthetic=0.5, batch=4)
+    run = start_run(recipe, None, stand_in_prior(recipe))
     found: list[torch.Tensor] = []
     compared: list[torch.Tensor] = []
     original = grain_trainer.code_loss
@@ -265,18 +265,18 @@ def test_codes_are_compared_for_synthetic_pictures_only(monkeypatch: pytest.Monk
 def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a part of the steps; the original's window is the restored one's, and losses on places wait for the others."""
     adversarial = AdversarialConfig("hinge", ratio=0.5, discriminator=ProjectedConfig(8), r1=0.0)
-    config = replace(
+    recipe = replace(
         GRAIN_RECIPES["smoke-stage2"], decoder=PRESETS["grain-smoke-mobile"], synthetic=0.0, batch=2, window=48,
         window_part=0.5, adversarial=adversarial, lpips_shift=1.0,
         loss=LossWeights(region_gain=3.0, lpips=0.5, regions=0.3, identity=0.0))
     rng = np.random.default_rng(0)
-    windows = [draw_window(config, rng) for _ in range(200)]
+    windows = [draw_window(recipe, rng) for _ in range(200)]
     assert 60 < windows.count(None) < 140
     assert {(window.top, window.left) for window in windows if window} == {(y, x) for y in (0, 16) for x in (0, 16)}
-    assert draw_window(replace(config, window=0), rng) is None
+    assert draw_window(replace(recipe, window=0), rng) is None
 
     networks = MetricNetworks.load(shared_weights, torch.device("cpu"), faces=False)
-    run = start_run(config, None, stand_in_prior(config))
+    run = start_run(recipe, None, stand_in_prior(recipe))
     run.adversarial = AdversarialLoss(adversarial)
     run.adversarial.use(networks)
     pictures = random_pictures(4, 64, seed=0)
@@ -296,26 +296,26 @@ def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatc
 
 
 def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(GRAIN_RECIPES["smoke-final"], synthetic=0.5)
-    run = start_run(config, None, stand_in_prior(config))
+    recipe = replace(GRAIN_RECIPES["smoke-final"], synthetic=0.5)
+    run = start_run(recipe, None, stand_in_prior(recipe))
     white = np.full((4, 64, 64, 3), 255, np.uint8)
-    run.adversarial = AdversarialLoss(config.adversarial)
+    run.adversarial = AdversarialLoss(recipe.adversarial)
     compared: list[tuple[int, torch.Tensor]] = []
     monkeypatch.setattr(run.adversarial, "generator_loss",
                         lambda made, real: compared.append((len(made), real)) or made.mean())
     monkeypatch.setattr(run.adversarial, "update_discriminator",
                         lambda made, real, _: compared.append((len(made), real)) or {})
     GrainTrainer(run, Distributed(torch.device("cpu")), white, MetricNetworks()).step(0.9)
-    assert [count for count, _ in compared] == [config.batch] * 2
+    assert [count for count, _ in compared] == [recipe.batch] * 2
     for _, real in compared:
-        assert len(real) == config.batch // 2 and bool((real == 1).all())
+        assert len(real) == recipe.batch // 2 and bool((real == 1).all())
 
 
 def test_generated_pictures_are_half_of_a_batch_and_never_real(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(GRAIN_RECIPES["smoke-final"], synthetic=0.0, jitter=False)
-    run = start_run(config, None, stand_in_prior(config))
+    recipe = replace(GRAIN_RECIPES["smoke-final"], synthetic=0.0, jitter=False)
+    run = start_run(recipe, None, stand_in_prior(recipe))
     white, black = np.full((4, 64, 64, 3), 255, np.uint8), np.zeros((3, 64, 64, 3), np.uint8)
-    run.adversarial = AdversarialLoss(config.adversarial)
+    run.adversarial = AdversarialLoss(recipe.adversarial)
     seen, real = [], []
     run.model.register_forward_pre_hook(lambda module, args: seen.append(args[0].mean((1, 2, 3)).tolist()))
     monkeypatch.setattr(run.adversarial, "update_discriminator", lambda made, target, _: real.append(target) or {})
@@ -323,11 +323,11 @@ def test_generated_pictures_are_half_of_a_batch_and_never_real(monkeypatch: pyte
     trainer = GrainTrainer(run, cpu, white, MetricNetworks(), generated=black)
     assert trainer.pictures_in_set == 7
     trainer.step(0.9)
-    half = config.batch // 2
+    half = recipe.batch // 2
     assert seen[0] == [255.0] * half + [0.0] * half
     assert len(real[0]) == half and bool((real[0] == 1).all())
     GrainTrainer(run, cpu, white, MetricNetworks()).step(0.9)
-    assert seen[-1] == [255.0] * config.batch and len(real[-1]) == config.batch
+    assert seen[-1] == [255.0] * recipe.batch and len(real[-1]) == recipe.batch
 
 
 def test_generated_pictures_are_found_by_name(tmp_path: Path) -> None:
@@ -394,9 +394,9 @@ def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     compiled = functools.partial(torch.compile, backend="aot_eager")
     monkeypatch.setattr(torch, "compile", compiled)
     encoder = EncoderConfig(hr=TINY.decoder.hr, lr=TINY.decoder.lr, patch=2, channels=(8,), blocks=(1,))
-    config = replace(GRAIN_RECIPES["smoke-final"], encoder=encoder, decoder=TINY, adversarial=None)
+    recipe = replace(GRAIN_RECIPES["smoke-final"], encoder=encoder, decoder=TINY, adversarial=None)
     torch.manual_seed(3)
-    run = start_run(config, None, stand_in_prior(config))
+    run = start_run(recipe, None, stand_in_prior(recipe))
     picture = torch.from_numpy(np.asarray(random_pictures(2, encoder.hr, 0))).permute(0, 3, 1, 2).float()
     gradients = []
     for _ in range(2):

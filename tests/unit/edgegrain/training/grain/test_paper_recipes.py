@@ -37,12 +37,12 @@ DECODER = DecoderConfig((Scale(16, 8, rrdb=1, growth=4), Scale(32, 8, rrdb=1, gr
 
 def shrunk(stage: str) -> GrainRecipe:
     """A stage of the paper for 64 x 64 from 16 x 16, without the metric networks."""
-    config, smoke = GRAIN_RECIPES[f"{stage}-1024-lr16-paper"], GRAIN_RECIPES["smoke-stage2"]
-    assert config.adversarial is not None
+    recipe, smoke = GRAIN_RECIPES[f"{stage}-1024-lr16-paper"], GRAIN_RECIPES["smoke-stage2"]
+    assert recipe.adversarial is not None
     return replace(
-        config, encoder=ENCODER, decoder=DECODER if stage == "stage1" else replace(smoke.decoder, decoder=DECODER),
-        loss=replace(config.loss, lpips=0.0, identity=0.0), batch=2, learning_rate=1e-3, ema=0.5, random_pictures=8,
-        adversarial=replace(config.adversarial, discriminator=DiscriminatorConfig(64, 8, 16), every=1))
+        recipe, encoder=ENCODER, decoder=DECODER if stage == "stage1" else replace(smoke.decoder, decoder=DECODER),
+        loss=replace(recipe.loss, lpips=0.0, identity=0.0), batch=2, learning_rate=1e-3, ema=0.5, random_pictures=8,
+        adversarial=replace(recipe.adversarial, discriminator=DiscriminatorConfig(64, 8, 16), every=1))
 
 
 def test_all_stages_train_one_after_the_other(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_run_becomes_a_bundle_that_can_be_trained_on(tmp_path: Path, monkeypat
     assert np.abs(lr - expected[0].permute(1, 2, 0).numpy()).max() <= 1
     wider = replace(shrunk("stage1"), encoder=replace(ENCODER, width=16), adversarial=None)
     again = start_run(wider, tmp_path / "paper-64")
-    assert again.config.encoder == ENCODER  # shapes are those of the start
+    assert again.recipe.encoder == ENCODER  # shapes are those of the start
     for name, tensor in model.encoder.state_dict().items():
         torch.testing.assert_close(again.model.encoder.state_dict()[name], tensor)
     with pytest.raises(BundleError, match="no integers"):

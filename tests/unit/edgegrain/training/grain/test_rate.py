@@ -73,11 +73,11 @@ def test_its_gradient_takes_noise_out() -> None:
 
 
 def test_a_weight_on_the_rate_lowers_the_bytes_until_the_target_is_reached(tmp_path: Path) -> None:
-    config = GRAIN_RECIPES["smoke-stage1"]
-    weighed = replace(config, loss=replace(config.loss, rate=2.0))
+    recipe = GRAIN_RECIPES["smoke-stage1"]
+    weighed = replace(recipe, loss=replace(recipe.loss, rate=2.0))
     small = train(weighed, tmp_path / "small", pictures=160)
     reached = train(replace(weighed, target_bytes=1e6), tmp_path / "reached", pictures=160)
-    free = train(config, tmp_path / "free", pictures=0)
+    free = train(recipe, tmp_path / "free", pictures=0)
     assert "lr_bytes" not in free
     assert small["lr_bytes"] < 0.9 * reached["lr_bytes"]
 
@@ -99,9 +99,9 @@ def test_a_target_needs_a_rate_loss() -> None:
 def test_a_run_that_goes_on_begins_with_networks_that_know_its_lrs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                                    ) -> None:
     monkeypatch.setattr(rate, "FIT_STEPS", 60)
-    config = GRAIN_RECIPES["smoke-stage1"]
-    config = replace(config, loss=replace(config.loss, rate=0.1))
-    random = train(config, tmp_path / "first", pictures=0)
-    fitted = train(config, tmp_path / "second", RunOptions(init_from=tmp_path / "first"), pictures=0)
+    recipe = GRAIN_RECIPES["smoke-stage1"]
+    recipe = replace(recipe, loss=replace(recipe.loss, rate=0.1))
+    random = train(recipe, tmp_path / "first", pictures=0)
+    fitted = train(recipe, tmp_path / "second", RunOptions(init_from=tmp_path / "first"), pictures=0)
     assert fitted["psnr"] == pytest.approx(random["psnr"], abs=0.01)
     assert fitted["lr_bytes"] < 0.9 * random["lr_bytes"]

@@ -19,9 +19,9 @@ CODES = 1.17  # in units of the variance of W
 
 @pytest.mark.parametrize("name", PSNR)
 def test_the_recipe_learns(name: str, tmp_path: Path) -> None:
-    config = GRAIN_RECIPES[name]
-    untrained = train(config, tmp_path / "untrained", pictures=0)
-    trained = train(config, tmp_path / "trained")
+    recipe = GRAIN_RECIPES[name]
+    untrained = train(recipe, tmp_path / "untrained", pictures=0)
+    trained = train(recipe, tmp_path / "trained")
     assert untrained["psnr"] < PSNR[name] < trained["psnr"]
     if name == "smoke-stage2":
         assert trained["codes"] < CODES < untrained["codes"]

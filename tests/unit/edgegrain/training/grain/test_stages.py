@@ -33,13 +33,13 @@ def test_a_stage_1_configuration_without_the_later_fields_is_read() -> None:
 def test_the_papers_recipes_have_its_weights() -> None:
     """[GRAIN] supplementary 1: L2 1, LPIPS 0.8, identity 0.1, adversarial 0.01; LR 0.1 in stage 1 and at the end."""
     for stage, lr in (("stage1", 0.1), ("stage2", 0.0), ("stage3", 0.0), ("final", 0.1)):
-        config = GRAIN_RECIPES[f"{stage}-1024-lr16-paper"]
-        loss = config.loss
+        recipe = GRAIN_RECIPES[f"{stage}-1024-lr16-paper"]
+        loss = recipe.loss
         assert (loss.l1, loss.l2, loss.lpips, loss.identity, loss.lr, loss.lr_l2) == (0, 1, 0.8, 0.1, 0, lr)
-        assert config.adversarial is not None
-        assert config.adversarial.weight == 0.01
-        assert config.adversarial.loss == ("relativistic" if stage == "stage1" else "wgan")
-        assert isinstance(config.adversarial.discriminator, StyleGAN2Config) == (stage != "stage1")
+        assert recipe.adversarial is not None
+        assert recipe.adversarial.weight == 0.01
+        assert recipe.adversarial.loss == ("relativistic" if stage == "stage1" else "wgan")
+        assert isinstance(recipe.adversarial.discriminator, StyleGAN2Config) == (stage != "stage1")
 
 
 @pytest.mark.parametrize("name", [
@@ -77,22 +77,22 @@ def test_impossible_combinations_are_refused() -> None:
 @pytest.mark.parametrize(("synthetic", "batch", "count"), [
     (0.0, 4, 0), (0.25, 4, 1), (0.25, 2, 1), (0.75, 2, 1), (0.75, 8, 6), (1.0, 4, 4), (1.0, 1, 1)])
 def test_a_mixed_batch_has_pictures_of_both_kinds(synthetic: float, batch: int, count: int) -> None:
-    config = GRAIN_RECIPES["smoke-stage2"]
-    loss = replace(config.loss, codes=config.loss.codes if synthetic else 0.0)
-    assert replace(config, synthetic=synthetic, batch=batch, loss=loss).synthetic_count == count
+    recipe = GRAIN_RECIPES["smoke-stage2"]
+    loss = replace(recipe.loss, codes=recipe.loss.codes if synthetic else 0.0)
+    assert replace(recipe, synthetic=synthetic, batch=batch, loss=loss).synthetic_count == count
 
 
 def test_windows_are_for_stage_2_with_a_discriminator_that_takes_them() -> None:
-    config = GRAIN_RECIPES["stage2-faces-256-lr16-fine"]
-    assert (config.window, GRAIN_RECIPES["stage3-faces-256-lr16-fine"].window) == (128, 0)
-    assert config.adversarial is not None
-    on_faces = replace(config.adversarial, discriminator=ProjectedConfig(identity=True))
-    on_pixels = replace(config.adversarial, discriminator=DiscriminatorConfig(256))
+    recipe = GRAIN_RECIPES["stage2-faces-256-lr16-fine"]
+    assert (recipe.window, GRAIN_RECIPES["stage3-faces-256-lr16-fine"].window) == (128, 0)
+    assert recipe.adversarial is not None
+    on_faces = replace(recipe.adversarial, discriminator=ProjectedConfig(identity=True))
+    on_pixels = replace(recipe.adversarial, discriminator=DiscriminatorConfig(256))
     for change, message in [({"stage": "3"}, "only stage 2"), ({"window": 130}, "multiple of 16"),
                             ({"window": 272}, "at most 256"), ({"window_part": 1.5}, "part of the steps"),
                             ({"adversarial": on_faces}, "identity=false"), ({"adversarial": on_pixels}, "heads on")]:
         with pytest.raises(ValueError, match=message):
-            replace(config, **change)
+            replace(recipe, **change)
 
 
 @pytest.mark.parametrize(("hr", "lr"), [(256, 16), (256, 32), (512, 32), (1024, 32), (1024, 16)])
@@ -100,25 +100,25 @@ def test_recipes_of_every_bundle_fit_together(hr: int, lr: int) -> None:
     """Encoder, decoder, generator, codes and fusion agree on sizes, from LR to picture, in every stage."""
     models: dict[tuple[object, object], Autoencoder] = {}
     for stage in ("stage1", "stage2", "stage3", "final"):
-        config = GRAIN_RECIPES[f"{stage}-faces-{hr}-lr{lr}"]
-        networks = config.encoder, config.decoder
+        recipe = GRAIN_RECIPES[f"{stage}-faces-{hr}-lr{lr}"]
+        networks = recipe.encoder, recipe.decoder
         if networks not in models:  # most stages train the same ones
             with torch.device("meta"):
-                models[networks] = build_autoencoder(config)
+                models[networks] = build_autoencoder(recipe)
                 restored = models[networks].decoder(torch.empty(1, 3, lr, lr))
             assert restored.shape == (1, 3, hr, hr)
-        assert (config.encoder.hr, config.encoder.lr) == (hr, lr)
-        assert set(config.trains) <= set(models[networks].parts())
+        assert (recipe.encoder.hr, recipe.encoder.lr) == (hr, lr)
+        assert set(recipe.trains) <= set(models[networks].parts())
         if hr == 1024:
-            assert models[networks].prior is not None and config.synthetic_count == 3 * config.batch // 4
-        assert (config.adversarial is not None) == (hr == 1024 and stage == "final")
+            assert models[networks].prior is not None and recipe.synthetic_count == 3 * recipe.batch // 4
+        assert (recipe.adversarial is not None) == (hr == 1024 and stage == "final")
 
 
 def test_frozen_parts_build_no_graph() -> None:
     """Stage 3 learns the fusion alone: neither codes nor generator may cost a backward pass."""
-    config = GRAIN_RECIPES["smoke-stage3"]
-    assert isinstance(config.decoder, GrainConfig)
-    model = build_autoencoder(config)
+    recipe = GRAIN_RECIPES["smoke-stage3"]
+    assert isinstance(recipe.decoder, GrainConfig)
+    model = build_autoencoder(recipe)
     graphs: dict[str, bool] = {}
     for name in ("decoder", "codes", "fusion"):
         part = model.parts()[name]
@@ -155,8 +155,8 @@ def test_an_encoder_learns_through_levels_in_steps() -> None:
 
 
 def test_the_rate_is_that_of_the_levels_indices() -> None:
-    config = GRAIN_RECIPES["smoke-stage1"]
-    model = build_autoencoder(replace(config, lr_step=4, loss=replace(config.loss, rate=0.1)))
+    recipe = GRAIN_RECIPES["smoke-stage1"]
+    model = build_autoencoder(replace(recipe, lr_step=4, loss=replace(recipe.loss, rate=0.1)))
     picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
     stored = torch.from_numpy(to_indices(model.encode(picture)[0].detach().numpy().astype(np.uint8), 4)).float()
     assert model.rate is not None
@@ -176,16 +176,16 @@ def test_stage_2_does_not_fuse() -> None:
 @pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3", "final"])
 def test_another_domain_differs_from_faces_by_identity_alone(stage: str, domain: str) -> None:
     """[GRAIN] supplementary 1: the identity loss has the weight 0 off faces."""
-    faces, config = GRAIN_RECIPES[f"{stage}-faces-256-lr16"], GRAIN_RECIPES[f"{stage}-{domain}-256-lr16"]
-    assert (faces.domain, config.domain) == ("faces", domain)
-    assert faces.loss.identity > 0 == config.loss.identity
-    assert replace(config, domain="faces", loss=faces.loss) == faces
+    faces, recipe = GRAIN_RECIPES[f"{stage}-faces-256-lr16"], GRAIN_RECIPES[f"{stage}-{domain}-256-lr16"]
+    assert (faces.domain, recipe.domain) == ("faces", domain)
+    assert faces.loss.identity > 0 == recipe.loss.identity
+    assert replace(recipe, domain="faces", loss=faces.loss) == faces
 
 
 @pytest.mark.parametrize("domain", ["cats", "churches"])
 def test_another_domain_continues_the_default_bundle(domain: str, default_bundle: Path) -> None:
-    config = GRAIN_RECIPES[f"stage1-{domain}-256-lr16-fine"]
-    assert (config.loss.identity, config.loss.regions, config.loss.region_gain) == (0, 0, 0)
-    run = start_run(config, default_bundle)
-    assert run.config == config  # it adopts no other shape
+    recipe = GRAIN_RECIPES[f"stage1-{domain}-256-lr16-fine"]
+    assert (recipe.loss.identity, recipe.loss.regions, recipe.loss.region_gain) == (0, 0, 0)
+    run = start_run(recipe, default_bundle)
+    assert run.recipe == recipe  # it adopts no other shape
     assert run.history and run.model.rate is not None

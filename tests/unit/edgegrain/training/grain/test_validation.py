@@ -29,8 +29,8 @@ class MeanDifference:
 
 @torch.no_grad()
 def test_a_final_picture_is_compared_with_its_parts() -> None:
-    config = GRAIN_RECIPES["smoke-final"]
-    model = start_run(config, None, stand_in_prior(config)).average.eval()
+    recipe = GRAIN_RECIPES["smoke-final"]
+    model = start_run(recipe, None, stand_in_prior(recipe)).average.eval()
     pictures = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3), np.uint8)
     networks = SimpleNamespace(lpips=MeanDifference(), identity=None)
     found = evaluate(model, pictures, networks)  # type: ignore[arg-type]

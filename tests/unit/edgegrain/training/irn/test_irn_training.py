@@ -78,9 +78,9 @@ def test_lpips_is_a_loss_of_irn_plus(tmp_path: Path, shared_weights: Path, monke
     values = [losses.lpips_loss(vgg, picture, other).item() for _ in range(3)]
     assert min(values) > 0.1 and len(set(values)) > 1  # each at another offset
     train(SMOKE, tmp_path / "irn", pictures=8)
-    config = replace(IRN_RECIPES["smoke-irn-plus"], loss=IRNLosses(lpips=1.0), discriminator_alone=0.0)
+    recipe = replace(IRN_RECIPES["smoke-irn-plus"], loss=IRNLosses(lpips=1.0), discriminator_alone=0.0)
     options = RunOptions(init_from=tmp_path / "irn", weights=shared_weights)
-    train(config, tmp_path / "plus", options, pictures=8)
+    train(recipe, tmp_path / "plus", options, pictures=8)
     assert 0 < rows(tmp_path / "plus", "lpips")[-1]["lpips"] < 1
     with pytest.raises(ValueError, match="has a discriminator"):
         replace(SMOKE, loss=IRNLosses(lpips=1.0))
@@ -149,13 +149,13 @@ def test_the_guide_is_pillows_bicubic_reduction() -> None:
 
 def test_published_constants() -> None:
     """[IRN] appendix 2."""
-    config = IRN_RECIPES["irn-x4"]
-    assert config == IRNRecipe() and config.network == PRESETS["irn-x4"]
-    assert (config.batch, config.crop, config.iterations, config.clip_gradient) == (16, 144, 50_000, 10)
-    assert (config.betas, config.weight_decay, config.ema, config.muon) == ((0.9, 0.999), 1e-5, 0, 0)
-    assert config.loss == IRNLosses(1, 16, 1, 0) and IRN_PLUS == IRNLosses(0.01, 16, 1, 0.01)
+    recipe = IRN_RECIPES["irn-x4"]
+    assert recipe == IRNRecipe() and recipe.network == PRESETS["irn-x4"]
+    assert (recipe.batch, recipe.crop, recipe.iterations, recipe.clip_gradient) == (16, 144, 50_000, 10)
+    assert (recipe.betas, recipe.weight_decay, recipe.ema, recipe.muon) == ((0.9, 0.999), 1e-5, 0, 0)
+    assert recipe.loss == IRNLosses(1, 16, 1, 0) and IRN_PLUS == IRNLosses(0.01, 16, 1, 0.01)
     steps = [0, 9_999, 10_000, 20_000, 30_000, 40_000, 49_999]
-    rates = [learning_rate(config, step / 50_000, step) for step in steps]
+    rates = [learning_rate(recipe, step / 50_000, step) for step in steps]
     assert rates == [2e-4, 2e-4, 1e-4, 5e-5, 2.5e-5, 1.25e-5, 1.25e-5]
     plus = IRN_RECIPES["irn-plus-x4"]
     rates = [learning_rate(plus, (5_000 + step) / 25_000, 5_000 + step) for step in (0, 4_999, 5_000, 10_000, 19_999)]
@@ -247,12 +247,12 @@ def test_a_run_of_edgegrain_0_5_is_read(tmp_path: Path) -> None:
     train(IRN_RECIPES["smoke-irn-plus"], tmp_path, pictures=8)
     before = irn_run.load_run(tmp_path)
     _, tensors = load_shards(tmp_path / CHECKPOINT)
-    config = {name.replace("discriminator", "judge"): value for name, value in before.config.as_dict().items()}
+    config = {name.replace("discriminator", "judge"): value for name, value in before.recipe.as_dict().items()}
     save_shards(tmp_path / CHECKPOINT, {name.replace("discriminator.", "judge."): value for name, value in
                                         tensors.items()},
                 {"format": "edgegrain IRN training 1", "config": json.dumps(config), "pictures": "8"}, 8)
     after = irn_run.load_run(tmp_path)
-    assert (after.config, after.pictures) == (before.config, 8)
+    assert (after.recipe, after.pictures) == (before.recipe, 8)
     assert before.discriminator is not None and after.discriminator is not None
     assert torch.equal(after.discriminator.dense2.weight, before.discriminator.dense2.weight)
 
@@ -278,11 +278,11 @@ def test_averages_forget_the_random_weights_also_in_short_sessions(
     decays: list[float] = []
     monkeypatch.setattr("edgegrain.training.irn.trainer.update_averages",
                         lambda averages, parameters, decay: decays.append(decay))
-    config = replace(SMOKE, ema=0.5)
-    train(config, tmp_path / "run", pictures=config.batch)
-    train(config, tmp_path / "run", pictures=2 * config.batch, resume=True)
+    recipe = replace(SMOKE, ema=0.5)
+    train(recipe, tmp_path / "run", pictures=recipe.batch)
+    train(recipe, tmp_path / "run", pictures=2 * recipe.batch, resume=True)
     assert decays == [2 / 11, 3 / 12]
-    train(config, tmp_path / "run", pictures=12 * config.batch, resume=True)
+    train(recipe, tmp_path / "run", pictures=12 * recipe.batch, resume=True)
     assert decays[-1] == 0.5
 
 

@@ -105,7 +105,7 @@ def test_a_run_resumes_exactly_where_it_stood(tmp_path: Path) -> None:
         train(SMOKE, one, pictures=80)
     shutil.copytree(one, two)
     stored = prior_run.load_run(one)
-    assert (stored.pictures, stored.steps, stored.config) == (40, 5, SMOKE)
+    assert (stored.pictures, stored.steps, stored.recipe) == (40, 5, SMOKE)
     assert stored.path_length > 0
 
     train(SMOKE, one, pictures=40, resume=True)  # no step: nothing changes
@@ -155,7 +155,7 @@ def test_it_begins_with_another_domains_networks(tmp_path: Path) -> None:
     larger = replace(TINY, size=32)  # cut; its discriminator looks at larger pictures, so that one begins anew
     save_stylegan2(path, StyleGAN2(larger), start_run(replace(SMOKE, network=larger)).discriminator, force=True)
     run = start_run(replace(SMOKE, network=replace(TINY, channel_base=512)), path)
-    assert run.config.network == TINY
+    assert run.recipe.network == TINY
     assert torch.equal(run.generator.constant, load_stylegan2(path).constant)
     assert run.discriminator.config == TINY
     with pytest.raises(ModelError, match="cannot cut"):
@@ -174,16 +174,16 @@ def test_what_cannot_be_continued_is_said(tmp_path: Path) -> None:
 
 
 def test_the_papers_recipe() -> None:
-    config = STYLEGAN2_RECIPES["stylegan2-1024-paper"]
-    assert (config.batch, config.learning_rate, config.r1, config.r1_every, config.path_every) == (32, 2e-3, 10, 16, 8)
-    assert (config.mixing, config.ema, config.adaptation) == (0.9, 10_000, None)
-    assert config.network == StyleGAN2Config(1024, 32768, 512, 512, 8)
-    assert describe(config)["pictures"] == describe(STYLEGAN2_RECIPES["ada-256-paper"])["pictures"] == 25_000_000
+    recipe = STYLEGAN2_RECIPES["stylegan2-1024-paper"]
+    assert (recipe.batch, recipe.learning_rate, recipe.r1, recipe.r1_every, recipe.path_every) == (32, 2e-3, 10, 16, 8)
+    assert (recipe.mixing, recipe.ema, recipe.adaptation) == (0.9, 10_000, None)
+    assert recipe.network == StyleGAN2Config(1024, 32768, 512, 512, 8)
+    assert describe(recipe)["pictures"] == describe(STYLEGAN2_RECIPES["ada-256-paper"])["pictures"] == 25_000_000
 
 
 @pytest.mark.parametrize("size", [128, 512, 1024])
 def test_recipes_of_other_sizes_have_the_r1_of_their_size(size: int) -> None:
-    config, at_256 = STYLEGAN2_RECIPES[f"prior-{size}"], STYLEGAN2_RECIPES["prior-256"]
-    assert config.network == replace(at_256.network, size=size)
-    assert config.r1 == pytest.approx(2e-4 * size**2 / 16)
-    assert replace(config, network=at_256.network, r1=at_256.r1) == at_256
+    recipe, at_256 = STYLEGAN2_RECIPES[f"prior-{size}"], STYLEGAN2_RECIPES["prior-256"]
+    assert recipe.network == replace(at_256.network, size=size)
+    assert recipe.r1 == pytest.approx(2e-4 * size**2 / 16)
+    assert replace(recipe, network=at_256.network, r1=at_256.r1) == at_256

@@ -71,9 +71,9 @@ def test_a_run_begins_with_trained_weights_of_its_shape(tmp_path: Path) -> None:
 
 
 def test_factor_2_leaves_the_weights_of_factor_4(tmp_path: Path) -> None:
-    config = replace(SMOKE, factor=2)
-    before = start_run(config).model.state_dict()
-    train(config, tmp_path, pictures=8)
+    recipe = replace(SMOKE, factor=2)
+    before = start_run(recipe).model.state_dict()
+    train(recipe, tmp_path, pictures=8)
     after = load_run(tmp_path).model.state_dict()
     moved = {name.split(".")[1] for name, tensor in before.items()
              if name.startswith("fine.") and not torch.equal(tensor, after[name])}
@@ -81,11 +81,11 @@ def test_factor_2_leaves_the_weights_of_factor_4(tmp_path: Path) -> None:
 
 
 def test_originals_of_half_the_size_train_the_first_doubling() -> None:
-    config = replace(SMOKE, half_part=0.5)
+    recipe = replace(SMOKE, half_part=0.5)
     full = random_pictures(4, 128, seed=0)
     pairs = Pairs(full[:, ::4, ::4], full, np.zeros(4, bool))
     half = Pairs(full[:, 1::4, 1::4], full[:, ::2, ::2], np.zeros(4, bool))
-    trainer = SuperResolutionTrainer(start_run(config), Distributed(CPU), TrainingPairs(pairs, half, pairs.first(1)),
+    trainer = SuperResolutionTrainer(start_run(recipe), Distributed(CPU), TrainingPairs(pairs, half, pairs.first(1)),
                                      MetricNetworks())
     assert trainer.pictures_in_set == 8
     kinds, level = [], trainer.run.model.fine[1].head.weight
@@ -94,7 +94,7 @@ def test_originals_of_half_the_size_train_the_first_doubling() -> None:
         terms = trainer.step(0.5)
         kinds.append("half_loss" in terms)
         assert torch.equal(level, before) == kinds[-1] and next(iter(terms)) == ("half_loss" if kinds[-1] else "loss")
-    assert 2 < sum(kinds) < 10 and trainer.steps == 12 and trainer.run.pictures == 12 * config.batch
+    assert 2 < sum(kinds) < 10 and trainer.steps == 12 and trainer.run.pictures == 12 * recipe.batch
 
 
 def test_originals_are_told_apart_by_size(tmp_path: Path) -> None:
@@ -122,12 +122,12 @@ def features(picture: Tensor) -> list[Tensor]:
 
 
 def test_the_discriminator_sees_windows_of_photographs_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(SMOKE, generated_part=0.5, adversarial=AdversarialConfig(
+    recipe = replace(SMOKE, generated_part=0.5, adversarial=AdversarialConfig(
         "hinge", ratio=0.25, discriminator=ProjectedConfig(4), r1=0.0, begins=0.5, warms_up=0.5))
     originals = np.zeros((4, 128, 128, 3), np.uint8)
     originals[2:] = 255  # the generated ones
     pairs = Pairs(originals[:, ::4, ::4], originals, np.array([False, False, True, True]))
-    run = start_run(config)
+    run = start_run(recipe)
     assert run.adversarial is not None and isinstance(run.adversarial.discriminator, ProjectedDiscriminator)
     all_pairs = TrainingPairs(pairs, None, pairs.first(1))
     trainer = SuperResolutionTrainer(run, Distributed(CPU), all_pairs, MetricNetworks())
@@ -166,13 +166,13 @@ def test_batches_hold_matching_windows() -> None:
 
 
 def test_windows_lie_around_the_regions_of_a_face() -> None:
-    config, rng = replace(SUPER_RESOLUTION_RECIPES["enlarge-faces-256-x4"], region_part=1.0), np.random.default_rng(0)
-    windows = [draw_window(rng, config) for _ in range(300)]
+    recipe, rng = replace(SUPER_RESOLUTION_RECIPES["enlarge-faces-256-x4"], region_part=1.0), np.random.default_rng(0)
+    windows = [draw_window(rng, recipe) for _ in range(300)]
     assert all(0 <= window.top <= 192 and 0 <= window.left <= 192 and window.size == 64 for window in windows)
     centres = np.array([(window.left + 32, window.top + 32) for window in windows])
     near = [(np.abs(centres - place).max(1) < 48).sum() for place in ((97, 120), (159, 120), (129, 186), (128, 32))]
     assert min(near) > 40  # of 50 each, both eyes, mouth and hair at the top; a spread of 16 pixels
-    anywhere = [draw_window(rng, replace(config, region_part=0.0)) for _ in range(300)]
+    anywhere = [draw_window(rng, replace(recipe, region_part=0.0)) for _ in range(300)]
     assert np.std([window.top for window in anywhere]) == pytest.approx(192 / 12**0.5, rel=0.1)
 
 
@@ -224,10 +224,10 @@ def save(folder: Path, names: list[str], side: int) -> None:
 
 
 def test_restored_pictures_are_those_of_the_sdk_and_are_kept(tmp_path: Path) -> None:
-    config = replace(SMOKE, size=256, factor=2)
+    recipe = replace(SMOKE, size=256, factor=2)
     save(tmp_path / "data", ["a.png", "generated_b.png"], 640)
     reports: list[tuple[float, str]] = []
-    pairs = packed_pairs(config, stored_pictures(tmp_path / "data"), tmp_path / "cache",
+    pairs = packed_pairs(recipe, stored_pictures(tmp_path / "data"), tmp_path / "cache",
                          lambda part, line: reports.append((part, line)))
     assert reports == [(0.5, "packing pictures of 512x512"), (1.0, "packing pictures of 512x512"),
                        (1.0, "restoring pictures with faces-256-lr16")]
@@ -238,7 +238,7 @@ def test_restored_pictures_are_those_of_the_sdk_and_are_kept(tmp_path: Path) -> 
         wanted = np.asarray(codec.restore(codec.compress(np.array(original)), size="native"))
         assert np.array_equal(restored, wanted)
     kept = sorted((tmp_path / "cache").iterdir())
-    again = packed_pairs(config, stored_pictures(tmp_path / "data"), tmp_path / "cache")
+    again = packed_pairs(recipe, stored_pictures(tmp_path / "data"), tmp_path / "cache")
     assert isinstance(again.restored, np.memmap) and sorted((tmp_path / "cache").iterdir()) == kept and len(kept) == 2
 
 
@@ -271,12 +271,12 @@ def test_pictures_of_a_bundle_with_a_level_step_are_restored_from_rounded_lrs(
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     save(tmp_path / "data", ["a.png", "generated_b.png"], 128)
-    for config, options, message in (
+    for recipe, options, message in (
             (replace(SMOKE, size=64), RunOptions(data=tmp_path / "data"), "none of 2 pictures has sides of 256"),
             (replace(SMOKE, random_pictures=0), RunOptions(), "pass --data"),
             (SMOKE, RunOptions(data=tmp_path / "data"), "restores pictures of 256x256")):
         with pytest.raises(EdgegrainError, match=message):
-            train(config, tmp_path / "run", options)
+            train(recipe, tmp_path / "run", options)
     assert issubclass(ImageError, EdgegrainError) and not (tmp_path / "run").exists()
     with pytest.raises(BundleError, match="there is no bundle 'none'"):
         restored_pictures(np.zeros((1, 64, 64, 3), np.uint8), "none", 32, tmp_path)

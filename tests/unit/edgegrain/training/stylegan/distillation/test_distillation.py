@@ -48,9 +48,9 @@ def test_the_student_comes_closer_to_its_teacher_than_an_untrained_one(tmp_path:
 
 def test_the_adversarial_loss_joins_on_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
-    config = replace(SMALL, batch=4, adversarial=replace(SMOKE.adversarial, begins=0.6, discriminator=replace(
+    recipe = replace(SMALL, batch=4, adversarial=replace(SMOKE.adversarial, begins=0.6, discriminator=replace(
         SMOKE.adversarial.discriminator, size=32)))
-    train(config, tmp_path, RunOptions(teacher=random_teacher(config)), pictures=20)
+    train(recipe, tmp_path, RunOptions(teacher=random_teacher(recipe)), pictures=20)
     logged = rows(tmp_path, "bands")
     assert ["adversarial" in row for row in logged] == [False, False, False, True, True]  # from 0.6 of the run on
     assert ["discriminator" in row for row in logged] == [False, True, True, True, True]  # it begins earlier
@@ -96,7 +96,7 @@ def test_a_run_resumes_from_its_weights(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="--resume"):
         train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=32)
     stored = distil_run.load_run(tmp_path, teacher)
-    assert (stored.pictures, stored.config) == (16, SMALL)
+    assert (stored.pictures, stored.recipe) == (16, SMALL)
     train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=16, resume=True)
     again = distil_run.load_run(tmp_path, teacher).student.state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in stored.student.state_dict().items())
@@ -122,13 +122,13 @@ def test_teachers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_a_teachers_file_gives_its_discriminator_if_that_fits(tmp_path: Path) -> None:
     run = start_prior(PRIOR_SMOKE)
     path = tmp_path / "teacher.safetensors"
-    config = replace(SMALL, student=MobileStyleGANConfig(16, "rgb", 256, 16, 16, 2))
+    recipe = replace(SMALL, student=MobileStyleGANConfig(16, "rgb", 256, 16, 16, 2))
     save_stylegan2(path, run.average, run.discriminator)
-    teacher, discriminator = load_teacher(config, str(path))
-    assert teacher.config == run.config.network
+    teacher, discriminator = load_teacher(recipe, str(path))
+    assert teacher.config == run.recipe.network
     assert discriminator is not None and torch.equal(discriminator.score.weight, run.discriminator.score.weight)
     save_stylegan2(path, run.average, force=True)
-    assert load_teacher(config, str(path))[1] is None
+    assert load_teacher(recipe, str(path))[1] is None
 
 
 def test_the_recipes() -> None:
@@ -137,7 +137,7 @@ def test_the_recipes() -> None:
 
 
 def test_a_ratio_that_would_have_no_effect_is_refused() -> None:
-    config = DISTILLATION_RECIPES["mobile-256"]
-    assert config.adversarial is not None
+    recipe = DISTILLATION_RECIPES["mobile-256"]
+    assert recipe.adversarial is not None
     with pytest.raises(ValueError, match=r"by adversarial\.weight"):
-        replace(config, adversarial=replace(config.adversarial, ratio=0.25))
+        replace(recipe, adversarial=replace(recipe.adversarial, ratio=0.25))

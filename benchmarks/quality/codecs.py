@@ -200,28 +200,6 @@ def section(summary: Mapping[str, Any], command: str) -> list[str]:
             "<!-- not run: needs other weights -->", "```sh", command, "```"]
 
 
-def _lossless_tables(manifests: Sequence[Manifest]) -> list[CoderTables]:
-    """The default coder tables, and those of bundles that send all levels."""
-    tables = [CoderTables.default(), *(coder_tables(manifest) for manifest in manifests)]
-    return [each for each in tables if each.step == 1]
-
-
-def _losses(codec: Codec, side: int) -> list[str]:
-    return sorted(losses_at(load_manifest(codec.bundle.folder), side))
-
-
-def _groups(codecs: Sequence[Codec], side: int) -> Iterator[Group]:
-    by_lr: dict[int, list[Codec]] = {}
-    for codec in codecs:
-        lr = load_manifest(codec.bundle.folder).lr_size((side, side))[0]
-        if side % lr:
-            raise EdgegrainError(f"pictures of {side}x{side} are not a multiple of the LR of bundle {codec.bundle.id}, "
-                                 f"{lr}x{lr}; choose another --side")
-        by_lr.setdefault(lr, []).append(codec)
-    for lr, own in by_lr.items():
-        yield Group(lr, tuple(own))
-
-
 @errors_to_exit_codes()
 def main(
     bundles: Annotated[str, typer.Option(help="Names or folders of bundles, comma-separated; the first one's size is "
@@ -271,6 +249,28 @@ def main(
     if write is not None:
         write_section(write, SECTION, lines)
     typer.echo("\n".join(lines))
+
+
+def _lossless_tables(manifests: Sequence[Manifest]) -> list[CoderTables]:
+    """The default coder tables, and those of bundles that send all levels."""
+    tables = [CoderTables.default(), *(coder_tables(manifest) for manifest in manifests)]
+    return [each for each in tables if each.step == 1]
+
+
+def _losses(codec: Codec, side: int) -> list[str]:
+    return sorted(losses_at(load_manifest(codec.bundle.folder), side))
+
+
+def _groups(codecs: Sequence[Codec], side: int) -> Iterator[Group]:
+    by_lr: dict[int, list[Codec]] = {}
+    for codec in codecs:
+        lr = load_manifest(codec.bundle.folder).lr_size((side, side))[0]
+        if side % lr:
+            raise EdgegrainError(f"pictures of {side}x{side} are not a multiple of the LR of bundle {codec.bundle.id}, "
+                                 f"{lr}x{lr}; choose another --side")
+        by_lr.setdefault(lr, []).append(codec)
+    for lr, own in by_lr.items():
+        yield Group(lr, tuple(own))
 
 
 if __name__ == "__main__":

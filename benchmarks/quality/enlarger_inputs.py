@@ -87,10 +87,6 @@ def bilinear(original: Rgb) -> Rgb:
     return _resized(small, len(original), Image.Resampling.BILINEAR)
 
 
-def _resized(picture: Image.Image, side: int, filter_: Image.Resampling) -> Rgb:
-    return np.asarray(picture.resize((side, side), filter_))
-
-
 @errors_to_exit_codes()
 def main(
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures at least as large as the "
@@ -128,6 +124,10 @@ def main(
         means = [statistics.fmean(column) for column in zip(*scores, strict=True)]
         quality = f"{means[0]:.2f} | {means[1]:.3f}".replace("| 0.", "| .")
         typer.echo(f"| {title} | {quality} | {means[2]:.1f}, {means[3]:.1f} | {means[4]:.3f}, {means[5]:.3f} |")
+
+
+def _resized(picture: Image.Image, side: int, filter_: Image.Resampling) -> Rgb:
+    return np.asarray(picture.resize((side, side), filter_))
 
 
 if __name__ == "__main__":

@@ -116,14 +116,6 @@ def table(evaluations: Sequence[Evaluation]) -> list[str]:
     return lines
 
 
-def _cells(means: Mapping[str, float | None]) -> str:
-    texts = []
-    for score in COLUMNS:
-        value = means.get(score)
-        texts.append("–" if value is None else formatted(score, value).removeprefix("0"))
-    return " | ".join(texts)
-
-
 def section(evaluations: Sequence[Evaluation]) -> list[str]:
     """The section's lines."""
     counts = {f"{each.side}×{each.side}": each.summary["pictures"]["count"] for each in evaluations}
@@ -159,19 +151,6 @@ def draw(evaluations: Sequence[Evaluation]) -> bytes:
     return buffer.getvalue()
 
 
-def _curve(axes: Axes, score: str, means: Mapping[str, Mapping[str, float | None]], side: int, **style: Any
-           ) -> dict[str, tuple[float, float]]:
-    """Draw a score against bits per pixel where it was measured; returns the places by quality."""
-    places = {}
-    for quality, row in means.items():
-        value, nbytes = row.get(score), row.get("bytes")
-        if value is not None and nbytes is not None:
-            places[quality] = (8 * nbytes / side**2, value)
-    if places:
-        axes.plot(*zip(*places.values(), strict=True), **style)
-    return places
-
-
 @errors_to_exit_codes()
 def main(
     evaluations: Annotated[list[str], typer.Argument(
@@ -184,6 +163,27 @@ def main(
     require_section(write, SECTION)
     write_atomically(image, draw(found), force=True)
     write_section(write, SECTION, section(found))
+
+
+def _cells(means: Mapping[str, float | None]) -> str:
+    texts = []
+    for score in COLUMNS:
+        value = means.get(score)
+        texts.append("–" if value is None else formatted(score, value).removeprefix("0"))
+    return " | ".join(texts)
+
+
+def _curve(axes: Axes, score: str, means: Mapping[str, Mapping[str, float | None]], side: int, **style: Any
+           ) -> dict[str, tuple[float, float]]:
+    """Draw a score against bits per pixel where it was measured; returns the places by quality."""
+    places = {}
+    for quality, row in means.items():
+        value, nbytes = row.get(score), row.get("bytes")
+        if value is not None and nbytes is not None:
+            places[quality] = (8 * nbytes / side**2, value)
+    if places:
+        axes.plot(*zip(*places.values(), strict=True), **style)
+    return places
 
 
 if __name__ == "__main__":

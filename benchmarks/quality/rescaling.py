@@ -199,11 +199,6 @@ def mean_rows(rows: Sequence[PictureRow]) -> dict[str, dict[str, float | None]]:
     return result
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    measured = [value for value in values if value is not None]
-    return round(statistics.fmean(measured), 4) if measured else None
-
-
 def summary(bundle: BundleInfo, rows: Sequence[PictureRow], pictures: Sequence[Path]) -> dict[str, Any]:
     """Means and all results, with pictures and versions; plain JSON data."""
     return {
@@ -232,10 +227,6 @@ def markdown(means: Mapping[str, Mapping[str, Any]]) -> str:
               f"{own['ssim']:.4f} | {'–' if own['lpips_alex'] is None else format(own['lpips_alex'], '.4f')} |"
               for method, own in means.items()]
     return "\n".join(lines)
-
-
-def _inner(values: npt.NDArray[np.float64], border: int) -> npt.NDArray[np.float64]:
-    return values[border : values.shape[0] - border, border : values.shape[1] - border]
 
 
 @errors_to_exit_codes()
@@ -287,6 +278,15 @@ def main(
     typer.echo(markdown(result["means"]))
     typer.echo(f"\n{len(rows)} pictures; on average, the LR differs from the bicubic one by {result['lr_difference']} "
                f"levels, and another z changes the picture by {result['z_difference']}")
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    measured = [value for value in values if value is not None]
+    return round(statistics.fmean(measured), 4) if measured else None
+
+
+def _inner(values: npt.NDArray[np.float64], border: int) -> npt.NDArray[np.float64]:
+    return values[border : values.shape[0] - border, border : values.shape[1] - border]
 
 
 if __name__ == "__main__":

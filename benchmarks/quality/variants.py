@@ -85,19 +85,6 @@ def mean_scores(scores: Mapping[str, Sequence[Scores]]) -> dict[str, dict[str, f
             for title, own in scores.items()}
 
 
-def _find(name: str, prior: str) -> DecoderSource:
-    if checkpoint_path(Path(name)).is_file():
-        return run_source(Path(name), prior)
-    return find_decoder(name, prior)
-
-
-def _parse(column: str) -> tuple[str, str]:
-    title, equals, name = column.partition("=")
-    if not (title and equals and name):
-        raise typer.BadParameter(f"--compare is TITLE=NAME, got {column!r}")
-    return title, name
-
-
 @errors_to_exit_codes()
 def main(
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures.")],
@@ -140,6 +127,19 @@ def main(
         typer.echo(json.dumps({"decoder": source.name, "pictures": len(next(iter(scores.values()))),
                                "variants": mean_scores(scores)}, indent=2))
     typer.echo(f"written: {out}", err=True)
+
+
+def _find(name: str, prior: str) -> DecoderSource:
+    if checkpoint_path(Path(name)).is_file():
+        return run_source(Path(name), prior)
+    return find_decoder(name, prior)
+
+
+def _parse(column: str) -> tuple[str, str]:
+    title, equals, name = column.partition("=")
+    if not (title and equals and name):
+        raise typer.BadParameter(f"--compare is TITLE=NAME, got {column!r}")
+    return title, name
 
 
 if __name__ == "__main__":

@@ -82,24 +82,6 @@ def element_counts(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _dense_block_bytes(node: onnx.NodeProto, values: Shapes) -> int:
-    x, outer, *parameters = node.input
-    weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
-    elements, width = values[x]
-    total = 0
-    channels = [values[bias][0] for bias in biases]
-    pixels = elements // channels[-1]
-    seen = channels[-1]
-    for grown, weight, bias in zip(channels, weights, biases, strict=True):
-        total += (seen + grown) * pixels * width + math.prod(values[weight]) + math.prod(values[bias])
-        seen += grown
-    return total + (math.prod(values[outer]) if outer and outer != x else 0)
-
-
-def _width(kind: int) -> int:
-    return int(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).itemsize)
-
-
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph without the nodes that every runtime removes on loading: of constants, and repeated ones."""
     import onnx_ir
@@ -153,6 +135,24 @@ def main() -> None:
             print(row, flush=True)
     if options.out:
         save({"benchmark": "graph_traffic", **circumstances("cpu", 1), "graphs": [*EARLIER, *rows]}, options.out)
+
+
+def _dense_block_bytes(node: onnx.NodeProto, values: Shapes) -> int:
+    x, outer, *parameters = node.input
+    weights, biases = parameters[: len(parameters) // 2], parameters[len(parameters) // 2 :]
+    elements, width = values[x]
+    total = 0
+    channels = [values[bias][0] for bias in biases]
+    pixels = elements // channels[-1]
+    seen = channels[-1]
+    for grown, weight, bias in zip(channels, weights, biases, strict=True):
+        total += (seen + grown) * pixels * width + math.prod(values[weight]) + math.prod(values[bias])
+        seen += grown
+    return total + (math.prod(values[outer]) if outer and outer != x else 0)
+
+
+def _width(kind: int) -> int:
+    return int(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).itemsize)
 
 
 if __name__ == "__main__":

@@ -120,19 +120,6 @@ def reference_form(table: Mapping[str, Any], form: str) -> str:
     return form if form in table["own_tensors"] and not table["filled"] else FORMS[0]
 
 
-def _random(seed: int, tensor: Mapping[str, Any]) -> np.ndarray:
-    values = np.random.default_rng(seed).standard_normal(tensor["shape"], np.float32)
-    return np.asarray(tensor["mean"] + tensor["deviation"] * values, np.float32)
-
-
-def _write_tensors(folder: Path, tensors: Iterable[Any]) -> None:
-    with open(folder / "float32.bin", "wb") as single, open(folder / "float16.bin", "wb") as half:
-        for tensor in tensors:
-            values = np.asarray(tensor, np.float32)
-            single.write(values.tobytes())
-            half.write(values.astype(np.float16).tobytes())
-
-
 def read_table(folder: Path) -> dict[str, Any]:
     """The table written by `write`."""
     table: dict[str, Any] = json.loads((folder / TABLE).read_text())
@@ -161,6 +148,49 @@ def load(folder: Path) -> Grain | RRDBDecoder:
         offset += size
     decoder.load_state_dict(state, assign=True)
     return decoder.eval().requires_grad_(False)
+
+
+def main() -> None:
+    """Write the input of `gpu_host.sh`."""
+    import cuda_ops
+
+    from export.decoder.sources import random_decoder
+    from server_decoder.cuda_ops.library import PACKAGE, find_library, has_cuda_kernels
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("gpu_host_pack"))
+    parser.add_argument("--configs", default=",".join(PACKED), help="GRAIN configurations, comma-separated")
+    options = parser.parse_args()
+    for name in (*options.configs.split(","), *FILLED):
+        source = random_decoder(name)
+        write(options.folder / name, name, source.decoder, source.network.lr, weights=name in FILLED)
+        size = sum(path.stat().st_size for path in (options.folder / name).iterdir())
+        print(f"{options.folder / name}: {size:,} bytes")
+    graphs = {name: np.frombuffer(model, np.uint8) for name, model in cuda_ops.write_models().items()}
+    np.savez(options.folder / "cuda_ops.npz", **graphs)
+    library = find_library()
+    package = options.folder / "site" / PACKAGE
+    package.mkdir(parents=True, exist_ok=True)
+    shutil.copy(library, package / library.name)
+    found = importlib.util.find_spec("safetensors")
+    if found is not None and found.submodule_search_locations:
+        shutil.copytree(found.submodule_search_locations[0], options.folder / "site" / "safetensors",
+                        dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    if not has_cuda_kernels(library):
+        sys.exit(f"packed, but {library} has no CUDA kernels, which a GPU host needs; build it with nvcc")
+
+
+def _random(seed: int, tensor: Mapping[str, Any]) -> np.ndarray:
+    values = np.random.default_rng(seed).standard_normal(tensor["shape"], np.float32)
+    return np.asarray(tensor["mean"] + tensor["deviation"] * values, np.float32)
+
+
+def _write_tensors(folder: Path, tensors: Iterable[Any]) -> None:
+    with open(folder / "float32.bin", "wb") as single, open(folder / "float16.bin", "wb") as half:
+        for tensor in tensors:
+            values = np.asarray(tensor, np.float32)
+            single.write(values.tobytes())
+            half.write(values.astype(np.float16).tobytes())
 
 
 def _architecture(decoder: RRDBDecoder) -> dict[str, Any]:
@@ -213,36 +243,6 @@ def _refer(tensor: onnx.TensorProto, file: str, offset: int, length: int) -> Non
     for key, value in (("location", file), ("offset", offset), ("length", length)):
         entry = tensor.external_data.add()
         entry.key, entry.value = key, str(value)
-
-
-def main() -> None:
-    """Write the input of `gpu_host.sh`."""
-    import cuda_ops
-
-    from export.decoder.sources import random_decoder
-    from server_decoder.cuda_ops.library import PACKAGE, find_library, has_cuda_kernels
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("gpu_host_pack"))
-    parser.add_argument("--configs", default=",".join(PACKED), help="GRAIN configurations, comma-separated")
-    options = parser.parse_args()
-    for name in (*options.configs.split(","), *FILLED):
-        source = random_decoder(name)
-        write(options.folder / name, name, source.decoder, source.network.lr, weights=name in FILLED)
-        size = sum(path.stat().st_size for path in (options.folder / name).iterdir())
-        print(f"{options.folder / name}: {size:,} bytes")
-    graphs = {name: np.frombuffer(model, np.uint8) for name, model in cuda_ops.write_models().items()}
-    np.savez(options.folder / "cuda_ops.npz", **graphs)
-    library = find_library()
-    package = options.folder / "site" / PACKAGE
-    package.mkdir(parents=True, exist_ok=True)
-    shutil.copy(library, package / library.name)
-    found = importlib.util.find_spec("safetensors")
-    if found is not None and found.submodule_search_locations:
-        shutil.copytree(found.submodule_search_locations[0], options.folder / "site" / "safetensors",
-                        dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    if not has_cuda_kernels(library):
-        sys.exit(f"packed, but {library} has no CUDA kernels, which a GPU host needs; build it with nvcc")
 
 
 if __name__ == "__main__":

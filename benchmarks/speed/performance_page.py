@@ -232,6 +232,23 @@ def command_of(name: str) -> str:
     return f"python benchmarks/speed/{shlex.join(COMMANDS[name])}"
 
 
+def main() -> int:
+    """Write the page, with ``--measure`` after measuring; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", nargs="*", choices=tuple(COMMANDS), metavar="REPORT",
+                        help=f"first measure these reports [default: {', '.join(COMMANDS)}]")
+    options = parser.parse_args()
+    failed: list[str] = []
+    try:
+        if options.measure is not None:
+            failed = measure(options.measure or tuple(COMMANDS))
+    finally:
+        write_atomically(PAGE, page().encode(), force=True)
+    for name in failed:
+        print(f"failed: {name}", file=sys.stderr)
+    return int(bool(failed))
+
+
 def _label(variant: str, device: str) -> str:
     """A variant's row; torch.compile is the one whose precision depends on the device."""
     return VARIANTS[variant] + ", float16" * (variant == "torch-compile" and in_half(variant, device))
@@ -262,23 +279,6 @@ def _origin(report: Mapping[str, Any], command: str) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     return (f"`{command}` on {report['date']}, {report['machine']}, {report['cores']} cores, "
             f"{report['threads']} threads, {versions}, commit {report['commit']}.")
-
-
-def main() -> int:
-    """Write the page, with ``--measure`` after measuring; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", nargs="*", choices=tuple(COMMANDS), metavar="REPORT",
-                        help=f"first measure these reports [default: {', '.join(COMMANDS)}]")
-    options = parser.parse_args()
-    failed: list[str] = []
-    try:
-        if options.measure is not None:
-            failed = measure(options.measure or tuple(COMMANDS))
-    finally:
-        write_atomically(PAGE, page().encode(), force=True)
-    for name in failed:
-        print(f"failed: {name}", file=sys.stderr)
-    return int(bool(failed))
 
 
 if __name__ == "__main__":

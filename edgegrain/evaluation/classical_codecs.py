@@ -137,6 +137,15 @@ class ClassicalCodec:
         """The score of `best` for the highest PSNR."""
         return -psnr(result.rgb, self._rgb)
 
+    def result(self, step: int, quality: int) -> ClassicalResult:
+        """The picture after encoding at ``quality``, downscaled by ``FACTORS[step]``."""
+        if (step, quality) not in self._results:
+            data = self._file(step, quality)
+            restored = _decode(self._codec, data).resize(self._original.size, Image.Resampling.BICUBIC)
+            setting = Setting(self._codec, FACTORS[step], quality)
+            self._results[step, quality] = ClassicalResult(setting, np.asarray(restored), len(data))
+        return self._results[step, quality]
+
     def _first_that_fits(self, max_bytes: int) -> int:
         """Bisection over the factors at quality 0; assumes that files shrink with the picture."""
         low, high = 0, len(self._steps)
@@ -171,15 +180,6 @@ class ClassicalCodec:
                 self._small[step] = self._original if same else self._original.resize(size, Image.Resampling.BICUBIC)
             self._files[step, quality] = self._encode(self._small[step], quality)
         return self._files[step, quality]
-
-    def result(self, step: int, quality: int) -> ClassicalResult:
-        """The picture after encoding at ``quality``, downscaled by ``FACTORS[step]``."""
-        if (step, quality) not in self._results:
-            data = self._file(step, quality)
-            restored = _decode(self._codec, data).resize(self._original.size, Image.Resampling.BICUBIC)
-            setting = Setting(self._codec, FACTORS[step], quality)
-            self._results[step, quality] = ClassicalResult(setting, np.asarray(restored), len(data))
-        return self._results[step, quality]
 
     def _size(self, factor: float) -> tuple[int, int]:
         return max(1, round(self._original.width / factor)), max(1, round(self._original.height / factor))

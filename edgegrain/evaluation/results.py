@@ -165,12 +165,6 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
     return rounded
 
 
-def _saturation(results: Sequence[PictureResult]) -> float | None:
-    """The LRs' mean saturation relative to that of the area means; None for grey pictures."""
-    lr, area = np.mean([result.lr_saturation for result in results], axis=0)
-    return float(lr / area) if area else None
-
-
 def described_pictures(pictures: Sequence[Path]) -> dict[str, Any]:
     """Folder name, count, and a SHA-256 over names and contents; plain JSON data."""
     digest = hashlib.sha256()
@@ -182,6 +176,12 @@ def described_pictures(pictures: Sequence[Path]) -> dict[str, Any]:
 def summary_json(summary: Mapping[str, Any]) -> str:
     """The text of the JSON file."""
     return json.dumps(summary, indent=2, allow_nan=False) + "\n"
+
+
+def _saturation(results: Sequence[PictureResult]) -> float | None:
+    """The LRs' mean saturation relative to that of the area means; None for grey pictures."""
+    lr, area = np.mean([result.lr_saturation for result in results], axis=0)
+    return float(lr / area) if area else None
 
 
 def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -219,6 +219,16 @@ class Reference:
 _BOXES_OF = {region: [list(CENTRES).index(name) for name in names] for region, names in REGIONS.items()}
 
 
+def unit_batch(picture: Rgb) -> Tensor:
+    """uint8 ``[H, W, 3]`` -> float32 ``[1, 3, H, W]`` in [-1, 1]."""
+    return torch.from_numpy(network_input(picture[None]))
+
+
+def first_picture(batch: Tensor) -> Rgb:
+    """float ``[B, 3, H, W]`` in [-1, 1] -> uint8 ``[H, W, 3]``, the first of the batch."""
+    return pictures_of(batch[:1].numpy())[0]
+
+
 def _resized(batch: Tensor, side: int) -> Tensor:
     square = F.interpolate(batch, (side, side), mode="bicubic", antialias=True, align_corners=False)
     return square.clamp(-1, 1)
@@ -235,13 +245,3 @@ def _pooled_crops(activations: list[Tensor], rows: int, columns: int) -> Feature
     cells = F.adaptive_avg_pool2d(activations[-1], (rows, columns))
     features: Features = cells[0].flatten(1).T.cpu().numpy()
     return features
-
-
-def unit_batch(picture: Rgb) -> Tensor:
-    """uint8 ``[H, W, 3]`` -> float32 ``[1, 3, H, W]`` in [-1, 1]."""
-    return torch.from_numpy(network_input(picture[None]))
-
-
-def first_picture(batch: Tensor) -> Rgb:
-    """float ``[B, 3, H, W]`` in [-1, 1] -> uint8 ``[H, W, 3]``, the first of the batch."""
-    return pictures_of(batch[:1].numpy())[0]

@@ -56,12 +56,12 @@ def losses_at(manifest: Manifest, side: int) -> frozenset[str]:
     return found | GRIDS if weights.get("grid") else found
 
 
+def marked(title: str, score: str, losses: Collection[str]) -> str:
+    """The title of a score, with `MARK` if it is a training loss."""
+    return title + MARK if score in losses else title
+
+
 def _loss_weights(training: Mapping[str, Any]) -> Mapping[str, Any]:
     """The weights of the losses in a training record; ``losses`` in older ones of IRN and enlargers."""
     config = training.get("config") or {}
     return config.get("loss") or config.get("losses") or {}
-
-
-def marked(title: str, score: str, losses: Collection[str]) -> str:
-    """The title of a score, with `MARK` if it is a training loss."""
-    return title + MARK if score in losses else title

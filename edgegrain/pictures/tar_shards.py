@@ -54,6 +54,19 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
         return _write_shards(pictures, out, side, limit, quality, force, report)
 
 
+def write_shard(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
+    """Write a tar file of members, name and content; an interruption leaves none."""
+    temporary = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        with tarfile.open(temporary, "w", format=_FORMAT) as tar:
+            for name, content in members:
+                tar.addfile(_entry(name, content), io.BytesIO(content))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
 def _write_shards(pictures: Sequence[StoredPicture], out: Path, side: int, limit: int, quality: int | None,
                   force: bool, report: Progress | None) -> list[Path]:
     existing = sorted(out.glob(f"{side}-*.tar"))
@@ -106,19 +119,6 @@ def _encoded(picture: StoredPicture, side: int, quality: int | None) -> bytes:
     Image.fromarray(read_square(picture, side)).save(
         buffer, "WEBP", method=4, lossless=quality is None, quality=75 if quality is None else quality)
     return buffer.getvalue()
-
-
-def write_shard(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
-    """Write a tar file of members, name and content; an interruption leaves none."""
-    temporary = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        with tarfile.open(temporary, "w", format=_FORMAT) as tar:
-            for name, content in members:
-                tar.addfile(_entry(name, content), io.BytesIO(content))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _entry(name: str, content: bytes) -> tarfile.TarInfo:

@@ -57,27 +57,6 @@ def fit_network(
     return network
 
 
-def _some(lrs: Sequence[Rgb] | Rgb, seed: int) -> list[Rgb]:
-    """LRs of at most `SAMPLES` pixels in all, drawn at random if there are more; at least one."""
-    if sum(lr.shape[0] * lr.shape[1] for lr in lrs) <= SAMPLES:
-        return list(lrs)
-    order = np.random.default_rng(seed).permutation(len(lrs))
-    pixels = np.cumsum([lrs[index].shape[0] * lrs[index].shape[1] for index in order])
-    return [lrs[index] for index in order[:max(1, int(np.searchsorted(pixels, SAMPLES, side="right")))]]
-
-
-def _samples(lrs: Sequence[Rgb], channel: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Contexts [S, n], references [S] and levels [S] of one channel of all LRs, int16."""
-    contexts, references = [], []
-    for lr in lrs:
-        context, reference = all_contexts(lr, channel)
-        contexts.append(context.astype(np.int16))  # one by one: in all_contexts' own type they take twice the memory
-        references.append(reference.astype(np.int16))
-    level = np.concatenate([lr[..., channel].ravel().astype(np.int16) for lr in lrs])
-    return (torch.from_numpy(np.concatenate(contexts)), torch.from_numpy(np.concatenate(references)),
-            torch.from_numpy(level))
-
-
 def fit_tables(
     lrs: Sequence[Rgb] | Rgb, *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, seed: int = 0,
     level_step: int = 1,
@@ -185,3 +164,24 @@ def fit_and_report(
         "optimised PNG": float(np.mean([len(encode_lossless(lr, "png")) for lr in held])),
         "lossless WebP": float(np.mean([len(encode_lossless(lr, "webp")) for lr in held])),
     })
+
+
+def _some(lrs: Sequence[Rgb] | Rgb, seed: int) -> list[Rgb]:
+    """LRs of at most `SAMPLES` pixels in all, drawn at random if there are more; at least one."""
+    if sum(lr.shape[0] * lr.shape[1] for lr in lrs) <= SAMPLES:
+        return list(lrs)
+    order = np.random.default_rng(seed).permutation(len(lrs))
+    pixels = np.cumsum([lrs[index].shape[0] * lrs[index].shape[1] for index in order])
+    return [lrs[index] for index in order[:max(1, int(np.searchsorted(pixels, SAMPLES, side="right")))]]
+
+
+def _samples(lrs: Sequence[Rgb], channel: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Contexts [S, n], references [S] and levels [S] of one channel of all LRs, int16."""
+    contexts, references = [], []
+    for lr in lrs:
+        context, reference = all_contexts(lr, channel)
+        contexts.append(context.astype(np.int16))  # one by one: in all_contexts' own type they take twice the memory
+        references.append(reference.astype(np.int16))
+    level = np.concatenate([lr[..., channel].ravel().astype(np.int16) for lr in lrs])
+    return (torch.from_numpy(np.concatenate(contexts)), torch.from_numpy(np.concatenate(references)),
+            torch.from_numpy(level))

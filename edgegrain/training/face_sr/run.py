@@ -112,15 +112,6 @@ def start_run(recipe: FaceSRRecipe, prior: GenerativePrior | None = None, discri
     return FaceSRRun(recipe, model, average, adversarial)
 
 
-def _is_glean(start: str | Path) -> bool:
-    return _weights(start, GLEAN_WEIGHTS).is_file()
-
-
-def _weights(start: str | Path, name: str) -> Path:
-    """The file, given itself or its folder."""
-    return Path(start) / name if Path(start).is_dir() else Path(start)
-
-
 def load_run(folder: Path, prior: GenerativePrior | None = None) -> FaceSRRun:
     """The run of a folder, on the CPU.
 
@@ -141,6 +132,15 @@ def load_run(folder: Path, prior: GenerativePrior | None = None) -> FaceSRRun:
             run.adversarial.discriminator.load_state_dict(stored.part("discriminator"))
         run.pictures = stored.pictures
         return run
+
+
+def _is_glean(start: str | Path) -> bool:
+    return _weights(start, GLEAN_WEIGHTS).is_file()
+
+
+def _weights(start: str | Path, name: str) -> Path:
+    """The file, given itself or its folder."""
+    return Path(start) / name if Path(start).is_dir() else Path(start)
 
 
 def _fill(network: GLEAN | GCFSR, state: dict[str, Tensor]) -> None:

@@ -86,14 +86,6 @@ class Autoencoder(nn.Module):
                                  f"{likeness:.2f} instead of about 1); train without --compile")
         self._decode = compiled
 
-    def _gradients(self, function: Callable[..., tuple[Tensor, Tensor | None]], lr: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients at the LR and at the decoder's trained weights, each as one vector."""
-        lr = lr.detach().requires_grad_(True)
-        trained = [parameter for parameter in self.decoder.parameters() if parameter.requires_grad]
-        picture, _ = function(self.decoder, lr, self.output)
-        at_lr, *others = torch.autograd.grad(picture.float().square().mean(), [lr, *trained], allow_unused=True)
-        return at_lr.flatten().float(), torch.cat([each.flatten().float() for each in others if each is not None])
-
     def forward(self, picture: Tensor, *, noise: bool = False, output: str | None = None,
                 prior_gain: float = 1.0, window: Window | None = None) -> Restoration:
         """Restore pictures.
@@ -140,6 +132,14 @@ class Autoencoder(nn.Module):
         """True for names of the state dict that belong to the generator, whose weights are in no checkpoint."""
         return isinstance(self.decoder, Grain) and name.startswith("decoder.prior.")
 
+    def _gradients(self, function: Callable[..., tuple[Tensor, Tensor | None]], lr: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients at the LR and at the decoder's trained weights, each as one vector."""
+        lr = lr.detach().requires_grad_(True)
+        trained = [parameter for parameter in self.decoder.parameters() if parameter.requires_grad]
+        picture, _ = function(self.decoder, lr, self.output)
+        at_lr, *others = torch.autograd.grad(picture.float().square().mean(), [lr, *trained], allow_unused=True)
+        return at_lr.flatten().float(), torch.cat([each.flatten().float() for each in others if each is not None])
+
 
 def rounded_to_step(levels: Tensor, step: int) -> Tensor:
     """Levels 0...255 of any shape, rounded to multiples of ``step`` as `codec_contract.lr_coder.level_step` does."""
@@ -161,14 +161,6 @@ def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: fl
     return restored.final, restored.codes
 
 
-def _encoder(recipe: GrainRecipe) -> EncoderTwin | BoxMean | TrainedRRDBEncoder:
-    if not recipe.correction:
-        return BoxMean(recipe.encoder.hr, recipe.encoder.lr)
-    if isinstance(recipe.encoder, RRDBEncoderConfig):
-        return TrainedRRDBEncoder(recipe.encoder)
-    return EncoderTwin(recipe.encoder)
-
-
 def build_autoencoder(recipe: GrainRecipe, prior: GenerativePrior | None = None) -> Autoencoder:
     """A model with random weights, except for the prior; only the parts of ``recipe.trains`` take gradients."""
     model = Autoencoder(recipe, prior)
@@ -183,3 +175,11 @@ def freeze(model: Autoencoder, trains: tuple[str, ...]) -> None:
         part.requires_grad_(name in trains)
     if model.rate is not None:
         model.rate.requires_grad_(True)
+
+
+def _encoder(recipe: GrainRecipe) -> EncoderTwin | BoxMean | TrainedRRDBEncoder:
+    if not recipe.correction:
+        return BoxMean(recipe.encoder.hr, recipe.encoder.lr)
+    if isinstance(recipe.encoder, RRDBEncoderConfig):
+        return TrainedRRDBEncoder(recipe.encoder)
+    return EncoderTwin(recipe.encoder)

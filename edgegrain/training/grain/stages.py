@@ -148,18 +148,6 @@ class GrainRecipe(Recipe):
             raise ValueError("target_bytes is a size above 0 that loss.rate is steered to, which must be above 0 too; "
                              f"got {self.target_bytes} and loss.rate {self.loss.rate}")
 
-    def _check_window(self) -> None:
-        if self.stage != "2":
-            raise ValueError(f"only stage 2 trains on windows of the generator's picture; stage {self.stage} needs "
-                             "window=0")
-        if not 0 < self.window <= self.encoder.hr or self.window % GRID_PERIOD:
-            raise ValueError(f"window is a multiple of {GRID_PERIOD} pixels, at most {self.encoder.hr}, got "
-                             f"{self.window}")
-        if self.adversarial is not None and (not isinstance(self.adversarial.discriminator, ProjectedConfig)
-                                             or self.adversarial.discriminator.identity):
-            raise ValueError("on windows the discriminator must consist of heads on AlexNet alone; set "
-                             "adversarial.discriminator.identity=false, or window=0")
-
     @property
     def output(self) -> str:
         """The picture that is trained and evaluated: ``"invertible"``, ``"style"`` or ``"final"``."""
@@ -177,3 +165,15 @@ class GrainRecipe(Recipe):
     def generated_count(self) -> int:
         """Generated pictures in a batch, if there are any; one place stays for a photograph."""
         return max(0, min(round(self.generated_part * self.batch), self.batch - self.synthetic_count - 1))
+
+    def _check_window(self) -> None:
+        if self.stage != "2":
+            raise ValueError(f"only stage 2 trains on windows of the generator's picture; stage {self.stage} needs "
+                             "window=0")
+        if not 0 < self.window <= self.encoder.hr or self.window % GRID_PERIOD:
+            raise ValueError(f"window is a multiple of {GRID_PERIOD} pixels, at most {self.encoder.hr}, got "
+                             f"{self.window}")
+        if self.adversarial is not None and (not isinstance(self.adversarial.discriminator, ProjectedConfig)
+                                             or self.adversarial.discriminator.identity):
+            raise ValueError("on windows the discriminator must consist of heads on AlexNet alone; set "
+                             "adversarial.discriminator.identity=false, or window=0")

@@ -75,6 +75,13 @@ class SuperResolutionTrainer:
                         early_decay(recipe.ema, run.pictures // (recipe.batch * self.distributed.world)))
         return terms
 
+    def evaluate(self) -> dict[str, float]:
+        """`SuperResolutionValidation.figures` of the averaged network."""
+        return self._validation.figures(self.run.average)
+
+    def draw_samples(self, path: Path) -> None:
+        self._validation.sheet(self.run.average, path)
+
     def _half_step(self, batch: WindowBatch, progress: float) -> dict[str, Tensor]:
         """A step of the first doubling alone; its terms have names of their own."""
         recipe = self.run.recipe
@@ -109,13 +116,6 @@ class SuperResolutionTrainer:
         rate = annealed(recipe.learning_rate, progress, self.steps, warm_up=recipe.warm_up, hold=recipe.hold)
         if not descend(loss, self._parameters, self._optimizers, rate, self.distributed, clip=recipe.clip_gradient):
             self.skipped += 1
-
-    def evaluate(self) -> dict[str, float]:
-        """`SuperResolutionValidation.figures` of the averaged network."""
-        return self._validation.figures(self.run.average)
-
-    def draw_samples(self, path: Path) -> None:
-        self._validation.sheet(self.run.average, path)
 
     def _loss(self, enlarged: Tensor, target: Tensor, picture: Tensor, batch: WindowBatch, progress: float
               ) -> tuple[Tensor, dict[str, Tensor]]:

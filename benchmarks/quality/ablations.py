@@ -34,7 +34,7 @@ from edgegrain.metrics.picture_metrics import PictureMetrics
 from edgegrain.metrics.score_names import column_titles
 from edgegrain.metrics.training_losses import GRAIN_SCORES
 from edgegrain.pictures.originals import original_of
-from edgegrain.pictures.packed import list_pictures
+from edgegrain.pictures.stored_pictures import list_pictures
 from edgegrain.publishing.improvement import measure
 from edgegrain.publishing.run_source import final_decoder, open_run, source_of
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig

@@ -55,7 +55,7 @@ from edgegrain.metrics.picture_metrics import PictureMetrics
 from edgegrain.metrics.score_names import column_titles
 from edgegrain.metrics.training_losses import NOTE, losses_at
 from edgegrain.pictures.originals import original_of
-from edgegrain.pictures.packed import list_pictures
+from edgegrain.pictures.stored_pictures import list_pictures
 from edgegrain.publishing.model_card import measured_columns, score_cells
 from sdk import Codec
 from sdk.payload import coder_tables

@@ -36,7 +36,7 @@ from edgegrain.metrics.periodic_peaks import added_peaks, peak_amplitudes, perio
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import psnr
 from edgegrain.pictures.originals import original_of
-from edgegrain.pictures.packed import list_pictures
+from edgegrain.pictures.stored_pictures import list_pictures
 from sdk import Codec
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 

@@ -40,7 +40,8 @@ from edgegrain.evaluation.plots import STYLE
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics
 from edgegrain.pictures.originals import original_of
-from edgegrain.pictures.packed import list_pictures, pack, stored_pictures
+from edgegrain.pictures.packed import pack
+from edgegrain.pictures.stored_pictures import list_pictures, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.improvement import measure
 from edgegrain.publishing.publish_grain import encode

@@ -89,7 +89,7 @@ def evaluate(
         from edgegrain.evaluation.results import summary as summarize
         from edgegrain.metrics.picture_metrics import LEAST_SIDE
         from edgegrain.metrics.training_losses import losses_at
-        from edgegrain.pictures.packed import list_pictures
+        from edgegrain.pictures.stored_pictures import list_pictures
     import sdk
     from codec_contract.bundle.manifest import load_manifest
 

@@ -57,7 +57,7 @@ def pack(
       edgegrain pictures pack faces/ shards/ --lossless --exclude 'usgov_*'
     """
     with needs_extra("train", "packing pictures needs"):
-        from edgegrain.pictures.packed import stored_pictures
+        from edgegrain.pictures.stored_pictures import stored_pictures
         from edgegrain.pictures.tar_shards import write_shards
 
     with progress_bar() as report:

@@ -19,9 +19,9 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ExistsError
 from edgegrain.pictures.folder_lock import only_writer
-from edgegrain.pictures.packed import StoredPicture, read_square
 from edgegrain.pictures.progress import Progress
 from edgegrain.pictures.signals import exit_on_sigterm
+from edgegrain.pictures.stored_pictures import StoredPicture, read_square
 
 _BLOCK = 512  # a tar member's content is padded to it
 _END = 10_240 + 512  # the most that tar adds: two blocks of zeros, then zeros up to a multiple of 10,240

@@ -25,7 +25,7 @@ from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, first_pict
 from edgegrain.metrics.score_names import SCORE_NAMES
 from edgegrain.metrics.training_losses import training_losses
 from edgegrain.pictures.originals import original_of
-from edgegrain.pictures.packed import list_pictures
+from edgegrain.pictures.stored_pictures import list_pictures
 from edgegrain.publishing.model_card import CODEC
 from edgegrain.publishing.run_source import needed_prior, open_run, source_of
 from edgegrain.training.grain.checkpoint import GrainRun

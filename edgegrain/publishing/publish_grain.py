@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from edge_encoder.twin import EncoderTwin
-from edgegrain.pictures.packed import stored_pictures
+from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.kept_parts import kept_encoder
 from edgegrain.publishing.model_card import card_text

@@ -17,7 +17,7 @@ from codec_contract.errors import ExistsError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import run_reference
-from edgegrain.pictures.packed import read_square, stored_pictures
+from edgegrain.pictures.stored_pictures import read_square, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from export.bundle.face_sr_bundle import USUAL_FACTOR, find_face_sr_weights
 from export.bundle.reductions import REDUCTIONS

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.pictures.packed import first_pictures, matches, pack, random_pictures, stored_pictures
+from edgegrain.pictures.packed import first_pictures, pack, random_pictures
 from edgegrain.pictures.progress import Progress
+from edgegrain.pictures.stored_pictures import matches, stored_pictures
 from edgegrain.training.family import RunOptions
 
 HELD_OUT = 16  # pictures that a run is evaluated on

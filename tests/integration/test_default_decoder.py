@@ -14,7 +14,7 @@ from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.periodic_peaks import periodic_peaks
 from edgegrain.pictures.originals import original_of
-from edgegrain.pictures.packed import list_pictures
+from edgegrain.pictures.stored_pictures import list_pictures
 from export.decoder.sources import bundle_decoder
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from codec_contract.errors import EdgegrainError
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.crops import Photographs, crops, pack_photographs
-from edgegrain.pictures.packed import list_pictures, random_pictures
+from edgegrain.pictures.packed import random_pictures
+from edgegrain.pictures.stored_pictures import list_pictures
 from edgegrain.training.config import continued
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions

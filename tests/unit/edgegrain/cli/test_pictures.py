@@ -8,7 +8,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from edgegrain.cli.app import application
-from edgegrain.pictures.packed import stored_pictures
+from edgegrain.pictures.stored_pictures import stored_pictures
 
 
 def test_a_folder_becomes_shards(faces: Path, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from codec_contract.quantization import quantize
 from edgegrain.cli.main import app
 from edgegrain.cli.options import DEFAULT_PRIOR
 from edgegrain.installation import package_download
-from edgegrain.pictures.packed import stored_pictures
 from edgegrain.pictures.prior_samples import MIXTURES, mix_codes, truncated_codes
 from edgegrain.pictures.sheets import GAP, MARGIN
+from edgegrain.pictures.stored_pictures import stored_pictures
 from sdk.generated_mark import GENERATED
 from server_decoder import prior_store
 from server_decoder.mobile_stylegan import openvino_import as mobile_stylegan_import

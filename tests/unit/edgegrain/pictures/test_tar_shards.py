@@ -13,7 +13,8 @@ from PIL import Image
 from codec_contract.errors import EdgegrainError, ImageError
 from edgegrain.pictures import tar_shards
 from edgegrain.pictures.folder_lock import InUseError
-from edgegrain.pictures.packed import pack, stored_pictures
+from edgegrain.pictures.packed import pack
+from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.pictures.tar_shards import write_shard, write_shards
 
 COUNT, SIDE = 12, 32

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.pictures.packed import stored_pictures
+from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.training import generated_shards
 from edgegrain.training.generated_shards import GeneratedSet, write_generated
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig

@@ -18,7 +18,8 @@ import sdk
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, EdgegrainError, ImageError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edgegrain.pictures.packed import random_pictures, stored_pictures
+from edgegrain.pictures.packed import random_pictures
+from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions

@@ -18,6 +18,9 @@ from codec_contract.rgb import Rgb
 TileNetwork = Callable[[Rgb, int, int], Rgb]
 """Network on a tile: (tile uint8 ``[side, side, 3]``, its top, its left) -> uint8 ``[side', side', 3]``."""
 
+_BITS = 12
+_ONE = 1 << _BITS
+
 
 def tile_starts(length: int, side: int, overlap: int) -> list[int]:
     """Start positions of the fewest tiles of ``side`` that cover ``length`` and overlap by at least ``overlap``.
@@ -73,6 +76,12 @@ def run_tiles(rgb: Rgb, side: int, made: int, overlap: int, run: TileNetwork, *,
     return result[: height * made // side, : width * made // side]
 
 
+def fade(length: int) -> npt.NDArray[np.int32]:
+    """Weight of the next tile over an overlap, int32 0...4096: 0 in the first quarter, 4096 in the last."""
+    centres = (2 * np.arange(length, dtype=np.int64) + 1) * _ONE // max(length, 1)  # 0...2, its middle 1
+    return np.clip(centres - _ONE // 2, 0, _ONE).astype(np.int32)
+
+
 def _lay(target: Rgb, piece: Rgb, start: int, end: int, axis: int) -> int:
     """Blend ``piece`` in at ``start`` over content that reaches to ``end``; returns the new end of the content."""
     target, piece = np.moveaxis(target, axis, 0), np.moveaxis(piece, axis, 0)  # views
@@ -82,13 +91,3 @@ def _lay(target: Rgb, piece: Rgb, start: int, end: int, axis: int) -> int:
     target[start : start + shared] = (old * (_ONE - ramp) + new * ramp + _ONE // 2) >> _BITS
     target[start + shared : start + len(piece)] = piece[shared:]
     return start + len(piece)
-
-
-_BITS = 12
-_ONE = 1 << _BITS
-
-
-def fade(length: int) -> npt.NDArray[np.int32]:
-    """Weight of the next tile over an overlap, int32 0...4096: 0 in the first quarter, 4096 in the last."""
-    centres = (2 * np.arange(length, dtype=np.int64) + 1) * _ONE // max(length, 1)  # 0...2, its middle 1
-    return np.clip(centres - _ONE // 2, 0, _ONE).astype(np.int32)

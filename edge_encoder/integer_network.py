@@ -216,12 +216,6 @@ def accumulate(layer: IntegerConv, x: np.ndarray) -> np.ndarray:
     return acc
 
 
-def _exact_matmul(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    # numpy multiplies int64 matrices without BLAS, a hundred times slower than float64. Products of a byte and
-    # an int8 summed over fewer than 2^37 channels stay below 2^53, so float64 holds every partial sum exactly.
-    return (x.astype(np.float64) @ weight.astype(np.float64)).astype(np.int64)
-
-
 def integer_digest(network: IntegerNetwork) -> bytes:
     """SHA-256 over everything that fixes the encoder's output, independent of how it is stored."""
     sha = hashlib.sha256(FORMAT.encode())
@@ -279,6 +273,12 @@ def load_integer_network(source: str | Path | bytes) -> IntegerNetwork:
         raise BundleError(f"the integer encoder cannot be read ({error}); download the bundle again") from error
     validate_network(network)
     return network
+
+
+def _exact_matmul(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    # numpy multiplies int64 matrices without BLAS, a hundred times slower than float64. Products of a byte and
+    # an int8 summed over fewer than 2^37 channels stay below 2^53, so float64 holds every partial sum exactly.
+    return (x.astype(np.float64) @ weight.astype(np.float64)).astype(np.int64)
 
 
 def _stride(value: int | Sequence[int]) -> int | tuple[int, int]:

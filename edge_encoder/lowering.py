@@ -65,14 +65,6 @@ def raise_twin(network: IntegerNetwork, config: EncoderConfig) -> EncoderTwin:
     return twin
 
 
-def _layer_name(module: str) -> str:
-    """``stages.1.0.expand`` -> ``stage1.block0.expand``, ``downs.0`` -> ``down1``."""
-    parts = module.split(".")
-    if parts[0] == "downs":
-        return f"down{int(parts[1]) + 1}"
-    return f"stage{parts[1]}.block{parts[2]}.{parts[3]}"
-
-
 def box_network(hr: int, lr: int) -> IntegerNetwork:
     """The network of a zero correction: plain exact area downscaling."""
     return IntegerNetwork(f"box-{hr}-{lr}", hr, lr, (box_layer(hr // lr),))
@@ -83,6 +75,14 @@ def box_layer(factor: int) -> IntegerConv:
     return IntegerConv(
         name="box", input=INPUT, weight=np.ones((3, 1, factor, factor), np.int8), bias=np.zeros(3, np.int32),
         shift=np.full(3, 2 * int(math.log2(factor)), np.int32), stride=factor, groups=3)
+
+
+def _layer_name(module: str) -> str:
+    """``stages.1.0.expand`` -> ``stage1.block0.expand``, ``downs.0`` -> ``down1``."""
+    parts = module.split(".")
+    if parts[0] == "downs":
+        return f"down{int(parts[1]) + 1}"
+    return f"stage{parts[1]}.block{parts[2]}.{parts[3]}"
 
 
 def _layer(name: str, source: str, conv: TwinConv, skip: str | None = None) -> IntegerConv:

@@ -110,6 +110,13 @@ def enough_memory(name: str) -> Iterator[None]:
             f"there is too little memory to read {name}; reduce it first, or end other programs") from error
 
 
+def readable_formats() -> tuple[str, ...]:
+    """The formats of `FORMATS` that this installation reads: HEIF, for example, only with the extra ``heic``."""
+    Image.init()
+    register_heif()
+    return tuple(filter(_is_readable, FORMATS))
+
+
 def _load(picture: PictureSource, background: Colour, max_pixels: int) -> Rgb:
     if isinstance(picture, np.ndarray):
         return _from_array(np.asarray(picture), background)  # of a subclass, such as np.matrix, the plain array
@@ -126,13 +133,6 @@ def _load(picture: PictureSource, background: Colour, max_pixels: int) -> Rgb:
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
             raise ImageError(f"cannot read the picture {path}: {reason(error)}") from error
     raise ImageError(f"a picture is a path, bytes, a PIL picture or an array, got {type(picture).__name__}")
-
-
-def readable_formats() -> tuple[str, ...]:
-    """The formats of `FORMATS` that this installation reads: HEIF, for example, only with the extra ``heic``."""
-    Image.init()
-    register_heif()
-    return tuple(filter(_is_readable, FORMATS))
 
 
 def _is_readable(name: str) -> bool:

@@ -99,12 +99,6 @@ def upsampled_conv2d(x: Tensor, weight: Tensor) -> Tensor:
     return F.conv_transpose2d(x, kernel.to(x.dtype), stride=2, padding=1)
 
 
-def _sums(weight: Tensor, dim: int) -> Tensor:
-    """Three taps to four, mirrored: the taps of a pixel's two copies are added where both are read."""
-    first, middle, last = weight.unbind(dim)
-    return torch.stack([last, middle + last, first + middle, first], dim)
-
-
 class ServedDecoder(RRDBDecoder):
     """`RRDBDecoder` whose convolutions may be halves; LR and picture are float32."""
 
@@ -218,3 +212,9 @@ def noise_maps(noise: Tensor, sides: Sequence[int]) -> list[Tensor]:
 def noise_sides(prior: GenerativePrior) -> tuple[int, ...]:
     """The side of every layer's noise, in the order in which `GenerativePrior.forward` takes it."""
     return tuple(buffer.shape[-1] for name, buffer in prior.named_buffers() if name.endswith(".noise"))
+
+
+def _sums(weight: Tensor, dim: int) -> Tensor:
+    """Three taps to four, mirrored: the taps of a pixel's two copies are added where both are read."""
+    first, middle, last = weight.unbind(dim)
+    return torch.stack([last, middle + last, first + middle, first], dim)

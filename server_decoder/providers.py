@@ -217,14 +217,6 @@ def version_text(version: int) -> str:
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
-def _runtime_version() -> int:
-    """The CUDA that ONNX Runtime was built with; 0 if it does not say."""
-    import onnxruntime
-
-    found = re.match(r"(\d+)\.(\d+)", getattr(onnxruntime, "cuda_version", "") or "")
-    return 1000 * int(found[1]) + 10 * int(found[2]) if found else 0
-
-
 def limit_arena(options: onnxruntime.SessionOptions, limit: int) -> None:
     """Give a session on the CPU an arena of its own of at most ``limit`` bytes, weights included."""
     import onnxruntime
@@ -306,3 +298,11 @@ def first_line(error: BaseException) -> str:
     """The beginning of an error's message, or its class."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def _runtime_version() -> int:
+    """The CUDA that ONNX Runtime was built with; 0 if it does not say."""
+    import onnxruntime
+
+    found = re.match(r"(\d+)\.(\d+)", getattr(onnxruntime, "cuda_version", "") or "")
+    return 1000 * int(found[1]) + 10 * int(found[2]) if found else 0

@@ -172,6 +172,82 @@ class Manifest:
             )
 
 
+def parse_manifest(data: bytes, folder: Path) -> Manifest:
+    """Parse and check the bytes of a ``manifest.json``, of the bundle in ``folder``.
+
+    Raises:
+        BundleError: it is too large, not a JSON object, of another schema, or a field is missing or wrong.
+    """
+    where = f"manifest of {folder.name or folder}"
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{where} is larger than {MAX_MANIFEST_BYTES} bytes, the most allowed")
+    try:
+        source = json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where} is not JSON: {error}") from None
+    if not isinstance(source, dict):
+        raise BundleError(f"{where} must be a JSON object, is {type(source).__name__}")
+    schema = _field(source, "schema", int, where)
+    if schema != SCHEMA:
+        raise BundleError(f"{where} has schema {schema}, this release reads {SCHEMA}; update edgegrain")
+    codec = _field(source, "codec", str, where)
+    if codec not in CODECS:
+        raise BundleError(f"{where}: codec {codec[:80]!r} is unknown, expected one of {', '.join(CODECS)}")
+    hr = _bounded(source, "hr", MAX_SIDE, where)
+    lr = _bounded(source, "lr", 256, where)
+    if hr % lr:
+        raise BundleError(f"{where}: hr {hr} is not a multiple of lr {lr}")
+    preprocessing = _field(source, "preprocessing", dict, where)
+    tile_overlap = None
+    if "tile_overlap" in preprocessing:
+        tile_overlap = _bounded(preprocessing, "tile_overlap", lr // 2, where, least=0)
+    files = _file_entries(_field(source, "files", dict, where), where)
+    return Manifest(
+        folder=folder,
+        id=_matching(source, "id", BUNDLE_ID, where),
+        version=_field(source, "version", str, where),
+        lr_contract_id=bytes.fromhex(_matching(source, "lr_contract_id", _HEX64, where)),
+        codec=codec,
+        domain=_field(source, "domain", str, where),
+        hr=hr,
+        lr=lr,
+        tile_overlap=tile_overlap,
+        encoder=_field(source, "encoder", dict, where),
+        preprocessing=preprocessing,
+        decoder=_field(source, "decoder", dict, where),
+        files=files,
+        training=_field(source, "training", dict, where),
+        evaluation=_field(source, "evaluation", dict, where),
+        licence=_field(source, "licence", dict, where),
+        decoders=_decoders(source, where),
+        enlarger=_enlarger(source, files, hr, tile_overlap is not None, where),
+        quality=_matching(source, "quality", _QUALITY, where) if "quality" in source else None,
+    )
+
+
+def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
+    """Read and check the manifest of the bundle in ``folder``; no other file is read.
+
+    Raises:
+        BundleError: it is missing, or ``parse_manifest`` refuses it.
+    """
+    path = Path(folder)
+    what = f"the manifest of bundle {path.name or path}"
+    return parse_manifest(_read_bounded(path / MANIFEST, MAX_MANIFEST_BYTES, what), path)
+
+
+def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
+    """Check the manifest, and size and SHA-256 of every listed file, in little memory.
+
+    Raises:
+        BundleError: for the first error found; the message names the file.
+    """
+    manifest = load_manifest(folder)
+    for name in manifest.files:
+        manifest.verify_file(name)
+    return manifest
+
+
 @contextmanager
 def _opened(location: Path, what: str) -> Iterator[IO[bytes]]:
     """A file of a bundle; errors of opening and reading it become `BundleError`."""
@@ -280,82 +356,6 @@ def _enlarger(
     if tiled:
         raise BundleError(f"{where} has an enlarger, which bundles of tiles cannot have")
     return enlarger
-
-
-def parse_manifest(data: bytes, folder: Path) -> Manifest:
-    """Parse and check the bytes of a ``manifest.json``, of the bundle in ``folder``.
-
-    Raises:
-        BundleError: it is too large, not a JSON object, of another schema, or a field is missing or wrong.
-    """
-    where = f"manifest of {folder.name or folder}"
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{where} is larger than {MAX_MANIFEST_BYTES} bytes, the most allowed")
-    try:
-        source = json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where} is not JSON: {error}") from None
-    if not isinstance(source, dict):
-        raise BundleError(f"{where} must be a JSON object, is {type(source).__name__}")
-    schema = _field(source, "schema", int, where)
-    if schema != SCHEMA:
-        raise BundleError(f"{where} has schema {schema}, this release reads {SCHEMA}; update edgegrain")
-    codec = _field(source, "codec", str, where)
-    if codec not in CODECS:
-        raise BundleError(f"{where}: codec {codec[:80]!r} is unknown, expected one of {', '.join(CODECS)}")
-    hr = _bounded(source, "hr", MAX_SIDE, where)
-    lr = _bounded(source, "lr", 256, where)
-    if hr % lr:
-        raise BundleError(f"{where}: hr {hr} is not a multiple of lr {lr}")
-    preprocessing = _field(source, "preprocessing", dict, where)
-    tile_overlap = None
-    if "tile_overlap" in preprocessing:
-        tile_overlap = _bounded(preprocessing, "tile_overlap", lr // 2, where, least=0)
-    files = _file_entries(_field(source, "files", dict, where), where)
-    return Manifest(
-        folder=folder,
-        id=_matching(source, "id", BUNDLE_ID, where),
-        version=_field(source, "version", str, where),
-        lr_contract_id=bytes.fromhex(_matching(source, "lr_contract_id", _HEX64, where)),
-        codec=codec,
-        domain=_field(source, "domain", str, where),
-        hr=hr,
-        lr=lr,
-        tile_overlap=tile_overlap,
-        encoder=_field(source, "encoder", dict, where),
-        preprocessing=preprocessing,
-        decoder=_field(source, "decoder", dict, where),
-        files=files,
-        training=_field(source, "training", dict, where),
-        evaluation=_field(source, "evaluation", dict, where),
-        licence=_field(source, "licence", dict, where),
-        decoders=_decoders(source, where),
-        enlarger=_enlarger(source, files, hr, tile_overlap is not None, where),
-        quality=_matching(source, "quality", _QUALITY, where) if "quality" in source else None,
-    )
-
-
-def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
-    """Read and check the manifest of the bundle in ``folder``; no other file is read.
-
-    Raises:
-        BundleError: it is missing, or ``parse_manifest`` refuses it.
-    """
-    path = Path(folder)
-    what = f"the manifest of bundle {path.name or path}"
-    return parse_manifest(_read_bounded(path / MANIFEST, MAX_MANIFEST_BYTES, what), path)
-
-
-def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
-    """Check the manifest, and size and SHA-256 of every listed file, in little memory.
-
-    Raises:
-        BundleError: for the first error found; the message names the file.
-    """
-    manifest = load_manifest(folder)
-    for name in manifest.files:
-        manifest.verify_file(name)
-    return manifest
 
 
 def _size_and_digest(location: Path, what: str) -> tuple[int, str]:

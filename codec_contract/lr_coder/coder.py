@@ -25,6 +25,28 @@ _STEPS = tuple(1 << (bit + MEAN_BITS) for bit in range(7, -1, -1))
 """Halving the 256 levels, in places of a row."""
 
 
+def encode_lr(lr: npt.NDArray[np.uint8], tables: CoderTables) -> bytes:
+    """Code an LR, uint8 [h, w, 3], into a body, with its levels rounded to multiples of ``tables.step``."""
+    height, width = lr.shape[:2]
+    encoder = RangeEncoder()
+    _code_samples(encoder, to_indices(lr, tables.step).reshape(-1, 3), width, height, tables)
+    return encoder.finish()
+
+
+def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.NDArray[np.uint8]:
+    """Decode a body from ``encode_lr`` to the LR, uint8 [height, width, 3].
+
+    Raises:
+        PayloadError: no LR of that size has this body.
+    """
+    decoder = RangeDecoder(body)
+    indices = _code_samples(decoder, np.zeros((height * width, 3), np.uint8), width, height, tables)
+    decoder.finish()
+    if indices.max() > to_indices(np.array([255], np.uint8), tables.step)[0]:
+        raise PayloadError(f"the payload is corrupt: level {tables.step} x {indices.max()} is above 255")
+    return to_levels(indices, tables.step).reshape(height, width, 3)
+
+
 @lru_cache(maxsize=SCALE_STEPS)
 def _masses(scale: int) -> array[int]:
     """Sixteen times the mass below each place of ``cumulative_row``, a part in 2**20 for every level in it.
@@ -56,25 +78,3 @@ def _code_samples(
             line.samples[:, channel] = found
         coded[line.where] = line.samples
     return coded
-
-
-def encode_lr(lr: npt.NDArray[np.uint8], tables: CoderTables) -> bytes:
-    """Code an LR, uint8 [h, w, 3], into a body, with its levels rounded to multiples of ``tables.step``."""
-    height, width = lr.shape[:2]
-    encoder = RangeEncoder()
-    _code_samples(encoder, to_indices(lr, tables.step).reshape(-1, 3), width, height, tables)
-    return encoder.finish()
-
-
-def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.NDArray[np.uint8]:
-    """Decode a body from ``encode_lr`` to the LR, uint8 [height, width, 3].
-
-    Raises:
-        PayloadError: no LR of that size has this body.
-    """
-    decoder = RangeDecoder(body)
-    indices = _code_samples(decoder, np.zeros((height * width, 3), np.uint8), width, height, tables)
-    decoder.finish()
-    if indices.max() > to_indices(np.array([255], np.uint8), tables.step)[0]:
-        raise PayloadError(f"the payload is corrupt: level {tables.step} x {indices.max()} is above 255")
-    return to_levels(indices, tables.step).reshape(height, width, 3)

@@ -32,16 +32,6 @@ _LEADING = 0x01000000
 """Two ends share their leading byte if their exclusive or is smaller than this."""
 
 
-def _shortest_ending(low: int, high: int) -> bytes:
-    """The shortest, then smallest, byte string whose zero continuation is in ``[low, high]``."""
-    for length in range(4):
-        unit = 1 << (32 - 8 * length)
-        value = -(-low // unit) * unit  # low rounded up to a multiple of unit
-        if value <= high:
-            return value.to_bytes(4, "big")[:length]
-    return low.to_bytes(4, "big")
-
-
 class RangeEncoder:
     """Encodes values; ``finish`` returns the body."""
 
@@ -132,3 +122,13 @@ class RangeDecoder:
                 f"the coded body of {len(self._body)} bytes does not end as an encoder would have ended it; "
                 "it is corrupt or was written with other coder tables"
             )
+
+
+def _shortest_ending(low: int, high: int) -> bytes:
+    """The shortest, then smallest, byte string whose zero continuation is in ``[low, high]``."""
+    for length in range(4):
+        unit = 1 << (32 - 8 * length)
+        value = -(-low // unit) * unit  # low rounded up to a multiple of unit
+        if value <= high:
+            return value.to_bytes(4, "big")[:length]
+    return low.to_bytes(4, "big")

@@ -115,6 +115,22 @@ class FaceDetector:
         return _distinct(faces)
 
 
+def square_around(centre: Points, direction: Points, side: float) -> Points:
+    """Corners, ``[4, 2]``, of a square whose upper edge has a direction; in the order of `cut_square`."""
+    return square_corners(centre, direction / np.hypot(*direction) * side / 2)
+
+
+def place(square: Points, positions: npt.NDArray[np.floating[Any]]) -> Points:
+    """Convert positions in a square, ``[..., 2]``, 0 to 1 from its upper left corner, to pixels of the picture."""
+    return np.asarray(
+        square[0] + positions[..., :1] * (square[3] - square[0]) + positions[..., 1:] * (square[1] - square[0]))
+
+
+def inside(point: Points, rgb: Rgb) -> bool:
+    """True for a point of the picture."""
+    return bool((point > 0).all() and (point < rgb.shape[1::-1]).all())
+
+
 def _largest_first(faces: list[DetectedFace]) -> list[DetectedFace]:
     return _distinct(sorted(faces, key=lambda face: -face.side))
 
@@ -144,19 +160,3 @@ def _searches(width: int, height: int) -> Iterator[list[Points]]:
     yield [square_around(np.array([x, y]), right, longest / 2) for y in steps[1] for x in steps[0]]
     for across in ([0.0, 1.0], [0.0, -1.0], [-1.0, 0.0]):  # pictures rotated by 90 and 180 degrees
         yield [square_around(middle, np.array(across), longest)]
-
-
-def square_around(centre: Points, direction: Points, side: float) -> Points:
-    """Corners, ``[4, 2]``, of a square whose upper edge has a direction; in the order of `cut_square`."""
-    return square_corners(centre, direction / np.hypot(*direction) * side / 2)
-
-
-def place(square: Points, positions: npt.NDArray[np.floating[Any]]) -> Points:
-    """Convert positions in a square, ``[..., 2]``, 0 to 1 from its upper left corner, to pixels of the picture."""
-    return np.asarray(
-        square[0] + positions[..., :1] * (square[3] - square[0]) + positions[..., 1:] * (square[1] - square[0]))
-
-
-def inside(point: Points, rgb: Rgb) -> bool:
-    """True for a point of the picture."""
-    return bool((point > 0).all() and (point < rgb.shape[1::-1]).all())

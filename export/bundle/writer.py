@@ -244,6 +244,14 @@ def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None) -
                           "another name")
 
 
+def require_bundle_formats(formats: Sequence[str]) -> None:
+    """Raise `ExportError` unless the encoder's formats are known and ``onnx``, which the SDK and the service run, is
+    among them; called before work that takes minutes."""
+    require_formats(formats)
+    if "onnx" not in formats:
+        raise ExportError("a bundle needs the encoder as onnx; add it to the formats")
+
+
 def _unlisted(folder: Path) -> list[str]:
     """Files in a bundle's folder that its manifest does not list; all but the manifest if it cannot be read."""
     try:
@@ -252,14 +260,6 @@ def _unlisted(folder: Path) -> list[str]:
         listed = set()
     held = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
     return [name for name in held if name != MANIFEST and name not in listed]
-
-
-def require_bundle_formats(formats: Sequence[str]) -> None:
-    """Raise `ExportError` unless the encoder's formats are known and ``onnx``, which the SDK and the service run, is
-    among them; called before work that takes minutes."""
-    require_formats(formats)
-    if "onnx" not in formats:
-        raise ExportError("a bundle needs the encoder as onnx; add it to the formats")
 
 
 def _write_folder(folder: Path, write: Callable[[Path], None], decoder: bytes, record: Mapping[str, Any], card: str,

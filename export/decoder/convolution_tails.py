@@ -90,6 +90,49 @@ def find_tail(convolution: ir.Node, taken: Set[ir.Node], ready: Set[ir.Value]) -
     return _TailFinder(convolution, taken, ready).tail
 
 
+def find_dense_block(first: ir.Node, taken: Set[ir.Node]) -> DenseBlockNodes | None:
+    """The residual dense block that begins with this convolution."""
+    x = first.inputs[0]
+    slope = _slope(only_reader(first.outputs[0]))
+    if x is None or not slope or not _is_plain_3x3(first):
+        return None
+    nodes, convolutions = [first], [first]
+    features = [x]
+    activation = only_reader(first.outputs[0])
+    while activation is not None:
+        nodes.append(activation)
+        features.append(activation.outputs[0])
+        concat = next((use.node for use in features[-1].uses() if is_op(use.node, "Concat")
+                       and list(use.node.inputs) == features and integer(use.node, "axis") == 1), None)
+        convolution = None if concat is None else only_reader(concat.outputs[0])
+        if concat is None or convolution is None or not _is_plain_3x3(convolution):
+            return None
+        nodes += [concat, convolution]
+        convolutions.append(convolution)
+        activation = only_reader(convolution.outputs[0])
+        found = _slope(activation)
+        if found is None:
+            break
+        if found != slope:
+            return None
+    step = _find_residual(convolutions[-1].outputs[0])
+    if step is None or step.other is not x:
+        return None
+    nodes += step.nodes
+    inside = set(nodes)
+    if taken & inside or any(use.node not in inside for value in features[1:] for use in value.uses()):
+        return None
+    growth = {sizes(value)[1] for value in features[1:]}
+    if len(growth) != 1:
+        return None
+    end, outer, outer_scale = nodes[-1].outputs[0], None, 1.0
+    around = _find_residual(end)
+    if around is not None and not taken & set(around.nodes):
+        nodes += around.nodes
+        end, outer, outer_scale = nodes[-1].outputs[0], around.other, around.factor
+    return DenseBlockNodes(x, outer, end, nodes, convolutions, slope, step.factor, outer_scale)
+
+
 class _TailFinder:
     """Takes the nodes after a convolution, one by one."""
 
@@ -211,49 +254,6 @@ def _find_residual(value: ir.Value) -> _Residual | None:
         return None
     other = other_input(node, value)
     return _Residual([*nodes, node], other, factor) if _is_like(other, value) else None
-
-
-def find_dense_block(first: ir.Node, taken: Set[ir.Node]) -> DenseBlockNodes | None:
-    """The residual dense block that begins with this convolution."""
-    x = first.inputs[0]
-    slope = _slope(only_reader(first.outputs[0]))
-    if x is None or not slope or not _is_plain_3x3(first):
-        return None
-    nodes, convolutions = [first], [first]
-    features = [x]
-    activation = only_reader(first.outputs[0])
-    while activation is not None:
-        nodes.append(activation)
-        features.append(activation.outputs[0])
-        concat = next((use.node for use in features[-1].uses() if is_op(use.node, "Concat")
-                       and list(use.node.inputs) == features and integer(use.node, "axis") == 1), None)
-        convolution = None if concat is None else only_reader(concat.outputs[0])
-        if concat is None or convolution is None or not _is_plain_3x3(convolution):
-            return None
-        nodes += [concat, convolution]
-        convolutions.append(convolution)
-        activation = only_reader(convolution.outputs[0])
-        found = _slope(activation)
-        if found is None:
-            break
-        if found != slope:
-            return None
-    step = _find_residual(convolutions[-1].outputs[0])
-    if step is None or step.other is not x:
-        return None
-    nodes += step.nodes
-    inside = set(nodes)
-    if taken & inside or any(use.node not in inside for value in features[1:] for use in value.uses()):
-        return None
-    growth = {sizes(value)[1] for value in features[1:]}
-    if len(growth) != 1:
-        return None
-    end, outer, outer_scale = nodes[-1].outputs[0], None, 1.0
-    around = _find_residual(end)
-    if around is not None and not taken & set(around.nodes):
-        nodes += around.nodes
-        end, outer, outer_scale = nodes[-1].outputs[0], around.other, around.factor
-    return DenseBlockNodes(x, outer, end, nodes, convolutions, slope, step.factor, outer_scale)
 
 
 def _is_plain_3x3(node: ir.Node | None) -> bool:

@@ -120,17 +120,6 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
     return DecoderSource(manifest.id, bundle_decoder(manifest), network, manifest, step)
 
 
-def _zoo_folder(name_or_path: str | Path, zoo: Path) -> Path | None:
-    """The folder of trained weights of this path or name; None if a bundle has it, or nothing does."""
-    name = ALIASES.get(str(name_or_path), str(name_or_path))
-    candidates = [Path(name_or_path)]
-    if Path(name).name == name and name not in installed_bundles():
-        candidates.append(zoo / name)
-    weights = (TRAINED, IRN_WEIGHTS, GLEAN_WEIGHTS, GCFSR_WEIGHTS)
-    return next((folder for folder in candidates if not (folder / MANIFEST).is_file()
-                 and any((folder / file).is_file() for file in weights)), None)
-
-
 def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSource:
     """Trained weights together with the generator they were trained with.
 
@@ -246,3 +235,14 @@ def random_grain(config: GrainConfig, seed: int = 0) -> Grain:
 def area_average(hr: int, lr: int) -> IntegerNetwork:
     """The encoder that computes the exact box mean alone."""
     return box_network(hr, lr)
+
+
+def _zoo_folder(name_or_path: str | Path, zoo: Path) -> Path | None:
+    """The folder of trained weights of this path or name; None if a bundle has it, or nothing does."""
+    name = ALIASES.get(str(name_or_path), str(name_or_path))
+    candidates = [Path(name_or_path)]
+    if Path(name).name == name and name not in installed_bundles():
+        candidates.append(zoo / name)
+    weights = (TRAINED, IRN_WEIGHTS, GLEAN_WEIGHTS, GCFSR_WEIGHTS)
+    return next((folder for folder in candidates if not (folder / MANIFEST).is_file()
+                 and any((folder / file).is_file() for file in weights)), None)

@@ -53,19 +53,6 @@ def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) 
     return path
 
 
-def _make_reproducible(package: Path) -> None:
-    """Name the package's parts by their path instead of at random, and make them readable for all."""
-    manifest = package / "Manifest.json"
-    document = json.loads(manifest.read_text())
-    names = {old: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"]))
-             for old, entry in document["itemInfoEntries"].items()}
-    document["itemInfoEntries"] = {names[old]: entry for old, entry in document["itemInfoEntries"].items()}
-    document["rootModelIdentifier"] = names[document["rootModelIdentifier"]]
-    manifest.write_text(json.dumps(document, indent=4, sort_keys=True) + "\n")
-    for file in package.rglob("*"):
-        file.chmod(0o755 if file.is_dir() else 0o644)
-
-
 def coreml_model(graph: EncoderGraph) -> Any:
     """The converted ``coremltools.models.MLModel`` (float32 throughout).
 
@@ -79,6 +66,19 @@ def coreml_model(graph: EncoderGraph) -> Any:
             raise
         except Exception as error:  # a failing pass may raise any exception
             raise ExportError(f"coremltools could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
+
+
+def _make_reproducible(package: Path) -> None:
+    """Name the package's parts by their path instead of at random, and make them readable for all."""
+    manifest = package / "Manifest.json"
+    document = json.loads(manifest.read_text())
+    names = {old: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"]))
+             for old, entry in document["itemInfoEntries"].items()}
+    document["itemInfoEntries"] = {names[old]: entry for old, entry in document["itemInfoEntries"].items()}
+    document["rootModelIdentifier"] = names[document["rootModelIdentifier"]]
+    manifest.write_text(json.dumps(document, indent=4, sort_keys=True) + "\n")
+    for file in package.rglob("*"):
+        file.chmod(0o755 if file.is_dir() else 0o644)
 
 
 def _convert(ct: Any, graph: EncoderGraph) -> Any:

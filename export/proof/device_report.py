@@ -83,6 +83,17 @@ def read_reports(path: Path) -> list[DeviceReport]:
     return reports
 
 
+def this_device() -> str:
+    """The processor's name and the number of its cores, if the system reports them."""
+    from os import cpu_count
+
+    name = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        name = found[1] if found else name
+    return f"{name}, {cpu_count()} cores"
+
+
 def _wrong_field(report: Any) -> str | None:
     if not isinstance(report, Mapping) or report.get("schema") != SCHEMA:
         return "schema"
@@ -107,14 +118,3 @@ def _wrong_field(report: Any) -> str | None:
 def _is_text(value: Any) -> bool:
     """True for one short line that does not break a table."""
     return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable() and "|" not in value
-
-
-def this_device() -> str:
-    """The processor's name and the number of its cores, if the system reports them."""
-    from os import cpu_count
-
-    name = platform.processor() or platform.machine()
-    if sys.platform == "linux":
-        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        name = found[1] if found else name
-    return f"{name}, {cpu_count()} cores"

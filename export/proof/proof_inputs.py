@@ -93,6 +93,83 @@ def make_inputs(hr: int, count: int, *, network: IntegerNetwork | None = None, p
         yield CheckInput(kind, f"{kind} {index}: {name}", np.ascontiguousarray(picture, dtype=np.uint8))
 
 
+class AdversarialMaker:
+    """Searches pictures whose accumulators sit half a unit from a rounding boundary, or are as large as possible.
+
+    In turn: the stem's patches, each the best of many random ones; patches that drive one channel of the stem to
+    its largest or smallest accumulator; and a random search on the last layer or, every second time, on an inner one.
+    """
+
+    def __init__(self, network: IntegerNetwork) -> None:
+        self.network = network
+
+    def __call__(self, rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:
+        stem = self.network.layers[0]
+        tiles = stem.kernel == stem.strides and stem.input == INPUT and stem.groups == 1
+        turn, step = index % 3, index // 3
+        if turn == 0 and tiles:
+            return "stem near boundaries", self._boundary_patches(rng, stem)
+        if turn == 1 and tiles:
+            channel, sign = step % stem.out_channels, 1 - 2 * (step // stem.out_channels % 2)
+            tile = (np.sign(stem.weight[channel].astype(int)) == sign).transpose(1, 2, 0) * 255
+            return f"stem channel {channel} extreme", np.tile(tile, (hr // stem.strides[0], hr // stem.strides[1], 1))
+        layers = self.network.layers
+        layer = layers[-1] if step % 2 == 0 else layers[int(rng.integers(0, len(layers)))]
+        return f"{layer.name} near boundaries", self._search(rng, layer)
+
+    def _boundary_patches(self, rng: np.random.Generator, stem: IntegerConv) -> np.ndarray:
+        hr, patch = self.network.hr, stem.strides[0]
+        best = rng.integers(0, 256, (1, hr, hr, 3))
+        best_score = near_boundary(accumulate(stem, best), stem).sum(3)
+        for _ in range(PATCH_CANDIDATES - 1):
+            candidate = rng.integers(0, 256, (1, hr, hr, 3))
+            score = near_boundary(accumulate(stem, candidate), stem).sum(3)
+            better = score > best_score
+            pixels = np.repeat(np.repeat(better, patch, 1), patch, 2)[..., None]
+            best, best_score = np.where(pixels, candidate, best), np.where(better, score, best_score)
+        return best[0]
+
+    def _search(self, rng: np.random.Generator, target: IntegerConv) -> np.ndarray:
+        """Keep random changes of random rectangles that move more of one layer's accumulators to a boundary."""
+        hr = self.network.hr
+        best = _photograph(rng, hr) if rng.random() < 0.5 else rng.integers(0, 256, (hr, hr, 3))
+        best_score = boundary_counts(self.network, best, until=target.name)[target.name]
+        for _ in range(SEARCH_STEPS):
+            candidate = best.copy()
+            height, width = (int(side) for side in rng.integers(hr // 8, hr + 1, 2))
+            top, left = int(rng.integers(0, hr - height + 1)), int(rng.integers(0, hr - width + 1))
+            region = candidate[top : top + height, left : left + width]
+            region[...] = np.clip(region + rng.integers(-8, 9, region.shape), 0, 255)
+            score = boundary_counts(self.network, candidate, until=target.name)[target.name]
+            if score > best_score:
+                best, best_score = candidate, score
+        return best
+
+
+def near_boundary(acc: np.ndarray, layer: IntegerConv) -> np.ndarray:
+    """Mask of int64 accumulators ``[N, h, w, O]`` at the least possible distance, half a unit, from a boundary."""
+    scale = np.int64(1) << layer.shift.astype(np.int64)
+    remainder = (acc + scale // 2) % scale
+    return (remainder == 0) | (remainder == scale - 1)
+
+
+def boundary_counts(network: IntegerNetwork, picture: np.ndarray, until: str | None = None) -> dict[str, int]:
+    """Number of values per layer of one picture that would change if their accumulator moved by one unit.
+
+    Values hidden by the clamp are not counted. Stops after the layer ``until``.
+    """
+    tensors = {INPUT: picture[None].astype(np.int64)}
+    counts = {}
+    for layer in network.layers:
+        acc = accumulate(layer, tensors[layer.input])
+        value = unclamped(layer, acc, tensors)
+        counts[layer.name] = int((near_boundary(acc, layer) & (value >= 0) & (value <= 255)).sum())
+        tensors[layer.name] = np.clip(value, 0, 255)
+        if layer.name == until:
+            break
+    return counts
+
+
 def _constant(rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:
     special = [(0, 0, 0), (255, 255, 255), (127, 127, 127), (128, 128, 128), (255, 0, 0), (0, 255, 0), (0, 0, 255),
                (1, 1, 1), (254, 254, 254)]
@@ -171,80 +248,3 @@ def _photograph(rng: np.random.Generator, hr: int) -> np.ndarray:
         planes.append(plane / plane.std())
     mixed = np.stack(planes, 2) @ np.array([[0.8, 0.8, 0.8], [0.3, 0.0, -0.3], [0.1, -0.2, 0.1]])
     return np.clip(np.round(rng.integers(80, 176) + 50 * mixed), 0, 255)
-
-
-class AdversarialMaker:
-    """Searches pictures whose accumulators sit half a unit from a rounding boundary, or are as large as possible.
-
-    In turn: the stem's patches, each the best of many random ones; patches that drive one channel of the stem to
-    its largest or smallest accumulator; and a random search on the last layer or, every second time, on an inner one.
-    """
-
-    def __init__(self, network: IntegerNetwork) -> None:
-        self.network = network
-
-    def __call__(self, rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:
-        stem = self.network.layers[0]
-        tiles = stem.kernel == stem.strides and stem.input == INPUT and stem.groups == 1
-        turn, step = index % 3, index // 3
-        if turn == 0 and tiles:
-            return "stem near boundaries", self._boundary_patches(rng, stem)
-        if turn == 1 and tiles:
-            channel, sign = step % stem.out_channels, 1 - 2 * (step // stem.out_channels % 2)
-            tile = (np.sign(stem.weight[channel].astype(int)) == sign).transpose(1, 2, 0) * 255
-            return f"stem channel {channel} extreme", np.tile(tile, (hr // stem.strides[0], hr // stem.strides[1], 1))
-        layers = self.network.layers
-        layer = layers[-1] if step % 2 == 0 else layers[int(rng.integers(0, len(layers)))]
-        return f"{layer.name} near boundaries", self._search(rng, layer)
-
-    def _boundary_patches(self, rng: np.random.Generator, stem: IntegerConv) -> np.ndarray:
-        hr, patch = self.network.hr, stem.strides[0]
-        best = rng.integers(0, 256, (1, hr, hr, 3))
-        best_score = near_boundary(accumulate(stem, best), stem).sum(3)
-        for _ in range(PATCH_CANDIDATES - 1):
-            candidate = rng.integers(0, 256, (1, hr, hr, 3))
-            score = near_boundary(accumulate(stem, candidate), stem).sum(3)
-            better = score > best_score
-            pixels = np.repeat(np.repeat(better, patch, 1), patch, 2)[..., None]
-            best, best_score = np.where(pixels, candidate, best), np.where(better, score, best_score)
-        return best[0]
-
-    def _search(self, rng: np.random.Generator, target: IntegerConv) -> np.ndarray:
-        """Keep random changes of random rectangles that move more of one layer's accumulators to a boundary."""
-        hr = self.network.hr
-        best = _photograph(rng, hr) if rng.random() < 0.5 else rng.integers(0, 256, (hr, hr, 3))
-        best_score = boundary_counts(self.network, best, until=target.name)[target.name]
-        for _ in range(SEARCH_STEPS):
-            candidate = best.copy()
-            height, width = (int(side) for side in rng.integers(hr // 8, hr + 1, 2))
-            top, left = int(rng.integers(0, hr - height + 1)), int(rng.integers(0, hr - width + 1))
-            region = candidate[top : top + height, left : left + width]
-            region[...] = np.clip(region + rng.integers(-8, 9, region.shape), 0, 255)
-            score = boundary_counts(self.network, candidate, until=target.name)[target.name]
-            if score > best_score:
-                best, best_score = candidate, score
-        return best
-
-
-def near_boundary(acc: np.ndarray, layer: IntegerConv) -> np.ndarray:
-    """Mask of int64 accumulators ``[N, h, w, O]`` at the least possible distance, half a unit, from a boundary."""
-    scale = np.int64(1) << layer.shift.astype(np.int64)
-    remainder = (acc + scale // 2) % scale
-    return (remainder == 0) | (remainder == scale - 1)
-
-
-def boundary_counts(network: IntegerNetwork, picture: np.ndarray, until: str | None = None) -> dict[str, int]:
-    """Number of values per layer of one picture that would change if their accumulator moved by one unit.
-
-    Values hidden by the clamp are not counted. Stops after the layer ``until``.
-    """
-    tensors = {INPUT: picture[None].astype(np.int64)}
-    counts = {}
-    for layer in network.layers:
-        acc = accumulate(layer, tensors[layer.input])
-        value = unclamped(layer, acc, tensors)
-        counts[layer.name] = int((near_boundary(acc, layer) & (value >= 0) & (value <= 255)).sum())
-        tensors[layer.name] = np.clip(value, 0, 255)
-        if layer.name == until:
-            break
-    return counts

@@ -73,14 +73,6 @@ class ProofJob:
                 if not runtime.slow and runtime.batch == 1 and runtime.name != REFERENCE}
 
 
-@lru_cache(maxsize=1)
-def _runtimes(job: ProofJob) -> list[Runtime]:
-    runtimes = load_runtimes(job.graph, job.artefacts)
-    if job.network is None:
-        return [runtime for runtime in runtimes if not runtime.slow]
-    return [Runtime(REFERENCE, partial(run_reference, job.network)), *runtimes]
-
-
 class ProofRunner:
     """Runs jobs in ``processes`` processes, each of which loads all runtimes and makes its inputs itself.
 
@@ -126,6 +118,19 @@ class ProofRunner:
         return self._executor.submit(ProofJob.latencies, job).result() if self._executor else job.latencies()
 
 
+def processes_for(count: int) -> int:
+    """Processes that are worth the time that they take to start, for ``count`` inputs."""
+    return max(1, min(os.cpu_count() or 1, MAX_PROCESSES, count // (LARGE_BATCH // 2)))
+
+
+@lru_cache(maxsize=1)
+def _runtimes(job: ProofJob) -> list[Runtime]:
+    runtimes = load_runtimes(job.graph, job.artefacts)
+    if job.network is None:
+        return [runtime for runtime in runtimes if not runtime.slow]
+    return [Runtime(REFERENCE, partial(run_reference, job.network)), *runtimes]
+
+
 def _started_pool(processes: int) -> ProcessPoolExecutor:
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
     before = {name: os.environ.get(name) for name in _WAITING}
@@ -137,11 +142,6 @@ def _started_pool(processes: int) -> ProcessPoolExecutor:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     return pool
-
-
-def processes_for(count: int) -> int:
-    """Processes that are worth the time that they take to start, for ``count`` inputs."""
-    return max(1, min(os.cpu_count() or 1, MAX_PROCESSES, count // (LARGE_BATCH // 2)))
 
 
 def _run_span(job: ProofJob, span: slice) -> list[Chunk]:

@@ -94,14 +94,6 @@ def onnx_runtimes(path: Path, large_batch: int = LARGE_BATCH) -> list[Runtime]:
     return runtimes
 
 
-def _session_encoder(session: Any) -> Callable[[np.ndarray], np.ndarray]:
-    def encode(rgb: np.ndarray) -> np.ndarray:
-        lr: np.ndarray = session.run([OUTPUT], {INPUT: rgb})[0]
-        return lr
-
-    return encode
-
-
 def tflite_runtimes(path: Path) -> list[Runtime]:
     """LiteRT with its XNNPACK delegate, with its own kernels, and with the reference kernels.
 
@@ -129,15 +121,6 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
     return runtimes
 
 
-def _keeping(interpreter: Any, run: Any) -> Callable[[np.ndarray], np.ndarray]:
-    def encode(rgb: np.ndarray) -> np.ndarray:
-        lr: np.ndarray = run(**{INPUT: rgb})[OUTPUT].copy()
-        return lr
-
-    encode.interpreter = interpreter  # type: ignore[attr-defined]  # the runner does not own it
-    return encode
-
-
 def coreml_runtimes(path: Path) -> list[Runtime]:
     """The numpy interpreter; on macOS also Core ML itself, on the CPU.
 
@@ -149,19 +132,6 @@ def coreml_runtimes(path: Path) -> list[Runtime]:
     if sys.platform == "darwin":
         runtimes.append(Runtime("Core ML, CPU only", _coreml_predictor(path), concurrent=False))
     return runtimes
-
-
-def _coreml_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    import coremltools
-    from PIL import Image
-
-    model = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit.CPU_ONLY)
-
-    def encode(rgb: np.ndarray) -> np.ndarray:
-        lr = model.predict({INPUT: Image.fromarray(rgb[0])})[OUTPUT]
-        return np.asarray(lr).transpose(0, 2, 3, 1).astype(np.uint8)
-
-    return encode
 
 
 def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
@@ -182,6 +152,36 @@ def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
         Runtime(f"torch {version} eager, oneDNN off, batch {batch}", torch_encoder(graph, onednn=False), batch,
                 fixed_batch=True, concurrent=False),
     ]
+
+
+def _session_encoder(session: Any) -> Callable[[np.ndarray], np.ndarray]:
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        lr: np.ndarray = session.run([OUTPUT], {INPUT: rgb})[0]
+        return lr
+
+    return encode
+
+
+def _keeping(interpreter: Any, run: Any) -> Callable[[np.ndarray], np.ndarray]:
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        lr: np.ndarray = run(**{INPUT: rgb})[OUTPUT].copy()
+        return lr
+
+    encode.interpreter = interpreter  # type: ignore[attr-defined]  # the runner does not own it
+    return encode
+
+
+def _coreml_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    import coremltools
+    from PIL import Image
+
+    model = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit.CPU_ONLY)
+
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        lr = model.predict({INPUT: Image.fromarray(rgb[0])})[OUTPUT]
+        return np.asarray(lr).transpose(0, 2, 3, 1).astype(np.uint8)
+
+    return encode
 
 
 def _threads(count: int) -> str:

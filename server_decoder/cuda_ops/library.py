@@ -139,15 +139,6 @@ def runs_on(architectures: str, capability: tuple[int, int]) -> bool:
     return False
 
 
-def _call(path: str | os.PathLike[str], function: str, result: Any = ctypes.c_int) -> Any:
-    try:
-        called = getattr(ctypes.CDLL(os.fspath(Path(path).resolve())), function)
-        called.restype = result
-        return called()
-    except (OSError, AttributeError) as error:
-        raise DeviceError(f"{path} cannot be used as the library of {DOMAIN}: {error}; {_HINT}") from error
-
-
 def register_library(
     options: onnxruntime.SessionOptions, device: str = "cpu", path: str | os.PathLike[str] | None = None,
     device_id: int = 0,
@@ -185,3 +176,12 @@ def register_library(
     except Exception as error:  # ONNX Runtime has no common class for its errors
         raise DeviceError(f"ONNX Runtime refuses {library}: {error}; {_HINT}") from error
     return library
+
+
+def _call(path: str | os.PathLike[str], function: str, result: Any = ctypes.c_int) -> Any:
+    try:
+        called = getattr(ctypes.CDLL(os.fspath(Path(path).resolve())), function)
+        called.restype = result
+        return called()
+    except (OSError, AttributeError) as error:
+        raise DeviceError(f"{path} cannot be used as the library of {DOMAIN}: {error}; {_HINT}") from error

@@ -136,42 +136,6 @@ def synthesis_state(graph: IRGraph) -> dict[str, Tensor]:
     return state
 
 
-def _styled_conv(graph: IRGraph, source: str, name: str) -> dict[str, Tensor]:
-    """A `StyledConv`: convolution, then Add of the noise, then Add of the bias."""
-    bias = graph.layer(f"{source}.bias")
-    with_bias = graph.consumer(bias)
-    with_noise = graph.other_input(with_bias, bias)
-    conv = graph.input_of_type(with_noise, "Convolution")
-    state = _affine(graph, f"{source}.conv.modulation", f"{name}.affine")
-    last = f"{name}.conv"
-    if (depthwise := f"{source}.conv.weight_dw") in graph.named:
-        state[f"{last}.depthwise.weight"] = graph.tensor(depthwise).flatten(1, 2)  # [C, 1, 1, 3, 3] -> [C, 1, 3, 3]
-        last += ".pointwise"
-    state |= {f"{last}.weight": graph.constant_input(conv), f"{last}.bias": graph.constant(bias).flatten()}
-    noise = graph.constant_input(with_noise)
-    strength = noise.square().mean().sqrt()
-    state[f"{name}.noise_strength"] = strength
-    state[f"{name}.noise"] = noise / strength if strength > 0 else noise
-    return state
-
-
-def _affine(graph: IRGraph, source: str, name: str) -> dict[str, Tensor]:
-    """An `Affine`: Add of the bias, then a Reshape, then perhaps a Multiply by the scale."""
-    bias = graph.layer(f"{source}.bias")
-    multiplication = graph.consumer(graph.consumer(graph.consumer(bias)))
-    scale = 1.0
-    if any(layer.type == "Const" for layer in graph.inputs(multiplication)):
-        scale = graph.constant_input(multiplication).item()
-    return {f"{name}.weight": graph.tensor(f"{source}.weight") * scale, f"{name}.bias": graph.constant(bias)[0] * scale}
-
-
-def _sort_bands(state: dict[str, Tensor], *names: str) -> None:
-    """First dimension: (ll of all channels, then b1, b2, b3 of channel 0, of channel 1, ...) -> band after band."""
-    for name in names:
-        low, details = state[name].tensor_split([len(state[name]) // 4])
-        state[name] = torch.cat([low, *(details[band::3] for band in range(3))])
-
-
 @dataclass(frozen=True)
 class IRLayer:
     """A layer of a graph: number, type, name, the numbers of the layers it reads, and the offset of its constant."""
@@ -257,6 +221,42 @@ class IRGraph:
                              f"constants ({len(self._constants)} bytes)")
         values: npt.NDArray[np.generic] = np.frombuffer(self._constants, kind, math.prod(shape), offset)
         return torch.from_numpy(values.reshape(shape).copy())
+
+
+def _styled_conv(graph: IRGraph, source: str, name: str) -> dict[str, Tensor]:
+    """A `StyledConv`: convolution, then Add of the noise, then Add of the bias."""
+    bias = graph.layer(f"{source}.bias")
+    with_bias = graph.consumer(bias)
+    with_noise = graph.other_input(with_bias, bias)
+    conv = graph.input_of_type(with_noise, "Convolution")
+    state = _affine(graph, f"{source}.conv.modulation", f"{name}.affine")
+    last = f"{name}.conv"
+    if (depthwise := f"{source}.conv.weight_dw") in graph.named:
+        state[f"{last}.depthwise.weight"] = graph.tensor(depthwise).flatten(1, 2)  # [C, 1, 1, 3, 3] -> [C, 1, 3, 3]
+        last += ".pointwise"
+    state |= {f"{last}.weight": graph.constant_input(conv), f"{last}.bias": graph.constant(bias).flatten()}
+    noise = graph.constant_input(with_noise)
+    strength = noise.square().mean().sqrt()
+    state[f"{name}.noise_strength"] = strength
+    state[f"{name}.noise"] = noise / strength if strength > 0 else noise
+    return state
+
+
+def _affine(graph: IRGraph, source: str, name: str) -> dict[str, Tensor]:
+    """An `Affine`: Add of the bias, then a Reshape, then perhaps a Multiply by the scale."""
+    bias = graph.layer(f"{source}.bias")
+    multiplication = graph.consumer(graph.consumer(graph.consumer(bias)))
+    scale = 1.0
+    if any(layer.type == "Const" for layer in graph.inputs(multiplication)):
+        scale = graph.constant_input(multiplication).item()
+    return {f"{name}.weight": graph.tensor(f"{source}.weight") * scale, f"{name}.bias": graph.constant(bias)[0] * scale}
+
+
+def _sort_bands(state: dict[str, Tensor], *names: str) -> None:
+    """First dimension: (ll of all channels, then b1, b2, b3 of channel 0, of channel 1, ...) -> band after band."""
+    for name in names:
+        low, details = state[name].tensor_split([len(state[name]) // 4])
+        state[name] = torch.cat([low, *(details[band::3] for band in range(3))])
 
 
 def _shape(layer: IRLayer) -> tuple[int, ...]:

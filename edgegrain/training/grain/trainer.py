@@ -19,11 +19,12 @@ from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.grain import rate
 from edgegrain.training.grain.checkpoint import FAMILY, GrainRun, load_run
-from edgegrain.training.grain.initialize import resolve_start, stand_in_prior, start_run
+from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.jitter import jitter
 from edgegrain.training.grain.losses import code_loss, lr_loss, rate_loss
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, SMOKE_PICTURES
 from edgegrain.training.grain.stages import GrainRecipe
+from edgegrain.training.grain.starting_points import resolve_start
 from edgegrain.training.grain.synthetic import synthetic_faces
 from edgegrain.training.grain.validation import evaluate, evaluate_codes, write_restorations
 from edgegrain.training.grid_loss import GRID_PERIOD, GridLoss

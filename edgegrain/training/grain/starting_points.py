@@ -1,0 +1,156 @@
+"""The trained networks that a run of GRAIN can begin with: an earlier run, a published bundle, a folder of the zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from codec_contract.bundle.file_names import CODER_TABLES, MANIFEST, RRDB_ENCODER_WEIGHTS
+from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.bundle.paths import find_bundle
+from codec_contract.errors import BundleError
+from codec_contract.lr_coder.coder_tables import CoderTables
+from edge_encoder import integer_network
+from edge_encoder.architectures import config_from_name
+from edge_encoder.integer_network import IntegerNetwork
+from edge_encoder.lowering import raise_twin
+from edgegrain.training.checkpoint import checkpoint_path
+from edgegrain.training.grain.checkpoint import load_run, read_recipe
+from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
+from edgegrain.training.grain.stages import GrainRecipe
+from export.decoder.sources import ENCODER, TRAINED, bundle_decoder, load_zoo, zoo_encoder, zoo_step
+from server_decoder.generative_prior import GenerativePrior
+from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
+from server_decoder.grain.rrdb_encoder import load_rrdb_encoder
+from server_decoder.grain.weights import read_history
+
+
+class StartingPoint(NamedTuple):
+    """Trained networks.
+
+    Attributes:
+        recipe: has their shapes, their stage and the step of their LR's levels; everything else is a default.
+        weights: by their names in `edgegrain.training.grain.autoencoder.Autoencoder`.
+        stages: that they were trained in, as `GrainRun.stages`.
+    """
+
+    recipe: GrainRecipe
+    weights: dict[str, Tensor]
+    stages: tuple[Mapping[str, Any], ...]
+
+
+def resolve_start(name: str | Path) -> Path:
+    """The path of a run's folder or checkpoint, a folder of the zoo, or a bundle given by name or path.
+
+    Raises:
+        BundleError: there is none.
+    """
+    if checkpoint_path(Path(name)).is_file() or (Path(name) / TRAINED).is_file():
+        return Path(name)
+    try:
+        return find_bundle(str(name))
+    except BundleError as error:
+        raise BundleError(f"{name} is no run, and no bundle either: {error}") from error
+
+
+def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
+    """The networks of a bundle's folder, a folder of the zoo, or a run's folder or checkpoint.
+
+    Args:
+        start: as `resolve_start` returns it.
+        prior: the generator of a run or a folder of the zoo that has one.
+
+    Raises:
+        BundleError, ModelError: ``start`` is none of these, a part of it is damaged, or ``prior`` is another generator.
+    """
+    if (start / MANIFEST).is_file():
+        return from_bundle(start)
+    if (start / TRAINED).is_file():
+        return from_zoo(start, prior)
+    run = load_run(start, prior if isinstance(read_recipe(start).decoder, GrainConfig) else None)
+    return StartingPoint(run.recipe, run.average.state_dict(), run.stages)
+
+
+def from_bundle(folder: Path) -> StartingPoint:
+    """The networks of a bundle; the twin encoder computes the bundle's LRs to the byte.
+
+    Raises:
+        BundleError: the bundle is damaged, or its networks are of another family.
+    """
+    manifest = load_manifest(folder)
+    decoder = bundle_decoder(manifest)
+    stage = "final" if isinstance(decoder, Grain) else "1"
+    if RRDB_ENCODER_WEIGHTS in manifest.files:
+        recipe, weights = _joined_rrdb(manifest, decoder, stage)
+    else:
+        network = integer_network.load_integer_network(manifest.open_file(ENCODER))
+        recipe, weights = _joined(manifest.id, network, decoder, stage)
+    recipe = replace(recipe, lr_step=CoderTables.from_json(manifest.open_file(CODER_TABLES)).step)
+    training = manifest.training
+    history = training.get("stages") or [{"stage": str(training.get("stage", stage)),
+                                          "pictures": training.get("pictures_seen", 0)}]
+    return StartingPoint(recipe, weights, tuple(history))
+
+
+def from_zoo(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
+    """The networks of a folder of the zoo.
+
+    Raises:
+        BundleError: its encoder is absent or damaged, or its networks are of another family.
+        ModelError: its weights are damaged, or ``prior`` is another generator than theirs.
+    """
+    decoder, history, encoder = load_zoo(folder, prior), read_history(folder / TRAINED), zoo_encoder(folder)
+    if encoder is None:
+        raise BundleError(f"{folder} has no encoder to train with: there is no {ENCODER}")
+    stage = str(history[-1]["stage"]) if history else "final"
+    recipe, weights = _joined(folder.name, encoder,
+                              decoder if decoder.prior is not None else decoder.decoder, stage)
+    return StartingPoint(replace(recipe, lr_step=zoo_step(folder)), weights, history)
+
+
+def trained_decoder(start: str | Path) -> RRDBDecoder:
+    """The invertible decoder of a run, of a folder of the zoo, or of a bundle given by name or path.
+
+    Raises:
+        BundleError, ModelError: ``start`` is none of these, or a part of it is damaged.
+    """
+    return invertible_decoder_of(read_start(resolve_start(start), None))
+
+
+def invertible_decoder_of(start: StartingPoint) -> RRDBDecoder:
+    """The invertible decoder, alone or as a part of GRAIN, with its weights."""
+    inner, prefix = ((start.recipe.decoder.decoder, "decoder.decoder.")
+                     if isinstance(start.recipe.decoder, GrainConfig) else (start.recipe.decoder, "decoder."))
+    decoder = RRDBDecoder(inner)
+    decoder.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in start.weights.items()
+                             if name.startswith(prefix)})
+    return decoder
+
+
+def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, stage: str
+            ) -> tuple[GrainRecipe, dict[str, Tensor]]:
+    """Recipe and weights of a decoder with the twin of an exact encoder."""
+    try:
+        encoder = config_from_name(network.architecture)
+    except ValueError as error:
+        raise BundleError(f"{name} cannot be trained further: {error}") from error
+    weights = {f"encoder.{key}": tensor for key, tensor in raise_twin(network, encoder).state_dict().items()}
+    weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
+    return GrainRecipe(stage=stage, encoder=encoder, decoder=decoder.config), weights
+
+
+def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
+                 ) -> tuple[GrainRecipe, dict[str, Tensor]]:
+    """As `_joined`, for a bundle with the paper's float encoder."""
+    manifest.verify_file(RRDB_ENCODER_WEIGHTS)
+    encoder = load_rrdb_encoder(manifest.path(RRDB_ENCODER_WEIGHTS))
+    shape = encoder.config
+    config = RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks)
+    weights = {f"encoder.network.{key}": tensor for key, tensor in encoder.state_dict().items()}
+    weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
+    return GrainRecipe(stage=stage, encoder=config, decoder=decoder.config), weights

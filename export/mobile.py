@@ -107,10 +107,11 @@ def encoder(
     with needs_extra("export", "this command needs", ExportError):
         from rich.console import Console
 
-        from export.bundle.writer import encoder_formats, renew_encoders
+        from export.bundle.writer import renew_encoders
         from export.encoder.formats import parse_formats
         from export.proof.proof_inputs import find_pictures
         from export.proof.proof_job import processes_for
+        from export.proof.proof_report import require_exact
         from export.proof.proven_export import (
             EXACT_INPUTS,
             FLOAT_INPUTS,
@@ -125,26 +126,19 @@ def encoder(
     if renew and quick:
         raise ExportError("--renew needs the whole comparison, without --quick")
     chosen = tuple(FORMATS) if formats is None else parse_formats(formats)
+    folder: Path | None
     if architecture is Architecture.exact:
         _refuse({"--checkpoint": checkpoint, "--hr": hr, "--lr": lr},
                 f"need --architecture {Architecture.official_rrdb}")
         name = bundle or DEFAULT_BUNDLE
         folder = writable_bundle(name).folder if renew else find_bundle(name)
-        source = f"bundle {folder.resolve().name}"
+        source, exact = f"bundle {folder.resolve().name}", _is_exact(folder)
+        if renew:
+            chosen = _renewed_formats(folder, source, None if formats is None else chosen)
     else:
         _refuse({"--bundle": bundle}, f"does not go with --architecture {architecture}")
-        folder = None
+        folder, exact = None, False
         source = checkpoint.name if checkpoint else f"random weights, seed {seed}"
-    exact = folder is not None and not any((folder / name).is_file() for name in (IRN_WEIGHTS, RRDB_ENCODER_WEIGHTS))
-    if renew and folder is not None:
-        if not exact:
-            raise ExportError(f"the encoder of {source} is a float one; --renew needs an exact one")
-        held = encoder_formats(verify_bundle(folder))
-        if formats is None:
-            chosen = held
-        elif missing := [kind for kind in chosen if kind not in held]:
-            raise ExportError(f"{source} has no encoder as {', '.join(missing)} that could be renewed, only as "
-                              f"{', '.join(held)}")
     count = inputs or (QUICK_INPUTS if quick else EXACT_INPUTS if exact else FLOAT_INPUTS)
     options = ExportOptions(
         source=source, inputs=count, formats=chosen, tflite_converter=tflite_converter,
@@ -157,8 +151,8 @@ def encoder(
     else:
         report = export_exact(_load_network(folder), out, options, contrast=contrast and not quick)
     _print_summary(report, out)
-    if any(row["differing_bytes"] or not row["bytes_compared"] for row in report.get("runtimes", [])):
-        raise ExportError("an export does not compute the integer network's bytes; do not ship it")
+    if exact:
+        require_exact(report["runtimes"])
     if renew and folder is not None:
         manifest = renew_encoders(folder, [out / name for name in report["files"]])
         typer.echo(f"renewed {', '.join(report['files'])} of bundle {manifest.id} in {folder}")
@@ -168,6 +162,24 @@ def _refuse(options: dict[str, object], reason: str) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise ExportError(f"{', '.join(given)}: {reason}")
+
+
+def _is_exact(folder: Path) -> bool:
+    """True if the bundle's encoder is an integer network, not the float one of an IRN or a converted GRAIN."""
+    return not any((folder / name).is_file() for name in (IRN_WEIGHTS, RRDB_ENCODER_WEIGHTS))
+
+
+def _renewed_formats(folder: Path, source: str, chosen: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The formats to renew of a bundle's encoder: the chosen ones, or all that the bundle has."""
+    from export.bundle.writer import encoder_formats
+
+    if not _is_exact(folder):
+        raise ExportError(f"the encoder of {source} is a float one; --renew needs an exact one")
+    held = encoder_formats(verify_bundle(folder))
+    if missing := [kind for kind in chosen or () if kind not in held]:
+        raise ExportError(f"{source} has no encoder as {', '.join(missing)} that could be renewed, only as "
+                          f"{', '.join(held)}")
+    return held if chosen is None else chosen
 
 
 def _load_network(folder: Path) -> IntegerNetwork:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import statistics
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import repeat
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -19,12 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from codec_contract.errors import ExportError
-from edge_encoder.integer_network import IntegerNetwork, run_reference
+from edge_encoder.integer_network import IntegerNetwork
 from export.encoder.graph import EncoderGraph
+from export.proof.comparison import REFERENCE, reference_runtime
 from export.proof.proof_inputs import make_inputs
 from export.proof.running import Chunk, run_all
 from export.proof.runtimes import LARGE_BATCH, Runtime, load_runtimes
-from export.proof.verify import REFERENCE, median_latency
 
 MAX_PROCESSES = 4
 """Each takes about 1 GB."""
@@ -118,6 +120,18 @@ class ProofRunner:
         return self._executor.submit(ProofJob.latencies, job).result() if self._executor else job.latencies()
 
 
+def median_latency(runtime: Runtime, picture: np.ndarray, repeats: int = 15) -> float:
+    """Median seconds for one uint8 ``[hr, hr, 3]`` picture after a warm-up call."""
+    batch = np.repeat(picture[None], runtime.batch if runtime.fixed_batch else 1, 0)
+    runtime.encode(batch)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        runtime.encode(batch)
+        seconds.append((time.perf_counter() - start) / len(batch))
+    return statistics.median(seconds)
+
+
 def processes_for(count: int) -> int:
     """Processes that are worth the time that they take to start, for ``count`` inputs."""
     return max(1, min(os.cpu_count() or 1, MAX_PROCESSES, count // (LARGE_BATCH // 2)))
@@ -128,7 +142,7 @@ def _runtimes(job: ProofJob) -> list[Runtime]:
     runtimes = load_runtimes(job.graph, job.artefacts)
     if job.network is None:
         return [runtime for runtime in runtimes if not runtime.slow]
-    return [Runtime(REFERENCE, partial(run_reference, job.network)), *runtimes]
+    return [reference_runtime(job.network), *runtimes]
 
 
 def _started_pool(processes: int) -> ProcessPoolExecutor:

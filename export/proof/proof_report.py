@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
 from edge_encoder.bounds import ACCUMULATOR_LIMIT, BoundReport
 from export.encoder.graph import EncoderGraph
-from export.proof.verify import FlipReport, RuntimeResult
+from export.proof.comparison import FlipReport, RuntimeResult
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "coremltools", "torch", "Pillow", "litert-torch",
             "onnx2tf", "tensorflow")
@@ -60,6 +61,23 @@ def runtime_rows(results: Sequence[RuntimeResult], latencies: Mapping[str, float
             row["milliseconds"] = round(1000 * latencies[result.name], 3)
         rows.append(row)
     return rows
+
+
+def require_exact(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise unless every runtime computed the reference's bytes.
+
+    Args:
+        rows: from `runtime_rows`, of an exact encoder.
+
+    Raises:
+        ExportError: a byte differs, or nothing was compared; the message names every runtime with such a result.
+    """
+    wrong = [row for row in rows if row["differing_bytes"] or not row["bytes_compared"]]
+    if wrong or not rows:
+        found = [f"{row['name']}: {row['differing_bytes']} of {row['bytes_compared']} LR bytes differ"
+                 + (f", first on {row['first_difference']}" if "first_difference" in row else "") for row in wrong]
+        raise ExportError("the exported encoder does not compute the integer network's bytes; do not ship it: "
+                          + ("; ".join(found) or "nothing was compared"))
 
 
 def flip_section(flips: FlipReport) -> dict[str, Any]:

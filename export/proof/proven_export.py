@@ -20,11 +20,11 @@ from export.encoder.formats import export_encoder
 from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
 from export.encoder.tflite_converters import TfliteConverter
 from export.proof import proof_report as reports
+from export.proof.comparison import compare, flip_report
 from export.proof.export_progress import ExportProgress
 from export.proof.float_contrast import float_contrast
 from export.proof.proof_job import ProofJob, ProofRunner
 from export.proof.running import Chunk
-from export.proof.verify import compare, flip_report
 
 EXACT_INPUTS = 200
 QUICK_INPUTS = 20
@@ -63,6 +63,7 @@ class ExportOptions:
 
     def job(self, graph: EncoderGraph, artefacts: Mapping[str, Path], network: IntegerNetwork | None = None,
             inputs: int | None = None) -> ProofJob:
+        """The comparison of an encoder's files; ``network`` of an exact one, ``inputs`` in place of the option's."""
         return ProofJob(graph, artefacts, inputs or self.inputs, network, self.pictures, self.seed)
 
 
@@ -70,7 +71,12 @@ def export_exact(network: IntegerNetwork, out_dir: Path, options: ExportOptions,
                  contrast: bool = True) -> reports.ProofReport:
     """Export an exact encoder, compare every runtime with the reference, write the reports.
 
-    Differing bytes raise no error: the report states them. The files appear together, when everything is done.
+    Differing bytes raise no error: the report states them, and `proof_report.require_exact` raises. The files appear
+    together, when everything is done.
+
+    Raises:
+        ExistsError: a file exists, and ``options.force`` is false.
+        ExportError: a bound cannot be proven, a converter or a runtime fails, or a runtime left out inputs.
     """
     proof = bounds.prove(network)
     graph = exact_graph(network)
@@ -81,7 +87,8 @@ def export_exact(network: IntegerNetwork, out_dir: Path, options: ExportOptions,
         results = compare(_counted(runner.run(job), kinds),
                           progress.count("comparing with the int64 reference", options.inputs))
         if not results or any(result.inputs != options.inputs for result in results):
-            raise ExportError("not every runtime was compared on every input")
+            raise ExportError(f"not every runtime ran on all {options.inputs} inputs: "
+                              f"{', '.join(f'{result.name}: {result.inputs}' for result in results) or 'none ran'}")
         progress.step("measuring latency")
         latencies = runner.latencies(job)
         report = _report(graph, artefacts, options)
@@ -96,7 +103,12 @@ def export_exact(network: IntegerNetwork, out_dir: Path, options: ExportOptions,
 
 
 def export_float(graph: EncoderGraph, out_dir: Path, options: ExportOptions) -> reports.ProofReport:
-    """Export a float encoder; its report states flips per million between runtimes."""
+    """Export a float encoder and write its reports, which state flips per million between runtimes.
+
+    Raises:
+        ExistsError: a file exists, and ``options.force`` is false.
+        ExportError: a converter or a runtime fails.
+    """
     with (_staged(out_dir, options) as staging, ExportProgress(options.console) as progress,
           ProofRunner(options.processes) as runner):
         artefacts = _export(graph, staging, options, progress)

@@ -18,9 +18,11 @@ from edge_encoder.integer_network import IntegerNetwork, load_integer_network
 from export.encoder.formats import export_encoder
 from export.encoder.graph import exact_graph
 from export.encoder.int8_weights import int8_parts
+from export.proof.comparison import compare, reference_runtime
 from export.proof.proof_inputs import SHARES, find_pictures, make_inputs
-from export.proof.runtimes import coreml_runtimes, load_runtimes, onnx_runtimes, tflite_runtimes
-from export.proof.verify import require_exact, verify
+from export.proof.proof_report import require_exact, runtime_rows
+from export.proof.running import run_all
+from export.proof.runtimes import Runtime, coreml_runtimes, load_runtimes, onnx_runtimes, tflite_runtimes
 from tests.networks import random_network
 
 INPUTS = 19
@@ -74,12 +76,12 @@ def test_one_changed_weight_in_a_file_is_noticed(kind: str, network: IntegerNetw
                                                  tmp_path: Path) -> None:
     copies = {"onnx": shutil.copy2, "tflite": shutil.copy2, "coreml": shutil.copytree}
     path = Path(copies[kind](exported[kind], tmp_path / exported[kind].name))  # type: ignore[operator]
-    loaders: dict[str, Callable[[Path], object]] = {
+    loaders: dict[str, Callable[[Path], list[Runtime]]] = {
         "onnx": onnx_runtimes, "tflite": tflite_runtimes, "coreml": coreml_runtimes}
 
     def check() -> None:
-        require_exact(verify(network, {}, make_inputs(network.hr, 20, seed=5),
-                             runtimes=list(loaders[kind](path))))  # type: ignore[call-overload]
+        runtimes = [reference_runtime(network), *loaders[kind](path)]
+        require_exact(runtime_rows(compare(run_all(runtimes, make_inputs(network.hr, 20, seed=5))), {}))
 
     check()
     if kind == "onnx":
@@ -97,12 +99,12 @@ def test_a_flipped_bit_in_the_weight_file_is_noticed_or_refused(network: Integer
     file = package / "Data/com.apple.CoreML/weights/weight.bin"
     original = file.read_bytes()
     _, _, size, start = struct.unpack_from("<IIQQ", original, 64)  # the stem's record
-    for position in range(start, start + size, size // 8):  # the sign of every so-manieth weight
+    for position in range(start, start + size, size // 8):  # the signs of eight or nine weights
         data = bytearray(original)
         data[position] ^= 0x80
         file.write_bytes(data)
-        results = verify(network, {}, make_inputs(network.hr, 8), runtimes=coreml_runtimes(package))
-        assert not results[0].exact
+        runtimes = [reference_runtime(network), *coreml_runtimes(package)]
+        assert compare(run_all(runtimes, make_inputs(network.hr, 8)))[0].differing_bytes > 0
 
 
 def test_the_default_bundles_exports_are_the_reference_everywhere(default_bundle: Path, tmp_path: Path) -> None:
@@ -119,12 +121,13 @@ def test_the_default_bundles_exports_are_the_reference_everywhere(default_bundle
     assert Counter(item.kind for item in inputs).keys() == SHARES.keys()
     searched = [item.name for item in inputs if item.kind == "adversarial"]
     assert len(searched) == 3 and any("extreme" in name for name in searched)
-    results = verify(network, artefacts, inputs, runtimes=[runtime for runtime in runtimes if not runtime.slow])
+    reference = reference_runtime(network)
+    results = compare(run_all([reference, *(runtime for runtime in runtimes if not runtime.slow)], inputs))
     assert len(results) >= 11 and all(result.inputs == BATCH for result in results)
-    require_exact(results)
+    require_exact(runtime_rows(results, {}))
     # LiteRT's reference kernels take tens of times as long as the others, and know no threads: one input of each kind.
     slow = [runtime for runtime in runtimes if runtime.slow and "1 thread" in runtime.name]
     of_each = list({item.kind: item for item in inputs}.values())
-    (result,) = verify(network, artefacts, of_each, runtimes=slow)
-    assert result.inputs == len(SHARES)
-    require_exact([result])
+    results = compare(run_all([reference, *slow], of_each))
+    assert [result.inputs for result in results] == [len(SHARES)]
+    require_exact(runtime_rows(results, {}))

@@ -8,10 +8,10 @@ import pytest
 from codec_contract.errors import ExportError
 from export.encoder.formats import export_encoder
 from export.encoder.rrdb_graph import random_rrdb_encoder, rrdb_graph
-from export.proof.proof_inputs import make_inputs
+from export.proof.comparison import flip_report
+from export.proof.proof_job import ProofJob
 from export.proof.proof_report import OPERATIONS
 from export.proof.torch_executor import torch_encoder
-from export.proof.verify import count_flips
 from server_decoder.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 
 TINY = FloatEncoderConfig(channels=8, growth=4, blocks=2, scale=2)
@@ -42,7 +42,7 @@ def test_costs_at_1024_are_those_of_the_official_encoder() -> None:
 def test_all_formats_agree_up_to_rounding(encoder: RRDBEncoder, tmp_path: Path) -> None:
     graph = rrdb_graph(encoder, 64)
     files = export_encoder(graph, tmp_path)
-    report = count_flips(graph, files, make_inputs(64, 20))
+    report = flip_report(ProofJob(graph, files, 20).run(slice(None)))
     assert {name.split()[0] for name in report.runtimes} == {"LiteRT", "ONNX", "Core", "torch"}
     assert report.largest_step <= 1
     assert report.worst[2] < 5000  # flips, not another encoder

@@ -12,8 +12,8 @@ from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork
 from export.encoder.graph import exact_graph
 from export.proof import proof_job
-from export.proof.proof_job import ProofJob, ProofRunner, processes_for
-from export.proof.verify import REFERENCE, compare
+from export.proof.comparison import REFERENCE, compare, reference_runtime
+from export.proof.proof_job import ProofJob, ProofRunner, median_latency, processes_for
 
 
 @pytest.mark.parametrize(("cores", "count", "processes"), [
@@ -40,10 +40,15 @@ def test_two_processes_compute_what_one_does_and_the_loss_of_one_is_an_error(
         assert len(names) == 7 and REFERENCE in names  # four of ONNX Runtime, two of torch
         for name in names:
             assert np.array_equal(*(np.concatenate([chunk.lrs[name] for chunk in part]) for part in (chunks, expected)))
-        assert all(result.exact and result.inputs == 20 for result in compare(chunks))
+        assert all(not result.differing_bytes and result.inputs == 20 for result in compare(chunks))
         latencies = runner.latencies(job)
         assert len(latencies) == 3 and all(seconds > 0 for seconds in latencies.values())
         assert runner._executor is not None
         os.kill(runner._executor.submit(os.getpid).result(), signal.SIGKILL)
         with pytest.raises(ExportError, match="a process of the comparison ended early"):
             list(runner.run(job))
+
+
+def test_latency_is_a_positive_time(network: IntegerNetwork) -> None:
+    picture = np.zeros((network.hr, network.hr, 3), np.uint8)
+    assert 0 < median_latency(reference_runtime(network), picture, repeats=3) < 5

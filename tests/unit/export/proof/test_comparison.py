@@ -9,10 +9,13 @@ import pytest
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder.graph import exact_graph
+from export.proof.comparison import compare, flip_report, reference_runtime
 from export.proof.float_contrast import float_contrast
 from export.proof.proof_inputs import make_inputs
+from export.proof.proof_job import ProofJob
+from export.proof.proof_report import require_exact, runtime_rows
+from export.proof.running import run_all
 from export.proof.runtimes import Runtime, large_batch, load_runtimes
-from export.proof.verify import count_flips, median_latency, require_exact, verify
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def correct(network: IntegerNetwork) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def test_all_thirteen_runtimes_agree_with_the_reference(exported: Mapping[str, Path], network: IntegerNetwork) -> None:
-    results = verify(network, exported, make_inputs(network.hr, 40, network=network, seed=3))
+    results = compare(ProofJob(exact_graph(network), exported, 40, network, seed=3).run(slice(None)))
     names = [result.name for result in results]
     assert len(set(names)) == len(names) >= 13
     for wanted in ("XNNPACK, 1 thread", "XNNPACK, 2 threads", "without delegate, 1 thread",
@@ -31,8 +34,8 @@ def test_all_thirteen_runtimes_agree_with_the_reference(exported: Mapping[str, P
         assert any(wanted in name for name in names), wanted
     for result in results:
         assert (result.inputs, result.bytes_compared) == (40, 40 * network.lr**2 * 3)
-        assert result.differing_bytes == 0 and result.exact, result
-    require_exact(results)
+        assert result.differing_bytes == 0, result
+    require_exact(runtime_rows(results, {}))
 
 
 def test_one_wrong_byte_is_counted_and_its_input_named(network: IntegerNetwork,
@@ -47,18 +50,18 @@ def test_one_wrong_byte_is_counted_and_its_input_named(network: IntegerNetwork,
         return lr
 
     inputs = list(make_inputs(network.hr, 9, seed=1))
-    results = verify(network, {}, inputs, runtimes=[Runtime("right", correct, batch=4), Runtime("wrong", wrong)])
+    runtimes = [reference_runtime(network), Runtime("right", correct, batch=4), Runtime("wrong", wrong)]
+    results = compare(run_all(runtimes, inputs))
     assert [(result.name, result.differing_bytes) for result in results] == [("right", 0), ("wrong", 1)]
     assert results[1].first_difference == inputs[4].name
-    with pytest.raises(ExportError, match=r"wrong: 1 of 6912 LR bytes differ, first on"):
-        require_exact(results)
+    with pytest.raises(ExportError, match="do not ship it: wrong: 1 of 6912 LR bytes differ, first on noise"):
+        require_exact(runtime_rows(results, {}))
 
 
 def test_nothing_compared_is_no_proof(network: IntegerNetwork, correct: Callable[[np.ndarray], np.ndarray]) -> None:
+    results = compare(run_all([reference_runtime(network), Runtime("idle", correct)], []))
     with pytest.raises(ExportError, match="nothing was compared"):
-        require_exact(verify(network, {}, [], runtimes=[Runtime("idle", correct)]))
-    with pytest.raises(ExportError, match="nothing was compared"):
-        require_exact([])
+        require_exact(runtime_rows(results, {}))
 
 
 def test_a_fixed_batch_is_always_full(network: IntegerNetwork, correct: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -69,10 +72,10 @@ def test_a_fixed_batch_is_always_full(network: IntegerNetwork, correct: Callable
         return correct(rgb)
 
     done: list[int] = []
-    results = verify(network, {}, make_inputs(network.hr, 19, seed=1), progress=done.append,
-                     runtimes=[Runtime("fixed", encode, batch=16, fixed_batch=True)])
+    runtimes = [reference_runtime(network), Runtime("fixed", encode, batch=16, fixed_batch=True)]
+    (result,) = compare(run_all(runtimes, make_inputs(network.hr, 19, seed=1)), done.append)
     assert sizes == [16, 16] and done == [16, 3]
-    assert results[0].inputs == 19 and results[0].exact
+    assert result.inputs == 19 and result.differing_bytes == 0
 
 
 def test_an_unknown_format_is_refused(network: IntegerNetwork) -> None:
@@ -89,7 +92,7 @@ def test_a_file_that_is_no_model_is_refused(network: IntegerNetwork, tmp_path: P
 
 
 def test_flips_are_counted_between_every_two_runtimes(network: IntegerNetwork) -> None:
-    report = count_flips(float_contrast(network), {}, make_inputs(network.hr, 20, seed=2))
+    report = flip_report(ProofJob(float_contrast(network), {}, 20, seed=2).run(slice(None)))
     assert len(report.runtimes) == 2 and len(report.flips) == 1
     assert report.inputs == 20 and report.bytes_compared == 20 * network.lr**2 * 3
     assert report.median == report.worst[2] == next(iter(report.flips.values()))
@@ -111,8 +114,3 @@ def test_batches_shrink_where_memory_would_not_hold_them(network: IntegerNetwork
     huge = float_contrast(network)
     object.__setattr__(huge, "hr", 8192)
     assert large_batch(huge) == 1
-
-
-def test_latency_is_a_positive_time(correct: Callable[[np.ndarray], np.ndarray], network: IntegerNetwork) -> None:
-    picture = np.zeros((network.hr, network.hr, 3), np.uint8)
-    assert 0 < median_latency(Runtime("reference", correct), picture, repeats=3) < 5

@@ -167,8 +167,7 @@ def _prior(config: PriorConfig) -> Part:
 
 @cache
 def _code_predictor(config: CodesConfig, decoder: DecoderConfig, prior: PriorConfig) -> Part:
-    f_inv = {scale.size: scale.channels for scale in decoder.scales}
-    f_gen = {size: prior.network.channels(size) for size in prior.network.resolutions}
+    f_inv, f_gen = _feature_channels(decoder, prior)
     inputs = [torch.empty(1, channels, size, size, device="meta") for size, channels in f_inv.items()]
 
     def build() -> CodePredictor:
@@ -186,12 +185,17 @@ def _code_predictor(config: CodesConfig, decoder: DecoderConfig, prior: PriorCon
 def _fusion(config: FusionConfig, decoder: DecoderConfig, prior: PriorConfig) -> Part:
     if config.kind == "pictures":
         return _measure(lambda: PictureFusion(config), *[(3, decoder.hr, decoder.hr)] * 2)
-    f_inv = {scale.size: scale.channels for scale in decoder.scales}
-    f_gen = {size: prior.network.channels(size) for size in prior.network.resolutions}
+    f_inv, f_gen = _feature_channels(decoder, prior)
     return _measure(
         lambda: FeatureFusion(config, f_inv, f_gen),
         [torch.empty(1, channels, size, size, device="meta") for size, channels in f_inv.items()],
         {size: torch.empty(1, channels, size, size, device="meta") for size, channels in f_gen.items()})
+
+
+def _feature_channels(decoder: DecoderConfig, prior: PriorConfig) -> tuple[dict[int, int], dict[int, int]]:
+    """Side -> channels of the features of the invertible decoder, and of those of the generator."""
+    return ({scale.size: scale.channels for scale in decoder.scales},
+            {size: prior.network.channels(size) for size in prior.network.resolutions})
 
 
 def _decoders() -> Iterator[Model]:

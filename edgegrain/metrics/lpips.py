@@ -5,7 +5,7 @@ A test in `tests/parity` compares it with the distances that its authors publish
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -94,8 +94,7 @@ class LPIPS(nn.Module):
         Close to `forward` unless errors repeat every eight pixels. A decoder trained with LPIPS at one phase of the
         grid overfits to that phase, and is worse at all others.
         """
-        return torch.stack([self(picture[..., first:first - PERIOD, first:first - PERIOD],
-                                 target[..., first:first - PERIOD, first:first - PERIOD])
+        return torch.stack([self(cropped(picture, (first, first)), cropped(target, (first, first)))
                             for first in range(1, PERIOD)]).mean(0)
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
@@ -128,6 +127,17 @@ class LPIPS(nn.Module):
                 if index < VGG_TAPS[-1]:
                     x = pool(x)
         return maps
+
+
+def cropped(picture: Tensor, offset: Sequence[int]) -> Tensor:
+    """Pictures ``[B, C, H, W]`` with `PERIOD` rows and columns fewer, so that LPIPS sees them at another phase.
+
+    Args:
+        picture: larger than a period.
+        offset: first row and first column that are kept, 0...`PERIOD`.
+    """
+    rows, columns = (slice(first, first + size - PERIOD) for first, size in zip(offset, picture.shape[2:], strict=True))
+    return picture[..., rows, columns]
 
 
 def normalize(activations: list[Tensor]) -> list[Tensor]:

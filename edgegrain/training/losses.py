@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgegrain.metrics.face_regions import enlarged_regions, region_weights
 from edgegrain.metrics.identity import FaceIdentity
-from edgegrain.metrics.lpips import LPIPS, PERIOD
+from edgegrain.metrics.lpips import LPIPS, PERIOD, cropped
 from edgegrain.training.grid_loss import GridLoss
 
 
@@ -74,9 +74,7 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
     if weights.lpips and lpips is not None:
         seen, wanted = picture, target
         if offset is not None:
-            rows, columns = (slice(first, size - PERIOD + first)
-                             for first, size in zip(offset, picture.shape[2:], strict=True))
-            seen, wanted = picture[..., rows, columns], target[..., rows, columns]
+            seen, wanted = cropped(picture, offset), cropped(target, offset)
         terms["lpips"] = lpips(seen, wanted).mean()
     if weights.regions and lpips is not None:
         terms["regions"] = lpips(enlarged_regions(picture), enlarged_regions(target)).mean()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from edgegrain.metrics.identity import MAPS
-from edgegrain.metrics.lpips import PERIOD, normalize
+from edgegrain.metrics.lpips import PERIOD, cropped, normalize
 from edgegrain.training.metric_networks import MetricNetworks
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE
 
@@ -66,10 +66,9 @@ class ProjectedDiscriminator(nn.Module):
         if self.features is None or (self.config.identity and self.face_maps is None):
             raise ModelError("a projected discriminator needs the AlexNet of LPIPS and, with identity, the face "
                              "descriptor; pass --weights with their weights")
-        rows, columns = (slice(first, first + size - PERIOD) for first, size in zip(
-            torch.randint(PERIOD, (2,)).tolist(), picture.shape[2:], strict=True))
+        shifted = cropped(picture, torch.randint(PERIOD, (2,)).tolist())
         logits = [head(_enlarged(layer)).float() for head, layer in zip(
-            self.heads, self.features(picture[..., rows, columns])[:len(LAYERS)], strict=True)]
+            self.heads, self.features(shifted)[:len(LAYERS)], strict=True)]
         if self.config.identity and self.face_maps is not None:
             logits += [head(_enlarged(layer)).float() for head, layer in zip(
                 self.face_heads, normalize(self.face_maps(picture)), strict=True)]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgegrain.metrics.lpips import LPIPS, PERIOD
+from edgegrain.metrics.lpips import LPIPS, cropped
 from edgegrain.training.grid_loss import GridLoss
 from edgegrain.training.super_resolution.recipes import SuperResolutionLosses
 from edgegrain.training.super_resolution.windows import CELL
@@ -62,9 +62,7 @@ def detail_terms(weights: SuperResolutionLosses, enlarged: Tensor, target: Tenso
         terms["l1"] = (enlarged - target).abs().mean()
     if weights.lpips and lpips is not None:
         if offset is not None:
-            rows, columns = (slice(first, size - PERIOD + first)
-                             for first, size in zip(offset, enlarged.shape[2:], strict=True))
-            enlarged, target = enlarged[..., rows, columns], target[..., rows, columns]
+            enlarged, target = cropped(enlarged, offset), cropped(target, offset)
         terms["lpips"] = lpips(enlarged, target).mean()
     return terms
 

@@ -56,52 +56,6 @@ def card_text(bundle_id: str, training: Mapping[str, Any], evaluation: Mapping[s
         else ["Not evaluated yet."])
 
 
-def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str]) -> list[str]:
-    """Lines of the section on measured scores."""
-    lines = [
-        f"Mean over the {evaluation['pictures']['count']} unseen {domain} of {evaluation['pictures']['folder']}, each "
-        "through the published files. Classical codecs may use at most the payload's bytes and choose their own "
-        "downscaling.",
-        "",
-        *score_table(evaluation, losses),
-        "",
-        *_detail_table(evaluation, losses),
-        f"{NOTE}. ±: 95 % bootstrap interval over pictures. Higher is better for PSNR and SSIM, else lower.",
-        "",
-        *(["Identity is the distance of face descriptors: Euclidean for dlib (below 0.6: the same person to dlib), one "
-           "minus the cosine for MobileFace (different people have about 0.9).", ""] if domain == FACES else []),
-    ]
-    if lr_bytes := evaluation.get("lr_bytes"):
-        lines += [f"The payload holds the LR in {lr_bytes['payload']:.0f} bytes on average, headers included; the same "
-                  f"LR is {lr_bytes['png']:.0f} bytes as optimised PNG, {lr_bytes['webp']:.0f} as lossless WebP, "
-                  f"{lr_bytes['jpeg-xl']:.0f} as lossless JPEG XL.", ""]
-    if evaluation.get("lr_saturation"):
-        lines += [f"The LR's colours have {evaluation['lr_saturation']:.2f} times the mean saturation of the plain "
-                  "area mean.", ""]
-    if "kid_features" in evaluation:
-        lines += [f"KID is the kernel distance of {evaluation['kid_features']}.", ""]
-    return lines
-
-
-def _stages(training: Mapping[str, Any]) -> str:
-    stages = training.get("stages") or [{"stage": "1", "pictures": training["pictures_seen"]}]
-    seen: dict[str, int] = {}
-    for stage in stages:
-        seen[str(stage["stage"])] = seen.get(str(stage["stage"]), 0) + stage["pictures"]
-    parts = [f"{pictures:,} pictures seen in {_STAGES[stage]}" for stage, pictures in seen.items()]
-    loop = ", with the exact encoder's quantization in the loop" if training.get("learned_correction", True) else ""
-    return f"Trained as GRAIN (section 3.5){loop}: " + "; ".join(parts)
-
-
-def _detail_table(evaluation: Mapping[str, Any], losses: Collection[str]) -> list[str]:
-    """Lines of the second table; none if nothing in it was measured."""
-    if not measured_columns(evaluation["methods"].values(), DETAILS):
-        return []
-    return ["Eyes and mouth are fixed boxes of aligned faces; the colour error is a distance in CIELAB's a* and b*. "
-            "Grid of k: by how many dB the spectrum's peaks of period k pixels are higher than the original's.", "",
-            *score_table(evaluation, losses, DETAILS), ""]
-
-
 def score_table(evaluation: Mapping[str, Any], losses: Collection[str], columns: Sequence[str] = COLUMNS
                 ) -> list[str]:
     """Lines of a Markdown table with a row per method and a column per measured score.
@@ -130,14 +84,6 @@ def score_cells(scores: Mapping[str, Any], columns: Sequence[str], losses: Colle
     Scores in ``losses`` are marked.
     """
     return [marked(_cell(scores, key), key, losses) for key in columns]
-
-
-def _cell(scores: Mapping[str, Any], key: str) -> str:
-    if scores.get(key) is None:
-        return "–"
-    low, high = scores.get(f"{key}_low"), scores.get(f"{key}_high")
-    half_width = "" if low is None or high is None else f" ±{formatted(key, (high - low) / 2)}"
-    return formatted(key, scores[key]) + half_width
 
 
 def collect(bundle_id: str, own: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -188,6 +134,60 @@ def enter_evaluation(folder: Path, evaluation: Path, controls: Mapping[str, Path
                      sizes=(manifest.hr, manifest.lr))
     update_card(manifest.folder, evaluation=collected, card=card)
     return card
+
+
+def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str]) -> list[str]:
+    """Lines of the section on measured scores."""
+    lines = [
+        f"Mean over the {evaluation['pictures']['count']} unseen {domain} of {evaluation['pictures']['folder']}, each "
+        "through the published files. Classical codecs may use at most the payload's bytes and choose their own "
+        "downscaling.",
+        "",
+        *score_table(evaluation, losses),
+        "",
+        *_detail_table(evaluation, losses),
+        f"{NOTE}. ±: 95 % bootstrap interval over pictures. Higher is better for PSNR and SSIM, else lower.",
+        "",
+        *(["Identity is the distance of face descriptors: Euclidean for dlib (below 0.6: the same person to dlib), one "
+           "minus the cosine for MobileFace (different people have about 0.9).", ""] if domain == FACES else []),
+    ]
+    if lr_bytes := evaluation.get("lr_bytes"):
+        lines += [f"The payload holds the LR in {lr_bytes['payload']:.0f} bytes on average, headers included; the same "
+                  f"LR is {lr_bytes['png']:.0f} bytes as optimised PNG, {lr_bytes['webp']:.0f} as lossless WebP, "
+                  f"{lr_bytes['jpeg-xl']:.0f} as lossless JPEG XL.", ""]
+    if evaluation.get("lr_saturation"):
+        lines += [f"The LR's colours have {evaluation['lr_saturation']:.2f} times the mean saturation of the plain "
+                  "area mean.", ""]
+    if "kid_features" in evaluation:
+        lines += [f"KID is the kernel distance of {evaluation['kid_features']}.", ""]
+    return lines
+
+
+def _stages(training: Mapping[str, Any]) -> str:
+    stages = training.get("stages") or [{"stage": "1", "pictures": training["pictures_seen"]}]
+    seen: dict[str, int] = {}
+    for stage in stages:
+        seen[str(stage["stage"])] = seen.get(str(stage["stage"]), 0) + stage["pictures"]
+    parts = [f"{pictures:,} pictures seen in {_STAGES[stage]}" for stage, pictures in seen.items()]
+    loop = ", with the exact encoder's quantization in the loop" if training.get("learned_correction", True) else ""
+    return f"Trained as GRAIN (section 3.5){loop}: " + "; ".join(parts)
+
+
+def _detail_table(evaluation: Mapping[str, Any], losses: Collection[str]) -> list[str]:
+    """Lines of the second table; none if nothing in it was measured."""
+    if not measured_columns(evaluation["methods"].values(), DETAILS):
+        return []
+    return ["Eyes and mouth are fixed boxes of aligned faces; the colour error is a distance in CIELAB's a* and b*. "
+            "Grid of k: by how many dB the spectrum's peaks of period k pixels are higher than the original's.", "",
+            *score_table(evaluation, losses, DETAILS), ""]
+
+
+def _cell(scores: Mapping[str, Any], key: str) -> str:
+    if scores.get(key) is None:
+        return "–"
+    low, high = scores.get(f"{key}_low"), scores.get(f"{key}_high")
+    half_width = "" if low is None or high is None else f" ±{formatted(key, (high - low) / 2)}"
+    return formatted(key, scores[key]) + half_width
 
 
 def _refuse_other_figures(manifest: Manifest, own: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]

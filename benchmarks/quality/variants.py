@@ -32,7 +32,7 @@ from edgegrain.pictures.originals import original_of
 from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 from edgegrain.pictures.stored_pictures import list_pictures
 from edgegrain.publishing.run_source import run_source
-from edgegrain.training.grain.checkpoint import checkpoint_path
+from edgegrain.training.checkpoint import checkpoint_path
 from export.decoder.sources import DecoderSource, find_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.prior_store import DEFAULT_PRIOR, load_prior

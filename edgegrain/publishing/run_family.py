@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from codec_contract.bundle.file_names import IRN_WEIGHTS
 from codec_contract.errors import ModelError
-from edgegrain.training.grain.checkpoint import checkpoint_path
+from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.super_resolution.run import FAMILY as SUPER_RESOLUTION
 from server_decoder.face_sr.gcfsr import KIND as GCFSR_KIND
 from server_decoder.face_sr.glean import KIND as GLEAN_KIND

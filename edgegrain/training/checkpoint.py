@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.training.family import Run
-from edgegrain.training.run_folder import CHECKPOINT, ended
+from edgegrain.training.run_folder import CHECKPOINT, ended_after
 from edgegrain.training.weight_shards import load_shards, save_shards
 
 # Format tags of edgegrain 0.5 and earlier; GRAIN's checkpoints had none.
@@ -118,7 +118,7 @@ def progress_of(folder: Path) -> float:
         pictures = int(header.get("pictures", 0))
     if progress < 1:
         return progress
-    return 0.0 if ended(folder, pictures) else 1.0
+    return 0.0 if ended_after(folder, pictures) else 1.0
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ def finished(run: Path) -> bool:
         return False
 
 
-def ended(run: Path, pictures: int) -> bool:
+def ended_after(run: Path, pictures: int) -> bool:
     """True if the run ended by itself after this many pictures, whatever a later session has logged since."""
     log = run / LOG
     rows = log.read_text().splitlines() if log.is_file() else []

@@ -14,12 +14,9 @@ from torch import Tensor
 from codec_contract.errors import ModelError
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import checkpoint_path, open_checkpoint, prefixed, read_checkpoint_header
-from edgegrain.training.checkpoint import save_checkpoint as save_run
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.stages import GrainRecipe
 from server_decoder.generative_prior import GenerativePrior, prior_digest
-
-__all__ = ["GrainRun", "checkpoint_path", "load_run", "read_recipe", "save_run"]
 
 FAMILY = "grain"
 
@@ -84,7 +81,8 @@ def load_run(path: Path, prior: GenerativePrior | None = None) -> GrainRun:
         if stored.state.get("prior") and prior is None:
             raise ModelError(f"{path} was trained with a generator, whose file is needed too (--prior)")
         if stored.state.get("prior") and prior is not None and stored.state["prior"] != prior_digest(prior):
-            raise ModelError(f"{path} was trained with another generator than the one given")
+            raise ModelError(f"{path} was trained with another generator than the one given; pass --prior with "
+                             "that one")
         model = build_autoencoder(recipe, prior)
         _load(model, stored.part("model"))
         average = copy.deepcopy(model)

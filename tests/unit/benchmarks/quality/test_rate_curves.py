@@ -18,7 +18,7 @@ from edgegrain.metrics.psnr_ssim import psnr
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish_grain import encode
-from edgegrain.training.grain.checkpoint import save_run
+from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 
@@ -43,7 +43,7 @@ def test_a_run_is_measured_with_tables_fitted_to_its_own_lrs(tmp_path: Path, ste
     recipe = GRAIN_RECIPES["smoke-stage1"]
     run = start_run(replace(recipe, lr_step=step, loss=replace(recipe.loss, rate=0.01)), None)
     run.pictures = 48
-    save_run(tmp_path / "lr16", run)
+    save_checkpoint(tmp_path / "lr16", run)
     pictures = random_pictures(12, 64, seed=1)
     point = measure_run(tmp_path / "lr16", pictures, list(pictures[:2]), PlainMetrics(), steps=20)  # type: ignore[arg-type]
     tables = fit_tables(encode(run.average, pictures, 12, mirrored=True), steps=20, level_step=step)

@@ -26,7 +26,7 @@ from codec_contract.errors import ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.pictures.sheets import GAP, MARGIN
-from edgegrain.training.grain.checkpoint import save_run
+from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from export.decoder.sources import TRAINED, DecoderSource, random_decoder
@@ -82,7 +82,7 @@ def test_the_command_draws_and_refuses_to_overwrite(tmp_path: Path, portrait_pat
     Image.open(portrait_path).save(tmp_path / "faces" / "one.png")
     application = typer.Typer()
     application.command()(main)
-    save_run(tmp_path / "run", start_run(GRAIN_RECIPES["smoke-stage1"], None))
+    save_checkpoint(tmp_path / "run", start_run(GRAIN_RECIPES["smoke-stage1"], None))
     arguments = ["--bundle", str(tmp_path / "zoo"), "--prior", str(tmp_path / "prior.safetensors"), "--data",
                  str(tmp_path / "faces"), "--out", str(tmp_path / "sheet.png"), "--compare",
                  f"again={tmp_path / 'zoo'}", "--compare", f"run={tmp_path / 'run'}"]

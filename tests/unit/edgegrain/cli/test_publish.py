@@ -16,7 +16,7 @@ from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.cli import publish as command
 from edgegrain.publishing import fit_coder, improvement, publish_grain, store_face_sr, store_grain
-from edgegrain.training.grain.checkpoint import save_run
+from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from server_decoder.irn.network import IRN, IRNConfig
@@ -41,7 +41,7 @@ def shell(capsys: pytest.CaptureFixture[str]) -> PublishShell:
 @pytest.fixture
 def grain_run(tmp_path: Path) -> Path:
     torch.manual_seed(3)
-    save_run(tmp_path / "run", start_run(GRAIN_RECIPES["smoke-stage1"], None))
+    save_checkpoint(tmp_path / "run", start_run(GRAIN_RECIPES["smoke-stage1"], None))
     return tmp_path / "run"
 
 

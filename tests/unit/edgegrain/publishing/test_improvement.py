@@ -22,7 +22,7 @@ from edgegrain.pictures.originals import original_of
 from edgegrain.publishing import improvement
 from edgegrain.publishing.improvement import JUDGES, Change, Figures, changes, losses_of, measure, shortcomings
 from edgegrain.publishing.run_source import source_of
-from edgegrain.training.grain.checkpoint import save_run
+from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from export.decoder.sources import DecoderSource
@@ -177,7 +177,7 @@ def test_within_the_interval_the_majority_decides(worse: int, published: bool) -
 def test_originals_are_those_of_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """JPEGs too, which training pictures are decoded from at a fraction of their size."""
     run, seen = start_run(GRAIN_RECIPES["smoke-stage1"], None), []
-    save_run(tmp_path / "run", run)
+    save_checkpoint(tmp_path / "run", run)
     (tmp_path / "unseen").mkdir()
     cells = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     for name in ("a.jpg", "b.jpg"):

@@ -24,7 +24,8 @@ from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import store_grain
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.store_grain import store_around, store_trained
-from edgegrain.training.grain.checkpoint import GrainRun, save_run
+from edgegrain.training.checkpoint import save_checkpoint
+from edgegrain.training.grain.checkpoint import GrainRun
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from export.bundle import grain_bundle
@@ -48,7 +49,7 @@ def run() -> GrainRun:
 
 
 def test_the_zoo_gets_what_was_trained_and_the_integer_encoder(run: GrainRun, tmp_path: Path) -> None:
-    save_run(tmp_path / "run", run)
+    save_checkpoint(tmp_path / "run", run)
     prior = run.model.prior
     save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
     written = store_trained(tmp_path / "run", tmp_path / "zoo" / "tiny", tmp_path / "prior.safetensors")
@@ -63,7 +64,7 @@ def test_the_zoo_gets_what_was_trained_and_the_integer_encoder(run: GrainRun, tm
 
 def test_a_later_run_can_begin_with_the_zoo(run: GrainRun, tmp_path: Path) -> None:
     run.pictures, run.history = 40, ({"stage": "1", "pictures": 7},)
-    save_run(tmp_path / "run", run)
+    save_checkpoint(tmp_path / "run", run)
     prior = run.model.prior
     save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
     store_trained(tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors")
@@ -80,7 +81,7 @@ def test_a_later_run_can_begin_with_the_zoo(run: GrainRun, tmp_path: Path) -> No
 
 def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: GrainRun, tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bundles")
-    save_run(tmp_path / "run", run)
+    save_checkpoint(tmp_path / "run", run)
     save_stylegan2(tmp_path / "prior.safetensors", run.model.prior)  # type: ignore[arg-type]
     arguments = tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors"
     with pytest.raises(BundleError, match="is not that of bundle tiny-64-lr16"):
@@ -115,7 +116,7 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     manifest = write_bundle(base, parts)
     run.recipe = replace(run.recipe, lr_step=3)
     monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path / "bundles",))
-    save_run(tmp_path / "run", run)
+    save_checkpoint(tmp_path / "run", run)
     prior = run.model.prior
     save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
     arguments = tmp_path / "run", tmp_path / "zoo", base, tmp_path / "prior.safetensors"
@@ -141,7 +142,7 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
         write_trained_bundle(tmp_path / "zoo", tmp_path / "other", formats=("onnx",))
     with torch.no_grad():
         next(decoder.parameters()).add_(1)
-    save_run(tmp_path / "moved", run)
+    save_checkpoint(tmp_path / "moved", run)
     with pytest.raises(BundleError, match="decoder is not that of bundle tiny-base"):
         store_around(tmp_path / "moved", tmp_path / "other", base, tmp_path / "prior.safetensors")
     replace_decoder(manifest, base, repeating_decoder(), fields, card="", force=True)
@@ -157,7 +158,7 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     torch.manual_seed(3)
     run = start_run(GRAIN_RECIPES["smoke-stage1"], None)
     run.pictures = 9
-    save_run(tmp_path / "run", run)
+    save_checkpoint(tmp_path / "run", run)
     store_trained(tmp_path / "run", tmp_path / "zoo", data=tmp_path / "data")
     with pytest.raises(FileExistsError, match="grain.safetensors exists"):  # before the run is read
         store_trained(tmp_path / "no run", tmp_path / "zoo", data=tmp_path / "data")
@@ -176,10 +177,10 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     assert manifest.open_file("coder.json") == (tmp_path / "zoo" / "coder.json").read_bytes()
     run.average.encoder, run.recipe = BoxMean(64, 16), replace(run.recipe, correction=False)
     run.model.encoder = BoxMean(64, 16)
-    save_run(tmp_path / "box", run)
+    save_checkpoint(tmp_path / "box", run)
     store_trained(tmp_path / "box", tmp_path / "zoo", force=True)
     assert {path.name for path in (tmp_path / "zoo").iterdir()} == {"grain.safetensors", "coder.json"}
-    save_run(tmp_path / "steps", replace(run, recipe=replace(run.recipe, lr_step=2)))
+    save_checkpoint(tmp_path / "steps", replace(run, recipe=replace(run.recipe, lr_step=2)))
     with pytest.raises(EdgegrainError, match="levels have a step of 2, .* pass the training pictures"):
         store_trained(tmp_path / "steps", tmp_path / "zoo", force=True)
     graph = onnx.load_model_from_string(manifest.open_file("decoder.onnx")).graph

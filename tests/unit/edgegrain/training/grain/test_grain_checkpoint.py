@@ -12,7 +12,8 @@ from safetensors import safe_open
 from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from edgegrain.training import weight_shards as shards
 from edgegrain.training.adversarial import AdversarialLoss
-from edgegrain.training.grain.checkpoint import GrainRun, load_run, save_run
+from edgegrain.training.checkpoint import save_checkpoint
+from edgegrain.training.grain.checkpoint import GrainRun, load_run
 from edgegrain.training.grain.initialize import adopt, stand_in_prior, start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.stages import GrainRecipe
@@ -35,7 +36,7 @@ def run() -> GrainRun:
 
 def test_large_checkpoints_become_several_files(run: GrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 60_000)
-    save_run(tmp_path, run)
+    save_checkpoint(tmp_path, run)
     files = sorted(tmp_path.iterdir())
     assert len(files) > 3
     assert all(file.stat().st_size < 60_000 + shards._HEADER for file in files)
@@ -48,7 +49,7 @@ def test_large_checkpoints_become_several_files(run: GrainRun, tmp_path: Path, m
         assert all(torch.equal(stored[name], kept[name]) for name in kept)
     assert (loaded.pictures, loaded.history, loaded.recipe) == (40, run.history, CONFIG)
     run.pictures = 80
-    save_run(tmp_path, run)
+    save_checkpoint(tmp_path, run)
     assert not [file for file in tmp_path.iterdir() if "000000040" in file.name]
     next(tmp_path.glob("last-*")).unlink()
     with pytest.raises(ModelError, match="not a training checkpoint"):
@@ -56,7 +57,7 @@ def test_large_checkpoints_become_several_files(run: GrainRun, tmp_path: Path, m
 
 
 def test_the_generator_is_in_no_checkpoint_and_another_is_refused(run: GrainRun, tmp_path: Path) -> None:
-    save_run(tmp_path, run)
+    save_checkpoint(tmp_path, run)
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
         assert not [name for name in file.keys() if "prior" in name]
     with pytest.raises(ModelError, match="file is needed"):
@@ -67,7 +68,7 @@ def test_the_generator_is_in_no_checkpoint_and_another_is_refused(run: GrainRun,
 
 def test_averages_are_stored_of_what_is_trained_only(tmp_path: Path) -> None:
     recipe = GRAIN_RECIPES["smoke-stage3"]
-    save_run(tmp_path, start_run(recipe, None, stand_in_prior(recipe)))
+    save_checkpoint(tmp_path, start_run(recipe, None, stand_in_prior(recipe)))
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
         averages = [name for name in file.keys() if name.startswith("average.")]
     assert averages
@@ -78,7 +79,7 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     prior = stand_in_prior(CONFIG)
     one = start_run(GRAIN_RECIPES["smoke-stage1"], None)
     one.pictures = 12
-    save_run(tmp_path / "one", one)
+    save_checkpoint(tmp_path / "one", one)
     torch.manual_seed(7)
     two = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path / "one", prior)
     assert two.history == ({"stage": "1", "pictures": 12},)
@@ -87,14 +88,14 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     for name, tensor in one.average.encoder.state_dict().items():
         assert torch.equal(two.model.encoder.state_dict()[name], tensor)
     two.pictures = 30
-    save_run(tmp_path / "two", two)
+    save_checkpoint(tmp_path / "two", two)
     three = start_run(GRAIN_RECIPES["smoke-stage3"], tmp_path / "two", prior)
     assert three.history == two.stages == (*two.history, {"stage": "2", "pictures": 30})
     against_grids = replace(two, recipe=replace(two.recipe, loss=replace(two.recipe.loss, grid=2.0)))
     assert against_grids.stages[-1] == {"stage": "2", "pictures": 30, "grid": 2.0}
     for name, tensor in two.average.parts()["codes"].state_dict().items():
         assert torch.equal(three.model.parts()["codes"].state_dict()[name], tensor)
-    save_run(tmp_path / "three", three)
+    save_checkpoint(tmp_path / "three", three)
     pictures = replace(GRAIN_RECIPES["smoke-stage3"], decoder=replace(
         CONFIG.decoder, fusion=replace(CONFIG.decoder.fusion, kind="pictures")))
     torch.manual_seed(8)
@@ -130,7 +131,7 @@ def test_a_start_of_the_recipes_sizes_or_one_that_grows_is_not(name: str) -> Non
 
 def test_a_run_keeps_the_step_of_the_levels_that_it_begins_with(tmp_path: Path) -> None:
     first = replace(GRAIN_RECIPES["smoke-stage1"], lr_step=3)
-    save_run(tmp_path, start_run(first, None))
+    save_checkpoint(tmp_path, start_run(first, None))
     stage2 = GRAIN_RECIPES["smoke-stage2"]
     begun = start_run(stage2, tmp_path, stand_in_prior(stage2))
     assert begun.recipe.lr_step == begun.model.lr_step == 3
@@ -144,7 +145,7 @@ def test_a_run_keeps_the_step_of_the_levels_that_it_begins_with(tmp_path: Path) 
 def test_stage_1_can_begin_a_correction_around_a_decoder_for_box_means(tmp_path: Path) -> None:
     stage1 = GRAIN_RECIPES["smoke-stage1"]
     box = start_run(replace(stage1, correction=False, trains=("decoder",)), None)
-    save_run(tmp_path, box)
+    save_checkpoint(tmp_path, box)
     begun = start_run(stage1, tmp_path)
     assert begun.recipe.correction and list(begun.model.encoder.parameters())
     for name, tensor in box.average.decoder.state_dict().items():
@@ -157,16 +158,16 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
     prior = stand_in_prior(CONFIG)
     one = start_run(GRAIN_RECIPES["smoke-stage1"], None)
     one.pictures = 12
-    save_run(tmp_path / "one", one)
+    save_checkpoint(tmp_path / "one", one)
     two = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path / "one", prior)
     two.pictures = 30
-    save_run(tmp_path / "two", two)
+    save_checkpoint(tmp_path / "two", two)
     alone = start_run(replace(GRAIN_RECIPES["smoke-stage1"], trains=("decoder",)), tmp_path / "one")
     with torch.no_grad():
         for parameter in alone.average.decoder.parameters():
             parameter.add_(1)
     alone.pictures = 50
-    save_run(tmp_path / "alone", alone)
+    save_checkpoint(tmp_path / "alone", alone)
     final = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "alone")
     for name, tensor in alone.average.decoder.state_dict().items():
         assert torch.equal(final.model.parts()["decoder"].state_dict()[name], tensor)
@@ -175,21 +176,21 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
         assert torch.equal(final.model.parts()["codes"].state_dict()[name], tensor)
     assert [stage["pictures"] for stage in final.history] == [12, 30, 50]  # what both have in common counts once
     final.pictures = 8
-    save_run(tmp_path / "final", final)
+    save_checkpoint(tmp_path / "final", final)
     again = start_run(CONFIG, tmp_path / "final", prior, decoder_from=tmp_path / "alone")
     assert [stage["pictures"] for stage in again.history] == [12, 30, 50, 8]  # as does what it has had before
     torch.manual_seed(9)
     stranger = start_run(GRAIN_RECIPES["smoke-stage1"], None)
-    save_run(tmp_path / "stranger", stranger)
+    save_checkpoint(tmp_path / "stranger", stranger)
     final = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "stranger")
     for part in ("encoder", "decoder"):  # the LRs that a decoder knows are those of its own encoder
         for name, tensor in stranger.average.parts()[part].state_dict().items():
             assert torch.equal(final.average.parts()[part].state_dict()[name], tensor)
-    save_run(tmp_path / "steps", start_run(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=4), None))
+    save_checkpoint(tmp_path / "steps", start_run(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=4), None))
     assert start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "steps").recipe.lr_step == 4
-    save_run(tmp_path / "box", start_run(replace(GRAIN_RECIPES["smoke-stage1"], correction=False), None))
+    save_checkpoint(tmp_path / "box", start_run(replace(GRAIN_RECIPES["smoke-stage1"], correction=False), None))
     larger = start_run(replace(GRAIN_RECIPES["smoke-stage1"], encoder=replace(CONFIG.encoder, hr=128, lr=32)), None)
-    save_run(tmp_path / "larger", larger)  # its encoder and decoder have the same weights
+    save_checkpoint(tmp_path / "larger", larger)  # its encoder and decoder have the same weights
     with pytest.raises(BundleError, match="starts from is for pictures of 128x128 with LRs of 32x32"):
         start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "larger")
     with pytest.raises(BundleError, match="the encoder of .*box has another shape"):
@@ -202,7 +203,7 @@ def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path
     with torch.no_grad():
         for parameter in trained.average.parts()["fusion"].parameters():
             parameter.add_(0.1)
-    save_run(tmp_path / "trained", trained)
+    save_checkpoint(tmp_path / "trained", trained)
     lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     assert trained.recipe.decoder.fusion.base == "invertible"  # type: ignore[union-attr]
     kept = start_run(replace(CONFIG, fusion_base="invertible"), tmp_path / "trained", prior).model
@@ -218,6 +219,6 @@ def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path
     assert start_run(replace(CONFIG, fusion_base="style"), None, prior).recipe.decoder.fusion.base == "style"
     with pytest.raises(EdgegrainError, match="unknown base of the fusion 'other'"):
         start_run(replace(CONFIG, fusion_base="other"), tmp_path / "trained", prior)
-    save_run(tmp_path / "one", start_run(GRAIN_RECIPES["smoke-stage1"], None))
+    save_checkpoint(tmp_path / "one", start_run(GRAIN_RECIPES["smoke-stage1"], None))
     with pytest.raises(EdgegrainError, match="no fusion"):
         start_run(replace(GRAIN_RECIPES["smoke-stage1"], fusion_base="style"), tmp_path / "one")

@@ -24,11 +24,12 @@ from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.kept_parts import has_encoder
 from edgegrain.training import loop
 from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss
+from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.distributed import Distributed, choose_device
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain import rate
 from edgegrain.training.grain import trainer as grain_trainer
-from edgegrain.training.grain.checkpoint import load_run, save_run
+from edgegrain.training.grain.checkpoint import load_run
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.stages import GrainRecipe
@@ -91,7 +92,7 @@ def test_a_decoder_grows_and_is_trained_with_a_projected_discriminator(
 
 def test_a_run_of_larger_lrs_begins_with_the_fine_scales(tmp_path: Path) -> None:
     small = start_run(SMOKE, None)
-    save_run(tmp_path / "small", small)
+    save_checkpoint(tmp_path / "small", small)
     assert isinstance(SMOKE.decoder, DecoderConfig)
     larger = replace(SMOKE, grows=True, decoder=replace(SMOKE.decoder, scales=SMOKE.decoder.scales[1:]),
                      encoder=EncoderConfig(hr=64, lr=32, patch=2, channels=(8,), blocks=(1,)))

@@ -76,7 +76,8 @@ def crops(photographs: Photographs, batch: int, side: int, seed: int, device: to
     """
     usable = np.flatnonzero(photographs.sizes.min(1) >= side)
     if not len(usable):
-        raise ImageError(f"no picture has sides of {side} pixels, the size of a crop")
+        raise ImageError(f"no picture has sides of {side} pixels, the size of a crop; pass larger pictures, or "
+                         "make the crop smaller")
     rng = np.random.default_rng(seed)
     order: list[int] = []
     while True:

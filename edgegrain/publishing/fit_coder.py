@@ -39,7 +39,16 @@ ROUNDED_FROM = 0.7
 def fit_network(
     context: Tensor, reference: Tensor, level: Tensor, *, widths: Sequence[int], steps: int, seed: int
 ) -> FloatNetwork:
-    """Train one channel's network on samples [S, n], [S], [S] of any number type; the result is calibrated."""
+    """Train one channel's network; the result is calibrated.
+
+    Args:
+        context: contexts of the samples ``[S, n]``, of any number type, in levels.
+        reference: their references ``[S]``.
+        level: their levels ``[S]``, 0...255.
+        widths: units of each hidden layer.
+        steps: optimizer steps of `BATCH` samples.
+        seed: of the random weights and batches.
+    """
     torch.manual_seed(seed)
     network = FloatNetwork(context.shape[1], widths, skip=False)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
@@ -61,12 +70,14 @@ def fit_tables(
     lrs: Sequence[Rgb] | Rgb, *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, seed: int = 0,
     level_step: int = 1,
 ) -> CoderTables:
-    """Coder tables for LRs like these, uint8 [N, h, w, 3] or a list of uint8 [h, w, 3] of any sizes.
+    """Coder tables for LRs like these.
 
     Args:
+        lrs: uint8 ``[N, h, w, 3]``, or a list of uint8 ``[h, w, 3]`` of any sizes.
         widths: units of each hidden layer; (128, 128) makes tables of about 94 KB, (64, 64) of 31 KB, for which LRs
             of 16 x 16 need 1 to 2 % more (docs/experiments/2026-11.md).
         steps: optimizer steps of 4096 samples for each channel.
+        seed: of the LRs that are drawn, the random weights and the batches.
         level_step: step of the levels in payloads (`codec_contract.lr_coder.level_step`).
     """
     indices = [to_indices(lr, level_step) for lr in _some(lrs, seed)]
@@ -80,10 +91,13 @@ def fit_tables(
 
 
 def generic_lrs(folder: Path, seed: int = 0) -> list[Rgb]:
-    """LRs for fitting the default tables: box means of the folder's pictures at many scales.
+    """LRs for fitting the default tables, uint8 ``[h, h, 3]``: box means of the folder's pictures at many scales.
 
     Sides are 8 to 64. Crops and mirroring are random. A fifth of the LRs has low contrast; half of them carry noise of
     random strength, correlated between channels, like the texture of learned encoders.
+
+    Raises:
+        ImageError: there are no pictures, or one cannot be read.
     """
     rng = np.random.default_rng(seed)
     mixing = np.linalg.cholesky(np.array([[1.0, 0.6, 0.4], [0.6, 1.0, 0.6], [0.4, 0.6, 1.0]]))
@@ -108,7 +122,7 @@ def generic_lrs(folder: Path, seed: int = 0) -> list[Rgb]:
 
 
 def load_lrs(path: Path) -> list[Rgb]:
-    """LRs from a .npy file, uint8 [N, h, w, 3], or generic LRs made from a folder of pictures.
+    """LRs from a .npy file, uint8 ``[N, h, w, 3]``, or generic LRs made from a folder of pictures.
 
     Raises:
         ImageError: the file holds no such array, or an empty one.
@@ -176,7 +190,7 @@ def _some(lrs: Sequence[Rgb] | Rgb, seed: int) -> list[Rgb]:
 
 
 def _samples(lrs: Sequence[Rgb], channel: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Contexts [S, n], references [S] and levels [S] of one channel of all LRs, int16."""
+    """Contexts ``[S, n]``, references ``[S]`` and levels ``[S]`` of one channel of all LRs, int16."""
     contexts, references = [], []
     for lr in lrs:
         context, reference = all_contexts(lr, channel)

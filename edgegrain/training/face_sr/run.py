@@ -125,7 +125,7 @@ def load_run(folder: Path, prior: GenerativePrior | None = None) -> FaceSRRun:
     with open_checkpoint(folder, FAMILY) as stored:
         run = start_run(FaceSRRecipe.from_dict(stored.config), prior)
         if isinstance(run.model, GLEAN) and stored.state["bank"] != prior_digest(run.model.prior):
-            raise ModelError(f"{folder} was trained with another bank than the one given")
+            raise ModelError(f"{folder} was trained with another bank than the one given; pass --prior with that one")
         _fill(run.model, stored.part("model"))
         _fill(run.average, stored.part("average"))
         if run.adversarial is not None:

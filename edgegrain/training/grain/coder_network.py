@@ -26,7 +26,7 @@ FLOOR = 2.0**-20
 
 
 class FloatNetwork(nn.Module):
-    """The trainable form of a channel's network: contexts [B, n] in levels to mean and log2 scale [B, 2].
+    """The trainable form of a channel's network: contexts ``[B, n]`` in levels to mean and log2 scale ``[B, 2]``.
 
     After `calibrate` it computes with weights rounded as they are written, and gradients pass straight through the
     rounding.
@@ -54,7 +54,7 @@ class FloatNetwork(nn.Module):
         """Value of an integer 1 at each layer's inputs and outputs, once calibrated."""
 
     def weight(self, index: int) -> Tensor:
-        """A layer's weights [outputs, inputs], rounded once there are units."""
+        """A layer's weights ``[outputs, inputs]``, rounded once there are units."""
         weight: Tensor = self.layers[index].get_parameter("weight")
         if self._unused and index == len(self.layers) - 1:
             weight = F.pad(weight[:, self._unused :], (self._unused, 0))
@@ -67,7 +67,7 @@ class FloatNetwork(nn.Module):
         return weight + (rounded * unit_out[:, None] / unit_in - weight).detach()
 
     def bias(self, index: int) -> Tensor:
-        """A layer's biases [outputs]."""
+        """A layer's biases ``[outputs]``."""
         return self.layers[index].get_parameter("bias")
 
     def forward(self, context: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class FloatNetwork(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, context: Tensor) -> None:
-        """Choose the integer units of every layer from typical contexts [S, n].
+        """Choose the integer units of every layer from typical contexts ``[S, n]``.
 
         A hidden unit's largest value is scaled near the top of its range, unless its weights would then not fit into
         8 bits. ReLU commutes with this scaling, and the next layer's weights undo it.
@@ -119,7 +119,7 @@ class FloatNetwork(nn.Module):
 
 
 def eight_bit_shift(weight: Tensor) -> Tensor:
-    """Exponent of the largest power of two for each row of [outputs, inputs] at which the row fits into 8 bits."""
+    """Exponent of the largest power of two for each row of ``[outputs, inputs]`` at which the row fits into 8 bits."""
     largest = weight.abs().amax(dim=1).clamp(min=2.0**-MAX_SHIFT)
     # A little less than 127: a weight rounded to 127 / 2**n must not fall into the next row of exponents.
     return torch.floor(torch.log2((MAX_WEIGHT + 0.49) / largest)).clamp(0, MAX_SHIFT)
@@ -145,7 +145,12 @@ class _ReturningClamp(torch.autograd.Function):
 
 
 def code_length(prediction: Tensor, reference: Tensor, level: Tensor) -> Tensor:
-    """Bits per sample, [B]: the coder's arithmetic in floating point."""
+    """Bits per sample, ``[B]``: the coder's arithmetic in floating point.
+
+    Args:
+        prediction: mean and log2 scale ``[B, 2]``, from a `FloatNetwork`.
+        reference, level: of the samples, ``[B]``, in levels 0...255.
+    """
     mean = (reference + MEAN_UNIT * prediction[:, 0]).clamp(0.0, 255.0)
     last_octave = FIRST_OCTAVE + SCALE_MAX / STEPS_PER_OCTAVE
     scale = torch.exp2(_ReturningClamp.apply(prediction[:, 1], FIRST_OCTAVE, last_octave))

@@ -30,7 +30,8 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
     new, old = decoder.config, trained.config
     sizes, skipped = [scale.size for scale in new.scales], len(old.scales) - len(new.scales)
     if sizes != [scale.size for scale in old.scales[max(skipped, 0):]] or new.head != old.head:
-        raise BundleError(f"a decoder grows from one with the same head and the scales {sizes}")
+        raise BundleError(f"a decoder grows from one with the same head and the scales {sizes}, got one with the head "
+                          f"{list(old.head)} and the scales {[scale.size for scale in old.scales]}")
     scales = old.scales[skipped:]
     for a, b in zip(new.scales, scales, strict=True):
         if a.channels < b.channels:

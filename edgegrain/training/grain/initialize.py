@@ -104,7 +104,8 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe) -> GrainRecipe:
         else:
             decoder = replace(recipe.decoder, decoder=inner)
     elif isinstance(decoder, GrainConfig):
-        raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN")
+        raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN; "
+                          "begin with a run or bundle of stage 1, or choose a recipe of a later stage")
     encoder = recipe.encoder if recipe.grows and recipe.encoder.lr > source.encoder.lr else source.encoder
     # A control of a later stage takes the decoder of a model with a correction, and drops the correction. Stage 1 may
     # begin a correction around a decoder that knows box means.

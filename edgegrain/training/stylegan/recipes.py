@@ -57,7 +57,7 @@ class StyleGAN2Recipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.r1_every, self.path_every) < 1:
-            raise ValueError("r1_every and path_every are at least 1")
+            raise ValueError(f"r1_every and path_every are at least 1, got {self.r1_every} and {self.path_every}")
         if not 0 < self.path_part <= 1 or not 0 <= self.mixing <= 1:
             raise ValueError(f"path_part and mixing are parts of a batch, got {self.path_part} and {self.mixing}")
 

@@ -88,7 +88,7 @@ def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path
         full, smaller = by_size(recipe, stored_pictures(options.validation)[:HELD_OUT])
         if smaller:
             raise ImageError(f"pictures to evaluate on need sides of at least {recipe.factor * recipe.size} pixels; "
-                             f"{len(smaller)} have fewer, such as {smaller[0].name}")
+                             f"{len(smaller)} have fewer, such as {smaller[0].name}; leave them out of --validation")
         held_out = packed_pairs(recipe, full, cache, options.report)
     for part in (pairs, half):
         if part is not None and part.generated.all():
@@ -113,7 +113,7 @@ def by_size(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture]
                          "with --exclude")
     full = [picture for picture, size in sized if size >= side]
     if not full:
-        raise ImageError(f"none of {len(pictures)} pictures has sides of {side} pixels or more")
+        raise ImageError(f"none of {len(pictures)} pictures has sides of {side} pixels or more; add larger ones")
     return full, [picture for picture, size in sized if size < side]
 
 

@@ -104,7 +104,8 @@ class SuperResolutionRecipe(Recipe):
             raise ValueError(f"a window of {self.window} is not within pictures of {self.size}")
         if min(self.batch, self.windows) < 1 or not 0 <= self.generated_part <= 1 or not 0 <= self.half_part < 1:
             raise ValueError("batch and windows must be at least 1, generated_part from 0 to 1, and half_part from 0 "
-                             "to below 1")
+                             f"to below 1; got {self.batch}, {self.windows}, {self.generated_part} and "
+                             f"{self.half_part}")
         if self.adversarial is not None:
             discriminator = self.adversarial.discriminator
             if not isinstance(discriminator, ProjectedConfig):

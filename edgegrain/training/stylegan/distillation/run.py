@@ -123,7 +123,8 @@ def adopt_teacher(student: MobileStyleGAN, teacher: StyleGAN2) -> None:
     mine, theirs = student.config, teacher.config
     if (mine.code_width, mine.mapping_layers) != (theirs.code_width, theirs.mapping_layers):
         raise ModelError(f"the student takes codes of {mine.code_width} from {mine.mapping_layers} mapping layers, the "
-                         f"teacher has {theirs.code_width} and {theirs.mapping_layers}")
+                         f"teacher has {theirs.code_width} and {theirs.mapping_layers}; set student.code_width and "
+                         "student.mapping_layers to these, or pass another teacher")
     if mine.size != theirs.size:
         raise ModelError(f"the student makes {mine.size}x{mine.size} pictures, the teacher {theirs.size}x{theirs.size}")
     gains = {"weight": MAPPING_RATE / math.sqrt(theirs.code_width), "bias": MAPPING_RATE}
@@ -164,6 +165,6 @@ def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | No
         for prefix, network in run.networks().items():
             network.load_state_dict(stored.part(prefix))
         if any(not torch.equal(tensor, expected[key]) for key, tensor in mapping.state_dict().items()):
-            raise ModelError(f"{folder} began with another teacher than the one given")
+            raise ModelError(f"{folder} began with another teacher than the one given; pass --teacher with that one")
         run.pictures = stored.pictures
         return run

@@ -162,7 +162,7 @@ def load_teacher(recipe: DistillationRecipe, given: torch.nn.Module | str | Path
         return given, None
     if not isinstance(given, str | Path):
         if not recipe.random_teacher:
-            raise EdgegrainError("pass --teacher with the file of a StyleGAN2")
+            raise EdgegrainError("this recipe distils a StyleGAN2; pass --teacher with its file")
         return random_teacher(recipe), None
     path = find_prior(given)
     teacher = load_stylegan2(path, cut_to=recipe.student.size)

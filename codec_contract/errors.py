@@ -69,3 +69,9 @@ class ModelError(EdgegrainError, ValueError):
 def reason(error: BaseException) -> str:
     """The reason that a message can name: the system's words for an `OSError`, which leave out the path."""
     return getattr(error, "strerror", None) or str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, which libraries often follow with stacks; its class if it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from codec_contract.errors import BundleError, DeviceError, ImageError
+from codec_contract.errors import BundleError, DeviceError, ImageError, first_line
 from codec_contract.rgb import describe_array
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ class EncoderSession:
         try:
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common class
-            reason = str(error).strip().splitlines()
-            raise BundleError(f"the encoder cannot be loaded: {reason[0] if reason else error!r}") from error
+            raise BundleError(f"the encoder cannot be loaded: {first_line(error)}") from error
         self.hr = _square(self._session.get_inputs(), INPUT)
         self.lr = _square(self._session.get_outputs(), OUTPUT)
 

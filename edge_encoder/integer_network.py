@@ -181,7 +181,7 @@ def run_reference(network: IntegerNetwork, rgb: np.ndarray) -> np.ndarray:
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[1:] != (network.hr, network.hr, 3):
         raise ImageError(f"the encoder takes uint8 [N, {network.hr}, {network.hr}, 3], got {rgb.dtype} "
-                         f"{list(rgb.shape)}; fit the picture with edge_encoder.preprocessing first")
+                         f"{list(rgb.shape)}; fit the picture with codec_contract.fit first")
     tensors = {INPUT: rgb.astype(np.int64)}
     for layer in network.layers:
         value = unclamped(layer, accumulate(layer, tensors[layer.input]), tensors)
@@ -217,7 +217,7 @@ def accumulate(layer: IntegerConv, x: np.ndarray) -> np.ndarray:
 
 
 def integer_digest(network: IntegerNetwork) -> bytes:
-    """SHA-256 over everything that fixes the encoder's output, independent of how it is stored."""
+    """SHA-256, 32 bytes, over everything that fixes the encoder's output, independent of how it is stored."""
     sha = hashlib.sha256(FORMAT.encode())
     sha.update(json.dumps(_structure(network), sort_keys=True, separators=(",", ":")).encode())
     for layer in network.layers:
@@ -227,7 +227,12 @@ def integer_digest(network: IntegerNetwork) -> bytes:
 
 
 def save_integer_network(network: IntegerNetwork, path: str | Path, *, force: bool = False) -> None:
-    """Write the network as a safetensors file; refuse to overwrite without ``force``."""
+    """Write the network as a safetensors file.
+
+    Raises:
+        BundleError: the network is not valid (`validate_network`).
+        ExistsError: the file exists and ``force`` is false.
+    """
     from safetensors.numpy import save as to_bytes
 
     validate_network(network)
@@ -241,7 +246,12 @@ def save_integer_network(network: IntegerNetwork, path: str | Path, *, force: bo
 
 
 def load_integer_network(source: str | Path | bytes) -> IntegerNetwork:
-    """Read a network from a safetensors file or its bytes; raise `BundleError` if it is not a valid one."""
+    """Read a network from a safetensors file or its bytes.
+
+    Raises:
+        BundleError: it is not a valid network.
+        OSError: the file cannot be read.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 

@@ -19,10 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import IcoImagePlugin, Image, UnidentifiedImageError, features
 
-from codec_contract.errors import DeviceMemoryError, ImageError, reason
+from codec_contract.errors import DeviceMemoryError, ImageError, first_line, reason
 from codec_contract.fit import MAX_PIXELS
-from codec_contract.payload import MAX_ORIGINAL_PIXELS as MAX_ARRAY_PIXELS
-from codec_contract.payload import MAX_ORIGINAL_SIDE as MAX_SIDE
+from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
 from codec_contract.rgb import Rgb
 from edge_encoder.grey_levels import grey_to_8_bits, levels_to_8_bits
 from edge_encoder.heif import INSTALL, is_heif, register_heif
@@ -155,7 +154,7 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
     except MemoryError:
         raise
     except Exception as error:  # a damaged header can make Pillow's readers raise any type
-        raise ImageError(f"{name} cannot be read as a picture: {_reason(error)}") from error
+        raise ImageError(f"{name} cannot be read as a picture: {first_line(error)}") from error
     with image:
         return _from_pillow(image, background, max_pixels, name)
 
@@ -170,7 +169,7 @@ def _pillow_limit(max_pixels: int) -> Iterator[None]:
     with _reading_header:
         before = Image.MAX_IMAGE_PIXELS
         if before is not None and before < max_pixels:
-            Image.MAX_IMAGE_PIXELS = MAX_ARRAY_PIXELS
+            Image.MAX_IMAGE_PIXELS = MAX_ORIGINAL_PIXELS
         try:
             yield
         finally:
@@ -203,7 +202,7 @@ def _from_pillow(image: Image.Image, background: Colour, max_pixels: int, name: 
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise various types for damaged files
-        raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: {_reason(error)}") from error
+        raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: {first_line(error)}") from error
     transposed, vertically, horizontally = _ORIENTATIONS.get(turned, (False, False, False))
     if transposed:
         rgb = rgb.transpose(1, 0, 2)
@@ -275,7 +274,7 @@ def _from_array(array: npt.NDArray[np.uint8 | np.uint16], background: Colour) ->
             f"a picture array is uint8 or uint16 [H, W], [H, W, 3] or [H, W, 4] with values from 0 to the type's "
             f"largest, got {shape}"
         )
-    _check_size(array.shape[1], array.shape[0], MAX_ARRAY_PIXELS, f"the array {shape}")
+    _check_size(array.shape[1], array.shape[0], MAX_ORIGINAL_PIXELS, f"the array {shape}")
     levels = levels_to_8_bits(array) if array.dtype == np.uint16 else array
     if levels.ndim == 2:
         return np.repeat(levels[:, :, None], 3, axis=2)
@@ -287,15 +286,11 @@ def _from_array(array: npt.NDArray[np.uint8 | np.uint16], background: Colour) ->
 def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"{name} is empty: {width} x {height} pixels")
-    if max(width, height) > MAX_SIDE:
-        raise ImageError(f"{name} has {width} x {height} pixels; sides may have at most {MAX_SIDE}")
-    if width * height > MAX_ARRAY_PIXELS:
-        raise ImageError(f"{name} has {width} x {height} pixels; a payload describes at most {MAX_ARRAY_PIXELS}. "
+    if max(width, height) > MAX_ORIGINAL_SIDE:
+        raise ImageError(f"{name} has {width} x {height} pixels; sides may have at most {MAX_ORIGINAL_SIDE}")
+    if width * height > MAX_ORIGINAL_PIXELS:
+        raise ImageError(f"{name} has {width} x {height} pixels; a payload describes at most {MAX_ORIGINAL_PIXELS}. "
                          "Reduce it first")
     if width * height > max_pixels:
         raise ImageError(
             f"{name} claims {width} x {height} pixels, more than {max_pixels}; if you trust it, {_RAISE_LIMIT}")
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -12,27 +12,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from codec_contract.errors import BundleError, DeviceError, ImageError
+from codec_contract.errors import BundleError, DeviceError, ImageError, first_line
 from codec_contract.quantization import network_input, pictures_of
+from codec_contract.rgb import describe_array
 from server_decoder.capture_lock import outside_captures
 from server_decoder.cuda_ops.library import needs_library, register_library
 from server_decoder.io_binding import BoundRuns
 from server_decoder.providers import (
     PROVIDERS,
-    SILENT,
     TENSORRT,
-    WARNINGS,
     CudaOptions,
     Device,
     can_replay_graphs,
     create_session,
     device_failure,
-    first_line,
     limit_arena,
     not_active,
     preload_cuda,
     provider_chain,
     require_provider,
+    session_options,
     start_failure,
 )
 
@@ -92,22 +91,10 @@ class DecoderSession:
                 asked for; a `DeviceMemoryError` if the weights need more memory than there is.
             BundleError: the model cannot be read, or is no decoder of this kind.
         """
-        import onnxruntime
-
         self.device = device
         cuda = cuda or CudaOptions()
         require_provider(device, cuda.provider)
-        options = onnxruntime.SessionOptions()
-        # Failures raise the exceptions below. On CUDA, warnings name convolutions without a fast algorithm and nodes
-        # that run on the CPU; ONNX Runtime's Python interface cannot pass them on, so it writes them to stderr.
-        options.log_severity_level = SILENT if device == "cpu" else WARNINGS
-        # One more block of memory for each batch size would double the memory. On a CPU it gains no time, and replayed
-        # CUDA graphs allocate nothing.
-        options.enable_mem_pattern = False
-        if threads is not None:
-            if threads < 1:
-                raise DeviceError(f"threads must be at least 1, got {threads}")
-            options.intra_op_num_threads = threads
+        options = session_options(device, threads)
         if memory_limit is not None and memory_limit < 1:
             raise DeviceError(f"memory_limit is in bytes and at least 1, got {memory_limit}")
         source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
@@ -186,8 +173,7 @@ class DecoderSession:
 
     def _feeds(self, lr: npt.NDArray[np.uint8], seed: int) -> dict[str, npt.NDArray[Any]]:
         if not isinstance(lr, np.ndarray) or lr.dtype != np.uint8 or lr.ndim != 4 or lr.shape[3] != 3 or not lr.size:
-            found = f"{lr.dtype} {list(lr.shape)}" if isinstance(lr, np.ndarray) else type(lr).__name__
-            raise ImageError(f"the decoder takes LRs as uint8 [B, h, w, 3], got {found}")
+            raise ImageError(f"the decoder takes LRs as uint8 [B, h, w, 3], got {describe_array(lr)}")
         if self.lr_size is not None and lr.shape[2:0:-1] != self.lr_size:
             width, height = self.lr_size
             raise ImageError(

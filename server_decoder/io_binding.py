@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from codec_contract.errors import first_line
 from server_decoder import page_locked
 from server_decoder.capture_lock import GPU
-from server_decoder.providers import first_line, is_lack_of_memory
+from server_decoder.providers import is_lack_of_memory
 
 if TYPE_CHECKING:
     import onnxruntime

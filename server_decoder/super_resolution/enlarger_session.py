@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codec_contract.bundle.manifest import ENLARGEMENTS
-from codec_contract.errors import BundleError, DeviceError, ImageError
+from codec_contract.errors import BundleError, ImageError
 from codec_contract.rgb import Rgb, describe_array
 from server_decoder.capture_lock import outside_captures
 from server_decoder.providers import (
-    SILENT,
-    WARNINGS,
     CudaOptions,
     Device,
     create_session,
@@ -26,6 +24,7 @@ from server_decoder.providers import (
     preload_cuda,
     provider_chain,
     require_provider,
+    session_options,
     start_failure,
 )
 
@@ -67,20 +66,12 @@ class EnlargerSession:
             DeviceError: the device is unknown, or its provider is not installed or did not become active; a
                 `DeviceMemoryError` if the weights need more memory than there is.
         """
-        import onnxruntime
-
         if not 1 <= len(models) <= len(ENLARGEMENTS):
             raise BundleError(f"an enlarger has 1 or {len(ENLARGEMENTS)} files, got {len(models)}")
         self.side, self.device = side, device
         self.factors = ENLARGEMENTS[: len(models)]
         require_provider(device)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = SILENT if device == "cpu" else WARNINGS
-        options.enable_mem_pattern = False  # as for decoders: a block in advance would double the memory
-        if threads is not None:
-            if threads < 1:
-                raise DeviceError(f"threads must be at least 1, got {threads}")
-            options.intra_op_num_threads = threads
+        options = session_options(device, threads)
         if device == "cuda":
             preload_cuda()
         self._sessions = [_start(bytes(model), options, device) for model in models]

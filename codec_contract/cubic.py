@@ -10,7 +10,7 @@ A = -0.5
 
 
 def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Keys' cubic convolution kernel."""
+    """Keys' cubic convolution kernel at distances ``x``, float64 of any shape, in samples; 0 from 2 on."""
     x = np.abs(x)
     inner = ((A + 2) * x - (A + 3)) * x * x + 1
     outer = ((A * x - 5 * A) * x + 8 * A) * x - 4 * A

@@ -13,8 +13,7 @@ import numpy as np
 from PIL import Image
 
 from codec_contract.errors import ImageError
-from codec_contract.payload import FIT_CROP, FIT_PAD, FIT_STRETCH, FITS, Header
-from codec_contract.payload import MAX_ORIGINAL_SIDE as MAX_SIDE
+from codec_contract.payload import FIT_CROP, FIT_PAD, FIT_STRETCH, FITS, MAX_ORIGINAL_SIDE, Header
 from codec_contract.resize import exact_resize
 from codec_contract.rgb import Rgb, describe_array, is_rgb
 
@@ -108,8 +107,9 @@ def unfit_picture(
     _check_rgb(restored, "unfit_picture takes")
     size = check_size(size)
     width, height = original_size
-    if min(width, height) < 1 or (size == "original" and max(width, height) > MAX_SIDE):
-        raise ImageError(f"the original size {width} x {height} is out of range: sides of 1 to {MAX_SIDE} pixels")
+    if min(width, height) < 1 or (size == "original" and max(width, height) > MAX_ORIGINAL_SIDE):
+        raise ImageError(f"the original size {width} x {height} is out of range: sides of 1 to {MAX_ORIGINAL_SIDE} "
+                         "pixels")
     side = restored.shape[0]
     if restored.shape[1] != side:
         raise ImageError(f"the restored picture must be square, got {restored.shape[1]} x {side}")
@@ -157,8 +157,8 @@ def parse_size(text: str) -> Size:
     for name in get_args(NamedSize):
         if text == name:
             return cast(NamedSize, text)
-    if not text.isascii() or not text.isdecimal() or text.startswith("0") or len(text) > len(str(MAX_SIDE)):
-        raise ImageError(f"unknown size {text[:80]!r}, expected original, native or 1 to {MAX_SIDE} pixels")
+    if not text.isascii() or not text.isdecimal() or text.startswith("0") or len(text) > len(str(MAX_ORIGINAL_SIDE)):
+        raise ImageError(f"unknown size {text[:80]!r}, expected original, native or 1 to {MAX_ORIGINAL_SIDE} pixels")
     return check_size(int(text))
 
 
@@ -176,8 +176,8 @@ def check_size(size: Size) -> Size:
             pixels = operator.index(size)
     if pixels is None:
         raise ImageError(f"unknown size {size!r}, expected 'original', 'native' or a number of pixels")
-    if not 1 <= pixels <= MAX_SIDE:
-        raise ImageError(f"a size is 1 to {MAX_SIDE} pixels, got {pixels}")
+    if not 1 <= pixels <= MAX_ORIGINAL_SIDE:
+        raise ImageError(f"a size is 1 to {MAX_ORIGINAL_SIDE} pixels, got {pixels}")
     return pixels
 
 

@@ -217,29 +217,13 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
         raise PayloadError(f"the payload is corrupt or truncated: its CRC-32 is {computed:08x}, it says {stored:08x}")
 
     if coding not in CODINGS:
-        raise PayloadError(
-            f"payload coding {coding} is unknown, expected 0 (raw), 1 (range coder) or 2 (deflate)")
+        raise PayloadError(f"payload coding {coding} is unknown, expected 0 (raw), 1 (range coder) or 2 (deflate)")
     if flags >> 6:
         raise PayloadError(f"reserved flag bits are set ({flags:08b}); a newer edgegrain may read this")
-    position = _FIXED.size
     size_code = flags >> 2 & 15
-    if size_code <= 8:
-        lr_width = lr_height = 1 << size_code
-    elif size_code == _EXPLICIT_SIZE:
-        lr_width, lr_height = data[position] + 1, data[position + 1] + 1
-        position += 2
-        if _lr_size_code(lr_width, lr_height) != _EXPLICIT_SIZE:
-            raise PayloadError(f"the LR size {lr_width} x {lr_height} has a short code that was not used")
-    elif size_code == _LARGE_SIZE:
-        lr_width, position = read_leb128(data, position, end, "LR width")
-        lr_height, position = read_leb128(data, position, end, "LR height")
-        _check_lr_size(lr_width, lr_height)
-        if _lr_size_code(lr_width, lr_height) != _LARGE_SIZE:
-            raise PayloadError(f"the LR size {lr_width} x {lr_height} has a short code that was not used")
-        if coding == CODING_RANGE:
-            raise PayloadError(f"an LR of {lr_width} x {lr_height} is too large for coding 1, the range coder")
-    else:
-        raise PayloadError(f"LR size code {size_code} is unknown, expected 0 to 8, 14 or 15")
+    lr_width, lr_height, position = _read_lr_size(data, _FIXED.size, end, size_code)
+    if size_code == _LARGE_SIZE and coding == CODING_RANGE:
+        raise PayloadError(f"an LR of {lr_width} x {lr_height} is too large for coding 1, the range coder")
     original_width, position = read_leb128(data, position, end, "original width")
     original_height, position = read_leb128(data, position, end, "original height")
     _check_original(original_width, original_height)
@@ -352,7 +336,26 @@ def _check_contract_id(contract_id: bytes) -> None:
         raise PayloadError(f"a contract id has 32 bytes, or 4 for its beginning, got {len(contract_id)}")
 
 
+def _read_lr_size(data: bytes, position: int, end: int, size_code: int) -> tuple[int, int, int]:
+    """Width and height of the LR, and the position after them; errors as `parse_payload`."""
+    if size_code <= 8:
+        return 1 << size_code, 1 << size_code, position
+    if size_code == _EXPLICIT_SIZE:
+        width, height = data[position] + 1, data[position + 1] + 1
+        position += 2
+    elif size_code == _LARGE_SIZE:
+        width, position = read_leb128(data, position, end, "LR width")
+        height, position = read_leb128(data, position, end, "LR height")
+        _check_lr_size(width, height)
+    else:
+        raise PayloadError(f"LR size code {size_code} is unknown, expected 0 to 8, 14 or 15")
+    if _lr_size_code(width, height) != size_code:
+        raise PayloadError(f"the LR size {width} x {height} has a short code that was not used")
+    return width, height, position
+
+
 def _lr_size_code(width: int, height: int) -> int:
+    """The code of an LR's size in the flags: the logarithm of a small square's side, or one that sizes follow."""
     if max(width, height) > MAX_LR_SIDE:
         return _LARGE_SIZE
     if width == height and width & (width - 1) == 0:

@@ -40,7 +40,7 @@ PUBLISHED = {
 
 
 def published_by(contract_id: bytes) -> str:
-    """A clause for messages about a payload that names this contract id, or "" if it is none of ours."""
+    """A clause for messages about a payload of this contract (32 bytes, or the first 4); "" if `PUBLISHED` lacks it."""
     found = PUBLISHED.get(contract_id[:4].hex())
     if found is None:
         return ""

@@ -30,7 +30,7 @@ from codec_contract.errors import BundleError
 from codec_contract.rgb import Rgb
 
 MULTIPLIER, INCREMENT = 1664525, 1013904223
-MAX_SIDE = 4096
+MAX_HR = 4096
 
 Encode = Callable[[Rgb], Rgb]
 """An encoder: uint8 [N, hr, hr, 3] to uint8 [N, lr, lr, 3]."""
@@ -96,8 +96,8 @@ def golden_input(kind: str, parameters: Mapping[str, Any], hr: int) -> Rgb:
     Raises:
         BundleError: the kind is unknown, or a parameter is missing or out of range.
     """
-    if not isinstance(hr, int) or not 2 <= hr <= MAX_SIDE:
-        raise BundleError(f"golden inputs have sides of 2 to {MAX_SIDE} pixels, got {hr!r}")
+    if not isinstance(hr, int) or not 2 <= hr <= MAX_HR:
+        raise BundleError(f"golden inputs have sides of 2 to {MAX_HR} pixels, got {hr!r}")
     if kind not in _MAKERS:
         raise BundleError(f"unknown kind of golden input {kind!r}, expected one of {', '.join(_MAKERS)}")
     return np.ascontiguousarray(_MAKERS[kind](parameters, hr), dtype=np.uint8)
@@ -131,13 +131,13 @@ def _gradient(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
 
 
 def _checkerboard(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
-    y, x = np.indices((hr, hr)) // _whole(parameters, "period", 1, MAX_SIDE)
+    y, x = np.indices((hr, hr)) // _whole(parameters, "period", 1, MAX_HR)
     even = ((x + y) % 2 == 0)[:, :, None]
     return np.where(even, _colour(parameters, "first"), _colour(parameters, "second"))
 
 
 def _noise(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
-    block = _whole(parameters, "block", 1, MAX_SIDE)
+    block = _whole(parameters, "block", 1, MAX_HR)
     low, high = _whole(parameters, "low", 0, 255), _whole(parameters, "high", 0, 255)
     if high < low:
         raise BundleError(f"golden noise: low {low} exceeds high {high}")

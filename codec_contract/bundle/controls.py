@@ -63,7 +63,7 @@ def strength_of(manifest: Manifest, wanted: float | None) -> float | None:
     if control is None:
         if wanted is not None:
             raise ImageError(f"bundle {manifest.id} has no control 'strength'; restore without one, or take a bundle "
-                             "of GCFSR's")
+                             "of GCFSR")
         return None
     if wanted is None:
         return control.default
@@ -78,9 +78,9 @@ def _strength(manifest: Manifest) -> Control:
     described = manifest.decoder.get(STRENGTH, {})  # the default for older bundles, whose manifests do not describe it
     described = described if isinstance(described, dict) else {"range": None}
     limits = described.get("range", [SMALLEST_STRENGTH, LARGEST_STRENGTH])
-    numbers = [*(limits if isinstance(limits, list) else ()), described.get("default", manifest.hr / manifest.lr)]
-    finite = all(isinstance(number, (int, float)) and abs(number) <= sys.float_info.max for number in numbers)
-    if len(numbers) != 3 or not finite or not 0 < numbers[0] <= numbers[2] <= numbers[1]:
+    values = [*(limits if isinstance(limits, list) else ()), described.get("default", manifest.hr / manifest.lr)]
+    finite = all(isinstance(value, (int, float)) and abs(value) <= sys.float_info.max for value in values)
+    if len(values) != 3 or not finite or not 0 < values[0] <= values[2] <= values[1]:
         raise BundleError(f"the manifest of bundle {manifest.id} describes no strength: expected "
                           '"strength": {"range": [LEAST, MOST], "default": NUMBER} with the default in the range')
-    return Control(float(numbers[0]), float(numbers[1]), float(numbers[2]))
+    return Control(float(values[0]), float(values[1]), float(values[2]))

@@ -54,7 +54,7 @@ def hub_errors(what: str) -> Iterator[None]:
             case OSError(errno=errno.ENOSPC):
                 advice = "the disk is full; free some space, or set EDGEGRAIN_CACHE to a folder on another disk"
             case OSError() if error.filename:
-                advice = f"the cache cannot be written ({error}); set EDGEGRAIN_CACHE to a folder of yours"
+                advice = f"the cache cannot be written ({error}); set EDGEGRAIN_CACHE to a folder that you can write"
             case ValueError():
                 advice = f"the Hub or huggingface-hub refuses it: {error}"
             case errors.HTTPError() | OSError() | RuntimeError():  # RuntimeError: of hf-xet

@@ -27,7 +27,8 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 4 << 30
 MAX_FILES = 4096
 CODECS = ("grain", "irn", "irn_plus", "glean", "gcfsr")
-MAX_SIDE = 16384
+MAX_SQUARE_SIDE = 16384
+"""Longest side of a restored square or tile, enlarged or not, in pixels."""
 ENLARGEMENTS = (2, 4)
 """Factors by which an enlarger enlarges."""
 DEFAULT_DECODER = "default"
@@ -193,7 +194,7 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
     codec = _field(source, "codec", str, where)
     if codec not in CODECS:
         raise BundleError(f"{where}: codec {codec[:80]!r} is unknown, expected one of {', '.join(CODECS)}")
-    hr = _bounded(source, "hr", MAX_SIDE, where)
+    hr = _bounded(source, "hr", MAX_SQUARE_SIDE, where)
     lr = _bounded(source, "lr", 256, where)
     if hr % lr:
         raise BundleError(f"{where}: hr {hr} is not a multiple of lr {lr}")
@@ -351,8 +352,9 @@ def _enlarger(
         raise BundleError(f"{where}: the enlarger lists a file twice")
     training = _field(described, "training", dict, f"{where}, enlarger") if "training" in described else {}
     enlarger = Enlarger(tuple(names), training)
-    if (side := hr * enlarger.factors[-1]) > MAX_SIDE:
-        raise BundleError(f"{where}: the enlarger makes pictures with sides of {side} pixels, more than {MAX_SIDE}")
+    if (side := hr * enlarger.factors[-1]) > MAX_SQUARE_SIDE:
+        raise BundleError(f"{where}: the enlarger makes pictures with sides of {side} pixels, more than "
+                          f"{MAX_SQUARE_SIDE}")
     if tiled:
         raise BundleError(f"{where} has an enlarger, which bundles of tiles cannot have")
     return enlarger

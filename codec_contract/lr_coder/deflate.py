@@ -49,9 +49,13 @@ def inflate_lr(body: bytes, width: int, height: int) -> npt.NDArray[np.uint8]:
     return lr
 
 
-def median_prediction(left: npt.NDArray[np.uint8], upper: npt.NDArray[np.uint8], corner: npt.NDArray[np.uint8]
-             ) -> npt.NDArray[np.uint8]:
-    """The smaller neighbour under a brighter corner, the larger under a darker one, else left + upper - corner."""
+def median_prediction(
+    left: npt.NDArray[np.uint8], upper: npt.NDArray[np.uint8], corner: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    """The smaller neighbour under a brighter corner, the larger under a darker one, else left + upper - corner.
+
+    All arrays are uint8 of one shape; the corner is the neighbour above the left one.
+    """
     low, high = np.minimum(left, upper), np.maximum(left, upper)
     return np.where(corner >= high, low, np.where(corner <= low, high, left + upper - corner))  # the sum modulo 256
 

@@ -26,35 +26,38 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
     contribution of the prior, and that of the generator's picture, which shows if its codes still match the other
     pictures. While a rate is trained, also the expected bytes of an LR, and its saturation relative to that of the area
     average.
+
+    Args:
+        model: with averaged weights.
+        pictures: held out, uint8 ``[N, S, S, 3]``.
+        networks: of the metrics, on the model's device.
     """
-    names = ["psnr"]
-    names += ["lpips_alex", "lpips_alex_off_grid"] if networks.lpips is not None else []
-    names += ["identity"] if networks.identity is not None else []
-    fused = networks.lpips is not None and model.output == "final"
-    rows, saturation = [], []
+    rows: list[dict[str, float]] = []
+    saturation: list[float] = []
     device = next(model.parameters()).device
     for picture in pictures:
         x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float().to(device)
         restored = model(x)
         y = rounded_levels(restored.picture)
-        row = [levels_psnr(y, x)]
         a, b = dequantize(y), dequantize(x)
+        row = {"psnr": levels_psnr(y, x)}
         if networks.lpips is not None:
-            row += [float(networks.lpips(a, b)), float(networks.lpips.off_grid(a, b))]
+            row["lpips_alex"] = float(networks.lpips(a, b))
+            row["lpips_alex_off_grid"] = float(networks.lpips.off_grid(a, b))
         if networks.identity is not None:
-            row.append(float(networks.identity.distance(a, b)))
-        if fused and networks.lpips is not None:
-            others = model(x, prior_gain=0.0), model(x, output="invertible"), model(x, output="style")
-            row += [float(networks.lpips(dequantize(rounded_levels(other.picture)), b)) for other in others]
+            row["identity"] = float(networks.identity.distance(a, b))
+        if networks.lpips is not None and model.output == "final":
+            others = {"without_prior": model(x, prior_gain=0.0), "invertible": model(x, output="invertible"),
+                      "style": model(x, output="style")}
+            row |= {f"lpips_alex_{name}": float(networks.lpips(dequantize(rounded_levels(other.picture)), b))
+                    for name, other in others.items()}
         if restored.lr_bytes is not None:
-            row.append(float(restored.lr_bytes))
+            row["lr_bytes"] = float(restored.lr_bytes)
             saturation += [float(mean_saturation(each)) for each in (restored.lr, restored.box)]
         rows.append(row)
-    means = np.mean(rows, axis=0)
-    names += ["lpips_alex_without_prior", "lpips_alex_invertible", "lpips_alex_style"] if fused else []
-    names += ["lr_bytes"] if model.rate is not None else []
+    means = np.mean([list(row.values()) for row in rows], axis=0)
     digits = {"psnr": 3, "lr_bytes": 1}
-    result = {name: round(float(mean), digits.get(name, 4)) for name, mean in zip(names, means, strict=True)}
+    result = {name: round(float(mean), digits.get(name, 4)) for name, mean in zip(rows[0], means, strict=True)}
     if saturation:
         result["lr_saturation"] = round(sum(saturation[::2]) / max(sum(saturation[1::2]), 1e-6), 3)
     return result

@@ -7,11 +7,11 @@
 # Before, on a machine with nvcc, onnx and torch:
 #   make ops
 #   python benchmarks/speed/pack.py gpu_host_pack
-#   python benchmarks/gpu_luggage.py gpu_host_pack --python 3.12 --architecture 90    # of the host
+#   python benchmarks/gpu_transfers.py gpu_host_pack --python 3.12 --architecture 90    # of the host
 # The last one packs ONNX Runtime for CUDA into the folders gpu_host_onnxruntime_0, _1 and so on, adds the default
 # bundle's decoder to the pack, and prints the transfers, two as a rule: each carries the checkout without zoo/ and
 # bundles/ and some of these folders, at most 64 MiB. A checkout without them:
-#   git worktree add --no-checkout ../luggage && cd ../luggage
+#   git worktree add --no-checkout ../gpu-host && cd ../gpu-host
 #   git sparse-checkout set --no-cone '/*' '!/zoo/' '!/bundles/' && git checkout
 # Copy all into one folder on the host, then run this script there; it unpacks ONNX Runtime into gpu_host_site, unless
 # it is installed in the folder ONNXRUNTIME_SITE. Afterwards, in the checkout:
@@ -116,7 +116,7 @@ if [ -f "$pack/decoder.onnx" ]; then
   step pictures timeout "$(until_share 40)" python3 benchmarks/speed/replays.py --decoder "$pack/decoder.onnx" \
     --device "$device" --json
 else
-  echo "== pictures: skipped, $pack has no decoder.onnx; see benchmarks/gpu_luggage.py"
+  echo "== pictures: skipped, $pack has no decoder.onnx; see benchmarks/gpu_transfers.py"
 fi
 for name in grain-smoke "$bundle"; do
   step "replays-$name" timeout "$(until_share 50)" python3 benchmarks/speed/replays.py --packed "$pack/$name" \

@@ -1,4 +1,4 @@
-"""What a GPU host is sent: transfers within a limit, and libraries with the kernels of one architecture."""
+"""Transfers to a GPU host within a limit, and libraries with the kernels of one architecture."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def luggage(repository: Path) -> Iterator[ModuleType]:
+def program(repository: Path) -> Iterator[ModuleType]:
     sys.path.insert(0, str(repository / "benchmarks"))
     try:
-        import gpu_luggage
+        import gpu_transfers
 
-        yield gpu_luggage
+        yield gpu_transfers
     finally:
         sys.path.remove(str(repository / "benchmarks"))
 
@@ -32,34 +32,34 @@ def container(*entries: bytes) -> bytes:
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(content)) + content
 
 
-def test_kernels_of_other_architectures_are_removed(luggage: ModuleType) -> None:
+def test_kernels_of_other_architectures_are_removed(program: ModuleType) -> None:
     kept, other = entry(90, b"k" * 40), entry(80, b"o" * 88)
     without = container(other)
     section = container(other, kept, other) + bytes(8) + without
-    found = luggage.keep_architecture(section, 90)
+    found = program.keep_architecture(section, 90)
     assert len(found) == len(section)
     whole = container(kept)
     assert found.startswith(whole) and not any(found[len(whole) : -len(without)])
     assert found.endswith(without)  # it may have code for newer devices
 
 
-def test_transfers_stay_within_the_limit(luggage: ModuleType) -> None:
+def test_transfers_stay_within_the_limit(program: ModuleType) -> None:
     folders = {"first": 30, "second": 30, "pack": 20}
-    assert luggage.transfers(10, folders, 64) == [(["first"], 40), (["second", "pack"], 60)]
-    assert luggage.transfers(10, folders, 100) == [(["first", "second", "pack"], 90)]
-    assert luggage.transfers(10, {"first": 60}, 64) == [(["first"], 70)]  # more than the limit: refused
+    assert program.transfers(10, folders, 64) == [(["first"], 40), (["second", "pack"], 60)]
+    assert program.transfers(10, folders, 100) == [(["first", "second", "pack"], 90)]
+    assert program.transfers(10, {"first": 60}, 64) == [(["first"], 70)]  # more than the limit: refused
 
 
-def test_what_is_packed_already_is_summed(luggage: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+def test_what_is_packed_already_is_summed(program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                           capsys: pytest.CaptureFixture[str]) -> None:
     pack = tmp_path / "pack"
     for name, size in (("pack", 3), ("parts_0", 30), ("parts_1", 30)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_bytes(bytes(size << 20))
-    monkeypatch.setattr(luggage, "PARTS", tmp_path / "parts")
-    monkeypatch.setattr(luggage, "checkout_bytes", lambda: 10 << 20)
-    monkeypatch.setattr(sys, "argv", ["gpu_luggage.py", str(pack), "--sum"])
-    assert luggage.main() == 0
+    monkeypatch.setattr(program, "PARTS", tmp_path / "parts")
+    monkeypatch.setattr(program, "checkout_bytes", lambda: 10 << 20)
+    monkeypatch.setattr(sys, "argv", ["gpu_transfers.py", str(pack), "--sum"])
+    assert program.main() == 0
     assert "transfer 2: 43.0 of 64 MiB: checkout, parts_1, pack" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["gpu_luggage.py", str(pack), "--sum", "--limit", "39"])
-    assert luggage.main() == 1
+    monkeypatch.setattr(sys, "argv", ["gpu_transfers.py", str(pack), "--sum", "--limit", "39"])
+    assert program.main() == 1

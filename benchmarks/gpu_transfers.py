@@ -1,6 +1,6 @@
 """Pack what `gpu_host.sh` needs on an offline GPU host, and print what each transfer carries.
 
-    python benchmarks/gpu_luggage.py gpu_host_pack --python 3.12 --architecture 90     # after benchmarks/speed/pack.py
+    python benchmarks/gpu_transfers.py gpu_host_pack --python 3.12 --architecture 90   # after benchmarks/speed/pack.py
 
     gpu_host_onnxruntime_0, _1, ...   folders, each with a part of onnxruntime-gpu for one GPU architecture
     gpu_host_pack/decoder.onnx        the default bundle's decoder

@@ -66,7 +66,7 @@ def raise_twin(network: IntegerNetwork, config: EncoderConfig) -> EncoderTwin:
 
 
 def box_network(hr: int, lr: int) -> IntegerNetwork:
-    """The network of a zero correction: plain exact area downscaling."""
+    """The exact box mean alone, rounded to levels; ``hr`` is ``lr`` times a power of two."""
     return IntegerNetwork(f"box-{hr}-{lr}", hr, lr, (box_layer(hr // lr),))
 
 

@@ -118,10 +118,11 @@ def quality(
     Examples:
       edgegrain bundles quality my-bundles/my-faces small
     """
-    from export.bundle.additions import add_files, manifest_record, writable_bundle
+    from export.bundle.additions import add_files, writable_bundle
+    from export.bundle.manifest_record import read_record
 
     target = writable_bundle(bundle)
-    changed = add_files(target, {**manifest_record(target), "quality": name.value}, {})
+    changed = add_files(target, {**read_record(target.folder), "quality": name.value}, {})
     typer.echo(f"{changed.id}: quality {changed.quality}")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -14,6 +12,7 @@ from codec_contract.bundle.manifest import Manifest, load_manifest, parse_manife
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
+from export.bundle.manifest_record import file_record, record_text
 
 
 def writable_bundle(bundle: str) -> Manifest:
@@ -27,14 +26,8 @@ def writable_bundle(bundle: str) -> Manifest:
         raise ExportError(f"{bundle} is cached as it is on the Hub; copy its folder and pass the copy")
     target = load_manifest(find_bundle(bundle))
     if not os.access(target.folder, os.W_OK):
-        raise ExportError(f"{target.folder} cannot be written; copy the bundle into a folder of yours and pass that")
+        raise ExportError(f"{target.folder} cannot be written; copy the bundle to another folder and pass that")
     return target
-
-
-def manifest_record(target: Manifest) -> dict[str, Any]:
-    """The manifest as plain JSON values."""
-    record: dict[str, Any] = json.loads((target.folder / MANIFEST).read_bytes())
-    return record
 
 
 def add_files(target: Manifest, record: dict[str, Any], files: Mapping[str, bytes], replaced: Collection[str] = ()
@@ -57,8 +50,8 @@ def add_files(target: Manifest, record: dict[str, Any], files: Mapping[str, byte
     for name in replaced:
         record["files"].pop(name, None)
     for name, data in files.items():
-        record["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    text = (json.dumps(record, indent=2) + "\n").encode()
+        record["files"][name] = file_record(data)
+    text = record_text(record)
     written = parse_manifest(text, target.folder)
     for name, data in files.items():
         write_atomically(target.folder / name, data, force=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 
-from codec_contract.bundle.decoders import BundledForm, decoder_forms, default_form
+from codec_contract.bundle.decoders import BundledForm, decoder_forms
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ExistsError, ExportError
-from export.bundle.additions import add_files, manifest_record, writable_bundle
+from export.bundle.additions import add_files, writable_bundle
+from export.bundle.manifest_record import read_record
 from export.decoder.command import ExportedDecoder
 from export.decoder.decoder_options import DecoderOptions, Noise
-from export.decoder.sources import DecoderSource
+from export.decoder.sources import DecoderSource, decoder_hash
 
 
 def require_target(
@@ -32,7 +33,7 @@ def require_target(
         BundleError: there is no such bundle, or its manifest is wrong.
     """
     target = writable_bundle(bundle)
-    if source.manifest is None or _decoder_hash(source.manifest) != _decoder_hash(target):
+    if source.manifest is None or decoder_hash(source.manifest) != decoder_hash(target):
         raise ExportError(f"the decoder of {source.name} is not the one of bundle {target.id}; export a bundle's "
                           "decoder into the bundle itself")
     if options.noise is not Noise.constant:
@@ -58,16 +59,11 @@ def write_form(exported: ExportedDecoder, target: Manifest, *, device: str = "cu
         OSError: the folder cannot be written.
     """
     name = f"decoder_{device}-{hashlib.sha256(exported.model).hexdigest()[:8]}.onnx"
-    record = manifest_record(target)
+    record = read_record(target.folder)
     forms = record["decoder"].setdefault("forms", {})
     earlier = forms.get(device, {}).get("file")
     forms[device] = {
         "file": name, "precision": exported.options.precision.value, "ops": exported.options.ops.value,
-        "source": _decoder_hash(target), "psnr": exported.comparison.psnr}
+        "source": decoder_hash(target), "psnr": exported.comparison.psnr}
     written = add_files(target, record, {name: exported.model}, replaced=[] if earlier is None else [earlier])
     return decoder_forms(written)[device]
-
-
-def _decoder_hash(manifest: Manifest) -> str:
-    """SHA-256 of the decoder's default file, in hex."""
-    return manifest.entry(default_form(manifest).file).sha256

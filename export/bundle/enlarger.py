@@ -23,7 +23,8 @@ from codec_contract.errors import ExistsError, ExportError
 from codec_contract.quantization import network_input, pictures_of
 from codec_contract.resize import exact_resize
 from edge_encoder.preprocessing import load_picture
-from export.bundle.additions import add_files, manifest_record, writable_bundle
+from export.bundle.additions import add_files, writable_bundle
+from export.bundle.manifest_record import read_record
 from export.decoder.decoder_graph import decoder_graph, round_weights, store_half
 from export.decoder.pixel_ends import add_pixel_ends, values_of
 from export.decoder.value_names import rename_values
@@ -197,7 +198,7 @@ def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str
         BundleError: the enlarged squares would be larger than a bundle may restore.
         OSError: the folder cannot be written.
     """
-    record = manifest_record(target)
+    record = read_record(target.folder)
     files: dict[str, bytes] = {}
     for factor, model in zip(ENLARGEMENTS, models, strict=False):
         name, digest = f"enlarger_x{factor}.onnx", hashlib.sha256(model).hexdigest()

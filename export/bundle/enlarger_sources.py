@@ -11,8 +11,8 @@ import onnx
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, ExportError
-from export.bundle.additions import manifest_record
 from export.bundle.enlarger import NETWORK, Doublings, export_enlarger
+from export.bundle.manifest_record import read_record
 from export.decoder.decoder_graph import load_parameters
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig
@@ -115,4 +115,4 @@ def find_enlarger(bundle: str | Path) -> BundledEnlarger:
     except BundleError as error:
         raise BundleError(f"{bundle} is neither the run of an enlarger nor a bundle with one: {error}") from error
     models = tuple(manifest.open_file(name) for name in manifest.enlarger.files)
-    return BundledEnlarger(manifest, models, manifest_record(manifest)["enlarger"].get("training", {}))
+    return BundledEnlarger(manifest, models, read_record(manifest.folder)["enlarger"].get("training", {}))

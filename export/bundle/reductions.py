@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from edge_encoder.bicubic_network import bicubic_network
 from edge_encoder.integer_network import IntegerNetwork
-from export.decoder.sources import area_average
+from edge_encoder.lowering import box_network
 
-REDUCTIONS: dict[str, Callable[[int, int], IntegerNetwork]] = {"area": area_average, "bicubic": bicubic_network}
+REDUCTIONS: dict[str, Callable[[int, int], IntegerNetwork]] = {"area": box_network, "bicubic": bicubic_network}
 """Name -> the network from ``hr`` to ``lr``."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -21,6 +19,7 @@ from codec_contract.errors import BundleError, ExistsError, ExportError
 from codec_contract.files import replace_folder, write_atomically, written_whole
 from codec_contract.lr_coder.coder_tables import CoderTables
 from export.bundle.encoder_part import EncoderPart
+from export.bundle.manifest_record import file_record, read_record, record_text
 from export.decoder.command import Comparison
 from export.encoder.formats import export_encoder, require_formats
 from export.encoder.graph import FORMATS
@@ -153,7 +152,7 @@ def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapp
             if name not in replaced:
                 write_atomically(staging / name, source.open_file(name))
 
-    kept = json.loads((source.folder / MANIFEST).read_bytes())
+    kept = read_record(source.folder)
     record = {name: fields.get(name, value) for name, value in kept.items() if name != "files"}
     return _write_folder(folder, write, decoder, {**record, **fields}, card, force)
 
@@ -176,11 +175,11 @@ def renew_encoders(folder: Path, encoders: Iterable[Path]) -> Manifest:
     files = {file.relative_to(path.parent).as_posix(): file.read_bytes()
              for path in renewed.values() for file in (path, *path.rglob("*")) if file.is_file()}
     replaced = [name for name in source.files if name.split("/")[0] in renewed and name not in files]
-    record = json.loads((folder / MANIFEST).read_bytes())
+    record = read_record(folder)
     for name in replaced:
         del record["files"][name]
-    record["files"] |= {name: _file_record(data) for name, data in files.items()}
-    text = _manifest_text(record)
+    record["files"] |= {name: file_record(data) for name, data in files.items()}
+    text = record_text(record)
     parse_manifest(text, folder)
     with ExitStack() as written:  # on a full disk one of them fails, and all are as before
         for name, data in {MANIFEST: text, **files}.items():
@@ -204,10 +203,10 @@ def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Ma
         OSError: the folder cannot be written; the bundle is as before.
     """
     verify_bundle(folder)
-    record = json.loads((folder / MANIFEST).read_bytes())
+    record = read_record(folder)
     record["evaluation"] = dict(evaluation)
-    record["files"][MODEL_CARD] = _file_record(card.encode())
-    text = _manifest_text(record)
+    record["files"][MODEL_CARD] = file_record(card.encode())
+    text = record_text(record)
     parse_manifest(text, folder)
     with written_whole(folder / MANIFEST) as manifest, written_whole(folder / MODEL_CARD) as readme:
         manifest.write_bytes(text)  # on a full disk one of them fails, and both are as before
@@ -255,7 +254,7 @@ def require_bundle_formats(formats: Sequence[str]) -> None:
 def _unlisted(folder: Path) -> list[str]:
     """Files in a bundle's folder that its manifest does not list; all but the manifest if it cannot be read."""
     try:
-        listed = set(json.loads((folder / MANIFEST).read_bytes())["files"])
+        listed = set(read_record(folder)["files"])
     except (OSError, ValueError, LookupError, TypeError):
         listed = set()
     held = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
@@ -285,14 +284,6 @@ def _write_folder(folder: Path, write: Callable[[Path], None], decoder: bytes, r
 
 def _write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
     """Write the manifest of a new folder, which lists every file in it."""
-    files = {path.relative_to(folder).as_posix(): _file_record(path.read_bytes())
+    files = {path.relative_to(folder).as_posix(): file_record(path.read_bytes())
              for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST}
-    write_atomically(folder / MANIFEST, _manifest_text({**record, "files": files}))
-
-
-def _file_record(data: bytes) -> dict[str, Any]:
-    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _manifest_text(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(record, indent=2) + "\n").encode()
+    write_atomically(folder / MANIFEST, record_text({**record, "files": files}))

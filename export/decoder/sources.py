@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import torch
 
+from codec_contract.bundle.decoders import default_form
 from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, IRN_WEIGHTS, MANIFEST
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import ALIASES, find_bundle, installed_bundles
@@ -32,8 +33,6 @@ from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
 
 TRAINED = "grain.safetensors"
 """GRAIN's weights in a folder of the zoo, written by `server_decoder.grain.weights`."""
-ENCODER = ENCODER_WEIGHTS
-"""The integer encoder of a bundle, or next to the weights in a folder of the zoo."""
 _NOISE = 0.01  # added to random weights, so that no bias is zero and no two tensors are equal
 
 
@@ -114,8 +113,8 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
         raise BundleError(f"{name_or_path} is {kind}; edgegrain export bundle writes its bundle, decoder included")
     manifest = load_manifest(find_bundle(name_or_path))
     # A float encoder is in another file; the exact box mean makes LRs to compare on.
-    network = (integer.load_integer_network(manifest.open_file(ENCODER)) if ENCODER in manifest.files
-               else area_average(manifest.hr, manifest.lr))
+    network = (integer.load_integer_network(manifest.open_file(ENCODER_WEIGHTS)) if ENCODER_WEIGHTS in manifest.files
+               else box_network(manifest.hr, manifest.lr))
     step = CoderTables.from_json(manifest.open_file(CODER_TABLES)).step
     return DecoderSource(manifest.id, bundle_decoder(manifest), network, manifest, step)
 
@@ -131,7 +130,7 @@ def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSourc
     """
     config = read_config(folder / TRAINED)
     model = load_zoo(folder, described_prior(config.prior, prior) if config.prior else None)
-    encoder = zoo_encoder(folder) or area_average(config.decoder.hr, config.decoder.lr)
+    encoder = zoo_encoder(folder) or box_network(config.decoder.hr, config.decoder.lr)
     return DecoderSource(folder.resolve().name, model if model.prior is not None else model.decoder, encoder,
                          step=zoo_step(folder))
 
@@ -155,10 +154,10 @@ def zoo_encoder(folder: Path) -> IntegerNetwork | None:
         BundleError: as `zoo_decoder`.
         ModelError: the encoder is damaged.
     """
-    if (folder / ENCODER).is_file():
-        return integer.load_integer_network(folder / ENCODER)
+    if (folder / ENCODER_WEIGHTS).is_file():
+        return integer.load_integer_network(folder / ENCODER_WEIGHTS)
     bundle = kept_bundle(folder)
-    return None if bundle is None else integer.load_integer_network(bundle.open_file(ENCODER))
+    return None if bundle is None else integer.load_integer_network(bundle.open_file(ENCODER_WEIGHTS))
 
 
 def zoo_step(folder: Path) -> int:
@@ -187,8 +186,12 @@ def kept_bundle(folder: Path) -> Manifest | None:
 
 
 def decoder_hash(manifest: Manifest) -> str:
-    """SHA-256 of a bundle's decoder, in hex."""
-    return manifest.entry(manifest.decoder["file"]).sha256
+    """SHA-256, in hex, of the file of a bundle's decoder that runs everywhere.
+
+    Raises:
+        BundleError: the manifest names no such file, or does not list it.
+    """
+    return manifest.entry(default_form(manifest).file).sha256
 
 
 def described_prior(config: PriorConfig, name_or_path: str | Path = DEFAULT_PRIOR) -> GenerativePrior:
@@ -216,7 +219,7 @@ def random_decoder(name: str, seed: int = 0) -> DecoderSource:
     if name not in PRESETS:
         raise ExportError(f"unknown configuration {name!r}; expected one of {', '.join(PRESETS)}")
     config = PRESETS[name]
-    return DecoderSource(name, random_grain(config, seed), area_average(config.decoder.hr, config.decoder.lr))
+    return DecoderSource(name, random_grain(config, seed), box_network(config.decoder.hr, config.decoder.lr))
 
 
 def random_grain(config: GrainConfig, seed: int = 0) -> Grain:
@@ -230,11 +233,6 @@ def random_grain(config: GrainConfig, seed: int = 0) -> Grain:
         for parameter in model.parameters():
             parameter.add_(_NOISE * torch.randn_like(parameter))
     return model.eval()
-
-
-def area_average(hr: int, lr: int) -> IntegerNetwork:
-    """The encoder that computes the exact box mean alone."""
-    return box_network(hr, lr)
 
 
 def _zoo_folder(name_or_path: str | Path, zoo: Path) -> Path | None:

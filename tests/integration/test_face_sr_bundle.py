@@ -16,13 +16,14 @@ from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import run_reference
+from edge_encoder.lowering import box_network
 from edgegrain.cli.app import application
 from edgegrain.service.engine import Engine, Stages
 from edgegrain.service.engine_options import RestoreOptions
 from export.bundle.face_sr_bundle import find_face_sr_weights, write_face_sr_bundle
 from export.bundle.licences import BY_DOMAIN, UNSTATED
 from export.decoder.decoder_graph import round_weights
-from export.decoder.sources import area_average, bundle_decoder, find_decoder
+from export.decoder.sources import bundle_decoder, find_decoder
 from server_decoder.face_sr.gcfsr import GCFSRUpscaler
 from server_decoder.face_sr.weights import load_gcfsr, load_glean
 from server_decoder.prior_store import load_prior
@@ -70,7 +71,7 @@ def expected(network: torch.nn.Module, lr: np.ndarray, *more: torch.Tensor) -> n
 def test_there_and_back(bundles: dict[str, Path], zoo: Path, name: str) -> None:
     codec = sdk.Codec(bundle=bundles[name])
     payload = codec.compress(portrait())
-    np.testing.assert_array_equal(payload.lr, run_reference(area_average(HR, LR[name]), portrait()[None])[0])
+    np.testing.assert_array_equal(payload.lr, run_reference(box_network(HR, LR[name]), portrait()[None])[0])
     restored = np.asarray(codec.restore(payload)).astype(np.int16)
     if name == "gcfsr":
         network: torch.nn.Module = GCFSRUpscaler(load_gcfsr(zoo / "gcfsr/gcfsr.safetensors"), LR[name])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from codec_contract.bundle.file_names import CODER_TABLES, MANIFEST, RRDB_ENCODER_WEIGHTS
+from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST, RRDB_ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError
@@ -22,7 +22,7 @@ from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.grain.checkpoint import load_run, read_recipe
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.grain.stages import GrainRecipe
-from export.decoder.sources import ENCODER, TRAINED, bundle_decoder, load_zoo, zoo_encoder, zoo_step
+from export.decoder.sources import TRAINED, bundle_decoder, load_zoo, zoo_encoder, zoo_step
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
@@ -88,7 +88,7 @@ def from_bundle(folder: Path) -> StartingPoint:
     if RRDB_ENCODER_WEIGHTS in manifest.files:
         recipe, weights = _joined_rrdb(manifest, decoder, stage)
     else:
-        network = integer_network.load_integer_network(manifest.open_file(ENCODER))
+        network = integer_network.load_integer_network(manifest.open_file(ENCODER_WEIGHTS))
         recipe, weights = _joined(manifest.id, network, decoder, stage)
     recipe = replace(recipe, lr_step=CoderTables.from_json(manifest.open_file(CODER_TABLES)).step)
     training = manifest.training
@@ -106,7 +106,7 @@ def from_zoo(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
     """
     decoder, history, encoder = load_zoo(folder, prior), read_history(folder / TRAINED), zoo_encoder(folder)
     if encoder is None:
-        raise BundleError(f"{folder} has no encoder to train with: there is no {ENCODER}")
+        raise BundleError(f"{folder} has no encoder to train with: there is no {ENCODER_WEIGHTS}")
     stage = str(history[-1]["stage"]) if history else "final"
     recipe, weights = _joined(folder.name, encoder,
                               decoder if decoder.prior is not None else decoder.decoder, stage)

@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmarks.quality.reductions import compare_with_pillow, main
-from export.decoder.sources import area_average
+from edge_encoder.lowering import box_network
 
 
 def test_the_comparison_with_pillow(tmp_path: Path, portrait_path: Path) -> None:
@@ -23,5 +23,5 @@ def test_the_comparison_with_pillow(tmp_path: Path, portrait_path: Path) -> None
     assert [line.split(":")[0] for line in lines] == ["factor 4", "factor 8", "factor 16"]  # LRs of 4 pixels at least
     assert all(line.endswith("by at most 1") for line in lines)
     pictures = [np.asarray(Image.open(portrait_path).resize((64, 64)))]
-    largest, share = compare_with_pillow(area_average(64, 8), pictures)
+    largest, share = compare_with_pillow(box_network(64, 8), pictures)
     assert largest > 3 and share > 0.5  # another reduction is seen to be one

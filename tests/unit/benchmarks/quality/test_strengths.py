@@ -24,8 +24,8 @@ from codec_contract.errors import ImageError
 from codec_contract.quantization import dequantize, quantize
 from codec_contract.rgb import Rgb
 from edge_encoder.integer_network import run_reference
+from edge_encoder.lowering import box_network
 from edgegrain.pictures.sheets import GAP, MARGIN
-from export.decoder.sources import area_average
 from server_decoder.face_sr.gcfsr import GCFSRUpscaler
 from server_decoder.face_sr.weights import GCFSR_WEIGHTS, load_gcfsr
 from tests.face_sr import store_gcfsr
@@ -75,7 +75,7 @@ def test_the_zoo_s_network_is_steered_smoothly(repository: Path, portrait: Rgb, 
     weights = repository / "zoo" / "gcfsr-faces-256" / GCFSR_WEIGHTS
     if not weights.is_file():
         pytest.skip("needs zoo/gcfsr-faces-256 with trained weights of GCFSR")
-    lr = run_reference(area_average(256, 16), portrait[None])[0]
+    lr = run_reference(box_network(256, 16), portrait[None])[0]
     pictures = restored(GCFSRUpscaler(load_gcfsr(weights), 16), lr)
     for distance in (level_distance, lpips_distance(shared_weights)):
         assert measure_smoothness(pictures, STRENGTHS, distance).smooth

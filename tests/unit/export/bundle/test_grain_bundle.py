@@ -256,7 +256,7 @@ def test_the_command_states_the_difference(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(server, "export_decoder", lambda decoder, lr, weights, **form: mobile[1])
     monkeypatch.setattr(server, "random_decoder", lambda name: replace(random_decoder(name), decoder=mobile[0]))
     status, printed, error = export(capsys, "decoder", "--config", "grain-smoke-mobile", "--random-weights",
-                                    "--out", tmp_path, "--weights", "compact")
+                                    "--out", tmp_path, "--storage", "compact")
     assert status == 0, error
     assert "PSNR 1" in printed and "largest difference from torch on 8 LRs" in printed
     report = json.loads((tmp_path / "decoder_report.json").read_text())

@@ -9,8 +9,8 @@ from PIL import Image
 
 from codec_contract.quantization import dequantize
 from edge_encoder.integer_network import run_reference
+from edge_encoder.lowering import box_network
 from edgegrain.training.face_sr.degradations import BlindDegradation, enlarge, reduce_levels, reduction_matrix
-from export.decoder.sources import area_average
 from server_decoder.face_sr.gcfsr import GCFSR, GCFSRConfig, GCFSRUpscaler
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
@@ -18,7 +18,7 @@ LEVELS = torch.from_numpy(PICTURES).permute(0, 3, 1, 2).float()
 
 
 def test_area_means_are_the_exact_encoders() -> None:
-    expected = run_reference(area_average(64, 16), PICTURES)
+    expected = run_reference(box_network(64, 16), PICTURES)
     assert np.array_equal(reduce_levels(LEVELS, 16, "area").permute(0, 2, 3, 1).numpy(), expected)
 
 

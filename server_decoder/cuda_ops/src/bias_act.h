@@ -1,4 +1,4 @@
-// What follows a modulated convolution: demodulation, noise, bias, leaky ReLU, and the next layer's style.
+// The steps after a modulated convolution: demodulation, noise, bias, leaky ReLU, and the next layer's style.
 //
 //   v = clamp(gain * leaky(x * demodulation[b, c] + noise[b, h, w] + bias[c]))
 //   y = v, and modulated = v * style[b, c]

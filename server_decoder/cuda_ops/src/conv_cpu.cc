@@ -73,7 +73,7 @@ void transform_filter(const T* taps, std::size_t step, float* to, std::size_t to
   }
 }
 
-// At least `bytes` of this thread's own memory, aligned; it stays for the next call.
+// At least `floats` floats of this thread's own memory, aligned to 64 bytes; it stays for the next call.
 float* thread_scratch(std::size_t floats) {
   struct Free {
     void operator()(float* memory) const { ::operator delete(memory, std::align_val_t{64}); }

@@ -13,7 +13,7 @@ namespace edgegrain {
 
 constexpr int kMaxTaps = 49;  // kernel_height * kernel_width
 
-// How the filters are used, and so how they are packed.
+// The use of the filters, which decides how they are packed.
 enum class Form {
   dense,      // [phase, panel of O, tap, C, filter of the panel]: most convolutions
   narrow,     // [O, tap, C]: so few filters that the vectors are of x's channels

@@ -1,4 +1,4 @@
-// What every CPU of the architecture has: on x86-64 SSE2 with 16 registers, on ARM NEON with 32.
+// Instructions that every CPU of the architecture has: on x86-64 SSE2 with 16 registers, on ARM NEON with 32.
 #define EDGEGRAIN_KERNELS kBaselineKernels
 #define EDGEGRAIN_NAME "baseline"
 #if !defined(__GNUC__)

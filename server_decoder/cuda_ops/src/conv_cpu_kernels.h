@@ -83,7 +83,7 @@ EDGEGRAIN_HD float sum(Lanes lanes) {
   return total;
 }
 
-// What follows the sums of `count` channels (with kFull, of kLanes) of a picture.
+// The steps after the sums of `count` channels (with kFull, of kLanes) of a picture.
 template <class T, bool kFull>
 struct Finish {
   const T *noise, *residual, *outer;

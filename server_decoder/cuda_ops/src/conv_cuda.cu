@@ -133,14 +133,14 @@ const char* run_fastest(const Candidate (&candidates)[kCount], const Conv<Half>&
   return best->run(conv, best->square_width, stream);
 }
 
-// Whether copies of kBytes can read a map with such pixels.
+// True if copies of kBytes can read a map with such pixels.
 template <int kBytes>
 bool has_pieces_of(const Half* map, std::int64_t channels, std::int64_t stride) {
   constexpr int kElements = kBytes / 2;
   return reinterpret_cast<std::uintptr_t>(map) % kBytes == 0 && channels % kElements == 0 && stride % kElements == 0;
 }
 
-// Whether they can read all that a convolution reads, at 32-bit distances. Windows and filters of a tile may lie beyond
+// True if they can read all that a convolution reads, at 32-bit distances. Windows and filters of a tile may lie beyond
 // the last; their places are computed, though nothing is read there.
 template <int kBytes>
 bool has_pieces_of(const Conv<Half>& conv) {

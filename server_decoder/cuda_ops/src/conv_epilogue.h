@@ -1,4 +1,4 @@
-// What follows a convolution on the GPU: from sums in float32 to the stored channels of a pixel.
+// The steps after a convolution on the GPU: from sums in float32 to the stored channels of a pixel.
 #pragma once
 
 #include "conv.h"
@@ -77,7 +77,7 @@ __device__ __forceinline__ void finish_channels(const Conv<T>& conv, std::int32_
   }
 }
 
-// Whether `finish_channels` may take kWide<T> channels at a time, from multiples of kWide<T> on.
+// True if `finish_channels` may take kWide<T> channels at a time, from multiples of kWide<T> on.
 template <class T>
 bool is_wide_output(const Conv<T>& conv) {
   const auto whole = [](std::int64_t stride) { return stride % kWide<T> == 0; };

@@ -181,7 +181,7 @@ struct Loader {
   }
 };
 
-// What a warp multiplies at once: 16 elements of the inner dimension.
+// The operands of one step of a warp: 16 elements of the inner dimension.
 template <class T>
 struct Fragments {
   std::uint32_t windows[T::kFragmentsM][4], filters[T::kFragmentsN / 2][4];

@@ -107,7 +107,7 @@ struct Fir {
     return own;
   }
 
-  // Which elements of a window lie in their row.
+  // The elements of a window that lie in their row.
   struct Border {
     std::int32_t column, width;
     std::uint32_t masks[(N + kTaps) / kPerWord];  // of words, where rows are read as words

@@ -75,7 +75,7 @@ class InferredShapes {
     for (std::size_t index = 0; index < count; ++index) read(index);
   }
 
-  // Whether all sizes are known, but for the first one of every input, which may be the batch.
+  // True if all sizes are known, but for the first one of every input, which may be the batch.
   bool known() const {
     for (const Shape& shape : shapes_) {
       if (std::any_of(shape.begin() + !shape.empty(), shape.end(), [](std::int64_t side) { return side < 0; })) {
@@ -238,7 +238,7 @@ void add(Ort::CustomOpDomain& domain) {
 #define EDGEGRAIN_EXPORT __attribute__((visibility("default")))
 #endif
 
-// What ONNX Runtime calls when the library is registered with a session's options.
+// ONNX Runtime calls this when the library is registered with a session's options.
 extern "C" EDGEGRAIN_EXPORT OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSessionOptions* options,
                                                                       const OrtApiBase* base) {
   const OrtApi* const api = base->GetApi(ORT_API_VERSION);
@@ -269,7 +269,7 @@ extern "C" EDGEGRAIN_EXPORT OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSession
   });
 }
 
-// Whether the library holds CUDA kernels.
+// 1 if the library holds CUDA kernels, else 0.
 extern "C" EDGEGRAIN_EXPORT int edgegrain_has_cuda() {
 #ifdef EDGEGRAIN_CUDA
   return 1;

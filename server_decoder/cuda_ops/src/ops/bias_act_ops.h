@@ -59,7 +59,7 @@ struct Activation {
   }
 };
 
-// Where StyleGAN2's filter begins, how far it steps, and what comes out.
+// StyleGAN2's filter: its taps, flipped and scaled, its steps and its padding.
 struct Filter {
   float horizontal[kTaps], vertical[kTaps];
   std::int64_t up, down;

@@ -228,7 +228,7 @@ def resumed(stored: AdversarialLoss | None, wanted: AdversarialConfig | None, di
 
 
 def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]],
-               adversarial: AdversarialLoss | None, progress: float, originals: Tensor, judged: slice = slice(None)
+               adversarial: AdversarialLoss | None, progress: float, originals: Tensor, shown: slice = slice(None)
                ) -> tuple[Tensor, dict[str, Tensor]]:
     """The losses of pictures, with their adversarial loss once that has begun, and the terms.
 
@@ -238,7 +238,7 @@ def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[s
         adversarial: None for none.
         progress: of the run, 0...1.
         originals: for the discriminator, ``[N, 3, S, S]``.
-        judged: the pictures that the discriminator sees.
+        shown: the pictures that the discriminator sees.
 
     Raises:
         EdgegrainError: the adversarial loss has a ratio, and no other loss is active.
@@ -248,7 +248,7 @@ def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[s
     config = adversarial.config
     seen = picture.detach().requires_grad_(True) if config.ratio else picture
     loss, terms = compare(seen)
-    part = adversarial.generator_loss(seen[judged], originals)
+    part = adversarial.generator_loss(seen[shown], originals)
     terms = terms | {"adversarial": part.detach()}
     if config.ratio:
         if not loss.requires_grad:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from codec_contract.quantization import unit_to_levels
+
+
+def picture_levels(picture: np.ndarray, device: torch.device | None = None) -> Tensor:
+    """A uint8 picture ``[H, W, 3]`` -> integers 0...255, float32 ``[1, 3, H, W]``, on the device or the CPU."""
+    return torch.from_numpy(np.array(picture)).to(device).permute(2, 0, 1)[None].float()
 
 
 def rounded_levels(picture: Tensor) -> Tensor:

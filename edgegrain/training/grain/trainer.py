@@ -28,7 +28,7 @@ from edgegrain.training.grain.starting_points import resolve_start
 from edgegrain.training.grain.synthetic import synthetic_faces
 from edgegrain.training.grain.validation import evaluate, evaluate_codes, write_restorations
 from edgegrain.training.grid_loss import GRID_PERIOD, GridLoss
-from edgegrain.training.levels import rounded_levels
+from edgegrain.training.levels import picture_levels, rounded_levels
 from edgegrain.training.losses import picture_loss, random_offset
 from edgegrain.training.metric_networks import MetricNetworks, needed_metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
@@ -268,8 +268,7 @@ def _fit_rate(run: GrainRun, pictures: np.ndarray) -> None:
     if run.model.rate is None or run.average.rate is None:
         return
     some = pictures[::max(1, len(pictures) // rate.FIT_PICTURES)]
-    levels = torch.cat([run.model.encode(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float())[0]
-                        for picture in some])
+    levels = torch.cat([run.model.encode(picture_levels(picture))[0] for picture in some])
     with torch.enable_grad():
         rate.fit(run.model.rate, levels / run.model.lr_step)
     run.average.rate.load_state_dict(run.model.rate.state_dict())

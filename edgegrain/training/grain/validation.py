@@ -12,7 +12,7 @@ from codec_contract.quantization import dequantize
 from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.losses import mean_saturation
 from edgegrain.training.grain.synthetic import SyntheticBatch
-from edgegrain.training.levels import levels_psnr, rounded_levels
+from edgegrain.training.levels import levels_psnr, picture_levels, rounded_levels
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.sample_sheet import write_samples
 from server_decoder.grain.grain import Grain
@@ -36,7 +36,7 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
     saturation: list[float] = []
     device = next(model.parameters()).device
     for picture in pictures:
-        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float().to(device)
+        x = picture_levels(picture, device)
         restored = model(x)
         y = rounded_levels(restored.picture)
         a, b = dequantize(y), dequantize(x)
@@ -84,7 +84,7 @@ def write_restorations(model: Autoencoder, pictures: np.ndarray, path: Path) -> 
         outputs.remove("final")
     columns = []
     for picture in pictures:  # one by one: all of them at 1024x1024 took three times the memory of a training step
-        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float().to(device)
+        x = picture_levels(picture, device)
         restored = [model(x, output=output) for output in outputs]
         columns.append([dequantize(x), restored[0].lr, *(each.picture for each in restored)])
     write_samples([torch.cat(row) for row in zip(*columns, strict=True)], path)

@@ -13,7 +13,7 @@ from codec_contract.quantization import dequantize
 from edgegrain.metrics.face_regions import squares
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.periodic_peaks import added_peaks, has_peaks, periodic_peaks
-from edgegrain.training.levels import levels_psnr, rounded_levels
+from edgegrain.training.levels import levels_psnr, picture_levels, rounded_levels
 from edgegrain.training.sample_sheet import write_samples
 from edgegrain.training.super_resolution.pairs import Pairs
 from server_decoder.bicubic import BicubicEnlargement
@@ -85,14 +85,10 @@ class SuperResolutionValidation:
         return row
 
     def _restored(self, index: int) -> Tensor:
-        return dequantize(_tensor(self._pairs.restored[index], self._device))
+        return dequantize(picture_levels(self._pairs.restored[index], self._device))
 
     def _original(self, index: int) -> Tensor:
-        return _tensor(self._pairs.originals[index], self._device)
-
-
-def _tensor(picture: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.array(picture)).to(device).permute(2, 0, 1)[None].float()
+        return picture_levels(self._pairs.originals[index], self._device)
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -4,7 +4,7 @@
     python benchmarks/quality/ablations.py sizes --start OLD_BUNDLE --data FACES --unseen UNSEEN --runs runs/ablations
 
 Every variant has one thread for ``--seconds``, in which the learning rate anneals. A finished run is not trained again,
-so calls with ``--only`` can train variants at the same time, one on each core, and a last call judges all of them.
+so calls with ``--only`` can train variants at the same time, one on each core, and a last call scores all of them.
 Prints a Markdown table.
 """
 
@@ -166,17 +166,17 @@ def main(
     group: Annotated[str, typer.Argument(help=f"Variants: {' or '.join(GROUPS)}.")],
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of photographs to train on, with the "
                                        "shards of `edgegrain prior generate` for the variant that has them.")],
-    unseen: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures to judge by.")],
+    unseen: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures to score on.")],
     runs: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
     start: Annotated[str, typer.Option(help="Bundle that the variants begin with: its name or folder.")] = "faces",
     only: Annotated[str, typer.Option(help="Name of a variant to train without judging any, so that each core can "
-                                      "train another [default: train and judge all].")] = "",
+                                      "train another [default: train and score all].")] = "",
     seconds: Annotated[float, typer.Option(min=1, help="Training of each variant.")] = 1800,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the training.")] = 1,
     weights: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the metrics' weights "
                                                  "[default: those of 'edgegrain metrics fetch'].")] = None,
 ) -> None:
-    """Train variants of the default bundle's decoder for equal time, and judge them."""
+    """Train variants of the default bundle's decoder for equal time, and score them."""
     if group not in GROUPS:
         raise EdgegrainError(f"no group {group!r}; expected {' or '.join(GROUPS)}")
     variants = GROUPS[group]

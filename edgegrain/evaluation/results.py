@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -167,10 +167,15 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
 
 def described_pictures(pictures: Sequence[Path]) -> dict[str, Any]:
     """Folder name, count, and a SHA-256 over names and contents; plain JSON data."""
+    return {"folder": pictures[0].resolve().parent.name, "count": len(pictures), "sha256": files_sha256(pictures)}
+
+
+def files_sha256(paths: Iterable[Path]) -> str:
+    """SHA-256 over the names and contents of files in the order given, 64 hex digits."""
     digest = hashlib.sha256()
-    for path in pictures:
+    for path in paths:
         digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return {"folder": pictures[0].resolve().parent.name, "count": len(pictures), "sha256": digest.hexdigest()}
+    return digest.hexdigest()
 
 
 def summary_json(summary: Mapping[str, Any]) -> str:

@@ -23,10 +23,12 @@ from edgegrain.publishing.kept_parts import kept_encoder
 from edgegrain.publishing.model_card import card_text
 from edgegrain.publishing.run_source import encoder_part, final_decoder, open_run, run_folder
 from edgegrain.training.grain.autoencoder import Autoencoder
+from edgegrain.training.grain.checkpoint import GrainRun
 from edgegrain.training.training_pictures import packed_pictures
 from export.bundle.licences import usual_licence
 from export.bundle.writer import BundleParts, manifest_fields, refuse_to_replace, replace_decoder, write_bundle
-from export.decoder.command import compare_decoder, export_decoder
+from export.decoder.command import export_decoder
+from export.decoder.comparison import compare_decoder
 from export.decoder.decoder_options import WeightStorage
 from server_decoder.grain.grain import Grain
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
@@ -86,10 +88,7 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
         architecture, usual = asdict(decoder.config), WeightStorage.float16
     graph = export_decoder(decoder, recipe.encoder.lr, storage or usual)
     comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
-    stages = list(run.stages)
-    training = {"stages": stages, "pictures_seen": sum(stage["pictures"] for stage in stages),
-                "pictures_in_set": len(shard), "data": picture_sources(data, exclude), "commit": _commit(),
-                "learned_correction": isinstance(run.average.encoder, EncoderTwin)}
+    training = _training_record(run, len(shard), picture_sources(data, exclude))
     fields = manifest_fields(bundle_id, "grain", architecture=architecture, training=training, licence=licence,
                              domain=domain, version=version)
     card = card_text(bundle_id, training, {}, licence, domain=domain, sizes=(recipe.encoder.hr, recipe.encoder.lr))
@@ -98,7 +97,7 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
         manifest = write_bundle(folder, parts, force=force)
     else:
         manifest = replace_decoder(source, folder, graph, fields, card=card, force=force)
-    return {"bundle": str(folder), "lr_contract_id": manifest.lr_contract_id.hex(), "stages": stages,
+    return {"bundle": str(folder), "lr_contract_id": manifest.lr_contract_id.hex(), "stages": training["stages"],
             "decoder_difference_from_torch": comparison.largest_difference,
             "bytes": sum(entry.size for entry in manifest.files.values())}
 
@@ -134,6 +133,13 @@ def picture_sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
     if rest := counts.total() - sum(named.values()):
         named[OTHER_SOURCES] = named.get(OTHER_SOURCES, 0) + rest
     return named
+
+
+def _training_record(run: GrainRun, pictures: int, sources: Mapping[str, int]) -> dict[str, Any]:
+    """The manifest's ``training``; ``pictures`` is the number of training pictures."""
+    stages = list(run.stages)
+    return {"stages": stages, "pictures_seen": sum(stage["pictures"] for stage in stages), "pictures_in_set": pictures,
+            "data": sources, "commit": _commit(), "learned_correction": isinstance(run.average.encoder, EncoderTwin)}
 
 
 def _commit() -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from codec_contract.quantization import unit_to_levels
 from edgegrain.metrics.damaged_weights import readable
+from edgegrain.metrics.face_crop import face_crop
 
 FILE = "facerec_dlib_resnet_uint8.npz"
 # Crop of the face in an FFHQ- or CelebA-HQ-aligned frame, as fractions of the side.
@@ -63,10 +64,7 @@ class FaceIdentity(nn.Module):
 
     def maps(self, picture: Tensor) -> list[Tensor]:
         """The last map of each resolution, ``[B, C, h, w]`` with the channels `MAPS`, of the same frames."""
-        side = picture.shape[-1]
-        left, top, width = round(CROP_LEFT * side), round(CROP_TOP * side), round(CROP_SIDE * side)
-        face = picture[:, :, top : top + width, left : left + width]
-        face = F.interpolate(face, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True, align_corners=False)
+        face = face_crop(picture, CROP_LEFT, CROP_TOP, CROP_SIDE, INPUT_SIZE)
         x = (unit_to_levels(face) - self.mean) / 256
         x = F.max_pool2d(self._conv(x, "conv32_down", 2), 3, 2)
         maps: list[Tensor] = []

@@ -18,6 +18,7 @@ from torch import Tensor
 from codec_contract.errors import ModelError
 from codec_contract.quantization import unit_to_levels
 from edgegrain.metrics.damaged_weights import readable
+from edgegrain.metrics.face_crop import face_crop
 
 FILE = "mobileface.onnx"
 INPUT_SIZE = 112
@@ -50,10 +51,7 @@ class MobileFace:
 
     def __call__(self, picture: Tensor) -> Tensor:
         """Descriptors ``[B, 256]``, on the CPU, of square aligned frames ``[B, 3, S, S]`` in [-1, 1]."""
-        side = picture.shape[-1]
-        left, top, width = round(CROP_LEFT * side), round(CROP_TOP * side), round(CROP_SIDE * side)
-        face = picture[:, :, top : top + width, left : left + width]
-        face = F.interpolate(face, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True, align_corners=False)
+        face = face_crop(picture, CROP_LEFT, CROP_TOP, CROP_SIDE, INPUT_SIZE)
         levels = unit_to_levels(face).permute(0, 2, 3, 1).float().cpu().numpy()
         descriptors = self._session.run(None, {self._input: np.ascontiguousarray(levels)})[0]
         return F.normalize(torch.from_numpy(descriptors))

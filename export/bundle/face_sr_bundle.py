@@ -33,7 +33,7 @@ from export.bundle.writer import (
     tables_in,
     write_bundle,
 )
-from export.decoder.command import compare_decoder
+from export.decoder.comparison import compare_decoder
 from export.decoder.decoder_graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.decoder.sources import described_prior
 from export.encoder.graph import FORMATS

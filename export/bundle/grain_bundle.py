@@ -32,7 +32,8 @@ from export.bundle.writer import (
     tables_in,
     write_bundle,
 )
-from export.decoder.command import Comparison, compare_decoder, export_decoder
+from export.decoder.command import export_decoder
+from export.decoder.comparison import Comparison, compare_decoder
 from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import TRAINED, find_decoder, kept_bundle, zoo_decoder
 from export.encoder.graph import FORMATS

@@ -30,7 +30,7 @@ from export.bundle.writer import (
     tables_in,
     write_bundle,
 )
-from export.decoder.command import compare_decoder
+from export.decoder.comparison import compare_decoder
 from export.decoder.decoder_graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.irn_graph import irn_graph
 from export.proof.proof_inputs import smooth_pictures

@@ -20,7 +20,7 @@ from codec_contract.files import replace_folder, write_atomically, written_whole
 from codec_contract.lr_coder.coder_tables import CoderTables
 from export.bundle.encoder_part import EncoderPart
 from export.bundle.manifest_record import file_record, read_record, record_text
-from export.decoder.command import Comparison
+from export.decoder.comparison import Comparison
 from export.encoder.formats import export_encoder, require_formats
 from export.encoder.graph import FORMATS
 from server_decoder.decoder_session import INPUT, OUTPUT

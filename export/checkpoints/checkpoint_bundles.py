@@ -22,7 +22,8 @@ from export.bundle.face_sr_bundle import Restorer, write_restorer_bundle
 from export.bundle.writer import COMPARED, BundleParts, manifest_fields, refuse_to_replace, write_bundle
 from export.checkpoints.grain import GrainCheckpoint
 from export.checkpoints.tensor_map import TensorMap
-from export.decoder.command import Comparison, compare_decoder, export_decoder
+from export.decoder.command import export_decoder
+from export.decoder.comparison import Comparison, compare_decoder
 from export.decoder.decoder_options import WeightStorage
 from export.encoder.onnx_emitter import onnx_model
 from export.proof.proof_inputs import smooth_pictures

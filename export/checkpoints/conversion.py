@@ -30,7 +30,7 @@ from export.checkpoints.glean import load_glean_checkpoint
 from export.checkpoints.grain import load_grain_checkpoint
 from export.checkpoints.irn import load_irn_checkpoint
 from export.checkpoints.tensor_map import TensorMap
-from export.decoder.command import Comparison
+from export.decoder.comparison import Comparison
 from server_decoder.irn.weights import save_irn
 from server_decoder.stylegan2 import checkpoints as stylegan2
 from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY

@@ -17,7 +17,8 @@ import onnx.utils
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ExportError
 from codec_contract.rgb import Rgb
-from export.decoder.command import ExportedDecoder, real_lrs
+from export.decoder.command import ExportedDecoder
+from export.decoder.comparison import real_lrs
 from export.decoder.decoder_options import Pixels
 from export.decoder.value_names import rename_values
 from export.proof.proof_inputs import find_pictures

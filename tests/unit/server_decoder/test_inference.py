@@ -14,7 +14,8 @@ from torch import Tensor
 from codec_contract.errors import ExportError
 from codec_contract.quantization import dequantize
 from edge_encoder.integer_network import run_reference
-from export.decoder.command import compare_decoder, export_decoder
+from export.decoder.command import export_decoder
+from export.decoder.comparison import compare_decoder
 from export.decoder.decoder_options import Precision, WeightStorage
 from export.decoder.sources import find_decoder, random_decoder
 from server_decoder.cuda_ops import library

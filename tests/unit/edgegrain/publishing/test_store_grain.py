@@ -32,7 +32,8 @@ from export.bundle import grain_bundle
 from export.bundle.encoder_part import exact_encoder
 from export.bundle.grain_bundle import write_trained_bundle
 from export.bundle.writer import BundleParts, manifest_fields, replace_decoder, write_bundle
-from export.decoder.command import Comparison, export_decoder
+from export.decoder.command import export_decoder
+from export.decoder.comparison import Comparison
 from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import bundle_decoder, zoo_decoder
 from server_decoder.grain.weights import load_trained

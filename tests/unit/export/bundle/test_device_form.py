@@ -17,7 +17,8 @@ from codec_contract.errors import ExportError
 from edgegrain.cli.main import app
 from export.bundle.device_form import require_target, write_form
 from export.bundle.writer import replace_decoder
-from export.decoder.command import Comparison, ExportedDecoder, export_decoder
+from export.decoder.command import ExportedDecoder, export_decoder
+from export.decoder.comparison import Comparison
 from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Precision, WeightStorage
 from export.decoder.sources import find_decoder, random_decoder
 from server_decoder.grain.grain import Grain

@@ -21,7 +21,9 @@ from edgegrain.cli.main import app
 from export import separate_process
 from export.bundle import grain_bundle as grain
 from export.decoder import command as server
-from export.decoder.command import compare_decoder, export_decoder, real_lrs
+from export.decoder import comparison
+from export.decoder.command import export_decoder
+from export.decoder.comparison import compare_decoder, real_lrs
 from export.decoder.decoder_graph import load_parameters, round_weights
 from export.decoder.decoder_options import WeightStorage
 from export.decoder.onnx_pictures import decode_separately
@@ -75,7 +77,7 @@ def test_a_large_decoder_is_compared_in_a_process_of_its_own(mobile: tuple[Grain
                                                              monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, model = mobile
     here = compare_decoder(model, decoder, lrs())
-    monkeypatch.setattr(server, "SEPARATE_FROM", 0)
+    monkeypatch.setattr(comparison, "SEPARATE_FROM", 0)
     assert compare_decoder(model, decoder, lrs()).differing_bytes == pytest.approx(here.differing_bytes, abs=1e-3)
     with pytest.raises(ExportError, match=r"onnx_pictures failed: .*BundleError"):
         decode_separately(b"", lrs(1), np.zeros((1, 0), np.float32), 1)

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from codec_contract.errors import BundleError, ExportError
-from export.decoder.command import compare_decoder, export_decoder
+from export.decoder.command import export_decoder
+from export.decoder.comparison import compare_decoder
 from export.decoder.decoder_graph import OPSET, decoder_graph, load_parameters, store_half
 from export.decoder.decoder_options import WeightStorage
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale

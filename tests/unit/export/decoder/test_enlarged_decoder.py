@@ -11,7 +11,8 @@ import pytest
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import ExportError
-from export.decoder.command import Comparison, ExportedDecoder
+from export.decoder.command import ExportedDecoder
+from export.decoder.comparison import Comparison
 from export.decoder.decoder_options import DecoderOptions, Pixels
 from export.decoder.enlarged_decoder import append_enlarger, compare, enlarger_factor, join
 from export.decoder.sources import DecoderSource

@@ -18,7 +18,7 @@ from edgegrain.cli.main import app
 from edgegrain.service.settings import Settings
 from export.decoder import command as server
 from export.decoder import triton
-from export.decoder.command import Comparison
+from export.decoder.comparison import Comparison
 from export.decoder.sources import DecoderSource
 from export.decoder.triton import Serving, write_repository
 from server_decoder.cuda_ops.library import DOMAIN

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from codec_contract.errors import ExportError
-from export.decoder.command import compare_decoder, export_decoder
+from export.decoder.command import export_decoder
+from export.decoder.comparison import compare_decoder
 from export.decoder.decoder_options import DecoderOptions, Ops, Pixels, Precision, WeightStorage
 from server_decoder.cuda_ops import library
 from server_decoder.decoder_session import DecoderSession

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from codec_contract.errors import BundleError, DeviceError, ExportError, ModelError
-from export.decoder.command import compare_decoder, export_decoder
+from export.decoder.command import export_decoder
+from export.decoder.comparison import compare_decoder
 from export.decoder.decoder_graph import decoder_graph, load_parameters
 from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import random_decoder

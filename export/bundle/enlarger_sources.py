@@ -11,7 +11,7 @@ import onnx
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, ExportError
-from export.bundle.enlarger import NETWORK, Doublings, export_enlarger
+from export.bundle.enlarger_graphs import NETWORK, Doublings, export_enlarger
 from export.bundle.manifest_record import read_record
 from export.decoder.decoder_graph import load_parameters
 from server_decoder.super_resolution.enlarger_session import EnlargerSession

@@ -23,7 +23,9 @@ _MODEL, _INPUTS, _OUTPUTS = "model.onnx", "inputs.npz", "outputs.npz"
 
 
 class Decoded(NamedTuple):
-    """Attributes:
+    """Pictures of an exported decoder.
+
+    Attributes:
         pictures: uint8 ``[N, H, W, 3]``.
         values: of the graph, before they are rounded, float32 ``[N, 3, H, W]``; None if the graph rounds.
     """

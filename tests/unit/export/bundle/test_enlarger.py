@@ -17,14 +17,13 @@ from codec_contract.files import write_atomically
 from codec_contract.quantization import dequantize, quantize
 from edgegrain.cli.main import app
 from export.bundle import additions, enlarger_sources
-from export.bundle.enlarger import (
+from export.bundle.enlarger import require_enlargeable, write_enlarger
+from export.bundle.enlarger_graphs import (
     ExportedEnlarger,
     compare_enlarger,
     compared_pictures,
     export_enlarger,
-    require_enlargeable,
     up_to_factor,
-    write_enlarger,
 )
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig

@@ -13,7 +13,8 @@ from codec_contract.errors import BundleError
 from edgegrain.cli.main import app
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES
 from edgegrain.training.super_resolution.run import start_run
-from export.bundle.enlarger import enlarger_graphs, write_enlarger
+from export.bundle.enlarger import write_enlarger
+from export.bundle.enlarger_graphs import enlarger_graphs
 from export.bundle.enlarger_sources import find_enlarger
 from server_decoder.super_resolution.network import SuperResolution
 from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle

@@ -42,6 +42,7 @@ class EncoderConfig:
 
     @property
     def name(self) -> str:
+        """The name of a published network of this shape; `config_from_name` reads it back."""
         widths = "-".join(map(str, self.channels))
         return f"exact-{self.hr}-{self.lr}-p{self.patch}-c{widths}-b{'-'.join(map(str, self.blocks))}-e{self.expansion}"
 

@@ -35,6 +35,7 @@ class LayerBound:
 
     @property
     def worst_log2(self) -> float:
+        """Logarithm, base 2, of the largest bound of all channels; 0 or more."""
         return float(np.log2(max(int(self.maximum.max()), 1)))
 
 
@@ -46,6 +47,7 @@ class BoundReport:
 
     @property
     def worst_log2(self) -> float:
+        """The largest of all layers."""
         return max(layer.worst_log2 for layer in self.layers)
 
 

@@ -57,6 +57,7 @@ class IntegerConv:
 
     @property
     def kernel(self) -> tuple[int, int]:
+        """(height, width)."""
         return int(self.weight.shape[2]), int(self.weight.shape[3])
 
     @property
@@ -66,10 +67,12 @@ class IntegerConv:
 
     @property
     def out_channels(self) -> int:
+        """Channels O of the output."""
         return int(self.weight.shape[0])
 
     @property
     def in_channels(self) -> int:
+        """Channels I of the input."""
         return int(self.weight.shape[1]) * self.groups
 
     def scale(self) -> np.ndarray:
@@ -97,6 +100,7 @@ class IntegerNetwork:
 
     @property
     def parameters(self) -> int:
+        """Number of weights and biases."""
         return sum(layer.weight.size + layer.bias.size for layer in self.layers)
 
     def sizes(self) -> dict[str, tuple[int, int, int]]:

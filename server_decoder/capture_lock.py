@@ -28,7 +28,7 @@ class CaptureLock:
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """Work that may run beside other work."""
+        """Work that may run at the same time as other work."""
         with self._when(lambda: self.captures == 0):
             yield
 

@@ -51,6 +51,7 @@ class GenerativePrior(nn.Module, ABC):
 
     @property
     def code_count(self) -> int:
+        """Number of codes, L."""
         return len(self.code_resolutions)
 
     @property

@@ -25,6 +25,7 @@ class Area(NamedTuple):
 
     @classmethod
     def of(cls, window: Window) -> Area:
+        """The area of a window in maps of the picture's resolution."""
         return cls(window.top, window.left, window.top + window.size, window.left + window.size)
 
     def grown(self, margin: int, side: int) -> Area:

@@ -105,6 +105,7 @@ class Line:
     _sums: FloatArray
 
     def predict(self, channel: int) -> Predictions:
+        """Predictions for all pixels of the line; channels are predicted in the order 0, 1, 2."""
         return self._predictor.predict(channel, self._sums, self.samples)
 
 

@@ -63,7 +63,7 @@ class ChannelsLastWriter:
         return forms[form]
 
     def set(self, value: ir.Value, form: str, new: ir.Value) -> None:
-        """Records what a value of the source is in the new graph."""
+        """Record the new graph's value for a value of the source in one of its forms."""
         self.forms.setdefault(value, {})[form] = new
 
     def noise(self, value: ir.Value) -> ir.Value:
@@ -101,7 +101,7 @@ class ChannelsLastWriter:
 
     def node(self, name: str, inputs: Sequence[ir.Value | None], attributes: Attributes, shape: Shape,
              dtype: ir.DataType, domain: str = "") -> ir.Value:
-        """Appends a node; its only output, of this shape and type."""
+        """Append a node; returns its only output, of this shape and type."""
         new = ir.node(name, inputs, attributes, domain=domain, version=VERSION if domain else None)
         self.graph.append(new)
         return described(new.outputs[0], shape, dtype)
@@ -112,7 +112,7 @@ class ChannelsLastWriter:
         return self.node(name, inputs, attributes, shape, dtype, DOMAIN)
 
     def name_values(self) -> None:
-        """Names values after those of the source, where they are the same."""
+        """Name values after those of the source, where they are the same."""
         names = {new: value.name for value, forms in self.forms.items() for new in forms.values()}
         used = {value.name for value in (*self.graph.inputs, *self.graph.outputs, *self.graph.initializers.values())}
         for index, node in enumerate(self.graph):

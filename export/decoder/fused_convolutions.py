@@ -43,7 +43,7 @@ class ConvolutionFuser:
         self.pending: dict[ir.Node, Callable[[], None]] = {}
 
     def convolution(self, node: ir.Node) -> bool:
-        """Writes a Conv, or keeps it for the last of its steps; False if it has no channels-last form."""
+        """Write a Conv, or keep it for the last of its steps; False if it has no channels-last form."""
         x, weight = node.inputs[0], constant(node.inputs[1])
         group = integer(node, "group", 1)
         if weight is None or weight.ndim != 4 or any(side != 1 for side in integers(node, "dilations", (1, 1))) or (
@@ -66,7 +66,7 @@ class ConvolutionFuser:
         return True
 
     def transposed_convolution(self, node: ir.Node) -> bool:
-        """Writes a ConvTranspose of stride 2, as `convolution` does."""
+        """Write a ConvTranspose of stride 2, as `convolution` does."""
         x, weight = node.inputs[0], constant(node.inputs[1])
         if weight is None or not is_map(x) or integer(node, "group", 1) != 1 or any(
                 integers(node, "output_padding", (0, 0))) or any(

@@ -27,14 +27,20 @@ class GraphWriter:
         return name
 
     def conv(self, name: str, source: str, module: nn.Module) -> str:
+        """A convolution with bias, and equal stride and padding in both directions.
+
+        Raises:
+            ExportError: the module is another one.
+        """
         if not isinstance(module, nn.Conv2d) or module.bias is None:
-            raise ExportError(f"{name} is not a convolution with bias")
+            raise ExportError(f"{name} must be a convolution with bias, it is {module}")
         padding = int(module.padding[0])
         self.nodes.append(Conv(name, source, module.weight.detach().numpy(), module.bias.detach().numpy(),
                                module.stride[0], (padding,) * 4))
         return name
 
     def leaky(self, source: str) -> str:
+        """A leaky ReLU with the writer's slope."""
         self.nodes.append(LeakyRelu(f"{source}.leaky", source, self.slope))
         return self.nodes[-1].name
 

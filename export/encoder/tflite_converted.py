@@ -1,4 +1,4 @@
-"""A converter's TFLite file in the form of ours: names, signature, weights stored as int8."""
+"""A converter's TFLite file in the form of edgegrain's own: names, signature, weights stored as int8."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def compiled_model_runtimes(path: Path) -> list[Runtime]:
 
 
 def _options(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Names of runtimes, and what makes a model of them."""
+    """Name of each runtime, and the arguments of `CompiledModel.from_file` for it."""
     try:
         from ai_edge_litert.options import CpuOptions, Options
     except ImportError:
@@ -74,7 +74,7 @@ class _Encoder:
 
 
 def _end_quietly() -> None:
-    """Drop what LiteRT prints when its library is unloaded, after all of Python has ended."""
+    """Drop the lines that LiteRT prints when its library is unloaded, after all of Python has ended."""
     sys.stderr.flush()
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 2)

@@ -93,6 +93,7 @@ class GCFSRConfig:
         return 2 * len(self.levels)
 
     def channels(self, side: int) -> int:
+        """Channels of the features of this side."""
         return min(self.channel_max, self.channel_base // side)
 
     def as_dict(self) -> dict[str, Any]:

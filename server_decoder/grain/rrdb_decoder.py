@@ -70,10 +70,12 @@ class DecoderConfig:
 
     @property
     def lr(self) -> int:
+        """Side of the LR, in pixels."""
         return self.scales[0].size
 
     @property
     def hr(self) -> int:
+        """Side of the picture, in pixels."""
         return self.scales[-1].size
 
 

@@ -209,9 +209,11 @@ class InvBlock(nn.Module):
         self.phi = DenseBlock(high, low, growth)
 
     def change_low(self, h1: Tensor, h2: Tensor) -> Tensor:
+        """The new low band, from both bands."""
         return h1 + self.phi(h2)
 
     def restore_low(self, h1: Tensor, h2: Tensor) -> Tensor:
+        """The low band before `change_low`, from the new one and the high bands before the block."""
         return h1 - self.phi(h2)
 
     def forward(self, h1: Tensor, h2: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,6 +221,7 @@ class InvBlock(nn.Module):
         return h1, h2 * torch.exp(self.exponent(h1)) + self.eta(h1)
 
     def inverse(self, h1: Tensor, h2: Tensor) -> tuple[Tensor, Tensor]:
+        """The bands before the block, from those after it."""
         h2 = (h2 - self.eta(h1)) * torch.exp(-self.exponent(h1))
         return self.restore_low(h1, h2), h2
 

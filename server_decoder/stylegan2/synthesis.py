@@ -55,6 +55,7 @@ class StyleGAN2Config:
         return (*self.layer_resolutions, self.size)
 
     def channels(self, resolution: int) -> int:
+        """Channels of the features of this resolution."""
         return min(self.channel_max, self.channel_base // resolution)
 
     def cut(self, size: int) -> StyleGAN2Config:

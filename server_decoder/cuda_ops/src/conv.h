@@ -41,7 +41,7 @@ struct Conv {
   std::int64_t x_stride, more_stride, y_stride, residual_stride, outer_stride;
   std::int64_t weight_stride;        // from one picture's filters to the next: their size, or 0 where they share them
   std::int64_t demodulation_stride;  // from one picture's to the next: O, or 0 where they share it
-  std::int64_t noise_stride;         // likewise: OH * OW, or 0
+  std::int64_t noise_stride;         // the same: OH * OW, or 0
 
   std::int32_t batch, height, width, channels;      // of x and `more` together
   std::int32_t split;                                // channels of x

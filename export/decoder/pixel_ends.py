@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from codec_contract.errors import ExportError
 from codec_contract.quantization import HALF_RANGE
+from export.decoder.value_names import rename_in_nodes
 from server_decoder.decoder_session import INPUT, OUTPUT
 
 _HALF, _ONE, _ROUND = "pixels.half_range", "pixels.one", "pixels.half"
@@ -31,10 +32,7 @@ def add_pixel_ends(model: onnx.ModelProto, outputs: Sequence[str] = (OUTPUT,)) -
     graph = model.graph
     ends = [_find(graph.input, INPUT), *(_find(graph.output, name) for name in outputs)]
     values = {end.name: values_of(end.name) for end in ends}
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for place, name in enumerate(names):
-                names[place] = values.get(name, name)
+    rename_in_nodes(model, values)
     graph.initializer.extend(numpy_helper.from_array(np.array(value, np.float32), name)
                              for name, value in ((_HALF, HALF_RANGE), (_ONE, 1), (_ROUND, 0.5), ("pixels.least", 0),
                                                  ("pixels.largest", 255)))

@@ -44,10 +44,10 @@ def converted(graph: EncoderGraph, converter: TfliteConverter) -> bytes:
     """
     if converter is TfliteConverter.direct:
         return tflite_bytes(graph)
-    road = import_module(f"export.encoder.tflite_{converter.name}")
+    module = import_module(f"export.encoder.tflite_{converter.name}")
     with captured_stderr() as said:
         try:
-            return finished(road.convert(graph), graph)
+            return finished(module.convert(graph), graph)
         except ExportError:
             raise
         except Exception as error:  # a failing pass may raise any exception

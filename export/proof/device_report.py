@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-import platform
+import os
 import re
 import statistics
 import sys
@@ -20,6 +20,7 @@ from codec_contract.bundle.file_names import ENCODER_COREML, ENCODER_ONNX, ENCOD
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ExportError
 from edge_encoder.golden_inputs import check_golden
+from export.proof.processor import processor_name
 from export.proof.runtimes import Runtime, coreml_runtimes, onnx_runtimes, tflite_runtimes
 
 DeviceReport = dict[str, Any]
@@ -33,7 +34,11 @@ MAX_TEXT = 200
 
 
 def installed_runtimes(folder: Path) -> list[Runtime]:
-    """The runtimes of this machine for the encoders that a bundle has, with one thread and with two."""
+    """The runtimes of this machine for the encoders that a bundle has, with one thread and with two.
+
+    Raises:
+        ExportError: a file cannot be loaded.
+    """
     runtimes = onnx_runtimes(folder / ENCODER_ONNX, large_batch=1)
     if (folder / ENCODER_TFLITE).exists() and find_spec("ai_edge_litert"):
         from export.proof.compiled_model import compiled_model_runtimes
@@ -45,7 +50,17 @@ def installed_runtimes(folder: Path) -> list[Runtime]:
 
 
 def measure(runtime: Runtime, manifest: Manifest, device: str, runs: int) -> DeviceReport:
-    """Run the golden vectors and then time one picture ``runs`` times."""
+    """Run the golden vectors and then time one picture.
+
+    Args:
+        runtime: of the bundle's encoder.
+        manifest: of the bundle.
+        device: its name in the report.
+        runs: number of timed runs, at least 1.
+
+    Raises:
+        BundleError: the bundle has no golden vectors, or they are damaged.
+    """
     golden = check_golden(json.loads(manifest.open_file(GOLDEN)), runtime.encode)
     picture = np.random.default_rng(0).integers(0, 256, (1, manifest.hr, manifest.hr, 3), np.uint8)
     times = []
@@ -84,14 +99,8 @@ def read_reports(path: Path) -> list[DeviceReport]:
 
 
 def this_device() -> str:
-    """The processor's name and the number of its cores, if the system reports them."""
-    from os import cpu_count
-
-    name = platform.processor() or platform.machine()
-    if sys.platform == "linux":
-        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        name = found[1] if found else name
-    return f"{name}, {cpu_count()} cores"
+    """The processor's name and the number of its cores."""
+    return f"{processor_name()}, {os.cpu_count()} cores"
 
 
 def _wrong_field(report: Any) -> str | None:

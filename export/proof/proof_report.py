@@ -18,6 +18,7 @@ from codec_contract.files import write_atomically
 from edge_encoder.bounds import ACCUMULATOR_LIMIT, BoundReport
 from export.encoder.graph import EncoderGraph
 from export.proof.comparison import FlipReport, RuntimeResult
+from export.proof.processor import processor_name
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "coremltools", "torch", "Pillow", "litert-torch",
             "onnx2tf", "tensorflow")
@@ -39,7 +40,7 @@ def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: st
         "files": {path.name: {"format": kind, **_fingerprint(path), "operations": dict(operations.get(kind, {}))}
                   for kind, path in artefacts.items()},
         "versions": {"python": platform.python_version(), **_versions()},
-        "machine": {"system": platform.system(), "architecture": platform.machine(), "processor": _processor()},
+        "machine": {"system": platform.system(), "architecture": platform.machine(), "processor": processor_name()},
     }
 
 
@@ -203,16 +204,6 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown processor"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from codec_contract.bundle.manifest import ENLARGEMENTS
 from edge_encoder.architectures import HR_SIZES, LR_SIZES, encoder_config
 from edge_encoder.lowering import lower
 from edge_encoder.twin import EncoderTwin
@@ -37,7 +38,7 @@ from server_decoder.irn.network import PRESETS as IRN_PRESETS
 from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024
-from server_decoder.super_resolution.network import FACTORS, SuperResolution
+from server_decoder.super_resolution.network import SuperResolution
 
 WITHOUT_ENCODER = "grain-1024-lr16-without-invertible-encoder"
 """[GRAIN] Table 2: the LR is the area mean."""
@@ -90,7 +91,7 @@ def models() -> list[Model]:
             *(irn_model(name, config) for name, config in IRN_PRESETS.items()),
             *(glean_model(name, config) for name, config in GLEAN_PRESETS.items()),
             *(gcfsr_model(name, config) for name, config in GCFSR_PRESETS.items()),
-            *(super_resolution_model(factor) for factor in FACTORS),
+            *(super_resolution_model(factor) for factor in ENLARGEMENTS),
             *_decoders(), *_priors(), *_encoders(), *_discriminators()]
 
 

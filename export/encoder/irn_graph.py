@@ -10,8 +10,7 @@ import numpy as np
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import INPUT
-from export.encoder.graph import Add, Conv, EncoderGraph, Exp, Multiply, Scale, Sigmoid
-from export.encoder.graph import rounding_nodes as rounded
+from export.encoder.graph import Add, Conv, EncoderGraph, Exp, Multiply, Scale, Sigmoid, rounding_nodes
 from export.encoder.graph_writer import GraphWriter
 from server_decoder.irn.network import (
     FROM_YCBCR,
@@ -60,12 +59,12 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
             if not last:
                 high = writer.high(where, parts, high, block)
         low = writer.from_ycbcr(f"stages.{depth}", parts) if stage.tri else parts[0]
-    writer.nodes += rounded(low, LEVELS)
-    return EncoderGraph(name(irn), hr, hr // factor, tuple(writer.nodes), exact=False)
+    writer.nodes += rounding_nodes(low, LEVELS)
+    return EncoderGraph(_architecture(irn), hr, hr // factor, tuple(writer.nodes), exact=False)
 
 
-def name(irn: IRN) -> str:
-    """The architecture's name, such as ``irn-x4-b8-8-g32``."""
+def _architecture(irn: IRN) -> str:
+    """The name of the network's shape, such as ``irn-x4-b8-8-g32``."""
     config = irn.config
     return f"irn-x{config.factor}-b{'-'.join(map(str, config.blocks))}-g{config.growth}{'-tri' if config.tri else ''}"
 

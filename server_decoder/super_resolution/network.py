@@ -24,7 +24,6 @@ from codec_contract.errors import ModelError
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, NEGATIVE_SLOPE, ResidualBlock, initialize
 from server_decoder.window import Window
 
-FACTORS = ENLARGEMENTS
 # Factor on `initialize` for convolutions without an activation: features of a new network keep a deviation of about 1.
 # Without it they reach 10, and the first steps of the heads change the picture by several levels.
 _LINEAR = 1 / nn.init.calculate_gain("leaky_relu", NEGATIVE_SLOPE)
@@ -53,7 +52,7 @@ class SuperResolutionConfig:
         if not scales or (len(self.down), len(self.up)) != (scales, scales - 1):
             raise ValueError(f"{scales} widths need {scales} numbers of blocks down and {scales - 1} up, got "
                              f"{len(self.down)} and {len(self.up)}")
-        if not 1 <= fine <= len(FACTORS) or len(self.fine_blocks) != fine:
+        if not 1 <= fine <= len(ENLARGEMENTS) or len(self.fine_blocks) != fine:
             raise ValueError(f"expected widths and blocks of 1 or 2 fine scales, got {fine} and "
                              f"{len(self.fine_blocks)}")
 
@@ -65,12 +64,12 @@ class SuperResolutionConfig:
     @property
     def factors(self) -> tuple[int, ...]:
         """Factors that the network has weights for."""
-        return FACTORS[: len(self.fine_widths)]
+        return ENLARGEMENTS[: len(self.fine_widths)]
 
     def margin(self, factor: int) -> int:
         """Pixels of S around a window that its enlargement depends on."""
         reach = 0.0
-        for level in range(FACTORS.index(factor) + 1):
+        for level in range(ENLARGEMENTS.index(factor) + 1):
             # Bilinear enlargement reaches one pixel; then follow `mix`, two convolutions a block, and the head.
             reach += (1 + (2 + 2 * self.fine_blocks[level]) / 2) / 2**level
         return math.ceil(reach)
@@ -211,7 +210,7 @@ class SuperResolution(nn.Module):
                 columns = slice(left, window.left + window.size + margin)
                 enlarged = self._enlarge(features[index : index + 1, :, rows, columns],
                                          picture[index : index + 1, :, rows, columns], levels)
-                for found, times, step in zip(parts, FACTORS, enlarged, strict=False):
+                for found, times, step in zip(parts, ENLARGEMENTS, enlarged, strict=False):
                     down, right, size = (times * length for length in (window.top - top, window.left - left,
                                                                        window.size))
                     found.append(step.picture[..., down : down + size, right : right + size])
@@ -228,7 +227,7 @@ class SuperResolution(nn.Module):
         period = self.config.period
         if picture.shape[-2] % period or picture.shape[-1] % period:
             raise ModelError(f"sides must be multiples of {period}, got {picture.shape[-1]}x{picture.shape[-2]}")
-        return FACTORS.index(factor) + 1
+        return ENLARGEMENTS.index(factor) + 1
 
     def _enlarge(self, features: Tensor, picture: Tensor, levels: int) -> list[Step]:
         steps = []

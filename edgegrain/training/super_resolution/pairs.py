@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import ENLARGEMENTS, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError, ImageError
 from codec_contract.resize import exact_resize
@@ -23,7 +23,6 @@ from edgegrain.training.family import RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionRecipe
 from edgegrain.training.training_pictures import packed_folder, require_pictures
 from sdk.open_bundle import OpenBundle
-from server_decoder.super_resolution.network import FACTORS
 
 HELD_OUT = 8  # pictures that a run is evaluated on: whole ones, at full size
 _AT_ONCE = 8  # pictures that a bundle restores together
@@ -105,7 +104,7 @@ def by_size(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture]
         ImageError: pictures are smaller, or none is large enough.
     """
     side = recipe.factor * recipe.size
-    least = side // 2 if recipe.factor > FACTORS[0] and recipe.half_part else side
+    least = side // 2 if recipe.factor > ENLARGEMENTS[0] and recipe.half_part else side
     sized = [(picture, _side(picture)) for picture in pictures]
     small = [f"{picture.name} ({size} pixels)" for picture, size in sized if size < least]
     if small:

@@ -17,10 +17,10 @@ from sdk.align_or_fit import Align
 from sdk.codec import Codec
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.installed_bundles import require_manifest_for
-from sdk.open_bundle import check_device
 from sdk.payload import Payload
 from sdk.rate_control import bundles_for, compress_within
 from server_decoder.decoder_session import Device
+from server_decoder.providers import check_device
 
 _opening = threading.Lock()
 

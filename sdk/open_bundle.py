@@ -21,7 +21,7 @@ from edge_encoder.encoder_session import EncoderSession
 from sdk.decoder_form import FormChoice, RunningDecoder, choose_form, describe
 from sdk.payload import coder_tables, decode_payload_lr
 from sdk.tiles import PAD as TILE_PAD
-from server_decoder.decoder_session import PROVIDERS, DecoderSession, Device, require_provider
+from server_decoder.decoder_session import DecoderSession, Device, require_provider
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,6 @@ class OpenBundle:
                     f"release knows {known.get(name)!r}; update edgegrain")
         if threads is not None and not (hasattr(threads, "__index__") and 1 <= threads <= MAX_THREADS):
             raise DeviceError(f"threads must be an integer from 1 to {MAX_THREADS}, or None; got {threads!r}")
-        check_device(device)
         if device != "cpu":  # the CPU is always there; the check would load ONNX Runtime
             require_provider(device)
         self.manifest = manifest
@@ -214,9 +213,3 @@ class OpenBundle:
                 corrupt.
         """
         return decode_payload_lr(payload, self.manifest, self.tables)
-
-
-def check_device(device: str) -> None:
-    """Raise `DeviceError` unless ``device`` is the name of one; its provider may be missing."""
-    if not isinstance(device, str) or device not in PROVIDERS:
-        raise DeviceError(f"unknown device {device!r}, expected one of {', '.join(PROVIDERS)}")

@@ -100,6 +100,12 @@ def release(version: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
+def check_device(device: str) -> None:
+    """Raise `DeviceError` unless ``device`` is the name of one; its provider may be missing."""
+    if not isinstance(device, str) or device not in PROVIDERS:
+        raise DeviceError(f"unknown device {device!r}, expected one of {', '.join(PROVIDERS)}")
+
+
 def require_provider(device: str, choice: Literal["cuda", "tensorrt"] = "cuda") -> str:
     """ONNX Runtime's execution provider for a device; it is installed, but was not started yet.
 
@@ -113,8 +119,7 @@ def require_provider(device: str, choice: Literal["cuda", "tensorrt"] = "cuda") 
     """
     import onnxruntime
 
-    if device not in PROVIDERS:
-        raise DeviceError(f"unknown device {device!r}, expected one of {', '.join(PROVIDERS)}")
+    check_device(device)
     if choice not in ("cuda", "tensorrt"):
         raise DeviceError(f"unknown provider {choice!r}, expected cuda or tensorrt")
     provider = TENSORRT if (device, choice) == ("cuda", "tensorrt") else PROVIDERS[device]

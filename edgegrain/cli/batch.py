@@ -50,7 +50,7 @@ def batch(
     target: Annotated[str, typer.Argument(metavar="OUT", help="Folder or URI for the results; created if missing.")],
     compress: Annotated[
         bool | None,
-        typer.Option("--compress/--restore", help="Direction [default: payloads are restored, pictures compressed]."),
+        typer.Option("--compress/--restore", help="What to do [default: payloads are restored, pictures compressed]."),
     ] = None,
     bundle: BundleOption = "faces",
     workers: Annotated[

@@ -130,9 +130,12 @@ def run(
     bundle_id = bundle_id or out.resolve().name
     kept = find_bundle(encoder_of) if encoder_of else None
     if trained_only or data is None:
-        typer.echo(store_grain.store_around(run, out, find_bundle(decoder_of), prior or None, force=force)
-                   if decoder_of else store_grain.store_trained(run, out, prior or None, data=data, exclude=excluded,
-                                                                encoder_of=kept, force=force))
+        if decoder_of:
+            stored = store_grain.store_around(run, out, find_bundle(decoder_of), prior or None, force=force)
+        else:
+            stored = store_grain.store_trained(run, out, prior or None, data=data, exclude=excluded, encoder_of=kept,
+                                               force=force)
+        typer.echo(stored)
         return
     comparison: dict[str, Any] = {}
     if if_better is not None:

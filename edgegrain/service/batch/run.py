@@ -12,7 +12,7 @@ from pathlib import Path
 from codec_contract.errors import ExistsError, ServiceError
 from codec_contract.extras import needs_extra
 from edgegrain.service.batch.folder_store import FolderStore
-from edgegrain.service.batch.open_store import open_store
+from edgegrain.service.batch.open_store import folder_at, open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally
 from edgegrain.service.ray.cluster import ray_cluster
 
@@ -67,16 +67,15 @@ def run_batch(
 
 def failures_path(target: str) -> Path:
     """The default file for failures: in the target, or in the current folder if the target is a URI."""
-    out = open_store(target)
-    return Path(out.root if isinstance(out, FolderStore) else ".", FAILURES)
+    return (folder_at(target) or Path()) / FAILURES
 
 
 def same_place(first: str, second: str) -> bool:
     """True if two paths or URIs are the same folder."""
-    one, other = open_store(first), open_store(second)
-    if isinstance(one, FolderStore) and isinstance(other, FolderStore):
-        return os.path.exists(other.root) and os.path.samefile(one.root, other.root)
-    return first.rstrip("/") == second.rstrip("/")
+    one, other = folder_at(first), folder_at(second)
+    if one is None or other is None:
+        return first.rstrip("/") == second.rstrip("/")
+    return os.path.exists(other) and os.path.samefile(one, other)
 
 
 @contextmanager

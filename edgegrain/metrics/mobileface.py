@@ -42,7 +42,7 @@ class MobileFace:
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
             raise ModelError(f"no second identity network at {path}; run: edgegrain metrics fetch. If you pass "
-                                 f"--weights FOLDER, add --out FOLDER: the folder must hold {FILE}")
+                             f"--weights FOLDER, add --out FOLDER: the folder must hold {FILE}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # 3 ms a picture
         with readable(path):

@@ -22,6 +22,9 @@ QUIET = {
     "RAY_DEDUP_LOGS": "0",  # no dropped log lines
     "RAY_COLOR_PREFIX": "0",
 }
+PATIENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20"}
+"""Ray Serve asks its proxy three times if it is ready and kills it then: after 15 s, which can be too short on a busy
+machine, instead of the 60 s for which it waits for it."""
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Despite its name, this variable makes Ray use the loopback address on Linux too."""
 ATTEMPTS = 3
@@ -43,7 +46,7 @@ def ray_cluster(address: str | None, *, cpus: float | None = None, show_logs: bo
     Raises:
         ServiceError: Ray is not installed, does not start, or does not run at the address.
     """
-    for name, value in QUIET.items():
+    for name, value in {**QUIET, **PATIENT}.items():
         os.environ.setdefault(name, value)
     if address is None:
         # Otherwise Ray would store a token in the home folder.

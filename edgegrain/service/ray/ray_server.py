@@ -37,8 +37,8 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
         worker_command: as for `create_app`.
 
     Raises:
-        BundleError, DeviceError, ServiceError, OSError: as `uvicorn_server.serve`; Ray is missing or does not start; no
-            replica gets ready.
+        BundleError, DeviceError, ServiceError, OSError: as `uvicorn_server.serve`; Ray is missing, or it or its proxy
+            does not start; no replica gets ready.
     """
     settings = adapt(settings, options)
     state = ServiceState(settings, worker_command)  # finds errors in bundles and tokens before Ray starts
@@ -49,12 +49,16 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
     with ray_cluster(options.address, cpus=cpus, show_logs=True):
         with needs_extra("ray", "working on Ray needs", ServiceError):
             from ray import serve
+            from ray.exceptions import RayError
 
             from edgegrain.service.ray.deployment import APPLICATION, DEPLOYMENT, deployment
         quiet = {"log_level": "WARNING", "encoding": "JSON", "enable_access_log": False}  # Ray's own events
-        serve.start(
-            proxy_location="EveryNode" if options.address else "HeadOnly", logging_config=quiet,
-            http_options={"host": settings.host, "port": port, "keep_alive_timeout_s": settings.keep_alive})
+        try:
+            serve.start(
+                proxy_location="EveryNode" if options.address else "HeadOnly", logging_config=quiet,
+                http_options={"host": settings.host, "port": port, "keep_alive_timeout_s": settings.keep_alive})
+        except (RayError, RuntimeError, TimeoutError) as error:
+            raise ServiceError(f"Ray did not start its HTTP proxy: {' '.join(str(error).split())}") from error
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         try:
             serve.run(deployment(settings, options, worker_command), name=APPLICATION, route_prefix="/",

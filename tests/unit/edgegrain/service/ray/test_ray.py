@@ -129,6 +129,22 @@ def test_what_does_not_start_is_not_left_on_a_cluster(
     assert removed == deleted
 
 
+def test_a_proxy_that_does_not_start_is_an_error_of_the_service(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = pytest.importorskip("ray.serve", reason="needs the extra ray: pip install 'edgegrain[ray]'")
+    from ray.exceptions import RayError
+
+    def start(**options: object) -> None:
+        raise RayError("killed by\n`ray.kill`")
+
+    monkeypatch.setattr(ray_server, "ray_cluster", lambda *arguments, **options: nullcontext())
+    monkeypatch.setattr(ray_server, "configure_logs", lambda level: None)
+    monkeypatch.setattr(serve, "start", start)
+    with pytest.raises(ServiceError, match=r"Ray did not start its HTTP proxy: killed by `ray\.kill`"):
+        serve_on_ray(Settings(bundles=(str(tiny_bundle),), port=0), RayOptions())
+
+
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED"):
         monkeypatch.delenv(name, raising=False)

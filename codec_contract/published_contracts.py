@@ -44,8 +44,8 @@ def published_by(contract_id: bytes) -> str:
     found = PUBLISHED.get(contract_id[:4].hex())
     if found is None:
         return ""
-    name = found.bundles.split()[0]
+    name, *_, version = found.bundles.split()
     folder = f"{found.root}/{name}"
     commit = f"'s commit {found.commit}" if found.commit else ""
-    make = f"; make the bundle with: edgegrain export bundle {folder} --out bundles/{name}"
+    make = f"; make the bundle with: edgegrain export bundle {folder} --version {version} --out bundles/{name}"
     return f"that of {found.bundles} (folder {folder} of edgegrain{commit}{make if found.root == 'zoo' else ''})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# One process per core (make test): each computes on one thread, instead of all on all cores. Before NumPy is imported,
+# Several processes (make test): each computes on one thread, instead of all on all cores. Before NumPy is imported,
 # whose OpenBLAS reads the variable then.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import functools
 import gc
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,15 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 
 
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One process more than there are cores: an eighth of the time a process waits for those that a test starts."""
+    cores = yield
+    return cores + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long file that would be the last one, and run alone while the other process waits."""
+    """Begin with the long file that would be the last one, and run alone while the others wait."""
     items.sort(key=lambda item: item.path != REPOSITORY / "tests/unit/server_decoder/test_inference.py")
 
 

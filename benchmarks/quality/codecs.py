@@ -65,7 +65,7 @@ SECTION = "codecs"
 NAMES = {"grain": "GRAIN", "glean": "GLEAN", "gcfsr": "GCFSR", "irn": "IRN", "irn_plus": "IRN+"}
 """A manifest's codec -> display name."""
 USES = {
-    "grain": "one narrow domain, such as aligned faces, in a few hundred bytes",
+    "grain": "one narrow domain, such as aligned faces, in hundreds to thousands of bytes",
     "glean": "the same domain, for LRs that are plain downscaled pictures",
     "gcfsr": "the same domain and LRs; `strength` controls how much detail is hallucinated",
     "irn": "any photograph, if the LR itself is to be viewed",

@@ -63,7 +63,7 @@ def decoder_section(report: Mapping[str, Any], command: str) -> list[str]:
     rows = {(row["variant"], row["batch"]): row for row in report["runs"]}
     first, device = batches[0], report["device"]
     lines = [
-        f"`{report['decoder']}`, {report['lr']}² to {report['hr']}²: {report['parameters'] / 1e6:.2f} M parameters, "
+        f"`{report['decoder']}`, {report['lr']}² to {report['hr']}²: {report['parameters'] / 1e6:.2f} M weights, "
         f"{report['gmac']:,.1f} GMAC per picture in the straightforward form.", "",
         "| | " + " | ".join(f"batch {batch}" for batch in batches)
         + f" | of the matmul rate | peak memory, batch {first} |",

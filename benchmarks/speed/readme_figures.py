@@ -74,8 +74,8 @@ def larger_sizes(manifest: Manifest) -> list[str]:
     first = next(iter(found.values()))
     pictures, losses = first["pictures"], first["training_losses"]
     size = first["means"][manifest.id]["bytes"]
-    lines = [f"Restored larger, {pictures['count']} unseen faces of {pictures['folder']} ({size:.0f} bytes on average); "
-             f"bicubic: the restored {manifest.hr}×{manifest.hr} enlarged without the bundle's enlarger:", "",
+    lines = [f"Restored larger, {pictures['count']} unseen faces of {pictures['folder']} ({size:.0f} bytes on "
+             f"average); bicubic: the restored {manifest.hr}×{manifest.hr} enlarged without the bundle's enlarger:", "",
              "| size | | " + " | ".join(column_titles(LARGER, losses)) + " |",
              "|---|---" + "|---:" * len(LARGER) + "|"]
     for side, summary in found.items():

@@ -40,7 +40,9 @@ Result = TypeVar("Result")
 
 
 class RemoteCodec:
-    """`compress`, `restore` and their batches over HTTP. Connections are reused and shared by threads; close it when done.
+    """`compress`, `restore` and their batches over HTTP.
+
+    Connections are reused and shared by threads; close it when done.
 
     Transient errors (no connection, a full queue, a worker that died) are retried after the service's ``Retry-After``
     if given, otherwise with exponential backoff. `PayloadError` and `ImageError` have the same meaning as in `Codec`,

@@ -174,8 +174,8 @@ def _refuse_random_parts(recipe: GrainRecipe) -> None:
     if recipe.stage != "1":
         raise EdgegrainError(f"stage {recipe.stage} builds on a trained decoder; --init-from a run or a bundle")
     if recipe.correction and "encoder" not in recipe.trains:
-        raise EdgegrainError("this recipe does not train the encoder, which would keep random weights; --init-from a run "
-                             "or a bundle, whose encoder stays, or begin with a recipe that trains it")
+        raise EdgegrainError("this recipe does not train the encoder, which would keep random weights; --init-from a "
+                             "run or a bundle, whose encoder stays, or begin with a recipe that trains it")
 
 
 def _refuse_other_sizes(recipe: GrainRecipe, source: GrainRecipe) -> None:

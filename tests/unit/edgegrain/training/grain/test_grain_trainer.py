@@ -446,7 +446,7 @@ def test_what_is_missing_is_named(faces: Path, tmp_path: Path) -> None:
         train(replace(SMOKE, random_pictures=0), tmp_path / "b", pictures=8)
     with pytest.raises(EdgegrainError, match="--init-from"):
         start_run(replace(GRAIN_RECIPES["smoke-stage3"], random_pictures=0), None)
-    with pytest.raises(EdgegrainError, match="does not train the encoder .* --init-from"):
+    with pytest.raises(EdgegrainError, match="does not train the encoder.* --init-from"):
         start_run(GRAIN_RECIPES["stage1-faces-256-lr16-fine"], None)
     with pytest.raises(EdgegrainError, match="--prior"):
         train(SMOKE, tmp_path / "c", pictures=4)

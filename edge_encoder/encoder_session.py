@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import BundleError, DeviceError, ImageError, first_line
+from codec_contract.onnx_weights import refuse_external_weights
 from codec_contract.rgb import describe_array
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class EncoderSession:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        refuse_external_weights(options)
         if threads is not None:
             if threads < 1:
                 raise DeviceError(f"threads must be at least 1, got {threads}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, first_line
+from codec_contract.onnx_weights import refuse_external_weights
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -241,6 +242,7 @@ def session_options(device: str, threads: int | None) -> onnxruntime.SessionOpti
     # One more block of memory for each batch size would double the memory. On a CPU it gains no time, and replayed CUDA
     # graphs allocate nothing.
     options.enable_mem_pattern = False
+    refuse_external_weights(options)
     if threads is not None:
         if threads < 1:
             raise DeviceError(f"threads must be at least 1, got {threads}")

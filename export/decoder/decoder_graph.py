@@ -155,9 +155,12 @@ def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
     used) become NaN, so that a picture that depends on one is recognized.
 
     Raises:
-        BundleError: names or shapes do not match.
+        BundleError: names or shapes do not match, or weights lie in another file.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    outside = next((name for name, tensor in tensors.items() if tensor.data_location == TensorProto.EXTERNAL), None)
+    if outside is not None:
+        raise BundleError(f"the graph's weight {outside} lies in another file; a bundle's graphs hold their weights")
     held: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():
         if name.endswith(_INT8):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from codec_contract.onnx_weights import refuse_external_weights
 from codec_contract.quantization import network_input, pictures_of
 from codec_contract.rgb import Rgb
 from export.separate_process import run_module
@@ -74,6 +75,7 @@ def decode_separately(model: bytes, lrs: Rgb, noise: Float, batch: int) -> Decod
 def _values(model: bytes, lrs: Rgb, noise: Float, batch: int) -> Float:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # no warning about optional inputs
+    refuse_external_weights(options)
     options.enable_mem_pattern = options.enable_cpu_mem_arena = False  # a decoder for 1024 x 1024 needs gigabytes
     if needs_library(model):
         register_library(options)

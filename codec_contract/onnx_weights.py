@@ -16,5 +16,5 @@ def refuse_external_weights(options: Any) -> None:
     Args:
         options: ``onnxruntime.SessionOptions``.
     """
-    # The folder in which the names are resolved; nothing lies below this one.
+    # The folder in which the names are resolved, since ONNX Runtime 1.21; nothing lies below this one.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)

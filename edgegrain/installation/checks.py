@@ -20,7 +20,7 @@ from codec_contract.errors import DeviceError, EdgegrainError
 
 State = Literal["ok", "warning", "broken"]
 
-RUNTIME_VERSIONS = ((1, 20), (1, 32))
+RUNTIME_VERSIONS = ((1, 21), (1, 32))
 """ONNX Runtime: first supported version, first untested version."""
 
 _EXTRA = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*extra == ['\"](?P<extra>[^'\"]+)")

@@ -107,7 +107,7 @@ def test_both_builds_of_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_untried_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", "1.19.2")
     check = next(iter(check_runtime()))
-    assert check.state == "warning" and "1.19.2; versions 1.20 to 1.31 are supported" in check.detail
+    assert check.state == "warning" and "1.19.2; versions 1.21 to 1.31 are supported" in check.detail
 
 
 def cuda_check() -> Check:

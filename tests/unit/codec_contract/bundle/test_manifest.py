@@ -197,6 +197,10 @@ def test_names_that_are_no_plain_relative_path_are_refused(tmp_path: Path, name:
         ({"id": "../x"}, "'id'"),
         ({"id": "Faces"}, "'id'"),
         ({"version": 1}, "'version' must be of type str"),
+        ({"version": ""}, "'version'"),
+        ({"version": "1/../../../x"}, "'version' is '1/../../../x', expected the form"),
+        ({"version": "1..0"}, "'version'"),
+        ({"version": "1" * 65}, "'version'"),
         ({"lr_contract_id": "ab" * 31}, "'lr_contract_id'"),
         ({"lr_contract_id": "AB" * 32}, "'lr_contract_id'"),
         ({"codec": "jpeg"}, "codec 'jpeg' is unknown, expected one of grain"),
@@ -219,6 +223,11 @@ def test_names_that_are_no_plain_relative_path_are_refused(tmp_path: Path, name:
 def test_a_wrong_field_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BundleError, match=message):
         parse(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "2", "1.2.0-rc.1+build5", "v3_a", "1" * 64])
+def test_versions(tmp_path: Path, version: str) -> None:
+    assert parse(tmp_path, version=version).version == version
 
 
 def test_the_lr_of_a_picture_in_tiles_follows_from_its_size(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,10 @@ from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
 from codec_contract.rgb import Rgb
 from edge_encoder.grey_levels import grey_to_8_bits, levels_to_8_bits
 from edge_encoder.heif import INSTALL, is_heif, register_heif
+from edge_encoder.png_transparency import raw_mode, with_8_bit_transparency
+
+if TYPE_CHECKING:
+    from PIL import ImageCms
 
 Colour = tuple[int, int, int]
 PictureSource = (
@@ -42,6 +47,11 @@ PICTURE_SUFFIXES = frozenset(
 
 _LIBRARIES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "zlib", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 """Format -> the optional library that Pillow's own reader needs, as `PIL.features` names it."""
+
+_SRGB_TOLERANCE = 2
+"""Levels by which a profile of sRGB may change a colour, because its curves and primaries are rounded."""
+_MAX_SRGB_PROFILE = 1 << 16
+"""Bytes of the largest profile that is compared with sRGB; common sRGB profiles have 3,144 or fewer."""
 
 _RAISE_LIMIT = "raise the limit (max_pixels, --max-megapixels)"
 _reading_header = threading.Lock()
@@ -196,9 +206,10 @@ def _from_pillow(image: Image.Image, background: Colour, max_pixels: int, name: 
         if isinstance(image, IcoImagePlugin.IcoImageFile):  # its directory may claim another size than its picture has
             image = image.ico.getimage(image.size)
             _check_size(*image.size, max_pixels, name)
+        stored = raw_mode(image)
         image.load()
         turned = _orientation(image)
-        rgb = _to_rgb(image, background, name)
+        rgb = _to_rgb(with_8_bit_transparency(image, stored), background, name)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise various types for damaged files
@@ -253,18 +264,33 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     if not profile:
         return image
     try:
-        from PIL import ImageCms
-
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        description = ImageCms.getProfileDescription(source).lower()
-        if "srgb" in description and "linear" not in description:
+        if len(profile) <= _MAX_SRGB_PROFILE and _is_srgb(bytes(profile), image.mode):
             return image
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return _transform_to_srgb(profile, image.mode).apply(image)
     except MemoryError:
         raise
     except Exception:  # a damaged profile, one for other channels than the pixels, or Pillow without littlecms
         return image
-    return converted or image
+
+
+@lru_cache(maxsize=16)  # a few milliseconds, and most pictures have the same profile
+def _is_srgb(profile: bytes, mode: str) -> bool:
+    """True if conversion by a profile changes colours of pictures in a mode by at most `_SRGB_TOLERANCE` levels.
+
+    Descriptions do not tell: "sRGB" is in those of profiles with linear levels too.
+    """
+    levels = np.arange(0, 256, 17, np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 64, 3)
+    colours = Image.fromarray(cube).convert(mode)
+    converted = np.asarray(_transform_to_srgb(profile, mode).apply(colours)).astype(int)
+    return bool(np.abs(converted - np.asarray(colours.convert("RGB"))).max() <= _SRGB_TOLERANCE)
+
+
+def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
+    from PIL import ImageCms
+
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
 
 
 def _from_array(array: npt.NDArray[np.uint8 | np.uint16], background: Colour) -> Rgb:

@@ -62,11 +62,14 @@ def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[S
         except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:  # of a damaged size or name
             why = str(error) or "a claimed size exceeds the memory"
             raise ImageError(f"{shard} is not a complete tar file: {why}; copy or write it again") from error
-    pictures = [picture for picture in sorted(pictures, key=lambda picture: picture.name)
-                if not matches(picture.name, exclude)]
-    if not pictures:
+    kept = [picture for picture in sorted(pictures, key=lambda picture: picture.name)
+            if not matches(picture.name, exclude)]
+    if pictures and not kept:
+        raise ImageError(f"the names of all {len(pictures)} pictures in {folder} are left out ({', '.join(exclude)}); "
+                         "add others")
+    if not kept:
         raise ImageError(f"no pictures ({', '.join(SUFFIXES)}) in {folder}, nor tar shards of them")
-    return pictures
+    return kept
 
 
 def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Path]:

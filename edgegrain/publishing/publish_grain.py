@@ -143,9 +143,11 @@ def _training_record(run: GrainRun, pictures: int, sources: Mapping[str, int]) -
 
 
 def _commit() -> str:
+    """The commit of the clone that this file belongs to; an installed package may lie in another project's clone."""
+    file = Path(__file__)
     try:
-        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
-                                check=True)
+        for command in (["ls-files", "--error-unmatch", file.name], ["rev-parse", "HEAD"]):
+            result = subprocess.run(["git", *command], cwd=file.parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return result.stdout.strip()

@@ -96,10 +96,11 @@ def store_around(checkpoint: Path, folder: Path, decoder_of: Path, prior: str | 
     run = open_run(checkpoint, prior)
     kept = kept_decoder(run, decoder_of)
     folder.mkdir(parents=True, exist_ok=True)
+    path = save_trained(cast(Grain, run.average.decoder), folder / TRAINED, history=run.stages, kept=kept,
+                        compact=True, force=force)
     for name in (ENCODER_WEIGHTS, CODER_TABLES):  # of another decoder, in place of which the bundle's count now
         (folder / name).unlink(missing_ok=True)
-    return save_trained(cast(Grain, run.average.decoder), folder / TRAINED, history=run.stages, kept=kept,
-                        compact=True, force=force)
+    return path
 
 
 def _refuse_to_replace(folder: Path, force: bool) -> None:

@@ -192,7 +192,8 @@ class AdversarialLoss:
             loss = loss + 0.5 * self.config.r1 * self.config.r1_every * penalty
             terms["r1"] = penalty.detach()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with torch.autocast(target.device.type, enabled=False):  # the penalty's second derivatives, in float32 too
+            loss.backward()
         average_gradients(parameters)
         if finite_gradients(parameters):
             self.optimizer.step()

@@ -10,7 +10,7 @@ from codec_contract.errors import EdgegrainError
 
 Config = TypeVar("Config")
 
-_LEAST = {"batch": 1, "crop": 1, "learning_rate": 0, "pictures": 0, "random_pictures": 0}
+_LEAST = {"batch": 1, "clip_gradient": 0, "crop": 1, "learning_rate": 0, "pictures": 0, "random_pictures": 0}
 
 # Earlier names, of stored runs and manifests.
 _OLD_NAMES = {"made_up": ("random_pictures", "random_teacher"), "judged": ("evaluated",), "judge": ("discriminator",),

@@ -126,6 +126,8 @@ def mixed_precision(device: torch.device, wanted: bool = True) -> torch.autocast
 
 def has_bfloat16(device: torch.device) -> bool:
     """True if the device has bfloat16 instructions, and for a CPU about which PyTorch has no information."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # an older PyTorch
         return True
     capabilities = torch.cpu.get_capabilities()

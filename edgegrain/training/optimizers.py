@@ -58,7 +58,7 @@ def step_optimizers(optimizers: Iterable[torch.optim.Optimizer], learning_rate: 
 
 
 def descend(loss: Tensor, parameters: list[nn.Parameter], optimizers: Iterable[torch.optim.Optimizer],
-            learning_rate: float, distributed: Distributed, *, clip: float = math.inf) -> bool:
+            learning_rate: float, distributed: Distributed, *, clip: float = 0.0) -> bool:
     """Step on the gradients of a loss, averaged over all processes; False if they are not finite, then without a step.
 
     Args:
@@ -66,7 +66,7 @@ def descend(loss: Tensor, parameters: list[nn.Parameter], optimizers: Iterable[t
         parameters: all that the optimizers train.
         optimizers, learning_rate: as for `step_optimizers`.
         distributed: the processes.
-        clip: largest norm of the gradients.
+        clip: largest norm of the gradients; 0: any.
 
     Raises:
         EdgegrainError: no loss is active, so there is nothing to descend on.
@@ -78,7 +78,7 @@ def descend(loss: Tensor, parameters: list[nn.Parameter], optimizers: Iterable[t
         parameter.grad = None
     loss.backward()
     distributed.average_gradients(parameters)
-    if not nn.utils.clip_grad_norm_(parameters, clip).isfinite():
+    if not nn.utils.clip_grad_norm_(parameters, clip or math.inf).isfinite():
         return False
     step_optimizers(optimizers, learning_rate)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,11 @@ def require_pictures(options: RunOptions, count: int) -> None:
     """Raise EdgegrainError if there is neither ``--data`` nor a recipe with ``count`` random pictures."""
     if options.data is None and not count:
         raise EdgegrainError("no training pictures; pass --data with their folder")
+
+
+def without(options: RunOptions, patterns: tuple[str, ...]) -> RunOptions:
+    """The options, with pictures whose names match a pattern left out."""
+    return replace(options, exclude=(*options.exclude, *patterns))
 
 
 def training_pictures(options: RunOptions, run: Path, size: int, *, count: int, seed: int) -> np.ndarray:

@@ -157,16 +157,18 @@ class CellTransform(nn.Module):
         self.matrix = nn.Parameter(matrix)
 
     def forward(self, x: Tensor) -> Tensor:
-        cells = F.pixel_unshuffle(x, self.scale).unflatten(1, (-1, self.scale**2))
-        return torch.einsum("kl,bclhw->bkchw", self.matrix, cells).flatten(1, 2)
+        with full_precision(x):  # levels are rounded
+            cells = F.pixel_unshuffle(x.float(), self.scale).unflatten(1, (-1, self.scale**2))
+            return torch.einsum("kl,bclhw->bkchw", self.matrix, cells).flatten(1, 2)
 
     def inverse_matrix(self) -> Tensor:
         """``[s^2, s^2]``."""
         return torch.linalg.inv(self.matrix)
 
     def inverse(self, bands: Tensor, inverse_matrix: Tensor) -> Tensor:
-        cells = torch.einsum("lk,bkchw->bclhw", inverse_matrix, bands.unflatten(1, (self.scale**2, -1)))
-        return F.pixel_shuffle(cells.flatten(1, 2), self.scale)
+        with full_precision(bands):
+            cells = torch.einsum("lk,bkchw->bclhw", inverse_matrix, bands.float().unflatten(1, (self.scale**2, -1)))
+            return F.pixel_shuffle(cells.flatten(1, 2), self.scale)
 
 
 class DenseBlock(nn.Module):

@@ -54,4 +54,4 @@ class Discriminator(nn.Module):
             x = block(x)
         x = activate(self.conv(minibatch_stddev(x, GROUP)))  # [B, C, 4, 4]
         x = activate(self.linear(x.flatten(1)))
-        return self.score(x)[:, 0]
+        return self.score(x).float()[:, 0]

@@ -6,7 +6,6 @@ pixels, VGG16's features, LPIPS and a discriminator compare the result with the 
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from edgegrain.training.metric_networks import MetricNetworks, needed_metric_wei
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.prior_files import recipe_discriminator, recipe_prior
 from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.training_pictures import held_out_pictures, require_pictures, training_pictures
+from edgegrain.training.training_pictures import held_out_pictures, require_pictures, training_pictures, without
 from server_decoder.face_sr.glean import GLEANConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
@@ -89,7 +88,7 @@ class FaceSRTrainer:
             loss, terms = self._loss(restored, target, inputs.factors, progress)
         rate = annealed(recipe.learning_rate, progress, self.steps, warm_up=recipe.warm_up, hold=recipe.hold)
         if not descend(loss, self.parameters, self._optimizers, rate, distributed,
-                       clip=recipe.clip_gradient or math.inf):
+                       clip=recipe.clip_gradient):
             self.skipped += 1
         if run.adversarial is not None and run.adversarial.learns(progress, self.steps):
             with mixed_precision(distributed.device, recipe.bf16):
@@ -146,7 +145,8 @@ def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distri
     else:
         run = start_run(recipe, prior, discriminator, options.init_from)
     recipe = run.recipe
-    pictures = training_pictures(options, folder, recipe.size, count=recipe.random_pictures, seed=recipe.seed)
+    pictures = training_pictures(without(options, recipe.generated), folder, recipe.size, count=recipe.random_pictures,
+                                 seed=recipe.seed)
     networks = MetricNetworks.load(weights, distributed.device, faces=False)
     vgg = LPIPS(weights, "vgg").requires_grad_(False) if recipe.perceptual and weights is not None else None
     return FaceSRTrainer(run, distributed, pictures, networks, vgg, held_out_pictures(options, pictures))

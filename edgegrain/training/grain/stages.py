@@ -22,6 +22,8 @@ from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig
 # The picture that a stage's losses compare: y_inv, y_style or y_final ([GRAIN] 3.5 (1)).
 OUTPUTS = {"1": "invertible", "2": "style", "3": "final", "final": "final"}
 PARTS = ("encoder", "decoder", "codes", "fusion")
+REACHED = {"1": 2, "2": 3, "3": 4, "final": 4}
+"""Stage -> how many of the `PARTS`, from the first on, its output depends on."""
 FACES = "faces"
 """The domain of the published generator, and the only one whose pictures have an identity."""
 
@@ -71,7 +73,7 @@ class GrainRecipe(Recipe):
             (`edgegrain.training.grain.jitter`).
         lpips_shift: part of the steps, 0...1, in which LPIPS compares the pictures at a random offset
             (`edgegrain.training.losses.picture_loss`).
-        clip_gradient: largest norm of a step's gradient.
+        clip_gradient: largest norm of a step's gradient; 0: any.
         random_pictures: number of random pictures when no data is given (trial runs).
         domain: content of the pictures, such as ``"faces"``.
     """
@@ -115,6 +117,10 @@ class GrainRecipe(Recipe):
         unknown = sorted(set(self.trains) - set(PARTS))
         if unknown or not self.trains:
             raise ValueError(f"a stage trains some of {', '.join(PARTS)}, got {list(self.trains)}")
+        reached = PARTS[:REACHED[self.stage]]
+        if beyond := sorted(set(self.trains) - set(reached)):
+            raise ValueError(f"the picture of stage {self.stage} does not depend on {', '.join(beyond)}; trains may "
+                             f"name {', '.join(reached)}")
         if self.stage != "1" and not isinstance(self.decoder, GrainConfig):
             raise ValueError(f"stage {self.stage} needs a GrainConfig as its decoder")
         if self.grows and not isinstance(self.decoder, DecoderConfig):

@@ -18,7 +18,7 @@ from edgegrain.training.config import continued
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.grain import rate
-from edgegrain.training.grain.checkpoint import FAMILY, GrainRun, load_run
+from edgegrain.training.grain.checkpoint import FAMILY, GrainRun, load_run, read_recipe
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.jitter import jitter
 from edgegrain.training.grain.losses import code_loss, lr_loss, rate_loss
@@ -42,6 +42,7 @@ from edgegrain.training.training_pictures import (
     held_out_pictures,
     require_pictures,
     training_pictures,
+    without,
 )
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import GrainConfig
@@ -126,7 +127,7 @@ class GrainTrainer:
                     weights, seen, target, self.networks.lpips,
                     self.networks.identity if progress >= recipe.identity_from else None,
                     offset=random_offset(recipe.lpips_shift), grid=self._grid),
-                adversarial, progress, target[:self._real])
+                adversarial, progress, target[:self._real], slice(self._real))
             if "encoder" in recipe.trains:
                 part, more = lr_loss(recipe.loss, restored.lr, restored.box)
                 loss, terms = loss + part, terms | more
@@ -143,9 +144,10 @@ class GrainTrainer:
             self.skipped += 1
             terms["skipped"] = torch.tensor(float(self.skipped))
         if adversarial is not None and adversarial.learns(progress, self.steps):
+            # As many pictures of both: by the deviation within a batch it would tell a batch of four from one of one.
             with mixed_precision(distributed.device):
                 terms |= adversarial.update_discriminator(
-                    restored.picture, target[:self._real], distributed.average_gradients)
+                    restored.picture[:self._real], target[:self._real], distributed.average_gradients)
         self.steps += 1
         run.pictures += recipe.batch * distributed.world
         update_averages(self._averages, self.parameters,
@@ -206,7 +208,7 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
     faces = bool(recipe.loss.identity or (projected and projected.identity))
     weights = needed_metric_weights(options.weights, needed=needed, faces=faces)
     torch.manual_seed(recipe.seed)
-    prior = prior or (stand_in_prior(recipe) if recipe.random_pictures else None)
+    prior = prior or (stand_in_prior(read_recipe(folder) if resumes else recipe) if recipe.random_pictures else None)
     if resumes:
         run = load_run(folder, prior)
         shapes = run.recipe
@@ -282,8 +284,8 @@ def _pictures(recipe: GrainRecipe, options: RunOptions, folder: Path, prior: Gen
         faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=recipe.truncation))
         synthetic = pictures_of(faces.pictures.cpu().numpy())
         return synthetic, None, synthetic
-    photographs = replace(options, exclude=(*options.exclude, *recipe.generated))
-    pictures = training_pictures(photographs, folder, recipe.encoder.hr, count=recipe.random_pictures, seed=recipe.seed)
+    pictures = training_pictures(without(options, recipe.generated), folder, recipe.encoder.hr,
+                                 count=recipe.random_pictures, seed=recipe.seed)
     generated = generated_pictures(options, folder, recipe.encoder.hr, recipe.generated)
     return pictures, generated, held_out_pictures(options, pictures)
 

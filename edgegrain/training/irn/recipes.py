@@ -55,7 +55,7 @@ class IRNRecipe(Recipe):
         learning_rate: of Adam.
         halve_at: parts of the run after which the learning rate is halved.
         betas, weight_decay: Adam's.
-        clip_gradient: largest norm of the gradient.
+        clip_gradient: largest norm of the gradient; 0: any.
         muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0: all Adam.
         warm_up: steps over which the learning rate rises at the beginning of every session.
         ema: decay of the averaged weights; 0 for none.

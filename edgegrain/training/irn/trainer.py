@@ -66,7 +66,7 @@ class IRNTrainer:
         self.run, self.distributed, recipe = run, distributed, run.recipe
         self.pictures_in_set, self._held_out = len(photographs), held_out.to(distributed.device)
         self.features = features.to(distributed.device) if features is not None else None
-        self.steps, self.skipped = 0, 0
+        self.steps, self.updates, self.skipped = 0, 0, 0  # updates: of the network
         distributed.move(run.networks().values(), convolutional=True)
         if run.discriminator is not None:
             run.discriminator.train()
@@ -153,8 +153,9 @@ class IRNTrainer:
 
     def _update(self, loss: Tensor, progress: float) -> None:
         recipe = self.run.recipe
-        if not descend(loss, self._parameters, self._optimizers, learning_rate(recipe, progress, self.steps - 1),
-                       self.distributed, clip=recipe.clip_gradient):
+        rate = learning_rate(recipe, progress, self.updates)
+        self.updates += 1
+        if not descend(loss, self._parameters, self._optimizers, rate, self.distributed, clip=recipe.clip_gradient):
             self.skipped += 1
             return
         update_averages(self._averages, self._parameters,

@@ -23,7 +23,7 @@ from edgegrain.training.stylegan.augment import AdaptiveProbability, augment
 from edgegrain.training.stylegan.recipes import STYLEGAN2_RECIPES, StyleGAN2Recipe
 from edgegrain.training.stylegan.regularizers import PathLength, lazy_adam, path_lengths
 from edgegrain.training.stylegan.run import FAMILY, StyleGAN2Run, load_run, start_run
-from edgegrain.training.training_pictures import require_pictures, training_pictures
+from edgegrain.training.training_pictures import require_pictures, training_pictures, without
 from server_decoder.stylegan2.synthesis import mix_styles
 
 
@@ -171,8 +171,8 @@ def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, dis
             run.p = 0.0
     else:
         run = start_run(recipe, options.start)
-    pictures = training_pictures(options, folder, run.recipe.network.size, count=recipe.random_pictures,
-                                 seed=recipe.seed)
+    pictures = training_pictures(without(options, recipe.generated), folder, run.recipe.network.size,
+                                 count=recipe.random_pictures, seed=recipe.seed)
     return PriorTrainer(run, distributed, pictures)
 
 

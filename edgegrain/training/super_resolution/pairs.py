@@ -46,8 +46,9 @@ class Pairs:
         return len(self.originals)
 
     def first(self, count: int) -> Pairs:
-        """The first ``count`` pairs."""
-        return Pairs(self.restored[:count], self.originals[:count], self.generated[:count])
+        """The first ``count`` pairs, photographs before generated ones."""
+        first = np.argsort(self.generated, kind="stable")[:count]
+        return Pairs(self.restored[first], self.originals[first], self.generated[first])
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +90,9 @@ def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path
             raise ImageError(f"pictures to evaluate on need sides of at least {recipe.factor * recipe.size} pixels; "
                              f"{len(smaller)} have fewer, such as {smaller[0].name}; leave them out of --validation")
         held_out = packed_pairs(recipe, full, cache, options.report)
-    for part in (pairs, half):
-        if part is not None and part.generated.all():
-            raise EdgegrainError(f"all training pictures are generated ones ({', '.join(recipe.generated)}); add "
-                                 "photographs")
+    if pairs.generated.all():
+        raise EdgegrainError(f"all training pictures of the enlarged size are generated ones "
+                             f"({', '.join(recipe.generated)}); add photographs")
     return TrainingPairs(pairs, half, held_out.first(HELD_OUT))
 
 

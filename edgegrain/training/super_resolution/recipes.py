@@ -58,7 +58,7 @@ class SuperResolutionRecipe(Recipe):
         learning_rate: of AdamW.
         muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0: all AdamW.
         weight_decay: AdamW's.
-        clip_gradient: largest norm of the gradient.
+        clip_gradient: largest norm of the gradient; 0: any.
         warm_up: steps over which the learning rate rises at the beginning of every session.
         hold: part of the run up to which it is constant, before it anneals.
         ema: decay of the averaged weights.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +82,21 @@ def test_tables_are_fitted_to_lrs_of_mirror_images_too(mirrored: bool) -> None:
     if mirrored:
         wanted += [run_reference(network, np.ascontiguousarray(picture[:, ::-1])[None])[0] for picture in pictures]
     assert np.array_equal(publish_grain.encode(run.average, pictures, 10, mirrored=mirrored), np.stack(wanted))
+
+
+def test_the_commit_is_that_of_the_clone_with_this_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that is installed in a user's clone has no commit of its own."""
+    if not shutil.which("git"):
+        pytest.skip("needs git")
+    git = partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True, text=True)
+    installed = tmp_path / "installed.py"
+    installed.touch()
+    monkeypatch.setattr(publish_grain, "__file__", str(installed))
+    assert publish_grain._commit() == "unknown"
+    git(["git", "init"])
+    commit = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--message", "one"]
+    git([*commit, "--allow-empty"])
+    assert publish_grain._commit() == "unknown"
+    git(["git", "add", installed.name])
+    git(commit)
+    assert publish_grain._commit() == git(["git", "rev-parse", "HEAD"]).stdout.strip()

@@ -71,11 +71,18 @@ def test_bfloat16_only_where_the_cpu_computes_in_it(monkeypatch: pytest.MonkeyPa
                                                     expected: bool) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     cpu, layer = torch.device("cpu"), nn.Linear(4, 4)
-    assert has_bfloat16(cpu) == expected and has_bfloat16(torch.device("cuda"))
+    assert has_bfloat16(cpu) == expected
     with mixed_precision(cpu):
         assert layer(torch.ones(1, 4)).dtype == (torch.bfloat16 if expected else torch.float32)
     with mixed_precision(cpu, wanted=False):
         assert layer(torch.ones(1, 4)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_bfloat16_only_where_the_gpu_computes_in_it(monkeypatch: pytest.MonkeyPatch, supported: bool) -> None:
+    """Before compute capability 8.0 it is emulated."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or supported)
+    assert has_bfloat16(torch.device("cuda")) == supported
 
 
 def test_an_older_pytorch_tells_nothing_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,14 @@ def test_rates_rise_hold_and_fall() -> None:
     assert annealed(1e-3, 0.999, 99, warm_up=1, hold=1.0) == annealed(1e-3, 0, 0, warm_up=0, hold=1.0) == 1e-3
 
 
+@pytest.mark.parametrize(("clip", "expected"), [(0.0, -9.0), (2.0, -1.0), (20.0, -9.0)])
+def test_gradients_are_clipped_at_a_norm_above_0(clip: float, expected: float) -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    optimizer = torch.optim.SGD([{"params": [weight], "factor": 1.0}])
+    stepped = descend((10 * weight).sum(), [weight], [optimizer], 1.0, Distributed(torch.device("cpu")), clip=clip)
+    assert stepped and float(weight) == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_step_without_a_loss_is_refused() -> None:
     with pytest.raises(EdgegrainError, match="no loss is active in this step.*begins=0, adversarial.ratio=0"):
         descend(torch.tensor(0.0), [], [], 1e-3, Distributed(torch.device("cpu")))

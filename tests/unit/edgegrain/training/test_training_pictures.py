@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from codec_contract.errors import ImageError
 from edgegrain.training.family import RunOptions
-from edgegrain.training.training_pictures import HELD_OUT, held_out_pictures
+from edgegrain.training.training_pictures import HELD_OUT, held_out_pictures, training_pictures, without
 
 PICTURES = np.arange(20, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2).repeat(3, 3)
 
@@ -16,6 +18,16 @@ PICTURES = np.arange(20, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repea
 def test_training_pictures_are_not_read_again(tmp_path: Path) -> None:
     held_out = held_out_pictures(RunOptions(data=tmp_path / "gone"), PICTURES)
     np.testing.assert_array_equal(held_out, PICTURES[:HELD_OUT])
+
+
+def test_generated_pictures_can_be_left_out(tmp_path: Path) -> None:
+    options = without(RunOptions(data=tmp_path, exclude=("b*",)), ("generated_*",))
+    for name in ("a", "b", "generated_0"):
+        Image.new("RGB", (8, 8), (len(name), 0, 0)).save(tmp_path / f"{name}.png")
+    assert training_pictures(options, tmp_path / "run", 8, count=0, seed=1).tolist() == [[[[1, 0, 0]] * 8] * 8]
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ImageError, match=r"names of all 2 pictures .* left out \(b\*, generated_\*\); add others"):
+        training_pictures(options, tmp_path / "run", 8, count=0, seed=1)
 
 
 def test_validation_pictures_are_read_in_the_same_size(tmp_path: Path) -> None:

@@ -10,7 +10,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from codec_contract.errors import ModelError
-from server_decoder.irn.network import IRN, PRESETS, Downscaler, HaarTransform, IRNConfig, Upscaler, round_to_levels
+from server_decoder.irn.network import (
+    IRN,
+    PRESETS,
+    CellTransform,
+    Downscaler,
+    HaarTransform,
+    IRNConfig,
+    Upscaler,
+    round_to_levels,
+)
 from server_decoder.irn.weights import irn_digest, load_irn, read_training, save_irn
 
 SMALL = IRNConfig(blocks=(1, 2), growth=8)
@@ -109,6 +118,16 @@ def test_impossible_shapes_are_refused(fields: dict) -> None:
 def test_a_new_network_of_3x_gives_the_mean() -> None:
     x = torch.rand(2, 3, 6, 9)
     torch.testing.assert_close(IRN(PRESETS["irn-x3"])(x)[0], torch.nn.functional.avg_pool2d(x, 3))
+
+
+def test_cells_are_transformed_in_float32_under_autocast() -> None:
+    """Levels are rounded: in bfloat16, which has 8 bits, they would be no integers."""
+    x, transform = torch.rand(1, 3, 6, 9), CellTransform(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        bands = transform(x)
+        back = transform.inverse(bands, transform.inverse_matrix())
+    torch.testing.assert_close(bands[:, :3], torch.nn.functional.avg_pool2d(x, 3))
+    torch.testing.assert_close(back, x)
 
 
 def test_later_fields_do_not_change_the_contracts_of_earlier_networks() -> None:

@@ -307,7 +307,7 @@ def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pyte
     monkeypatch.setattr(run.adversarial, "update_discriminator",
                         lambda made, real, _: compared.append((len(made), real)) or {})
     GrainTrainer(run, Distributed(torch.device("cpu")), white, MetricNetworks()).step(0.9)
-    assert [count for count, _ in compared] == [recipe.batch] * 2
+    assert [count for count, _ in compared] == [recipe.batch // 2] * 2
     for _, real in compared:
         assert len(real) == recipe.batch // 2 and bool((real == 1).all())
 

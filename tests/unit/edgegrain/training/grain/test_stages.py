@@ -58,12 +58,16 @@ def test_an_encoder_that_learns_is_held_to_the_small_picture(name: str) -> None:
 
 def test_impossible_combinations_are_refused() -> None:
     for change, message in [({"stage": "4"}, "unknown stage"), ({"stage": "2"}, "GrainConfig"),
+                            ({"trains": ("decoder", "codes", "fusion")}, "not depend on codes, fusion; .* decoder$"),
+                            ({"clip_gradient": -1.0}, "clip_gradient is at least 0"),
                             ({"trains": ("generator",)}, "trains some of"), ({"trains": ()}, "trains some of"),
                             ({"synthetic": 0.5}, "come from a prior"),
                             ({"lr_step": 0, "trains": ("decoder",)}, "lr_step"), ({"lr_step": 17}, "lr_step"),
                             ({"loss": LossWeights(codes=1.0)}, "predicts no codes")]:
         with pytest.raises(ValueError, match=message):
             replace(GrainRecipe(), **change)
+    with pytest.raises(ValueError, match="stage 2 does not depend on fusion"):
+        replace(GRAIN_RECIPES["smoke-stage2"], trains=("codes", "fusion"))
     with pytest.raises(ValueError, match="part of the batch"):
         replace(GRAIN_RECIPES["smoke-stage2"], synthetic=1.5)
     with pytest.raises(ValueError, match="needs real pictures"):

@@ -234,6 +234,8 @@ def test_restored_pictures_are_those_of_the_sdk_and_are_kept(tmp_path: Path) -> 
                        (1.0, "restoring pictures with faces-256-lr16")]
     assert pairs.restored.shape == (2, 256, 256, 3) and pairs.originals.shape == (2, 512, 512, 3)
     assert pairs.generated.tolist() == [False, True]
+    mixed = replace(pairs, generated=pairs.generated[::-1])  # evaluated on are photographs first
+    assert mixed.first(1).originals.tolist() == pairs.originals[1:].tolist() and not mixed.first(1).generated.any()
     codec = sdk.Codec()
     for original, restored in zip(pairs.originals, pairs.restored, strict=True):
         wanted = np.asarray(codec.restore(codec.compress(np.array(original)), size="native"))

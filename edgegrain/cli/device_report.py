@@ -31,7 +31,7 @@ def device_report(
     """
     import json
 
-    from codec_contract.bundle.manifest import load_manifest
+    from codec_contract.bundle.manifest import verify_bundle
     from codec_contract.bundle.paths import find_bundle
     from codec_contract.errors import ExistsError
     from codec_contract.files import write_atomically
@@ -39,7 +39,7 @@ def device_report(
 
     if out.exists() and not force:
         raise ExistsError(out)
-    manifest = load_manifest(find_bundle(bundle))
+    manifest = verify_bundle(find_bundle(bundle))  # the runtimes load its files by their paths
     reports = [measure(runtime, manifest, device or this_device(), runs)
                for runtime in installed_runtimes(manifest.folder)]
     write_atomically(out, (json.dumps(reports, indent=1) + "\n").encode(), force=force)

@@ -20,8 +20,8 @@ def doctor(
 ) -> None:
     """Check this installation.
 
-    Checks versions, execution providers, the files of the bundles, golden vectors of the encoder, and the speed of the
-    decoder. The exit code is 1 if a check fails; warnings do not count.
+    Checks versions, execution providers, files and LR contracts of the bundles, golden vectors of the encoder, and the
+    speed of the decoder. The exit code is 1 if a check fails; warnings do not count.
 
     \b
     Examples:

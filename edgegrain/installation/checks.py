@@ -84,7 +84,7 @@ def check_runtime() -> Iterator[Check]:
 
 
 def check_bundle(folder: Path, device: Literal["cpu", "cuda"] = "cpu") -> Iterator[Check]:
-    """Check hashes, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``."""
+    """Check files, LR contract id, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``."""
     name = f"bundle {folder.name}"
     yield _guarded(f"{name}: files", lambda: _check_files(folder))
     yield _guarded(f"{name}: encoder", lambda: _check_encoder(folder))
@@ -175,10 +175,12 @@ def _check_fused_ops() -> tuple[State, str]:
 
 def _check_files(folder: Path) -> tuple[State, str]:
     from codec_contract.bundle.manifest import verify_bundle
+    from edge_encoder.contract_check import check_contract_id
 
     manifest = verify_bundle(folder)
     size = sum(entry.size for entry in manifest.files.values())
-    return "ok", f"{len(manifest.files)} files, {size / 1e6:.1f} MB, every SHA-256 as in the manifest"
+    contract = " and the LR contract id" if check_contract_id(manifest) else ""
+    return "ok", f"{len(manifest.files)} files, {size / 1e6:.1f} MB, every SHA-256{contract} as in the manifest"
 
 
 def _check_encoder(folder: Path) -> tuple[State, str]:

@@ -13,6 +13,7 @@ from codec_contract.bundle.hub_bundles import HubName
 from codec_contract.bundle.hub_transfer import hub_errors
 from codec_contract.bundle.manifest import Manifest, verify_bundle
 from codec_contract.errors import BundleError
+from edge_encoder.contract_check import check_contract_id
 
 _FENCE = "---\n"
 
@@ -60,10 +61,12 @@ def plan_upload(folder: Path, target: HubName, *, licence: str = "", private: bo
         message: of the commit; by default id and version.
 
     Raises:
-        BundleError: the bundle is damaged, huggingface-hub is not installed, the target is a commit, or the front
-            matter in which ``licence`` is to be replaced cannot be read.
+        BundleError: the bundle is damaged, its LR contract id is not that of its encoder, huggingface-hub is not
+            installed, the target is a commit, or the front matter in which ``licence`` is to be replaced cannot be
+            read.
     """
     manifest = verify_bundle(folder)
+    check_contract_id(manifest)
     if target.pinned:
         raise BundleError(f"{target} is a commit, which never changes; name a branch")
     files: dict[str, Path | bytes] = {name: manifest.path(name) for name in manifest.files}

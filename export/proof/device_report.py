@@ -34,7 +34,7 @@ MAX_TEXT = 200
 
 
 def installed_runtimes(folder: Path) -> list[Runtime]:
-    """The runtimes of this machine for the encoders that a bundle has, with one thread and with two.
+    """The runtimes of this machine for the encoders in a folder, a verified bundle, with one thread and with two.
 
     Raises:
         ExportError: a file cannot be loaded.

@@ -10,6 +10,7 @@ import pytest
 import export.proof.device_report as device_report
 from edgegrain.cli.main import app
 from export.proof.runtimes import Runtime, onnx_runtimes
+from tests.tiny_bundle import write_tiny_bundle
 
 
 def run(*arguments: str) -> int:
@@ -34,3 +35,12 @@ def test_this_computer_is_reported(
     assert run(*options, "--force") == 1
     assert "zeros: differs in white, " in capsys.readouterr().out
     assert len(device_report.read_reports(tmp_path / "mine.json")) == 2
+
+
+def test_an_altered_encoder_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = write_tiny_bundle(tmp_path)
+    with (bundle / "encoder.onnx").open("ab") as stream:
+        stream.write(b"x")
+    assert run(str(tmp_path / "mine.json"), "--bundle", str(bundle)) == 1
+    assert "encoder.onnx of bundle tiny-64-lr16 is altered" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "mine.json").exists()

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.resize import exact_resize
 from edge_encoder.faces import models as face_models
 from edgegrain.installation.checks import Check, check_bundle, check_installation, check_runtime
@@ -55,6 +56,16 @@ def test_altered_file(tmp_path: Path) -> None:
     files, encoder, decoder = check_bundle(folder)
     assert files.state == "broken" and "README.md of bundle tiny-64-lr16 is altered" in files.detail
     assert encoder.state == decoder.state == "ok"
+
+
+def test_contract_id_of_another_encoder(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    files, *_ = check_bundle(folder)
+    assert files.state == "ok" and "every SHA-256 and the LR contract id as in the manifest" in files.detail
+    other = load_manifest(write_tiny_bundle(tmp_path, "other", random=True)).lr_contract_id.hex()
+    refresh_manifest(folder, lr_contract_id=other)
+    files, *_ = check_bundle(folder)
+    assert files.state == "broken" and f"states LR contract {other}, but" in files.detail
 
 
 def test_encoder_of_other_bytes(tmp_path: Path) -> None:

@@ -91,6 +91,12 @@ def test_damaged_bundles_and_commits_are_refused(bundle: Path) -> None:
         plan_upload(bundle, TARGET)
 
 
+def test_the_contract_of_another_encoder_is_refused(bundle: Path) -> None:
+    refresh_manifest(bundle, lr_contract_id="ab" * 32)
+    with pytest.raises(BundleError, match="tiny-64-lr16 states LR contract abab.*; export it again"):
+        plan_upload(bundle, TARGET)
+
+
 def test_what_is_uploaded_is_what_is_downloaded(hub: Hub, bundle: Path) -> None:
     (bundle / "secret.txt").write_text("not listed in the manifest")
     plan = plan_upload(bundle, TARGET, message="First")

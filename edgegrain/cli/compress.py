@@ -117,7 +117,7 @@ def compress(
     if lr and piped:
         raise typer.BadParameter("the LR is written next to the payload; name a file instead of -", param_hint="--lr")
     if lr:
-        refuse_sources(map(_lr_file, jobs), jobs)
+        refuse_sources(map(_lr_file, jobs), (job.source for job in jobs))
     if remote is not None and max_megapixels is not None and not require_face:  # which reads the picture here
         raise typer.BadParameter("the service has its own limit; leave --max-megapixels or --remote out",
                                  param_hint="--max-megapixels")

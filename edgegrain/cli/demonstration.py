@@ -14,6 +14,7 @@ from codec_contract.errors import EdgegrainError, ExistsError, ImageError
 from codec_contract.payload import PAYLOAD_SUFFIX
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture
+from edgegrain.cli.files import refuse_sources
 from edgegrain.cli.output import Row
 from edgegrain.evaluation.classical_codecs import best_at
 from edgegrain.pictures.sheets import Tile, draw_sheet, in_rows, write_sheet
@@ -44,9 +45,11 @@ def run_demo(picture: Path, out: Path, bundle: str, mark: bool, force: bool) -> 
     Raises:
         ExistsError: a file is already there and ``force`` is false.
         EdgegrainError: the picture cannot be read, or the bundle is missing or damaged.
+        typer.BadParameter: one of the files is the picture.
     """
     names = [picture.stem + PAYLOAD_SUFFIX, "original.png", "lr_enlarged.png", "restored.png", "side_by_side.png"]
     files = [out / name for name in names]
+    refuse_sources(files, [picture])
     existing = [path.name for path in files if path.exists()]
     if existing and not force:
         raise ExistsError(out / existing[0], "choose another --out, or pass --force to replace it")

@@ -90,17 +90,17 @@ def plan_jobs(
         if other.source != path:
             raise typer.BadParameter(
                 f"{other.source} and {path} would both become {job.target}; process them one by one, with --out")
-    refuse_sources((job.target for job in jobs.values()), jobs.values())
+    refuse_sources((job.target for job in jobs.values()), (job.source for job in jobs.values()))
     return list(jobs.values())
 
 
-def refuse_sources(written: Iterable[Path], jobs: Iterable[FileJob]) -> None:
+def refuse_sources(written: Iterable[Path], sources: Iterable[Path]) -> None:
     """Raise `typer.BadParameter` if one of the files to write is a file that the command reads."""
-    sources = {_resolved(job.source) for job in jobs}
+    read = {_resolved(source) for source in sources}
     for path in written:
-        if _resolved(path) in sources:
+        if _resolved(path) in read:
             raise typer.BadParameter(f"{path} is one of the files to read, and a result would replace it; leave it "
-                                     "out, or name another folder with --out")
+                                     "out, or choose another --out")
 
 
 def refuse_existing(files: Iterable[Path], force: bool) -> None:

@@ -12,7 +12,16 @@ import typer
 from codec_contract.errors import ImageError
 from codec_contract.fit import Size
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.cli.files import STDOUT, FileJob, check_sources, plan_jobs, read_source, refuse_existing, write_result
+from edgegrain.cli.files import (
+    STDOUT,
+    FileJob,
+    check_sources,
+    plan_jobs,
+    read_source,
+    refuse_existing,
+    refuse_sources,
+    write_result,
+)
 from edgegrain.cli.options import (
     BUNDLE_HELP,
     DeviceChoice,
@@ -104,8 +113,10 @@ def restore(
     if remote is not None and device is not DeviceChoice.cpu:
         raise typer.BadParameter("the service has its own device; leave --device or --remote out",
                                  param_hint="--device")
-    if background is not None and len(jobs) > 1:
-        raise typer.BadParameter(f"it takes one payload, got {len(jobs)}", param_hint="--background")
+    if background is not None:
+        if len(jobs) > 1:
+            raise typer.BadParameter(f"it takes one payload, got {len(jobs)}", param_hint="--background")
+        refuse_sources([jobs[0].target], [background])
     service = None if remote is None else sdk.connect(remote, token=token)
 
     def restored(source: Path | bytes, size: Size) -> Image.Image:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgegrain.cli.files import STDOUT, plan_jobs
+from edgegrain.cli.files import STDOUT, plan_jobs, refuse_sources
 from edgegrain.cli.options import BundleOption, DeviceChoice, DeviceOption, ForceOption, JsonOption, MarkOption
 from edgegrain.cli.output import print_json
 from edgegrain.cli.restore import restore_file
@@ -51,6 +51,8 @@ def retouch(
     import sdk
 
     (job,) = plan_jobs([edited], out, wanted=frozenset(), result_suffix=".retouched.png")
+    if original is not None:
+        refuse_sources([job.target], [original])
     codec = sdk.Codec(bundle, device.value)
     row = restore_file(job, lambda source: sdk.retouch(
         codec, source, original, feather=feather, threshold=threshold, strength=strength, mark=mark), force)

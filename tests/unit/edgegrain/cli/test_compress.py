@@ -123,12 +123,15 @@ class TestCompress:
 
     @pytest.mark.parametrize("arguments", [
         ("compress", "in", "--lr"), ("compress", "in/a.lr.png", "--lr", "--out", "in/a.grain"),
-        ("restore", "a.grain", "a.restored.png")])
+        ("restore", "a.grain", "a.restored.png"),
+        ("restore", "a.grain", "--background", "in/a.png", "--out", "in/a.png"),
+        ("retouch", "in/a.lr.png", "--original", "in/a.png", "--out", "in/a.png"),
+        ("demo", "original.png", "--out", ".")])
     def test_no_result_replaces_another_source(
         self, arguments: tuple[str, ...], shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        for name in ("in/a.png", "in/a.lr.png", "a.restored.png"):
+        for name in ("in/a.png", "in/a.lr.png", "a.restored.png", "original.png"):
             write_picture(tmp_path / name)
         sdk.compress(tmp_path / "in" / "a.png").save(tmp_path / "a.grain")
         before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +21,7 @@ from sdk.remote.answer_body import AnswerBody
 from sdk.remote.attempts import Attempts
 from sdk.remote.http_calls import Call, RemoteBundle
 from sdk.remote.httpx_client import (
+    OwnClient,
     check_url,
     client_options,
     closed,
@@ -55,8 +57,8 @@ class AsyncRemoteCodec:
         self._retries = as_retries(retries)
         self._timeout = timeout
         self._concurrency = concurrency
-        self._client: httpx.AsyncClient = self._httpx.AsyncClient(
-            **client_options(self._httpx, self.url, token, timeout, concurrency))
+        options = client_options(self._httpx, self.url, token, timeout, concurrency)
+        self._client: OwnClient[httpx.AsyncClient] = OwnClient(partial(self._httpx.AsyncClient, **options))
         self._bundles: list[RemoteBundle] | None = None
 
     async def compress(
@@ -105,7 +107,7 @@ class AsyncRemoteCodec:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._client.get().aclose()
 
     async def __aenter__(self) -> AsyncRemoteCodec:
         return self
@@ -147,10 +149,11 @@ class AsyncRemoteCodec:
         """The answer's body; transient errors are retried."""
         attempts = Attempts(self._retries)
         while True:
-            if self._client.is_closed:
+            client = self._client.get()
+            if client.is_closed:
                 raise closed(self.url)
             try:
-                async with self._client.stream(**request_options(call)) as response:
+                async with client.stream(**request_options(call)) as response:
                     body = AnswerBody(call.largest_answer, self._timeout, refused=not response.is_success)
                     async for piece in response.aiter_raw():
                         if not body.add(piece):

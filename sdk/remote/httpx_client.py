@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import numbers
+import os
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from codec_contract.errors import ServiceError
 from sdk.remote.http_calls import Call
 from sdk.remote.retries import MAX_SECONDS
+
+if TYPE_CHECKING:
+    import httpx
+
+Client = TypeVar("Client", "httpx.Client", "httpx.AsyncClient")
 
 CONNECT_SECONDS = 5.0
 """Longest wait for a connection."""
@@ -82,6 +89,27 @@ def authorization(token: str | None) -> dict[str, str]:
         raise ServiceError("the token is empty, no str, or has characters that no token has, expected printable ASCII "
                            "without spaces and line ends; read it from its file again, without the line end")
     return {"Authorization": f"Bearer {token}"}
+
+
+class OwnClient(Generic[Client]):
+    """The httpx client of the current process.
+
+    A forked process opens another one: if it shared connections with its parent, each could get the other's answers.
+    The inherited client is dropped without closing it, which may need its parent's event loop and locks.
+    """
+
+    def __init__(self, connect: Callable[[], Client]) -> None:
+        """Open a client with ``connect``, which is called again in a forked process."""
+        self._connect: Callable[[], Client] = connect
+        self._opened: tuple[int, Client] = os.getpid(), connect()
+
+    def get(self) -> Client:
+        """The client; closed if it was closed before the fork."""
+        process, client = self._opened
+        if process != os.getpid() and not client.is_closed:
+            client = self._connect()
+            self._opened = os.getpid(), client
+        return client
 
 
 def request_options(call: Call) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +23,7 @@ from sdk.remote.answer_body import AnswerBody
 from sdk.remote.attempts import Attempts
 from sdk.remote.http_calls import Call, RemoteBundle
 from sdk.remote.httpx_client import (
+    OwnClient,
     check_url,
     client_options,
     closed,
@@ -63,8 +65,8 @@ class RemoteCodec:
         self._retries = as_retries(retries)
         self._timeout = timeout
         self._concurrency = concurrency
-        self._client: httpx.Client = self._httpx.Client(
-            **client_options(self._httpx, self.url, token, timeout, concurrency))
+        options = client_options(self._httpx, self.url, token, timeout, concurrency)
+        self._client: OwnClient[httpx.Client] = OwnClient(partial(self._httpx.Client, **options))
         self._asking = threading.Lock()
         self._bundles: list[RemoteBundle] | None = None
 
@@ -138,7 +140,7 @@ class RemoteCodec:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._client.get().close()
 
     def __enter__(self) -> RemoteCodec:
         return self
@@ -176,10 +178,11 @@ class RemoteCodec:
         """The answer's body; transient errors are retried."""
         attempts = Attempts(self._retries)
         while True:
-            if self._client.is_closed:
+            client = self._client.get()
+            if client.is_closed:
                 raise closed(self.url)
             try:
-                with self._client.stream(**request_options(call)) as response:
+                with client.stream(**request_options(call)) as response:
                     body = AnswerBody(call.largest_answer, self._timeout, refused=not response.is_success)
                     for piece in response.iter_raw():
                         if not body.add(piece):

@@ -49,12 +49,13 @@ class Retries:
         """
         if attempt >= self.attempts:
             return None
+        left = self.patience - waited
         if retry_after is None:
             # 50 % jitter, so that clients that failed together do not retry together.
             pause = min(self.longest_pause, self.first_pause * 2 ** min(attempt - 1, 60)) * random.uniform(0.5, 1)
         else:
-            pause = retry_after + random.uniform(0, self.first_pause)
-        return pause if waited + pause <= self.patience else None
+            pause = max(retry_after, min(left, retry_after + random.uniform(0, self.first_pause)))
+        return pause if pause <= left else None
 
 
 DEFAULT_RETRIES = Retries()

@@ -1,11 +1,14 @@
-"""Addresses of services that are no services."""
+"""Addresses of services that are no services, and one client for each process."""
 
 from __future__ import annotations
 
+import os
+
+import httpx
 import pytest
 
 from codec_contract.errors import ServiceError
-from sdk.remote.httpx_client import check_url
+from sdk.remote.httpx_client import OwnClient, check_url
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://host:abc", "http://host:70000", "ftp://host", "http://",
@@ -24,3 +27,22 @@ def test_passwords_are_refused_and_not_shown(url: str) -> None:
 
 def test_addresses_lose_their_last_slash() -> None:
     assert check_url("https://[::1]:8443/edgegrain/") == "https://[::1]:8443/edgegrain"
+
+
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_a_forked_process_has_a_client_of_its_own(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = OwnClient(getattr(httpx, kind))
+    inherited = own.get()
+    assert own.get() is inherited
+    parent = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+    opened = own.get()
+    assert opened is own.get() and opened is not inherited and not inherited.is_closed
+
+
+def test_a_closed_client_stays_closed_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = OwnClient(httpx.Client)
+    own.get().close()
+    parent = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+    assert own.get().is_closed

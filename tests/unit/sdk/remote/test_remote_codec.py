@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import os
 import socket
 import sys
 import threading
@@ -368,6 +369,15 @@ def test_connections_are_reused() -> None:
         for _ in range(5):
             remote.bundles()
     assert len(script.moments) == 5 and len(script.connections) == 1
+
+
+def test_a_forked_process_does_not_share_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    script, parent = Script(NOTHING), os.getpid()
+    with script as url, sdk.connect(url) as remote:
+        for process in (parent, parent + 1, parent + 1):
+            monkeypatch.setattr(os, "getpid", lambda process=process: process)
+            remote.bundles()
+    assert len(script.moments) == 3 and len(script.connections) == 2
 
 
 def test_an_answer_that_is_no_picture(bundle: Path) -> None:

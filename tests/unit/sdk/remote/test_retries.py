@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import sdk
+from edgegrain.service.retry_times import MAX_RETRY_AFTER
 from sdk.remote.retries import parse_retry_after
 
 
@@ -44,6 +45,13 @@ def test_patience_is_for_all_pauses_together() -> None:
     assert retries.pause(1, 0, 9) is not None
     assert retries.pause(2, 9, 2) is None
     assert retries.pause(1, 0, 3600) is None
+
+
+def test_jitter_does_not_exceed_the_patience() -> None:
+    retries = sdk.Retries()
+    assert retries.pause(1, 0, MAX_RETRY_AFTER) == retries.patience
+    assert retries.pause(2, 0.3, 59.7) == pytest.approx(59.7)
+    assert retries.pause(2, 0.4, 59.7) is None
 
 
 @pytest.mark.parametrize(("value", "expected"), [

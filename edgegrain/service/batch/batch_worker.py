@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -53,19 +53,25 @@ class BatchWorker:
 
     def work(self, names: Sequence[str]) -> Tally:
         """Process all of these names, also those that have a result already."""
-        plan, tally = self._plan, Tally()
-        read = _run_threads(self._source.threads, lambda name: self._source.read(name, plan.max_bytes), names)
-        good = []
-        for name, data in zip(names, read, strict=True):
-            if isinstance(data, bytes):
-                good.append((name, data))
-            else:
-                tally.fail(name, data)
-        for part in self._parts(good):
+        tally = Tally()
+        for part in self._parts(self._read(names, tally)):
             self._process(part, tally)
+            part.clear()  # before the files of the next one are read
         return tally
 
-    def _parts(self, files: Sequence[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    def _read(self, names: Sequence[str], tally: Tally) -> Iterator[tuple[str, bytes]]:
+        """Read files, as many at a time as the source has threads, and count those that cannot be read."""
+        threads, limit = self._source.threads, self._plan.max_bytes
+        for first in range(0, len(names), threads):
+            some = names[first:first + threads]
+            for name, data in zip(
+                    some, _run_threads(threads, lambda name: self._source.read(name, limit), some), strict=True):
+                if isinstance(data, bytes):
+                    yield name, data
+                else:
+                    tally.fail(name, data)
+
+    def _parts(self, files: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
         """Split files into parts of at most `PART_BYTES`, or of one file."""
         part: list[tuple[str, bytes]] = []
         total = 0

@@ -37,8 +37,8 @@ class EngineProcess:
     def run(self, verb: Verb, bundle: str, options: Mapping[str, Any], blobs: Sequence[bytes]) -> list[Outcome]:
         """Compute a batch; returns the outcome of each of ``blobs``, in order.
 
-        If the process dies or sends an invalid answer, it is restarted and each item is tried alone, so that only the
-        item that causes this fails.
+        If the process dies or sends an invalid answer, or its device fails, it is restarted and each item is tried
+        alone, so that only the item that causes this fails.
         """
         if not blobs:
             return []
@@ -58,7 +58,8 @@ class EngineProcess:
     def _attempt(
         self, verb: Verb, bundle: str, options: Mapping[str, Any], blobs: Sequence[bytes]
     ) -> list[Outcome] | None:
-        """The outcomes; None if the process failed. A process that failed or ends is restarted."""
+        """The outcomes; None if the process failed, or the device on several items. A process that ended is restarted.
+        """
         fields = {"verb": verb, "bundle": bundle, "options": [dict(options)] * len(blobs)}
         message = self._exchange(self._process, fields, blobs)
         try:
@@ -70,6 +71,8 @@ class EngineProcess:
             return None
         if message[0].get("ends"):
             self._restart()
+            if len(blobs) > 1:
+                return None
         return [answer.data if isinstance(answer, Done) else answer for answer in answers]
 
     def _restart(self) -> None:

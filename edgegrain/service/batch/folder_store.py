@@ -72,8 +72,10 @@ class FolderStore:
                 lock(handle, shared=True)  # shared with the workers of this run
             yield
         finally:
-            lock_alone(handle, END_SECONDS)  # waits for the workers
-            shutil.rmtree(self.root / STAGING, ignore_errors=True)
+            # Waits for the workers. Every failed attempt gives up our shared lock (flock(2)), so another run may have
+            # begun: it holds the lock then, and the files are its own.
+            if lock_alone(handle, END_SECONDS) is not Locks.TAKEN:
+                shutil.rmtree(self.root / STAGING, ignore_errors=True)
             os.close(handle)
 
     def share(self) -> int | None:

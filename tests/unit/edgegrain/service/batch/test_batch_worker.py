@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 import sdk
-from codec_contract.errors import BundleError, ImageError, PayloadError, ServiceError
+from codec_contract.errors import BundleError, DeviceError, EdgegrainError, ImageError, PayloadError, ServiceError
 from edgegrain.service.batch import batch_worker
 from edgegrain.service.batch.batch_worker import BatchWorker
 from edgegrain.service.batch.engine_process import EngineProcess
+from edgegrain.service.batch.folder_store import FolderStore
 from edgegrain.service.batch.plan import BatchPlan
 from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions
 from edgegrain.service.job import Verb
@@ -41,8 +42,12 @@ while True:
     fields = {"outcomes": [None] * len(blobs), "seconds": {}}
     if b"nonsense" in blobs:
         fields["outcomes"] = fields["outcomes"][1:]
+    if b"device" in blobs:
+        fields["outcomes"] = [{"error": "DeviceError", "message": "it died, an illegal address"}] * len(blobs)
+        fields["ends"] = True
 """
-"""A worker process that returns its input, dies on one input and omits an answer on another."""
+"""A worker process that returns its input, dies on one input, omits an answer on another, and fails on a third as a
+device does."""
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +145,30 @@ def test_large_batches_are_computed_in_parts(
     worker.close()
 
 
+def test_files_are_read_while_a_part_is_put_together(
+    folder: Path, tmp_path: Path, pictures: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str | int] = []
+    read, run = FolderStore.read, EngineProcess.run
+
+    def reading(store: FolderStore, name: str, limit: int) -> bytes:
+        steps.append(name)
+        return read(store, name, limit)
+
+    def running(engine: EngineProcess, *arguments: Any) -> list[Outcome]:
+        steps.append(len(arguments[-1]))
+        return run(engine, *arguments)
+
+    monkeypatch.setattr(FolderStore, "read", reading)
+    monkeypatch.setattr(EngineProcess, "run", running)
+    monkeypatch.setattr(batch_worker, "PART_BYTES", 1)
+    worker = BatchWorker(plan(folder, tmp_path, "compress"))
+    tally = worker.work(["missing.png", *pictures])
+    worker.close()
+    assert (tally.done, tally.failed) == (3, 1)
+    assert steps == ["missing.png", "deep/0.png", "deep/1.png", 1, "deep/2.png", 1, 1]
+
+
 def test_a_damaged_bundle_says_so(tmp_path: Path) -> None:
     broken = write_tiny_bundle(tmp_path)
     (broken / "decoder.onnx").write_bytes(b"something else")
@@ -147,12 +176,13 @@ def test_a_damaged_bundle_says_so(tmp_path: Path) -> None:
         BatchWorker(plan(broken, tmp_path, "restore"))
 
 
-@pytest.mark.parametrize("deadly", [b"poison", b"nonsense"])
-def test_what_kills_the_process_is_found_out(deadly: bytes) -> None:
+@pytest.mark.parametrize(("deadly", "kind"), [
+    (b"poison", ServiceError), (b"nonsense", ServiceError), (b"device", DeviceError)])
+def test_what_kills_the_process_is_found_out(deadly: bytes, kind: type[EdgegrainError]) -> None:
     engine = EngineProcess({}, [sys.executable, "-c", POISON])
     first, poison, last = engine.run("restore", "any", {}, [b"first", deadly, b"last"])
     assert (first, last) == (b"first", b"last")
-    assert isinstance(poison, ServiceError) and "died" in str(poison)
+    assert isinstance(poison, kind) and "died" in str(poison)
     assert engine.run("restore", "any", {}, [b"more"]) == [b"more"]
     assert engine.run("restore", "any", {}, []) == []
     engine.close()

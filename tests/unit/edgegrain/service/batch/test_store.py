@@ -154,6 +154,20 @@ def test_holding_removes_what_a_killed_run_left(tmp_path: Path) -> None:
     assert everything(tmp_path) == {"out/a"}
 
 
+def test_the_end_of_a_run_keeps_the_files_of_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_store, "END_SECONDS", 0.0)
+    store = FolderStore(tmp_path)
+    with store.held():
+        other = store.share()  # of a run that began when this one tried to lock the folder alone
+        assert other is not None
+        (tmp_path / STAGING).mkdir()
+        (tmp_path / STAGING / "half").write_bytes(b"ha")
+    assert everything(tmp_path) == {f"{STAGING}/half"}
+    os.close(other)
+    with store.held():
+        assert everything(tmp_path) == set()
+
+
 def test_a_folder_is_held_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_store, "LOCK_SECONDS", 0.0)
     monkeypatch.setattr(folder_store, "END_SECONDS", 0.0)

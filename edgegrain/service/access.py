@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.requests import Request
 
+from edgegrain.service.connection_count import client_network
 from edgegrain.service.problem_details import Problem, retry_later
 
 MAX_CLIENTS = 10_000
@@ -49,7 +50,7 @@ class Access:
         If they exceed the client's rate, none is charged, and the pictures charged before are refunded.
 
         Args:
-            request: identifies the client by its token, else by its address.
+            request: identifies the client by its token, else by `client_network`.
             pictures: number of pictures in the request.
             charged: number of these that were charged before.
 
@@ -76,7 +77,7 @@ class Access:
     def _client(self, request: Request) -> str:
         if self._digests:  # the token was checked before
             return _digest(request.headers["authorization"].partition(" ")[2].strip()).hex()
-        return request.client.host if request.client else ""
+        return client_network(request.client.host) if request.client else ""
 
 
 def _digest(token: str) -> bytes:

@@ -23,7 +23,7 @@ class ConnectionCount:
         """Count a connection and return the number of the address; 0 for one that is not counted."""
         if host is None or host in self._trusted:
             return 0
-        key = _network(host)
+        key = client_network(host)
         self._open[key] += 1
         return self._open[key]
 
@@ -31,7 +31,7 @@ class ConnectionCount:
         """Remove a connection that was added."""
         if host is None or host in self._trusted:
             return
-        key = _network(host)
+        key = client_network(host)
         self._open[key] -= 1
         if self._open[key] <= 0:
             del self._open[key]
@@ -41,10 +41,15 @@ class ConnectionCount:
         return len(self._open)
 
 
-def _network(host: str) -> str:
-    if ":" not in host:
+def client_network(host: str) -> str:
+    """The addresses that count as one client: the network of an IPv6 address, an IPv4 address, or any other text."""
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:  # IPv4, or a proxy's name for a client
         return host
-    return str(ipaddress.IPv6Network((int(ipaddress.IPv6Address(host)), IPV6_PREFIX), strict=False))
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address), IPV6_PREFIX), strict=False))
 
 
 async def _no_application(scope: object, receive: object, send: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -123,10 +124,9 @@ async def restore_batch(
         jobs = [item for item in prepared if isinstance(item, Job)]
         answers = iter(await service.answers(request, jobs) if jobs else [])
         results = [next(answers) if isinstance(item, Job) else item for item in prepared]
-    parts = [_part(index, result, MEDIA_TYPES[options.format], service) for index, result in enumerate(results)]
     boundary = uuid.uuid4().hex
-    body = b"".join(b"--%s\r\n%s\r\n" % (boundary.encode(), part) for part in parts)
-    return Response(body + b"--%s--\r\n" % boundary.encode(), media_type=f"{BATCH_TYPE}; boundary={boundary}")
+    pieces = _multipart(results, boundary.encode(), MEDIA_TYPES[options.format], service)
+    return Response(b"".join(pieces), media_type=f"{BATCH_TYPE}; boundary={boundary}")
 
 
 @router.post(
@@ -188,15 +188,21 @@ def _restore_job(
         return error
 
 
-def _part(index: int, result: Answer, picture_type: str, service: ServiceState) -> bytes:
-    """A part of the multipart answer, with its headers."""
-    try:
-        content_type, data = picture_type, data_of(result).data
-    except Problem as problem:
-        service.metrics.errors.labels(problem.kind).inc()
-        content_type, data = MEDIA_TYPE, json.dumps(problem.document()).encode()
-    headers = f"Content-ID: <{index}>\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n"
-    return headers.encode() + data
+def _multipart(
+    results: Sequence[Answer], boundary: bytes, picture_type: str, service: ServiceState
+) -> Iterator[bytes]:
+    """The pieces of the multipart answer; pictures are not copied."""
+    for index, result in enumerate(results):
+        try:
+            content_type, data = picture_type, data_of(result).data
+        except Problem as problem:
+            service.metrics.errors.labels(problem.kind).inc()
+            content_type, data = MEDIA_TYPE, json.dumps(problem.document()).encode()
+        headers = f"Content-ID: <{index}>\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n"
+        yield b"--%s\r\n%s" % (boundary, headers.encode())
+        yield data
+        yield b"\r\n"
+    yield b"--%s--\r\n" % boundary
 
 
 def _answer_headers(done: Done, job: Job) -> dict[str, str]:

@@ -35,6 +35,7 @@ from edgegrain.service.result_limits import check_result
 from edgegrain.service.settings import Settings
 from edgegrain.service.spare_workers import SpareDecision, spares_that_fit
 from edgegrain.service.supervisor import Supervisor
+from edgegrain.service.unread_answers import UnreadAnswers
 from edgegrain.service.worker_handle import WorkerPlan
 from edgegrain.service.worker_protocol import COMMAND
 from sdk.payload import coder_tables
@@ -94,6 +95,7 @@ class ServiceState:
         self.access = Access([token.get_secret_value() for token in settings.all_tokens()],
                              rate=settings.rate_limit, burst=settings.rate_burst)
         self.budget = ByteBudget(settings.max_bytes_in_flight)
+        self.unread = UnreadAnswers(settings.max_bytes_in_flight)
         self.batcher = Batcher(
             limits={"restore": settings.queue_size, "compress": settings.compress_queue_size},
             weights={"restore": settings.restore_weight, "compress": settings.compress_weight},

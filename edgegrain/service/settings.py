@@ -81,14 +81,16 @@ class Settings(BaseSettings):
     max_pixels: int = Field(1 << 24, ge=1, le=1 << 28, description="Largest picture that is read or made, in pixels.")
     max_batch_items: int = Field(32, ge=1, le=1024, description="Most payloads in one multipart request.")
     max_bytes_in_flight: int = Field(
-        256 << 20, ge=1 << 20, description="Bodies of all requests together, in bytes; more are refused with 503.")
+        256 << 20, ge=1 << 20, description=(
+            "Bodies of all requests together, in bytes; more are refused with 503. Also unread answers together."))
     max_connections_per_address: int = Field(
         256, ge=1, description="Most connections of an address, except trusted proxies; more are refused with 429.")
 
     tokens: Annotated[tuple[SecretStr, ...], NoDecode, AfterValidator(_long_enough)] = Field(
         (), description="Bearer tokens; if set, /v1 and /metrics require one.")
     tokens_file: Path | None = Field(None, description="A file with tokens, one per line.")
-    rate_limit: float = Field(0, ge=0, description="Pictures per second and client (token, else address); 0: no limit.")
+    rate_limit: float = Field(0, ge=0, description=(
+        "Pictures per second and client (token, else address or /64 network of IPv6); 0: no limit."))
     rate_burst: int = Field(20, ge=1, description="Most pictures at once per client under a rate limit.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field((), description="Origins whose pages may call this.")
     trusted_proxies: str = Field("127.0.0.1", description="Addresses whose X-Forwarded-For is trusted.")

@@ -91,6 +91,7 @@ def error_of(description: dict[str, str]) -> EdgegrainError:
 def worker_environment() -> dict[str, str]:
     """A worker's environment: without the service's settings, as a process that reads untrusted data needs no tokens,
     and with this package on its path, in a checkout too."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.upper().startswith(ENVIRONMENT_PREFIX)}  # settings may be in lower case
     root = str(Path(__file__).resolve().parents[2])
     return {**environment, "PYTHONPATH": os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])}

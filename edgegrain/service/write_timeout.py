@@ -1,4 +1,4 @@
-"""`WriteTimeout`: limits the time in which a client may leave its answer unread.
+"""`WriteTimeout`: limits the time in which a client may leave its answer unread, and the memory of all such answers.
 
 The unread part of an answer is in this process's memory, and closing a connection waits until it was read.
 """
@@ -45,6 +45,7 @@ class WriteTimeout(_Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_write_timer()
+        self.service.unread.remove(self)
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -54,25 +55,35 @@ class WriteTimeout(_Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self.expect_reading()
+        self.service.unread.add(self)
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self.service.unread.remove(self)
         self.expect_reading()
 
     def expect_reading(self) -> None:
         """Limit the time in which the client reads what was written."""
         self._stop_write_timer()
-        self._unread = self.transport.get_write_buffer_size()
+        self._unread = self.unread_bytes()
         if self._unread:
             self._write_timer = self.loop.call_later(self.service.settings.write_timeout, self._check_reading)
 
+    def unread_bytes(self) -> int:
+        """The number of bytes of answers in this process's memory."""
+        return self.transport.get_write_buffer_size()
+
+    def drop_unread(self) -> None:
+        """End the connection and free the unread bytes."""
+        log(logger, logging.INFO, "answer not read", bytes_left=self.unread_bytes())
+        # Without this option the system would keep what it has taken over and wait for the client.
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.transport.abort()
+
     def _check_reading(self) -> None:
-        left = self.transport.get_write_buffer_size()
+        left = self.unread_bytes()
         if left and self._unread - left < MIN_READ:
-            log(logger, logging.INFO, "answer not read", bytes_left=left)
-            # Without this option the system would keep what it has taken over and wait for the client.
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self.transport.abort()
+            self.drop_unread()
         else:
             self.expect_reading()
 

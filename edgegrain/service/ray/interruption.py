@@ -20,16 +20,17 @@ def until_interrupted(items: Iterable[Item]) -> Iterator[Item]:
     if threading.current_thread() is not threading.main_thread():  # other threads receive no signals
         yield from items
         return
-    interrupted = threading.Event()
+    interrupted = False  # no `threading.Event`: a second signal could interrupt `set` while it holds its lock
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        interrupted.set()
+        nonlocal interrupted
+        interrupted = True
         signal.default_int_handler(number, frame)
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         for item in items:
-            if interrupted.is_set():
+            if interrupted:
                 raise KeyboardInterrupt
             yield item
     finally:

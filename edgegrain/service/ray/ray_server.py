@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
-import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -24,6 +25,7 @@ from edgegrain.service.worker_protocol import COMMAND
 logger = logging.getLogger(__name__)
 
 BROADCAST_SECONDS = 5.0
+POLL_SECONDS = 0.1
 
 
 def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequence[str] = COMMAND) -> None:
@@ -45,7 +47,7 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
     with listen(settings.host, settings.port) as listener:  # finds a port in use; the proxy opens it again
         port = int(listener.getsockname()[1])
     configure_logs(settings.log_level)
-    cpus = options.cpus * options.max_replicas
+    cpus = math.ceil(options.cpus * options.max_replicas)  # a machine has whole ones
     with ray_cluster(options.address, cpus=cpus, show_logs=True):
         with needs_extra("ray", "working on Ray needs", ServiceError):
             from ray import serve
@@ -73,12 +75,12 @@ def serve_on_ray(settings: Settings, options: RayOptions, worker_command: Sequen
         with _stop_requests() as stop:
             log(logger, logging.INFO, "listening", url=f"http://{host}:{port}", bundles=list(state.manifests),
                 replicas=[options.min_replicas, options.max_replicas])
-            stop.first.wait()
+            stop.wait(1)
             handle = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
             with suppress(TimeoutError):  # a replica that hangs does not block the others
                 handle.broadcast("drain").results(timeout_s=BROADCAST_SECONDS, return_exceptions=True)
             log(logger, logging.INFO, "draining")
-            stop.second.wait(settings.drain_delay)
+            stop.wait(2, settings.drain_delay)
             serve.delete(APPLICATION)  # returns when the replicas have answered all accepted requests
             if options.address is None:
                 serve.shutdown()
@@ -105,13 +107,22 @@ def adapt(settings: Settings, options: RayOptions) -> Settings:
 
 
 class _StopRequests:
-    """The first and the second signal to stop."""
+    """The number of signals to stop.
+
+    It is polled: the lock of a `threading.Event` may be held by the very code that a signal interrupts.
+    """
 
     def __init__(self) -> None:
-        self.first, self.second = threading.Event(), threading.Event()
+        self._count = 0
 
     def note(self, signum: int, frame: FrameType | None) -> None:
-        (self.second if self.first.is_set() else self.first).set()
+        self._count += 1
+
+    def wait(self, count: int, seconds: float = math.inf) -> None:
+        """Wait for so many signals, at most ``seconds``."""
+        end = time.monotonic() + seconds
+        while self._count < count and (left := end - time.monotonic()) > 0:
+            time.sleep(min(POLL_SECONDS, left))
 
 
 @contextmanager

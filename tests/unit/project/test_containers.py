@@ -224,6 +224,12 @@ class TestKubernetes:
         assert pod["enableServiceLinks"] is False
         assert str(settings.threads) == container["resources"]["limits"]["cpu"]
 
+    def test_without_its_secret_the_service_does_not_start(self, documents: dict[str, Any]) -> None:
+        (container,) = documents["Deployment"]["spec"]["template"]["spec"]["containers"]
+        (tokens,) = (item for item in container["env"] if "value" not in item)
+        assert tokens == {"name": "EDGEGRAIN_SERVE_TOKENS",
+                          "valueFrom": {"secretKeyRef": {"name": "edgegrain", "key": "tokens"}}}
+
     def test_names_agree(self, documents: dict[str, Any]) -> None:
         assert documents.keys() == {"Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler"}
         deployment = documents["Deployment"]

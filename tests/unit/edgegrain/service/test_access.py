@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -104,6 +105,17 @@ def test_rate_goes_by_token_where_there_are_any() -> None:
     access.charge(request(f"Bearer {TOKENS[1]}", "10.0.0.1"))
     with pytest.raises(Problem):
         access.charge(request(f"Bearer {TOKENS[0]}", "10.0.0.2"))
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [
+    ("2001:db8::1", "2001:db8:0:0:ffff::2", True), ("2001:db8::1", "2001:db8:0:1::1", False),
+    ("10.0.0.1", "10.0.0.2", False), ("::ffff:10.0.0.1", "10.0.0.1", True),
+    ("::ffff:10.0.0.1", "::ffff:10.0.0.2", False), ("unknown", "unknown", True), ("a:1", "a:2", False)])
+def test_rate_goes_by_network_of_ipv6(one: str, other: str, same: bool) -> None:
+    access = Access(rate=1, burst=1, clock=Clock())
+    access.charge(request(host=one))
+    with pytest.raises(Problem) if same else nullcontext():
+        access.charge(request(host=other))
 
 
 def test_remembers_a_bounded_number_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:

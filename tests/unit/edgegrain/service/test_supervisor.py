@@ -317,10 +317,12 @@ def test_starts_are_repeated_with_growing_pauses(monkeypatch: pytest.MonkeyPatch
 
 def test_workers_do_not_see_the_service_s_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EDGEGRAIN_SERVE_TOKENS", "secret")
+    monkeypatch.setenv("edgegrain_serve_tokens_file", "secret")
     monkeypatch.setenv("EDGEGRAIN_OTHER", "public")
     monkeypatch.delenv("EDGEGRAIN_CACHE")
     program = ("import os, server_decoder; "
-               f"open({str(tmp_path / 'seen')!r}, 'w').write(str(sorted(n for n in os.environ if 'EDGEGRAIN' in n)))")
+               "names = sorted(name for name in os.environ if 'EDGEGRAIN' in name.upper()); "
+               f"open({str(tmp_path / 'seen')!r}, 'w').write(str(names))")
     with pytest.raises(WorkerLost):
         asyncio.run(WorkerHandle.start(plan([sys.executable, "-c", program])))
     assert (tmp_path / "seen").read_text() == "['EDGEGRAIN_OTHER']"

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from edgegrain.service.unread_answers import UnreadAnswers
 from edgegrain.service.write_timeout import MIN_READ, WriteTimeout
 from tests.service_harness import SOON, LiveService, get, live_service, stub_worker
 
@@ -76,7 +77,10 @@ class Uvicorn:
 
 
 class Protocol(WriteTimeout, Uvicorn):  # type: ignore[misc]
-    service: Any = SimpleNamespace(settings=SimpleNamespace(write_timeout=30))
+    def __init__(self, answers: UnreadAnswers | None = None) -> None:
+        super().__init__()
+        self.service: Any = SimpleNamespace(
+            settings=SimpleNamespace(write_timeout=30), unread=answers or UnreadAnswers(LARGE))
 
 
 def test_a_client_that_reads_nothing() -> None:
@@ -127,6 +131,30 @@ def test_no_timer_without_a_rest_or_a_connection() -> None:
     protocol.on_response_complete()
     protocol.connection_lost(None)
     assert protocol.loop.seconds is None
+
+
+def test_the_memory_of_all_unread_answers_is_limited() -> None:
+    answers = UnreadAnswers(10)
+    slow, done, ended, quick, last, huge = (Protocol(answers) for _ in range(6))
+
+    def leave_unread(protocol: Protocol, count: int) -> None:
+        protocol.transport.unread = count
+        protocol.pause_writing()
+
+    for protocol in (slow, done, ended):
+        leave_unread(protocol, 3)
+    done.transport.unread = 0
+    done.resume_writing()
+    ended.connection_lost(None)
+    leave_unread(quick, 7)  # 10 with those of `slow`
+    quick.transport.unread = 1  # has read 6
+    leave_unread(last, 6)
+    assert not any(protocol.transport.aborted for protocol in (slow, done, ended, quick, last))
+    leave_unread(huge, 3)
+    assert [protocol.transport.aborted for protocol in (slow, quick, last, huge)] == [True, False, False, False]
+    huge.resume_writing()
+    leave_unread(huge, 11)  # alone it may exceed the limit
+    assert [protocol.transport.aborted for protocol in (done, quick, last, huge)] == [False, True, True, False]
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 import sys
 import tempfile
+import threading
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -127,6 +130,32 @@ def test_what_does_not_start_is_not_left_on_a_cluster(
     with pytest.raises(raised, match="no replica got ready: not warm" if raised is ServiceError else None):
         serve_on_ray(Settings(bundles=(str(tiny_bundle),), port=0), RayOptions(address=address))
     assert removed == deleted
+
+
+@pytest.mark.parametrize(("options", "cores"), [
+    (RayOptions(cpus=0.5), 1), (RayOptions(cpus=0.5, max_replicas=5), 3), (RayOptions(cpus=2.0, max_replicas=2), 4)])
+def test_a_cluster_has_whole_cores(
+    options: RayOptions, cores: int, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(address: str | None, *, cpus: float, show_logs: bool) -> None:
+        raise ServiceError(f"{cpus!r} cores")
+
+    monkeypatch.setattr(ray_server, "ray_cluster", start)
+    monkeypatch.setattr(ray_server, "configure_logs", lambda level: None)
+    with pytest.raises(ServiceError, match=f"^{cores} cores$"):
+        serve_on_ray(Settings(bundles=(str(tiny_bundle),), port=0), options)
+
+
+def test_signals_to_stop_are_waited_for() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with ray_server._stop_requests() as stop:
+        for count, number in enumerate((signal.SIGTERM, signal.SIGINT), 1):
+            began = time.monotonic()
+            stop.wait(count, 0.02)  # in vain
+            assert time.monotonic() - began >= 0.02
+            threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
+            stop.wait(count)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_proxy_that_does_not_start_is_an_error_of_the_service(

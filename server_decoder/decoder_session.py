@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +27,7 @@ from server_decoder.providers import (
     can_replay_graphs,
     create_session,
     device_failure,
-    limit_arena,
+    limited_arena,
     not_active,
     preload_cuda,
     provider_chain,
@@ -106,9 +107,8 @@ class DecoderSession:
             register_library(options, device, device_id=cuda.device_id)
         if device == "cuda":
             preload_cuda()
-        elif memory_limit is not None:
-            limit_arena(options, memory_limit)
-        self._session, self.graphs = _start(source, options, device, cuda, memory_limit)
+        with nullcontext() if device == "cuda" or memory_limit is None else limited_arena(options, memory_limit):
+            self._session, self.graphs = _start(source, options, device, cuda, memory_limit)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         self.lr_size, self.quantizes, self._noise = _check_signature(self._session)
         self.takes_seed = self._noise is not None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import io
 import re
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -29,6 +32,7 @@ WARNINGS, SILENT = 2, 4
 
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
+_preloading, _registering = threading.Lock(), threading.Lock()  # both change state of the process
 _AS_REQUESTED = 1  # an arena that grows by the requested size, not to the next power of two
 _OUT_OF_MEMORY = ("failed to allocate", "out of memory", "bad allocation", "bad_alloc", "available memory of",
                   "cuda failure 2:", "cudnn_status_alloc_failed", "cublas_status_alloc_failed")
@@ -149,13 +153,20 @@ def provider_chain(device: str, cuda: CudaOptions, memory_limit: int | None) -> 
 def preload_cuda() -> None:
     """Load CUDA's and cuDNN's libraries from pip's packages (torch's, or those of ``nvidia``).
 
-    Does nothing in versions of ONNX Runtime without this function; the provider then fails if a library is missing.
+    Only the first call of a process does this. In versions of ONNX Runtime without this function nothing happens; the
+    provider then fails if a library is missing.
     """
     import onnxruntime
 
     if preload := getattr(onnxruntime, "preload_dlls", None):
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints missing libraries; the system may have them
-            preload()
+        with _preloading:
+            _preload(preload)
+
+
+@functools.cache
+def _preload(preload: Callable[[], None]) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints missing libraries; the system may have them
+        preload()
 
 
 def cuda_failure(provider: str = PROVIDERS["cuda"]) -> str | None:
@@ -250,16 +261,20 @@ def session_options(device: str, threads: int | None) -> onnxruntime.SessionOpti
     return options
 
 
-def limit_arena(options: onnxruntime.SessionOptions, limit: int) -> None:
-    """Give a session on the CPU an arena of its own of at most ``limit`` bytes, weights included."""
+@contextlib.contextmanager
+def limited_arena(options: onnxruntime.SessionOptions, limit: int) -> Iterator[None]:
+    """Give the session on the CPU that the block creates an arena of its own of at most ``limit`` bytes, weights
+    included.
+    """
     import onnxruntime
 
     place = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
                                       onnxruntime.OrtMemType.DEFAULT)
-    # A registered allocator serves the sessions that are created until the next one is registered.
-    onnxruntime.create_and_register_allocator(
-        place, onnxruntime.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": _AS_REQUESTED}))
     options.add_session_config_entry("session.use_env_allocators", "1")
+    with _registering:  # an allocator serves the sessions that are created until the next one is registered
+        onnxruntime.create_and_register_allocator(
+            place, onnxruntime.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": _AS_REQUESTED}))
+        yield
 
 
 def create_session(source: bytes | str, options: onnxruntime.SessionOptions,

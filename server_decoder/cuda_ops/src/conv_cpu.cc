@@ -34,7 +34,7 @@ const ConvKernels& current() {
   return kernels ? *kernels : *available().front();
 }
 
-constexpr int kNarrow = 4;  // filters
+constexpr int kNarrow = 4;  // filters, each in a lane of their own
 
 constexpr int kTransformed = 36;  // taps of a filter that was transformed
 
@@ -115,7 +115,7 @@ PackedFilters::PackedFilters(const Conv<T>& shape) : kernels_(&current()) {
   const std::size_t panels = (filters + panel - 1) / panel;  // of a phase
   if (shape.depthwise) {
     form_ = Form::depthwise;
-  } else if (phases == 1 && shape.out_channels <= kNarrow && shape.out_channels <= kernels_->lanes &&
+  } else if (phases == 1 && shape.out_channels <= kNarrow && kernels_->lanes >= kNarrow &&
              shape.channels >= kernels_->lanes) {
     form_ = Form::narrow;
   } else if (suits_winograd(shape)) {

@@ -20,7 +20,7 @@ const REDUCED = 1024;
 
 /** The pixels of a source on a background; `ImageError` if it cannot be decoded. */
 export async function readPixels(source: Source, background: Colour): Promise<Rgb> {
-  if (source instanceof ImageData) return flatten(source, background);
+  if (source instanceof ImageData && hasSrgbBytes(source)) return flatten(source, background);
   if (source instanceof ImageBitmap) return readBitmap(source, background);
   const bitmap = await decode(source);
   try {
@@ -50,12 +50,18 @@ export async function readReduced(source: Blob, fit: Fit): Promise<{ picture: Of
   }
 }
 
-async function decode(source: Blob): Promise<ImageBitmap> {
+/** False for pixels that the browser converts first: of another colour space, such as display-p3, or float16. */
+function hasSrgbBytes({ colorSpace = "srgb", data }: ImageData): boolean {
+  return colorSpace === "srgb" && data instanceof Uint8ClampedArray;
+}
+
+async function decode(source: Blob | ImageData): Promise<ImageBitmap> {
   try {
     return await createImageBitmap(source, { imageOrientation: "from-image" });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new ImageError(`this browser cannot decode the picture of ${source.size} bytes: ${reason}`);
+    const size = source instanceof Blob ? `${source.size} bytes` : `${source.width} x ${source.height} pixels`;
+    throw new ImageError(`this browser cannot decode the picture of ${size}: ${reason}`);
   }
 }
 

@@ -279,7 +279,7 @@ def _is_srgb(profile: bytes, mode: str) -> bool:
 
     Descriptions do not tell: "sRGB" is in those of profiles with linear levels too.
     """
-    levels = np.arange(0, 256, 17, np.uint8)
+    levels = np.arange(0, 256, 17, dtype=np.uint8)
     cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 64, 3)
     colours = Image.fromarray(cube).convert(mode)
     converted = np.asarray(_transform_to_srgb(profile, mode).apply(colours)).astype(int)

@@ -81,7 +81,8 @@ def test_bfloat16_only_where_the_cpu_computes_in_it(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("supported", [True, False])
 def test_bfloat16_only_where_the_gpu_computes_in_it(monkeypatch: pytest.MonkeyPatch, supported: bool) -> None:
     """Before compute capability 8.0 it is emulated."""
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or supported)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported",
+                        lambda including_emulation=True: including_emulation or supported)
     assert has_bfloat16(torch.device("cuda")) == supported
 
 

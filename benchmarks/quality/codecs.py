@@ -48,6 +48,7 @@ from edgegrain.evaluation.results import (
     described_pictures,
     equal_means,
     packed,
+    rounded,
     row_from,
 )
 from edgegrain.metrics.metric_weights import find_metric_weights
@@ -167,8 +168,7 @@ def summary(comparison: CodecComparison, results: Sequence[Mapping[int, PictureR
                                           "lr_contract_id": codec.bundle.lr_contract_id,
                                           "training_losses": _losses(codec, comparison.side)}
                         for codec in group.codecs},
-            "means": {method: {key: None if value is None else round(value, 6) for key, value in mean.items()}
-                      for method, mean in equal_means([result[group.lr] for result in results]).items()},
+            "means": rounded(equal_means([result[group.lr] for result in results])),
         } for group in comparison.groups],
         "versions": {"torch": torch.__version__.split("+")[0], **library_versions()},
     }

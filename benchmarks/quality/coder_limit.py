@@ -32,7 +32,7 @@ if not __package__:
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import find_bundle
-from codec_contract.errors import ExistsError
+from codec_contract.errors import EdgegrainError, ExistsError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.context import CONTEXT_SIZES
 from codec_contract.payload import encode_payload
@@ -169,6 +169,9 @@ def main(
         raise ExistsError(out)
     opened = OpenBundle(load_manifest(find_bundle(bundle)))
     manifest = opened.manifest
+    if opened.tables.step > 1:
+        raise EdgegrainError(f"the LRs of {bundle} have levels in steps of {opened.tables.step}; the transformer "
+                             "predicts single levels: choose a bundle with steps of 1")
     training = []
     for picture in with_progress(stored_pictures(data), "encoding"):
         square = read_square(picture, manifest.hr)

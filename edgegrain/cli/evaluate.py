@@ -101,7 +101,7 @@ def evaluate(
                                  param_hint="--size")
     name = report_name(codec, side)
     folder = out or OUT / name
-    results = None if results == folder else results
+    results = None if results is not None and results.resolve() == folder.resolve() else results
     numbers = [f"{name}.tsv", f"{name}.json"]
     refuse_existing([folder / file for file in (PAGE, *numbers, *PICTURES)], force)
     if results is not None:

@@ -2,7 +2,7 @@
 
 Every picture goes through the SDK and the bundle's own files, as a user's would; the original is its centre square at
 the bundle's size, or at another one, at which it is then restored. JPEG, WebP, AVIF and JPEG XL get the same number of
-bytes, with any downscaling, and the budgets of the rate curves.
+bytes, with one of 16 downscalings, and the budgets of the rate curves.
 """
 
 from __future__ import annotations

@@ -127,7 +127,10 @@ def report_name(codec: Codec, side: int) -> str:
 
 
 def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The headline figures; each compares with the better of the two classical choices, if it has a finite score."""
+    """The headline figures; each compares with the better of the two classical choices, if it has a finite score.
+
+    Those are the codecs' best pictures by LPIPS-Alex and by PSNR. By other scores their best pictures may be others.
+    """
     ours = summary["means"][summary["bundle"]["id"]]
     found = [{"value": f"{ours['bytes']:.0f} bytes", "text": "mean payload"}]
     classical = [summary["means"][name] for name in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR) if name in summary["means"]]
@@ -136,14 +139,14 @@ def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     for score in ("lpips_vgg", "dists", "identity_mobileface", "lpips_alex", "identity"):
         best, name = _best(classical, score), marked(SCORE_NAMES[score].name, score, summary["training_losses"])
         if ours[score] is not None and best:
-            found.append({"value": f"{ours[score] / best:.2f} ×", "text": f"the best classical {name}"})
+            found.append({"value": f"{ours[score] / best:.2f} ×", "text": f"the classical codecs' {name}"})
     best = _best(classical, "psnr", max)
     if ours["psnr"] is not None and best is not None:
         value = f"{ours['psnr'] - best:+.2f} dB".replace("-", "−")
-        found.append({"value": value, "text": "compared with the best classical PSNR"})
+        found.append({"value": value, "text": "compared with the classical codecs' best PSNR"})
     best = _best(classical, "kid")
     if ours["kid"] is not None and best is not None:
-        found.append({"value": _signed(ours["kid"]), "text": f"KID; best classical: {_signed(best)}"})
+        found.append({"value": _signed(ours["kid"]), "text": f"KID; classical codecs: {_signed(best)}"})
     return found
 
 

@@ -161,8 +161,8 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
         "kid_features": FEATURE_NETWORK,
         "versions": {"edgegrain": __version__, **versions, **library_versions()},
     }
-    rounded: dict[str, Any] = _rounded(summary)
-    return rounded
+    result: dict[str, Any] = rounded(summary)
+    return result
 
 
 def described_pictures(pictures: Sequence[Path]) -> dict[str, Any]:
@@ -236,12 +236,12 @@ def _mean_cells(mean: Mapping[str, float | None]) -> tuple[str, ...]:
             *(_cell(mean.get(key), ".6f") for key in KID_COLUMNS), f"{mean['pictures']:g} pictures")
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """The data with numbers rounded to six decimals, and None for infinity, which JSON lacks."""
     if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return value

@@ -2,7 +2,8 @@
 
 The judges are `JUDGES`, less those that are training losses. The decoder may replace the published one if most judges
 are better and none is worse beyond its interval, on pictures that neither has seen. Its generator, if it has one, must
-contribute: without it LPIPS-Alex must be at least 5 % worse. docs/training.md states the rule.
+contribute: without it LPIPS-Alex must be at least 5 % worse. A better picture from larger LRs is no improvement: as PNG
+they may take 2 % more bytes at most. docs/training.md states the rule.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 
 from codec_contract.errors import BundleError
 from codec_contract.rgb import Rgb
+from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.metrics.bootstrap import mean_interval
 from edgegrain.metrics.kid import KIDS, Features, distance_change, kernel_distance
 from edgegrain.metrics.metric_weights import find_metric_weights
@@ -37,6 +39,8 @@ JUDGES = ("lpips_vgg", "dists", "identity_mobileface", "kid", "lpips_eyes", "lpi
 """Scores that decide; lower is better for all of them."""
 PRIOR_MATTERS = 1.05
 """Smallest allowed ratio of LPIPS-Alex without the generator to LPIPS-Alex with it."""
+MORE_BYTES = 1.02
+"""Largest allowed ratio of the LRs' sizes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,7 @@ class Figures:
         original_features: of the originals.
         lpips_alex_off_grid: mean of `Reference.lpips_alex_off_grid`.
         lpips_without_prior: LPIPS-Alex with f_gen set to zero; None for a decoder without a generator.
+        lr_bytes: mean size of the LRs as PNG: a run has no tables for payloads yet.
     """
 
     rows: tuple[Scores, ...]
@@ -56,6 +61,7 @@ class Figures:
     original_features: Mapping[str, Features]
     lpips_alex_off_grid: float
     lpips_without_prior: float | None = None
+    lr_bytes: float = 0.0
 
     @property
     def scores(self) -> dict[str, float]:
@@ -68,7 +74,7 @@ class Figures:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data: the means."""
-        return {"scores": self.scores, "lpips_without_prior": self.lpips_without_prior}
+        return {"scores": self.scores, "lpips_without_prior": self.lpips_without_prior, "lr_bytes": self.lr_bytes}
 
 
 @dataclass(frozen=True)
@@ -89,9 +95,10 @@ def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: PictureMet
         originals: uint8 ``[S, S, 3]`` of the encoder's size.
         metrics: networks and measures.
     """
-    rows, features, original_features, off_grid, without_prior = [], [], [], [], []
+    rows, features, original_features, off_grid, without_prior, sizes = [], [], [], [], [], []
     for original in originals:
         lr = source.encode(np.ascontiguousarray(original)[None])[0]
+        sizes.append(len(encode_lossless(lr, "png")))
         x = unit_batch(lr)
         against = metrics.against(original)
         picture = first_picture(source.decoder(x))
@@ -106,7 +113,7 @@ def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: PictureMet
     stacked, stacked_originals = ({kid: np.array([one[kid] for one in found]) for kid in found[0]}
                                   for found in (features, original_features))
     return Figures(tuple(rows), stacked, stacked_originals, statistics.fmean(off_grid),
-                   statistics.fmean(without_prior) if without_prior else None)
+                   statistics.fmean(without_prior) if without_prior else None, statistics.fmean(sizes))
 
 
 def changes(new: Figures, published: Figures, losses: Collection[str] = ()) -> dict[str, Change]:
@@ -143,12 +150,13 @@ def losses_of(run: GrainRun, domain: str, published: Mapping[str, Any]) -> froze
     return training_losses(CODEC, domain, {**published, "stages": stages, "config": asdict(run.recipe)})
 
 
-def shortcomings(found: Mapping[str, Change], new: Figures, name: str) -> list[str]:
+def shortcomings(found: Mapping[str, Change], new: Figures, published: Figures, name: str) -> list[str]:
     """Reasons against replacing the bundle ``name``; empty if there are none.
 
     Args:
         found: result of `changes`.
         new: figures of the decoder that would replace it.
+        published: figures of the bundle's.
         name: of the published bundle.
     """
     reasons = [f"{SCORE_NAMES[judge].name}: worse than that of {name} by {change.value:.4f} (95 % interval "
@@ -162,6 +170,9 @@ def shortcomings(found: Mapping[str, Change], new: Figures, name: str) -> list[s
     if without is not None and without < PRIOR_MATTERS * with_prior:
         reasons.append(f"without its generator LPIPS-Alex is {without:.4f}, hardly worse than the "
                        f"{with_prior:.4f} with it")
+    if new.lr_bytes > MORE_BYTES * published.lr_bytes:
+        reasons.append(f"its LRs need more bytes: {new.lr_bytes:.0f} on average as PNG, those of {name} "
+                       f"{published.lr_bytes:.0f}")
     return reasons
 
 
@@ -194,4 +205,4 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
     found = changes(new, old, losses_of(run, domain, training))
     return ({"pictures_compared": len(originals), "new": new.as_dict(), "published": old.as_dict(),
              "changes": {judge: asdict(change) for judge, change in found.items()}},
-            shortcomings(found, new, before.name))
+            shortcomings(found, new, old, before.name))

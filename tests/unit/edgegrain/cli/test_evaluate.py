@@ -87,7 +87,7 @@ def test_a_file_of_any_name_of_a_report_is_kept(run: Run, tmp_path: Path, name: 
 
 
 def test_report_and_results_may_have_one_folder(run: Run, tmp_path: Path) -> None:
-    code, _, err = run("--baselines", "none", "--results", tmp_path / "out")
+    code, _, err = run("--baselines", "none", "--results", tmp_path / "out" / ".." / "out")
     assert code == 0, err
     assert (tmp_path / "out" / "tiny-64-lr16-1.0.0.tsv").exists()
 

@@ -13,6 +13,7 @@ from PIL import Image
 from codec_contract.rgb import Rgb
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.lowering import box_network
+from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.evaluation.results import SCORES
 from edgegrain.metrics.kid import KIDS
 from edgegrain.metrics.picture_metrics import Scores
@@ -45,7 +46,7 @@ def figures(gain: float = 0.0, noise: float = 0.0, without: float | None = None,
                   for name in ("lpips_vgg", "dists", "identity_mobileface")}
         rows.append(replace(scores, lpips_alex=0.150 + moved.get("lpips_alex", 0.0), **judged))
     features = FEATURES[0] + (1.0 - 40 * gain + 40 * moved.get("kid", 0.0)) * FEATURES[1]
-    return Figures(tuple(rows), {"kid": features}, {"kid": FEATURES[0]}, 0.160, without)
+    return Figures(tuple(rows), {"kid": features}, {"kid": FEATURES[0]}, 0.160, without, lr_bytes=500.0)
 
 
 class FlatMetrics:
@@ -80,6 +81,7 @@ def test_figures_come_from_what_the_decoder_restores() -> None:
     assert found.scores["lpips_vgg"] == 0.25 and "identity" not in found.scores
     assert found.features["kid"].shape == (2, 1, 3) and "kid" in found.scores and "kid_eyes" not in found.scores
     assert found.lpips_without_prior is None
+    assert found.lr_bytes == np.mean([len(encode_lossless(original[::4, ::4], "png")) for original in originals])
 
 
 def test_a_decoder_gets_the_levels_that_payloads_store() -> None:
@@ -140,9 +142,9 @@ def test_eyes_mouth_and_grids_are_judges() -> None:
     assert list(found) == list(JUDGES) and all(change.high < 0 for change in found.values())
     grid = replace(old, rows=tuple(replace(row, grid_8=12.0) for row in old.rows))
     assert "grid of 8: worse than that of faces by 3.0000 (95 % interval 3.0000 to 3.0000)" in (
-        shortcomings(changes(grid, old), grid, "faces"))
+        shortcomings(changes(grid, old), grid, old, "faces"))
     eyes = replace(old, features={**old.features, "kid_eyes": FEATURES[0] + 2 * FEATURES[1]})
-    assert shortcomings(changes(eyes, old), eyes, "faces")[0].startswith("KID, eyes: worse than that of faces")
+    assert shortcomings(changes(eyes, old), eyes, old, "faces")[0].startswith("KID, eyes: worse than that of faces")
 
 
 def test_judges_without_scores_are_left_out() -> None:
@@ -158,10 +160,12 @@ def test_judges_without_scores_are_left_out() -> None:
     (figures(0.01, dists=0.02), "DISTS: worse than that of faces by 0.0100 (95 % interval 0.0100 to 0.0100)"),
     (figures(0.01, kid=0.05), "KID: worse than that of faces"),
     (figures(), "only 0 of 4 judges are better than faces"),
+    (replace(figures(0.01), lr_bytes=510.0), None),
+    (replace(figures(0.01), lr_bytes=511.0), "its LRs need more bytes: 511 on average as PNG, those of faces 500"),
     (figures(0.01, without=0.157), "without its generator LPIPS-Alex is 0.1570, hardly worse than the 0.1500 with it"),
 ])
 def test_every_rule_refuses_by_itself(new: Figures, reason: str | None) -> None:
-    found = shortcomings(changes(new, figures()), new, "faces")
+    found = shortcomings(changes(new, figures()), new, figures(), "faces")
     assert len(found) == (reason is not None)
     assert reason is None or reason in found[0]
 
@@ -170,7 +174,7 @@ def test_every_rule_refuses_by_itself(new: Figures, reason: str | None) -> None:
 def test_within_the_interval_the_majority_decides(worse: int, published: bool) -> None:
     found = {judge: Change(0.001 if index < worse else -0.001, -0.002, 0.002)
              for index, judge in enumerate(("dists", "kid", "kid_eyes", "lpips_vgg"))}
-    reasons = shortcomings(found, figures(), "faces")
+    reasons = shortcomings(found, figures(), figures(), "faces")
     assert reasons == ([] if published else ["only 2 of 4 judges are better than faces (KID, eyes; LPIPS-VGG)"])
 
 

@@ -13,7 +13,7 @@ import torch
 
 from codec_contract.errors import ModelError
 from server_decoder import weight_file
-from server_decoder.generative_prior import GenerativePrior
+from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.weight_file import WeightKind, read_record, read_weights, save_network
@@ -21,6 +21,7 @@ from server_decoder.weight_file import WeightKind, read_record, read_weights, sa
 _KIND = WeightKind("trained GRAIN model", "grain", GrainConfig.from_dict)
 _HISTORY = "history"
 _KEPT = "decoder_of"
+_PRIOR = "prior_sha256"
 _DECODER = "decoder."
 
 History = Sequence[Mapping[str, Any]]
@@ -44,7 +45,8 @@ class KeptDecoder:
 
 def save_trained(model: Grain, path: str | Path, *, history: History = (), kept: KeptDecoder | None = None,
                  dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
-    """Write everything that was trained; the prior, which readers have or can download, is left out.
+    """Write everything that was trained; the prior, which readers have or can download, is left out, but named by its
+    digest.
 
     Args:
         model: the decoder.
@@ -61,6 +63,8 @@ def save_trained(model: Grain, path: str | Path, *, history: History = (), kept:
     """
     records: dict[str, Any] = {_HISTORY: list(history)}
     state = model.trained_state()
+    if model.prior is not None:
+        records[_PRIOR] = prior_digest(model.prior)
     if kept is not None:
         records[_KEPT] = asdict(kept)
         state = {name: tensor for name, tensor in state.items() if not name.startswith(_DECODER)}
@@ -117,6 +121,10 @@ def load_trained(path: str | Path, prior: GenerativePrior | None = None, decoder
     kept = read_kept(path)
     if kept is not None and decoder is None:
         raise ModelError(f"{path} needs the invertible decoder of bundle {kept.bundle} {kept.version}")
+    wanted = read_record(path, _KIND, _PRIOR, None)  # files of edgegrain 0.6 and earlier do not name it
+    if wanted is not None and prior is not None and prior_digest(prior) != wanted:
+        raise ModelError(f"{path} was trained with another generator, with the digest {wanted[:16]}; name that one "
+                         "(--prior)")
     with _KIND.reading(path):
         state = read_weights(path)
         if kept is not None and decoder is not None:

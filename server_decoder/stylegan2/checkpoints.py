@@ -1,7 +1,8 @@
 """StyleGAN2 in files: public checkpoints, which are converted once, and weight files.
 
 A weight file holds tensors ``generator.*``, ``discriminator.*`` or both, float32. Its header has ``format``,
-``config`` (JSON of `StyleGAN2Config`) and entries of the caller: `convert` adds name, SHA-256 and layout of the source.
+``config`` (JSON of `StyleGAN2Config`) and entries of the caller: `convert` adds name, SHA-256, layout and licence of
+the source.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from server_decoder.weight_file import WeightKind, fill, read_config, read_weights, save_network
 
 FORMAT = "edgegrain-stylegan2-1"
+_LICENCE = "the file states none; NVIDIA's networks: Nvidia Source Code License-NC, non-commercial use only"
 _KIND = WeightKind("StyleGAN2", "config", lambda fields: StyleGAN2Config(**fields), {"format": FORMAT},
                    "edgegrain convert --from stylegan2-rosinality makes such a file of a public checkpoint")
 
@@ -76,7 +78,8 @@ def convert(source: Path, target: Path, force: bool = False, layout: Layout | No
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     _write(target, networks.config, states, force,
-           {"layout": networks.layout, "source": source.name, "source_sha256": digest})
+           {"layout": networks.layout, "source": source.name, "source_sha256": digest, "licence": _LICENCE,
+            "origin": f"{source.name}, SHA-256 {digest[:16]}"})
     ours = {f"{network}.{name}" for network, state in states.items() for name in state}
     return Conversion(target, networks.layout, networks.config,
                       {name: _parameters(networks.config, name) for name in states}, networks.names,

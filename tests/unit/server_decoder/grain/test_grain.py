@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -228,6 +229,12 @@ def test_trained_weights_come_back_without_the_prior(model: Grain, tmp_path: Pat
         assert torch.equal(state[name], tensor.half().float()), name
     with pytest.raises(FileExistsError):
         save_trained(model, path)
+    other = copy.deepcopy(model.prior)
+    with torch.no_grad():
+        next(iter(other.parameters())).add_(1)
+    with pytest.raises(ModelError, match="trained with another generator, with the digest [0-9a-f]{16}; .*--prior"):
+        load_trained(path, other)
+    assert load_trained(path).config == CONFIG  # a random generator, which is replaced
 
 
 def test_wrong_weights_are_refused(model: Grain, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from codec_contract.errors import ModelError
+from server_decoder.prior_store import prior_licence
 from server_decoder.public_checkpoint import read_tensors
 from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY, Layout, Networks, translate
 from server_decoder.stylegan2.checkpoints import (
@@ -399,6 +400,8 @@ def test_the_header_tells_where_the_weights_came_from(rosinality: tuple[Path, di
     assert StyleGAN2Config(**json.loads(metadata["config"])) == CONFIG
     assert (metadata["layout"], metadata["source"]) == ("rosinality", "rosinality.pt")
     assert len(metadata["source_sha256"]) == 64
+    assert prior_licence(ours) == (f"rosinality.pt, SHA-256 {metadata['source_sha256'][:16]}: the file states none; "
+                                   "NVIDIA's networks: Nvidia Source Code License-NC, non-commercial use only")
     with pytest.raises(FileExistsError, match="force=True"):
         convert(rosinality[0], ours)
     convert(rosinality[0], ours, force=True)

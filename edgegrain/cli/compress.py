@@ -15,7 +15,7 @@ from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import (
     STDOUT,
     FileJob,
-    check_sources,
+    existing_source,
     plan_jobs,
     read_source,
     refuse_existing,
@@ -34,6 +34,7 @@ from edgegrain.cli.options import (
     RemoteOption,
     TokenOption,
     max_pixels_of,
+    refuse_fit_if_aligned,
 )
 from edgegrain.cli.output import Row, finish, run_all, times_less
 
@@ -56,11 +57,13 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 def compress(
     pictures: Annotated[list[Path], typer.Argument(
-        callback=check_sources, help="Pictures, or folders of pictures; - for standard input.")],
+        parser=existing_source, help="Pictures, or folders of pictures (names that begin with a dot are skipped); - "
+        "for standard input.")],
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder for the payloads, or the file for a single one; - for standard "
-                     "output [default: next to the picture, with the suffix .grain; of standard input, -]."),
+        str | None,
+        typer.Option("--out", "-o", metavar="PATH", help="Folder for the payloads, or for a single one a file: a name "
+                     "with a suffix and no final /; - for standard output [default: next to the picture, with the "
+                     "suffix .grain; of standard input, -]."),
     ] = None,
     bundle: Annotated[
         str | None,
@@ -110,6 +113,7 @@ def compress(
     import sdk
     from sdk.rate_control import bundles_for, compress_within
 
+    refuse_fit_if_aligned(fit, align or align_auto)
     colour = parse_colour(background)
     jobs = plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
     piped = any(job.target == STDOUT for job in jobs)
@@ -144,15 +148,17 @@ def compress(
         refuse_existing(written, force)  # before the work, and again when it is written
         source = read_source(job.source)
         payload = payload_of(source)
+        lr_png = _lr_png(payload) if lr else None  # before the payload is written: its LR may not be known here
         write_result(job.target, payload, force=force)
-        row = {
+        row: Row = {
             "picture": job.source, "payload": job.target, "bytes": len(payload),
             "picture_bytes": len(source) if isinstance(source, bytes) else source.stat().st_size,
             "width": payload.original_size[0], "height": payload.original_size[1], "fit": payload.fit,
             "bundle": (next(codec.bundle.id for codec in codecs if codec.can_restore(payload)) if codecs
                        else payload.bundle)}
-        if lr:
-            row["lr"] = _write_lr(payload, _lr_file(job), force)
+        if lr_png is not None:
+            row["lr"] = _lr_file(job)
+            write_result(row["lr"], lr_png, force=force)
         return row
 
     done, failed = run_all(jobs, work, text="compressing", name=lambda job: job.source)
@@ -171,11 +177,9 @@ def _lr_file(job: FileJob) -> Path:
     return job.target.with_suffix(".lr.png")
 
 
-def _write_lr(payload: sdk.Payload, path: Path, force: bool) -> Path:
+def _lr_png(payload: sdk.Payload) -> bytes:
     from PIL import Image
-
-    from codec_contract.files import write_atomically
 
     stream = io.BytesIO()
     Image.fromarray(payload.lr).save(stream, "PNG", optimize=True)
-    return write_atomically(path, stream.getvalue(), force=force)
+    return stream.getvalue()

@@ -9,14 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
-from edgegrain.cli.files import check_sources, list_files, read_source
-from edgegrain.cli.options import FitChoice, JsonOption
+from edgegrain.cli.files import existing_source, list_files, read_source
+from edgegrain.cli.options import FitChoice, JsonOption, refuse_fit_if_aligned
 from edgegrain.cli.output import Row, finish, run_all
 
 
 def faces(
     pictures: Annotated[list[Path], typer.Argument(
-        callback=check_sources, help="Pictures, or folders of pictures; - for standard input.")],
+        parser=existing_source, help="Pictures, or folders of pictures (names that begin with a dot are skipped); - "
+        "for standard input.")],
     fit: Annotated[FitChoice, typer.Option(help="As for 'compress'; crop searches the centre square.")] = FitChoice.pad,
     align: Annotated[
         bool, typer.Option("--align", help="Judge the largest face as if it were aligned: it may be tilted, small in "
@@ -35,6 +36,8 @@ def faces(
       edgegrain faces group.jpg --align
     """
     import sdk
+
+    refuse_fit_if_aligned(fit, align)
 
     def work(path: Path) -> Row:
         return {"picture": path, **dataclasses.asdict(sdk.find_faces(read_source(path), fit.value, align=align))}

@@ -29,34 +29,37 @@ class FileJob:
     target: Path
 
 
-def check_sources(sources: list[Path]) -> list[Path]:
-    """The callback of arguments that name existing files and folders, or `STDIN`.
+def existing_source(text: str) -> Path:
+    """The parser of arguments that name existing files and folders, or `STDIN`.
 
     typer's ``exists=True, allow_dash=True`` refuses ``-`` of the type `Path`.
 
     Raises:
-        typer.BadParameter: a file does not exist.
+        typer.BadParameter: the file does not exist.
     """
-    for source in sources:
-        if source != STDIN and not source.exists():
-            raise typer.BadParameter(f"path '{source}' does not exist.")
-    return sources
+    if text == "-":
+        return STDIN
+    path = Path(text)
+    if not path.exists():
+        raise typer.BadParameter(f"path '{path}' does not exist.")
+    return path.absolute() if path == STDIN else path  # ./- is a file, but Path("./-") == Path("-")
 
 
 def plan_jobs(
-    sources: Sequence[Path], out: Path | None, *, wanted: frozenset[str], result_suffix: str
+    sources: Sequence[Path], out: str | None, *, wanted: frozenset[str], result_suffix: str
 ) -> list[FileJob]:
     """One job per file; a folder stands for the wanted files in it, at any depth.
 
     Results are written next to their sources, or into the folder ``out``, where the files of a folder keep its
-    structure. For a single file ``out`` is the file to write if it has a suffix and is not an existing folder, or
-    `STDOUT`, where the result of `STDIN` goes by default. The result of ``a.jpg`` is called ``a`` and the result's
-    suffix; if that of ``a.png`` would be called the same, both keep their own suffix in front of it.
-    Names that differ in case only count as the same.
+    structure. For a single file ``out`` is the file to write if it has a suffix, does not end with a separator and is
+    not an existing folder, or ``-`` for `STDOUT`, where the result of `STDIN` goes by default. The result of ``a.jpg``
+    is called ``a`` and the result's suffix; if that of ``a.png`` would be called the same, both keep their own suffix
+    in front of it. Names that differ in case only count as the same.
 
     Args:
         sources: existing files and folders, or `STDIN` alone.
-        out: folder or file for the results; None for next to the sources.
+        out: folder or file for the results, as the user wrote it: `Path` drops a final separator; None for next to
+            the sources.
         wanted: lower-case suffixes of the files taken from a folder.
         result_suffix: replaces the source's suffix, or follows it.
 
@@ -67,20 +70,22 @@ def plan_jobs(
             terminal or closed.
     """
     if STDIN in sources:
-        return [_pipe_job(sources, STDOUT if out is None else out)]
-    if out == STDOUT:
+        return [_pipe_job(sources, "-" if out is None else out)]
+    if out == "-":
         return [FileJob(_only_file(sources), STDOUT)]
-    if out is not None and len(sources) == 1 and not sources[0].is_dir() and out.suffix and not out.is_dir():
-        if out.exists() and out.samefile(sources[0]):
-            raise typer.BadParameter(f"{out} is the file to read; choose another name", param_hint="--out")
-        return [FileJob(sources[0], out)]
-    if out is not None and out.exists() and not out.is_dir():
-        raise typer.BadParameter(f"{out} is a file; name a folder, or for a single result a file with a suffix, such "
-                                 f"as {out.name}{result_suffix}", param_hint="--out")
+    if out is not None and _names_file(out) and len(sources) == 1 and not sources[0].is_dir():
+        file = Path(out)
+        if file.exists() and file.samefile(sources[0]):
+            raise typer.BadParameter(f"{file} is the file to read; choose another name", param_hint="--out")
+        return [FileJob(sources[0], file)]
+    folder = None if out is None else Path(out)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise typer.BadParameter(f"{folder} is a file; name a folder, or for a single result a file with a suffix, "
+                                 f"such as {folder.name}{result_suffix}", param_hint="--out")
     places: dict[tuple[Path, Path], None] = {}  # (file, its place among the results), without repetitions
     for source in sources:
         for path, relative in files_of(source, wanted):
-            places[path, path if out is None else out / relative] = None
+            places[path, path if folder is None else folder / relative] = None
     alike = Counter(_without_suffix(place) for _, place in places)
     jobs: dict[Path, FileJob] = {}
     for path, place in places:
@@ -173,16 +178,21 @@ def _read_all(stream: BinaryIO, name: str) -> bytes:
     return data
 
 
-def _pipe_job(sources: Sequence[Path], target: Path) -> FileJob:
+def _names_file(out: str) -> bool:
+    """False for a folder: one that exists, or a path that ends with a separator or has no suffix."""
+    return bool(os.path.basename(out)) and bool(Path(out).suffix) and not Path(out).is_dir()
+
+
+def _pipe_job(sources: Sequence[Path], out: str) -> FileJob:
     """The job of `STDIN`, whose result has no name to be derived from."""
     if len(sources) > 1:
         raise typer.BadParameter("standard input (-) is read alone, without other files")
-    if target == STDOUT:
+    if out == "-":
         _refuse_terminal()
-    elif target.is_dir() or not target.suffix:
-        raise typer.BadParameter(f"{target} is a folder, or has no suffix; name the file for standard input's result",
+    elif not _names_file(out):
+        raise typer.BadParameter(f"{out} is a folder, or has no suffix; name the file for standard input's result",
                                  param_hint="--out")
-    return FileJob(STDIN, target)
+    return FileJob(STDIN, Path(out))
 
 
 def _only_file(sources: Sequence[Path]) -> Path:
@@ -205,6 +215,8 @@ def _refuse_terminal() -> None:
 def files_of(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]]:
     """(file, its path below the source) of every file that ``source`` stands for, sorted.
 
+    Of a folder, names that begin with a dot are left out, such as macOS's ``._me.jpg``.
+
     Raises:
         OSError: the folder, or one in it, cannot be read.
         typer.BadParameter: it holds no wanted file.
@@ -212,10 +224,15 @@ def files_of(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]
     if not source.is_dir():
         yield source, Path(source.name)
         return
-    paths = (Path(folder) / name for folder, _, names in os.walk(source, onerror=_raise) for name in names)
-    found = sorted(path for path in paths if path.suffix.lower() in wanted and path.is_file())
+    found = sorted(path for path in _visible_files(source) if path.suffix.lower() in wanted and path.is_file())
     if not found:
         hint = "; it is a bundle: see 'edgegrain bundles show'" if (source / MANIFEST).is_file() else ""
         raise typer.BadParameter(f"the folder {source} holds no file with the suffix {', '.join(sorted(wanted))}{hint}")
     for path in found:
         yield path, path.relative_to(source)
+
+
+def _visible_files(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root, onerror=_raise):
+        folders[:] = (name for name in folders if not name.startswith("."))  # os.walk skips the others
+        yield from (Path(folder) / name for name in names if not name.startswith("."))

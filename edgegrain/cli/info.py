@@ -16,7 +16,7 @@ from codec_contract.bundle.controls import Control
 from codec_contract.fit import Size
 from codec_contract.oriented_square import UNITS, OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.cli.files import check_sources, list_files, read_source
+from edgegrain.cli.files import existing_source, list_files, read_source
 from edgegrain.cli.options import JsonOption
 from edgegrain.cli.output import Row, finish, run_all
 from edgegrain.cli.picture_info import is_picture, picture_lines, picture_row
@@ -24,8 +24,9 @@ from edgegrain.cli.picture_info import is_picture, picture_lines, picture_row
 
 def info(
     payloads: Annotated[
-        list[Path], typer.Argument(callback=check_sources, help=(
-            "Payloads (.grain), folders of payloads, or pictures; - for a payload on standard input."))
+        list[Path], typer.Argument(parser=existing_source, help=(
+            "Payloads (.grain), folders of payloads (names that begin with a dot are skipped), or pictures; - for a "
+            "payload on standard input."))
     ],
     time: Annotated[
         bool, typer.Option("--time", help="Also restore each payload at every size of its bundle, and print how long "

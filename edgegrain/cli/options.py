@@ -98,6 +98,13 @@ def max_pixels_of(megapixels: float | None) -> int:
     return MAX_PIXELS if megapixels is None else int(megapixels * 1e6)
 
 
+def refuse_fit_if_aligned(fit: FitChoice, align: bool) -> None:
+    """Raise `typer.BadParameter` if a fit is given for pictures that are aligned; call it before the work."""
+    if align and fit is not FitChoice.pad:
+        raise typer.BadParameter("an aligned picture is a square and takes no fit; leave --fit or the alignment out",
+                                 param_hint="--fit")
+
+
 def size_of(option: str) -> Size:
     """The size that ``--size`` names; `typer.BadParameter` if it names none."""
     try:

@@ -15,7 +15,7 @@ from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.files import (
     STDOUT,
     FileJob,
-    check_sources,
+    existing_source,
     plan_jobs,
     read_source,
     refuse_existing,
@@ -46,13 +46,15 @@ if TYPE_CHECKING:
 
 def restore(
     payloads: Annotated[
-        list[Path], typer.Argument(callback=check_sources, help=(
-            "Payloads (.grain), LRs (.png), or folders of payloads; - for standard input."))
+        list[Path], typer.Argument(parser=existing_source, help=(
+            "Payloads (.grain), LRs (.png), or folders of payloads (names that begin with a dot are skipped); - for "
+            "standard input."))
     ],
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder for the pictures, or the file for a single one; - for standard "
-                     "output [default: next to the payload, as NAME.restored.png; of standard input, -]."),
+        str | None,
+        typer.Option("--out", "-o", metavar="PATH", help="Folder for the pictures, or for a single one a file: a name "
+                     "with a suffix and no final /; - for standard output [default: next to the payload, as "
+                     "NAME.restored.png; of standard input, -]."),
     ] = None,
     bundle: Annotated[
         str | None,

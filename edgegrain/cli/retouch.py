@@ -20,8 +20,8 @@ def retouch(
                                   "are kept.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The picture to write; - for standard output [default: "
-                                  "NAME.retouched.png].")
+        str | None, typer.Option("--out", "-o", metavar="PATH", help="The picture to write, or a folder; - for "
+                                 "standard output [default: NAME.retouched.png].")
     ] = None,
     bundle: BundleOption = "faces",
     feather: Annotated[
@@ -57,7 +57,8 @@ def retouch(
     row = restore_file(job, lambda source: sdk.retouch(
         codec, source, original, feather=feather, threshold=threshold, strength=strength, mark=mark), force)
     row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}
+    piped = job.target == STDOUT
     if json_output:
-        print_json(row, err=out == STDOUT)
+        print_json(row, err=piped)
     else:
-        typer.echo(f"{row['edited']} -> {row['picture']}: {row['width']} x {row['height']} pixels", err=out == STDOUT)
+        typer.echo(f"{row['edited']} -> {row['picture']}: {row['width']} x {row['height']} pixels", err=piped)

@@ -18,6 +18,7 @@ import typer
 from PIL import Image
 
 import sdk
+from codec_contract.errors import BundleError
 from codec_contract.version import __version__
 from edge_encoder.faces.alignment import FacePoints
 from edgegrain.cli.app import CHECK, EXPORT, SERVE, TRAIN, USE, application
@@ -145,6 +146,23 @@ class TestAlign:
         for option, value in (("--seed", "1"), ("--device", "cuda")):
             status, _, err = shell("restore", path, option, value, "--remote", "http://localhost:1")
             assert status == 2 and option in err
+
+    @pytest.mark.parametrize("arguments", [("compress", "--align"), ("compress", "--align-auto"), ("faces", "--align")])
+    def test_an_aligned_picture_takes_no_fit(self, arguments: tuple[str, str], shell: Shell, tmp_path: Path) -> None:
+        (tmp_path / "junk.png").write_bytes(b"not read")
+        status, out, err = shell(*arguments, tmp_path / "junk.png", "--fit", "crop")
+        assert status == 2 and out == "" and "leave --fit or the alignment out" in " ".join(err.split())
+
+    def test_a_payload_whose_lr_is_not_known_is_not_written(
+        self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def unknown(payload: sdk.Payload) -> np.ndarray:
+            raise BundleError("no installed bundle has its LR contract")
+
+        monkeypatch.setattr(sdk.Payload, "lr", property(unknown))
+        path = write_picture(tmp_path / "me.png")
+        status, _, err = shell("compress", path, "--lr")
+        assert status == 1 and "no installed bundle" in err and list(tmp_path.iterdir()) == [path]
 
     def test_an_lr_that_exists_is_refused_before_the_payload_is_written(self, shell: Shell, tmp_path: Path) -> None:
         path = write_picture(tmp_path / "me.png")

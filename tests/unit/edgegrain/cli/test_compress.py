@@ -23,7 +23,7 @@ from codec_contract.bundle import paths as bundle_paths
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.bundle.qualities import QUALITIES
 from edgegrain.cli import files
-from edgegrain.cli.files import STDIN, STDOUT, plan_jobs, read_source
+from edgegrain.cli.files import STDIN, plan_jobs, read_source
 from edgegrain.cli.main import app
 from edgegrain.cli.options import QualityChoice
 from tests.tiny_bundle import write_qualities, write_tiny_bundle
@@ -46,6 +46,19 @@ class TestCompress:
         assert shell("compress", path, "--out", tmp_path / "new" / "x.grain", "--fit", "crop")[0] == 0
         assert (tmp_path / "new" / "x.grain").read_bytes() == sdk.compress(path, fit="crop")
 
+    def test_a_final_slash_makes_out_a_folder(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / ".me.png")  # hidden, but named
+        assert shell("compress", path, "--out", f"{tmp_path}/p2024.10/")[0] == 0
+        assert (tmp_path / "p2024.10" / ".me.grain").read_bytes() == sdk.compress(path)
+        status, _, err = shell("compress", "-", "--out", f"{tmp_path}/p2024.11/")
+        assert status == 2 and "p2024.11/ is a folder" in " ".join(err.split())
+
+    def test_a_file_called_dash(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        write_picture(tmp_path / "me.png").rename(tmp_path / "-")
+        assert shell("compress", "./-", "--out", "./-.grain")[0] == 0
+        assert (tmp_path / "-.grain").read_bytes() == sdk.compress(tmp_path / "-")
+
     def test_a_file_is_no_folder_for_results(self, shell: Shell, tmp_path: Path) -> None:
         path = write_picture(tmp_path / "me.png")
         (tmp_path / "taken").write_bytes(b"mine")
@@ -60,12 +73,14 @@ class TestCompress:
         monkeypatch.setattr(sys, "stdout", None)
         path = write_picture(tmp_path / "me.png")
         with pytest.raises(typer.BadParameter, match="standard output is closed"):
-            plan_jobs([path], STDOUT, wanted=frozenset({".png"}), result_suffix=".grain")
+            plan_jobs([path], "-", wanted=frozenset({".png"}), result_suffix=".grain")
 
     def test_folders_keep_their_structure(self, shell: Shell, tmp_path: Path) -> None:
         for index, name in enumerate(["a.png", "b.jpg", "deep/c.webp"]):
             write_picture(tmp_path / "in" / name, seed=index)
         (tmp_path / "in" / "notes.txt").write_text("no picture")
+        for hidden in ("._a.png", ".thumbnails/a.png", "deep/.b.png"):
+            write_picture(tmp_path / "in" / hidden)
         status, out, _ = shell("compress", tmp_path / "in", "-o", tmp_path / "out")
         written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
         assert status == 0 and written == ["a.grain", "b.grain", "deep/c.grain"]
@@ -189,7 +204,7 @@ class TestCompress:
         """On macOS, Windows and memory cards A.grain and a.grain are one file."""
         for name in ("A.jpg", "a.png", "b.png"):
             write_picture(tmp_path / "in" / name)
-        jobs = plan_jobs([tmp_path / "in"], tmp_path, wanted=frozenset({".jpg", ".png"}), result_suffix=".grain")
+        jobs = plan_jobs([tmp_path / "in"], str(tmp_path), wanted=frozenset({".jpg", ".png"}), result_suffix=".grain")
         assert [job.target.name for job in jobs] == ["A.jpg.grain", "a.png.grain", "b.grain"]
 
     def test_a_pipe_is_read_once(self, shell: Shell, tmp_path: Path) -> None:

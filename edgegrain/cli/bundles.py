@@ -38,7 +38,10 @@ def _list(
     verify: VerifyOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    if context.invoked_subcommand is not None:
+    if (subcommand := context.invoked_subcommand) is not None:
+        if given := [name for name, is_given in {"--verify": verify, "--json": json_output}.items() if is_given]:
+            raise typer.BadParameter(f"write it after {subcommand}, or leave it out if {subcommand} does not take it",
+                                     param_hint=", ".join(given))
         return
     import sdk
     from codec_contract.bundle.hub_bundles import cached_hub_bundles

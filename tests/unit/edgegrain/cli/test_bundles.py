@@ -76,6 +76,12 @@ class TestBundles:
         status, _, err = shell("bundles", "quality", folder, "huge")
         assert status == 2 and "'huge' is not one of" in err
 
+    @pytest.mark.parametrize("subcommand", ["show", "quality"])
+    def test_an_option_before_a_subcommand_is_refused(self, shell: Shell, subcommand: str) -> None:
+        status, out, err = shell("bundles", "--verify", "--json", subcommand, "faces")
+        assert status == 2 and out == ""
+        assert f"for --verify, --json: write it after {subcommand}" in " ".join(err.split())
+
     def test_none(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
         assert shell("bundles") == (0, f"no bundles are installed (looked in {tmp_path})\n", "")

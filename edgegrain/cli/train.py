@@ -48,7 +48,10 @@ def train(
         typer.Option(file_okay=False, help="Folder of the run: checkpoint, log.jsonl, samples.png, weights [default: "
                      "runs/RECIPE, numbered if it exists]."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --run, without --run the recipe's last one; if there "
+                           "is none, say so and begin one.")
+    ] = False,
     init_from: Annotated[
         str | None,
         typer.Option(help="Trained weights to begin with: a run; for GRAIN, enlargers and GLEAN, which takes the "
@@ -140,7 +143,7 @@ def train(
         from edgegrain.training.grain.chains import STAGES, Chain
         from edgegrain.training.loop import train as train_recipe
         from edgegrain.training.recipes import describe, find_recipe, list_recipes
-        from edgegrain.training.run_folder import claim_run_folder, finished
+        from edgegrain.training.run_folder import CHECKPOINT, claim_run_folder, finished
 
     if list_all:
         typer.echo(list_recipes())
@@ -165,6 +168,9 @@ def train(
         "evaluate_every": evaluate_every, "device": device.value}
     with (progress_bar() as report, start_distributed(device.value) as distributed,
           claim_run_folder(distributed, recipe, run, resume=resume) as folder):
+        runs = [folder / stage for stage in chosen.stages] if isinstance(chosen, Chain) else [folder]
+        if resume and is_first_process() and not any((each / CHECKPOINT).exists() for each in runs):
+            typer.echo(f"no run to continue in {folder}; a new one begins", err=True)
         start = train_stages if isinstance(chosen, Chain) else train_recipe
         result = start(chosen, folder, options, **settings, report=report)
     if result:  # the first process only

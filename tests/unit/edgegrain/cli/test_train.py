@@ -58,11 +58,12 @@ def test_a_trial_run_needs_nothing(recipe: str, weights: set[str], monkeypatch: 
 
 def test_a_run_is_resumed_on_request_only(tmp_path: Path) -> None:
     arguments = ("smoke-gcfsr", "--run", str(tmp_path), "--device", "cpu")
-    assert invoke(*arguments, "--pictures", "4")[0] == 0
+    code, _, error = invoke(*arguments, "--pictures", "4", "--resume")
+    assert code == 0 and f"no run to continue in {tmp_path}; a new one begins" in " ".join(error.split())
     code, _, error = invoke(*arguments, "--pictures", "8")
     assert code == 1 and "pass --resume" in error
-    code, output, _ = invoke(*arguments, "--pictures", "8", "--resume")
-    assert code == 0 and json.loads(output)["pictures"] == 8
+    code, output, error = invoke(*arguments, "--pictures", "8", "--resume")
+    assert code == 0 and json.loads(output)["pictures"] == 8 and "a new one begins" not in error
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ async function start(): Promise<void> {
 }
 
 async function compress(client: EdgeClient): Promise<void> {
-  const payload = await client.compress(file.files![0]);
+  const picture = file.files?.[0];
+  if (!picture) return; // the dialog was cancelled
+  const payload = await client.compress(picture);
+  URL.revokeObjectURL(link.href);
   link.href = URL.createObjectURL(new Blob([payload.bytes]));
   link.hidden = false;
   status.textContent = `${payload.bytes.length} bytes, ${payload.timings.encode.toFixed(1)} ms`;

@@ -1,7 +1,7 @@
 /** Errors in plain words. */
 
-import { ImageError, UnreachableError } from "../src/errors";
-import { Refused } from "./service";
+import { ImageError, isTemporary, UnreachableError } from "../src/errors";
+import { Refused, TimedOut } from "./service";
 
 /** The sentence the page shows for an error. */
 export interface Complaint {
@@ -12,13 +12,16 @@ export interface Complaint {
 
 /** The complaint about an error. */
 export function complaintAbout(error: unknown): Complaint {
+  return { text: sentence(error), temporary: isTemporary(error) };
+}
+
+function sentence(error: unknown): string {
+  if (error instanceof TimedOut) return "The service took too long to answer. Try again.";
   if (error instanceof UnreachableError) {
-    return { text: "The service could not be reached. Check your connection and try again.", temporary: true };
+    return "The service could not be reached. Check your connection and try again.";
   }
   const message = error instanceof Error ? error.message : String(error);
-  if (error instanceof ImageError) return { text: `That picture cannot be used: ${message}.`, temporary: false };
-  if (error instanceof Refused) {
-    return { text: `The service refused: ${message}.`, temporary: error.status === 429 || error.status >= 500 };
-  }
-  return { text: `That did not work: ${message}.`, temporary: false };
+  if (error instanceof ImageError) return `That picture cannot be used: ${message}.`;
+  if (error instanceof Refused) return `The service refused: ${message}.`;
+  return `That did not work: ${message}.`;
 }

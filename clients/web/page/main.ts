@@ -49,6 +49,8 @@ let sides: readonly number[] = [];
 let source: Blob | undefined;
 let shown: Shown | undefined;
 let turn = 0;
+/** True until the page is ready or the encoder could not be loaded. */
+let loading = false;
 /** What "Try again" repeats. */
 let failed: (() => Promise<void>) | undefined;
 /** The picture that "Send anyway" sends. */
@@ -74,16 +76,19 @@ for (const choice of document.querySelectorAll("input[name=fit]")) {
 for (const choice of document.querySelectorAll("input[name=against]")) {
   choice.addEventListener("change", () => void compare());
 }
-drop.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  drop.classList.add("over");
-});
+// Dropped beside the box, a picture would replace the page; the field for the token takes text.
+for (const kind of ["dragover", "drop"] as const) {
+  window.addEventListener(kind, (event) => {
+    if (event.target !== element("token")) event.preventDefault();
+  });
+}
+drop.addEventListener("dragover", () => drop.classList.add("over"));
 drop.addEventListener("dragleave", () => drop.classList.remove("over"));
 drop.addEventListener("drop", (event) => {
-  event.preventDefault();
   drop.classList.remove("over");
   const [file] = event.dataTransfer?.files ?? [];
-  if (file && client) void show(file);
+  if (file && loading) say("The encoder is still loading. Drop the picture again when it is ready.");
+  else if (file) void show(file);
 });
 element("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -95,10 +100,12 @@ element("token-form").addEventListener("submit", (event) => {
 /** Loads the encoder and lets it prove itself; only then can pictures be chosen. */
 async function open(): Promise<void> {
   say("Loading the encoder…");
+  loading = true;
   const start = performance.now();
   try {
     client = await EdgeClient.open(openOptions());
   } catch (error) {
+    loading = false;
     const complaint = tokenComplaint(error);
     if (complaint !== undefined) {
       element("token-form").hidden = false;
@@ -114,6 +121,7 @@ async function open(): Promise<void> {
   sides = await restoredSides(id, token);
   element("bundle").textContent = `Bundle ${id}: ${lr} × ${lr} pixels travel, coded losslessly.`;
   for (const control of [...inputs, sample, measure]) control.disabled = false;
+  loading = false;
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
   say(`Ready. This device encoded all ${selfTest.length} test pictures to exactly the right bytes (${seconds} s).`);
 }
@@ -122,12 +130,13 @@ async function open(): Promise<void> {
 function tokenComplaint(error: unknown): string | undefined {
   if (!(error instanceof ServiceError)) return undefined;
   if (error.message.includes("printable ASCII")) return "That is no token: it has special characters. Copy it again.";
-  if (error.message.includes("answered 401")) return token ? "The service does not know that token." : "";
+  if (error.status === 401) return token ? "The service does not know that token." : "";
   return undefined;
 }
 
 function openOptions(): OpenOptions {
-  return { token, runtime: new URL("runtime/", document.baseURI).href };
+  const service = new URL(".", document.baseURI).href;
+  return { service, token, runtime: `${service}runtime/` };
 }
 
 async function showSample(): Promise<void> {
@@ -149,6 +158,7 @@ async function show(picture: Blob, regardless = false): Promise<void> {
   const mine = clear();
   source = picture;
   const fit = checked("fit") as Fit;
+  let faceChecked = regardless;
   try {
     if (!client.isOpen) {
       say("Loading the encoder…"); // its worker broke down
@@ -156,12 +166,13 @@ async function show(picture: Blob, regardless = false): Promise<void> {
       if (mine !== turn) return reopened.close();
       client = reopened;
     }
-    if (!regardless) {
+    if (!faceChecked) {
       say("Looking for the face…");
       // A detector that cannot be loaded, or a picture that cannot be read, is no reason to hold the picture back here.
-      const problems = await client.findFaceProblems(picture, detectorUrl, fit).catch(() => []);
+      const problems = await client.findFaceProblems(picture, detectorUrl, fit).catch(() => undefined);
       if (mine !== turn) return;
-      if (problems.length > 0) return hold(picture, faceAdvice(problems));
+      if (problems && problems.length > 0) return hold(picture, faceAdvice(problems));
+      faceChecked = problems !== undefined;
     }
     say("Encoding…");
     const payload = await client.compress(picture, { fit });
@@ -169,16 +180,23 @@ async function show(picture: Blob, regardless = false): Promise<void> {
     say(`Restoring from ${payload.bytes.length} bytes…`);
     const { originalWidth, originalHeight } = payload.header;
     const longest = (fit === "crop" ? Math.min : Math.max)(originalWidth, originalHeight);
-    const [restored, bitmap] = await Promise.all([
+    const [restoring, decoding] = await Promise.allSettled([
       restore(payload.bytes, restoredSize(longest, sides), token),
-      createImageBitmap(picture, { imageOrientation: "from-image" }),
+      createImageBitmap(picture),
     ]);
-    if (mine !== turn) return;
-    present(payload, restored, bitmap, fit);
+    try {
+      if (mine !== turn) return;
+      if (restoring.status === "rejected") throw restoring.reason;
+      if (decoding.status === "rejected") throw decoding.reason;
+      present(payload, restoring.value, decoding.value, fit);
+    } finally {
+      if (restoring.status === "fulfilled") restoring.value.bitmap.close();
+      if (decoding.status === "fulfilled") decoding.value.close();
+    }
     say(`${picture.size.toLocaleString("en")} bytes became ${payload.bytes.length}, and a portrait again.`);
     element("result-title").focus({ preventScroll: true });
   } catch (error) {
-    if (mine === turn) complain(error, () => show(picture, true));
+    if (mine === turn) complain(error, () => show(picture, faceChecked));
   }
 }
 
@@ -210,7 +228,6 @@ async function tryAgain(): Promise<void> {
 function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, fit: Fit): void {
   const { width, height } = restored.bitmap;
   const original = drawn(bitmap, width, height, fit);
-  bitmap.close();
   const budget = payload.bytes.length;
   shown = {
     payload,
@@ -219,7 +236,6 @@ function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, fit:
     jpeg: classical(original, "image/jpeg", budget).catch(() => undefined),
     webp: classical(original, "image/webp", budget).catch(() => undefined),
   };
-  restored.bitmap.close();
   copy(shown.original, "original");
   copy(shown.restored, "restored");
   copy(shown.restored, "above");

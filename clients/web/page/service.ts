@@ -1,6 +1,9 @@
 /** The server's half: payload in, picture out. */
 
-import { UnreachableError } from "../src/errors";
+import { ServiceError, UnreachableError } from "../src/errors";
+
+/** Milliseconds for a request and its answer: the service gives up after 10 s by default, the rest is for transfers. */
+const TIME_LIMIT = 60_000;
 
 /** A restored picture and where the time went. */
 export interface Restored {
@@ -12,18 +15,16 @@ export interface Restored {
 }
 
 /** What `restore` throws when the service refuses. */
-export class Refused extends Error {
-  constructor(
-    readonly status: number,
-    message: string,
-  ) {
-    super(message);
-  }
-}
+export class Refused extends ServiceError {}
 
-/** Fetches; `UnreachableError` if no answer comes. */
+/** What `fetched` and `received` throw when the time limit has passed. */
+export class TimedOut extends UnreachableError {}
+
+/** Fetches a URL relative to the page; `UnreachableError` if no answer comes, `TimedOut` if it comes too late. */
 export function fetched(url: string, init: RequestInit = {}): Promise<Response> {
-  return received(fetch(url, init));
+  // Chrome before 103 has no such signal, and waits.
+  const signal = AbortSignal.timeout?.(TIME_LIMIT);
+  return received(fetch(new URL(url, document.baseURI).href, { ...init, signal }));
 }
 
 /** What is received, or `UnreachableError` instead of the browser's own error. */
@@ -31,14 +32,15 @@ export async function received<Type>(answer: Promise<Type>): Promise<Type> {
   try {
     return await answer;
   } catch (error) {
-    throw new UnreachableError(error instanceof Error ? error.message : String(error));
+    const { name, message } = error instanceof Error ? error : new Error(String(error));
+    throw new (name === "TimeoutError" ? TimedOut : UnreachableError)(message);
   }
 }
 
 /** Sides in pixels of the squares that the service restores with a bundle, the decoder's own first; empty if unknown. */
 export async function restoredSides(bundle: string, token: string | undefined): Promise<readonly number[]> {
   try {
-    const listing: unknown = await (await fetch("/v1/bundles", { headers: bearer(token) })).json();
+    const listing: unknown = await (await fetched("v1/bundles", { headers: bearer(token) })).json();
     const bundles = listing as readonly { readonly id: string; readonly sides?: readonly number[] }[];
     return bundles.find(({ id }) => id === bundle)?.sides ?? [];
   } catch {
@@ -55,10 +57,10 @@ export function restoredSize(longest: number, [native, ...larger]: readonly numb
 export async function restore(bytes: Uint8Array, size: string, token: string | undefined): Promise<Restored> {
   const start = performance.now();
   const headers = { "Content-Type": "application/vnd.edgegrain", Accept: "image/png", ...bearer(token) };
-  const response = await fetched(`/v1/restore?size=${size}`, { method: "POST", headers, body: bytes as BodyInit });
+  const response = await fetched(`v1/restore?size=${size}`, { method: "POST", headers, body: bytes as BodyInit });
   if (!response.ok) {
     const problem = (await response.json().catch(() => ({}))) as { detail?: string };
-    throw new Refused(response.status, problem.detail ?? `the service answered ${response.status}`);
+    throw new Refused(problem.detail ?? `the service answered ${response.status}`, response.status);
   }
   const bitmap = await createImageBitmap(await received(response.blob()));
   const stages = parseServerTiming(response.headers.get("Server-Timing") ?? "");

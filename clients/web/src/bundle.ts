@@ -2,7 +2,7 @@
 
 import { type CoderTables, readCoderTables } from "./coder_tables.js";
 import { download, type DownloadOptions } from "./download.js";
-import { BundleError, ServiceError, UnreachableError } from "./errors.js";
+import { BundleError, isTemporary, ServiceError } from "./errors.js";
 import { type Golden, sha256Hex } from "./golden_inputs.js";
 
 /** What a client needs to make payloads. */
@@ -22,7 +22,7 @@ export interface Bundle {
 
 /** Where a bundle comes from. */
 export interface BundleSource extends Omit<DownloadOptions, "signal"> {
-  /** Address of the service, such as `https://host`; not used if there is a `folder`. */
+  /** Address of the service, such as `https://host` or `https://host/path`; not used if there is a `folder`. */
   readonly service: string;
   /** URL of a bundle's folder on any web server: its manifest.json, encoder.onnx, coder.json and golden.json. */
   readonly folder?: string;
@@ -69,18 +69,18 @@ const FILES = ["encoder.onnx", "coder.json", "golden.json"];
 const CACHE = "edgegrain-bundles-2";
 /** The cache of releases up to 0.6.0, which kept one version of each file and of the listing. */
 const OLD_CACHE = "edgegrain-bundles-1";
-const LISTING = "/v1/bundles";
+const LISTING = "v1/bundles";
 /** What fit.ts does, in the words of a manifest. */
 const PREPROCESSING = { resize: "pillow-bilinear-22bit-width-first", pad: "edge" };
 
 /**
- * Fetches a bundle. Files in the cache with the listed SHA-256 are not fetched again. If there is no answer, or a file
- * breaks off, the bundle is the one that was complete last. A file with another SHA-256 is fetched once more, past the
- * browser's HTTP cache.
+ * Fetches a bundle. Files in the cache with the listed SHA-256 are not fetched again. If there is no answer, a file
+ * breaks off, or the answer is 429 or 5xx, the bundle is the one that was complete last. A file with another SHA-256 is
+ * fetched once more, past the browser's HTTP cache.
  *
- * Throws `UnreachableError` if there is no answer, `ServiceError` if the service has no such bundle or the folder no
- * manifest, `BundleError` if a file has another SHA-256 or the manifest another schema, the reason of `options.signal`
- * if it ends the downloads; what has arrived is kept.
+ * Throws `UnreachableError` if there is no answer, `ServiceError` if the service refuses or has no such bundle, or the
+ * folder has no manifest, `BundleError` if a file has another SHA-256 or the manifest another schema, the reason of
+ * `options.signal` if it ends the downloads; what has arrived is kept.
  */
 export async function fetchBundle(
   from: BundleSource, options: Pick<DownloadOptions, "signal"> = {},
@@ -96,7 +96,7 @@ export async function fetchBundle(
     await keepDescription(cache, key, description);
     return bundle;
   } catch (error) {
-    const kept = error instanceof UnreachableError ? await cache?.match(key) : undefined;
+    const kept = isTemporary(error) ? await cache?.match(key) : undefined;
     if (!kept) throw error;
     return readBundle((await kept.json()) as BundleDescription, source, cache);
   }
@@ -104,7 +104,7 @@ export async function fetchBundle(
 
 function descriptionUrl({ service, folder }: BundleSource): string {
   if (folder === undefined) return address(LISTING, service);
-  return address("manifest.json", address(folder.endsWith("/") ? folder : `${folder}/`, service));
+  return address("manifest.json", address(folder, service));
 }
 
 async function readBundle(
@@ -148,7 +148,12 @@ function findListed(listing: unknown, source: BundleSource, url: string): Bundle
     const known = bundles.map((bundle) => bundle.id).join(", ") || "none";
     throw new ServiceError(`the service has no bundle ${source.bundle ?? ""}, only: ${known}`);
   }
-  return describe(found, [...(found.encoders ?? []), ...(found.contract ?? [])], source.service);
+  return describe(found, [...(found.encoders ?? []), ...(found.contract ?? [])].map(belowService), source.service);
+}
+
+/** A listed file with a URL relative to the service: a service lists `/v1/…`, also if its own address has a path. */
+function belowService(file: FileDescription): FileDescription {
+  return { ...file, url: file.url.replace(/^\/(?!\/)/, "") };
 }
 
 function readManifest(manifest: unknown, url: string): BundleDescription {
@@ -157,7 +162,8 @@ function readManifest(manifest: unknown, url: string): BundleDescription {
     const found = String(manifest.schema);
     throw new BundleError(`${url} has schema ${found}, this release reads ${SCHEMA}; update this library`);
   }
-  return describe(manifest, Object.entries(manifest.files).map(([name, file]) => ({ name, url: name, ...file })), url);
+  const files = Object.entries(manifest.files).map(([name, file]) => ({ name, url: name, ...file }));
+  return describe(manifest, files, new URL(".", url).href);
 }
 
 function isManifest(value: unknown): value is Manifest {
@@ -197,9 +203,12 @@ function isListed(data: Uint8Array, file: FileDescription): boolean {
   return data.length === file.size && sha256Hex(data) === file.sha256;
 }
 
+/** The URL `path`, relative to a service or folder, whose address may end with a slash or without. */
 function address(path: string, service: string): string {
   try {
-    return new URL(path, service).href;
+    const base = new URL(service);
+    if (!base.pathname.endsWith("/")) base.pathname += "/";
+    return new URL(path, base).href;
   } catch {
     throw new ServiceError(`"${service}" is no address of a service, expected the form https://host`);
   }

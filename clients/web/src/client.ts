@@ -140,8 +140,12 @@ export class EdgeClient {
   private settle(answer: Answer): void {
     const waiting = this.waiting.get(answer.id);
     this.waiting.delete(answer.id);
-    if ("error" in answer) waiting?.reject(errorOf(answer.error.name, answer.error.message));
-    else waiting?.resolve(answer.result);
+    if ("error" in answer) {
+      const { name, message, status } = answer.error;
+      waiting?.reject(errorOf(name, message, status));
+    } else {
+      waiting?.resolve(answer.result);
+    }
   }
 
   private end(reason: unknown): void {
@@ -167,8 +171,8 @@ function defaultThreads(): number {
 let shared: Promise<EdgeClient> | undefined;
 
 /**
- * Compresses with the first bundle of the service that served this page; opened at the first call, then kept. After a
- * failure the next call opens it again.
+ * Compresses with the first bundle of the service at the root of the page's origin; opened at the first call, then
+ * kept. After a failure the next call opens it again.
  */
 export async function compress(source: Source, options: CompressOptions = {}): Promise<Payload> {
   shared ??= EdgeClient.open();

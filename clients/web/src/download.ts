@@ -43,7 +43,10 @@ export async function download(
     wait();
     const headers = token ? { Authorization: `Bearer ${token}` } : undefined;
     response = await fetch(url, { cache: mode, headers, signal: stalled.signal });
-    if (!response.ok) throw new ServiceError(`${url} answered ${response.status} ${response.statusText}`);
+    if (!response.ok) {
+      const { status, statusText } = response; // HTTP/2 has no text
+      throw new ServiceError(`${url} answered ${status} ${statusText}`.trimEnd(), status);
+    }
     const watch = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
       start: wait,
       transform(chunk, body) {

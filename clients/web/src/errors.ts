@@ -28,6 +28,14 @@ export class DeviceError extends EdgegrainError {
 /** The service could not be reached, or refused the request. */
 export class ServiceError extends EdgegrainError {
   override name: string = "ServiceError";
+
+  /** `status` is the HTTP status of a refusal; undefined if there was none. */
+  constructor(
+    message: string,
+    readonly status?: number,
+  ) {
+    super(message);
+  }
 }
 
 /** No answer came from the service: no network, no such host, or a connection that broke off. */
@@ -35,8 +43,15 @@ export class UnreachableError extends ServiceError {
   override name = "UnreachableError";
 }
 
+/** True if the same request may succeed later: there was no answer, or the service is busy or broken. */
+export function isTemporary(error: unknown): boolean {
+  if (!(error instanceof ServiceError)) return false;
+  const { status = 0 } = error;
+  return error instanceof UnreachableError || status === 429 || status >= 500;
+}
+
 /** By name: those of classes do not survive a minifier. */
-const CLASSES: Readonly<Record<string, new (message: string) => EdgegrainError>> = {
+const CLASSES: Readonly<Record<string, new (message: string, status?: number) => EdgegrainError>> = {
   PayloadError,
   ImageError,
   BundleError,
@@ -45,7 +60,7 @@ const CLASSES: Readonly<Record<string, new (message: string) => EdgegrainError>>
   UnreachableError,
 };
 
-/** An error again from its name and message, which is all that crosses from a worker. */
-export function errorOf(name: string, message: string): EdgegrainError {
-  return new (CLASSES[name] ?? EdgegrainError)(message);
+/** An error again from its name, message and status, which is all that crosses from a worker. */
+export function errorOf(name: string, message: string, status?: number): EdgegrainError {
+  return new (CLASSES[name] ?? EdgegrainError)(message, status);
 }

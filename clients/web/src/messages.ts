@@ -37,4 +37,7 @@ export type Request = { readonly id: number } & Question;
 
 export type Answer =
   | { readonly id: number; readonly result: Result }
-  | { readonly id: number; readonly error: { readonly name: string; readonly message: string } };
+  | {
+      readonly id: number;
+      readonly error: { readonly name: string; readonly message: string; readonly status?: number };
+    };

@@ -7,6 +7,7 @@
 
 import { ImageError } from "./errors.js";
 import type { Fit } from "./fit.js";
+import { MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE } from "./payload.js";
 import { type Colour, flatten, flattenInto, type Rgb } from "./rgb.js";
 
 /** What can be compressed. */
@@ -18,9 +19,12 @@ const STRIP_PIXELS = 1 << 22;
 /** Longest side of a reduced picture. */
 const REDUCED = 1024;
 
-/** The pixels of a source on a background; `ImageError` if it cannot be decoded. */
+/** The pixels of a source on a background; `ImageError` if it cannot be decoded or is too large for a payload. */
 export async function readPixels(source: Source, background: Colour): Promise<Rgb> {
-  if (source instanceof ImageData && hasSrgbBytes(source)) return flatten(source, background);
+  if (source instanceof ImageData && hasSrgbBytes(source)) {
+    checkSize(source.width, source.height);
+    return flatten(source, background);
+  }
   if (source instanceof ImageBitmap) return readBitmap(source, background);
   const bitmap = await decode(source);
   try {
@@ -56,8 +60,12 @@ function hasSrgbBytes({ colorSpace = "srgb", data }: ImageData): boolean {
 }
 
 async function decode(source: Blob | ImageData): Promise<ImageBitmap> {
+  if (!(source instanceof Blob || source instanceof ImageData)) {
+    throw new ImageError(`a picture is a File, Blob, ImageBitmap or ImageData, got ${String(source)}`);
+  }
   try {
-    return await createImageBitmap(source, { imageOrientation: "from-image" });
+    // Upright by default: Chrome before 112 and old Safari refuse the option "from-image", which says so.
+    return await createImageBitmap(source);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     const size = source instanceof Blob ? `${source.size} bytes` : `${source.width} x ${source.height} pixels`;
@@ -65,9 +73,20 @@ async function decode(source: Blob | ImageData): Promise<ImageBitmap> {
   }
 }
 
+/** Before memory is allocated for the pixels. */
+function checkSize(width: number, height: number): void {
+  if (Math.max(width, height) > MAX_ORIGINAL_SIDE || width * height > MAX_ORIGINAL_PIXELS) {
+    throw new ImageError(
+      `the picture has ${width} x ${height} pixels; a payload describes at most ${MAX_ORIGINAL_PIXELS}, ` +
+        `with sides of at most ${MAX_ORIGINAL_SIDE}: reduce it first`,
+    );
+  }
+}
+
 function readBitmap(bitmap: ImageBitmap, background: Colour): Rgb {
   const { width, height } = bitmap;
   if (width === 0 || height === 0) throw new ImageError("the picture is empty, or was closed or transferred");
+  checkSize(width, height);
   const rows = Math.min(height, Math.max(1, Math.floor(STRIP_PIXELS / width)));
   const canvas = new OffscreenCanvas(width, rows);
   const context = canvas.getContext("2d", { colorSpace: "srgb", willReadFrequently: true });

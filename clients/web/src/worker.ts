@@ -5,7 +5,7 @@ import { type DeviceReport, measureDevice } from "./device_report.js";
 import { download } from "./download.js";
 import { Encoder } from "./encoder.js";
 import { EncoderSession, type RuntimeOptions } from "./encoder_session.js";
-import { BundleError } from "./errors.js";
+import { BundleError, ServiceError } from "./errors.js";
 import { type FaceProblem, faceProblems } from "./face_check.js";
 import { FaceDetector } from "./face_detector.js";
 import type { Fit } from "./fit.js";
@@ -30,7 +30,8 @@ async function reply(request: Request): Promise<void> {
     answer = { id, result: await respond(request) };
   } catch (error) {
     const { name, message } = error instanceof Error ? error : new Error(String(error));
-    answer = { id, error: { name, message } };
+    const status = error instanceof ServiceError ? error.status : undefined;
+    answer = { id, error: { name, message, status } };
   }
   self.postMessage(answer);
 }

@@ -51,8 +51,8 @@ beforeEach(() => {
   kept = new Map();
   vi.stubGlobal("fetch", async (url: string, options: RequestInit) => {
     if (offline) throw new TypeError("no network");
-    const path = new URL(url).pathname;
-    fetched.push(path);
+    const path = new URL(url).pathname.replace(/^\/below/, "");
+    fetched.push(new URL(url).pathname);
     const token = new Headers(options.headers).get("Authorization");
     if (token !== "Bearer secret") return new Response(null, { status: 401 });
     if (path === "/v1/bundles") return Response.json(listed);
@@ -172,6 +172,26 @@ test("works without a network once everything is kept", async () => {
   await fetchBundle(source);
   offline = true;
   expect((await fetchBundle(source)).id).toBe(ID);
+});
+
+test.each([429, 500, 502, 503])("works with a service that answers %i once everything is kept", async (status) => {
+  await fetchBundle(source);
+  stubFetchOf("/v1/bundles", () => new Response(null, { status }));
+  expect((await fetchBundle(source)).id).toBe(ID);
+  kept.clear();
+  await expect(fetchBundle(source)).rejects.toMatchObject({ name: "ServiceError", status });
+});
+
+test.each([401, 404])("a service that answers %i refuses the kept bundle too", async (status) => {
+  await fetchBundle(source);
+  stubFetchOf("/v1/bundles", () => new Response(null, { status }));
+  await expect(fetchBundle(source)).rejects.toMatchObject({ name: "ServiceError", status });
+});
+
+test.each(["below", "below/"])("a service at the path %s is asked there for everything", async (path) => {
+  expect((await fetchBundle({ ...source, service: `${SERVICE}/${path}` })).id).toBe(ID);
+  expect(fetched.sort()).toEqual(
+    ["", "/coder.json", "/encoder.onnx", "/golden.json"].map((name) => `/below/v1/bundles${name && `/${ID}${name}`}`));
 });
 
 test("without a network or cache it says who could not be reached", async () => {

@@ -56,9 +56,9 @@ test("answers reach those who asked, in whatever order", async () => {
   expect(worker.asked.slice(1)).toMatchObject([{ fit: "pad", background: [255, 255, 255] }, { fit: "crop" }]);
   const [, { id: one }, { id: two }] = worker.asked;
   worker.answer({ id: two, result: "second" as never });
-  worker.answer({ id: one, error: { name: "ImageError", message: "no picture" } });
+  worker.answer({ id: one, error: { name: "ServiceError", message: "busy", status: 503 } });
   expect(await second).toBe("second");
-  await expect(first).rejects.toThrow(ImageError);
+  await expect(first).rejects.toMatchObject({ name: "ServiceError", message: "busy", status: 503 });
 });
 
 test.each([

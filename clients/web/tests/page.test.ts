@@ -49,7 +49,7 @@ const payload = {
   header: { originalWidth: 8, originalHeight: 8 },
   timings: { fit: 1, encode: 1, code: 1 },
 };
-const bitmap = { width: 8, height: 8, close() {} };
+const bitmap = { width: 8, height: 8, close: vi.fn() };
 const picture = new Blob(["a picture"]);
 
 function newClient() {
@@ -64,8 +64,8 @@ const text = () => element("status").textContent;
 const settled = () => new Promise((resolve) => setTimeout(resolve, 5));
 
 /** An error of the class that the page knows: it imports its modules again in each test. */
-async function pageError(name: string, message: string): Promise<Error> {
-  return (await import("../src/errors")).errorOf(name, message);
+async function pageError(name: string, message: string, status?: number): Promise<Error> {
+  return (await import("../src/errors")).errorOf(name, message, status);
 }
 
 async function choose(file: Blob): Promise<void> {
@@ -96,6 +96,8 @@ beforeEach(() => {
   vi.resetModules();
   elements = new Map();
   fit = "pad";
+  bitmap.close.mockClear();
+  vi.stubGlobal("window", new EventTarget());
   vi.stubGlobal("document", {
     baseURI: "https://service.example/",
     getElementById: element,
@@ -121,12 +123,22 @@ test("a picture that fails leaves nothing of the previous one", async () => {
   expect(element("again").hidden).toBe(true);
 });
 
-test("the picture is restored at the original's size, as far as the bundle goes", async () => {
-  vi.mocked(fetch).mockImplementation(async (url) =>
-    url === "/v1/bundles" ? Response.json([{ id: "stub", sides: [4, 16] }]) : new Response("picture"),
-  );
-  await withResult();
-  expect(vi.mocked(fetch).mock.calls.map(([url]) => url)).toEqual(["/v1/bundles", "/v1/restore?size=8"]);
+test.each(["https://service.example/", "https://service.example/edgegrain/?from=mail"])(
+  "at %s the picture is restored at the original's size, as far as the bundle goes",
+  async (address) => {
+    Object.assign(document, { baseURI: address });
+    const service = address.split("?")[0];
+    vi.mocked(fetch).mockImplementation(async (url) =>
+      url === `${service}v1/bundles` ? Response.json([{ id: "stub", sides: [4, 16] }]) : new Response("picture"),
+    );
+    await withResult();
+    expect(open).toHaveBeenCalledWith({ service, runtime: `${service}runtime/` });
+    const urls = vi.mocked(fetch).mock.calls.map(([url]) => url);
+    expect(urls).toEqual([`${service}v1/bundles`, `${service}v1/restore?size=8`]);
+  },
+);
+
+test("a picture is restored at a size that the bundle has", () => {
   expect([4, 16, 17].map((longest) => restoredSize(longest, [4, 8, 16]))).toEqual(["native", "16", "16"]);
   expect([restoredSize(17, [4]), restoredSize(17, [])]).toEqual(["native", "native"]);
 });
@@ -159,6 +171,73 @@ test("a face that would not be restored well is held back until it is sent anywa
 test("without the face detector pictures are sent", async () => {
   findFaceProblems.mockRejectedValue(await pageError("ServiceError", "it cannot be fetched"));
   await withResult();
+});
+
+test.each([
+  ["was", 1, async () => []],
+  ["was not", 2, async () => Promise.reject(new Error("stopped"))],
+])("trying again after a face check that %s completed makes %i in all", async (_was, checks, check) => {
+  await withResult();
+  findFaceProblems.mockClear().mockImplementationOnce(check);
+  compress.mockRejectedValueOnce(await pageError("ServiceError", "busy", 503));
+  await choose(picture);
+  element("again").dispatchEvent(new Event("click"));
+  await settled();
+  expect(text()).toMatch(/and a portrait again\.$/);
+  expect(findFaceProblems).toHaveBeenCalledTimes(checks);
+});
+
+test("the bitmaps of every turn are closed", async () => {
+  await withResult();
+  expect(bitmap.close).toHaveBeenCalledTimes(2);
+  vi.mocked(fetch).mockRejectedValueOnce(new TypeError("Failed to fetch"));
+  await choose(picture); // fails: only the original was decoded
+  expect(bitmap.close).toHaveBeenCalledTimes(3);
+  vi.mocked(fetch).mockImplementationOnce(() => new Promise((resolve) => setTimeout(resolve, 20, new Response())));
+  await choose(picture); // superseded
+  await choose(picture);
+  await vi.waitFor(() => expect(bitmap.close).toHaveBeenCalledTimes(7));
+});
+
+/** What is dropped: a file, as far as the page looks at it. */
+function dropped(): Event {
+  return Object.assign(new Event("drop", { cancelable: true }), { dataTransfer: { files: [picture] } });
+}
+
+test("a picture that is dropped beside the box does not replace the page", async () => {
+  await import("../page/main");
+  for (const kind of ["dragover", "drop"]) {
+    const event = new Event(kind, { cancelable: true });
+    window.dispatchEvent(event);
+    expect(event.defaultPrevented).toBe(true);
+  }
+});
+
+test("a picture that is dropped too early is not lost in silence", async () => {
+  let finish = (_client: unknown) => {};
+  open.mockReturnValueOnce(new Promise((resolve) => (finish = resolve)));
+  await import("../page/main");
+  element("drop").dispatchEvent(dropped());
+  expect(text()).toBe("The encoder is still loading. Drop the picture again when it is ready.");
+  finish(newClient());
+  await settled();
+  expect(text()).toMatch(/^Ready\./);
+  element("drop").dispatchEvent(dropped());
+  await settled();
+  expect(text()).toMatch(/and a portrait again\.$/);
+});
+
+test("a service that does not answer in time can be asked again", async () => {
+  await withResult();
+  vi.spyOn(AbortSignal, "timeout").mockReturnValueOnce(AbortSignal.abort(new DOMException("late", "TimeoutError")));
+  vi.mocked(fetch).mockImplementationOnce(async (_url, init) => {
+    init?.signal?.throwIfAborted();
+    return new Response("picture");
+  });
+  await choose(picture);
+  expect(text()).toBe("The service took too long to answer. Try again.");
+  expect(element("again").hidden).toBe(false);
+  vi.restoreAllMocks();
 });
 
 test("the previous result is gone while the next picture is worked on", async () => {
@@ -230,11 +309,15 @@ test("loading the encoder and the sample can be tried again too", async () => {
 });
 
 test.each([
-  ["https://service.example/v1/bundles answered 401 Unauthorized", "The service does not know that token."],
-  ["the token has characters that are not printable ASCII", "That is no token: it has special characters. Copy it again."],
-])("the page asks for the token again: %s", async (message, complaint) => {
-  open.mockRejectedValueOnce(await pageError("ServiceError", "https://service.example/v1/bundles answered 401"));
-  open.mockRejectedValueOnce(await pageError("ServiceError", message));
+  ["https://service.example/v1/bundles answered 401", 401, "The service does not know that token."],
+  [
+    "the token has characters that are not printable ASCII",
+    undefined,
+    "That is no token: it has special characters. Copy it again.",
+  ],
+])("the page asks for the token again: %s", async (message, status, complaint) => {
+  open.mockRejectedValueOnce(await pageError("ServiceError", "https://service.example/v1/bundles answered 401", 401));
+  open.mockRejectedValueOnce(await pageError("ServiceError", message, status));
   await import("../page/main");
   await settled();
   expect([text(), element("token-form").hidden]).toEqual(["", false]);
@@ -263,11 +346,14 @@ test("errors are told in plain words, and only what may pass is offered again", 
     text: "That picture cannot be used: too large.",
     temporary: false,
   });
-  expect(complaintAbout(new Refused(503, "overloaded"))).toEqual({
+  expect(complaintAbout(new Refused("overloaded", 503))).toEqual({
     text: "The service refused: overloaded.",
     temporary: true,
   });
-  expect(complaintAbout(new Refused(422, "no payload")).temporary).toBe(false);
+  for (const [status, temporary] of [[404, false], [422, false], [429, true], [500, true], [503, true]] as const) {
+    expect(complaintAbout(new Refused("no", status)).temporary).toBe(temporary);
+    expect(complaintAbout(errorOf("ServiceError", "no", status)).temporary).toBe(temporary);
+  }
   expect(complaintAbout(new DeviceError("other bytes"))).toEqual({
     text: "That did not work: other bytes.",
     temporary: false,

@@ -5,18 +5,20 @@ import { readPixels } from "../src/pixels";
 import { WHITE } from "../src/rgb";
 
 class FakeImageData {
-  readonly width = 1;
-  readonly height = 1;
   constructor(
     readonly colorSpace: string | undefined,
     readonly data: Uint8ClampedArray | Float32Array,
+    readonly width = 1,
+    readonly height = 1,
   ) {}
 }
 
 class FakeBitmap {
-  readonly width = 1;
-  readonly height = 1;
   readonly close = vi.fn();
+  constructor(
+    readonly width = 1,
+    readonly height = 1,
+  ) {}
 }
 
 /** A canvas whose pixel is what the browser has converted. */
@@ -54,4 +56,27 @@ test.each([
   await expect(read(new FakeImageData(space, data))).rejects.toThrow(
     new ImageError("this browser cannot decode the picture of 1 x 1 pixels: not supported"),
   );
+});
+
+test("a file is decoded without options, which older browsers refuse", async () => {
+  const file = new Blob(["a picture"]);
+  expect([...(await readPixels(file, WHITE)).data]).toEqual([40, 50, 60]);
+  expect(createImageBitmap).toHaveBeenCalledExactlyOnceWith(file);
+});
+
+test.each([
+  [65536, 1],
+  [16385, 16384],
+])("a picture of %i x %i pixels is refused before memory is allocated", async (width, height) => {
+  const bitmap = new FakeBitmap(width, height);
+  createImageBitmap.mockResolvedValue(bitmap);
+  const reason = new RegExp(`^the picture has ${width} x ${height} pixels; a payload describes at most 268435456`);
+  await expect(readPixels(new Blob(), WHITE)).rejects.toThrow(reason);
+  expect(bitmap.close).toHaveBeenCalledOnce();
+  await expect(read(new FakeImageData("srgb", BYTES, width, height))).rejects.toThrow(ImageError);
+});
+
+test.each([undefined, {}, "file.png"])("%s is no picture", async (source) => {
+  const reason = `a picture is a File, Blob, ImageBitmap or ImageData, got ${String(source)}`;
+  await expect(readPixels(source as never, WHITE)).rejects.toThrow(new ImageError(reason));
 });

@@ -61,7 +61,8 @@ test("each URL has its face detector, which is fetched once", async () => {
 test("a face detector that cannot be fetched is fetched again at the next call", async () => {
   const url = "https://a.example/missing";
   for (let call = 0; call < 2; call++) {
-    expect(await findFaces(url)).toMatchObject({ error: { name: "ServiceError", message: `${url} answered 404 ` } });
+    const error = { name: "ServiceError", message: `${url} answered 404`, status: 404 };
+    expect(await findFaces(url)).toMatchObject({ error });
   }
   expect(fetched).toEqual([url, url]);
 });

@@ -9,23 +9,43 @@ public final class Orientation {
         if (orientation < 2 || orientation > 8) {
             return rgb;
         }
-        boolean transposed = orientation >= 5;
+        Rgb upright = blank(rgb.width, rgb.height, orientation);
+        write(rgb, 0, orientation, upright);
+        return upright;
+    }
+
+    /** A black picture with the upright size of a stored picture of {@code width} x {@code height} pixels. */
+    public static Rgb blank(int width, int height, int orientation) {
+        byte[] data = new byte[3 * width * height];
+        return isTransposed(orientation) ? new Rgb(height, width, data) : new Rgb(width, height, data);
+    }
+
+    /**
+     * Writes rows of a stored picture to their places in {@code upright}, which {@link #blank} has made for it.
+     *
+     * @param rows whole rows, as wide as the stored picture
+     * @param top the first of these rows in the stored picture, from 0
+     */
+    public static void write(Rgb rows, int top, int orientation, Rgb upright) {
+        boolean transposed = isTransposed(orientation);
         boolean downwards = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
         boolean leftwards = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
-        int width = transposed ? rgb.height : rgb.width;
-        int height = transposed ? rgb.width : rgb.height;
-        byte[] data = new byte[rgb.data.length];
-        int at = 0;
-        for (int y = 0; y < height; y++) {
-            int row = downwards ? height - 1 - y : y;
-            for (int x = 0; x < width; x++) {
-                int column = leftwards ? width - 1 - x : x;
-                int from = 3 * (transposed ? rgb.width * column + row : rgb.width * row + column);
-                data[at++] = rgb.data[from];
-                data[at++] = rgb.data[from + 1];
-                data[at++] = rgb.data[from + 2];
+        int from = 0;
+        for (int row = top; row < top + rows.height; row++) {
+            for (int column = 0; column < rows.width; column++) {
+                int x = transposed ? row : column;
+                int y = transposed ? column : row;
+                x = leftwards ? upright.width - 1 - x : x;
+                y = downwards ? upright.height - 1 - y : y;
+                int to = 3 * (upright.width * y + x);
+                upright.data[to] = rows.data[from++];
+                upright.data[to + 1] = rows.data[from++];
+                upright.data[to + 2] = rows.data[from++];
             }
         }
-        return new Rgb(width, height, data);
+    }
+
+    private static boolean isTransposed(int orientation) {
+        return orientation >= 5 && orientation <= 8;
     }
 }

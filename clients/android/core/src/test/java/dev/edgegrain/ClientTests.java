@@ -122,9 +122,18 @@ public final class ClientTests {
 
     private void orientations() throws Exception {
         for (Map<String, Object> item : golden.cases("tests/golden/clients/orientations.json", "pictures")) {
-            Rgb upright = Orientation.upright(golden.picture(item), GoldenFiles.number(item, "orientation"));
-            equal(GoldenFiles.pair(item, "upright_size")[0], upright.width, "width of " + item.get("orientation"));
-            equal(item.get("sha256"), GoldenInputs.sha256(upright.data), "orientation " + item.get("orientation"));
+            Rgb stored = golden.picture(item);
+            int orientation = GoldenFiles.number(item, "orientation");
+            Rgb upright = Orientation.upright(stored, orientation);
+            equal(GoldenFiles.pair(item, "upright_size")[0], upright.width, "width of " + orientation);
+            equal(item.get("sha256"), GoldenInputs.sha256(upright.data), "orientation " + orientation);
+            Rgb byRows = Orientation.blank(stored.width, stored.height, orientation);
+            for (int top = 0, bytes = 3 * stored.width; top < stored.height; top++) {
+                byte[] row = Arrays.copyOfRange(stored.data, bytes * top, bytes * (top + 1));
+                Orientation.write(new Rgb(stored.width, 1, row), top, orientation, byRows);
+            }
+            equal(upright.width, byRows.width, "width of " + orientation + " by rows");
+            equal(item.get("sha256"), GoldenInputs.sha256(byRows.data), "orientation " + orientation + " by rows");
         }
     }
 

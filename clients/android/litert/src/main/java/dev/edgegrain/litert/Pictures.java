@@ -44,21 +44,35 @@ public final class Pictures {
         }
     }
 
-    /** The pixels of a bitmap on a white background. */
+    /** The pixels of a bitmap on a white background; {@link ImageException} if a hardware bitmap cannot be copied. */
     public static Rgb rgb(Bitmap bitmap) {
+        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.O || bitmap.getConfig() != Bitmap.Config.HARDWARE) {
+            return upright(bitmap, ExifInterface.ORIENTATION_NORMAL);
+        }
+        Bitmap copy = bitmap.copy(Bitmap.Config.ARGB_8888, false); // getPixels refuses bitmaps in graphics memory
+        if (copy == null) {
+            throw new ImageException("Android cannot copy the hardware bitmap; decode it as Bitmap.Config.ARGB_8888");
+        }
+        try {
+            return upright(copy, ExifInterface.ORIENTATION_NORMAL);
+        } finally {
+            copy.recycle();
+        }
+    }
+
+    private static Rgb upright(Bitmap bitmap, int orientation) {
         int width = bitmap.getWidth();
         int height = bitmap.getHeight();
         int rows = Math.min(height, Math.max(1, STRIP_PIXELS / width));
-        byte[] data = new byte[3 * width * height];
+        Rgb upright = Orientation.blank(width, height, orientation);
         for (int top = 0; top < height; top += rows) {
             int count = Math.min(rows, height - top);
             int[] pixels = new int[width * count];
             // getPixels gives straight alpha, whether the bitmap holds it or not.
             bitmap.getPixels(pixels, 0, width, 0, top, width, count);
-            byte[] strip = Rgb.flatten(width, count, pixels, Rgb.WHITE).data;
-            System.arraycopy(strip, 0, data, 3 * width * top, strip.length);
+            Orientation.write(Rgb.flatten(width, count, pixels, Rgb.WHITE), top, orientation, upright);
         }
-        return new Rgb(width, height, data);
+        return upright;
     }
 
     private static Rgb decode(ContentResolver resolver, Uri uri, int maxPixels) throws IOException {
@@ -82,7 +96,11 @@ public final class Pictures {
         if (bitmap == null) {
             throw new ImageException("Android cannot decode the picture " + uri);
         }
-        return Orientation.upright(rgb(bitmap), orientation(data));
+        try {
+            return upright(bitmap, orientation(data));
+        } finally {
+            bitmap.recycle();
+        }
     }
 
     private static byte[] readAll(ContentResolver resolver, Uri uri) throws IOException {

@@ -15,19 +15,37 @@ public final class CoreMLRunner: @unchecked Sendable {
 
     /// Loads the bundle's encoder, compiling it first if it is a package; `EdgegrainError.bundle` if that fails.
     ///
-    /// Core ML leaves what it compiles in the temporary folder, every time: ship the encoder.mlmodelc that Xcode makes.
+    /// A compiled package is kept in the caches folder and loaded from there the next time, without a check by SHA-256.
     public init(_ bundle: EdgeBundle) throws {
         hr = bundle.hr
         lr = bundle.lr
-        let configuration = MLModelConfiguration()
-        configuration.computeUnits = .cpuOnly
         do {
-            let isPackage = bundle.encoder.pathExtension == "mlpackage"
-            let compiled = try isPackage ? MLModel.compileModel(at: bundle.encoder) : bundle.encoder
-            model = try MLModel(contentsOf: compiled, configuration: configuration)
+            model = try CoreMLRunner.load(bundle)
         } catch {
             throw EdgegrainError.bundle("the encoder cannot be loaded: \(error.localizedDescription)")
         }
+    }
+
+    private static func load(_ bundle: EdgeBundle) throws -> MLModel {
+        let configuration = MLModelConfiguration()
+        configuration.computeUnits = .cpuOnly
+        guard let digest = bundle.packageDigest else {
+            return try MLModel(contentsOf: bundle.encoder, configuration: configuration)
+        }
+        let files = FileManager.default
+        let caches = try files.url(for: .cachesDirectory, in: .userDomainMask, appropriateFor: nil, create: true)
+        let kept = caches.appendingPathComponent("edgegrain-\(digest).mlmodelc")
+        if let model = try? MLModel(contentsOf: kept, configuration: configuration) {
+            return model
+        }
+        let compiled = try MLModel.compileModel(at: bundle.encoder)  // in the temporary folder
+        try? files.removeItem(at: kept)  // if it is there, it is damaged
+        do {
+            try files.moveItem(at: compiled, to: kept)
+        } catch {
+            return try MLModel(contentsOf: compiled, configuration: configuration)
+        }
+        return try MLModel(contentsOf: kept, configuration: configuration)
     }
 
     /// The LR of a square picture of side `hr`.

@@ -14,6 +14,8 @@ public struct EdgeBundle: Sendable {
     public let golden: GoldenInputs
     /// The folder encoder.mlmodelc if the bundle's folder has it, else encoder.mlpackage, from which Xcode compiles it.
     public let encoder: URL
+    /// SHA-256 of the names and digests of encoder.mlpackage's files, in hex; nil if `encoder` is compiled already.
+    let packageDigest: String?
 
     private struct Manifest: Decodable {
         let schema: Int
@@ -97,15 +99,19 @@ public struct EdgeBundle: Sendable {
         let compiled = folder.appendingPathComponent("encoder.mlmodelc")
         if FileManager.default.fileExists(atPath: compiled.path) {
             encoder = compiled
+            packageDigest = nil
         } else {
             encoder = folder.appendingPathComponent("encoder.mlpackage")
             let names = manifest.files.keys.filter { $0.hasPrefix("encoder.mlpackage/") }
             guard !names.isEmpty else {
                 throw EdgegrainError.bundle("bundle \(manifest.id) lists no encoder.mlpackage")
             }
-            for name in names {
-                _ = try verified(name)
+            var digests = ""
+            for name in names.sorted() {
+                let digest = try sha256([UInt8](verified(name)))
+                digests += "\(name) \(digest)\n"
             }
+            packageDigest = sha256([UInt8](digests.utf8))
         }
     }
 }

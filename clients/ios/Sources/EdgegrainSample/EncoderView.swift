@@ -46,6 +46,7 @@ public struct EncoderView: View {
 
     @MainActor
     private func open() async {
+        guard encoder == nil else { return }  // the view has appeared again
         let source = folder
         var note = ""
         // First: a device that is not exact has a report too, and no encoder.

@@ -129,8 +129,8 @@ def enlarger(
     enlarger was trained for that too.
 
     --force replaces the enlarger that the bundle has, with both of its sizes. The graphs of a run are compared with
-    torch first; those of another bundle are copied. The bundle's LR contract stays, so this works for every payload
-    there is.
+    torch first; those of another bundle are copied, and manifest and model card then state that bundle's licence for
+    them. The bundle's LR contract stays, so this works for every payload there is.
 
     \b
     Examples:
@@ -144,7 +144,7 @@ def enlarger(
 
     target = require_enlargeable(into, force=force)
     found = enlarger_files(source, target.hr)
-    files = write_enlarger(found.models, target, found.training)
+    files = write_enlarger(found.models, target, found.training, found.licence)
     typer.echo(f"{', '.join(map(str, files))}: {found.summary}")
 
 
@@ -194,10 +194,11 @@ def bundle(
         exists=True, help="Folder of trained weights (in zoo/, or of a run), or the weight file in it.")] = None,
     invertible_of: Annotated[str, typer.Option(
         help="Instead of FOLDER: a GRAIN bundle (name or folder) whose invertible decoder alone is to restore, "
-             "faster.")] = "",
+             "faster. The bundle needs a generator and a fusion that adds to the invertible picture "
+             "(fusion_base=invertible).")] = "",
     version: Annotated[str | None, typer.Option(help="Version of the bundle [default: 1.0.0].")] = None,
-    domain: Annotated[str | None, typer.Option(help="What the pictures show [default: faces; photographs for "
-                                               "IRN].")] = None,
+    domain: Annotated[str | None, typer.Option(help="What the pictures show [default: faces, or that of the "
+                                               "bundle whose decoder the weights need; photographs for IRN].")] = None,
     data_licence: Annotated[str, typer.Option(
         help="Licence of the training pictures, for the manifest [default: that of edgegrain's own training "
              "pictures for the domain, or not stated].")] = "",
@@ -222,7 +223,7 @@ def bundle(
       edgegrain export bundle zoo/faces-256-lr32 --out bundles/faces-256-lr32
       edgegrain export bundle zoo/photos-x4 --out bundles/photos-x4
       edgegrain export bundle zoo/gcfsr-faces-256 --lr 16 --out bundles/gcfsr-faces-256-lr16
-      edgegrain export bundle --invertible-of faces --out bundles/faces-invertible
+      edgegrain export bundle --invertible-of my-bundles/my-grain --out my-bundles/my-grain-invertible
     """
     if (folder is None) != bool(invertible_of):
         raise typer.BadParameter("pass either FOLDER, a folder of trained weights, or --invertible-of, a bundle",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+LICENCE, ENLARGER = "**Licence.** ", "Enlarger inside: "
 CAVEAT = "Detail that a restored picture shows beyond its LR is plausible, not evidence."
 
 
@@ -17,7 +18,8 @@ def bundle_card(bundle_id: str, summary: str, training: Mapping[str, Any], licen
         bundle_id: the heading.
         summary: one or two sentences: the network, its sizes, its controls.
         training: the manifest's; ``pictures_seen``, ``crops_seen`` and ``converted_from`` are stated where they exist.
-        licence: the manifest's ``weights`` and ``data``, and ``prior`` of a bundle with a generator.
+        licence: the manifest's ``weights`` and ``data``, ``prior`` of a bundle with a generator, and ``enlarger`` of a
+            bundle with another one's enlarger.
         remarks: more paragraphs.
         record: sentences on the training, in place of the counts in ``training``.
         caveat: limits of what a restored picture shows.
@@ -28,7 +30,9 @@ def bundle_card(bundle_id: str, summary: str, training: Mapping[str, Any], licen
         paragraphs.append("\n".join([
             "Converted from the files of its authors:", "",
             *(f"- `{source['file']}`, SHA-256 {source['sha256']}" for source in converted)]))
-    paragraphs.append(f"**Licence.** {licence.get('weights', 'Unknown.')}")
+    paragraphs.append(f"{LICENCE}{licence.get('weights', 'Unknown.')}")
+    if "enlarger" in licence:
+        paragraphs.append(f"{ENLARGER}{licence['enlarger']}")
     seen = record or " ".join(f"{training[key]:,} {what}." for key, what in (
         ("pictures_seen", "pictures seen"), ("crops_seen", "crops")) if isinstance(training.get(key), int))
     paragraphs += ["## Training", *filter(None, [seen]), f"Data: {licence.get('data', 'unknown')}"]
@@ -38,3 +42,18 @@ def bundle_card(bundle_id: str, summary: str, training: Mapping[str, Any], licen
     if evaluation:
         paragraphs += ["## Evaluation", "\n".join(evaluation).rstrip()]
     return "\n\n".join(paragraphs) + "\n"
+
+
+def state_enlarger(card: str, licence: str | None) -> str:
+    """A card with the licence of another bundle's enlarger after that of the weights, in place of an earlier one.
+
+    Args:
+        card: of a bundle, Markdown.
+        licence: the manifest's ``enlarger``; None for a bundle without an enlarger of another bundle.
+    """
+    body = card.rstrip("\n")
+    paragraphs = [text for text in body.split("\n\n") if not text.startswith(ENLARGER)]
+    if licence is not None:
+        place = next((index for index, text in enumerate(paragraphs, 1) if text.startswith(LICENCE)), len(paragraphs))
+        paragraphs.insert(place, ENLARGER + licence)
+    return "\n\n".join(paragraphs) + card[len(body):]

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from codec_contract.bundle.file_names import MODEL_CARD
 from codec_contract.bundle.manifest import ENLARGEMENTS, Manifest
 from codec_contract.errors import ExistsError, ExportError
 from export.bundle.additions import add_files, writable_bundle
+from export.bundle.card import state_enlarger
 from export.bundle.manifest_record import read_record
+from export.bundle.writer import update_card
 
 
 def require_enlargeable(bundle: str, *, force: bool = False) -> Manifest:
@@ -33,13 +36,17 @@ def require_enlargeable(bundle: str, *, force: bool = False) -> Manifest:
     return target
 
 
-def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str, Any]) -> list[Path]:
+def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str, Any], licence: str | None = None
+                   ) -> list[Path]:
     """Write an enlarger into a bundle, in place of an earlier one, and return its files. The LR contract stays.
+
+    The model card states the enlarger's licence if it has one of its own.
 
     Args:
         models: ONNX files, one for each doubling.
         target: from `require_enlargeable`.
         training: how it was trained, for the manifest; plain JSON values.
+        licence: of an enlarger from another bundle; None for the bundle's own.
 
     Raises:
         BundleError: the enlarged squares would be larger than a bundle may restore.
@@ -55,5 +62,12 @@ def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str
         files[name] = model
     replaced = set(() if target.enlarger is None else target.enlarger.files) - files.keys()
     record["enlarger"] = {"files": list(files), "training": training}
+    record["licence"].pop("enlarger", None)
+    if licence is not None:
+        record["licence"]["enlarger"] = licence
     written = add_files(target, record, files, replaced)
+    if MODEL_CARD in written.files:
+        card = written.open_file(MODEL_CARD).decode()
+        if (stated := state_enlarger(card, licence)) != card:
+            update_card(written.folder, evaluation=written.evaluation, card=stated)
     return [written.path(name) for name in files]

@@ -26,11 +26,13 @@ class EnlargerFiles(NamedTuple):
         models: ONNX files, one for each doubling.
         training: how they were trained, for the manifest; plain JSON values.
         summary: one line for people.
+        licence: of the weights and their data, if they are another bundle's.
     """
 
     models: tuple[bytes, ...]
     training: dict[str, Any]
     summary: str
+    licence: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,15 @@ class BundledEnlarger:
             raise ExportError(f"the enlarger of bundle {self.bundle.id} takes pictures of {self.bundle.hr}x"
                               f"{self.bundle.hr}, the bundle restores {side}x{side}")
         EnlargerSession(self.models, side)
+
+    @property
+    def licence(self) -> str:
+        """Licence of the weights and their data, for the manifest of another bundle."""
+        held = self.bundle.licence
+        if "enlarger" in held:  # itself a copy
+            return str(held["enlarger"])
+        weights, data = (str(held.get(part, "not stated")).rstrip(".") for part in ("weights", "data"))
+        return f"that of {self.bundle.id} {self.bundle.version}. Weights: {weights}. Data: {data}."
 
     def network(self) -> SuperResolution:
         """The network, its weights read back from the ONNX files; without doublings that the bundle lacks.
@@ -99,7 +110,8 @@ def enlarger_files(source: str | Path, side: int) -> EnlargerFiles:
     found = find_enlarger(source)
     found.require_side(side)
     origin = f"{found.bundle.id} {found.bundle.version}"
-    return EnlargerFiles(found.models, {**found.training, "part_of": origin}, f"those of {origin}")
+    return EnlargerFiles(found.models, {**found.training, "part_of": origin}, f"those of {origin}",
+                         found.licence)
 
 
 def find_enlarger(bundle: str | Path) -> BundledEnlarger:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ from server_decoder.weight_file import is_compact
 
 def write_trained_bundle(
     weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, version: str = FIRST_VERSION,
-    domain: str = "faces", licence: Mapping[str, str] | None = None, formats: Sequence[str] | None = None,
+    domain: str = "", licence: Mapping[str, str] | None = None, formats: Sequence[str] | None = None,
     force: bool = False,
 ) -> WrittenBundle:
     """Write the bundle of a folder that holds ``grain.safetensors`` and perhaps ``encoder.safetensors`` (else the plain
@@ -59,8 +60,10 @@ def write_trained_bundle(
         weights: the folder.
         folder: of the bundle; its name becomes the id.
         prior: the generator, as `load_prior` takes it, for weights that were trained with one.
-        version, domain: for the manifest.
-        licence: of weights and data, by default `usual_licence`; the generator's is added.
+        version: for the manifest.
+        domain: for the manifest, by default ``faces``; that of the bundle whose decoder the weights need.
+        licence: of weights and data, by default `usual_licence`; the generator's is added, and that of a bundle whose
+            decoder the weights need comes first.
         formats: of the encoder, by default all; None for weights that take the encoder of a bundle.
         force: replace a bundle that exists.
 
@@ -86,7 +89,12 @@ def write_trained_bundle(
     whole = isinstance(decoder, Grain)
     compact = whole or is_compact(weights / TRAINED)
     model, comparison = _export(decoder, network, WeightStorage.compact if compact else WeightStorage.float16)
-    licence = dict(licence or usual_licence(domain)) | ({"prior": prior_licence(prior)} if whole else {})
+    domain = domain or ("faces" if kept is None else kept.domain)
+    licence = dict(licence or usual_licence(domain))
+    if kept is not None:
+        licence = _with_kept(kept.licence, licence)
+    if whole:
+        licence["prior"] = prior_licence(prior)
     training = {"stages": history, "pictures_seen": sum(int(stage["pictures"]) for stage in history)}
     architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
     fields = manifest_fields(folder.name, KIND, architecture=architecture, training=training, licence=licence,
@@ -110,7 +118,7 @@ def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = F
     Raises:
         ExistsError: the folder exists and ``force`` is false.
         BundleError: there is no such bundle, or its invertible picture was no output in training: the bundle has no
-            generator, or its fusion adds to the generator's picture.
+            generator, or its fusion does not add to the invertible picture.
         ExportError: the export differs from torch.
     """
     refuse_to_replace(folder, force)
@@ -120,7 +128,7 @@ def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = F
         raise BundleError(f"{bundle} is no bundle; make one of it first: edgegrain export bundle {bundle} --out BUNDLE")
     if not isinstance(grain, Grain) or grain.fusion is None or grain.fusion.config.base != "invertible":
         raise BundleError(f"{manifest.id} has no invertible picture of its own: " + (
-            "its fusion adds to the generator's picture" if isinstance(grain, Grain) else "it has no generator at all"))
+            "its fusion does not add to it" if isinstance(grain, Grain) else "it has no generator at all"))
     decoder = grain.decoder
     model, comparison = _export(decoder, source.network, WeightStorage.compact)
     licence = {name: text for name, text in manifest.licence.items() if name != "prior"}
@@ -135,6 +143,15 @@ def _export(decoder: Grain | RRDBDecoder, network: IntegerNetwork, storage: Weig
     lrs = run_reference(network, np.stack(smooth_pictures(COMPARED, network.hr)))
     model = export_decoder(decoder, network.lr, storage)
     return model, compare_decoder(model, decoder, lrs)
+
+
+def _with_kept(kept: Mapping[str, Any], added: Mapping[str, str]) -> dict[str, str]:
+    """Licences of a bundle's parts, followed by those of the weights around them where they differ."""
+    licence = {name: str(text) for name, text in kept.items() if name != "prior"}
+    for name, text in added.items():
+        if licence.setdefault(name, text) != text:
+            licence[name] += f" Codes and fusion: {text}"
+    return licence
 
 
 def _summary(hr: int, lr: int) -> str:

@@ -18,6 +18,7 @@ from codec_contract.bundle.manifest import BUNDLE_ID, SCHEMA, Manifest, load_man
 from codec_contract.errors import BundleError, ExistsError, ExportError
 from codec_contract.files import replace_folder, write_atomically, written_whole
 from codec_contract.lr_coder.coder_tables import CoderTables
+from export.bundle.card import state_enlarger
 from export.bundle.encoder_part import EncoderPart
 from export.bundle.manifest_record import file_record, read_record, record_text
 from export.decoder.comparison import Comparison
@@ -131,7 +132,8 @@ def tables_in(folder: Path) -> CoderTables:
 def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapping[str, Any], *, card: str,
                     force: bool = False) -> Manifest:
     """Write a bundle with another decoder and everything else of ``source`` byte for byte: its LR contract stays, and
-    payloads of the one can be restored by the other. The old decoder's forms for devices are left out.
+    payloads of the one can be restored by the other. The old decoder's forms for devices are left out. The enlarger
+    stays, with its licence if it has one of its own.
 
     Args:
         source: the bundle whose encoder, coder and golden vectors are taken; ``folder`` may be its own, with ``force``.
@@ -153,8 +155,11 @@ def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapp
                 write_atomically(staging / name, source.open_file(name))
 
     kept = read_record(source.folder)
-    record = {name: fields.get(name, value) for name, value in kept.items() if name != "files"}
-    return _write_folder(folder, write, decoder, {**record, **fields}, card, force)
+    record = {**{name: value for name, value in kept.items() if name != "files"}, **fields}
+    if (enlarger := kept["licence"].get("enlarger")) is not None:
+        record["licence"] = {**record["licence"], "enlarger": enlarger}
+        card = state_enlarger(card, enlarger)
+    return _write_folder(folder, write, decoder, record, card, force)
 
 
 def renew_encoders(folder: Path, encoders: Iterable[Path]) -> Manifest:

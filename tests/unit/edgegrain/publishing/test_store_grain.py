@@ -31,12 +31,14 @@ from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from export.bundle import grain_bundle
 from export.bundle.encoder_part import exact_encoder
 from export.bundle.grain_bundle import write_trained_bundle
+from export.bundle.licences import UNSTATED
 from export.bundle.writer import BundleParts, manifest_fields, replace_decoder, write_bundle
 from export.decoder.command import export_decoder
 from export.decoder.comparison import Comparison
 from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import bundle_decoder, zoo_decoder
 from server_decoder.grain.weights import load_trained
+from server_decoder.prior_store import prior_licence
 from server_decoder.stylegan2.checkpoints import save_stylegan2
 from server_decoder.weight_file import read_weights
 from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bundle
@@ -110,8 +112,9 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
         for parameter in decoder.parameters():
             parameter.copy_(parameter.half())
     graph = export_decoder(decoder, network.lr, WeightStorage.float16)
-    fields = manifest_fields("tiny-base", "grain", architecture=asdict(decoder.config), training={}, licence={},
-                             version="2.0.0")
+    licence = {"weights": "Apache-2.0.", "data": "Own.", "enlarger": "that of faces"}
+    fields = manifest_fields("tiny-base", "grain", architecture=asdict(decoder.config), training={}, licence=licence,
+                             domain="cats", version="2.0.0")
     tables = replace(CoderTables.default(), step=3)
     parts = BundleParts(exact_encoder(network), graph, tables, fields, "card", ("onnx",))
     manifest = write_bundle(base, parts)
@@ -139,6 +142,10 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     assert (made.id, made.lr_contract_id) == ("tiny-grain", manifest.lr_contract_id)
     changed = {name for name, entry in made.files.items() if entry != manifest.files.get(name)}
     assert changed == {"decoder.onnx", "README.md"}
+    assert made.domain == "cats" and made.licence == {
+        "weights": f"Apache-2.0. Codes and fusion: {UNSTATED['weights']}", "data": "Own. Codes and fusion: Not stated.",
+        "enlarger": "that of faces", "prior": prior_licence(tmp_path / "prior.safetensors")}
+    assert "**Licence.** Apache-2.0. Codes and fusion: " in made.open_file("README.md").decode()
     with pytest.raises(ExportError, match=r"takes the encoder of bundle tiny-base.*\(--formats\) out"):
         write_trained_bundle(tmp_path / "zoo", tmp_path / "other", formats=("onnx",))
     with torch.no_grad():

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from export.bundle.card import bundle_card
+from export.bundle.card import bundle_card, state_enlarger
 
 LICENCE = {"weights": "Research only.", "data": "Photographs."}
 
@@ -28,3 +28,12 @@ def test_a_record_and_an_evaluation_have_their_places() -> None:
                        caveat="Be careful.", evaluation=["| method |", "|---|", ""])
     assert "## Training\n\nTrained once.\n\nData: Photographs.\n\nBe careful.\n\n## Evaluation\n\n| method |" in card
     assert "5 pictures" not in card and card.endswith("|---|\n")
+
+
+def test_the_licence_of_another_bundle_s_enlarger_follows_that_of_the_weights() -> None:
+    card, held = (bundle_card("tiny", "A network.", {}, licence)
+                  for licence in (LICENCE, {**LICENCE, "enlarger": "that of faces."}))
+    assert "**Licence.** Research only.\n\nEnlarger inside: that of faces.\n\n## Training" in held
+    assert state_enlarger(card, "that of faces.") == state_enlarger(held, "that of faces.") == held
+    assert state_enlarger(held, None) == state_enlarger(card, None) == card
+    assert state_enlarger("No template.\n", "any") == "No template.\n\nEnlarger inside: any\n"

@@ -65,6 +65,23 @@ def test_another_bundle_gets_the_same_files(tmp_path: Path, enlarging: Path, mod
     assert training == {"config": json.loads(json.dumps(SMOKE.as_dict())), "pictures_seen": 5, "part_of": origin}
 
 
+def test_the_licence_goes_along(tmp_path: Path, enlarging: Path, models: tuple[bytes, ...],
+                                capsys: pytest.CaptureFixture[str]) -> None:
+    refresh_manifest(enlarging, licence={"weights": "Research only.", "data": "Faces."})
+    stated = f"that of {load_manifest(enlarging).id} 1.0.0. Weights: Research only. Data: Faces."
+    own = {"weights": "Apache-2.0", "data": "none"}
+    source = enlarging
+    for target in (write_tiny_bundle(tmp_path / "other"), write_tiny_bundle(tmp_path / "third")):  # and a copy of it
+        assert copy(capsys, source, "--into", target)[0] == 0
+        manifest = verify_bundle(target)
+        assert manifest.licence == {**own, "enlarger": stated}
+        assert manifest.open_file("README.md").decode() == f"A bundle for tests.\n\nEnlarger inside: {stated}\n"
+        source = target
+    write_enlarger(models[:1], load_manifest(source), {})  # of a run
+    manifest = verify_bundle(source)
+    assert manifest.licence == own and manifest.open_file("README.md") == b"A bundle for tests.\n"
+
+
 def test_a_run_begins_with_the_enlarger_of_a_bundle(enlarging: Path, network: SuperResolution) -> None:
     run = start_run(SMOKE, str(enlarging))
     wanted = network.state_dict()

@@ -177,7 +177,7 @@ def triton(
     """
     with needs_extra("export", "exporting needs"):
         from export.decoder.command import choose_source, export_compared
-        from export.decoder.triton import refuse_to_replace_model, write_repository
+        from export.decoder.triton import OLDEST_ONNXRUNTIME, refuse_to_replace_model, write_repository
 
     source = choose_source(bundle, prior, config=config, random_weights=random_weights)
     refuse_to_replace_model(out, source.name, force=force)
@@ -185,6 +185,9 @@ def triton(
     exported = export_compared(source, options, data, compared)
     folder = write_repository(out, source.name, exported.model, source.manifest, force=force)
     typer.echo(f"{folder}: {exported.summary()}")
+    if ops is Ops.fused:
+        typer.echo(f"fused ops need a Triton whose ONNX Runtime backend has ONNX Runtime {OLDEST_ONNXRUNTIME} or newer "
+                   "(docs/scaling.md)", err=True)
 
 
 @export.command()

@@ -27,7 +27,7 @@ from onnx import TensorProto
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import written_whole
-from server_decoder.cuda_ops.library import find_library, has_cuda_kernels, needs_library
+from server_decoder.cuda_ops.library import OLDEST_RUNTIME, find_library, has_cuda_kernels, needs_library
 from server_decoder.decoder_session import Device
 
 CONFIG = "config.pbtxt"
@@ -40,6 +40,9 @@ DATA_TYPES: dict[int, str] = {
 KINDS: dict[Device, str] = {"cpu": "KIND_CPU", "cuda": "KIND_GPU"}
 LIBRARY = "libedgegrain_ops.so"
 """Name of the library of fused ops in the repository; Triton runs on Linux."""
+
+OLDEST_ONNXRUNTIME = ".".join(map(str, OLDEST_RUNTIME))
+"""The oldest ONNX Runtime that Triton's backend may have for a decoder with fused ops."""
 
 
 class Symbol(str):
@@ -145,14 +148,13 @@ def model_config(name: str, model: bytes, manifest: Manifest | None, serving: Se
                 for tensor in inputs]}
             for size in serving.batch_sizes],
     }
-    if manifest is not None:
-        config["parameters"] = [
-            {"key": key, "value": {"string_value": value}} for key, value in {
-                "bundle": manifest.id, "version": manifest.version, "lr_contract_id": manifest.lr_contract_id.hex(),
-            }.items()]
+    parameters = {} if manifest is None else {
+        "bundle": manifest.id, "version": manifest.version, "lr_contract_id": manifest.lr_contract_id.hex()}
     if needs_library(model):
+        parameters["oldest_onnxruntime"] = OLDEST_ONNXRUNTIME
         path = f"{serving.mount}/{name}/{VERSION}/{LIBRARY}"
         config["model_operations"] = {"op_library_filename": [path]}
+    config["parameters"] = [{"key": key, "value": {"string_value": value}} for key, value in parameters.items()]
     return config
 
 

@@ -51,7 +51,7 @@ def test_a_bundle_s_decoder(tmp_path: Path) -> None:
     assert (hr.name, hr.data_type, list(hr.dims)) == (manifest.decoder["output"], schema.TYPE_FP32, [3, HR, HR])
     assert [group.kind for group in config.instance_group] == [schema.ModelInstanceGroup.KIND_GPU]
     assert config.parameters["lr_contract_id"].string_value == manifest.lr_contract_id.hex()
-    assert not config.model_operations.op_library_filename
+    assert not config.model_operations.op_library_filename and "oldest_onnxruntime" not in config.parameters
     assert [(item.batch_size, list(item.inputs["lr"].dims)) for item in config.model_warmup] == [
         (size, [3, LR, LR]) for size in (1, 2, 4, 8)]
     lrs = np.random.default_rng(0).integers(0, 256, (2, LR, LR, 3), dtype=np.uint8)
@@ -97,6 +97,7 @@ def test_the_library_of_fused_ops_is_named(tmp_path: Path, monkeypatch: pytest.M
     folder = write_repository(tmp_path / "models", "fused", model)
     (path,) = parsed(folder).model_operations.op_library_filename
     assert path == "/models/fused/1/libedgegrain_ops.so"
+    assert parsed(folder).parameters["oldest_onnxruntime"].string_value == "1.30"
     beside = tmp_path / "models" / Path(path).relative_to("/models")
     assert beside.read_bytes() == b"library"
     plain = decoder({"lr": ["b", 3, 8, 8]})
@@ -155,8 +156,9 @@ def test_the_command_compares_the_decoder_and_writes_it(tmp_path: Path, monkeypa
     monkeypatch.setattr(server, "export_decoder", lambda *arguments, **form: repeating_decoder())
     monkeypatch.setattr(server, "compare_decoder", lambda model, decoder, lrs, *more: Comparison(len(lrs), 0, 200, 0))
     with pytest.raises(SystemExit) as leaving:
-        app(["export", "triton", "--compared", "1", "--out", str(tmp_path / "models")])
-    assert leaving.value.code == 0 and "on 1 LRs" in capsys.readouterr().out
+        app(["export", "triton", "--ops", "fused", "--compared", "1", "--out", str(tmp_path / "models")])
+    printed = capsys.readouterr()
+    assert leaving.value.code == 0 and "on 1 LRs" in printed.out and "ONNX Runtime 1.30 or newer" in printed.err
     folder = tmp_path / "models" / manifest.id
     assert (folder / "1" / "model.onnx").read_bytes() == repeating_decoder()
     assert parsed(folder).parameters["bundle"].string_value == manifest.id

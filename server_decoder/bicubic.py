@@ -33,7 +33,7 @@ def enlargement_matrix(small: int, large: int) -> npt.NDArray[np.float64]:
 
 
 class BicubicEnlargement(nn.Module):
-    """``[B, C, s, s]`` -> ``[B, C, S, S]``."""
+    """``[B, C, s, s]`` -> ``[B, C, S, S]``, in the input's type."""
 
     matrix: Tensor
 
@@ -42,4 +42,5 @@ class BicubicEnlargement(nn.Module):
         self.register_buffer("matrix", torch.from_numpy(enlargement_matrix(small, large)).float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.matrix @ (x @ self.matrix.T)
+        matrix = self.matrix.to(x.dtype)
+        return matrix @ (x @ matrix.T)

@@ -59,7 +59,7 @@ def _config(source: TensorFile) -> GCFSRConfig:
         # The codes come from half of the widest layers' channels, in the blind form from all of them.
         return GCFSRConfig(size, START, size * finest, max(coarsest, widest),
                            source.dimension("style_conv1.modulated_conv.modulation.weight", 1), last,
-                           blind=last == widest, signed=True)
+                           blind=last == widest, signed=True, rounded=True)
     except ValueError as error:
         raise ModelError(f"{source.path} is no GCFSR: {error}") from error
 

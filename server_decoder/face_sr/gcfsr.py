@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
+from codec_contract.quantization import dequantize, unit_to_levels
 from server_decoder.bicubic import BicubicEnlargement
 from server_decoder.stylegan2.layers import (
     EPSILON,
@@ -62,6 +63,7 @@ class GCFSRConfig:
         blind: the strength is constant, for unknown degradations without a factor ([GCFSR] 4).
         signed: the weights of encoded and generated features keep their signs, as in the authors' public code, whose
             checkpoints need it; equation 4 of the paper takes magnitudes.
+        rounded: the enlarged LR is rounded to levels and clipped to 0...255, as in the authors' public code.
     """
 
     size: int = 1024
@@ -72,6 +74,7 @@ class GCFSRConfig:
     code_channels: int = 256
     blind: bool = False
     signed: bool = False
+    rounded: bool = False
 
     def __post_init__(self) -> None:
         for name, side in (("size", self.size), ("start", self.start)):
@@ -97,8 +100,8 @@ class GCFSRConfig:
         return min(self.channel_max, self.channel_base // side)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` reads them back."""
-        return {"kind": KIND, **asdict(self)}
+        """Plain JSON values; `from_dict` reads them back. The last field came later and is left out if false."""
+        return {"kind": KIND, **{name: value for name, value in asdict(self).items() if name != "rounded" or value}}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> GCFSRConfig:
@@ -263,4 +266,12 @@ class GCFSRUpscaler(nn.Module):
         divided); None for the factor between both sizes.
         """
         strength = (self.strength if strength is None else strength) + 0 * lr[:, 0, 0, 0]
-        return self.network(self.enlarge(lr), strength / LARGEST_FACTOR)
+        return self.network(self._enlarged(lr), strength / LARGEST_FACTOR)
+
+    def _enlarged(self, lr: Tensor) -> Tensor:
+        if not self.network.config.rounded:
+            return self.enlarge(lr)
+        # In float64, whose sums of weighed levels are exact: many lie halfway between two levels, and runtimes that add
+        # in another order would round them differently.
+        levels = self.enlarge(unit_to_levels(lr.double()).round())
+        return dequantize(levels.round().clamp(0, 255)).float()

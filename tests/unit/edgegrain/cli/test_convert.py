@@ -113,6 +113,7 @@ def test_gcfsr(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert (manifest.hr, manifest.lr, manifest.decoder["controls"]) == (64, 8, ["strength"])
     assert manifest.encoder["architecture"] == "box-64-8" and manifest.decoder["strength"]["default"] == 8
     assert there_and_back(bundle, (64, 64)).std() > 0
+    assert manifest.decoder["architecture"]["rounded"] is True
     session = onnxruntime.InferenceSession(manifest.open_file("decoder.onnx"))
     decoder = GCFSRUpscaler(load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")[0], 8)
     round_weights(decoder, compact=False)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from codec_contract.errors import ModelError
+from server_decoder.bicubic import enlargement_matrix
 from server_decoder.face_sr.gcfsr import GCFSR, PRESETS, FeatureModulation, GCFSRConfig, GCFSRUpscaler, ModulatedLayer
 from server_decoder.stylegan2.layers import StyledLayer
 
@@ -91,6 +93,26 @@ def test_every_strength_makes_another_picture_gradually(network: GCFSR) -> None:
     ends = (sweep[-1] - sweep[0]).abs().mean()
     assert ends > 1e-3
     assert max((b - a).abs().mean() for a, b in zip(sweep, sweep[1:], strict=False)) < ends
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_the_network_takes_levels_if_its_authors_rounded_them(rounded: bool) -> None:
+    up, taken = GCFSRUpscaler(GCFSR(replace(TINY, rounded=rounded)), 8), []
+    up.network.register_forward_pre_hook(lambda module, arguments: taken.append(arguments[0]))
+    levels = np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8)).astype(np.float32)
+    with torch.no_grad():
+        up(torch.from_numpy(levels / 127.5 - 1))
+    matrix = enlargement_matrix(8, 32)
+    wanted = matrix @ levels @ matrix.T
+    assert wanted.min() < 0 and wanted.max() > 255
+    wanted = np.round(wanted).clip(0, 255) if rounded else wanted
+    np.testing.assert_allclose((taken[0].numpy() + 1) * 127.5, wanted, atol=1e-3)
+
+
+def test_a_later_field_does_not_change_earlier_networks() -> None:
+    assert "rounded" not in PRESETS["gcfsr-1024"].as_dict() and "signed" in PRESETS["gcfsr-1024"].as_dict()
+    config = replace(TINY, rounded=True)
+    assert config.as_dict()["rounded"] is True and GCFSRConfig.from_dict(config.as_dict()) == config
 
 
 def test_a_picture_does_not_depend_on_its_neighbours_in_a_batch(network: GCFSR) -> None:

@@ -56,12 +56,16 @@ def export_decoder(decoder: nn.Module, lr: int, storage: WeightStorage = WeightS
 
     Raises:
         ExportError: torch cannot express the decoder in ONNX, a weight is too large for float16, or the options
-            exclude each other: fused operators with float32 pixels or compact weights.
+            exclude each other: fused operators with float32 pixels or compact weights, or compact weights of a decoder
+            that computes in float16.
     """
     if ops is Ops.fused and pixels is not Pixels.uint8:
         raise ExportError("a decoder with fused operators takes and gives uint8; export it without --pixels float32")
     if ops is Ops.fused and storage is WeightStorage.compact:
         raise ExportError("the filters of fused operators are ordered for the device, not stored as int8; export it "
+                          "with --storage float16")
+    if storage is WeightStorage.compact and any(weight.dtype == torch.float16 for weight in decoder.parameters()):
+        raise ExportError("a decoder that computes in float16 holds its weights as float16, not as int8; export it "
                           "with --storage float16")
     if storage is not WeightStorage.float32:
         round_weights(decoder, compact=storage is WeightStorage.compact)

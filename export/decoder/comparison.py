@@ -74,14 +74,15 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
     sides = noise_sides(seeded.prior) if seeded is not None and seeded.prior is not None else ()
     noise = np.random.default_rng(0).standard_normal((1, sum(side**2 for side in sides)), np.float32)
     maps = noise_maps(torch.from_numpy(noise), sides)
-    needed = 2 * weight_bytes(graph) + round(MEMORY_FACTOR * largest_live_bytes(graph))
+    side = max(size.dim_value for item in graph.graph.output for size in item.type.tensor_type.shape.dim)
+    batch = min(len(lrs), max(1, BATCH * 256**2 // max(1, side) ** 2))
+    needed = 2 * weight_bytes(graph) + round(MEMORY_FACTOR * batch * largest_live_bytes(graph))
     del graph
     require_memory(needed, "comparing the decoder with torch")
     with torch.no_grad():
         expected = torch.cat([
             decoder(one[None]) if seeded is None else seeded.forward_all(one[None], noise=maps).final
             for one in torch.from_numpy(network_input(lrs))]).numpy()
-    batch = max(1, BATCH * 256**2 // expected.shape[-1] ** 2)
     decoded = (decode_separately if needed >= SEPARATE_FROM else decode)(model, lrs, noise, batch)
     steps = np.abs(decoded.pictures.astype(np.int16) - pictures_of(expected))
     error = steps / np.float32(HALF_RANGE) if decoded.values is None else decoded.values - expected

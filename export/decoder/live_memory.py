@@ -15,10 +15,17 @@ def weight_bytes(model: onnx.ModelProto) -> int:
 def largest_live_bytes(model: onnx.ModelProto) -> int:
     """Bytes of the values that exist at the same time, at most, when the nodes run in the graph's order.
 
-    Weights are not counted. Dimensions that the graph leaves open count as 1, values without a known shape as nothing.
+    Weights are not counted, and neither is what is computed from weights alone, as float32 from stored int8: it is
+    computed once, and `weight_bytes` counts it. Dimensions that the graph leaves open count as 1, values without a
+    known shape as nothing.
     """
     graph = onnx.shape_inference.infer_shapes(model).graph
-    sizes = {value.name: _size(value) for value in [*graph.input, *graph.value_info, *graph.output]}
+    weights = {tensor.name for tensor in graph.initializer} - {value.name for value in graph.input}
+    for node in graph.node:
+        if node.input and weights.issuperset(filter(None, node.input)):
+            weights.update(node.output)
+    sizes = {value.name: _size(value) for value in [*graph.input, *graph.value_info, *graph.output]
+             if value.name not in weights}
     last = {name: index for index, node in enumerate(graph.node) for name in node.input}
     live = largest = sum(sizes.get(value.name, 0) for value in graph.input)
     for index, node in enumerate(graph.node):

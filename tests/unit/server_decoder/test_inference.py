@@ -145,6 +145,8 @@ def test_a_graph_with_halves_and_ops_of_onnx() -> None:
     assert result.psnr > 75 and result.largest_difference > 1e-5  # close, and not in float32
     with pytest.raises(ExportError, match="differs from torch by"):
         compare_decoder(plain, decoder, lrs)
+    with pytest.raises(ExportError, match="not as int8; export it with --storage float16"):
+        export_decoder(served_decoder(decoder, torch.float16), lr, WeightStorage.compact)
 
 
 @torch.no_grad()

@@ -32,5 +32,12 @@ def test_every_type_counts_with_its_width(kind: int, width: int) -> None:
     assert largest_live_bytes(graph(cast, helper.make_node("Relu", ["x"], ["y"]))) == 40 + max(40, 10 * width)
 
 
+def test_what_is_computed_from_weights_alone_is_not_counted() -> None:
+    widen = [helper.make_node("Cast", ["w"], ["wide"], to=TensorProto.FLOAT), helper.make_node(
+        "Mul", ["wide", "wide"], ["scaled"]), helper.make_node("Flatten", ["scaled"], ["flat"])]
+    last = helper.make_node("Relu", ["x"], ["y"])
+    assert largest_live_bytes(graph(*widen, last)) == largest_live_bytes(graph(last)) == 2 * 40
+
+
 def test_weights_count_as_float32() -> None:
     assert weight_bytes(graph(helper.make_node("Relu", ["x"], ["y"]))) == 4 * 15

@@ -25,7 +25,7 @@ from edgegrain.publishing.run_source import encoder_part, final_decoder, open_ru
 from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.checkpoint import GrainRun
 from edgegrain.training.training_pictures import packed_pictures
-from export.bundle.licences import usual_licence
+from export.bundle.licences import usual_licence, with_kept
 from export.bundle.writer import BundleParts, manifest_fields, refuse_to_replace, replace_decoder, write_bundle
 from export.decoder.command import export_decoder
 from export.decoder.comparison import compare_decoder
@@ -60,7 +60,8 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
         domain: subject of the pictures; by default that of the run's recipe.
         exclude: name patterns left out, as in training.
         coder_pictures: number of pictures that, with their mirror images, the coder's tables are fitted to.
-        licence: ``weights`` and ``data`` for the manifest, which adds the prior's; by default `usual_licence`.
+        licence: ``weights`` and ``data`` for the manifest, which adds the prior's; by default `usual_licence`. With
+            ``encoder_of`` they are added to that bundle's, for the decoder.
         prior: the generator's file or name, if the run has one.
         encoder_of: folder of the bundle whose encoder and coder are kept.
         storage: storage of the decoder's weights; by default compact (large ones as int8) with a generator, else
@@ -75,11 +76,13 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
     run = open_run(checkpoint, prior)
     recipe = run.recipe
     domain = domain or recipe.domain
-    licence = licence or usual_licence(domain)
     shard = packed_pictures(run_folder(checkpoint), data, exclude, recipe.encoder.hr)
     lrs = encode(run.average, shard, COMPARED) if encoder_of is not None else encode(
         run.average, shard, coder_pictures, mirrored=True)
     source = kept_encoder(run, encoder_of) if encoder_of is not None else None
+    if source is not None:
+        licence = with_kept(source.licence, licence or {}, "Decoder")
+    licence = licence or usual_licence(domain)
     decoder = final_decoder(run)
     if isinstance(decoder, Grain):
         architecture, usual = decoder.config.as_dict(), WeightStorage.compact

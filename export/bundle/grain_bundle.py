@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from codec_contract.errors import BundleError, ExportError, ModelError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.bundle.card import bundle_card
 from export.bundle.encoder_part import exact_encoder
-from export.bundle.licences import usual_licence
+from export.bundle.licences import usual_licence, with_kept
 from export.bundle.writer import (
     COMPARED,
     FIRST_VERSION,
@@ -92,7 +91,7 @@ def write_trained_bundle(
     domain = domain or ("faces" if kept is None else kept.domain)
     licence = dict(licence or usual_licence(domain))
     if kept is not None:
-        licence = _with_kept(kept.licence, licence)
+        licence = with_kept(kept.licence, licence, "Codes and fusion")
     if whole:
         licence["prior"] = prior_licence(prior)
     training = {"stages": history, "pictures_seen": sum(int(stage["pictures"]) for stage in history)}
@@ -143,15 +142,6 @@ def _export(decoder: Grain | RRDBDecoder, network: IntegerNetwork, storage: Weig
     lrs = run_reference(network, np.stack(smooth_pictures(COMPARED, network.hr)))
     model = export_decoder(decoder, network.lr, storage)
     return model, compare_decoder(model, decoder, lrs)
-
-
-def _with_kept(kept: Mapping[str, Any], added: Mapping[str, str]) -> dict[str, str]:
-    """Licences of a bundle's parts, followed by those of the weights around them where they differ."""
-    licence = {name: str(text) for name, text in kept.items() if name != "prior"}
-    for name, text in added.items():
-        if licence.setdefault(name, text) != text:
-            licence[name] += f" Codes and fusion: {text}"
-    return licence
 
 
 def _summary(hr: int, lr: int) -> str:

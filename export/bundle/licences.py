@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 UNSTATED = {"weights": "What the data's and the generator's licences allow; the code is Apache-2.0.",
             "data": "Not stated."}
 BY_DOMAIN = {
@@ -28,6 +31,15 @@ AUTHORS: dict[str, dict[str, str]] = {
     "gcfsr": {"weights": f"hejingwenhejingwen/GCFSR {_NO_LICENCE}", "data": _FACES},
 }
 """Source of converted checkpoints -> licences of the authors' weights."""
+
+
+def with_kept(kept: Mapping[str, Any], added: Mapping[str, str], part: str) -> dict[str, str]:
+    """Licences of a bundle's parts, followed by those of a new ``part`` beside them where they differ."""
+    licence = {name: str(text) for name, text in kept.items() if name != "prior"}
+    for name, text in added.items():
+        if licence.setdefault(name, text) != text:
+            licence[name] += f" {part}: {text}"
+    return licence
 
 
 def usual_licence(domain: str) -> dict[str, str]:

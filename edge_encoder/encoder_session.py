@@ -45,12 +45,13 @@ class EncoderSession:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        refuse_external_weights(options)
         if threads is not None:
             if threads < 1:
                 raise DeviceError(f"threads must be at least 1, got {threads}")
             options.intra_op_num_threads = threads
         source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
+        if isinstance(source, bytes):
+            refuse_external_weights(options)
         try:
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common class

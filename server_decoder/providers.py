@@ -253,7 +253,6 @@ def session_options(device: str, threads: int | None) -> onnxruntime.SessionOpti
     # One more block of memory for each batch size would double the memory. On a CPU it gains no time, and replayed CUDA
     # graphs allocate nothing.
     options.enable_mem_pattern = False
-    refuse_external_weights(options)
     if threads is not None:
         if threads < 1:
             raise DeviceError(f"threads must be at least 1, got {threads}")
@@ -279,9 +278,14 @@ def limited_arena(options: onnxruntime.SessionOptions, limit: int) -> Iterator[N
 
 def create_session(source: bytes | str, options: onnxruntime.SessionOptions,
                    chain: list[str | tuple[str, dict[str, str]]]) -> onnxruntime.InferenceSession:
-    """A session that never falls back to other providers when one fails."""
+    """A session that never falls back to other providers when one fails.
+
+    Only a model given as a path may have weights in other files, which lie beside it.
+    """
     import onnxruntime
 
+    if isinstance(source, bytes):
+        refuse_external_weights(options)
     session = onnxruntime.InferenceSession(source, options, providers=chain, enable_fallback=0)
     session.disable_fallback()
     return session

@@ -95,10 +95,10 @@ class DecoderSession:
         self.device = device
         cuda = cuda or CudaOptions()
         require_provider(device, cuda.provider)
-        options = session_options(device, threads)
         if memory_limit is not None and memory_limit < 1:
             raise DeviceError(f"memory_limit is in bytes and at least 1, got {memory_limit}")
         source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
+        options = session_options(device, threads, in_memory=isinstance(source, bytes))
         self.fused = needs_library(source)
         if self.fused:
             if device == "cuda" and cuda.provider == "tensorrt":

@@ -234,12 +234,14 @@ def version_text(version: int) -> str:
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
-def session_options(device: str, threads: int | None) -> onnxruntime.SessionOptions:
+def session_options(device: str, threads: int | None, *, in_memory: bool = True) -> onnxruntime.SessionOptions:
     """The options that all sessions have in common.
 
     Args:
         device: of the session.
         threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
+        in_memory: models are given as bytes, so all their weights have to be in them. The weights of a file may be in
+            files beside it.
 
     Raises:
         DeviceError: ``threads`` is less than 1.
@@ -253,6 +255,8 @@ def session_options(device: str, threads: int | None) -> onnxruntime.SessionOpti
     # One more block of memory for each batch size would double the memory. On a CPU it gains no time, and replayed CUDA
     # graphs allocate nothing.
     options.enable_mem_pattern = False
+    if in_memory:
+        refuse_external_weights(options)
     if threads is not None:
         if threads < 1:
             raise DeviceError(f"threads must be at least 1, got {threads}")
@@ -278,14 +282,9 @@ def limited_arena(options: onnxruntime.SessionOptions, limit: int) -> Iterator[N
 
 def create_session(source: bytes | str, options: onnxruntime.SessionOptions,
                    chain: list[str | tuple[str, dict[str, str]]]) -> onnxruntime.InferenceSession:
-    """A session that never falls back to other providers when one fails.
-
-    Only a model given as a path may have weights in other files, which lie beside it.
-    """
+    """A session that never falls back to other providers when one fails."""
     import onnxruntime
 
-    if isinstance(source, bytes):
-        refuse_external_weights(options)
     session = onnxruntime.InferenceSession(source, options, providers=chain, enable_fallback=0)
     session.disable_fallback()
     return session

@@ -23,8 +23,8 @@ QUIET = {
     "RAY_COLOR_PREFIX": "0",
 }
 PATIENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20"}
-"""Seconds of each of the three checks after which Ray Serve kills a proxy that is not ready. Its default, 5 s, can be too
-short on a busy machine; it waits 60 s for its proxy anyway."""
+"""Seconds of each of the three checks after which Ray Serve kills a proxy that is not ready. The default, 5 s, can be
+too short on a busy machine; Ray Serve waits 60 s for its proxy anyway."""
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Despite its name, this variable makes Ray use the loopback address on Linux too."""
 ATTEMPTS = 3

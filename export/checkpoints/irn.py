@@ -18,10 +18,12 @@ from codec_contract.errors import ModelError
 from export.checkpoints.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
 from server_decoder.irn.network import IRN, RGB, IRNConfig
 
+WRAPPERS = ("params_ema.", "params.", "state_dict.")
+"""Prefixes in files that others saved again; the authors' have none."""
 _HAAR, _MATRIX, _GROWTH = (
     "operations.{}.haar_weights", "operations.{}.conv_weights", "operations.{}.F.conv1.weight")
 _PARTS = {"phi": "F", "eta": "G", "rho": "H"}
-_OURS = re.compile(r"stages\.(\d+)\.(?:transform\.matrix|blocks\.(\d+)\.(phi|eta|rho)\.(conv\d\.(?:weight|bias)))")
+_OURS = re.compile(r"stages\.(\d+)\.(?:transform\.matrix|blocks\.(\d+)\.(.+))")
 # The cell (a, b; c, d) -> mean, horizontal, vertical and diagonal difference, four times over.
 _BANDS = torch.tensor([[[1.0, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]])[:, None]
 
@@ -32,9 +34,11 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
     Raises:
         ModelError: the file cannot be read, or is no IRN checkpoint.
     """
-    source = open_tensors(path, ("params_ema.", "params.", "state_dict."))
+    source = open_tensors(path, WRAPPERS)
     blocks, transforms = _operations(source)
     matrix = _MATRIX.format(0)
+    if matrix in source.tensors and source.dimension(matrix, 0) == RGB:
+        raise ModelError(f"{path} is an IRN-Color ({source.full_name(matrix)} mixes colours); convert it as irn-color")
     scale = math.isqrt(source.dimension(matrix, 0)) if matrix in source.tensors else 2
     if scale == 2 and matrix in source.tensors:
         raise ModelError(f"{path}: {source.full_name(matrix)} is a trained transform of 2 x 2 cells; expected a Haar "
@@ -42,10 +46,10 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
     config = IRNConfig(blocks, growth=source.dimension(_GROWTH.format(1), 0), scale=scale)
 
     def theirs(ours: str) -> str | None:
-        stage, block, part, rest = _OURS.fullmatch(ours).groups()  # type: ignore[union-attr]  # all names of IRN match
+        stage, block, inside = _OURS.fullmatch(ours).groups()  # type: ignore[union-attr]  # all names of IRN match
         if block is None:
             return _MATRIX.format(transforms[int(stage)])
-        return f"operations.{transforms[int(stage)] + 1 + int(block)}.{_PARTS[part]}.{rest}"
+        return f"operations.{transforms[int(stage)] + 1 + int(block)}.{block_name(inside)}"
 
     irn = IRN(config)
     constants = {_HAAR.format(index): "the Haar transform, a constant here" for index in transforms}
@@ -55,6 +59,12 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
             _check_transform(source, index, RGB * 4**depth)
     fill(irn, placed.state)
     return irn.eval(), TensorMap(path.name, file_sha256(path), placed.names, {**source.unused, **placed.unused})
+
+
+def block_name(ours: str) -> str:
+    """The name inside an InvBlock of the file: ``phi.conv1.weight`` -> ``F.conv1.weight``."""
+    part, rest = ours.split(".", 1)
+    return f"{_PARTS[part]}.{rest}"
 
 
 def _operations(source: TensorFile) -> tuple[tuple[int, ...], tuple[int, ...]]:

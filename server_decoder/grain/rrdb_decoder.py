@@ -107,7 +107,8 @@ FACES_256_LR16_SLIM = DecoderConfig(
 FACES_256_LR32_FINE = DecoderConfig(
     (Scale(32, 160, rrdb=2), *FACES_256_LR16_FINE.scales[2:]), upsampling="bilinear", head=())
 FACES_256_LR64_FINE = DecoderConfig(
-    (Scale(64, 96, residual=6), *FACES_256_LR16_FINE.scales[3:]), upsampling="bilinear", head=())
+    (Scale(64, 96, residual=10), Scale(128, 64, residual=3), Scale(256, 32, residual=3)), upsampling="bilinear",
+    head=())
 
 # The other bundles of faces. Their first scales are wider, because they are trained on GPUs; the scales 512 and 1024
 # stay narrow, because the generator provides their detail.

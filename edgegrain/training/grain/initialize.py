@@ -33,7 +33,8 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     Parts that ``start`` has take its shapes and weights (the averaged weights of a run); ``recipe`` gives everything
     else. With ``recipe.grows``, the invertible decoder keeps the shapes of ``recipe`` and begins with the picture of
     the one that ``start`` has (`edgegrain.training.grain.grow`); if the LRs of ``recipe`` are larger, it begins with
-    the finer scales of that one, and the encoder from random weights. Parts that only ``recipe`` has start from random
+    the finer scales of that one, and the encoder from random weights. An encoder that is trained and has other shapes
+    than that of ``start`` begins from random weights too. Parts that only ``recipe`` has start from random
     weights. If ``recipe.fusion_base`` differs from the base of a trained fusion, the last convolution of the fusion
     starts from zero: its features stay useful, its output does not.
 
@@ -106,7 +107,9 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe) -> GrainRecipe:
     elif isinstance(decoder, GrainConfig):
         raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN; "
                           "begin with a run or bundle of stage 1, or choose a recipe of a later stage")
-    encoder = recipe.encoder if recipe.grows and recipe.encoder.lr > source.encoder.lr else source.encoder
+    # A frozen encoder stays: a new one would keep random weights.
+    replaced = recipe.encoder.lr > source.encoder.lr or "encoder" in recipe.trains
+    encoder = recipe.encoder if recipe.grows and replaced else source.encoder
     # A control of a later stage takes the decoder of a model with a correction, and drops the correction. Stage 1 may
     # begin a correction around a decoder that knows box means.
     corrects = recipe.correction and (source.correction or (recipe.stage == "1" and "encoder" in recipe.trains))

@@ -38,8 +38,8 @@ class GrainRecipe(Recipe):
         encoder: the exact encoder, or the paper's RRDB network.
         decoder: the invertible decoder alone (stage 1), or all of GRAIN; a stage 1 with synthetic pictures needs the
             latter, for its prior.
-        grows: True to keep the shape of ``decoder`` and grow a trained one into it, or leave out its last blocks; False
-            to take the shape of the trained one.
+        grows: True to keep the shape of ``decoder`` and grow a trained one into it, or leave out its last blocks, and
+            to keep that of ``encoder`` if it is trained; False to take the shapes of the trained ones.
         fusion_base: the picture that the fusion adds to (`FusionConfig.base`): ``"invertible"``, ``"style"``, or "" for
             that of the model that the run begins with.
         correction: False trains the control of [GRAIN] Table 2, "without invertible encoder": LR = box mean, no learned

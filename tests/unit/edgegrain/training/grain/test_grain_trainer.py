@@ -103,6 +103,17 @@ def test_a_run_of_larger_lrs_begins_with_the_fine_scales(tmp_path: Path) -> None
     assert restored.lr.shape == (1, 3, 32, 32) and restored.picture.shape == (1, 3, 64, 64)
 
 
+def test_a_run_that_grows_may_train_another_encoder(tmp_path: Path) -> None:
+    small = start_run(SMOKE, None)
+    save_checkpoint(tmp_path, small)
+    wider = replace(SMOKE.encoder, channels=(8, 24)) if isinstance(SMOKE.encoder, EncoderConfig) else SMOKE.encoder
+    run = start_run(replace(SMOKE, grows=True, encoder=wider), tmp_path)
+    assert run.recipe.encoder == wider
+    assert torch.equal(run.model.decoder.conv_first.weight, small.model.decoder.conv_first.weight)
+    for kept in (replace(SMOKE, encoder=wider), replace(SMOKE, grows=True, encoder=wider, trains=("decoder",))):
+        assert start_run(kept, tmp_path).recipe.encoder == SMOKE.encoder
+
+
 def test_the_control_learns_without_an_encoder(tmp_path: Path) -> None:
     result = train(replace(SMOKE, correction=False), tmp_path / "run", pictures=160)
     assert result["psnr"] > 17

@@ -121,8 +121,9 @@ def section(evaluations: Sequence[Evaluation]) -> list[str]:
     counts = {f"{each.side}×{each.side}": each.summary["pictures"]["count"] for each in evaluations}
     pictures = ", ".join(f"{count} at {size}" for size, count in counts.items())
     text = (f"Means over unseen faces ({pictures}); {NOTE}. The best classical codec is the one with the lowest "
-            "LPIPS-Alex at no more bytes, with one of 16 downscalings.")
-    return [*table(evaluations), "", *textwrap.wrap(text, 120)]
+            "LPIPS-Alex at no more bytes, each at the downscaling that is best for it ([search]("
+            "evaluation.md#classical-codecs)).")
+    return [*table(evaluations), "", *textwrap.wrap(text, 120, break_on_hyphens=False)]
 
 
 def draw(evaluations: Sequence[Evaluation]) -> bytes:

@@ -45,7 +45,7 @@ from codec_contract.tiling import pad_to
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import with_progress
-from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec, library_versions
+from edgegrain.evaluation.classical_codecs import CODECS, SEARCH_REVISION, ClassicalCodec, library_versions
 from edgegrain.evaluation.evaluator import weights_id
 from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import described_pictures
@@ -149,7 +149,9 @@ class Rescaling:
 
     def cached(self, rgb: Rgb, name: str, cache: ResultCache, weights_id: str) -> PictureRow:
         """The result of `picture`, from the cache if the same files and libraries have measured it before."""
-        key = {"kind": "rescaling", "revision": REVISION, "pixels": hashlib.sha256(rgb.tobytes()).hexdigest(),
+        searched = {"search": SEARCH_REVISION} if self._classical else {}
+        key = {"kind": "rescaling", "revision": REVISION, **searched,
+               "pixels": hashlib.sha256(rgb.tobytes()).hexdigest(),
                "bundle": hashlib.sha256((self._codec.bundle.folder / MANIFEST).read_bytes()).hexdigest(),
                "onnxruntime": onnxruntime.__version__, "opponents": list(self._classical),
                "weights": weights_id, **library_versions()}

@@ -42,7 +42,8 @@ def section() -> str:
     lines = [
         f"Means over the {evaluation['pictures']['count']} unseen faces of {evaluation['pictures']['folder']}, bundle "
         f"`{manifest.id}` {manifest.version}. \"Classical\" is the best of JPEG, WebP, AVIF and JPEG XL by that metric "
-        "for each picture, with one of 16 downscalings and at most the bytes of the payload:",
+        "for each picture, downscaled as suits each best ([search](docs/evaluation.md#classical-codecs)), with at most "
+        "the bytes of the payload:",
         "", *score_table(evaluation, training_losses(manifest.codec, manifest.domain, manifest.training)), "",
         f"{NOTE}. ±: 95 % bootstrap interval over pictures ([metrics](docs/evaluation.md#metrics)). "
         "Higher is better for PSNR and SSIM, lower for all others.", "",

@@ -47,7 +47,7 @@ def evaluate(
     ] = None,
     baselines: Annotated[
         BaselinesChoice,
-        typer.Option(help="none: only the bundle; fast: every second scale, then the neighbours of the best; full: "
+        typer.Option(help="none: only the bundle; fast: every fourth scale, then those around the best; full: "
                      "every scale, slower encoders."),
     ] = BaselinesChoice.fast,
     curves: Annotated[

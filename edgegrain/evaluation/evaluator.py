@@ -2,7 +2,7 @@
 
 Every picture goes through the SDK and the bundle's own files, as a user's would; the original is its centre square at
 the bundle's size, or at another one, at which it is then restored. JPEG, WebP, AVIF and JPEG XL get the same number of
-bytes, with one of 16 downscalings, and the budgets of the rate curves.
+bytes, each at the downscaling that is best for it, and the budgets of the rate curves.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import (
     CODECS,
+    SEARCH_REVISION,
     ClassicalCodec,
     ClassicalResult,
     Thoroughness,
@@ -53,7 +54,10 @@ Value = TypeVar("Value")
 BUDGETS = (200, 300, 450, 600, 900, 1300, 2000, 3000, 4500, 7000, 10000, 15000)
 """Bytes of the curves' points; a curve uses those between half and four times the bundle's mean."""
 REVISION = 4
-"""Version of the records; increased when the same key would give another record."""
+"""Version of the records; increased when the same key would give another record.
+
+`SEARCH_REVISION` does this for records of classical codecs alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ class Evaluator:
         if self._enlarges:
             equal.append(self._cached({"kind": "bundle, bicubic", **key}, lambda: self._enlarged_bicubically(search)))
         if self._config.baselines is not None:
-            key = {**picture_key, "search": self._config.baselines, "codecs": list(CODECS), **library_versions()}
+            key = {**picture_key, "search": self._config.baselines, "search_revision": SEARCH_REVISION,
+                   "codecs": list(CODECS), **library_versions()}
             allowed = budget or row.nbytes
             equal += self._cached({"kind": "equal", "budget": allowed, **key}, lambda: search.at_equal_bytes(allowed))
             for budget in self._config.budgets:

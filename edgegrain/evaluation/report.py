@@ -253,7 +253,7 @@ def _tiles(codec: Codec, result: PictureResult, original: Rgb, baselines: Thorou
             continue
         picture = rebuild(original, row.setting, baselines).rgb
         size = f"{row.nbytes:,} bytes, {CODECS[row.setting.codec]}"
-        size += f" at 1/{row.setting.factor:g}" if row.setting.factor != 1 else ""
+        size += f" at 1/{row.setting.factor:.3g}" if row.setting.factor != 1 else ""
         tiles.append(Tile(picture, size, _scores(row)))
     return tiles
 

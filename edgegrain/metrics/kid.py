@@ -4,6 +4,11 @@ The squared maximum mean discrepancy of feature vectors under the kernel (x . y 
 on average for two samples of one distribution, so slightly negative values occur. It measures whether the restored
 pictures as a set look like photographs, which single pictures cannot show.
 
+The two samples are paired here: each restored picture has its original among the others. Pairs within a picture, be it
+with its own original or between its crops or eyes, are left out of all three means, so that every mean is over
+independent pictures. With the usual means, which keep a picture's own original, restored pictures that equal their
+originals would have a distance below zero.
+
 The features are those of VGG16 instead of Inception as in the paper, because no training loss of this project uses
 VGG16. So values compare methods and releases of this project; they are not comparable with published figures.
 """
@@ -18,6 +23,8 @@ import numpy.typing as npt
 
 from edgegrain.metrics.bootstrap import Matrix, interval, multiplicities
 
+FEWEST = 5
+"""Number of pictures below which there is no distance: almost all resamples of so few are of two or three pictures."""
 FEATURE_NETWORK = "VGG16 relu5_3 (ImageNet), mean over places, 512 values, pictures at 256x256"
 
 Features = npt.NDArray[np.float32]
@@ -37,7 +44,7 @@ class KernelDistance:
 
 
 def kernel_distance(features: Features, originals: Features, seed: int = 0) -> KernelDistance | None:
-    """KID of restored pictures against their originals; None for fewer than two pictures.
+    """KID of restored pictures against their originals; None for fewer than `FEWEST` pictures.
 
     The interval measures how much the value depends on the choice of pictures: pictures are resampled with replacement,
     each together with its original. A picture that is drawn twice is not compared with its copy, which would count as a
@@ -49,62 +56,44 @@ def kernel_distance(features: Features, originals: Features, seed: int = 0) -> K
         originals: of their originals, in the same order.
         seed: seed of the resampling.
     """
-    if len(features) < 2:
-        return None
-    x, y = _samples(features), _samples(originals)
-    kernels, each = (_kernel(x, x), _kernel(y, y), _kernel(x, y)), len(x) // len(features)
-    (value,) = _distances(np.ones((1, len(x))), *kernels)
-    return KernelDistance(float(value), *interval(_distances(_draws(len(features), seed, each), *kernels)))
+    return _with_interval(_contrast(features, originals), seed)
 
 
 def distance_change(new: Features, old: Features, originals: Features, seed: int = 0) -> KernelDistance | None:
-    """KID of ``new`` minus that of ``old``, two restorations of the same originals; None for fewer than two pictures.
+    """KID of ``new`` minus that of ``old``, two restorations of the same originals; None as for `kernel_distance`.
 
     The interval is paired: both are resampled together.
     """
-    if len(new) < 2:
-        return None
-    x, before, y = _samples(new), _samples(old), _samples(originals)
-    of_originals = _kernel(y, y)
-
-    def distances(weights: Matrix) -> Matrix:
-        return (_distances(weights, _kernel(x, x), of_originals, _kernel(x, y))
-                - _distances(weights, _kernel(before, before), of_originals, _kernel(before, y)))
-
-    (value,) = distances(np.ones((1, len(x))))
-    return KernelDistance(float(value), *interval(distances(_draws(len(new), seed, len(x) // len(new)))))
+    return _with_interval(_contrast(new, originals) - _contrast(old, originals), seed)
 
 
-def _samples(features: Features) -> Features:
-    """``[N, D]`` or ``[N, S, D]`` -> ``[N S, D]``."""
-    return features.reshape(-1, features.shape[-1])
-
-
-def _draws(count: int, seed: int, samples: int) -> Matrix:
-    """Multiplicities of the samples, which are those of their pictures."""
-    draws = multiplicities(count, seed)
-    return draws[draws.max(1) < count].repeat(samples, 1)  # a single picture has no distance
+def _contrast(features: Features, originals: Features) -> Matrix:
+    """``k(x, x') + k(y, y') - 2 k(x, y')`` for every two pictures, ``[N, N]``; KID is its mean off the diagonal."""
+    return _kernel(features, features) + _kernel(originals, originals) - 2 * _kernel(features, originals)
 
 
 def _kernel(x: Features, y: Features) -> Matrix:
-    products: Matrix = x.astype(np.float64) @ y.astype(np.float64).T
-    return (products / x.shape[1] + 1) ** 3
+    """The kernel of every two pictures ``[N, D]`` or ``[N, S, D]``, mean over their samples, ``[N, N]``."""
+    a, b = (each.reshape(-1, each.shape[-1]).astype(np.float64) for each in (x, y))
+    kernel = (a @ b.T / x.shape[-1] + 1) ** 3
+    mean: Matrix = kernel.reshape(len(x), len(a) // len(x), len(y), len(b) // len(y)).mean((1, 3))
+    return mean
 
 
-def _distances(weights: Matrix, xx: Matrix, yy: Matrix, xy: Matrix) -> npt.NDArray[np.float64]:
-    """One distance for each row of ``weights`` ``[R, N]``, the multiplicities of the samples."""
-    result: npt.NDArray[np.float64] = (
-        _mean(weights, xx, with_diagonal=False) + _mean(weights, yy, with_diagonal=False)
-        - 2 * _mean(weights, xy, with_diagonal=True))
-    return result
+def _with_interval(contrast: Matrix, seed: int) -> KernelDistance | None:
+    """Mean over pairs of different pictures, and its interval."""
+    count = len(contrast)
+    if count < FEWEST:
+        return None
+    draws = multiplicities(count, seed)
+    draws = draws[draws.max(1) < count]  # a single picture has no distance
+    (value,) = _means(np.ones((1, count)), contrast)
+    return KernelDistance(float(value), *interval(_means(draws, contrast)))
 
 
-def _mean(weights: Matrix, kernel: Matrix, *, with_diagonal: bool) -> npt.NDArray[np.float64]:
-    """Weighted mean over pairs of different samples; with the diagonal, also over each sample and its original."""
+def _means(weights: Matrix, contrast: Matrix) -> npt.NDArray[np.float64]:
+    """Mean over pairs of different pictures for each row of ``weights`` ``[R, N]``, the multiplicities of pictures."""
     squares = weights**2
-    total = ((weights @ kernel) * weights).sum(1) - squares @ kernel.diagonal()
-    pairs = weights.sum(1) ** 2 - squares.sum(1)
-    if with_diagonal:
-        total, pairs = total + weights @ kernel.diagonal(), pairs + weights.sum(1)
-    result: npt.NDArray[np.float64] = total / pairs
+    total = ((weights @ contrast) * weights).sum(1) - squares @ contrast.diagonal()
+    result: npt.NDArray[np.float64] = total / (weights.sum(1) ** 2 - squares.sum(1))
     return result

@@ -123,6 +123,9 @@ def test_a_picture_is_measured_in_every_way(tmp_path: Path, monkeypatch: pytest.
     assert kept.cached(rgb, "b", cache, "w") == replace(measured, picture="b")
     with pytest.raises(pytest.fail.Exception):
         kept.cached(rgb, "a", cache, "other weights")
+    monkeypatch.setattr(rescaling, "SEARCH_REVISION", 0)
+    with pytest.raises(pytest.fail.Exception):
+        kept.cached(rgb, "a", cache, "w")
 
 
 def test_the_summary_tells_sets_of_pictures_apart(tmp_path: Path) -> None:

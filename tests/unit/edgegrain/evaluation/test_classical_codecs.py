@@ -11,9 +11,9 @@ from codec_contract.errors import EdgegrainError
 from edgegrain.evaluation import classical_codecs as baselines
 from edgegrain.evaluation.classical_codecs import (
     CODECS,
-    FACTORS,
     ClassicalCodec,
     ClassicalResult,
+    Setting,
     best_at,
     encode_lossless,
     library_versions,
@@ -34,8 +34,9 @@ def test_every_candidate_fits_and_the_best_by_psnr_wins(small: np.ndarray, codec
     assert len(results) >= 3
     assert all(result.nbytes <= 700 and result.rgb.shape == small.shape and result.rgb.dtype == np.uint8
                for result in results)
-    factors = [result.setting.factor for result in results]
-    assert factors == sorted(set(factors))
+    scales = [(result.setting.full_chroma, result.setting.factor) for result in results]
+    assert scales == sorted(set(scales)) and {chroma for chroma, _ in scales} == {False, codec == "avif"}
+    assert all(result.setting.quality > 0 for result in results) or codec != "jpeg-xl"
     best = classical.best(700)
     assert best is not None
     highest = max(psnr(result.rgb, small) for result in results)
@@ -77,21 +78,43 @@ def test_a_score_decides_instead_of_psnr(portrait: np.ndarray) -> None:
     assert psnr(darkest.rgb, portrait) < psnr(finest.rgb, portrait)
 
 
-def test_a_dear_score_is_asked_about_few_candidates_and_finds_the_best_of_a_smooth_course(small: np.ndarray) -> None:
+@pytest.mark.parametrize("wanted", [112, 64, 40])
+def test_few_scales_are_scored_and_the_best_of_a_smooth_course_is_found(small: np.ndarray, wanted: int) -> None:
     asked: list[float] = []
 
     def score(result: ClassicalResult) -> float:
-        asked.append(result.setting.factor)
-        return abs(FACTORS.index(result.setting.factor) - FACTORS.index(5.0))
+        asked.append(128 / result.setting.factor)
+        return abs(asked[-1] - wanted)
 
-    classical = ClassicalCodec(small, "webp")
-    best = classical.best(700, score)
-    assert best is not None and best.setting.factor == 5.0
-    count = len(classical.candidates(700))
-    assert len(asked) <= count // 2 + 3 < count
+    best = ClassicalCodec(small, "jpeg").best(1500, score)
+    assert best is not None and best.setting.factor == 128 / wanted
+    few = len(asked)
     asked.clear()
-    assert ClassicalCodec(small, "webp", "full").best(700, score).setting.factor == 5.0  # type: ignore[union-attr]
-    assert len(asked) == count
+    full = ClassicalCodec(small, "jpeg", "full").best(1500, score)
+    assert full is not None and full.setting == best.setting
+    assert len(set(asked)) == len(asked) > few + 2
+
+
+def test_a_lesser_minimum_among_the_scales_that_are_scored_first_does_not_hide_the_best(small: np.ndarray) -> None:
+    """Sides 128, 96, 64 and 32 come first; the best, 88, is next to the second best of them."""
+    scores = {128: 5, 96: 2, 88: 0, 80: 1, 64: 3, 32: 1.5}
+    best = ClassicalCodec(small, "jpeg").best(4000, lambda result: scores.get(round(128 / result.setting.factor), 9))
+    assert best is not None and best.setting.factor == 128 / 88
+
+
+def test_the_same_scales_are_scored_as_psnr_by_a_score_that_is_minus_psnr(small: np.ndarray) -> None:
+    classical = ClassicalCodec(small, "avif")
+    assert classical.best(500) is classical.best(500, lambda result: -psnr(result.rgb, small))
+
+
+def test_avif_is_also_tried_with_chroma_at_full_size() -> None:
+    """Stripes of two colours of equal luma disappear in 4:2:0."""
+    rgb = np.tile(np.array([[[200, 60, 60], [40, 130, 60]]], np.uint8), (64, 32, 1))
+    best = best_at(rgb, "avif", 1500)
+    assert best is not None and best.setting.full_chroma
+    assert best.description.startswith("AVIF 4:4:4, quality ")
+    full = ClassicalCodec(rgb, "avif").at_full_size(1500)
+    assert full is not None and not full.setting.full_chroma and psnr(full.rgb, rgb) < psnr(best.rgb, rgb) - 10
 
 
 def test_files_are_encoded_once_for_all_budgets(small: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,5 +180,29 @@ def test_versions_name_what_writes_the_files() -> None:
     assert set(library_versions()) == {"pillow", "imagecodecs"}
 
 
-def test_factors_grow_from_full_size() -> None:
-    assert FACTORS[0] == 1 and list(FACTORS) == sorted(set(FACTORS))
+def test_sides_are_multiples_of_the_codecs_blocks() -> None:
+    sides = [[side / factor for factor in baselines._factors(side, block)]
+             for side, block in ((256, 16), (256, 8), (250, 16), (1024, 8), (5, 8))]
+    assert sides[0] == pytest.approx([*range(256, 0, -16)])
+    assert sides[1] == pytest.approx([*range(256, 128, -16), *range(128, 0, -8)])
+    assert sides[2] == pytest.approx([250, *range(240, 0, -16)])
+    assert sides[3] == pytest.approx([*range(1024, 512, -128), *range(512, 256, -64), *range(256, 128, -16),
+                                      *range(128, 31, -8)])
+    assert sides[4] == [5]
+
+
+def test_pictures_keep_their_aspect_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    save = baselines._save
+    monkeypatch.setattr(baselines, "_save", lambda picture, *given, **options: (
+        sizes.append(picture.size) or save(picture, *given, **options)))
+    rgb = np.zeros((96, 64, 3), np.uint8)
+    for factor in baselines._factors(96, 16):
+        assert rebuild(rgb, Setting("webp", factor, 0), "fast").rgb.shape == rgb.shape
+    assert sizes == [(64, 96), (53, 80), (43, 64), (32, 48), (21, 32), (11, 16)]
+
+
+@pytest.mark.parametrize(("factor", "described"), [(1.0, "full size"), (256 / 96, "downscaled 2.67x"),
+                                                   (4.0, "downscaled 4x"), (1024 / 960, "downscaled 1.07x")])
+def test_settings_are_described_briefly(factor: float, described: str) -> None:
+    assert Setting("webp", factor, 31).description == f"WebP, quality 31, {described}"

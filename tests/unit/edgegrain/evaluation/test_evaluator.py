@@ -103,6 +103,15 @@ def test_an_interrupted_picture_keeps_what_is_done(
     assert evaluator(codec, tmp_path, EvaluationConfig("fast")).picture(path).equal
 
 
+def test_another_search_keeps_what_was_measured_of_the_bundle(
+        result: PictureResult, codec: Codec, path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgegrain.evaluation.evaluator.SEARCH_REVISION", 0)
+    monkeypatch.setattr(codec, "restore", lambda _: pytest.fail("restored again"))
+    before = len(list(folder.iterdir()))
+    assert evaluator(codec, folder, EvaluationConfig("fast", (300,))).picture(path).ours == result.ours
+    assert len(list(folder.iterdir())) == before + 2  # at equal bytes, and at one budget
+
+
 def test_other_weights_or_another_bundle_are_measured_anew(
         result: PictureResult, codec: Codec, path: Path, folder: Path, tmp_path: Path) -> None:
     asked = GradientMetrics.asked

@@ -74,12 +74,12 @@ def test_figures_come_from_what_the_decoder_restores() -> None:
     with torch.no_grad():
         for parameter in decoder.head[-1].parameters():
             parameter.zero_()  # grey, level 128
-    originals = [np.full((64, 64, 3), level, np.uint8) for level in (100, 140)]
+    originals = [np.full((64, 64, 3), level, np.uint8) for level in 3 * (100, 140)]
     found = measure(DecoderSource("grey", decoder, box_network(ENCODER.hr, ENCODER.lr)), originals, FlatMetrics())  # type: ignore[arg-type]
     assert found.scores["lpips_alex"] == pytest.approx((28 + 12) / 2)
     assert found.scores["lpips_alex_off_grid"] == pytest.approx(28 + 12)
     assert found.scores["lpips_vgg"] == 0.25 and "identity" not in found.scores
-    assert found.features["kid"].shape == (2, 1, 3) and "kid" in found.scores and "kid_eyes" not in found.scores
+    assert found.features["kid"].shape == (6, 1, 3) and "kid" in found.scores and "kid_eyes" not in found.scores
     assert found.lpips_without_prior is None
     assert found.lr_bytes == np.mean([len(encode_lossless(original[::4, ::4], "png")) for original in originals])
 

@@ -48,7 +48,7 @@ from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.classical_codecs import CODECS, SEARCH_REVISION, ClassicalCodec, library_versions
 from edgegrain.evaluation.evaluator import weights_id
 from edgegrain.evaluation.result_cache import ResultCache
-from edgegrain.evaluation.results import described_pictures
+from edgegrain.evaluation.results import described_pictures, rounded
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import psnr, similarity, ssim
@@ -202,14 +202,15 @@ def mean_rows(rows: Sequence[PictureRow]) -> dict[str, dict[str, float | None]]:
 
 
 def summary(bundle: BundleInfo, rows: Sequence[PictureRow], pictures: Sequence[Path]) -> dict[str, Any]:
-    """Means and all results, with pictures and versions; plain JSON data."""
-    return {
+    """Means and all results, with pictures and versions; plain JSON data, with None for an infinite PSNR."""
+    result: dict[str, Any] = rounded({
         "bundle": bundle.id, "version": bundle.version, "lr_contract_id": bundle.lr_contract_id,
         "date": datetime.date.today().isoformat(), "machine": platform.machine(), "versions": library_versions(),
         "picture_set": described_pictures(pictures), "means": mean_rows(rows),
         **{name: round(statistics.fmean(getattr(row, name) for row in rows), 4)
            for name in ("z_difference", "lr_difference")},
-        "pictures": [asdict(row) for row in rows]}
+        "pictures": [asdict(row) for row in rows]})
+    return result
 
 
 def section(result: Mapping[str, Any], folder: str, command: str) -> list[str]:
@@ -225,8 +226,9 @@ def markdown(means: Mapping[str, Mapping[str, Any]]) -> str:
     """The means as a Markdown table."""
     lines = ["| | bytes | PSNR-Y (dB) | SSIM-Y | PSNR (dB) | SSIM | LPIPS-Alex |",
              "|---|---:|---:|---:|---:|---:|---:|"]
-    lines += [f"| {method} | {own['nbytes']:,.0f} | {own['psnr_y']:.2f} | {own['ssim_y']:.4f} | {own['psnr']:.2f} | "
-              f"{own['ssim']:.4f} | {'–' if own['lpips_alex'] is None else format(own['lpips_alex'], '.4f')} |"
+    lines += [f"| {method} | {own['nbytes']:,.0f} | {_decibels(own['psnr_y'])} | {own['ssim_y']:.4f} | "
+              f"{_decibels(own['psnr'])} | {own['ssim']:.4f} | "
+              f"{'–' if own['lpips_alex'] is None else format(own['lpips_alex'], '.4f')} |"
               for method, own in means.items()]
     return "\n".join(lines)
 
@@ -269,7 +271,7 @@ def main(
     rows = [measure(load_picture(path), path.name) for path in with_progress(paths, "measuring")]
     result = summary(codec.bundle, rows, paths)
     if out is not None:
-        write_atomically(out, (json.dumps(result, indent=1) + "\n").encode(), force=force)
+        write_atomically(out, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode(), force=force)
     if write is not None:
         options = (" --weights METRICS" * (weights is not None) + f" --limit {limit}" * bool(limit)
                    + f' --classical "{classical}"' * (chosen != CLASSICAL))
@@ -280,6 +282,10 @@ def main(
     typer.echo(markdown(result["means"]))
     typer.echo(f"\n{len(rows)} pictures; on average, the LR differs from the bicubic one by {result['lr_difference']} "
                f"levels, and another z changes the picture by {result['z_difference']}")
+
+
+def _decibels(value: float | None) -> str:
+    return "∞" if value is None else f"{value:.2f}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

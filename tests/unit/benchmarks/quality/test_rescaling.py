@@ -146,6 +146,17 @@ def test_the_summary_tells_sets_of_pictures_apart(tmp_path: Path) -> None:
     assert sets[0]["folder"] == sets[1]["folder"] == "kodak" and sets[0]["sha256"] != sets[1]["sha256"]
 
 
+def test_an_infinite_psnr_is_json_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_text("a")
+    exact = RescalingScores(1000, float("inf"), 1.0, float("inf"), 1.0, 0.0)
+    found = summary(_StandIn(tmp_path).bundle, [PictureRow("a", {"IRN": exact}, 0, 0)], [path])
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    (row,) = found["pictures"]
+    assert (row["scores"]["IRN"]["psnr"], found["means"]["IRN"]["psnr_y"]) == (None, None)
+    assert markdown(found["means"]).splitlines()[2] == "| IRN | 1,000 | ∞ | 1.0000 | ∞ | 1.0000 | 0.0000 |"
+
+
 def test_the_section_tells_where_the_table_comes_from() -> None:
     score = RescalingScores(1000, 30.0, 0.8, 31.0, 0.82, 0.2)
     means = mean_rows([PictureRow("a", {"IRN": score}, 0.126, 1.96)])

@@ -20,7 +20,7 @@ One run measures everything, each variant and batch size in its own process:
 
 A variant that cannot be measured (torch.compile without a compiler, too little memory or time) is reported with the
 reason, and the others continue. The file of ``--out`` is written after every measurement, so an interrupted run keeps
-its results.
+its results. As long as they lack measurements that the file holds, they are written to NAME.partial.json next to it.
 
 Ratios are of batch 1, above 1 if ONNX Runtime is faster, and of equal precision except half_vs_float32. Shares relate
 the operations of the plain modules to the rate of torch's largest matrix products, and the bytes that the nodes of

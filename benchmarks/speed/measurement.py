@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +26,8 @@ from codec_contract.files import write_atomically
 
 RESULTS = ROOT / "results" / "performance"
 """Folder of the reports that `performance_page.py` shows."""
+_COUNTED = ("variant", "batch", "encoder", "size", "runtime", "decoder", "ops", "type")
+"""Entries of a row that say what it measures. Threads are not among them: their number is the machine's."""
 _COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}
 _MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
 
@@ -119,9 +122,20 @@ def in_own_process(script: str, arguments: Sequence[str], timeout: float) -> dic
 
 
 def save(report: dict[str, Any], out: Path | None) -> None:
-    """Write a report to ``out``, if given, atomically."""
-    if out:
-        write_atomically(out, (json.dumps(report, indent=1) + "\n").encode(), force=True)
+    """Write a report to ``out``, if given, atomically.
+
+    A report that lacks measurements of the one in ``out`` leaves it and goes next to it, as ``NAME.partial.json``.
+    """
+    if not out:
+        return
+    partial = out.with_suffix(".partial.json")
+    lacking = (_measurements_in(out) - _measurements(report)).total()
+    if lacking:
+        print(f"{out} holds {lacking} measurements that this report lacks, and stays; this report is {partial}",
+              file=sys.stderr, flush=True)
+    write_atomically(partial if lacking else out, (json.dumps(report, indent=1) + "\n").encode(), force=True)
+    if not lacking:
+        partial.unlink(missing_ok=True)
 
 
 def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,6 +163,21 @@ def largest_shares(times: Mapping[str, float], most: int | None = None) -> list[
     """Name and share of the total of each part, the largest first."""
     total = sum(times.values()) or 1.0
     return [[name, round(time / total, 3)] for name, time in sorted(times.items(), key=lambda item: -item[1])[:most]]
+
+
+def _measurements_in(path: Path) -> Counter[frozenset[tuple[str, Any]]]:
+    """Those of the report in a file; none if there is no report."""
+    try:
+        return _measurements(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return Counter()
+
+
+def _measurements(report: Mapping[str, Any]) -> Counter[frozenset[tuple[str, Any]]]:
+    """What the rows of a report measure, without those that failed."""
+    rows = report.get("runs") or report.get("graphs") or ()
+    return Counter(frozenset((name, row[name]) for name in _COUNTED if name in row)
+                   for row in rows if "error" not in row)
 
 
 @contextmanager

@@ -306,6 +306,24 @@ def test_measurements(benchmarks: dict[str, ModuleType], tmp_path: Path) -> None
     assert "took more than" in measurement.in_own_process(str(script), [], 0.2)["error"]
 
 
+@pytest.mark.parametrize(("kept", "fewer"), [
+    ([{"variant": "session", "batch": batch, "ms": 1.0} for batch in (1, 4)],
+     [{"variant": "session", "batch": 1, "ms": 2.0}, {"variant": "session", "batch": 4, "error": "out of time"}]),
+    ([{"encoder": "exact", "size": 256, "runtime": "onnx", "threads": threads, "ms": 1.0} for threads in (1, 2)],
+     [{"encoder": "exact", "size": 256, "runtime": "onnx", "threads": 8, "ms": 2.0}])])
+def test_a_partial_report_does_not_replace_a_complete_one(
+        benchmarks: dict[str, ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+        kept: list[dict[str, object]], fewer: list[dict[str, object]]) -> None:
+    save, out, partial = benchmarks["measurement"].save, tmp_path / "report.json", tmp_path / "report.partial.json"
+    save({"runs": kept}, out)
+    save({"runs": fewer}, out)
+    assert [json.loads(path.read_text())["runs"] for path in (out, partial)] == [kept, fewer]
+    assert f"{out} holds 1 measurements that this report lacks" in capsys.readouterr().err
+    again = [{**row, "ms": 3.0} for row in kept]
+    save({"runs": again}, out)
+    assert json.loads(out.read_text())["runs"] == again and not partial.exists()
+
+
 def report(**changes: object) -> dict[str, object]:
     facts = {"date": "2026-01-02", "machine": "Abacus", "cores": 2, "threads": 2, "device": "cpu", "commit": "abc",
              "versions": {"torch": "1"}, "matmul_tflops": 0.1, "matmul_type": "float32", "copy_gb_per_s": 8.0}

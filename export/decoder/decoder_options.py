@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from codec_contract.errors import ExportError
+
 
 class WeightStorage(enum.StrEnum):
     """Storage of the decoder's weights; `Precision` is the type it computes in."""
@@ -65,6 +67,9 @@ class DecoderOptions:
         noise: source of the generator's noise.
         ops: operators of the graph.
         pixels: type of the input and output; None for uint8 with fused operators, float32 with ONNX's own.
+
+    Raises:
+        ExportError: the weights of a decoder that computes in float16 are to be stored as another type.
     """
 
     storage: WeightStorage | None = None
@@ -72,6 +77,11 @@ class DecoderOptions:
     noise: Noise = Noise.constant
     ops: Ops = Ops.plain
     pixels: Pixels | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision is Precision.float16 and self.stored is not WeightStorage.float16:
+            raise ExportError("a decoder that computes in float16 holds its weights as float16, not as "
+                              f"{self.stored.value}; leave --storage out, or export with --precision float32")
 
     @property
     def pixel_type(self) -> Pixels:

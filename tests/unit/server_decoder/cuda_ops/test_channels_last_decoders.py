@@ -82,3 +82,10 @@ def test_forms_that_do_not_exist() -> None:
     assert DecoderOptions(ops=Ops.fused).pixel_type is Pixels.uint8
     assert DecoderOptions(ops=Ops.fused, pixels=Pixels.float32).pixel_type is Pixels.float32
     assert DecoderOptions().pixel_type is Pixels.float32
+
+
+@pytest.mark.parametrize("storage", [WeightStorage.float32, WeightStorage.compact])
+def test_halves_are_stored_as_halves(storage: WeightStorage) -> None:
+    with pytest.raises(ExportError, match=f"not as {storage}; leave --storage out"):
+        DecoderOptions(storage, Precision.float16)
+    assert DecoderOptions(precision=Precision.float16).stored is WeightStorage.float16

@@ -45,6 +45,18 @@ def existing_source(text: str) -> Path:
     return path.absolute() if path == STDIN else path  # ./- is a file, but Path("./-") == Path("-")
 
 
+def existing_file(text: str) -> Path:
+    """The parser of arguments that name an existing file, or `STDIN`.
+
+    Raises:
+        typer.BadParameter: the file does not exist, or is a folder.
+    """
+    path = existing_source(text)
+    if path.is_dir() and path != STDIN:
+        raise typer.BadParameter(f"'{path}' is a folder; name a file.")
+    return path
+
+
 def plan_jobs(
     sources: Sequence[Path], out: str | None, *, wanted: frozenset[str], result_suffix: str
 ) -> list[FileJob]:

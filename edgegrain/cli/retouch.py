@@ -7,21 +7,22 @@ from typing import Annotated
 
 import typer
 
-from edgegrain.cli.files import STDOUT, plan_jobs, refuse_sources
+from edgegrain.cli.files import STDOUT, existing_file, plan_jobs, refuse_sources
 from edgegrain.cli.options import BundleOption, DeviceChoice, DeviceOption, ForceOption, JsonOption, MarkOption
 from edgegrain.cli.output import print_json
 from edgegrain.cli.restore import restore_file
 
 
 def retouch(
-    edited: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The edited picture, or an edited LR.")],
+    edited: Annotated[Path, typer.Argument(parser=existing_file, help="The edited picture, or an edited LR; - for "
+                                           "standard input.")],
     original: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="The picture before the edit; its unedited parts "
                                   "are kept.")
     ] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="PATH", help="The picture to write, or a folder; - for "
-                                 "standard output [default: NAME.retouched.png].")
+                                 "standard output [default: NAME.retouched.png; of standard input, -].")
     ] = None,
     bundle: BundleOption = "faces",
     feather: Annotated[

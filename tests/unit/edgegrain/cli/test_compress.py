@@ -58,6 +58,11 @@ class TestCompress:
         write_picture(tmp_path / "me.png").rename(tmp_path / "-")
         assert shell("compress", "./-", "--out", "./-.grain")[0] == 0
         assert (tmp_path / "-.grain").read_bytes() == sdk.compress(tmp_path / "-")
+        assert shell("retouch", "./-", "--out", "./-.png")[0] == 0
+        with Image.open(tmp_path / "-.png") as picture:
+            assert picture.size == (90, 70)
+        status, _, err = shell("retouch", ".")
+        assert status == 2 and "'.' is a folder" in err
 
     def test_a_file_is_no_folder_for_results(self, shell: Shell, tmp_path: Path) -> None:
         path = write_picture(tmp_path / "me.png")

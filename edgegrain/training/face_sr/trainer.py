@@ -140,7 +140,8 @@ def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distri
     if (folder / CHECKPOINT).exists():
         run = load_run(folder, prior)
         run.adversarial = resumed(run.adversarial, recipe.adversarial, discriminator)
-        run.recipe = continued(recipe, network=run.recipe.network,
+        drawn = prior is None and isinstance(recipe.network, GLEANConfig)  # the bank, from the run's seed
+        run.recipe = continued(recipe, network=run.recipe.network, seed=(run.recipe if drawn else recipe).seed,
                                adversarial=None if run.adversarial is None else run.adversarial.config)
     else:
         run = start_run(recipe, prior, discriminator, options.init_from)

@@ -208,7 +208,9 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
     faces = bool(recipe.loss.identity or (projected and projected.identity))
     weights = needed_metric_weights(options.weights, needed=needed, faces=faces)
     torch.manual_seed(recipe.seed)
-    prior = prior or (stand_in_prior(read_recipe(folder) if resumes else recipe) if recipe.random_pictures else None)
+    drawn = prior is None and recipe.random_pictures > 0  # the generator, from the seed of the run
+    if drawn:
+        prior = stand_in_prior(read_recipe(folder) if resumes else recipe)
     if resumes:
         run = load_run(folder, prior)
         shapes = run.recipe
@@ -216,7 +218,7 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
         _refuse_other_values(recipe, shapes, folder)
         run.adversarial = resumed(run.adversarial, recipe.adversarial, discriminator)
         run.recipe = continued(recipe, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
-                               lr_step=shapes.lr_step,
+                               lr_step=shapes.lr_step, seed=(shapes if drawn else recipe).seed,
                                adversarial=None if run.adversarial is None else run.adversarial.config)
     else:
         run = start_run(recipe, start, prior, decoder_from=decoder_from)

@@ -168,3 +168,13 @@ def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | No
             raise ModelError(f"{folder} began with another teacher than the one given; pass --teacher with that one")
         run.pictures = stored.pictures
         return run
+
+
+def read_recipe(folder: Path) -> DistillationRecipe:
+    """The recipe of the run in a folder.
+
+    Raises:
+        ModelError: there is no run, or a part of it is damaged.
+    """
+    with open_checkpoint(folder, FAMILY) as stored:
+        return DistillationRecipe.from_dict(stored.config)

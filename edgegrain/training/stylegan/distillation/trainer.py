@@ -23,7 +23,14 @@ from edgegrain.training.optimizers import annealed, descend, early_decay, optimi
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_prior_samples
 from edgegrain.training.stylegan.distillation.recipes import DISTILLATION_RECIPES, DistillationRecipe
-from edgegrain.training.stylegan.distillation.run import FAMILY, DistilRun, load_run, start_run, teacher_codes
+from edgegrain.training.stylegan.distillation.run import (
+    FAMILY,
+    DistilRun,
+    load_run,
+    read_recipe,
+    start_run,
+    teacher_codes,
+)
 from edgegrain.training.stylegan.distillation.wavelets import band_loss
 from edgegrain.training.training_pictures import UNSEEN_SEED
 from server_decoder.prior_store import find_prior
@@ -133,11 +140,14 @@ def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, 
                  ) -> DistillationTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     weights = needed_metric_weights(options.weights, needed=bool(recipe.lpips), faces=False)
+    resumes = (folder / CHECKPOINT).exists()
+    if resumes and recipe.random_teacher and options.teacher is None:
+        recipe = continued(recipe, seed=read_recipe(folder).seed)  # which the teacher is drawn from
     teacher, discriminator = load_teacher(recipe, options.teacher)
     lpips = LPIPS(weights).requires_grad_(False) if recipe.lpips and weights is not None else None
     teacher = teacher.eval().requires_grad_(False)
     name = str(options.teacher) if isinstance(options.teacher, str | Path) else ""
-    if (folder / CHECKPOINT).exists():
+    if resumes:
         run = load_run(folder, teacher, discriminator, name)
         run.adversarial = resumed(run.adversarial, recipe.adversarial, discriminator)
         run.recipe = continued(recipe, student=run.recipe.student,

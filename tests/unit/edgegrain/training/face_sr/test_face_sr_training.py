@@ -96,6 +96,12 @@ def test_a_run_is_resumed(tmp_path: Path) -> None:
         face_sr_run.load_run(out)
 
 
+def test_a_trial_run_keeps_its_random_bank(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        train(replace(GLEAN_SMOKE, seed=seed), tmp_path, pictures=0, resume=True)
+    assert face_sr_run.load_run(tmp_path).recipe.seed == 1
+
+
 def test_a_resumed_run_takes_the_recipes_adversarial_loss(tmp_path: Path) -> None:
     gan = AdversarialConfig(weight=0.01, discriminator=DiscriminatorConfig(64, 8, 16))
     for adversarial in (None, gan, replace(gan, weight=0.5), None):

@@ -105,6 +105,12 @@ def test_a_run_resumes_from_its_weights(tmp_path: Path) -> None:
         distil_run.load_run(tmp_path, random_teacher(replace(SMALL, seed=2)))
 
 
+def test_a_trial_run_keeps_its_random_teacher(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        train(replace(SMALL, seed=seed), tmp_path, pictures=0, resume=True)
+    assert distil_run.load_run(tmp_path, random_teacher(SMALL)).recipe == SMALL
+
+
 def test_teachers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     student = MobileStyleGAN(SMALL.student)
     with pytest.raises(ModelError, match="mapping layers"):

@@ -12,6 +12,7 @@ from codec_contract.bundle.hub_bundles import SCHEME
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
 from codec_contract.bundle.qualities import Quality
 from codec_contract.fit import MAX_PIXELS, Fit, Size
+from edge_encoder.contract_check import check_contract_id
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.align_or_fit import Align
 from sdk.codec import Codec
@@ -138,7 +139,7 @@ def _folder(bundle: str | Path) -> Path:
 @functools.lru_cache(maxsize=8)
 def _hub_folder(name: str) -> Path:
     """The folder of a bundle of the Hub, which is asked once per process."""
-    return find_bundle(name).resolve()
+    return find_bundle(name, check=check_contract_id).resolve()
 
 
 def _codec(folder: Path, device: Device) -> Codec:

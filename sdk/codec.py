@@ -17,6 +17,7 @@ from codec_contract.fit import MAX_PIXELS, Fit, Size, check_fit, check_size, unf
 from codec_contract.lr_coder.level_step import rounded
 from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header
 from codec_contract.rgb import Rgb
+from edge_encoder.contract_check import check_contract_id
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
 from sdk.align_or_fit import Align, Fitted, fit_or_align
 from sdk.batches import batches, position_in_batch, with_strengths
@@ -72,7 +73,7 @@ class Codec:
             DeviceError: the device is unknown or its execution provider is not installed, or ``threads`` is out of
                 range.
         """
-        manifest = load_manifest(find_bundle(bundle)).with_decoder(decoder)
+        manifest = load_manifest(find_bundle(bundle, check=check_contract_id)).with_decoder(decoder)
         self._open = OpenBundle(manifest, device, threads, form=form)
         self._manifest = self._open.manifest
         self.bundle: BundleInfo = bundle_info(self._manifest)

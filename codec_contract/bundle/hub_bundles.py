@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,8 @@ _REVISION = re.compile(f"{_PART}(?:/{_PART})*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 logger = logging.getLogger(__name__)
+
+Check = Callable[[Manifest], object]
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class HubName:
         return f"hf://{self.repository}@{self.revision}"
 
 
-def find_hub_bundle(name: str, *, verify: bool = False) -> Path:
+def find_hub_bundle(name: str, *, verify: bool = False, check: Check | None = None) -> Path:
     """The folder of a bundle of the Hub in the cache, downloaded if it is not there yet.
 
     The Hub is https://huggingface.co or ``$HF_ENDPOINT``, the cache ``hub`` in `cache_folder`. The licence is logged,
@@ -84,13 +86,15 @@ def find_hub_bundle(name: str, *, verify: bool = False) -> Path:
         name: ``hf://owner/name`` (branch ``main``) or ``hf://owner/name@revision``.
         verify: check every file that is in the cache already; an altered bundle is downloaded again. Without it, files
             are checked when they are opened.
+        check: called with the manifest of a downloaded bundle, next to its files, before the bundle appears in the
+            cache; raises `BundleError` to refuse it.
 
     Raises:
         BundleError: the name has another form; huggingface-hub is not installed; there is no such repository or
             revision, or it does not hold the bundle that its manifest describes; the Hub cannot be reached.
     """
     wanted = HubName.parse(name)
-    return _Repository(wanted, hub_cache() / wanted.repository).find(verify)
+    return _Repository(wanted, hub_cache() / wanted.repository, check).find(verify)
 
 
 def hub_cache() -> Path:
@@ -123,10 +127,11 @@ def printable_text(value: object) -> str:
 
 @dataclass(frozen=True)
 class _Repository:
-    """A repository at a revision, and its folder in the cache."""
+    """A repository at a revision, its folder in the cache, and the check of its downloads."""
 
     name: HubName
     folder: Path
+    check: Check | None
 
     def find(self, verify: bool) -> Path:
         known = self._known(verify)
@@ -214,6 +219,12 @@ class _Repository:
                 shutil.rmtree(staging)
                 raise BundleError(f"{self.name} holds no valid bundle: {error}") from error
             self._download_files(manifest, commit)
+            if self.check is not None:
+                try:
+                    self.check(manifest)
+                except BundleError as error:
+                    shutil.rmtree(staging)
+                    raise BundleError(f"{self.name}, commit {commit}, is refused: {error}; tell its owner") from error
             shutil.rmtree(target, ignore_errors=True)
             os.replace(staging, target)
         return target

@@ -98,8 +98,9 @@ def fetch(
       EDGEGRAIN_CACHE=/srv/cache edgegrain bundles fetch hf://owner/name
     """
     from codec_contract.bundle.hub_bundles import find_hub_bundle
+    from edge_encoder.contract_check import check_contract_id
 
-    folders = {name: find_hub_bundle(name, verify=True) for name in names}
+    folders = {name: find_hub_bundle(name, verify=True, check=check_contract_id) for name in names}
     if json_output:
         print_json([{"name": name, "folder": folder} for name, folder in folders.items()])
         return

@@ -21,6 +21,7 @@ from codec_contract.bundle.paths import ALIASES, find_bundle
 from codec_contract.bundle.qualities import bundles_to_try
 from codec_contract.errors import BundleError, EdgegrainError, ImageError, ServiceError
 from codec_contract.payload import parse_header, require_contract
+from edge_encoder.contract_check import check_contract_id
 from edgegrain.service.access import Access
 from edgegrain.service.batcher import Batcher
 from edgegrain.service.capacity import Capacity
@@ -79,7 +80,7 @@ class ServiceState:
         if settings.device != "cpu":  # the CPU is always there; the check would load ONNX Runtime into this process
             require_provider(settings.device)
         self.settings = settings
-        manifests = [verify_bundle(find_bundle(name)) for name in settings.bundles]
+        manifests = [verify_bundle(find_bundle(name, check=check_contract_id)) for name in settings.bundles]
         self.manifests: Mapping[str, Manifest] = {manifest.id: manifest for manifest in manifests}
         if len(self.manifests) != len(manifests):
             raise ServiceError(f"bundles are named twice: {', '.join(manifest.id for manifest in manifests)}")

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sdk
+from codec_contract.bundle.hub_bundles import cached_hub_bundles
 from codec_contract.bundle.manifest import verify_bundle
+from codec_contract.errors import BundleError
 from tests.hub_server import Hub, hub_server
 from tests.tiny_bundle import write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
@@ -38,6 +41,20 @@ def test_fetched_bundles_are_listed(hub: Hub, bundle: Path, shell: Shell, tmp_pa
     status, out, _ = shell("bundles", "--verify")
     assert status == 0 and f"\nhf://anna/tiny@{commit}, version 1.0.0, every file verified\n" in out
     assert shell("bundles", "fetch", "hf://anna")[0] == 1
+
+
+def test_a_bundle_of_another_contract_than_it_states_is_refused(hub: Hub, bundle: Path, shell: Shell) -> None:
+    manifest = bundle / "manifest.json"
+    stated = json.loads(manifest.read_bytes())["lr_contract_id"]
+    manifest.write_text(manifest.read_text().replace(stated, "0" * 64))
+    hub.add("anna/tiny", bundle)
+    wrong = f"states LR contract {'0' * 64}, but its encoder, preprocessing and coder tables have {stated}"
+    status, out, err = shell("bundles", "fetch", "hf://anna/tiny")
+    assert (status, out) == (1, "") and wrong in " ".join(err.split())
+    for use in (sdk.Codec, lambda name: sdk.compress(np.zeros((64, 64, 3), np.uint8), name)):
+        with pytest.raises(BundleError, match=wrong):
+            use("hf://anna/tiny")
+    assert cached_hub_bundles() == {}
 
 
 def test_a_damaged_bundle_of_the_cache_is_left_out(

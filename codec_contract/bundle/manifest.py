@@ -35,7 +35,7 @@ DEFAULT_DECODER = "default"
 """Name of the decoder that the manifest's ``decoder`` describes."""
 
 BUNDLE_ID = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
-_VERSION = re.compile(r"[A-Za-z0-9](?:[-+._]?[A-Za-z0-9]){0,63}")  # a part of file names
+VERSION = re.compile(r"[A-Za-z0-9](?:[-+._]?[A-Za-z0-9]){0,63}")  # a part of file names
 _QUALITY = re.compile(r"[a-z]{1,20}")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
@@ -207,7 +207,7 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
     return Manifest(
         folder=folder,
         id=_matching(source, "id", BUNDLE_ID, where),
-        version=_matching(source, "version", _VERSION, where),
+        version=_matching(source, "version", VERSION, where),
         lr_contract_id=bytes.fromhex(_matching(source, "lr_contract_id", _HEX64, where)),
         codec=codec,
         domain=_field(source, "domain", str, where),

@@ -139,7 +139,7 @@ def run(
         return
     comparison: dict[str, Any] = {}
     if if_better is not None:
-        refuse_to_replace(out, force, bundle_id)
+        refuse_to_replace(out, force, bundle_id, version)
         comparison, reasons = improvement.compare(run, out, if_better, weights, prior or None)
         if reasons:
             typer.echo(f"not published: {'; '.join(reasons)}", err=True)

@@ -72,7 +72,7 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
         BundleError: the run's encoder is not that of ``encoder_of``.
         EdgegrainError: as `write_bundle`, and if the prior is missing or another one.
     """
-    refuse_to_replace(folder, force, bundle_id)
+    refuse_to_replace(folder, force, bundle_id, version)
     run = open_run(checkpoint, prior)
     recipe = run.recipe
     domain = domain or recipe.domain

@@ -119,9 +119,9 @@ def write_face_sr_bundle(
         ExistsError: the folder exists and ``force`` is false.
         ModelError: the weights are missing or damaged, or GLEAN's bank is missing or another.
         ExportError: a conversion fails, or the export differs from torch.
-        BundleError: the name is no valid id, or the sizes do not fit.
+        BundleError: id or version is not valid, or the sizes do not fit.
     """
-    refuse_to_replace(folder, force)
+    refuse_to_replace(folder, force, version=version)
     path = find_face_sr_weights(weights)
     training = read_training(path)
     reduction = reduction or (training.get("config") or {}).get("reduction", "area")

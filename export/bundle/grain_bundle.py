@@ -71,10 +71,10 @@ def write_trained_bundle(
         ModelError: the weights are missing or damaged, or the generator is missing or another.
         ExportError: a format is unknown, ``onnx`` is missing or the encoder is a bundle's; a conversion fails, or the
             export differs from torch.
-        BundleError: the name is no valid id; or the weights need the decoder of a bundle that is not installed, or that
-            has another decoder now.
+        BundleError: id or version is not valid; or the weights need the decoder of a bundle that is not installed, or
+            that has another decoder now.
     """
-    refuse_to_replace(folder, force)
+    refuse_to_replace(folder, force, version=version)
     if not (weights / TRAINED).is_file():
         raise ModelError(f"{weights} holds no {TRAINED}; 'edgegrain publish run --trained-only' writes such a folder")
     kept = kept_bundle(weights)

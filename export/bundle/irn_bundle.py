@@ -83,9 +83,9 @@ def write_irn_bundle(
         ExistsError: the folder exists and ``force`` is false.
         ModelError: the weights are damaged.
         ExportError: a conversion fails, or an export differs from torch.
-        BundleError: the name is no valid id, or the sizes do not fit.
+        BundleError: id or version is not valid, or the sizes do not fit.
     """
-    refuse_to_replace(folder, force)
+    refuse_to_replace(folder, force, version=version)
     require_bundle_formats(formats)
     path = weights / IRN_WEIGHTS if weights.is_dir() else weights
     irn, training = load_irn(path), read_training(path)

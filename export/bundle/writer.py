@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.decoders import decoder_forms
 from codec_contract.bundle.file_names import CODER_TABLES, DECODER_ONNX, MANIFEST, MODEL_CARD
-from codec_contract.bundle.manifest import BUNDLE_ID, SCHEMA, Manifest, load_manifest, parse_manifest, verify_bundle
+from codec_contract.bundle.manifest import (
+    BUNDLE_ID,
+    SCHEMA,
+    VERSION,
+    Manifest,
+    load_manifest,
+    parse_manifest,
+    verify_bundle,
+)
 from codec_contract.errors import BundleError, ExistsError, ExportError
 from codec_contract.files import replace_folder, write_atomically, written_whole
 from codec_contract.lr_coder.coder_tables import CoderTables
@@ -219,22 +227,28 @@ def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Ma
     return verify_bundle(folder)
 
 
-def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None) -> None:
-    """Refuse to write a bundle into a folder; called before work that takes minutes.
+def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None, version: str = FIRST_VERSION) -> None:
+    """Refuse to write a bundle into a folder, or under an id or version that no manifest has; called before work that
+    takes minutes.
 
     Args:
         folder: of the bundle.
         force: replace a bundle that exists.
         bundle_id: its id; None for the folder's name.
+        version: its version.
 
     Raises:
         ExistsError: the folder exists and ``force`` is false.
-        BundleError: it exists and is no bundle or holds files that are not a bundle's, or the id is not valid.
+        BundleError: it exists and is no bundle or holds files that are not a bundle's, or the id or the version is not
+            valid.
     """
     bundle_id = folder.name if bundle_id is None else bundle_id
     if not BUNDLE_ID.fullmatch(bundle_id):
         raise BundleError(f"{bundle_id!r} is no valid id of a bundle, by default the name of its folder; expected "
                           "lower-case letters and digits, with single -, _ or . between them, such as my-faces")
+    if not VERSION.fullmatch(version):
+        raise BundleError(f"{version[:80]!r} is no valid version of a bundle; expected at most 64 letters and digits, "
+                          "with single -, +, . or _ between them, such as 1.0.0")
     if not folder.exists():
         return
     if not force:

@@ -79,6 +79,15 @@ def test_a_worse_run_leaves_the_bundle_alone(grain_run: Path, tmp_path: Path, sh
     assert (code, json.loads(out)) == (0, {"bundle": "faces", "pictures_compared": 2})
 
 
+@pytest.mark.parametrize("more", [(), ("--if-better", ".")])
+def test_a_wrong_version_is_refused_before_the_work(
+        grain_run: Path, tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]) -> None:
+    monkeypatch.setattr(improvement, "compare", lambda *_: pytest.fail("compared nevertheless"))
+    monkeypatch.setattr(publish_grain, "open_run", lambda *_: pytest.fail("opened nevertheless"))
+    code, _, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "faces", "--version", "1/0", *more)
+    assert code == 1 and "'1/0' is no valid version of a bundle" in err
+
+
 def test_trained_weights_alone_go_to_the_folder(grain_run: Path, tmp_path: Path, shell: Shell,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_grain, "store_trained", lambda run, out, prior, **named: (run, out, prior, sorted(named)))

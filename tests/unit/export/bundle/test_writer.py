@@ -124,9 +124,11 @@ def test_files_that_a_bundle_does_not_list_are_not_lost(tmp_path: Path) -> None:
         refuse_to_replace(folder, True)
 
 
-def test_an_id_is_refused_before_the_work(tmp_path: Path) -> None:
+def test_an_id_or_version_is_refused_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"'My_Faces' is no valid id of a bundle.* such as my-faces"):
         refuse_to_replace(tmp_path / "My_Faces", False)
     refuse_to_replace(tmp_path / "My_Faces", False, "my-faces")
     with pytest.raises(BundleError, match="'Mine' is no valid id"):
         refuse_to_replace(tmp_path / "my-faces", False, "Mine")
+    with pytest.raises(BundleError, match=r"'1\.0 beta' is no valid version of a bundle.* such as 1\.0\.0"):
+        refuse_to_replace(tmp_path / "my-faces", False, version="1.0 beta")

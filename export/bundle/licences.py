@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from server_decoder.stylegan2 import NVIDIA_LICENCE
+
 UNSTATED = {"weights": "What the data's and the generator's licences allow; the code is Apache-2.0.",
             "data": "Not stated."}
 BY_DOMAIN = {
@@ -20,7 +22,7 @@ PHOTOGRAPHS = {
     "data": "BSDS500, training and validation pictures: research use.",
 }
 """Licence of edgegrain's own IRN."""
-_STYLEGAN2 = "NVIDIA's StyleGAN2: Nvidia Source Code License-NC, non-commercial use only."
+_STYLEGAN2 = f"NVIDIA's StyleGAN2: {NVIDIA_LICENCE}."
 _NO_LICENCE = "states no licence: ask its authors before you use or pass on the weights."
 _FACES = "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ: non-commercial research."
 AUTHORS: dict[str, dict[str, str]] = {

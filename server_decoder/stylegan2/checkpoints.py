@@ -17,13 +17,14 @@ from torch import Tensor
 
 from codec_contract.errors import ExistsError, ModelError
 from server_decoder.public_checkpoint import read_tensors
+from server_decoder.stylegan2 import NVIDIA_LICENCE
 from server_decoder.stylegan2.checkpoint_layouts import NVIDIA, ROSINALITY, Layout, translate
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from server_decoder.weight_file import WeightKind, fill, read_config, read_weights, save_network
 
 FORMAT = "edgegrain-stylegan2-1"
-_LICENCE = "the file states none; NVIDIA's networks: Nvidia Source Code License-NC, non-commercial use only"
+_LICENCE = f"the file states none; NVIDIA's networks: {NVIDIA_LICENCE}"
 _KIND = WeightKind("StyleGAN2", "config", lambda fields: StyleGAN2Config(**fields), {"format": FORMAT},
                    "edgegrain convert --from stylegan2-rosinality makes such a file of a public checkpoint")
 

@@ -165,7 +165,7 @@ def train(
                          teacher, compiled)
     settings: dict[str, Any] = {
         "pictures": pictures or None, "budget_seconds": budget_seconds, "resume": resume,
-        "evaluate_every": evaluate_every, "device": device.value}
+        "evaluate_every": evaluate_every, "device": device.value, "claimed": True}
     with (progress_bar() as report, start_distributed(device.value) as distributed,
           claim_run_folder(distributed, recipe, run, resume=resume) as folder):
         runs = [folder / stage for stage in chosen.stages] if isinstance(chosen, Chain) else [folder]

@@ -19,12 +19,12 @@ from edgegrain.training.grain.chains import Chain
 from edgegrain.training.loop import refuse_existing, refuse_unused, train_on
 from edgegrain.training.prior_files import recipe_prior
 from edgegrain.training.recipes import family_of
-from edgegrain.training.run_folder import finished
+from edgegrain.training.run_folder import finished, locked_run_folder
 
 
 def train_stages(chain: Chain, folder: Path, options: RunOptions | None = None, *, pictures: int | None = None,
                  budget_seconds: float = 0, resume: bool = False, evaluate_every: int = 0, device: str = "auto",
-                 report: Progress | None = None) -> dict[str, float]:
+                 report: Progress | None = None, claimed: bool = False) -> dict[str, float]:
     """Train the stages; returns the last evaluation of the last stage that ran. Arguments as in `train`.
 
     ``options.init_from`` is for stage 1, files for some stages only go to those. ``budget_seconds`` is for all stages,
@@ -46,7 +46,7 @@ def train_stages(chain: Chain, folder: Path, options: RunOptions | None = None, 
     prior = recipe_prior(last, options.prior)
     options = replace(options, prior=prior)
     began, previous, figures = time.monotonic(), options.init_from, {}
-    with start_distributed(device) as distributed:
+    with start_distributed(device) as distributed, locked_run_folder(distributed, folder, claimed=claimed):
         for index, (stage, recipe) in enumerate(chain.stages.items()):
             distributed.wait()
             if prior is not None:

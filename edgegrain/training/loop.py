@@ -21,7 +21,7 @@ from edgegrain.training.distributed import Distributed, start_distributed
 from edgegrain.training.family import RunOptions, Trainer
 from edgegrain.training.jsonl_log import JsonlLog
 from edgegrain.training.recipes import family_of
-from edgegrain.training.run_folder import CHECKPOINT, LOG, SAMPLES
+from edgegrain.training.run_folder import CHECKPOINT, LOG, SAMPLES, locked_run_folder
 from edgegrain.training.time_budget import TimeBudget
 
 LOG_EVERY = 20  # steps
@@ -30,7 +30,7 @@ REPORT_EVERY = 5  # steps
 
 def train(recipe: Any, folder: Path, options: RunOptions | None = None, *, pictures: int | None = None,
           budget_seconds: float = 0, resume: bool = False, evaluate_every: int = 0, device: str = "auto",
-          report: Progress | None = None) -> dict[str, float]:
+          report: Progress | None = None, claimed: bool = False) -> dict[str, float]:
     """Train a recipe; returns the last evaluation with ``pictures`` and ``skipped``, {} in all but the first process.
 
     Args:
@@ -46,13 +46,15 @@ def train(recipe: Any, folder: Path, options: RunOptions | None = None, *, pictu
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         report: called every few seconds with the finished part of the run and a line about it; before, with that of the
             pictures' preparation.
+        claimed: the caller has locked ``folder`` (`claim_run_folder`); otherwise it is locked here.
 
     Raises:
         ExistsError: ``folder`` holds a run and ``resume`` is false.
+        InUseError: another process trains in ``folder``.
         EdgegrainError: pictures, weights, device or checkpoint are missing or do not fit.
     """
     refuse_existing(folder, resume)
-    with start_distributed(device) as distributed:
+    with start_distributed(device) as distributed, locked_run_folder(distributed, folder, claimed=claimed):
         return train_on(distributed, recipe, folder, options or RunOptions(), pictures=pictures,
                         budget_seconds=budget_seconds, evaluate_every=evaluate_every, report=report)
 

@@ -20,6 +20,19 @@ SAMPLES = "samples.png"
 
 
 @contextlib.contextmanager
+def locked_run_folder(distributed: Distributed, folder: Path, *, claimed: bool = False) -> Iterator[None]:
+    """Lock a run's folder for the block, for all processes of the run, unless the caller has ``claimed`` it.
+
+    Raises:
+        InUseError: another process trains in it.
+    """
+    with contextlib.ExitStack() as lock:
+        if not claimed:
+            distributed.from_first(lambda: lock.enter_context(only_writer(folder)))
+        yield
+
+
+@contextlib.contextmanager
 def claim_run_folder(distributed: Distributed, recipe: str, folder: Path | None = None, *, resume: bool = False
                      ) -> Iterator[Path]:
     """The folder given, or ``runs/RECIPE``, ``runs/RECIPE-2`` and so on: the first without a run that is not in use; to

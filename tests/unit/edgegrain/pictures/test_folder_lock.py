@@ -33,6 +33,19 @@ def test_a_folder_has_one_writer_until_its_process_ends(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+def test_a_lock_file_that_was_just_removed_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    flock = fcntl.flock
+
+    def after_its_writer_ended(handle: int, operation: int) -> None:
+        (tmp_path / ".lock").unlink(missing_ok=True)
+        flock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", after_its_writer_ended)
+    with pytest.raises(InUseError), only_writer(tmp_path):
+        pass
+
+
 def test_created_folders_stay_only_with_files(tmp_path: Path) -> None:
     with only_writer(tmp_path / "a" / "b"):
         pass

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from edgegrain.pictures.folder_lock import InUseError
+from edgegrain.pictures.folder_lock import InUseError, only_writer
+from edgegrain.training.all_stages import train_stages
 from edgegrain.training.distributed import Distributed
+from edgegrain.training.grain.chains import CHAINS
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.loop import train
 from edgegrain.training.run_folder import CHECKPOINT, claim_run_folder, finished
 
 ALONE = Distributed(torch.device("cpu"))
@@ -53,6 +58,15 @@ def test_a_folder_in_use_is_left_to_its_run() -> None:
             with pytest.raises(InUseError, match="another process writes to runs/smoke"):
                 run_folder("smoke", folder, resume=resume)
     assert [path.name for path in Path("runs").iterdir()] == ["smoke-3"]
+
+
+@pytest.mark.parametrize(("start", "recipe"), [
+    (train, GRAIN_RECIPES["smoke-stage1"]), (train_stages, CHAINS["smoke"])])
+def test_training_from_python_locks_the_folder_too(
+        start: Callable[..., object], recipe: object, tmp_path: Path) -> None:
+    with only_writer(tmp_path), pytest.raises(InUseError, match=f"another process writes to {tmp_path}"):
+        start(recipe, tmp_path, pictures=0)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("last", "expected"), [('{"pictures": 8, "end": true}', True), ('{"end": false}', False),

@@ -140,7 +140,7 @@ def run(
     comparison: dict[str, Any] = {}
     if if_better is not None:
         refuse_to_replace(out, force, bundle_id, version)
-        comparison, reasons = improvement.compare(run, out, if_better, weights, prior or None)
+        comparison, reasons = improvement.compare(run, out, if_better, weights, prior or None, storage)
         if reasons:
             typer.echo(f"not published: {'; '.join(reasons)}", err=True)
             print_json(comparison)

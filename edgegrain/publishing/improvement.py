@@ -29,8 +29,10 @@ from edgegrain.metrics.training_losses import training_losses
 from edgegrain.pictures.originals import original_of
 from edgegrain.pictures.stored_pictures import list_pictures
 from edgegrain.publishing.model_card import CODEC
-from edgegrain.publishing.run_source import needed_prior, open_run, source_of
+from edgegrain.publishing.run_source import decoder_storage, needed_prior, open_run, source_of
 from edgegrain.training.grain.checkpoint import GrainRun
+from export.decoder.decoder_graph import round_weights
+from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import DecoderSource, find_decoder
 from server_decoder.grain.grain import Grain
 
@@ -177,8 +179,11 @@ def shortcomings(found: Mapping[str, Change], new: Figures, published: Figures, 
 
 
 def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | None = None,
-            prior: str | Path | None = None) -> tuple[dict[str, Any], list[str]]:
+            prior: str | Path | None = None, storage: WeightStorage | None = None
+            ) -> tuple[dict[str, Any], list[str]]:
     """Scores of a run and of the bundle that it would replace, their changes, and the reasons against replacing it.
+
+    Both are measured with their weights as bundles store them.
 
     Args:
         checkpoint: the run's folder or checkpoint.
@@ -186,6 +191,7 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
         unseen: folder of pictures that neither was trained on.
         weights: folder of the metrics' weights; None for the fetched ones.
         prior: the generator's file or name, if the run has one.
+        storage: storage of the run's weights; by default `decoder_storage`.
 
     Raises:
         BundleError: there is no such bundle, or its pictures have another size.
@@ -197,6 +203,9 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
     if before.network.hr != side:
         raise BundleError(f"{published} makes pictures of {before.network.hr}x{before.network.hr}, the run of "
                           f"{side}x{side}: they cannot be compared")
+    stored = decoder_storage(after.decoder, storage)
+    if stored is not WeightStorage.float32:
+        round_weights(after.decoder, compact=stored is WeightStorage.compact)
     domain, training = ("faces", {}) if before.manifest is None else (before.manifest.domain, before.manifest.training)
     metrics = PictureMetrics(find_metric_weights(weights, faces=domain == "faces"), faces=domain == "faces")
     originals = [original_of(path, side) for path in list_pictures(unseen)]

@@ -21,7 +21,7 @@ from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.kept_parts import kept_encoder
 from edgegrain.publishing.model_card import card_text
-from edgegrain.publishing.run_source import encoder_part, final_decoder, open_run, run_folder
+from edgegrain.publishing.run_source import decoder_storage, encoder_part, final_decoder, open_run, run_folder
 from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.checkpoint import GrainRun
 from edgegrain.training.training_pictures import packed_pictures
@@ -64,8 +64,7 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
             ``encoder_of`` they are added to that bundle's, for the decoder.
         prior: the generator's file or name, if the run has one.
         encoder_of: folder of the bundle whose encoder and coder are kept.
-        storage: storage of the decoder's weights; by default compact (large ones as int8) with a generator, else
-            float16.
+        storage: storage of the decoder's weights; by default `decoder_storage`.
         force: replace a bundle that exists.
 
     Raises:
@@ -85,11 +84,11 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
     licence = licence or usual_licence(domain)
     decoder = final_decoder(run)
     if isinstance(decoder, Grain):
-        architecture, usual = decoder.config.as_dict(), WeightStorage.compact
+        architecture = decoder.config.as_dict()
         licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
     else:
-        architecture, usual = asdict(decoder.config), WeightStorage.float16
-    graph = export_decoder(decoder, recipe.encoder.lr, storage or usual)
+        architecture = asdict(decoder.config)
+    graph = export_decoder(decoder, recipe.encoder.lr, decoder_storage(decoder, storage))
     comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
     training = _training_record(run, len(shard), picture_sources(data, exclude))
     fields = manifest_fields(bundle_id, "grain", architecture=architecture, training=training, licence=licence,

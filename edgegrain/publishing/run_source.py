@@ -13,6 +13,7 @@ from edgegrain.training.grain.checkpoint import GrainRun, load_run, read_recipe
 from edgegrain.training.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.training.prior_files import recipe_prior
 from export.bundle.encoder_part import EncoderPart, exact_encoder, rrdb_encoder
+from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import DecoderSource
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
@@ -85,6 +86,12 @@ def encoder_part(run: GrainRun) -> EncoderPart:
     if isinstance(encoder, TrainedRRDBEncoder):
         return rrdb_encoder(encoder.network.eval(), encoder.config.hr)
     return exact_encoder(integer_encoder(run))
+
+
+def decoder_storage(decoder: RRDBDecoder | Grain, wanted: WeightStorage | None = None) -> WeightStorage:
+    """Storage of a decoder's weights in a bundle; by default compact (large ones as int8) with a generator, else
+    float16."""
+    return wanted or (WeightStorage.compact if isinstance(decoder, Grain) else WeightStorage.float16)
 
 
 def final_decoder(run: GrainRun) -> RRDBDecoder | Grain:

@@ -26,6 +26,7 @@ from edgegrain.publishing.run_source import source_of
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import DecoderSource
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.presets import PRESETS
@@ -178,9 +179,10 @@ def test_within_the_interval_the_majority_decides(worse: int, published: bool) -
     assert reasons == ([] if published else ["only 2 of 4 judges are better than faces (KID, eyes; LPIPS-VGG)"])
 
 
-def test_originals_are_those_of_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """JPEGs too, which training pictures are decoded from at a fraction of their size."""
-    run, seen = start_run(GRAIN_RECIPES["smoke-stage1"], None), []
+def test_originals_and_weights_are_those_of_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JPEGs too, which training pictures are decoded from at a fraction of their size, and weights as they are stored.
+    """
+    run, seen, weights = start_run(GRAIN_RECIPES["smoke-stage1"], None), [], []
     save_checkpoint(tmp_path / "run", run)
     (tmp_path / "unseen").mkdir()
     cells = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
@@ -197,6 +199,12 @@ def test_originals_are_those_of_an_evaluation(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(improvement, "find_decoder", lambda _: source_of(run, "published"))
     monkeypatch.setattr(improvement, "find_metric_weights", lambda *_, **__: None)
     monkeypatch.setattr(improvement, "PictureMetrics", Metrics)
+    monkeypatch.setattr(improvement, "measure", lambda source, *rest: (
+        weights.append(source.decoder.conv_first.weight.clone()), measure(source, *rest))[1])
     figures, reasons = improvement.compare(tmp_path / "run", tmp_path / "bundle", tmp_path / "unseen")
     assert figures["pictures_compared"] == 2 and "only 0 of" in reasons[0]
     assert all(np.array_equal(original, original_of(tmp_path / "unseen/a.jpg", 64)) for original in seen)
+    new, published = weights
+    assert torch.equal(new, published.half().float()) and not torch.equal(new, published)
+    improvement.compare(tmp_path / "run", tmp_path / "bundle", tmp_path / "unseen", storage=WeightStorage.float32)
+    assert torch.equal(weights[2], published)

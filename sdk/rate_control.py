@@ -9,6 +9,7 @@ from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.bundle.qualities import bundles_to_try, too_few_bytes
 from codec_contract.fit import MAX_PIXELS, Fit
+from edge_encoder.contract_check import check_contract_id
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.align_or_fit import Align, Fitted
 from sdk.codec import Codec
@@ -27,7 +28,7 @@ def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int |
         BundleError: there is no such bundle or quality.
         ImageError: ``max_bytes`` is below 1.
     """
-    base = load_manifest(find_bundle(bundle))
+    base = load_manifest(find_bundle(bundle, check=check_contract_id))
     if quality is None and max_bytes is None:
         return [base]  # the others are not read
     return bundles_to_try(base, list(installed_manifests()), quality, max_bytes)

@@ -14,6 +14,7 @@ from typing import Any
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import ServiceError
 from codec_contract.extras import needs_extra
+from edge_encoder.contract_check import check_contract_id
 from edgegrain.service.json_logs import configure_logs, log
 from edgegrain.service.ray.cluster import ray_cluster
 from edgegrain.service.ray.ray_settings import RayOptions
@@ -101,7 +102,7 @@ def adapt(settings: Settings, options: RayOptions) -> Settings:
     threads = settings.threads or max(1, int(options.cpus / settings.workers))
     bundles = settings.bundles
     if options.address is None:  # relative paths are resolved here; on a cluster every machine has its own
-        bundles = tuple(str(find_bundle(name).resolve()) for name in bundles)
+        bundles = tuple(str(find_bundle(name, check=check_contract_id).resolve()) for name in bundles)
     return settings.model_copy(update={
         "threads": threads, "bundles": bundles, "spare_workers": settings.spare_workers or 0})
 

@@ -13,9 +13,7 @@ The InvBlocks are those of `server_decoder.irn.network`. Pictures are ``[B, 3, H
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -45,19 +43,6 @@ class IRNColorConfig:
     def __post_init__(self) -> None:
         if self.blocks < 1 or self.growth < 1 or self.clamp <= 0:
             raise ValueError(f"blocks, growth and clamp must be positive, got {self}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` reads them back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> IRNColorConfig:
-        """The configuration that `as_dict` described.
-
-        Raises:
-            TypeError, ValueError: the fields describe no configuration.
-        """
-        return cls(**fields)
 
 
 class IRNColor(nn.Module):

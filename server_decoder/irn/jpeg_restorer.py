@@ -8,9 +8,7 @@ ESRGAN's network without upsampling and without a residual connection from the L
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -36,19 +34,6 @@ class JPEGRestorerConfig:
     def __post_init__(self) -> None:
         if min(self.channels, self.growth, self.blocks) < 1:
             raise ValueError(f"channels, growth and blocks must be positive, got {self}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` reads them back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> JPEGRestorerConfig:
-        """The configuration that `as_dict` described.
-
-        Raises:
-            TypeError, ValueError: the fields describe no configuration.
-        """
-        return cls(**fields)
 
 
 class JPEGRestorer(nn.Module):

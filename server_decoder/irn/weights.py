@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ IRN_COLOR_WEIGHTS = "irn_color.safetensors"
 JPEG_RESTORER_WEIGHTS = "jpeg_restorer.safetensors"
 """Names of the files in the folders that `edgegrain convert` writes; a rescaler's is that of bundles."""
 _KIND = WeightKind("IRN", "irn", IRNConfig.from_dict)
-_COLOR = WeightKind("IRN-Color", "irn_color", IRNColorConfig.from_dict)
-_RESTORER = WeightKind("JPEG restorer of IRN-Compression", "jpeg_restorer", JPEGRestorerConfig.from_dict)
+_COLOR = WeightKind("IRN-Color", "irn_color", lambda fields: IRNColorConfig(**fields))
+_RESTORER = WeightKind("JPEG restorer of IRN-Compression", "jpeg_restorer",
+                       lambda fields: JPEGRestorerConfig(**fields))
 _TRAINING = "training"
 
 
@@ -56,7 +58,7 @@ def load_irn(path: str | Path) -> IRN:
 def save_irn_color(network: IRNColor, path: str | Path, *, training: Mapping[str, Any] | None = None,
                    dtype: torch.dtype = torch.float16, force: bool = False) -> Path:
     """Write an IRN-Color. Arguments and errors as in `save_irn`."""
-    return save_network(path, _COLOR, network.config.as_dict(), network.state_dict(), dtype=dtype, force=force,
+    return save_network(path, _COLOR, asdict(network.config), network.state_dict(), dtype=dtype, force=force,
                         records={_TRAINING: dict(training or {})})
 
 
@@ -74,7 +76,7 @@ def load_irn_color(path: str | Path) -> IRNColor:
 def save_jpeg_restorer(network: JPEGRestorer, path: str | Path, *, training: Mapping[str, Any] | None = None,
                        dtype: torch.dtype = torch.float16, force: bool = False) -> Path:
     """Write a JPEG restorer. Arguments and errors as in `save_irn`."""
-    return save_network(path, _RESTORER, network.config.as_dict(), network.state_dict(), dtype=dtype, force=force,
+    return save_network(path, _RESTORER, asdict(network.config), network.state_dict(), dtype=dtype, force=force,
                         records={_TRAINING: dict(training or {})})
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from codec_contract.bundle.paths import ALIASES
 from codec_contract.bundle.qualities import check_max_bytes
 from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, reason
 from codec_contract.fit import Size, check_fit
@@ -146,7 +147,8 @@ def payload_of_lr(lr: Rgb, bundles: Sequence[RemoteBundle], wanted: str | None) 
     Raises:
         ImageError: no bundle of the service takes LRs of that size.
     """
-    sized = [bundle for bundle in bundles if wanted in (None, bundle.id) and lr.shape == (bundle.lr, bundle.lr, 3)]
+    name = None if wanted is None else ALIASES.get(wanted, wanted)
+    sized = [bundle for bundle in bundles if name in (None, bundle.id) and lr.shape == (bundle.lr, bundle.lr, 3)]
     if not sized:
         raise ImageError(f"the service has no bundle {wanted or ''} for an LR of {lr.shape[1]} x {lr.shape[0]}; it has "
                          + ", ".join(f"{bundle.id} ({bundle.lr} x {bundle.lr})" for bundle in bundles))

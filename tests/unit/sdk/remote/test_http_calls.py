@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.errors import DeviceMemoryError, ImageError, ServiceError
 from codec_contract.payload import parse_payload
 from sdk.remote import http_calls
@@ -32,6 +33,16 @@ def test_an_lr_is_rounded_to_the_step_that_the_service_names(described: dict[str
     bundles = read_bundles(json.dumps([{**FIELDS, **described}]).encode())
     payload = parse_payload(payload_of_lr(np.array([[[12, 11, 255]]], np.uint8), bundles, None))
     assert list(payload.body) == levels
+
+
+def test_an_lr_for_the_bundle_of_an_alias() -> None:
+    others = {**FIELDS, "id": "other", "lr_contract_id": "6" * 64}
+    bundles = read_bundles(json.dumps([others, {**FIELDS, "id": DEFAULT_BUNDLE}]).encode())
+    lr = np.zeros((1, 1, 3), np.uint8)
+    assert payload_of_lr(lr, bundles, "faces") == payload_of_lr(lr, bundles, DEFAULT_BUNDLE)
+    assert parse_payload(payload_of_lr(lr, bundles, "faces")).header.is_of(bytes.fromhex("5" * 64))
+    with pytest.raises(ImageError, match="has no bundle faces for an LR of 1 x 1; it has other"):
+        payload_of_lr(lr, bundles[:1], "faces")
 
 
 def test_an_answer_that_is_no_payload_is_the_services_fault() -> None:

@@ -28,7 +28,8 @@ def connect(
         concurrency: simultaneous requests of the ``..._batch`` methods, and connections that are kept open.
 
     Raises:
-        ServiceError: an argument is invalid, or httpx is missing: ``pip install 'edgegrain[remote]'``.
+        ServiceError: an argument is invalid, the environment names a proxy or a file of certificates that cannot be
+            used, or httpx is missing: ``pip install 'edgegrain[remote]'``.
     """
     from sdk.remote.remote_codec import RemoteCodec
 

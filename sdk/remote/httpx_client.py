@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from codec_contract.errors import ServiceError
+from codec_contract.errors import ServiceError, reason
 from sdk.remote.http_calls import Call
 from sdk.remote.retries import MAX_SECONDS
 
@@ -99,17 +99,30 @@ class OwnClient(Generic[Client]):
     """
 
     def __init__(self, connect: Callable[[], Client]) -> None:
-        """Open a client with ``connect``, which is called again in a forked process."""
+        """Open a client with ``connect``, which is called again in a forked process.
+
+        Raises:
+            ServiceError: the environment names a proxy or a file of certificates that httpx cannot use.
+        """
         self._connect: Callable[[], Client] = connect
-        self._opened: tuple[int, Client] = os.getpid(), connect()
+        self._opened: tuple[int, Client] = os.getpid(), self._open()
 
     def get(self) -> Client:
         """The client; closed if it was closed before the fork."""
         process, client = self._opened
         if process != os.getpid() and not client.is_closed:
-            client = self._connect()
+            client = self._open()
             self._opened = os.getpid(), client
         return client
+
+    def _open(self) -> Client:
+        httpx = require_httpx()
+        try:
+            return self._connect()
+        except httpx.InvalidURL:  # which may quote a part of the proxy's password
+            raise _unusable_environment("the address of a proxy is invalid") from None
+        except (ImportError, ValueError, OSError) as error:  # a SOCKS proxy, one of an unknown scheme, no certificates
+            raise _unusable_environment(reason(error).rstrip(".")) from error
 
 
 def request_options(call: Call) -> dict[str, Any]:
@@ -131,6 +144,12 @@ def closed(url: str) -> ServiceError:
 def unreachable(url: str, error: Exception) -> ServiceError:
     """The error for a request that got no answer."""
     return ServiceError(f"the service at {url} cannot be reached: {error or type(error).__name__}")
+
+
+def _unusable_environment(found: str) -> ServiceError:
+    """The error for proxies and certificates of the environment with which no client can be opened."""
+    return ServiceError(f"the service cannot be reached with the proxies and certificates of the environment: {found}; "
+                        "change or unset ALL_PROXY, HTTP_PROXY, HTTPS_PROXY, SSL_CERT_FILE")
 
 
 def _not_an_address(url: str) -> ServiceError:

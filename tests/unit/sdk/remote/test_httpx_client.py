@@ -1,12 +1,15 @@
-"""Addresses of services that are no services, and one client for each process."""
+"""Addresses of services that are no services, unusable proxies, and one client for each process."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 
 import httpx
 import pytest
 
+import sdk
 from codec_contract.errors import ServiceError
 from sdk.remote.httpx_client import OwnClient, check_url
 
@@ -46,3 +49,24 @@ def test_a_closed_client_stays_closed_after_a_fork(monkeypatch: pytest.MonkeyPat
     parent = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: parent + 1)
     assert own.get().is_closed
+
+
+@pytest.mark.parametrize("connect", [sdk.connect, sdk.connect_async])
+@pytest.mark.parametrize(("variable", "value", "found"), [
+    ("ALL_PROXY", "socks5://localhost:1080", "SOCKS proxy"),
+    ("ALL_PROXY", "gopher://localhost:70", "Unknown scheme"),
+    ("HTTPS_PROXY", "http://user:s3cret/@localhost:8080", "the address of a proxy is invalid"),
+    ("SSL_CERT_FILE", "/nowhere/certificates.pem", "No such file"),
+    ("SSL_CERT_FILE", os.devnull, "no certificate"),
+])
+def test_unusable_proxies_and_certificates(
+    connect: Callable[[str], object], variable: str, value: str, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
+    for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ServiceError, match=f"of the environment: .*{found}.*; change or unset .*{variable}") as caught:
+        connect("http://localhost:1")
+    assert "s3cret" not in str(caught.value) and "\n" not in str(caught.value)

@@ -45,6 +45,9 @@ PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .png .webp .avif .heic .heif .hif .gif .bmp .tif .tiff .ppm .pgm .jp2 .tga .qoi".split())
 """Suffixes of files that commands take for pictures in a folder; a file given by name may have any."""
 
+RAISE_LIMIT = ", or if you trust it, raise the limit (max_pixels, --max-megapixels)"
+"""The end of the refusal of a large picture; a service, whose clients cannot do that, leaves it out."""
+
 _LIBRARIES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "zlib", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 """Format -> the optional library that Pillow's own reader needs, as `PIL.features` names it."""
 
@@ -53,7 +56,6 @@ _SRGB_TOLERANCE = 2
 _MAX_SRGB_PROFILE = 1 << 16
 """Bytes of the largest profile that is compared with sRGB; common sRGB profiles have 3,144 or fewer."""
 
-_RAISE_LIMIT = "raise the limit (max_pixels, --max-megapixels)"
 _reading_header = threading.Lock()
 
 # EXIF orientation -> (transposed, flipped vertically, flipped horizontally), applied in this order.
@@ -157,8 +159,8 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
         with _pillow_limit(max_pixels):
             image = Image.open(stream, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{name} is refused as a decompression bomb: {error}; reduce it first, or if you trust it, "
-                         f"{_RAISE_LIMIT}") from error
+        raise ImageError(
+            f"{name} is refused as a decompression bomb: {error}; reduce it first{RAISE_LIMIT}") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} {_refusal(stream, formats)}") from error
     except MemoryError:
@@ -319,4 +321,4 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
                          "Reduce it first")
     if width * height > max_pixels:
         raise ImageError(
-            f"{name} claims {width} x {height} pixels, more than {max_pixels}; if you trust it, {_RAISE_LIMIT}")
+            f"{name} claims {width} x {height} pixels, more than {max_pixels}; reduce it first{RAISE_LIMIT}")

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from edgegrain.cli.options import BundleOption, ForceOption, JsonOption, MarkOption
+from edgegrain.cli.options import (
+    BundleOption,
+    ForceOption,
+    JsonOption,
+    MarkOption,
+    MaxMegapixelsOption,
+    max_pixels_of,
+)
 from edgegrain.cli.output import print_json, times_less
 
 
@@ -17,6 +24,7 @@ def demo(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo_out"),
     bundle: BundleOption = "faces",
+    max_megapixels: MaxMegapixelsOption = None,
     mark: MarkOption = True,
     force: ForceOption = False,
     json_output: JsonOption = False,
@@ -33,7 +41,7 @@ def demo(
     """
     from edgegrain.cli.demonstration import run_demo, shipped_portrait
 
-    row = run_demo(picture or shipped_portrait(), out, bundle, mark, force)
+    row = run_demo(picture or shipped_portrait(), out, bundle, max_pixels_of(max_megapixels), mark, force)
     if json_output:
         print_json(row)
         return

@@ -39,7 +39,7 @@ def shipped_portrait() -> Path:
     return portrait
 
 
-def run_demo(picture: Path, out: Path, bundle: str, mark: bool, force: bool) -> Row:
+def run_demo(picture: Path, out: Path, bundle: str, max_pixels: int, mark: bool, force: bool) -> Row:
     """Run the demonstration and return its figures; the command's help names the files.
 
     Raises:
@@ -55,14 +55,15 @@ def run_demo(picture: Path, out: Path, bundle: str, mark: bool, force: bool) -> 
         raise ExistsError(out / existing[0], "choose another --out, or pass --force to replace it")
 
     codec = sdk.Codec(bundle)
-    codec.restore(codec.compress(picture))  # opens the networks that its size needs, which is not timed
+    # Opens the networks that its size needs, which is not timed.
+    codec.restore(codec.compress(picture, max_pixels=max_pixels), max_pixels=max_pixels)
     start = time.perf_counter()
-    payload = codec.compress(picture)
+    payload = codec.compress(picture, max_pixels=max_pixels)
     compressed = time.perf_counter()
-    restored = codec.restore(payload, mark=mark)
+    restored = codec.restore(payload, max_pixels=max_pixels, mark=mark)
     done = time.perf_counter()
 
-    rgb = load_picture(picture)
+    rgb = load_picture(picture, max_pixels=max_pixels)
     side = codec.bundle.hr
     lr = Image.fromarray(payload.lr).resize((side, side), Image.Resampling.NEAREST)
     original = Image.fromarray(rgb)

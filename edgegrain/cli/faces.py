@@ -10,7 +10,13 @@ import typer
 
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import existing_source, list_files, read_source
-from edgegrain.cli.options import FitChoice, JsonOption, refuse_fit_if_aligned
+from edgegrain.cli.options import (
+    FitChoice,
+    JsonOption,
+    MaxMegapixelsOption,
+    max_pixels_of,
+    refuse_fit_if_aligned,
+)
 from edgegrain.cli.output import Row, finish, run_all
 
 
@@ -23,6 +29,7 @@ def faces(
         bool, typer.Option("--align", help="Judge the largest face as if it were aligned: it may be tilted, small in "
                            "the picture, and next to others.")
     ] = False,
+    max_megapixels: MaxMegapixelsOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Find the faces of pictures, and what is wrong with them for 'compress'.
@@ -38,9 +45,11 @@ def faces(
     import sdk
 
     refuse_fit_if_aligned(fit, align)
+    max_pixels = max_pixels_of(max_megapixels)
 
     def work(path: Path) -> Row:
-        return {"picture": path, **dataclasses.asdict(sdk.find_faces(read_source(path), fit.value, align=align))}
+        check = sdk.find_faces(read_source(path), fit.value, max_pixels=max_pixels, align=align)
+        return {"picture": path, **dataclasses.asdict(check)}
 
     done, failed = run_all(list_files(pictures, PICTURE_SUFFIXES), work, text="finding faces", name=lambda path: path)
     finish(done, failed, _lines, json_output=json_output)

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from edgegrain.cli.files import STDOUT, existing_file, plan_jobs, refuse_sources
-from edgegrain.cli.options import BundleOption, DeviceChoice, DeviceOption, ForceOption, JsonOption, MarkOption
+from edgegrain.cli.options import (
+    BundleOption,
+    DeviceChoice,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    MarkOption,
+    MaxMegapixelsOption,
+    max_pixels_of,
+)
 from edgegrain.cli.output import print_json
 from edgegrain.cli.restore import restore_file
 
@@ -33,6 +42,7 @@ def retouch(
         int, typer.Option(min=1, max=255, help="Smallest difference in levels of an edited pixel.")
     ] = 16,
     strength: Annotated[float | None, typer.Option(help="For bundles with that control.")] = None,
+    max_megapixels: MaxMegapixelsOption = None,
     device: DeviceOption = DeviceChoice.cpu,
     mark: MarkOption = True,
     force: ForceOption = False,
@@ -56,7 +66,8 @@ def retouch(
         refuse_sources([job.target], [original])
     codec = sdk.Codec(bundle, device.value)
     row = restore_file(job, lambda source: sdk.retouch(
-        codec, source, original, feather=feather, threshold=threshold, strength=strength, mark=mark), force)
+        codec, source, original, feather=feather, threshold=threshold, strength=strength,
+        max_pixels=max_pixels_of(max_megapixels), mark=mark), force)
     row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}
     piped = job.target == STDOUT
     if json_output:

@@ -8,6 +8,7 @@ from typing import Any
 
 from codec_contract.errors import DeviceError, EdgegrainError, ImageError, PayloadError
 from codec_contract.http_names import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
+from edge_encoder.preprocessing import RAISE_LIMIT
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -91,7 +92,7 @@ def wrong_parameter(parameter: str, detail: str) -> Problem:
 
 def problem_of(error: EdgegrainError) -> Problem:
     """The problem with which an `EdgegrainError` is answered."""
-    detail = " ".join(str(error).split())
+    detail = " ".join(str(error).split()).removesuffix(RAISE_LIMIT)
     if isinstance(error, PayloadError):
         return Problem(INVALID_PAYLOAD, detail)
     if isinstance(error, ImageError):

@@ -128,3 +128,7 @@ def test_the_command(original: np.ndarray, edited: np.ndarray, tmp_path: Path,
     with pytest.raises(SystemExit):
         app([*arguments, "--force", "--no-mark"])
     assert sdk.read_mark(out) is None
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as leaving:
+        app([*arguments, "--force", "--max-megapixels", "0.004"])
+    assert leaving.value.code == 1 and "64 x 64 pixels, more than 4000; reduce it first" in capsys.readouterr().err

@@ -60,3 +60,11 @@ def test_own_picture_and_lines(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert demo(capsys, path, "-o", tmp_path / "out", "--force", "--no-mark")[0] == 0
     assert not any(sdk.read_mark(tmp_path / "out" / name) for name in ("restored.png", "side_by_side.png"))
 
+
+
+def test_limit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "mine.png"
+    Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(path)
+    status, _, err = demo(capsys, path, "-o", tmp_path / "out", "--max-megapixels", "0.0031")
+    assert status == 1 and "80 x 40 pixels, more than 3100; reduce it first" in err
+    assert demo(capsys, path, "-o", tmp_path / "out", "--max-megapixels", "0.0032")[0] == 0

@@ -67,6 +67,12 @@ def test_a_file_that_is_no_picture(capsys: pytest.CaptureFixture[str], pictures:
     assert status == 1 and "one face that can be encoded" in out and err.startswith("error: ") and "junk.png" in err
 
 
+def test_limit(capsys: pytest.CaptureFixture[str], pictures: Path) -> None:
+    status, out, err = run(capsys, "faces", pictures / "one.png", pictures / "two.png", "--max-megapixels", "0.07")
+    assert status == 1 and "one.png: one face that can be encoded" in out
+    assert "two.png claims 512 x 256 pixels, more than 70000; reduce it first" in err
+
+
 def test_a_required_face(capsys: pytest.CaptureFixture[str], pictures: Path) -> None:
     status, out, err = run(capsys, "compress", pictures / "one.png", pictures / "two.png", "--require-face")
     assert status == 1 and "one.png -> " in out and (pictures / "one.grain").exists()

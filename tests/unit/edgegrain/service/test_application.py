@@ -204,7 +204,9 @@ class TestCompress:
         image = {"Content-Type": "image/png"}
         large = png(np.zeros((1100, 1100), np.uint8))
         for data in (b"no picture", png(np.zeros((9, 9), np.uint8))[:40], large):
-            assert_problem(client.post("/v1/compress", content=data, headers=image), 422, "invalid-picture")
+            problem = assert_problem(
+                client.post("/v1/compress", content=data, headers=image), 422, "invalid-picture")
+        assert str(problem["detail"]).endswith("claims 1100 x 1100 pixels, more than 1048576; reduce it first")
         assert_problem(client.post("/v1/compress", content=bytes(1 << 17), headers=image), 413, "too-large")
         assert_problem(client.post("/v1/compress", content=b"x", headers={"Content-Type": "text/plain"}), 415,
                        "unsupported-media-type")

@@ -24,6 +24,7 @@ from codec_contract.errors import DeviceMemoryError, ImageError, first_line, rea
 from codec_contract.fit import MAX_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
 from codec_contract.rgb import Rgb
+from edge_encoder.colour_depth import refuse_misread_depth
 from edge_encoder.grey_levels import grey_to_8_bits, levels_to_8_bits
 from edge_encoder.heif import INSTALL, is_heif, register_heif
 from edge_encoder.png_transparency import raw_mode, with_8_bit_transparency
@@ -71,8 +72,9 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
     converted to sRGB (one that cannot be used is ignored, as viewers do); transparent pixels are composited on
     ``background``; grey becomes equal R, G and B; 16-bit levels become ``round(level / 257)`` (`grey_to_8_bits` for
     TIFFs of another range; of 16-bit PNGs with colour or alpha, Pillow reads the high byte only, which differs by a
-    level at most); of an animation the first frame is taken. HEIC needs the extra ``heic``; such files are
-    rotated as the format says, which ignores the EXIF orientation.
+    level at most; JPEG 2000 pictures with colour or alpha and uncompressed planar TIFFs of more than 8 bits are
+    refused, because Pillow misreads them); of an animation the first frame is taken. HEIC needs the extra ``heic``;
+    such files are rotated as the format says, which ignores the EXIF orientation.
 
     Args:
         picture: a path, the bytes of a file, a PIL picture, or an array: uint8 or uint16 ``[H, W]`` grey,
@@ -208,6 +210,7 @@ def _from_pillow(image: Image.Image, background: Colour, max_pixels: int, name: 
         if isinstance(image, IcoImagePlugin.IcoImageFile):  # its directory may claim another size than its picture has
             image = image.ico.getimage(image.size)
             _check_size(*image.size, max_pixels, name)
+        refuse_misread_depth(image, name)
         stored = raw_mode(image)
         image.load()
         turned = _orientation(image)

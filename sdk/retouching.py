@@ -3,13 +3,15 @@ generative decoder restores a picture without them."""
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from codec_contract.errors import ImageError
-from codec_contract.fit import MAX_PIXELS, unfit_picture
-from codec_contract.payload import FIT_PAD
+from codec_contract.fit import MAX_PIXELS, Fit, check_fit, unfit_picture
+from codec_contract.payload import FIT_CROP
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import PictureSource, load_picture
 from sdk.codec import Codec
@@ -22,9 +24,9 @@ FEATHERS_PER_SIDE = 64
 
 
 def retouch(
-    codec: Codec, edited: PictureSource, original: PictureSource | None = None, *, feather: float | None = None,
-    threshold: int = THRESHOLD, strength: float | None = None, max_pixels: int = MAX_PIXELS,
-    mark: bool = True,
+    codec: Codec, edited: PictureSource, original: PictureSource | None = None, *, fit: Fit = "pad",
+    feather: float | None = None, threshold: int = THRESHOLD, strength: float | None = None,
+    max_pixels: int = MAX_PIXELS, mark: bool = True,
 ) -> Image.Image:
     """Turn a crude edit of a face into a realistic one by reducing and restoring it.
 
@@ -32,6 +34,9 @@ def retouch(
         codec: codec of a bundle with a generative decoder, for instance GLEAN's.
         edited: the edited picture; or an edited LR, of exactly the bundle's LR size.
         original: the picture before the edit, whose unedited parts are kept; None to restore the whole picture.
+        fit: as for `compress`; for an edited LR the fit with which the original was compressed (an LR of an aligned
+            picture belongs to no fit of the whole original). With ``"crop"`` the original stays outside its centre
+            square.
         feather: pixels over which the restored region fades into the original; None for a 64th of the longest side.
         threshold: smallest difference in levels, 1 to 255, at which a pixel counts as edited.
         strength: for bundles with that control.
@@ -39,14 +44,17 @@ def retouch(
         mark: as for `restore`.
 
     Returns:
-        An RGB picture of the edited one's size; for an LR of the original's size, or without an original the decoder's.
+        An RGB picture of the edited one's size, of its centre square with ``"crop"`` and without an original; for an LR
+        of the original's size, or without an original the decoder's.
 
     Raises:
-        ImageError: a picture cannot be read, the two are of different sizes, or an option is out of range.
+        ImageError: a picture cannot be read, the two are of different sizes, the LR was made with another fit, or an
+            option is unknown or out of range.
         BundleError: the bundle is damaged.
     """
     if not 1 <= threshold <= 255 or (feather is not None and not 0 <= feather <= 1000):
         raise ImageError(f"the threshold is 1 to 255 levels, feather 0 to 1000 pixels, got {threshold} and {feather}")
+    check_fit(fit)
     after = load_picture(edited, max_pixels=max_pixels)
     before = None if original is None else load_picture(original, max_pixels=max_pixels)
     lr = codec.bundle.lr
@@ -55,18 +63,22 @@ def retouch(
         if before is None:
             return marked(Image.fromarray(restored), codec.bundle, mark)
         size = before.shape[1], before.shape[0]
-        restored = unfit_picture(restored, size, FIT_PAD, max_pixels=max_pixels)
-        square = Image.fromarray(changed(codec.compress(before).lr, after, threshold))
+        restored = unfit_picture(restored, size, fit, max_pixels=max_pixels)
+        square = Image.fromarray(_changed_lr(codec, before, after, fit, threshold))
         square = square.resize((codec.bundle.hr,) * 2, Image.Resampling.NEAREST).convert("RGB")
-        mask = unfit_picture(np.array(square), size, FIT_PAD, max_pixels=max_pixels)[..., 0]
+        mask = unfit_picture(np.array(square), size, fit, max_pixels=max_pixels)[..., 0]
+        if fit == FIT_CROP:
+            mask = _uncropped(mask, np.zeros(before.shape[:2], np.uint8))
     else:
         if before is not None and before.shape != after.shape:
             raise ImageError(f"the original has {before.shape[1]} x {before.shape[0]} pixels, the edited picture "
                              f"{after.shape[1]} x {after.shape[0]}; edit it without changing its size")
-        restored = np.asarray(codec.restore(codec.compress(after), strength=strength, max_pixels=max_pixels))
+        restored = np.asarray(codec.restore(codec.compress(after, fit), strength=strength, max_pixels=max_pixels))
         if before is None:
             return marked(Image.fromarray(restored), codec.bundle, mark)
         mask = changed(before, after, threshold)
+    if fit == FIT_CROP:
+        restored = _uncropped(restored, before)
     if feather is None:
         feather = max(before.shape[:2]) / FEATHERS_PER_SIDE
     return marked(Image.fromarray(blend(before, restored, mask, feather)), codec.bundle, mark)
@@ -86,3 +98,30 @@ def blend(before: Rgb, restored: Rgb, mask: npt.NDArray[np.uint8], feather: floa
     # Twice the blurred mask: at the edge of a large region, where it is one half, the weight is 1.
     weight = np.maximum(mask, (2 * soft).clip(0, 255))[..., None] / 255
     return np.round(before + weight * (restored.astype(np.float32) - before)).astype(np.uint8)
+
+
+def _changed_lr(codec: Codec, before: Rgb, after: Rgb, fit: Fit, threshold: int) -> npt.NDArray[np.uint8]:
+    """`changed` for an edited LR.
+
+    An edit may change every pixel. But if most pixels differ, and most equal those of another fit, the fit is wrong.
+    """
+    mask = changed(codec.compress(before, fit).lr, after, threshold)
+    if _most(mask):
+        for other in get_args(Fit):
+            if other != fit and not _most(changed(codec.compress(before, other).lr, after, threshold)):
+                raise ImageError(f"the LR was made of the original with the fit {other}, not {fit}; pass "
+                                 f"fit={other!r} (--fit {other})")
+    return mask
+
+
+def _most(mask: npt.NDArray[np.uint8]) -> bool:
+    return bool(np.count_nonzero(mask) * 2 > mask.size)
+
+
+def _uncropped(square: npt.NDArray[np.uint8], around: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A copy of an array, ``[H, W, ...]``, with its centre square, which the fit ``"crop"`` takes, replaced."""
+    side = square.shape[0]
+    top, left = (around.shape[0] - side) // 2, (around.shape[1] - side) // 2
+    whole = around.copy()
+    whole[top : top + side, left : left + side] = square
+    return whole

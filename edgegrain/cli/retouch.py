@@ -12,6 +12,8 @@ from edgegrain.cli.options import (
     BundleOption,
     DeviceChoice,
     DeviceOption,
+    FitChoice,
+    FitOption,
     ForceOption,
     JsonOption,
     MarkOption,
@@ -34,6 +36,7 @@ def retouch(
                                  "standard output [default: NAME.retouched.png; of standard input, -].")
     ] = None,
     bundle: BundleOption = "faces",
+    fit: FitOption = FitChoice.pad,
     feather: Annotated[
         float | None, typer.Option(min=0, max=1000, help="Pixels over which the restored region fades into the "
                                    "original [default: a 64th of the longest side].")
@@ -51,7 +54,7 @@ def retouch(
     """Turn a crude edit of a face into a realistic one by reducing and restoring the picture.
 
     The face should fill the square as in the bundle's training pictures. You can also edit the LR of a payload
-    (compress --lr).
+    (compress --lr), with the --fit of that compression.
 
     \b
     Examples:
@@ -66,7 +69,7 @@ def retouch(
         refuse_sources([job.target], [original])
     codec = sdk.Codec(bundle, device.value)
     row = restore_file(job, lambda source: sdk.retouch(
-        codec, source, original, feather=feather, threshold=threshold, strength=strength,
+        codec, source, original, fit=fit.value, feather=feather, threshold=threshold, strength=strength,
         max_pixels=max_pixels_of(max_megapixels), mark=mark), force)
     row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}
     piped = job.target == STDOUT

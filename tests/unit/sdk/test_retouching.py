@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +83,50 @@ def test_pictures_of_any_size(edited: np.ndarray) -> None:
     assert np.asarray(sdk.retouch(sdk.Codec(), lr, before)).shape == before.shape
 
 
+@pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])
+@pytest.mark.parametrize(("width", "height"), [(150, 90), (90, 151)])
+def test_an_lr_of_each_fit(fit: Any, width: int, height: int) -> None:
+    codec = sdk.Codec()
+    before = np.random.default_rng(0).integers(60, 180, (height, width, 3), dtype=np.uint8)
+    lr = np.array(codec.compress(before, fit).lr)
+    np.testing.assert_array_equal(np.asarray(sdk.retouch(codec, lr, before, fit=fit)), before)
+    lr[LR // 2, LR // 2] = (255, 0, 0)
+    result = np.asarray(sdk.retouch(codec, lr, before, fit=fit, feather=0))
+    painted = np.argwhere((result != before).any(2))
+    shown = {"pad": (max(width, height),) * 2, "crop": (min(width, height),) * 2, "stretch": (height, width)}[fit]
+    centre = np.array([height, width]) / 2 + np.array(shown) / LR / 2  # of the painted pixel of the LR
+    assert np.abs(painted + 0.5 - centre).max() < 1.5 * max(shown) / LR
+    assert np.abs(result[tuple(centre.astype(int))] - np.array([255, 0, 0])).max() < 32
+
+
+@pytest.mark.parametrize(("made", "named"), [("crop", "pad"), ("stretch", "pad"), ("pad", "crop"), ("crop", "stretch")])
+def test_an_lr_of_another_fit_is_refused(made: Any, named: Any) -> None:
+    codec = sdk.Codec()
+    before = np.random.default_rng(0).integers(0, 256, (60, 150, 3), dtype=np.uint8)
+    lr = np.array(codec.compress(before, made).lr)
+    lr[2:6, 2:6] = 0
+    with pytest.raises(sdk.ImageError, match=f"with the fit {made}, not {named}; pass fit='{made}'"):
+        sdk.retouch(codec, lr, before, fit=named)
+    assert np.asarray(sdk.retouch(codec, 255 - lr, before, fit=named)).shape == before.shape  # an edit of all pixels
+
+
+def test_an_edited_picture_of_each_fit() -> None:
+    codec = sdk.Codec()
+    before = np.random.default_rng(0).integers(60, 180, (80, 120, 3), dtype=np.uint8)
+    after = before.copy()
+    after[38:42, 58:62] = 255
+    after[:, :5] = 0  # outside the centre square
+    restored = np.asarray(codec.restore(codec.compress(after, "crop")))
+    assert (np.asarray(sdk.retouch(codec, after, fit="crop")) == restored).all()
+    result = np.array(sdk.retouch(codec, after, before, fit="crop", feather=0))
+    np.testing.assert_array_equal(result[38:42, 58:62], restored[38:42, 38:42])
+    result[38:42, 58:62] = before[38:42, 58:62]
+    np.testing.assert_array_equal(result, before)
+    stretched = np.asarray(sdk.retouch(codec, after, before, fit="stretch", feather=0))
+    np.testing.assert_array_equal(
+        stretched[38:42, 58:62], np.asarray(codec.restore(codec.compress(after, "stretch")))[38:42, 58:62])
+
+
 def test_strength_is_passed_on(edited: np.ndarray, tmp_path: Path) -> None:
     codec = sdk.Codec(write_steered_bundle(tmp_path))
     dark, light = (np.asarray(sdk.retouch(codec, edited, strength=strength)).astype(int) for strength in (4, 24))
@@ -95,6 +140,8 @@ def test_refusals(original: np.ndarray, edited: np.ndarray) -> None:
         sdk.retouch(sdk.Codec(), edited, original, threshold=0)
     with pytest.raises(sdk.ImageError, match="0 to 1000 pixels"):
         sdk.retouch(sdk.Codec(), edited, original, feather=-1)
+    with pytest.raises(sdk.ImageError, match="unknown fit 'align'"):
+        sdk.retouch(sdk.Codec(), edited, original, fit="align")  # type: ignore[arg-type]
 
 
 def test_a_single_edited_pixel_counts() -> None:
@@ -132,3 +179,17 @@ def test_the_command(original: np.ndarray, edited: np.ndarray, tmp_path: Path,
     with pytest.raises(SystemExit) as leaving:
         app([*arguments, "--force", "--max-megapixels", "0.004"])
     assert leaving.value.code == 1 and "64 x 64 pixels, more than 4000; reduce it first" in capsys.readouterr().err
+
+
+def test_the_fit_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide = np.random.default_rng(0).integers(0, 256, (60, 150, 3), dtype=np.uint8)
+    original, out = tmp_path / "wide.png", tmp_path / "out.png"
+    Image.fromarray(wide).save(original)
+    arguments = ["retouch", str(tmp_path / "wide.lr.png"), "--original", str(original), "--out", str(out)]
+    statuses = []
+    for words in (["compress", str(original), "--fit", "crop", "--lr"], arguments, [*arguments, "--fit", "crop"]):
+        with pytest.raises(SystemExit) as leaving:
+            app(words)
+        statuses.append(leaving.value.code or 0)
+    assert statuses == [0, 1, 0] and "pass fit='crop' (--fit crop)" in capsys.readouterr().err
+    np.testing.assert_array_equal(np.asarray(Image.open(out)), wide)

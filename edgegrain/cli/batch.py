@@ -36,7 +36,7 @@ from edgegrain.pictures.file_formats import SAVE_OPTIONS
 from edgegrain.service.batch.folder_store import FolderStore
 from edgegrain.service.batch.open_store import open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally, candidates, find_verb
-from edgegrain.service.batch.run import FAILURES, failures_path, run_batch, same_place
+from edgegrain.service.batch.run import FAILURES, failures_path, run_batch
 from edgegrain.service.batch.store import Store
 from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions, require_servable
 from edgegrain.service.job import Verb
@@ -91,7 +91,7 @@ def batch(
     run tries it again. A folder below IN that cannot be listed is reported in the same way.
 
     Folders are read at any depth and keep their structure: a/b.jpg becomes a/b.jpg.grain, a/b.grain becomes a/b.png.
-    Names that begin with a dot are skipped.
+    Names that begin with a dot are skipped, and so is OUT if it lies in IN.
 
     \b
     Examples:
@@ -108,8 +108,9 @@ def batch(
       130  interrupted by Ctrl-C
     """
     store = open_store(source)
-    verb = _verb(store, source, compress)
-    if verb == "restore" and same_place(source, target):
+    results = _results(store, source, target)
+    verb = _verb(store, source, compress, results)
+    if verb == "restore" and results == "":
         raise typer.BadParameter("restoring into the folder of the payloads could take originals there for results; "
                                  "choose another folder", param_hint="OUT")
     if verb == "restore":
@@ -138,7 +139,8 @@ def batch(
         fallbacks={each.id: str(each.folder.resolve()) for each in fallbacks}, payload_limit=max_bytes,
         options=_options(verb, fit, wanted, file_format, strength, mark),
         suffix=PAYLOAD_SUFFIX if verb == "compress" else f".{file_format.value}", device=device.value,
-        batch_size=batch_size, max_pixels=max_pixels_of(max_megapixels), force=force)
+        batch_size=batch_size, max_pixels=max_pixels_of(max_megapixels), force=force,
+        results=results or "")
     path = failures or failures_path(target)
     began = time.monotonic()
     with _counts_shown(_doing(verb)) as report:
@@ -147,16 +149,21 @@ def batch(
     _finish(plan, total, time.monotonic() - began, path, json_output)
 
 
-def _verb(store: Store, place: str, compress: bool | None) -> Verb:
+def _results(store: Store, source: str, target: str) -> str | None:
+    """The name of the target in the source, "" if they are the same; None if it is elsewhere."""
     if isinstance(store, FolderStore) and not store.root.is_dir():
-        raise typer.BadParameter(f"{place} is not a folder")
+        raise typer.BadParameter(f"{source} is not a folder")
+    return store.name_of(open_store(_absolute(target)))
+
+
+def _verb(store: Store, place: str, compress: bool | None, results: str | None) -> Verb:
     wanted: Verb | None = None if compress is None else "compress" if compress else "restore"
     unlisted = Tally()
-    if next(candidates(store.names(unlisted.fail), wanted), None) is None:
+    if next(candidates(store.names(unlisted.fail), wanted, results or ""), None) is None:
         kind = {None: "picture or payload", "compress": "picture", "restore": "payload"}[wanted]
         reason = "".join(f"; {each['name']} cannot be listed: {each['error']}" for each in unlisted.failures[:1])
         raise typer.BadParameter(f"{place} holds no {kind}{reason}")
-    found = wanted or find_verb(store)
+    found = wanted or find_verb(store, results)
     if found is None:
         raise typer.BadParameter(f"{place} holds pictures and payloads; choose --compress or --restore")
     return found

@@ -13,6 +13,7 @@ from codec_contract.errors import ImageError
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import (
+    LR_SUFFIX,
     STDOUT,
     FileJob,
     existing_source,
@@ -96,7 +97,8 @@ def compress(
     """Compress pictures to a few hundred bytes.
 
     me.jpg becomes me.grain. If me.png next to it is compressed in the same command, they become me.jpg.grain and
-    me.png.grain.
+    me.png.grain. Of a folder, names such as me.lr.png, me.restored.png and me.retouched.png, which edgegrain gives to
+    its results, are skipped; name such a file to compress it.
 
     \b
     Examples:
@@ -174,7 +176,7 @@ def _line(row: Row) -> str:
 
 
 def _lr_file(job: FileJob) -> Path:
-    return job.target.with_suffix(".lr.png")
+    return job.target.with_suffix(LR_SUFFIX)
 
 
 def _lr_png(payload: sdk.Payload) -> bytes:

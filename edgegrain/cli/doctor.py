@@ -20,8 +20,9 @@ def doctor(
 ) -> None:
     """Check this installation.
 
-    Checks versions, execution providers, files and LR contracts of the bundles, golden vectors of the encoder, and the
-    speed of the decoder. The exit code is 1 if a check fails; warnings do not count.
+    Checks versions, execution providers, files and LR contracts of the bundles, golden vectors of the encoder (float
+    encoders, such as those of IRN, have none), and the speed of the decoder. The exit code is 1 if a check fails;
+    warnings do not count.
 
     \b
     Examples:

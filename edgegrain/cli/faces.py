@@ -34,6 +34,8 @@ def faces(
 ) -> None:
     """Find the faces of pictures, and what is wrong with them for 'compress'.
 
+    Folders are read as by 'compress': results of edgegrain, such as me.restored.png, are skipped.
+
     The exit status is 1 if 'compress --require-face' would refuse a picture.
 
     \b

@@ -15,10 +15,15 @@ import typer
 from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.errors import ExistsError
 from codec_contract.files import write_atomically
+from edgegrain.cli.options import FormatChoice
 
 STDIN = STDOUT = Path("-")
 """The source that stands for standard input, and the target that stands for standard output."""
 MAX_STDIN_BYTES = 1 << 30
+LR_SUFFIX, RETOUCHED_SUFFIX = ".lr.png", ".retouched.png"
+RESTORED_SUFFIXES = {choice: f".restored.{choice.value}" for choice in FormatChoice}
+PICTURE_RESULTS = LR_SUFFIX, RETOUCHED_SUFFIX, *RESTORED_SUFFIXES.values()
+"""Suffixes that `compress --lr`, `restore` and `retouch` give to pictures; such files of a folder are not taken."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +232,8 @@ def _refuse_terminal() -> None:
 def files_of(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]]:
     """(file, its path below the source) of every file that ``source`` stands for, sorted.
 
-    Of a folder, names that begin with a dot are left out, such as macOS's ``._me.jpg``.
+    Of a folder, names that begin with a dot are left out, such as macOS's ``._me.jpg``, and the commands' own results
+    (`PICTURE_RESULTS`), so that a command on a folder can be repeated.
 
     Raises:
         OSError: the folder, or one in it, cannot be read.
@@ -236,9 +242,12 @@ def files_of(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]
     if not source.is_dir():
         yield source, Path(source.name)
         return
-    found = sorted(path for path in _visible_files(source) if path.suffix.lower() in wanted and path.is_file())
+    alike = sorted(path for path in _visible_files(source) if path.suffix.lower() in wanted and path.is_file())
+    found = [path for path in alike if not path.name.lower().endswith(PICTURE_RESULTS)]
     if not found:
         hint = "; it is a bundle: see 'edgegrain bundles show'" if (source / MANIFEST).is_file() else ""
+        if alike:
+            hint = f" but results of edgegrain, such as {alike[0].name}, which are taken only if they are named"
         raise typer.BadParameter(f"the folder {source} holds no file with the suffix {', '.join(sorted(wanted))}{hint}")
     for path in found:
         yield path, path.relative_to(source)

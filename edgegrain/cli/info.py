@@ -37,7 +37,7 @@ def info(
     """Check and describe payloads, and show whether pictures are marked as generated.
 
     All fields and the coded body are checked; without --time no neural network runs. The payloads of folders are
-    listed in a table.
+    listed in a table, whose last column holds the times of --time.
 
     \b
     Examples:
@@ -46,6 +46,7 @@ def info(
       edgegrain info me.grain --time
       edgegrain info restored.png
       edgegrain info payloads/
+      edgegrain info payloads/ --time
     """
     import sdk
 
@@ -80,10 +81,11 @@ def _seconds(payload: Path | bytes, sides: Sequence[int]) -> dict[str, float]:
 def _columns(rows: list[Row]) -> Callable[[Row], str]:
     """A line of a table for each of the rows."""
     widths = [max(map(len, column)) for column in zip(*map(_cells, rows), strict=True)]
-    aligned = (str.ljust, str.rjust, str.rjust, str.ljust, str.ljust, str.ljust)
+    aligned = (str.ljust, str.rjust, str.rjust, str.ljust, str.ljust, str.ljust, str.ljust)
 
     def line(row: Row) -> str:
-        return "  ".join(align(cell, width) for align, cell, width in zip(aligned, _cells(row), widths, strict=True))
+        cells = zip(aligned, _cells(row), widths, strict=True)
+        return "  ".join(align(cell, width) for align, cell, width in cells).rstrip()
 
     return line
 
@@ -92,7 +94,13 @@ def _cells(row: Row) -> tuple[str, ...]:
     width, height = row["original_size"]
     bundle = row["bundle"] or f"not installed ({row['contract_id']})"
     checked = "intact" if row["body_checked"] else "header intact"
-    return str(row["file"]), f"{row['bytes']:,} bytes", f"{width} x {height}", row["fit"], bundle, checked
+    return (str(row["file"]), f"{row['bytes']:,} bytes", f"{width} x {height}", row["fit"], bundle, checked,
+            _times(row))
+
+
+def _times(row: Row) -> str:
+    """The time to restore a payload at every size; empty if it was not measured."""
+    return ", ".join(f"{size}: {1000 * seconds:,.0f} ms" for size, seconds in row.get("seconds", {}).items())
 
 
 def _summary(rows: list[Row]) -> str:
@@ -126,8 +134,7 @@ def _lines(row: Row) -> str:
         "original": f"{row['original_size'][0]} x {row['original_size'][1]} pixels, fit {row['fit']}",
         **({} if row["square"] is None else {"part": _part(OrientedSquare(**row["square"]))}),
         **({"restored": _sides(row["sides"])} if row["sides"] else {}),
-        **({"time": ", ".join(f"{size}: {1000 * seconds:,.0f} ms" for size, seconds in row["seconds"].items())}
-           if "seconds" in row else {}),
+        **({"time": _times(row)} if "seconds" in row else {}),
         "LR": f"{row['lr_size'][0]} x {row['lr_size'][1]}",
         "format": f"version {row['version']}, {row['coding']} coding",
         "checked": checked,

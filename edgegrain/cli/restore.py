@@ -13,6 +13,7 @@ from codec_contract.errors import ImageError
 from codec_contract.fit import Size
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.files import (
+    RESTORED_SUFFIXES,
     STDOUT,
     FileJob,
     existing_source,
@@ -106,8 +107,7 @@ def restore(
     import sdk
 
     jobs = plan_jobs(
-        payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=f".restored.{file_format.value}")
-
+        payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=RESTORED_SUFFIXES[file_format])
     max_pixels = max_pixels_of(max_megapixels)
     wanted = size_of(size)
     if remote is not None and seed is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgegrain.cli.files import STDOUT, existing_file, plan_jobs, refuse_sources
+from edgegrain.cli.files import RETOUCHED_SUFFIX, STDOUT, existing_file, plan_jobs, refuse_sources
 from edgegrain.cli.options import (
     BundleOption,
     DeviceChoice,
@@ -64,7 +64,7 @@ def retouch(
     """
     import sdk
 
-    (job,) = plan_jobs([edited], out, wanted=frozenset(), result_suffix=".retouched.png")
+    (job,) = plan_jobs([edited], out, wanted=frozenset(), result_suffix=RETOUCHED_SUFFIX)
     if original is not None:
         refuse_sources([job.target], [original])
     codec = sdk.Codec(bundle, device.value)

@@ -98,8 +98,8 @@ async def restore(
         payload = await read_body(
             request, account, limit=MAX_PAYLOAD_BYTES, timeout=service.settings.body_timeout)
         job = _restore_job(service, payload, options, parameters.bundle)
-        if isinstance(job, EdgegrainError):
-            raise problem_of(job) from job
+        if isinstance(job, Problem):
+            raise job
         done = data_of((await service.answers(request, [job]))[0])
     return Response(done.data, media_type=MEDIA_TYPES[options.format], headers=_answer_headers(done, job))
 
@@ -112,7 +112,7 @@ async def restore(
 async def restore_batch(
     request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
 ) -> Response:
-    """Restore several payloads. A damaged one gives a problem in its part and does not affect the others."""
+    """Restore several payloads. One that is damaged, or whose bundle lacks the size or a control, fails alone."""
     options = _restore_options(request, parameters, service.settings.mark)
     service.admit(request)
     with service.budget.account() as account:
@@ -180,20 +180,30 @@ def _require_type(request: Request, accepted: tuple[str, ...]) -> None:
 
 def _restore_job(
     service: ServiceState, payload: bytes, options: RestoreOptions, bundle: str | None
-) -> Job | EdgegrainError:
-    """The job, or the payload's error as a value: in a form it concerns one part only."""
+) -> Job | Problem:
+    """The job, or the payload's problem as a value: in a form it concerns one part only.
+
+    Raises:
+        Problem: 404, the bundle that the request names is not served.
+    """
     try:
         return service.restore_job(payload, options, bundle)
     except EdgegrainError as error:
-        return error
+        return problem_of(error)
+    except Problem as problem:
+        if problem.kind != "invalid-parameter":  # which depends on the payload: its bundle may lack a control or size
+            raise
+        return problem
 
 
 def _multipart(
-    results: Sequence[Answer], boundary: bytes, picture_type: str, service: ServiceState
+    results: Sequence[Answer | Problem], boundary: bytes, picture_type: str, service: ServiceState
 ) -> Iterator[bytes]:
     """The pieces of the multipart answer; pictures are not copied."""
     for index, result in enumerate(results):
         try:
+            if isinstance(result, Problem):
+                raise result
             content_type, data = picture_type, data_of(result).data
         except Problem as problem:
             service.metrics.errors.labels(problem.kind).inc()

@@ -134,6 +134,15 @@ class TestCommandLine:
         assert rows[BUNDLE]["controls"] == {"strength": described} and rows["tiny-64-lr16"]["controls"] == {}
 
 
+def form_parts(service: LiveService, payloads: list[bytes], **parameters: object) -> list[bytes]:
+    """The parts of the answer to a form of these payloads."""
+    files = [("payload", (str(index), payload)) for index, payload in enumerate(payloads)]
+    answer = httpx.post(f"{service.url}/v1/restore/batch", files=files, params=parameters, timeout=SOON)
+    assert answer.status_code == 200, answer.text
+    head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
+    return [part.get_payload(decode=True) for part in message_from_bytes(head + answer.content).get_payload()]
+
+
 class TestService:
     def test_strengths_that_meet_in_a_batch_do_not_mix(
         self, root: Path, payload: bytes, service: LiveService, monkeypatch: pytest.MonkeyPatch
@@ -157,11 +166,18 @@ class TestService:
         assert isinstance(outcomes[2], sdk.ImageError)
 
     def test_a_form(self, payload: bytes, service: LiveService) -> None:
-        files = [("payload", (name, payload)) for name in "ab"]
-        answer = httpx.post(f"{service.url}/v1/restore/batch", files=files, params={"strength": 20}, timeout=SOON)
-        head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
-        parts = [part.get_payload(decode=True) for part in message_from_bytes(head + answer.content).get_payload()]
-        assert [level(part) for part in parts] == [110, 110]
+        assert [level(part) for part in form_parts(service, [payload] * 2, strength=20)] == [110, 110]
+
+    def test_a_form_with_a_payload_of_a_bundle_without_it(
+        self, root: Path, payload: bytes, service: LiveService
+    ) -> None:
+        plain = raw_payloads(root / "tiny-64-lr16", 1)[0]
+        first, refused, last = form_parts(service, [payload, plain, payload], strength=20)
+        assert [level(first), level(last)] == [110, 110]
+        problem = json.loads(refused)
+        assert (problem["status"], problem["type"]) == (422, "urn:edgegrain:problem:invalid-parameter")
+        assert "bundle tiny-64-lr16 has no control 'strength'" in problem["detail"]
+        assert problem["errors"][0]["parameter"] == "strength"
 
     @pytest.mark.parametrize(("strength", "detail"), [
         (3, "a number from 4 to 64, got 3"), (100, "a number from 4 to 64"), (-1, "greater than 0"),
@@ -174,10 +190,8 @@ class TestService:
 
     def test_a_bundle_without_it(self, root: Path, service: LiveService) -> None:
         plain = raw_payloads(root / "tiny-64-lr16", 1)[0]
-        form = {"files": [("payload", ("a", plain))]}
-        for answer in (service.restore(plain, params={"strength": 16}),
-                       httpx.post(f"{service.url}/v1/restore/batch", params={"strength": 16}, timeout=SOON, **form)):
-            assert answer.status_code == 422 and "no control 'strength'" in answer.json()["detail"]
+        answer = service.restore(plain, params={"strength": 16})
+        assert answer.status_code == 422 and "no control 'strength'" in answer.json()["detail"]
 
     def test_what_the_service_says(self, service: LiveService) -> None:
         offered = {item["id"]: item["controls"] for item in httpx.get(f"{service.url}/v1/bundles").json()}

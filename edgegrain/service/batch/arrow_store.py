@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.service.batch.store import OnUnlisted, check_length, ignore, printable_name
+from edgegrain.service.batch.store import OnUnlisted, Store, check_length, ignore, printable_name
 
 ATOMIC = frozenset({"s3", "gcs", "abfs"})
 """File systems of pyarrow with atomic writes: an object appears when its stream is closed."""
@@ -43,6 +43,14 @@ class ArrowStore:
                 else:
                     inner.append(posixpath.join(folder, name))
             folders += reversed(inner)
+
+    def name_of(self, other: Store) -> str | None:
+        if not isinstance(other, ArrowStore) or not self._system.equals(other._system):
+            return None
+        if other._root == self._root:
+            return ""
+        prefix = f"{self._root}/" if self._root else ""
+        return other._root.removeprefix(prefix).lstrip("/") if other._root.startswith(prefix) else None
 
     def present(self, names: Sequence[str]) -> set[str]:
         # One listing per folder instead of one request per name.

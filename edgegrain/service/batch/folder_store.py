@@ -12,7 +12,7 @@ from pathlib import Path
 from codec_contract.errors import ServiceError
 from codec_contract.files import write_atomically
 from edgegrain.service.batch.folder_lock import Locks, lock, lock_alone
-from edgegrain.service.batch.store import OnUnlisted, check_length, ignore
+from edgegrain.service.batch.store import OnUnlisted, Store, check_length, ignore
 
 STAGING = ".edgegrain-batch"
 """Folder inside a target folder for files that are being written."""
@@ -30,6 +30,15 @@ class FolderStore:
 
     def names(self, report: OnUnlisted = ignore) -> Iterator[str]:
         yield from _walk(os.fspath(self.root), "", report)
+
+    def name_of(self, other: Store) -> str | None:
+        if not isinstance(other, FolderStore):
+            return None
+        root = other.root.resolve()
+        for folder in (root, *root.parents):  # not as text: links, and case where file systems ignore it
+            if os.path.exists(folder) and os.path.samefile(folder, self.root):
+                return "/".join(root.relative_to(folder).parts)
+        return None
 
     def present(self, names: Sequence[str]) -> set[str]:
         # Not Path.is_file, which raises an error for a name that is too long.

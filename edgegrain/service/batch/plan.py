@@ -39,6 +39,7 @@ class BatchPlan:
         max_pixels: largest picture that is read or made.
         max_bytes: largest file that is read.
         force: process also files that have a result.
+        results: name of the target in the source, whose files are no input; "" if it is not below the source.
     """
 
     source: str
@@ -56,6 +57,7 @@ class BatchPlan:
     force: bool = False
     fallbacks: Mapping[str, str] = field(default_factory=dict)
     payload_limit: int | None = None
+    results: str = ""
 
     def result(self, name: str) -> str:
         """The name of a file's result, unique to it.
@@ -105,22 +107,34 @@ class Tally:
         self.failures += part.failures if keep is None else part.failures[:max(0, keep - len(self.failures))]
 
 
-def candidates(names: Iterator[str], verb: Verb | None) -> Iterator[str]:
-    """Filter names by suffix: pictures (compress), payloads (restore), or both (None)."""
+def candidates(names: Iterator[str], verb: Verb | None, results: str = "") -> Iterator[str]:
+    """Filter names by suffix: pictures (compress), payloads (restore), or both (None); not those below ``results``."""
     for name in names:
+        if results and name.startswith(f"{results}/"):
+            continue
         suffix = suffix_of(name)
         if (verb != "restore" and suffix in PICTURE_SUFFIXES) or (
                 verb != "compress" and suffix == PAYLOAD_SUFFIX):
             yield name
 
 
-def find_verb(store: Store) -> Verb | None:
+def find_verb(store: Store, results: str | None = None) -> Verb | None:
     """Infer the verb from the content of the first files: payloads are restored, other files compressed.
+
+    Args:
+        results: name of the target in the store, as of `Store.name_of`. Results of an interrupted run are no input: the
+            files below the target, and payloads next to pictures if the target is the store itself.
 
     Returns:
         None if there are files of both kinds, or no files.
     """
-    sample = list(itertools.islice(candidates(store.names(), None), SAMPLE))
+    if results == "" and (found := _verb_of(store, candidates(store.names(), "compress"))) is not None:
+        return found
+    return _verb_of(store, candidates(store.names(), None, results or ""))
+
+
+def _verb_of(store: Store, names: Iterator[str]) -> Verb | None:
+    sample = list(itertools.islice(names, SAMPLE))
     found: set[Verb] = set()
     for name in sample:
         try:
@@ -157,7 +171,7 @@ def pending_batches(plan: BatchPlan, source: Store, target: Store) -> Iterator[P
         listed += 1
         counts.fail(folder, error)
 
-    names = candidates(source.names(report), plan.verb)
+    names = candidates(source.names(report), plan.verb, plan.results)
     while chunk := list(itertools.islice(names, CHUNK)):
         listed += len(chunk)
         done = set() if plan.force else target.present([plan.result(name) for name in chunk])

@@ -70,14 +70,6 @@ def failures_path(target: str) -> Path:
     return (folder_at(target) or Path()) / FAILURES
 
 
-def same_place(first: str, second: str) -> bool:
-    """True if two paths or URIs are the same folder."""
-    one, other = folder_at(first), folder_at(second)
-    if one is None or other is None:
-        return first.rstrip("/") == second.rstrip("/")
-    return os.path.exists(other) and os.path.samefile(one, other)
-
-
 @contextmanager
 def _failures_file(path: Path, force: bool) -> Iterator[Callable[[dict[str, str]], None]]:
     """Open a function that writes failures as lines at once; without failures the file is removed at the end.

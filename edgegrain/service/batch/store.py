@@ -33,6 +33,9 @@ class Store(Protocol):
         Folders below the root that cannot be listed are reported and left out; for the root, `OSError` is raised.
         """
 
+    def name_of(self, other: Store) -> str | None:
+        """The name of another store's root in this store, "" if the roots are the same; None if it is elsewhere."""
+
     def present(self, names: Sequence[str]) -> set[str]:
         """The subset of these names that exist."""
 

@@ -97,6 +97,32 @@ def test_summary_failures_and_status(
     assert [plan.force for plan in plans] == [False, False, True] and plans[0].max_pixels == MAX_PIXELS
 
 
+@pytest.mark.parametrize("place", ["in/results", "in/deep/results", "in"])
+def test_a_run_with_results_in_its_source_goes_on(
+    place: str, pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / place
+    (pictures / "c.png").unlink()
+    assert run(pictures, out) == 0
+    Image.fromarray(np.full((HR, HR, 3), 9, np.uint8)).save(pictures / "new.png")
+    capsys.readouterr()
+    assert run(pictures, out, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["verb"], summary["done"], summary["skipped"]) == ("compress", 1, 2)
+    assert {path.name for path in tmp_path.rglob("*.grain")} == {f"{name}.png.grain" for name in ("a", "b", "new")}
+
+
+def test_a_run_of_restoring_into_its_source_goes_on(
+    pictures: Path, plans: list[BatchPlan], tmp_path: Path
+) -> None:
+    (pictures / "c.png").unlink()
+    payloads = tmp_path / "payloads"
+    assert run(pictures, payloads) == run(payloads, payloads / "back") == run(payloads, payloads / "back") == 0
+    assert [plan.verb for plan in plans] == ["compress", "restore", "restore"]
+    assert sorted(path.name for path in payloads.rglob("*.*")) == [
+        "a.png.grain", "a.png.png", "b.png.grain", "b.png.png"]
+
+
 def test_a_result_whose_name_is_too_long(pictures: Path, plans: list[BatchPlan], tmp_path: Path) -> None:
     long = f"{246 * 'x'}.png"
     (pictures / "c.png").rename(pictures / "c.txt")

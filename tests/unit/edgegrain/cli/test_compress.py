@@ -91,6 +91,29 @@ class TestCompress:
         assert status == 0 and written == ["a.grain", "b.grain", "deep/c.grain"]
         assert out.splitlines()[-1].startswith("3 pictures: ")
 
+    def test_results_in_a_folder_are_no_pictures(self, shell: Shell, tmp_path: Path) -> None:
+        folder = tmp_path / "holiday"
+        write_picture(folder / "anna.jpg")
+        assert shell("compress", folder, "--lr")[0] == 0
+        for file_format in ("png", "webp", "jpg"):
+            assert shell("restore", folder, "--format", file_format)[0] == 0
+        assert shell("retouch", folder / "anna.jpg")[0] == 0
+        results = {"anna.grain", "anna.lr.png", "anna.restored.png", "anna.restored.webp", "anna.restored.jpg",
+                   "anna.retouched.png"}
+        assert {path.name for path in folder.iterdir()} == {"anna.jpg", *results}
+        write_picture(folder / "ben.jpg")
+        status, out, err = shell("compress", folder, "--lr")
+        assert status == 1 and out.startswith(f"{folder / 'ben.jpg'} -> {folder / 'ben.grain'}: ")
+        assert f"{folder / 'anna.grain'} exists" in err and err.endswith("1 of 2 failed\n")
+        rows = json.loads(shell("compress", folder, "--force", "--json")[1])["done"]
+        assert [Path(row["picture"]).name for row in rows] == ["anna.jpg", "ben.jpg"]
+        named = folder / "anna.restored.png"
+        assert shell("compress", named)[0] == 0 and (folder / "anna.restored.grain").exists()
+        for name in ("anna.jpg", "ben.jpg"):
+            (folder / name).unlink()
+        status, _, err = shell("compress", folder)
+        assert status == 2 and "results of edgegrain, such as anna.lr.png" in " ".join(err.replace("│", " ").split())
+
     def test_json(self, shell: Shell, tmp_path: Path) -> None:
         path = write_picture(tmp_path / "me.png")
         status, out, _ = shell("compress", path, "--json", "--lr", "--bundle", "random-64-lr16")
@@ -142,7 +165,7 @@ class TestCompress:
         assert path.read_bytes() == original
 
     @pytest.mark.parametrize("arguments", [
-        ("compress", "in", "--lr"), ("compress", "in/a.lr.png", "--lr", "--out", "in/a.grain"),
+        ("compress", "in", "in/a.lr.png", "--lr"), ("compress", "in/a.lr.png", "--lr", "--out", "in/a.grain"),
         ("restore", "a.grain", "a.restored.png"),
         ("restore", "a.grain", "--background", "in/a.png", "--out", "in/a.png"),
         ("retouch", "in/a.lr.png", "--original", "in/a.png", "--out", "in/a.png"),

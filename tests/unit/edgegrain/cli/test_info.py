@@ -76,6 +76,17 @@ class TestInfo:
         assert status == 1 and [row["file"] for row in json.loads(out)["done"]] == [str(short), str(long)]
         assert err.endswith("1 of 3 failed\n")
 
+    def test_times_of_a_folder(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        payload = sdk.compress(write_picture(tmp_path / "me.png"))
+        for name in ("a", "b"):
+            payload.save(tmp_path / "in" / f"{name}.grain")
+        restored: list[object] = []
+        monkeypatch.setattr(sdk, "restore", lambda payload, *, size: restored.append(size))
+        first, second, summary = shell("info", tmp_path / "in", "--time")[1].splitlines()
+        for line in (first, second):
+            assert re.search(rf"  {DEFAULT_BUNDLE}  intact  64: \d+ ms$", line)
+        assert summary.startswith("2 payloads, ") and restored == [HR] * 4
+
     def test_folder_without_intact_payloads(self, shell: Shell, tmp_path: Path) -> None:
         status, _, err = shell("info", tmp_path)
         assert status == 2 and "holds no file with the suffix .grain" in " ".join(err.split())

@@ -89,6 +89,16 @@ def test_missing_parts(tmp_path: Path) -> None:
     assert decoder.state == "broken" and "lists no file 'decoder.onnx'" in decoder.detail
 
 
+def test_float_encoder(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    (folder / "golden.json").unlink()
+    refresh_manifest(folder, encoder={"architecture": "rrdb", "exact": False})
+    files, encoder, decoder = check_bundle(folder)
+    assert files.state == decoder.state == "ok"
+    assert encoder.state == "ok" and encoder.detail.endswith(" ms a picture")
+    assert encoder.detail.startswith("a float network, which promises no exact bytes and has no golden vectors, ")
+
+
 @pytest.mark.parametrize("golden", ["not JSON", "{}"])
 def test_malformed_golden_vectors(tmp_path: Path, golden: str) -> None:
     folder = write_tiny_bundle(tmp_path)

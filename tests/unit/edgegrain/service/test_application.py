@@ -152,6 +152,14 @@ def test_batch(client: httpx.Client, tiny_bundle: Path) -> None:
             assert b"Content-Type: image/png" in head and data == single
 
 
+def test_batch_whose_parameters_are_wrong(client: httpx.Client, payload: bytes) -> None:
+    files = [("payload", ("a.grain", payload)), ("payload", ("b.grain", payload[:-1]))]
+    answer = client.post("/v1/restore/batch?seed=1", files=files)
+    assert answer.status_code == 200
+    assert f"bundle {BUNDLE} has no control 'seed'" in answer.text and "problem:invalid-payload" in answer.text
+    assert_problem(client.post("/v1/restore/batch?bundle=cats", files=files), 404, "unknown-bundle")
+
+
 def test_batch_of_too_many(client: httpx.Client, payload: bytes) -> None:
     files = [("payload", ("a.grain", payload))] * 5
     assert_problem(client.post("/v1/restore/batch", files=files), 413, "too-large")

@@ -64,6 +64,30 @@ def test_verb_by_content(tmp_path: Path, files: dict[str, bytes], verb: str | No
     assert find_verb(FolderStore(tmp_path)) == verb
 
 
+def test_results_in_the_source_are_no_input(tmp_path: Path) -> None:
+    source, target = FolderStore(tmp_path), FolderStore(tmp_path / "a" / "out")
+    for name in ("z.png", "a/outer.png"):
+        source.write(name, b"any")
+    for index in range(150):  # more than the sample
+        target.write(f"{index}.png.grain", MAGIC + b"any")
+    target.write("old.png", b"a picture of an earlier run")
+    assert find_verb(source) != "compress"  # None or "restore", as the folder happens to be listed
+    assert find_verb(source, "a/out") == "compress"
+    (part,) = pending_batches(plan(results="a/out"), source, target)
+    assert sorted(part.names) == ["a/outer.png", "z.png"] and part.counts.listed == 2
+
+
+@pytest.mark.parametrize(("files", "verb"), [
+    ({"a.png": b"any", "a.png.grain": MAGIC, "b.png": b"any"}, "compress"), ({"a.grain": MAGIC}, "restore"),
+    ({"a.png": MAGIC, "b.grain": MAGIC}, "restore"), ({"a.png": MAGIC, "b.png": b"any"}, None)])
+def test_verb_if_results_are_written_next_to_pictures(
+    tmp_path: Path, files: dict[str, bytes], verb: str | None
+) -> None:
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    assert find_verb(FolderStore(tmp_path), "") == verb
+
+
 def test_listing_is_lazy() -> None:
     source = Endless()
     batches = pending_batches(plan(batch_size=4), source, source)  # type: ignore[arg-type]

@@ -46,6 +46,33 @@ def test_written_files_are_read_back_and_replaced(store: FolderStore | ArrowStor
         store.read("x/y.grain", 5)
 
 
+def test_names_of_other_stores(store: FolderStore | ArrowStore, tmp_path: Path) -> None:
+    def at(path: Path) -> FolderStore | ArrowStore:
+        return FolderStore(path) if isinstance(store, FolderStore) else ArrowStore(store._system, str(path))
+
+    inner = (tmp_path, tmp_path / "a", tmp_path / "a" / "b c")
+    assert [store.name_of(at(path)) for path in inner] == ["", "a", "a/b c"]
+    assert store.name_of(at(tmp_path.parent)) is None
+    assert store.name_of(at(tmp_path.with_name(f"{tmp_path.name}2"))) is None
+    assert at(Path("/")).name_of(at(Path("/a"))) == "a"
+
+
+def test_names_of_folders_behind_links(tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("in")
+    assert FolderStore(tmp_path / "link").name_of(FolderStore(tmp_path / "in" / "deep" / "out")) == "deep/out"
+    assert FolderStore(tmp_path / "in").name_of(FolderStore(tmp_path / "link")) == ""
+
+
+def test_names_of_object_stores(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow.fs", reason="needs the extra ray")
+    store = open_store("fsspec+memory://bucket/photos/")
+    assert store.name_of(open_store("fsspec+memory://bucket/photos/out/")) == "out"
+    assert store.name_of(open_store("fsspec+memory://bucket/photos//")) == ""
+    assert store.name_of(open_store("fsspec+memory://bucket/photos2")) is None
+    assert store.name_of(FolderStore(tmp_path)) is None and FolderStore(tmp_path).name_of(store) is None
+
+
 def test_present(store: FolderStore | ArrowStore) -> None:
     store.write("a", b"")
     store.write("x/b", b"")

@@ -166,8 +166,8 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
 
 
 def described_pictures(pictures: Sequence[Path]) -> dict[str, Any]:
-    """Folder name, count, and a SHA-256 over names and contents; plain JSON data."""
-    return {"folder": pictures[0].resolve().parent.name, "count": len(pictures), "sha256": files_sha256(pictures)}
+    """Name of the folder, which may hold links, count, and a SHA-256 over names and contents; plain JSON data."""
+    return {"folder": pictures[0].parent.resolve().name, "count": len(pictures), "sha256": files_sha256(pictures)}
 
 
 def files_sha256(paths: Iterable[Path]) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.training.family import Run
-from edgegrain.training.run_folder import CHECKPOINT, ended_after
+from edgegrain.training.run_folder import CHECKPOINT, LOG, ended_after
 from edgegrain.training.weight_shards import load_shards, save_shards
 
 # Format tags of edgegrain 0.5 and earlier; GRAIN's checkpoints had none.
@@ -108,7 +108,8 @@ def read_checkpoint_header(run: Path) -> dict[str, str]:
 def progress_of(folder: Path) -> float:
     """The part of its schedule that an interrupted run had behind it, 0...1.
 
-    0 without a run, or if it had ended; 1 if only the last evaluation is missing.
+    0 without a run, if it had ended, or if it came to its end and has no log, as after a copy of the checkpoint alone;
+    1 if only the last evaluation is missing in the log.
     """
     if not (folder / CHECKPOINT).is_file():
         return 0.0
@@ -118,7 +119,7 @@ def progress_of(folder: Path) -> float:
         pictures = int(header.get("pictures", 0))
     if progress < 1:
         return progress
-    return 0.0 if ended_after(folder, pictures) else 1.0
+    return 0.0 if ended_after(folder, pictures) or not (folder / LOG).is_file() else 1.0
 
 
 @contextlib.contextmanager

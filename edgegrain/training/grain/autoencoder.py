@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -107,11 +108,15 @@ class Autoencoder(nn.Module):
         """LR levels as payloads store them and box mean, ``[B, 3, h, w]`` float32 in 0...255; see `forward`.
 
         With an `lr_step` above 1 levels are rounded to multiples of it with a straight-through gradient, or noise is as
-        wide as the step.
+        wide as the step. A frozen encoder gives exact levels; one that is trained computes under the caller's autocast,
+        in which levels differ by up to 2.
         """
-        if self.lr_step == 1:
-            return self.encoder(picture, noise=noise)
-        levels, box = self.encoder(picture)
+        trained = any(parameter.requires_grad for parameter in self.encoder.parameters())
+        exact = contextlib.nullcontext() if trained else torch.autocast(picture.device.type, enabled=False)
+        with exact:
+            if self.lr_step == 1:
+                return self.encoder(picture, noise=noise)
+            levels, box = self.encoder(picture)
         if noise:
             return (levels + self.lr_step * (torch.rand_like(levels) - 0.5)).clamp(0, 255), box
         return levels + (rounded_to_step(levels, self.lr_step) - levels).detach(), box

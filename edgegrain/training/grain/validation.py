@@ -58,8 +58,8 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
     means = np.mean([list(row.values()) for row in rows], axis=0)
     digits = {"psnr": 3, "lr_bytes": 1}
     result = {name: round(float(mean), digits.get(name, 4)) for name, mean in zip(rows[0], means, strict=True)}
-    if saturation:
-        result["lr_saturation"] = round(sum(saturation[::2]) / max(sum(saturation[1::2]), 1e-6), 3)
+    if (originals := sum(saturation[1::2])) > 0:  # 0: grey pictures
+        result["lr_saturation"] = round(sum(saturation[::2]) / originals, 3)
     return result
 
 

@@ -15,6 +15,7 @@ from edgegrain.evaluation.results import (
     PictureResult,
     Row,
     curve_means,
+    described_pictures,
     equal_means,
     packed,
     row_from,
@@ -104,6 +105,14 @@ def test_tsv_holds_pictures_means_and_curves() -> None:
     five = [result(index) for index in range(5)]
     ours = next(line.split("\t") for line in tsv(five).splitlines() if line.startswith("mean\tours"))
     assert float(ours[COLUMNS.index("kid")]) == pytest.approx(equal_means(five)["ours"]["kid"], abs=1e-6)
+
+
+def test_a_folder_of_links_is_named_itself(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "unseen").mkdir()
+    (tmp_path / "data" / "1.png").write_bytes(b"1")
+    (tmp_path / "unseen" / "1.png").symlink_to(tmp_path / "data" / "1.png")
+    assert described_pictures([tmp_path / "unseen" / "1.png"])["folder"] == "unseen"
 
 
 def test_the_summary_says_what_it_was_made_from(tmp_path: Path) -> None:

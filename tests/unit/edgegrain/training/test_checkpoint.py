@@ -76,6 +76,11 @@ def test_a_schedule_is_over_once_its_last_evaluation_is_logged(progress: float, 
     assert progress_of(tmp_path) == expected
 
 
+def test_a_checkpoint_at_its_end_without_a_log_begins_a_new_schedule(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, Run(), 1.0)
+    assert progress_of(tmp_path) == 0
+
+
 def test_another_family_and_other_files_are_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, Run())
     with pytest.raises(ModelError, match="is a checkpoint of irn, expected grain"), open_checkpoint(tmp_path, "grain"):

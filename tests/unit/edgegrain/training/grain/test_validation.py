@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -47,3 +48,14 @@ def test_a_final_picture_is_compared_with_its_parts() -> None:
     assert abs(expected["style"] - expected["invertible"]) > 0.01
     alone = start_run(GRAIN_RECIPES["smoke-stage1"], None).average.eval()
     assert set(evaluate(alone, pictures, MetricNetworks())) == {"psnr"}
+
+
+@pytest.mark.parametrize(("channels", "has_saturation"), [(1, False), (3, True)])
+@torch.no_grad()
+def test_grey_pictures_have_no_saturation_to_compare(channels: int, has_saturation: bool) -> None:
+    recipe = GRAIN_RECIPES["smoke-stage1"]
+    recipe = replace(recipe, loss=replace(recipe.loss, rate=0.1))
+    model = start_run(recipe, None).average.eval()
+    pictures = np.random.default_rng(3).integers(0, 256, (2, 64, 64, channels), np.uint8)
+    found = evaluate(model, np.broadcast_to(pictures, (2, 64, 64, 3)).copy(), MetricNetworks())
+    assert "lr_bytes" in found and ("lr_saturation" in found) == has_saturation

@@ -45,6 +45,8 @@ COLUMNS = ("bytes", "psnr", "lpips_alex", "lpips_vgg", "dists", "identity", "ide
 """Scores of the table."""
 PANELS = {"lpips_alex": "lpips", "dists": "dists"}
 """Scores of the figure, and their names in `benchmarks.quality.published_codecs.Point`."""
+FILLS = (OURS, "white", "#f0b8bd")
+"""Of the stars of our sizes, from the smallest on."""
 OTHERS = (("#0072B2", "o"), ("#E69F00", "^"), ("#009E73", "D"))  # Okabe and Ito's colours
 
 
@@ -135,15 +137,16 @@ def draw(evaluations: Sequence[Evaluation]) -> bytes:
             for codec, (colour, marker) in zip(PUBLISHED, OTHERS, strict=True):
                 axes.plot([point.bpp for point in codec.points], [getattr(point, published) for point in codec.points],
                           linestyle="--", color=colour, marker=marker, label=f"{codec.name}, Kodak")
-            for side in sorted({each.side for each in evaluations}):
+            sides = sorted({each.side for each in evaluations})
+            for index, side in enumerate(sides):
                 own = [each for each in evaluations if each.side == side]
                 _curve(axes, score, {each.quality: each.classical for each in own}, side, color="#999999",
                        marker="s", label=f"best classical codec, faces {side}×{side}")
                 rows = _curve(axes, score, {each.quality: each.ours for each in own}, side, color=OURS, marker="*",
-                              markersize=13, markerfacecolor=OURS if side == SIDE else "white",
-                              label=f"edgegrain, faces {side}×{side}")
-                for quality, place in rows.items():
-                    axes.annotate(quality, place, (5, 7), textcoords="offset points", color=OURS)
+                              markersize=13, markerfacecolor=FILLS[index % len(FILLS)], label=f"edgegrain, faces {side}×{side}")
+                if index == 0:  # the same order on every curve
+                    for quality, place in rows.items():
+                        axes.annotate(quality, place, (7, 7), textcoords="offset points", color=OURS)
             axes.set(xscale="log", ylim=(0, None), title=SCORE_NAMES[score].plot_title, xlabel="bits per pixel")
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)

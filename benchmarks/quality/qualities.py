@@ -143,7 +143,8 @@ def draw(evaluations: Sequence[Evaluation]) -> bytes:
                 _curve(axes, score, {each.quality: each.classical for each in own}, side, color="#999999",
                        marker="s", label=f"best classical codec, faces {side}×{side}")
                 rows = _curve(axes, score, {each.quality: each.ours for each in own}, side, color=OURS, marker="*",
-                              markersize=13, markerfacecolor=FILLS[index % len(FILLS)], label=f"edgegrain, faces {side}×{side}")
+                              markersize=13, markerfacecolor=FILLS[index % len(FILLS)],
+                              label=f"edgegrain, faces {side}×{side}")
                 if index == 0:  # the same order on every curve
                     for quality, place in rows.items():
                         axes.annotate(quality, place, (7, 7), textcoords="offset points", color=OURS)

@@ -1,4 +1,5 @@
-"""Atomic writing of files and folders: written under another name, then renamed; replaced only on request."""
+"""Atomic writing of files and folders: written under another name, then renamed; replaced only on request. Names that
+are not valid UTF-8, as text."""
 
 from __future__ import annotations
 
@@ -10,6 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codec_contract.errors import ExistsError
+
+
+def printable_name(name: str) -> str:
+    """A name as text that can be printed and written as JSON, also if it is not valid UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def write_atomically(path: str | Path, data: bytes, *, force: bool = False) -> Path:

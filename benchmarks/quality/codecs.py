@@ -31,7 +31,7 @@ from benchmarks.quality.rescaling import BICUBIC, bicubic_pair
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import EdgegrainError, ExistsError
-from codec_contract.files import write_atomically
+from codec_contract.files import printable_name, write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
@@ -133,7 +133,7 @@ class CodecComparison:
             ours = [self._alone[codec.bundle.id].picture(path).ours for codec in group.codecs]
             budget = max(row.nbytes for row in ours)
             result = self._with_classical[group.lr].picture(path, budget)
-            bicubic = replace(self._bicubic(original, group), picture=path.name)
+            bicubic = replace(self._bicubic(original, group), picture=printable_name(path.name))
             found[group.lr] = replace(result, equal=(*ours[1:], bicubic, *result.equal))
         return found
 

@@ -19,6 +19,7 @@ import onnxruntime
 from PIL import Image
 
 from codec_contract.bundle.file_names import MANIFEST
+from codec_contract.files import printable_name
 from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import (
     CODECS,
@@ -121,7 +122,8 @@ class Evaluator:
         picture_key = {"pixels": hashlib.sha256(original.tobytes()).hexdigest(), **crops_key(original)}
         key = {**picture_key, **self._bundle_key}
         ours = self._cached({"kind": "bundle", **key}, lambda: self._restored(search))
-        row = row_from({**ours["row"], "picture": path.name})
+        name = printable_name(path.name)
+        row = row_from({**ours["row"], "picture": name})
         equal, curve = [], []
         if self._enlarges:
             equal.append(self._cached({"kind": "bundle, bicubic", **key}, lambda: self._enlarged_bicubically(search)))
@@ -133,7 +135,7 @@ class Evaluator:
             for budget in self._config.budgets:
                 curve += self._cached({"kind": "curve", "budget": budget, **key},
                                       functools.partial(search.on_curve, budget))
-        rows = [tuple(row_from({**data, "picture": path.name}) for data in found) for found in (equal, curve)]
+        rows = [tuple(row_from({**data, "picture": name}) for data in found) for found in (equal, curve)]
         return PictureResult(row, rows[0], rows[1], ours["lr_bytes"], ours["original_features"],
                              tuple(ours["lr_saturation"]))
 

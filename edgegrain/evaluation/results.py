@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 import torch
 
+from codec_contract.files import printable_name
 from codec_contract.version import __version__
 from edgegrain.evaluation.classical_codecs import Setting, library_versions
 from edgegrain.metrics.bootstrap import mean_interval
@@ -35,7 +36,7 @@ class Row:
     """The scores of one picture and one method.
 
     Attributes:
-        picture: file name.
+        picture: file name, as `printable_name`.
         method: id of the bundle; or ``classical, best PSNR`` (any codec), ``WebP, best PSNR``, ``WebP, full size``.
         budget: bytes that the method may use; for the bundle, those of its payload.
         nbytes: size of the payload or file.
@@ -167,14 +168,16 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
 
 def described_pictures(pictures: Sequence[Path]) -> dict[str, Any]:
     """Name of the folder, which may hold links, count, and a SHA-256 over names and contents; plain JSON data."""
-    return {"folder": pictures[0].parent.resolve().name, "count": len(pictures), "sha256": files_sha256(pictures)}
+    return {"folder": printable_name(pictures[0].parent.resolve().name), "count": len(pictures),
+            "sha256": files_sha256(pictures)}
 
 
 def files_sha256(paths: Iterable[Path]) -> str:
     """SHA-256 over the names and contents of files in the order given, 64 hex digits."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        line = f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

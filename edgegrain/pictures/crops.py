@@ -56,7 +56,7 @@ def pack_photographs(paths: Sequence[Path], cache: str | Path) -> Photographs:
         EdgegrainError: the disk has too little space.
     """
     described = "\n".join(StoredPicture(path.name, path).description() for path in paths)
-    key = hashlib.sha256(described.encode()).hexdigest()[:16]
+    key = hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest()[:16]
     pixels, sizes = (Path(cache) / f"photographs-{key}.{part}.npy" for part in ("pixels", "sizes"))
     with first_to_write(pixels) as first:  # they appear after the sizes
         if first:

@@ -29,7 +29,7 @@ def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path,
     """
     pictures = [path if isinstance(path, StoredPicture) else StoredPicture(path.name, path) for path in paths]
     lines = [str(size), *(picture.description() for picture in pictures)]
-    key = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
     target = Path(cache) / f"pictures-{size}-{key}.npy"
     with first_to_write(target, report) as first:
         if first:

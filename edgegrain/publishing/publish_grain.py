@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from codec_contract.files import printable_name
 from edge_encoder.twin import EncoderTwin
 from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
@@ -129,7 +130,7 @@ def picture_sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
     """
     counts: Counter[str] = Counter()
     for picture in stored_pictures(data, exclude):
-        prefix, underscore, _ = picture.name.partition("_")
+        prefix, underscore, _ = printable_name(picture.name).partition("_")
         counts[prefix if underscore else OTHER_SOURCES] += 1
     named = dict(counts.most_common(MOST_SOURCES))
     if rest := counts.total() - sum(named.values()):

@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.service.batch.store import OnUnlisted, Store, check_length, ignore, printable_name
+from codec_contract.files import printable_name
+from edgegrain.service.batch.store import OnUnlisted, Store, check_length, ignore
 
 ATOMIC = frozenset({"s3", "gcs", "abfs"})
 """File systems of pyarrow with atomic writes: an object appears when its stream is closed."""

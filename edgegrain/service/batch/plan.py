@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from codec_contract.files import printable_name
 from codec_contract.fit import MAX_PIXELS
 from codec_contract.payload import MAGIC, PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
-from edgegrain.service.batch.store import Store, printable_name, suffix_of
+from edgegrain.service.batch.store import Store, suffix_of
 from edgegrain.service.job import Verb
 
 SAMPLE = 100

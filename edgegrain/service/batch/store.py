@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Protocol
 
+from codec_contract.files import printable_name
+
 OnUnlisted = Callable[[str, OSError], None]
 """Function that gets the name of a folder that cannot be listed, and the error."""
 
@@ -47,11 +49,6 @@ class Store(Protocol):
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file atomically, replacing an existing one; `OSError` if it cannot be written."""
-
-
-def printable_name(name: str) -> str:
-    """A name as text that can be printed and written as JSON, also if it is not valid UTF-8."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def suffix_of(name: str) -> str:

@@ -80,6 +80,9 @@ def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path
         pairs = _random_pairs(recipe)
     else:
         full, smaller = by_size(recipe, stored_pictures(options.data, options.exclude))
+        if all(matches(picture.name, recipe.generated) for picture in full):
+            raise EdgegrainError(f"all training pictures of the enlarged size are generated ones "
+                                 f"({', '.join(recipe.generated)}); add photographs")
         pairs = packed_pairs(recipe, full, cache, options.report)
         if smaller:
             half = packed_pairs(recipe.of_half_size, smaller, cache, options.report)
@@ -90,9 +93,6 @@ def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path
             raise ImageError(f"pictures to evaluate on need sides of at least {recipe.factor * recipe.size} pixels; "
                              f"{len(smaller)} have fewer, such as {smaller[0].name}; leave them out of --validation")
         held_out = packed_pairs(recipe, full, cache, options.report)
-    if pairs.generated.all():
-        raise EdgegrainError(f"all training pictures of the enlarged size are generated ones "
-                             f"({', '.join(recipe.generated)}); add photographs")
     return TrainingPairs(pairs, half, held_out.first(HELD_OUT))
 
 

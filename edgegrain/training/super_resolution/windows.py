@@ -40,10 +40,15 @@ class WindowBatch(NamedTuple):
 
 def window_batches(recipe: SuperResolutionRecipe, pairs: Pairs, seed: int, device: torch.device
                    ) -> Iterator[WindowBatch]:
-    """Endless random batches, mirrored half the time. Every picture is drawn once before any is drawn again."""
+    """Endless random batches, mirrored half the time. Every picture is drawn once before any is drawn again.
+
+    Without photographs, whole batches are of generated pictures.
+    """
     rng = np.random.default_rng(seed)
     generated = np.flatnonzero(pairs.generated)
     count = min(recipe.batch - 1, round(recipe.generated_part * recipe.batch)) if len(generated) else 0
+    if pairs.generated.all():
+        count = recipe.batch
     pools = [(_orders(rng, np.flatnonzero(~pairs.generated)), recipe.batch - count), (_orders(rng, generated), count)]
     while True:
         chosen = [next(order) for order, wanted in pools for _ in range(wanted)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from dataclasses import replace
@@ -232,6 +233,22 @@ def test_a_flat_picture_has_a_report(evaluated: Evaluated, tmp_path: Path) -> No
         files = report_files(codec, results, [path], found)
     assert found["means"][CLASSICAL_BY_PSNR]["psnr"] is None
     assert "mean payload" in files["report.html"].decode() and "classical codecs' " not in files["report.html"].decode()
+
+
+def test_names_that_are_not_utf8_are_escaped(evaluated: Evaluated, tmp_path: Path) -> None:
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    paths = [folder / "caf\udce9.png"]  # the byte 233
+    Image.new("RGB", (64, 64), (128, 128, 128)).save(paths[0])
+    codec = evaluated[0]
+    evaluator = Evaluator(codec, GradientMetrics(), "w", ResultCache(tmp_path / "cache"), EvaluationConfig(None))  # type: ignore[arg-type]
+    results = [evaluator.picture(paths[0])]
+    described = summary(results, codec.bundle, paths, "none")
+    files = report_files(codec, results, paths, described)
+    assert described["pictures"]["folder"] == r"\udcff"
+    assert described["pictures"]["sha256"] == hashlib.sha256(
+        b"caf\xe9.png %s\n" % hashlib.sha256(paths[0].read_bytes()).hexdigest().encode()).hexdigest()
+    assert rb"caf\udce9.png" in files["tiny-64-lr16-1.0.0.tsv"] and rb"caf\udce9.png" in files["report.html"]
 
 
 def test_equal_results_give_equal_bytes(evaluated: Evaluated) -> None:

@@ -56,6 +56,13 @@ def test_other_pictures_of_the_same_names_and_lengths_are_packed_again(tmp_path:
     assert len(lengths) == 1
 
 
+def test_names_that_are_not_utf8_are_packed(tmp_path: Path) -> None:
+    Image.new("L", (16, 16), 7).save(tmp_path / "caf\udce9.png")  # the byte 233
+    paths = list_pictures(tmp_path)
+    assert (pack(paths, 16, tmp_path / "cache") == 7).all()
+    assert (crops.pack_photographs(paths, tmp_path / "cache")[0] == 7).all()
+
+
 @pytest.mark.parametrize(("packing", "reading"), [
     (lambda folder, cache: pack(stored_pictures(folder), 16, cache), (packed, "read_square")),
     (lambda folder, cache: crops.pack_photographs(list_pictures(folder), cache), (crops, "load_picture")),

@@ -30,11 +30,16 @@ FIELDS = {"id": "tiny-64-lr16", "version": "2.0.0", "codec": "grain", "domain": 
 
 
 def test_a_manifest_names_sources_of_pictures_but_no_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ffhq_1", "ffhq_2", "celeba_1", "me_1", "anna", "00001"):
-        Image.new("RGB", (2, 2)).save(tmp_path / f"{name}.png")
+    def save(*names: str) -> None:
+        for name in names:
+            Image.new("RGB", (2, 2)).save(tmp_path / f"{name}.png")
+
+    save("ffhq_1", "ffhq_2", "celeba_1", "me_1", "anna", "00001")
     assert picture_sources(tmp_path, ("me_*",)) == {"ffhq": 2, "celeba": 1, "other": 2}
     monkeypatch.setattr(publish_grain, "MOST_SOURCES", 2)
     assert picture_sources(tmp_path, ()) == {"ffhq": 2, "other": 4}
+    save(*(f"caf\udce9_{index}" for index in range(3)))  # the byte 233, no UTF-8
+    assert picture_sources(tmp_path, ()) == {"caf\\udce9": 3, "other": 6}
 
 
 def test_another_decoder_leaves_encoder_and_coder_byte_for_byte(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from edgegrain.training.super_resolution.pairs import (
     by_size,
     packed_pairs,
     restored_pictures,
+    training_pairs,
 )
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES, SuperResolutionLosses
 from edgegrain.training.super_resolution.run import load_run, start_run
@@ -164,6 +165,22 @@ def test_batches_hold_matching_windows() -> None:
         found = batch.picture.permute(0, 2, 3, 1).numpy()
         mirrored += sum(any(np.array_equal(picture, known[:, ::-1]) for known in restored) for picture in found)
     assert 0 < mirrored < 12
+
+
+def test_originals_of_half_the_size_may_all_be_generated() -> None:
+    restored = random_pictures(3, 32, seed=0)
+    pairs = Pairs(restored, restored.repeat(2, 1).repeat(2, 2), np.ones(3, bool))
+    batch = next(window_batches(replace(SMOKE, factor=2, generated_part=0.5), pairs, 0, CPU))
+    assert batch.real == 0 and batch.picture.shape == (4, 3, 32, 32) and batch.target.shape == (8, 3, 24, 24)
+
+
+def test_originals_of_the_full_size_may_not_all_be_generated(tmp_path: Path) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    save(data, ["generated_1.png", "generated_2.png"], 128)
+    save(data, ["a.png"], 64)
+    with pytest.raises(EdgegrainError, match=r"all training pictures of the enlarged size are generated ones"):
+        training_pairs(replace(SMOKE, half_part=0.5), RunOptions(data=data), run)
+    assert not run.exists()  # nothing was packed
 
 
 def test_windows_lie_around_the_regions_of_a_face() -> None:

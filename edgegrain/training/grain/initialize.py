@@ -109,12 +109,13 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe) -> GrainRecipe:
                           "begin with a run or bundle of stage 1, or choose a recipe of a later stage")
     # A frozen encoder stays: a new one would keep random weights.
     replaced = recipe.encoder.lr > source.encoder.lr or "encoder" in recipe.trains
-    encoder = recipe.encoder if recipe.grows and replaced else source.encoder
+    means = not source.correction and _sizes(recipe) == _sizes(source)  # the shape of an encoder without weights
+    encoder = recipe.encoder if means or (recipe.grows and replaced) else source.encoder
     # A control of a later stage takes the decoder of a model with a correction, and drops the correction. Stage 1 may
     # begin a correction around a decoder that knows box means.
     corrects = recipe.correction and (source.correction or (recipe.stage == "1" and "encoder" in recipe.trains))
     # Box means are not the LRs that the steps of the source were chosen for.
-    inherits = recipe.lr_step == 1 and encoder == source.encoder and corrects == source.correction
+    inherits = recipe.lr_step == 1 and (means or encoder == source.encoder) and corrects == source.correction
     return continued(recipe, encoder=encoder, decoder=decoder, correction=corrects,
                      lr_step=source.lr_step if inherits else recipe.lr_step)
 

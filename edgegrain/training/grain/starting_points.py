@@ -15,14 +15,14 @@ from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
-from edge_encoder.architectures import config_from_name
+from edge_encoder.architectures import EncoderConfig, config_from_name
 from edge_encoder.integer_network import IntegerNetwork
-from edge_encoder.lowering import raise_twin
+from edge_encoder.lowering import box_network, raise_twin
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.grain.checkpoint import load_run, read_recipe
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.grain.stages import GrainRecipe
-from export.decoder.sources import TRAINED, bundle_decoder, load_zoo, zoo_encoder, zoo_step
+from export.decoder.sources import TRAINED, bundle_decoder, invertible_decoder, load_zoo, zoo_encoder, zoo_step
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
@@ -77,7 +77,7 @@ def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
 
 
 def from_bundle(folder: Path) -> StartingPoint:
-    """The networks of a bundle; the twin encoder computes the bundle's LRs to the byte.
+    """The networks of a bundle; the twin encoder, or the box mean, computes the bundle's LRs to the byte.
 
     Raises:
         BundleError: the bundle is damaged, or its networks are of another family.
@@ -101,12 +101,10 @@ def from_zoo(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
     """The networks of a folder of the zoo.
 
     Raises:
-        BundleError: its encoder is absent or damaged, or its networks are of another family.
+        BundleError: its encoder is damaged, or its networks are of another family.
         ModelError: its weights are damaged, or ``prior`` is another generator than theirs.
     """
     decoder, history, encoder = load_zoo(folder, prior), read_history(folder / TRAINED), zoo_encoder(folder)
-    if encoder is None:
-        raise BundleError(f"{folder} has no encoder to train with: there is no {ENCODER_WEIGHTS}")
     stage = str(history[-1]["stage"]) if history else "final"
     recipe, weights = _joined(folder.name, encoder,
                               decoder if decoder.prior is not None else decoder.decoder, stage)
@@ -119,7 +117,12 @@ def trained_decoder(start: str | Path) -> RRDBDecoder:
     Raises:
         BundleError, ModelError: ``start`` is none of these, or a part of it is damaged.
     """
-    return invertible_decoder_of(read_start(resolve_start(start), None))
+    path = resolve_start(start)
+    if (path / MANIFEST).is_file():
+        return invertible_decoder(load_manifest(path))
+    if (path / TRAINED).is_file():
+        return load_zoo(path, None).decoder
+    return invertible_decoder_of(read_start(path, None))
 
 
 def invertible_decoder_of(start: StartingPoint) -> RRDBDecoder:
@@ -132,9 +135,16 @@ def invertible_decoder_of(start: StartingPoint) -> RRDBDecoder:
     return decoder
 
 
-def _joined(name: str, network: IntegerNetwork, decoder: RRDBDecoder | Grain, stage: str
+def _joined(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Grain, stage: str
             ) -> tuple[GrainRecipe, dict[str, Tensor]]:
-    """Recipe and weights of a decoder with the twin of an exact encoder."""
+    """Recipe and weights of a decoder with the twin of an exact encoder; without one, or with one that is the box mean
+    alone, those of a run without learned correction."""
+    if network is None or network.architecture == box_network(network.hr, network.lr).architecture:
+        shape = decoder.config.decoder if isinstance(decoder, Grain) else decoder.config
+        factor = shape.hr // shape.lr
+        encoder = EncoderConfig(shape.hr, shape.lr, patch=factor, channels=(1,), blocks=(0,))  # of no weights
+        return (GrainRecipe(stage=stage, encoder=encoder, decoder=decoder.config, correction=False),
+                {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()})
     try:
         encoder = config_from_name(network.architecture)
     except ValueError as error:

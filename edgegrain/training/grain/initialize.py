@@ -48,6 +48,7 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     Raises:
         BundleError: ``start`` is none of these, is of another family, or of other sizes and ``recipe`` does not grow;
             ``decoder_from`` has other shapes.
+        ModelError: ``prior`` is another generator than that of ``start``.
         EdgegrainError: a stage after the first, or one that keeps the encoder, has no ``start``.
     """
     if start is None:
@@ -60,8 +61,9 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
         adopt(recipe, read_recipe(start))  # refuses other shapes before the weights are read
     source, weights, history = read_start(start, prior)
     recipe = _with_base(adopt(recipe, source))
-    other = None if decoder_from is None else read_start(decoder_from, prior)
-    if other is not None:
+    other = None
+    if decoder_from is not None:  # a bundle's generator is not taken, so it may be another one
+        other = read_start(decoder_from, None if (decoder_from / MANIFEST).is_file() else prior)
         _refuse_other_sizes(recipe, other.recipe)
         recipe = replace(recipe, lr_step=other.recipe.lr_step)  # its encoder and decoder know levels in these steps
     if recipe.encoder != source.encoder:

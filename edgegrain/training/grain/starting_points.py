@@ -12,7 +12,7 @@ from torch import Tensor
 from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST, RRDB_ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
-from codec_contract.errors import BundleError
+from codec_contract.errors import BundleError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
 from edge_encoder.architectures import EncoderConfig, config_from_name
@@ -22,6 +22,7 @@ from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.grain.checkpoint import load_run, read_recipe
 from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.grain.stages import GrainRecipe
+from export.decoder.decoder_graph import same_when_stored
 from export.decoder.sources import TRAINED, bundle_decoder, invertible_decoder, load_zoo, zoo_encoder, zoo_step
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
@@ -63,27 +64,30 @@ def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
 
     Args:
         start: as `resolve_start` returns it.
-        prior: the generator of a run or a folder of the zoo that has one.
+        prior: the generator that the run is to have; that of ``start``, if it has one.
 
     Raises:
         BundleError, ModelError: ``start`` is none of these, a part of it is damaged, or ``prior`` is another generator.
     """
     if (start / MANIFEST).is_file():
-        return from_bundle(start)
+        return from_bundle(start, prior)
     if (start / TRAINED).is_file():
         return from_zoo(start, prior)
     run = load_run(start, prior if isinstance(read_recipe(start).decoder, GrainConfig) else None)
     return StartingPoint(run.recipe, run.average.state_dict(), run.stages)
 
 
-def from_bundle(folder: Path) -> StartingPoint:
+def from_bundle(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
     """The networks of a bundle; the twin encoder, or the box mean, computes the bundle's LRs to the byte.
 
     Raises:
         BundleError: the bundle is damaged, or its networks are of another family.
+        ModelError: ``prior`` is another generator than the bundle's, as far as rounded weights tell.
     """
     manifest = load_manifest(folder)
     decoder = bundle_decoder(manifest)
+    if prior is not None and isinstance(decoder, Grain) and not _has_generator(decoder, prior):
+        raise ModelError(f"{folder} was trained with another generator than the one given; pass --prior with that one")
     stage = "final" if isinstance(decoder, Grain) else "1"
     if RRDB_ENCODER_WEIGHTS in manifest.files:
         recipe, weights = _joined_rrdb(manifest, decoder, stage)
@@ -133,6 +137,15 @@ def invertible_decoder_of(start: StartingPoint) -> RRDBDecoder:
     decoder.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in start.weights.items()
                              if name.startswith(prefix)})
     return decoder
+
+
+def _has_generator(decoder: Grain, prior: GenerativePrior) -> bool:
+    """True if ``prior`` is the generator in a bundle's decoder, whose weights are rounded, or if that has none."""
+    if decoder.prior is None:
+        return True
+    own, given = decoder.prior.state_dict(), prior.state_dict()
+    return set(own) == set(given) and all(
+        same_when_stored(own[name], tensor) for name, tensor in given.items() if name not in prior.measured)
 
 
 def _joined(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Grain, stage: str

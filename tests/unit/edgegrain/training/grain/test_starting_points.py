@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,28 +14,44 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+from codec_contract.errors import ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.lowering import box_network
 from edgegrain.publishing.store_grain import store_trained
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.checkpoint import GrainRun
-from edgegrain.training.grain.initialize import start_run
+from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.starting_points import trained_decoder
 from export.bundle.encoder_part import exact_encoder
 from export.bundle.writer import BundleParts, manifest_fields, write_bundle
+from export.decoder.decoder_graph import round_weights, store_compact, store_half
+from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from tests.tiny_bundle import repeating_decoder
 
 STAGE1 = GRAIN_RECIPES["smoke-stage1"]
 
 
-def graph_of(decoder: nn.Module) -> bytes:
-    """A graph that holds a decoder's weights; its picture is another."""
+def graph_of(decoder: nn.Module, absent: str = "") -> onnx.ModelProto:
+    """A graph that holds a decoder's weights, except those whose names begin with ``absent``; its picture is another.
+    """
     model = onnx.load_model_from_string(repeating_decoder())
+    left_out = [name for name in decoder.state_dict() if absent and name.startswith(absent)]
     model.graph.initializer.extend(numpy_helper.from_array(tensor.numpy(), name)
-                                   for name, tensor in decoder.state_dict().items())
-    return bytes(model.SerializeToString())
+                                   for name, tensor in decoder.state_dict().items() if name not in left_out)
+    model.metadata_props.add(key="edgegrain.absent_weights", value=json.dumps(left_out))
+    return model
+
+
+def write_grain_bundle(folder: Path, decoder: RRDBDecoder | Grain, graph: onnx.ModelProto, step: int = 1) -> Path:
+    """A bundle of box means and a decoder's weights."""
+    architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
+    fields = manifest_fields(folder.name, "grain", architecture=architecture, training={},
+                             licence={"weights": "none", "data": "none"}, domain="test", version="1.0.0")
+    write_bundle(folder, BundleParts(exact_encoder(box_network(64, 16)), graph.SerializeToString(),
+                                     replace(CoderTables.default(), step=step), fields, "card", ("onnx",)))
+    return folder
 
 
 def of_box_means(run: GrainRun, folder: Path, kind: str) -> Path:
@@ -43,11 +62,7 @@ def of_box_means(run: GrainRun, folder: Path, kind: str) -> Path:
         return folder / "zoo"
     decoder = run.average.decoder
     assert isinstance(decoder, RRDBDecoder)
-    fields = manifest_fields("tiny-box", "grain", architecture=asdict(decoder.config), training={"stage": "1"},
-                             licence={"weights": "none", "data": "none"}, domain="test", version="1.0.0")
-    write_bundle(folder / "tiny-box", BundleParts(exact_encoder(box_network(64, 16)), graph_of(decoder),
-                                                  replace(CoderTables.default(), step=3), fields, "card", ("onnx",)))
-    return folder / "tiny-box"
+    return write_grain_bundle(folder / "tiny-box", decoder, graph_of(decoder), step=3)
 
 
 @pytest.mark.parametrize("kind", ["bundle", "zoo"])
@@ -68,3 +83,28 @@ def test_networks_for_box_means_are_a_start(tmp_path: Path, kind: str) -> None:
     begun = start_run(STAGE1, start)  # a correction around the decoder, with the recipe's encoder
     assert begun.recipe.correction and begun.recipe.encoder == STAGE1.encoder and begun.recipe.lr_step == 1
     assert list(begun.model.encoder.parameters())
+
+
+@pytest.mark.parametrize("store", [lambda model: model, store_half, store_compact], ids=["float32", "float16", "int8"])
+def test_a_bundle_is_a_start_with_its_own_generator_only(
+        tmp_path: Path, store: Callable[[onnx.ModelProto], onnx.ModelProto]) -> None:
+    recipe = replace(GRAIN_RECIPES["smoke-final"], correction=False)
+    prior = stand_in_prior(recipe)
+    decoder = start_run(recipe, None, prior).model.decoder
+    assert isinstance(decoder, Grain) and prior is not None
+    graph = store(graph_of(decoder, "prior.mapping."))
+    bundle = write_grain_bundle(tmp_path / "tiny-grain", decoder, graph)
+    assert start_run(recipe, bundle, prior).model.prior is prior
+    rounded = copy.deepcopy(prior)
+    round_weights(rounded, compact=True)  # as recipes with the compact generator use it
+    assert start_run(recipe, bundle, rounded).model.prior is rounded
+    other = stand_in_prior(replace(recipe, seed=7))
+    with pytest.raises(ModelError, match="tiny-grain was trained with another generator than the one given"):
+        start_run(recipe, bundle, other)
+    with torch.no_grad():
+        changed = {name: tensor for name, tensor in prior.named_parameters() if not name.startswith("mapping.")}
+        changed[max(name for name in changed if name.endswith("bias"))].add_(0.01)
+    with pytest.raises(ModelError, match="another generator"):
+        start_run(recipe, bundle, prior)
+    save_checkpoint(tmp_path / "run", start_run(recipe, None, other))  # takes encoder and decoder of any bundle
+    assert start_run(recipe, tmp_path / "run", other, decoder_from=bundle).model.prior is other

@@ -19,6 +19,8 @@ from sdk.generated_mark import marked
 
 THRESHOLD = 16
 """Smallest difference in levels at which a pixel counts as edited; JPEG alone changes less."""
+LARGE_EDIT = 1 / 8
+"""Share of changed pixels from which an LR is compared with those of the other fits; fewer do not tell them apart."""
 FEATHERS_PER_SIDE = 64
 """The default width of the fade is the longest side divided by this."""
 
@@ -101,21 +103,20 @@ def blend(before: Rgb, restored: Rgb, mask: npt.NDArray[np.uint8], feather: floa
 
 
 def _changed_lr(codec: Codec, before: Rgb, after: Rgb, fit: Fit, threshold: int) -> npt.NDArray[np.uint8]:
-    """`changed` for an edited LR.
+    """`changed` for an edited LR, which is refused if it is one of another fit.
 
-    An edit may change every pixel. But if most pixels differ, and most equal those of another fit, the fit is wrong.
+    An edit may change every pixel; but it does not turn the LR into that of another fit.
     """
     mask = changed(codec.compress(before, fit).lr, after, threshold)
-    if _most(mask):
-        for other in get_args(Fit):
-            if other != fit and not _most(changed(codec.compress(before, other).lr, after, threshold)):
-                raise ImageError(f"the LR was made of the original with the fit {other}, not {fit}; pass "
-                                 f"fit={other!r} (--fit {other})")
+    count = np.count_nonzero(mask)
+    if count > mask.size * LARGE_EDIT:
+        counts = {other: np.count_nonzero(changed(codec.compress(before, other).lr, after, threshold))
+                  for other in get_args(Fit) if other != fit}
+        nearest = min(counts, key=counts.__getitem__)
+        if counts[nearest] < count / 4:
+            raise ImageError(f"the LR was made of the original with the fit {nearest}, not {fit}; pass "
+                             f"fit={nearest!r} (--fit {nearest})")
     return mask
-
-
-def _most(mask: npt.NDArray[np.uint8]) -> bool:
-    return bool(np.count_nonzero(mask) * 2 > mask.size)
 
 
 def _uncropped(square: npt.NDArray[np.uint8], around: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -241,7 +241,8 @@ def test_names_that_are_not_utf8_are_escaped(evaluated: Evaluated, tmp_path: Pat
     paths = [folder / "caf\udce9.png"]  # the byte 233
     Image.new("RGB", (64, 64), (128, 128, 128)).save(paths[0])
     codec = evaluated[0]
-    evaluator = Evaluator(codec, GradientMetrics(), "w", ResultCache(tmp_path / "cache"), EvaluationConfig(None))  # type: ignore[arg-type]
+    evaluator = Evaluator(codec, GradientMetrics(), "w", ResultCache(tmp_path / "cache"),  # type: ignore[arg-type]
+                          EvaluationConfig(None))
     results = [evaluator.picture(paths[0])]
     described = summary(results, codec.bundle, paths, "none")
     files = report_files(codec, results, paths, described)

@@ -1,7 +1,7 @@
 """Enlargers as ONNX graphs that make restored pictures 2 or 4 times as large, compared with torch.
 
-The signatures are those of `server_decoder.super_resolution.enlarger_session`. Weights are stored as float16 and
-widened on loading; the graphs compute in float32.
+The signatures are those of `server_decoder.super_resolution.enlarger_session`. Large weights are stored as int8 and
+the others as float16, and widened on loading; the graphs compute in float32.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from codec_contract.errors import ExportError
 from codec_contract.quantization import network_input, pictures_of
 from codec_contract.resize import exact_resize
 from edge_encoder.preprocessing import load_picture
-from export.decoder.decoder_graph import decoder_graph, round_weights, store_half
+from export.decoder.decoder_graph import decoder_graph, round_weights, store_compact
 from export.decoder.pixel_ends import add_pixel_ends, values_of
 from export.decoder.value_names import rename_values
 from export.proof.proof_inputs import find_pictures, smooth_pictures
@@ -84,7 +84,7 @@ def export_enlarger(source: Path, side: int) -> ExportedEnlarger:
         raise ExportError(f"{source} was trained on pictures of {training['size']}x{training['size']}, the bundle "
                           f"restores {side}x{side}")
     part = up_to_factor(network, training.get("factor", network.config.factors[-1]))
-    round_weights(part, compact=False)
+    round_weights(part, compact=True)
     return compare_enlarger(enlarger_graphs(part, side), part, compared_pictures(side))
 
 
@@ -113,7 +113,7 @@ def enlarger_graphs(network: SuperResolution, side: int) -> tuple[bytes, ...]:
     steps = range(len(factors))
     pictures, features = ([f"{name}.{step}" for step in steps] for name in (ENLARGED, FEATURES))
     outputs = [name for pair in zip(pictures, features, strict=True) for name in pair][:-1]
-    whole = store_half(decoder_graph(Doublings(network), side, outputs))
+    whole = store_compact(decoder_graph(Doublings(network), side, outputs))
     add_pixel_ends(whole, pictures)
     files = []
     for step in steps:

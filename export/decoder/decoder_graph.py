@@ -211,9 +211,14 @@ def _simplify(model: Any, state: Container[str]) -> None:
     # The exporter's own optimization would lose the names of weights: it folds them, merges equal ones and drops biases
     # of zero. ONNX Runtime does all that when it loads the graph.
     onnxscript.optimizer.inline(model)
-    onnxscript.optimizer.fold_constants(
-        model, should_fold=lambda node: False if any(_is_held(value, state) for value in node.inputs) else None)
+    onnxscript.optimizer.fold_constants(model, should_fold=lambda node: _may_fold(node, state))
     keep_batch_open(model)
+
+
+def _may_fold(node: Any, state: Container[str]) -> bool | None:
+    # None: as the optimizer decides. Folded, a repeated line such as a position would be stored at its repeated size.
+    repeats = node.op_type == "Expand"
+    return False if repeats or any(_is_held(value, state) for value in node.inputs) else None
 
 
 def _drop_unread_outputs(model: onnx.ModelProto) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import ExportError, ModelError
@@ -81,7 +83,7 @@ def test_graphs_equal_torch(network: SuperResolution, exported: ExportedEnlarger
         assert np.abs(found.astype(int) - pictures.repeat(factor, 1).repeat(factor, 2)).mean() > 5
 
 
-def test_graphs_take_batches_and_hold_their_own_weights_as_float16(exported: ExportedEnlarger) -> None:
+def test_graphs_take_batches_and_hold_their_own_weights(exported: ExportedEnlarger) -> None:
     models = [onnx.load_from_string(model) for model in exported.models]
     ends = [[(end.name, [size.dim_param or size.dim_value for size in end.type.tensor_type.shape.dim])
              for end in (*model.graph.input, *model.graph.output)] for model in models]
@@ -96,6 +98,23 @@ def test_graphs_take_batches_and_hold_their_own_weights_as_float16(exported: Exp
     assert kinds[0]["network.coarse.first.weight.float16"] == kinds[1]["network.fine.1.mix.weight.float16"] == half
     names = [{name.removesuffix(".float16") for name in held if name.startswith("network")} for held in kinds]
     assert not names[0] & names[1] and {name.split(".")[1] for name in names[1]} == {"fine"}
+
+
+def test_large_weights_are_stored_as_int8(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = SuperResolution(replace(SMALL, widths=(8, 24))).eval()
+    path = save_super_resolution(network, tmp_path / "wide.safetensors", training={"config": {"size": 32}})
+    models = export_enlarger(path, 32).models
+    stored = {tensor.name: tensor for model in models for tensor in onnx.load_from_string(model).graph.initializer}
+    large = {name for name, weight in network.state_dict().items() if weight.dim() > 1 and weight.numel() >= 4096}
+    assert large and {name.removesuffix(".int8") for name in stored if name.endswith(".int8")} == {
+        f"network.{name}" for name in large}
+    for name in large:
+        weight = network.state_dict()[name]
+        levels, scale = (numpy_helper.to_array(stored[f"network.{name}{end}"]) for end in (".int8", ".scale"))
+        step = weight.abs().amax(dim=(1, 2, 3), keepdim=True) / 127
+        # Half a step, and the rounding to float16 of the run's file.
+        assert (weight - torch.from_numpy(levels * scale)).abs().le(0.6 * step).all()
 
 
 def test_an_untrained_factor_is_left_out(tmp_path: Path, network: SuperResolution) -> None:

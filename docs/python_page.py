@@ -56,6 +56,10 @@ def _entry(name: str, thing: Any) -> Iterator[str]:
     if name in BUILT or not inspect.isclass(thing):
         yield from ("```text", _wrapped(_signature(f"sdk.{name}", thing), "    "), "```", "")
     yield from _text(inspect.getdoc(thing) or "")
+    if name in BUILT:
+        for part in (inspect.getdoc(thing.__init__) or "").split("\n\n"):
+            if part.startswith(("Args:\n", "Raises:\n")):
+                yield from _text(part)
     if inspect.isclass(thing) and not issubclass(thing, Exception):
         yield from _members(thing)
 

@@ -10,7 +10,7 @@ from codec_contract.errors import BundleError, ImageError
 
 Quality = Literal["tiny", "small", "medium", "large"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
-"""Names of the rates, ascending: about 170, 350, 770 and 2,300 bytes for a face (docs/qualities.md)."""
+"""Names of the rates, ascending: about 170, 350, 800 and 2,200 bytes for a face (docs/qualities.md)."""
 
 
 def bundles_by_quality(domain: str, manifests: Iterable[Manifest]) -> dict[str, Manifest]:

@@ -31,7 +31,16 @@ from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusi
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.presets import PRESETS, paper_model
 from server_decoder.grain.prior_config import PriorConfig
-from server_decoder.grain.rrdb_decoder import FACES_256_LR16, PAPER_1024_LR16, DecoderConfig, RRDBDecoder
+from server_decoder.grain.rrdb_decoder import (
+    FACES_256_LR16,
+    FACES_256_LR16_FINE,
+    FACES_256_LR16_SLIM,
+    FACES_256_LR32_FINE,
+    FACES_256_LR64_FINE,
+    PAPER_1024_LR16,
+    DecoderConfig,
+    RRDBDecoder,
+)
 from server_decoder.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 from server_decoder.irn.network import IRN, IRNConfig
 from server_decoder.irn.network import PRESETS as IRN_PRESETS
@@ -200,7 +209,10 @@ def _feature_channels(decoder: DecoderConfig, prior: PriorConfig) -> tuple[dict[
 
 
 def _decoders() -> Iterator[Model]:
-    for name, config in {"rrdb-1024-lr16-paper": PAPER_1024_LR16, "rrdb-256-lr16": FACES_256_LR16}.items():
+    for name, config in {"rrdb-1024-lr16-paper": PAPER_1024_LR16, "rrdb-256-lr16": FACES_256_LR16,
+                         "rrdb-256-lr16-fine": FACES_256_LR16_FINE, "rrdb-256-lr16-slim": FACES_256_LR16_SLIM,
+                         "rrdb-256-lr32-fine": FACES_256_LR32_FINE,
+                         "rrdb-256-lr64-fine": FACES_256_LR64_FINE}.items():
         yield Model(name, {"decoder": _decoder(config)})
 
 

@@ -19,6 +19,7 @@ import onnxruntime
 from PIL import Image
 
 from codec_contract.bundle.file_names import MANIFEST
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.files import printable_name
 from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import (
@@ -104,8 +105,11 @@ class Evaluator:
         self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest(),
                             "device": codec.device, "onnxruntime": onnxruntime.__version__,
                             "libraries": library_versions()}
+        running = codec.running_decoder
         if codec.device != "cpu":  # which form of the decoder runs there depends on the library of fused ops
-            self._bundle_key["decoder"] = str(codec.running_decoder)
+            self._bundle_key["decoder"] = str(running)
+        elif running.file != load_manifest(codec.bundle.folder).decoder.get("file"):
+            self._bundle_key["decoder"] = running.file
 
     def picture(self, path: Path, budget: int = 0) -> PictureResult:
         """All results of one picture, from the cache where they are known.

@@ -6,7 +6,7 @@ the others as float16, and widened on loading; the graphs compute in float32.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -95,9 +95,7 @@ def up_to_factor(network: SuperResolution, factor: int) -> SuperResolution:
         ModelError: the network has no such factor.
     """
     network.require_factor(factor)
-    levels = network.config.factors.index(factor) + 1
-    part = SuperResolution(replace(network.config, fine_widths=network.config.fine_widths[:levels],
-                                   fine_blocks=network.config.fine_blocks[:levels]))
+    part = SuperResolution(network.config.cut(network.config.factors.index(factor) + 1))
     kept = part.state_dict().keys()
     part.load_state_dict({name: tensor for name, tensor in network.state_dict().items() if name in kept})
     return part.eval()

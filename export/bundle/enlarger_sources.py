@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,9 +80,7 @@ class BundledEnlarger:
             config = SuperResolutionConfig.from_dict(self.training["config"]["network"])
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"bundle {self.bundle.id} does not describe its enlarger's network ({error})") from error
-        doublings = len(self.models)
-        network = SuperResolution(replace(config, fine_widths=config.fine_widths[:doublings],
-                                          fine_blocks=config.fine_blocks[:doublings]))
+        network = SuperResolution(config.cut(len(self.models)))
         held = onnx.ModelProto()
         held.graph.initializer.extend({
             tensor.name: tensor for model in self.models

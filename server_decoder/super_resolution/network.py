@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -65,6 +65,10 @@ class SuperResolutionConfig:
     def factors(self) -> tuple[int, ...]:
         """Factors that the network has weights for."""
         return ENLARGEMENTS[: len(self.fine_widths)]
+
+    def cut(self, doublings: int) -> SuperResolutionConfig:
+        """The shape without the doublings after the first ``doublings``."""
+        return replace(self, fine_widths=self.fine_widths[:doublings], fine_blocks=self.fine_blocks[:doublings])
 
     def margin(self, factor: int) -> int:
         """Pixels of S around a window that its enlargement depends on."""

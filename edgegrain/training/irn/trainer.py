@@ -172,8 +172,9 @@ def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distribut
     features = LPIPS(weights, "vgg").requires_grad_(False) if recipe.loss.needs_vgg and weights is not None else None
     if resumed:
         run = load_run(folder)
+        # The discriminator's shape depends on the crop.
         run.recipe = continued(recipe, network=run.recipe.network, discriminator=run.recipe.discriminator,
-                               crop=run.recipe.crop)
+                               crop=run.recipe.crop if run.recipe.discriminator else recipe.crop)
     else:
         run = start_run(recipe, options.start)
     recipe = run.recipe

@@ -88,7 +88,7 @@ def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path
             half = packed_pairs(recipe.of_half_size, smaller, cache, options.report)
     held_out = pairs
     if options.validation is not None:
-        full, smaller = by_size(recipe, stored_pictures(options.validation)[:HELD_OUT])
+        full, smaller = by_size(recipe, stored_pictures(options.validation)[:HELD_OUT], "of --validation")
         if smaller:
             raise ImageError(f"pictures to evaluate on need sides of at least {recipe.factor * recipe.size} pixels; "
                              f"{len(smaller)} have fewer, such as {smaller[0].name}; leave them out of --validation")
@@ -96,9 +96,11 @@ def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path
     return TrainingPairs(pairs, half, held_out.first(HELD_OUT))
 
 
-def by_size(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture]
+def by_size(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture], remedy: str = "with --exclude"
             ) -> tuple[list[StoredPicture], list[StoredPicture]]:
     """Pictures whose centre squares have the enlarged size, and those of half of it, if the recipe has a use for them.
+
+    ``remedy`` ends the advice to leave small pictures out.
 
     Raises:
         ImageError: pictures are smaller, or none is large enough.
@@ -109,7 +111,7 @@ def by_size(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture]
     small = [f"{picture.name} ({size} pixels)" for picture, size in sized if size < least]
     if small:
         raise ImageError(f"{len(small)} pictures have sides below {least} pixels, such as {small[0]}; leave them out "
-                         "with --exclude")
+                         f"{remedy}")
     full = [picture for picture, size in sized if size >= side]
     if not full:
         raise ImageError(f"none of {len(pictures)} pictures has sides of {side} pixels or more; add larger ones")

@@ -76,9 +76,9 @@ def start_run(recipe: SuperResolutionRecipe, start: str | Path | None = None) ->
     model = SuperResolution(recipe.network)
     if start is not None:
         trained = load_super_resolution(start) if holds_super_resolution(start) else find_enlarger(start).network()
-        if trained.config != recipe.network:
+        if trained.config != recipe.network.cut(len(trained.config.factors)):  # a bundle may have one of two doublings
             raise ModelError(f"{start} holds {trained.config}, the recipe has {recipe.network}")
-        model.load_state_dict(trained.state_dict())
+        model.load_state_dict({**model.state_dict(), **trained.state_dict()})
     adversarial = AdversarialLoss(recipe.adversarial) if recipe.adversarial is not None else None
     return SuperResolutionRun(recipe, model, copy.deepcopy(model).eval().requires_grad_(False), adversarial)
 

@@ -112,6 +112,15 @@ def test_an_interrupted_schedule_goes_on_where_it_was(tmp_path: Path, monkeypatc
         assert first <= progress[0] < last and progress == sorted(progress)
 
 
+def test_the_crop_may_change_unless_a_discriminator_depends_on_it(tmp_path: Path) -> None:
+    plus = replace(IRN_RECIPES["smoke-irn-plus"], random_pictures=2)
+    for recipe, crop in ((SMOKE, 16), (plus, plus.crop)):
+        folder = tmp_path / str(crop)
+        train(recipe, folder, pictures=4)
+        train(replace(recipe, crop=16), folder, pictures=8, resume=True)
+        assert irn_run.load_run(folder).recipe.crop == crop
+
+
 def test_the_checkpoint_is_written_before_the_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(trainer: IRNTrainer) -> dict[str, float]:
         raise MemoryError

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from edgegrain.training.grid_loss import GridLoss, repeated
 from edgegrain.training.loop import train
 from edgegrain.training.metric_networks import MetricNetworks
 from edgegrain.training.projected_discriminator import LAYERS, ProjectedConfig, ProjectedDiscriminator
+from edgegrain.training.super_resolution import run as super_resolution_run
 from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
 from edgegrain.training.super_resolution.pairs import (
     Pairs,
@@ -41,6 +43,7 @@ from edgegrain.training.super_resolution.run import load_run, start_run
 from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer
 from edgegrain.training.super_resolution.windows import crop_window, draw_window, window_batches
 from sdk.open_bundle import OpenBundle
+from server_decoder.super_resolution.network import SuperResolution
 from server_decoder.super_resolution.weights import load_super_resolution, read_training
 from server_decoder.window import Window
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
@@ -70,6 +73,14 @@ def test_a_run_begins_with_trained_weights_of_its_shape(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in started.model.state_dict().items())
     with pytest.raises(ModelError, match="the recipe has"):
         start_run(SUPER_RESOLUTION_RECIPES["enlarge-faces-256-x4"], tmp_path)
+
+
+def test_a_run_begins_with_a_bundle_whose_enlarger_has_the_first_doubling(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = SuperResolution(SMOKE.network.cut(1))
+    monkeypatch.setattr(super_resolution_run, "find_enlarger", lambda start: SimpleNamespace(network=lambda: shipped))
+    weights = start_run(SMOKE, "faces").model.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in shipped.state_dict().items())
+    assert {name.split(".")[1] for name in weights.keys() - shipped.state_dict().keys()} == {"1"}
 
 
 def test_factor_2_leaves_the_weights_of_factor_4(tmp_path: Path) -> None:
@@ -105,8 +116,9 @@ def test_originals_are_told_apart_by_size(tmp_path: Path) -> None:
     pictures = stored_pictures(tmp_path)
     assert [[picture.name for picture in part] for part in by_size(SMOKE, pictures)] == [
         ["a.png", "b.png"], ["c.png", "d.png", "e.png"]]
-    with pytest.raises(ImageError, match=r"3 pictures have sides below 128 pixels, such as c\.png \(127 pixels\)"):
-        by_size(replace(SMOKE, half_part=0.0), pictures)
+    with pytest.raises(ImageError, match=r"3 pictures have sides below 128 pixels, such as c\.png \(127 pixels\); "
+                                         "leave them out of --validation"):
+        by_size(replace(SMOKE, half_part=0.0), pictures, "of --validation")
     with pytest.raises(ImageError, match="none of 3 pictures has sides of 128 pixels"):
         by_size(SMOKE, pictures[2:])
     assert len(by_size(replace(SMOKE, factor=2, half_part=0.5), pictures)[0]) == 5

@@ -255,6 +255,7 @@ function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, fit:
 /** Saves what this device proves and measures about itself; it may have no client because it is not exact. */
 async function saveReport(): Promise<void> {
   measure.disabled = true;
+  const offered = [again.hidden, anyway.hidden];
   say("Measuring…");
   try {
     const report = await (client?.isOpen ? client.measure() : EdgeClient.report(openOptions()));
@@ -270,6 +271,7 @@ async function saveReport(): Promise<void> {
   } catch (error) {
     complain(error);
   } finally {
+    [again.hidden, anyway.hidden] = offered;
     measure.disabled = false;
   }
 }

@@ -129,9 +129,6 @@ function checkPreprocessing({ id, preprocessing }: BundleDescription): void {
       throw new BundleError(`bundle ${id} prepares pictures with another ${name}, ${String(preprocessing?.[name])}`);
     }
   }
-  if ("tile_overlap" in preprocessing) {
-    throw new BundleError(`bundle ${id} takes pictures in tiles, which this client does not; let the service compress`);
-  }
 }
 
 async function fetchDescription(source: Source, url: string): Promise<BundleDescription> {
@@ -173,6 +170,9 @@ function isManifest(value: unknown): value is Manifest {
 /** `facts` with those of the files that this client reads; their URLs are relative to `base`. */
 function describe(facts: BundleFacts, files: readonly FileDescription[], base: string): BundleDescription {
   const { id, hr, lr, lr_contract_id, preprocessing } = facts;
+  if (preprocessing && "tile_overlap" in preprocessing) {
+    throw new BundleError(`bundle ${id} takes pictures in tiles, which this client does not; let the service compress`);
+  }
   const needed = FILES.map((name) => {
     const file = files.find((candidate) => candidate.name === name);
     if (!file) throw new BundleError(`bundle ${id} has no ${name}, which this client needs`);

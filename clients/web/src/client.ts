@@ -4,7 +4,8 @@ import type { BundleSource } from "./bundle.js";
 import type { DeviceReport } from "./device_report.js";
 import type { Payload } from "./encoder.js";
 import type { RuntimeOptions } from "./encoder_session.js";
-import { DeviceError, errorOf, ImageError } from "./errors.js";
+import { DeviceError, errorOf, ImageError, UnreachableError } from "./errors.js";
+import { asFolder } from "./folder_address.js";
 import type { FaceProblem } from "./face_check.js";
 import type { Fit } from "./fit.js";
 import type { Answer, BundleInfo, Question, Result } from "./messages.js";
@@ -49,7 +50,9 @@ export class EdgeClient {
   private constructor() {
     this.worker.onmessage = (event: MessageEvent<Answer>) => this.settle(event.data);
     this.worker.onerror = (event) => {
-      this.end(new DeviceError(`the encoder's worker stopped: ${event.message || "it could not be loaded"}`));
+      // A script that cannot be fetched gives an event without a message.
+      this.end(event.message ? new DeviceError(`the encoder's worker stopped: ${event.message}`)
+        : new UnreachableError("the encoder's worker could not be loaded"));
     };
   }
 
@@ -160,7 +163,8 @@ export class EdgeClient {
 function withDefaults(options: OpenOptions): { readonly source: BundleSource; readonly runtime: RuntimeOptions } {
   const { service = location.origin, bundle, token, timeout, runtime, threads = defaultThreads() } = options;
   const folder = options.folder === undefined ? undefined : new URL(options.folder, location.href).href;
-  return { source: { service, folder, bundle, token, timeout }, runtime: { runtime, threads } };
+  const libraries = runtime === undefined ? undefined : new URL(asFolder(runtime), location.href).href;
+  return { source: { service, folder, bundle, token, timeout }, runtime: { runtime: libraries, threads } };
 }
 
 /** Threads share memory, which pages may only where they are isolated from other origins. */

@@ -20,6 +20,9 @@ export interface DeviceReport {
   readonly encode_ms: { readonly runs: number; readonly median: number; readonly least: number; readonly most: number };
 }
 
+/** Readers of reports take no longer name of a device, and no `|`, which ends a cell of docs/devices.md. */
+const LONGEST_NAME = 200;
+
 /** An encoder that is measured; it need not be exact. */
 export interface Measured {
   readonly bundle: Bundle;
@@ -43,7 +46,7 @@ export async function measureDevice(encoder: Measured, threads: number, runs: nu
   return {
     schema: 1,
     platform: "web",
-    device: globalThis.navigator?.userAgent ?? "no browser",
+    device: (globalThis.navigator?.userAgent ?? "no browser").replace(/\|/g, " ").slice(0, LONGEST_NAME),
     runtime: "onnxruntime-web, WebAssembly",
     threads,
     bundle: id,

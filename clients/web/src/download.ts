@@ -24,7 +24,7 @@ export async function download(
   url: string, mode: RequestCache, options: DownloadOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
   const { token, timeout = TIMEOUT, signal } = options;
-  signal?.throwIfAborted();
+  stopIfAborted(signal);
   // `fetch` would throw the TypeError that also says that there is no network.
   if (token && !/^[\x20-\x7e]+$/.test(token)) {
     throw new ServiceError("the token has characters that are not printable ASCII; copy it again");
@@ -56,7 +56,7 @@ export async function download(
     });
     return new Uint8Array(await new Response(response.body?.pipeThrough(watch)).arrayBuffer());
   } catch (error) {
-    signal?.throwIfAborted();
+    stopIfAborted(signal);
     if (error instanceof ServiceError) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     throw new UnreachableError(`${url} ${response ? "broke off" : "cannot be reached"}: ${reason}`);
@@ -64,4 +64,9 @@ export async function download(
     clearTimeout(timer);
     signal?.removeEventListener("abort", abort);
   }
+}
+
+/** `AbortSignal.throwIfAborted`, which Chrome has from version 100 on. */
+function stopIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw signal.reason ?? new DOMException("the download was aborted", "AbortError");
 }

@@ -54,6 +54,11 @@ export class Encoder {
     return this.session.encode(picture);
   }
 
+  /** Threads that the encoder computes with. */
+  get threads(): number {
+    return this.session.threads;
+  }
+
   /** Frees the encoder's memory; it encodes nothing afterwards. */
   close(): Promise<void> {
     return this.session.close();

@@ -2,7 +2,8 @@
 
 import * as ort from "onnxruntime-web/wasm";
 
-import { BundleError, ImageError } from "./errors.js";
+import { BundleError, ImageError, UnreachableError } from "./errors.js";
+import { asFolder } from "./folder_address.js";
 import type { Rgb } from "./rgb.js";
 
 const INPUT = "image";
@@ -24,23 +25,32 @@ export class EncoderSession {
     readonly hr: number,
     /** Side of the LR. */
     readonly lr: number,
+    /** Threads that it computes with: one where the runtime cannot share memory. */
+    readonly threads: number,
   ) {}
 
-  /** Loads the bytes of an encoder.onnx that takes pictures of side `hr`; `BundleError` if it is none. */
+  /**
+   * Loads the bytes of an encoder.onnx that takes pictures of side `hr`; `BundleError` if it is none,
+   * `UnreachableError` if the runtime's files cannot be fetched.
+   */
   static async open(model: Uint8Array, hr: number, lr: number, options: RuntimeOptions = {}): Promise<EncoderSession> {
     ort.env.wasm.numThreads = options.threads ?? 1;
-    if (options.runtime) ort.env.wasm.wasmPaths = options.runtime;
+    if (options.runtime) ort.env.wasm.wasmPaths = asFolder(options.runtime);
     let session: ort.InferenceSession;
     try {
       session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
     } catch (error) {
-      throw new BundleError(`the encoder cannot be loaded: ${error instanceof Error ? error.message : String(error)}`);
+      const reason = error instanceof Error ? error.message : String(error);
+      if (reason.startsWith("no available backend") && !reason.includes("SIMD")) {
+        throw new UnreachableError(`the runtime's WebAssembly cannot be loaded: ${reason}`);
+      }
+      throw new BundleError(`the encoder cannot be loaded: ${reason}`);
     }
     if (session.inputNames.join() !== INPUT || session.outputNames.join() !== OUTPUT) {
       const [inputs, outputs] = [session.inputNames.join(), session.outputNames.join()];
       throw new BundleError(`not an encoder: it goes from ${inputs} to ${outputs}, not from ${INPUT} to ${OUTPUT}`);
     }
-    return new EncoderSession(session, hr, lr);
+    return new EncoderSession(session, hr, lr, ort.env.wasm.numThreads ?? 1);
   }
 
   /** Encodes one picture of side `hr`; `ImageError` if it has another size. */

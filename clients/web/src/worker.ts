@@ -13,7 +13,6 @@ import type { Answer, BundleInfo, Question, Request, Result } from "./messages.j
 import { readPixels, readReduced } from "./pixels.js";
 
 let encoder: Encoder | undefined;
-let threads = 1;
 /** The face detectors by their URLs. */
 const detectors = new Map<string, Promise<FaceDetector>>();
 
@@ -39,13 +38,12 @@ async function reply(request: Request): Promise<void> {
 async function respond(question: Question): Promise<Result> {
   if (question.verb === "open") {
     encoder = await Encoder.open(await fetchBundle(question.source), question.runtime);
-    threads = question.runtime.threads ?? 1;
     const { id, contractId, hr, lr, golden } = encoder.bundle;
     return { id, contractId, hr, lr, selfTest: golden.inputs.map((input) => input.name) } satisfies BundleInfo;
   }
   if (question.verb === "report") return reportDevice(question.source, question.runtime, question.runs);
   if (!encoder) throw new BundleError("no bundle is open");
-  if (question.verb === "measure") return measureDevice(encoder, threads, question.runs);
+  if (question.verb === "measure") return measureDevice(encoder, encoder.threads, question.runs);
   if (question.verb === "faces") return findFaceProblems(question.source, question.detector, question.fit);
   const start = performance.now();
   const picture = await readPixels(question.source, question.background);
@@ -60,7 +58,7 @@ async function reportDevice(source: BundleSource, runtime: RuntimeOptions, runs:
   const bundle = await fetchBundle(source);
   const session = await EncoderSession.open(bundle.encoder, bundle.hr, bundle.lr, runtime);
   try {
-    return await measureDevice({ bundle, encode: (picture) => session.encode(picture) }, runtime.threads ?? 1, runs);
+    return await measureDevice({ bundle, encode: (picture) => session.encode(picture) }, session.threads, runs);
   } finally {
     await session.close();
   }

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
 import { compress, EdgeClient } from "../src/client";
-import { DeviceError, ImageError } from "../src/errors";
+import { DeviceError, ImageError, UnreachableError } from "../src/errors";
 import type { Answer, Request } from "../src/messages";
 
 const BUNDLE = { id: "stub", contractId: "f0".repeat(32), hr: 8, lr: 1, selfTest: ["white"] };
@@ -72,6 +72,14 @@ test.each([
   expect(await problems).toEqual(["none"]);
 });
 
+test.each([
+  ["https://files.example/runtime", "https://files.example/runtime/"],
+  ["runtime/", "https://service.example/app/runtime/"],
+])("the runtime's folder %s is that of the page", async (runtime, url) => {
+  await EdgeClient.open({ runtime });
+  expect(StubWorker.started[0].asked[0]).toMatchObject({ runtime: { runtime: url } });
+});
+
 test("a device is measured in a worker of its own", async () => {
   const report = EdgeClient.report({ folder: "bundle/" }, 3);
   const [worker] = StubWorker.started;
@@ -106,7 +114,7 @@ test("a worker that cannot be loaded ends the opening", async () => {
       queueMicrotask(() => this.onerror?.({}));
     }
   });
-  await expect(EdgeClient.open()).rejects.toThrow("it could not be loaded");
+  await expect(EdgeClient.open()).rejects.toThrow(UnreachableError); // the page offers to try again
   expect(StubWorker.started[0].terminated).toBe(true);
 });
 

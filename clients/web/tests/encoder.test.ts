@@ -1,4 +1,4 @@
-import { beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, test, vi } from "vitest";
 
 import { measureDevice } from "../src/device_report";
 import { Encoder } from "../src/encoder";
@@ -40,7 +40,10 @@ test("what is no encoder is refused", async () => {
 });
 
 test("a device reports what it proved and measured", async () => {
+  vi.stubGlobal("navigator", { userAgent: `a|${"b".repeat(300)}` });
   const report = await measureDevice(encoder, 1, 3);
+  vi.unstubAllGlobals();
+  expect(report.device).toBe(`a ${"b".repeat(198)}`); // the longest that docs/devices.md takes
   expect(report).toMatchObject({ schema: 1, bundle: encoder.bundle.id, checked: 12, failed: [], threads: 1 });
   const { runs, least, median, most } = report.encode_ms;
   expect(runs).toBe(3);

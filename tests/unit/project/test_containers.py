@@ -82,7 +82,7 @@ def test_dockerfiles(folder: Path, kind: str) -> None:
     assert (settings.host, settings.device) == ("0.0.0.0", kind)
     assert variables["ORT_DISABLE_TELEMETRY"] == "1"  # ONNX Runtime sends events to its vendor otherwise
     assert values["EXPOSE"] == [str(settings.port)] and values["STOPSIGNAL"] == ["SIGTERM"]
-    assert f"127.0.0.1:{settings.port}/health/ready" in values["HEALTHCHECK"][0]
+    assert f"environ.get('EDGEGRAIN_SERVE_PORT', '{settings.port}') + '/health/ready'" in values["HEALTHCHECK"][0]
 
 
 def test_base_images_are_arguments(folder: Path) -> None:

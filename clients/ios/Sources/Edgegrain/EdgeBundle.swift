@@ -28,8 +28,8 @@ public struct EdgeBundle: Sendable {
     }
 
     private struct Preprocessing: Decodable {
-        let resize: String
-        let pad: String
+        let resize: String?  // bundles of tiles have none
+        let pad: String?
         let tile_overlap: Int?
     }
 

@@ -1,6 +1,7 @@
 /**
- * Faces, found by MediaPipe's BlazeFace (Bazarevsky et al., 2019), as `edge_encoder/faces/detection.py` finds them; but
- * for very small ones, which are searched for there in parts of the picture.
+ * Faces, found by MediaPipe's BlazeFace (Bazarevsky et al., 2019), as `edge_encoder/faces/detection.py` finds them, with
+ * two differences: that also searches parts of the picture, for very small faces, and its first look sees mirrored
+ * pixels around the picture, this one grey. Faces near an edge can therefore differ in `cut-off`.
  */
 
 import * as ort from "onnxruntime-web/wasm";

@@ -98,6 +98,8 @@ def test_graphs_take_batches_and_hold_their_own_weights(exported: ExportedEnlarg
     assert kinds[0]["network.coarse.first.weight.float16"] == kinds[1]["network.fine.1.mix.weight.float16"] == half
     names = [{name.removesuffix(".float16") for name in held if name.startswith("network")} for held in kinds]
     assert not names[0] & names[1] and {name.split(".")[1] for name in names[1]} == {"fine"}
+    shapes = [list(tensor.dims) for model in models for tensor in model.graph.initializer]
+    assert [1, 1, 32, 1] in shapes and [1, 1, 32, 32] not in shapes  # positions: a line, not its repetition
 
 
 def test_large_weights_are_stored_as_int8(tmp_path: Path) -> None:

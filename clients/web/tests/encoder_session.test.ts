@@ -1,29 +1,34 @@
-import { expect, test, vi } from "vitest";
+import * as ort from "onnxruntime-web/wasm";
+import { afterEach, expect, test, vi } from "vitest";
 
 import { EncoderSession } from "../src/encoder_session";
 import { BundleError, UnreachableError } from "../src/errors";
 
-const { wasm, create } = vi.hoisted(() => {
-  return { wasm: {} as { numThreads?: number; wasmPaths?: string }, create: vi.fn() };
+// Test files share modules, so these tests change the runtime's objects and put them back: a mocked module
+// would have no effect on a file loaded before.
+const { numThreads, wasmPaths } = ort.env.wasm;
+
+afterEach(() => {
+  vi.restoreAllMocks();
+  Object.assign(ort.env.wasm, { numThreads, wasmPaths });
 });
-vi.mock("onnxruntime-web/wasm", () => ({ env: { wasm }, InferenceSession: { create } }));
 
 test.each([
   ["no available backend found. ERR: [wasm] Error: cannot fetch the module", UnreachableError],
   ["no available backend found. ERR: [wasm] Error: WebAssembly SIMD is not supported", BundleError],
   ["protobuf parsing failed", BundleError],
 ])("%s", async (message, kind) => {
-  create.mockRejectedValue(new Error(message));
+  vi.spyOn(ort.InferenceSession, "create").mockRejectedValue(new Error(message));
   const opening = EncoderSession.open(new Uint8Array(1), 256, 16);
   await expect(opening).rejects.toThrow(kind);
   await expect(opening).rejects.toThrow(message);
 });
 
 test("a session tells the threads that the runtime has", async () => {
-  create.mockImplementation(async () => {
-    wasm.numThreads = 1; // as ONNX Runtime does where memory cannot be shared
-    return { inputNames: ["image"], outputNames: ["lr"] };
+  vi.spyOn(ort.InferenceSession, "create").mockImplementation(async () => {
+    ort.env.wasm.numThreads = 1; // as ONNX Runtime does where memory cannot be shared
+    return { inputNames: ["image"], outputNames: ["lr"] } as unknown as ort.InferenceSession;
   });
   const session = await EncoderSession.open(new Uint8Array(1), 256, 16, { runtime: "https://h/r", threads: 4 });
-  expect([session.threads, wasm.wasmPaths]).toEqual([1, "https://h/r/"]);
+  expect([session.threads, ort.env.wasm.wasmPaths]).toEqual([1, "https://h/r/"]);
 });

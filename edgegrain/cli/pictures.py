@@ -17,8 +17,11 @@ _HELP = """Store training pictures for edgegrain train.
 \b
 Examples:
   edgegrain pictures pack faces/ shards/ --side 256 --limit-mb 15
+  edgegrain pictures pack photos/ shards/ --align
   edgegrain train faces-256-lr16 --data shards/
 """
+
+_LISTED = 10
 
 pictures = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
 
@@ -40,6 +43,10 @@ def pack(
     limit_mb: Annotated[float, typer.Option(min=0.1, help="Largest shard, in megabytes.")] = 100.0,
     quality: Annotated[int, typer.Option(min=0, max=100, help="WebP quality.")] = 92,
     lossless: Annotated[bool, typer.Option("--lossless", help="Lossless WebP: about ten times the size.")] = False,
+    align: Annotated[
+        bool, typer.Option("--align", help="Store the largest face of every picture, cut out as in FFHQ, not the "
+                           "centre square; needs edgegrain[align] and 'edgegrain align fetch'.")
+    ] = False,
     exclude: Annotated[
         list[str] | None, typer.Option(help="Name pattern of pictures to leave out, e.g. 'usgov_*'; repeatable.")
     ] = None,
@@ -49,23 +56,38 @@ def pack(
     """Store pictures as tar shards of limited size.
 
     The centre square of every picture is resized as in training and stored as WebP. Shards are plain tar files, as for
-    WebDataset, each a random sample of all pictures; trainers read all shards of a folder.
+    WebDataset, each a random sample of all pictures; trainers read all shards of a folder. With --align, pictures
+    without a face, and those whose face would have to be enlarged, are left out.
 
     \b
     Examples:
       edgegrain pictures pack faces/ shards/ --side 256 --limit-mb 15
+      edgegrain pictures pack photos/ shards/ --align
       edgegrain pictures pack faces/ shards/ --lossless --exclude 'usgov_*'
     """
     with needs_extra("train", "packing pictures needs"):
-        from edgegrain.pictures.stored_pictures import stored_pictures
+        from edgegrain.pictures.aligned_faces import AlignedFaces
+        from edgegrain.pictures.stored_pictures import read_square, stored_pictures
         from edgegrain.pictures.tar_shards import write_shards
 
-    with progress_bar() as report:
-        shards = write_shards(stored_pictures(source, tuple(exclude or ())), out, side=side,
-                              limit=round(limit_mb * 1e6), quality=None if lossless else quality, force=force,
-                              report=report)
+    faces = AlignedFaces()
+    try:
+        with progress_bar() as report:
+            shards = write_shards(stored_pictures(source, tuple(exclude or ())), out, side=side,
+                                  limit=round(limit_mb * 1e6), quality=None if lossless else quality,
+                                  read=faces if align else read_square, force=force, report=report)
+    finally:  # also where none is left
+        _list_left_out(faces.without_face, "without a face")
+        _list_left_out(faces.too_small, f"whose face has a square of fewer than {side} pixels")
     size = sum(path.stat().st_size for path in shards)
     if json_output:
-        print_json({"shards": shards, "bytes": size})
+        print_json({"shards": shards, "bytes": size, "without_face": sorted(faces.without_face),
+                    "too_small": sorted(faces.too_small)})
         return
     typer.echo(f"{len(shards)} shards, {size / 1e6:.1f} MB, in {out}")
+
+
+def _list_left_out(names: list[str], why: str) -> None:
+    if names:
+        some = ", ".join(sorted(names)[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+        typer.echo(f"Left out {len(names)} pictures {why}: {some}", err=True)

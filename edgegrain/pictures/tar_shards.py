@@ -1,6 +1,6 @@
 """Training pictures as a few tar files of limited size, for quick reading and transfer (``edgegrain pictures pack``).
 
-Every picture is cut to its centre square, resized as in training and stored as WebP. Shards are plain tar files, as for
+Every picture is cut to a square, resized as in training and stored as WebP. Shards are plain tar files, as for
 WebDataset. A trainer reads all shards of its folder, so they can be sent one by one.
 """
 
@@ -10,7 +10,7 @@ import io
 import itertools
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,10 +27,13 @@ _BLOCK = 512  # a tar member's content is padded to it
 _END = 10_240 + 512  # the most that tar adds: two blocks of zeros, then zeros up to a multiple of 10,240
 _FORMAT: Final = tarfile.PAX_FORMAT  # names may have any length
 
+ReadSquare = Callable[[StoredPicture, int], np.ndarray | None]
+"""A picture's square of a side, uint8 ``[side, side, 3]``; None leaves the picture out."""
+
 
 @exit_on_sigterm()
 def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, limit: int, quality: int | None = 92,
-                 force: bool = False, report: Progress | None = None) -> list[Path]:
+                 read: ReadSquare = read_square, force: bool = False, report: Progress | None = None) -> list[Path]:
     """Write pictures into ``SIDE-00000.tar``, ``SIDE-00001.tar``, ... of at most ``limit`` bytes each.
 
     Members are in a fixed random order, so that every shard is a sample of all pictures. The shards appear when all are
@@ -42,16 +45,17 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
         side: of the stored squares, in pixels.
         limit: of every shard, in bytes.
         quality: of WebP, 0...100; None for lossless.
+        read: gives the squares; by default the centre squares.
         force: replace existing shards.
         report: called with the finished part, 0...1, and a line of text.
 
     Raises:
         ExistsError: the folder has shards of that side and ``force`` is false.
         InUseError: another process writes to the folder.
-        EdgegrainError: a single picture exceeds the limit.
+        EdgegrainError: a single picture exceeds the limit, or ``read`` leaves all of them out.
     """
     with only_writer(out):
-        return _write_shards(pictures, out, side, limit, quality, force, report)
+        return _write_shards(pictures, out, side, limit, quality, read, force, report)
 
 
 def write_shard(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
@@ -68,18 +72,18 @@ def write_shard(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
 
 
 def _write_shards(pictures: Sequence[StoredPicture], out: Path, side: int, limit: int, quality: int | None,
-                  force: bool, report: Progress | None) -> list[Path]:
+                  read: ReadSquare, force: bool, report: Progress | None) -> list[Path]:
     existing = sorted(out.glob(f"{side}-*.tar"))
     if existing and not force:
         raise ExistsError(existing[0], "choose another folder, or pass --force to replace its shards")
-    order = np.random.default_rng(0).permutation(len(pictures))
-    names = _member_names(pictures)
-    members = ((names[index], _encoded(pictures[index], side, quality)) for index in order)
+    members = _members(pictures, side, quality, read)
     finished: list[Path] = []  # under temporary names: the pictures may lie in the shards that they replace
     shard: list[tuple[str, bytes]] = []
     used = _END
     try:
         for done, (name, content) in enumerate(members, 1):
+            if content is None:
+                continue
             size = len(_header(name, content)) + -(-len(content) // _BLOCK) * _BLOCK
             if _END + size > limit:
                 raise EdgegrainError(f"{name} takes {size:,} bytes, more than the limit of {limit:,} leaves; raise "
@@ -91,6 +95,8 @@ def _write_shards(pictures: Sequence[StoredPicture], out: Path, side: int, limit
             used += size
             if report is not None:
                 report(done / len(pictures), f"{done:,} pictures, {len(finished)} shards")
+        if not shard:
+            raise EdgegrainError(f"all {len(pictures)} pictures were left out; nothing was written")
         finished.append(write_shard(out / f".{side}-{len(finished):05}.partial", shard))
     except BaseException:
         for temporary in finished:
@@ -104,6 +110,15 @@ def _write_shards(pictures: Sequence[StoredPicture], out: Path, side: int, limit
     return written
 
 
+def _members(pictures: Sequence[StoredPicture], side: int, quality: int | None, read: ReadSquare
+             ) -> Iterator[tuple[str, bytes | None]]:
+    """Name and content of every member in a fixed random order; no content for a picture that is left out."""
+    names = _member_names(pictures)
+    for index in np.random.default_rng(0).permutation(len(pictures)):
+        square = read(pictures[index], side)
+        yield names[index], None if square is None else _encoded(square, quality)
+
+
 def _member_names(pictures: Sequence[StoredPicture]) -> list[str]:
     """A name for each picture: ``a.webp`` and ``a-2.webp`` for ``a.jpg`` and ``a.png``."""
     taken: dict[str, None] = {}
@@ -114,9 +129,9 @@ def _member_names(pictures: Sequence[StoredPicture]) -> list[str]:
     return list(taken)
 
 
-def _encoded(picture: StoredPicture, side: int, quality: int | None) -> bytes:
+def _encoded(square: np.ndarray, quality: int | None) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(read_square(picture, side)).save(
+    Image.fromarray(square).save(
         buffer, "WEBP", method=4, lossless=quality is None, quality=75 if quality is None else quality)
     return buffer.getvalue()
 

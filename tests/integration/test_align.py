@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import shutil
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import sdk
 from codec_contract.errors import ModelError
@@ -18,6 +20,8 @@ from codec_contract.oriented_square import OrientedSquare
 from edge_encoder.faces import models as face_models
 from edge_encoder.faces.alignment import cut_square, ffhq_square
 from edge_encoder.faces.landmarks import FaceFinder
+from edgegrain.cli.app import application
+from edgegrain.pictures.stored_pictures import stored_pictures
 
 FACES = 6
 
@@ -125,3 +129,32 @@ def test_without_the_extra(models: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(ModelError, match=r"pip install 'edgegrain\[align\]'"):
         FaceFinder(models / "align")
+
+
+def test_photographs_become_shards_of_aligned_faces(
+    models: Path, finder: FaceFinder, faces: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those without a face, and with one that would have to be enlarged, are left out by name."""
+    monkeypatch.setenv("EDGEGRAIN_CACHE", str(models))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, scale in (("near", 1.0), ("far", 0.6)):
+        Image.fromarray(scene(faces[0], (800, 600), (390.0, 310.0), 20.0, scale)).save(photos / f"{name}.png")
+    Image.linear_gradient("L").save(photos / "gradient.png")
+    command = ["pictures", "pack", str(photos), str(tmp_path / "out"), "--side", "192", "--lossless", "--align"]
+    result = CliRunner().invoke(application, [*command, "--json"])
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert (printed["without_face"], printed["too_small"]) == (["gradient.png"], ["far.png"])
+    [stored] = stored_pictures(tmp_path / "out")
+    assert stored.name == "near.webp"
+    with Image.open(stored.open()) as picture:
+        assert picture.size == (192, 192)
+        upright = np.asarray(picture.convert("RGB"), np.float64)
+    expected = np.asarray(Image.fromarray(faces[0]).resize((192, 192), Image.Resampling.LANCZOS), np.float64)
+    assert np.abs(upright - expected)[48:144, 48:144].mean() < 12  # levels; another face differs by over 30
+    (photos / "near.png").unlink()
+    none = CliRunner().invoke(application, [*command, "--force"])
+    assert none.exit_code == 1 and "all 2 pictures were left out" in none.stderr
+    assert "without a face: gradient.png" in none.stderr and "fewer than 192 pixels: far.png" in none.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["192-00000.tar"]

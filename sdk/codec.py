@@ -126,8 +126,14 @@ class Codec:
     def compress_fitted(self, fitted: Fitted) -> Payload:
         """The payload of a picture that `fit` prepared, maybe of another codec with inputs of the same size."""
         if self._tiled:
-            return self._pack(encode_tiles(self._open.encoder, self._manifest, fitted.rgb), fitted)
-        return self._pack(self._open.encode(fitted.rgb[None])[0], fitted)
+            return self.pack(encode_tiles(self._open.encoder, self._manifest, fitted.rgb), fitted)
+        return self.pack(self._open.encode(fitted.rgb[None])[0], fitted)
+
+    def pack(self, lr: Rgb, fitted: Fitted) -> Payload:
+        """The payload of an LR of this bundle's size, uint8 ``[h, w, 3]``, for a picture that `fit` prepared; its
+        levels are rounded as the bundle's payloads store them."""
+        lr = self._round(lr)
+        return Payload(self._open.pack(lr, fitted.original_size, fitted.fit, fitted.square), lr=lr)
 
     def compress_batch(
         self,
@@ -158,7 +164,7 @@ class Codec:
                 with position_in_batch("picture", index):
                     prepared.append(self.fit(picture, fit, background, max_pixels, align, require_face))
             lrs = self._open.encode(np.stack([fitted.rgb for fitted in prepared]))
-            payloads += [self._pack(lr, fitted) for lr, fitted in zip(lrs, prepared, strict=True)]
+            payloads += [self.pack(lr, fitted) for lr, fitted in zip(lrs, prepared, strict=True)]
         return payloads
 
     def restore(
@@ -250,9 +256,6 @@ class Codec:
         """True for bundles of photographs of any size, whose networks run tile by tile."""
         return self._manifest.tile_overlap is not None
 
-    def _pack(self, lr: Rgb, fitted: Fitted) -> Payload:
-        lr = self._round(lr)
-        return Payload(self._open.pack(lr, fitted.original_size, fitted.fit, fitted.square), lr=lr)
 
     def _round(self, lr: Rgb) -> Rgb:
         """The LR's levels as a payload holds them: multiples of the bundle's step."""

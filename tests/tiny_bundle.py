@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -197,7 +198,7 @@ def add_enlarger(root: Path, doublings: int) -> None:
 
 def write_tiny_bundle(
     folder: Path, name: str = "tiny-64-lr16", *, random: bool = False, decoder: bytes | None = None,
-    doublings: int = 0, lr: int = LR,
+    doublings: int = 0, lr: int = LR, step: int = 1,
 ) -> Path:
     """Write a complete bundle into ``folder / name`` and return that folder.
 
@@ -206,11 +207,12 @@ def write_tiny_bundle(
         decoder: instead of the one that repeats pixels.
         doublings: of an enlarger, which repeats pixels; 0 for none.
         lr: side of the LR.
+        step: of its levels in payloads.
     """
     root = folder / name
     root.mkdir(parents=True)
     network = random_network(HR, lr, seed=3) if random else box_network(HR, lr)
-    tables = CoderTables.default()
+    tables = replace(CoderTables.default(), step=step)
     save_integer_network(network, root / ENCODER_WEIGHTS)
     write_onnx(exact_graph(network), root / ENCODER_ONNX)
     (root / DECODER_ONNX).write_bytes(decoder or repeating_decoder(HR, lr))

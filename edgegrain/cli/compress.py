@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,12 +35,13 @@ from edgegrain.cli.options import (
     MaxBytesOption,
     MaxMegapixelsOption,
     QualityOption,
+    RefineOption,
     RemoteOption,
     TokenOption,
     max_pixels_of,
     refuse_fit_if_aligned,
 )
-from edgegrain.cli.output import Row, finish, run_all, times_less
+from edgegrain.cli.output import Row, finish, progress_bar, run_all, times_less
 
 if TYPE_CHECKING:
     import sdk
@@ -87,6 +91,7 @@ def compress(
     ] = False,
     quality: QualityOption = None,
     max_bytes: MaxBytesOption = None,
+    refine: RefineOption = 0,
     lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG next to each payload.")] = False,
     max_megapixels: MaxMegapixelsOption = None,
     remote: RemoteOption = None,
@@ -109,10 +114,12 @@ def compress(
       curl -s https://example.com/me.jpg | edgegrain compress - > me.grain
       edgegrain compress *.png --fit crop --json
       edgegrain compress me.jpg --max-bytes 500      the best quality that fits
+      edgegrain compress me.jpg --refine 40          better at the same bytes, in half a minute
       edgegrain compress group.jpg --align           the face only; restore --background pastes it back
       edgegrain compress me.jpg --remote http://host:8000
     """
     import sdk
+    from edgegrain.cli.refinement import refining_codec
     from sdk.rate_control import bundles_for, compress_within
 
     refuse_fit_if_aligned(fit, align or align_auto)
@@ -129,16 +136,27 @@ def compress(
                                  param_hint="--max-megapixels")
     if remote is not None and (align or align_auto):
         raise typer.BadParameter("the service does not align; leave --align or --remote out", param_hint="--align")
+    if remote is not None and refine:
+        raise typer.BadParameter("the service does not refine; leave --refine or --remote out", param_hint="--refine")
     choice: sdk.Align = "auto" if align_auto else align
     service = None if remote is None else sdk.connect(remote, token=token)
     codecs = [] if service else [
         sdk.Codec(manifest.folder) for manifest in bundles_for(bundle or "faces", quality, max_bytes)]
 
+    @functools.cache
+    def refining(folder: Path) -> sdk.Codec:
+        return refining_codec(folder, refine, report=report)
+
     def payload_of(source: Path | bytes) -> sdk.Payload:
         if service is None:
-            return compress_within(
+            payload = compress_within(
                 codecs, source, fit.value, max_bytes=max_bytes, background=colour, max_pixels=max_pixels, align=choice,
                 require_face=require_face)
+            if not refine:
+                return payload
+            (folder,) = (codec.bundle.folder for codec in codecs if codec.can_restore(payload))
+            return refining(folder).compress(
+                source, fit.value, background=colour, max_pixels=max_pixels, align=choice)
         if require_face and (
                 wrong := sdk.find_faces(source, fit.value, background=colour, max_pixels=max_pixels).message):
             raise ImageError(wrong)
@@ -163,7 +181,13 @@ def compress(
             write_result(row["lr"], lr_png, force=force)
         return row
 
-    done, failed = run_all(jobs, work, text="compressing", name=lambda job: job.source)
+    # Several pictures have a bar of their own; a single one that is refined takes as long as many others.
+    one = refine and len(jobs) == 1 and sys.stderr.isatty()
+    with progress_bar() if one else contextlib.nullcontext() as bar:
+        report = None if bar is None else lambda part: bar(part, "refining")
+        if refine and len(codecs) == 1:
+            refining(codecs[0].bundle.folder)  # what is missing is an error of the command, not of each picture
+        done, failed = run_all(jobs, work, text="compressing", name=lambda job: job.source)
     total, before = (sum(row[key] for row in done) for key in ("bytes", "picture_bytes"))
     finish(done, failed, _line, json_output=json_output,
            summary=f"{len(done)} pictures: {before:,} bytes became {total:,}", err=piped)

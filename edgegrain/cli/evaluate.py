@@ -11,7 +11,7 @@ import typer
 
 from codec_contract.extras import needs_extra
 from edgegrain.cli.files import refuse_existing
-from edgegrain.cli.options import BundleOption, DeviceChoice, ForceOption, JsonOption
+from edgegrain.cli.options import BundleOption, DeviceChoice, ForceOption, JsonOption, RefineOption
 from edgegrain.cli.output import print_json, with_progress
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def evaluate(
         int, typer.Option(min=0, help="Side of the originals and of the restored pictures, in pixels, such as 1024; 0: "
                           "the bundle's.")
     ] = 0,
+    refine: RefineOption = 0,
     limit: Annotated[int, typer.Option(min=0, help="Number of pictures; 0: all.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
     device: Annotated[
@@ -83,6 +84,7 @@ def evaluate(
       edgegrain evaluate --bundle my-bundles/cats --data cats/ --baselines none
       edgegrain evaluate --data faces/ --weights metrics/ --results results/
       edgegrain evaluate --data large-faces/ --size 1024 --no-curves
+      edgegrain evaluate --data faces/ --refine 40 --baselines none
     """
     with needs_extra("eval", "evaluate needs"):
         from edgegrain.evaluation.report import PAGE, PICTURES, report_files, report_name
@@ -92,24 +94,28 @@ def evaluate(
         from edgegrain.pictures.stored_pictures import list_pictures
     import sdk
     from codec_contract.bundle.manifest import load_manifest
+    from edgegrain.cli.refinement import refining_codec
 
     paths = list_pictures(data)[: limit or None]
     codec = sdk.Codec(bundle, device=device.value, threads=threads or None)
+    if refine:
+        codec = refining_codec(bundle, refine, weights=weights, device=device.value, threads=threads or None)
     side = size or codec.bundle.hr
     if side < LEAST_SIDE:
         raise typer.BadParameter(f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}",
                                  param_hint="--size")
-    name = report_name(codec, side)
+    name = report_name(codec, side, refine)
     folder = out or OUT / name
     results = None if results is not None and results.resolve() == folder.resolve() else results
     numbers = [f"{name}.tsv", f"{name}.json"]
     refuse_existing([folder / file for file in (PAGE, *numbers, *PICTURES)], force)
     if results is not None:
         refuse_existing([results / number for number in numbers], force)
-    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, side)
+    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, side,
+                      refine)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     losses = losses_at(load_manifest(codec.bundle.folder), side)
-    summary = summarize(rows, codec.bundle, paths, baselines.value, losses, side)
+    summary = summarize(rows, codec.bundle, paths, baselines.value, losses, side, refine)
     files = report_files(codec, rows, paths, summary)
     _write(files, numbers, folder, results, force)
     if json_output:
@@ -120,10 +126,11 @@ def evaluate(
 
 
 def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, curves: bool, threads: int, device: str,
-          cache: Path | None, side: int) -> Evaluator:
+          cache: Path | None, side: int, refine: int) -> Evaluator:
     import torch
 
     from codec_contract.cache_folder import cache_folder
+    from edgegrain.cli.refinement import refinement_key
     from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, weights_id
     from edgegrain.evaluation.result_cache import ResultCache
     from edgegrain.metrics.metric_weights import find_metric_weights
@@ -142,7 +149,7 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
     thoroughness: Any = None if baselines == "none" else baselines
     metrics = PictureMetrics(folder, device=device, faces=faces)
     return Evaluator(codec, metrics, weights_id(folder), ResultCache(cache or cache_folder() / "evaluation"),
-                     EvaluationConfig(thoroughness, budgets, side))
+                     EvaluationConfig(thoroughness, budgets, side, refinement_key(refine)))
 
 
 def _write(files: Mapping[str, bytes], numbers: list[str], folder: Path, results: Path | None, force: bool) -> None:

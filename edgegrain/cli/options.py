@@ -79,6 +79,11 @@ QualityOption = Annotated[
     typer.Option("--quality", help="Take the bundle of this rate; 'edgegrain bundles' lists them [default: the "
                  "bundle's own]."),
 ]
+RefineOption = Annotated[
+    int, typer.Option("--refine", metavar="STEPS", min=0, max=10_000, help="Search for an LR that restores better, "
+                      "at no more bytes; 40 steps take about 15 seconds a picture on two cores; needs edgegrain[train] "
+                      "and 'edgegrain metrics fetch'; see docs/refinement.md.")
+]
 RemoteOption = Annotated[
     str | None,
     typer.Option("--remote", metavar="URL", help="Use the service at this address, for instance http://host:8000."),

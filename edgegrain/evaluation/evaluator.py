@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime
+import torch
 from PIL import Image
 
 from codec_contract.bundle.file_names import MANIFEST
@@ -70,11 +71,14 @@ class EvaluationConfig:
         baselines: effort of the search among classical codecs; None for no comparison.
         budgets: bytes of the curves' points; empty for no curves.
         side: of the originals and restored pictures, in pixels; 0: the bundle's.
+        refinement: steps and revision of the codec's search (`edgegrain.refinement`), as a part of the cache's key;
+            empty for the encoder's LRs.
     """
 
     baselines: Thoroughness | None = "fast"
     budgets: tuple[int, ...] = ()
     side: int = 0
+    refinement: str = ""
 
 
 def curve_budgets(payload_bytes: Sequence[int]) -> tuple[int, ...]:
@@ -105,6 +109,8 @@ class Evaluator:
         self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest(),
                             "device": codec.device, "onnxruntime": onnxruntime.__version__,
                             "libraries": library_versions()}
+        if config.refinement:
+            self._bundle_key |= {"refinement": config.refinement, "torch": torch.__version__}
         running = codec.running_decoder
         if codec.device != "cpu":  # which form of the decoder runs there depends on the library of fused ops
             self._bundle_key["decoder"] = str(running)

@@ -96,7 +96,7 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
         paths: the picture files.
         summary: of the results.
     """
-    name = report_name(codec, summary["size"])
+    name = report_name(codec, summary["size"], summary.get("refinement", 0))
     plots = {"rate_distortion.png": ("Rate and distortion: classical codecs at the scale with the best PSNR",
                                      rate_distortion),
              "rate_perception.png": ("Rate and perception: classical codecs at the scale with the best LPIPS-Alex "
@@ -120,10 +120,17 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
             PAGE: page.encode(), **drawn, **{file: png for file, (_, png) in sheets.items()}}
 
 
-def report_name(codec: Codec, side: int) -> str:
-    """Name of an evaluation's files without their suffix; ``side`` is that of the pictures, in pixels."""
+def report_name(codec: Codec, side: int, refinement: int = 0) -> str:
+    """Name of an evaluation's files without their suffix.
+
+    Args:
+        codec: the bundle.
+        side: of the pictures, in pixels.
+        refinement: steps of the search for the LRs; 0 for the encoder's.
+    """
     name = f"{codec.bundle.id}-{codec.bundle.version}"
-    return name if side == codec.bundle.hr else f"{name}-{side}"
+    name = name if side == codec.bundle.hr else f"{name}-{side}"
+    return f"{name}-refined-{refinement}" if refinement else name
 
 
 def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -158,7 +165,8 @@ def _best(means: Sequence[Mapping[str, Any]], score: str, choose: Callable[[list
 
 
 def _title(summary: Mapping[str, Any]) -> str:
-    return f"{summary['bundle']['id']} {summary['bundle']['version']} at {summary['size']}×{summary['size']}"
+    title = f"{summary['bundle']['id']} {summary['bundle']['version']} at {summary['size']}×{summary['size']}"
+    return f"{title}, refined in {summary['refinement']} steps" if "refinement" in summary else title
 
 
 def _cell(score: str, value: float | None) -> str:

@@ -135,7 +135,7 @@ def tsv(results: Sequence[PictureResult]) -> str:
 
 
 def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequence[Path], baselines: str,
-            training_losses: Collection[str] = (), side: int = 0) -> dict[str, Any]:
+            training_losses: Collection[str] = (), side: int = 0, refinement: int = 0) -> dict[str, Any]:
     """The rounded means, with bundle, pictures and versions; plain JSON data.
 
     Args:
@@ -145,6 +145,7 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
         baselines: effort of the search among classical codecs.
         training_losses: scores that the bundle was trained on, see `edgegrain.metrics.training_losses`.
         side: of the originals and restored pictures, in pixels; 0: the bundle's.
+        refinement: steps of the search for the LRs (`edgegrain.refinement`); 0 for the encoder's.
     """
     versions = {library.__name__: library.__version__.split("+")[0] for library in (np, onnxruntime, torch)}
     sizes = results[0].lr_bytes
@@ -162,6 +163,8 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
         "kid_features": FEATURE_NETWORK,
         "versions": {"edgegrain": __version__, **versions, **library_versions()},
     }
+    if refinement:
+        summary["refinement"] = refinement
     result: dict[str, Any] = rounded(summary)
     return result
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
 from PIL import Image
 
@@ -18,6 +19,7 @@ from edgegrain.cli.main import app
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.evaluator import Evaluator
 from edgegrain.evaluation.report import PAGE, PICTURES
+from edgegrain.refinement import refining_codec
 from tests.gradient_metrics import GradientMetrics
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
@@ -175,3 +177,16 @@ def test_the_pages_name_options_that_exist(repository: Path, page: str) -> None:
     if page == "evaluation":
         named |= set(re.findall(r"`(--[a-z-]+)", text))
     assert named and named <= options
+
+
+def test_refined_payloads(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report names the search, and its results are kept apart from those of the encoder's LRs."""
+    monkeypatch.setattr(refining_codec, "find_metric_weights", lambda weights, faces: None)
+    monkeypatch.setattr(refining_codec, "bundle_decoder", lambda manifest: torch.nn.Upsample(scale_factor=4))
+    plain = json.loads(run("--baselines", "none", "--json")[1])
+    code, out, _ = run("--baselines", "none", "--refine", "3", "--json", "--force")
+    refined = json.loads(out)
+    assert code == 0 and refined["refinement"] == 3 and "refinement" not in plain
+    assert (tmp_path / "out" / "tiny-64-lr16-1.0.0-refined-3.json").is_file()
+    assert refined["means"] != plain["means"]
+    assert "refined in 3 steps" in (tmp_path / "out" / PAGE).read_text()

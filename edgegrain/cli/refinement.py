@@ -1,0 +1,33 @@
+"""The codec of ``--refine``, which needs PyTorch and the networks of the losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from codec_contract.extras import needs_extra
+from sdk import Codec
+from server_decoder.decoder_session import Device
+
+
+def refining_codec(bundle: str | Path, steps: int, *, weights: Path | None = None, device: Device = "cpu",
+                   threads: int | None = None, report: Callable[[float], None] | None = None) -> Codec:
+    """A codec whose payloads are refined in ``steps`` steps; arguments and errors as
+    `edgegrain.refinement.RefiningCodec`.
+
+    Raises:
+        EdgegrainError: the extra ``train`` is not installed.
+    """
+    with needs_extra("train", "--refine needs"):
+        from edgegrain.refinement import RefiningCodec
+
+    return RefiningCodec(bundle, steps=steps, weights=weights, device=device, threads=threads, report=report)
+
+
+def refinement_key(steps: int) -> str:
+    """Steps and version of the search, for keys of stored results; "" without refinement."""
+    if not steps:
+        return ""
+    from edgegrain.refinement.refining_codec import REVISION
+
+    return f"{steps} steps, revision {REVISION}"

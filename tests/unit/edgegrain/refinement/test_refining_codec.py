@@ -1,0 +1,152 @@
+"""The search with a decoder that enlarges bilinearly and no loss but the absolute error: seconds, no weights."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+import sdk
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.errors import BundleError, ImageError
+from codec_contract.payload import parse_payload
+from edgegrain.cli.main import app
+from edgegrain.refinement import RefiningCodec, refining_codec
+from sdk.payload import decode_payload_lr
+from tests.tiny_bundle import HR, LR, write_tiny_bundle
+
+
+class Bilinear(nn.Module):
+    """LRs in [-1, 1] to pictures, as a bundle's decoder."""
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return F.interpolate(lr, scale_factor=HR // LR, mode="bilinear")
+
+
+class Constant(Bilinear):
+    """Restores the same picture of every LR."""
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return super().forward(0 * lr)
+
+
+@pytest.fixture
+def without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refining_codec, "find_metric_weights", lambda weights, faces: None)
+
+
+@pytest.fixture
+def bilinear(without_weights: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refining_codec, "bundle_decoder", lambda manifest: Bilinear())
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture(scope="module")
+def picture(portrait: np.ndarray) -> np.ndarray:
+    """A face, uint8 ``[HR, HR, 3]``."""
+    return np.asarray(Image.fromarray(portrait).resize((HR, HR), Image.Resampling.LANCZOS))
+
+
+def error(lr: np.ndarray, picture: np.ndarray) -> float:
+    """Mean absolute error of the enlarged LR, in levels."""
+    enlarged = Bilinear()(torch.from_numpy(lr.astype(np.float32)).permute(2, 0, 1)[None])
+    return (enlarged[0].permute(1, 2, 0) - torch.from_numpy(picture.astype(np.float32))).abs().mean().item()
+
+
+@pytest.mark.usefixtures("bilinear")
+class TestSearch:
+    def test_it_restores_better_at_no_more_bytes(self, bundle: Path, picture: np.ndarray) -> None:
+        plain, codec = sdk.Codec(bundle), RefiningCodec(bundle, steps=30)
+        start, found = plain.compress(picture), codec.compress(picture)
+        assert len(found) <= len(start)
+        assert error(found.lr, picture) < 0.97 * error(start.lr, picture)
+        assert np.abs(found.lr.astype(int) - start.lr).max() < 64
+        assert plain.can_restore(found)
+        np.testing.assert_array_equal(decode_payload_lr(parse_payload(found), load_manifest(bundle)), found.lr)
+        np.testing.assert_array_equal(plain.restore(found), codec.restore(found))
+
+    def test_levels_in_steps(self, tmp_path: Path, picture: np.ndarray) -> None:
+        folder = write_tiny_bundle(tmp_path, step=5)
+        start, found = sdk.Codec(folder).compress(picture), RefiningCodec(folder, steps=30).compress(picture)
+        assert len(found) <= len(start) and error(found.lr, picture) < error(start.lr, picture)
+        assert set((found.lr % 5).ravel().tolist()) == {0}
+
+    def test_a_picture_is_searched_once_and_always_gets_the_same_payload(self, bundle: Path, picture: np.ndarray
+                                                                         ) -> None:
+        parts: list[float] = []
+        codec = RefiningCodec(bundle, steps=4, report=parts.append)
+        first = codec.compress(picture)
+        assert parts == [0.25, 0.5, 0.75, 1.0] and codec.compress(picture) == first and len(parts) == 4
+        again = RefiningCodec(bundle, steps=4)
+        torch.manual_seed(7)
+        before = torch.random.get_rng_state()
+        assert again.compress(picture) == first
+        assert torch.equal(torch.random.get_rng_state(), before)
+
+    def test_a_batch_is_its_pictures(self, bundle: Path, picture: np.ndarray) -> None:
+        codec = RefiningCodec(bundle, steps=2)
+        pictures = [picture, picture[:, ::-1].copy()]
+        assert codec.compress_batch(pictures, "crop") == [codec.compress(each, "crop") for each in pictures]
+        with pytest.raises(ImageError, match="picture 1"):
+            codec.compress_batch([picture, b"no picture"])
+
+    def test_a_search_has_steps(self, bundle: Path) -> None:
+        with pytest.raises(ValueError, match="at least 1 step, got 0"):
+            RefiningCodec(bundle, steps=0)
+
+
+@pytest.mark.usefixtures("without_weights")
+def test_if_no_lr_is_better_the_encoders_stays(bundle: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+                                               ) -> None:
+    monkeypatch.setattr(refining_codec, "bundle_decoder", lambda manifest: Constant())
+    assert RefiningCodec(bundle, steps=6).compress(picture) == sdk.Codec(bundle).compress(picture)
+
+
+@pytest.mark.usefixtures("without_weights")
+def test_other_decoders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="describes no decoder of a known kind"):
+        RefiningCodec(write_tiny_bundle(tmp_path))
+
+
+@pytest.mark.usefixtures("bilinear")
+class TestCommand:
+    @pytest.fixture
+    def run(self, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+        def run(*arguments: object) -> tuple[int, str, str]:
+            with pytest.raises(SystemExit) as leaving:
+                app([str(argument) for argument in arguments])
+            return int(leaving.value.code or 0), *capsys.readouterr()
+
+        return run
+
+    def test_compress(self, run: Callable[..., tuple[int, str, str]], bundle: Path, picture: np.ndarray,
+                      tmp_path: Path) -> None:
+        Image.fromarray(picture).save(tmp_path / "me.png")
+        code, out, _ = run("compress", tmp_path / "me.png", "--bundle", bundle, "--refine", 5, "--json")
+        payload = RefiningCodec(bundle, steps=5).compress(tmp_path / "me.png")
+        assert code == 0 and json.loads(out)["done"][0]["bytes"] == len(payload)
+        assert (tmp_path / "me.grain").read_bytes() == payload
+
+    def test_services_do_not_refine(self, run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+        (tmp_path / "me.png").touch()
+        code, _, err = run("compress", tmp_path / "me.png", "--refine", 5, "--remote", "http://localhost:1")
+        assert code == 2 and "the service does not refine" in err
+
+    def test_what_is_missing_is_named(self, run: Callable[..., tuple[int, str, str]], bundle: Path, tmp_path: Path,
+                                      monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "me.png").touch()
+        monkeypatch.setitem(sys.modules, "edgegrain.refinement", None)
+        code, _, err = run("compress", tmp_path / "me.png", "--bundle", bundle, "--refine", 5)
+        assert code == 1 and "pip install 'edgegrain[train]'" in err

@@ -92,6 +92,11 @@ def compress(
     quality: QualityOption = None,
     max_bytes: MaxBytesOption = None,
     refine: RefineOption = 0,
+    weights: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="For --refine: folder of the metric weights [default: those of "
+                     "'edgegrain metrics fetch']."),
+    ] = None,
     lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG next to each payload.")] = False,
     max_megapixels: MaxMegapixelsOption = None,
     remote: RemoteOption = None,
@@ -114,7 +119,7 @@ def compress(
       curl -s https://example.com/me.jpg | edgegrain compress - > me.grain
       edgegrain compress *.png --fit crop --json
       edgegrain compress me.jpg --max-bytes 500      the best quality that fits
-      edgegrain compress me.jpg --refine 40          better at the same bytes, in half a minute
+      edgegrain compress me.jpg --refine 40          better at the same bytes, in 15 seconds
       edgegrain compress group.jpg --align           the face only; restore --background pastes it back
       edgegrain compress me.jpg --remote http://host:8000
     """
@@ -145,7 +150,7 @@ def compress(
 
     @functools.cache
     def refining(folder: Path) -> sdk.Codec:
-        return refining_codec(folder, refine, report=report)
+        return refining_codec(folder, refine, weights=weights, report=report)
 
     def payload_of(source: Path | bytes) -> sdk.Payload:
         if service is None:

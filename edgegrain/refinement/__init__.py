@@ -3,7 +3,7 @@
     from edgegrain.refinement import RefiningCodec
 
     codec = RefiningCodec("faces", steps=40)
-    payload = codec.compress("me.jpg")            # half a minute on two cores; any decoder of the bundle restores it
+    payload = codec.compress("me.jpg")            # 15 seconds on two cores; any decoder of the bundle restores it
 """
 
 from edgegrain.refinement.refining_codec import STEPS, RefiningCodec

@@ -159,7 +159,7 @@ def compress(
                 require_face=require_face)
             if not refine:
                 return payload
-            (folder,) = (codec.bundle.folder for codec in codecs if codec.can_restore(payload))
+            folder = next(codec.bundle.folder for codec in codecs if codec.can_restore(payload))
             return refining(folder).compress(
                 source, fit.value, background=colour, max_pixels=max_pixels, align=choice)
         if require_face and (

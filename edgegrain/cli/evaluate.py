@@ -111,8 +111,7 @@ def evaluate(
     refuse_existing([folder / file for file in (PAGE, *numbers, *PICTURES)], force)
     if results is not None:
         refuse_existing([results / number for number in numbers], force)
-    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, side,
-                      refine)
+    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, side, refine)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     losses = losses_at(load_manifest(codec.bundle.folder), side)
     summary = summarize(rows, codec.bundle, paths, baselines.value, losses, side, refine)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from codec_contract.extras import needs_extra
+from codec_contract.files import printable_name
 from edgegrain.cli.options import ForceOption, JsonOption
 from edgegrain.cli.output import print_json, progress_bar
 from edgegrain.pictures.file_formats import MAX_SIDES
@@ -81,13 +82,13 @@ def pack(
         _list_left_out(faces.too_small, f"whose face has a square of fewer than {side} pixels")
     size = sum(path.stat().st_size for path in shards)
     if json_output:
-        print_json({"shards": shards, "bytes": size, "without_face": sorted(faces.without_face),
-                    "too_small": sorted(faces.too_small)})
+        print_json({"shards": shards, "bytes": size, "without_face": sorted(map(printable_name, faces.without_face)),
+                    "too_small": sorted(map(printable_name, faces.too_small))})
         return
     typer.echo(f"{len(shards)} shards, {size / 1e6:.1f} MB, in {out}")
 
 
 def _list_left_out(names: list[str], why: str) -> None:
     if names:
-        some = ", ".join(sorted(names)[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
-        typer.echo(f"Left out {len(names)} pictures {why}: {some}", err=True)
+        some = ", ".join(map(printable_name, sorted(names)[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
+        typer.echo(f"Left out {len(names)} picture{'s' * (len(names) > 1)} {why}: {some}", err=True)

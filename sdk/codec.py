@@ -256,7 +256,6 @@ class Codec:
         """True for bundles of photographs of any size, whose networks run tile by tile."""
         return self._manifest.tile_overlap is not None
 
-
     def _round(self, lr: Rgb) -> Rgb:
         """The LR's levels as a payload holds them: multiples of the bundle's step."""
         return rounded(lr, self._open.tables.step)

@@ -97,9 +97,8 @@ def evaluate(
     from edgegrain.cli.refinement import refining_codec
 
     paths = list_pictures(data)[: limit or None]
-    codec = sdk.Codec(bundle, device=device.value, threads=threads or None)
-    if refine:
-        codec = refining_codec(bundle, refine, weights=weights, device=device.value, threads=threads or None)
+    codec = (refining_codec(bundle, refine, weights=weights, device=device.value, threads=threads or None) if refine
+             else sdk.Codec(bundle, device=device.value, threads=threads or None))
     side = size or codec.bundle.hr
     if side < LEAST_SIDE:
         raise typer.BadParameter(f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}",

@@ -35,7 +35,6 @@ from export.decoder.sources import bundle_decoder
 from sdk import Codec, Payload
 from sdk.align_or_fit import Fitted
 from sdk.batches import position_in_batch
-from sdk.payload import coder_tables
 from server_decoder.decoder_session import Device
 
 STEPS = 40
@@ -85,18 +84,17 @@ class RefiningCodec(Codec):
         super().__init__(bundle, device, threads)
         if steps < 1:
             raise ValueError(f"a search has at least 1 step, got {steps}")
-        manifest = load_manifest(self.bundle.folder)
-        if manifest.tile_overlap is not None:
-            raise BundleError(f"bundle {manifest.id} encodes photographs in tiles, which cannot be refined")
+        if self._tiled:
+            raise BundleError(f"bundle {self.bundle.id} encodes photographs in tiles, which cannot be refined")
+        manifest = load_manifest(self.bundle.folder)  # its default decoder, not the form for CUDA
         faces = self.bundle.domain == "faces"
         self._steps, self._report = steps, report
         self._torch_device = torch.device(device)
         self._losses = FACES if faces else PICTURES
         self._torch_decoder = bundle_decoder(manifest).requires_grad_(False).to(self._torch_device)
         self._networks = MetricNetworks.load(find_metric_weights(weights, faces=faces), self._torch_device, faces=faces)
-        tables = coder_tables(manifest)
-        self._level_step = tables.step
-        self._bits = PayloadBits(tables, manifest.lr, manifest.lr).to(self._torch_device)
+        self._level_step = self._open.tables.step
+        self._bits = PayloadBits(self._open.tables, manifest.lr, manifest.lr).to(self._torch_device)
         self._found: dict[bytes, Rgb] = {}
 
     def compress_fitted(self, fitted: Fitted) -> Payload:

@@ -66,13 +66,13 @@ def train_on(distributed: Distributed, recipe: Any, folder: Path, options: RunOp
     refuse_unused(options, family.takes(recipe))
     trainer = family.open(recipe, replace(options, report=report), folder, distributed)
     folder.mkdir(parents=True, exist_ok=True)
-    run = trainer.run
+    run, begins_at = trainer.run, progress_of(folder)  # which reads the log of earlier sessions
     # Shapes and random weights have the recipe's seed; what is drawn in steps differs between processes and sessions.
     torch.manual_seed(distributed.seed(run.recipe.seed, run.pictures))
     log = JsonlLog(folder / LOG if distributed.first else None)
     log.write({"config": run.recipe.as_dict(), "pictures_in_set": trainer.pictures_in_set, "seen": run.pictures})
     budget = TimeBudget(distributed, run.pictures, family.last_picture(recipe, pictures, budget_seconds),
-                        budget_seconds, begins_at=progress_of(folder))
+                        budget_seconds, begins_at=begins_at)
 
     def evaluate_and_save(end: bool | None) -> dict[str, float]:
         figures: dict[str, float] = {}

@@ -1,4 +1,8 @@
-"""Growing a trained invertible decoder: a larger one begins with its picture, one with fewer blocks near it."""
+"""Growing trained networks.
+
+A larger invertible decoder begins with the picture of the trained one, a decoder with fewer blocks near it, and an
+encoder with more blocks with the LR of the trained one.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import BundleError
+from edge_encoder.architectures import EncoderConfig
+from edge_encoder.twin import EncoderTwin
 from server_decoder.grain.rrdb import RESIDUAL_SCALE, RRDB, ResidualBlock
 from server_decoder.grain.rrdb_decoder import DecoderScale, RRDBDecoder
 
@@ -56,6 +62,26 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
     for index, (a, b) in enumerate(zip(new.scales, scales, strict=True)):
         if a.rrdb and b.rrdb:  # an RRDB whose dense blocks add nothing is x + 0.2 x
             own[f"scales.{index}.conv.weight"].div_((1 + RESIDUAL_SCALE) ** (a.rrdb - b.rrdb))
+
+
+def is_deeper(encoder: object, trained: object) -> bool:
+    """True for an exact encoder's configuration that differs from a trained one in more residual blocks alone."""
+    if not isinstance(encoder, EncoderConfig) or not isinstance(trained, EncoderConfig) or encoder == trained:
+        return False
+    shapes = [(each.hr, each.lr, each.patch, each.channels, each.expansion) for each in (encoder, trained)]
+    return shapes[0] == shapes[1] and all(a >= b for a, b in zip(encoder.blocks, trained.blocks, strict=True))
+
+
+@torch.no_grad()
+def silence_deeper_blocks(encoder: EncoderTwin, trained: EncoderConfig) -> None:
+    """Let the blocks of ``encoder`` beyond those of ``trained`` add zero.
+
+    With the weights of ``trained`` in the other blocks, the encoder then makes exactly the LRs of ``trained``.
+    """
+    for stage, count in enumerate(trained.blocks):
+        for index in range(count, encoder.config.blocks[stage]):
+            for parameter in encoder.get_submodule(f"stages.{stage}.{index}.project").parameters():
+                parameter.zero_()
 
 
 def _finer(weights: dict[str, Tensor], skipped: int) -> dict[str, Tensor]:

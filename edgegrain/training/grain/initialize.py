@@ -13,10 +13,12 @@ from torch import Tensor
 
 from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.errors import BundleError, EdgegrainError
+from edge_encoder.architectures import EncoderConfig
+from edge_encoder.twin import EncoderTwin
 from edgegrain.training.config import continued
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.checkpoint import GrainRun, read_recipe
-from edgegrain.training.grain.grow import grow
+from edgegrain.training.grain.grow import grow, is_deeper, silence_deeper_blocks
 from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.grain.starting_points import StartingPoint, invertible_decoder_of, read_start
 from edgegrain.training.prior_files import prior_config, random_prior
@@ -34,7 +36,8 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     else. With ``recipe.grows``, the invertible decoder keeps the shapes of ``recipe`` and begins with the picture of
     the one that ``start`` has (`edgegrain.training.grain.grow`); if the LRs of ``recipe`` are larger, it begins with
     the finer scales of that one, and the encoder from random weights. An encoder that is trained and has other shapes
-    than that of ``start`` begins from random weights too. Parts that only ``recipe`` has start from random
+    than that of ``start`` begins from random weights too, unless it only has more blocks: then it begins with the LRs
+    of that one. Parts that only ``recipe`` has start from random
     weights. If ``recipe.fusion_base`` differs from the base of a trained fusion, the last convolution of the fusion
     starts from zero: its features stay useful, its output does not.
 
@@ -66,11 +69,14 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
         other = read_start(decoder_from, None if (decoder_from / MANIFEST).is_file() else prior)
         _refuse_other_sizes(recipe, other.recipe)
         recipe = replace(recipe, lr_step=other.recipe.lr_step)  # its encoder and decoder know levels in these steps
-    if recipe.encoder != source.encoder:
+    deeper = is_deeper(recipe.encoder, source.encoder)
+    if recipe.encoder != source.encoder and not deeper:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(("encoder.", "rate."))}
     if isinstance(recipe.decoder, GrainConfig) and prior is None:
         raise EdgegrainError(f"stage {recipe.stage} needs the generator whole, as its file holds it; pass --prior")
     model = build_autoencoder(recipe, prior)
+    if deeper and isinstance(model.encoder, EncoderTwin) and isinstance(source.encoder, EncoderConfig):
+        silence_deeper_blocks(model.encoder, source.encoder)
     if isinstance(model.decoder, RRDBDecoder) and recipe.grows:
         weights = weights | _grown(model.decoder, StartingPoint(source, weights, history))
     try:

@@ -19,6 +19,7 @@ from edgegrain.training.grain.stages import FACES, GrainRecipe
 from edgegrain.training.losses import LossWeights
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import (
+    FACES_256_LR16_DEEP,
     FACES_256_LR16_FINE,
     FACES_256_LR16_SLIM,
     FACES_256_LR32_FINE,
@@ -145,6 +146,12 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
         decoder=FACES_256_LR64_FINE, grows=True, lr_step=8,
         learning_rate=4e-4, loss=replace(_FINE_ON.loss, lr_l2=2.0, lr_saturation=0.4, rate=0.15), target_bytes=2350.0),
     "stage1-faces-256-lr16-fine-on": _FINE_ON,
+    # An encoder with twice the blocks, 1.7 GFLOP, and a deeper decoder, through levels in steps of 2. For a GPU.
+    "stage1-faces-256-lr16-deep": replace(
+        _FINE_ON, encoder=EncoderConfig(256, 16, patch=4, channels=(64, 128, 192), blocks=(2, 4, 8)),
+        decoder=FACES_256_LR16_DEEP, grows=True, lr_step=2, batch=48, learning_rate=4e-4, muon=2.0, warm_up=60,
+        hold=0.45, ema=0.998, target_bytes=345.0,
+        loss=replace(_FINE_ON.loss, lpips=1.25, lr_saturation=0.4, rate=0.12)),
     # Half the bytes: levels in steps of 7. With a stronger rate loss alone the picture is far worse at the same bytes
     # (docs/experiments/2026-11.md).
     "stage1-faces-256-lr16-tiny": replace(

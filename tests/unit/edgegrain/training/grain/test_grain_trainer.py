@@ -114,6 +114,31 @@ def test_a_run_that_grows_may_train_another_encoder(tmp_path: Path) -> None:
         assert start_run(kept, tmp_path).recipe.encoder == SMOKE.encoder
 
 
+def test_an_encoder_with_more_blocks_begins_with_the_lr_of_the_trained_one(tmp_path: Path) -> None:
+    train(SMOKE, tmp_path, pictures=24)
+    trained = load_run(tmp_path).average
+    assert isinstance(SMOKE.encoder, EncoderConfig)
+    deeper = replace(SMOKE.encoder, blocks=(2, 3))
+    run = start_run(replace(SMOKE, grows=True, encoder=deeper), tmp_path)
+    assert run.recipe.encoder == deeper
+    picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
+    lr, _ = run.model.encode(picture)
+    assert torch.equal(lr, trained.encode(picture)[0])
+    assert not torch.equal(lr, torch.nn.functional.avg_pool2d(picture, 4).add(0.5).floor())
+    lr.square().mean().backward()
+    gradient = run.model.get_parameter("encoder.stages.1.2.project.weight").grad
+    assert gradient is not None and gradient.abs().sum() > 0
+
+
+def test_a_copied_checkpoint_of_a_finished_run_is_trained_on(tmp_path: Path) -> None:
+    train(SMOKE, tmp_path / "run", pictures=24)
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    for file in (tmp_path / "run").glob("last*.safetensors"):
+        (copied / file.name).write_bytes(file.read_bytes())
+    assert train(SMOKE, copied, budget_seconds=0.5, resume=True)["pictures"] > 24
+
+
 def test_the_control_learns_without_an_encoder(tmp_path: Path) -> None:
     result = train(replace(SMOKE, correction=False), tmp_path / "run", pictures=160)
     assert result["psnr"] > 17

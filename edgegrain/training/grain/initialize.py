@@ -37,9 +37,9 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     the one that ``start`` has (`edgegrain.training.grain.grow`); if the LRs of ``recipe`` are larger, it begins with
     the finer scales of that one, and the encoder from random weights. An encoder that is trained and has other shapes
     than that of ``start`` begins from random weights too, unless it only has more blocks: then it begins with the LRs
-    of that one. Parts that only ``recipe`` has start from random
-    weights. If ``recipe.fusion_base`` differs from the base of a trained fusion, the last convolution of the fusion
-    starts from zero: its features stay useful, its output does not.
+    of that one. Parts that only ``recipe`` has start from random weights. If ``recipe.fusion_base`` differs from the
+    base of a trained fusion, the last convolution of the fusion starts from zero: its features stay useful, its output
+    does not.
 
     Args:
         recipe: the stage.

@@ -6,6 +6,8 @@ encoder with more blocks with the LR of the trained one.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -64,24 +66,30 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
             own[f"scales.{index}.conv.weight"].div_((1 + RESIDUAL_SCALE) ** (a.rrdb - b.rrdb))
 
 
-def is_deeper(encoder: object, trained: object) -> bool:
-    """True for an exact encoder's configuration that differs from a trained one in more residual blocks alone."""
-    if not isinstance(encoder, EncoderConfig) or not isinstance(trained, EncoderConfig) or encoder == trained:
-        return False
-    shapes = [(each.hr, each.lr, each.patch, each.channels, each.expansion) for each in (encoder, trained)]
-    return shapes[0] == shapes[1] and all(a >= b for a, b in zip(encoder.blocks, trained.blocks, strict=True))
-
-
 @torch.no_grad()
-def silence_deeper_blocks(encoder: EncoderTwin, trained: EncoderConfig) -> None:
-    """Let the blocks of ``encoder`` beyond those of ``trained`` add zero.
+def deepened(encoder: nn.Module, trained: object) -> bool:
+    """Let a new exact encoder that only has more residual blocks than a trained one begin with the LRs of that one.
 
-    With the weights of ``trained`` in the other blocks, the encoder then makes exactly the LRs of ``trained``.
+    Its further blocks then add zero; the caller gives it the weights of the others.
+
+    Args:
+        encoder: new.
+        trained: configuration of the trained one.
+
+    Returns:
+        False for any other encoder, which stays as it is.
     """
+    if not isinstance(encoder, EncoderTwin) or not isinstance(trained, EncoderConfig):
+        return False
+    config = encoder.config
+    if (config.channels != trained.channels or config != replace(trained, blocks=config.blocks)
+            or any(a < b for a, b in zip(config.blocks, trained.blocks, strict=True))):
+        return False
     for stage, count in enumerate(trained.blocks):
-        for index in range(count, encoder.config.blocks[stage]):
+        for index in range(count, config.blocks[stage]):
             for parameter in encoder.get_submodule(f"stages.{stage}.{index}.project").parameters():
                 parameter.zero_()
+    return True
 
 
 def _finer(weights: dict[str, Tensor], skipped: int) -> dict[str, Tensor]:

@@ -13,12 +13,10 @@ from torch import Tensor
 
 from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.errors import BundleError, EdgegrainError
-from edge_encoder.architectures import EncoderConfig
-from edge_encoder.twin import EncoderTwin
 from edgegrain.training.config import continued
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
 from edgegrain.training.grain.checkpoint import GrainRun, read_recipe
-from edgegrain.training.grain.grow import grow, is_deeper, silence_deeper_blocks
+from edgegrain.training.grain.grow import deepened, grow
 from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.grain.starting_points import StartingPoint, invertible_decoder_of, read_start
 from edgegrain.training.prior_files import prior_config, random_prior
@@ -69,14 +67,11 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
         other = read_start(decoder_from, None if (decoder_from / MANIFEST).is_file() else prior)
         _refuse_other_sizes(recipe, other.recipe)
         recipe = replace(recipe, lr_step=other.recipe.lr_step)  # its encoder and decoder know levels in these steps
-    deeper = is_deeper(recipe.encoder, source.encoder)
-    if recipe.encoder != source.encoder and not deeper:
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(("encoder.", "rate."))}
     if isinstance(recipe.decoder, GrainConfig) and prior is None:
         raise EdgegrainError(f"stage {recipe.stage} needs the generator whole, as its file holds it; pass --prior")
     model = build_autoencoder(recipe, prior)
-    if deeper and isinstance(model.encoder, EncoderTwin) and isinstance(source.encoder, EncoderConfig):
-        silence_deeper_blocks(model.encoder, source.encoder)
+    if recipe.encoder != source.encoder and not deepened(model.encoder, source.encoder):
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(("encoder.", "rate."))}
     if isinstance(model.decoder, RRDBDecoder) and recipe.grows:
         weights = weights | _grown(model.decoder, StartingPoint(source, weights, history))
     try:

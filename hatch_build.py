@@ -7,7 +7,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-DEFAULT_BUNDLE = "faces-256-lr16"  # as in codec_contract.bundle.paths, which cannot be imported here
+DEFAULT_BUNDLE = "faces-256-lr16-small"  # as in codec_contract.bundle.paths, which cannot be imported here
 
 
 class BundleHook(BuildHookInterface):

@@ -29,7 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = ("zoo", "bundles")
-BUNDLE_DECODER = ROOT / "bundles" / "faces-256-lr16" / "decoder.onnx"
+BUNDLE_DECODER = ROOT / "bundles" / "faces-256-lr16-small" / "decoder.onnx"
 PARTS = ROOT / "gpu_host_onnxruntime"
 ARCHIVE = "onnxruntime.tar.xz"
 MEBI = 1 << 20

@@ -24,12 +24,12 @@ class PublishedContract:
 
 
 PUBLISHED = {
-    "f147382c": PublishedContract("faces-256-lr16 1.0.0", ""),
+    "46d713cc": PublishedContract("faces-256-lr16-small 1.0.0", ""),
+    "f147382c": PublishedContract("faces-256-lr16 1.0.0", "53964dc"),
     "d26bc64f": PublishedContract("faces-256-lr16 0.5.0", "4036043"),
     "cd03eaa6": PublishedContract("faces-256-lr16 0.4.0", "ee1dee6"),
     "f069f802": PublishedContract("faces-256-lr16 0.2.0 and 0.3.0", "60813f7"),
     "9db1e8f7": PublishedContract("faces-256-lr16 0.1.0", "64e1221"),
-    "46d713cc": PublishedContract("faces-256-lr16-small 1.0.0", "", "zoo"),
     "18880eaa": PublishedContract("faces-256-lr16-tiny 1.1.0 and 1.2.0", "", "zoo"),
     "def082c9": PublishedContract("faces-256-lr16-tiny 1.0.0", "6cbf01e", "zoo"),
     "0b15e546": PublishedContract("faces-256-lr32 4.0.0", "", "zoo"),

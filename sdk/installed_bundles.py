@@ -22,7 +22,7 @@ class BundleInfo:
     """Description of a bundle, from its manifest.
 
     Attributes:
-        id: the name, for instance ``"faces-256-lr16"``.
+        id: the name, for instance ``"faces-256-lr16-small"``.
         version: version of the bundle. Bundles with the same ``lr_contract_id`` read each other's payloads.
         aliases: shorter names.
         codec: the method: ``"grain"``, ``"irn"``, ``"irn_plus"``, ``"glean"`` or ``"gcfsr"``.

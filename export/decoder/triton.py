@@ -2,7 +2,7 @@
 
     edgegrain export triton --bundle faces --out models
 
-    models/faces-256-lr16/config.pbtxt
+    models/faces-256-lr16-small/config.pbtxt
                           1/model.onnx
                           1/libedgegrain_ops.so     a decoder with fused ops needs it
 

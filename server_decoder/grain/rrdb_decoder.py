@@ -85,25 +85,25 @@ PAPER_1024_LR16 = DecoderConfig(
     tuple(Scale(size, 64, rrdb=count) for size, count in ((16, 3), (32, 3), (64, 3), (128, 2), (256, 1)))
     + (Scale(512, 64, dense=1), Scale(1024, 64, dense=1)))
 
-# faces-256-lr16: the best quality that two CPU cores can train, and restore within a second, so the width is at the
-# coarse scales and the finest features are few.
+# The bundle faces-256-lr16 up to 0.5.0: the width is at the coarse scales and the finest features are few.
 FACES_256_LR16 = DecoderConfig(
     (Scale(16, 160, rrdb=2), Scale(32, 128, residual=2), Scale(64, 72, residual=2), Scale(128, 40, residual=1),
      Scale(256, 12)),
     upsampling="subpixel", head=())
 
-# The same with more capacity at the fine scales, where eyes and skin are made: 14.0 GMAC instead of 3.6.
+# The bundle faces-256-lr16 1.0.0: more capacity at the fine scales, where eyes and skin are made, 14.0 GMAC instead of
+# 3.6.
 FACES_256_LR16_FINE = DecoderConfig(
     (Scale(16, 160, rrdb=4), Scale(32, 128, residual=4), Scale(64, 96, residual=2), Scale(128, 64, residual=2),
      Scale(256, 32, residual=2)),
     upsampling="bilinear", head=())
 
-# Without the last blocks at 16x16 and 32x32, which do little.
+# The bundle faces-256-lr16-tiny: without the last blocks at 16x16 and 32x32, which do little.
 FACES_256_LR16_SLIM = DecoderConfig(
     (Scale(16, 160, rrdb=2), Scale(32, 128, residual=2), *FACES_256_LR16_FINE.scales[2:]), upsampling="bilinear",
     head=())
 
-# More blocks at 32x32 to 128x128, for training on a GPU: 18 GMAC.
+# The bundle faces-256-lr16-small, the default one: more blocks at 32x32 to 128x128, 18 GMAC. Trained on a GPU.
 FACES_256_LR16_DEEP = DecoderConfig(
     (Scale(16, 160, rrdb=2), Scale(32, 128, residual=4), Scale(64, 96, residual=6), Scale(128, 64, residual=3),
      Scale(256, 32, residual=2)),

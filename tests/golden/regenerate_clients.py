@@ -74,7 +74,7 @@ TRANSPARENT = [(21, 1, (64, 64), (255, 255, 255)), (22, 4, (33, 17), (10, 200, 7
 # seed, (width, height): turned by every EXIF orientation
 TURNED = (25, (7, 4))
 # kind and size as in regenerate_contract.py
-STEPS = (2, 3, 16)  # of levels in payloads
+STEPS = (3, 7, 16)  # of levels in payloads; the default bundle has 2
 BODIES = [("smooth", (16, 16)), ("textured", (16, 16)), ("black", (16, 16)), ("textured", (5, 3)), ("noise", (1, 1)),
           ("smooth", (33, 20)), ("noise", (16, 16))]
 # seed, block, (width, height), fit; the portrait with each fit comes first
@@ -170,7 +170,7 @@ def _orientations() -> dict[str, Any]:
 def _bodies(tables: CoderTables) -> list[dict[str, Any]]:
     bodies = []
     for kind, size in BODIES:
-        lr = golden_lr(kind, *size)
+        lr = rounded(golden_lr(kind, *size), tables.step)
         bodies.append({"size": size, "lr": lr.tobytes().hex(), "body": encode_lr(lr, tables).hex()})
     return bodies
 
@@ -256,7 +256,7 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
 
 def _unsupported(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
     """Payloads of photographs and of aligned pictures, which the clients neither make nor read."""
-    small, wide = golden_lr("smooth", 16, 16), golden_lr("smooth", 257, 2)
+    small, wide = (rounded(golden_lr("smooth", *size), tables.step) for size in ((16, 16), (257, 2)))
     square = OrientedSquare(1280, 800, 800, 600)
     cases: list[tuple[str, npt.NDArray[np.uint8], dict[str, Any]]] = [
         ("fit 3, aligned", small, {"fit": FIT_ALIGN, "square": square}),

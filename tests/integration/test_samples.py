@@ -208,7 +208,7 @@ def check_align(folder: Path) -> None:
 def check_service(folder: Path) -> None:
     assert image_sizes(folder, "me.png", "me.webp") == [("PNG", (256, 256)), ("WEBP", (256, 256))]
     encoder = "encoder.tflite"
-    assert (folder / encoder).read_bytes() == (ROOT / "bundles/faces-256-lr16" / encoder).read_bytes()
+    assert (folder / encoder).read_bytes() == (ROOT / "bundles/faces-256-lr16-small" / encoder).read_bytes()
 
 
 def check_training(folder: Path, runs: tuple[str, ...]) -> None:

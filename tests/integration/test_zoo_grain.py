@@ -21,9 +21,9 @@ from server_decoder.grain.weights import read_history
 
 @pytest.fixture(scope="module")
 def folder(repository: Path) -> Path:
-    path = repository / "zoo" / "faces-256-lr16-grain"
+    path = repository / "zoo" / "faces-256-lr16-small-grain"
     if not path.is_dir():
-        pytest.skip("needs zoo/faces-256-lr16-grain of the checkout")
+        pytest.skip("needs zoo/faces-256-lr16-small-grain of the checkout")
     return path
 
 

@@ -34,7 +34,7 @@ if (!picture || !out) {
   process.exit(2);
 }
 const web = fileURLToPath(new URL("..", import.meta.url));
-const bundle = fileURLToPath(new URL("../../../bundles/faces-256-lr16", import.meta.url));
+const bundle = fileURLToPath(new URL("../../../bundles/faces-256-lr16-small", import.meta.url));
 mkdirSync(out, { recursive: true });
 const folder = mkdtempSync(join(tmpdir(), "edgegrain-package-"));
 const project = join(folder, "project");

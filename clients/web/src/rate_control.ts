@@ -8,7 +8,7 @@ import type { Source } from "./pixels.js";
 /**
  * Compresses with the first client whose payload has at most `maxBytes`; `ImageError` if none has.
  *
- *     const bundles = ["faces-256-lr32", "faces-256-lr16"];
+ *     const bundles = ["faces-256-lr32", "faces-256-lr16-small"];
  *     const clients = await Promise.all(bundles.map((bundle) => EdgeClient.open({ bundle })));
  *     const payload = await compressWithin(clients, file, 500);
  *

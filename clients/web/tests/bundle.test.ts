@@ -9,8 +9,8 @@ import { sha256Hex } from "../src/golden_inputs";
 import { readBytes } from "./golden";
 
 const SERVICE = "https://service.example";
-const FOLDER = "bundles/faces-256-lr16";
-const ID = "faces-256-lr16";
+const FOLDER = "bundles/faces-256-lr16-small";
+const ID = "faces-256-lr16-small";
 
 let files: Record<string, Uint8Array>;
 let fetched: string[];
@@ -349,7 +349,7 @@ test("what is no address is refused", async () => {
 test("a wrong token and an unknown bundle are the service's trouble", async () => {
   await expect(fetchBundle({ ...source, token: "other" })).rejects.toThrow("answered 401");
   await expect(fetchBundle({ ...source, token: "a–b" })).rejects.toThrow("the token has characters that are not");
-  await expect(fetchBundle({ ...source, bundle: "cats" })).rejects.toThrow("no bundle cats, only: faces-256-lr16");
+  await expect(fetchBundle({ ...source, bundle: "cats" })).rejects.toThrow("no bundle cats, only: faces-256-lr16-small");
 });
 
 test.each([`${SERVICE}/faces`, `${SERVICE}/faces/`, "/faces"])("fetches a bundle from the folder %s", async (folder) => {

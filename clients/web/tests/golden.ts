@@ -71,7 +71,7 @@ export function pictureOf(source: PayloadCase): Rgb {
 }
 
 export function defaultBundle(): Bundle {
-  const folder = "bundles/faces-256-lr16";
+  const folder = "bundles/faces-256-lr16-small";
   const manifest = readJson<{ id: string; lr_contract_id: string; hr: number; lr: number }>(`${folder}/manifest.json`);
   return {
     id: manifest.id,

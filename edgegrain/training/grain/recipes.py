@@ -140,13 +140,13 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     "stage1-faces-256-lr16-fine": _FINE,
     "stage1-faces-256-lr16-slim": replace(_FINE, decoder=FACES_256_LR16_SLIM),
     "stage1-faces-256-lr32-fine": replace(_FINE, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE),
-    # A new encoder with more blocks than the usual one, and the fine scales of the default bundle.
+    # A new encoder with more blocks than the usual one, and the fine scales of a published bundle.
     "stage1-faces-256-lr64-fine": replace(
         _FINE_ON, encoder=EncoderConfig(256, 64, patch=4, channels=(96,), blocks=(4,)),
         decoder=FACES_256_LR64_FINE, grows=True, lr_step=8,
         learning_rate=4e-4, loss=replace(_FINE_ON.loss, lr_l2=2.0, lr_saturation=0.4, rate=0.15), target_bytes=2350.0),
     "stage1-faces-256-lr16-fine-on": _FINE_ON,
-    # An encoder with twice the blocks, 1.7 GFLOP, and a deeper decoder, through levels in steps of 2. For a GPU.
+    # The default bundle, on a GPU: twice the blocks in the encoder, 1.7 GFLOP, a deeper decoder, levels in steps of 2.
     "stage1-faces-256-lr16-deep": replace(
         _FINE_ON, encoder=EncoderConfig(256, 16, patch=4, channels=(64, 128, 192), blocks=(2, 4, 8)),
         decoder=FACES_256_LR16_DEEP, grows=True, lr_step=2, batch=48, learning_rate=4e-4, muon=2.0, warm_up=60,
@@ -183,7 +183,7 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     **_domain(FACES, 1024, 16),
     **_domain("cats", 256, 16),  # [GRAIN] Table 3
     **_domain("churches", 256, 16),
-    # From the weights of the default bundle (--init-from faces), with its decoder.
+    # From the weights of the default bundle (--init-from faces), with its networks.
     **{f"stage1-{name}-256-lr16-fine": _without_faces(_FINE_ON, name) for name in ("cats", "churches")},
     **{name: recipe for lr in (16, 32, 64, 128) for name, recipe in _paper(lr).items()},  # [GRAIN] Table 4
     "stage2-1024-lr16-paper-single-scale": replace(

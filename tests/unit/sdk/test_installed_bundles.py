@@ -28,7 +28,7 @@ def test_a_broken_bundle_is_left_out_with_a_warning(tiny_bundles: Path, caplog: 
         with caplog.at_level(logging.WARNING):
             assert manifest_for(replace(payload.header, contract_id=b"\1\2\3\4")) is None
         assert "a-broken-one" in caplog.text and "b-forged-one" in caplog.text
-        assert [bundle.id for bundle in sdk.bundles()] == ["faces-256-lr16", "random-64-lr16"]
+        assert [bundle.id for bundle in sdk.bundles()] == ["faces-256-lr16-small", "random-64-lr16"]
         assert len(sdk.compress(np.full((HR, HR, 3), 90, np.uint8), max_bytes=10_000)) <= 10_000
         with pytest.raises(PayloadError, match="no installed bundle has"):
             require_manifest_for(replace(payload.header, contract_id=b"\1\2\3\4"))

@@ -6,7 +6,7 @@ import SwiftUI
 /// Chooses a picture and shows its payload's size and LR; the device proves itself first.
 ///
 /// Use it in an app whose resources hold the bundle's folder:
-/// `EncoderView(folder: Bundle.main.url(forResource: "faces-256-lr16", withExtension: nil)!)`.
+/// `EncoderView(folder: Bundle.main.url(forResource: "faces-256-lr16-small", withExtension: nil)!)`.
 public struct EncoderView: View {
     private let folder: URL
     @State private var encoder: EdgeEncoder?

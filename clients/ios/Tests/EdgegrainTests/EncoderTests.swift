@@ -59,8 +59,8 @@ final class EncoderTests: XCTestCase {
     }
 
     func testManifestsOfOtherBundlesAreRefused() throws {
-        let golden = GoldenFiles.repository.appendingPathComponent("bundles/faces-256-lr16")
-        let manifest = String(decoding: try GoldenFiles.data("bundles/faces-256-lr16/manifest.json"), as: UTF8.self)
+        let golden = GoldenFiles.repository.appendingPathComponent("bundles/faces-256-lr16-small")
+        let manifest = String(decoding: try GoldenFiles.data("bundles/faces-256-lr16-small/manifest.json"), as: UTF8.self)
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }

@@ -21,7 +21,7 @@ enum GoldenFiles {
     }
 
     static func bundle() throws -> EdgeBundle {
-        try EdgeBundle(folder: repository.appendingPathComponent("bundles/faces-256-lr16"))
+        try EdgeBundle(folder: repository.appendingPathComponent("bundles/faces-256-lr16-small"))
     }
 }
 

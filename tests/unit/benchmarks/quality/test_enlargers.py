@@ -26,7 +26,7 @@ from server_decoder.super_resolution.network import SuperResolution
 from server_decoder.window import Area, Window
 
 SMOKE = SUPER_RESOLUTION_RECIPES["smoke-enlarge"]
-NONE = Options("faces", "faces-256-lr16-grain", None)
+NONE = Options("faces", "faces-256-lr16-small-grain", None)
 
 
 @pytest.fixture

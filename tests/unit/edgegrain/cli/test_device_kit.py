@@ -41,5 +41,5 @@ def test_nothing_is_overwritten(default_bundle: Path, tmp_path: Path, capsys: py
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     assert run(str(tmp_path), "--bundle", str(default_bundle), "--force", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["bundle"] == "faces-256-lr16" and str(tmp_path / "README.md") in printed["files"]
-    assert (tmp_path / "README.md").read_text().startswith("# Device kit of faces-256-lr16")
+    assert printed["bundle"] == "faces-256-lr16-small" and str(tmp_path / "README.md") in printed["files"]
+    assert (tmp_path / "README.md").read_text().startswith("# Device kit of faces-256-lr16-small")

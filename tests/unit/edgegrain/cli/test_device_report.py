@@ -28,12 +28,12 @@ def test_this_computer_is_reported(
     assert run(*options) == 0
     assert ", threads: 1: exact, " in capsys.readouterr().out
     [report] = device_report.read_reports(tmp_path / "mine.json")
-    assert (report["device"], report["bundle"], report["encode_ms"]["runs"]) == ("Mine", "faces-256-lr16", 2)
+    assert (report["device"], report["bundle"], report["encode_ms"]["runs"]) == ("Mine", "faces-256-lr16-small", 2)
     assert run(*options) == 1 and "mine.json exists" in capsys.readouterr().err
 
     runtimes.append(Runtime("zeros", lambda rgb: np.zeros((1, 16, 16, 3), np.uint8)))
     assert run(*options, "--force") == 1
-    assert "zeros: differs in white, " in capsys.readouterr().out
+    assert "zeros: differs in black, white, " in capsys.readouterr().out
     assert len(device_report.read_reports(tmp_path / "mine.json")) == 2
 
 

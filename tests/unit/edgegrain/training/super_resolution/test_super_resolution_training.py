@@ -260,7 +260,7 @@ def test_restored_pictures_are_those_of_the_sdk_and_are_kept(tmp_path: Path) -> 
     pairs = packed_pairs(recipe, stored_pictures(tmp_path / "data"), tmp_path / "cache",
                          lambda part, line: reports.append((part, line)))
     assert reports == [(0.5, "packing pictures of 512x512"), (1.0, "packing pictures of 512x512"),
-                       (1.0, "restoring pictures with faces-256-lr16")]
+                       (1.0, "restoring pictures with faces-256-lr16-small")]
     assert pairs.restored.shape == (2, 256, 256, 3) and pairs.originals.shape == (2, 512, 512, 3)
     assert pairs.generated.tolist() == [False, True]
     mixed = replace(pairs, generated=pairs.generated[::-1])  # evaluated on are photographs first

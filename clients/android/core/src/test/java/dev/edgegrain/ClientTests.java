@@ -196,7 +196,7 @@ public final class ClientTests {
         String json = golden.text("bundles/" + bundle.id + "/coder.json");
         for (Map<String, Object> item : golden.cases("tests/golden/clients/bodies.json", "coarse_bodies")) {
             int step = GoldenFiles.number(item, "step");
-            CoderTables tables = CoderTables.parse(json.replace("tables 1\"", "tables 2\",\"step\":" + step));
+            CoderTables tables = CoderTables.parse(json.replace("\"step\":2,", "\"step\":" + step + ","));
             int[] size = GoldenFiles.pair(item, "size");
             Rgb lr = new Rgb(size[0], size[1], GoldenFiles.hex(item.get("lr")));
             byte[] stored = GoldenFiles.hex(item.get("stored"));
@@ -208,7 +208,7 @@ public final class ClientTests {
             Payload payload = Payload.pack(lr, bundle.contractId, tables, 640, 480, Fit.PAD);
             equal(stored, payload.lr(bundle.contractId, tables).data, "payload of " + what);
         }
-        String unknown = json.replace("tables 1\"", "tables 2\",\"step\":17");
+        String unknown = json.replace("\"step\":2,", "\"step\":17,");
         refused(BundleException.class, () -> CoderTables.parse(unknown));
     }
 
@@ -295,18 +295,18 @@ public final class ClientTests {
 
     private void alteredBundle() {
         refused(BundleException.class, () -> Bundle.read(name -> {
-            byte[] data = golden.bytes("bundles/faces-256-lr16/" + name);
+            byte[] data = golden.bytes("bundles/faces-256-lr16-small/" + name);
             data[data.length / 2] ^= name.equals(Bundle.ENCODER) ? 1 : 0;
             return new java.io.ByteArrayInputStream(data);
         }));
         refused(BundleException.class, () -> Bundle.read(name -> {
-            String text = new String(golden.bytes("bundles/faces-256-lr16/" + name), "ISO-8859-1");
+            String text = new String(golden.bytes("bundles/faces-256-lr16-small/" + name), "ISO-8859-1");
             String tiled = text.replace("\"pad\": \"edge\"", "\"pad\": \"edge\", \"tile_overlap\": 4");
             return new java.io.ByteArrayInputStream(tiled.getBytes("ISO-8859-1"));
         }));
         for (String schema : new String[] {"\"schema\": 2", "\"schema\": \"1\"", "\"other\": 1"}) {
             refused(BundleException.class, () -> Bundle.read(name -> {
-                String text = new String(golden.bytes("bundles/faces-256-lr16/" + name), "ISO-8859-1");
+                String text = new String(golden.bytes("bundles/faces-256-lr16-small/" + name), "ISO-8859-1");
                 String other = name.equals("manifest.json") ? text.replace("\"schema\": 1", schema) : text;
                 return new java.io.ByteArrayInputStream(other.getBytes("ISO-8859-1"));
             }));
@@ -318,7 +318,7 @@ public final class ClientTests {
         for (Map<String, Object> item : golden.cases("tests/golden/clients/inputs.json", "inputs")) {
             sums.put((String) item.get("name"), item.get("sha256"));
         }
-        List<Map<String, Object>> inputs = golden.cases("bundles/faces-256-lr16/golden.json", "inputs");
+        List<Map<String, Object>> inputs = golden.cases("bundles/faces-256-lr16-small/golden.json", "inputs");
         equal(inputs.size(), sums.size(), "number of inputs");
         for (Map<String, Object> input : inputs) {
             Rgb picture = GoldenInputs.picture(input, bundle.hr);
@@ -336,7 +336,7 @@ public final class ClientTests {
     }
 
     private void closing() throws Exception {
-        String folder = "bundles/faces-256-lr16/";
+        String folder = "bundles/faces-256-lr16-small/";
         String black = "{\"hr\": 256, \"inputs\": [{\"name\": \"black\", \"kind\": \"constant\", \"parameters\": "
                 + "{\"colour\": [0, 0, 0]}, \"lr_sha256\": \"" + GoldenInputs.sha256(new byte[768]) + "\"}]}";
         String manifest = golden.text(folder + "manifest.json").replace(

@@ -39,7 +39,7 @@ final class GoldenFiles {
     }
 
     Bundle bundle() {
-        return Bundle.read(name -> Files.newInputStream(repository.resolve("bundles/faces-256-lr16").resolve(name)));
+        return Bundle.read(name -> Files.newInputStream(repository.resolve("bundles/faces-256-lr16-small").resolve(name)));
     }
 
     /** The picture of a case: generated, or the binary PPM it names. */

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from codec_contract.errors import DeviceError, EdgegrainError, ModelError
+from codec_contract.lr_coder.level_step import rounded
 from codec_contract.quantization import dequantize, quantize
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.integer_network import load_integer_network
@@ -254,7 +255,8 @@ def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -
     with torch.no_grad():
         levels, _ = run.model.encoder(x)
         picture = run.model(x).picture
-    np.testing.assert_array_equal(levels[0].permute(1, 2, 0).numpy(), payload.lr)
+    lr = levels[0].permute(1, 2, 0).numpy().astype(np.uint8)
+    np.testing.assert_array_equal(rounded(lr, run.recipe.lr_step), payload.lr)
     restored = quantize(picture[0].permute(1, 2, 0).numpy()).astype(int)
     assert np.abs(restored - np.asarray(codec.restore(payload))).max() <= 1
     assert run.recipe.batch == recipe.batch

@@ -36,6 +36,7 @@ from edgegrain.cli.options import (
     MaxMegapixelsOption,
     QualityOption,
     RefineOption,
+    RefineSizeOption,
     RemoteOption,
     TokenOption,
     max_pixels_of,
@@ -92,6 +93,7 @@ def compress(
     quality: QualityOption = None,
     max_bytes: MaxBytesOption = None,
     refine: RefineOption = 0,
+    refine_size: RefineSizeOption = 0,
     weights: Annotated[
         Path | None,
         typer.Option(exists=True, file_okay=False, help="For --refine: folder of the metric weights [default: those of "
@@ -143,6 +145,8 @@ def compress(
         raise typer.BadParameter("the service does not align; leave --align or --remote out", param_hint="--align")
     if remote is not None and refine:
         raise typer.BadParameter("the service does not refine; leave --refine or --remote out", param_hint="--refine")
+    if refine_size and not refine:
+        raise typer.BadParameter("it is the size of a search; add --refine 40", param_hint="--refine-size")
     choice: sdk.Align = "auto" if align_auto else align
     service = None if remote is None else sdk.connect(remote, token=token)
     codecs = [] if service else [
@@ -150,7 +154,7 @@ def compress(
 
     @functools.cache
     def refining(folder: Path) -> sdk.Codec:
-        return refining_codec(folder, refine, weights=weights, report=report)
+        return refining_codec(folder, refine, size=refine_size, weights=weights, report=report)
 
     def payload_of(source: Path | bytes) -> sdk.Payload:
         if service is None:

@@ -11,7 +11,7 @@ import typer
 
 from codec_contract.extras import needs_extra
 from edgegrain.cli.files import refuse_existing
-from edgegrain.cli.options import BundleOption, DeviceChoice, ForceOption, JsonOption, RefineOption
+from edgegrain.cli.options import BundleOption, DeviceChoice, ForceOption, JsonOption, RefineOption, RefineSizeOption
 from edgegrain.cli.output import print_json, with_progress
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def evaluate(
                           "the bundle's.")
     ] = 0,
     refine: RefineOption = 0,
+    refine_size: RefineSizeOption = 0,
     limit: Annotated[int, typer.Option(min=0, help="Number of pictures; 0: all.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
     device: Annotated[
@@ -94,26 +95,30 @@ def evaluate(
         from edgegrain.pictures.stored_pictures import list_pictures
     import sdk
     from codec_contract.bundle.manifest import load_manifest
-    from edgegrain.cli.refinement import refining_codec
+    from edgegrain.cli.refinement import refinement_key, refining_codec
 
     paths = list_pictures(data)[: limit or None]
-    codec = (refining_codec(bundle, refine, weights=weights, device=device.value, threads=threads or None) if refine
+    if refine_size and not refine:
+        raise typer.BadParameter("it is the size of a search; add --refine 40", param_hint="--refine-size")
+    codec = (refining_codec(bundle, refine, size=refine_size, weights=weights, device=device.value,
+                            threads=threads or None) if refine
              else sdk.Codec(bundle, device=device.value, threads=threads or None))
     side = size or codec.bundle.hr
     if side < LEAST_SIDE:
         raise typer.BadParameter(f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}",
                                  param_hint="--size")
-    name = report_name(codec, side, refine)
+    name = report_name(codec, side, refine, refine_size)
     folder = out or OUT / name
     results = None if results is not None and results.resolve() == folder.resolve() else results
     numbers = [f"{name}.tsv", f"{name}.json"]
     refuse_existing([folder / file for file in (PAGE, *numbers, *PICTURES)], force)
     if results is not None:
         refuse_existing([results / number for number in numbers], force)
-    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, side, refine)
+    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, side,
+                      refinement_key(refine, refine_size))
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     losses = losses_at(load_manifest(codec.bundle.folder), side)
-    summary = summarize(rows, codec.bundle, paths, baselines.value, losses, side, refine)
+    summary = summarize(rows, codec.bundle, paths, baselines.value, losses, side, refine, refine_size)
     files = report_files(codec, rows, paths, summary)
     _write(files, numbers, folder, results, force)
     if json_output:
@@ -124,11 +129,10 @@ def evaluate(
 
 
 def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, curves: bool, threads: int, device: str,
-          cache: Path | None, side: int, refine: int) -> Evaluator:
+          cache: Path | None, side: int, refinement: str) -> Evaluator:
     import torch
 
     from codec_contract.cache_folder import cache_folder
-    from edgegrain.cli.refinement import refinement_key
     from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, weights_id
     from edgegrain.evaluation.result_cache import ResultCache
     from edgegrain.metrics.metric_weights import find_metric_weights
@@ -147,7 +151,7 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
     thoroughness: Any = None if baselines == "none" else baselines
     metrics = PictureMetrics(folder, device=device, faces=faces)
     return Evaluator(codec, metrics, weights_id(folder), ResultCache(cache or cache_folder() / "evaluation"),
-                     EvaluationConfig(thoroughness, budgets, side, refinement_key(refine)))
+                     EvaluationConfig(thoroughness, budgets, side, refinement))
 
 
 def _write(files: Mapping[str, bytes], numbers: list[str], folder: Path, results: Path | None, force: bool) -> None:

@@ -84,6 +84,10 @@ RefineOption = Annotated[
                       "at no more bytes; 40 steps take about 15 seconds a picture on two cores; needs edgegrain[train] "
                       "and 'edgegrain metrics fetch'; see docs/refinement.md.")
 ]
+RefineSizeOption = Annotated[
+    int, typer.Option("--refine-size", metavar="PIXELS", min=0, help="For --refine: size at which the pictures will be "
+                      "looked at, such as 512 or 1024, which take 3 to 6 times as long; 0: the decoder's.")
+]
 RemoteOption = Annotated[
     str | None,
     typer.Option("--remote", metavar="URL", help="Use the service at this address, for instance http://host:8000."),

@@ -10,10 +10,11 @@ from sdk import Codec
 from server_decoder.decoder_session import Device
 
 
-def refining_codec(bundle: str | Path, steps: int, *, weights: Path | None = None, device: Device = "cpu",
-                   threads: int | None = None, report: Callable[[float], None] | None = None) -> Codec:
-    """A codec whose payloads are refined in ``steps`` steps; arguments and errors as
-    `edgegrain.refinement.RefiningCodec`.
+def refining_codec(bundle: str | Path, steps: int, *, size: int = 0, weights: Path | None = None,
+                   device: Device = "cpu", threads: int | None = None, report: Callable[[float], None] | None = None
+                   ) -> Codec:
+    """A codec whose payloads are refined in ``steps`` steps; ``size`` 0 is the decoder's side, other arguments and
+    errors are as of `edgegrain.refinement.RefiningCodec`.
 
     Raises:
         EdgegrainError: the extra ``train`` is not installed.
@@ -21,13 +22,14 @@ def refining_codec(bundle: str | Path, steps: int, *, weights: Path | None = Non
     with needs_extra("train", "--refine needs"):
         from edgegrain.refinement import RefiningCodec
 
-    return RefiningCodec(bundle, steps=steps, weights=weights, device=device, threads=threads, report=report)
+    return RefiningCodec(bundle, steps=steps, size=size or None, weights=weights, device=device, threads=threads,
+                         report=report)
 
 
-def refinement_key(steps: int) -> str:
-    """Steps and version of the search, for keys of stored results; "" without refinement."""
+def refinement_key(steps: int, size: int = 0) -> str:
+    """Steps, size and version of the search, for keys of stored results; "" without refinement."""
     if not steps:
         return ""
     from edgegrain.refinement.refining_codec import REVISION
 
-    return f"{steps} steps, revision {REVISION}"
+    return f"{steps} steps, {f'at {size}, ' * bool(size)}revision {REVISION}"

@@ -135,7 +135,8 @@ def tsv(results: Sequence[PictureResult]) -> str:
 
 
 def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequence[Path], baselines: str,
-            training_losses: Collection[str] = (), side: int = 0, refinement: int = 0) -> dict[str, Any]:
+            training_losses: Collection[str] = (), side: int = 0, refinement: int = 0, refinement_size: int = 0
+            ) -> dict[str, Any]:
     """The rounded means, with bundle, pictures and versions; plain JSON data.
 
     Args:
@@ -146,6 +147,7 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
         training_losses: scores that the bundle was trained on, see `edgegrain.metrics.training_losses`.
         side: of the originals and restored pictures, in pixels; 0: the bundle's.
         refinement: steps of the search for the LRs (`edgegrain.refinement`); 0 for the encoder's.
+        refinement_size: at which the search compares pictures, in pixels; 0 for the decoder's.
     """
     versions = {library.__name__: library.__version__.split("+")[0] for library in (np, onnxruntime, torch)}
     sizes = results[0].lr_bytes
@@ -165,6 +167,8 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
     }
     if refinement:
         summary["refinement"] = refinement
+    if refinement_size:
+        summary["refinement_size"] = refinement_size
     result: dict[str, Any] = rounded(summary)
     return result
 

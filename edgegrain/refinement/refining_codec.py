@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,26 @@ from torch import Tensor
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
-from codec_contract.fit import Fit
+from codec_contract.fit import MAX_PIXELS, Fit, fit_picture
 from codec_contract.lr_coder.level_step import to_indices, to_levels
 from codec_contract.quantization import dequantize
 from codec_contract.rgb import Rgb
-from edge_encoder.preprocessing import PictureSource
+from edge_encoder.faces.alignment import cut_square
+from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.refinement.payload_bits import PayloadBits
 from edgegrain.training.distributed import mixed_precision
 from edgegrain.training.levels import picture_levels
 from edgegrain.training.losses import LossWeights, picture_loss, random_offset
 from edgegrain.training.metric_networks import MetricNetworks
+from export.bundle.enlarger_sources import find_enlarger
 from export.decoder.sources import bundle_decoder
 from sdk import Codec, Payload
-from sdk.align_or_fit import Fitted
+from sdk.align_or_fit import Align, Fitted
 from sdk.batches import position_in_batch
 from server_decoder.decoder_session import Device
+from server_decoder.super_resolution.network import SuperResolution
+from server_decoder.window import Window
 
 STEPS = 40
 """Default number of steps of the search."""
@@ -51,6 +56,12 @@ FACES = LossWeights(l1=2.5, region_gain=3.0, lpips=1.0, regions=0.3, identity=0.
 raises PSNR by 0.4 dB and LPIPS by 2 %."""
 PICTURES = LossWeights(l1=2.5, lpips=1.0, identity=0.0, lr=0.0)
 """For other domains."""
+LPIPS_DECODED = 0.4
+"""Weight of the decoded picture's LPIPS in a search at a larger size."""
+ENLARGED = LossWeights(l1=0.0, lpips=0.7, identity=0.0, lr=0.0)
+"""Losses of each picture that the enlarger makes there."""
+WINDOWS = 4
+"""Windows, each a sixteenth of the picture, in which a step looks at the picture of four times the side."""
 BIT_PRICE, BIT_PRICE_ABOVE = 0.004, 0.25
 """Price of a bit per sample of the LR while the payload is expected to fit, and while it is not."""
 LAST = 1 / 3
@@ -58,6 +69,13 @@ LAST = 1 / 3
 REVISION = 1
 """Version of the search; increased when the same picture would get another LR."""
 _KEPT = 1024  # LRs that are not searched again: reports draw the pictures that they measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedLarge(Fitted):
+    """The encoder's square together with a larger one, uint8 ``[size, size, 3]``, that the search compares with."""
+
+    large: Rgb
 
 
 class RefiningCodec(Codec):
@@ -68,38 +86,69 @@ class RefiningCodec(Codec):
     Args:
         bundle, device, threads: as for `sdk.Codec`; the device is PyTorch's too.
         steps: of the search, 1 or more. A step takes as long as a step of training with one picture.
+        size: side of the square at which the search compares pictures, one of `BundleInfo.sides`; None for the
+            decoder's. Larger ones are for payloads that are restored larger: they take three to six times as long.
         weights: folder with the weights of LPIPS and, for faces, of the identity network; None for those of
             ``edgegrain metrics fetch``.
         report: called after each step with the finished part of a search, 0...1.
 
     Raises:
-        BundleError, DeviceError: as `sdk.Codec`; or the bundle's decoder is none of GRAIN.
+        BundleError, DeviceError: as `sdk.Codec`; or the bundle's decoder is none of GRAIN, or it restores no squares
+            of ``size``.
         ModelError: the weights are missing.
         ValueError: ``steps`` is below 1.
     """
 
-    def __init__(self, bundle: str | Path = "faces", *, steps: int = STEPS, weights: Path | None = None,
-                 device: Device = "cpu", threads: int | None = None, report: Callable[[float], None] | None = None
-                 ) -> None:
+    def __init__(self, bundle: str | Path = "faces", *, steps: int = STEPS, size: int | None = None,
+                 weights: Path | None = None, device: Device = "cpu", threads: int | None = None,
+                 report: Callable[[float], None] | None = None) -> None:
         super().__init__(bundle, device, threads)
         if steps < 1:
             raise ValueError(f"a search has at least 1 step, got {steps}")
         if self._tiled:
             raise BundleError(f"bundle {self.bundle.id} encodes photographs in tiles, which cannot be refined")
+        self._size = size or self.bundle.hr
+        if self._size not in self.bundle.sides:
+            raise BundleError(f"bundle {self.bundle.id} restores squares of "
+                              f"{', '.join(map(str, self.bundle.sides))} pixels, none of {size}")
         manifest = load_manifest(self.bundle.folder)  # its default decoder, not the form for CUDA
         faces = self.bundle.domain == "faces"
         self._steps, self._report = steps, report
         self._torch_device = torch.device(device)
         self._losses = FACES if faces else PICTURES
+        self._enlarger = None
+        if self._size > self.bundle.hr:
+            self._losses = replace(self._losses, lpips=LPIPS_DECODED)
+            self._enlarger = find_enlarger(self.bundle.folder).network().requires_grad_(False).to(self._torch_device)
         self._torch_decoder = bundle_decoder(manifest).requires_grad_(False).to(self._torch_device)
         self._networks = MetricNetworks.load(find_metric_weights(weights, faces=faces), self._torch_device, faces=faces)
         self._level_step = self._open.tables.step
         self._bits = PayloadBits(self._open.tables, manifest.lr, manifest.lr).to(self._torch_device)
         self._found: dict[bytes, Rgb] = {}
 
+    def fit(
+        self, picture: PictureSource, fit: Fit = "pad", background: Colour = WHITE, max_pixels: int = MAX_PIXELS,
+        align: Align = False, require_face: bool = False,
+    ) -> Fitted:
+        """As `sdk.Codec.fit`, with the larger square that a search at a larger size needs."""
+        rgb = load_picture(picture, background=background, max_pixels=max_pixels)
+        fitted = super().fit(rgb, fit, background, max_pixels, align, require_face)
+        if self._enlarger is None:
+            return fitted
+        large = (fit_picture(rgb, self._size, fitted.fit) if fitted.square is None
+                 else cut_square(rgb, fitted.square.corners(), self._size))
+        return FittedLarge(fitted.rgb, fitted.original_size, fitted.fit, fitted.square, large=large)
+
     def compress_fitted(self, fitted: Fitted) -> Payload:
-        """The payload of the best LR found; of the encoder's LR, if none is better at no more bytes."""
-        key = hashlib.sha256(fitted.rgb.tobytes()).digest()
+        """The payload of the best LR found; of the encoder's LR, if none is better at no more bytes.
+
+        Raises:
+            TypeError: the search looks at a larger size, but ``fitted`` is another codec's.
+        """
+        if self._enlarger is not None and not isinstance(fitted, FittedLarge):
+            raise TypeError("a search at a larger size needs the pictures that `fit` of this codec prepares")
+        seen = fitted.large if isinstance(fitted, FittedLarge) else fitted.rgb
+        key = hashlib.sha256(seen.tobytes()).digest()
         if key not in self._found:
             if len(self._found) == _KEPT:
                 self._found.clear()
@@ -116,7 +165,11 @@ class RefiningCodec(Codec):
 
     def _search(self, fitted: Fitted) -> Rgb:
         start = super().compress_fitted(fitted)
-        target = dequantize(picture_levels(fitted.rgb, self._torch_device))
+        targets = [dequantize(picture_levels(fitted.rgb, self._torch_device))]
+        if isinstance(fitted, FittedLarge):
+            side = 2 * self.bundle.hr
+            targets += [dequantize(picture_levels(fit_picture(fitted.large, size, "stretch"), self._torch_device))
+                        for size in range(side, self._size + 1, side)]
         first = picture_levels(to_indices(start.lr, self._level_step), self._torch_device)
         with torch.no_grad():
             frame = 8 * len(start) - self._bits(first).item()  # bits around the body
@@ -127,7 +180,7 @@ class RefiningCodec(Codec):
             indices = first + DITHER * (torch.rand(first.shape) - 0.5).to(first)
             for step in range(self._steps + 1):
                 indices.requires_grad_()
-                loss, bits = self._restored(indices, target)
+                loss, bits = self._restored(indices, targets)
                 if step == 0 or step >= self._steps * (1 - LAST):
                     payload = self._packed(indices, fitted)
                     if len(payload) <= len(start) and loss.item() < lowest:
@@ -149,14 +202,35 @@ class RefiningCodec(Codec):
         """Annealed to zero along a cosine."""
         return LEARNING_RATE / math.sqrt(self._level_step) * (1 + math.cos(math.pi * step / self._steps)) / 2
 
-    def _restored(self, indices: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of the picture that the rounded LR restores, and bits of the LR; gradients pass the rounding."""
+    def _restored(self, indices: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Loss of the picture that the rounded LR restores, and bits of the LR; gradients pass the rounding.
+
+        ``targets`` are the originals at the decoder's size and at two and four times its side, as far as the search
+        looks at these.
+        """
         rounded = indices + (self._rounded(indices) - indices).detach()
         with mixed_precision(self._torch_device):
             picture = self._torch_decoder(dequantize((rounded * self._level_step).clamp(0, 255)))
-            loss, _ = picture_loss(self._losses, picture.float(), target, self._networks.lpips,
+            loss, _ = picture_loss(self._losses, picture.float(), targets[0], self._networks.lpips,
                                    self._networks.identity, offset=random_offset(1.0))
+            if self._enlarger is not None:
+                loss = loss + self._enlarged_loss(self._enlarger, picture, targets[1:])
         return loss, self._bits(rounded).sum()
+
+    def _enlarged_loss(self, enlarger: SuperResolution, picture: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        """LPIPS of the enlarged picture against the originals of twice and, in windows, four times the side."""
+        lpips = self._networks.lpips
+        loss, _ = picture_loss(ENLARGED, enlarger(picture, 2).float(), targets[0], lpips, None,
+                               offset=random_offset(1.0))
+        if len(targets) > 1:
+            side = picture.shape[-1] // 4
+            corners = torch.randint(picture.shape[-1] - side + 1, (WINDOWS, 2)).tolist()
+            windows = [Window(top, left, side) for top, left in corners]
+            wanted = torch.cat([targets[1][..., 4 * top : 4 * (top + side), 4 * left : 4 * (left + side)]
+                                for top, left in corners])
+            seen = enlarger.forward_windows(picture, [windows], 4)[-1].float()
+            loss = loss + picture_loss(ENLARGED, seen, wanted, lpips, None)[0]
+        return loss
 
     def _rounded(self, indices: Tensor) -> Tensor:
         return indices.detach().round().clamp(0, (255 + self._level_step // 2) // self._level_step)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +20,12 @@ import sdk
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ImageError
 from codec_contract.payload import parse_payload
+from codec_contract.quantization import dequantize
 from edgegrain.cli.main import app
 from edgegrain.refinement import RefiningCodec, refining_codec
+from edgegrain.training.losses import LossWeights
 from sdk.payload import decode_payload_lr
+from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig
 from tests.tiny_bundle import HR, LR, write_tiny_bundle
 
 
@@ -102,6 +107,36 @@ class TestSearch:
         with pytest.raises(ImageError, match="picture 1"):
             codec.compress_batch([picture, b"no picture"])
 
+    @pytest.mark.parametrize("factor", [2, 4])
+    def test_at_larger_sizes(self, factor: int, tmp_path: Path, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch
+                             ) -> None:
+        """The loss is that of the enlarged pictures alone: their errors shrink."""
+        folder = write_tiny_bundle(tmp_path, doublings=2)
+        nothing = LossWeights(l1=0, lpips=0, identity=0, lr=0)
+        for name, losses in ("FACES", nothing), ("PICTURES", nothing), ("ENLARGED", replace(nothing, l1=1)):
+            monkeypatch.setattr(refining_codec, name, losses)
+        network = SuperResolution(SuperResolutionConfig((8, 8), (1, 1), (1,), (8, 8), (1, 1)))  # new: bilinear
+        monkeypatch.setattr(refining_codec, "find_enlarger", lambda bundle: SimpleNamespace(network=lambda: network))
+        large = np.asarray(Image.fromarray(portrait).resize((factor * HR, factor * HR), Image.Resampling.LANCZOS))
+        start, found = (codec(folder, **options).compress(large) for codec, options in (
+            (sdk.Codec, {}), (RefiningCodec, {"steps": 30, "size": factor * HR})))
+        assert len(found) <= len(start)
+
+        def enlarged_error(lr: np.ndarray) -> float:
+            picture = Bilinear()(dequantize(torch.from_numpy(lr.astype(np.float32)).permute(2, 0, 1)[None]))
+            wanted = dequantize(torch.from_numpy(large.astype(np.float32)).permute(2, 0, 1)[None])
+            with torch.no_grad():
+                return (network(picture, factor) - wanted).abs().mean().item()
+
+        assert enlarged_error(found.lr) < 0.98 * enlarged_error(start.lr)
+        codec = RefiningCodec(folder, steps=1, size=factor * HR)
+        with pytest.raises(TypeError, match="that `fit` of this codec prepares"):
+            codec.compress_fitted(sdk.Codec(folder).fit(large))
+
+    def test_other_sizes_are_refused(self, bundle: Path) -> None:
+        with pytest.raises(BundleError, match="restores squares of 64 pixels, none of 128"):
+            RefiningCodec(bundle, size=2 * HR)
+
     def test_a_search_has_steps(self, bundle: Path) -> None:
         with pytest.raises(ValueError, match="at least 1 step, got 0"):
             RefiningCodec(bundle, steps=0)
@@ -138,6 +173,11 @@ class TestCommand:
         payload = RefiningCodec(bundle, steps=5).compress(tmp_path / "me.png")
         assert code == 0 and json.loads(out)["done"][0]["bytes"] == len(payload)
         assert (tmp_path / "me.grain").read_bytes() == payload
+
+    def test_a_size_is_that_of_a_search(self, run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+        (tmp_path / "me.png").touch()
+        code, _, err = run("compress", tmp_path / "me.png", "--refine-size", 512)
+        assert code == 2 and "add --refine 40" in err
 
     def test_services_do_not_refine(self, run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
         (tmp_path / "me.png").touch()

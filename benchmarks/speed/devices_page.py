@@ -49,8 +49,8 @@ def add(reports: Sequence[DeviceReport], folder: Path, device: str = "") -> None
 
 def table(folder: Path) -> str:
     """All reports as a Markdown table, with a line for each runtime of each device."""
-    lines = ["| device | runtime | threads | golden vectors | encoder, ms: median (least) | date |",
-             "|---|---|---:|---|---:|---|"]
+    lines = ["| device | runtime | threads | bundle | golden vectors | encoder, ms: median (least) | date |",
+             "|---|---|---:|---|---|---:|---|"]
     for path in sorted(folder.glob("*.json")):
         for report in read_reports(path):
             failed = ", ".join(report["failed"])
@@ -58,7 +58,7 @@ def table(folder: Path) -> str:
             times = report["encode_ms"]
             lines.append(
                 f"| {report['device']} ({report['platform']}) | {report['runtime']} | {report['threads'] or ''} "
-                f"| {state} | {times['median']:.1f} ({times['least']:.1f}) | {report['date']} |")
+                f"| `{report['bundle']}` | {state} | {times['median']:.1f} ({times['least']:.1f}) | {report['date']} |")
     return "\n".join(lines)
 
 

@@ -162,7 +162,7 @@ def fused_section(report: Mapping[str, Any], command: str) -> list[str]:
 
 
 SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any], str], list[str]]], ...] = (
-    ("decoder-256-cpu", "The default bundle's decoder, on a CPU", decoder_section),
+    ("decoder-256-cpu", "A bundle's decoder at 256², on a CPU", decoder_section),
     ("decoder-1024-cpu", "The paper's decoder at 1024², on a CPU", decoder_section),
     ("encoder-cpu", "The encoder, on a CPU", encoder_section),
     ("fused-cpu", "The fused graph, on a CPU", fused_section),

@@ -32,10 +32,10 @@ def test_reports_become_rows(devices_page: ModuleType, tmp_path: Path) -> None:
         "ios-a-phone.json", "web-a-phone.json", "web-another-phone.json"]
     assert len(json.loads((tmp_path / "web-a-phone.json").read_text())) == 2
     assert devices_page.table(tmp_path).splitlines()[2:] == [
-        "| A phone (ios) | wasm | 2 | 12 of 12 | 7.1 (5.0) | 2026-01-04 |",
-        "| A phone (web) | wasm | 1 | 12 of 12 | 7.1 (5.0) | 2026-01-02 |",
-        "| A phone (web) | wasm | 2 | **differs: black** | 7.1 (5.0) | 2026-01-03 |",
-        "| Another phone (web) | wasm |  | 12 of 12 | 7.1 (5.0) | 2026-01-05 |"]
+        "| A phone (ios) | wasm | 2 | `faces` | 12 of 12 | 7.1 (5.0) | 2026-01-04 |",
+        "| A phone (web) | wasm | 1 | `faces` | 12 of 12 | 7.1 (5.0) | 2026-01-02 |",
+        "| A phone (web) | wasm | 2 | `faces` | **differs: black** | 7.1 (5.0) | 2026-01-03 |",
+        "| Another phone (web) | wasm |  | `faces` | 12 of 12 | 7.1 (5.0) | 2026-01-05 |"]
 
 
 def test_the_page_shows_the_stored_reports(devices_page: ModuleType) -> None:

@@ -348,7 +348,7 @@ def test_the_page_shows_reports_and_names_what_is_missing(benchmarks: dict[str, 
     unwrapped = " ".join(page.split())
     assert "3,000 MB per picture, at 75% of the copy rate. Largest shares of the time: Conv 90%." in unwrapped
     assert "| 1024² | ONNX Runtime | 2 | 400.0 ms | 20.0 ms | 20.0 | 100 MiB, 100 MiB |" in page
-    assert "- The default bundle's decoder, on a CPU (`decoder-256-cpu.json`)" in page and "gpu_host.sh" in page
+    assert "- A bundle's decoder at 256², on a CPU (`decoder-256-cpu.json`)" in page and "gpu_host.sh" in page
     assert "(`encoder-cpu.json`)" not in page
     origins = [line for line in unwrapped.split("`") if line.startswith("python benchmarks/speed/")]
     assert origins[1:] == ["python benchmarks/speed/decoder.py --config grain-1024-lr16-paper --batches 1",

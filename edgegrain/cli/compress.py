@@ -158,6 +158,10 @@ def compress(
 
     def payload_of(source: Path | bytes) -> sdk.Payload:
         if service is None:
+            if refine and max_bytes is None:  # one bundle
+                return refining(codecs[0].bundle.folder).compress(
+                    source, fit.value, background=colour, max_pixels=max_pixels, align=choice,
+                    require_face=require_face)
             payload = compress_within(
                 codecs, source, fit.value, max_bytes=max_bytes, background=colour, max_pixels=max_pixels, align=choice,
                 require_face=require_face)

@@ -43,12 +43,13 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
         recipe: the stage.
         start: a run's folder or checkpoint, a bundle's folder, or one of the zoo.
         prior: the generator; its configuration must be the stage's.
-        decoder_from: as ``start``; its encoder and invertible decoder replace those of ``start``, and its ``lr_step``
-            that of ``recipe``. Training these two alone costs a fifth per picture.
+        decoder_from: as ``start``; its encoder and invertible decoder replace those of ``start``, with their shapes,
+            and its ``lr_step`` that of ``recipe``. Training these two alone costs a fifth per picture.
 
     Raises:
         BundleError: ``start`` is none of these, is of another family, or of other sizes and ``recipe`` does not grow;
-            ``decoder_from`` has other shapes.
+            ``decoder_from`` is of other sizes, has no encoder or one where ``start`` has none, or its features have
+            other numbers of channels than codes and fusion take.
         ModelError: ``prior`` is another generator than that of ``start``.
         EdgegrainError: a stage after the first, or one that keeps the encoder, has no ``start``.
     """
@@ -66,7 +67,9 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     if decoder_from is not None:  # a bundle's generator is not taken, so it may be another one
         other = read_start(decoder_from, None if (decoder_from / MANIFEST).is_file() else prior)
         _refuse_other_sizes(recipe, other.recipe)
-        recipe = replace(recipe, lr_step=other.recipe.lr_step)  # its encoder and decoder know levels in these steps
+        recipe = _with_decoder_of(recipe, other.recipe)
+        replaced = ("encoder.", "decoder.decoder." if isinstance(source.decoder, GrainConfig) else "decoder.")
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(replaced)}
     if isinstance(recipe.decoder, GrainConfig) and prior is None:
         raise EdgegrainError(f"stage {recipe.stage} needs the generator whole, as its file holds it; pass --prior")
     model = build_autoencoder(recipe, prior)
@@ -174,6 +177,15 @@ def _take_decoder(model: Autoencoder, other: StartingPoint, name: str, history: 
     more = tuple(stages[common:])
     known = any(tuple(history[first:first + len(more)]) == more for first in range(len(history)))
     return () if known else more
+
+
+def _with_decoder_of(recipe: GrainRecipe, other: GrainRecipe) -> GrainRecipe:
+    """The recipe with the shapes of encoder and invertible decoder of another, and its step, which both know."""
+    if recipe.correction != other.correction:
+        return recipe  # `_take_decoder` refuses it
+    inner = other.decoder.decoder if isinstance(other.decoder, GrainConfig) else other.decoder
+    decoder = replace(recipe.decoder, decoder=inner) if isinstance(recipe.decoder, GrainConfig) else inner
+    return replace(recipe, encoder=other.encoder, decoder=decoder, lr_step=other.lr_step)
 
 
 def _refuse_random_parts(recipe: GrainRecipe) -> None:

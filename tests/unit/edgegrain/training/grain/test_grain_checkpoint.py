@@ -188,6 +188,19 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
             assert torch.equal(final.average.parts()[part].state_dict()[name], tensor)
     save_checkpoint(tmp_path / "steps", start_run(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=4), None))
     assert start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "steps").recipe.lr_step == 4
+    stage1 = GRAIN_RECIPES["smoke-stage1"]
+    scales = tuple(replace(scale, residual=scale.residual + 1) for scale in stage1.decoder.scales)
+    deeper = start_run(replace(stage1, encoder=replace(stage1.encoder, blocks=(1, 2)),
+                               decoder=replace(stage1.decoder, scales=scales)), None)
+    save_checkpoint(tmp_path / "deeper", deeper)
+    around = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "deeper")
+    for part, source in ("encoder", deeper), ("decoder", deeper), ("codes", two):
+        for name, tensor in source.average.parts()[part].state_dict().items():
+            assert torch.equal(around.model.parts()[part].state_dict()[name], tensor)
+    wider = replace(stage1.decoder, scales=tuple(replace(scale, channels=scale.channels + 8) for scale in scales))
+    save_checkpoint(tmp_path / "wider", start_run(replace(stage1, decoder=wider), None))
+    with pytest.raises(BundleError, match="the weights of .*two do not fit"):
+        start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "wider")
     save_checkpoint(tmp_path / "box", start_run(replace(GRAIN_RECIPES["smoke-stage1"], correction=False), None))
     larger = start_run(replace(GRAIN_RECIPES["smoke-stage1"], encoder=replace(CONFIG.encoder, hr=128, lr=32)), None)
     save_checkpoint(tmp_path / "larger", larger)  # its encoder and decoder have the same weights

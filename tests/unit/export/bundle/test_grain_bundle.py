@@ -16,6 +16,7 @@ from codec_contract.bundle import paths
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.quantization import pictures_of
 from edge_encoder import integer_network
 from edgegrain.cli.main import app
 from export import separate_process
@@ -26,7 +27,7 @@ from export.decoder.command import export_decoder
 from export.decoder.comparison import compare_decoder, real_lrs
 from export.decoder.decoder_graph import load_parameters, round_weights
 from export.decoder.decoder_options import WeightStorage
-from export.decoder.onnx_pictures import decode_separately
+from export.decoder.onnx_pictures import Decoded, decode_separately
 from export.decoder.sources import TRAINED, bundle_decoder, find_decoder, random_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.presets import PRESETS
@@ -71,6 +72,33 @@ def test_one_graph_equals_torch_at_any_batch(kind: str, request: pytest.FixtureR
     assert result.largest_difference < 2e-5 and result.psnr > 100
     assert result.lrs == 3 and result.differing_bytes < 0.01
     compare_decoder(model, decoder, lrs(1))
+
+
+@pytest.mark.parametrize(("base", "refused"), [(20.0, False), (0.0, True)])
+def test_values_count_as_far_as_they_are_seen(base: float, refused: bool, mobile: tuple[Grain, bytes],
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond [-1, 1] a picture is white: there float32 itself differs from float64 by more than the tolerance."""
+    _, model = mobile
+    values = np.full((1, 3, 64, 64), base, np.float32)
+    decoded = Decoded(pictures_of(values), values + np.float32(2e-4))
+    monkeypatch.setattr(comparison, "decode", lambda *_: decoded)
+    decoder = Constant(torch.from_numpy(values))
+    if refused:
+        with pytest.raises(ExportError, match="differs from torch by 0.0002"):
+            compare_decoder(model, decoder, lrs(1))
+    else:
+        assert compare_decoder(model, decoder, lrs(1)).largest_difference == 0
+
+
+class Constant(torch.nn.Module):
+    """Restores the same picture of every LR."""
+
+    def __init__(self, picture: torch.Tensor) -> None:
+        super().__init__()
+        self.picture = picture
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        return self.picture.expand(len(lr), -1, -1, -1)
 
 
 def test_a_large_decoder_is_compared_in_a_process_of_its_own(mobile: tuple[Grain, bytes],

@@ -87,7 +87,7 @@ class RefiningCodec(Codec):
         bundle, device, threads: as for `sdk.Codec`; the device is PyTorch's too.
         steps: of the search, 1 or more. A step takes as long as a step of training with one picture.
         size: side of the square at which the search compares pictures, one of `BundleInfo.sides`; None for the
-            decoder's. Larger ones are for payloads that are restored larger: they take three to six times as long.
+            decoder's. Larger ones are for payloads that are restored larger: they take three to four times as long.
         weights: folder with the weights of LPIPS and, for faces, of the identity network; None for those of
             ``edgegrain metrics fetch``.
         report: called after each step with the finished part of a search, 0...1.

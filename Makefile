@@ -25,7 +25,7 @@ help:
 	@echo "make test-android  tests of the Java client (needs a JDK, 9 or later)"
 	@echo "make maven         tests and installs the Java client as a Maven artefact into build/maven-repository, offline"
 	@echo "make test-demo     tests of the demonstration page in Chromium (installs it with apt-get if it is missing)"
-	@echo "make qualities    the bundles of tiny, medium and large from the zoo, so that --quality finds them"
+	@echo "make qualities     the bundles of tiny, medium and large from the zoo, so that --quality finds them"
 	@echo "make ops           build the fused ops for ONNX Runtime (needs CMake and a C++ compiler; nvcc for CUDA)"
 	@echo "make clean         remove .venv, caches and generated files"
 

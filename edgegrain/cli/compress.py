@@ -126,7 +126,7 @@ def compress(
       edgegrain compress me.jpg --remote http://host:8000
     """
     import sdk
-    from edgegrain.cli.refinement import refining_codec
+    from edgegrain.cli.refinement import refining_codec, require_search
     from sdk.rate_control import bundles_for, compress_within
 
     refuse_fit_if_aligned(fit, align or align_auto)
@@ -145,8 +145,7 @@ def compress(
         raise typer.BadParameter("the service does not align; leave --align or --remote out", param_hint="--align")
     if remote is not None and refine:
         raise typer.BadParameter("the service does not refine; leave --refine or --remote out", param_hint="--refine")
-    if refine_size and not refine:
-        raise typer.BadParameter("it is the size of a search; add --refine 40", param_hint="--refine-size")
+    require_search(refine, refine_size)
     choice: sdk.Align = "auto" if align_auto else align
     service = None if remote is None else sdk.connect(remote, token=token)
     codecs = [] if service else [

@@ -95,11 +95,10 @@ def evaluate(
         from edgegrain.pictures.stored_pictures import list_pictures
     import sdk
     from codec_contract.bundle.manifest import load_manifest
-    from edgegrain.cli.refinement import refinement_key, refining_codec
+    from edgegrain.cli.refinement import refinement_key, refining_codec, require_search
 
+    require_search(refine, refine_size)
     paths = list_pictures(data)[: limit or None]
-    if refine_size and not refine:
-        raise typer.BadParameter("it is the size of a search; add --refine 40", param_hint="--refine-size")
     codec = (refining_codec(bundle, refine, size=refine_size, weights=weights, device=device.value,
                             threads=threads or None) if refine
              else sdk.Codec(bundle, device=device.value, threads=threads or None))

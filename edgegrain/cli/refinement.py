@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import typer
+
 from codec_contract.extras import needs_extra
 from sdk import Codec
 from server_decoder.decoder_session import Device
@@ -24,6 +26,16 @@ def refining_codec(bundle: str | Path, steps: int, *, size: int = 0, weights: Pa
 
     return RefiningCodec(bundle, steps=steps, size=size or None, weights=weights, device=device, threads=threads,
                          report=report)
+
+
+def require_search(steps: int, size: int) -> None:
+    """Refuse ``--refine-size`` without ``--refine``.
+
+    Raises:
+        typer.BadParameter: there is a size, but there are no steps.
+    """
+    if size and not steps:
+        raise typer.BadParameter("it is the size of a search; add --refine 40", param_hint="--refine-size")
 
 
 def refinement_key(steps: int, size: int = 0) -> str:

@@ -122,6 +122,7 @@ def compress(
       edgegrain compress *.png --fit crop --json
       edgegrain compress me.jpg --max-bytes 500      the best quality that fits
       edgegrain compress me.jpg --refine 40          better at the same bytes, in 15 seconds
+      edgegrain compress me.jpg --refine 40 --max-bytes 400
       edgegrain compress group.jpg --align           the face only; restore --background pastes it back
       edgegrain compress me.jpg --remote http://host:8000
     """
@@ -153,7 +154,7 @@ def compress(
 
     @functools.cache
     def refining(folder: Path) -> sdk.Codec:
-        return refining_codec(folder, refine, size=refine_size, weights=weights, report=report)
+        return refining_codec(folder, refine, size=refine_size, max_bytes=max_bytes, weights=weights, report=report)
 
     def payload_of(source: Path | bytes) -> sdk.Payload:
         if service is None:

@@ -59,6 +59,10 @@ def evaluate(
     ] = 0,
     refine: RefineOption = 0,
     refine_size: RefineSizeOption = 0,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option("--max-bytes", min=1, help="For --refine: largest payload [default: the encoder's].")
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Number of pictures; 0: all.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
     device: Annotated[
@@ -86,8 +90,10 @@ def evaluate(
       edgegrain evaluate --data faces/ --weights metrics/ --results results/
       edgegrain evaluate --data large-faces/ --size 1024 --no-curves
       edgegrain evaluate --data faces/ --refine 40 --baselines none
+      edgegrain evaluate --data faces/ --refine 40 --max-bytes 400 --baselines none
     """
     with needs_extra("eval", "evaluate needs"):
+        from edgegrain.evaluation.refinement import Refinement
         from edgegrain.evaluation.report import PAGE, PICTURES, report_files, report_name
         from edgegrain.evaluation.results import summary as summarize
         from edgegrain.metrics.picture_metrics import LEAST_SIDE
@@ -98,15 +104,18 @@ def evaluate(
     from edgegrain.cli.refinement import refinement_key, refining_codec, require_search
 
     require_search(refine, refine_size)
+    if max_bytes is not None and not refine:
+        raise typer.BadParameter("it is the limit of a search; add --refine 40", param_hint="--max-bytes")
+    refinement = Refinement(refine, refine_size, max_bytes or 0)
     paths = list_pictures(data)[: limit or None]
-    codec = (refining_codec(bundle, refine, size=refine_size, weights=weights, device=device.value,
-                            threads=threads or None) if refine
+    codec = (refining_codec(bundle, refine, size=refine_size, max_bytes=max_bytes, weights=weights,
+                            device=device.value, threads=threads or None) if refine
              else sdk.Codec(bundle, device=device.value, threads=threads or None))
     side = size or codec.bundle.hr
     if side < LEAST_SIDE:
         raise typer.BadParameter(f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}",
                                  param_hint="--size")
-    name = report_name(codec, side, refine, refine_size)
+    name = report_name(codec, side, refinement)
     folder = out or OUT / name
     results = None if results is not None and results.resolve() == folder.resolve() else results
     numbers = [f"{name}.tsv", f"{name}.json"]
@@ -114,10 +123,10 @@ def evaluate(
     if results is not None:
         refuse_existing([results / number for number in numbers], force)
     evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, side,
-                      refinement_key(refine, refine_size))
+                      refinement_key(refinement))
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     losses = losses_at(load_manifest(codec.bundle.folder), side)
-    summary = summarize(rows, codec.bundle, paths, baselines.value, losses, side, refine, refine_size)
+    summary = summarize(rows, codec.bundle, paths, baselines.value, losses, side, refinement)
     files = report_files(codec, rows, paths, summary)
     _write(files, numbers, folder, results, force)
     if json_output:

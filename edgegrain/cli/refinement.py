@@ -8,13 +8,14 @@ from pathlib import Path
 import typer
 
 from codec_contract.extras import needs_extra
+from edgegrain.evaluation.refinement import Refinement
 from sdk import Codec
 from server_decoder.decoder_session import Device
 
 
-def refining_codec(bundle: str | Path, steps: int, *, size: int = 0, weights: Path | None = None,
-                   device: Device = "cpu", threads: int | None = None, report: Callable[[float], None] | None = None
-                   ) -> Codec:
+def refining_codec(bundle: str | Path, steps: int, *, size: int = 0, max_bytes: int | None = None,
+                   weights: Path | None = None, device: Device = "cpu", threads: int | None = None,
+                   report: Callable[[float], None] | None = None) -> Codec:
     """A codec whose payloads are refined in ``steps`` steps; ``size`` 0 is the decoder's side, other arguments and
     errors are as of `edgegrain.refinement.RefiningCodec`.
 
@@ -24,8 +25,8 @@ def refining_codec(bundle: str | Path, steps: int, *, size: int = 0, weights: Pa
     with needs_extra("train", "--refine needs"):
         from edgegrain.refinement import RefiningCodec
 
-    return RefiningCodec(bundle, steps=steps, size=size or None, weights=weights, device=device, threads=threads,
-                         report=report)
+    return RefiningCodec(bundle, steps=steps, size=size or None, max_bytes=max_bytes, weights=weights, device=device,
+                         threads=threads, report=report)
 
 
 def require_search(steps: int, size: int) -> None:
@@ -38,10 +39,12 @@ def require_search(steps: int, size: int) -> None:
         raise typer.BadParameter("it is the size of a search; add --refine 40", param_hint="--refine-size")
 
 
-def refinement_key(steps: int, size: int = 0) -> str:
-    """Steps, size and version of the search, for keys of stored results; "" without refinement."""
-    if not steps:
+def refinement_key(refinement: Refinement) -> str:
+    """The search and its version, for keys of stored results; "" without a search."""
+    if not refinement.steps:
         return ""
     from edgegrain.refinement.refining_codec import REVISION
 
-    return f"{steps} steps, {f'at {size}, ' * bool(size)}revision {REVISION}"
+    size, limit = refinement.size, refinement.max_bytes
+    return (f"{refinement.steps} steps, {f'at {size}, ' * bool(size)}{f'to {limit} bytes, ' * bool(limit)}"
+            f"revision {REVISION}")

@@ -14,6 +14,7 @@ from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import CODECS, Thoroughness, rebuild
 from edgegrain.evaluation.face_details import detail_tiles, detail_titles
 from edgegrain.evaluation.plots import rate_distortion, rate_perception
+from edgegrain.evaluation.refinement import Refinement
 from edgegrain.evaluation.results import (
     CLASSICAL_BY_LPIPS,
     CLASSICAL_BY_PSNR,
@@ -96,7 +97,7 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
         paths: the picture files.
         summary: of the results.
     """
-    name = report_name(codec, summary["size"], summary.get("refinement", 0), summary.get("refinement_size", 0))
+    name = report_name(codec, summary["size"], Refinement.of(summary))
     plots = {"rate_distortion.png": ("Rate and distortion: classical codecs at the scale with the best PSNR",
                                      rate_distortion),
              "rate_perception.png": ("Rate and perception: classical codecs at the scale with the best LPIPS-Alex "
@@ -120,20 +121,17 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
             PAGE: page.encode(), **drawn, **{file: png for file, (_, png) in sheets.items()}}
 
 
-def report_name(codec: Codec, side: int, refinement: int = 0, refinement_size: int = 0) -> str:
+def report_name(codec: Codec, side: int, refinement: Refinement | None = None) -> str:
     """Name of an evaluation's files without their suffix.
 
     Args:
         codec: the bundle.
         side: of the pictures, in pixels.
-        refinement: steps of the search for the LRs; 0 for the encoder's.
-        refinement_size: at which the search compares pictures, in pixels; 0 for the decoder's.
+        refinement: the search for the LRs; None for the encoder's.
     """
     name = f"{codec.bundle.id}-{codec.bundle.version}"
     name = name if side == codec.bundle.hr else f"{name}-{side}"
-    if not refinement:
-        return name
-    return f"{name}-refined-{refinement}" + (f"-at-{refinement_size}" if refinement_size else "")
+    return name + (refinement or Refinement()).suffix
 
 
 def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -169,10 +167,7 @@ def _best(means: Sequence[Mapping[str, Any]], score: str, choose: Callable[[list
 
 def _title(summary: Mapping[str, Any]) -> str:
     title = f"{summary['bundle']['id']} {summary['bundle']['version']} at {summary['size']}×{summary['size']}"
-    if "refinement" not in summary:
-        return title
-    where = f" at {summary['refinement_size']}" if "refinement_size" in summary else ""
-    return f"{title}, refined in {summary['refinement']} steps{where}"
+    return title + Refinement.of(summary).title
 
 
 def _cell(score: str, value: float | None) -> str:

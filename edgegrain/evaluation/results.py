@@ -18,6 +18,7 @@ import torch
 from codec_contract.files import printable_name
 from codec_contract.version import __version__
 from edgegrain.evaluation.classical_codecs import Setting, library_versions
+from edgegrain.evaluation.refinement import Refinement
 from edgegrain.metrics.bootstrap import mean_interval
 from edgegrain.metrics.kid import FEATURE_NETWORK, KIDS, Features, FeatureSets, kernel_distance
 from edgegrain.metrics.picture_metrics import Scores
@@ -135,7 +136,7 @@ def tsv(results: Sequence[PictureResult]) -> str:
 
 
 def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequence[Path], baselines: str,
-            training_losses: Collection[str] = (), side: int = 0, refinement: int = 0, refinement_size: int = 0
+            training_losses: Collection[str] = (), side: int = 0, refinement: Refinement | None = None
             ) -> dict[str, Any]:
     """The rounded means, with bundle, pictures and versions; plain JSON data.
 
@@ -146,8 +147,7 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
         baselines: effort of the search among classical codecs.
         training_losses: scores that the bundle was trained on, see `edgegrain.metrics.training_losses`.
         side: of the originals and restored pictures, in pixels; 0: the bundle's.
-        refinement: steps of the search for the LRs (`edgegrain.refinement`); 0 for the encoder's.
-        refinement_size: at which the search compares pictures, in pixels; 0 for the decoder's.
+        refinement: the search for the LRs; None for the encoder's.
     """
     versions = {library.__name__: library.__version__.split("+")[0] for library in (np, onnxruntime, torch)}
     sizes = results[0].lr_bytes
@@ -165,10 +165,7 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
         "kid_features": FEATURE_NETWORK,
         "versions": {"edgegrain": __version__, **versions, **library_versions()},
     }
-    if refinement:
-        summary["refinement"] = refinement
-    if refinement_size:
-        summary["refinement_size"] = refinement_size
+    summary |= (refinement or Refinement()).summary()
     result: dict[str, Any] = rounded(summary)
     return result
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.qualities import too_few_bytes
 from codec_contract.errors import BundleError
 from codec_contract.fit import MAX_PIXELS, Fit, fit_picture
 from codec_contract.lr_coder.level_step import to_indices, to_levels
@@ -65,8 +66,8 @@ WINDOWS = 4
 BIT_PRICE, BIT_PRICE_ABOVE = 0.004, 0.25
 """Price of a bit per sample of the LR while the payload is expected to fit, and while it is not."""
 LAST = 1 / 3
-"""The part of the steps, at the end, whose LRs may be the result."""
-REVISION = 1
+"""The part of the steps, at the end, whose LRs may be the result: the last of them that is small enough."""
+REVISION = 2
 """Version of the search; increased when the same picture would get another LR."""
 _KEPT = 1024  # LRs that are not searched again: reports draw the pictures that they measured
 
@@ -88,6 +89,8 @@ class RefiningCodec(Codec):
         steps: of the search, 1 or more. A step takes as long as a step of training with one picture.
         size: side of the square at which the search compares pictures, one of `BundleInfo.sides`; None for the
             decoder's. Larger ones are for payloads that are restored larger: they take three to four times as long.
+        max_bytes: largest payload, in bytes: the search uses what it has more than the encoder's, and gets the LR into
+            less if the encoder's has more; None for the encoder's bytes.
         weights: folder with the weights of LPIPS and, for faces, of the identity network; None for those of
             ``edgegrain metrics fetch``.
         report: called after each step with the finished part of a search, 0...1.
@@ -96,15 +99,17 @@ class RefiningCodec(Codec):
         BundleError, DeviceError: as `sdk.Codec`; or the bundle's decoder is none of GRAIN, or it restores no squares
             of ``size``.
         ModelError: the weights are missing.
-        ValueError: ``steps`` is below 1.
+        ValueError: ``steps`` or ``max_bytes`` is below 1.
     """
 
     def __init__(self, bundle: str | Path = "faces", *, steps: int = STEPS, size: int | None = None,
-                 weights: Path | None = None, device: Device = "cpu", threads: int | None = None,
-                 report: Callable[[float], None] | None = None) -> None:
+                 max_bytes: int | None = None, weights: Path | None = None, device: Device = "cpu",
+                 threads: int | None = None, report: Callable[[float], None] | None = None) -> None:
         super().__init__(bundle, device, threads)
         if steps < 1:
             raise ValueError(f"a search has at least 1 step, got {steps}")
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError(f"a payload has at least 1 byte, got a limit of {max_bytes}")
         if self._tiled:
             raise BundleError(f"bundle {self.bundle.id} encodes photographs in tiles, which cannot be refined")
         self._size = size or self.bundle.hr
@@ -113,7 +118,7 @@ class RefiningCodec(Codec):
                               f"{', '.join(map(str, self.bundle.sides))} pixels, none of {size}")
         manifest = load_manifest(self.bundle.folder)  # its default decoder, not the form for CUDA
         faces = self.bundle.domain == "faces"
-        self._steps, self._report = steps, report
+        self._steps, self._max_bytes, self._report = steps, max_bytes, report
         self._torch_device = torch.device(device)
         self._losses = FACES if faces else PICTURES
         self._enlarger = None
@@ -140,9 +145,10 @@ class RefiningCodec(Codec):
         return FittedLarge(fitted.rgb, fitted.original_size, fitted.fit, fitted.square, large=large)
 
     def compress_fitted(self, fitted: Fitted) -> Payload:
-        """The payload of the best LR found; of the encoder's LR, if none is better at no more bytes.
+        """The payload of the LR that the search ends with; of the encoder's, if that is better and small enough.
 
         Raises:
+            ImageError: no LR has ``max_bytes`` or fewer.
             TypeError: the search looks at a larger size, but ``fitted`` is another codec's.
         """
         if self._enlarger is not None and not isinstance(fitted, FittedLarge):
@@ -171,23 +177,25 @@ class RefiningCodec(Codec):
             targets += [dequantize(picture_levels(fit_picture(fitted.large, size, "stretch"), self._torch_device))
                         for size in range(side, self._size + 1, side)]
         first = picture_levels(to_indices(start.lr, self._level_step), self._torch_device)
+        limit = self._max_bytes or len(start)
         with torch.no_grad():
             frame = 8 * len(start) - self._bits(first).item()  # bits around the body
-        best, lowest = start.lr, math.inf
+        found, smallest = None, len(start)
         direction, power = torch.zeros_like(first), 0.0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of the noise, and of the offsets of LPIPS
             indices = first + DITHER * (torch.rand(first.shape) - 0.5).to(first)
             for step in range(self._steps + 1):
                 indices.requires_grad_()
-                loss, bits = self._restored(indices, targets)
-                if step == 0 or step >= self._steps * (1 - LAST):
+                if step >= self._steps * (1 - LAST):
                     payload = self._packed(indices, fitted)
-                    if len(payload) <= len(start) and loss.item() < lowest:
-                        best, lowest = payload.lr, loss.item()
+                    smallest = min(smallest, len(payload))
+                    if len(payload) <= limit:
+                        found = payload.lr
                 if step == self._steps:
                     break
-                price = BIT_PRICE_ABOVE if bits.item() + frame > 8 * len(start) else BIT_PRICE
+                loss, bits = self._restored(indices, targets)
+                price = BIT_PRICE_ABOVE if bits.item() + frame > 8 * limit else BIT_PRICE
                 (gradient,) = torch.autograd.grad(loss + price * bits / indices.numel(), indices)
                 direction = MOMENTUM * direction + (1 - MOMENTUM) * gradient
                 power = POWER * power + (1 - POWER) * gradient.pow(2).mean().item()
@@ -196,7 +204,20 @@ class RefiningCodec(Codec):
                 indices = indices.detach() - self._learning_rate(step) / max(unit, 1e-12) * direction
                 if self._report is not None:
                     self._report((step + 1) / self._steps)
-        return best
+            if len(start) > limit:
+                if found is None:
+                    raise too_few_bytes(limit, smallest)
+                return found
+            if found is None or self._loss(start.lr, targets) <= self._loss(found, targets):
+                return start.lr
+        return found
+
+    @torch.no_grad()
+    def _loss(self, lr: Rgb, targets: Sequence[Tensor]) -> float:
+        """The loss of an LR at one offset and in one set of windows, the same for every LR."""
+        torch.manual_seed(0)
+        indices = picture_levels(to_indices(lr, self._level_step), self._torch_device)
+        return self._restored(indices, targets)[0].item()
 
     def _learning_rate(self, step: int) -> float:
         """Annealed to zero along a cosine."""

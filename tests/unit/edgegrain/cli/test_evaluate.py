@@ -190,3 +190,8 @@ def test_refined_payloads(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "out" / "tiny-64-lr16-1.0.0-refined-3.json").is_file()
     assert refined["means"] != plain["means"]
     assert "refined in 3 steps" in (tmp_path / "out" / PAGE).read_text()
+    code, out, _ = run("--baselines", "none", "--refine", "30", "--max-bytes", "600", "--json", "--force")
+    larger = json.loads(out)
+    assert code == 0 and larger["refinement_max_bytes"] == 600 and larger["means"] != refined["means"]
+    assert (tmp_path / "out" / "tiny-64-lr16-1.0.0-refined-30-to-600.json").is_file()
+    assert run("--max-bytes", "400")[0] == 2

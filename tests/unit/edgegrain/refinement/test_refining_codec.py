@@ -133,6 +133,21 @@ class TestSearch:
         with pytest.raises(TypeError, match="that `fit` of this codec prepares"):
             codec.compress_fitted(sdk.Codec(folder).fit(large))
 
+    def test_a_limit_of_bytes(self, bundle: Path, picture: np.ndarray) -> None:
+        """Above the encoder's bytes more detail fits, below them less, and far below nothing."""
+        start = len(sdk.Codec(bundle).compress(picture))
+        found = {limit: RefiningCodec(bundle, steps=30, max_bytes=limit).compress(picture)
+                 for limit in (start - 8, start, start + 40)}
+        assert all(len(payload) <= limit for limit, payload in found.items())
+        assert len(found[start + 40]) > start
+        errors = [error(payload.lr, picture) for payload in found.values()]
+        assert errors[0] > errors[2] and errors[1] > errors[2]
+        assert found[start] == RefiningCodec(bundle, steps=30).compress(picture)
+        with pytest.raises(ImageError, match="fits into 20 bytes"):
+            RefiningCodec(bundle, steps=3, max_bytes=20).compress(picture)
+        with pytest.raises(ValueError, match="at least 1 byte, got a limit of 0"):
+            RefiningCodec(bundle, max_bytes=0)
+
     def test_other_sizes_are_refused(self, bundle: Path) -> None:
         with pytest.raises(BundleError, match="restores squares of 64 pixels, none of 128"):
             RefiningCodec(bundle, size=2 * HR)
@@ -178,6 +193,14 @@ class TestCommand:
         (tmp_path / "me.png").touch()
         code, _, err = run("compress", tmp_path / "me.png", "--refine-size", 512)
         assert code == 2 and "add --refine 40" in err
+
+    def test_compress_within_bytes(self, run: Callable[..., tuple[int, str, str]], bundle: Path, picture: np.ndarray,
+                                   tmp_path: Path) -> None:
+        Image.fromarray(picture).save(tmp_path / "me.png")
+        limit = len(sdk.Codec(bundle).compress(picture)) + 40
+        code, _, _ = run("compress", tmp_path / "me.png", "--bundle", bundle, "--refine", 30, "--max-bytes", limit)
+        payload = RefiningCodec(bundle, steps=30, max_bytes=limit).compress(tmp_path / "me.png")
+        assert code == 0 and (tmp_path / "me.grain").read_bytes() == payload and limit - 40 < len(payload) <= limit
 
     def test_services_do_not_refine(self, run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
         (tmp_path / "me.png").touch()

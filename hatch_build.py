@@ -1,19 +1,23 @@
 """Puts bundles into built wheels, in `edgegrain/bundles/`; an editable install reads the checkout's own.
 
 The default bundle always; with ``EDGEGRAIN_WHEEL_BUNDLES=all`` those of the other qualities too (`make qualities`), so
-that an installation without a clone has every quality.
+that an installation without a clone has every quality. An enlarger that several of them have is in the wheel once.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+MANIFEST = "manifest.json"
 DEFAULT_BUNDLE = "faces-256-lr16-small"  # as in codec_contract.bundle.paths, which cannot be imported here
+SHARED = "shared"  # as in codec_contract.bundle.file_names
+TARGET = "edgegrain/bundles"
 VARIABLE = "EDGEGRAIN_WHEEL_BUNDLES"
 
 
@@ -33,8 +37,23 @@ class BundleHook(BuildHookInterface):
         if wanted not in ("", "all"):
             raise ValueError(f"{VARIABLE} is {wanted!r}; set it to 'all' for the bundles of all qualities, or unset it")
         if wanted:
-            folders += [path.parent for path in sorted(Path(self.root).glob("bundles/*/manifest.json"))
+            folders += [path.parent for path in sorted(Path(self.root).glob(f"bundles/*/{MANIFEST}"))
                         if path.parent != folders[0] and "quality" in json.loads(path.read_bytes())]
-        for folder in folders:
-            if folder.is_dir():
-                build_data["force_include"][str(folder)] = f"edgegrain/bundles/{folder.name}"
+        manifests = {folder: json.loads((folder / MANIFEST).read_bytes()) for folder in folders if folder.is_dir()}
+        uses = Counter(digest for manifest in manifests.values() for digest in _enlarger(manifest).values())
+        held: set[str] = set()
+        for folder, manifest in manifests.items():
+            shared = {name: digest for name, digest in _enlarger(manifest).items() if uses[digest] > 1}
+            for file in (path for path in sorted(folder.rglob("*")) if path.is_file()):
+                name = file.relative_to(folder).as_posix()
+                digest = shared.get(name)
+                if digest in held:
+                    continue
+                place = f"{folder.name}/{name}" if digest is None else f"{SHARED}/{digest}"
+                build_data["force_include"][str(file)] = f"{TARGET}/{place}"
+                held.add(digest or place)
+
+
+def _enlarger(manifest: dict[str, Any]) -> dict[str, str]:
+    """The files of a bundle's enlarger with their SHA-256."""
+    return {name: manifest["files"][name]["sha256"] for name in manifest.get("enlarger", {}).get("files", ())}

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import IO, Any
 
-from codec_contract.bundle.file_names import MANIFEST
+from codec_contract.bundle.file_names import MANIFEST, SHARED
 from codec_contract.errors import BundleError
 
 SCHEMA = 1
@@ -139,8 +139,15 @@ class Manifest:
             raise BundleError(f"bundle {self.id} lists no file {name!r}, only: {listed}") from None
 
     def path(self, name: str) -> Path:
-        """The path of a listed file; unverified, for readers that verify it themselves."""
-        return self.folder.joinpath(*PurePosixPath(self.entry(name).path).parts)
+        """The path of a listed file; unverified, for readers that verify it themselves.
+
+        A file that the folder lacks may be in the folder `SHARED` next to it, where bundles that have the same file
+        hold it once.
+        """
+        entry = self.entry(name)
+        own = self.folder.joinpath(*PurePosixPath(entry.path).parts)
+        shared = self.folder.parent / SHARED / entry.sha256
+        return shared if not own.exists() and shared.is_file() else own
 
     def open_file(self, name: str) -> bytes:
         """Read a listed file, verifying its size and SHA-256.

@@ -123,6 +123,9 @@ def enlarger(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of a run of an enlarge-... recipe, its "
                                           "super_resolution.safetensors, or another bundle, by name or folder.")],
     into: Annotated[str, typer.Option("--into", metavar="BUNDLE", help="Name or folder of the bundle.")],
+    version: Annotated[
+        str | None, typer.Option(help="New version of the bundle, such as 1.1.0 [default: the one it has].")
+    ] = None,
     force: ForceOption = False,
 ) -> None:
     """Add a trained enlarger to a bundle, which then restores its payloads at 2 times the size, and at 4 times if the
@@ -135,7 +138,7 @@ def enlarger(
     \b
     Examples:
       edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces
-      edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces --force
+      edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces --force --version 1.1.0
       edgegrain export enlarger faces --into my-bundles/my-faces
     """
     with needs_extra("export", "exporting needs"):
@@ -144,7 +147,7 @@ def enlarger(
 
     target = require_enlargeable(into, force=force)
     found = enlarger_files(source, target.hr)
-    files = write_enlarger(found.models, target, found.training, found.licence)
+    files = write_enlarger(found.models, target, found.training, found.licence, version=version)
     typer.echo(f"{', '.join(map(str, files))}: {found.summary}")
 
 

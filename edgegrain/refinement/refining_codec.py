@@ -63,8 +63,9 @@ ENLARGED = LossWeights(l1=0.0, lpips=0.7, identity=0.0, lr=0.0)
 """Losses of each picture that the enlarger makes there."""
 WINDOWS = 4
 """Windows, each a sixteenth of the picture, in which a step looks at the picture of four times the side."""
-BIT_PRICE, BIT_PRICE_ABOVE = 0.004, 0.25
-"""Price of a bit per sample of the LR while the payload is expected to fit, and while it is not."""
+BIT_PRICE, BIT_PRICE_LIMIT, BIT_PRICE_ABOVE = 0.004, 0.001, 0.25
+"""Price of a bit per sample of the LR while the payload is expected to fit: into the encoder's bytes, or into a limit
+of the caller's, who has a use for them; and while it does not fit."""
 LAST = 1 / 3
 """The part of the steps, at the end, whose LRs may be the result: the last of them that is small enough."""
 REVISION = 2
@@ -177,7 +178,7 @@ class RefiningCodec(Codec):
             targets += [dequantize(picture_levels(fit_picture(fitted.large, size, "stretch"), self._torch_device))
                         for size in range(side, self._size + 1, side)]
         first = picture_levels(to_indices(start.lr, self._level_step), self._torch_device)
-        limit = self._max_bytes or len(start)
+        limit, within = (len(start), BIT_PRICE) if self._max_bytes is None else (self._max_bytes, BIT_PRICE_LIMIT)
         with torch.no_grad():
             frame = 8 * len(start) - self._bits(first).item()  # bits around the body
         found, smallest = None, len(start)
@@ -195,7 +196,7 @@ class RefiningCodec(Codec):
                 if step == self._steps:
                     break
                 loss, bits = self._restored(indices, targets)
-                price = BIT_PRICE_ABOVE if bits.item() + frame > 8 * limit else BIT_PRICE
+                price = BIT_PRICE_ABOVE if bits.item() + frame > 8 * limit else within
                 (gradient,) = torch.autograd.grad(loss + price * bits / indices.numel(), indices)
                 direction = MOMENTUM * direction + (1 - MOMENTUM) * gradient
                 power = POWER * power + (1 - POWER) * gradient.pow(2).mean().item()

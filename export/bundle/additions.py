@@ -57,5 +57,5 @@ def add_files(target: Manifest, record: dict[str, Any], files: Mapping[str, byte
         write_atomically(target.folder / name, data, force=True)
     write_atomically(target.folder / MANIFEST, text, force=True)
     for name in set(replaced) - set(files):
-        target.path(name).unlink(missing_ok=True)
+        (target.folder / name).unlink(missing_ok=True)  # never a file that bundles share
     return written

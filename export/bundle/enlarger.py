@@ -36,8 +36,8 @@ def require_enlargeable(bundle: str, *, force: bool = False) -> Manifest:
     return target
 
 
-def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str, Any], licence: str | None = None
-                   ) -> list[Path]:
+def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str, Any], licence: str | None = None,
+                   *, version: str | None = None) -> list[Path]:
     """Write an enlarger into a bundle, in place of an earlier one, and return its files. The LR contract stays.
 
     The model card states the enlarger's licence if it has one of its own.
@@ -47,9 +47,10 @@ def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str
         target: from `require_enlargeable`.
         training: how it was trained, for the manifest; plain JSON values.
         licence: of an enlarger from another bundle; None for the bundle's own.
+        version: new version of the bundle; None to keep the one it has.
 
     Raises:
-        BundleError: the enlarged squares would be larger than a bundle may restore.
+        BundleError: the enlarged squares would be larger than a bundle may restore, or ``version`` is none.
         OSError: the folder cannot be written.
     """
     record = read_record(target.folder)
@@ -62,6 +63,8 @@ def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str
         files[name] = model
     replaced = set(() if target.enlarger is None else target.enlarger.files) - files.keys()
     record["enlarger"] = {"files": list(files), "training": training}
+    if version is not None:
+        record["version"] = version
     record["licence"].pop("enlarger", None)
     if licence is not None:
         record["licence"]["enlarger"] = licence

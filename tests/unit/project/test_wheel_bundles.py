@@ -3,43 +3,74 @@
 from __future__ import annotations
 
 import importlib.util
-import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.errors import BundleError
+from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 
 @pytest.fixture
-def included(repository: Path, tmp_path: Path) -> Any:
-    """Runs the hook in a checkout with bundles of two qualities and one without; gives the folders in the wheel."""
+def wheel(repository: Path, tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Runs the hook in a checkout with bundles of two qualities, which have the same enlarger, and one of none; gives
+    the files in the wheel: their place there -> their source."""
     spec = importlib.util.spec_from_file_location("hatch_build", repository / "hatch_build.py")
     hook = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hook)
-    for name, manifest in (DEFAULT_BUNDLE, {"quality": "small"}), ("large", {"quality": "large"}), ("cats", {}):
-        (tmp_path / "bundles" / name).mkdir(parents=True)
-        (tmp_path / "bundles" / name / "manifest.json").write_text(json.dumps(manifest))
+    first = write_tiny_bundle(tmp_path / "made", doublings=2)
+    for name, changes in (DEFAULT_BUNDLE, {"quality": "small"}), ("large", {"quality": "large"}), ("cats", {}):
+        shutil.copytree(first, tmp_path / "bundles" / name)
+        refresh_manifest(tmp_path / "bundles" / name, **changes)
 
-    def run(version: str = "standard") -> list[str]:
+    def run(version: str = "standard") -> dict[str, str]:
         data: dict[str, Any] = {"force_include": {}}
         built = hook.BundleHook(str(tmp_path), {}, None, None, str(tmp_path), "wheel")
         built.initialize(version, data)
-        return list(data["force_include"].values())
+        return {place: source for source, place in data["force_include"].items()}
 
     return run
 
 
-def test_the_default_bundle_alone(included: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def bundles_of(files: dict[str, str]) -> set[str]:
+    return {place.split("/")[2] for place in files}
+
+
+def test_the_default_bundle_alone(wheel: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                  ) -> None:
     monkeypatch.delenv("EDGEGRAIN_WHEEL_BUNDLES", raising=False)
-    assert included() == [f"edgegrain/bundles/{DEFAULT_BUNDLE}"]
-    assert included("editable") == []
+    folder = tmp_path / "bundles" / DEFAULT_BUNDLE
+    assert wheel() == {f"edgegrain/bundles/{DEFAULT_BUNDLE}/{path.relative_to(folder).as_posix()}": str(path)
+                       for path in folder.rglob("*") if path.is_file()}
+    assert wheel("editable") == {}
 
 
-def test_all_qualities(included: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_qualities(wheel: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEGRAIN_WHEEL_BUNDLES", "all")
-    assert included() == [f"edgegrain/bundles/{DEFAULT_BUNDLE}", "edgegrain/bundles/large"]
+    assert bundles_of(wheel()) == {DEFAULT_BUNDLE, "large", "shared"}
     monkeypatch.setenv("EDGEGRAIN_WHEEL_BUNDLES", "some")
     with pytest.raises(ValueError, match="set it to 'all'"):
-        included()
+        wheel()
+
+
+def test_an_enlarger_that_bundles_share_is_held_once(wheel: Callable[..., dict[str, str]], tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEGRAIN_WHEEL_BUNDLES", "all")
+    for place, source in wheel().items():
+        (tmp_path / "site" / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, tmp_path / "site" / place)
+    site = tmp_path / "site/edgegrain/bundles"
+    assert not list(site.glob("*/enlarger*")) and len(list((site / "shared").iterdir())) == 2
+    for name in DEFAULT_BUNDLE, "large":
+        installed, made = load_manifest(site / name), load_manifest(tmp_path / "bundles" / name)
+        assert {file: installed.open_file(file) for file in installed.files} == {
+            file: made.open_file(file) for file in made.files}
+    damaged = next((site / "shared").iterdir())
+    damaged.write_bytes(b"other")
+    with pytest.raises(BundleError):
+        [installed.open_file(file) for file in installed.enlarger.files]

@@ -142,7 +142,6 @@ class TestSearch:
         assert len(found[start + 40]) > start
         errors = [error(payload.lr, picture) for payload in found.values()]
         assert errors[0] > errors[2] and errors[1] > errors[2]
-        assert found[start] == RefiningCodec(bundle, steps=30).compress(picture)
         with pytest.raises(ImageError, match="fits into 20 bytes"):
             RefiningCodec(bundle, steps=3, max_bytes=20).compress(picture)
         with pytest.raises(ValueError, match="at least 1 byte, got a limit of 0"):

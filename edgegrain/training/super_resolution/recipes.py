@@ -129,6 +129,9 @@ class SuperResolutionRecipe(Recipe):
         return {**super().as_dict(), "network": self.network.as_dict()}
 
 
+_DEEP = SuperResolutionConfig(down=(1, 2, 3, 6), up=(4, 3, 3))
+"""The shape of the default bundle's enlarger."""
+
 _SMOKE = SuperResolutionRecipe(
     SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(8, 8), fine_blocks=(1, 1)),
     loss=SuperResolutionLosses(l1=1.0, lpips=0.0, input=0.0, grid=0.0), adversarial=None, size=32, batch=4, windows=2,
@@ -136,8 +139,8 @@ _SMOKE = SuperResolutionRecipe(
 
 SUPER_RESOLUTION_RECIPES: dict[str, SuperResolutionRecipe] = {
     # Larger windows, so that AlexNet sees 192x192 pixels of the original.
-    "enlarge-faces-256-x2": replace(SuperResolutionRecipe(), factor=2, window=96),
-    "enlarge-faces-256-x4": SuperResolutionRecipe(),
+    "enlarge-faces-256-x2": SuperResolutionRecipe(_DEEP, factor=2, window=96),
+    "enlarge-faces-256-x4": SuperResolutionRecipe(_DEEP),
     "smoke-enlarge": _SMOKE,
 }
 """Name -> recipe."""

@@ -62,7 +62,7 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     if not any((start / name).is_file() for name in (MANIFEST, TRAINED)):
         adopt(recipe, read_recipe(start))  # refuses other shapes before the weights are read
     source, weights, history = read_start(start, prior)
-    recipe = _with_base(adopt(recipe, source))
+    recipe = _with_base(adopt(recipe, source, history))
     other = None
     if decoder_from is not None:  # a bundle's generator is not taken, so it may be another one
         other = read_start(decoder_from, None if (decoder_from / MANIFEST).is_file() else prior)
@@ -78,7 +78,7 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     if isinstance(model.decoder, RRDBDecoder) and recipe.grows:
         weights = weights | _grown(model.decoder, StartingPoint(source, weights, history))
     try:
-        model.load_state_dict(_merged(model, recipe, source, weights))
+        model.load_state_dict(_merged(model, recipe, StartingPoint(source, weights, history)))
     except RuntimeError as error:
         raise BundleError(f"the weights of {start} do not fit: {error}") from error
     if isinstance(source.decoder, GrainConfig) and source.decoder.fusion is not None \
@@ -90,8 +90,13 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     return GrainRun(model, copy.deepcopy(model).requires_grad_(False), recipe, history=history)
 
 
-def adopt(recipe: GrainRecipe, source: GrainRecipe) -> GrainRecipe:
+def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> GrainRecipe:
     """``recipe`` with the shapes of the parts that ``source`` has, and the step of its levels if it names none.
+
+    Args:
+        recipe: of a new run.
+        source: of what it begins with.
+        history: the stages of that one; empty if they are not known.
 
     Raises:
         BundleError: ``source`` has other sizes and ``recipe`` does not grow, or it is a whole GRAIN for an invertible
@@ -106,7 +111,7 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe) -> GrainRecipe:
         inner = decoder.decoder if isinstance(decoder, GrainConfig) else decoder
         if isinstance(decoder, GrainConfig) and decoder.prior is not None:
             decoder = _with_offsets(decoder, recipe.decoder)
-            if begins_fusion(recipe, source):
+            if begins_fusion(recipe, source, history):
                 decoder = replace(decoder, fusion=recipe.decoder.fusion)
         else:
             decoder = replace(recipe.decoder, decoder=inner)
@@ -126,9 +131,11 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe) -> GrainRecipe:
                      lr_step=source.lr_step if inherits else recipe.lr_step)
 
 
-def begins_fusion(recipe: GrainRecipe, source: GrainRecipe) -> bool:
-    """True if the fusion starts from random weights: ``source`` has trained none, or one of another kind."""
-    if source.stage in ("1", "2") or not isinstance(recipe.decoder, GrainConfig) \
+def begins_fusion(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> bool:
+    """True if the fusion starts from random weights: no stage up to ``source`` has trained one, or one of another
+    kind. Arguments as of `adopt`."""
+    stages = {source.stage, *(str(stage["stage"]) for stage in history)}
+    if stages <= {"1", "2"} or not isinstance(recipe.decoder, GrainConfig) \
             or not isinstance(source.decoder, GrainConfig):
         return True
     wanted, there = recipe.decoder.fusion, source.decoder.fusion
@@ -147,15 +154,15 @@ def _grown(decoder: RRDBDecoder, start: StartingPoint) -> dict[str, Tensor]:
     return {f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}
 
 
-def _merged(model: Autoencoder, recipe: GrainRecipe, source: GrainRecipe, weights: Mapping[str, Tensor]
-            ) -> dict[str, Tensor]:
-    """The state of a new model with the weights of ``source`` in the parts that it has."""
+def _merged(model: Autoencoder, recipe: GrainRecipe, start: StartingPoint) -> dict[str, Tensor]:
+    """The state of a new model with the weights of ``start`` in the parts that it has."""
+    source, weights, history = start
     own, grain = model.state_dict(), isinstance(recipe.decoder, GrainConfig)
     prefix = "decoder." if grain and isinstance(source.decoder, DecoderConfig) else ""
     for name, tensor in weights.items():
         target = prefix + name if prefix and name.startswith("decoder.") else name
         fused = target.startswith("decoder.fusion.")
-        if target in own and not model.is_prior(target) and not (fused and begins_fusion(recipe, source)):
+        if target in own and not model.is_prior(target) and not (fused and begins_fusion(recipe, source, history)):
             own[target] = tensor
     return own
 

@@ -103,6 +103,11 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     assert isinstance(other.model.parts()["fusion"], PictureFusion)  # a new one, around the codes that were trained
     for name, tensor in three.average.parts()["codes"].state_dict().items():
         assert torch.equal(other.model.parts()["codes"].state_dict()[name], tensor)
+    save_checkpoint(tmp_path / "codes", start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path / "three", prior))
+    torch.manual_seed(9)
+    fused = start_run(GRAIN_RECIPES["smoke-stage3"], tmp_path / "codes", prior)
+    for name, tensor in three.average.parts()["fusion"].state_dict().items():  # trained before the codes went on
+        assert torch.equal(fused.model.parts()["fusion"].state_dict()[name], tensor)
     control = start_run(replace(GRAIN_RECIPES["smoke-final"], correction=False), tmp_path / "three", prior)
     assert not control.recipe.correction
     assert not list(control.model.encoder.parameters())

@@ -86,7 +86,7 @@ RefineOption = Annotated[
 ]
 RefineSizeOption = Annotated[
     int, typer.Option("--refine-size", metavar="PIXELS", min=0, help="For --refine: size at which the pictures will be "
-                      "looked at, such as 512 or 1024, which take 3 to 4 times as long; 0: the decoder's.")
+                      "looked at, such as 512 or 1024, which take 3 to 5 times as long; 0: the decoder's.")
 ]
 RemoteOption = Annotated[
     str | None,

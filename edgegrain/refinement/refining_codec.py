@@ -89,7 +89,7 @@ class RefiningCodec(Codec):
         bundle, device, threads: as for `sdk.Codec`; the device is PyTorch's too.
         steps: of the search, 1 or more. A step takes as long as a step of training with one picture.
         size: side of the square at which the search compares pictures, one of `BundleInfo.sides`; None for the
-            decoder's. Larger ones are for payloads that are restored larger: they take three to four times as long.
+            decoder's. Larger ones are for payloads that are restored larger: they take three to five times as long.
         max_bytes: largest payload, in bytes: the search uses what it has more than the encoder's, and gets the LR into
             less if the encoder's has more; None for the encoder's bytes.
         weights: folder with the weights of LPIPS and, for faces, of the identity network; None for those of

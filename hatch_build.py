@@ -41,17 +41,14 @@ class BundleHook(BuildHookInterface):
                         if path.parent != folders[0] and "quality" in json.loads(path.read_bytes())]
         manifests = {folder: json.loads((folder / MANIFEST).read_bytes()) for folder in folders if folder.is_dir()}
         uses = Counter(digest for manifest in manifests.values() for digest in _enlarger(manifest).values())
-        held: set[str] = set()
+        files: dict[str, Path] = {}  # by their place in the wheel
         for folder, manifest in manifests.items():
             shared = {name: digest for name, digest in _enlarger(manifest).items() if uses[digest] > 1}
-            for file in (path for path in sorted(folder.rglob("*")) if path.is_file()):
+            for file in (path for path in folder.rglob("*") if path.is_file()):
                 name = file.relative_to(folder).as_posix()
-                digest = shared.get(name)
-                if digest in held:
-                    continue
-                place = f"{folder.name}/{name}" if digest is None else f"{SHARED}/{digest}"
-                build_data["force_include"][str(file)] = f"{TARGET}/{place}"
-                held.add(digest or place)
+                place = f"{SHARED}/{shared[name]}" if name in shared else f"{folder.name}/{name}"
+                files[f"{TARGET}/{place}"] = file
+        build_data["force_include"].update({str(file): place for place, file in sorted(files.items())})
 
 
 def _enlarger(manifest: dict[str, Any]) -> dict[str, str]:

@@ -34,15 +34,16 @@ class Refinement:
     @property
     def suffix(self) -> str:
         """End of the names of the evaluation's files: ``-refined-40-at-512-to-400``; empty without a search."""
-        if not self.steps:
-            return ""
-        return (f"-refined-{self.steps}" + (f"-at-{self.size}" if self.size else "")
-                + (f"-to-{self.max_bytes}" if self.max_bytes else ""))
+        return self._text("-refined-{}", "-at-{}", "-to-{}")
 
     @property
     def title(self) -> str:
         """End of the report's title; empty without a search."""
+        return self._text(", refined in {} steps", " at {}", " to at most {} bytes")
+
+    def _text(self, steps: str, size: str, max_bytes: str) -> str:
+        """The templates of the options that differ from their default, filled in."""
         if not self.steps:
             return ""
-        return (f", refined in {self.steps} steps" + (f" at {self.size}" if self.size else "")
-                + (f" to at most {self.max_bytes} bytes" if self.max_bytes else ""))
+        filled = (steps, self.steps), (size, self.size), (max_bytes, self.max_bytes)
+        return "".join(template.format(value) for template, value in filled if value)

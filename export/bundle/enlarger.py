@@ -50,7 +50,7 @@ def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str
         version: new version of the bundle; None to keep the one it has.
 
     Raises:
-        BundleError: the enlarged squares would be larger than a bundle may restore, or ``version`` is none.
+        BundleError: the enlarged squares would be larger than a bundle may restore, or ``version`` is no version.
         OSError: the folder cannot be written.
     """
     record = read_record(target.folder)

@@ -159,10 +159,11 @@ def _merged(model: Autoencoder, recipe: GrainRecipe, start: StartingPoint) -> di
     source, weights, history = start
     own, grain = model.state_dict(), isinstance(recipe.decoder, GrainConfig)
     prefix = "decoder." if grain and isinstance(source.decoder, DecoderConfig) else ""
+    new_fusion = begins_fusion(recipe, source, history)
     for name, tensor in weights.items():
         target = prefix + name if prefix and name.startswith("decoder.") else name
         fused = target.startswith("decoder.fusion.")
-        if target in own and not model.is_prior(target) and not (fused and begins_fusion(recipe, source, history)):
+        if target in own and not model.is_prior(target) and not (fused and new_fusion):
             own[target] = tensor
     return own
 

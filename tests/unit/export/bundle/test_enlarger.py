@@ -14,7 +14,7 @@ import torch
 from onnx import numpy_helper
 
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
-from codec_contract.errors import ExportError, ModelError
+from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.files import write_atomically
 from codec_contract.quantization import dequantize, quantize
 from edgegrain.cli.main import app
@@ -183,8 +183,11 @@ def test_an_interrupted_replacement_leaves_the_earlier_enlarger(tmp_path: Path, 
 
 def test_a_smaller_enlarger_replaces_both_files(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path, doublings=2)
-    write_enlarger([b"one"], require_enlargeable(str(folder), force=True), {})
+    write_enlarger([b"one"], require_enlargeable(str(folder), force=True), {}, version="1.1.0")
     manifest = verify_bundle(folder)
+    assert manifest.version == "1.1.0"
+    with pytest.raises(BundleError, match="version"):
+        write_enlarger([b"two"], manifest, {}, version="1/1")
     assert manifest.sides == (HR, 2 * HR) and enlarger_of(folder) == (b"one",)
     assert manifest.enlarger is not None
     assert [path.name for path in folder.glob("enlarger*")] == [*manifest.enlarger.files]

@@ -110,13 +110,13 @@ class PriorEnlarger(SuperResolution):
             for parameter in join.parameters():
                 nn.init.zeros_(parameter)
 
-    def _enlarge(self, features: Tensor, picture: Tensor, levels: int) -> list[Step]:
+    def _enlarge(self, features: Tensor, picture: Tensor, levels: range) -> list[Step]:
         widths = self.config.widths[0], 4 * self.config.fine_widths[0], 48
         x, fine, generated = features.split(widths, 1)
         joined = [F.pixel_shuffle(fine, 2), self.of_picture(F.pixel_shuffle(generated, 4))]
         steps = []
         doublings = [module for module in self.fine if isinstance(module, Doubling)]
-        for doubling, more in zip(doublings[:levels], joined, strict=False):
+        for doubling, more in zip(doublings[: levels.stop], joined, strict=False):
             x = doubling.blocks(F.leaky_relu(doubling.mix(doubled(doubling.narrow(x))), NEGATIVE_SLOPE) + more)
             picture = doubled(picture) + doubling.head(x)
             steps.append(Step(picture, x))

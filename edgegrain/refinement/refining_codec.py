@@ -30,7 +30,7 @@ from edge_encoder.faces.alignment import cut_square
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.refinement.payload_bits import PayloadBits
-from edgegrain.training.distributed import mixed_precision
+from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.levels import picture_levels
 from edgegrain.training.losses import LossWeights, picture_loss, random_offset
 from edgegrain.training.metric_networks import MetricNetworks
@@ -68,7 +68,7 @@ BIT_PRICE, BIT_PRICE_LIMIT, BIT_PRICE_ABOVE = 0.004, 0.001, 0.25
 of the caller's, who has a use for them; and while it does not fit."""
 LAST = 1 / 3
 """The part of the steps, at the end, whose LRs may be the result: the last of them that is small enough."""
-REVISION = 2
+REVISION = 3
 """Version of the search; increased when the same picture would get another LR."""
 _KEPT = 1024  # LRs that are not searched again: reports draw the pictures that they measured
 
@@ -125,8 +125,10 @@ class RefiningCodec(Codec):
         self._enlarger = None
         if self._size > self.bundle.hr:
             self._losses = replace(self._losses, lpips=LPIPS_DECODED)
-            self._enlarger = find_enlarger(self.bundle.folder).network().requires_grad_(False).to(self._torch_device)
-        self._torch_decoder = bundle_decoder(manifest).requires_grad_(False).to(self._torch_device)
+            self._enlarger = find_enlarger(self.bundle.folder).network().requires_grad_(False)
+        self._torch_decoder = bundle_decoder(manifest).requires_grad_(False)
+        networks = [network for network in (self._torch_decoder, self._enlarger) if network is not None]
+        Distributed(self._torch_device).move(networks, convolutional=True)
         self._networks = MetricNetworks.load(find_metric_weights(weights, faces=faces), self._torch_device, faces=faces)
         self._level_step = self._open.tables.step
         self._bits = PayloadBits(self._open.tables, manifest.lr, manifest.lr).to(self._torch_device)
@@ -242,17 +244,16 @@ class RefiningCodec(Codec):
     def _enlarged_loss(self, enlarger: SuperResolution, picture: Tensor, targets: Sequence[Tensor]) -> Tensor:
         """LPIPS of the enlarged picture against the originals of twice and, in windows, four times the side."""
         lpips = self._networks.lpips
-        loss, _ = picture_loss(ENLARGED, enlarger(picture, 2).float(), targets[0], lpips, None,
-                               offset=random_offset(1.0))
-        if len(targets) > 1:
-            side = picture.shape[-1] // 4
-            corners = torch.randint(picture.shape[-1] - side + 1, (WINDOWS, 2)).tolist()
-            windows = [Window(top, left, side) for top, left in corners]
-            wanted = torch.cat([targets[1][..., 4 * top : 4 * (top + side), 4 * left : 4 * (left + side)]
-                                for top, left in corners])
-            seen = enlarger.forward_windows(picture, [windows], 4)[-1].float()
-            loss = loss + picture_loss(ENLARGED, seen, wanted, lpips, None)[0]
-        return loss
+        if len(targets) == 1:
+            return picture_loss(ENLARGED, enlarger(picture, 2).float(), targets[0], lpips, None,
+                                offset=random_offset(1.0))[0]
+        side = picture.shape[-1] // 4
+        corners = torch.randint(picture.shape[-1] - side + 1, (WINDOWS, 2)).tolist()
+        twice, seen = enlarger.forward_whole_and_windows(picture, [[Window(top, left, side) for top, left in corners]])
+        wanted = torch.cat([targets[1][..., 4 * top : 4 * (top + side), 4 * left : 4 * (left + side)]
+                            for top, left in corners])
+        loss, _ = picture_loss(ENLARGED, twice.float(), targets[0], lpips, None, offset=random_offset(1.0))
+        return loss + picture_loss(ENLARGED, seen.float(), wanted, lpips, None)[0]
 
     def _rounded(self, indices: Tensor) -> Tensor:
         return indices.detach().round().clamp(0, (255 + self._level_step // 2) // self._level_step)

@@ -70,13 +70,11 @@ class SuperResolutionConfig:
         """The shape without the doublings after the first ``doublings``."""
         return replace(self, fine_widths=self.fine_widths[:doublings], fine_blocks=self.fine_blocks[:doublings])
 
-    def margin(self, factor: int) -> int:
-        """Pixels of S around a window that its enlargement depends on."""
-        reach = 0.0
-        for level in range(ENLARGEMENTS.index(factor) + 1):
-            # Bilinear enlargement reaches one pixel; then follow `mix`, two convolutions a block, and the head.
-            reach += (1 + (2 + 2 * self.fine_blocks[level]) / 2) / 2**level
-        return math.ceil(reach)
+    def margin(self, levels: range) -> int:
+        """Pixels around a window that these doublings of it depend on; pixels of the first one's input."""
+        # Bilinear enlargement reaches one pixel; then follow `mix`, two convolutions a block, and the head.
+        reach = [1 + (2 + 2 * self.fine_blocks[level]) / 2 for level in levels]
+        return math.ceil(sum(part / 2**index for index, part in enumerate(reach)))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
@@ -203,9 +201,53 @@ class SuperResolution(nn.Module):
             ModelError: as `forward`.
         """
         levels = self._levels(picture, factor)
-        features = self.coarse(picture)
-        margin = self.config.margin(factor)
-        parts: list[list[Tensor]] = [[] for _ in range(levels)]
+        return self._enlarge_windows(self.coarse(picture), picture, windows, levels)
+
+    def forward_whole_and_windows(self, picture: Tensor, windows: Sequence[Sequence[Window]]) -> tuple[Tensor, Tensor]:
+        """Enlarge whole pictures by 2 and windows of them by 4; what both have in common is computed once.
+
+        Args:
+            picture, windows: as for `forward_windows`.
+
+        Returns:
+            ``[B, 3, 2S, 2S]`` and ``[N, 3, 4 * size, 4 * size]``.
+
+        Raises:
+            ModelError: as `forward`.
+        """
+        first, second = self._levels(picture, 2), self._levels(picture, 4)
+        whole = self._enlarge(self.coarse(picture), picture, first)[-1]
+        doubled_windows = [[Window(*(2 * length for length in window)) for window in of_picture]
+                           for of_picture in windows]
+        found = self._enlarge_windows(whole.features, whole.picture, doubled_windows, range(first.stop, second.stop))
+        return whole.picture, found[-1]
+
+    def require_factor(self, factor: int) -> None:
+        """Raise ModelError if the network has no weights for this factor."""
+        if factor not in self.config.factors:
+            raise ModelError(f"the network enlarges by {' or '.join(map(str, self.config.factors))}, not by {factor}")
+
+    def _levels(self, picture: Tensor, factor: int | None) -> range:
+        """The doublings of a factor."""
+        factor = factor or self.config.factors[-1]
+        self.require_factor(factor)
+        period = self.config.period
+        if picture.shape[-2] % period or picture.shape[-1] % period:
+            raise ModelError(f"sides must be multiples of {period}, got {picture.shape[-1]}x{picture.shape[-2]}")
+        return range(ENLARGEMENTS.index(factor) + 1)
+
+    def _enlarge(self, features: Tensor, picture: Tensor, levels: range) -> list[Step]:
+        steps = []
+        for level in levels:
+            features, picture = self.fine[level](features, picture)
+            steps.append(Step(picture, features))
+        return steps
+
+    def _enlarge_windows(self, features: Tensor, picture: Tensor, windows: Sequence[Sequence[Window]], levels: range
+                         ) -> list[Tensor]:
+        """The pictures of each of these doublings in windows of the first one's input."""
+        margin = self.config.margin(levels)
+        parts: list[list[Tensor]] = [[] for _ in levels]
         for index, of_picture in enumerate(windows):
             for window in of_picture:
                 # At the picture's edges there is no margin: the convolutions pad there as they do in the whole picture.
@@ -219,26 +261,6 @@ class SuperResolution(nn.Module):
                                                                        window.size))
                     found.append(step.picture[..., down : down + size, right : right + size])
         return [torch.cat(found) for found in parts]
-
-    def require_factor(self, factor: int) -> None:
-        """Raise ModelError if the network has no weights for this factor."""
-        if factor not in self.config.factors:
-            raise ModelError(f"the network enlarges by {' or '.join(map(str, self.config.factors))}, not by {factor}")
-
-    def _levels(self, picture: Tensor, factor: int | None) -> int:
-        factor = factor or self.config.factors[-1]
-        self.require_factor(factor)
-        period = self.config.period
-        if picture.shape[-2] % period or picture.shape[-1] % period:
-            raise ModelError(f"sides must be multiples of {period}, got {picture.shape[-1]}x{picture.shape[-2]}")
-        return ENLARGEMENTS.index(factor) + 1
-
-    def _enlarge(self, features: Tensor, picture: Tensor, levels: int) -> list[Step]:
-        steps = []
-        for doubling in list(self.fine)[:levels]:
-            features, picture = doubling(features, picture)
-            steps.append(Step(picture, features))
-        return steps
 
 
 def doubled(x: Tensor) -> Tensor:

@@ -76,17 +76,26 @@ def test_windows_equal_the_whole_picture(factor: int) -> None:
 
 
 @torch.no_grad()
+def test_whole_and_windows_equal_the_whole_picture() -> None:
+    network, picture = shaken(), random_picture(2, 48)
+    windows = [[Window(0, 0, 16), Window(17, 13, 16)], [Window(32, 5, 16)]]
+    whole, found = network.forward_whole_and_windows(picture, windows)
+    assert torch.equal(whole, network(picture, 2))
+    torch.testing.assert_close(found, network.forward_windows(picture, windows)[-1], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 def test_the_margin_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     network, picture, windows = shaken(), random_picture(1, 48), [[Window(16, 16, 16)]]
     expected = network(picture, 4)[..., 64:128, 64:128]
-    monkeypatch.setattr(SuperResolutionConfig, "margin", lambda self, factor: 2)
+    monkeypatch.setattr(SuperResolutionConfig, "margin", lambda self, levels: 2)
     assert (network.forward_windows(picture, windows, 4)[-1] - expected).abs().max() > 1e-3
 
 
 def test_margins_count_every_convolution() -> None:
     # x2: bilinear 1, (mix 1 + block 2 + head 1) / 2 = 2. x4: half of bilinear 1 and (mix 1 + blocks 4 + head 1) / 2.
-    assert (SMALL.margin(2), SMALL.margin(4)) == (3, 5)
-    assert (SuperResolutionConfig().margin(2), SuperResolutionConfig().margin(4)) == (4, 6)
+    assert (SMALL.margin(range(1)), SMALL.margin(range(2))) == (3, 5)
+    assert [SuperResolutionConfig().margin(levels) for levels in (range(1), range(2), range(1, 2))] == [4, 6, 4]
 
 
 def test_coordinates_run_from_edge_to_edge() -> None:

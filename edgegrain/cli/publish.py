@@ -13,7 +13,7 @@ from codec_contract.extras import needs_extra
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_WIDTH
 from codec_contract.lr_coder.level_step import MAX_STEP
 from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption
-from edgegrain.cli.output import print_json
+from edgegrain.cli.output import print_json, progress_bar
 from export.decoder.decoder_options import WeightStorage
 
 KEPT = 3
@@ -133,8 +133,9 @@ def run(
         if decoder_of:
             stored = store_grain.store_around(run, out, find_bundle(decoder_of), prior or None, force=force)
         else:
-            stored = store_grain.store_trained(run, out, prior or None, data=data, exclude=excluded, encoder_of=kept,
-                                               force=force)
+            with progress_bar() as report:
+                stored = store_grain.store_trained(run, out, prior or None, data=data, exclude=excluded,
+                                                   encoder_of=kept, force=force, report=report)
         typer.echo(stored)
         return
     comparison: dict[str, Any] = {}
@@ -145,10 +146,11 @@ def run(
             typer.echo(f"not published: {'; '.join(reasons)}", err=True)
             print_json(comparison)
             raise typer.Exit(KEPT)
-    summary = publish_grain.publish_run(
-        run, data, out, bundle_id=bundle_id, version=version, domain=domain, exclude=excluded,
-        prior=prior or None, storage=storage, force=force, encoder_of=kept,
-        licence={**UNSTATED, "data": data_licence} if data_licence else None)
+    with progress_bar() as report:
+        summary = publish_grain.publish_run(
+            run, data, out, bundle_id=bundle_id, version=version, domain=domain, exclude=excluded,
+            prior=prior or None, storage=storage, force=force, encoder_of=kept,
+            licence={**UNSTATED, "data": data_licence} if data_licence else None, report=report)
     print_json({**summary, **comparison})
 
 

@@ -18,6 +18,7 @@ import torch
 
 from codec_contract.files import printable_name
 from edge_encoder.twin import EncoderTwin
+from edgegrain.pictures.progress import Progress
 from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.kept_parts import kept_encoder
@@ -45,8 +46,8 @@ COMPARED = 8
 def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, version: str, domain: str = "",
                 exclude: tuple[str, ...] = (), coder_pictures: int = CODER_PICTURES,
                 licence: Mapping[str, str] | None = None, prior: str | Path | None = None,
-                encoder_of: Path | None = None, storage: WeightStorage | None = None, force: bool = False
-                ) -> dict[str, Any]:
+                encoder_of: Path | None = None, storage: WeightStorage | None = None, force: bool = False,
+                report: Progress | None = None) -> dict[str, Any]:
     """Write the bundle of a run and return a summary.
 
     Lowers the averaged encoder to its integers, fits the coder's tables to the LRs of training pictures, exports every
@@ -67,6 +68,7 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
         encoder_of: folder of the bundle whose encoder and coder are kept.
         storage: storage of the decoder's weights; by default `decoder_storage`.
         force: replace a bundle that exists.
+        report: called while pictures are read and encoded, and before the exports.
 
     Raises:
         BundleError: the run's encoder is not that of ``encoder_of``.
@@ -76,9 +78,11 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
     run = open_run(checkpoint, prior)
     recipe = run.recipe
     domain = domain or recipe.domain
-    shard = packed_pictures(run_folder(checkpoint), data, exclude, recipe.encoder.hr)
-    lrs = encode(run.average, shard, COMPARED) if encoder_of is not None else encode(
-        run.average, shard, coder_pictures, mirrored=True)
+    shard = packed_pictures(run_folder(checkpoint), data, exclude, recipe.encoder.hr, report)
+    lrs = encode(run.average, shard, COMPARED, report=report) if encoder_of is not None else encode(
+        run.average, shard, coder_pictures, mirrored=True, report=report)
+    if report is not None:
+        report(1.0, "exporting encoder and decoder")
     source = kept_encoder(run, encoder_of) if encoder_of is not None else None
     if source is not None:
         licence = with_kept(source.licence, licence or {}, "Decoder")
@@ -106,11 +110,12 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
 
 
 @torch.no_grad()
-def encode(model: Autoencoder, pictures: np.ndarray, count: int, seed: int = 0, *, mirrored: bool = False
-           ) -> np.ndarray:
+def encode(model: Autoencoder, pictures: np.ndarray, count: int, seed: int = 0, *, mirrored: bool = False,
+           report: Progress | None = None) -> np.ndarray:
     """LRs of a random choice of training pictures, uint8 ``[count, lr, lr, 3]``.
 
-    ``mirrored`` adds the LRs of the mirror images, which differ from mirrored LRs, and doubles the count.
+    ``mirrored`` adds the LRs of the mirror images, which differ from mirrored LRs, and doubles the count. ``report`` is
+    called after every batch.
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(pictures))[:count])
     lrs = []
@@ -119,6 +124,8 @@ def encode(model: Autoencoder, pictures: np.ndarray, count: int, seed: int = 0, 
         x = x.permute(0, 3, 1, 2).float()
         levels, _ = model.encoder(torch.cat([x, x.flip(3)]) if mirrored else x)
         lrs.append(levels.permute(0, 2, 3, 1).numpy().astype(np.uint8))
+        if report is not None:
+            report(min(1.0, (start + 8) / len(chosen)), f"encoding {len(chosen):,} pictures")
     return np.concatenate(lrs)
 
 

@@ -12,6 +12,7 @@ from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS
 from codec_contract.errors import EdgegrainError, ExistsError
 from codec_contract.files import write_atomically
 from edge_encoder.integer_network import save_integer_network
+from edgegrain.pictures.progress import Progress
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.kept_parts import kept_decoder, kept_encoder
 from edgegrain.publishing.publish_grain import CODER_PICTURES, encode
@@ -25,7 +26,8 @@ from server_decoder.grain.weights import save_trained
 
 
 def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = None, *, data: Path | None = None,
-                  exclude: tuple[str, ...] = (), encoder_of: Path | None = None, force: bool = False) -> Path:
+                  exclude: tuple[str, ...] = (), encoder_of: Path | None = None, force: bool = False,
+                  report: Progress | None = None) -> Path:
     """Write a run's trained weights, integer encoder and coder tables into a folder of the zoo.
 
     Weights are float16; those of a decoder without generator are int8 where they are large, as in its bundle.
@@ -39,6 +41,7 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
         exclude: name patterns left out, as in training.
         encoder_of: folder of the bundle whose encoder and coder are taken.
         force: replace the files, and remove those that the run does not have.
+        report: called while pictures are read and encoded.
 
     Raises:
         EdgegrainError: without ``data`` there are no tables for the step of the run's levels.
@@ -57,8 +60,8 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
         raise EdgegrainError(f"the run's levels have a step of {run.recipe.lr_step}, which the coder's tables state; "
                              "pass the training pictures (--data), to which they are fitted")
     if data is not None and kept is None:
-        pictures = packed_pictures(run_folder(checkpoint), data, exclude, run.recipe.encoder.hr)
-        tables = fit_tables(encode(run.average, pictures, CODER_PICTURES, mirrored=True),
+        pictures = packed_pictures(run_folder(checkpoint), data, exclude, run.recipe.encoder.hr, report)
+        tables = fit_tables(encode(run.average, pictures, CODER_PICTURES, mirrored=True, report=report),
                             level_step=run.recipe.lr_step)
     folder.mkdir(parents=True, exist_ok=True)
     path = save_trained(cast(Grain, model), folder / TRAINED, history=run.stages, compact=compact, force=force)

@@ -93,7 +93,7 @@ def test_trained_weights_alone_go_to_the_folder(grain_run: Path, tmp_path: Path,
     monkeypatch.setattr(store_grain, "store_trained", lambda run, out, prior, **named: (run, out, prior, sorted(named)))
     code, out, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "zoo", "--trained-only")
     assert code == 0, err
-    named = ["data", "encoder_of", "exclude", "force"]
+    named = ["data", "encoder_of", "exclude", "force", "report"]
     assert out.strip() == str((grain_run, tmp_path / "zoo", None, named))
     code, _, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "zoo", "--decoder-of", "faces")
     assert code == 2 and "goes with --trained-only and without --encoder-of" in " ".join(err.replace("│", "").split())

@@ -79,8 +79,10 @@ def test_a_run_becomes_a_bundle_that_can_be_trained_on(tmp_path: Path, monkeypat
     for index, rgb in enumerate(random_pictures(4, 64, 1)):
         Image.fromarray(np.asarray(rgb)).save(tmp_path / "data" / f"{index}.png")
     train(replace(shrunk("stage1"), adversarial=None), tmp_path / "run", pictures=4)
+    reports: list[tuple[float, str]] = []
     publish_run(tmp_path / "run", tmp_path / "data", tmp_path / "paper-64", bundle_id="paper-64", version="1.0.0",
-                coder_pictures=4)
+                coder_pictures=4, report=lambda part, line: reports.append((part, line)))
+    assert reports[-2:] == [(1.0, "encoding 4 pictures"), (1.0, "exporting encoder and decoder")]
     manifest = load_manifest(tmp_path / "paper-64")
     assert manifest.encoder["exact"] is False and RRDB_ENCODER_WEIGHTS in manifest.files
     assert "exact encoder" not in manifest.open_file("README.md").decode()

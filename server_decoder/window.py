@@ -14,6 +14,10 @@ class Window(NamedTuple):
     left: int
     size: int
 
+    def doubled(self) -> Window:
+        """This window of a picture of twice the side."""
+        return Window(*(2 * length for length in self))
+
 
 class Area(NamedTuple):
     """A rectangle of feature maps, in their pixels; ``bottom`` and ``right`` are the first ones outside."""

@@ -41,6 +41,7 @@ MOST_SOURCES, OTHER_SOURCES = 50, "other"
 """Most prefixes of file names that a manifest counts by name, and the name of the rest."""
 COMPARED = 8
 """LRs on which the exported decoder is compared with torch."""
+_AT_ONCE = 8  # pictures that are encoded together
 
 
 def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, version: str, domain: str = "",
@@ -119,13 +120,13 @@ def encode(model: Autoencoder, pictures: np.ndarray, count: int, seed: int = 0, 
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(pictures))[:count])
     lrs = []
-    for start in range(0, len(chosen), 8):
-        x = torch.from_numpy(np.stack([pictures[index] for index in chosen[start : start + 8]]))
+    for start in range(0, len(chosen), _AT_ONCE):
+        x = torch.from_numpy(np.stack([pictures[index] for index in chosen[start : start + _AT_ONCE]]))
         x = x.permute(0, 3, 1, 2).float()
         levels, _ = model.encoder(torch.cat([x, x.flip(3)]) if mirrored else x)
         lrs.append(levels.permute(0, 2, 3, 1).numpy().astype(np.uint8))
         if report is not None:
-            report(min(1.0, (start + 8) / len(chosen)), f"encoding {len(chosen):,} pictures")
+            report(min(1.0, (start + _AT_ONCE) / len(chosen)), f"encoding {len(chosen):,} pictures")
     return np.concatenate(lrs)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from codec_contract.bundle.manifest import ENLARGEMENTS
 from codec_contract.errors import ModelError
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, NEGATIVE_SLOPE, ResidualBlock, initialize
-from server_decoder.window import Window
+from server_decoder.window import Area, Window
 
 # Factor on `initialize` for convolutions without an activation: features of a new network keep a deviation of about 1.
 # Without it they reach 10, and the first steps of the heads change the picture by several levels.
@@ -217,9 +217,8 @@ class SuperResolution(nn.Module):
         """
         first, second = self._levels(picture, 2), self._levels(picture, 4)
         whole = self._enlarge(self.coarse(picture), picture, first)[-1]
-        doubled_windows = [[Window(*(2 * length for length in window)) for window in of_picture]
-                           for of_picture in windows]
-        found = self._enlarge_windows(whole.features, whole.picture, doubled_windows, range(first.stop, second.stop))
+        of_whole = [[window.doubled() for window in of_picture] for of_picture in windows]
+        found = self._enlarge_windows(whole.features, whole.picture, of_whole, range(first.stop, second.stop))
         return whole.picture, found[-1]
 
     def require_factor(self, factor: int) -> None:
@@ -251,15 +250,13 @@ class SuperResolution(nn.Module):
         for index, of_picture in enumerate(windows):
             for window in of_picture:
                 # At the picture's edges there is no margin: the convolutions pad there as they do in the whole picture.
-                top, left = max(0, window.top - margin), max(0, window.left - margin)
-                rows = slice(top, window.top + window.size + margin)
-                columns = slice(left, window.left + window.size + margin)
-                enlarged = self._enlarge(features[index : index + 1, :, rows, columns],
-                                         picture[index : index + 1, :, rows, columns], levels)
-                for found, times, step in zip(parts, ENLARGEMENTS, enlarged, strict=False):
-                    down, right, size = (times * length for length in (window.top - top, window.left - left,
-                                                                       window.size))
-                    found.append(step.picture[..., down : down + size, right : right + size])
+                area = Area.of(window).grown(margin, picture.shape[-1])
+                enlarged = self._enlarge(area.of_maps(features[index : index + 1]),
+                                         area.of_maps(picture[index : index + 1]), levels)
+                wanted = Area.of(window)
+                for found, step in zip(parts, enlarged, strict=True):
+                    area, wanted = area.doubled(), wanted.doubled()
+                    found.append(wanted.of_maps(step.picture, covers=area))
         return [torch.cat(found) for found in parts]
 
 

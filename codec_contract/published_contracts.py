@@ -24,7 +24,7 @@ class PublishedContract:
 
 
 PUBLISHED = {
-    "46d713cc": PublishedContract("faces-256-lr16-small 1.0.0 and 1.1.0", ""),
+    "46d713cc": PublishedContract("faces-256-lr16-small 1.0.0 to 1.2.0", ""),
     "f147382c": PublishedContract("faces-256-lr16 1.0.0", "53964dc"),
     "d26bc64f": PublishedContract("faces-256-lr16 0.5.0", "4036043"),
     "cd03eaa6": PublishedContract("faces-256-lr16 0.4.0", "ee1dee6"),

@@ -1,7 +1,7 @@
 """Write the table of the qualities and draw their curve, next to classical and published learned codecs.
 
-    python benchmarks/quality/qualities.py small=results/faces-256-lr16-small-1.1.0.json \
-        small=results/faces-256-lr16-small-1.1.0-1024.json medium=results/faces-256-lr32-4.0.0.json \
+    python benchmarks/quality/qualities.py small=results/faces-256-lr16-small-1.2.0.json \
+        small=results/faces-256-lr16-small-1.2.0-1024.json medium=results/faces-256-lr32-4.0.0.json \
         medium=results/faces-256-lr32-4.0.0-1024.json --image docs/images/qualities.png --write docs/qualities.md
 
 Reads the JSON files of `edgegrain evaluate`, which must be of the same pictures for each size (``--size``).

@@ -20,12 +20,13 @@ from codec_contract.quantization import network_input, pictures_of
 from codec_contract.resize import exact_resize
 from edge_encoder.preprocessing import load_picture
 from export.decoder.decoder_graph import decoder_graph, round_weights, store_compact
-from export.decoder.pixel_ends import add_pixel_ends, values_of
+from export.decoder.pixel_ends import add_pixel_ends
 from export.decoder.value_names import rename_values
 from export.proof.proof_inputs import find_pictures, smooth_pictures
 from server_decoder import decoder_session
 from server_decoder.super_resolution.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
 from server_decoder.super_resolution.network import SuperResolution
+from server_decoder.super_resolution.notch_filter import notch_filter
 from server_decoder.super_resolution.weights import load_super_resolution, read_training
 
 LARGEST_STEP = 1
@@ -56,15 +57,16 @@ class ExportedEnlarger:
 
 
 class Doublings(nn.Module):
-    """The network, with picture and features of each doubling as its outputs."""
+    """The network, with three outputs of each doubling: the picture without its grid, the picture, and features."""
 
     def __init__(self, network: SuperResolution) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
-        outputs = [output for step in self.network.forward_steps(picture) for output in step]
-        return tuple(outputs[:-1])  # nothing reads the last features
+        steps = self.network.forward_steps(picture)
+        outputs = [output for step in steps for output in (notch_filter(step.picture), *step)]
+        return tuple(outputs[:-2])  # nothing reads the last values and features
 
 
 def export_enlarger(source: Path, side: int) -> ExportedEnlarger:
@@ -107,22 +109,18 @@ def enlarger_graphs(network: SuperResolution, side: int) -> tuple[bytes, ...]:
     Raises:
         ExportError: torch cannot express the network in ONNX, or a weight is too large for float16.
     """
-    factors = network.config.factors
-    steps = range(len(factors))
-    pictures, features = ([f"{name}.{step}" for step in steps] for name in (ENLARGED, FEATURES))
-    outputs = [name for pair in zip(pictures, features, strict=True) for name in pair][:-1]
+    steps = range(len(network.config.factors))
+    pictures, values, features = ([f"{name}.{step}" for step in steps] for name in (ENLARGED, VALUES, FEATURES))
+    outputs = [name for names in zip(pictures, values, features, strict=True) for name in names][:-2]
     whole = store_compact(decoder_graph(Doublings(network), side, outputs))
     add_pixel_ends(whole, pictures)
     files = []
     for step in steps:
-        large = factors[step] * side
-        whole.graph.value_info.append(onnx.helper.make_tensor_value_info(
-            values_of(pictures[step]), onnx.TensorProto.FLOAT, ["batch", 3, large, large]))
         inputs = {decoder_session.INPUT: PICTURE} if step == 0 else {
-            values_of(pictures[step - 1]): VALUES, features[step - 1]: FEATURES}
+            values[step - 1]: VALUES, features[step - 1]: FEATURES}
         results = {pictures[step]: ENLARGED}
         if step < steps[-1]:
-            results |= {values_of(pictures[step]): VALUES, features[step]: FEATURES}
+            results |= {values[step]: VALUES, features[step]: FEATURES}
         part = onnx.utils.Extractor(whole).extract_model(list(inputs), list(results))
         rename_values(part, inputs | results)
         onnx.checker.check_model(part)
@@ -142,7 +140,7 @@ def compare_enlarger(models: tuple[bytes, ...], network: SuperResolution, pictur
         with torch.no_grad():
             steps = network.forward_steps(torch.from_numpy(network_input(picture[None])))
         for factor, enlarged in zip(session.factors, steps, strict=True):
-            wanted = pictures_of(enlarged.picture.numpy())
+            wanted = pictures_of(notch_filter(enlarged.picture).numpy())
             difference = np.abs(session.enlarge(picture[None], factor).astype(np.int16) - wanted)
             if difference.max() > LARGEST_STEP:
                 raise ExportError(f"an enlarged picture differs from torch's by {difference.max()} levels, more than "

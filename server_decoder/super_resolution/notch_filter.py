@@ -1,8 +1,8 @@
 """A fixed filter that removes waves with a period of 2 or 4 pixels: the grid that doubling a picture twice leaves.
 
-A network that doubles a picture treats even and odd pixels differently, so its errors repeat every 2 or 4 pixels. In
-smooth areas the eye finds such a pattern although its amplitude is below a level. Photographs hardly use these exact
-frequencies: the filter changes the values of an enlarged face by less than a tenth of a level on average.
+A network that doubles a picture treats even and odd pixels differently, so its errors repeat every 2 or 4 pixels. Their
+waves have some hundredths of a level, but enlarged pictures have nearly nothing else at these frequencies. The filter
+changes the values of an enlarged face by less than a tenth of a level on average.
 """
 
 from __future__ import annotations

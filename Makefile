@@ -32,8 +32,9 @@ help:
 demo: $(VENV)/.demo
 	$(BIN)/edgegrain demo --out demo_out --force
 
+# One worker more than cores: tests wait for downloads and for processes that they start.
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
 
 # Folder of the zoo, version, quality. Bundles that are there already stay; a new one appears when it is complete.
 QUALITIES := faces-256-lr16-tiny,1.2.0,tiny faces-256-lr32,4.0.0,medium faces-256-lr64,2.0.0,large

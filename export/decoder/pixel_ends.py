@@ -31,7 +31,7 @@ def add_pixel_ends(model: onnx.ModelProto, outputs: Sequence[str] = (OUTPUT,)) -
     """
     graph = model.graph
     ends = [_find(graph.input, INPUT), *(_find(graph.output, name) for name in outputs)]
-    values = {end.name: values_of(end.name) for end in ends}
+    values = {end.name: _values_of(end.name) for end in ends}
     rename_in_nodes(model, values)
     graph.initializer.extend(numpy_helper.from_array(np.array(value, np.float32), name)
                              for name, value in ((_HALF, HALF_RANGE), (_ONE, 1), (_ROUND, 0.5), ("pixels.least", 0),
@@ -54,7 +54,7 @@ def add_pixel_ends(model: onnx.ModelProto, outputs: Sequence[str] = (OUTPUT,)) -
     onnx.checker.check_model(model)
 
 
-def values_of(picture: str) -> str:
+def _values_of(picture: str) -> str:
     """The name of a picture's values in [-1, 1], in a graph with pixel ends."""
     return f"{picture}.values"
 

@@ -36,7 +36,7 @@ PUBLISHED = {
     "514bd8bf": PublishedContract("faces-256-lr32 3.0.0", "f6dc508", "zoo"),
     "0e8d1301": PublishedContract("faces-256-lr32 2.0.0", "4dca037", "zoo"),
     "dc79b378": PublishedContract("faces-256-lr32 0.2.0 and 1.0.0", "31a9f11", "zoo"),
-    "8ee88ae7": PublishedContract("faces-256-lr64 2.0.0", "", "zoo"),
+    "8ee88ae7": PublishedContract("faces-256-lr64 2.0.0 and 2.1.0", "", "zoo"),
     "7767aa9a": PublishedContract("faces-256-lr64 1.1.0", "7ba0829", "zoo"),
     "698ba927": PublishedContract("faces-256-lr64 1.0.0", "6cbf01e", "zoo"),
 }

@@ -1,6 +1,7 @@
 """Write the mean scores of a bundle by the data set of the pictures, from the TSV files of `edgegrain evaluate`.
 
-    python benchmarks/quality/by_data_set.py none=results/faces-256-lr16-small-1.1.0-1024.tsv \
+    python benchmarks/quality/by_data_set.py none=results/faces-256-lr16-small-1.2.0-1024.tsv \
+        "40 steps=results/faces-256-lr16-small-1.1.0-1024-refined-40-at-1024-to-400.tsv" \
         "120 steps=results/faces-256-lr16-small-1.1.0-1024-refined-120-at-1024-to-400.tsv" \
         --set "CelebA-HQ=celebahq_*" --set "FFHQ=ffhq_*" --write docs/refinement.md
 
@@ -64,13 +65,13 @@ def table(evaluations: Mapping[str, Scores], sets: Mapping[str, str]) -> list[st
     Raises:
         EdgegrainError: the evaluations are of different pictures, or a set has fewer than two.
     """
-    pictures = {frozenset(scores) for scores in evaluations.values()}
-    if len(pictures) != 1:
+    pictures, *others = map(set, evaluations.values())
+    if any(other != pictures for other in others):
         raise EdgegrainError("the evaluations are of different pictures; run `edgegrain evaluate` with the same --data")
     titles = column_titles(COLUMNS)
     lines = [f"| data | search | {' | '.join(titles)} |", "|---|---|" + "---:|" * len(titles)]
     for name, pattern in sets.items():
-        members = sorted(picture for picture in pictures.copy().pop() if fnmatch(picture, pattern))
+        members = sorted(picture for picture in pictures if fnmatch(picture, pattern))
         if len(members) < 2:
             raise EdgegrainError(f"{len(members)} pictures match {pattern!r}; an interval needs two or more")
         for index, (search, scores) in enumerate(evaluations.items()):

@@ -26,10 +26,12 @@ from codec_contract.fit import MAX_PIXELS, Fit, fit_picture
 from codec_contract.lr_coder.level_step import to_indices, to_levels
 from codec_contract.quantization import dequantize
 from codec_contract.rgb import Rgb
+from codec_contract.texture_map import TextureMap, texture_map_bytes
 from edge_encoder.faces.alignment import cut_square
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.refinement.payload_bits import PayloadBits
+from edgegrain.refinement.texture_choice import choose_textures
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.levels import picture_levels
 from edgegrain.training.losses import LossWeights, picture_loss, random_offset
@@ -66,9 +68,11 @@ WINDOWS = 4
 BIT_PRICE, BIT_PRICE_LIMIT, BIT_PRICE_ABOVE = 0.004, 0.001, 0.25
 """Price of a bit per sample of the LR while the payload is expected to fit: into the encoder's bytes, or into a limit
 of the caller's, who has a use for them; and while it does not fit."""
+MAPS = (4, 8)
+"""Sides of texture maps, in cells; the largest that the bytes have room for is taken."""
 LAST = 1 / 3
 """The part of the steps, at the end, whose LRs may be the result: the last of them that is small enough."""
-REVISION = 3
+REVISION = 4
 """Version of the search; increased when the same picture would get another LR."""
 _KEPT = 1024  # LRs that are not searched again: reports draw the pictures that they measured
 
@@ -92,6 +96,8 @@ class RefiningCodec(Codec):
             decoder's. Larger ones are for payloads that are restored larger: they take three to five times as long.
         max_bytes: largest payload, in bytes: the search uses what it has more than the encoder's, and gets the LR into
             less if the encoder's has more; None for the encoder's bytes.
+        textures: a search at a larger size ends with the choice of the enlarged picture's textures
+            (docs/payload.md), which clients in other languages do not read.
         weights: folder with the weights of LPIPS and, for faces, of the identity network; None for those of
             ``edgegrain metrics fetch``.
         report: called after each step with the finished part of a search, 0...1.
@@ -104,8 +110,9 @@ class RefiningCodec(Codec):
     """
 
     def __init__(self, bundle: str | Path = "faces", *, steps: int = STEPS, size: int | None = None,
-                 max_bytes: int | None = None, weights: Path | None = None, device: Device = "cpu",
-                 threads: int | None = None, report: Callable[[float], None] | None = None) -> None:
+                 max_bytes: int | None = None, textures: bool = True, weights: Path | None = None,
+                 device: Device = "cpu", threads: int | None = None,
+                 report: Callable[[float], None] | None = None) -> None:
         super().__init__(bundle, device, threads)
         if steps < 1:
             raise ValueError(f"a search has at least 1 step, got {steps}")
@@ -132,7 +139,8 @@ class RefiningCodec(Codec):
         self._networks = MetricNetworks.load(find_metric_weights(weights, faces=faces), self._torch_device, faces=faces)
         self._level_step = self._open.tables.step
         self._bits = PayloadBits(self._open.tables, manifest.lr, manifest.lr).to(self._torch_device)
-        self._found: dict[bytes, Rgb] = {}
+        self._textures = textures and self._enlarger is not None
+        self._found: dict[bytes, tuple[Rgb, TextureMap | None]] = {}
 
     def fit(
         self, picture: PictureSource, fit: Fit = "pad", background: Colour = WHITE, max_pixels: int = MAX_PIXELS,
@@ -161,8 +169,10 @@ class RefiningCodec(Codec):
         if key not in self._found:
             if len(self._found) == _KEPT:
                 self._found.clear()
-            self._found[key] = self._search(fitted)
-        return self.pack(self._found[key], fitted)
+            lr = self._search(fitted)
+            self._found[key] = lr, self._choose_textures(lr, fitted)
+        lr, textures = self._found[key]
+        return self.pack(lr, fitted, textures)
 
     def compress_batch(self, pictures: Iterable[PictureSource], fit: Fit = "pad", **options: Any) -> list[Payload]:
         """Compress pictures one after the other; arguments and errors as `sdk.Codec.compress_batch`."""
@@ -180,10 +190,13 @@ class RefiningCodec(Codec):
             targets += [dequantize(picture_levels(fit_picture(fitted.large, size, "stretch"), self._torch_device))
                         for size in range(side, self._size + 1, side)]
         first = picture_levels(to_indices(start.lr, self._level_step), self._torch_device)
-        limit, within = (len(start), BIT_PRICE) if self._max_bytes is None else (self._max_bytes, BIT_PRICE_LIMIT)
+        most = self._most_bytes(start)
+        limit = most - (texture_map_bytes(min(MAPS)) if self._textures else 0)
+        within = BIT_PRICE if self._max_bytes is None else BIT_PRICE_LIMIT
         with torch.no_grad():
             frame = 8 * len(start) - self._bits(first).item()  # bits around the body
-        found, smallest = None, len(start)
+        found: dict[int, Rgb] = {}  # the last LR within each bound
+        smallest = len(start)
         direction, power = torch.zeros_like(first), 0.0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of the noise, and of the offsets of LPIPS
@@ -193,8 +206,7 @@ class RefiningCodec(Codec):
                 if step >= self._steps * (1 - LAST):
                     payload = self._packed(indices, fitted)
                     smallest = min(smallest, len(payload))
-                    if len(payload) <= limit:
-                        found = payload.lr
+                    found |= {bound: payload.lr for bound in (limit, most) if len(payload) <= bound}
                 if step == self._steps:
                     break
                 loss, bits = self._restored(indices, targets)
@@ -207,13 +219,31 @@ class RefiningCodec(Codec):
                 indices = indices.detach() - self._learning_rate(step) / max(unit, 1e-12) * direction
                 if self._report is not None:
                     self._report((step + 1) / self._steps)
-            if len(start) > limit:
-                if found is None:
-                    raise too_few_bytes(limit, smallest)
-                return found
-            if found is None or self._loss(start.lr, targets) <= self._loss(found, targets):
+            best = found.get(limit, found.get(most))
+            if len(start) > most:
+                if best is None:
+                    raise too_few_bytes(most, smallest)
+                return best
+            if best is None or (len(start) <= limit and self._loss(start.lr, targets) <= self._loss(best, targets)):
                 return start.lr
-        return found
+        return best
+
+    def _most_bytes(self, start: Payload) -> int:
+        """The limit of the bytes, for a picture whose payload of the encoder is ``start``."""
+        return len(start) if self._max_bytes is None else self._max_bytes
+
+    def _choose_textures(self, lr: Rgb, fitted: Fitted) -> TextureMap | None:
+        """The textures of the picture that an LR restores, in as many cells as fit into the bytes; None for none."""
+        lpips = self._networks.lpips
+        if not self._textures or lpips is None or not isinstance(fitted, FittedLarge):
+            return None
+        room = self._most_bytes(super().compress_fitted(fitted)) - len(self.pack(lr, fitted))
+        side = max((side for side in MAPS if texture_map_bytes(side) <= room), default=None)
+        if side is None:
+            return None
+        factor = self._size // self.bundle.hr
+        enlarged = self._open.enlarge(self._open.decode(lr[None])[0], factor)
+        return choose_textures(enlarged, fitted.large, factor, side, lpips)
 
     @torch.no_grad()
     def _loss(self, lr: Rgb, targets: Sequence[Tensor]) -> float:

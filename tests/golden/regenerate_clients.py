@@ -43,6 +43,7 @@ from codec_contract.payload import (
     decode_payload,
     encode_payload,
 )
+from codec_contract.texture_map import TextureMap
 from edge_encoder.golden_inputs import generator_bytes, golden_input
 from edge_encoder.preprocessing import load_picture
 from tests.golden.regenerate_contract import golden_lr, json_bytes, regenerate
@@ -229,7 +230,7 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
         "another magic": payload(magic=b"\xed\x6f"),
         "version 2": payload(version=2),
         "coding 2": payload(coding=2),
-        "reserved flag": payload(flags=4 << 2 | 64),
+        "reserved flag": payload(flags=4 << 2 | 128),
         "fit 3": payload(flags=4 << 2 | 3),
         "size code 9": payload(flags=9 << 2),
         "explicit size that has a code": payload(flags=15 << 2, size=bytes((15, 15))),
@@ -255,12 +256,14 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
 
 
 def _unsupported(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
-    """Payloads of photographs and of aligned pictures, which the clients neither make nor read."""
+    """Payloads of photographs, of aligned pictures and with textures, which the clients neither make nor read."""
     small, wide = (rounded(golden_lr("smooth", *size), tables.step) for size in ((16, 16), (257, 2)))
     square = OrientedSquare(1280, 800, 800, 600)
     cases: list[tuple[str, npt.NDArray[np.uint8], dict[str, Any]]] = [
         ("fit 3, aligned", small, {"fit": FIT_ALIGN, "square": square}),
         ("fit 3, aligned, raw", small, {"fit": FIT_ALIGN, "square": square, "coding": CODING_RAW}),
+        ("texture map", small, {"textures": TextureMap(4, tuple(range(8)) * 2)}),
+        ("texture map, raw", small, {"textures": TextureMap(2, (7,)), "coding": CODING_RAW}),
         ("coding 2, deflated", small, {"coding": CODING_DEFLATE}),
         ("size code 14, deflated", wide, {}),
         ("size code 14, raw", wide, {"coding": CODING_RAW}),

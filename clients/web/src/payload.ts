@@ -133,7 +133,8 @@ function parse(data: Uint8Array): { header: Header; body: Uint8Array } {
     throw new PayloadError(`payload coding ${coding} is not read here, only 0 (raw) and 1 (range coder)`);
   }
   const flags = data[7];
-  if (flags >> 6) throw new PayloadError("reserved flag bits are set; a newer edgegrain may read this");
+  if (flags >> 7) throw new PayloadError("the reserved flag bit is set; a newer edgegrain may read this");
+  if (flags & 64) throw new PayloadError("payloads with textures for the enlarged picture are not read here");
   const fit = FITS[flags & 3];
   if (fit === undefined) {
     throw new PayloadError("pictures that were aligned before they were encoded (fit 3) are not read here");

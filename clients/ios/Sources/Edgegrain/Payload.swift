@@ -126,8 +126,11 @@ public struct Payload: Equatable, Sendable {
             throw EdgegrainError.payload("payload coding \(coding) is not read here, only 0 (raw) and 1 (range coder)")
         }
         let flags = Int(data[7])
-        guard flags >> 6 == 0 else {
-            throw EdgegrainError.payload("reserved flag bits are set; a newer edgegrain may read this")
+        guard flags >> 7 == 0 else {
+            throw EdgegrainError.payload("the reserved flag bit is set; a newer edgegrain may read this")
+        }
+        guard flags & 64 == 0 else {
+            throw EdgegrainError.payload("payloads with textures for the enlarged picture are not read here")
         }
         guard let fit = Fit(rawValue: flags & 3) else {
             throw EdgegrainError.payload(

@@ -142,8 +142,11 @@ public final class Payload {
                     "payload coding " + coding + " is not read here, only 0 (raw) and 1 (range coder)");
         }
         int flags = data[7] & 255;
-        if (flags >> 6 != 0) {
-            throw new PayloadException("reserved flag bits are set; a newer edgegrain may read this");
+        if (flags >> 7 != 0) {
+            throw new PayloadException("the reserved flag bit is set; a newer edgegrain may read this");
+        }
+        if ((flags & 64) != 0) {
+            throw new PayloadException("payloads with textures for the enlarged picture are not read here");
         }
         if ((flags & 3) >= Fit.values().length) {
             throw new PayloadException("pictures that were aligned before they were encoded (fit 3) are not read here");

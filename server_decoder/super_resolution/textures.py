@@ -77,8 +77,7 @@ def _pixels(cells: Plane, side: int) -> Plane:
     count = len(cells)
     centres = (np.arange(count) + 0.5) * (side / count) - 0.5
     weights = np.array([np.interp(np.arange(side), centres, row) for row in np.eye(count)], np.float32)
-    pixels: Plane = weights.T @ cells @ weights
-    return pixels
+    return (weights.T @ cells @ weights).astype(np.float32, copy=False)
 
 
 @lru_cache(maxsize=4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +27,9 @@ MAPS = st.builds(
 def test_the_byte_table() -> None:
     assert write_texture_map(TextureMap(2, (5,))) == bytes([0b0000, 0b101_00000])
     assert write_texture_map(TextureMap(4, (1, 2, 3, 7))) == bytes([0b0101, 0b001_010_01, 0b1_111_0000])
+    page = (Path(__file__).parents[3] / "docs" / "payload.md").read_text()
+    assert " ".join(f"The map `{write_texture_map(TextureMap(4, (1, 2, 3, 4))).hex(' ')}` is".split()) in (
+        " ".join(page.split()))
     assert [texture_map_bytes(side) for side in MAP_SIDES] == [2, 3, 7, 25]
     assert texture_map_bytes(8) == MAX_TEXTURE_MAP_BYTES
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from codec_contract.quantization import dequantize
@@ -11,6 +10,11 @@ from codec_contract.texture_map import TextureMap
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.training.levels import picture_levels
 from server_decoder.super_resolution.textures import TEXTURES, textured
+
+
+PRICES = (0.0, 0.02, 0.0, 0.08, 0.06, 0.03, 0.07, 0.08)
+"""Part of the distance that is added for each texture. AlexNet likes sharpness and grain more than LPIPS with VGG16 does,
+which is no part of the choice: without prices it rises in the middle of faces by 1 %, with them it does not."""
 
 
 @torch.no_grad()
@@ -31,4 +35,6 @@ def choose_textures(enlarged: Rgb, original: Rgb, factor: int, side: int, lpips:
     wanted = features(original)
     distances = [lpips.cell_distances(features(textured(enlarged, TextureMap(factor, (number,)))), wanted, side)
                  for number in range(len(TEXTURES))]
-    return TextureMap(factor, tuple(np.argmin([each[0].flatten().tolist() for each in distances], 0).tolist()))
+    prices = 1 + torch.tensor(PRICES, device=wanted[0].device)
+    best = (torch.cat(distances) * prices[:, None, None]).argmin(0)
+    return TextureMap(factor, tuple(best.flatten().tolist()))

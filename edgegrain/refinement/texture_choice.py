@@ -11,10 +11,9 @@ from edgegrain.metrics.lpips import LPIPS
 from edgegrain.training.levels import picture_levels
 from server_decoder.super_resolution.textures import TEXTURES, textured
 
-
 PRICES = (0.0, 0.02, 0.0, 0.08, 0.06, 0.03, 0.07, 0.08)
-"""Part of the distance that is added for each texture. AlexNet likes sharpness and grain more than LPIPS with VGG16 does,
-which is no part of the choice: without prices it rises in the middle of faces by 1 %, with them it does not."""
+"""Part of the distance that is added for each texture. AlexNet likes sharpness and grain more than VGG16 does: in the
+middle of 20 faces the choice by LPIPS-Alex lowers it by 13 % and raises LPIPS-VGG by .8 %; with the prices .2 %."""
 
 
 @torch.no_grad()

@@ -73,7 +73,7 @@ MAPS = (4, 8)
 LAST = 1 / 3
 """The part of the steps, at the end, whose LRs may be the result: the last of them that is small enough."""
 REVISION = 4
-"""Version of the search; increased when the same picture would get another LR."""
+"""Version of the search; increased when the same picture would get another payload."""
 _KEPT = 1024  # LRs that are not searched again: reports draw the pictures that they measured
 
 
@@ -169,8 +169,10 @@ class RefiningCodec(Codec):
         if key not in self._found:
             if len(self._found) == _KEPT:
                 self._found.clear()
-            lr = self._search(fitted)
-            self._found[key] = lr, self._choose_textures(lr, fitted)
+            start = super().compress_fitted(fitted)
+            most = len(start) if self._max_bytes is None else self._max_bytes
+            lr = self._search(fitted, start, most)
+            self._found[key] = lr, self._choose_textures(fitted, lr, most)
         lr, textures = self._found[key]
         return self.pack(lr, fitted, textures)
 
@@ -182,15 +184,19 @@ class RefiningCodec(Codec):
                 payloads.append(self.compress(picture, fit, **options))
         return payloads
 
-    def _search(self, fitted: Fitted) -> Rgb:
-        start = super().compress_fitted(fitted)
+    def _search(self, fitted: Fitted, start: Payload, most: int) -> Rgb:
+        """The LR found, beginning with that of the encoder's payload ``start``; its payload has at most ``most`` bytes,
+        if possible with room for the smallest texture map.
+
+        Raises:
+            ImageError: no LR has so few.
+        """
         targets = [dequantize(picture_levels(fitted.rgb, self._torch_device))]
         if isinstance(fitted, FittedLarge):
             side = 2 * self.bundle.hr
             targets += [dequantize(picture_levels(fit_picture(fitted.large, size, "stretch"), self._torch_device))
                         for size in range(side, self._size + 1, side)]
         first = picture_levels(to_indices(start.lr, self._level_step), self._torch_device)
-        most = self._most_bytes(start)
         limit = most - (texture_map_bytes(min(MAPS)) if self._textures else 0)
         within = BIT_PRICE if self._max_bytes is None else BIT_PRICE_LIMIT
         with torch.no_grad():
@@ -228,16 +234,13 @@ class RefiningCodec(Codec):
                 return start.lr
         return best
 
-    def _most_bytes(self, start: Payload) -> int:
-        """The limit of the bytes, for a picture whose payload of the encoder is ``start``."""
-        return len(start) if self._max_bytes is None else self._max_bytes
-
-    def _choose_textures(self, lr: Rgb, fitted: Fitted) -> TextureMap | None:
-        """The textures of the picture that an LR restores, in as many cells as fit into the bytes; None for none."""
+    def _choose_textures(self, fitted: Fitted, lr: Rgb, most: int) -> TextureMap | None:
+        """The textures of the picture that an LR restores, in as many cells as fit into ``most`` bytes; None for none.
+        """
         lpips = self._networks.lpips
         if not self._textures or lpips is None or not isinstance(fitted, FittedLarge):
             return None
-        room = self._most_bytes(super().compress_fitted(fitted)) - len(self.pack(lr, fitted))
+        room = most - len(self.pack(lr, fitted))
         side = max((side for side in MAPS if texture_map_bytes(side) <= room), default=None)
         if side is None:
             return None

@@ -7,6 +7,7 @@ bytes, each at the downscaling that is best for it, and the budgets of the rate 
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,7 +50,8 @@ from edgegrain.metrics.lr_saturation import lr_saturation
 from edgegrain.metrics.metric_weights import FILES
 from edgegrain.metrics.picture_metrics import FEATURE_SIZE, PictureMetrics, Reference, Scores
 from edgegrain.pictures.originals import original_of
-from sdk import Codec
+from sdk import Codec, Payload
+from sdk.payload import decode_payload_lr
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -131,12 +133,14 @@ class Evaluator:
         search = _ClassicalSearch(self._metrics, original, self._config.baselines or "fast")
         picture_key = {"pixels": hashlib.sha256(original.tobytes()).hexdigest(), **crops_key(original)}
         key = {**picture_key, **self._bundle_key}
-        ours = self._cached({"kind": "bundle", **key}, lambda: self._restored(search))
+        payload = self._payload(original, key)
+        ours = self._cached({"kind": "bundle", **key}, lambda: self._restored(search, payload))
         name = printable_name(path.name)
         row = row_from({**ours["row"], "picture": name})
         equal, curve = [], []
         if self._enlarges:
-            equal.append(self._cached({"kind": "bundle, bicubic", **key}, lambda: self._enlarged_bicubically(search)))
+            equal.append(self._cached({"kind": "bundle, bicubic", **key},
+                                      lambda: self._enlarged_bicubically(search, payload)))
         if self._config.baselines is not None:
             key = {**picture_key, "search": self._config.baselines, "search_revision": SEARCH_REVISION,
                    "codecs": list(CODECS), **library_versions()}
@@ -146,7 +150,7 @@ class Evaluator:
                 curve += self._cached({"kind": "curve", "budget": budget, **key},
                                       functools.partial(search.on_curve, budget))
         rows = [tuple(row_from({**data, "picture": name}) for data in found) for found in (equal, curve)]
-        return PictureResult(row, rows[0], rows[1], ours["lr_bytes"], ours["original_features"],
+        return PictureResult(row, payload, rows[0], rows[1], ours["lr_bytes"], ours["original_features"],
                              tuple(ours["lr_saturation"]))
 
     def _cached(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
@@ -158,16 +162,22 @@ class Evaluator:
         hr, sides = self._codec.bundle.hr, self._codec.bundle.sides
         return len(sides) > 1 and self._config.side > hr
 
-    def _enlarged_bicubically(self, search: _ClassicalSearch) -> dict[str, Any]:
+    def _payload(self, original: Rgb, key: Mapping[str, Any]) -> Payload:
+        """The bundle's payload: kept, since a refined one takes minutes."""
+        found = self._cached({"kind": "payload", **key},
+                             lambda: base64.b64encode(self._codec.compress(original)).decode())
+        payload = Payload(base64.b64decode(found))
+        return Payload(payload, lr=decode_payload_lr(payload.parsed, load_manifest(self._codec.bundle.folder)))
+
+    def _enlarged_bicubically(self, search: _ClassicalSearch, payload: Payload) -> dict[str, Any]:
         """The row of the picture that the decoder restores, enlarged without the bundle's enlarger."""
-        bundle, payload = self._codec.bundle, self._codec.compress(search.original)
+        bundle = self._codec.bundle
         side = (self._config.side, self._config.side)
         picture = self._codec.restore(payload, size="native").resize(side, Image.Resampling.BICUBIC)
         scores, features = search.reference.scores(np.asarray(picture))
         return Row("", f"{bundle.id}, bicubic", len(payload), len(payload), scores, features=packed(features)).as_dict()
 
-    def _restored(self, search: _ClassicalSearch) -> dict[str, Any]:
-        payload = self._codec.compress(search.original)
+    def _restored(self, search: _ClassicalSearch, payload: Payload) -> dict[str, Any]:
         reference = search.reference
         scores, features = reference.scores(np.asarray(self._codec.restore(payload)))
         row = Row("", self._codec.bundle.id, len(payload), len(payload), scores, features=packed(features))

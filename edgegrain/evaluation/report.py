@@ -244,13 +244,13 @@ def _detail_sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequen
     rows = []
     for result in chosen:
         original = original_of(paths[results.index(result)], side)
-        restored = np.asarray(codec.restore(codec.compress(original)))
+        restored = np.asarray(codec.restore(result.payload))
         rows.append(detail_tiles(original, restored, result.ours.picture))
     return encode_sheet(draw_sheet(rows, titles=detail_titles(), heading=text, side=SHEET_SIDE))
 
 
 def _tiles(codec: Codec, result: PictureResult, original: Rgb, baselines: Thoroughness | None) -> list[Tile]:
-    ours = np.asarray(codec.restore(codec.compress(original)))
+    ours = np.asarray(codec.restore(result.payload))
     tiles = [Tile(original, f"{original.nbytes:,} bytes of pixels", result.ours.picture),
              Tile(ours, f"{result.ours.nbytes:,} bytes", _scores(result.ours), accent=True)]
     if baselines is None:

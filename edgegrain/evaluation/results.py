@@ -64,6 +64,7 @@ class PictureResult:
 
     Attributes:
         ours: the bundle's row.
+        payload: the bundle's payload.
         equal: classical methods at the bundle's bytes.
         curve: classical methods at fixed budgets.
         lr_bytes: format -> size of the LR in lossless formats, and of the payload.
@@ -72,6 +73,7 @@ class PictureResult:
     """
 
     ours: Row
+    payload: bytes
     equal: tuple[Row, ...]
     curve: tuple[Row, ...]
     lr_bytes: Mapping[str, int]

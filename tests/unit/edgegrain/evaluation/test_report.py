@@ -183,7 +183,7 @@ def test_a_sheet_shows_the_original_ours_and_the_classical_pictures(evaluated: E
 def test_faces_are_also_shown_by_their_eyes_and_mouth(evaluated: Evaluated) -> None:
     codec, results, paths = (part[:2] if isinstance(part, list) else part for part in evaluated)
     of_faces = replace(codec.bundle, domain="faces")
-    faces = SimpleNamespace(bundle=of_faces, compress=codec.compress, restore=codec.restore)
+    faces = SimpleNamespace(bundle=of_faces, restore=codec.restore)
     found = summary(results, codec.bundle, paths, "none")
     files = report_files(faces, results, paths, found)  # type: ignore[arg-type]
     assert set(files) <= {PAGE, *PICTURES, "tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json"}
@@ -192,9 +192,12 @@ def test_faces_are_also_shown_by_their_eyes_and_mouth(evaluated: Evaluated) -> N
         assert image.width == 2 * MARGIN + 6 * SHEET_SIDE + 5 * GAP
 
 
-def test_a_larger_size_is_in_names_title_and_sheets(evaluated: Evaluated) -> None:
-    codec, results, paths = (part[:2] if isinstance(part, list) else part for part in evaluated)
-    found = summary(results, codec.bundle, paths, "none", side=2 * HR)
+def test_a_larger_size_is_in_names_title_and_sheets(evaluated: Evaluated, tmp_path: Path) -> None:
+    codec, _, paths = evaluated
+    evaluator = Evaluator(codec, GradientMetrics(faces=True), "w", ResultCache(tmp_path),  # type: ignore[arg-type]
+                          EvaluationConfig(None, side=2 * HR))
+    results = [evaluator.picture(path) for path in paths[:2]]
+    found = summary(results, codec.bundle, paths[:2], "none", side=2 * HR)
     assert found["size"] == 2 * HR and report_name(codec, HR) == "tiny-64-lr16-1.0.0"
     restored = []
 
@@ -202,8 +205,8 @@ def test_a_larger_size_is_in_names_title_and_sheets(evaluated: Evaluated) -> Non
         restored.append(payload.original_size)
         return codec.restore(payload)
 
-    watched = SimpleNamespace(bundle=codec.bundle, compress=codec.compress, restore=restore)
-    files = report_files(watched, results, paths, found)  # type: ignore[arg-type]
+    watched = SimpleNamespace(bundle=codec.bundle, restore=restore)
+    files = report_files(watched, results, paths[:2], found)  # type: ignore[arg-type]
     assert {"tiny-64-lr16-1.0.0-128.json", "tiny-64-lr16-1.0.0-128.tsv"} < set(files)
     assert "<title>tiny-64-lr16 1.0.0 at 128×128</title>" in files["report.html"].decode()
     assert set(restored) == {(2 * HR, 2 * HR)}

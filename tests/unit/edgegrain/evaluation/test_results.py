@@ -43,9 +43,9 @@ def result(index: int, *, psnr: float = 24.0, fits: bool = True, vgg: float | No
                 classical)
     curve = [Row(name, "AVIF, best PSNR", budget, budget - index, Scores(20.0 + budget / 300, 0.6, 0.5))
              for budget in (300, 600) if fits or budget > 300]
-    return PictureResult(Row(name, "ours", 500 + index, 500 + index, scores, features=ours), (rival,), tuple(curve),
-                         {"payload": 500 + index, "png": 700, "webp": 690, "jpeg-xl": 640}, original,
-                         (0.2 + 0.1 * index, 0.5))
+    return PictureResult(Row(name, "ours", 500 + index, 500 + index, scores, features=ours), b"payload", (rival,),
+                         tuple(curve), {"payload": 500 + index, "png": 700, "webp": 690, "jpeg-xl": 640},
+                         original, (0.2 + 0.1 * index, 0.5))
 
 
 def test_rows_and_features_survive_json() -> None:

@@ -37,7 +37,7 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
 
 # Folder of the zoo, version, quality. Bundles that are there already stay; a new one appears when it is complete.
-QUALITIES := faces-256-lr16-tiny,1.2.0,tiny faces-256-lr32,4.0.0,medium faces-256-lr64,2.1.0,large
+QUALITIES := faces-256-lr16-tiny,1.2.0,tiny faces-256-lr32,4.1.0,medium faces-256-lr64,2.1.0,large
 qualities: $(VENV)/.test
 	@set -e; rm -rf build/qualities; mkdir -p build/qualities; for item in $(QUALITIES); do \
 		set -- $$(echo $$item | tr , ' '); test -e bundles/$$1 && continue; \

@@ -32,7 +32,7 @@ PUBLISHED = {
     "9db1e8f7": PublishedContract("faces-256-lr16 0.1.0", "64e1221"),
     "18880eaa": PublishedContract("faces-256-lr16-tiny 1.1.0 and 1.2.0", "", "zoo"),
     "def082c9": PublishedContract("faces-256-lr16-tiny 1.0.0", "6cbf01e", "zoo"),
-    "0b15e546": PublishedContract("faces-256-lr32 4.0.0", "", "zoo"),
+    "0b15e546": PublishedContract("faces-256-lr32 4.0.0 and 4.1.0", "", "zoo"),
     "514bd8bf": PublishedContract("faces-256-lr32 3.0.0", "f6dc508", "zoo"),
     "0e8d1301": PublishedContract("faces-256-lr32 2.0.0", "4dca037", "zoo"),
     "dc79b378": PublishedContract("faces-256-lr32 0.2.0 and 1.0.0", "31a9f11", "zoo"),

@@ -18,7 +18,7 @@ _TRAINING = "training"
 
 
 def save_super_resolution(model: SuperResolution, path: str | Path, *, training: Mapping[str, Any] | None = None,
-                          dtype: torch.dtype = torch.float16, force: bool = False) -> Path:
+                          dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
     """Write a network.
 
     Args:
@@ -26,14 +26,15 @@ def save_super_resolution(model: SuperResolution, path: str | Path, *, training:
         path: of the new file.
         training: read back by `read_training`; plain JSON values.
         dtype: of the stored weights.
+        compact: store the large ones as int8 (`write_weights`).
         force: replace the file if it exists.
 
     Raises:
         ModelError: a weight does not fit ``dtype``.
         ExistsError: the file exists and ``force`` is false.
     """
-    return save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, force=force,
-                        records={_TRAINING: dict(training or {})})
+    return save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, compact=compact,
+                        force=force, records={_TRAINING: dict(training or {})})
 
 
 def load_super_resolution(path: str | Path) -> SuperResolution:

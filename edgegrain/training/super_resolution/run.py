@@ -56,9 +56,9 @@ class SuperResolutionRun:
         return {}
 
     def save_weights(self, folder: Path) -> None:
-        """Write ``super_resolution.safetensors``."""
+        """Write ``super_resolution.safetensors``, large weights as int8, as bundles hold them."""
         training = {"config": self.recipe.as_dict(), "pictures_seen": self.pictures}
-        save_super_resolution(self.average, folder / WEIGHTS, training=training, force=True)
+        save_super_resolution(self.average, folder / WEIGHTS, training=training, compact=True, force=True)
 
 
 def start_run(recipe: SuperResolutionRecipe, start: str | Path | None = None) -> SuperResolutionRun:

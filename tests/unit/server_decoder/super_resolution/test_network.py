@@ -18,10 +18,10 @@ from server_decoder.window import Window
 SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(6, 5), fine_blocks=(1, 2))
 
 
-def shaken() -> SuperResolution:
+def shaken(config: SuperResolutionConfig = SMALL) -> SuperResolution:
     """A network whose heads are not zero."""
     torch.manual_seed(0)
-    network = SuperResolution(SMALL).eval()
+    network = SuperResolution(config).eval()
     with torch.no_grad():
         for module in network.fine:
             nn.init.normal_(module.head.weight, std=0.1)
@@ -131,3 +131,13 @@ def test_a_weight_file_holds_the_network_and_its_training(tmp_path: Path) -> Non
     (tmp_path / "noise").write_bytes(b"noise")
     with pytest.raises(ModelError, match="no super-resolution network"):
         load_super_resolution(tmp_path / "noise")
+
+
+@torch.no_grad()
+def test_a_compact_file_is_half_as_large_and_its_pictures_are_nearly_the_same(tmp_path: Path) -> None:
+    network, picture = shaken(SuperResolutionConfig()), random_picture()
+    half, compact = (save_super_resolution(network, tmp_path / f"{compact}.safetensors", compact=compact)
+                     for compact in (False, True))
+    assert compact.stat().st_size < 0.6 * half.stat().st_size
+    wanted, found = (load_super_resolution(path)(picture) for path in (half, compact))
+    assert 0 < (wanted - found).abs().mean() < 0.02 * (wanted - wanted.mean()).abs().mean()

@@ -138,7 +138,8 @@ def train(
         from edgegrain.training.all_stages import train_stages
         from edgegrain.training.allocator import keep_freed_memory
         from edgegrain.training.changes import changed
-        from edgegrain.training.distributed import choose_device, start_distributed
+        from edgegrain.training.device import choose_device
+        from edgegrain.training.distributed import start_distributed
         from edgegrain.training.family import RunOptions
         from edgegrain.training.grain.chains import STAGES, Chain
         from edgegrain.training.loop import train as train_recipe

@@ -17,7 +17,8 @@ from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import joint_loss, resumed
 from edgegrain.training.config import continued
-from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.device import mixed_precision
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.face_sr.lr_inputs import draw_inputs, restore
 from edgegrain.training.face_sr.recipes import FACE_SR_RECIPES, FaceSRRecipe
 from edgegrain.training.face_sr.run import FAMILY, FaceSRRun, load_run, start_run

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from edgegrain.training.distributed import mixed_precision
+from edgegrain.training.device import mixed_precision
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.stylegan2.synthesis import mix_styles
 

@@ -15,7 +15,8 @@ from codec_contract.quantization import dequantize, pictures_of
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import AdversarialLoss, joint_loss, resumed
 from edgegrain.training.config import continued
-from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.device import mixed_precision
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.grain import rate
 from edgegrain.training.grain.checkpoint import FAMILY, GrainRun, load_run, read_recipe

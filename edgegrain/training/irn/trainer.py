@@ -18,7 +18,8 @@ from edgegrain.pictures.crops import Photographs, crops, pack_photographs
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.pictures.stored_pictures import list_pictures
 from edgegrain.training.config import continued
-from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.device import mixed_precision
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.irn.discriminator import IRNDiscriminator
 from edgegrain.training.irn.losses import (

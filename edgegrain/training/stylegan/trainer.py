@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from codec_contract.quantization import dequantize
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import r1_penalty
-from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.device import mixed_precision
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.optimizers import finite_gradients, update_averages
 from edgegrain.training.run_folder import CHECKPOINT

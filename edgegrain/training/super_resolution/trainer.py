@@ -10,7 +10,8 @@ from torch import Tensor
 from codec_contract.quantization import dequantize
 from edgegrain.training.adversarial import joint_loss, resumed
 from edgegrain.training.config import continued
-from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.device import mixed_precision
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.grid_loss import GridLoss
 from edgegrain.training.losses import random_offset

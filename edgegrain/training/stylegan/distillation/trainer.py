@@ -15,7 +15,8 @@ from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.training.adversarial import resumed
 from edgegrain.training.config import continued
-from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.device import mixed_precision
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.levels import levels_psnr, rounded_levels
 from edgegrain.training.metric_networks import needed_metric_weights

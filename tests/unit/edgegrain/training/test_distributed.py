@@ -12,7 +12,7 @@ import torch.multiprocessing as multiprocessing
 from torch import nn
 
 from edgegrain.pictures.folder_lock import InUseError
-from edgegrain.training.distributed import Distributed, has_bfloat16, mixed_precision, start_distributed
+from edgegrain.training.distributed import Distributed, start_distributed
 from edgegrain.training.run_folder import claim_run_folder
 
 
@@ -62,43 +62,3 @@ def test_processes_and_sessions_have_seeds_of_their_own() -> None:
     one, two = (Distributed(torch.device("cpu"), rank, 2) for rank in (0, 1))
     assert one.seed(3, 0) == 3
     assert len({process.seed(3, pictures) for process in (one, two) for pictures in (0, 800)}) == 4
-
-
-@pytest.mark.parametrize(("capabilities", "expected"), [
-    ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, False), ({"avx512_bf16": False, "amx_bf16": True}, True),
-    ({"architecture": "arm64", "bf16": True}, True), ({"architecture": "riscv"}, True)])
-def test_bfloat16_only_where_the_cpu_computes_in_it(monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, object],
-                                                    expected: bool) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    cpu, layer = torch.device("cpu"), nn.Linear(4, 4)
-    assert has_bfloat16(cpu) == expected
-    with mixed_precision(cpu):
-        assert layer(torch.ones(1, 4)).dtype == (torch.bfloat16 if expected else torch.float32)
-    with mixed_precision(cpu, wanted=False):
-        assert layer(torch.ones(1, 4)).dtype == torch.float32
-
-
-@pytest.mark.parametrize("supported", [True, False])
-def test_bfloat16_only_where_the_gpu_computes_in_it(monkeypatch: pytest.MonkeyPatch, supported: bool) -> None:
-    """Before compute capability 8.0 it is emulated."""
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported",
-                        lambda including_emulation=True: including_emulation or supported)
-    assert has_bfloat16(torch.device("cuda")) == supported
-
-
-def test_an_older_pytorch_tells_nothing_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert has_bfloat16(torch.device("cpu"))
-
-
-@pytest.mark.parametrize(("bfloat16", "layout"), [(True, torch.channels_last), (False, torch.contiguous_format)])
-def test_convolutional_networks_get_the_faster_layout(bfloat16: bool, layout: torch.memory_format,
-                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgegrain.training.distributed.has_bfloat16", lambda device: bfloat16)
-    distributed = Distributed(torch.device("cpu"))
-    network, other = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
-    distributed.move([network], convolutional=True)
-    distributed.move([other])
-    assert distributed.layout is layout
-    assert network.weight.is_contiguous(memory_format=layout)
-    assert other.weight.is_contiguous()

@@ -132,8 +132,8 @@ class Codec:
 
     def pack(self, lr: Rgb, fitted: Fitted, textures: TextureMap | None = None) -> Payload:
         """The payload of an LR of this bundle's size, uint8 ``[h, w, 3]``, for a picture that `fit` prepared; its
-        levels are rounded as the bundle's payloads store them. With ``textures`` for an enlarged picture, clients in
-        other languages refuse it (docs/payload.md)."""
+        levels are rounded as the bundle's payloads store them. With ``textures`` for an enlarged picture, releases up
+        to 0.6.0 refuse it (docs/payload.md)."""
         lr = self._round(lr)
         return Payload(self._open.pack(lr, fitted.original_size, fitted.fit, fitted.square, textures), lr=lr)
 

@@ -96,7 +96,7 @@ def compress(
     refine_size: RefineSizeOption = 0,
     textures: Annotated[
         bool, typer.Option("--textures/--no-textures", help="For --refine-size: also choose the textures of the "
-                           "enlarged picture, in 7 or 25 bytes; clients in other languages refuse such payloads.")
+                           "enlarged picture, in 7 or 25 bytes; releases up to 0.6.0 refuse such payloads.")
     ] = True,
     weights: Annotated[
         Path | None,

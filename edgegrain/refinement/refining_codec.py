@@ -97,7 +97,7 @@ class RefiningCodec(Codec):
         max_bytes: largest payload, in bytes: the search uses what it has more than the encoder's, and gets the LR into
             less if the encoder's has more; None for the encoder's bytes.
         textures: a search at a larger size ends with the choice of the enlarged picture's textures
-            (docs/payload.md), which clients in other languages do not read.
+            (docs/payload.md), which releases up to 0.6.0 do not read.
         weights: folder with the weights of LPIPS and, for faces, of the identity network; None for those of
             ``edgegrain metrics fetch``.
         report: called after each step with the finished part of a search, 0...1.

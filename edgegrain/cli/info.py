@@ -117,7 +117,7 @@ def _part(square: OrientedSquare) -> str:
 
 def _textures(textures: TextureMap) -> str:
     return (f"{textures.side} x {textures.side} cells, for the picture of {textures.factor} times the decoder's side; "
-            "not read by clients in other languages")
+            "not read by releases up to 0.6.0")
 
 
 def _sides(sides: Sequence[int]) -> str:

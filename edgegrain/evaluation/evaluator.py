@@ -106,6 +106,7 @@ class Evaluator:
         self._metrics = metrics
         self._cache = cache
         self._config = config
+        self._manifest = load_manifest(codec.bundle.folder)
         manifest = (codec.bundle.folder / MANIFEST).read_bytes()
         self._metrics_key = metrics_key(metrics, weights_id)
         self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest(),
@@ -116,7 +117,7 @@ class Evaluator:
         running = codec.running_decoder
         if codec.device != "cpu":  # which form of the decoder runs there depends on the library of fused ops
             self._bundle_key["decoder"] = str(running)
-        elif running.file != load_manifest(codec.bundle.folder).decoder.get("file"):
+        elif running.file != self._manifest.decoder.get("file"):
             self._bundle_key["decoder"] = running.file
 
     def picture(self, path: Path, budget: int = 0) -> PictureResult:
@@ -166,8 +167,7 @@ class Evaluator:
         """The bundle's payload: kept, since a refined one takes minutes."""
         found = self._cached({"kind": "payload", **key},
                              lambda: base64.b64encode(self._codec.compress(original)).decode())
-        payload = Payload(base64.b64decode(found))
-        return Payload(payload, lr=decode_payload_lr(payload.parsed, load_manifest(self._codec.bundle.folder)))
+        return Payload(base64.b64decode(found))
 
     def _enlarged_bicubically(self, search: _ClassicalSearch, payload: Payload) -> dict[str, Any]:
         """The row of the picture that the decoder restores, enlarged without the bundle's enlarger."""
@@ -181,10 +181,11 @@ class Evaluator:
         reference = search.reference
         scores, features = reference.scores(np.asarray(self._codec.restore(payload)))
         row = Row("", self._codec.bundle.id, len(payload), len(payload), scores, features=packed(features))
+        lr = decode_payload_lr(payload.parsed, self._manifest)  # `payload.lr` needs an installed bundle
         sizes = {"payload": len(payload)} | {
-            kind: len(encode_lossless(payload.lr, kind)) for kind in ("png", "webp", "jpeg-xl")}
+            kind: len(encode_lossless(lr, kind)) for kind in ("png", "webp", "jpeg-xl")}
         return {"row": row.as_dict(), "lr_bytes": sizes, "original_features": packed(reference.features),
-                "lr_saturation": lr_saturation(payload.lr, search.original)}
+                "lr_saturation": lr_saturation(lr, search.original)}
 
 
 def metrics_key(metrics: PictureMetrics, weights_id: str) -> dict[str, Any]:

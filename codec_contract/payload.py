@@ -1,7 +1,6 @@
 """The payload format: an LR with its header, as bytes. ``docs/payload.md`` is its byte table.
 
-    magic 2 | version, coding 1 | contract id 4 | flags 1 | [LR w, h] | original w, h | [square] | [textures] | body |
-    CRC-32 4
+    magic 2 | version, coding 1 | contract id 4 | flags 1 | [LR w, h] | original w, h | [square] | body | CRC-32 4
 
 Header and trailer take 16 bytes for a square LR and original sides of 128 to 16,383 pixels. No field is used before
 the CRC is checked, and nothing is allocated before every claim is known to be in range.
@@ -33,7 +32,6 @@ from codec_contract.oriented_square import (
 )
 from codec_contract.published_contracts import published_by
 from codec_contract.rgb import Rgb, describe_array, is_rgb
-from codec_contract.texture_map import MAX_TEXTURE_MAP_BYTES, TextureMap, read_texture_map, write_texture_map
 
 PAYLOAD_SUFFIX = ".grain"
 """Suffix of payload files, by convention."""
@@ -60,16 +58,14 @@ MAX_ORIGINAL_SIDE = 65535
 MAX_ORIGINAL_PIXELS = 1 << 28
 
 _WIRE_FITS = (*FITS, FIT_ALIGN)
-_TEXTURES = 1 << 6  # the flag of a payload with a texture map
 _LARGE_SIZE = 14
 _EXPLICIT_SIZE = 15
 _FIXED = struct.Struct("<2sB4sB")  # magic, version and coding, contract id, flags
 _TRAILER = struct.Struct("<I")
 _MIN_BYTES = _FIXED.size + 2 + _TRAILER.size
-_MAX_OPTIONAL = 6 + MAX_SQUARE_BYTES + MAX_TEXTURE_MAP_BYTES  # original sides, square, texture map
-MAX_PAYLOAD_BYTES = _FIXED.size + 2 + _MAX_OPTIONAL + 3 * MAX_LR_SIDE * MAX_LR_SIDE + _TRAILER.size
+MAX_PAYLOAD_BYTES = _FIXED.size + 2 + 6 + MAX_SQUARE_BYTES + 3 * MAX_LR_SIDE * MAX_LR_SIDE + _TRAILER.size
 """Longest payload of an ordinary LR."""
-MAX_LARGE_PAYLOAD_BYTES = _FIXED.size + 6 + _MAX_OPTIONAL + 3 * MAX_LARGE_LR_PIXELS + _TRAILER.size
+MAX_LARGE_PAYLOAD_BYTES = _FIXED.size + 6 + 6 + MAX_SQUARE_BYTES + 3 * MAX_LARGE_LR_PIXELS + _TRAILER.size
 """Longest payload of any LR."""
 
 BytesLike = bytes | bytearray | memoryview
@@ -91,8 +87,6 @@ class Header:
     """One of ``FITS``, or ``FIT_ALIGN``: how the original was brought to the encoder's square."""
     square: OrientedSquare | None = None
     """The square that was cut out of the original; only with ``FIT_ALIGN``."""
-    textures: TextureMap | None = None
-    """The textures of the enlarged picture, if the payload has them."""
 
     @property
     def original_size(self) -> tuple[int, int]:
@@ -133,7 +127,6 @@ def encode_payload(
     fit: str = FIT_PAD,
     coding: int = CODING_RANGE,
     square: OrientedSquare | None = None,
-    textures: TextureMap | None = None,
 ) -> bytes:
     """Pack an LR, uint8 ``[h, w, 3]``, into a payload.
 
@@ -146,7 +139,6 @@ def encode_payload(
         coding: 1 for the range coder (an LR with a side over 256 is deflated instead), 2 for deflate, 0 for raw bytes.
             A body that coding does not shorten is stored raw.
         square: the square that was cut out of the picture; required with ``FIT_ALIGN``, not allowed otherwise.
-        textures: of the enlarged picture; None for a payload that every reader takes.
 
     Raises:
         PayloadError: an argument is outside the range of the format.
@@ -181,7 +173,7 @@ def encode_payload(
         MAGIC,
         VERSION << 4 | coding,
         contract_id[:CONTRACT_ID_BYTES],
-        _WIRE_FITS.index(fit) | size_code << 2 | (0 if textures is None else _TEXTURES),
+        _WIRE_FITS.index(fit) | size_code << 2,
     )
     if size_code == _EXPLICIT_SIZE:
         head += bytes((width - 1, height - 1))
@@ -190,8 +182,6 @@ def encode_payload(
     head += write_leb128(original_size[0]) + write_leb128(original_size[1])
     if square is not None:
         head += write_square(square)
-    if textures is not None:
-        head += write_texture_map(textures)
     return head + body + _TRAILER.pack(zlib.crc32(head + body))
 
 
@@ -228,8 +218,8 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
 
     if coding not in CODINGS:
         raise PayloadError(f"payload coding {coding} is unknown, expected 0 (raw), 1 (range coder) or 2 (deflate)")
-    if flags >> 7:
-        raise PayloadError(f"the reserved flag bit is set ({flags:08b}); a newer edgegrain may read this")
+    if flags >> 6:
+        raise PayloadError(f"reserved flag bits are set ({flags:08b}); a newer edgegrain may read this")
     size_code = flags >> 2 & 15
     lr_width, lr_height, position = _read_lr_size(data, _FIXED.size, end, size_code)
     if size_code == _LARGE_SIZE and coding == CODING_RANGE:
@@ -240,9 +230,6 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
     fit, square = _WIRE_FITS[flags & 3], None
     if fit == FIT_ALIGN:
         square, position = read_square(data, position, end, (original_width, original_height))
-    textures = None
-    if flags & _TEXTURES:
-        textures, position = read_texture_map(data, position, end)
     body = data[position:end]
     raw_bytes = 3 * lr_width * lr_height
     if coding == CODING_RAW and len(body) != raw_bytes:
@@ -261,7 +248,6 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
         original_height=original_height,
         fit=fit,
         square=square,
-        textures=textures,
     )
     return ParsedPayload(header, body)
 

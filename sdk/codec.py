@@ -17,7 +17,6 @@ from codec_contract.fit import MAX_PIXELS, Fit, Size, check_fit, check_size, unf
 from codec_contract.lr_coder.level_step import rounded
 from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header
 from codec_contract.rgb import Rgb
-from codec_contract.texture_map import TextureMap
 from edge_encoder.contract_check import check_contract_id
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
 from sdk.align_or_fit import Align, Fitted, fit_or_align
@@ -130,12 +129,11 @@ class Codec:
             return self.pack(encode_tiles(self._open.encoder, self._manifest, fitted.rgb), fitted)
         return self.pack(self._open.encode(fitted.rgb[None])[0], fitted)
 
-    def pack(self, lr: Rgb, fitted: Fitted, textures: TextureMap | None = None) -> Payload:
+    def pack(self, lr: Rgb, fitted: Fitted) -> Payload:
         """The payload of an LR of this bundle's size, uint8 ``[h, w, 3]``, for a picture that `fit` prepared; its
-        levels are rounded as the bundle's payloads store them. With ``textures`` for an enlarged picture, releases up
-        to 0.6.0 refuse it (docs/payload.md)."""
+        levels are rounded as the bundle's payloads store them."""
         lr = self._round(lr)
-        return Payload(self._open.pack(lr, fitted.original_size, fitted.fit, fitted.square, textures), lr=lr)
+        return Payload(self._open.pack(lr, fitted.original_size, fitted.fit, fitted.square), lr=lr)
 
     def compress_batch(
         self,
@@ -296,7 +294,7 @@ class Codec:
         """The picture of a decoded square, uint8 [hr, hr, 3], enlarged if its size asks for it."""
         size = check_size(size)
         factor = enlargement(header, self._manifest, size)
-        square = self._open.enlarge(hr, factor, None if header is None else header.textures)
+        square = self._open.enlarge(hr, factor)
         if header is not None:
             square = unfit_restored(square, header, size, enlargement=factor, max_pixels=max_pixels)
         elif isinstance(size, int):

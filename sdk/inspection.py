@@ -9,7 +9,6 @@ from codec_contract.bundle.controls import Control, controls_of
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW
 from codec_contract.published_contracts import published_by
-from codec_contract.texture_map import TextureMap
 from sdk.inputs import PayloadSource, read_payload
 from sdk.installed_bundles import manifest_for
 from sdk.payload import decode_payload_lr
@@ -32,7 +31,6 @@ class PayloadInfo:
         fit: ``"pad"``, ``"stretch"``, ``"crop"`` or ``"align"``.
         body_checked: True if the coded body was checked too, which needs a raw body or the bundle's tables.
         square: the part of the original that an aligned payload shows; None for the other fits.
-        textures: the textures of its enlarged picture, which a search may have added; None if there are none.
         controls: options of restoring it, by name; empty if its bundle is not installed.
         sides: sides of the squares that its bundle restores, in pixels (`BundleInfo.sides`); empty if it is not
             installed.
@@ -50,7 +48,6 @@ class PayloadInfo:
     fit: str
     body_checked: bool
     square: OrientedSquare | None = None
-    textures: TextureMap | None = None
     controls: Mapping[str, Control] = field(default_factory=dict)
     sides: tuple[int, ...] = ()
     published: str = ""
@@ -82,7 +79,6 @@ def inspect(payload: PayloadSource) -> PayloadInfo:
         original_size=header.original_size,
         fit=header.fit,
         square=header.square,
-        textures=header.textures,
         body_checked=raw or manifest is not None,
         controls={} if manifest is None else controls_of(manifest),
         sides=() if manifest is None else manifest.sides,

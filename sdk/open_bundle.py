@@ -17,14 +17,12 @@ from codec_contract.lr_coder.level_step import rounded
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import FIT_PAD, ParsedPayload, encode_payload
 from codec_contract.rgb import Rgb
-from codec_contract.texture_map import TextureMap
 from edge_encoder.encoder_session import EncoderSession
 from sdk.decoder_form import FormChoice, RunningDecoder, choose_form, describe
 from sdk.payload import coder_tables, decode_payload_lr
 from sdk.tiles import PAD as TILE_PAD
 from server_decoder.decoder_session import DecoderSession, Device, require_provider
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
-from server_decoder.super_resolution.textures import textured
 
 logger = logging.getLogger(__name__)
 
@@ -191,25 +189,21 @@ class OpenBundle:
                 f"says [{side}, {side}, 3]")
         return squares
 
-    def enlarge(self, square: Rgb, factor: int, textures: TextureMap | None = None) -> Rgb:
+    def enlarge(self, square: Rgb, factor: int) -> Rgb:
         """Enlarge a restored square, uint8 ``[hr, hr, 3]`` -> ``[factor * hr, factor * hr, 3]``; 1 changes nothing.
-
-        The textures of a payload are applied if they are for this factor.
 
         Raises:
             BundleError: as `enlarger`, or its network does not do what its signature says.
             DeviceError: as `EnlargerSession.enlarge`.
         """
-        enlarged = square if factor == 1 else self.enlarger.enlarge(square[None], factor)[0]
-        return enlarged if textures is None or textures.factor != factor else textured(enlarged, textures)
+        return square if factor == 1 else self.enlarger.enlarge(square[None], factor)[0]
 
     def pack(
-        self, lr: Rgb, original_size: tuple[int, int], fit: str = FIT_PAD, square: OrientedSquare | None = None,
-        textures: TextureMap | None = None,
+        self, lr: Rgb, original_size: tuple[int, int], fit: str = FIT_PAD, square: OrientedSquare | None = None
     ) -> bytes:
         """Pack an LR into a payload of this bundle; arguments and errors as `encode_payload`."""
         return encode_payload(lr, contract_id=self.manifest.lr_contract_id, tables=self.tables,
-                              original_size=original_size, fit=fit, square=square, textures=textures)
+                              original_size=original_size, fit=fit, square=square)
 
     def unpack(self, payload: ParsedPayload) -> Rgb:
         """Decode a payload's body to the LR, uint8 ``[lr, lr, 3]``; the claims are checked first.

@@ -94,10 +94,6 @@ def compress(
     max_bytes: MaxBytesOption = None,
     refine: RefineOption = 0,
     refine_size: RefineSizeOption = 0,
-    textures: Annotated[
-        bool, typer.Option("--textures/--no-textures", help="For --refine-size: also choose the textures of the "
-                           "enlarged picture, in 7 or 25 bytes; releases up to 0.6.0 refuse such payloads.")
-    ] = True,
     weights: Annotated[
         Path | None,
         typer.Option(exists=True, file_okay=False, help="For --refine: folder of the metric weights [default: those of "
@@ -126,7 +122,7 @@ def compress(
       edgegrain compress *.png --fit crop --json
       edgegrain compress me.jpg --max-bytes 500      the best quality that fits
       edgegrain compress me.jpg --refine 40          better at the same bytes, in 15 seconds
-      edgegrain compress me.jpg --refine 40 --refine-size 1024 --max-bytes 400
+      edgegrain compress me.jpg --refine 40 --max-bytes 400
       edgegrain compress group.jpg --align           the face only; restore --background pastes it back
       edgegrain compress me.jpg --remote http://host:8000
     """
@@ -158,8 +154,7 @@ def compress(
 
     @functools.cache
     def refining(folder: Path) -> sdk.Codec:
-        return refining_codec(folder, refine, size=refine_size, max_bytes=max_bytes, textures=textures,
-                              weights=weights, report=report)
+        return refining_codec(folder, refine, size=refine_size, max_bytes=max_bytes, weights=weights, report=report)
 
     def payload_of(source: Path | bytes) -> sdk.Payload:
         if service is None:

@@ -16,7 +16,6 @@ from codec_contract.bundle.controls import Control
 from codec_contract.fit import Size
 from codec_contract.oriented_square import UNITS, OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
-from codec_contract.texture_map import TextureMap
 from edgegrain.cli.files import existing_source, list_files, read_source
 from edgegrain.cli.options import JsonOption
 from edgegrain.cli.output import Row, finish, run_all
@@ -115,11 +114,6 @@ def _part(square: OrientedSquare) -> str:
             f"{degrees:.0f} degrees; restore --background")
 
 
-def _textures(textures: TextureMap) -> str:
-    return (f"{textures.side} x {textures.side} cells, for the picture of {textures.factor} times the decoder's side; "
-            "not read by releases up to 0.6.0")
-
-
 def _sides(sides: Sequence[int]) -> str:
     """The sizes in pixels at which a bundle restores: those of its networks, and smaller ones."""
     if len(sides) == 1:
@@ -139,7 +133,6 @@ def _lines(row: Row) -> str:
         **({"contract": row["published"]} if row["published"] and not row["bundle"] else {}),
         "original": f"{row['original_size'][0]} x {row['original_size'][1]} pixels, fit {row['fit']}",
         **({} if row["square"] is None else {"part": _part(OrientedSquare(**row["square"]))}),
-        **({} if row["textures"] is None else {"textures": _textures(TextureMap(**row["textures"]))}),
         **({"restored": _sides(row["sides"])} if row["sides"] else {}),
         **({"time": _times(row)} if "seconds" in row else {}),
         "LR": f"{row['lr_size'][0]} x {row['lr_size'][1]}",

@@ -14,8 +14,8 @@ from server_decoder.decoder_session import Device
 
 
 def refining_codec(bundle: str | Path, steps: int, *, size: int = 0, max_bytes: int | None = None,
-                   textures: bool = True, weights: Path | None = None, device: Device = "cpu",
-                   threads: int | None = None, report: Callable[[float], None] | None = None) -> Codec:
+                   weights: Path | None = None, device: Device = "cpu", threads: int | None = None,
+                   report: Callable[[float], None] | None = None) -> Codec:
     """A codec whose payloads are refined in ``steps`` steps; ``size`` 0 is the decoder's side, other arguments and
     errors are as of `edgegrain.refinement.RefiningCodec`.
 
@@ -25,8 +25,8 @@ def refining_codec(bundle: str | Path, steps: int, *, size: int = 0, max_bytes: 
     with needs_extra("train", "--refine needs"):
         from edgegrain.refinement import RefiningCodec
 
-    return RefiningCodec(bundle, steps=steps, size=size or None, max_bytes=max_bytes, textures=textures,
-                         weights=weights, device=device, threads=threads, report=report)
+    return RefiningCodec(bundle, steps=steps, size=size or None, max_bytes=max_bytes, weights=weights, device=device,
+                         threads=threads, report=report)
 
 
 def require_search(steps: int, size: int) -> None:

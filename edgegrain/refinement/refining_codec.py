@@ -26,12 +26,10 @@ from codec_contract.fit import MAX_PIXELS, Fit, fit_picture
 from codec_contract.lr_coder.level_step import to_indices, to_levels
 from codec_contract.quantization import dequantize
 from codec_contract.rgb import Rgb
-from codec_contract.texture_map import TextureMap, texture_map_bytes
 from edge_encoder.faces.alignment import cut_square
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.refinement.payload_bits import PayloadBits
-from edgegrain.refinement.texture_choice import choose_textures
 from edgegrain.training.device import mixed_precision, to_device
 from edgegrain.training.levels import picture_levels
 from edgegrain.training.losses import LossWeights, picture_loss, random_offset
@@ -68,12 +66,10 @@ WINDOWS = 4
 BIT_PRICE, BIT_PRICE_LIMIT, BIT_PRICE_ABOVE = 0.004, 0.001, 0.25
 """Price of a bit per sample of the LR while the payload is expected to fit: into the encoder's bytes, or into a limit
 of the caller's, who has a use for them; and while it does not fit."""
-MAPS = (4, 8)
-"""Sides of texture maps, in cells; the largest that the bytes have room for is taken."""
 LAST = 1 / 3
 """The part of the steps, at the end, whose LRs may be the result: the last of them that is small enough."""
-REVISION = 4
-"""Version of the search; increased when the same picture would get another payload."""
+REVISION = 3
+"""Version of the search; increased when the same picture would get another LR."""
 _KEPT = 1024  # LRs that are not searched again: reports draw the pictures that they measured
 
 
@@ -96,8 +92,6 @@ class RefiningCodec(Codec):
             decoder's. Larger ones are for payloads that are restored larger: they take three to five times as long.
         max_bytes: largest payload, in bytes: the search uses what it has more than the encoder's, and gets the LR into
             less if the encoder's has more; None for the encoder's bytes.
-        textures: a search at a larger size ends with the choice of the enlarged picture's textures
-            (docs/payload.md), which releases up to 0.6.0 do not read.
         weights: folder with the weights of LPIPS and, for faces, of the identity network; None for those of
             ``edgegrain metrics fetch``.
         report: called after each step with the finished part of a search, 0...1.
@@ -110,9 +104,8 @@ class RefiningCodec(Codec):
     """
 
     def __init__(self, bundle: str | Path = "faces", *, steps: int = STEPS, size: int | None = None,
-                 max_bytes: int | None = None, textures: bool = True, weights: Path | None = None,
-                 device: Device = "cpu", threads: int | None = None,
-                 report: Callable[[float], None] | None = None) -> None:
+                 max_bytes: int | None = None, weights: Path | None = None, device: Device = "cpu",
+                 threads: int | None = None, report: Callable[[float], None] | None = None) -> None:
         super().__init__(bundle, device, threads)
         if steps < 1:
             raise ValueError(f"a search has at least 1 step, got {steps}")
@@ -140,8 +133,7 @@ class RefiningCodec(Codec):
         self._networks = MetricNetworks.load(find_metric_weights(weights, faces=faces), self._torch_device, faces=faces)
         self._level_step = self._open.tables.step
         self._bits = PayloadBits(self._open.tables, manifest.lr, manifest.lr).to(self._torch_device)
-        self._textures = textures and self._enlarger is not None
-        self._found: dict[bytes, tuple[Rgb, TextureMap | None]] = {}
+        self._found: dict[bytes, Rgb] = {}
 
     def fit(
         self, picture: PictureSource, fit: Fit = "pad", background: Colour = WHITE, max_pixels: int = MAX_PIXELS,
@@ -170,12 +162,8 @@ class RefiningCodec(Codec):
         if key not in self._found:
             if len(self._found) == _KEPT:
                 self._found.clear()
-            start = super().compress_fitted(fitted)
-            most = len(start) if self._max_bytes is None else self._max_bytes
-            lr = self._search(fitted, start, most)
-            self._found[key] = lr, self._choose_textures(fitted, lr, most)
-        lr, textures = self._found[key]
-        return self.pack(lr, fitted, textures)
+            self._found[key] = self._search(fitted, super().compress_fitted(fitted))
+        return self.pack(self._found[key], fitted)
 
     def compress_batch(self, pictures: Iterable[PictureSource], fit: Fit = "pad", **options: Any) -> list[Payload]:
         """Compress pictures one after the other; arguments and errors as `sdk.Codec.compress_batch`."""
@@ -185,12 +173,11 @@ class RefiningCodec(Codec):
                 payloads.append(self.compress(picture, fit, **options))
         return payloads
 
-    def _search(self, fitted: Fitted, start: Payload, most: int) -> Rgb:
-        """The LR found, beginning with that of the encoder's payload ``start``; its payload has at most ``most`` bytes,
-        if possible with room for the smallest texture map.
+    def _search(self, fitted: Fitted, start: Payload) -> Rgb:
+        """The LR found, beginning with that of the encoder's payload ``start``.
 
         Raises:
-            ImageError: no LR has so few.
+            ImageError: no LR has as few bytes as the limit.
         """
         targets = [dequantize(picture_levels(fitted.rgb, self._torch_device))]
         if isinstance(fitted, FittedLarge):
@@ -198,12 +185,10 @@ class RefiningCodec(Codec):
             targets += [dequantize(picture_levels(fit_picture(fitted.large, size, "stretch"), self._torch_device))
                         for size in range(side, self._size + 1, side)]
         first = picture_levels(to_indices(start.lr, self._level_step), self._torch_device)
-        limit = most - (texture_map_bytes(min(MAPS)) if self._textures else 0)
-        within = BIT_PRICE if self._max_bytes is None else BIT_PRICE_LIMIT
+        limit, within = (len(start), BIT_PRICE) if self._max_bytes is None else (self._max_bytes, BIT_PRICE_LIMIT)
         with torch.no_grad():
             frame = 8 * len(start) - self._bits(first).item()  # bits around the body
-        found: dict[int, Rgb] = {}  # the last LR within each bound
-        smallest = len(start)
+        found, smallest = None, len(start)
         direction, power = torch.zeros_like(first), 0.0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of the noise, and of the offsets of LPIPS
@@ -213,7 +198,8 @@ class RefiningCodec(Codec):
                 if step >= self._steps * (1 - LAST):
                     payload = self._packed(indices, fitted)
                     smallest = min(smallest, len(payload))
-                    found |= {bound: payload.lr for bound in (limit, most) if len(payload) <= bound}
+                    if len(payload) <= limit:
+                        found = payload.lr
                 if step == self._steps:
                     break
                 loss, bits = self._restored(indices, targets)
@@ -226,28 +212,13 @@ class RefiningCodec(Codec):
                 indices = indices.detach() - self._learning_rate(step) / max(unit, 1e-12) * direction
                 if self._report is not None:
                     self._report((step + 1) / self._steps)
-            best = found.get(limit, found.get(most))
-            if len(start) > most:
-                if best is None:
-                    raise too_few_bytes(most, smallest)
-                return best
-            if best is None or (len(start) <= limit and self._loss(start.lr, targets) <= self._loss(best, targets)):
+            if len(start) > limit:
+                if found is None:
+                    raise too_few_bytes(limit, smallest)
+                return found
+            if found is None or self._loss(start.lr, targets) <= self._loss(found, targets):
                 return start.lr
-        return best
-
-    def _choose_textures(self, fitted: Fitted, lr: Rgb, most: int) -> TextureMap | None:
-        """The textures of the picture that an LR restores, in as many cells as fit into ``most`` bytes; None for none.
-        """
-        lpips = self._networks.lpips
-        if not self._textures or lpips is None or not isinstance(fitted, FittedLarge):
-            return None
-        room = most - len(self.pack(lr, fitted))
-        side = max((side for side in MAPS if texture_map_bytes(side) <= room), default=None)
-        if side is None:
-            return None
-        factor = self._size // self.bundle.hr
-        enlarged = self._open.enlarge(self._open.decode(lr[None])[0], factor)
-        return choose_textures(enlarged, fitted.large, factor, side, lpips)
+        return found
 
     @torch.no_grad()
     def _loss(self, lr: Rgb, targets: Sequence[Tensor]) -> float:

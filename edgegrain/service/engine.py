@@ -178,7 +178,7 @@ class Engine:
         factor = enlargement(header, bundle.manifest, options.size)
         if factor > 1:
             with stages.measure("enlarge"):
-                square = bundle.enlarge(square, factor, header.textures)
+                square = bundle.enlarge(square, factor)
         with stages.measure("write"):
             return _write(square, header, options, factor, bundle.manifest, self._max_pixels)
 

@@ -2,8 +2,8 @@
 
 The clients in TypeScript, Java and Swift (clients/) read these files and those of tests/golden/contract. They pin what
 a client computes: the golden inputs, the picture turned upright, what shows through transparency, the encoder's square,
-coded bodies, whole payloads, payloads with textures, which they read and do not make, what must be refused, and what
-Python reads and they refuse. Every one follows from the contract and from the default bundle, both frozen.
+coded bodies, whole payloads, what must be refused, and what Python reads and they refuse. Every one follows from the
+contract and from the default bundle, both frozen.
 
 Pictures are made so that any language can make them. They are cells of block x block pixels, cut off at the right and
 bottom; byte n of the cells, in reading order, R, G, B (A), is the top byte of state n of the generator
@@ -19,7 +19,6 @@ import json
 import struct
 import sys
 import zlib
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,6 @@ from codec_contract.payload import (
     decode_payload,
     encode_payload,
 )
-from codec_contract.texture_map import TextureMap
 from edge_encoder.golden_inputs import generator_bytes, golden_input
 from edge_encoder.preprocessing import load_picture
 from tests.golden.regenerate_contract import golden_lr, json_bytes, regenerate
@@ -88,8 +86,6 @@ PAYLOADS = [
     (35, 1, (1, 1), "pad"),
     (36, 5, (3000, 17), "pad"),
 ]
-Case = tuple[str, npt.NDArray[np.uint8], dict[str, Any]]
-"""Name, LR and options of a payload."""
 
 
 def generated_picture(
@@ -126,11 +122,6 @@ def golden_files() -> dict[str, bytes]:
             "bundle": manifest.id,
             "lr_contract_id": manifest.lr_contract_id.hex(),
             "payloads": _damaged(manifest.lr_contract_id, tables),
-        }),
-        "textured.json": json_bytes({
-            "bundle": manifest.id,
-            "lr_contract_id": manifest.lr_contract_id.hex(),
-            "payloads": _textured(manifest.lr_contract_id, tables),
         }),
         "unsupported.json": json_bytes({
             "bundle": manifest.id,
@@ -238,7 +229,7 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
         "another magic": payload(magic=b"\xed\x6f"),
         "version 2": payload(version=2),
         "coding 2": payload(coding=2),
-        "reserved flag": payload(flags=4 << 2 | 128),
+        "reserved flag": payload(flags=4 << 2 | 64),
         "fit 3": payload(flags=4 << 2 | 3),
         "size code 9": payload(flags=9 << 2),
         "explicit size that has a code": payload(flags=15 << 2, size=bytes((15, 15))),
@@ -251,10 +242,6 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
         "raw, one byte short": payload(raw[:-1], coding=0),
         "raw, one byte long": payload(raw + b"\0", coding=0),
         "coded, as long as raw": payload((raw[:-1] + b"\1"), coding=1),
-        "texture map of another size": payload(flags=4 << 2 | 64, original=b"\x80\x05\xe0\x03\x02\x00"),
-        "texture map with unknown codes": payload(flags=4 << 2 | 64, original=b"\x80\x05\xe0\x03\x10\x00"),
-        "texture map with bits behind its texture": payload(flags=4 << 2 | 64, original=b"\x80\x05\xe0\x03\x01\x01"),
-        "texture map without an end": payload(b"\x0d", flags=4 << 2 | 64),
         "body with another ending": payload(body + bytes([1])),
         "body with a zero behind": payload(body + b"\0"),
     }
@@ -267,31 +254,17 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
     return [{"name": name, "payload": data.hex()} for name, data in cases.items()]
 
 
-def _textured(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
-    """Payloads with a texture map, whose LRs the clients read."""
-    lr = rounded(golden_lr("smooth", 16, 16), tables.step)
-    maps = [TextureMap(factor, tuple(index % 8 for index in range(1, side * side + 1)))
-            for factor, side in ((4, 4), (2, 1), (4, 2), (2, 8))]
-    cases: list[Case] = [(f"{each.side} x {each.side} cells at {each.factor}x", lr, {"textures": each})
-                         for each in maps]
-    return _read_back([*cases, ("raw", lr, {"textures": maps[0], "coding": CODING_RAW})], contract_id, tables)
-
-
 def _unsupported(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
     """Payloads of photographs and of aligned pictures, which the clients neither make nor read."""
     small, wide = (rounded(golden_lr("smooth", *size), tables.step) for size in ((16, 16), (257, 2)))
     square = OrientedSquare(1280, 800, 800, 600)
-    return _read_back([
+    cases: list[tuple[str, npt.NDArray[np.uint8], dict[str, Any]]] = [
         ("fit 3, aligned", small, {"fit": FIT_ALIGN, "square": square}),
         ("fit 3, aligned, raw", small, {"fit": FIT_ALIGN, "square": square, "coding": CODING_RAW}),
         ("coding 2, deflated", small, {"coding": CODING_DEFLATE}),
         ("size code 14, deflated", wide, {}),
         ("size code 14, raw", wide, {"coding": CODING_RAW}),
-    ], contract_id, tables)
-
-
-def _read_back(cases: Sequence[Case], contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
-    """The payloads of LRs with options, which Python reads."""
+    ]
     payloads = []
     for name, lr, changes in cases:
         data = encode_payload(lr, contract_id=contract_id, tables=tables, original_size=(640, 480), **changes)

@@ -16,7 +16,6 @@ const CONTRACT_BYTES = 4;
 const FIXED_BYTES = 8;
 const CRC_BYTES = 4;
 const EXPLICIT_SIZE = 15;
-const TEXTURE_MAP = 64;
 const MIN_BYTES = 14;
 const MAX_BYTES = 196_628;
 
@@ -134,7 +133,7 @@ function parse(data: Uint8Array): { header: Header; body: Uint8Array } {
     throw new PayloadError(`payload coding ${coding} is not read here, only 0 (raw) and 1 (range coder)`);
   }
   const flags = data[7];
-  if (flags >> 7) throw new PayloadError("the reserved flag bit is set; a newer edgegrain may read this");
+  if (flags >> 6) throw new PayloadError("reserved flag bits are set; a newer edgegrain may read this");
   const fit = FITS[flags & 3];
   if (fit === undefined) {
     throw new PayloadError("pictures that were aligned before they were encoded (fit 3) are not read here");
@@ -160,7 +159,6 @@ function parse(data: Uint8Array): { header: Header; body: Uint8Array } {
   }
   const [originalWidth, originalHeight] = sides;
   checkOriginal(originalWidth, originalHeight);
-  if (flags & TEXTURE_MAP) position = afterTextureMap(data, position, end);
   const body = data.subarray(position, end);
   const raw = 3 * lrWidth * lrHeight;
   if (coding === 0 ? body.length !== raw : body.length >= raw) {
@@ -174,21 +172,6 @@ function parse(data: Uint8Array): { header: Header; body: Uint8Array } {
     coding: coding as Coding, contract: contract.join(""), lrWidth, lrHeight, originalWidth, originalHeight, fit,
   };
   return { header, body };
-}
-
-/** Checks a texture map, which is for the picture that a server enlarges, and returns the position after it. */
-function afterTextureMap(data: Uint8Array, position: number, end: number): number {
-  const codes = position < end ? data[position] : 0;
-  if (codes >> 4 || (codes & 3) > 1) {
-    throw new PayloadError(`the codes ${codes} of a texture map are unknown; a newer edgegrain may read this`);
-  }
-  const bits = 3 << (2 * (codes >> 2)); // of 1, 4, 16 or 64 cells
-  const after = position + 1 + Math.ceil(bits / 8);
-  if (after > end) throw new PayloadError("the payload ends inside the texture map");
-  if (data[after - 1] & (2 ** (-bits & 7) - 1)) {
-    throw new PayloadError("bits after the last texture of a payload's map are set");
-  }
-  return after;
 }
 
 function checkOriginal(width: number, height: number): void {

@@ -34,9 +34,6 @@ const DAMAGED = readJson<{ payloads: { name: string; payload: string }[] }>(
 const UNSUPPORTED = readJson<{ payloads: { name: string; payload: string }[] }>(
   "tests/golden/clients/unsupported.json",
 ).payloads;
-const TEXTURED = readJson<{ payloads: { name: string; payload: string; lr_sha256: string }[] }>(
-  "tests/golden/clients/textured.json",
-).payloads;
 const STORED = readJson<{ contract_id: string; payloads: StoredPayload[] }>("tests/golden/contract/payloads.json");
 
 test("CRC-32 is that of zlib", () => {
@@ -94,10 +91,6 @@ test("the LR of a raw payload is a copy, also of Node's Buffer", () => {
 
 test.each(DAMAGED)("refuses a payload: $name", ({ payload }) => {
   expect(() => decodePayload(bytesOf(payload), contractId, tables)).toThrow(PayloadError);
-});
-
-test.each(TEXTURED)("reads the LR of $name", ({ payload, lr_sha256 }) => {
-  expect(sha256Hex(decodePayload(bytesOf(payload), contractId, tables).lr.data)).toBe(lr_sha256);
 });
 
 test.each(UNSUPPORTED)("says that it does not read: $name", ({ payload }) => {

@@ -30,7 +30,6 @@ from codec_contract.payload import (
     parse_header,
     require_contract,
 )
-from codec_contract.texture_map import TextureMap
 
 TABLES = CoderTables.default()
 CONTRACT = bytes(range(32))
@@ -138,21 +137,6 @@ def test_a_square_comes_back(size: tuple[int, int], x: int, y: int, length: int,
     assert data[7] & 3 == 3
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.sampled_from([2, 4]), st.tuples(*[st.integers(0, 7)] * 16), st.booleans(), st.booleans())
-def test_textures_come_back(factor: int, numbers: tuple[int, ...], aligned: bool, raw: bool) -> None:
-    textures = TextureMap(factor, numbers)
-    changes: dict[str, Any] = {"square": OrientedSquare(9, 99, 7, -80), "fit": FIT_ALIGN} if aligned else {}
-    changes["coding"] = CODING_RAW if raw else CODING_RANGE
-    lr = content("gradient", 16, 16, 0)
-    data, plain = pack(lr, textures=textures, **changes), pack(lr, **changes)
-    decoded, header = unpack(data)
-    assert np.array_equal(decoded, lr) and header.textures == textures and parse_header(plain).textures is None
-    assert len(data) == len(plain) + 7 and data[7] == plain[7] | 64
-    with pytest.raises(PayloadError, match="enlargement of 2, 4, got 8"):
-        pack(lr, textures=TextureMap(8, numbers))
-
-
 def test_what_a_payload_shows_of_the_original() -> None:
     def header(fit: str) -> Header:
         return parse_header(pack(content("noise", 2, 2, 0), original_size=(75, 61), fit=fit))
@@ -217,7 +201,6 @@ DAMAGED = [
     pack(content("gradient", 9, 4, 3), original_size=(4000, 3000), fit=FIT_CROP),
     pack(content("constant", 1, 1, 3), original_size=(1, 1)),
     pack(content("gradient", 9, 4, 3), original_size=(400, 300), fit=FIT_ALIGN, square=OrientedSquare(9, 999, 7, -80)),
-    pack(content("gradient", 16, 16, 3), textures=TextureMap(4, (0, 1, 2, 3) * 4)),
 ]
 
 
@@ -307,9 +290,8 @@ def test_any_sealed_bytes_are_refused_with_a_typed_error(data: bytes) -> None:
         (b"\x89PNG\r\n\x1a\n" * 4, "not a payload"),
         (forged(first=b"\x21"), "version 2 is unknown"),
         (forged(first=b"\x13"), "coding 3 is unknown"),
+        (forged(flags=0x40 | 16), "reserved"),
         (forged(flags=0x80 | 16), "reserved"),
-        (forged(flags=0x40 | 16), "ends inside the texture map"),
-        (forged(flags=0x40 | 16, body=b"\x03\0"), "codes 00000011 of a texture map"),
         (forged(flags=3 | 16), "ends inside the square's x"),
         (forged(flags=3 | 16, sizes=b"", original=b"\x0a\x0a\x14\x14\x28\x80"), "ends inside the square's slope"),
         (forged(flags=3 | 16, original=b"\x0a\x0a\x29\x14\x28\0"), "centre .10.25, 5.0. lies outside"),

@@ -16,10 +16,8 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.fit import content_size, fit_picture, unfit_picture
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import encode_payload
-from codec_contract.texture_map import TextureMap
 from sdk.codec import Codec
 from sdk.open_bundle import OpenBundle
-from server_decoder.super_resolution.textures import textured
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
 ENLARGED, PLAIN = "enlarged-64-lr16", "plain-64-lr16"
@@ -45,22 +43,6 @@ def plain(root: Path) -> Codec:
 
 def picture(width: int, height: int) -> np.ndarray:
     return np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def test_textures_are_of_one_size(codec: Codec, plain: Codec) -> None:
-    fitted = codec.fit(picture(256, 256))
-    lr, textures = codec.compress_fitted(fitted).lr, TextureMap(4, (4, 0, 1, 7))
-    payload, bare = codec.pack(lr, fitted, textures), codec.pack(lr, fitted)
-    assert payload.header.textures == sdk.inspect(payload).textures == textures and len(payload) == len(bare) + 3
-    for size in ("native", 64, 100, 128):
-        np.testing.assert_array_equal(codec.restore(payload, size=size), codec.restore(bare, size=size))
-    wanted = textured(np.asarray(codec.restore(bare, size=256)), textures)
-    np.testing.assert_array_equal(codec.restore(payload), wanted)
-    np.testing.assert_array_equal(codec.restore(payload, size=200), lanczos(wanted, (200, 200)))
-    (pair,) = codec.restore_batch([payload])
-    np.testing.assert_array_equal(pair, wanted)
-    without = plain.pack(lr, fitted, textures)  # no enlarger: nothing to apply them to
-    np.testing.assert_array_equal(plain.restore(without), plain.restore(plain.pack(lr, fitted)))
 
 
 def square(payload: sdk.Payload, side: int) -> np.ndarray:

@@ -24,7 +24,6 @@ public struct Payload: Equatable, Sendable {
     private static let fixedBytes = 8
     private static let crcBytes = 4
     private static let explicitSize = 15
-    private static let textureMap = 64
     private static let lengths = 14...196_628
 
     /// What to send or store.
@@ -127,8 +126,8 @@ public struct Payload: Equatable, Sendable {
             throw EdgegrainError.payload("payload coding \(coding) is not read here, only 0 (raw) and 1 (range coder)")
         }
         let flags = Int(data[7])
-        guard flags >> 7 == 0 else {
-            throw EdgegrainError.payload("the reserved flag bit is set; a newer edgegrain may read this")
+        guard flags >> 6 == 0 else {
+            throw EdgegrainError.payload("reserved flag bits are set; a newer edgegrain may read this")
         }
         guard let fit = Fit(rawValue: flags & 3) else {
             throw EdgegrainError.payload(
@@ -151,32 +150,11 @@ public struct Payload: Equatable, Sendable {
         let width = try readLeb128(data, &position, end: end, name: "width")
         let height = try readLeb128(data, &position, end: end, name: "height")
         try checkOriginal(width, height)
-        if flags & textureMap != 0 {
-            position = try afterTextureMap(data, position, end: end)
-        }
         let contract = data[3..<7].map { hex($0) }.joined()
         let header = Header(
             coding: coding, contract: contract, lrWidth: lrWidth, lrHeight: lrHeight, originalWidth: width,
             originalHeight: height, fit: fit)
         return (header, position)
-    }
-
-    /// Checks a texture map, which is for the picture that a server enlarges, and returns the position after it.
-    private static func afterTextureMap(_ data: [UInt8], _ position: Int, end: Int) throws -> Int {
-        let codes = position < end ? Int(data[position]) : 0
-        guard codes >> 4 == 0, codes & 3 <= 1 else {
-            throw EdgegrainError.payload(
-                "the codes \(codes) of a texture map are unknown; a newer edgegrain may read this")
-        }
-        let bits = 3 << (2 * (codes >> 2))  // of 1, 4, 16 or 64 cells
-        let after = position + 1 + (bits + 7) / 8
-        guard after <= end else {
-            throw EdgegrainError.payload("the payload ends inside the texture map")
-        }
-        guard Int(data[after - 1]) & (1 << (-bits & 7) - 1) == 0 else {
-            throw EdgegrainError.payload("bits after the last texture of a payload's map are set")
-        }
-        return after
     }
 
     private static func readLeb128(_ data: [UInt8], _ position: inout Int, end: Int, name: String) throws -> Int {

@@ -39,15 +39,6 @@ final class PayloadTests: XCTestCase {
         let payloads: [Case]
     }
 
-    private struct Textured: Decodable {
-        struct Case: Decodable {
-            let name: String
-            let payload: String
-            let lr_sha256: String
-        }
-        let payloads: [Case]
-    }
-
     func testCRC32IsThatOfZlib() {
         XCTAssertEqual(crc32(Array("123456789".utf8)[...]), 0xcbf4_3926)
     }
@@ -100,14 +91,6 @@ final class PayloadTests: XCTestCase {
             let data = try bytes(item.payload)
             XCTAssertThrowsError(
                 try Payload(data).lr(contractId: bundle.contractId, tables: bundle.tables), item.name)
-        }
-    }
-
-    func testPayloadsWithTexturesAreRead() throws {
-        let bundle = try GoldenFiles.bundle()
-        for item in try GoldenFiles.read(Textured.self, "tests/golden/clients/textured.json").payloads {
-            let lr = try Payload(try bytes(item.payload)).lr(contractId: bundle.contractId, tables: bundle.tables)
-            XCTAssertEqual(sha256(lr.data), item.lr_sha256, item.name)
         }
     }
 

@@ -11,7 +11,6 @@ import pytest
 import sdk
 from codec_contract.bundle import paths as bundle_paths
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
-from codec_contract.texture_map import TextureMap
 from tests.tiny_bundle import HR, LR, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell, write_picture
 
@@ -46,16 +45,6 @@ class TestInfo:
         monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "none",))
         status, out, _ = shell("info", path, "--time")
         assert status == 0 and "  restored  " not in out and "  time  " not in out
-
-    def test_textures(self, shell: Shell, tmp_path: Path) -> None:
-        codec = sdk.Codec()
-        fitted = codec.fit(write_picture(tmp_path / "me.png"))
-        lr = codec.compress_fitted(fitted).lr
-        path = codec.pack(lr, fitted, TextureMap(4, (0, 1, 5, 7))).save(tmp_path / "me.grain")
-        assert "\n  textures  2 x 2 cells, for the picture of 4 times the decoder's side; not read by" in (
-            shell("info", path)[1])
-        found = json.loads(shell("info", path, "--json")[1])["done"][0]["textures"]
-        assert found == {"factor": 4, "textures": [0, 1, 5, 7]}
 
     def test_json_and_failures(self, shell: Shell, tmp_path: Path) -> None:
         path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")

@@ -94,18 +94,6 @@ def test_batches_give_what_single_pictures_give(lpips: LPIPS, portrait: np.ndarr
     assert together.tolist() == pytest.approx(alone, rel=1e-4)
 
 
-@torch.no_grad()
-def test_distances_of_cells(lpips: LPIPS, portrait: np.ndarray) -> None:
-    """What differs in a quarter of the picture is seen in its cell; the mean is the distance."""
-    damaged = portrait.copy()
-    damaged[:96, 160:] = np.random.default_rng(0).integers(0, 256, (96, 96, 3))
-    features = lpips.features(unit(damaged)), lpips.features(unit(portrait))
-    cells = lpips.cell_distances(*features, 2)
-    assert cells.shape == (1, 2, 2)
-    assert cells[0, 0, 1] > 20 * max(cells[0, 0, 0], cells[0, 1, 0], cells[0, 1, 1])
-    assert float(cells.mean()) == pytest.approx(float(lpips.distance(*features)), rel=0.1)
-
-
 def test_the_gradient_reduces_it(lpips: LPIPS, portrait: np.ndarray) -> None:
     target = unit(portrait[96:160, 96:160])
     picture = (target + 0.2 * torch.randn(target.shape, generator=torch.Generator().manual_seed(0))).requires_grad_()

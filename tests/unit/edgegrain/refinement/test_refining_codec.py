@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,13 +21,11 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ImageError
 from codec_contract.payload import parse_payload
 from codec_contract.quantization import dequantize
-from codec_contract.texture_map import TextureMap
 from edgegrain.cli.main import app
 from edgegrain.refinement import RefiningCodec, refining_codec
 from edgegrain.training.losses import LossWeights
-from sdk.payload import Payload, decode_payload_lr
+from sdk.payload import decode_payload_lr
 from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig
-from server_decoder.super_resolution.textures import textured
 from tests.tiny_bundle import HR, LR, write_tiny_bundle
 
 
@@ -122,7 +119,7 @@ class TestSearch:
         monkeypatch.setattr(refining_codec, "find_enlarger", lambda bundle: SimpleNamespace(network=lambda: network))
         large = np.asarray(Image.fromarray(portrait).resize((factor * HR, factor * HR), Image.Resampling.LANCZOS))
         start, found = (codec(folder, **options).compress(large) for codec, options in (
-            (sdk.Codec, {}), (RefiningCodec, {"steps": 30, "size": factor * HR, "textures": False})))
+            (sdk.Codec, {}), (RefiningCodec, {"steps": 30, "size": factor * HR})))
         assert len(found) <= len(start)
 
         def enlarged_error(lr: np.ndarray) -> float:
@@ -135,45 +132,6 @@ class TestSearch:
         codec = RefiningCodec(folder, steps=1, size=factor * HR)
         with pytest.raises(TypeError, match="that `fit` of this codec prepares"):
             codec.compress_fitted(sdk.Codec(folder).fit(large))
-
-    def test_textures(self, tmp_path: Path, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-        """They take the room that the LR leaves: 8 x 8 cells, 4 x 4, or none."""
-        folder = write_tiny_bundle(tmp_path, doublings=2)
-        nothing = LossWeights(l1=1, lpips=0, identity=0, lr=0)
-        for name in ("FACES", "PICTURES", "ENLARGED"):
-            monkeypatch.setattr(refining_codec, name, nothing)
-        monkeypatch.setattr(refining_codec, "LPIPS_DECODED", 0)
-        monkeypatch.setattr(refining_codec.MetricNetworks, "load",
-                            lambda *arguments, **options: SimpleNamespace(lpips=object(), identity=None))
-        monkeypatch.setattr(refining_codec.RefiningCodec, "_enlarged_loss", lambda *arguments: 0.0)
-        monkeypatch.setattr(refining_codec, "find_enlarger", lambda bundle: SimpleNamespace(network=nn.Identity))
-        seen = []
-
-        def choose(enlarged: np.ndarray, original: np.ndarray, factor: int, side: int, lpips: object) -> TextureMap:
-            seen.append((enlarged, original))
-            return TextureMap(factor, (3,) * side**2)
-
-        monkeypatch.setattr(refining_codec, "choose_textures", choose)
-        large = np.asarray(Image.fromarray(portrait).resize((4 * HR, 4 * HR), Image.Resampling.LANCZOS))
-        plain = sdk.Codec(folder)
-
-        def refined(**options: Any) -> Payload:
-            return RefiningCodec(folder, steps=3, size=4 * HR, **options).compress(large)
-
-        start = plain.compress(large)
-        without = refined(textures=False)
-        assert without.header.textures is None and not seen and len(without) <= len(start)
-        limit = len(start) + 100
-        roomy = refined(max_bytes=limit)
-        assert roomy.header.textures == TextureMap(4, (3,) * 64) and len(roomy) <= limit
-        np.testing.assert_array_equal(seen[0][1], large)
-        bare = plain.pack(roomy.lr, plain.fit(large))
-        np.testing.assert_array_equal(seen[0][0], np.asarray(plain.restore(bare)))
-        np.testing.assert_array_equal(np.asarray(plain.restore(roomy)), textured(seen[0][0], roomy.header.textures))
-        np.testing.assert_array_equal(plain.restore(roomy, size=2 * HR), plain.restore(bare, size=2 * HR))
-        tight = refined(max_bytes=len(roomy) - 25 + 7)
-        assert tight.header.textures is None or tight.header.textures.side == 4
-        assert len(tight) <= len(roomy) - 25 + 7
 
     def test_a_limit_of_bytes(self, bundle: Path, picture: np.ndarray) -> None:
         """Above the encoder's bytes more detail fits, below them less, and far below nothing."""

@@ -13,7 +13,6 @@ from PIL import Image
 
 import sdk
 from codec_contract.fit import Size
-from codec_contract.texture_map import TextureMap
 from edgegrain.service.engine import Engine, Stages
 from edgegrain.service.engine_options import RestoreOptions
 from tests.service_harness import LiveService, get, live_service, raw_payloads
@@ -101,21 +100,6 @@ def test_a_batch_of_several_sizes(bundle: Path) -> None:
         assert isinstance(outcome, bytes)
         np.testing.assert_array_equal(pixels(outcome), codec.restore(payload, size=wanted.size))
     assert isinstance(refused, sdk.ImageError) and "not at 257" in str(refused)
-
-
-def test_textures_are_applied(bundle: Path) -> None:
-    """As the SDK does: at the size that they are for only."""
-    codec, engine = sdk.Codec(bundle, threads=1), Engine([bundle], threads=1)
-    fitted = codec.fit(np.full((100, 100, 3), 128, np.uint8))
-    lr = codec.compress_fitted(fitted).lr
-    payload = codec.pack(lr, fitted, TextureMap(2, (4,)))
-    sizes: list[Size] = [128, 256, "native"]
-    outcomes = engine.restore(BUNDLE, [payload] * 3, [RestoreOptions(size) for size in sizes], Stages())
-    for outcome, size in zip(outcomes, sizes, strict=True):
-        assert isinstance(outcome, bytes)
-        np.testing.assert_array_equal(pixels(outcome), codec.restore(payload, size=size))
-        plain = np.asarray(codec.restore(codec.pack(lr, fitted), size=size))
-        assert np.array_equal(pixels(outcome), plain) == (size != 128)
 
 
 def test_both_factors_are_warmed_up(bundle: Path) -> None:

@@ -16,7 +16,6 @@ public final class Payload {
     private static final int FIXED_BYTES = 8;
     private static final int CRC_BYTES = 4;
     private static final int EXPLICIT_SIZE = 15;
-    private static final int TEXTURE_MAP = 64;
     private static final int MIN_BYTES = 14;
     private static final int MAX_BYTES = 196_628;
 
@@ -143,20 +142,17 @@ public final class Payload {
                     "payload coding " + coding + " is not read here, only 0 (raw) and 1 (range coder)");
         }
         int flags = data[7] & 255;
-        if (flags >> 7 != 0) {
-            throw new PayloadException("the reserved flag bit is set; a newer edgegrain may read this");
+        if (flags >> 6 != 0) {
+            throw new PayloadException("reserved flag bits are set; a newer edgegrain may read this");
         }
         if ((flags & 3) >= Fit.values().length) {
             throw new PayloadException("pictures that were aligned before they were encoded (fit 3) are not read here");
         }
         int[] position = {FIXED_BYTES};
-        int[] lrSize = readLrSize(data, flags >> 2 & 15, position);
+        int[] lrSize = readLrSize(data, flags >> 2, position);
         int width = readLeb128(data, position, end, "width");
         int height = readLeb128(data, position, end, "height");
         checkOriginal(width, height);
-        if ((flags & TEXTURE_MAP) != 0) {
-            position[0] = afterTextureMap(data, position[0], end);
-        }
         byte[] body = Arrays.copyOfRange(data, position[0], end);
         int raw = 3 * lrSize[0] * lrSize[1];
         if (coding == CODING_RAW ? body.length != raw : body.length >= raw) {
@@ -186,24 +182,6 @@ public final class Payload {
             throw new PayloadException("LR size code " + code + " is not read here, only 0 to 8 and 15");
         }
         return new int[] {1 << code, 1 << code};
-    }
-
-    /** Checks a texture map, which is for the picture that a server enlarges, and returns the position after it. */
-    private static int afterTextureMap(byte[] data, int position, int end) {
-        int codes = position < end ? data[position] & 255 : 0;
-        if (codes >> 4 != 0 || (codes & 3) > 1) {
-            throw new PayloadException(
-                    "the codes " + codes + " of a texture map are unknown; a newer edgegrain may read this");
-        }
-        int bits = 3 << 2 * (codes >> 2); // of 1, 4, 16 or 64 cells
-        int after = position + 1 + (bits + 7) / 8;
-        if (after > end) {
-            throw new PayloadException("the payload ends inside the texture map");
-        }
-        if ((data[after - 1] & (1 << (-bits & 7)) - 1) != 0) {
-            throw new PayloadException("bits after the last texture of a payload's map are set");
-        }
-        return after;
     }
 
     private static int readLeb128(byte[] data, int[] position, int end, String name) {

@@ -42,7 +42,6 @@ public final class ClientTests {
         all.put("stored payloads are read and written again", tests::storedPayloads);
         all.put("payloads are Python's", tests::payloads);
         all.put("damaged payloads are refused", tests::damaged);
-        all.put("payloads with textures are read", tests::textured);
         all.put("payloads of other kinds are refused as such", tests::unsupported);
         all.put("what the format cannot say is refused", tests::limits);
         all.put("unusable coder tables are refused", tests::tables);
@@ -254,13 +253,6 @@ public final class ClientTests {
             byte[] changed = good.clone();
             changed[index] ^= 0x40;
             refused(PayloadException.class, () -> Payload.read(changed));
-        }
-    }
-
-    private void textured() throws Exception {
-        for (Map<String, Object> item : golden.cases("tests/golden/clients/textured.json", "payloads")) {
-            Rgb lr = Payload.read(GoldenFiles.hex(item.get("payload"))).lr(bundle.contractId, bundle.tables);
-            equal(item.get("lr_sha256"), GoldenInputs.sha256(lr.data), (String) item.get("name"));
         }
     }
 

@@ -26,7 +26,9 @@ PREPROCESSING = {"resize": "pillow-bilinear-22bit-width-first", "fit_default": F
 """The preprocessing that this file implements, in the terms of a bundle's manifest."""
 
 MAX_PIXELS = (1 << 30) // 12
-"""Most pixels that a file may claim by default, 89,478,485: a quarter of a GiB of RGB, where Pillow begins to warn."""
+"""Most pixels of a restored picture by default, 89,478,485: a quarter of a GiB of RGB."""
+MAX_PHOTO_PIXELS = 200_000_000
+"""Most pixels that a picture file may claim by default: 16320 x 12240, the largest that phones make, has fewer."""
 
 _STRIP_PIXELS = 1 << 22  # a resize works on strips of about this many pixels, so that its copies stay small
 

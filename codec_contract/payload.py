@@ -38,6 +38,8 @@ PAYLOAD_SUFFIX = ".grain"
 
 MAGIC = b"\xed\x6e"
 VERSION = 1
+SCENE_VERSION = 2
+"""The version of `codec_contract.scene`, which has the same magic."""
 CODING_RAW = 0
 CODING_RANGE = 1
 CODING_DEFLATE = 2
@@ -154,7 +156,7 @@ def encode_payload(
         raise PayloadError(f"the fit {FIT_ALIGN} needs a square, no other fit has one; got {fit} and {square}")
     if coding not in CODINGS:
         raise PayloadError(f"unknown coding {coding}, expected 0 (raw), 1 (range coder) or 2 (deflate)")
-    _check_original(*original_size)
+    check_original(*original_size)
     if square is not None:
         square.check(original_size)
     size_code = _lr_size_code(width, height)
@@ -205,17 +207,15 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
         raise PayloadError(f"a payload has at least {_MIN_BYTES} bytes, got {length}; it was truncated")
     _, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
     version, coding = version_and_coding >> 4, version_and_coding & 15
+    if version == SCENE_VERSION:
+        raise PayloadError("this is a scene of several faces, not the payload of one picture; sdk.restore restores it, "
+                           "sdk.Scene reads it")
     if version != VERSION:
         raise PayloadError(
             f"payload version {version} is unknown, this release reads version {VERSION}; "
             "it is corrupt or needs a newer edgegrain"
         )
-    end = length - _TRAILER.size
-    (stored,) = _TRAILER.unpack_from(data, end)
-    computed = zlib.crc32(data[:end])
-    if stored != computed:
-        raise PayloadError(f"the payload is corrupt or truncated: its CRC-32 is {computed:08x}, it says {stored:08x}")
-
+    end = check_crc(data)
     if coding not in CODINGS:
         raise PayloadError(f"payload coding {coding} is unknown, expected 0 (raw), 1 (range coder) or 2 (deflate)")
     if flags >> 6:
@@ -226,7 +226,7 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
         raise PayloadError(f"an LR of {lr_width} x {lr_height} is too large for coding 1, the range coder")
     original_width, position = read_leb128(data, position, end, "original width")
     original_height, position = read_leb128(data, position, end, "original height")
-    _check_original(original_width, original_height)
+    check_original(original_width, original_height)
     fit, square = _WIRE_FITS[flags & 3], None
     if fit == FIT_ALIGN:
         square, position = read_square(data, position, end, (original_width, original_height))
@@ -314,7 +314,21 @@ def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) 
     return decode_body(payload, contract_id=contract_id, tables=tables), payload.header
 
 
-def _check_original(width: int, height: int) -> None:
+def check_crc(data: bytes) -> int:
+    """Compare the CRC-32 at the end with the bytes before it; returns its position.
+
+    Raises:
+        PayloadError: it differs.
+    """
+    end = max(0, len(data) - _TRAILER.size)
+    stored, computed = int.from_bytes(data[end:], "little"), zlib.crc32(data[:end])
+    if stored != computed:
+        raise PayloadError(f"the payload is corrupt or truncated: its CRC-32 is {computed:08x}, it says {stored:08x}")
+    return end
+
+
+def check_original(width: int, height: int) -> None:
+    """Raise `PayloadError` for the size of an original that the format cannot say."""
     for name, side in (("width", width), ("height", height)):
         if not 1 <= side <= MAX_ORIGINAL_SIDE:
             raise PayloadError(f"the original {name} must be 1 to {MAX_ORIGINAL_SIDE} pixels, is {side}")

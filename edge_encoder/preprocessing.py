@@ -7,6 +7,7 @@ colour management differ between platforms.
 from __future__ import annotations
 
 import io
+import math
 import operator
 import os
 import threading
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from PIL import IcoImagePlugin, Image, UnidentifiedImageError, features
 
 from codec_contract.errors import DeviceMemoryError, ImageError, first_line, reason
-from codec_contract.fit import MAX_PIXELS
+from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
 from codec_contract.rgb import Rgb
 from edge_encoder.colour_depth import refuse_misread_depth
@@ -57,6 +58,11 @@ _SRGB_TOLERANCE = 2
 _MAX_SRGB_PROFILE = 1 << 16
 """Bytes of the largest profile that is compared with sRGB; common sRGB profiles have 3,144 or fewer."""
 
+_WHOLE_PIXELS = 108_000_000
+"""Largest picture of a format that is decoded at its full size only, in pixels: 432 MB in Pillow's memory."""
+_KEPT_PIXELS = 54_000_000
+"""Larger pictures are halved, so that a photograph of a phone never takes 600 MB."""
+
 _reading_header = threading.Lock()
 
 # EXIF orientation -> (transposed, flipped vertically, flipped horizontally), applied in this order.
@@ -65,7 +71,7 @@ _ORIENTATIONS = {
     6: (True, False, True), 7: (True, True, True), 8: (True, True, False)}
 
 
-def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixels: int = MAX_PIXELS) -> Rgb:
+def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS) -> Rgb:
     """Decode a picture of any common format to ``uint8 [H, W, 3]`` sRGB, upright.
 
     Files, encoded bytes and PIL pictures are rotated by their EXIF orientation; an embedded colour profile is
@@ -75,6 +81,9 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
     level at most; JPEG 2000 pictures with colour or alpha and uncompressed planar TIFFs of more than 8 bits are
     refused, because Pillow misreads them); of an animation the first frame is taken. HEIC needs the extra ``heic``;
     such files are rotated as the format says, which ignores the EXIF orientation.
+
+    A picture of more than 54 megapixels is halved, once or more, until it has fewer; JPEG files are decoded at that
+    size, which takes a fraction of the memory. Other files may have at most 108 megapixels.
 
     Args:
         picture: a path, the bytes of a file, a PIL picture, or an array: uint8 or uint16 ``[H, W]`` grey,
@@ -170,7 +179,19 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
     except Exception as error:  # a damaged header can make Pillow's readers raise any type
         raise ImageError(f"{name} cannot be read as a picture: {first_line(error)}") from error
     with image:
+        _check_size(*image.size, max_pixels, name)
+        if image.format in ("JPEG", "MPO"):
+            halvings = _halvings(image.size)
+            image.draft(None, (image.width >> halvings, image.height >> halvings))
+        elif image.width * image.height > _WHOLE_PIXELS:
+            raise ImageError(f"{name} has {image.width} x {image.height} pixels; only JPEG files may have more than "
+                             f"{_WHOLE_PIXELS}, because their decoder reduces them. Reduce it first")
         return _from_pillow(image, background, max_pixels, name)
+
+
+def _halvings(size: tuple[int, int]) -> int:
+    """The number of times that a picture's sides are halved until it has at most `_KEPT_PIXELS`."""
+    return next(halvings for halvings in range(8) if math.prod(size) >> 2 * halvings <= _KEPT_PIXELS)
 
 
 @contextmanager
@@ -243,7 +264,10 @@ def _to_rgb(image: Image.Image, background: Colour, name: str) -> Rgb:
         flat = Image.new("RGB", image.size, background)
         flat.paste(rgb, mask=alpha)
         rgb = flat
-    return np.asarray(rgb if rgb.mode == "RGB" else rgb.convert("RGB"))
+    rgb = rgb if rgb.mode == "RGB" else rgb.convert("RGB")
+    if halvings := _halvings(rgb.size):
+        rgb = rgb.reduce(1 << halvings)
+    return np.asarray(rgb)
 
 
 def _colour_and_alpha(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:

@@ -10,8 +10,9 @@
     sdk.compress("me.jpg", max_bytes=500)    # the best of the installed qualities that fits
 
     sdk.find_faces("me.jpg").message     # what is wrong with the face in a picture; "" if it can be encoded
-    face = sdk.compress("group.jpg", align=True)                      # the largest face alone, as in FFHQ
-    whole = sdk.paste(sdk.restore(face), face, "small-group.jpg")     # put back into another picture of the whole
+    faces = sdk.compress_faces("group.jpg")                           # every face, the largest first
+    whole = sdk.paste(sdk.restore(faces[0]), faces[0], "small-group.jpg")    # put back into a picture of the whole
+    scene = sdk.compress_scene("group.jpg", max_bytes=1500)           # all faces and a background: a photograph again
 
     sdk.retouch(sdk.Codec("faces"), "edited.png", "me.jpg")          # a crude edit turned into a realistic one
 
@@ -39,16 +40,15 @@ from codec_contract.errors import (
 )
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import Header
-from sdk.align_or_fit import Align
-from sdk.api import compress, restore
+from sdk.api import compress, compress_faces, compress_scene, restore
 from sdk.codec import Codec
 from sdk.decoder_form import RunningDecoder
-from sdk.face_check import Face, FaceCheck, find_faces
+from sdk.faces import Face, FaceCheck, find_faces
 from sdk.generated_mark import GeneratedMark, MarkedPicture, read_mark
 from sdk.inspection import PayloadInfo, inspect
 from sdk.installed_bundles import BundleInfo, bundles
 from sdk.pasting import paste
-from sdk.payload import Payload
+from sdk.payload import Payload, Scene
 from sdk.remote import Retries, connect, connect_async
 from sdk.retouching import retouch
 
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from sdk.remote.remote_codec import RemoteCodec
 
 __all__ = [
-    "Align",
     "AsyncRemoteCodec",
     "BundleError",
     "BundleInfo",
@@ -82,9 +81,12 @@ __all__ = [
     "RemoteCodec",
     "Retries",
     "RunningDecoder",
+    "Scene",
     "ServiceError",
     "bundles",
     "compress",
+    "compress_faces",
+    "compress_scene",
     "connect",
     "connect_async",
     "find_faces",

@@ -11,15 +11,15 @@ from PIL import Image
 from codec_contract.bundle.hub_bundles import SCHEME
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
 from codec_contract.bundle.qualities import Quality
-from codec_contract.fit import MAX_PIXELS, Fit, Size
+from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
 from edge_encoder.contract_check import check_contract_id
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
-from sdk.align_or_fit import Align
 from sdk.codec import Codec
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.installed_bundles import require_manifest_for
-from sdk.payload import Payload
+from sdk.payload import Payload, Scene
 from sdk.rate_control import bundles_for, compress_within
+from sdk.scenes import compress_scene_within
 from server_decoder.decoder_session import Device
 from server_decoder.providers import check_device
 
@@ -29,46 +29,80 @@ _opening = threading.Lock()
 def compress(
     picture: PictureSource,
     bundle: str | Path = "faces",
-    fit: Fit = "pad",
+    fit: Fit | None = None,
     *,
     background: Colour = WHITE,
-    max_pixels: int = MAX_PIXELS,
-    align: Align = False,
+    max_pixels: int = MAX_PHOTO_PIXELS,
+    align: bool = True,
     require_face: bool = False,
     quality: Quality | None = None,
     max_bytes: int | None = None,
 ) -> Payload:
-    """Compress a picture to a payload of some hundred bytes.
+    """Compress a photograph to a payload of some hundred bytes.
+
+    A bundle of faces, such as the default one, finds the largest face and encodes the square around it that portraits
+    have in FFHQ, at any angle; the payload stores where the square lies, so `paste` can put the face back. A picture
+    that is already framed so is encoded whole. Bundles of other domains encode the whole picture.
 
     Args:
         picture: a path, the bytes of a picture file, a PIL picture, or a uint8 or uint16 array ``[H, W]``,
             ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA. Any size, orientation, colour mode; but with colour or alpha,
             JPEG 2000 files and uncompressed planar TIFFs have at most 8 bits per channel.
         bundle: id, alias or folder of the bundle, or ``hf://owner/name@revision``; both sides need the same one.
-        fit: ``"pad"`` keeps the whole picture and its aspect, ``"stretch"`` fills the square, ``"crop"`` takes the
-            centre square. The payload stores the fit, and `restore` undoes it.
+        fit: encode the whole picture instead of its face: ``"pad"`` keeps it and its aspect, ``"stretch"`` fills the
+            square, ``"crop"`` takes the centre square. The payload stores the fit, and `restore` undoes it.
         background: colour behind transparent pixels.
         max_pixels: largest picture that is read; larger ones are refused before they are decoded.
-        align: find the largest face, and encode the square around it that portraits have in FFHQ; the payload stores
-            the position of the square, so `paste` can put the face back. ``"auto"`` takes the centre square if no face
-            is found or the face finder is not installed: ``pip install 'edgegrain[align]'`` and ``edgegrain align
-            fetch`` (docs/align.md).
-        require_face: refuse pictures without a face, with several, or with one that is too small, turned away, tilted
-            or cut off (`find_faces`).
+        align: False encodes the whole picture, as ``fit="pad"`` does. A bundle of faces restores only pictures well that
+            one face fills.
+        require_face: refuse a face that is too small, turned away or cut off (`find_faces`).
         quality: ``"tiny"``, ``"small"``, ``"medium"`` or ``"large"`` takes the installed bundle of this rate for the
             same kind of pictures as ``bundle`` (docs/qualities.md). None takes ``bundle`` itself.
         max_bytes: largest payload: the best quality that fits is taken, up to ``quality`` if that is given.
 
     Raises:
-        ImageError: the picture cannot be read, or is refused; there is no face to align, or not the required one; or
-            no payload of it has ``max_bytes`` or fewer.
-        ModelError: ``align`` is true, and the face finder is not installed.
+        ImageError: the picture cannot be read, or is refused; it shows no face, or not the required one; or no payload
+            of it has ``max_bytes`` or fewer.
         BundleError: there is no such bundle or quality, or it is damaged.
         DeviceMemoryError: there is too little memory to decode the picture.
     """
     codecs = _codecs(_folder(bundle), quality, max_bytes)
     return compress_within(codecs, picture, fit, max_bytes=max_bytes, background=background, max_pixels=max_pixels,
                            align=align, require_face=require_face)
+
+
+def compress_faces(
+    picture: PictureSource, bundle: str | Path = "faces", *, background: Colour = WHITE,
+    max_pixels: int = MAX_PHOTO_PIXELS,
+) -> list[Payload]:
+    """Compress every face of a photograph, of at least 32 pixels from the forehead to the chin; the largest first.
+
+    Arguments as for `compress`.
+
+    Raises:
+        ImageError: the picture cannot be read, or shows no such face; or the bundle is not one of faces.
+        BundleError: there is no such bundle, or it is damaged.
+    """
+    return _codec(_folder(bundle), "cpu").compress_faces(picture, background=background, max_pixels=max_pixels)
+
+
+def compress_scene(
+    picture: PictureSource, bundle: str | Path = "faces", *, max_bytes: int | None = None, background: Colour = WHITE,
+    max_pixels: int = MAX_PHOTO_PIXELS, quality: Quality | None = None,
+) -> Scene:
+    """Compress a photograph: all its faces, up to 64, and a background; `restore` gives the whole photograph.
+
+    Args:
+        picture, bundle, background, max_pixels, quality: as for `compress`.
+        max_bytes: largest scene: the best quality of the faces that fits is taken, and the background gets the rest. By
+            default the background is a blur of a few dozen bytes.
+
+    Raises:
+        ImageError: as `compress_faces`; or the faces alone exceed ``max_bytes``.
+        BundleError: there is no such bundle or quality, or it is damaged.
+    """
+    codecs = _codecs(_folder(bundle), quality, max_bytes)
+    return compress_scene_within(codecs, picture, max_bytes=max_bytes, background=background, max_pixels=max_pixels)
 
 
 def restore(
@@ -82,10 +116,10 @@ def restore(
     strength: float | None = None,
     mark: bool = True,
 ) -> Image.Image:
-    """Restore the picture of a payload, or of a bare LR.
+    """Restore the picture of a payload, the photograph of a scene, or the picture of a bare LR.
 
     Args:
-        payload: a `Payload`, its bytes or the path of its file; or an LR: uint8 ``[lr, lr, 3]``, the bytes or path
+        payload: a `Payload`, a `Scene`, its bytes or the path of its file; or an LR: uint8 ``[lr, lr, 3]``, the bytes or path
             of a PNG, a PIL picture. An LR does not store the original's size; its picture is the decoder's square. Its
             levels are rounded as in a payload.
         bundle: id, alias, folder or ``hf://owner/name@revision``; None takes the installed bundle that the payload
@@ -116,8 +150,9 @@ def restore(
         DeviceError: the device is not available; a `DeviceMemoryError` if there is too little memory.
     """
     source = read_restore_source(payload)
-    if bundle is None and isinstance(source, Payload):
-        folder = require_manifest_for(source.header).folder.resolve()
+    if bundle is None and isinstance(source, (Payload, Scene)):
+        first = source.faces[0] if isinstance(source, Scene) else source
+        folder = require_manifest_for(first.header).folder.resolve()
     else:
         folder = _folder(DEFAULT_BUNDLE if bundle is None else bundle)
     return _codec(folder, device).restore(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +13,32 @@ from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import DEFAULT_DECODER, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import ImageError
-from codec_contract.fit import MAX_PIXELS, Fit, Size, check_fit, check_size, unfit_picture, unfit_restored
+from codec_contract.fit import (
+    MAX_PHOTO_PIXELS,
+    MAX_PIXELS,
+    Fit,
+    Size,
+    check_fit,
+    check_size,
+    fit_picture,
+    unfit_picture,
+    unfit_restored,
+)
 from codec_contract.lr_coder.level_step import rounded
 from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header
 from codec_contract.rgb import Rgb
 from edge_encoder.contract_check import check_contract_id
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
-from sdk.align_or_fit import Align, Fitted, fit_or_align
 from sdk.batches import batches, position_in_batch, with_strengths
 from sdk.decoder_form import FormChoice, RunningDecoder
-from sdk.face_check import check_faces
+from sdk.faces import DOMAIN, Fitted, fit_face, fit_faces
 from sdk.generated_mark import marked
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
 from sdk.open_bundle import OpenBundle
-from sdk.payload import Payload
+from sdk.payload import Payload, Scene
 from sdk.payload_claims import enlargement, restored_size
+from sdk.scenes import compress_scene_within, restore_scene
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import Device
 
@@ -83,33 +93,51 @@ class Codec:
     def compress(
         self,
         picture: PictureSource,
-        fit: Fit = "pad",
+        fit: Fit | None = None,
         *,
         background: Colour = WHITE,
-        max_pixels: int = MAX_PIXELS,
-        align: Align = False,
+        max_pixels: int = MAX_PHOTO_PIXELS,
+        align: bool = True,
         require_face: bool = False,
     ) -> Payload:
         """Compress one picture; arguments and errors as `sdk.compress`."""
         return self.compress_fitted(self.fit(picture, fit, background, max_pixels, align, require_face))
 
+    def compress_faces(
+        self, picture: PictureSource, *, background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS
+    ) -> list[Payload]:
+        """Compress every face of a photograph; arguments and errors as `sdk.compress_faces`."""
+        rgb = load_picture(picture, background=background, max_pixels=max_pixels)
+        return [self.compress_fitted(fitted) for fitted in self.fit_faces(rgb)]
+
+    def compress_scene(
+        self, picture: PictureSource, *, max_bytes: int | None = None, background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS,
+    ) -> Scene:
+        """Compress all faces of a photograph and its background; arguments and errors as `sdk.compress_scene`."""
+        return compress_scene_within([self], picture, max_bytes=max_bytes, background=background, max_pixels=max_pixels)
+
     def fit(
-        self, picture: PictureSource, fit: Fit = "pad", background: Colour = WHITE, max_pixels: int = MAX_PIXELS,
-        align: Align = False, require_face: bool = False,
+        self, picture: PictureSource, fit: Fit | None = None, background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
     ) -> Fitted:
         """The encoder's input: its square, or for a tiled bundle the whole picture, of any size.
 
         `compress_fitted` of this codec, and of others with inputs of the same size (`BundleInfo.hr`), takes it.
 
         Raises:
-            ImageError, ModelError: as `sdk.compress`; or the bundle is tiled, and ``fit``, ``align`` or
-                ``require_face`` is given, or the picture is too large for it.
+            ImageError: as `sdk.compress`; or the bundle is tiled, and ``fit`` is given, or the picture is too large.
         """
-        check_fit(fit)
-        if self._tiled and (fit != FIT_PAD or align or require_face):
-            refused = "fit" if fit != FIT_PAD else "align" if align else "require_face"
-            raise ImageError(
-                f"bundle {self._manifest.id} takes pictures of any size as they are; leave {refused} out")
+        if fit is not None:
+            check_fit(fit)
+        if not isinstance(align, (bool, np.bool_)):
+            raise ImageError(f"align is True or False, got {align!r}")
+        aligned = bool(align) and fit is None and self._manifest.domain == DOMAIN and not self._tiled
+        if require_face and not aligned:
+            raise ImageError("require_face checks the face that is cut out of a photograph; leave it out with a fit, "
+                             "with align=False, and with bundles of other domains")
+        if self._tiled and fit not in (None, FIT_PAD):
+            raise ImageError(f"bundle {self._manifest.id} takes pictures of any size as they are; leave fit out")
         rgb = load_picture(picture, background=background, max_pixels=max_pixels)
         if self._tiled:
             size = rgb.shape[1], rgb.shape[0]
@@ -117,11 +145,25 @@ class Codec:
                 raise ImageError(
                     f"the picture has {size[0]} x {size[1]} pixels, bundle {self._manifest.id} takes up to "
                     f"{MAX_LARGE_LR_PIXELS * self._manifest.factor**2}; reduce it, or take a bundle of a larger factor")
-            return Fitted(rgb, size, fit)
-        fitted = fit_or_align(rgb, self._manifest.hr, fit, align)
-        if require_face and (message := check_faces(rgb, fitted.fit).message):
-            raise ImageError(message)
-        return fitted
+            return Fitted(rgb, size, FIT_PAD)
+        if aligned:
+            return fit_face(rgb, self._manifest.hr, require=require_face)
+        whole = FIT_PAD if fit is None else fit
+        return Fitted(fit_picture(rgb, self._manifest.hr, whole), (rgb.shape[1], rgb.shape[0]), whole)
+
+    def fit_faces(self, rgb: Rgb, *, framed_whole: bool = True) -> Iterator[Fitted]:
+        """The encoder's squares for all faces of a picture, uint8 ``[H, W, 3]``, as `sdk.compress_faces` takes them.
+
+        Args:
+            rgb: the picture.
+            framed_whole: take a picture that is framed as in FFHQ whole, as `compress` does.
+
+        Raises:
+            ImageError: there is no face of at least 32 pixels, or the bundle is of another domain.
+        """
+        if self._tiled or self._manifest.domain != DOMAIN:
+            raise ImageError(f"bundle {self._manifest.id} is for {self._manifest.domain}, not for faces of photographs")
+        return fit_faces(rgb, self._manifest.hr, framed_whole=framed_whole)
 
     def compress_fitted(self, fitted: Fitted) -> Payload:
         """The payload of a picture that `fit` prepared, maybe of another codec with inputs of the same size."""
@@ -138,11 +180,11 @@ class Codec:
     def compress_batch(
         self,
         pictures: Iterable[PictureSource],
-        fit: Fit = "pad",
+        fit: Fit | None = None,
         *,
         background: Colour = WHITE,
-        max_pixels: int = MAX_PIXELS,
-        align: Align = False,
+        max_pixels: int = MAX_PHOTO_PIXELS,
+        align: bool = True,
         require_face: bool = False,
     ) -> list[Payload]:
         """Compress pictures of any sizes, in order; the payloads equal those of `compress`.
@@ -176,8 +218,10 @@ class Codec:
         Raises:
             PayloadError: among others, the payload belongs to another bundle.
         """
-        strength = strength_of(self._manifest, strength)
-        lr, header = self._unpack(payload, size, max_pixels)
+        strength, source = strength_of(self._manifest, strength), read_restore_source(payload)
+        if isinstance(source, Scene):
+            return restore_scene(self, source, size=size, max_pixels=max_pixels, strength=strength, mark=mark)
+        lr, header = self._unpack(source, size, max_pixels)
         if self._tiled:
             hr = decode_tiles(self._open.decoder, self._manifest, lr, seed)
             height, width = hr.shape[:2] if header is None else (header.original_height, header.original_width)
@@ -211,17 +255,21 @@ class Codec:
         """
         pictures = []
         for first, group in batches(with_strengths(payloads, strength)):
-            if self._tiled:
-                for index, (payload, wanted) in enumerate(group, first):
-                    with position_in_batch("payload", index):
-                        pictures.append(self.restore(
-                            payload, size=size, max_pixels=max_pixels, strength=wanted, mark=mark))
-                continue
-            unpacked, strengths = [], []
+            sources, unpacked, strengths = [], [], []
             for index, (payload, wanted) in enumerate(group, first):
                 with position_in_batch("payload", index):
+                    sources.append(read_restore_source(payload))
                     strengths.append(strength_of(self._manifest, wanted))
-                    unpacked.append(self._unpack(payload, size, max_pixels))
+            if self._tiled or any(isinstance(source, Scene) for source in sources):
+                for index, (source, wanted) in enumerate(zip(sources, strengths, strict=True), first):
+                    with position_in_batch("payload", index):
+                        pictures.append(self.restore(
+                            source, size=size, max_pixels=max_pixels, strength=wanted, mark=mark))
+                continue
+            for index, source in enumerate(sources, first):
+                if not isinstance(source, Scene):
+                    with position_in_batch("payload", index):
+                        unpacked.append(self._unpack(source, size, max_pixels))
             decoded = self._open.decode(np.stack([lr for lr, _ in unpacked]), strengths=strengths)
             pictures += [
                 marked(self._picture(hr, header, size, max_pixels), self.bundle, mark)
@@ -237,7 +285,7 @@ class Codec:
         side = self._manifest.hr
         if self.device == "cuda" and not self._tiled:
             self._open.decoder.warm_up()  # keeps buffers, and a CUDA graph, for single pictures
-        self.restore(self.compress(np.full((side, side, 3), 128, np.uint8)))
+        self.restore(self.compress(np.full((side, side, 3), 128, np.uint8), align=False))
 
     @property
     def running_decoder(self) -> RunningDecoder:
@@ -260,9 +308,9 @@ class Codec:
         """The LR's levels as a payload holds them: multiples of the bundle's step."""
         return rounded(lr, self._open.tables.step)
 
-    def _unpack(self, source: RestoreSource, size: Size, max_pixels: int) -> tuple[Rgb, Header | None]:
+    def _unpack(self, received: Payload | Rgb, size: Size, max_pixels: int) -> tuple[Rgb, Header | None]:
         """The LR, uint8 [lr, lr, 3], and the header of a payload; every refusal comes before a network runs."""
-        received, size = read_restore_source(source), check_size(size)
+        size = check_size(size)
         max_pixels = check_max_pixels(max_pixels)
         enlargement(received.header if isinstance(received, Payload) else None, self._manifest, size)
         if isinstance(received, Payload):

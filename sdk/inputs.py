@@ -1,4 +1,4 @@
-"""Accepted inputs of `restore`, read into one of two forms: a `Payload` or a bare LR."""
+"""Accepted inputs of `restore`, read into a `Payload`, a `Scene` or a bare LR."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from PIL import Image
 from codec_contract.errors import ImageError, PayloadError, reason
 from codec_contract.payload import MAX_LARGE_LR_PIXELS
 from codec_contract.rgb import Rgb, describe_array, is_rgb
+from codec_contract.scene import is_scene
 from edge_encoder.preprocessing import enough_memory
-from sdk.payload import Payload
+from sdk.payload import Payload, Scene
 
 PayloadSource = str | os.PathLike[str] | bytes | bytearray | memoryview
 """A `Payload`, its bytes, or the path of its file."""
 
 RestoreSource = PayloadSource | Image.Image | Rgb
-"""A payload (bytes or the path of a file), or a bare LR (uint8 array [h, w, 3], PNG bytes or path, PIL picture)."""
+"""A payload or scene (bytes or the path of a file), or a bare LR (uint8 array [h, w, 3], PNG bytes or path, PIL
+picture)."""
 
 MAX_FILE_BYTES = 1 << 26
 """Longest file that is read; payloads and LRs as PNG are shorter."""
@@ -27,8 +29,8 @@ MAX_FILE_BYTES = 1 << 26
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def read_restore_source(source: RestoreSource) -> Payload | Rgb:
-    """Read a payload, which is parsed and checked here, or a bare LR, uint8 ``[h, w, 3]``.
+def read_restore_source(source: RestoreSource) -> Payload | Scene | Rgb:
+    """Read a payload or a scene, which is parsed and checked here, or a bare LR, uint8 ``[h, w, 3]``.
 
     Raises:
         PayloadError: ``source`` is neither of them, the file is missing or too large, or the payload is damaged.
@@ -37,12 +39,12 @@ def read_restore_source(source: RestoreSource) -> Payload | Rgb:
     """
     if isinstance(source, (str, os.PathLike)):
         source = _read_file(Path(source))
-    if isinstance(source, Payload):
+    if isinstance(source, (Payload, Scene)):
         return source
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
         if not data.startswith(_PNG):
-            return Payload(data)
+            return Scene(data) if is_scene(data) else Payload(data)
         with enough_memory("the LR"):
             return _from_png(data)
     if isinstance(source, Image.Image):

@@ -49,7 +49,7 @@ def paste(
     square = header.cut
     if square is None:
         raise PayloadError(f"the payload holds the whole picture (fit {header.fit!r}), so there is nothing to paste it "
-                           "into; only pictures compressed with align or fit='crop' are parts of others")
+                           "into; only aligned faces and pictures compressed with fit='crop' are parts of others")
     if not isinstance(feather, numbers.Real) or not 0 <= feather <= 0.5:
         raise ImageError(f"feather is a fraction of the square's side, 0 to 0.5, got {feather!r}")
     inner, outer = (load_picture(picture, max_pixels=max_pixels) for picture in (face, background))
@@ -61,14 +61,14 @@ def paste(
         raise ImageError(f"the background has {width} x {height} pixels, the original had {original[0]} x "
                          f"{original[1]}; give one of that size or aspect")
     picture = Image.fromarray(outer)
-    _blend(picture, Image.fromarray(inner), square.corners() * (width / original[0], height / original[1]), feather)
+    blend_face(picture, Image.fromarray(inner), square.corners() * (width / original[0], height / original[1]), feather)
     if not mark:
         return picture
     return MarkedPicture(picture, face.info.get("xmp") if isinstance(face, MarkedPicture) else GeneratedMark().xmp())
 
 
-def _blend(picture: Image.Image, face: Image.Image, corners: npt.NDArray[np.float64], feather: float) -> None:
-    """Draw a face into the quadrangle with these corners, in place."""
+def blend_face(picture: Image.Image, face: Image.Image, corners: npt.NDArray[np.float64], feather: float) -> None:
+    """Draw a face into the quadrangle with these corners, ``[4, 2]`` in pixels, in place; arguments as `paste`."""
     upper_left, lower_left, _, upper_right = corners
     low = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
     high = np.minimum(np.ceil(corners.max(axis=0)), picture.size).astype(int)

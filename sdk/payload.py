@@ -1,4 +1,4 @@
-"""`Payload`: a compressed picture as bytes, with its header and its LR as properties."""
+"""`Payload` and `Scene`: a compressed picture, and a photograph with all its faces, as bytes with properties."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import BytesLike, Header, ParsedPayload, decode_body, parse_payload
 from codec_contract.rgb import Rgb
+from codec_contract.scene import ParsedScene, parse_scene
 from sdk.installed_bundles import manifest_for, require_manifest_for
 from sdk.payload_claims import check_claims
 
@@ -86,10 +87,7 @@ class Payload(bytes):
             ExistsError: the file exists and ``force`` is false.
             PayloadError: ``path`` is no name of a file.
         """
-        try:
-            return write_atomically(Path(path), bytes(self), force=force)
-        except ValueError as error:  # a null byte in the name
-            raise PayloadError(f"cannot write the payload {path}: {reason(error)}") from error
+        return _save(self, path, force)
 
     def __repr__(self) -> str:
         header = self.header
@@ -106,6 +104,53 @@ class Payload(bytes):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Payload:
         return self
+
+
+class Scene(bytes):
+    """All faces of a photograph and its background: checked bytes to send or store (docs/payload.md, "Scenes").
+
+    ``Scene(data)`` parses bytes that were received.
+
+    Raises:
+        PayloadError: the bytes are no scene, truncated, corrupt, or one of their claims is out of range.
+    """
+
+    parsed: ParsedScene
+    faces: tuple[Payload, ...]
+    """The payloads of the faces, the largest first; `restore` and `paste` take each."""
+
+    def __new__(cls, data: BytesLike) -> Scene:
+        """Check ``data``."""
+        if isinstance(data, Scene):
+            return data
+        parsed = parse_scene(data)
+        scene = super().__new__(cls, data)
+        scene.parsed = parsed
+        scene.faces = tuple(Payload(face) for face in parsed.faces)
+        return scene
+
+    @property
+    def original_size(self) -> tuple[int, int]:
+        """(width, height) of the photograph, in pixels."""
+        return self.parsed.original_size
+
+    def save(self, path: str | os.PathLike[str], force: bool = False) -> Path:
+        """Write the bytes; as `Payload.save`."""
+        return _save(self, path, force)
+
+    def __repr__(self) -> str:
+        width, height = self.original_size
+        return f"Scene({len(self)} bytes: {len(self.faces)} faces, original {width} x {height})"
+
+    def __reduce__(self) -> tuple[type[Scene], tuple[bytes]]:
+        return Scene, (bytes(self),)
+
+
+def _save(data: bytes, path: str | os.PathLike[str], force: bool) -> Path:
+    try:
+        return write_atomically(Path(path), bytes(data), force=force)
+    except ValueError as error:  # a null byte in the name
+        raise PayloadError(f"cannot write the payload {path}: {reason(error)}") from error
 
 
 def coder_tables(manifest: Manifest) -> CoderTables:

@@ -8,11 +8,11 @@ from pathlib import Path
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.bundle.qualities import bundles_to_try, too_few_bytes
-from codec_contract.fit import MAX_PIXELS, Fit
+from codec_contract.fit import MAX_PHOTO_PIXELS, Fit
 from edge_encoder.contract_check import check_contract_id
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
-from sdk.align_or_fit import Align, Fitted
 from sdk.codec import Codec
+from sdk.faces import Fitted
 from sdk.installed_bundles import installed_manifests
 from sdk.payload import Payload
 
@@ -37,12 +37,12 @@ def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int |
 def compress_within(
     codecs: Sequence[Codec],
     picture: PictureSource,
-    fit: Fit = "pad",
+    fit: Fit | None = None,
     *,
     max_bytes: int | None,
     background: Colour = WHITE,
-    max_pixels: int = MAX_PIXELS,
-    align: Align = False,
+    max_pixels: int = MAX_PHOTO_PIXELS,
+    align: bool = True,
     require_face: bool = False,
 ) -> Payload:
     """Compress a picture with the first of several codecs whose payload is small enough.

@@ -1,1 +1,1 @@
-"""Face alignment: detection, landmarks, and the square that FFHQ's alignment cuts out."""
+"""Faces in photographs: detection, landmarks, and the square that FFHQ's alignment cuts out."""

@@ -1,29 +1,42 @@
-"""Face alignment as in FFHQ: compute the square around a face, and resample it.
+"""Face alignment as in FFHQ: find the eyes and the mouth of faces, and compute the square around each.
 
 The square is that of the FFHQ data set (Karras et al., "A Style-Based Generator Architecture for Generative Adversarial
-Networks", 2019, appendix A; the published ``recreate_aligned_images``). Its resampling is not part of any contract:
-payloads are equal on all clients from the cut-out square onward.
+Networks", 2019, appendix A; the published ``recreate_aligned_images``). The eyes and the mouth are points of Face Mesh
+(Kartynnik et al., 2019; 468 points on 192 x 192 pixels): `face_landmarks.onnx` next to this file is its TFLite file
+(Apache-2.0), converted by `export.face_models`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageFilter
 
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.oriented_square import OrientedSquare, nearest_square
-from codec_contract.resize import exact_resize
 from codec_contract.rgb import Rgb
+from edge_encoder.faces.detection import (
+    LEAST_SCORE,
+    DetectedFace,
+    FaceDetector,
+    Photograph,
+    Points,
+    largest_first,
+    open_network,
+    place,
+    square_around,
+)
 
-Points = npt.NDArray[np.float64]
-"""``[N, 2]``: x and y in pixels from the picture's upper left corner."""
+_SIDE = 192
+_MESH_SCALE = 1.5  # side of the square for the landmarks, in sides of the face's box
+# Points of the mesh that correspond to dlib's around the eyes and at the mouth's corners.
+_LEFT_EYE, _RIGHT_EYE = (33, 160, 158, 133, 153, 144), (362, 385, 387, 263, 373, 380)
+_MOUTH = (61, 291)
 
-# FFHQ samples its pictures of 1024 x 1024 pixels at 4096 x 4096, and blurs mirrored pixels, over a distance of at least
-# 0.3 of the square's side, by up to 0.02 of it.
-_OVERSAMPLING, _FADING, _BLUR = 4, 0.3, 0.02
+# Limits of a picture that is framed already, for its face's square: the distance of the centres and the difference of
+# the sides, in sides of the picture, and the roll in degrees.
+FRAMED_CENTRE, FRAMED_SIDE, FRAMED_ROLL = 0.03, 0.08, 4.0
 
 
 @dataclass(frozen=True)
@@ -36,13 +49,76 @@ class FacePoints:
     """Midpoint of its corners."""
 
 
+@dataclass(frozen=True)
+class FoundFace:
+    """A face with its box and its points."""
+
+    detected: DetectedFace
+    points: FacePoints
+
+
+class FaceFinder:
+    """Both networks, loaded once and shared by threads.
+
+    Raises:
+        ModelError: a network cannot be loaded.
+    """
+
+    def __init__(self) -> None:
+        self._detector = FaceDetector()
+        self._landmarks = open_network("face_landmarks.onnx")
+
+    def find(self, rgb: Rgb, *, every: bool = False) -> list[FoundFace]:
+        """Faces of an upright picture, uint8 ``[H, W, 3]``, the largest first.
+
+        The whole picture is searched first, then its parts, until faces are found; with ``every`` all parts are
+        searched, so that small faces next to large ones are found too.
+        """
+        photo, found = Photograph(rgb), list[FoundFace]()
+        for detected in self._detector.searches(photo):
+            for face in detected:
+                points = self._points(photo, face)
+                if points is not None:
+                    found.append(FoundFace(face, points))
+            if found and not every:
+                break
+        kept = largest_first([face.detected for face in found])
+        return sorted((face for face in found if any(face.detected is other for other in kept)),
+                      key=lambda face: -face.detected.side)
+
+    def _points(self, photo: Photograph, face: DetectedFace) -> FacePoints | None:
+        """Eyes and mouth of a face, or None. The second pass is centred by the first."""
+        points = self._mesh(photo, square_around(face.centre, face.across, _MESH_SCALE * face.side))
+        if points is None:
+            return None
+        across = points[list(_RIGHT_EYE)].mean(axis=0) - points[list(_LEFT_EYE)].mean(axis=0)
+        middle = (points.min(axis=0) + points.max(axis=0)) / 2
+        if not across.any() or not photo.contains(middle):
+            return None
+        right = across / np.hypot(*across)
+        extent = np.ptp(points @ np.array([[right[0], -right[1]], [right[1], right[0]]]), axis=0).max()
+        points = self._mesh(photo, square_around(middle, across, _MESH_SCALE * extent))
+        if points is None:
+            return None
+        left, right, mouth = (points[list(rows)].mean(axis=0) for rows in (_LEFT_EYE, _RIGHT_EYE, _MOUTH))
+        return FacePoints((left[0], left[1]), (right[0], right[1]), (mouth[0], mouth[1]))
+
+    def _mesh(self, photo: Photograph, square: Points) -> Points | None:
+        """The 468 points of the face in a square, in the picture's pixels; None if there is no face in it."""
+        presence, points = self._landmarks.run(["presence", "points"], {"image": photo.sample(square, _SIDE, "edge")})
+        return place(square, points) if presence[0] > LEAST_SCORE else None
+
+
 def ffhq_square(face: FacePoints, picture_size: tuple[int, int]) -> OrientedSquare:
     """The square that FFHQ cuts out around a face.
 
     Raises:
-        ImageError: the face is too small, or its square too large for the picture of (width, height).
+        ImageError: a point is not finite, the face is too small, or its square too large for the picture of (width,
+            height), or outside of it.
     """
     left, right, mouth = (np.array(point, np.float64) for point in (face.left_eye, face.right_eye, face.mouth))
+    if not np.isfinite([left, right, mouth]).all():
+        raise ImageError(f"the points of a face are finite numbers, got {face}")
     eyes = (left + right) / 2
     eye_to_eye, eye_to_mouth = right - left, mouth - eyes
     x = eye_to_eye + np.array([eye_to_mouth[1], -eye_to_mouth[0]])  # eye_to_mouth, rotated to the direction of the eyes
@@ -56,65 +132,10 @@ def ffhq_square(face: FacePoints, picture_size: tuple[int, int]) -> OrientedSqua
         raise ImageError(f"the face cannot be aligned: {error}") from error
 
 
-def cut_square(
-    rgb: Rgb, corners: Points, side: int, *, coarse: bool = False, on_grey: bool = False
-) -> Rgb:
-    """Resample a square of a picture, at any angle.
-
-    Outside of the picture, mirrored pixels are blurred and fade into the median colour, so that no second eyes appear.
-
-    Args:
-        rgb: uint8 ``[H, W, 3]``.
-        corners: ``[4, 2]`` in pixels: upper left, lower left, lower right, upper right.
-        side: side of the result.
-        coarse: one sample per pixel, without blur: for the networks that find faces.
-        on_grey: grey outside of the picture, instead of mirrored pixels.
-
-    Returns:
-        uint8 ``[side, side, 3]``.
-    """
-    length = float(np.hypot(*(corners[3] - corners[0])))
-    shrink = max(1, int(length / side / (1 if coarse else 2)))
-    # A frame around the square, at whole pixels of the reduced picture.
-    low = np.floor(corners.min(axis=0) / shrink - 2).astype(int)
-    high = np.ceil(corners.max(axis=0) / shrink + 2).astype(int)
-    inside, margins = _window(rgb, low, high, shrink)
-    if on_grey:
-        frame = np.pad(inside, (*margins, (0, 0)), constant_values=128)
-    else:
-        frame = np.pad(inside, (*margins, (0, 0)), mode="symmetric")
-    if not (coarse or on_grey) and max(max(ends) for ends in margins):
-        frame = _faded(frame, margins, np.median(inside, axis=(0, 1)), length / shrink)
-    samples = side if coarse else _OVERSAMPLING * side
-    upper_left, lower_left, _, upper_right = corners / shrink - low
-    columns = (upper_right - upper_left) / samples, (lower_left - upper_left) / samples, upper_left
-    sampled = Image.fromarray(frame).transform(
-        (samples, samples), Image.Transform.AFFINE, tuple(np.stack(columns, axis=1).ravel()), Image.Resampling.BILINEAR)
-    return exact_resize(np.asarray(sampled), (side, side))
-
-
-def _window(
-    rgb: Rgb, low: npt.NDArray[np.int_], high: npt.NDArray[np.int_], shrink: int
-) -> tuple[Rgb, tuple[tuple[int, int], tuple[int, int]]]:
-    """The part of a picture, reduced by an integer factor, in the pixels [low, high), and the number of their rows and
-    columns before and after it."""
-    height, width = rgb.shape[:2]
-    size = -(-width // shrink), -(-height // shrink)
-    (left, top), (right, bottom) = (np.clip(ends, (0, 0), size) for ends in (low, high))
-    inside = rgb[top * shrink : bottom * shrink, left * shrink : right * shrink]
-    if shrink > 1:
-        inside = np.asarray(Image.fromarray(inside).reduce(shrink))
-    return inside, ((top - low[1], high[1] - bottom), (left - low[0], high[0] - right))
-
-
-def _faded(
-    frame: Rgb, margins: tuple[tuple[int, int], tuple[int, int]], median: npt.NDArray[np.float64], length: float
-) -> Rgb:
-    """A frame with margins that are blurred and fade into the median colour; pixels inside are unchanged."""
-    beyond = [np.maximum(before - 0.5 - np.arange(count), np.arange(count) + 0.5 - (count - behind))
-              for count, (before, behind) in zip(frame.shape, margins, strict=False)]
-    distance = np.maximum(beyond[0][:, None], beyond[1]) / max(_FADING * length, *margins[0], *margins[1])
-    distance = np.clip(distance, 0, 1).astype(np.float32)[..., None]
-    blurred = np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(_BLUR * length)), np.float32)
-    mixed = frame + np.minimum(3 * distance, 1) * (blurred - frame)
-    return np.rint(mixed + distance * (median.astype(np.float32) - mixed)).astype(np.uint8)
+def is_framed(square: OrientedSquare, picture_size: tuple[int, int]) -> bool:
+    """True for a picture of (width, height) that is already framed like FFHQ's: its face's square is the picture."""
+    (x, y), across = (np.array(pair) / 4 for pair in ((square.x, square.y), (square.across_x, square.across_y)))
+    width, height = picture_size
+    side, roll = float(np.hypot(*across)), math.degrees(math.atan2(across[1], across[0]))
+    return (math.hypot(x / width - 0.5, y / height - 0.5) <= FRAMED_CENTRE and abs(roll) <= FRAMED_ROLL
+            and all(abs(side / length - 1) <= FRAMED_SIDE for length in picture_size))

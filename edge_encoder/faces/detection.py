@@ -1,8 +1,8 @@
-"""`FaceDetector`: the faces of a picture, found by MediaPipe's BlazeFace.
+"""`FaceDetector`: the faces of a picture, found by MediaPipe's BlazeFace, and the limits of faces that can be encoded.
 
 BlazeFace (Bazarevsky et al., 2019; "back camera": 256 x 256 pixels, 896 anchors) gives a face's box, its eyes, nose,
 mouth and ears. `face_detector.onnx` next to this file is its TFLite file (Apache-2.0), converted by
-`export.face_detector`.
+`export.face_models`.
 """
 
 from __future__ import annotations
@@ -10,24 +10,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import ModelError
-from codec_contract.oriented_square import square_corners
+from codec_contract.exact_square import reduce_picture, sample_square
+from codec_contract.oriented_square import UNITS, OrientedSquare
 from codec_contract.rgb import Rgb
-from edge_encoder.faces.alignment import Points, cut_square
 
-MODEL = Path(__file__).with_name("face_detector.onnx")
+if TYPE_CHECKING:
+    import onnxruntime
+
+Points = npt.NDArray[np.float64]
+"""``[N, 2]``: x and y in pixels from the picture's upper left corner."""
+
 LEAST_SCORE = 0.5
 """Least score of a candidate, as in MediaPipe's graphs."""
 CONFIRMED_SCORE = 0.7
 """Least score of a candidate that is detected a second time; the lowest among 589 pictures of faces is 0.79."""
 
+FaceProblem = Literal["none", "too-small", "turned-away", "cut-off"]
+"""Reasons for which a face is not restored well (docs/faces.md has the measurements)."""
+LEAST_PIXELS = 32.0
+"""Side of a face's box in the picture, in pixels."""
+LARGEST_YAW = 45.0
+"""Degrees; 99 % of the training pictures are turned less."""
+LARGEST_CUT = 0.3
+"""Share of a face's box outside of the picture."""
+
+# Distance of the nose's tip from the plane of the eyes, in distances of the eyes: fitted to Face Mesh's 468 points in
+# 589 training pictures; 2 degrees off on average, 6 at most in 95 % of them.
+_NOSE_DEPTH = 1 / 1.35
+
 _SIDE = 256
 _SECOND_LOOK = 4.5  # side of the square around a face in which it must be found again, in sides of its box
+_LEAST_PART = 512  # side of the smallest parts that are searched, in pixels; in smaller ones a face of 32 is not small
+_WORKING_SIDE = 1024  # least longest side of the reduced copy that large squares are sampled from
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,58 @@ class DetectedFace:
         """From the left to the right eye."""
         return np.asarray(self.points[1] - self.points[0])
 
+    @property
+    def roll(self) -> float:
+        """Rotation in the picture, clockwise, in degrees from -180 to 180."""
+        return float(np.degrees(np.arctan2(self.across[1], self.across[0])))
+
+    @property
+    def yaw(self) -> float:
+        """Rotation to the side, in degrees from -90 to 90; positive towards the picture's right."""
+        eyes = float(np.hypot(*self.across))
+        offset = float((self.points[2] - self.points[:2].mean(axis=0)) @ self.across) / eyes
+        return float(np.degrees(np.arctan2(offset, _NOSE_DEPTH * eyes)))
+
+    def share_outside(self, size: tuple[int, int]) -> float:
+        """Share of the face's box outside of a picture of (width, height)."""
+        seen = np.minimum(self.centre + self.side / 2, size) - np.maximum(self.centre - self.side / 2, 0)
+        return 1 - float(np.prod(np.maximum(seen, 0))) / self.side**2
+
+    def problems(self, size: tuple[int, int]) -> dict[FaceProblem, str]:
+        """Problem -> message with advice, of the face in a picture of (width, height); empty if there is none."""
+        messages: dict[FaceProblem, str] = {}
+        if self.side < LEAST_PIXELS:
+            messages["too-small"] = (f"the face has a size of {self.side:.0f} pixels, expected at least "
+                                     f"{LEAST_PIXELS:.0f}; use a larger picture")
+        if abs(self.yaw) > LARGEST_YAW:
+            messages["turned-away"] = (f"the face is turned away by {abs(self.yaw):.0f} degrees, expected at most "
+                                       f"{LARGEST_YAW:.0f}; use a picture from the front")
+        if self.share_outside(size) > LARGEST_CUT:
+            messages["cut-off"] = "the face is cut off by the picture's edge; use a picture that shows all of it"
+        return messages
+
+
+class Photograph:
+    """A picture to search: squares of it are sampled as a network's input, large ones from a reduced copy."""
+
+    def __init__(self, rgb: Rgb) -> None:
+        self.rgb = rgb
+        self.height, self.width = rgb.shape[:2]
+        self._factor = max(1, max(rgb.shape[:2]) // _WORKING_SIDE)
+        self._reduced = reduce_picture(rgb, self._factor)
+
+    def sample(self, square: Points, side: int, outside: Literal["edge", "grey"]) -> Rgb:
+        """A square with the given corners, uint8 ``[1, side, side, 3]``."""
+        centre, across = square.mean(axis=0), square[3] - square[0]
+        factor = self._factor if np.hypot(*across) >= self._factor * side else 1
+        x, y, across_x, across_y = (int(np.rint(UNITS * value / factor)) for value in (*centre, *across))
+        pixels = self.rgb if factor == 1 else self._reduced
+        return sample_square(pixels, OrientedSquare(x, y, across_x, across_y), side, outside)[None]
+
+    def contains(self, point: Points) -> bool:
+        """True for a point of the picture."""
+        return bool((point > 0).all() and (point < (self.width, self.height)).all())
+
 
 class FaceDetector:
     """The network, loaded once and shared by threads.
@@ -59,50 +131,35 @@ class FaceDetector:
         ModelError: the model cannot be loaded.
     """
 
-    def __init__(self, model: Path = MODEL) -> None:
-        import onnxruntime
+    def __init__(self) -> None:
+        self._session = open_network("face_detector.onnx")
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = 1  # 10 ms
-        try:
-            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors have no common class
-            raise ModelError(f"the face detector cannot be loaded: {error}; install edgegrain again") from error
-
-    def find(self, rgb: Rgb) -> list[DetectedFace]:
-        """The faces of a picture, uint8 ``[H, W, 3]``, the largest first.
+    def searches(self, photo: Photograph) -> Iterator[list[DetectedFace]]:
+        """Confirmed faces, the largest first: in the whole picture, in its halves, in the picture turned to all sides,
+        in smaller parts.
 
         Every candidate is searched for again, upright and small in a square of its surroundings: large faces that are
-        turned get a wrong angle at first, and faces of cats and patterns are found, but rarely twice. If the whole
-        picture shows no face, its parts are searched, and the picture turned to all sides.
+        turned get a wrong angle at first, and faces of cats and patterns are found, but rarely twice.
         """
-        for candidates in self.searches(rgb):
-            confirmed = [face for candidate in candidates if (face := self._second_look(rgb, candidate)) is not None]
-            if confirmed:
-                return _largest_first(confirmed)
-        return []
+        for squares in _searches(photo.width, photo.height):
+            candidates = largest_first([face for square in squares for face in self._detect(photo, square)])
+            confirmed = [self._second_look(photo, candidate) for candidate in candidates]
+            yield largest_first([face for face in confirmed if face is not None])
 
-    def searches(self, rgb: Rgb) -> Iterator[list[DetectedFace]]:
-        """Candidates, the largest first: in the whole picture, in its parts, in the picture turned to all sides."""
-        for squares in _searches(rgb.shape[1], rgb.shape[0]):
-            yield _largest_first([face for square in squares for face in self._detect(rgb, square)])
-
-    def _second_look(self, rgb: Rgb, candidate: DetectedFace) -> DetectedFace | None:
+    def _second_look(self, photo: Photograph, candidate: DetectedFace) -> DetectedFace | None:
         """The face in the place of a candidate, perhaps upside down; None if it is not found again."""
         looks: list[DetectedFace] = []
         for across in (candidate.across, -candidate.across):
             square = square_around(candidate.centre, across, _SECOND_LOOK * candidate.side)
-            looks += [face for face in self._detect(rgb, square, on_grey=True)
+            looks += [face for face in self._detect(photo, square)
                       if face.score > CONFIRMED_SCORE and not _apart(face, candidate)]
             if not looks:
                 return None
         return max(looks, key=lambda face: face.score)
 
-    def _detect(self, rgb: Rgb, square: Points, *, on_grey: bool = False) -> list[DetectedFace]:
-        """The faces in a square of the picture; of overlapping ones the most confident."""
-        levels = cut_square(rgb, square, _SIDE, coarse=True, on_grey=on_grey)[None]
-        scores, points = self._session.run(["scores", "points"], {"image": levels})
+    def _detect(self, photo: Photograph, square: Points) -> list[DetectedFace]:
+        """The faces in a square of the picture, on grey; of overlapping ones the most confident."""
+        scores, points = self._session.run(["scores", "points"], {"image": photo.sample(square, _SIDE, "grey")})
         side = float(np.hypot(*(square[3] - square[0])))
         faces = []
         for index in np.argsort(-scores):
@@ -110,14 +167,31 @@ class FaceDetector:
                 break
             centre, *keypoints = place(square, np.delete(points[index], 1, axis=0))
             face = DetectedFace(centre, float(points[index, 1].max()) * side, np.stack(keypoints), float(scores[index]))
-            if face.side > 0 and face.across.any() and inside(centre, rgb):
+            if face.side > 0 and face.across.any() and photo.contains(centre):
                 faces.append(face)
         return _distinct(faces)
 
 
+def open_network(name: str) -> onnxruntime.InferenceSession:
+    """A network of this folder, on one thread; `ModelError` if it cannot be loaded."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1  # 10 ms
+    try:
+        model = str(Path(__file__).with_name(name))
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no common class
+        raise ModelError(f"{name} cannot be loaded: {error}; install edgegrain again") from error
+
+
 def square_around(centre: Points, direction: Points, side: float) -> Points:
-    """Corners, ``[4, 2]``, of a square whose upper edge has a direction; in the order of `cut_square`."""
-    return square_corners(centre, direction / np.hypot(*direction) * side / 2)
+    """Corners, ``[4, 2]``, of a square whose upper edge has a direction: upper left, lower left, lower right, upper
+    right."""
+    right = direction / np.hypot(*direction) * side / 2
+    down = np.array([-right[1], right[0]])
+    return np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down])
 
 
 def place(square: Points, positions: npt.NDArray[np.floating[Any]]) -> Points:
@@ -126,12 +200,8 @@ def place(square: Points, positions: npt.NDArray[np.floating[Any]]) -> Points:
         square[0] + positions[..., :1] * (square[3] - square[0]) + positions[..., 1:] * (square[1] - square[0]))
 
 
-def inside(point: Points, rgb: Rgb) -> bool:
-    """True for a point of the picture."""
-    return bool((point > 0).all() and (point < rgb.shape[1::-1]).all())
-
-
-def _largest_first(faces: list[DetectedFace]) -> list[DetectedFace]:
+def largest_first(faces: list[DetectedFace]) -> list[DetectedFace]:
+    """The faces by size, without those that overlap a larger one."""
     return _distinct(sorted(faces, key=lambda face: -face.side))
 
 
@@ -154,9 +224,17 @@ def _searches(width: int, height: int) -> Iterator[list[Points]]:
     longest = max(width, height)
     middle, right = np.array([width, height]) / 2, np.array([1.0, 0.0])
     yield [square_around(middle, right, longest)]
-    # Parts of half the size that overlap by half.
-    steps = [np.linspace(longest / 4, max(longest / 4, side - longest / 4), -(-4 * side // longest) - 1)
-             if 2 * side > longest else np.array([side / 2]) for side in (width, height)]
-    yield [square_around(np.array([x, y]), right, longest / 2) for y in steps[1] for x in steps[0]]
-    for across in ([0.0, 1.0], [0.0, -1.0], [-1.0, 0.0]):  # pictures rotated by 90 and 180 degrees
-        yield [square_around(middle, np.array(across), longest)]
+    yield _parts(width, height, longest / 2)
+    yield [square_around(middle, np.array(across), longest)  # pictures rotated by 90 and 180 degrees
+           for across in ([0.0, 1.0], [0.0, -1.0], [-1.0, 0.0])]
+    side = longest / 4
+    while side >= _LEAST_PART:
+        yield _parts(width, height, side)
+        side /= 2
+
+
+def _parts(width: int, height: int, side: float) -> list[Points]:
+    """Squares of a side that cover the picture and overlap by a quarter."""
+    centres = [np.linspace(side / 2, length - side / 2, max(2, int(np.ceil((length - side) / (0.75 * side))) + 1))
+               if length > side else np.array([length / 2]) for length in (width, height)]
+    return [square_around(np.array([x, y]), np.array([1.0, 0.0]), side) for y in centres[1] for x in centres[0]]

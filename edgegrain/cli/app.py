@@ -10,7 +10,6 @@ from typer.core import TyperGroup
 
 from codec_contract.version import __version__
 from edgegrain.cli import (
-    align,
     batch,
     bundles,
     compress,
@@ -109,7 +108,6 @@ application.add_typer(bundles.bundles, name="bundles", rich_help_panel=USE)
 application.command("retouch", rich_help_panel=USE)(retouch.retouch)
 application.command("demo", rich_help_panel=USE)(demo.demo)
 application.command("faces", rich_help_panel=USE)(faces.faces)
-application.add_typer(align.align, name="align", rich_help_panel=USE)
 
 application.command("serve", rich_help_panel=SERVE)(serve.serve)
 application.command("batch", rich_help_panel=SERVE)(batch.batch)

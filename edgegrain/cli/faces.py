@@ -10,13 +10,7 @@ import typer
 
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import existing_source, list_files, read_source
-from edgegrain.cli.options import (
-    FitChoice,
-    JsonOption,
-    MaxMegapixelsOption,
-    max_pixels_of,
-    refuse_fit_if_aligned,
-)
+from edgegrain.cli.options import JsonOption, MaxMegapixelsOption, max_photo_pixels_of
 from edgegrain.cli.output import Row, finish, run_all
 
 
@@ -24,15 +18,13 @@ def faces(
     pictures: Annotated[list[Path], typer.Argument(
         parser=existing_source, help="Pictures, or folders of pictures (names that begin with a dot are skipped); - "
         "for standard input.")],
-    fit: Annotated[FitChoice, typer.Option(help="As for 'compress'; crop searches the centre square.")] = FitChoice.pad,
-    align: Annotated[
-        bool, typer.Option("--align", help="Judge the largest face as if it were aligned: it may be tilted, small in "
-                           "the picture, and next to others.")
+    all_faces: Annotated[
+        bool, typer.Option("--all-faces", help="Search all parts of the picture, as 'compress --all-faces' does.")
     ] = False,
     max_megapixels: MaxMegapixelsOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Find the faces of pictures, and what is wrong with them for 'compress'.
+    """Find the faces of pictures, and what is wrong with the largest for 'compress'.
 
     Folders are read as by 'compress': results of edgegrain, such as me.restored.png, are skipped.
 
@@ -42,15 +34,14 @@ def faces(
     Examples:
       edgegrain faces me.jpg
       edgegrain faces holiday/ --json
-      edgegrain faces group.jpg --align
+      edgegrain faces group.jpg --all-faces
     """
     import sdk
 
-    refuse_fit_if_aligned(fit, align)
-    max_pixels = max_pixels_of(max_megapixels)
+    max_pixels = max_photo_pixels_of(max_megapixels)
 
     def work(path: Path) -> Row:
-        check = sdk.find_faces(read_source(path), fit.value, max_pixels=max_pixels, align=align)
+        check = sdk.find_faces(read_source(path), max_pixels=max_pixels, every=all_faces)
         return {"picture": path, **dataclasses.asdict(check)}
 
     done, failed = run_all(list_files(pictures, PICTURE_SUFFIXES), work, text="finding faces", name=lambda path: path)
@@ -60,7 +51,7 @@ def faces(
 
 
 def _lines(row: Row) -> str:
-    return "\n".join([f"{row['picture']}: {row['message'] or 'one face that can be encoded'}",
+    return "\n".join([f"{row['picture']}: {row['message'] or 'the largest face can be encoded'}",
                       *map(_face_line, row["faces"])])
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from codec_contract.errors import ImageError
-from codec_contract.fit import MAX_PIXELS, Size, parse_size
+from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Size, parse_size
 
 DEFAULT_PRIOR = "mobile-stylegan-ffhq"
 """`server_decoder.prior_store.DEFAULT_PRIOR`, without importing torch for --help."""
@@ -54,9 +54,13 @@ DeviceOption = Annotated[
     DeviceChoice, typer.Option("--device", help="Device of the decoder, without fallback to the other one.")
 ]
 FitOption = Annotated[
-    FitChoice,
-    typer.Option("--fit", help="pad keeps the whole picture and its aspect, stretch fills the square, crop takes the "
-                 "centre."),
+    FitChoice | None,
+    typer.Option("--fit", help="Encode the whole picture instead of its face: pad keeps it and its aspect, stretch "
+                 "fills the square, crop takes the centre."),
+]
+AlignOption = Annotated[
+    bool, typer.Option("--align/--no-align", help="Find the largest face and encode the square around it, as in FFHQ; "
+                       "--no-align encodes the whole picture, as --fit pad does.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
@@ -72,7 +76,7 @@ MaxBytesOption = Annotated[
 MaxMegapixelsOption = Annotated[
     float | None,
     typer.Option("--max-megapixels", min=0.001, max=268, help="Largest picture that is read or made [default: "
-                 f"{MAX_PIXELS / 1e6:.1f}]."),
+                 f"{MAX_PHOTO_PIXELS / 1e6:.0f} to read, {MAX_PIXELS / 1e6:.1f} to make]."),
 ]
 QualityOption = Annotated[
     QualityChoice | None,
@@ -103,15 +107,13 @@ TokenOption = Annotated[
 
 
 def max_pixels_of(megapixels: float | None) -> int:
-    """The limit in pixels that ``--max-megapixels`` sets; without it that of the SDK."""
+    """The limit for restored pictures that ``--max-megapixels`` sets; without it that of the SDK."""
     return MAX_PIXELS if megapixels is None else int(megapixels * 1e6)
 
 
-def refuse_fit_if_aligned(fit: FitChoice, align: bool) -> None:
-    """Raise `typer.BadParameter` if a fit is given for pictures that are aligned; call it before the work."""
-    if align and fit is not FitChoice.pad:
-        raise typer.BadParameter("an aligned picture is a square and takes no fit; leave --fit or the alignment out",
-                                 param_hint="--fit")
+def max_photo_pixels_of(megapixels: float | None) -> int:
+    """The limit for pictures that are read that ``--max-megapixels`` sets; without it that of the SDK."""
+    return MAX_PHOTO_PIXELS if megapixels is None else int(megapixels * 1e6)
 
 
 def size_of(option: str) -> Size:

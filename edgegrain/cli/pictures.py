@@ -46,7 +46,7 @@ def pack(
     lossless: Annotated[bool, typer.Option("--lossless", help="Lossless WebP: about ten times the size.")] = False,
     align: Annotated[
         bool, typer.Option("--align", help="Store the largest face of every picture, cut out as in FFHQ, not the "
-                           "centre square; needs edgegrain[align] and 'edgegrain align fetch'.")
+                           "centre square.")
     ] = False,
     exclude: Annotated[
         list[str] | None, typer.Option(help="Name pattern of pictures to leave out, e.g. 'usgov_*'; repeatable.")

@@ -13,7 +13,6 @@ from edgegrain.cli.options import (
     DeviceChoice,
     DeviceOption,
     FitChoice,
-    FitOption,
     ForceOption,
     JsonOption,
     MarkOption,
@@ -36,7 +35,7 @@ def retouch(
                                  "standard output [default: NAME.retouched.png; of standard input, -].")
     ] = None,
     bundle: BundleOption = "faces",
-    fit: FitOption = FitChoice.pad,
+    fit: Annotated[FitChoice, typer.Option(help="As for 'compress'.")] = FitChoice.pad,
     feather: Annotated[
         float | None, typer.Option(min=0, max=1000, help="Pixels over which the restored region fades into the "
                                    "original [default: a 64th of the longest side].")

@@ -56,7 +56,7 @@ def check_installation() -> Iterator[Check]:
     yield _check_resize()
     yield from check_runtime()
     yield _check_extras()
-    yield _guarded("alignment", _check_alignment)
+    yield _guarded("faces", _check_faces)
 
 
 def check_runtime() -> Iterator[Check]:
@@ -148,15 +148,11 @@ def _check_formats() -> Check:
     return Check("picture formats", "ok", ", ".join(formats) + heic)
 
 
-def _check_alignment() -> tuple[State, str]:
-    from edge_encoder.faces.models import FILES, models_folder, read_model
+def _check_faces() -> tuple[State, str]:
+    from sdk.faces import finder
 
-    folder = models_folder()
-    if not any((folder / name).exists() for name in FILES):
-        return "ok", "no model; only compress(align=True) needs one; run: edgegrain align fetch"
-    for name in FILES:
-        read_model(folder, name)
-    return "ok", f"the model in {folder} is intact"
+    finder()
+    return "ok", "both networks that find faces can be loaded"
 
 
 def _check_fused_ops() -> tuple[State, str]:

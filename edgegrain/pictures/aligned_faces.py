@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from codec_contract.errors import ImageError
-from edge_encoder.faces.alignment import cut_square
+from codec_contract.exact_square import cut_square
+from edge_encoder.faces.alignment import ffhq_square
 from edge_encoder.preprocessing import load_picture
 from edgegrain.pictures.stored_pictures import StoredPicture, open_picture
-from sdk.align_or_fit import face_square
+from sdk.faces import finder
 
 
 class AlignedFaces:
@@ -29,16 +30,15 @@ class AlignedFaces:
 
         Raises:
             ImageError: the file cannot be read as a picture.
-            ModelError: the extra ``align`` or its model is not installed.
         """
         with open_picture(picture) as image:
             rgb = load_picture(image)
         try:
-            square = face_square(rgb)
-        except ImageError:
+            square = next(ffhq_square(face.points, (rgb.shape[1], rgb.shape[0])) for face in finder().find(rgb))
+        except (StopIteration, ImageError):
             self.without_face.append(picture.name)
             return None
         if square.side < size:
             self.too_small.append(picture.name)
             return None
-        return cut_square(rgb, square.corners(), size)
+        return cut_square(rgb, square, size)

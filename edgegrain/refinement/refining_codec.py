@@ -22,11 +22,11 @@ from torch import Tensor
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.qualities import too_few_bytes
 from codec_contract.errors import BundleError
-from codec_contract.fit import MAX_PIXELS, Fit, fit_picture
+from codec_contract.exact_square import cut_square
+from codec_contract.fit import MAX_PHOTO_PIXELS, Fit, fit_picture
 from codec_contract.lr_coder.level_step import to_indices, to_levels
 from codec_contract.quantization import dequantize
 from codec_contract.rgb import Rgb
-from edge_encoder.faces.alignment import cut_square
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.refinement.payload_bits import PayloadBits
@@ -37,8 +37,8 @@ from edgegrain.training.metric_networks import MetricNetworks
 from export.bundle.enlarger_sources import find_enlarger
 from export.decoder.sources import bundle_decoder
 from sdk import Codec, Payload
-from sdk.align_or_fit import Align, Fitted
 from sdk.batches import position_in_batch
+from sdk.faces import Fitted
 from server_decoder.decoder_session import Device
 from server_decoder.super_resolution.network import SuperResolution
 from server_decoder.window import Window
@@ -136,8 +136,8 @@ class RefiningCodec(Codec):
         self._found: dict[bytes, Rgb] = {}
 
     def fit(
-        self, picture: PictureSource, fit: Fit = "pad", background: Colour = WHITE, max_pixels: int = MAX_PIXELS,
-        align: Align = False, require_face: bool = False,
+        self, picture: PictureSource, fit: Fit | None = None, background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
     ) -> Fitted:
         """As `sdk.Codec.fit`, with the larger square that a search at a larger size needs."""
         rgb = load_picture(picture, background=background, max_pixels=max_pixels)
@@ -145,7 +145,7 @@ class RefiningCodec(Codec):
         if self._enlarger is None:
             return fitted
         large = (fit_picture(rgb, self._size, fitted.fit) if fitted.square is None
-                 else cut_square(rgb, fitted.square.corners(), self._size))
+                 else cut_square(rgb, fitted.square, self._size))
         return FittedLarge(fitted.rgb, fitted.original_size, fitted.fit, fitted.square, large=large)
 
     def compress_fitted(self, fitted: Fitted) -> Payload:
@@ -165,7 +165,7 @@ class RefiningCodec(Codec):
             self._found[key] = self._search(fitted, super().compress_fitted(fitted))
         return self.pack(self._found[key], fitted)
 
-    def compress_batch(self, pictures: Iterable[PictureSource], fit: Fit = "pad", **options: Any) -> list[Payload]:
+    def compress_batch(self, pictures: Iterable[PictureSource], fit: Fit | None = None, **options: Any) -> list[Payload]:
         """Compress pictures one after the other; arguments and errors as `sdk.Codec.compress_batch`."""
         payloads = []
         for index, picture in enumerate(pictures):

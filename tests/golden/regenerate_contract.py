@@ -1,8 +1,8 @@
 """Write the golden files of the contract: python tests/golden/regenerate_contract.py [--force]
 
-They pin bytes that must never change: what Pillow's resize gives, and what LRs are coded to. A change of
-any of them breaks stored payloads or other clients; that is what --force is for, and a new format
-version, coding or resize name must come with it.
+They pin bytes that must never change: what Pillow's resize gives, squares at any angle, and what LRs are coded to. A
+change of any of them breaks stored payloads or other clients; that is what --force is for, and a new format version,
+coding or resize name must come with it.
 
 Inputs are made so that any language can make them: byte n of a picture is the top byte of state n of the
 generator state = (state * 1664525 + 1013904223) mod 2**32, the first state being that after one step
@@ -13,16 +13,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import struct
 import sys
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from codec_contract.errors import PayloadError
+from codec_contract.exact_square import cut_square
 from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import encode_payload
 from codec_contract.resize import exact_resize
+from codec_contract.scene import encode_scene, parse_scene
 from edge_encoder.golden_inputs import generator_bytes
 
 FOLDER = Path(__file__).parent / "contract"
@@ -43,6 +50,31 @@ RESIZES = [
     (11, (4000, 3000), (256, 256)),
 ]
 
+# (width, height), square (centre x, y, edge x, y in quarters of a pixel), side
+SQUARES = [
+    ((64, 48), (128, 96, 128, 0), 32),  # upright, inside
+    ((64, 48), (130, 91, 77, 31), 32),
+    ((64, 48), (128, 96, -120, 40), 16),  # upside down
+    ((300, 200), (600, 400, 0, 640), 64),  # on its side
+    ((300, 200), (600, 400, 0, -640), 64),
+    ((300, 200), (603, 401, 512, 512), 64),  # 45 degrees
+    ((300, 200), (30, 400, 700, 90), 64),  # over the left edge
+    ((300, 200), (1190, 390, 700, -90), 64),  # over the right edge
+    ((300, 200), (600, 10, 640, 300), 64),  # over the upper edge
+    ((300, 200), (600, 799, 640, -300), 64),  # over the lower edge
+    ((300, 200), (0, 0, 500, 100), 32),  # a corner
+    ((300, 200), (1200, 800, -500, 33), 32),
+    ((1, 1), (2, 2, 16, 0), 8),
+    ((5, 3), (10, 6, 80, 0), 16),  # four times as large as the picture
+    ((1, 300), (2, 600, 1100, 400), 16),
+    ((400, 300), (800, 600, 1, 4), 8),  # one pixel
+    ((300, 200), (600, 400, 1, 1200), 256),  # enlarged
+    ((1200, 900), (2400, 1800, 3000, 800), 256),
+    *(((700, 520), (1400 + factor, 1040 - factor, 128 * factor + 5, 7 * factor - 40), 16) for factor in range(1, 17)),
+    *(((701, 523), (1395, 1050, round(900 * math.cos(math.radians(angle))), round(900 * math.sin(math.radians(angle)))),
+       32) for angle in range(15, 360, 30)),
+]
+
 # name, kind of LR, (width, height), coding, original size, fit
 PAYLOADS = [
     ("raw-2x2", "noise", (2, 2), 0, (640, 480), "pad"),
@@ -53,6 +85,10 @@ PAYLOADS = [
     ("coded-32x32-black", "black", (32, 32), 1, (1, 1), "pad"),
     ("fallback-8x8-noise", "noise", (8, 8), 1, (127, 128), "crop"),
 ]
+
+
+# Scenes: a lossy WebP file of 16 x 12 pixels, written once by Pillow.
+WEBP = bytes.fromhex("524946462800000057454250565038201c0000005001009d012a10000c000fc0fe25a40004740000fb364fcc59800000")
 
 
 def generated_picture(seed: int, width: int, height: int) -> npt.NDArray[np.uint8]:
@@ -100,8 +136,67 @@ def golden_files() -> dict[str, bytes]:
     generator = "byte n = state n >> 24, state = (state * 1664525 + 1013904223) mod 2**32, starting at the seed"
     files["resize.json"] = json_bytes({"generator": generator, "sizes": "width, height", "cases": cases})
     record = {"contract_id": CONTRACT_ID.hex(), "tables_sha256": tables.digest().hex(), "payloads": payloads}
+    squares = [
+        {"seed": seed, "size": size, "square": square, "side": side, "sha256": hashlib.sha256(
+            cut_square(generated_picture(seed, *size), OrientedSquare(*square), side).tobytes()).hexdigest()}
+        for seed, (size, square, side) in enumerate(SQUARES, 1)]
+    files["squares.json"] = json_bytes(
+        {"square": "centre x, y, edge x, y in quarters of a pixel (docs/exact_square.md)", "cases": squares})
+    files["scenes.json"] = json_bytes(golden_scenes())
     files["payloads.json"] = json_bytes(record)
     return files
+
+
+def golden_scenes() -> dict[str, object]:
+    """Scenes that are read, with what they hold, and damaged ones, most of which have the right CRC."""
+    tables, size = CoderTables.default(), (640, 480)
+
+    def face(seed: int, square: OrientedSquare | None, size: tuple[int, int] = size, contract: bytes = CONTRACT_ID) -> bytes:
+        fit = {"fit": "align", "square": square} if square else {}
+        return encode_payload(generated_picture(seed, 4, 4), contract_id=contract, tables=tables, original_size=size, **fit)
+
+    squares = [OrientedSquare(1280, 800, 800, 600), OrientedSquare(2000, 900, 400, -20)]
+    faces = [face(seed, square) for seed, square in enumerate(squares, 1)]
+    scenes = [{"scene": encode_scene(faces[:count], size, webp).hex(), "original_size": size,
+               "faces": [face.hex() for face in faces[:count]], "background_webp": webp.hex()}
+              for count, webp in ((2, WEBP), (1, b""), (1, WEBP))]
+
+    def scene(parts: Sequence[bytes] = faces, background: bytes = WEBP[20:], *, head: bytes = b"\xed\x6e\x21",
+              count: int | None = None, original: bytes = b"\x80\x05\xe0\x03") -> bytes:
+        data = head + bytes([len(parts) if count is None else count]) + original
+        data += b"".join(bytes([len(part)]) + part for part in parts) + background
+        return data + struct.pack("<I", zlib.crc32(data))
+
+    good = encode_scene(faces, size, WEBP)
+    if scene() != good:
+        raise AssertionError("the scenes to damage are not those that are written")
+    damaged = {
+        "empty": b"", "a payload": faces[0], "four bytes": good[:4], "truncated": good[:-1], "one byte more": good + b"\0",
+        "one bit flipped": good[:30] + bytes([good[30] ^ 1]) + good[31:],
+        "version 3": scene(head=b"\xed\x6e\x31"), "background coding 2": scene(head=b"\xed\x6e\x22"),
+        "no faces": scene([]), "65 faces": scene(faces[:1] * 65), "fewer faces than claimed": scene(count=3),
+        "255 faces claimed": scene(count=255), "more faces than claimed": scene(count=1),
+        "width 0": scene(original=b"\x00\xe0\x03"), "length in too many bytes": scene(original=b"\x80\x05\xe0\x83\x00"),
+        "another size than the faces": scene(original=b"\x81\x05\xe0\x03"),
+        "a face that is not aligned": scene([face(1, None)]),
+        "a face of another contract": scene([faces[0], face(2, squares[1], contract=bytes(32))]),
+        "a damaged face": scene([faces[0][:-1] + bytes([faces[0][-1] ^ 1])]),
+        "a scene in a scene": scene([scene(faces[:1], WEBP[20:])]),
+        "no background, though coded": scene(background=b""),
+        "a background, though none": scene(head=b"\xed\x6e\x20"),
+        "a short background": scene(background=WEBP[20:28]), "no key frame": scene(background=b"\x01" + WEBP[21:]),
+        "no start code": scene(background=WEBP[20:23] + b"\0" + WEBP[24:]),
+        "a background of 1025 pixels": scene(background=WEBP[20:26] + b"\x01\x04" + WEBP[28:]),
+        "a background of no pixels": scene(background=WEBP[20:26] + b"\0\0" + WEBP[28:]),
+        "a background with a scale": scene(background=WEBP[20:26] + b"\x10\x40" + WEBP[28:]),
+    }
+    for name, data in damaged.items():
+        try:
+            parse_scene(data)
+        except PayloadError:
+            continue
+        raise AssertionError(f"{name} is a scene that can be read")
+    return {"scenes": scenes, "damaged": [{"name": name, "scene": data.hex()} for name, data in damaged.items()]}
 
 
 def json_bytes(value: object) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edge_encoder.faces.landmarks import FaceFinder
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,7 +20,6 @@ from codec_contract.errors import ModelError
 from codec_contract.oriented_square import OrientedSquare
 from edge_encoder.faces import models as face_models
 from edge_encoder.faces.alignment import cut_square, ffhq_square
-from edge_encoder.faces.landmarks import FaceFinder
 from edgegrain.cli.app import application
 from edgegrain.pictures.stored_pictures import stored_pictures
 

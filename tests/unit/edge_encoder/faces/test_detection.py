@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edge_encoder.faces.suitability import roll, share_outside, yaw
 from PIL import Image
 
 from codec_contract.errors import ModelError
 from edge_encoder.faces.detection import FaceDetector
-from edge_encoder.faces.suitability import roll, share_outside, yaw
 
 
 @pytest.fixture(scope="module")

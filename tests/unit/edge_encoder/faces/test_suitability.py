@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edge_encoder.faces.suitability import roll, share_outside, yaw
 
 from edge_encoder.faces import detection, suitability
 from edge_encoder.faces.detection import DetectedFace
-from edge_encoder.faces.suitability import roll, share_outside, yaw
 
 
 def face(degrees: float = 0, turned: float = 0, centre: tuple[float, float] = (100, 80)) -> DetectedFace:

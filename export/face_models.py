@@ -1,8 +1,8 @@
-"""``python -m export.face_detector face_detection_back.tflite edge_encoder/faces/face_detector.onnx``: MediaPipe's face
-detector as a small ONNX file, for the SDK and for browsers.
+"""``python -m export.face_models detector|landmarks IN.tflite OUT.onnx``: MediaPipe's face networks as small ONNX files, for
+the SDK and for browsers.
 
-It takes levels instead of values, and returns probabilities and positions, so that callers need no anchors. Weights
-remain float16, as in the TFLite file.
+They take levels instead of values, and return probabilities and positions, so that callers need no anchors. Weights are
+stored as float16; the detector's TFLite file has no others.
 """
 
 from __future__ import annotations
@@ -25,24 +25,30 @@ if TYPE_CHECKING:
 
 ANCHOR_LAYERS = ((16, 2), (8, 6))
 """Cells per side, anchors per cell (Bazarevsky et al., "BlazeFace", 2019)."""
+LANDMARKS = 468
+"""Points of a face's mesh (Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs",
+2019)."""
 
-SOURCE = "BlazeFace, back camera, by Google's MediaPipe (Apache-2.0), converted from face_detection_back.tflite"
+SOURCES = {
+    "detector": "BlazeFace, back camera, by Google's MediaPipe (Apache-2.0), converted from face_detection_back.tflite",
+    "landmarks": "Face Mesh by Google's MediaPipe (Apache-2.0), converted from face_landmark.tflite"}
 _POINTS = 8  # centre, width and height, six points of the face
 _SAME, _RELU = 0, 1  # values of TFLite's schema
 
 
-def convert(tflite: bytes) -> onnx.ModelProto:
-    """The detector with normalization and anchors inside.
+def convert(kind: str, tflite: bytes) -> onnx.ModelProto:
+    """One of `SOURCES` with normalization and, for the detector, anchors inside.
 
-    Input ``image``: uint8 ``[1, 256, 256, 3]``. Outputs, one row per anchor: ``scores``, float32 ``[896]``, 0 to 1;
-    ``points``, float32 ``[896, 8, 2]``, x and y in sides of the square: centre, width and height of the face; left and
-    right eye, nose, mouth, left and right ear, as seen in the picture.
+    Input ``image``: uint8 ``[1, side, side, 3]``, side 256 (detector) or 192 (landmarks). Outputs of the detector, one
+    row per anchor: ``scores``, float32 ``[896]``, 0 to 1; ``points``, float32 ``[896, 8, 2]``, x and y in sides of the
+    square: centre, width and height of the face; left and right eye, nose, mouth, left and right ear, as seen in the
+    picture. Of the landmarks: ``presence``, float32 ``[1]``, 0 to 1; ``points``, float32 ``[468, 2]``.
 
     Raises:
-        ExportError: the file is not a TFLite model, or has other operators than the detector; the extra ``export`` is
-            not installed.
+        ExportError: the file is not a TFLite model, or has other operators than these networks; the extra ``export``
+            is not installed.
     """
-    with needs_extra("export", "converting the face detector needs", ExportError):
+    with needs_extra("export", "converting the face networks needs", ExportError):
         from ai_edge_litert import schema_py_generated as schema
         from onnx import TensorProto, checker, helper
 
@@ -52,28 +58,49 @@ def convert(tflite: bytes) -> onnx.ModelProto:
     except Exception as error:  # the generated reader has no error of its own
         raise ExportError(f"not a TFLite model: {error}") from error
     layers.node("Cast", ["image"], "levels", to=TensorProto.FLOAT)
+    outputs = {"detector": _detector, "landmarks": _landmarks}[kind](layers)
+    graph = helper.make_graph(
+        layers.nodes, f"face_{kind}",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, layers.side, layers.side, 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        layers.initializers)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8,
+                              producer_name="edgegrain", doc_string=SOURCES[kind])
+    checker.check_model(proto, full_check=True)
+    return proto
+
+
+def _detector(layers: _Layers) -> dict[str, list[int]]:
+    """Nodes around the layers; returns the shapes of the outputs."""
     layers.node("Div", ["levels", layers.constant("half_range", np.float32(HALF_RANGE))], "unit")
     layers.node("Sub", ["unit", layers.constant("one", np.float32(1))], "values")
     layers.node("Transpose", ["values"], layers.input, perm=[0, 3, 1, 2])
     layers.convert()
-    side, anchors = layers.side, _anchors()
+    regressors, logits = layers.outputs
+    anchors = _anchors()
     is_position = np.array([[1], [0]] + [[1]] * 6, np.float32)  # all but width and height
-    layers.node("Reshape", [layers.regressors, layers.constant("rows", np.array([-1, _POINTS, 2]))], "offsets")
-    layers.node("Div", ["offsets", layers.constant("side", np.float32(side))], "relative")
+    layers.node("Reshape", [regressors, layers.constant("rows", np.array([-1, _POINTS, 2]))], "offsets")
+    layers.node("Div", ["offsets", layers.constant("side", np.float32(layers.side))], "relative")
     layers.node("Mul", [layers.constant("anchors", anchors[:, None]), layers.constant("mask", is_position)], "origins")
     layers.node("Add", ["relative", "origins"], "points")
-    layers.node("Reshape", [layers.logits, layers.constant("flat", np.array([-1]))], "logits")
+    layers.node("Reshape", [logits, layers.constant("flat", np.array([-1]))], "logits")
     layers.node("Sigmoid", ["logits"], "scores")
-    graph = helper.make_graph(
-        layers.nodes, "face_detector",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, side, side, 3])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [len(anchors)]),
-         helper.make_tensor_value_info("points", TensorProto.FLOAT, [len(anchors), _POINTS, 2])],
-        layers.initializers)
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8,
-                              producer_name="edgegrain", doc_string=SOURCE)
-    checker.check_model(proto, full_check=True)
-    return proto
+    return {"scores": [len(anchors)], "points": [len(anchors), _POINTS, 2]}
+
+
+def _landmarks(layers: _Layers) -> dict[str, list[int]]:
+    """Nodes around the layers; returns the shapes of the outputs."""
+    layers.node("Div", ["levels", layers.constant("range", np.float32(255))], "values")
+    layers.node("Transpose", ["values"], layers.input, perm=[0, 3, 1, 2])
+    layers.convert()
+    mesh, logit = layers.outputs
+    layers.node("Reshape", [mesh, layers.constant("rows", np.array([LANDMARKS, 3]))], "mesh")
+    axes = [layers.constant(f"{name}_xy", np.array([value])) for name, value in (("from", 0), ("to", 2), ("axis", 1))]
+    layers.node("Slice", ["mesh", *axes], "pixels")  # without the depth
+    layers.node("Div", ["pixels", layers.constant("side", np.float32(layers.side))], "points")
+    layers.node("Reshape", [logit, layers.constant("flat", np.array([-1]))], "logits")
+    layers.node("Sigmoid", ["logits"], "presence")
+    return {"presence": [1], "points": [LANDMARKS, 2]}
 
 
 class _Layers:
@@ -90,7 +117,7 @@ class _Layers:
                 self._data[index] = np.frombuffer(bytes(data), self._type(tensor)).reshape(tensor.shape)
         self.input = self._name(self._graph.inputs[0])
         self.side = int(self._graph.tensors[self._graph.inputs[0]].shape[1])
-        self.regressors, self.logits = (self._name(index) for index in self._graph.outputs)
+        self.outputs = [self._name(index) for index in self._graph.outputs]
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
@@ -116,7 +143,7 @@ class _Layers:
         options, output = operator.builtinOptions, self._name(operator.outputs[0])
         first = self._name(operator.inputs[0])
         if getattr(options, "fusedActivationFunction", 0):
-            raise ExportError(f"{kind} has a fused activation, which the detector has not")
+            raise ExportError(f"{kind} has a fused activation, which the face networks have not")
         if kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
             weights = self._weights(operator.inputs[1])
             deep = kind == "DEPTHWISE_CONV_2D"
@@ -128,6 +155,9 @@ class _Layers:
                       auto_pad="SAME_UPPER" if options.padding == _SAME else "VALID")
         elif kind == "RELU":
             self.node("Relu", [first], output)
+        elif kind == "PRELU":
+            slopes = self._weights(operator.inputs[1]).reshape(-1, 1, 1)
+            self.node("PRelu", [first, self._widened(f"{output}_slopes", slopes)], output)
         elif kind == "ADD":
             self.node("Add", [self._name(index) for index in operator.inputs], output)
         elif kind == "MAX_POOL_2D":
@@ -142,14 +172,14 @@ class _Layers:
         elif kind == "CONCATENATION":
             self.node("Concat", [self._name(index) for index in operator.inputs], output, axis=options.axis)
         else:
-            raise ExportError(f"the model has the operator {kind}, which the detector has not")
+            raise ExportError(f"the model has the operator {kind}, which the face networks have not")
 
     def _weights(self, index: int) -> npt.NDArray[np.float16]:
-        """The float16 tensor that a DEQUANTIZE widens."""
+        """A constant as float16; a DEQUANTIZE before it is skipped."""
         for operator in self._graph.operators:
             if operator.outputs[0] == index:
                 index = operator.inputs[0]
-        return np.asarray(self._data[index])
+        return np.asarray(self._data[index], np.float16)
 
     def _widened(self, name: str, value: npt.NDArray[Any]) -> str:
         from onnx import TensorProto
@@ -176,13 +206,14 @@ def _anchors() -> npt.NDArray[np.float32]:
 
 
 def main() -> None:
-    """Read the two paths of the command line."""
+    """Read the network's name and the two paths of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split(":", 1)[1])
+    parser.add_argument("network", choices=SOURCES)
     parser.add_argument("tflite", type=Path)
     parser.add_argument("onnx", type=Path)
     arguments = parser.parse_args()
     try:
-        content = convert(arguments.tflite.read_bytes()).SerializeToString()
+        content = convert(arguments.network, arguments.tflite.read_bytes()).SerializeToString()
         write_atomically(arguments.onnx, content, force=True)
     except (ExportError, OSError) as error:
         parser.exit(1, f"error: {error}\n")

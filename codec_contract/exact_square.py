@@ -1,0 +1,107 @@
+"""The exact square: cut a square at any angle out of a picture, with the same bytes on every client.
+
+`docs/exact_square.md` specifies the arithmetic; all of it is integers, so this file is also the reference.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.resize import exact_resize
+from codec_contract.rgb import Rgb
+
+OVERSAMPLING = 2
+"""Samples along a side of the square, per pixel of the result."""
+GREY = 128
+
+_ROWS = 64  # rows of samples at once, so that their temporary arrays stay in the cache
+_STRIP_PIXELS = 1 << 17
+
+
+def cut_square(rgb: Rgb, square: OrientedSquare, side: int) -> Rgb:
+    """The pixels of a square, as the encoder takes them; pixels outside of the picture repeat its edge.
+
+    Args:
+        rgb: uint8 ``[H, W, 3]``.
+        square: its centre lies within the picture, its side is at most four times the picture's longest
+            (`OrientedSquare.check`).
+        side: of the result, in pixels.
+
+    Returns:
+        uint8 ``[side, side, 3]``.
+    """
+    return exact_resize(sample_square(rgb, square, OVERSAMPLING * side), (side, side))
+
+
+def sample_square(rgb: Rgb, square: OrientedSquare, samples: int, outside: Literal["edge", "grey"] = "edge") -> Rgb:
+    """Sample a square, uint8 ``[samples, samples, 3]``, after box reduction by a whole factor.
+
+    Args:
+        rgb, square: as for `cut_square`.
+        samples: along each side.
+        outside: pixels outside of the picture repeat its edge or, for networks that find faces, are grey.
+    """
+    factor = max(1, math.isqrt(square.across_x**2 + square.across_y**2) // (4 * samples))
+    size = -(-rgb.shape[1] // factor), -(-rgb.shape[0] // factor)
+    across = 2 * np.arange(samples, dtype=np.int64) + 1 - samples  # of a sample's middle, in 1/(2 samples) of the side
+    to_right, to_bottom = (square.across_x, square.across_y), (-square.across_y, square.across_x)
+    output = np.empty((samples, samples, 3), np.uint8)
+    # Positions of the corners' samples bound those of all others.
+    low, high = [], []
+    ends = across[[0, -1]]
+    for centre, right, down, length in zip((square.x, square.y), to_right, to_bottom, size, strict=True):
+        corners = _positions(centre, ends[:, None] * right + ends * down, samples, factor) >> 16
+        low.append(int(np.clip(corners.min(), 0, length - 1)))
+        high.append(int(np.clip(corners.max() + 1, 0, length - 1)) + 1)
+    (left, top), (right, bottom) = low, high
+    pixels = reduce_picture(rgb[top * factor : bottom * factor, left * factor : right * factor], factor)
+    for first in range(0, samples, _ROWS):
+        rows = across[first : first + _ROWS, None]
+        x, y = (_positions(centre, across * right + rows * down, samples, factor)
+                for centre, right, down in zip((square.x, square.y), to_right, to_bottom, strict=True))
+        output[first : first + _ROWS] = _bilinear(pixels, x, y, low, size)
+        if outside == "grey":
+            beyond = (x < -32768) | (y < -32768) | (x >= (size[0] << 16) - 32768) | (y >= (size[1] << 16) - 32768)
+            output[first : first + _ROWS][beyond] = GREY
+    return output
+
+
+def reduce_picture(rgb: Rgb, factor: int) -> Rgb:
+    """Box reduction: each pixel is the mean of a block of factor x factor pixels, smaller at the right and lower edge.
+
+    The mean of n levels is ``(sum + n // 2) * (2**24 // n) >> 24``, which is Pillow's arithmetic.
+    """
+    if factor == 1:
+        return rgb
+    height, width = rgb.shape[:2]
+    reduced = np.empty((-(-height // factor), -(-width // factor), 3), np.uint8)
+    rows = max(1, _STRIP_PIXELS // (width * factor))  # of the result, at once: three times faster than the whole
+    for first in range(0, len(reduced), rows):
+        strip = np.ascontiguousarray(rgb[first * factor : (first + rows) * factor])
+        reduced[first : first + rows] = Image.fromarray(strip).reduce(factor)
+    return reduced
+
+
+def _positions(centre: int, offset: npt.NDArray[np.int64], samples: int, factor: int) -> npt.NDArray[np.int64]:
+    """Positions in 1/65536 pixel of the reduced picture, from its first pixel's middle."""
+    return 8192 * (2 * samples * centre + offset) // (samples * factor) - 32768
+
+
+def _bilinear(
+    pixels: Rgb, x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], low: list[int], size: tuple[int, int]
+) -> Rgb:
+    """Interpolate with weights of 8 bits; ``pixels`` begins at ``low`` in a picture of ``size``."""
+    height, width = pixels.shape[:2]
+    flat = pixels.reshape(-1, 3)
+    weight_x, weight_y = ((position >> 8 & 255).astype(np.int32)[..., None] for position in (x, y))
+    columns = [np.clip(np.clip((x >> 16) + step, 0, size[0] - 1) - low[0], 0, width - 1) for step in (0, 1)]
+    rows = [np.clip(np.clip((y >> 16) + step, 0, size[1] - 1) - low[1], 0, height - 1) * width for step in (0, 1)]
+    upper, lower = (flat.take(row + columns[0], axis=0) * (256 - weight_x) + flat.take(row + columns[1], axis=0) * weight_x
+                    for row in rows)
+    return ((upper * (256 - weight_y) + lower * weight_y + 32768) >> 16).astype(np.uint8)

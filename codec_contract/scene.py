@@ -1,0 +1,152 @@
+"""The scene format: several faces of one photograph and a background, in one file. ``docs/payload.md`` is its table.
+
+    magic 2 | version 2, coding of the background 1 | faces 1 | original w, h | [length, payload] ... | background | CRC 4
+
+The faces are payloads as `codec_contract.payload` writes them. `parse_scene` checks every claim once, before anything
+is decoded.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from codec_contract.errors import PayloadError
+from codec_contract.lr_coder.leb128 import read_leb128, write_leb128
+from codec_contract.payload import (
+    MAGIC,
+    MAX_PAYLOAD_BYTES,
+    SCENE_VERSION,
+    BytesLike,
+    check_crc,
+    check_original,
+    parse_header,
+)
+
+MAX_FACES = 64
+MAX_SCENE_BYTES = 1 << 20
+MAX_BACKGROUND_SIDE = 1024
+"""Longest side of a background, in pixels."""
+
+_FIXED = struct.Struct("<2sBB")  # magic, version and coding, number of faces
+_NONE, _VP8 = 0, 1
+# A key frame begins with three bytes of sizes, the lowest bit of which is 0, a start code, and the sides, of 14 bits
+# (RFC 6386, 9.1).
+_FRAME = struct.Struct("<3s3sHH")
+_START_CODE = b"\x9d\x01\x2a"
+_RIFF = struct.Struct("<4sI4s4sI")
+
+
+@dataclass(frozen=True)
+class ParsedScene:
+    """A scene whose claims were checked.
+
+    Attributes:
+        original_size: (width, height) of the photograph.
+        faces: the payload of each face; all have a square of this photograph and the same LR contract.
+        background: a key frame of VP8, or b"".
+    """
+
+    original_size: tuple[int, int]
+    faces: tuple[bytes, ...]
+    background: bytes
+
+    @property
+    def background_webp(self) -> bytes:
+        """The background as a WebP file; b"" if there is none."""
+        if not self.background:
+            return b""
+        padding = b"\0" * (len(self.background) & 1)
+        return _RIFF.pack(b"RIFF", 12 + len(self.background + padding), b"WEBP", b"VP8 ",
+                          len(self.background)) + self.background + padding
+
+
+def is_scene(data: BytesLike) -> bool:
+    """True for bytes that begin as a scene does."""
+    start = bytes(memoryview(data)[:3])
+    return len(start) == 3 and start[:2] == MAGIC and start[2] >> 4 == SCENE_VERSION
+
+
+def scene_overhead(original_size: tuple[int, int], payload_bytes: Sequence[int]) -> int:
+    """Bytes of a scene without its payloads and its background."""
+    width, height = original_size
+    return _FIXED.size + 4 + sum(len(write_leb128(value)) for value in (width, height, *payload_bytes))
+
+
+def encode_scene(faces: Sequence[bytes], original_size: tuple[int, int], background_webp: bytes = b"") -> bytes:
+    """Pack payloads of faces, and a lossy WebP file without extensions as the background.
+
+    Raises:
+        PayloadError: they are no such scene (`parse_scene`).
+    """
+    background = background_webp[_RIFF.size :]
+    if background_webp:
+        if len(background_webp) < _RIFF.size or background_webp[12:16] != b"VP8 ":
+            raise PayloadError("the background of a scene is a lossy WebP file without alpha or metadata")
+        background = background[: _RIFF.unpack_from(background_webp)[4]]
+    head = _FIXED.pack(MAGIC, SCENE_VERSION << 4 | (_VP8 if background else _NONE), min(len(faces), 255))
+    parts = [head, *map(write_leb128, original_size)]
+    for face in faces:
+        parts += [write_leb128(len(face)), face]
+    data = b"".join([*parts, background])
+    data += struct.pack("<I", zlib.crc32(data))
+    parse_scene(data)
+    return data
+
+
+def parse_scene(data: BytesLike) -> ParsedScene:
+    """Check a scene; nothing is decoded.
+
+    Raises:
+        PayloadError: it is no scene, truncated, corrupt, or one of its claims is out of range.
+    """
+    length = memoryview(data).nbytes
+    if length > MAX_SCENE_BYTES:
+        raise PayloadError(f"a scene has at most {MAX_SCENE_BYTES} bytes, got {length}")
+    data = bytes(data)
+    if not is_scene(data):
+        raise PayloadError(f"not a scene: it begins with {data[:3].hex()}, a scene with {MAGIC.hex()}2")
+    end = check_crc(data)
+    _, version_and_coding, count = _FIXED.unpack_from(data)
+    coding = version_and_coding & 15
+    if coding not in (_NONE, _VP8):
+        raise PayloadError(f"the background's coding {coding} is unknown, expected 0 (none) or 1 (VP8)")
+    if not 1 <= count <= MAX_FACES:
+        raise PayloadError(f"a scene has 1 to {MAX_FACES} faces, got {count}")
+    width, position = read_leb128(data, _FIXED.size, end, "original width")
+    height, position = read_leb128(data, position, end, "original height")
+    check_original(width, height)
+    faces: list[bytes] = []
+    contract_id = None
+    for index in range(count):
+        size, position = read_leb128(data, position, end, f"length of face {index}")
+        if size > min(end - position, MAX_PAYLOAD_BYTES):
+            raise PayloadError(f"face {index} of the scene claims {size} bytes, {end - position} are left")
+        faces.append(data[position : position + size])
+        header = parse_header(faces[-1])
+        if header.square is None or header.original_size != (width, height):
+            raise PayloadError(f"face {index} of the scene is no aligned face of a picture of {width} x {height}")
+        if header.contract_id != (contract_id or header.contract_id):
+            raise PayloadError(f"face {index} of the scene has another LR contract than the first")
+        contract_id = header.contract_id
+        position += size
+    background = data[position:end]
+    if bool(background) != (coding == _VP8):
+        raise PayloadError(f"a background of {len(background)} bytes does not have the coding {coding}")
+    if background:
+        _check_background(background)
+    return ParsedScene((width, height), tuple(faces), background)
+
+
+def _check_background(frame: bytes) -> None:
+    """Raise `PayloadError` unless the bytes begin as a key frame of VP8 of a bounded size."""
+    if len(frame) < _FRAME.size:
+        raise PayloadError(f"the background of {len(frame)} bytes is too short")
+    tag, start_code, width, height = _FRAME.unpack_from(frame)
+    if tag[0] & 1 or start_code != _START_CODE:
+        raise PayloadError("the background is no key frame of VP8")
+    if not (1 <= width <= MAX_BACKGROUND_SIDE and 1 <= height <= MAX_BACKGROUND_SIDE):
+        raise PayloadError(f"a background has sides of 1 to {MAX_BACKGROUND_SIDE}, got {width & 16383} x "
+                           f"{height & 16383}, or a scale")

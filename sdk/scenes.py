@@ -1,0 +1,121 @@
+"""Scenes: all faces of a photograph and its background in one file, made and restored by a codec."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from codec_contract.bundle.qualities import check_max_bytes, too_few_bytes
+from codec_contract.errors import ImageError, PayloadError
+from codec_contract.exact_square import reduce_picture
+from codec_contract.fit import MAX_PHOTO_PIXELS, Size, check_size, content_size
+from codec_contract.rgb import Rgb
+from codec_contract.scene import MAX_FACES, encode_scene, scene_overhead
+from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
+from sdk.generated_mark import marked
+from sdk.pasting import FEATHER, blend_face
+from sdk.payload import Scene
+
+if TYPE_CHECKING:
+    from sdk.codec import Codec
+
+_SIDES = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16)
+"""Longest sides of a background to try for a limit of bytes, in pixels."""
+_QUALITIES = (50, 20)
+"""WebP qualities to try at each."""
+_DEFAULT_SIDE = 24
+_RIFF_BYTES = 20  # of a WebP file, which a scene leaves out
+_GREY = (128, 128, 128)
+
+
+def compress_scene_within(
+    codecs: Sequence[Codec], picture: PictureSource, *, max_bytes: int | None = None, background: Colour = WHITE,
+    max_pixels: int = MAX_PHOTO_PIXELS,
+) -> Scene:
+    """Compress all faces of a photograph and its background with the first of several codecs that fits.
+
+    Args:
+        codecs: of one domain, best quality first (`sdk.rate_control.bundles_for`).
+        picture, background, max_pixels: as for `sdk.compress`.
+        max_bytes: largest scene. The background takes what the faces leave; None gives it a few dozen bytes.
+
+    Raises:
+        ImageError: as `sdk.compress_faces`; or the faces alone exceed ``max_bytes``.
+    """
+    if max_bytes is not None:
+        check_max_bytes(max_bytes)
+    rgb = load_picture(picture, background=background, max_pixels=max_pixels)
+    size, squares, sizes = (rgb.shape[1], rgb.shape[0]), {}, []
+    for codec in codecs:
+        if codec.bundle.hr not in squares:
+            squares[codec.bundle.hr] = list(codec.fit_faces(rgb, framed_whole=False))[:MAX_FACES]
+        faces = [codec.compress_fitted(fitted) for fitted in squares[codec.bundle.hr]]
+        used = sum(map(len, faces)) + scene_overhead(size, [len(face) for face in faces])
+        if max_bytes is None or used <= max_bytes:
+            return Scene(encode_scene(faces, size, _background(rgb, None if max_bytes is None else max_bytes - used)))
+        sizes.append(used)
+    raise too_few_bytes(max_bytes or 0, min(sizes))
+
+
+def restore_scene(
+    codec: Codec, scene: Scene, *, size: Size = "original", max_pixels: int, strength: float | None = None,
+    mark: bool = True,
+) -> Image.Image:
+    """Restore the photograph of a scene: its background, enlarged, with the restored faces drawn into it.
+
+    ``size="native"`` gives the largest face the decoder's resolution, if the photograph has more. Other arguments and
+    errors as `sdk.restore`.
+    """
+    size, original, sides = check_size(size), scene.original_size, codec.bundle.sides
+    squares = [face.header.square for face in scene.faces]
+    longest = max(original)
+    if size == "native":
+        largest = max(square.side for square in squares if square is not None)
+        longest = max(1, min(longest, round(longest * codec.bundle.hr / largest)))
+    elif isinstance(size, int):
+        longest = size
+    width, height = original if longest == max(original) else content_size(original, longest)
+    if width * height > check_max_pixels(max_pixels):
+        raise ImageError(f"the scene would have {width} x {height} pixels, more than {max_pixels}; ask for a smaller "
+                         "size or raise max_pixels (--max-megapixels)")
+    picture = _enlarged_background(scene, (width, height))
+    scale = np.array([width / original[0], height / original[1]])
+    for face, square in reversed(list(zip(scene.faces, squares, strict=True))):  # larger ones are in front
+        if square is not None:
+            wanted = round(square.side * float(scale.max()))
+            restored = codec.restore(face, size=min(wanted, sides[-1]) if wanted > codec.bundle.hr else "native",
+                                     strength=strength, mark=False)
+            blend_face(picture, restored, square.corners() * scale, FEATHER)
+    return marked(picture, codec.bundle, mark)
+
+
+def _background(rgb: Rgb, budget: int | None) -> bytes:
+    """A small WebP file of the photograph with at most ``budget`` bytes in a scene; b"" if none is that small."""
+    picture = Image.fromarray(reduce_picture(rgb, max(1, max(rgb.shape[:2]) // (2 * _SIDES[0]))))
+    trials = [(_DEFAULT_SIDE, 0)] if budget is None else [
+        *((side, quality) for side in _SIDES for quality in _QUALITIES), (_DEFAULT_SIDE, 0), (_SIDES[-1], 0)]
+    for side, quality in trials:
+        stream = io.BytesIO()
+        picture.resize(content_size(picture.size, side), Image.Resampling.LANCZOS).save(
+            stream, "WEBP", quality=quality, method=6)
+        if budget is None or stream.tell() - _RIFF_BYTES <= budget:
+            return stream.getvalue()
+    return b""
+
+
+def _enlarged_background(scene: Scene, size: tuple[int, int]) -> Image.Image:
+    """The background as a picture of (width, height); `PayloadError` if it is damaged."""
+    webp = scene.parsed.background_webp
+    if not webp:
+        return Image.new("RGB", size, _GREY)
+    try:
+        with Image.open(io.BytesIO(webp), formats=["WEBP"]) as background:
+            return background.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises various types for damaged files
+        raise PayloadError(f"the background of the scene is damaged: {error}") from error

@@ -31,7 +31,7 @@ from edge_encoder.contract_check import check_contract_id
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
 from sdk.batches import batches, position_in_batch, with_strengths
 from sdk.decoder_form import FormChoice, RunningDecoder
-from sdk.faces import DOMAIN, Fitted, fit_face, fit_faces
+from sdk.faces import DOMAIN, Fitted, finder, fit_face, fit_faces
 from sdk.generated_mark import marked
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
@@ -285,7 +285,10 @@ class Codec:
         side = self._manifest.hr
         if self.device == "cuda" and not self._tiled:
             self._open.decoder.warm_up()  # keeps buffers, and a CUDA graph, for single pictures
-        self.restore(self.compress(np.full((side, side, 3), 128, np.uint8), align=False))
+        grey = np.full((side, side, 3), 128, np.uint8)
+        if self._manifest.domain == DOMAIN:
+            finder().find(grey)
+        self.restore(self.compress(grey, align=False))
 
     @property
     def running_decoder(self) -> RunningDecoder:

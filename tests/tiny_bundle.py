@@ -292,3 +292,12 @@ def tiny_bundles(tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Makes the bundles of `tiny_root` the installed ones."""
     monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tiny_root,))
     return tiny_root
+
+
+@pytest.fixture
+def tiny_face_bundles(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes one tiny bundle of the domain ``faces``, the default one, the installed one."""
+    root = tmp_path_factory.mktemp("face_bundles")
+    refresh_manifest(write_tiny_bundle(root, DEFAULT_BUNDLE, doublings=1), domain="faces")
+    monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (root,))
+    return root

@@ -68,7 +68,7 @@ class Enlarged:
 
     def pictures(self, original: Rgb) -> dict[str, Rgb]:
         """Input and method -> enlarged picture, uint8 ``[side, side, 3]``, for an original of that size."""
-        restored = self._codec.restore(self._codec.compress(original), size="native")
+        restored = self._codec.restore(self._codec.compress(original, align=False), size="native")
         true = Image.fromarray(original).reduce(self.side // self._small)
         return {
             f"{self.title}: enlarger": self._enlarge(restored), f"{self.title}: bicubic": self._bicubic(restored),

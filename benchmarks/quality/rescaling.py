@@ -161,7 +161,7 @@ class Rescaling:
 
     def picture(self, rgb: Rgb, name: str = "") -> PictureRow:
         """Measure one picture, uint8 ``[H, W, 3]``."""
-        payload = self._codec.compress(rgb)
+        payload = self._codec.compress(rgb, align=False)
         lr = bicubic_pair(rgb, self._manifest.factor)[0].astype(np.int16)
         drawn = [np.asarray(self._codec.restore(payload, seed=seed)) for seed in SEEDS]
         restored = {OURS: (np.asarray(self._codec.restore(payload)), len(payload)), SEEDED: (drawn[0], len(payload)),

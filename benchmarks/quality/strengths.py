@@ -116,7 +116,7 @@ def main(
     chosen = _numbers(strengths)
     codec = sdk.Codec(bundle)
     original = original_of(picture, codec.bundle.hr)
-    payload = codec.compress(original)
+    payload = codec.compress(original, align=False)
     restored = sweep(codec, payload.lr, chosen)
     distance, name = (level_distance, "levels") if weights is None else (lpips_distance(weights), "LPIPS")
     found = measure_smoothness(restored, chosen, distance)

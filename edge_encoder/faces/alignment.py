@@ -22,7 +22,6 @@ from edge_encoder.faces.detection import (
     FaceDetector,
     Photograph,
     Points,
-    largest_first,
     open_network,
     place,
     square_around,
@@ -77,14 +76,12 @@ class FaceFinder:
         photo, found = Photograph(rgb), list[FoundFace]()
         for detected in self._detector.searches(photo):
             for face in detected:
-                points = self._points(photo, face)
-                if points is not None:
-                    found.append(FoundFace(face, points))
+                if all(face.apart(other.detected) for other in found):
+                    points = self._points(photo, face)
+                    found += [] if points is None else [FoundFace(face, points)]
             if found and not every:
                 break
-        kept = largest_first([face.detected for face in found])
-        return sorted((face for face in found if any(face.detected is other for other in kept)),
-                      key=lambda face: -face.detected.side)
+        return sorted(found, key=lambda face: -face.detected.side)
 
     def _points(self, photo: Photograph, face: DetectedFace) -> FacePoints | None:
         """Eyes and mouth of a face, or None. The second pass is centred by the first."""

@@ -88,6 +88,10 @@ class DetectedFace:
         seen = np.minimum(self.centre + self.side / 2, size) - np.maximum(self.centre - self.side / 2, 0)
         return 1 - float(np.prod(np.maximum(seen, 0))) / self.side**2
 
+    def apart(self, other: DetectedFace) -> bool:
+        """True if neither face's centre is in the other's box."""
+        return bool(np.hypot(*(self.centre - other.centre)) > max(self.side, other.side) / 2)
+
     def problems(self, size: tuple[int, int]) -> dict[FaceProblem, str]:
         """Problem -> message with advice, of the face in a picture of (width, height); empty if there is none."""
         messages: dict[FaceProblem, str] = {}
@@ -142,9 +146,9 @@ class FaceDetector:
         turned get a wrong angle at first, and faces of cats and patterns are found, but rarely twice.
         """
         for squares in _searches(photo.width, photo.height):
-            candidates = largest_first([face for square in squares for face in self._detect(photo, square)])
+            candidates = _largest_first([face for square in squares for face in self._detect(photo, square)])
             confirmed = [self._second_look(photo, candidate) for candidate in candidates]
-            yield largest_first([face for face in confirmed if face is not None])
+            yield _largest_first([face for face in confirmed if face is not None])
 
     def _second_look(self, photo: Photograph, candidate: DetectedFace) -> DetectedFace | None:
         """The face in the place of a candidate, perhaps upside down; None if it is not found again."""
@@ -152,7 +156,7 @@ class FaceDetector:
         for across in (candidate.across, -candidate.across):
             square = square_around(candidate.centre, across, _SECOND_LOOK * candidate.side)
             looks += [face for face in self._detect(photo, square)
-                      if face.score > CONFIRMED_SCORE and not _apart(face, candidate)]
+                      if face.score > CONFIRMED_SCORE and not face.apart(candidate)]
             if not looks:
                 return None
         return max(looks, key=lambda face: face.score)
@@ -200,7 +204,7 @@ def place(square: Points, positions: npt.NDArray[np.floating[Any]]) -> Points:
         square[0] + positions[..., :1] * (square[3] - square[0]) + positions[..., 1:] * (square[1] - square[0]))
 
 
-def largest_first(faces: list[DetectedFace]) -> list[DetectedFace]:
+def _largest_first(faces: list[DetectedFace]) -> list[DetectedFace]:
     """The faces by size, without those that overlap a larger one."""
     return _distinct(sorted(faces, key=lambda face: -face.side))
 
@@ -209,14 +213,9 @@ def _distinct(faces: list[DetectedFace]) -> list[DetectedFace]:
     """The faces without those that overlap an earlier one."""
     kept: list[DetectedFace] = []
     for face in faces:
-        if all(_apart(face, other) for other in kept):
+        if all(face.apart(other) for other in kept):
             kept.append(face)
     return kept
-
-
-def _apart(face: DetectedFace, other: DetectedFace) -> bool:
-    """True if neither face's centre is in the other's box."""
-    return bool(np.hypot(*(face.centre - other.centre)) > max(face.side, other.side) / 2)
 
 
 def _searches(width: int, height: int) -> Iterator[list[Points]]:

@@ -7,36 +7,41 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import sdk
 from codec_contract.errors import EdgegrainError, ExistsError, ImageError
+from codec_contract.exact_square import cut_square
+from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.files import refuse_sources
 from edgegrain.cli.output import Row
 from edgegrain.evaluation.classical_codecs import best_at
-from edgegrain.pictures.sheets import Tile, draw_sheet, in_rows, write_sheet
+from edgegrain.pictures.sheets import ACCENT, Tile, draw_sheet, write_sheet
 from sdk.generated_mark import COMPOSITE, MarkedPicture, mark_of
 
 MAX_SIDE = 1024
 """Longest side of the picture that classical codecs encode; less only helps them at a few hundred bytes."""
-SHEET_COLUMNS, SHEET_SIDE = 3, 384
+SHEET_SIDE = 320
+SCENE_BYTES = 1500
+PICTURES = ("photograph", "face", "lr_enlarged", "restored", "restored_photograph", "side_by_side")
+"""Names of the pictures that are written."""
 
 CLASSICAL = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 
 
-def shipped_portrait() -> Path:
-    """The portrait in the package, 768x768.
+def shipped_photograph() -> Path:
+    """The photograph in the package, 512x512.
 
     Raises:
         ImageError: the file is missing from the installation.
     """
-    portrait = Path(__file__).resolve().parents[1] / "demo" / "portrait_768.jpg"
-    if not portrait.is_file():
-        raise ImageError(f"{portrait} is missing; reinstall edgegrain, or name a picture")
-    return portrait
+    photograph = Path(__file__).resolve().parents[1] / "demo" / "astronaut.jpg"
+    if not photograph.is_file():
+        raise ImageError(f"{photograph} is missing; reinstall edgegrain, or name a picture")
+    return photograph
 
 
 def run_demo(picture: Path, out: Path, bundle: str, max_pixels: int, mark: bool, force: bool) -> Row:
@@ -47,51 +52,75 @@ def run_demo(picture: Path, out: Path, bundle: str, max_pixels: int, mark: bool,
         EdgegrainError: the picture cannot be read, or the bundle is missing or damaged.
         typer.BadParameter: one of the files is the picture.
     """
-    names = [picture.stem + PAYLOAD_SUFFIX, "original.png", "lr_enlarged.png", "restored.png", "side_by_side.png"]
-    files = [out / name for name in names]
-    refuse_sources(files, [picture])
-    existing = [path.name for path in files if path.exists()]
+    files = {name: out / f"{name}.png" for name in PICTURES}
+    files |= {"payload": out / f"{picture.stem}{PAYLOAD_SUFFIX}", "scene": out / f"{picture.stem}.scene{PAYLOAD_SUFFIX}"}
+    refuse_sources(files.values(), [picture])
+    existing = [path.name for path in files.values() if path.exists()]
     if existing and not force:
         raise ExistsError(out / existing[0], "choose another --out, or pass --force to replace it")
 
     codec = sdk.Codec(bundle)
-    # Opens the networks that its size needs, which is not timed.
-    codec.restore(codec.compress(picture, max_pixels=max_pixels), max_pixels=max_pixels)
+    codec.warm_up()  # opens the networks, which is not timed
     start = time.perf_counter()
     payload = codec.compress(picture, max_pixels=max_pixels)
     compressed = time.perf_counter()
-    restored = codec.restore(payload, max_pixels=max_pixels, mark=mark)
+    square = payload.header.square
+    # A face of fewer pixels than the decoder makes is shown at the decoder's size.
+    small = square is not None and square.side < codec.bundle.hr
+    restored = codec.restore(payload, size="native" if small else "original", mark=mark)
     done = time.perf_counter()
+    # A framed portrait is a photograph without surroundings.
+    scene = None if square is None else codec.compress_scene(picture, max_bytes=SCENE_BYTES, max_pixels=max_pixels)
+    photograph = None if scene is None else codec.restore(scene, mark=mark)
 
     rgb = load_picture(picture, max_pixels=max_pixels)
-    side = codec.bundle.hr
-    lr = Image.fromarray(payload.lr).resize((side, side), Image.Resampling.NEAREST)
     original = Image.fromarray(rgb)
-    reference = original.copy()
+    part = original if square is None else Image.fromarray(cut_square(rgb, square, min(square.side, MAX_SIDE)))
+    lr = Image.fromarray(payload.lr).resize((codec.bundle.hr,) * 2, Image.Resampling.NEAREST)
+    reference = part.copy()
     reference.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     classical = {label: _classical(np.asarray(reference), codec_name, len(payload))
                  for codec_name, label in CLASSICAL.items()}
 
     picture_bytes = picture.stat().st_size
-    tiles = [
-        Tile(rgb, "original", f"{picture_bytes:,} bytes as a file"),
-        Tile(np.asarray(lr), "LR in the payload, enlarged", f"{payload.lr.shape[1]} x {payload.lr.shape[0]} pixels"),
-        Tile(np.asarray(restored), "edgegrain", f"{len(payload):,} bytes", accent=True),
-        *(Tile(rgb, label, text or f"does not fit in {len(payload):,} bytes")
-          for label, (rgb, text) in classical.items()),
-    ]
-    sheet = draw_sheet(in_rows(tiles, SHEET_COLUMNS), side=SHEET_SIDE)
+    rows = [
+        [Tile(_outlined(original, square), "photograph", f"{picture_bytes:,} bytes as a file"),
+         Tile(np.asarray(part), "face", f"{part.width} x {part.height} pixels of it"),
+         Tile(np.asarray(lr), "LR in the payload, enlarged", f"{payload.lr.shape[1]} x {payload.lr.shape[0]} pixels"),
+         Tile(np.asarray(restored), "restored face", f"{len(payload):,} bytes", accent=True)],
+        [*([] if photograph is None or scene is None else [
+            Tile(np.asarray(photograph), "restored photograph", f"{len(scene):,} bytes", accent=True)]),
+         *(Tile(rgb, f"face, {label}", text or f"does not fit in {len(payload):,} bytes")
+           for label, (rgb, text) in classical.items())]]
+    sheet = draw_sheet(rows, side=SHEET_SIDE)
     if mark:
         sheet = MarkedPicture(sheet, replace(mark_of(codec.bundle), source_type=COMPOSITE).xmp())
     out.mkdir(parents=True, exist_ok=True)
-    payload.save(files[0], force=force)
-    for path, image in zip(files[1:], (original, lr, restored, sheet), strict=True):
-        write_sheet(image, path, force=force)
+    payload.save(files["payload"], force=force)
+    if scene is not None:
+        scene.save(files["scene"], force=force)
+    written = dict(zip(PICTURES, (original, part, lr, restored, photograph, sheet), strict=True))
+    for name, image in written.items():
+        if image is not None:
+            write_sheet(image, files[name], force=force)
     return {
         "picture": picture, "width": original.width, "height": original.height, "picture_bytes": picture_bytes,
         "bytes": len(payload), "file_ratio": picture_bytes / len(payload), "pixel_ratio": rgb.size / len(payload),
+        "scene_bytes": None if scene is None else len(scene), "square": None if square is None else square.side,
         "bundle": codec.bundle.id, "compress_seconds": compressed - start, "restore_seconds": done - compressed,
-        "classical": {label: text for label, (_, text) in classical.items()}, "files": files}
+        "classical": {label: text for label, (_, text) in classical.items()},
+        "files": [path for path in files.values() if path.exists()]}
+
+
+def _outlined(photograph: Image.Image, square: OrientedSquare | None) -> Rgb:
+    """The photograph with the square drawn into it."""
+    if square is None:
+        return np.asarray(photograph)
+    drawn = photograph.copy()
+    width = max(2, max(drawn.size) // 200)
+    corners = [tuple(corner) for corner in square.corners().tolist()]
+    ImageDraw.Draw(drawn).line([*corners, corners[0]], fill=ACCENT, width=width, joint="curve")
+    return np.asarray(drawn)
 
 
 def _classical(rgb: Rgb, codec: str, max_bytes: int) -> tuple[Rgb | None, str | None]:

@@ -154,7 +154,7 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
         torch.set_num_threads(threads)
     budgets: tuple[int, ...] = ()
     if curves and baselines != "none":
-        budgets = curve_budgets([len(codec.compress(original_of(path, side)))
+        budgets = curve_budgets([len(codec.compress(original_of(path, side), align=False))
                                  for path in with_progress(paths, f"compressing {len(paths)} pictures")])
     thoroughness: Any = None if baselines == "none" else baselines
     metrics = PictureMetrics(folder, device=device, faces=faces)

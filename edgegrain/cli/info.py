@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,10 +16,14 @@ from codec_contract.bundle.controls import Control
 from codec_contract.fit import Size
 from codec_contract.oriented_square import UNITS, OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
+from codec_contract.scene import is_scene
 from edgegrain.cli.files import existing_source, list_files, read_source
 from edgegrain.cli.options import JsonOption
 from edgegrain.cli.output import Row, finish, run_all
 from edgegrain.cli.picture_info import is_picture, picture_lines, picture_row
+
+if TYPE_CHECKING:
+    import sdk
 
 
 def info(
@@ -54,6 +58,9 @@ def info(
         if is_picture(path):
             return picture_row(path)
         payload = read_source(path)
+        data = payload if isinstance(payload, bytes) else payload.read_bytes()
+        if is_scene(data):
+            return _scene_row(path, sdk.Scene(data))
         row: Row = {"file": path, **dataclasses.asdict(sdk.inspect(payload))}
         return row | {"seconds": _seconds(payload, row["sides"])} if time and row["bundle"] else row
 
@@ -62,6 +69,15 @@ def info(
     as_table = files != payloads and not any(map(is_picture, files))
     finish(done, failed, _columns(done) if as_table else _lines, json_output=json_output,
            summary=_summary(done) if as_table and done else "")
+
+
+def _scene_row(path: Path, scene: sdk.Scene) -> Row:
+    import sdk
+
+    first = sdk.inspect(scene.faces[0])
+    return {"file": path, "bytes": len(scene), "faces": len(scene.faces), "original_size": scene.original_size,
+            "background_bytes": len(scene.parsed.background), "bundle": first.bundle, "contract_id": first.contract_id,
+            "fit": "scene", "body_checked": all(sdk.inspect(face).body_checked for face in scene.faces)}
 
 
 def _seconds(payload: Path | bytes, sides: Sequence[int]) -> dict[str, float]:
@@ -124,6 +140,13 @@ def _sides(sides: Sequence[int]) -> str:
 def _lines(row: Row) -> str:
     if "mark" in row:
         return picture_lines(row)
+    if row["fit"] == "scene":
+        width, height = row["original_size"]
+        return "\n".join([
+            f"{row['file']}", f"  size      {row['bytes']:,} bytes, {row['background_bytes']:,} of them the background",
+            f"  bundle    {row['bundle'] or 'not installed'} (LR contract {row['contract_id']})",
+            f"  original  {width} x {height} pixels, a scene of {row['faces']} faces",
+            f"  checked   {'intact' if row['body_checked'] else 'headers and CRC intact'}"])
     pixels = 3 * row["original_size"][0] * row["original_size"][1]
     bundle = row["bundle"] or "not installed"
     checked = "intact" if row["body_checked"] else "header and CRC intact; checking the body needs its bundle"

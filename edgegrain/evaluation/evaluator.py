@@ -166,7 +166,7 @@ class Evaluator:
     def _payload(self, original: Rgb, key: Mapping[str, Any]) -> Payload:
         """The bundle's payload: kept, since a refined one takes minutes."""
         found = self._cached({"kind": "payload", **key},
-                             lambda: base64.b64encode(self._codec.compress(original)).decode())
+                             lambda: base64.b64encode(self._codec.compress(original, align=False)).decode())
         return Payload(base64.b64decode(found))
 
     def _enlarged_bicubically(self, search: _ClassicalSearch, payload: Payload) -> dict[str, Any]:

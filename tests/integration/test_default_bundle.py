@@ -11,7 +11,6 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, installed_bundles
-from edgegrain.cli.demonstration import shipped_portrait
 from edgegrain.installation.checks import check_bundle
 from edgegrain.metrics.psnr_ssim import psnr
 
@@ -19,8 +18,8 @@ pytestmark = pytest.mark.skipif(
     DEFAULT_BUNDLE not in installed_bundles(), reason=f"the bundle {DEFAULT_BUNDLE} is not installed")
 
 
-def test_portrait_there_and_back(tmp_path: Path) -> None:
-    path = shipped_portrait()
+def test_portrait_there_and_back(tmp_path: Path, repository: Path) -> None:
+    path = repository / "edgegrain" / "demo" / "portrait_768.jpg"
     original = Image.open(path).convert("RGB")
     payload = sdk.compress(path)
     assert 300 < len(payload) < 784  # below the 16 bytes of frame and the LR's own 768

@@ -1,14 +1,21 @@
-"""The square that FFHQ cuts out around a face, and cutting squares at any angle."""
+"""The square that FFHQ cuts out around a face, pictures that are framed so, and the finder on the shipped portrait."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from codec_contract.errors import ImageError
-from codec_contract.oriented_square import OrientedSquare, centre_square
-from codec_contract.resize import exact_resize
-from edge_encoder.faces.alignment import FacePoints, cut_square, ffhq_square
+from codec_contract.oriented_square import OrientedSquare
+from edge_encoder.faces.alignment import FaceFinder, FacePoints, ffhq_square, is_framed
+
+
+@pytest.fixture(scope="module")
+def finder() -> FaceFinder:
+    return FaceFinder()
 
 
 def published_quad(left: np.ndarray, right: np.ndarray, mouth: np.ndarray) -> np.ndarray:
@@ -43,78 +50,82 @@ def test_an_upright_face() -> None:
     (((5, 5), (5.01, 5), (5, 5.01)), "must be 1 to 800 pixels"),
     (((0, 50), (201, 50), (100, 150)), "must be 1 to 800 pixels"),
     (((150, 100), (260, 100), (205, 150)), "lies outside of the picture of 200 x 150"),
+    (((math.nan, 50), (80, 50), (100, 150)), "are finite numbers"),
+    (((50, 50), (80, math.inf), (100, 150)), "are finite numbers"),
 ])
 def test_faces_that_no_square_fits(points: tuple[tuple[float, float], ...], message: str) -> None:
     with pytest.raises(ImageError, match=message):
         ffhq_square(FacePoints(*points), (200, 150))
 
 
-def ramps(width: int, height: int) -> np.ndarray:
-    """R is x, G is y, B is 9; so that a pixel says where it comes from."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([x, y, np.full_like(x, 9)], axis=-1).astype(np.uint8)
+@pytest.mark.parametrize(("square", "size", "framed"), [
+    ((512, 512, 1024, 0), (256, 256), True),
+    ((512 + 30, 512, 1024, 0), (256, 256), True),  # 2.9 % of the side
+    ((512 + 22, 512 + 22, 1024, 0), (256, 256), False),
+    ((512, 512, 1100, 0), (256, 256), True),  # 7.4 %
+    ((512, 512, 948, 0), (256, 256), True),
+    ((512, 512, 1110, 0), (256, 256), False),
+    ((512, 512, 938, 0), (256, 256), False),
+    ((512, 512, 1022, 66), (256, 256), True),  # 3.7 degrees
+    ((512, 512, 1020, 75), (256, 256), False),
+    ((512, 512, -1024, 0), (256, 256), False),
+    ((512, 550, 1024, 0), (256, 275), True),
+    ((512, 640, 1024, 0), (256, 320), False),  # a portrait of 4 : 5
+])
+def test_framed_pictures(square: tuple[int, ...], size: tuple[int, int], framed: bool) -> None:
+    assert is_framed(OrientedSquare(*square), size) == framed
 
 
-def test_an_upright_square_is_the_picture_s_part() -> None:
-    rgb = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-    corners = OrientedSquare(4 * 60, 4 * 40, 4 * 64, 0).corners()
-    np.testing.assert_array_equal(cut_square(rgb, corners, 64, coarse=True), rgb[8:72, 28:92])
+def placed(portrait: np.ndarray, size: tuple[int, int], centre: tuple[float, float], degrees: float, scale: float):
+    """The portrait turned clockwise, scaled, and put into a larger picture of soft patches."""
+    cells = np.random.default_rng(1).integers(60, 190, (6, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
+    cos, sin = math.cos(math.radians(degrees)) / scale, math.sin(math.radians(degrees)) / scale
+    back = (cos, sin, 128 - cos * centre[0] - sin * centre[1], -sin, cos, 128 + sin * centre[0] - cos * centre[1])
+    turned = Image.fromarray(portrait).convert("RGBA").transform(size, Image.Transform.AFFINE, back,
+                                                                 Image.Resampling.BICUBIC)
+    picture.paste(turned.convert("RGB"), mask=turned.getchannel("A"))
+    return np.asarray(picture)
 
 
-@pytest.mark.parametrize("coarse", [False, True])
-def test_a_square_on_its_side(coarse: bool) -> None:
-    # The upper edge points down: rows of the result are columns of the picture, from right to left.
-    corners = OrientedSquare(4 * 100, 4 * 100, 0, 4 * 64).corners()
-    cut = cut_square(ramps(200, 200), corners, 64, coarse=coarse).astype(int)
-    expected = np.rot90(ramps(200, 200)[68:132, 68:132].astype(int))
-    inside = slice(1, -1), slice(1, -1)
-    assert np.abs(cut - expected)[inside].max() <= 1
+def test_a_framed_portrait(finder: FaceFinder, portrait: np.ndarray) -> None:
+    (face,) = finder.find(portrait)
+    assert is_framed(ffhq_square(face.points, (256, 256)), (256, 256))
+    assert np.hypot(*(np.array(face.points.left_eye) - (96, 122))) < 4
+    assert np.hypot(*(np.array(face.points.right_eye) - (160, 123))) < 4
 
 
-@pytest.mark.parametrize("side", [16, 40, 256])
-def test_positions_are_kept_at_any_angle_and_scale(side: int) -> None:
-    square = OrientedSquare(4 * 100, 4 * 120, 4 * 80, 4 * 60)
-    cut = cut_square(ramps(200, 220), square.corners(), side).astype(float)
-    upper_left, lower_left, _, upper_right = square.corners()
-    middles = (np.arange(side) + 0.5) / side
-    expected = upper_left + middles[None, :, None] * (upper_right - upper_left) + \
-        middles[:, None, None] * (lower_left - upper_left) - 0.5
-    assert np.abs(cut[..., :2] - expected).max() < 1.3  # Pillow cuts fractions off
-    assert (cut[..., 2] == 9).all()
+@pytest.mark.parametrize(("degrees", "scale", "size"), [
+    (0, 1, (500, 420)), (20, 0.6, (640, 480)), (-30, 2, (900, 800)), (12, 0.3, (700, 450)), (90, 1, (420, 500)),
+    (8, 0.5, (3000, 2100))])
+def test_turned_and_moved_faces_are_found_again(
+    finder: FaceFinder, portrait: np.ndarray, degrees: float, scale: float, size: tuple[int, int]
+) -> None:
+    centre = size[0] * 0.45, size[1] * 0.52
+    turn = np.array([[math.cos(math.radians(degrees)), math.sin(math.radians(degrees))],
+                     [-math.sin(math.radians(degrees)), math.cos(math.radians(degrees))]])
+    before = ffhq_square(finder.find(portrait)[0].points, (256, 256)).corners()
+    (face,) = finder.find(placed(portrait, size, centre, degrees, scale))
+    after = ffhq_square(face.points, size).corners()
+    wanted = (before - 128) @ turn * scale + centre
+    assert np.hypot(*(after - wanted).T).max() / scale < 14  # of the portrait's 256 pixels, at the square's corners
 
 
-def test_large_squares_are_averaged_not_sampled() -> None:
-    stripes = np.zeros((1000, 1000, 3), np.uint8)
-    stripes[:, ::2] = 200
-    cut = cut_square(stripes, centre_square((1000, 1000)).corners(), 32)
-    assert np.abs(cut.astype(int) - 100).max() <= 2
+def test_every_face(finder: FaceFinder, portrait: np.ndarray) -> None:
+    """A large face is found first; small ones next to it only where all parts are searched."""
+    picture = placed(portrait, (1600, 1200), (500, 500), 5, 2.5)
+    for column in (1100, 1300, 1500):
+        corner = slice(1000, 1064), slice(column - 32, column + 32)
+        picture = picture.copy()
+        picture[corner] = np.asarray(Image.fromarray(portrait).resize((64, 64), Image.Resampling.LANCZOS))
+    found = finder.find(picture, every=True)
+    assert len(found) == 4 and found[0].detected.side > 4 * found[1].detected.side
+    assert sorted(round(face.detected.centre[0] / 100) for face in found[1:]) == [11, 13, 15]
+    assert np.hypot(*(finder.find(picture)[0].detected.centre - found[0].detected.centre)) < 1
 
 
-def test_the_centre_square_is_almost_the_exact_resize() -> None:
-    smooth = exact_resize(np.random.default_rng(1).integers(0, 256, (8, 12, 3), dtype=np.uint8), (600, 400))
-    cut = cut_square(smooth, centre_square((600, 400)).corners(), 64)
-    assert np.abs(cut.astype(int) - exact_resize(smooth[:, 100:500], (64, 64))).max() <= 3
-
-
-def test_outside_of_the_picture_it_is_mirrored() -> None:
-    rgb = ramps(100, 100)
-    cut = cut_square(rgb, OrientedSquare(0, 0, 4 * 40, 0).corners(), 40, coarse=True)
-    np.testing.assert_array_equal(cut[20:, 20:], rgb[:20, :20])
-    np.testing.assert_array_equal(cut[:20, :20], rgb[:20, :20][::-1, ::-1])
-
-
-def test_what_is_mirrored_fades() -> None:
-    tall = np.zeros((300, 200, 3), np.uint8)
-    tall[::4] = tall[1::4] = 200
-    whole = cut_square(tall, OrientedSquare(4 * 100, 4 * 140, 4 * 160, 0).corners(), 160).astype(int)
-    cut = cut_square(tall[100:], OrientedSquare(4 * 100, 4 * 40, 4 * 160, 0).corners(), 160).astype(int)
-    # Rows 0 to 39 lie above the picture: stripes no more from some way on, and nearly the median colour at their end.
-    np.testing.assert_array_equal(cut[41:], whole[41:])
-    assert np.abs(np.diff(whole[:25, 80, 0])).max() > 100 and np.abs(np.diff(cut[:25, 80, 0])).max() < 6
-    assert np.abs(cut[0] - 200).max() < 25
-
-
-def test_a_square_far_larger_than_the_picture() -> None:
-    rgb = np.full((3, 5, 3), 77, np.uint8)
-    cut = cut_square(rgb, OrientedSquare(10, 6, 80, 0).corners(), 32)
-    assert cut.shape == (32, 32, 3) and (cut == 77).all()
+def test_no_face(finder: FaceFinder) -> None:
+    y, x = np.mgrid[:200, :300]
+    assert finder.find(np.stack([x * 255 // 299, y * 255 // 199, 128 + 0 * x], axis=-1).astype(np.uint8)) == []
+    for shape in ((1, 1), (2, 3000), (3000, 2)):
+        assert finder.find(np.zeros((*shape, 3), np.uint8), every=True) == []

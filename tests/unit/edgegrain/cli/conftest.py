@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from edgegrain.cli.main import app
-from tests.tiny_bundle import tiny_bundles, tiny_root
+from tests.tiny_bundle import tiny_bundles, tiny_face_bundles, tiny_root
 
-__all__ = ["Shell", "shell", "tiny_bundles", "tiny_root", "write_picture"]
+__all__ = ["Shell", "shell", "tiny_bundles", "tiny_face_bundles", "tiny_root", "write_picture"]
 
 
 def write_picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -> Path:

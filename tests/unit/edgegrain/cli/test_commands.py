@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,15 @@ from PIL import Image
 import sdk
 from codec_contract.errors import BundleError
 from codec_contract.version import __version__
-from edge_encoder.faces.alignment import FacePoints
+from edge_encoder.faces.alignment import FaceFinder, FacePoints, FoundFace
+from edge_encoder.faces.detection import DetectedFace
 from edgegrain.cli.app import CHECK, EXPORT, SERVE, TRAIN, USE, application
-from sdk import align_or_fit as alignment
 from tests.unit.edgegrain.cli.conftest import Shell, write_picture
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
 ROOT = Path(__file__).resolve().parents[4]
-TOP_LEVEL = ("compress", "restore", "info", "bundles", "retouch", "demo", "faces", "align", "serve", "batch", "train",
+TOP_LEVEL = ("compress", "restore", "info", "bundles", "retouch", "demo", "faces", "serve", "batch", "train",
              "prior", "publish", "pictures", "metrics", "export", "convert", "device-kit", "device-report", "evaluate",
              "models", "doctor")
 
@@ -96,16 +95,17 @@ class TestHelp:
         assert f"{missing} is missing" in result.stderr and "pip install 'edgegrain[cli]'" in result.stderr
 
 
-class TestAlign:
-    @pytest.fixture
-    def face(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The finder finds a face in every picture."""
-        points = FacePoints((40, 30), (50, 30), (45, 40))
-        monkeypatch.setattr(alignment, "_finder", lambda folder: SimpleNamespace(find=lambda rgb: points))
+class TestFaces:
+    @pytest.fixture(autouse=True)
+    def face(self, tiny_bundles: Path, tiny_face_bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The finder finds a face in every picture, and a smaller one where all are wanted."""
+        faces = [FoundFace(DetectedFace(np.array([x, 34.0]), side, np.zeros((6, 2)), 0.9),
+                           FacePoints((x - 5, 30), (x + 5, 30), (x, 40))) for x, side in ((45.0, 36), (70.0, 34))]
+        monkeypatch.setattr(FaceFinder, "find", lambda self, rgb, every=False: faces[: 2 if every else 1])
 
-    def test_there_and_back_into_a_background(self, shell: Shell, tmp_path: Path, face: None) -> None:
+    def test_there_and_back_into_a_background(self, shell: Shell, tmp_path: Path) -> None:
         path, out = write_picture(tmp_path / "group.png"), tmp_path / "back.png"
-        status, stdout, _ = shell("compress", path, "--align", "--json")
+        status, stdout, _ = shell("compress", path, "--json")
         row = json.loads(stdout)["done"][0]
         assert status == 0 and row["fit"] == "align" and (row["width"], row["height"]) == (90, 70)
         payload = tmp_path / "group.grain"
@@ -122,37 +122,70 @@ class TestAlign:
         assert sdk.read_mark(out) == sdk.read_mark(pasted) is not None
         assert (restored[:, :25] == np.asarray(Image.open(path))[:, :25]).all()
 
-    def test_a_background_belongs_to_one_payload(self, shell: Shell, tmp_path: Path, face: None) -> None:
+    def test_a_background_belongs_to_one_payload(self, shell: Shell, tmp_path: Path) -> None:
         paths = [write_picture(tmp_path / name) for name in ("a.png", "b.png")]
-        shell("compress", *paths, "--align")
+        shell("compress", *paths)
         grains = [path.with_suffix(".grain") for path in paths]
         status, _, err = shell("restore", *grains, "--background", paths[0])
         assert status == 2 and "it takes one payload, got 2" in err
 
-    def test_without_models(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "empty"))
-        path = write_picture(tmp_path / "me.png")
-        status, _, err = shell("compress", path, "--align")
-        assert status == 1 and "run: edgegrain align fetch" in err
-        assert shell("compress", path, "--align-auto")[0] == 0
-        assert sdk.inspect(tmp_path / "me.grain").fit == "crop"
+    def test_every_face_has_a_file(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "group.png")
+        status, stdout, _ = shell("compress", path, "--all-faces", "--json")
+        row = json.loads(stdout)["done"][0]
+        files = [tmp_path / "group.1.grain", tmp_path / "group.2.grain"]
+        assert status == 0 and row["payloads"] == list(map(str, files))
+        assert [file.read_bytes() for file in files] == sdk.compress_faces(path)
+        assert row["bytes"] == [file.stat().st_size for file in files]
+        status, _, err = shell("compress", path, "--all-faces")
+        assert status == 1 and "group.1.grain exists" in err
+        status, out, _ = shell("compress", path, "--all-faces", "--out", tmp_path / "there")
+        assert status == 0 and out.count("there/group.") == 2
 
-    def test_not_with_a_service(self, shell: Shell, tmp_path: Path) -> None:
+    def test_a_scene(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "group.png")
+        status, out, _ = shell("compress", path, "--scene", "--max-bytes", "5000")
+        scene = tmp_path / "group.grain"
+        assert status == 0 and f"group.grain: {scene.stat().st_size:,} bytes, 2 faces and a background" in out
+        assert scene.read_bytes() == sdk.compress_scene(path, max_bytes=5000)
+        status, out, _ = shell("info", scene)
+        assert status == 0 and "2 faces" in out and "90 x 70 pixels" in out
+        assert json.loads(shell("info", scene, "--json")[1])["done"][0]["faces"] == 2
+        assert shell("restore", scene)[0] == 0
+        restored = np.asarray(Image.open(tmp_path / "group.restored.png"))
+        np.testing.assert_array_equal(restored, np.asarray(sdk.restore(scene)))
+        status, _, err = shell("compress", path, "--scene", "--max-bytes", "50", "--force")
+        assert status == 1 and "no quality fits into 50 bytes" in err
+
+    def test_the_whole_picture(self, shell: Shell, tmp_path: Path) -> None:
         path = write_picture(tmp_path / "me.png")
-        status, _, err = shell("compress", path, "--align", "--remote", "http://localhost:1")
-        assert status == 2 and "the service does not align" in err
+        for arguments, fit in ((["--no-align"], "pad"), (["--fit", "crop"], "crop"), ([], "align")):
+            assert shell("compress", path, *arguments, "--force")[0] == 0
+            assert sdk.inspect(tmp_path / "me.grain").fit == fit
+
+    def test_what_does_not_go_together(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "me.png")
+        for arguments, message in (
+            (["--all-faces", "--fit", "crop"], "--all-faces does not take it"),
+            (["--all-faces", "--scene"], "--all-faces does not take it"),
+            (["--scene", "--no-align"], "--scene does not take it"), (["--scene", "--lr"], "--scene does not take it"),
+            (["--all-faces", "--out", "-"], "each face has a file of its own"),
+            (["--require-face", "--fit", "pad"], "the face is checked that is cut out"),
+        ):
+            status, _, err = shell("compress", path, *arguments)
+            assert status == 2 and message in " ".join(err.split()), arguments
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_options_that_a_service_has_not(self, shell: Shell, tmp_path: Path) -> None:
+        path = write_picture(tmp_path / "me.png")
         status, _, err = shell("compress", path, "--max-megapixels", "0.5", "--remote", "http://localhost:1")
         assert status == 2 and "the service has its own limit" in err
         for option, value in (("--seed", "1"), ("--device", "cuda")):
             status, _, err = shell("restore", path, option, value, "--remote", "http://localhost:1")
             assert status == 2 and option in err
 
-    @pytest.mark.parametrize("arguments", [("compress", "--align"), ("compress", "--align-auto"), ("faces", "--align")])
-    def test_an_aligned_picture_takes_no_fit(self, arguments: tuple[str, str], shell: Shell, tmp_path: Path) -> None:
-        (tmp_path / "junk.png").write_bytes(b"not read")
-        status, out, err = shell(*arguments, tmp_path / "junk.png", "--fit", "crop")
-        assert status == 2 and out == "" and "leave --fit or the alignment out" in " ".join(err.split())
 
+class TestPayloads:
     def test_a_payload_whose_lr_is_not_known_is_not_written(
         self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 import sdk
-from edgegrain.cli.demonstration import SHEET_SIDE, shipped_portrait
+from codec_contract.exact_square import cut_square
+from edgegrain.cli.demonstration import PICTURES, SHEET_SIDE, shipped_photograph
 from edgegrain.cli.main import app
 from edgegrain.pictures.sheets import GAP, MARGIN
 
-pytestmark = pytest.mark.usefixtures("tiny_bundles")
+tiny = pytest.mark.usefixtures("tiny_bundles")
 
 
 def demo(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -24,31 +25,40 @@ def demo(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, 
     return int(leaving.value.code or 0), output.out, output.err
 
 
-def test_the_shipped_portrait(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("tiny_face_bundles")
+def test_the_shipped_photograph(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, out, _ = demo(capsys, "--out", tmp_path / "out", "--json")
     row = json.loads(out)
     assert status == 0
-    portrait = shipped_portrait()
-    payload = sdk.Payload((tmp_path / "out" / f"{portrait.stem}.grain").read_bytes())
-    assert payload == sdk.compress(portrait)
-    assert row["bytes"] == len(payload) and row["picture_bytes"] == portrait.stat().st_size
-    assert row["file_ratio"] == pytest.approx(portrait.stat().st_size / len(payload))
+    photograph = shipped_photograph()
+    payload = sdk.Payload((tmp_path / "out" / f"{photograph.stem}.grain").read_bytes())
+    scene = sdk.Scene((tmp_path / "out" / f"{photograph.stem}.scene.grain").read_bytes())
+    square = payload.header.square
+    assert payload == sdk.compress(photograph) and square is not None and abs(square.side - 177) < 6
+    assert bytes(scene) == sdk.compress_scene(photograph, max_bytes=1500) and len(scene) <= 1500
+    assert row["bytes"] == len(payload) and row["picture_bytes"] == photograph.stat().st_size
+    assert row["file_ratio"] == pytest.approx(photograph.stat().st_size / len(payload))
+    assert (row["square"], row["scene_bytes"]) == (square.side, len(scene))
 
-    pictures = {name: np.asarray(Image.open(tmp_path / "out" / name))
-                for name in ("original.png", "lr_enlarged.png", "restored.png", "side_by_side.png")}
-    np.testing.assert_array_equal(pictures["original.png"], np.asarray(Image.open(portrait).convert("RGB")))
-    np.testing.assert_array_equal(pictures["lr_enlarged.png"][::4, ::4], payload.lr)
-    np.testing.assert_array_equal(pictures["restored.png"], np.asarray(sdk.restore(payload)))
-    marks = {name: sdk.read_mark(tmp_path / "out" / name) for name in pictures}
+    pictures = {name: np.asarray(Image.open(tmp_path / "out" / f"{name}.png")) for name in PICTURES}
+    original = np.asarray(Image.open(photograph).convert("RGB"))
+    np.testing.assert_array_equal(pictures["photograph"], original)
+    np.testing.assert_array_equal(pictures["face"], cut_square(original, square, square.side))
+    np.testing.assert_array_equal(pictures["lr_enlarged"][::4, ::4], payload.lr)
+    np.testing.assert_array_equal(pictures["restored"], np.asarray(sdk.restore(payload)))
+    np.testing.assert_array_equal(pictures["restored_photograph"], np.asarray(sdk.restore(scene)))
+    marks = {name: sdk.read_mark(tmp_path / "out" / f"{name}.png") for name in pictures}
     assert {name: mark.source_type.rpartition("/")[2] for name, mark in marks.items() if mark} == {
-        "restored.png": "compositeWithTrainedAlgorithmicMedia", "side_by_side.png": "compositeSynthetic"}
-    assert pictures["side_by_side.png"].shape[1] == 2 * MARGIN + 3 * SHEET_SIDE + 2 * GAP
+        "restored": "compositeWithTrainedAlgorithmicMedia", "side_by_side": "compositeSynthetic",
+        "restored_photograph": "compositeWithTrainedAlgorithmicMedia"}
+    assert pictures["side_by_side"].shape[1] == 2 * MARGIN + 4 * SHEET_SIDE + 3 * GAP
     assert set(row["classical"]) == {"JPEG", "WebP", "AVIF"}
     for text in row["classical"].values():
         if text is not None and text.endswith(" bytes"):
             assert int(text.split()[-2]) <= len(payload)
 
 
+@tiny
 def test_own_picture_and_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "mine.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8)).save(path)
@@ -56,12 +66,13 @@ def test_own_picture_and_lines(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert status == 0 and f"{path}: 80 x 40 pixels" in out and "side_by_side.png" in out
     assert (tmp_path / "out" / "mine.grain").read_bytes() == sdk.compress(path)
     status, _, err = demo(capsys, path, "-o", tmp_path / "out")
-    assert status == 1 and "mine.grain exists; choose another --out" in err
+    assert status == 1 and "photograph.png exists; choose another --out" in err
     assert demo(capsys, path, "-o", tmp_path / "out", "--force", "--no-mark")[0] == 0
     assert not any(sdk.read_mark(tmp_path / "out" / name) for name in ("restored.png", "side_by_side.png"))
 
 
 
+@tiny
 def test_limit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "mine.png"
     Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(path)

@@ -14,14 +14,14 @@ from PIL import Image
 
 from edgegrain.cli.main import app
 
-pytestmark = pytest.mark.usefixtures("tiny_bundles")
+pytestmark = pytest.mark.usefixtures("tiny_face_bundles")
 
 
 @pytest.fixture
 def pictures(portrait: np.ndarray, tmp_path: Path) -> Path:
-    """A folder with a face, two faces, and no picture."""
+    """A folder with a face, another file of it, and half a face."""
     Image.fromarray(portrait).save(tmp_path / "one.png")
-    Image.fromarray(np.concatenate([portrait, portrait], axis=1)).save(tmp_path / "two.png")
+    Image.fromarray(portrait[:, :125]).save(tmp_path / "half.png")
     Image.fromarray(portrait).save(tmp_path / "one.bmp")  # the same name but for the suffix
     return tmp_path
 
@@ -37,7 +37,7 @@ def test_one_face(capsys: pytest.CaptureFixture[str], pictures: Path) -> None:
     status, out, err = run(capsys, "faces", pictures / "one.png")
     assert status == 0 and err == ""
     first, second = out.splitlines()
-    assert first == f"{pictures / 'one.png'}: one face that can be encoded"
+    assert first == f"{pictures / 'one.png'}: the largest face can be encoded"
     assert " pixels (6" in second and ", roll -" in second and " degrees, score 0.9" in second
 
 
@@ -46,7 +46,7 @@ def test_a_picture_on_standard_input(
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(
         buffer=io.BytesIO((pictures / "one.png").read_bytes()), isatty=lambda: False))
     status, out, _ = run(capsys, "faces", "-")
-    assert status == 0 and out.startswith("-: one face that can be encoded")
+    assert status == 0 and out.startswith("-: the largest face can be encoded")
     assert run(capsys, "faces", pictures / "none.png")[0] == 2
 
 
@@ -56,28 +56,27 @@ def test_a_problem_is_an_exit_status(capsys: pytest.CaptureFixture[str], picture
     assert status == 1 and err == "" and report["failed"] == []
     rows = {Path(row["picture"]).name: row for row in report["done"]}
     assert rows["one.png"]["problems"] == rows["one.bmp"]["problems"] == []
-    assert rows["two.png"]["problems"] == ["several", "too-small"] and len(rows["two.png"]["faces"]) == 2
-    assert "2 faces are in the picture" in rows["two.png"]["message"]
-    assert run(capsys, "faces", pictures, "--align")[0] == 0
+    assert rows["half.png"]["problems"] == ["cut-off"] and "cut off by the picture" in rows["half.png"]["message"]
+    assert run(capsys, "faces", pictures / "one.png", "--all-faces")[0] == 0
 
 
 def test_a_file_that_is_no_picture(capsys: pytest.CaptureFixture[str], pictures: Path) -> None:
     (pictures / "junk.png").write_bytes(b"junk")
     status, out, err = run(capsys, "faces", pictures / "junk.png", pictures / "one.png")
-    assert status == 1 and "one face that can be encoded" in out and err.startswith("error: ") and "junk.png" in err
+    assert status == 1 and "the largest face can be encoded" in out and err.startswith("error: ") and "junk.png" in err
 
 
 def test_limit(capsys: pytest.CaptureFixture[str], pictures: Path) -> None:
-    status, out, err = run(capsys, "faces", pictures / "one.png", pictures / "two.png", "--max-megapixels", "0.07")
-    assert status == 1 and "one.png: one face that can be encoded" in out
-    assert "two.png claims 512 x 256 pixels, more than 70000; reduce it first" in err
+    status, out, err = run(capsys, "faces", pictures / "one.png", pictures / "half.png", "--max-megapixels", "0.05")
+    assert status == 1 and "half.png: the face is cut off" in out
+    assert "one.png claims 256 x 256 pixels, more than 50000; reduce it first" in err
 
 
 def test_a_required_face(capsys: pytest.CaptureFixture[str], pictures: Path) -> None:
-    status, out, err = run(capsys, "compress", pictures / "one.png", pictures / "two.png", "--require-face")
+    status, out, err = run(capsys, "compress", pictures / "one.png", pictures / "half.png", "--require-face")
     assert status == 1 and "one.png -> " in out and (pictures / "one.grain").exists()
-    assert f"error: {pictures / 'two.png'}: 2 faces are in the picture; crop it" in err
-    assert not (pictures / "two.grain").exists()
+    assert f"error: {pictures / 'half.png'}: the face is cut off by the picture's edge" in err
+    assert not (pictures / "half.grain").exists()
 
 
 def test_a_required_face_is_searched_for_before_a_service_is_asked(
@@ -85,5 +84,5 @@ def test_a_required_face_is_searched_for_before_a_service_is_asked(
 ) -> None:
     pytest.importorskip("httpx", reason="needs the extra remote")
     arguments = "--require-face", "--remote", "http://127.0.0.1:1"
-    status, _, err = run(capsys, "compress", pictures / "two.png", *arguments)
-    assert status == 1 and "2 faces are in the picture" in err
+    status, _, err = run(capsys, "compress", pictures / "half.png", *arguments)
+    assert status == 1 and "the face is cut off" in err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import sys
 from pathlib import Path
@@ -13,29 +12,22 @@ from PIL import Image
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.resize import exact_resize
-from edge_encoder.faces import models as face_models
+from edge_encoder.faces import detection
 from edgegrain.installation.checks import Check, check_bundle, check_installation, check_runtime
+from sdk.faces import finder
 from server_decoder import providers
 from server_decoder.cuda_ops import library
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 
-def test_models_that_find_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path))
-
+def test_networks_that_find_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def check() -> Check:
-        return next(check for check in check_installation() if check.name == "alignment")
+        return next(check for check in check_installation() if check.name == "faces")
 
-    assert check().state == "ok" and "edgegrain align fetch" in check().detail
-    contents = {name: name.encode() for name in face_models.FILES}
-    monkeypatch.setattr(face_models, "FILES", {
-        name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in contents.items()})
-    (tmp_path / "align").mkdir()
-    for name, content in contents.items():
-        (tmp_path / "align" / name).write_bytes(content)
-    assert check().detail == f"the model in {tmp_path / 'align'} is intact"
-    (tmp_path / "align" / face_models.LANDMARKS).write_bytes(b"altered")
-    assert check().state == "broken" and "is another file than expected" in check().detail
+    assert check() == Check("faces", "ok", "both networks that find faces can be loaded")
+    finder.cache_clear()
+    monkeypatch.setattr(detection, "__file__", str(tmp_path / "detection.py"))
+    assert check().state == "broken" and "face_detector.onnx cannot be loaded" in check().detail
 
 
 def test_picture_formats(monkeypatch: pytest.MonkeyPatch) -> None:

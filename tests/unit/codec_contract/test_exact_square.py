@@ -1,0 +1,149 @@
+"""The exact square: the page's arithmetic, one pixel at a time, and its golden vectors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codec_contract.exact_square import cut_square, reduce_picture, sample_square
+from codec_contract.oriented_square import OrientedSquare, centre_square
+from codec_contract.resize import exact_resize
+from edge_encoder.golden_inputs import generator_bytes
+
+CASES = json.loads((Path(__file__).parents[2] / "golden" / "contract" / "squares.json").read_text())["cases"]
+
+
+def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def ramps(width: int, height: int) -> np.ndarray:
+    """R is x, G is y, B is 9; so that a pixel says where it comes from."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x, y, np.full_like(x, 9)], axis=-1).astype(np.uint8)
+
+
+def samples_of_the_page(rgb: np.ndarray, square: OrientedSquare, n: int) -> np.ndarray:
+    """Steps 1 and 2 of docs/exact_square.md in Python's integers."""
+    u, v = square.across_x, square.across_y
+    f = max(1, math.isqrt(u * u + v * v) // (4 * n))
+    height, width = -(-rgb.shape[0] // f), -(-rgb.shape[1] // f)
+
+    def level(column: int, row: int) -> np.ndarray:
+        column, row = min(max(column, 0), width - 1), min(max(row, 0), height - 1)
+        block = rgb[row * f : (row + 1) * f, column * f : (column + 1) * f].reshape(-1, 3).astype(int)
+        c = len(block)
+        return block[0] if f == 1 else ((block.sum(axis=0) + c // 2) * (2**24 // c)) >> 24
+
+    out = np.empty((n, n, 3), np.uint8)
+    for j in range(n):
+        for i in range(n):
+            a, b = 2 * i + 1 - n, 2 * j + 1 - n
+            px = 8192 * (2 * n * square.x + a * u - b * v) // (n * f) - 32768
+            py = 8192 * (2 * n * square.y + a * v + b * u) // (n * f) - 32768
+            x, y, p, q = px >> 16, py >> 16, px >> 8 & 255, py >> 8 & 255
+            upper = level(x, y) * (256 - p) + level(x + 1, y) * p
+            lower = level(x, y + 1) * (256 - p) + level(x + 1, y + 1) * p
+            out[j, i] = (upper * (256 - q) + lower * q + 32768) >> 16
+    return out
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['size']}-{case['square']}-{case['side']}")
+def test_golden_squares(case: Any) -> None:
+    width, height = case["size"]
+    rgb = generator_bytes(case["seed"], width * height * 3).reshape(height, width, 3)
+    cut = cut_square(rgb, OrientedSquare(*case["square"]), case["side"])
+    assert hashlib.sha256(cut.tobytes()).hexdigest() == case["sha256"]
+
+
+def test_the_golden_squares_cover_what_the_page_promises() -> None:
+    factors = {max(1, math.isqrt(u * u + v * v) // (8 * case["side"])) for case in CASES for _, _, u, v in [case["square"]]}
+    assert set(range(1, 17)) <= factors
+    angles = {round(math.degrees(math.atan2(v, u)) / 30) % 12 for case in CASES for _, _, u, v in [case["square"]]}
+    assert angles == set(range(12))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_it_is_the_page(data: st.DataObject) -> None:
+    width, height = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+    longest = 16 * max(width, height)
+    angle, length = data.draw(st.floats(0, 2 * math.pi)), data.draw(st.floats(4, longest))
+    square = OrientedSquare(data.draw(st.integers(0, 4 * width)), data.draw(st.integers(0, 4 * height)),
+                            round(length * math.cos(angle)), round(length * math.sin(angle)))
+    n = data.draw(st.integers(1, 12))
+    rgb = noise(width, height, data.draw(st.integers(0, 9)))
+    np.testing.assert_array_equal(sample_square(rgb, square, n), samples_of_the_page(rgb, square, n))
+    np.testing.assert_array_equal(
+        cut_square(rgb, square, n), exact_resize(samples_of_the_page(rgb, square, 2 * n), (n, n)))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 5, 7, 16, 41])
+def test_reduction(factor: int) -> None:
+    rgb = noise(131, 97)
+    reduced = reduce_picture(rgb, factor)
+    assert reduced.shape == (-(-97 // factor), -(-131 // factor), 3)
+    for row, column in ((0, 0), (len(reduced) - 1, 0), (0, reduced.shape[1] - 1), (len(reduced) - 1, reduced.shape[1] - 1)):
+        block = rgb[row * factor : (row + 1) * factor, column * factor : (column + 1) * factor].reshape(-1, 3).astype(int)
+        n = len(block)
+        assert reduced[row, column].tolist() == (((block.sum(axis=0) + n // 2) * (2**24 // n)) >> 24).tolist()
+
+
+def test_reduction_by_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    rgb = noise(301, 203)
+    whole = reduce_picture(rgb, 3)
+    monkeypatch.setattr("codec_contract.exact_square._STRIP_PIXELS", 1)
+    np.testing.assert_array_equal(reduce_picture(rgb, 3), whole)
+
+
+def test_an_upright_square_is_the_picture_s_part() -> None:
+    rgb = noise(120, 90)
+    np.testing.assert_array_equal(sample_square(rgb, OrientedSquare(4 * 60, 4 * 40, 4 * 64, 0), 64), rgb[8:72, 28:92])
+
+
+def test_a_square_on_its_side() -> None:
+    # The upper edge points down: rows of the result are columns of the picture, from right to left.
+    cut = sample_square(ramps(200, 200), OrientedSquare(4 * 100, 4 * 100, 0, 4 * 64), 64)
+    np.testing.assert_array_equal(cut, np.rot90(ramps(200, 200)[68:132, 68:132]))
+
+
+@pytest.mark.parametrize("side", [16, 40, 256])
+def test_positions_are_kept_at_any_angle_and_scale(side: int) -> None:
+    square = OrientedSquare(4 * 100, 4 * 120, 4 * 80, 4 * 60)
+    cut = cut_square(ramps(200, 220), square, side).astype(float)
+    upper_left, lower_left, _, upper_right = square.corners()
+    middles = (np.arange(side) + 0.5) / side
+    expected = upper_left + middles[None, :, None] * (upper_right - upper_left) + \
+        middles[:, None, None] * (lower_left - upper_left) - 0.5
+    assert np.abs(cut[1:-1, 1:-1, :2] - expected[1:-1, 1:-1]).max() < 1.1
+    assert (cut[..., 2] == 9).all()
+
+
+def test_large_squares_are_averaged_not_sampled() -> None:
+    stripes = np.zeros((1000, 1000, 3), np.uint8)
+    stripes[:, ::2] = 200
+    cut = cut_square(stripes, centre_square((1000, 1000)), 32)
+    assert np.abs(cut.astype(int) - 100).max() <= 8
+
+
+def test_outside_of_the_picture() -> None:
+    rgb, square = ramps(100, 100), OrientedSquare(0, 0, 4 * 40, 0)
+    edge = sample_square(rgb, square, 40)
+    np.testing.assert_array_equal(edge[20:, 20:], rgb[:20, :20])
+    assert (edge[:20, 20:] == edge[20:21, 20:]).all() and (edge[20:, :20] == edge[20:, 20:21]).all()
+    grey = sample_square(rgb, square, 40, "grey")
+    assert (grey[:20] == 128).all() and (grey[20:, :20] == 128).all()
+    np.testing.assert_array_equal(grey[20:, 20:], rgb[:20, :20])
+
+
+def test_a_square_far_larger_than_the_picture() -> None:
+    cut = cut_square(np.full((3, 5, 3), 77, np.uint8), OrientedSquare(10, 6, 80, 0), 32)
+    assert cut.shape == (32, 32, 3) and (cut == 77).all()

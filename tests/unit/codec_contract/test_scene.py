@@ -1,0 +1,94 @@
+"""The scene format: golden files, damage, and claims that are bounded."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codec_contract.errors import PayloadError
+from codec_contract.payload import parse_payload
+from codec_contract.scene import MAX_SCENE_BYTES, encode_scene, is_scene, parse_scene, scene_overhead
+
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "contract" / "scenes.json").read_text())
+SCENES = [bytes.fromhex(case["scene"]) for case in GOLDEN["scenes"]]
+
+
+@pytest.mark.parametrize("case", GOLDEN["scenes"])
+def test_golden_scenes(case: Any) -> None:
+    data, faces = bytes.fromhex(case["scene"]), [bytes.fromhex(face) for face in case["faces"]]
+    webp, size = bytes.fromhex(case["background_webp"]), tuple(case["original_size"])
+    scene = parse_scene(data)
+    assert is_scene(data) and scene.original_size == size and list(scene.faces) == faces
+    assert scene.background_webp == webp
+    assert encode_scene(faces, size, webp) == data
+    assert len(data) == sum(map(len, faces)) + scene_overhead(size, list(map(len, faces))) + len(scene.background)
+
+
+@pytest.mark.parametrize("case", GOLDEN["damaged"], ids=lambda case: case["name"])
+def test_damaged_scenes(case: Any) -> None:
+    with pytest.raises(PayloadError):
+        parse_scene(bytes.fromhex(case["scene"]))
+
+
+def test_messages() -> None:
+    def refused(data: bytes) -> str:
+        with pytest.raises(PayloadError) as error:
+            parse_scene(data)
+        return str(error.value)
+
+    damaged = {case["name"]: bytes.fromhex(case["scene"]) for case in GOLDEN["damaged"]}
+    assert refused(damaged["65 faces"]) == "a scene has 1 to 64 faces, got 65"
+    assert "face 1 of the scene has another LR contract than the first" in refused(damaged["a face of another contract"])
+    assert "face 0 of the scene is no aligned face of a picture of 640 x 480" in refused(
+        damaged["a face that is not aligned"])
+    assert "sides of 1 to 1024, got 1025 x 12" in refused(damaged["a background of 1025 pixels"])
+    assert refused(b"GIF89a") == "not a scene: it begins with 474946, a scene with ed6e2"
+    assert f"at most {MAX_SCENE_BYTES} bytes" in refused(SCENES[0] + bytes(MAX_SCENE_BYTES))
+
+
+def test_a_reader_of_payloads_names_it() -> None:
+    with pytest.raises(PayloadError, match="this is a scene of several faces, not the payload of one picture"):
+        parse_payload(SCENES[0])
+
+
+def test_wrong_parts() -> None:
+    with pytest.raises(PayloadError, match="a scene has 1 to 64 faces, got 0"):
+        encode_scene([], (640, 480))
+    face = parse_scene(SCENES[0]).faces[0]
+    with pytest.raises(PayloadError, match="got 70"):
+        encode_scene([face] * 70, (640, 480))
+    with pytest.raises(PayloadError, match="got 255"):
+        encode_scene([face] * 10_000, (640, 480))
+    with pytest.raises(PayloadError, match="lossy WebP file"):
+        encode_scene([face], (640, 480), b"\x89PNG" + bytes(30))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(SCENES), st.data())
+def test_mutated_scenes_are_read_or_refused(scene: bytes, data: st.DataObject) -> None:
+    """Bytes are changed, removed or added; half of the results get a right CRC."""
+    changed = bytearray(scene[:-4])
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(changed) - 1))
+        kind = data.draw(st.integers(0, 2))
+        if kind == 0:
+            changed[at] = data.draw(st.integers(0, 255))
+        elif kind == 1 and len(changed) > 1:
+            del changed[at : at + data.draw(st.integers(1, 8))]
+        else:
+            changed[at:at] = data.draw(st.binary(max_size=8))
+        if not changed:
+            return
+    crc = zlib.crc32(changed) if data.draw(st.booleans()) else 0
+    try:
+        parsed = parse_scene(bytes(changed) + struct.pack("<I", crc))
+    except PayloadError:
+        return
+    assert 1 <= len(parsed.faces) <= 64 and len(parsed.background) < len(changed)

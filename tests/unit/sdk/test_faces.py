@@ -1,0 +1,226 @@
+"""compress with photographs: the face is found, cut out exactly and named; find_faces and require_face."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from codec_contract.exact_square import cut_square
+from codec_contract.fit import fit_picture
+from edge_encoder.faces.alignment import FacePoints, ffhq_square
+from edge_encoder.faces.detection import DetectedFace
+from sdk import faces
+from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle
+
+pytestmark = pytest.mark.usefixtures("tiny_face_bundles")
+
+GREY = np.full((120, 90, 3), 100, np.uint8)
+
+
+def resized(portrait: np.ndarray, side: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(portrait).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def lr_of(rgb: np.ndarray) -> list[int]:
+    return sdk.Codec().compress(rgb, fit="stretch").lr.tolist()
+
+
+class TestCompress:
+    def test_the_largest_face_is_encoded_and_named(self, group: np.ndarray) -> None:
+        payload = sdk.compress(group)
+        square = payload.header.square
+        assert square is not None and payload.fit == "align" and payload.original_size == (900, 600)
+        assert abs(math.degrees(math.atan2(square.across_y, square.across_x)) - 15) < 2
+        assert abs(square.side - 256) < 20 and math.hypot(square.x / 4 - 237, square.y / 4 - 307) < 12
+        assert payload.lr.tolist() == lr_of(cut_square(group, square, HR))
+        assert sdk.inspect(payload).square == square
+        assert sdk.restore(payload).size == (square.side, square.side)
+        assert sdk.restore(payload, size="native").size == (HR, HR)
+        assert sdk.find_faces(group).faces[0].square == square
+
+    def test_a_framed_picture_is_encoded_whole(self, portrait: np.ndarray) -> None:
+        payload = sdk.compress(portrait)
+        assert payload == sdk.compress(portrait, fit="pad") == sdk.compress(portrait, align=False)
+        assert payload.fit == "pad" and payload.lr.tolist() == lr_of(fit_picture(portrait, HR))
+
+    def test_the_whole_picture_on_request(self, group: np.ndarray) -> None:
+        for fit in ("pad", "stretch", "crop"):
+            payload = sdk.compress(group, fit=fit)
+            assert payload.fit == fit and payload.lr.tolist() == lr_of(fit_picture(group, HR, fit))
+        assert sdk.compress(group, align=False) == sdk.compress(group, fit="pad")
+
+    def test_no_face(self, portrait: np.ndarray) -> None:
+        message = r"no face was found in the picture of 90 x 120 pixels; .* align=False \(--no-align\)"
+        for work in (sdk.compress, sdk.compress_faces, sdk.compress_scene):
+            with pytest.raises(sdk.ImageError, match=message):
+                work(GREY)
+        with pytest.raises(sdk.ImageError, match="picture 1: no face"):
+            sdk.Codec().compress_batch([portrait, GREY])
+        assert sdk.compress(GREY, align=False).fit == "pad"
+
+    def test_batches_give_the_same(self, group: np.ndarray, portrait: np.ndarray) -> None:
+        codec = sdk.Codec()
+        assert codec.compress_batch([group, portrait]) == [sdk.compress(group), sdk.compress(portrait)]
+        payload = sdk.compress(group)
+        np.testing.assert_array_equal(codec.restore_batch([payload])[0], sdk.restore(payload))
+
+    def test_a_photograph_of_a_phone_is_turned_upright(self, group: np.ndarray) -> None:
+        stream, exif = io.BytesIO(), Image.Exif()
+        exif[274] = 6  # to be shown turned clockwise
+        Image.fromarray(np.rot90(group)).save(stream, "PNG", exif=exif)
+        assert sdk.compress(stream.getvalue()) == sdk.compress(group)
+
+    def test_a_face_that_no_square_fits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        detected = DetectedFace(np.array([10.0, 10]), 40, np.zeros((6, 2)), 0.9)
+        face = faces.FoundFace(detected, FacePoints(*[(10, 10)] * 3))
+        monkeypatch.setattr(faces.FaceFinder, "find", lambda self, rgb, every=False: [face])
+        with pytest.raises(sdk.ImageError, match="too small to be aligned"):
+            sdk.compress(GREY)
+
+    @pytest.mark.parametrize("align", ["auto", "yes", 0, None, np.array([True, False])])
+    def test_wrong_align(self, align: object) -> None:
+        with pytest.raises(sdk.ImageError, match="align is True or False, got"):
+            sdk.compress(GREY, align=align)  # type: ignore[arg-type]
+
+    def test_other_domains_are_encoded_whole(self, group: np.ndarray, tmp_path: Path) -> None:
+        folder = write_tiny_bundle(tmp_path)
+        assert sdk.compress(group, folder).fit == "pad"
+        with pytest.raises(sdk.ImageError, match="is for anything, not for faces of photographs"):
+            sdk.compress_faces(group, folder)
+        with pytest.raises(sdk.ImageError, match="require_face checks the face that is cut out"):
+            sdk.compress(group, folder, require_face=True)
+        refresh_manifest(folder, preprocessing={"pad": "edge", "tile_overlap": 4})
+        with pytest.raises(sdk.ImageError, match="leave fit out"):
+            sdk.Codec(folder).fit(group, "crop")
+        with pytest.raises(sdk.ImageError, match="not for faces"):
+            sdk.Codec(folder).compress_scene(group)
+
+    def test_a_large_square_is_refused_before_any_network_runs(
+        self, group: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        payload = sdk.compress(group)
+        side = payload.header.square.side
+        monkeypatch.setattr("sdk.open_bundle.OpenBundle.unpack", lambda *a: pytest.fail("decoded"))
+        with pytest.raises(sdk.ImageError, match=f"claims a part of {side} x {side} pixels, more than {side**2 - 1}"):
+            sdk.restore(payload, max_pixels=side**2 - 1)
+
+
+class TestCompressFaces:
+    def test_every_face_the_largest_first(self, group: np.ndarray) -> None:
+        payloads = sdk.compress_faces(group)
+        first, second = (payload.header.square for payload in payloads)
+        assert payloads[0] == sdk.compress(group) and first.side > 1.3 * second.side
+        assert math.hypot(second.x / 4 - 700, second.y / 4 - 140) < 8
+        assert payloads[1].lr.tolist() == lr_of(cut_square(group, second, HR))
+
+    def test_a_framed_picture(self, portrait: np.ndarray) -> None:
+        assert sdk.compress_faces(portrait) == [sdk.compress(portrait)]
+
+    def test_faces_below_32_pixels_are_left_out(self, portrait: np.ndarray) -> None:
+        picture = np.full((300, 400, 3), 120, np.uint8)
+        picture[20:220, 20:220] = resized(portrait, 200)
+        picture[230:270, 300:340] = resized(portrait, 40)
+        assert len(sdk.find_faces(picture, every=True).faces) == 2
+        assert len(sdk.compress_faces(picture)) == 1
+        with pytest.raises(sdk.ImageError, match="no face was found"):
+            sdk.compress_faces(picture[225:])
+
+    def test_fifty_faces(self, portrait: np.ndarray) -> None:
+        picture = np.tile(resized(portrait, 100), (5, 10, 1))
+        payloads = sdk.compress_faces(picture)
+        assert len(payloads) == 50 and len({bytes(payload) for payload in payloads}) == 50
+        assert len(sdk.compress_scene(picture).faces) == 50
+
+
+class TestFindFaces:
+    def test_a_good_face(self, portrait: np.ndarray) -> None:
+        found = sdk.find_faces(portrait)
+        assert found.problems == () and found.message == "" and len(found.faces) == 1
+        face = found.faces[0]
+        left, top, right, bottom = face.box
+        assert left < 91 < 169 < right and top < 114 < 203 < bottom and right - left == pytest.approx(bottom - top)
+        assert face.share == pytest.approx((right - left) / 256) and 0.7 < face.score <= 1
+        assert abs(face.roll) < 5 and abs(face.yaw) < 15 and face.problems == ()
+        assert face.square is not None and abs(face.square.side - 256) < 10
+
+    def test_problems(self, portrait: np.ndarray) -> None:
+        pictures = {
+            ("none",): (GREY, "no face was found in the picture of 90 x 120 pixels"),
+            ("too-small",): (np.pad(resized(portrait, 40), ((60, 60), (60, 60), (0, 0)), constant_values=120),
+                             r"a size of 2\d pixels, expected at least 32; use a larger"),
+            ("cut-off",): (portrait[:, :125], "cut off by the picture's edge"),
+        }
+        for problems, (picture, message) in pictures.items():
+            found = sdk.find_faces(picture)
+            assert found.problems == problems
+            with pytest.raises(sdk.ImageError, match=message):
+                sdk.compress(picture, require_face=True)
+        assert len(sdk.compress(pictures["too-small",][0])) > 0, "it is refused only if that is wanted"
+
+    def test_small_and_tilted_faces_in_a_large_picture_are_no_problem(self, group: np.ndarray) -> None:
+        large = np.pad(group, ((300, 300), (900, 900), (0, 0)), constant_values=90)
+        found = sdk.find_faces(large)
+        assert found.problems == () and found.faces[0].share < 0.1 and abs(found.faces[0].roll - 15) < 5
+        assert sdk.compress(large, require_face=True).fit == "align"
+
+    def test_a_face_that_is_turned_away(self, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(DetectedFace, "yaw", property(lambda face: -50.0))
+        found = sdk.find_faces(portrait)
+        assert found.problems == found.faces[0].problems == ("turned-away",)
+        assert found.message.startswith("the face is turned away by 50 degrees, expected at most 45; use")
+
+    def test_require_face_needs_the_face(self, group: np.ndarray) -> None:
+        for arguments in ({"fit": "pad"}, {"align": False}):
+            with pytest.raises(sdk.ImageError, match="leave it out with a fit, with align=False"):
+                sdk.compress(group, require_face=True, **arguments)
+
+    def test_a_batch_names_the_picture(self, portrait: np.ndarray) -> None:
+        codec = sdk.Codec()
+        assert len(codec.compress_batch([portrait, portrait], require_face=True)) == 2
+        with pytest.raises(sdk.ImageError, match="picture 1: no face was found"):
+            codec.compress_batch([portrait, GREY], require_face=True)
+
+    def test_a_face_whose_square_has_its_centre_outside(
+        self, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def outside(points: FacePoints, size: tuple[int, int]) -> None:
+            raise sdk.ImageError("outside")
+
+        monkeypatch.setattr(faces, "ffhq_square", outside)
+        assert sdk.find_faces(portrait).faces[0].square is None
+        assert ffhq_square is not outside
+
+
+class TestLargePictures:
+    @pytest.mark.parametrize(("size", "read"), [
+        ((8064, 6048), (8064, 6048)), ((12000, 9000), (6000, 4500)), ((16320, 12240), (8160, 6120))])
+    def test_photographs_of_phones(
+        self, size: tuple[int, int], read: tuple[int, int], portrait: np.ndarray, tmp_path: Path
+    ) -> None:
+        picture = Image.new("L", size, 120)
+        face = Image.fromarray(portrait).convert("L")
+        picture.paste(face.resize((size[1] // 3,) * 2), (size[0] // 2, size[1] // 4))
+        picture.save(tmp_path / "photo.jpg", quality=80)
+        del picture
+        payload = sdk.compress(tmp_path / "photo.jpg")
+        assert payload.original_size == read and payload.fit == "align"
+        assert abs(payload.header.square.side - read[1] / 3) < read[1] / 20
+
+    def test_bombs(self, tmp_path: Path) -> None:
+        Image.new("1", (17400, 17400)).save(tmp_path / "302.png")
+        with pytest.raises(sdk.ImageError, match="17400 x 17400"):
+            sdk.compress(tmp_path / "302.png")
+        Image.new("1", (12400, 12400)).save(tmp_path / "154.png")
+        with pytest.raises(sdk.ImageError, match="only JPEG files may have more than 108000000"):
+            sdk.compress(tmp_path / "154.png")
+
+    def test_a_line(self) -> None:
+        for shape in ((1, 30000, 3), (30000, 1, 3)):
+            with pytest.raises(sdk.ImageError, match="no face was found"):
+                sdk.compress(np.full(shape, 7, np.uint8))

@@ -1,0 +1,133 @@
+"""Scenes: a photograph with all its faces, there and back."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from codec_contract.exact_square import cut_square
+from codec_contract.scene import encode_scene
+from tests.tiny_bundle import HR, refresh_manifest, write_qualities
+
+pytestmark = pytest.mark.usefixtures("tiny_face_bundles")
+
+
+@pytest.fixture(scope="module")
+def outside(group: np.ndarray) -> np.ndarray:
+    """True outside of the faces."""
+    mask = np.ones(group.shape[:2], bool)
+    mask[120:500, 50:440] = mask[20:260, 580:820] = False
+    return mask
+
+
+def test_there_and_back(group: np.ndarray, outside: np.ndarray) -> None:
+    scene = sdk.compress_scene(group)
+    assert [bytes(face) for face in scene.faces] == [bytes(payload) for payload in sdk.compress_faces(group)]
+    assert scene.original_size == (900, 600) and len(scene) < sum(map(len, scene.faces)) + 90
+    restored = np.asarray(sdk.restore(scene)).astype(int)
+    assert restored.shape == (600, 900, 3)
+    assert np.abs(restored - group)[outside].max() < 40 and np.abs(restored - group)[outside].mean() < 8
+    for face in scene.faces:  # the decoder of the tests repeats pixels: the face's own restored square
+        square = face.header.square
+        assert np.abs(cut_square(restored.astype(np.uint8), square, HR).astype(int)
+                      - np.asarray(sdk.restore(face, size="native")).astype(int))[16:48, 16:48].mean() < 12
+
+
+def test_a_framed_portrait_has_a_square_too(portrait: np.ndarray) -> None:
+    scene = sdk.compress_scene(portrait)
+    assert scene.faces[0].fit == "align" and sdk.restore(scene).size == (256, 256)
+
+
+def test_the_background_takes_what_is_left(group: np.ndarray) -> None:
+    faces = sum(map(len, sdk.compress_faces(group)))
+    sizes = []
+    for limit in (faces + 30, faces + 300, faces + 3000):
+        scene = sdk.compress_scene(group, max_bytes=limit)
+        assert len(scene) <= limit
+        sizes.append(len(scene.parsed.background))
+    assert sizes[0] < 30 and sizes[0] <= sizes[1] < sizes[2]
+    with pytest.raises(sdk.ImageError, match=f"no quality fits into {faces}"):
+        sdk.compress_scene(group, max_bytes=faces)
+    with pytest.raises(sdk.ImageError, match="max_bytes must be a number of at least 1"):
+        sdk.compress_scene(group, max_bytes=0)
+
+
+def test_a_limit_chooses_the_quality(group: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in write_qualities(tmp_path).values():
+        refresh_manifest(folder, domain="faces")
+    monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
+    sizes = {name: len(sdk.compress_scene(group, quality=name)) for name in ("tiny", "small", "medium")}
+    assert sizes["tiny"] < sizes["small"] < sizes["medium"]
+    assert sdk.compress_scene(group, max_bytes=sizes["medium"]).faces[0].lr.shape == (32, 32, 3)
+    assert sdk.compress_scene(group, max_bytes=sizes["small"]).faces[0].lr.shape == (16, 16, 3)
+    assert sdk.compress_scene(group, max_bytes=sizes["tiny"]).faces[0].lr.shape == (8, 8, 3)
+
+
+def test_sizes(group: np.ndarray) -> None:
+    scene = sdk.compress_scene(group)
+    assert sdk.restore(scene, size=450).size == (450, 300) and sdk.restore(scene, size=1800).size == (1800, 1200)
+    side = scene.faces[0].header.square.side
+    width, height = sdk.restore(scene, size="native").size
+    assert width == round(900 * HR / side) and abs(height - width * 2 / 3) <= 1
+    with pytest.raises(sdk.ImageError, match="the scene would have 900 x 600 pixels, more than 500000"):
+        sdk.restore(scene, max_pixels=500_000)
+    with pytest.raises(sdk.ImageError, match="1 to 65535 pixels"):
+        sdk.restore(scene, size=70_000)
+
+
+def test_forms_of_a_scene(group: np.ndarray, tmp_path: Path) -> None:
+    scene = sdk.compress_scene(group)
+    path = scene.save(tmp_path / "group.grain")
+    with pytest.raises(sdk.ExistsError):
+        scene.save(path)
+    wanted = np.asarray(sdk.restore(scene))
+    codec = sdk.Codec()
+    unpickled = pickle.loads(pickle.dumps(scene))  # noqa: S301 - our own bytes
+    for source in (path, bytes(scene), sdk.Scene(bytes(scene)), unpickled, copy.copy(scene)):
+        np.testing.assert_array_equal(np.asarray(codec.restore(source)), wanted)
+    mixed = codec.restore_batch([scene.faces[0], path])
+    assert mixed[0].size == (scene.faces[0].header.square.side,) * 2
+    np.testing.assert_array_equal(np.asarray(mixed[1]), wanted)
+    assert repr(scene) == f"Scene({len(scene)} bytes: 2 faces, original 900 x 600)"
+    restored = sdk.restore(scene)
+    assert isinstance(restored, sdk.MarkedPicture) and not isinstance(sdk.restore(scene, mark=False), sdk.MarkedPicture)
+
+
+def test_a_scene_is_no_payload(group: np.ndarray) -> None:
+    scene = sdk.compress_scene(group)
+    for work in (sdk.Payload, sdk.inspect, lambda data: sdk.paste(group[:10, :10], data, group)):
+        with pytest.raises(sdk.PayloadError, match="this is a scene of several faces"):
+            work(bytes(scene))
+    with pytest.raises(sdk.PayloadError, match="not a scene"):
+        sdk.Scene(bytes(scene.faces[0]))
+
+
+def test_a_background_that_cannot_be_decoded(group: np.ndarray) -> None:
+    scene = sdk.compress_scene(group, max_bytes=3000)
+    webp = bytearray(scene.parsed.background_webp)
+    webp[30:40] = b"\xff" * 10
+    damaged = encode_scene(scene.faces, scene.original_size, bytes(webp[:44]))
+    try:
+        sdk.restore(damaged)
+    except sdk.PayloadError as error:
+        assert "the background of the scene is damaged" in str(error)
+
+
+def test_no_background(group: np.ndarray) -> None:
+    scene = sdk.compress_scene(group)
+    bare = np.asarray(sdk.restore(encode_scene(scene.faces, scene.original_size)))
+    assert (bare[-1, -1] == 128).all() and not (bare[300, 240] == 128).all()
+
+
+def test_other_bundles_are_named(group: np.ndarray, tiny_root: Path) -> None:
+    scene = sdk.compress_scene(group)
+    other = sdk.Codec(tiny_root / "random-64-lr16")
+    with pytest.raises(sdk.PayloadError, match="LR contract"):
+        other.restore(scene)
+    assert Image.fromarray(np.asarray(sdk.restore(scene, "faces"))).size == (900, 600)

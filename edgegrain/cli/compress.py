@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
 import re
@@ -211,7 +212,7 @@ def compress(
         for file, payload in zip(files, payloads, strict=True):
             write_result(file, payload, force=force)
         return {"picture": job.source, "payloads": files, "bytes": [len(payload) for payload in payloads],
-                "squares": [payload.header.square for payload in payloads]}
+                "squares": [dataclasses.astuple(square) if (square := payload.header.square) else None for payload in payloads]}
 
     def work_scene(job: FileJob) -> Row:
         refuse_existing([job.target], force)

@@ -1,11 +1,11 @@
 """Record what the face networks give for synthetic photographs: python -m tests.golden.recorded_faces
 
-Clients find faces with MediaPipe's two TFLite files; their tests have no runtime for them. This command runs the files of
-clients/android/litert/src/main/assets with Python's `FaceFinder` and writes tests/golden/clients/face_networks.json: the
-SHA-256 of each input, uint8 in reading order, and the outputs that matter, in int16, little endian, in hex, in units of
-1/64: of the detector, for each anchor with a positive logit, its number, its logit in units of 1/256, and its 16 numbers;
-of the mesh its logit in units of 1/256, then x and y of the 468 points. `recorded_finder` is a `FaceFinder` that reads
-the file. Everything that clients compute with these outputs is compared with Python's: photos.json.
+Clients find faces with MediaPipe's two TFLite files; their tests have no runtime for them. This command runs the files
+of clients/android/litert/src/main/assets with Python's `FaceFinder` and writes tests/golden/clients/face_networks.json:
+the SHA-256 of each input, uint8 in reading order, and of each output what clients read, as int16, little endian, in hex.
+Of the detector this is, for each anchor with a positive logit, its number, its logit in 1/256, and its 16 numbers in
+1/64; of the mesh its logit in 1/256, then x and y of the 468 points in 1/64. `recorded_finder` is a `FaceFinder` that
+reads the file. What clients compute with these outputs is compared with Python's: photos.json.
 
 The photographs are cells of noise (`generated_picture`) into which portrait.ppm is pasted: turned by an EXIF
 orientation, then resized exactly, perhaps beyond the edge. One is a square that is cut out of it.

@@ -16,11 +16,11 @@ public final class DetectedFace {
         CUT_OFF
     }
 
-    static final int LEFT_EYE = 0;
-    static final int RIGHT_EYE = 1;
-    static final int NOSE = 2;
-
-    private static final double LEAST_PIXELS = 32;
+    /** Least side of a face's box, in pixels. */
+    static final double LEAST_PIXELS = 32;
+    private static final int LEFT_EYE = 0;
+    private static final int RIGHT_EYE = 1;
+    private static final int NOSE = 2;
     private static final double LARGEST_YAW = 45;
     private static final double LARGEST_CUT = 0.3;
     /** Distance of the nose's tip from the plane of the eyes, in distances of the eyes. */

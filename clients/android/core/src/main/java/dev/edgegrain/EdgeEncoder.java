@@ -34,12 +34,36 @@ public final class EdgeEncoder implements AutoCloseable {
         if (!bundle.domain.equals(FACES)) {
             return compress(picture, Fit.PAD);
         }
-        List<FoundFace> faces = finder.find(picture);
-        if (faces.isEmpty()) {
-            throw new ImageException("no face was found in the picture of " + picture.width + " x " + picture.height
-                    + " pixels; use another one, or encode it whole: compress(picture, Fit.PAD)");
+        FoundFace face = requireFaces(finder.find(picture), picture).get(0);
+        return compressAligned(picture, face.square(picture.width, picture.height));
+    }
+
+    /**
+     * Compresses every face of a photograph with a size of at least 32 pixels, the largest first, as
+     * {@code sdk.compress_faces} does in Python; those that cannot be aligned are left out. Throws {@link ImageException}
+     * if there is no such face.
+     */
+    public List<Payload> compressFaces(Rgb picture, FaceFinder finder) {
+        List<Payload> payloads = new ArrayList<>();
+        for (OrientedSquare square : squares(picture, finder)) {
+            payloads.add(compressAligned(picture, square));
         }
-        return compressFace(picture, faces.get(0).square(picture.width, picture.height));
+        return payloads;
+    }
+
+    /**
+     * Compresses a photograph with all its faces, up to {@link Scene#MAX_FACES}; faces and errors as
+     * {@link #compressFaces}.
+     *
+     * @param backgroundWebp the whole photograph as a small lossy WebP file, see {@link Scene#pack}; null for none
+     */
+    public Scene compressScene(Rgb picture, FaceFinder finder, byte[] backgroundWebp) {
+        List<OrientedSquare> squares = squares(picture, finder);
+        List<Payload> faces = new ArrayList<>();
+        for (OrientedSquare square : squares.subList(0, Math.min(squares.size(), Scene.MAX_FACES))) {
+            faces.add(compressSquare(picture, square));
+        }
+        return Scene.pack(faces, picture.width, picture.height, backgroundWebp);
     }
 
     /**
@@ -52,7 +76,7 @@ public final class EdgeEncoder implements AutoCloseable {
      * @throws ImageException if the face cannot be aligned, see {@link FfhqSquare#around}
      */
     public Payload compressFace(Rgb picture, double[] leftEye, double[] rightEye, double[] mouth) {
-        return compressFace(picture, FfhqSquare.around(leftEye, rightEye, mouth, picture.width, picture.height));
+        return compressAligned(picture, FfhqSquare.around(leftEye, rightEye, mouth, picture.width, picture.height));
     }
 
     /** Compresses a square of a picture; throws {@link PayloadException} if {@link OrientedSquare#check} refuses it. */
@@ -68,41 +92,44 @@ public final class EdgeEncoder implements AutoCloseable {
         return Payload.pack(lr, bundle.contractId, bundle.tables, picture.width, picture.height, fit);
     }
 
-    /**
-     * Compresses all faces of a photograph, up to {@link Scene#MAX_FACES}, the largest first; those that cannot be aligned
-     * are left out. Throws {@link ImageException} if there are none.
-     *
-     * @param backgroundWebp the whole photograph as a small lossy WebP file, see {@link Scene#pack}; null for none
-     */
-    public Scene compressScene(Rgb picture, FaceFinder finder, byte[] backgroundWebp) {
-        List<Payload> faces = new ArrayList<>();
-        for (FoundFace face : finder.find(picture, true)) {
-            OrientedSquare square;
-            try {
-                square = face.square(picture.width, picture.height);
-            } catch (ImageException error) {
-                continue;
-            }
-            if (faces.size() < Scene.MAX_FACES) {
-                faces.add(compressSquare(picture, square));
-            }
-        }
-        if (faces.isEmpty()) {
-            throw new ImageException(
-                    "no face was found in the picture of " + picture.width + " x " + picture.height + " pixels");
-        }
-        return Scene.pack(faces, picture.width, picture.height, backgroundWebp);
-    }
-
     /** Closes the runner. */
     @Override
     public void close() {
         runner.close();
     }
 
-    private Payload compressFace(Rgb picture, OrientedSquare square) {
+    private Payload compressAligned(Rgb picture, OrientedSquare square) {
         return FfhqSquare.isFramed(square, picture.width, picture.height)
                 ? compress(picture, Fit.PAD) : compressSquare(picture, square);
+    }
+
+    private List<OrientedSquare> squares(Rgb picture, FaceFinder finder) {
+        if (!bundle.domain.equals(FACES)) {
+            throw new ImageException("bundle " + bundle.id + " is for " + bundle.domain + ", not for faces of photographs");
+        }
+        List<FoundFace> large = new ArrayList<>();
+        for (FoundFace face : finder.find(picture, true)) {
+            if (face.detected.side >= DetectedFace.LEAST_PIXELS) {
+                large.add(face);
+            }
+        }
+        List<OrientedSquare> squares = new ArrayList<>();
+        for (FoundFace face : requireFaces(large, picture)) {
+            try {
+                squares.add(face.square(picture.width, picture.height));
+            } catch (ImageException error) {
+                continue; // its centre lies outside of the picture
+            }
+        }
+        return squares;
+    }
+
+    private static List<FoundFace> requireFaces(List<FoundFace> faces, Rgb picture) {
+        if (faces.isEmpty()) {
+            throw new ImageException("no face was found in the picture of " + picture.width + " x " + picture.height
+                    + " pixels; use another picture, or encode all of it: compress(picture, Fit.PAD)");
+        }
+        return faces;
     }
 
     private void requireExact() {

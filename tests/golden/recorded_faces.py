@@ -2,7 +2,7 @@
 
 Clients find faces with MediaPipe's two TFLite files; their tests have no runtime for them. This command runs the files
 of clients/android/litert/src/main/assets with Python's `FaceFinder` and writes tests/golden/clients/face_networks.json:
-the SHA-256 of each input, uint8 in reading order, and of each output what clients read, as int16, little endian, in hex.
+the SHA-256 of each input, uint8 in reading order, and what clients read of its outputs: int16, little endian, in hex.
 Of the detector this is, for each anchor with a positive logit, its number, its logit in 1/256, and its 16 numbers in
 1/64; of the mesh its logit in 1/256, then x and y of the 468 points in 1/64. `recorded_finder` is a `FaceFinder` that
 reads the file. What clients compute with these outputs is compared with Python's: photos.json.

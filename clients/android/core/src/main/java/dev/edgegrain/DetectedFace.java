@@ -79,7 +79,8 @@ public final class DetectedFace {
         Map<Problem, String> messages = new LinkedHashMap<>();
         if (side < LEAST_PIXELS) {
             messages.put(Problem.TOO_SMALL, String.format(Locale.ROOT,
-                    "the face has a size of %.0f pixels, expected at least %.0f; use a larger picture", side, LEAST_PIXELS));
+                    "the face has a size of %.0f pixels, expected at least %.0f; use a larger picture", side,
+                    LEAST_PIXELS));
         }
         if (Math.abs(yaw()) > LARGEST_YAW) {
             messages.put(Problem.TURNED_AWAY, String.format(Locale.ROOT,

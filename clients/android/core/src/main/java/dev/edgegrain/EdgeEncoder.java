@@ -40,8 +40,8 @@ public final class EdgeEncoder implements AutoCloseable {
 
     /**
      * Compresses every face of a photograph with a size of at least 32 pixels, the largest first, as
-     * {@code sdk.compress_faces} does in Python; those that cannot be aligned are left out. Throws {@link ImageException}
-     * if there is no such face.
+     * {@code sdk.compress_faces} does in Python; those that cannot be aligned are left out. Throws
+     * {@link ImageException} if there is no such face.
      */
     public List<Payload> compressFaces(Rgb picture, FaceFinder finder) {
         List<Payload> payloads = new ArrayList<>();
@@ -67,8 +67,8 @@ public final class EdgeEncoder implements AutoCloseable {
     }
 
     /**
-     * Compresses the face at these points, for apps that find faces themselves, such as with ML Kit. All points are x and
-     * y in pixels of the upright picture. A picture that is already framed like FFHQ's is encoded whole.
+     * Compresses the face at these points, for apps that find faces themselves, such as with ML Kit. All points are x
+     * and y in pixels of the upright picture. A picture that is already framed like FFHQ's is encoded whole.
      *
      * @param leftEye the eye that is on the left in the picture: the mean of its outline
      * @param rightEye the other one
@@ -105,7 +105,8 @@ public final class EdgeEncoder implements AutoCloseable {
 
     private List<OrientedSquare> squares(Rgb picture, FaceFinder finder) {
         if (!bundle.domain.equals(FACES)) {
-            throw new ImageException("bundle " + bundle.id + " is for " + bundle.domain + ", not for faces of photographs");
+            throw new ImageException(
+                    "bundle " + bundle.id + " is for " + bundle.domain + ", not for faces of photographs");
         }
         List<FoundFace> large = new ArrayList<>();
         for (FoundFace face : finder.find(picture, true)) {

@@ -1,6 +1,6 @@
 package dev.edgegrain;
 
-/** The exact square, docs/exact_square.md: cut out of a picture at any angle, the same bytes as every other client's. */
+/** The exact square, docs/exact_square.md: cut out at any angle, with the same bytes as every other client's. */
 public final class ExactSquare {
     /** Samples along a side, per pixel of the result. */
     private static final int OVERSAMPLING = 2;
@@ -23,7 +23,7 @@ public final class ExactSquare {
      * Samples a square after box reduction by a whole factor.
      *
      * @param samples along each side
-     * @param greyOutside pixels outside of the picture are grey, for networks that find faces; else they repeat its edge
+     * @param greyOutside pixels outside of the picture are grey, for the face detector; else they repeat its edge
      */
     static Rgb sample(Rgb rgb, OrientedSquare square, int samples, boolean greyOutside) {
         int factor = (int) Math.max(1, squareRoot(square.squaredEdge()) / (4L * samples));

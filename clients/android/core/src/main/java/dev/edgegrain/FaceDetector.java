@@ -55,8 +55,8 @@ final class FaceDetector {
     }
 
     /**
-     * Confirmed faces in one of these groups, the largest first. Every candidate is searched for again, upright and small
-     * in a square of its surroundings: large faces that are turned get a wrong angle at first, and faces of cats and
+     * Confirmed faces in one of these groups, the largest first. Every candidate is searched for again, upright and
+     * small in a square of its surroundings: large faces that are turned get a wrong angle at first, and faces of cats and
      * patterns are found, but rarely twice.
      */
     List<DetectedFace> search(Photograph photo, List<SearchSquare> squares) {

@@ -6,8 +6,8 @@ import java.util.List;
 
 /**
  * Finds the faces of photographs and their eyes and mouths, with two networks of MediaPipe: the detector and Face Mesh
- * (Kartynnik et al., 2019; 468 points on 192 x 192 pixels). The same steps as in Python, edge_encoder/faces/. It owns its
- * networks. For one thread at a time, as they are.
+ * (Kartynnik et al., 2019; 468 points on 192 x 192 pixels). The same steps as in Python, edge_encoder/faces/. It owns
+ * its networks. For one thread at a time, as they are.
  */
 public final class FaceFinder implements AutoCloseable {
     private static final int SIDE = 192;
@@ -114,7 +114,9 @@ public final class FaceFinder implements AutoCloseable {
         float[] positions = FaceDetector.output(outputs, 3 * POINTS); // x, y, depth
         double[][] points = new double[POINTS][];
         for (int point = 0; point < POINTS; point++) {
-            points[point] = square.place(positions[3 * point] / (double) SIDE, positions[3 * point + 1] / (double) SIDE);
+            double u = positions[3 * point] / (double) SIDE;
+            double v = positions[3 * point + 1] / (double) SIDE;
+            points[point] = square.place(u, v);
         }
         return points;
     }

@@ -27,7 +27,8 @@ public enum Fit {
             case CROP:
                 return ExactResize.resize(centreSquare(rgb), hr, hr);
             case ALIGN:
-                throw new ImageException("the fit ALIGN needs a square; use compressPhoto, compressFace or compressSquare");
+                throw new ImageException(
+                        "the fit ALIGN needs a square; use compressPhoto, compressFace or compressSquare");
             default:
                 int[] size = contentSize(rgb.width, rgb.height, hr);
                 return padded(ExactResize.resize(rgb, size[0], size[1]), hr);

@@ -48,8 +48,8 @@ public final class OrientedSquare {
     }
 
     /**
-     * Throws {@link PayloadException} if the centre is outside of the picture, or the side shorter than a pixel or longer
-     * than four times the picture's longest one.
+     * Throws {@link PayloadException} if the centre is outside of the picture, or the side shorter than a pixel or
+     * longer than four times the picture's longest one.
      */
     public void check(int width, int height) {
         if (x < 0 || y < 0 || x > UNITS * (long) width || y > UNITS * (long) height) {

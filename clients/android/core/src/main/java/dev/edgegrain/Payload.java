@@ -127,7 +127,8 @@ public final class Payload {
         }
         int version = data[2] >> 4 & 15;
         if (version == SCENE_VERSION) {
-            throw new PayloadException("this is a scene of several faces, not the payload of one picture; use Scene.read");
+            throw new PayloadException(
+                    "this is a scene of several faces, not the payload of one picture; use Scene.read");
         }
         if (version != VERSION) {
             throw new PayloadException("payload version " + version + " is unknown, this release reads " + VERSION);

@@ -76,7 +76,8 @@ public final class Scene {
         int coding = data[2] & 15;
         int count = data[3] & 255;
         if (coding > VP8) {
-            throw new PayloadException("the background's coding " + coding + " is unknown, expected 0 (none) or 1 (VP8)");
+            throw new PayloadException(
+                    "the background's coding " + coding + " is unknown, expected 0 (none) or 1 (VP8)");
         }
         if (count < 1 || count > MAX_FACES) {
             throw new PayloadException("a scene has 1 to " + MAX_FACES + " faces, got " + count);
@@ -120,7 +121,8 @@ public final class Scene {
 
     private static void checkFace(Header face, Header first, int width, int height) {
         if (face.square == null || face.originalWidth != width || face.originalHeight != height) {
-            throw new PayloadException("a face of the scene is no aligned face of a picture of " + width + " x " + height);
+            throw new PayloadException(
+                    "a face of the scene is no aligned face of a picture of " + width + " x " + height);
         }
         if (!face.contract.equals(first.contract)) {
             throw new PayloadException("a face of the scene has another LR contract than the first");
@@ -136,8 +138,8 @@ public final class Scene {
         int width = frame[6] & 255 | (frame[7] & 255) << 8;
         int height = frame[8] & 255 | (frame[9] & 255) << 8;
         if (Math.min(width, height) < 1 || Math.max(width, height) > MAX_BACKGROUND_SIDE) {
-            throw new PayloadException("a background has sides of 1 to " + MAX_BACKGROUND_SIDE + " without a scale, got "
-                    + (width & 16383) + " x " + (height & 16383));
+            throw new PayloadException("a background has sides of 1 to " + MAX_BACKGROUND_SIDE
+                    + " without a scale, got " + (width & 16383) + " x " + (height & 16383));
         }
     }
 }

@@ -4,7 +4,7 @@ import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 
-/** The VP8 frame in a lossy WebP file: a RIFF file of chunks, each with a name of 4 bytes, its length, and its bytes. */
+/** The VP8 frame in a lossy WebP file, which has chunks: each a name of 4 bytes, its length, and its bytes. */
 final class WebpFile {
     private static final int HEAD = 12;
     private static final int CHUNK_HEAD = 8;

@@ -12,8 +12,8 @@ import java.io.IOException;
 import java.io.InputStream;
 
 /**
- * The face finder with both networks on LiteRT; their files are assets of this module. Found squares may differ by a pixel
- * from those of other devices: a payload stores its square.
+ * The face finder with both networks on LiteRT; their files are assets of this module. Found squares may differ by some
+ * pixels from those of other devices: a payload stores its square.
  *
  * <p><b>Not run so far</b>, and compiled only against stubs of Android and LiteRT: see README.md.
  */

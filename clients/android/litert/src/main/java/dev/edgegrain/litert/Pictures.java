@@ -67,7 +67,7 @@ public final class Pictures {
         }
     }
 
-    /** A background of some dozen bytes for {@link EdgeEncoder#compressScene}, as {@code sdk.compress_scene} has one. */
+    /** A background of some dozen bytes for {@link EdgeEncoder#compressScene}, as by default in Python. */
     public static byte[] background(Rgb picture) {
         return background(picture, BACKGROUND_SIDE, 0);
     }

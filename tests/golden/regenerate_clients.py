@@ -2,8 +2,9 @@
 
 The clients in TypeScript, Java and Swift (clients/) read these files and those of tests/golden/contract. They pin what
 a client computes: the golden inputs, the picture turned upright, what shows through transparency, the encoder's square,
-coded bodies, whole payloads, what must be refused, and what Python reads and they refuse. Every one follows from the
-contract and from the default bundle, both frozen.
+coded bodies, whole payloads, also of aligned pictures, the faces of photographs, what must be refused, and what Python
+reads and they refuse. Every one follows from the contract and from the default bundle, both frozen, and the faces from
+recorded outputs of networks (`tests.golden.recorded_faces`).
 
 Pictures are made so that any language can make them. They are cells of block x block pixels, cut off at the right and
 bottom; byte n of the cells, in reading order, R, G, B (A), is the top byte of state n of the generator
@@ -14,13 +15,14 @@ United States House of Representatives, a work of the United States government, 
 
 from __future__ import annotations
 
+import cmath
 import hashlib
 import json
+import math
 import struct
 import sys
 import zlib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,8 @@ from PIL import Image
 import sdk
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
-from codec_contract.errors import PayloadError
+from codec_contract.errors import ImageError, PayloadError
+from codec_contract.exact_square import cut_square
 from codec_contract.fit import content_size, fit_picture
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables
@@ -43,12 +46,21 @@ from codec_contract.payload import (
     decode_payload,
     encode_payload,
 )
-from edge_encoder.golden_inputs import generator_bytes, golden_input
+from edge_encoder.faces.alignment import FaceFinder, FacePoints, FoundFace, ffhq_square, is_framed
+from edge_encoder.golden_inputs import golden_input
 from edge_encoder.preprocessing import load_picture
+from sdk.faces import Fitted
+from tests.golden.recorded_faces import (
+    FOLDER,
+    PHOTOS,
+    PORTRAIT,
+    RECORDED,
+    generated_picture,
+    photo,
+    portrait,
+    recorded_finder,
+)
 from tests.golden.regenerate_contract import golden_lr, json_bytes, regenerate
-
-FOLDER = Path(__file__).parent / "clients"
-PORTRAIT = "portrait.ppm"
 
 # seed, block, (width, height), hr, fit
 FITS = [
@@ -86,25 +98,45 @@ PAYLOADS = [
     (35, 1, (1, 1), "pad"),
     (36, 5, (3000, 17), "pad"),
 ]
-
-
-def generated_picture(
-    seed: int, block: int, size: tuple[int, int], channels: int = 3
-) -> npt.NDArray[np.uint8]:
-    """Cells of noise, uint8 [height, width, channels]."""
-    width, height = size
-    across, down = -(-width // block), -(-height // block)
-    cells = generator_bytes(seed, across * down * channels).reshape(down, across, channels)
-    return np.ascontiguousarray(cells.repeat(block, axis=0).repeat(block, axis=1)[:height, :width])
+# Squares of portrait.ppm, and of generated pictures: source, square
+PORTRAIT_SQUARES = [(287, 347, 1086, 16), (300, 380, 400, -120), (280, 360, -2, 520)]
+GENERATED_SQUARES = [
+    (51, 20, (640, 480), (1280, 800, 800, 600)),
+    (52, 64, (1920, 1080), (3000, 2500, 4400, -300)),  # reduced by 4, over the lower edge
+    (53, 1, (40, 30), (0, 0, 640, 0)),  # four times as large as the picture, in its corner
+]
+# (width, height), left eye, right eye, mouth
+POINTS = [
+    ((640, 480), (290, 210), (350, 214), (318, 280)),
+    ((640, 480), (290.25, 210.125), (350.5, 190.75), (330.0625, 270.3)),
+    ((640, 480), (350, 214), (290, 210), (318, 150)),  # upside down
+    ((640, 480), (300, 200), (300, 260), (240, 230)),  # on its side
+    ((640, 480), (12, 200), (40, 200), (26, 240)),  # over the edge
+    ((256, 256), (96, 116), (160, 116), (128, 178)),  # framed
+    ((256, 256), (98, 120), (162, 120), (130, 182)),  # framed, just
+    ((256, 256), (92, 124), (156, 124), (124, 186)),  # not quite
+    ((256, 512), (96, 244), (160, 244), (128, 306)),
+    ((65535, 4096), (60000.5, 1000), (61000, 1010), (60500, 2000)),
+]
+REFUSED_POINTS = [
+    ((640, 480), (300, 200), (300, 200), (300, 200)),  # coinciding
+    ((640, 480), (300, 200), (300.1, 200), (300, 200.1)),  # a square smaller than a pixel
+    ((640, 480), (-900, 200), (-800, 200), (-850, 300)),  # outside
+    ((640, 480), (300, 2000), (360, 2000), (330, 2100)),
+    ((640, 480), (-2000, 200), (2640, 200), (320, 300)),  # too large
+    ((640, 480), (1e300, 200), (320, 200), (320, 300)),
+]
+ORIGINAL_SIZE = (640, 480)
+LARGEST_DIFFERENCE = {"side": 0.01, "degrees": 1.0}
+"""Of the squares that the recorded outputs and ONNX Runtime's give."""
 
 
 def golden_files() -> dict[str, bytes]:
     """Every golden file of the clients: name -> bytes."""
-    portrait = (FOLDER / PORTRAIT).read_bytes()
     manifest = load_manifest(find_bundle(DEFAULT_BUNDLE))
     tables = CoderTables.from_json(manifest.open_file("coder.json"))
     return {
-        PORTRAIT: portrait,
+        PORTRAIT: (FOLDER / PORTRAIT).read_bytes(),
         "inputs.json": json_bytes({
             "bundle": manifest.id, "inputs": _inputs(json.loads(manifest.open_file("golden.json")))}),
         "fits.json": json_bytes(_fits()),
@@ -116,8 +148,19 @@ def golden_files() -> dict[str, bytes]:
             "bundle": manifest.id,
             "hr": manifest.hr,
             "lr_contract_id": manifest.lr_contract_id.hex(),
-            "payloads": _payloads(portrait),
+            "payloads": _payloads(),
         }),
+        "aligned.json": json_bytes({
+            "bundle": manifest.id,
+            "square": "centre x, y, edge x, y in quarters of a pixel (docs/payload.md)",
+            "lr_contract_id": manifest.lr_contract_id.hex(),
+            "payloads": _read_aligned(manifest.lr_contract_id, tables),
+            "encodings": _aligned(),
+            "points": _points(),
+            "refused_points": _refused_points(),
+        }),
+        RECORDED: (FOLDER / RECORDED).read_bytes(),
+        "photos.json": json_bytes({"photos": _photos(json.loads((FOLDER / RECORDED).read_bytes()))}),
         "damaged.json": json_bytes({
             "bundle": manifest.id,
             "lr_contract_id": manifest.lr_contract_id.hex(),
@@ -187,12 +230,11 @@ def _coarse_bodies(tables: CoderTables) -> list[dict[str, Any]]:
     return bodies
 
 
-def _payloads(portrait: bytes) -> list[dict[str, Any]]:
+def _payloads() -> list[dict[str, Any]]:
     codec = sdk.Codec(DEFAULT_BUNDLE, threads=1)
     hr = codec.bundle.hr
-    rgb = np.frombuffer(portrait.split(b"255\n", 1)[1], np.uint8).reshape(190, 150, 3)
     sources: list[tuple[dict[str, Any], npt.NDArray[np.uint8], str]] = [
-        ({"file": PORTRAIT}, rgb, fit) for fit in ("pad", "stretch", "crop")]
+        ({"file": PORTRAIT}, portrait(), fit) for fit in ("pad", "stretch", "crop")]
     sources += [({"seed": seed, "block": block, "size": size}, generated_picture(seed, block, size), fit)
                 for seed, block, size, fit in PAYLOADS]
     cases = []
@@ -203,6 +245,81 @@ def _payloads(portrait: bytes) -> list[dict[str, Any]]:
             "fitted_sha256": _digest(fit_picture(picture, hr, fit)), "lr": payload.lr.tobytes().hex(),
             "payload": payload.hex()})
     return cases
+
+
+def _aligned() -> list[dict[str, Any]]:
+    """Payloads of squares of pictures: the picture and the square determine every byte."""
+    codec = sdk.Codec(DEFAULT_BUNDLE, threads=1)
+    sources: list[tuple[dict[str, Any], npt.NDArray[np.uint8], tuple[int, int, int, int]]] = [
+        ({"file": PORTRAIT}, portrait(), square) for square in PORTRAIT_SQUARES]
+    sources += [({"seed": seed, "block": block, "size": size}, generated_picture(seed, block, size), square)
+                for seed, block, size, square in GENERATED_SQUARES]
+    cases = []
+    for source, picture, numbers in sources:
+        square, size = OrientedSquare(*numbers), (picture.shape[1], picture.shape[0])
+        fitted = cut_square(picture, square, codec.bundle.hr)
+        payload = codec.compress_fitted(Fitted(fitted, size, FIT_ALIGN, square))
+        cases.append({**source, "square": numbers, "original_size": size, "fitted_sha256": _digest(fitted),
+                      "lr": payload.lr.tobytes().hex(), "payload": payload.hex()})
+    return cases
+
+
+def _points() -> list[dict[str, Any]]:
+    """Eyes and mouths with the squares that FFHQ cuts out around them."""
+    cases = []
+    for size, left, right, mouth in POINTS:
+        square = ffhq_square(FacePoints(left, right, mouth), size)
+        cases.append({"size": size, "left_eye": left, "right_eye": right, "mouth": mouth, "square": _numbers(square),
+                      "framed": is_framed(square, size)})
+    return cases
+
+
+def _refused_points() -> list[dict[str, Any]]:
+    cases = []
+    for size, left, right, mouth in REFUSED_POINTS:
+        try:
+            ffhq_square(FacePoints(left, right, mouth), size)
+        except ImageError:
+            cases.append({"size": size, "left_eye": left, "right_eye": right, "mouth": mouth})
+            continue
+        raise AssertionError(f"{left}, {right}, {mouth} have a square")
+    return cases
+
+
+def _photos(recording: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    """Photographs with their faces, by the recorded outputs of the networks."""
+    replayed, onnx = recorded_finder(recording), FaceFinder()
+    cases = []
+    for source in PHOTOS:
+        rgb, every = photo(source), source["every"]
+        size = rgb.shape[1], rgb.shape[0]
+        faces = []
+        for face, other in zip(replayed.find(rgb, every=every), onnx.find(rgb, every=every), strict=True):
+            square = ffhq_square(face.points, size)
+            _check_alike(square, ffhq_square(other.points, size))
+            faces.append(_describe(face, square, size))
+        cases.append({**source, "faces": faces})
+    return cases
+
+
+def _describe(face: FoundFace, square: OrientedSquare, size: tuple[int, int]) -> dict[str, Any]:
+    found = face.detected
+    return {"centre": [round(float(value), 3) for value in found.centre], "side": round(found.side, 3),
+            "roll": round(found.roll, 3), "yaw": round(found.yaw, 3), "score": round(found.score, 4),
+            "share_outside": round(found.share_outside(size), 4) + 0.0, "problems": list(found.problems(size)),
+            "square": _numbers(square), "framed": is_framed(square, size)}
+
+
+def _check_alike(square: OrientedSquare, other: OrientedSquare) -> None:
+    edge, expected = complex(square.across_x, square.across_y), complex(other.across_x, other.across_y)
+    apart = abs(complex(square.x - other.x, square.y - other.y)) / abs(expected)
+    longer, degrees = abs(edge) / abs(expected) - 1, math.degrees(cmath.phase(edge / expected))
+    if max(apart, abs(longer)) > LARGEST_DIFFERENCE["side"] or abs(degrees) > LARGEST_DIFFERENCE["degrees"]:
+        raise AssertionError(f"the recorded outputs give {square}, ONNX Runtime {other}")
+
+
+def _numbers(square: OrientedSquare) -> list[int]:
+    return [square.x, square.y, square.across_x, square.across_y]
 
 
 def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
@@ -254,24 +371,31 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
     return [{"name": name, "payload": data.hex()} for name, data in cases.items()]
 
 
-def _unsupported(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
-    """Payloads of photographs and of aligned pictures, which the clients neither make nor read."""
-    small, wide = (rounded(golden_lr("smooth", *size), tables.step) for size in ((16, 16), (257, 2)))
+def _read_aligned(contract_id: bytes, tables: CoderTables) -> list[dict[str, Any]]:
+    """Payloads of aligned pictures, coded and raw, that clients read."""
     square = OrientedSquare(1280, 800, 800, 600)
+    small = rounded(golden_lr("smooth", 16, 16), tables.step)
+    return [{"name": name, **_payload(small, contract_id, tables, fit=FIT_ALIGN, square=square, **changes),
+             "square": _numbers(square), "original_size": ORIGINAL_SIZE}
+            for name, changes in (("fit 3, aligned", {}), ("fit 3, aligned, raw", {"coding": CODING_RAW}))]
+
+
+def _unsupported(contract_id: bytes, tables: CoderTables) -> list[dict[str, Any]]:
+    """Payloads of photographs in tiles, which the clients neither make nor read."""
+    small, wide = (rounded(golden_lr("smooth", *size), tables.step) for size in ((16, 16), (257, 2)))
     cases: list[tuple[str, npt.NDArray[np.uint8], dict[str, Any]]] = [
-        ("fit 3, aligned", small, {"fit": FIT_ALIGN, "square": square}),
-        ("fit 3, aligned, raw", small, {"fit": FIT_ALIGN, "square": square, "coding": CODING_RAW}),
         ("coding 2, deflated", small, {"coding": CODING_DEFLATE}),
         ("size code 14, deflated", wide, {}),
         ("size code 14, raw", wide, {"coding": CODING_RAW}),
     ]
-    payloads = []
-    for name, lr, changes in cases:
-        data = encode_payload(lr, contract_id=contract_id, tables=tables, original_size=(640, 480), **changes)
-        if not np.array_equal(decode_payload(data, contract_id=contract_id, tables=tables)[0], lr):
-            raise AssertionError(f"{name} is not read back")
-        payloads.append({"name": name, "payload": data.hex(), "lr_sha256": _digest(lr)})
-    return payloads
+    return [{"name": name, **_payload(lr, contract_id, tables, **changes)} for name, lr, changes in cases]
+
+
+def _payload(lr: npt.NDArray[np.uint8], contract_id: bytes, tables: CoderTables, **changes: Any) -> dict[str, str]:
+    data = encode_payload(lr, contract_id=contract_id, tables=tables, original_size=ORIGINAL_SIZE, **changes)
+    if not np.array_equal(decode_payload(data, contract_id=contract_id, tables=tables)[0], lr):
+        raise AssertionError(f"a payload with {changes} is not read back")
+    return {"payload": data.hex(), "lr_sha256": _digest(lr)}
 
 
 def _digest(levels: npt.NDArray[np.uint8]) -> str:

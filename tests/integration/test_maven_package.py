@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import sdk
 from codec_contract.version import __version__
@@ -32,10 +33,16 @@ def test_a_fresh_project_reads_a_payload(
     assert installed == {f"edgegrain-core-{__version__}{kind}.jar" for kind in ("", "-sources")}
 
     shutil.copytree(repository / "clients" / "android" / "example", tmp_path / "example")
-    payload = sdk.compress(portrait_path)
-    payload.save(tmp_path / "me.grain")
-    run = [*maven, "compile", "exec:java", f"-Dexec.args={default_bundle} {tmp_path / 'me.grain'}"]
-    used = subprocess.run(run, cwd=tmp_path / "example", capture_output=True, text=True, timeout=600)
-    assert used.returncode == 0, used.stdout + used.stderr
-    assert f"{default_bundle.name}: {len(payload)} bytes, LR 16 x 16, picture 256 x 256" in used.stdout
-    assert (tmp_path / "me.grain.again").read_bytes() == payload
+    framed, photograph = tmp_path / "framed.grain", tmp_path / "photograph.grain"
+    portrait = Image.open(portrait_path)
+    photo = Image.new("RGB", (640, 480))
+    photo.paste(portrait, (200, 100))
+    sdk.compress(portrait).save(framed)
+    sdk.compress(photo).save(photograph)
+    for file, size in ((framed, portrait.size), (photograph, photo.size)):
+        run = [*maven, "compile", "exec:java", f"-Dexec.args={default_bundle} {file}"]
+        used = subprocess.run(run, cwd=tmp_path / "example", capture_output=True, text=True, timeout=600)
+        assert used.returncode == 0, used.stdout + used.stderr
+        expected = f"{file.stat().st_size} bytes, LR 16 x 16, picture {size[0]} x {size[1]}"
+        assert f"{default_bundle.name}: {expected}" in used.stdout
+        assert Path(f"{file}.again").read_bytes() == file.read_bytes()

@@ -4,6 +4,8 @@ import Foundation
 /// where its encoder is.
 public struct EdgeBundle: Sendable {
     public let id: String
+    /// The kind of pictures that it encodes, such as `faces`.
+    public let domain: String
     /// 64 hex digits; a payload names the first eight.
     public let contractId: String
     /// Side of the encoder's square, in pixels.
@@ -20,6 +22,7 @@ public struct EdgeBundle: Sendable {
     private struct Manifest: Decodable {
         let schema: Int
         let id: String
+        let domain: String
         let lr_contract_id: String
         let hr: Int
         let lr: Int
@@ -85,6 +88,7 @@ public struct EdgeBundle: Sendable {
             return data
         }
         id = manifest.id
+        domain = manifest.domain
         contractId = manifest.lr_contract_id
         hr = manifest.hr
         lr = manifest.lr

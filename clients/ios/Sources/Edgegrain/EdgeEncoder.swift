@@ -1,11 +1,16 @@
 // Not compiled so far: see README.md.
+import CoreGraphics
 import Foundation
 
 /// An encoder that has proven itself on this device: pictures to payloads.
 ///
 ///     let encoder = try EdgeEncoder(EdgeBundle(folder: url))
-///     let payload = try await encoder.compress(RGB(contentsOf: photo))
+///     let payload = try await encoder.compressPhoto(RGB(contentsOf: photo))
 public actor EdgeEncoder {
+    private static let faces = "faces"
+    /// Least side of a face's box in `compressFaces`, in pixels.
+    private static let leastPixels = 32.0
+
     public nonisolated let bundle: EdgeBundle
     private let runner: CoreMLRunner
 
@@ -23,11 +28,72 @@ public actor EdgeEncoder {
         self.runner = runner
     }
 
-    /// Compresses a picture: the same bytes as `sdk.compress` in Python makes of these pixels.
-    public func compress(_ picture: RGB, fit: Fit = .pad) throws -> Payload {
+    /// Compresses a photograph: of a bundle of faces its largest face, as `sdk.compress` does in Python. A picture that
+    /// is already framed like FFHQ's is encoded whole, as is every picture of other bundles. `EdgegrainError.image` if
+    /// no face is found, or if it cannot be aligned.
+    public func compressPhoto(_ picture: RGB) throws -> Payload {
+        guard bundle.domain == EdgeEncoder.faces else { return try compress(picture, fit: .pad) }
+        guard let face = try FaceFinder.find(picture).first else { throw EdgeEncoder.noFace(in: picture) }
+        return try compressAligned(picture, face.square(width: picture.width, height: picture.height))
+    }
+
+    /// Compresses every face of a photograph with a size of at least 32 pixels, the largest first; those that cannot be
+    /// aligned are left out. `EdgegrainError.image` if there is no such face.
+    public func compressFaces(_ picture: RGB) throws -> [Payload] {
+        try squares(of: picture).map { try compressAligned(picture, $0) }
+    }
+
+    /// Compresses a photograph with all its faces, up to `FaceScene.maxFaces`; faces and errors as `compressFaces`.
+    ///
+    /// - Parameter backgroundWebP: the whole photograph as a small lossy WebP file, see `FaceScene`; nil for none.
+    public func compressScene(_ picture: RGB, backgroundWebP: [UInt8]? = nil) throws -> FaceScene {
+        let faces = try squares(of: picture).prefix(FaceScene.maxFaces).map { try compress(picture, square: $0) }
+        return try FaceScene(
+            faces: Array(faces), originalSize: (picture.width, picture.height), backgroundWebP: backgroundWebP)
+    }
+
+    /// Compresses the face at these points, for apps that find faces themselves; parameters and errors as
+    /// `FFHQSquare.around`. A picture that is already framed like FFHQ's is encoded whole.
+    public func compressFace(_ picture: RGB, leftEye: CGPoint, rightEye: CGPoint, mouth: CGPoint) throws -> Payload {
+        try compressAligned(
+            picture,
+            FFHQSquare.around(
+                leftEye: leftEye, rightEye: rightEye, mouth: mouth, width: picture.width, height: picture.height))
+    }
+
+    /// Compresses a square of a picture; `EdgegrainError.payload` if `OrientedSquare.check` refuses it.
+    public func compress(_ picture: RGB, square: OrientedSquare) throws -> Payload {
+        let lr = try runner.encode(ExactSquare.cut(picture, square, side: bundle.hr))
+        return try Payload(
+            lr: lr, contractId: bundle.contractId, tables: bundle.tables,
+            originalSize: (picture.width, picture.height), fit: .align, square: square)
+    }
+
+    /// Compresses a whole picture: the same bytes as `sdk.compress` in Python makes with this fit.
+    public func compress(_ picture: RGB, fit: Fit) throws -> Payload {
         let lr = try runner.encode(fit.apply(to: picture, hr: bundle.hr))
         return try Payload(
             lr: lr, contractId: bundle.contractId, tables: bundle.tables,
             originalSize: (picture.width, picture.height), fit: fit)
+    }
+
+    private func compressAligned(_ picture: RGB, _ square: OrientedSquare) throws -> Payload {
+        FFHQSquare.isFramed(square, width: picture.width, height: picture.height)
+            ? try compress(picture, fit: .pad) : try compress(picture, square: square)
+    }
+
+    private func squares(of picture: RGB) throws -> [OrientedSquare] {
+        guard bundle.domain == EdgeEncoder.faces else {
+            throw EdgegrainError.image("bundle \(bundle.id) is for \(bundle.domain), not for faces of photographs")
+        }
+        let large = try FaceFinder.find(picture).filter { $0.side >= EdgeEncoder.leastPixels }
+        guard !large.isEmpty else { throw EdgeEncoder.noFace(in: picture) }
+        return large.compactMap { try? $0.square(width: picture.width, height: picture.height) }
+    }
+
+    private static func noFace(in picture: RGB) -> EdgegrainError {
+        .image(
+            "no face was found in the picture of \(picture.width) x \(picture.height) pixels; use another picture, or "
+                + "encode all of it: compress(picture, fit: .pad)")
     }
 }

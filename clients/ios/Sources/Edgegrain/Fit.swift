@@ -6,6 +6,8 @@ public enum Fit: Int, CaseIterable, Sendable {
     case stretch
     /// Cut to its centre square, which comes back.
     case crop
+    /// A square at any angle was cut out, see `ExactSquare`; it comes back.
+    case align
 
     /// Width and height of a picture scaled so that its longest side has `hr` pixels, halves up, at least 1.
     ///
@@ -18,9 +20,13 @@ public enum Fit: Int, CaseIterable, Sendable {
         return (scaled(width), scaled(height))
     }
 
-    /// Brings a picture to `hr` x `hr` pixels, in integers only; `EdgegrainError.image` if `hr` is not 1 to 65,535.
+    /// Brings a picture to `hr` x `hr` pixels, in integers only; `EdgegrainError.image` if `hr` is not 1 to 65,535, and
+    /// for `align`, which needs a square: `EdgeEncoder.compress(_:square:)`.
     public func apply(to rgb: RGB, hr: Int) throws -> RGB {
         switch self {
+        case .align:
+            throw EdgegrainError.image(
+                "the fit align needs a square; use compressPhoto, compressFace or compress(_:square:)")
         case .stretch:
             return try ExactResize.resize(rgb, width: hr, height: hr)
         case .crop:

@@ -11,6 +11,8 @@ public struct Header: Equatable, Sendable {
     public let originalWidth: Int
     public let originalHeight: Int
     public let fit: Fit
+    /// The square that was cut out of the original; nil unless the fit is `align`.
+    public let square: OrientedSquare?
 }
 
 /// The payload, docs/payload.md: what a picture becomes on the wire.
@@ -22,9 +24,9 @@ public struct Payload: Equatable, Sendable {
     private static let magic: [UInt8] = [0xed, 0x6e]
     private static let version = 1
     private static let fixedBytes = 8
-    private static let crcBytes = 4
+    static let crcBytes = 4
     private static let explicitSize = 15
-    private static let lengths = 14...196_628
+    static let lengths = 14...196_640
 
     /// What to send or store.
     public let bytes: [UInt8]
@@ -36,10 +38,11 @@ public struct Payload: Equatable, Sendable {
     /// - Parameters:
     ///   - contractId: 64 hex digits, or the first eight.
     ///   - originalSize: width and height before fitting, in pixels.
+    ///   - square: the square that was cut out of the original; required with the fit `align`, not allowed otherwise.
     ///   - coding: 1 for the range coder (a body that it cannot shorten is stored raw), 0 for raw bytes.
     public init(
         lr: RGB, contractId: String, tables: CoderTables, originalSize: (width: Int, height: Int), fit: Fit,
-        coding: Int = 1
+        square: OrientedSquare? = nil, coding: Int = 1
     ) throws {
         guard max(lr.width, lr.height) <= Payload.maxLRSide else {
             throw EdgegrainError.payload(
@@ -52,6 +55,10 @@ public struct Payload: Equatable, Sendable {
             throw EdgegrainError.payload("unknown coding \(coding), expected 0 (raw) or 1 (range coder)")
         }
         try Payload.checkOriginal(originalSize.width, originalSize.height)
+        guard (fit == .align) == (square != nil) else {
+            throw EdgegrainError.payload("the fit align needs a square, no other fit has one")
+        }
+        try square?.check(width: originalSize.width, height: originalSize.height)
         var body = try tables.rounded(lr).data
         var used = 0
         if coding == 1 {
@@ -67,10 +74,8 @@ public struct Payload: Equatable, Sendable {
         if sizeCode == Payload.explicitSize {
             data += [UInt8(lr.width - 1), UInt8(lr.height - 1)]
         }
-        data += Payload.leb128(originalSize.width) + Payload.leb128(originalSize.height) + body
-        let crc = crc32(data[...])
-        data += (0..<4).map { UInt8(truncatingIfNeeded: crc >> UInt32(8 * $0)) }
-        try self.init(data)
+        data += LEB128.bytes(originalSize.width) + LEB128.bytes(originalSize.height) + (square?.bytes ?? []) + body
+        try self.init(Payload.withCRC(data))
     }
 
     /// Checks length, CRC and every claim of received bytes; else throws `EdgegrainError.payload`.
@@ -81,14 +86,14 @@ public struct Payload: Equatable, Sendable {
         guard Array(data[0..<2]) == Payload.magic else {
             throw EdgegrainError.payload("not a payload: its first bytes are others")
         }
+        guard !FaceScene.isScene(data) else {
+            throw EdgegrainError.payload(
+                "this is a scene of several faces, not the payload of one picture; use FaceScene(data)")
+        }
         guard data[2] >> 4 == UInt8(Payload.version) else {
             throw EdgegrainError.payload("payload version \(data[2] >> 4) is unknown, this release reads 1")
         }
-        let end = data.count - Payload.crcBytes
-        let stored = (0..<4).reduce(UInt32(0)) { $0 | UInt32(data[end + $1]) << UInt32(8 * $1) }
-        guard stored == crc32(data[..<end]) else {
-            throw EdgegrainError.payload("the payload is corrupt or truncated (CRC-32)")
-        }
+        let end = try Payload.checkCRC(data)
         let (header, position) = try Payload.readHeader(data, end: end)
         let body = Array(data[position..<end])
         let raw = 3 * header.lrWidth * header.lrHeight
@@ -130,8 +135,7 @@ public struct Payload: Equatable, Sendable {
             throw EdgegrainError.payload("reserved flag bits are set; a newer edgegrain may read this")
         }
         guard let fit = Fit(rawValue: flags & 3) else {
-            throw EdgegrainError.payload(
-                "pictures that were aligned before they were encoded (fit 3) are not read here")
+            throw EdgegrainError.payload("the fit \(flags & 3) is unknown")
         }
         var position = fixedBytes
         let sizeCode = flags >> 2 & 15
@@ -147,46 +151,35 @@ public struct Payload: Equatable, Sendable {
         } else if sizeCode > 8 {
             throw EdgegrainError.payload("LR size code \(sizeCode) is not read here, only 0 to 8 and 15")
         }
-        let width = try readLeb128(data, &position, end: end, name: "width")
-        let height = try readLeb128(data, &position, end: end, name: "height")
+        let width = try LEB128.read(data, &position, end: end, name: "original width")
+        let height = try LEB128.read(data, &position, end: end, name: "original height")
         try checkOriginal(width, height)
+        let square = fit == .align
+            ? try OrientedSquare.read(data, &position, end: end, width: width, height: height) : nil
         let contract = data[3..<7].map { hex($0) }.joined()
         let header = Header(
             coding: coding, contract: contract, lrWidth: lrWidth, lrHeight: lrHeight, originalWidth: width,
-            originalHeight: height, fit: fit)
+            originalHeight: height, fit: fit, square: square)
         return (header, position)
     }
 
-    private static func readLeb128(_ data: [UInt8], _ position: inout Int, end: Int, name: String) throws -> Int {
-        var value = 0
-        for count in 0..<3 {
-            guard position < end else {
-                throw EdgegrainError.payload("the payload ends inside the original \(name)")
-            }
-            let byte = data[position]
-            position += 1
-            value |= Int(byte & 127) << (7 * count)
-            if byte < 128 {
-                guard byte != 0 || count == 0 else {
-                    throw EdgegrainError.payload("the original \(name) is written with more bytes than it needs")
-                }
-                return value
-            }
-        }
-        throw EdgegrainError.payload("the original \(name) takes more than three bytes")
+    /// The bytes with their CRC-32 behind them.
+    static func withCRC(_ data: [UInt8]) -> [UInt8] {
+        let crc = crc32(data[...])
+        return data + (0..<4).map { UInt8(truncatingIfNeeded: crc >> UInt32(8 * $0)) }
     }
 
-    private static func leb128(_ number: Int) -> [UInt8] {
-        var value = number
-        var bytes: [UInt8] = []
-        while value > 127 {
-            bytes.append(UInt8(value & 127 | 128))
-            value >>= 7
+    /// Where the CRC-32 begins, after it was checked.
+    static func checkCRC(_ data: [UInt8]) throws -> Int {
+        let end = data.count - crcBytes
+        let stored = (0..<4).reduce(UInt32(0)) { $0 | UInt32(data[end + $1]) << UInt32(8 * $1) }
+        guard stored == crc32(data[..<end]) else {
+            throw EdgegrainError.payload("the payload is corrupt or truncated (CRC-32)")
         }
-        return bytes + [UInt8(value)]
+        return end
     }
 
-    private static func checkOriginal(_ width: Int, _ height: Int) throws {
+    static func checkOriginal(_ width: Int, _ height: Int) throws {
         guard min(width, height) >= 1, max(width, height) <= maxOriginalSide, width * height <= maxOriginalPixels else {
             throw EdgegrainError.payload(
                 "an original has sides of 1 to \(maxOriginalSide) and at most \(maxOriginalPixels) pixels, got "

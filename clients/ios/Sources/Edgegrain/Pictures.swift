@@ -5,7 +5,7 @@ import ImageIO
 /// Pictures of Apple's platforms as RGB. JPEG decoders differ from platform to platform: equality of bytes begins at
 /// the RGB that comes out here.
 extension RGB {
-    /// The most pixels of a file that is decoded, if no other limit is given; the same as in Python.
+    /// The most pixels of a file that is decoded, if no other limit is given; less than in Python, as phones are.
     public static let maxPixels = 89_478_485
 
     /// At most this many pixels are drawn at once.
@@ -62,6 +62,20 @@ extension RGB {
             throw EdgegrainError.image("a picture of \(width) x \(height) cannot be drawn")
         }
         try self.init(width: width, height: height, data: data)
+    }
+
+    /// The picture for Apple's frameworks; `EdgegrainError.image` if there is not enough memory.
+    public func image() throws -> CGImage {
+        guard let provider = CGDataProvider(data: Data(data) as CFData),
+            let space = CGColorSpace(name: CGColorSpace.sRGB),
+            let image = CGImage(
+                width: width, height: height, bitsPerComponent: 8, bitsPerPixel: 24, bytesPerRow: 3 * width,
+                space: space, bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.none.rawValue), provider: provider,
+                decode: nil, shouldInterpolate: false, intent: .defaultIntent)
+        else {
+            throw EdgegrainError.image("no image of \(width) x \(height) could be made")
+        }
+        return image
     }
 
     /// The primary picture of a file, as it is stored, and its EXIF orientation.

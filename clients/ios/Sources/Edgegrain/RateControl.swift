@@ -2,13 +2,20 @@
 public enum RateControl {
     /// Compresses with the first encoder whose payload has at most `maxBytes`; `EdgegrainError.image` if none has.
     ///
-    /// - Parameter encoders: best quality first; those after the first that fits do not run.
+    /// - Parameters:
+    ///   - fit: of the whole picture; nil for `EdgeEncoder.compressPhoto`.
+    ///   - encoders: best quality first; those after the first that fits do not run.
     public static func compress(
-        _ picture: RGB, fit: Fit = .pad, maxBytes: Int, encoders: [EdgeEncoder]
+        _ picture: RGB, fit: Fit? = nil, maxBytes: Int, encoders: [EdgeEncoder]
     ) async throws -> Payload {
         var smallest = Int.max
         for encoder in encoders {
-            let payload = try await encoder.compress(picture, fit: fit)
+            let payload: Payload
+            if let fit {
+                payload = try await encoder.compress(picture, fit: fit)
+            } else {
+                payload = try await encoder.compressPhoto(picture)
+            }
             if payload.bytes.count <= maxBytes { return payload }
             smallest = min(smallest, payload.bytes.count)
         }

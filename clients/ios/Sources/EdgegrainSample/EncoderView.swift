@@ -3,7 +3,7 @@ import Edgegrain
 import PhotosUI
 import SwiftUI
 
-/// Chooses a picture and shows its payload's size and LR; the device proves itself first.
+/// Chooses a photograph and shows the size and the LR of its largest face's payload; the device proves itself first.
 ///
 /// Use it in an app whose resources hold the bundle's folder:
 /// `EncoderView(folder: Bundle.main.url(forResource: "faces-256-lr16-small", withExtension: nil)!)`.
@@ -73,25 +73,15 @@ public struct EncoderView: View {
             let picture = try await Task.detached { try RGB(encoded: data) }.value
             try Task.checkCancellation()
             let start = ContinuousClock.now
-            let payload = try await encoder.compress(picture)
+            let payload = try await encoder.compressPhoto(picture)
             let time = ContinuousClock.now - start
             let lr = try payload.lr(contractId: encoder.bundle.contractId, tables: encoder.bundle.tables)
             try Task.checkCancellation()
-            preview = image(lr)
+            preview = try lr.image()
             status = "\(picture.width) × \(picture.height) pixels became \(payload.bytes.count) bytes in \(time)."
         } catch {
             if !Task.isCancelled { status = error.localizedDescription }
         }
-    }
-
-    private func image(_ rgb: RGB) -> CGImage? {
-        guard let provider = CGDataProvider(data: Data(rgb.data) as CFData),
-            let space = CGColorSpace(name: CGColorSpace.sRGB)
-        else { return nil }
-        return CGImage(
-            width: rgb.width, height: rgb.height, bitsPerComponent: 8, bitsPerPixel: 24, bytesPerRow: 3 * rgb.width,
-            space: space, bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.none.rawValue), provider: provider,
-            decode: nil, shouldInterpolate: false, intent: .defaultIntent)
     }
 }
 

@@ -61,7 +61,11 @@ struct Source: Decodable {
 }
 
 func fit(_ name: String) throws -> Fit {
-    try XCTUnwrap(["pad": Fit.pad, "stretch": Fit.stretch, "crop": Fit.crop][name])
+    try XCTUnwrap(["pad": Fit.pad, "stretch": .stretch, "crop": .crop, "align": .align][name])
+}
+
+func square(_ numbers: [Int]) -> OrientedSquare {
+    OrientedSquare(x: numbers[0], y: numbers[1], acrossX: numbers[2], acrossY: numbers[3])
 }
 
 func bytes(_ text: String) throws -> [UInt8] {

@@ -14,10 +14,13 @@ public final class ReadPayload {
         Bundle bundle = Bundle.read(name -> Files.newInputStream(folder.resolve(name)));
         Payload payload = Payload.read(Files.readAllBytes(file));
         Rgb lr = payload.lr(bundle.contractId, bundle.tables);
-        Payload again = Payload.pack(lr, bundle.contractId, bundle.tables,
-                payload.header.originalWidth, payload.header.originalHeight, payload.header.fit);
+        int width = payload.header.originalWidth;
+        int height = payload.header.originalHeight;
+        Payload again = payload.header.square == null
+                ? Payload.pack(lr, bundle.contractId, bundle.tables, width, height, payload.header.fit)
+                : Payload.pack(lr, bundle.contractId, bundle.tables, width, height, payload.header.square);
         Files.write(Paths.get(file + ".again"), again.bytes());
         System.out.println(bundle.id + ": " + payload.bytes().length + " bytes, LR " + lr.width + " x " + lr.height
-                + ", picture " + payload.header.originalWidth + " x " + payload.header.originalHeight);
+                + ", picture " + width + " x " + height);
     }
 }

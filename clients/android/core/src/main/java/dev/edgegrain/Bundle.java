@@ -19,6 +19,8 @@ public final class Bundle {
     }
 
     public final String id;
+    /** The kind of pictures that it encodes, such as {@code faces}. */
+    public final String domain;
     /** 64 hex digits; a payload names the first eight. */
     public final String contractId;
     /** Side of the encoder's square, in pixels. */
@@ -40,6 +42,7 @@ public final class Bundle {
         Map<String, Object> entries = Json.object(manifest.get("files"), "the manifest's files");
         checkPreprocessing(Json.object(manifest.get("preprocessing"), "the manifest's preprocessing"));
         id = Json.string(manifest.get("id"), "the bundle's id");
+        domain = Json.string(manifest.get("domain"), "the bundle's domain");
         contractId = Json.string(manifest.get("lr_contract_id"), "the LR contract id");
         hr = (int) Json.whole(manifest.get("hr"), "hr", 1, 16384);
         lr = (int) Json.whole(manifest.get("lr"), "lr", 1, Payload.MAX_LR_SIDE);

@@ -8,7 +8,7 @@ import java.io.IOException;
 import java.io.OutputStream;
 import java.util.Arrays;
 
-/** A bundle's encoder as a file, for runtimes that load models from files. */
+/** A bundle's encoder, or another TFLite model, as a file, for runtimes that load models from files. */
 public final class EncoderFile {
     private EncoderFile() {}
 
@@ -17,9 +17,14 @@ public final class EncoderFile {
      * there: Android usually kills processes without notice, so each run of an app would leave a file of its own.
      */
     public static File in(File folder, Bundle bundle) throws IOException {
-        File file = new File(folder, "edgegrain-" + GoldenInputs.sha256(bundle.encoder) + ".tflite");
-        if (!holds(file, bundle.encoder)) {
-            write(file, bundle.encoder);
+        return in(folder, bundle.encoder);
+    }
+
+    /** As {@link #in(File, Bundle)}, of any model. */
+    public static File in(File folder, byte[] model) throws IOException {
+        File file = new File(folder, "edgegrain-" + GoldenInputs.sha256(model) + ".tflite");
+        if (!holds(file, model)) {
+            write(file, model);
         }
         return file;
     }

@@ -7,20 +7,28 @@ public enum Fit {
     /** Stretched; the original's size and aspect come back. */
     STRETCH,
     /** Cut to its centre square, which comes back. */
-    CROP;
+    CROP,
+    /** A square at any angle was cut out, see {@link ExactSquare}; it comes back. */
+    ALIGN;
 
     /** Width and height of a picture scaled so that its longest side has {@code hr} pixels, halves up, at least 1. */
     public static int[] contentSize(int width, int height, int hr) {
         return new int[] {scaled(width, Math.max(width, height), hr), scaled(height, Math.max(width, height), hr)};
     }
 
-    /** Brings a picture to {@code hr} x {@code hr} pixels, in integers only. */
+    /**
+     * Brings a picture to {@code hr} x {@code hr} pixels, in integers only. Throws {@link ImageException} for
+     * {@link #ALIGN}, which needs a square: {@link EdgeEncoder#compressSquare}.
+     */
     public Rgb apply(Rgb rgb, int hr) {
         switch (this) {
             case STRETCH:
                 return ExactResize.resize(rgb, hr, hr);
             case CROP:
                 return ExactResize.resize(centreSquare(rgb), hr, hr);
+            case ALIGN:
+                throw new ImageException(
+                        "the fit ALIGN needs a square; use compressPhoto, compressFace or compressSquare");
             default:
                 int[] size = contentSize(rgb.width, rgb.height, hr);
                 return padded(ExactResize.resize(rgb, size[0], size[1]), hr);

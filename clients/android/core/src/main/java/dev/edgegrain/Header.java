@@ -11,8 +11,10 @@ public final class Header {
     public final int originalWidth;
     public final int originalHeight;
     public final Fit fit;
+    /** The square that was cut out of the original; null unless the fit is {@link Fit#ALIGN}. */
+    public final OrientedSquare square;
 
-    Header(int coding, String contract, int[] lrSize, int[] originalSize, Fit fit) {
+    Header(int coding, String contract, int[] lrSize, int[] originalSize, Fit fit, OrientedSquare square) {
         this.coding = coding;
         this.contract = contract;
         this.lrWidth = lrSize[0];
@@ -20,5 +22,6 @@ public final class Header {
         this.originalWidth = originalSize[0];
         this.originalHeight = originalSize[1];
         this.fit = fit;
+        this.square = square;
     }
 }

@@ -13,11 +13,12 @@ public final class Payload {
     public static final int CODING_RANGE = 1;
 
     private static final int VERSION = 1;
+    private static final int SCENE_VERSION = 2;
     private static final int FIXED_BYTES = 8;
-    private static final int CRC_BYTES = 4;
+    static final int CRC_BYTES = 4;
     private static final int EXPLICIT_SIZE = 15;
     private static final int MIN_BYTES = 14;
-    private static final int MAX_BYTES = 196_628;
+    static final int MAX_BYTES = 196_640;
 
     private final byte[] data;
     /** What the payload says about itself. */
@@ -41,11 +42,32 @@ public final class Payload {
      *
      * @param contractId 64 hex digits, or the first eight
      * @param originalWidth width before fitting, in pixels
+     * @param fit not {@link Fit#ALIGN}, which needs a square
      * @param coding {@link #CODING_RANGE} or {@link #CODING_RAW}
      * @throws PayloadException for what the format cannot say
      */
     public static Payload pack(
             Rgb lr, String contractId, CoderTables tables, int originalWidth, int originalHeight, Fit fit, int coding) {
+        return pack(lr, contractId, tables, originalWidth, originalHeight, fit, null, coding);
+    }
+
+    /** Packs the LR of a square that was cut out of the original: the fit is {@link Fit#ALIGN}. */
+    public static Payload pack(
+            Rgb lr, String contractId, CoderTables tables, int originalWidth, int originalHeight,
+            OrientedSquare square) {
+        return pack(lr, contractId, tables, originalWidth, originalHeight, square, CODING_RANGE);
+    }
+
+    /** As {@link #pack(Rgb, String, CoderTables, int, int, Fit, int)}, of a square of the original. */
+    public static Payload pack(
+            Rgb lr, String contractId, CoderTables tables, int originalWidth, int originalHeight,
+            OrientedSquare square, int coding) {
+        return pack(lr, contractId, tables, originalWidth, originalHeight, Fit.ALIGN, square, coding);
+    }
+
+    private static Payload pack(
+            Rgb lr, String contractId, CoderTables tables, int originalWidth, int originalHeight, Fit fit,
+            OrientedSquare square, int coding) {
         if (Math.max(lr.width, lr.height) > MAX_LR_SIDE) {
             throw new PayloadException(
                     "an LR has sides of 1 to " + MAX_LR_SIDE + ", got " + lr.width + " x " + lr.height);
@@ -57,6 +79,12 @@ public final class Payload {
             throw new PayloadException("unknown coding " + coding + ", expected 0 (raw) or 1 (range coder)");
         }
         checkOriginal(originalWidth, originalHeight);
+        if (fit == Fit.ALIGN) {
+            if (square == null) {
+                throw new PayloadException("the fit ALIGN needs a square");
+            }
+            square.check(originalWidth, originalHeight);
+        }
         byte[] body = tables.rounded(lr).data;
         int used = CODING_RAW;
         if (coding == CODING_RANGE) {
@@ -79,15 +107,13 @@ public final class Payload {
             output.write(lr.width - 1);
             output.write(lr.height - 1);
         }
-        writeLeb128(output, originalWidth);
-        writeLeb128(output, originalHeight);
-        output.write(body, 0, body.length);
-        byte[] unsigned = output.toByteArray();
-        long crc = crc32(unsigned, unsigned.length);
-        for (int shift = 0; shift < 32; shift += 8) {
-            output.write((int) (crc >> shift));
+        Leb128.write(output, originalWidth);
+        Leb128.write(output, originalHeight);
+        if (square != null) {
+            square.write(output);
         }
-        return read(output.toByteArray());
+        output.write(body, 0, body.length);
+        return read(withCrc(output));
     }
 
     /** Checks length, CRC and every claim of received bytes; else throws {@link PayloadException}. */
@@ -100,18 +126,14 @@ public final class Payload {
             throw new PayloadException("not a payload: its first bytes are others");
         }
         int version = data[2] >> 4 & 15;
+        if (version == SCENE_VERSION) {
+            throw new PayloadException(
+                    "this is a scene of several faces, not the payload of one picture; use Scene.read");
+        }
         if (version != VERSION) {
             throw new PayloadException("payload version " + version + " is unknown, this release reads " + VERSION);
         }
-        int end = data.length - CRC_BYTES;
-        long stored = 0;
-        for (int index = 3; index >= 0; index--) {
-            stored = stored << 8 | data[end + index] & 255;
-        }
-        if (stored != crc32(data, end)) {
-            throw new PayloadException("the payload is corrupt or truncated (CRC-32)");
-        }
-        return parse(data, end);
+        return parse(data, checkCrc(data));
     }
 
     /** The bytes to send or store. */
@@ -145,14 +167,13 @@ public final class Payload {
         if (flags >> 6 != 0) {
             throw new PayloadException("reserved flag bits are set; a newer edgegrain may read this");
         }
-        if ((flags & 3) >= Fit.values().length) {
-            throw new PayloadException("pictures that were aligned before they were encoded (fit 3) are not read here");
-        }
         int[] position = {FIXED_BYTES};
         int[] lrSize = readLrSize(data, flags >> 2, position);
-        int width = readLeb128(data, position, end, "width");
-        int height = readLeb128(data, position, end, "height");
+        int width = Leb128.read(data, position, end, "original width");
+        int height = Leb128.read(data, position, end, "original height");
         checkOriginal(width, height);
+        Fit fit = Fit.values()[flags & 3];
+        OrientedSquare square = fit == Fit.ALIGN ? OrientedSquare.read(data, position, end, width, height) : null;
         byte[] body = Arrays.copyOfRange(data, position[0], end);
         int raw = 3 * lrSize[0] * lrSize[1];
         if (coding == CODING_RAW ? body.length != raw : body.length >= raw) {
@@ -165,7 +186,7 @@ public final class Payload {
             contract.append(String.format("%02x", data[index] & 255));
         }
         int[] originalSize = {width, height};
-        Header header = new Header(coding, contract.toString(), lrSize, originalSize, Fit.values()[flags & 3]);
+        Header header = new Header(coding, contract.toString(), lrSize, originalSize, fit, square);
         return new Payload(data.clone(), header, body);
     }
 
@@ -184,32 +205,7 @@ public final class Payload {
         return new int[] {1 << code, 1 << code};
     }
 
-    private static int readLeb128(byte[] data, int[] position, int end, String name) {
-        int value = 0;
-        for (int count = 0; count < 3; count++) {
-            if (position[0] >= end) {
-                throw new PayloadException("the payload ends inside the original " + name);
-            }
-            int part = data[position[0]++];
-            value |= (part & 127) << 7 * count;
-            if (part >= 0) {
-                if (part == 0 && count > 0) {
-                    throw new PayloadException("the original " + name + " is written with more bytes than it needs");
-                }
-                return value;
-            }
-        }
-        throw new PayloadException("the original " + name + " takes more than three bytes");
-    }
-
-    private static void writeLeb128(ByteArrayOutputStream output, int value) {
-        for (; value > 127; value >>= 7) {
-            output.write(value & 127 | 128);
-        }
-        output.write(value);
-    }
-
-    private static void checkOriginal(int width, int height) {
+    static void checkOriginal(int width, int height) {
         if (Math.min(width, height) < 1 || Math.max(width, height) > MAX_ORIGINAL_SIDE) {
             throw new PayloadException(
                     "an original has sides of 1 to " + MAX_ORIGINAL_SIDE + " pixels, got " + width + " x " + height);
@@ -223,6 +219,28 @@ public final class Payload {
     private static int lrSizeCode(int width, int height) {
         boolean coded = width == height && Integer.bitCount(width) == 1;
         return coded ? Integer.numberOfTrailingZeros(width) : EXPLICIT_SIZE;
+    }
+
+    /** The bytes with their CRC-32 behind them. */
+    static byte[] withCrc(ByteArrayOutputStream output) {
+        long crc = crc32(output.toByteArray(), output.size());
+        for (int shift = 0; shift < 32; shift += 8) {
+            output.write((int) (crc >> shift));
+        }
+        return output.toByteArray();
+    }
+
+    /** Where the CRC-32 begins, after it was checked. */
+    static int checkCrc(byte[] data) {
+        int end = data.length - CRC_BYTES;
+        long stored = 0;
+        for (int index = 3; index >= 0; index--) {
+            stored = stored << 8 | data[end + index] & 255;
+        }
+        if (stored != crc32(data, end)) {
+            throw new PayloadException("the payload is corrupt or truncated (CRC-32)");
+        }
+        return end;
     }
 
     private static long crc32(byte[] data, int length) {

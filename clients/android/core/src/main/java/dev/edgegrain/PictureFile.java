@@ -5,7 +5,7 @@ import java.util.Arrays;
 
 /** Checks of an encoded picture that Android's decoder does not make. */
 public final class PictureFile {
-    /** The most pixels of a file that is decoded, if no other limit is given; the same as in Python. */
+    /** The most pixels of a file that is decoded, if no other limit is given; less than in Python, as phones are. */
     public static final int MAX_PIXELS = 89_478_485;
 
     private static final byte[] PNG = {(byte) 0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};

@@ -16,7 +16,7 @@ public final class RateControl {
      *
      * <pre>{@code
      * Payload payload = RateControl.firstWithin(500, Arrays.asList(
-     *         () -> medium.compress(picture, Fit.PAD), () -> small.compress(picture, Fit.PAD)));
+     *         () -> medium.compressPhoto(photo, finder), () -> small.compressPhoto(photo, finder)));
      * }</pre>
      *
      * @param attempts best quality first; those after the first that fits do not run.

@@ -12,7 +12,7 @@ import java.util.Map;
 
 /** All tests of the plain Java part; needs nothing but a JDK: {@code make test-android}. */
 public final class ClientTests {
-    private interface Test {
+    interface Test {
         void run() throws Exception;
     }
 
@@ -53,6 +53,7 @@ public final class ClientTests {
         all.put("the first payload that fits is taken", tests::rateControl);
         all.put("a device reports what it proved and measured", tests::deviceReport);
         all.put("JSON is read as written", tests::json);
+        new AlignedTests(tests.golden, tests.bundle, tests).addTo(all);
         int failed = 0;
         for (Map.Entry<String, Test> test : all.entrySet()) {
             try {
@@ -277,6 +278,9 @@ public final class ClientTests {
         refused(PayloadException.class, () -> Payload.pack(lr, id, bundle.tables, 65535, 65535, Fit.PAD));
         refused(PayloadException.class, () -> Payload.pack(lr, id.substring(32), bundle.tables, 1, 1, Fit.PAD));
         refused(PayloadException.class, () -> Payload.pack(lr, id, bundle.tables, 1, 1, Fit.PAD, 2));
+        refused(PayloadException.class, () -> Payload.pack(lr, id, bundle.tables, 1, 1, Fit.ALIGN));
+        OrientedSquare outside = new OrientedSquare(5, 2, 4, 0);
+        refused(PayloadException.class, () -> Payload.pack(lr, id, bundle.tables, 1, 1, outside));
     }
 
     private void tables() throws Exception {
@@ -336,14 +340,7 @@ public final class ClientTests {
     }
 
     private void closing() throws Exception {
-        String folder = "bundles/faces-256-lr16-small/";
-        String black = "{\"hr\": 256, \"inputs\": [{\"name\": \"black\", \"kind\": \"constant\", \"parameters\": "
-                + "{\"colour\": [0, 0, 0]}, \"lr_sha256\": \"" + GoldenInputs.sha256(new byte[768]) + "\"}]}";
-        String manifest = golden.text(folder + "manifest.json").replace(
-                GoldenInputs.sha256(golden.bytes(folder + "golden.json")), GoldenInputs.sha256(black.getBytes("UTF-8")));
-        Bundle easy = Bundle.read(name -> new java.io.ByteArrayInputStream(
-                name.equals("golden.json") ? black.getBytes("UTF-8")
-                        : name.equals("manifest.json") ? manifest.getBytes("UTF-8") : golden.bytes(folder + name)));
+        Bundle easy = golden.easyBundle();
         CountingRunner right = new CountingRunner(0);
         try (EdgeEncoder encoder = new EdgeEncoder(easy, right)) {
             encoder.compress(new Rgb(1, 1, new byte[3]), Fit.PAD);
@@ -455,7 +452,7 @@ public final class ClientTests {
         return (data[at] & 255) << 16 | (data[at + 1] & 255) << 8 | data[at + 2] & 255;
     }
 
-    private void equal(Object expected, Object found, String what) {
+    void equal(Object expected, Object found, String what) {
         checks++;
         boolean same = expected instanceof byte[]
                 ? Arrays.equals((byte[]) expected, (byte[]) found)
@@ -465,7 +462,7 @@ public final class ClientTests {
         }
     }
 
-    private void refused(Class<? extends EdgegrainException> kind, Test attempt) {
+    void refused(Class<? extends EdgegrainException> kind, Test attempt) {
         checks++;
         try {
             attempt.run();

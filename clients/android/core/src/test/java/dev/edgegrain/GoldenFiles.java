@@ -1,5 +1,6 @@
 package dev.edgegrain;
 
+import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -42,12 +43,54 @@ final class GoldenFiles {
         return Bundle.read(name -> Files.newInputStream(repository.resolve("bundles/faces-256-lr16-small").resolve(name)));
     }
 
-    /** The picture of a case: generated, or the binary PPM it names. */
+    /** The default bundle with other golden vectors: a black picture, whose LR is black. */
+    Bundle easyBundle() throws IOException {
+        String folder = "bundles/faces-256-lr16-small/";
+        String black = "{\"hr\": 256, \"inputs\": [{\"name\": \"black\", \"kind\": \"constant\", \"parameters\": "
+                + "{\"colour\": [0, 0, 0]}, \"lr_sha256\": \"" + GoldenInputs.sha256(new byte[768]) + "\"}]}";
+        byte[] vectors = black.getBytes(StandardCharsets.UTF_8);
+        byte[] manifest = text(folder + "manifest.json").replace(
+                GoldenInputs.sha256(bytes(folder + "golden.json")), GoldenInputs.sha256(vectors))
+                .getBytes(StandardCharsets.UTF_8);
+        return Bundle.read(name -> new ByteArrayInputStream(name.equals("golden.json") ? vectors
+                : name.equals("manifest.json") ? manifest : bytes(folder + name)));
+    }
+
+    /** The picture of a case: generated, or the binary PPM it names, or one of tests/golden/recorded_faces.py. */
     Rgb picture(Map<String, Object> source) throws IOException {
-        if (!source.containsKey("file")) {
-            int[] size = pair(source, "size");
-            return new Rgb(size[0], size[1], generated(source, 3));
+        if (source.containsKey("cut")) {
+            return ExactSquare.cut(file(source), square(source, "cut"), number(source, "side"));
         }
+        if (source.containsKey("file")) {
+            return file(source);
+        }
+        int[] size = pair(source, "size");
+        Rgb picture = new Rgb(size[0], size[1], generated(source, 3));
+        if (source.containsKey("pasted")) {
+            for (Object item : Json.list(source.get("pasted"), "pasted")) {
+                Map<String, Object> pasted = Json.object(item, "pasted");
+                int[] partSize = pair(pasted, "size");
+                Rgb part = Orientation.upright(file(pasted), number(pasted, "orientation"));
+                paste(ExactResize.resize(part, partSize[0], partSize[1]), pair(pasted, "at"), picture);
+            }
+        }
+        return picture;
+    }
+
+    private static void paste(Rgb part, int[] at, Rgb picture) {
+        for (int y = 0; y < part.height; y++) {
+            for (int x = 0; x < part.width; x++) {
+                int column = at[0] + x;
+                int row = at[1] + y;
+                if (column >= 0 && row >= 0 && column < picture.width && row < picture.height) {
+                    int to = 3 * (picture.width * row + column);
+                    System.arraycopy(part.data, 3 * (part.width * y + x), picture.data, to, 3);
+                }
+            }
+        }
+    }
+
+    private Rgb file(Map<String, Object> source) throws IOException {
         byte[] file = bytes("tests/golden/clients/" + source.get("file"));
         String[] header = new String(file, 0, 40, StandardCharsets.ISO_8859_1).split("\n");
         String[] size = header[1].split(" ");
@@ -81,6 +124,20 @@ final class GoldenFiles {
     static int[] pair(Map<String, Object> source, String name) {
         List<Object> items = Json.list(source.get(name), name);
         return new int[] {((Double) items.get(0)).intValue(), ((Double) items.get(1)).intValue()};
+    }
+
+    static OrientedSquare square(Map<String, Object> source, String name) {
+        List<Object> numbers = Json.list(source.get(name), name);
+        int[] square = new int[4];
+        for (int index = 0; index < 4; index++) {
+            square[index] = ((Double) numbers.get(index)).intValue();
+        }
+        return new OrientedSquare(square[0], square[1], square[2], square[3]);
+    }
+
+    static double[] point(Map<String, Object> source, String name) {
+        List<Object> numbers = Json.list(source.get(name), name);
+        return new double[] {(Double) numbers.get(0), (Double) numbers.get(1)};
     }
 
     static Fit fit(Map<String, Object> source) {

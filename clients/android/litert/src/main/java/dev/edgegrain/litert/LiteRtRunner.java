@@ -1,19 +1,13 @@
 package dev.edgegrain.litert;
 
-import com.google.ai.edge.litert.Accelerator;
-import com.google.ai.edge.litert.CompiledModel;
 import com.google.ai.edge.litert.LiteRtException;
-import com.google.ai.edge.litert.TensorBuffer;
 import dev.edgegrain.Bundle;
 import dev.edgegrain.BundleException;
 import dev.edgegrain.DeviceException;
-import dev.edgegrain.EncoderFile;
 import dev.edgegrain.EncoderRunner;
 import dev.edgegrain.ImageException;
 import dev.edgegrain.Rgb;
 import java.io.File;
-import java.io.IOException;
-import java.util.List;
 
 /**
  * The exact encoder on LiteRT's {@code CompiledModel}, on the CPU (XNNPACK). Not for several threads at once.
@@ -24,9 +18,7 @@ import java.util.List;
  * <p><b>Not run so far</b>, and compiled only against LiteRT's sources and stubs of Android: see README.md.
  */
 public final class LiteRtRunner implements EncoderRunner {
-    private final CompiledModel model;
-    private final List<TensorBuffer> inputs;
-    private final List<TensorBuffer> outputs;
+    private final LiteRtModel model;
     private final int hr;
     private final int lr;
 
@@ -39,26 +31,7 @@ public final class LiteRtRunner implements EncoderRunner {
     public LiteRtRunner(Bundle bundle, File folder, int threads) {
         hr = bundle.hr;
         lr = bundle.lr;
-        CompiledModel.Options options = new CompiledModel.Options(Accelerator.CPU);
-        options.setCpuOptions(new CompiledModel.CpuOptions(threads, null, null));
-        File file;
-        try {
-            file = EncoderFile.in(folder, bundle);
-        } catch (IOException error) {
-            throw new BundleException("the encoder cannot be stored in " + folder + ": " + error.getMessage());
-        }
-        CompiledModel opened = null;
-        try {
-            opened = CompiledModel.create(file.getPath(), options);
-            inputs = opened.createInputBuffers();
-            outputs = opened.createOutputBuffers();
-        } catch (LiteRtException error) {
-            if (opened != null) {
-                opened.close();
-            }
-            throw new BundleException("the encoder cannot be loaded: " + error.getMessage());
-        }
-        model = opened;
+        model = new LiteRtModel("the encoder", bundle.encoder, folder, threads);
     }
 
     @Override
@@ -70,9 +43,9 @@ public final class LiteRtRunner implements EncoderRunner {
         byte[] data;
         try {
             // The tensors are uint8; LiteRT names bytes of either kind int8.
-            inputs.get(0).writeInt8(picture.data);
-            model.run(inputs, outputs);
-            data = outputs.get(0).readInt8();
+            model.inputs.get(0).writeInt8(picture.data);
+            model.run();
+            data = model.outputs.get(0).readInt8();
         } catch (LiteRtException error) {
             throw new DeviceException("LiteRT cannot run the encoder: " + error.getMessage());
         }
@@ -84,12 +57,6 @@ public final class LiteRtRunner implements EncoderRunner {
 
     @Override
     public synchronized void close() {
-        for (TensorBuffer buffer : inputs) {
-            buffer.close();
-        }
-        for (TensorBuffer buffer : outputs) {
-            buffer.close();
-        }
         model.close();
     }
 }

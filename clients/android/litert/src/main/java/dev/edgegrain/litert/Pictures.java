@@ -3,14 +3,19 @@ package dev.edgegrain.litert;
 import android.content.ContentResolver;
 import android.graphics.Bitmap;
 import android.graphics.BitmapFactory;
+import android.graphics.Color;
 import android.graphics.ColorSpace;
 import android.net.Uri;
 import android.os.Build;
 import androidx.exifinterface.media.ExifInterface;
+import dev.edgegrain.EdgeEncoder;
+import dev.edgegrain.ExactResize;
+import dev.edgegrain.Fit;
 import dev.edgegrain.ImageException;
 import dev.edgegrain.Orientation;
 import dev.edgegrain.PictureFile;
 import dev.edgegrain.Rgb;
+import dev.edgegrain.Scene;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -23,6 +28,8 @@ import java.io.InputStream;
 public final class Pictures {
     /** Rows of at most this many pixels are taken from a bitmap at once. */
     private static final int STRIP_PIXELS = 1 << 20;
+
+    private static final int BACKGROUND_SIDE = 24;
 
     private Pictures() {}
 
@@ -58,6 +65,50 @@ public final class Pictures {
         } finally {
             copy.recycle();
         }
+    }
+
+    /** A background of some dozen bytes for {@link EdgeEncoder#compressScene}, as by default in Python. */
+    public static byte[] background(Rgb picture) {
+        return background(picture, BACKGROUND_SIDE, 0);
+    }
+
+    /**
+     * A whole photograph as a small lossy WebP file.
+     *
+     * @param longestSide in pixels, at most {@link Scene#MAX_BACKGROUND_SIDE}
+     * @param quality 0 to 99
+     */
+    public static byte[] background(Rgb picture, int longestSide, int quality) {
+        int[] size = Fit.contentSize(picture.width, picture.height, longestSide);
+        Bitmap bitmap = bitmap(ExactResize.resize(picture, size[0], size[1]));
+        ByteArrayOutputStream output = new ByteArrayOutputStream();
+        try {
+            bitmap.setHasAlpha(false);
+            if (!bitmap.compress(lossyWebp(), quality, output)) {
+                throw new ImageException("Android cannot encode the background as WebP");
+            }
+        } finally {
+            bitmap.recycle();
+        }
+        return output.toByteArray();
+    }
+
+    /** The pixels as a bitmap. */
+    public static Bitmap bitmap(Rgb rgb) {
+        int[] colours = new int[rgb.width * rgb.height];
+        for (int index = 0; index < colours.length; index++) {
+            int red = rgb.data[3 * index] & 255;
+            int green = rgb.data[3 * index + 1] & 255;
+            int blue = rgb.data[3 * index + 2] & 255;
+            colours[index] = Color.rgb(red, green, blue);
+        }
+        return Bitmap.createBitmap(colours, rgb.width, rgb.height, Bitmap.Config.ARGB_8888);
+    }
+
+    @SuppressWarnings("deprecation") // the only one before Android 11; it is lossy with qualities under 100
+    private static Bitmap.CompressFormat lossyWebp() {
+        return Build.VERSION.SDK_INT >= Build.VERSION_CODES.R
+                ? Bitmap.CompressFormat.WEBP_LOSSY : Bitmap.CompressFormat.WEBP;
     }
 
     private static Rgb upright(Bitmap bitmap, int orientation) {

@@ -3,7 +3,6 @@ package dev.edgegrain.sample;
 import android.app.Activity;
 import android.content.Intent;
 import android.graphics.Bitmap;
-import android.graphics.Color;
 import android.net.Uri;
 import android.os.Build;
 import android.os.Bundle;
@@ -16,9 +15,10 @@ import android.widget.TextView;
 import dev.edgegrain.DeviceReport;
 import dev.edgegrain.EdgeEncoder;
 import dev.edgegrain.EncoderRunner;
-import dev.edgegrain.Fit;
+import dev.edgegrain.FaceFinder;
 import dev.edgegrain.Payload;
 import dev.edgegrain.Rgb;
+import dev.edgegrain.litert.LiteRtFaces;
 import dev.edgegrain.litert.LiteRtRunner;
 import dev.edgegrain.litert.Pictures;
 import java.io.File;
@@ -29,7 +29,8 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
 /**
- * Chooses a picture and shows its payload's size and LR; the device proves itself first. Not built so far: see README.md.
+ * Chooses a photograph and shows the size and the LR of its largest face's payload; the device proves itself first. Not
+ * built so far: see README.md.
  */
 public final class MainActivity extends Activity {
     private static final int CHOOSE = 1;
@@ -44,6 +45,7 @@ public final class MainActivity extends Activity {
     // Of the worker's thread only.
     private dev.edgegrain.Bundle bundle;
     private EdgeEncoder encoder;
+    private FaceFinder finder;
 
     @Override
     protected void onCreate(Bundle state) {
@@ -84,6 +86,9 @@ public final class MainActivity extends Activity {
             if (encoder != null) {
                 encoder.close();
             }
+            if (finder != null) {
+                finder.close();
+            }
         });
         worker.shutdown();
         super.onDestroy();
@@ -100,6 +105,7 @@ public final class MainActivity extends Activity {
             EncoderRunner runner = new LiteRtRunner(bundle, getCacheDir(), THREADS);
             String note = tryReport(runner); // first: a device that is not exact has a report too, and no encoder
             encoder = new EdgeEncoder(bundle, runner);
+            finder = LiteRtFaces.open(this, THREADS);
             runOnUiThread(() -> {
                 status.setText(getString(R.string.exact) + note);
                 choose.setEnabled(true);
@@ -133,7 +139,7 @@ public final class MainActivity extends Activity {
         try {
             Rgb picture = Pictures.read(getContentResolver(), uri);
             long start = System.nanoTime();
-            Payload payload = encoder.compress(picture, Fit.PAD);
+            Payload payload = encoder.compressPhoto(picture, finder);
             long milliseconds = (System.nanoTime() - start) / 1_000_000;
             Bitmap lr = enlarged(payload.lr(bundle.contractId, bundle.tables));
             runOnUiThread(() -> {
@@ -152,14 +158,6 @@ public final class MainActivity extends Activity {
 
     /** The LR with its pixels visible. */
     private static Bitmap enlarged(Rgb lr) {
-        int[] pixels = new int[lr.width * lr.height];
-        for (int index = 0; index < pixels.length; index++) {
-            int red = lr.data[3 * index] & 255;
-            int green = lr.data[3 * index + 1] & 255;
-            int blue = lr.data[3 * index + 2] & 255;
-            pixels[index] = Color.rgb(red, green, blue);
-        }
-        Bitmap bitmap = Bitmap.createBitmap(pixels, lr.width, lr.height, Bitmap.Config.ARGB_8888);
-        return Bitmap.createScaledBitmap(bitmap, 32 * lr.width, 32 * lr.height, false);
+        return Bitmap.createScaledBitmap(Pictures.bitmap(lr), 32 * lr.width, 32 * lr.height, false);
     }
 }

@@ -1,0 +1,170 @@
+"""Record what the face networks give for synthetic photographs: python -m tests.golden.recorded_faces
+
+Clients find faces with MediaPipe's two TFLite files; their tests have no runtime for them. This command runs the files
+of clients/android/litert/src/main/assets with Python's `FaceFinder` and writes tests/golden/clients/face_networks.json:
+the SHA-256 of each input, uint8 in reading order, and what clients read of its outputs: int16, little endian, in hex.
+Of the detector this is, for each anchor with a positive logit, its number, its logit in 1/256, and its 16 numbers in
+1/64; of the mesh its logit in 1/256, then x and y of the 468 points in 1/64. `recorded_finder` is a `FaceFinder` that
+reads the file. What clients compute with these outputs is compared with Python's: photos.json.
+
+The photographs are cells of noise (`generated_picture`) into which portrait.ppm is pasted: turned by an EXIF
+orientation, then resized exactly, perhaps beyond the edge. One is a square that is cut out of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from codec_contract.exact_square import cut_square
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.resize import exact_resize
+from codec_contract.rgb import Rgb
+from edge_encoder.faces.alignment import FaceFinder
+from edge_encoder.golden_inputs import generator_bytes
+from edge_encoder.preprocessing import load_picture
+from export.face_models import ANCHOR_LAYERS
+
+FOLDER = Path(__file__).parent / "clients"
+RECORDED = "face_networks.json"
+PORTRAIT = "portrait.ppm"
+
+PHOTOS: list[dict[str, Any]] = [
+    {"name": "two faces", "every": True, "seed": 41, "block": 32, "size": [640, 480], "pasted": [
+        {"file": PORTRAIT, "orientation": 1, "size": [100, 127], "at": [420, 210]},
+        {"file": PORTRAIT, "orientation": 1, "size": [210, 266], "at": [60, 50]}]},
+    {"name": "a large face on its side", "every": False, "seed": 42, "block": 60, "size": [900, 700], "pasted": [
+        {"file": PORTRAIT, "orientation": 6, "size": [570, 450], "at": [150, 120]}]},
+    {"name": "a small face over the edge", "every": False, "seed": 43, "block": 90, "size": [2300, 1500], "pasted": [
+        {"file": PORTRAIT, "orientation": 1, "size": [84, 106], "at": [-20, 400]}]},
+    {"name": "a framed face", "every": False, "file": PORTRAIT, "cut": [287, 347, 1086, 16], "side": 256},
+    {"name": "no face", "every": True, "seed": 44, "block": 50, "size": [300, 200], "pasted": []},
+]
+
+_UNITS, _LOGIT_UNITS = 64, 256
+_ASSETS = Path(__file__).parents[2] / "clients" / "android" / "litert" / "src" / "main" / "assets" / "edgegrain-faces"
+
+
+def portrait() -> Rgb:
+    """The real picture among the golden files, uint8 ``[190, 150, 3]``."""
+    return np.frombuffer((FOLDER / PORTRAIT).read_bytes().split(b"255\n", 1)[1], np.uint8).reshape(190, 150, 3)
+
+
+def generated_picture(seed: int, block: int, size: tuple[int, int], channels: int = 3) -> npt.NDArray[np.uint8]:
+    """Cells of noise, uint8 ``[height, width, channels]``."""
+    width, height = size
+    across, down = -(-width // block), -(-height // block)
+    cells = generator_bytes(seed, across * down * channels).reshape(down, across, channels)
+    return np.ascontiguousarray(cells.repeat(block, axis=0).repeat(block, axis=1)[:height, :width])
+
+
+def photo(source: dict[str, Any]) -> Rgb:
+    """The picture of one of `PHOTOS`."""
+    if "cut" in source:
+        return cut_square(portrait(), OrientedSquare(*source["cut"]), source["side"])
+    rgb = generated_picture(source["seed"], source["block"], source["size"])
+    for pasted in source["pasted"]:
+        image = Image.fromarray(portrait())
+        image.getexif()[0x0112] = pasted["orientation"]
+        part = exact_resize(load_picture(image), pasted["size"])
+        left, top = pasted["at"]
+        target = rgb[max(top, 0) : top + part.shape[0], max(left, 0) : left + part.shape[1]]
+        target[:] = part[max(-top, 0) :, max(-left, 0) :][: target.shape[0], : target.shape[1]]
+    return rgb
+
+
+def recorded_finder(recording: dict[str, dict[str, str]]) -> FaceFinder:
+    """A `FaceFinder` whose networks look up their outputs."""
+    finder = FaceFinder()
+    finder._detector._session = _Recorded(recording["detector"], _detections)
+    finder._landmarks = _Recorded(recording["mesh"], _mesh)
+    return finder
+
+
+class _Recorded:
+    """One network in the place of ONNX Runtime's session."""
+
+    def __init__(self, outputs: dict[str, str], read: Any) -> None:
+        self._outputs, self._read = outputs, read
+
+    def run(self, names: list[str], inputs: dict[str, Rgb]) -> list[npt.NDArray[np.float64]]:
+        return self._read(self._look_up(inputs["image"]))
+
+    def _look_up(self, image: Rgb) -> npt.NDArray[np.int16]:
+        return np.frombuffer(bytes.fromhex(self._outputs[_digest(image)]), "<i2")
+
+
+class _Recording(_Recorded):
+    """One network that runs its TFLite file and keeps what it gives."""
+
+    def __init__(self, outputs: dict[str, str], read: Any, file: str) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        super().__init__(outputs, read)
+        self._interpreter = Interpreter(str(_ASSETS / file), num_threads=1)
+        self._interpreter.allocate_tensors()
+
+    def _look_up(self, image: Rgb) -> npt.NDArray[np.int16]:
+        detector = self._read is _detections
+        values = image / np.float32(127.5) - 1 if detector else image / np.float32(255)
+        self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], values.astype(np.float32))
+        self._interpreter.invoke()
+        numbers, logits = (self._interpreter.get_tensor(output["index"]).ravel()
+                           for output in self._interpreter.get_output_details())
+        if detector:
+            rows = np.flatnonzero(logits > 0)
+            parts = [rows[:, None], logits[rows, None] * _LOGIT_UNITS, numbers.reshape(-1, 16)[rows] * _UNITS]
+            output = np.concatenate(parts, axis=1)
+        else:
+            output = np.concatenate([logits * _LOGIT_UNITS, numbers.reshape(-1, 3)[:, :2].ravel() * _UNITS])
+        if np.abs(output).max(initial=0) > 32767:
+            raise AssertionError("an output does not fit into 16 bits")
+        self._outputs[_digest(image)] = np.rint(output).astype("<i2").tobytes().hex()
+        return super()._look_up(image)
+
+
+def _detections(values: npt.NDArray[np.int16]) -> list[npt.NDArray[np.float64]]:
+    """Scores and points of all anchors, as of face_detector.onnx."""
+    rows = values.reshape(-1, 18)
+    anchors = np.concatenate([
+        np.stack(np.meshgrid(*[(np.arange(cells) + 0.5) / cells] * 2), axis=-1).reshape(-1, 2).repeat(count, axis=0)
+        for cells, count in ANCHOR_LAYERS])
+    scores, points = np.zeros(len(anchors)), np.zeros((len(anchors), 8, 2))
+    scores[rows[:, 0]] = 1 / (1 + np.exp(-rows[:, 1] / _LOGIT_UNITS))
+    points[rows[:, 0]] = rows[:, 2:].reshape(-1, 8, 2) / _UNITS / 256
+    is_position = np.array([[1], [0]] + [[1]] * 6)
+    points[rows[:, 0]] += anchors[rows[:, 0]][:, None] * is_position
+    return [scores, points]
+
+
+def _mesh(values: npt.NDArray[np.int16]) -> list[npt.NDArray[np.float64]]:
+    """Presence and points, as of face_landmarks.onnx."""
+    return [1 / (1 + np.exp(-values[:1] / _LOGIT_UNITS)), values[1:].reshape(-1, 2) / _UNITS / 192]
+
+
+def _digest(image: Rgb) -> str:
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def main() -> None:
+    """Record all photographs."""
+    recording: dict[str, dict[str, str]] = {"detector": {}, "mesh": {}}
+    finder = FaceFinder()
+    finder._detector._session = _Recording(recording["detector"], _detections, "face_detection_back.tflite")
+    finder._landmarks = _Recording(recording["mesh"], _mesh, "face_landmark.tflite")
+    for source in PHOTOS:
+        found = finder.find(photo(source), every=source["every"])
+        print(f"{source['name']}: {len(found)} faces")
+    content = json.dumps(recording, indent=1) + "\n"
+    (FOLDER / RECORDED).write_text(content)
+    print(f"{RECORDED}: {len(content):,} bytes")
+
+
+if __name__ == "__main__":
+    main()

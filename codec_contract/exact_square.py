@@ -99,9 +99,9 @@ def _bilinear(
     """Interpolate with weights of 8 bits; ``pixels`` begins at ``low`` in a picture of ``size``."""
     height, width = pixels.shape[:2]
     flat = pixels.reshape(-1, 3)
-    weight_x, weight_y = ((position >> 8 & 255).astype(np.int32)[..., None] for position in (x, y))
+    p, q = ((position >> 8 & 255).astype(np.int32)[..., None] for position in (x, y))
     columns = [np.clip(np.clip((x >> 16) + step, 0, size[0] - 1) - low[0], 0, width - 1) for step in (0, 1)]
     rows = [np.clip(np.clip((y >> 16) + step, 0, size[1] - 1) - low[1], 0, height - 1) * width for step in (0, 1)]
-    upper, lower = (flat.take(row + columns[0], axis=0) * (256 - weight_x) + flat.take(row + columns[1], axis=0) * weight_x
+    upper, lower = (flat.take(row + columns[0], axis=0) * (256 - p) + flat.take(row + columns[1], axis=0) * p
                     for row in rows)
-    return ((upper * (256 - weight_y) + lower * weight_y + 32768) >> 16).astype(np.uint8)
+    return ((upper * (256 - q) + lower * q + 32768) >> 16).astype(np.uint8)

@@ -1,6 +1,7 @@
 """The scene format: several faces of one photograph and a background, in one file. ``docs/payload.md`` is its table.
 
-    magic 2 | version 2, coding of the background 1 | faces 1 | original w, h | [length, payload] ... | background | CRC 4
+    magic 2 | version 2, coding of the background 1 | faces 1 | original w, h | [length, payload] ... | background |
+    CRC-32 4
 
 The faces are payloads as `codec_contract.payload` writes them. `parse_scene` checks every claim once, before anything
 is decoded.

@@ -1,5 +1,5 @@
-"""``python -m export.face_models detector|landmarks IN.tflite OUT.onnx``: MediaPipe's face networks as small ONNX files, for
-the SDK and for browsers.
+"""``python -m export.face_models detector|landmarks IN.tflite OUT.onnx``: MediaPipe's face networks as small ONNX
+files, for the SDK and for browsers.
 
 They take levels instead of values, and return probabilities and positions, so that callers need no anchors. Weights are
 stored as float16; the detector's TFLite file has no others.

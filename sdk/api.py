@@ -53,8 +53,8 @@ def compress(
             square, ``"crop"`` takes the centre square. The payload stores the fit, and `restore` undoes it.
         background: colour behind transparent pixels.
         max_pixels: largest picture that is read; larger ones are refused before they are decoded.
-        align: False encodes the whole picture, as ``fit="pad"`` does. A bundle of faces restores only pictures well that
-            one face fills.
+        align: False encodes the whole picture, as ``fit="pad"`` does. A bundle of faces restores only pictures well
+            that one face fills.
         require_face: refuse a face that is too small, turned away or cut off (`find_faces`).
         quality: ``"tiny"``, ``"small"``, ``"medium"`` or ``"large"`` takes the installed bundle of this rate for the
             same kind of pictures as ``bundle`` (docs/qualities.md). None takes ``bundle`` itself.
@@ -119,9 +119,9 @@ def restore(
     """Restore the picture of a payload, the photograph of a scene, or the picture of a bare LR.
 
     Args:
-        payload: a `Payload`, a `Scene`, its bytes or the path of its file; or an LR: uint8 ``[lr, lr, 3]``, the bytes or path
-            of a PNG, a PIL picture. An LR does not store the original's size; its picture is the decoder's square. Its
-            levels are rounded as in a payload.
+        payload: a `Payload`, a `Scene`, its bytes or the path of its file; or an LR: uint8 ``[lr, lr, 3]``, the bytes
+            or path of a PNG, a PIL picture. An LR does not store the original's size; its picture is the decoder's
+            square. Its levels are rounded as in a payload.
         bundle: id, alias, folder or ``hf://owner/name@revision``; None takes the installed bundle that the payload
             names, for an LR the default bundle.
         size: ``"original"`` gives the original's size and aspect (for ``fit="crop"`` those of the centre square, for

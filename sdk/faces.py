@@ -88,7 +88,8 @@ def find_faces(
     found = finder().find(rgb, every=every)
     messages: dict[FaceProblem, str] = found[0].detected.problems(size) if found else {
         "none": f"no face was found in the picture of {size[0]} x {size[1]} pixels; use another picture"}
-    return FaceCheck(tuple(_describe(face, size) for face in found), tuple(messages), ". Also: ".join(messages.values()))
+    faces = tuple(_describe(face, size) for face in found)
+    return FaceCheck(faces, tuple(messages), ". Also: ".join(messages.values()))
 
 
 def fit_face(rgb: Rgb, hr: int, *, require: bool = False) -> Fitted:

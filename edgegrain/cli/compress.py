@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import io
 import re
@@ -82,8 +81,8 @@ def compress(
                            "me.1.grain, the largest, me.2.grain, ...")
     ] = False,
     scene: Annotated[
-        bool, typer.Option("--scene", help="Encode all faces and a blurred background in one file, which 'restore' turns "
-                           "into the whole photograph; the background takes what --max-bytes leaves.")
+        bool, typer.Option("--scene", help="Encode all faces and a blurred background in one file, which 'restore' "
+                           "turns into the whole photograph; the background takes what --max-bytes leaves.")
     ] = False,
     fit: FitOption = None,
     background: Annotated[
@@ -212,7 +211,7 @@ def compress(
         for file, payload in zip(files, payloads, strict=True):
             write_result(file, payload, force=force)
         return {"picture": job.source, "payloads": files, "bytes": [len(payload) for payload in payloads],
-                "squares": [dataclasses.astuple(square) if (square := payload.header.square) else None for payload in payloads]}
+                "fits": [payload.fit for payload in payloads]}
 
     def work_scene(job: FileJob) -> Row:
         refuse_existing([job.target], force)

@@ -53,7 +53,8 @@ def run_demo(picture: Path, out: Path, bundle: str, max_pixels: int, mark: bool,
         typer.BadParameter: one of the files is the picture.
     """
     files = {name: out / f"{name}.png" for name in PICTURES}
-    files |= {"payload": out / f"{picture.stem}{PAYLOAD_SUFFIX}", "scene": out / f"{picture.stem}.scene{PAYLOAD_SUFFIX}"}
+    files["payload"] = out / f"{picture.stem}{PAYLOAD_SUFFIX}"
+    files["scene"] = out / f"{picture.stem}.scene{PAYLOAD_SUFFIX}"
     refuse_sources(files.values(), [picture])
     existing = [path.name for path in files.values() if path.exists()]
     if existing and not force:

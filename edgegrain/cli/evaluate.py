@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -44,6 +45,11 @@ def evaluate(
     results: Annotated[
         Path | None,
         typer.Option(file_okay=False, help="Folder for copies of the TSV and JSON files; results/ for a release."),
+    ] = None,
+    photographs: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of photographs with faces, not cropped; also measure "
+                     "the largest face of each, before and after. Its folder no_faces may hold pictures without one."),
     ] = None,
     baselines: Annotated[
         BaselinesChoice,
@@ -88,6 +94,7 @@ def evaluate(
       edgegrain evaluate --data faces/
       edgegrain evaluate --bundle my-bundles/cats --data cats/ --baselines none
       edgegrain evaluate --data faces/ --weights metrics/ --results results/
+      edgegrain evaluate --data faces/ --photographs holiday/
       edgegrain evaluate --data large-faces/ --size 1024 --no-curves
       edgegrain evaluate --data faces/ --refine 40 --baselines none
       edgegrain evaluate --data faces/ --refine 40 --max-bytes 400 --baselines none
@@ -101,6 +108,7 @@ def evaluate(
         from edgegrain.pictures.stored_pictures import list_pictures
     import sdk
     from codec_contract.bundle.manifest import load_manifest
+    from codec_contract.bundle.paths import find_bundle
     from edgegrain.cli.refinement import refinement_key, refining_codec, require_search
 
     require_search(refine, refine_size)
@@ -108,6 +116,8 @@ def evaluate(
         raise typer.BadParameter("it is the limit of a search; add --refine 40", param_hint="--max-bytes")
     refinement = Refinement(refine, refine_size, max_bytes or 0)
     paths = list_pictures(data)[: limit or None]
+    if photographs is not None and load_manifest(find_bundle(bundle)).domain != "faces":
+        raise typer.BadParameter(f"bundle {bundle} is not one of faces", param_hint="--photographs")
     codec = (refining_codec(bundle, refine, size=refine_size, max_bytes=max_bytes, weights=weights,
                             device=device.value, threads=threads or None) if refine
              else sdk.Codec(bundle, device=device.value, threads=threads or None))
@@ -127,6 +137,8 @@ def evaluate(
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     losses = losses_at(load_manifest(codec.bundle.folder), side)
     summary = summarize(rows, codec.bundle, paths, baselines.value, losses, side, refinement)
+    if photographs is not None:
+        summary["photographs"] = _photographs(photographs, evaluator)
     files = report_files(codec, rows, paths, summary)
     _write(files, numbers, folder, results, force)
     if json_output:
@@ -134,6 +146,18 @@ def evaluate(
         return
     _print_table(summary)
     typer.echo(f"report: {folder / PAGE}")
+
+
+def _photographs(folder: Path, evaluator: Evaluator) -> dict[str, Any]:
+    """The scores of photographs, rounded."""
+    from edgegrain.evaluation.photographs import EMPTY
+    from edgegrain.evaluation.results import rounded
+    from edgegrain.pictures.stored_pictures import list_pictures
+
+    empty = list_pictures(folder / EMPTY) if (folder / EMPTY).is_dir() else []
+    found = list_pictures(folder)
+    scores = evaluator.photographs(with_progress(found, f"measuring {len(found)} photographs"), empty)
+    return dict(rounded(dataclasses.asdict(scores)))
 
 
 def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, curves: bool, threads: int, device: str,
@@ -178,7 +202,7 @@ def _print_table(summary: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     from edgegrain.evaluation.report import measured_details, table, table_columns
-    from edgegrain.metrics.score_names import MEANS
+    from edgegrain.metrics.score_names import MEANS, photographs_in_words
     from edgegrain.metrics.training_losses import NOTE
 
     bundle, pictures = summary["bundle"], summary["pictures"]
@@ -203,6 +227,8 @@ def _print_table(summary: Mapping[str, Any]) -> None:
         console.print(grid)
     if summary["training_losses"]:
         console.print(NOTE + ".", style="dim")
+    if "photographs" in summary:
+        console.print(photographs_in_words(summary["photographs"]))
     if summary["baselines"] != "none":
         console.print("Classical codecs may use at most the bytes of each payload. KID with its 95 % interval.",
                       style="dim")

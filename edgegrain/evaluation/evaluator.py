@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from PIL import Image
 
 from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.bundle.manifest import load_manifest
+from codec_contract.errors import ImageError
 from codec_contract.files import printable_name
 from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import (
@@ -33,6 +34,7 @@ from edgegrain.evaluation.classical_codecs import (
     encode_lossless,
     library_versions,
 )
+from edgegrain.evaluation.photographs import PhotographScores, evaluate_photographs
 from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import (
     BY_LPIPS,
@@ -153,6 +155,17 @@ class Evaluator:
         rows = [tuple(row_from({**data, "picture": name}) for data in found) for found in (equal, curve)]
         return PictureResult(row, payload, rows[0], rows[1], ours["lr_bytes"], ours["original_features"],
                              tuple(ours["lr_saturation"]))
+
+    def photographs(self, paths: Iterable[Path], empty: Sequence[Path]) -> PhotographScores:
+        """The faces of photographs, before and after; arguments and errors as `evaluate_photographs`.
+
+        Raises:
+            ImageError: the bundle is not one of faces.
+        """
+        dlib, mobileface = self._metrics.identity, self._metrics.mobileface
+        if dlib is None or mobileface is None:
+            raise ImageError(f"bundle {self._codec.bundle.id} is not one of faces")
+        return evaluate_photographs(self._codec, paths, empty, dlib, mobileface)
 
     def _cached(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
         return self._cache.get_or_compute({**key, **self._metrics_key}, compute)

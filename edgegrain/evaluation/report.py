@@ -24,7 +24,7 @@ from edgegrain.evaluation.results import (
     tsv,
 )
 from edgegrain.metrics.kid import KIDS
-from edgegrain.metrics.score_names import DETAILS, MEANS, SCORE_NAMES, column_titles, formatted
+from edgegrain.metrics.score_names import DETAILS, MEANS, SCORE_NAMES, column_titles, formatted, photographs_in_words
 from edgegrain.metrics.training_losses import NOTE, marked
 from edgegrain.pictures.originals import original_of
 from edgegrain.pictures.sheets import Tile, draw_sheet, encode_sheet
@@ -111,6 +111,7 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
         tables=[(table_columns(summary, scores), table(summary, scores))
                 for scores in (MEANS, measured_details(summary)) if scores],
         note=NOTE if summary["training_losses"] else "",
+        photographs=photographs_in_words(summary["photographs"]) if "photographs" in summary else "",
         lr_bytes=[(LR_FORMATS[kind], size) for kind, size in summary["lr_bytes"].items()],
         plots=[{"file": file, "text": plots[file][0]} for file in drawn],
         sheets=[{"file": file, "text": text} for file, (text, _) in sheets.items()],

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from edgegrain.metrics.training_losses import marked
+
+OTHER_PERSON = 0.6
+"""Distance of dlib's descriptors from which on two faces count as those of different people (King, 2017)."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +84,15 @@ def column_titles(scores: Iterable[str], losses: Collection[str] = (), *, arrows
 def formatted(score: str, value: float) -> str:
     """A value of a score as text."""
     return format(value, SCORE_NAMES[score].format)
+
+
+def photographs_in_words(scores: Mapping[str, Any]) -> str:
+    """The scores of photographs (`edgegrain.evaluation.photographs`) in words, for the report and the model card."""
+    text = (f"Photographs: of {scores['photographs']} photographs as people have them, a face was found in "
+            f"{scores['photographs'] - scores['missed']} ({scores['missed']} missed); its payload has "
+            f"{scores['bytes']:.0f} bytes on average, and the restored face an identity distance of "
+            f"{scores['identity']:.3f} (dlib; {scores['above']:.0%} above {OTHER_PERSON}) and "
+            f"{scores['identity_mobileface']:.3f} (MobileFace).")
+    if scores["empty"]:
+        text += f" In {scores['invented']} of {scores['empty']} pictures without faces one was found."
+    return text

@@ -13,7 +13,7 @@ from typing import Any
 
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError
-from edgegrain.metrics.score_names import DETAILS, MEANS, column_titles, formatted
+from edgegrain.metrics.score_names import DETAILS, MEANS, column_titles, formatted, photographs_in_words
 from edgegrain.metrics.training_losses import NOTE, marked, training_losses
 from edgegrain.training.grain.stages import FACES
 from export.bundle.card import CAVEAT, bundle_card
@@ -107,7 +107,7 @@ def collect(bundle_id: str, own: Mapping[str, Any], controls: Mapping[str, Mappi
         if control["pictures"] != own["pictures"]:
             raise BundleError(f"the {name} was evaluated on other pictures; evaluate both on the same folder")
         methods[name] = control["means"][control["bundle"]["id"]]
-    optional = {key: own[key] for key in ("lr_bytes", "lr_saturation", "kid_features") if key in own}
+    optional = {key: own[key] for key in ("lr_bytes", "lr_saturation", "kid_features", "photographs") if key in own}
     return {"pictures": own["pictures"], "methods": methods, **optional, "versions": own["versions"]}
 
 
@@ -151,6 +151,8 @@ def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str])
         *(["Identity is the distance of face descriptors: Euclidean for dlib (below 0.6: the same person to dlib), one "
            "minus the cosine for MobileFace (different people have about 0.9).", ""] if domain == FACES else []),
     ]
+    if photographs := evaluation.get("photographs"):
+        lines += [photographs_in_words(photographs), ""]
     if lr_bytes := evaluation.get("lr_bytes"):
         lines += [f"The payload holds the LR in {lr_bytes['payload']:.0f} bytes on average, headers included; the same "
                   f"LR is {lr_bytes['png']:.0f} bytes as optimised PNG, {lr_bytes['webp']:.0f} as lossless WebP, "

@@ -165,7 +165,9 @@ class RefiningCodec(Codec):
             self._found[key] = self._search(fitted, super().compress_fitted(fitted))
         return self.pack(self._found[key], fitted)
 
-    def compress_batch(self, pictures: Iterable[PictureSource], fit: Fit | None = None, **options: Any) -> list[Payload]:
+    def compress_batch(
+        self, pictures: Iterable[PictureSource], fit: Fit | None = None, **options: Any
+    ) -> list[Payload]:
         """Compress pictures one after the other; arguments and errors as `sdk.Codec.compress_batch`."""
         payloads = []
         for index, picture in enumerate(pictures):

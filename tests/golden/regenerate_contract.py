@@ -151,9 +151,9 @@ def golden_scenes() -> dict[str, object]:
     """Scenes that are read, with what they hold, and damaged ones, most of which have the right CRC."""
     tables, size = CoderTables.default(), (640, 480)
 
-    def face(seed: int, square: OrientedSquare | None, size: tuple[int, int] = size, contract: bytes = CONTRACT_ID) -> bytes:
-        fit = {"fit": "align", "square": square} if square else {}
-        return encode_payload(generated_picture(seed, 4, 4), contract_id=contract, tables=tables, original_size=size, **fit)
+    def face(seed: int, square: OrientedSquare | None, contract: bytes = CONTRACT_ID) -> bytes:
+        return encode_payload(generated_picture(seed, 4, 4), contract_id=contract, tables=tables, original_size=size,
+                              fit="align" if square else "pad", square=square)
 
     squares = [OrientedSquare(1280, 800, 800, 600), OrientedSquare(2000, 900, 400, -20)]
     faces = [face(seed, square) for seed, square in enumerate(squares, 1)]
@@ -171,7 +171,8 @@ def golden_scenes() -> dict[str, object]:
     if scene() != good:
         raise AssertionError("the scenes to damage are not those that are written")
     damaged = {
-        "empty": b"", "a payload": faces[0], "four bytes": good[:4], "truncated": good[:-1], "one byte more": good + b"\0",
+        "empty": b"", "a payload": faces[0], "four bytes": good[:4], "truncated": good[:-1],
+        "one byte more": good + b"\0",
         "one bit flipped": good[:30] + bytes([good[30] ^ 1]) + good[31:],
         "version 3": scene(head=b"\xed\x6e\x31"), "background coding 2": scene(head=b"\xed\x6e\x22"),
         "no faces": scene([]), "65 faces": scene(faces[:1] * 65), "fewer faces than claimed": scene(count=3),

@@ -65,9 +65,9 @@ def test_golden_squares(case: Any) -> None:
 
 
 def test_the_golden_squares_cover_what_the_page_promises() -> None:
-    factors = {max(1, math.isqrt(u * u + v * v) // (8 * case["side"])) for case in CASES for _, _, u, v in [case["square"]]}
-    assert set(range(1, 17)) <= factors
-    angles = {round(math.degrees(math.atan2(v, u)) / 30) % 12 for case in CASES for _, _, u, v in [case["square"]]}
+    edges = [(case["square"][2:], case["side"]) for case in CASES]
+    assert set(range(1, 17)) <= {max(1, math.isqrt(u * u + v * v) // (8 * side)) for (u, v), side in edges}
+    angles = {round(math.degrees(math.atan2(v, u)) / 30) % 12 for (u, v), _ in edges}
     assert angles == set(range(12))
 
 
@@ -91,10 +91,11 @@ def test_reduction(factor: int) -> None:
     rgb = noise(131, 97)
     reduced = reduce_picture(rgb, factor)
     assert reduced.shape == (-(-97 // factor), -(-131 // factor), 3)
-    for row, column in ((0, 0), (len(reduced) - 1, 0), (0, reduced.shape[1] - 1), (len(reduced) - 1, reduced.shape[1] - 1)):
-        block = rgb[row * factor : (row + 1) * factor, column * factor : (column + 1) * factor].reshape(-1, 3).astype(int)
-        n = len(block)
-        assert reduced[row, column].tolist() == (((block.sum(axis=0) + n // 2) * (2**24 // n)) >> 24).tolist()
+    last_row, last_column = len(reduced) - 1, reduced.shape[1] - 1
+    for row, column in ((0, 0), (last_row, 0), (0, last_column), (last_row, last_column)):
+        block = rgb[row * factor : (row + 1) * factor, column * factor : (column + 1) * factor].reshape(-1, 3)
+        n, total = len(block), block.sum(axis=0, dtype=int)
+        assert reduced[row, column].tolist() == (((total + n // 2) * (2**24 // n)) >> 24).tolist()
 
 
 def test_reduction_by_strips(monkeypatch: pytest.MonkeyPatch) -> None:

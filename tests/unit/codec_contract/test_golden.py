@@ -70,7 +70,8 @@ def test_stored_payloads_are_read_and_written_again(case: Any) -> None:
 
 
 def test_every_golden_file_is_covered() -> None:
-    listed = {case["file"] for case in PAYLOADS["payloads"]} | {"resize.json", "payloads.json", "squares.json", "scenes.json"}
+    listed = {case["file"] for case in PAYLOADS["payloads"]}
+    listed |= {f"{name}.json" for name in ("payloads", "resize", "scenes", "squares")}
     assert {path.name for path in FOLDER.iterdir()} == listed
 
 

@@ -21,20 +21,20 @@ from codec_contract.files import write_atomically
 
 PAGE = Path(__file__).with_name("python.md")
 SECTIONS = {
-    "Compress and restore": ("compress", "restore", "Codec", "Payload"),
+    "Compress and restore": ("compress", "compress_faces", "compress_scene", "restore", "Codec", "Payload", "Scene"),
     "Look at payloads and bundles": ("inspect", "PayloadInfo", "Header", "bundles", "BundleInfo", "RunningDecoder"),
     "Faces": ("find_faces", "FaceCheck", "Face", "paste", "OrientedSquare", "retouch"),
     "Services": ("connect", "connect_async", "RemoteCodec", "AsyncRemoteCodec", "RemoteBundle", "Retries"),
     "Marks of generated pictures": ("MarkedPicture", "read_mark", "GeneratedMark"),
     "Errors": ("EdgegrainError", "ImageError", "PayloadError", "BundleError", "DeviceError", "DeviceMemoryError",
                "ServiceError", "ModelError", "ExistsError")}
-"""Title -> names of `sdk.__all__`; `Align` is a type for annotations only."""
+"""Title -> names of `sdk.__all__`."""
 INTRODUCTION = """# Python
 
 The reference of the package `sdk`, written by `python docs/python_page.py` from its docstrings;
 [integration.md](integration.md) goes through the same step by step.
 """
-BUILT = {"Codec", "MarkedPicture", "OrientedSquare", "Payload", "Retries"}
+BUILT = {"Codec", "MarkedPicture", "OrientedSquare", "Payload", "Retries", "Scene"}
 """Classes that callers construct; functions return the others."""
 WIDTH = 120
 FIELD = re.compile(r"^(\w+): ")

@@ -22,7 +22,6 @@ import pytest
 from PIL import Image
 
 import sdk
-from edge_encoder.faces import models as face_models
 from edgegrain.cli.main import app as edgegrain
 from tests.service_harness import SOON, LiveService, live_service
 
@@ -97,20 +96,6 @@ def folder(tmp_path: Path, portrait_path: Path, default_bundle: Path, monkeypatc
     return place
 
 
-@pytest.fixture
-def face_finder(shared_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The models that find faces, in the cache."""
-    pytest.importorskip("ai_edge_litert", reason="needs the extra align")
-    cache = tmp_path / "cache" / "align"
-    cache.mkdir(parents=True)
-    for name in face_models.FILES:
-        source = shared_weights / f"mediapipe_{name}"
-        if not source.is_file():
-            pytest.skip(f"needs ../shared/weights/{source.name}")
-        shutil.copy(source, cache / name)
-    monkeypatch.setenv("EDGEGRAIN_CACHE", str(cache.parent))
-
-
 @pytest.mark.parametrize("page", [page for page in PAGES if to_run(page)], ids=name_of)
 def test_the_samples_run_in_order_and_again(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
     samples = to_run(page)  # `run_block` asserts the status of each
@@ -118,8 +103,8 @@ def test_the_samples_run_in_order_and_again(page: Path, folder: Path, request: p
     text = "".join(block.code for block in samples)
     if "curl " in text and not shutil.which("curl"):
         pytest.skip("needs curl")
-    if "align" in text:
-        request.getfixturevalue("face_finder")
+    if name_of(page) == "README.md":
+        shutil.copy(ROOT / "edgegrain" / "demo" / "astronaut.jpg", folder / "me.jpg")
     address = request.getfixturevalue("service").url if ADDRESS in text else ADDRESS
     for again in (False, True):
         for block in samples:
@@ -181,12 +166,12 @@ def image_sizes(folder: Path, *names: str) -> list[tuple[str | None, tuple[int, 
 
 
 def check_readme(folder: Path) -> None:
-    one, of_many = (sdk.Payload((folder / name).read_bytes()) for name in ("me.grain", "payloads/me.grain"))
-    assert (one.fit, of_many.fit) == ("pad", "crop")
-    assert np.array_equal(one.lr, of_many.lr)  # both policies keep all of a square picture
-    assert bytes(one) == bytes(sdk.compress(folder / "me.jpg"))
+    one, scene = sdk.Payload((folder / "me.grain").read_bytes()), sdk.Scene((folder / "scene.grain").read_bytes())
+    assert one.fit == "align" and bytes(one) == bytes(sdk.compress(folder / "me.jpg"))
+    assert bytes(scene) == bytes(sdk.compress_scene(folder / "me.jpg", max_bytes=1500)) and len(scene) <= 1500
+    assert image_sizes(folder, "photograph.png") == [("PNG", (512, 512))]
     expected = np.asarray(sdk.restore(one)).astype(int)
-    for name in ("restored.png", "back.png", "served.png", "remote.png"):
+    for name in ("face.png", "back.png", "served.png", "remote.png"):
         with Image.open(folder / name) as image:  # decoded in floats by three sessions
             assert np.abs(np.asarray(image) - expected).max() <= 1, name
 
@@ -199,10 +184,12 @@ def check_integration(folder: Path) -> None:
         ("WEBP", square), ("PNG", square), ("PNG", square)]
 
 
-def check_align(folder: Path) -> None:
+def check_faces(folder: Path) -> None:
     square = sdk.inspect(folder / "group.grain").square
     assert square is not None
-    assert image_sizes(folder, "face.png", "whole.png") == [("PNG", (square.side, square.side)), ("PNG", (250, 200))]
+    assert image_sizes(folder, "face.png", "whole.png", "photograph.png") == [
+        ("PNG", (square.side, square.side)), ("PNG", (250, 200)), ("PNG", (500, 400))]
+    assert (folder / "group.1.grain").read_bytes() == (folder / "group.grain").read_bytes()
 
 
 def check_service(folder: Path) -> None:
@@ -218,7 +205,7 @@ def check_training(folder: Path, runs: tuple[str, ...]) -> None:
 
 RESULTS: dict[str, Callable[[Path], None]] = {
     "README.md": check_readme,
-    "docs/align.md": check_align,
+    "docs/faces.md": check_faces,
     "docs/integration.md": check_integration,
     "docs/service.md": check_service,
     "docs/training.md": partial(check_training, runs=("trial", "trial-2", "trial-irn")),

@@ -56,7 +56,7 @@ def test_the_gpu_build_replays_graphs_rightly(project: dict[str, Any]) -> None:
 def test_the_locks_satisfy_the_project(repository: Path, project: dict[str, Any]) -> None:
     extras = project["optional-dependencies"]
     test = pins(repository / "requirements/test.lock", "3.11")
-    names = "cli", "align", "heic", "hub", "remote", "server", "ray", "export", "train", "eval", "dev"
+    names = "cli", "heic", "hub", "remote", "server", "ray", "export", "train", "eval", "dev"
     wanted = [*project["dependencies"], *(
         line for name in names for line in extras[name] if not line.startswith("edgegrain"))]
     for requirement in map(Requirement, wanted):

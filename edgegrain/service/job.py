@@ -18,12 +18,22 @@ passed; ``starting``, any of these cases while no worker is ready."""
 
 
 class BatchKey(NamedTuple):
-    """Jobs with equal keys can share a batch: they run through the same networks, and take about equally long."""
+    """Jobs with equal keys can share a batch: they run through the same networks, and take about equally long.
+
+    ``faces`` is the number of faces of a scene, which is a batch of its own; 1 for a picture all of whose faces are
+    compressed, 0 for all others.
+    """
 
     verb: Verb
     bundle: str
     seed: int = 0
     enlargement: int = 1
+    faces: int = 0
+
+    @property
+    def kind(self) -> str:
+        """The verb; for scenes, which are timed apart, another name."""
+        return f"{self.verb} scene" if self.faces else self.verb
 
 
 class WorkerLost(Exception):

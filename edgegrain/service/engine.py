@@ -61,11 +61,10 @@ class Stages:
 
 
 class ServedCodec(Codec):
-    """A codec whose networks the engine also runs itself, in batches."""
+    """A codec; the engine also runs its networks itself, in batches."""
 
     @property
     def opened(self) -> OpenBundle:
-        """The bundle with its networks."""
         return self._open
 
 
@@ -205,10 +204,9 @@ class Engine:
         with stages.measure("unpack"):
             scene = Scene(data)
             check_result(scene, codec.opened.manifest, options, self._max_pixels)
-            strength = strength_of(codec.opened.manifest, options.strength)
         with stages.measure("decode"):
-            picture = restore_scene(codec, scene, size=options.size, max_pixels=self._max_pixels, strength=strength,
-                                    mark=options.mark)
+            picture = restore_scene(codec, scene, size=options.size, max_pixels=self._max_pixels,
+                                    strength=options.strength, mark=options.mark)
         with stages.measure("write"):
             return _file(picture, options)
 
@@ -249,10 +247,8 @@ def _attempt(work: Callable[..., Any], *arguments: Any) -> Any:
 
 def _faces_document(bundle: str, original_size: tuple[int, int], payloads: Sequence[Payload]) -> bytes:
     """The JSON document with all faces of a picture (docs/service.md)."""
-    faces = [{
-        "payload": base64.b64encode(payload).decode(), "bytes": len(payload),
-        "square": None if payload.header.square is None else dataclasses.asdict(payload.header.square),
-    } for payload in payloads]
+    faces = [{"payload": base64.b64encode(payload).decode(), "bytes": len(payload),
+              "square": payload.header.square and dataclasses.asdict(payload.header.square)} for payload in payloads]
     return json.dumps({"bundle": bundle, "original_size": original_size, "faces": faces}).encode()
 
 

@@ -20,8 +20,7 @@ passed; ``starting``, any of these cases while no worker is ready."""
 class BatchKey(NamedTuple):
     """Jobs with equal keys can share a batch: they run through the same networks, and take about equally long.
 
-    ``faces`` is the number of faces of a scene, which is a batch of its own; 1 for a picture all of whose faces are
-    compressed, 0 for all others.
+    A scene, which is a batch of its own, has ``faces``; a picture all of whose faces are compressed has 1.
     """
 
     verb: Verb

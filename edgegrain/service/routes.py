@@ -34,17 +34,12 @@ BATCH_TYPE = "multipart/mixed"
 _COLOUR = "^[0-9a-fA-F]{6}$"
 JSON_TYPE = "application/json"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_INTEGERS = {name: {"type": "integer"} for name in ("x", "y", "across_x", "across_y")}
 _FACES = {"schema": {
     "type": "object", "required": ["bundle", "original_size", "faces"],
-    "properties": {
-        "bundle": {"type": "string"},
-        "original_size": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
-        "faces": {"type": "array", "items": {
-            "type": "object", "required": ["payload", "bytes", "square"],
-            "properties": {
-                "payload": {"type": "string", "contentEncoding": "base64"}, "bytes": {"type": "integer"},
-                "square": {"type": ["object", "null"], "properties": _INTEGERS}}}}}}}
+    "properties": {"original_size": {"type": "array"}, "faces": {"type": "array", "items": {
+        "type": "object", "required": ["payload", "bytes", "square"], "properties": {
+            "payload": {"type": "string", "contentEncoding": "base64"}, "bytes": {"type": "integer"},
+            "square": {"type": ["object", "null"]}}}}}}}
 _FORM = {"schema": {
     "type": "object", "required": ["payload"],
     "properties": {"payload": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}}}}
@@ -72,13 +67,11 @@ class CompressParameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     fit: Fit | None = Field(None, description=(
-        "Encode the whole picture instead of its face: pad keeps it and its aspect, stretch fills the square, crop "
-        "takes the centre."))
+        "Encode the whole picture: pad keeps it and its aspect, stretch fills the square, crop takes the centre."))
     align: bool = Field(True, description="false: encode the whole picture, as fit=pad does.")
     require_face: bool = Field(False, description="Refuse a face that is too small, turned away or cut off.")
     faces: FacesChoice = Field("largest", description=(
-        "largest: a payload of the largest face; all: JSON with a payload of every face; scene: one file with all "
-        "faces and a background."))
+        "largest: its payload; all: JSON with a payload of each; scene: one file with all faces and a background."))
     background: str = Field(
         "ffffff", json_schema_extra={"pattern": _COLOUR}, description="Colour behind transparent pixels, as rrggbb.")
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the first.")
@@ -135,8 +128,7 @@ async def restore(
 async def restore_batch(
     request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
 ) -> Response:
-    """Restore several payloads, no scenes. One that is damaged, or whose bundle lacks the size or a control, fails
-    alone."""
+    """Restore several payloads, no scenes. One that is damaged, or lacks the size or a control, fails alone."""
     options = _restore_options(request, parameters, service.settings.mark)
     service.admit(request)
     with service.budget.account() as account:
@@ -162,10 +154,7 @@ async def restore_batch(
 async def compress(
     request: Request, service: Service, parameters: Annotated[CompressParameters, Query()]
 ) -> Response:
-    """Compress one picture, for clients without an encoder. Any common format, orientation and colour mode.
-
-    Bundles of faces encode the largest face of a photograph; a portrait that is framed as in FFHQ is encoded whole.
-    """
+    """Compress one picture: with a bundle of faces, its largest face. Any common format, orientation and colours."""
     if media_type(request) != BYTES_TYPE and not media_type(request).startswith("image/"):
         raise Problem("unsupported-media-type", f"send a picture as image/... or {BYTES_TYPE}",
                       {"Accept-Post": f"image/*, {BYTES_TYPE}"})
@@ -193,16 +182,10 @@ def _restore_options(request: Request, parameters: RestoreParameters, mark: bool
 
 
 def _compress_options(parameters: CompressParameters, fallbacks: Sequence[Manifest]) -> CompressOptions:
-    foreign = set[str]()
-    if parameters.require_face:
-        foreign, chosen = {"fit", "align"}, "require_face"
-    if parameters.faces != "largest":
-        foreign, chosen = {"fit", "align", "require_face"}, f"faces={parameters.faces}"
-    if parameters.faces == "all":
-        foreign |= {"max_bytes"}
-    given = parameters.model_dump(exclude_defaults=True)
-    if wrong := sorted(foreign & given.keys()):
-        raise wrong_parameter(wrong[0], f"{chosen} does not take it; leave it out")
+    foreign = {"fit", "align", "require_face", *(["max_bytes"] if parameters.faces == "all" else [])}
+    given = parameters.model_dump(exclude_defaults=True).keys()
+    if parameters.faces != "largest" and (wrong := sorted(foreign & given)):
+        raise wrong_parameter(wrong[0], f"faces={parameters.faces} does not take it; leave it out")
     return CompressOptions(
         parameters.fit, _colour(parameters.background), parameters.align, parameters.require_face, parameters.faces,
         parameters.max_bytes, [manifest.id for manifest in fallbacks])

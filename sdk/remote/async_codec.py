@@ -68,8 +68,9 @@ class AsyncRemoteCodec:
     ) -> Payload:
         """Let the service compress one picture."""
         data = await asyncio.to_thread(calls.picture_file, picture, background, max_pixels)
-        return calls.read_payload(await self._send(calls.compress_call(
-            data, background, bundle, quality, max_bytes, fit=fit, align=align, require_face=require_face)))
+        call = calls.compress_call(
+            data, background, bundle, quality, max_bytes, fit=fit, align=align, require_face=require_face)
+        return calls.read_payload(await self._send(call), Payload)
 
     async def compress_faces(
         self, picture: PictureSource, *, bundle: str | None = None, background: Colour = WHITE,
@@ -85,8 +86,8 @@ class AsyncRemoteCodec:
     ) -> Scene:
         """Let the service compress all faces of a photograph and its background."""
         data = await asyncio.to_thread(calls.picture_file, picture, background, max_pixels)
-        return calls.read_scene(await self._send(calls.compress_call(
-            data, background, bundle, quality, max_bytes, faces="scene")))
+        call = calls.compress_call(data, background, bundle, quality, max_bytes, faces="scene")
+        return calls.read_payload(await self._send(call), Scene)
 
     async def compress_batch(
         self, pictures: Iterable[PictureSource], fit: Fit | None = None, *, bundle: str | None = None,

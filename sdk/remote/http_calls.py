@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -40,6 +41,8 @@ from edge_encoder.preprocessing import (
 )
 from sdk.generated_mark import GeneratedMark, MarkedPicture
 from sdk.payload import Payload, Scene
+
+Made = TypeVar("Made", Payload, Scene)
 
 MAX_FILE_BYTES = 1 << 28
 """Longest picture file that is sent: as many bytes as a service, unless it is configured otherwise, holds at a time."""
@@ -188,20 +191,13 @@ def read_picture(data: bytes, max_pixels: int, mark: bool = True) -> Image.Image
         raise ServiceError(f"the service's answer is not a picture: {error}") from error
 
 
-def read_payload(data: bytes) -> Payload:
-    """The payload of an answer; `ServiceError` if it is something else."""
+def read_payload(data: bytes, kind: type[Made]) -> Made:
+    """The payload or scene of an answer; `ServiceError` if it is something else."""
     try:
-        return Payload(data)
+        return kind(data)
     except PayloadError as error:
-        raise ServiceError(f"the service's answer is not a payload: {error}; is this an edgegrain service?") from error
-
-
-def read_scene(data: bytes) -> Scene:
-    """The scene of an answer; `ServiceError` if it is something else."""
-    try:
-        return Scene(data)
-    except PayloadError as error:
-        raise ServiceError(f"the service's answer is not a scene: {error}") from error
+        raise ServiceError(f"the service's answer is not a {kind.__name__.lower()}: {error}; is this an edgegrain "
+                           "service?") from error
 
 
 def read_faces(data: bytes) -> list[Payload]:

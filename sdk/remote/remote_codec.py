@@ -88,14 +88,15 @@ class RemoteCodec:
             ServiceError: the service cannot be reached, or refuses the request.
         """
         data = calls.picture_file(picture, background, max_pixels)
-        return calls.read_payload(self._send(calls.compress_call(
-            data, background, bundle, quality, max_bytes, fit=fit, align=align, require_face=require_face)))
+        call = calls.compress_call(
+            data, background, bundle, quality, max_bytes, fit=fit, align=align, require_face=require_face)
+        return calls.read_payload(self._send(call), Payload)
 
     def compress_faces(
         self, picture: PictureSource, *, bundle: str | None = None, background: Colour = WHITE,
         max_pixels: int = MAX_PHOTO_PIXELS,
     ) -> list[Payload]:
-        """Let the service compress every face of a photograph, as `sdk.compress_faces`; arguments as `compress`."""
+        """Let the service compress every face of a photograph, as `sdk.compress_faces`."""
         data = calls.picture_file(picture, background, max_pixels)
         return calls.read_faces(self._send(calls.compress_call(data, background, bundle, faces="all")))
 
@@ -103,11 +104,10 @@ class RemoteCodec:
         self, picture: PictureSource, *, bundle: str | None = None, max_bytes: int | None = None,
         background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, quality: Quality | None = None,
     ) -> Scene:
-        """Let the service compress all faces of a photograph and its background, as `sdk.compress_scene`; arguments as
-        `compress`."""
+        """Let the service compress all faces of a photograph and its background, as `sdk.compress_scene`."""
         data = calls.picture_file(picture, background, max_pixels)
-        return calls.read_scene(self._send(calls.compress_call(
-            data, background, bundle, quality, max_bytes, faces="scene")))
+        call = calls.compress_call(data, background, bundle, quality, max_bytes, faces="scene")
+        return calls.read_payload(self._send(call), Scene)
 
     def compress_batch(
         self, pictures: Iterable[PictureSource], fit: Fit | None = None, *, bundle: str | None = None,

@@ -309,7 +309,8 @@ def test_faces_are_found(
     group.save(pictures / "b.png")
     codec, out = sdk.Codec(bundle), tmp_path / "out"
     assert run(pictures, out, "--bundle", bundle) == 1
-    errors = {line["name"]: line["error"] for line in map(json.loads, (out / "failures.jsonl").read_text().splitlines())}
+    lines = (out / "failures.jsonl").read_text().splitlines()
+    errors = {line["name"]: line["error"] for line in map(json.loads, lines)}
     assert errors.keys() == {"a.png", "c.png"} and "no face was found" in errors["a.png"]
     assert "--no-align" in errors["a.png"]
     assert (out / "b.png.grain").read_bytes() == codec.compress(group) != codec.compress(group, align=False)
@@ -324,9 +325,11 @@ def test_faces_are_found(
     payloads = tmp_path / "scenes"
     payloads.mkdir()
     scene = codec.compress_scene(group)
-    for name, data in (("scene", scene), ("face", scene.faces[0])):
+    files = {"scene": scene, "face": scene.faces[0]}
+    for name, data in files.items():
         (payloads / f"{name}.grain").write_bytes(data)
-        assert run(payloads, tmp_path / "back", "--bundle", bundle) == 0
+    assert run(payloads, tmp_path / "back", "--bundle", bundle) == 0
+    for name, data in files.items():
         with Image.open(tmp_path / "back" / f"{name}.png") as restored:
             np.testing.assert_array_equal(restored, sdk.restore(data, bundle))
 

@@ -24,6 +24,7 @@ from codec_contract.scene import encode_scene
 from edgegrain.service.engine_options import CompressOptions, RestoreOptions
 from edgegrain.service.job import BatchKey
 from edgegrain.service.job_queue import JobQueue
+from edgegrain.service.result_limits import check_result
 from edgegrain.service.service_times import ServiceTimes
 from tests.service_harness import LiveService, live_service, post
 from tests.tiny_bundle import refresh_manifest, write_qualities
@@ -90,12 +91,14 @@ def refusal(answer: httpx.Response, status: int, kind: str) -> str:
     return str(problem["detail"])
 
 
-def crowd(folder: Path, faces: int) -> bytes:
-    """A scene of 800 x 800 pixels with many faces, in rows of eight."""
+def crowd(folder: Path, faces: int, side: int | None = None) -> bytes:
+    """A scene of 800 x 800 pixels with many faces, in rows of eight; with a ``side``, they all lie in the middle."""
     manifest, payloads = load_manifest(folder), []
     for index in range(faces):
         lr = np.full((manifest.lr, manifest.lr, 3), 4 * index, np.uint8)
         square = OrientedSquare(4 * (50 + 100 * (index % 8)), 4 * (50 + 100 * (index // 8)), 320, 0)
+        if side is not None:
+            square = OrientedSquare(1600, 1600, 4 * side, 0)
         payloads.append(encode_payload(
             lr, contract_id=manifest.lr_contract_id, tables=CoderTables.default(), original_size=(800, 800),
             fit="align", square=square, coding=CODING_RAW))
@@ -168,7 +171,7 @@ class TestCompress:
 
     @pytest.mark.parametrize(("query", "parameter"), [
         ("faces=all&fit=pad", "fit"), ("faces=scene&align=false", "align"), ("faces=all&max_bytes=9", "max_bytes"),
-        ("faces=scene&require_face=true", "require_face"), ("require_face=true&align=false", "align"),
+        ("faces=scene&require_face=true", "require_face"),
         ("faces=none", "faces"), ("align=perhaps", "align")])
     def test_parameters_that_do_not_go_together(
         self, service: LiveService, group: bytes, query: str, parameter: str
@@ -241,6 +244,14 @@ class TestScenes:
             assert "LR contract" in refusal(service.restore(other), 422, "invalid-payload")
             refusal(service.restore(other, params={"bundle": folders["small"].name}), 422, "invalid-payload")
 
+    def test_faces_that_cover_each_other(self, folders: dict[str, Path]) -> None:
+        manifest = load_manifest(folders["small"])
+        scene = sdk.Scene(crowd(folders["small"], 5, side=1600))
+        for size, limit in ((400, 200_000), ("original", 800_000)):
+            assert check_result(scene, manifest, RestoreOptions(size), limit) == limit * 4 // 5  # type: ignore[arg-type]
+            with pytest.raises(sdk.ImageError, match=f"would have {4 * limit} pixels together, more than the limit of"):
+                check_result(scene, manifest, RestoreOptions(size), limit - 1)  # type: ignore[arg-type]
+
     def test_damaged(self, service: LiveService, folders: dict[str, Path]) -> None:
         scene = crowd(folders["small"], 2)
         for position, value in ((3, 65), (3, 3), (2, 0x2F)):  # the number of faces, the coding of the background
@@ -312,7 +323,7 @@ class TestClients:
             for refused in (remote.compress, remote.compress_faces, remote.compress_scene):
                 with pytest.raises(sdk.ImageError, match="no face was found.*align=false"):
                     refused(nobody)
-            with pytest.raises(sdk.ServiceError, match="require_face does not take it"):
+            with pytest.raises(sdk.ImageError, match="leave it out with a fit"):
                 remote.compress(group, align=False, require_face=True)
 
     def test_the_async_twin_does_the_same(self, service: LiveService, codec: sdk.Codec, group: bytes) -> None:

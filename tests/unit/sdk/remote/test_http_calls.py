@@ -13,6 +13,7 @@ from PIL import Image
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.errors import DeviceMemoryError, ImageError, ServiceError
 from codec_contract.payload import parse_payload
+from sdk.payload import Payload, Scene
 from sdk.remote import http_calls
 from sdk.remote.http_calls import (
     compress_call,
@@ -23,7 +24,6 @@ from sdk.remote.http_calls import (
     read_payload,
     read_picture,
     read_refusal,
-    read_scene,
     restore_call,
 )
 
@@ -49,9 +49,9 @@ def test_an_lr_for_the_bundle_of_an_alias() -> None:
 
 def test_an_answer_that_is_no_payload_is_the_services_fault() -> None:
     with pytest.raises(ServiceError, match="is not a payload.*is this an edgegrain service"):
-        read_payload(b"<!doctype html>")
+        read_payload(b"<!doctype html>", Payload)
     with pytest.raises(ServiceError, match="is not a scene"):
-        read_scene(b"<!doctype html>")
+        read_payload(b"<!doctype html>", Scene)
     for wrong in (b"<!doctype html>", b"[]", b'{"faces": 5}', b'{"faces": [{}]}', b'{"faces": [{"payload": "?"}]}',
                   b'{"faces": [{"payload": "AAAA"}]}', b"[" * 200_000):
         with pytest.raises(ServiceError, match="is not a list of payloads"):
@@ -59,7 +59,7 @@ def test_an_answer_that_is_no_payload_is_the_services_fault() -> None:
 
 
 def test_only_options_that_differ_from_the_defaults_are_sent() -> None:
-    """So that services up to 0.7, which refuse parameters that they do not know, compress for this client."""
+    """So that services up to 0.6, which refuse parameters that they do not know, compress for this client."""
     assert compress_call(b"", (0, 0, 0), None).parameters == {"background": "000000"}
     call = compress_call(b"", (0, 0, 0), "x", "tiny", 9, fit="crop", align=False, require_face=True, faces="scene")
     assert call.parameters == {

@@ -70,15 +70,9 @@ def restore_scene(
     ``size="native"`` gives the largest face the decoder's resolution, if the photograph has more. Other arguments and
     errors as `sdk.restore`.
     """
-    size, original, sides = check_size(size), scene.original_size, codec.bundle.sides
+    original, sides = scene.original_size, codec.bundle.sides
     squares = [face.header.square for face in scene.faces]
-    longest = max(original)
-    if size == "native":
-        largest = max(square.side for square in squares if square is not None)
-        longest = max(1, min(longest, round(longest * codec.bundle.hr / largest)))
-    elif isinstance(size, int):
-        longest = size
-    width, height = original if longest == max(original) else content_size(original, longest)
+    width, height = scene_size(scene, codec.bundle.hr, size)
     if width * height > check_max_pixels(max_pixels):
         raise ImageError(f"the scene would have {width} x {height} pixels, more than {max_pixels}; ask for a smaller "
                          "size or raise max_pixels (--max-megapixels)")
@@ -91,6 +85,22 @@ def restore_scene(
                                      strength=strength, mark=False)
             blend_face(picture, restored, square.corners() * scale, FEATHER)
     return marked(picture, codec.bundle, mark)
+
+
+def scene_size(scene: Scene, hr: int, size: Size) -> tuple[int, int]:
+    """(width, height) of the photograph that `restore_scene` makes with a bundle of squares of ``hr`` pixels.
+
+    Raises:
+        ImageError: the size is unknown.
+    """
+    size, original = check_size(size), scene.original_size
+    longest = max(original)
+    if size == "native":
+        largest = max(face.header.square.side for face in scene.faces if face.header.square is not None)
+        longest = max(1, min(longest, round(longest * hr / largest)))
+    elif isinstance(size, int):
+        longest = size
+    return original if longest == max(original) else content_size(original, longest)
 
 
 def _background(rgb: Rgb, budget: int | None) -> bytes:

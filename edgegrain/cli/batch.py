@@ -8,19 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import verify_bundle
-from codec_contract.fit import Size
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.cli.options import (
+    AlignOption,
     BundleOption,
     DeviceChoice,
     DeviceOption,
-    FitChoice,
     FitOption,
     FormatChoice,
     MarkOption,
@@ -28,6 +27,7 @@ from edgegrain.cli.options import (
     MaxMegapixelsOption,
     QualityOption,
     SizeOption,
+    max_photo_pixels_of,
     max_pixels_of,
     size_of,
 )
@@ -63,7 +63,8 @@ def batch(
         FormatChoice, typer.Option("--format", help="Format of restored pictures.")
     ] = FormatChoice.png,
     size: SizeOption = "original",
-    fit: FitOption = FitChoice.pad,
+    align: AlignOption = True,
+    fit: FitOption = None,
     strength: Annotated[
         float | None, typer.Option(help="Strength of restoring, for bundles with that control [default: the bundle's].")
     ] = None,
@@ -85,6 +86,9 @@ def batch(
     json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Compress or restore millions of files; an interrupted run can be continued.
+
+    Pictures are compressed as by 'edgegrain compress': the largest face of each, and one without a face fails, unless
+    --no-align or --fit encodes whole pictures.
 
     Files with a result in OUT are skipped: after a crash, a kill or Ctrl-C start the same command again. Results are
     written atomically. A file that fails is listed with its error in a file and does not stop the others; the next
@@ -114,7 +118,7 @@ def batch(
         raise typer.BadParameter("restoring into the folder of the payloads could take originals there for results; "
                                  "choose another folder", param_hint="OUT")
     if verb == "restore":
-        foreign = {"--fit": fit is not FitChoice.pad, "--quality": quality is not None,
+        foreign = {"--no-align": not align, "--fit": fit is not None, "--quality": quality is not None,
                    "--max-bytes": max_bytes is not None}
     else:
         foreign = {"--format": file_format is not FormatChoice.png, "--size": size != "original",
@@ -133,14 +137,20 @@ def batch(
         enlargement(None, manifest, wanted)
     if device is not DeviceChoice.cpu:
         require_provider(device.value)
+    options: CompressOptions | RestoreOptions
+    if verb == "compress":
+        options = CompressOptions(None if fit is None else fit.value, align=align, max_bytes=max_bytes,
+                                  fallbacks=[each.id for each in fallbacks])
+    else:
+        kind, saving = SAVE_OPTIONS[f".{file_format.value}"]
+        options = RestoreOptions(wanted, kind.lower(), saving.get("quality", QUALITY), strength=strength, mark=mark)
     plan = BatchPlan(
         source=_absolute(source), target=_absolute(target), verb=verb, bundle=manifest.id,
         folder=str(manifest.folder.resolve()),
-        fallbacks={each.id: str(each.folder.resolve()) for each in fallbacks}, payload_limit=max_bytes,
-        options=_options(verb, fit, wanted, file_format, strength, mark),
+        fallbacks=[str(each.folder.resolve()) for each in fallbacks], options=dataclasses.asdict(options),
         suffix=PAYLOAD_SUFFIX if verb == "compress" else f".{file_format.value}", device=device.value,
-        batch_size=batch_size, max_pixels=max_pixels_of(max_megapixels), force=force,
-        results=results or "")
+        batch_size=batch_size, force=force, results=results or "",
+        max_pixels=(max_photo_pixels_of if verb == "compress" else max_pixels_of)(max_megapixels))
     path = failures or failures_path(target)
     began = time.monotonic()
     with _counts_shown(_doing(verb)) as report:
@@ -171,16 +181,6 @@ def _verb(store: Store, place: str, compress: bool | None, results: str | None) 
 
 def _doing(verb: Verb) -> str:
     return f"{verb.removesuffix('e')}ing"
-
-
-def _options(
-    verb: Verb, fit: FitChoice, size: Size, file_format: FormatChoice, strength: float | None, mark: bool
-) -> dict[str, Any]:
-    if verb == "compress":
-        return dataclasses.asdict(CompressOptions(fit.value))
-    kind, options = SAVE_OPTIONS[f".{file_format.value}"]
-    return dataclasses.asdict(RestoreOptions(
-        size, kind.lower(), options.get("quality", QUALITY), strength=strength, mark=mark))
 
 
 def _absolute(place: str) -> str:

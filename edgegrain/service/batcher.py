@@ -185,7 +185,7 @@ class Batcher:
         if len(jobs) > 1:
             self._shared = _now()
         key = jobs[0].key
-        self.times.note(key.verb, key.bundle, len(jobs), seconds, key.enlargement)
+        self.times.note(key.kind, key.bundle, len(jobs) * max(1, key.faces), seconds, key.enlargement)
         self._queues[key.verb].recount()
         self._turns.correct(key.verb, seconds - sum(job.charged for job in jobs))
 

@@ -1,13 +1,16 @@
 """The computations of a worker process: batches of payloads to picture files, picture files to payloads.
 
-The only file of the service that runs networks; it opens bundles with `sdk.open_bundle.OpenBundle`. A payload is parsed
-a second time here: the process that accepted the request sends its bytes through a pipe, and a worker does not rely on
-checks made in another process.
+The only file of the service that runs networks; pictures are compressed, and scenes restored, by the functions of the
+SDK. A payload is parsed a second time here: the process that accepted the request sends its bytes through a pipe, and a
+worker does not rely on checks made in another process.
 """
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import io
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,18 +22,24 @@ import numpy as np
 from PIL import Image
 
 from codec_contract.bundle.controls import strength_of
-from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import DeviceMemoryError, EdgegrainError, ServiceError
-from codec_contract.fit import fit_picture, unfit_restored
+from codec_contract.fit import MAX_PHOTO_PIXELS, unfit_restored
 from codec_contract.payload import Header, parse_payload
 from codec_contract.rgb import Rgb
+from codec_contract.scene import is_scene
 from edge_encoder.preprocessing import load_picture
 from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions, require_servable
 from edgegrain.service.result_limits import check_result
+from sdk.codec import Codec
 from sdk.decoder_form import FormChoice, RunningDecoder
+from sdk.faces import DOMAIN, finder
 from sdk.generated_mark import marked
 from sdk.open_bundle import OpenBundle
+from sdk.payload import Payload, Scene
 from sdk.payload_claims import enlargement
+from sdk.rate_control import compress_within
+from sdk.scenes import compress_scene_within, restore_scene
 from server_decoder.decoder_session import Device
 
 logger = logging.getLogger(__name__)
@@ -51,12 +60,21 @@ class Stages:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
+class ServedCodec(Codec):
+    """A codec; the engine also runs its networks itself, in batches."""
+
+    @property
+    def opened(self) -> OpenBundle:
+        return self._open
+
+
 class Engine:
     """All served bundles, opened on one device."""
 
     def __init__(
         self, folders: Sequence[str | Path], *, device: Device = "cpu", threads: int | None = None,
-        batch_sizes: Sequence[int] = (1,), max_pixels: int = 1 << 24, decoder_form: FormChoice = "auto",
+        batch_sizes: Sequence[int] = (1,), max_pixels: int = 1 << 24, max_photo_pixels: int = MAX_PHOTO_PIXELS,
+        decoder_form: FormChoice = "auto",
     ) -> None:
         """Open the bundles; every file's hash is checked before it is parsed.
 
@@ -66,7 +84,8 @@ class Engine:
             threads: threads of a network on the CPU; None for all cores.
             batch_sizes: ascending; batches are padded to the next of these, so that only shapes that were warmed up
                 are run.
-            max_pixels: largest picture that is read or made.
+            max_pixels: largest picture that is restored.
+            max_photo_pixels: largest picture that is compressed.
             decoder_form: of every bundle; by default the one for the device.
 
         Raises:
@@ -75,20 +94,21 @@ class Engine:
         """
         self._sizes = tuple(batch_sizes)
         self._max_pixels = max_pixels
-        self._bundles: dict[str, OpenBundle] = {}
-        for manifest in map(load_manifest, folders):
-            require_servable(manifest)
-            bundle = OpenBundle(manifest, device, threads, form=decoder_form)
-            bundle.open()
-            self._bundles[manifest.id] = bundle
+        self._max_photo_pixels = max_photo_pixels
+        self._codecs: dict[str, ServedCodec] = {}
+        for folder in folders:
+            require_servable(load_manifest(folder))
+            codec = ServedCodec(folder, device, threads, form=decoder_form)
+            codec.opened.open()
+            self._codecs[codec.bundle.id] = codec
 
     @property
     def decoders(self) -> dict[str, RunningDecoder]:
         """Bundle -> the decoder that restores its payloads."""
-        return {name: bundle.running_decoder for name, bundle in self._bundles.items()}
+        return {name: codec.running_decoder for name, codec in self._codecs.items()}
 
     def warm_up(self) -> list[tuple[str, str, int, float, int]]:
-        """Run every decoder, enlarger and encoder, and code one payload for each bundle.
+        """Run every decoder, enlarger and encoder, code one payload for each bundle, and search a picture for faces.
 
         On CUDA every batch size is run, which selects kernels and captures graphs. On a CPU one picture loads
         everything; the first batch of another size only allocates its memory.
@@ -97,7 +117,8 @@ class Engine:
             Verb, bundle, number of pictures, seconds and enlargement of every batch.
         """
         taken = []
-        for name, bundle in self._bundles.items():
+        for name, codec in self._codecs.items():
+            bundle = codec.opened
             side, lr, sizes = bundle.manifest.hr, bundle.manifest.lr, self._sizes[:1]
             if bundle.decoder.device == "cuda":
                 sizes = self._sizes
@@ -113,25 +134,27 @@ class Engine:
                 bundle.enlarge(np.full((side, side, 3), 128, np.uint8), larger // side)
                 taken.append(("restore", name, 1, decoding + time.perf_counter() - start, larger // side))
             start = time.perf_counter()
-            encoded = bundle.encode(np.full((1, side, side, 3), 128, np.uint8))[0]
-            payload = bundle.pack(encoded, (side, side))
+            grey = np.full((side, side, 3), 128, np.uint8)
+            if bundle.manifest.domain == DOMAIN:
+                finder().find(grey)
+            payload = codec.compress(grey, align=False)
             taken.append(("compress", name, 1, time.perf_counter() - start, 1))
-            self._unpack(bundle, payload, RestoreOptions())
+            self._unpack(codec, payload, RestoreOptions(), Stages())
         return taken
 
     def restore(
         self, bundle_id: str, payloads: Sequence[bytes], options: Sequence[RestoreOptions], stages: Stages
     ) -> list[Outcome]:
-        """Restore payloads to picture files, in order; a failed item does not affect the others.
+        """Restore payloads and scenes to picture files, in order; a failed item does not affect the others.
 
-        All options must have the same seed: a batch is decoded with one.
+        All options must have the same seed: a batch is decoded with one. Scenes are restored one by one.
         """
-        bundle = self._bundles[bundle_id]
-        with stages.measure("unpack"):
-            unpacked = [_attempt(self._unpack, bundle, payload, wanted)
-                        for payload, wanted in zip(payloads, options, strict=True)]
-        good = [index for index, item in enumerate(unpacked) if not isinstance(item, EdgegrainError)]
-        outcomes: list[Outcome] = [item if isinstance(item, EdgegrainError) else b"" for item in unpacked]
+        codec = self._codecs[bundle_id]
+        bundle = codec.opened
+        unpacked = [_attempt(self._scene if is_scene(payload) else self._unpack, codec, payload, wanted, stages)
+                    for payload, wanted in zip(payloads, options, strict=True)]
+        good = [index for index, item in enumerate(unpacked) if isinstance(item, tuple)]
+        outcomes: list[Outcome] = [b"" if isinstance(item, tuple) else item for item in unpacked]
         if not good:
             return outcomes
         with stages.measure("decode"):
@@ -149,27 +172,43 @@ class Engine:
     def compress(
         self, bundle_id: str, pictures: Sequence[bytes], options: Sequence[CompressOptions], stages: Stages
     ) -> list[Outcome]:
-        """Compress picture files to payloads, in order; a failed item does not affect the others."""
-        bundle = self._bundles[bundle_id]
-        outcomes: list[Outcome] = [b""] * len(pictures)
+        """Compress picture files, in order, to what their options ask for; a failed item does not affect the others."""
         # One at a time: decoded pictures are large, and the encoder takes a fraction of the time of reading.
-        for index, (data, wanted) in enumerate(zip(pictures, options, strict=True)):
-            with stages.measure("read"):
-                read = _attempt(_read, data, wanted, bundle.manifest.hr, self._max_pixels)
-            if isinstance(read, EdgegrainError):
-                outcomes[index] = read
-                continue
-            fitted, original = read
-            with stages.measure("encode"):
-                outcomes[index] = _attempt(_encode, bundle, fitted, original, wanted.fit)
-        return outcomes
+        return [_attempt(self._compress, bundle_id, data, wanted, stages)
+                for data, wanted in zip(pictures, options, strict=True)]
 
-    def _unpack(self, bundle: OpenBundle, data: bytes, options: RestoreOptions) -> tuple[Rgb, Header]:
+    def _compress(self, bundle_id: str, data: bytes, options: CompressOptions, stages: Stages) -> bytes:
+        """The payload, the scene, or the JSON document with all faces of a picture file."""
+        codecs = [self._codecs[name] for name in (bundle_id, *options.fallbacks)]
+        with stages.measure("read"):
+            rgb = load_picture(data, background=options.background, max_pixels=self._max_photo_pixels)
+        with stages.measure("encode"):
+            if options.faces == "all":
+                return _faces_document(codecs[0].bundle.id, (rgb.shape[1], rgb.shape[0]), codecs[0].compress_faces(rgb))
+            if options.faces == "scene":
+                return compress_scene_within(codecs, rgb, max_bytes=options.max_bytes)
+            return compress_within(codecs, rgb, options.fit, max_bytes=options.max_bytes, align=options.align,
+                                   require_face=options.require_face)
+
+    def _unpack(self, codec: ServedCodec, data: bytes, options: RestoreOptions, stages: Stages) -> tuple[Rgb, Header]:
         """The LR, uint8 [lr, lr, 3], and the header of a payload; all claims are checked before its body is decoded."""
-        payload = parse_payload(data)
-        check_result(payload.header, bundle.manifest, options, self._max_pixels)
-        strength_of(bundle.manifest, options.strength)
-        return bundle.unpack(payload), payload.header
+        bundle = codec.opened
+        with stages.measure("unpack"):
+            payload = parse_payload(data)
+            check_result(payload.header, bundle.manifest, options, self._max_pixels)
+            strength_of(bundle.manifest, options.strength)
+            return bundle.unpack(payload), payload.header
+
+    def _scene(self, codec: ServedCodec, data: bytes, options: RestoreOptions, stages: Stages) -> bytes:
+        """The picture file of a scene."""
+        with stages.measure("unpack"):
+            scene = Scene(data)
+            check_result(scene, codec.opened.manifest, options, self._max_pixels)
+        with stages.measure("decode"):
+            picture = restore_scene(codec, scene, size=options.size, max_pixels=self._max_pixels,
+                                    strength=options.strength, mark=options.mark)
+        with stages.measure("write"):
+            return _file(picture, options)
 
     def _finish(
         self, bundle: OpenBundle, square: Rgb, header: Header, options: RestoreOptions, stages: Stages
@@ -180,7 +219,9 @@ class Engine:
             with stages.measure("enlarge"):
                 square = bundle.enlarge(square, factor)
         with stages.measure("write"):
-            return _write(square, header, options, factor, bundle.manifest, self._max_pixels)
+            picture = Image.fromarray(unfit_restored(
+                square, header, options.size, enlargement=factor, max_pixels=self._max_pixels))
+            return _file(marked(picture, bundle.manifest, options.mark), options)
 
     def _decode(self, bundle: OpenBundle, lrs: Rgb, options: Sequence[RestoreOptions]) -> Rgb:
         """LRs, uint8 [n, lr, lr, 3], to squares, uint8 [n, hr, hr, 3], in a batch of a size that was warmed up."""
@@ -204,24 +245,14 @@ def _attempt(work: Callable[..., Any], *arguments: Any) -> Any:
         return ServiceError("an item failed with an unexpected error; see the log")
 
 
-def _encode(bundle: OpenBundle, fitted: Rgb, original_size: tuple[int, int], fit: str) -> bytes:
-    """The payload of an encoder's square."""
-    return bundle.pack(bundle.encode(fitted[None])[0], original_size, fit)
+def _faces_document(bundle: str, original_size: tuple[int, int], payloads: Sequence[Payload]) -> bytes:
+    """The JSON document with all faces of a picture (docs/service.md)."""
+    faces = [{"payload": base64.b64encode(payload).decode(), "bytes": len(payload),
+              "square": payload.header.square and dataclasses.asdict(payload.header.square)} for payload in payloads]
+    return json.dumps({"bundle": bundle, "original_size": original_size, "faces": faces}).encode()
 
 
-def _read(data: bytes, options: CompressOptions, hr: int, max_pixels: int) -> tuple[Rgb, tuple[int, int]]:
-    """The encoder's square and the original (width, height)."""
-    rgb = load_picture(data, background=options.background, max_pixels=max_pixels)
-    return fit_picture(rgb, hr, options.fit), (rgb.shape[1], rgb.shape[0])
-
-
-def _write(
-    square: Rgb, header: Header, options: RestoreOptions, factor: int, manifest: Manifest, max_pixels: int
-) -> bytes:
-    """The picture file of a decoded square that was enlarged by ``factor``."""
-    picture = Image.fromarray(
-        unfit_restored(square, header, options.size, enlargement=factor, max_pixels=max_pixels))
-    picture = marked(picture, manifest, options.mark)
+def _file(picture: Image.Image, options: RestoreOptions) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, options.format, **_save_options(options))
     return stream.getvalue()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, EdgegrainError
-from codec_contract.fit import Size
+from codec_contract.fit import Fit, Size
 
 QUALITY = 90
 """Default quality of WebP and JPEG."""
 
 Outcome = bytes | EdgegrainError
-"""Result of one item: the bytes of a picture file or payload, or the item's error."""
+"""Result of one item: the bytes of a picture file, payload, scene or JSON document, or the item's error."""
+
+FacesChoice = Literal["largest", "all", "scene"]
+"""Faces of a picture to compress: the largest to a payload, all to a payload each, or all to one scene."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,20 @@ class CompressOptions:
     """Options for compressing one picture.
 
     Attributes:
-        fit: ``"pad"``, ``"stretch"`` or ``"crop"``.
+        fit, align, require_face: as for `sdk.compress`, with ``faces="largest"``.
         background: colour behind transparent pixels, three levels.
+        faces: the faces to compress.
+        max_bytes: largest payload or scene; not with ``faces="all"``.
+        fallbacks: ids of the bundles to try next, in order, if the result exceeds ``max_bytes``.
     """
 
-    fit: Literal["pad", "stretch", "crop"] = "pad"
+    fit: Fit | None = None
     background: tuple[int, int, int] = (255, 255, 255)
+    align: bool = True
+    require_face: bool = False
+    faces: FacesChoice = "largest"
+    max_bytes: int | None = None
+    fallbacks: Sequence[str] = ()
 
 
 def require_servable(manifest: Manifest) -> None:

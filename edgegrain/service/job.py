@@ -18,12 +18,21 @@ passed; ``starting``, any of these cases while no worker is ready."""
 
 
 class BatchKey(NamedTuple):
-    """Jobs with equal keys can share a batch: they run through the same networks, and take about equally long."""
+    """Jobs with equal keys can share a batch: they run through the same networks, and take about equally long.
+
+    A scene, which is a batch of its own, has ``faces``; a picture all of whose faces are compressed has 1.
+    """
 
     verb: Verb
     bundle: str
     seed: int = 0
     enlargement: int = 1
+    faces: int = 0
+
+    @property
+    def kind(self) -> str:
+        """The verb; for scenes, which are timed apart, another name."""
+        return f"{self.verb} scene" if self.faces else self.verb
 
 
 class WorkerLost(Exception):

@@ -62,6 +62,8 @@ class JobQueue:
 
     def largest(self, key: BatchKey) -> int:
         """The largest size of a key's batches that does not take too long, or not much longer than a single job."""
+        if key.faces:
+            return 1
         longest = max(self._longest, 2 * self._expected(key, 1))
         return max(size for size in self._sizes
                    if size == 1 or self._expected(key, size) <= longest)
@@ -112,8 +114,10 @@ class JobQueue:
         return total
 
     def _expected(self, key: BatchKey, count: int) -> float:
-        """Expected seconds of one batch."""
-        return self._times.seconds(key.verb, key.bundle, count, key.enlargement)
+        """Expected seconds of one batch; of the first scene those of as many payloads."""
+        count *= max(1, key.faces)
+        return (self._times.seconds(key.kind, key.bundle, count, key.enlargement)
+                or self._times.seconds(key.verb, key.bundle, count, key.enlargement))
 
     def _batches(self) -> list[float]:
         """Expected seconds of each group of jobs."""

@@ -11,6 +11,8 @@ from codec_contract.http_names import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_
 from edge_encoder.preprocessing import RAISE_LIMIT
 
 MEDIA_TYPE = "application/problem+json"
+NO_ALIGN = "align=False (--no-align)", "align=false"
+"""How the SDK advises to encode the whole picture, and how the service does."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def wrong_parameter(parameter: str, detail: str) -> Problem:
 
 def problem_of(error: EdgegrainError) -> Problem:
     """The problem with which an `EdgegrainError` is answered."""
-    detail = " ".join(str(error).split()).removesuffix(RAISE_LIMIT)
+    detail = " ".join(str(error).split()).removesuffix(RAISE_LIMIT).replace(*NO_ALIGN)
     if isinstance(error, PayloadError):
         return Problem(INVALID_PAYLOAD, detail)
     if isinstance(error, ImageError):

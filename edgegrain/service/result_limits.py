@@ -4,30 +4,53 @@ from __future__ import annotations
 
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ImageError
-from codec_contract.payload import Header
+from codec_contract.payload import Header, parse_header
+from codec_contract.scene import is_scene
 from edgegrain.pictures.file_formats import MAX_SIDES
 from edgegrain.service.engine_options import RestoreOptions
+from sdk.payload import Scene
 from sdk.payload_claims import check_claims, enlargement, restored_size
+from sdk.scenes import scene_size
+
+MAX_OVERLAP = 4
+"""Most pixels of a scene's faces together, in multiples of ``max_pixels``; in a crowd their squares overlap."""
 
 
-def check_result(header: Header, manifest: Manifest, options: RestoreOptions, max_pixels: int) -> int:
-    """Check a payload's claims against the bundle, and the size of its picture against the limits.
+def read_claims(data: bytes) -> Header | Scene:
+    """The checked header of a payload, or the checked scene; `PayloadError` if the bytes are neither."""
+    return Scene(data) if is_scene(data) else parse_header(data)
+
+
+def check_result(claims: Header | Scene, manifest: Manifest, options: RestoreOptions, max_pixels: int) -> int:
+    """Check the claims of a payload or scene against the bundle, and the size of its picture against the limits.
 
     Returns:
         Pixels of the picture, at least those of the square that the networks make for it.
 
     Raises:
-        PayloadError: the payload is of another contract, or its LR has another size than the bundle's.
+        PayloadError: a payload is of another contract, or its LR has another size than the bundle's.
         ImageError: the picture would exceed ``max_pixels``, or the sides of a file of its format, or the bundle does
             not restore pictures of its size.
     """
-    check_claims(header, manifest)
-    side = enlargement(header, manifest, options.size) * manifest.hr
-    width, height = restored_size(header, manifest, options.size)
+    if isinstance(claims, Scene):
+        for face in claims.faces:
+            check_claims(face.header, manifest)
+        side = manifest.hr
+        width, height = scene_size(claims, manifest.hr, options.size)
+        longest, original = max(width, height), max(claims.original_size)
+        drawn = sum((longest * min(face.header.square.side, original) / original) ** 2
+                    for face in claims.faces if face.header.square)
+        if drawn > MAX_OVERLAP * max_pixels:
+            raise ImageError(f"the faces of the scene would have {drawn:.0f} pixels together, more than the limit of "
+                             f"{MAX_OVERLAP * max_pixels}; ask for fewer pixels with size")
+    else:
+        check_claims(claims, manifest)
+        side = enlargement(claims, manifest, options.size) * manifest.hr
+        width, height = restored_size(claims, manifest, options.size)
     if width * height > max_pixels:
         raise ImageError(
             f"the picture would have {width} x {height} pixels, more than the limit of {max_pixels}; ask for "
-            "size=native")
+            "size=native or fewer pixels")
     longest = MAX_SIDES[options.format]
     if max(width, height) > longest:
         raise ImageError(

@@ -6,30 +6,40 @@ import json
 import re
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from codec_contract.bundle.qualities import Quality, too_few_bytes
+from codec_contract.bundle.manifest import Manifest
+from codec_contract.bundle.qualities import Quality
 from codec_contract.errors import EdgegrainError, ImageError
-from codec_contract.fit import parse_size
-from codec_contract.http_names import BYTES_TYPE, PAYLOAD_TYPE
+from codec_contract.fit import Fit, parse_size
+from codec_contract.http_names import BYTES_TYPE, INVALID_PAYLOAD, PAYLOAD_TYPE
 from codec_contract.payload import MAX_PAYLOAD_BYTES
+from codec_contract.scene import MAX_SCENE_BYTES, is_scene
 from edgegrain.service.content_negotiation import MEDIA_TYPES, choose_format
-from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions
+from edgegrain.service.engine_options import QUALITY, CompressOptions, FacesChoice, RestoreOptions
 from edgegrain.service.job import Answer, Done, Job
 from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter
 from edgegrain.service.request_body import MULTIPART, media_type, read_body, read_parts
+from edgegrain.service.result_limits import read_claims
 from edgegrain.service.service_state import Service, ServiceState, data_of
 
 router = APIRouter()
 
 BATCH_TYPE = "multipart/mixed"
 _COLOUR = "^[0-9a-fA-F]{6}$"
+JSON_TYPE = "application/json"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FACES = {"schema": {
+    "type": "object", "required": ["bundle", "original_size", "faces"],
+    "properties": {"original_size": {"type": "array"}, "faces": {"type": "array", "items": {
+        "type": "object", "required": ["payload", "bytes", "square"], "properties": {
+            "payload": {"type": "string", "contentEncoding": "base64"}, "bytes": {"type": "integer"},
+            "square": {"type": ["object", "null"]}}}}}}}
 _FORM = {"schema": {
     "type": "object", "required": ["payload"],
     "properties": {"payload": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}}}}
@@ -56,8 +66,12 @@ class CompressParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    fit: Literal["pad", "stretch", "crop"] = Field(
-        "pad", description="pad keeps the whole picture and aspect, stretch fills the square, crop takes the centre.")
+    fit: Fit | None = Field(None, description=(
+        "Encode the whole picture: pad keeps it and its aspect, stretch fills the square, crop takes the centre."))
+    align: bool = Field(True, description="false: encode the whole picture, as fit=pad does.")
+    require_face: bool = Field(False, description="Refuse a face that is too small, turned away or cut off.")
+    faces: FacesChoice = Field("largest", description=(
+        "largest: its payload; all: JSON with a payload of each; scene: one file with all faces and a background."))
     background: str = Field(
         "ffffff", json_schema_extra={"pattern": _COLOUR}, description="Colour behind transparent pixels, as rrggbb.")
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the first.")
@@ -65,7 +79,7 @@ class CompressParameters(BaseModel):
         "The served bundle of this rate, for the same kind of pictures as bundle; /v1/bundles lists them. Default: "
         "bundle itself."))
     max_bytes: int | None = Field(None, ge=1, description=(
-        "Largest payload: the best quality that fits is taken, up to quality if that is given."))
+        "Largest payload or scene: the best quality that fits is taken, up to quality if that is given."))
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -83,25 +97,27 @@ _RESTORE_PROBLEMS = {**_PROBLEMS, **problem_response(406, "None of the accepted 
 
 
 @router.post(
-    "/v1/restore", summary="Restore a payload", response_class=Response,
+    "/v1/restore", summary="Restore a payload or a scene", response_class=Response,
     responses={200: {"description": "The picture", "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)},
                **_RESTORE_PROBLEMS},
     openapi_extra={"requestBody": {"required": True, "content": {PAYLOAD_TYPE: _BINARY, BYTES_TYPE: _BINARY}}})
 async def restore(
     request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
 ) -> Response:
-    """Restore one payload. `Accept` chooses PNG (the default), WebP or JPEG."""
+    """Restore one payload, or the photograph of a scene. `Accept` chooses PNG (the default), WebP or JPEG."""
     options = _restore_options(request, parameters, service.settings.mark)
     _require_type(request, (PAYLOAD_TYPE, BYTES_TYPE))
     service.admit(request)
     with service.budget.account() as account:
         payload = await read_body(
-            request, account, limit=MAX_PAYLOAD_BYTES, timeout=service.settings.body_timeout)
+            request, account, limit=MAX_SCENE_BYTES, timeout=service.settings.body_timeout)
         job = _restore_job(service, payload, options, parameters.bundle)
         if isinstance(job, Problem):
             raise job
+        if job.key.faces:
+            service.access.charge(request, min(job.key.faces, service.settings.rate_burst), charged=1)
         done = data_of((await service.answers(request, [job]))[0])
-    return Response(done.data, media_type=MEDIA_TYPES[options.format], headers=_answer_headers(done, job))
+    return Response(done.data, media_type=MEDIA_TYPES[options.format], headers=_answer_headers(done, job.key.bundle))
 
 
 @router.post(
@@ -112,7 +128,7 @@ async def restore(
 async def restore_batch(
     request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
 ) -> Response:
-    """Restore several payloads. One that is damaged, or whose bundle lacks the size or a control, fails alone."""
+    """Restore several payloads, no scenes. One that is damaged, or lacks the size or a control, fails alone."""
     options = _restore_options(request, parameters, service.settings.mark)
     service.admit(request)
     with service.budget.account() as account:
@@ -120,7 +136,8 @@ async def restore_batch(
             request, account, part_limit=MAX_PAYLOAD_BYTES, most=service.settings.largest_form,
             timeout=service.settings.body_timeout)
         service.access.charge(request, len(payloads), charged=1)
-        prepared = [_restore_job(service, payload, options, parameters.bundle) for payload in payloads]
+        prepared = [Problem(INVALID_PAYLOAD, "it is a scene; send it alone, to /v1/restore") if is_scene(payload)
+                    else _restore_job(service, payload, options, parameters.bundle) for payload in payloads]
         jobs = [item for item in prepared if isinstance(item, Job)]
         answers = iter(await service.answers(request, jobs) if jobs else [])
         results = [next(answers) if isinstance(item, Job) else item for item in prepared]
@@ -131,28 +148,27 @@ async def restore_batch(
 
 @router.post(
     "/v1/compress", summary="Compress a picture", response_class=Response,
-    responses={200: {"description": "The payload", "content": {PAYLOAD_TYPE: _BINARY}}, **_PROBLEMS},
+    responses={200: {"description": "The payload or scene, or with faces=all the payloads in JSON",
+                     "content": {PAYLOAD_TYPE: _BINARY, JSON_TYPE: _FACES}}, **_PROBLEMS},
     openapi_extra={"requestBody": {"required": True, "content": {"image/*": _BINARY, BYTES_TYPE: _BINARY}}})
 async def compress(
     request: Request, service: Service, parameters: Annotated[CompressParameters, Query()]
 ) -> Response:
-    """Compress one picture, for clients without an encoder. Any common format, orientation and colour mode."""
+    """Compress one picture: with a bundle of faces, its largest face. Any common format, orientation and colours."""
     if media_type(request) != BYTES_TYPE and not media_type(request).startswith("image/"):
         raise Problem("unsupported-media-type", f"send a picture as image/... or {BYTES_TYPE}",
                       {"Accept-Post": f"image/*, {BYTES_TYPE}"})
-    options = CompressOptions(parameters.fit, _colour(parameters.background))
+    manifests = service.bundles_to_try(parameters.bundle, parameters.quality, parameters.max_bytes)
+    options = _compress_options(parameters, manifests[1:])
     service.admit(request)
     with service.budget.account() as account:
         picture = await read_body(
             request, account, limit=service.settings.largest_picture, timeout=service.settings.body_timeout)
-        deadline, sizes = service.deadline(), []
-        for manifest in service.bundles_to_try(parameters.bundle, parameters.quality, parameters.max_bytes):
-            job = service.compress_job(picture, options, manifest, deadline)
-            done = data_of((await service.answers(request, [job]))[0])
-            if parameters.max_bytes is None or len(done.data) <= parameters.max_bytes:
-                return Response(done.data, media_type=PAYLOAD_TYPE, headers=_answer_headers(done, job))
-            sizes.append(len(done.data))
-    raise problem_of(too_few_bytes(parameters.max_bytes or 0, min(sizes)))
+        job = service.compress_job(picture, options, manifests[0])
+        done = data_of((await service.answers(request, [job]))[0])
+    bundle = service.bundle_of(read_claims(done.data)) if options.fallbacks else manifests[0]
+    return Response(done.data, media_type=JSON_TYPE if options.faces == "all" else PAYLOAD_TYPE,
+                    headers=_answer_headers(done, bundle.id))
 
 
 def _restore_options(request: Request, parameters: RestoreParameters, mark: bool) -> RestoreOptions:
@@ -163,6 +179,16 @@ def _restore_options(request: Request, parameters: RestoreParameters, mark: bool
         raise wrong_parameter("size", str(error)) from error
     return RestoreOptions(
         size, file_format, parameters.quality, parameters.seed, parameters.strength, mark)
+
+
+def _compress_options(parameters: CompressParameters, fallbacks: Sequence[Manifest]) -> CompressOptions:
+    foreign = {"fit", "align", "require_face", *(["max_bytes"] if parameters.faces == "all" else [])}
+    given = parameters.model_dump(exclude_defaults=True).keys()
+    if parameters.faces != "largest" and (wrong := sorted(foreign & given)):
+        raise wrong_parameter(wrong[0], f"faces={parameters.faces} does not take it; leave it out")
+    return CompressOptions(
+        parameters.fit, _colour(parameters.background), parameters.align, parameters.require_face, parameters.faces,
+        parameters.max_bytes, [manifest.id for manifest in fallbacks])
 
 
 def _colour(text: str) -> tuple[int, int, int]:
@@ -215,7 +241,7 @@ def _multipart(
     yield b"--%s--\r\n" % boundary
 
 
-def _answer_headers(done: Done, job: Job) -> dict[str, str]:
+def _answer_headers(done: Done, bundle: str) -> dict[str, str]:
     """Headers with the bundle and the milliseconds of each stage."""
     timing = ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in done.seconds.items())
-    return {"Server-Timing": timing, "X-Edgegrain-Bundle": job.key.bundle}
+    return {"Server-Timing": timing, "X-Edgegrain-Bundle": bundle}

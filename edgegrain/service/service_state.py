@@ -20,7 +20,7 @@ from codec_contract.bundle.manifest import Manifest, verify_bundle
 from codec_contract.bundle.paths import ALIASES, find_bundle
 from codec_contract.bundle.qualities import bundles_to_try
 from codec_contract.errors import BundleError, EdgegrainError, ImageError, ServiceError
-from codec_contract.payload import parse_header, require_contract
+from codec_contract.payload import Header, require_contract
 from edge_encoder.contract_check import check_contract_id
 from edgegrain.service.access import Access
 from edgegrain.service.batcher import Batcher
@@ -32,14 +32,14 @@ from edgegrain.service.json_logs import log
 from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, retry_later, wrong_parameter
 from edgegrain.service.prometheus import ServiceMetrics
 from edgegrain.service.request_body import ByteBudget
-from edgegrain.service.result_limits import check_result
+from edgegrain.service.result_limits import check_result, read_claims
 from edgegrain.service.settings import Settings
 from edgegrain.service.spare_workers import SpareDecision, spares_that_fit
 from edgegrain.service.supervisor import Supervisor
 from edgegrain.service.unread_answers import UnreadAnswers
 from edgegrain.service.worker_handle import WorkerPlan
 from edgegrain.service.worker_protocol import COMMAND
-from sdk.payload import coder_tables
+from sdk.payload import Scene, coder_tables
 from sdk.payload_claims import enlargement
 from server_decoder.decoder_session import require_provider
 
@@ -107,8 +107,8 @@ class ServiceState:
         plan = WorkerPlan(
             {"folders": [str(manifest.folder.resolve()) for manifest in manifests], "device": settings.device,
              "threads": settings.threads, "batch_sizes": list(settings.batch_sizes),
-             "max_pixels": settings.max_pixels, "log_level": settings.log_level,
-             "decoder_form": settings.decoder_form},
+             "max_pixels": settings.max_pixels, "max_photo_pixels": settings.max_photo_pixels,
+             "log_level": settings.log_level, "decoder_form": settings.decoder_form},
             start_timeout=settings.start_timeout, batch_timeout=settings.worker_timeout, command=worker_command)
         self.supervisor = Supervisor(
             plan, self.batcher, settings.workers, spares=self._spares, on_batch=self._note_batch,
@@ -163,34 +163,37 @@ class ServiceState:
             raise Problem("unknown-bundle", f"no bundle {name[:80]!r} is served here, only: {known}") from None
 
     def restore_job(self, payload: bytes, options: RestoreOptions, bundle: str | None = None) -> Job:
-        """Make the job for a payload, after its claims were checked.
+        """Make the job for a payload or scene, after its claims were checked.
 
         Raises:
             PayloadError: the payload is damaged, or of a bundle that is not served.
             ImageError: its picture would be too large.
-            Problem: 404, the bundle is not served; 422, it does not have the control or the size, or the value is out
-                of range.
+            Problem: 404, the bundle is not served; 413, the scene has too many faces; 422, the bundle does not have the
+                control or the size, or the value is out of range.
         """
-        header = parse_header(payload)
-        if bundle is not None:
-            manifest = self.manifest(bundle)
-        else:
-            known = [manifest.lr_contract_id for manifest in self.manifests.values()]
-            wanted = require_contract(header, known)
-            manifest = next(item for item in self.manifests.values() if item.lr_contract_id == wanted)
+        claims = read_claims(payload)
+        faces = len(claims.faces) if isinstance(claims, Scene) else 0
+        if faces > self.settings.max_batch_items:
+            raise Problem("too-large", f"a scene may have {self.settings.max_batch_items} faces here, not {faces}")
+        manifest = self.bundle_of(claims) if bundle is None else self.manifest(bundle)
         try:
-            factor = enlargement(header, manifest, options.size)
+            factor = 1 if isinstance(claims, Scene) else enlargement(claims, manifest, options.size)
         except ImageError as error:
             raise wrong_parameter("size", str(error)) from error
-        pixels = check_result(header, manifest, options, self.settings.max_pixels)
+        pixels = check_result(claims, manifest, options, self.settings.max_pixels)
         if options.seed and "seed" not in manifest.decoder.get("controls", ()):
             raise wrong_parameter("seed", f"bundle {manifest.id} has no control 'seed': its decoder takes no noise")
         try:
             options = dataclasses.replace(options, strength=strength_of(manifest, options.strength))
         except ImageError as error:
             raise wrong_parameter("strength", str(error)) from error
-        return self._job(BatchKey("restore", manifest.id, options.seed, factor), payload, options, pixels,
-                         self.deadline())
+        return self._job(BatchKey("restore", manifest.id, options.seed, factor, faces), payload, options, pixels)
+
+    def bundle_of(self, claims: Header | Scene) -> Manifest:
+        """The served bundle of a payload or scene; `PayloadError` if there is none."""
+        header = claims.faces[0].header if isinstance(claims, Scene) else claims
+        wanted = require_contract(header, [manifest.lr_contract_id for manifest in self.manifests.values()])
+        return next(item for item in self.manifests.values() if item.lr_contract_id == wanted)
 
     def bundles_to_try(self, bundle: str | None, quality: str | None, max_bytes: int | None) -> list[Manifest]:
         """The served bundles to compress a picture with, best quality first.
@@ -208,9 +211,10 @@ class ServiceState:
         except BundleError as error:
             raise wrong_parameter("quality", str(error)) from error
 
-    def compress_job(self, picture: bytes, options: CompressOptions, manifest: Manifest, deadline: float) -> Job:
-        """Make the job for a picture file, which only a worker opens; ``deadline`` is a time of the event loop."""
-        return self._job(BatchKey("compress", manifest.id), picture, options, manifest.hr**2, deadline)
+    def compress_job(self, picture: bytes, options: CompressOptions, manifest: Manifest) -> Job:
+        """Make the job for a picture file, which only a worker opens."""
+        key = BatchKey("compress", manifest.id, faces=int(options.faces != "largest"))
+        return self._job(key, picture, options, manifest.hr**2)
 
     async def answers(self, request: Request, jobs: Sequence[Job]) -> list[Answer]:
         """Queue jobs and wait for all of them; jobs that will miss their deadline are answered with `Refused`.
@@ -240,14 +244,11 @@ class ServiceState:
             work.cancel()
             self.batcher.discard(jobs)
 
-    def deadline(self) -> float:
-        """The time of the event loop by which a request whose body has just arrived is to be answered."""
-        return asyncio.get_running_loop().time() + self.settings.deadline
-
-    def _job(self, key: BatchKey, data: bytes, options: RestoreOptions | CompressOptions, pixels: int, deadline: float
-             ) -> Job:
-        return Job(key, data, dataclasses.asdict(options), deadline, pixels,
-                   asyncio.get_running_loop().create_future())
+    def _job(self, key: BatchKey, data: bytes, options: RestoreOptions | CompressOptions, pixels: int) -> Job:
+        """The job of a request whose body has just arrived."""
+        loop = asyncio.get_running_loop()
+        return Job(key, data, dataclasses.asdict(options), loop.time() + self.settings.deadline, pixels,
+                   loop.create_future())
 
     def _spares(self, pids: Sequence[int]) -> int:
         """The number of spare workers, which is logged with its reason."""

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from codec_contract.errors import ServiceError
+from codec_contract.fit import MAX_PHOTO_PIXELS
 
 ENVIRONMENT_PREFIX = "EDGEGRAIN_SERVE_"
 MIN_TOKEN_LENGTH = 16
@@ -77,9 +78,10 @@ class Settings(BaseSettings):
     worker_timeout: float = Field(60, gt=0, le=3600, description="A worker that exceeds this on a batch is killed.")
     start_timeout: float = Field(300, gt=0, le=3600, description="A worker that is not ready by then is restarted.")
 
-    max_picture_bytes: int = Field(16 << 20, ge=1, description="Largest body of /v1/compress.")
-    max_pixels: int = Field(1 << 24, ge=1, le=1 << 28, description="Largest picture that is read or made, in pixels.")
-    max_batch_items: int = Field(32, ge=1, le=1024, description="Most payloads in one multipart request.")
+    max_picture_bytes: int = Field(32 << 20, ge=1, description="Largest body of /v1/compress.")
+    max_photo_pixels: int = Field(MAX_PHOTO_PIXELS, ge=1, le=1 << 28, description="Largest picture to read, in pixels.")
+    max_pixels: int = Field(1 << 24, ge=1, le=1 << 28, description="Largest picture that is restored, in pixels.")
+    max_batch_items: int = Field(64, ge=1, le=1024, description="Most payloads in a form, and faces in a scene.")
     max_bytes_in_flight: int = Field(
         256 << 20, ge=1 << 20, description=(
             "Bodies of all requests together, in bytes; more are refused with 503. Also unread answers together."))

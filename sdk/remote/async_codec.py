@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 from PIL import Image
 
 from codec_contract.bundle.qualities import Quality
-from codec_contract.fit import MAX_PIXELS, Fit, Size
+from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.batches import position_in_batch, with_strengths
 from sdk.inputs import RestoreSource, read_restore_source
-from sdk.payload import Payload
+from sdk.payload import Payload, Scene
 from sdk.remote import http_calls as calls
 from sdk.remote.answer_body import AnswerBody
 from sdk.remote.attempts import Attempts
@@ -62,31 +62,50 @@ class AsyncRemoteCodec:
         self._bundles: list[RemoteBundle] | None = None
 
     async def compress(
-        self, picture: PictureSource, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
-        max_pixels: int = MAX_PIXELS, quality: Quality | None = None, max_bytes: int | None = None,
+        self, picture: PictureSource, fit: Fit | None = None, *, bundle: str | None = None, background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
+        quality: Quality | None = None, max_bytes: int | None = None,
     ) -> Payload:
         """Let the service compress one picture."""
         data = await asyncio.to_thread(calls.picture_file, picture, background, max_pixels)
-        call = calls.compress_call(data, fit, background, bundle, quality, max_bytes)
-        return calls.read_payload(await self._send(call))
+        call = calls.compress_call(
+            data, background, bundle, quality, max_bytes, fit=fit, align=align, require_face=require_face)
+        return calls.read_payload(await self._send(call), Payload)
+
+    async def compress_faces(
+        self, picture: PictureSource, *, bundle: str | None = None, background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS,
+    ) -> list[Payload]:
+        """Let the service compress every face of a photograph."""
+        data = await asyncio.to_thread(calls.picture_file, picture, background, max_pixels)
+        return calls.read_faces(await self._send(calls.compress_call(data, background, bundle, faces="all")))
+
+    async def compress_scene(
+        self, picture: PictureSource, *, bundle: str | None = None, max_bytes: int | None = None,
+        background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, quality: Quality | None = None,
+    ) -> Scene:
+        """Let the service compress all faces of a photograph and its background."""
+        data = await asyncio.to_thread(calls.picture_file, picture, background, max_pixels)
+        call = calls.compress_call(data, background, bundle, quality, max_bytes, faces="scene")
+        return calls.read_payload(await self._send(call), Scene)
 
     async def compress_batch(
-        self, pictures: Iterable[PictureSource], fit: Fit = "pad", *, bundle: str | None = None,
-        background: Colour = WHITE, max_pixels: int = MAX_PIXELS, quality: Quality | None = None,
-        max_bytes: int | None = None,
+        self, pictures: Iterable[PictureSource], fit: Fit | None = None, *, bundle: str | None = None,
+        background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
+        quality: Quality | None = None, max_bytes: int | None = None,
     ) -> list[Payload]:
         """Compress pictures with several requests at a time; in order, errors name the position, counted from 0."""
         return await self._each("picture", pictures, lambda picture: self.compress(
-            picture, fit, bundle=bundle, background=background, max_pixels=max_pixels, quality=quality,
-            max_bytes=max_bytes))
+            picture, fit, bundle=bundle, background=background, max_pixels=max_pixels, align=align,
+            require_face=require_face, quality=quality, max_bytes=max_bytes))
 
     async def restore(
         self, payload: RestoreSource, *, bundle: str | None = None, size: Size = "original",
         max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
     ) -> Image.Image:
-        """Let the service restore one payload or bare LR."""
+        """Let the service restore one payload, scene or bare LR."""
         source = await asyncio.to_thread(read_restore_source, payload)
-        data = source if isinstance(source, Payload) else calls.payload_of_lr(source, await self._known(), bundle)
+        data = source if isinstance(source, bytes) else calls.payload_of_lr(source, await self._known(), bundle)
         answer = await self._send(calls.restore_call(data, size, bundle, strength, max_pixels))
         return await asyncio.to_thread(calls.read_picture, answer, max_pixels, mark)
 

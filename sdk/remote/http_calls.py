@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import numbers
@@ -10,13 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
 from codec_contract.bundle.paths import ALIASES
 from codec_contract.bundle.qualities import check_max_bytes
 from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, reason
-from codec_contract.fit import Size, check_fit
+from codec_contract.fit import Fit, Size, check_fit
 from codec_contract.http_names import BYTES_TYPE, INVALID_PAYLOAD, INVALID_PICTURE, PAYLOAD_TYPE, PROBLEM_PREFIX
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.level_step import MAX_STEP, rounded
@@ -28,6 +30,7 @@ from codec_contract.payload import (
     encode_payload,
 )
 from codec_contract.rgb import Rgb
+from codec_contract.scene import MAX_SCENE_BYTES
 from edge_encoder.preprocessing import (
     Colour,
     PictureSource,
@@ -37,12 +40,16 @@ from edge_encoder.preprocessing import (
     load_picture,
 )
 from sdk.generated_mark import GeneratedMark, MarkedPicture
-from sdk.payload import Payload
+from sdk.payload import Payload, Scene
+
+Made = TypeVar("Made", Payload, Scene)
 
 MAX_FILE_BYTES = 1 << 28
 """Longest picture file that is sent: as many bytes as a service, unless it is configured otherwise, holds at a time."""
 MAX_LIST_BYTES = 1 << 20
 """Longest list of bundles; one takes about 2 KiB."""
+MAX_FACES_BYTES = 1 << 24
+"""Longest list of the payloads of a picture's faces."""
 
 ERRORS: dict[str, type[EdgegrainError]] = {INVALID_PAYLOAD: PayloadError, INVALID_PICTURE: ImageError}
 """Kind of problem -> error class of the local SDK for the same case; all other kinds are `ServiceError`."""
@@ -83,7 +90,7 @@ def bundles_call() -> Call:
 
 
 def restore_call(payload: bytes, size: Size, bundle: str | None, strength: float | None, max_pixels: int) -> Call:
-    """Request to restore a checked payload; the answer is a PNG, which is lossless.
+    """Request to restore a checked payload or scene; the answer is a PNG, which is lossless.
 
     Raises:
         ImageError: the strength is not a number, or ``max_pixels`` is no limit.
@@ -99,19 +106,23 @@ def restore_call(payload: bytes, size: Size, bundle: str | None, strength: float
                 {"Content-Type": PAYLOAD_TYPE, "Accept": "image/png"}, payload)
 
 
-def compress_call(picture: bytes, fit: str, background: Colour, bundle: str | None, quality: str | None = None,
-                  max_bytes: int | None = None) -> Call:
-    """Request to compress a picture file.
+def compress_call(
+    picture: bytes, background: Colour, bundle: str | None, quality: str | None = None, max_bytes: int | None = None, *,
+    fit: Fit | None = None, align: bool = True, require_face: bool = False, faces: str | None = None,
+) -> Call:
+    """Request to compress a picture file; ``faces`` is ``"all"``, ``"scene"`` or None for the largest face.
 
     Raises:
         ImageError: the fit is unknown, the background is not a colour, or ``max_bytes`` is below 1.
     """
-    check_fit(fit)
-    most = None if max_bytes is None else str(min(check_max_bytes(max_bytes), MAX_PAYLOAD_BYTES))
+    if fit is not None:
+        check_fit(fit)
+    most = None if max_bytes is None else str(min(check_max_bytes(max_bytes), MAX_SCENE_BYTES))
     parameters = _parameters(fit=fit, background=bytes(check_background(background)).hex(), bundle=bundle,
-                             quality=quality, max_bytes=most)
-    return Call("POST", "/v1/compress", MAX_PAYLOAD_BYTES, parameters,
-                {"Content-Type": BYTES_TYPE, "Accept": PAYLOAD_TYPE}, picture)
+                             quality=quality, max_bytes=most, align=None if align else "false",
+                             require_face="true" if require_face else None, faces=faces)
+    largest = {None: MAX_PAYLOAD_BYTES, "scene": MAX_SCENE_BYTES}.get(faces, MAX_FACES_BYTES)
+    return Call("POST", "/v1/compress", largest, parameters, {"Content-Type": BYTES_TYPE, "Accept": "*/*"}, picture)
 
 
 def picture_file(picture: PictureSource, background: Colour, max_pixels: int) -> bytes:
@@ -180,12 +191,21 @@ def read_picture(data: bytes, max_pixels: int, mark: bool = True) -> Image.Image
         raise ServiceError(f"the service's answer is not a picture: {error}") from error
 
 
-def read_payload(data: bytes) -> Payload:
-    """The payload of an answer; `ServiceError` if it is something else."""
+def read_payload(data: bytes, kind: type[Made]) -> Made:
+    """The payload or scene of an answer; `ServiceError` if it is something else."""
     try:
-        return Payload(data)
+        return kind(data)
     except PayloadError as error:
-        raise ServiceError(f"the service's answer is not a payload: {error}; is this an edgegrain service?") from error
+        raise ServiceError(f"the service's answer is not a {kind.__name__.lower()}: {error}; is this an edgegrain "
+                           "service?") from error
+
+
+def read_faces(data: bytes) -> list[Payload]:
+    """The payloads of all faces in an answer; `ServiceError` if it is something else."""
+    try:
+        return [Payload(base64.b64decode(face["payload"], validate=True)) for face in json.loads(data)["faces"]]
+    except (ValueError, KeyError, TypeError, RecursionError, PayloadError) as error:
+        raise ServiceError(f"the service's answer is not a list of payloads: {error}") from error
 
 
 def read_bundles(data: bytes) -> list[RemoteBundle]:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, TypeVar
 from PIL import Image
 
 from codec_contract.bundle.qualities import Quality
-from codec_contract.fit import MAX_PIXELS, Fit, Size
+from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.batches import position_in_batch, with_strengths
 from sdk.inputs import RestoreSource, read_restore_source
-from sdk.payload import Payload
+from sdk.payload import Payload, Scene
 from sdk.remote import http_calls as calls
 from sdk.remote.answer_body import AnswerBody
 from sdk.remote.attempts import Attempts
@@ -71,13 +71,14 @@ class RemoteCodec:
         self._bundles: list[RemoteBundle] | None = None
 
     def compress(
-        self, picture: PictureSource, fit: Fit = "pad", *, bundle: str | None = None, background: Colour = WHITE,
-        max_pixels: int = MAX_PIXELS, quality: Quality | None = None, max_bytes: int | None = None,
+        self, picture: PictureSource, fit: Fit | None = None, *, bundle: str | None = None, background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
+        quality: Quality | None = None, max_bytes: int | None = None,
     ) -> Payload:
         """Let the service compress one picture; a file is sent unchanged. `sdk.compress` compresses locally.
 
         Args:
-            picture: as for `sdk.compress`.
+            picture, fit, background, align, require_face: as for `sdk.compress`.
             bundle: id of a bundle of the service; None for its first.
             max_pixels: largest picture that is converted here; for files and their bytes the service's limit applies.
             quality, max_bytes: as for `sdk.compress`, among the bundles of the service.
@@ -87,23 +88,42 @@ class RemoteCodec:
             ServiceError: the service cannot be reached, or refuses the request.
         """
         data = calls.picture_file(picture, background, max_pixels)
-        return calls.read_payload(self._send(calls.compress_call(data, fit, background, bundle, quality, max_bytes)))
+        call = calls.compress_call(
+            data, background, bundle, quality, max_bytes, fit=fit, align=align, require_face=require_face)
+        return calls.read_payload(self._send(call), Payload)
+
+    def compress_faces(
+        self, picture: PictureSource, *, bundle: str | None = None, background: Colour = WHITE,
+        max_pixels: int = MAX_PHOTO_PIXELS,
+    ) -> list[Payload]:
+        """Let the service compress every face of a photograph, as `sdk.compress_faces`."""
+        data = calls.picture_file(picture, background, max_pixels)
+        return calls.read_faces(self._send(calls.compress_call(data, background, bundle, faces="all")))
+
+    def compress_scene(
+        self, picture: PictureSource, *, bundle: str | None = None, max_bytes: int | None = None,
+        background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, quality: Quality | None = None,
+    ) -> Scene:
+        """Let the service compress all faces of a photograph and its background, as `sdk.compress_scene`."""
+        data = calls.picture_file(picture, background, max_pixels)
+        call = calls.compress_call(data, background, bundle, quality, max_bytes, faces="scene")
+        return calls.read_payload(self._send(call), Scene)
 
     def compress_batch(
-        self, pictures: Iterable[PictureSource], fit: Fit = "pad", *, bundle: str | None = None,
-        background: Colour = WHITE, max_pixels: int = MAX_PIXELS, quality: Quality | None = None,
-        max_bytes: int | None = None,
+        self, pictures: Iterable[PictureSource], fit: Fit | None = None, *, bundle: str | None = None,
+        background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
+        quality: Quality | None = None, max_bytes: int | None = None,
     ) -> list[Payload]:
         """Compress pictures with several requests at a time; in order, errors name the position, counted from 0."""
         return self._each("picture", pictures, lambda picture: self.compress(
-            picture, fit, bundle=bundle, background=background, max_pixels=max_pixels, quality=quality,
-            max_bytes=max_bytes))
+            picture, fit, bundle=bundle, background=background, max_pixels=max_pixels, align=align,
+            require_face=require_face, quality=quality, max_bytes=max_bytes))
 
     def restore(
         self, payload: RestoreSource, *, bundle: str | None = None, size: Size = "original",
         max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
     ) -> Image.Image:
-        """Let the service restore one payload or bare LR.
+        """Let the service restore one payload, scene or bare LR.
 
         Args:
             payload: as for `sdk.restore`. The levels of a bare LR are rounded to the bundle's step.
@@ -119,7 +139,7 @@ class RemoteCodec:
             ServiceError: the service cannot be reached, or refuses the request.
         """
         source = read_restore_source(payload)
-        data = source if isinstance(source, Payload) else calls.payload_of_lr(source, self._known(), bundle)
+        data = source if isinstance(source, bytes) else calls.payload_of_lr(source, self._known(), bundle)
         call = calls.restore_call(data, size, bundle, strength, max_pixels)
         return calls.read_picture(self._send(call), max_pixels, mark)
 

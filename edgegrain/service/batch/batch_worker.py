@@ -8,16 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.bundle.qualities import too_few_bytes
 from codec_contract.errors import EdgegrainError
-from codec_contract.payload import parse_header
 from edgegrain.service.batch.engine_process import EngineProcess
 from edgegrain.service.batch.folder_store import FolderStore
 from edgegrain.service.batch.open_store import open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally
 from edgegrain.service.batch.store import Store
-from edgegrain.service.engine_options import Outcome, RestoreOptions
-from edgegrain.service.result_limits import check_result
+from edgegrain.service.engine_options import RestoreOptions
+from edgegrain.service.result_limits import check_result, read_claims
 
 PART_BYTES = 1 << 30
 """Most bytes of files and expected results that the process gets together; `pipe_messages` carries twice as much."""
@@ -46,10 +44,10 @@ class BatchWorker:
         self._lock = target.share() if isinstance(target, FolderStore) else None
         sizes = [1 << power for power in range(plan.batch_size.bit_length())]  # warmed up; other sizes are padded
         self._engine = EngineProcess({
-            "folders": [plan.folder, *plan.fallbacks.values()],
+            "folders": [plan.folder, *plan.fallbacks],
             "device": plan.device, "threads": plan.threads, "log_level": "warning",
             "batch_sizes": sorted({*sizes, plan.batch_size}) if plan.verb == "restore" else [1],
-            "max_pixels": plan.max_pixels})
+            "max_pixels": plan.max_pixels, "max_photo_pixels": plan.max_pixels})
 
     def work(self, names: Sequence[str]) -> Tally:
         """Process all of these names, also those that have a result already."""
@@ -91,14 +89,14 @@ class BatchWorker:
             return 0
         try:
             options = RestoreOptions(**self._plan.options)
-            return BYTES_PER_PIXEL * check_result(parse_header(data), self._manifest, options, self._plan.max_pixels)
+            return BYTES_PER_PIXEL * check_result(read_claims(data), self._manifest, options, self._plan.max_pixels)
         except EdgegrainError:
             return 0
 
     def _process(self, good: Sequence[tuple[str, bytes]], tally: Tally) -> None:
         """Compute and write the results of files that were read, and count them."""
         plan = self._plan
-        outcomes = self._compute([data for _, data in good])
+        outcomes = self._engine.run(plan.verb, plan.bundle, plan.options, [data for _, data in good])
         made = []
         for (name, data), outcome in zip(good, outcomes, strict=True):
             if isinstance(outcome, bytes):
@@ -114,21 +112,6 @@ class BatchWorker:
                 tally.bytes_out += len(result)
             else:
                 tally.fail(name, error)
-
-    def _compute(self, blobs: Sequence[bytes]) -> list[Outcome]:
-        """The outcome of each of ``blobs``: the first bundle's that is small enough."""
-        plan = self._plan
-        outcomes = self._engine.run(plan.verb, plan.bundle, plan.options, blobs)
-        if (limit := plan.payload_limit) is None:
-            return outcomes
-        for bundle in plan.fallbacks:
-            large = [index for index, outcome in enumerate(outcomes)
-                     if isinstance(outcome, bytes) and len(outcome) > limit]
-            again = self._engine.run(plan.verb, bundle, plan.options, [blobs[index] for index in large])
-            for index, outcome in zip(large, again, strict=True):
-                outcomes[index] = outcome
-        return [too_few_bytes(limit, len(outcome)) if isinstance(outcome, bytes) and len(outcome) > limit else outcome
-                for outcome in outcomes]
 
     def close(self) -> None:
         """End the process and release the lock on the target."""

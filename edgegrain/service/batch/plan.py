@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -30,14 +30,13 @@ class BatchPlan:
         verb: ``"compress"`` or ``"restore"``.
         bundle: id of the bundle.
         folder: folder of the bundle.
-        fallbacks: bundle -> folder: tried next, in order, for pictures whose payload exceeds ``payload_limit``.
-        payload_limit: largest payload to write, in bytes; None for no limit.
+        fallbacks: folders of the bundles that ``options`` name as fallbacks.
         options: fields of `CompressOptions` or `RestoreOptions`.
         suffix: suffix of the results.
         device: device of the decoders.
         threads: threads of a worker's networks on the CPU.
         batch_size: files per batch of a worker.
-        max_pixels: largest picture that is read or made.
+        max_pixels: largest picture that is compressed, or restored.
         max_bytes: largest file that is read.
         force: process also files that have a result.
         results: name of the target in the source, whose files are no input; "" if it is not below the source.
@@ -56,8 +55,7 @@ class BatchPlan:
     max_pixels: int = MAX_PIXELS
     max_bytes: int = 1 << 28
     force: bool = False
-    fallbacks: Mapping[str, str] = field(default_factory=dict)
-    payload_limit: int | None = None
+    fallbacks: Sequence[str] = ()
     results: str = ""
 
     def result(self, name: str) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 import edgegrain.service.batch
 import sdk
 from codec_contract.bundle import paths
-from codec_contract.fit import MAX_PIXELS
+from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS
 from edgegrain.cli.main import app
 from edgegrain.service.batch import run as batch_run
 from edgegrain.service.batch.batch_worker import BatchWorker
@@ -94,7 +94,7 @@ def test_summary_failures_and_status(
     assert not (out / "failures.jsonl").exists()
     assert run(pictures, out, "--force") == 0
     assert capsys.readouterr().out.startswith("2 done in ")
-    assert [plan.force for plan in plans] == [False, False, True] and plans[0].max_pixels == MAX_PIXELS
+    assert [plan.force for plan in plans] == [False, False, True] and plans[0].max_pixels == MAX_PHOTO_PIXELS
 
 
 @pytest.mark.parametrize("place", ["in/results", "in/deep/results", "in"])
@@ -169,7 +169,7 @@ def lock(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 def test_back_to_pictures(pictures: Path, plans: list[BatchPlan], tmp_path: Path) -> None:
     run(pictures, tmp_path / "payloads")
     assert run(tmp_path / "payloads", tmp_path / "back", "--format", "webp", "--size", "native") == 0
-    assert plans[1].verb == "restore" and plans[1].options["format"] == "webp"
+    assert plans[1].verb == "restore" and plans[1].options["format"] == "webp" and plans[1].max_pixels == MAX_PIXELS
     with Image.open(tmp_path / "back" / "a.png.webp") as picture:
         assert (picture.format, picture.size) == ("WEBP", (HR, HR))
     mark = sdk.read_mark(tmp_path / "back" / "a.png.webp")
@@ -299,6 +299,41 @@ def test_usage(source: str, message: str, pictures: Path, tmp_path: Path, capsys
     assert not (tmp_path / "out").exists()
 
 
+def test_faces_are_found(
+    pictures: Path, plans: list[BatchPlan], tmp_path: Path, portrait: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_tiny_bundle(tmp_path)
+    refresh_manifest(bundle, domain="faces")
+    group = Image.new("RGB", (700, 400), (120, 130, 140))
+    group.paste(Image.fromarray(portrait), (60, 40))
+    group.save(pictures / "b.png")
+    codec, out = sdk.Codec(bundle), tmp_path / "out"
+    assert run(pictures, out, "--bundle", bundle) == 1
+    lines = (out / "failures.jsonl").read_text().splitlines()
+    errors = {line["name"]: line["error"] for line in map(json.loads, lines)}
+    assert errors.keys() == {"a.png", "c.png"} and "no face was found" in errors["a.png"]
+    assert "--no-align" in errors["a.png"]
+    assert (out / "b.png.grain").read_bytes() == codec.compress(group) != codec.compress(group, align=False)
+
+    (pictures / "c.png").unlink()
+    for option, fit in (("--no-align", "pad"), ("--fit=crop", "crop")):
+        assert run(pictures, tmp_path / fit, "--bundle", bundle, option) == 0
+        assert (tmp_path / fit / "b.png.grain").read_bytes() == codec.compress(group, fit)  # type: ignore[arg-type]
+    assert [(plan.options["align"], plan.options["fit"]) for plan in plans] == [
+        (True, None), (False, None), (True, "crop")]
+
+    payloads = tmp_path / "scenes"
+    payloads.mkdir()
+    scene = codec.compress_scene(group)
+    files = {"scene": scene, "face": scene.faces[0]}
+    for name, data in files.items():
+        (payloads / f"{name}.grain").write_bytes(data)
+    assert run(payloads, tmp_path / "back", "--bundle", bundle) == 0
+    for name, data in files.items():
+        with Image.open(tmp_path / "back" / f"{name}.png") as restored:
+            np.testing.assert_array_equal(restored, sdk.restore(data, bundle))
+
+
 def test_without_ray(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,7 +352,7 @@ def test_a_quality_or_a_limit_chooses_bundles(
     (pictures / "c.png").unlink()
     assert run(pictures, tmp_path / "one", "--quality", "tiny") == 0
     assert run(pictures, tmp_path / "two", "--max-bytes", "400") == 0
-    assert [(plan.bundle, list(plan.fallbacks), plan.payload_limit) for plan in plans] == [
+    assert [(plan.bundle, plan.options["fallbacks"], plan.options["max_bytes"]) for plan in plans] == [
         (folders["tiny"].name, [], None),
         (folders["medium"].name, [folders["small"].name, folders["tiny"].name], 400)]
     sizes = [path.stat().st_size for path in (tmp_path / "two").glob("*.grain")]
@@ -328,7 +363,8 @@ def test_a_quality_or_a_limit_chooses_bundles(
 
 @pytest.mark.parametrize("arguments", [
     ("--compress", "--size", "native"), ("--compress", "--format", "webp"), ("--compress", "--no-mark"),
-    ("--compress", "--strength", "8"), ("--restore", "--fit", "crop"), ("--restore", "--max-bytes", "400")])
+    ("--compress", "--strength", "8"), ("--restore", "--fit", "crop"), ("--restore", "--max-bytes", "400"),
+    ("--restore", "--no-align")])
 def test_options_of_the_other_verb(
     arguments: tuple[str, ...], pictures: Path, plans: list[BatchPlan], tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

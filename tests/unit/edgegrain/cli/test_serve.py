@@ -142,6 +142,6 @@ def test_remote_gets_what_the_options_say(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "me.png").write_bytes(b"anything")
     assert run("compress", tmp_path / "me.png", "--remote", "http://host", "--fit", "crop", "--bundle", "x") == 0
     assert calls == [("http://host", "secret"), ("me.png", "crop", {
-        "bundle": "x", "background": (255, 255, 255), "max_pixels": MAX_PHOTO_PIXELS, "align": True,
-        "quality": None, "max_bytes": None})]
+        "bundle": "x", "background": (255, 255, 255), "max_pixels": MAX_PHOTO_PIXELS, "align": True, "quality": None,
+        "max_bytes": None})]
     assert (tmp_path / "me.grain").read_bytes() == payload

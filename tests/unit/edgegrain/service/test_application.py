@@ -101,7 +101,7 @@ class TestRestore:
         assert client.post("/v1/restore?size=native", content=bomb, headers=PAYLOAD).status_code == 200
 
     def test_too_large(self, client: httpx.Client) -> None:
-        answer = client.post("/v1/restore", content=bytes(200_000), headers=PAYLOAD)
+        answer = client.post("/v1/restore", content=bytes((1 << 20) + 1), headers=PAYLOAD)
         assert_problem(answer, 413, "too-large")
 
     def test_endless_body_is_cut_off(self, tiny_service: LiveService) -> None:

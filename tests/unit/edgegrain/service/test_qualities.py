@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from tests.service_harness import LiveService, get, live_service, post, stub_worker
+from tests.service_harness import LiveService, get, live_service, post
 from tests.tiny_bundle import write_qualities
 
 RGB = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -52,13 +52,6 @@ def test_quality_and_limit_choose_the_bundle(service: LiveService, payloads: dic
         assert answer.headers["X-Edgegrain-Bundle"] == folders[quality].name
     assert {item["id"]: item["quality"] for item in get(f"{service.url}/v1/bundles").json()} == {
         folder.name: quality for quality, folder in folders.items()}
-
-
-def test_all_attempts_have_one_deadline(folders: dict[str, Path]) -> None:
-    """The stub returns the picture, which is larger than the limit, so three bundles are tried."""
-    with live_service(*folders.values(), worker_command=stub_worker(compress=0.6), deadline=1) as service:
-        answer = post(f"{service.url}/v1/compress?max_bytes=1", picture(), headers={"Content-Type": "image/png"})
-        assert answer.status_code == 503
 
 
 @pytest.mark.parametrize(("query", "kind", "detail"), [

@@ -13,12 +13,14 @@ from PIL import Image
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.errors import DeviceMemoryError, ImageError, ServiceError
 from codec_contract.payload import parse_payload
+from sdk.payload import Payload, Scene
 from sdk.remote import http_calls
 from sdk.remote.http_calls import (
     compress_call,
     payload_of_lr,
     picture_file,
     read_bundles,
+    read_faces,
     read_payload,
     read_picture,
     read_refusal,
@@ -47,7 +49,22 @@ def test_an_lr_for_the_bundle_of_an_alias() -> None:
 
 def test_an_answer_that_is_no_payload_is_the_services_fault() -> None:
     with pytest.raises(ServiceError, match="is not a payload.*is this an edgegrain service"):
-        read_payload(b"<!doctype html>")
+        read_payload(b"<!doctype html>", Payload)
+    with pytest.raises(ServiceError, match="is not a scene"):
+        read_payload(b"<!doctype html>", Scene)
+    for wrong in (b"<!doctype html>", b"[]", b'{"faces": 5}', b'{"faces": [{}]}', b'{"faces": [{"payload": "?"}]}',
+                  b'{"faces": [{"payload": "AAAA"}]}', b"[" * 200_000):
+        with pytest.raises(ServiceError, match="is not a list of payloads"):
+            read_faces(wrong)
+
+
+def test_only_options_that_differ_from_the_defaults_are_sent() -> None:
+    """So that services up to 0.6, which refuse parameters that they do not know, compress for this client."""
+    assert compress_call(b"", (0, 0, 0), None).parameters == {"background": "000000"}
+    call = compress_call(b"", (0, 0, 0), "x", "tiny", 9, fit="crop", align=False, require_face=True, faces="scene")
+    assert call.parameters == {
+        "background": "000000", "bundle": "x", "quality": "tiny", "max_bytes": "9", "fit": "crop", "align": "false",
+        "require_face": "true", "faces": "scene"}
 
 
 @pytest.mark.parametrize("described", [
@@ -67,19 +84,19 @@ def test_deeply_nested_answers() -> None:
 
 @pytest.mark.parametrize("background", [(255, 0, 0), np.array([255, 0, 0]), b"\xff\0\0"])
 def test_a_background_is_what_it_is_locally(background: Any) -> None:
-    assert compress_call(b"", "pad", background, None).parameters["background"] == "ff0000"
+    assert compress_call(b"", background, None).parameters["background"] == "ff0000"
 
 
 @pytest.mark.parametrize(("argument", "wrong"), [
     ("background", 3), ("background", (1, 2, 256)), ("max_bytes", 0), ("max_bytes", "9"), ("max_bytes", 2.0)])
 def test_arguments_of_compressing(argument: str, wrong: Any) -> None:
     with pytest.raises(ImageError, match=r"a background colour is|max_bytes must be"):
-        compress_call(b"", **{"fit": "pad", "background": (0, 0, 0), "bundle": None, argument: wrong})
+        compress_call(b"", **{"background": (0, 0, 0), "bundle": None, argument: wrong})
 
 
 def test_huge_numbers() -> None:
-    assert compress_call(b"", "pad", (0, 0, 0), None, max_bytes=10**5000).parameters["max_bytes"] == str(
-        http_calls.MAX_PAYLOAD_BYTES)
+    assert compress_call(b"", (0, 0, 0), None, max_bytes=10**5000).parameters["max_bytes"] == str(
+        http_calls.MAX_SCENE_BYTES)
     with pytest.raises(ImageError, match="a strength is a number"):
         restore_call(b"", "native", None, 10**400, 1)
 

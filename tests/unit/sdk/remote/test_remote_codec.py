@@ -142,8 +142,8 @@ class TestVerbs:
             remote.restore(payload, max_pixels=10)
         with pytest.raises(sdk.ImageError, match="background"):
             remote.compress(b"x", background=(1, 2))
-        with pytest.raises(sdk.ImageError, match="unknown fit None, expected one of pad, stretch, crop"):
-            remote.compress(b"x", None)
+        with pytest.raises(sdk.ImageError, match="unknown fit 'align', expected one of pad, stretch, crop"):
+            remote.compress(b"x", "align")
 
     def test_the_token_is_needed(self, service: LiveService) -> None:
         with sdk.connect(service.url, token="another-token-of-16") as remote, pytest.raises(

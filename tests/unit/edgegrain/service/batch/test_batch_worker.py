@@ -224,15 +224,16 @@ def test_a_payload_that_is_too_large_is_made_with_the_next_bundle(tmp_path: Path
              for name, rgb in pictures.items()}
     limit, least = sizes["medium", "grey.png"], sizes["tiny", "noise.png"]
     assert least <= limit < sizes["small", "noise.png"]
-    chosen = replace(plan(folders["medium"], tmp_path, "compress"), payload_limit=limit, fallbacks={
-        folders[quality].name: str(folders[quality]) for quality in ("small", "tiny")})
+    others = [folders["small"], folders["tiny"]]
+    options = asdict(CompressOptions(max_bytes=limit, fallbacks=[folder.name for folder in others]))
+    chosen = replace(plan(folders["medium"], tmp_path, "compress"), options=options, fallbacks=list(map(str, others)))
     worker = BatchWorker(chosen)
     tally = worker.work([*pictures, "damaged.png"])
     for name, side in (("grey.png", 32), ("noise.png", 8)):
         written = sdk.Payload((tmp_path / "out" / f"{name}.grain").read_bytes())
         assert (written.header.lr_width, tally.done, tally.failed) == (side, 2, 1)
     worker.close()
-    worker = BatchWorker(replace(chosen, payload_limit=least - 1))
+    worker = BatchWorker(replace(chosen, options={**options, "max_bytes": least - 1}))
     (failure,) = worker.work(["noise.png"]).failures
     worker.close()
     assert failure["error"] == (

@@ -1,0 +1,339 @@
+"""Faces of photographs and scenes over HTTP, by a service of a tiny bundle of faces: equal to the SDK's."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.payload import CODING_RAW, encode_payload
+from codec_contract.scene import encode_scene
+from edgegrain.service.engine_options import CompressOptions, RestoreOptions
+from edgegrain.service.job import BatchKey
+from edgegrain.service.job_queue import JobQueue
+from edgegrain.service.result_limits import check_result
+from edgegrain.service.service_times import ServiceTimes
+from tests.service_harness import LiveService, live_service, post
+from tests.tiny_bundle import refresh_manifest, write_qualities
+
+PLACES = ((60, 120), (560, 90))
+"""Upper left corners of the portraits in the group."""
+SIDE = 256
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    found = write_qualities(tmp_path_factory.mktemp("faces"))
+    for folder in found.values():
+        refresh_manifest(folder, domain="faces")
+    return found
+
+
+@pytest.fixture(scope="module")
+def codec(folders: dict[str, Path]) -> sdk.Codec:
+    return sdk.Codec(folders["small"], threads=1)
+
+
+@pytest.fixture(scope="module")
+def service(folders: dict[str, Path]) -> Iterator[LiveService]:
+    """A service with the default limits; of its qualities the second is served first."""
+    with live_service(folders["small"], folders["tiny"], folders["medium"], deadline=60) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def group(portrait: np.ndarray) -> bytes:
+    """A photograph of 900 x 500 pixels with two faces, as PNG."""
+    ramp = np.linspace(90, 140, 900).astype(np.uint8)
+    picture = Image.fromarray(np.repeat(np.tile(ramp, (500, 1))[:, :, None], 3, axis=2))
+    picture.paste(Image.fromarray(portrait), PLACES[0])
+    picture.paste(Image.fromarray(portrait[:, ::-1]), PLACES[1])
+    return file_of(picture, "PNG")
+
+
+@pytest.fixture(scope="module")
+def nobody() -> bytes:
+    return file_of(Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)), "PNG")
+
+
+def file_of(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def compress(service: LiveService, picture: bytes, query: str = "") -> httpx.Response:
+    headers = {"Content-Type": "application/octet-stream"}
+    return post(f"{service.url}/v1/compress{query}", picture, headers=headers)
+
+
+def pixels(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image)
+
+
+def refusal(answer: httpx.Response, status: int, kind: str) -> str:
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (status, f"urn:edgegrain:problem:{kind}")
+    return str(problem["detail"])
+
+
+def crowd(folder: Path, faces: int, side: int | None = None) -> bytes:
+    """A scene of 800 x 800 pixels with many faces, in rows of eight; with a ``side``, they all lie in the middle."""
+    manifest, payloads = load_manifest(folder), []
+    for index in range(faces):
+        lr = np.full((manifest.lr, manifest.lr, 3), 4 * index, np.uint8)
+        square = OrientedSquare(4 * (50 + 100 * (index % 8)), 4 * (50 + 100 * (index // 8)), 320, 0)
+        if side is not None:
+            square = OrientedSquare(1600, 1600, 4 * side, 0)
+        payloads.append(encode_payload(
+            lr, contract_id=manifest.lr_contract_id, tables=CoderTables.default(), original_size=(800, 800),
+            fit="align", square=square, coding=CODING_RAW))
+    return encode_scene(payloads, (800, 800))
+
+
+class TestCompress:
+    def test_the_largest_face_is_encoded(self, service: LiveService, codec: sdk.Codec, group: bytes) -> None:
+        answer = compress(service, group)
+        payload = sdk.Payload(answer.content)
+        assert payload == codec.compress(group)
+        square = payload.header.square
+        assert square is not None and abs(square.side - SIDE) < 20 and payload.original_size == (900, 500)
+        assert min(np.hypot(square.x / 4 - x - 128, square.y / 4 - y - 128) for x, y in PLACES) < 12
+
+    @pytest.mark.parametrize(("query", "options"), [
+        ("?align=false", {"align": False}), ("?fit=crop", {"fit": "crop"}), ("?fit=pad", {"align": False}),
+        ("?require_face=true", {"require_face": True}), ("?align=true&background=ff0000", {})])
+    def test_options_are_the_sdk_s(
+        self, service: LiveService, codec: sdk.Codec, group: bytes, query: str, options: dict[str, Any]
+    ) -> None:
+        assert compress(service, group, query).content == codec.compress(group, **options)
+
+    def test_a_framed_portrait_is_encoded_whole(
+        self, service: LiveService, codec: sdk.Codec, portrait_path: Path
+    ) -> None:
+        data = portrait_path.read_bytes()
+        assert compress(service, data).content == codec.compress(data, align=False)
+
+    def test_no_face(self, service: LiveService, codec: sdk.Codec, nobody: bytes) -> None:
+        for query in ("", "?faces=all", "?faces=scene"):
+            detail = refusal(compress(service, nobody, query), 422, "invalid-picture")
+            assert detail.startswith("no face was found in the picture of 120 x 90 pixels; use another picture, or")
+            assert detail.endswith("restores only faces that fill it well: align=false")
+        assert compress(service, nobody, "?align=false").content == codec.compress(nobody, align=False)
+
+    def test_a_face_that_is_too_small(self, service: LiveService, portrait: np.ndarray) -> None:
+        picture = Image.new("RGB", (400, 400), (120, 130, 140))
+        picture.paste(Image.fromarray(portrait).resize((44, 44)), (100, 150))
+        small = file_of(picture, "PNG")
+        assert compress(service, small).status_code == 200
+        assert "pixels" in refusal(compress(service, small, "?require_face=true"), 422, "invalid-picture")
+
+    def test_all_faces(self, service: LiveService, codec: sdk.Codec, group: bytes) -> None:
+        answer = compress(service, group, "?faces=all&quality=small")
+        assert answer.headers["content-type"] == "application/json"
+        found = answer.json()
+        assert (found["bundle"], found["original_size"]) == (codec.bundle.id, [900, 500])
+        payloads = [base64.b64decode(face["payload"]) for face in found["faces"]]
+        assert payloads == codec.compress_faces(group) and len(payloads) == 2
+        assert [face["bytes"] for face in found["faces"]] == [len(payload) for payload in payloads]
+        squares = [OrientedSquare(**face["square"]) for face in found["faces"]]
+        assert squares == [sdk.Payload(payload).header.square for payload in payloads]
+        centres = sorted((square.x / 4 - 128, square.y / 4 - 128) for square in squares)
+        np.testing.assert_allclose(centres, PLACES, atol=12)
+
+    def test_scenes_of_any_quality(
+        self, service: LiveService, codec: sdk.Codec, folders: dict[str, Path], group: bytes
+    ) -> None:
+        answer = compress(service, group, "?faces=scene")
+        assert answer.headers["content-type"] == "application/vnd.edgegrain"
+        assert answer.content == codec.compress_scene(group)
+        medium = sdk.compress_scene(group, folders["medium"])
+        for limit, quality in ((len(medium), "medium"), (len(answer.content) + 20, "small")):
+            limited = compress(service, group, f"?faces=scene&max_bytes={limit}")
+            assert limited.content == sdk.Codec(folders[quality]).compress_scene(group, max_bytes=limit)
+            assert limited.headers["X-Edgegrain-Bundle"] == folders[quality].name
+        assert "no quality fits into 50" in refusal(
+            compress(service, group, "?faces=scene&max_bytes=50"), 422, "invalid-picture")
+
+    @pytest.mark.parametrize(("query", "parameter"), [
+        ("faces=all&fit=pad", "fit"), ("faces=scene&align=false", "align"), ("faces=all&max_bytes=9", "max_bytes"),
+        ("faces=scene&require_face=true", "require_face"),
+        ("faces=none", "faces"), ("align=perhaps", "align")])
+    def test_parameters_that_do_not_go_together(
+        self, service: LiveService, group: bytes, query: str, parameter: str
+    ) -> None:
+        answer = compress(service, group, f"?{query}")
+        refusal(answer, 422, "invalid-parameter")
+        assert [error["parameter"] for error in answer.json()["errors"]] == [parameter]
+
+    @pytest.mark.parametrize("size", [(6000, 4000), (8000, 6000), (12000, 9000)])
+    def test_photographs_of_phones(
+        self, service: LiveService, codec: sdk.Codec, portrait: np.ndarray, size: tuple[int, int]
+    ) -> None:
+        picture = Image.new("L", size, 128)
+        side = size[1] // 3
+        picture.paste(Image.fromarray(portrait).convert("L").resize((side, side)), (side, side // 2))
+        photo = file_of(picture, "JPEG", quality=85)
+        payload = sdk.Payload(compress(service, photo).content)
+        halved = 2 if size[0] == 12000 else 1
+        assert payload.fit == "align" and payload.original_size == (size[0] // halved, size[1] // halved)
+        assert payload == codec.compress(photo)
+
+    def test_a_turned_photograph(self, service: LiveService, codec: sdk.Codec, group: bytes) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned clockwise
+        turned = file_of(Image.open(io.BytesIO(group)).transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
+        payload = sdk.Payload(compress(service, turned).content)
+        assert payload == codec.compress(turned) and payload.original_size == (900, 500)
+        square = payload.header.square
+        assert square is not None
+        assert min(np.hypot(square.x / 4 - x - 128, square.y / 4 - y - 128) for x, y in PLACES) < 12
+
+    def test_larger_pictures_are_refused(self, folders: dict[str, Path], group: bytes) -> None:
+        with live_service(folders["small"], max_photo_pixels=449_999, max_pixels=1 << 20) as service:
+            detail = refusal(compress(service, group), 422, "invalid-picture")
+            assert detail.endswith("claims 900 x 500 pixels, more than 449999; reduce it first")
+
+
+class TestScenes:
+    @pytest.mark.parametrize("size", ["original", "native", 300, 1200])
+    def test_restored_as_the_sdk_does(
+        self, service: LiveService, codec: sdk.Codec, group: bytes, size: str | int
+    ) -> None:
+        scene = codec.compress_scene(group)
+        answer = service.restore(scene, params={"size": size})
+        assert answer.status_code == 200 and answer.headers["X-Edgegrain-Bundle"] == codec.bundle.id
+        np.testing.assert_array_equal(pixels(answer.content), codec.restore(scene, size=size))  # type: ignore[arg-type]
+        assert sdk.read_mark(answer.content) == sdk.read_mark(codec.restore(scene))
+
+    def test_formats(self, service: LiveService, codec: sdk.Codec, group: bytes) -> None:
+        answer = post(f"{service.url}/v1/restore?quality=80", codec.compress_scene(group), headers={
+            "Content-Type": "application/octet-stream", "Accept": "image/webp"})
+        assert answer.headers["content-type"] == "image/webp" and pixels(answer.content).shape == (500, 900, 3)
+
+    def test_fifty_faces(self, service: LiveService, codec: sdk.Codec, folders: dict[str, Path]) -> None:
+        scene = crowd(folders["small"], 50)
+        picture = pixels(service.restore(scene).content)
+        np.testing.assert_array_equal(picture, codec.restore(scene))
+        for index in (0, 7, 49):
+            np.testing.assert_array_equal(picture[50 + 100 * (index // 8), 50 + 100 * (index % 8)], 4 * index)
+
+    def test_limits(self, folders: dict[str, Path]) -> None:
+        scene = crowd(folders["small"], 5)
+        with live_service(folders["small"], max_batch_items=4, max_pixels=639_999) as service:
+            assert refusal(service.restore(scene), 413, "too-large") == "a scene may have 4 faces here, not 5"
+            four = crowd(folders["small"], 4)
+            assert "800 x 800 pixels, more than the limit of 639999" in refusal(
+                service.restore(four), 422, "invalid-picture")
+            assert service.restore(four, params={"size": 799}).status_code == 200
+            other = crowd(folders["tiny"], 1)
+            assert "LR contract" in refusal(service.restore(other), 422, "invalid-payload")
+            refusal(service.restore(other, params={"bundle": folders["small"].name}), 422, "invalid-payload")
+
+    def test_faces_that_cover_each_other(self, folders: dict[str, Path]) -> None:
+        manifest = load_manifest(folders["small"])
+        scene = sdk.Scene(crowd(folders["small"], 5, side=1600))
+        for size, limit in ((400, 200_000), ("original", 800_000)):
+            assert check_result(scene, manifest, RestoreOptions(size), limit) == limit * 4 // 5  # type: ignore[arg-type]
+            with pytest.raises(sdk.ImageError, match=f"would have {4 * limit} pixels together, more than the limit of"):
+                check_result(scene, manifest, RestoreOptions(size), limit - 1)  # type: ignore[arg-type]
+
+    def test_damaged(self, service: LiveService, folders: dict[str, Path]) -> None:
+        scene = crowd(folders["small"], 2)
+        for position, value in ((3, 65), (3, 3), (2, 0x2F)):  # the number of faces, the coding of the background
+            forged = bytearray(scene[:-4])
+            forged[position] = value
+            forged += zlib.crc32(forged).to_bytes(4, "little")
+            refusal(service.restore(bytes(forged)), 422, "invalid-payload")
+        refusal(service.restore(scene[:-1]), 422, "invalid-payload")
+        frame = file_of(Image.new("RGB", (16, 16)), "WEBP")[:30]  # its header only
+        assert "the background of the scene is damaged" in refusal(
+            service.restore(encode_scene(sdk.Scene(scene).faces, (800, 800), frame)), 422, "invalid-payload")
+
+    def test_not_in_a_form(self, service: LiveService, folders: dict[str, Path]) -> None:
+        scene = crowd(folders["small"], 1)
+        payload = sdk.Scene(scene).faces[0]
+        answer = httpx.post(f"{service.url}/v1/restore/batch", verify=False, timeout=60, files=[
+            ("payload", ("a.grain", scene)), ("payload", ("b.grain", bytes(payload)))])
+        assert answer.status_code == 200 and "it is a scene; send it alone, to /v1/restore" in answer.text
+        assert "Content-ID: <1>\r\nContent-Type: image/png" in answer.content.decode("latin-1")
+
+    def test_each_face_is_charged(self, folders: dict[str, Path]) -> None:
+        scene = crowd(folders["small"], 3)
+        with live_service(folders["small"], rate_limit=0.001, rate_burst=4) as service:
+            assert [service.restore(scene).status_code for _ in range(2)] == [200, 429]
+
+    def test_a_scene_is_a_job_of_its_own(self, service: LiveService, folders: dict[str, Path], group: bytes) -> None:
+        async def keys() -> list[BatchKey]:
+            state = service.state
+            manifest = state.manifest(folders["small"].name)
+            return [state.restore_job(crowd(folders["small"], 3), RestoreOptions(300)).key,
+                    state.compress_job(group, CompressOptions(), manifest).key,
+                    state.compress_job(group, CompressOptions(faces="all"), manifest).key]
+
+        name = folders["small"].name
+        scene, *others = asyncio.run(keys())
+        assert scene == BatchKey("restore", name, faces=3)
+        assert others == [BatchKey("compress", name), BatchKey("compress", name, faces=1)]
+        times = ServiceTimes()
+        queue = JobQueue(limit=9, sizes=(1, 2, 4), max_pixels=1 << 20, times=times)
+        times.note("restore", name, 1, 2.0)
+        assert queue.largest(scene) == 1 and queue.largest(BatchKey("restore", name)) == 4
+        assert queue.seconds(scene, 2) == 2 * 3 * 2.0  # as for payloads, before a scene was measured
+        times.note(scene.kind, name, 3, 1.5)
+        assert queue.seconds(scene, 1) == 1.5 and queue.seconds(BatchKey("restore", name), 1) == 2.0
+
+
+class TestClients:
+    def test_the_methods_are_the_codec_s(
+        self, service: LiveService, codec: sdk.Codec, group: bytes, nobody: bytes, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "group.png"
+        path.write_bytes(group)
+        with sdk.connect(service.url) as remote:
+            assert remote.compress(path) == codec.compress(group)
+            assert remote.compress(group, align=False) == codec.compress(group, align=False)
+            assert remote.compress(group, "stretch") == codec.compress(group, "stretch")
+            assert remote.compress_batch([group, path], require_face=True) == [codec.compress(group)] * 2
+            assert remote.compress_batch([nobody], align=False) == [codec.compress(nobody, align=False)]
+            faces = remote.compress_faces(path)
+            assert faces == codec.compress_faces(group) and all(isinstance(face, sdk.Payload) for face in faces)
+            scene = remote.compress_scene(path)
+            assert isinstance(scene, sdk.Scene) and scene == codec.compress_scene(group)
+            assert remote.compress_scene(group, quality="tiny").faces[0].header.lr_width == 8
+            assert len(remote.compress_scene(group, max_bytes=2000)) <= 2000
+            for source in (scene, bytes(scene), scene.save(tmp_path / "group.grain")):
+                np.testing.assert_array_equal(remote.restore(source, size=450), codec.restore(scene, size=450))
+            pictures = remote.restore_batch([scene, faces[0]], size="native")
+            assert [picture.size for picture in pictures] == [codec.restore(scene, size="native").size, (64, 64)]
+            for refused in (remote.compress, remote.compress_faces, remote.compress_scene):
+                with pytest.raises(sdk.ImageError, match="no face was found.*align=false"):
+                    refused(nobody)
+            with pytest.raises(sdk.ImageError, match="leave it out with a fit"):
+                remote.compress(group, align=False, require_face=True)
+
+    def test_the_async_twin_does_the_same(self, service: LiveService, codec: sdk.Codec, group: bytes) -> None:
+        async def use() -> None:
+            async with sdk.connect_async(service.url) as remote:
+                assert await remote.compress(group) == codec.compress(group)
+                assert await remote.compress_batch([group], align=False) == [codec.compress(group, align=False)]
+                assert await remote.compress_faces(group) == codec.compress_faces(group)
+                scene = await remote.compress_scene(group, max_bytes=3000)
+                assert len(scene) <= 3000 and len(scene.faces) == 2
+                assert (await remote.restore(scene)).size == (900, 500)
+
+        asyncio.run(use())

@@ -130,7 +130,7 @@ def test_problems_and_headers_are_the_same_as_without_ray(client: httpx.Client) 
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
     assert problem["type"] == "urn:edgegrain:problem:invalid-payload"
     assert [f"urn:uuid:{value}" for value in answer.headers.get_list("x-request-id")] == [problem["instance"]]
-    assert client.post("/v1/restore", content=b"x" * 200_000, headers=PAYLOAD).status_code == 413
+    assert client.post("/v1/restore", content=b"x" * ((1 << 20) + 1), headers=PAYLOAD).status_code == 413
     assert client.get("/nowhere").json()["type"] == "urn:edgegrain:problem:not-found"
     assert [bundle["id"] for bundle in client.get("/v1/bundles").json()] == ["tiny-64-lr16"]
 

@@ -186,7 +186,7 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
         elif image.width * image.height > _WHOLE_PIXELS:
             raise ImageError(f"{name} has {image.width} x {image.height} pixels; only JPEG files may have more than "
                              f"{_WHOLE_PIXELS}, because their decoder reduces them. Reduce it first")
-        return _from_pillow(image, background, max_pixels, name)
+        return _from_pillow(image, background, max_pixels, name, owned=True)
 
 
 def _halvings(size: tuple[int, int]) -> int:
@@ -224,7 +224,9 @@ def _refusal(stream: IO[bytes], formats: tuple[str, ...]) -> str:
     return f"is not a picture, or has an unsupported format; readable here: {', '.join(formats)}"
 
 
-def _from_pillow(image: Image.Image, background: Colour, max_pixels: int, name: str) -> Rgb:
+def _from_pillow(
+    image: Image.Image, background: Colour, max_pixels: int, name: str, *, owned: bool = False
+) -> Rgb:
     width, height = image.size
     _check_size(width, height, max_pixels, name)
     try:
@@ -235,7 +237,10 @@ def _from_pillow(image: Image.Image, background: Colour, max_pixels: int, name: 
         stored = raw_mode(image)
         image.load()
         turned = _orientation(image)
-        rgb = _to_rgb(with_8_bit_transparency(image, stored), background, name)
+        picture = _to_rgb(with_8_bit_transparency(image, stored), background, name)
+        if owned and picture is not image:
+            image.close()  # frees its pixels
+        rgb = np.asarray(picture)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise various types for damaged files
@@ -257,7 +262,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image, background: Colour, name: str) -> Rgb:
+def _to_rgb(image: Image.Image, background: Colour, name: str) -> Image.Image:
     colour, alpha = _colour_and_alpha(image, name)
     rgb = _to_srgb(colour)
     if alpha is not None:
@@ -265,9 +270,8 @@ def _to_rgb(image: Image.Image, background: Colour, name: str) -> Rgb:
         flat.paste(rgb, mask=alpha)
         rgb = flat
     rgb = rgb if rgb.mode == "RGB" else rgb.convert("RGB")
-    if halvings := _halvings(rgb.size):
-        rgb = rgb.reduce(1 << halvings)
-    return np.asarray(rgb)
+    halvings = _halvings(rgb.size)
+    return rgb.reduce(1 << halvings) if halvings else rgb
 
 
 def _colour_and_alpha(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
@@ -334,7 +338,7 @@ def _from_array(array: npt.NDArray[np.uint8 | np.uint16], background: Colour) ->
     if levels.ndim == 2:
         return np.repeat(levels[:, :, None], 3, axis=2)
     if levels.shape[2] == 4:
-        return _to_rgb(Image.fromarray(np.ascontiguousarray(levels)), background, "the array")
+        return np.asarray(_to_rgb(Image.fromarray(np.ascontiguousarray(levels)), background, "the array"))
     return np.ascontiguousarray(levels)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from codec_contract.errors import ImageError
 from codec_contract.exact_square import cut_square
@@ -15,6 +16,8 @@ from codec_contract.rgb import Rgb
 from edge_encoder.faces.alignment import FaceFinder, FoundFace, ffhq_square, is_framed
 from edge_encoder.faces.detection import LEAST_PIXELS, FaceProblem
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
+
+Found = TypeVar("Found", FoundFace, OrientedSquare)
 
 DOMAIN = "faces"
 """Domain of the bundles that encode faces of photographs."""
@@ -104,7 +107,7 @@ def fit_face(rgb: Rgb, hr: int, *, require: bool = False) -> Fitted:
         ImageError: there is no face, or not one that can be aligned.
     """
     size = rgb.shape[1], rgb.shape[0]
-    face = next(iter(_require_faces(finder().find(rgb), size)))
+    face, *_ = _require(finder().find(rgb), size)
     if require and (problems := face.detected.problems(size)):
         raise ImageError(". Also: ".join(problems.values()))
     return cut_face(rgb, hr, ffhq_square(face.points, size))
@@ -117,9 +120,9 @@ def fit_faces(rgb: Rgb, hr: int, *, framed_whole: bool = True) -> Iterator[Fitte
         ImageError: there is no such face.
     """
     size = rgb.shape[1], rgb.shape[0]
-    large = [face for face in finder().find(rgb, every=True) if face.detected.side >= LEAST_PIXELS]
-    squares = [square for face in _require_faces(large, size) if (square := _square(face, size)) is not None]
-    for square in squares:
+    squares = [square for face in finder().find(rgb, every=True)
+               if face.detected.side >= LEAST_PIXELS and (square := _square(face, size)) is not None]
+    for square in _require(squares, size):
         yield cut_face(rgb, hr, square, framed_whole=framed_whole)
 
 
@@ -137,7 +140,8 @@ def finder() -> FaceFinder:
     return FaceFinder()
 
 
-def _require_faces(faces: list[FoundFace], size: tuple[int, int]) -> list[FoundFace]:
+def _require(faces: list[Found], size: tuple[int, int]) -> list[Found]:
+    """The faces, of which there must be one."""
     if not faces:
         raise ImageError(f"no face was found in the picture of {size[0]} x {size[1]} pixels; use another picture, or "
                          "encode all of it, which restores only faces that fill it well: align=False (--no-align)")

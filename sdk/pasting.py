@@ -17,6 +17,8 @@ from sdk.inputs import PayloadSource, read_payload
 FEATHER = 0.1
 """Width of the border in which the face fades into the background, as a fraction of the square's side."""
 
+_BAND_PIXELS = 1 << 20
+
 
 def paste(
     face: PictureSource,
@@ -82,14 +84,16 @@ def blend_face(picture: Image.Image, face: Image.Image, corners: npt.NDArray[np.
     side = max(1, round(float(np.hypot(*(upper_right - upper_left)))))
     if side < face.width:  # averaged first: the transform reads only the nearest pixels
         face = face.resize((side, side), Image.Resampling.LANCZOS)
-    window = face.transform((width, height), Image.Transform.AFFINE,
-                            tuple((np.column_stack([matrix, offset]) * face.width).ravel()), Image.Resampling.BICUBIC)
-
+    rows = np.column_stack([matrix, offset])
     x = np.arange(width, dtype=np.float32) + np.float32(0.5)
-    y = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
-    rows = np.column_stack([matrix, offset]).tolist()
-    across, down = (horizontal * x + vertical * y + shift for horizontal, vertical, shift in rows)
-    inset = np.minimum(np.minimum(across, 1 - across), np.minimum(down, 1 - down))
-    ramp = np.clip(inset / feather, 0, 1) if feather else (inset >= 0).astype(np.float32)
-    mask = Image.fromarray(np.rint(255 * ramp * ramp * (3 - 2 * ramp)).astype(np.uint8))  # smooth at both ends
-    picture.paste(window, (int(low[0]), int(low[1])), mask)
+    for first in range(0, height, max(1, _BAND_PIXELS // width)):  # large windows take little memory so
+        band = min(height - first, max(1, _BAND_PIXELS // width))
+        shifted = rows + [[0, 0, first * row[1]] for row in rows]
+        window = face.transform((width, band), Image.Transform.AFFINE, tuple((shifted * face.width).ravel()),
+                                Image.Resampling.BICUBIC)
+        y = np.arange(band, dtype=np.float32)[:, None] + np.float32(0.5)
+        across, down = (horizontal * x + vertical * y + shift for horizontal, vertical, shift in shifted.tolist())
+        inset = np.minimum(np.minimum(across, 1 - across), np.minimum(down, 1 - down))
+        ramp = np.clip(inset / feather, 0, 1) if feather else (inset >= 0).astype(np.float32)
+        mask = Image.fromarray(np.rint(255 * ramp * ramp * (3 - 2 * ramp)).astype(np.uint8))  # smooth at both ends
+        picture.paste(window, (int(low[0]), int(low[1]) + first), mask)

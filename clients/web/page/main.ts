@@ -8,11 +8,10 @@ import { DeviceError, ServiceError } from "../src/errors";
 import type { Face } from "../src/faces";
 import type { Fit } from "../src/fit";
 import { squareSide } from "../src/oriented_square";
-import type { Rgb } from "../src/rgb";
 import { type Classical, classical, drawn } from "./classical";
 import { complaintAbout } from "./complaint";
 import { faceAdvice } from "./face_advice";
-import { cutOut, drawOutlines, type Photo, readPhoto, withFace } from "./photo";
+import { canvasOf, cutOut, drawOutlines, type Photo, readPhoto, withFace } from "./photo";
 import { fetched, received, type Restored, restore, restoredSides, restoredSize } from "./service";
 
 /** A photograph that was chosen, with the faces that can be restored, the largest first. */
@@ -301,6 +300,7 @@ function faceChoices(): HTMLInputElement[] {
 function clear(): number {
   shown = undefined;
   for (const id of ["result", "pasted-figure"]) element(id).hidden = true;
+  element("photographs").hidden = false;
   for (const id of ["bytes", "bytes-again"]) element(id).textContent = "";
   const link = element<HTMLAnchorElement>("download");
   URL.revokeObjectURL(link.href);
@@ -330,9 +330,10 @@ function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, phot
   copy(shown.original, "original");
   copy(shown.restored, "restored");
   copy(shown.restored, "above");
-  copy(lrCanvas(payload.lr), "lr");
+  copy(canvasOf(payload.lr), "lr");
   if (square) copy(withFace(photo, shown.restored, square), "pasted");
   element("pasted-figure").hidden = !square;
+  element("photographs").hidden = !square; // all of it is among the pictures below
   const side = square ? squareSide(square) : Math.min(originalWidth, originalHeight);
   const size = square || fit === "crop" ? [side, side] : [originalWidth, originalHeight];
   element("original-size").textContent = `${size.join(" × ")} pixels`;
@@ -429,19 +430,6 @@ function showTimings(find: number, payload: Payload, restored: Restored): void {
 function placeDivider(): void {
   element("stage").style.setProperty("--split", `${slider.value}%`);
   slider.setAttribute("aria-valuetext", `${slider.value} % restored`);
-}
-
-function lrCanvas(lr: Rgb): HTMLCanvasElement {
-  const canvas = document.createElement("canvas");
-  canvas.width = lr.width;
-  canvas.height = lr.height;
-  const context = canvas.getContext("2d")!;
-  const image = context.createImageData(lr.width, lr.height);
-  for (let pixel = 0; pixel < lr.width * lr.height; pixel++) {
-    image.data.set([...lr.data.subarray(3 * pixel, 3 * pixel + 3), 255], 4 * pixel);
-  }
-  context.putImageData(image, 0, 0);
-  return canvas;
 }
 
 function copy(from: HTMLCanvasElement, to: string): void {

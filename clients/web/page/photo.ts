@@ -1,6 +1,8 @@
 /** The photograph on the page: with the squares of its faces, and with a restored face in its place. */
 
-import { type OrientedSquare, type Point, squareCorners, squareSide } from "../src/oriented_square";
+import { sampleSquare } from "../src/exact_square";
+import { type OrientedSquare, squareCorners, squareSide, UNITS } from "../src/oriented_square";
+import { flatten, type Rgb } from "../src/rgb";
 import { drawn } from "./classical";
 
 /** A photograph, reduced for the screen. */
@@ -27,21 +29,33 @@ export async function readPhoto(picture: Blob): Promise<Photo> {
   return { canvas, width, height };
 }
 
-/** A square of a photograph, `side` x `side` pixels; `width` is that of the photograph whose coordinates it has. */
+/**
+ * A square of a photograph, `side` x `side` pixels, as the encoder sees it, so with the photograph's edge repeated
+ * outside. `picture` may be reduced; `width` is that of the photograph whose coordinates the square has.
+ */
 export function cutOut(
   picture: ImageBitmap | HTMLCanvasElement, width: number, square: OrientedSquare, side: number,
 ): HTMLCanvasElement {
-  const canvas = blank(side);
-  const context = canvas.getContext("2d", { willReadFrequently: true })!;
-  context.fillStyle = "white";
-  context.fillRect(0, 0, side, side);
+  // The part of the picture around the square, reduced to about the result's resolution.
+  const reduction = picture.width / width;
+  const corners = squareCorners(square).map(([x, y]) => [x * reduction, y * reduction]);
+  const [left, right] = ends(corners.map(([x]) => x), picture.width);
+  const [top, bottom] = ends(corners.map(([, y]) => y), picture.height);
+  const scale = Math.min(1, side / (reduction * squareSide(square)));
+  const length = (from: number, to: number) => Math.max(1, Math.round(scale * (to - from)));
+  const part = blank(length(left, right), length(top, bottom));
+  const context = part.getContext("2d", { willReadFrequently: true })!;
+  context.fillStyle = "white"; // as the encoder does
+  context.fillRect(0, 0, part.width, part.height);
   context.imageSmoothingQuality = "high";
-  const [[left, top], , , [right, upperRight]] = squareCorners(square);
-  const edge = new DOMMatrix([right - left, upperRight - top, top - upperRight, right - left, left, top]);
-  const scale = width / picture.width;
-  context.setTransform(new DOMMatrix().scale(side).multiply(edge.inverse()).scale(scale));
-  context.drawImage(picture, 0, 0);
-  return canvas;
+  context.drawImage(picture, left, top, right - left, bottom - top, 0, 0, part.width, part.height);
+  const rgb = flatten(context.getImageData(0, 0, part.width, part.height));
+
+  const units = (value: number, start = 0) => Math.round(scale * (reduction * value - UNITS * start));
+  const moved = {
+    x: units(square.x, left), y: units(square.y, top), acrossX: units(square.acrossX), acrossY: units(square.acrossY),
+  };
+  return canvasOf(sampleSquare(rgb, moved, side));
 }
 
 /** The photograph with a restored face drawn into its square. */
@@ -72,17 +86,31 @@ export function drawOutlines(
   svg.replaceChildren(
     ...squares.map((square, index) => {
       const outline = document.createElementNS(SVG, "polygon");
-      outline.setAttribute("points", squareCorners(square).map((corner: Point) => corner.join(",")).join(" "));
+      outline.setAttribute("points", squareCorners(square).map((corner) => corner.join(",")).join(" "));
       outline.addEventListener("click", () => choose(index));
       return outline;
     }),
   );
 }
 
-function blank(side: number): HTMLCanvasElement {
-  const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = side;
+/** A picture on a canvas of its own. */
+export function canvasOf({ width, height, data }: Rgb): HTMLCanvasElement {
+  const canvas = blank(width, height);
+  const image = new ImageData(width, height);
+  image.data.fill(255);
+  for (let pixel = 0; pixel < width * height; pixel++) image.data.set(data.subarray(3 * pixel, 3 * pixel + 3), 4 * pixel);
+  canvas.getContext("2d", { willReadFrequently: true })!.putImageData(image, 0, 0);
   return canvas;
+}
+
+function blank(width: number, height = width): HTMLCanvasElement {
+  return Object.assign(document.createElement("canvas"), { width, height });
+}
+
+/** Whole pixels that cover positions, within a side of a picture. */
+function ends(positions: readonly number[], length: number): [number, number] {
+  const first = Math.min(length - 1, Math.max(0, Math.floor(Math.min(...positions))));
+  return [first, Math.max(first + 1, Math.min(length, Math.ceil(Math.max(...positions))))];
 }
 
 /** Opaque in the middle, transparent at the edge, smooth at both ends of the border. */

@@ -15,7 +15,7 @@ vi.mock("../page/classical", () => ({ drawn, classical: () => Promise.resolve(un
 const cutOut = vi.fn(canvas);
 const drawOutlines = vi.fn();
 const readPhoto = async () => ({ canvas: canvas(), width: 8, height: 8 });
-vi.mock("../page/photo", () => ({ cutOut, drawOutlines, readPhoto, withFace: canvas }));
+vi.mock("../page/photo", () => ({ canvasOf: canvas, cutOut, drawOutlines, readPhoto, withFace: canvas }));
 
 /** As much of an element as the page uses. */
 class StubElement extends EventTarget {
@@ -163,7 +163,7 @@ test("the face is cut out, restored at the size of its square, and drawn back", 
 test("a picture that is framed already is shown whole", async () => {
   await withResult();
   expect(element("original-size").textContent).toBe("8 × 8 pixels");
-  expect([element("photo").hidden, element("pasted-figure").hidden]).toEqual([false, true]);
+  expect([element("photographs").hidden, element("pasted-figure").hidden]).toEqual([true, true]);
 });
 
 test("of several faces the largest is sent first, then the one that is clicked", async () => {

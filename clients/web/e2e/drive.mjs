@@ -101,6 +101,7 @@ try {
 
   await page.screenshot({ path: join(out, "page-wide.png"), fullPage: true });
   await page.setViewportSize(devices["iPhone 13"].viewport);
+  await page.waitForTimeout(500); // until all of it is drawn
   await page.screenshot({ path: join(out, "page-phone.png"), fullPage: true });
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
 

@@ -1,6 +1,6 @@
 /** The demonstration: a photograph's face is found and encoded here, restored by the service, and compared. */
 
-import sampleUrl from "../../../edgegrain/demo/portrait_768.jpg?url";
+import sampleUrl from "../../../edgegrain/demo/astronaut.jpg?url";
 
 import { type CompressOptions, EdgeClient, type OpenOptions } from "../src/client";
 import type { Payload } from "../src/encoder";

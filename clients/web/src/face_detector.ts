@@ -105,7 +105,7 @@ export function across({ points: [left, right] }: DetectedFace): Point {
 }
 
 /** The faces by size, without those that overlap a larger one. */
-export function largestFirst(faces: readonly DetectedFace[]): DetectedFace[] {
+function largestFirst(faces: readonly DetectedFace[]): DetectedFace[] {
   return distinct([...faces].sort((first, second) => second.side - first.side));
 }
 
@@ -117,7 +117,7 @@ function distinct(faces: readonly DetectedFace[]): DetectedFace[] {
 }
 
 /** True if neither face's centre is in the other's box. */
-function apart(face: DetectedFace, other: DetectedFace): boolean {
+export function apart(face: DetectedFace, other: DetectedFace): boolean {
   const distance = Math.hypot(face.centre[0] - other.centre[0], face.centre[1] - other.centre[1]);
   return distance > Math.max(face.side, other.side) / 2;
 }

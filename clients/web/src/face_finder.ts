@@ -5,7 +5,7 @@
 
 import type * as ort from "onnxruntime-web/wasm";
 
-import { across, type DetectedFace, FaceDetector, LEAST_SCORE, largestFirst, tensorOf } from "./face_detector.js";
+import { across, apart, type DetectedFace, FaceDetector, LEAST_SCORE, tensorOf } from "./face_detector.js";
 import type { Point } from "./oriented_square.js";
 import { Photograph, place, type Region, squareAround } from "./photograph.js";
 import type { Rgb } from "./rgb.js";
@@ -49,13 +49,13 @@ export class FaceFinder {
     const found: LocatedFace[] = [];
     for await (const faces of this.detector.searches(photo)) {
       for (const detected of faces) {
+        if (!found.every((other) => apart(detected, other.detected))) continue;
         const points = await this.locate(photo, detected);
         if (points) found.push({ detected, ...points });
       }
       if (found.length && !every) break;
     }
-    const kept = largestFirst(found.map(({ detected }) => detected));
-    return kept.map((face) => found.find(({ detected }) => detected === face)!);
+    return found.sort((first, second) => second.detected.side - first.detected.side);
   }
 
   /** Frees their memory. */

@@ -21,6 +21,18 @@ function compressedRuntime(): Plugin {
   };
 }
 
+/** The networks that find faces, which the package has next to its modules, from their place in the repository. */
+function faceNetworks(): Plugin {
+  return {
+    name: "edgegrain-face-networks",
+    enforce: "pre",
+    transform(code, id) {
+      if (!id.endsWith("/src/face_networks.ts")) return undefined;
+      return { code: code.replaceAll('new URL("./face_', 'new URL("../../../edge_encoder/faces/face_'), map: null };
+    },
+  };
+}
+
 /** Digest of everything the page is built from, so that a test notices a page that is older than its sources. */
 function sourcesDigest(): Plugin {
   return {
@@ -43,7 +55,7 @@ export default defineConfig({
   root: "page",
   base: "./",
   resolve: { conditions: ["onnxruntime-web-use-extern-wasm", ...defaultClientConditions] },
-  worker: { format: "es" },
+  worker: { format: "es", plugins: () => [faceNetworks()] },
   build: {
     outDir: "../../../edgegrain/service/web",
     emptyOutDir: true,

@@ -45,7 +45,7 @@ def test_the_web_client(repository: Path, tmp_path: Path) -> None:
         pytest.skip(f"needs Node 20 or later, found {version.strip()}")
     web = tmp_path / "clients" / "web"
     shutil.copytree(repository / "clients" / "web", web, ignore=shutil.ignore_patterns("node_modules", "dist"))
-    for name in ("bundles", "codec_contract", "edgegrain", "tests"):
+    for name in ("bundles", "codec_contract", "edge_encoder", "edgegrain", "tests"):
         (tmp_path / name).symlink_to(repository / name)
     install = ["npm", "ci", "--no-audit", "--no-fund", "--prefer-offline"]
     installed = subprocess.run(install, cwd=web, capture_output=True, text=True, timeout=600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -11,6 +12,10 @@ import pytest
 from PIL import Image
 
 import sdk
+from codec_contract.scene import parse_scene
+from edge_encoder.preprocessing import load_picture
+from sdk.faces import cut_face
+from tests.integration.test_demo_page import assert_alike, photograph
 from tests.service_harness import SOON, live_service
 
 
@@ -19,22 +24,36 @@ def test_a_fresh_project_encodes_pythons_bytes(
     repository: Path, default_bundle: Path, portrait_path: Path, tmp_path: Path
 ) -> None:
     web = repository / "clients" / "web"
-    picture = tmp_path / "portrait.png"
+    picture = tmp_path / "photograph.png"
     with Image.open(portrait_path) as image:
-        image.convert("RGB").resize((500, 620)).save(picture)
+        photograph(image.convert("RGB"), (640, 480), (220, -12, 420, 260), (140, 8, 130, 170)).save(picture)
     with live_service(default_bundle, deadline=SOON, batch_sizes="1", page=False, cors_origins="*") as service:
         command = ["node", str(web / "e2e" / "package.mjs"), "--picture", str(picture), "--out", str(tmp_path / "out"),
                    "--service", service.url]
         tried = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert tried.returncode == 0, tried.stdout + tried.stderr
 
-    payload = sdk.compress(picture)
+    out = tmp_path / "out"
+    square, largest = (face.header.square for face in (sdk.Payload((out / "built.grain").read_bytes()),
+                                                        sdk.compress(picture)))
+    assert square is not None and largest is not None
+    assert_alike(square, largest)
+    codec = sdk.Codec(default_bundle)
+    payload = codec.compress_fitted(cut_face(load_picture(picture), codec.bundle.hr, square))
     for name in ("built.grain", "service.grain", "dev.grain"):
-        assert (tmp_path / "out" / name).read_bytes() == payload, name
+        assert (out / name).read_bytes() == payload, name
+    scene = parse_scene((out / "built-scene.grain").read_bytes())
+    assert len(scene.faces) == 2
+    for face, expected in zip(scene.faces, sdk.compress_faces(picture), strict=True):
+        square, largest = (sdk.Payload(data).header.square for data in (face, expected))
+        assert square is not None and largest is not None
+        assert_alike(square, largest)
+    with Image.open(io.BytesIO(scene.background_webp)) as background:
+        assert background.format == "WEBP" and max(background.size) >= 192
 
-    packed = json.loads((tmp_path / "out" / "package.json").read_text())
-    assert packed["size"] < 64_000
+    packed = json.loads((out / "package.json").read_text())
+    assert packed["size"] < 1_600_000
     paths = {file["path"] for file in packed["files"]}
     sources = {path.stem for path in (web / "src").iterdir()}
-    assert paths == {"LICENSE", "README.md", "package.json", *(
+    assert paths == {"LICENSE", "README.md", "package.json", "dist/face_detector.onnx", "dist/face_landmarks.onnx", *(
         f"dist/{name}{suffix}" for name in sources for suffix in (".js", ".d.ts"))}

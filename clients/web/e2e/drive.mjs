@@ -1,11 +1,12 @@
 /**
  * Drives the demonstration page in Chromium as a person would, with the keyboard where there is a choice:
  *
- *     node e2e/drive.mjs --url http://127.0.0.1:8000 --picture me.png --out DIR [--group group.png] [--token TOKEN]
+ *     node e2e/drive.mjs --url http://127.0.0.1:8000 --picture me.png --out DIR [--others FOLDER] [--token TOKEN]
  *
- * With group.png, whose faces the page advises against, it sends that anyway.
+ * FOLDER has small.png, whose face the page advises against, empty.png, without a face, turned.jpg, with an EXIF
+ * orientation, and group.png, with two faces.
  *
- * DIR gets payload.grain and device-report.json (saved from the page), page.json (what it said) and, for a wide and a
+ * DIR gets the payloads and device-report.json (saved from the page), page.json (what it said) and, for a wide and a
  * phone-sized window, pictures of the whole page. CHROMIUM names the browser, /usr/bin/chromium by default.
  */
 
@@ -23,11 +24,11 @@ const FLAGS = [
 const PATIENCE = 180_000;
 
 const { values } = parseArgs({
-  options: Object.fromEntries(["url", "picture", "group", "out", "token"].map((name) => [name, { type: "string" }])),
+  options: Object.fromEntries(["url", "picture", "others", "out", "token"].map((name) => [name, { type: "string" }])),
 });
-const { url, picture, group, out, token } = values;
+const { url, picture, others, out, token } = values;
 if (!url || !picture || !out) {
-  console.error("usage: node e2e/drive.mjs --url URL --picture FILE --out DIR [--group FILE] [--token TOKEN]");
+  console.error("usage: node e2e/drive.mjs --url URL --picture FILE --out DIR [--others FOLDER] [--token TOKEN]");
   process.exit(2);
 }
 mkdirSync(out, { recursive: true });
@@ -57,22 +58,34 @@ try {
   }
   const ready = await said(page, /^Ready\./);
 
-  // Advice comes before anything is sent, and can be ignored.
-  let [advice, ignored, sent] = [undefined, undefined, 0];
-  if (group) {
-    page.on("request", (request) => (sent += Number(request.url().includes("/v1/restore"))));
-    await page.locator("#file").setInputFiles(group);
-    await page.locator("#anyway").waitFor({ state: "visible" });
-    advice = { sentence: await text(page, "#status"), sent };
-    await page.locator("#anyway").press("Enter");
-    ignored = await said(page, /and a portrait again\.$/);
+  const seenOthers = others && {
+    small: await advised(page, join(others, "small.png"), "#anyway"),
+    empty: await advised(page, join(others, "empty.png"), "#whole"),
+  };
+  if (others) {
+    const whole = await text(page, "#restored-size");
+    await page.locator("input[name=fit][value=pad]").focus();
+    await restored(page, () => page.keyboard.press("ArrowRight"));
+    seenOthers.fits = [whole, await text(page, "#restored-size"), await page.locator("#pasted-figure").isVisible()];
+    await restored(page, join(others, "turned.jpg"));
+    await savePayload(page, "turned.grain");
+    seenOthers.turned = await text(page, "#photograph-size");
+    await page.screenshot({ path: join(out, "page-turned.png"), fullPage: true });
+    await restored(page, join(others, "group.png"));
+    await savePayload(page, "group-0.grain");
+    await page.locator("input[name=face]:checked").focus();
+    await restored(page, () => page.keyboard.press("ArrowRight"));
+    await savePayload(page, "group-1.grain");
+    seenOthers.faces = await page.locator("#faces input").evaluateAll((all) => all.map((face) => face.ariaLabel));
+    await page.screenshot({ path: join(out, "page-group.png"), fullPage: true });
+    await restored(page, () => page.locator("#squares polygon").first().click());
+    seenOthers.clicked = await page.locator("#faces input").first().isChecked();
   }
 
-  await page.locator("#file").setInputFiles(picture);
-  const done = await said(page, /and a portrait again\.$/);
+  const sentence = await restored(page, picture);
   const focused = await page.evaluate(() => document.activeElement?.id);
-  const [download] = await Promise.all([page.waitForEvent("download"), page.locator("#download").click()]);
-  await download.saveAs(join(out, "payload.grain"));
+  await savePayload(page, "payload.grain");
+  const squares = await page.locator("#squares polygon").count();
 
   const sides = { original: await side(page) };
   for (const against of ["jpeg", "webp"]) {
@@ -88,17 +101,12 @@ try {
 
   await page.screenshot({ path: join(out, "page-wide.png"), fullPage: true });
   await page.setViewportSize(devices["iPhone 13"].viewport);
+  await page.waitForTimeout(500); // until all of it is drawn
   await page.screenshot({ path: join(out, "page-phone.png"), fullPage: true });
   const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
 
   const [report] = await Promise.all([page.waitForEvent("download"), page.locator("#measure").click()]);
   await report.saveAs(join(out, "device-report.json"));
-
-  const whole = await page.locator("#result").getAttribute("data-turn");
-  await page.locator("input[name=fit][value=crop]").focus();
-  await page.keyboard.press("Space");
-  await page.waitForFunction((before) => document.getElementById("result").dataset.turn !== before, whole);
-  const cropped = await text(page, "#restored-size");
 
   // A picture that cannot be read, and a service that cannot be reached, leave nothing of the previous result.
   const junk = { name: "junk.png", mimeType: "image/png", buffer: Buffer.from("no picture") };
@@ -110,12 +118,12 @@ try {
   const unreachable = await failure(page, /could not be reached/);
   await page.unroute("**/v1/restore*");
   await page.locator("#again").click();
-  const repeated = await said(page, /and a portrait again\.$/);
+  const repeated = await said(page, /and a face again\.$/);
   cutOff = false;
 
   const seen = {
-    unreadable, unreachable, repeated, advice, ignored,
-    ready, done, focused, sides, slider: [before, after], overflow, cropped, trouble,
+    unreadable, unreachable, repeated, ...seenOthers, squares,
+    ready, done: sentence, focused, sides, slider: [before, after], overflow, trouble,
     isolated: await page.evaluate(() => crossOriginIsolated),
     threads: await page.evaluate(() => Math.min(4, navigator.hardwareConcurrency)),
     bytes: Number(await text(page, "#bytes-again")),
@@ -126,6 +134,35 @@ try {
 } finally {
   await context.close();
   rmSync(profile, { recursive: true, force: true });
+}
+
+/** Chooses a file, or takes another step, and waits for the result. */
+async function restored(page, step) {
+  const before = await page.locator("#result").getAttribute("data-turn");
+  if (typeof step === "string") await page.locator("#file").setInputFiles(step);
+  else await step();
+  await page.waitForFunction(
+    (old) => document.getElementById("result").dataset.turn !== old || document.querySelector("#status.trouble"),
+    before, { timeout: PATIENCE });
+  return said(page, /and a face again\.$/);
+}
+
+/** Chooses a file that the page advises against, and goes on with the button that it offers. */
+async function advised(page, file, button) {
+  let sent = 0;
+  const count = (request) => (sent += Number(request.url().includes("/v1/restore")));
+  page.on("request", count);
+  await page.locator("#file").setInputFiles(file);
+  await page.locator(button).waitFor({ state: "visible" });
+  const advice = { sentence: await text(page, "#status"), sent };
+  page.off("request", count);
+  await restored(page, () => page.locator(button).press("Enter"));
+  return advice;
+}
+
+async function savePayload(page, name) {
+  const [download] = await Promise.all([page.waitForEvent("download"), page.locator("#download").click()]);
+  await download.saveAs(join(out, name));
 }
 
 async function said(page, pattern) {

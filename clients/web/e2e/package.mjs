@@ -4,8 +4,8 @@
  *
  *     node e2e/package.mjs --picture me.png --out DIR [--service http://127.0.0.1:8000]
  *
- * DIR gets package.json (npm's list of the packed files), built.grain (from the built page), dev.grain (from Vite's
- * development server) and, with --service, service.grain, the bundle then coming from the service. Needs the npm
+ * DIR gets package.json (npm's list of the packed files), built.grain and built-scene.grain (from the built page),
+ * dev.grain (from Vite's development server) and, with --service, service.grain, the bundle then coming from it. Needs the npm
  * registry. CHROMIUM names the browser, /usr/bin/chromium by default.
  */
 
@@ -47,9 +47,9 @@ try {
   npm("install", "--no-audit", "--no-fund", "--prefer-offline", join(folder, description.filename));
   for (const name of BUNDLE_FILES) cpSync(join(bundle, name), join(project, "public", "bundle", name));
   npm("run", "build");
-  await served("preview", "built.grain");
-  if (service) await served("preview", "service.grain", `?service=${encodeURIComponent(service)}`);
-  await served("dev", "dev.grain");
+  await served("preview", "built");
+  if (service) await served("preview", "service", `?service=${encodeURIComponent(service)}`);
+  await served("dev", "dev");
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
@@ -67,10 +67,15 @@ async function served(command, name, query = "") {
     page.on("console", (message) => console.error(`${name}: ${message.text()}`));
     await page.goto((await address(server)) + query);
     await said(page, /^Ready: /);
-    await page.locator("#file").setInputFiles(picture);
-    console.log(`${name}: ${await said(page, /^\d+ bytes/)}`);
-    const [download] = await Promise.all([page.waitForEvent("download"), page.locator("#payload").click()]);
-    await download.saveAs(join(out, name));
+    for (const form of name === "built" ? ["", "-scene"] : [""]) {
+      if (form) await page.locator("#scene").check();
+      await page.locator("#status").evaluate((status) => (status.textContent = ""));
+      await page.locator("#file").setInputFiles(picture);
+      console.log(`${name}${form}: ${await said(page, /^\d+ bytes/)}`);
+      const [download] = await Promise.all([page.waitForEvent("download"), page.locator("#payload").click()]);
+      await download.saveAs(join(out, `${name}${form}.grain`));
+      await page.locator("#file").setInputFiles([]);
+    }
   } finally {
     await browser.close();
     server.kill();

@@ -1,7 +1,7 @@
 """Write docs/images/demo_page.jpg: python clients/web/e2e/screenshots.py URL
 
 URL is a running `edgegrain serve`. The page is driven as in the end-to-end test (drive.mjs; it needs Chromium, Node and
-`npm ci` in clients/web) with the demonstration portrait; the wide and the phone-sized window stand side by side.
+`npm ci` in clients/web) with the demonstration photograph; the wide and the phone-sized window stand side by side.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def main() -> int:
     if len(sys.argv) != 2:
         print(__doc__)
         return 2
-    portrait = ROOT / "edgegrain" / "demo" / "portrait_768.jpg"
+    photograph = ROOT / "edgegrain" / "demo" / "astronaut.jpg"
     with tempfile.TemporaryDirectory() as folder:
         script = Path(__file__).with_name("drive.mjs")
-        subprocess.run(["node", script, "--url", sys.argv[1], "--picture", portrait, "--out", folder], check=True)
+        subprocess.run(["node", script, "--url", sys.argv[1], "--picture", photograph, "--out", folder], check=True)
         windows = [Image.open(Path(folder) / f"page-{name}.png").convert("RGB") for name in ("wide", "phone")]
     windows = [picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT), Image.Resampling.LANCZOS)
                for picture in windows]

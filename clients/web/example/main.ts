@@ -1,8 +1,9 @@
-/** Encodes a picture in the page; the bundle is in public/bundle/, or `?service=https://host` names a service. */
+/** Encodes the largest face of a photograph, or all of them and the background, in the page; the bundle is in public/bundle/, or `?service=https://host` names a service. */
 
 import { EdgeClient, EdgegrainError } from "@edgegrain/web";
 
 const file = document.querySelector<HTMLInputElement>("#file")!;
+const scene = document.querySelector<HTMLInputElement>("#scene")!;
 const status = document.querySelector<HTMLElement>("#status")!;
 const link = document.querySelector<HTMLAnchorElement>("#payload")!;
 
@@ -22,11 +23,12 @@ async function start(): Promise<void> {
 async function compress(client: EdgeClient): Promise<void> {
   const picture = file.files?.[0];
   if (!picture) return; // the dialog was cancelled
-  const payload = await client.compress(picture);
+  const start = performance.now();
+  const { bytes } = await (scene.checked ? client.compressScene(picture, { maxBytes: 4000 }) : client.compress(picture));
   URL.revokeObjectURL(link.href);
-  link.href = URL.createObjectURL(new Blob([payload.bytes]));
+  link.href = URL.createObjectURL(new Blob([bytes]));
   link.hidden = false;
-  status.textContent = `${payload.bytes.length} bytes, ${payload.timings.encode.toFixed(1)} ms`;
+  status.textContent = `${bytes.length} bytes, ${Math.round(performance.now() - start)} ms`;
 }
 
 start().catch(complain);

@@ -4,6 +4,7 @@
  */
 
 import type { Fit } from "../src/fit";
+import { vp8Frame, webpOf } from "../src/webp";
 
 /** What a classical codec makes of as many bytes. */
 export interface Classical {
@@ -65,19 +66,8 @@ async function encoded(canvas: HTMLCanvasElement, type: string, quality: number)
 
 /** Chromium gives every WebP a colour profile of some hundred bytes: without it the comparison is a fair one. */
 async function withoutProfile(webp: Blob): Promise<Blob> {
-  const data = new DataView(await webp.arrayBuffer());
-  const name = (at: number) => String.fromCharCode(...new Uint8Array(data.buffer, at, 4));
-  for (let at = 12; at + 8 <= data.byteLength; ) {
-    const end = at + 8 + data.getUint32(at + 4, true);
-    const chunk = webp.slice(at, end);
-    const isPicture = name(at) === "VP8 "; // what is lossy and opaque needs no other chunk
-    at = end + (end & 1);
-    if (!isPicture) continue;
-    const size = new DataView(new ArrayBuffer(4));
-    size.setUint32(0, 4 + chunk.size, true);
-    return new Blob(["RIFF", size, "WEBP", chunk], { type: webp.type });
-  }
-  return webp;
+  const frame = vp8Frame(new Uint8Array(await webp.arrayBuffer()));
+  return frame ? new Blob([webpOf(frame)], { type: webp.type }) : webp;
 }
 
 async function decoded(blob: Blob, like: HTMLCanvasElement): Promise<HTMLCanvasElement> {

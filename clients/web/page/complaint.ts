@@ -20,7 +20,7 @@ function sentence(error: unknown): string {
   if (error instanceof UnreachableError) {
     return "The service could not be reached. Check your connection and try again.";
   }
-  const message = error instanceof Error ? error.message : String(error);
+  const message = (error instanceof Error ? error.message : String(error)).replace(/\.$/, "");
   if (error instanceof ImageError) return `That picture cannot be used: ${message}.`;
   if (error instanceof Refused) return `The service refused: ${message}.`;
   return `That did not work: ${message}.`;

@@ -3,12 +3,10 @@
 import type { FaceProblem } from "../src/face_check";
 
 const ADVICE: Record<FaceProblem, string> = {
-  none: "No face found. Only faces are restored well.",
-  several: "There are several faces. Choose a picture of one person.",
-  "too-small": "The face is small. Come closer, or crop the picture, until the face fills half of it.",
-  "turned-away": "The face is turned away. Look towards the camera.",
-  tilted: "The face is tilted. Turn the picture upright.",
-  "cut-off": "The face is cut off. Choose a picture that shows all of it.",
+  none: "No face was found. Only faces are restored well.",
+  "too-small": "This face is very small. Come closer, or choose a larger picture.",
+  "turned-away": "This face is turned away. Look towards the camera.",
+  "cut-off": "This face is cut off. Choose a picture that shows all of it.",
 };
 
 /** A sentence or two for every problem. */

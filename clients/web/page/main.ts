@@ -1,17 +1,27 @@
-/** The demonstration: a picture is encoded here, restored by the service, and compared. */
+/** The demonstration: a photograph's face is found and encoded here, restored by the service, and compared. */
 
-import detectorUrl from "../../../edge_encoder/faces/face_detector.onnx?url";
-import sampleUrl from "../../../edgegrain/demo/portrait_768.jpg?url";
+import sampleUrl from "../../../edgegrain/demo/astronaut.jpg?url";
 
-import { EdgeClient, type OpenOptions } from "../src/client";
+import { type CompressOptions, EdgeClient, type OpenOptions } from "../src/client";
 import type { Payload } from "../src/encoder";
 import { DeviceError, ServiceError } from "../src/errors";
+import type { Face } from "../src/faces";
 import type { Fit } from "../src/fit";
-import type { Rgb } from "../src/rgb";
+import { squareSide } from "../src/oriented_square";
 import { type Classical, classical, drawn } from "./classical";
 import { complaintAbout } from "./complaint";
 import { faceAdvice } from "./face_advice";
+import { canvasOf, cutOut, drawOutlines, type Photo, readPhoto, withFace } from "./photo";
 import { fetched, received, type Restored, restore, restoredSides, restoredSize } from "./service";
+
+/** A photograph that was chosen, with the faces that can be restored, the largest first. */
+interface Chosen {
+  readonly picture: Blob;
+  readonly photo: Photo;
+  readonly faces: readonly (Face & Required<Pick<Face, "square">>)[];
+  /** Milliseconds that it took to find them. */
+  readonly find: number;
+}
 
 type Against = "original" | "jpeg" | "webp";
 
@@ -38,6 +48,7 @@ const inputs = [element<HTMLInputElement>("file"), element<HTMLInputElement>("ca
 const sample = element<HTMLButtonElement>("sample");
 const again = element<HTMLButtonElement>("again");
 const anyway = element<HTMLButtonElement>("anyway");
+const whole = element<HTMLButtonElement>("whole");
 const measure = element<HTMLButtonElement>("measure");
 const drop = element<HTMLDivElement>("drop");
 const slider = element<HTMLInputElement>("slider");
@@ -46,15 +57,15 @@ let token: string | undefined;
 let client: EdgeClient | undefined;
 /** Of the squares that the service restores, in pixels. */
 let sides: readonly number[] = [];
-let source: Blob | undefined;
+let chosen: Chosen | undefined;
 let shown: Shown | undefined;
 let turn = 0;
 /** True until the page is ready or the encoder could not be loaded. */
 let loading = false;
 /** What "Try again" repeats. */
 let failed: (() => Promise<void>) | undefined;
-/** The picture that "Send anyway" sends. */
-let held: Blob | undefined;
+/** The number of the face that "Send anyway" sends. */
+let held = 0;
 
 void open();
 
@@ -67,11 +78,12 @@ for (const input of inputs) {
 }
 measure.addEventListener("click", () => void saveReport());
 again.addEventListener("click", () => void tryAgain());
-anyway.addEventListener("click", () => held && void show(held, true));
+anyway.addEventListener("click", () => void sendFace(held, true));
+whole.addEventListener("click", () => void sendWhole());
 sample.addEventListener("click", () => void showSample());
 slider.addEventListener("input", placeDivider);
 for (const choice of document.querySelectorAll("input[name=fit]")) {
-  choice.addEventListener("change", () => source && void show(source));
+  choice.addEventListener("change", () => void sendWhole());
 }
 for (const choice of document.querySelectorAll("input[name=against]")) {
   choice.addEventListener("change", () => void compare());
@@ -152,34 +164,80 @@ async function showSample(): Promise<void> {
   }
 }
 
-/** Sends a picture; one whose face will not be restored well only if that is wanted `regardless`. */
-async function show(picture: Blob, regardless = false): Promise<void> {
+/** Finds the faces of a picture and sends the largest. */
+async function show(picture: Blob): Promise<void> {
   if (!client) return;
+  chosen = undefined;
+  element("photo").hidden = true;
   const mine = clear();
-  source = picture;
-  const fit = checked("fit") as Fit;
-  let faceChecked = regardless;
   try {
-    if (!client.isOpen) {
-      say("Loading the encoder…"); // its worker broke down
-      const reopened = await EdgeClient.open(openOptions());
-      if (mine !== turn) return reopened.close();
-      client = reopened;
-    }
-    if (!faceChecked) {
-      say("Looking for the face…");
-      // A detector that cannot be loaded, or a picture that cannot be read, is no reason to hold the picture back here.
-      const problems = await client.findFaceProblems(picture, detectorUrl, fit).catch(() => undefined);
-      if (mine !== turn) return;
-      if (problems && problems.length > 0) return hold(picture, faceAdvice(problems));
-      faceChecked = problems !== undefined;
-    }
+    const open = await openClient(mine);
+    if (!open) return;
+    say("Looking for faces…");
+    const start = performance.now();
+    const [finding, reading] = await Promise.allSettled([open.findFaces(picture, { every: true }), readPhoto(picture)]);
+    if (mine !== turn) return;
+    if (finding.status === "rejected") throw finding.reason; // it says more than the browser's
+    if (reading.status === "rejected") throw reading.reason;
+    const [found, photo] = [finding.value, reading.value];
+    const faces = found.faces.filter((face): face is Chosen["faces"][number] => face.square !== undefined);
+    chosen = { picture, photo, faces, find: performance.now() - start };
+    showPhoto(chosen);
+  } catch (error) {
+    if (mine === turn) complain(error, () => show(picture));
+    return;
+  }
+  if (chosen.faces.length) return sendFace(0);
+  hold(whole, faceAdvice(["none"]));
+}
+
+/** The client; another one if its worker broke down. Undefined if another picture was chosen meanwhile. */
+async function openClient(mine: number): Promise<EdgeClient | undefined> {
+  if (client!.isOpen) return client;
+  say("Loading the encoder…");
+  const reopened = await EdgeClient.open(openOptions());
+  if (mine === turn) return (client = reopened);
+  reopened.close();
+  return undefined;
+}
+
+/** Sends a face; one that will not be restored well only if that is wanted `regardless`. */
+async function sendFace(index: number, regardless = false): Promise<void> {
+  if (!chosen) return;
+  const face = chosen.faces[index];
+  element("fits").hidden = true;
+  for (const [at, outline] of document.querySelectorAll("#squares polygon").entries()) {
+    outline.classList.toggle("chosen", at === index);
+  }
+  for (const [at, choice] of faceChoices().entries()) choice.checked = at === index;
+  clear();
+  if (face.problems.length && !regardless) {
+    held = index;
+    return hold(anyway, faceAdvice(face.problems));
+  }
+  await send({ square: face.square });
+}
+
+/** Sends the whole picture, which has no face, by the fit that is chosen. */
+async function sendWhole(): Promise<void> {
+  clear();
+  element("fits").hidden = false;
+  await send({ fit: checked("fit") as Fit });
+}
+
+async function send(options: CompressOptions): Promise<void> {
+  if (!chosen) return;
+  const { picture, photo, find } = chosen;
+  const mine = turn;
+  try {
+    const open = await openClient(mine);
+    if (!open) return;
     say("Encoding…");
-    const payload = await client.compress(picture, { fit });
+    const payload = await open.compress(picture, options);
     if (mine !== turn) return;
     say(`Restoring from ${payload.bytes.length} bytes…`);
-    const { originalWidth, originalHeight } = payload.header;
-    const longest = (fit === "crop" ? Math.min : Math.max)(originalWidth, originalHeight);
+    const { originalWidth, originalHeight, fit, square } = payload.header;
+    const longest = square ? squareSide(square) : (fit === "crop" ? Math.min : Math.max)(originalWidth, originalHeight);
     const [restoring, decoding] = await Promise.allSettled([
       restore(payload.bytes, restoredSize(longest, sides), token),
       createImageBitmap(picture),
@@ -188,31 +246,61 @@ async function show(picture: Blob, regardless = false): Promise<void> {
       if (mine !== turn) return;
       if (restoring.status === "rejected") throw restoring.reason;
       if (decoding.status === "rejected") throw decoding.reason;
-      present(payload, restoring.value, decoding.value, fit);
+      present(payload, restoring.value, decoding.value, photo);
+      showTimings(find, payload, restoring.value);
     } finally {
       if (restoring.status === "fulfilled") restoring.value.bitmap.close();
       if (decoding.status === "fulfilled") decoding.value.close();
     }
-    say(`${picture.size.toLocaleString("en")} bytes became ${payload.bytes.length}, and a portrait again.`);
+    say(`${picture.size.toLocaleString("en")} bytes became ${payload.bytes.length}, and a face again.`);
     element("result-title").focus({ preventScroll: true });
   } catch (error) {
-    if (mine === turn) complain(error, () => show(picture, faceChecked));
+    if (mine === turn) complain(error, () => (clear(), send(options)));
   }
 }
 
-/** Gives advice about a picture before anything of it is sent. */
-function hold(picture: Blob, advice: string): void {
+/** Gives advice about a picture before anything of it is sent, and offers to go on. */
+function hold(button: HTMLButtonElement, advice: string): void {
   say(advice);
   status.classList.add("trouble");
-  held = picture;
-  anyway.hidden = false;
+  button.hidden = false;
 }
 
-/** Takes the previous picture's result off the page; the number of the turn that begins. */
+/** Shows a photograph with the squares of its faces. */
+function showPhoto({ photo, faces }: Chosen): void {
+  copy(photo.canvas, "photograph");
+  element("photograph-size").textContent = `${photo.width} × ${photo.height} pixels`;
+  const squares = faces.map(({ square }) => square);
+  drawOutlines(element<HTMLElement & SVGSVGElement>("squares"), photo, squares, (index) => void sendFace(index));
+  for (const choice of faceChoices()) choice.parentElement!.remove();
+  const field = element("faces");
+  field.hidden = faces.length < 2;
+  if (!field.hidden) field.append(...squares.map((square, index) => {
+    const label = document.createElement("label");
+    const choice = document.createElement("input");
+    Object.assign(choice, { type: "radio", name: "face", value: String(index) });
+    choice.setAttribute("aria-label", `Face ${index + 1} of ${faces.length}`);
+    choice.addEventListener("change", () => void sendFace(index));
+    const frame = document.createElement("span");
+    const small = cutOut(photo.canvas, photo.width, square, 112);
+    small.setAttribute("aria-hidden", "true");
+    frame.append(small);
+    label.append(choice, frame);
+    return label;
+  }));
+  element("fits").hidden = true;
+  element("photo").hidden = false;
+}
+
+function faceChoices(): HTMLInputElement[] {
+  return [...document.querySelectorAll<HTMLInputElement>("input[name=face]")];
+}
+
+/** Takes the previous result off the page; the number of the turn that begins. */
 function clear(): number {
-  source = undefined;
   shown = undefined;
-  element("result").hidden = true;
+  for (const id of ["result", "pasted-figure"]) element(id).hidden = true;
+  element("photographs").hidden = false;
   for (const id of ["bytes", "bytes-again"]) element(id).textContent = "";
   const link = element<HTMLAnchorElement>("download");
   URL.revokeObjectURL(link.href);
@@ -225,9 +313,12 @@ async function tryAgain(): Promise<void> {
   if (!again.hidden) again.focus(); // it was hidden in between
 }
 
-function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, fit: Fit): void {
+function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, photo: Photo): void {
   const { width, height } = restored.bitmap;
-  const original = drawn(bitmap, width, height, fit);
+  const { originalWidth, originalHeight, fit, square } = payload.header;
+  const original = square
+    ? cutOut(bitmap, originalWidth, square, width)
+    : drawn(bitmap, width, height, fit === "crop" ? fit : "pad");
   const budget = payload.bytes.length;
   shown = {
     payload,
@@ -239,14 +330,17 @@ function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, fit:
   copy(shown.original, "original");
   copy(shown.restored, "restored");
   copy(shown.restored, "above");
-  copy(lrCanvas(payload.lr), "lr");
-  const { originalWidth, originalHeight } = payload.header;
-  element("original-size").textContent = `${originalWidth} × ${originalHeight} pixels`;
+  copy(canvasOf(payload.lr), "lr");
+  if (square) copy(withFace(photo, shown.restored, square), "pasted");
+  element("pasted-figure").hidden = !square;
+  element("photographs").hidden = !square; // all of it is among the pictures below
+  const side = square ? squareSide(square) : Math.min(originalWidth, originalHeight);
+  const size = square || fit === "crop" ? [side, side] : [originalWidth, originalHeight];
+  element("original-size").textContent = `${size.join(" × ")} pixels`;
   element("restored-size").textContent = `${width} × ${height} pixels`;
   for (const id of ["bytes", "bytes-again"]) element(id).textContent = String(budget);
   const link = element<HTMLAnchorElement>("download");
   link.href = URL.createObjectURL(new Blob([payload.bytes as BlobPart], { type: "application/vnd.edgegrain" }));
-  showTimings(payload, restored);
   element("result").hidden = false;
   element("result").dataset.turn = String(turn);
   void compare();
@@ -255,7 +349,7 @@ function present(payload: Payload, restored: Restored, bitmap: ImageBitmap, fit:
 /** Saves what this device proves and measures about itself; it may have no client because it is not exact. */
 async function saveReport(): Promise<void> {
   measure.disabled = true;
-  const offered = [again.hidden, anyway.hidden];
+  const offered = [again.hidden, anyway.hidden, whole.hidden];
   say("Measuring…");
   try {
     const report = await (client?.isOpen ? client.measure() : EdgeClient.report(openOptions()));
@@ -271,7 +365,7 @@ async function saveReport(): Promise<void> {
   } catch (error) {
     complain(error);
   } finally {
-    [again.hidden, anyway.hidden] = offered;
+    [again.hidden, anyway.hidden, whole.hidden] = offered;
     measure.disabled = false;
   }
 }
@@ -305,11 +399,12 @@ async function compare(): Promise<void> {
   placeDivider();
 }
 
-function showTimings(payload: Payload, restored: Restored): void {
+function showTimings(find: number, payload: Payload, restored: Restored): void {
   const { decode, fit, encode, code } = payload.timings;
   const rows: [string, number][] = [
+    ["Find the faces (here)", find],
     ["Read the picture (here)", decode ?? 0],
-    ["Resize it (here)", fit],
+    ["Cut out and resize (here)", fit],
     ["Encoder network (here)", encode],
     ["Code the payload (here)", code],
   ];
@@ -337,19 +432,6 @@ function placeDivider(): void {
   slider.setAttribute("aria-valuetext", `${slider.value} % restored`);
 }
 
-function lrCanvas(lr: Rgb): HTMLCanvasElement {
-  const canvas = document.createElement("canvas");
-  canvas.width = lr.width;
-  canvas.height = lr.height;
-  const context = canvas.getContext("2d")!;
-  const image = context.createImageData(lr.width, lr.height);
-  for (let pixel = 0; pixel < lr.width * lr.height; pixel++) {
-    image.data.set([...lr.data.subarray(3 * pixel, 3 * pixel + 3), 255], 4 * pixel);
-  }
-  context.putImageData(image, 0, 0);
-  return canvas;
-}
-
 function copy(from: HTMLCanvasElement, to: string): void {
   const canvas = element<HTMLCanvasElement>(to);
   canvas.width = from.width;
@@ -364,8 +446,7 @@ function checked(name: string): string {
 function say(text: string): void {
   status.classList.remove("trouble");
   status.textContent = text;
-  again.hidden = true;
-  anyway.hidden = true;
+  for (const button of [again, anyway, whole]) button.hidden = true;
 }
 
 /** Says what failed; if it may succeed later, or with a new worker, offers to `repeat` it. */

@@ -3,11 +3,14 @@
 import { type CoderTables, readCoderTables } from "./coder_tables.js";
 import { download, type DownloadOptions } from "./download.js";
 import { BundleError, isTemporary, ServiceError } from "./errors.js";
+import { DOMAIN } from "./faces.js";
 import { type Golden, sha256Hex } from "./golden_inputs.js";
 
 /** What a client needs to make payloads. */
 export interface Bundle {
   readonly id: string;
+  /** What its pictures show: "faces", or another word. */
+  readonly domain: string;
   /** 64 hex digits; a payload names the first eight. */
   readonly contractId: string;
   /** Side of the encoder's square, in pixels. */
@@ -42,6 +45,7 @@ interface FileDescription {
 
 interface BundleFacts {
   readonly id: string;
+  readonly domain?: string;
   readonly hr: number;
   readonly lr: number;
   readonly lr_contract_id: string;
@@ -114,6 +118,7 @@ async function readBundle(
   const [encoder, tables, golden] = await Promise.all(found.files.map((file) => fetchFile(file, source, cache)));
   return {
     id: found.id,
+    domain: found.domain ?? DOMAIN, // a description that an earlier release kept has none
     contractId: found.lr_contract_id,
     hr: found.hr,
     lr: found.lr,
@@ -169,7 +174,7 @@ function isManifest(value: unknown): value is Manifest {
 
 /** `facts` with those of the files that this client reads; their URLs are relative to `base`. */
 function describe(facts: BundleFacts, files: readonly FileDescription[], base: string): BundleDescription {
-  const { id, hr, lr, lr_contract_id, preprocessing } = facts;
+  const { id, domain, hr, lr, lr_contract_id, preprocessing } = facts;
   if (preprocessing && "tile_overlap" in preprocessing) {
     throw new BundleError(`bundle ${id} takes pictures in tiles, which this client does not; let the service compress`);
   }
@@ -178,7 +183,7 @@ function describe(facts: BundleFacts, files: readonly FileDescription[], base: s
     if (!file) throw new BundleError(`bundle ${id} has no ${name}, which this client needs`);
     return { ...file, url: address(file.url, base) };
   });
-  return { id, hr, lr, lr_contract_id, preprocessing, files: needed };
+  return { id, domain, hr, lr, lr_contract_id, preprocessing, files: needed };
 }
 
 async function fetchFile(

@@ -1,27 +1,39 @@
-/** `EdgeClient`: a worker that holds a bundle, and its two verbs as promises. */
+/** `EdgeClient`: a worker that holds a bundle, and its verbs as promises. */
 
 import type { BundleSource } from "./bundle.js";
+import type { CompressedScene } from "./compress_scene.js";
 import type { DeviceReport } from "./device_report.js";
 import type { Payload } from "./encoder.js";
-import type { RuntimeOptions } from "./encoder_session.js";
 import { DeviceError, errorOf, ImageError, UnreachableError } from "./errors.js";
 import { asFolder } from "./folder_address.js";
-import type { FaceProblem } from "./face_check.js";
+import type { FoundFaces } from "./faces.js";
 import type { Fit } from "./fit.js";
 import type { Answer, BundleInfo, Question, Result } from "./messages.js";
+import type { OrientedSquare } from "./oriented_square.js";
 import type { Source } from "./pixels.js";
 import { type Colour, WHITE } from "./rgb.js";
+import type { RuntimeOptions } from "./runtime.js";
 
-/** How one picture is compressed. */
-export interface CompressOptions {
-  /** By default "pad": the original's size and aspect come back. */
-  readonly fit?: Fit;
+/** How a photograph is read. */
+export interface PictureOptions {
   /** What shows through transparent pixels; by default white. */
   readonly background?: Colour;
 }
 
+/** How one picture is compressed: by default its largest face, cut out as in FFHQ. */
+export interface CompressOptions extends PictureOptions {
+  /** False encodes the whole picture, padded to a square. Bundles of another domain than "faces" always do. */
+  readonly align?: boolean;
+  /** Encodes the whole picture: padded to a square, stretched, or its centre square. */
+  readonly fit?: Fit;
+  /** Encodes the face with this square, one of `findFaces`. */
+  readonly square?: OrientedSquare;
+}
+
 /** Where the bundle comes from, and how it is run. */
 export interface OpenOptions extends Partial<BundleSource>, RuntimeOptions {
+  /** URL of a folder with face_detector.onnx and face_landmarks.onnx; by default the bundler's copies. */
+  readonly faces?: string;
   /** Ends the opening and its worker; it rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
@@ -100,19 +112,43 @@ export class EdgeClient {
     return this.ended === undefined;
   }
 
-  /** Compresses a picture; `ImageError` if it cannot be read, `DeviceError` if the client is not open any more. */
+  /**
+   * Compresses the largest face of a photograph, or the whole picture. A photograph that is framed like FFHQ's already
+   * is encoded whole.
+   *
+   * Throws `ImageError` if the picture cannot be read or no face is found, `DeviceError` if the client is not open any
+   * more.
+   */
   async compress(source: Source, options: CompressOptions = {}): Promise<Payload> {
-    const { fit = "pad", background = WHITE } = options;
-    return (await this.ask({ verb: "compress", source, fit, background })) as Payload;
+    const { align = true, fit, square, background = WHITE } = options;
+    return (await this.ask({ verb: "compress", source, background, align, fit, square })) as Payload;
+  }
+
+  /** Compresses every face of at least 32 pixels, the largest first; errors as `compress`. */
+  async compressFaces(source: Source, { background = WHITE }: PictureOptions = {}): Promise<readonly Payload[]> {
+    return (await this.ask({ verb: "compressFaces", source, background })) as readonly Payload[];
   }
 
   /**
-   * What is wrong with the face in a picture that is to be compressed with `fit`; nothing if it can be restored well.
-   * `detector` is the URL of `edge_encoder/faces/face_detector.onnx`, which is loaded at the first call with it.
+   * Compresses all faces of a photograph and a background into one file. The background takes what the faces leave of
+   * `maxBytes`, by default a few dozen bytes. Errors as `compress`, also if the faces alone exceed `maxBytes`.
    */
-  async findFaceProblems(source: Blob, detector: string, fit: Fit = "pad"): Promise<readonly FaceProblem[]> {
-    const url = new URL(detector, location.href).href;
-    return (await this.ask({ verb: "faces", source, fit, detector: url })) as readonly FaceProblem[];
+  async compressScene(
+    source: Source, options: PictureOptions & { readonly maxBytes?: number } = {},
+  ): Promise<CompressedScene> {
+    const { maxBytes, background = WHITE } = options;
+    return (await this.ask({ verb: "compressScene", source, background, maxBytes })) as CompressedScene;
+  }
+
+  /**
+   * Finds the faces of a photograph, and what would keep each from being restored well. With `every` all parts of the
+   * photograph are searched, as `compressFaces` does, for small faces next to large ones.
+   */
+  async findFaces(
+    source: Source, options: PictureOptions & { readonly every?: boolean } = {},
+  ): Promise<FoundFaces> {
+    const { every = false, background = WHITE } = options;
+    return (await this.ask({ verb: "find", source, background, every })) as FoundFaces;
   }
 
   /** Proves the bundle's golden vectors again and measures the encoder; see docs/devices.md. */
@@ -159,12 +195,12 @@ export class EdgeClient {
   }
 }
 
-/** The options as the worker takes them. */
-function withDefaults(options: OpenOptions): { readonly source: BundleSource; readonly runtime: RuntimeOptions } {
-  const { service = location.origin, bundle, token, timeout, runtime, threads = defaultThreads() } = options;
-  const folder = options.folder === undefined ? undefined : new URL(options.folder, location.href).href;
-  const libraries = runtime === undefined ? undefined : new URL(asFolder(runtime), location.href).href;
-  return { source: { service, folder, bundle, token, timeout }, runtime: { runtime: libraries, threads } };
+/** The options as the worker takes them; relative URLs are those of the page. */
+function withDefaults(options: OpenOptions) {
+  const { service = location.origin, bundle, token, timeout, threads = defaultThreads() } = options;
+  const ofPage = (url: string | undefined) => url && new URL(asFolder(url), location.href).href;
+  const [folder, runtime, faces] = [options.folder, options.runtime, options.faces].map(ofPage);
+  return { source: { service, folder, bundle, token, timeout }, runtime: { runtime, threads }, faces };
 }
 
 /** Threads share memory, which pages may only where they are isolated from other origins. */

@@ -2,16 +2,20 @@
 
 import type { Bundle } from "./bundle.js";
 import { rounded } from "./coder_tables.js";
-import { EncoderSession, type RuntimeOptions } from "./encoder_session.js";
+import { EncoderSession } from "./encoder_session.js";
 import { DeviceError } from "./errors.js";
+import { cutSquare } from "./exact_square.js";
 import { type Fit, fitPicture } from "./fit.js";
 import { checkGolden } from "./golden_inputs.js";
-import { type Header, encodePayload, parseHeader } from "./payload.js";
+import { ffhqSquare, isFramed, type OrientedSquare, type Point } from "./oriented_square.js";
+import { encodePayload, type Header, parseHeader, type WireFit } from "./payload.js";
 import type { Rgb } from "./rgb.js";
+import type { RuntimeOptions } from "./runtime.js";
 
-/** Milliseconds that each step took; `decode` only where a file or bitmap was read. */
+/** Milliseconds that each step took; `decode` only where a file or bitmap was read, `find` where faces were. */
 export interface Timings {
   readonly decode?: number;
+  readonly find?: number;
   readonly fit: number;
   readonly encode: number;
   readonly code: number;
@@ -64,18 +68,37 @@ export class Encoder {
     return this.session.close();
   }
 
-  /** Compresses a picture: the same bytes as `sdk.compress` in Python makes of these pixels. */
-  async compress(picture: Rgb, fit: Fit = "pad"): Promise<Payload> {
+  /** Compresses a whole picture: the bytes of `sdk.compress(picture, fit)` in Python for these pixels. */
+  compress(picture: Rgb, fit: Fit = "pad"): Promise<Payload> {
+    return this.pack(picture, () => fitPicture(picture, this.bundle.hr, fit), fit);
+  }
+
+  /**
+   * Compresses the face with these points, the midpoints of the eyes, left and right as seen in the picture, and of the
+   * mouth, as `sdk.compress` does for the face it finds; `ImageError` for points that make no square in the picture.
+   */
+  async compressFace(picture: Rgb, leftEye: Point, rightEye: Point, mouth: Point): Promise<Payload> {
+    return this.compressSquare(picture, ffhqSquare(leftEye, rightEye, mouth, [picture.width, picture.height]));
+  }
+
+  /** Compresses a square of a picture; all of it, if it is framed like FFHQ's, unless `framedWhole` is false. */
+  compressSquare(picture: Rgb, square: OrientedSquare, framedWhole = true): Promise<Payload> {
+    if (framedWhole && isFramed(square, [picture.width, picture.height])) return this.compress(picture);
+    return this.pack(picture, () => cutSquare(picture, square, this.bundle.hr), "align", square);
+  }
+
+  private async pack(picture: Rgb, fitted: () => Rgb, fit: WireFit, square?: OrientedSquare): Promise<Payload> {
     const times = [performance.now()];
-    const fitted = fitPicture(picture, this.bundle.hr, fit);
+    const input = fitted();
     times.push(performance.now());
-    const lr = rounded(await this.session.encode(fitted), this.bundle.tables);
+    const lr = rounded(await this.session.encode(input), this.bundle.tables);
     times.push(performance.now());
     const bytes = encodePayload(lr, {
       contractId: this.bundle.contractId,
       tables: this.bundle.tables,
       originalSize: [picture.width, picture.height],
       fit,
+      square,
     });
     times.push(performance.now());
     const [start, fittedAt, encodedAt, end] = times;

@@ -2,22 +2,14 @@
 
 import * as ort from "onnxruntime-web/wasm";
 
-import { BundleError, ImageError, UnreachableError } from "./errors.js";
-import { asFolder } from "./folder_address.js";
+import { BundleError, ImageError } from "./errors.js";
 import type { Rgb } from "./rgb.js";
+import { openSession, type RuntimeOptions, runtimeThreads } from "./runtime.js";
 
 const INPUT = "image";
 const OUTPUT = "lr";
 
-/** Where and how the runtime works; it is the same for all sessions of a page or worker. */
-export interface RuntimeOptions {
-  /** URL of the folder with ort-wasm-simd-threaded.mjs and .wasm; by default the bundler's copy. */
-  readonly runtime?: string;
-  /** Threads; more than one only where `crossOriginIsolated`. By default 1. */
-  readonly threads?: number;
-}
-
-/** An encoder, loaded once; it computes on the CPU, where float32 is float32. */
+/** An encoder, loaded once. */
 export class EncoderSession {
   private constructor(
     private readonly session: ort.InferenceSession,
@@ -34,23 +26,12 @@ export class EncoderSession {
    * `UnreachableError` if the runtime's files cannot be fetched.
    */
   static async open(model: Uint8Array, hr: number, lr: number, options: RuntimeOptions = {}): Promise<EncoderSession> {
-    ort.env.wasm.numThreads = options.threads ?? 1;
-    if (options.runtime) ort.env.wasm.wasmPaths = asFolder(options.runtime);
-    let session: ort.InferenceSession;
-    try {
-      session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      if (reason.startsWith("no available backend") && !reason.includes("SIMD")) {
-        throw new UnreachableError(`the runtime's WebAssembly cannot be loaded: ${reason}`);
-      }
-      throw new BundleError(`the encoder cannot be loaded: ${reason}`);
-    }
+    const session = await openSession(model, "encoder", options);
     if (session.inputNames.join() !== INPUT || session.outputNames.join() !== OUTPUT) {
       const [inputs, outputs] = [session.inputNames.join(), session.outputNames.join()];
       throw new BundleError(`not an encoder: it goes from ${inputs} to ${outputs}, not from ${INPUT} to ${OUTPUT}`);
     }
-    return new EncoderSession(session, hr, lr, ort.env.wasm.numThreads ?? 1);
+    return new EncoderSession(session, hr, lr, runtimeThreads());
   }
 
   /** Encodes one picture of side `hr`; `ImageError` if it has another size. */

@@ -1,69 +1,73 @@
-/**
- * Faces, found by MediaPipe's BlazeFace (Bazarevsky et al., 2019), as `edge_encoder/faces/detection.py` finds them, with
- * two differences: that also searches parts of the picture, for very small faces, and its first look sees mirrored
- * pixels around the picture, this one grey. Faces near an edge can therefore differ in `cut-off`.
- */
+/** Faces, found by MediaPipe's BlazeFace (Bazarevsky et al., 2019), as `edge_encoder/faces/detection.py` finds them. */
 
 import * as ort from "onnxruntime-web/wasm";
 
-/** A face; positions in pixels, left and right as seen in the picture. */
+import type { Point } from "./oriented_square.js";
+import { type Photograph, place, type Region, squareAround } from "./photograph.js";
+import type { Rgb } from "./rgb.js";
+import { openSession, type RuntimeOptions } from "./runtime.js";
+
+/** A face in a picture; positions in pixels, left and right as seen in the picture. */
 export interface DetectedFace {
-  readonly x: number;
-  readonly y: number;
-  /** Side of its box, from the forehead to the chin. */
+  /** Centre of its box, from the forehead to the chin. */
+  readonly centre: Point;
+  /** Side of the box, which is a square. */
   readonly side: number;
-  /** Left and right eye, nose, mouth, left and right ear. */
+  /** Left and right eye, nose, mouth, left and right ear; hidden ones are estimates. */
   readonly points: readonly Point[];
+  /** 0 to 1. */
   readonly score: number;
 }
 
-export type Point = readonly [x: number, y: number];
-
-/** A picture, or what is kept of it. */
-export interface Area {
-  readonly width: number;
-  readonly height: number;
-}
-
-const SIDE = 256;
-const LEAST_SCORE = 0.5;
+/** Least score of a candidate, as in MediaPipe's graphs. */
+export const LEAST_SCORE = 0.5;
+/** Least score of a candidate that is detected a second time. */
 const CONFIRMED_SCORE = 0.7;
+const SIDE = 256;
+/** Side of the square around a face in which it must be found again, in sides of its box. */
 const SECOND_LOOK = 4.5;
-/** Values for each anchor: centre, width and height, six points. */
+/** Side of the smallest parts that are searched, in pixels. */
+const LEAST_PART = 512;
+/** Values for each anchor: x and y of its centre, its width and height, x and y of six points. */
 const VALUES = 16;
 
 /** The network, loaded once; the runtime is that of the encoder. */
 export class FaceDetector {
-  private readonly canvas = new OffscreenCanvas(SIDE, SIDE);
-
   private constructor(private readonly session: ort.InferenceSession) {}
 
-  /** Loads the bytes of a face_detector.onnx. */
-  static async open(model: Uint8Array): Promise<FaceDetector> {
-    return new FaceDetector(await ort.InferenceSession.create(model, { executionProviders: ["wasm"] }));
+  /** Loads the bytes of face_detector.onnx. */
+  static async open(model: Uint8Array, options: RuntimeOptions = {}): Promise<FaceDetector> {
+    return new FaceDetector(await openSession(model, "face detector", options));
   }
 
-  /** The faces of a picture, the largest first; of those whose centre is in another's box only that other. */
-  async find(picture: OffscreenCanvas): Promise<DetectedFace[]> {
-    const [x, y, side] = [picture.width / 2, picture.height / 2, Math.max(picture.width, picture.height)];
-    for (const quarters of [0, 1, 3, 2]) {
-      const candidates = largestFirst(await this.detect(picture, x, y, (quarters * Math.PI) / 2, side));
+  /**
+   * Confirmed faces, the largest first: in the whole picture, in its halves, in the picture turned to all sides, in
+   * smaller parts. Every candidate is searched for again, upright and small in a square of its surroundings.
+   */
+  async *searches(photo: Photograph): AsyncGenerator<DetectedFace[]> {
+    for (const regions of searchedRegions(photo.rgb.width, photo.rgb.height)) {
+      const candidates: DetectedFace[] = [];
+      for (const region of regions) candidates.push(...(await this.detect(photo, region)));
       const confirmed: DetectedFace[] = [];
-      for (const candidate of candidates) {
-        const face = await this.secondLook(picture, candidate);
+      for (const candidate of largestFirst(candidates)) {
+        const face = await this.secondLook(photo, candidate);
         if (face) confirmed.push(face);
       }
-      if (confirmed.length > 0) return largestFirst(confirmed);
+      yield largestFirst(confirmed);
     }
-    return [];
+  }
+
+  close(): Promise<void> {
+    return this.session.release();
   }
 
   /** The face in the place of a candidate, perhaps upside down; undefined if it is not found again. */
-  private async secondLook(picture: OffscreenCanvas, candidate: DetectedFace): Promise<DetectedFace | undefined> {
-    const { x, y, side } = candidate;
+  private async secondLook(photo: Photograph, candidate: DetectedFace): Promise<DetectedFace | undefined> {
+    const [x, y] = across(candidate);
     let best: DetectedFace | undefined;
-    for (const turn of [0, Math.PI]) {
-      for (const face of await this.detect(picture, x, y, tilt(candidate) + turn, SECOND_LOOK * side)) {
+    for (const direction of [[x, y], [-x, -y]] as const) {
+      const region = squareAround(candidate.centre, direction, SECOND_LOOK * candidate.side);
+      for (const face of await this.detect(photo, region)) {
         if (face.score <= CONFIRMED_SCORE || apart(face, candidate)) continue;
         if (!best || face.score > best.score) best = face;
       }
@@ -72,64 +76,68 @@ export class FaceDetector {
     return best;
   }
 
-  /** The faces in a square of the picture, rotated clockwise around (x, y). */
-  private async detect(
-    picture: OffscreenCanvas, x: number, y: number, angle: number, side: number,
-  ): Promise<DetectedFace[]> {
-    const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
-    const image = this.cut(picture, x, y, (cos * SIDE) / side, (sin * SIDE) / side);
-    const { scores, points } = await this.session.run({ image });
+  /** The faces in a square of the picture, on grey; of overlapping ones the most confident. */
+  private async detect(photo: Photograph, region: Region): Promise<DetectedFace[]> {
+    const { scores, points } = await this.session.run({ image: tensorOf(photo.sample(region, SIDE, "grey")) });
     const values = points.data as Float32Array;
-    const place = (across: number, down: number): Point => {
-      const [right, below] = [(across - 0.5) * side, (down - 0.5) * side];
-      return [x + cos * right - sin * below, y + sin * right + cos * below];
-    };
+    const side = Math.hypot(...region.across);
     const faces: DetectedFace[] = [];
     (scores.data as Float32Array).forEach((score, anchor) => {
       if (score <= LEAST_SCORE) return;
       const row = values.subarray(VALUES * anchor, VALUES * (anchor + 1));
-      const [centreX, centreY] = place(row[0], row[1]);
-      if (centreX <= 0 || centreY <= 0 || centreX >= picture.width || centreY >= picture.height) return;
-      const keypoints = [4, 6, 8, 10, 12, 14].map((at) => place(row[at], row[at + 1]));
-      faces.push({ x: centreX, y: centreY, side: Math.max(row[2], row[3]) * side, points: keypoints, score });
+      const centre = place(region, row[0], row[1]);
+      const keypoints = [4, 6, 8, 10, 12, 14].map((at) => place(region, row[at], row[at + 1]));
+      const face = { centre, side: Math.max(row[2], row[3]) * side, points: keypoints, score };
+      if (face.side > 0 && across(face).some(Boolean) && photo.contains(centre)) faces.push(face);
     });
     return distinct(faces.sort((first, second) => second.score - first.score));
   }
-
-  /** The square on grey, as the network's input. */
-  private cut(picture: OffscreenCanvas, x: number, y: number, cos: number, sin: number): ort.Tensor {
-    const context = this.canvas.getContext("2d", { willReadFrequently: true })!;
-    context.imageSmoothingQuality = "high";
-    context.resetTransform();
-    context.fillStyle = "#808080";
-    context.fillRect(0, 0, SIDE, SIDE);
-    context.setTransform(cos, -sin, sin, cos, SIDE / 2 - cos * x - sin * y, SIDE / 2 + sin * x - cos * y);
-    context.drawImage(picture, 0, 0);
-    const rgba = context.getImageData(0, 0, SIDE, SIDE).data;
-    const rgb = new Uint8Array(3 * SIDE * SIDE);
-    for (let from = 0, to = 0; to < rgb.length; from += 4) {
-      for (let channel = 0; channel < 3; channel++) rgb[to++] = rgba[from + channel];
-    }
-    return new ort.Tensor("uint8", rgb, [1, SIDE, SIDE, 3]);
-  }
 }
 
-/** From the left to the right eye, clockwise, in radians. */
-export function tilt({ points: [left, right] }: DetectedFace): number {
-  return Math.atan2(right[1] - left[1], right[0] - left[0]);
+/** A picture as a network's input. */
+export function tensorOf({ width, height, data }: Rgb): ort.Tensor {
+  return new ort.Tensor("uint8", data, [1, height, width, 3]);
 }
 
-function largestFirst(faces: DetectedFace[]): DetectedFace[] {
-  return distinct(faces.sort((first, second) => second.side - first.side));
+/** From the left to the right eye. */
+export function across({ points: [left, right] }: DetectedFace): Point {
+  return [right[0] - left[0], right[1] - left[1]];
 }
 
-function distinct(faces: DetectedFace[]): DetectedFace[] {
+/** The faces by size, without those that overlap a larger one. */
+function largestFirst(faces: readonly DetectedFace[]): DetectedFace[] {
+  return distinct([...faces].sort((first, second) => second.side - first.side));
+}
+
+/** The faces without those that overlap an earlier one. */
+function distinct(faces: readonly DetectedFace[]): DetectedFace[] {
   const kept: DetectedFace[] = [];
   for (const face of faces) if (kept.every((other) => apart(face, other))) kept.push(face);
   return kept;
 }
 
 /** True if neither face's centre is in the other's box. */
-function apart(face: DetectedFace, other: DetectedFace): boolean {
-  return Math.hypot(face.x - other.x, face.y - other.y) > Math.max(face.side, other.side) / 2;
+export function apart(face: DetectedFace, other: DetectedFace): boolean {
+  const distance = Math.hypot(face.centre[0] - other.centre[0], face.centre[1] - other.centre[1]);
+  return distance > Math.max(face.side, other.side) / 2;
+}
+
+/** Groups of squares to search for faces, in order. */
+function* searchedRegions(width: number, height: number): Generator<Region[]> {
+  const longest = Math.max(width, height);
+  const whole = (direction: Point) => squareAround([width / 2, height / 2], direction, longest);
+  yield [whole([1, 0])];
+  yield parts(width, height, longest / 2);
+  yield [whole([0, 1]), whole([0, -1]), whole([-1, 0])]; // pictures rotated by 90 and 180 degrees
+  for (let side = longest / 4; side >= LEAST_PART; side /= 2) yield parts(width, height, side);
+}
+
+/** Squares of a side that cover the picture and overlap by a quarter. */
+function parts(width: number, height: number, side: number): Region[] {
+  const centres = (length: number) => {
+    if (length <= side) return [length / 2];
+    const count = Math.max(2, Math.ceil((length - side) / (0.75 * side)) + 1);
+    return Array.from({ length: count }, (_, index) => side / 2 + (index * (length - side)) / (count - 1));
+  };
+  return centres(height).flatMap((y) => centres(width).map((x) => squareAround([x, y], [1, 0], side)));
 }

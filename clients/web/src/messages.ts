@@ -1,17 +1,21 @@
 /** What page and worker say to each other. */
 
 import type { BundleSource } from "./bundle.js";
+import type { CompressedScene } from "./compress_scene.js";
 import type { DeviceReport } from "./device_report.js";
 import type { Payload } from "./encoder.js";
-import type { RuntimeOptions } from "./encoder_session.js";
-import type { FaceProblem } from "./face_check.js";
+import type { FoundFaces } from "./faces.js";
 import type { Fit } from "./fit.js";
+import type { OrientedSquare } from "./oriented_square.js";
 import type { Source } from "./pixels.js";
 import type { Colour } from "./rgb.js";
+import type { RuntimeOptions } from "./runtime.js";
 
 /** What is known of a bundle once it is open. */
 export interface BundleInfo {
   readonly id: string;
+  /** What its pictures show: "faces", or another word. */
+  readonly domain: string;
   readonly contractId: string;
   readonly hr: number;
   readonly lr: number;
@@ -19,19 +23,38 @@ export interface BundleInfo {
   readonly selfTest: readonly string[];
 }
 
-export type Question =
-  | { readonly verb: "open"; readonly source: BundleSource; readonly runtime: RuntimeOptions }
-  | { readonly verb: "measure"; readonly runs: number }
-  | {
-      readonly verb: "report";
-      readonly source: BundleSource;
-      readonly runtime: RuntimeOptions;
-      readonly runs: number;
-    }
-  | { readonly verb: "faces"; readonly source: Blob; readonly fit: Fit; readonly detector: string }
-  | { readonly verb: "compress"; readonly source: Source; readonly fit: Fit; readonly background: Colour };
+interface Pictured {
+  readonly source: Source;
+  /** What shows through transparent pixels. */
+  readonly background: Colour;
+}
 
-export type Result = BundleInfo | Payload | DeviceReport | readonly FaceProblem[];
+/** A question about a picture. */
+export type PictureQuestion =
+  | (Pictured & { readonly verb: "find"; readonly every: boolean })
+  | (Pictured & {
+      readonly verb: "compress";
+      readonly align: boolean;
+      readonly fit?: Fit;
+      readonly square?: OrientedSquare;
+    })
+  | (Pictured & { readonly verb: "compressFaces" })
+  | (Pictured & { readonly verb: "compressScene"; readonly maxBytes?: number });
+
+interface Opening {
+  readonly source: BundleSource;
+  readonly runtime: RuntimeOptions;
+  /** URL of the folder with the networks that find faces. */
+  readonly faces?: string;
+}
+
+export type Question =
+  | (Opening & { readonly verb: "open" })
+  | (Opening & { readonly verb: "report"; readonly runs: number })
+  | { readonly verb: "measure"; readonly runs: number }
+  | PictureQuestion;
+
+export type Result = BundleInfo | DeviceReport | FoundFaces | Payload | readonly Payload[] | CompressedScene;
 
 export type Request = { readonly id: number } & Question;
 

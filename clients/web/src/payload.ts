@@ -3,21 +3,30 @@
 import { type CoderTables, rounded } from "./coder_tables.js";
 import { PayloadError } from "./errors.js";
 import { type Fit, FITS } from "./fit.js";
+import { readLeb128, writeLeb128 } from "./leb128.js";
 import { decodeLr, encodeLr } from "./lr_coder.js";
+import { checkSquare, type OrientedSquare, readSquare, type Size, writeSquare } from "./oriented_square.js";
 import { checkRgb, type Rgb } from "./rgb.js";
 
 export const MAX_LR_SIDE = 256;
 export const MAX_ORIGINAL_SIDE = 65535;
 export const MAX_ORIGINAL_PIXELS = 2 ** 28;
 
-const MAGIC = [0xed, 0x6e];
+export const MAGIC = [0xed, 0x6e];
 const VERSION = 1;
+/** The version of scenes, which have the same magic. */
+export const SCENE_VERSION = 2;
 const CONTRACT_BYTES = 4;
 const FIXED_BYTES = 8;
-const CRC_BYTES = 4;
+export const CRC_BYTES = 4;
 const EXPLICIT_SIZE = 15;
 const MIN_BYTES = 14;
-const MAX_BYTES = 196_628;
+export const MAX_PAYLOAD_BYTES = 196_640;
+/** Their position is their code on the wire. */
+const WIRE_FITS: readonly WireFit[] = [...FITS, "align"];
+
+/** How the original was brought to the encoder's square: fitted, or cut out at `Header.square`. */
+export type WireFit = Fit | "align";
 
 /** 0: the LR's bytes; 1: the range coder. */
 export type Coding = 0 | 1;
@@ -31,7 +40,9 @@ export interface Header {
   readonly lrHeight: number;
   readonly originalWidth: number;
   readonly originalHeight: number;
-  readonly fit: Fit;
+  readonly fit: WireFit;
+  /** The square that was cut out of the original; only with the fit "align". */
+  readonly square?: OrientedSquare;
 }
 
 /** What a payload is made from, beside the LR. */
@@ -40,8 +51,10 @@ export interface PayloadOptions {
   readonly contractId: string;
   readonly tables: CoderTables;
   /** Width and height before fitting, in pixels. */
-  readonly originalSize: readonly [number, number];
-  readonly fit?: Fit;
+  readonly originalSize: Size;
+  readonly fit?: WireFit;
+  /** The square that was cut out, with the fit "align" only. */
+  readonly square?: OrientedSquare;
   /** 1 by default; a body that the range coder cannot shorten is stored raw. */
   readonly coding?: Coding;
 }
@@ -54,8 +67,13 @@ export function encodePayload(lr: Rgb, options: PayloadOptions): Uint8Array<Arra
   }
   const [width, height] = options.originalSize;
   checkOriginal(width, height);
-  const fit = FITS.indexOf(options.fit ?? "pad");
-  if (fit < 0) throw new PayloadError(`unknown fit ${String(options.fit)}, expected one of ${FITS.join(", ")}`);
+  const { fit = "pad", square } = options;
+  const fitCode = WIRE_FITS.indexOf(fit);
+  if (fitCode < 0) throw new PayloadError(`unknown fit ${String(fit)}, expected one of ${WIRE_FITS.join(", ")}`);
+  if ((fit === "align") !== (square !== undefined)) {
+    throw new PayloadError(`the fit align needs a square, no other fit has one; got ${fit}`);
+  }
+  if (square) checkSquare(square, options.originalSize);
   let coding = options.coding ?? 1;
   if (coding !== 0 && coding !== 1) {
     throw new PayloadError(`unknown coding ${String(coding)}, expected 0 (raw) or 1 (range coder)`);
@@ -67,15 +85,10 @@ export function encodePayload(lr: Rgb, options: PayloadOptions): Uint8Array<Arra
     else coding = 0;
   }
   const sizeCode = lrSizeCode(lr.width, lr.height);
-  const head = [...MAGIC, (VERSION << 4) | coding, ...contractBytes(options.contractId), fit | (sizeCode << 2)];
+  const head = [...MAGIC, (VERSION << 4) | coding, ...contractBytes(options.contractId), fitCode | (sizeCode << 2)];
   if (sizeCode === EXPLICIT_SIZE) head.push(lr.width - 1, lr.height - 1);
-  head.push(...leb128(width), ...leb128(height));
-  const data = new Uint8Array(head.length + body.length + CRC_BYTES);
-  data.set(head);
-  data.set(body, head.length);
-  const end = head.length + body.length;
-  new DataView(data.buffer).setUint32(end, crc32(data.subarray(0, end)), true);
-  return data;
+  head.push(...writeLeb128(width), ...writeLeb128(height), ...(square ? writeSquare(square) : []));
+  return withCrc([Uint8Array.from(head), body]);
 }
 
 /** Checks a payload's length, CRC and every claim, without decoding its body; else `PayloadError`. */
@@ -116,17 +129,37 @@ export function crc32(data: Uint8Array): number {
   return ~crc >>> 0;
 }
 
-function parse(data: Uint8Array): { header: Header; body: Uint8Array } {
-  if (data.length < MIN_BYTES || data.length > MAX_BYTES) {
-    throw new PayloadError(`a payload has ${MIN_BYTES} to ${MAX_BYTES} bytes, got ${data.length}`);
+/** The parts one after the other, and their CRC-32. */
+export function withCrc(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const end = parts.reduce((sum, part) => sum + part.length, 0);
+  const data = new Uint8Array(end + CRC_BYTES);
+  let position = 0;
+  for (const part of parts) {
+    data.set(part, position);
+    position += part.length;
   }
-  if (data[0] !== MAGIC[0] || data[1] !== MAGIC[1]) throw new PayloadError("not a payload: its first bytes are others");
-  if (data[2] >> 4 !== VERSION) {
-    throw new PayloadError(`payload version ${data[2] >> 4} is unknown, this release reads version ${VERSION}`);
-  }
+  new DataView(data.buffer).setUint32(end, crc32(data.subarray(0, end)), true);
+  return data;
+}
+
+/** Position of the CRC-32 at the end; `PayloadError` unless it is that of the bytes before it. */
+export function checkCrc(data: Uint8Array): number {
   const end = data.length - CRC_BYTES;
   const stored = new DataView(data.buffer, data.byteOffset).getUint32(end, true);
   if (stored !== crc32(data.subarray(0, end))) throw new PayloadError("the payload is corrupt or truncated (CRC-32)");
+  return end;
+}
+
+function parse(data: Uint8Array): { header: Header; body: Uint8Array } {
+  if (data.length < MIN_BYTES || data.length > MAX_PAYLOAD_BYTES) {
+    throw new PayloadError(`a payload has ${MIN_BYTES} to ${MAX_PAYLOAD_BYTES} bytes, got ${data.length}`);
+  }
+  if (data[0] !== MAGIC[0] || data[1] !== MAGIC[1]) throw new PayloadError("not a payload: its first bytes are others");
+  if (data[2] >> 4 === SCENE_VERSION) throw new PayloadError("this is a scene of several faces; parseScene reads it");
+  if (data[2] >> 4 !== VERSION) {
+    throw new PayloadError(`payload version ${data[2] >> 4} is unknown, this release reads version ${VERSION}`);
+  }
+  const end = checkCrc(data);
 
   const coding = data[2] & 15;
   if (coding > 1) {
@@ -134,10 +167,6 @@ function parse(data: Uint8Array): { header: Header; body: Uint8Array } {
   }
   const flags = data[7];
   if (flags >> 6) throw new PayloadError("reserved flag bits are set; a newer edgegrain may read this");
-  const fit = FITS[flags & 3];
-  if (fit === undefined) {
-    throw new PayloadError("pictures that were aligned before they were encoded (fit 3) are not read here");
-  }
   let position = FIXED_BYTES;
   const sizeCode = (flags >> 2) & 15;
   let lrWidth = 1 << sizeCode;
@@ -152,13 +181,16 @@ function parse(data: Uint8Array): { header: Header; body: Uint8Array } {
     throw new PayloadError(`LR size code ${sizeCode} is not read here, only 0 to 8 and 15`);
   }
   const sides: number[] = [];
-  for (const name of ["width", "height"]) {
+  for (const name of ["original width", "original height"]) {
     const [value, next] = readLeb128(data, position, end, name);
     sides.push(value);
     position = next;
   }
   const [originalWidth, originalHeight] = sides;
   checkOriginal(originalWidth, originalHeight);
+  const fit = WIRE_FITS[flags & 3];
+  let square: OrientedSquare | undefined;
+  if (fit === "align") [square, position] = readSquare(data, position, end, [originalWidth, originalHeight]);
   const body = data.subarray(position, end);
   const raw = 3 * lrWidth * lrHeight;
   if (coding === 0 ? body.length !== raw : body.length >= raw) {
@@ -169,12 +201,12 @@ function parse(data: Uint8Array): { header: Header; body: Uint8Array } {
   }
   const contract = Array.from(data.subarray(3, 3 + CONTRACT_BYTES), (byte) => byte.toString(16).padStart(2, "0"));
   const header: Header = {
-    coding: coding as Coding, contract: contract.join(""), lrWidth, lrHeight, originalWidth, originalHeight, fit,
+    coding: coding as Coding, contract: contract.join(""), lrWidth, lrHeight, originalWidth, originalHeight, fit, square,
   };
   return { header, body };
 }
 
-function checkOriginal(width: number, height: number): void {
+export function checkOriginal(width: number, height: number): void {
   for (const side of [width, height]) {
     if (!Number.isInteger(side) || side < 1 || side > MAX_ORIGINAL_SIDE) {
       throw new PayloadError(`an original has sides of 1 to ${MAX_ORIGINAL_SIDE} pixels, got ${width} x ${height}`);
@@ -194,24 +226,4 @@ function contractBytes(contractId: string): number[] {
 
 function lrSizeCode(width: number, height: number): number {
   return width === height && (width & (width - 1)) === 0 ? 31 - Math.clz32(width) : EXPLICIT_SIZE;
-}
-
-function leb128(value: number): number[] {
-  const bytes: number[] = [];
-  for (; value > 127; value >>= 7) bytes.push((value & 127) | 128);
-  return [...bytes, value];
-}
-
-function readLeb128(data: Uint8Array, position: number, end: number, name: string): [number, number] {
-  let value = 0;
-  for (let count = 0; count < 3; count++) {
-    if (position >= end) throw new PayloadError(`the payload ends inside the original ${name}`);
-    const byte = data[position++];
-    value |= (byte & 127) << (7 * count);
-    if (byte < 128) {
-      if (byte === 0 && count) throw new PayloadError(`the original ${name} is written with more bytes than it needs`);
-      return [value, position];
-    }
-  }
-  throw new PayloadError(`the original ${name} takes more than three bytes`);
 }

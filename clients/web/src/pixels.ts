@@ -6,7 +6,6 @@
  */
 
 import { ImageError } from "./errors.js";
-import type { Fit } from "./fit.js";
 import { MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE } from "./payload.js";
 import { type Colour, flatten, flattenInto, type Rgb } from "./rgb.js";
 
@@ -15,9 +14,6 @@ export type Source = ImageBitmap | Blob | ImageData;
 
 /** Rows of at most this many pixels are drawn at once: some browsers have no canvas of more than 16 million. */
 const STRIP_PIXELS = 1 << 22;
-
-/** Longest side of a reduced picture. */
-const REDUCED = 1024;
 
 /** The pixels of a source on a background; `ImageError` if it cannot be decoded or is too large for a payload. */
 export async function readPixels(source: Source, background: Colour): Promise<Rgb> {
@@ -29,26 +25,6 @@ export async function readPixels(source: Source, background: Colour): Promise<Rg
   const bitmap = await decode(source);
   try {
     return readBitmap(bitmap, background);
-  } finally {
-    bitmap.close();
-  }
-}
-
-/** A picture on white, or its centre square, reduced to at most 1024 pixels; and the factor by which it was larger. */
-export async function readReduced(source: Blob, fit: Fit): Promise<{ picture: OffscreenCanvas; scale: number }> {
-  const bitmap = await decode(source);
-  try {
-    const side = Math.min(bitmap.width, bitmap.height);
-    const [width, height] = fit === "crop" ? [side, side] : [bitmap.width, bitmap.height];
-    const scale = Math.max(1, Math.max(width, height) / REDUCED);
-    const picture = new OffscreenCanvas(Math.max(1, width / scale), Math.max(1, height / scale));
-    const context = picture.getContext("2d")!;
-    context.fillStyle = "white";
-    context.fillRect(0, 0, picture.width, picture.height);
-    context.imageSmoothingQuality = "high";
-    const [left, top] = [(bitmap.width - width) >> 1, (bitmap.height - height) >> 1];
-    context.drawImage(bitmap, left, top, width, height, 0, 0, picture.width, picture.height);
-    return { picture, scale };
   } finally {
     bitmap.close();
   }

@@ -1,20 +1,22 @@
 /** The worker: one encoder, asked by messages. */
 
 import { type BundleSource, fetchBundle } from "./bundle.js";
+import { compressScene } from "./compress_scene.js";
 import { type DeviceReport, measureDevice } from "./device_report.js";
-import { download } from "./download.js";
 import { Encoder } from "./encoder.js";
-import { EncoderSession, type RuntimeOptions } from "./encoder_session.js";
+import { EncoderSession } from "./encoder_session.js";
 import { BundleError, ServiceError } from "./errors.js";
-import { type FaceProblem, faceProblems } from "./face_check.js";
-import { FaceDetector } from "./face_detector.js";
-import type { Fit } from "./fit.js";
-import type { Answer, BundleInfo, Question, Request, Result } from "./messages.js";
-import { readPixels, readReduced } from "./pixels.js";
+import type { FaceFinder } from "./face_finder.js";
+import { loadFaceFinder } from "./face_networks.js";
+import { compressFaces, compressLargestFace, DOMAIN, findFaces } from "./faces.js";
+import type { Answer, BundleInfo, PictureQuestion, Question, Request, Result } from "./messages.js";
+import { readPixels } from "./pixels.js";
+import type { Rgb } from "./rgb.js";
+import type { RuntimeOptions } from "./runtime.js";
 
 let encoder: Encoder | undefined;
-/** The face detectors by their URLs. */
-const detectors = new Map<string, Promise<FaceDetector>>();
+/** Loads the networks that find faces, at the first call. */
+let faceFinder: () => Promise<FaceFinder>;
 
 /** ONNX Runtime starts its threads from the script it is bundled into, this one, and handles their messages itself. */
 const isRuntimeThread = self.name.startsWith("em-pthread");
@@ -38,19 +40,41 @@ async function reply(request: Request): Promise<void> {
 async function respond(question: Question): Promise<Result> {
   if (question.verb === "open") {
     encoder = await Encoder.open(await fetchBundle(question.source), question.runtime);
-    const { id, contractId, hr, lr, golden } = encoder.bundle;
-    return { id, contractId, hr, lr, selfTest: golden.inputs.map((input) => input.name) } satisfies BundleInfo;
+    faceFinder = loadedOnce(() => loadFaceFinder(question.faces, { timeout: question.source.timeout }));
+    const { id, domain, contractId, hr, lr, golden } = encoder.bundle;
+    return { id, domain, contractId, hr, lr, selfTest: golden.inputs.map((input) => input.name) } satisfies BundleInfo;
   }
   if (question.verb === "report") return reportDevice(question.source, question.runtime, question.runs);
   if (!encoder) throw new BundleError("no bundle is open");
   if (question.verb === "measure") return measureDevice(encoder, encoder.threads, question.runs);
-  if (question.verb === "faces") return findFaceProblems(question.source, question.detector, question.fit);
   const start = performance.now();
   const picture = await readPixels(question.source, question.background);
   if (question.source instanceof ImageBitmap) question.source.close(); // the message brought a copy
   const decode = performance.now() - start;
-  const payload = await encoder.compress(picture, question.fit);
-  return { ...payload, timings: { decode, ...payload.timings } };
+  const result = await answer(encoder, picture, question);
+  return "timings" in result ? { ...result, timings: { decode, ...result.timings } } : result;
+}
+
+async function answer(open: Encoder, picture: Rgb, question: PictureQuestion): Promise<Exclude<Result, BundleInfo>> {
+  if (question.verb === "find") return findFaces(await faceFinder(), picture, question.every);
+  if (question.verb === "compressFaces") return compressFaces(open, await faceFinder(), picture);
+  if (question.verb === "compressScene") return compressScene(open, await faceFinder(), picture, question.maxBytes);
+  const { square, fit, align } = question;
+  if (square) return open.compressSquare(picture, square);
+  if (fit !== undefined || !align || open.bundle.domain !== DOMAIN) return open.compress(picture, fit);
+  return compressLargestFace(open, await faceFinder(), picture);
+}
+
+/** What `load` gives, kept; after a failure the next call loads again. */
+function loadedOnce<Type>(load: () => Promise<Type>): () => Promise<Type> {
+  let loading: Promise<Type> | undefined;
+  return () => {
+    loading ??= load().catch((error: unknown) => {
+      loading = undefined;
+      throw error;
+    });
+    return loading;
+  };
 }
 
 /** The report of an encoder that need not be exact. */
@@ -62,16 +86,4 @@ async function reportDevice(source: BundleSource, runtime: RuntimeOptions, runs:
   } finally {
     await session.close();
   }
-}
-
-async function findFaceProblems(source: Blob, url: string, fit: Fit): Promise<readonly FaceProblem[]> {
-  const detector = detectors.get(url) ?? fetchDetector(url);
-  detectors.set(url, detector);
-  detector.catch(() => detectors.delete(url)); // the next call tries again
-  const { picture, scale } = await readReduced(source, fit);
-  return faceProblems(await (await detector).find(picture), picture, scale);
-}
-
-async function fetchDetector(url: string): Promise<FaceDetector> {
-  return FaceDetector.open(await download(url, "default"));
 }

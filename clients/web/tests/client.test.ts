@@ -4,7 +4,7 @@ import { compress, EdgeClient } from "../src/client";
 import { DeviceError, ImageError, UnreachableError } from "../src/errors";
 import type { Answer, Request } from "../src/messages";
 
-const BUNDLE = { id: "stub", contractId: "f0".repeat(32), hr: 8, lr: 1, selfTest: ["white"] };
+const BUNDLE = { id: "stub", domain: "faces", contractId: "f0".repeat(32), hr: 8, lr: 1, selfTest: ["white"] };
 
 /** A worker that answers when it is told to; `open` it answers by itself. */
 class StubWorker {
@@ -53,7 +53,7 @@ test("answers reach those who asked, in whatever order", async () => {
   expect(client.bundle).toEqual(BUNDLE);
   expect(worker.asked[0]).toMatchObject({ source: { service: "https://service.example" }, runtime: { threads: 1 } });
   const [first, second] = [client.compress(picture), client.compress(picture, { fit: "crop" })];
-  expect(worker.asked.slice(1)).toMatchObject([{ fit: "pad", background: [255, 255, 255] }, { fit: "crop" }]);
+  expect(worker.asked.slice(1)).toMatchObject([{ align: true, background: [255, 255, 255] }, { fit: "crop" }]);
   const [, { id: one }, { id: two }] = worker.asked;
   worker.answer({ id: two, result: "second" as never });
   worker.answer({ id: one, error: { name: "ServiceError", message: "busy", status: 503 } });
@@ -61,23 +61,31 @@ test("answers reach those who asked, in whatever order", async () => {
   await expect(first).rejects.toMatchObject({ name: "ServiceError", message: "busy", status: 503 });
 });
 
-test.each([
-  ["face_detector.onnx", "https://service.example/app/face_detector.onnx"],
-  ["https://files.example/face_detector.onnx", "https://files.example/face_detector.onnx"],
-])("the face detector %s is that of the page", async (detector, url) => {
+test("each verb asks its question", async () => {
   const [client, worker] = await opened();
-  const problems = client.findFaceProblems(picture, detector);
-  await vi.waitFor(() => expect(worker.asked[1]).toMatchObject({ verb: "faces", fit: "pad", detector: url }));
-  worker.answer({ id: worker.asked[1].id, result: ["none"] });
-  expect(await problems).toEqual(["none"]);
+  const square = { x: 8, y: 8, acrossX: 4, acrossY: 0 };
+  const background = [1, 2, 3] as const;
+  void client.compress(picture, { square, align: false });
+  void client.findFaces(picture);
+  void client.findFaces(picture, { every: true, background });
+  void client.compressFaces(picture);
+  void client.compressScene(picture, { maxBytes: 900 });
+  const white = [255, 255, 255];
+  expect(worker.asked.slice(1)).toMatchObject([
+    { verb: "compress", align: false, square, background: white },
+    { verb: "find", every: false, background: white },
+    { verb: "find", every: true, background },
+    { verb: "compressFaces", background: white },
+    { verb: "compressScene", background: white, maxBytes: 900 },
+  ]);
 });
 
 test.each([
   ["https://files.example/runtime", "https://files.example/runtime/"],
   ["runtime/", "https://service.example/app/runtime/"],
-])("the runtime's folder %s is that of the page", async (runtime, url) => {
-  await EdgeClient.open({ runtime });
-  expect(StubWorker.started[0].asked[0]).toMatchObject({ runtime: { runtime: url } });
+])("the folder %s of the runtime or the face networks is that of the page", async (folder, url) => {
+  await EdgeClient.open({ runtime: folder, faces: folder });
+  expect(StubWorker.started[0].asked[0]).toMatchObject({ runtime: { runtime: url }, faces: url });
 });
 
 test("a device is measured in a worker of its own", async () => {

@@ -6,7 +6,10 @@ import { fileURLToPath } from "node:url";
 import type { Bundle } from "../src/bundle";
 import { readCoderTables } from "../src/coder_tables";
 import type { Fit } from "../src/fit";
+import { cutSquare } from "../src/exact_square";
+import { exactResize } from "../src/exact_resize";
 import { generatorBytes } from "../src/golden_inputs";
+import type { OrientedSquare } from "../src/oriented_square";
 import type { Rgb } from "../src/rgb";
 
 const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
@@ -24,6 +27,36 @@ export interface PayloadCase extends Partial<Generated> {
   readonly fitted_sha256: string;
   readonly lr: string;
   readonly payload: string;
+}
+
+/** Centre x, y and edge x, y in quarters of a pixel. */
+export type SquareNumbers = readonly [number, number, number, number];
+
+interface Pasted {
+  readonly file: string;
+  /** 1, or 6 for a picture that is to be turned clockwise. */
+  readonly orientation: number;
+  readonly size: [number, number];
+  readonly at: [number, number];
+}
+
+/** A photograph with its faces, as tests/golden/recorded_faces.py says. */
+export interface PhotoCase extends Partial<Generated> {
+  readonly name: string;
+  readonly every: boolean;
+  readonly pasted?: readonly Pasted[];
+  readonly file?: string;
+  readonly cut?: SquareNumbers;
+  readonly side?: number;
+  readonly faces: readonly {
+    readonly centre: [number, number];
+    readonly side: number;
+    readonly roll: number;
+    readonly yaw: number;
+    readonly score: number;
+    readonly problems: readonly string[];
+    readonly square: SquareNumbers;
+  }[];
 }
 
 export function readBytes(path: string): Uint8Array {
@@ -62,7 +95,7 @@ export function generatedPicture(source: Generated): Rgb {
 }
 
 /** The picture of a payload case: generated, or the binary PPM it names. */
-export function pictureOf(source: PayloadCase): Rgb {
+export function pictureOf(source: Partial<Generated> & { readonly file?: string }): Rgb {
   if (!source.file) return generatedPicture(source as Generated);
   const file = readBytes(`tests/golden/clients/${source.file}`);
   const header = /^P6\n(\d+) (\d+)\n255\n/.exec(Buffer.from(file.subarray(0, 40)).toString("latin1"));
@@ -70,11 +103,42 @@ export function pictureOf(source: PayloadCase): Rgb {
   return { width: Number(header[1]), height: Number(header[2]), data: file.subarray(header[0].length) };
 }
 
+export function squareOf([x, y, acrossX, acrossY]: SquareNumbers): OrientedSquare {
+  return { x, y, acrossX, acrossY };
+}
+
+export function photoOf(photo: PhotoCase): Rgb {
+  if (photo.cut) return cutSquare(pictureOf(photo), squareOf(photo.cut), photo.side!);
+  const { width, height, data } = generatedPicture(photo as Generated);
+  for (const { file, orientation, size, at: [left, top] } of photo.pasted!) {
+    const upright = orientation === 6 ? turnedClockwise(pictureOf({ file })) : pictureOf({ file });
+    const part = exactResize(upright, ...size);
+    for (let y = Math.max(0, -top); y < Math.min(part.height, height - top); y++) {
+      const first = Math.max(0, -left);
+      const row = part.data.subarray(3 * part.width * y).subarray(3 * first, 3 * Math.min(part.width, width - left));
+      data.set(row, 3 * (width * (top + y) + left + first));
+    }
+  }
+  return { width, height, data };
+}
+
+function turnedClockwise({ width, height, data }: Rgb): Rgb {
+  const turned = new Uint8Array(data.length);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const from = 3 * (width * y + x);
+      turned.set(data.subarray(from, from + 3), 3 * (height * x + height - 1 - y));
+    }
+  }
+  return { width: height, height: width, data: turned };
+}
+
 export function defaultBundle(): Bundle {
   const folder = "bundles/faces-256-lr16-small";
-  const manifest = readJson<{ id: string; lr_contract_id: string; hr: number; lr: number }>(`${folder}/manifest.json`);
+  const manifest = readJson<{ id: string; domain: string; lr_contract_id: string; hr: number; lr: number }>(`${folder}/manifest.json`);
   return {
     id: manifest.id,
+    domain: manifest.domain,
     contractId: manifest.lr_contract_id,
     hr: manifest.hr,
     lr: manifest.lr,

@@ -6,12 +6,16 @@ import { DeviceError, errorOf, ImageError, ServiceError, UnreachableError } from
 import type { Fit } from "../src/fit";
 
 const compress = vi.fn();
-const findFaceProblems = vi.fn();
+const findFaces = vi.fn();
 const open = vi.fn();
 const report = vi.fn();
 vi.mock("../src/client", () => ({ EdgeClient: { open, report } }));
 const drawn = vi.fn(canvas);
 vi.mock("../page/classical", () => ({ drawn, classical: () => Promise.resolve(undefined) }));
+const cutOut = vi.fn(canvas);
+const drawOutlines = vi.fn();
+const readPhoto = async () => ({ canvas: canvas(), width: 8, height: 8 });
+vi.mock("../page/photo", () => ({ canvasOf: canvas, cutOut, drawOutlines, readPhoto, withFace: canvas }));
 
 /** As much of an element as the page uses. */
 class StubElement extends EventTarget {
@@ -43,10 +47,12 @@ function canvas(..._drawing: unknown[]): StubElement {
   return new StubElement();
 }
 
+const square = { x: 16, y: 16, acrossX: 16, acrossY: 0 };
+const face = { square, problems: [] };
 const payload = {
   bytes: new Uint8Array(362),
   lr: { width: 1, height: 1, data: new Uint8Array(3) },
-  header: { originalWidth: 8, originalHeight: 8 },
+  header: { originalWidth: 8, originalHeight: 8, fit: "pad" },
   timings: { fit: 1, encode: 1, code: 1 },
 };
 const bitmap = { width: 8, height: 8, close: vi.fn() };
@@ -54,7 +60,7 @@ const picture = new Blob(["a picture"]);
 
 function newClient() {
   const bundle = { id: "stub", lr: 16, selfTest: ["white"] };
-  return { isOpen: true, bundle, compress, findFaceProblems, close: vi.fn() };
+  return { isOpen: true, bundle, compress, findFaces, close: vi.fn() };
 }
 
 let elements: Map<string, StubElement>;
@@ -79,7 +85,7 @@ async function withResult(): Promise<void> {
   await import("../page/main");
   await settled();
   await choose(picture);
-  expect(text()).toMatch(/9 bytes became 362, and a portrait again\.$/);
+  expect(text()).toMatch(/9 bytes became 362, and a face again\.$/);
   expect(element("result").hidden).toBe(false);
   expect(element("bytes").textContent).toBe("362");
   expect(element("download").href).toMatch(/^blob:/);
@@ -108,7 +114,8 @@ beforeEach(() => {
   vi.stubGlobal("createImageBitmap", async () => bitmap);
   vi.stubGlobal("fetch", vi.fn(async () => new Response("picture")));
   compress.mockReset().mockResolvedValue(payload);
-  findFaceProblems.mockReset().mockResolvedValue([]);
+  findFaces.mockReset().mockResolvedValue({ faces: [face], problems: [] });
+  for (const mock of [cutOut, drawOutlines, drawn]) mock.mockClear();
   open.mockReset().mockImplementation(async () => newClient());
 });
 
@@ -143,48 +150,78 @@ test("a picture is restored at a size that the bundle has", () => {
   expect([restoredSize(17, [4]), restoredSize(17, [])]).toEqual(["native", "native"]);
 });
 
-test("the centre square is compared with that of the original", async () => {
-  fit = "crop";
+test("the face is cut out, restored at the size of its square, and drawn back", async () => {
+  compress.mockResolvedValue({ ...payload, header: { ...payload.header, fit: "align", square } });
   await withResult();
-  expect(drawn).toHaveBeenCalledWith(bitmap, 8, 8, "crop");
+  expect(findFaces).toHaveBeenCalledExactlyOnceWith(picture, { every: true });
+  expect(compress).toHaveBeenCalledExactlyOnceWith(picture, { square });
+  expect(cutOut).toHaveBeenCalledExactlyOnceWith(bitmap, 8, square, 8);
+  expect(element("original-size").textContent).toBe("4 × 4 pixels");
+  expect([element("pasted-figure").hidden, element("fits").hidden, element("faces").hidden]).toEqual([false, true, true]);
 });
 
-test("a face that would not be restored well is held back until it is sent anyway", async () => {
+test("a picture that is framed already is shown whole", async () => {
   await withResult();
-  compress.mockClear();
-  findFaceProblems.mockResolvedValue(["several", "cut-off"]);
-  await choose(picture);
-  expect(text()).toBe(
-    "There are several faces. Choose a picture of one person. The face is cut off. Choose a picture that shows all " +
-      "of it. Nothing has been sent yet.",
-  );
+  expect(element("original-size").textContent).toBe("8 × 8 pixels");
+  expect([element("photographs").hidden, element("pasted-figure").hidden]).toEqual([true, true]);
+});
+
+test("of several faces the largest is sent first, then the one that is clicked", async () => {
+  const other = { square: { ...square, x: 4 }, problems: ["cut-off"] };
+  const outside = { square: undefined, problems: [] };
+  findFaces.mockResolvedValue({ faces: [face, other, outside], problems: [] });
+  await withResult();
+  expect(element("faces").hidden).toBe(false);
+  const [, , squares, choose] = drawOutlines.mock.calls[0];
+  expect(squares).toEqual([square, other.square]);
+  choose(1);
+  expect(text()).toBe("This face is cut off. Choose a picture that shows all of it. Nothing has been sent yet.");
   expectNoResult();
-  expect(compress).not.toHaveBeenCalled();
+  expect(compress).toHaveBeenCalledOnce();
   expect(element("anyway").hidden).toBe(false);
   element("anyway").dispatchEvent(new Event("click"));
   await settled();
-  expect(compress).toHaveBeenCalledExactlyOnceWith(picture, { fit: "pad" });
-  expect(text()).toMatch(/and a portrait again\.$/);
+  expect(compress).toHaveBeenLastCalledWith(picture, { square: other.square });
+  expect(text()).toMatch(/and a face again\.$/);
   expect(element("anyway").hidden).toBe(true);
 });
 
-test("without the face detector pictures are sent", async () => {
-  findFaceProblems.mockRejectedValue(await pageError("ServiceError", "it cannot be fetched"));
-  await withResult();
+test("a picture without a face is encoded whole if that is wanted", async () => {
+  findFaces.mockResolvedValue({ faces: [], problems: ["none"] });
+  await import("../page/main");
+  await settled();
+  await choose(picture);
+  expect(text()).toBe("No face was found. Only faces are restored well. Nothing has been sent yet.");
+  expect([compress.mock.calls.length, element("whole").hidden, element("fits").hidden]).toEqual([0, false, true]);
+  fit = "crop";
+  compress.mockResolvedValue({ ...payload, header: { ...payload.header, fit } });
+  element("whole").dispatchEvent(new Event("click"));
+  await settled();
+  expect(compress).toHaveBeenCalledExactlyOnceWith(picture, { fit: "crop" });
+  expect(drawn).toHaveBeenCalledWith(bitmap, 8, 8, "crop");
+  expect([element("whole").hidden, element("fits").hidden]).toEqual([true, false]);
 });
 
-test.each([
-  ["was", 1, async () => []],
-  ["was not", 2, async () => Promise.reject(new Error("stopped"))],
-])("trying again after a face check that %s completed makes %i in all", async (_was, checks, check) => {
+test("networks that cannot be fetched are asked for again", async () => {
+  findFaces.mockRejectedValueOnce(await pageError("UnreachableError", "it cannot be fetched"));
+  await import("../page/main");
+  await settled();
+  await choose(picture);
+  expect(text()).toMatch(/^The service could not be reached\./);
+  element("again").dispatchEvent(new Event("click"));
+  await settled();
+  expect(text()).toMatch(/and a face again\.$/);
+});
+
+test("sending again does not look for faces again", async () => {
   await withResult();
-  findFaceProblems.mockClear().mockImplementationOnce(check);
+  findFaces.mockClear();
   compress.mockRejectedValueOnce(await pageError("ServiceError", "busy", 503));
   await choose(picture);
   element("again").dispatchEvent(new Event("click"));
   await settled();
-  expect(text()).toMatch(/and a portrait again\.$/);
-  expect(findFaceProblems).toHaveBeenCalledTimes(checks);
+  expect(text()).toMatch(/and a face again\.$/);
+  expect(findFaces).toHaveBeenCalledOnce();
 });
 
 test("the bitmaps of every turn are closed", async () => {
@@ -224,7 +261,7 @@ test("a picture that is dropped too early is not lost in silence", async () => {
   expect(text()).toMatch(/^Ready\./);
   element("drop").dispatchEvent(dropped());
   await settled();
-  expect(text()).toMatch(/and a portrait again\.$/);
+  expect(text()).toMatch(/and a face again\.$/);
 });
 
 test("a service that does not answer in time can be asked again", async () => {
@@ -264,7 +301,7 @@ test("after the worker broke down another one is started", async () => {
   open.mockImplementationOnce(() => new Promise((resolve) => setTimeout(resolve, 2, late)));
   element("again").dispatchEvent(new Event("click"));
   await choose(picture);
-  expect(text()).toMatch(/and a portrait again\.$/);
+  expect(text()).toMatch(/and a face again\.$/);
   expect(open).toHaveBeenCalledTimes(3);
   expect(late.close).toHaveBeenCalledOnce();
 });
@@ -285,7 +322,7 @@ test("when the service cannot be reached, the page says so and tries again", asy
   vi.mocked(fetch).mockImplementation(async () => new Response("picture"));
   element("again").dispatchEvent(new Event("click"));
   await settled();
-  expect(text()).toMatch(/and a portrait again\.$/);
+  expect(text()).toMatch(/and a face again\.$/);
   expect(element("again").hidden).toBe(true);
   expect(element("result").hidden).toBe(false);
 });
@@ -305,7 +342,7 @@ test("loading the encoder and the sample can be tried again too", async () => {
   expect(text()).toMatch(/^The service could not be reached\./);
   element("again").dispatchEvent(new Event("click"));
   await settled();
-  expect(text()).toMatch(/and a portrait again\.$/);
+  expect(text()).toMatch(/and a face again\.$/);
 });
 
 test.each([

@@ -5,7 +5,7 @@ import { BundleError, PayloadError } from "../src/errors";
 import { sha256Hex } from "../src/golden_inputs";
 import { decodeLr, encodeLr } from "../src/lr_coder";
 import { crc32, decodePayload, encodePayload, parseHeader } from "../src/payload";
-import { bytesOf, defaultBundle, hexOf, type PayloadCase, readBytes, readJson } from "./golden";
+import { bytesOf, defaultBundle, hexOf, type PayloadCase, readBytes, readJson, type SquareNumbers, squareOf } from "./golden";
 
 interface StoredPayload {
   readonly file: string;
@@ -33,6 +33,9 @@ const DAMAGED = readJson<{ payloads: { name: string; payload: string }[] }>(
 ).payloads;
 const UNSUPPORTED = readJson<{ payloads: { name: string; payload: string }[] }>(
   "tests/golden/clients/unsupported.json",
+).payloads;
+const ALIGNED = readJson<{ payloads: { name: string; payload: string; lr_sha256: string; square: SquareNumbers }[] }>(
+  "tests/golden/clients/aligned.json",
 ).payloads;
 const STORED = readJson<{ contract_id: string; payloads: StoredPayload[] }>("tests/golden/contract/payloads.json");
 
@@ -68,6 +71,7 @@ test.each(STORED.payloads)("reads the stored $file and writes it again", (stored
     tables: GENERIC,
     originalSize: stored.original_size,
     fit: header.fit,
+    square: header.square,
     coding: header.coding,
   });
   expect(hexOf(again)).toBe(hexOf(data));
@@ -93,6 +97,15 @@ test.each(DAMAGED)("refuses a payload: $name", ({ payload }) => {
   expect(() => decodePayload(bytesOf(payload), contractId, tables)).toThrow(PayloadError);
 });
 
+test.each(ALIGNED)("reads and writes: $name", ({ payload, lr_sha256, square: numbers }) => {
+  const { lr, header } = decodePayload(bytesOf(payload), contractId, tables);
+  expect(sha256Hex(lr.data)).toBe(lr_sha256);
+  expect(header.square).toEqual(squareOf(numbers));
+  const { fit, square, coding, originalWidth, originalHeight } = header;
+  const originalSize = [originalWidth, originalHeight] as const;
+  expect(hexOf(encodePayload(lr, { contractId, tables, originalSize, fit, square, coding }))).toBe(payload);
+});
+
 test.each(UNSUPPORTED)("says that it does not read: $name", ({ payload }) => {
   expect(() => parseHeader(bytesOf(payload))).toThrow(PayloadError);
   expect(() => parseHeader(bytesOf(payload))).toThrow(/ not read here/);
@@ -116,6 +129,9 @@ describe("refuses to write", () => {
     ["an original without height", lr, { ...right, originalSize: [1, 0] as [number, number] }],
     ["an original of 2^32 pixels", lr, { ...right, originalSize: [65535, 65535] as [number, number] }],
     ["an unknown coding", lr, { ...right, coding: 2 as 1 }],
+    ["an aligned picture without its square", lr, { ...right, fit: "align" as const }],
+    ["a square of a padded picture", lr, { ...right, square: { x: 2, y: 2, acrossX: 4, acrossY: 0 } }],
+    ["a square outside", lr, { ...right, fit: "align" as const, square: { x: 5, y: 2, acrossX: 4, acrossY: 0 } }],
     ["half a contract id", lr, { ...right, contractId: contractId.slice(0, 32) }],
   ])("%s", (_name, picture, options) => {
     expect(() => encodePayload(picture, options)).toThrow(PayloadError);

@@ -79,7 +79,8 @@ class _StandIn:
 
         self.bundle = SimpleNamespace(id="stand-in", version="1.0.0", folder=folder, lr_contract_id="aa")
 
-    def compress(self, rgb: np.ndarray) -> _Payload:
+    def compress(self, rgb: np.ndarray, *, align: bool) -> _Payload:
+        assert not align
         self._lr = rgb[::4, ::4]
         payload = _Payload(4000)
         payload.lr = self._lr

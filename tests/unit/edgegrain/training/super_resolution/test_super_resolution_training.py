@@ -267,7 +267,7 @@ def test_restored_pictures_are_those_of_the_sdk_and_are_kept(tmp_path: Path) -> 
     assert mixed.first(1).originals.tolist() == pairs.originals[1:].tolist() and not mixed.first(1).generated.any()
     codec = sdk.Codec()
     for original, restored in zip(pairs.originals, pairs.restored, strict=True):
-        wanted = np.asarray(codec.restore(codec.compress(np.array(original)), size="native"))
+        wanted = np.asarray(codec.restore(codec.compress(np.array(original), align=False), size="native"))
         assert np.array_equal(restored, wanted)
     kept = sorted((tmp_path / "cache").iterdir())
     again = packed_pairs(recipe, stored_pictures(tmp_path / "data"), tmp_path / "cache")

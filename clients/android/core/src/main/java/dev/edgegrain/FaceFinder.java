@@ -44,9 +44,11 @@ public final class FaceFinder implements AutoCloseable {
         List<FoundFace> found = new ArrayList<>();
         for (List<SearchSquare> squares : FaceDetector.searches(photo.width, photo.height)) {
             for (DetectedFace detected : detector.search(photo, squares)) {
-                FoundFace face = points(photo, detected);
-                if (face != null) {
-                    found.add(face);
+                if (found.stream().allMatch(other -> detected.isApartFrom(other.detected))) {
+                    FoundFace face = points(photo, detected);
+                    if (face != null) {
+                        found.add(face);
+                    }
                 }
             }
             if (!found.isEmpty() && !every) {
@@ -54,13 +56,7 @@ public final class FaceFinder implements AutoCloseable {
             }
         }
         found.sort(Comparator.comparingDouble(face -> -face.detected.side));
-        List<FoundFace> kept = new ArrayList<>();
-        for (FoundFace face : found) {
-            if (kept.stream().allMatch(other -> face.detected.isApartFrom(other.detected))) {
-                kept.add(face);
-            }
-        }
-        return kept;
+        return found;
     }
 
     /** Closes both networks. */

@@ -45,8 +45,10 @@ def test_round_trip_example(folder: Path) -> None:
 
 def test_compress_folder_example(folder: Path) -> None:
     (folder / "notes.txt").write_text("no picture")
-    Image.new("RGB", (8, 8)).save(folder / "me.png")
+    with Image.open(folder / "me.jpg") as image:
+        image.save(folder / "me.png")
+    Image.new("RGB", (8, 8)).save(folder / "none.png")
     output = run([sys.executable, str(ROOT / "examples/compress_folder.py"), ".", "payloads"], folder)
-    assert "notes.txt: skipped" in output
+    assert "notes.txt: skipped" in output and "none.png: skipped, no face was found" in output
     for name in ("me.jpg", "me.png"):
         assert (folder / f"payloads/{name}.grain").read_bytes() == bytes(sdk.compress(folder / name))

@@ -70,7 +70,7 @@ def expected(network: torch.nn.Module, lr: np.ndarray, *more: torch.Tensor) -> n
 @pytest.mark.parametrize("name", ["gcfsr", "glean"])
 def test_there_and_back(bundles: dict[str, Path], zoo: Path, name: str) -> None:
     codec = sdk.Codec(bundle=bundles[name])
-    payload = codec.compress(portrait())
+    payload = codec.compress(portrait(), align=False)
     np.testing.assert_array_equal(payload.lr, run_reference(box_network(HR, LR[name]), portrait()[None])[0])
     restored = np.asarray(codec.restore(payload)).astype(np.int16)
     if name == "gcfsr":
@@ -82,7 +82,7 @@ def test_there_and_back(bundles: dict[str, Path], zoo: Path, name: str) -> None:
 
 def test_strength_steers_the_network(bundles: dict[str, Path], zoo: Path) -> None:
     codec = sdk.Codec(bundle=bundles["gcfsr"])
-    payload = codec.compress(portrait())
+    payload = codec.compress(portrait(), align=False)
     network = GCFSRUpscaler(load_gcfsr(zoo / "gcfsr/gcfsr.safetensors"), LR["gcfsr"])
     strengths = [4.0, 64.0, None, 24.0]
     found = [np.asarray(picture).astype(np.int16)
@@ -94,7 +94,7 @@ def test_strength_steers_the_network(bundles: dict[str, Path], zoo: Path) -> Non
     assert np.abs(found[0] - found[1]).max() > 3
     with pytest.raises(sdk.ImageError, match="no control 'strength'"):
         glean = sdk.Codec(bundle=bundles["glean"])
-        glean.restore(glean.compress(portrait()), strength=16)
+        glean.restore(glean.compress(portrait(), align=False), strength=16)
 
 
 def test_the_service_restores_what_the_sdk_restores(bundles: dict[str, Path]) -> None:
@@ -102,7 +102,7 @@ def test_the_service_restores_what_the_sdk_restores(bundles: dict[str, Path]) ->
     engine.warm_up()
     for name, strengths in (("gcfsr", (4.0, 60.0, None)), ("glean", (None, None, None))):
         codec = sdk.Codec(bundle=bundles[name], threads=1)
-        payloads = codec.compress_batch([portrait(seed) for seed in range(len(strengths))])
+        payloads = codec.compress_batch([portrait(seed) for seed in range(len(strengths))], align=False)
         options = [RestoreOptions(strength=strength) for strength in strengths]
         outcomes = engine.restore(f"{name}-32", payloads, options, Stages())
         for outcome, payload, strength in zip(outcomes, payloads, strengths, strict=True):

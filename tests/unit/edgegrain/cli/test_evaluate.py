@@ -58,6 +58,11 @@ def run(bundle: Path, cache: Path, portrait: np.ndarray, tmp_path: Path, monkeyp
     return run
 
 
+def test_photographs_are_for_bundles_of_faces(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("--photographs", tmp_path)
+    assert code == 2 and "is not one of faces" in err
+
+
 def test_writes_a_report_prints_a_table_and_overwrites_only_when_told(run: Run, tmp_path: Path) -> None:
     code, out, err = run("--results", tmp_path / "results")
     assert code == 0, err

@@ -222,6 +222,16 @@ def test_without_baselines_the_page_has_no_curves(evaluated: Evaluated) -> None:
     assert "classical" not in page.lower().replace("classical lpips-alex", "") and "<th>payload</th>" in page
 
 
+def test_photographs_have_a_line(evaluated: Evaluated) -> None:
+    codec, results, paths = evaluated
+    photographs = {"photographs": 36, "bytes": 334.4, "identity": 0.431, "identity_mobileface": 0.198, "above": 0.03,
+                   "missed": 0, "empty": 0, "invented": 0}
+    found = summary(results, codec.bundle, paths, "fast")
+    assert "Photographs:" not in report_files(codec, results, paths, found)["report.html"].decode()
+    page = report_files(codec, results, paths, {**found, "photographs": photographs})["report.html"].decode()
+    assert "<p>Photographs: of 36 photographs as people have them, a face was found in 36 (0 missed)" in page
+
+
 def test_a_flat_picture_has_a_report(evaluated: Evaluated, tmp_path: Path) -> None:
     codec = evaluated[0]
     path = tmp_path / "flat.png"

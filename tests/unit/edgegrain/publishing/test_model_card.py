@@ -44,7 +44,9 @@ def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the
     own = summary("mine", kid=0.0123, identity=None)
     own["means"]["WebP, best PSNR"] = SCORES
     own |= {"lr_bytes": {"payload": 571.2, "png": 790, "webp": 755, "jpeg-xl": 690}, "lr_saturation": 0.8513,
-            "kid_features": "VGG16 relu5_3"}
+            "kid_features": "VGG16 relu5_3", "photographs": {
+                "photographs": 36, "bytes": 334.4, "identity": 0.431, "identity_mobileface": 0.198, "above": 0.028,
+                "missed": 0, "empty": 38, "invented": 1}}
     evaluation = collect("mine", own, {"control: box mean": summary("box"), "control: alone": summary("alone")})
     assert list(evaluation["methods"]) == [
         "this bundle", "classical, best PSNR", "control: box mean", "control: alone"]
@@ -54,6 +56,7 @@ def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the
     assert "LR is 790 bytes as optimised PNG, 755 as lossless WebP, 690 as lossless JPEG XL." in card
     assert "The LR's colours have 0.85 times the mean saturation of the plain area mean." in card
     assert "KID is the kernel distance of VGG16 relu5_3" in card
+    assert "of 36 photographs as people have them" in card and "0.431 (dlib; 3% above 0.6)" in card
     assert "KID" not in card_text("mine", TRAINING, collect("mine", summary("mine"), {}), LICENCE)
 
 

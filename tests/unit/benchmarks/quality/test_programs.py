@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import typer
 
-PROGRAMS = ("ablations", "by_data_set", "coder_limit", "codecs", "enlarger_inputs", "enlargers", "qualities",
-            "rate_curves", "reductions", "rescaling", "strengths", "variants")
+PROGRAMS = ("ablations", "by_data_set", "coder_limit", "codecs", "enlarger_inputs", "enlargers", "photographs",
+            "qualities", "rate_curves", "reductions", "rescaling", "strengths", "variants")
 
 
 def test_all_programs_are_listed(repository: Path) -> None:

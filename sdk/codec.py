@@ -219,6 +219,8 @@ class Codec:
             PayloadError: among others, the payload belongs to another bundle.
         """
         strength, source = strength_of(self._manifest, strength), read_restore_source(payload)
+        if seed is not None and not self._tiled:
+            raise ImageError(f"bundle {self._manifest.id} has no control 'seed'; restore without a seed")
         if isinstance(source, Scene):
             return restore_scene(self, source, size=size, max_pixels=max_pixels, strength=strength, mark=mark)
         lr, header = self._unpack(source, size, max_pixels)
@@ -226,8 +228,6 @@ class Codec:
             hr = decode_tiles(self._open.decoder, self._manifest, lr, seed)
             height, width = hr.shape[:2] if header is None else (header.original_height, header.original_width)
             return marked(Image.fromarray(np.ascontiguousarray(hr[:height, :width])), self.bundle, mark, seed)
-        if seed is not None:
-            raise ImageError(f"bundle {self._manifest.id} has no control 'seed'; restore without a seed")
         hr = self._open.decode(lr[None], strengths=[strength])[0]
         return marked(self._picture(hr, header, size, max_pixels), self.bundle, mark)
 

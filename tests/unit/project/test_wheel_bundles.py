@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.bundle.qualities import QUALITIES
 from codec_contract.errors import BundleError
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
@@ -74,3 +77,15 @@ def test_an_enlarger_that_bundles_share_is_held_once(wheel: Callable[..., dict[s
     damaged.write_bytes(b"other")
     with pytest.raises(BundleError):
         [installed.open_file(file) for file in installed.enlarger.files]
+
+
+def test_make_qualities_names_folders_of_the_zoo(repository: Path) -> None:
+    """The commands as make prints them; to run them takes minutes."""
+    if not shutil.which("make"):
+        pytest.skip("needs make")
+    command = ["make", "--dry-run", "--old-file=.venv/.test", "qualities"]
+    printed = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout
+    named = re.findall(r"([\w-]+),([\d.]+),(\w+)", printed)
+    assert {"small", *(quality for _, _, quality in named)} == set(QUALITIES)
+    folders = [*(folder for folder, _, _ in named), *re.findall(r"export enlarger zoo/([\w-]+)", printed)]
+    assert len(folders) == 4 and all(list((repository / "zoo" / folder).glob("*.safetensors")) for folder in folders)

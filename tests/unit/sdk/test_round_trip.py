@@ -60,6 +60,16 @@ def test_every_source_gives_the_same_payload(tmp_path: Path) -> None:
         assert sdk.compress(source) == expected
 
 
+def test_a_heic_picture(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="needs the extra heic")
+    if not heif.libheif_info()["HEIF"]:
+        pytest.skip("this pillow-heif cannot write HEIC")
+    rgb = picture()
+    heif.from_pillow(Image.fromarray(rgb)).save(tmp_path / "p.heic", quality=95, chroma=444)
+    payload = sdk.compress(tmp_path / "p.heic")
+    assert payload.original_size == (HR, HR) and np.abs(payload.lr.astype(int) - box_mean(rgb)).mean() < 6
+
+
 def test_every_form_of_a_payload_restores(tmp_path: Path) -> None:
     rgb = picture()
     payload = sdk.compress(rgb)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,6 +81,14 @@ class TestHelp:
         status, out, err = shell(*arguments)
         assert status == expected and out == ""
         assert err == ("error: [Errno 28] No space left on device\n" if stream == "stdout" else "")
+
+    def test_the_shell_completes_commands(self) -> None:
+        program = "import sys; sys.argv[0] = 'edgegrain'; from edgegrain.cli.main import app; app()"
+        for words, found in (("edgegrain comp", "compress"), ("edgegrain restore --str", "--strength")):
+            asked = {"_EDGEGRAIN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+            result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={**os.environ, **asked},
+                                    capture_output=True, text=True, check=True)
+            assert result.stdout.split() == [found]
 
     def test_module(self) -> None:
         command = [sys.executable, "-m", "edgegrain", "--version"]

@@ -10,6 +10,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
 import sdk
 from codec_contract.bundle.contract_id import lr_contract_id
@@ -19,6 +21,7 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
 from codec_contract.quantization import quantize
 from edge_encoder.encoder_session import EncoderSession
+from edgegrain.cli.app import application
 from export.bundle.encoder_part import compare_encoder
 from export.bundle.irn_bundle import irn_lrs, write_irn_bundle
 from export.encoder.irn_graph import irn_graph
@@ -172,6 +175,17 @@ def test_a_seed_changes_the_picture_alike_everywhere(bundle: Path) -> None:
     assert [mark and mark.source_type for mark in terms] == [ALTERED, EDITED]
     with pytest.raises(ImageError, match="0 to 4294967295"):
         codec.restore(payload, seed=-1)
+
+
+def test_the_command_takes_a_seed(bundle: Path, tmp_path: Path) -> None:
+    codec = sdk.Codec(bundle, threads=1)
+    path = codec.compress(smooth_pictures(1, 96, seed=5)[0]).save(tmp_path / "me.grain")
+    for seed in (1, 2):
+        out = tmp_path / f"{seed}.png"
+        arguments = ["restore", str(path), "--bundle", str(bundle), "--seed", str(seed), "--out", str(out)]
+        assert CliRunner().invoke(application, arguments).exit_code == 0
+        found, wanted = np.asarray(Image.open(out)).astype(int), np.asarray(codec.restore(path, seed=seed)).astype(int)
+        assert np.abs(found - wanted).max() <= 1  # decoded twice by a float network
 
 
 def test_what_does_not_belong_to_the_bundle_is_refused(bundle: Path) -> None:

@@ -177,32 +177,6 @@ def irn_x3_state() -> Tensors:
     return b.tensors
 
 
-def irn_color_state() -> Tensors:
-    """``InvGreyNet``: the matrix and two blocks."""
-    b = Builder(16)
-    b.put("operations.0.conv_weights", 3, 3, scale=0.05)
-    b.tensors["operations.0.conv_weights"] += torch.tensor(
-        [[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [0.615, -0.515, -0.100]])
-    for index in (1, 2):
-        for part, inputs, outputs in (("F", 2, 1), ("G", 1, 2), ("H", 1, 2)):
-            for conv in range(5):
-                b.conv(f"operations.{index}.{part}.conv{conv + 1}", inputs + conv * IRN_GROWTH,
-                       outputs if conv == 4 else IRN_GROWTH)
-    return b.tensors
-
-
-def jpeg_restorer_state() -> Tensors:
-    """``RRDBNet`` of codes/models/modules/RRDB.py: IRN-Compression's CRM, two blocks."""
-    b, width, growth = Builder(17), 8, 4
-    b.conv("conv_first", 3, width)
-    for block in range(2):
-        for dense in (1, 2, 3):
-            b.dense_block(f"RRDB_trunk.{block}.RDB{dense}", width, growth)
-    b.conv("trunk_conv", width, width)
-    b.conv("conv_last", width, 3)
-    return b.tensors
-
-
 # --- GLEAN: mmagic/models/editors/glean/glean_styleganv2.py ----------------------------------------------------------
 
 

@@ -40,7 +40,6 @@ from edgegrain.publishing.run_source import final_decoder, open_run, source_of
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.allocator import keep_freed_memory
 from edgegrain.training.family import RunOptions
-from edgegrain.training.generated_shards import NAME
 from edgegrain.training.grain.checkpoint import GrainRun
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.stages import GrainRecipe
@@ -65,12 +64,10 @@ class Variant:
     Attributes:
         title: in the table.
         recipe: trained; its encoder is frozen.
-        generated: True to train on the generated pictures of the data too.
     """
 
     title: str
     recipe: GrainRecipe
-    generated: bool = False
 
 
 _BASE = replace(GRAIN_RECIPES["stage1-faces-256-lr16-fine"], adversarial=replace(PROJECTED, ratio=0.12))
@@ -87,7 +84,6 @@ GROUPS: dict[str, dict[str, Variant]] = {
         "projected-identity": Variant("heads on AlexNet and on the face descriptor", replace(
             _BASE, adversarial=replace(PROJECTED, ratio=0.12, discriminator=ProjectedConfig(identity=True)))),
         "r1": Variant("discriminator on pixels, with R1", replace(_BASE, adversarial=_R1)),
-        "generated": Variant("heads on AlexNet; half of the pictures generated", _BASE, generated=True),
     },
     "sizes": {
         "small": Variant("widths of 0.5.0", replace(_BASE, decoder=_SMALL)),
@@ -112,8 +108,6 @@ def train_variant(variant: Variant, run: Path, options: RunOptions, seconds: flo
     """
     if finished(run):
         return
-    if not variant.generated:
-        options = replace(options, exclude=(*options.exclude, f"{NAME}_*"))
     if not run.exists():
         with progress_bar() as report:
             train(variant.recipe, run, options, budget_seconds=seconds,
@@ -164,8 +158,7 @@ def costs(runs: Mapping[str, GrainRun]) -> dict[str, list[str]]:
 @errors_to_exit_codes()
 def main(
     group: Annotated[str, typer.Argument(help=f"Variants: {' or '.join(GROUPS)}.")],
-    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of photographs to train on, with the "
-                                       "shards of `edgegrain prior generate` for the variant that has them.")],
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of photographs to train on.")],
     unseen: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures to score on.")],
     runs: Annotated[Path, typer.Option(file_okay=False, help="Folder of the runs.")],
     start: Annotated[str, typer.Option(help="Bundle that the variants begin with: its name or folder.")] = "faces",

@@ -1,4 +1,4 @@
-"""``edgegrain convert``: bundles, priors and weights from checkpoints that authors published."""
+"""``edgegrain convert``: bundles and priors from checkpoints that authors published."""
 
 from __future__ import annotations
 
@@ -25,16 +25,13 @@ class Source(enum.StrEnum):
     grain = "grain"
     irn = "irn"
     irn_plus = "irn-plus"
-    irn_color = "irn-color"
-    irn_compression = "irn-compression"
     glean = "glean"
     gcfsr = "gcfsr"
     stylegan2_nvidia = "stylegan2-nvidia"
     stylegan2_rosinality = "stylegan2-rosinality"
 
 
-_WITHOUT_ENCODER = (
-    Source.irn_color, Source.irn_compression, Source.stylegan2_nvidia, Source.stylegan2_rosinality)
+_WITHOUT_ENCODER = (Source.stylegan2_nvidia, Source.stylegan2_rosinality)
 
 
 class Reduction(enum.StrEnum):
@@ -50,8 +47,8 @@ def convert(
     ],
     source: Annotated[Source, typer.Option("--from", help="Layout of the files.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the bundle, whose name becomes its id; for irn-color and "
-                           "irn-compression that of the weights, for a StyleGAN2 the safetensors file.")
+        Path, typer.Option("--out", "-o", help="Folder of the bundle, whose name becomes its id; for a StyleGAN2 "
+                           "the safetensors file.")
     ],
     lr: Annotated[
         int | None, typer.Option(min=1, help="gcfsr: side of the LRs [default: a 16th of the picture's].")
@@ -66,15 +63,11 @@ def convert(
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Convert checkpoints that authors published into a bundle, a prior or weights for Python.
+    """Convert checkpoints that authors published into a bundle or a prior.
 
     Every tensor of a file must be known: one that is missing, unknown or of another shape is an error that names it.
     Only tensors and plain values are read; a file with program code is refused. The decoder's export is compared with
     torch before the bundle is written. --json lists every tensor with its old and new name.
-
-    irn-color and irn-compression make no bundle, but a folder with weights and a README.md that shows how to call them
-    in Python: a bundle sends an LR without loss, a grey picture of the same size is no LR, and an LR that went through
-    JPEG is not without loss. An IRN_x2_finetune.pth alone becomes a bundle with --from irn.
 
     \b
     Files (docs/checkpoints.md has more):
@@ -82,8 +75,6 @@ def convert(
                              stylegan2-ffhq-config-f.pt
       irn                    IRN_x2.pth, IRN_x3.pth, IRN_x4.pth or IRN_x8.pth
       irn-plus               IRN+_x4.pth; only its name tells it from an IRN
-      irn-color              IRN_color.pth: grey pictures of the same size and back
-      irn-compression        IRN_x2_finetune.pth or IRN_x2_finetune_Kodak.pth, and CRM_x2_q90.pth: LRs as JPEG files
       glean                  glean_ffhq_16x_*.pth and others of mmediting and mmagic
       gcfsr                  the 1024 model or the blind 512 model
       stylegan2-rosinality   stylegan2-ffhq-config-f.pt and others
@@ -94,8 +85,6 @@ def convert(
       edgegrain convert --from irn IRN_x4.pth --out bundles/irn-x4
       edgegrain convert --from grain invRRDB_model.pt codeStyleGAN_model.pt Fusion_model.pt \\
           stylegan2-ffhq-config-f.pt --out bundles/grain-1024
-      edgegrain convert --from irn-color IRN_color.pth --out irn-color
-      edgegrain convert --from irn-compression IRN_x2_finetune.pth CRM_x2_q90.pth --out irn-compression
       edgegrain convert --from gcfsr gcfsr_1024.pth --lr 32 --out bundles/gcfsr-x32
       edgegrain convert --from stylegan2-rosinality stylegan2-ffhq-config-f.pt --out ffhq.safetensors
       edgegrain compress me.jpg --bundle bundles/grain-1024

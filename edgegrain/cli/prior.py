@@ -1,4 +1,4 @@
-"""``edgegrain prior``: download generators, draw samples, generate training pictures."""
+"""``edgegrain prior``: download generators, draw samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from codec_contract.errors import ModelError
 from codec_contract.extras import needs_extra
 from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption, JsonOption, MarkOption
-from edgegrain.cli.output import print_json, progress_bar
+from edgegrain.cli.output import print_json
 
 if TYPE_CHECKING:
     from server_decoder.generative_prior import GenerativePrior
@@ -28,7 +28,6 @@ _HELP = """Download and sample generative priors.
 Examples:
   edgegrain prior fetch
   edgegrain prior sample --count 16 --out sheet.png
-  edgegrain prior generate --count 30000 --out generated/
   edgegrain convert --from stylegan2-rosinality stylegan2-ffhq-config-f.pt --out ffhq.safetensors
 """
 
@@ -133,51 +132,6 @@ def sample(
         return
     typer.echo(f"{out}: {f'{count} pairs with exchanged layers' if mix else f'{count} pictures'} of {name} at "
                f"{size}x{size}, seed {seed}, psi {psi:g}")
-
-
-@prior.command()
-def generate(
-    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder for the shards.")],
-    count: Annotated[int, typer.Option(min=1, help="Number of pictures.")],
-    name: NameOption = DEFAULT_PRIOR,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the codes.")] = 0,
-    least_psi: Annotated[float, typer.Option(min=0, max=1.5, help="Least truncation of a picture.")] = 0.6,
-    most_psi: Annotated[float, typer.Option(min=0, max=1.5, help="Largest truncation of a picture.")] = 1.0,
-    mixing: Annotated[
-        float, typer.Option(min=0, max=1, help="Part of the pictures that mix the codes of two.")
-    ] = 0.5,
-    size: Annotated[int, typer.Option(help="Side of the pictures; a larger generator is cut to it.")] = 256,
-    quality: Annotated[int, typer.Option(min=0, max=100, help="WebP quality.")] = 92,
-    force: ForceOption = False,
-    json_output: JsonOption = False,
-) -> None:
-    """Generate pictures for training, as tar shards.
-
-    Put the shards into the folder of photographs that you pass to edgegrain train as --data. Recipes recognize
-    generated pictures by their names and never show them to a discriminator as real. After an interruption the same
-    command continues.
-
-    \b
-    Examples:
-      edgegrain prior generate --count 30000 --out faces/
-      edgegrain prior generate --count 2000 --size 1024 --least-psi 0.5 --most-psi 0.8 --out large/
-    """
-    if least_psi > most_psi:
-        raise typer.BadParameter(f"{least_psi:g} is above {most_psi:g}; exchange them",
-                                 param_hint="--least-psi, --most-psi")
-    with needs_extra("train", "generative priors need"):
-        from edgegrain.training.generated_shards import GeneratedSet, write_generated
-        from server_decoder.prior_store import load_prior
-
-    generator: GenerativePrior = load_prior(name, size=size)
-    wanted = GeneratedSet(count, seed, (least_psi, most_psi), mixing, quality)
-    with progress_bar() as report:
-        shards = write_generated(generator, wanted, out, force=force, report=report)
-    total = sum(path.stat().st_size for path in shards)
-    if json_output:
-        print_json({"shards": shards, "pictures": count, "bytes": total})
-        return
-    typer.echo(f"{count:,} pictures in {len(shards)} shards, {total / 1e6:.1f} MB, in {out}")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Conversion of checkpoints that authors published into bundles, priors and folders of weights."""
+"""Conversion of checkpoints that authors published into bundles and priors."""
 
 from __future__ import annotations
 
@@ -29,10 +29,7 @@ from export.checkpoints.gcfsr import load_gcfsr_checkpoint
 from export.checkpoints.glean import load_glean_checkpoint
 from export.checkpoints.grain import load_grain_checkpoint
 from export.checkpoints.irn import load_irn_checkpoint
-from export.checkpoints.irn_color import load_irn_color_checkpoint
-from export.checkpoints.irn_compression import load_irn_compression_checkpoint
 from export.checkpoints.tensor_map import TensorMap
-from export.checkpoints.weight_folders import refuse_to_replace_weights, write_irn_color, write_irn_compression
 from export.decoder.comparison import Comparison
 from server_decoder.irn.weights import save_irn
 from server_decoder.stylegan2 import checkpoints as stylegan2
@@ -68,7 +65,7 @@ class ConversionReport:
 
     Attributes:
         source: one of `SOURCES`.
-        path: the folder of the bundle or of the weights, or the prior's file.
+        path: the folder of the bundle, or the prior's file.
         parameters: trainable numbers by network.
         tensor_maps: one for every file.
         comparison: the bundle's decoder compared with torch; None without a bundle.
@@ -93,9 +90,8 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
 
     Args:
         source: one of `SOURCES`.
-        files: GRAIN's three or four, IRN-Compression's two, else one.
-        out: folder of the bundle, whose name becomes its id; for IRN-Color and IRN-Compression the folder of the
-            weights, for a StyleGAN2 the safetensors file.
+        files: GRAIN's three or four, else one.
+        out: folder of the bundle, whose name becomes its id; for a StyleGAN2 the safetensors file.
         options: see there.
 
     Raises:
@@ -105,12 +101,10 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     """
     if source not in SOURCES:
         raise ModelError(f"unknown source {source!r}; expected one of {', '.join(SOURCES)}")
-    if source in ("irn-color", "irn-compression"):
-        refuse_to_replace_weights(out, options.force)
-    elif not source.startswith("stylegan2"):  # whose result is a file without an encoder, checked by `_stylegan2`
+    if not source.startswith("stylegan2"):  # whose result is a file without an encoder, checked by `_stylegan2`
         refuse_to_replace(out, options.force)
         require_bundle_formats(options.formats)
-    if source not in ("grain", "irn-compression") and len(files) != 1:
+    if source != "grain" and len(files) != 1:
         raise ModelError(f"{source} is converted from one file, got {len(files)}")
     return SOURCES[source](files, out, options)
 
@@ -130,19 +124,6 @@ def _irn(files: Sequence[Path], out: Path, options: ConversionOptions, *, plus: 
                                    force=options.force)
     source = "irn-plus" if plus else "irn"
     return ConversionReport(source, out, {"rescaler": _count(irn)}, (tensor_map,), written.decoder)
-
-
-def _irn_color(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
-    network, tensor_map = load_irn_color_checkpoint(files[0])
-    write_irn_color(network, tensor_map, out, force=options.force)
-    return ConversionReport("irn-color", out, {"network": _count(network)}, (tensor_map,))
-
-
-def _irn_compression(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
-    checkpoint = load_irn_compression_checkpoint(files)
-    write_irn_compression(checkpoint, out, force=options.force)
-    parameters = {"rescaler": _count(checkpoint.irn), "restorer": _count(checkpoint.restorer)}
-    return ConversionReport("irn-compression", out, parameters, checkpoint.tensor_maps)
 
 
 def _glean(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
@@ -185,7 +166,6 @@ SOURCES: dict[str, Callable[[Sequence[Path], Path, ConversionOptions], Conversio
     "grain": _grain,
     "irn": partial(_irn, plus=False),
     "irn-plus": partial(_irn, plus=True),
-    "irn-color": _irn_color, "irn-compression": _irn_compression,
     "glean": _glean, "gcfsr": _gcfsr,
     "stylegan2-nvidia": partial(_stylegan2, rosinality=False),
     "stylegan2-rosinality": partial(_stylegan2, rosinality=True),

@@ -18,7 +18,7 @@ from codec_contract.errors import ModelError
 from export.checkpoints.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
 from server_decoder.irn.network import IRN, RGB, IRNConfig
 
-WRAPPERS = ("params_ema.", "params.", "state_dict.")
+_WRAPPERS = ("params_ema.", "params.", "state_dict.")
 """Prefixes in files that others saved again; the authors' have none."""
 _HAAR, _MATRIX, _GROWTH = (
     "operations.{}.haar_weights", "operations.{}.conv_weights", "operations.{}.F.conv1.weight")
@@ -34,11 +34,11 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
     Raises:
         ModelError: the file cannot be read, or is no IRN checkpoint.
     """
-    source = open_tensors(path, WRAPPERS)
+    source = open_tensors(path, _WRAPPERS)
     blocks, transforms = _operations(source)
     matrix = _MATRIX.format(0)
     if matrix in source.tensors and source.dimension(matrix, 0) == RGB:
-        raise ModelError(f"{path} is an IRN-Color ({source.full_name(matrix)} mixes colours); convert it as irn-color")
+        raise ModelError(f"{path} is an IRN-Color ({source.full_name(matrix)} mixes colours), which makes no LRs")
     scale = math.isqrt(source.dimension(matrix, 0)) if matrix in source.tensors else 2
     if scale == 2 and matrix in source.tensors:
         raise ModelError(f"{path}: {source.full_name(matrix)} is a trained transform of 2 x 2 cells; expected a Haar "
@@ -49,7 +49,7 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
         stage, block, inside = _OURS.fullmatch(ours).groups()  # type: ignore[union-attr]  # all names of IRN match
         if block is None:
             return _MATRIX.format(transforms[int(stage)])
-        return f"operations.{transforms[int(stage)] + 1 + int(block)}.{block_name(inside)}"
+        return f"operations.{transforms[int(stage)] + 1 + int(block)}.{_block_name(inside)}"
 
     irn = IRN(config)
     constants = {_HAAR.format(index): "the Haar transform, a constant here" for index in transforms}
@@ -61,7 +61,7 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
     return irn.eval(), TensorMap(path.name, file_sha256(path), placed.names, {**source.unused, **placed.unused})
 
 
-def block_name(ours: str) -> str:
+def _block_name(ours: str) -> str:
     """The name inside an InvBlock of the file: ``phi.conv1.weight`` -> ``F.conv1.weight``."""
     part, rest = ours.split(".", 1)
     return f"{_PARTS[part]}.{rest}"

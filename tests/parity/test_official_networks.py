@@ -17,8 +17,6 @@ from export.checkpoints.gcfsr import load_gcfsr_checkpoint
 from export.checkpoints.glean import load_glean_checkpoint
 from export.checkpoints.grain import load_grain_checkpoint
 from export.checkpoints.irn import load_irn_checkpoint
-from export.checkpoints.irn_color import load_irn_color_checkpoint
-from export.checkpoints.irn_compression import load_jpeg_restorer_checkpoint
 from tests.official_checkpoints import (
     CODE,
     FILTER,
@@ -32,10 +30,8 @@ from tests.official_checkpoints import (
     grain_files,
     grain_fusion,
     grain_invertible,
-    irn_color_state,
     irn_state,
     irn_x3_state,
-    jpeg_restorer_state,
 )
 
 
@@ -232,47 +228,6 @@ def test_irn_of_3x(tmp_path: Path) -> None:
     x = torch.rand(1, 3, 12, 18, generator=torch.Generator().manual_seed(10))
     assert_equal(torch.cat(irn(x), 1), irn_forward(irn_x3_state(), x))
     assert_equal(irn.inverse(*irn(x)), x)
-
-
-def irn_color_forward(t: Tensors, x: Tensor) -> Tensor:
-    x = F.conv2d(x, t["operations.0.conv_weights"][..., None, None])
-    for index in (1, 2):
-        name = f"operations.{index}"
-        low = x[:, :1] + irn_subnet(t, f"{name}.F", x[:, 1:])
-        scale = torch.sigmoid(irn_subnet(t, f"{name}.H", low)) * 2 - 1
-        x = torch.cat([low, x[:, 1:] * scale.exp() + irn_subnet(t, f"{name}.G", low)], 1)
-    return x
-
-
-def irn_color_inverse(t: Tensors, x: Tensor) -> Tensor:
-    for index in (2, 1):
-        name, low = f"operations.{index}", x[:, :1]
-        scale = torch.sigmoid(irn_subnet(t, f"{name}.H", low)) * 2 - 1
-        rest = (x[:, 1:] - irn_subnet(t, f"{name}.G", low)) / scale.exp()
-        x = torch.cat([low - irn_subnet(t, f"{name}.F", rest), rest], 1)
-    return F.conv2d(x, torch.inverse(t["operations.0.conv_weights"])[..., None, None])
-
-
-@torch.no_grad()
-def test_irn_color(tmp_path: Path) -> None:
-    torch.save(irn_color_state(), tmp_path / "IRN_color.pth", _use_new_zipfile_serialization=False)
-    network, _ = load_irn_color_checkpoint(tmp_path / "IRN_color.pth")
-    x = torch.rand(2, 3, 12, 9, generator=torch.Generator().manual_seed(18))
-    y, z = network(x)
-    assert_equal(torch.cat([y, z], 1), irn_color_forward(irn_color_state(), x))
-    grey = torch.cat([y, torch.zeros_like(z)], 1)
-    assert_equal(network.inverse(y), irn_color_inverse(irn_color_state(), grey))
-
-
-@torch.no_grad()
-def test_jpeg_restorer_of_irn_compression(tmp_path: Path) -> None:
-    t = jpeg_restorer_state()
-    torch.save(t, tmp_path / "CRM_x2_q90.pth", _use_new_zipfile_serialization=False)
-    network, _ = load_jpeg_restorer_checkpoint(tmp_path / "CRM_x2_q90.pth")
-    lr = torch.rand(2, 3, 8, 10, generator=torch.Generator().manual_seed(19))
-    shallow = conv(t, "conv_first", lr)
-    deep = rrdb(t, "RRDB_trunk.1", rrdb(t, "RRDB_trunk.0", shallow))
-    assert_equal(network(lr), conv(t, "conv_last", shallow + conv(t, "trunk_conv", deep)))
 
 
 # --- GLEAN -----------------------------------------------------------------------------------------------------------

@@ -74,8 +74,8 @@ class FaceSRRecipe(Recipe):
         lpips_shift: part of the steps, 0...1, in which LPIPS compares the pictures at a random offset
             (`edgegrain.training.losses.random_offset`).
         bf16: bfloat16 where autocast allows it and the device computes in it.
-        generated: name patterns of generated pictures (``edgegrain prior generate``) among the training pictures, which
-            are left out: the discriminator would take their faults for real.
+        generated: name patterns of generated pictures among the training pictures, which are left out: the
+            discriminator would take their faults for real.
         random_pictures: number of random pictures when no data is given (trial runs).
     """
 

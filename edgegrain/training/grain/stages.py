@@ -51,7 +51,7 @@ class GrainRecipe(Recipe):
         adversarial: the adversarial loss, or None.
         synthetic: part of every batch that comes from the prior, with known codes.
         truncation: psi of those pictures, from and to.
-        generated: name patterns of generated pictures among the training pictures (``edgegrain prior generate``).
+        generated: name patterns of generated pictures among the training pictures.
         generated_part: part of every batch taken from them, if there are any. Like synthetic ones they are no originals
             to the discriminator, because generators leave faint patterns.
         window: in stage 2, the side in pixels of the window that most steps generate and compare: the generator's fine

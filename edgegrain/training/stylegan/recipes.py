@@ -33,8 +33,8 @@ class StyleGAN2Recipe(Recipe):
         adaptation: control of augmentation by overfitting; None: no augmentation ([StyleGAN2]).
         bf16: bfloat16 where it is safe; both regularizers stay in float32 (ours).
         pictures: of a run whose length the command line leaves open; less than [StyleGAN2]'s (ours).
-        generated: name patterns of generated pictures (``edgegrain prior generate``) among the training pictures, which
-            are left out: the discriminator would take their faults for real.
+        generated: name patterns of generated pictures among the training pictures, which are left out: the
+            discriminator would take their faults for real.
         random_pictures: number of random pictures when no data is given (trial runs).
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load
 
 import sdk
@@ -25,16 +23,13 @@ from export.checkpoints.gcfsr import load_gcfsr_checkpoint
 from export.decoder.decoder_graph import round_weights
 from export.decoder.sources import bundle_decoder
 from server_decoder.face_sr.gcfsr import GCFSRUpscaler
-from server_decoder.irn.weights import load_irn, load_irn_color, load_jpeg_restorer, read_training
 from server_decoder.prior_store import load_prior
 from tests.official_checkpoints import (
     gcfsr_file,
     glean_file,
     grain_files,
-    irn_color_state,
     irn_state,
     irn_x3_state,
-    jpeg_restorer_state,
 )
 from tests.unit.server_decoder.stylegan2.test_checkpoints import (
     nvidia_discriminator,
@@ -105,65 +100,6 @@ def test_irn_of_3x(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     manifest = verify_bundle(bundle)
     assert (manifest.factor, manifest.hr, manifest.tile_overlap) == (3, 63, 5)
     assert there_and_back(bundle, (70, 33)).std() > 0
-
-
-WEIGHTS_ALONE = {
-    "irn-color": {"IRN_color.pth": irn_color_state()},
-    "irn-compression": {"IRN_x2_finetune.pth": irn_state((1,)), "CRM_x2_q90.pth": jpeg_restorer_state()},
-}
-
-
-@pytest.mark.parametrize("source", WEIGHTS_ALONE)
-def test_the_calls_in_the_readme_of_weights_without_a_bundle(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    folder, report = converted(capsys, tmp_path, source, dict(WEIGHTS_ALONE[source]))
-    card = (folder / "README.md").read_text()
-    assert card.startswith(f"# {source}-bundle\n") and AUTHORS["irn"]["weights"] in card
-    assert report["decoder_beside_torch"] is None
-    monkeypatch.chdir(folder)
-    photo = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    Image.fromarray(photo).save("photo.png")
-    names: dict[str, Any] = {}
-    [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    exec(code, names)  # noqa: S102 - our own page
-    assert names["picture"].shape == photo.shape and names["picture"].dtype == np.uint8 and names["picture"].std() > 0
-    if source == "irn-color":
-        assert names["grey"].shape == (20, 30) and Image.open("grey.png").mode == "L"
-        assert names["network"].config == load_irn_color("irn_color.safetensors").config
-    else:
-        assert names["lr"].shape == (10, 15, 3) and Image.open("lr.jpg").size == (15, 10)
-
-
-def test_weights_without_a_bundle_are_the_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    source = "irn-compression"
-    folder, report = converted(capsys, tmp_path, source, dict(WEIGHTS_ALONE[source]))
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "README.md", "irn.safetensors", "jpeg_restorer.safetensors"]
-    restorer = load_jpeg_restorer(folder / "jpeg_restorer.safetensors")
-    for name, tensor in jpeg_restorer_state().items():
-        assert torch.equal(restorer.state_dict()[name], tensor), name  # not rounded to float16
-    [made_from] = read_training(folder / "jpeg_restorer.safetensors")["converted_from"]
-    assert made_from == {"file": "CRM_x2_q90.pth", "sha256": report["files"][1]["sha256"]}
-    irn = load_irn(folder / "irn.safetensors")
-    assert irn.config.blocks == (1,)
-    assert report["parameters"] == {"rescaler": sum(p.numel() for p in irn.parameters()),
-                                    "restorer": sum(p.numel() for p in restorer.parameters())}
-
-
-def test_weights_without_a_bundle_replace_their_like_only(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    folder, _ = converted(capsys, tmp_path, "irn-color", dict(WEIGHTS_ALONE["irn-color"]))
-    arguments = ("--from", "irn-color", tmp_path / "IRN_color.pth", "--out", folder)
-    status, _, error = run(capsys, *arguments)
-    assert status == 1 and "--force" in error
-    (folder / "irn.safetensors").write_bytes(b"of an earlier conversion")
-    assert run(capsys, *arguments, "--force")[0] == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "irn_color.safetensors"]
-    (folder / "manifest.json").write_bytes(b"{}")
-    status, _, error = run(capsys, *arguments, "--force")
-    assert status == 1 and "manifest.json, which would be lost" in " ".join(error.split())
-    status, _, error = run(capsys, *arguments[:-1], tmp_path / "IRN_color.pth", "--force")
-    assert status == 1 and "is no folder" in error
 
 
 def test_glean(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -252,10 +188,7 @@ def test_an_id_is_refused_before_the_work(capsys: pytest.CaptureFixture[str], tm
     (["--from", "irn", "--formats", "tflite"], 1, "needs the encoder as onnx"),
     (["--from", "irn", "--formats", "onnx,tflte"], 1, "unknown format tflte; choose from tflite, coreml, onnx"),
     (["--from", "irn", "{file}"], 1, "irn is converted from one file, got 2"),
-    (["--from", "irn-color", "{file}"], 1, "irn-color is converted from one file, got 2"),
-    (["--from", "irn-color"], 1, "is no IRN-Color"),
-    (["--from", "irn-color", "--formats", "tflite"], 2, "irn-color makes no bundle, so no encoder"),
-    (["--from", "irn-compression"], 1, "irn-compression is converted from two files"),
+    (["--from", "stylegan2-nvidia", "--formats", "tflite"], 2, "stylegan2-nvidia makes no bundle, so no encoder"),
 ])
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], status: int,
                      message: str) -> None:

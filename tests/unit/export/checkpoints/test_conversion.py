@@ -18,8 +18,6 @@ from export.checkpoints.gcfsr import load_gcfsr_checkpoint
 from export.checkpoints.glean import load_glean_checkpoint
 from export.checkpoints.grain import load_grain_checkpoint
 from export.checkpoints.irn import load_irn_checkpoint
-from export.checkpoints.irn_color import load_irn_color_checkpoint
-from export.checkpoints.irn_compression import load_irn_compression_checkpoint, load_jpeg_restorer_checkpoint
 from export.checkpoints.tensor_map import TensorMap
 from tests.official_checkpoints import (
     gcfsr_file,
@@ -27,10 +25,8 @@ from tests.official_checkpoints import (
     glean_file,
     glean_state,
     grain_files,
-    irn_color_state,
     irn_state,
     irn_x3_state,
-    jpeg_restorer_state,
 )
 
 Loaded = tuple[dict[str, Tensor], TensorMap]
@@ -46,8 +42,6 @@ def one(loader: Callable[[Path], tuple[nn.Module, TensorMap]]) -> Callable[[Path
 LAYOUTS: dict[str, tuple[Callable[[], Any], Callable[[Path], Loaded], str]] = {
     "irn": (irn_state, one(load_irn_checkpoint), "operations.1.F.conv1.bias"),
     "irn of 3x": (irn_x3_state, one(load_irn_checkpoint), "operations.2.F.conv1.bias"),
-    "irn-color": (irn_color_state, one(load_irn_color_checkpoint), "operations.2.G.conv3.bias"),
-    "jpeg restorer": (jpeg_restorer_state, one(load_jpeg_restorer_checkpoint), "RRDB_trunk.1.RDB2.conv5.bias"),
     "glean": (glean_state, one(load_glean_checkpoint), "fusion_out.0.weight"),
     "gcfsr": (gcfsr_state, one(load_gcfsr_checkpoint), "condition_shift.1.0.weight"),
     "gcfsr blind": (lambda: gcfsr_state(blind=True), one(load_gcfsr_checkpoint), "final_linear.bias"),
@@ -123,29 +117,10 @@ def test_a_trained_transform_of_2x2_cells_is_refused(tmp_path: Path) -> None:
         load_irn_checkpoint(tmp_path / "irn.pth")
 
 
-@pytest.mark.parametrize(("content", "load", "message"), [
-    (irn_color_state, load_irn_checkpoint, r"is an IRN-Color \(operations.0.conv_weights mixes colours\)"),
-    (irn_x3_state, load_irn_color_checkpoint, r"is no IRN-Color: expected 'operations.0.conv_weights' of 3 x 3"),
-    (irn_state, load_irn_color_checkpoint, "is no IRN-Color"),
-    (irn_state, load_jpeg_restorer_checkpoint, r"is no JPEG restorer: it lacks RRDB_trunk.0.\*"),
-])
-def test_the_kinds_of_irn_are_not_confused(tmp_path: Path, content: Callable[[], Any], load: Callable[[Path], Any],
-                                           message: str) -> None:
-    torch.save(content(), tmp_path / "file.pth")
-    with pytest.raises(ModelError, match=message):
-        load(tmp_path / "file.pth")
-
-
-def test_irn_compressions_files_come_in_any_order(tmp_path: Path) -> None:
-    rescaler, restorer = tmp_path / "IRN_x2_finetune.pth", tmp_path / "CRM_x2_q90.pth"
-    torch.save(irn_state((1,)), rescaler)
-    torch.save(jpeg_restorer_state(), restorer)
-    checkpoint = load_irn_compression_checkpoint([restorer, rescaler])
-    assert [tensor_map.file for tensor_map in checkpoint.tensor_maps] == [rescaler.name, restorer.name]
-    assert checkpoint.irn.config.factor == 2 and checkpoint.restorer.config.blocks == 2
-    for files in ([rescaler], [rescaler, rescaler], [restorer, restorer], [rescaler, restorer, rescaler]):
-        with pytest.raises(ModelError, match="is converted from two files, IRN_x2_finetune.pth or another IRN and CRM"):
-            load_irn_compression_checkpoint(files)
+def test_an_irn_color_is_refused(tmp_path: Path) -> None:
+    torch.save({**irn_state(), "operations.0.conv_weights": torch.eye(3)}, tmp_path / "IRN_color.pth")
+    with pytest.raises(ModelError, match=r"is an IRN-Color \(operations.0.conv_weights mixes colours\)"):
+        load_irn_checkpoint(tmp_path / "IRN_color.pth")
 
 
 def test_data_parallel_prefixes_are_taken_off(tmp_path: Path) -> None:

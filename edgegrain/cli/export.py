@@ -152,48 +152,6 @@ def enlarger(
 
 
 @export.command()
-def triton(
-    bundle: BundleOption = DEFAULT_BUNDLE,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the model repository; it may hold other "
-                                      "models.")] = Path("models"),
-    storage: StorageOption = None,
-    precision: PrecisionOption = Precision.float32,
-    noise: NoiseOption = Noise.constant,
-    ops: OpsOption = Ops.plain,
-    pixels: PixelsOption = None,
-    data: DataOption = None,
-    compared: ComparedOption = 8,
-    prior: PriorOption = DEFAULT_PRIOR,
-    config: ConfigOption = "",
-    random_weights: RandomOption = False,
-    force: ForceOption = False,
-) -> None:
-    """Write a bundle's decoder into a model repository for NVIDIA's Triton Inference Server.
-
-    The decoder is compared with torch first, as in 'edgegrain export decoder'. The library of fused ops is named by its
-    path in a repository mounted at /models.
-
-    \b
-    Examples:
-      edgegrain export triton --bundle faces --out models
-      edgegrain export triton --bundle faces --precision float16 --ops fused --out models
-    """
-    with needs_extra("export", "exporting needs"):
-        from export.decoder.command import choose_source, export_compared
-        from export.decoder.triton import OLDEST_ONNXRUNTIME, refuse_to_replace_model, write_repository
-
-    source = choose_source(bundle, prior, config=config, random_weights=random_weights)
-    refuse_to_replace_model(out, source.name, force=force)
-    options = DecoderOptions(storage, precision, noise, ops, pixels)
-    exported = export_compared(source, options, data, compared)
-    folder = write_repository(out, source.name, exported.model, source.manifest, force=force)
-    typer.echo(f"{folder}: {exported.summary()}")
-    if ops is Ops.fused:
-        typer.echo(f"fused ops need a Triton whose ONNX Runtime backend has ONNX Runtime {OLDEST_ONNXRUNTIME} or newer "
-                   "(docs/scaling.md)", err=True)
-
-
-@export.command()
 def bundle(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle; its name becomes the bundle's id.")],
     folder: Annotated[Path | None, typer.Argument(

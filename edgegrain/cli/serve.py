@@ -42,20 +42,6 @@ def serve(
     deadline: Annotated[
         float | None, typer.Option(min=0.001, max=600, help="Seconds after which a request gets 503 [default: 10].")
     ] = None,
-    on_ray: Annotated[
-        bool, typer.Option("--ray", help="Serve several replicas with Ray Serve; see docs/ray.md.")
-    ] = False,
-    ray_replicas: Annotated[
-        str, typer.Option(metavar="N|MIN:MAX", help="Replicas with --ray; MIN:MAX scales with the requests.")
-    ] = "1",
-    ray_cpus: Annotated[float, typer.Option(min=0.01, help="Cores reserved per replica with --ray.")] = 1,
-    ray_gpus: Annotated[
-        float, typer.Option(min=0, help="GPUs reserved per replica with --ray; 0.25 lets four share one.")
-    ] = 0,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(help="Address of a Ray cluster (auto, HOST:PORT) for --ray [default: Ray on this machine only]."),
-    ] = None,
     show_settings: Annotated[
         bool, typer.Option("--show-settings", help="Print every setting with its variable and description, and exit.")
     ] = False,
@@ -74,8 +60,6 @@ def serve(
       edgegrain serve --bundle faces --bundle my-bundle/ --device cuda
       EDGEGRAIN_SERVE_TOKENS=$(openssl rand -hex 32) edgegrain serve --host 0.0.0.0
       edgegrain serve --show-settings
-      edgegrain serve --ray --ray-replicas 1:4
-      edgegrain serve --ray --ray-replicas 4 --device cuda --ray-gpus 0.25
 
     \b
     Clients:
@@ -83,15 +67,9 @@ def serve(
       edgegrain restore me.grain --remote http://host:8000
       http://host:8000/docs, /health/ready and /metrics
     """
-    ray_options = {"--ray-replicas": ray_replicas != "1", "--ray-cpus": ray_cpus != 1, "--ray-gpus": ray_gpus != 0,
-                   "--ray-address": ray_address is not None}
-    if not on_ray and (wrong := [name for name, given in ray_options.items() if given]):
-        raise typer.BadParameter("is for --ray", param_hint=", ".join(wrong))
     try:
         from pydantic import ValidationError
 
-        from edgegrain.service.ray.ray_server import serve_on_ray
-        from edgegrain.service.ray.ray_settings import RayOptions, parse_replicas
         from edgegrain.service.settings import Settings, check_variables
         from edgegrain.service.uvicorn_server import serve
     except ModuleNotFoundError as error:
@@ -114,11 +92,7 @@ def serve(
         typer.echo("\n".join(_lines(settings)))
         return
     check_variables(os.environ)
-    if not on_ray:
-        serve(settings)
-        return
-    least, most = parse_replicas(ray_replicas)
-    serve_on_ray(settings, RayOptions(least, most, ray_cpus, ray_gpus, ray_address))
+    serve(settings)
 
 
 def _lines(settings: Any) -> list[str]:

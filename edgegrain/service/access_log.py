@@ -30,7 +30,7 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = scope.setdefault("state", {}).setdefault("request_id", str(uuid.uuid4()))
+        request_id = scope.setdefault("state", {})["request_id"] = str(uuid.uuid4())
         status, sent, start = 0, 0, time.perf_counter()
 
         async def observed(message: Message) -> None:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Literal
 
 from fastapi import APIRouter
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -67,7 +67,7 @@ router.add_api_route("/health/ready", ready, methods=["HEAD"], include_in_schema
     **problem_response(401, "A token is required")})
 async def metrics(service: Service) -> Response:
     """Requests, latencies by stage, batch sizes, queue depth, errors by kind."""
-    return Response(await service.exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 metrics_router.add_api_route("/metrics", metrics, methods=["HEAD"], include_in_schema=False)

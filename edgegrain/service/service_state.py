@@ -6,11 +6,10 @@ import asyncio
 import dataclasses
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from fastapi import Depends
-from prometheus_client import generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Message
@@ -66,7 +65,6 @@ class ServiceState:
         files: id -> files of the bundle that clients download.
         steps: id -> step of the LR's levels.
         draining: True once shutdown has begun; the service is not ready then.
-        exposition: makes the content of ``/metrics``, with all replicas if there are several.
     """
 
     def __init__(self, settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
@@ -118,7 +116,6 @@ class ServiceState:
             workers_ready=lambda: self.supervisor.ready, spares_ready=lambda: self.supervisor.spares,
             ready=lambda: self.not_ready() is None)
         self.draining = False
-        self.exposition: Callable[[], Awaitable[bytes]] = self._own_exposition
         self._was_ready = False
 
     def not_ready(self) -> Problem | None:
@@ -264,9 +261,6 @@ class ServiceState:
 
     def _starting(self) -> Problem:
         return retry_later("starting", "no worker is warm yet", max(1, math.ceil(self.batcher.capacity.ready_in())))
-
-    async def _own_exposition(self) -> bytes:
-        return generate_latest(self.metrics.registry)
 
     def _note_batch(self, jobs: list[Job], seconds: Mapping[str, float], began: float) -> None:
         verb = jobs[0].key.verb

@@ -1,5 +1,4 @@
-"""The exports of ``edgegrain export decoder`` and ``edgegrain export triton``: a decoder as ONNX for the server,
-compared with torch on real LRs.
+"""The export of ``edgegrain export decoder``: a decoder as ONNX for the server, compared with torch on real LRs.
 
 A bundle of which only the trained weights are kept (in ``zoo/``) is rebuilt with its generator, which
 ``edgegrain prior fetch`` downloads.

@@ -18,7 +18,6 @@ class TfliteConverter(enum.StrEnum):
     """Program that writes the TFLite file."""
 
     direct = "direct"
-    litert_torch = "litert-torch"
     onnx2tf = "onnx2tf"
     tensorflow = "tensorflow"
 

@@ -1,4 +1,4 @@
-"""An encoder graph as a torch module: the runtime of training and servers, and the source of litert-torch."""
+"""An encoder graph as a torch module: the runtime of training and servers."""
 
 from __future__ import annotations
 

@@ -20,8 +20,7 @@ from export.encoder.graph import EncoderGraph
 from export.proof.comparison import FlipReport, RuntimeResult
 from export.proof.processor import processor_name
 
-PACKAGES = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "coremltools", "torch", "Pillow", "litert-torch",
-            "onnx2tf", "tensorflow")
+PACKAGES = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "coremltools", "torch", "Pillow", "onnx2tf", "tensorflow")
 REPORTS = ("report.json", "report.md")
 ProofReport = dict[str, Any]
 

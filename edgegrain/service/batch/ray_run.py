@@ -20,9 +20,9 @@ from ray.data.block import BlockMetadata
 
 from codec_contract.errors import ServiceError
 from edgegrain.service.batch.batch_worker import BatchWorker
+from edgegrain.service.batch.interruption import until_interrupted
 from edgegrain.service.batch.open_store import open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally, pending_batches
-from edgegrain.service.ray.interruption import until_interrupted
 
 BLOCK_BYTES = 4096
 """Size at which Ray Data passes rows on; small, so that work starts and counts arrive early."""

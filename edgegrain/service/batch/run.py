@@ -11,10 +11,10 @@ from pathlib import Path
 
 from codec_contract.errors import ExistsError, ServiceError
 from codec_contract.extras import needs_extra
+from edgegrain.service.batch.cluster import ray_cluster
 from edgegrain.service.batch.folder_store import FolderStore
 from edgegrain.service.batch.open_store import folder_at, open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally
-from edgegrain.service.ray.cluster import ray_cluster
 
 FAILURES = "failures.jsonl"
 SHOWN = 10

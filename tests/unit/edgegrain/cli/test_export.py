@@ -34,14 +34,12 @@ def options(group: typer.Typer, *path: str) -> dict[str, list[str]]:
 def test_the_encoder_command_is_export_mobile() -> None:
     assert options(application, "export", "encoder") == options(mobile.app)
     assert set(typer.main.get_command(command.export).commands) == {  # type: ignore[attr-defined]
-        "encoder", "decoder", "enlarger", "bundle", "triton"}
+        "encoder", "decoder", "enlarger", "bundle"}
 
 
 def test_help_names_its_own_command(capsys: pytest.CaptureFixture[str]) -> None:
     status, printed, _ = run(capsys, "encoder", "--help")
     assert status == 0 and "edgegrain export encoder --out dist" in printed and "export.mobile" not in printed
-    status, printed, _ = run(capsys, "triton", "--help")
-    assert status == 0 and "a repository mounted at /models" in " ".join(printed.split())
 
 
 def test_an_encoder_is_exported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -57,12 +55,11 @@ def test_an_encoder_is_exported(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert status == 1 and "no bundle 'no-such-bundle'" in error
 
 
-@pytest.mark.parametrize("arguments", [("encoder",), ("decoder",), ("triton",), ("bundle", "{zoo}", "--out", "b")])
+@pytest.mark.parametrize("arguments", [("encoder",), ("decoder",), ("bundle", "{zoo}", "--out", "b")])
 def test_missing_libraries(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                            arguments: tuple[str, ...]) -> None:
     monkeypatch.chdir(tmp_path)
-    for module in ("export.proof.proven_export", "export.decoder.command", "export.decoder.triton",
-                   "export.bundle.grain_bundle"):
+    for module in ("export.proof.proven_export", "export.decoder.command", "export.bundle.grain_bundle"):
         monkeypatch.setitem(sys.modules, module, None)
     status, _, error = run(capsys, *(item.format(zoo=tmp_path) for item in arguments))
     assert status == 1 and "pip install 'edgegrain[export]'" in error

@@ -12,8 +12,6 @@ import sdk
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from edgegrain.cli.main import app
 from edgegrain.service import uvicorn_server as server
-from edgegrain.service.ray import ray_server
-from edgegrain.service.ray.ray_settings import RayOptions
 from edgegrain.service.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -74,36 +72,6 @@ def test_a_misspelt_variable(
     assert err.startswith("error: not a setting: EDGEGRAIN_SERVE_TOKEN (similar: EDGEGRAIN_SERVE_TOKENS)")
     assert err.count("\n") == 1 and "0123456789abcdef" not in err
     assert run("serve", "--show-settings") == 0
-
-
-def test_ray_takes_settings_and_options(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[Settings, RayOptions]] = []
-    monkeypatch.setattr(ray_server, "serve_on_ray", lambda *arguments: calls.append(arguments))
-    assert run("serve", "--ray", "--ray-replicas", "1:4", "--ray-gpus", "0.25", "--port", 2000, "--device", "cuda") == 0
-    ((settings, options),) = calls
-    assert (settings.port, settings.device) == (2000, "cuda") and not served
-    assert options == RayOptions(min_replicas=1, max_replicas=4, gpus=0.25)
-
-
-@pytest.mark.parametrize(("option", "value"), [
-    ("--ray-replicas", "2"), ("--ray-cpus", "0.5"), ("--ray-gpus", "1"), ("--ray-address", "auto")])
-def test_options_for_ray_only(
-    served: list[Settings], option: str, value: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("serve", option, value) == 2 and not served
-    assert f"Invalid value for {option}: is for --ray" in capsys.readouterr().err
-
-
-def test_replicas_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("serve", "--ray", "--ray-replicas", "many") == 1
-    assert "MIN:MAX" in capsys.readouterr().err
-
-
-def test_without_ray(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    assert run("serve", "--ray", "--port", 0) == 1
-    err = capsys.readouterr().err
-    assert "needs ray, which is not installed" in err and "pip install 'edgegrain[ray]'" in err
 
 
 def test_a_missing_library_says_what_to_install(

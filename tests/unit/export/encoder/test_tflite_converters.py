@@ -42,8 +42,7 @@ def test_a_converter_that_is_not_installed_is_named_with_its_command(
     monkeypatch.setitem(sys.modules, converter.name, None)
     monkeypatch.setattr(tflite_onnx2tf.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(tflite_onnx2tf.shutil, "which", lambda name: None)
-    extra = "litert-torch" if converter is TfliteConverter.litert_torch else "onnx2tf"
-    with pytest.raises(ExportError, match=rf"pip install 'edgegrain\[{extra}\]'"):
+    with pytest.raises(ExportError, match=r"pip install 'edgegrain\[onnx2tf\]'"):
         converted(exact_graph(network), converter)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edgegrain.service.ray.interruption import until_interrupted
+from edgegrain.service.batch.interruption import until_interrupted
 
 
 def numbers(interrupted_at: int, *, dropped: bool) -> Iterator[int]:

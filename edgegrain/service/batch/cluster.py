@@ -22,9 +22,6 @@ QUIET = {
     "RAY_DEDUP_LOGS": "0",  # no dropped log lines
     "RAY_COLOR_PREFIX": "0",
 }
-PATIENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "20"}
-"""Seconds of each of the three checks after which Ray Serve kills a proxy that is not ready. The default, 5 s, can be
-too short on a busy machine; Ray Serve waits 60 s for its proxy anyway."""
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Despite its name, this variable makes Ray use the loopback address on Linux too."""
 ATTEMPTS = 3
@@ -46,7 +43,7 @@ def ray_cluster(address: str | None, *, cpus: float | None = None, show_logs: bo
     Raises:
         ServiceError: Ray is not installed, does not start, or does not run at the address.
     """
-    for name, value in {**QUIET, **PATIENT}.items():
+    for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if address is None:
         # Otherwise Ray would store a token in the home folder.

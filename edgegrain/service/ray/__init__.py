@@ -1,1 +1,0 @@
-"""The service as a deployment of Ray Serve."""

@@ -23,6 +23,9 @@ from sdk.payload import Scene
 if TYPE_CHECKING:
     from sdk.codec import Codec
 
+MAX_OVERLAP = 4
+"""Most pixels of a scene's faces together, in multiples of ``max_pixels``; in a crowd their squares overlap."""
+
 _SIDES = (512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 16)
 """Longest sides of a background to try for a limit of bytes, in pixels."""
 _QUALITIES = (50, 20)
@@ -72,8 +75,8 @@ def restore_scene(
     """
     original, sides = scene.original_size, codec.bundle.sides
     squares = [face.header.square for face in scene.faces]
-    width, height = scene_size(scene, codec.bundle.hr, size)
-    if width * height > check_max_pixels(max_pixels):
+    width, height = scene_size(scene, codec.bundle.hr, size, check_max_pixels(max_pixels))
+    if width * height > max_pixels:
         raise ImageError(f"the scene would have {width} x {height} pixels, more than {max_pixels}; ask for a smaller "
                          "size or raise max_pixels (--max-megapixels)")
     picture = _enlarged_background(scene, (width, height))
@@ -87,11 +90,11 @@ def restore_scene(
     return marked(picture, codec.bundle, mark)
 
 
-def scene_size(scene: Scene, hr: int, size: Size) -> tuple[int, int]:
+def scene_size(scene: Scene, hr: int, size: Size, max_pixels: int) -> tuple[int, int]:
     """(width, height) of the photograph that `restore_scene` makes with a bundle of squares of ``hr`` pixels.
 
     Raises:
-        ImageError: the size is unknown.
+        ImageError: the size is unknown, or the faces together exceed `MAX_OVERLAP` times ``max_pixels``.
     """
     size, original = check_size(size), scene.original_size
     longest = max(original)
@@ -100,6 +103,11 @@ def scene_size(scene: Scene, hr: int, size: Size) -> tuple[int, int]:
         longest = max(1, min(longest, round(longest * hr / largest)))
     elif isinstance(size, int):
         longest = size
+    drawn = sum((longest * min(face.header.square.side, max(original)) / max(original)) ** 2
+                for face in scene.faces if face.header.square is not None)
+    if drawn > MAX_OVERLAP * max_pixels:
+        raise ImageError(f"the faces of the scene would have {drawn:.0f} pixels together, more than the limit of "
+                         f"{MAX_OVERLAP * max_pixels}; ask for fewer pixels with size")
     return original if longest == max(original) else content_size(original, longest)
 
 

@@ -12,9 +12,6 @@ from sdk.payload import Scene
 from sdk.payload_claims import check_claims, enlargement, restored_size
 from sdk.scenes import scene_size
 
-MAX_OVERLAP = 4
-"""Most pixels of a scene's faces together, in multiples of ``max_pixels``; in a crowd their squares overlap."""
-
 
 def read_claims(data: bytes) -> Header | Scene:
     """The checked header of a payload, or the checked scene; `PayloadError` if the bytes are neither."""
@@ -36,13 +33,7 @@ def check_result(claims: Header | Scene, manifest: Manifest, options: RestoreOpt
         for face in claims.faces:
             check_claims(face.header, manifest)
         side = manifest.hr
-        width, height = scene_size(claims, manifest.hr, options.size)
-        longest, original = max(width, height), max(claims.original_size)
-        drawn = sum((longest * min(face.header.square.side, original) / original) ** 2
-                    for face in claims.faces if face.header.square)
-        if drawn > MAX_OVERLAP * max_pixels:
-            raise ImageError(f"the faces of the scene would have {drawn:.0f} pixels together, more than the limit of "
-                             f"{MAX_OVERLAP * max_pixels}; ask for fewer pixels with size")
+        width, height = scene_size(claims, manifest.hr, options.size, max_pixels)
     else:
         check_claims(claims, manifest)
         side = enlargement(claims, manifest, options.size) * manifest.hr

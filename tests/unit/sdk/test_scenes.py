@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.exact_square import cut_square
+from codec_contract.oriented_square import OrientedSquare
 from codec_contract.scene import encode_scene
 from tests.tiny_bundle import HR, refresh_manifest, write_qualities
 
@@ -79,6 +81,17 @@ def test_sizes(group: np.ndarray) -> None:
         sdk.restore(scene, max_pixels=500_000)
     with pytest.raises(sdk.ImageError, match="1 to 65535 pixels"):
         sdk.restore(scene, size=70_000)
+
+
+def test_faces_that_fill_a_large_picture_together_are_refused(group: np.ndarray) -> None:
+    """A forged scene would take minutes: every face is drawn over all of the picture."""
+    codec, fitted = sdk.Codec(), sdk.Codec().fit(group)
+    square = OrientedSquare(2 * 4096, 2 * 4096, 4 * 4096, 0)
+    face = codec.compress_fitted(replace(fitted, original_size=(4096, 4096), square=square))
+    forged = encode_scene([face] * 64, (4096, 4096))
+    with pytest.raises(sdk.ImageError, match="the faces of the scene would have 1073741824 pixels together"):
+        sdk.restore(forged)
+    assert sdk.restore(forged, size=64).size == (64, 64)
 
 
 def test_forms_of_a_scene(group: np.ndarray, tmp_path: Path) -> None:

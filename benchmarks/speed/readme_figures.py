@@ -41,8 +41,8 @@ def quality(manifest: Manifest) -> list[str]:
              ("edgegrain, enlarged bicubically", side, larger["means"][f"{manifest.id}, bicubic"])]
     return [
         f"Means over unseen faces, {evaluation['pictures']['count']} at {manifest.hr}×{manifest.hr} and "
-        f"{larger['pictures']['count']} at {side}×{side}, bundle `{manifest.id}` {manifest.version}. \"Classical\" is the "
-        "best of JPEG, WebP, AVIF and JPEG XL for each picture, with at most the payload's bytes "
+        f"{larger['pictures']['count']} at {side}×{side}, bundle `{manifest.id}` {manifest.version}. \"Classical\" is "
+        "the best of JPEG, WebP, AVIF and JPEG XL for each picture, with at most the payload's bytes "
         "([search](docs/evaluation.md#classical-codecs)). Higher is better for PSNR, lower for DISTS and identity "
         "([more metrics](docs/qualities.md)).",
         "", "| method | size | bytes | PSNR (dB) | DISTS | identity (MobileFace) |", "|---|---|---:|---:|---:|---:|",

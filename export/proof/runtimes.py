@@ -144,7 +144,7 @@ def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
         import torch
     except ImportError as error:
         raise ExportError(f"checking against torch needs torch ({error}); pip install 'edgegrain[export]'") from error
-    from export.proof.torch_executor import torch_encoder
+    from export.encoder.torch_graph import torch_encoder
 
     version, batch = torch.__version__.split("+")[0], large_batch(graph)
     return [

@@ -8,10 +8,10 @@ import pytest
 from codec_contract.errors import ExportError
 from export.encoder.formats import export_encoder
 from export.encoder.rrdb_graph import random_rrdb_encoder, rrdb_graph
+from export.encoder.torch_graph import torch_encoder
 from export.proof.comparison import flip_report
 from export.proof.proof_job import ProofJob
 from export.proof.proof_report import OPERATIONS
-from export.proof.torch_executor import torch_encoder
 from server_decoder.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 
 TINY = FloatEncoderConfig(channels=8, growth=4, blocks=2, scale=2)

@@ -100,7 +100,7 @@ def test_flips_are_counted_between_every_two_runtimes(network: IntegerNetwork) -
 
 
 def test_the_float_contrast_encodes_much_the_same_pictures(network: IntegerNetwork, noise: np.ndarray) -> None:
-    from export.proof.torch_executor import torch_encoder
+    from export.encoder.torch_graph import torch_encoder
 
     exact, real = run_reference(network, noise), torch_encoder(float_contrast(network), onednn=True)(noise)
     distance = np.abs(exact.astype(int) - real.astype(int))

@@ -33,8 +33,8 @@ from export.bundle.writer import (
 from export.decoder.comparison import compare_decoder
 from export.decoder.decoder_graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.irn_graph import irn_graph
+from export.encoder.torch_graph import torch_encoder
 from export.proof.proof_inputs import smooth_pictures
-from export.proof.torch_executor import torch_encoder
 from server_decoder.decoder_session import LATENT
 from server_decoder.irn.network import IRN, KIND, Downscaler, Upscaler
 from server_decoder.irn.weights import irn_digest, load_irn, read_training, save_irn

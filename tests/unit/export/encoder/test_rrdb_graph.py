@@ -8,10 +8,9 @@ import pytest
 from codec_contract.errors import ExportError
 from export.encoder.formats import export_encoder
 from export.encoder.rrdb_graph import random_rrdb_encoder, rrdb_graph
-from export.proof.comparison import flip_report
-from export.proof.proof_job import ProofJob
-from export.proof.proof_report import OPERATIONS
-from export.proof.torch_executor import torch_encoder
+from export.encoder.torch_graph import torch_encoder
+from export.proof.comparison import ProofJob, flip_report
+from export.proof.proof_report import operations
 from server_decoder.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 
 TINY = FloatEncoderConfig(channels=8, growth=4, blocks=2, scale=2)
@@ -46,7 +45,7 @@ def test_all_formats_agree_up_to_rounding(encoder: RRDBEncoder, tmp_path: Path) 
     assert {name.split()[0] for name in report.runtimes} == {"LiteRT", "ONNX", "Core", "torch"}
     assert report.largest_step <= 1
     assert report.worst[2] < 5000  # flips, not another encoder
-    kinds = {kind for form, path in files.items() for kind in OPERATIONS[form](path)}
+    kinds = {kind for form, path in files.items() for kind in operations(form, path)}
     assert not kinds & {"DEQUANTIZE", "constexpr_affine_dequantize"}  # float weights stay float32
 
 

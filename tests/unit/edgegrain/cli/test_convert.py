@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load
-from tests.unit.server_decoder.stylegan2.test_checkpoints import (
+from tests.unit.edgegrain.papers.stylegan.test_checkpoints import (
     nvidia_discriminator,
     nvidia_generator,
     rosinality_file,

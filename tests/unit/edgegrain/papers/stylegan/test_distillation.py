@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.unit.edgegrain.training.stylegan.test_prior_training import SMOKE as PRIOR_SMOKE
+from tests.unit.edgegrain.papers.stylegan.test_training import SMOKE as PRIOR_SMOKE
 
 from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.papers.stylegan.distillation import run as distil_run

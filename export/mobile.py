@@ -110,8 +110,8 @@ def encoder(
 
         from export.bundle.writer import renew_encoders
         from export.encoder.formats import parse_formats
+        from export.proof.comparison import processes_for
         from export.proof.proof_inputs import find_pictures
-        from export.proof.proof_job import processes_for
         from export.proof.proof_report import require_exact
         from export.proof.proven_export import (
             EXACT_INPUTS,

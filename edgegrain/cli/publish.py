@@ -247,7 +247,7 @@ def hub(
       edgegrain publish hub my-bundles/my-faces owner/my-faces --upload
     """
     with needs_extra("hub", "publishing to the Hub needs"):
-        from codec_contract.bundle.hub_bundles import HubName, licence_text
+        from codec_contract.bundle.hub import HubName, licence_text
         from edgegrain.publishing import hub_upload
 
     plan = hub_upload.plan_upload(find_bundle(bundle), HubName(repository, revision), licence=licence, private=private,

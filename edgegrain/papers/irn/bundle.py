@@ -36,8 +36,8 @@ from export.bundle.writer import (
 from export.decoder.comparison import compare_decoder
 from export.decoder.decoder_graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.graph import EncoderGraph
+from export.encoder.torch_graph import torch_encoder
 from export.proof.proof_inputs import smooth_pictures
-from export.proof.torch_executor import torch_encoder
 from server_decoder.decoder_session import LATENT
 
 TILE = 256

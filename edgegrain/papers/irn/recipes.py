@@ -106,7 +106,7 @@ def _plus(network: IRNConfig) -> IRNRecipe:
 _SMOKE = IRNConfig(blocks=(1, 1), growth=8, z_std=0.05)
 
 # The bundle photos-x4: hours of one CPU core. Muon and averaged weights reach a good result sooner. With lambda_2 = 16
-# of the paper, LRs are 2.9 instead of 2.3 levels from the bicubic ones of Set5 (docs/experiments/2026-11.md).
+# of the paper, LRs are 2.9 instead of 2.3 levels from the bicubic ones of Set5 (experiments/2026-11.md).
 _PHOTOS = IRNRecipe(
     PRESETS["irn-x4-light"], IRNLosses(guide=64.0, distribution=1e-6), batch=4, crop=64, learning_rate=2e-3,
     halve_at=(0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95), muon=1.0, warm_up=50, ema=0.99, bf16=True)
@@ -119,10 +119,10 @@ IRN_RECIPES: dict[str, IRNRecipe] = {
     "irn-plus-x4": _plus(PRESETS["irn-x4"]),
     "photos-x2": replace(_PHOTOS, network=PRESETS["irn-x2-light"]),
     "photos-x4": _PHOTOS,
-    # --init-from zoo/photos-x4. At 2e-3 its loss was higher than the smaller network's (docs/experiments/2026-11.md).
+    # --init-from zoo/photos-x4. At 2e-3 its loss was higher than the smaller network's (experiments/2026-11.md).
     "photos-x4-wide": replace(_PHOTOS, network=PRESETS["irn-x4-wide"], learning_rate=7e-4),
     # IRN+ from zoo/photos-x4, with a discriminator of a quarter of the paper's channels. Where the LR's error outweighs
-    # the picture's, the LR soon keeps nothing but its likeness (docs/experiments/2026-11.md).
+    # the picture's, the LR soon keeps nothing but its likeness (experiments/2026-11.md).
     "photos-x4-plus": replace(
         _plus(PRESETS["irn-x4-light"]), loss=IRNLosses(reconstruction=0.05, guide=4.0, lpips=100.0),
         discriminator=(16, 32, 64, 128), discriminator_alone=0.03, batch=4, crop=64, learning_rate=1e-3, warm_up=50,

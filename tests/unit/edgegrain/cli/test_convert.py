@@ -11,12 +11,6 @@ import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load
-from tests.unit.edgegrain.papers.stylegan.test_checkpoints import (
-    nvidia_discriminator,
-    nvidia_generator,
-    rosinality_file,
-    rosinality_generator,
-)
 
 import sdk
 from codec_contract.bundle.manifest import verify_bundle
@@ -36,6 +30,12 @@ from tests.official_checkpoints import (
     grain_files,
     irn_state,
     irn_x3_state,
+)
+from tests.unit.edgegrain.papers.stylegan.test_checkpoints import (
+    nvidia_discriminator,
+    nvidia_generator,
+    rosinality_file,
+    rosinality_generator,
 )
 
 

@@ -11,8 +11,7 @@ from edge_encoder.integer_network import run_reference
 from edgegrain.papers.face_sr.bicubic_network import bicubic_network
 from export.encoder.formats import export_encoder
 from export.encoder.graph import FORMATS, exact_graph
-from export.proof.comparison import compare
-from export.proof.proof_job import ProofJob
+from export.proof.comparison import ProofJob, compare
 from export.proof.proof_report import require_exact, runtime_rows
 
 

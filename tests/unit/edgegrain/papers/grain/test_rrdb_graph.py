@@ -9,10 +9,9 @@ from codec_contract.errors import ExportError
 from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 from edgegrain.papers.grain.rrdb_graph import random_rrdb_encoder, rrdb_graph
 from export.encoder.formats import export_encoder
-from export.proof.comparison import flip_report
-from export.proof.proof_job import ProofJob
-from export.proof.proof_report import OPERATIONS
-from export.proof.torch_executor import torch_encoder
+from export.encoder.torch_graph import torch_encoder
+from export.proof.comparison import ProofJob, flip_report
+from export.proof.proof_report import operations
 
 TINY = FloatEncoderConfig(channels=8, growth=4, blocks=2, scale=2)
 
@@ -22,7 +21,8 @@ def encoder() -> RRDBEncoder:
     return random_rrdb_encoder(64, 16, seed=4, config=TINY)
 
 
-def test_the_graph_computes_what_the_module_does(encoder: RRDBEncoder, noise: np.ndarray) -> None:
+def test_the_graph_computes_what_the_module_does(encoder: RRDBEncoder) -> None:
+    noise = np.random.default_rng(7).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     graph = rrdb_graph(encoder, 64)
     expected = encoder.encode(noise)
     assert expected.shape == (3, 16, 16, 3) and expected.std() > 20
@@ -46,7 +46,7 @@ def test_all_formats_agree_up_to_rounding(encoder: RRDBEncoder, tmp_path: Path) 
     assert {name.split()[0] for name in report.runtimes} == {"LiteRT", "ONNX", "Core", "torch"}
     assert report.largest_step <= 1
     assert report.worst[2] < 5000  # flips, not another encoder
-    kinds = {kind for form, path in files.items() for kind in OPERATIONS[form](path)}
+    kinds = {kind for form, path in files.items() for kind in operations(form, path)}
     assert not kinds & {"DEQUANTIZE", "constexpr_affine_dequantize"}  # float weights stay float32
 
 

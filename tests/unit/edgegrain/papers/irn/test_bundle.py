@@ -28,9 +28,9 @@ from edgegrain.papers.irn.network import IRN, IRNConfig, Upscaler
 from edgegrain.papers.irn.weights import irn_digest, load_irn, save_irn
 from export.bundle.encoder_part import compare_encoder
 from export.encoder.onnx_emitter import onnx_model
+from export.encoder.torch_graph import torch_encoder
 from export.proof.proof_inputs import smooth_pictures
 from export.proof.proven_export import ExportOptions, export_float
-from export.proof.torch_executor import torch_encoder
 from sdk import codec as sdk_codec
 from sdk.generated_mark import ALTERED, EDITED
 from sdk.tiles import decode_tiles, encode_tiles

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.unit.edgegrain.papers.stylegan.test_training import SMOKE as PRIOR_SMOKE
 
 from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.papers.stylegan.distillation import run as distil_run
@@ -24,6 +23,7 @@ from server_decoder.prior_store import load_prior
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from server_decoder.stylegan2.weights import save_stylegan2
 from tests.unit.edgegrain.conftest import rows
+from tests.unit.edgegrain.papers.stylegan.test_training import SMOKE as PRIOR_SMOKE
 
 SMOKE = DISTILLATION_RECIPES["smoke-mobile"]
 SMALL = replace(SMOKE, student=replace(SMOKE.student, size=32), adversarial=None)

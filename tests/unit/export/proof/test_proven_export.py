@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from export.proof import export_progress
-from export.proof.export_progress import ExportProgress
+from export.proof import proven_export
+from export.proof.proven_export import ExportProgress
 
 
 def lines(text: io.StringIO) -> list[str]:
@@ -25,7 +25,7 @@ def test_without_a_terminal_every_step_ends_in_a_line_with_its_seconds() -> None
 
 
 def test_a_long_step_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_progress, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(proven_export, "LINE_EVERY", 0.0)
     written = io.StringIO()
     with ExportProgress(Console(file=written, force_terminal=False)) as progress:
         advance = progress.count("comparing", 40)

@@ -1,4 +1,4 @@
-"""Requests to the service and their answers as values, without a network; both clients use them."""
+"""Requests to the service, their answers and pauses between attempts as values, without a network."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import io
 import json
 import numbers
 import os
+import random
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from PIL import Image
 
@@ -22,13 +24,7 @@ from codec_contract.fit import Fit, Size, check_fit
 from codec_contract.http_names import BYTES_TYPE, INVALID_PAYLOAD, INVALID_PICTURE, PAYLOAD_TYPE, PROBLEM_PREFIX
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.level_step import MAX_STEP, rounded
-from codec_contract.payload import (
-    CODING_RAW,
-    FIT_STRETCH,
-    MAX_ORIGINAL_PIXELS,
-    MAX_PAYLOAD_BYTES,
-    encode_payload,
-)
+from codec_contract.payload import CODING_RAW, FIT_STRETCH, MAX_ORIGINAL_PIXELS, MAX_PAYLOAD_BYTES, encode_payload
 from codec_contract.rgb import Rgb
 from codec_contract.scene import MAX_SCENE_BYTES
 from edge_encoder.preprocessing import (
@@ -42,29 +38,35 @@ from edge_encoder.preprocessing import (
 from sdk.generated_mark import GeneratedMark, MarkedPicture
 from sdk.payload import Payload, Scene
 
+if TYPE_CHECKING:
+    import httpx
+
 Made = TypeVar("Made", Payload, Scene)
 
+MAX_SECONDS = 1_000_000
+"""Longest timeout, pause or patience: eleven days. Sockets and clocks refuse some larger numbers."""
+RETRIED = frozenset({408, 429, 502, 503, 504})
+"""HTTP statuses of transient errors. No request of the SDK changes the service, so each of them may be repeated."""
 MAX_FILE_BYTES = 1 << 28
 """Longest picture file that is sent: as many bytes as a service, unless it is configured otherwise, holds at a time."""
-MAX_LIST_BYTES = 1 << 20
-"""Longest list of bundles; one takes about 2 KiB."""
-MAX_FACES_BYTES = 1 << 24
-"""Longest list of the payloads of a picture's faces."""
-
-ERRORS: dict[str, type[EdgegrainError]] = {INVALID_PAYLOAD: PayloadError, INVALID_PICTURE: ImageError}
-"""Kind of problem -> error class of the local SDK for the same case; all other kinds are `ServiceError`."""
+MAX_LIST_BYTES, MAX_FACES_BYTES = 1 << 20, 1 << 24
+"""Longest list of bundles, of which one takes about 2 KiB, and of the payloads of a picture's faces."""
+MAX_REFUSAL_BYTES = 1 << 16
+"""Most bytes that are read of an answer other than 2xx; a problem of the service is shorter."""
+LEAST_RATE = 1 << 13
+"""Bytes per second at which an answer arrives at least, after the seconds of the timeout."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request; ``largest_answer`` is in bytes, more are not read."""
+    """One request, with the arguments of httpx; ``largest_answer`` is in bytes, more are not read."""
 
     method: str
-    path: str
+    url: str
     largest_answer: int
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    content: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,7 @@ def bundles_call() -> Call:
 
 
 def restore_call(payload: bytes, size: Size, bundle: str | None, strength: float | None, max_pixels: int) -> Call:
-    """Request to restore a checked payload or scene; the answer is a PNG, which is lossless.
-
-    Raises:
-        ImageError: the strength is not a number, or ``max_pixels`` is no limit.
-    """
+    """Request to restore a checked payload or scene; the answer is a PNG, which is lossless."""
     if strength is not None and (isinstance(strength, bool) or not isinstance(strength, numbers.Real)):
         raise ImageError(f"a strength is a number, got {strength!r}")
     try:
@@ -110,11 +108,7 @@ def compress_call(
     picture: bytes, background: Colour, bundle: str | None, quality: str | None = None, max_bytes: int | None = None, *,
     fit: Fit | None = None, align: bool = True, require_face: bool = False, faces: str | None = None,
 ) -> Call:
-    """Request to compress a picture file; ``faces`` is ``"all"``, ``"scene"`` or None for the largest face.
-
-    Raises:
-        ImageError: the fit is unknown, the background is not a colour, or ``max_bytes`` is below 1.
-    """
+    """Request to compress a picture file; ``faces`` is ``"all"``, ``"scene"`` or None for the largest face."""
     if fit is not None:
         check_fit(fit)
     most = None if max_bytes is None else str(min(check_max_bytes(max_bytes), MAX_SCENE_BYTES))
@@ -126,12 +120,8 @@ def compress_call(
 
 
 def picture_file(picture: PictureSource, background: Colour, max_pixels: int) -> bytes:
-    """The bytes to send for a picture: a file unchanged, pixels as a PNG.
-
-    Raises:
-        ImageError: it cannot be read, or the file has more than `MAX_FILE_BYTES`.
-        DeviceMemoryError: there is too little memory to read it.
-    """
+    """The bytes to send for a picture: a file unchanged, pixels as a PNG."""
+    name = "the picture"
     if isinstance(picture, (str, os.PathLike)):
         name = str(picture)
         try:
@@ -140,7 +130,7 @@ def picture_file(picture: PictureSource, background: Colour, max_pixels: int) ->
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
             raise ImageError(f"cannot read the picture {picture}: {reason(error)}") from error
     elif isinstance(picture, (bytes, bytearray, memoryview)):
-        data, name = bytes(picture), "the picture"
+        data = bytes(picture)
     else:
         stream = io.BytesIO()
         Image.fromarray(load_picture(picture, background=background, max_pixels=max_pixels)).save(stream, "PNG")
@@ -153,11 +143,7 @@ def picture_file(picture: PictureSource, background: Colour, max_pixels: int) ->
 
 
 def payload_of_lr(lr: Rgb, bundles: Sequence[RemoteBundle], wanted: str | None) -> bytes:
-    """Pack a bare LR, rounded to the bundle's step, into a payload that is restored to the decoder's square.
-
-    Raises:
-        ImageError: no bundle of the service takes LRs of that size.
-    """
+    """A bare LR, rounded to the bundle's step, as a payload that is restored to the decoder's square."""
     name = None if wanted is None else ALIASES.get(wanted, wanted)
     sized = [bundle for bundle in bundles if name in (None, bundle.id) and lr.shape == (bundle.lr, bundle.lr, 3)]
     if not sized:
@@ -171,12 +157,7 @@ def payload_of_lr(lr: Rgb, bundles: Sequence[RemoteBundle], wanted: str | None) 
 
 
 def read_picture(data: bytes, max_pixels: int, mark: bool = True) -> Image.Image:
-    """The RGB picture of an answer, marked if ``mark`` is true.
-
-    Raises:
-        ServiceError: it is not a picture, or larger than ``max_pixels``.
-        DeviceMemoryError: there is too little memory to decode it.
-    """
+    """The RGB picture of an answer, marked if ``mark`` is true."""
     try:
         with enough_memory("the picture"), Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.width * image.height > max_pixels:
@@ -192,7 +173,7 @@ def read_picture(data: bytes, max_pixels: int, mark: bool = True) -> Image.Image
 
 
 def read_payload(data: bytes, kind: type[Made]) -> Made:
-    """The payload or scene of an answer; `ServiceError` if it is something else."""
+    """The payload or scene of an answer."""
     try:
         return kind(data)
     except PayloadError as error:
@@ -201,7 +182,7 @@ def read_payload(data: bytes, kind: type[Made]) -> Made:
 
 
 def read_faces(data: bytes) -> list[Payload]:
-    """The payloads of all faces in an answer; `ServiceError` if it is something else."""
+    """The payloads of all faces in an answer."""
     try:
         return [Payload(base64.b64decode(face["payload"], validate=True)) for face in json.loads(data)["faces"]]
     except (ValueError, KeyError, TypeError, RecursionError, PayloadError) as error:
@@ -209,7 +190,7 @@ def read_faces(data: bytes) -> list[Payload]:
 
 
 def read_bundles(data: bytes) -> list[RemoteBundle]:
-    """The bundles of an answer; `ServiceError` if it is something else."""
+    """The bundles of an answer."""
     names = RemoteBundle.__dataclass_fields__
     try:
         items = json.loads(data)
@@ -223,24 +204,105 @@ def read_bundles(data: bytes) -> list[RemoteBundle]:
         raise ServiceError("the service's answer is not a list of bundles; is this an edgegrain service?") from error
 
 
-def read_refusal(status: int, content: bytes) -> EdgegrainError:
-    """The error for an answer with another status than 2xx."""
-    try:
-        problem = json.loads(content)
-        kind, detail = str(problem["type"]), str(problem["detail"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        kind, detail = "", "its answer has no explanation; is this an edgegrain service?"
-    error = ERRORS.get(kind.removeprefix(PROBLEM_PREFIX), ServiceError)
-    message = detail if error is not ServiceError else f"the service refused the request with status {status}: {detail}"
-    return error(message)
-
-
 def _is_possible(bundle: RemoteBundle) -> bool:
     """True if the values of a bundle that a service described are of the right types and in their ranges."""
     texts = (bundle.id, bundle.version, bundle.codec, bundle.domain, bundle.lr_contract_id)
     return (all(isinstance(text, str) for text in texts) and bool(re.fullmatch("[0-9a-f]{64}", bundle.lr_contract_id))
             and all(type(number) is int for number in (bundle.hr, bundle.lr, bundle.step))
             and 1 <= bundle.lr <= bundle.hr and bundle.hr**2 <= MAX_ORIGINAL_PIXELS and 1 <= bundle.step <= MAX_STEP)
+
+
+def read_refusal(status: int, content: bytes) -> EdgegrainError:
+    """The error for an answer with another status than 2xx: the class of the local SDK for the same case."""
+    try:
+        problem = json.loads(content)
+        kind, detail = str(problem["type"]).removeprefix(PROBLEM_PREFIX), str(problem["detail"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        kind, detail = "", "its answer has no explanation; is this an edgegrain service?"
+    if kind in (INVALID_PAYLOAD, INVALID_PICTURE):
+        return PayloadError(detail) if kind == INVALID_PAYLOAD else ImageError(detail)
+    return ServiceError(f"the service refused the request with status {status}: {detail}")
+
+
+@dataclass(frozen=True)
+class Retries:
+    """Retry policy of a client; `ServiceError` if a value is not a number, or out of range.
+
+    Attributes:
+        attempts: most attempts for a request; 1 disables retries.
+        first_pause: seconds before the second attempt, doubled for each further one, if the service names no pause.
+        longest_pause: most seconds of such a pause.
+        patience: most seconds of all pauses of a request together. All seconds are 0 to 1,000,000.
+    """
+
+    attempts: int = 5
+    first_pause: float = 0.2
+    longest_pause: float = 10.0
+    patience: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.attempts, numbers.Integral):
+            raise ServiceError(f"attempts is a whole number, got {self.attempts!r}")
+        for name in ("first_pause", "longest_pause", "patience"):
+            seconds = getattr(self, name)
+            if not isinstance(seconds, numbers.Real) or not 0 <= seconds <= MAX_SECONDS:
+                raise ServiceError(f"{name} is a number of seconds from 0 to {MAX_SECONDS}, got {seconds!r}")
+
+    def pause(self, attempt: int, waited: float, retry_after: float | None) -> float | None:
+        """Seconds to wait after failed attempt number ``attempt`` (from 1); None to give up.
+
+        Args:
+            attempt: number of the failed attempt.
+            waited: seconds of all pauses so far.
+            retry_after: seconds that the service asked for, the shortest pause.
+        """
+        if attempt >= self.attempts:
+            return None
+        left = self.patience - waited
+        if retry_after is None:
+            # 50 % jitter, so that clients that failed together do not retry together.
+            pause = min(self.longest_pause, self.first_pause * 2 ** min(attempt - 1, 60)) * random.uniform(0.5, 1)
+        else:
+            pause = max(retry_after, min(left, retry_after + random.uniform(0, self.first_pause)))
+        return pause if pause <= left else None
+
+
+DEFAULT_RETRIES = Retries()
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Seconds from now in a ``Retry-After`` header, a number or a date; None without a valid one."""
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return float(value)
+    from email.utils import parsedate_to_datetime  # dates are rare, and this import is slow
+
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+class Body:
+    """The body of an answer as it arrives, limited in size and time."""
+
+    def __init__(self, response: httpx.Response, limit: int, timeout: float) -> None:
+        self.pieces: list[bytes] = []
+        self._refused = not response.is_success
+        self._limit = MAX_REFUSAL_BYTES if self._refused else limit
+        self._length, self._timeout, self._began = 0, timeout, time.monotonic()
+
+    def add(self, piece: bytes) -> bool:
+        """False if the rest is not needed; `TimeoutError` if the body arrives too slowly."""
+        self.pieces.append(piece)
+        self._length += len(piece)
+        if self._length > self._limit and not self._refused:
+            raise ServiceError(f"the service's answer has more than {self._limit} bytes; for a picture ask for "
+                               "size='native' or raise max_pixels, otherwise check that this is an edgegrain service")
+        if time.monotonic() - self._began > self._timeout + self._length / LEAST_RATE:
+            raise TimeoutError(f"its answer arrives at less than {LEAST_RATE} bytes per second")
+        return self._length <= self._limit
 
 
 def _parameters(**values: str | None) -> dict[str, str]:

@@ -1,8 +1,10 @@
-"""LRs sent to services, and answers of services that are no services."""
+"""Requests, answers of services that are no services, pauses between attempts."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sdk
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.errors import DeviceMemoryError, ImageError, ServiceError
 from codec_contract.payload import parse_payload
+from sdk import remote_calls
 from sdk.payload import Payload, Scene
-from sdk.remote import http_calls
-from sdk.remote.http_calls import (
+from sdk.remote_calls import (
     compress_call,
+    parse_retry_after,
     payload_of_lr,
     picture_file,
     read_bundles,
@@ -60,9 +64,9 @@ def test_an_answer_that_is_no_payload_is_the_services_fault() -> None:
 
 def test_only_options_that_differ_from_the_defaults_are_sent() -> None:
     """So that services up to 0.6, which refuse parameters that they do not know, compress for this client."""
-    assert compress_call(b"", (0, 0, 0), None).parameters == {"background": "000000"}
+    assert compress_call(b"", (0, 0, 0), None).params == {"background": "000000"}
     call = compress_call(b"", (0, 0, 0), "x", "tiny", 9, fit="crop", align=False, require_face=True, faces="scene")
-    assert call.parameters == {
+    assert call.params == {
         "background": "000000", "bundle": "x", "quality": "tiny", "max_bytes": "9", "fit": "crop", "align": "false",
         "require_face": "true", "faces": "scene"}
 
@@ -84,7 +88,7 @@ def test_deeply_nested_answers() -> None:
 
 @pytest.mark.parametrize("background", [(255, 0, 0), np.array([255, 0, 0]), b"\xff\0\0"])
 def test_a_background_is_what_it_is_locally(background: Any) -> None:
-    assert compress_call(b"", background, None).parameters["background"] == "ff0000"
+    assert compress_call(b"", background, None).params["background"] == "ff0000"
 
 
 @pytest.mark.parametrize(("argument", "wrong"), [
@@ -95,14 +99,14 @@ def test_arguments_of_compressing(argument: str, wrong: Any) -> None:
 
 
 def test_huge_numbers() -> None:
-    assert compress_call(b"", (0, 0, 0), None, max_bytes=10**5000).parameters["max_bytes"] == str(
-        http_calls.MAX_SCENE_BYTES)
+    assert compress_call(b"", (0, 0, 0), None, max_bytes=10**5000).params["max_bytes"] == str(
+        remote_calls.MAX_SCENE_BYTES)
     with pytest.raises(ImageError, match="a strength is a number"):
         restore_call(b"", "native", None, 10**400, 1)
 
 
 def test_a_long_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_calls, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(remote_calls, "MAX_FILE_BYTES", 100)
     (tmp_path / "me.jpg").write_bytes(bytes(100))
     assert picture_file(tmp_path / "me.jpg", (0, 0, 0), 1) == bytes(100)
     with pytest.raises(ImageError, match="/dev/zero has more than 100 bytes"):
@@ -116,3 +120,58 @@ def test_lack_of_memory_is_not_the_services_fault(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(DeviceMemoryError, match="too little memory"):
         read_picture(b"", 1)
+
+
+def test_pauses_grow_up_to_a_limit() -> None:
+    retries = sdk.Retries(attempts=10, first_pause=1, longest_pause=4, patience=1000)
+    for attempt, most in ((1, 1), (2, 2), (3, 4), (4, 4), (9, 4)):
+        pauses = [retries.pause(attempt, 0, None) for _ in range(50)]
+        assert all(pause is not None and most / 2 <= pause <= most for pause in pauses)
+        assert len(set(pauses)) > 1  # clients do not come back together
+    assert retries.pause(10, 0, None) is None
+
+
+def test_many_attempts() -> None:
+    pause = sdk.Retries(attempts=5000, patience=1000).pause(4000, 0, None)
+    assert pause is not None and 5 <= pause <= 10
+
+
+@pytest.mark.parametrize("wrong", [
+    {"attempts": 2.0}, {"first_pause": -1}, {"longest_pause": float("nan")}, {"patience": float("inf")},
+    {"patience": None}])
+def test_values_that_are_none(wrong: dict[str, Any]) -> None:
+    with pytest.raises(sdk.ServiceError, match=f"{next(iter(wrong))} is a (whole )?number"):
+        sdk.Retries(**wrong)
+
+
+def test_never_earlier_than_asked_for() -> None:
+    retries = sdk.Retries(first_pause=0.5)
+    assert all(7 <= (retries.pause(1, 0, 7) or 0) <= 7.5 for _ in range(50))
+
+
+def test_patience_is_for_all_pauses_together() -> None:
+    retries = sdk.Retries(patience=10, first_pause=0.001)
+    assert retries.pause(1, 0, 9) is not None
+    assert retries.pause(2, 9, 2) is None
+    assert retries.pause(1, 0, 3600) is None
+
+
+def test_jitter_does_not_exceed_the_patience() -> None:
+    retries = sdk.Retries()
+    assert retries.pause(1, 0, 60) == retries.patience
+    assert retries.pause(2, 0.3, 59.7) == pytest.approx(59.7)
+    assert retries.pause(2, 0.4, 59.7) is None
+
+
+@pytest.mark.parametrize(("value", "expected"), [
+    (None, None), ("3", 3.0), (" 12 ", 12.0), ("0", 0.0), ("-3", None), ("soon", None), ("", None), ("1.5", None),
+    ("Mon, 01 Jan 2020 00:00:00 +99999999999999", None), ("Mon, 01 Jan 99999999999 00:00:00 GMT", None),
+    ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)])
+def test_retry_after(value: str | None, expected: float | None) -> None:
+    assert parse_retry_after(value) == expected
+
+
+def test_retry_after_as_a_date() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    seconds = parse_retry_after(date)
+    assert seconds is not None and 95 < seconds <= 100

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import os
+import re
 import socket
 import sys
 import threading
@@ -24,7 +25,7 @@ from PIL import Image
 import sdk
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.lr_coder.level_step import rounded
-from sdk.remote import async_codec, attempts, httpx_client, remote_codec
+from sdk import remote_calls
 from tests.service_harness import LiveService, live_service
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
@@ -248,7 +249,7 @@ class TestErrors:
         assert len(script.moments) == 4
 
     def test_retry_after_is_respected(self, ask: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(attempts, "parse_retry_after", {"1": 0.2}.get)  # the test need not last a second
+        monkeypatch.setattr(remote_calls, "parse_retry_after", {"1": 0.2}.get)  # the test need not last a second
         script = Script((429, {"Retry-After": "1"}, b"{}"), NOTHING)
         with script as url:
             assert ask(url, retries=QUICK) == []
@@ -280,7 +281,7 @@ class TestErrors:
             ask(url, retries=2)
 
     def test_a_request_that_cannot_be_sent(self, ask: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(httpx_client, "authorization", lambda token: {"Authorization": f"Bearer {token}"})
+        monkeypatch.setattr(re, "fullmatch", lambda *_: True)  # the check of tokens
         with Script(NOTHING) as url, pytest.raises(sdk.ServiceError, match="not valid HTTP$") as caught:
             ask(url, token="secret\n", retries=QUICK)
         assert caught.value.__suppress_context__
@@ -377,7 +378,24 @@ def test_a_forked_process_does_not_share_connections(monkeypatch: pytest.MonkeyP
         for process in (parent, parent + 1, parent + 1):
             monkeypatch.setattr(os, "getpid", lambda process=process: process)
             remote.bundles()
+        remote.close()
+        monkeypatch.setattr(os, "getpid", lambda: parent + 2)  # closed before the fork
+        with pytest.raises(sdk.ServiceError, match="is closed"):
+            remote.bundles()
     assert len(script.moments) == 3 and len(script.connections) == 2
+
+
+def test_a_forked_process_has_an_asynchronous_client_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask(remote: sdk.AsyncRemoteCodec) -> None:
+        assert await remote.bundles() == []
+
+    script, parent = Script(NOTHING), os.getpid()
+    with script as url:
+        remote = sdk.connect_async(url)
+        asyncio.run(ask(remote))
+        monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+        asyncio.run(ask(remote))  # another loop: the inherited connection belongs to the first
+    assert len(script.connections) == 2
 
 
 def test_an_answer_that_is_no_picture(bundle: Path) -> None:
@@ -390,18 +408,31 @@ def test_an_answer_that_is_no_picture(bundle: Path) -> None:
             remote.restore(payload)
 
 
+CONNECT = pytest.mark.parametrize("connect", [sdk.connect, sdk.connect_async])
+
+
 @pytest.mark.parametrize("url", [
     "", "host:8000", "ftp://host", "http://", "http://host?x=1", "/path", "http://ho\x01st", "http://ho\nst",
     "http://host/\x7f", f"http://{'a' * 64}.example", "http://a..example", f"http://{'ü' * 60}", "http://xn--a.com",
-    "http://999.1.1.1", "http://\ud800", "http://host/\ud800"])
-def test_addresses_that_are_none(url: str) -> None:
-    with pytest.raises(sdk.ServiceError, match="not the address of a service"):
+    "http://999.1.1.1", "http://\ud800", "http://host/\ud800", "http://[::1", "http://host:abc", "http://host:70000",
+    "http://host#x", 5, None, b"http://host"])
+def test_addresses_that_are_none(url: Any) -> None:
+    with pytest.raises(sdk.ServiceError, match="not the address of a service, expected the form"):
         sdk.connect(url)
-    with pytest.raises(sdk.ServiceError, match="not the address of a service"):
-        sdk.connect_async(url)
 
 
-@pytest.mark.parametrize("connect", [sdk.connect, sdk.connect_async])
+@pytest.mark.parametrize("url", ["http://user:s3cret@host", "http://s3cret@host:8000/x", "http://user:s3cret@host:abc"])
+def test_passwords_are_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(sdk.ServiceError, match="holds no user name and password|expected the form") as caught:
+        sdk.connect(url)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_addresses_lose_their_last_slash() -> None:
+    assert sdk.connect("https://[::1]:8443/edgegrain/").url == "https://[::1]:8443/edgegrain"
+
+
+@CONNECT
 @pytest.mark.parametrize(("option", "values", "message"), [
     ("timeout", (0, -1.0, float("nan"), None, "3", float("inf"), 1e10),
      "a timeout is a positive number of seconds, at most 1000000, got"),
@@ -415,7 +446,7 @@ def test_options_that_are_none(
             connect("http://host", **{option: value})
 
 
-@pytest.mark.parametrize("connect", [sdk.connect, sdk.connect_async])
+@CONNECT
 @pytest.mark.parametrize("token", [
     b"swordfish", 5, "", "swordfish\n", "é-swordfish", "my swordfish", "swordfish\x00", "\ud800swordfish"])
 def test_tokens_that_are_none(connect: Callable[..., object], token: str) -> None:
@@ -424,13 +455,31 @@ def test_tokens_that_are_none(connect: Callable[..., object], token: str) -> Non
     assert "swordfish" not in str(caught.value)
 
 
-@pytest.mark.parametrize("connect", [sdk.connect, sdk.connect_async])
+@CONNECT
 def test_without_httpx_the_error_says_what_to_install(
     connect: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
-    for module in (async_codec, httpx_client, remote_codec):  # imported again, now without httpx
-        monkeypatch.delitem(sys.modules, module.__name__)
-        monkeypatch.delattr(module.__name__)
     with pytest.raises(sdk.ServiceError, match=r"pip install 'edgegrain\[remote\]'"):
         connect("http://host")
+
+
+@CONNECT
+@pytest.mark.parametrize(("variable", "value", "found"), [
+    ("ALL_PROXY", "socks5://localhost:1080", "SOCKS proxy"),
+    ("ALL_PROXY", "gopher://localhost:70", "Unknown scheme"),
+    ("HTTPS_PROXY", "http://user:s3cret/@localhost:8080", "the address of a proxy is invalid"),
+    ("SSL_CERT_FILE", "/nowhere/certificates.pem", "No such file"),
+    ("SSL_CERT_FILE", os.devnull, "no certificate"),
+])
+def test_unusable_proxies_and_certificates(
+    connect: Callable[[str], object], variable: str, value: str, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
+    for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(sdk.ServiceError, match=f"environment: .*{found}.*; change or unset .*{variable}") as caught:
+        connect("http://localhost:1")
+    assert "s3cret" not in str(caught.value) and "\n" not in str(caught.value)

@@ -34,7 +34,8 @@ _LEFT_EYE, _RIGHT_EYE = (33, 160, 158, 133, 153, 144), (362, 385, 387, 263, 373,
 _MOUTH = (61, 291)
 
 # Least presence of a face in the second pass. Those of 477 training pictures have .9997 and more; 462 small, blurred,
-# dark, turned or badly compressed ones .998 and more, but for two; dogs and cats that the detector confirms .93 and less.
+# dark, turned or badly compressed ones .998 and more, but for two; dogs and cats that the detector confirms have less
+# than .93.
 CONFIRMED_PRESENCE = 0.95
 
 # Limits of a picture that is framed already, for its face's square: the distance of the centres and the difference of

@@ -26,8 +26,7 @@ from codec_contract.files import replace_folder
 from codec_contract.native_output import captured_stderr
 from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
-from export.encoder.graph import OUTPUT, EncoderGraph
-from export.encoder.int8_weights import int8_parts
+from export.encoder.graph import OUTPUT, EncoderGraph, int8_parts
 
 
 def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) -> Path:

@@ -212,3 +212,17 @@ def rounding_nodes(source: str, factor: float = 1.0, offset: float = 0.0) -> tup
     With factor and offset 127.5 this is `codec_contract.quantization.quantize`.
     """
     return Scale("levels", source, factor, offset + 0.5), Floor("rounded", "levels"), Clip("quantized", "rounded")
+
+
+def int8_parts(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """int8 ``[O, I, kh, kw]`` and float32 powers of two ``[O, 1, 1, 1]`` whose product is ``weight``, or None.
+
+    The product is exact in float32 however a runtime computes it: the scale only moves the exponent.
+    """
+    peak = np.abs(weight).max((1, 2, 3), keepdims=True)
+    # The largest weight of a channel as 64...127 times a power of two; 1 for a channel of zeros.
+    scale = np.ldexp(np.float32(1), np.where(peak > 0, np.frexp(peak)[1] - 7, 0)).astype(np.float32)
+    integers = weight / scale
+    if (integers != np.round(integers)).any():
+        return None
+    return integers.astype(np.int8), scale

@@ -64,8 +64,8 @@ def fetch_prior(
       edgegrain prior fetch --wheel random_face-2021.7.21.1-py3-none-any.whl
     """
     with needs_extra("train", "generative priors need"):
+        from edgegrain.papers.stylegan.prior_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
         from server_decoder.mobile_stylegan.generator import save_mobile_stylegan
-        from server_decoder.mobile_stylegan.openvino_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
         from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads
         from server_decoder.prior_store import PUBLISHED, load_prior, prior_folder
 

@@ -13,6 +13,8 @@ from PIL import Image
 import sdk
 from codec_contract.bundle.manifest import load_manifest
 from edge_encoder.integer_network import load_integer_network, run_reference
+from edgegrain.papers.stylegan.recipes import STYLEGAN2_RECIPES
+from edgegrain.papers.stylegan.run import NETWORKS
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish_grain
 from edgegrain.publishing.fit_coder import fit_tables
@@ -20,8 +22,6 @@ from edgegrain.publishing.publish_grain import publish_run
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.loop import train
-from edgegrain.training.stylegan.recipes import STYLEGAN2_RECIPES
-from edgegrain.training.stylegan.run import NETWORKS
 from export.bundle.licences import UNSTATED
 from export.bundle.writer import BundleParts
 

@@ -14,8 +14,7 @@ from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.grain.losses import PAPER
-from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
-from edgegrain.training.grain.stages import FACES, GrainRecipe
+from edgegrain.training.grain.stages import FACES, GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.losses import LossWeights
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import (

@@ -14,8 +14,8 @@ import export.proof.device_report as device_report
 from codec_contract.bundle.manifest import load_manifest
 from edgegrain.cli import export as command
 from edgegrain.cli.app import application
+from edgegrain.papers.face_sr import bundle as face_sr_bundle
 from export import mobile
-from export.bundle import face_sr_bundle
 from export.proof.runtimes import Runtime, onnx_runtimes
 from tests.face_sr import store_gcfsr
 from tests.tiny_bundle import write_tiny_bundle

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def drawing(repository: Path) -> dict[str, int]:
-    """Folder, or file of `edgegrain`, -> its layer in the drawing."""
+    """Folder -> its layer in the drawing."""
     block = re.findall(r"^```\n(.*?)^```$", (repository / "ARCHITECTURE.md").read_text(), re.MULTILINE | re.DOTALL)[0]
     layers: dict[str, int] = {}
     columns = ["", ""]
@@ -19,9 +19,9 @@ def drawing(repository: Path) -> dict[str, int]:
     for line in block.splitlines():
         layer = int(line[1]) if line[1].isdigit() else layer
         for column, cell in enumerate(line.split("│")[1:3]):
-            if package := re.match(r" ((?:\w+/)+(?:\w+\.py)?)", cell):
-                columns[column] = package[1].replace(".py", "/")
-                layers[columns[column]] = layer
+            if package := re.match(r" ((?:\w+/)+)", cell):
+                columns[column] = package[1]
+                layers[package[1]] = layer
                 cell = cell[package.end():]
             for folder in re.findall(r"(\w+)/", cell):
                 layers[f"{columns[column]}{folder}/"] = layer
@@ -38,7 +38,6 @@ def test_every_package_is_drawn(repository: Path, drawing: dict[str, int]) -> No
         if package == "edgegrain":  # its folders are drawn with their own
             inside = {path.parent for path in (repository / package).glob("*/*/__init__.py")}
             found |= {f"{folder.relative_to(repository).as_posix()}/" for folder in inside}
-            found |= {f"{package}/{path.stem}/" for path in (repository / package).glob("[!_]*.py")}
         else:
             found.add(f"{package}/")
     assert found | {"edgegrain/service/web/"} == set(drawing)
@@ -47,7 +46,8 @@ def test_every_package_is_drawn(repository: Path, drawing: dict[str, int]) -> No
 def test_the_layers_are_those_of_the_import_rules(repository: Path, drawing: dict[str, int]) -> None:
     project = tomllib.loads((repository / "pyproject.toml").read_text())
     contract = next(item for item in project["tool"]["importlinter"]["contracts"] if item["type"] == "layers")
-    drawn = [{drawing[f"{name.strip().replace('.', '/')}/"] for name in row.split("|")} for row in contract["layers"]]
+    rows = [[f"{name.strip().replace('.', '/')}/" for name in row.split("|")] for row in contract["layers"]]
+    drawn = [{drawing[name] for name in row if (repository / name).is_dir()} for row in rows]  # files are not drawn
     assert all(len(layers) == 1 for layers in drawn)
     order = [layer for layers in drawn for layer in layers]
     assert order == sorted(order, reverse=True) and set(order) == {1, 2, 3, 4, 5}

@@ -19,10 +19,9 @@ import numpy as np
 
 from codec_contract.errors import PayloadError
 from codec_contract.lr_coder.coder import decode_lr, encode_lr
-from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.lr_coder.deflate import deflate_lr, inflate_lr
 from codec_contract.lr_coder.leb128 import read_leb128, write_leb128
-from codec_contract.lr_coder.level_step import rounded
 from codec_contract.oriented_square import (
     MAX_SQUARE_BYTES,
     OrientedSquare,

@@ -40,7 +40,7 @@ from edgegrain.service.batch.run import FAILURES, failures_path, run_batch
 from edgegrain.service.batch.store import Store
 from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions, require_servable
 from edgegrain.service.job import Verb
-from sdk.payload_claims import enlargement
+from sdk.payload import enlargement
 from sdk.rate_control import bundles_for
 from server_decoder.decoder_session import require_provider
 

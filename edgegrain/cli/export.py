@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
-from codec_contract.extras import needs_extra
+from codec_contract.errors import needs_extra
 from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption
 from export import mobile
 from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from codec_contract.extras import needs_extra
+from codec_contract.errors import needs_extra
 from edgegrain.evaluation.refinement import Refinement
 from sdk import Codec
 from server_decoder.decoder_session import Device

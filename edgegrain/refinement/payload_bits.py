@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.lr_coder.coder_tables import ACTIVATION_MAX, ChannelNetwork, CoderTables, Layer
-from codec_contract.lr_coder.logistic import MEAN_BITS
+from codec_contract.lr_coder.context import MEAN_BITS
 from edgegrain.training.grain.coder_network import FIRST_OCTAVE, MEAN_UNIT, STEPS_PER_OCTAVE, code_length
 from edgegrain.training.grain.rate import CoderContext
 
@@ -20,8 +20,8 @@ class PayloadBits(nn.Module):
         self._channels = nn.ModuleList(_Channel(network) for network in tables.channels)
 
     def forward(self, indices: Tensor) -> Tensor:
-        """Bits of an LR's body, ``[B]``, for indices of levels ``[B, 3, h, w]`` (`codec_contract.lr_coder.level_step`),
-        in float32 also under autocast."""
+        """Bits of an LR's body, ``[B]``, for indices ``[B, 3, h, w]`` (`codec_contract.lr_coder.coder_tables`);
+        in float32, also under autocast."""
         with torch.autocast(indices.device.type, enabled=False):
             indices = indices.float()
             bits = indices.new_zeros(len(indices))

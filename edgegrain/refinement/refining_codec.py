@@ -24,7 +24,7 @@ from codec_contract.bundle.qualities import too_few_bytes
 from codec_contract.errors import BundleError
 from codec_contract.exact_square import cut_square
 from codec_contract.fit import MAX_PHOTO_PIXELS, Fit, fit_picture
-from codec_contract.lr_coder.level_step import to_indices, to_levels
+from codec_contract.lr_coder.coder_tables import to_indices, to_levels
 from codec_contract.quantization import dequantize
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture

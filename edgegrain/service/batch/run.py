@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from codec_contract.errors import ExistsError, ServiceError
-from codec_contract.extras import needs_extra
+from codec_contract.errors import ExistsError, ServiceError, needs_extra
 from edgegrain.service.batch.cluster import ray_cluster
 from edgegrain.service.batch.folder_store import FolderStore
 from edgegrain.service.batch.open_store import folder_at, open_store

@@ -122,3 +122,9 @@ def size_of(option: str) -> Size:
         return parse_size(option)
     except ImageError as error:
         raise typer.BadParameter(str(error), param_hint="--size") from error
+
+
+def require_search(steps: int, size: int) -> None:
+    """Refuse ``--refine-size`` without ``--refine``, as `typer.BadParameter`."""
+    if size and not steps:
+        raise typer.BadParameter("it is the size of a search; add --refine 40", param_hint="--refine-size")

@@ -134,10 +134,7 @@ def check_runtime() -> Iterator[Check]:
 
 
 def check_bundle(folder: Path, device: Literal["cpu", "cuda"] = "cpu") -> Iterator[Check]:
-    """Check files, LR contract id, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``.
-
-    Float encoders, such as those of IRN, have no golden vectors: they are only loaded and run.
-    """
+    """Check files, LR contract id, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``."""
     name = f"bundle {folder.name}"
     yield _guarded(f"{name}: files", lambda: _check_files(folder))
     yield _guarded(f"{name}: encoder", lambda: _check_encoder(folder))

@@ -13,13 +13,14 @@ import typer
 from codec_contract.errors import needs_extra
 from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import (
+    SEARCH_SIZE,
     BundleOption,
     DeviceChoice,
     ForceOption,
     JsonOption,
     RefineOption,
     RefineSizeOption,
-    require_search,
+    refuse_options,
 )
 from edgegrain.cli.output import print_json, with_progress
 
@@ -118,9 +119,8 @@ def evaluate(
     from codec_contract.bundle.manifest import load_manifest
     from codec_contract.bundle.paths import find_bundle
 
-    require_search(refine, refine_size)
-    if max_bytes is not None and not refine:
-        raise typer.BadParameter("it is the limit of a search; add --refine 40", param_hint="--max-bytes")
+    refuse_options({"--refine-size": refine_size and not refine}, SEARCH_SIZE)
+    refuse_options({"--max-bytes": max_bytes and not refine}, "it is the limit of a search; add --refine 40")
     refinement = Refinement(refine, refine_size, max_bytes or 0)
     paths = list_pictures(data)[: limit or None]
     if photographs is not None and load_manifest(find_bundle(bundle)).domain != "faces":

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codec_contract.errors import ImageError
-from codec_contract.extras import needs_extra
+from codec_contract.errors import ImageError, needs_extra
 from codec_contract.fit import Fit
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES

@@ -188,8 +188,7 @@ def _check_extras() -> Check:
 
 
 def _check_formats() -> Check:
-    from edge_encoder.heif import INSTALL
-    from edge_encoder.preprocessing import readable_formats
+    from edge_encoder.preprocessing import INSTALL, readable_formats
 
     formats = readable_formats()
     heic = "" if "HEIF" in formats else f"; for HEIF (HEIC): {INSTALL}"
@@ -271,8 +270,7 @@ def _check_decoder(folder: Path, device: Literal["cpu", "cuda"]) -> tuple[State,
 
 
 def _check_resize() -> Check:
-    from codec_contract.resize import exact_resize
-    from codec_contract.resize_reference import reference_resize
+    from codec_contract.resize import exact_resize, reference_resize
 
     picture = np.random.default_rng(0).integers(0, 256, (61, 97, 3), dtype=np.uint8)
     sizes = ((32, 20), (97, 30), (140, 75), (16, 16))

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from codec_contract.errors import ServiceError
 from codec_contract.extras import needs_extra
 from codec_contract.files import printable_name, write_atomically
-from edgegrain.pictures.folder_lock import only_writer
+from edgegrain.pictures.writing import only_writer
 
 STAGING = ".edgegrain-batch"
 """Folder inside a target folder for files that are being written."""

@@ -33,8 +33,8 @@ from codec_contract.errors import EdgegrainError
 from codec_contract.files import written_whole
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import progress_bar
-from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics, first_picture, unit_batch
+from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.publishing.improvement import Figures
 from edgegrain.training.adversarial import PROJECTED

@@ -46,8 +46,7 @@ from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import with_progress
 from edgegrain.evaluation.classical_codecs import CODECS, SEARCH_REVISION, ClassicalCodec, library_versions
-from edgegrain.evaluation.evaluator import weights_id
-from edgegrain.evaluation.result_cache import ResultCache
+from edgegrain.evaluation.evaluator import ResultCache, weights_id
 from edgegrain.evaluation.results import described_pictures, rounded
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch

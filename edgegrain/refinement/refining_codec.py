@@ -28,7 +28,7 @@ from codec_contract.lr_coder.level_step import to_indices, to_levels
 from codec_contract.quantization import dequantize
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
-from edgegrain.metrics.metric_weights import find_metric_weights
+from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.refinement.payload_bits import PayloadBits
 from edgegrain.training.device import mixed_precision, to_device
 from edgegrain.training.levels import picture_levels

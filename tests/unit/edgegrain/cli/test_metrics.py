@@ -10,7 +10,7 @@ import pytest
 
 from edgegrain.cli.main import app
 from edgegrain.installation import package_download
-from edgegrain.metrics import metric_weights
+from edgegrain.metrics import weights as metric_weights
 
 shell = pytest.mark.skipif(sys.platform == "win32", reason="the stand-ins for pip and npm are shell scripts")
 

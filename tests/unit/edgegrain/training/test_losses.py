@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from codec_contract.quantization import dequantize
-from edgegrain.metrics.chroma_error import chroma_difference
+from edgegrain.evaluation.evaluator import mean_saturation as metric
+from edgegrain.metrics.face_regions import chroma_difference
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD
-from edgegrain.metrics.lr_saturation import mean_saturation as metric
 from edgegrain.training.grain.losses import GREY, PAPER, code_loss, lr_loss, mean_saturation
 from edgegrain.training.grid_loss import GridLoss
 from edgegrain.training.losses import LossWeights, picture_loss, random_offset

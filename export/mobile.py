@@ -24,8 +24,7 @@ from codec_contract.errors import EdgegrainError, ExportError
 from codec_contract.extras import needs_extra
 from export import papers
 from export.bundle.additions import writable_bundle
-from export.encoder.graph import FORMATS, EncoderGraph
-from export.encoder.tflite_converters import TfliteConverter
+from export.encoder.graph import FORMATS, EncoderGraph, TfliteConverter
 
 if TYPE_CHECKING:
     from edge_encoder.integer_network import IntegerNetwork

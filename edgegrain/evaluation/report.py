@@ -18,13 +18,13 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import CODECS, Thoroughness, rebuild
-from edgegrain.evaluation.refinement import Refinement
 from edgegrain.evaluation.results import (
     BY_LPIPS,
     BY_PSNR,
     CLASSICAL_BY_LPIPS,
     CLASSICAL_BY_PSNR,
     PictureResult,
+    Refinement,
     Row,
     summary_json,
     tsv,

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from codec_contract.errors import ServiceError
-from codec_contract.extras import needs_extra
+from codec_contract.errors import ServiceError, needs_extra
 from codec_contract.files import printable_name, write_atomically
 
 STAGING = ".edgegrain-batch"

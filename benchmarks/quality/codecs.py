@@ -29,9 +29,8 @@ if not __package__:
 from benchmarks.quality.page_sections import require_section, write_section
 from benchmarks.quality.rescaling import BICUBIC, bicubic_pair
 from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import EdgegrainError, ExistsError
-from codec_contract.files import printable_name, write_atomically
+from codec_contract.files import cache_folder, printable_name, write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb

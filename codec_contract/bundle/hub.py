@@ -24,10 +24,8 @@ from urllib.parse import quote
 
 from codec_contract.bundle.file_names import MANIFEST, MODEL_CARD
 from codec_contract.bundle.manifest import MAX_MANIFEST_BYTES, Manifest, load_manifest, verify_bundle
-from codec_contract.cache_folder import cache_folder
-from codec_contract.errors import BundleError
-from codec_contract.extras import needs_extra
-from codec_contract.files import write_atomically
+from codec_contract.errors import BundleError, needs_extra
+from codec_contract.files import cache_folder, write_atomically
 
 SCHEME = "hf:"
 MAX_LICENCES, MAX_SHOWN = 8, 400

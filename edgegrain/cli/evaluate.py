@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codec_contract.extras import needs_extra
+from codec_contract.errors import needs_extra
 from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import (
     SEARCH_SIZE,
@@ -178,7 +178,7 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
           cache: Path | None, side: int, refinement: str) -> Evaluator:
     import torch
 
-    from codec_contract.cache_folder import cache_folder
+    from codec_contract.files import cache_folder
     from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, ResultCache, curve_budgets, weights_id
     from edgegrain.metrics.picture_metrics import PictureMetrics
     from edgegrain.metrics.weights import find_metric_weights

@@ -8,10 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from codec_contract.bundle.paths import find_bundle
-from codec_contract.errors import EdgegrainError, ExistsError
-from codec_contract.extras import needs_extra
-from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_WIDTH
-from codec_contract.lr_coder.level_step import MAX_STEP
+from codec_contract.errors import EdgegrainError, ExistsError, needs_extra
+from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_STEP, MAX_WIDTH
 from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption
 from edgegrain.cli.output import print_json, progress_bar
 from export.decoder.decoder_options import WeightStorage

@@ -14,7 +14,7 @@ from edgegrain.evaluation.evaluator import _mean_saturation as metric
 from edgegrain.metrics.face_regions import chroma_difference
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD
-from edgegrain.training.grain.losses import GREY, PAPER, code_loss, lr_loss, _mean_saturation
+from edgegrain.training.grain.losses import GREY, PAPER, _mean_saturation, code_loss, lr_loss
 from edgegrain.training.grid_loss import GridLoss
 from edgegrain.training.losses import LossWeights, picture_loss, random_offset
 

@@ -193,8 +193,8 @@ def page(folder: Path = RESULTS) -> str:
              "Written by `python benchmarks/speed/performance_page.py` from the reports in `results/performance`; each "
              "table names its command. Times are medians of runs after warm-up, each variant and batch size in its own "
              "process. \"Of the matmul rate\" is the straightforward form's operations per second as a share of "
-             "torch's fastest matrix product; it exceeds 100 % where a runtime computes fewer operations. Compare times "
-             "within a table only: machines and days differ."]
+             "torch's fastest matrix product; it exceeds 100 % where a runtime computes fewer operations. Compare "
+             "times within a table only: machines and days differ."]
     missing = []
     for name, heading, show in SECTIONS:
         path = folder / f"{name}.json"

@@ -95,8 +95,12 @@ def upsampled_conv2d(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         ``[B, out, 2H, 2W]``, in the type of ``x``.
     """
-    kernel = _sums(_sums(weight.transpose(0, 1), 2), 3)  # [in, out, 4, 4]
-    return F.conv_transpose2d(x, kernel.to(x.dtype), stride=2, padding=1)
+    return F.conv_transpose2d(x, upsampled_kernel(weight).to(x.dtype), stride=2, padding=1)
+
+
+def upsampled_kernel(weight: Tensor) -> Tensor:
+    """The kernel ``[in, out, 4, 4]`` of `upsampled_conv2d`'s transposed convolution."""
+    return _sums(_sums(weight.transpose(0, 1), 2), 3)
 
 
 class ServedDecoder(RRDBDecoder):

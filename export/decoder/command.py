@@ -18,7 +18,6 @@ from torch import nn
 from codec_contract.bundle.file_names import DECODER_ONNX
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import write_atomically
-from export.decoder.channels_last import channels_last_graph
 from export.decoder.comparison import Comparison, compare_decoder, real_lrs
 from export.decoder.decoder_graph import (
     decoder_graph,
@@ -28,59 +27,49 @@ from export.decoder.decoder_graph import (
     store_half,
 )
 from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
+from export.decoder.fused_decoder import fused_graph
 from export.decoder.pixel_ends import add_pixel_ends
+from export.decoder.served import require_generator, served_decoder
 from export.decoder.sources import DecoderSource, find_decoder, random_decoder
 from export.proof.proof_inputs import find_pictures
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.inference import served_decoder
 from server_decoder.prior_store import DEFAULT_PRIOR
 
 REPORT = "decoder_report.json"
 
 
-def export_decoder(decoder: nn.Module, lr: int, storage: WeightStorage = WeightStorage.float32, *, ops: Ops = Ops.plain,
-                   pixels: Pixels = Pixels.float32) -> bytes:
-    """The serialized ONNX graph of a decoder, in the form of `served_decoder` unless it already has another form.
+def export_decoder(decoder: nn.Module, lr: int, options: DecoderOptions) -> bytes:
+    """The serialized ONNX graph of a decoder.
 
-    With rounded storage, ``decoder``'s own weights are rounded too, so that a comparison with it compares graphs, not
-    precisions.
+    With rounded storage of a float32 decoder, its own weights are rounded too, so that a comparison with it compares
+    graphs, not precisions.
 
     Args:
-        decoder: for fused operators, with those of the generator (`served_decoder`).
+        decoder: of GRAIN, in float32; any other for ONNX's own operators, float32 and constant noise.
         lr: side of the LRs.
-        storage: of its weights.
-        ops: operators of the graph.
-        pixels: type of its input and output.
+        options: of the export.
 
     Raises:
-        ExportError: torch cannot express the decoder in ONNX, a weight is too large for float16, or the options
-            exclude each other: fused operators with float32 pixels or compact weights, or compact weights of a decoder
-            that computes in float16.
+        ExportError: torch cannot express the decoder in ONNX, a weight is too large for float16, or noise is asked for
+            without a generator.
     """
-    if ops is Ops.fused and pixels is not Pixels.uint8:
-        raise ExportError("a decoder with fused operators takes and gives uint8; export it without --pixels float32")
-    if ops is Ops.fused and storage is WeightStorage.compact:
-        raise ExportError("the filters of fused operators are ordered for the device, not stored as int8; export it "
-                          "with --storage float16")
-    if storage is WeightStorage.compact and any(weight.dtype == torch.float16 for weight in decoder.parameters()):
-        raise ExportError("a decoder that computes in float16 holds its weights as float16, not as int8; export it "
-                          "with --storage float16")
-    if storage is not WeightStorage.float32:
-        round_weights(decoder, compact=storage is WeightStorage.compact)
-    if isinstance(decoder, Grain | RRDBDecoder) and type(decoder) in (Grain, RRDBDecoder):
-        graph = decoder_graph(served_decoder(decoder, fused=ops is Ops.fused), lr)
-    else:
-        graph = decoder_graph(decoder, lr)
-    if ops is Ops.fused:
-        graph = channels_last_graph(graph)
-        if storage is WeightStorage.float16:
-            graph = store_exact_halves(graph)
-    elif storage is WeightStorage.float16:
-        graph = store_half(graph)
-    elif storage is WeightStorage.compact:
-        graph = store_compact(graph)
-    if ops is Ops.plain and pixels is Pixels.uint8:
+    seeded, rounded = options.noise is Noise.seeded, options.stored is not WeightStorage.float32
+    if seeded:
+        require_generator(decoder)
+    if rounded and options.precision is Precision.float32:
+        round_weights(decoder, compact=options.stored is WeightStorage.compact)
+    if options.ops is Ops.fused and isinstance(decoder, Grain | RRDBDecoder):
+        graph = fused_graph(decoder, half=options.precision is Precision.float16, seeded=seeded)
+        return bytes((store_exact_halves(graph) if rounded else graph).SerializeToString())
+    if isinstance(decoder, Grain | RRDBDecoder):
+        decoder = served_decoder(decoder, half=options.precision is Precision.float16, seeded=seeded)
+    if rounded and options.precision is Precision.float16:
+        round_weights(decoder, compact=False)
+    graph = decoder_graph(decoder, lr)
+    if rounded:
+        graph = store_compact(graph) if options.stored is WeightStorage.compact else store_half(graph)
+    if options.pixel_type is Pixels.uint8:
         add_pixel_ends(graph)
     return bytes(graph.SerializeToString())
 
@@ -150,9 +139,7 @@ def export_compared(source: DecoderSource, options: DecoderOptions, pictures: Pa
         DeviceError: the options name fused ops, and their library is not built.
     """
     found = find_pictures(pictures)
-    decoder = served_decoder(source.decoder, getattr(torch, options.precision.value),
-                             fused=options.ops is Ops.fused, seeded=options.noise is Noise.seeded)
-    model = export_decoder(decoder, source.network.lr, options.stored, ops=options.ops, pixels=options.pixel_type)
+    model = export_decoder(source.decoder, source.network.lr, options)
     lrs = real_lrs(source.network, found, count)
     return ExportedDecoder(source, options, model, compare_decoder(model, source.decoder, lrs, options.precision))
 

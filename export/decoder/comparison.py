@@ -18,11 +18,11 @@ from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.decoder.decoder_options import HALF_PSNR, Precision
 from export.decoder.live_memory import largest_live_bytes, weight_bytes
 from export.decoder.onnx_pictures import decode, decode_separately
+from export.decoder.served import noise_maps, noise_sides
 from export.proof.proof_inputs import make_inputs
 from export.separate_process import require_memory
 from server_decoder.decoder_session import NOISE
 from server_decoder.grain.grain import Grain
-from server_decoder.inference import noise_maps, noise_sides
 
 TOLERANCE = 1e-4
 """Largest difference of a float32 graph from torch, which sums in another order."""

@@ -19,7 +19,6 @@ from torch import nn
 
 from codec_contract.errors import BundleError, ExportError
 from export.decoder.batch_views import keep_batch_open
-from server_decoder.cuda_ops.library import DOMAIN as OPS_DOMAIN
 from server_decoder.decoder_session import INPUT, NOISE, OUTPUT
 from server_decoder.grain.grain import PRIOR
 
@@ -58,7 +57,6 @@ def decoder_graph(decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,
         raise ExportError(f"torch gave no ONNX program for {type(decoder).__name__}")
     _simplify(program.model, decoder.state_dict())
     model = program.model_proto
-    _drop_unread_outputs(model)
     _forget_machine(model)
     _keep_small(model, decoder.state_dict())
     _remember_absent(model, decoder.state_dict())
@@ -219,14 +217,6 @@ def _may_fold(node: Any, state: Container[str]) -> bool | None:
     # None: as the optimizer decides. Folded, a repeated line such as a position would be stored at its repeated size.
     repeats = node.op_type == "Expand"
     return False if repeats or any(_is_held(value, state) for value in node.inputs) else None
-
-
-def _drop_unread_outputs(model: onnx.ModelProto) -> None:
-    # A fused op with a style gives the activation and the modulated activation, or the latter alone.
-    read = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
-    for node in model.graph.node:
-        if node.domain == OPS_DOMAIN and len(node.output) == 2 and node.output[0] not in read:
-            del node.output[0]
 
 
 def _is_held(value: Any, state: Container[str]) -> bool:

@@ -1,11 +1,11 @@
 """GRAIN's decoder with fused operators, for CUDA: uint8 LRs in, uint8 pictures out (docs/cuda_ops.md).
 
 The graph is written from the network's weights; values that depend on weights only are computed here. The fusion's
-first convolution reads coarser features at their own resolution (`server_decoder.inference.upsampled_kernel`). A code
+first convolution reads coarser features at their own resolution (`export.decoder.served.upsampled_kernel`). A code
 is an affine function of a branch's features and a style one of its code; their product, in float64, is one matrix.
 
 In float16, convolutions read and write halves; styles, channel weights and the sum of pictures stay float32, and
-factors are divided out so that nothing overflows (`server_decoder.cuda_ops.half`).
+factors are divided out so that nothing overflows (`export.decoder.half_generators`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ExportError
 from export.decoder.fused_nodes import Array, FusedGraph, Value, array
-from server_decoder.cuda_ops.half import CLAMP, normalized_filters
+from export.decoder.half_generators import CLAMP, normalized_filters
+from export.decoder.served import noise_sides, upsampled_kernel
 from server_decoder.decoder_session import INPUT, NOISE
 from server_decoder.grain.code_predictor import CodePredictor
 from server_decoder.grain.fusion import FeatureFusion, PictureFusion, SqueezeExcitation
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB, ResidualBlock
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.inference import noise_sides, upsampled_kernel
 from server_decoder.mobile_stylegan.generator import Block, MobileStyleGAN, SeparableConv, StyledConv, WaveletHead
 from server_decoder.stylegan2.layers import EPSILON, ModulatedConv, StyledLayer, ToRGB
 from server_decoder.stylegan2.synthesis import StyleGAN2
@@ -37,19 +37,19 @@ from server_decoder.stylegan2.synthesis import StyleGAN2
 _LEAKY = {"slope": NEGATIVE_SLOPE}
 
 
-def fused_graph(decoder: Grain | RRDBDecoder, dtype: torch.dtype = torch.float32, *, seeded: bool = False
+def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False, seeded: bool = False
                 ) -> onnx.ModelProto:
     """``lr`` uint8 ``[B, h, w, 3]`` -> ``hr`` uint8 ``[B, H, W, 3]``, any B.
 
     Args:
         decoder: in evaluation mode.
-        dtype: float32 or float16, type of the convolutions.
+        half: its convolutions compute in float16.
         seeded: take the generator's noise as a second input, float32 ``[B, noise_size]``, instead of a constant.
 
     Raises:
         ExportError: there are no fused operators for this kind of generator.
     """
-    graph = FusedGraph(half=dtype == torch.float16)
+    graph = FusedGraph(half=half)
     grain = decoder if isinstance(decoder, Grain) else None
     invertible = decoder.decoder if isinstance(decoder, Grain) else decoder
     side = invertible.config.lr

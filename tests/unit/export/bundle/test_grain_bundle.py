@@ -26,7 +26,7 @@ from export.decoder import comparison
 from export.decoder.command import export_decoder
 from export.decoder.comparison import compare_decoder, real_lrs
 from export.decoder.decoder_graph import load_parameters, round_weights
-from export.decoder.decoder_options import WeightStorage
+from export.decoder.decoder_options import DecoderOptions, WeightStorage
 from export.decoder.onnx_pictures import Decoded, decode_separately
 from export.decoder.sources import TRAINED, bundle_decoder, find_decoder, random_decoder
 from server_decoder.grain.grain import Grain
@@ -40,13 +40,13 @@ from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 def stylegan2() -> tuple[Grain, bytes]:
     """The model with its weights rounded, and its graph."""
     decoder = random_decoder("grain-smoke").decoder
-    return decoder, export_decoder(decoder, 16, WeightStorage.float16)
+    return decoder, export_decoder(decoder, 16, DecoderOptions(WeightStorage.float16))
 
 
 @pytest.fixture(scope="module")
 def mobile() -> tuple[Grain, bytes]:
     decoder = random_decoder("grain-smoke-mobile").decoder
-    return decoder, export_decoder(decoder, 16, WeightStorage.compact)
+    return decoder, export_decoder(decoder, 16, DecoderOptions(WeightStorage.compact))
 
 
 def lrs(count: int = 3) -> np.ndarray:

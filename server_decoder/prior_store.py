@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import ModelError
+from codec_contract.files import cache_folder
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.mobile_stylegan import generator as mobile_stylegan
 from server_decoder.mobile_stylegan.generator import MobileStyleGANConfig, load_mobile_stylegan
-from server_decoder.stylegan2 import checkpoints
+from server_decoder.stylegan2 import weights as stylegan2
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 from server_decoder.weight_file import WeightKind, read_header
 
@@ -52,11 +52,7 @@ def prior_folder() -> Path:
 
 
 def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
-    """The file of a prior: a file that exists, else the fetched prior of that name.
-
-    Raises:
-        ModelError: there is none; the message says how to download it.
-    """
+    """The file of a prior: a file that exists, else the fetched prior of that name."""
     path = Path(name_or_path)
     if os.path.isfile(path):  # not Path.is_file, which raises an error for a name that is too long
         return path
@@ -73,11 +69,7 @@ def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
 
 
 def prior_licence(name_or_path: str | Path = DEFAULT_PRIOR) -> str:
-    """Origin and licence of a prior's weights, as its file states them.
-
-    Raises:
-        ModelError: there is no such prior.
-    """
+    """Origin and licence of a prior's weights, as its file states them."""
     metadata = _header(find_prior(name_or_path))
     return f"{metadata.get('origin', 'origin not stated')}: {metadata.get('licence', 'licence not stated')}"
 
@@ -92,17 +84,14 @@ def load_prior(
         name_or_path: a fetched prior's name, or a weight file of a MobileStyleGAN or StyleGAN2.
         config: the expected kind and sizes of the result; None accepts any.
         size: side of its picture; a larger generator is cut to it. None takes the whole.
-
-    Raises:
-        ModelError: there is no such prior, or it is of another kind or size.
     """
     path = find_prior(name_or_path)
     kind = _header(path).get("format")
     prior: GenerativePrior
     if kind == mobile_stylegan.FORMAT and not isinstance(config, StyleGAN2Config):
         prior = load_mobile_stylegan(path, config, cut_to=size)
-    elif kind == checkpoints.FORMAT and not isinstance(config, MobileStyleGANConfig):
-        prior = checkpoints.load_stylegan2(path, config, cut_to=size)
+    elif kind == stylegan2.FORMAT and not isinstance(config, MobileStyleGANConfig):
+        prior = stylegan2.load_stylegan2(path, config, cut_to=size)
     else:
         expected = "a prior" if config is None else f"a {type(config).__name__.removesuffix('Config')}"
         raise ModelError(f"{path} is not {expected} (format {kind!r}); edgegrain convert --from "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
-from codec_contract.bundle.hub_bundles import SCHEME, Check, find_hub_bundle
+from codec_contract.bundle.hub import SCHEME, Check, find_hub_bundle
 from codec_contract.bundle.manifest import BUNDLE_ID
 from codec_contract.errors import BundleError, reason
 
@@ -26,10 +26,6 @@ def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE, *, check: Check | Non
     """The folder of a bundle, given by its path, name or alias, or as ``hf://owner/name@revision``.
 
     ``check`` is that of `find_hub_bundle`.
-
-    Raises:
-        BundleError: there is no such bundle; the message lists the installed ones. For a bundle of the Hub as
-            `find_hub_bundle`.
     """
     if str(name_or_path).startswith(SCHEME):
         return find_hub_bundle(str(name_or_path), check=check)

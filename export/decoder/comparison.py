@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from codec_contract.errors import ExportError
-from codec_contract.onnx_weights import refuse_external_weights
+from codec_contract.onnx_runtime import refuse_external_weights
 from codec_contract.quantization import HALF_RANGE, network_input, pictures_of
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.decoder.decoder_options import HALF_PSNR, Precision

@@ -99,9 +99,11 @@ def _sequence(graph: FusedGraph, x: Value | Sequence[Value], name: str, layers: 
 def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -> tuple[Value, list[Value]]:
     """The RRDB decoder's picture, and f_inv, coarse to fine."""
     x, f_inv = graph.conv(lr, f"{name}.conv_first", decoder.conv_first.weight, decoder.conv_first.bias), []
-    for index, scale in enumerate(decoder.scales):
+    scales: Any = decoder.scales
+    upsamples: Any = decoder.upsamples
+    for index, scale in enumerate(scales):
         if index:
-            x = _upsampled(graph, x, decoder.upsamples[index - 1].conv, f"{name}.upsamples.{index - 1}.conv")
+            x = _upsampled(graph, x, upsamples[index - 1].conv, f"{name}.upsamples.{index - 1}.conv")
         below = x
         for place, block in enumerate(scale.blocks):
             x = _block(graph, x, block, f"{name}.scales.{index}.blocks.{place}")
@@ -140,9 +142,12 @@ class _Code(NamedTuple):
 def _codes(graph: FusedGraph, predictor: CodePredictor, mean: Tensor, f_inv: Sequence[Value]) -> list[_Code]:
     base: dict[int, Value] = {}
     finer: Value | None = None
+    scales: Any = predictor.scales
+    linears: Any = predictor.codes
+    layers: Any = predictor.branches
     for x in reversed(f_inv[:len(predictor.scales)]):
         side = x.shape[0]
-        part, name = predictor.scales[str(side)], f"codes.scales.{side}"
+        part, name = scales[str(side)], f"codes.scales.{side}"
         if part.adapt is not None:
             x = graph.conv(x, f"{name}.adapt", part.adapt.weight, part.adapt.bias, residual=finer)
         elif finer is not None:
@@ -153,9 +158,9 @@ def _codes(graph: FusedGraph, predictor: CodePredictor, mean: Tensor, f_inv: Seq
     branches: dict[int, Value] = {}
     codes = []
     for index, (side, branch, linear) in enumerate(
-            zip(predictor.scale_of_code, predictor.branch_of_code, predictor.codes, strict=True)):
+            zip(predictor.scale_of_code, predictor.branch_of_code, linears, strict=True)):
         if branch not in branches:
-            x = _sequence(graph, base[side], f"codes.branches.{branch}", predictor.branches[branch])
+            x = _sequence(graph, base[side], f"codes.branches.{branch}", layers[branch])
             branches[branch] = graph.cast(graph.reshape(x, x.shape[-1]), False)
         matrix, offset = _wide(linear.weight), _wide(linear.bias) + _wide(mean)
         if matrix.shape[1] > matrix.shape[0]:  # the product with a style's matrix would be larger than both
@@ -179,7 +184,7 @@ class _Generator:
     def __init__(self, graph: FusedGraph, codes: Sequence[_Code], predictor: CodePredictor, f_inv: Sequence[Value],
                  noise: Sequence[Value] | None) -> None:
         self.graph, self.codes, self.predictor, self.f_inv, self.given = graph, codes, predictor, f_inv, noise
-        self.tail = {**_LEAKY, **({"clamp": CLAMP} if graph.half else {})}
+        self.tail: dict[str, Any] = {**_LEAKY, **({"clamp": CLAMP} if graph.half else {})}
 
     def stylegan2(self, prior: StyleGAN2) -> tuple[Value, dict[int, Value]]:
         """The picture, float32, and features by resolution. Every layer applies the next one's style."""
@@ -194,8 +199,8 @@ class _Generator:
             side = prior.config.layer_resolutions[index]
             following = factors[index + 1][0] if index + 1 < len(layers) else None
             offset = last and str(side) in self.predictor.offsets
-            steps = {"demodulation": factors[index][1], "noise": self._noise(layer, index, name),
-                     "style": None if offset else following}
+            steps: dict[str, Any] = {"demodulation": factors[index][1], "noise": self._noise(layer, index, name),
+                                     "style": None if offset else following}
             weight, _ = self._normalized(layer.conv.weight)
             tail = {**self.tail, "gain": math.sqrt(2)}
             if layer.conv.filter is None:
@@ -306,7 +311,7 @@ class _Generator:
         while source.shape[0] > side:
             quarters = np.full((source.shape[-1], 1, 2, 2), 0.25)
             source = self.graph.conv(source, f"mean.{source.shape[0]}", quarters, stride=2, depthwise=1)
-        conv = self.predictor.offsets[str(side)]
+        conv: Any = self.predictor.offsets[str(side)]
         return self.graph.styled_conv(source, f"codes.offsets.{side}", conv.weight, conv.bias, residual=x, style=style)
 
     def _to_rgb(self, layer: ToRGB, x: Value, code: int, name: str, below: Value | None) -> Value:
@@ -324,6 +329,7 @@ class _Generator:
         _, norm = self._normalized(conv.weight)
         if norm is None:
             return self.graph.conv(x, name, conv.weight, conv.bias, factor=style)
+        gain: Value | None
         if style is None:
             gain = self.graph.constant(f"{name}.norm", norm[None, None, None])
         else:
@@ -358,17 +364,19 @@ def _fused_features(graph: FusedGraph, fusion: FeatureFusion, f_inv: Sequence[Va
                     residual: Value | None) -> Value:
     """The fusion of features at every size, then at full size."""
     by_size = {maps.shape[0]: maps for maps in f_inv}
+    scales: Any = fusion.scales
     parts = []
-    for index, (size, scale) in enumerate(zip(fusion.config.sizes, fusion.scales, strict=True)):
+    for index, (size, scale) in enumerate(zip(fusion.config.sizes, scales, strict=True)):
         name, joined = f"fusion.scales.{index}", [by_size[size]]
         if size in f_gen:
             joined.append(f_gen[size] if scale.project is None else graph.conv(
                 f_gen[size], f"{name}.project", scale.project.weight, scale.project.bias))
-        weights = _channel_weights(graph, scale.attention, joined, f"{name}.attention")
-        parts.append(_sequence(graph, joined, f"{name}.convs", scale.convs, factor=weights))
+        factor = _channel_weights(graph, scale.attention, joined, f"{name}.attention")
+        parts.append(_sequence(graph, joined, f"{name}.convs", scale.convs, factor=factor))
     *weights, own = graph.split(_channel_weights(graph, fusion.attention, parts, "fusion.attention"),
                                 fusion.config.widths)
-    first, *rest = [*fusion.head, fusion.to_rgb]
+    layers: list[Any] = [*fusion.head, fusion.to_rgb]
+    first, *rest = layers
     below = sum(fusion.config.widths[:-1])
     steps: dict[str, Any] = dict(_LEAKY) if rest else {}
     if below:

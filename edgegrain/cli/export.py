@@ -106,8 +106,14 @@ def decoder(
                    "a bundle's decoder and enlarger are separate files; pass --size with --out")
     with needs_extra("export", "exporting needs"):
         from export.bundle.device_form import require_target, write_form
-        from export.decoder.command import choose_source, export_compared, refuse_to_replace_decoder, write_decoder
-        from export.decoder.enlarged_decoder import append_enlarger, enlarger_factor
+        from export.decoder.command import (
+            append_enlarger,
+            choose_source,
+            enlarger_factor,
+            export_compared,
+            refuse_to_replace_decoder,
+            write_decoder,
+        )
 
     options = DecoderOptions(storage, precision, noise, ops, pixels or (Pixels.uint8 if size else None))
     source = choose_source(bundle, prior, config=config, random_weights=random_weights)

@@ -9,7 +9,6 @@ from pathlib import Path
 import onnx
 import torch
 
-from codec_contract.bundle.decoders import default_form
 from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import ALIASES, find_bundle, installed_bundles
@@ -20,6 +19,7 @@ from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network
 from export import papers
+from export.bundle.additions import decoder_hash
 from export.decoder.decoder_graph import load_parameters, round_weights
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import KIND, Grain, GrainConfig, PriorConfig
@@ -181,15 +181,6 @@ def kept_bundle(folder: Path) -> Manifest | None:
         raise BundleError(f"{folder} was trained around the decoder of bundle {kept.bundle} {kept.version}; the "
                           f"installed version {manifest.version} has another one")
     return manifest
-
-
-def decoder_hash(manifest: Manifest) -> str:
-    """SHA-256, in hex, of the file of a bundle's decoder that runs everywhere.
-
-    Raises:
-        BundleError: the manifest names no such file, or does not list it.
-    """
-    return manifest.entry(default_form(manifest).file).sha256
 
 
 def described_prior(config: PriorConfig, name_or_path: str | Path = DEFAULT_PRIOR) -> GenerativePrior:

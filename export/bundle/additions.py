@@ -50,10 +50,6 @@ def add_files(target: Manifest, record: dict[str, Any], files: Mapping[str, byte
         record: the new manifest; the entries of ``files`` and ``replaced`` are brought up to date here.
         files: name -> content.
         replaced: names of files that the bundle no longer has.
-
-    Raises:
-        BundleError: the record is no manifest; nothing was written.
-        OSError: the folder cannot be written.
     """
     for name in replaced:
         record["files"].pop(name, None)
@@ -125,9 +121,6 @@ def write_form(exported: ExportedDecoder, target: Manifest, *, device: str = "cu
         exported: made from the bundle's decoder.
         target: from `require_target`.
         device: that the form is for.
-
-    Raises:
-        OSError: the folder cannot be written.
     """
     name = f"decoder_{device}-{hashlib.sha256(exported.model).hexdigest()[:8]}.onnx"
     record = read_record(target.folder)

@@ -128,12 +128,7 @@ class BundledEnlarger:
     training: dict[str, Any]
 
     def require_side(self, side: int) -> None:
-        """Refuse a bundle whose pictures the enlarger does not take.
-
-        Raises:
-            ExportError: the enlarger takes pictures of another side.
-            BundleError: the files are no enlarger.
-        """
+        """Refuse a bundle whose pictures the enlarger does not take."""
         if side != self.bundle.hr:
             raise ExportError(f"the enlarger of bundle {self.bundle.id} takes pictures of {self.bundle.hr}x"
                               f"{self.bundle.hr}, the bundle restores {side}x{side}")
@@ -149,11 +144,7 @@ class BundledEnlarger:
         return f"that of {self.bundle.id} {self.bundle.version}. Weights: {weights}. Data: {data}."
 
     def network(self) -> SuperResolution:
-        """The network, its weights read back from the ONNX files; without doublings that the bundle lacks.
-
-        Raises:
-            BundleError: the manifest does not describe the network, or the weights do not fit.
-        """
+        """The network, its weights read back from the ONNX files; without doublings that the bundle lacks."""
         try:
             config = SuperResolutionConfig.from_dict(self.training["config"]["network"])
         except (KeyError, TypeError, ValueError) as error:
@@ -245,11 +236,6 @@ def export_enlarger(source: Path, side: int) -> ExportedEnlarger:
     Args:
         source: ``super_resolution.safetensors``, or the folder of a run with it.
         side: of the restored pictures, S.
-
-    Raises:
-        ModelError: ``source`` holds no such network, or one without the factor of its recipe.
-        ExportError: the network was trained for pictures of another side, torch cannot express it in ONNX, a weight is
-            too large for float16, or the graphs differ from torch.
     """
     network, training = load_super_resolution(source), read_training(source).get("config", {})
     if training.get("size", side) != side:
@@ -261,11 +247,7 @@ def export_enlarger(source: Path, side: int) -> ExportedEnlarger:
 
 
 def up_to_factor(network: SuperResolution, factor: int) -> SuperResolution:
-    """A copy of the network without the weights that only a larger factor needs.
-
-    Raises:
-        ModelError: the network has no such factor.
-    """
+    """A copy of the network without the weights that only a larger factor needs."""
     network.require_factor(factor)
     part = SuperResolution(network.config.cut(network.config.factors.index(factor) + 1))
     kept = part.state_dict().keys()
@@ -274,11 +256,7 @@ def up_to_factor(network: SuperResolution, factor: int) -> SuperResolution:
 
 
 def enlarger_graphs(network: SuperResolution, side: int) -> tuple[bytes, ...]:
-    """The ONNX files of a network, one for each doubling, for pictures of this side.
-
-    Raises:
-        ExportError: torch cannot express the network in ONNX, or a weight is too large for float16.
-    """
+    """The ONNX files of a network, one for each doubling, for pictures of this side."""
     steps = range(len(network.config.factors))
     pictures, values, features = ([f"{name}.{step}" for step in steps] for name in (ENLARGED, VALUES, FEATURES))
     outputs = [name for names in zip(pictures, values, features, strict=True) for name in names][:-2]

@@ -200,11 +200,7 @@ def write_zoo_bundle(weights: Path, folder: Path, options: BundleOptions | None 
 
 
 def weight_file(weights: Path) -> Path:
-    """The weight file in a folder, or the given file if it has the name of one.
-
-    Raises:
-        ModelError: there is none, or there are several.
-    """
+    """The weight file in a folder, or the given file if it has the name of one."""
     names = (TRAINED, *papers.WEIGHTS)
     if weights.is_file() and weights.name in names:
         return weights

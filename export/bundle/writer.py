@@ -243,11 +243,6 @@ def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None, v
         force: replace a bundle that exists.
         bundle_id: its id; None for the folder's name.
         version: its version.
-
-    Raises:
-        ExistsError: the folder exists and ``force`` is false.
-        BundleError: it exists and is no bundle or holds files that are not a bundle's, or the id or the version is not
-            valid.
     """
     bundle_id = folder.name if bundle_id is None else bundle_id
     if not BUNDLE_ID.fullmatch(bundle_id):
@@ -335,11 +330,7 @@ class EncoderPart:
 
 
 def exact_encoder(network: IntegerNetwork) -> EncoderPart:
-    """The part of an integer network, with its proven bound and its golden vectors.
-
-    Raises:
-        ExportError: a bound cannot be proven.
-    """
+    """The part of an integer network, with its proven bound and its golden vectors."""
     proof = bounds.prove(network)
     golden = make_golden(lambda rgb: integer.run_reference(network, rgb), network.hr)
 
@@ -371,9 +362,6 @@ def compare_encoder(encode: Callable[[np.ndarray], np.ndarray], pictures: np.nda
         encode: the exported encoder: uint8 ``[N, S, S, 3]`` -> uint8 ``[N, s, s, 3]``.
         pictures: to compare on.
         expected: the network's LRs of them.
-
-    Raises:
-        ExportError: a byte differs by more than one level.
     """
     steps = np.abs(encode(pictures).astype(np.int16) - expected)
     if steps.max() > 1:

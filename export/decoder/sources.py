@@ -146,12 +146,7 @@ def load_zoo(folder: Path, prior: GenerativePrior | None) -> Grain:
 
 
 def zoo_encoder(folder: Path) -> IntegerNetwork | None:
-    """The encoder of a folder of the zoo or of the bundle whose decoder it needs; None if there is none.
-
-    Raises:
-        BundleError: as `zoo_decoder`.
-        ModelError: the encoder is damaged.
-    """
+    """The encoder of a folder of the zoo or of the bundle whose decoder it needs; None if there is none."""
     if (folder / ENCODER_WEIGHTS).is_file():
         return integer.load_integer_network(folder / ENCODER_WEIGHTS)
     bundle = kept_bundle(folder)
@@ -168,11 +163,7 @@ def zoo_step(folder: Path) -> int:
 
 
 def kept_bundle(folder: Path) -> Manifest | None:
-    """The bundle whose encoder and invertible decoder trained weights need; None if they have their own.
-
-    Raises:
-        BundleError: it is not installed, or its decoder is another now.
-    """
+    """The bundle whose encoder and invertible decoder trained weights need; None if they have their own."""
     kept = read_kept(folder / TRAINED)
     if kept is None:
         return None

@@ -17,18 +17,18 @@ from codec_contract.errors import BundleError, DeviceError, ExportError, ModelEr
 from export.decoder.command import export_decoder
 from export.decoder.comparison import compare_decoder
 from export.decoder.decoder_graph import decoder_graph, load_parameters
-from export.decoder.decoder_options import WeightStorage
-from export.decoder.sources import random_decoder
+from export.decoder.decoder_options import DecoderOptions, Ops, Pixels, Precision, WeightStorage
 from server_decoder.cuda_ops import fused_ops, library, reference
 from server_decoder.cuda_ops.half import CLAMP, normalized_filters, normalized_style
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.inference import fused_prior, served_decoder
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from tests.tiny_bundle import HR, LR, repeating_decoder
-from tests.tiny_grain import TINY, tiny_grain
+from tests.tiny_grain import TINY, TINY_MOBILE, tiny_grain
 
 STYLEGAN2 = StyleGAN2Config(8, channel_base=64, channel_max=12, code_width=16, mapping_layers=2)
 MOBILE = {head: MobileStyleGANConfig(16, head, 128, 16, code_width=16, mapping_layers=2) for head in ("rgb", "wavelet")}
@@ -65,15 +65,6 @@ def test_fused_priors_compute_the_same(kind: str) -> None:
                 torch.testing.assert_close(found.features[resolution], feature, atol=1e-5, rtol=1e-5)
     with pytest.raises(ModelError, match="noise inputs"):
         fused(codes, noise[:1])
-
-
-def test_fused_decoders_share_their_weights() -> None:
-    decoder = random_decoder("grain-smoke").decoder
-    fused = served_decoder(decoder, fused=True)
-    weights = fused.state_dict()
-    assert all(tensor.data_ptr() == weights[name].data_ptr() for name, tensor in decoder.state_dict().items())
-    with pytest.raises(ExportError, match="no fused ops for a Grain"):
-        fused_prior(decoder)
 
 
 def test_the_torch_ops_are_the_definitions() -> None:
@@ -259,3 +250,64 @@ def test_an_installed_library_is_found(ops_library: Path, tmp_path: Path, monkey
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(library, "BUILT", tmp_path / "nothing")
     assert library.find_library() == package / ops_library.name
+
+
+# -- channels-last ops and pictures of uint8, as they are served --------------------------------------------------
+
+
+def export(decoder: Grain | RRDBDecoder, precision: Precision, *, seeded: bool = False) -> bytes:
+    served = served_decoder(decoder, getattr(torch, precision.value), fused=True, seeded=seeded)
+    return export_decoder(served, SIDE, WeightStorage.float16, ops=Ops.fused, pixels=Pixels.uint8)
+
+
+def some_lrs(batch: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (batch, SIDE, SIDE, 3), np.uint8)
+
+
+def test_a_decoder_in_float32(built: None) -> None:
+    decoder = tiny_grain()
+    model = export(decoder, Precision.float32)
+    comparison = compare_decoder(model, decoder, some_lrs())
+    assert comparison.differing_bytes < 0.01 and comparison.largest_difference <= 1 / 127.5
+    # Rounded weights that are only ordered differently are stored as halves.
+    graph = onnx.load_model_from_string(model).graph
+    assert onnx.TensorProto.FLOAT16 in {
+        tensor.data_type for tensor in graph.initializer if np.prod(tensor.dims) >= 4096}
+    assert len([node for node in graph.node if node.op_type == "FusedConv"]) == 29
+
+
+def test_a_decoder_in_float16_with_seeded_noise(built: None) -> None:
+    decoder = tiny_grain(TINY_MOBILE)
+    model = export(decoder, Precision.float16, seeded=True)
+    comparison = compare_decoder(model, decoder, some_lrs(), Precision.float16)
+    assert comparison.psnr > 58 and 0 < comparison.differing_bytes < 0.1
+    session = DecoderSession(model)
+    assert session.quantizes and session.fused and session.takes_seed
+    first = session.decode(some_lrs(), seed=1)
+    assert (session.decode(some_lrs(), seed=2) != first).mean() > 0.05
+    steps = session.decode(some_lrs()[:1], seed=1).astype(int) - first[:1]
+    assert np.abs(steps).max() <= 1 and (steps != 0).mean() < 0.01  # halves at another batch size
+
+
+def test_a_decoder_without_generator(built: None) -> None:
+    decoder = tiny_grain().decoder
+    comparison = compare_decoder(export(decoder, Precision.float32), decoder, some_lrs())
+    assert comparison.differing_bytes < 0.01
+
+
+def test_forms_that_do_not_exist() -> None:
+    decoder = tiny_grain().decoder
+    with pytest.raises(ExportError, match="takes and gives uint8"):
+        export_decoder(decoder, SIDE, ops=Ops.fused, pixels=Pixels.float32)
+    with pytest.raises(ExportError, match="--storage float16"):
+        export_decoder(decoder, SIDE, WeightStorage.compact, ops=Ops.fused, pixels=Pixels.uint8)
+    assert DecoderOptions(ops=Ops.fused).pixel_type is Pixels.uint8
+    assert DecoderOptions(ops=Ops.fused, pixels=Pixels.float32).pixel_type is Pixels.float32
+    assert DecoderOptions().pixel_type is Pixels.float32
+
+
+@pytest.mark.parametrize("storage", [WeightStorage.float32, WeightStorage.compact])
+def test_halves_are_stored_as_halves(storage: WeightStorage) -> None:
+    with pytest.raises(ExportError, match=f"not as {storage}; leave --storage out"):
+        DecoderOptions(storage, Precision.float16)
+    assert DecoderOptions(precision=Precision.float16).stored is WeightStorage.float16

@@ -43,17 +43,17 @@ def check_resize(rgb: Rgb, size: tuple[int, int]) -> None:
 
 def exact_resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:
     """Resize a picture, uint8 [H, W, 3], to ``size = (width, height)``; returns a new uint8 [h, w, 3]."""
-    check_resize(rgb, size)
-    width, height = int(size[0]), int(size[1])
     from PIL import Image  # decoders use `cubic` on hosts without Pillow
 
+    check_resize(rgb, size)
+    width, height = int(size[0]), int(size[1])
     picture = Image.fromarray(np.ascontiguousarray(rgb))
     picture = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
     picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return np.array(picture, dtype=np.uint8)
 
 
-# The exact resize in numpy integers: a reference implementation of ``docs/exact_resize.md``. Slower than `exact_resize`
+# The exact resize in numpy integers: a reference implementation of ``docs/exact_square.md``. Slower than `exact_resize`
 # and equal to it in every byte. It proves the specification and is the text to port: no step uses floating point, and
 # no number exceeds 2**53.
 PRECISION_BITS = 22

@@ -38,8 +38,8 @@ from edgegrain.service.batch.open_store import open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally, candidates, find_verb
 from edgegrain.service.batch.run import FAILURES, failures_path, run_batch
 from edgegrain.service.batch.store import Store
-from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions, require_servable
-from edgegrain.service.job import Verb
+from edgegrain.service.batcher import Verb
+from edgegrain.service.engine import QUALITY, CompressOptions, RestoreOptions, require_servable
 from sdk.payload_claims import enlargement
 from sdk.rate_control import bundles_for
 from server_decoder.decoder_session import require_provider

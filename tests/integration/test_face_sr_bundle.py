@@ -18,8 +18,7 @@ from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import run_reference
 from edge_encoder.lowering import box_network
 from edgegrain.cli.app import application
-from edgegrain.service.engine import Engine, Stages
-from edgegrain.service.engine_options import RestoreOptions
+from edgegrain.service.engine import Engine, RestoreOptions, Stages
 from export.bundle.face_sr_bundle import find_face_sr_weights, write_face_sr_bundle
 from export.bundle.licences import BY_DOMAIN, UNSTATED
 from export.decoder.decoder_graph import round_weights

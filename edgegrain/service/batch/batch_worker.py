@@ -14,8 +14,7 @@ from edgegrain.service.batch.folder_store import FolderStore
 from edgegrain.service.batch.open_store import open_store
 from edgegrain.service.batch.plan import BatchPlan, Tally
 from edgegrain.service.batch.store import Store
-from edgegrain.service.engine_options import RestoreOptions
-from edgegrain.service.result_limits import check_result, read_claims
+from edgegrain.service.engine import RestoreOptions, check_result, read_claims
 
 PART_BYTES = 1 << 30
 """Most bytes of files and expected results that the process gets together; `pipe_messages` carries twice as much."""

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codec_contract.errors import BundleError, ServiceError
-from edgegrain.service import pipe_messages
-from edgegrain.service.engine_options import Outcome
-from edgegrain.service.job import Done, Verb, WorkerLost
-from edgegrain.service.worker_protocol import COMMAND, read_answer, worker_environment
+from edgegrain.service.batcher import Done, Verb, WorkerLost
+from edgegrain.service.engine import Outcome
+from edgegrain.service.worker import Message, pack, read
+from edgegrain.service.workers import COMMAND, environment, read_answer
 
 BATCH_SECONDS, ITEM_SECONDS = 600.0, 30.0
 """Longest time for a batch of one item, and for each further item; a process that exceeds it is killed."""
@@ -81,9 +81,9 @@ class EngineProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=worker_environment())
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment())
         answer = self._exchange(process, self._configuration, [])
-        if answer is None or "ready" not in answer[0]:
+        if answer is None or "warm_up" not in answer[0]:
             process.kill()
             process.communicate()
             reason = answer[0].get("failed") if answer else None
@@ -93,7 +93,7 @@ class EngineProcess:
     @staticmethod
     def _exchange(
         process: subprocess.Popen[bytes], fields: dict[str, Any], blobs: Sequence[bytes]
-    ) -> pipe_messages.Message | None:
+    ) -> Message | None:
         """Send a message and read its answer; None if the process died or took too long."""
         if process.stdin is None or process.stdout is None:
             raise ValueError("the process has no pipes")
@@ -102,11 +102,11 @@ class EngineProcess:
         timer.daemon = True
         timer.start()
         try:
-            for piece in pipe_messages.pack(fields, blobs):
+            for piece in pack(fields, blobs):
                 process.stdin.write(piece)
             process.stdin.flush()
-            return pipe_messages.read(process.stdout)
-        except (OSError, ServiceError):
+            return read(process.stdout)
+        except (OSError, ValueError):
             return None
         finally:
             timer.cancel()

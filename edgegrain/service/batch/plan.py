@@ -12,7 +12,7 @@ from codec_contract.fit import MAX_PIXELS
 from codec_contract.payload import MAGIC, PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.service.batch.store import Store, suffix_of
-from edgegrain.service.job import Verb
+from edgegrain.service.batcher import Verb
 
 SAMPLE = 100
 """Files that are read to distinguish payloads from pictures."""

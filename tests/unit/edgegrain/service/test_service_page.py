@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from codec_contract.payload import MAX_PAYLOAD_BYTES
-from edgegrain.service.problem_details import KINDS
-from edgegrain.service.prometheus import ServiceMetrics
+from edgegrain.service.observability import ServiceMetrics
+from edgegrain.service.problems import KINDS
 from edgegrain.service.settings import Settings
 
 

@@ -7,9 +7,9 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from edgegrain.service.retry_times import MAX_RETRY_AFTER
 
 import sdk
-from edgegrain.service.retry_times import MAX_RETRY_AFTER
 from sdk.remote.retries import parse_retry_after
 
 

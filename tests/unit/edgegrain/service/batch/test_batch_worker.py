@@ -20,20 +20,20 @@ from edgegrain.service.batch.batch_worker import BatchWorker
 from edgegrain.service.batch.engine_process import EngineProcess
 from edgegrain.service.batch.folder_store import FolderStore
 from edgegrain.service.batch.plan import BatchPlan
-from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions
-from edgegrain.service.job import Verb
+from edgegrain.service.batcher import Verb
+from edgegrain.service.engine import CompressOptions, Outcome, RestoreOptions
 from tests.tiny_bundle import HR, write_qualities, write_tiny_bundle
 
 POISON = """
 import os, sys
-from edgegrain.service import pipe_messages
-pipe_messages.read(sys.stdin.buffer)
-blobs, fields = [], {"ready": True}
+from edgegrain.service.worker import pack, read
+read(sys.stdin.buffer)
+blobs, fields = [], {"warm_up": [], "decoders": {}}
 while True:
-    for piece in pipe_messages.pack(fields, blobs):
+    for piece in pack(fields, blobs):
         sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
-    message = pipe_messages.read(sys.stdin.buffer)
+    message = read(sys.stdin.buffer)
     if message is None:
         break
     blobs = message[1]

@@ -9,8 +9,8 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from edgegrain.service.problem_details import Problem
-from edgegrain.service.request_body import ByteBudget, read_body, read_parts
+from edgegrain.service.bodies import ByteBudget, read_body, read_parts
+from edgegrain.service.problems import Problem
 
 
 class Sender:

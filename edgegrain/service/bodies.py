@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from edgegrain.service.problem_details import Problem, retry_later
+from edgegrain.service.problems import Problem, retry_later
 
 MULTIPART = "multipart/form-data"
 PART_OVERHEAD = 1 << 10

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import math
 import socket
 import time
 import zlib
@@ -21,10 +20,10 @@ from PIL import Image
 import sdk
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, DeviceError, ServiceError
-from edgegrain.service.application import create_app
-from edgegrain.service.engine_options import RestoreOptions
-from edgegrain.service.service_state import ServiceState
+from edgegrain.service.app import create_app
+from edgegrain.service.engine import RestoreOptions
 from edgegrain.service.settings import Settings
+from edgegrain.service.state import ServiceState
 from tests.service_harness import PAYLOAD, SOON, LiveService, get, live_service, post, raw_payloads, stub_worker, until
 from tests.tiny_bundle import LR, noisy_decoder, refresh_manifest, write_tiny_bundle
 
@@ -294,7 +293,7 @@ class TestAround:
                      'edgegrain_stage_seconds_count{stage="decode",verb="restore"}',
                      'edgegrain_batch_size_count{verb="restore"}', 'edgegrain_errors_total{kind="invalid-payload"}',
                      'edgegrain_queue_depth{verb="restore"} 0.0', 'edgegrain_queue_depth{verb="compress"} 0.0',
-                     'edgegrain_expected_seconds{verb="restore"}', "edgegrain_spare_workers_ready 0.0",
+                     'edgegrain_expected_seconds{verb="restore"}',
                      "edgegrain_workers_ready 1.0", "edgegrain_ready 1.0",
                      'edgegrain_errors_total{kind="internal"} 0.0'):
             assert f"\n{line}" in text, line
@@ -373,14 +372,14 @@ class TestLimits:
     def test_who_leaves_while_sending(self, tiny_service: LiveService) -> None:
         parts = urlsplit(tiny_service.url)
         before = tiny_service.state.metrics.registry.get_sample_value(
-            "edgegrain_errors_total", {"kind": "client-closed"}) or 0
+            "edgegrain_errors_total", {"kind": "bad-request"}) or 0
         with socket.create_connection((parts.hostname, parts.port)) as connection:
             connection.sendall(b"POST /v1/restore HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.edgegrain\r\n"
                                b"Content-Length: 1000\r\n\r\nabc")
             until(lambda: tiny_service.state.budget.used == 3)
         until(lambda: tiny_service.state.budget.used == 0)
         assert tiny_service.state.metrics.registry.get_sample_value(
-            "edgegrain_errors_total", {"kind": "client-closed"}) == before + 1
+            "edgegrain_errors_total", {"kind": "bad-request"}) == before + 1
 
     def test_slow_body(self, tiny_bundle: Path) -> None:
         with live_service(tiny_bundle, worker_command=stub_worker(), body_timeout=0.1) as service:
@@ -398,8 +397,7 @@ class TestLimits:
         with live_service(tiny_bundle, worker_command=stub_worker(), deadline=SOON) as service:
             answer = service.restore(bytes(deadly))
             assert_problem(answer, 503, "worker-lost")
-            started = service.state.batcher.capacity.start_seconds
-            assert int(answer.headers["retry-after"]) in (math.ceil(started), math.ceil(started + 0.1))
+            assert 1 <= int(answer.headers["retry-after"]) < SOON
             assert service.restore(payload).content == payload
             assert "edgegrain_worker_losses_total 1.0" in get(f"{service.url}/metrics").text
 

@@ -40,6 +40,6 @@ def configure_logs(level: str) -> None:
         logging.getLogger(package).setLevel(level.upper())
 
 
-def log(logger: logging.Logger, level: int, event: str, **fields: Any) -> None:
-    """Log an event with fields."""
-    logger.log(level, event, extra={FIELDS: fields})
+def log(logger: logging.Logger, level: int, event: str, error: Exception | None = None, /, **fields: Any) -> None:
+    """Log an event with fields, and the traceback of an error."""
+    logger.log(level, event, exc_info=error, extra={FIELDS: fields})

@@ -1,4 +1,4 @@
-"""State of a running service: bundles, queue, workers, access, metrics; and the path of a job through them."""
+"""State of a running service: bundles, queues, workers, access, metrics; and the path of a job through them."""
 
 from __future__ import annotations
 
@@ -22,34 +22,33 @@ from codec_contract.errors import BundleError, EdgegrainError, ImageError, Servi
 from codec_contract.payload import Header, require_contract
 from edge_encoder.contract_check import check_contract_id
 from edgegrain.service.access import Access
-from edgegrain.service.batcher import Batcher
-from edgegrain.service.capacity import Capacity
-from edgegrain.service.encoder_downloads import EncoderFile, contract_files, encoder_files
-from edgegrain.service.engine_options import CompressOptions, RestoreOptions, require_servable
-from edgegrain.service.job import VERBS, Answer, BatchKey, Done, Job, Reason, Refused
-from edgegrain.service.json_logs import log
-from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, retry_later, wrong_parameter
-from edgegrain.service.prometheus import ServiceMetrics
-from edgegrain.service.request_body import ByteBudget
-from edgegrain.service.result_limits import check_faces, check_result, read_claims
+from edgegrain.service.batcher import VERBS, Answer, Batcher, BatchKey, Done, Job, Reason, Refused, Verb
+from edgegrain.service.bodies import ByteBudget
+from edgegrain.service.downloads import ServedFile, client_files
+from edgegrain.service.engine import (
+    CompressOptions,
+    RestoreOptions,
+    check_faces,
+    check_result,
+    read_claims,
+    require_servable,
+)
+from edgegrain.service.observability import ServiceMetrics
+from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, retry_later, wrong_parameter
 from edgegrain.service.settings import Settings
-from edgegrain.service.spare_workers import SpareDecision, spares_that_fit
-from edgegrain.service.supervisor import Supervisor
-from edgegrain.service.unread_answers import UnreadAnswers
-from edgegrain.service.worker_handle import WorkerPlan
-from edgegrain.service.worker_protocol import COMMAND
+from edgegrain.service.workers import COMMAND, Workers
 from sdk.payload import Scene, coder_tables
 from sdk.payload_claims import enlargement
 from server_decoder.decoder_session import require_provider
 
 logger = logging.getLogger(__name__)
 
-LONGEST_BATCH = 0.25
-"""Longest expected time of a batch of several pictures, as a part of the deadline: all others wait for it."""
+LONGEST_BATCH = 0.5
+"""Longest expected seconds of a batch of several pictures on a CPU, where batches gain little and others wait for them.
+"""
 _REFUSALS: dict[Reason, tuple[str, str]] = {
     "full": ("queue-full", "too many requests are waiting; try again later"),
     "late": ("queue-full", "the requests that are waiting take longer than the deadline; try again later"),
-    "overtaken": ("deadline-exceeded", "the request would have taken longer than its deadline; try again later"),
     "starting": ("starting", "no worker is warm yet, and the deadline is earlier; try again later"),
     "timeout": ("deadline-exceeded", "the request took longer than its deadline; try again later"),
 }
@@ -87,34 +86,30 @@ class ServiceState:
             if manifest.hr**2 > settings.max_pixels:
                 raise ServiceError(f"bundle {manifest.id} makes {manifest.hr} x {manifest.hr} pixels, max_pixels is "
                                    f"{settings.max_pixels}; raise it")
-        self.files: Mapping[str, Mapping[str, EncoderFile]] = {
-            manifest.id: {**encoder_files(manifest), **contract_files(manifest)} for manifest in manifests}
+        self.files: Mapping[str, Mapping[str, ServedFile]] = {
+            manifest.id: client_files(manifest) for manifest in manifests}
         self.steps: Mapping[str, int] = {manifest.id: coder_tables(manifest).step for manifest in manifests}
         self.metrics = ServiceMetrics()
         self.access = Access([token.get_secret_value() for token in settings.all_tokens()],
                              rate=settings.rate_limit, burst=settings.rate_burst)
         self.budget = ByteBudget(settings.max_bytes_in_flight)
-        self.unread = UnreadAnswers(settings.max_bytes_in_flight)
         self.batcher = Batcher(
             limits={"restore": settings.queue_size, "compress": settings.compress_queue_size},
-            weights={"restore": settings.restore_weight, "compress": settings.compress_weight},
             sizes=settings.batch_sizes, wait=settings.batch_wait, max_pixels=settings.max_pixels,
-            longest=LONGEST_BATCH * settings.deadline, capacity=Capacity(settings.workers),
-            arriving=lambda: self.budget.arriving > 0,
+            workers=settings.workers, longest=LONGEST_BATCH if settings.device == "cpu" else math.inf,
+            arriving=lambda: self.budget.arriving > 0, ready_in=lambda: self.workers.ready_in(),
             on_refused=lambda verb, reason, count: self.metrics.refused.labels(verb, reason).inc(count))
-        plan = WorkerPlan(
+        self.workers = Workers(
+            self.batcher,
             {"folders": [str(manifest.folder.resolve()) for manifest in manifests], "device": settings.device,
              "threads": settings.threads, "batch_sizes": list(settings.batch_sizes),
              "max_pixels": settings.max_pixels, "max_photo_pixels": settings.max_photo_pixels,
              "log_level": settings.log_level, "decoder_form": settings.decoder_form},
-            start_timeout=settings.start_timeout, batch_timeout=settings.worker_timeout, command=worker_command)
-        self.supervisor = Supervisor(
-            plan, self.batcher, settings.workers, spares=self._spares, on_batch=self._note_batch,
-            on_lost=self.metrics.worker_losses.inc)
+            settings.workers, start_timeout=settings.start_timeout, batch_timeout=settings.worker_timeout,
+            command=worker_command, on_batch=self._note_batch, on_lost=self.metrics.worker_losses.inc)
         self.metrics.watch(
             verbs=VERBS, queue_depth=self.batcher.depth, expected_seconds=self.batcher.expected,
-            workers_ready=lambda: self.supervisor.ready, spares_ready=lambda: self.supervisor.spares,
-            ready=lambda: self.not_ready() is None)
+            workers_ready=lambda: len(self.workers.pids), ready=lambda: self.not_ready() is None)
         self.draining = False
         self._was_ready = False
 
@@ -122,11 +117,11 @@ class ServiceState:
         """The problem to answer while the service is not ready; None if it is ready."""
         if self.draining:
             return retry_later("draining", "the service is shutting down; use another one", 1)
-        if not self.supervisor.ready:
+        if not self.workers.pids:
             return self._starting()
         return None
 
-    def require_room(self, verb: str) -> None:
+    def require_room(self, verb: Verb) -> None:
         """Raise `Problem` 503 while the queue of a verb is full, or takes longer than the deadline."""
         try:
             self.batcher.check_room(verb, self.settings.deadline)
@@ -140,7 +135,7 @@ class ServiceState:
             Problem: 429 beyond the client's rate; 503 before the first worker is warm.
         """
         self.access.charge(request)
-        self._was_ready = self._was_ready or self.supervisor.ready > 0
+        self._was_ready = self._was_ready or bool(self.workers.pids)
         if not self._was_ready:  # later, while a worker restarts, requests wait in the queue
             raise self._starting()
 
@@ -214,7 +209,7 @@ class ServiceState:
         return self._job(key, picture, options, manifest.hr**2)
 
     async def answers(self, request: Request, jobs: Sequence[Job]) -> list[Answer]:
-        """Queue jobs and wait for all of them; jobs that will miss their deadline are answered with `Refused`.
+        """Queue jobs and wait for all of them; those that miss their deadline alone are answered with `Refused`.
 
         Raises:
             Problem: 503 if the queue is full, or takes longer than the deadline, which may also pass unexpectedly; 499
@@ -234,8 +229,11 @@ class ServiceState:
                 return [job.answer.result() for job in jobs]
             if left.done():
                 raise Problem("client-closed", "the client disconnected before the answer")
-            missing = sum(not job.answer.done() for job in jobs)
-            raise _refused(self.batcher.timed_out(jobs[0].key.verb, self.settings.deadline, missing))
+            missing = [job for job in jobs if not job.answer.done()]
+            refused = self.batcher.refusal("timeout", jobs[0].key.verb, self.settings.deadline, len(missing))
+            if len(missing) == len(jobs):
+                raise _refused(refused)
+            return [job.answer.result() if job.answer.done() else refused for job in jobs]
         finally:
             left.cancel()
             work.cancel()
@@ -244,23 +242,10 @@ class ServiceState:
     def _job(self, key: BatchKey, data: bytes, options: RestoreOptions | CompressOptions, pixels: int) -> Job:
         """The job of a request whose body has just arrived."""
         loop = asyncio.get_running_loop()
-        return Job(key, data, dataclasses.asdict(options), loop.time() + self.settings.deadline, pixels,
-                   loop.create_future())
-
-    def _spares(self, pids: Sequence[int]) -> int:
-        """The number of spare workers, which is logged with its reason."""
-        settings = self.settings
-        if settings.spare_workers is not None:
-            decision = SpareDecision(settings.spare_workers, "setting spare_workers")
-        elif settings.device != "cpu":
-            decision = SpareDecision(0, f"set spare_workers if {settings.device} has the memory")
-        else:
-            decision = spares_that_fit(pids, settings.batch_sizes[-1])
-        log(logger, logging.INFO, "spare workers", spares=decision.spares, reason=decision.reason)
-        return decision.spares
+        return Job(key, data, options, loop.time() + self.settings.deadline, pixels, loop.create_future())
 
     def _starting(self) -> Problem:
-        return retry_later("starting", "no worker is warm yet", max(1, math.ceil(self.batcher.capacity.ready_in())))
+        return retry_later("starting", "no worker is warm yet", max(1, math.ceil(self.workers.ready_in())))
 
     def _note_batch(self, jobs: list[Job], seconds: Mapping[str, float], began: float) -> None:
         verb = jobs[0].key.verb

@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
+from edgegrain.ray_cluster import ray_cluster
 from edgegrain.service.app import create_app
-from edgegrain.service.batch.cluster import ray_cluster
 from edgegrain.service.logs import configure_logs
 from edgegrain.service.settings import Settings
 

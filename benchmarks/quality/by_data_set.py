@@ -3,7 +3,7 @@
     python benchmarks/quality/by_data_set.py none=results/faces-256-lr16-small-1.2.0-1024.tsv \
         "40 steps=results/faces-256-lr16-small-1.1.0-1024-refined-40-at-1024-to-400.tsv" \
         "120 steps=results/faces-256-lr16-small-1.1.0-1024-refined-120-at-1024-to-400.tsv" \
-        --set "CelebA-HQ=celebahq_*" --set "FFHQ=ffhq_*" --write docs/refinement.md
+        --set "CelebA-HQ=celebahq_*" --set "FFHQ=ffhq_*" --write docs/qualities.md
 
 A set is named by the pattern of its file names.
 """

@@ -103,7 +103,7 @@ def _span(recipe: SuperResolutionRecipe, options: Options) -> nn.Module:
     return load_span(options.span)
 
 
-# With a ratio of .25 LPIPS stopped falling (docs/experiments/2026-11.md, "Enlargers of bundle 1.0.0").
+# With a ratio of .25 LPIPS stopped falling (experiments/2026-11.md, "Enlargers of bundle 1.0.0").
 _BASE = replace(SUPER_RESOLUTION_RECIPES["enlarge-faces-256-x4"], adversarial=replace(PROJECTED, ratio=0.12),
                 half_part=0.3)
 

@@ -81,8 +81,9 @@ def compress(
                            "me.1.grain, the largest, me.2.grain, ...")
     ] = False,
     scene: Annotated[
-        bool, typer.Option("--scene", help="Encode all faces and a blurred background in one file, which 'restore' "
-                           "turns into the whole photograph; the background takes what --max-bytes leaves.")
+        bool, typer.Option("--scene", help="Encode all faces, also small ones, and a blurred background in one file, "
+                           "which 'restore' turns into the whole photograph; the background takes what --max-bytes "
+                           "leaves.")
     ] = False,
     fit: FitOption = None,
     background: Annotated[

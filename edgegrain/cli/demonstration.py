@@ -91,7 +91,7 @@ def run_demo(picture: Path, out: Path, bundle: str, max_pixels: int, mark: bool,
          Tile(np.asarray(restored), "restored face", f"{len(payload):,} bytes", accent=True)],
         [*([] if photograph is None or scene is None else [
             Tile(np.asarray(photograph), "restored photograph", f"{len(scene):,} bytes", accent=True)]),
-         *(Tile(rgb, f"face, {label}", text or f"does not fit in {len(payload):,} bytes")
+         *(Tile(rgb, f"face, {label}", text.partition(", ")[2] if text else f"does not fit in {len(payload):,} bytes")
            for label, (rgb, text) in classical.items())]]
     sheet = draw_sheet(rows, side=SHEET_SIDE)
     if mark:

@@ -73,7 +73,9 @@ def info(
 
 def _scene_row(path: Path, scene: sdk.Scene) -> Row:
     import sdk
+    from sdk.scenes import small_background
 
+    small_background(scene)
     first = sdk.inspect(scene.faces[0])
     return {"file": path, "bytes": len(scene), "faces": len(scene.faces), "original_size": scene.original_size,
             "background_bytes": len(scene.parsed.background), "bundle": first.bundle, "contract_id": first.contract_id,
@@ -145,7 +147,7 @@ def _lines(row: Row) -> str:
         return "\n".join([
             f"{row['file']}", f"  size      {row['bytes']:,} bytes, {row['background_bytes']:,} of them the background",
             f"  bundle    {row['bundle'] or 'not installed'} (LR contract {row['contract_id']})",
-            f"  original  {width} x {height} pixels, a scene of {row['faces']} faces",
+            f"  original  {width} x {height} pixels, a scene of {row['faces']} face{'s' * (row['faces'] > 1)}",
             f"  checked   {'intact' if row['body_checked'] else 'headers and CRC intact'}"])
     pixels = 3 * row["original_size"][0] * row["original_size"][1]
     bundle = row["bundle"] or "not installed"

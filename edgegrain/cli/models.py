@@ -12,7 +12,7 @@ from edgegrain.cli.output import print_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from edgegrain.evaluation.model_table import Model
+    from edgegrain.papers.models import Model
 
 WIDE = 200
 """Width of a terminal that has room for the whole table."""
@@ -29,7 +29,7 @@ def models(json_output: JsonOption = False) -> None:
       edgegrain models --json
     """
     with needs_extra("eval", "models needs"):
-        from edgegrain.evaluation.model_table import models as all_models
+        from edgegrain.papers.models import models as all_models
 
     found = all_models()
     if json_output:

@@ -86,7 +86,7 @@ QualityOption = Annotated[
 RefineOption = Annotated[
     int, typer.Option("--refine", metavar="STEPS", min=0, max=10_000, help="Search for an LR that restores better, "
                       "at no more bytes, or in --max-bytes; 40 steps take about 15 seconds a picture on two cores; "
-                      "needs edgegrain[train] and 'edgegrain metrics fetch'; see docs/refinement.md.")
+                      "needs edgegrain[train] and 'edgegrain metrics fetch'; see docs/qualities.md.")
 ]
 RefineSizeOption = Annotated[
     int, typer.Option("--refine-size", metavar="PIXELS", min=0, help="For --refine: size at which the pictures will be "

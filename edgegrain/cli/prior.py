@@ -61,8 +61,8 @@ def fetch(
     """
     with needs_extra("train", "generative priors need"):
         from edgegrain.installation.package_download import downloaded_wheel
+        from edgegrain.papers.stylegan.prior_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
         from server_decoder.mobile_stylegan.generator import save_mobile_stylegan
-        from server_decoder.mobile_stylegan.openvino_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
         from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads
         from server_decoder.prior_store import PUBLISHED, load_prior, prior_folder
 

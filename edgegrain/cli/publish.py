@@ -91,14 +91,14 @@ def run(
       3    --if-better kept the bundle that was there
     """
     with needs_extra("export,train", "publishing needs"):
-        from edgegrain.publishing.run_family import CodecFamily, run_family
+        from edgegrain.publishing.run_family import run_family
 
     family = run_family(run)
     excluded = tuple(exclude or ())
-    if family is CodecFamily.irn:
+    if family == "irn":
         raise EdgegrainError(f"{run} is an IRN run, which needs no publishing; make its bundle with: "
                              f"edgegrain export bundle {run} --out {out}")
-    if family is CodecFamily.face_sr:
+    if family == "face_sr":
         given = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain,
                  "--data-licence": data_licence, "--storage": storage, "--encoder-of": encoder_of,
                  "--decoder-of": decoder_of, "--if-better": if_better, "--weights": weights}
@@ -247,7 +247,7 @@ def hub(
       edgegrain publish hub my-bundles/my-faces owner/my-faces --upload
     """
     with needs_extra("hub", "publishing to the Hub needs"):
-        from codec_contract.bundle.hub_bundles import HubName, licence_text
+        from codec_contract.bundle.hub import HubName, licence_text
         from edgegrain.publishing import hub_upload
 
     plan = hub_upload.plan_upload(find_bundle(bundle), HubName(repository, revision), licence=licence, private=private,
@@ -267,7 +267,7 @@ def hub(
 def _store_face_sr(run: Path, out: Path, data: Path | None, coder: Path | None, exclude: tuple[str, ...], prior: str,
                    force: bool) -> None:
     with needs_extra("export,train", "publishing needs"):
-        from edgegrain.publishing.store_face_sr import store
+        from edgegrain.papers.face_sr.store import store
         from edgegrain.training.run_folder import CHECKPOINT
 
     weights = run.parent if run.name == CHECKPOINT else run

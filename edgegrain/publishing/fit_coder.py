@@ -75,7 +75,7 @@ def fit_tables(
     Args:
         lrs: uint8 ``[N, h, w, 3]``, or a list of uint8 ``[h, w, 3]`` of any sizes.
         widths: units of each hidden layer; (128, 128) makes tables of about 94 KB, (64, 64) of 31 KB, for which LRs
-            of 16 x 16 need 1 to 2 % more (docs/experiments/2026-11.md).
+            of 16 x 16 need 1 to 2 % more (experiments/2026-11.md).
         steps: optimizer steps of 4096 samples for each channel.
         seed: of the LRs that are drawn, the random weights and the batches.
         level_step: step of the levels in payloads (`codec_contract.lr_coder.level_step`).

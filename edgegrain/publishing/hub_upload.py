@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from codec_contract.bundle.file_names import MANIFEST, MODEL_CARD
-from codec_contract.bundle.hub_bundles import HubName
-from codec_contract.bundle.hub_transfer import hub_errors
+from codec_contract.bundle.hub import HubName, hub_errors
 from codec_contract.bundle.manifest import Manifest, verify_bundle
 from codec_contract.errors import BundleError
 from edge_encoder.contract_check import check_contract_id
 
-_FENCE = "---\n"
+_HEAD = re.compile(r"---\n(.*\n)*?---(\n|\Z)")  # a card can also begin with a horizontal rule
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,12 @@ def plan_upload(folder: Path, target: HubName, *, licence: str = "", private: bo
         raise BundleError(f"{target} is a commit, which never changes; name a branch")
     files: dict[str, Path | bytes] = {name: manifest.path(name) for name in manifest.files}
     card = manifest.open_file(MODEL_CARD).decode() if MODEL_CARD in manifest.files else f"# {manifest.id}\n"
-    end = f"{card}\n".find(f"\n{_FENCE}", len(_FENCE) - 1)
-    has_head = card.startswith(_FENCE) and end >= 0  # a card can also begin with a horizontal rule
-    if has_head and not licence:
-        head = card[: end + 1 + len(_FENCE)]
+    found = _HEAD.match(card)
+    if found and not licence:
+        head = found.group()
         files[MANIFEST] = manifest.folder / MANIFEST
     else:
-        head, body = (_replace_licence(card, target, licence) if has_head
-                      else (_front_matter(manifest, target, licence), f"\n{card}"))
+        head, body = _with_front_matter(card, manifest, target, licence)
         data = f"{head}{body}".encode()
         record = json.loads((manifest.folder / MANIFEST).read_bytes())
         record["files"][MODEL_CARD] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -112,27 +110,25 @@ def upload(plan: Upload) -> HubName:
     return HubName(repository, commit.oid)
 
 
-def _front_matter(manifest: Manifest, target: HubName, licence: str) -> str:
-    """The card's metadata for the Hub; licences in manifests are sentences, which the Hub calls ``other``."""
+def _with_front_matter(card: str, manifest: Manifest, target: HubName, licence: str) -> tuple[str, str]:
+    """New front matter, and the text below it.
+
+    Licences in manifests are sentences, which the Hub calls ``other``. ``licence`` replaces the one of front matter
+    that is there, with its name and link.
+    """
     with hub_errors(str(target)):
-        from huggingface_hub import ModelCardData
-
-        page = f"https://huggingface.co/{target.repository}/blob/main/{MODEL_CARD}"
-        metadata = ModelCardData(
-            license=licence or "other",
-            license_name=None if licence else "see-model-card",
-            license_link=None if licence else page,
-            library_name="edgegrain", pipeline_tag="image-to-image",
-            tags=["edgegrain", "image-compression", "image-rescaling", "onnx", manifest.codec, manifest.domain])
-        return f"{_FENCE}{metadata.to_yaml()}\n{_FENCE}"
-
-
-def _replace_licence(card: str, target: HubName, licence: str) -> tuple[str, str]:
-    """Front matter with another licence, without name and link of the one it had, and the text below it."""
-    with hub_errors(str(target)):
-        from huggingface_hub import ModelCard
+        from huggingface_hub import ModelCard, ModelCardData
         from yaml import YAMLError
 
+        if not _HEAD.match(card):
+            page = f"https://huggingface.co/{target.repository}/blob/main/{MODEL_CARD}"
+            metadata = ModelCardData(
+                license=licence or "other",
+                license_name=None if licence else "see-model-card",
+                license_link=None if licence else page,
+                library_name="edgegrain", pipeline_tag="image-to-image",
+                tags=["edgegrain", "image-compression", "image-rescaling", "onnx", manifest.codec, manifest.domain])
+            return f"---\n{metadata.to_yaml()}\n---\n", f"\n{card}"
         try:
             changed = ModelCard(card)
         except (ValueError, YAMLError) as error:

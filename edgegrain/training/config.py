@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 from codec_contract.errors import EdgegrainError
+from server_decoder.grain.prior_config import PriorConfig
 
 Config = TypeVar("Config")
 
@@ -25,6 +26,11 @@ class Recipe:
         for name, least in _LEAST.items():
             if not getattr(self, name, least) >= least:  # nan neither
                 raise ValueError(f"{name} is at least {least}, got {getattr(self, name)}")
+
+    @property
+    def prior(self) -> PriorConfig | None:
+        """The description of the frozen generator in the networks; None without one."""
+        return None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""

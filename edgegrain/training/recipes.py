@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.training.face_sr.trainer import FACE_SR
 from edgegrain.training.family import Family
 from edgegrain.training.grain.chains import CHAINS, Chain
 from edgegrain.training.grain.trainer import GRAIN
-from edgegrain.training.irn.trainer import IRN_FAMILY
-from edgegrain.training.stylegan.distillation.trainer import DISTILLATION
-from edgegrain.training.stylegan.trainer import STYLEGAN2
 from edgegrain.training.super_resolution.trainer import SUPER_RESOLUTION
+from export import papers
 
-FAMILIES: tuple[Family, ...] = (GRAIN, IRN_FAMILY, FACE_SR, STYLEGAN2, DISTILLATION, SUPER_RESOLUTION)
+FAMILIES: tuple[Family, ...] = (GRAIN, *map(papers.load, papers.TRAINING), SUPER_RESOLUTION)
 RECIPES: dict[str, Any] = {name: recipe for family in FAMILIES for name, recipe in family.recipes.items()}
 """Name -> recipe; `CHAINS` has the names of four stages each."""
 

@@ -14,8 +14,7 @@ from codec_contract.errors import EdgegrainError
 from codec_contract.quantization import dequantize
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.training.grain.rate import RateModel
-from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig, TrainedRRDBEncoder
-from edgegrain.training.grain.stages import GrainRecipe
+from edgegrain.training.grain.stages import GrainRecipe, RRDBEncoderConfig
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
@@ -182,9 +181,9 @@ def freeze(model: Autoencoder, trains: tuple[str, ...]) -> None:
         model.rate.requires_grad_(True)
 
 
-def _encoder(recipe: GrainRecipe) -> EncoderTwin | BoxMean | TrainedRRDBEncoder:
+def _encoder(recipe: GrainRecipe) -> nn.Module:
     if not recipe.correction:
         return BoxMean(recipe.encoder.hr, recipe.encoder.lr)
     if isinstance(recipe.encoder, RRDBEncoderConfig):
-        return TrainedRRDBEncoder(recipe.encoder)
+        return recipe.encoder.build()
     return EncoderTwin(recipe.encoder)

@@ -19,7 +19,7 @@ from edgegrain.training.grain.checkpoint import GrainRun, read_recipe
 from edgegrain.training.grain.grow import deepened, grow
 from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.grain.starting_points import StartingPoint, invertible_decoder_of, read_start
-from edgegrain.training.prior_files import prior_config, random_prior
+from edgegrain.training.prior_files import random_prior
 from export.decoder.sources import TRAINED
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import GrainConfig
@@ -144,7 +144,7 @@ def begins_fusion(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Ma
 
 def stand_in_prior(recipe: GrainRecipe) -> GenerativePrior | None:
     """The configured generator with random weights for trial runs, the same for the same seed; None without one."""
-    described = prior_config(recipe)
+    described = recipe.prior
     return None if described is None else random_prior(described, recipe.seed)
 
 

@@ -1,6 +1,6 @@
 """Random shifts and colour changes of training pictures, against overfitting to a small set.
 
-The pictures are restored, unlike those of `edgegrain.training.stylegan.augment`, which only a discriminator sees.
+The pictures are restored, unlike those of `edgegrain.papers.stylegan.augment`, which only a discriminator sees.
 Therefore nothing is resampled (shifts are whole pixels, edges mirrored), and brightness and colour stay natural. A
 shift of less than one LR pixel changes all of the LR.
 """

@@ -3,7 +3,7 @@
 Those named ``...-paper`` have the weights of [GRAIN] supplementary 1 and, where the paper leaves gaps, the figures of
 the authors' public code (batch, learning rates, steps between the discriminator's updates). The others are ours: they
 learn in hours on two CPU cores. docs/training.md lists the deviations,
-docs/experiments/2026-11.md has the measurements behind them.
+experiments/2026-11.md has the measurements behind them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.grain.losses import PAPER
-from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
-from edgegrain.training.grain.stages import FACES, GrainRecipe
+from edgegrain.training.grain.stages import FACES, GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.losses import LossWeights
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import (
@@ -28,7 +27,7 @@ from server_decoder.grain.rrdb_decoder import (
 )
 from server_decoder.stylegan2.synthesis import CONFIG_F_1024
 
-# Ours for faces. With twice this rate of Muon and identity at 0.1, LPIPS stopped falling (docs/experiments/2026-11.md).
+# Ours for faces. With twice this rate of Muon and identity at 0.1, LPIPS stopped falling (experiments/2026-11.md).
 # LPIPS is computed at random offsets: bundles up to 0.4.0 learned a texture that LPIPS mistakes for detail at one phase
 # of its grid only.
 _STAGE1 = GrainRecipe(loss=LossWeights(identity=0.02), learning_rate=3e-4, muon=3.0, noise_until=0.8, lpips_shift=0.5)
@@ -155,7 +154,7 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
         _DEEP_ON, grows=True, batch=48, learning_rate=4e-4, muon=2.0, warm_up=60, hold=0.45, ema=0.998,
         target_bytes=345.0, loss=replace(_DEEP_ON.loss, lpips=1.25, lr_saturation=0.4, rate=0.12)),
     # Half the bytes: levels in steps of 7. With a stronger rate loss alone the picture is far worse at the same bytes
-    # (docs/experiments/2026-11.md).
+    # (experiments/2026-11.md).
     "stage1-faces-256-lr16-tiny": replace(
         _FINE_ON, lr_step=7, loss=replace(_FINE_ON.loss, lr_l2=2.0, lr_saturation=0.6, rate=0.25), target_bytes=164.0,
         warm_up=100, hold=0.5),

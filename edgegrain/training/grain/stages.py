@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from codec_contract.lr_coder.level_step import MAX_STEP
 from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import AdversarialConfig
 from edgegrain.training.config import Recipe
-from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.grid_loss import GRID_PERIOD
 from edgegrain.training.losses import LossWeights
 from edgegrain.training.projected_discriminator import ProjectedConfig
+from export import papers
 from server_decoder.grain.grain import GrainConfig
+from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig
 
 # The picture that a stage's losses compare: y_inv, y_style or y_final ([GRAIN] 3.5 (1)).
@@ -26,6 +29,41 @@ REACHED = {"1": 2, "2": 3, "3": 4, "final": 4}
 """Stage -> how many of the `PARTS`, from the first on, its output depends on."""
 FACES = "faces"
 """The domain of the published generator, and the only one whose pictures have an identity."""
+
+
+@dataclass(frozen=True)
+class RRDBEncoderConfig:
+    """The paper's float encoder (`edgegrain.papers.grain`); the defaults are the paper's for 1024 -> 16.
+
+    Attributes:
+        hr: side of the square input, in pixels.
+        lr: side of the square output, in pixels: ``hr`` halved once or more.
+        width: feature channels everywhere.
+        growth: channels that every convolution of a dense block adds.
+        rrdb: RRDBs at LR size.
+    """
+
+    hr: int
+    lr: int
+    width: int = 64
+    growth: int = 32
+    rrdb: int = 10
+
+    def __post_init__(self) -> None:
+        if self.halvings < 1 or self.lr << self.halvings != self.hr:
+            raise ValueError(f"the RRDB encoder halves sides: {self.hr} -> {self.lr} is not possible")
+
+    @property
+    def halvings(self) -> int:
+        return (self.hr // self.lr).bit_length() - 1
+
+    @property
+    def name(self) -> str:
+        return f"rrdb-c{self.width}-g{self.growth}-b{self.rrdb}-s{self.halvings}"
+
+    def build(self) -> nn.Module:
+        """The encoder with random weights."""
+        return papers.load("grain.trained_encoder:TrainedRRDBEncoder")(self)
 
 
 @dataclass(frozen=True)
@@ -153,6 +191,10 @@ class GrainRecipe(Recipe):
         if self.target_bytes < 0 or (self.target_bytes and not self.loss.rate):
             raise ValueError("target_bytes is a size above 0 that loss.rate is steered to, which must be above 0 too; "
                              f"got {self.target_bytes} and loss.rate {self.loss.rate}")
+
+    @property
+    def prior(self) -> PriorConfig | None:
+        return self.decoder.prior if isinstance(self.decoder, GrainConfig) else None
 
     @property
     def output(self) -> str:

@@ -20,14 +20,13 @@ from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network, raise_twin
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.grain.checkpoint import load_run, read_recipe
-from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.grain.stages import GrainRecipe
+from export import papers
 from export.decoder.decoder_graph import same_when_stored
 from export.decoder.sources import TRAINED, bundle_decoder, invertible_decoder, load_zoo, zoo_encoder, zoo_step
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.grain.rrdb_encoder import load_rrdb_encoder
 from server_decoder.grain.weights import read_history
 
 
@@ -170,10 +169,7 @@ def _joined(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Gr
 def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
                  ) -> tuple[GrainRecipe, dict[str, Tensor]]:
     """As `_joined`, for a bundle with the paper's float encoder."""
-    manifest.verify_file(RRDB_ENCODER_WEIGHTS)
-    encoder = load_rrdb_encoder(manifest.path(RRDB_ENCODER_WEIGHTS))
-    shape = encoder.config
-    config = RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks)
-    weights = {f"encoder.network.{key}": tensor for key, tensor in encoder.state_dict().items()}
+    config, encoder = papers.load("grain.trained_encoder:bundle_start")(manifest)
+    weights = {f"encoder.{key}": tensor for key, tensor in encoder.items()}
     weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
     return GrainRecipe(stage=stage, encoder=config, decoder=decoder.config), weights

@@ -173,7 +173,7 @@ def test_a_missing_library_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert code == 1 and "jinja2" in err and "edgegrain[eval]" in err
 
 
-@pytest.mark.parametrize("page", ["evaluation", "training", "new_domain"])
+@pytest.mark.parametrize("page", ["evaluation", "training"])
 def test_the_pages_name_options_that_exist(repository: Path, page: str) -> None:
     parameters = typer.main.get_command(application).commands["evaluate"].params  # type: ignore[attr-defined]
     options = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}

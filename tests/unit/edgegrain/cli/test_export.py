@@ -11,8 +11,8 @@ import typer
 from edgegrain.cli import export as command
 from edgegrain.cli.app import application
 from edgegrain.cli.main import app
+from edgegrain.papers.face_sr import bundle as face_sr_bundle
 from export import mobile
-from export.bundle import face_sr_bundle
 from tests.face_sr import store_gcfsr
 from tests.tiny_bundle import write_tiny_bundle
 

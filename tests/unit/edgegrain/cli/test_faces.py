@@ -38,7 +38,7 @@ def test_one_face(capsys: pytest.CaptureFixture[str], pictures: Path) -> None:
     assert status == 0 and err == ""
     first, second = out.splitlines()
     assert first == f"{pictures / 'one.png'}: the largest face can be encoded"
-    assert " pixels (6" in second and ", roll -" in second and " degrees, score 0.9" in second
+    assert " pixels (6" in second and ", roll 0" in second and " degrees, score 0.9" in second
 
 
 def test_a_picture_on_standard_input(

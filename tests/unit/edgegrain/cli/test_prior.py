@@ -16,11 +16,11 @@ from codec_contract.quantization import quantize
 from edgegrain.cli.main import app
 from edgegrain.cli.options import DEFAULT_PRIOR
 from edgegrain.installation import package_download
+from edgegrain.papers.stylegan import prior_import as mobile_stylegan_import
 from edgegrain.pictures.prior_samples import MIXTURES, mix_codes, truncated_codes
 from edgegrain.pictures.sheets import GAP, MARGIN
 from sdk.generated_mark import GENERATED
 from server_decoder import prior_store
-from server_decoder.mobile_stylegan import openvino_import as mobile_stylegan_import
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
 
 CONFIG = MobileStyleGANConfig(64, "wavelet", 256, 8, code_width=8, mapping_layers=1)

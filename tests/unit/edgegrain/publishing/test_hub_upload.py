@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from codec_contract.bundle.hub_bundles import HubName, find_hub_bundle
+from codec_contract.bundle.hub import HubName, find_hub_bundle
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError
 from edgegrain.publishing.hub_upload import plan_upload, upload

@@ -17,8 +17,8 @@ from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.chains import CHAINS, STAGES
 from edgegrain.training.recipes import family_of
 from edgegrain.training.run_folder import CHECKPOINT, LOG, finished
-from server_decoder.stylegan2.checkpoints import save_stylegan2
 from server_decoder.stylegan2.synthesis import TINY_64, StyleGAN2
+from server_decoder.stylegan2.weights import save_stylegan2
 
 SMOKE = CHAINS["smoke"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from edgegrain.papers.stylegan.regularizers import PathLength
 from edgegrain.training.grain.rate import BELOW_TARGET, RateTarget
 from edgegrain.training.running_mean import running_mean
-from edgegrain.training.stylegan.regularizers import PathLength
 
 NAN = torch.tensor(float("nan"))
 

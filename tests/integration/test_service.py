@@ -223,3 +223,27 @@ def test_default_bundle(default_bundle: Path, portrait_path: Path, tmp_path: Pat
                  "-o", "me.png", f"{process.url}/v1/restore"], cwd=tmp_path, check=True)
             assert np.abs(pixels((tmp_path / "me.png").read_bytes()) - expected).max() <= 1
         assert process.stop() == 0
+
+
+def test_batches_gain(bundle: Path) -> None:
+    payloads, seconds = raw_payloads(bundle, 32), []
+    for sizes in ("1", "1,2,4,8"):
+        stub = stub_worker(fixed=0.05, item=0.001)  # sleeps longer than a busy machine delays
+        with running(serve_with(stub), bundles=bundle, batch_sizes=sizes, deadline=SOON) as process:
+            start = time.monotonic()
+            answers = asyncio.run(send_all(process.url, payloads, 32))
+            seconds.append(time.monotonic() - start)
+            assert [answer.content for answer in answers] == payloads
+    assert 32 * 0.05 < seconds[0] and seconds[1] < seconds[0] / 2
+
+
+def test_memory_is_flat(bundle: Path) -> None:
+    payloads = raw_payloads(bundle, 50)
+    with running([*SERVE, "--bundle", str(bundle)], deadline=SOON) as process:
+        resident: list[list[int]] = []
+        for _ in range(10):
+            assert {answer.status_code for answer in asyncio.run(send_all(process.url, payloads, 16))} == {200}
+            resident.append([int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() >> 10
+                             for pid in (process.popen.pid, *process.workers)])
+    for first, last in zip(resident[1], resident[-1], strict=True):
+        assert last - first < 4 << 10  # KiB over 400 requests; a leaked picture each would be 5 MiB

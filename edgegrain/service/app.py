@@ -29,7 +29,7 @@ from edgegrain.service.logs import configure_logs, log
 from edgegrain.service.observability import AccessLog
 from edgegrain.service.problems import Problem
 from edgegrain.service.settings import Settings
-from edgegrain.service.state import Service, ServiceState
+from edgegrain.service.state import ServiceState
 from edgegrain.service.workers import COMMAND
 
 logger = logging.getLogger(__name__)
@@ -190,8 +190,8 @@ class DefectAnswers:
             raise
 
 
-async def _check_token(request: Request, service: Service) -> None:
-    service.access.check_token(request)
+async def _check_token(request: Request) -> None:
+    request.app.state.service.access.check_token(request)
 
 
 def _respond(request: Request, problem: Problem) -> JSONResponse:

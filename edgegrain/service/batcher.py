@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
@@ -130,7 +131,8 @@ class Batcher:
         self._workers, self._longest, self._arriving, self._ready_in = workers, longest, arriving, ready_in
         self._on_refused = on_refused
         self._queues: dict[Verb, dict[Job, None]] = {verb: {} for verb in limits}  # in order of arrival
-        self._expected: dict[BatchKey, float] = {}  # seconds of one picture
+        self._pictures = Counter[BatchKey]()  # kind -> waiting pictures
+        self._expected: dict[BatchKey, float] = {}  # kind -> seconds of one picture
         self._served = dict.fromkeys(limits, 0.0)
         self._running: dict[Job, float] = {}  # first job of each batch in progress -> its expected seconds
         self._changed = asyncio.Event()
@@ -149,7 +151,9 @@ class Batcher:
 
     def expected(self, verb: Verb, count: int = 1) -> float:
         """Seconds after which a request of ``count`` pictures that arrives now should be answered."""
-        work = {each: sum(map(self._seconds, queue)) for each, queue in self._queues.items()}
+        work = dict.fromkeys(self._queues, 0.0)
+        for kind, pictures in self._pictures.items():
+            work[kind.verb] += pictures * self._picture(kind)
         own = work.pop(verb)
         one = self._seconds(next(iter(self._queues[verb]))) if self._queues[verb] else self._usual(verb)
         before = own + sum(min(other, own + one) for other in work.values()) + sum(self._running.values())
@@ -175,12 +179,13 @@ class Batcher:
         for job in jobs:
             job.queued = now
             self._queues[verb][job] = None
+            self._pictures[_kind(job.key)] += _pictures(job.key)
         self._changed.set()
 
     def discard(self, jobs: Sequence[Job]) -> None:
         """Drop jobs whose request has ended, queued or not."""
         for job in jobs:
-            self._queues[job.key.verb].pop(job, None)
+            self._remove(job)
             job.answer.cancel()
 
     def put_back(self, jobs: Sequence[Job]) -> None:
@@ -188,6 +193,8 @@ class Batcher:
         self._running.pop(jobs[0], None)
         verb, waiting = jobs[0].key.verb, [job for job in jobs if not job.answer.done()]
         self._queues[verb] = {**dict.fromkeys(waiting), **self._queues[verb]}
+        for job in waiting:
+            self._pictures[_kind(job.key)] += _pictures(job.key)
         self._changed.set()
 
     async def take(self) -> list[Job]:
@@ -211,7 +218,7 @@ class Batcher:
                 pass
         jobs = jobs[: max(size for size in self._sizes if size <= len(jobs))]
         for job in jobs:
-            self._queues[job.key.verb].pop(job)
+            self._remove(job)
         self._running[jobs[0]] = seconds = sum(map(self._seconds, jobs))
         self._served[jobs[0].key.verb] += seconds
         return jobs
@@ -220,7 +227,7 @@ class Batcher:
         """Correct estimates and turns with a batch that took ``seconds``; None if its worker was lost."""
         expected, key = self._running.pop(jobs[0], 0.0), jobs[0].key
         if seconds is not None:
-            self.note(key, seconds / (len(jobs) * max(1, key.faces)))
+            self.note(key, seconds / (len(jobs) * _pictures(key)))
             self._served[key.verb] += seconds - expected
 
     def refusal(self, reason: Reason, verb: Verb, within: float, count: int) -> Refused:
@@ -251,9 +258,19 @@ class Batcher:
             return 1
         return max((size for size in self._sizes if size * self._seconds(job) <= self._longest), default=1)
 
+    def _remove(self, job: Job) -> None:
+        """Remove a job from its queue, if it is there."""
+        if job in self._queues[job.key.verb]:
+            del self._queues[job.key.verb][job]
+            self._pictures[_kind(job.key)] -= _pictures(job.key)
+
     def _seconds(self, job: Job) -> float:
         """Expected seconds of a job."""
-        return max(1, job.key.faces) * self._expected.get(_kind(job.key), self._usual(job.key.verb))
+        return _pictures(job.key) * self._picture(_kind(job.key))
+
+    def _picture(self, kind: BatchKey) -> float:
+        """Expected seconds of one picture of a kind."""
+        return self._expected[kind] if kind in self._expected else self._usual(kind.verb)
 
     def _usual(self, verb: Verb) -> float:
         """Expected seconds of any picture of a verb."""
@@ -263,6 +280,10 @@ class Batcher:
 def _kind(key: BatchKey) -> BatchKey:
     """The key under which times are kept: not by seed, nor by the number of faces."""
     return key._replace(seed=0, faces=min(1, key.faces))
+
+
+def _pictures(key: BatchKey) -> int:
+    return max(1, key.faces)
 
 
 def _now() -> float:

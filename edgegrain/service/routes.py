@@ -32,16 +32,18 @@ from edgegrain.service.state import Service, ServiceState, data_of
 COMPRESS = "/v1/compress"
 
 
-async def _admit(request: Request, service: Service) -> None:
+async def _admit(request: Request) -> None:
     """Refuse a request before its parameters and its body are read: under overload most are refused.
 
     Raises:
         Problem: 503, its queue is full or takes longer than the deadline; 422, a query parameter is given twice.
     """
-    service.require_room("compress" if request.url.path == COMPRESS else "restore")
+    service: ServiceState = request.app.state.service
+    service.require_room("compress" if request.scope["path"] == COMPRESS else "restore")
     counts = Counter(name for name, _ in request.query_params.multi_items())
-    if repeated := sorted(name for name, count in counts.items() if count > 1):
-        raise wrong_parameter(repeated[0][:80], "it is given more than once; send one value")
+    for name, count in counts.items():
+        if count > 1:
+            raise wrong_parameter(name[:80], "it is given more than once; send one value")
 
 
 router = APIRouter(dependencies=[Depends(_admit)])

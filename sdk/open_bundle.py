@@ -5,22 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from codec_contract.bundle.controls import strength_of
+from codec_contract.bundle.decoders import DEFAULT_FORM, BundledForm, decoder_forms
 from codec_contract.bundle.file_names import ENCODER_ONNX
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, DeviceError
 from codec_contract.fit import PREPROCESSING
-from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.lr_coder.level_step import rounded
+from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import FIT_PAD, ParsedPayload, encode_payload
 from codec_contract.rgb import Rgb
 from edge_encoder.encoder_session import EncoderSession
-from sdk.decoder_form import FormChoice, RunningDecoder, choose_form, describe
 from sdk.payload import coder_tables, decode_payload_lr
 from sdk.tiles import PAD as TILE_PAD
+from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
 from server_decoder.decoder_session import DecoderSession, Device, require_provider
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 
@@ -28,6 +29,89 @@ logger = logging.getLogger(__name__)
 
 MAX_THREADS = 4096
 """Most threads per picture: more than any machine has cores."""
+FormChoice = Literal["auto", "default", "cuda"]
+"""``"auto"``: the device's form if it can run, else the default one; the others by name, or an error."""
+CUDA_FORM = "cuda"
+
+
+@dataclass(frozen=True)
+class RunningDecoder:
+    """The decoder that a session runs.
+
+    Attributes:
+        file: its name in the bundle.
+        precision: type that its convolutions compute in, ``"float32"`` or ``"float16"``.
+        ops: ``"fused"`` if it runs on the library of fused ops, else ``"plain"``.
+        device: ``"cpu"`` or ``"cuda"``.
+        provider: ONNX Runtime's execution provider.
+        graphs: true if batch sizes that were warmed up are replayed as CUDA graphs.
+        reason: why CUDA does not run the bundle's form for it; "" if it does, and on the CPU.
+    """
+
+    file: str
+    precision: str
+    ops: str
+    device: str
+    provider: str
+    graphs: bool
+    reason: str = ""
+
+    def __str__(self) -> str:
+        graphs = "" if self.device == "cpu" else ", CUDA graphs" if self.graphs else ", no CUDA graphs"
+        return f"{self.file}, {self.precision}, {self.ops} ops, {self.provider}{graphs}"
+
+
+def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") -> tuple[BundledForm, str]:
+    """The form of a bundle's decoder to run on a device, and the reason if that is not the form for it."""
+    forms = decoder_forms(manifest)
+    if choice == "auto":
+        if device != "cuda" or (CUDA_FORM not in forms and manifest.codec != "grain"):  # other families have none
+            return forms[DEFAULT_FORM], ""
+        reason = _reason_against(forms.get(CUDA_FORM), manifest)
+        return forms[DEFAULT_FORM if reason else CUDA_FORM], reason
+    if choice not in get_args(FormChoice):
+        raise BundleError(f"unknown form {str(choice)[:80]!r}, expected {', '.join(get_args(FormChoice))}")
+    if choice not in forms:
+        raise BundleError(f"bundle {manifest.id} has no form {choice!r} of its decoder, only: "
+                          f"{', '.join(forms)}; {_making(manifest)}")
+    if not forms[choice].current:
+        raise BundleError(_stale(forms[choice], manifest))
+    return forms[choice], ""
+
+
+def describe(form: BundledForm, session: DecoderSession, reason: str = "") -> RunningDecoder:
+    """Describe the decoder that a session runs.
+
+    Args:
+        form: the form that was loaded.
+        session: the session that runs it.
+        reason: the second result of `choose_form`.
+    """
+    ops = "fused" if session.fused else "plain"
+    return RunningDecoder(form.file, form.precision, ops, session.device, session.providers[0], session.graphs, reason)
+
+
+def _reason_against(form: BundledForm | None, manifest: Manifest) -> str:
+    """The reason why the form for CUDA cannot run; "" if it can."""
+    if form is None:
+        return f"the bundle has none; {_making(manifest)}"
+    if not form.current:
+        return _stale(form, manifest)
+    if form.ops == "fused":
+        try:
+            require_cuda_kernels(find_library())
+        except DeviceError as error:
+            return str(error)
+    return ""
+
+
+def _stale(form: BundledForm, manifest: Manifest) -> str:
+    return f"{form.file} was made from another decoder than the bundle's; {_making(manifest)}"
+
+
+def _making(manifest: Manifest) -> str:
+    return ("make it with 'edgegrain export decoder --precision float16 --ops fused "
+            f"--bundle {manifest.folder} --into {manifest.folder}'")
 
 
 class OpenBundle:
@@ -53,12 +137,6 @@ class OpenBundle:
             device: of the decoder.
             threads: 1 to `MAX_THREADS`, or None.
             form: of the decoder; by default the one for the device.
-
-        Raises:
-            BundleError: this release has another preprocessing than the bundle, or the manifest describes a control
-                wrongly.
-            DeviceError: the device is unknown or its execution provider is not installed, or ``threads`` is out of
-                range.
         """
         known = PREPROCESSING if manifest.tile_overlap is None else {"pad": TILE_PAD}
         for name in ("resize", "pad"):
@@ -98,11 +176,7 @@ class OpenBundle:
 
     @property
     def encoder(self) -> EncoderSession:
-        """The encoder.
-
-        Raises:
-            BundleError: its file is missing, altered or damaged, or its sizes are not those of the manifest.
-        """
+        """The encoder."""
         with self._opening:
             if self._encoder is None:
                 encoder = EncoderSession(self.manifest.open_file(ENCODER_ONNX), self.threads)
@@ -115,13 +189,7 @@ class OpenBundle:
 
     @property
     def decoder(self) -> DecoderSession:
-        """The decoder.
-
-        Raises:
-            BundleError: the manifest names no file, or the file is missing, altered or damaged; or the bundle does not
-                have the form that was asked for.
-            DeviceError: the device is not available or has too little memory.
-        """
+        """The decoder."""
         with self._opening:
             if self._decoder is None:
                 form, reason = choose_form(self.manifest, self.device, self.form)
@@ -143,12 +211,7 @@ class OpenBundle:
 
     @property
     def enlarger(self) -> EnlargerSession:
-        """The enlarger.
-
-        Raises:
-            BundleError: the bundle has none, or one of its files is missing, altered, damaged, or no such doubling.
-            DeviceError: the device is not available or has too little memory.
-        """
+        """The enlarger."""
         with self._opening:
             if self._enlarger is None:
                 described = self.manifest.enlarger
@@ -159,11 +222,7 @@ class OpenBundle:
             return self._enlarger
 
     def encode(self, squares: Rgb) -> Rgb:
-        """Encode squares, uint8 ``[N, hr, hr, 3]``, to LRs as payloads store them, uint8 ``[N, lr, lr, 3]``.
-
-        Raises:
-            BundleError: as `encoder` and `tables`, whose step the levels are rounded to.
-        """
+        """Encode squares, uint8 ``[N, hr, hr, 3]``, to LRs as payloads store them, uint8 ``[N, lr, lr, 3]``."""
         return rounded(self.encoder.encode(squares), self.tables.step)
 
     def decode(self, lrs: Rgb, *, seed: int = 0, strengths: Sequence[float | None] | None = None) -> Rgb:
@@ -173,10 +232,6 @@ class OpenBundle:
             lrs: the LRs.
             seed: seed of the noise, for decoders that take noise.
             strengths: one for every LR; None, as a whole or for an LR, is the default. Ignored without this control.
-
-        Raises:
-            BundleError: the squares are not of the manifest's size.
-            ImageError, DeviceError: as `DecoderSession.decode`.
         """
         strength = None
         if (default := self.default_strength) is not None:
@@ -190,12 +245,7 @@ class OpenBundle:
         return squares
 
     def enlarge(self, square: Rgb, factor: int) -> Rgb:
-        """Enlarge a restored square, uint8 ``[hr, hr, 3]`` -> ``[factor * hr, factor * hr, 3]``; 1 changes nothing.
-
-        Raises:
-            BundleError: as `enlarger`, or its network does not do what its signature says.
-            DeviceError: as `EnlargerSession.enlarge`.
-        """
+        """Enlarge a restored square, uint8 ``[hr, hr, 3]`` -> ``[factor * hr, factor * hr, 3]``; 1 changes nothing."""
         return square if factor == 1 else self.enlarger.enlarge(square[None], factor)[0]
 
     def pack(
@@ -206,10 +256,5 @@ class OpenBundle:
                               original_size=original_size, fit=fit, square=square)
 
     def unpack(self, payload: ParsedPayload) -> Rgb:
-        """Decode a payload's body to the LR, uint8 ``[lr, lr, 3]``; the claims are checked first.
-
-        Raises:
-            PayloadError: the payload is of another contract, its LR is not of the bundle's size, or its body is
-                corrupt.
-        """
+        """Decode a payload's body to the LR, uint8 ``[lr, lr, 3]``; the claims are checked first."""
         return decode_payload_lr(payload, self.manifest, self.tables)

@@ -31,10 +31,9 @@ from benchmarks.quality.prior_enlarger import PriorEnlarger, PriorFeatures
 from benchmarks.quality.span_network import load_span
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import written_whole
-from edgegrain.cli.exit_codes import errors_to_exit_codes
-from edgegrain.cli.output import progress_bar
-from edgegrain.metrics.metric_weights import find_metric_weights
+from edgegrain.cli.output import errors_to_exit_codes, progress_bar
 from edgegrain.metrics.picture_metrics import PictureMetrics, first_picture, unit_batch
+from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.publishing.improvement import Figures
 from edgegrain.training.adversarial import PROJECTED
@@ -52,7 +51,7 @@ from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer
 from edgegrain.training.time_budget import TimeBudget
 from edgegrain.training.training_pictures import packed_folder
 from export.decoder.sources import find_decoder
-from server_decoder.bicubic import BicubicEnlargement
+from server_decoder.grain.fusion import BicubicEnlargement
 from server_decoder.prior_store import load_prior
 from server_decoder.super_resolution.network import SuperResolution
 

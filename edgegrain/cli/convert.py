@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from codec_contract.extras import needs_extra
+from codec_contract.errors import needs_extra
 from edgegrain.cli.options import ForceOption, JsonOption
 from edgegrain.cli.output import print_json
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from codec_contract.extras import needs_extra
+from codec_contract.errors import needs_extra
 from edgegrain.cli.options import JsonOption
 from edgegrain.cli.output import print_json
 

@@ -32,12 +32,10 @@ from codec_contract.scene import is_scene
 from edge_encoder.preprocessing import load_picture
 from edgegrain.pictures.file_formats import MAX_SIDES
 from sdk.codec import Codec
-from sdk.decoder_form import FormChoice, RunningDecoder
 from sdk.faces import DOMAIN, finder
 from sdk.generated_mark import marked
-from sdk.open_bundle import OpenBundle
-from sdk.payload import Payload, Scene
-from sdk.payload_claims import check_claims, enlargement, restored_size
+from sdk.open_bundle import FormChoice, OpenBundle, RunningDecoder
+from sdk.payload import Payload, Scene, check_claims, enlargement, restored_size
 from sdk.rate_control import compress_within
 from sdk.scenes import compress_scene_within, restore_scene, scene_size
 from server_decoder.decoder_session import Device

@@ -37,8 +37,7 @@ from edgegrain.service.observability import ServiceMetrics
 from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, retry_later, wrong_parameter
 from edgegrain.service.settings import Settings
 from edgegrain.service.workers import COMMAND, Workers
-from sdk.payload import Scene, coder_tables
-from sdk.payload_claims import enlargement
+from sdk.payload import Scene, coder_tables, enlargement
 from server_decoder.decoder_session import require_provider
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from edgegrain.service.batcher import Batcher, BatchKey, Done, Job, WorkerLost
 from edgegrain.service.logs import log
 from edgegrain.service.settings import ENVIRONMENT_PREFIX
 from edgegrain.service.worker import Message, pack
-from sdk.decoder_form import RunningDecoder
+from sdk.open_bundle import RunningDecoder
 
 logger = logging.getLogger(__name__)
 

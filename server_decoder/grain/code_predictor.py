@@ -87,11 +87,7 @@ def halving(channels: int, out_channels: int) -> nn.Sequential:
 
 
 def offset_convolution(inv_channels: Mapping[int, int], gen_channels: Mapping[int, int], side: int) -> nn.Conv2d:
-    """From f_inv at ``side``, or averaged down to it, to the generator's channels there.
-
-    Raises:
-        ValueError: the generator has no features of that side, or f_inv is not that fine.
-    """
+    """From f_inv at ``side``, or averaged down to it, to the generator's channels there."""
     if side not in gen_channels or side > max(inv_channels):
         raise ValueError(f"no offset is possible at {side}x{side}: f_inv comes at {sorted(inv_channels)}, the "
                          f"generator's features at {sorted(gen_channels)}")
@@ -128,15 +124,13 @@ class CodePredictor(nn.Module):
 
     Attributes:
         scale_of_code: for every code the side of the features it is predicted from.
+        branch_of_code: for every code the index of its branch.
     """
 
     def __init__(self, config: CodesConfig, features: Mapping[int, int], code_resolutions: Sequence[int],
                  code_width: int = 512, gen_channels: Mapping[int, int] | None = None) -> None:
         """``features``: channels of f_inv by side, coarse to fine; ``code_resolutions`` and ``gen_channels`` (only for
         offsets): codes' resolutions and features' channels of the `GenerativePrior`.
-
-        Raises:
-            ValueError: the coarsest features are smaller than the base, or the widths are not one per scale.
         """
         super().__init__()
         self.config = config
@@ -158,7 +152,7 @@ class CodePredictor(nn.Module):
             for index, side in enumerate(used)})
         keys = list(range(len(resolutions))) if config.branch_per == "code" else list(resolutions)
         names = list(dict.fromkeys(keys))
-        self._branch_of_code = [names.index(key) for key in keys]
+        self.branch_of_code = [names.index(key) for key in keys]
         channels = (widths[0], *config.branch)
         self.branches = nn.ModuleList(
             nn.Sequential(*(halving(a, b) for a, b in itertools.pairwise(channels)), nn.Flatten()) for _ in names)
@@ -188,7 +182,7 @@ class CodePredictor(nn.Module):
         branches: dict[int, Tensor] = {}
         codes = []
         wide = next(self.codes.parameters()).dtype  # float32, also where convolutions are not
-        for side, branch, linear in zip(self.scale_of_code, self._branch_of_code, self.codes, strict=True):
+        for side, branch, linear in zip(self.scale_of_code, self.branch_of_code, self.codes, strict=True):
             if branch not in branches:
                 branches[branch] = self.branches[branch](base[side])  # [B, branch[-1]]
             codes.append(linear(branches[branch].to(wide)))

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from server_decoder.stylegan2.discriminator import Discriminator
-from server_decoder.stylegan2.layers import BILINEAR
-from server_decoder.stylegan2.mapping import MappingNetwork, mean_code
+from server_decoder.stylegan2.layers import BILINEAR, MappingNetwork, mean_code
 from server_decoder.stylegan2.synthesis import BASE, StyleGAN2, StyleGAN2Config
 
 _LARGEST = 8192  # sizes and depths that are recognized

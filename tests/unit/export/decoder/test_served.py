@@ -1,0 +1,187 @@
+"""The exported form of decoders: equal to the modules it stands for, in float16 close to them and free of overflow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from codec_contract.errors import ExportError
+from codec_contract.quantization import dequantize
+from edge_encoder.integer_network import run_reference
+from export.decoder.command import export_decoder
+from export.decoder.comparison import compare_decoder
+from export.decoder.decoder_options import DecoderOptions, Precision
+from export.decoder.half_generators import CLAMP, normalized_filters, normalized_style
+from export.decoder.served import noise_maps, noise_sides, served_decoder, upsampled_conv2d
+from export.decoder.sources import find_decoder, random_decoder
+from server_decoder.cuda_ops import library
+from server_decoder.grain.fusion import FusionConfig, channel_means
+from server_decoder.grain.grain import Grain
+from server_decoder.grain.presets import PRESETS
+from tests.halves import HalvesInFloat32
+from tests.tiny_grain import TINY, tiny_grain
+
+KINDS = ["grain-smoke", "grain-smoke-mobile"]
+
+
+def lr_values(count: int = 2) -> Tensor:
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+
+def psnr(found: Tensor, expected: Tensor) -> float:
+    return float(10 * torch.log10(4 / (found - expected).square().mean()))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def decoder(request: pytest.FixtureRequest) -> Grain:
+    found = random_decoder(request.param).decoder
+    assert isinstance(found, Grain)
+    return found
+
+
+@pytest.mark.parametrize(("shape", "out"), [((2, 5, 6, 6), 4), ((1, 3, 4, 7), 1)])
+def test_upsampling_and_convolution_are_one(shape: tuple[int, ...], out: int) -> None:
+    torch.manual_seed(1)
+    x, weight = torch.randn(shape, dtype=torch.float64), torch.randn(out, shape[1], 3, 3, dtype=torch.float64)
+    expected = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, padding=1)
+    torch.testing.assert_close(upsampled_conv2d(x, weight), expected, atol=1e-12, rtol=0)
+    half = upsampled_conv2d(x.half(), weight.float())
+    assert half.dtype == torch.float16 and (half - expected).abs().max() < 4e-3 * expected.abs().max()
+
+
+def test_channel_means_of_halves_do_not_overflow() -> None:
+    x = torch.full((1, 2, 64, 64), 250.0)  # their sum is 16 times the largest half
+    x[:, 1, ::2] = -250
+    torch.testing.assert_close(channel_means(x.half()), channel_means(x))
+    assert channel_means(x.half())[0, :, 0, 0].tolist() == [250, 0]
+    torch.testing.assert_close(channel_means(x[:, :, :8, :8].half()), channel_means(x[:, :, :8, :8]))
+
+
+@torch.no_grad()
+def test_the_form_computes_the_same(decoder: Grain) -> None:
+    served = served_decoder(decoder)
+    expected, found = decoder(lr_values()), served(lr_values())
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert list(served.state_dict()) == list(decoder.state_dict())
+    assert all(tensor.data_ptr() == served.state_dict()[name].data_ptr()
+               for name, tensor in decoder.state_dict().items())
+
+
+@torch.no_grad()
+def test_halves_stay_close(decoder: Grain) -> None:
+    served = served_decoder(decoder, half=True)
+    found = served.forward_all(lr_values())
+    assert {found.final.dtype, found.style.dtype, found.codes.dtype, found.invertible.dtype} == {torch.float32}
+    assert {feature.dtype for feature in [*found.f_inv, *found.f_gen.values()]} == {torch.float16}
+    expected = decoder.forward_all(lr_values())
+    for name in ("final", "style", "invertible"):
+        assert psnr(getattr(found, name), getattr(expected, name)) > 60
+    assert decoder.decoder.conv_first.weight.dtype == torch.float32  # the original is as it was
+
+
+@torch.no_grad()
+def test_halves_do_not_overflow_at_six_sigma(decoder: Grain) -> None:
+    served = served_decoder(decoder, half=True)
+    generator = torch.Generator().manual_seed(3)
+    served.prior.mean_code = 6 * torch.randn(served.prior.code_width, generator=generator)
+    found = served.forward_all(lr_values())
+    for tensor in [found.final, found.style, *found.f_gen.values()]:
+        assert tensor.isfinite().all() and tensor.std() > 0
+    largest = max(feature.abs().max().item() for feature in found.f_gen.values())
+    assert largest < 260  # clamped; offsets come on top
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", [
+    {"prior": None, "codes": None, "fusion": None}, {"fusion": None}, {"fusion": FusionConfig("pictures", head=(8,))},
+    {"fusion": replace(PRESETS[KINDS[0]].fusion, head=(), base="style")},
+    {"fusion": FusionConfig(sizes=(64,), widths=(8,), head=(8,), base="none")}])
+def test_every_variant_has_the_form(change: dict[str, object]) -> None:
+    torch.manual_seed(5)
+    decoder = Grain(replace(PRESETS[KINDS[0]], **change)).eval()
+    for parameter in decoder.parameters():
+        parameter.add_(0.02 * torch.randn_like(parameter))
+    expected = decoder(lr_values())
+    assert (served_decoder(decoder)(lr_values()) - expected).abs().max() < 1e-5
+    half = served_decoder(decoder, half=True)(lr_values())
+    assert half.dtype == torch.float32 and psnr(half, expected) > 55
+
+
+@torch.no_grad()
+def test_noise_as_an_argument(decoder: Grain) -> None:
+    served = served_decoder(decoder, seeded=True)
+    sides = noise_sides(decoder.prior)
+    assert sides == (4, 8, 8, 16, 16, 32, 32, 64, 64) and served.noise_size == sum(side**2 for side in sides)
+    constants = [buffer for name, buffer in decoder.named_buffers() if name.endswith(".noise")]
+    same = torch.cat([constant.flatten() for constant in constants]).expand(2, -1)
+    torch.testing.assert_close(served(lr_values(), same), decoder(lr_values()), atol=1e-5, rtol=0)
+    drawn = torch.randn(2, served.noise_size, generator=torch.Generator().manual_seed(4))
+    found = served(lr_values(), drawn)
+    torch.testing.assert_close(found, decoder.forward_all(lr_values(), noise=noise_maps(drawn, sides)).final,
+                               atol=1e-5, rtol=0)
+    assert (found - decoder(lr_values())).abs().max() > 1e-3
+    assert served_decoder(decoder).noise_size == 0
+
+
+def test_what_a_decoder_without_generator_lacks() -> None:
+    source = random_decoder(KINDS[0])
+    with pytest.raises(ExportError, match="without --noise"):
+        served_decoder(source.decoder.decoder, seeded=True)
+
+
+def test_a_graph_with_halves_and_ops_of_onnx() -> None:
+    decoder, lr = tiny_grain(), TINY.decoder.lr
+    lrs = np.random.default_rng(0).integers(0, 256, (3, lr, lr, 3), np.uint8)
+    plain = export_decoder(decoder, lr, DecoderOptions(precision=Precision.float16))
+    assert not library.needs_library(plain) and len(plain) < 4 * sum(p.numel() for p in decoder.parameters())
+    result = compare_decoder(plain, decoder, lrs, Precision.float16)
+    assert result.psnr > 75 and result.largest_difference > 1e-5  # close, and not in float32
+    with pytest.raises(ExportError, match="differs from torch by"):
+        compare_decoder(plain, decoder, lrs)
+
+
+@torch.no_grad()
+def test_halves_on_real_lrs(default_bundle: Path, portrait: np.ndarray) -> None:
+    source = find_decoder(default_bundle)
+    lr = run_reference(source.network, portrait[None])
+    x = torch.from_numpy(np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(0, 3, 1, 2)))
+    with HalvesInFloat32():
+        found = served_decoder(source.decoder, half=True)(x)
+    assert psnr(found, source.decoder(x)) >= 50
+
+
+@torch.no_grad()
+def test_halves_do_not_overflow_for_lrs_that_no_encoder_makes(default_bundle: Path) -> None:
+    decoder = find_decoder(default_bundle).decoder
+    extreme = lr_values(1).sign()
+    with HalvesInFloat32():
+        found = served_decoder(decoder, half=True)(extreme)
+    assert found.isfinite().all() and psnr(found, decoder(extreme)) > 40
+
+
+@torch.no_grad()
+def test_halves_of_wide_sums_are_those_of_torchs_kernels() -> None:
+    generator = torch.Generator().manual_seed(6)
+    x, weight = (torch.randn(shape, generator=generator).half() for shape in ((1, 64, 8, 8), (8, 64, 3, 3)))
+    with HalvesInFloat32():
+        wide = F.conv2d(x, weight, padding=1)
+    assert wide.dtype == torch.float16
+    torch.testing.assert_close(wide, F.conv2d(x, weight, padding=1), atol=0.05, rtol=2e-3)
+
+
+def test_convolutions_in_float16_cannot_overflow() -> None:
+    # The largest activations, style and filters that the form admits: 512 channels, 3x3 taps, all of one sign.
+    weight, norm = normalized_filters(torch.full((1, 512, 3, 3), 1e4))
+    style, peak = normalized_style(torch.full((1, 512), 1e4))
+    assert norm.item() == pytest.approx(1e4 * 4608**0.5) and peak.item() == 1e4
+    x = (torch.full((1, 512, 3, 3), CLAMP) * style[:, :, None, None]).half()
+    largest = torch.nn.functional.conv2d(x.float(), weight.half().float()).half()
+    assert largest.item() == pytest.approx(CLAMP * 4608**0.5, rel=1e-3)
+    # A style and filters of zeros stay zeros.
+    assert not normalized_style(torch.zeros(1, 4))[0].any() and not normalized_filters(torch.zeros(2, 1, 3, 3))[0].any()

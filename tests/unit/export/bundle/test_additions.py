@@ -15,7 +15,7 @@ from codec_contract.bundle.decoders import BundledForm, decoder_forms
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import ExportError
 from edgegrain.cli.main import app
-from export.bundle.device_form import require_target, write_form
+from export.bundle.additions import require_target, write_form
 from export.bundle.writer import replace_decoder
 from export.decoder.command import ExportedDecoder, export_decoder
 from export.decoder.comparison import Comparison

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,12 @@ def test_lrs_have_the_levels_that_payloads_store(tmp_path: Path) -> None:
     np.testing.assert_array_equal(bundle.decode(bundle.encode(grey)), np.full((1, HR, HR, 3), 126, np.uint8))
     restored = sdk.restore(np.full((LR, LR, 3), 128, np.uint8), bundle=folder)
     np.testing.assert_array_equal(restored, np.full((HR, HR, 3), 126, np.uint8))
+
+
+def test_parts_are_opened_once_for_all_threads(folder: Path) -> None:
+    bundle = OpenBundle(load_manifest(folder), threads=1)
+    with ThreadPoolExecutor(4) as threads:
+        assert len(set(map(id, threads.map(lambda _: bundle.encoder, range(4))))) == 1
 
 
 def test_what_is_wrong_is_noticed_when_a_bundle_is_opened(tmp_path: Path) -> None:

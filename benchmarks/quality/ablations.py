@@ -37,15 +37,12 @@ from edgegrain.pictures.originals import original_of
 from edgegrain.pictures.stored_pictures import list_pictures
 from edgegrain.publishing.improvement import measure
 from edgegrain.publishing.run_source import final_decoder, open_run, source_of
-from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
-from edgegrain.training.allocator import keep_freed_memory
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, ProjectedConfig
+from edgegrain.training.distributed import keep_freed_memory
 from edgegrain.training.family import RunOptions
-from edgegrain.training.grain.checkpoint import GrainRun
-from edgegrain.training.grain.recipes import GRAIN_RECIPES
-from edgegrain.training.grain.stages import GrainRecipe
-from edgegrain.training.loop import train
-from edgegrain.training.projected_discriminator import ProjectedConfig
-from edgegrain.training.run_folder import finished
+from edgegrain.training.grain.model import GrainRun
+from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe
+from edgegrain.training.run import finished, train
 from export.decoder.sources import find_decoder
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, FACES_256_LR16_FINE, DecoderConfig, RRDBDecoder, Scale

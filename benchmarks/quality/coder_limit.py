@@ -39,9 +39,8 @@ from codec_contract.payload import encode_payload
 from edgegrain.cli.exit_codes import errors_to_exit_codes
 from edgegrain.cli.output import with_progress
 from edgegrain.pictures.stored_pictures import read_square, stored_pictures
-from edgegrain.training.device import mixed_precision
-from edgegrain.training.grain.coder_network import CONTEXT_UNIT, MEAN_UNIT
-from edgegrain.training.grain.rate import CoderContext
+from edgegrain.training.distributed import mixed_precision
+from edgegrain.training.grain.rate import CONTEXT_UNIT, MEAN_UNIT, CoderContext
 from sdk.open_bundle import OpenBundle
 
 HALF_RANGE = 127.5

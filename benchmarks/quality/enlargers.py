@@ -38,19 +38,14 @@ from edgegrain.metrics.picture_metrics import PictureMetrics, first_picture, uni
 from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.publishing.improvement import Figures
 from edgegrain.training.adversarial import PROJECTED
-from edgegrain.training.allocator import keep_freed_memory
-from edgegrain.training.distributed import start_distributed
+from edgegrain.training.data import packed_folder
+from edgegrain.training.distributed import keep_freed_memory, start_distributed
 from edgegrain.training.family import RunOptions
-from edgegrain.training.jsonl_log import JsonlLog
-from edgegrain.training.loop import run_loop
-from edgegrain.training.metric_networks import MetricNetworks
-from edgegrain.training.run_folder import LOG, SAMPLES
+from edgegrain.training.losses import MetricNetworks
+from edgegrain.training.run import LOG, SAMPLES, JsonlLog, TimeBudget, run_loop
 from edgegrain.training.super_resolution.pairs import Pairs, packed_pairs, training_pairs
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES, SuperResolutionRecipe
-from edgegrain.training.super_resolution.run import SuperResolutionRun, start_run
-from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer
-from edgegrain.training.time_budget import TimeBudget
-from edgegrain.training.training_pictures import packed_folder
+from edgegrain.training.super_resolution.trainer import SuperResolutionRun, SuperResolutionTrainer, start_run
 from export.decoder.sources import find_decoder
 from server_decoder.bicubic import BicubicEnlargement
 from server_decoder.prior_store import load_prior

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from codec_contract.quantization import dequantize
-from edgegrain.training.levels import rounded_levels
+from edgegrain.training.data import rounded_levels
 from export.decoder.sources import DecoderSource
 from server_decoder.generative_prior import GenerativePrior, Synthesis
 from server_decoder.grain.grain import Grain

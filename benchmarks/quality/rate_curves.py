@@ -46,8 +46,8 @@ from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.improvement import measure
 from edgegrain.publishing.publish_grain import encode
 from edgegrain.publishing.run_source import run_folder, source_of
-from edgegrain.training.grain.checkpoint import load_run, read_recipe
-from edgegrain.training.training_pictures import packed_folder
+from edgegrain.training.data import packed_folder
+from edgegrain.training.grain.model import load_run, read_recipe
 
 COLOURS = ("#B22234", "#0072B2", "#E69F00", "#009E73")  # the accent colour of the reports, then Okabe and Ito's
 PANELS = {"lpips_alex": "LPIPS-Alex (a training loss): lower is better", "lpips_vgg": "LPIPS-VGG: lower is better",

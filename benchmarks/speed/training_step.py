@@ -27,10 +27,8 @@ from machine import ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from edgegrain.training.allocator import keep_freed_memory
-from edgegrain.training.distributed import Distributed, start_distributed
-from edgegrain.training.family import RunOptions
-from edgegrain.training.recipes import family_of, find_recipe
+from edgegrain.training.distributed import Distributed, keep_freed_memory, start_distributed
+from edgegrain.training.family import RunOptions, family_of, find_recipe
 
 PROGRESS = 0.9
 """Part of the run at which the steps are taken."""

@@ -18,8 +18,7 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import IntegerNetwork, integer_digest, load_integer_network
 from edge_encoder.lowering import box_network, lower, raise_twin
 from edge_encoder.twin import BoxMean, EncoderTwin
-from edgegrain.training.grain.autoencoder import Autoencoder
-from edgegrain.training.grain.checkpoint import GrainRun
+from edgegrain.training.grain.model import Autoencoder, GrainRun
 from export.decoder.sources import decoder_hash, invertible_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.weights import KeptDecoder

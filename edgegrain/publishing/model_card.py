@@ -15,7 +15,7 @@ from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError
 from edgegrain.metrics.score_names import DETAILS, MEANS, column_titles, formatted, photographs_in_words
 from edgegrain.metrics.training_losses import NOTE, marked, training_losses
-from edgegrain.training.grain.stages import FACES
+from edgegrain.training.grain.recipes import FACES
 from export.bundle.card import CAVEAT, bundle_card
 from export.bundle.writer import update_card
 

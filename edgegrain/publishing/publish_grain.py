@@ -24,9 +24,8 @@ from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.kept_parts import kept_encoder
 from edgegrain.publishing.model_card import card_text
 from edgegrain.publishing.run_source import decoder_storage, encoder_part, final_decoder, open_run, run_folder
-from edgegrain.training.grain.autoencoder import Autoencoder
-from edgegrain.training.grain.checkpoint import GrainRun
-from edgegrain.training.training_pictures import packed_pictures
+from edgegrain.training.data import packed_pictures
+from edgegrain.training.grain.model import Autoencoder, GrainRun
 from export.bundle.licences import usual_licence, with_kept
 from export.bundle.writer import BundleParts, manifest_fields, refuse_to_replace, replace_decoder, write_bundle
 from export.decoder.command import export_decoder

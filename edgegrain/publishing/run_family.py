@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from codec_contract.bundle.file_names import IRN_WEIGHTS
 from codec_contract.errors import ModelError
 from edgegrain.training.checkpoint import checkpoint_path
-from edgegrain.training.super_resolution.run import FAMILY as SUPER_RESOLUTION
+from edgegrain.training.super_resolution.trainer import FAMILY as SUPER_RESOLUTION
 from server_decoder.face_sr.gcfsr import KIND as GCFSR_KIND
 from server_decoder.face_sr.glean import KIND as GLEAN_KIND
 from server_decoder.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS

@@ -9,7 +9,7 @@ from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network, lower
 from edge_encoder.twin import EncoderTwin
 from edgegrain.training.checkpoint import checkpoint_path
-from edgegrain.training.grain.checkpoint import GrainRun, load_run, read_recipe
+from edgegrain.training.grain.model import GrainRun, load_run, read_recipe
 from edgegrain.training.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.training.prior_files import recipe_prior
 from export.bundle.encoder_part import EncoderPart, exact_encoder, rrdb_encoder

@@ -17,7 +17,7 @@ from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.kept_parts import kept_decoder, kept_encoder
 from edgegrain.publishing.publish_grain import CODER_PICTURES, encode
 from edgegrain.publishing.run_source import integer_encoder, open_run, run_folder
-from edgegrain.training.training_pictures import packed_pictures
+from edgegrain.training.data import packed_pictures
 from export.bundle.writer import tables_in
 from export.decoder.sources import TRAINED
 from server_decoder.grain.grain import Grain, GrainConfig

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from codec_contract.lr_coder.coder_tables import ACTIVATION_MAX, ChannelNetwork, CoderTables, Layer
 from codec_contract.lr_coder.logistic import MEAN_BITS
-from edgegrain.training.grain.coder_network import FIRST_OCTAVE, MEAN_UNIT, STEPS_PER_OCTAVE, code_length
-from edgegrain.training.grain.rate import CoderContext
+from edgegrain.training.grain.rate import FIRST_OCTAVE, MEAN_UNIT, STEPS_PER_OCTAVE, CoderContext, code_length
 
 
 class PayloadBits(nn.Module):

@@ -9,7 +9,7 @@ from torch import nn
 
 from codec_contract.errors import EdgegrainError
 from edgegrain.training.face_sr.recipes import FaceSRRecipe
-from edgegrain.training.grain.stages import FACES, GrainRecipe
+from edgegrain.training.grain.recipes import FACES, GrainRecipe
 from export.decoder.sources import described_prior
 from server_decoder.face_sr.glean import GLEANConfig
 from server_decoder.generative_prior import GenerativePrior
@@ -28,9 +28,6 @@ def recipe_prior(recipe: GrainRecipe | FaceSRRecipe, prior: GenerativePrior | st
         recipe: whose generator is wanted.
         prior: a network, which is returned, a file, or the name of a fetched prior; None for the published one if that
             is of the recipe's kind.
-
-    Raises:
-        EdgegrainError: the recipe has no generator, or there is no such prior, or it is of another kind or size.
     """
     if isinstance(prior, GenerativePrior):
         return prior
@@ -69,11 +66,7 @@ def random_prior(config: PriorConfig, seed: int) -> GenerativePrior:
 
 
 def recipe_discriminator(recipe: GrainRecipe | FaceSRRecipe, given: nn.Module | Path | None) -> nn.Module | None:
-    """The trained discriminator of a recipe that uses StyleGAN2's, from its file; None without one.
-
-    Raises:
-        EdgegrainError: the recipe has no such discriminator, or the file holds another.
-    """
+    """The trained discriminator of a recipe that uses StyleGAN2's, from its file; None without one."""
     if given is None or isinstance(given, nn.Module):
         return given
     if recipe.adversarial is None or not isinstance(recipe.adversarial.discriminator, StyleGAN2Config):

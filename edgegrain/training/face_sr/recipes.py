@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
-from edgegrain.training.config import Recipe
-from edgegrain.training.discriminator import DiscriminatorConfig
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, DiscriminatorConfig, ProjectedConfig
 from edgegrain.training.face_sr.degradations import REDUCTIONS, BlindDegradation
 from edgegrain.training.losses import LossWeights
-from edgegrain.training.projected_discriminator import ProjectedConfig
+from edgegrain.training.recipe import Recipe
 from server_decoder.face_sr import gcfsr, glean
 from server_decoder.face_sr.gcfsr import GCFSRConfig
 from server_decoder.face_sr.glean import GLEANConfig

@@ -18,7 +18,7 @@ from edgegrain.training.checkpoint import open_checkpoint, prefixed
 from edgegrain.training.face_sr.grain_start import begin_with_grain
 from edgegrain.training.face_sr.grow import grow
 from edgegrain.training.face_sr.recipes import FaceSRRecipe
-from edgegrain.training.grain.starting_points import trained_decoder
+from edgegrain.training.grain.start import trained_decoder
 from edgegrain.training.prior_files import random_prior
 from server_decoder.face_sr.gcfsr import GCFSR
 from server_decoder.face_sr.glean import GLEAN, GLEANConfig

@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.quantization import dequantize
+from edgegrain.training.data import UNSEEN_SEED, levels_psnr, rounded_levels, write_samples
 from edgegrain.training.face_sr.degradations import enlarge
 from edgegrain.training.face_sr.lr_inputs import Inputs, draw_inputs, inputs_at, lr_side, restore
 from edgegrain.training.face_sr.recipes import FaceSRRecipe
-from edgegrain.training.levels import levels_psnr, rounded_levels
-from edgegrain.training.metric_networks import MetricNetworks
-from edgegrain.training.sample_sheet import write_samples
-from edgegrain.training.training_pictures import UNSEEN_SEED
+from edgegrain.training.losses import MetricNetworks
 from server_decoder.face_sr.gcfsr import GCFSR
 from server_decoder.face_sr.glean import GLEAN
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edgegrain.training.config import Recipe
+from edgegrain.training.recipe import Recipe
 from server_decoder.irn.network import PRESETS, IRNConfig
 
 

@@ -17,9 +17,9 @@ from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.crops import Photographs, crops, pack_photographs
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.pictures.stored_pictures import list_pictures
-from edgegrain.training.config import continued
-from edgegrain.training.device import mixed_precision
-from edgegrain.training.distributed import Distributed
+from edgegrain.training.checkpoint import CHECKPOINT
+from edgegrain.training.data import UNSEEN_SEED, packed_folder, require_pictures, write_samples
+from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.irn.discriminator import IRNDiscriminator
 from edgegrain.training.irn.losses import (
@@ -34,11 +34,9 @@ from edgegrain.training.irn.losses import (
 )
 from edgegrain.training.irn.recipes import IRN_RECIPES, IRNRecipe
 from edgegrain.training.irn.run import FAMILY, IRNRun, load_run, start_run
-from edgegrain.training.metric_networks import needed_metric_weights
+from edgegrain.training.losses import needed_metric_weights
 from edgegrain.training.optimizers import descend, early_decay, finite_gradients, optimizers, update_averages
-from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import write_samples
-from edgegrain.training.training_pictures import UNSEEN_SEED, packed_folder, require_pictures
+from edgegrain.training.recipe import continued
 from server_decoder.bicubic import BicubicEnlargement
 from server_decoder.irn.network import IRN, round_to_levels
 

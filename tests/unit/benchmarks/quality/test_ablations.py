@@ -12,10 +12,11 @@ import torch
 from benchmarks.quality import ablations
 from benchmarks.quality.ablations import GROUPS, Variant, billion_macs, train_variant
 from codec_contract.errors import EdgegrainError
+from edgegrain.training.checkpoint import CHECKPOINT
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.grow import grow
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
-from edgegrain.training.run_folder import CHECKPOINT, LOG
+from edgegrain.training.run import LOG
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig, RRDBDecoder
 
 SMOKE = Variant("smoke", replace(GRAIN_RECIPES["smoke-stage1"], batch=2))

@@ -19,8 +19,8 @@ from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish_grain import encode
 from edgegrain.training.checkpoint import save_checkpoint
-from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.start import start_run
 
 
 class PlainMetrics:

@@ -27,8 +27,8 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.pictures.sheets import GAP, MARGIN
 from edgegrain.training.checkpoint import save_checkpoint
-from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.start import start_run
 from export.decoder.sources import TRAINED, DecoderSource, random_decoder
 from server_decoder.grain.weights import save_trained
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, save_mobile_stylegan

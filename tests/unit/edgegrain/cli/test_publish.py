@@ -17,8 +17,8 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.cli import publish as command
 from edgegrain.publishing import fit_coder, improvement, publish_grain, store_face_sr, store_grain
 from edgegrain.training.checkpoint import save_checkpoint
-from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.start import start_run
 from server_decoder.irn.network import IRN, IRNConfig
 from server_decoder.irn.weights import save_irn
 from tests.face_sr import store_gcfsr

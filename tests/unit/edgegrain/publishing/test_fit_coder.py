@@ -11,7 +11,7 @@ from codec_contract.lr_coder.coder import decode_lr, encode_lr  # noqa: E402
 from codec_contract.lr_coder.coder_tables import CoderTables  # noqa: E402
 from codec_contract.lr_coder.level_step import to_indices  # noqa: E402
 from edgegrain.publishing import fit_coder  # noqa: E402
-from edgegrain.training.grain.coder_network import code_length  # noqa: E402
+from edgegrain.training.grain.rate import code_length  # noqa: E402
 
 
 def checkered_lrs(count, seed=0):

@@ -19,8 +19,8 @@ from edge_encoder.lowering import lower
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish_grain
 from edgegrain.publishing.publish_grain import picture_sources
-from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.start import start_run
 from export.bundle.writer import replace_decoder
 from tests.tiny_bundle import repeating_decoder, write_tiny_bundle
 

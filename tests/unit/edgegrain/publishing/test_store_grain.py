@@ -25,9 +25,9 @@ from edgegrain.publishing import store_grain
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.store_grain import store_around, store_trained
 from edgegrain.training.checkpoint import save_checkpoint
-from edgegrain.training.grain.checkpoint import GrainRun
-from edgegrain.training.grain.initialize import stand_in_prior, start_run
+from edgegrain.training.grain.model import GrainRun
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.start import stand_in_prior, start_run
 from export.bundle import grain_bundle
 from export.bundle.encoder_part import exact_encoder
 from export.bundle.grain_bundle import write_trained_bundle

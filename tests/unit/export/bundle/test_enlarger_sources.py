@@ -12,7 +12,7 @@ from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError
 from edgegrain.cli.main import app
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES
-from edgegrain.training.super_resolution.run import start_run
+from edgegrain.training.super_resolution.trainer import start_run
 from export.bundle.enlarger import write_enlarger
 from export.bundle.enlarger_graphs import enlarger_graphs
 from export.bundle.enlarger_sources import find_enlarger

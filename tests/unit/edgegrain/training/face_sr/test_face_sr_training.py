@@ -18,8 +18,7 @@ from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
-from edgegrain.training.discriminator import DiscriminatorConfig
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, DiscriminatorConfig, ProjectedConfig
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.face_sr import run as face_sr_run
 from edgegrain.training.face_sr import trainer as face_sr_trainer
@@ -29,11 +28,9 @@ from edgegrain.training.face_sr.recipes import FACE_SR_RECIPES, Factors
 from edgegrain.training.face_sr.trainer import FaceSRTrainer, perceptual_loss
 from edgegrain.training.face_sr.validation import FaceSRValidation
 from edgegrain.training.family import RunOptions
-from edgegrain.training.loop import train
-from edgegrain.training.losses import LossWeights
-from edgegrain.training.metric_networks import MetricNetworks
+from edgegrain.training.losses import LossWeights, MetricNetworks
 from edgegrain.training.prior_files import random_prior
-from edgegrain.training.projected_discriminator import ProjectedConfig
+from edgegrain.training.run import train
 from server_decoder.face_sr.gcfsr import GCFSRUpscaler
 from server_decoder.face_sr.glean import GLEAN, GLEANConfig
 from server_decoder.face_sr.weights import load_gcfsr, load_glean, read_config, read_header, read_training

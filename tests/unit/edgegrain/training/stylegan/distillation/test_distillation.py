@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from codec_contract.errors import EdgegrainError, ModelError
-from edgegrain.training import loop
+from edgegrain.training import run as training_run
 from edgegrain.training.family import RunOptions
-from edgegrain.training.loop import train
+from edgegrain.training.run import train
 from edgegrain.training.stylegan.distillation import run as distil_run
 from edgegrain.training.stylegan.distillation.recipes import DISTILLATION_RECIPES
 from edgegrain.training.stylegan.distillation.run import STUDENT, Student, adopt_teacher, teacher_codes
@@ -47,7 +47,7 @@ def test_the_student_comes_closer_to_its_teacher_than_an_untrained_one(tmp_path:
 
 
 def test_the_adversarial_loss_joins_on_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(training_run, "LOG_EVERY", 1)
     recipe = replace(SMALL, batch=4, adversarial=replace(SMOKE.adversarial, begins=0.6, discriminator=replace(
         SMOKE.adversarial.discriminator, size=32)))
     train(recipe, tmp_path, RunOptions(teacher=random_teacher(recipe)), pictures=20)

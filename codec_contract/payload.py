@@ -19,10 +19,9 @@ import numpy as np
 
 from codec_contract.errors import PayloadError
 from codec_contract.lr_coder.coder import decode_lr, encode_lr
-from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.lr_coder.deflate import deflate_lr, inflate_lr
 from codec_contract.lr_coder.leb128 import read_leb128, write_leb128
-from codec_contract.lr_coder.level_step import rounded
 from codec_contract.oriented_square import (
     MAX_SQUARE_BYTES,
     OrientedSquare,
@@ -208,8 +207,8 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
     _, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
     version, coding = version_and_coding >> 4, version_and_coding & 15
     if version == SCENE_VERSION:
-        raise PayloadError("this is a scene of several faces, not the payload of one picture; sdk.restore restores it, "
-                           "sdk.Scene reads it")
+        raise PayloadError("this is a scene of several faces, not the payload of one picture: restore gives the "
+                           "whole photograph, without another background; sdk.Scene reads its faces")
     if version != VERSION:
         raise PayloadError(
             f"payload version {version} is unknown, this release reads version {VERSION}; "

@@ -17,14 +17,13 @@ except ModuleNotFoundError as missing:
                  "pip install 'edgegrain[export]'")
     raise
 
-from codec_contract.bundle.file_names import ENCODER_WEIGHTS, IRN_WEIGHTS, MANIFEST, RRDB_ENCODER_WEIGHTS
+from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
-from codec_contract.errors import EdgegrainError, ExportError
-from codec_contract.extras import needs_extra
+from codec_contract.errors import EdgegrainError, ExportError, needs_extra
+from export import papers
 from export.bundle.additions import writable_bundle
-from export.encoder.graph import FORMATS, EncoderGraph
-from export.encoder.tflite_converters import TfliteConverter
+from export.encoder.graph import FORMATS, EncoderGraph, TfliteConverter
 
 if TYPE_CHECKING:
     from edge_encoder.integer_network import IntegerNetwork
@@ -109,8 +108,8 @@ def encoder(
 
         from export.bundle.writer import renew_encoders
         from export.encoder.formats import parse_formats
+        from export.proof.comparison import processes_for
         from export.proof.proof_inputs import find_pictures
-        from export.proof.proof_job import processes_for
         from export.proof.proof_report import require_exact
         from export.proof.proven_export import (
             EXACT_INPUTS,
@@ -145,7 +144,8 @@ def encoder(
         pictures=find_pictures(data), seed=seed, force=force, quick=quick,
         processes=processes_for(count) if exact else 1, console=Console(stderr=True))
     if folder is None:
-        report = export_float(_official_graph(hr or OFFICIAL_HR, lr or OFFICIAL_LR, checkpoint, seed), out, options)
+        graph = papers.load("grain.rrdb_graph:official_graph")(hr or OFFICIAL_HR, lr or OFFICIAL_LR, checkpoint, seed)
+        report = export_float(graph, out, options)
     elif not exact:
         report = export_float(_float_graph(folder), out, options)
     else:
@@ -166,7 +166,7 @@ def _refuse(options: dict[str, object], reason: str) -> None:
 
 def _is_exact(folder: Path) -> bool:
     """True if the bundle's encoder is an integer network, not the float one of an IRN or a converted GRAIN."""
-    return not any((folder / name).is_file() for name in (IRN_WEIGHTS, RRDB_ENCODER_WEIGHTS))
+    return not any((folder / name).is_file() for name in papers.FLOAT_ENCODERS)
 
 
 def _renewed_formats(folder: Path, source: str, chosen: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -195,32 +195,11 @@ def _load_network(folder: Path) -> IntegerNetwork:
 
 def _float_graph(folder: Path) -> EncoderGraph:
     """The float encoder of a bundle, for pictures or tiles of its size."""
-    from export.encoder.irn_graph import irn_graph
-    from export.encoder.rrdb_graph import rrdb_graph
-    from server_decoder.grain.rrdb_encoder import load_rrdb_encoder
-    from server_decoder.irn.weights import load_irn
-
     manifest = load_manifest(folder)
-    name = IRN_WEIGHTS if IRN_WEIGHTS in manifest.files else RRDB_ENCODER_WEIGHTS
+    name = next(name for name in papers.FLOAT_ENCODERS if name in manifest.files)
     manifest.verify_file(name)
-    path = manifest.path(name)
-    if name == IRN_WEIGHTS:
-        return irn_graph(load_irn(path), manifest.hr)
-    return rrdb_graph(load_rrdb_encoder(path), manifest.hr)
-
-
-def _official_graph(hr: int, lr: int, weights: Path | None, seed: int) -> EncoderGraph:
-    from export.encoder.rrdb_graph import random_rrdb_encoder, rrdb_graph
-
-    if weights is None:
-        return rrdb_graph(random_rrdb_encoder(hr, lr, seed), hr)
-    from server_decoder.grain.rrdb_encoder import load_rrdb_encoder
-
-    rrdb = load_rrdb_encoder(weights)
-    if lr << rrdb.config.scale != hr:
-        raise ExportError(f"{weights} has {rrdb.config.scale} halvings: it turns {hr} into "
-                          f"{hr >> rrdb.config.scale}, not {lr}")
-    return rrdb_graph(rrdb, hr)
+    graph: EncoderGraph = papers.load(papers.FLOAT_ENCODERS[name])(manifest.path(name), manifest.hr)
+    return graph
 
 
 def _print_summary(report: ProofReport, out: Path) -> None:

@@ -42,20 +42,17 @@ from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import Header
 from sdk.api import compress, compress_faces, compress_scene, restore
 from sdk.codec import Codec
-from sdk.decoder_form import RunningDecoder
-from sdk.faces import Face, FaceCheck, find_faces
+from sdk.faces import Face, FaceCheck, find_faces, paste
 from sdk.generated_mark import GeneratedMark, MarkedPicture, read_mark
 from sdk.inspection import PayloadInfo, inspect
 from sdk.installed_bundles import BundleInfo, bundles
-from sdk.pasting import paste
+from sdk.open_bundle import RunningDecoder
 from sdk.payload import Payload, Scene
-from sdk.remote import Retries, connect, connect_async
 from sdk.retouching import retouch
 
 if TYPE_CHECKING:
-    from sdk.remote.async_codec import AsyncRemoteCodec
-    from sdk.remote.http_calls import RemoteBundle
-    from sdk.remote.remote_codec import RemoteCodec
+    from sdk.remote import AsyncRemoteCodec, RemoteCodec, connect, connect_async
+    from sdk.remote_calls import RemoteBundle, Retries
 
 __all__ = [
     "AsyncRemoteCodec",
@@ -99,10 +96,12 @@ __all__ = [
 
 if not TYPE_CHECKING:  # to a type checker, it would give every name of the module
     def __getattr__(name: str) -> Any:
-        """Import the classes of remote codecs when they are first used, so that ``import sdk`` stays quick."""
-        modules = {"AsyncRemoteCodec": "async_codec", "RemoteBundle": "http_calls", "RemoteCodec": "remote_codec"}
-        if name not in modules:
+        """Import the remote clients when they are first used, so that ``import sdk`` stays quick."""
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
+        from sdk import remote
 
-        return getattr(import_module(f"sdk.remote.{modules[name]}"), name)
+        return getattr(remote, name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

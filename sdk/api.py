@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from codec_contract.bundle.hub_bundles import SCHEME
+from codec_contract.bundle.hub import SCHEME
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
 from codec_contract.bundle.qualities import Quality
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size

@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import ModelError
+from codec_contract.files import cache_folder
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.mobile_stylegan import generator as mobile_stylegan
 from server_decoder.mobile_stylegan.generator import MobileStyleGANConfig, load_mobile_stylegan
-from server_decoder.stylegan2 import checkpoints
+from server_decoder.stylegan2 import weights as stylegan2
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 from server_decoder.weight_file import WeightKind, read_header
 
@@ -101,8 +101,8 @@ def load_prior(
     prior: GenerativePrior
     if kind == mobile_stylegan.FORMAT and not isinstance(config, StyleGAN2Config):
         prior = load_mobile_stylegan(path, config, cut_to=size)
-    elif kind == checkpoints.FORMAT and not isinstance(config, MobileStyleGANConfig):
-        prior = checkpoints.load_stylegan2(path, config, cut_to=size)
+    elif kind == stylegan2.FORMAT and not isinstance(config, MobileStyleGANConfig):
+        prior = stylegan2.load_stylegan2(path, config, cut_to=size)
     else:
         expected = "a prior" if config is None else f"a {type(config).__name__.removesuffix('Config')}"
         raise ModelError(f"{path} is not {expected} (format {kind!r}); edgegrain convert --from "

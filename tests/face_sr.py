@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from codec_contract.lr_coder.coder_tables import CoderTables
-from server_decoder.face_sr.gcfsr import GCFSR, GCFSRConfig
-from server_decoder.face_sr.glean import GLEAN, GLEANConfig
-from server_decoder.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS, save_gcfsr, save_glean
-from server_decoder.grain.prior_config import PriorConfig
-from server_decoder.stylegan2.checkpoints import save_stylegan2
+from edgegrain.papers.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS, save_gcfsr, save_glean
+from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
+from edgegrain.papers.glean.network import GLEAN, GLEANConfig
+from server_decoder.grain.grain import PriorConfig
 from server_decoder.stylegan2.synthesis import TINY_64, StyleGAN2
+from server_decoder.stylegan2.weights import save_stylegan2
 
 GCFSR_TINY = GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12, code_channels=6)
 BANK_TINY = replace(TINY_64, size=32)

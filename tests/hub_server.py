@@ -44,7 +44,6 @@ class Hub:
         requests: method, path and Range header of every request.
         cut: path in a repository -> bytes after which the next transfer of it breaks off.
         down: every request is answered with status 503.
-        ranges: False for a server that ignores the Range header.
     """
 
     url: str = ""
@@ -52,7 +51,6 @@ class Hub:
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     cut: dict[str, int] = field(default_factory=dict)
     down: bool = False
-    ranges: bool = True
 
     def add(self, name: str, folder: Path) -> str:
         """Commit the files of a folder to a repository's main branch, and return the commit."""
@@ -193,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in repository.commits[commit]:
             raise _Refusal(404, "EntryNotFound")
         data = repository.commits[commit][path]
-        wanted = self.headers.get("Range") if self.hub.ranges else None
+        wanted = self.headers.get("Range")
         first = int((wanted or "bytes=0-").removeprefix("bytes=").partition("-")[0])
         headers = {"ETag": f'"{_etag(data)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         if first:

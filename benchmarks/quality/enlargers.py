@@ -31,8 +31,7 @@ from benchmarks.quality.prior_enlarger import PriorEnlarger, PriorFeatures
 from benchmarks.quality.span_network import load_span
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import written_whole
-from edgegrain.cli.exit_codes import errors_to_exit_codes
-from edgegrain.cli.output import progress_bar
+from edgegrain.cli.output import errors_to_exit_codes, progress_bar
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics, first_picture, unit_batch
 from edgegrain.pictures.stored_pictures import stored_pictures
@@ -47,7 +46,7 @@ from edgegrain.training.super_resolution.pairs import Pairs, packed_pairs, train
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES, SuperResolutionRecipe
 from edgegrain.training.super_resolution.trainer import SuperResolutionRun, SuperResolutionTrainer, start_run
 from export.decoder.sources import find_decoder
-from server_decoder.bicubic import BicubicEnlargement
+from server_decoder.grain.fusion import BicubicEnlargement
 from server_decoder.prior_store import load_prior
 from server_decoder.super_resolution.network import SuperResolution
 
@@ -98,7 +97,7 @@ def _span(recipe: SuperResolutionRecipe, options: Options) -> nn.Module:
     return load_span(options.span)
 
 
-# With a ratio of .25 LPIPS stopped falling (docs/experiments/2026-11.md, "Enlargers of bundle 1.0.0").
+# With a ratio of .25 LPIPS stopped falling (experiments/2026-11.md, "Enlargers of bundle 1.0.0").
 _BASE = replace(SUPER_RESOLUTION_RECIPES["enlarge-faces-256-x4"], adversarial=replace(PROJECTED, ratio=0.12),
                 half_part=0.3)
 

@@ -36,15 +36,13 @@ if not __package__:
 from benchmarks.quality.page_sections import require_section, write_section
 from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import EdgegrainError, ExistsError
-from codec_contract.files import write_atomically
+from codec_contract.files import cache_folder, write_atomically
 from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
 from codec_contract.tiling import pad_to
 from edge_encoder.preprocessing import load_picture
-from edgegrain.cli.exit_codes import errors_to_exit_codes
-from edgegrain.cli.output import with_progress
+from edgegrain.cli.output import errors_to_exit_codes, with_progress
 from edgegrain.evaluation.classical_codecs import CODECS, SEARCH_REVISION, ClassicalCodec, library_versions
 from edgegrain.evaluation.evaluator import weights_id
 from edgegrain.evaluation.result_cache import ResultCache

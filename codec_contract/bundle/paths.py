@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
-from codec_contract.bundle.hub_bundles import SCHEME, Check, find_hub_bundle
+from codec_contract.bundle.hub import SCHEME, Check, find_hub_bundle
 from codec_contract.bundle.manifest import BUNDLE_ID
 from codec_contract.errors import BundleError, reason
 

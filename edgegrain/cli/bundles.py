@@ -44,7 +44,7 @@ def _list(
                                      param_hint=", ".join(given))
         return
     import sdk
-    from codec_contract.bundle.hub_bundles import cached_hub_bundles
+    from codec_contract.bundle.hub import cached_hub_bundles
     from codec_contract.bundle.paths import bundle_roots, installed_bundles
     from sdk.installed_bundles import bundle_info, readable_manifests
 
@@ -97,7 +97,7 @@ def fetch(
       edgegrain bundles fetch hf://owner/name@v1 hf://owner/other
       EDGEGRAIN_CACHE=/srv/cache edgegrain bundles fetch hf://owner/name
     """
-    from codec_contract.bundle.hub_bundles import find_hub_bundle
+    from codec_contract.bundle.hub import find_hub_bundle
     from edge_encoder.contract_check import check_contract_id
 
     folders = {name: find_hub_bundle(name, verify=True, check=check_contract_id) for name in names}
@@ -160,7 +160,7 @@ def _print(found: list[tuple[str, BundleInfo]], verify: bool, as_json: bool) -> 
 
 
 def _print_lines(names: str, bundle: BundleInfo, verified: str) -> None:
-    from codec_contract.bundle.hub_bundles import printable_text
+    from codec_contract.bundle.hub import printable_text
 
     typer.echo(f"{names}, version {printable_text(bundle.version)}{verified}")
     sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from codec_contract.extras import needs_extra
+from codec_contract.errors import needs_extra
 from edgegrain.cli.options import ForceOption, JsonOption
 from edgegrain.cli.output import print_json
 
 if TYPE_CHECKING:
-    from export.checkpoints.conversion import ConversionReport
-    from export.checkpoints.tensor_map import TensorMap
+    from edgegrain.papers.convert import ConversionReport
+    from edgegrain.papers.tensor_map import TensorMap
 
 
 class Source(enum.StrEnum):
-    """Layout of the files; `export.checkpoints.conversion.SOURCES`, without importing torch for --help."""
+    """Layout of the files; `edgegrain.papers.convert.SOURCES`, without importing torch for --help."""
 
     grain = "grain"
     irn = "irn"
@@ -35,7 +35,7 @@ _WITHOUT_ENCODER = (Source.stylegan2_nvidia, Source.stylegan2_rosinality)
 
 
 class Reduction(enum.StrEnum):
-    """Encoder of GLEAN's and GCFSR's bundles; `export.bundle.reductions.REDUCTIONS`, as above."""
+    """Encoder of GLEAN's and GCFSR's bundles; `edgegrain.papers.face_sr.reductions.REDUCTIONS`, as above."""
 
     area = "area"
     bicubic = "bicubic"
@@ -70,7 +70,7 @@ def convert(
     torch before the bundle is written. --json lists every tensor with its old and new name.
 
     \b
-    Files (docs/checkpoints.md has more):
+    Files (docs/papers.md has more):
       grain                  invRRDB_model.pt, codeStyleGAN_model.pt, Fusion_model.pt, and for the mean code
                              stylegan2-ffhq-config-f.pt
       irn                    IRN_x2.pth, IRN_x3.pth, IRN_x4.pth or IRN_x8.pth
@@ -98,7 +98,7 @@ def convert(
     if formats != "onnx" and source in _WITHOUT_ENCODER:
         raise typer.BadParameter(f"{source.value} makes no bundle, so no encoder", param_hint="--formats")
     with needs_extra("export", "converting needs"):
-        from export.checkpoints import conversion
+        from edgegrain.papers import convert as conversion
         from export.encoder.formats import parse_formats
 
     options = conversion.ConversionOptions(

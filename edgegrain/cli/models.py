@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from codec_contract.extras import needs_extra
+from codec_contract.errors import needs_extra
 from edgegrain.cli.options import JsonOption
 from edgegrain.cli.output import print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from edgegrain.evaluation.model_table import Model
+    from edgegrain.papers.models import Model
 
 WIDE = 200
 """Width of a terminal that has room for the whole table."""
@@ -29,7 +29,7 @@ def models(json_output: JsonOption = False) -> None:
       edgegrain models --json
     """
     with needs_extra("eval", "models needs"):
-        from edgegrain.evaluation.model_table import models as all_models
+        from edgegrain.papers.models import models as all_models
 
     found = all_models()
     if json_output:

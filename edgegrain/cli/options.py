@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Size, parse_size
 DEFAULT_PRIOR = "mobile-stylegan-ffhq"
 """`server_decoder.prior_store.DEFAULT_PRIOR`, without importing torch for --help."""
 
+SEARCH_SIZE = "it is the size of a search; add --refine 40"
+"""What is wrong with --refine-size alone."""
 BUNDLE_HELP = "Id, alias, folder or hf:// name of the bundle"
 """Continued by the default of commands that have another one than `DEFAULT_BUNDLE`."""
 
@@ -86,7 +89,7 @@ QualityOption = Annotated[
 RefineOption = Annotated[
     int, typer.Option("--refine", metavar="STEPS", min=0, max=10_000, help="Search for an LR that restores better, "
                       "at no more bytes, or in --max-bytes; 40 steps take about 15 seconds a picture on two cores; "
-                      "needs edgegrain[train] and 'edgegrain metrics fetch'; see docs/refinement.md.")
+                      "needs edgegrain[train] and 'edgegrain metrics fetch'; see docs/qualities.md.")
 ]
 RefineSizeOption = Annotated[
     int, typer.Option("--refine-size", metavar="PIXELS", min=0, help="For --refine: size at which the pictures will be "
@@ -122,3 +125,9 @@ def size_of(option: str) -> Size:
         return parse_size(option)
     except ImageError as error:
         raise typer.BadParameter(str(error), param_hint="--size") from error
+
+
+def refuse_options(given: Mapping[str, object], why: str) -> None:
+    """Raise `typer.BadParameter` with the options that are given, if any."""
+    if wrong := [option for option, value in given.items() if value]:
+        raise typer.BadParameter(why, param_hint=", ".join(wrong))

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from codec_contract.errors import ImageError
 from codec_contract.lr_coder.coder import encode_lr
-from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables, rounded, to_indices
 from codec_contract.lr_coder.context import all_contexts
-from codec_contract.lr_coder.level_step import rounded, to_indices
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.evaluation.classical_codecs import encode_lossless
@@ -75,10 +74,10 @@ def fit_tables(
     Args:
         lrs: uint8 ``[N, h, w, 3]``, or a list of uint8 ``[h, w, 3]`` of any sizes.
         widths: units of each hidden layer; (128, 128) makes tables of about 94 KB, (64, 64) of 31 KB, for which LRs
-            of 16 x 16 need 1 to 2 % more (docs/experiments/2026-11.md).
+            of 16 x 16 need 1 to 2 % more (experiments/2026-11.md).
         steps: optimizer steps of 4096 samples for each channel.
         seed: of the LRs that are drawn, the random weights and the batches.
-        level_step: step of the levels in payloads (`codec_contract.lr_coder.level_step`).
+        level_step: step of the levels in payloads (`codec_contract.lr_coder.coder_tables`).
     """
     indices = [to_indices(lr, level_step) for lr in _some(lrs, seed)]
     networks = []

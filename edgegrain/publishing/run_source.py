@@ -7,12 +7,11 @@ from pathlib import Path
 from codec_contract.errors import BundleError
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network, lower
-from edge_encoder.twin import EncoderTwin
+from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.grain.model import GrainRun, load_run, read_recipe
-from edgegrain.training.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.training.prior_files import recipe_prior
-from export.bundle.encoder_part import EncoderPart, exact_encoder, rrdb_encoder
+from export.bundle.encoder_part import EncoderPart, exact_encoder
 from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import DecoderSource
 from server_decoder.grain.grain import Grain, GrainConfig
@@ -70,10 +69,12 @@ def integer_encoder(run: GrainRun) -> IntegerNetwork:
         BundleError: the encoder is the paper's float network.
     """
     encoder = run.average.encoder
-    if isinstance(encoder, TrainedRRDBEncoder):
-        raise BundleError("the encoder of this run is the paper's float network, which has no integers; publish the "
-                          "run as a bundle, without --if-better, --trained-only and --encoder-of")
-    return lower(encoder) if isinstance(encoder, EncoderTwin) else box_network(encoder.hr, encoder.lr)
+    if isinstance(encoder, BoxMean):
+        return box_network(encoder.hr, encoder.lr)
+    if isinstance(encoder, EncoderTwin):
+        return lower(encoder)
+    raise BundleError("the encoder of this run is the paper's float network, which has no integers; publish the "
+                      "run as a bundle, without --if-better, --trained-only and --encoder-of")
 
 
 def encoder_part(run: GrainRun) -> EncoderPart:
@@ -83,9 +84,10 @@ def encoder_part(run: GrainRun) -> EncoderPart:
         ExportError: a bound of the exact encoder cannot be proven.
     """
     encoder = run.average.encoder
-    if isinstance(encoder, TrainedRRDBEncoder):
-        return rrdb_encoder(encoder.network.eval(), encoder.config.hr)
-    return exact_encoder(integer_encoder(run))
+    if isinstance(encoder, BoxMean | EncoderTwin):
+        return exact_encoder(integer_encoder(run))
+    part: EncoderPart = encoder.bundle_part()  # type: ignore[operator]  # a float encoder
+    return part
 
 
 def decoder_storage(decoder: RRDBDecoder | Grain, wanted: WeightStorage | None = None) -> WeightStorage:

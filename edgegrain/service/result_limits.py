@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ImageError
+from codec_contract.fit import Size
 from codec_contract.payload import Header, parse_header
 from codec_contract.scene import is_scene
 from edgegrain.pictures.file_formats import MAX_SIDES
 from edgegrain.service.engine_options import RestoreOptions
-from sdk.payload import Scene
-from sdk.payload_claims import check_claims, enlargement, restored_size
+from sdk.payload import Scene, check_claims, enlargement, restored_size
 from sdk.scenes import scene_size
 
 
@@ -48,3 +48,16 @@ def check_result(claims: Header | Scene, manifest: Manifest, options: RestoreOpt
             f"the picture would have {width} x {height} pixels, the sides of a {options.format.upper()} file have at "
             f"most {longest}; ask for image/png or size=native")
     return max(width * height, side * side)
+
+
+def check_faces(scene: Scene, manifest: Manifest, size: Size, most: int) -> None:
+    """Raise `ImageError` for a scene with more than ``most`` faces, of which those that are enlarged count twice."""
+    original, sides = scene.original_size, manifest.sides[1:]
+    scale = max(scene_size(scene, manifest.hr, size, 1 << 62)) / max(original)
+    enlarged = sum(face.header.square is not None and face.header.square.side * scale > manifest.hr
+                   for face in scene.faces) if sides else 0
+    if len(scene.faces) + enlarged > most:
+        counted = f", of which {enlarged} are enlarged and count twice" if enlarged else ""
+        raise ImageError(
+            f"the scene has {len(scene.faces)} faces{counted}, more than the {most} that are restored here in one "
+            f"request; {'ask for size=native or restore' if enlarged else 'restore'} it with the SDK")

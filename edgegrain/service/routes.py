@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,7 +29,15 @@ from edgegrain.service.request_body import MULTIPART, media_type, read_body, rea
 from edgegrain.service.result_limits import read_claims
 from edgegrain.service.service_state import Service, ServiceState, data_of
 
-router = APIRouter()
+
+async def _refuse_repeated(request: Request) -> None:
+    """Raise `Problem` 422 for a query parameter that is given twice: one of its values would be ignored."""
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    if repeated := sorted(name for name, count in counts.items() if count > 1):
+        raise wrong_parameter(repeated[0][:80], "it is given more than once; send one value")
+
+
+router = APIRouter(dependencies=[Depends(_refuse_repeated)])
 
 BATCH_TYPE = "multipart/mixed"
 _COLOUR = "^[0-9a-fA-F]{6}$"

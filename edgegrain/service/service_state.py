@@ -31,15 +31,14 @@ from edgegrain.service.json_logs import log
 from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, retry_later, wrong_parameter
 from edgegrain.service.prometheus import ServiceMetrics
 from edgegrain.service.request_body import ByteBudget
-from edgegrain.service.result_limits import check_result, read_claims
+from edgegrain.service.result_limits import check_faces, check_result, read_claims
 from edgegrain.service.settings import Settings
 from edgegrain.service.spare_workers import SpareDecision, spares_that_fit
 from edgegrain.service.supervisor import Supervisor
 from edgegrain.service.unread_answers import UnreadAnswers
 from edgegrain.service.worker_handle import WorkerPlan
 from edgegrain.service.worker_protocol import COMMAND
-from sdk.payload import Scene, coder_tables
-from sdk.payload_claims import enlargement
+from sdk.payload import Scene, coder_tables, enlargement
 from server_decoder.decoder_session import require_provider
 
 logger = logging.getLogger(__name__)
@@ -164,20 +163,20 @@ class ServiceState:
 
         Raises:
             PayloadError: the payload is damaged, or of a bundle that is not served.
-            ImageError: its picture would be too large.
-            Problem: 404, the bundle is not served; 413, the scene has too many faces; 422, the bundle does not have the
-                control or the size, or the value is out of range.
+            ImageError: its picture would be too large, or its faces would take too long.
+            Problem: 404, the bundle is not served; 422, the bundle does not have the control or the size, or the value
+                is out of range.
         """
         claims = read_claims(payload)
         faces = len(claims.faces) if isinstance(claims, Scene) else 0
-        if faces > self.settings.max_batch_items:
-            raise Problem("too-large", f"a scene may have {self.settings.max_batch_items} faces here, not {faces}")
         manifest = self.bundle_of(claims) if bundle is None else self.manifest(bundle)
         try:
             factor = 1 if isinstance(claims, Scene) else enlargement(claims, manifest, options.size)
         except ImageError as error:
             raise wrong_parameter("size", str(error)) from error
         pixels = check_result(claims, manifest, options, self.settings.max_pixels)
+        if isinstance(claims, Scene):
+            check_faces(claims, manifest, options.size, self.settings.max_scene_faces)
         if options.seed and "seed" not in manifest.decoder.get("controls", ()):
             raise wrong_parameter("seed", f"bundle {manifest.id} has no control 'seed': its decoder takes no noise")
         try:

@@ -261,7 +261,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 PROJECTED = AdversarialConfig("hinge", ratio=0.25, begins=0.05, discriminator=ProjectedConfig(), learning_rate=5e-4,
                               r1=0.0)
 """The adversarial loss of our recipes. With a ratio of 0.5 LPIPS of GRAIN's decoder stopped falling, and went on
-falling with 0.25 (docs/experiments/2026-11.md)."""
+falling with 0.25 (experiments/2026-11.md)."""
 
 
 def balanced(picture: Tensor, seen: Tensor, loss: Tensor, adversarial: Tensor, ratio: float) -> Tensor:

@@ -14,6 +14,7 @@ from codec_contract.errors import EdgegrainError
 from edgegrain.pictures.progress import Progress
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.recipe import STAGES, Chain
+from export import papers
 from server_decoder.generative_prior import GenerativePrior
 
 _SHIPPED = (
@@ -153,14 +154,10 @@ class Family:
 @functools.cache
 def families() -> tuple[Family, ...]:
     """All families."""
-    from edgegrain.training.face_sr.trainer import FACE_SR
     from edgegrain.training.grain.trainer import GRAIN
-    from edgegrain.training.irn.trainer import IRN_FAMILY
-    from edgegrain.training.stylegan.distillation.trainer import DISTILLATION
-    from edgegrain.training.stylegan.trainer import STYLEGAN2
     from edgegrain.training.super_resolution.trainer import SUPER_RESOLUTION
 
-    return GRAIN, IRN_FAMILY, FACE_SR, STYLEGAN2, DISTILLATION, SUPER_RESOLUTION
+    return GRAIN, *map(papers.load, papers.TRAINING), SUPER_RESOLUTION
 
 
 def family_of(recipe: Any) -> Family:

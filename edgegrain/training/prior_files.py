@@ -8,51 +8,44 @@ import torch
 from torch import nn
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.training.face_sr.recipes import FaceSRRecipe
-from edgegrain.training.grain.recipes import FACES, GrainRecipe
+from edgegrain.training.grain.recipes import FACES
+from edgegrain.training.recipe import Recipe
 from export.decoder.sources import described_prior
-from server_decoder.face_sr.glean import GLEANConfig
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.grain import GrainConfig
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import PriorConfig
 from server_decoder.prior_store import DEFAULT_PRIOR
-from server_decoder.stylegan2 import checkpoints
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from server_decoder.stylegan2.weights import load_discriminator
 
 
-def recipe_prior(recipe: GrainRecipe | FaceSRRecipe, prior: GenerativePrior | str | Path | None
-               ) -> GenerativePrior | None:
+def recipe_prior(recipe: Recipe, prior: GenerativePrior | str | Path | None) -> GenerativePrior | None:
     """The generator of a recipe, cut and rounded as the recipe says; None for recipes without one and for trial runs.
 
     Args:
         recipe: whose generator is wanted.
         prior: a network, which is returned, a file, or the name of a fetched prior; None for the published one if that
             is of the recipe's kind.
+
+    Raises:
+        EdgegrainError: the recipe has no generator, or there is no such prior, or it is of another kind or size.
     """
     if isinstance(prior, GenerativePrior):
         return prior
-    described = prior_config(recipe)
+    described = recipe.prior
     if described is None:
         if prior is not None:
             raise EdgegrainError("this recipe has no generator; leave --prior out")
         return None
-    if prior is None and recipe.random_pictures:
+    if prior is None and getattr(recipe, "random_pictures", False):
         return None
     if prior is None and isinstance(described.network, StyleGAN2Config):
         raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain convert --from "
                              "stylegan2-rosinality)")
-    domain = recipe.domain if isinstance(recipe, GrainRecipe) else FACES
+    domain = getattr(recipe, "domain", FACES)
     if prior is None and domain != FACES:
         raise EdgegrainError(f"the published generator makes {FACES}; pass --prior with the file of one that makes "
-                             f"{domain} (docs/new_domain.md)")
+                             f"{domain} (docs/training.md)")
     return described_prior(described, prior or DEFAULT_PRIOR)
-
-
-def prior_config(recipe: GrainRecipe | FaceSRRecipe) -> PriorConfig | None:
-    """The description of a recipe's generator; None without one."""
-    if isinstance(recipe, GrainRecipe):
-        return recipe.decoder.prior if isinstance(recipe.decoder, GrainConfig) else None
-    return recipe.network.prior if isinstance(recipe.network, GLEANConfig) else None
 
 
 @torch.no_grad()
@@ -65,10 +58,15 @@ def random_prior(config: PriorConfig, seed: int) -> GenerativePrior:
     return prior
 
 
-def recipe_discriminator(recipe: GrainRecipe | FaceSRRecipe, given: nn.Module | Path | None) -> nn.Module | None:
-    """The trained discriminator of a recipe that uses StyleGAN2's, from its file; None without one."""
+def recipe_discriminator(recipe: Recipe, given: nn.Module | Path | None) -> nn.Module | None:
+    """The trained discriminator of a recipe that uses StyleGAN2's, from its file; None without one.
+
+    Raises:
+        EdgegrainError: the recipe has no such discriminator, or the file holds another.
+    """
     if given is None or isinstance(given, nn.Module):
         return given
-    if recipe.adversarial is None or not isinstance(recipe.adversarial.discriminator, StyleGAN2Config):
+    config = getattr(getattr(recipe, "adversarial", None), "discriminator", None)
+    if not isinstance(config, StyleGAN2Config):
         raise EdgegrainError("this recipe uses no StyleGAN2 discriminator; leave --discriminator out")
-    return checkpoints.load_discriminator(given, recipe.adversarial.discriminator)
+    return load_discriminator(given, config)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from codec_contract.errors import EdgegrainError
+from server_decoder.grain.grain import PriorConfig
 
 Config = TypeVar("Config")
 
@@ -34,6 +35,11 @@ class Recipe:
     def __post_init__(self) -> None:
         check(*((getattr(self, name) >= least, f"{name} is at least {least}, got {getattr(self, name)}")  # nan neither
                 for name, least in _LEAST.items() if hasattr(self, name)))
+
+    @property
+    def prior(self) -> PriorConfig | None:
+        """The description of the frozen generator in the networks; None without one."""
+        return None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""

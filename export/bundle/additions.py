@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from codec_contract.bundle.file_names import MANIFEST
-from codec_contract.bundle.hub_bundles import SCHEME
+from codec_contract.bundle.hub import SCHEME
 from codec_contract.bundle.manifest import Manifest, load_manifest, parse_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import ExportError

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save
 
-from codec_contract.bundle.file_names import ENCODER_WEIGHTS, GOLDEN, RRDB_ENCODER_WEIGHTS
+from codec_contract.bundle.file_names import ENCODER_WEIGHTS, GOLDEN
 from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
 from codec_contract.fit import PREPROCESSING
@@ -20,9 +19,6 @@ from edge_encoder import integer_network as integer
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import IntegerNetwork
 from export.encoder.graph import EncoderGraph, exact_graph
-from export.encoder.rrdb_graph import rrdb_graph
-from server_decoder.grain.rrdb_encoder import RRDBEncoder
-from server_decoder.weight_file import state_digest
 
 
 @dataclass(frozen=True)
@@ -72,21 +68,6 @@ def float_encoder(graph: EncoderGraph, digest: bytes, write_weights: Callable[[P
     """The part of a float network, whose LRs may differ by a level between runtimes."""
     described = {"architecture": graph.name, "exact": False, "parameters": graph.parameters(), "flops": graph.flops()}
     return EncoderPart(graph, described, digest, write_weights, preprocessing)
-
-
-def rrdb_encoder(encoder: RRDBEncoder, hr: int) -> EncoderPart:
-    """The part of GRAIN's float encoder for pictures of ``hr`` x ``hr``.
-
-    Raises:
-        ExportError: the encoder cannot halve ``hr`` often enough.
-    """
-    state = {name: tensor.detach().contiguous() for name, tensor in encoder.state_dict().items()}
-
-    def write_weights(folder: Path) -> None:
-        write_atomically(folder / RRDB_ENCODER_WEIGHTS, save(state))
-
-    digest = state_digest(state, repr(sorted(asdict(encoder.config).items())))
-    return float_encoder(rrdb_graph(encoder, hr), digest, write_weights)
 
 
 def compare_encoder(encode: Callable[[np.ndarray], np.ndarray], pictures: np.ndarray, expected: np.ndarray) -> float:

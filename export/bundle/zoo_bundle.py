@@ -7,19 +7,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from inspect import signature
 from pathlib import Path
-from typing import Any
 
-from codec_contract.bundle.file_names import IRN_WEIGHTS
 from codec_contract.errors import ExportError, ModelError
-from export.bundle.face_sr_bundle import write_face_sr_bundle
+from export import papers
 from export.bundle.grain_bundle import write_trained_bundle
-from export.bundle.irn_bundle import write_irn_bundle
 from export.bundle.writer import WrittenBundle
 from export.decoder.sources import TRAINED
-from server_decoder.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -45,15 +42,6 @@ class BundleOptions:
     lr: int | None = None
 
 
-@dataclass(frozen=True)
-class WeightFamily:
-    """One kind of weight file: ``write(weights, folder, force=…, **options)`` with the options that it takes."""
-
-    name: str
-    write: Callable[..., WrittenBundle]
-    options: frozenset[str]
-
-
 def write_zoo_bundle(weights: Path, folder: Path, options: BundleOptions | None = None, *, force: bool = False
                      ) -> WrittenBundle:
     """Write the bundle of trained weights.
@@ -71,12 +59,14 @@ def write_zoo_bundle(weights: Path, folder: Path, options: BundleOptions | None 
         BundleError: the name is no valid id, or the sizes do not fit.
     """
     path = weight_file(weights)
-    family = FAMILIES[path.name]
+    source, name, write = path.parent, "GRAIN", write_trained_bundle
+    if path.name != TRAINED:
+        source, name, write = path, papers.WEIGHTS[path.name].name, papers.load(papers.WEIGHTS[path.name].writer)
     options = options or BundleOptions()
     given = {item.name: value for item in fields(options) if (value := getattr(options, item.name)) is not None}
-    if foreign := sorted(set(given) - family.options):
-        raise ExportError(f"{path} holds a {family.name}, which takes no {', '.join(f'--{name}' for name in foreign)}")
-    return family.write(path, folder, force=force, **given)
+    if foreign := sorted(set(given) - signature(write).parameters.keys()):
+        raise ExportError(f"{path} holds a {name}, which takes no {', '.join(f'--{option}' for option in foreign)}")
+    return write(source, folder, force=force, **given)
 
 
 def weight_file(weights: Path) -> Path:
@@ -85,23 +75,10 @@ def weight_file(weights: Path) -> Path:
     Raises:
         ModelError: there is none, or there are several.
     """
-    if weights.is_file() and weights.name in FAMILIES:
+    names = (TRAINED, *papers.WEIGHTS)
+    if weights.is_file() and weights.name in names:
         return weights
-    found = [weights / name for name in FAMILIES if (weights / name).is_file()]
+    found = [weights / name for name in names if (weights / name).is_file()]
     if len(found) != 1:
-        raise ModelError(f"{weights} holds {len(found)} weight files, expected one of {', '.join(FAMILIES)}")
+        raise ModelError(f"{weights} holds {len(found)} weight files, expected one of {', '.join(names)}")
     return found[0]
-
-
-def _grain(path: Path, folder: Path, **options: Any) -> WrittenBundle:
-    return write_trained_bundle(path.parent, folder, **options)
-
-
-_COMMON = frozenset({"version", "licence", "formats"})
-FAMILIES = {
-    TRAINED: WeightFamily("GRAIN", _grain, _COMMON | {"domain", "prior"}),
-    IRN_WEIGHTS: WeightFamily("IRN", write_irn_bundle, _COMMON),
-    GLEAN_WEIGHTS: WeightFamily("GLEAN", write_face_sr_bundle, _COMMON | {"domain", "prior", "reduction", "lr"}),
-    GCFSR_WEIGHTS: WeightFamily("GCFSR", write_face_sr_bundle, _COMMON | {"domain", "reduction", "lr"}),
-}
-"""Name of the weight file -> its family."""

@@ -10,22 +10,20 @@ import onnx
 import torch
 
 from codec_contract.bundle.decoders import default_form
-from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, IRN_WEIGHTS, MANIFEST
+from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import ALIASES, find_bundle, installed_bundles
 from codec_contract.errors import BundleError, ExportError
-from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.lr_coder.level_step import rounded
+from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.rgb import Rgb
 from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network
+from export import papers
 from export.decoder.decoder_graph import load_parameters, round_weights
-from server_decoder.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.grain import KIND, Grain, GrainConfig
+from server_decoder.grain.grain import KIND, Grain, GrainConfig, PriorConfig
 from server_decoder.grain.presets import PRESETS
-from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, initialize
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.grain.weights import load_trained, read_config, read_kept
@@ -45,7 +43,7 @@ class DecoderSource:
         decoder: in evaluation mode.
         network: the encoder that makes its LRs.
         manifest: of the bundle; None for other sources.
-        step: of the LR's levels in payloads (`codec_contract.lr_coder.level_step`).
+        step: of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`).
     """
 
     name: str
@@ -108,9 +106,9 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
     if folder is not None:
         if (folder / TRAINED).is_file():
             return zoo_decoder(folder, prior)
-        kind = "an IRN, both halves in one" if (folder / IRN_WEIGHTS).is_file() else (
-            "a GLEAN or GCFSR, whose encoder is an exact reduction")
-        raise BundleError(f"{name_or_path} is {kind}; edgegrain export bundle writes its bundle, decoder included")
+        kind = next(family.name for file, family in papers.WEIGHTS.items() if (folder / file).is_file())
+        raise BundleError(f"{name_or_path} holds weights of {kind}, not of GRAIN; edgegrain export bundle writes its "
+                          "bundle, decoder included")
     manifest = load_manifest(find_bundle(name_or_path))
     # A float encoder is in another file; the exact box mean makes LRs to compare on.
     network = (integer.load_integer_network(manifest.open_file(ENCODER_WEIGHTS)) if ENCODER_WEIGHTS in manifest.files
@@ -241,6 +239,5 @@ def _zoo_folder(name_or_path: str | Path, zoo: Path) -> Path | None:
     candidates = [Path(name_or_path)]
     if Path(name).name == name and name not in installed_bundles():
         candidates.append(zoo / name)
-    weights = (TRAINED, IRN_WEIGHTS, GLEAN_WEIGHTS, GCFSR_WEIGHTS)
     return next((folder for folder in candidates if not (folder / MANIFEST).is_file()
-                 and any((folder / file).is_file() for file in weights)), None)
+                 and any((folder / file).is_file() for file in (TRAINED, *papers.WEIGHTS))), None)

@@ -7,6 +7,7 @@ numbers 0...255 under the name ``"image"`` and the last node holds the LR as who
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,14 @@ OUTPUT = "lr"
 """Name of the LR in every exported file; `edge_encoder.integer_network.INPUT` is the picture's."""
 FORMATS = {"tflite": ENCODER_TFLITE, "coreml": ENCODER_COREML, "onnx": ENCODER_ONNX}
 """Format -> file name, in the order of reports."""
+
+
+class TfliteConverter(enum.StrEnum):
+    """Program that writes the TFLite file."""
+
+    direct = "direct"
+    onnx2tf = "onnx2tf"
+    tensorflow = "tensorflow"
 
 
 @dataclass(frozen=True)
@@ -212,3 +221,17 @@ def rounding_nodes(source: str, factor: float = 1.0, offset: float = 0.0) -> tup
     With factor and offset 127.5 this is `codec_contract.quantization.quantize`.
     """
     return Scale("levels", source, factor, offset + 0.5), Floor("rounded", "levels"), Clip("quantized", "rounded")
+
+
+def int8_parts(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """int8 ``[O, I, kh, kw]`` and float32 powers of two ``[O, 1, 1, 1]`` whose product is ``weight``, or None.
+
+    The product is exact in float32 however a runtime computes it: the scale only moves the exponent.
+    """
+    peak = np.abs(weight).max((1, 2, 3), keepdims=True)
+    # The largest weight of a channel as 64...127 times a power of two; 1 for a channel of zeros.
+    scale = np.ldexp(np.float32(1), np.where(peak > 0, np.frexp(peak)[1] - 7, 0)).astype(np.float32)
+    integers = weight / scale
+    if (integers != np.round(integers)).any():
+        return None
+    return integers.astype(np.int8), scale

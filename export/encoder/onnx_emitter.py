@@ -15,8 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from codec_contract.files import write_atomically
 from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
-from export.encoder.graph import OUTPUT, EncoderGraph
-from export.encoder.int8_weights import int8_parts
+from export.encoder.graph import OUTPUT, EncoderGraph, int8_parts
 
 OPSET = 18
 IR_VERSION = 8

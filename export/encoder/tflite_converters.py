@@ -1,25 +1,40 @@
-"""Converters from an encoder graph to a TFLite file. All files have the same interface; the proof compares any."""
+"""Converters from an encoder graph to a TFLite file. All files have the same interface; the proof compares any.
+
+onnx2tf puts transpositions around additions and turns some depthwise convolutions into grouped ones: the bytes are the
+same, the file is a little slower. TensorFlow converts without any optimization or quantization: nothing is calibrated,
+so nothing depends on the machine that exports.
+"""
 
 from __future__ import annotations
 
-import enum
-from importlib import import_module
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import write_atomically
-from codec_contract.native_output import captured_stderr
-from export.encoder.graph import EncoderGraph
-from export.encoder.tflite_converted import finished
-from export.encoder.tflite_emitter import tflite_bytes
-
-
-class TfliteConverter(enum.StrEnum):
-    """Program that writes the TFLite file."""
-
-    direct = "direct"
-    onnx2tf = "onnx2tf"
-    tensorflow = "tensorflow"
+from codec_contract.onnx_runtime import captured_stderr
+from edge_encoder.integer_network import INPUT
+from export.encoder import graph as g
+from export.encoder.graph import OUTPUT, EncoderGraph, TfliteConverter, int8_parts
+from export.encoder.onnx_emitter import onnx_model
+from export.encoder.tflite_emitter import (
+    MIN_RUNTIME,
+    PER_CHANNEL_DEQUANTIZE,
+    SIGNATURE,
+    pack,
+    same_padding,
+    tflite_bytes,
+    tflite_schema,
+)
 
 
 def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False,
@@ -43,11 +58,165 @@ def converted(graph: EncoderGraph, converter: TfliteConverter) -> bytes:
     """
     if converter is TfliteConverter.direct:
         return tflite_bytes(graph)
-    module = import_module(f"export.encoder.tflite_{converter.name}")
+    convert = _by_onnx2tf if converter is TfliteConverter.onnx2tf else _by_tensorflow
     with captured_stderr() as said:
         try:
-            return finished(module.convert(graph), graph)
+            return _finished(convert(graph), graph)
         except ExportError:
             raise
         except Exception as error:  # a failing pass may raise any exception
             raise ExportError(f"{converter} could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
+
+
+def _by_onnx2tf(graph: EncoderGraph) -> bytes:
+    """The flatbuffer that onnx2tf makes of the ONNX model of one picture with float32 weights, in its own process."""
+    command = _onnx2tf()
+    with tempfile.TemporaryDirectory(prefix="edgegrain-onnx2tf-") as folder:
+        source, out = Path(folder) / "encoder.onnx", Path(folder) / "out"
+        source.write_bytes(onnx_model(graph, batch=1, int8=False).SerializeToString())
+        # Pictures that onnx2tf otherwise downloads, to compare its layers with ONNX Runtime.
+        np.save(Path(folder) / "calibration_image_sample_data_20x128x128x3_float32.npy",
+                np.random.default_rng(0).random((20, 128, 128, 3), np.float32))
+        process = subprocess.run(
+            [*command, "-i", str(source), "-o", str(out), "-kat", INPUT, "-coion", "-n"], cwd=folder,
+            text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        written = out / "encoder_float32.tflite"
+        if process.returncode or not written.is_file():
+            raise ExportError(f"onnx2tf failed with status {process.returncode}: {process.stdout[-2000:]}")
+        return written.read_bytes()
+
+
+def _onnx2tf() -> list[str]:
+    """onnx2tf of this environment or, as it pins NumPy, ONNX Runtime and more, of its own on PATH."""
+    if importlib.util.find_spec("onnx2tf"):
+        return [sys.executable, "-m", "onnx2tf"]
+    if found := shutil.which("onnx2tf"):
+        return [found]
+    raise ExportError("this converter needs onnx2tf, which is not installed; pip install 'edgegrain[onnx2tf]' "
+                      "(Python 3.11 or 3.12), or in an environment of its own: pipx install onnx2tf==1.29.24")
+
+
+def _by_tensorflow(graph: EncoderGraph) -> bytes:
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ExportError(f"this converter needs TensorFlow ({error}); pip install 'edgegrain[onnx2tf]'") from error
+
+    @tf.function(input_signature=[tf.TensorSpec([1, graph.hr, graph.hr, 3], tf.uint8, INPUT)])
+    def encode(image: Any) -> dict[str, Any]:
+        lr = graph.run(tf.cast(image, tf.float32), partial(_operation, tf, graph.shapes()))  # [1, lr, lr, 3]
+        return {OUTPUT: tf.cast(lr, tf.uint8)}
+
+    with tempfile.TemporaryDirectory(prefix="edgegrain-tflite-") as folder:
+        tf.saved_model.save(tf.Module(), folder, signatures={"serving_default": encode.get_concrete_function()})
+        flatbuffer: bytes = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+    return flatbuffer
+
+
+def _operation(tf: Any, shapes: Mapping[str, tuple[int, int, int]], node: g.Node, inputs: list[Any]) -> Any:
+    x = inputs[0]
+    match node:
+        case g.Conv():
+            return _convolve(tf, node, x, shapes[node.input][1:])
+        case g.Add():
+            return tf.add(*inputs)
+        case g.Multiply():
+            return tf.multiply(*inputs)
+        case g.Floor():
+            return tf.floor(x)
+        case g.Sigmoid():
+            return tf.sigmoid(x)
+        case g.Exp():
+            return tf.exp(x)
+        case g.Clip():
+            return tf.clip_by_value(x, node.low, node.high)
+        case g.Scale():
+            return x * node.factor + node.offset if node.offset else x * node.factor
+        case g.LeakyRelu():
+            return tf.nn.leaky_relu(x, node.slope) if node.slope else tf.nn.relu(x)
+        case g.Concat():
+            return tf.concat(inputs, axis=3)
+
+
+def _convolve(tf: Any, node: g.Conv, x: Any, size: tuple[int, int]) -> Any:
+    top, left, bottom, right = node.padding
+    strides, padding = [1, *node.strides, 1], "SAME"
+    if node.padding != same_padding(size, node.weight.shape[2:], node.strides):
+        padding = "VALID"
+        x = tf.pad(x, [[0, 0], [top, bottom], [left, right], [0, 0]])
+    if node.groups == 1:
+        y = tf.nn.conv2d(x, node.weight.transpose(2, 3, 1, 0), strides, padding)
+    else:
+        y = tf.nn.depthwise_conv2d(x, node.weight.transpose(2, 3, 0, 1), strides, padding)
+    return tf.nn.bias_add(y, node.bias)
+
+
+def _finished(flatbuffer: bytes, graph: EncoderGraph) -> bytes:
+    """A converter's file in the form of edgegrain's own: ``image`` and ``lr`` as its ends, int8 weights where exact."""
+    schema = tflite_schema()
+    model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
+    (part,) = model.subgraphs
+    model.signatureDefs = [schema.SignatureDefT(
+        [_end(schema, part, part.inputs, INPUT, graph.hr)], [_end(schema, part, part.outputs, OUTPUT, graph.lr)],
+        SIGNATURE)]
+    _store_weights_as_int8(schema, model)
+    return pack(model)
+
+
+def _end(schema: Any, part: Any, tensors: np.ndarray, name: str, side: int) -> Any:
+    """The only input or output, renamed, as the signature's entry."""
+    (index,) = tensors
+    tensor = part.tensors[index]
+    shape = tensor.shape.tolist()
+    if tensor.type != schema.TensorType.UINT8 or shape != [1, side, side, 3]:
+        raise ExportError(f"the converter made {name} a tensor of type {tensor.type} and shape {shape}, "
+                          f"expected uint8 [1, {side}, {side}, 3]; use another --tflite-converter")
+    tensor.name = name
+    return schema.TensorMapT(name, int(index))
+
+
+def _store_weights_as_int8(schema: Any, model: Any) -> None:
+    (graph,) = model.subgraphs
+    channel_axes = {schema.BuiltinOperator.CONV_2D: 0, schema.BuiltinOperator.DEPTHWISE_CONV_2D: 3}
+    kinds = [code.builtinCode for code in model.operatorCodes]
+    operators = []
+    for operator in graph.operators:
+        kind = kinds[operator.opcodeIndex]
+        stored = _store_as_int8(schema, model, operator.inputs[1], channel_axes[kind]) if kind in channel_axes else None
+        if stored is not None:
+            operators.append(schema.OperatorT(
+                opcodeIndex=len(kinds), inputs=np.array([stored], np.int32), outputs=operator.inputs[1:2],
+                builtinOptionsType=schema.BuiltinOptions.DequantizeOptions, builtinOptions=schema.DequantizeOptionsT()))
+        operators.append(operator)
+    if len(operators) == len(graph.operators):
+        return
+    graph.operators = operators
+    dequantize = schema.BuiltinOperator.DEQUANTIZE
+    model.operatorCodes.append(schema.OperatorCodeT(
+        builtinCode=dequantize, deprecatedBuiltinCode=dequantize, version=PER_CHANNEL_DEQUANTIZE))
+    for entry in model.metadata:
+        if entry.name == b"min_runtime_version":
+            model.buffers[entry.buffer].data = np.frombuffer(MIN_RUNTIME, np.uint8)
+
+
+def _store_as_int8(schema: Any, model: Any, index: int, axis: int) -> int | None:
+    """Move the data of the weights ``index`` to a new int8 tensor, scaled along ``axis``, and return its index.
+
+    The weights become a tensor that an operation computes. None where int8 would not be exact.
+    """
+    (graph,) = model.subgraphs
+    weight = graph.tensors[index]
+    buffer = model.buffers[weight.buffer]
+    if sum(tensor.buffer == weight.buffer for tensor in graph.tensors) > 1:
+        return None  # another tensor uses these bytes
+    parts = int8_parts(np.moveaxis(np.frombuffer(buffer.data.tobytes(), "<f4").reshape(weight.shape), axis, 0))
+    if parts is None:
+        return None
+    integers, scale = parts
+    graph.tensors.append(schema.TensorT(
+        name=weight.name + b".int8", type=schema.TensorType.INT8, shape=weight.shape, hasRank=True,
+        buffer=weight.buffer, quantization=schema.QuantizationParametersT(
+            scale=scale.ravel(), zeroPoint=np.zeros(scale.size, np.int64), quantizedDimension=axis)))
+    buffer.data = np.frombuffer(np.moveaxis(integers, 0, axis).tobytes(), np.uint8)
+    weight.buffer = 0  # the schema's empty one
+    return len(graph.tensors) - 1

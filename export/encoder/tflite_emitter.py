@@ -17,13 +17,13 @@ import numpy as np
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
-from export.encoder.graph import OUTPUT, EncoderGraph
-from export.encoder.int8_weights import int8_parts
-from export.encoder.same_padding import same_padding
-from export.encoder.tflite_file import MIN_RUNTIME, PER_CHANNEL_DEQUANTIZE, SIGNATURE, pack, tflite_schema
+from export.encoder.graph import OUTPUT, EncoderGraph, int8_parts
 
-_FORMAT = 3
-"""The version of TFLite's file format."""
+SIGNATURE = "serving_default"
+PER_CHANNEL_DEQUANTIZE = 5
+"""The version of DEQUANTIZE that takes a scale per channel."""
+MIN_RUNTIME = b"2.7.0".ljust(16, b"\0")
+"""The first TensorFlow Lite with that version, as files state it."""
 
 
 def tflite_bytes(graph: EncoderGraph) -> bytes:
@@ -41,7 +41,7 @@ def tflite_bytes(graph: EncoderGraph) -> bytes:
     lr = writer.tensor(OUTPUT, (graph.lr, graph.lr, 3), schema.TensorType.UINT8)
     writer.operator("CAST", [results[graph.nodes[-1].name]], lr)
     return pack(schema.ModelT(
-        version=_FORMAT, description=f"edgegrain encoder {graph.name}".encode(), buffers=writer.buffers,
+        version=3, description=f"edgegrain encoder {graph.name}".encode(), buffers=writer.buffers,
         operatorCodes=list(writer.codes.values()),
         subgraphs=[schema.SubGraphT(tensors=writer.tensors, operators=writer.operators, inputs=_indices([image]),
                                     outputs=_indices([lr]), name=graph.name.encode())],
@@ -171,3 +171,28 @@ class _Writer:
 
 def _indices(values: Sequence[int]) -> np.ndarray:
     return np.array(values, np.int32)
+
+
+def tflite_schema() -> Any:
+    """LiteRT's module with the format's classes."""
+    try:
+        from ai_edge_litert import schema_py_generated
+    except ImportError as error:
+        raise ExportError(f"TFLite export needs LiteRT ({error}); pip install 'edgegrain[export]'") from error
+    return schema_py_generated
+
+
+def pack(model: Any) -> bytes:
+    """The schema's ``ModelT`` as a file."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def same_padding(size: Sequence[int], kernel: Sequence[int], strides: Sequence[int]) -> tuple[int, int, int, int]:
+    """Zeros at (top, left, bottom, right): as many as the strides need, the odd one at bottom and right."""
+    down, across = (max((-(-side // stride) - 1) * stride + width - side, 0)
+                    for side, stride, width in zip(size, strides, kernel, strict=True))
+    return down // 2, across // 2, down - down // 2, across - across // 2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,6 +12,25 @@ from torch import Tensor, nn
 
 from export.encoder import graph as g
 from export.encoder.graph import EncoderGraph
+
+
+def torch_encoder(graph: EncoderGraph, *, onednn: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from uint8 ``[N, hr, hr, 3]`` to uint8 ``[N, lr, lr, 3]``.
+
+    Args:
+        graph: the encoder.
+        onednn: False uses torch's own kernels and NNPACK (Winograd, from batch 16 on).
+    """
+    module = TorchGraph(graph)
+
+    @torch.inference_mode()
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer torch warns about TF32 for GPUs when these flags are set
+            with torch.backends.mkldnn.flags(enabled=onednn):
+                return module(torch.from_numpy(np.ascontiguousarray(rgb))).numpy()
+
+    return encode
 
 
 class TorchGraph(nn.Module):

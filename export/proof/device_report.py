@@ -20,8 +20,8 @@ from codec_contract.bundle.file_names import ENCODER_COREML, ENCODER_ONNX, ENCOD
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ExportError
 from edge_encoder.golden_inputs import check_golden
-from export.proof.processor import processor_name
-from export.proof.runtimes import Runtime, coreml_runtimes, onnx_runtimes, tflite_runtimes
+from export.proof.proof_report import processor_name
+from export.proof.runtimes import Runtime, compiled_model_runtimes, coreml_runtimes, onnx_runtimes, tflite_runtimes
 
 DeviceReport = dict[str, Any]
 
@@ -41,8 +41,6 @@ def installed_runtimes(folder: Path) -> list[Runtime]:
     """
     runtimes = onnx_runtimes(folder / ENCODER_ONNX, large_batch=1)
     if (folder / ENCODER_TFLITE).exists() and find_spec("ai_edge_litert"):
-        from export.proof.compiled_model import compiled_model_runtimes
-
         runtimes += tflite_runtimes(folder / ENCODER_TFLITE) + compiled_model_runtimes(folder / ENCODER_TFLITE)
     if (folder / ENCODER_COREML).exists() and sys.platform == "darwin" and find_spec("coremltools"):
         runtimes += coreml_runtimes(folder / ENCODER_COREML)

@@ -18,15 +18,12 @@ from codec_contract.files import write_atomically
 from edge_encoder.bounds import ACCUMULATOR_LIMIT, BoundReport
 from export.encoder.graph import EncoderGraph
 from export.proof.comparison import FlipReport, RuntimeResult
-from export.proof.processor import processor_name
 
-PACKAGES = ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "coremltools", "torch", "Pillow", "onnx2tf", "tensorflow")
 REPORTS = ("report.json", "report.md")
 ProofReport = dict[str, Any]
 
 
-def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: str,
-               operations: Mapping[str, Mapping[str, int]]) -> ProofReport:
+def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: str) -> ProofReport:
     """The part of every report: encoder, files, versions, machine, commit, date."""
     return {
         "schema": 1,
@@ -36,7 +33,7 @@ def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: st
         "encoder": {
             "architecture": graph.name, "hr": graph.hr, "lr": graph.lr, "exact": graph.exact,
             "parameters": graph.parameters(), "flops": graph.flops(), "operations": graph.kinds()},
-        "files": {path.name: {"format": kind, **_fingerprint(path), "operations": dict(operations.get(kind, {}))}
+        "files": {path.name: {"format": kind, **_fingerprint(path), "operations": dict(operations(kind, path))}
                   for kind, path in artefacts.items()},
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {"system": platform.system(), "architecture": platform.machine(), "processor": processor_name()},
@@ -141,8 +138,14 @@ def flip_sentence(section: Mapping[str, Any]) -> str:
             f"{section['largest_step']} {compared}")
 
 
-def onnx_operations(path: Path) -> Counter[str]:
-    """Operation kinds of an ONNX file."""
+def operations(kind: str, path: Path) -> Counter[str]:
+    """Operation kinds of a file in a format; constants of Core ML are not counted."""
+    if kind == "tflite":
+        return tflite_operations(path)
+    if kind == "coreml":
+        from export.proof.mil_interpreter import MilProgram
+
+        return Counter({name: count for name, count in MilProgram(path).operations.items() if name != "const"})
     import onnx
 
     return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
@@ -157,17 +160,6 @@ def tflite_operations(path: Path) -> Counter[str]:
     # Old readers use the deprecated 8-bit code; new operations have only the other one.
     kinds = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
     return Counter(kinds[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators)
-
-
-def coreml_operations(path: Path) -> Counter[str]:
-    """Operation kinds of a Core ML package, constants not counted."""
-    from export.proof.mil_interpreter import MilProgram
-
-    return Counter({kind: count for kind, count in MilProgram(path).operations.items() if kind != "const"})
-
-
-OPERATIONS = {"onnx": onnx_operations, "tflite": tflite_operations, "coreml": coreml_operations}
-"""Format -> function that counts the operations of a file."""
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
@@ -197,7 +189,8 @@ def _commit() -> str | None:
 
 def _versions() -> dict[str, str]:
     found = {}
-    for package in PACKAGES:
+    for package in ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "coremltools", "torch", "Pillow", "onnx2tf",
+                    "tensorflow"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -212,3 +205,14 @@ def _counts(counts: Mapping[str, int]) -> str:
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return [*lines, *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows), ""]
+
+
+def processor_name() -> str:
+    """The model's name on Linux, elsewhere the one that Python reports, else the architecture."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine() or "unknown processor"

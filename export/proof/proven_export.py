@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import replace_folder
 from edge_encoder import bounds
 from edge_encoder import integer_network as integer
-from edge_encoder.integer_network import IntegerNetwork
+from edge_encoder.integer_network import INPUT, IntegerNetwork
 from export.encoder.formats import export_encoder
-from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
-from export.encoder.tflite_converters import TfliteConverter
+from export.encoder.graph import (
+    FORMATS,
+    Add,
+    Conv,
+    EncoderGraph,
+    LeakyRelu,
+    Node,
+    TfliteConverter,
+    exact_graph,
+    rounding_nodes,
+)
 from export.proof import proof_report as reports
-from export.proof.comparison import compare, flip_report
-from export.proof.export_progress import ExportProgress
-from export.proof.float_contrast import float_contrast
-from export.proof.proof_job import ProofJob, ProofRunner
-from export.proof.running import Chunk
+from export.proof.comparison import Chunk, ProofJob, ProofRunner, compare, flip_report
 
 EXACT_INPUTS = 200
 QUICK_INPUTS = 20
@@ -126,8 +134,7 @@ def _export(graph: EncoderGraph, folder: Path, options: ExportOptions, progress:
 
 
 def _report(graph: EncoderGraph, artefacts: Mapping[str, Path], options: ExportOptions) -> reports.ProofReport:
-    operations = {kind: reports.OPERATIONS[kind](path) for kind, path in artefacts.items()}
-    report = reports.new_report(graph, artefacts, source=options.source, operations=operations)
+    report = reports.new_report(graph, artefacts, source=options.source)
     if tflite := report["files"].get(FORMATS["tflite"]):
         tflite["converter"] = str(options.tflite_converter)
     return report | {"quick": options.quick}
@@ -174,3 +181,92 @@ def _counted(chunks: Iterable[Chunk], kinds: Counter[str]) -> Iterator[Chunk]:
     for chunk in chunks:
         kinds.update(chunk.kinds)
         yield chunk
+
+
+LINE_EVERY = 15.0
+"""Seconds between two lines of one step."""
+
+
+class ExportProgress:
+    """Shows the steps of an export; nothing without a console."""
+
+    def __init__(self, console: Any) -> None:
+        self._console = console
+        self._bars: Any = None
+        if console is not None and console.is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._bars = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                                  TimeElapsedColumn(), console=console, transient=True)
+        self._step, self._started, self._written = "", 0.0, 0.0
+        self._task: Any = None
+
+    def __enter__(self) -> ExportProgress:
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._bars:
+            self._bars.stop()
+        elif kind is None:
+            self._end_step()
+
+    def step(self, text: str) -> None:
+        """Begin a step, and end the one before."""
+        self.count(text, None)
+
+    def count(self, text: str, total: int | None) -> Callable[[int], None]:
+        """Begin a step of ``total`` parts; the returned function is called with the number of parts that are done."""
+        if self._bars:
+            if self._task is not None:
+                self._bars.remove_task(self._task)
+            self._task = task = self._bars.add_task(text, total=total)
+            return lambda done: self._bars.advance(task, done)
+        self._end_step()
+        self._step, self._started, self._written = text, time.monotonic(), time.monotonic()
+        parts = 0
+
+        def advance(done: int) -> None:
+            nonlocal parts
+            parts += done
+            if time.monotonic() - self._written >= LINE_EVERY and parts != total:
+                self._written = time.monotonic()
+                self._line(f"{text}: {parts} of {total}")
+
+        return advance
+
+    def _end_step(self) -> None:
+        if self._step:
+            self._line(self._step)
+        self._step = ""
+
+    def _line(self, text: str) -> None:
+        if self._console is not None:
+            self._console.print(f"{text}, {time.monotonic() - self._started:.0f} s", highlight=False, soft_wrap=True)
+
+
+def float_contrast(network: IntegerNetwork, seed: int = 0) -> EncoderGraph:
+    """The same layers as ordinary floats: real weights, ReLU, no rounding before the LR.
+
+    Weights are the integer encoder's, each scaled by a random factor in 0.9...1.1, so that activations have the
+    size they have in the exact encoder, as training without quantization could have produced.
+    """
+    rng = np.random.default_rng(seed)
+    nodes: list[Node] = []
+    outputs = {INPUT: INPUT}
+    for index, layer in enumerate(network.layers):
+        weight = layer.exported_weight()
+        bias = layer.bias * layer.scale()
+        if (layer.weight != 1).any():  # the box mean stays a mean
+            weight = weight * rng.uniform(0.9, 1.1, weight.shape)
+            bias = bias * rng.uniform(0.9, 1.1, bias.shape)
+        nodes.append(Conv(f"{layer.name}.conv", outputs[layer.input], weight.astype(np.float32),
+                          bias.astype(np.float32), layer.stride, layer.padding, layer.groups))
+        if layer.skip:
+            nodes.append(Add(f"{layer.name}.add", nodes[-1].name, outputs[layer.skip]))
+        if index < len(network.layers) - 1:
+            nodes.append(LeakyRelu(layer.name, nodes[-1].name))
+        outputs[layer.name] = nodes[-1].name
+    nodes += rounding_nodes(nodes[-1].name)
+    return EncoderGraph(f"float-{network.architecture}", network.hr, network.lr, tuple(nodes), exact=False)

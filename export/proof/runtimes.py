@@ -5,16 +5,21 @@ A runtime is loaded from the artefact on disk, except torch, which has no file a
 
 from __future__ import annotations
 
+import atexit
+import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from codec_contract.errors import ExportError
-from codec_contract.native_output import captured_stderr
+from codec_contract.onnx_runtime import captured_stderr
 from edge_encoder.integer_network import INPUT
 from export.encoder.graph import OUTPUT, EncoderGraph
 from export.proof.mil_interpreter import MilProgram
@@ -45,20 +50,13 @@ def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Ru
     """All runtimes for ``artefacts`` (format -> path) and torch.
 
     Raises:
-        ExportError: an unknown format, a file that cannot be loaded, or a runtime that is not installed.
+        ExportError: a file that cannot be loaded, or a runtime that is not installed.
     """
-    from export.proof.compiled_model import compiled_model_runtimes  # here, as that module takes names of this one
-
     batch = large_batch(graph)
     loaders: dict[str, Callable[[Path], Iterable[Runtime]]] = {
         "tflite": lambda path: tflite_runtimes(path) + compiled_model_runtimes(path),
         "coreml": coreml_runtimes, "onnx": lambda path: onnx_runtimes(path, batch)}
-    runtimes: list[Runtime] = []
-    for kind, path in artefacts.items():
-        if kind not in loaders:
-            raise ExportError(f"no runtime reads the format {kind!r}; expected one of {', '.join(loaders)}")
-        runtimes += loaders[kind](path)
-    return runtimes + torch_runtimes(graph)
+    return [runtime for kind, path in artefacts.items() for runtime in loaders[kind](path)] + torch_runtimes(graph)
 
 
 def large_batch(graph: EncoderGraph) -> int:
@@ -90,7 +88,7 @@ def onnx_runtimes(path: Path, large_batch: int = LARGE_BATCH) -> list[Runtime]:
             batch = 1 if threads == 1 else large_batch
             runtimes.append(Runtime(
                 f"ONNX Runtime {onnxruntime.__version__}, {label} optimizations, {_threads(threads)}, batch {batch}",
-                _session_encoder(session), batch))
+                partial(_run_session, session), batch))
     return runtimes
 
 
@@ -116,8 +114,32 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
                     run = interpreter.get_signature_runner()
             except (RuntimeError, ValueError) as error:
                 raise ExportError(f"LiteRT cannot load {path}: {error}") from error
-            runtimes.append(Runtime(f"LiteRT {_version('ai-edge-litert')}, {label}, {_threads(threads)}",
+            runtimes.append(Runtime(f"LiteRT {version('ai-edge-litert')}, {label}, {_threads(threads)}",
                                     _keeping(interpreter, run), slow=resolver == OpResolverType.BUILTIN_REF))
+    return runtimes
+
+
+def compiled_model_runtimes(path: Path) -> list[Runtime]:
+    """``CompiledModel`` on the CPU with XNNPACK; LiteRT before 2.3 chooses the number of threads itself.
+
+    Raises:
+        ExportError: LiteRT is not installed, or it cannot load the file.
+    """
+    try:
+        from ai_edge_litert.compiled_model import CompiledModel
+    except ImportError as error:
+        raise ExportError(f"checking TFLite needs LiteRT ({error}); pip install 'edgegrain[export]'") from error
+    atexit.register(_end_quietly)
+    name = f"LiteRT {version('ai-edge-litert')}, CompiledModel, XNNPACK"
+    runtimes = []
+    for label, options in _options(name):
+        try:
+            with captured_stderr():  # prints its accelerators
+                model = CompiledModel.from_file(str(path), **options)
+                runtimes.append(Runtime(label, _Encoder(model)))
+                del model
+        except RuntimeError as error:
+            raise ExportError(f"LiteRT cannot load {path}: {error}") from error
     return runtimes
 
 
@@ -135,31 +157,24 @@ def coreml_runtimes(path: Path) -> list[Runtime]:
 
 
 def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
-    """torch eager with oneDNN, and without it at a batch size where NNPACK is used.
-
-    Raises:
-        ExportError: torch is not installed.
-    """
+    """torch eager with oneDNN, and without it at a batch size where NNPACK is used."""
     try:
         import torch
     except ImportError as error:
         raise ExportError(f"checking against torch needs torch ({error}); pip install 'edgegrain[export]'") from error
-    from export.proof.torch_executor import torch_encoder
+    from export.encoder.torch_graph import torch_encoder
 
-    version, batch = torch.__version__.split("+")[0], large_batch(graph)
+    release, batch = torch.__version__.split("+")[0], large_batch(graph)
     return [
-        Runtime(f"torch {version} eager, oneDNN, batch 1", torch_encoder(graph, onednn=True), concurrent=False),
-        Runtime(f"torch {version} eager, oneDNN off, batch {batch}", torch_encoder(graph, onednn=False), batch,
+        Runtime(f"torch {release} eager, oneDNN, batch 1", torch_encoder(graph, onednn=True), concurrent=False),
+        Runtime(f"torch {release} eager, oneDNN off, batch {batch}", torch_encoder(graph, onednn=False), batch,
                 fixed_batch=True, concurrent=False),
     ]
 
 
-def _session_encoder(session: Any) -> Callable[[np.ndarray], np.ndarray]:
-    def encode(rgb: np.ndarray) -> np.ndarray:
-        lr: np.ndarray = session.run([OUTPUT], {INPUT: rgb})[0]
-        return lr
-
-    return encode
+def _run_session(session: Any, rgb: np.ndarray) -> np.ndarray:
+    lr: np.ndarray = session.run([OUTPUT], {INPUT: rgb})[0]
+    return lr
 
 
 def _keeping(interpreter: Any, run: Any) -> Callable[[np.ndarray], np.ndarray]:
@@ -188,7 +203,40 @@ def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
 
 
-def _version(distribution: str) -> str:
-    from importlib.metadata import version
+def _options(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Name of each runtime, and the arguments of `CompiledModel.from_file` for it."""
+    try:
+        from ai_edge_litert.options import CpuOptions, Options
+    except ImportError:
+        return [(name, {})]
+    return [(f"{name}, {threads} thread{'s' if threads > 1 else ''}",
+             {"options": Options(cpu_options=CpuOptions(num_threads=threads))}) for threads in THREADS]
 
-    return version(distribution)
+
+class _Encoder:
+    """uint8 ``[1, S, S, 3]`` -> LR ``[1, h, w, 3]``, quiet at its end too, where LiteRT prints its accelerators."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._inputs, self._outputs = model.create_input_buffers(0), model.create_output_buffers(0)
+        self._size = model.get_output_buffer_requirements(0, 0)["buffer_size"]
+        self._lr = math.isqrt(self._size // 3)
+        self._inputs[0].write(np.zeros(model.get_input_buffer_requirements(0, 0)["buffer_size"], np.int8))
+        model.run_by_index(0, self._inputs, self._outputs)  # the first run prints too
+
+    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+        self._inputs[0].write(rgb.view(np.int8))  # LiteRT's name for bytes of either kind, as in Kotlin
+        self._model.run_by_index(0, self._inputs, self._outputs)
+        coded: np.ndarray = self._outputs[0].read(self._size, np.int8)[:3 * self._lr**2]  # a buffer may end in padding
+        return coded.view(np.uint8).reshape(1, self._lr, self._lr, 3)
+
+    def __del__(self) -> None:
+        with captured_stderr():
+            vars(self).clear()
+
+
+def _end_quietly() -> None:
+    """Drop the lines that LiteRT prints when its library is unloaded, after all of Python has ended."""
+    sys.stderr.flush()
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)

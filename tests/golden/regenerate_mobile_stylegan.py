@@ -18,7 +18,7 @@ import numpy.typing as npt
 import openvino
 
 from codec_contract.files import write_atomically
-from server_decoder.mobile_stylegan.openvino_import import WHEEL_FILES
+from edgegrain.papers.stylegan.prior_import import WHEEL_FILES
 
 TARGET = Path(__file__).parent / "mobile_stylegan" / "reference.npz"
 SEED, PICTURES, MEAN_OF, PSI = 2021, 2, 64, 0.7

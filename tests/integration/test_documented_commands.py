@@ -26,7 +26,7 @@ from edgegrain.cli.main import app as edgegrain
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted({
     *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "zoo/README.md")),
-    *(ROOT / "docs").rglob("*.md"),
+    *(path for folder in ("docs", "experiments") for path in (ROOT / folder).glob("*.md")),
     *(path for path in (ROOT / "clients").rglob("README.md") if "node_modules" not in path.parts),
     ROOT / "edgegrain" / "cli" / "device_kit.md",
 })
@@ -35,7 +35,7 @@ HISTORY = {ROOT / "CHANGELOG.md"}
 CURRENT = [page for page in PAGES if page not in HISTORY]
 
 PACKAGES = ("codec_contract", "edge_encoder", "server_decoder", "sdk", "export", "edgegrain")
-FOLDERS = (*PACKAGES, "benchmarks", "clients", "containers", "docs", "examples", "requirements", "tests")
+FOLDERS = (*PACKAGES, "benchmarks", "clients", "containers", "docs", "examples", "experiments", "requirements", "tests")
 MODULE_COMMANDS = {"export.mobile"}
 """What may be called as ``python -m``; every other program is a subcommand of ``edgegrain``."""
 ELSEWHERE = {"edgegrain/bundles"}

@@ -16,12 +16,10 @@ from onnx import numpy_helper
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, load_integer_network
 from export.encoder.formats import export_encoder
-from export.encoder.graph import exact_graph
-from export.encoder.int8_weights import int8_parts
-from export.proof.comparison import compare, reference_runtime
+from export.encoder.graph import exact_graph, int8_parts
+from export.proof.comparison import compare, reference_runtime, run_all
 from export.proof.proof_inputs import SHARES, find_pictures, make_inputs
 from export.proof.proof_report import require_exact, runtime_rows
-from export.proof.running import run_all
 from export.proof.runtimes import Runtime, coreml_runtimes, load_runtimes, onnx_runtimes, tflite_runtimes
 from tests.networks import random_network
 

@@ -18,14 +18,14 @@ from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import run_reference
 from edge_encoder.lowering import box_network
 from edgegrain.cli.app import application
+from edgegrain.papers.face_sr.bundle import find_face_sr_weights, write_face_sr_bundle
+from edgegrain.papers.face_sr.weights import load_gcfsr, load_glean
+from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.service.engine import Engine, Stages
 from edgegrain.service.engine_options import RestoreOptions
-from export.bundle.face_sr_bundle import find_face_sr_weights, write_face_sr_bundle
 from export.bundle.licences import BY_DOMAIN, UNSTATED
 from export.decoder.decoder_graph import round_weights
 from export.decoder.sources import bundle_decoder, find_decoder
-from server_decoder.face_sr.gcfsr import GCFSRUpscaler
-from server_decoder.face_sr.weights import load_gcfsr, load_glean
 from server_decoder.prior_store import load_prior
 from tests.face_sr import store_gcfsr, store_glean
 

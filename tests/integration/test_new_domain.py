@@ -13,6 +13,8 @@ from PIL import Image
 import sdk
 from codec_contract.bundle.manifest import load_manifest
 from edge_encoder.integer_network import load_integer_network, run_reference
+from edgegrain.papers.stylegan.recipes import STYLEGAN2_RECIPES
+from edgegrain.papers.stylegan.run import NETWORKS
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish_grain
 from edgegrain.publishing.fit_coder import fit_tables
@@ -20,8 +22,6 @@ from edgegrain.publishing.publish_grain import publish_run
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.run import train
-from edgegrain.training.stylegan.recipes import STYLEGAN2_RECIPES
-from edgegrain.training.stylegan.run import NETWORKS
 from export.bundle.licences import UNSTATED
 from export.bundle.writer import BundleParts
 
@@ -40,7 +40,7 @@ def cats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle that results from all steps of docs/new_domain.md, each as short as possible."""
+    """The bundle that results from all steps of docs/training.md, each as short as possible."""
     root = tmp_path_factory.mktemp("new_domain")
     train(STYLEGAN2_RECIPES["smoke-prior"], root / "prior", RunOptions(data=cats), pictures=16)
     prior, run = root / "prior" / NETWORKS, None

@@ -28,7 +28,7 @@ from tests.service_harness import SOON, LiveService, live_service
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "zoo/README.md", "edgegrain/cli/device_kit.md")),
-    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted(path for folder in ("docs", "experiments") for path in (ROOT / folder).glob("*.md")),
     *sorted((ROOT / "bundles").glob("*/README.md")),
     *sorted(path for path in (ROOT / "clients").rglob("README.md") if "node_modules" not in path.parts),
 ]
@@ -169,14 +169,14 @@ def check_readme(folder: Path) -> None:
     one, scene = sdk.Payload((folder / "me.grain").read_bytes()), sdk.Scene((folder / "scene.grain").read_bytes())
     assert one.fit == "align" and bytes(one) == bytes(sdk.compress(folder / "me.jpg"))
     assert bytes(scene) == bytes(sdk.compress_scene(folder / "me.jpg", max_bytes=1500)) and len(scene) <= 1500
-    assert image_sizes(folder, "photograph.png") == [("PNG", (512, 512))]
+    assert image_sizes(folder, "photograph.png", "large.png") == [("PNG", (512, 512)), ("PNG", (1024, 1024))]
     expected = np.asarray(sdk.restore(one)).astype(int)
-    for name in ("face.png", "back.png", "served.png", "remote.png"):
+    for name in ("face.png", "served.png", "remote.png"):
         with Image.open(folder / name) as image:  # decoded in floats by three sessions
             assert np.abs(np.asarray(image) - expected).max() <= 1, name
 
 
-def check_integration(folder: Path) -> None:
+def check_devices(folder: Path) -> None:
     payload = sdk.compress(folder / "me.jpg")
     assert (folder / "me.grain").read_bytes() == payload == (folder / "same.grain").read_bytes()
     square = (256, 256)
@@ -205,8 +205,8 @@ def check_training(folder: Path, runs: tuple[str, ...]) -> None:
 
 RESULTS: dict[str, Callable[[Path], None]] = {
     "README.md": check_readme,
+    "docs/devices.md": check_devices,
     "docs/faces.md": check_faces,
-    "docs/integration.md": check_integration,
     "docs/service.md": check_service,
     "docs/training.md": partial(check_training, runs=("trial", "trial-2", "trial-irn")),
 }

@@ -11,9 +11,9 @@ from codec_contract.errors import ModelError
 from codec_contract.quantization import dequantize
 from edge_encoder.preprocessing import load_picture
 from edgegrain.metrics.lpips import LPIPS
+from edgegrain.papers.face_sr.weights import load_glean, read_config
+from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from export.decoder.sources import described_prior
-from server_decoder.face_sr.glean import GLEAN, GLEANConfig
-from server_decoder.face_sr.weights import load_glean, read_config
 
 
 @pytest.fixture(scope="module")

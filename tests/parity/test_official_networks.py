@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from export.checkpoints.gcfsr import load_gcfsr_checkpoint
-from export.checkpoints.glean import load_glean_checkpoint
-from export.checkpoints.grain import load_grain_checkpoint
-from export.checkpoints.irn import load_irn_checkpoint
+from edgegrain.papers.gcfsr.checkpoints import load_gcfsr_checkpoint
+from edgegrain.papers.glean.checkpoints import load_glean_checkpoint
+from edgegrain.papers.grain.checkpoints import load_grain_checkpoint
+from edgegrain.papers.irn.checkpoints import load_irn_checkpoint
 from tests.official_checkpoints import (
     CODE,
     FILTER,

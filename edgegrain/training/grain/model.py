@@ -20,8 +20,7 @@ from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import checkpoint_path, open_checkpoint, prefixed, read_checkpoint_header
 from edgegrain.training.grain.rate import RateModel
-from edgegrain.training.grain.recipes import GrainRecipe
-from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig, TrainedRRDBEncoder
+from edgegrain.training.grain.recipes import GrainRecipe, RRDBEncoderConfig
 from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
@@ -149,7 +148,7 @@ class Autoencoder(nn.Module):
 
 
 def rounded_to_step(levels: Tensor, step: int) -> Tensor:
-    """Levels 0...255 of any shape, rounded to multiples of ``step`` as `codec_contract.lr_coder.level_step` does."""
+    """Levels 0...255 of any shape, rounded to multiples of ``step`` as `codec_contract.lr_coder.coder_tables` does."""
     return (torch.floor((levels + step // 2) / step) * step).clamp(max=255)
 
 
@@ -184,11 +183,11 @@ def freeze(model: Autoencoder, trains: tuple[str, ...]) -> None:
         model.rate.requires_grad_(True)
 
 
-def _encoder(recipe: GrainRecipe) -> EncoderTwin | BoxMean | TrainedRRDBEncoder:
+def _encoder(recipe: GrainRecipe) -> nn.Module:
     if not recipe.correction:
         return BoxMean(recipe.encoder.hr, recipe.encoder.lr)
     if isinstance(recipe.encoder, RRDBEncoderConfig):
-        return TrainedRRDBEncoder(recipe.encoder)
+        return recipe.encoder.build()
     return EncoderTwin(recipe.encoder)
 
 

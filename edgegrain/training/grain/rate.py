@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.lr_coder.coder_tables import ACTIVATION_MAX, MAX_SHIFT, MAX_WEIGHT, ChannelNetwork, Layer
-from codec_contract.lr_coder.context import CONTEXT_SIZES, MIDDLE, neighbour_indices, positions
-from codec_contract.lr_coder.logistic import MEAN_BITS, SCALE_MAX
+from codec_contract.lr_coder.context import CONTEXT_SIZES, MEAN_BITS, MIDDLE, SCALE_MAX, neighbour_indices, positions
 from edgegrain.training.losses import running_mean
 
 CONTEXT_UNIT = 32.0
@@ -217,7 +216,7 @@ class RateModel(nn.Module):
 
     def forward(self, levels: Tensor) -> Tensor:
         """Bits per sample of LRs ``[B, 3, h, w]``, a scalar; levels 0...255, or levels in steps as the coder's indices
-        (`codec_contract.lr_coder.level_step`). Computed in float32 also under autocast."""
+        (`codec_contract.lr_coder.coder_tables`). Computed in float32 also under autocast."""
         with torch.autocast(levels.device.type, enabled=False):
             levels = levels.float()
             bits = []

@@ -1,16 +1,25 @@
-"""Configuration of GRAIN's stages ([GRAIN] 3.5), and the recipes by name."""
+"""Configuration of GRAIN's stages ([GRAIN] 3.5), and the recipes by name.
+
+Stage 1 trains encoder and decoder, stage 2 the code predictor on what the decoder gives it, stage 3 the fusion, the
+final stage all of them. The generator stays frozen throughout. Recipes named ``...-paper`` have the weights of [GRAIN]
+supplementary 1 and, where the paper leaves gaps, the figures of the authors' public code (batch, learning rates, steps
+between the discriminator's updates). The others are ours: they learn in hours on two CPU cores. docs/training.md lists
+the deviations, experiments/2026-11.md has the measurements behind them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from codec_contract.lr_coder.level_step import MAX_STEP
+from torch import nn
+
+from codec_contract.lr_coder.coder_tables import MAX_STEP
 from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, DiscriminatorConfig, ProjectedConfig
-from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
 from edgegrain.training.losses import GRID_PERIOD, PAPER, LossWeights
 from edgegrain.training.recipe import Recipe, check
-from server_decoder.grain.grain import GrainConfig
+from export import papers
+from server_decoder.grain.grain import GrainConfig, PriorConfig
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import (
     FACES_256_LR16,
@@ -34,6 +43,41 @@ FACES = "faces"
 
 
 @dataclass(frozen=True)
+class RRDBEncoderConfig:
+    """The paper's float encoder (`edgegrain.papers.grain`); the defaults are the paper's for 1024 -> 16.
+
+    Attributes:
+        hr: side of the square input, in pixels.
+        lr: side of the square output, in pixels: ``hr`` halved once or more.
+        width: feature channels everywhere.
+        growth: channels that every convolution of a dense block adds.
+        rrdb: RRDBs at LR size.
+    """
+
+    hr: int
+    lr: int
+    width: int = 64
+    growth: int = 32
+    rrdb: int = 10
+
+    def __post_init__(self) -> None:
+        check((self.halvings > 0 and self.lr << self.halvings == self.hr,
+               f"the RRDB encoder halves sides: {self.hr} -> {self.lr} is not possible"))
+
+    @property
+    def halvings(self) -> int:
+        return (self.hr // self.lr).bit_length() - 1
+
+    @property
+    def name(self) -> str:
+        return f"rrdb-c{self.width}-g{self.growth}-b{self.rrdb}-s{self.halvings}"
+
+    def build(self) -> nn.Module:
+        """The encoder with random weights."""
+        return papers.load("grain.trained_encoder:TrainedRRDBEncoder")(self)
+
+
+@dataclass(frozen=True)
 class GrainRecipe(Recipe):
     """The recipe of a run.
 
@@ -49,7 +93,7 @@ class GrainRecipe(Recipe):
             that of the model that the run begins with.
         correction: False trains the control of [GRAIN] Table 2, "without invertible encoder": LR = box mean, no learned
             correction.
-        lr_step: step of the LR's levels in payloads (`codec_contract.lr_coder.level_step`): the decoder gets levels
+        lr_step: step of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`): the decoder gets levels
             rounded to multiples of it, and a trained encoder a straight-through gradient.
         target_bytes: expected bytes of an LR, as in the validation's ``lr_bytes``, to which ``loss.rate`` is steered
             (`edgegrain.training.grain.rate.RateTarget`); 0 for the size that the weight leads to.
@@ -158,6 +202,10 @@ class GrainRecipe(Recipe):
              f"{self.target_bytes} and loss.rate {self.loss.rate}"))
 
     @property
+    def prior(self) -> PriorConfig | None:
+        return self.decoder.prior if isinstance(self.decoder, GrainConfig) else None
+
+    @property
     def output(self) -> str:
         """The picture that is trained and evaluated: ``"invertible"``, ``"style"`` or ``"final"``."""
         return OUTPUTS[self.stage]
@@ -176,7 +224,7 @@ class GrainRecipe(Recipe):
         return max(0, min(round(self.generated_part * self.batch), self.batch - self.synthetic_count - 1))
 
 
-# Ours for faces. With twice this rate of Muon and identity at 0.1, LPIPS stopped falling (docs/experiments/2026-11.md).
+# Ours for faces. With twice this rate of Muon and identity at 0.1, LPIPS stopped falling (experiments/2026-11.md).
 # LPIPS is computed at random offsets: bundles up to 0.4.0 learned a texture that LPIPS mistakes for detail at one phase
 # of its grid only.
 _STAGE1 = GrainRecipe(loss=LossWeights(identity=0.02), learning_rate=3e-4, muon=3.0, noise_until=0.8, lpips_shift=0.5)
@@ -303,7 +351,7 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
         _DEEP_ON, grows=True, batch=48, learning_rate=4e-4, muon=2.0, warm_up=60, hold=0.45, ema=0.998,
         target_bytes=345.0, loss=replace(_DEEP_ON.loss, lpips=1.25, lr_saturation=0.4, rate=0.12)),
     # Half the bytes: levels in steps of 7. With a stronger rate loss alone the picture is far worse at the same bytes
-    # (docs/experiments/2026-11.md).
+    # (experiments/2026-11.md).
     "stage1-faces-256-lr16-tiny": replace(
         _FINE_ON, lr_step=7, loss=replace(_FINE_ON.loss, lr_l2=2.0, lr_saturation=0.6, rate=0.25), target_bytes=164.0,
         warm_up=100, hold=0.5),

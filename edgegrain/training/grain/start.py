@@ -24,15 +24,14 @@ from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.grain.grow import deepened, grow
 from edgegrain.training.grain.model import Autoencoder, GrainRun, build_autoencoder, load_run, read_recipe
 from edgegrain.training.grain.recipes import GrainRecipe
-from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig
-from edgegrain.training.prior_files import prior_config, random_prior
+from edgegrain.training.prior_files import random_prior
 from edgegrain.training.recipe import continued
+from export import papers
 from export.decoder.decoder_graph import same_when_stored
 from export.decoder.sources import TRAINED, bundle_decoder, invertible_decoder, load_zoo, zoo_encoder, zoo_step
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
-from server_decoder.grain.rrdb_encoder import load_rrdb_encoder
 from server_decoder.grain.weights import read_history
 
 
@@ -154,11 +153,8 @@ def _joined(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Gr
 def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
                  ) -> tuple[GrainRecipe, dict[str, Tensor]]:
     """As `_joined`, for a bundle with the paper's float encoder."""
-    manifest.verify_file(RRDB_ENCODER_WEIGHTS)
-    encoder = load_rrdb_encoder(manifest.path(RRDB_ENCODER_WEIGHTS))
-    shape = encoder.config
-    config = RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks)
-    weights = {f"encoder.network.{key}": tensor for key, tensor in encoder.state_dict().items()}
+    config, encoder = papers.load("grain.trained_encoder:bundle_start")(manifest)
+    weights = {f"encoder.{key}": tensor for key, tensor in encoder.items()}
     weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
     return GrainRecipe(stage=stage, encoder=config, decoder=decoder.config), weights
 
@@ -271,7 +267,7 @@ def begins_fusion(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Ma
 
 def stand_in_prior(recipe: GrainRecipe) -> GenerativePrior | None:
     """The configured generator with random weights for trial runs, the same for the same seed; None without one."""
-    described = prior_config(recipe)
+    described = recipe.prior
     return None if described is None else random_prior(described, recipe.seed)
 
 

@@ -17,7 +17,7 @@ from edgegrain.training.data import levels_psnr, picture_levels, rounded_levels,
 from edgegrain.training.losses import GridLoss
 from edgegrain.training.super_resolution.pairs import CELL, Pairs
 from edgegrain.training.super_resolution.recipes import SuperResolutionLosses
-from server_decoder.bicubic import BicubicEnlargement
+from server_decoder.grain.fusion import BicubicEnlargement
 from server_decoder.super_resolution.network import SuperResolution
 from server_decoder.window import Window
 

@@ -17,12 +17,12 @@ from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.errors import ExportError
 from edge_encoder.bounds import prove
 from edge_encoder.integer_network import IntegerNetwork, integer_digest, save_integer_network
+from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig
+from edgegrain.papers.grain.rrdb_graph import random_rrdb_encoder
 from export.encoder import formats as encoder_files
 from export.encoder.formats import export_encoder
-from export.encoder.rrdb_graph import random_rrdb_encoder
 from export.mobile import app
 from export.proof import proven_export
-from server_decoder.grain.rrdb_encoder import FloatEncoderConfig
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 RUN = CliRunner()

@@ -25,9 +25,9 @@ from codec_contract.quantization import dequantize, quantize
 from codec_contract.rgb import Rgb
 from edge_encoder.integer_network import run_reference
 from edge_encoder.lowering import box_network
+from edgegrain.papers.face_sr.weights import GCFSR_WEIGHTS, load_gcfsr
+from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.pictures.sheets import GAP, MARGIN
-from server_decoder.face_sr.gcfsr import GCFSRUpscaler
-from server_decoder.face_sr.weights import GCFSR_WEIGHTS, load_gcfsr
 from tests.face_sr import store_gcfsr
 from tests.tiny_bundle import HR, LR, write_steered_bundle, write_tiny_bundle
 

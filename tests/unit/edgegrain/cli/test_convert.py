@@ -16,13 +16,13 @@ import sdk
 from codec_contract.bundle.manifest import verify_bundle
 from edgegrain.cli.convert import Source
 from edgegrain.cli.main import app
-from export.bundle import irn_bundle
+from edgegrain.papers.convert import SOURCES
+from edgegrain.papers.gcfsr.checkpoints import load_gcfsr_checkpoint
+from edgegrain.papers.gcfsr.network import GCFSRUpscaler
+from edgegrain.papers.irn import bundle as irn_bundle
 from export.bundle.licences import AUTHORS
-from export.checkpoints.conversion import SOURCES
-from export.checkpoints.gcfsr import load_gcfsr_checkpoint
 from export.decoder.decoder_graph import round_weights
 from export.decoder.sources import bundle_decoder
-from server_decoder.face_sr.gcfsr import GCFSRUpscaler
 from server_decoder.prior_store import load_prior
 from tests.official_checkpoints import (
     gcfsr_file,
@@ -31,7 +31,7 @@ from tests.official_checkpoints import (
     irn_state,
     irn_x3_state,
 )
-from tests.unit.server_decoder.stylegan2.test_checkpoints import (
+from tests.unit.edgegrain.papers.stylegan.test_checkpoints import (
     nvidia_discriminator,
     nvidia_generator,
     rosinality_file,

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from codec_contract.bundle.hub_bundles import cached_hub_bundles
+from codec_contract.bundle.hub import cached_hub_bundles
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.errors import BundleError
 from tests.hub_server import Hub, hub_server

@@ -7,12 +7,12 @@ import json
 import pytest
 
 from edgegrain.cli.main import app
-from edgegrain.evaluation import model_table
-from edgegrain.evaluation.model_table import Model, Part, gcfsr_model, glean_model, grain_model, irn_model
-from server_decoder.face_sr.gcfsr import PRESETS as GCFSR_PRESETS
-from server_decoder.face_sr.glean import PRESETS as GLEAN_PRESETS
+from edgegrain.papers import models as model_table
+from edgegrain.papers.gcfsr.network import PRESETS as GCFSR_PRESETS
+from edgegrain.papers.glean.network import PRESETS as GLEAN_PRESETS
+from edgegrain.papers.irn.network import PRESETS as IRN_PRESETS
+from edgegrain.papers.models import Model, Part, gcfsr_model, glean_model, grain_model, irn_model
 from server_decoder.grain.presets import PRESETS
-from server_decoder.irn.network import PRESETS as IRN_PRESETS
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -15,12 +15,13 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.cli import publish as command
-from edgegrain.publishing import fit_coder, improvement, publish_grain, store_face_sr, store_grain
+from edgegrain.papers.face_sr import store as store_face_sr
+from edgegrain.papers.irn.network import IRN, IRNConfig
+from edgegrain.papers.irn.weights import save_irn
+from edgegrain.publishing import fit_coder, improvement, publish_grain, store_grain
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import start_run
-from server_decoder.irn.network import IRN, IRNConfig
-from server_decoder.irn.weights import save_irn
 from tests.face_sr import store_gcfsr
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell

@@ -39,7 +39,7 @@ from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import bundle_decoder, zoo_decoder
 from server_decoder.grain.weights import load_trained
 from server_decoder.prior_store import prior_licence
-from server_decoder.stylegan2.checkpoints import save_stylegan2
+from server_decoder.stylegan2.weights import save_stylegan2
 from server_decoder.weight_file import read_weights
 from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bundle
 

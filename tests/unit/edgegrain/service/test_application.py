@@ -120,7 +120,8 @@ class TestRestore:
 
     @pytest.mark.parametrize(("query", "status", "kind"), [
         ("?size=big", 422, "invalid-parameter"), ("?strength=1", 422, "invalid-parameter"),
-        ("?quality=0", 422, "invalid-parameter"), ("?bundle=cats", 404, "unknown-bundle")])
+        ("?quality=0", 422, "invalid-parameter"), ("?quality=1&quality=2", 422, "invalid-parameter"),
+        ("?bundle=cats", 404, "unknown-bundle")])
     def test_parameters(self, client: httpx.Client, payload: bytes, query: str, status: int, kind: str) -> None:
         assert_problem(client.post(f"/v1/restore{query}", content=payload, headers=PAYLOAD), status, kind)
 

@@ -49,8 +49,9 @@ def codec(folders: dict[str, Path]) -> sdk.Codec:
 
 @pytest.fixture(scope="module")
 def service(folders: dict[str, Path]) -> Iterator[LiveService]:
-    """A service with the default limits; of its qualities the second is served first."""
-    with live_service(folders["small"], folders["tiny"], folders["medium"], deadline=60) as running:
+    """A service of large scenes; of its qualities the second is served first."""
+    with live_service(
+            folders["small"], folders["tiny"], folders["medium"], deadline=60, max_scene_faces=50) as running:
         yield running
 
 
@@ -234,8 +235,9 @@ class TestScenes:
 
     def test_limits(self, folders: dict[str, Path]) -> None:
         scene = crowd(folders["small"], 5)
-        with live_service(folders["small"], max_batch_items=4, max_pixels=639_999) as service:
-            assert refusal(service.restore(scene), 413, "too-large") == "a scene may have 4 faces here, not 5"
+        with live_service(folders["small"], max_scene_faces=4, max_pixels=639_999) as service:
+            assert refusal(service.restore(scene, params={"size": 799}), 422, "invalid-picture").startswith(
+                "the scene has 5 faces, more than the 4 that are restored here in one request")
             four = crowd(folders["small"], 4)
             assert "800 x 800 pixels, more than the limit of 639999" in refusal(
                 service.restore(four), 422, "invalid-picture")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from codec_contract.bundle.manifest import Enlarger, Manifest, load_manifest
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.fit import Size
+from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.oriented_square import OrientedSquare
-from codec_contract.payload import Header, parse_header
+from codec_contract.payload import CODING_RAW, Header, encode_payload, parse_header
+from codec_contract.scene import encode_scene
 from edgegrain.service.engine_options import RestoreOptions
-from edgegrain.service.result_limits import check_result
+from edgegrain.service.result_limits import check_faces, check_result
+from sdk.payload import Scene
 from tests.service_harness import raw_payloads
 
 
@@ -76,3 +80,17 @@ def test_refusals(
     with pytest.raises(error, match=message):
         check_result(
             dataclasses.replace(header, **changes), manifest, RestoreOptions(format="webp"), 60_000)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("size", "counted"), [("original", 4), ("native", 2), (160, 2), (161, 4)])
+def test_enlarged_faces_count_twice(manifest: Manifest, size: Size, counted: int) -> None:
+    faces = [encode_payload(
+        np.zeros((16, 16, 3), np.uint8), contract_id=manifest.lr_contract_id, tables=CoderTables.default(),
+        original_size=(200, 100), fit="align", square=OrientedSquare(x, 200, 320, 0), coding=CODING_RAW)
+        for x in (200, 600)]
+    scene = Scene(encode_scene(faces, (200, 100)))  # of squares of 80 pixels
+    check_faces(scene, manifest, size, 2)
+    enlarging = dataclasses.replace(manifest, enlarger=Enlarger(("x2", "x4")))
+    check_faces(scene, enlarging, size, counted)
+    with pytest.raises(ImageError, match="2 faces.*more than the"):
+        check_faces(scene, enlarging, size, counted - 1)

@@ -14,6 +14,7 @@ from edgegrain.metrics.chroma_error import chroma_difference
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD
 from edgegrain.metrics.lr_saturation import mean_saturation as metric
+from edgegrain.papers.stylegan.regularizers import PathLength
 from edgegrain.training.grain.rate import BELOW_TARGET, RateTarget
 from edgegrain.training.losses import (
     GREY,
@@ -27,7 +28,6 @@ from edgegrain.training.losses import (
     random_offset,
     running_mean,
 )
-from edgegrain.training.stylegan.regularizers import PathLength
 
 
 def test_picture_terms_are_means_and_have_their_weights() -> None:

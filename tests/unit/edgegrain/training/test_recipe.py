@@ -48,7 +48,7 @@ def test_the_class_that_has_the_fields_is_taken(discriminator: Any) -> None:
 
 
 def test_values_have_the_type_of_their_field() -> None:
-    recipe = changed(recipes()["final-faces-256-lr16-gan"], [
+    recipe = changed(recipes()["smoke-final"], [
         "trains=encoder,decoder", "loss.rate=0.05", "adversarial.r1_every=8", "jitter=True", "domain=cats",
         "truncation=0.4,0.8", "adversarial.loss=wgan"])
     assert recipe.trains == ("encoder", "decoder") and recipe.loss.rate == 0.05
@@ -77,7 +77,7 @@ def test_values_have_the_type_of_their_field() -> None:
     ("smoke-mobile", "batch=-2", "batch is at least 1"),
     ("prior-256", "pictures=-1", "pictures is at least 0"),
     ("prior-256", "r1_every=0", "r1_every and path_every are at least 1"),
-    ("final-faces-256-lr16-gan", "adversarial.every=0", "every and r1_every are at least 1, got 0"),
+    ("smoke-final", "adversarial.every=0", "every and r1_every are at least 1, got 0"),
     ("smoke-final", "adversarial.discriminator.size=2", "size must be a power of two from 4 on, got 2"),
     ("smoke-final", "adversarial.discriminator.size=48", "power of two"),
     ("smoke-final", "adversarial.discriminator.width=0", "width and widest are at least 1"),

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import nn
 
+from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig, GCFSRUpscaler
+from edgegrain.papers.glean.network import GLEAN, GLEANConfig
+from edgegrain.papers.irn.network import IRN, IRNConfig, Upscaler
 from export.decoder.decoder_graph import decoder_graph
 from export.decoder.sources import random_decoder
-from server_decoder.face_sr.gcfsr import GCFSR, GCFSRConfig, GCFSRUpscaler
-from server_decoder.face_sr.glean import GLEAN, GLEANConfig
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.inference import served_decoder
-from server_decoder.irn.network import IRN, IRNConfig, Upscaler
 from server_decoder.stylegan2.synthesis import TINY_64
 from tests.tiny_grain import TINY_MOBILE, tiny_grain
 

@@ -16,7 +16,7 @@ from export.encoder.graph import (
     exact_graph,
     rounding_nodes,
 )
-from export.proof.torch_executor import torch_encoder
+from export.encoder.torch_graph import torch_encoder
 
 
 def test_a_layer_becomes_conv_floor_clip_and_a_residual_one_adds(network: IntegerNetwork) -> None:

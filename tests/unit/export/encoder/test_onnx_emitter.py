@@ -10,8 +10,7 @@ import pytest
 from onnx import TensorProto
 
 from edge_encoder.integer_network import IntegerNetwork, run_reference
-from export.encoder.graph import exact_graph
-from export.encoder.int8_weights import int8_parts
+from export.encoder.graph import exact_graph, int8_parts
 from export.encoder.onnx_emitter import onnx_model, write_onnx
 
 

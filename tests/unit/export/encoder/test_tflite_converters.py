@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,10 +12,9 @@ import pytest
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
-from export.encoder import tflite_onnx2tf
-from export.encoder.graph import exact_graph
-from export.encoder.tflite_converted import finished
-from export.encoder.tflite_converters import TfliteConverter, converted, write_tflite
+from export.encoder import tflite_converters
+from export.encoder.graph import TfliteConverter, exact_graph
+from export.encoder.tflite_converters import converted, write_tflite
 from export.proof.proof_report import tflite_operations
 from export.proof.runtimes import tflite_runtimes
 
@@ -40,14 +40,15 @@ def test_every_installed_converter_gives_the_reference_bytes(converter: TfliteCo
 def test_a_converter_that_is_not_installed_is_named_with_its_command(
         converter: TfliteConverter, network: IntegerNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, converter.name, None)
-    monkeypatch.setattr(tflite_onnx2tf.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(tflite_onnx2tf.shutil, "which", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ExportError, match=r"pip install 'edgegrain\[onnx2tf\]'"):
         converted(exact_graph(network), converter)
 
 
 def test_what_onnx2tf_says_when_it_fails_is_shown(network: IntegerNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tflite_onnx2tf, "_command", lambda: [sys.executable, "-c", "import sys; sys.exit('no luck')"])
+    failing = [sys.executable, "-c", "import sys; sys.exit('no luck')"]
+    monkeypatch.setattr(tflite_converters, "_onnx2tf", lambda: failing)
     with pytest.raises(ExportError, match="onnx2tf failed with status 1: no luck"):
         converted(exact_graph(network), TfliteConverter.onnx2tf)
 
@@ -57,4 +58,4 @@ def test_a_converted_file_with_another_interface_is_refused(network: IntegerNetw
     other = replace(exact_graph(network), lr=network.lr // 2)
     with pytest.raises(ExportError, match=r"made lr a tensor of type 3 and shape \[1, 16, 16, 3\], expected uint8 "
                                           r"\[1, 8, 8, 3\]; use another --tflite-converter"):
-        finished(exported["tflite"].read_bytes(), other)
+        tflite_converters._finished(exported["tflite"].read_bytes(), other)

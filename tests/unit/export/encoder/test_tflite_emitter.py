@@ -8,7 +8,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from codec_contract.errors import ExportError
+from edge_encoder.architectures import LR_SIZES, encoder_config
 from edge_encoder.integer_network import IntegerNetwork, run_reference
+from edge_encoder.lowering import lower
+from edge_encoder.twin import EncoderTwin
 from export.encoder.graph import Clip, Conv, EncoderGraph, exact_graph
 from export.encoder.tflite_converters import write_tflite
 from export.encoder.tflite_emitter import tflite_bytes
@@ -99,3 +102,8 @@ def test_an_existing_file_is_kept_without_force(network: IntegerNetwork, tmp_pat
     with pytest.raises(FileExistsError, match="force"):
         write_tflite(exact_graph(network), path)
     assert path.read_bytes() == b"precious"
+
+
+def test_the_largest_encoder_for_1024_is_a_tflite_file_of_at_most_1_5_mb() -> None:
+    graphs = [exact_graph(lower(EncoderTwin(encoder_config(1024, lr)))) for lr in LR_SIZES]
+    assert len(tflite_bytes(max(graphs, key=EncoderGraph.parameters))) <= 1_500_000

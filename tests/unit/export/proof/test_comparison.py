@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -9,12 +11,20 @@ import pytest
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder.graph import exact_graph
-from export.proof.comparison import compare, flip_report, reference_runtime
-from export.proof.float_contrast import float_contrast
+from export.proof.comparison import (
+    REFERENCE,
+    ProofJob,
+    ProofRunner,
+    compare,
+    flip_report,
+    median_latency,
+    processes_for,
+    reference_runtime,
+    run_all,
+)
 from export.proof.proof_inputs import make_inputs
-from export.proof.proof_job import ProofJob
 from export.proof.proof_report import require_exact, runtime_rows
-from export.proof.running import run_all
+from export.proof.proven_export import float_contrast
 from export.proof.runtimes import Runtime, large_batch, load_runtimes
 
 
@@ -78,11 +88,6 @@ def test_a_fixed_batch_is_always_full(network: IntegerNetwork, correct: Callable
     assert result.inputs == 19 and result.differing_bytes == 0
 
 
-def test_an_unknown_format_is_refused(network: IntegerNetwork) -> None:
-    with pytest.raises(ExportError, match="no runtime reads the format 'gguf'"):
-        load_runtimes(exact_graph(network), {"gguf": Path("encoder.gguf")})
-
-
 @pytest.mark.parametrize("kind", ["onnx", "tflite"])
 def test_a_file_that_is_no_model_is_refused(network: IntegerNetwork, tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"encoder.{kind}"
@@ -100,7 +105,7 @@ def test_flips_are_counted_between_every_two_runtimes(network: IntegerNetwork) -
 
 
 def test_the_float_contrast_encodes_much_the_same_pictures(network: IntegerNetwork, noise: np.ndarray) -> None:
-    from export.proof.torch_executor import torch_encoder
+    from export.encoder.torch_graph import torch_encoder
 
     exact, real = run_reference(network, noise), torch_encoder(float_contrast(network), onednn=True)(noise)
     distance = np.abs(exact.astype(int) - real.astype(int))
@@ -114,3 +119,41 @@ def test_batches_shrink_where_memory_would_not_hold_them(network: IntegerNetwork
     huge = float_contrast(network)
     object.__setattr__(huge, "hr", 8192)
     assert large_batch(huge) == 1
+
+
+@pytest.mark.parametrize(("cores", "count", "processes"), [
+    (2, 200, 2), (2, 20, 2), (2, 15, 1), (1, 200, 1), (64, 200, 4)])
+def test_few_inputs_are_not_worth_a_second_process(cores: int, count: int, processes: int,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert processes_for(count) == processes
+
+
+def test_two_processes_compute_what_one_does_and_the_loss_of_one_is_an_error(
+        network: IntegerNetwork, exported: Mapping[str, Path]) -> None:
+    job = ProofJob(exact_graph(network), {"onnx": exported["onnx"]}, 20, network, seed=4)
+    before = dict(os.environ)
+    with ProofRunner(1) as alone:
+        expected = list(alone.run(job))
+    with ProofRunner(2) as runner:
+        assert dict(os.environ) == before
+        chunks = list(runner.run(job))
+        assert [len(chunk.names) for chunk in expected] == [16, 4]
+        assert [len(chunk.names) for chunk in chunks] == [10, 10]
+        assert sum((chunk.names for chunk in chunks), []) == sum((chunk.names for chunk in expected), [])
+        names = expected[0].lrs.keys()
+        assert len(names) == 7 and REFERENCE in names  # four of ONNX Runtime, two of torch
+        for name in names:
+            assert np.array_equal(*(np.concatenate([chunk.lrs[name] for chunk in part]) for part in (chunks, expected)))
+        assert all(not result.differing_bytes and result.inputs == 20 for result in compare(chunks))
+        latencies = runner.latencies(job)
+        assert len(latencies) == 3 and all(seconds > 0 for seconds in latencies.values())
+        assert runner._executor is not None
+        os.kill(runner._executor.submit(os.getpid).result(), signal.SIGKILL)
+        with pytest.raises(ExportError, match="a process of the comparison ended early"):
+            list(runner.run(job))
+
+
+def test_latency_is_a_positive_time(network: IntegerNetwork) -> None:
+    picture = np.zeros((network.hr, network.hr, 3), np.uint8)
+    assert 0 < median_latency(reference_runtime(network), picture, repeats=3) < 5

@@ -16,7 +16,7 @@ from edge_encoder.integer_network import IntegerConv, IntegerNetwork, run_refere
 from edge_encoder.lowering import lower
 from edge_encoder.twin import EncoderTwin
 from export.encoder.graph import exact_graph
-from export.proof.torch_executor import torch_encoder
+from export.encoder.torch_graph import torch_encoder
 from tests.networks import random_network
 
 POINTS = {2: (0, 1, -1), 4: (0, 1, -1, 2, -2), 6: (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))}

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from edgegrain.evaluation.model_table import super_resolution_model
+from edgegrain.papers.models import super_resolution_model
 from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig, coordinates
 from server_decoder.super_resolution.weights import load_super_resolution, read_training, save_super_resolution
 from server_decoder.window import Window

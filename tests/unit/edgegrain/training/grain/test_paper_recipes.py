@@ -15,6 +15,7 @@ from codec_contract.bundle.file_names import RRDB_ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.coder_tables import CoderTables
+from edgegrain.papers.grain.trained_encoder import RRDBEncoderConfig, TrainedRRDBEncoder
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish_grain
 from edgegrain.publishing.publish_grain import publish_run
@@ -23,7 +24,6 @@ from edgegrain.training.adversarial import DiscriminatorConfig
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.model import load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe
-from edgegrain.training.grain.rrdb_encoder import RRDBEncoderConfig, TrainedRRDBEncoder
 from edgegrain.training.grain.start import start_run
 from edgegrain.training.run import train
 from export.bundle.writer import BundleParts
@@ -103,4 +103,4 @@ def test_a_run_becomes_a_bundle_that_can_be_trained_on(tmp_path: Path, monkeypat
 def test_sizes_that_are_not_halved_are_refused() -> None:
     with pytest.raises(ValueError, match="48 -> 16 is not possible"):
         RRDBEncoderConfig(48, 16)
-    assert RRDBEncoderConfig(1024, 16).network.scale == 6 and RRDBEncoderConfig(1024, 16).name == "rrdb-c64-g32-b10-s6"
+    assert RRDBEncoderConfig(1024, 16).halvings == 6 and RRDBEncoderConfig(1024, 16).name == "rrdb-c64-g32-b10-s6"

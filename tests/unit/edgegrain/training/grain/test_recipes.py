@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from codec_contract.lr_coder.level_step import rounded, to_indices
+from codec_contract.lr_coder.coder_tables import rounded, to_indices
 from codec_contract.quantization import dequantize
 from edgegrain.training.adversarial import DiscriminatorConfig, ProjectedConfig
 from edgegrain.training.grain.model import Autoencoder, build_autoencoder
@@ -43,7 +43,7 @@ def test_the_papers_recipes_have_its_weights() -> None:
 
 
 @pytest.mark.parametrize("name", [
-    "stage1-faces-256-lr16-decoder", "stage2-faces-256-lr16", "stage3-faces-256-lr16", "stage3-faces-256-lr16-fusion",
+    "stage1-faces-256-lr16-decoder", "stage2-faces-256-lr16", "stage3-faces-256-lr16",
     "final-faces-256-lr16"])
 def test_the_bundle_s_recipes_keep_the_published_encoder(name: str) -> None:
     assert "encoder" not in GRAIN_RECIPES[name].trains

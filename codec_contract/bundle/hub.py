@@ -1,0 +1,388 @@
+"""Bundles of the Hugging Face Hub: ``hf://owner/name@revision``, downloaded once into edgegrain's cache folder.
+
+A commit's bundle appears in the cache complete or not at all. The manifest is downloaded first; then only the files
+that it lists, none of another size than it says, and all are compared with their SHA-256. The folders hold plain files,
+so that one can be copied to another machine. huggingface-hub (the extra ``hub``) is imported only to reach the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from codec_contract.bundle.file_names import MANIFEST, MODEL_CARD
+from codec_contract.bundle.manifest import MAX_MANIFEST_BYTES, Manifest, load_manifest, verify_bundle
+from codec_contract.errors import BundleError, needs_extra
+from codec_contract.files import cache_folder, write_atomically
+
+SCHEME = "hf:"
+MAX_LICENCES, MAX_SHOWN = 8, 400
+"""Most licences that are logged, and the longest text of one."""
+
+_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+_REPOSITORY = re.compile(f"{_PART}/{_PART}")
+_REVISION = re.compile(f"{_PART}(?:/{_PART})*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_FRONT_MATTER = re.compile(r"---\n(.*\n)*?---(\n|\Z)")  # a card can also begin with a horizontal rule
+
+logger = logging.getLogger(__name__)
+
+Check = Callable[[Manifest], object]
+
+
+@dataclass(frozen=True)
+class HubName:
+    """A bundle on the Hub: repository, ``owner/name``, and revision, a branch, tag or commit."""
+
+    repository: str
+    revision: str = "main"
+
+    def __post_init__(self) -> None:
+        """Raise `BundleError` for names that the Hub does not allow, or that would leave the cache folder."""
+        if (_REPOSITORY.fullmatch(self.repository) is None or _REVISION.fullmatch(self.revision) is None
+                or ".." in str(self) or "--" in self.repository):
+            raise BundleError(f"{str(self)[:200]!r} names no bundle of the Hub; expected hf://owner/name or "
+                              "hf://owner/name@revision")
+
+    @classmethod
+    def parse(cls, text: str) -> HubName:
+        """Parse ``hf://owner/name`` or ``hf://owner/name@revision``; `BundleError` for any other form."""
+        if not text.startswith("hf://"):
+            raise BundleError(f"{text[:200]!r} names no bundle of the Hub; expected a string hf://owner/name or "
+                              "hf://owner/name@revision")
+        repository, at, revision = text.removeprefix("hf://").partition("@")
+        return cls(repository, revision if at else "main")
+
+    @property
+    def pinned(self) -> bool:
+        """True if the revision is a commit, which never changes."""
+        return _COMMIT.fullmatch(self.revision) is not None
+
+    def __str__(self) -> str:
+        return f"hf://{self.repository}@{self.revision}"
+
+
+def find_hub_bundle(name: str, *, verify: bool = False, check: Check | None = None) -> Path:
+    """The folder of a bundle of the Hub in the cache, downloaded if it is not there yet.
+
+    The Hub is https://huggingface.co or ``$HF_ENDPOINT``, the cache ``hub`` in `cache_folder`. The licence is logged,
+    as a warning, when the bundle is downloaded. A branch or tag is looked up on the Hub; if the Hub cannot be reached,
+    its last known commit is taken, with a warning. A commit that is in the cache needs no network. An interrupted
+    download continues where it stopped.
+
+    Args:
+        name: ``hf://owner/name`` (branch ``main``) or ``hf://owner/name@revision``.
+        verify: check every file that is in the cache already; an altered bundle is downloaded again. Without it, files
+            are checked when they are opened.
+        check: called with the manifest of a downloaded bundle, next to its files, before the bundle appears in the
+            cache; raises `BundleError` to refuse it.
+
+    Raises:
+        BundleError: the name has another form; huggingface-hub is not installed; there is no such repository or
+            revision, or it does not hold the bundle that its manifest describes; the Hub cannot be reached.
+    """
+    wanted = HubName.parse(name)
+    folder = hub_cache() / wanted.repository
+    # Quoted: v1 and v1/fix can exist one after the other, and a file has no files below it.
+    reference = folder / "refs" / quote(wanted.revision, safe="")
+    try:
+        known = _complete(folder / (wanted.revision if wanted.pinned else reference.read_text()), verify)
+    except (OSError, ValueError):
+        known = None
+    if known is not None and wanted.pinned:
+        return known
+    with hub_errors(str(wanted)):
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.errors import OfflineModeIsEnabled
+
+        try:
+            metadata = get_hf_file_metadata(hf_hub_url(wanted.repository, MANIFEST, revision=wanted.revision))
+            commit = metadata.commit_hash or ""
+            if not _COMMIT.fullmatch(commit):
+                raise OSError("the answer names no commit, so it is not from a Hub; check HF_ENDPOINT and proxies")
+        except Exception as error:
+            if known is None or not _is_outage(error):
+                raise
+            if not isinstance(error, OfflineModeIsEnabled):  # which the user chose
+                logger.warning("%s: the Hub cannot be reached (%s); commit %s of the cache is used", wanted,
+                               type(error).__name__, known.name)
+            return known
+        if known is None or known.name != commit:
+            known = _complete(folder / commit, verify) or _download(wanted, folder / commit, metadata.size, check)
+            if not wanted.pinned:
+                write_atomically(reference, commit.encode(), force=True)
+    return known
+
+
+def hub_cache() -> Path:
+    """The folder of downloaded bundles: ``owner/name/commit`` in it."""
+    return cache_folder() / "hub"
+
+
+def cached_hub_bundles() -> dict[str, Path]:
+    """``hf://owner/name@commit`` -> folder of every bundle in the cache; folders with other names are left out."""
+    found = {}
+    for path in sorted(hub_cache().glob(f"*/*/*/{MANIFEST}")):
+        owner, repository, commit = path.parts[-4:-1]
+        if _COMMIT.fullmatch(commit):
+            with contextlib.suppress(BundleError):
+                found[str(HubName(f"{owner}/{repository}", commit))] = path.parent
+    return found
+
+
+def licence_text(licence: Mapping[str, Any]) -> str:
+    """Licences of weights and data as sentences of bounded length, without control characters."""
+    shown = list({"weights": "not stated", "data": "not stated", **licence}.items())[:MAX_LICENCES]
+    return " ".join(f"Licence of {printable_text(what)}: {printable_text(text).rstrip('.')}." for what, text in shown)
+
+
+def printable_text(value: object) -> str:
+    """Text of a manifest on one line, without control characters, of bounded length."""
+    text = "".join(character if character.isprintable() else " " for character in str(value))
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+
+
+@contextlib.contextmanager
+def hub_errors(what: str) -> Iterator[None]:
+    """Turn the errors of huggingface-hub into `BundleError`s about ``what`` that say what to do."""
+    with needs_extra("hub", f"{what}: the Hub needs", BundleError):
+        from huggingface_hub import errors
+    log_in = "log in with 'hf auth login' or set HF_TOKEN"
+    try:
+        yield
+    except BundleError:
+        raise
+    except Exception as error:  # of huggingface-hub, its HTTP client, the file system
+        local = isinstance(error, errors.LocalEntryNotFoundError)  # the Hub cannot be reached: its cause says why
+        match error.__cause__ if local and error.__cause__ else error:
+            case errors.GatedRepoError():
+                advice = f"the repository is gated; accept its conditions on its page on the Hub, then {log_in}"
+            case errors.RepositoryNotFoundError():
+                advice = f"the Hub has no such repository, or it is private; check the name, or {log_in}"
+            case errors.RevisionNotFoundError():
+                advice = "the repository has no such revision; name a branch, a tag or a commit of 40 hex digits"
+            case errors.EntryNotFoundError():
+                advice = "the repository holds no bundle: manifest.json, or a file that it lists, is not there"
+            case errors.OfflineModeIsEnabled():
+                advice = "it is not in the cache, and HF_HUB_OFFLINE is set; unset it to download"
+            case errors.HfHubHTTPError(response=response) if response.status_code in (401, 403):
+                advice = f"access is denied; {log_in}, with a token that has the right"
+            case errors.HfHubHTTPError(response=response):
+                advice = f"the Hub answered with status {response.status_code}: {error}"
+            case OSError(errno=errno.ENOSPC):
+                advice = "the disk is full; free some space, or set EDGEGRAIN_CACHE to a folder on another disk"
+            case OSError(filename=str()):
+                advice = f"the cache cannot be written ({error}); set EDGEGRAIN_CACHE to a folder that you can write"
+            case ValueError():
+                advice = f"the Hub or huggingface-hub refuses it: {error}"
+            case errors.HTTPError() | OSError() | RuntimeError() as cause:  # RuntimeError: of hf-xet
+                advice = (f"the Hub cannot be reached or the transfer broke off ({type(cause).__name__}: {cause}); "
+                          "check the network and try again")
+            case _:  # a defect
+                raise
+        raise BundleError(f"{what}: {advice}") from error
+
+
+def _is_outage(error: Exception) -> bool:
+    """True if the Hub did not answer or has a fault of its own, False if it refused."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.HfHubHTTPError):
+        return error.response.status_code in (408, 429) or error.response.status_code >= 500
+    return isinstance(error, (errors.HTTPError, OSError))
+
+
+def _complete(folder: Path, verify: bool) -> Path | None:
+    """The folder of a commit's bundle; None if it is not there or, for ``verify``, altered."""
+    if not _COMMIT.fullmatch(folder.name) or not (folder / MANIFEST).is_file():
+        return None
+    try:
+        if verify:
+            verify_bundle(folder)
+    except BundleError:
+        return None
+    return folder
+
+
+def _download(name: HubName, target: Path, manifest_size: int | None, check: Check | None) -> Path:
+    """Download a commit's bundle into the folder ``target``, which is named for the commit."""
+    from filelock import FileLock
+    from huggingface_hub import HfApi
+
+    api, commit, staging = HfApi(library_name="edgegrain"), target.name, target.with_name(f"{target.name}.part")
+    fetch = partial(api.hf_hub_download, name.repository, revision=commit, local_dir=staging)
+    if manifest_size is None or manifest_size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{name}: {MANIFEST} has {manifest_size} bytes, at most {MAX_MANIFEST_BYTES} are allowed")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        if (folder := _complete(target, verify=True)) is not None:  # by another process
+            return folder
+        if target.exists():
+            logger.warning("%s: %s is altered and is replaced", name, target)
+        fetch(MANIFEST)
+        try:
+            manifest = load_manifest(staging)
+        except BundleError as error:
+            shutil.rmtree(staging)
+            raise BundleError(f"{name} holds no valid bundle: {error}") from error
+        logger.warning("%s: downloading bundle %s, version %s, commit %s, %.1f MB. %s", name, manifest.id,
+                       printable_text(manifest.version), commit,
+                       sum(entry.size for entry in manifest.files.values()) / 1e6, licence_text(manifest.licence))
+        sizes = {file.path: getattr(file, "size", None)
+                 for file in api.list_repo_tree(name.repository, recursive=True, revision=commit)}
+        try:
+            for file, entry in manifest.files.items():
+                if sizes.get(file, entry.size) != entry.size:
+                    raise BundleError(f"{file} has {sizes[file]} bytes on the Hub, expected {entry.size}")
+                fetch(file)
+                manifest.verify_file(file)
+        except BundleError as error:
+            shutil.rmtree(staging)
+            raise BundleError(f"{name}, commit {commit}: {error}. If that happens again, the repository is damaged; "
+                              "tell its owner") from error
+        try:
+            if check is not None:
+                check(manifest)
+        except BundleError as error:
+            shutil.rmtree(staging)
+            raise BundleError(f"{name}, commit {commit}, is refused: {error}; tell its owner") from error
+        shutil.rmtree(staging / ".cache", ignore_errors=True)  # huggingface-hub's
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(staging, target)
+    return target
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A planned upload.
+
+    Attributes:
+        target: repository and branch.
+        manifest: of the bundle.
+        files: path in the repository -> its file, or its content where that differs from the bundle's.
+        front_matter: the lines at the head of the model card that the Hub reads, with their fences.
+        message: of the commit.
+        private: create a private repository.
+    """
+
+    target: HubName
+    manifest: Manifest
+    files: Mapping[str, Path | bytes]
+    front_matter: str
+    message: str
+    private: bool
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file."""
+        return {name: len(file) if isinstance(file, bytes) else file.stat().st_size
+                for name, file in self.files.items()}
+
+
+def plan_upload(folder: Path, target: HubName, check: Check | None = None, *, licence: str = "", private: bool = False,
+                message: str = "") -> Upload:
+    """Verify a bundle and plan its upload; the network is not used.
+
+    A model card without front matter gets one; in one that has it, ``licence`` replaces the licence. The manifest that
+    is uploaded has the new card's size and hash.
+
+    Args:
+        folder: of the bundle.
+        target: repository and branch.
+        check: as for `find_hub_bundle`.
+        licence: the Hub's identifier of the weights' licence; by default that of the front matter, else ``other``, with
+            a link to the card.
+        private: create a private repository.
+        message: of the commit; by default id and version.
+
+    Raises:
+        BundleError: the bundle is damaged or refused by ``check``, huggingface-hub is not installed, the target is a
+            commit, or the front matter in which ``licence`` is to be replaced cannot be read.
+    """
+    manifest = verify_bundle(folder)
+    if check is not None:
+        check(manifest)
+    if target.pinned:
+        raise BundleError(f"{target} is a commit, which never changes; name a branch")
+    files: dict[str, Path | bytes] = {name: manifest.path(name) for name in manifest.files}
+    card = manifest.open_file(MODEL_CARD).decode() if MODEL_CARD in manifest.files else f"# {manifest.id}\n"
+    found = _FRONT_MATTER.match(card)
+    if found and not licence:
+        head = found.group()
+        files[MANIFEST] = manifest.folder / MANIFEST
+    else:
+        head, body = _with_front_matter(card, manifest, target, licence)
+        data = f"{head}{body}".encode()
+        record = json.loads((manifest.folder / MANIFEST).read_bytes())
+        record["files"][MODEL_CARD] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        files |= {MODEL_CARD: data, MANIFEST: (json.dumps(record, indent=2) + "\n").encode()}
+    return Upload(target, manifest, files, head, message or f"Bundle {manifest.id} {manifest.version}", private)
+
+
+def upload(plan: Upload) -> HubName:
+    """Create the repository and the branch if they are missing, and commit the files.
+
+    Returns:
+        The name of the bundle with the new commit.
+
+    Raises:
+        BundleError: the Hub cannot be reached or refuses, or a private upload would go to a public repository.
+    """
+    repository, branch = plan.target.repository, plan.target.revision
+    with hub_errors(str(plan.target)):
+        from huggingface_hub import CommitOperationAdd, HfApi
+
+        api = HfApi(library_name="edgegrain")
+        api.create_repo(repository, private=plan.private or None, exist_ok=True)
+        if plan.private and not api.model_info(repository).private:
+            raise BundleError(f"{plan.target} is public and stays so; make it private on the Hub, or leave --private "
+                              "out. Nothing was uploaded")
+        if branch != "main":
+            api.create_branch(repository, branch=branch, exist_ok=True)
+        commit = api.create_commit(
+            repository, [CommitOperationAdd(name, file) for name, file in plan.files.items()],
+            commit_message=plan.message, revision=branch)
+    return HubName(repository, commit.oid)
+
+
+def _with_front_matter(card: str, manifest: Manifest, target: HubName, licence: str) -> tuple[str, str]:
+    """New front matter, and the text below it.
+
+    Licences in manifests are sentences, which the Hub calls ``other``. ``licence`` replaces the one of front matter
+    that is there, with its name and link.
+    """
+    with hub_errors(str(target)):
+        from huggingface_hub import ModelCard, ModelCardData
+        from yaml import YAMLError
+
+        if not _FRONT_MATTER.match(card):
+            page = f"https://huggingface.co/{target.repository}/blob/main/{MODEL_CARD}"
+            metadata = ModelCardData(
+                license=licence or "other",
+                license_name=None if licence else "see-model-card",
+                license_link=None if licence else page,
+                library_name="edgegrain", pipeline_tag="image-to-image",
+                tags=["edgegrain", "image-compression", "image-rescaling", "onnx", manifest.codec, manifest.domain])
+            return f"---\n{metadata.to_yaml()}\n---\n", f"\n{card}"
+        try:
+            changed = ModelCard(card)
+        except (ValueError, YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise BundleError(f"the front matter of {MODEL_CARD} cannot be read ({reason}), so its licence cannot be "
+                              "replaced; correct it in the bundle, or leave --licence out") from error
+        for field in ("license_name", "license_link"):
+            changed.data.pop(field)
+        changed.data["license"] = licence
+        return str(changed).removesuffix(changed.text), changed.text

@@ -1,0 +1,1 @@
+"""What GLEAN and GCFSR share: training, weight files and bundles."""

@@ -1,0 +1,272 @@
+"""GLEAN: a frozen generator as a bank of details between an encoder and a decoder ([GLEAN], Chan et al., CVPR 2021).
+
+    LR ─ RRDBs ─ f(lr) ─ … ─ f(8) ─ f(4) ─ linear ── a code for every layer of the bank
+           │       │          │       │
+           │      conv       conv    conv              encoder
+           │       │          │       │
+           │   ┌ g(lr) ←── g(8) ←── g(4)               bank: StyleGAN2 or MobileStyleGAN, its weights frozen
+           │   └→ g(2 lr) ─→ … ─→ g(size)
+           │         │               │
+           └─ up ─ concat ─ up ─ … ─ concat ─ conv ─ picture        decoder
+
+At the resolutions of the encoder the bank's features and the encoder's are concatenated and convolved on their way
+through the bank; beyond them the bank's features go to the decoder. The bank's own picture and the layers of the
+authors' public code that change it are not used. With `GLEANConfig.scales` the decoder has the scales of GRAIN's, which
+begin at f(lr); the bank's features join them as the encoder's join the bank's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec_contract.errors import ModelError
+from server_decoder.generative_prior import GenerativePrior
+from server_decoder.grain.grain import PriorConfig
+from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB, initialize
+from server_decoder.grain.rrdb_decoder import FACES_256_LR16_SLIM, DecoderScale, Scale, Upsample, weaken_residuals
+from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256
+from server_decoder.stylegan2.synthesis import CONFIG_F_1024
+
+KIND = "glean"
+RGB = 3
+BASE = 4
+
+
+@dataclass(frozen=True)
+class GLEANConfig:
+    """Shape of the network; the defaults are the authors' for 64x (16 to 1024).
+
+    Attributes:
+        prior: the bank.
+        lr: side of the LR, a power of two from 8 on.
+        rrdb: RRDB blocks of the encoder.
+        width: their channels.
+        growth: of their dense blocks.
+        head: channels before the picture, of the paper's decoder.
+        widest: most channels of encoder and decoder; the bank's own, which are 512 at low resolutions, by default.
+        code_channels: of the 4 x 4 features that the codes come from; 0 for those of the encoder's coarsest ones.
+        join_kernel: side of the convolutions that join both kinds of features in the bank.
+        scales: of the decoder, from twice the LR's side on, as GRAIN's invertible decoder has them: bilinear
+            interpolation, the bank's features, blocks. It can begin with that decoder's weights. (): the paper's, one
+            convolution a scale.
+        around_mean: codes are offsets from the mean code; else they are the codes, as in the paper.
+    """
+
+    prior: PriorConfig = PriorConfig("stylegan2", CONFIG_F_1024)
+    lr: int = 16
+    rrdb: int = 23
+    width: int = 64
+    growth: int = 32
+    head: int = 64
+    widest: int = 512
+    code_channels: int = 0
+    join_kernel: int = 3
+    scales: tuple[Scale, ...] = ()
+    around_mean: bool = False
+
+    def __post_init__(self) -> None:
+        if self.lr < 2 * BASE or self.lr & (self.lr - 1):
+            raise ValueError(f"lr must be a power of two from {2 * BASE} on, got {self.lr}")
+        if self.lr >= self.prior.size:
+            raise ValueError(f"the bank makes pictures of {self.prior.size}, the LR must be smaller than that, got "
+                             f"{self.lr}")
+        sizes = [self.lr << step for step in range(1, (self.prior.size // self.lr).bit_length())]
+        if self.scales and [scale.size for scale in self.scales] != sizes:
+            raise ValueError(f"the decoder's scales are {sizes}, got {[scale.size for scale in self.scales]}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` reads them back."""
+        return {"kind": KIND, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> GLEANConfig:
+        """The configuration that `as_dict` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: the fields describe no configuration.
+        """
+        plain = {name: value for name, value in fields.items() if name != "kind"}
+        scales = tuple(Scale(**scale) for scale in plain.get("scales", ()))
+        return cls(**{**plain, "prior": PriorConfig.from_dict(plain["prior"]), "scales": scales})
+
+
+PRESETS: dict[str, GLEANConfig] = {
+    **{f"glean-1024-x{1024 // lr}": GLEANConfig(lr=lr) for lr in (16, 32, 64, 128)},
+    # For hours on a CPU or minutes on a GPU. RRDBs and scales are those of FACES_256_LR16_SLIM.
+    "glean-256-x16-light": GLEANConfig(
+        PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256, compact=True), 16, rrdb=2, width=160, widest=48,
+        code_channels=8, join_kernel=1, around_mean=True, scales=FACES_256_LR16_SLIM.scales[1:]),
+}
+"""Name -> configuration."""
+
+
+class RRDBFeatures(nn.Module):
+    """ESRGAN's trunk without its upsampling: convolution, RRDB blocks and convolution with a residual connection."""
+
+    def __init__(self, config: GLEANConfig) -> None:
+        super().__init__()
+        self.conv_first = nn.Conv2d(RGB, config.width, 3, padding=1)
+        self.body = nn.Sequential(*(RRDB(config.width, config.growth) for _ in range(config.rrdb)))
+        self.conv_body = nn.Conv2d(config.width, config.width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_first(x)
+        return x + self.conv_body(self.body(x))
+
+
+class FeatureFusion(nn.Module):
+    """Features and others that join them, concatenated and convolved to the first ones' width.
+
+    A new one passes the first ones unchanged.
+    """
+
+    def __init__(self, channels: int, joining: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels + joining, channels, kernel, padding=kernel // 2)
+        with torch.no_grad():
+            self.conv.weight.zero_()
+            nn.init.dirac_(self.conv.weight[:, :channels])
+            nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, joining: Tensor) -> Tensor:
+        return self.conv(torch.cat([x, joining.to(x.dtype)], 1))
+
+
+class Doubling(nn.Module):
+    """A 3x3 convolution to four times the channels, then pixel shuffle."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4 * out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class FusedScale(nn.Module):
+    """A scale of GRAIN's decoder that takes the bank's features, if it has any of that size, before its blocks."""
+
+    def __init__(self, channels: int, scale: Scale, bank: int) -> None:
+        super().__init__()
+        self.upsample = Upsample(channels, scale.channels, "bilinear")
+        self.fusion = FeatureFusion(scale.channels, bank, 1) if bank else None
+        self.scale = DecoderScale(scale)
+
+    def forward(self, x: Tensor, details: Mapping[int, Tensor]) -> Tensor:
+        x = self.upsample(x)
+        if self.fusion is not None:
+            x = self.fusion(x, details[x.shape[-1]])
+        return self.scale(x)
+
+
+class GLEAN(nn.Module):
+    """LR ``[B, 3, lr, lr]`` in [-1, 1] -> picture ``[B, 3, S, S]`` in about [-1, 1]. The bank inside is frozen."""
+
+    def __init__(self, config: GLEANConfig = PRESETS["glean-1024-x64"], prior: GenerativePrior | None = None) -> None:
+        """Random weights, except for the given ``prior``.
+
+        Raises:
+            ModelError: the prior has another size than the configuration's.
+        """
+        super().__init__()
+        self.config = config
+        self.prior = config.prior.build() if prior is None else prior
+        if self.prior.size != config.prior.size:
+            raise ModelError(f"the bank must make pictures of {config.prior.size}x{config.prior.size}, this one makes "
+                             f"{self.prior.size}x{self.prior.size}")
+        self.prior.requires_grad_(False).eval()
+        bank = self.prior.feature_channels
+        finest = min(bank[max(bank)], config.widest)
+
+        def channels(side: int) -> int:
+            return min(bank.get(side, finest), config.widest)
+
+        self.features = RRDBFeatures(config)
+        self.head = nn.Conv2d(config.width, channels(config.lr), 3, padding=1)
+        sides = [config.lr >> step for step in range((config.lr // BASE).bit_length())]  # lr, ..., 8, 4
+        self.down = nn.ModuleList(_halving(channels(a), channels(b)) for a, b in zip(sides, sides[1:], strict=False))
+        last = config.code_channels or channels(BASE)
+        self.to_codes = nn.Sequential(
+            nn.Conv2d(channels(BASE), last, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE), nn.Flatten(),
+            nn.Linear(BASE * BASE * last, self.prior.code_count * self.prior.code_width))
+        self.fusions = nn.ModuleDict({
+            str(side): FeatureFusion(bank[side], channels(side), config.join_kernel) for side in reversed(sides)})
+        ups: list[nn.Module] = []
+        if config.scales:
+            widths = (config.width, *(scale.channels for scale in config.scales))
+            ups = [FusedScale(width, scale, bank.get(scale.size, 0))
+                   for width, scale in zip(widths, config.scales, strict=False)]
+            self.to_rgb = nn.Sequential(nn.Conv2d(widths[-1], RGB, 3, padding=1))
+        else:
+            side, width = config.lr, channels(config.lr)
+            while side < config.prior.size:
+                ups.append(Doubling(width, channels(2 * side)))
+                side *= 2
+                width = channels(side) + bank.get(side, 0)
+            self.to_rgb = nn.Sequential(nn.Conv2d(width, config.head, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
+                                        nn.Conv2d(config.head, RGB, 3, padding=1))
+        self.up = nn.ModuleList(ups)
+        self._initialize()
+
+    def train(self, mode: bool = True) -> GLEAN:
+        """As `nn.Module.train`, but the bank stays in evaluation mode."""
+        super().train(mode)
+        self.prior.eval()
+        return self
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        passing = {module.conv for module in self.modules() if isinstance(module, FeatureFusion)}
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and module not in passing \
+                    and not name.startswith(("prior.", "features.body.")):
+                initialize(module)
+        weaken_residuals(self.up)
+        for module in self.to_codes:
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.1 * module.in_features**-0.5)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Restore faces.
+
+        Raises:
+            ModelError: the LR has another size.
+        """
+        side = self.config.lr
+        if lr.shape[1:] != (RGB, side, side):
+            raise ModelError(f"this GLEAN takes LRs of [batch, 3, {side}, {side}], got {list(lr.shape)}")
+        features = self.features(lr)
+        x = F.leaky_relu(self.head(features), NEGATIVE_SLOPE)
+        encoded = {side: x}
+        for down in self.down:
+            side //= 2
+            encoded[side] = down(encoded[2 * side])
+        codes = self.to_codes(encoded[BASE]).unflatten(1, (self.prior.code_count, -1))
+        if self.config.around_mean:
+            codes = codes + self.prior.mean_code
+        joins = {int(name): partial(fusion, joining=encoded[int(name)]) for name, fusion in self.fusions.items()}
+        details = self.prior(codes, offsets=joins).features
+        if self.config.scales:
+            x = features
+            for up in self.up:
+                x = up(x, details)
+            return self.to_rgb(x)
+        for up in self.up:
+            x = up(x)
+            if (g := details.get(x.shape[-1])) is not None:
+                x = torch.cat([x, g.to(x.dtype)], 1)
+        return self.to_rgb(x)
+
+
+def _halving(channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, out_channels, 3, stride=2, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE))

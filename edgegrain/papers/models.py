@@ -1,0 +1,249 @@
+"""Parameters and multiply-accumulate operations of every architecture, by part.
+
+Networks are built on torch's meta device, which computes shapes only. Operations are those of restoring, encoding or
+discriminating one picture: convolutions and matrix products, one MAC per multiplication. A generator's mapping network
+counts among its parameters but not among the operations, because codes come from the code predictor. IRN's network
+counts in both directions, for 256 x 256 pixels. GLEAN without its bank, and a whole GCFSR, are one part each.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from codec_contract.bundle.manifest import ENLARGEMENTS
+from edge_encoder.architectures import HR_SIZES, LR_SIZES, encoder_config
+from edge_encoder.lowering import lower
+from edge_encoder.twin import EncoderTwin
+from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
+from edgegrain.papers.gcfsr.network import PRESETS as GCFSR_PRESETS
+from edgegrain.papers.glean.network import GLEAN, GLEANConfig
+from edgegrain.papers.glean.network import PRESETS as GLEAN_PRESETS
+from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
+from edgegrain.papers.irn.network import IRN, IRNConfig
+from edgegrain.papers.irn.network import PRESETS as IRN_PRESETS
+from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
+from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
+from server_decoder.grain.grain import GrainConfig, PriorConfig
+from server_decoder.grain.presets import PRESETS, paper_model
+from server_decoder.grain.rrdb_decoder import (
+    FACES_256_LR16,
+    FACES_256_LR16_DEEP,
+    FACES_256_LR16_FINE,
+    FACES_256_LR16_SLIM,
+    FACES_256_LR32_FINE,
+    FACES_256_LR64_FINE,
+    PAPER_1024_LR16,
+    DecoderConfig,
+    RRDBDecoder,
+)
+from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024
+from server_decoder.stylegan2.discriminator import Discriminator
+from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024
+from server_decoder.super_resolution.network import SuperResolution
+
+WITHOUT_ENCODER = "grain-1024-lr16-without-invertible-encoder"
+"""[GRAIN] Table 2: the LR is the area mean."""
+IRN_SIDE = 256
+"""Side of the picture for which IRN's operations are counted."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters of a part of a model, and its MACs for one picture."""
+
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """One architecture configuration.
+
+    Attributes:
+        name: the name in presets and commands.
+        parts: ``encoder``, ``decoder``, ``code_predictor``, ``fusion``, ``prior``, ``discriminator``, if they
+            exist; or ``rescaler``, one network that is encoder and decoder; or ``network``, all except a prior.
+    """
+
+    name: str
+    parts: dict[str, Part]
+
+    @property
+    def parameters(self) -> int:
+        return sum(part.parameters for part in self.parts.values())
+
+    @property
+    def macs(self) -> int:
+        return sum(part.macs for part in self.parts.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Totals and parts as plain JSON values."""
+        return {
+            "name": self.name, "parameters": self.parameters, "macs": self.macs,
+            "parameters_by_part": {name: part.parameters for name, part in self.parts.items()},
+            "macs_by_part": {name: part.macs for name, part in self.parts.items()},
+        }
+
+
+def models() -> list[Model]:
+    """All models, GRAIN's first."""
+    return [*(grain_model(name, config) for name, config in PRESETS.items()),
+            grain_model(WITHOUT_ENCODER, paper_model(16)),
+            *(irn_model(name, config) for name, config in IRN_PRESETS.items()),
+            *(glean_model(name, config) for name, config in GLEAN_PRESETS.items()),
+            *(gcfsr_model(name, config) for name, config in GCFSR_PRESETS.items()),
+            *(super_resolution_model(factor) for factor in ENLARGEMENTS),
+            *_decoders(), *_priors(), *_encoders(), *_discriminators()]
+
+
+def grain_model(name: str, config: GrainConfig) -> Model:
+    """The model of a GRAIN configuration with its encoder: the paper's for the paper's decoder, else the exact one."""
+    encoder = None if name == WITHOUT_ENCODER else _encoder_of(config)
+    parts = {"encoder": encoder, "decoder": _decoder(config.decoder)}
+    if config.prior is not None and config.codes is not None:
+        parts["code_predictor"] = _code_predictor(config.codes, config.decoder, config.prior)
+        if config.fusion is not None:
+            parts["fusion"] = _fusion(config.fusion, config.decoder, config.prior)
+        parts["prior"] = _prior(config.prior)
+    return Model(name, {part: count for part, count in parts.items() if count is not None})
+
+
+def irn_model(name: str, config: IRNConfig) -> Model:
+    """The model of an IRN configuration; its MACs are those of downscaling and upscaling one picture."""
+    def both_directions(irn: nn.Module, picture: Tensor) -> None:
+        if isinstance(irn, IRN):
+            irn.inverse(*irn(picture))
+
+    side = IRN_SIDE // config.factor * config.factor
+    return Model(name, {"rescaler": _measure(lambda: IRN(config), (3, side, side), run=both_directions)})
+
+
+def glean_model(name: str, config: GLEANConfig) -> Model:
+    """The model of a GLEAN configuration: the bank, and the encoder and decoder around it."""
+    whole, prior = _measure(lambda: GLEAN(config), (3, config.lr, config.lr)), _prior(config.prior)
+    network = Part(whole.parameters - prior.parameters, whole.macs - prior.macs)
+    return Model(name, {"network": network, "prior": prior})
+
+
+def gcfsr_model(name: str, config: GCFSRConfig) -> Model:
+    """The model of a GCFSR configuration."""
+    return Model(name, {"network": _measure(lambda: GCFSR(config), (3, config.size, config.size),
+                                            torch.empty(1, device="meta"))})
+
+
+def super_resolution_model(factor: int, side: int = 256) -> Model:
+    """The model that makes a restored picture of this side ``factor`` times as large; both factors share weights."""
+    return Model(f"super-resolution-{side}-x{factor}", {"network": _measure(SuperResolution, (3, side, side), factor)})
+
+
+def _encoder_of(config: GrainConfig) -> Part | None:
+    hr, lr = config.decoder.hr, config.decoder.lr
+    if config.decoder.upsampling == "nearest":
+        return _rrdb_encoder(hr, lr)
+    if hr in HR_SIZES and lr in LR_SIZES:
+        return _exact_encoder(hr, lr)
+    return None
+
+
+@cache
+def _rrdb_encoder(hr: int, lr: int) -> Part:
+    config = FloatEncoderConfig(scale=(hr // lr).bit_length() - 1)
+    return _measure(lambda: RRDBEncoder(config), (3, hr, hr))
+
+
+@cache
+def _exact_encoder(hr: int, lr: int) -> Part:
+    network = lower(EncoderTwin(encoder_config(hr, lr)))
+    return Part(network.parameters, network.multiply_adds())
+
+
+@cache
+def _decoder(config: DecoderConfig) -> Part:
+    return _measure(lambda: RRDBDecoder(config), (3, config.lr, config.lr))
+
+
+@cache
+def _prior(config: PriorConfig) -> Part:
+    return _measure(config.build, (len(config.code_resolutions), config.network.code_width))
+
+
+@cache
+def _code_predictor(config: CodesConfig, decoder: DecoderConfig, prior: PriorConfig) -> Part:
+    f_inv, f_gen = _feature_channels(decoder, prior)
+    inputs = [torch.empty(1, channels, size, size, device="meta") for size, channels in f_inv.items()]
+
+    def build() -> CodePredictor:
+        return CodePredictor(config, f_inv, prior.code_resolutions, prior.network.code_width, f_gen)
+
+    def run(predictor: nn.Module, features: list[Tensor]) -> None:
+        predictor(features)
+        if config.offsets and isinstance(predictor, CodePredictor):
+            predictor.predict_offsets(features)
+
+    return _measure(build, inputs, run=run)
+
+
+@cache
+def _fusion(config: FusionConfig, decoder: DecoderConfig, prior: PriorConfig) -> Part:
+    if config.kind == "pictures":
+        return _measure(lambda: PictureFusion(config), *[(3, decoder.hr, decoder.hr)] * 2)
+    f_inv, f_gen = _feature_channels(decoder, prior)
+    return _measure(
+        lambda: FeatureFusion(config, f_inv, f_gen),
+        [torch.empty(1, channels, size, size, device="meta") for size, channels in f_inv.items()],
+        {size: torch.empty(1, channels, size, size, device="meta") for size, channels in f_gen.items()})
+
+
+def _feature_channels(decoder: DecoderConfig, prior: PriorConfig) -> tuple[dict[int, int], dict[int, int]]:
+    """Side -> channels of the features of the invertible decoder, and of those of the generator."""
+    return ({scale.size: scale.channels for scale in decoder.scales},
+            {size: prior.network.channels(size) for size in prior.network.resolutions})
+
+
+def _decoders() -> Iterator[Model]:
+    for name, config in {"rrdb-1024-lr16-paper": PAPER_1024_LR16, "rrdb-256-lr16": FACES_256_LR16,
+                         "rrdb-256-lr16-fine": FACES_256_LR16_FINE, "rrdb-256-lr16-slim": FACES_256_LR16_SLIM,
+                         "rrdb-256-lr16-deep": FACES_256_LR16_DEEP,
+                         "rrdb-256-lr32-fine": FACES_256_LR32_FINE,
+                         "rrdb-256-lr64-fine": FACES_256_LR64_FINE}.items():
+        yield Model(name, {"decoder": _decoder(config)})
+
+
+def _priors() -> Iterator[Model]:
+    for name, stylegan2 in {"stylegan2-1024": CONFIG_F_1024, "stylegan2-256": CONFIG_F_256}.items():
+        yield Model(name, {"prior": _prior(PriorConfig("stylegan2", stylegan2))})
+    for name, mobile in {"mobile-stylegan-1024": MOBILE_STYLEGAN_1024,
+                         "mobile-stylegan-256": MOBILE_STYLEGAN_256}.items():
+        yield Model(name, {"prior": _prior(PriorConfig("mobile-stylegan", mobile))})
+
+
+def _encoders() -> Iterator[Model]:
+    for lr in LR_SIZES:
+        yield Model(f"rrdb-encoder-1024-lr{lr}", {"encoder": _rrdb_encoder(1024, lr)})
+    for hr, lr in itertools.product(HR_SIZES, LR_SIZES):
+        yield Model(f"exact-encoder-{hr}-lr{lr}", {"encoder": _exact_encoder(hr, lr)})
+
+
+def _discriminators() -> Iterator[Model]:
+    stylegan2 = _measure(lambda: Discriminator(CONFIG_F_1024), (3, 1024, 1024))
+    yield Model("stylegan2-discriminator-1024", {"discriminator": stylegan2})
+
+
+@torch.no_grad()
+def _measure(build: Callable[[], nn.Module], *inputs: Any, run: Callable[..., Any] = nn.Module.__call__) -> Part:
+    """Count a module run on ``inputs``: shapes without the batch become tensors, anything else is passed unchanged."""
+    with torch.device("meta"):
+        module = build().requires_grad_(False)  # the counter's hooks need a gradient function otherwise
+    given = [torch.empty(1, *item, device="meta") if isinstance(item, tuple) else item for item in inputs]
+    counter = FlopCounterMode(display=False)
+    with counter:
+        run(module, *given)
+    return Part(sum(parameter.numel() for parameter in module.parameters()), counter.get_total_flops() // 2)

@@ -1,1 +1,0 @@
-"""Training of IRN and IRN+ ([IRN])."""

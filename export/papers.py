@@ -1,0 +1,46 @@
+"""What `edgegrain.papers` adds to the commands, by name: a paper is imported when one of its parts is used.
+
+No package below `edgegrain.cli` imports `edgegrain.papers` otherwise (`pyproject.toml`).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from codec_contract.bundle.file_names import IRN_WEIGHTS, RRDB_ENCODER_WEIGHTS
+
+
+class WeightFamily(NamedTuple):
+    """The networks of one weight file.
+
+    Attributes:
+        name: of the paper.
+        family: of the training runs that write the file.
+        writer: writes the bundle of such a file: ``write(weights, folder, force=…, **options)``.
+    """
+
+    name: str
+    family: str
+    writer: str
+
+
+WEIGHTS = {
+    IRN_WEIGHTS: WeightFamily("IRN", "irn", "irn.bundle:write_irn_bundle"),
+    "glean.safetensors": WeightFamily("GLEAN", "face_sr", "face_sr.bundle:write_face_sr_bundle"),
+    "gcfsr.safetensors": WeightFamily("GCFSR", "face_sr", "face_sr.bundle:write_face_sr_bundle"),
+}
+"""Name of a weight file in the folder of a run or of the zoo -> its networks."""
+
+FLOAT_ENCODERS = {IRN_WEIGHTS: "irn.bundle:bundle_graph", RRDB_ENCODER_WEIGHTS: "grain.rrdb_graph:bundle_graph"}
+"""Weight file of a float encoder in a bundle -> ``graph(path, hr)``, its `EncoderGraph`."""
+
+TRAINING = ("irn.trainer:IRN_FAMILY", "face_sr.trainer:FACE_SR", "stylegan.trainer:STYLEGAN2",
+            "stylegan.distillation.trainer:DISTILLATION")
+"""Families of training runs."""
+
+
+def load(name: str) -> Any:
+    """The object of a name, ``MODULE:OBJECT`` below `edgegrain.papers`."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(f"edgegrain.papers.{module}"), attribute)

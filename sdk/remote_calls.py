@@ -1,0 +1,308 @@
+"""Requests to the service, their answers and pauses between attempts as values, without a network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import numbers
+import os
+import random
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from PIL import Image
+
+from codec_contract.bundle.paths import ALIASES
+from codec_contract.bundle.qualities import check_max_bytes
+from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, reason
+from codec_contract.fit import Fit, Size, check_fit
+from codec_contract.http_names import BYTES_TYPE, INVALID_PAYLOAD, INVALID_PICTURE, PAYLOAD_TYPE, PROBLEM_PREFIX
+from codec_contract.lr_coder.coder_tables import MAX_STEP, CoderTables, rounded
+from codec_contract.payload import CODING_RAW, FIT_STRETCH, MAX_ORIGINAL_PIXELS, MAX_PAYLOAD_BYTES, encode_payload
+from codec_contract.rgb import Rgb
+from codec_contract.scene import MAX_SCENE_BYTES
+from edge_encoder.preprocessing import (
+    Colour,
+    PictureSource,
+    check_background,
+    check_max_pixels,
+    enough_memory,
+    load_picture,
+)
+from sdk.generated_mark import GeneratedMark, MarkedPicture
+from sdk.payload import Payload, Scene
+
+if TYPE_CHECKING:
+    import httpx
+
+Made = TypeVar("Made", Payload, Scene)
+
+MAX_SECONDS = 1_000_000
+"""Longest timeout, pause or patience: eleven days. Sockets and clocks refuse some larger numbers."""
+RETRIED = frozenset({408, 429, 502, 503, 504})
+"""HTTP statuses of transient errors. No request of the SDK changes the service, so each of them may be repeated."""
+MAX_FILE_BYTES = 1 << 28
+"""Longest picture file that is sent: as many bytes as a service, unless it is configured otherwise, holds at a time."""
+MAX_LIST_BYTES, MAX_FACES_BYTES = 1 << 20, 1 << 24
+"""Longest list of bundles, of which one takes about 2 KiB, and of the payloads of a picture's faces."""
+MAX_REFUSAL_BYTES = 1 << 16
+"""Most bytes that are read of an answer other than 2xx; a problem of the service is shorter."""
+LEAST_RATE = 1 << 13
+"""Bytes per second at which an answer arrives at least, after the seconds of the timeout."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, with the arguments of httpx; ``largest_answer`` is in bytes, more are not read."""
+
+    method: str
+    url: str
+    largest_answer: int
+    params: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+
+
+@dataclass(frozen=True)
+class RemoteBundle:
+    """A bundle that a service offers; sizes in pixels, ``lr_contract_id`` in hex.
+
+    ``step`` is that of the LR's levels; services up to 0.6 do not name it.
+    """
+
+    id: str
+    version: str
+    codec: str
+    domain: str
+    hr: int
+    lr: int
+    lr_contract_id: str
+    step: int = 1
+
+
+def bundles_call() -> Call:
+    """Request for the list of the service's bundles."""
+    return Call("GET", "/v1/bundles", MAX_LIST_BYTES)
+
+
+def restore_call(payload: bytes, size: Size, bundle: str | None, strength: float | None, max_pixels: int) -> Call:
+    """Request to restore a checked payload or scene; the answer is a PNG, which is lossless."""
+    if strength is not None and (isinstance(strength, bool) or not isinstance(strength, numbers.Real)):
+        raise ImageError(f"a strength is a number, got {strength!r}")
+    try:
+        chosen = None if strength is None else repr(float(strength))
+    except OverflowError as error:
+        raise ImageError("a strength is a number, got one that no float holds") from error
+    largest = 4 * check_max_pixels(max_pixels) + (1 << 20)  # a column's rows have a byte each before three of RGB; XMP
+    return Call("POST", "/v1/restore", largest, _parameters(size=str(size), bundle=bundle, strength=chosen),
+                {"Content-Type": PAYLOAD_TYPE, "Accept": "image/png"}, payload)
+
+
+def compress_call(
+    picture: bytes, background: Colour, bundle: str | None, quality: str | None = None, max_bytes: int | None = None, *,
+    fit: Fit | None = None, align: bool = True, require_face: bool = False, faces: str | None = None,
+) -> Call:
+    """Request to compress a picture file; ``faces`` is ``"all"``, ``"scene"`` or None for the largest face."""
+    if fit is not None:
+        check_fit(fit)
+    most = None if max_bytes is None else str(min(check_max_bytes(max_bytes), MAX_SCENE_BYTES))
+    parameters = _parameters(fit=fit, background=bytes(check_background(background)).hex(), bundle=bundle,
+                             quality=quality, max_bytes=most, align=None if align else "false",
+                             require_face="true" if require_face else None, faces=faces)
+    largest = {None: MAX_PAYLOAD_BYTES, "scene": MAX_SCENE_BYTES}.get(faces, MAX_FACES_BYTES)
+    return Call("POST", "/v1/compress", largest, parameters, {"Content-Type": BYTES_TYPE, "Accept": "*/*"}, picture)
+
+
+def picture_file(picture: PictureSource, background: Colour, max_pixels: int) -> bytes:
+    """The bytes to send for a picture: a file unchanged, pixels as a PNG."""
+    name = "the picture"
+    if isinstance(picture, (str, os.PathLike)):
+        name = str(picture)
+        try:
+            with enough_memory(name), Path(picture).open("rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+            raise ImageError(f"cannot read the picture {picture}: {reason(error)}") from error
+    elif isinstance(picture, (bytes, bytearray, memoryview)):
+        data = bytes(picture)
+    else:
+        stream = io.BytesIO()
+        Image.fromarray(load_picture(picture, background=background, max_pixels=max_pixels)).save(stream, "PNG")
+        return stream.getvalue()
+    if not data:
+        raise ImageError(f"{name} is empty")
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"{name} has more than {MAX_FILE_BYTES} bytes, the most that are sent; reduce it first")
+    return data
+
+
+def payload_of_lr(lr: Rgb, bundles: Sequence[RemoteBundle], wanted: str | None) -> bytes:
+    """A bare LR, rounded to the bundle's step, as a payload that is restored to the decoder's square."""
+    name = None if wanted is None else ALIASES.get(wanted, wanted)
+    sized = [bundle for bundle in bundles if name in (None, bundle.id) and lr.shape == (bundle.lr, bundle.lr, 3)]
+    if not sized:
+        raise ImageError(f"the service has no bundle {wanted or ''} for an LR of {lr.shape[1]} x {lr.shape[0]}; it has "
+                         + ", ".join(f"{bundle.id} ({bundle.lr} x {bundle.lr})" for bundle in bundles))
+    bundle = sized[0]
+    return encode_payload(
+        rounded(lr, bundle.step), contract_id=bytes.fromhex(bundle.lr_contract_id),
+        tables=CoderTables.default(),  # raw: no table is used
+        original_size=(bundle.hr, bundle.hr), fit=FIT_STRETCH, coding=CODING_RAW)
+
+
+def read_picture(data: bytes, max_pixels: int, mark: bool = True) -> Image.Image:
+    """The RGB picture of an answer, marked if ``mark`` is true."""
+    try:
+        with enough_memory("the picture"), Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.width * image.height > max_pixels:
+                raise ServiceError(f"the service sent a picture of {image.width} x {image.height} pixels, more than "
+                                   f"{max_pixels}; ask for size='native' or raise max_pixels")
+            picture = image.convert("RGB")
+            xmp = picture.info.pop("xmp", None)
+            return MarkedPicture(picture, xmp or GeneratedMark().xmp()) if mark else picture
+    except EdgegrainError:
+        raise
+    except Exception as error:  # Pillow raises various types for a damaged PNG
+        raise ServiceError(f"the service's answer is not a picture: {error}") from error
+
+
+def read_payload(data: bytes, kind: type[Made]) -> Made:
+    """The payload or scene of an answer."""
+    try:
+        return kind(data)
+    except PayloadError as error:
+        raise ServiceError(f"the service's answer is not a {kind.__name__.lower()}: {error}; is this an edgegrain "
+                           "service?") from error
+
+
+def read_faces(data: bytes) -> list[Payload]:
+    """The payloads of all faces in an answer."""
+    try:
+        return [Payload(base64.b64decode(face["payload"], validate=True)) for face in json.loads(data)["faces"]]
+    except (ValueError, KeyError, TypeError, RecursionError, PayloadError) as error:
+        raise ServiceError(f"the service's answer is not a list of payloads: {error}") from error
+
+
+def read_bundles(data: bytes) -> list[RemoteBundle]:
+    """The bundles of an answer."""
+    names = RemoteBundle.__dataclass_fields__
+    try:
+        items = json.loads(data)
+        if not isinstance(items, list):
+            raise TypeError(type(items))
+        bundles = [RemoteBundle(**{name: item[name] for name in names if name in item}) for item in items]
+        if not all(map(_is_possible, bundles)):
+            raise ValueError("a field is of another type, or out of range")
+        return bundles
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ServiceError("the service's answer is not a list of bundles; is this an edgegrain service?") from error
+
+
+def _is_possible(bundle: RemoteBundle) -> bool:
+    """True if the values of a bundle that a service described are of the right types and in their ranges."""
+    texts = (bundle.id, bundle.version, bundle.codec, bundle.domain, bundle.lr_contract_id)
+    return (all(isinstance(text, str) for text in texts) and bool(re.fullmatch("[0-9a-f]{64}", bundle.lr_contract_id))
+            and all(type(number) is int for number in (bundle.hr, bundle.lr, bundle.step))
+            and 1 <= bundle.lr <= bundle.hr and bundle.hr**2 <= MAX_ORIGINAL_PIXELS and 1 <= bundle.step <= MAX_STEP)
+
+
+def read_refusal(status: int, content: bytes) -> EdgegrainError:
+    """The error for an answer with another status than 2xx: the class of the local SDK for the same case."""
+    try:
+        problem = json.loads(content)
+        kind, detail = str(problem["type"]).removeprefix(PROBLEM_PREFIX), str(problem["detail"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        kind, detail = "", "its answer has no explanation; is this an edgegrain service?"
+    if kind in (INVALID_PAYLOAD, INVALID_PICTURE):
+        return PayloadError(detail) if kind == INVALID_PAYLOAD else ImageError(detail)
+    return ServiceError(f"the service refused the request with status {status}: {detail}")
+
+
+@dataclass(frozen=True)
+class Retries:
+    """Retry policy of a client; `ServiceError` if a value is not a number, or out of range.
+
+    Attributes:
+        attempts: most attempts for a request; 1 disables retries.
+        first_pause: seconds before the second attempt, doubled for each further one, if the service names no pause.
+        longest_pause: most seconds of such a pause.
+        patience: most seconds of all pauses of a request together. All seconds are 0 to 1,000,000.
+    """
+
+    attempts: int = 5
+    first_pause: float = 0.2
+    longest_pause: float = 10.0
+    patience: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.attempts, numbers.Integral):
+            raise ServiceError(f"attempts is a whole number, got {self.attempts!r}")
+        for name in ("first_pause", "longest_pause", "patience"):
+            seconds = getattr(self, name)
+            if not isinstance(seconds, numbers.Real) or not 0 <= seconds <= MAX_SECONDS:
+                raise ServiceError(f"{name} is a number of seconds from 0 to {MAX_SECONDS}, got {seconds!r}")
+
+    def pause(self, attempt: int, waited: float, retry_after: float | None) -> float | None:
+        """Seconds to wait after failed attempt number ``attempt`` (from 1); None to give up.
+
+        Args:
+            attempt: number of the failed attempt.
+            waited: seconds of all pauses so far.
+            retry_after: seconds that the service asked for, the shortest pause.
+        """
+        if attempt >= self.attempts:
+            return None
+        left = self.patience - waited
+        if retry_after is None:
+            # 50 % jitter, so that clients that failed together do not retry together.
+            pause = min(self.longest_pause, self.first_pause * 2 ** min(attempt - 1, 60)) * random.uniform(0.5, 1)
+        else:
+            pause = max(retry_after, min(left, retry_after + random.uniform(0, self.first_pause)))
+        return pause if pause <= left else None
+
+
+DEFAULT_RETRIES = Retries()
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Seconds from now in a ``Retry-After`` header, a number or a date; None without a valid one."""
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return float(value)
+    from email.utils import parsedate_to_datetime  # dates are rare, and this import is slow
+
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+class Body:
+    """The body of an answer as it arrives, limited in size and time."""
+
+    def __init__(self, response: httpx.Response, limit: int, timeout: float) -> None:
+        self.pieces: list[bytes] = []
+        self._refused = not response.is_success
+        self._limit = MAX_REFUSAL_BYTES if self._refused else limit
+        self._length, self._timeout, self._began = 0, timeout, time.monotonic()
+
+    def add(self, piece: bytes) -> bool:
+        """False if the rest is not needed; `TimeoutError` if the body arrives too slowly."""
+        self.pieces.append(piece)
+        self._length += len(piece)
+        if self._length > self._limit and not self._refused:
+            raise ServiceError(f"the service's answer has more than {self._limit} bytes; for a picture ask for "
+                               "size='native' or raise max_pixels, otherwise check that this is an edgegrain service")
+        if time.monotonic() - self._began > self._timeout + self._length / LEAST_RATE:
+            raise TimeoutError(f"its answer arrives at less than {LEAST_RATE} bytes per second")
+        return self._length <= self._limit
+
+
+def _parameters(**values: str | None) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value is not None}

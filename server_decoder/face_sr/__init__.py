@@ -1,1 +1,0 @@
-"""Face super-resolution: GLEAN and GCFSR, whose encoder is an exact reduction."""

@@ -1,1 +1,0 @@
-"""IRN, invertible image rescaling ([IRN], Xiao et al., ECCV 2020)."""

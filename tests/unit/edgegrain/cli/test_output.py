@@ -1,0 +1,31 @@
+"""Errors become one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+
+from codec_contract.errors import BundleError, ServiceError
+from codec_contract.files import write_atomically
+from edgegrain.cli.output import errors_to_exit_codes
+
+
+def test_a_file_that_exists_is_reported_with_the_option_that_replaces_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "kept.bin"
+    write_atomically(path, b"old")
+    with pytest.raises(typer.Exit) as stop, errors_to_exit_codes():
+        write_atomically(path, b"new")
+    assert stop.value.exit_code == 1 and path.read_bytes() == b"old"
+    assert capsys.readouterr().err == f"error: {path} exists; choose another name, or pass --force to replace it\n"
+
+
+@pytest.mark.parametrize("error", [
+    BundleError("two\n  lines"), OSError("two\nlines"), ServiceError("\x1b\x07two\x9b \u202elines\x7f")])
+def test_other_errors_are_reported_on_one_printable_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as stop, errors_to_exit_codes():
+        raise error
+    assert stop.value.exit_code == 1 and capsys.readouterr().err == "error: two lines\n"

@@ -1,0 +1,92 @@
+"""The bicubic reduction as an integer network agrees with Pillow's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from codec_contract.errors import BundleError
+from codec_contract.rgb import Rgb
+from edge_encoder.bounds import ACCUMULATOR_LIMIT, prove
+from edge_encoder.integer_network import integer_digest, load_integer_network, run_reference, save_integer_network
+from edgegrain.papers.face_sr.bicubic_network import bicubic_network, quantized, reduction_weights
+
+SIZES = [(256, 64), (256, 16), (128, 4), (64, 32), (48, 8)]
+
+
+def pillow(rgb: Rgb, side: int) -> npt.NDArray[np.int64]:
+    """Pillow's own reduction, width first."""
+    image = Image.fromarray(rgb).resize((side, len(rgb)), Image.Resampling.BICUBIC)
+    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)).astype(np.int64)
+
+
+@pytest.mark.parametrize(("hr", "lr"), SIZES)
+def test_a_level_from_pillow_at_most(hr: int, lr: int, portrait: Rgb) -> None:
+    rng = np.random.default_rng(0)
+    face = np.asarray(Image.fromarray(portrait).resize((hr, hr)))
+    pictures = np.stack([face, 255 - face[::-1], np.rot90(face), rng.integers(0, 256, face.shape, np.uint8),
+                         255 * rng.integers(0, 2, face.shape, np.uint8)])
+    steps = np.abs(run_reference(bicubic_network(hr, lr), pictures)
+                   - np.stack([pillow(picture, lr) for picture in pictures]))
+    assert steps.max() <= 1
+    assert (steps[:3] > 0).mean() < 0.12
+
+
+@settings(max_examples=40, deadline=None)
+@given(blocks=st.lists(st.integers(0, 255), min_size=192, max_size=192), lr=st.sampled_from([4, 8, 16]))
+def test_of_any_picture(blocks: list[int], lr: int) -> None:
+    """Edges at every place, where int8 weights and two roundings do their worst."""
+    rgb = np.kron(np.array(blocks, np.uint8).reshape(8, 8, 3), np.ones((8, 8, 1), np.uint8))
+    assert np.abs(run_reference(bicubic_network(64, lr), rgb[None])[0] - pillow(rgb, lr)).max() <= 2
+
+
+@pytest.mark.parametrize(("hr", "lr"), SIZES)
+def test_a_plain_area_stays_what_it_is_to_the_edge(hr: int, lr: int) -> None:
+    levels = np.array([0, 1, 77, 254, 255], np.uint8)
+    pictures = np.tile(levels[:, None, None, None], (1, hr, hr, 3))
+    lrs = run_reference(bicubic_network(hr, lr), pictures)
+    assert (lrs == levels[:, None, None, None]).all()
+
+
+def test_the_proof_holds_for_the_largest_factor() -> None:
+    for hr, lr in ((1024, 16), (1024, 256), (256, 4)):
+        proof = prove(bicubic_network(hr, lr))
+        assert max(int(layer.maximum.max()) for layer in proof.layers) < ACCUMULATOR_LIMIT // 2
+
+
+@given(factor=st.integers(1, 32).map(lambda half: 2 * half))
+def test_weights_are_int8_and_sum_to_a_power_of_two(factor: int) -> None:
+    for row in reduction_weights(factor):
+        assert row.sum() == pytest.approx(1)
+        taps, shift = quantized(row)
+        assert int(taps.astype(int).sum()) == 2**shift and np.abs(taps.astype(int)).max() <= 127
+        assert np.abs(taps - row * 2.0**shift).max() < 2
+
+
+def test_kinds_are_mirrored() -> None:
+    inner, first, second, last_but_one, last = reduction_weights(16)
+    for one, other in ((inner, inner), (first, last), (second, last_but_one)):
+        np.testing.assert_allclose(one, other[::-1], atol=1e-15)
+    assert (first[:24] == 0).all() and (second[:8] == 0).all() and first[24] != 0 and second[8] != 0
+
+
+def test_is_stored_and_read_with_its_strides(tmp_path: Path) -> None:
+    network = bicubic_network(64, 8)
+    save_integer_network(network, tmp_path / "encoder.safetensors")
+    again = load_integer_network(tmp_path / "encoder.safetensors")
+    assert [layer.stride for layer in again.layers] == [(1, 8), 1, 1, 1, (8, 1), 1, 1, 1]
+    assert integer_digest(again) == integer_digest(network) != integer_digest(bicubic_network(128, 16))
+    picture = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    np.testing.assert_array_equal(run_reference(again, picture), run_reference(network, picture))
+
+
+@pytest.mark.parametrize(("hr", "lr"), [(64, 2), (96, 32), (512, 4), (64, 64), (65, 16), (64, 0)])
+def test_sizes_that_it_does_not_make(hr: int, lr: int) -> None:
+    with pytest.raises(BundleError, match=f"at least 4 pixels by an even factor from 2 to 64, got {hr} to {lr}"):
+        bicubic_network(hr, lr)

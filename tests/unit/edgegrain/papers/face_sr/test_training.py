@@ -1,0 +1,286 @@
+"""Training of GLEAN and GCFSR: runs that learn and frozen ones that do not, inputs, resuming, recipes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from codec_contract.errors import EdgegrainError, ModelError
+from codec_contract.quantization import dequantize
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.papers.face_sr import run as face_sr_run
+from edgegrain.papers.face_sr import trainer as face_sr_trainer
+from edgegrain.papers.face_sr.degradations import BlindDegradation
+from edgegrain.papers.face_sr.lr_inputs import draw_inputs, draw_sides, inputs_at
+from edgegrain.papers.face_sr.recipes import FACE_SR_RECIPES, Factors
+from edgegrain.papers.face_sr.trainer import FaceSRTrainer, perceptual_loss
+from edgegrain.papers.face_sr.validation import FaceSRValidation
+from edgegrain.papers.face_sr.weights import load_gcfsr, load_glean, read_config, read_header, read_training
+from edgegrain.papers.gcfsr.network import GCFSRUpscaler
+from edgegrain.papers.glean.network import GLEAN, GLEANConfig
+from edgegrain.pictures.packed import random_pictures
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, DiscriminatorConfig, ProjectedConfig
+from edgegrain.training.distributed import Distributed
+from edgegrain.training.family import RunOptions
+from edgegrain.training.losses import LossWeights, MetricNetworks
+from edgegrain.training.prior_files import random_prior
+from edgegrain.training.run import train
+from server_decoder.generative_prior import prior_digest
+from server_decoder.stylegan2.synthesis import CONFIG_F_1024
+from tests.unit.edgegrain.conftest import rows
+
+GLEAN_SMOKE, GCFSR_SMOKE = FACE_SR_RECIPES["smoke-glean"], FACE_SR_RECIPES["smoke-gcfsr"]
+# dB. Half-way between what untrained and trained networks reached when this was written.
+BOUNDS = {"smoke-glean": 12.5, "smoke-gcfsr": 14.5, "smoke-gcfsr-blind": 14.5}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_trained_network_restores_better_than_a_frozen_one(name: str, tmp_path: Path) -> None:
+    recipe = FACE_SR_RECIPES[name]
+    frozen = train(replace(recipe, learning_rate=0.0), tmp_path / "frozen", pictures=8)
+    trained = train(recipe, tmp_path / "trained")
+    assert frozen["psnr"] < BOUNDS[name] < trained["psnr"]
+    assert trained["pictures"] == recipe.iterations * recipe.batch and trained["skipped"] == 0
+    assert trained["psnr_bicubic"] == pytest.approx(frozen["psnr_bicubic"], abs=1e-3)  # measured twice
+    assert rows(tmp_path / "trained", "end")[-1]["end"] is True
+    if name == "smoke-gcfsr":
+        assert {"psnr_x8", "psnr_bicubic_x8", "psnr_strength_8"} <= trained.keys()
+        assert trained["psnr_strength_8"] != trained["psnr"]  # the strength reaches the picture
+        assert Image.open(tmp_path / "trained" / "samples.png").size == (2 * 16 + 8 * 72 - 8, 2 * 16 + 6 * 72 - 8)
+    if name == "smoke-gcfsr-blind":
+        assert {"adversarial", "discriminator"} <= rows(tmp_path / "trained", "loss")[-1].keys()
+
+
+def test_glean_is_kept_without_its_bank_which_does_not_change(tmp_path: Path) -> None:
+    assert isinstance(GLEAN_SMOKE.network, GLEANConfig)
+    bank = random_prior(GLEAN_SMOKE.network.prior, seed=7)
+    before = prior_digest(bank)
+    train(GLEAN_SMOKE, tmp_path / "run", RunOptions(prior=bank), pictures=24)
+    assert prior_digest(bank) == before
+    path = tmp_path / "run" / "glean.safetensors"
+    assert read_header(path)["bank_sha256"] == before and read_config(path) == GLEAN_SMOKE.network
+    assert read_training(path)["pictures_seen"] == 24
+    average = face_sr_run.load_run(tmp_path / "run", bank).average
+    lr = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        assert (load_glean(path, bank)(lr) - average(lr)).abs().max() < 0.02  # float16
+    with pytest.raises(ModelError, match="another bank"):
+        face_sr_run.load_run(tmp_path / "run")
+
+
+def test_a_run_is_resumed(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(GCFSR_SMOKE, out, pictures=8)
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(GCFSR_SMOKE, out, pictures=8)
+    kept = face_sr_run.load_run(out).model.state_dict()
+    same = train(replace(GCFSR_SMOKE, learning_rate=0.0), out, pictures=16, resume=True)
+    assert same["pictures"] == 16 and [row["seen"] for row in rows(out, "seen")] == [0, 8]
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in face_sr_run.load_run(out).model.state_dict().items())
+    stopped = train(GCFSR_SMOKE, out, pictures=10**6, resume=True, budget_seconds=0.3)
+    assert 16 < stopped["pictures"] < 10**5
+    (out / "last.safetensors").write_bytes(b"noise")
+    with pytest.raises(ModelError, match="not a training checkpoint"):
+        face_sr_run.load_run(out)
+
+
+def test_a_trial_run_keeps_its_random_bank(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        train(replace(GLEAN_SMOKE, seed=seed), tmp_path, pictures=0, resume=True)
+    assert face_sr_run.load_run(tmp_path).recipe.seed == 1
+
+
+def test_a_resumed_run_takes_the_recipes_adversarial_loss(tmp_path: Path) -> None:
+    gan = AdversarialConfig(weight=0.01, discriminator=DiscriminatorConfig(64, 8, 16))
+    for adversarial in (None, gan, replace(gan, weight=0.5), None):
+        train(replace(GCFSR_SMOKE, adversarial=adversarial), tmp_path, pictures=0, resume=True)
+        assert face_sr_run.load_run(tmp_path).recipe.adversarial == adversarial
+
+
+def test_losses_that_the_family_lacks_are_refused_and_all_others_get_their_networks() -> None:
+    with pytest.raises(ValueError, match="no loss of identity, rate"):
+        replace(GCFSR_SMOKE, loss=replace(GCFSR_SMOKE.loss, identity=0.1, rate=0.1))
+    only = replace(GCFSR_SMOKE, loss=LossWeights(lpips=0.0, identity=0.0, lr=0.0))
+    assert not only.needs_metrics and replace(only, loss=replace(only.loss, regions=0.3)).needs_metrics
+
+
+def test_a_run_can_begin_with_trained_weights(tmp_path: Path) -> None:
+    train(GCFSR_SMOKE, tmp_path / "one", pictures=16)
+    trained = load_gcfsr(tmp_path / "one" / "gcfsr.safetensors").state_dict()
+    run = face_sr_run.start_run(GCFSR_SMOKE, start=tmp_path / "one")
+    for network in (run.model, run.average):
+        assert all(torch.equal(tensor, trained[name]) for name, tensor in network.state_dict().items())
+    other = replace(GCFSR_SMOKE, network=replace(GCFSR_SMOKE.network, code_width=8))
+    with pytest.raises(ModelError, match="the recipe has"):
+        face_sr_run.start_run(other, start=tmp_path / "one" / "gcfsr.safetensors")
+    with pytest.raises(ModelError, match="expected a glean"):
+        face_sr_run.start_run(GLEAN_SMOKE, start=tmp_path / "one" / "gcfsr.safetensors")
+
+
+def test_factors_are_drawn_per_picture_uniformly_over_octaves() -> None:
+    rng = np.random.default_rng(0)
+    sides = draw_sides(Factors(continuous=True), 256, 4000, rng)
+    assert min(sides) == 4 and max(sides) == 64 and len(set(sides)) == 61
+    octaves = Counter(int(math.log2(256 / side) + 1e-9) for side in sides if side not in (4, 64))
+    assert all(0.2 < octaves[octave] / len(sides) < 0.3 for octave in (2, 3, 4, 5))
+    assert set(draw_sides(Factors(), 256, 500, rng)) == {64, 32, 16, 8, 4}
+    assert draw_sides(Factors(), 256, 50, np.random.default_rng(3)) == draw_sides(
+        Factors(), 256, 50, np.random.default_rng(3))
+
+
+def test_gcfsr_has_the_inputs_of_the_server() -> None:
+    """The same picture and strength as `GCFSRUpscaler` makes of the LR, each picture with a factor of its own."""
+    pictures = torch.from_numpy(random_pictures(6, 64, seed=0)).permute(0, 3, 1, 2).float()
+    drawn = draw_inputs(GCFSR_SMOKE, pictures, np.random.default_rng(0))
+    assert drawn.picture.shape == (6, 3, 64, 64) and len(set(drawn.factors.tolist())) > 3
+    assert drawn.factors.min() >= 4 and drawn.factors.max() <= 16
+    network = face_sr_run.start_run(GCFSR_SMOKE).model
+    for picture, factor, enlarged in zip(pictures, drawn.factors, drawn.picture, strict=True):
+        # Resampled in floats at another batch size.
+        torch.testing.assert_close(inputs_at(GCFSR_SMOKE, picture[None], float(factor)).picture[0], enlarged,
+                                   atol=1e-5, rtol=1e-4)
+    at_8 = inputs_at(GCFSR_SMOKE, pictures, 8.0)
+    upscaler = GCFSRUpscaler(network, 8)  # type: ignore[arg-type]
+    lr = torch.nn.functional.avg_pool2d(pictures, 8).add(0.5).floor()
+    with torch.no_grad():
+        torch.testing.assert_close(upscaler(dequantize(lr)), network(at_8.picture, at_8.factors / 64),
+                                   atol=1e-5, rtol=1e-4)  # the network runs twice
+
+
+def test_small_factors_have_the_adversarial_loss_alone() -> None:
+    adversarial = AdversarialConfig(discriminator=DiscriminatorConfig(64, 4, 8), begins=0.5)
+    recipe = replace(GCFSR_SMOKE, adversarial=adversarial, adversarial_alone=16.0)
+    shard = random_pictures(8, 64, seed=0)
+    trainer = FaceSRTrainer(face_sr_run.start_run(recipe), Distributed(torch.device("cpu")), shard)
+    assert "l1" in trainer.step(0.4)
+    later = trainer.step(0.6)
+    assert "l1" not in later and later["loss"].item() == pytest.approx(0.01 * later["adversarial"].item())
+    run = face_sr_run.start_run(replace(recipe, adversarial_alone=8.0))
+    mixed = FaceSRTrainer(run, Distributed(torch.device("cpu")), shard)
+    picture, target = torch.rand(2, 4, 3, 64, 64) * 2 - 1
+    factors = torch.tensor([4.0, 8.0, 9.0, 16.0])
+    loss, terms = mixed._loss(picture, target, factors, 0.6)
+    l1 = float((picture[2:] - target[2:]).abs().mean())
+    assert float(terms["l1"]) == pytest.approx(l1)
+    assert float(loss) == pytest.approx(0.5 * l1 + 0.01 * float(terms["adversarial"]))
+    before = mixed._loss(picture, target, factors, 0.4)[1]
+    assert float(before["l1"]) == pytest.approx(float((picture - target).abs().mean()))
+
+
+def test_the_recipe_sets_how_often_lpips_has_an_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[float] = []
+    offsets: list[tuple[int, int] | None] = []
+    original = face_sr_trainer.picture_loss
+
+    def spy(*args: Any, offset: tuple[int, int] | None, **named: Any) -> Any:
+        offsets.append(offset)
+        return original(*args, offset=offset, **named)
+
+    monkeypatch.setattr(face_sr_trainer, "picture_loss", spy)
+    monkeypatch.setattr(face_sr_trainer, "random_offset", lambda part: parts.append(part) or (1, 2))
+    run = face_sr_run.start_run(replace(GCFSR_SMOKE, lpips_shift=0.3))
+    FaceSRTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, seed=0)).step(0.4)
+    assert (parts, offsets) == ([0.3], [(1, 2)])
+
+
+def test_a_validation_measures_lpips_off_its_grid(shared_weights: Path) -> None:
+    pictures = random_pictures(2, 64, seed=0)
+    lpips = LPIPS(shared_weights)
+    found = FaceSRValidation(GCFSR_SMOKE, pictures, MetricNetworks(lpips), torch.device("cpu")).figures(
+        face_sr_run.start_run(GCFSR_SMOKE).model)
+    assert 0 < found["lpips_alex_off_grid"] != found["lpips_alex"]
+    assert [name for name in found if "off_grid" in name] == ["lpips_alex_off_grid"]
+
+
+def test_the_perceptual_loss_is_of_conv4_3(tmp_path: Path) -> None:
+    class Features(LPIPS):
+        def __init__(self) -> None:
+            torch.nn.Module.__init__(self)
+
+        def activations(self, picture: torch.Tensor) -> list[torch.Tensor]:
+            return [picture * 9, picture * 8, picture * 7, picture * 2, picture * 5]
+
+    picture, target = torch.full((2, 3, 4, 4), 0.5), torch.zeros(2, 3, 4, 4)
+    assert perceptual_loss(Features(), picture, target, squared=True).item() == pytest.approx(1.0)
+    assert perceptual_loss(Features(), picture, target - 0.5, squared=False).item() == pytest.approx(2.0)
+
+
+def test_published_constants() -> None:
+    for factor, lr in ((8, 128), (16, 64), (32, 32), (64, 16)):  # [GLEAN] supplementary 1
+        glean = FACE_SR_RECIPES[f"glean-1024-x{factor}"]
+        assert isinstance(glean.network, GLEANConfig) and glean.network.lr == lr and glean.size == 1024
+        assert (glean.loss.l1, glean.loss.l2, glean.loss.lpips) == (0, 1, 0)
+        assert glean.perceptual == 0.01 and glean.squared
+        assert glean.adversarial is not None and glean.adversarial.weight == 0.01
+        assert glean.adversarial.discriminator == CONFIG_F_1024
+        assert (glean.batch, glean.iterations, glean.learning_rate, glean.muon, glean.hold) == (8, 300_000, 1e-4, 0, 0)
+    gcfsr = FACE_SR_RECIPES["gcfsr-1024"]  # [GCFSR] 3.5, 4
+    assert (gcfsr.loss.l1, gcfsr.loss.l2, gcfsr.perceptual, gcfsr.squared) == (1, 0, 0.01, False)
+    assert gcfsr.adversarial is not None and gcfsr.adversarial.loss == "non-saturating"
+    assert gcfsr.adversarial.weight == 0.01 and gcfsr.adversarial.learning_rate == gcfsr.learning_rate == 2e-3
+    assert (gcfsr.batch, gcfsr.iterations, gcfsr.reduction) == (24, 300_000, "bicubic")
+    assert gcfsr.factors == Factors((4, 8, 16, 32, 64)) and gcfsr.adversarial_alone == 0
+    alone = FACE_SR_RECIPES["gcfsr-512-adversarial"]  # Table 4
+    assert alone.factors is not None and alone.size == 512 and alone.adversarial_alone == max(alone.factors.choices)
+    blind = FACE_SR_RECIPES["gcfsr-512-blind"]
+    assert blind.degradation == BlindDegradation(41, (0.1, 10), (0.8, 8), (0, 20), (60, 100))
+
+
+def test_a_projected_discriminator_trains_with_it_and_is_resumed(shared_weights: Path, tmp_path: Path) -> None:
+    adversarial = AdversarialConfig("hinge", ratio=0.25, discriminator=ProjectedConfig(4), r1=0.0)
+    recipe = replace(GLEAN_SMOKE, adversarial=adversarial, loss=LossWeights(l1=1.0, lpips=0.0, identity=0.0, lr=0.0))
+    with pytest.raises(EdgegrainError, match="--weights"):
+        train(recipe, tmp_path / "run")
+    options = RunOptions(weights=shared_weights)
+    train(recipe, tmp_path / "run", options, pictures=4)
+    first = read_heads(tmp_path / "run")
+    train(recipe, tmp_path / "run", options, pictures=8, resume=True)
+    assert any(not torch.equal(first[name], tensor) for name, tensor in read_heads(tmp_path / "run").items())
+
+
+def read_heads(folder: Path) -> dict[str, Tensor]:
+    adversarial = face_sr_run.load_run(folder).adversarial
+    assert adversarial is not None
+    return dict(adversarial.discriminator.state_dict())
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"reduction": "nearest"}, "unknown reduction"), ({"factors": None}, "needs factors"),
+    ({"degradation": BlindDegradation()}, "blind form"), ({"adversarial_alone": 8.0}, "adversarial loss"),
+    ({"adversarial_alone": 8.0, "adversarial": PROJECTED}, "set adversarial.ratio to 0")])
+def test_impossible_recipes_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(GCFSR_SMOKE, **change)  # type: ignore[arg-type]
+
+
+def test_missing_weights_are_reported_first(tmp_path: Path) -> None:
+    recipe = replace(GCFSR_SMOKE, loss=LossWeights(lpips=1.0, identity=0.0, lr=0.0))
+    with pytest.raises(EdgegrainError, match="--weights"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+    data = tmp_path / "faces"
+    data.mkdir()
+    for name, options, message in (
+            ("gcfsr-1024", RunOptions(data=data, prior="x"), "no use for --prior"),
+            ("glean-1024-x64", RunOptions(data=data), "needs a StyleGAN2"),
+            ("smoke-glean", RunOptions(discriminator=tmp_path), "no use for --discriminator"),
+            ("gcfsr-faces-256", RunOptions(weights=tmp_path), "--data")):
+        with pytest.raises(EdgegrainError, match=message):
+            train(FACE_SR_RECIPES[name], tmp_path / "run", options)
+
+
+def test_both_networks_of_a_run_hold_one_bank() -> None:
+    run = face_sr_run.start_run(GLEAN_SMOKE)
+    assert isinstance(run.model, GLEAN) and isinstance(run.average, GLEAN) and run.model.prior is run.average.prior

@@ -1,0 +1,140 @@
+"""GCFSR: the paper's size and equations, and a strength that turns one network into many."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from codec_contract.errors import ModelError
+from edgegrain.papers.gcfsr.network import GCFSR, PRESETS, FeatureModulation, GCFSRConfig, GCFSRUpscaler, ModulatedLayer
+from server_decoder.grain.fusion import enlargement_matrix
+from server_decoder.stylegan2.layers import StyledLayer
+
+TINY = GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12, code_channels=6)
+
+
+@pytest.fixture(scope="module")
+def network() -> GCFSR:
+    torch.manual_seed(0)
+    network = GCFSR(TINY).eval()
+    with torch.no_grad():  # a strength that matters, as after training
+        for modulation in network.modulations:
+            modulation.encoded.weight.normal_()
+            modulation.generated.weight.normal_()
+    return network
+
+
+def test_the_papers_size() -> None:
+    """[GCFSR] Table 1: 66.69 M."""
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in GCFSR(PRESETS["gcfsr-1024"]).parameters())
+    assert count == pytest.approx(66.69e6, rel=0.01)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_configurations_survive_json(name: str) -> None:
+    assert GCFSRConfig.from_dict(json.loads(json.dumps(PRESETS[name].as_dict()))) == PRESETS[name]
+
+
+@pytest.mark.parametrize("change", [{"size": 30}, {"start": 4}, {"start": 32}, {"code_width": 0}])
+def test_impossible_sizes_are_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ValueError):
+        replace(TINY, **change)
+
+
+def test_the_weights_of_both_features_are_positive_with_unit_norm() -> None:
+    """Equation 4."""
+    torch.manual_seed(1)
+    modulation = FeatureModulation(16)
+    for layer in (modulation.encoded, modulation.generated):
+        torch.nn.init.normal_(layer.bias)
+    encoded, generated = modulation.weights(torch.tensor([[0.1], [1.0]]))
+    assert encoded.shape == (2, 16) and encoded.min() >= 0 and generated.min() >= 0
+    torch.testing.assert_close(encoded.square() + generated.square(), torch.ones(2, 16))
+
+
+def test_a_layer_that_takes_nothing_encoded_is_a_style_block() -> None:
+    torch.manual_seed(2)
+    layer = ModulatedLayer(6, 8, 4, 5)
+    plain = StyledLayer(6, 8, 4, 5)
+    plain.load_state_dict(layer.state_dict())
+    x, code = torch.randn(2, 6, 4, 4), torch.randn(2, 5)
+    f = torch.randn(2, 8, 4, 4)
+    silent = layer(x, code, encoded=f, weights=(torch.zeros(2, 8), torch.ones(2, 8)))
+    torch.testing.assert_close(silent, plain(x, code))
+    deaf = layer(x, code, encoded=f, weights=(torch.ones(2, 8), torch.zeros(2, 8)))
+    torch.testing.assert_close(deaf, torch.nn.functional.leaky_relu(f, 0.2) * 2**0.5)
+
+
+def test_outputs_grow_and_the_last_one_is_the_picture(network: GCFSR) -> None:
+    """Equation 5: each output is the one before, enlarged, plus what its level adds."""
+    x, strength = torch.rand(2, 3, 32, 32) * 2 - 1, torch.tensor([0.25, 0.5])
+    pictures = network.forward_levels(x, strength)
+    assert [picture.shape[-1] for picture in pictures] == [8, 16, 32]
+    torch.testing.assert_close(pictures[-1], network(x, strength))
+    with torch.no_grad():
+        silent = GCFSR(TINY).eval()
+        silent.load_state_dict(network.state_dict())
+        silent.to_rgb[-1].conv.weight.zero_()
+        silent.to_rgb[-1].bias.zero_()
+        torch.testing.assert_close(silent(x, strength), network.filter.upsample(pictures[-2]))
+
+
+def test_every_strength_makes_another_picture_gradually(network: GCFSR) -> None:
+    up = GCFSRUpscaler(network, 8)
+    lr = torch.rand(1, 3, 8, 8) * 2 - 1
+    with torch.no_grad():
+        sweep = [up(lr, torch.tensor([s])) for s in (4.0, 14.0, 24.0, 34.0, 44.0, 54.0, 64.0)]
+        torch.testing.assert_close(up(lr), up(lr, torch.tensor([4.0])), atol=1e-5, rtol=1e-4)  # 32 / 8
+    ends = (sweep[-1] - sweep[0]).abs().mean()
+    assert ends > 1e-3
+    assert max((b - a).abs().mean() for a, b in zip(sweep, sweep[1:], strict=False)) < ends
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_the_network_takes_levels_if_its_authors_rounded_them(rounded: bool) -> None:
+    up, taken = GCFSRUpscaler(GCFSR(replace(TINY, rounded=rounded)), 8), []
+    up.network.register_forward_pre_hook(lambda module, arguments: taken.append(arguments[0]))
+    levels = np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8)).astype(np.float32)
+    with torch.no_grad():
+        up(torch.from_numpy(levels / 127.5 - 1))
+    matrix = enlargement_matrix(8, 32)
+    wanted = matrix @ levels @ matrix.T
+    assert wanted.min() < 0 and wanted.max() > 255
+    wanted = np.round(wanted).clip(0, 255) if rounded else wanted
+    np.testing.assert_allclose((taken[0].numpy() + 1) * 127.5, wanted, atol=1e-3)
+
+
+def test_a_later_field_does_not_change_earlier_networks() -> None:
+    assert "rounded" not in PRESETS["gcfsr-1024"].as_dict() and "signed" in PRESETS["gcfsr-1024"].as_dict()
+    config = replace(TINY, rounded=True)
+    assert config.as_dict()["rounded"] is True and GCFSRConfig.from_dict(config.as_dict()) == config
+
+
+def test_a_picture_does_not_depend_on_its_neighbours_in_a_batch(network: GCFSR) -> None:
+    x, strength = torch.rand(3, 3, 32, 32) * 2 - 1, torch.tensor([0.1, 0.5, 1.0])
+    with torch.no_grad():
+        together = network(x, strength)
+        alone = torch.cat([network(x[index:index + 1], strength[index:index + 1]) for index in range(3)])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_the_blind_form_has_one_strength() -> None:
+    torch.manual_seed(3)
+    blind = GCFSR(replace(TINY, blind=True)).eval()
+    x = torch.rand(1, 3, 32, 32)
+    open_form = GCFSR(TINY).eval()
+    open_form.load_state_dict(blind.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(blind(x), open_form(x, torch.tensor([1.0])))
+
+
+def test_what_does_not_fit_is_named(network: GCFSR) -> None:
+    with pytest.raises(ModelError, match=r"takes pictures of \[batch, 3, 32, 32\], got \[1, 3, 16, 16\]"):
+        network(torch.zeros(1, 3, 16, 16), torch.ones(1))
+    with pytest.raises(ModelError, match="needs the factor"):
+        network(torch.zeros(1, 3, 32, 32))

@@ -1,0 +1,220 @@
+"""IRN as files: the encoder's graph, the decoder with an optional z, the bundle of both."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import sdk
+from codec_contract.bundle.contract_id import lr_contract_id
+from codec_contract.bundle.manifest import load_manifest, verify_bundle
+from codec_contract.errors import ExportError, ImageError, PayloadError
+from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.payload import encode_payload
+from codec_contract.quantization import quantize
+from edge_encoder.encoder_session import EncoderSession
+from edgegrain.cli.app import application
+from edgegrain.papers.irn.bundle import irn_lrs, write_irn_bundle
+from edgegrain.papers.irn.encoder_graph import irn_graph
+from edgegrain.papers.irn.network import IRN, IRNConfig, Upscaler
+from edgegrain.papers.irn.weights import irn_digest, load_irn, save_irn
+from export.bundle.encoder_part import compare_encoder
+from export.encoder.onnx_emitter import onnx_model
+from export.encoder.torch_graph import torch_encoder
+from export.proof.proof_inputs import smooth_pictures
+from export.proof.proven_export import ExportOptions, export_float
+from sdk import codec as sdk_codec
+from sdk.generated_mark import ALTERED, EDITED
+from sdk.tiles import decode_tiles, encode_tiles
+from server_decoder.decoder_session import DecoderSession
+
+TILE, OVERLAP = 64, 32
+CONFIG = IRNConfig(blocks=(1, 2), growth=8, z_std=0.02)
+
+
+def shaken(config: IRNConfig) -> IRN:
+    """A network that does something, with weights as they are stored."""
+    torch.manual_seed(0)
+    network = IRN(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+            parameter.copy_(parameter.half())
+    return network
+
+
+@pytest.fixture(scope="module")
+def irn() -> IRN:
+    return shaken(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def bundle(irn: IRN, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("irn")
+    save_irn(irn, folder / "irn.safetensors", training={"crops_seen": 7})
+    write_irn_bundle(folder, folder / "tiny-x4", pictures=smooth_pictures(2, TILE), formats=("onnx",), tile=TILE,
+                     overlap=OVERLAP)
+    return folder / "tiny-x4"
+
+
+def test_the_encoders_graph_computes_what_the_network_does(irn: IRN) -> None:
+    tiles = np.stack(smooth_pictures(3, TILE))
+    expected = irn_lrs(irn, tiles)
+    graph = irn_graph(irn, TILE)
+    assert (graph.hr, graph.lr, graph.exact, graph.name) == (64, 16, False, "irn-x4-b1-2-g8")
+    assert compare_encoder(torch_encoder(graph, onednn=True), tiles, expected) < 2000
+    session = onnxruntime.InferenceSession(onnx_model(graph).SerializeToString(), providers=["CPUExecutionProvider"])
+    assert compare_encoder(lambda rgb: session.run(["lr"], {"image": rgb})[0], tiles, expected) < 2000
+    with pytest.raises(ExportError, match="levels"):
+        compare_encoder(lambda rgb: rgb[:, ::4, ::4], tiles, expected)
+    with pytest.raises(ExportError, match="downscaled by 4"):
+        irn_graph(irn, 62)
+
+
+def test_the_graph_of_three_parts_computes_what_the_network_does() -> None:
+    irn, tiles = shaken(replace(CONFIG, tri=True)), np.stack(smooth_pictures(3, TILE))
+    graph = irn_graph(irn, TILE)
+    assert graph.name == "irn-x4-b1-2-g8-tri"
+    session = onnxruntime.InferenceSession(onnx_model(graph).SerializeToString(), providers=["CPUExecutionProvider"])
+    assert compare_encoder(lambda rgb: session.run(["lr"], {"image": rgb})[0], tiles, irn_lrs(irn, tiles)) < 2000
+    plain = shaken(CONFIG)
+    assert np.abs(irn_lrs(irn, tiles).astype(int) - irn_lrs(plain, tiles)).max() > 1
+
+
+def test_the_graph_of_trained_transforms_computes_what_the_network_does() -> None:
+    irn, tiles = shaken(replace(CONFIG, scale=3)), np.stack(smooth_pictures(3, 63))
+    graph = irn_graph(irn, 63)
+    assert (graph.name, graph.lr) == ("irn-x9-b1-2-g8", 7)
+    session = onnxruntime.InferenceSession(onnx_model(graph).SerializeToString(), providers=["CPUExecutionProvider"])
+    assert compare_encoder(lambda rgb: session.run(["lr"], {"image": rgb})[0], tiles, irn_lrs(irn, tiles)) < 2000
+
+
+def test_every_format_agrees_up_to_flips(irn: IRN, tmp_path: Path) -> None:
+    report = export_float(irn_graph(irn, TILE), tmp_path, ExportOptions("a test", 8))
+    flips = json.loads((tmp_path / "report.json").read_text())["flips"]
+    assert {"encoder.tflite", "encoder.onnx", "encoder.mlpackage"} == set(report["files"])
+    assert flips["largest_step"] <= 1 and flips["flips_per_million"]["worst"] < 5000
+
+
+def test_the_decoder_takes_z_or_does_without(irn: IRN, bundle: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(load_manifest(bundle).open_file("decoder.onnx"), options,
+                                           providers=["CPUExecutionProvider"])
+    assert [item.name for item in session.get_inputs()] == ["lr"]
+    lr, z = torch.rand(3, 3, 16, 16) * 2 - 1, 0.02 * torch.randn(3, 45, 16, 16)
+    with torch.no_grad():
+        likeliest, drawn = Upscaler(irn)(lr).numpy(), Upscaler(irn)(lr, z).numpy()
+    assert np.abs(likeliest - drawn).max() > 0.05
+    assert np.abs(session.run(["hr"], {"lr": lr.numpy()})[0] - likeliest).max() < 1e-4
+    assert np.abs(session.run(["hr"], {"lr": lr.numpy(), "z": z.numpy()})[0] - drawn).max() < 1e-4
+
+
+def test_a_bundle_describes_itself(irn: IRN, bundle: Path) -> None:
+    manifest = verify_bundle(bundle)
+    assert (manifest.id, manifest.codec, manifest.hr, manifest.lr) == ("tiny-x4", "irn", 64, 16)
+    assert (manifest.factor, manifest.tile_overlap) == (4, 8)
+    assert manifest.decoder["controls"] == ["seed"] and manifest.encoder["exact"] is False
+    assert irn_digest(load_irn(bundle / "irn.safetensors")) == irn_digest(irn)
+    assert manifest.lr_contract_id == lr_contract_id(irn_digest(irn), manifest.preprocessing, CoderTables.default())
+    assert "7 crops" in (bundle / "README.md").read_text()
+
+
+@pytest.mark.parametrize("size", [(131, 90), (64, 64), (33, 1), (3, 200), (400, 70)])
+def test_pictures_of_any_size_come_back_in_it(bundle: Path, size: tuple[int, int]) -> None:
+    codec = sdk.Codec(bundle, threads=1)
+    rgb = np.resize(smooth_pictures(1, 64)[0], (size[1], size[0], 3))
+    payload = codec.compress(rgb)
+    assert payload.header.lr_width == -(-size[0] // 4) and payload.header.lr_height == -(-size[1] // 4)
+    assert payload.original_size == size
+    restored = codec.restore(payload)
+    assert restored.size == size
+    of_batch = np.asarray(codec.restore_batch([payload, bytes(payload)])[1]).astype(int)
+    assert np.abs(of_batch - np.asarray(restored)).max() <= 1  # a float network at another batch size
+    assert codec.compress_batch([rgb]) == [payload]
+
+
+def test_a_bare_lr_gives_a_picture_that_is_not_cut(bundle: Path) -> None:
+    codec = sdk.Codec(bundle, threads=1)
+    payload = codec.compress(np.resize(smooth_pictures(1, 64)[0], (30, 81, 3)))
+    whole, cut = (np.asarray(codec.restore(source)).astype(int) for source in (np.array(payload.lr), payload))
+    assert whole.shape == (32, 84, 3) and np.abs(whole[:30, :81] - cut).max() <= 1
+
+
+def test_tiles_leave_no_seams(irn: IRN, bundle: Path) -> None:
+    """Tile by tile gives the same as the whole picture at once, to a level; without overlap it would not."""
+    manifest, rgb = load_manifest(bundle), smooth_pictures(1, 192, seed=3)[0]
+    encoder, decoder = EncoderSession(manifest.open_file("encoder.onnx")), DecoderSession(
+        manifest.open_file("decoder.onnx"))
+    with torch.no_grad():
+        y = irn(torch.tensor(rgb).permute(2, 0, 1)[None].float() / 255)[0][0].permute(1, 2, 0).numpy()
+        lr = quantize(2 * y - 1)
+        whole = quantize(Upscaler(irn)(torch.tensor(lr).permute(2, 0, 1)[None].float() / 127.5 - 1)[0].permute(
+            1, 2, 0).numpy()).astype(int)
+    assert np.abs(encode_tiles(encoder, manifest, rgb).astype(int) - lr).max() <= 1
+    assert np.abs(decode_tiles(decoder, manifest, lr) - whole).max() <= 2
+    assert np.abs(decode_tiles(decoder, replace(manifest, tile_overlap=0), lr) - whole).max() > 20
+
+
+def test_a_seed_changes_the_picture_alike_everywhere(bundle: Path) -> None:
+    codec = sdk.Codec(bundle, threads=1)
+    payload = codec.compress(smooth_pictures(1, 160, seed=5)[0])
+    likeliest, one, again, other = (
+        np.asarray(codec.restore(payload, seed=seed)).astype(int) for seed in (None, 1, 1, 2))
+    assert np.abs(one - again).max() <= 1  # decoded twice by a float network
+    assert 0.5 < np.abs(one - other).mean() < 25 and np.abs(one - likeliest).mean() > 0.5
+    terms = [sdk.read_mark(codec.restore(payload, seed=seed)) for seed in (None, 0)]
+    assert [mark and mark.source_type for mark in terms] == [ALTERED, EDITED]
+    with pytest.raises(ImageError, match="0 to 4294967295"):
+        codec.restore(payload, seed=-1)
+
+
+def test_the_command_takes_a_seed(bundle: Path, tmp_path: Path) -> None:
+    codec = sdk.Codec(bundle, threads=1)
+    path = codec.compress(smooth_pictures(1, 96, seed=5)[0]).save(tmp_path / "me.grain")
+    for seed in (1, 2):
+        out = tmp_path / f"{seed}.png"
+        arguments = ["restore", str(path), "--bundle", str(bundle), "--seed", str(seed), "--out", str(out)]
+        assert CliRunner().invoke(application, arguments).exit_code == 0
+        found, wanted = np.asarray(Image.open(out)).astype(int), np.asarray(codec.restore(path, seed=seed)).astype(int)
+        assert np.abs(found - wanted).max() <= 1  # decoded twice by a float network
+
+
+def test_what_does_not_belong_to_the_bundle_is_refused(bundle: Path) -> None:
+    codec = sdk.Codec(bundle, threads=1)
+    with pytest.raises(ImageError, match="leave fit out"):
+        codec.compress(smooth_pictures(1, 64)[0], fit="crop")
+    payload = codec.compress(smooth_pictures(1, 64)[0])
+    with pytest.raises(ImageError, match="more than 100"):
+        codec.restore(payload, max_pixels=100)
+    with pytest.raises(ImageError, match="more than 100"):
+        codec.restore(np.array(payload.lr), max_pixels=100)
+    with pytest.raises(PayloadError, match="contract"):
+        sdk.Codec("faces").restore(payload)
+    with pytest.raises(ImageError, match="without a seed"):
+        sdk.Codec("faces").restore(sdk.Codec("faces").compress(smooth_pictures(1, 64)[0], align=False), seed=1)
+
+
+def test_a_picture_too_large_for_a_payload_is_not_encoded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = sdk.Codec(bundle, threads=1)
+    factor = codec.bundle.hr // codec.bundle.lr
+    monkeypatch.setattr(sdk_codec, "MAX_LARGE_LR_PIXELS", 100)
+    monkeypatch.setattr(sdk_codec, "encode_tiles", None)
+    with pytest.raises(ImageError, match=f"takes up to {100 * factor**2}; reduce it"):
+        codec.compress(np.zeros((10 * factor, 10 * factor + 1, 3), np.uint8))
+
+
+def test_a_forged_lr_size_is_refused(bundle: Path) -> None:
+    manifest = verify_bundle(bundle)
+    forged = encode_payload(np.zeros((17, 16, 3), np.uint8), contract_id=manifest.lr_contract_id,
+                            tables=CoderTables.default(), original_size=(64, 64))
+    with pytest.raises(PayloadError, match="LR of 16 x 17, bundle tiny-x4 works with 16 x 16"):
+        sdk.Codec(bundle).restore(forged)

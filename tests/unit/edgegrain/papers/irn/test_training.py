@@ -1,0 +1,301 @@
+"""IRN's training: losses by hand, a run that learns and a frozen one that does not, IRN+, resuming."""
+
+from __future__ import annotations
+
+import json
+import math
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from codec_contract.errors import EdgegrainError, ImageError, ModelError
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.papers.irn import losses
+from edgegrain.papers.irn import run as irn_run
+from edgegrain.papers.irn.crops import Photographs, crops, pack_photographs
+from edgegrain.papers.irn.discriminator import IRNDiscriminator
+from edgegrain.papers.irn.network import IRN, PRESETS, TO_YCBCR, mix_colours
+from edgegrain.papers.irn.recipes import IRN_PLUS, IRN_RECIPES, IRNLosses, IRNRecipe
+from edgegrain.papers.irn.trainer import IRNTrainer, learning_rate
+from edgegrain.papers.irn.weights import load_irn, read_training
+from edgegrain.training import run as training_run
+from edgegrain.training.checkpoint import CHECKPOINT, load_shards, save_checkpoint, save_shards
+from edgegrain.training.family import RunOptions
+from edgegrain.training.run import finished, train
+from tests.unit.edgegrain.conftest import rows
+
+SMOKE = IRN_RECIPES["smoke-irn"]
+BOUND = 28.0  # dB: the untrained network, a Haar transform, restores the held-out crops at about 23
+
+
+def test_a_trained_network_restores_better_than_a_frozen_one(tmp_path: Path) -> None:
+    frozen = train(replace(SMOKE, learning_rate=0.0), tmp_path / "frozen", pictures=8)
+    trained = train(SMOKE, tmp_path / "trained", evaluate_every=300)
+    assert frozen["psnr"] < BOUND < trained["psnr"]
+    assert trained["psnr_y"] > 35 and trained["skipped"] == 0 and trained["pictures"] == 480
+    logged = rows(tmp_path / "trained", "reconstruction")
+    assert logged[-1]["reconstruction"] < 0.75 * logged[0]["reconstruction"]
+    assert logged[-1]["distribution"] < 0.9 * logged[0]["distribution"]
+    assert len(rows(tmp_path / "trained", "validation")) == 2
+    weights = tmp_path / "trained" / "irn.safetensors"
+    assert load_irn(weights).config == SMOKE.network and read_training(weights)["crops_seen"] == 480
+    assert Image.open(tmp_path / "trained" / "samples.png").size == (2 * 16 + 8 * 40 - 8, 2 * 16 + 3 * 40 - 8)
+
+
+def test_irn_plus_begins_with_irn_and_trains_its_discriminator_first(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_run, "LOG_EVERY", 1)
+    train(SMOKE, tmp_path / "irn", pictures=4)
+    before = load_irn(tmp_path / "irn" / "irn.safetensors").state_dict()
+    plus, begins = IRN_RECIPES["smoke-irn-plus"], RunOptions(init_from=tmp_path / "irn")
+    alone = train(replace(plus, discriminator_alone=1.0), tmp_path / "alone", begins, pictures=4)
+    assert alone["pictures"] == 4
+    kept = load_irn(tmp_path / "alone" / "irn.safetensors").state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in before.items())
+    train(plus, tmp_path / "plus", begins, pictures=20)
+    moved = load_irn(tmp_path / "plus" / "irn.safetensors").state_dict()
+    assert any(not torch.equal(moved[name], tensor) for name, tensor in before.items())
+    logged = rows(tmp_path / "plus", "divergence")
+    assert ["reconstruction" in row for row in logged] == [False, True, True, True, True]
+    assert {"guide", "distribution"} <= set(logged[-1]) and 0 < logged[-1]["divergence"] < math.log(2)
+    with pytest.raises(ModelError, match="the recipe has"):
+        irn_run.start_run(IRNRecipe(), tmp_path / "irn")
+
+
+def test_lpips_is_a_loss_of_irn_plus(tmp_path: Path, shared_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_run, "LOG_EVERY", 1)
+    vgg = LPIPS(shared_weights, "vgg")
+    torch.manual_seed(0)
+    picture, other = torch.rand(2, 1, 3, 40, 40)
+    assert losses.lpips_loss(vgg, picture, picture).item() == 0
+    values = [losses.lpips_loss(vgg, picture, other).item() for _ in range(3)]
+    assert min(values) > 0.1 and len(set(values)) > 1  # each at another offset
+    train(SMOKE, tmp_path / "irn", pictures=8)
+    recipe = replace(IRN_RECIPES["smoke-irn-plus"], loss=IRNLosses(lpips=1.0), discriminator_alone=0.0)
+    options = RunOptions(init_from=tmp_path / "irn", weights=shared_weights)
+    train(recipe, tmp_path / "plus", options, pictures=8)
+    assert 0 < rows(tmp_path / "plus", "lpips")[-1]["lpips"] < 1
+    with pytest.raises(ValueError, match="has a discriminator"):
+        replace(SMOKE, loss=IRNLosses(lpips=1.0))
+
+
+def test_a_run_is_resumed(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError):
+        for _ in range(2):
+            train(SMOKE, tmp_path / "run", pictures=8)
+    result = train(SMOKE, tmp_path / "run", pictures=16, resume=True)
+    assert result["pictures"] == 16 and irn_run.load_run(tmp_path / "run").pictures == 16
+    assert [row["seen"] for row in rows(tmp_path / "run", "seen")] == [0, 8]
+    stopped = train(SMOKE, tmp_path / "run", pictures=10**6, resume=True, budget_seconds=0.3)
+    assert 16 < stopped["pictures"] < 10**5
+    (tmp_path / "run" / "last.safetensors").write_bytes(b"noise")
+    with pytest.raises(ModelError, match="not a training checkpoint"):
+        irn_run.load_run(tmp_path / "run")
+
+
+def test_an_interrupted_schedule_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress: list[float] = []
+    step = IRNTrainer.step
+    monkeypatch.setattr(IRNTrainer, "step", lambda trainer, part: progress.append(part) or step(trainer, part))
+    train(SMOKE, tmp_path / "run", pictures=8)
+    save_checkpoint(tmp_path / "run", irn_run.load_run(tmp_path / "run"), 0.6)  # as after Ctrl-C
+    for first, last in ((0.6, 1.0), (0.0, 0.5)):  # the second session ends by itself, the third begins again
+        progress.clear()
+        train(SMOKE, tmp_path / "run", budget_seconds=0.5, resume=True)
+        assert first <= progress[0] < last and progress == sorted(progress)
+
+
+def test_the_crop_may_change_unless_a_discriminator_depends_on_it(tmp_path: Path) -> None:
+    plus = replace(IRN_RECIPES["smoke-irn-plus"], random_pictures=2)
+    for recipe, crop in ((SMOKE, 16), (plus, plus.crop)):
+        folder = tmp_path / str(crop)
+        train(recipe, folder, pictures=4)
+        train(replace(recipe, crop=16), folder, pictures=8, resume=True)
+        assert irn_run.load_run(folder).recipe.crop == crop
+
+
+def test_the_checkpoint_is_written_before_the_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(trainer: IRNTrainer) -> dict[str, float]:
+        raise MemoryError
+
+    monkeypatch.setattr(IRNTrainer, "evaluate", killed)
+    with pytest.raises(MemoryError):
+        train(SMOKE, tmp_path / "run", pictures=8)
+    assert irn_run.load_run(tmp_path / "run").pictures == 8 and not finished(tmp_path / "run")
+
+
+def test_losses_are_sums_over_a_picture() -> None:
+    x = torch.full((2, 3, 8, 8), 0.5)
+    assert losses.reconstruction_loss(x + 0.1, x).item() == pytest.approx(192 * 0.1, rel=1e-5)
+    assert losses.guide_loss(torch.full((2, 3, 2, 2), 0.7), x).item() == pytest.approx(12 * 0.04, rel=1e-4)
+    z = torch.randn(4, 45, 2, 2)
+    normal = torch.distributions.Normal(0.0, 0.3)
+    constant = 45 * 4 * (math.log(0.3) + 0.5 * math.log(2 * math.pi))
+    expected = -normal.log_prob(z).sum((1, 2, 3)).mean() - constant
+    assert losses.latent_loss(z, 0.3).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_divergence_is_between_0_and_log_2() -> None:
+    same = torch.zeros(3)
+    assert losses.divergence(same, same).item() == pytest.approx(0, abs=1e-6)
+    assert losses.divergence(same + 50, same - 50).item() == pytest.approx(math.log(2), abs=1e-6)
+    assert losses.adversarial_loss(same).item() == pytest.approx(math.log(2))
+
+
+def test_the_guide_is_pillows_bicubic_reduction() -> None:
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).mul(255).round().div(255)
+    small = losses.bicubic_reduction(x, 8)[0].permute(1, 2, 0).numpy()
+    picture = Image.fromarray((x[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
+    assert np.abs(small * 255 - np.asarray(picture.resize((8, 8), Image.Resampling.BICUBIC))).max() < 1
+
+
+def test_published_constants() -> None:
+    """[IRN] appendix 2."""
+    recipe = IRN_RECIPES["irn-x4"]
+    assert recipe == IRNRecipe() and recipe.network == PRESETS["irn-x4"]
+    assert (recipe.batch, recipe.crop, recipe.iterations, recipe.clip_gradient) == (16, 144, 50_000, 10)
+    assert (recipe.betas, recipe.weight_decay, recipe.ema, recipe.muon) == ((0.9, 0.999), 1e-5, 0, 0)
+    assert recipe.loss == IRNLosses(1, 16, 1, 0) and IRN_PLUS == IRNLosses(0.01, 16, 1, 0.01)
+    steps = [0, 9_999, 10_000, 20_000, 30_000, 40_000, 49_999]
+    rates = [learning_rate(recipe, step / 50_000, step) for step in steps]
+    assert rates == [2e-4, 2e-4, 1e-4, 5e-5, 2.5e-5, 1.25e-5, 1.25e-5]
+    plus = IRN_RECIPES["irn-plus-x4"]
+    rates = [learning_rate(plus, (5_000 + step) / 25_000, 5_000 + step) for step in (0, 4_999, 5_000, 10_000, 19_999)]
+    assert rates == [1e-4, 1e-4, 5e-5, 2.5e-5, 2.5e-5] and plus.discriminator_alone * plus.iterations == 5_000
+
+
+def test_the_discriminator_is_srgans_with_smaller_dense_layers() -> None:
+    discriminator = IRNDiscriminator(144)
+    convolutions = [module for module in discriminator.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert [conv.out_channels for conv in convolutions] == [64, 64, 128, 128, 256, 256, 512, 512]
+    assert all(conv.kernel_size == (3, 3) for conv in convolutions)
+    assert discriminator.dense1.weight.shape == (100, 512 * 9 * 9) and discriminator.dense2.weight.shape == (1, 100)
+    assert IRNDiscriminator(32, (4, 8))(torch.rand(2, 3, 32, 32)).shape == (2,)
+    with pytest.raises(ValueError, match="halved"):
+        IRNDiscriminator(36, (4, 8, 16))
+    with pytest.raises(ModelError, match="32, 32"):
+        IRNDiscriminator(32, (4, 8))(torch.rand(2, 3, 64, 64))
+
+
+def test_crops_come_from_all_pictures_and_are_flipped(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [np.full((20 + index, 30, 3), 40 * index, np.uint8) for index in range(5)]
+    pictures[4][:, ::2] = 255 - 160
+    for index, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"{index}.png")
+    Image.fromarray(rng.integers(0, 256, (8, 50, 3), np.uint8)).save(tmp_path / "low.png")
+    packed = pack_photographs(sorted(tmp_path.glob("*.png")), tmp_path / "cache")
+    assert len(packed) == 6 and np.array_equal(packed[3], pictures[3])
+    again = pack_photographs(sorted(tmp_path.glob("*.png")), tmp_path / "cache")
+    assert isinstance(again.pixels, np.memmap) and np.array_equal(again.sizes, packed.sizes)
+    batch = next(crops(packed, 5, 16, seed=1))
+    assert batch.shape == (5, 3, 16, 16) and batch.dtype == torch.float32
+    assert {int(255 * float(crop.min()) + 0.5) for crop in batch} == {0, 40, 80, 120, 95}
+    with pytest.raises(ImageError, match="100 pixels"):
+        next(crops(packed, 1, 100, seed=1))
+
+
+def test_photographs_are_packed_one_at_a_time(tmp_path: Path) -> None:
+    shape = (300, 400, 3)
+    for index in range(12):
+        Image.new("RGB", (shape[1], shape[0]), (index, 0, 0)).save(tmp_path / f"{index:02}.png")
+    tracemalloc.start()
+    packed = pack_photographs(sorted(tmp_path.glob("*.png")), tmp_path / "cache")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert math.prod(shape) < peak < 4 * math.prod(shape) < packed.pixels.nbytes / 2
+    assert [int(packed[index][0, 0, 0]) for index in range(12)] == list(range(12))
+
+
+def test_turned_photographs_are_packed_upright_and_damaged_ones_are_named(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    rgb = np.random.default_rng(0).integers(0, 256, (8, 20, 3), np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "a.png", exif=exif)
+    packed = pack_photographs([tmp_path / "a.png"], tmp_path / "cache")
+    np.testing.assert_array_equal(packed[0], np.rot90(rgb, -1))
+    for length, message in ((20, "a.png cannot be read"), (500, "a.png cannot be decoded"), (0, "a.png is empty")):
+        (tmp_path / "damaged").mkdir(exist_ok=True)
+        (tmp_path / "damaged" / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:length])
+        with pytest.raises(ImageError, match=message):
+            pack_photographs([tmp_path / "damaged" / "a.png"], tmp_path / "none")
+    assert not list((tmp_path / "none").iterdir())
+
+
+def test_both_flips_happen() -> None:
+    picture = np.zeros((4, 4, 3), np.uint8)
+    picture[0, 0] = 255
+    corners = set()
+    source = crops(Photographs.of([picture]), 1, 4, seed=0)
+    for _ in range(40):
+        corners.add(tuple(np.argwhere(next(source)[0, 0].numpy() == 1)[0].tolist()))
+    assert corners == {(0, 0), (0, 3), (3, 0), (3, 3)}
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    data = tmp_path / "photographs"
+    data.mkdir()
+    for name, options, message in (("irn-x4", RunOptions(), "pass --data"),
+                                   ("irn-plus-x4", RunOptions(data=data), "--init-from"),
+                                   ("irn-plus-x4", RunOptions(data=data, init_from=tmp_path), "--weights"),
+                                   ("irn-x4", RunOptions(data=data, teacher="x"), "no use for --teacher")):
+        with pytest.raises(EdgegrainError, match=message):
+            train(IRN_RECIPES[name], tmp_path / "run", options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_edgegrain_0_5_is_read(tmp_path: Path) -> None:
+    """Its discriminator was called judge."""
+    train(IRN_RECIPES["smoke-irn-plus"], tmp_path, pictures=8)
+    before = irn_run.load_run(tmp_path)
+    _, tensors = load_shards(tmp_path / CHECKPOINT)
+    config = {name.replace("discriminator", "judge"): value for name, value in before.recipe.as_dict().items()}
+    save_shards(tmp_path / CHECKPOINT, {name.replace("discriminator.", "judge."): value for name, value in
+                                        tensors.items()},
+                {"format": "edgegrain IRN training 1", "config": json.dumps(config), "pictures": "8"}, 8)
+    after = irn_run.load_run(tmp_path)
+    assert (after.recipe, after.pictures) == (before.recipe, 8)
+    assert before.discriminator is not None and after.discriminator is not None
+    assert torch.equal(after.discriminator.dense2.weight, before.discriminator.dense2.weight)
+
+
+def test_recipes_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="no multiple"):
+        IRNRecipe(crop=146)
+    with pytest.raises(ValueError, match="discriminator"):
+        IRNRecipe(loss=IRN_PLUS)
+
+
+def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:
+    """A pixel of a new network is the sum of its y and fifteen entries of z, each with a sign."""
+    irn = IRN(replace(SMOKE.network, z_std=0.01))
+    y = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        one, other = (irn.inverse(y, irn.sample_z(y)) for _ in range(2))
+    assert (one - other).std().item() == pytest.approx(0.01 * (2 * 15) ** 0.5, rel=0.05)
+
+
+def test_averages_forget_the_random_weights_also_in_short_sessions(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decays: list[float] = []
+    monkeypatch.setattr("edgegrain.papers.irn.trainer.update_averages",
+                        lambda averages, parameters, decay: decays.append(decay))
+    recipe = replace(SMOKE, ema=0.5)
+    train(recipe, tmp_path / "run", pictures=recipe.batch)
+    train(recipe, tmp_path / "run", pictures=2 * recipe.batch, resume=True)
+    assert decays == [2 / 11, 3 / 12]
+    train(recipe, tmp_path / "run", pictures=12 * recipe.batch, resume=True)
+    assert decays[-1] == 0.5
+
+
+def test_colours_are_mixed_in_float32_under_autocast() -> None:
+    x = torch.rand(1, 3, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = mix_colours(x, TO_YCBCR)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, mix_colours(x, TO_YCBCR))

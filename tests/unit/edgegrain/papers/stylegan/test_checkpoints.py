@@ -1,0 +1,539 @@
+"""Public StyleGAN2 checkpoints: both layouts, computed here from their raw tensors, against the converted networks.
+
+The references below are written for the files' own names and conventions and share no code with the package: weights
+modulated per picture, transposed convolutions or zero insertion, the filters that the file itself carries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from codec_contract.errors import ModelError
+from edgegrain.papers.public_checkpoint import read_tensors
+from edgegrain.papers.stylegan.checkpoints import convert
+from edgegrain.papers.stylegan.layouts import NVIDIA, ROSINALITY, Layout, Networks, translate
+from server_decoder.prior_store import prior_licence
+from server_decoder.stylegan2.discriminator import Discriminator
+from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
+from server_decoder.stylegan2.weights import (
+    load_discriminator,
+    load_stylegan2,
+    save_stylegan2,
+)
+
+CHANNELS = {4: 12, 8: 12, 16: 8, 32: 4}
+CONFIG = StyleGAN2Config(32, channel_base=128, channel_max=12, code_width=10, mapping_layers=3)
+WIDTH, MAPPING, SIDES = 10, 3, (4, 8, 16, 32)
+FILTER = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
+
+Tensors = dict[str, Tensor]
+
+
+# --- synthetic checkpoints -------------------------------------------------------------------------------------------
+
+
+def read(path: Path, layout: Layout) -> Networks:
+    return translate(read_tensors(path), layout, str(path))
+
+
+def rosinality_generator() -> Tensors:
+    t: Tensors = {"input.input": torch.randn(1, 12, 4, 4)}
+    for index in range(MAPPING):
+        t[f"style.{index + 1}.weight"] = torch.randn(WIDTH, WIDTH) / 0.01
+        t[f"style.{index + 1}.bias"] = 20 * torch.randn(WIDTH)
+
+    def modulated(name: str, inputs: int, outputs: int, kernel: int) -> None:
+        t[f"{name}.conv.weight"] = torch.randn(1, outputs, inputs, kernel, kernel)
+        t[f"{name}.conv.modulation.weight"] = torch.randn(inputs, WIDTH)
+        t[f"{name}.conv.modulation.bias"] = 1 + 0.3 * torch.randn(inputs)
+
+    def styled(name: str, index: int, inputs: int, side: int) -> None:
+        modulated(name, inputs, CHANNELS[side], 3)
+        t[f"{name}.noise.weight"] = torch.randn(1)
+        t[f"{name}.activate.bias"] = torch.randn(CHANNELS[side])
+        t[f"noises.noise_{index}"] = torch.randn(1, 1, side, side)
+
+    styled("conv1", 0, 12, 4)
+    modulated("to_rgb1", 12, 3, 1)
+    t["to_rgb1.bias"] = torch.randn(1, 3, 1, 1)
+    for block, side in enumerate(SIDES[1:]):
+        styled(f"convs.{2 * block}", 2 * block + 1, CHANNELS[side // 2], side)
+        t[f"convs.{2 * block}.conv.blur.kernel"] = 4 * FILTER
+        styled(f"convs.{2 * block + 1}", 2 * block + 2, CHANNELS[side], side)
+        modulated(f"to_rgbs.{block}", CHANNELS[side], 3, 1)
+        t[f"to_rgbs.{block}.bias"] = torch.randn(1, 3, 1, 1)
+        t[f"to_rgbs.{block}.upsample.kernel"] = 4 * FILTER
+    return t
+
+
+def rosinality_discriminator() -> Tensors:
+    t = {"convs.0.0.weight": torch.randn(4, 3, 1, 1), "convs.0.1.bias": torch.randn(4)}
+    for block, side in enumerate(reversed(SIDES[1:]), start=1):
+        inputs, outputs = CHANNELS[side], CHANNELS[side // 2]
+        t |= {f"convs.{block}.conv1.0.weight": torch.randn(inputs, inputs, 3, 3),
+              f"convs.{block}.conv1.1.bias": torch.randn(inputs),
+              f"convs.{block}.conv2.0.kernel": FILTER.clone(),
+              f"convs.{block}.conv2.1.weight": torch.randn(outputs, inputs, 3, 3),
+              f"convs.{block}.conv2.2.bias": torch.randn(outputs),
+              f"convs.{block}.skip.0.kernel": FILTER.clone(),
+              f"convs.{block}.skip.1.weight": torch.randn(outputs, inputs, 1, 1)}
+    return t | {"final_conv.0.weight": torch.randn(12, 13, 3, 3), "final_conv.1.bias": torch.randn(12),
+                "final_linear.0.weight": torch.randn(12, 192), "final_linear.0.bias": torch.randn(12),
+                "final_linear.1.weight": torch.randn(1, 12), "final_linear.1.bias": torch.randn(1)}
+
+
+def rosinality_file() -> dict[str, object]:
+    generator = rosinality_generator()
+    return {"g": {name: torch.zeros_like(tensor) for name, tensor in generator.items()}, "g_ema": generator,
+            "d": rosinality_discriminator(), "latent_avg": torch.randn(WIDTH),
+            "g_optim": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.002}]},
+            "args": argparse.Namespace(size=32, latent=WIDTH)}
+
+
+def nvidia_generator() -> Tensors:
+    t: Tensors = {"mapping.w_avg": torch.randn(WIDTH), "synthesis.b4.const": torch.randn(12, 4, 4)}
+    for index in range(MAPPING):
+        t[f"mapping.fc{index}.weight"] = torch.randn(WIDTH, WIDTH) / 0.01
+        t[f"mapping.fc{index}.bias"] = 20 * torch.randn(WIDTH)
+    for side in SIDES:
+        t[f"synthesis.b{side}.resample_filter"] = FILTER.clone()
+        for layer in ("conv1",) if side == 4 else ("conv0", "conv1"):
+            name, inputs = f"synthesis.b{side}.{layer}", CHANNELS[side // 2 if layer == "conv0" else side]
+            t |= {f"{name}.weight": torch.randn(CHANNELS[side], inputs, 3, 3),
+                  f"{name}.bias": torch.randn(CHANNELS[side]),
+                  f"{name}.affine.weight": torch.randn(inputs, WIDTH),
+                  f"{name}.affine.bias": 1 + 0.3 * torch.randn(inputs),
+                  f"{name}.noise_strength": torch.randn(()),
+                  f"{name}.noise_const": torch.randn(side, side),
+                  f"{name}.resample_filter": FILTER.clone()}
+        name = f"synthesis.b{side}.torgb"
+        t |= {f"{name}.weight": torch.randn(3, CHANNELS[side], 1, 1), f"{name}.bias": torch.randn(3),
+              f"{name}.affine.weight": torch.randn(CHANNELS[side], WIDTH),
+              f"{name}.affine.bias": 1 + 0.3 * torch.randn(CHANNELS[side])}
+    return t
+
+
+def nvidia_discriminator() -> Tensors:
+    t = {"b32.fromrgb.weight": torch.randn(4, 3, 1, 1), "b32.fromrgb.bias": torch.randn(4),
+         "b32.fromrgb.resample_filter": FILTER.clone()}
+    for side in SIDES[1:]:
+        inputs, outputs = CHANNELS[side], CHANNELS[side // 2]
+        t |= {f"b{side}.resample_filter": FILTER.clone(),
+              f"b{side}.conv0.weight": torch.randn(inputs, inputs, 3, 3), f"b{side}.conv0.bias": torch.randn(inputs),
+              f"b{side}.conv0.resample_filter": FILTER.clone(),
+              f"b{side}.conv1.weight": torch.randn(outputs, inputs, 3, 3), f"b{side}.conv1.bias": torch.randn(outputs),
+              f"b{side}.conv1.resample_filter": FILTER.clone(),
+              f"b{side}.skip.weight": torch.randn(outputs, inputs, 1, 1),
+              f"b{side}.skip.resample_filter": FILTER.clone()}
+    return t | {"b4.conv.weight": torch.randn(12, 13, 3, 3), "b4.conv.bias": torch.randn(12),
+                "b4.conv.resample_filter": FILTER.clone(), "b4.fc.weight": torch.randn(12, 192),
+                "b4.fc.bias": torch.randn(12), "b4.out.weight": torch.randn(1, 12), "b4.out.bias": torch.randn(1)}
+
+
+# --- what those files mean -------------------------------------------------------------------------------------------
+
+
+def resample(x: Tensor, kernel: Tensor, pad: tuple[int, int], up: int = 1, down: int = 1) -> Tensor:
+    """Zeros after every pixel, zeros around (before, after), convolution with the kernel, every ``down``-th value."""
+    batch, channels, height, width = x.shape
+    sparse = x.new_zeros(batch, channels, height * up, width * up)
+    sparse[:, :, ::up, ::up] = x
+    planes = F.pad(sparse, (*pad, *pad)).flatten(0, 1)[:, None]
+    out = F.conv2d(planes, kernel.flip(0, 1)[None, None])[:, :, ::down, ::down]
+    return out.reshape(batch, channels, *out.shape[-2:])
+
+
+def lrelu(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, 0.2 * x) * math.sqrt(2)
+
+
+def dense(x: Tensor, weight: Tensor, bias: Tensor, rate: float = 1.0) -> Tensor:
+    return x @ (weight * rate / math.sqrt(weight.shape[1])).T + bias * rate
+
+
+def mapped(z: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
+    x = z / (z.square().mean(1, keepdim=True) + 1e-8).sqrt()
+    for weight, bias in layers:
+        x = lrelu(dense(x, weight, bias, rate=0.01))
+    return x
+
+
+def per_picture_weights(weight: Tensor, style: Tensor, demodulate: bool) -> Tensor:
+    weight = weight[None] * style[:, None, :, None, None]  # [B, out, in, k, k]
+    if demodulate:
+        weight = weight / (weight.square().sum((2, 3, 4), keepdim=True) + 1e-8).sqrt()
+    return weight
+
+
+def rosinality_picture(t: Tensors, codes: Tensor) -> Tensor:
+    def modulated(name: str, x: Tensor, code: Tensor, up: bool = False, demodulate: bool = True) -> Tensor:
+        style = dense(code, t[f"{name}.modulation.weight"], t[f"{name}.modulation.bias"])
+        weight = t[f"{name}.weight"][0]
+        weights = per_picture_weights(weight / math.sqrt(weight[0].numel()), style, demodulate)
+        if not up:
+            return torch.cat([F.conv2d(a[None], w, padding=w.shape[-1] // 2) for a, w in zip(x, weights, strict=True)])
+        # The weights serve a transposed convolution as they are; the filter in the file has the gain in it.
+        x = torch.cat([F.conv_transpose2d(a[None], w.transpose(0, 1), stride=2)
+                       for a, w in zip(x, weights, strict=True)])
+        return resample(x, t[f"{name}.blur.kernel"], (1, 1))
+
+    def styled(name: str, index: int, x: Tensor, up: bool = False) -> Tensor:
+        x = modulated(f"{name}.conv", x, codes[:, index], up)
+        x = x + t[f"{name}.noise.weight"] * t[f"noises.noise_{index}"]
+        return lrelu(x + t[f"{name}.activate.bias"].view(1, -1, 1, 1))
+
+    x = styled("conv1", 0, t["input.input"].repeat(len(codes), 1, 1, 1))
+    picture = modulated("to_rgb1.conv", x, codes[:, 1], demodulate=False) + t["to_rgb1.bias"]
+    for block in range(len(SIDES) - 1):
+        x = styled(f"convs.{2 * block}", 2 * block + 1, x, up=True)
+        x = styled(f"convs.{2 * block + 1}", 2 * block + 2, x)
+        name = f"to_rgbs.{block}"
+        rgb = modulated(f"{name}.conv", x, codes[:, 2 * block + 3], demodulate=False) + t[f"{name}.bias"]
+        picture = rgb + resample(picture, t[f"{name}.upsample.kernel"], (2, 1), up=2)
+    return picture
+
+
+def nvidia_picture(t: Tensors, codes: Tensor) -> Tensor:
+    def styled(name: str, x: Tensor, code: Tensor, up: bool) -> Tensor:
+        style = dense(code, t[f"{name}.affine.weight"], t[f"{name}.affine.bias"])
+        weights = per_picture_weights(t[f"{name}.weight"], style, True)  # demodulation makes their scale irrelevant
+        if up:  # first the filter on the spread pixels, then a true convolution: conv2d correlates, so mirror
+            x = resample(x, 4 * t[f"{name}.resample_filter"], (3, 2), up=2)
+            x = torch.cat([F.conv2d(a[None], w.flip(2, 3)) for a, w in zip(x, weights, strict=True)])
+        else:
+            x = torch.cat([F.conv2d(a[None], w, padding=1) for a, w in zip(x, weights, strict=True)])
+        x = x + t[f"{name}.noise_const"] * t[f"{name}.noise_strength"]
+        return lrelu(x + t[f"{name}.bias"].view(1, -1, 1, 1))
+
+    x, index, picture = t["synthesis.b4.const"].repeat(len(codes), 1, 1, 1), 0, torch.zeros(len(codes), 3, 2, 2)
+    for side in SIDES:
+        name = f"synthesis.b{side}"
+        if side > 4:
+            x, index = styled(f"{name}.conv0", x, codes[:, index], True), index + 1
+        x, index = styled(f"{name}.conv1", x, codes[:, index], False), index + 1
+        style = dense(codes[:, index], t[f"{name}.torgb.affine.weight"], t[f"{name}.torgb.affine.bias"])
+        style = style / math.sqrt(CHANNELS[side])
+        weights = per_picture_weights(t[f"{name}.torgb.weight"], style, False)
+        rgb = torch.cat([F.conv2d(a[None], w) for a, w in zip(x, weights, strict=True)])
+        picture = resample(picture, 4 * t[f"{name}.resample_filter"], (2, 1), up=2)
+        picture = picture + rgb + t[f"{name}.torgb.bias"].view(1, 3, 1, 1)
+    return picture
+
+
+def with_deviation(x: Tensor) -> Tensor:
+    """Four pictures, one group."""
+    deviation = (x.var(0, unbiased=False) + 1e-8).sqrt().mean()
+    return torch.cat([x, deviation.expand(len(x), 1, 4, 4)], 1)
+
+
+def conv(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+    return F.conv2d(x, weight / math.sqrt(weight[0].numel()), stride=stride, padding=padding)
+
+
+def rosinality_scores(t: Tensors, pictures: Tensor) -> Tensor:
+    def act(x: Tensor, name: str) -> Tensor:
+        return lrelu(x + t[name].view(1, -1, 1, 1))
+
+    x = act(conv(pictures, t["convs.0.0.weight"]), "convs.0.1.bias")
+    for block in (1, 2, 3):
+        name = f"convs.{block}"
+        y = act(conv(x, t[f"{name}.conv1.0.weight"], padding=1), f"{name}.conv1.1.bias")
+        y = conv(resample(y, t[f"{name}.conv2.0.kernel"], (2, 2)), t[f"{name}.conv2.1.weight"], stride=2)
+        y = act(y, f"{name}.conv2.2.bias")
+        skip = conv(resample(x, t[f"{name}.skip.0.kernel"], (1, 1)), t[f"{name}.skip.1.weight"], stride=2)
+        x = (y + skip) / math.sqrt(2)
+    x = act(conv(with_deviation(x), t["final_conv.0.weight"], padding=1), "final_conv.1.bias")
+    x = lrelu(dense(x.reshape(len(x), -1), t["final_linear.0.weight"], t["final_linear.0.bias"]))
+    return dense(x, t["final_linear.1.weight"], t["final_linear.1.bias"])[:, 0]
+
+
+def nvidia_scores(t: Tensors, pictures: Tensor) -> Tensor:
+    def act(x: Tensor, name: str, gain: float = 1.0) -> Tensor:
+        return lrelu(x + t[name].view(1, -1, 1, 1)) * gain
+
+    x, half = act(conv(pictures, t["b32.fromrgb.weight"]), "b32.fromrgb.bias"), math.sqrt(0.5)
+    for side in (32, 16, 8):
+        name = f"b{side}"
+        skip = conv(resample(x, t[f"{name}.skip.resample_filter"], (1, 1), down=2), t[f"{name}.skip.weight"]) * half
+        y = act(conv(x, t[f"{name}.conv0.weight"], padding=1), f"{name}.conv0.bias")
+        y = resample(y, t[f"{name}.conv1.resample_filter"], (2, 2))
+        x = skip + act(conv(y, t[f"{name}.conv1.weight"], stride=2), f"{name}.conv1.bias", half)
+    x = act(conv(with_deviation(x), t["b4.conv.weight"], padding=1), "b4.conv.bias")
+    x = lrelu(dense(x.flatten(1), t["b4.fc.weight"], t["b4.fc.bias"]))
+    return dense(x, t["b4.out.weight"], t["b4.out.bias"])[:, 0]
+
+
+# --- tests -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rosinality(tmp_path: Path) -> tuple[Path, dict[str, object]]:
+    torch.manual_seed(0)
+    content = rosinality_file()
+    torch.save(content, tmp_path / "rosinality.pt")
+    return tmp_path / "rosinality.pt", content
+
+
+@pytest.fixture
+def nvidia(tmp_path: Path) -> tuple[Path, Tensors]:
+    torch.manual_seed(1)
+    tensors = {f"G_ema.{name}": tensor for name, tensor in nvidia_generator().items()}
+    tensors |= {f"D.{name}": tensor for name, tensor in nvidia_discriminator().items()}
+    save_file(tensors, tmp_path / "nvidia.safetensors")
+    return tmp_path / "nvidia.safetensors", tensors
+
+
+def without(prefix: str, tensors: Tensors) -> Tensors:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def inputs() -> tuple[Tensor, Tensor, Tensor]:
+    """z, another code for every layer, pictures."""
+    generator = torch.Generator().manual_seed(7)
+    return (torch.randn(4, WIDTH, generator=generator), torch.randn(4, 8, WIDTH, generator=generator),
+            3 * F.interpolate(torch.randn(4, 3, 4, 4, generator=generator), (32, 32), mode="bilinear"))
+
+
+def check(got: Tensor, wanted: Tensor) -> None:
+    assert wanted.std() > 0.1
+    assert (got - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+def test_a_converted_rosinality_checkpoint_computes_the_same(rosinality: tuple[Path, dict], tmp_path: Path) -> None:
+    path, content = rosinality
+    result = convert(path, tmp_path / "ours.safetensors")
+    assert result.layout == "rosinality"
+    assert result.config == CONFIG
+    generator, discriminator = load_stylegan2(result.path), load_discriminator(result.path)
+    assert result.parameters == {"generator": sum(p.numel() for p in generator.parameters()),
+                                 "discriminator": sum(p.numel() for p in discriminator.parameters())}
+    assert not generator.training
+    assert torch.equal(generator.mean_code, content["latent_avg"])
+    z, codes, pictures = inputs()
+    with torch.no_grad():
+        layers = [(content["g_ema"][f"style.{i}.weight"], content["g_ema"][f"style.{i}.bias"]) for i in (1, 2, 3)]
+        check(generator.map(z), mapped(z, layers))
+        check(generator(codes).picture, rosinality_picture(content["g_ema"], codes))
+        check(discriminator(pictures), rosinality_scores(content["d"], pictures))
+
+
+def test_a_converted_nvidia_checkpoint_computes_the_same(nvidia: tuple[Path, Tensors], tmp_path: Path) -> None:
+    path, tensors = nvidia
+    result = convert(path, tmp_path / "ours.safetensors")
+    assert result.layout == "NVIDIA"
+    assert result.config == CONFIG
+    generator, discriminator = load_stylegan2(result.path), load_discriminator(result.path)
+    t = without("G_ema.", tensors)
+    assert torch.equal(generator.mean_code, t["mapping.w_avg"])
+    z, codes, pictures = inputs()
+    with torch.no_grad():
+        check(generator.map(z), mapped(z, [(t[f"mapping.fc{i}.weight"], t[f"mapping.fc{i}.bias"]) for i in range(3)]))
+        check(generator(codes).picture, nvidia_picture(t, codes))
+        check(discriminator(pictures), nvidia_scores(without("D.", tensors), pictures))
+
+
+def test_both_layouts_of_one_network_give_one_state(tmp_path: Path) -> None:
+    """The same numbers under both families' names: up to dimensions of one, nothing may differ."""
+    torch.manual_seed(2)
+    theirs = rosinality_generator()
+    other: Tensors = {"mapping.w_avg": torch.randn(WIDTH), "synthesis.b4.const": theirs["input.input"][0]}
+    for index in range(MAPPING):
+        for kind in ("weight", "bias"):
+            other[f"mapping.fc{index}.{kind}"] = theirs[f"style.{index + 1}.{kind}"]
+    layers = {"synthesis.b4.conv1": ("conv1", 0), "synthesis.b8.conv0": ("convs.0", 1),
+              "synthesis.b8.conv1": ("convs.1", 2), "synthesis.b16.conv0": ("convs.2", 3),
+              "synthesis.b16.conv1": ("convs.3", 4), "synthesis.b32.conv0": ("convs.4", 5),
+              "synthesis.b32.conv1": ("convs.5", 6)}
+    for name, (source, index) in layers.items():
+        other |= {f"{name}.weight": theirs[f"{source}.conv.weight"][0],
+                  f"{name}.bias": theirs[f"{source}.activate.bias"],
+                  f"{name}.affine.weight": theirs[f"{source}.conv.modulation.weight"],
+                  f"{name}.affine.bias": theirs[f"{source}.conv.modulation.bias"],
+                  f"{name}.noise_strength": theirs[f"{source}.noise.weight"][0],
+                  f"{name}.noise_const": theirs[f"noises.noise_{index}"][0, 0]}
+    for side, source in {4: "to_rgb1", 8: "to_rgbs.0", 16: "to_rgbs.1", 32: "to_rgbs.2"}.items():
+        name = f"synthesis.b{side}.torgb"
+        other |= {f"{name}.weight": theirs[f"{source}.conv.weight"][0],
+                  f"{name}.bias": theirs[f"{source}.bias"].view(3),
+                  f"{name}.affine.weight": theirs[f"{source}.conv.modulation.weight"],
+                  f"{name}.affine.bias": theirs[f"{source}.conv.modulation.bias"]}
+    torch.save({"g_ema": theirs, "latent_avg": other["mapping.w_avg"]}, tmp_path / "a.pt")
+    torch.save(other, tmp_path / "b.pt")
+    a, b = read(tmp_path / "a.pt", ROSINALITY), read(tmp_path / "b.pt", NVIDIA)
+    assert a.config == b.config and a.discriminator is b.discriminator is None
+    assert a.generator is not None and b.generator is not None and a.generator.keys() == b.generator.keys()
+    for name, tensor in a.generator.items():
+        assert torch.equal(tensor, b.generator[name]), name
+
+
+def test_a_1024_like_checkpoint_can_be_cut(rosinality: tuple[Path, dict], tmp_path: Path) -> None:
+    ours = convert(rosinality[0], tmp_path / "ours.safetensors").path
+    whole, cut = load_stylegan2(ours), load_stylegan2(ours, CONFIG.cut(16), cut_to=16)
+    _, codes, _ = inputs()
+    with torch.no_grad():
+        picture, features = cut(codes[:, :6])
+        wanted = whole(codes)
+    assert picture.shape == (4, 3, 16, 16)
+    check(features[16], wanted.features[16])
+    assert torch.equal(cut.mean_code, whole.mean_code)
+    with pytest.raises(ModelError, match="cannot cut this generator to 64x64"):
+        load_stylegan2(ours, cut_to=64)
+    with pytest.raises(ModelError, match=r"size=32.*expected .*size=16.*cut_to=16 drops finer layers"):
+        load_stylegan2(ours, CONFIG.cut(16))
+
+
+def test_the_header_tells_where_the_weights_came_from(rosinality: tuple[Path, dict], tmp_path: Path) -> None:
+    ours = convert(rosinality[0], tmp_path / "ours.safetensors").path
+    with safe_open(ours, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["format"] == "edgegrain-stylegan2-1"
+    assert StyleGAN2Config(**json.loads(metadata["config"])) == CONFIG
+    assert (metadata["layout"], metadata["source"]) == ("rosinality", "rosinality.pt")
+    assert len(metadata["source_sha256"]) == 64
+    assert prior_licence(ours) == (f"rosinality.pt, SHA-256 {metadata['source_sha256'][:16]}: the file states none; "
+                                   "NVIDIA's networks: Nvidia Source Code License-NC, non-commercial use only")
+    with pytest.raises(FileExistsError, match="force=True"):
+        convert(rosinality[0], ours)
+    convert(rosinality[0], ours, force=True)
+    with pytest.raises(ModelError, match=r"is a folder, .* name it, for example .*rosinality\.safetensors"):
+        convert(rosinality[0], tmp_path, force=True)
+
+
+def test_a_file_may_hold_one_bare_network(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    for name, tensors, part in (("a", nvidia_generator(), "generator"), ("b", nvidia_discriminator(), "discriminator"),
+                                ("c", rosinality_discriminator(), "discriminator")):
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        result = convert(tmp_path / f"{name}.safetensors", tmp_path / f"{name}-ours.safetensors")
+        assert list(result.parameters) == [part]
+        assert result.config.size == 32
+        load, other = load_stylegan2, load_discriminator
+        if part == "discriminator":
+            load, other = load_discriminator, load_stylegan2
+        load(result.path)
+        with pytest.raises(ModelError, match="holds no"):
+            other(result.path)
+
+
+def test_without_a_stored_mean_the_mapping_network_is_asked(rosinality: tuple[Path, dict], tmp_path: Path) -> None:
+    content = {"g_ema": rosinality[1]["g_ema"]}
+    torch.save(content, tmp_path / "training.pt")
+    networks = read(tmp_path / "training.pt", ROSINALITY)
+    assert networks.generator is not None
+    tensors = content["g_ema"]
+    layers = [(tensors[f"style.{i}.weight"], tensors[f"style.{i}.bias"]) for i in (1, 2, 3)]
+    w = mapped(torch.randn(20_000, WIDTH, generator=torch.Generator().manual_seed(1)), layers)
+    assert (networks.generator["mean_code"] - w.mean(0)).abs().max() < 0.05 * w.std()
+
+
+def test_old_files_have_no_noise_and_get_the_same_every_time(rosinality: tuple[Path, dict], tmp_path: Path) -> None:
+    content = rosinality[1]
+    tensors = {name: tensor for name, tensor in content["g_ema"].items() if not name.startswith("noises.")}
+    torch.save({"g_ema": tensors, "latent_avg": content["latent_avg"]}, tmp_path / "old.pt")
+    first, again = (read(tmp_path / "old.pt", ROSINALITY).generator for _ in range(2))
+    assert first is not None and again is not None
+    noises = [first[f"layers.{index}.noise"] for index in range(7)]
+    assert all(torch.equal(noise, again[f"layers.{index}.noise"]) for index, noise in enumerate(noises))
+    assert abs(float(noises[6].std()) - 1) < 0.1
+    assert not torch.equal(noises[5], noises[6])
+    tensors["noises.noise_3"] = torch.zeros(1, 1, 16, 16)
+    torch.save({"g_ema": tensors, "latent_avg": content["latent_avg"]}, tmp_path / "torn.pt")
+    with pytest.raises(ModelError, match=r"6 tensors missing \(noises\.noise_0"):
+        read(tmp_path / "torn.pt", ROSINALITY)
+
+
+def test_every_tensor_is_needed_and_no_other_is_taken() -> None:
+    torch.manual_seed(4)
+    for tensors, layout in ((nvidia_generator(), NVIDIA), (nvidia_discriminator(), NVIDIA),
+                            (rosinality_generator(), ROSINALITY), (rosinality_discriminator(), ROSINALITY)):
+        translate(tensors, layout, "file")
+        for name in tensors:
+            if not name.endswith(("kernel", "resample_filter")):  # constants, checked where they are
+                with pytest.raises(ModelError):
+                    translate({other: tensor for other, tensor in tensors.items() if other != name}, layout, "file")
+        with pytest.raises(ModelError, match=r"1 tensors unknown \(mapping\.embed\.weight"):
+            translate(tensors | {"mapping.embed.weight": torch.zeros(2)}, layout, "file")
+
+
+def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
+    tensors = nvidia_generator()
+    tensors["synthesis.b16.conv1.weight"] = torch.zeros(8, 8, 1, 1)
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(ModelError, match=r"b16\.conv1\.weight has the shape \[8, 8, 1, 1\], expected \[8, 8, 3, 3\]"):
+        read(tmp_path / "a.safetensors", NVIDIA)
+
+
+def test_another_filter_is_refused(tmp_path: Path) -> None:
+    tensors = rosinality_generator()
+    tensors["convs.2.conv.blur.kernel"] = torch.outer(torch.tensor([1.0, 2, 2, 1]), torch.tensor([1.0, 2, 2, 1])) / 9
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(ModelError, match=r"convs\.2\.conv\.blur\.kernel is another low-pass filter"):
+        read(tmp_path / "a.safetensors", ROSINALITY)
+
+
+def test_channels_that_follow_no_rule_are_refused(tmp_path: Path) -> None:
+    tensors = nvidia_generator()
+    tensors["synthesis.b16.torgb.weight"] = torch.zeros(3, 7, 1, 1)
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(ModelError, match="12 at 4, 12 at 8, 7 at 16, 4 at 32"):
+        read(tmp_path / "a.safetensors", NVIDIA)
+
+
+def test_generator_and_discriminator_must_fit_each_other(tmp_path: Path) -> None:
+    small = {name: tensor for name, tensor in nvidia_generator().items() if "b32" not in name}
+    torch.save({"G_ema": small, "D": nvidia_discriminator()}, tmp_path / "a.pt")
+    with pytest.raises(ModelError, match="generator .16x16.* and discriminator .32x32"):
+        convert(tmp_path / "a.pt", tmp_path / "ours.safetensors")
+    assert not (tmp_path / "ours.safetensors").exists()
+
+
+def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
+    torch.save({"G_ema": torch.nn.Linear(2, 2)}, tmp_path / "code.pkl")
+    (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "text.safetensors").write_text("hello")
+    for name in ("code.pkl", "text.pt", "text.safetensors", "absent.pt"):
+        with pytest.raises(ModelError, match="cannot be read as tensors: .*torch file of plain tensors"):
+            convert(tmp_path / name, tmp_path / "ours.safetensors")
+    save_file({"conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"expected a generator with 'input\.input' .* found conv\.weight"):
+        convert(tmp_path / "other.safetensors", tmp_path / "ours.safetensors")
+    for load in (load_stylegan2, load_discriminator):
+        with pytest.raises(ModelError, match="edgegrain convert --from stylegan2-"):
+            load(tmp_path / "other.safetensors")
+        with pytest.raises(ModelError, match="edgegrain convert --from stylegan2-"):
+            load(tmp_path / "absent.safetensors")
+
+
+def test_the_wrong_layout_is_refused_by_name(tmp_path: Path) -> None:
+    save_file(nvidia_generator(), tmp_path / "a.safetensors")
+    with pytest.raises(ModelError, match="rosinality layout: expected a generator with 'input.input'"):
+        read(tmp_path / "a.safetensors", ROSINALITY)
+
+
+def test_networks_of_ours_round_trip(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    generator, discriminator = StyleGAN2(CONFIG), Discriminator(CONFIG)
+    path = tmp_path / "ours.safetensors"
+    save_stylegan2(path, generator, discriminator, metadata={"pictures": "12"})
+    for module, loaded in ((generator, load_stylegan2(path, CONFIG)),
+                           (discriminator, load_discriminator(path, CONFIG))):
+        for (name, a), b in zip(module.state_dict().items(), loaded.state_dict().values(), strict=True):
+            assert torch.equal(a, b), name
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["pictures"] == "12"
+    with pytest.raises(ModelError, match="expected"):
+        load_discriminator(path, CONFIG.cut(16))
+    tensors, header = load_file(path), {"format": "edgegrain-stylegan2-1", "config": json.dumps({"size": 32})}
+    save_file(tensors, path, metadata=header)
+    with pytest.raises(ModelError, match="does not fit the sizes in its header"):
+        load_stylegan2(path)

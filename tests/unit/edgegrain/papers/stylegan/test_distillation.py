@@ -1,0 +1,149 @@
+"""Distillation: the student takes the teacher's codes, approaches its pictures, and is stored as a prior."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from codec_contract.errors import EdgegrainError, ModelError
+from edgegrain.papers.stylegan.distillation import run as distil_run
+from edgegrain.papers.stylegan.distillation.recipes import DISTILLATION_RECIPES
+from edgegrain.papers.stylegan.distillation.run import STUDENT, Student, adopt_teacher, teacher_codes
+from edgegrain.papers.stylegan.distillation.trainer import load_teacher, random_teacher
+from edgegrain.papers.stylegan.run import start_run as start_prior
+from edgegrain.training import run as training_run
+from edgegrain.training.family import RunOptions
+from edgegrain.training.run import train
+from server_decoder.grain.presets import PRESETS
+from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MobileStyleGAN, MobileStyleGANConfig
+from server_decoder.prior_store import load_prior
+from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
+from server_decoder.stylegan2.weights import save_stylegan2
+from tests.unit.edgegrain.conftest import rows
+from tests.unit.edgegrain.papers.stylegan.test_training import SMOKE as PRIOR_SMOKE
+
+SMOKE = DISTILLATION_RECIPES["smoke-mobile"]
+SMALL = replace(SMOKE, student=replace(SMOKE.student, size=32), adversarial=None)
+BOUND = 15.7  # dB to the teacher: half-way between the untrained student's 14.5 and the trained one's 17.0
+
+
+def test_the_student_comes_closer_to_its_teacher_than_an_untrained_one(tmp_path: Path) -> None:
+    teacher = random_teacher(SMALL)
+    weights = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    untrained = train(SMALL, tmp_path / "untrained", RunOptions(teacher=teacher), pictures=0)
+    trained = train(SMALL, tmp_path / "trained", RunOptions(teacher=teacher), pictures=640)
+    assert untrained["psnr"] < BOUND < trained["psnr"]
+    assert trained["skipped"] == 0
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in teacher.state_dict().items())
+
+    student = load_prior(tmp_path / "trained" / STUDENT, SMALL.student)
+    assert isinstance(student, MobileStyleGAN)
+    codes = student.broadcast(student.map(torch.randn(2, 32)))
+    average = distil_run.load_run(tmp_path / "trained", teacher).average
+    torch.testing.assert_close(student(codes).picture, average.generator(codes).picture)
+
+
+def test_the_adversarial_loss_joins_on_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_run, "LOG_EVERY", 1)
+    recipe = replace(SMALL, batch=4, adversarial=replace(SMOKE.adversarial, begins=0.6, discriminator=replace(
+        SMOKE.adversarial.discriminator, size=32)))
+    train(recipe, tmp_path, RunOptions(teacher=random_teacher(recipe)), pictures=20)
+    logged = rows(tmp_path, "bands")
+    assert ["adversarial" in row for row in logged] == [False, False, False, True, True]  # from 0.6 of the run on
+    assert ["discriminator" in row for row in logged] == [False, True, True, True, True]  # it begins earlier
+
+
+def test_the_mapping_network_is_the_teachers() -> None:
+    torch.manual_seed(0)
+    teacher = random_teacher(SMALL)
+    student = MobileStyleGAN(SMALL.student)
+    adopt_teacher(student, teacher)
+    z = torch.randn(4, 32)
+    torch.testing.assert_close(student.map(z), teacher.map(z), atol=1e-6, rtol=1e-5)
+    assert torch.equal(student.mean_code, teacher.mean_code)
+    assert torch.equal(student.input, teacher.constant)
+    assert torch.equal(student.blocks[0].conv2.noise, teacher.layers[2].noise)
+    assert not any(parameter.requires_grad for parameter in student.mapping.parameters())
+
+
+@pytest.mark.parametrize(("head", "codes"), [("wavelet", 6), ("rgb", 7)])
+def test_codes_agree_from_the_coarsest_on(head: str, codes: int) -> None:
+    student = MobileStyleGAN(replace(SMALL.student, head=head))
+    teacher = random_teacher(SMALL)
+    assert student.code_count == codes
+    given = torch.randn(2, codes, 32)
+    result = teacher_codes(given, teacher.code_count)
+    assert result.shape == (2, 8, 32)
+    assert torch.equal(result[:, :codes], given)
+    assert torch.equal(result[:, -1], given[:, -1])
+    # What a code steers in the student it steers in the teacher, but for the student's wavelet head.
+    assert student.code_resolutions[:5] == teacher.code_resolutions[:5]
+
+
+def test_every_resolution_has_a_picture_to_learn_from() -> None:
+    for head, sides in (("wavelet", [8, 16, 32]), ("rgb", [8, 16, 32])):
+        student = Student(MobileStyleGAN(replace(SMALL.student, head=head)))
+        pictures = student(torch.randn(2, student.generator.code_count, 32))
+        assert [picture.shape[-1] for picture in pictures] == sides
+
+
+def test_a_run_resumes_from_its_weights(tmp_path: Path) -> None:
+    teacher = random_teacher(SMALL)
+    train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=16)
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=32)
+    stored = distil_run.load_run(tmp_path, teacher)
+    assert (stored.pictures, stored.recipe) == (16, SMALL)
+    train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=16, resume=True)
+    again = distil_run.load_run(tmp_path, teacher).student.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in stored.student.state_dict().items())
+    assert train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=32, resume=True)["pictures"] == 32
+    with pytest.raises(ModelError, match="another teacher"):
+        distil_run.load_run(tmp_path, random_teacher(replace(SMALL, seed=2)))
+
+
+def test_a_trial_run_keeps_its_random_teacher(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        train(replace(SMALL, seed=seed), tmp_path, pictures=0, resume=True)
+    assert distil_run.load_run(tmp_path, random_teacher(SMALL)).recipe == SMALL
+
+
+def test_teachers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    student = MobileStyleGAN(SMALL.student)
+    with pytest.raises(ModelError, match="mapping layers"):
+        adopt_teacher(student, StyleGAN2(StyleGAN2Config(32, 512, 32, 16, 2)))
+    with pytest.raises(ModelError, match="32x32 pictures, the teacher 64x64"):
+        adopt_teacher(student, StyleGAN2(StyleGAN2Config(64, 512, 32, 32, 2)))
+    with pytest.raises(EdgegrainError, match="pass --teacher"):
+        train(DISTILLATION_RECIPES["mobile-256"], tmp_path, RunOptions(weights=tmp_path))
+    with pytest.raises(EdgegrainError, match="there is no prior 'none'"):
+        train(DISTILLATION_RECIPES["mobile-256"], tmp_path, RunOptions(weights=tmp_path, teacher="none"))
+    with pytest.raises(EdgegrainError, match="--weights"):
+        train(replace(SMALL, lpips=1.0), tmp_path, RunOptions(teacher=random_teacher(SMALL)), pictures=8)
+
+
+def test_a_teachers_file_gives_its_discriminator_if_that_fits(tmp_path: Path) -> None:
+    run = start_prior(PRIOR_SMOKE)
+    path = tmp_path / "teacher.safetensors"
+    recipe = replace(SMALL, student=MobileStyleGANConfig(16, "rgb", 256, 16, 16, 2))
+    save_stylegan2(path, run.average, run.discriminator)
+    teacher, discriminator = load_teacher(recipe, str(path))
+    assert teacher.config == run.recipe.network
+    assert discriminator is not None and torch.equal(discriminator.score.weight, run.discriminator.score.weight)
+    save_stylegan2(path, run.average, force=True)
+    assert load_teacher(recipe, str(path))[1] is None
+
+
+def test_the_recipes() -> None:
+    """What the recipe for 256 x 256 makes fits GRAIN's preset of that size."""
+    assert DISTILLATION_RECIPES["mobile-256"].student == MOBILE_STYLEGAN_256 == PRESETS["grain-256-lr16"].prior.network
+
+
+def test_a_ratio_that_would_have_no_effect_is_refused() -> None:
+    recipe = DISTILLATION_RECIPES["mobile-256"]
+    assert recipe.adversarial is not None
+    with pytest.raises(ValueError, match=r"by adversarial\.weight"):
+        replace(recipe, adversarial=replace(recipe.adversarial, ratio=0.25))

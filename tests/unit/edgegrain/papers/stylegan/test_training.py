@@ -1,0 +1,187 @@
+"""Training of a StyleGAN2: both networks learn, p adapts, the average moves; a run resumes, or fine-tunes."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from codec_contract.errors import EdgegrainError, ModelError
+from edgegrain.papers.stylegan import run as prior_run
+from edgegrain.papers.stylegan.augment import AdaptationConfig
+from edgegrain.papers.stylegan.recipes import STYLEGAN2_RECIPES, r1_weight
+from edgegrain.papers.stylegan.run import NETWORKS, start_run
+from edgegrain.papers.stylegan.trainer import PriorTrainer
+from edgegrain.pictures.packed import random_pictures
+from edgegrain.training import run as training_run
+from edgegrain.training.checkpoint import CHECKPOINT, save_checkpoint
+from edgegrain.training.distributed import Distributed
+from edgegrain.training.family import RunOptions, describe
+from edgegrain.training.run import train
+from server_decoder.prior_store import load_prior
+from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
+from server_decoder.stylegan2.weights import load_discriminator, load_stylegan2, save_stylegan2
+from tests.unit.edgegrain.conftest import rows
+
+TINY = StyleGAN2Config(16, channel_base=256, channel_max=16, code_width=16, mapping_layers=2)
+SMOKE = replace(STYLEGAN2_RECIPES["smoke-prior"], network=TINY, r1=r1_weight(16, 8), random_pictures=16)
+KNOWS_NOTHING = 2 * math.log(2)  # loss of a discriminator that gives every picture the same score 0
+HERE = Distributed(torch.device("cpu"))
+
+
+def test_both_networks_learn_from_random_pictures(tmp_path: Path) -> None:
+    """The bound is one that networks which do not move miss."""
+    losses = {}
+    for rate, steps in ((2e-3, 40), (1e-9, 12)):
+        run = start_run(replace(SMOKE, learning_rate=rate))
+        first = {name: tensor.clone() for name, tensor in run.average.state_dict().items()}
+        trainer = PriorTrainer(run, HERE, random_pictures(16, 16, 0))
+        trace = [float(trainer.step()["discriminator"]) for _ in range(steps)]
+        losses[rate] = sum(trace[-12:]) / 12
+        moved = max(float((tensor - first[name]).abs().max()) for name, tensor in run.average.state_dict().items())
+        assert trainer.skipped == 0
+        assert (moved > 0.02) == (rate == 2e-3)
+        if rate == 2e-3:
+            between = max(float((a - b).detach().abs().max()) for a, b in zip(
+                run.average.parameters(), run.generator.parameters(), strict=True))
+            assert between > 1e-3  # the average lags behind
+            assert run.p > 0  # 16 pictures: the discriminator soon knows them by heart
+            assert run.path_length > 0
+    assert losses[2e-3] < 0.8 * KNOWS_NOTHING < losses[1e-9]
+
+
+def test_the_average_has_its_half_life(tmp_path: Path) -> None:
+    run = start_run(replace(SMOKE, ema=16, ema_ramp=0.0))  # two steps of eight pictures
+    trainer = PriorTrainer(run, HERE, random_pictures(16, 16, 0))
+    weight, average = run.generator.constant, run.average.constant
+    with torch.no_grad():
+        average.fill_(0)
+        weight.fill_(1)
+        trainer._update_average()
+        trainer._update_average()
+    torch.testing.assert_close(average, torch.full_like(average, 0.5))
+
+
+def test_without_overfitting_or_without_the_controller_nothing_is_augmented() -> None:
+    run = start_run(replace(SMOKE, adaptation=AdaptationConfig(target=1.1)))
+    trainer = PriorTrainer(run, HERE, random_pictures(16, 16, 0))
+    for _ in range(8):
+        trainer.step()
+    assert run.p == 0
+    run = start_run(replace(SMOKE, adaptation=None, r1=0.0, path=0.0))
+    assert PriorTrainer(run, HERE, random_pictures(16, 16, 0)).step().keys() == {"discriminator", "generator", "sign"}
+
+
+def test_it_learns_faces(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 training faces at 16 x 16."""
+    folder = shared_data / "train_faces_256"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data/train_faces_256 beside the repository")
+    chosen = tmp_path / "faces"
+    chosen.mkdir()
+    for path in sorted(folder.glob("*.jpg"))[:40]:
+        (chosen / path.name).symlink_to(path)
+    monkeypatch.setattr(training_run, "LOG_EVERY", 1)
+    figures = train(SMOKE, tmp_path / "run", RunOptions(data=chosen), pictures=240)
+    trace = [row["discriminator"] for row in rows(tmp_path / "run", "discriminator")]
+    assert sum(trace[-8:]) / 8 < 0.8 * KNOWS_NOTHING < sum(trace[:4]) / 4
+    assert figures["pictures"] == 240
+    assert figures["skipped"] == 0
+    with Image.open(tmp_path / "run" / "samples.png") as sheet:
+        assert sheet.size == (2 * 16 + 4 * 24 - 8,) * 2  # four by four
+
+
+def test_a_run_resumes_exactly_where_it_stood(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(SMOKE, one, pictures=40)
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(SMOKE, one, pictures=80)
+    shutil.copytree(one, two)
+    stored = prior_run.load_run(one)
+    assert (stored.pictures, stored.steps, stored.recipe) == (40, 5, SMOKE)
+    assert stored.path_length > 0
+
+    train(SMOKE, one, pictures=40, resume=True)  # no step: nothing changes
+    again = prior_run.load_run(one)
+    for name in ("generator", "average", "discriminator"):
+        before, after = getattr(stored, name).state_dict(), getattr(again, name).state_dict()
+        assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
+
+    for folder in (one, two):  # and from the same weights it goes the same way
+        train(SMOKE, folder, pictures=64, resume=True)
+    first, second = prior_run.load_run(one), prior_run.load_run(two)
+    assert (first.pictures, first.steps) == (64, 8)
+    # Float kernels may round differently from run to run: little, compared with what three steps change.
+    moved = (first.generator.constant - stored.generator.constant).abs().mean()
+    assert moved > 0
+    assert (first.generator.constant - second.generator.constant).abs().mean() < 0.01 * moved
+
+
+def test_augmentation_can_end_with_a_new_session(tmp_path: Path) -> None:
+    train(SMOKE, tmp_path, pictures=8)
+    run = prior_run.load_run(tmp_path)
+    run.p = 0.3
+    save_checkpoint(tmp_path, run)
+    assert train(SMOKE, tmp_path, pictures=8, resume=True)["p"] == 0.3
+    assert train(replace(SMOKE, adaptation=None), tmp_path, pictures=16, resume=True)["p"] == 0
+
+
+def test_what_it_leaves_is_a_prior(tmp_path: Path) -> None:
+    train(SMOKE, tmp_path, pictures=16)
+    loaded = load_prior(tmp_path / NETWORKS, TINY)
+    average = prior_run.load_run(tmp_path).average
+    codes = loaded.broadcast(loaded.map(torch.randn(2, 16)))
+    torch.testing.assert_close(loaded(codes).picture, average(codes).picture)
+    assert loaded.mean_code.abs().max() > 0  # measured, for truncation
+    assert load_discriminator(tmp_path / NETWORKS).config == TINY
+
+
+def test_it_begins_with_another_domains_networks(tmp_path: Path) -> None:
+    first = start_run(replace(SMOKE, seed=7))
+    path = tmp_path / "start.safetensors"
+    save_stylegan2(path, first.average, first.discriminator)
+    run = start_run(SMOKE, path)
+    assert torch.equal(run.generator.constant, first.average.constant)
+    assert torch.equal(run.average.constant, first.average.constant)
+    assert torch.equal(run.discriminator.score.weight, first.discriminator.score.weight)
+
+    larger = replace(TINY, size=32)  # cut; its discriminator looks at larger pictures, so that one begins anew
+    save_stylegan2(path, StyleGAN2(larger), start_run(replace(SMOKE, network=larger)).discriminator, force=True)
+    run = start_run(replace(SMOKE, network=replace(TINY, channel_base=512)), path)
+    assert run.recipe.network == TINY
+    assert torch.equal(run.generator.constant, load_stylegan2(path).constant)
+    assert run.discriminator.config == TINY
+    with pytest.raises(ModelError, match="cannot cut"):
+        start_run(replace(SMOKE, network=replace(TINY, size=64)), path)
+
+
+def test_what_cannot_be_continued_is_said(tmp_path: Path) -> None:
+    with pytest.raises(EdgegrainError, match="pass --data"):
+        train(replace(SMOKE, random_pictures=0), tmp_path, pictures=8)
+    (tmp_path / CHECKPOINT).write_bytes(b"no tensors")
+    with pytest.raises(ModelError, match="not a training checkpoint"):
+        train(SMOKE, tmp_path, pictures=8, resume=True)
+    save_stylegan2(tmp_path / CHECKPOINT, StyleGAN2(TINY), force=True)
+    with pytest.raises(ModelError, match="expected stylegan2"):
+        prior_run.load_run(tmp_path)
+
+
+def test_the_papers_recipe() -> None:
+    recipe = STYLEGAN2_RECIPES["stylegan2-1024-paper"]
+    assert (recipe.batch, recipe.learning_rate, recipe.r1, recipe.r1_every, recipe.path_every) == (32, 2e-3, 10, 16, 8)
+    assert (recipe.mixing, recipe.ema, recipe.adaptation) == (0.9, 10_000, None)
+    assert recipe.network == StyleGAN2Config(1024, 32768, 512, 512, 8)
+    assert describe(recipe)["pictures"] == describe(STYLEGAN2_RECIPES["ada-256-paper"])["pictures"] == 25_000_000
+
+
+@pytest.mark.parametrize("size", [128, 512, 1024])
+def test_recipes_of_other_sizes_have_the_r1_of_their_size(size: int) -> None:
+    recipe, at_256 = STYLEGAN2_RECIPES[f"prior-{size}"], STYLEGAN2_RECIPES["prior-256"]
+    assert recipe.network == replace(at_256.network, size=size)
+    assert recipe.r1 == pytest.approx(2e-4 * size**2 / 16)
+    assert replace(recipe, network=at_256.network, r1=at_256.r1) == at_256

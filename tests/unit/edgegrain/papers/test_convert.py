@@ -1,0 +1,220 @@
+"""The authors' layouts: every tensor has one place, and what does not fit is named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from codec_contract.errors import BundleError, ModelError
+from edgegrain.papers.face_sr.bundle import gcfsr_restorer
+from edgegrain.papers.gcfsr.checkpoints import load_gcfsr_checkpoint
+from edgegrain.papers.glean.checkpoints import load_glean_checkpoint
+from edgegrain.papers.grain.checkpoints import load_grain_checkpoint
+from edgegrain.papers.irn.checkpoints import load_irn_checkpoint
+from edgegrain.papers.tensor_map import TensorMap
+from tests.official_checkpoints import (
+    gcfsr_file,
+    gcfsr_state,
+    glean_file,
+    glean_state,
+    grain_files,
+    irn_state,
+    irn_x3_state,
+)
+
+Loaded = tuple[dict[str, Tensor], TensorMap]
+
+
+def one(loader: Callable[[Path], tuple[nn.Module, TensorMap]]) -> Callable[[Path], Loaded]:
+    def load(path: Path) -> Loaded:
+        network, tensor_map = loader(path)
+        return network.state_dict(), tensor_map
+    return load
+
+
+LAYOUTS: dict[str, tuple[Callable[[], Any], Callable[[Path], Loaded], str]] = {
+    "irn": (irn_state, one(load_irn_checkpoint), "operations.1.F.conv1.bias"),
+    "irn of 3x": (irn_x3_state, one(load_irn_checkpoint), "operations.2.F.conv1.bias"),
+    "glean": (glean_state, one(load_glean_checkpoint), "fusion_out.0.weight"),
+    "gcfsr": (gcfsr_state, one(load_gcfsr_checkpoint), "condition_shift.1.0.weight"),
+    "gcfsr blind": (lambda: gcfsr_state(blind=True), one(load_gcfsr_checkpoint), "final_linear.bias"),
+}
+layouts = pytest.mark.parametrize("layout", LAYOUTS)
+
+
+@layouts
+def test_every_tensor_has_one_place(layout: str, tmp_path: Path) -> None:
+    """The network's tensors under the file's names are the file."""
+    make, load, _ = LAYOUTS[layout]
+    content: dict[str, Tensor] = make()
+    torch.save(content, tmp_path / "file.pth")
+    state, tensor_map = load(tmp_path / "file.pth")
+    assert set(tensor_map.names) | set(tensor_map.unused) == set(content)
+    assert len(set(tensor_map.names.values())) == len(tensor_map.names)
+    assert set(tensor_map.names.values()) | set(tensor_map.made) == set(state)
+    for theirs, ours in tensor_map.names.items():
+        assert torch.equal(state[ours].reshape(content[theirs].shape), content[theirs]), theirs
+
+
+@layouts
+def test_tensors_that_do_not_fit_are_named(layout: str, tmp_path: Path) -> None:
+    make, load, name = LAYOUTS[layout]
+    path = tmp_path / "file.pth"
+    content = make()
+    kept = content.pop(name)
+    torch.save(content, path)
+    with pytest.raises(ModelError, match=rf"1 tensor missing \({name}\)"):
+        load(path)
+    torch.save({**content, name: kept, "extra.weight": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match=r"1 tensor unknown \(extra.weight\)"):
+        load(path)
+    torch.save({**content, name: torch.cat([kept, kept])}, path)
+    with pytest.raises(ModelError, match=rf"1 tensor of another shape \({name} is \[{2 * len(kept)}"):
+        load(path)
+
+
+def test_safetensors_are_read_too(tmp_path: Path) -> None:
+    save_file(irn_state(), tmp_path / "irn.safetensors")
+    irn, _ = load_irn_checkpoint(tmp_path / "irn.safetensors")
+    assert irn.config.blocks == (2, 1) and irn.config.growth == 6
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    torch.save({"state_dict": irn_state(), "more": Harm()}, tmp_path / "irn.pth")
+    with pytest.raises(ModelError, match="cannot be read as tensors"):
+        load_irn_checkpoint(tmp_path / "irn.pth")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_another_transform_than_haars_is_refused(tmp_path: Path) -> None:
+    content = irn_state()
+    content["operations.3.haar_weights"][0, 0, 0, 0] = -1
+    torch.save(content, tmp_path / "irn.pth")
+    with pytest.raises(ModelError, match=r"operations.3.haar_weights is no Haar transform of 12 channels"):
+        load_irn_checkpoint(tmp_path / "irn.pth")
+
+
+def test_a_file_without_transforms_is_no_irn(tmp_path: Path) -> None:
+    torch.save({name: tensor for name, tensor in irn_state().items() if "haar" not in name}, tmp_path / "irn.pth")
+    with pytest.raises(ModelError, match=r"is no IRN: expected 'operations.0.haar_weights' or, for 3x"):
+        load_irn_checkpoint(tmp_path / "irn.pth")
+
+
+def test_a_trained_transform_of_2x2_cells_is_refused(tmp_path: Path) -> None:
+    torch.save({**irn_state(), "operations.0.conv_weights": torch.eye(4)}, tmp_path / "irn.pth")
+    with pytest.raises(ModelError, match=r"operations.0.conv_weights is a trained transform of 2 x 2 cells"):
+        load_irn_checkpoint(tmp_path / "irn.pth")
+
+
+def test_an_irn_color_is_refused(tmp_path: Path) -> None:
+    torch.save({**irn_state(), "operations.0.conv_weights": torch.eye(3)}, tmp_path / "IRN_color.pth")
+    with pytest.raises(ModelError, match=r"is an IRN-Color \(operations.0.conv_weights mixes colours\)"):
+        load_irn_checkpoint(tmp_path / "IRN_color.pth")
+
+
+def test_data_parallel_prefixes_are_taken_off(tmp_path: Path) -> None:
+    torch.save({f"module.{name}": tensor for name, tensor in irn_state().items()}, tmp_path / "irn.pth")
+    _, tensor_map = load_irn_checkpoint(tmp_path / "irn.pth")
+    assert tensor_map.names["module.operations.1.F.conv1.bias"] == "stages.0.blocks.0.phi.conv1.bias"
+
+
+def test_the_average_of_gcfsrs_weights_is_taken(tmp_path: Path) -> None:
+    torch.save(gcfsr_file(), tmp_path / "gcfsr.pth")
+    network, tensor_map = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
+    state = gcfsr_state()
+    # coarse to fine here, fine to coarse there; the first scale is the generated features'
+    assert torch.equal(network.modulations[0].generated.bias, state["condition_scale1.2.bias"])
+    assert torch.equal(network.modulations[2].encoded.bias, state["condition_scale2.0.bias"])
+    assert tensor_map.unused["params.final_linear.bias"] == "not part of params_ema"
+    assert "again" in tensor_map.unused["params_ema.noises.noise0"]
+    assert [name for name in tensor_map.made if not name.endswith(".noise")] == []
+    again, _ = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
+    assert torch.equal(network.layers[0].noise, again.layers[0].noise)
+
+
+def test_gleans_file_holds_its_training_too(tmp_path: Path) -> None:
+    torch.save(glean_file(), tmp_path / "glean.pth")
+    network, tensor_map = load_glean_checkpoint(tmp_path / "glean.pth")
+    assert network.config.lr == 8 and network.config.prior.size == 32
+    assert tensor_map.unused["state_dict.discriminator.convs.0.conv.weight_orig"] == "of the training"
+    assert "bank's own picture" in tensor_map.unused["state_dict.generator.fusion_skip.0.weight"]
+    assert tensor_map.names["state_dict.generator.generator.to_rgb1.bias"] == "prior.to_rgb.0.bias"
+    content: Any = glean_file()
+    content["state_dict"]["surplus.weight"] = torch.zeros(1)
+    torch.save(content, tmp_path / "glean.pth")
+    with pytest.raises(ModelError, match=r"unknown: state_dict.surplus.weight"):
+        load_glean_checkpoint(tmp_path / "glean.pth")
+
+
+@pytest.fixture(scope="module")
+def grain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("grain")
+    for name, content in grain_files().items():
+        torch.save(content, folder / name)
+    return {name: folder / name for name in grain_files()}
+
+
+def test_grains_files_come_in_any_order(grain: dict[str, Path]) -> None:
+    checkpoint = load_grain_checkpoint([*grain.values()][::-1])
+    model, (invertible, codes, fusion, mean) = checkpoint.decoder, checkpoint.tensor_maps
+    assert model.config.fusion is not None and model.config.fusion.base == "none"
+    assert model.prior is not None
+    files: Any = grain_files()
+    assert torch.equal(model.prior.mean_code, files["stylegan2-ffhq-config-f.pt"]["latent_avg"])
+    assert mean.names == {"latent_avg": "prior.mean_code"}
+    state = {**{f"encoder.{name}": tensor for name, tensor in checkpoint.encoder.state_dict().items()},
+             **model.state_dict()}
+    for tensor_map, wrapper in ((invertible, "state_dict"), (codes, "state_dict"), (fusion, "state_dict3")):
+        content = files[tensor_map.file][wrapper]
+        assert {f"{wrapper}.{name}" for name in content} == set(tensor_map.names) | set(tensor_map.unused)
+        for theirs, ours in tensor_map.names.items():
+            tensor = content[theirs.removeprefix(f"{wrapper}.")]
+            assert torch.equal(state.pop(ours).reshape(tensor.shape), tensor), theirs
+    assert list(state) == ["prior.mean_code"]
+    # the second head of a style block makes the earlier code
+    assert codes.names["state_dict.encoder.styles.1.linear2.bias"] == "codes.codes.2.bias"
+
+
+def test_grain_without_the_generators_file_measures_the_mean_code(grain: dict[str, Path]) -> None:
+    checkpoint = load_grain_checkpoint([*grain.values()][:3])
+    assert "10,000 mapped codes" in checkpoint.tensor_maps[1].made["prior.mean_code"]
+    assert checkpoint.decoder.prior is not None and checkpoint.decoder.prior.mean_code.std() > 0
+
+
+def test_grain_names_files_that_are_missing_or_none_of_its(grain: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="GRAIN needs codeStyleGAN_model.pt, Fusion_model.pt too"):
+        load_grain_checkpoint([grain["invRRDB_model.pt"]])
+    with pytest.raises(ModelError, match="are both a Fusion_model.pt"):
+        load_grain_checkpoint([grain["Fusion_model.pt"], grain["Fusion_model.pt"]])
+    torch.save({"state_dict": {"model.0.weight": torch.zeros(1)}}, tmp_path / "best_model_dis.pt")
+    with pytest.raises(ModelError, match=r"best_model_dis.pt is no file of GRAIN's: expected one of invRRDB_model.pt"):
+        load_grain_checkpoint([tmp_path / "best_model_dis.pt"])
+
+
+def test_grain_names_tensors_that_do_not_fit(grain: dict[str, Path], tmp_path: Path) -> None:
+    files: Any = grain_files()
+    content = files["Fusion_model.pt"]["state_dict3"]
+    content["extra.weight"] = content.pop("conv2.2.bias")
+    torch.save(files["Fusion_model.pt"], tmp_path / "fusion.pt")
+    with pytest.raises(ModelError, match=r"1 tensor missing \(state_dict3.conv2.2.bias\); "
+                                         r"1 tensor unknown \(state_dict3.extra.weight\)"):
+        load_grain_checkpoint([grain["invRRDB_model.pt"], grain["codeStyleGAN_model.pt"], tmp_path / "fusion.pt"])
+
+
+def test_gcfsr_takes_lrs_that_it_was_trained_for(tmp_path: Path) -> None:
+    torch.save(gcfsr_file(), tmp_path / "gcfsr.pth")
+    network, _ = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
+    for lr in (12, 32):
+        with pytest.raises(BundleError, match=f"1 to 16 pixels wide, a power of two, got {lr}"):
+            gcfsr_restorer(network, lr)

@@ -1,0 +1,177 @@
+"""Requests, answers of services that are no services, pauses between attempts."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.errors import DeviceMemoryError, ImageError, ServiceError
+from codec_contract.payload import parse_payload
+from sdk import remote_calls
+from sdk.payload import Payload, Scene
+from sdk.remote_calls import (
+    compress_call,
+    parse_retry_after,
+    payload_of_lr,
+    picture_file,
+    read_bundles,
+    read_faces,
+    read_payload,
+    read_picture,
+    read_refusal,
+    restore_call,
+)
+
+FIELDS = {"id": "x", "version": "1", "codec": "grain", "domain": "faces", "hr": 64, "lr": 1, "lr_contract_id": "5" * 64}
+
+
+@pytest.mark.parametrize(("described", "levels"), [({}, [12, 11, 255]), ({"step": 7}, [14, 14, 252])])
+def test_an_lr_is_rounded_to_the_step_that_the_service_names(described: dict[str, int], levels: list[int]) -> None:
+    bundles = read_bundles(json.dumps([{**FIELDS, **described}]).encode())
+    payload = parse_payload(payload_of_lr(np.array([[[12, 11, 255]]], np.uint8), bundles, None))
+    assert list(payload.body) == levels
+
+
+def test_an_lr_for_the_bundle_of_an_alias() -> None:
+    others = {**FIELDS, "id": "other", "lr_contract_id": "6" * 64}
+    bundles = read_bundles(json.dumps([others, {**FIELDS, "id": DEFAULT_BUNDLE}]).encode())
+    lr = np.zeros((1, 1, 3), np.uint8)
+    assert payload_of_lr(lr, bundles, "faces") == payload_of_lr(lr, bundles, DEFAULT_BUNDLE)
+    assert parse_payload(payload_of_lr(lr, bundles, "faces")).header.is_of(bytes.fromhex("5" * 64))
+    with pytest.raises(ImageError, match="has no bundle faces for an LR of 1 x 1; it has other"):
+        payload_of_lr(lr, bundles[:1], "faces")
+
+
+def test_an_answer_that_is_no_payload_is_the_services_fault() -> None:
+    with pytest.raises(ServiceError, match="is not a payload.*is this an edgegrain service"):
+        read_payload(b"<!doctype html>", Payload)
+    with pytest.raises(ServiceError, match="is not a scene"):
+        read_payload(b"<!doctype html>", Scene)
+    for wrong in (b"<!doctype html>", b"[]", b'{"faces": 5}', b'{"faces": [{}]}', b'{"faces": [{"payload": "?"}]}',
+                  b'{"faces": [{"payload": "AAAA"}]}', b"[" * 200_000):
+        with pytest.raises(ServiceError, match="is not a list of payloads"):
+            read_faces(wrong)
+
+
+def test_only_options_that_differ_from_the_defaults_are_sent() -> None:
+    """So that services up to 0.6, which refuse parameters that they do not know, compress for this client."""
+    assert compress_call(b"", (0, 0, 0), None).params == {"background": "000000"}
+    call = compress_call(b"", (0, 0, 0), "x", "tiny", 9, fit="crop", align=False, require_face=True, faces="scene")
+    assert call.params == {
+        "background": "000000", "bundle": "x", "quality": "tiny", "max_bytes": "9", "fit": "crop", "align": "false",
+        "require_face": "true", "faces": "scene"}
+
+
+@pytest.mark.parametrize("described", [
+    {"step": "x"}, {"step": None}, {"step": -1}, {"step": 17}, {"hr": 0}, {"hr": 1e400}, {"hr": True}, {"lr": 65},
+    {"lr_contract_id": "zz"}, {"lr_contract_id": 5}, {"id": ["x"]}])
+def test_bundles_that_are_none(described: dict[str, Any]) -> None:
+    with pytest.raises(ServiceError, match="is not a list of bundles"):
+        read_bundles(json.dumps([{**FIELDS, **described}]).encode())
+
+
+def test_deeply_nested_answers() -> None:
+    nested = b"[" * 200_000
+    with pytest.raises(ServiceError, match="is not a list of bundles"):
+        read_bundles(nested)
+    assert "status 500: its answer has no explanation" in str(read_refusal(500, nested))
+
+
+@pytest.mark.parametrize("background", [(255, 0, 0), np.array([255, 0, 0]), b"\xff\0\0"])
+def test_a_background_is_what_it_is_locally(background: Any) -> None:
+    assert compress_call(b"", background, None).params["background"] == "ff0000"
+
+
+@pytest.mark.parametrize(("argument", "wrong"), [
+    ("background", 3), ("background", (1, 2, 256)), ("max_bytes", 0), ("max_bytes", "9"), ("max_bytes", 2.0)])
+def test_arguments_of_compressing(argument: str, wrong: Any) -> None:
+    with pytest.raises(ImageError, match=r"a background colour is|max_bytes must be"):
+        compress_call(b"", **{"background": (0, 0, 0), "bundle": None, argument: wrong})
+
+
+def test_huge_numbers() -> None:
+    assert compress_call(b"", (0, 0, 0), None, max_bytes=10**5000).params["max_bytes"] == str(
+        remote_calls.MAX_SCENE_BYTES)
+    with pytest.raises(ImageError, match="a strength is a number"):
+        restore_call(b"", "native", None, 10**400, 1)
+
+
+def test_a_long_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_calls, "MAX_FILE_BYTES", 100)
+    (tmp_path / "me.jpg").write_bytes(bytes(100))
+    assert picture_file(tmp_path / "me.jpg", (0, 0, 0), 1) == bytes(100)
+    with pytest.raises(ImageError, match="/dev/zero has more than 100 bytes"):
+        picture_file("/dev/zero", (0, 0, 0), 1)
+
+
+def test_lack_of_memory_is_not_the_services_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(DeviceMemoryError, match="too little memory"):
+        read_picture(b"", 1)
+
+
+def test_pauses_grow_up_to_a_limit() -> None:
+    retries = sdk.Retries(attempts=10, first_pause=1, longest_pause=4, patience=1000)
+    for attempt, most in ((1, 1), (2, 2), (3, 4), (4, 4), (9, 4)):
+        pauses = [retries.pause(attempt, 0, None) for _ in range(50)]
+        assert all(pause is not None and most / 2 <= pause <= most for pause in pauses)
+        assert len(set(pauses)) > 1  # clients do not come back together
+    assert retries.pause(10, 0, None) is None
+
+
+def test_many_attempts() -> None:
+    pause = sdk.Retries(attempts=5000, patience=1000).pause(4000, 0, None)
+    assert pause is not None and 5 <= pause <= 10
+
+
+@pytest.mark.parametrize("wrong", [
+    {"attempts": 2.0}, {"first_pause": -1}, {"longest_pause": float("nan")}, {"patience": float("inf")},
+    {"patience": None}])
+def test_values_that_are_none(wrong: dict[str, Any]) -> None:
+    with pytest.raises(sdk.ServiceError, match=f"{next(iter(wrong))} is a (whole )?number"):
+        sdk.Retries(**wrong)
+
+
+def test_never_earlier_than_asked_for() -> None:
+    retries = sdk.Retries(first_pause=0.5)
+    assert all(7 <= (retries.pause(1, 0, 7) or 0) <= 7.5 for _ in range(50))
+
+
+def test_patience_is_for_all_pauses_together() -> None:
+    retries = sdk.Retries(patience=10, first_pause=0.001)
+    assert retries.pause(1, 0, 9) is not None
+    assert retries.pause(2, 9, 2) is None
+    assert retries.pause(1, 0, 3600) is None
+
+
+def test_jitter_does_not_exceed_the_patience() -> None:
+    retries = sdk.Retries()
+    assert retries.pause(1, 0, 60) == retries.patience
+    assert retries.pause(2, 0.3, 59.7) == pytest.approx(59.7)
+    assert retries.pause(2, 0.4, 59.7) is None
+
+
+@pytest.mark.parametrize(("value", "expected"), [
+    (None, None), ("3", 3.0), (" 12 ", 12.0), ("0", 0.0), ("-3", None), ("soon", None), ("", None), ("1.5", None),
+    ("Mon, 01 Jan 2020 00:00:00 +99999999999999", None), ("Mon, 01 Jan 99999999999 00:00:00 GMT", None),
+    ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)])
+def test_retry_after(value: str | None, expected: float | None) -> None:
+    assert parse_retry_after(value) == expected
+
+
+def test_retry_after_as_a_date() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    seconds = parse_retry_after(date)
+    assert seconds is not None and 95 < seconds <= 100

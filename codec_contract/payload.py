@@ -29,7 +29,6 @@ from codec_contract.oriented_square import (
     read_square,
     write_square,
 )
-from codec_contract.published_contracts import published_by
 from codec_contract.rgb import Rgb, describe_array, is_rgb
 
 PAYLOAD_SUFFIX = ".grain"
@@ -258,9 +257,7 @@ def parse_header(data: BytesLike) -> Header:
 
 def other_contract(header: Header, explanation: str) -> PayloadError:
     """The error for a payload of another LR contract; ``explanation`` names those at hand and says what to do."""
-    published = published_by(header.contract_id)
-    return PayloadError(f"the payload was made under LR contract {header.contract_id.hex()}, "
-                        f"{f'{published}; ' if published else ''}{explanation}")
+    return PayloadError(f"the payload was made under LR contract {header.contract_id.hex()}, {explanation}")
 
 
 def require_contract(header: Header, available: Iterable[bytes]) -> bytes:

@@ -36,8 +36,7 @@ from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
 from edgegrain.cli.output import errors_to_exit_codes, with_progress
 from edgegrain.evaluation.classical_codecs import Thoroughness, library_versions
-from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, crops_key, metrics_key, weights_id
-from edgegrain.evaluation.result_cache import ResultCache
+from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, ResultCache, crops_key, metrics_key, weights_id
 from edgegrain.evaluation.results import (
     CLASSICAL_BY_LPIPS,
     CLASSICAL_BY_PSNR,
@@ -49,12 +48,10 @@ from edgegrain.evaluation.results import (
     rounded,
     row_from,
 )
-from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics
-from edgegrain.metrics.score_names import column_titles
-from edgegrain.metrics.training_losses import NOTE, losses_at
-from edgegrain.pictures.originals import original_of
-from edgegrain.pictures.stored_pictures import list_pictures
+from edgegrain.metrics.score_names import NOTE, column_titles, losses_at
+from edgegrain.metrics.weights import find_metric_weights
+from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.publishing.model_card import measured_columns, score_cells
 from sdk import Codec
 from sdk.payload import coder_tables
@@ -63,17 +60,6 @@ SECTION = "codecs"
 """Section of the page, between ``<!-- codecs -->`` and ``<!-- /codecs -->``."""
 NAMES = {"grain": "GRAIN", "glean": "GLEAN", "gcfsr": "GCFSR", "irn": "IRN", "irn_plus": "IRN+"}
 """A manifest's codec -> display name."""
-USES = {
-    "grain": "one narrow domain, such as aligned faces, in hundreds to thousands of bytes",
-    "glean": "the same domain, for LRs that are plain downscaled pictures",
-    "gcfsr": "the same domain and LRs; `strength` controls how much detail is hallucinated",
-    "irn": "any photograph, if the LR itself is to be viewed",
-    "irn_plus": "any photograph; sharper and less faithful than IRN",
-    BICUBIC: "baseline without learning",
-    CLASSICAL_BY_LPIPS: "any picture, if only bytes and quality count",
-    CLASSICAL_BY_PSNR: "any picture, if only bytes and quality count",
-}
-"""A manifest's codec, or another method -> its use."""
 
 
 @dataclass(frozen=True)
@@ -176,20 +162,19 @@ def section(summary: Mapping[str, Any], command: str) -> list[str]:
     """Markdown lines: a table of bundles, bicubic and the best of the classical codecs, and the command."""
     methods = [mean for group in summary["groups"] for mean in group["means"].values()]
     columns = [score for score in measured_columns(methods) if score != "kid"]
-    lines = ["| codec | use it for | LR | " + " | ".join(column_titles(columns)) + " |",
-             "|---" * 3 + "|---:" * len(columns) + "|"]
+    lines = ["| codec | LR | " + " | ".join(column_titles(columns)) + " |",
+             "|---" * 2 + "|---:" * len(columns) + "|"]
     for group in summary["groups"]:
         bundles = group["bundles"]
         for method in (*bundles, BICUBIC, CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR):
             if method not in group["means"]:
                 continue
             mean, bundle = group["means"][method], bundles.get(method)
-            name, use = (method, method) if bundle is None else (
-                f"**{NAMES[bundle['codec']]}**, `{method}` {bundle['version']}", bundle["codec"])
+            name = f"**{NAMES[bundle['codec']]}**, `{method}` {bundle['version']}" if bundle else method
             if mean["pictures"] < summary["pictures"]["count"]:
                 name += f" ({mean['pictures']} pictures; the others do not fit)"
             lr = "" if method in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR) else f"{group['lr']}²"
-            lines.append(f"| {name} | {USES[use]} | {lr} | " + " | ".join(
+            lines.append(f"| {name} | {lr} | " + " | ".join(
                 score_cells(mean, columns, bundle["training_losses"] if bundle else ())) + " |")
     pictures = summary["pictures"]
     return [*lines, "", f"{NOTE}. ±: 95 % bootstrap interval over pictures.", "",

@@ -1,8 +1,9 @@
-"""``edgegrain compress``: compress pictures to payloads."""
+"""``edgegrain compress`` and ``edgegrain faces``: compress pictures to payloads, check their faces."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
 import re
@@ -21,6 +22,7 @@ from edgegrain.cli.files import (
     STDOUT,
     FileJob,
     existing_source,
+    list_files,
     plan_jobs,
     read_source,
     refuse_existing,
@@ -49,6 +51,9 @@ from edgegrain.cli.output import Row, finish, progress_bar, run_all, times_less
 if TYPE_CHECKING:
     import sdk
 
+PicturesArgument = Annotated[list[Path], typer.Argument(
+    parser=existing_source, help="Pictures, or folders of pictures (names that begin with a dot are skipped); - for "
+    "standard input.")]
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 
 
@@ -64,9 +69,7 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 
 def compress(
-    pictures: Annotated[list[Path], typer.Argument(
-        parser=existing_source, help="Pictures, or folders of pictures (names that begin with a dot are skipped); - "
-        "for standard input.")],
+    pictures: PicturesArgument,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", metavar="PATH", help="Folder for the payloads, or for a single one a file: a name "
@@ -269,3 +272,49 @@ def _lr_png(payload: sdk.Payload) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(payload.lr).save(stream, "PNG", optimize=True)
     return stream.getvalue()
+
+
+def faces(
+    pictures: PicturesArgument,
+    all_faces: Annotated[
+        bool, typer.Option("--all-faces", help="Search all parts of the picture, as 'compress --all-faces' does.")
+    ] = False,
+    max_megapixels: MaxMegapixelsOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Find the faces of pictures, and what is wrong with the largest for 'compress'.
+
+    Folders are read as by 'compress': results of edgegrain, such as me.restored.png, are skipped.
+
+    The exit status is 1 if 'compress --require-face' would refuse a picture.
+
+    \b
+    Examples:
+      edgegrain faces me.jpg
+      edgegrain faces holiday/ --json
+      edgegrain faces group.jpg --all-faces
+    """
+    import sdk
+
+    max_pixels = max_photo_pixels_of(max_megapixels)
+
+    def work(path: Path) -> Row:
+        check = sdk.find_faces(read_source(path), max_pixels=max_pixels, every=all_faces)
+        return {"picture": path, **dataclasses.asdict(check)}
+
+    done, failed = run_all(list_files(pictures, PICTURE_SUFFIXES), work, text="finding faces", name=lambda path: path)
+    finish(done, failed, _check_lines, json_output=json_output)
+    if any(row["problems"] for row in done):
+        raise typer.Exit(1)
+
+
+def _check_lines(row: Row) -> str:
+    return "\n".join([f"{row['picture']}: {row['message'] or 'the largest face can be encoded'}",
+                      *map(_face_line, row["faces"])])
+
+
+def _face_line(face: dict[str, Any]) -> str:
+    left, top, right, _ = face["box"]
+    return (f"  {right - left:.0f} pixels ({face['share']:.0%}) at ({left:.0f}, {top:.0f}), roll {face['roll']:z.0f}, "
+            f"yaw {face['yaw']:z.0f} degrees, score {face['score']:.2f}"
+            + (f": {', '.join(face['problems'])}" if face["problems"] else ""))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.exact_square import cut_square
@@ -151,6 +151,8 @@ def _outlined(photograph: Image.Image, square: OrientedSquare | None) -> Rgb:
     """The photograph with the square drawn into it."""
     if square is None:
         return np.asarray(photograph)
+    from PIL import ImageDraw
+
     from edgegrain.pictures.sheets import ACCENT
 
     drawn = photograph.copy()

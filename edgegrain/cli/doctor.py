@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import platform
 import re
@@ -168,9 +167,11 @@ def _check_cuda() -> tuple[State, str]:
 
 def _check_extras() -> Check:
     """Check which extras are complete, and list the missing packages of the others."""
+    from importlib import metadata
+
     try:
-        requirements = importlib.metadata.requires("edgegrain") or []
-    except importlib.metadata.PackageNotFoundError:
+        requirements = metadata.requires("edgegrain") or []
+    except metadata.PackageNotFoundError:
         return Check("extras", "ok", "unknown: edgegrain runs from a folder and is not installed")
     missing: dict[str, list[str]] = {}
     for requirement in requirements:
@@ -290,7 +291,9 @@ def _median_seconds(work: Callable[[], object]) -> float:
 
 
 def _version(distribution: str) -> str | None:
+    from importlib import metadata
+
     try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
         return None

@@ -155,7 +155,6 @@ def _lines(row: Row) -> str:
     fields = {
         "size": f"{row['bytes']:,} bytes, {pixels / row['bytes']:,.0f} times less than the original's pixels",
         "bundle": f"{bundle} (LR contract {row['contract_id']})",
-        **({"contract": row["published"]} if row["published"] and not row["bundle"] else {}),
         "original": f"{row['original_size'][0]} x {row['original_size'][1]} pixels, fit {row['fit']}",
         **({} if row["square"] is None else {"part": _part(OrientedSquare(**row["square"]))}),
         **({"restored": _sides(row["sides"])} if row["sides"] else {}),

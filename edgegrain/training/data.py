@@ -15,9 +15,9 @@ from codec_contract.errors import EdgegrainError
 from codec_contract.quantization import unit_to_levels
 from edgegrain.pictures.packed import first_pictures, pack, random_pictures
 from edgegrain.pictures.prior_samples import sample_sheet
-from edgegrain.pictures.progress import Progress
 from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 from edgegrain.pictures.stored_pictures import matches, stored_pictures
+from edgegrain.pictures.writing import Progress
 from edgegrain.training.family import RunOptions
 from server_decoder.generative_prior import GenerativePrior
 

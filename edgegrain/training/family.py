@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.pictures.progress import Progress
+from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.recipe import STAGES, Chain
 from export import papers

@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgegrain.metrics.chroma_error import chroma_difference
-from edgegrain.metrics.face_regions import enlarged_regions, region_weights
+from edgegrain.metrics.face_regions import chroma_difference, enlarged_regions, region_weights
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD, cropped
-from edgegrain.metrics.metric_weights import find_metric_weights
+from edgegrain.metrics.weights import find_metric_weights
 
 
 class MetricNetworks(NamedTuple):
@@ -216,7 +215,7 @@ def lr_loss(weights: LossWeights, lr: Tensor, box: Tensor) -> tuple[Tensor, dict
 
 def mean_saturation(picture: Tensor) -> Tensor:
     """Mean saturation of HSV, ``[B]``, 0...1, of pictures ``[B, 3, h, w]`` in [-1, 1]; see
-    `edgegrain.metrics.lr_saturation`."""
+    `edgegrain.evaluation.evaluator`."""
     levels = (picture + 1) / 2
     largest = levels.amax(1)
     return ((largest - levels.amin(1)) / largest.clamp_min(1 / 255)).mean((1, 2))

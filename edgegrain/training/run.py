@@ -20,8 +20,7 @@ from typing import Any
 import torch
 
 from codec_contract.errors import EdgegrainError, ExistsError
-from edgegrain.pictures.folder_lock import InUseError, only_writer
-from edgegrain.pictures.progress import Progress
+from edgegrain.pictures.writing import InUseError, Progress, only_writer
 from edgegrain.training.checkpoint import CHECKPOINT, checkpoint_errors, read_checkpoint_header, save_checkpoint
 from edgegrain.training.distributed import Distributed, start_distributed
 from edgegrain.training.family import RunOptions, Trainer, family_of

@@ -14,7 +14,7 @@ import torch.multiprocessing as multiprocessing
 from torch import nn
 
 from codec_contract.errors import DeviceError
-from edgegrain.pictures.folder_lock import InUseError
+from edgegrain.pictures.writing import InUseError
 from edgegrain.training.distributed import (
     Distributed,
     choose_device,

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from codec_contract.quantization import dequantize
-from edgegrain.metrics.chroma_error import chroma_difference
+from edgegrain.evaluation.evaluator import _mean_saturation as metric
+from edgegrain.metrics.face_regions import chroma_difference
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD
-from edgegrain.metrics.lr_saturation import mean_saturation as metric
 from edgegrain.papers.stylegan.regularizers import PathLength
 from edgegrain.training.grain.rate import BELOW_TARGET, RateTarget
 from edgegrain.training.losses import (

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.pictures.folder_lock import InUseError, only_writer
+from edgegrain.pictures.writing import InUseError, only_writer
 from edgegrain.training import run as training_run
 from edgegrain.training.checkpoint import CHECKPOINT
 from edgegrain.training.distributed import Distributed

@@ -25,7 +25,7 @@ from export.bundle.encoder_part import compare_encoder
 from export.bundle.writer import COMPARED, BundleParts, manifest_fields, refuse_to_replace, write_bundle
 from export.decoder.command import export_decoder
 from export.decoder.comparison import Comparison, compare_decoder
-from export.decoder.decoder_options import WeightStorage
+from export.decoder.decoder_options import DecoderOptions, WeightStorage
 from export.encoder.onnx_emitter import onnx_model
 from export.proof.proof_inputs import smooth_pictures
 from server_decoder.grain.grain import KIND as GRAIN_KIND
@@ -79,7 +79,7 @@ def write_grain_bundle(checkpoint: GrainCheckpoint, target: Target) -> Compariso
     pictures = np.stack(smooth_pictures(COMPARED, hr))
     lrs = rrdb.encode(pictures)
     compare_encoder(EncoderSession(onnx_model(encoder.graph).SerializeToString()).encode, pictures, lrs)
-    model = export_decoder(decoder, lr, WeightStorage.float16)
+    model = export_decoder(decoder, lr, DecoderOptions(WeightStorage.float16))
     comparison = compare_decoder(model, decoder, lrs)
 
     training = training_record(checkpoint.tensor_maps)

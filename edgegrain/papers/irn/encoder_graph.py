@@ -1,7 +1,7 @@
 """IRN's forward pass as an encoder graph; like GRAIN's float encoder it is not exact.
 
 The phone sends y alone. The last coupling's change of the high bands affects only z, so it is left out. There is no
-integer form with couplings that round; docs/codecs.md says why.
+integer form with couplings that round; experiments/2026-11.md says why.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ from edgegrain.training.data import picture_levels
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.grain.rate import FIRST_OCTAVE, MEAN_UNIT, STEPS_PER_OCTAVE, CoderContext, code_length
 from edgegrain.training.losses import LossWeights, MetricNetworks, picture_loss, random_offset
-from export.bundle.enlarger_sources import find_enlarger
+from export.bundle.enlarger import find_enlarger
 from export.decoder.sources import bundle_decoder
 from sdk import Codec, Payload
 from sdk.batches import position_in_batch

@@ -37,7 +37,7 @@ from edgegrain.publishing.run_source import (
 )
 from edgegrain.training.data import packed_pictures
 from edgegrain.training.grain.model import Autoencoder, GrainRun
-from export.bundle.licences import usual_licence, with_kept
+from export.bundle.card import usual_licence, with_kept
 from export.bundle.writer import (
     BundleParts,
     manifest_fields,

@@ -57,8 +57,7 @@ def keep_freed_memory() -> bool:
 
     By default glibc returns every array above 32 MiB to the kernel when it is freed, which then zeroes the largest
     feature maps of every step page by page. With memory that stays, a step of ``stage2-faces-256-lr16-fine`` took 3.9
-    instead of 4.9 s, with 3.2 instead of 2.7 GB (two threads of an AMD EPYC with AVX2,
-    `benchmarks/speed/training_step.py`).
+    instead of 4.9 s, with 3.2 instead of 2.7 GB (two threads of an AMD EPYC with AVX2).
     """
     if sys.platform != "linux":
         return False

@@ -24,7 +24,7 @@ from edgegrain.training.recipe import continued
 from edgegrain.training.super_resolution.losses import SuperResolutionValidation, cut_windows, half_loss, window_loss
 from edgegrain.training.super_resolution.pairs import TrainingPairs, WindowBatch, training_pairs, window_batches
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES, SuperResolutionRecipe
-from export.bundle.enlarger_sources import find_enlarger
+from export.bundle.enlarger import find_enlarger
 from server_decoder.super_resolution.network import SuperResolution
 from server_decoder.super_resolution.weights import (
     WEIGHTS,

@@ -60,9 +60,6 @@ def offer(url: str, payloads: Sequence[bytes], rate: float, seconds: float, seed
 
 def saturate(url: str, payloads: Sequence[bytes], clients: int, count: int) -> tuple[float, list[float]]:
     """Responses per second and milliseconds of each for a closed loop of ``clients`` with ``count`` requests in total.
-
-    Raises:
-        RuntimeError: a response has another status than 200.
     """
     return asyncio.run(_saturate(url, requests_of(url, payloads), clients, count))
 

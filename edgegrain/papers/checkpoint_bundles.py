@@ -21,8 +21,14 @@ from edgegrain.papers.grain.checkpoints import GrainCheckpoint
 from edgegrain.papers.grain.trained_encoder import rrdb_encoder
 from edgegrain.papers.tensor_map import TensorMap
 from export.bundle.card import bundle_card
-from export.bundle.encoder_part import compare_encoder
-from export.bundle.writer import COMPARED, BundleParts, manifest_fields, refuse_to_replace, write_bundle
+from export.bundle.writer import (
+    COMPARED,
+    BundleParts,
+    compare_encoder,
+    manifest_fields,
+    refuse_to_replace,
+    write_bundle,
+)
 from export.decoder.command import export_decoder
 from export.decoder.comparison import Comparison, compare_decoder
 from export.decoder.decoder_options import DecoderOptions, WeightStorage

@@ -31,7 +31,7 @@ from edgegrain.papers.irn.weights import save_irn
 from edgegrain.papers.stylegan import checkpoints as stylegan2
 from edgegrain.papers.stylegan.layouts import NVIDIA, ROSINALITY
 from edgegrain.papers.tensor_map import TensorMap
-from export.bundle.licences import AUTHORS
+from export.bundle.card import AUTHORS
 from export.bundle.writer import refuse_to_replace, require_bundle_formats
 from export.decoder.comparison import Comparison
 

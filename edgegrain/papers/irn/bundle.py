@@ -19,14 +19,14 @@ from codec_contract.quantization import network_input, pictures_of
 from edgegrain.papers.irn.encoder_graph import irn_graph
 from edgegrain.papers.irn.network import IRN, KIND, Downscaler, Upscaler
 from edgegrain.papers.irn.weights import irn_digest, load_irn, read_training, save_irn
-from export.bundle.card import bundle_card
-from export.bundle.encoder_part import compare_encoder, float_encoder
-from export.bundle.licences import PHOTOGRAPHS
+from export.bundle.card import PHOTOGRAPHS, bundle_card
 from export.bundle.writer import (
     COMPARED,
     FIRST_VERSION,
     BundleParts,
     WrittenBundle,
+    compare_encoder,
+    float_encoder,
     manifest_fields,
     refuse_to_replace,
     require_bundle_formats,

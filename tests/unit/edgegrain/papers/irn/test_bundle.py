@@ -26,7 +26,7 @@ from edgegrain.papers.irn.bundle import irn_lrs, write_irn_bundle
 from edgegrain.papers.irn.encoder_graph import irn_graph
 from edgegrain.papers.irn.network import IRN, IRNConfig, Upscaler
 from edgegrain.papers.irn.weights import irn_digest, load_irn, save_irn
-from export.bundle.encoder_part import compare_encoder
+from export.bundle.writer import compare_encoder
 from export.encoder.onnx_emitter import onnx_model
 from export.encoder.torch_graph import torch_encoder
 from export.proof.proof_inputs import smooth_pictures

@@ -23,7 +23,7 @@ from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.pictures.stored_pictures import list_pictures
-from edgegrain.training.grain.coder_network import FloatNetwork, code_length
+from edgegrain.training.grain.rate import FloatNetwork, code_length
 
 BATCH = 4096
 CALIBRATION_SAMPLES = 200_000

@@ -27,7 +27,7 @@ from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.publishing.model_card import CODEC
 from edgegrain.publishing.run_source import decoder_storage, needed_prior, open_run, source_of
-from edgegrain.training.grain.checkpoint import GrainRun
+from edgegrain.training.grain.model import GrainRun
 from export.decoder.decoder_graph import round_weights
 from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import DecoderSource, find_decoder

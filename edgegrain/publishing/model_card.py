@@ -23,7 +23,7 @@ from edgegrain.metrics.score_names import (
     photographs_in_words,
     training_losses,
 )
-from edgegrain.training.grain.stages import FACES
+from edgegrain.training.grain.recipes import FACES
 from export.bundle.card import CAVEAT, bundle_card
 from export.bundle.writer import update_card
 

@@ -35,9 +35,8 @@ from edgegrain.publishing.run_source import (
     open_run,
     run_folder,
 )
-from edgegrain.training.grain.autoencoder import Autoencoder
-from edgegrain.training.grain.checkpoint import GrainRun
-from edgegrain.training.training_pictures import packed_pictures
+from edgegrain.training.data import packed_pictures
+from edgegrain.training.grain.model import Autoencoder, GrainRun
 from export.bundle.card import usual_licence, with_kept
 from export.bundle.writer import (
     BundleParts,

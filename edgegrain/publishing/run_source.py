@@ -21,10 +21,9 @@ from edge_encoder.integer_network import IntegerNetwork, integer_digest, load_in
 from edge_encoder.lowering import box_network, lower, raise_twin
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.training.checkpoint import checkpoint_path
-from edgegrain.training.grain.autoencoder import Autoencoder
-from edgegrain.training.grain.checkpoint import GrainRun, load_run, read_recipe
+from edgegrain.training.grain.model import Autoencoder, GrainRun, load_run, read_recipe
 from edgegrain.training.prior_files import recipe_prior
-from edgegrain.training.super_resolution.run import FAMILY as SUPER_RESOLUTION
+from edgegrain.training.super_resolution.trainer import FAMILY as SUPER_RESOLUTION
 from export import papers
 from export.bundle.additions import decoder_hash
 from export.bundle.writer import EncoderPart, exact_encoder

@@ -44,7 +44,7 @@ class DiscriminatorConfig:
     widest: int = 192
 
     def __post_init__(self) -> None:
-        check((self.size >= 4 and self.size.bit_count() == 1, f"size must be a power of two from 4 on, got {self.size}"),
+        check((self.size >= 4 and self.size.bit_count() == 1, f"size must be a power of two from 4, got {self.size}"),
               (min(self.width, self.widest) >= 1, f"width and widest are at least 1, got {self.width}, {self.widest}"))
 
     @property

@@ -97,9 +97,7 @@ def test_it_restores_unseen_faces_without_a_grid(default_bundle: Path, shared_we
     assert np.mean(peaks) < 3  # dB; originals have 1.8, bundle 0.5.0 had 16
 
 
-def test_a_few_steps_restore_a_better_face(
-    default_bundle: Path, shared_weights: Path, shared_data: Path
-) -> None:
+def test_a_few_steps_restore_a_better_face(default_bundle: Path, shared_weights: Path, shared_data: Path) -> None:
     """The payload is as small as before, and an ordinary one."""
     if not (faces := sorted((shared_data / "dev_eval" / "faces_256").glob("*"))):
         pytest.skip("needs ../shared/data/dev_eval/faces_256")

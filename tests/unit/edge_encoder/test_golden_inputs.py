@@ -47,14 +47,13 @@ def test_made_by_the_reference_and_checked() -> None:
     assert check_golden(golden, nearly).failed == ("white",)
 
 
-@pytest.mark.parametrize(
-    ("kind", "parameters", "hr"),
-    [("constant", {"colour": [0, 0, 256]}, 8), ("constant", {"colour": [0, 0]}, 8), ("constant", {"colour": "red"}, 8),
-     ("plasma", {}, 8), ("noise", {"seed": -1, "block": 1, "low": 0, "high": 255}, 8),
-     ("noise", {"seed": 1, "block": 0, "low": 0, "high": 255}, 8),
-     ("noise", {"seed": 1, "block": 1, "low": 9, "high": 3}, 8),
-     ("gradient", {"from": [0, 0, 0], "to": [1, 1, 1], "axis": "z"}, 8), ("constant", {"colour": [0, 0, 0]}, 10**6),
-     ("constant", {"colour": [0, 0, 0]}, "8")])
+@pytest.mark.parametrize(("kind", "parameters", "hr"), [
+    ("constant", {"colour": [0, 0, 256]}, 8), ("constant", {"colour": [0, 0]}, 8), ("constant", {"colour": "red"}, 8),
+    ("plasma", {}, 8), ("noise", {"seed": -1, "block": 1, "low": 0, "high": 255}, 8),
+    ("noise", {"seed": 1, "block": 0, "low": 0, "high": 255}, 8),
+    ("noise", {"seed": 1, "block": 1, "low": 9, "high": 3}, 8),
+    ("gradient", {"from": [0, 0, 0], "to": [1, 1, 1], "axis": "z"}, 8), ("constant", {"colour": [0, 0, 0]}, 10**6),
+    ("constant", {"colour": [0, 0, 0]}, "8")])
 def test_bad_definitions_are_refused(kind: str, parameters: dict, hr: int) -> None:
     with pytest.raises(BundleError):
         golden_input(kind, parameters, hr)

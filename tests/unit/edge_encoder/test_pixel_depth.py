@@ -121,8 +121,7 @@ def test_declared_white_beyond_16_bits() -> None:
         load_picture(tiff([-1, 3], np.int32, white=4095))
 
 
-@pytest.mark.parametrize(("levels", "white"), [
-    ([0, 100, 255], 255), ([0, 256, 1000], 1023), ([0, 1024, 4095], 4095)])
+@pytest.mark.parametrize(("levels", "white"), [([0, 100, 255], 255), ([0, 256, 1000], 1023), ([0, 1024, 4095], 4095)])
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
 def test_likely_white(levels: list[int], white: int, dtype: type, caplog: pytest.LogCaptureFixture) -> None:
     assert read(tiff(levels, dtype)) == [(510 * level + white) // (2 * white) for level in levels]

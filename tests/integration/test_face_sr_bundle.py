@@ -21,8 +21,7 @@ from edgegrain.cli.app import application
 from edgegrain.papers.face_sr.bundle import find_face_sr_weights, write_face_sr_bundle
 from edgegrain.papers.face_sr.weights import load_gcfsr, load_glean
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
-from edgegrain.service.engine import Engine, Stages
-from edgegrain.service.engine_options import RestoreOptions
+from edgegrain.service.engine import Engine, RestoreOptions, Stages
 from export.bundle.card import BY_DOMAIN, UNSTATED
 from export.decoder.decoder_graph import round_weights
 from export.decoder.sources import bundle_decoder, find_decoder

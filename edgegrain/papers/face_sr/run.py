@@ -29,7 +29,7 @@ from edgegrain.papers.gcfsr.network import GCFSR
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
-from edgegrain.training.grain.starting_points import trained_decoder
+from edgegrain.training.grain.start import trained_decoder
 from edgegrain.training.prior_files import random_prior
 from server_decoder.generative_prior import GenerativePrior, prior_digest
 

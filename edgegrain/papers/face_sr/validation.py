@@ -15,10 +15,8 @@ from edgegrain.papers.face_sr.lr_inputs import Inputs, draw_inputs, inputs_at, l
 from edgegrain.papers.face_sr.recipes import FaceSRRecipe
 from edgegrain.papers.gcfsr.network import GCFSR
 from edgegrain.papers.glean.network import GLEAN
-from edgegrain.training.levels import levels_psnr, rounded_levels
-from edgegrain.training.metric_networks import MetricNetworks
-from edgegrain.training.sample_sheet import write_samples
-from edgegrain.training.training_pictures import UNSEEN_SEED
+from edgegrain.training.data import UNSEEN_SEED, levels_psnr, rounded_levels, write_samples
+from edgegrain.training.losses import MetricNetworks
 
 SHEET = 8  # pictures of the sample sheet
 _AT_ONCE = 4

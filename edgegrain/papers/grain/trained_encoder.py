@@ -20,7 +20,7 @@ from codec_contract.quantization import dequantize, unit_to_levels
 from edge_encoder.twin import box_mean
 from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder, load_rrdb_encoder
 from edgegrain.papers.grain.rrdb_graph import rrdb_graph
-from edgegrain.training.grain.stages import RRDBEncoderConfig
+from edgegrain.training.grain.recipes import RRDBEncoderConfig
 from export.bundle.writer import EncoderPart, float_encoder
 from server_decoder.weight_file import state_digest
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edgegrain.papers.stylegan.augment import AdaptationConfig
-from edgegrain.training.config import Recipe
+from edgegrain.training.recipe import Recipe
 from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024, TINY_64, StyleGAN2Config
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from edgegrain.training.running_mean import running_mean
+from edgegrain.training.losses import running_mean
 
 # Rate of the running mean of the path length ([StyleGAN2] Appendix B: beta_pl = 0.99).
 PATH_RATE = 0.01

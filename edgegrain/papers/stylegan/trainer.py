@@ -18,13 +18,11 @@ from edgegrain.papers.stylegan.regularizers import PathLength, lazy_adam, path_l
 from edgegrain.papers.stylegan.run import FAMILY, StyleGAN2Run, load_run, start_run
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import r1_penalty
-from edgegrain.training.device import mixed_precision
-from edgegrain.training.distributed import Distributed
+from edgegrain.training.checkpoint import CHECKPOINT
+from edgegrain.training.data import require_pictures, training_pictures, without, write_prior_samples
+from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.optimizers import finite_gradients, update_averages
-from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import write_prior_samples
-from edgegrain.training.training_pictures import require_pictures, training_pictures, without
 from server_decoder.stylegan2.synthesis import mix_styles
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgegrain.training.adversarial import AdversarialConfig
-from edgegrain.training.config import Recipe
-from edgegrain.training.discriminator import DiscriminatorConfig
+from edgegrain.training.adversarial import AdversarialConfig, DiscriminatorConfig
+from edgegrain.training.recipe import Recipe
 from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024, MobileStyleGANConfig
 
 

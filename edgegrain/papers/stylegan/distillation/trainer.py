@@ -24,16 +24,13 @@ from edgegrain.papers.stylegan.distillation.run import (
 )
 from edgegrain.papers.stylegan.distillation.wavelets import band_loss
 from edgegrain.training.adversarial import resumed
-from edgegrain.training.config import continued
-from edgegrain.training.device import mixed_precision
-from edgegrain.training.distributed import Distributed
+from edgegrain.training.checkpoint import CHECKPOINT
+from edgegrain.training.data import UNSEEN_SEED, levels_psnr, rounded_levels, write_prior_samples
+from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.levels import levels_psnr, rounded_levels
-from edgegrain.training.metric_networks import needed_metric_weights
+from edgegrain.training.losses import needed_metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
-from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import write_prior_samples
-from edgegrain.training.training_pictures import UNSEEN_SEED
+from edgegrain.training.recipe import continued
 from server_decoder.prior_store import find_prior
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config, mix_styles

@@ -1,0 +1,287 @@
+"""Encoder and decoder as one network, the model that a stage trains."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec_contract.errors import EdgegrainError, ModelError
+from codec_contract.quantization import dequantize
+from edge_encoder.twin import BoxMean, EncoderTwin
+from edgegrain.training.adversarial import AdversarialLoss
+from edgegrain.training.checkpoint import checkpoint_path, open_checkpoint, prefixed, read_checkpoint_header
+from edgegrain.training.grain.rate import RateModel
+from edgegrain.training.grain.recipes import GrainRecipe, RRDBEncoderConfig
+from server_decoder.generative_prior import GenerativePrior, prior_digest
+from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
+from server_decoder.window import Window
+
+SAME_GRADIENTS = 0.8
+"""Smallest cosine between the gradients of a decoder and of the compiled one."""
+
+
+class Restoration(NamedTuple):
+    """A restored batch of pictures, float32 in [-1, 1].
+
+    Attributes:
+        picture: the stage's output, ``[B, 3, S, S]``.
+        lr, box: LR and box mean ``[B, 3, h, w]``.
+        codes: predicted codes ``[B, L, W]``, where there is a prior.
+        rate: expected bits per sample of the LR, a scalar, where the model has a `RateModel`.
+    """
+
+    picture: Tensor
+    lr: Tensor
+    box: Tensor
+    codes: Tensor | None = None
+    rate: Tensor | None = None
+
+    @property
+    def lr_bytes(self) -> Tensor | None:
+        """Expected bytes of an LR, without the frame of a payload, a scalar; None without ``rate``."""
+        return None if self.rate is None else self.rate * self.lr[0].numel() / 8
+
+
+class Autoencoder(nn.Module):
+    """Encoder twin (or plain box mean) and decoder: the invertible one alone, or GRAIN.
+
+    Attributes:
+        rate: the rate model, if an encoder is trained with the rate loss; else None.
+    """
+
+    decoder: RRDBDecoder | Grain
+    rate: RateModel | None
+
+    def __init__(self, recipe: GrainRecipe, prior: GenerativePrior | None = None) -> None:
+        super().__init__()
+        self.output = recipe.output
+        self.lr_step = recipe.lr_step
+        self.encoder = _encoder(recipe)
+        self.decoder = (Grain(recipe.decoder, prior) if isinstance(recipe.decoder, GrainConfig)
+                        else RRDBDecoder(recipe.decoder))
+        learns = recipe.loss.rate and recipe.correction and "encoder" in recipe.trains
+        self.rate = RateModel(recipe.encoder.lr, recipe.encoder.lr) if learns else None
+        self._decode = decode
+
+    def compile_decoder(self, lr: Tensor) -> None:
+        """Decode through `torch.compile`: the first step takes minutes.
+
+        Args:
+            lr: ``[B, 3, h, w]`` in [-1, 1], of the training's batch, on its device and under its autocast.
+        """
+        compiled = torch.compile(decode)
+        plain, traced = (self._gradients(each, lr) for each in (decode, compiled))
+        # Rounding to bfloat16 alone makes gradients of the same network differ by a quarter of their norm.
+        likeness = min(float(F.cosine_similarity(a, b, dim=0)) for a, b in zip(plain, traced, strict=True))
+        if not likeness >= SAME_GRADIENTS:
+            raise EdgegrainError(f"torch {torch.__version__} compiles this decoder to one with other gradients (cosine "
+                                 f"{likeness:.2f} instead of about 1); train without --compile")
+        self._decode = compiled
+
+    def forward(self, picture: Tensor, *, noise: bool = False, output: str | None = None,
+                prior_gain: float = 1.0, window: Window | None = None) -> Restoration:
+        """Restore pictures.
+
+        Args:
+            picture: integers 0...255, ``[B, 3, S, S]``.
+            noise: uniform noise instead of rounding ([GRAIN] 3.2 (2)).
+            output: ``"invertible"``, ``"style"`` or ``"final"``; by default the stage's.
+            prior_gain: factor on f_gen, to measure the contribution of the prior.
+            window: the part of the pictures that is wanted, for the output ``"style"``; None for all of it.
+        """
+        levels, box = self.encode(picture, noise=noise)
+        lr = dequantize(levels)
+        restored, codes = self._decode(self.decoder, lr, output or self.output, prior_gain, window)
+        rate = self.rate(levels / self.lr_step) if self.rate is not None else None
+        return Restoration(restored.float(), lr, dequantize(box), codes, rate)
+
+    def encode(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
+        """LR levels as payloads store them and box mean, ``[B, 3, h, w]`` float32 in 0...255; see `forward`.
+
+        With an `lr_step` above 1 levels are rounded to multiples of it with a straight-through gradient, or noise is as
+        wide as the step. A frozen encoder gives exact levels; one that is trained computes under the caller's autocast,
+        in which levels differ by up to 2.
+        """
+        trained = any(parameter.requires_grad for parameter in self.encoder.parameters())
+        exact = contextlib.nullcontext() if trained else torch.autocast(picture.device.type, enabled=False)
+        with exact:
+            if self.lr_step == 1:
+                return self.encoder(picture, noise=noise)
+            levels, box = self.encoder(picture)
+        if noise:
+            return (levels + self.lr_step * (torch.rand_like(levels) - 0.5)).clamp(0, 255), box
+        return levels + (rounded_to_step(levels, self.lr_step) - levels).detach(), box
+
+    @property
+    def prior(self) -> GenerativePrior | None:
+        return self.decoder.prior if isinstance(self.decoder, Grain) else None
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The modules that a stage may train, by the names of `GrainRecipe.trains`."""
+        if not isinstance(self.decoder, Grain):
+            return {"encoder": self.encoder, "decoder": self.decoder}
+        parts = {"encoder": self.encoder, "decoder": self.decoder.decoder, "codes": self.decoder.codes,
+                 "fusion": self.decoder.fusion}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def is_prior(self, name: str) -> bool:
+        """True for names of the state dict that belong to the generator, whose weights are in no checkpoint."""
+        return isinstance(self.decoder, Grain) and name.startswith("decoder.prior.")
+
+    def _gradients(self, function: Callable[..., tuple[Tensor, Tensor | None]], lr: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients at the LR and at the decoder's trained weights, each as one vector."""
+        lr = lr.detach().requires_grad_(True)
+        trained = [parameter for parameter in self.decoder.parameters() if parameter.requires_grad]
+        picture, _ = function(self.decoder, lr, self.output)
+        at_lr, *others = torch.autograd.grad(picture.float().square().mean(), [lr, *trained], allow_unused=True)
+        return at_lr.flatten().float(), torch.cat([each.flatten().float() for each in others if each is not None])
+
+
+def rounded_to_step(levels: Tensor, step: int) -> Tensor:
+    """Levels 0...255 of any shape, rounded to multiples of ``step`` as `codec_contract.lr_coder.coder_tables` does."""
+    return (torch.floor((levels + step // 2) / step) * step).clamp(max=255)
+
+
+def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: float = 1.0,
+           window: Window | None = None) -> tuple[Tensor, Tensor | None]:
+    """The requested picture and the codes, if any; parts that neither needs do not run (stage 2 does not fuse)."""
+    if isinstance(decoder, RRDBDecoder):
+        return decoder(lr), None
+    if output == "invertible":
+        return decoder.decoder(lr), None
+    if output == "style" and decoder.prior is not None:
+        _, f_inv = decoder.decoder.forward_features(lr)
+        codes, synthesis = decoder.generate(f_inv, window=window)
+        return synthesis.picture, codes
+    restored = decoder.forward_all(lr, prior_gain)
+    return restored.final, restored.codes
+
+
+def build_autoencoder(recipe: GrainRecipe, prior: GenerativePrior | None = None) -> Autoencoder:
+    """A model with random weights, except for the prior; only the parts of ``recipe.trains`` take gradients."""
+    model = Autoencoder(recipe, prior)
+    freeze(model, recipe.trains)
+    return model
+
+
+def freeze(model: Autoencoder, trains: tuple[str, ...]) -> None:
+    """Let gradients reach the named parts only, so that frozen parts build no graph in front of them."""
+    model.requires_grad_(False)
+    for name, part in model.parts().items():
+        part.requires_grad_(name in trains)
+    if model.rate is not None:
+        model.rate.requires_grad_(True)
+
+
+def _encoder(recipe: GrainRecipe) -> nn.Module:
+    if not recipe.correction:
+        return BoxMean(recipe.encoder.hr, recipe.encoder.lr)
+    if isinstance(recipe.encoder, RRDBEncoderConfig):
+        return recipe.encoder.build()
+    return EncoderTwin(recipe.encoder)
+
+
+FAMILY = "grain"
+
+
+@dataclass
+class GrainRun:
+    """The state of a training run.
+
+    Attributes:
+        model: the network that the optimizer changes.
+        average: the same with averaged weights, which is evaluated and published.
+        adversarial: the discriminator, in stages that have one.
+        pictures: seen in this stage.
+        history: the stages before this one, as in `stages`.
+    """
+
+    model: Autoencoder
+    average: Autoencoder
+    recipe: GrainRecipe
+    adversarial: AdversarialLoss | None = None
+    pictures: int = 0
+    history: tuple[Mapping[str, Any], ...] = ()
+    family = FAMILY
+
+    @property
+    def stages(self) -> tuple[Mapping[str, Any], ...]:
+        """All stages in order, this one included: ``{"stage": ..., "pictures": ...}``, and the weight of a loss against
+        grids, ``"grid"``."""
+        grid = {"grid": self.recipe.loss.grid} if self.recipe.loss.grid else {}
+        return (*self.history, {"stage": self.recipe.stage, "pictures": self.pictures, **grid})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Model, averages of the trained parts and discriminator."""
+        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        tensors = {f"model.{name}": tensor for name, tensor in _stored(self.model)}
+        tensors |= {f"average.{name}": tensor for name, tensor in _stored(self.average) if name in trained}
+        if self.adversarial is not None:
+            tensors |= prefixed({"discriminator": self.adversarial.discriminator})
+        return tensors
+
+    def state(self) -> dict[str, Any]:
+        """The stages before this one and the hash of the generator."""
+        prior = self.model.prior
+        return {"history": list(self.history), "prior": prior_digest(prior) if prior is not None else ""}
+
+    def save_weights(self, folder: Path) -> None:
+        """GRAIN has no weight file of its own: ``edgegrain publish`` reads the checkpoint."""
+
+
+def load_run(path: Path, prior: GenerativePrior | None = None) -> GrainRun:
+    """A run from its folder or its checkpoint's first file, on the CPU.
+
+    Args:
+        path: the run.
+        prior: the generator it was trained with.
+    """
+    with open_checkpoint(path, FAMILY) as stored:
+        recipe = GrainRecipe.from_dict(stored.config)
+        if stored.state.get("prior") and prior is None:
+            raise ModelError(f"{path} was trained with a generator, whose file is needed too (--prior)")
+        if stored.state.get("prior") and prior is not None and stored.state["prior"] != prior_digest(prior):
+            raise ModelError(f"{path} was trained with another generator than the one given; pass --prior with "
+                             "that one")
+        model = build_autoencoder(recipe, prior)
+        _load(model, stored.part("model"))
+        average = copy.deepcopy(model)
+        _load(average, stored.part("model") | stored.part("average"))
+        adversarial = None
+        if recipe.adversarial is not None and (discriminator := stored.part("discriminator")):
+            adversarial = AdversarialLoss(recipe.adversarial)
+            adversarial.discriminator.load_state_dict(discriminator)
+        return GrainRun(model, average.requires_grad_(False), recipe, adversarial, stored.pictures,
+                   tuple(stored.state.get("history", [])))
+
+
+def read_recipe(path: Path) -> GrainRecipe:
+    """The configuration of a run, without its weights."""
+    header = read_checkpoint_header(path)
+    try:
+        return GrainRecipe.from_dict(json.loads(header["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{checkpoint_path(path)} is not a training checkpoint of GRAIN ({error})") from error
+
+
+def _stored(model: Autoencoder) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in model.state_dict().items():
+        if not model.is_prior(name):
+            yield name, tensor
+
+
+def _load(model: Autoencoder, state: Mapping[str, Tensor]) -> None:
+    missing, unexpected = model.load_state_dict(dict(state), strict=False)
+    missing = [name for name in missing if not model.is_prior(name)]
+    if missing or unexpected:
+        raise KeyError(f"missing {missing[:3]}, unexpected {unexpected[:3]}")

@@ -1,0 +1,351 @@
+"""The start of a GRAIN run: random weights, an earlier run, a published bundle or a folder of the zoo."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST, RRDB_ENCODER_WEIGHTS
+from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.bundle.paths import find_bundle
+from codec_contract.errors import BundleError, EdgegrainError, ModelError
+from codec_contract.lr_coder.coder_tables import CoderTables
+from edge_encoder import integer_network
+from edge_encoder.architectures import EncoderConfig, config_from_name
+from edge_encoder.integer_network import IntegerNetwork
+from edge_encoder.lowering import box_network, raise_twin
+from edgegrain.training.checkpoint import checkpoint_path
+from edgegrain.training.grain.grow import deepened, grow
+from edgegrain.training.grain.model import Autoencoder, GrainRun, build_autoencoder, load_run, read_recipe
+from edgegrain.training.grain.recipes import GrainRecipe
+from edgegrain.training.prior_files import random_prior
+from edgegrain.training.recipe import continued
+from export import papers
+from export.decoder.decoder_graph import same_when_stored
+from export.decoder.sources import TRAINED, bundle_decoder, invertible_decoder, load_zoo, zoo_encoder, zoo_step
+from server_decoder.generative_prior import GenerativePrior
+from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
+from server_decoder.grain.weights import read_history
+
+
+class StartingPoint(NamedTuple):
+    """Trained networks.
+
+    Attributes:
+        recipe: has their shapes, their stage and the step of their LR's levels; everything else is a default.
+        weights: by their names in `edgegrain.training.grain.model.Autoencoder`.
+        stages: that they were trained in, as `GrainRun.stages`.
+    """
+
+    recipe: GrainRecipe
+    weights: dict[str, Tensor]
+    stages: tuple[Mapping[str, Any], ...]
+
+
+def resolve_start(name: str | Path) -> Path:
+    """The path of a run's folder or checkpoint, a folder of the zoo, or a bundle given by name or path."""
+    if checkpoint_path(Path(name)).is_file() or (Path(name) / TRAINED).is_file():
+        return Path(name)
+    try:
+        return find_bundle(str(name))
+    except BundleError as error:
+        raise BundleError(f"{name} is no run, and no bundle either: {error}") from error
+
+
+def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
+    """The networks of a bundle's folder, a folder of the zoo, or a run's folder or checkpoint.
+
+    Args:
+        start: as `resolve_start` returns it.
+        prior: the generator that the run is to have; that of ``start``, if it has one.
+    """
+    if (start / MANIFEST).is_file():
+        return from_bundle(start, prior)
+    if (start / TRAINED).is_file():
+        return from_zoo(start, prior)
+    run = load_run(start, prior if isinstance(read_recipe(start).decoder, GrainConfig) else None)
+    return StartingPoint(run.recipe, run.average.state_dict(), run.stages)
+
+
+def from_bundle(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
+    """The networks of a bundle; the twin encoder, or the box mean, computes the bundle's LRs to the byte."""
+    manifest = load_manifest(folder)
+    decoder = bundle_decoder(manifest)
+    if prior is not None and isinstance(decoder, Grain) and not _has_generator(decoder, prior):
+        raise ModelError(f"{folder} was trained with another generator than the one given; pass --prior with that one")
+    stage = "final" if isinstance(decoder, Grain) else "1"
+    if RRDB_ENCODER_WEIGHTS in manifest.files:
+        recipe, weights = _joined_rrdb(manifest, decoder, stage)
+    else:
+        network = integer_network.load_integer_network(manifest.open_file(ENCODER_WEIGHTS))
+        recipe, weights = _joined(manifest.id, network, decoder, stage)
+    recipe = replace(recipe, lr_step=CoderTables.from_json(manifest.open_file(CODER_TABLES)).step)
+    training = manifest.training
+    history = training.get("stages") or [{"stage": str(training.get("stage", stage)),
+                                          "pictures": training.get("pictures_seen", 0)}]
+    return StartingPoint(recipe, weights, tuple(history))
+
+
+def from_zoo(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
+    """The networks of a folder of the zoo."""
+    decoder, history, encoder = load_zoo(folder, prior), read_history(folder / TRAINED), zoo_encoder(folder)
+    stage = str(history[-1]["stage"]) if history else "final"
+    recipe, weights = _joined(folder.name, encoder,
+                              decoder if decoder.prior is not None else decoder.decoder, stage)
+    return StartingPoint(replace(recipe, lr_step=zoo_step(folder)), weights, history)
+
+
+def trained_decoder(start: str | Path) -> RRDBDecoder:
+    """The invertible decoder of a run, of a folder of the zoo, or of a bundle given by name or path."""
+    path = resolve_start(start)
+    if (path / MANIFEST).is_file():
+        return invertible_decoder(load_manifest(path))
+    if (path / TRAINED).is_file():
+        return load_zoo(path, None).decoder
+    return invertible_decoder_of(read_start(path, None))
+
+
+def invertible_decoder_of(start: StartingPoint) -> RRDBDecoder:
+    """The invertible decoder, alone or as a part of GRAIN, with its weights."""
+    inner, prefix = ((start.recipe.decoder.decoder, "decoder.decoder.")
+                     if isinstance(start.recipe.decoder, GrainConfig) else (start.recipe.decoder, "decoder."))
+    decoder = RRDBDecoder(inner)
+    decoder.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in start.weights.items()
+                             if name.startswith(prefix)})
+    return decoder
+
+
+def _has_generator(decoder: Grain, prior: GenerativePrior) -> bool:
+    """True if ``prior`` is the generator in a bundle's decoder, whose weights are rounded, or if that has none."""
+    if decoder.prior is None:
+        return True
+    own, given = decoder.prior.state_dict(), prior.state_dict()
+    return set(own) == set(given) and all(
+        same_when_stored(own[name], tensor) for name, tensor in given.items() if name not in prior.measured)
+
+
+def _joined(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Grain, stage: str
+            ) -> tuple[GrainRecipe, dict[str, Tensor]]:
+    """Recipe and weights of a decoder with the twin of an exact encoder; without one, or with one that is the box mean
+    alone, those of a run without learned correction."""
+    if network is None or network.architecture == box_network(network.hr, network.lr).architecture:
+        shape = decoder.config.decoder if isinstance(decoder, Grain) else decoder.config
+        factor = shape.hr // shape.lr
+        encoder = EncoderConfig(shape.hr, shape.lr, patch=factor, channels=(1,), blocks=(0,))  # of no weights
+        return (GrainRecipe(stage=stage, encoder=encoder, decoder=decoder.config, correction=False),
+                {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()})
+    try:
+        encoder = config_from_name(network.architecture)
+    except ValueError as error:
+        raise BundleError(f"{name} cannot be trained further: {error}") from error
+    weights = {f"encoder.{key}": tensor for key, tensor in raise_twin(network, encoder).state_dict().items()}
+    weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
+    return GrainRecipe(stage=stage, encoder=encoder, decoder=decoder.config), weights
+
+
+def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
+                 ) -> tuple[GrainRecipe, dict[str, Tensor]]:
+    """As `_joined`, for a bundle with the paper's float encoder."""
+    config, encoder = papers.load("grain.trained_encoder:bundle_start")(manifest)
+    weights = {f"encoder.{key}": tensor for key, tensor in encoder.items()}
+    weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
+    return GrainRecipe(stage=stage, encoder=config, decoder=decoder.config), weights
+
+
+def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | None = None, *,
+              decoder_from: Path | None = None) -> GrainRun:
+    """A run at its first step.
+
+    Parts that ``start`` has take its shapes and weights (the averaged weights of a run); ``recipe`` gives everything
+    else. With ``recipe.grows``, the invertible decoder keeps the shapes of ``recipe`` and begins with the picture of
+    the one that ``start`` has (`grow`); if the LRs of ``recipe`` are larger, it begins with
+    the finer scales of that one, and the encoder from random weights. An encoder that is trained and has other shapes
+    than that of ``start`` begins from random weights too, unless it only has more blocks: then it begins with the LRs
+    of that one. Parts that only ``recipe`` has start from random weights. If ``recipe.fusion_base`` differs from the
+    base of a trained fusion, the last convolution of the fusion starts from zero: its features stay useful, its output
+    does not.
+
+    Args:
+        recipe: the stage.
+        start: a run's folder or checkpoint, a bundle's folder, or one of the zoo.
+        prior: the generator; its configuration must be the stage's.
+        decoder_from: as ``start``; its encoder and invertible decoder replace those of ``start``, with their shapes,
+            and its ``lr_step`` that of ``recipe``. Training these two alone costs a fifth per picture.
+    """
+    if start is None:
+        if not recipe.random_pictures:
+            _refuse_random_parts(recipe)
+        recipe = _with_base(recipe)
+        model = build_autoencoder(recipe, prior)
+        return GrainRun(model, copy.deepcopy(model).requires_grad_(False), recipe)
+    if not any((start / name).is_file() for name in (MANIFEST, TRAINED)):
+        adopt(recipe, read_recipe(start))  # refuses other shapes before the weights are read
+    source, weights, history = read_start(start, prior)
+    recipe = _with_base(adopt(recipe, source, history))
+    other = None
+    if decoder_from is not None:  # a bundle's generator is not taken, so it may be another one
+        other = read_start(decoder_from, None if (decoder_from / MANIFEST).is_file() else prior)
+        _refuse_other_sizes(recipe, other.recipe)
+        recipe = _with_decoder_of(recipe, other.recipe)
+        replaced = ("encoder.", "decoder.decoder." if isinstance(source.decoder, GrainConfig) else "decoder.")
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(replaced)}
+    if isinstance(recipe.decoder, GrainConfig) and prior is None:
+        raise EdgegrainError(f"stage {recipe.stage} needs the generator whole, as its file holds it; pass --prior")
+    model = build_autoencoder(recipe, prior)
+    if recipe.encoder != source.encoder and not deepened(model.encoder, source.encoder):
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(("encoder.", "rate."))}
+    if isinstance(model.decoder, RRDBDecoder) and recipe.grows:
+        grow(model.decoder, invertible_decoder_of(StartingPoint(source, weights, history)))
+        weights |= {f"decoder.{name}": tensor for name, tensor in model.decoder.state_dict().items()}
+    try:
+        model.load_state_dict(_merged(model, recipe, StartingPoint(source, weights, history)))
+    except RuntimeError as error:
+        raise BundleError(f"the weights of {start} do not fit: {error}") from error
+    if isinstance(source.decoder, GrainConfig) and source.decoder.fusion is not None \
+            and source.decoder.fusion.base != recipe.fusion_base != "":
+        for parameter in model.parts()["fusion"].get_submodule("to_rgb").parameters():
+            torch.nn.init.zeros_(parameter)
+    if other is not None:
+        history = (*history, *_take_decoder(model, other, str(decoder_from), history))
+    return GrainRun(model, copy.deepcopy(model).requires_grad_(False), recipe, history=history)
+
+
+def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> GrainRecipe:
+    """``recipe`` with the shapes of the parts that ``source`` has, and the step of its levels if it names none.
+
+    Args:
+        recipe: of a new run.
+        source: of what it begins with.
+        history: the stages of that one; empty if they are not known.
+    """
+    if not recipe.grows:
+        _refuse_other_sizes(recipe, source)
+    decoder = source.decoder
+    if recipe.grows:
+        decoder = recipe.decoder
+    elif isinstance(recipe.decoder, GrainConfig):
+        inner = decoder.decoder if isinstance(decoder, GrainConfig) else decoder
+        if isinstance(decoder, GrainConfig) and decoder.prior is not None:
+            decoder = _with_offsets(decoder, recipe.decoder)
+            if begins_fusion(recipe, source, history):
+                decoder = replace(decoder, fusion=recipe.decoder.fusion)
+        else:
+            decoder = replace(recipe.decoder, decoder=inner)
+    elif isinstance(decoder, GrainConfig):
+        raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN; "
+                          "begin with a run or bundle of stage 1, or choose a recipe of a later stage")
+    # A frozen encoder stays: a new one would keep random weights.
+    replaced = recipe.encoder.lr > source.encoder.lr or "encoder" in recipe.trains
+    means = not source.correction and _sizes(recipe) == _sizes(source)  # the shape of an encoder without weights
+    encoder = recipe.encoder if means or (recipe.grows and replaced) else source.encoder
+    # A control of a later stage takes the decoder of a model with a correction, and drops the correction. Stage 1 may
+    # begin a correction around a decoder that knows box means.
+    corrects = recipe.correction and (source.correction or (recipe.stage == "1" and "encoder" in recipe.trains))
+    # Box means are not the LRs that the steps of the source were chosen for.
+    inherits = recipe.lr_step == 1 and (means or encoder == source.encoder) and corrects == source.correction
+    return continued(recipe, encoder=encoder, decoder=decoder, correction=corrects,
+                     lr_step=source.lr_step if inherits else recipe.lr_step)
+
+
+def begins_fusion(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> bool:
+    """True if the fusion starts from random weights: no stage up to ``source`` has trained one, or one of another
+    kind. Arguments as of `adopt`."""
+    stages = {source.stage, *(str(stage["stage"]) for stage in history)}
+    if stages <= {"1", "2"} or not isinstance(recipe.decoder, GrainConfig) \
+            or not isinstance(source.decoder, GrainConfig):
+        return True
+    wanted, there = recipe.decoder.fusion, source.decoder.fusion
+    return wanted is not None and (there is None or there.kind != wanted.kind)
+
+
+def stand_in_prior(recipe: GrainRecipe) -> GenerativePrior | None:
+    """The configured generator with random weights for trial runs, the same for the same seed; None without one."""
+    described = recipe.prior
+    return None if described is None else random_prior(described, recipe.seed)
+
+
+def _merged(model: Autoencoder, recipe: GrainRecipe, start: StartingPoint) -> dict[str, Tensor]:
+    """The state of a new model with the weights of ``start`` in the parts that it has."""
+    source, weights, history = start
+    own, grain = model.state_dict(), isinstance(recipe.decoder, GrainConfig)
+    prefix = "decoder." if grain and isinstance(source.decoder, DecoderConfig) else ""
+    new_fusion = begins_fusion(recipe, source, history)
+    for name, tensor in weights.items():
+        target = prefix + name if prefix and name.startswith("decoder.") else name
+        fused = target.startswith("decoder.fusion.")
+        if target in own and not model.is_prior(target) and not (fused and new_fusion):
+            own[target] = tensor
+    return own
+
+
+def _take_decoder(model: Autoencoder, other: StartingPoint, name: str, history: Sequence[Mapping[str, Any]]
+                  ) -> tuple[Mapping[str, Any], ...]:
+    """Replace encoder and invertible decoder by those of ``other``; returns its stages that are not in ``history``."""
+    source, weights, stages = other
+    prefixes = {"encoder": "encoder.",
+                "decoder": "decoder.decoder." if isinstance(source.decoder, GrainConfig) else "decoder."}
+    for part, prefix in prefixes.items():
+        state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        try:
+            model.parts()[part].load_state_dict(state)
+        except RuntimeError as error:
+            raise BundleError(f"the {part} of {name} has another shape: {error}") from error
+    common = next((index for index, (one, other) in enumerate(zip(history, stages, strict=False)) if one != other),
+                  min(len(history), len(stages)))
+    more = tuple(stages[common:])
+    known = any(tuple(history[first:first + len(more)]) == more for first in range(len(history)))
+    return () if known else more
+
+
+def _with_decoder_of(recipe: GrainRecipe, other: GrainRecipe) -> GrainRecipe:
+    """The recipe with the shapes of encoder and invertible decoder of another, and its step, which both know."""
+    if recipe.correction != other.correction:
+        return recipe  # `_take_decoder` refuses it
+    inner = other.decoder.decoder if isinstance(other.decoder, GrainConfig) else other.decoder
+    decoder = replace(recipe.decoder, decoder=inner) if isinstance(recipe.decoder, GrainConfig) else inner
+    return replace(recipe, encoder=other.encoder, decoder=decoder, lr_step=other.lr_step)
+
+
+def _refuse_random_parts(recipe: GrainRecipe) -> None:
+    """Raise `EdgegrainError` if parts that ``recipe`` needs trained would keep random weights."""
+    if recipe.stage != "1":
+        raise EdgegrainError(f"stage {recipe.stage} builds on a trained decoder; --init-from a run or a bundle")
+    if recipe.correction and "encoder" not in recipe.trains:
+        raise EdgegrainError("this recipe does not train the encoder, which would keep random weights; --init-from a "
+                             "run or a bundle, whose encoder stays, or begin with a recipe that trains it")
+
+
+def _refuse_other_sizes(recipe: GrainRecipe, source: GrainRecipe) -> None:
+    wanted, there = _sizes(recipe), _sizes(source)
+    if wanted != there:
+        raise BundleError(f"this recipe is for {wanted}, what it starts from is for {there}; choose a recipe and a "
+                          "start of the same sizes")
+
+
+def _sizes(recipe: GrainRecipe) -> str:
+    hr, lr = recipe.encoder.hr, recipe.encoder.lr
+    return f"pictures of {hr}x{hr} with LRs of {lr}x{lr}"
+
+
+def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:
+    """Add the wanted code offsets to a trained decoder: they are zero in a new model, so its output stays the same."""
+    if decoder.codes is None or wanted.codes is None or not set(decoder.codes.offsets) <= set(wanted.codes.offsets):
+        return decoder
+    return replace(decoder, codes=replace(decoder.codes, offsets=wanted.codes.offsets))
+
+
+def _with_base(recipe: GrainRecipe) -> GrainRecipe:
+    """The configuration with the fusion base of the stage."""
+    base = recipe.fusion_base
+    if not base:
+        return recipe
+    if not isinstance(recipe.decoder, GrainConfig) or recipe.decoder.fusion is None:
+        raise EdgegrainError(f"stage {recipe.stage} of this model has no fusion whose base could be {base!r}")
+    return replace(recipe, decoder=replace(recipe.decoder, fusion=continued(recipe.decoder.fusion, base=base)))

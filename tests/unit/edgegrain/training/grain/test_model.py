@@ -1,0 +1,254 @@
+"""Encoder and decoder as one network, and its checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from codec_contract.errors import BundleError, EdgegrainError, ModelError
+from edgegrain.training import checkpoint as shards
+from edgegrain.training.adversarial import AdversarialLoss
+from edgegrain.training.checkpoint import CHECKPOINT, save_checkpoint
+from edgegrain.training.grain.model import GrainRun, build_autoencoder, load_run
+from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe
+from edgegrain.training.grain.start import adopt, stand_in_prior, start_run
+from server_decoder.grain.fusion import PictureFusion
+
+
+@pytest.mark.parametrize("step", [1, 3])
+@torch.no_grad()
+def test_a_frozen_encoder_is_exact_under_bfloat16(step: int) -> None:
+    torch.manual_seed(2)
+    model = build_autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], trains=("decoder",), lr_step=step))
+    picture = torch.randint(0, 256, (4, 3, 64, 64)).float()
+    exact, _ = model.encode(picture)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.encode(picture)[0], exact)
+        model.encoder.requires_grad_(True)
+        assert not torch.equal(model.encode(picture)[0], exact)  # else this test would prove nothing
+
+
+CONFIG = GRAIN_RECIPES["smoke-final"]
+
+
+@pytest.fixture
+def run() -> GrainRun:
+    torch.manual_seed(3)
+    begun = start_run(CONFIG, None, stand_in_prior(CONFIG))
+    assert CONFIG.adversarial is not None
+    begun.adversarial = AdversarialLoss(CONFIG.adversarial)
+    begun.pictures = 40
+    begun.history = ({"stage": "1", "pictures": 12},)
+    return begun
+
+
+def test_large_checkpoints_become_several_files(run: GrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 60_000)
+    save_checkpoint(tmp_path, run)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) > 3
+    assert all(file.stat().st_size < 60_000 + shards._HEADER for file in files)
+    loaded = load_run(tmp_path, run.model.prior)
+    assert loaded.adversarial is not None
+    for one, other in ((loaded.model, run.model), (loaded.average, run.average),
+                       (loaded.adversarial.discriminator, run.adversarial.discriminator)):  # type: ignore[union-attr]
+        stored, kept = one.state_dict(), other.state_dict()
+        assert stored.keys() == kept.keys()
+        assert all(torch.equal(stored[name], kept[name]) for name in kept)
+    assert (loaded.pictures, loaded.history, loaded.recipe) == (40, run.history, CONFIG)
+    run.pictures = 80
+    save_checkpoint(tmp_path, run)
+    assert not [file for file in tmp_path.iterdir() if "000000040" in file.name]
+    next(tmp_path.glob("last-*")).unlink()
+    with pytest.raises(ModelError, match="not a training checkpoint"):
+        load_run(tmp_path, run.model.prior)
+
+
+def test_the_generator_is_in_no_checkpoint_and_another_is_refused(run: GrainRun, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, run)
+    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        assert not [name for name in file.keys() if "prior" in name]
+    with pytest.raises(ModelError, match="file is needed"):
+        load_run(tmp_path)
+    with pytest.raises(ModelError, match="another generator"):
+        load_run(tmp_path, stand_in_prior(replace(CONFIG, seed=9)))
+
+
+def test_averages_are_stored_of_what_is_trained_only(tmp_path: Path) -> None:
+    recipe = GRAIN_RECIPES["smoke-stage3"]
+    save_checkpoint(tmp_path, start_run(recipe, None, stand_in_prior(recipe)))
+    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        averages = [name for name in file.keys() if name.startswith("average.")]
+    assert averages
+    assert all(name.startswith("average.decoder.fusion.") for name in averages)
+
+
+def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
+    prior = stand_in_prior(CONFIG)
+    one = start_run(GRAIN_RECIPES["smoke-stage1"], None)
+    one.pictures = 12
+    save_checkpoint(tmp_path / "one", one)
+    torch.manual_seed(7)
+    two = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path / "one", prior)
+    assert two.history == ({"stage": "1", "pictures": 12},)
+    for name, tensor in one.average.decoder.state_dict().items():
+        assert torch.equal(two.model.parts()["decoder"].state_dict()[name], tensor)
+    for name, tensor in one.average.encoder.state_dict().items():
+        assert torch.equal(two.model.encoder.state_dict()[name], tensor)
+    two.pictures = 30
+    save_checkpoint(tmp_path / "two", two)
+    three = start_run(GRAIN_RECIPES["smoke-stage3"], tmp_path / "two", prior)
+    assert three.history == two.stages == (*two.history, {"stage": "2", "pictures": 30})
+    against_grids = replace(two, recipe=replace(two.recipe, loss=replace(two.recipe.loss, grid=2.0)))
+    assert against_grids.stages[-1] == {"stage": "2", "pictures": 30, "grid": 2.0}
+    for name, tensor in two.average.parts()["codes"].state_dict().items():
+        assert torch.equal(three.model.parts()["codes"].state_dict()[name], tensor)
+    save_checkpoint(tmp_path / "three", three)
+    pictures = replace(GRAIN_RECIPES["smoke-stage3"], decoder=replace(
+        CONFIG.decoder, fusion=replace(CONFIG.decoder.fusion, kind="pictures")))
+    torch.manual_seed(8)
+    other = start_run(pictures, tmp_path / "three", prior)
+    assert isinstance(other.model.parts()["fusion"], PictureFusion)  # a new one, around the codes that were trained
+    for name, tensor in three.average.parts()["codes"].state_dict().items():
+        assert torch.equal(other.model.parts()["codes"].state_dict()[name], tensor)
+    save_checkpoint(tmp_path / "codes", start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path / "three", prior))
+    torch.manual_seed(9)
+    fused = start_run(GRAIN_RECIPES["smoke-stage3"], tmp_path / "codes", prior)
+    for name, tensor in three.average.parts()["fusion"].state_dict().items():  # trained before the codes went on
+        assert torch.equal(fused.model.parts()["fusion"].state_dict()[name], tensor)
+    control = start_run(replace(GRAIN_RECIPES["smoke-final"], correction=False), tmp_path / "three", prior)
+    assert not control.recipe.correction
+    assert not list(control.model.encoder.parameters())
+    for name, tensor in three.average.decoder.state_dict().items():
+        assert torch.equal(control.model.decoder.state_dict()[name], tensor)
+    with pytest.raises(BundleError, match="whole GRAIN"):
+        start_run(GRAIN_RECIPES["smoke-stage1"], tmp_path / "two")
+
+
+@pytest.mark.parametrize("name", [
+    "smoke-stage1", "smoke-stage2", "stage1-faces-256-lr32", "stage1-faces-512-lr32",
+    "stage1-faces-1024-lr16", "stage2-faces-256-lr32", "stage2-faces-1024-lr16", "stage1-1024-lr16-paper"])
+def test_a_start_of_other_sizes_is_refused(name: str) -> None:
+    recipe, source = GRAIN_RECIPES[name], GrainRecipe()
+    with pytest.raises(BundleError, match=f"for pictures of {recipe.encoder.hr}x.* with LRs of {recipe.encoder.lr}x.*, "
+                                          "what it starts from is for pictures of 256x256 with LRs of 16x16"):
+        adopt(recipe, source)
+
+
+@pytest.mark.parametrize("name", [
+    "stage1-faces-256-lr16", "stage1-faces-256-lr16-slim", "stage1-faces-256-lr64-fine", "stage2-faces-256-lr16"])
+def test_a_start_of_the_recipes_sizes_or_one_that_grows_is_not(name: str) -> None:
+    recipe = GRAIN_RECIPES[name]
+    assert adopt(recipe, GrainRecipe()).encoder == recipe.encoder
+
+
+def test_a_run_keeps_the_step_of_the_levels_that_it_begins_with(tmp_path: Path) -> None:
+    first = replace(GRAIN_RECIPES["smoke-stage1"], lr_step=3)
+    save_checkpoint(tmp_path, start_run(first, None))
+    stage2 = GRAIN_RECIPES["smoke-stage2"]
+    begun = start_run(stage2, tmp_path, stand_in_prior(stage2))
+    assert begun.recipe.lr_step == begun.model.lr_step == 3
+    assert start_run(replace(first, lr_step=5), tmp_path).model.lr_step == 5
+    assert start_run(GRAIN_RECIPES["smoke-stage1"], tmp_path).model.lr_step == 3
+    box_means = replace(GRAIN_RECIPES["smoke-stage1"], correction=False, trains=("decoder",))
+    assert start_run(box_means, tmp_path).model.lr_step == 1
+    assert start_run(replace(box_means, lr_step=5), tmp_path).model.lr_step == 5
+
+
+def test_stage_1_can_begin_a_correction_around_a_decoder_for_box_means(tmp_path: Path) -> None:
+    stage1 = GRAIN_RECIPES["smoke-stage1"]
+    box = start_run(replace(stage1, correction=False, trains=("decoder",)), None)
+    save_checkpoint(tmp_path, box)
+    begun = start_run(stage1, tmp_path)
+    assert begun.recipe.correction and list(begun.model.encoder.parameters())
+    for name, tensor in box.average.decoder.state_dict().items():
+        assert torch.equal(begun.model.decoder.state_dict()[name], tensor)
+    later = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path, stand_in_prior(GRAIN_RECIPES["smoke-stage2"]))
+    assert not later.recipe.correction and not list(later.model.encoder.parameters())
+
+
+def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path: Path) -> None:
+    prior = stand_in_prior(CONFIG)
+    one = start_run(GRAIN_RECIPES["smoke-stage1"], None)
+    one.pictures = 12
+    save_checkpoint(tmp_path / "one", one)
+    two = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path / "one", prior)
+    two.pictures = 30
+    save_checkpoint(tmp_path / "two", two)
+    alone = start_run(replace(GRAIN_RECIPES["smoke-stage1"], trains=("decoder",)), tmp_path / "one")
+    with torch.no_grad():
+        for parameter in alone.average.decoder.parameters():
+            parameter.add_(1)
+    alone.pictures = 50
+    save_checkpoint(tmp_path / "alone", alone)
+    final = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "alone")
+    for name, tensor in alone.average.decoder.state_dict().items():
+        assert torch.equal(final.model.parts()["decoder"].state_dict()[name], tensor)
+        assert torch.equal(final.average.parts()["decoder"].state_dict()[name], tensor)
+    for name, tensor in two.average.parts()["codes"].state_dict().items():
+        assert torch.equal(final.model.parts()["codes"].state_dict()[name], tensor)
+    assert [stage["pictures"] for stage in final.history] == [12, 30, 50]  # what both have in common counts once
+    final.pictures = 8
+    save_checkpoint(tmp_path / "final", final)
+    again = start_run(CONFIG, tmp_path / "final", prior, decoder_from=tmp_path / "alone")
+    assert [stage["pictures"] for stage in again.history] == [12, 30, 50, 8]  # as does what it has had before
+    torch.manual_seed(9)
+    stranger = start_run(GRAIN_RECIPES["smoke-stage1"], None)
+    save_checkpoint(tmp_path / "stranger", stranger)
+    final = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "stranger")
+    for part in ("encoder", "decoder"):  # the LRs that a decoder knows are those of its own encoder
+        for name, tensor in stranger.average.parts()[part].state_dict().items():
+            assert torch.equal(final.average.parts()[part].state_dict()[name], tensor)
+    save_checkpoint(tmp_path / "steps", start_run(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=4), None))
+    assert start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "steps").recipe.lr_step == 4
+    stage1 = GRAIN_RECIPES["smoke-stage1"]
+    scales = tuple(replace(scale, residual=scale.residual + 1) for scale in stage1.decoder.scales)
+    deeper = start_run(replace(stage1, encoder=replace(stage1.encoder, blocks=(1, 2)),
+                               decoder=replace(stage1.decoder, scales=scales)), None)
+    save_checkpoint(tmp_path / "deeper", deeper)
+    around = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "deeper")
+    for part, source in ("encoder", deeper), ("decoder", deeper), ("codes", two):
+        for name, tensor in source.average.parts()[part].state_dict().items():
+            assert torch.equal(around.model.parts()[part].state_dict()[name], tensor)
+    wider = replace(stage1.decoder, scales=tuple(replace(scale, channels=scale.channels + 8) for scale in scales))
+    save_checkpoint(tmp_path / "wider", start_run(replace(stage1, decoder=wider), None))
+    with pytest.raises(BundleError, match="the weights of .*two do not fit"):
+        start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "wider")
+    save_checkpoint(tmp_path / "box", start_run(replace(GRAIN_RECIPES["smoke-stage1"], correction=False), None))
+    larger = start_run(replace(GRAIN_RECIPES["smoke-stage1"], encoder=replace(CONFIG.encoder, hr=128, lr=32)), None)
+    save_checkpoint(tmp_path / "larger", larger)  # its encoder and decoder have the same weights
+    with pytest.raises(BundleError, match="starts from is for pictures of 128x128 with LRs of 32x32"):
+        start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "larger")
+    with pytest.raises(BundleError, match="the encoder of .*box has another shape"):
+        start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "box")
+
+
+def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path: Path) -> None:
+    prior = stand_in_prior(CONFIG)
+    trained = start_run(CONFIG, None, prior)
+    with torch.no_grad():
+        for parameter in trained.average.parts()["fusion"].parameters():
+            parameter.add_(0.1)
+    save_checkpoint(tmp_path / "trained", trained)
+    lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    assert trained.recipe.decoder.fusion.base == "invertible"  # type: ignore[union-attr]
+    kept = start_run(replace(CONFIG, fusion_base="invertible"), tmp_path / "trained", prior).model
+    other = start_run(replace(CONFIG, fusion_base="style"), tmp_path / "trained", prior).model
+    with torch.no_grad():
+        before, same, found = (model.decoder.forward_all(lr) for model in (trained.average, kept, other))
+    # Separately built networks, and sums: equal up to float rounding.
+    torch.testing.assert_close(same.final, before.final, atol=1e-5, rtol=1e-4)
+    assert (before.final - before.invertible).abs().max() > 1e-3
+    torch.testing.assert_close(found.final, found.style, atol=1e-5, rtol=1e-4)
+    for name, tensor in trained.average.parts()["fusion"].state_dict().items():
+        assert torch.equal(other.parts()["fusion"].state_dict()[name], tensor) == ("to_rgb" not in name)
+    assert start_run(replace(CONFIG, fusion_base="style"), None, prior).recipe.decoder.fusion.base == "style"
+    with pytest.raises(EdgegrainError, match="unknown base of the fusion 'other'"):
+        start_run(replace(CONFIG, fusion_base="other"), tmp_path / "trained", prior)
+    save_checkpoint(tmp_path / "one", start_run(GRAIN_RECIPES["smoke-stage1"], None))
+    with pytest.raises(EdgegrainError, match="no fusion"):
+        start_run(replace(GRAIN_RECIPES["smoke-stage1"], fusion_base="style"), tmp_path / "one")

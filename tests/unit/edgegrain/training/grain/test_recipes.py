@@ -1,0 +1,301 @@
+"""GRAIN's stages and recipes, the paper's included."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sdk
+from codec_contract.bundle.file_names import RRDB_ENCODER_WEIGHTS
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.errors import BundleError
+from codec_contract.lr_coder.coder_tables import CoderTables, rounded, to_indices
+from codec_contract.quantization import dequantize
+from edgegrain.papers.grain.trained_encoder import TrainedRRDBEncoder
+from edgegrain.pictures.packed import random_pictures
+from edgegrain.publishing import publish_grain
+from edgegrain.publishing.publish_grain import publish_run, store_trained
+from edgegrain.training.adversarial import DiscriminatorConfig, ProjectedConfig
+from edgegrain.training.family import RunOptions
+from edgegrain.training.grain.model import Autoencoder, build_autoencoder, load_run
+from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe, RRDBEncoderConfig
+from edgegrain.training.grain.start import start_run
+from edgegrain.training.losses import LossWeights
+from edgegrain.training.run import train
+from export.bundle.writer import BundleParts
+from server_decoder.grain.grain import GrainConfig
+from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
+from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from tests.unit.edgegrain.conftest import rows
+
+
+def test_a_stage_1_configuration_without_the_later_fields_is_read() -> None:
+    """Runs from before there were other stages say nothing about them."""
+    fields = GrainRecipe().as_dict()
+    for name in ("stage", "trains", "adversarial", "synthetic", "truncation", "muon", "random_pictures"):
+        del fields[name]
+    assert GrainRecipe.from_dict(fields) == GrainRecipe()
+
+
+def test_the_papers_recipes_have_its_weights() -> None:
+    """[GRAIN] supplementary 1: L2 1, LPIPS 0.8, identity 0.1, adversarial 0.01; LR 0.1 in stage 1 and at the end."""
+    for stage, lr in (("stage1", 0.1), ("stage2", 0.0), ("stage3", 0.0), ("final", 0.1)):
+        recipe = GRAIN_RECIPES[f"{stage}-1024-lr16-paper"]
+        loss = recipe.loss
+        assert (loss.l1, loss.l2, loss.lpips, loss.identity, loss.lr, loss.lr_l2) == (0, 1, 0.8, 0.1, 0, lr)
+        assert recipe.adversarial is not None
+        assert recipe.adversarial.weight == 0.01
+        assert recipe.adversarial.loss == ("relativistic" if stage == "stage1" else "wgan")
+        assert isinstance(recipe.adversarial.discriminator, StyleGAN2Config) == (stage != "stage1")
+
+
+@pytest.mark.parametrize("name", [
+    "stage1-faces-256-lr16-decoder", "stage2-faces-256-lr16", "stage3-faces-256-lr16",
+    "final-faces-256-lr16"])
+def test_the_bundle_s_recipes_keep_the_published_encoder(name: str) -> None:
+    assert "encoder" not in GRAIN_RECIPES[name].trains
+
+
+@pytest.mark.parametrize("name", [name for name in GRAIN_RECIPES if GRAIN_RECIPES[name].stage in ("1", "final")])
+def test_an_encoder_that_learns_is_held_to_the_small_picture(name: str) -> None:
+    """Stage 1, and the final stage for when it is told to train the encoder, have a loss on the LR."""
+    loss = GRAIN_RECIPES[name].loss
+    assert loss.lr > 0 or loss.lr_l2 > 0
+
+
+def test_impossible_combinations_are_refused() -> None:
+    for change, message in [({"stage": "4"}, "unknown stage"), ({"stage": "2"}, "GrainConfig"),
+                            ({"trains": ("decoder", "codes", "fusion")}, "not depend on codes, fusion; .* decoder$"),
+                            ({"clip_gradient": -1.0}, "clip_gradient is at least 0"),
+                            ({"trains": ("generator",)}, "trains some of"), ({"trains": ()}, "trains some of"),
+                            ({"synthetic": 0.5}, "come from a prior"),
+                            ({"lr_step": 0, "trains": ("decoder",)}, "lr_step"), ({"lr_step": 17}, "lr_step"),
+                            ({"loss": LossWeights(codes=1.0)}, "predicts no codes")]:
+        with pytest.raises(ValueError, match=message):
+            replace(GrainRecipe(), **change)
+    with pytest.raises(ValueError, match="stage 2 does not depend on fusion"):
+        replace(GRAIN_RECIPES["smoke-stage2"], trains=("codes", "fusion"))
+    with pytest.raises(ValueError, match="part of the batch"):
+        replace(GRAIN_RECIPES["smoke-stage2"], synthetic=1.5)
+    with pytest.raises(ValueError, match="needs real pictures"):
+        replace(GRAIN_RECIPES["smoke-final"], synthetic=1.0)
+    with pytest.raises(ValueError, match="codes of synthetic pictures, and there are none"):
+        replace(GRAIN_RECIPES["smoke-stage2"], synthetic=0.0)
+    with pytest.raises(ValueError, match="mixes a batch, which takes two pictures"):
+        replace(GRAIN_RECIPES["smoke-stage2"], synthetic=0.5, batch=1)
+
+
+@pytest.mark.parametrize(("synthetic", "batch", "count"), [
+    (0.0, 4, 0), (0.25, 4, 1), (0.25, 2, 1), (0.75, 2, 1), (0.75, 8, 6), (1.0, 4, 4), (1.0, 1, 1)])
+def test_a_mixed_batch_has_pictures_of_both_kinds(synthetic: float, batch: int, count: int) -> None:
+    recipe = GRAIN_RECIPES["smoke-stage2"]
+    loss = replace(recipe.loss, codes=recipe.loss.codes if synthetic else 0.0)
+    assert replace(recipe, synthetic=synthetic, batch=batch, loss=loss).synthetic_count == count
+
+
+def test_windows_are_for_stage_2_with_a_discriminator_that_takes_them() -> None:
+    recipe = GRAIN_RECIPES["stage2-faces-256-lr16-fine"]
+    assert (recipe.window, GRAIN_RECIPES["stage3-faces-256-lr16-fine"].window) == (128, 0)
+    assert recipe.adversarial is not None
+    on_faces = replace(recipe.adversarial, discriminator=ProjectedConfig(identity=True))
+    on_pixels = replace(recipe.adversarial, discriminator=DiscriminatorConfig(256))
+    for change, message in [({"stage": "3"}, "only stage 2"), ({"window": 130}, "multiple of 16"),
+                            ({"window": 272}, "at most 256"), ({"window_part": 1.5}, "part of the steps"),
+                            ({"adversarial": on_faces}, "identity=false"), ({"adversarial": on_pixels}, "heads on")]:
+        with pytest.raises(ValueError, match=message):
+            replace(recipe, **change)
+
+
+@pytest.mark.parametrize(("hr", "lr"), [(256, 16), (256, 32), (512, 32), (1024, 32), (1024, 16)])
+def test_recipes_of_every_bundle_fit_together(hr: int, lr: int) -> None:
+    """Encoder, decoder, generator, codes and fusion agree on sizes, from LR to picture, in every stage."""
+    models: dict[tuple[object, object], Autoencoder] = {}
+    for stage in ("stage1", "stage2", "stage3", "final"):
+        recipe = GRAIN_RECIPES[f"{stage}-faces-{hr}-lr{lr}"]
+        networks = recipe.encoder, recipe.decoder
+        if networks not in models:  # most stages train the same ones
+            with torch.device("meta"):
+                models[networks] = build_autoencoder(recipe)
+                restored = models[networks].decoder(torch.empty(1, 3, lr, lr))
+            assert restored.shape == (1, 3, hr, hr)
+        assert (recipe.encoder.hr, recipe.encoder.lr) == (hr, lr)
+        assert set(recipe.trains) <= set(models[networks].parts())
+        if hr == 1024:
+            assert models[networks].prior is not None and recipe.synthetic_count == 3 * recipe.batch // 4
+        assert (recipe.adversarial is not None) == (hr == 1024 and stage == "final")
+
+
+def test_frozen_parts_build_no_graph() -> None:
+    """Stage 3 learns the fusion alone: neither codes nor generator may cost a backward pass."""
+    recipe = GRAIN_RECIPES["smoke-stage3"]
+    assert isinstance(recipe.decoder, GrainConfig)
+    model = build_autoencoder(recipe)
+    graphs: dict[str, bool] = {}
+    for name in ("decoder", "codes", "fusion"):
+        part = model.parts()[name]
+        part.register_forward_hook(lambda module, args, out, name=name: graphs.__setitem__(name, out.requires_grad))
+    model.decoder.prior.register_forward_hook(  # type: ignore[union-attr]
+        lambda module, args, out: graphs.__setitem__("prior", out.picture.requires_grad))
+    model(torch.zeros(1, 3, 64, 64))
+    assert graphs["codes"] is False
+    assert graphs["prior"] is False
+    assert graphs["fusion"] is True
+
+
+def test_the_decoder_gets_levels_as_payloads_store_them() -> None:
+    model = build_autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=3))
+    picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
+    levels, _ = model.encoder(picture)
+    with torch.no_grad():
+        lr = model(picture).lr
+    stored = rounded(levels.detach().numpy().astype(np.uint8), 3)
+    assert not np.array_equal(stored, levels.detach().numpy())
+    torch.testing.assert_close(lr, dequantize(torch.from_numpy(stored).float()))
+
+
+def test_an_encoder_learns_through_levels_in_steps() -> None:
+    model = build_autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=5))
+    picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
+    plain, _ = model.encoder(picture)
+    one, other = (torch.autograd.grad(levels.mul(torch.arange(16.0)).sum(), list(model.encoder.parameters()))
+                  for levels in (plain, model.encode(picture)[0]))
+    for straight, through in zip(one, other, strict=True):
+        torch.testing.assert_close(through, straight)
+    deviation = model.encode(picture, noise=True)[0] - plain
+    assert 2.3 < deviation.abs().max() <= 2.5
+
+
+def test_the_rate_is_that_of_the_levels_indices() -> None:
+    recipe = GRAIN_RECIPES["smoke-stage1"]
+    model = build_autoencoder(replace(recipe, lr_step=4, loss=replace(recipe.loss, rate=0.1)))
+    picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
+    stored = torch.from_numpy(to_indices(model.encode(picture)[0].detach().numpy().astype(np.uint8), 4)).float()
+    assert model.rate is not None
+    torch.testing.assert_close(model(picture).rate, model.rate(stored))
+
+
+def test_stage_2_does_not_fuse() -> None:
+    model = build_autoencoder(GRAIN_RECIPES["smoke-stage2"])
+    model.parts()["fusion"].register_forward_hook(lambda *arguments: pytest.fail("the fusion ran"))
+    restored = model(torch.zeros(2, 3, 64, 64))
+    assert restored.picture.shape == (2, 3, 64, 64)
+    assert restored.codes is not None
+    assert restored.codes.requires_grad
+
+
+@pytest.mark.parametrize("domain", ["cats", "churches"])
+@pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3", "final"])
+def test_another_domain_differs_from_faces_by_identity_alone(stage: str, domain: str) -> None:
+    """[GRAIN] supplementary 1: the identity loss has the weight 0 off faces."""
+    faces, recipe = GRAIN_RECIPES[f"{stage}-faces-256-lr16"], GRAIN_RECIPES[f"{stage}-{domain}-256-lr16"]
+    assert (faces.domain, recipe.domain) == ("faces", domain)
+    assert faces.loss.identity > 0 == recipe.loss.identity
+    assert replace(recipe, domain="faces", loss=faces.loss) == faces
+
+
+@pytest.mark.parametrize("domain", ["cats", "churches"])
+def test_another_domain_continues_the_default_bundle(domain: str, default_bundle: Path) -> None:
+    recipe = GRAIN_RECIPES[f"stage1-{domain}-256-lr16-fine"]
+    assert (recipe.loss.identity, recipe.loss.regions, recipe.loss.region_gain) == (0, 0, 0)
+    run = start_run(recipe, default_bundle)
+    assert run.recipe == recipe  # it adopts no other shape
+    assert run.history and run.model.rate is not None
+
+
+PSNR = {"smoke-stage1": 17.0, "smoke-stage2": 10.0, "smoke-stage3": 14.0, "smoke-final": 17.0}
+CODES = 1.17  # in units of the variance of W
+
+
+@pytest.mark.parametrize("name", PSNR)
+def test_the_recipe_learns(name: str, tmp_path: Path) -> None:
+    recipe = GRAIN_RECIPES[name]
+    untrained = train(recipe, tmp_path / "untrained", pictures=0)
+    trained = train(recipe, tmp_path / "trained")
+    assert untrained["psnr"] < PSNR[name] < trained["psnr"]
+    if name == "smoke-stage2":
+        assert trained["codes"] < CODES < untrained["codes"]
+    if name == "smoke-final":
+        terms = rows(tmp_path / "trained", "loss")[-1]
+        assert {"adversarial", "discriminator", "lr"} <= set(terms)
+
+
+ENCODER = RRDBEncoderConfig(64, 16, width=8, growth=4, rrdb=1)
+DECODER = DecoderConfig((Scale(16, 8, rrdb=1, growth=4), Scale(32, 8, rrdb=1, growth=4),
+                         Scale(64, 8, dense=1, growth=4)), head=(8,))
+
+
+def shrunk(stage: str) -> GrainRecipe:
+    """A stage of the paper for 64 x 64 from 16 x 16, without the metric networks."""
+    recipe, smoke = GRAIN_RECIPES[f"{stage}-1024-lr16-paper"], GRAIN_RECIPES["smoke-stage2"]
+    assert recipe.adversarial is not None
+    return replace(
+        recipe, encoder=ENCODER, decoder=DECODER if stage == "stage1" else replace(smoke.decoder, decoder=DECODER),
+        loss=replace(recipe.loss, lpips=0.0, identity=0.0), batch=2, learning_rate=1e-3, ema=0.5, random_pictures=8,
+        adversarial=replace(recipe.adversarial, discriminator=DiscriminatorConfig(64, 8, 16), every=1))
+
+
+def test_all_stages_train_one_after_the_other(tmp_path: Path) -> None:
+    start = None
+    for stage in ("stage1", "stage2", "stage3", "final"):
+        folder = tmp_path / stage
+        figures = train(shrunk(stage), folder, RunOptions(init_from=start), pictures=6)
+        assert figures["pictures"] == 6 and figures["skipped"] == 0 and np.isfinite(figures["psnr"])
+        start = folder
+    assert isinstance(load_run(tmp_path / "stage1").model.encoder, TrainedRRDBEncoder)
+
+
+def test_the_encoder_learns_through_the_quantization() -> None:
+    torch.manual_seed(0)
+    run = start_run(replace(shrunk("stage1"), adversarial=None), None)
+    picture = torch.from_numpy(random_pictures(2, 64, 0)).permute(0, 3, 1, 2).float()
+    restored = run.model(picture)
+    levels = (restored.lr + 1) * 127.5
+    assert restored.lr.shape == (2, 3, 16, 16) and torch.equal(levels.round(), levels.clamp(0, 255).round())
+    torch.testing.assert_close(levels, levels.round(), atol=1e-3, rtol=0)
+    restored.picture.square().mean().backward()
+    gradients = [parameter.grad for parameter in run.model.encoder.parameters()]
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+    noisy = (run.model(picture, noise=True).lr.detach() + 1) * 127.5
+    assert 0.1 < float((noisy - levels.detach()).abs().mean()) < 0.6
+    torch.testing.assert_close(run.model.encoder(picture)[1], torch.floor(
+        torch.nn.functional.avg_pool2d(picture, 4) + 0.5))
+
+
+def test_a_run_becomes_a_bundle_that_can_be_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish_grain, "fit_tables", lambda lrs, level_step: CoderTables.default())
+    monkeypatch.setattr(publish_grain, "BundleParts", lambda *parts: BundleParts(*parts, formats=("onnx",)))
+    (tmp_path / "data").mkdir()
+    for index, rgb in enumerate(random_pictures(4, 64, 1)):
+        Image.fromarray(np.asarray(rgb)).save(tmp_path / "data" / f"{index}.png")
+    train(replace(shrunk("stage1"), adversarial=None), tmp_path / "run", pictures=4)
+    reports: list[tuple[float, str]] = []
+    publish_run(tmp_path / "run", tmp_path / "data", tmp_path / "paper-64", bundle_id="paper-64", version="1.0.0",
+                coder_pictures=4, report=lambda part, line: reports.append((part, line)))
+    assert reports[-2:] == [(1.0, "encoding 4 pictures"), (1.0, "exporting encoder and decoder")]
+    manifest = load_manifest(tmp_path / "paper-64")
+    assert manifest.encoder["exact"] is False and RRDB_ENCODER_WEIGHTS in manifest.files
+    assert "exact encoder" not in manifest.open_file("README.md").decode()
+    model = load_run(tmp_path / "run").average
+    picture = random_pictures(1, 64, 5)[0]
+    with torch.no_grad():
+        expected = model.encoder(torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float())[0]
+    lr = sdk.Codec(tmp_path / "paper-64", threads=1).compress(picture, align=False).lr.astype(int)
+    assert np.abs(lr - expected[0].permute(1, 2, 0).numpy()).max() <= 1
+    wider = replace(shrunk("stage1"), encoder=replace(ENCODER, width=16), adversarial=None)
+    again = start_run(wider, tmp_path / "paper-64")
+    assert again.recipe.encoder == ENCODER  # shapes are those of the start
+    for name, tensor in model.encoder.state_dict().items():
+        torch.testing.assert_close(again.model.encoder.state_dict()[name], tensor)
+    with pytest.raises(BundleError, match="no integers"):
+        store_trained(tmp_path / "run", tmp_path / "zoo")
+
+
+def test_sizes_that_are_not_halved_are_refused() -> None:
+    with pytest.raises(ValueError, match="48 -> 16 is not possible"):
+        RRDBEncoderConfig(48, 16)
+    assert RRDBEncoderConfig(1024, 16).halvings == 6 and RRDBEncoderConfig(1024, 16).name == "rrdb-c64-g32-b10-s6"

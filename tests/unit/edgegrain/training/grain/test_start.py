@@ -1,0 +1,184 @@
+"""The start of a run: growing, and networks of runs, bundles and the zoo."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from codec_contract.errors import BundleError, ModelError
+from codec_contract.lr_coder.coder_tables import CoderTables
+from edge_encoder.lowering import box_network
+from edgegrain.publishing.publish_grain import store_trained
+from edgegrain.training.checkpoint import save_checkpoint
+from edgegrain.training.grain.grow import grow
+from edgegrain.training.grain.model import GrainRun
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.start import stand_in_prior, start_run, trained_decoder
+from export.bundle.writer import BundleParts, exact_encoder, manifest_fields, write_bundle
+from export.decoder.decoder_graph import round_weights, store_compact, store_half
+from server_decoder.grain.grain import Grain
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
+from tests.tiny_bundle import repeating_decoder
+
+SMALL = DecoderConfig((Scale(8, 12, rrdb=1, growth=4), Scale(16, 8, residual=1), Scale(32, 4)), "subpixel", ())
+LARGE = DecoderConfig(
+    (Scale(8, 12, rrdb=3, growth=4), Scale(16, 10, residual=2), Scale(32, 6, residual=1)), "subpixel", ())
+
+
+def trained(config: DecoderConfig) -> RRDBDecoder:
+    torch.manual_seed(0)
+    decoder = RRDBDecoder(config)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return decoder
+
+
+@torch.no_grad()
+def test_the_picture_stays_and_everything_new_can_learn() -> None:
+    small, large = trained(SMALL), RRDBDecoder(LARGE)
+    grow(large, small)
+    lr = torch.rand(2, 3, 8, 8) * 2 - 1
+    torch.testing.assert_close(large(lr), small(lr), atol=1e-4, rtol=1e-4)
+    with torch.enable_grad():
+        (large(lr) - torch.rand(2, 3, 32, 32)).pow(2).mean().backward()
+    for name in ("scales.0.blocks.2.RDB3.conv5.weight", "scales.1.blocks.1.conv2.weight", "scales.2.conv.weight",
+                 "head.0.weight"):
+        gradient = large.get_parameter(name).grad
+        assert gradient is not None and gradient.abs().sum() > 0, name
+
+
+def test_a_subpixel_convolution_becomes_the_centre_of_a_convolution() -> None:
+    small, large = trained(SMALL), RRDBDecoder(replace(LARGE, upsampling="bilinear"))
+    grow(large, small)
+    old, new = small.get_parameter("upsamples.0.conv.weight"), large.get_parameter("upsamples.0.conv.weight")
+    assert (old.shape, new.shape) == ((12, 8, 2, 2), (10, 12, 3, 3))
+    expected = torch.zeros(8, 12, 3, 3)
+    expected[:, :, 1, 1] = old.detach().sum((2, 3)).T / 4
+    torch.testing.assert_close(new.detach()[:8], expected)
+
+
+@pytest.mark.parametrize("config, message", [
+    (replace(LARGE, scales=LARGE.scales[:2]), r"the scales \[8, 16\]"),
+    (replace(LARGE, scales=(Scale(8, 12, rrdb=1, growth=4), Scale(16, 6), Scale(32, 4))), "wider at 16x16"),
+    (replace(LARGE, scales=(Scale(8, 16, rrdb=1, growth=4), *LARGE.scales[1:])), "only their number may grow"),
+])
+def test_what_cannot_grow_is_refused(config: DecoderConfig, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        grow(RRDBDecoder(config), trained(SMALL))
+
+
+@torch.no_grad()
+def test_the_last_blocks_can_be_left_out() -> None:
+    """Those of a decoder that has grown and was not trained since; an untrained RRDB multiplies by 1.2."""
+    small, large, again = trained(SMALL), RRDBDecoder(LARGE), RRDBDecoder(
+        replace(LARGE, scales=(Scale(8, 12, rrdb=1, growth=4), Scale(16, 10, residual=1), LARGE.scales[2])))
+    grow(large, small)
+    grow(again, large)
+    lr = torch.rand(2, 3, 8, 8) * 2 - 1
+    torch.testing.assert_close(again(lr), small(lr), atol=1e-4, rtol=1e-4)
+
+
+def test_a_decoder_of_larger_lrs_takes_over_the_finer_scales() -> None:
+    small = trained(SMALL)
+    larger = DecoderConfig((Scale(16, 10, residual=2), Scale(32, 6, residual=1)), "subpixel", ())
+    large = RRDBDecoder(larger)
+    first = large.conv_first.weight.clone()
+    grow(large, small)
+    given, taken = small.state_dict(), large.state_dict()
+    assert torch.equal(taken["scales.0.blocks.0.conv1.weight"][:8, :8], given["scales.1.blocks.0.conv1.weight"])
+    assert torch.equal(taken["upsamples.0.conv.weight"][:8, :4], given["upsamples.1.conv.weight"])
+    assert torch.equal(taken["head.0.weight"][:, :4], given["head.0.weight"])
+    assert torch.equal(large.conv_first.weight, first)
+    assert not taken["scales.0.blocks.1.conv2.weight"].any()
+    with pytest.raises(BundleError, match=r"the scales \[8, 16, 32\]"):
+        grow(RRDBDecoder(SMALL), large)
+
+
+STAGE1 = GRAIN_RECIPES["smoke-stage1"]
+
+
+def graph_of(decoder: nn.Module, absent: str = "") -> onnx.ModelProto:
+    """A graph that holds a decoder's weights, except those whose names begin with ``absent``; its picture is another.
+    """
+    model = onnx.load_model_from_string(repeating_decoder())
+    left_out = [name for name in decoder.state_dict() if absent and name.startswith(absent)]
+    model.graph.initializer.extend(numpy_helper.from_array(tensor.numpy(), name)
+                                   for name, tensor in decoder.state_dict().items() if name not in left_out)
+    model.metadata_props.add(key="edgegrain.absent_weights", value=json.dumps(left_out))
+    return model
+
+
+def write_grain_bundle(folder: Path, decoder: RRDBDecoder | Grain, graph: onnx.ModelProto, step: int = 1) -> Path:
+    """A bundle of box means and a decoder's weights."""
+    architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
+    fields = manifest_fields(folder.name, "grain", architecture=architecture, training={},
+                             licence={"weights": "none", "data": "none"}, domain="test", version="1.0.0")
+    write_bundle(folder, BundleParts(exact_encoder(box_network(64, 16)), graph.SerializeToString(),
+                                     replace(CoderTables.default(), step=step), fields, "card", ("onnx",)))
+    return folder
+
+
+def of_box_means(run: GrainRun, folder: Path, kind: str) -> Path:
+    """The trained networks of a run without learned correction, stored in one of the two ways."""
+    if kind == "zoo":
+        save_checkpoint(folder / "run", run)
+        store_trained(folder / "run", folder / "zoo")
+        return folder / "zoo"
+    decoder = run.average.decoder
+    assert isinstance(decoder, RRDBDecoder)
+    return write_grain_bundle(folder / "tiny-box", decoder, graph_of(decoder), step=3)
+
+
+@pytest.mark.parametrize("kind", ["bundle", "zoo"])
+def test_networks_for_box_means_are_a_start(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(2)
+    control = replace(STAGE1, correction=False, trains=("decoder",))
+    run = start_run(control, None)
+    start = of_box_means(run, tmp_path, kind)
+    tolerance = {"atol": 0.0 if kind == "bundle" else 0.02, "rtol": 0.0}  # the zoo's weights are rounded
+    lr = torch.rand(1, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        wanted = run.average.decoder(lr)
+        torch.testing.assert_close(trained_decoder(start)(lr), wanted, **tolerance)
+        later = start_run(control, start)
+        torch.testing.assert_close(later.model.decoder(lr), wanted, **tolerance)
+    assert not later.recipe.correction and not list(later.model.encoder.parameters())
+    assert later.recipe.lr_step == (3 if kind == "bundle" else 1)
+    begun = start_run(STAGE1, start)  # a correction around the decoder, with the recipe's encoder
+    assert begun.recipe.correction and begun.recipe.encoder == STAGE1.encoder and begun.recipe.lr_step == 1
+    assert list(begun.model.encoder.parameters())
+
+
+@pytest.mark.parametrize("store", [lambda model: model, store_half, store_compact], ids=["float32", "float16", "int8"])
+def test_a_bundle_is_a_start_with_its_own_generator_only(
+        tmp_path: Path, store: Callable[[onnx.ModelProto], onnx.ModelProto]) -> None:
+    recipe = replace(GRAIN_RECIPES["smoke-final"], correction=False)
+    prior = stand_in_prior(recipe)
+    decoder = start_run(recipe, None, prior).model.decoder
+    assert isinstance(decoder, Grain) and prior is not None
+    graph = store(graph_of(decoder, "prior.mapping."))
+    bundle = write_grain_bundle(tmp_path / "tiny-grain", decoder, graph)
+    assert start_run(recipe, bundle, prior).model.prior is prior
+    rounded = copy.deepcopy(prior)
+    round_weights(rounded, compact=True)  # as recipes with the compact generator use it
+    assert start_run(recipe, bundle, rounded).model.prior is rounded
+    other = stand_in_prior(replace(recipe, seed=7))
+    with pytest.raises(ModelError, match="tiny-grain was trained with another generator than the one given"):
+        start_run(recipe, bundle, other)
+    with torch.no_grad():
+        changed = {name: tensor for name, tensor in prior.named_parameters() if not name.startswith("mapping.")}
+        changed[max(name for name in changed if name.endswith("bias"))].add_(0.01)
+    with pytest.raises(ModelError, match="another generator"):
+        start_run(recipe, bundle, prior)
+    save_checkpoint(tmp_path / "run", start_run(recipe, None, other))  # takes encoder and decoder of any bundle
+    assert start_run(recipe, tmp_path / "run", other, decoder_from=bundle).model.prior is other

@@ -1,0 +1,526 @@
+"""Training of GRAIN's stages, and their evaluation."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from codec_contract.errors import EdgegrainError, ModelError
+from codec_contract.lr_coder.coder_tables import rounded
+from codec_contract.quantization import dequantize, quantize
+from edge_encoder.architectures import EncoderConfig
+from edge_encoder.integer_network import load_integer_network
+from edgegrain.pictures.packed import random_pictures
+from edgegrain.publishing.run_source import has_encoder
+from edgegrain.training import run as training_run
+from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, ProjectedConfig, ProjectedDiscriminator
+from edgegrain.training.checkpoint import CHECKPOINT, save_checkpoint
+from edgegrain.training.data import generated_pictures, rounded_levels, training_pictures
+from edgegrain.training.distributed import Distributed
+from edgegrain.training.family import RunOptions
+from edgegrain.training.grain import rate
+from edgegrain.training.grain import trainer as grain_trainer
+from edgegrain.training.grain.model import load_run
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.start import stand_in_prior, start_run
+from edgegrain.training.grain.trainer import GrainTrainer, draw_window, evaluate
+from edgegrain.training.losses import LossWeights, MetricNetworks
+from edgegrain.training.run import finished, train
+from sdk import Codec
+from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.rrdb_decoder import DecoderConfig
+from server_decoder.window import Window
+from tests.tiny_grain import TINY
+from tests.unit.edgegrain.conftest import rows
+
+SMOKE = GRAIN_RECIPES["smoke-stage1"]
+WITH_LPIPS = replace(SMOKE, loss=LossWeights(identity=0.0))
+
+
+def test_with_lpips_the_loss_falls_below_what_an_untrained_decoder_reaches(
+        faces: Path, shared_weights: Path, tmp_path: Path) -> None:
+    options = RunOptions(data=faces, weights=shared_weights)
+    untrained = train(WITH_LPIPS, tmp_path / "untrained", options, pictures=0)
+    trained = train(WITH_LPIPS, tmp_path / "run", options, pictures=160)
+    assert untrained["psnr"] < 14 < trained["psnr"]  # a decoder that says mid-grey stays below 14 dB on these
+    assert trained["lpips_alex"] < 0.9 * untrained["lpips_alex"]
+    assert "lpips" in rows(tmp_path / "run", "loss")[-1]
+    assert (tmp_path / "run" / "samples.png").is_file()
+
+
+def test_a_decoder_grows_and_is_trained_with_a_projected_discriminator(
+        faces: Path, shared_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_run, "LOG_EVERY", 1)
+    train(SMOKE, tmp_path / "small", RunOptions(data=faces), pictures=16)
+    small = SMOKE.decoder
+    assert isinstance(small, DecoderConfig)
+    larger = replace(small, upsampling="bilinear",
+                     scales=tuple(replace(scale, residual=scale.residual + 1) for scale in small.scales))
+    recipe = replace(
+        SMOKE, trains=("decoder",), decoder=larger, grows=True, jitter=True,
+        loss=LossWeights(region_gain=3.0, lpips=0.5, regions=0.3, identity=0.0),
+        adversarial=AdversarialConfig("hinge", ratio=0.5, discriminator=ProjectedConfig(8), r1=0.0))
+    options = RunOptions(data=faces, weights=shared_weights, init_from=tmp_path / "small")
+    train(recipe, tmp_path / "run", options, pictures=8)
+    train(recipe, tmp_path / "run", options, pictures=16, resume=True)
+    stored, begun = load_run(tmp_path / "run"), load_run(tmp_path / "small")
+    assert stored.recipe.decoder == larger
+    torch.testing.assert_close(  # eight steps from where it began
+        stored.average.decoder.conv_first.weight, begun.average.decoder.conv_first.weight, atol=0.03, rtol=0)
+    assert all(torch.equal(tensor, begun.average.encoder.state_dict()[name])
+               for name, tensor in stored.average.encoder.state_dict().items())
+    assert stored.adversarial is not None and isinstance(stored.adversarial.discriminator, ProjectedDiscriminator)
+    terms = rows(tmp_path / "run", "loss")[-1]
+    assert {"l1", "lpips", "regions", "adversarial", "discriminator"} <= set(terms)
+    assert terms["loss"] == pytest.approx(
+        terms["l1"] + 0.5 * terms["lpips"] + 0.3 * terms["regions"], rel=0.02)  # without the adversarial term
+
+
+def test_a_run_of_larger_lrs_begins_with_the_fine_scales(tmp_path: Path) -> None:
+    small = start_run(SMOKE, None)
+    save_checkpoint(tmp_path / "small", small)
+    assert isinstance(SMOKE.decoder, DecoderConfig)
+    larger = replace(SMOKE, grows=True, decoder=replace(SMOKE.decoder, scales=SMOKE.decoder.scales[1:]),
+                     encoder=EncoderConfig(hr=64, lr=32, patch=2, channels=(8,), blocks=(1,)))
+    run = start_run(larger, tmp_path / "small")
+    assert run.recipe.encoder == larger.encoder
+    assert torch.equal(run.model.decoder.scales[0].conv.weight, small.model.decoder.scales[1].conv.weight)
+    restored = run.model(torch.zeros(1, 3, 64, 64))
+    assert restored.lr.shape == (1, 3, 32, 32) and restored.picture.shape == (1, 3, 64, 64)
+
+
+def test_a_run_that_grows_may_train_another_encoder(tmp_path: Path) -> None:
+    small = start_run(SMOKE, None)
+    save_checkpoint(tmp_path, small)
+    wider = replace(SMOKE.encoder, channels=(8, 24)) if isinstance(SMOKE.encoder, EncoderConfig) else SMOKE.encoder
+    run = start_run(replace(SMOKE, grows=True, encoder=wider), tmp_path)
+    assert run.recipe.encoder == wider
+    assert torch.equal(run.model.decoder.conv_first.weight, small.model.decoder.conv_first.weight)
+    for kept in (replace(SMOKE, encoder=wider), replace(SMOKE, grows=True, encoder=wider, trains=("decoder",))):
+        assert start_run(kept, tmp_path).recipe.encoder == SMOKE.encoder
+
+
+def test_an_encoder_with_more_blocks_begins_with_the_lr_of_the_trained_one(tmp_path: Path) -> None:
+    train(SMOKE, tmp_path, pictures=24)
+    trained = load_run(tmp_path).average
+    assert isinstance(SMOKE.encoder, EncoderConfig)
+    deeper = replace(SMOKE.encoder, blocks=(2, 3))
+    run = start_run(replace(SMOKE, grows=True, encoder=deeper), tmp_path)
+    assert run.recipe.encoder == deeper
+    picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
+    lr, _ = run.model.encode(picture)
+    assert torch.equal(lr, trained.encode(picture)[0])
+    assert not torch.equal(lr, torch.nn.functional.avg_pool2d(picture, 4).add(0.5).floor())
+    lr.square().mean().backward()
+    gradient = run.model.get_parameter("encoder.stages.1.2.project.weight").grad
+    assert gradient is not None and gradient.abs().sum() > 0
+
+
+def test_a_copied_checkpoint_of_a_finished_run_is_trained_on(tmp_path: Path) -> None:
+    train(SMOKE, tmp_path / "run", pictures=24)
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    for file in (tmp_path / "run").glob("last*.safetensors"):
+        (copied / file.name).write_bytes(file.read_bytes())
+    assert train(SMOKE, copied, budget_seconds=0.5, resume=True)["pictures"] > 24
+
+
+def test_the_control_learns_without_an_encoder(tmp_path: Path) -> None:
+    result = train(replace(SMOKE, correction=False), tmp_path / "run", pictures=160)
+    assert result["psnr"] > 17
+    assert not any(name.startswith("encoder.") for name in load_run(tmp_path / "run").model.state_dict())
+
+
+def test_a_run_resumes_from_its_weights_alone(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(SMOKE, run, pictures=40)
+    with pytest.raises(FileExistsError, match="--resume"):
+        train(SMOKE, run, pictures=80)
+    train(SMOKE, run, RunOptions(init_from=tmp_path / "gone"), pictures=80, resume=True)  # nothing is read of that
+    stored = load_run(run)
+    assert stored.pictures == 80
+    assert stored.recipe == SMOKE
+    assert not torch.equal(stored.model.decoder.conv_first.weight, stored.average.decoder.conv_first.weight)
+
+
+def test_a_run_is_resumed_by_its_own_recipe_only(tmp_path: Path) -> None:
+    """Other stages or parts would train it under its own name, and without its rate model it could not be read."""
+    run = tmp_path / "run"
+    train(SMOKE, run, pictures=4)
+    for change, message in (({"trains": ("decoder",)}, "the recipe trains=decoder; resume with the"),
+                            ({"loss": replace(SMOKE.loss, rate=0.1)}, "has loss.rate=0.0, the recipe loss.rate=0.1"),
+                            ({"lr_step": 3}, "has lr_step=1, the recipe lr_step=3; .*--set lr_step=1"),
+                            ({"correction": False}, "has correction=True"),
+                            ({"fusion_base": "style"}, "has fusion_base=,"), ({"window": 64}, "only stage 2")):
+        with pytest.raises((EdgegrainError, ValueError), match=message):
+            train(replace(SMOKE, **change), run, pictures=8, resume=True)  # type: ignore[arg-type]
+    with pytest.raises(EdgegrainError, match="has stage=1, .* --init-from"):
+        train(GRAIN_RECIPES["smoke-stage3"], run, pictures=8, resume=True)
+    assert load_run(run).pictures == 4
+    based = replace(GRAIN_RECIPES["smoke-stage3"], fusion_base="style")
+    train(based, tmp_path / "based", pictures=0)
+    for recipe in (based, replace(based, fusion_base="", seed=2), replace(based, seed=3)):
+        train(recipe, tmp_path / "based", pictures=0, resume=True)
+    with pytest.raises(EdgegrainError, match="has fusion_base=style, the recipe fusion_base=invertible"):
+        train(replace(based, fusion_base="invertible"), tmp_path / "based", pictures=0, resume=True)
+
+
+def test_sessions_of_a_run_draw_different_random_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+    monkeypatch.setattr(GrainTrainer, "step", lambda trainer, progress: drawn.append(float(torch.rand(()))) or setattr(
+        trainer.run, "pictures", trainer.run.pictures + 4) or {"loss": torch.zeros(())})
+    for last in (8, 16):
+        train(SMOKE, tmp_path / "run", pictures=last, resume=last > 8)
+    assert len(set(drawn)) == 4
+
+
+def test_a_run_that_was_killed_in_its_last_evaluation_is_evaluated_only(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def killed(trainer: GrainTrainer) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GrainTrainer, "evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(SMOKE, tmp_path, budget_seconds=0.1)
+    pictures = load_run(tmp_path).pictures
+    assert not finished(tmp_path)
+    assert train(SMOKE, tmp_path, budget_seconds=2, resume=True)["pictures"] == pictures and finished(tmp_path)
+    assert train(SMOKE, tmp_path, budget_seconds=0.3, resume=True)["pictures"] > pictures
+
+
+def test_sigterm_ends_a_run_with_a_checkpoint(tmp_path: Path) -> None:
+    """As on a preempted machine; afterwards the signal is handled as before."""
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    train(SMOKE, tmp_path / "run", pictures=10**9, budget_seconds=30)
+    assert rows(tmp_path / "run", "validation")[-1]["end"] is False
+    assert load_run(tmp_path / "run").pictures > 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_rate_model_has_a_learning_rate_of_its_own() -> None:
+    recipe = replace(SMOKE, loss=replace(SMOKE.loss, rate=0.05))
+    trainer = GrainTrainer(start_run(recipe, None), Distributed(torch.device("cpu")), random_pictures(8, 64, 0),
+                           MetricNetworks())
+    trainer.steps = 10**6  # behind the warm-up
+    trainer.step(0.0)
+    assert [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers] == pytest.approx(
+        [SMOKE.learning_rate, rate.LEARNING_RATE])
+
+
+def test_identity_joins_on_time() -> None:
+    class Mean(torch.nn.Module):
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            return pictures.mean((2, 3))
+
+    run = start_run(replace(SMOKE, identity_from=0.5, loss=LossWeights(lpips=0.0)), None)
+    networks = MetricNetworks(None, Mean())  # type: ignore[arg-type]
+    trainer = GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), networks)
+    assert ["identity" in trainer.step(progress) for progress in (0.4, 0.5)] == [False, True]
+
+
+def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -> None:
+    """Its first restoration is the bundle's own, and its encoder counts as the bundle's."""
+    recipe = GRAIN_RECIPES["stage1-faces-256-lr16-fine-on"]
+    run = start_run(recipe, default_bundle)
+    rgb = np.array(Image.open(repository / "edgegrain" / "demo" / "portrait.jpg").convert("RGB"))
+    codec = Codec(default_bundle)
+    payload = codec.compress(rgb)
+    x = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        levels, _ = run.model.encoder(x)
+        picture = run.model(x).picture
+    lr = levels[0].permute(1, 2, 0).numpy().astype(np.uint8)
+    np.testing.assert_array_equal(rounded(lr, run.recipe.lr_step), payload.lr)
+    restored = quantize(picture[0].permute(1, 2, 0).numpy()).astype(int)
+    assert np.abs(restored - np.asarray(codec.restore(payload))).max() <= 1
+    assert run.recipe.batch == recipe.batch
+    assert run.history[0]["pictures"] > 0
+    network = load_integer_network(default_bundle / "encoder.safetensors")
+    assert has_encoder(run.model, network)
+    with torch.no_grad():
+        run.model.encoder.stem.weight[0] *= 1.5
+    assert not has_encoder(run.model, network)
+
+
+@pytest.mark.parametrize("name", ["smoke-stage2", "smoke-stage3", "smoke-final"])
+def test_only_what_a_stage_trains_changes(name: str, tmp_path: Path) -> None:
+    """The generator least of all ([GRAIN] 3.5: fixed all the time)."""
+    recipe = GRAIN_RECIPES[name]
+    prior = stand_in_prior(recipe)
+    assert prior is not None
+    weights = {name: tensor.clone() for name, tensor in prior.state_dict().items()}
+    options = RunOptions(prior=prior)
+    train(recipe, tmp_path / "first", options, pictures=4)
+    before = load_run(tmp_path / "first", prior).model
+    train(recipe, tmp_path / "first", options, pictures=12, resume=True)
+    after = load_run(tmp_path / "first", prior).model
+    moved = {part: any(not torch.equal(a, b) for a, b in zip(before.parts()[part].parameters(),
+                                                             after.parts()[part].parameters(), strict=True))
+             for part in before.parts()}
+    assert moved == {part: part in recipe.trains for part in ("encoder", "decoder", "codes", "fusion")}
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in prior.state_dict().items())
+    assert all(parameter.grad is None for parameter in prior.parameters())
+
+
+def test_codes_are_compared_for_synthetic_pictures_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(GRAIN_RECIPES["smoke-stage2"], synthetic=0.5, batch=4)
+    run = start_run(recipe, None, stand_in_prior(recipe))
+    found: list[torch.Tensor] = []
+    compared: list[torch.Tensor] = []
+    original = grain_trainer.code_loss
+    run.model.register_forward_hook(lambda module, args, out: found.append(out.codes))
+    monkeypatch.setattr(grain_trainer, "code_loss", lambda weights, made, *more: compared.append(made) or original(
+        weights, made, *more))
+    GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks()).step(0.5)
+    assert torch.equal(compared[0], found[0][2:])
+
+
+def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a part of the steps; the original's window is the restored one's, and losses on places wait for the others."""
+    adversarial = AdversarialConfig("hinge", ratio=0.5, discriminator=ProjectedConfig(8), r1=0.0)
+    recipe = replace(
+        GRAIN_RECIPES["smoke-stage2"], decoder=PRESETS["grain-smoke-mobile"], synthetic=0.0, batch=2, window=48,
+        window_part=0.5, adversarial=adversarial, lpips_shift=1.0,
+        loss=LossWeights(region_gain=3.0, lpips=0.5, regions=0.3, identity=0.0))
+    rng = np.random.default_rng(0)
+    windows = [draw_window(recipe, rng) for _ in range(200)]
+    assert 60 < windows.count(None) < 140
+    assert {(window.top, window.left) for window in windows if window} == {(y, x) for y in (0, 16) for x in (0, 16)}
+    assert draw_window(replace(recipe, window=0), rng) is None
+
+    networks = MetricNetworks.load(shared_weights, torch.device("cpu"), faces=False)
+    run = start_run(recipe, None, stand_in_prior(recipe))
+    run.adversarial = AdversarialLoss(adversarial)
+    run.adversarial.use(networks)
+    pictures = random_pictures(4, 64, seed=0)
+    trainer = GrainTrainer(run, Distributed(torch.device("cpu")), pictures, networks)
+    judged: list[torch.Tensor] = []
+    monkeypatch.setattr(trainer, "_draw", lambda: (batch, None))
+    monkeypatch.setattr(run.adversarial, "update_discriminator",
+                        lambda made, real, _: judged.append(real) or {"made": torch.tensor(made.shape[-1])})
+    batch = torch.from_numpy(pictures[:2]).permute(0, 3, 1, 2).float()
+    for window in (Window(0, 16, 48), None):
+        monkeypatch.setattr(grain_trainer, "draw_window", lambda *_, window=window: window)
+        terms = trainer.step(0.5)
+        rows_, columns = (slice(0, 48), slice(16, 64)) if window else (slice(None), slice(None))
+        torch.testing.assert_close(judged[-1], dequantize(batch)[..., rows_, columns])
+        assert int(terms["made"]) == (48 if window else 64)
+        assert ("regions" in terms) == (window is None) and {"l1", "lpips", "adversarial"} <= set(terms)
+
+
+def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(GRAIN_RECIPES["smoke-final"], synthetic=0.5)
+    run = start_run(recipe, None, stand_in_prior(recipe))
+    white = np.full((4, 64, 64, 3), 255, np.uint8)
+    run.adversarial = AdversarialLoss(recipe.adversarial)
+    compared: list[tuple[int, torch.Tensor]] = []
+    monkeypatch.setattr(run.adversarial, "generator_loss",
+                        lambda made, real: compared.append((len(made), real)) or made.mean())
+    monkeypatch.setattr(run.adversarial, "update_discriminator",
+                        lambda made, real, _: compared.append((len(made), real)) or {})
+    GrainTrainer(run, Distributed(torch.device("cpu")), white, MetricNetworks()).step(0.9)
+    assert [count for count, _ in compared] == [recipe.batch // 2] * 2
+    for _, real in compared:
+        assert len(real) == recipe.batch // 2 and bool((real == 1).all())
+
+
+def test_generated_pictures_are_half_of_a_batch_and_never_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(GRAIN_RECIPES["smoke-final"], synthetic=0.0, jitter=False)
+    run = start_run(recipe, None, stand_in_prior(recipe))
+    white, black = np.full((4, 64, 64, 3), 255, np.uint8), np.zeros((3, 64, 64, 3), np.uint8)
+    run.adversarial = AdversarialLoss(recipe.adversarial)
+    seen, real = [], []
+    run.model.register_forward_pre_hook(lambda module, args: seen.append(args[0].mean((1, 2, 3)).tolist()))
+    monkeypatch.setattr(run.adversarial, "update_discriminator", lambda made, target, _: real.append(target) or {})
+    cpu = Distributed(torch.device("cpu"))
+    trainer = GrainTrainer(run, cpu, white, MetricNetworks(), generated=black)
+    assert trainer.pictures_in_set == 7
+    trainer.step(0.9)
+    half = recipe.batch // 2
+    assert seen[0] == [255.0] * half + [0.0] * half
+    assert len(real[0]) == half and bool((real[0] == 1).all())
+    GrainTrainer(run, cpu, white, MetricNetworks()).step(0.9)
+    assert seen[-1] == [255.0] * recipe.batch and len(real[-1]) == recipe.batch
+
+
+def test_generated_pictures_are_found_by_name(tmp_path: Path) -> None:
+    for name in ("a.png", "generated_0.png", "b.png", "generated_1.png"):
+        Image.fromarray(np.full((8, 8, 3), 200 if name.startswith("g") else 10, np.uint8)).save(tmp_path / name)
+    options, run = RunOptions(data=tmp_path), tmp_path / "runs" / "one"
+    found = generated_pictures(options, run, 8, SMOKE.generated)
+    assert found is not None and found.shape == (2, 8, 8, 3) and found.min() == 200
+    photographs = training_pictures(replace(options, exclude=SMOKE.generated), run, 8, count=0, seed=0)
+    assert photographs.shape == (2, 8, 8, 3) and photographs.max() == 10
+    assert generated_pictures(replace(options, exclude=("generated_*",)), run, 8, SMOKE.generated) is None
+    assert replace(SMOKE, batch=4, generated_part=1.0).generated_count == 3
+    with pytest.raises(ValueError, match="generated_part"):
+        replace(SMOKE, generated_part=1.5)
+
+
+def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:
+    """Noise replaces rounding only while the encoder is trained, and until ``noise_until``."""
+    levels: list[torch.Tensor] = []
+    for trains in (("decoder",), ("encoder", "decoder")):
+        run = start_run(replace(SMOKE, trains=trains), None)
+        run.model.decoder.register_forward_hook(lambda module, args, out: levels.append((args[0] + 1) * 127.5))
+        GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks()).step(0.0)
+    kept, trained = levels
+    assert (kept - kept.round()).abs().max() < 1e-3
+    assert (trained - trained.round()).abs().max() > 0.1
+    run = start_run(replace(SMOKE, noise_until=0.5), None)
+    run.model.decoder.register_forward_hook(lambda module, args, out: levels.append((args[0] + 1) * 127.5))
+    trainer = GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks())
+    for progress in (0.4, 0.5):
+        trainer.step(progress)
+    noisy, rounded = levels[2:]
+    assert (noisy - noisy.round()).abs().max() > 0.1 and (rounded - rounded.round()).abs().max() < 1e-3
+
+
+def test_jitter_changes_what_the_encoder_sees() -> None:
+    seen: dict[bool, torch.Tensor] = {}
+    for jitters in (False, True):
+        run = start_run(replace(SMOKE, jitter=jitters), None)
+        run.model.register_forward_pre_hook(lambda module, args, now=jitters: seen.__setitem__(now, args[0]))
+        GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks()).step(0.0)
+    assert seen[True].shape == seen[False].shape
+    assert (seen[True] - seen[False]).flatten(1).abs().amax(1).min() > 0  # no picture is what it was
+
+
+def test_the_recipe_sets_how_often_lpips_has_an_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[float] = []
+    offsets: list[tuple[int, int] | None] = []
+    original = grain_trainer.picture_loss
+
+    def spy(*args: Any, offset: tuple[int, int] | None, **named: Any) -> Any:
+        offsets.append(offset)
+        return original(*args, offset=offset, **named)
+
+    monkeypatch.setattr(grain_trainer, "picture_loss", spy)
+    monkeypatch.setattr(grain_trainer, "random_offset", lambda part: parts.append(part) or (1, 2))
+    run = start_run(replace(SMOKE, lpips_shift=0.3), None)
+    GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks()).step(0.5)
+    assert (parts, offsets) == ([0.3], [(1, 2)])
+
+
+def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced by the compiler, not turned into C++: that takes minutes."""
+    compiled = functools.partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", compiled)
+    encoder = EncoderConfig(hr=TINY.decoder.hr, lr=TINY.decoder.lr, patch=2, channels=(8,), blocks=(1,))
+    recipe = replace(GRAIN_RECIPES["smoke-final"], encoder=encoder, decoder=TINY, adversarial=None)
+    torch.manual_seed(3)
+    run = start_run(recipe, None, stand_in_prior(recipe))
+    picture = torch.from_numpy(np.asarray(random_pictures(2, encoder.hr, 0))).permute(0, 3, 1, 2).float()
+    gradients = []
+    for _ in range(2):
+        run.model.zero_grad()
+        run.model(picture).picture.square().mean().backward()
+        named = run.model.named_parameters()
+        gradients.append({name: tensor.grad for name, tensor in named if tensor.grad is not None})
+        run.model.compile_decoder(torch.rand(2, 3, encoder.lr, encoder.lr))
+    plain, traced = gradients
+    assert len(plain) > 50
+    for name, gradient in plain.items():
+        torch.testing.assert_close(traced[name], gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_a_compiler_that_loses_gradients_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start_run(SMOKE, None)
+
+    def compiled(function: Callable[..., tuple[torch.Tensor, None]]) -> Callable[..., tuple[torch.Tensor, None]]:
+        def loses(decoder: torch.nn.Module, lr: torch.Tensor, output: str) -> tuple[torch.Tensor, None]:
+            picture, codes = function(decoder, lr.detach(), output)
+            return picture + 0 * lr.sum(), codes
+        return loses
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with pytest.raises(EdgegrainError, match="other gradients .* without --compile"):
+        run.model.compile_decoder(torch.rand(2, 3, 16, 16))
+
+
+def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing() -> None:
+    run = start_run(SMOKE, None)
+    trainer = GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), MetricNetworks())
+    hook = run.model.decoder.head[-1].register_forward_hook(lambda module, args, out: out * float("nan"))
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    assert float(trainer.step(0.1)["skipped"]) == 1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
+    hook.remove()
+    trainer.step(0.1)
+    assert trainer.skipped == 1
+    assert not torch.equal(run.model.decoder.conv_first.weight, before["decoder.conv_first.weight"])
+
+
+def test_what_is_missing_is_named(faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(EdgegrainError, match="--weights"):
+        train(WITH_LPIPS, tmp_path / "a", RunOptions(data=faces), pictures=8)
+    with pytest.raises(EdgegrainError, match="--data"):
+        train(replace(SMOKE, random_pictures=0), tmp_path / "b", pictures=8)
+    with pytest.raises(EdgegrainError, match="--init-from"):
+        start_run(replace(GRAIN_RECIPES["smoke-stage3"], random_pictures=0), None)
+    with pytest.raises(EdgegrainError, match="does not train the encoder.* --init-from"):
+        start_run(GRAIN_RECIPES["stage1-faces-256-lr16-fine"], None)
+    with pytest.raises(EdgegrainError, match="--prior"):
+        train(SMOKE, tmp_path / "c", pictures=4)
+        start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path / "c")
+    with pytest.raises(ModelError, match="not a training checkpoint"):
+        (tmp_path / CHECKPOINT).write_bytes(b"nothing")
+        load_run(tmp_path)
+
+
+class MeanDifference:
+    """Replaces LPIPS: the mean absolute difference, off the grid twice that."""
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        return (a - b).abs().mean((1, 2, 3))
+
+    def off_grid(self, a: Tensor, b: Tensor) -> Tensor:
+        return 2 * self(a, b)
+
+
+@torch.no_grad()
+def test_a_final_picture_is_compared_with_its_parts() -> None:
+    recipe = GRAIN_RECIPES["smoke-final"]
+    model = start_run(recipe, None, stand_in_prior(recipe)).average.eval()
+    pictures = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    networks = SimpleNamespace(lpips=MeanDifference(), identity=None)
+    found = evaluate(model, pictures, networks)  # type: ignore[arg-type]
+    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    expected = {}
+    for name in ("invertible", "style"):
+        restored = dequantize(rounded_levels(model(x, output=name).picture))
+        expected[name] = float((restored - dequantize(x)).abs().mean())
+    assert found["lpips_alex_style"] == pytest.approx(expected["style"], abs=2e-4)
+    # A new fusion adds nothing to the invertible picture.
+    for name in ("lpips_alex", "lpips_alex_without_prior", "lpips_alex_invertible"):
+        assert found[name] == pytest.approx(expected["invertible"], abs=2e-4), name
+    assert found["lpips_alex_off_grid"] == pytest.approx(2 * found["lpips_alex"], abs=2e-4)
+    assert abs(expected["style"] - expected["invertible"]) > 0.01
+    alone = start_run(GRAIN_RECIPES["smoke-stage1"], None).average.eval()
+    assert set(evaluate(alone, pictures, MetricNetworks())) == {"psnr"}
+
+
+@pytest.mark.parametrize(("channels", "has_saturation"), [(1, False), (3, True)])
+@torch.no_grad()
+def test_grey_pictures_have_no_saturation_to_compare(channels: int, has_saturation: bool) -> None:
+    recipe = GRAIN_RECIPES["smoke-stage1"]
+    recipe = replace(recipe, loss=replace(recipe.loss, rate=0.1))
+    model = start_run(recipe, None).average.eval()
+    pictures = np.random.default_rng(3).integers(0, 256, (2, 64, 64, channels), np.uint8)
+    found = evaluate(model, np.broadcast_to(pictures, (2, 64, 64, 3)).copy(), MetricNetworks())
+    assert "lr_bytes" in found and ("lr_saturation" in found) == has_saturation

@@ -107,7 +107,7 @@ class Workers:
                         reason = await self._feed(process)
                     finally:
                         del self._ready[process.pid]
-            except (WorkerLost, ServiceError, OSError) as error:
+            except Exception as error:  # whatever a worker answers, another one is started
                 log(logger, logging.ERROR, "worker not started", reason=str(error), next_try_seconds=pause)
                 wait, pause = pause, min(2 * pause, LONGEST_PAUSE)
             else:

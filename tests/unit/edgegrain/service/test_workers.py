@@ -200,7 +200,8 @@ def test_errors_keep_their_class(name: str, kind: type[Exception]) -> None:
 @pytest.mark.parametrize(("program", "message"), [
     ("pass", "died"), ("import time; time.sleep(60)", "within 0.5 s"),
     ("print('hello, this is no message')", "broke its pipe"), ("print('[3]')", "broke its pipe"),
-    ("print('{\"lengths\": [-1]}')", "more than the limit"), ("print('{\"lengths\": [], \"failed\": \"no\"}')", "no")])
+    ("print('{\"lengths\": [-1]}')", "more than the limit"), ("print('{\"lengths\": []}')", "warm_up"),
+    ("print('{\"lengths\": [], \"failed\": \"no\"}')", "no")])
 def test_a_worker_that_does_not_start(
     program: str, message: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

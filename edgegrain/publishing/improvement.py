@@ -189,10 +189,6 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
         weights: folder of the metrics' weights; None for the fetched ones.
         prior: the generator's file or name, if the run has one.
         storage: storage of the run's weights; by default `decoder_storage`.
-
-    Raises:
-        BundleError: there is no such bundle, or its pictures have another size.
-        EdgegrainError: metrics' weights or pictures are missing.
     """
     run = open_run(checkpoint, needed_prior(checkpoint, prior))
     after, before = source_of(run, checkpoint.name), find_decoder(published)

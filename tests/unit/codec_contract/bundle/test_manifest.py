@@ -1,4 +1,4 @@
-"""The manifest reader: every field is checked, and files are verified before they are read."""
+"""The manifest reader: every field is checked, files are verified before they are read; enlargers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from typing import Any
 
 import pytest
 
-from codec_contract.bundle.manifest import FileEntry, Manifest, load_manifest, parse_manifest, verify_bundle
+from codec_contract.bundle.manifest import Enlarger, FileEntry, Manifest, load_manifest, parse_manifest, verify_bundle
 from codec_contract.errors import BundleError
 
 FILES = {
-    "coder.json": b'{"format":"tables"}',
-    "decoder.onnx": bytes(range(256)) * 20,
-    "encoder.mlpackage/Data/com.apple.CoreML/model.mlmodel": b"program",
-    "empty.txt": b"",
-}
+    "coder.json": b'{"format":"tables"}', "decoder.onnx": bytes(range(256)) * 20,
+    "encoder.mlpackage/Data/com.apple.CoreML/model.mlmodel": b"program", "empty.txt": b""}
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -62,11 +59,7 @@ def parse(tmp_path: Path, **changes: Any) -> Manifest:
 def test_every_field_is_read(bundle: Path) -> None:
     manifest = load_manifest(bundle)
     assert (manifest.id, manifest.version, manifest.codec, manifest.domain) == (
-        "faces-256-lr16",
-        "1.0.0",
-        "grain",
-        "faces",
-    )
+        "faces-256-lr16", "1.0.0", "grain", "faces")
     assert (manifest.hr, manifest.lr) == (256, 16)
     assert manifest.lr_contract_id == b"\xab" * 32
     assert manifest.decoder["file"] == "decoder.onnx"
@@ -148,6 +141,8 @@ def test_an_unlisted_file_is_refused(bundle: Path) -> None:
 
 
 def test_a_linked_file_is_judged_by_its_bytes(bundle: Path, tmp_path: Path) -> None:
+    os.symlink(bundle, tmp_path / "link")
+    assert verify_bundle(tmp_path / "link").open_file("empty.txt") == b""
     # Download caches keep the files elsewhere and link to them.
     elsewhere = tmp_path / "blob"
     elsewhere.write_bytes(FILES["coder.json"])
@@ -159,67 +154,32 @@ def test_a_linked_file_is_judged_by_its_bytes(bundle: Path, tmp_path: Path) -> N
         load_manifest(bundle).open_file("coder.json")
 
 
-def test_a_bundle_may_itself_be_reached_through_a_link(bundle: Path, tmp_path: Path) -> None:
-    os.symlink(bundle, tmp_path / "link")
-    assert verify_bundle(tmp_path / "link").open_file("empty.txt") == b""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a\x1b[2Jb",
-        "../secret",
-        "a/../../secret",
-        "/etc/passwd",
-        "a//b",
-        "./a",
-        "a/.",
-        "",
-        "a/",
-        "..\\secret",
-        "C:/x",
-        "c:x",
-        "a\0b",
-        "manifest.json",
-    ],
-)
+@pytest.mark.parametrize("name", [
+    "a\x1b[2Jb", "../secret", "a/../../secret", "/etc/passwd", "a//b", "./a", "a/.", "", "a/", "..\\secret", "C:/x",
+    "c:x", "a\0b", "manifest.json"])
 def test_names_that_are_no_plain_relative_path_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BundleError, match="plain relative path|lists itself"):
         parse(tmp_path, files={name: {"sha256": "0" * 64, "size": 1}})
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"schema": 2}, "schema 2, this release reads 1"),
-        ({"schema": "1"}, "'schema' must be of type int, is str"),
-        ({"schema": True}, "'schema' must be of type int, is bool"),
-        ({"id": "../x"}, "'id'"),
-        ({"id": "Faces"}, "'id'"),
-        ({"version": 1}, "'version' must be of type str"),
-        ({"version": ""}, "'version'"),
-        ({"version": "1/../../../x"}, "'version' is '1/../../../x', expected the form"),
-        ({"version": "1..0"}, "'version'"),
-        ({"version": "1" * 65}, "'version'"),
-        ({"lr_contract_id": "ab" * 31}, "'lr_contract_id'"),
-        ({"lr_contract_id": "AB" * 32}, "'lr_contract_id'"),
-        ({"codec": "jpeg"}, "codec 'jpeg' is unknown, expected one of grain"),
-        ({"hr": 0}, "'hr' is 0, expected 1 to 16384"),
-        ({"hr": 1e3}, "'hr' must be of type int, is float"),
-        ({"lr": 512}, "'lr' is 512, expected 1 to 256"),
-        ({"lr": 15}, "hr 256 is not a multiple of lr 15"),
-        ({"preprocessing": {"tile_overlap": 9}}, "'tile_overlap' is 9, expected 0 to 8"),
-        ({"preprocessing": {"tile_overlap": "4"}}, "'tile_overlap' must be of type int"),
-        ({"encoder": []}, "'encoder' must be of type dict"),
-        ({"files": []}, "'files' must be of type dict"),
-        ({"files": {"a": 1}}, "entry of 'a'"),
-        ({"files": {"a": {"sha256": "0" * 64}}}, "lacks the field 'size'"),
-        ({"files": {"a": {"sha256": "0" * 64, "size": -1}}}, "'size' is -1"),
-        ({"files": {"a": {"sha256": "0" * 64, "size": 1 << 60}}}, "'size' is"),
-        ({"files": {"a": {"sha256": "0" * 63, "size": 1}}}, "'sha256'"),
-        ({"files": {f"f{i}": {"sha256": "0" * 64, "size": 1} for i in range(5000)}}, "5000 files"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"schema": 2}, "schema 2, this release reads 1"), ({"schema": "1"}, "'schema' must be of type int, is str"),
+    ({"schema": True}, "'schema' must be of type int, is bool"), ({"id": "../x"}, "'id'"),
+    ({"id": "Faces"}, "'id'"), ({"version": 1}, "'version' must be of type str"), ({"version": ""}, "'version'"),
+    ({"version": "1/../../../x"}, "'version' is '1/../../../x', expected the form"),
+    ({"version": "1..0"}, "'version'"), ({"version": "1" * 65}, "'version'"),
+    ({"lr_contract_id": "ab" * 31}, "'lr_contract_id'"), ({"lr_contract_id": "AB" * 32}, "'lr_contract_id'"),
+    ({"codec": "jpeg"}, "codec 'jpeg' is unknown, expected one of grain"),
+    ({"hr": 0}, "'hr' is 0, expected 1 to 16384"), ({"hr": 1e3}, "'hr' must be of type int, is float"),
+    ({"lr": 512}, "'lr' is 512, expected 1 to 256"), ({"lr": 15}, "hr 256 is not a multiple of lr 15"),
+    ({"preprocessing": {"tile_overlap": 9}}, "'tile_overlap' is 9, expected 0 to 8"),
+    ({"preprocessing": {"tile_overlap": "4"}}, "'tile_overlap' must be of type int"),
+    ({"encoder": []}, "'encoder' must be of type dict"), ({"files": []}, "'files' must be of type dict"),
+    ({"files": {"a": 1}}, "entry of 'a'"), ({"files": {"a": {"sha256": "0" * 64}}}, "lacks the field 'size'"),
+    ({"files": {"a": {"sha256": "0" * 64, "size": -1}}}, "'size' is -1"),
+    ({"files": {"a": {"sha256": "0" * 64, "size": 1 << 60}}}, "'size' is"),
+    ({"files": {"a": {"sha256": "0" * 63, "size": 1}}}, "'sha256'"),
+    ({"files": {f"f{i}": {"sha256": "0" * 64, "size": 1} for i in range(5000)}}, "5000 files")])
 def test_a_wrong_field_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BundleError, match=message):
         parse(tmp_path, **changes)
@@ -264,7 +224,55 @@ def test_a_manifest_is_bounded(tmp_path: Path) -> None:
 
 
 def test_no_manifest_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="missing: no file"):
-        load_manifest(tmp_path)
-    with pytest.raises(BundleError, match="missing: no file"):
-        load_manifest(tmp_path / "nowhere")
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(BundleError, match="missing: no file"):
+            load_manifest(folder)
+
+
+# -- enlargers ----------------------------------------------------------------------------------------------
+
+ENLARGERS = ["enlarger_x2.onnx", "enlarger_x4.onnx"]
+BOTH = {"files": ENLARGERS}
+
+
+def listed(**fields: Any) -> Manifest:
+    return parse(Path("x"), files={
+        name: {"size": 1, "sha256": "11" * 32} for name in ("decoder.onnx", *ENLARGERS)}, **fields)
+
+
+def test_a_manifest_without_an_enlarger() -> None:
+    assert listed().enlarger is None and listed().sides == (256,)
+
+
+def test_every_file_doubles_the_sides() -> None:
+    first = listed(enlarger={"files": ENLARGERS[:1], "comment": "other fields are ignored"})
+    assert first.enlarger == Enlarger(("enlarger_x2.onnx",)) and first.sides == (256, 512)
+    both = listed(enlarger={**BOTH, "training": {"pictures_seen": 5}})
+    assert both.enlarger == Enlarger(tuple(ENLARGERS), {"pictures_seen": 5}) and both.sides == (256, 512, 1024)
+
+
+def test_tiles_are_restored_at_the_original_s_size() -> None:
+    tiles = {"preprocessing": {"pad": "edge", "tile_overlap": 2}}
+    assert listed(**tiles).sides == ()
+    with pytest.raises(BundleError, match="bundles of tiles cannot have"):
+        listed(**tiles, enlarger=BOTH)
+
+
+@pytest.mark.parametrize(("enlarger", "message"), [
+    (ENLARGERS, "'enlarger' must be of type dict"),
+    ({}, "lacks the field 'files'"),
+    ({**BOTH, "training": 5}, "'training' must be of type dict"),
+    ({"files": "enlarger_x2.onnx"}, "'files' must be of type list"),
+    ({"files": []}, "0 files, expected 1 or 2"),
+    ({"files": [*ENLARGERS, "decoder.onnx"]}, "3 files, expected 1 or 2"),
+    ({"files": [ENLARGERS[0], ENLARGERS[0]]}, "lists a file twice"),
+    *(({"files": [name]}, "which is not listed") for name in ("../x.onnx", None, 2, ENLARGERS))])
+def test_enlargers_described_wrongly_are_refused(enlarger: Any, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        listed(enlarger=enlarger)
+
+
+def test_enlarged_squares_are_bounded() -> None:
+    assert listed(hr=4096, enlarger=BOTH).sides == (4096, 8192, 16384)
+    with pytest.raises(BundleError, match="sides of 32768 pixels, more than 16384"):
+        listed(hr=8192, enlarger=BOTH)

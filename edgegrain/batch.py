@@ -39,6 +39,7 @@ from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.pictures.file_formats import SAVE_OPTIONS
 from edgegrain.ray_cluster import cluster_cores, ray_cluster
 from edgegrain.stores import FolderStore, Store, Verb, candidates, open_store
+from sdk.batches import BATCH
 from sdk.codec import Codec
 from sdk.rate_control import compress_within
 from server_decoder.decoder_session import Device
@@ -196,10 +197,10 @@ class Worker:
     def _codecs(self) -> list[Codec]:
         plan = self._plan
         codecs = [Codec(folder, plan.device, plan.threads) for folder in plan.bundles]
-        if plan.device != "cpu":
-            codecs[0].warm_up()
-        elif plan.verb == "restore":
-            _ = codecs[0].running_decoder  # opens it
+        if plan.verb == "restore":
+            decoder = codecs[0]._open.decoder
+            if plan.device != "cpu" and decoder.lr_size is not None:
+                decoder.warm_up((1, BATCH))  # keeps CUDA graphs for what `restore_batch` runs
         return codecs
 
     @property

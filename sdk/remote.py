@@ -20,8 +20,7 @@ from codec_contract.errors import EdgegrainError, ServiceError, reason
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk import remote_calls as calls
-from sdk.batches import position_in_batch, with_strengths
-from sdk.inputs import RestoreSource, read_restore_source
+from sdk.inputs import RestoreSource, position_in_batch, read_restore_source, with_strengths
 from sdk.payload import Payload, Scene
 from sdk.remote_calls import DEFAULT_RETRIES, RETRIED, Call, RemoteBundle, Retries
 

@@ -39,8 +39,8 @@ from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.pictures.file_formats import SAVE_OPTIONS
 from edgegrain.ray_cluster import cluster_cores, ray_cluster
 from edgegrain.stores import FolderStore, Store, Verb, candidates, open_store
-from sdk.batches import BATCH
 from sdk.codec import Codec
+from sdk.inputs import BATCH
 from sdk.rate_control import compress_within
 from server_decoder.decoder_session import Device
 

@@ -35,7 +35,7 @@ _WITHOUT_ENCODER = (Source.stylegan2_nvidia, Source.stylegan2_rosinality)
 
 
 class Reduction(enum.StrEnum):
-    """Encoder of GLEAN's and GCFSR's bundles; `edgegrain.papers.face_sr.reductions.REDUCTIONS`, as above."""
+    """Encoder of GLEAN's and GCFSR's bundles; `edgegrain.papers.face_sr.bundle.REDUCTIONS`, as above."""
 
     area = "area"
     bicubic = "bicubic"

@@ -11,7 +11,7 @@ from codec_contract.errors import ModelError
 from codec_contract.quantization import dequantize
 from edge_encoder.preprocessing import load_picture
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.papers.face_sr.weights import load_glean, read_config
+from edgegrain.papers.face_sr.bundle import load_glean, read_config
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from export.decoder.sources import described_prior
 

@@ -13,8 +13,8 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.preprocessing import load_picture
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
+from edgegrain.papers.irn.bundle import load_irn, read_training
 from edgegrain.papers.irn.network import IRN, PRESETS, round_to_levels
-from edgegrain.papers.irn.weights import load_irn, read_training
 
 NETWORKS = {"photos-x2": "irn-x2-light", "photos-x4": "irn-x4-light", "photos-x4-wide": "irn-x4-wide",
             "photos-x4-plus": "irn-x4-light"}

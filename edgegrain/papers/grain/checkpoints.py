@@ -17,7 +17,7 @@ from torch import Tensor
 
 from codec_contract.errors import ModelError
 from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
-from edgegrain.papers.stylegan.layouts import ROSINALITY, translate_generator
+from edgegrain.papers.stylegan.checkpoints import FILTER, ROSINALITY, translate_generator
 from edgegrain.papers.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
@@ -33,7 +33,6 @@ _MARKS = {"invertible": "enc.conv_first.weight", "codes": "encoder.styles.0.line
           "mean code": MEAN_CODE}
 _FILES = {"invertible": "invRRDB_model.pt", "codes": "codeStyleGAN_model.pt", "fusion": "Fusion_model.pt",
           "mean code": "stylegan2-ffhq-config-f.pt"}
-_FILTER = "a low-pass filter, a constant here"
 _MEASURED = "the mean of 10,000 mapped codes; the authors take latent_avg of the generator's file: add it to the files"
 _MEAN_ALONE = "the generator in codeStyleGAN's file is used"
 _TRUNK = re.compile(r"dec\.trunk_conv(\d+)\.weight")
@@ -86,7 +85,7 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
 
     bank = {codes.full_name(GENERATOR + theirs): PRIOR + ours for theirs, ours in used.items()
             if mean is None or theirs != MEAN_CODE}
-    filters = {codes.full_name(GENERATOR + name): _FILTER for name in generator if name not in used}
+    filters = {codes.full_name(GENERATOR + name): FILTER for name in generator if name not in used}
     made = {} if mean is not None else {"prior.mean_code": _MEASURED}
     tensor_maps = [
         TensorMap(invertible.path.name, file_sha256(invertible.path), {**encoded.names, **decoded.names},

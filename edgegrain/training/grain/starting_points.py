@@ -20,7 +20,7 @@ from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network, raise_twin
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.grain.checkpoint import load_run, read_recipe
-from edgegrain.training.grain.stages import GrainRecipe
+from edgegrain.training.grain.stages import GrainRecipe, RRDBEncoderConfig
 from export import papers
 from export.decoder.decoder_graph import same_when_stored
 from export.decoder.sources import TRAINED, bundle_decoder, invertible_decoder, load_zoo, zoo_encoder, zoo_step
@@ -169,7 +169,10 @@ def _joined(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Gr
 def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
                  ) -> tuple[GrainRecipe, dict[str, Tensor]]:
     """As `_joined`, for a bundle with the paper's float encoder."""
-    config, encoder = papers.load("grain.trained_encoder:bundle_start")(manifest)
-    weights = {f"encoder.{key}": tensor for key, tensor in encoder.items()}
+    manifest.verify_file(RRDB_ENCODER_WEIGHTS)
+    encoder = papers.load("grain.rrdb_encoder:load_rrdb_encoder")(manifest.path(RRDB_ENCODER_WEIGHTS))
+    shape = encoder.config
+    config = RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks)
+    weights = {f"encoder.network.{key}": tensor for key, tensor in encoder.state_dict().items()}
     weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
     return GrainRecipe(stage=stage, encoder=config, decoder=decoder.config), weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from edgegrain.papers.stylegan.regularizers import PathLength
+from edgegrain.papers.stylegan.training import PathLength
 from edgegrain.training.grain.rate import BELOW_TARGET, RateTarget
 from edgegrain.training.running_mean import running_mean
 

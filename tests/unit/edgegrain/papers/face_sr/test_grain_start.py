@@ -10,8 +10,8 @@ import torch
 
 from codec_contract.errors import BundleError, ModelError
 from edgegrain.papers.face_sr import run as face_sr_run
-from edgegrain.papers.face_sr.grain_start import begin_with_grain
 from edgegrain.papers.face_sr.recipes import FACE_SR_RECIPES
+from edgegrain.papers.face_sr.run import begin_with_grain
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain import starting_points

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.face_sr.grow import grow
+from edgegrain.papers.face_sr.bundle import save_face_sr
 from edgegrain.papers.face_sr.recipes import FACE_SR_RECIPES
-from edgegrain.papers.face_sr.run import start_run
-from edgegrain.papers.face_sr.weights import save_gcfsr
+from edgegrain.papers.face_sr.run import grow, start_run
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 
 NARROW = GCFSRConfig(32, 8, channel_base=128, channel_max=12, code_width=8, code_channels=4)
@@ -48,7 +47,7 @@ def test_it_restores_the_same_pictures_and_learns_with_all_channels() -> None:
 
 
 def test_a_run_begins_with_a_narrower_network(tmp_path: Path) -> None:
-    save_gcfsr(trained(), tmp_path / "gcfsr.safetensors")
+    save_face_sr(trained(), tmp_path / "gcfsr.safetensors")
     config = replace(FACE_SR_RECIPES["smoke-gcfsr"], network=WIDE)
     run = start_run(config, start=tmp_path)
     for network in (run.model, run.average):

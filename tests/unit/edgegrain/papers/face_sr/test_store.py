@@ -11,9 +11,8 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edgegrain.papers.face_sr import store as store_face_sr
-from edgegrain.papers.face_sr.store import fit_reduction_tables, store
-from edgegrain.papers.face_sr.weights import load_gcfsr, load_glean, read_training
+from edgegrain.papers.face_sr import bundle as store_face_sr
+from edgegrain.papers.face_sr.bundle import fit_reduction_tables, load_gcfsr, load_glean, read_training, store
 from edgegrain.pictures.packed import random_pictures
 from server_decoder.prior_store import load_prior
 from tests.face_sr import GLEAN_TINY, TRAINING, store_gcfsr, store_glean

@@ -10,13 +10,12 @@ import pytest
 import torch
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.face_sr.weights import (
+from edgegrain.papers.face_sr.bundle import (
     load_gcfsr,
     load_glean,
     read_config,
     read_training,
-    save_gcfsr,
-    save_glean,
+    save_face_sr,
 )
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
@@ -32,7 +31,7 @@ GCFSR_TINY = GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12,
 def test_glean_is_restored_around_its_bank(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = GLEAN(GLEAN_TINY).eval()
-    path = save_glean(network, tmp_path / "glean.safetensors", training={"pictures": 3}, dtype=torch.float32)
+    path = save_face_sr(network, tmp_path / "glean.safetensors", training={"pictures": 3}, dtype=torch.float32)
     assert not any(name.startswith("prior.") for name in read_weights(path))
     assert read_header(path)["bank_sha256"] == prior_digest(network.prior)
     lr = torch.rand(2, 3, 16, 16) * 2 - 1
@@ -45,13 +44,13 @@ def test_glean_is_restored_around_its_bank(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected a gcfsr"):
         load_gcfsr(path)
     with pytest.raises(FileExistsError):
-        save_glean(network, path)
+        save_face_sr(network, path)
 
 
 def test_gcfsr_is_restored_in_half_precision(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = GCFSR(GCFSR_TINY).eval()
-    path = save_gcfsr(network, tmp_path / "gcfsr.safetensors")
+    path = save_face_sr(network, tmp_path / "gcfsr.safetensors")
     read = load_gcfsr(path)
     assert read_config(path) == GCFSR_TINY and read_training(path) == {}
     for name, tensor in network.state_dict().items():
@@ -80,4 +79,4 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
     with torch.no_grad():
         network.to_codes[0].conv.weight.fill_(1e6)
     with pytest.raises(ModelError, match="does not fit"):
-        save_gcfsr(network, tmp_path / "large.safetensors")
+        save_face_sr(network, tmp_path / "large.safetensors")

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from codec_contract.errors import ExportError
-from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
-from edgegrain.papers.grain.rrdb_graph import random_rrdb_encoder, rrdb_graph
+from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder, random_rrdb_encoder, rrdb_graph
 from export.encoder.formats import export_encoder
 from export.encoder.torch_graph import torch_encoder
 from export.proof.comparison import ProofJob, flip_report

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.irn.grow import grow
 from edgegrain.papers.irn.network import IRN, IRNConfig
+from edgegrain.papers.irn.training import grow
 
 SMALL = IRNConfig(blocks=(1, 2), growth=4, z_std=0.01)
 LARGE = replace(SMALL, blocks=(2, 3), growth=6)

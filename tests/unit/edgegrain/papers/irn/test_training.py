@@ -16,13 +16,13 @@ from PIL import Image
 from codec_contract.errors import EdgegrainError, ImageError, ModelError
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.papers.irn import losses
-from edgegrain.papers.irn import run as irn_run
+from edgegrain.papers.irn import training as irn_run
+from edgegrain.papers.irn.bundle import load_irn, read_training
 from edgegrain.papers.irn.crops import Photographs, crops, pack_photographs
-from edgegrain.papers.irn.discriminator import IRNDiscriminator
+from edgegrain.papers.irn.losses import IRNDiscriminator
 from edgegrain.papers.irn.network import IRN, PRESETS, TO_YCBCR, mix_colours
 from edgegrain.papers.irn.recipes import IRN_PLUS, IRN_RECIPES, IRNLosses, IRNRecipe
-from edgegrain.papers.irn.trainer import IRNTrainer, learning_rate
-from edgegrain.papers.irn.weights import load_irn, read_training
+from edgegrain.papers.irn.training import IRNTrainer, learning_rate
 from edgegrain.training import loop
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.family import RunOptions
@@ -285,7 +285,7 @@ def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:
 def test_averages_forget_the_random_weights_also_in_short_sessions(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decays: list[float] = []
-    monkeypatch.setattr("edgegrain.papers.irn.trainer.update_averages",
+    monkeypatch.setattr("edgegrain.papers.irn.training.update_averages",
                         lambda averages, parameters, decay: decays.append(decay))
     recipe = replace(SMOKE, ema=0.5)
     train(recipe, tmp_path / "run", pictures=recipe.batch)

@@ -9,11 +9,17 @@ import pytest
 import torch
 
 from codec_contract.errors import EdgegrainError, ModelError
-from edgegrain.papers.stylegan.distillation import run as distil_run
-from edgegrain.papers.stylegan.distillation.recipes import DISTILLATION_RECIPES
-from edgegrain.papers.stylegan.distillation.run import STUDENT, Student, adopt_teacher, teacher_codes
-from edgegrain.papers.stylegan.distillation.trainer import load_teacher, random_teacher
-from edgegrain.papers.stylegan.run import start_run as start_prior
+from edgegrain.papers.stylegan import distillation as distil_run
+from edgegrain.papers.stylegan.distillation import (
+    DISTILLATION_RECIPES,
+    STUDENT,
+    Student,
+    adopt_teacher,
+    load_teacher,
+    random_teacher,
+    teacher_codes,
+)
+from edgegrain.papers.stylegan.training import start_run as start_prior
 from edgegrain.training import loop
 from edgegrain.training.family import RunOptions
 from edgegrain.training.loop import train

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgegrain.papers.stylegan.augment import augment
-from edgegrain.papers.stylegan.regularizers import PATH_RATE, PathLength, lazy_adam, path_lengths
+from edgegrain.papers.stylegan.training import PATH_RATE, PathLength, lazy_adam, path_lengths
 from edgegrain.training.adversarial import r1_penalty
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 

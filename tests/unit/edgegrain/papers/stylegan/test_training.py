@@ -12,11 +12,9 @@ import torch
 from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ModelError
-from edgegrain.papers.stylegan import run as prior_run
+from edgegrain.papers.stylegan import training as prior_run
 from edgegrain.papers.stylegan.augment import AdaptationConfig
-from edgegrain.papers.stylegan.recipes import STYLEGAN2_RECIPES, r1_weight
-from edgegrain.papers.stylegan.run import NETWORKS, start_run
-from edgegrain.papers.stylegan.trainer import PriorTrainer
+from edgegrain.papers.stylegan.training import NETWORKS, STYLEGAN2_RECIPES, PriorTrainer, r1_weight, start_run
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.training import loop
 from edgegrain.training.checkpoint import save_checkpoint

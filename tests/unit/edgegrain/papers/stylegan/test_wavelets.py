@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgegrain.papers.stylegan.distillation.wavelets import band_loss, haar
+from edgegrain.papers.stylegan.distillation import band_loss, haar
 from server_decoder.mobile_stylegan.generator import inverse_haar
 
 

@@ -15,7 +15,7 @@ from codec_contract.bundle.file_names import RRDB_ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edgegrain.papers.grain.trained_encoder import RRDBEncoderConfig, TrainedRRDBEncoder
+from edgegrain.papers.grain.rrdb_encoder import RRDBEncoderConfig, TrainedRRDBEncoder
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish_grain
 from edgegrain.publishing.publish_grain import publish_run

@@ -208,8 +208,8 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
     _, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
     version, coding = version_and_coding >> 4, version_and_coding & 15
     if version == SCENE_VERSION:
-        raise PayloadError("this is a scene of several faces, not the payload of one picture; sdk.restore restores it, "
-                           "sdk.Scene reads it")
+        raise PayloadError("this is a scene of several faces, not the payload of one picture: restore gives the "
+                           "whole photograph, without another background; sdk.Scene reads its faces")
     if version != VERSION:
         raise PayloadError(
             f"payload version {version} is unknown, this release reads version {VERSION}; "

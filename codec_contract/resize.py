@@ -2,7 +2,7 @@
 
 It is Pillow's 8-bit bilinear (antialiased triangle) resampler, called once per axis, width first and
 then height. Pillow itself picks the order of the passes by cost, which changes bytes by one level, so
-each call here resizes one axis only. ``docs/exact_resize.md`` specifies the arithmetic,
+each call here resizes one axis only. ``docs/exact_square.md`` specifies the arithmetic,
 ``resize_reference`` implements that page.
 """
 

@@ -1,4 +1,4 @@
-"""The exact resize in numpy integers: a reference implementation of ``docs/exact_resize.md``.
+"""The exact resize in numpy integers: a reference implementation of ``docs/exact_square.md``.
 
 Slower than ``resize.exact_resize`` and equal to it in every byte. It proves the specification and is the text to port:
 no step uses floating point, and no number exceeds 2**53.

@@ -31,11 +31,13 @@ SECTIONS = {
 """Title -> names of `sdk.__all__`."""
 INTRODUCTION = """# Python
 
-The reference of the package `sdk`, written by `python docs/python_page.py` from its docstrings;
-[integration.md](integration.md) goes through the same step by step.
+The reference of the package `sdk`, written by `python docs/python_page.py` from its docstrings, in short form:
+`help(sdk.restore)` has the details and the errors that each function raises.
 """
 BUILT = {"Codec", "MarkedPicture", "OrientedSquare", "Payload", "Retries", "Scene"}
 """Classes that callers construct; functions return the others."""
+AS_BEFORE = {"AsyncRemoteCodec"}
+"""Classes with the methods of the class before them, which are not repeated."""
 WIDTH = 120
 FIELD = re.compile(r"^(\w+): ")
 PAGE_NAME = re.compile(r"docs/(\w+\.md)")
@@ -55,25 +57,31 @@ def _entry(name: str, thing: Any) -> Iterator[str]:
     yield from (f"### {name}", "")
     if name in BUILT or not inspect.isclass(thing):
         yield from ("```text", _wrapped(_signature(f"sdk.{name}", thing), "    "), "```", "")
-    yield from _text(inspect.getdoc(thing) or "")
+    summary, *sections = (inspect.getdoc(thing) or "").split("\n\n")
+    yield from (_wrapped(_markdown(summary)), "")
     if name in BUILT:
-        for part in (inspect.getdoc(thing.__init__) or "").split("\n\n"):
-            if part.startswith(("Args:\n", "Raises:\n")):
-                yield from _text(part)
-    if inspect.isclass(thing) and not issubclass(thing, Exception):
-        yield from _members(thing)
+        sections += (inspect.getdoc(thing.__init__) or "").split("\n\n")
+    for section in sections:
+        title, _, body = section.partition("\n")
+        if title in ("Args:", "Attributes:"):
+            entries = re.split(r"\n(?! )", textwrap.dedent(body))
+            yield from (title.replace("Args", "Arguments"), "")
+            for entry in entries:
+                yield _wrapped("- " + FIELD.sub(r"`\1`: ", _markdown(_first(entry))), "  ")
+            yield ""
+    if inspect.isclass(thing) and not issubclass(thing, Exception) and name not in AS_BEFORE:
+        members = [*_members(thing)]
+        yield from (*members, "") if members else ()
 
 
 def _members(kind: type) -> Iterator[str]:
-    members = [(name, member) for name, member in vars(kind).items() if not name.startswith("_")
-               and (inspect.isfunction(member) or isinstance(member, property))]
-    if members:
-        yield from ("**Methods and properties**", "")
-        for name, member in members:
-            shown = f".{name}" if isinstance(member, property) else _signature(f".{name}", member)
+    for name, member in vars(kind).items():
+        if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+            shown = f".{name}"
+            if inspect.isfunction(member):
+                shown += f"({', '.join([*inspect.signature(member).parameters][1:])})"
             summary = (inspect.getdoc(member) or "").split("\n\n")[0]
-            yield _wrapped(f"- `{shown}`: {_markdown(summary)}", "  ")
-        yield ""
+            yield _wrapped(f"- `{shown}`: {_markdown(_first(summary))}", "  ")
 
 
 def _signature(name: str, thing: Any) -> str:
@@ -83,21 +91,9 @@ def _signature(name: str, thing: Any) -> str:
     return f"{name}{inspect.Signature(parameters)}"
 
 
-def _text(docstring: str) -> Iterator[str]:
-    """A docstring as Markdown: its sections' entries become lists, its examples code."""
-    for paragraph in docstring.split("\n\n"):
-        title, _, rest = paragraph.partition("\n")
-        if not rest.startswith("    "):
-            yield from (_wrapped(_markdown(paragraph)), "")
-            continue
-        title, body = title.removesuffix(":").replace("Args", "Arguments"), textwrap.dedent(rest)
-        if title == "Example":
-            yield from ("<!-- not run: needs your pictures -->", "```python", "import sdk", "", body, "```", "")
-        elif title == "Returns":
-            yield from (_wrapped(f"**{title}**: {_markdown(body)}"), "")
-        else:
-            entries = [FIELD.sub(r"`\1`: ", _markdown(entry)) for entry in re.split(r"\n(?! )", body)]
-            yield from (f"**{title}**", "", *(_wrapped(f"- {entry}", "  ") for entry in entries), "")
+def _first(text: str) -> str:
+    """The first sentence."""
+    return re.split(r"(?<=[.)])\s+(?=[A-Z`(])", " ".join(text.split()))[0]
 
 
 def _markdown(text: str) -> str:

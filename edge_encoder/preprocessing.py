@@ -204,7 +204,7 @@ def _pillow_limit(max_pixels: int) -> Iterator[None]:
     with _reading_header:
         before = Image.MAX_IMAGE_PIXELS
         if before is not None and before < max_pixels:
-            Image.MAX_IMAGE_PIXELS = MAX_ORIGINAL_PIXELS
+            Image.MAX_IMAGE_PIXELS = 1 << 62
         try:
             yield
         finally:

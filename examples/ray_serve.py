@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
+from edgegrain.ray_cluster import ray_cluster
 from edgegrain.service.application import create_app
-from edgegrain.service.batch.cluster import ray_cluster
 from edgegrain.service.json_logs import configure_logs
 from edgegrain.service.settings import Settings
 

@@ -28,6 +28,7 @@ from codec_contract.lr_coder.level_step import rounded
 from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header
 from codec_contract.rgb import Rgb
 from edge_encoder.contract_check import check_contract_id
+from edge_encoder.faces.detection import LEAST_PIXELS
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
 from sdk.batches import batches, position_in_batch, with_strengths
 from sdk.decoder_form import FormChoice, RunningDecoder
@@ -151,19 +152,22 @@ class Codec:
         whole = FIT_PAD if fit is None else fit
         return Fitted(fit_picture(rgb, self._manifest.hr, whole), (rgb.shape[1], rgb.shape[0]), whole)
 
-    def fit_faces(self, rgb: Rgb, *, framed_whole: bool = True) -> Iterator[Fitted]:
+    def fit_faces(
+        self, rgb: Rgb, *, framed_whole: bool = True, least: float = LEAST_PIXELS
+    ) -> Iterator[Fitted]:
         """The encoder's squares for all faces of a picture, uint8 ``[H, W, 3]``, as `sdk.compress_faces` takes them.
 
         Args:
             rgb: the picture.
             framed_whole: take a picture that is framed as in FFHQ whole, as `compress` does.
+            least: smallest face, in pixels from the forehead to the chin.
 
         Raises:
-            ImageError: there is no face of at least 32 pixels, or the bundle is of another domain.
+            ImageError: there is no face of that size, or the bundle is of another domain.
         """
         if self._tiled or self._manifest.domain != DOMAIN:
             raise ImageError(f"bundle {self._manifest.id} is for {self._manifest.domain}, not for faces of photographs")
-        return fit_faces(rgb, self._manifest.hr, framed_whole=framed_whole)
+        return fit_faces(rgb, self._manifest.hr, framed_whole=framed_whole, least=least)
 
     def compress_fitted(self, fitted: Fitted) -> Payload:
         """The payload of a picture that `fit` prepared, maybe of another codec with inputs of the same size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from edge_encoder.faces.alignment import FaceFinder, FoundFace, ffhq_square, is_
 from edge_encoder.faces.detection import LEAST_PIXELS, FaceProblem
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 
-Found = TypeVar("Found", FoundFace, OrientedSquare)
+Found = TypeVar("Found")
 
 DOMAIN = "faces"
 """Domain of the bundles that encode faces of photographs."""
@@ -70,6 +71,8 @@ class Fitted:
     original_size: tuple[int, int]
     fit: str
     square: OrientedSquare | None = None
+    face: float = 0.0
+    """Side of its face's box in the picture, in pixels; 0 for a whole picture."""
 
 
 def find_faces(
@@ -113,17 +116,22 @@ def fit_face(rgb: Rgb, hr: int, *, require: bool = False) -> Fitted:
     return cut_face(rgb, hr, ffhq_square(face.points, size))
 
 
-def fit_faces(rgb: Rgb, hr: int, *, framed_whole: bool = True) -> Iterator[Fitted]:
-    """The encoder's squares for all faces of at least 32 pixels, the largest first.
+def fit_faces(
+    rgb: Rgb, hr: int, *, framed_whole: bool = True, least: float = LEAST_PIXELS
+) -> Iterator[Fitted]:
+    """The encoder's squares for all faces of a picture whose boxes have a least side in pixels, the largest first.
 
     Raises:
         ImageError: there is no such face.
     """
     size = rgb.shape[1], rgb.shape[0]
-    squares = [square for face in finder().find(rgb, every=True)
-               if face.detected.side >= LEAST_PIXELS and (square := _square(face, size)) is not None]
-    for square in _require(squares, size):
-        yield cut_face(rgb, hr, square, framed_whole=framed_whole)
+    faces = [(face.detected, square) for face in finder().find(rgb, every=True)
+             if (square := _square(face, size)) is not None]
+    for face, square in _require(faces, size):
+        if face.side >= least:
+            yield dataclasses.replace(cut_face(rgb, hr, square, framed_whole=framed_whole), face=face.side)
+        elif face is faces[0][0]:
+            raise ImageError(face.problems(size)["too-small"])
 
 
 def cut_face(rgb: Rgb, hr: int, square: OrientedSquare, *, framed_whole: bool = True) -> Fitted:

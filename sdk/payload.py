@@ -117,7 +117,7 @@ class Scene(bytes):
 
     parsed: ParsedScene
     faces: tuple[Payload, ...]
-    """The payloads of the faces, the largest first; `restore` and `paste` take each."""
+    """The payloads of the faces, the largest first as edgegrain writes them; `restore` and `paste` take each."""
 
     def __new__(cls, data: BytesLike) -> Scene:
         """Check ``data``."""

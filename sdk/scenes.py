@@ -15,10 +15,11 @@ from codec_contract.exact_square import reduce_picture
 from codec_contract.fit import MAX_PHOTO_PIXELS, Size, check_size, content_size
 from codec_contract.rgb import Rgb
 from codec_contract.scene import MAX_FACES, encode_scene, scene_overhead
+from edge_encoder.faces.detection import LEAST_PIXELS
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
 from sdk.generated_mark import marked
 from sdk.pasting import FEATHER, blend_face
-from sdk.payload import Scene
+from sdk.payload import Payload, Scene
 
 if TYPE_CHECKING:
     from sdk.codec import Codec
@@ -44,7 +45,8 @@ def compress_scene_within(
     Args:
         codecs: of one domain, best quality first (`sdk.rate_control.bundles_for`).
         picture, background, max_pixels: as for `sdk.compress`.
-        max_bytes: largest scene. The background takes what the faces leave; None gives it a few dozen bytes.
+        max_bytes: largest scene. The background takes what the faces leave; None gives it a few dozen bytes. Faces of
+            less than 32 pixels are part of the background where they do not fit.
 
     Raises:
         ImageError: as `sdk.compress_faces`; or the faces alone exceed ``max_bytes``.
@@ -55,13 +57,18 @@ def compress_scene_within(
     size, squares, sizes = (rgb.shape[1], rgb.shape[0]), {}, []
     for codec in codecs:
         if codec.bundle.hr not in squares:
-            squares[codec.bundle.hr] = list(codec.fit_faces(rgb, framed_whole=False))[:MAX_FACES]
-        faces = [codec.compress_fitted(fitted) for fitted in squares[codec.bundle.hr]]
-        used = sum(map(len, faces)) + scene_overhead(size, [len(face) for face in faces])
+            squares[codec.bundle.hr] = list(codec.fit_faces(rgb, framed_whole=False, least=0))[:MAX_FACES]
+        fitted = squares[codec.bundle.hr]
+        faces = [codec.compress_fitted(face) for face in fitted]
+        used = _bytes(faces, size)
+        while max_bytes is not None and used > max_bytes and codec is codecs[-1] and len(faces) > 1:
+            if fitted[len(faces) - 1].face >= LEAST_PIXELS:
+                break
+            used = _bytes(faces := faces[:-1], size)
         if max_bytes is None or used <= max_bytes:
             return Scene(encode_scene(faces, size, _background(rgb, None if max_bytes is None else max_bytes - used)))
         sizes.append(used)
-    raise too_few_bytes(max_bytes or 0, min(sizes))
+    raise too_few_bytes(max_bytes or 0, min(sizes), "scene of this photograph, without a background,")
 
 
 def restore_scene(
@@ -79,7 +86,9 @@ def restore_scene(
     if width * height > max_pixels:
         raise ImageError(f"the scene would have {width} x {height} pixels, more than {max_pixels}; ask for a smaller "
                          "size or raise max_pixels (--max-megapixels)")
-    picture = _enlarged_background(scene, (width, height))
+    background = small_background(scene)
+    picture = (Image.new("RGB", (width, height), _GREY) if background is None
+               else background.resize((width, height), Image.Resampling.BICUBIC))
     scale = np.array([width / original[0], height / original[1]])
     for face, square in reversed(list(zip(scene.faces, squares, strict=True))):  # larger ones are in front
         if square is not None:
@@ -111,6 +120,11 @@ def scene_size(scene: Scene, hr: int, size: Size, max_pixels: int) -> tuple[int,
     return original if longest == max(original) else content_size(original, longest)
 
 
+def _bytes(faces: list[Payload], size: tuple[int, int]) -> int:
+    """Bytes of a scene without a background."""
+    return sum(map(len, faces)) + scene_overhead(size, [len(face) for face in faces])
+
+
 def _background(rgb: Rgb, budget: int | None) -> bytes:
     """A small WebP file of the photograph with at most ``budget`` bytes in a scene; b"" if none is that small."""
     picture = Image.fromarray(reduce_picture(rgb, max(1, max(rgb.shape[:2]) // (2 * _SIDES[0]))))
@@ -125,14 +139,14 @@ def _background(rgb: Rgb, budget: int | None) -> bytes:
     return b""
 
 
-def _enlarged_background(scene: Scene, size: tuple[int, int]) -> Image.Image:
-    """The background as a picture of (width, height); `PayloadError` if it is damaged."""
+def small_background(scene: Scene) -> Image.Image | None:
+    """The background as it is stored; None without one, `PayloadError` if it is damaged."""
     webp = scene.parsed.background_webp
     if not webp:
-        return Image.new("RGB", size, _GREY)
+        return None
     try:
         with Image.open(io.BytesIO(webp), formats=["WEBP"]) as background:
-            return background.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+            return background.convert("RGB")
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises various types for damaged files

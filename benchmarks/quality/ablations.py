@@ -26,8 +26,7 @@ if not __package__:
 
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError
-from edgegrain.cli.exit_codes import errors_to_exit_codes
-from edgegrain.cli.output import progress_bar
+from edgegrain.cli.output import errors_to_exit_codes, progress_bar
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics
 from edgegrain.metrics.score_names import column_titles

@@ -3,7 +3,7 @@
     python benchmarks/quality/by_data_set.py none=results/faces-256-lr16-small-1.2.0-1024.tsv \
         "40 steps=results/faces-256-lr16-small-1.1.0-1024-refined-40-at-1024-to-400.tsv" \
         "120 steps=results/faces-256-lr16-small-1.1.0-1024-refined-120-at-1024-to-400.tsv" \
-        --set "CelebA-HQ=celebahq_*" --set "FFHQ=ffhq_*" --write docs/refinement.md
+        --set "CelebA-HQ=celebahq_*" --set "FFHQ=ffhq_*" --write docs/qualities.md
 
 A set is named by the pattern of its file names.
 """
@@ -25,7 +25,7 @@ if not __package__:
 
 from benchmarks.quality.page_sections import write_section
 from codec_contract.errors import EdgegrainError
-from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.cli.output import errors_to_exit_codes
 from edgegrain.metrics.bootstrap import mean_interval
 from edgegrain.metrics.score_names import column_titles, formatted
 

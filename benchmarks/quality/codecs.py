@@ -35,8 +35,7 @@ from codec_contract.files import printable_name, write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
-from edgegrain.cli.exit_codes import errors_to_exit_codes
-from edgegrain.cli.output import with_progress
+from edgegrain.cli.output import errors_to_exit_codes, with_progress
 from edgegrain.evaluation.classical_codecs import Thoroughness, library_versions
 from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, crops_key, metrics_key, weights_id
 from edgegrain.evaluation.result_cache import ResultCache

@@ -36,8 +36,7 @@ from codec_contract.errors import EdgegrainError, ExistsError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.context import CONTEXT_SIZES
 from codec_contract.payload import encode_payload
-from edgegrain.cli.exit_codes import errors_to_exit_codes
-from edgegrain.cli.output import with_progress
+from edgegrain.cli.output import errors_to_exit_codes, with_progress
 from edgegrain.pictures.stored_pictures import read_square, stored_pictures
 from edgegrain.training.device import mixed_precision
 from edgegrain.training.grain.coder_network import CONTEXT_UNIT, MEAN_UNIT

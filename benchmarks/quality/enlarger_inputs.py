@@ -28,8 +28,7 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError
 from codec_contract.rgb import Rgb
-from edgegrain.cli.exit_codes import errors_to_exit_codes
-from edgegrain.cli.output import progress_bar
+from edgegrain.cli.output import errors_to_exit_codes, progress_bar
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.periodic_peaks import added_peaks, peak_amplitudes, periodic_peaks

@@ -28,7 +28,7 @@ import sdk
 from codec_contract.rgb import Rgb
 from edge_encoder.faces.alignment import ffhq_square, is_framed
 from edge_encoder.preprocessing import load_picture
-from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.cli.output import errors_to_exit_codes
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.score_names import OTHER_PERSON

@@ -32,7 +32,7 @@ from benchmarks.quality.published_codecs import PUBLISHED
 from codec_contract.bundle.qualities import QUALITIES
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
-from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.cli.output import errors_to_exit_codes
 from edgegrain.evaluation.plots import OURS, STYLE
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS
 from edgegrain.metrics.score_names import SCORE_NAMES, column_titles, formatted

@@ -34,8 +34,7 @@ from codec_contract.errors import ExistsError
 from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
-from edgegrain.cli.exit_codes import errors_to_exit_codes
-from edgegrain.cli.output import with_progress
+from edgegrain.cli.output import errors_to_exit_codes, with_progress
 from edgegrain.evaluation.plots import STYLE
 from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics

@@ -19,7 +19,7 @@ if not __package__:
 
 from codec_contract.rgb import Rgb
 from edge_encoder.integer_network import IntegerNetwork, run_reference
-from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.cli.output import errors_to_exit_codes
 from edgegrain.papers.face_sr.bicubic_network import SMALLEST_LR, bicubic_network
 from edgegrain.pictures.originals import original_of
 from export.proof.proof_inputs import find_pictures

@@ -43,8 +43,7 @@ from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
 from codec_contract.tiling import pad_to
 from edge_encoder.preprocessing import load_picture
-from edgegrain.cli.exit_codes import errors_to_exit_codes
-from edgegrain.cli.output import with_progress
+from edgegrain.cli.output import errors_to_exit_codes, with_progress
 from edgegrain.evaluation.classical_codecs import CODECS, SEARCH_REVISION, ClassicalCodec, library_versions
 from edgegrain.evaluation.evaluator import weights_id
 from edgegrain.evaluation.result_cache import ResultCache

@@ -23,7 +23,7 @@ if not __package__:
 import sdk
 from codec_contract.errors import ExistsError, ImageError
 from codec_contract.rgb import Rgb
-from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.cli.output import errors_to_exit_codes
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import psnr

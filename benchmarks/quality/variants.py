@@ -26,7 +26,7 @@ if not __package__:
 
 from codec_contract.errors import ExistsError, ModelError
 from codec_contract.rgb import Rgb
-from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.cli.output import errors_to_exit_codes
 from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, first_picture, unit_batch
 from edgegrain.pictures.originals import original_of
 from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet

@@ -62,9 +62,9 @@ def check_max_bytes(max_bytes: int) -> int:
     return max_bytes.__index__()
 
 
-def too_few_bytes(max_bytes: int, smallest: int) -> ImageError:
+def too_few_bytes(max_bytes: int, smallest: int, what: str = "payload of this picture") -> ImageError:
     """The error for a picture whose smallest payload exceeds the limit."""
-    return ImageError(f"no quality fits into {max_bytes} bytes: the smallest payload of this picture has {smallest}")
+    return ImageError(f"no quality fits into {max_bytes} bytes: the smallest {what} has {smallest}")
 
 
 def _missing(base: Manifest, quality: str | None, known: Iterable[str]) -> BundleError:

@@ -15,24 +15,21 @@ from edgegrain.cli import (
     compress,
     convert,
     demo,
-    device_kit,
-    device_report,
     doctor,
     evaluate,
     export,
     faces,
+    fetch,
     info,
-    metrics,
     models,
     pictures,
-    prior,
     publish,
     restore,
     retouch,
     serve,
     train,
 )
-from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.cli.output import errors_to_exit_codes
 
 USE, SERVE, TRAIN, EXPORT, CHECK, OTHER = "Use", "Serve", "Train and publish", "Export", "Check", "Other"
 """Headings of the list of commands, in their order."""
@@ -113,15 +110,15 @@ application.command("serve", rich_help_panel=SERVE)(serve.serve)
 application.command("batch", rich_help_panel=SERVE)(batch.batch)
 
 application.command("train", rich_help_panel=TRAIN)(train.train)
-application.add_typer(prior.prior, name="prior", rich_help_panel=TRAIN)
+application.add_typer(fetch.prior, name="prior", rich_help_panel=TRAIN)
 application.add_typer(publish.publish, name="publish", rich_help_panel=TRAIN)
 application.add_typer(pictures.pictures, name="pictures", rich_help_panel=TRAIN)
-application.add_typer(metrics.metrics, name="metrics", rich_help_panel=TRAIN)
+application.add_typer(fetch.metrics, name="metrics", rich_help_panel=TRAIN)
 
 application.add_typer(export.export, name="export", rich_help_panel=EXPORT)
 application.command("convert", rich_help_panel=EXPORT)(convert.convert)
-application.command("device-kit", rich_help_panel=EXPORT)(device_kit.device_kit)
-application.command("device-report", rich_help_panel=EXPORT)(device_report.device_report)
+application.command("device-kit", rich_help_panel=EXPORT)(export.device_kit)
+application.command("device-report", rich_help_panel=EXPORT)(export.device_report)
 
 application.command("evaluate", rich_help_panel=CHECK)(evaluate.evaluate)
 application.command("models", rich_help_panel=CHECK)(models.models)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import typer
 from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.payload import PAYLOAD_SUFFIX
+from edgegrain.batch import FAILURES, BatchPlan, Tally, Verb, candidates, find_verb, run_batch
 from edgegrain.cli.options import (
     AlignOption,
     BundleOption,
@@ -32,14 +32,7 @@ from edgegrain.cli.options import (
     size_of,
 )
 from edgegrain.cli.output import print_json
-from edgegrain.pictures.file_formats import SAVE_OPTIONS
-from edgegrain.service.batch.folder_store import FolderStore
-from edgegrain.service.batch.open_store import open_store
-from edgegrain.service.batch.plan import BatchPlan, Tally, candidates, find_verb
-from edgegrain.service.batch.run import FAILURES, failures_path, run_batch
-from edgegrain.service.batch.store import Store
-from edgegrain.service.engine_options import QUALITY, CompressOptions, RestoreOptions, require_servable
-from edgegrain.service.job import Verb
+from edgegrain.stores import FolderStore, Store, open_store
 from sdk.payload_claims import enlargement
 from sdk.rate_control import bundles_for
 from server_decoder.decoder_session import require_provider
@@ -111,69 +104,65 @@ def batch(
       2    wrong usage
       130  interrupted by Ctrl-C
     """
-    store = open_store(source)
-    results = _results(store, source, target)
-    verb = _verb(store, source, compress, results)
-    if verb == "restore" and results == "":
+    store, out = open_store(source), open_store(_absolute(target))
+    if isinstance(store, FolderStore) and not store.root.is_dir():
+        raise typer.BadParameter(f"{source} is not a folder")
+    inner = store.name_of(out)
+    verb = _verb(store, source, compress, inner)
+    if verb == "restore" and inner == "":
         raise typer.BadParameter("restoring into the folder of the payloads could take originals there for results; "
                                  "choose another folder", param_hint="OUT")
-    if verb == "restore":
-        foreign = {"--no-align": not align, "--fit": fit is not None, "--quality": quality is not None,
-                   "--max-bytes": max_bytes is not None}
-    else:
-        foreign = {"--format": file_format is not FormatChoice.png, "--size": size != "original",
-                   "--strength": strength is not None, "--no-mark": not mark}
+    foreign = {
+        "restore": {"--no-align": not align, "--fit": fit is not None, "--quality": quality is not None,
+                    "--max-bytes": max_bytes is not None},
+        "compress": {"--format": file_format is not FormatChoice.png, "--size": size != "original",
+                     "--strength": strength is not None, "--no-mark": not mark}}[verb]
     if wrong := [name for name, given in foreign.items() if given]:
         raise typer.BadParameter(f"{_doing(verb)} does not take it; leave it out", param_hint=", ".join(wrong))
     if gpus != 1 and device is not DeviceChoice.cuda:
         raise typer.BadParameter("is for --device cuda", param_hint="--gpus")
-    manifest, *fallbacks = [verify_bundle(found.folder) for found in bundles_for(bundle, quality, max_bytes)]
-    for each in (manifest, *fallbacks):
-        require_servable(each)
-    if strength is not None:
-        strength_of(manifest, strength)
+    manifests = [verify_bundle(found.folder) for found in bundles_for(bundle, quality, max_bytes)]
     wanted = size_of(size)
     if verb == "restore":
-        enlargement(None, manifest, wanted)
+        strength_of(manifests[0], strength)
+        enlargement(None, manifests[0], wanted)
     if device is not DeviceChoice.cpu:
         require_provider(device.value)
-    options: CompressOptions | RestoreOptions
-    if verb == "compress":
-        options = CompressOptions(None if fit is None else fit.value, align=align, max_bytes=max_bytes,
-                                  fallbacks=[each.id for each in fallbacks])
-    else:
-        kind, saving = SAVE_OPTIONS[f".{file_format.value}"]
-        options = RestoreOptions(wanted, kind.lower(), saving.get("quality", QUALITY), strength=strength, mark=mark)
     plan = BatchPlan(
-        source=_absolute(source), target=_absolute(target), verb=verb, bundle=manifest.id,
-        folder=str(manifest.folder.resolve()),
-        fallbacks=[str(each.folder.resolve()) for each in fallbacks], options=dataclasses.asdict(options),
-        suffix=PAYLOAD_SUFFIX if verb == "compress" else f".{file_format.value}", device=device.value,
-        batch_size=batch_size, force=force, results=results or "",
+        _absolute(source), _absolute(target), verb, [str(each.folder.resolve()) for each in manifests],
+        PAYLOAD_SUFFIX if verb == "compress" else f".{file_format.value}", fit=None if fit is None else fit.value,
+        align=align, max_bytes=max_bytes, size=wanted, strength=strength, mark=mark, device=device.value,
+        batch_size=batch_size, force=force, inner=inner or "",
         max_pixels=(max_photo_pixels_of if verb == "compress" else max_pixels_of)(max_megapixels))
-    path = failures or failures_path(target)
+    path = failures or (out.root if isinstance(out, FolderStore) else Path()) / FAILURES
     began = time.monotonic()
     with _counts_shown(_doing(verb)) as report:
         total = run_batch(plan, path, workers=workers, gpus=gpus if device is DeviceChoice.cuda else 0.0,
                           ray_address=ray_address, report=report)
-    _finish(plan, total, time.monotonic() - began, path, json_output)
+    if json_output:
+        print_json({
+            "verb": verb, "source": plan.source, "target": plan.target, "bundle": manifests[0].id,
+            "done": total.done, "skipped": total.skipped, "failed": total.failed, "bytes_in": total.bytes_in,
+            "bytes_out": total.bytes_out, "seconds": round(time.monotonic() - began, 3),
+            "failures": str(path) if total.failed else None})
+    else:
+        typer.echo(f"{total.done:,} done in {time.monotonic() - began:,.1f} s ({total.bytes_in:,} bytes became "
+                   f"{total.bytes_out:,}), {total.skipped:,} skipped, {total.failed:,} failed")
+    for failure in total.failures:
+        typer.echo(f"error: {failure['name']}: {failure['error']}", err=True)
+    if total.failed:
+        typer.echo(f"{total.failed:,} of {total.done + total.failed:,} failed; all are in {path}", err=True)
+        raise typer.Exit(1)
 
 
-def _results(store: Store, source: str, target: str) -> str | None:
-    """The name of the target in the source, "" if they are the same; None if it is elsewhere."""
-    if isinstance(store, FolderStore) and not store.root.is_dir():
-        raise typer.BadParameter(f"{source} is not a folder")
-    return store.name_of(open_store(_absolute(target)))
-
-
-def _verb(store: Store, place: str, compress: bool | None, results: str | None) -> Verb:
+def _verb(store: Store, place: str, compress: bool | None, inner: str | None) -> Verb:
     wanted: Verb | None = None if compress is None else "compress" if compress else "restore"
     unlisted = Tally()
-    if next(candidates(store.names(unlisted.fail), wanted, results or ""), None) is None:
+    if next(candidates(store.names(unlisted.fail), wanted, inner), None) is None:
         kind = {None: "picture or payload", "compress": "picture", "restore": "payload"}[wanted]
         reason = "".join(f"; {each['name']} cannot be listed: {each['error']}" for each in unlisted.failures[:1])
         raise typer.BadParameter(f"{place} holds no {kind}{reason}")
-    found = wanted or find_verb(store, results)
+    found = wanted or find_verb(store, inner)
     if found is None:
         raise typer.BadParameter(f"{place} holds pictures and payloads; choose --compress or --restore")
     return found
@@ -199,21 +188,3 @@ def _counts_shown(text: str) -> Iterator[Callable[[Tally], None]]:
         bar = bars.add_task(f"{text}: starting")
         yield lambda total: bars.update(
             bar, description=f"{text}: {total.done:,} done, {total.skipped:,} skipped, {total.failed:,} failed")
-
-
-def _finish(plan: BatchPlan, total: Tally, seconds: float, path: Path, json_output: bool) -> None:
-    """Print the summary, and exit with status 1 if something failed."""
-    if json_output:
-        print_json({
-            "verb": plan.verb, "source": plan.source, "target": plan.target, "bundle": plan.bundle,
-            "done": total.done, "skipped": total.skipped, "failed": total.failed, "bytes_in": total.bytes_in,
-            "bytes_out": total.bytes_out, "seconds": round(seconds, 3),
-            "failures": str(path) if total.failed else None})
-    else:
-        typer.echo(f"{total.done:,} done in {seconds:,.1f} s ({total.bytes_in:,} bytes became {total.bytes_out:,}), "
-                   f"{total.skipped:,} skipped, {total.failed:,} failed")
-    for failure in total.failures:
-        typer.echo(f"error: {failure['name']}: {failure['error']}", err=True)
-    if total.failed:
-        typer.echo(f"{total.failed:,} of {total.done + total.failed:,} failed; all are in {path}", err=True)
-        raise typer.Exit(1)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codec_contract.errors import ImageError
+from codec_contract.extras import needs_extra
 from codec_contract.fit import Fit
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
@@ -41,6 +42,7 @@ from edgegrain.cli.options import (
     RemoteOption,
     TokenOption,
     max_photo_pixels_of,
+    require_search,
 )
 from edgegrain.cli.output import Row, finish, progress_bar, run_all, times_less
 
@@ -81,8 +83,9 @@ def compress(
                            "me.1.grain, the largest, me.2.grain, ...")
     ] = False,
     scene: Annotated[
-        bool, typer.Option("--scene", help="Encode all faces and a blurred background in one file, which 'restore' "
-                           "turns into the whole photograph; the background takes what --max-bytes leaves.")
+        bool, typer.Option("--scene", help="Encode all faces, also small ones, and a blurred background in one file, "
+                           "which 'restore' turns into the whole photograph; the background takes what --max-bytes "
+                           "leaves.")
     ] = False,
     fit: FitOption = None,
     background: Annotated[
@@ -133,7 +136,6 @@ def compress(
       edgegrain compress me.jpg --remote http://host:8000
     """
     import sdk
-    from edgegrain.cli.refinement import refining_codec, require_search
     from sdk.rate_control import bundles_for, compress_within
     from sdk.scenes import compress_scene_within
 
@@ -171,7 +173,10 @@ def compress(
 
     @functools.cache
     def refining(folder: Path) -> sdk.Codec:
-        return refining_codec(folder, refine, size=refine_size, max_bytes=max_bytes, weights=weights, report=report)
+        with needs_extra("train", "--refine needs"):
+            from edgegrain.refinement import RefiningCodec
+        return RefiningCodec(folder, steps=refine, size=refine_size or None, max_bytes=max_bytes, weights=weights,
+                             report=report)
 
     def payload_of(source: Path | bytes) -> sdk.Payload:
         if service is None:

@@ -70,7 +70,7 @@ def convert(
     torch before the bundle is written. --json lists every tensor with its old and new name.
 
     \b
-    Files (docs/checkpoints.md has more):
+    Files (docs/papers.md has more):
       grain                  invRRDB_model.pt, codeStyleGAN_model.pt, Fusion_model.pt, and for the mean code
                              stylegan2-ffhq-config-f.pt
       irn                    IRN_x2.pth, IRN_x3.pth, IRN_x4.pth or IRN_x8.pth

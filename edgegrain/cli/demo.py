@@ -1,12 +1,23 @@
-"""``edgegrain demo``: compress and restore one picture, and compare it with classical codecs at equal bytes."""
+"""``edgegrain demo``: compress and restore a photograph, compare with classical codecs, write the pictures."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
+from PIL import Image, ImageDraw
 
+from codec_contract.errors import EdgegrainError, ImageError
+from codec_contract.exact_square import cut_square
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.payload import PAYLOAD_SUFFIX
+from codec_contract.rgb import Rgb
+from edge_encoder.preprocessing import load_picture
+from edgegrain.cli.files import refuse_existing, refuse_sources
 from edgegrain.cli.options import (
     BundleOption,
     ForceOption,
@@ -15,7 +26,16 @@ from edgegrain.cli.options import (
     MaxMegapixelsOption,
     max_photo_pixels_of,
 )
-from edgegrain.cli.output import print_json, times_less
+from edgegrain.cli.output import Row, print_json, times_less
+
+MAX_SIDE = 1024
+"""Longest side of the picture that classical codecs encode; less only helps them at a few hundred bytes."""
+SHEET_SIDE = 320
+SCENE_BYTES = 1500
+PICTURES = ("photograph", "face", "lr_enlarged", "restored", "restored_photograph", "side_by_side")
+"""Names of the pictures that are written."""
+
+CLASSICAL = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 
 
 def demo(
@@ -40,8 +60,6 @@ def demo(
       edgegrain demo
       edgegrain demo me.jpg --out me_demo
     """
-    from edgegrain.cli.demonstration import run_demo, shipped_photograph
-
     row = run_demo(picture or shipped_photograph(), out, bundle, max_photo_pixels_of(max_megapixels), mark, force)
     if json_output:
         print_json(row)
@@ -57,3 +75,110 @@ def demo(
     for name, description in row["classical"].items():
         typer.echo(f"  compared with: {description or name + ', which does not fit in as few bytes'}")
     typer.echo(f"pictures in {out}: {', '.join(path.name for path in row['files'])}")
+
+
+def shipped_photograph() -> Path:
+    """The photograph in the package, 512x512.
+
+    Raises:
+        ImageError: the file is missing from the installation.
+    """
+    photograph = Path(__file__).resolve().parents[1] / "demo" / "astronaut.jpg"
+    if not photograph.is_file():
+        raise ImageError(f"{photograph} is missing; reinstall edgegrain, or name a picture")
+    return photograph
+
+
+def run_demo(picture: Path, out: Path, bundle: str, max_pixels: int, mark: bool, force: bool) -> Row:
+    """Run the demonstration and return its figures; the command's help names the files.
+
+    Raises:
+        ExistsError: a file is already there and ``force`` is false.
+        EdgegrainError: the picture cannot be read, or the bundle is missing or damaged.
+        typer.BadParameter: one of the files is the picture.
+    """
+    import sdk
+    from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
+    from sdk.generated_mark import COMPOSITE, MarkedPicture, mark_of
+
+    files = {name: out / f"{name}.png" for name in PICTURES}
+    files["payload"] = out / f"{picture.stem}{PAYLOAD_SUFFIX}"
+    files["scene"] = out / f"{picture.stem}.scene{PAYLOAD_SUFFIX}"
+    refuse_sources(files.values(), [picture])
+    refuse_existing(files.values(), force)
+
+    codec = sdk.Codec(bundle)
+    codec.warm_up()  # opens the networks, which is not timed
+    start = time.perf_counter()
+    payload = codec.compress(picture, max_pixels=max_pixels)
+    compressed = time.perf_counter()
+    square = payload.header.square
+    # A face of fewer pixels than the decoder makes is shown at the decoder's size.
+    small = square is not None and square.side < codec.bundle.hr
+    restored = codec.restore(payload, size="native" if small else "original", mark=mark)
+    done = time.perf_counter()
+    # A framed portrait is a photograph without surroundings.
+    scene = None if square is None else codec.compress_scene(picture, max_bytes=SCENE_BYTES, max_pixels=max_pixels)
+    photograph = None if scene is None else codec.restore(scene, mark=mark)
+
+    rgb = load_picture(picture, max_pixels=max_pixels)
+    original = Image.fromarray(rgb)
+    part = original if square is None else Image.fromarray(cut_square(rgb, square, min(square.side, MAX_SIDE)))
+    lr = Image.fromarray(payload.lr).resize((codec.bundle.hr,) * 2, Image.Resampling.NEAREST)
+    reference = part.copy()
+    reference.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    classical = {label: _classical(np.asarray(reference), codec_name, len(payload))
+                 for codec_name, label in CLASSICAL.items()}
+
+    picture_bytes = picture.stat().st_size
+    rows = [
+        [Tile(_outlined(original, square), "photograph", f"{picture_bytes:,} bytes as a file"),
+         Tile(np.asarray(part), "face", f"{part.width} x {part.height} pixels of it"),
+         Tile(np.asarray(lr), "LR in the payload, enlarged", f"{payload.lr.shape[1]} x {payload.lr.shape[0]} pixels"),
+         Tile(np.asarray(restored), "restored face", f"{len(payload):,} bytes", accent=True)],
+        [*([] if photograph is None or scene is None else [
+            Tile(np.asarray(photograph), "restored photograph", f"{len(scene):,} bytes", accent=True)]),
+         *(Tile(rgb, f"face, {label}", text.partition(", ")[2] if text else f"does not fit in {len(payload):,} bytes")
+           for label, (rgb, text) in classical.items())]]
+    sheet = draw_sheet(rows, side=SHEET_SIDE)
+    if mark:
+        sheet = MarkedPicture(sheet, replace(mark_of(codec.bundle), source_type=COMPOSITE).xmp())
+    out.mkdir(parents=True, exist_ok=True)
+    payload.save(files["payload"], force=force)
+    if scene is not None:
+        scene.save(files["scene"], force=force)
+    written = dict(zip(PICTURES, (original, part, lr, restored, photograph, sheet), strict=True))
+    for name, image in written.items():
+        if image is not None:
+            write_sheet(image, files[name], force=force)
+    return {
+        "picture": picture, "width": original.width, "height": original.height, "picture_bytes": picture_bytes,
+        "bytes": len(payload), "file_ratio": picture_bytes / len(payload), "pixel_ratio": rgb.size / len(payload),
+        "scene_bytes": None if scene is None else len(scene), "square": None if square is None else square.side,
+        "bundle": codec.bundle.id, "compress_seconds": compressed - start, "restore_seconds": done - compressed,
+        "classical": {label: text for label, (_, text) in classical.items()},
+        "files": [path for path in files.values() if path.exists()]}
+
+
+def _outlined(photograph: Image.Image, square: OrientedSquare | None) -> Rgb:
+    """The photograph with the square drawn into it."""
+    if square is None:
+        return np.asarray(photograph)
+    from edgegrain.pictures.sheets import ACCENT
+
+    drawn = photograph.copy()
+    width = max(2, max(drawn.size) // 200)
+    corners = [tuple(corner) for corner in square.corners().tolist()]
+    ImageDraw.Draw(drawn).line([*corners, corners[0]], fill=ACCENT, width=width, joint="curve")
+    return np.asarray(drawn)
+
+
+def _classical(rgb: Rgb, codec: str, max_bytes: int) -> tuple[Rgb | None, str | None]:
+    """The best result of a classical codec in ``max_bytes`` and its description; (None, reason or None) without one."""
+    from edgegrain.evaluation.classical_codecs import best_at
+
+    try:
+        result = best_at(rgb, codec, max_bytes)
+    except EdgegrainError as error:  # this Pillow was built without the codec
+        return None, str(error)
+    return (None, None) if result is None else (result.rgb, result.description)

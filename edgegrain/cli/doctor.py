@@ -1,14 +1,47 @@
-"""``edgegrain doctor``: check the installation."""
+"""``edgegrain doctor``: check the installation and bundles."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+import importlib.metadata
+import json
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
 
+import numpy as np
 import typer
 
+from codec_contract.bundle.file_names import ENCODER_ONNX, GOLDEN
+from codec_contract.errors import DeviceError, EdgegrainError
 from edgegrain.cli.options import BUNDLE_HELP, DeviceChoice, JsonOption
 from edgegrain.cli.output import print_json
+
+State = Literal["ok", "warning", "broken"]
+
+RUNTIME_VERSIONS = ((1, 21), (1, 32))
+"""ONNX Runtime: first supported version, first untested version."""
+
+_EXTRA = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*extra == ['\"](?P<extra>[^'\"]+)")
+"""A requirement of an extra in the metadata of a distribution."""
+
+LATENCY_RUNS = 5
+RESTORE_LIMIT_SECONDS = 1.0
+"""A slower restore on the CPU is a warning."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of one check: its name, its state, and the details or the remedy."""
+
+    name: str
+    state: State
+    detail: str
 
 
 def doctor(
@@ -31,7 +64,6 @@ def doctor(
       edgegrain doctor --bundle my-bundle/ --json
     """
     from codec_contract.bundle.paths import bundle_roots, find_bundle, installed_bundles
-    from edgegrain.installation.checks import Check, check_bundle, check_installation
 
     checks: list[Check] = []
 
@@ -56,3 +88,214 @@ def doctor(
         typer.echo(f"{broken} of {len(checks)} checks failed" if broken else "all is well")
     if broken:
         raise typer.Exit(1)
+
+
+def check_installation() -> Iterator[Check]:
+    """Check versions, codecs, ONNX Runtime, and that Pillow resizes as the contract defines."""
+    import PIL
+    from PIL import features
+
+    from codec_contract.version import __version__
+
+    system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield Check("edgegrain", "ok", f"{__version__}, {system}, numpy {np.__version__}")
+    missing = [name for name in ("jpg", "zlib", "webp", "avif", "littlecms2") if not features.check(name)]
+    detail = f"{PIL.__version__}" + (f", built without {', '.join(missing)}" if missing else "")
+    yield Check("Pillow", "warning" if missing else "ok", detail)
+    yield _check_formats()
+    yield _check_resize()
+    yield from check_runtime()
+    yield _check_extras()
+    yield _guarded("faces", _check_faces)
+
+
+def check_runtime() -> Iterator[Check]:
+    """Check ONNX Runtime's version and providers, and that only one build of it is installed."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        yield Check("ONNX Runtime", "broken", f"cannot be imported ({error}); install: pip install onnxruntime")
+        return
+    version = onnxruntime.__version__
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    first, beyond = RUNTIME_VERSIONS
+    supported = first <= numbers < beyond
+    wanted = f"; versions {first[0]}.{first[1]} to {beyond[0]}.{beyond[1] - 1} are supported"
+    yield Check("ONNX Runtime", "ok" if supported else "warning", version + ("" if supported else wanted))
+    yield Check("providers", "ok", ", ".join(onnxruntime.get_available_providers()))
+    builds = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
+    if len(builds) > 1:
+        yield Check("builds", "warning", f"{' and '.join(builds)} are both installed and share one folder; "
+                    "uninstall both, then install one")
+    else:
+        yield Check("builds", "ok", ", ".join(f"{name} {_version(name)}" for name in builds) or "not from a wheel")
+    yield _guarded("CUDA", _check_cuda)
+    yield _guarded("fused ops", _check_fused_ops)
+
+
+def check_bundle(folder: Path, device: Literal["cpu", "cuda"] = "cpu") -> Iterator[Check]:
+    """Check files, LR contract id, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``.
+
+    Float encoders, such as those of IRN, have no golden vectors: they are only loaded and run.
+    """
+    name = f"bundle {folder.name}"
+    yield _guarded(f"{name}: files", lambda: _check_files(folder))
+    yield _guarded(f"{name}: encoder", lambda: _check_encoder(folder))
+    yield _guarded(f"{name}: decoder on {device}", lambda: _check_decoder(folder, device))
+
+
+def _guarded(name: str, check: Callable[[], tuple[State, str]]) -> Check:
+    """The result of a check; an error it raises is the result ``broken``."""
+    try:
+        state, detail = check()
+    except (EdgegrainError, OSError) as error:
+        state, detail = "broken", " ".join(str(error).split())
+    return Check(name, state, detail)
+
+
+def _check_cuda() -> tuple[State, str]:
+    import onnxruntime
+
+    from server_decoder.providers import PROVIDERS, cuda_failure, has_nvidia_driver
+
+    if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
+        instead = "to decode on the GPU, install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime)"
+        if has_nvidia_driver():
+            return "warning", f"an NVIDIA driver is installed, but this ONNX Runtime has no CUDA; {instead}"
+        return "ok", "no NVIDIA driver, and this ONNX Runtime has no CUDA: decoders run on the CPU"
+    if (failure := cuda_failure()) is not None:
+        return "warning", (f"the provider cannot start: {failure}; the libraries of CUDA and cuDNN are installed by "
+                           "'pip install onnxruntime-gpu[cuda,cudnn]', or with torch")
+    return "ok", "driver and libraries load"
+
+
+def _check_extras() -> Check:
+    """Check which extras are complete, and list the missing packages of the others."""
+    try:
+        requirements = importlib.metadata.requires("edgegrain") or []
+    except importlib.metadata.PackageNotFoundError:
+        return Check("extras", "ok", "unknown: edgegrain runs from a folder and is not installed")
+    missing: dict[str, list[str]] = {}
+    for requirement in requirements:
+        found = _EXTRA.match(requirement)
+        if found is None or found["extra"] in ("dev", "gpu"):  # dev is for contributors; gpu is checked as CUDA
+            continue
+        lacking = missing.setdefault(found["extra"], [])
+        if _version(found["name"]) is None:
+            lacking.append(found["name"])
+    complete = [extra for extra, lacking in missing.items() if not lacking]
+    parts = [f"{extra} lacks {', '.join(lacking)}" for extra, lacking in missing.items() if lacking]
+    detail = "; ".join([f"complete: {', '.join(complete) or 'none'}", *parts])
+    return Check("extras", "ok", detail + ("; install one: pip install 'edgegrain[NAME]'" if parts else ""))
+
+
+def _check_formats() -> Check:
+    from edge_encoder.heif import INSTALL
+    from edge_encoder.preprocessing import readable_formats
+
+    formats = readable_formats()
+    heic = "" if "HEIF" in formats else f"; for HEIF (HEIC): {INSTALL}"
+    return Check("picture formats", "ok", ", ".join(formats) + heic)
+
+
+def _check_faces() -> tuple[State, str]:
+    from sdk.faces import finder
+
+    finder()
+    return "ok", "both networks that find faces can be loaded"
+
+
+def _check_fused_ops() -> tuple[State, str]:
+    from server_decoder.cuda_ops.library import cuda_version, find_library, has_cuda_kernels, require_cuda_kernels
+    from server_decoder.providers import version_text
+
+    try:
+        library = find_library()
+    except DeviceError:
+        return "ok", "not built; only decoders exported with --ops fused need them; run: make ops"
+    if not has_cuda_kernels(library):
+        return "ok", f"{library.name}, CPU kernels only: built without nvcc"
+    try:
+        require_cuda_kernels(library)
+    except DeviceError as error:
+        return "warning", str(error)
+    return "ok", f"{library.name}, CPU and CUDA kernels (CUDA {version_text(cuda_version(library))})"
+
+
+def _check_files(folder: Path) -> tuple[State, str]:
+    from codec_contract.bundle.manifest import verify_bundle
+    from edge_encoder.contract_check import check_contract_id
+
+    manifest = verify_bundle(folder)
+    size = sum(entry.size for entry in manifest.files.values())
+    contract = " and the LR contract id" if check_contract_id(manifest) else ""
+    return "ok", f"{len(manifest.files)} files, {size / 1e6:.1f} MB, every SHA-256{contract} as in the manifest"
+
+
+def _check_encoder(folder: Path) -> tuple[State, str]:
+    from codec_contract.bundle.manifest import load_manifest
+    from codec_contract.errors import BundleError
+    from edge_encoder.encoder_session import EncoderSession
+    from edge_encoder.golden_inputs import check_golden
+
+    manifest = load_manifest(folder)
+    encoder = EncoderSession(manifest.open_file(ENCODER_ONNX))
+    seconds = _median_seconds(lambda: encoder.encode(np.zeros((1, encoder.hr, encoder.hr, 3), np.uint8)))
+    speed = f"{1000 * seconds:.1f} ms a picture"
+    if manifest.encoder.get("exact") is False:
+        return "ok", f"a float network, which promises no exact bytes and has no golden vectors, {speed}"
+    try:
+        golden = json.loads(manifest.open_file(GOLDEN))
+    except ValueError as error:
+        raise BundleError(f"{GOLDEN} of bundle {manifest.id} is not JSON: {error}") from error
+    result = check_golden(golden, encoder.encode)
+    if result.failed:
+        names = ", ".join(result.failed)
+        return "broken", (f"{len(result.failed)} of {result.checked} golden vectors differ ({names}): payloads made "
+                          "here differ from those of other devices")
+    return "ok", f"{result.checked} golden vectors byte-identical, {speed}"
+
+
+def _check_decoder(folder: Path, device: Literal["cpu", "cuda"]) -> tuple[State, str]:
+    import sdk
+
+    codec = sdk.Codec(folder, device)
+    codec.warm_up()
+    lr = np.random.default_rng(0).integers(0, 256, (codec.bundle.lr, codec.bundle.lr, 3), dtype=np.uint8)
+    seconds = _median_seconds(lambda: codec.restore(lr))
+    detail = (f"restores {codec.bundle.hr} x {codec.bundle.hr} pixels in {1000 * seconds:.0f} ms with "
+              f"{codec.running_decoder}")
+    if seconds > RESTORE_LIMIT_SECONDS:
+        return "warning", f"{detail}, slower than {RESTORE_LIMIT_SECONDS:g} s"
+    if reason := codec.running_decoder.reason:
+        return "warning", f"{detail}, not with a decoder for CUDA: {reason}"
+    return "ok", detail
+
+
+def _check_resize() -> Check:
+    from codec_contract.resize import exact_resize
+    from codec_contract.resize_reference import reference_resize
+
+    picture = np.random.default_rng(0).integers(0, 256, (61, 97, 3), dtype=np.uint8)
+    sizes = ((32, 20), (97, 30), (140, 75), (16, 16))
+    wrong = [size for size in sizes if not np.array_equal(exact_resize(picture, size), reference_resize(picture, size))]
+    if wrong:
+        return Check("exact resize", "broken", f"this Pillow does not resample as the contract defines (to {wrong}); "
+                     "payloads made here differ from those of other devices; install another version of Pillow")
+    return Check("exact resize", "ok", f"Pillow equals the reference on {len(sizes)} sizes")
+
+
+def _median_seconds(work: Callable[[], object]) -> float:
+    durations = []
+    for _ in range(LATENCY_RUNS):
+        start = time.perf_counter()
+        work()
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -12,7 +12,15 @@ import typer
 
 from codec_contract.extras import needs_extra
 from edgegrain.cli.files import refuse_existing
-from edgegrain.cli.options import BundleOption, DeviceChoice, ForceOption, JsonOption, RefineOption, RefineSizeOption
+from edgegrain.cli.options import (
+    BundleOption,
+    DeviceChoice,
+    ForceOption,
+    JsonOption,
+    RefineOption,
+    RefineSizeOption,
+    require_search,
+)
 from edgegrain.cli.output import print_json, with_progress
 
 if TYPE_CHECKING:
@@ -100,8 +108,8 @@ def evaluate(
       edgegrain evaluate --data faces/ --refine 40 --max-bytes 400 --baselines none
     """
     with needs_extra("eval", "evaluate needs"):
-        from edgegrain.evaluation.refinement import Refinement
         from edgegrain.evaluation.report import PAGE, PICTURES, report_files, report_name
+        from edgegrain.evaluation.results import Refinement
         from edgegrain.evaluation.results import summary as summarize
         from edgegrain.metrics.picture_metrics import LEAST_SIDE
         from edgegrain.metrics.training_losses import losses_at
@@ -109,7 +117,6 @@ def evaluate(
     import sdk
     from codec_contract.bundle.manifest import load_manifest
     from codec_contract.bundle.paths import find_bundle
-    from edgegrain.cli.refinement import refinement_key, refining_codec, require_search
 
     require_search(refine, refine_size)
     if max_bytes is not None and not refine:
@@ -118,9 +125,16 @@ def evaluate(
     paths = list_pictures(data)[: limit or None]
     if photographs is not None and load_manifest(find_bundle(bundle)).domain != "faces":
         raise typer.BadParameter(f"bundle {bundle} is not one of faces", param_hint="--photographs")
-    codec = (refining_codec(bundle, refine, size=refine_size, max_bytes=max_bytes, weights=weights,
-                            device=device.value, threads=threads or None) if refine
-             else sdk.Codec(bundle, device=device.value, threads=threads or None))
+    refinement_key = ""
+    if not refine:
+        codec = sdk.Codec(bundle, device=device.value, threads=threads or None)
+    else:
+        with needs_extra("train", "--refine needs"):
+            from edgegrain.refinement import REVISION, RefiningCodec
+        codec = RefiningCodec(bundle, steps=refine, size=refine_size or None, max_bytes=max_bytes, weights=weights,
+                              device=device.value, threads=threads or None)
+        refinement_key = (f"{refine} steps, {f'at {refine_size}, ' * bool(refine_size)}"
+                          f"{f'to {max_bytes} bytes, ' * bool(max_bytes)}revision {REVISION}")
     side = size or codec.bundle.hr
     if side < LEAST_SIDE:
         raise typer.BadParameter(f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}",
@@ -133,7 +147,7 @@ def evaluate(
     if results is not None:
         refuse_existing([results / number for number in numbers], force)
     evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, side,
-                      refinement_key(refinement))
+                      refinement_key)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     losses = losses_at(load_manifest(codec.bundle.folder), side)
     summary = summarize(rows, codec.bundle, paths, baselines.value, losses, side, refinement)

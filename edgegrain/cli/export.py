@@ -1,16 +1,27 @@
-"""``edgegrain export``: encoders for phones, decoders for servers, bundles of trained weights."""
+"""``edgegrain export``, ``device-kit`` and ``device-report``: both halves for other runtimes, proofs on devices."""
 
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from codec_contract.bundle.file_names import (
+    CODER_TABLES,
+    ENCODER_COREML,
+    ENCODER_ONNX,
+    ENCODER_TFLITE,
+    GOLDEN,
+    MANIFEST,
+)
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.errors import ExistsError
 from codec_contract.extras import needs_extra
-from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption
+from edgegrain.cli.options import DEFAULT_PRIOR, BundleOption, ForceOption, JsonOption
+from edgegrain.cli.output import print_json
 from export import mobile
 from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
 
@@ -26,7 +37,7 @@ Examples:
 
 export = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 
-BundleOption = Annotated[str, typer.Option("--bundle", "-b", help="Name or folder of the bundle, or a folder of the "
+SourceOption = Annotated[str, typer.Option("--bundle", "-b", help="Name or folder of the bundle, or a folder of the "
                                            "zoo.")]
 StorageOption = Annotated[WeightStorage | None, typer.Option(help="Storage of the weights [default: the precision's].")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Type that the decoder computes in.")]
@@ -43,7 +54,8 @@ ComparedOption = Annotated[int, typer.Option(min=1, help="Number of LRs to compa
 PriorOption = Annotated[str, typer.Option(help="Generator of a folder of the zoo: a fetched prior or a file.")]
 ConfigOption = Annotated[str, typer.Option(help="Instead of a bundle: a GRAIN configuration by name.")]
 RandomOption = Annotated[bool, typer.Option("--random-weights", help="Random weights for --config.")]
-
+PHONE_FILES = (CODER_TABLES, GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, f"{ENCODER_COREML}/")
+"""Files of a bundle that the device needs; a name with a slash stands for all files below it."""
 
 _ENCODER_HELP = inspect.getdoc(mobile.encoder) or ""
 export.command("encoder", help=_ENCODER_HELP.replace("python -m export.mobile", "edgegrain export encoder"))(
@@ -52,7 +64,7 @@ export.command("encoder", help=_ENCODER_HELP.replace("python -m export.mobile", 
 
 @export.command()
 def decoder(
-    bundle: BundleOption = DEFAULT_BUNDLE,
+    bundle: SourceOption = DEFAULT_BUNDLE,
     out: Annotated[Path | None, typer.Option(
         "--out", "-o", help="Folder for decoder.onnx and decoder_report.json [default: dist].")] = None,
     into: Annotated[str, typer.Option(
@@ -214,3 +226,84 @@ def bundle(
         f"the encoder differs from torch in {written.encoder_flips:g} of a million LR bytes, ")
     typer.echo(f"{out}: {size:,} bytes; LR contract {written.manifest.lr_contract_id.hex()[:8]}; {flips}"
                f"the decoder differs from torch by at most {written.decoder.largest_difference:.1e}")
+
+
+def device_kit(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
+    bundle: BundleOption = "faces",
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Write the files that prove exact encoding on a device.
+
+    The folder holds the encoders, golden vectors and instructions for each platform. Every procedure ends with a
+    device-report.json: the checks and the speed of the device. docs/devices.md describes it.
+
+    \b
+    Examples:
+      edgegrain device-kit kit
+      edgegrain device-kit kit --bundle my-bundle/ --force
+    """
+    from codec_contract.bundle.manifest import load_manifest
+    from codec_contract.bundle.paths import find_bundle
+    from codec_contract.files import write_atomically
+
+    manifest = load_manifest(find_bundle(bundle))
+    names = [name for name in sorted(manifest.files)
+             if any(name == wanted or wanted.endswith("/") and name.startswith(wanted) for wanted in PHONE_FILES)]
+    procedure = Path(__file__).with_name("device_kit.md").read_text(encoding="utf-8").format(
+        bundle=manifest.id, contract=manifest.lr_contract_id.hex()[:8], hr=manifest.hr, lr=manifest.lr)
+    files = {f"bundle/{name}": manifest.open_file(name) for name in names}
+    files[f"bundle/{MANIFEST}"] = (manifest.folder / MANIFEST).read_bytes()
+    files["README.md"] = procedure.encode("utf-8")
+    present = [name for name in files if (out / name).exists()]
+    if present and not force:
+        raise ExistsError(out / present[0], "choose another folder, or pass --force to replace it")
+    for name, data in files.items():
+        write_atomically(out / name, data, force=force)
+    size = sum(map(len, files.values()))
+    if json_output:
+        print_json({"folder": out, "bundle": manifest.id, "bytes": size, "files": [out / name for name in files]})
+        return
+    typer.echo(f"{len(files)} files, {size / 1e6:.1f} MB, in {out}; start with {out / 'README.md'}")
+
+
+def device_report(
+    out: Annotated[Path, typer.Argument(metavar="[OUT]", help="File to write.")] = Path("device-report.json"),
+    bundle: BundleOption = "faces",
+    device: Annotated[str, typer.Option("--device", help="Name of this computer [default: its processor].")] = "",
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Pictures to encode per runtime.")] = 50,
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Prove exact encoding on this computer, and measure it.
+
+    Runs the golden vectors of a bundle on every installed runtime (ONNX Runtime, LiteRT, on macOS Core ML) and writes
+    device-report.json. Exit code 1 if a runtime computes other bytes. docs/devices.md lists the reports so far.
+
+    \b
+    Examples:
+      edgegrain device-report
+      edgegrain device-report mine.json --device "Raspberry Pi 5"
+    """
+    from codec_contract.bundle.manifest import verify_bundle
+    from codec_contract.bundle.paths import find_bundle
+    from codec_contract.files import write_atomically
+    from export.proof.device_report import installed_runtimes, measure, this_device
+
+    if out.exists() and not force:
+        raise ExistsError(out)
+    manifest = verify_bundle(find_bundle(bundle))  # the runtimes load its files by their paths
+    reports = [measure(runtime, manifest, device or this_device(), runs)
+               for runtime in installed_runtimes(manifest.folder)]
+    write_atomically(out, (json.dumps(reports, indent=1) + "\n").encode(), force=force)
+    if json_output:
+        print_json(reports)
+    else:
+        for report in reports:
+            threads = f", threads: {report['threads']}" if report["threads"] else ""
+            state = f"differs in {', '.join(report['failed'])}" if report["failed"] else "exact"
+            typer.echo(f"{report['runtime']}{threads}: {state}, {report['encode_ms']['median']:.1f} ms")
+        typer.echo(f"written to {out}")
+    if any(report["failed"] for report in reports):
+        raise typer.Exit(1)

@@ -57,6 +57,6 @@ def _lines(row: Row) -> str:
 
 def _face_line(face: dict[str, Any]) -> str:
     left, top, right, _ = face["box"]
-    return (f"  {right - left:.0f} pixels ({face['share']:.0%}) at ({left:.0f}, {top:.0f}), roll {face['roll']:.0f}, "
-            f"yaw {face['yaw']:.0f} degrees, score {face['score']:.2f}"
+    return (f"  {right - left:.0f} pixels ({face['share']:.0%}) at ({left:.0f}, {top:.0f}), roll {face['roll']:z.0f}, "
+            f"yaw {face['yaw']:z.0f} degrees, score {face['score']:.2f}"
             + (f": {', '.join(face['problems'])}" if face["problems"] else ""))

@@ -17,10 +17,10 @@ from codec_contract.fit import Size
 from codec_contract.oriented_square import UNITS, OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
 from codec_contract.scene import is_scene
+from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import existing_source, list_files, read_source
 from edgegrain.cli.options import JsonOption
 from edgegrain.cli.output import Row, finish, run_all
-from edgegrain.cli.picture_info import is_picture, picture_lines, picture_row
 
 if TYPE_CHECKING:
     import sdk
@@ -73,7 +73,9 @@ def info(
 
 def _scene_row(path: Path, scene: sdk.Scene) -> Row:
     import sdk
+    from sdk.scenes import small_background
 
+    small_background(scene)
     first = sdk.inspect(scene.faces[0])
     return {"file": path, "bytes": len(scene), "faces": len(scene.faces), "original_size": scene.original_size,
             "background_bytes": len(scene.parsed.background), "bundle": first.bundle, "contract_id": first.contract_id,
@@ -145,7 +147,7 @@ def _lines(row: Row) -> str:
         return "\n".join([
             f"{row['file']}", f"  size      {row['bytes']:,} bytes, {row['background_bytes']:,} of them the background",
             f"  bundle    {row['bundle'] or 'not installed'} (LR contract {row['contract_id']})",
-            f"  original  {width} x {height} pixels, a scene of {row['faces']} faces",
+            f"  original  {width} x {height} pixels, a scene of {row['faces']} face{'s' * (row['faces'] > 1)}",
             f"  checked   {'intact' if row['body_checked'] else 'headers and CRC intact'}"])
     pixels = 3 * row["original_size"][0] * row["original_size"][1]
     bundle = row["bundle"] or "not installed"
@@ -164,3 +166,31 @@ def _lines(row: Row) -> str:
         **{name: f"{Control(**control)}; restore --{name}" for name, control in row["controls"].items()},
     }
     return "\n".join([f"{row['file']}", *(f"  {name:<9} {value}" for name, value in fields.items())])
+
+
+def is_picture(path: Path) -> bool:
+    """True if the suffix is that of a picture."""
+    return path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def picture_row(path: Path) -> Row:
+    """The mark of a picture as plain data, None without one."""
+    import sdk
+
+    mark = sdk.read_mark(path)
+    return {"file": path, "mark": None if mark is None else {
+        **dataclasses.asdict(mark), "by_edgegrain": mark.by_edgegrain}}
+
+
+def picture_lines(row: Row) -> str:
+    """The lines to print for a `picture_row`."""
+    mark = row["mark"] or {"by_edgegrain": False}
+    bundle = " ".join(filter(None, [mark.get("bundle"), mark.get("bundle_version")]))
+    fields = {
+        **({} if mark["by_edgegrain"] else {"mark": "none of edgegrain"}),
+        **({} if row["mark"] is None else {"source": mark["source_type"], "tool": mark["tool"] or "not named"}),
+        **({"bundle": bundle} if bundle else {}),
+    }
+    # Another program's text may contain control characters, which a terminal would obey.
+    return "\n".join([f"{row['file']}", *(
+        f"  {name:<9} {''.join(filter(str.isprintable, value))}" for name, value in fields.items())])

@@ -14,14 +14,14 @@ def app(arguments: Sequence[str] | None = None) -> None:
     """Run the command line on ``arguments``, by default those of the process; ends with ``SystemExit``."""
     try:
         from edgegrain.cli.app import application
-        from edgegrain.cli.exit_codes import FAILED, message_of
+        from edgegrain.cli.output import FAILED, message_of
     except ModuleNotFoundError as error:
         if error.name not in LIBRARIES:
             raise
         print(f"edgegrain: the command line needs {' and '.join(LIBRARIES)}, and {error.name} is missing; "
               "install: pip install 'edgegrain[cli]'", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:  # later ones: edgegrain.cli.exit_codes
+    except KeyboardInterrupt:  # later ones: edgegrain.cli.output
         sys.exit(130)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: names of files may not be valid UTF-8

@@ -86,7 +86,7 @@ QualityOption = Annotated[
 RefineOption = Annotated[
     int, typer.Option("--refine", metavar="STEPS", min=0, max=10_000, help="Search for an LR that restores better, "
                       "at no more bytes, or in --max-bytes; 40 steps take about 15 seconds a picture on two cores; "
-                      "needs edgegrain[train] and 'edgegrain metrics fetch'; see docs/refinement.md.")
+                      "needs edgegrain[train] and 'edgegrain metrics fetch'; see docs/qualities.md.")
 ]
 RefineSizeOption = Annotated[
     int, typer.Option("--refine-size", metavar="PIXELS", min=0, help="For --refine: size at which the pictures will be "
@@ -122,3 +122,9 @@ def size_of(option: str) -> Size:
         return parse_size(option)
     except ImageError as error:
         raise typer.BadParameter(str(error), param_hint="--size") from error
+
+
+def require_search(steps: int, size: int) -> None:
+    """Refuse ``--refine-size`` without ``--refine``, as `typer.BadParameter`."""
+    if size and not steps:
+        raise typer.BadParameter("it is the size of a search; add --refine 40", param_hint="--refine-size")

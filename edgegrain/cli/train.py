@@ -11,8 +11,7 @@ import typer
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.extras import needs_extra
-from edgegrain.cli.exit_codes import INTERRUPTED
-from edgegrain.cli.output import is_first_process, print_json, progress_bar
+from edgegrain.cli.output import INTERRUPTED, is_first_process, print_json, progress_bar
 
 
 class TrainingDevice(StrEnum):

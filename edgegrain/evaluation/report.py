@@ -14,11 +14,11 @@ from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import CODECS, Thoroughness, rebuild
 from edgegrain.evaluation.face_details import detail_tiles, detail_titles
 from edgegrain.evaluation.plots import rate_distortion, rate_perception
-from edgegrain.evaluation.refinement import Refinement
 from edgegrain.evaluation.results import (
     CLASSICAL_BY_LPIPS,
     CLASSICAL_BY_PSNR,
     PictureResult,
+    Refinement,
     Row,
     summary_json,
     tsv,

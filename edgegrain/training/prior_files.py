@@ -44,7 +44,7 @@ def recipe_prior(recipe: Recipe, prior: GenerativePrior | str | Path | None) -> 
     domain = getattr(recipe, "domain", FACES)
     if prior is None and domain != FACES:
         raise EdgegrainError(f"the published generator makes {FACES}; pass --prior with the file of one that makes "
-                             f"{domain} (docs/new_domain.md)")
+                             f"{domain} (docs/training.md)")
     return described_prior(described, prior or DEFAULT_PRIOR)
 
 

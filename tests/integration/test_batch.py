@@ -1,4 +1,4 @@
-"""``edgegrain batch`` as a process: 320 pictures; killed in parts and whole, interrupted, gone on with, and done."""
+"""``edgegrain batch`` as a process: 320 pictures; killed in parts and whole, interrupted, continued, and done."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.payload import parse_header
-from tests.process_tree import command_line, cpu_ticks, descendants, parent
+from tests.process_tree import command_line, cpu_ticks, descendants
 from tests.tiny_bundle import HR, write_tiny_bundle
 
 pytestmark = [
@@ -50,14 +50,17 @@ class Interrupted:
 
 
 @pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    """Starts runs, and ends those that a failing test leaves behind."""
+def start(place: Path) -> Iterator[Start]:
+    """Starts runs, in a folder whose modules are imported by none, and ends those that a failing test leaves behind."""
     runs = []
+    (place / "elsewhere").mkdir()
+    (place / "elsewhere" / "edge_encoder.py").write_text("raise ImportError")
 
     def start(*arguments: object) -> subprocess.Popen[str]:
         runs.append(subprocess.Popen(
-            [sys.executable, "-m", "edgegrain.cli.main", "batch", *map(str, arguments), "--json"], text=True,
+            [sys.executable, "-P", "-m", "edgegrain.cli.main", "batch", *map(str, arguments), "--json"], text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=place / "elsewhere",
             start_new_session=True))  # a process group of its own, as a shell makes one for what Ctrl-C is to end
         return runs[-1]
 
@@ -94,9 +97,9 @@ def reach(run: subprocess.Popen[str], out: Path, least: int) -> None:
         raise AssertionError(f"the run ended early: {stderr}")
 
 
-def network_process(run: int) -> int:
-    """The process of a run's networks that has worked longest: killing one that still starts ends the run."""
-    return max((pid for pid in descendants(run) if "edgegrain.service.worker" in command_line(pid)), key=cpu_ticks)
+def worker(run: int) -> int:
+    """The worker of a run that has worked longest: killing one that still starts ends the run."""
+    return max((pid for pid in descendants(run) if command_line(pid).startswith("ray::Worker")), key=cpu_ticks)
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +138,13 @@ def arguments(place: Path) -> tuple[object, ...]:
 
 @pytest.fixture(scope="module")
 def killed(place: Path, arguments: tuple[object, ...], start: Start) -> dict[str, int]:
-    """The payloads of a run that lost a network's process and an actor, and was killed itself."""
+    """The payloads of a run that lost two workers, and was killed itself."""
     out = place / "out"
     run = start(*arguments)
     reach(run, out, 20)
-    os.kill(network_process(run.pid), signal.SIGKILL)
+    os.kill(worker(run.pid), signal.SIGKILL)
     reach(run, out, 50)
-    os.kill(parent(network_process(run.pid)), signal.SIGKILL)  # the actor that drives it
+    os.kill(worker(run.pid), signal.SIGKILL)
     reach(run, out, 80)
     processes = descendants(run.pid)
     agents = [pid for pid in processes if command_line(pid).startswith(RAY_AGENTS)]

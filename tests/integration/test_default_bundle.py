@@ -11,7 +11,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, installed_bundles
-from edgegrain.installation.checks import check_bundle
+from edgegrain.cli.doctor import check_bundle
 from edgegrain.metrics.psnr_ssim import psnr
 
 pytestmark = pytest.mark.skipif(

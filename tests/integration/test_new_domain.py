@@ -39,7 +39,7 @@ def cats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle that results from all steps of docs/new_domain.md, each as short as possible."""
+    """The bundle that results from all steps of docs/training.md, each as short as possible."""
     root = tmp_path_factory.mktemp("new_domain")
     train(STYLEGAN2_RECIPES["smoke-prior"], root / "prior", RunOptions(data=cats), pictures=16)
     prior, run = root / "prior" / NETWORKS, None

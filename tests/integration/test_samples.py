@@ -176,7 +176,7 @@ def check_readme(folder: Path) -> None:
             assert np.abs(np.asarray(image) - expected).max() <= 1, name
 
 
-def check_integration(folder: Path) -> None:
+def check_devices(folder: Path) -> None:
     payload = sdk.compress(folder / "me.jpg")
     assert (folder / "me.grain").read_bytes() == payload == (folder / "same.grain").read_bytes()
     square = (256, 256)
@@ -205,8 +205,8 @@ def check_training(folder: Path, runs: tuple[str, ...]) -> None:
 
 RESULTS: dict[str, Callable[[Path], None]] = {
     "README.md": check_readme,
+    "docs/devices.md": check_devices,
     "docs/faces.md": check_faces,
-    "docs/integration.md": check_integration,
     "docs/service.md": check_service,
     "docs/training.md": partial(check_training, runs=("trial", "trial-2", "trial-irn")),
 }

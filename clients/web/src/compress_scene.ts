@@ -4,7 +4,8 @@ import type { Encoder, Payload } from "./encoder.js";
 import { ImageError } from "./errors.js";
 import { exactResize } from "./exact_resize.js";
 import type { FaceFinder } from "./face_finder.js";
-import { compressFaces } from "./faces.js";
+import { LEAST_PIXELS } from "./face_check.js";
+import { faceSquares } from "./faces.js";
 import { contentSize } from "./fit.js";
 import type { Size } from "./oriented_square.js";
 import type { Rgb } from "./rgb.js";
@@ -26,17 +27,24 @@ const DEFAULT_SIDE = 24;
 
 /**
  * Compresses all faces of a photograph, at most 64, and its background. That takes what the faces leave of `maxBytes`,
- * by default a few dozen bytes; in browsers that do not write WebP there is none.
+ * by default a few dozen bytes; faces below 32 pixels are part of it where they do not fit; in browsers that do not write WebP there is none.
  *
  * Throws `ImageError` as `compressFaces`, or if the faces alone exceed `maxBytes`.
  */
 export async function compressScene(
   encoder: Encoder, finder: FaceFinder, rgb: Rgb, maxBytes?: number,
 ): Promise<CompressedScene> {
-  const faces = (await compressFaces(encoder, finder, rgb, false)).slice(0, MAX_FACES);
+  const found = (await faceSquares(encoder, finder, rgb)).slice(0, MAX_FACES);
+  const faces: Payload[] = [];
+  for (const { square } of found) faces.push(await encoder.compressSquare(rgb, square, false));
   const payloads = faces.map(({ bytes }) => bytes);
   const size: Size = [rgb.width, rgb.height];
-  const used = sceneBytes(payloads, size);
+  let used = sceneBytes(payloads, size);
+  while (maxBytes !== undefined && used > maxBytes && faces.length > 1 && found[faces.length - 1].side < LEAST_PIXELS) {
+    faces.pop();
+    payloads.pop();
+    used = sceneBytes(payloads, size);
+  }
   if (maxBytes !== undefined && used > maxBytes) {
     throw new ImageError(`no scene fits into ${maxBytes} bytes: the faces of this picture alone take ${used}`);
   }

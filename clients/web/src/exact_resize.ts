@@ -1,5 +1,5 @@
 /**
- * The exact resize, docs/exact_resize.md: the same bytes as every other client's.
+ * The exact resize, docs/exact_square.md: the same bytes as every other client's.
  *
  * A triangle filter, widened when shrinking, with weights in 22-bit fixed point; width first, then height, each pass
  * rounded to 8 bits.

@@ -21,6 +21,8 @@ export interface LocatedFace {
 
 const SIDE = 192;
 /** Side of the square for the landmarks, in sides of the face's box. */
+/** Least presence of a face in the second pass: edge_encoder/faces/alignment.py. */
+const CONFIRMED_PRESENCE = 0.95;
 const MESH_SCALE = 1.5;
 // Points of the mesh that correspond to dlib's around the eyes and at the mouth's corners.
 const LEFT_EYE = [33, 160, 158, 133, 153, 144];
@@ -77,14 +79,15 @@ export class FaceFinder {
     if (!length || !photo.contains(middle)) return undefined;
     const [x, y] = [direction[0] / length, direction[1] / length];
     const extents = [range(points, [x, y]), range(points, [-y, x])].map(([least, most]) => most - least);
-    points = await this.mesh(photo, squareAround(middle, direction, MESH_SCALE * Math.max(...extents)));
+    const region = squareAround(middle, direction, MESH_SCALE * Math.max(...extents));
+    points = await this.mesh(photo, region, CONFIRMED_PRESENCE);
     return points && { leftEye: mean(points, LEFT_EYE), rightEye: mean(points, RIGHT_EYE), mouth: mean(points, MOUTH) };
   }
 
-  /** The 468 points of the face in a square, in the picture's pixels; undefined if there is no face in it. */
-  private async mesh(photo: Photograph, region: Region): Promise<Point[] | undefined> {
+  /** The 468 points of the face in a square, in the picture's pixels; undefined below a presence of a face. */
+  private async mesh(photo: Photograph, region: Region, least = LEAST_SCORE): Promise<Point[] | undefined> {
     const { presence, points } = await this.landmarks.run({ image: tensorOf(photo.sample(region, SIDE, "edge")) });
-    if ((presence.data as Float32Array)[0] <= LEAST_SCORE) return undefined;
+    if ((presence.data as Float32Array)[0] <= least) return undefined;
     const values = points.data as Float32Array;
     return Array.from({ length: values.length / 2 }, (_, at) => place(region, values[2 * at], values[2 * at + 1]));
   }

@@ -58,25 +58,39 @@ export async function compressLargestFace(encoder: Encoder, finder: FaceFinder, 
 
 /**
  * Compresses every face of at least 32 pixels, the largest first; `ImageError` if there is none. A picture that is
- * framed like FFHQ's is encoded whole, unless `framedWhole` is false.
+ * framed like FFHQ's is encoded whole.
  */
-export async function compressFaces(
-  encoder: Encoder, finder: FaceFinder, rgb: Rgb, framedWhole = true,
-): Promise<Payload[]> {
-  if (encoder.bundle.domain !== DOMAIN) {
-    const { id, domain } = encoder.bundle;
-    throw new ImageError(`bundle ${id} is for ${domain}, not for faces of photographs`);
-  }
-  const found = (await finder.find(rgb, true)).filter(({ detected }) => detected.side >= LEAST_PIXELS);
+export async function compressFaces(encoder: Encoder, finder: FaceFinder, rgb: Rgb): Promise<Payload[]> {
   const payloads: Payload[] = [];
-  for (const face of requireFaces(found, rgb)) {
-    const square = squareOf(face, [rgb.width, rgb.height]);
-    if (square) payloads.push(await encoder.compressSquare(rgb, square, framedWhole));
+  const faces = await faceSquares(encoder, finder, rgb);
+  if (faces[0].side < LEAST_PIXELS) {
+    throw new ImageError(
+      `the face has a size of ${Math.round(faces[0].side)} pixels, expected at least ${LEAST_PIXELS}; ` +
+        "use a larger picture",
+    );
+  }
+  for (const { side, square } of faces) {
+    if (side >= LEAST_PIXELS) payloads.push(await encoder.compressSquare(rgb, square));
   }
   return payloads;
 }
 
-function requireFaces(faces: readonly LocatedFace[], { width, height }: Rgb): readonly LocatedFace[] {
+/** Sides in pixels and squares of all faces, the largest first; `ImageError` if there is none. */
+export async function faceSquares(
+  encoder: Encoder, finder: FaceFinder, rgb: Rgb,
+): Promise<{ side: number; square: OrientedSquare }[]> {
+  if (encoder.bundle.domain !== DOMAIN) {
+    const { id, domain } = encoder.bundle;
+    throw new ImageError(`bundle ${id} is for ${domain}, not for faces of photographs`);
+  }
+  const found = (await finder.find(rgb, true)).flatMap((face) => {
+    const square = squareOf(face, [rgb.width, rgb.height]);
+    return square ? [{ side: face.detected.side, square }] : [];
+  });
+  return requireFaces(found, rgb);
+}
+
+function requireFaces<T>(faces: T[], { width, height }: Rgb): T[] {
   if (faces.length) return faces;
   throw new ImageError(
     `no face was found in the picture of ${width} x ${height} pixels; use another picture, or encode all of it, which ` +

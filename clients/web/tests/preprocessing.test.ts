@@ -33,7 +33,7 @@ test.each(RESIZES)("resizes $size to $new_size as pinned", ({ seed, size, new_si
   expect(sha256Hex(resized.data)).toBe(sha256);
 });
 
-test("docs/exact_resize.md: 10 and 21 become 16", () => {
+test("docs/exact_square.md: 10 and 21 become 16", () => {
   const pair = { width: 2, height: 1, data: Uint8Array.from([10, 10, 10, 21, 21, 21]) };
   expect([...exactResize(pair, 1, 1).data]).toEqual([16, 16, 16]);
 });

@@ -14,5 +14,3 @@ def test_the_page_is_up_to_date(repository: Path) -> None:
     page = (repository / "docs" / "python.md").read_text()
     assert page == script["page"](), "run: python docs/python_page.py"
     assert "- `quality`: `\"tiny\"`, `\"small\"`, `\"medium\"` or `\"large\"` takes the installed bundle" in page
-    # An entry of two lines that is alone in its section:
-    assert "or has a document type,\n  whose entities could expand without limit.\n" in page

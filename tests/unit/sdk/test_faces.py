@@ -128,8 +128,18 @@ class TestCompressFaces:
         picture[230:270, 300:340] = resized(portrait, 40)
         assert len(sdk.find_faces(picture, every=True).faces) == 2
         assert len(sdk.compress_faces(picture)) == 1
-        with pytest.raises(sdk.ImageError, match="no face was found"):
+        with pytest.raises(sdk.ImageError, match="the face has a size of .* pixels, expected at least 32"):
             sdk.compress_faces(picture[225:])
+
+    def test_scenes_take_small_faces_where_they_fit(self, portrait: np.ndarray) -> None:
+        picture = np.full((300, 400, 3), 120, np.uint8)
+        picture[20:220, 20:220] = resized(portrait, 200)
+        picture[230:270, 300:340] = resized(portrait, 40)
+        assert len(sdk.compress_scene(picture[225:]).faces) == 1
+        both = sdk.compress_scene(picture)
+        assert len(both.faces) == 2
+        assert len(sdk.compress_scene(picture, max_bytes=len(both)).faces) == 2
+        assert len(sdk.compress_scene(picture, max_bytes=len(both) - 100).faces) == 1
 
     def test_fifty_faces(self, portrait: np.ndarray) -> None:
         picture = np.tile(resized(portrait, 100), (5, 10, 1))

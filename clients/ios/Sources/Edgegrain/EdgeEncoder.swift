@@ -40,14 +40,14 @@ public actor EdgeEncoder {
     /// Compresses every face of a photograph with a size of at least 32 pixels, the largest first; those that cannot be
     /// aligned are left out. `EdgegrainError.image` if there is no such face.
     public func compressFaces(_ picture: RGB) throws -> [Payload] {
-        try squares(of: picture).map { try compressAligned(picture, $0) }
+        try squares(of: picture, least: EdgeEncoder.leastPixels).map { try compressAligned(picture, $0) }
     }
 
-    /// Compresses a photograph with all its faces, up to `FaceScene.maxFaces`; faces and errors as `compressFaces`.
+    /// Compresses a photograph with all its faces, also small ones, up to `FaceScene.maxFaces`; errors as `compressFaces`.
     ///
     /// - Parameter backgroundWebP: the whole photograph as a small lossy WebP file, see `FaceScene`; nil for none.
     public func compressScene(_ picture: RGB, backgroundWebP: [UInt8]? = nil) throws -> FaceScene {
-        let faces = try squares(of: picture).prefix(FaceScene.maxFaces).map { try compress(picture, square: $0) }
+        let faces = try squares(of: picture, least: 0).prefix(FaceScene.maxFaces).map { try compress(picture, square: $0) }
         return try FaceScene(
             faces: Array(faces), originalSize: (picture.width, picture.height), backgroundWebP: backgroundWebP)
     }
@@ -82,13 +82,17 @@ public actor EdgeEncoder {
             ? try compress(picture, fit: .pad) : try compress(picture, square: square)
     }
 
-    private func squares(of picture: RGB) throws -> [OrientedSquare] {
+    private func squares(of picture: RGB, least: Double) throws -> [OrientedSquare] {
         guard bundle.domain == EdgeEncoder.faces else {
             throw EdgegrainError.image("bundle \(bundle.id) is for \(bundle.domain), not for faces of photographs")
         }
-        let large = try FaceFinder.find(picture).filter { $0.side >= EdgeEncoder.leastPixels }
-        guard !large.isEmpty else { throw EdgeEncoder.noFace(in: picture) }
-        return large.compactMap { try? $0.square(width: picture.width, height: picture.height) }
+        let faces = try FaceFinder.find(picture)
+        guard let largest = faces.first else { throw EdgeEncoder.noFace(in: picture) }
+        guard largest.side >= least else {
+            throw EdgegrainError.image(
+                "the face has a size of \(Int(largest.side)) pixels, expected at least \(Int(least)); use a larger picture")
+        }
+        return faces.filter { $0.side >= least }.compactMap { try? $0.square(width: picture.width, height: picture.height) }
     }
 
     private static func noFace(in picture: RGB) -> EdgegrainError {

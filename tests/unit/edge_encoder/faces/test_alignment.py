@@ -129,3 +129,19 @@ def test_no_face(finder: FaceFinder) -> None:
     assert finder.find(np.stack([x * 255 // 299, y * 255 // 199, 128 + 0 * x], axis=-1).astype(np.uint8)) == []
     for shape in ((1, 1), (2, 3000), (3000, 2)):
         assert finder.find(np.zeros((*shape, 3), np.uint8), every=True) == []
+
+
+def test_what_only_looks_like_a_face_is_left_out(portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    finder = FaceFinder()
+    network, presences = finder._landmarks, []
+
+    class Unsure:
+        """The landmarks with the presence that the second pass finds in a dog."""
+
+        def run(self, *arguments: object) -> list[np.ndarray]:
+            presence, points = network.run(*arguments)
+            presences.append(presence)
+            return [presence if len(presences) % 2 else np.array([0.93], np.float32), points]
+
+    monkeypatch.setattr(finder, "_landmarks", Unsure())
+    assert finder.find(portrait) == [] and len(presences) % 2 == 0

@@ -8,22 +8,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import edgegrain.service.batch
 import sdk
 from codec_contract.bundle import paths
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS
+from edgegrain import batch
+from edgegrain.batch import BatchPlan, Tally, Worker
 from edgegrain.cli.main import app
-from edgegrain.service.batch import run as batch_run
-from edgegrain.service.batch.batch_worker import BatchWorker
-from edgegrain.service.batch.open_store import open_store
-from edgegrain.service.batch.plan import BatchPlan, Tally, pending_batches
+from edgegrain.stores import open_store
 from tests.tiny_bundle import HR, refresh_manifest, write_qualities, write_steered_bundle, write_tiny_bundle
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -51,24 +48,17 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[BatchPlan]:
     """Runs happen in this process; the plans of those that were started."""
     started: list[BatchPlan] = []
 
-    def tallies(plan: BatchPlan, workers: int, *, gpus: float) -> Iterator[Tally]:
+    def tallies(plan: BatchPlan, batches: Iterator[list[str]], workers: int, gpus: float) -> Iterator[Tally]:
         started.append(plan)
-        worker = BatchWorker(plan)
-        try:
-            for part in pending_batches(plan, open_store(plan.source), open_store(plan.target)):
-                part.counts.add(worker.work(part.names))
-                yield part.counts
-        finally:
-            worker.close()
+        yield from map(Worker(plan).work, batches)
 
     @contextmanager
     def no_cluster(address: str | None, *, cpus: float) -> Iterator[None]:
         yield
 
-    here = ModuleType("edgegrain.service.batch.ray_run")
-    here.tallies, here.cores = tallies, lambda: 1  # type: ignore[attr-defined]
-    monkeypatch.setattr(edgegrain.service.batch, "ray_run", here, raising=False)
-    monkeypatch.setattr(batch_run, "ray_cluster", no_cluster)
+    monkeypatch.setattr(batch, "tallies", tallies)
+    monkeypatch.setattr(batch, "ray_cluster", no_cluster)
+    monkeypatch.setattr(batch, "cluster_cores", lambda: 1)
     return started
 
 
@@ -94,7 +84,7 @@ def test_summary_failures_and_status(
     assert not (out / "failures.jsonl").exists()
     assert run(pictures, out, "--force") == 0
     assert capsys.readouterr().out.startswith("2 done in ")
-    assert [plan.force for plan in plans] == [False, False, True] and plans[0].max_pixels == MAX_PHOTO_PIXELS
+    assert [plan.force for plan in plans] == [False, True] and plans[0].max_pixels == MAX_PHOTO_PIXELS
 
 
 @pytest.mark.parametrize("place", ["in/results", "in/deep/results", "in"])
@@ -118,7 +108,7 @@ def test_a_run_of_restoring_into_its_source_goes_on(
     (pictures / "c.png").unlink()
     payloads = tmp_path / "payloads"
     assert run(pictures, payloads) == run(payloads, payloads / "back") == run(payloads, payloads / "back") == 0
-    assert [plan.verb for plan in plans] == ["compress", "restore", "restore"]
+    assert [plan.verb for plan in plans] == ["compress", "restore"]  # nothing was left for the third
     assert sorted(path.name for path in payloads.rglob("*.*")) == [
         "a.png.grain", "a.png.png", "b.png.grain", "b.png.png"]
 
@@ -169,11 +159,11 @@ def lock(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 def test_back_to_pictures(pictures: Path, plans: list[BatchPlan], tmp_path: Path) -> None:
     run(pictures, tmp_path / "payloads")
     assert run(tmp_path / "payloads", tmp_path / "back", "--format", "webp", "--size", "native") == 0
-    assert plans[1].verb == "restore" and plans[1].options["format"] == "webp" and plans[1].max_pixels == MAX_PIXELS
+    assert plans[1].verb == "restore" and plans[1].suffix == ".webp" and plans[1].max_pixels == MAX_PIXELS
     with Image.open(tmp_path / "back" / "a.png.webp") as picture:
         assert (picture.format, picture.size) == ("WEBP", (HR, HR))
     mark = sdk.read_mark(tmp_path / "back" / "a.png.webp")
-    assert mark is not None and mark.by_edgegrain and mark.bundle == plans[1].bundle
+    assert mark is not None and mark.by_edgegrain and mark.bundle == Path(plans[1].bundles[0]).name
     assert run(tmp_path / "payloads", tmp_path / "plain", "--format", "jpg", "--no-mark") == 0
     assert sdk.read_mark(tmp_path / "plain" / "a.png.jpg") is None
 
@@ -277,15 +267,6 @@ def test_a_file_of_failures_that_cannot_be_written(
     assert "Permission denied" in capsys.readouterr().err and not plans
 
 
-def test_bundles_of_tiles_are_refused_before_ray_starts(
-    pictures: Path, plans: list[BatchPlan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tiled = write_tiny_bundle(tmp_path, "tiled-64-lr16")
-    refresh_manifest(tiled, preprocessing={"pad": "edge", "tile_overlap": 4})
-    assert run(pictures, tmp_path / "out", "--bundle", tiled) == 1
-    assert "photographs of any size" in capsys.readouterr().err and not plans and not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize(("source", "message"), [
     ("nowhere", "is not a folder"), ("empty", "holds no picture or payload"),
     ("both", "choose --compress or --restore")])
@@ -319,7 +300,7 @@ def test_faces_are_found(
     for option, fit in (("--no-align", "pad"), ("--fit=crop", "crop")):
         assert run(pictures, tmp_path / fit, "--bundle", bundle, option) == 0
         assert (tmp_path / fit / "b.png.grain").read_bytes() == codec.compress(group, fit)  # type: ignore[arg-type]
-    assert [(plan.options["align"], plan.options["fit"]) for plan in plans] == [
+    assert [(plan.align, plan.fit) for plan in plans] == [
         (True, None), (False, None), (True, "crop")]
 
     payloads = tmp_path / "scenes"
@@ -352,9 +333,8 @@ def test_a_quality_or_a_limit_chooses_bundles(
     (pictures / "c.png").unlink()
     assert run(pictures, tmp_path / "one", "--quality", "tiny") == 0
     assert run(pictures, tmp_path / "two", "--max-bytes", "400") == 0
-    assert [(plan.bundle, plan.options["fallbacks"], plan.options["max_bytes"]) for plan in plans] == [
-        (folders["tiny"].name, [], None),
-        (folders["medium"].name, [folders["small"].name, folders["tiny"].name], 400)]
+    assert [([Path(folder).name for folder in plan.bundles], plan.max_bytes) for plan in plans] == [
+        ([folders["tiny"].name], None), ([folders[name].name for name in ("medium", "small", "tiny")], 400)]
     sizes = [path.stat().st_size for path in (tmp_path / "two").glob("*.grain")]
     assert len(sizes) == 2 and max(sizes) <= 400
     assert run(tmp_path / "one", tmp_path / "back", "--quality", "tiny") == 2

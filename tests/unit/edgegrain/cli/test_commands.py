@@ -19,6 +19,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.errors import BundleError
+from codec_contract.scene import encode_scene
 from codec_contract.version import __version__
 from edge_encoder.faces.alignment import FaceFinder, FacePoints, FoundFace
 from edge_encoder.faces.detection import DetectedFace
@@ -160,6 +161,11 @@ class TestFaces:
         status, out, _ = shell("info", scene)
         assert status == 0 and "2 faces" in out and "90 x 70 pixels" in out
         assert json.loads(shell("info", scene, "--json")[1])["done"][0]["faces"] == 2
+        parsed = sdk.Scene(scene.read_bytes()).parsed
+        damaged = encode_scene(parsed.faces, parsed.original_size, parsed.background_webp[:44])
+        (tmp_path / "damaged.grain").write_bytes(damaged)
+        status, _, err = shell("info", tmp_path / "damaged.grain")
+        assert status == 1 and "the background of the scene is damaged" in err
         assert shell("restore", scene)[0] == 0
         restored = np.asarray(Image.open(tmp_path / "group.restored.png"))
         np.testing.assert_array_equal(restored, np.asarray(sdk.restore(scene)))

@@ -11,7 +11,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.exact_square import cut_square
-from edgegrain.cli.demonstration import PICTURES, SHEET_SIDE, shipped_photograph
+from edgegrain.cli.demo import PICTURES, SHEET_SIDE, shipped_photograph
 from edgegrain.cli.main import app
 from edgegrain.pictures.sheets import GAP, MARGIN
 

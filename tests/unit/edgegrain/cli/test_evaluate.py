@@ -14,12 +14,12 @@ import torch
 import typer
 from PIL import Image
 
+from edgegrain import refinement
 from edgegrain.cli.app import application
 from edgegrain.cli.main import app
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.evaluator import Evaluator
 from edgegrain.evaluation.report import PAGE, PICTURES
-from edgegrain.refinement import refining_codec
 from tests.gradient_metrics import GradientMetrics
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
@@ -173,7 +173,7 @@ def test_a_missing_library_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert code == 1 and "jinja2" in err and "edgegrain[eval]" in err
 
 
-@pytest.mark.parametrize("page", ["evaluation", "training", "new_domain"])
+@pytest.mark.parametrize("page", ["evaluation", "training"])
 def test_the_pages_name_options_that_exist(repository: Path, page: str) -> None:
     parameters = typer.main.get_command(application).commands["evaluate"].params  # type: ignore[attr-defined]
     options = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
@@ -186,8 +186,8 @@ def test_the_pages_name_options_that_exist(repository: Path, page: str) -> None:
 
 def test_refined_payloads(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report names the search, and its results are kept apart from those of the encoder's LRs."""
-    monkeypatch.setattr(refining_codec, "find_metric_weights", lambda weights, faces: None)
-    monkeypatch.setattr(refining_codec, "bundle_decoder", lambda manifest: torch.nn.Upsample(scale_factor=4))
+    monkeypatch.setattr(refinement, "find_metric_weights", lambda weights, faces: None)
+    monkeypatch.setattr(refinement, "bundle_decoder", lambda manifest: torch.nn.Upsample(scale_factor=4))
     plain = json.loads(run("--baselines", "none", "--json")[1])
     code, out, _ = run("--baselines", "none", "--refine", "3", "--json", "--force")
     refined = json.loads(out)

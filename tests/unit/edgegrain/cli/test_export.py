@@ -1,27 +1,25 @@
-"""``edgegrain export``: the commands, their options and their errors."""
+"""``edgegrain export``, ``device-kit`` and ``device-report``: the commands, their options and their errors."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
+import export.proof.device_report as device_report
+from codec_contract.bundle.manifest import load_manifest
 from edgegrain.cli import export as command
 from edgegrain.cli.app import application
-from edgegrain.cli.main import app
 from edgegrain.papers.face_sr import bundle as face_sr_bundle
 from export import mobile
+from export.proof.runtimes import Runtime, onnx_runtimes
 from tests.face_sr import store_gcfsr
 from tests.tiny_bundle import write_tiny_bundle
-
-
-def run(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as leaving:
-        app(["export", *map(str, arguments)])
-    output = capture.readouterr()
-    return int(leaving.value.code or 0), output.out, output.err
+from tests.unit.edgegrain.cli.conftest import Shell
 
 
 def options(group: typer.Typer, *path: str) -> dict[str, list[str]]:
@@ -37,45 +35,45 @@ def test_the_encoder_command_is_export_mobile() -> None:
         "encoder", "decoder", "enlarger", "bundle"}
 
 
-def test_help_names_its_own_command(capsys: pytest.CaptureFixture[str]) -> None:
-    status, printed, _ = run(capsys, "encoder", "--help")
+def test_help_names_its_own_command(shell: Shell) -> None:
+    status, printed, _ = shell("export", "encoder", "--help")
     assert status == 0 and "edgegrain export encoder --out dist" in printed and "export.mobile" not in printed
 
 
-def test_an_encoder_is_exported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_encoder_is_exported(shell: Shell, tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path)
     arguments = ("encoder", "--bundle", bundle, "--out", tmp_path / "dist", "--formats", "onnx", "--inputs", 2,
                  "--no-contrast")
-    status, printed, error = run(capsys, *arguments)
+    status, printed, error = shell("export", *arguments)
     assert status == 0, error
     assert "0 differing bytes" in printed and (tmp_path / "dist/encoder.onnx").is_file()
-    status, _, error = run(capsys, *arguments)
+    status, _, error = shell("export", *arguments)
     assert status == 1 and error.startswith("error: ") and "--force" in error
-    status, _, error = run(capsys, "encoder", "--bundle", "no-such-bundle", "--out", tmp_path / "none")
+    status, _, error = shell("export", "encoder", "--bundle", "no-such-bundle", "--out", tmp_path / "none")
     assert status == 1 and "no bundle 'no-such-bundle'" in error
 
 
 @pytest.mark.parametrize("arguments", [("encoder",), ("decoder",), ("bundle", "{zoo}", "--out", "b")])
-def test_missing_libraries(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+def test_missing_libraries(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                            arguments: tuple[str, ...]) -> None:
     monkeypatch.chdir(tmp_path)
     for module in ("export.proof.proven_export", "export.decoder.command", "export.bundle.grain_bundle"):
         monkeypatch.setitem(sys.modules, module, None)
-    status, _, error = run(capsys, *(item.format(zoo=tmp_path) for item in arguments))
+    status, _, error = shell("export", *(item.format(zoo=tmp_path) for item in arguments))
     assert status == 1 and "pip install 'edgegrain[export]'" in error
 
 
 # Bundles of the zoo: tests/integration/test_face_sr_bundle.py.
-def test_options_that_do_not_fit_the_zoo(capsys: pytest.CaptureFixture[str], tmp_path: Path,
+def test_options_that_do_not_fit_the_zoo(shell: Shell, tmp_path: Path,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     zoo = store_gcfsr(tmp_path / "gcfsr")
     monkeypatch.setattr(face_sr_bundle, "decoder_graph", None)  # refused before the decoder is exported
     for wrong, message in ((("--prior", "x"), "holds a GCFSR, which takes no --prior"),
                            (("--formats", "tflite"), "needs the encoder as onnx"),
                            (("--formats", "onnx,tflte"), "unknown format tflte")):
-        status, _, error = run(capsys, "bundle", zoo / "gcfsr.safetensors", "--out", tmp_path / "other", *wrong)
+        status, _, error = shell("export", "bundle", zoo / "gcfsr.safetensors", "--out", tmp_path / "other", *wrong)
         assert status == 1 and message in error
-    status, _, error = run(capsys, "bundle", tmp_path, "--out", tmp_path / "other")
+    status, _, error = shell("export", "bundle", tmp_path, "--out", tmp_path / "other")
     assert status == 1 and "holds 0 weight files, expected one of grain.safetensors" in error
     assert not (tmp_path / "other").exists()
 
@@ -83,11 +81,65 @@ def test_options_that_do_not_fit_the_zoo(capsys: pytest.CaptureFixture[str], tmp
 @pytest.mark.parametrize("arguments", [
     ("--out", "b"), (".", "--invertible-of", "faces", "--out", "b"), (".",),
     ("--invertible-of", "faces", "--version", "2.0.0", "--out", "b")])
-def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
-    assert run(capsys, "bundle", *arguments)[0] == 2
+def test_wrong_usage(shell: Shell, arguments: tuple[str, ...]) -> None:
+    assert shell("export", "bundle", *arguments)[0] == 2
 
 
-def test_a_configuration_has_no_trained_weights(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_configuration_has_no_trained_weights(shell: Shell) -> None:
     for arguments in (("--config", "grain-smoke"), ("--random-weights",)):
-        status, _, error = run(capsys, "decoder", *arguments)
+        status, _, error = shell("export", "decoder", *arguments)
         assert status == 1 and "belong together" in error
+
+
+def test_a_kit_holds_the_phones_half(default_bundle: Path, tmp_path: Path, shell: Shell) -> None:
+    status, printed, _ = shell("device-kit", tmp_path / "kit", "--bundle", default_bundle)
+    assert status == 0 and "9 files" in printed
+    names = {path.relative_to(tmp_path / "kit").as_posix() for path in (tmp_path / "kit").rglob("*") if path.is_file()}
+    package = "bundle/encoder.mlpackage"
+    assert names == {
+        "README.md", "bundle/manifest.json", "bundle/coder.json", "bundle/golden.json", "bundle/encoder.onnx",
+        "bundle/encoder.tflite", f"{package}/Manifest.json", f"{package}/Data/com.apple.CoreML/model.mlmodel",
+        f"{package}/Data/com.apple.CoreML/weights/weight.bin"}
+    for name in names - {"README.md"}:
+        source = default_bundle / name.removeprefix("bundle/")
+        assert (tmp_path / "kit" / name).read_bytes() == source.read_bytes()
+    text = (tmp_path / "kit" / "README.md").read_text()
+    manifest = load_manifest(default_bundle)
+    assert manifest.id in text and manifest.lr_contract_id.hex()[:8] in text and "{" not in text
+
+
+def test_a_kit_overwrites_nothing(default_bundle: Path, tmp_path: Path, shell: Shell) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    status, _, error = shell("device-kit", tmp_path, "--bundle", default_bundle)
+    assert status == 1 and "--force" in error and [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    status, printed, _ = shell("device-kit", tmp_path, "--bundle", default_bundle, "--force", "--json")
+    assert status == 0 and str(tmp_path / "README.md") in json.loads(printed)["files"]
+    assert (tmp_path / "README.md").read_text().startswith("# Device kit of faces-256-lr16-small")
+
+
+def test_this_computer_is_reported(
+    default_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Shell
+) -> None:
+    runtimes = onnx_runtimes(default_bundle / "encoder.onnx", large_batch=1)[:1]
+    monkeypatch.setattr(device_report, "installed_runtimes", lambda folder: runtimes)
+    options = (tmp_path / "mine.json", "--bundle", default_bundle, "--device", "Mine", "--runs", "2")
+    status, printed, _ = shell("device-report", *options)
+    assert status == 0 and ", threads: 1: exact, " in printed
+    [report] = device_report.read_reports(tmp_path / "mine.json")
+    assert (report["device"], report["bundle"], report["encode_ms"]["runs"]) == ("Mine", "faces-256-lr16-small", 2)
+    status, _, error = shell("device-report", *options)
+    assert status == 1 and "mine.json exists" in error
+
+    runtimes.append(Runtime("zeros", lambda rgb: np.zeros((1, 16, 16, 3), np.uint8)))
+    status, printed, _ = shell("device-report", *options, "--force")
+    assert status == 1 and "zeros: differs in black, white, " in printed
+    assert len(device_report.read_reports(tmp_path / "mine.json")) == 2
+
+
+def test_an_altered_encoder_is_not_run(tmp_path: Path, shell: Shell) -> None:
+    bundle = write_tiny_bundle(tmp_path)
+    with (bundle / "encoder.onnx").open("ab") as stream:
+        stream.write(b"x")
+    status, _, error = shell("device-report", tmp_path / "mine.json", "--bundle", bundle)
+    assert status == 1 and "encoder.onnx of bundle tiny-64-lr16 is altered" in " ".join(error.split())
+    assert not (tmp_path / "mine.json").exists()

@@ -1,4 +1,4 @@
-"""``edgegrain info`` on tiny bundles: lines and JSON printed, exit statuses."""
+"""``edgegrain info``: payloads, scenes, marks of pictures; lines and JSON printed, exit statuses."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import sdk
 from codec_contract.bundle import paths as bundle_paths
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.version import __version__
+from sdk.generated_mark import EDITED, GENERATED
 from tests.tiny_bundle import HR, LR, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell, write_picture
 
@@ -93,3 +97,43 @@ class TestInfo:
         (tmp_path / "bad.grain").write_bytes(b"nothing of the kind, really")
         status, out, err = shell("info", tmp_path)
         assert status == 1 and out == "" and err.count("\n") == 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A payload, its picture, and pictures with another program's mark, none, and a malicious one."""
+    payload = sdk.compress(np.full((64, 64, 3), 128, np.uint8))
+    payload.save(tmp_path / "me.grain")
+    restored = sdk.restore(payload)
+    restored.save(tmp_path / "restored.jpg")
+    restored.save(tmp_path / "other.webp", xmp=sdk.GeneratedMark(GENERATED, "Pain\u009bter").xmp())
+    restored.save(tmp_path / "odd.webp", xmp=sdk.GeneratedMark(GENERATED, "x").xmp().replace(b'"x"', b'"a\xc2\x9bb"'))
+    Image.fromarray(payload.lr).save(tmp_path / "lr.png")
+    restored.save(tmp_path / "bad.jpg", xmp=b'<!DOCTYPE x SYSTEM "file:///etc/passwd"><x/>')
+    return tmp_path
+
+
+def test_marks_of_pictures(folder: Path, shell: Shell) -> None:
+    status, out, err = shell("info", *(folder / name for name in ("restored.jpg", "other.webp", "odd.webp", "lr.png")))
+    assert status == 0 and err == ""
+    version = sdk.Codec().bundle.version
+    assert out.splitlines() == [
+        f"{folder / 'restored.jpg'}", f"  source    {EDITED}", f"  tool      edgegrain {__version__}",
+        f"  bundle    {DEFAULT_BUNDLE} {version}",
+        f"{folder / 'other.webp'}", "  mark      none of edgegrain", f"  source    {GENERATED}", "  tool      Painter",
+        f"{folder / 'odd.webp'}", "  mark      none of edgegrain", f"  source    {GENERATED}", "  tool      ab",
+        f"{folder / 'lr.png'}", "  mark      none of edgegrain"]
+
+
+def test_json_with_payloads_and_failures(folder: Path, shell: Shell) -> None:
+    (folder / "JUNK.PNG").write_bytes(b"junk")
+    names = "me.grain", "restored.jpg", "lr.png", "bad.jpg", "JUNK.PNG"
+    status, out, err = shell("info", *(folder / name for name in names), "--json")
+    payload, restored, lr = json.loads(out)["done"]
+    assert status == 1 and payload["bundle"] == DEFAULT_BUNDLE and lr == {"file": str(folder / "lr.png"), "mark": None}
+    assert restored["mark"] == {
+        "source_type": EDITED, "tool": f"edgegrain {__version__}", "bundle": DEFAULT_BUNDLE,
+        "bundle_version": sdk.Codec().bundle.version, "by_edgegrain": True}
+    assert f"{folder / 'bad.jpg'}: the picture's XMP has a document type" in err
+    assert f"error: {folder / 'JUNK.PNG'} is not a picture" in err
+    assert err.endswith("2 of 5 failed\n") and err.count("\n") == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
 import sys
 from dataclasses import asdict
@@ -11,19 +12,20 @@ from pathlib import Path
 import pytest
 
 import sdk
-from codec_contract.errors import DeviceError, DeviceMemoryError, EdgegrainError
-from edgegrain.service.batch.engine_process import EngineProcess
+from codec_contract.errors import DeviceError, DeviceMemoryError
+from edgegrain.service import pipe_messages
 from edgegrain.service.batcher import Batcher
 from edgegrain.service.capacity import Capacity
 from edgegrain.service.engine_options import RestoreOptions
 from edgegrain.service.job import BatchKey, Done, Job
 from edgegrain.service.supervisor import Supervisor
 from edgegrain.service.worker_handle import WorkerPlan
-from edgegrain.service.worker_protocol import COMMAND, worker_environment
+from edgegrain.service.worker_protocol import COMMAND, read_answer, worker_environment
 from tests.service_harness import SOON
 
 OPTIONS = asdict(RestoreOptions())
 WORKER = (sys.executable, "-c", """
+import subprocess
 import sys
 from codec_contract import errors
 from edgegrain.service import worker
@@ -58,23 +60,17 @@ def configuration(device: str) -> dict[str, object]:
     ("cuda", b"DeviceError", True), ("cuda", b"DeviceMemoryError", False), ("cuda", b"PayloadError", False),
     ("cpu", b"DeviceError", False)])
 def test_a_failure_of_the_gpu_ends_the_process(device: str, name: bytes, ends: bool) -> None:
-    engine = EngineProcess(configuration(device), WORKER)
-    first = engine._process
-    (outcome,) = engine.run("restore", "any", OPTIONS, [name])
-    assert isinstance(outcome, EdgegrainError) and type(outcome).__name__ == name.decode()
-    assert (engine._process is not first) == ends
-    (outcome,) = engine.run("restore", "any", OPTIONS, [b"more"])
-    assert isinstance(outcome, DeviceError) if (device, name) == ("cpu", b"DeviceError") else outcome == b"more"
-    engine.close()
-
-
-def test_its_exit_status_is_1() -> None:
-    engine = EngineProcess(configuration("cuda"), WORKER)
-    message = {"verb": "restore", "bundle": "any", "options": [OPTIONS]}
-    answer = engine._exchange(engine._process, message, [b"DeviceError"])
-    assert answer is not None and answer[0]["ends"] is True
-    assert engine._process.wait(SOON) == 1
-    engine.close()
+    fields = {"verb": "restore", "bundle": "any", "options": [OPTIONS]}
+    messages = [pipe_messages.pack(configuration(device), []), pipe_messages.pack(fields, [name])]
+    done = subprocess.run(WORKER, input=b"".join(piece for message in messages for piece in message),
+                          stdout=subprocess.PIPE, env=worker_environment(), timeout=SOON)
+    stream = io.BytesIO(done.stdout)
+    pipe_messages.read(stream)
+    answer = pipe_messages.read(stream)
+    assert answer is not None
+    (outcome,), _ = read_answer(answer, 1)
+    assert type(outcome).__name__ == name.decode()
+    assert bool(answer[0].get("ends")) == ends and done.returncode == int(ends)
 
 
 def test_the_service_replaces_it_and_no_other_batch_is_lost() -> None:

@@ -45,20 +45,20 @@ public final class EdgeEncoder implements AutoCloseable {
      */
     public List<Payload> compressFaces(Rgb picture, FaceFinder finder) {
         List<Payload> payloads = new ArrayList<>();
-        for (OrientedSquare square : squares(picture, finder)) {
+        for (OrientedSquare square : squares(picture, finder, DetectedFace.LEAST_PIXELS)) {
             payloads.add(compressAligned(picture, square));
         }
         return payloads;
     }
 
     /**
-     * Compresses a photograph with all its faces, up to {@link Scene#MAX_FACES}; faces and errors as
+     * Compresses a photograph with all its faces, also small ones, up to {@link Scene#MAX_FACES}; errors as
      * {@link #compressFaces}.
      *
      * @param backgroundWebp the whole photograph as a small lossy WebP file, see {@link Scene#pack}; null for none
      */
     public Scene compressScene(Rgb picture, FaceFinder finder, byte[] backgroundWebp) {
-        List<OrientedSquare> squares = squares(picture, finder);
+        List<OrientedSquare> squares = squares(picture, finder, 0);
         List<Payload> faces = new ArrayList<>();
         for (OrientedSquare square : squares.subList(0, Math.min(squares.size(), Scene.MAX_FACES))) {
             faces.add(compressSquare(picture, square));
@@ -103,19 +103,22 @@ public final class EdgeEncoder implements AutoCloseable {
                 ? compress(picture, Fit.PAD) : compressSquare(picture, square);
     }
 
-    private List<OrientedSquare> squares(Rgb picture, FaceFinder finder) {
+    private List<OrientedSquare> squares(Rgb picture, FaceFinder finder, double least) {
         if (!bundle.domain.equals(FACES)) {
             throw new ImageException(
                     "bundle " + bundle.id + " is for " + bundle.domain + ", not for faces of photographs");
         }
-        List<FoundFace> large = new ArrayList<>();
-        for (FoundFace face : finder.find(picture, true)) {
-            if (face.detected.side >= DetectedFace.LEAST_PIXELS) {
-                large.add(face);
-            }
+        List<FoundFace> faces = requireFaces(finder.find(picture, true), picture);
+        DetectedFace largest = faces.get(0).detected;
+        if (largest.side < least) {
+            throw new ImageException(
+                    largest.problems(picture.width, picture.height).get(DetectedFace.Problem.TOO_SMALL));
         }
         List<OrientedSquare> squares = new ArrayList<>();
-        for (FoundFace face : requireFaces(large, picture)) {
+        for (FoundFace face : faces) {
+            if (face.detected.side < least) {
+                break;
+            }
             try {
                 squares.add(face.square(picture.width, picture.height));
             } catch (ImageException error) {

@@ -3,7 +3,7 @@ package dev.edgegrain;
 import java.util.Arrays;
 
 /**
- * The exact resize, docs/exact_resize.md: the same bytes as every other client's.
+ * The exact resize, docs/exact_square.md: the same bytes as every other client's.
  *
  * <p>A triangle filter, widened when shrinking, with weights in 22-bit fixed point; width first, then height, each pass
  * rounded to 8 bits.

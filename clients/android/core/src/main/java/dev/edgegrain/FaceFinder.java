@@ -13,6 +13,8 @@ public final class FaceFinder implements AutoCloseable {
     private static final int SIDE = 192;
     private static final int POINTS = 468;
     private static final double LEAST_SCORE = 0.5;
+    /** Least presence of a face in the second pass: edge_encoder/faces/alignment.py. */
+    private static final double CONFIRMED_PRESENCE = 0.95;
     /** Side of the square for the mesh, in sides of the face's box. */
     private static final double MESH_SCALE = 1.5;
     private static final int[] LEFT_EYE = {33, 160, 158, 133, 153, 144};
@@ -72,7 +74,7 @@ public final class FaceFinder implements AutoCloseable {
     /** Eyes and mouth of a face, or null. The second pass is centred by the first. */
     private FoundFace points(Photograph photo, DetectedFace face) {
         double[][] points = mesh(photo, SearchSquare.around(
-                face.x, face.y, face.acrossX(), face.acrossY(), MESH_SCALE * face.side));
+                face.x, face.y, face.acrossX(), face.acrossY(), MESH_SCALE * face.side), LEAST_SCORE);
         if (points == null) {
             return null;
         }
@@ -91,20 +93,20 @@ public final class FaceFinder implements AutoCloseable {
         double[] along = range(points, acrossX / length, acrossY / length);
         double[] down = range(points, -acrossY / length, acrossX / length);
         double extent = Math.max(along[1] - along[0], down[1] - down[0]);
-        points = mesh(photo, SearchSquare.around(x, y, acrossX, acrossY, MESH_SCALE * extent));
+        points = mesh(photo, SearchSquare.around(x, y, acrossX, acrossY, MESH_SCALE * extent), CONFIRMED_PRESENCE);
         return points == null ? null
                 : new FoundFace(face, mean(points, LEFT_EYE), mean(points, RIGHT_EYE), mean(points, MOUTH));
     }
 
-    /** The points of the face in a square, in the picture's pixels; null if there is no face in it. */
-    private double[][] mesh(Photograph photo, SearchSquare square) {
+    /** The points of the face in a square, in the picture's pixels; null below a presence of a face. */
+    private double[][] mesh(Photograph photo, SearchSquare square, double least) {
         byte[] levels = photo.sample(square, SIDE, false).data;
         float[] input = new float[levels.length];
         for (int index = 0; index < input.length; index++) {
             input[index] = (levels[index] & 255) / 255f;
         }
         float[][] outputs = mesh.run(input);
-        if (!(FaceDetector.sigmoid(FaceDetector.output(outputs, 1)[0]) > LEAST_SCORE)) {
+        if (!(FaceDetector.sigmoid(FaceDetector.output(outputs, 1)[0]) > least)) {
             return null;
         }
         float[] positions = FaceDetector.output(outputs, 3 * POINTS); // x, y, depth

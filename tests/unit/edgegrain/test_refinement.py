@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,14 +18,17 @@ from torch import Tensor, nn
 import sdk
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ImageError
+from codec_contract.lr_coder.coder import encode_lr
+from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import parse_payload
 from codec_contract.quantization import dequantize
-from edgegrain.cli.main import app
-from edgegrain.refinement import RefiningCodec, refining_codec
+from edgegrain import refinement
+from edgegrain.refinement import PayloadBits, RefiningCodec
 from edgegrain.training.losses import LossWeights
 from sdk.payload import decode_payload_lr
 from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig
 from tests.tiny_bundle import HR, LR, write_tiny_bundle
+from tests.unit.edgegrain.cli.conftest import Shell
 
 
 class Bilinear(nn.Module):
@@ -45,12 +47,12 @@ class Constant(Bilinear):
 
 @pytest.fixture
 def without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refining_codec, "find_metric_weights", lambda weights, faces: None)
+    monkeypatch.setattr(refinement, "find_metric_weights", lambda weights, faces: None)
 
 
 @pytest.fixture
 def bilinear(without_weights: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refining_codec, "bundle_decoder", lambda manifest: Bilinear())
+    monkeypatch.setattr(refinement, "bundle_decoder", lambda manifest: Bilinear())
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +116,9 @@ class TestSearch:
         folder = write_tiny_bundle(tmp_path, doublings=2)
         nothing = LossWeights(l1=0, lpips=0, identity=0, lr=0)
         for name, losses in ("FACES", nothing), ("PICTURES", nothing), ("ENLARGED", replace(nothing, l1=1)):
-            monkeypatch.setattr(refining_codec, name, losses)
+            monkeypatch.setattr(refinement, name, losses)
         network = SuperResolution(SuperResolutionConfig((8, 8), (1, 1), (1,), (8, 8), (1, 1)))  # new: bilinear
-        monkeypatch.setattr(refining_codec, "find_enlarger", lambda bundle: SimpleNamespace(network=lambda: network))
+        monkeypatch.setattr(refinement, "find_enlarger", lambda bundle: SimpleNamespace(network=lambda: network))
         large = np.asarray(Image.fromarray(portrait).resize((factor * HR, factor * HR), Image.Resampling.LANCZOS))
         start, found = (codec(folder, **options).compress(large) for codec, options in (
             (sdk.Codec, {}), (RefiningCodec, {"steps": 30, "size": factor * HR})))
@@ -159,7 +161,7 @@ class TestSearch:
 @pytest.mark.usefixtures("without_weights")
 def test_if_no_lr_is_better_the_encoders_stays(bundle: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
                                                ) -> None:
-    monkeypatch.setattr(refining_codec, "bundle_decoder", lambda manifest: Constant())
+    monkeypatch.setattr(refinement, "bundle_decoder", lambda manifest: Constant())
     assert RefiningCodec(bundle, steps=6).compress(picture) == sdk.Codec(bundle).compress(picture)
 
 
@@ -172,43 +174,58 @@ def test_other_decoders_are_refused(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("bilinear")
 class TestCommand:
     @pytest.fixture
-    def run(self, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-        def run(*arguments: object) -> tuple[int, str, str]:
-            with pytest.raises(SystemExit) as leaving:
-                app([str(argument) for argument in arguments])
-            return int(leaving.value.code or 0), *capsys.readouterr()
+    def shell(self, capsys: pytest.CaptureFixture[str]) -> Shell:
+        return Shell(capsys)
 
-        return run
-
-    def test_compress(self, run: Callable[..., tuple[int, str, str]], bundle: Path, picture: np.ndarray,
+    def test_compress(self, shell: Shell, bundle: Path, picture: np.ndarray,
                       tmp_path: Path) -> None:
         Image.fromarray(picture).save(tmp_path / "me.png")
-        code, out, _ = run("compress", tmp_path / "me.png", "--bundle", bundle, "--refine", 5, "--json")
+        code, out, _ = shell("compress", tmp_path / "me.png", "--bundle", bundle, "--refine", 5, "--json")
         payload = RefiningCodec(bundle, steps=5).compress(tmp_path / "me.png")
         assert code == 0 and json.loads(out)["done"][0]["bytes"] == len(payload)
         assert (tmp_path / "me.grain").read_bytes() == payload
 
-    def test_a_size_is_that_of_a_search(self, run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    def test_a_size_is_that_of_a_search(self, shell: Shell, tmp_path: Path) -> None:
         (tmp_path / "me.png").touch()
-        code, _, err = run("compress", tmp_path / "me.png", "--refine-size", 512)
+        code, _, err = shell("compress", tmp_path / "me.png", "--refine-size", 512)
         assert code == 2 and "add --refine 40" in err
 
-    def test_compress_within_bytes(self, run: Callable[..., tuple[int, str, str]], bundle: Path, picture: np.ndarray,
+    def test_compress_within_bytes(self, shell: Shell, bundle: Path, picture: np.ndarray,
                                    tmp_path: Path) -> None:
         Image.fromarray(picture).save(tmp_path / "me.png")
         limit = len(sdk.Codec(bundle).compress(picture)) + 40
-        code, _, _ = run("compress", tmp_path / "me.png", "--bundle", bundle, "--refine", 30, "--max-bytes", limit)
+        code, _, _ = shell("compress", tmp_path / "me.png", "--bundle", bundle, "--refine", 30, "--max-bytes", limit)
         payload = RefiningCodec(bundle, steps=30, max_bytes=limit).compress(tmp_path / "me.png")
         assert code == 0 and (tmp_path / "me.grain").read_bytes() == payload and limit - 40 < len(payload) <= limit
 
-    def test_services_do_not_refine(self, run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    def test_services_do_not_refine(self, shell: Shell, tmp_path: Path) -> None:
         (tmp_path / "me.png").touch()
-        code, _, err = run("compress", tmp_path / "me.png", "--refine", 5, "--remote", "http://localhost:1")
+        code, _, err = shell("compress", tmp_path / "me.png", "--refine", 5, "--remote", "http://localhost:1")
         assert code == 2 and "the service does not refine" in err
 
-    def test_what_is_missing_is_named(self, run: Callable[..., tuple[int, str, str]], bundle: Path, tmp_path: Path,
+    def test_what_is_missing_is_named(self, shell: Shell, bundle: Path, tmp_path: Path,
                                       monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "me.png").touch()
         monkeypatch.setitem(sys.modules, "edgegrain.refinement", None)
-        code, _, err = run("compress", tmp_path / "me.png", "--bundle", bundle, "--refine", 5)
+        code, _, err = shell("compress", tmp_path / "me.png", "--bundle", bundle, "--refine", 5)
         assert code == 1 and "pip install 'edgegrain[train]'" in err
+
+
+@pytest.mark.parametrize("noise", [0.5, 6.0])
+def test_it_is_the_length_of_the_body(noise: float) -> None:
+    y, x = np.mgrid[:16, :16]
+    smooth = np.stack([90 + 5 * x, 60 + 4 * y, 200 - 3 * x - 2 * y], -1)
+    lr = np.clip(np.rint(smooth + np.random.default_rng(0).normal(0, noise, smooth.shape)), 0, 255).astype(np.uint8)
+    tables = CoderTables.default()
+    levels = torch.from_numpy(lr).permute(2, 0, 1)[None].float().requires_grad_()
+    (bits,) = PayloadBits(tables, 16, 16)(levels)
+    assert bits.item() / 8 == pytest.approx(len(encode_lr(lr, tables)), rel=0.01, abs=2)
+    (gradient,) = torch.autograd.grad(bits, levels)
+    assert gradient.isfinite().all() and gradient.abs().max() > 0.01
+
+
+def test_each_picture_of_a_batch_has_its_own() -> None:
+    bits = PayloadBits(CoderTables.default(), 8, 8)
+    levels = torch.randint(0, 256, (3, 3, 8, 8), generator=torch.Generator().manual_seed(0)).float()
+    alone = torch.cat([bits(levels[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(bits(levels), alone)

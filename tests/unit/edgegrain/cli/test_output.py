@@ -9,7 +9,7 @@ import typer
 
 from codec_contract.errors import BundleError, ServiceError
 from codec_contract.files import write_atomically
-from edgegrain.cli.exit_codes import errors_to_exit_codes
+from edgegrain.cli.output import errors_to_exit_codes
 
 
 def test_a_file_that_exists_is_reported_with_the_option_that_replaces_it(

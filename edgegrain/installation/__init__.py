@@ -1,1 +1,0 @@
-"""This installation: checks of it, and downloads of the packages that hold models."""

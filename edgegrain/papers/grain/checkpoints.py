@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
+from edgegrain.papers.grain.rrdb_encoder import RRDBEncoder, encoder_config
 from edgegrain.papers.stylegan.checkpoints import FILTER, ROSINALITY, translate_generator
 from edgegrain.papers.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
 from server_decoder.grain.code_predictor import CodesConfig
@@ -63,7 +63,7 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
     files = _sort(paths)
     invertible, codes, fusion = (files[kind] for kind in ("invertible", "codes", "fusion"))
     out = fusion.count("out.{}.weight", 2)
-    encoder = RRDBEncoder(_encoder_config(invertible))
+    encoder = RRDBEncoder(encoder_config(invertible, "enc."))
     generator = {name.removeprefix(GENERATOR): tensor for name, tensor in codes.tensors.items()
                  if name.startswith(GENERATOR)}
     mean = files.get("mean code")
@@ -128,13 +128,6 @@ def _split(source: TensorFile, *prefixes: str) -> tuple[TensorFile, ...]:
         TensorFile(source.path, source.prefix + prefix, {
             name.removeprefix(prefix): tensor for name, tensor in source.tensors.items() if name.startswith(prefix)})
         for prefix in prefixes)
-
-
-def _encoder_config(source: TensorFile) -> FloatEncoderConfig:
-    return FloatEncoderConfig(
-        channels=source.dimension("enc.conv_first.weight", 0),
-        growth=source.dimension("enc.RRDB_trunk.0.RDB1.conv1.weight", 0),
-        blocks=source.count("enc.RRDB_trunk.{}."), scale=source.count("enc.body.{}."))
 
 
 def _config(invertible: TensorFile, codes: TensorFile, fusion: TensorFile, prior: StyleGAN2Config) -> GrainConfig:

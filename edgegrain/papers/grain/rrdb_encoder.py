@@ -6,7 +6,6 @@ round differently, so a few LR bytes differ between them. `edge_encoder.twin` is
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +16,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from codec_contract.bundle.file_names import RRDB_ENCODER_WEIGHTS
-from codec_contract.errors import BundleError, ExportError
+from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
 from codec_contract.quantization import HALF_RANGE, dequantize, network_input, pictures_of, unit_to_levels
 from edge_encoder.integer_network import INPUT
 from edge_encoder.twin import box_mean
 from edgegrain.papers.graph_writer import GraphWriter
-from edgegrain.papers.tensor_map import read_tensors
+from edgegrain.papers.tensor_map import TensorFile, open_tensors, place
 from export.bundle.encoder_part import EncoderPart, float_encoder
 from export.encoder.graph import Add, EncoderGraph, Scale, rounding_nodes
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALE, RRDB
@@ -90,28 +89,23 @@ class RRDBEncoder(nn.Module):
 def load_rrdb_encoder(path: str | Path) -> RRDBEncoder:
     """An encoder from a ``.safetensors`` file or a torch checkpoint; nothing but tensors is unpickled.
 
-    Official checkpoints hold the encoder under ``enc.`` inside ``state_dict``. The sizes follow from the tensors;
-    every tensor must be used and none may be missing.
+    Official checkpoints hold the encoder under ``enc.`` inside ``state_dict``.
 
     Raises:
-        ModelError: the file cannot be read, or holds program code.
-        BundleError: the file holds no such encoder.
+        ModelError: the file cannot be read, holds program code, or no such encoder.
     """
-    found = read_tensors(Path(path))
-    tensors = {key.removeprefix("state_dict."): value for key, value in found.items() if key.startswith("state_dict.")}
-    tensors = tensors or found
-    prefixed = {key.removeprefix("enc."): value for key, value in tensors.items() if key.startswith("enc.")}
-    state = prefixed or tensors
-    scale = len({match[1] for key in state if (match := re.match(r"body\.(\d+)\.", key))})
-    blocks = len({match[1] for key in state if (match := re.match(r"RRDB_trunk\.(\d+)\.", key))})
-    try:
-        channels = int(state["conv_first.weight"].shape[0])
-        growth = int(state["RRDB_trunk.0.RDB1.conv1.weight"].shape[0])
-        encoder = RRDBEncoder(FloatEncoderConfig(channels, growth, blocks, scale))
-        encoder.load_state_dict(state, strict=True)
-    except (KeyError, IndexError, AttributeError, RuntimeError) as error:
-        raise BundleError(f"{path} holds no RRDB encoder of GRAIN's layout: {error}") from error
+    source = open_tensors(Path(path), ("state_dict.", "enc."))
+    encoder = RRDBEncoder(encoder_config(source))
+    encoder.load_state_dict(place(source, encoder.state_dict(), lambda ours: ours).state)
     return encoder.eval()
+
+
+def encoder_config(source: TensorFile, prefix: str = "") -> FloatEncoderConfig:
+    """The sizes of the encoder whose names begin with ``prefix`` in a file."""
+    return FloatEncoderConfig(
+        channels=source.dimension(f"{prefix}conv_first.weight", 0),
+        growth=source.dimension(f"{prefix}RRDB_trunk.0.RDB1.conv1.weight", 0),
+        blocks=source.count(prefix + "RRDB_trunk.{}."), scale=source.count(prefix + "body.{}."))
 
 
 def rrdb_graph(encoder: RRDBEncoder, hr: int) -> EncoderGraph:

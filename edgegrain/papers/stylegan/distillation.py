@@ -235,8 +235,7 @@ def start_run(recipe: DistillationRecipe, teacher: StyleGAN2, discriminator: Dis
     adopt_teacher(generator, teacher)
     student = Student(generator)
     adversarial = AdversarialLoss(recipe.adversarial, discriminator) if recipe.adversarial is not None else None
-    return DistilRun(recipe, student, copy.deepcopy(student).eval().requires_grad_(False), adversarial,
-                     teacher=name)
+    return DistilRun(recipe, student, copy.deepcopy(student).eval().requires_grad_(False), adversarial, teacher=name)
 
 
 def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = "") -> DistilRun:

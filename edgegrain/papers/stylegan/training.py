@@ -176,11 +176,8 @@ class StyleGAN2Run:
 def start_run(recipe: StyleGAN2Recipe, start: Path | None = None) -> StyleGAN2Run:
     """A run at its first step.
 
-    Args:
-        recipe: of the run.
-        start: a StyleGAN2 to fine-tune, with or without its discriminator, or the folder of a run. It also gives the
-            sizes, up to the recipe's picture size. A larger generator is cut, and its discriminator is replaced by a
-            new one.
+    ``start``: a StyleGAN2 to fine-tune, with or without its discriminator, or the folder of a run. It also gives the
+    sizes, up to the recipe's picture size. A larger generator is cut, and gets a new discriminator.
     """
     torch.manual_seed(recipe.seed)
     if start is None:
@@ -224,13 +221,8 @@ def path_lengths(picture: Tensor, codes: Tensor, noise: Tensor | None = None) ->
     paper's weight ``ln 2 / (r^2 (ln r - ln 2))`` is 2 whatever the resolution r: a generator at r has
     ``2 (ln r - ln 2) / ln 2`` codes.
 
-    Args:
-        picture: ``[B, 3, r, r]``, made of ``codes`` with gradients enabled.
-        codes: ``[B, L, code_width]``.
-        noise: y, shaped like the picture; None draws it from N(0, 1).
-
-    Returns:
-        ``[B]``, differentiable.
+    ``picture``, ``[B, 3, r, r]``, is made of ``codes``, ``[B, L, code_width]``, with gradients enabled; ``noise`` is y,
+    None for one from N(0, 1). The result, ``[B]``, is differentiable.
     """
     noise = torch.randn_like(picture) if noise is None else noise
     (gradient,) = torch.autograd.grad((picture * noise).sum(), codes, create_graph=True)
@@ -338,7 +330,7 @@ class PriorTrainer:
     def _train_discriminator(self, real: Tensor, warm: float) -> dict[str, Tensor]:
         run, recipe, distributed = self.run, self.run.recipe, self.distributed
         run.discriminator.requires_grad_(True)
-        with self._autocast():
+        with mixed_precision(distributed.device, recipe.bf16):
             with torch.no_grad():
                 fake = self._synthesize(self._codes(recipe.batch)).float()
             real_scores = run.discriminator(augment(real, run.p)).float()
@@ -356,7 +348,7 @@ class PriorTrainer:
     def _train_generator(self, warm: float) -> dict[str, Tensor]:
         run, recipe = self.run, self.run.recipe
         run.discriminator.requires_grad_(False)
-        with self._autocast():
+        with mixed_precision(self.distributed.device, recipe.bf16):
             fake = self._synthesize(self._codes(recipe.batch))
             scores = run.discriminator(augment(fake, run.p)).float()
         loss = F.softplus(-scores).mean()  # non-saturating: Goodfellow et al. 2014
@@ -394,9 +386,6 @@ class PriorTrainer:
         half_life = min(recipe.ema, recipe.ema_ramp * run.pictures) if recipe.ema_ramp else recipe.ema
         decay = 0.5 ** (recipe.batch * self.distributed.world / max(half_life, 1e-8))
         update_averages(self._average, self._generator, decay)
-
-    def _autocast(self) -> torch.autocast:
-        return mixed_precision(self.distributed.device, self.run.recipe.bf16)
 
 
 def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, distributed: Distributed

@@ -20,9 +20,9 @@ from edgegrain.papers.irn import training as irn_run
 from edgegrain.papers.irn.bundle import load_irn, read_training
 from edgegrain.papers.irn.crops import Photographs, crops, pack_photographs
 from edgegrain.papers.irn.losses import IRNDiscriminator
-from edgegrain.papers.irn.network import IRN, PRESETS, TO_YCBCR, mix_colours
+from edgegrain.papers.irn.network import IRN, PRESETS, TO_YCBCR, IRNConfig, mix_colours
 from edgegrain.papers.irn.recipes import IRN_PLUS, IRN_RECIPES, IRNLosses, IRNRecipe
-from edgegrain.papers.irn.training import IRNTrainer, learning_rate
+from edgegrain.papers.irn.training import IRNTrainer, grow, learning_rate
 from edgegrain.training import loop
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.family import RunOptions
@@ -301,3 +301,42 @@ def test_colours_are_mixed_in_float32_under_autocast() -> None:
         mixed = mix_colours(x, TO_YCBCR)
     assert mixed.dtype == torch.float32
     torch.testing.assert_close(mixed, mix_colours(x, TO_YCBCR))
+
+
+SMALL = IRNConfig(blocks=(1, 2), growth=4, z_std=0.01)
+LARGE = replace(SMALL, blocks=(2, 3), growth=6)
+
+
+def trained(config: IRNConfig) -> IRN:
+    torch.manual_seed(0)
+    network = IRN(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return network
+
+
+@pytest.mark.parametrize("difference", [{}, {"tri": True}, {"scale": 3}], ids=["irn", "tri", "3x"])
+def test_the_bijection_stays_and_everything_new_can_learn(difference: dict[str, int]) -> None:
+    small, large = trained(replace(SMALL, **difference)), IRN(replace(LARGE, **difference))
+    grow(large, small)
+    side = 2 * small.config.factor
+    x = torch.rand(2, 3, side, side)
+    y, z = large(x)
+    with torch.no_grad():
+        for value, wanted in zip((y, z), small(x), strict=True):
+            torch.testing.assert_close(value, wanted, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(large.inverse(y, z), x, atol=1e-4, rtol=1e-4)
+    (y.square().mean() + z.square().mean()).backward()
+    for name in ("stages.0.blocks.1.rho.conv5.weight", "stages.1.blocks.2.eta.conv5.weight",
+                 "stages.1.blocks.0.eta.conv5.weight"):
+        gradient = large.get_parameter(name).grad
+        assert gradient is not None and gradient[:, -1].abs().sum() > 0, name  # at the last of the new channels
+
+
+@pytest.mark.parametrize("config", [
+    replace(SMALL, growth=3), replace(SMALL, blocks=(1, 1)), replace(SMALL, blocks=(1, 2, 2)), replace(LARGE, tri=True),
+    replace(LARGE, z_std=1.0)])
+def test_what_cannot_grow_is_refused(config: IRNConfig) -> None:
+    with pytest.raises(ModelError, match="the recipe has"):
+        grow(IRN(config), trained(SMALL))

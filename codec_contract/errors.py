@@ -6,6 +6,8 @@ Every message says what is wrong, what was expected and, if there is a remedy, w
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class EdgegrainError(Exception):
@@ -75,3 +77,22 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message, which libraries often follow with stacks; its class if it has none."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+@contextmanager
+def needs_extra(extra: str, purpose: str, error: type[EdgegrainError] = EdgegrainError) -> Iterator[None]:
+    """Turn a failed import into an ``error`` that names the command that installs ``extra``.
+
+    Args:
+        extra: one or several, separated by commas.
+        purpose: beginning of the message, such as "training needs"; the name of the missing module follows.
+        error: the class to raise.
+
+    Raises:
+        EdgegrainError: a module is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise error(f"{purpose} {missing.name}, which is not installed; install: "
+                    f"pip install 'edgegrain[{extra}]'") from missing

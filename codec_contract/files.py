@@ -88,3 +88,10 @@ def _rename(temporary: Path, path: Path, *, force: bool) -> None:
         else:
             return
     os.replace(temporary, path)
+
+
+def cache_folder() -> Path:
+    """The folder ``$EDGEGRAIN_CACHE`` if set, else ``edgegrain`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    if own := os.environ.get("EDGEGRAIN_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgegrain"

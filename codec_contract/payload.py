@@ -19,10 +19,9 @@ import numpy as np
 
 from codec_contract.errors import PayloadError
 from codec_contract.lr_coder.coder import decode_lr, encode_lr
-from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.lr_coder.deflate import deflate_lr, inflate_lr
 from codec_contract.lr_coder.leb128 import read_leb128, write_leb128
-from codec_contract.lr_coder.level_step import rounded
 from codec_contract.oriented_square import (
     MAX_SQUARE_BYTES,
     OrientedSquare,
@@ -30,7 +29,6 @@ from codec_contract.oriented_square import (
     read_square,
     write_square,
 )
-from codec_contract.published_contracts import published_by
 from codec_contract.rgb import Rgb, describe_array, is_rgb
 
 PAYLOAD_SUFFIX = ".grain"
@@ -259,9 +257,7 @@ def parse_header(data: BytesLike) -> Header:
 
 def other_contract(header: Header, explanation: str) -> PayloadError:
     """The error for a payload of another LR contract; ``explanation`` names those at hand and says what to do."""
-    published = published_by(header.contract_id)
-    return PayloadError(f"the payload was made under LR contract {header.contract_id.hex()}, "
-                        f"{f'{published}; ' if published else ''}{explanation}")
+    return PayloadError(f"the payload was made under LR contract {header.contract_id.hex()}, {explanation}")
 
 
 def require_contract(header: Header, available: Iterable[bytes]) -> bytes:

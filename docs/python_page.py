@@ -32,7 +32,7 @@ SECTIONS = {
 INTRODUCTION = """# Python
 
 The reference of the package `sdk`, written by `python docs/python_page.py` from its docstrings, in short form:
-`help(sdk.restore)` has the details and the errors that each function raises.
+`help(sdk.restore)` has the details and the errors that each function raises, `help(sdk.Face)` the attributes.
 """
 BUILT = {"Codec", "MarkedPicture", "OrientedSquare", "Payload", "Retries", "Scene"}
 """Classes that callers construct; functions return the others."""
@@ -63,7 +63,10 @@ def _entry(name: str, thing: Any) -> Iterator[str]:
         sections += (inspect.getdoc(thing.__init__) or "").split("\n\n")
     for section in sections:
         title, _, body = section.partition("\n")
-        if title in ("Args:", "Attributes:"):
+        if title == "Attributes:" and name not in BUILT:
+            names = re.findall(r"^(\w+):", textwrap.dedent(body), re.MULTILINE)
+            yield from (_wrapped(f"Attributes: `{'`, `'.join(names)}`"), "")
+        elif title in ("Args:", "Attributes:"):
             entries = re.split(r"\n(?! )", textwrap.dedent(body))
             yield from (title.replace("Args", "Arguments"), "")
             for entry in entries:

@@ -25,10 +25,13 @@ from codec_contract.errors import DeviceMemoryError, ImageError, first_line, rea
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
 from codec_contract.rgb import Rgb
-from edge_encoder.colour_depth import refuse_misread_depth
-from edge_encoder.grey_levels import grey_to_8_bits, levels_to_8_bits
-from edge_encoder.heif import INSTALL, is_heif, register_heif
-from edge_encoder.png_transparency import raw_mode, with_8_bit_transparency
+from edge_encoder.pixel_depth import (
+    grey_to_8_bits,
+    levels_to_8_bits,
+    raw_mode,
+    refuse_misread_depth,
+    with_8_bit_transparency,
+)
 
 if TYPE_CHECKING:
     from PIL import ImageCms
@@ -353,3 +356,25 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"{name} claims {width} x {height} pixels, more than {max_pixels}; reduce it first{RAISE_LIMIT}")
+
+
+INSTALL = "pip install 'edgegrain[heic]'"
+
+_BRANDS = (b"hei", b"hev", b"mif1", b"msf1")
+
+
+def register_heif() -> None:
+    """Let Pillow read HEIF if pillow-heif is installed and no other plug-in reads it."""
+    if "HEIF" in Image.OPEN:
+        return
+    try:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    except ImportError:  # also if its library does not load
+        return
+
+
+def is_heif(header: bytes) -> bool:
+    """True for the first bytes, at least 12, of a HEIF file."""
+    return header[4:8] == b"ftyp" and header[8:12].startswith(_BRANDS)

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, chdir, contextmanager
 from typing import Any
 
-from codec_contract.errors import ServiceError
-from codec_contract.extras import needs_extra
-from codec_contract.native_output import without_lines
+from codec_contract.errors import ServiceError, needs_extra
+from codec_contract.onnx_runtime import without_lines
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no usage statistics

@@ -27,9 +27,15 @@ from codec_contract.bundle.qualities import too_few_bytes
 from codec_contract.errors import BundleError
 from codec_contract.exact_square import cut_square
 from codec_contract.fit import MAX_PHOTO_PIXELS, Fit, fit_picture
-from codec_contract.lr_coder.coder_tables import ACTIVATION_MAX, ChannelNetwork, CoderTables, Layer
-from codec_contract.lr_coder.level_step import to_indices, to_levels
-from codec_contract.lr_coder.logistic import MEAN_BITS
+from codec_contract.lr_coder.coder_tables import (
+    ACTIVATION_MAX,
+    ChannelNetwork,
+    CoderTables,
+    Layer,
+    to_indices,
+    to_levels,
+)
+from codec_contract.lr_coder.context import MEAN_BITS
 from codec_contract.quantization import dequantize
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
@@ -285,7 +291,7 @@ class PayloadBits(nn.Module):
         self._channels = nn.ModuleList(_Channel(network) for network in tables.channels)
 
     def forward(self, indices: Tensor) -> Tensor:
-        """Bits of an LR's body, ``[B]``, for indices of levels ``[B, 3, h, w]`` (`codec_contract.lr_coder.level_step`),
+        """Bits of an LR's body, ``[B]``, for indices ``[B, 3, h, w]`` (`codec_contract.lr_coder.coder_tables`),
         in float32 also under autocast."""
         with torch.autocast(indices.device.type, enabled=False):
             indices = indices.float()

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from codec_contract.errors import ServiceError
-from codec_contract.extras import needs_extra
+from codec_contract.errors import ServiceError, needs_extra
 from codec_contract.files import printable_name, write_atomically
-from edgegrain.pictures.folder_lock import only_writer
 
 STAGING = ".edgegrain-batch"
 """Folder inside a target folder for files that are being written."""
@@ -97,6 +95,8 @@ class FolderStore:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Lock the folder for this run; unfinished files, also of a killed run, are removed."""
+        from edgegrain.pictures.folder_lock import only_writer  # needs filelock, which the command line lacks
+
         with only_writer(self.root):
             try:
                 shutil.rmtree(self.root / STAGING, ignore_errors=True)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from codec_contract.errors import ExportError
-from codec_contract.extras import needs_extra
+from codec_contract.errors import ExportError, needs_extra
 from codec_contract.files import write_atomically
 from codec_contract.quantization import HALF_RANGE
 

@@ -20,12 +20,10 @@ except ModuleNotFoundError as missing:
 from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
-from codec_contract.errors import EdgegrainError, ExportError
-from codec_contract.extras import needs_extra
+from codec_contract.errors import EdgegrainError, ExportError, needs_extra
 from export import papers
 from export.bundle.additions import writable_bundle
-from export.encoder.graph import FORMATS, EncoderGraph
-from export.encoder.tflite_converters import TfliteConverter
+from export.encoder.graph import FORMATS, EncoderGraph, TfliteConverter
 
 if TYPE_CHECKING:
     from edge_encoder.integer_network import IntegerNetwork

@@ -42,12 +42,11 @@ from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import Header
 from sdk.api import compress, compress_faces, compress_scene, restore
 from sdk.codec import Codec
-from sdk.decoder_form import RunningDecoder
-from sdk.faces import Face, FaceCheck, find_faces
+from sdk.faces import Face, FaceCheck, find_faces, paste
 from sdk.generated_mark import GeneratedMark, MarkedPicture, read_mark
 from sdk.inspection import PayloadInfo, inspect
 from sdk.installed_bundles import BundleInfo, bundles
-from sdk.pasting import paste
+from sdk.open_bundle import RunningDecoder
 from sdk.payload import Payload, Scene
 from sdk.retouching import retouch
 

@@ -24,21 +24,19 @@ from codec_contract.fit import (
     unfit_picture,
     unfit_restored,
 )
-from codec_contract.lr_coder.level_step import rounded
+from codec_contract.lr_coder.coder_tables import rounded
 from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header
 from codec_contract.rgb import Rgb
 from edge_encoder.contract_check import check_contract_id
 from edge_encoder.faces.detection import LEAST_PIXELS
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
 from sdk.batches import batches, position_in_batch, with_strengths
-from sdk.decoder_form import FormChoice, RunningDecoder
 from sdk.faces import DOMAIN, Fitted, finder, fit_face, fit_faces
 from sdk.generated_mark import marked
 from sdk.inputs import RestoreSource, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
-from sdk.open_bundle import OpenBundle
-from sdk.payload import Payload, Scene
-from sdk.payload_claims import enlargement, restored_size
+from sdk.open_bundle import FormChoice, OpenBundle, RunningDecoder
+from sdk.payload import Payload, Scene, enlargement, restored_size
 from sdk.scenes import compress_scene_within, restore_scene
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import Device

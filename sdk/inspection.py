@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from codec_contract.bundle.controls import Control, controls_of
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW
-from codec_contract.published_contracts import published_by
 from sdk.inputs import PayloadSource, read_payload
 from sdk.installed_bundles import manifest_for
 from sdk.payload import decode_payload_lr
@@ -34,8 +33,6 @@ class PayloadInfo:
         controls: options of restoring it, by name; empty if its bundle is not installed.
         sides: sides of the squares that its bundle restores, in pixels (`BundleInfo.sides`); empty if it is not
             installed.
-        published: the bundle that has its contract, and where it is, if it is a default bundle of any release or one of
-            the zoo; else "".
     """
 
     bytes: int
@@ -50,7 +47,6 @@ class PayloadInfo:
     square: OrientedSquare | None = None
     controls: Mapping[str, Control] = field(default_factory=dict)
     sides: tuple[int, ...] = ()
-    published: str = ""
 
 
 def inspect(payload: PayloadSource) -> PayloadInfo:
@@ -82,5 +78,4 @@ def inspect(payload: PayloadSource) -> PayloadInfo:
         body_checked=raw or manifest is not None,
         controls={} if manifest is None else controls_of(manifest),
         sides=() if manifest is None else manifest.sides,
-        published=published_by(header.contract_id),
     )

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from PIL import Image
 
 from codec_contract.bundle.qualities import Quality
-from codec_contract.errors import EdgegrainError, ServiceError, reason
-from codec_contract.extras import needs_extra
+from codec_contract.errors import EdgegrainError, ServiceError, needs_extra, reason
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
 from codec_contract.version import __version__
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource

@@ -22,8 +22,7 @@ from codec_contract.bundle.qualities import check_max_bytes
 from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, reason
 from codec_contract.fit import Fit, Size, check_fit
 from codec_contract.http_names import BYTES_TYPE, INVALID_PAYLOAD, INVALID_PICTURE, PAYLOAD_TYPE, PROBLEM_PREFIX
-from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.lr_coder.level_step import MAX_STEP, rounded
+from codec_contract.lr_coder.coder_tables import MAX_STEP, CoderTables, rounded
 from codec_contract.payload import CODING_RAW, FIT_STRETCH, MAX_ORIGINAL_PIXELS, MAX_PAYLOAD_BYTES, encode_payload
 from codec_contract.rgb import Rgb
 from codec_contract.scene import MAX_SCENE_BYTES

@@ -17,8 +17,8 @@ from codec_contract.rgb import Rgb
 from codec_contract.scene import MAX_FACES, encode_scene, scene_overhead
 from edge_encoder.faces.detection import LEAST_PIXELS
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
+from sdk.faces import FEATHER, blend_face
 from sdk.generated_mark import marked
-from sdk.pasting import FEATHER, blend_face
 from sdk.payload import Payload, Scene
 
 if TYPE_CHECKING:

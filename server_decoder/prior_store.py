@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import ModelError
+from codec_contract.files import cache_folder
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.mobile_stylegan import generator as mobile_stylegan
 from server_decoder.mobile_stylegan.generator import MobileStyleGANConfig, load_mobile_stylegan

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, first_line
-from codec_contract.onnx_weights import refuse_external_weights
+from codec_contract.onnx_runtime import refuse_external_weights
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -13,7 +13,7 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.papers.face_sr.bundle import GCFSR_WEIGHTS, GLEAN_WEIGHTS, save_face_sr
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import PriorConfig
 from server_decoder.stylegan2.synthesis import TINY_64, StyleGAN2
 from server_decoder.stylegan2.weights import save_stylegan2
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 from export.decoder.sources import random_grain
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
-from server_decoder.grain.grain import Grain, GrainConfig
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
 from server_decoder.mobile_stylegan.generator import MobileStyleGANConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2Config

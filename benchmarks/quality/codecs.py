@@ -29,9 +29,8 @@ if not __package__:
 from benchmarks.quality.page_sections import require_section, write_section
 from benchmarks.quality.rescaling import BICUBIC, bicubic_pair
 from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import EdgegrainError, ExistsError
-from codec_contract.files import printable_name, write_atomically
+from codec_contract.files import cache_folder, printable_name, write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
@@ -64,17 +63,6 @@ SECTION = "codecs"
 """Section of the page, between ``<!-- codecs -->`` and ``<!-- /codecs -->``."""
 NAMES = {"grain": "GRAIN", "glean": "GLEAN", "gcfsr": "GCFSR", "irn": "IRN", "irn_plus": "IRN+"}
 """A manifest's codec -> display name."""
-USES = {
-    "grain": "one narrow domain, such as aligned faces, in hundreds to thousands of bytes",
-    "glean": "the same domain, for LRs that are plain downscaled pictures",
-    "gcfsr": "the same domain and LRs; `strength` controls how much detail is hallucinated",
-    "irn": "any photograph, if the LR itself is to be viewed",
-    "irn_plus": "any photograph; sharper and less faithful than IRN",
-    BICUBIC: "baseline without learning",
-    CLASSICAL_BY_LPIPS: "any picture, if only bytes and quality count",
-    CLASSICAL_BY_PSNR: "any picture, if only bytes and quality count",
-}
-"""A manifest's codec, or another method -> its use."""
 
 
 @dataclass(frozen=True)
@@ -177,20 +165,19 @@ def section(summary: Mapping[str, Any], command: str) -> list[str]:
     """Markdown lines: a table of bundles, bicubic and the best of the classical codecs, and the command."""
     methods = [mean for group in summary["groups"] for mean in group["means"].values()]
     columns = [score for score in measured_columns(methods) if score != "kid"]
-    lines = ["| codec | use it for | LR | " + " | ".join(column_titles(columns)) + " |",
-             "|---" * 3 + "|---:" * len(columns) + "|"]
+    lines = ["| codec | LR | " + " | ".join(column_titles(columns)) + " |",
+             "|---" * 2 + "|---:" * len(columns) + "|"]
     for group in summary["groups"]:
         bundles = group["bundles"]
         for method in (*bundles, BICUBIC, CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR):
             if method not in group["means"]:
                 continue
             mean, bundle = group["means"][method], bundles.get(method)
-            name, use = (method, method) if bundle is None else (
-                f"**{NAMES[bundle['codec']]}**, `{method}` {bundle['version']}", bundle["codec"])
+            name = f"**{NAMES[bundle['codec']]}**, `{method}` {bundle['version']}" if bundle else method
             if mean["pictures"] < summary["pictures"]["count"]:
                 name += f" ({mean['pictures']} pictures; the others do not fit)"
             lr = "" if method in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR) else f"{group['lr']}²"
-            lines.append(f"| {name} | {USES[use]} | {lr} | " + " | ".join(
+            lines.append(f"| {name} | {lr} | " + " | ".join(
                 score_cells(mean, columns, bundle["training_losses"] if bundle else ())) + " |")
     pictures = summary["pictures"]
     return [*lines, "", f"{NOTE}. ±: 95 % bootstrap interval over pictures.", "",

@@ -51,7 +51,7 @@ from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer
 from edgegrain.training.time_budget import TimeBudget
 from edgegrain.training.training_pictures import packed_folder
 from export.decoder.sources import find_decoder
-from server_decoder.bicubic import BicubicEnlargement
+from server_decoder.grain.fusion import BicubicEnlargement
 from server_decoder.prior_store import load_prior
 from server_decoder.super_resolution.network import SuperResolution
 

@@ -36,9 +36,8 @@ if not __package__:
 from benchmarks.quality.page_sections import require_section, write_section
 from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import EdgegrainError, ExistsError
-from codec_contract.files import write_atomically
+from codec_contract.files import cache_folder, write_atomically
 from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
 from codec_contract.tiling import pad_to

@@ -2,8 +2,8 @@
 
     python benchmarks/speed/kernel_instructions.py [--architecture 90] [--before REVISION] [--tools DIR]
 
-Compiles with nvcc and disassembles; needs no GPU. The tables are those of docs/cuda_ops.md. Counts are of instructions
-in the code: of a loop that includes what it does not do in every pass, so they are upper limits of what is executed.
+Compiles with nvcc and disassembles; needs no GPU. Counts are of instructions in the code: of a loop that includes what
+it does not do in every pass, so they are upper limits of what is executed.
 `--before` takes revisions whose filters have no path of their own for the middle of a map.
 """
 

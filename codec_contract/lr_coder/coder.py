@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import PayloadError
-from codec_contract.lr_coder.coder_tables import ChannelNetwork, CoderTables
-from codec_contract.lr_coder.level_step import to_indices, to_levels
+from codec_contract.lr_coder.coder_tables import ChannelNetwork, CoderTables, to_indices, to_levels
+from codec_contract.lr_coder.context import MEAN_BITS, SCALE_STEPS, cumulative_row, row_start
 from codec_contract.lr_coder.line_predictor import LinePredictor
-from codec_contract.lr_coder.logistic import MEAN_BITS, SCALE_STEPS, cumulative_row, row_start
 from codec_contract.lr_coder.range_coder import RangeDecoder, RangeEncoder
 
 _STEPS = tuple(1 << (bit + MEAN_BITS) for bit in range(7, -1, -1))

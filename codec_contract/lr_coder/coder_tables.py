@@ -21,9 +21,26 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import BundleError
-from codec_contract.lr_coder.context import CONTEXT_SIZES, INPUT_LIMIT, IntArray
-from codec_contract.lr_coder.level_step import MAX_STEP
-from codec_contract.lr_coder.logistic import MEAN_BITS, MEAN_MAX, SCALE_MAX
+from codec_contract.lr_coder.context import CONTEXT_SIZES, INPUT_LIMIT, MEAN_BITS, MEAN_MAX, SCALE_MAX, IntArray
+from codec_contract.rgb import Rgb
+
+MAX_STEP = 16
+
+
+def to_indices(lr: Rgb, step: int) -> Rgb:
+    """Indices of levels, uint8 of any shape."""
+    return lr if step == 1 else ((lr.astype(np.uint16) + step // 2) // step).astype(np.uint8)
+
+
+def to_levels(indices: Rgb, step: int) -> Rgb:
+    """Levels of indices, uint8 of any shape; the largest index may stand for 255."""
+    return indices if step == 1 else np.minimum(indices.astype(np.uint16) * step, 255).astype(np.uint8)
+
+
+def rounded(lr: Rgb, step: int) -> Rgb:
+    """The LR as its payload stores it, uint8 of any shape: levels rounded to multiples of the step."""
+    return to_levels(to_indices(lr, step), step)
+
 
 FORMAT = "edgegrain coder tables 1"
 FORMAT_WITH_STEP = "edgegrain coder tables 2"
@@ -82,7 +99,7 @@ class CoderTables:
 
     Attributes:
         channels: the networks for red, green and blue.
-        step: of the LR's levels, 1...16 (`codec_contract.lr_coder.level_step`).
+        step: of the LR's levels, 1...16 (`codec_contract.lr_coder.coder_tables`).
 
     Raises:
         BundleError: on construction or reading, when they are not usable.

@@ -21,14 +21,16 @@ import numpy.typing as npt
 from codec_contract.lr_coder.coder_tables import ACTIVATION_MAX, ChannelNetwork, Layer
 from codec_contract.lr_coder.context import (
     CONTEXT_SIZES,
+    MEAN_BITS,
+    MEAN_MAX,
     MIDDLE,
     NEIGHBOURS,
     POSITION_INPUTS,
+    SCALE_MAX,
     coding_order,
     neighbour_indices,
     positions,
 )
-from codec_contract.lr_coder.logistic import MEAN_BITS, MEAN_MAX, SCALE_MAX
 
 FloatArray = npt.NDArray[np.float64]
 Predictions = tuple[list[int], list[int]]

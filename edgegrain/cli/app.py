@@ -17,7 +17,6 @@ from edgegrain.cli import (
     doctor,
     evaluate,
     export,
-    faces,
     fetch,
     info,
     papers,
@@ -102,7 +101,7 @@ application.command("info", rich_help_panel=USE)(info.info)
 application.add_typer(bundles.bundles, name="bundles", rich_help_panel=USE)
 application.command("retouch", rich_help_panel=USE)(papers.retouch)
 application.command("demo", rich_help_panel=USE)(demo.demo)
-application.command("faces", rich_help_panel=USE)(faces.faces)
+application.command("faces", rich_help_panel=USE)(compress.faces)
 
 application.command("serve", rich_help_panel=SERVE)(serve.serve)
 application.command("batch", rich_help_panel=SERVE)(batch.batch)

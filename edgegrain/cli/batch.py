@@ -33,7 +33,7 @@ from edgegrain.cli.options import (
 )
 from edgegrain.cli.output import print_json
 from edgegrain.stores import FolderStore, Store, open_store
-from sdk.payload_claims import enlargement
+from sdk.payload import enlargement
 from sdk.rate_control import bundles_for
 from server_decoder.decoder_session import require_provider
 

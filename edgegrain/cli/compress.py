@@ -1,19 +1,19 @@
-"""``edgegrain compress``: compress pictures to payloads."""
+"""``edgegrain compress`` and ``edgegrain faces``: compress pictures to payloads, check their faces."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codec_contract.errors import ImageError
-from codec_contract.extras import needs_extra
+from codec_contract.errors import ImageError, needs_extra
 from codec_contract.fit import Fit
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
@@ -22,6 +22,7 @@ from edgegrain.cli.files import (
     STDOUT,
     FileJob,
     existing_source,
+    list_files,
     plan_jobs,
     read_source,
     refuse_existing,
@@ -30,6 +31,7 @@ from edgegrain.cli.files import (
 )
 from edgegrain.cli.options import (
     BUNDLE_HELP,
+    SEARCH_SIZE,
     AlignOption,
     FitOption,
     ForceOption,
@@ -42,13 +44,16 @@ from edgegrain.cli.options import (
     RemoteOption,
     TokenOption,
     max_photo_pixels_of,
-    require_search,
+    refuse_options,
 )
 from edgegrain.cli.output import Row, finish, progress_bar, run_all, times_less
 
 if TYPE_CHECKING:
     import sdk
 
+PicturesArgument = Annotated[list[Path], typer.Argument(
+    parser=existing_source, help="Pictures, or folders of pictures (names that begin with a dot are skipped); - for "
+    "standard input.")]
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 
 
@@ -64,9 +69,7 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 
 def compress(
-    pictures: Annotated[list[Path], typer.Argument(
-        parser=existing_source, help="Pictures, or folders of pictures (names that begin with a dot are skipped); - "
-        "for standard input.")],
+    pictures: PicturesArgument,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", metavar="PATH", help="Folder for the payloads, or for a single one a file: a name "
@@ -140,36 +143,31 @@ def compress(
     from sdk.scenes import compress_scene_within
 
     if all_faces or scene:
-        name, foreign = "--all-faces" if all_faces else "--scene", {
-            "--no-align": not align, "--fit": fit is not None, "--require-face": require_face, "--refine": refine > 0,
-            "--lr": lr, "--scene": all_faces and scene, "--quality": all_faces and quality is not None,
-            "--max-bytes": all_faces and max_bytes is not None}
-        if wrong := [option for option, given in foreign.items() if given]:
-            raise typer.BadParameter(f"{name} does not take it; leave it out", param_hint=", ".join(wrong))
-    if require_face and (not align or fit is not None):
-        raise typer.BadParameter("the face is checked that is cut out; leave it or --no-align and --fit out",
-                                 param_hint="--require-face")
+        name = "--all-faces" if all_faces else "--scene"
+        refuse_options({
+            "--no-align": not align, "--fit": fit, "--require-face": require_face, "--refine": refine, "--lr": lr,
+            "--scene": all_faces and scene, "--quality": all_faces and quality, "--max-bytes": all_faces and max_bytes,
+        }, f"{name} does not take it; leave it out")
+    refuse_options({"--require-face": require_face and (not align or fit is not None)},
+                   "the face is checked that is cut out; leave it or --no-align and --fit out")
     fitting: Fit | None = None if fit is None else fit.value
-    colour = parse_colour(background)
     jobs = plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
     piped = any(job.target == STDOUT for job in jobs)
-    max_pixels = max_photo_pixels_of(max_megapixels)
-    if all_faces and piped:
-        raise typer.BadParameter("each face has a file of its own; name a folder instead of -",
-                                 param_hint="--all-faces")
-    if lr and piped:
-        raise typer.BadParameter("the LR is written next to the payload; name a file instead of -", param_hint="--lr")
+    refuse_options({"--all-faces": all_faces and piped}, "each face has a file of its own; name a folder instead of -")
+    refuse_options({"--lr": lr and piped}, "the LR is written next to the payload; name a file instead of -")
     if lr:
         refuse_sources(map(_lr_file, jobs), (job.source for job in jobs))
-    if remote is not None and max_megapixels is not None and not require_face:  # which reads the picture here
-        raise typer.BadParameter("the service has its own limit; leave --max-megapixels or --remote out",
-                                 param_hint="--max-megapixels")
-    if remote is not None and refine:
-        raise typer.BadParameter("the service does not refine; leave --refine or --remote out", param_hint="--refine")
-    require_search(refine, refine_size)
+    refuse_options({"--max-megapixels": remote and max_megapixels and not require_face},  # which reads the picture here
+                   "the service has its own limit; leave --max-megapixels or --remote out")
+    refuse_options({"--refine": remote and refine}, "the service does not refine; leave --refine or --remote out")
+    refuse_options({"--refine-size": refine_size and not refine}, SEARCH_SIZE)
     service = None if remote is None else sdk.connect(remote, token=token)
     codecs = [] if service else [
         sdk.Codec(manifest.folder) for manifest in bundles_for(bundle or "faces", quality, max_bytes)]
+    max_pixels = max_photo_pixels_of(max_megapixels)
+    reading: dict[str, Any] = {"background": parse_colour(background), "max_pixels": max_pixels}
+    chosen: dict[str, Any] = {
+        "bundle": bundle, "quality": None if quality is None else quality.value, "max_bytes": max_bytes}
 
     @functools.cache
     def refining(folder: Path) -> sdk.Codec:
@@ -178,38 +176,43 @@ def compress(
         return RefiningCodec(folder, steps=refine, size=refine_size or None, max_bytes=max_bytes, weights=weights,
                              report=report)
 
+    def codec_of(payload: sdk.Payload) -> sdk.Codec:
+        return next(codec for codec in codecs if codec.can_restore(payload))
+
     def payload_of(source: Path | bytes) -> sdk.Payload:
-        if service is None:
-            if refine and max_bytes is None:  # one bundle
-                return refining(codecs[0].bundle.folder).compress(
-                    source, fitting, background=colour, max_pixels=max_pixels, align=align,
-                    require_face=require_face)
-            payload = compress_within(
-                codecs, source, fitting, max_bytes=max_bytes, background=colour, max_pixels=max_pixels, align=align,
-                require_face=require_face)
-            if not refine:
-                return payload
-            folder = next(codec.bundle.folder for codec in codecs if codec.can_restore(payload))
-            return refining(folder).compress(
-                source, fitting, background=colour, max_pixels=max_pixels, align=align)
-        if require_face and (wrong := sdk.find_faces(source, background=colour, max_pixels=max_pixels).message):
-            raise ImageError(wrong)
-        return service.compress(source, fitting, bundle=bundle, background=colour, max_pixels=max_pixels, align=align,
-                                quality=None if quality is None else quality.value, max_bytes=max_bytes)
+        if service is not None:
+            if require_face and (wrong := sdk.find_faces(source, **reading).message):
+                raise ImageError(wrong)
+            return service.compress(source, fitting, align=align, **reading, **chosen)
+        if refine and max_bytes is None:  # one bundle
+            return refining(codecs[0].bundle.folder).compress(
+                source, fitting, align=align, require_face=require_face, **reading)
+        payload = compress_within(
+            codecs, source, fitting, max_bytes=max_bytes, align=align, require_face=require_face, **reading)
+        if not refine:
+            return payload
+        return refining(codec_of(payload).bundle.folder).compress(source, fitting, align=align, **reading)
 
-    def scene_of(source: Path | bytes) -> sdk.Scene:
-        if service is None:
-            return compress_scene_within(codecs, source, max_bytes=max_bytes, background=colour, max_pixels=max_pixels)
-        return service.compress_scene(source, bundle=bundle, background=colour, max_pixels=max_pixels,
-                                      quality=None if quality is None else quality.value, max_bytes=max_bytes)
-
-    def faces_of(source: Path | bytes) -> list[sdk.Payload]:
-        if service is None:
-            return codecs[0].compress_faces(source, background=colour, max_pixels=max_pixels)
-        return service.compress_faces(source, bundle=bundle, background=colour, max_pixels=max_pixels)
+    def work(job: FileJob) -> Row:
+        refuse_existing([job.target, *([_lr_file(job)] if lr else [])], force)  # and again when they are written
+        source = read_source(job.source)
+        payload = payload_of(source)
+        lr_png = _lr_png(payload) if lr else None  # before the payload is written: its LR may not be known here
+        write_result(job.target, payload, force=force)
+        row: Row = {
+            "picture": job.source, "payload": job.target, "bytes": len(payload),
+            "picture_bytes": len(source) if isinstance(source, bytes) else source.stat().st_size,
+            "width": payload.original_size[0], "height": payload.original_size[1], "fit": payload.fit,
+            "bundle": codec_of(payload).bundle.id if codecs else payload.bundle}
+        if lr_png is not None:
+            row["lr"] = _lr_file(job)
+            write_result(row["lr"], lr_png, force=force)
+        return row
 
     def work_faces(job: FileJob) -> Row:
-        payloads = faces_of(read_source(job.source))
+        source = read_source(job.source)
+        payloads = (codecs[0].compress_faces(source, **reading) if service is None
+                    else service.compress_faces(source, bundle=bundle, **reading))
         files = [job.target.with_name(f"{job.target.stem}.{number}{job.target.suffix}")
                  for number in range(1, len(payloads) + 1)]
         refuse_existing(files, force)
@@ -221,28 +224,11 @@ def compress(
     def work_scene(job: FileJob) -> Row:
         refuse_existing([job.target], force)
         source = read_source(job.source)
-        made = scene_of(source)
+        made = (compress_scene_within(codecs, source, max_bytes=max_bytes, **reading) if service is None
+                else service.compress_scene(source, **reading, **chosen))
         write_result(job.target, made, force=force)
         return {"picture": job.source, "payload": job.target, "bytes": len(made), "faces": len(made.faces),
                 "width": made.original_size[0], "height": made.original_size[1]}
-
-    def work(job: FileJob) -> Row:
-        written = [job.target, *([_lr_file(job)] if lr else [])]
-        refuse_existing(written, force)  # before the work, and again when it is written
-        source = read_source(job.source)
-        payload = payload_of(source)
-        lr_png = _lr_png(payload) if lr else None  # before the payload is written: its LR may not be known here
-        write_result(job.target, payload, force=force)
-        row: Row = {
-            "picture": job.source, "payload": job.target, "bytes": len(payload),
-            "picture_bytes": len(source) if isinstance(source, bytes) else source.stat().st_size,
-            "width": payload.original_size[0], "height": payload.original_size[1], "fit": payload.fit,
-            "bundle": (next(codec.bundle.id for codec in codecs if codec.can_restore(payload)) if codecs
-                       else payload.bundle)}
-        if lr_png is not None:
-            row["lr"] = _lr_file(job)
-            write_result(row["lr"], lr_png, force=force)
-        return row
 
     # Several pictures have a bar of their own; a single one that is refined takes as long as many others.
     one = refine and len(jobs) == 1 and sys.stderr.isatty()
@@ -286,3 +272,49 @@ def _lr_png(payload: sdk.Payload) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(payload.lr).save(stream, "PNG", optimize=True)
     return stream.getvalue()
+
+
+def faces(
+    pictures: PicturesArgument,
+    all_faces: Annotated[
+        bool, typer.Option("--all-faces", help="Search all parts of the picture, as 'compress --all-faces' does.")
+    ] = False,
+    max_megapixels: MaxMegapixelsOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Find the faces of pictures, and what is wrong with the largest for 'compress'.
+
+    Folders are read as by 'compress': results of edgegrain, such as me.restored.png, are skipped.
+
+    The exit status is 1 if 'compress --require-face' would refuse a picture.
+
+    \b
+    Examples:
+      edgegrain faces me.jpg
+      edgegrain faces holiday/ --json
+      edgegrain faces group.jpg --all-faces
+    """
+    import sdk
+
+    max_pixels = max_photo_pixels_of(max_megapixels)
+
+    def work(path: Path) -> Row:
+        check = sdk.find_faces(read_source(path), max_pixels=max_pixels, every=all_faces)
+        return {"picture": path, **dataclasses.asdict(check)}
+
+    done, failed = run_all(list_files(pictures, PICTURE_SUFFIXES), work, text="finding faces", name=lambda path: path)
+    finish(done, failed, _check_lines, json_output=json_output)
+    if any(row["problems"] for row in done):
+        raise typer.Exit(1)
+
+
+def _check_lines(row: Row) -> str:
+    return "\n".join([f"{row['picture']}: {row['message'] or 'the largest face can be encoded'}",
+                      *map(_face_line, row["faces"])])
+
+
+def _face_line(face: dict[str, Any]) -> str:
+    left, top, right, _ = face["box"]
+    return (f"  {right - left:.0f} pixels ({face['share']:.0%}) at ({left:.0f}, {top:.0f}), roll {face['roll']:z.0f}, "
+            f"yaw {face['yaw']:z.0f} degrees, score {face['score']:.2f}"
+            + (f": {', '.join(face['problems'])}" if face["problems"] else ""))

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from codec_contract.errors import EdgegrainError, ImageError
+from codec_contract.errors import EdgegrainError
 from codec_contract.exact_square import cut_square
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
@@ -78,25 +78,12 @@ def demo(
 
 
 def shipped_photograph() -> Path:
-    """The photograph in the package, 512x512.
-
-    Raises:
-        ImageError: the file is missing from the installation.
-    """
-    photograph = Path(__file__).resolve().parents[1] / "demo" / "astronaut.jpg"
-    if not photograph.is_file():
-        raise ImageError(f"{photograph} is missing; reinstall edgegrain, or name a picture")
-    return photograph
+    """The photograph in the package, 512x512."""
+    return Path(__file__).resolve().parents[1] / "demo" / "astronaut.jpg"
 
 
 def run_demo(picture: Path, out: Path, bundle: str, max_pixels: int, mark: bool, force: bool) -> Row:
-    """Run the demonstration and return its figures; the command's help names the files.
-
-    Raises:
-        ExistsError: a file is already there and ``force`` is false.
-        EdgegrainError: the picture cannot be read, or the bundle is missing or damaged.
-        typer.BadParameter: one of the files is the picture.
-    """
+    """Run the demonstration and return its figures; the command's help names the files."""
     import sdk
     from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
     from sdk.generated_mark import COMPOSITE, MarkedPicture, mark_of
@@ -164,6 +151,8 @@ def _outlined(photograph: Image.Image, square: OrientedSquare | None) -> Rgb:
     """The photograph with the square drawn into it."""
     if square is None:
         return np.asarray(photograph)
+    from PIL import ImageDraw
+
     from edgegrain.pictures.sheets import ACCENT
 
     drawn = photograph.copy()

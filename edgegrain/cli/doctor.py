@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import platform
 import re
@@ -134,10 +133,7 @@ def check_runtime() -> Iterator[Check]:
 
 
 def check_bundle(folder: Path, device: Literal["cpu", "cuda"] = "cpu") -> Iterator[Check]:
-    """Check files, LR contract id, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``.
-
-    Float encoders, such as those of IRN, have no golden vectors: they are only loaded and run.
-    """
+    """Check files, LR contract id, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``."""
     name = f"bundle {folder.name}"
     yield _guarded(f"{name}: files", lambda: _check_files(folder))
     yield _guarded(f"{name}: encoder", lambda: _check_encoder(folder))
@@ -171,9 +167,11 @@ def _check_cuda() -> tuple[State, str]:
 
 def _check_extras() -> Check:
     """Check which extras are complete, and list the missing packages of the others."""
+    from importlib import metadata
+
     try:
-        requirements = importlib.metadata.requires("edgegrain") or []
-    except importlib.metadata.PackageNotFoundError:
+        requirements = metadata.requires("edgegrain") or []
+    except metadata.PackageNotFoundError:
         return Check("extras", "ok", "unknown: edgegrain runs from a folder and is not installed")
     missing: dict[str, list[str]] = {}
     for requirement in requirements:
@@ -190,8 +188,7 @@ def _check_extras() -> Check:
 
 
 def _check_formats() -> Check:
-    from edge_encoder.heif import INSTALL
-    from edge_encoder.preprocessing import readable_formats
+    from edge_encoder.preprocessing import INSTALL, readable_formats
 
     formats = readable_formats()
     heic = "" if "HEIF" in formats else f"; for HEIF (HEIC): {INSTALL}"
@@ -273,8 +270,7 @@ def _check_decoder(folder: Path, device: Literal["cpu", "cuda"]) -> tuple[State,
 
 
 def _check_resize() -> Check:
-    from codec_contract.resize import exact_resize
-    from codec_contract.resize_reference import reference_resize
+    from codec_contract.resize import exact_resize, reference_resize
 
     picture = np.random.default_rng(0).integers(0, 256, (61, 97, 3), dtype=np.uint8)
     sizes = ((32, 20), (97, 30), (140, 75), (16, 16))
@@ -295,7 +291,9 @@ def _median_seconds(work: Callable[[], object]) -> float:
 
 
 def _version(distribution: str) -> str | None:
+    from importlib import metadata
+
     try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
         return None

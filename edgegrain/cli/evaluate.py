@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codec_contract.extras import needs_extra
+from codec_contract.errors import needs_extra
 from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import (
+    SEARCH_SIZE,
     BundleOption,
     DeviceChoice,
     ForceOption,
     JsonOption,
     RefineOption,
     RefineSizeOption,
-    require_search,
+    refuse_options,
 )
 from edgegrain.cli.output import print_json, with_progress
 
@@ -118,9 +119,8 @@ def evaluate(
     from codec_contract.bundle.manifest import load_manifest
     from codec_contract.bundle.paths import find_bundle
 
-    require_search(refine, refine_size)
-    if max_bytes is not None and not refine:
-        raise typer.BadParameter("it is the limit of a search; add --refine 40", param_hint="--max-bytes")
+    refuse_options({"--refine-size": refine_size and not refine}, SEARCH_SIZE)
+    refuse_options({"--max-bytes": max_bytes and not refine}, "it is the limit of a search; add --refine 40")
     refinement = Refinement(refine, refine_size, max_bytes or 0)
     paths = list_pictures(data)[: limit or None]
     if photographs is not None and load_manifest(find_bundle(bundle)).domain != "faces":
@@ -178,7 +178,7 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
           cache: Path | None, side: int, refinement: str) -> Evaluator:
     import torch
 
-    from codec_contract.cache_folder import cache_folder
+    from codec_contract.files import cache_folder
     from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, weights_id
     from edgegrain.evaluation.result_cache import ResultCache
     from edgegrain.metrics.metric_weights import find_metric_weights

@@ -18,8 +18,7 @@ from codec_contract.bundle.file_names import (
     MANIFEST,
 )
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
-from codec_contract.errors import ExistsError
-from codec_contract.extras import needs_extra
+from codec_contract.errors import ExistsError, needs_extra
 from edgegrain.cli.options import DEFAULT_PRIOR, BundleOption, ForceOption, JsonOption
 from edgegrain.cli.output import print_json
 from export import mobile

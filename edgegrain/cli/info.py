@@ -55,8 +55,8 @@ def info(
     import sdk
 
     def work(path: Path) -> Row:
-        if is_picture(path):
-            return picture_row(path)
+        if _is_picture(path):
+            return _picture_row(path)
         payload = read_source(path)
         data = payload if isinstance(payload, bytes) else payload.read_bytes()
         if is_scene(data):
@@ -66,7 +66,7 @@ def info(
 
     files = list_files(payloads, frozenset([PAYLOAD_SUFFIX]))
     done, failed = run_all(files, work, text="checking", name=lambda path: path)
-    as_table = files != payloads and not any(map(is_picture, files))
+    as_table = files != payloads and not any(map(_is_picture, files))
     finish(done, failed, _columns(done) if as_table else _lines, json_output=json_output,
            summary=_summary(done) if as_table and done else "")
 
@@ -141,7 +141,7 @@ def _sides(sides: Sequence[int]) -> str:
 
 def _lines(row: Row) -> str:
     if "mark" in row:
-        return picture_lines(row)
+        return _picture_lines(row)
     if row["fit"] == "scene":
         width, height = row["original_size"]
         return "\n".join([
@@ -155,7 +155,6 @@ def _lines(row: Row) -> str:
     fields = {
         "size": f"{row['bytes']:,} bytes, {pixels / row['bytes']:,.0f} times less than the original's pixels",
         "bundle": f"{bundle} (LR contract {row['contract_id']})",
-        **({"contract": row["published"]} if row["published"] and not row["bundle"] else {}),
         "original": f"{row['original_size'][0]} x {row['original_size'][1]} pixels, fit {row['fit']}",
         **({} if row["square"] is None else {"part": _part(OrientedSquare(**row["square"]))}),
         **({"restored": _sides(row["sides"])} if row["sides"] else {}),
@@ -168,12 +167,12 @@ def _lines(row: Row) -> str:
     return "\n".join([f"{row['file']}", *(f"  {name:<9} {value}" for name, value in fields.items())])
 
 
-def is_picture(path: Path) -> bool:
+def _is_picture(path: Path) -> bool:
     """True if the suffix is that of a picture."""
     return path.suffix.lower() in PICTURE_SUFFIXES
 
 
-def picture_row(path: Path) -> Row:
+def _picture_row(path: Path) -> Row:
     """The mark of a picture as plain data, None without one."""
     import sdk
 
@@ -182,8 +181,8 @@ def picture_row(path: Path) -> Row:
         **dataclasses.asdict(mark), "by_edgegrain": mark.by_edgegrain}}
 
 
-def picture_lines(row: Row) -> str:
-    """The lines to print for a `picture_row`."""
+def _picture_lines(row: Row) -> str:
+    """The lines to print for a `_picture_row`."""
     mark = row["mark"] or {"by_edgegrain": False}
     bundle = " ".join(filter(None, [mark.get("bundle"), mark.get("bundle_version")]))
     fields = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Size, parse_size
 DEFAULT_PRIOR = "mobile-stylegan-ffhq"
 """`server_decoder.prior_store.DEFAULT_PRIOR`, without importing torch for --help."""
 
+SEARCH_SIZE = "it is the size of a search; add --refine 40"
+"""What is wrong with --refine-size alone."""
 BUNDLE_HELP = "Id, alias, folder or hf:// name of the bundle"
 """Continued by the default of commands that have another one than `DEFAULT_BUNDLE`."""
 
@@ -124,7 +127,7 @@ def size_of(option: str) -> Size:
         raise typer.BadParameter(str(error), param_hint="--size") from error
 
 
-def require_search(steps: int, size: int) -> None:
-    """Refuse ``--refine-size`` without ``--refine``, as `typer.BadParameter`."""
-    if size and not steps:
-        raise typer.BadParameter("it is the size of a search; add --refine 40", param_hint="--refine-size")
+def refuse_options(given: Mapping[str, object], why: str) -> None:
+    """Raise `typer.BadParameter` with the options that are given, if any."""
+    if wrong := [option for option, value in given.items() if value]:
+        raise typer.BadParameter(why, param_hint=", ".join(wrong))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from codec_contract.extras import needs_extra
+from codec_contract.errors import needs_extra
 from edgegrain.cli.files import RETOUCHED_SUFFIX, STDOUT, existing_file, plan_jobs, refuse_sources
 from edgegrain.cli.options import (
     BundleOption,

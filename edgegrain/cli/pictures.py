@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from codec_contract.extras import needs_extra
+from codec_contract.errors import needs_extra
 from codec_contract.files import printable_name
 from edgegrain.cli.options import ForceOption, JsonOption
 from edgegrain.cli.output import print_json, progress_bar

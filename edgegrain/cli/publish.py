@@ -8,10 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from codec_contract.bundle.paths import find_bundle
-from codec_contract.errors import EdgegrainError, ExistsError
-from codec_contract.extras import needs_extra
-from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_WIDTH
-from codec_contract.lr_coder.level_step import MAX_STEP
+from codec_contract.errors import EdgegrainError, ExistsError, needs_extra
+from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_STEP, MAX_WIDTH
 from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption
 from edgegrain.cli.output import print_json, progress_bar
 from export.decoder.decoder_options import WeightStorage
@@ -225,8 +223,8 @@ def coder(
         typer.echo(f"  {name}  {size:8.1f} bytes; coded is {100 * result.coded / size:.1f} %")
 
 
-@publish.command()
-def hub(
+@publish.command("hub")
+def upload_to_hub(
     bundle: Annotated[str, typer.Argument(help=f"{BUNDLE_HELP}.")],
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository of the Hub.")],
     upload: Annotated[bool, typer.Option("--upload", help="Upload; without it, only print what would be.")] = False,
@@ -247,21 +245,21 @@ def hub(
       edgegrain publish hub my-bundles/my-faces owner/my-faces --upload
     """
     with needs_extra("hub", "publishing to the Hub needs"):
-        from codec_contract.bundle.hub import HubName, licence_text
-        from edgegrain.publishing import hub_upload
+        from codec_contract.bundle import hub
+        from edge_encoder.contract_check import check_contract_id
 
-    plan = hub_upload.plan_upload(find_bundle(bundle), HubName(repository, revision), licence=licence, private=private,
-                                  message=message)
+    plan = hub.plan_upload(find_bundle(bundle), hub.HubName(repository, revision), check_contract_id, licence=licence,
+                           private=private, message=message)
     sizes = plan.sizes
     typer.echo(f"bundle {plan.manifest.id} {plan.manifest.version}, verified -> {plan.target}")
     typer.echo(f"commit {plan.message!r}, {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB:")
     for name, size in sorted(sizes.items()):
         typer.echo(f"  {size:>13,}  {name}")
-    typer.echo(f"{licence_text(plan.manifest.licence)}\nhead of the model card:\n{plan.front_matter}", nl=False)
+    typer.echo(f"{hub.licence_text(plan.manifest.licence)}\nhead of the model card:\n{plan.front_matter}", nl=False)
     if not upload:
         typer.echo("nothing was uploaded; --upload uploads this")
         return
-    typer.echo(f"uploaded: {hub_upload.upload(plan)}")
+    typer.echo(f"uploaded: {hub.upload(plan)}")
 
 
 def _store_face_sr(run: Path, out: Path, data: Path | None, coder: Path | None, exclude: tuple[str, ...], prior: str,

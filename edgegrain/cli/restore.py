@@ -36,6 +36,7 @@ from edgegrain.cli.options import (
     SizeOption,
     TokenOption,
     max_pixels_of,
+    refuse_options,
     size_of,
 )
 from edgegrain.cli.output import Row, finish, run_all
@@ -110,14 +111,11 @@ def restore(
         payloads, out, wanted=frozenset([PAYLOAD_SUFFIX]), result_suffix=RESTORED_SUFFIXES[file_format])
     max_pixels = max_pixels_of(max_megapixels)
     wanted = size_of(size)
-    if remote is not None and seed is not None:
-        raise typer.BadParameter("the service takes no seed; leave --seed or --remote out", param_hint="--seed")
-    if remote is not None and device is not DeviceChoice.cpu:
-        raise typer.BadParameter("the service has its own device; leave --device or --remote out",
-                                 param_hint="--device")
+    refuse_options({"--seed": remote and seed is not None}, "the service takes no seed; leave --seed or --remote out")
+    refuse_options({"--device": remote and device is not DeviceChoice.cpu},
+                   "the service has its own device; leave --device or --remote out")
+    refuse_options({"--background": background and len(jobs) > 1}, f"it takes one payload, got {len(jobs)}")
     if background is not None:
-        if len(jobs) > 1:
-            raise typer.BadParameter(f"it takes one payload, got {len(jobs)}", param_hint="--background")
         refuse_sources([jobs[0].target], [background])
     service = None if remote is None else sdk.connect(remote, token=token)
 

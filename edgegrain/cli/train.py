@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from codec_contract.errors import EdgegrainError
-from codec_contract.extras import needs_extra
+from codec_contract.errors import EdgegrainError, needs_extra
 from edgegrain.cli.output import INTERRUPTED, is_first_process, print_json, progress_bar
 
 

@@ -22,9 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from codec_contract.cache_folder import cache_folder
 from codec_contract.errors import ModelError
-from codec_contract.files import write_atomically
+from codec_contract.files import cache_folder, write_atomically
 from edgegrain.metrics import identity, lpips, mobileface
 
 Tensors = dict[str, npt.NDArray[np.generic]]

@@ -31,9 +31,8 @@ from edgegrain.papers.irn.network import IRN, IRNConfig
 from edgegrain.papers.irn.network import PRESETS as IRN_PRESETS
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
-from server_decoder.grain.grain import GrainConfig
+from server_decoder.grain.grain import GrainConfig, PriorConfig
 from server_decoder.grain.presets import PRESETS, paper_model
-from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb_decoder import (
     FACES_256_LR16,
     FACES_256_LR16_DEEP,

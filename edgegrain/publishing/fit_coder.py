@@ -17,9 +17,8 @@ from torch import Tensor
 
 from codec_contract.errors import ImageError
 from codec_contract.lr_coder.coder import encode_lr
-from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.lr_coder.coder_tables import CoderTables, rounded, to_indices
 from codec_contract.lr_coder.context import all_contexts
-from codec_contract.lr_coder.level_step import rounded, to_indices
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.evaluation.classical_codecs import encode_lossless
@@ -78,7 +77,7 @@ def fit_tables(
             of 16 x 16 need 1 to 2 % more (experiments/2026-11.md).
         steps: optimizer steps of 4096 samples for each channel.
         seed: of the LRs that are drawn, the random weights and the batches.
-        level_step: step of the levels in payloads (`codec_contract.lr_coder.level_step`).
+        level_step: step of the levels in payloads (`codec_contract.lr_coder.coder_tables`).
     """
     indices = [to_indices(lr, level_step) for lr in _some(lrs, seed)]
     networks = []

@@ -32,12 +32,10 @@ from edge_encoder.preprocessing import load_picture
 from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions, require_servable
 from edgegrain.service.result_limits import check_result
 from sdk.codec import Codec
-from sdk.decoder_form import FormChoice, RunningDecoder
 from sdk.faces import DOMAIN, finder
 from sdk.generated_mark import marked
-from sdk.open_bundle import OpenBundle
-from sdk.payload import Payload, Scene
-from sdk.payload_claims import enlargement
+from sdk.open_bundle import FormChoice, OpenBundle, RunningDecoder
+from sdk.payload import Payload, Scene, enlargement
 from sdk.rate_control import compress_within
 from sdk.scenes import compress_scene_within, restore_scene
 from server_decoder.decoder_session import Device

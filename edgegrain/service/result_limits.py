@@ -9,8 +9,7 @@ from codec_contract.payload import Header, parse_header
 from codec_contract.scene import is_scene
 from edgegrain.pictures.file_formats import MAX_SIDES
 from edgegrain.service.engine_options import RestoreOptions
-from sdk.payload import Scene
-from sdk.payload_claims import check_claims, enlargement, restored_size
+from sdk.payload import Scene, check_claims, enlargement, restored_size
 from sdk.scenes import scene_size
 
 

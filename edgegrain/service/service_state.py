@@ -38,8 +38,7 @@ from edgegrain.service.supervisor import Supervisor
 from edgegrain.service.unread_answers import UnreadAnswers
 from edgegrain.service.worker_handle import WorkerPlan
 from edgegrain.service.worker_protocol import COMMAND
-from sdk.payload import Scene, coder_tables
-from sdk.payload_claims import enlargement
+from sdk.payload import Scene, coder_tables, enlargement
 from server_decoder.decoder_session import require_provider
 
 logger = logging.getLogger(__name__)

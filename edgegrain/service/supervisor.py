@@ -13,7 +13,7 @@ from edgegrain.service.batcher import Batcher
 from edgegrain.service.job import Job, WorkerLost
 from edgegrain.service.json_logs import log
 from edgegrain.service.worker_handle import STOP_SECONDS, WorkerHandle, WorkerPlan
-from sdk.decoder_form import RunningDecoder
+from sdk.open_bundle import RunningDecoder
 
 logger = logging.getLogger(__name__)
 

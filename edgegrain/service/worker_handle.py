@@ -18,7 +18,7 @@ from edgegrain.service.worker_protocol import (
     read_warm_up,
     worker_environment,
 )
-from sdk.decoder_form import RunningDecoder
+from sdk.open_bundle import RunningDecoder
 
 BUFFER = 1 << 20
 STOP_SECONDS = 5.0

@@ -16,7 +16,7 @@ from codec_contract.errors import EdgegrainError, ServiceError
 from edgegrain.service import pipe_messages
 from edgegrain.service.job import Done, WorkerLost
 from edgegrain.service.settings import ENVIRONMENT_PREFIX
-from sdk.decoder_form import RunningDecoder
+from sdk.open_bundle import RunningDecoder
 
 COMMAND = (sys.executable, "-P", "-m", "edgegrain.service.worker")
 """Program and arguments of a worker process, which imports nothing from the current directory."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 from codec_contract.errors import EdgegrainError
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import PriorConfig
 
 Config = TypeVar("Config")
 

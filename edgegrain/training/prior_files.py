@@ -12,7 +12,7 @@ from edgegrain.training.config import Recipe
 from edgegrain.training.grain.stages import FACES
 from export.decoder.sources import described_prior
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import PriorConfig
 from server_decoder.prior_store import DEFAULT_PRIOR
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 from server_decoder.stylegan2.weights import load_discriminator

@@ -25,8 +25,7 @@ from export.decoder.value_names import rename_values
 from export.proof.proof_inputs import find_pictures, smooth_pictures
 from server_decoder import decoder_session
 from server_decoder.super_resolution.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
-from server_decoder.super_resolution.network import SuperResolution
-from server_decoder.super_resolution.notch_filter import notch_filter
+from server_decoder.super_resolution.network import SuperResolution, notch_filter
 from server_decoder.super_resolution.weights import load_super_resolution, read_training
 
 LARGEST_STEP = 1

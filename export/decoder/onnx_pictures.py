@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from codec_contract.onnx_weights import refuse_external_weights
+from codec_contract.onnx_runtime import refuse_external_weights
 from codec_contract.quantization import network_input, pictures_of
 from codec_contract.rgb import Rgb
 from export.separate_process import run_module

@@ -14,8 +14,7 @@ from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, MANI
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import ALIASES, find_bundle, installed_bundles
 from codec_contract.errors import BundleError, ExportError
-from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.lr_coder.level_step import rounded
+from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.rgb import Rgb
 from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
@@ -23,9 +22,8 @@ from edge_encoder.lowering import box_network
 from export import papers
 from export.decoder.decoder_graph import load_parameters, round_weights
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.grain import KIND, Grain, GrainConfig
+from server_decoder.grain.grain import KIND, Grain, GrainConfig, PriorConfig
 from server_decoder.grain.presets import PRESETS
-from server_decoder.grain.prior_config import PriorConfig
 from server_decoder.grain.rrdb import INITIAL_RESIDUAL, initialize
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.grain.weights import load_trained, read_config, read_kept
@@ -45,7 +43,7 @@ class DecoderSource:
         decoder: in evaluation mode.
         network: the encoder that makes its LRs.
         manifest: of the bundle; None for other sources.
-        step: of the LR's levels in payloads (`codec_contract.lr_coder.level_step`).
+        step: of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`).
     """
 
     name: str

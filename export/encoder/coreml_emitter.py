@@ -23,7 +23,7 @@ import numpy as np
 
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import replace_folder
-from codec_contract.native_output import captured_stderr
+from codec_contract.onnx_runtime import captured_stderr
 from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
 from export.encoder.graph import OUTPUT, EncoderGraph, int8_parts

@@ -9,9 +9,9 @@ from codec_contract.errors import ExistsError, ExportError
 from edge_encoder import bounds
 from edge_encoder.integer_network import IntegerNetwork
 from export.encoder.coreml_emitter import write_coreml
-from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
+from export.encoder.graph import FORMATS, EncoderGraph, TfliteConverter, exact_graph
 from export.encoder.onnx_emitter import write_onnx
-from export.encoder.tflite_converters import TfliteConverter, write_tflite
+from export.encoder.tflite_converters import write_tflite
 
 _WRITERS: dict[str, Callable[..., Path]] = {"tflite": write_tflite, "coreml": write_coreml, "onnx": write_onnx}
 

@@ -7,6 +7,7 @@ numbers 0...255 under the name ``"image"`` and the last node holds the LR as who
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,14 @@ OUTPUT = "lr"
 """Name of the LR in every exported file; `edge_encoder.integer_network.INPUT` is the picture's."""
 FORMATS = {"tflite": ENCODER_TFLITE, "coreml": ENCODER_COREML, "onnx": ENCODER_ONNX}
 """Format -> file name, in the order of reports."""
+
+
+class TfliteConverter(enum.StrEnum):
+    """Program that writes the TFLite file."""
+
+    direct = "direct"
+    onnx2tf = "onnx2tf"
+    tensorflow = "tensorflow"
 
 
 @dataclass(frozen=True)

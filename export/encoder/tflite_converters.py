@@ -7,7 +7,6 @@ so nothing depends on the machine that exports.
 
 from __future__ import annotations
 
-import enum
 import importlib.util
 import shutil
 import subprocess
@@ -22,10 +21,10 @@ import numpy as np
 
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import write_atomically
-from codec_contract.native_output import captured_stderr
+from codec_contract.onnx_runtime import captured_stderr
 from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
-from export.encoder.graph import OUTPUT, EncoderGraph, int8_parts
+from export.encoder.graph import OUTPUT, EncoderGraph, TfliteConverter, int8_parts
 from export.encoder.onnx_emitter import onnx_model
 from export.encoder.tflite_emitter import (
     MIN_RUNTIME,
@@ -36,14 +35,6 @@ from export.encoder.tflite_emitter import (
     tflite_bytes,
     tflite_schema,
 )
-
-
-class TfliteConverter(enum.StrEnum):
-    """Program that writes the TFLite file."""
-
-    direct = "direct"
-    onnx2tf = "onnx2tf"
-    tensorflow = "tensorflow"
 
 
 def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False,

@@ -20,8 +20,17 @@ from edge_encoder import bounds
 from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import INPUT, IntegerNetwork
 from export.encoder.formats import export_encoder
-from export.encoder.graph import FORMATS, Add, Conv, EncoderGraph, LeakyRelu, Node, exact_graph, rounding_nodes
-from export.encoder.tflite_converters import TfliteConverter
+from export.encoder.graph import (
+    FORMATS,
+    Add,
+    Conv,
+    EncoderGraph,
+    LeakyRelu,
+    Node,
+    TfliteConverter,
+    exact_graph,
+    rounding_nodes,
+)
 from export.proof import proof_report as reports
 from export.proof.comparison import Chunk, ProofJob, ProofRunner, compare, flip_report
 

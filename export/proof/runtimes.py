@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from codec_contract.errors import ExportError
-from codec_contract.native_output import captured_stderr
+from codec_contract.onnx_runtime import captured_stderr
 from edge_encoder.integer_network import INPUT
 from export.encoder.graph import OUTPUT, EncoderGraph
 from export.proof.mil_interpreter import MilProgram

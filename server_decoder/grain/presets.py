@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
-from server_decoder.grain.grain import GrainConfig
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import GrainConfig, PriorConfig
 from server_decoder.grain.rrdb_decoder import (
     FACES_256_LR16,
     FACES_256_LR32,

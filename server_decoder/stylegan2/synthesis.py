@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, with_offsets
-from server_decoder.stylegan2.layers import BilinearFilter, StyledLayer, ToRGB
-from server_decoder.stylegan2.mapping import MappingNetwork, mean_code
+from server_decoder.stylegan2.layers import BilinearFilter, MappingNetwork, StyledLayer, ToRGB, mean_code
 
 BASE = 4  # side of the learned constant
 

@@ -36,8 +36,7 @@ from codec_contract.errors import ImageError, PayloadError
 from codec_contract.exact_square import cut_square
 from codec_contract.fit import content_size, fit_picture
 from codec_contract.lr_coder.coder import encode_lr
-from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.lr_coder.level_step import rounded
+from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import (
     CODING_DEFLATE,

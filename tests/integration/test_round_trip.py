@@ -12,8 +12,7 @@ import pytest
 from codec_contract import quantization
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.fit import fit_picture
-from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.lr_coder.level_step import rounded
+from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.payload import decode_payload, encode_payload
 from edge_encoder import integer_network as integer
 from edge_encoder.preprocessing import load_picture

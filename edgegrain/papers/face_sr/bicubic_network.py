@@ -20,8 +20,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from codec_contract.cubic import cubic
 from codec_contract.errors import BundleError
+from codec_contract.resize import cubic
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork
 
 SMALLEST_LR = 4

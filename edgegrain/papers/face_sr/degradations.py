@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from codec_contract.cubic import cubic
-from server_decoder.bicubic import BicubicEnlargement
+from codec_contract.resize import cubic
+from server_decoder.grain.fusion import BicubicEnlargement
 
 REDUCTIONS = ("area", "bicubic")
 

@@ -19,7 +19,7 @@ from edgegrain.training.config import Recipe
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.losses import LossWeights
 from edgegrain.training.projected_discriminator import ProjectedConfig
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import PriorConfig
 from server_decoder.stylegan2.synthesis import CONFIG_F_512, CONFIG_F_1024, TINY_64
 
 _UNUSED_TERMS = ("identity", "lr", "lr_l2", "lr_saturation", "rate", "codes")

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from codec_contract.quantization import dequantize, unit_to_levels
-from server_decoder.bicubic import BicubicEnlargement
+from server_decoder.grain.fusion import BicubicEnlargement
 from server_decoder.stylegan2.layers import (
     EPSILON,
     BilinearFilter,

@@ -12,7 +12,7 @@ from codec_contract.errors import ModelError
 from edgegrain.papers.glean.network import BASE, GLEAN, GLEANConfig
 from edgegrain.papers.stylegan.checkpoints import FILTER, Layout, translate_generator
 from edgegrain.papers.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import PriorConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 BANK = "generator."

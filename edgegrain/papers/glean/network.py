@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import PriorConfig
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB, initialize
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16_SLIM, DecoderScale, Scale, Upsample, weaken_residuals
 from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256

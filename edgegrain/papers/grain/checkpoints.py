@@ -21,8 +21,7 @@ from edgegrain.papers.stylegan.checkpoints import FILTER, ROSINALITY, translate_
 from edgegrain.papers.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
-from server_decoder.grain.grain import PRIOR, Grain, GrainConfig
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import PRIOR, Grain, GrainConfig, PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 

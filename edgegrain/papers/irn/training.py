@@ -45,7 +45,7 @@ from edgegrain.training.optimizers import descend, early_decay, finite_gradients
 from edgegrain.training.run_folder import CHECKPOINT
 from edgegrain.training.sample_sheet import write_samples
 from edgegrain.training.training_pictures import UNSEEN_SEED, packed_folder, require_pictures
-from server_decoder.bicubic import BicubicEnlargement
+from server_decoder.grain.fusion import BicubicEnlargement
 
 FAMILY = "irn"
 

@@ -36,12 +36,12 @@ from server_decoder.mobile_stylegan.generator import (
     MobileStyleGAN,
     MobileStyleGANConfig,
     WaveletHead,
+    fit_rgb_heads,
     save_mobile_stylegan,
 )
-from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads
 from server_decoder.prior_store import find_prior
 from server_decoder.stylegan2.discriminator import Discriminator
-from server_decoder.stylegan2.mapping import MAPPING_RATE
+from server_decoder.stylegan2.layers import MAPPING_RATE
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config, mix_styles
 from server_decoder.stylegan2.weights import load_discriminator, load_stylegan2
 

@@ -146,7 +146,7 @@ class Autoencoder(nn.Module):
 
 
 def rounded_to_step(levels: Tensor, step: int) -> Tensor:
-    """Levels 0...255 of any shape, rounded to multiples of ``step`` as `codec_contract.lr_coder.level_step` does."""
+    """Levels 0...255 of any shape, rounded to multiples of ``step`` as `codec_contract.lr_coder.coder_tables` does."""
     return (torch.floor((levels + step // 2) / step) * step).clamp(max=255)
 
 

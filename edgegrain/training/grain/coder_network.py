@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.lr_coder.coder_tables import ACTIVATION_MAX, MAX_SHIFT, MAX_WEIGHT, ChannelNetwork, Layer
-from codec_contract.lr_coder.logistic import MEAN_BITS, SCALE_MAX
+from codec_contract.lr_coder.context import MEAN_BITS, SCALE_MAX
 
 CONTEXT_UNIT = 32.0
 """Contexts are divided by this, in levels, so that the float network sees values of order one."""

@@ -66,7 +66,7 @@ class RateModel(nn.Module):
 
     def forward(self, levels: Tensor) -> Tensor:
         """Bits per sample of LRs ``[B, 3, h, w]``, a scalar; levels 0...255, or levels in steps as the coder's indices
-        (`codec_contract.lr_coder.level_step`). Computed in float32 also under autocast."""
+        (`codec_contract.lr_coder.coder_tables`). Computed in float32 also under autocast."""
         with torch.autocast(levels.device.type, enabled=False):
             levels = levels.float()
             bits = []

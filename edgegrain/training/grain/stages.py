@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from codec_contract.lr_coder.level_step import MAX_STEP
+from codec_contract.lr_coder.coder_tables import MAX_STEP
 from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import AdversarialConfig
 from edgegrain.training.config import Recipe
@@ -18,8 +18,7 @@ from edgegrain.training.grid_loss import GRID_PERIOD
 from edgegrain.training.losses import LossWeights
 from edgegrain.training.projected_discriminator import ProjectedConfig
 from export import papers
-from server_decoder.grain.grain import GrainConfig
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import GrainConfig, PriorConfig
 from server_decoder.grain.rrdb_decoder import FACES_256_LR16, DecoderConfig
 
 # The picture that a stage's losses compare: y_inv, y_style or y_final ([GRAIN] 3.5 (1)).
@@ -82,7 +81,7 @@ class GrainRecipe(Recipe):
             that of the model that the run begins with.
         correction: False trains the control of [GRAIN] Table 2, "without invertible encoder": LR = box mean, no learned
             correction.
-        lr_step: step of the LR's levels in payloads (`codec_contract.lr_coder.level_step`): the decoder gets levels
+        lr_step: step of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`): the decoder gets levels
             rounded to multiples of it, and a trained encoder a straight-through gradient.
         target_bytes: expected bytes of an LR, as in the validation's ``lr_bytes``, to which ``loss.rate`` is steered
             (`edgegrain.training.grain.rate.RateTarget`); 0 for the size that the weight leads to.

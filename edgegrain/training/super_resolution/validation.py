@@ -16,7 +16,7 @@ from edgegrain.metrics.periodic_peaks import added_peaks, has_peaks, periodic_pe
 from edgegrain.training.levels import levels_psnr, picture_levels, rounded_levels
 from edgegrain.training.sample_sheet import write_samples
 from edgegrain.training.super_resolution.pairs import Pairs
-from server_decoder.bicubic import BicubicEnlargement
+from server_decoder.grain.fusion import BicubicEnlargement
 from server_decoder.super_resolution.network import SuperResolution
 
 SHEET = 4  # pictures of the sample sheet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codec_contract.cubic import cubic
+from codec_contract.resize import cubic
 
 
 def test_the_kernel_interpolates() -> None:

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec_contract.errors import ImageError
-from codec_contract.resize import exact_resize
-from codec_contract.resize_reference import PRECISION_BITS, filter_weights, reference_resize
+from codec_contract.resize import PRECISION_BITS, exact_resize, filter_weights, reference_resize
 
 
 def noise(width: int, height: int, seed: int = 0) -> np.ndarray:

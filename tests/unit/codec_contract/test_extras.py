@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from codec_contract.errors import EdgegrainError, ExportError
-from codec_contract.extras import needs_extra
+from codec_contract.errors import EdgegrainError, ExportError, needs_extra
 
 
 @pytest.mark.parametrize("error", [EdgegrainError, ExportError])

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from codec_contract.native_output import captured_stderr, without_lines
+from codec_contract.onnx_runtime import captured_stderr, without_lines
 
 
 def test_captured(capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from codec_contract.errors import ImageError
-from edge_encoder.grey_levels import levels_to_8_bits
+from edge_encoder.pixel_depth import levels_to_8_bits
 from edge_encoder.preprocessing import load_picture
 
 LARGEST_SAMPLE = 341

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from codec_contract.errors import ImageError
-from edge_encoder.heif import is_heif
-from edge_encoder.preprocessing import load_picture, readable_formats
+from edge_encoder.preprocessing import is_heif, load_picture, readable_formats
 
 HEADER = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic"
 

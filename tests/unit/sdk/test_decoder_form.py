@@ -12,9 +12,8 @@ import pytest
 import sdk
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError, DeviceError
-from sdk import decoder_form
-from sdk.decoder_form import choose_form
-from sdk.open_bundle import OpenBundle
+from sdk import open_bundle
+from sdk.open_bundle import OpenBundle, choose_form
 from tests.tiny_bundle import HR, LR, add_cuda_form, quantizing_decoder, refresh_manifest, write_tiny_bundle
 
 
@@ -28,8 +27,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def library_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(decoder_form, "find_library", lambda: tmp_path / "libedgegrain_ops.so")
-    monkeypatch.setattr(decoder_form, "require_cuda_kernels", lambda path: None)
+    monkeypatch.setattr(open_bundle, "find_library", lambda: tmp_path / "libedgegrain_ops.so")
+    monkeypatch.setattr(open_bundle, "require_cuda_kernels", lambda path: None)
 
 
 def chosen(folder: Path, device: str, **options: str) -> str:
@@ -47,7 +46,7 @@ def test_without_the_library_cuda_gets_the_default_form(folder: Path, monkeypatc
     def absent() -> Path:
         raise DeviceError("the library is not built")
 
-    monkeypatch.setattr(decoder_form, "find_library", absent)
+    monkeypatch.setattr(open_bundle, "find_library", absent)
     assert chosen(folder, "cuda") == "decoder.onnx: the library is not built"
     add_cuda_form(folder, quantizing_decoder(), ops="plain")  # needs no library
     assert chosen(folder, "cuda") == "decoder_cuda.onnx"

@@ -12,7 +12,7 @@ from codec_contract.bundle.manifest import Enlarger, Manifest, load_manifest
 from codec_contract.fit import Size
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import Header, parse_header
-from sdk.payload_claims import check_claims, enlargement, restored_size
+from sdk.payload import check_claims, enlargement, restored_size
 from tests.service_harness import raw_payloads
 
 

@@ -23,8 +23,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.lr_coder.level_step import rounded
+from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from sdk import remote_calls
 from tests.service_harness import LiveService, live_service
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from server_decoder.bicubic import BicubicEnlargement, enlargement_matrix
+from server_decoder.grain.fusion import BicubicEnlargement, enlargement_matrix
 
 
 @pytest.mark.parametrize(("small", "large"), [(4, 4), (4, 16), (5, 12), (16, 256)])

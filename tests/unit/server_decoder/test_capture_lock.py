@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from server_decoder.capture_lock import CaptureLock
+from server_decoder.bound_runs import CaptureLock
 
 WAIT = 10
 

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, ImageError, QuantizationError
 from server_decoder import providers
+from server_decoder.bound_runs import BoundRuns
 from server_decoder.decoder_session import DecoderSession, require_provider
-from server_decoder.io_binding import BoundRuns
 from server_decoder.providers import CudaOptions, can_replay_graphs
 from tests.tiny_bundle import HR, LR, noisy_decoder, quantizing_decoder, repeating_decoder, steered_decoder
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from server_decoder import page_locked
+from server_decoder import bound_runs
 
 
 class FakeRuntime:
@@ -43,12 +43,12 @@ class FakeRuntime:
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
     fake = FakeRuntime()
-    monkeypatch.setattr(page_locked, "_runtime", lambda: fake)
+    monkeypatch.setattr(bound_runs, "_runtime", lambda: fake)
     return fake
 
 
 def test_an_array_frees_its_memory_when_its_last_view_is_gone(runtime: FakeRuntime) -> None:
-    array = page_locked.empty((2, 3, 5), np.float32)
+    array = bound_runs.page_locked_empty((2, 3, 5), np.float32)
     (address,) = runtime.blocks
     assert (array.ctypes.data, array.shape, array.dtype) == (address, (2, 3, 5), np.float32)
     array[:] = 7
@@ -63,8 +63,8 @@ def test_an_array_frees_its_memory_when_its_last_view_is_gone(runtime: FakeRunti
 
 def test_memory_is_ordinary_where_none_can_be_locked(monkeypatch: pytest.MonkeyPatch) -> None:
     for runtime in (FakeRuntime(status=2), None):
-        monkeypatch.setattr(page_locked, "_runtime", lambda runtime=runtime: runtime)
-        array = page_locked.empty((4, 4), np.uint8)
+        monkeypatch.setattr(bound_runs, "_runtime", lambda runtime=runtime: runtime)
+        array = bound_runs.page_locked_empty((4, 4), np.uint8)
         assert array.flags.owndata and array.shape == (4, 4)
         assert runtime is None or runtime.last_error == 0  # ONNX Runtime would take it for its own
 
@@ -72,9 +72,9 @@ def test_memory_is_ordinary_where_none_can_be_locked(monkeypatch: pytest.MonkeyP
 def test_a_run_time_that_is_not_found_is_logged_once(
         monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(onnxruntime, "cuda_version", "0.7", raising=False)
-    page_locked._runtime.cache_clear()
+    bound_runs._runtime.cache_clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert page_locked.empty((1,), np.uint8).flags.owndata
-    page_locked._runtime.cache_clear()
+            assert bound_runs.page_locked_empty((1,), np.uint8).flags.owndata
+    bound_runs._runtime.cache_clear()
     assert len(caplog.records) == 1 and "cudart" in caplog.text and "pageable memory" in caplog.text

@@ -18,19 +18,17 @@ from codec_contract.lr_coder.coder import decode_lr, encode_lr
 from codec_contract.lr_coder.coder_tables import ChannelNetwork, CoderTables, Layer
 from codec_contract.lr_coder.context import (
     CONTEXT_SIZES,
+    CUMULATIVE_ONE,
     INPUT_LIMIT,
+    MEAN_MAX,
     NEIGHBOURS,
+    SCALE_MAX,
     ContextReader,
     all_contexts,
     coding_order,
+    cumulative_row,
     neighbour_indices,
     positions,
-)
-from codec_contract.lr_coder.logistic import (
-    CUMULATIVE_ONE,
-    MEAN_MAX,
-    SCALE_MAX,
-    cumulative_row,
     row_start,
 )
 

@@ -10,8 +10,7 @@ import pytest
 
 from codec_contract.errors import BundleError, PayloadError
 from codec_contract.lr_coder.coder import decode_lr, encode_lr
-from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.lr_coder.level_step import MAX_STEP, rounded, to_indices, to_levels
+from codec_contract.lr_coder.coder_tables import MAX_STEP, CoderTables, rounded, to_indices, to_levels
 from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, decode_payload, encode_payload
 
 TABLES = CoderTables.default()

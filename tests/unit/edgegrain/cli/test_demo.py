@@ -12,22 +12,15 @@ from PIL import Image
 import sdk
 from codec_contract.exact_square import cut_square
 from edgegrain.cli.demo import PICTURES, SHEET_SIDE, shipped_photograph
-from edgegrain.cli.main import app
 from edgegrain.pictures.sheets import GAP, MARGIN
+from tests.unit.edgegrain.cli.conftest import Shell
 
 tiny = pytest.mark.usefixtures("tiny_bundles")
 
 
-def demo(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as leaving:
-        app(["demo", *map(str, arguments)])
-    output = capture.readouterr()
-    return int(leaving.value.code or 0), output.out, output.err
-
-
 @pytest.mark.usefixtures("tiny_face_bundles")
-def test_the_shipped_photograph(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    status, out, _ = demo(capsys, "--out", tmp_path / "out", "--json")
+def test_the_shipped_photograph(shell: Shell, tmp_path: Path) -> None:
+    status, out, _ = shell("demo", "--out", tmp_path / "out", "--json")
     row = json.loads(out)
     assert status == 0
     photograph = shipped_photograph()
@@ -59,23 +52,22 @@ def test_the_shipped_photograph(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 
 
 @tiny
-def test_own_picture_and_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_own_picture_and_lines(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / "mine.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8)).save(path)
-    status, out, _ = demo(capsys, path, "-o", tmp_path / "out")
+    status, out, _ = shell("demo", path, "-o", tmp_path / "out")
     assert status == 0 and f"{path}: 80 x 40 pixels" in out and "side_by_side.png" in out
     assert (tmp_path / "out" / "mine.grain").read_bytes() == sdk.compress(path)
-    status, _, err = demo(capsys, path, "-o", tmp_path / "out")
+    status, _, err = shell("demo", path, "-o", tmp_path / "out")
     assert status == 1 and "photograph.png exists; choose another --out" in err
-    assert demo(capsys, path, "-o", tmp_path / "out", "--force", "--no-mark")[0] == 0
+    assert shell("demo", path, "-o", tmp_path / "out", "--force", "--no-mark")[0] == 0
     assert not any(sdk.read_mark(tmp_path / "out" / name) for name in ("restored.png", "side_by_side.png"))
 
 
-
 @tiny
-def test_limit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_limit(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / "mine.png"
     Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(path)
-    status, _, err = demo(capsys, path, "-o", tmp_path / "out", "--max-megapixels", "0.0031")
+    status, _, err = shell("demo", path, "-o", tmp_path / "out", "--max-megapixels", "0.0031")
     assert status == 1 and "80 x 40 pixels, more than 3100; reduce it first" in err
-    assert demo(capsys, path, "-o", tmp_path / "out", "--max-megapixels", "0.0032")[0] == 0
+    assert shell("demo", path, "-o", tmp_path / "out", "--max-megapixels", "0.0032")[0] == 0

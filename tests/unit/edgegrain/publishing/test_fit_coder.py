@@ -8,8 +8,10 @@ torch = pytest.importorskip("torch")
 
 from codec_contract.errors import ImageError  # noqa: E402
 from codec_contract.lr_coder.coder import decode_lr, encode_lr  # noqa: E402
-from codec_contract.lr_coder.coder_tables import CoderTables  # noqa: E402
-from codec_contract.lr_coder.level_step import to_indices  # noqa: E402
+from codec_contract.lr_coder.coder_tables import (  # noqa: E402
+    CoderTables,
+    to_indices,
+)
 from edgegrain.publishing import fit_coder  # noqa: E402
 from edgegrain.training.grain.coder_network import code_length  # noqa: E402
 

@@ -20,7 +20,7 @@ from edgegrain.service.job import BatchKey, Done, Job, Refused, WorkerLost
 from edgegrain.service.supervisor import Supervisor
 from edgegrain.service.worker_handle import WorkerHandle, WorkerPlan
 from edgegrain.service.worker_protocol import error_of, read_answer, read_decoders, read_warm_up
-from sdk.decoder_form import RunningDecoder
+from sdk.open_bundle import RunningDecoder
 from tests.service_harness import SOON, stub_worker
 
 

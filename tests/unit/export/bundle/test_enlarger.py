@@ -28,8 +28,7 @@ from export.bundle.enlarger_graphs import (
     up_to_factor,
 )
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
-from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig
-from server_decoder.super_resolution.notch_filter import notch_filter
+from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig, notch_filter
 from server_decoder.super_resolution.weights import save_super_resolution
 from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle
 

@@ -16,7 +16,7 @@ from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.papers.irn.network import IRN, IRNConfig, Upscaler
 from export.decoder.decoder_graph import decoder_graph
 from export.decoder.sources import random_decoder
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.inference import served_decoder
 from server_decoder.stylegan2.synthesis import TINY_64

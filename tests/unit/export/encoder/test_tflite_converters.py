@@ -13,8 +13,8 @@ import pytest
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder import tflite_converters
-from export.encoder.graph import exact_graph
-from export.encoder.tflite_converters import TfliteConverter, converted, write_tflite
+from export.encoder.graph import TfliteConverter, exact_graph
+from export.encoder.tflite_converters import converted, write_tflite
 from export.proof.proof_report import tflite_operations
 from export.proof.runtimes import tflite_runtimes
 

@@ -20,12 +20,12 @@ from server_decoder.mobile_stylegan.generator import (
     StyledConv,
     WaveletHead,
     cut,
+    fit_rgb_heads,
     inverse_haar,
     load_mobile_stylegan,
     modulate,
     save_mobile_stylegan,
 )
-from server_decoder.mobile_stylegan.rgb_heads import fit_rgb_heads
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from server_decoder.window import Area, Window
 

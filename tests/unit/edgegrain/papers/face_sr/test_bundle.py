@@ -27,7 +27,7 @@ from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.pictures.packed import random_pictures
 from server_decoder.generative_prior import prior_digest
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import PriorConfig
 from server_decoder.prior_store import load_prior
 from server_decoder.stylegan2.synthesis import TINY_64
 from server_decoder.weight_file import read_header, read_weights, write_weights

@@ -20,7 +20,7 @@ from edgegrain.training.grain import starting_points
 from edgegrain.training.grain.checkpoint import load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.loop import train
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 

@@ -10,7 +10,7 @@ import torch
 from codec_contract.errors import ModelError
 from edgegrain.papers.glean.network import GLEAN, PRESETS, FeatureFusion, GLEANConfig
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.prior_config import PriorConfig
+from server_decoder.grain.grain import PriorConfig
 from server_decoder.grain.rrdb_decoder import Scale
 from server_decoder.mobile_stylegan.generator import MobileStyleGANConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2Config

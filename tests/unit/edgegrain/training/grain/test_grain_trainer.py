@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ModelError
-from codec_contract.lr_coder.level_step import rounded
+from codec_contract.lr_coder.coder_tables import rounded
 from codec_contract.quantization import dequantize, quantize
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.integer_network import load_integer_network

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from codec_contract.lr_coder.level_step import rounded, to_indices
+from codec_contract.lr_coder.coder_tables import rounded, to_indices
 from codec_contract.quantization import dequantize
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder

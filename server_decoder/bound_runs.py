@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import logging
+import math
 import queue
-from collections.abc import Iterator, Mapping
+import re
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import first_line
-from server_decoder import page_locked
-from server_decoder.capture_lock import GPU
 from server_decoder.providers import is_lack_of_memory
 
 if TYPE_CHECKING:
@@ -148,7 +153,7 @@ class BoundRuns:
         return buffers
 
     def _array_like(self, values: Array) -> Array:
-        empty = np.empty if self._place[0] == "cpu" else page_locked.empty
+        empty = np.empty if self._place[0] == "cpu" else page_locked_empty
         return empty(values.shape, values.dtype)
 
     def _replay(self, buffers: _Buffers, stage: _Stage) -> None:
@@ -188,3 +193,99 @@ class BoundRuns:
 
 def _batch(feeds: Mapping[str, Array]) -> int:
     return len(next(iter(feeds.values())))
+
+
+class CaptureLock:
+    """Any number of threads work, or one captures.
+
+    A capture waits for running work, and work that begins later waits for it: captures are rare and take milliseconds.
+    No thread may begin a second block within a block.
+
+    Attributes:
+        captures: number of captures that wait or run.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._working = 0
+        self.captures = 0
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Work that may run at the same time as other work."""
+        with self._when(lambda: self.captures == 0):
+            yield
+
+    @contextmanager
+    def capture(self) -> Iterator[None]:
+        """Work that runs alone."""
+        with self._changed:
+            self.captures += 1
+        try:
+            with self._when(lambda: self._working == 0):
+                yield
+        finally:
+            with self._changed:
+                self.captures -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def _when(self, free: Callable[[], bool]) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(free)
+            self._working += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
+
+
+GPU = CaptureLock()
+"""The lock of all sessions of the process."""
+
+
+def outside_captures(device: str) -> AbstractContextManager[None]:
+    """Work of a session on a device, which on ``"cuda"`` does not run during a capture."""
+    return GPU.work() if device == "cuda" else nullcontext()
+
+
+_PORTABLE = 1  # page-locked for all GPUs
+
+
+def page_locked_empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An uninitialized array in page-locked memory, which is released with it; in ordinary memory where there is none.
+
+    Call it in a thread that has the GPU in use as its current device.
+    """
+    runtime = _runtime()
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    pointer = ctypes.c_void_p()
+    if runtime is None or not size:
+        return np.empty(shape, dtype)
+    if runtime.cudaHostAlloc(ctypes.byref(pointer), ctypes.c_size_t(size), _PORTABLE):
+        runtime.cudaGetLastError()  # resets it: ONNX Runtime would report it as the failure of a later kernel
+        return np.empty(shape, dtype)
+    block = (ctypes.c_ubyte * size).from_address(pointer.value or 0)
+    # Not at exit: the driver may be gone by then, and releases the memory of a process anyway.
+    weakref.finalize(block, runtime.cudaFreeHost, pointer).atexit = False
+    return np.frombuffer(memoryview(block), np.dtype(dtype)).reshape(shape)
+
+
+@functools.cache
+def _runtime() -> Any:
+    """The library of CUDA's run time that ONNX Runtime uses; None if it is not found, which is logged once."""
+    import onnxruntime
+
+    found = re.match(r"\d+", getattr(onnxruntime, "cuda_version", "") or "")
+    if found is None:  # a build without CUDA
+        return None
+    name = f"cudart64_{found[0]}.dll" if sys.platform == "win32" else f"libcudart.so.{found[0]}"
+    try:
+        library = ctypes.CDLL(name)
+        _ = library.cudaHostAlloc, library.cudaFreeHost, library.cudaGetLastError
+    except (OSError, AttributeError) as error:
+        logger.warning("pictures are copied from the GPU to pageable memory, which is slower: %s", error)
+        return None
+    return library

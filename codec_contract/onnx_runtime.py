@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 _REDIRECTING = threading.RLock()  # the descriptor belongs to the whole process
 
@@ -55,3 +56,17 @@ def without_lines(pattern: str) -> Iterator[None]:
                 text = said()
     finally:
         sys.stderr.write("".join(line for line in text.splitlines(keepends=True) if not re.search(pattern, line)))
+
+
+def refuse_external_weights(options: Any) -> None:
+    """Make sessions fail for models whose weights lie in other files.
+
+    A tensor of an ONNX model can name a file and a range of bytes in it. For a model that is loaded from memory ONNX
+    Runtime resolves the name in the current directory, so that a model from elsewhere could put the bytes of a user's
+    file into LRs or pictures.
+
+    Args:
+        options: ``onnxruntime.SessionOptions``.
+    """
+    # The folder in which the names are resolved, since ONNX Runtime 1.21; nothing lies below this one.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)

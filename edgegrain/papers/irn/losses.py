@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec_contract.errors import ModelError
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS, PERIOD
 
@@ -69,8 +68,6 @@ def lpips_loss(features: LPIPS, restored: Tensor, picture: Tensor) -> Tensor:
 
 
 NEGATIVE_SLOPE = 0.2
-HIDDEN = 100
-"""Units of the first dense layer ([IRN] appendix 2)."""
 
 
 class IRNDiscriminator(nn.Module):
@@ -83,9 +80,6 @@ class IRNDiscriminator(nn.Module):
     def __init__(self, crop: int, channels: Sequence[int] = (64, 128, 256, 512)) -> None:
         """``crop``: S, a multiple of 2 to the number of pairs."""
         super().__init__()
-        if crop % 2 ** len(channels):
-            raise ValueError(f"crops of {crop} cannot be halved {len(channels)} times")
-        self.crop = crop
         layers: list[nn.Module] = []
         inputs = 3
         for width in channels:
@@ -96,12 +90,9 @@ class IRNDiscriminator(nn.Module):
                 inputs = width
         self.convs = nn.Sequential(*layers)
         side = crop >> len(channels)
-        self.dense1 = nn.Linear(inputs * side * side, HIDDEN)
-        self.dense2 = nn.Linear(HIDDEN, 1)
+        self.dense1 = nn.Linear(inputs * side * side, 100)  # [IRN] appendix 2
+        self.dense2 = nn.Linear(100, 1)
 
     def forward(self, crop: Tensor) -> Tensor:
-        if crop.shape[1:] != (3, self.crop, self.crop):
-            raise ModelError(f"this discriminator takes crops [B, 3, {self.crop}, {self.crop}], got "
-                             f"{list(crop.shape)}")
         features = self.convs(crop).flatten(1)
         return self.dense2(F.leaky_relu(self.dense1(features), NEGATIVE_SLOPE))[:, 0]

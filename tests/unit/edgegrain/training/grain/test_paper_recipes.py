@@ -15,7 +15,7 @@ from codec_contract.bundle.file_names import RRDB_ENCODER_WEIGHTS
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edgegrain.papers.grain.rrdb_encoder import RRDBEncoderConfig, TrainedRRDBEncoder
+from edgegrain.papers.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish_grain
 from edgegrain.publishing.publish_grain import publish_run
@@ -25,7 +25,7 @@ from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.checkpoint import load_run
 from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
-from edgegrain.training.grain.stages import GrainRecipe
+from edgegrain.training.grain.stages import GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.loop import train
 from export.bundle.writer import BundleParts
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale

@@ -87,9 +87,6 @@ def needs_extra(extra: str, purpose: str, error: type[EdgegrainError] = Edgegrai
         extra: one or several, separated by commas.
         purpose: beginning of the message, such as "training needs"; the name of the missing module follows.
         error: the class to raise.
-
-    Raises:
-        EdgegrainError: a module is missing.
     """
     try:
         yield

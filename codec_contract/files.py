@@ -19,11 +19,7 @@ def printable_name(name: str) -> str:
 
 
 def write_atomically(path: str | Path, data: bytes, *, force: bool = False) -> Path:
-    """Write ``data`` to ``path`` atomically: the file is the old one or the complete new one.
-
-    Raises:
-        ExistsError: the file exists and ``force`` is false.
-    """
+    """Write ``data`` to ``path`` atomically: the file is the old one or the complete new one."""
     path = Path(path)
     if path.exists() and not force:
         raise ExistsError(path)
@@ -40,9 +36,6 @@ def written_whole(path: Path, *, force: bool = True) -> Iterator[Path]:
     """A temporary file next to ``path`` for the caller to write, which takes its place at the end of the block.
 
     If the block raises, the temporary file is removed, and ``path`` is as before.
-
-    Raises:
-        ExistsError: at the end, ``path`` exists and ``force`` is false.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(8)}.partial")  # short: the name may have the longest legal length

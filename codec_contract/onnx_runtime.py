@@ -1,4 +1,4 @@
-"""Output of native libraries on file descriptor 2, past ``sys.stderr``: captured, or without some lines."""
+"""What native libraries write past ``sys.stderr``, and which files ONNX Runtime may read."""
 
 from __future__ import annotations
 

@@ -39,11 +39,7 @@ def unit_to_levels(values: Array) -> Array:
 
 
 def quantize(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Round values [-1, 1] of any shape to uint8 levels: half a level rounds up, excess is clipped.
-
-    Raises:
-        QuantizationError: ``values`` holds NaN, or is not of a floating type.
-    """
+    """Round values [-1, 1] of any shape to uint8 levels: half a level rounds up, excess is clipped."""
     array = np.asarray(values)
     if not np.issubdtype(array.dtype, np.floating):
         raise QuantizationError(
@@ -64,9 +60,5 @@ def network_input(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def pictures_of(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Pictures of a network, ``[B, 3, H, W]`` in [-1, 1], as levels: uint8 ``[B, H, W, 3]``.
-
-    Raises:
-        QuantizationError: as `quantize`.
-    """
+    """Pictures of a network, ``[B, 3, H, W]`` in [-1, 1], as levels: uint8 ``[B, H, W, 3]``."""
     return np.ascontiguousarray(quantize(values).transpose(0, 2, 3, 1))

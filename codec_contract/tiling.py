@@ -26,9 +26,6 @@ def tile_starts(length: int, side: int, overlap: int) -> list[int]:
     """Start positions of the fewest tiles of ``side`` that cover ``length`` and overlap by at least ``overlap``.
 
     The first tile begins at 0, the last ends at ``length``.
-
-    Raises:
-        ImageError: ``length`` is less than ``side``, or ``overlap`` more than half of ``side``.
     """
     if not 0 <= 2 * overlap <= side <= length:
         raise ImageError(f"tiles of {side} that overlap by {overlap} cannot cover {length} pixels")
@@ -54,9 +51,6 @@ def run_tiles(rgb: Rgb, side: int, made: int, overlap: int, run: TileNetwork, *,
 
     Returns:
         uint8 ``[H * made / side, W * made / side, 3]``.
-
-    Raises:
-        ImageError: a size is not a multiple of ``unit``, or the result would not have whole pixels.
     """
     height, width = rgb.shape[:2]
     if any(length % unit or length * made % side for length in (height, width, side)):

@@ -48,11 +48,7 @@ class EncoderConfig:
 
 
 def config_from_name(name: str) -> EncoderConfig:
-    """The configuration for the ``name`` of a published network.
-
-    Raises:
-        ValueError: it is not the name of a configuration.
-    """
+    """The configuration for the ``name`` of a published network."""
     found = _NAME.fullmatch(name)
     if found is None:
         raise ValueError(f"{name!r} is not the name of an exact encoder of this family")
@@ -62,11 +58,7 @@ def config_from_name(name: str) -> EncoderConfig:
 
 
 def encoder_config(hr: int, lr: int) -> EncoderConfig:
-    """The default architecture for a pair of sizes.
-
-    Raises:
-        ValueError: ``hr`` is not 256, 512 or 1024, or ``lr`` not 16, 32, 64 or 128.
-    """
+    """The default architecture for a pair of sizes."""
     if hr not in HR_SIZES or lr not in LR_SIZES:
         raise ValueError(f"no exact encoder for {hr} -> {lr}; HR is one of {HR_SIZES}, LR one of {LR_SIZES}")
     factor = hr // lr

@@ -70,12 +70,7 @@ def is_winograd_shaped(groups: int, stride: int, kernel: int) -> bool:
 
 
 def prove(network: IntegerNetwork) -> BoundReport:
-    """Bound every accumulator of the network.
-
-    Raises:
-        ExportError: an accumulator can reach 2^23, or a depthwise channel's weights are too large for Winograd
-            kernels; the message names layer and channel.
-    """
+    """Bound every accumulator of the network."""
     validate_network(network)
     report = []
     for layer in network.layers:

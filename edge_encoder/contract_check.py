@@ -17,9 +17,6 @@ def check_contract_id(manifest: Manifest) -> bool:
 
     Returns:
         False if it cannot be recomputed: the bundle has a float encoder, or safetensors is not installed.
-
-    Raises:
-        BundleError: the manifest states another id, or a file is missing, altered or malformed.
     """
     if ENCODER_WEIGHTS not in manifest.files or find_spec("safetensors") is None:
         return False

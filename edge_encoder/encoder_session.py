@@ -36,10 +36,6 @@ class EncoderSession:
         Args:
             model: the bytes of an ``encoder.onnx``, or its path.
             threads: threads that work on one picture; None for ONNX Runtime's choice (all cores).
-
-        Raises:
-            BundleError: the model cannot be read, or is not an encoder.
-            DeviceError: ``threads`` is not positive.
         """
         import onnxruntime
 
@@ -60,11 +56,7 @@ class EncoderSession:
         self.lr = _square(self._session.get_outputs(), OUTPUT)
 
     def encode(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Encode pictures, uint8 ``[N, hr, hr, 3]``, to LRs, uint8 ``[N, lr, lr, 3]``.
-
-        Raises:
-            ImageError: ``pictures`` has another type or shape.
-        """
+        """Encode pictures, uint8 ``[N, hr, hr, 3]``, to LRs, uint8 ``[N, lr, lr, 3]``."""
         expected = (self.hr, self.hr, 3)
         if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8 or pictures.shape[1:] != expected:
             raise ImageError(

@@ -71,11 +71,7 @@ def make_golden(run: Encode, hr: int, seed: int = 1) -> dict[str, Any]:
 
 
 def check_golden(golden: Mapping[str, Any], run: Encode) -> GoldenResult:
-    """Run every input of a ``golden.json`` and compare the LRs.
-
-    Raises:
-        BundleError: the golden file itself is malformed.
-    """
+    """Run every input of a ``golden.json`` and compare the LRs."""
     failed = []
     try:
         hr, inputs = golden["hr"], golden["inputs"]
@@ -91,11 +87,7 @@ def check_golden(golden: Mapping[str, Any], run: Encode) -> GoldenResult:
 
 
 def golden_input(kind: str, parameters: Mapping[str, Any], hr: int) -> Rgb:
-    """One input, uint8 ``[hr, hr, 3]``, as defined in the module's docstring.
-
-    Raises:
-        BundleError: the kind is unknown, or a parameter is missing or out of range.
-    """
+    """One input, uint8 ``[hr, hr, 3]``, as defined in the module's docstring."""
     if not isinstance(hr, int) or not 2 <= hr <= MAX_HR:
         raise BundleError(f"golden inputs have sides of 2 to {MAX_HR} pixels, got {hr!r}")
     if kind not in _MAKERS:

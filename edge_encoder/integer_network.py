@@ -179,9 +179,6 @@ def run_reference(network: IntegerNetwork, rgb: np.ndarray) -> np.ndarray:
 
     Returns:
         uint8 ``[N, lr, lr, 3]``.
-
-    Raises:
-        ImageError: the pictures have another dtype or shape.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[1:] != (network.hr, network.hr, 3):
         raise ImageError(f"the encoder takes uint8 [N, {network.hr}, {network.hr}, 3], got {rgb.dtype} "
@@ -231,12 +228,7 @@ def integer_digest(network: IntegerNetwork) -> bytes:
 
 
 def save_integer_network(network: IntegerNetwork, path: str | Path, *, force: bool = False) -> None:
-    """Write the network as a safetensors file.
-
-    Raises:
-        BundleError: the network is not valid (`validate_network`).
-        ExistsError: the file exists and ``force`` is false.
-    """
+    """Write the network as a safetensors file."""
     from safetensors.numpy import save as to_bytes
 
     validate_network(network)
@@ -250,12 +242,7 @@ def save_integer_network(network: IntegerNetwork, path: str | Path, *, force: bo
 
 
 def load_integer_network(source: str | Path | bytes) -> IntegerNetwork:
-    """Read a network from a safetensors file or its bytes.
-
-    Raises:
-        BundleError: it is not a valid network.
-        OSError: the file cannot be read.
-    """
+    """Read a network from a safetensors file or its bytes."""
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 

@@ -17,11 +17,7 @@ from edge_encoder.twin import ACTIVATION_BITS, EncoderTwin, ResidualBlock, TwinC
 
 
 def lower(twin: EncoderTwin) -> IntegerNetwork:
-    """Freeze a twin into its integer network and prove its bounds.
-
-    Raises:
-        ExportError: a channel's weights are too large for any scale that keeps its accumulator exact.
-    """
+    """Freeze a twin into its integer network and prove its bounds."""
     config = twin.config
     layers = [_layer("stem", INPUT, twin.stem)]
     for stage, blocks in enumerate(twin.stages):
@@ -45,9 +41,6 @@ def raise_twin(network: IntegerNetwork, config: EncoderConfig) -> EncoderTwin:
     """Convert a network to a twin that computes the same LRs, to continue training from a published encoder.
 
     The twin has the values rounded to int8, not those before `lower`.
-
-    Raises:
-        BundleError: the network is not of this architecture.
     """
     twin = EncoderTwin(config)
     layers = {layer.name: layer for layer in network.layers}

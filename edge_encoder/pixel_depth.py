@@ -28,9 +28,6 @@ def grey_to_8_bits(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
 
     White is 65,535, or what a TIFF declares: SMaxSampleValue, or 12 bits per sample. For a TIFF that declares none of
     them and whose largest level is below 4,096, white is the largest level of 8, 10 or 12 bits, with a warning.
-
-    Raises:
-        ImageError: the levels are floating-point numbers, negative, or larger than 65,535 and than the declared white.
     """
     grey = np.asarray(image)
     if not np.issubdtype(grey.dtype, np.integer):
@@ -67,6 +64,9 @@ def _likely_white(largest: int, name: str) -> int:
     return white
 
 
+# Pictures of more than 8 bits per channel that Pillow misreads without an error: they are refused. Its reader of JPEG
+# 2000 lets white overflow to black in colour and transparent pictures, but not in grey ones. Its own reader of
+# uncompressed TIFFs takes each plane of samples for 8 bits.
 _COMPRESSION, _PLANAR_CONFIGURATION = 259, 284
 """Tags of TIFF."""
 _UNCOMPRESSED, _SEPARATE_PLANES = 1, 2
@@ -102,6 +102,8 @@ def _jpeg2000_bits(file: IO[bytes]) -> int:
     return max(((depth & 0x7F) + 1 for depth in header[_FIRST_DEPTH::3][:components]), default=0)
 
 
+# The transparent level or colour of PNG files of other depths than 8 bits. Pillow passes the value of the chunk tRNS as
+# it is in the file, and compares it with pixels scaled to 8 bits.
 _HIGHEST_LEVELS = {"1": 1, "L;2": 3, "L;4": 15}
 """Raw mode of grey pixels with fewer than 8 bits -> their highest level."""
 

@@ -39,7 +39,7 @@ from codec_contract.lr_coder.context import MEAN_BITS
 from codec_contract.quantization import dequantize
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
-from edgegrain.metrics.metric_weights import find_metric_weights
+from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.training.device import mixed_precision, to_device
 from edgegrain.training.grain.coder_network import FIRST_OCTAVE, MEAN_UNIT, STEPS_PER_OCTAVE, code_length
 from edgegrain.training.grain.rate import CoderContext

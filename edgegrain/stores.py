@@ -95,7 +95,7 @@ class FolderStore:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Lock the folder for this run; unfinished files, also of a killed run, are removed."""
-        from edgegrain.pictures.folder_lock import only_writer  # needs filelock, which the command line lacks
+        from edgegrain.pictures.writing import only_writer  # needs filelock, which the command line lacks
 
         with only_writer(self.root):
             try:

@@ -30,13 +30,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def read_restore_source(source: RestoreSource) -> Payload | Scene | Rgb:
-    """Read a payload or a scene, which is parsed and checked here, or a bare LR, uint8 ``[h, w, 3]``.
-
-    Raises:
-        PayloadError: ``source`` is neither of them, the file is missing or too large, or the payload is damaged.
-        ImageError: the LR is damaged, empty, or of another type or rank.
-        DeviceMemoryError: there is too little memory to read the LR.
-    """
+    """Read a payload or a scene, which is parsed and checked here, or a bare LR, uint8 ``[h, w, 3]``."""
     if isinstance(source, (str, os.PathLike)):
         source = _read_file(Path(source))
     if isinstance(source, (Payload, Scene)):
@@ -58,11 +52,7 @@ def read_restore_source(source: RestoreSource) -> Payload | Scene | Rgb:
 
 
 def read_payload(source: PayloadSource) -> Payload:
-    """Read and check a payload, from its bytes or the path of its file.
-
-    Raises:
-        PayloadError: ``source`` is neither, the file is missing or too large, or the payload is damaged.
-    """
+    """Read and check a payload, from its bytes or the path of its file."""
     if isinstance(source, (str, os.PathLike)):
         return Payload(_read_file(Path(source)))
     if isinstance(source, (bytes, bytearray, memoryview)):

@@ -25,6 +25,10 @@ from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
 from server_decoder.decoder_session import DecoderSession, Device, require_provider
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 
+logger = logging.getLogger(__name__)
+
+MAX_THREADS = 4096
+"""Most threads per picture: more than any machine has cores."""
 FormChoice = Literal["auto", "default", "cuda"]
 """``"auto"``: the device's form if it can run, else the default one; the others by name, or an error."""
 CUDA_FORM = "cuda"
@@ -58,12 +62,7 @@ class RunningDecoder:
 
 
 def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") -> tuple[BundledForm, str]:
-    """The form of a bundle's decoder to run on a device, and the reason if that is not the form for it.
-
-    Raises:
-        BundleError: ``choice`` is unknown, or the manifest describes a form wrongly, or does not have the one that
-            ``choice`` names, or only one that is out of date.
-    """
+    """The form of a bundle's decoder to run on a device, and the reason if that is not the form for it."""
     forms = decoder_forms(manifest)
     if choice == "auto":
         if device != "cuda" or (CUDA_FORM not in forms and manifest.codec != "grain"):  # other families have none
@@ -115,12 +114,6 @@ def _making(manifest: Manifest) -> str:
             f"--bundle {manifest.folder} --into {manifest.folder}'")
 
 
-logger = logging.getLogger(__name__)
-
-MAX_THREADS = 4096
-"""Most threads per picture: more than any machine has cores."""
-
-
 class OpenBundle:
     """A bundle on a device. Each part is opened when it is first used, then shared by all threads.
 
@@ -144,12 +137,6 @@ class OpenBundle:
             device: of the decoder.
             threads: 1 to `MAX_THREADS`, or None.
             form: of the decoder; by default the one for the device.
-
-        Raises:
-            BundleError: this release has another preprocessing than the bundle, or the manifest describes a control
-                wrongly.
-            DeviceError: the device is unknown or its execution provider is not installed, or ``threads`` is out of
-                range.
         """
         known = PREPROCESSING if manifest.tile_overlap is None else {"pad": TILE_PAD}
         for name in ("resize", "pad"):
@@ -189,11 +176,7 @@ class OpenBundle:
 
     @property
     def encoder(self) -> EncoderSession:
-        """The encoder.
-
-        Raises:
-            BundleError: its file is missing, altered or damaged, or its sizes are not those of the manifest.
-        """
+        """The encoder."""
         with self._opening:
             if self._encoder is None:
                 encoder = EncoderSession(self.manifest.open_file(ENCODER_ONNX), self.threads)
@@ -206,13 +189,7 @@ class OpenBundle:
 
     @property
     def decoder(self) -> DecoderSession:
-        """The decoder.
-
-        Raises:
-            BundleError: the manifest names no file, or the file is missing, altered or damaged; or the bundle does not
-                have the form that was asked for.
-            DeviceError: the device is not available or has too little memory.
-        """
+        """The decoder."""
         with self._opening:
             if self._decoder is None:
                 form, reason = choose_form(self.manifest, self.device, self.form)
@@ -234,12 +211,7 @@ class OpenBundle:
 
     @property
     def enlarger(self) -> EnlargerSession:
-        """The enlarger.
-
-        Raises:
-            BundleError: the bundle has none, or one of its files is missing, altered, damaged, or no such doubling.
-            DeviceError: the device is not available or has too little memory.
-        """
+        """The enlarger."""
         with self._opening:
             if self._enlarger is None:
                 described = self.manifest.enlarger
@@ -250,11 +222,7 @@ class OpenBundle:
             return self._enlarger
 
     def encode(self, squares: Rgb) -> Rgb:
-        """Encode squares, uint8 ``[N, hr, hr, 3]``, to LRs as payloads store them, uint8 ``[N, lr, lr, 3]``.
-
-        Raises:
-            BundleError: as `encoder` and `tables`, whose step the levels are rounded to.
-        """
+        """Encode squares, uint8 ``[N, hr, hr, 3]``, to LRs as payloads store them, uint8 ``[N, lr, lr, 3]``."""
         return rounded(self.encoder.encode(squares), self.tables.step)
 
     def decode(self, lrs: Rgb, *, seed: int = 0, strengths: Sequence[float | None] | None = None) -> Rgb:
@@ -264,10 +232,6 @@ class OpenBundle:
             lrs: the LRs.
             seed: seed of the noise, for decoders that take noise.
             strengths: one for every LR; None, as a whole or for an LR, is the default. Ignored without this control.
-
-        Raises:
-            BundleError: the squares are not of the manifest's size.
-            ImageError, DeviceError: as `DecoderSession.decode`.
         """
         strength = None
         if (default := self.default_strength) is not None:
@@ -281,12 +245,7 @@ class OpenBundle:
         return squares
 
     def enlarge(self, square: Rgb, factor: int) -> Rgb:
-        """Enlarge a restored square, uint8 ``[hr, hr, 3]`` -> ``[factor * hr, factor * hr, 3]``; 1 changes nothing.
-
-        Raises:
-            BundleError: as `enlarger`, or its network does not do what its signature says.
-            DeviceError: as `EnlargerSession.enlarge`.
-        """
+        """Enlarge a restored square, uint8 ``[hr, hr, 3]`` -> ``[factor * hr, factor * hr, 3]``; 1 changes nothing."""
         return square if factor == 1 else self.enlarger.enlarge(square[None], factor)[0]
 
     def pack(
@@ -297,10 +256,5 @@ class OpenBundle:
                               original_size=original_size, fit=fit, square=square)
 
     def unpack(self, payload: ParsedPayload) -> Rgb:
-        """Decode a payload's body to the LR, uint8 ``[lr, lr, 3]``; the claims are checked first.
-
-        Raises:
-            PayloadError: the payload is of another contract, its LR is not of the bundle's size, or its body is
-                corrupt.
-        """
+        """Decode a payload's body to the LR, uint8 ``[lr, lr, 3]``; the claims are checked first."""
         return decode_payload_lr(payload, self.manifest, self.tables)

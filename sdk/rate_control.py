@@ -23,10 +23,6 @@ def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int |
     Args:
         bundle: id, alias, folder or ``hf://`` name; its domain is that of the others.
         quality, max_bytes: as for `sdk.compress`.
-
-    Raises:
-        BundleError: there is no such bundle or quality.
-        ImageError: ``max_bytes`` is below 1.
     """
     base = load_manifest(find_bundle(bundle, check=check_contract_id))
     if quality is None and max_bytes is None:
@@ -51,9 +47,6 @@ def compress_within(
         codecs: opened for the bundles of `bundles_for`, best quality first.
         picture, fit, background, max_pixels, align, require_face: as for `sdk.compress`.
         max_bytes: largest payload in bytes; None takes the first codec.
-
-    Raises:
-        ImageError: as `sdk.compress`; among others, the smallest payload exceeds ``max_bytes``.
     """
     inputs: dict[tuple[int, bool], Fitted] = {}  # the picture is decoded and aligned once for each kind of input
     sizes = []

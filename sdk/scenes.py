@@ -47,9 +47,6 @@ def compress_scene_within(
         picture, background, max_pixels: as for `sdk.compress`.
         max_bytes: largest scene. The background takes what the faces leave; None gives it a few dozen bytes. Faces of
             less than 32 pixels are part of the background where they do not fit.
-
-    Raises:
-        ImageError: as `sdk.compress_faces`; or the faces alone exceed ``max_bytes``.
     """
     if max_bytes is not None:
         check_max_bytes(max_bytes)
@@ -100,11 +97,7 @@ def restore_scene(
 
 
 def scene_size(scene: Scene, hr: int, size: Size, max_pixels: int) -> tuple[int, int]:
-    """(width, height) of the photograph that `restore_scene` makes with a bundle of squares of ``hr`` pixels.
-
-    Raises:
-        ImageError: the size is unknown, or the faces together exceed `MAX_OVERLAP` times ``max_pixels``.
-    """
+    """(width, height) of the photograph that `restore_scene` makes with a bundle of squares of ``hr`` pixels."""
     size, original = check_size(size), scene.original_size
     longest = max(original)
     if size == "native":

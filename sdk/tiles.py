@@ -37,9 +37,6 @@ def decode_tiles(decoder: DecoderSession, manifest: Manifest, lr: Rgb, seed: int
         manifest: the bundle's manifest.
         lr: an LR of any size.
         seed: seed of z, which does not depend on the tiles; None for z = 0.
-
-    Raises:
-        ImageError: the bundle has no such control, or the seed is out of range.
     """
     latent = None if seed is None else _Latent(manifest, seed, lr.shape[1])
 

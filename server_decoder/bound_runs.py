@@ -195,6 +195,9 @@ def _batch(feeds: Mapping[str, Array]) -> int:
     return len(next(iter(feeds.values())))
 
 
+# Keeps all other work on GPUs out of the capture of a CUDA graph. ONNX Runtime captures in CUDA's global mode
+# (``cudaStreamCaptureModeGlobal``): if any thread of the process allocates memory meanwhile, its call fails and the
+# capture is lost.
 class CaptureLock:
     """Any number of threads work, or one captures.
 
@@ -251,6 +254,9 @@ def outside_captures(device: str) -> AbstractContextManager[None]:
     return GPU.work() if device == "cuda" else nullcontext()
 
 
+# Page-locked host memory for copies from and to a GPU. A copy between a GPU and ordinary memory passes through a buffer
+# of the driver and stops the host meanwhile. ONNX Runtime's Python interface cannot allocate page-locked memory, so it
+# is allocated with CUDA's run time here.
 _PORTABLE = 1  # page-locked for all GPUs
 
 

@@ -84,12 +84,6 @@ class DecoderSession:
                 only.
             cuda: options of device ``"cuda"``; None for the defaults.
             strength: of pictures that are decoded without one, for models that take one; None for the model's own.
-
-        Raises:
-            DeviceError: the device is unknown, or its provider is not installed or did not become active; or the model
-                has fused ops, and their library is not built or not for this device (docs/cuda_ops.md), or TensorRT was
-                asked for; a `DeviceMemoryError` if the weights need more memory than there is.
-            BundleError: the model cannot be read, or is no decoder of this kind.
         """
         self.device = device
         cuda = cuda or CudaOptions()
@@ -127,12 +121,6 @@ class DecoderSession:
                 picture does not depend on the rest of its batch.
             z: float32 ``[B, C, h, w]``, for models with that input (`LATENT`).
             strength: one number for all pictures or one each, for models with that input (`takes_strength`).
-
-        Raises:
-            ImageError: ``lr`` has another type, rank or size than the decoder takes; or there is a strength for a
-                model that takes none, or not one for every picture.
-            DeviceError: the device failed; on CUDA, all later work of the process may fail too. A `DeviceMemoryError`
-                if memory was short; the session stays usable.
         """
         feeds = self._feeds(lr, seed)
         if z is not None:
@@ -151,10 +139,6 @@ class DecoderSession:
         Args:
             batch: a batch size, or all that will be served. On CUDA these keep their buffers and are replayed as
                 CUDA graphs (`graphs`).
-
-        Raises:
-            BundleError: the decoder leaves its LR size open.
-            DeviceError: as `decode`.
         """
         if self.lr_size is None:
             raise BundleError("the decoder leaves its LR size open; warm it up by decoding an LR of the size you use")
@@ -201,11 +185,7 @@ class DecoderSession:
 
 
 def _takes_strength(session: onnxruntime.InferenceSession) -> bool:
-    """True if a strength may be given: an input that has a default in the file.
-
-    Raises:
-        BundleError: it has another type or rank.
-    """
+    """True if a strength may be given: an input that has a default in the file."""
     for item in session.get_overridable_initializers():
         if item.name == STRENGTH:
             if (item.type, len(item.shape)) != ("tensor(float)", 1):
@@ -217,12 +197,7 @@ def _takes_strength(session: onnxruntime.InferenceSession) -> bool:
 
 def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Device, cuda: CudaOptions,
            memory_limit: int | None) -> tuple[onnxruntime.InferenceSession, bool]:
-    """The session, and True if it captures CUDA graphs; a warning says why it does not although it should.
-
-    Raises:
-        DeviceError: the device's provider did not start.
-        BundleError: the model cannot be loaded.
-    """
+    """The session, and True if it captures CUDA graphs; a warning says why it does not although it should."""
     import onnxruntime
 
     chain = provider_chain(device, cuda, memory_limit)

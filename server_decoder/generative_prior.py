@@ -69,11 +69,7 @@ class GenerativePrior(nn.Module, ABC):
 
     def synthesize_window(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets, window: Window
                           ) -> Synthesis:
-        """`forward` with a window, for codes and offsets of the right shapes.
-
-        Raises:
-            ModelError: this kind of generator has no windows.
-        """
+        """`forward` with a window, for codes and offsets of the right shapes."""
         raise ModelError(f"{type(self).__name__} computes whole pictures only, no windows; train with window=0")
 
     def forward(self, codes: Tensor, noise: list[Tensor] | None = None, offsets: Offsets | None = None,
@@ -87,9 +83,6 @@ class GenerativePrior(nn.Module, ABC):
                 replaces them by others of that shape. The returned features include the change.
             window: the part of the picture to compute; None for all of it. The returned fine features then cover only
                 the area that this part depends on.
-
-        Raises:
-            ModelError: codes or offsets have another shape; this kind of generator has no windows.
         """
         if codes.ndim != 3 or codes.shape[1:] != (self.code_count, self.code_width):
             raise ModelError(f"codes must have the shape [batch, {self.code_count}, {self.code_width}] for this prior, "

@@ -38,9 +38,6 @@ def served_decoder(decoder: Grain | RRDBDecoder, dtype: torch.dtype = torch.floa
         dtype: float32 or float16, type of the convolutions. Its input and its picture are float32.
         fused: use fused ops in the generator, if there is one; their library is needed then.
         seeded: take the generator's noise as a second argument, ``[B, noise_size]``, instead of a constant.
-
-    Raises:
-        ExportError: ``seeded``, and it has no generator; or there are no fused ops for its kind.
     """
     if seeded and (not isinstance(decoder, Grain) or decoder.prior is None):
         raise ExportError("this decoder has no generator, and only a generator has noise; export it without --noise")
@@ -65,9 +62,6 @@ def fused_prior(prior: GenerativePrior, dtype: torch.dtype = torch.float32, *, f
         prior: a StyleGAN2 or a MobileStyleGAN.
         dtype: float32 or float16, type of its activations.
         fused: false for equivalent ops of ONNX, which in float16 differ from the form of ``prior``.
-
-    Raises:
-        ExportError: there is no fused form of this kind of generator.
     """
     form: FusedStyleGAN2 | FusedMobileStyleGAN
     match prior:

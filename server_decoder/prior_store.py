@@ -52,11 +52,7 @@ def prior_folder() -> Path:
 
 
 def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
-    """The file of a prior: a file that exists, else the fetched prior of that name.
-
-    Raises:
-        ModelError: there is none; the message says how to download it.
-    """
+    """The file of a prior: a file that exists, else the fetched prior of that name."""
     path = Path(name_or_path)
     if os.path.isfile(path):  # not Path.is_file, which raises an error for a name that is too long
         return path
@@ -73,11 +69,7 @@ def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
 
 
 def prior_licence(name_or_path: str | Path = DEFAULT_PRIOR) -> str:
-    """Origin and licence of a prior's weights, as its file states them.
-
-    Raises:
-        ModelError: there is no such prior.
-    """
+    """Origin and licence of a prior's weights, as its file states them."""
     metadata = _header(find_prior(name_or_path))
     return f"{metadata.get('origin', 'origin not stated')}: {metadata.get('licence', 'licence not stated')}"
 
@@ -92,9 +84,6 @@ def load_prior(
         name_or_path: a fetched prior's name, or a weight file of a MobileStyleGAN or StyleGAN2.
         config: the expected kind and sizes of the result; None accepts any.
         size: side of its picture; a larger generator is cut to it. None takes the whole.
-
-    Raises:
-        ModelError: there is no such prior, or it is of another kind or size.
     """
     path = find_prior(name_or_path)
     kind = _header(path).get("format")

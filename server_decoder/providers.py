@@ -117,10 +117,6 @@ def require_provider(device: str, choice: Literal["cuda", "tensorrt"] = "cuda") 
     Args:
         device: the device.
         choice: of the providers of device ``"cuda"``.
-
-    Raises:
-        DeviceError: the device or the choice is unknown, or its provider is not installed; the message says what to
-            install.
     """
     import onnxruntime
 
@@ -242,9 +238,6 @@ def session_options(device: str, threads: int | None, *, in_memory: bool = True)
         threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
         in_memory: models are given as bytes, so all their weights have to be in them. The weights of a file may be in
             files beside it.
-
-    Raises:
-        DeviceError: ``threads`` is less than 1.
     """
     import onnxruntime
 

@@ -73,10 +73,6 @@ def save_network(path: str | Path, kind: WeightKind[Any], config: Mapping[str, A
         records: more entries of the header, stored as JSON; `read_record` reads one.
         entries: more entries of the header, stored as text.
         dtype, compact, force: as in `write_weights`.
-
-    Raises:
-        ModelError: a weight is not finite, or does not fit ``dtype``.
-        ExistsError: the file exists and ``force`` is false.
     """
     header = {**(entries or {}), **{name: json.dumps(value) for name, value in (records or {}).items()},
               **kind.entries, kind.config_entry: json.dumps(config)}
@@ -84,11 +80,7 @@ def save_network(path: str | Path, kind: WeightKind[Any], config: Mapping[str, A
 
 
 def read_config(path: str | Path, kind: WeightKind[Config]) -> Config:
-    """The configuration in a file's header.
-
-    Raises:
-        ModelError: the file cannot be read, or holds another kind of network.
-    """
+    """The configuration in a file's header."""
     with kind.reading(path):
         header = read_header(path)
         for name, value in kind.entries.items():
@@ -98,11 +90,7 @@ def read_config(path: str | Path, kind: WeightKind[Config]) -> Config:
 
 
 def read_record(path: str | Path, kind: WeightKind[Any], name: str, default: Any) -> Any:
-    """A JSON entry of a file's header, or ``default`` if it has none.
-
-    Raises:
-        ModelError: the file cannot be read.
-    """
+    """A JSON entry of a file's header, or ``default`` if it has none."""
     with kind.reading(path):
         header = read_header(path)
         return json.loads(header[name]) if name in header else default
@@ -117,9 +105,6 @@ def fill_network(network: nn.Module, path: str | Path, kind: WeightKind[Any], *,
         path, kind: the file.
         prefix: only the tensors under it, by the names after it.
         without: prefix of the network's tensors that such files do not hold.
-
-    Raises:
-        ModelError: the file cannot be read, or its tensors do not fit the network.
     """
     with kind.reading(path):
         state = read_weights(path, prefix)
@@ -150,10 +135,6 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Mapping
         dtype: of the stored tensors.
         compact: store large matrices and kernels as int8, each output channel in steps of 1/127 of its largest weight.
         force: replace the file if it exists.
-
-    Raises:
-        ModelError: a weight is not finite, or does not fit ``dtype``.
-        ExistsError: the file exists and ``force`` is false.
     """
     tensors = {}
     for name, tensor in state.items():
@@ -170,11 +151,7 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Mapping
 
 
 def read_header(path: str | Path) -> dict[str, str]:
-    """The header that `write_weights` was given.
-
-    Raises:
-        OSError, SafetensorError: there is no such file, or it is no safetensors file.
-    """
+    """The header that `write_weights` was given."""
     with safe_open(path, "pt") as file:
         return file.metadata() or {}
 

@@ -27,13 +27,11 @@ if not __package__:
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError
 from edgegrain.cli.output import errors_to_exit_codes, progress_bar
-from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics
-from edgegrain.metrics.score_names import column_titles
-from edgegrain.metrics.training_losses import GRAIN_SCORES
+from edgegrain.metrics.score_names import GRAIN_SCORES, column_titles
+from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.papers.models import grain_model
-from edgegrain.pictures.originals import original_of
-from edgegrain.pictures.stored_pictures import list_pictures
+from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.publishing.improvement import measure
 from edgegrain.publishing.run_source import final_decoder, open_run, source_of
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig

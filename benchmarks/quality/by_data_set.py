@@ -26,7 +26,7 @@ if not __package__:
 from benchmarks.quality.page_sections import write_section
 from codec_contract.errors import EdgegrainError
 from edgegrain.cli.output import errors_to_exit_codes
-from edgegrain.metrics.bootstrap import mean_interval
+from edgegrain.metrics.kid import mean_interval
 from edgegrain.metrics.score_names import column_titles, formatted
 
 SECTION = "table by data set"

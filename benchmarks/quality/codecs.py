@@ -36,8 +36,7 @@ from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
 from edgegrain.cli.output import errors_to_exit_codes, with_progress
 from edgegrain.evaluation.classical_codecs import Thoroughness, library_versions
-from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, crops_key, metrics_key, weights_id
-from edgegrain.evaluation.result_cache import ResultCache
+from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, ResultCache, crops_key, metrics_key, weights_id
 from edgegrain.evaluation.results import (
     CLASSICAL_BY_LPIPS,
     CLASSICAL_BY_PSNR,
@@ -49,12 +48,10 @@ from edgegrain.evaluation.results import (
     rounded,
     row_from,
 )
-from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics
-from edgegrain.metrics.score_names import column_titles
-from edgegrain.metrics.training_losses import NOTE, losses_at
-from edgegrain.pictures.originals import original_of
-from edgegrain.pictures.stored_pictures import list_pictures
+from edgegrain.metrics.score_names import NOTE, column_titles, losses_at
+from edgegrain.metrics.weights import find_metric_weights
+from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.publishing.model_card import measured_columns, score_cells
 from sdk import Codec
 from sdk.payload import coder_tables

@@ -30,12 +30,11 @@ from codec_contract.errors import EdgegrainError
 from codec_contract.rgb import Rgb
 from edgegrain.cli.output import errors_to_exit_codes, progress_bar
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.periodic_peaks import added_peaks, peak_amplitudes, periodic_peaks
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import psnr
-from edgegrain.pictures.originals import original_of
-from edgegrain.pictures.stored_pictures import list_pictures
+from edgegrain.metrics.weights import find_metric_weights
+from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from sdk import Codec
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 

@@ -32,8 +32,8 @@ from benchmarks.quality.span_network import load_span
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import written_whole
 from edgegrain.cli.output import errors_to_exit_codes, progress_bar
-from edgegrain.metrics.metric_weights import find_metric_weights
 from edgegrain.metrics.picture_metrics import PictureMetrics, first_picture, unit_batch
+from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.publishing.improvement import Figures
 from edgegrain.training.adversarial import PROJECTED

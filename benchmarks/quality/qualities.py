@@ -33,10 +33,9 @@ from codec_contract.bundle.qualities import QUALITIES
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
 from edgegrain.cli.output import errors_to_exit_codes
-from edgegrain.evaluation.plots import OURS, STYLE
+from edgegrain.evaluation.report import OURS, STYLE
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS
-from edgegrain.metrics.score_names import SCORE_NAMES, column_titles, formatted
-from edgegrain.metrics.training_losses import NOTE
+from edgegrain.metrics.score_names import NOTE, SCORE_NAMES, column_titles, formatted
 
 SECTION = "table of the qualities"
 SIDE = 256

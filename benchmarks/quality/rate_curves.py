@@ -35,12 +35,11 @@ from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
 from codec_contract.rgb import Rgb
 from edgegrain.cli.output import errors_to_exit_codes, with_progress
-from edgegrain.evaluation.plots import STYLE
-from edgegrain.metrics.metric_weights import find_metric_weights
+from edgegrain.evaluation.report import STYLE
 from edgegrain.metrics.picture_metrics import PictureMetrics
-from edgegrain.pictures.originals import original_of
+from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.pictures.packed import pack
-from edgegrain.pictures.stored_pictures import list_pictures, stored_pictures
+from edgegrain.pictures.stored_pictures import list_pictures, original_of, stored_pictures
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.improvement import measure
 from edgegrain.publishing.publish_grain import encode

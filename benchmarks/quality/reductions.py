@@ -21,7 +21,7 @@ from codec_contract.rgb import Rgb
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from edgegrain.cli.output import errors_to_exit_codes
 from edgegrain.papers.face_sr.bicubic_network import SMALLEST_LR, bicubic_network
-from edgegrain.pictures.originals import original_of
+from edgegrain.pictures.stored_pictures import original_of
 from export.proof.proof_inputs import find_pictures
 
 FACTORS = (4, 8, 16, 32, 64)

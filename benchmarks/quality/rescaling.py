@@ -44,8 +44,7 @@ from codec_contract.tiling import pad_to
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.output import errors_to_exit_codes, with_progress
 from edgegrain.evaluation.classical_codecs import CODECS, SEARCH_REVISION, ClassicalCodec, library_versions
-from edgegrain.evaluation.evaluator import weights_id
-from edgegrain.evaluation.result_cache import ResultCache
+from edgegrain.evaluation.evaluator import ResultCache, weights_id
 from edgegrain.evaluation.results import described_pictures, rounded
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch

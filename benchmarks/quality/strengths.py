@@ -27,8 +27,8 @@ from edgegrain.cli.output import errors_to_exit_codes
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.psnr_ssim import psnr
-from edgegrain.pictures.originals import original_of
 from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
+from edgegrain.pictures.stored_pictures import original_of
 
 STRENGTHS = (4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0)
 SIDE = 256

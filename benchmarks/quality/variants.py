@@ -28,9 +28,8 @@ from codec_contract.errors import ExistsError, ModelError
 from codec_contract.rgb import Rgb
 from edgegrain.cli.output import errors_to_exit_codes
 from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, first_picture, unit_batch
-from edgegrain.pictures.originals import original_of
 from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
-from edgegrain.pictures.stored_pictures import list_pictures
+from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.publishing.run_source import run_source
 from edgegrain.training.checkpoint import checkpoint_path
 from export.decoder.sources import DecoderSource, find_decoder

@@ -192,12 +192,9 @@ def page(folder: Path = RESULTS) -> str:
     lines = ["# Performance", "",
              "Written by `python benchmarks/speed/performance_page.py` from the reports in `results/performance`; each "
              "table names its command. Times are medians of runs after warm-up, each variant and batch size in its own "
-             "process. Peak memory is that of the whole process on a CPU, and that of the device on a GPU. Random "
-             "weights take the same time as trained ones.", "",
-             "\"Of the matmul rate\" is the straightforward form's operations per second as a share of torch's fastest "
-             "matrix product; it exceeds 100 % where a runtime computes fewer operations, as Winograd kernels do. "
-             "Compare times within a table only: the sections were measured on different days and machines, some with "
-             "other programs running."]
+             "process. \"Of the matmul rate\" is the straightforward form's operations per second as a share of "
+             "torch's fastest matrix product; it exceeds 100 % where a runtime computes fewer operations. Compare "
+             "times within a table only: machines and days differ."]
     missing = []
     for name, heading, show in SECTIONS:
         path = folder / f"{name}.json"

@@ -29,9 +29,6 @@ def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], code
         encoder_digest: 32 bytes, ``edge_encoder.integer_network.integer_digest`` of the integer network.
         preprocessing: the manifest's ``preprocessing`` object (JSON values, no floats needed).
         coder_tables: the tables the body is coded with.
-
-    Raises:
-        BundleError: the digest has another length, or ``preprocessing`` is not plain JSON.
     """
     if len(encoder_digest) != 32:
         raise BundleError(f"the encoder digest has 32 bytes, got {len(encoder_digest)}")

@@ -35,11 +35,7 @@ class Control:
 
 
 def controls_of(manifest: Manifest) -> dict[str, Control]:
-    """The controls of a bundle by name, as far as this release knows them.
-
-    Raises:
-        BundleError: the manifest describes one wrongly.
-    """
+    """The controls of a bundle by name, as far as this release knows them."""
     named = manifest.decoder.get("controls", ())
     if not isinstance(named, (list, tuple)):
         raise BundleError(f"the manifest of bundle {manifest.id} is wrong: decoder.controls is a list of names, got "
@@ -54,10 +50,6 @@ def controls_of(manifest: Manifest) -> dict[str, Control]:
 
 def strength_of(manifest: Manifest, wanted: float | None) -> float | None:
     """The strength of a restored picture: ``wanted``, or the bundle's default; None for decoders without this control.
-
-    Raises:
-        ImageError: ``wanted`` is given for a decoder without this control, or out of range.
-        BundleError: as `controls_of`.
     """
     control = controls_of(manifest).get(STRENGTH)
     if control is None:

@@ -54,9 +54,6 @@ def default_form(manifest: Manifest) -> BundledForm:
 def decoder_forms(manifest: Manifest) -> dict[str, BundledForm]:
     """The forms of a bundle's decoder by name, the default one first; those that this release does not know are left
     out.
-
-    Raises:
-        BundleError: the manifest describes one wrongly, or does not list its file.
     """
     default = default_form(manifest)
     listed = manifest.decoder.get("forms", {})

@@ -88,10 +88,6 @@ def find_hub_bundle(name: str, *, verify: bool = False, check: Check | None = No
             are checked when they are opened.
         check: called with the manifest of a downloaded bundle, next to its files, before the bundle appears in the
             cache; raises `BundleError` to refuse it.
-
-    Raises:
-        BundleError: the name has another form; huggingface-hub is not installed; there is no such repository or
-            revision, or it does not hold the bundle that its manifest describes; the Hub cannot be reached.
     """
     wanted = HubName.parse(name)
     folder = hub_cache() / wanted.repository
@@ -306,10 +302,6 @@ def plan_upload(folder: Path, target: HubName, check: Check | None = None, *, li
             a link to the card.
         private: create a private repository.
         message: of the commit; by default id and version.
-
-    Raises:
-        BundleError: the bundle is damaged or refused by ``check``, huggingface-hub is not installed, the target is a
-            commit, or the front matter in which ``licence`` is to be replaced cannot be read.
     """
     manifest = verify_bundle(folder)
     if check is not None:
@@ -336,9 +328,6 @@ def upload(plan: Upload) -> HubName:
 
     Returns:
         The name of the bundle with the new commit.
-
-    Raises:
-        BundleError: the Hub cannot be reached or refuses, or a private upload would go to a public repository.
     """
     repository, branch = plan.target.repository, plan.target.revision
     with hub_errors(str(plan.target)):

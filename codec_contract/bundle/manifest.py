@@ -118,11 +118,7 @@ class Manifest:
         return -(-original_size[0] // self.factor), -(-original_size[1] // self.factor)
 
     def with_decoder(self, name: str = DEFAULT_DECODER) -> Manifest:
-        """The manifest with the decoder of this name as its ``decoder``.
-
-        Raises:
-            BundleError: the bundle has none of this name.
-        """
+        """The manifest with the decoder of this name as its ``decoder``."""
         if name == DEFAULT_DECODER:
             return self
         if name not in self.decoders:
@@ -150,11 +146,7 @@ class Manifest:
         return shared if not own.exists() and shared.is_file() else own
 
     def open_file(self, name: str) -> bytes:
-        """Read a listed file, verifying its size and SHA-256.
-
-        Raises:
-            BundleError: the file is not listed, missing, or altered.
-        """
+        """Read a listed file, verifying its size and SHA-256."""
         entry = self.entry(name)
         data = _read_bounded(self.path(name), entry.size, f"{name} of bundle {self.id}")
         if len(data) != entry.size:
@@ -182,11 +174,7 @@ class Manifest:
 
 
 def parse_manifest(data: bytes, folder: Path) -> Manifest:
-    """Parse and check the bytes of a ``manifest.json``, of the bundle in ``folder``.
-
-    Raises:
-        BundleError: it is too large, not a JSON object, of another schema, or a field is missing or wrong.
-    """
+    """Parse and check the bytes of a ``manifest.json``, of the bundle in ``folder``."""
     where = f"manifest of {folder.name or folder}"
     if len(data) > MAX_MANIFEST_BYTES:
         raise BundleError(f"{where} is larger than {MAX_MANIFEST_BYTES} bytes, the most allowed")
@@ -235,22 +223,14 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
 
 
 def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
-    """Read and check the manifest of the bundle in ``folder``; no other file is read.
-
-    Raises:
-        BundleError: it is missing, or ``parse_manifest`` refuses it.
-    """
+    """Read and check the manifest of the bundle in ``folder``; no other file is read."""
     path = Path(folder)
     what = f"the manifest of bundle {path.name or path}"
     return parse_manifest(_read_bounded(path / MANIFEST, MAX_MANIFEST_BYTES, what), path)
 
 
 def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
-    """Check the manifest, and size and SHA-256 of every listed file, in little memory.
-
-    Raises:
-        BundleError: for the first error found; the message names the file.
-    """
+    """Check the manifest, and size and SHA-256 of every listed file, in little memory."""
     manifest = load_manifest(folder)
     for name in manifest.files:
         manifest.verify_file(name)

@@ -26,10 +26,6 @@ def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE, *, check: Check | Non
     """The folder of a bundle, given by its path, name or alias, or as ``hf://owner/name@revision``.
 
     ``check`` is that of `find_hub_bundle`.
-
-    Raises:
-        BundleError: there is no such bundle; the message lists the installed ones. For a bundle of the Hub as
-            `find_hub_bundle`.
     """
     if str(name_or_path).startswith(SCHEME):
         return find_hub_bundle(str(name_or_path), check=check)

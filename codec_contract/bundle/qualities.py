@@ -32,10 +32,6 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
         quality: the best quality to use; without ``max_bytes`` the only one. None without ``max_bytes`` gives ``base``;
             with it every quality, or ``base`` alone if ``base`` has no quality.
         max_bytes: largest payload in bytes, or None for no limit.
-
-    Raises:
-        BundleError: there is no such quality, or no bundle has it.
-        ImageError: ``max_bytes`` is no whole number, or below 1.
     """
     if max_bytes is not None:
         check_max_bytes(max_bytes)

@@ -33,11 +33,7 @@ def encode_lr(lr: npt.NDArray[np.uint8], tables: CoderTables) -> bytes:
 
 
 def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.NDArray[np.uint8]:
-    """Decode a body from ``encode_lr`` to the LR, uint8 [height, width, 3].
-
-    Raises:
-        PayloadError: no LR of that size has this body.
-    """
+    """Decode a body from ``encode_lr`` to the LR, uint8 [height, width, 3]."""
     decoder = RangeDecoder(body)
     indices = _code_samples(decoder, np.zeros((height * width, 3), np.uint8), width, height, tables)
     decoder.finish()

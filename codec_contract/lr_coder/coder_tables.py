@@ -24,6 +24,8 @@ from codec_contract.errors import BundleError
 from codec_contract.lr_coder.context import CONTEXT_SIZES, INPUT_LIMIT, MEAN_BITS, MEAN_MAX, SCALE_MAX, IntArray
 from codec_contract.rgb import Rgb
 
+# The step of an LR's levels: payloads store multiples of it, which take fewer bytes. The coder codes indices: levels
+# divided by the step, halves rounded up. With step 1 they are the levels themselves.
 MAX_STEP = 16
 
 
@@ -100,9 +102,6 @@ class CoderTables:
     Attributes:
         channels: the networks for red, green and blue.
         step: of the LR's levels, 1...16 (`codec_contract.lr_coder.coder_tables`).
-
-    Raises:
-        BundleError: on construction or reading, when they are not usable.
     """
 
     channels: tuple[ChannelNetwork, ChannelNetwork, ChannelNetwork]

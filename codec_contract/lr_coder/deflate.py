@@ -26,11 +26,7 @@ def deflate_lr(lr: npt.NDArray[np.uint8]) -> bytes:
 
 
 def inflate_lr(body: bytes, width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Decode a body from `deflate_lr` to the LR, uint8 ``[height, width, 3]``, in at most three times its memory.
-
-    Raises:
-        PayloadError: no LR of that size has this body.
-    """
+    """Decode a body from `deflate_lr` to the LR, uint8 ``[height, width, 3]``, in at most three times its memory."""
     size = 3 * width * height
     stream = zlib.decompressobj()
     try:

@@ -20,12 +20,7 @@ def write_leb128(value: int) -> bytes:
 
 
 def read_leb128(data: bytes, position: int, end: int, name: str) -> tuple[int, int]:
-    """Decode one number of at most three bytes; returns it and the position after it.
-
-    Raises:
-        PayloadError: the bytes end inside it, or it has more bytes than it needs or than three; the message uses
-            ``name``.
-    """
+    """Decode one number of at most three bytes; returns it and the position after it."""
     value = 0
     for count in range(_MAX_BYTES):
         if position >= end:

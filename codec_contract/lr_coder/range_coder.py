@@ -110,11 +110,7 @@ class RangeDecoder:
         return place
 
     def finish(self) -> None:
-        """Check that the encoder writes this body for the decisions that were read.
-
-        Raises:
-            PayloadError: the body is too short or too long, or ends in another way than the encoder's.
-        """
+        """Check that the encoder writes this body for the decisions that were read."""
         settled = self._position - 4  # bytes shifted out of the interval
         expected = self._body[:settled].ljust(settled, b"\0") + _shortest_ending(self._low, self._high)
         if expected.rstrip(b"\0") != self._body:

@@ -129,11 +129,7 @@ class Photograph:
 
 
 class FaceDetector:
-    """The network, loaded once and shared by threads.
-
-    Raises:
-        ModelError: the model cannot be loaded.
-    """
+    """The network, loaded once and shared by threads."""
 
     def __init__(self) -> None:
         self._session = open_network("face_detector.onnx")

@@ -113,7 +113,7 @@ def evaluate(
         from edgegrain.evaluation.results import Refinement
         from edgegrain.evaluation.results import summary as summarize
         from edgegrain.metrics.picture_metrics import LEAST_SIDE
-        from edgegrain.metrics.training_losses import losses_at
+        from edgegrain.metrics.score_names import losses_at
         from edgegrain.pictures.stored_pictures import list_pictures
     import sdk
     from codec_contract.bundle.manifest import load_manifest
@@ -179,11 +179,10 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
     import torch
 
     from codec_contract.files import cache_folder
-    from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, weights_id
-    from edgegrain.evaluation.result_cache import ResultCache
-    from edgegrain.metrics.metric_weights import find_metric_weights
+    from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, ResultCache, curve_budgets, weights_id
     from edgegrain.metrics.picture_metrics import PictureMetrics
-    from edgegrain.pictures.originals import original_of
+    from edgegrain.metrics.weights import find_metric_weights
+    from edgegrain.pictures.stored_pictures import original_of
 
     faces = codec.bundle.domain == "faces"
     folder = find_metric_weights(weights, faces=faces)
@@ -216,8 +215,7 @@ def _print_table(summary: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     from edgegrain.evaluation.report import measured_details, table, table_columns
-    from edgegrain.metrics.score_names import MEANS, photographs_in_words
-    from edgegrain.metrics.training_losses import NOTE
+    from edgegrain.metrics.score_names import MEANS, NOTE, photographs_in_words
 
     bundle, pictures = summary["bundle"], summary["pictures"]
     count = f"{pictures['count']} picture{'s' * (pictures['count'] > 1)}"

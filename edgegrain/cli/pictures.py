@@ -67,9 +67,8 @@ def pack(
       edgegrain pictures pack faces/ shards/ --lossless --exclude 'usgov_*'
     """
     with needs_extra("train", "packing pictures needs"):
-        from edgegrain.pictures.aligned_faces import AlignedFaces
         from edgegrain.pictures.stored_pictures import read_square, stored_pictures
-        from edgegrain.pictures.tar_shards import write_shards
+        from edgegrain.pictures.tar_shards import AlignedFaces, write_shards
 
     faces = AlignedFaces()
     try:

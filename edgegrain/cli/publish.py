@@ -89,7 +89,7 @@ def run(
       3    --if-better kept the bundle that was there
     """
     with needs_extra("export,train", "publishing needs"):
-        from edgegrain.publishing.run_family import run_family
+        from edgegrain.publishing.run_source import run_family
 
     family = run_family(run)
     excluded = tuple(exclude or ())
@@ -121,7 +121,7 @@ def run(
                                  param_hint="--decoder-of")
 
     with needs_extra("export,train", "publishing needs"):
-        from edgegrain.publishing import improvement, publish_grain, store_grain
+        from edgegrain.publishing import improvement, publish_grain
         from export.bundle.licences import UNSTATED
         from export.bundle.writer import refuse_to_replace
 
@@ -129,10 +129,10 @@ def run(
     kept = find_bundle(encoder_of) if encoder_of else None
     if trained_only or data is None:
         if decoder_of:
-            stored = store_grain.store_around(run, out, find_bundle(decoder_of), prior or None, force=force)
+            stored = publish_grain.store_around(run, out, find_bundle(decoder_of), prior or None, force=force)
         else:
             with progress_bar() as report:
-                stored = store_grain.store_trained(run, out, prior or None, data=data, exclude=excluded,
+                stored = publish_grain.store_trained(run, out, prior or None, data=data, exclude=excluded,
                                                    encoder_of=kept, force=force, report=report)
         typer.echo(stored)
         return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from PIL import Image
 from codec_contract.bundle.file_names import MANIFEST
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import ImageError
-from codec_contract.files import printable_name
+from codec_contract.files import printable_name, write_atomically
 from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import (
     CODECS,
@@ -35,7 +36,6 @@ from edgegrain.evaluation.classical_codecs import (
     library_versions,
 )
 from edgegrain.evaluation.photographs import PhotographScores, evaluate_photographs
-from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import (
     BY_LPIPS,
     BY_PSNR,
@@ -48,10 +48,9 @@ from edgegrain.evaluation.results import (
     row_from,
 )
 from edgegrain.metrics.kid import FeatureSets
-from edgegrain.metrics.lr_saturation import lr_saturation
-from edgegrain.metrics.metric_weights import FILES
 from edgegrain.metrics.picture_metrics import FEATURE_SIZE, PictureMetrics, Reference, Scores
-from edgegrain.pictures.originals import original_of
+from edgegrain.metrics.weights import FILES
+from edgegrain.pictures.stored_pictures import original_of
 from sdk import Codec, Payload
 from sdk.payload import decode_payload_lr
 
@@ -89,6 +88,42 @@ def curve_budgets(payload_bytes: Sequence[int]) -> tuple[int, ...]:
     """The members of `BUDGETS` near a bundle's payload sizes."""
     mean = float(np.mean(payload_bytes))
     return tuple(budget for budget in BUDGETS if mean / 2 <= budget <= 4 * mean)
+
+
+class ResultCache:
+    """Computed results on disk, one JSON file each; an interrupted evaluation continues from it.
+
+    The key of a record holds everything its value depends on (pixels, budget, encoder versions, weights...), so a stale
+    record is never returned. Bundles share records that do not depend on the bundle: a release with a new decoder and
+    the same encoder reuses all results of the classical codecs. The folder is created with the first record.
+
+    Attributes:
+        hits: number of records that were read instead of computed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.hits = 0
+
+    def get_or_compute(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+        """The value recorded for ``key``; if there is none, the value of ``compute``, which is recorded.
+
+        Args:
+            key: plain JSON data: everything the value depends on.
+            compute: returns plain JSON data.
+        """
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        path = self._folder / f"{name[:32]}.json"
+        try:
+            record = json.loads(path.read_bytes())
+            if record["key"] == key:
+                self.hits += 1
+                return record["value"]
+        except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
+            pass
+        value = compute()
+        write_atomically(path, json.dumps({"key": key, "value": value}).encode(), force=True)
+        return value
 
 
 class Evaluator:
@@ -215,6 +250,20 @@ def crops_key(original: Rgb) -> dict[str, Any]:
 def weights_id(folder: Path) -> str:
     """A hash over the metric weight files in a folder, 64 hex digits."""
     return files_sha256(sorted(folder / name for name in FILES if (folder / name).is_file()))
+
+
+def _mean_saturation(picture: Rgb) -> float:
+    """Mean saturation of HSV, 0...1, of a uint8 picture ``[H, W, 3]``; black has 0."""
+    levels = picture.astype(np.float64)
+    largest = levels.max(-1)
+    return float(((largest - levels.min(-1)) / np.maximum(largest, 1)).mean())
+
+
+def lr_saturation(lr: Rgb, original: Rgb) -> tuple[float, float]:
+    """Mean saturation of an LR, and of its original reduced to the same size by the area mean."""
+    height, width = lr.shape[:2]
+    mean = Image.fromarray(original).resize((width, height), Image.Resampling.BOX)
+    return _mean_saturation(lr), _mean_saturation(np.asarray(mean))
 
 
 class _ClassicalSearch:

@@ -13,8 +13,7 @@ from PIL import Image
 from codec_contract.errors import ImageError
 from codec_contract.exact_square import cut_square
 from edge_encoder.preprocessing import load_picture
-from edgegrain.metrics.identity import FaceIdentity
-from edgegrain.metrics.mobileface import MobileFace
+from edgegrain.metrics.identity import FaceIdentity, MobileFace
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.score_names import OTHER_PERSON
 from sdk import Codec, find_faces

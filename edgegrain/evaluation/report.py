@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import CODECS, Thoroughness, rebuild
-from edgegrain.evaluation.face_details import detail_tiles, detail_titles
-from edgegrain.evaluation.plots import rate_distortion, rate_perception
 from edgegrain.evaluation.results import (
+    BY_LPIPS,
+    BY_PSNR,
     CLASSICAL_BY_LPIPS,
     CLASSICAL_BY_PSNR,
     PictureResult,
@@ -23,11 +29,20 @@ from edgegrain.evaluation.results import (
     summary_json,
     tsv,
 )
+from edgegrain.metrics.face_regions import CENTRES, boxes
 from edgegrain.metrics.kid import KIDS
-from edgegrain.metrics.score_names import DETAILS, MEANS, SCORE_NAMES, column_titles, formatted, photographs_in_words
-from edgegrain.metrics.training_losses import NOTE, marked
-from edgegrain.pictures.originals import original_of
+from edgegrain.metrics.score_names import (
+    DETAILS,
+    MEANS,
+    NOTE,
+    SCORE_NAMES,
+    column_titles,
+    formatted,
+    marked,
+    photographs_in_words,
+)
 from edgegrain.pictures.sheets import Tile, draw_sheet, encode_sheet
+from edgegrain.pictures.stored_pictures import original_of
 from sdk import Codec
 
 PICTURE_SCORES = tuple(score for score in MEANS if score not in KIDS)
@@ -38,6 +53,20 @@ PICTURES = ("rate_distortion.png", "rate_perception.png", "sheet.png", "sheet_wo
 """The pictures that a report may have."""
 LR_FORMATS = {"payload": "payload", "png": "PNG, optimised", "webp": "WebP, lossless",
               "jpeg-xl": "JPEG XL, lossless"}
+
+# Okabe and Ito's colours, which colour-blind readers can distinguish; each codec also has its own marker.
+STYLES = {"JPEG": ("#999999", "s"), "WebP": ("#0072B2", "o"), "AVIF": ("#E69F00", "^"), "JPEG XL": ("#009E73", "D")}
+OURS = "#B22234"
+STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": "#E5E5E5", "axes.titlesize": 11, "axes.titleweight": "bold",
+    "axes.titlelocation": "left", "figure.dpi": 150, "lines.linewidth": 1.6, "lines.markersize": 5,
+}
+
+# Score, label of the axis, choice of each codec that is drawn.
+DISTORTION = (("psnr", "dB", BY_PSNR), ("ssim", "index, at most 1", BY_PSNR))
+PERCEPTION = (("lpips_alex", "distance", BY_LPIPS), ("identity", "distance of face descriptors", BY_PSNR),
+              ("identity_mobileface", "1 − cosine", BY_PSNR))
 
 
 @dataclass(frozen=True)
@@ -276,3 +305,67 @@ def _template() -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
         "report.html.jinja")
+
+
+def rate_distortion(summary: Mapping[str, Any]) -> bytes:
+    """Plot PSNR and SSIM against bytes as PNG, each codec at the scale with the best PSNR."""
+    return _plot(summary, DISTORTION)
+
+
+def rate_perception(summary: Mapping[str, Any]) -> bytes:
+    """Plot LPIPS-Alex and, for faces, both identity distances against bytes as PNG."""
+    return _plot(summary, PERCEPTION)
+
+
+def _plot(summary: Mapping[str, Any], panels: Sequence[tuple[str, str, str]]) -> bytes:
+    ours = summary["means"][summary["bundle"]["id"]]
+    panels = [panel for panel in panels if ours[panel[0]] is not None]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6 * len(panels), 3.9), layout="constrained")
+        FigureCanvasAgg(figure)
+        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            _draw(axes, summary, ours, *panel)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})  # the version would change the bytes
+    return buffer.getvalue()
+
+
+def _draw(axes: Axes, summary: Mapping[str, Any], ours: Mapping[str, float], score: str, label: str, choice: str
+          ) -> None:
+    ticks = set()
+    for name in CODECS.values():
+        curve = [point for point in summary["curves"].get(f"{name}, {choice}", []) if point[score] is not None]
+        if curve:
+            color, marker = STYLES[name]
+            ticks |= {point["budget"] for point in curve}
+            axes.plot([point["bytes"] for point in curve], [point[score] for point in curve], color=color,
+                      marker=marker, label=name)
+    bundle = summary["bundle"]
+    axes.plot(ours["bytes"], ours[score], color=OURS, marker="*", markersize=15, linestyle="", zorder=3,
+              label=f"{bundle['id']} {bundle['version']}")
+    title = marked(SCORE_NAMES[score].plot_title, score, summary["training_losses"])
+    axes.set(xscale="log", title=title, xlabel="bytes per picture", ylabel=label)
+    axes.set_title(f"★ {formatted(score, ours[score])}", loc="right", color=OURS)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(ticks) or [round(ours["bytes"])]))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def details(picture: Rgb) -> dict[str, Rgb]:
+    """Name -> uint8 ``[S, S, 3]``, the boxes of a square aligned frame."""
+    return {name: picture[top : top + size, left : left + size]
+            for name, (left, top, size) in boxes(picture.shape[0]).items()}
+
+
+def detail_titles() -> list[str]:
+    """Titles of the columns of `detail_tiles`."""
+    return [f"{name}, {which}" for name in CENTRES for which in ("original", "restored")]
+
+
+def detail_tiles(original: Rgb, restored: Rgb, name: str) -> list[Tile]:
+    """A row of a sheet: each box of the original and of the restored picture; ``name`` is the picture's."""
+    ours = details(restored)
+    return [tile for box, crop in details(original).items()
+            for tile in (Tile(crop, name), Tile(ours[box], accent=True))]

@@ -18,8 +18,7 @@ import torch
 from codec_contract.files import printable_name
 from codec_contract.version import __version__
 from edgegrain.evaluation.classical_codecs import Setting, library_versions
-from edgegrain.metrics.bootstrap import mean_interval
-from edgegrain.metrics.kid import FEATURE_NETWORK, KIDS, Features, FeatureSets, kernel_distance
+from edgegrain.metrics.kid import FEATURE_NETWORK, KIDS, Features, FeatureSets, kernel_distance, mean_interval
 from edgegrain.metrics.picture_metrics import Scores
 from sdk import BundleInfo
 
@@ -188,7 +187,7 @@ def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequ
         bundle: the bundle.
         pictures: the picture files.
         baselines: effort of the search among classical codecs.
-        training_losses: scores that the bundle was trained on, see `edgegrain.metrics.training_losses`.
+        training_losses: scores that the bundle was trained on, see `edgegrain.metrics.score_names`.
         side: of the originals and restored pictures, in pixels; 0: the bundle's.
         refinement: the search for the LRs; None for the encoder's.
     """

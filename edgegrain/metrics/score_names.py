@@ -1,4 +1,7 @@
-"""Names, units and number formats of scores in tables, messages and plots."""
+"""Scores in tables, messages and plots: names, units, number formats, and marks of those that are training losses.
+
+Those are optimistic, and are not used to compare bundles.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,21 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgegrain.metrics.training_losses import marked
+from codec_contract.bundle.manifest import Manifest
+from edgegrain.metrics.kid import KIDS
 
 OTHER_PERSON = 0.6
 """Distance of dlib's descriptors from which on two faces count as those of different people (King, 2017)."""
+MARK = "†"
+"""After the title of a score that the bundle was trained on."""
+NOTE = "† a training loss of this bundle, so the score is optimistic"
+GRAIN_SCORES = frozenset({"lpips_alex", "identity"})
+"""Scores that all recipes of GRAIN are trained on. Of other losses, its training records name only the one against
+grids, for each stage that has it."""
+VGG_SCORES = frozenset({"lpips_vgg", "dists", "lpips_eyes", "lpips_mouth", *KIDS})
+"""Scores on features of VGG16, which the perceptual losses of the other families compare."""
+GRIDS = frozenset({"grid_2", "grid_4", "grid_8", "grid_16"})
+"""Peaks of the spectrum, which the loss ``grid`` flattens."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,7 @@ def column_titles(scores: Iterable[str], losses: Collection[str] = (), *, arrows
 
     Args:
         scores: of the columns.
-        losses: those that are marked, see `edgegrain.metrics.training_losses`.
+        losses: those that are marked, see `training_losses`.
         arrows: with an arrow up or down to better values.
     """
     titles = {score: marked(SCORE_NAMES[score].column_title, score, losses) for score in scores}
@@ -96,3 +110,50 @@ def photographs_in_words(scores: Mapping[str, Any]) -> str:
     if scores["empty"]:
         text += f" In {scores['invented']} of {scores['empty']} pictures without faces one was found."
     return text
+
+
+def training_losses(codec: str, domain: str, training: Mapping[str, Any]) -> frozenset[str]:
+    """The scores that a bundle was trained on.
+
+    Args:
+        codec: the manifest's: ``"grain"``, ``"irn"``...
+        domain: the manifest's; the identity loss is for faces.
+        training: the manifest's training record.
+    """
+    config, weights = training.get("config") or {}, _loss_weights(training)
+    if codec == "grain":
+        found = GRAIN_SCORES
+    else:
+        photographs = codec.startswith("irn")  # whose LPIPS is that of VGG16, as its perceptual loss
+        scores = {"identity": "identity"} if photographs else {"identity": "identity", "lpips": "lpips_alex"}
+        found = frozenset(score for loss, score in scores.items() if weights.get(loss))
+        if config.get("perceptual") or weights.get("perceptual") or (photographs and weights.get("lpips")):
+            found |= VGG_SCORES
+    if weights.get("grid") or any(stage.get("grid") for stage in training.get("stages") or ()):
+        found |= GRIDS
+    return found if domain == "faces" else found - {"identity"}
+
+
+def losses_at(manifest: Manifest, side: int) -> frozenset[str]:
+    """The scores of pictures restored at a side that a bundle was trained on.
+
+    Above the bundle's own side they include the losses of its enlarger, if it has one.
+    """
+    found = training_losses(manifest.codec, manifest.domain, manifest.training)
+    if manifest.enlarger is None or side <= manifest.hr:
+        return found
+    weights = _loss_weights(manifest.enlarger.training)
+    if weights.get("lpips"):
+        found |= {"lpips_alex"}
+    return found | GRIDS if weights.get("grid") else found
+
+
+def marked(title: str, score: str, losses: Collection[str]) -> str:
+    """The title of a score, with `MARK` if it is a training loss."""
+    return title + MARK if score in losses else title
+
+
+def _loss_weights(training: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The weights of the losses in a training record; ``losses`` in older ones of IRN and enlargers."""
+    config = training.get("config") or {}
+    return config.get("loss") or config.get("losses") or {}

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edgegrain.pictures.array_file import first_to_write, written_array
-from edgegrain.pictures.progress import Progress
 from edgegrain.pictures.stored_pictures import StoredPicture, read_square, stored_pictures
+from edgegrain.pictures.writing import Progress, first_to_write, written_array
 
 
 def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path,

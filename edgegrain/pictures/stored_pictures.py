@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from codec_contract.errors import ImageError
 from codec_contract.fit import fit_picture
 from codec_contract.payload import FIT_CROP
+from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture, readable_formats
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
@@ -96,7 +97,7 @@ def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
 
     Orientation, colour profile and transparency are treated as the encoder treats them. A JPEG of more than eight times
     the size is decoded at a half to an eighth of its own, which saves most of the time; the original of a comparison
-    (`edgegrain.pictures.originals`) is decoded whole.
+    (`edgegrain.pictures.stored_pictures`) is decoded whole.
 
     Raises:
         ImageError: the file cannot be read as a picture.
@@ -142,3 +143,12 @@ def _members(shard: Path) -> Iterator[StoredPicture]:
         file.seek(tar.offset)
         if file.read(len(_END_OF_TAR)) != _END_OF_TAR:  # tarfile stops at a header that is cut or damaged
             raise tarfile.ReadError(f"no member and no end of the archive at byte {tar.offset}")
+
+
+def original_of(path: Path, side: int) -> Rgb:
+    """The centre square of a picture file, uint8 ``[side, side, 3]``.
+
+    Raises:
+        ImageError: the file cannot be read as a picture.
+    """
+    return fit_picture(load_picture(path), side, FIT_CROP)

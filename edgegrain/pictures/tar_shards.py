@@ -17,11 +17,13 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from codec_contract.errors import EdgegrainError, ExistsError
-from edgegrain.pictures.folder_lock import only_writer
-from edgegrain.pictures.progress import Progress
-from edgegrain.pictures.signals import exit_on_sigterm
-from edgegrain.pictures.stored_pictures import StoredPicture, read_square
+from codec_contract.errors import EdgegrainError, ExistsError, ImageError
+from codec_contract.exact_square import cut_square
+from edge_encoder.faces.alignment import ffhq_square
+from edge_encoder.preprocessing import load_picture
+from edgegrain.pictures.stored_pictures import StoredPicture, open_picture, read_square
+from edgegrain.pictures.writing import Progress, exit_on_sigterm, only_writer
+from sdk.faces import finder
 
 _BLOCK = 512  # a tar member's content is padded to it
 _END = 10_240 + 512  # the most that tar adds: two blocks of zeros, then zeros up to a multiple of 10,240
@@ -145,3 +147,35 @@ def _entry(name: str, content: bytes) -> tarfile.TarInfo:
 def _header(name: str, content: bytes) -> bytes:
     """A member's header: one block, or several if its name is long."""
     return _entry(name, content).tobuf(_FORMAT)
+
+
+class AlignedFaces:
+    """Reads aligned faces; pictures without one are left out and listed.
+
+    Attributes:
+        without_face: names of the pictures in which no face was found.
+        too_small: names of those whose square has fewer pixels than the stored one. Enlarged, they would teach a
+            decoder to blur.
+    """
+
+    def __init__(self) -> None:
+        self.without_face: list[str] = []
+        self.too_small: list[str] = []
+
+    def __call__(self, picture: StoredPicture, size: int) -> np.ndarray | None:
+        """The aligned face of a picture, uint8 ``[size, size, 3]``; None if the picture is left out.
+
+        Raises:
+            ImageError: the file cannot be read as a picture.
+        """
+        with open_picture(picture) as image:
+            rgb = load_picture(image)
+        try:
+            square = next(ffhq_square(face.points, (rgb.shape[1], rgb.shape[0])) for face in finder().find(rgb))
+        except (StopIteration, ImageError):
+            self.without_face.append(picture.name)
+            return None
+        if square.side < size:
+            self.too_small.append(picture.name)
+            return None
+        return cut_square(rgb, square, size)

@@ -20,14 +20,11 @@ import torch
 from codec_contract.errors import BundleError
 from codec_contract.rgb import Rgb
 from edgegrain.evaluation.classical_codecs import encode_lossless
-from edgegrain.metrics.bootstrap import mean_interval
-from edgegrain.metrics.kid import KIDS, Features, distance_change, kernel_distance
-from edgegrain.metrics.metric_weights import find_metric_weights
+from edgegrain.metrics.kid import KIDS, Features, distance_change, kernel_distance, mean_interval
 from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, first_picture, unit_batch
-from edgegrain.metrics.score_names import SCORE_NAMES
-from edgegrain.metrics.training_losses import training_losses
-from edgegrain.pictures.originals import original_of
-from edgegrain.pictures.stored_pictures import list_pictures
+from edgegrain.metrics.score_names import SCORE_NAMES, training_losses
+from edgegrain.metrics.weights import find_metric_weights
+from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.publishing.model_card import CODEC
 from edgegrain.publishing.run_source import decoder_storage, needed_prior, open_run, source_of
 from edgegrain.training.grain.checkpoint import GrainRun

@@ -13,8 +13,16 @@ from typing import Any
 
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError
-from edgegrain.metrics.score_names import DETAILS, MEANS, column_titles, formatted, photographs_in_words
-from edgegrain.metrics.training_losses import NOTE, marked, training_losses
+from edgegrain.metrics.score_names import (
+    DETAILS,
+    MEANS,
+    NOTE,
+    column_titles,
+    formatted,
+    marked,
+    photographs_in_words,
+    training_losses,
+)
 from edgegrain.training.grain.stages import FACES
 from export.bundle.card import CAVEAT, bundle_card
 from export.bundle.writer import update_card
@@ -62,7 +70,7 @@ def score_table(evaluation: Mapping[str, Any], losses: Collection[str], columns:
 
     Args:
         evaluation: result of `collect`.
-        losses: scores that are marked, see `edgegrain.metrics.training_losses`.
+        losses: scores that are marked, see `edgegrain.metrics.score_names`.
         columns: of the table, if they were measured.
     """
     methods = evaluation["methods"]

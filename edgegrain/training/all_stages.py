@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.pictures.progress import Progress
+from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import start_distributed
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.chains import Chain

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from edgegrain.pictures.progress import Progress
+from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import Distributed
 from server_decoder.generative_prior import GenerativePrior
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from codec_contract.errors import EdgegrainError, ExistsError
-from edgegrain.pictures.progress import Progress
+from edgegrain.pictures.writing import Progress
 from edgegrain.training.checkpoint import progress_of, save_checkpoint
 from edgegrain.training.distributed import Distributed, start_distributed
 from edgegrain.training.family import RunOptions, Trainer

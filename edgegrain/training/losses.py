@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgegrain.metrics.chroma_error import chroma_difference
-from edgegrain.metrics.face_regions import enlarged_regions, region_weights
+from edgegrain.metrics.face_regions import chroma_difference, enlarged_regions, region_weights
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD, cropped
 from edgegrain.training.grid_loss import GridLoss

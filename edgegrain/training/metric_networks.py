@@ -9,7 +9,7 @@ import torch
 
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.metrics.metric_weights import find_metric_weights
+from edgegrain.metrics.weights import find_metric_weights
 
 
 class MetricNetworks(NamedTuple):

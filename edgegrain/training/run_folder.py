@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgegrain.pictures.folder_lock import InUseError, only_writer
+from edgegrain.pictures.writing import InUseError, only_writer
 
 if TYPE_CHECKING:
     from edgegrain.training.distributed import Distributed

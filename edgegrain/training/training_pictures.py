@@ -9,8 +9,8 @@ import numpy as np
 
 from codec_contract.errors import EdgegrainError
 from edgegrain.pictures.packed import first_pictures, pack, random_pictures
-from edgegrain.pictures.progress import Progress
 from edgegrain.pictures.stored_pictures import matches, stored_pictures
+from edgegrain.pictures.writing import Progress
 from edgegrain.training.family import RunOptions
 
 HELD_OUT = 16  # pictures that a run is evaluated on

@@ -43,11 +43,7 @@ def needs_library(model: bytes | str | os.PathLike[str]) -> bool:
 
 
 def find_library(path: str | os.PathLike[str] | None = None) -> Path:
-    """The library: ``path`` if given, else what ``make ops`` built, else what pip installed.
-
-    Raises:
-        DeviceError: there is none; the message says how to build one.
-    """
+    """The library: ``path`` if given, else what ``make ops`` built, else what pip installed."""
     if path is not None:
         if not Path(path).is_file():
             raise DeviceError(f"there is no library of {DOMAIN} at {path}; {_HINT}")
@@ -62,29 +58,17 @@ def find_library(path: str | os.PathLike[str] | None = None) -> Path:
 
 
 def has_cuda_kernels(path: str | os.PathLike[str]) -> bool:
-    """True if a library was built with CUDA kernels; needs no GPU.
-
-    Raises:
-        DeviceError: it cannot be loaded, or is another library.
-    """
+    """True if a library was built with CUDA kernels; needs no GPU."""
     return bool(_call(path, "edgegrain_has_cuda"))
 
 
 def cuda_version(path: str | os.PathLike[str]) -> int:
-    """The version of CUDA that a library's kernels were built with, as 13000 for 13.0; 0 if it has none.
-
-    Raises:
-        DeviceError: as `has_cuda_kernels`, or it was built for an earlier release.
-    """
+    """The version of CUDA that a library's kernels were built with, as 13000 for 13.0; 0 if it has none."""
     return int(_call(path, "edgegrain_cuda_version"))
 
 
 def cuda_architectures(path: str | os.PathLike[str]) -> str:
-    """The CUDA architectures that a library's kernels were built for, as ``80-real,90``; "" if it has none.
-
-    Raises:
-        DeviceError: as `cuda_version`.
-    """
+    """The CUDA architectures that a library's kernels were built for, as ``80-real,90``; "" if it has none."""
     return str(_call(path, "edgegrain_cuda_architectures", ctypes.c_char_p).decode())
 
 
@@ -94,10 +78,6 @@ def require_cuda_kernels(library: Path, device_id: int = 0) -> None:
     Args:
         library: its path.
         device_id: number of the GPU.
-
-    Raises:
-        DeviceError: it was built without nvcc, with a newer CUDA than the driver's, or for other GPUs; or as
-            `cuda_version`.
     """
     if not has_cuda_kernels(library):
         raise DeviceError(f"{library} was built without nvcc and has no kernels for device 'cuda'; build it again with "
@@ -154,10 +134,6 @@ def register_library(
 
     Returns:
         The library's path.
-
-    Raises:
-        DeviceError: there is no library, it has no kernels for the device, the driver is too old for them, or this ONNX
-            Runtime is too old or refuses it.
     """
     import onnxruntime
 

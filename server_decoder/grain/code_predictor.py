@@ -87,11 +87,7 @@ def halving(channels: int, out_channels: int) -> nn.Sequential:
 
 
 def offset_convolution(inv_channels: Mapping[int, int], gen_channels: Mapping[int, int], side: int) -> nn.Conv2d:
-    """From f_inv at ``side``, or averaged down to it, to the generator's channels there.
-
-    Raises:
-        ValueError: the generator has no features of that side, or f_inv is not that fine.
-    """
+    """From f_inv at ``side``, or averaged down to it, to the generator's channels there."""
     if side not in gen_channels or side > max(inv_channels):
         raise ValueError(f"no offset is possible at {side}x{side}: f_inv comes at {sorted(inv_channels)}, the "
                          f"generator's features at {sorted(gen_channels)}")
@@ -134,9 +130,6 @@ class CodePredictor(nn.Module):
                  code_width: int = 512, gen_channels: Mapping[int, int] | None = None) -> None:
         """``features``: channels of f_inv by side, coarse to fine; ``code_resolutions`` and ``gen_channels`` (only for
         offsets): codes' resolutions and features' channels of the `GenerativePrior`.
-
-        Raises:
-            ValueError: the coarsest features are smaller than the base, or the widths are not one per scale.
         """
         super().__init__()
         self.config = config

@@ -30,9 +30,6 @@ def enlargement_matrix(small: int, large: int) -> npt.NDArray[np.float64]:
     """``[large, small]``: every row holds the weights of one sample of the larger line; rows sum to 1.
 
     Samples beyond the edge are those at the edge.
-
-    Raises:
-        ValueError: ``large`` is smaller than ``small``.
     """
     if not 0 < small <= large:
         raise ValueError(f"enlargement goes from a smaller to a larger size, got {small} and {large}")
@@ -153,11 +150,7 @@ class FeatureFusion(nn.Module):
     """(f_inv, f_gen) -> the summand of the base, ``[B, 3, S, S]``."""
 
     def __init__(self, config: FusionConfig, inv_channels: Mapping[int, int], gen_channels: Mapping[int, int]) -> None:
-        """Channels of f_inv and of f_gen by side.
-
-        Raises:
-            ValueError: f_inv lacks one of the sizes.
-        """
+        """Channels of f_inv and of f_gen by side."""
         super().__init__()
         self.config = config
         missing = sorted(set(config.sizes) - set(inv_channels))

@@ -111,11 +111,7 @@ class GrainConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The configuration that `as_dict` (or ``dataclasses.asdict``) described.
-
-        Raises:
-            KeyError, TypeError, ValueError: the fields describe no configuration.
-        """
+        """The configuration that `as_dict` (or ``dataclasses.asdict``) described."""
         prior, codes, fusion = fields["prior"], fields["codes"], fields["fusion"]
         return cls(
             decoder=DecoderConfig.from_dict(fields["decoder"]),
@@ -157,12 +153,7 @@ class Grain(nn.Module):
     """LR ``[B, 3, h, w]`` in [-1, 1] -> picture. The generator inside stays frozen in training."""
 
     def __init__(self, config: GrainConfig, prior: GenerativePrior | None = None) -> None:
-        """Random weights, except for the given ``prior``.
-
-        Raises:
-            ModelError: the prior is not the one that the configuration describes.
-            ValueError: the parts do not fit together.
-        """
+        """Random weights, except for the given ``prior``."""
         super().__init__()
         self.config = config
         self.decoder = RRDBDecoder(config.decoder)
@@ -192,11 +183,7 @@ class Grain(nn.Module):
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PRIOR)}
 
     def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load a state from `trained_state`; strict.
-
-        Raises:
-            ModelError: names or shapes are another model's.
-        """
+        """Load a state from `trained_state`; strict."""
         wanted = self.trained_state()
         missing, unknown = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
         if missing or unknown:
@@ -243,9 +230,6 @@ class Grain(nn.Module):
         """Invertible features, coarse to fine -> codes ``[B, L, code_width]`` and the generator's output for them.
 
         ``window``: the part of the picture that is wanted, as for `GenerativePrior.forward`.
-
-        Raises:
-            ModelError: this variant has no generator, or its generator no windows.
         """
         if self.prior is None or self.codes is None:
             raise ModelError(f"this model ({self.config.variant}) has no generator")

@@ -32,9 +32,6 @@ def paper_model(lr: int) -> GrainConfig:
     """The paper's model from an LR of 16, 32, 64 or 128 to 1024x1024 ([GRAIN] 3.2-3.4 and Table 4).
 
     The paper gives the depths for 16x16; larger LRs skip the scales below theirs.
-
-    Raises:
-        ValueError: the decoder has no scale of that size below the fused ones.
     """
     scales = PAPER_1024_LR16.scales
     sizes = [scale.size for scale in scales]

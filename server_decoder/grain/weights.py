@@ -56,10 +56,6 @@ def save_trained(model: Grain, path: str | Path, *, history: History = (), kept:
         dtype: of the stored weights.
         compact: store the large ones as int8 (`write_weights`).
         force: replace the file if it exists.
-
-    Raises:
-        ModelError: a weight does not fit ``dtype``.
-        ExistsError: the file exists and ``force`` is false.
     """
     records: dict[str, Any] = {_HISTORY: list(history)}
     state = model.trained_state()
@@ -73,29 +69,17 @@ def save_trained(model: Grain, path: str | Path, *, history: History = (), kept:
 
 
 def read_config(path: str | Path) -> GrainConfig:
-    """The configuration in a file's header.
-
-    Raises:
-        ModelError: the file holds no trained GRAIN.
-    """
+    """The configuration in a file's header."""
     return weight_file.read_config(path, _KIND)
 
 
 def read_history(path: str | Path) -> tuple[dict[str, Any], ...]:
-    """The stages in a file's header; none if it has no such entry.
-
-    Raises:
-        ModelError: the file cannot be read.
-    """
+    """The stages in a file's header; none if it has no such entry."""
     return tuple(read_record(path, _KIND, _HISTORY, []))
 
 
 def read_kept(path: str | Path) -> KeptDecoder | None:
-    """The bundle whose invertible decoder a file leaves out; None if the file has its own.
-
-    Raises:
-        ModelError: the file cannot be read.
-    """
+    """The bundle whose invertible decoder a file leaves out; None if the file has its own."""
     with _KIND.reading(path):
         record = read_record(path, _KIND, _KEPT, None)
         return None if record is None else KeptDecoder(**record)
@@ -108,10 +92,6 @@ def load_trained(path: str | Path, prior: GenerativePrior | None = None, decoder
         path: the file.
         prior: the generator; random weights when None.
         decoder: the invertible decoder, for files that leave it out (`read_kept`).
-
-    Raises:
-        ModelError: the file holds no trained GRAIN, its weights do not fit its configuration, the prior is another, or
-            the file leaves the decoder out and none is given.
     """
     config = read_config(path)
     try:

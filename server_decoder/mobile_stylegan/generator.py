@@ -126,11 +126,7 @@ class MobileStyleGANConfig:
         return min(self.channel_max, self.channel_base // resolution)
 
     def cut(self, size: int) -> MobileStyleGANConfig:
-        """The part of this generator up to ``size``, with an RGB head there.
-
-        Raises:
-            ModelError: this generator has no features of that size.
-        """
+        """The part of this generator up to ``size``, with an RGB head there."""
         if size not in self.resolutions[1:]:
             raise ModelError(f"cannot cut this generator to {size}x{size}; its features come at "
                              f"{', '.join(map(str, self.resolutions[1:]))}")
@@ -295,12 +291,7 @@ class MobileStyleGAN(GenerativePrior):
 
     def synthesize_window(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets, window: Window
                           ) -> Synthesis:
-        """As `synthesize`; features from `WHOLE` on are the part that the window's picture depends on.
-
-        Raises:
-            ModelError: the window reaches beyond the picture; its edges are odd, but a wavelet head makes two pixels at
-                a time; there are offsets above `WHOLE`.
-        """
+        """As `synthesize`; features from `WHOLE` on are the part that the window's picture depends on."""
         if fine := [resolution for resolution in offsets if resolution > WHOLE]:
             raise ModelError(f"a window has no offsets above {WHOLE}x{WHOLE}, got some at {fine}")
         needed, given = self._needed(window), self._check_noise(noise)
@@ -357,9 +348,6 @@ def save_mobile_stylegan(
         heads: 1x1 RGB heads by resolution, for `load_mobile_stylegan` to cut it there.
         metadata: more entries for the header: origin and licence of the weights.
         force: replace the file if it exists.
-
-    Raises:
-        ExistsError: the file exists and ``force`` is false.
     """
     state = dict(model.state_dict())
     for size, head in (heads or {}).items():
@@ -376,9 +364,6 @@ def load_mobile_stylegan(
         path: a file that `save_mobile_stylegan` wrote.
         config: the expected sizes of the result; None accepts any.
         cut_to: leave out the blocks above this resolution and use the file's RGB head there.
-
-    Raises:
-        ModelError: the file holds no MobileStyleGAN, one of other sizes, or has no head for ``cut_to``.
     """
     stored = read_config(path, _KIND)
     with _KIND.reading(path):
@@ -395,11 +380,7 @@ def load_mobile_stylegan(
 
 
 def cut(model: MobileStyleGAN, size: int, head: nn.Conv2d) -> MobileStyleGAN:
-    """A copy of the blocks of ``model`` up to ``size``, frozen, ending in a 1x1 convolution from there to RGB.
-
-    Raises:
-        ModelError: there are no features of that size.
-    """
+    """A copy of the blocks of ``model`` up to ``size``, frozen, ending in a 1x1 convolution from there to RGB."""
     config = model.config.cut(size)
     heads = {f"{_HEADS}{size}.{name}": tensor for name, tensor in head.state_dict().items()}
     shorter = MobileStyleGAN(config)

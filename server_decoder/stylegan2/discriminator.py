@@ -41,11 +41,7 @@ class Discriminator(nn.Module):
         self.score = EqualizedLinear(channels[-1], 1)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Pictures ``[B, 3, size, size]`` in [-1, 1] -> scores ``[B]``, unbounded.
-
-        Raises:
-            ModelError: the pictures have another shape.
-        """
+        """Pictures ``[B, 3, size, size]`` in [-1, 1] -> scores ``[B]``, unbounded."""
         size = self.config.size
         if picture.ndim != 4 or picture.shape[1:] != (3, size, size):
             raise ModelError(f"this discriminator takes pictures [batch, 3, {size}, {size}], got {list(picture.shape)}")

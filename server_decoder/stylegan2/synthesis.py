@@ -58,11 +58,7 @@ class StyleGAN2Config:
         return min(self.channel_max, self.channel_base // resolution)
 
     def cut(self, size: int) -> StyleGAN2Config:
-        """The part of this generator up to ``size``.
-
-        Raises:
-            ModelError: this generator makes no picture of that size.
-        """
+        """The part of this generator up to ``size``."""
         if size not in self.resolutions[1:]:
             raise ModelError(f"cannot cut this generator to {size}x{size}; it makes pictures at "
                              f"{', '.join(map(str, self.resolutions[1:]))}")
@@ -87,9 +83,6 @@ def mix_styles(coarse: Tensor, fine: Tensor, crossover: int | Tensor) -> Tensor:
 
     Returns:
         Codes ``[B, L, code_width]``.
-
-    Raises:
-        ModelError: the codes differ in shape.
     """
     if coarse.ndim != 3 or coarse.shape != fine.shape:
         raise ModelError(f"style mixing takes two tensors of codes [batch, codes, width], got {list(coarse.shape)} and "
@@ -148,11 +141,7 @@ class StyleGAN2(GenerativePrior):
                 for resolution in self.config.layer_resolutions]
 
     def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
-        """Codes ``[B, L, code_width]`` -> picture and features; ``noise`` as `random_noise` gives it.
-
-        Raises:
-            ModelError: the noise has other shapes.
-        """
+        """Codes ``[B, L, code_width]`` -> picture and features; ``noise`` as `random_noise` gives it."""
         given = self._check_noise(noise, codes.shape[0])
         x = with_offsets(self.layers[0](self.constant, codes[:, 0], given[0]), offsets)
         picture = self.to_rgb[0](x, codes[:, 1])

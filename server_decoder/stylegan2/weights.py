@@ -25,11 +25,7 @@ _KIND = WeightKind("StyleGAN2", "config", lambda fields: StyleGAN2Config(**field
 
 def save_stylegan2(path: Path, generator: StyleGAN2, discriminator: Discriminator | None = None, *,
                    metadata: Mapping[str, str] | None = None, force: bool = False) -> None:
-    """Write networks as a weight file.
-
-    Raises:
-        ExistsError: the file exists and ``force`` is false.
-    """
+    """Write networks as a weight file."""
     states = {"generator": generator.state_dict()}
     if discriminator is not None:
         states["discriminator"] = discriminator.state_dict()
@@ -43,9 +39,6 @@ def load_stylegan2(path: Path, config: StyleGAN2Config | None = None, *, cut_to:
         path: a file that `convert` or `save_stylegan2` wrote.
         config: the expected sizes of the result; None accepts any.
         cut_to: drop the layers above this resolution: the picture then is the sum of the toRGBs up to there.
-
-    Raises:
-        ModelError: the file holds no StyleGAN2, no generator, or one of other sizes.
     """
     stored, state = _load(path, "generator")
     wanted = stored if cut_to is None else stored.cut(cut_to)
@@ -65,9 +58,6 @@ def load_discriminator(path: Path, config: StyleGAN2Config | None = None) -> Dis
     Args:
         path: a file that `convert` or `save_stylegan2` wrote.
         config: with the expected size and channels; None accepts any.
-
-    Raises:
-        ModelError: the file holds no StyleGAN2, no discriminator, or one of other sizes.
     """
     stored, state = _load(path, "discriminator")
     if config is not None and (config.size, config.channel_base, config.channel_max) != (

@@ -59,12 +59,6 @@ class EnlargerSession:
             side: side of the squares that it has to take, in pixels.
             device: ``"cpu"`` or ``"cuda"``, which needs onnxruntime-gpu, the extra ``edgegrain[gpu]``.
             threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
-
-        Raises:
-            BundleError: there are no models or too many, one cannot be read or is no such doubling, or the second takes
-                other features than the first gives.
-            DeviceError: the device is unknown, or its provider is not installed or did not become active; a
-                `DeviceMemoryError` if the weights need more memory than there is.
         """
         if not 1 <= len(models) <= len(ENLARGEMENTS):
             raise BundleError(f"an enlarger has 1 or {len(ENLARGEMENTS)} files, got {len(models)}")
@@ -83,12 +77,6 @@ class EnlargerSession:
         """Enlarge squares, uint8 ``[N, side, side, 3]``, to uint8 ``[N, factor * side, factor * side, 3]``.
 
         The network runs once per picture, so the memory for its activations does not grow with N.
-
-        Raises:
-            ImageError: ``pictures`` has another type or shape, or ``factor`` is none of the session's.
-            BundleError: a model made pictures of another size than its signature says.
-            DeviceError: the device failed; on CUDA, all later work of the process may fail too. A `DeviceMemoryError`
-                if memory was short; the session stays usable.
         """
         side, large = self.side, factor * self.side
         if factor not in self.factors:
@@ -151,9 +139,6 @@ def _check_signature(session: onnxruntime.InferenceSession, step: int, side: int
         side: of what it takes.
         channels: of the features that it takes.
         last: it gives a picture only.
-
-    Raises:
-        BundleError: the model is no such doubling.
     """
     def handed(length: int, width: int | None) -> dict[str, _End]:
         return {VALUES: (_FLOATS, [None, 3, length, length]), FEATURES: (_FLOATS, [None, width, length, length])}

@@ -108,11 +108,7 @@ class SuperResolutionConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SuperResolutionConfig:
-        """The configuration that `as_dict` described.
-
-        Raises:
-            TypeError, ValueError: it describes none.
-        """
+        """The configuration that `as_dict` described."""
         return cls(**{name: tuple(value) for name, value in values.items()})
 
 
@@ -199,11 +195,7 @@ class SuperResolution(nn.Module):
                     cast(nn.Conv2d, narrow).weight.mul_(0.5 * _LINEAR)
 
     def forward(self, picture: Tensor, factor: int | None = None) -> Tensor:
-        """Enlarge whole pictures by 2 or 4; None is the network's largest factor.
-
-        Raises:
-            ModelError: the network has no such factor, or the sides are no multiples of `SuperResolutionConfig.period`.
-        """
+        """Enlarge whole pictures by 2 or 4; None is the network's largest factor."""
         return self.forward_steps(picture, factor)[-1].picture
 
     def forward_steps(self, picture: Tensor, factor: int | None = None) -> list[Step]:
@@ -222,9 +214,6 @@ class SuperResolution(nn.Module):
         Returns:
             ``[N, 3, 2 * size, 2 * size]`` and, for factor 4, ``[N, 3, 4 * size, 4 * size]``; those of the first picture
             first.
-
-        Raises:
-            ModelError: as `forward`.
         """
         levels = self._levels(picture, factor)
         return self._enlarge_windows(self.coarse(picture), picture, windows, levels)
@@ -237,9 +226,6 @@ class SuperResolution(nn.Module):
 
         Returns:
             ``[B, 3, 2S, 2S]`` and ``[N, 3, 4 * size, 4 * size]``.
-
-        Raises:
-            ModelError: as `forward`.
         """
         first, second = self._levels(picture, 2), self._levels(picture, 4)
         whole = self._enlarge(self.coarse(picture), picture, first)[-1]

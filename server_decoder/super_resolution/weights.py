@@ -28,10 +28,6 @@ def save_super_resolution(model: SuperResolution, path: str | Path, *, training:
         dtype: of the stored weights.
         compact: store the large ones as int8 (`write_weights`).
         force: replace the file if it exists.
-
-    Raises:
-        ModelError: a weight does not fit ``dtype``.
-        ExistsError: the file exists and ``force`` is false.
     """
     return save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, compact=compact,
                         force=force, records={_TRAINING: dict(training or {})})
@@ -42,9 +38,6 @@ def load_super_resolution(path: str | Path) -> SuperResolution:
 
     Args:
         path: the file, or the folder of a run.
-
-    Raises:
-        ModelError: the file holds no such network, or its weights do not fit its configuration.
     """
     path = weights_path(path)
     model = SuperResolution(read_config(path, _KIND))
@@ -53,11 +46,7 @@ def load_super_resolution(path: str | Path) -> SuperResolution:
 
 
 def read_training(path: str | Path) -> dict[str, Any]:
-    """The training record in a file's header; empty if there is none.
-
-    Raises:
-        ModelError: the file cannot be read.
-    """
+    """The training record in a file's header; empty if there is none."""
     return dict(read_record(weights_path(path), _KIND, _TRAINING, {}))
 
 

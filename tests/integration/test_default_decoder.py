@@ -13,8 +13,7 @@ from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.periodic_peaks import periodic_peaks
-from edgegrain.pictures.originals import original_of
-from edgegrain.pictures.stored_pictures import list_pictures
+from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from export.decoder.sources import bundle_decoder
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 

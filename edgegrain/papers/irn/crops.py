@@ -15,8 +15,8 @@ from torch import Tensor
 from codec_contract.errors import ImageError
 from codec_contract.files import written_whole
 from edge_encoder.preprocessing import load_picture, readable_formats
-from edgegrain.pictures.array_file import first_to_write, written_array
 from edgegrain.pictures.stored_pictures import StoredPicture
+from edgegrain.pictures.writing import first_to_write, written_array
 
 
 @dataclass(frozen=True, eq=False)

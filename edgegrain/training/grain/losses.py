@@ -31,7 +31,7 @@ def lr_loss(weights: LossWeights, lr: Tensor, box: Tensor) -> tuple[Tensor, dict
 
 def mean_saturation(picture: Tensor) -> Tensor:
     """Mean saturation of HSV, ``[B]``, 0...1, of pictures ``[B, 3, h, w]`` in [-1, 1]; see
-    `edgegrain.metrics.lr_saturation`."""
+    `edgegrain.evaluation.evaluator`."""
     levels = (picture + 1) / 2
     largest = levels.amax(1)
     return ((largest - levels.amin(1)) / largest.clamp_min(1 / 255)).mean((1, 2))

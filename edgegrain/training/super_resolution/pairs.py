@@ -15,10 +15,9 @@ from codec_contract.bundle.manifest import ENLARGEMENTS, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError, ImageError
 from codec_contract.resize import exact_resize
-from edgegrain.pictures.array_file import first_to_write, written_array
 from edgegrain.pictures.packed import pack, random_pictures
-from edgegrain.pictures.progress import Progress
 from edgegrain.pictures.stored_pictures import StoredPicture, matches, open_picture, stored_pictures
+from edgegrain.pictures.writing import Progress, first_to_write, written_array
 from edgegrain.training.family import RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionRecipe
 from edgegrain.training.training_pictures import packed_folder, require_pictures

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from codec_contract.errors import ServiceError
-from edgegrain.pictures.folder_lock import InUseError
+from edgegrain.pictures.writing import InUseError
 from edgegrain.stores import STAGING, ArrowStore, FolderStore, OnUnlisted, Store, open_store
 
 

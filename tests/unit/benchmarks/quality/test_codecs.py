@@ -23,7 +23,7 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import integer_digest, run_reference, save_integer_network
-from edgegrain.evaluation.result_cache import ResultCache
+from edgegrain.evaluation.evaluator import ResultCache
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR
 from edgegrain.metrics.psnr_ssim import psnr
 from export.encoder.graph import exact_graph

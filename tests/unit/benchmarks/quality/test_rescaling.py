@@ -24,7 +24,7 @@ from benchmarks.quality.rescaling import (
     summary,
 )
 from codec_contract.errors import EdgegrainError
-from edgegrain.evaluation.result_cache import ResultCache
+from edgegrain.evaluation.evaluator import ResultCache
 from sdk import Codec
 
 

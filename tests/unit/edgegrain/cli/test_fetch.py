@@ -15,7 +15,7 @@ import sdk
 from codec_contract.quantization import quantize
 from edgegrain.cli import fetch
 from edgegrain.cli.options import DEFAULT_PRIOR
-from edgegrain.metrics import metric_weights
+from edgegrain.metrics import weights as metric_weights
 from edgegrain.papers.stylegan import prior_import as mobile_stylegan_import
 from edgegrain.pictures.prior_samples import MIXTURES, mix_codes, truncated_codes
 from edgegrain.pictures.sheets import GAP, MARGIN

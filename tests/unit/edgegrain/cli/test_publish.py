@@ -18,7 +18,7 @@ from edgegrain.cli import publish as command
 from edgegrain.papers.face_sr import bundle as store_face_sr
 from edgegrain.papers.irn.bundle import save_irn
 from edgegrain.papers.irn.network import IRN, IRNConfig
-from edgegrain.publishing import fit_coder, improvement, publish_grain, store_grain
+from edgegrain.publishing import fit_coder, improvement, publish_grain
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
@@ -91,7 +91,8 @@ def test_a_wrong_version_is_refused_before_the_work(
 
 def test_trained_weights_alone_go_to_the_folder(grain_run: Path, tmp_path: Path, shell: Shell,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_grain, "store_trained", lambda run, out, prior, **named: (run, out, prior, sorted(named)))
+    monkeypatch.setattr(publish_grain, "store_trained",
+                        lambda run, out, prior, **named: (run, out, prior, sorted(named)))
     code, out, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "zoo", "--trained-only")
     assert code == 0, err
     named = ["data", "encoder_of", "exclude", "force", "report"]
@@ -160,7 +161,7 @@ def test_an_irn_run_and_a_folder_without_a_run_are_refused(tmp_path: Path, shell
 
 
 def test_a_missing_library_is_named(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "edgegrain.publishing.run_family", raising=False)
+    monkeypatch.delitem(sys.modules, "edgegrain.publishing.run_source", raising=False)
     monkeypatch.setitem(sys.modules, "safetensors", None)
     code, _, err = shell("run", tmp_path, "--out", tmp_path / "bundle")
     assert code == 1 and "safetensors" in err and "edgegrain[export,train]" in err

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from edgegrain.cli.app import application
 from edgegrain.papers.face_sr.training import FaceSRTrainer
-from edgegrain.pictures.folder_lock import only_writer
+from edgegrain.pictures.writing import only_writer
 from edgegrain.training.grain.stages import GrainRecipe
 from edgegrain.training.recipes import RECIPES
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,18 @@ from onnx import numpy_helper
 from PIL import Image
 
 from codec_contract.resize import exact_resize
-from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, curve_budgets, weights_id
-from edgegrain.evaluation.result_cache import ResultCache
+from edgegrain.evaluation.evaluator import (
+    EvaluationConfig,
+    Evaluator,
+    ResultCache,
+    _mean_saturation,
+    curve_budgets,
+    lr_saturation,
+    weights_id,
+)
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult
-from edgegrain.metrics.identity import FILE
 from edgegrain.metrics.psnr_ssim import psnr
+from edgegrain.metrics.weights import DLIB_FILE
 from sdk import Codec, RunningDecoder
 from tests.gradient_metrics import GradientMetrics
 from tests.tiny_bundle import HR, LR, refresh_manifest, repeating_decoder, write_tiny_bundle
@@ -183,9 +191,58 @@ def test_budgets_lie_around_the_payloads() -> None:
 
 
 def test_weights_are_told_apart_by_content(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes(b"1")
+    (tmp_path / DLIB_FILE).write_bytes(b"1")
     first = weights_id(tmp_path)
     (tmp_path / "notes.npz").write_text("no weights")
     assert weights_id(tmp_path) == first
-    (tmp_path / FILE).write_bytes(b"2")
+    (tmp_path / DLIB_FILE).write_bytes(b"2")
     assert weights_id(tmp_path) != first
+
+
+def test_a_record_is_computed_once_and_found_by_another_cache(tmp_path: Path) -> None:
+    key = {"pixels": "ab", "budget": 560}
+    value = [1.5, {"psnr": float("inf")}]
+    assert ResultCache(tmp_path).get_or_compute(key, lambda: value) == value
+    again = ResultCache(tmp_path)
+    assert again.get_or_compute({"budget": 560, "pixels": "ab"}, lambda: pytest.fail("computed twice")) == value
+    assert again.hits == 1
+
+
+def test_another_key_is_another_record(tmp_path: Path) -> None:
+    cache = ResultCache(tmp_path)
+    assert cache.get_or_compute({"budget": 560}, lambda: "a") == "a"
+    assert cache.get_or_compute({"budget": 561}, lambda: "b") == "b"
+    assert cache.get_or_compute({"budget": 560}, lambda: "c") == "a"
+    assert cache.hits == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"key": {}, "value": 7}', b"[]", b"\xff"])
+def test_a_damaged_record_is_computed_again(tmp_path: Path, damage: bytes) -> None:
+    ResultCache(tmp_path).get_or_compute({"a": 1}, lambda: "first")
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(damage)
+    assert ResultCache(tmp_path).get_or_compute({"a": 1}, lambda: "second") == "second"
+    assert ResultCache(tmp_path).get_or_compute({"a": 1}, lambda: "third") == "second"
+
+
+def test_nothing_is_recorded_where_computing_fails(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ResultCache(tmp_path / "cache").get_or_compute({"a": 1}, interrupted)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_it_is_that_of_hsv() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+    picture[0, 0] = 0
+    expected = np.mean([colorsys.rgb_to_hsv(*(pixel / 255))[1] for pixel in picture.reshape(-1, 3)])
+    assert _mean_saturation(picture) == pytest.approx(expected)
+
+
+def test_a_faded_lr_has_less_than_the_area_mean() -> None:
+    original = np.zeros((8, 8, 3), np.uint8)
+    original[:, ::2], original[:, 1::2] = (200, 100, 100), (100, 50, 50)
+    lr = np.full((2, 2, 3), (150, 110, 110), np.uint8)
+    assert lr_saturation(lr, original) == pytest.approx((40 / 150, 75 / 150))

@@ -15,21 +15,24 @@ import pytest
 from PIL import Image
 
 from edgegrain.evaluation.classical_codecs import CODECS
-from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator
-from edgegrain.evaluation.plots import rate_distortion
+from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, ResultCache
 from edgegrain.evaluation.report import (
     PAGE,
     PICTURES,
     SHEET_SIDE,
     claims,
+    detail_tiles,
+    detail_titles,
+    details,
     measured_details,
+    rate_distortion,
     report_files,
     report_name,
     table,
     table_columns,
 )
-from edgegrain.evaluation.result_cache import ResultCache
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult, summary
+from edgegrain.metrics.face_regions import CENTRES
 from edgegrain.pictures.sheets import GAP, MARGIN
 from sdk import Codec, Payload
 from tests.gradient_metrics import GradientMetrics
@@ -281,3 +284,29 @@ def test_a_plot_has_the_bundles_point_even_without_a_curve_of_a_codec(evaluated:
         with Image.open(io.BytesIO(png)) as image:
             pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
         assert (pixels == (0xB2, 0x22, 0x34)).all(1).sum() > 100
+
+
+def test_boxes_are_a_quarter_of_the_side_around_their_centres() -> None:
+    rows, columns = np.mgrid[:256, :256]
+    frame = np.stack([rows, columns, rows], 2).astype(np.uint8)
+    for name, crop in details(frame).items():
+        assert crop.shape == (64, 64, 3)
+        x, y = CENTRES[name]
+        assert abs(crop[..., 0].mean() - y * 256) < 2 and abs(crop[..., 1].mean() - x * 256) < 2
+
+
+def test_eyes_and_mouth_of_the_portrait_are_darker_or_redder_than_its_skin(portrait: np.ndarray) -> None:
+    crops = details(portrait)
+    cheek = portrait[150:170, 80:100].astype(float)
+    for eye in ("left eye", "right eye"):
+        assert crops[eye][24:40, 16:48].min() < cheek.mean() - 40  # the pupil
+    lips = crops["mouth"][24:40, 16:48].astype(float).mean((0, 1))
+    assert lips[0] / lips[1] > (cheek[..., 0] / cheek[..., 1]).mean()
+
+
+def test_a_row_alternates_original_and_restored() -> None:
+    original, restored = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 9, np.uint8)
+    tiles = detail_tiles(original, restored, "a.png")
+    assert len(tiles) == len(detail_titles()) == 6
+    assert [int(tile.picture.max()) for tile in tiles if tile.picture is not None] == [0, 9] * 3
+    assert [tile.accent for tile in tiles] == [False, True] * 3 and tiles[0].title == "a.png"

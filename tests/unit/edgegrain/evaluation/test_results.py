@@ -25,8 +25,7 @@ from edgegrain.evaluation.results import (
     tsv,
     unpacked,
 )
-from edgegrain.metrics.bootstrap import mean_interval
-from edgegrain.metrics.kid import kernel_distance
+from edgegrain.metrics.kid import kernel_distance, mean_interval
 from edgegrain.metrics.picture_metrics import Scores
 from sdk import BundleInfo
 

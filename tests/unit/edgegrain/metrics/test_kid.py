@@ -1,9 +1,13 @@
 """KID: zero for one distribution, growing with the difference, an interval that holds what it promises."""
 
+from __future__ import annotations
+
+import math
+
 import numpy as np
 import pytest
 
-from edgegrain.metrics.kid import distance_change, kernel_distance
+from edgegrain.metrics.kid import RESAMPLES, distance_change, kernel_distance, mean_interval, multiplicities
 
 
 def draw(seed: int, count: int = 60, shift: float = 0.0, width: int = 16) -> np.ndarray:
@@ -99,3 +103,20 @@ def test_a_change_is_the_difference_of_two_distances_with_a_narrower_interval() 
     assert change.value == pytest.approx(one.value - other.value)
     assert change.low < change.value < change.high < 0
     assert change.high - change.low < 0.5 * (other.high - other.low)
+
+
+def test_every_resample_draws_as_many_pictures_as_there_are() -> None:
+    draws = multiplicities(7)
+    assert draws.shape == (RESAMPLES, 7) and (draws.sum(1) == 7).all() and draws.max() > 1
+
+
+def test_the_interval_of_a_mean_is_about_two_standard_errors_to_each_side() -> None:
+    values = np.random.default_rng(1).normal(3.0, 2.0, 400)
+    found = mean_interval(values.tolist())
+    assert found is not None
+    error = values.std() / math.sqrt(400)
+    assert found == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.1 * error * 2)
+
+
+def test_one_picture_or_an_infinite_score_has_no_interval() -> None:
+    assert mean_interval([1.0]) is None and mean_interval([1.0, math.inf]) is None

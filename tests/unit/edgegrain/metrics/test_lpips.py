@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from codec_contract.quantization import dequantize
-from edgegrain.metrics.lpips import FILES, LPIPS
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.metrics.weights import LPIPS_FILES
 
 NETS = ["alex", "vgg"]
 
@@ -58,7 +59,7 @@ def vgg16(w: dict[str, Tensor], x: Tensor) -> list[Tensor]:
 @torch.no_grad()
 def test_equals_the_published_formula(lpips: LPIPS, shared_weights: Path, portrait: np.ndarray) -> None:
     """The mean over places of head-weighted squared differences of unit feature vectors, summed over five layers."""
-    w = tensors(shared_weights / FILES[lpips.net])
+    w = tensors(shared_weights / LPIPS_FILES[lpips.net])
     network = alexnet if lpips.net == "alex" else vgg16
     a, b = unit(portrait[40:140, 60:160]), unit(portrait[60:160, 40:140])
     mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)

@@ -11,7 +11,7 @@ from PIL import Image
 from codec_contract.errors import ImageError
 from codec_contract.resize import exact_resize
 from edgegrain.pictures import stored_pictures
-from edgegrain.pictures.stored_pictures import list_pictures, read_square
+from edgegrain.pictures.stored_pictures import list_pictures, original_of, read_square
 
 
 def test_patterns_leave_pictures_out(tmp_path: Path) -> None:
@@ -53,3 +53,14 @@ def test_pictures_are_read_as_the_encoder_reads_them(tmp_path: Path) -> None:
     Image.fromarray(alpha).save(tmp_path / "transparent.png")
     np.testing.assert_array_equal(read_square(tmp_path / "turned.png", 8), np.rot90(rgb, -1)[:, 2:10])
     assert (read_square(tmp_path / "transparent.png", 8) == 255).all()
+
+
+def test_the_original_is_the_centre_square(tmp_path: Path, portrait: np.ndarray) -> None:
+    Image.fromarray(portrait[:, 96:160]).save(tmp_path / "narrow.png")
+    assert np.array_equal(original_of(tmp_path / "narrow.png", 64), portrait[96:160, 96:160])
+    Image.fromarray(portrait).save(tmp_path / "large.jpg")
+    with Image.open(tmp_path / "large.jpg") as whole:
+        assert np.array_equal(original_of(tmp_path / "large.jpg", 16), exact_resize(np.asarray(whole), (16, 16)))
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ImageError):
+        original_of(tmp_path / "text.png", 64)

@@ -12,10 +12,10 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ImageError
 from edgegrain.pictures import tar_shards
-from edgegrain.pictures.folder_lock import InUseError
 from edgegrain.pictures.packed import pack
 from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.pictures.tar_shards import write_shard, write_shards
+from edgegrain.pictures.writing import InUseError
 
 COUNT, SIDE = 12, 32
 

@@ -18,8 +18,8 @@ from edgegrain.evaluation.results import SCORES
 from edgegrain.metrics.kid import KIDS
 from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.metrics.psnr_ssim import psnr
-from edgegrain.metrics.training_losses import GRIDS
-from edgegrain.pictures.originals import original_of
+from edgegrain.metrics.score_names import GRIDS
+from edgegrain.pictures.stored_pictures import original_of
 from edgegrain.publishing import improvement
 from edgegrain.publishing.improvement import JUDGES, Change, Figures, changes, losses_of, measure, shortcomings
 from edgegrain.publishing.run_source import source_of

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
 
+import sdk
+from codec_contract.bundle import paths
+from codec_contract.bundle.file_names import CODER_TABLES
 from codec_contract.bundle.manifest import load_manifest
-from edge_encoder.integer_network import run_reference
+from codec_contract.errors import BundleError, EdgegrainError, ExportError, ModelError
+from codec_contract.lr_coder.coder_tables import CoderTables
+from edge_encoder.integer_network import integer_digest, load_integer_network, run_reference, save_integer_network
 from edge_encoder.lowering import lower
+from edge_encoder.twin import BoxMean
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish_grain
-from edgegrain.publishing.publish_grain import picture_sources
-from edgegrain.training.grain.initialize import start_run
+from edgegrain.publishing.fit_coder import fit_tables
+from edgegrain.publishing.publish_grain import picture_sources, store_around, store_trained
+from edgegrain.training.checkpoint import save_checkpoint
+from edgegrain.training.grain.checkpoint import GrainRun
+from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
-from export.bundle.writer import replace_decoder
-from tests.tiny_bundle import repeating_decoder, write_tiny_bundle
+from export.bundle import grain_bundle
+from export.bundle.encoder_part import exact_encoder
+from export.bundle.grain_bundle import write_trained_bundle
+from export.bundle.licences import UNSTATED
+from export.bundle.writer import BundleParts, manifest_fields, replace_decoder, write_bundle
+from export.decoder.command import export_decoder
+from export.decoder.comparison import Comparison
+from export.decoder.decoder_options import WeightStorage
+from export.decoder.sources import bundle_decoder, zoo_decoder
+from server_decoder.grain.weights import load_trained
+from server_decoder.prior_store import prior_licence
+from server_decoder.stylegan2.weights import save_stylegan2
+from server_decoder.weight_file import read_weights
+from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bundle
 
 FIELDS = {"id": "tiny-64-lr16", "version": "2.0.0", "codec": "grain", "domain": "test", "evaluation": {},
           "decoder": {"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []},
@@ -105,3 +129,164 @@ def test_the_commit_is_that_of_the_clone_with_this_package(tmp_path: Path, monke
     git(["git", "add", installed.name])
     git(commit)
     assert publish_grain._commit() == git(["git", "rev-parse", "HEAD"]).stdout.strip()
+
+
+@pytest.fixture
+def run() -> GrainRun:
+    torch.manual_seed(5)
+    recipe = GRAIN_RECIPES["smoke-stage3"]
+    return start_run(recipe, None, stand_in_prior(recipe))
+
+
+def test_the_zoo_gets_what_was_trained_and_the_integer_encoder(run: GrainRun, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "run", run)
+    prior = run.model.prior
+    save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
+    written = store_trained(tmp_path / "run", tmp_path / "zoo" / "tiny", tmp_path / "prior.safetensors")
+    decoder = load_trained(written, prior)
+    wanted = run.average.decoder.fusion.state_dict()  # type: ignore[union-attr]
+    assert decoder.fusion is not None
+    for name, tensor in decoder.fusion.state_dict().items():
+        torch.testing.assert_close(tensor, wanted[name], atol=1e-3, rtol=1e-3)
+    stored = load_integer_network(tmp_path / "zoo" / "tiny" / "encoder.safetensors")
+    assert integer_digest(stored) == integer_digest(lower(run.average.encoder))  # type: ignore[arg-type]
+
+
+def test_a_later_run_can_begin_with_the_zoo(run: GrainRun, tmp_path: Path) -> None:
+    run.pictures, run.history = 40, ({"stage": "1", "pictures": 7},)
+    save_checkpoint(tmp_path / "run", run)
+    prior = run.model.prior
+    save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
+    store_trained(tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors")
+    begun = start_run(GRAIN_RECIPES["smoke-final"], tmp_path / "zoo", prior)
+    assert begun.history == ({"stage": "1", "pictures": 7}, {"stage": "3", "pictures": 40})
+    wanted = run.average.state_dict()
+    for name, tensor in begun.model.decoder.state_dict().items():
+        torch.testing.assert_close(tensor, wanted[f"decoder.{name}"], atol=1e-3, rtol=1e-2)
+    levels, again = (model.encoder(torch.full((1, 3, 64, 64), 77.0))[0] for model in (run.average, begun.model))
+    assert torch.equal(levels, again)
+    (tmp_path / "zoo" / CODER_TABLES).write_bytes(replace(CoderTables.default(), step=3).to_json())
+    assert start_run(GRAIN_RECIPES["smoke-final"], tmp_path / "zoo", prior).recipe.lr_step == 3
+
+
+def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: GrainRun, tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundles")
+    save_checkpoint(tmp_path / "run", run)
+    save_stylegan2(tmp_path / "prior.safetensors", run.model.prior)  # type: ignore[arg-type]
+    arguments = tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors"
+    with pytest.raises(BundleError, match="is not that of bundle tiny-64-lr16"):
+        store_trained(*arguments, encoder_of=bundle)
+    network = lower(run.average.encoder)  # type: ignore[arg-type]
+    save_integer_network(network, bundle / "encoder.safetensors", force=True)
+    refresh_manifest(bundle)
+    coder = bundle / "coder.json"
+    fine = CoderTables.from_json(coder.read_bytes())
+    coder.write_bytes(replace(fine, step=3).to_json())
+    refresh_manifest(bundle)
+    with pytest.raises(BundleError, match="steps of 3, the run had lr_step=1"):
+        store_trained(*arguments, encoder_of=bundle)
+    coder.write_bytes(fine.to_json())
+    refresh_manifest(bundle)
+    store_trained(*arguments, encoder_of=bundle)
+    assert (tmp_path / "zoo/encoder.safetensors").read_bytes() == (bundle / "encoder.safetensors").read_bytes()
+
+
+def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
+        run: GrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = tmp_path / "bundles" / "tiny-base"
+    network, decoder = lower(run.average.encoder), run.model.decoder.decoder  # type: ignore[arg-type, union-attr]
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.copy_(parameter.half())
+    graph = export_decoder(decoder, network.lr, WeightStorage.float16)
+    licence = {"weights": "Apache-2.0.", "data": "Own.", "enlarger": "that of faces"}
+    fields = manifest_fields("tiny-base", "grain", architecture=asdict(decoder.config), training={}, licence=licence,
+                             domain="cats", version="2.0.0")
+    tables = replace(CoderTables.default(), step=3)
+    parts = BundleParts(exact_encoder(network), graph, tables, fields, "card", ("onnx",))
+    manifest = write_bundle(base, parts)
+    run.recipe = replace(run.recipe, lr_step=3)
+    monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path / "bundles",))
+    save_checkpoint(tmp_path / "run", run)
+    prior = run.model.prior
+    save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
+    arguments = tmp_path / "run", tmp_path / "zoo", base, tmp_path / "prior.safetensors"
+    (tmp_path / "zoo").mkdir()
+    for stale in ("encoder.safetensors", "coder.json"):  # of a run that had trained its own
+        (tmp_path / "zoo" / stale).touch()
+    written = store_around(*arguments, force=True)
+    assert [path.name for path in (tmp_path / "zoo").iterdir()] == ["grain.safetensors"]
+    assert not any(name.startswith("decoder.") for name in read_weights(written))
+    with pytest.raises(ModelError, match=f"needs the invertible decoder of bundle {manifest.id} {manifest.version}"):
+        load_trained(written, prior)
+    begun = start_run(GRAIN_RECIPES["smoke-final"], tmp_path / "zoo", prior)
+    assert begun.recipe.lr_step == zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors").step == 3
+    for name, tensor in decoder.state_dict().items():
+        assert torch.equal(begun.model.decoder.decoder.state_dict()[name], tensor)  # type: ignore[union-attr]
+    monkeypatch.setattr(grain_bundle, "_export", lambda *_: (repeating_decoder(), Comparison(1, 0.0, 200.0, 0.0)))
+    made = write_trained_bundle(tmp_path / "zoo", tmp_path / "bundles" / "tiny-grain",
+                                prior=tmp_path / "prior.safetensors").manifest
+    assert (made.id, made.lr_contract_id) == ("tiny-grain", manifest.lr_contract_id)
+    changed = {name for name, entry in made.files.items() if entry != manifest.files.get(name)}
+    assert changed == {"decoder.onnx", "README.md"}
+    assert made.domain == "cats" and made.licence == {
+        "weights": f"Apache-2.0. Codes and fusion: {UNSTATED['weights']}", "data": "Own. Codes and fusion: Not stated.",
+        "enlarger": "that of faces", "prior": prior_licence(tmp_path / "prior.safetensors")}
+    assert "**Licence.** Apache-2.0. Codes and fusion: " in made.open_file("README.md").decode()
+    with pytest.raises(ExportError, match=r"takes the encoder of bundle tiny-base.*\(--formats\) out"):
+        write_trained_bundle(tmp_path / "zoo", tmp_path / "other", formats=("onnx",))
+    with torch.no_grad():
+        next(decoder.parameters()).add_(1)
+    save_checkpoint(tmp_path / "moved", run)
+    with pytest.raises(BundleError, match="decoder is not that of bundle tiny-base"):
+        store_around(tmp_path / "moved", tmp_path / "other", base, tmp_path / "prior.safetensors")
+    replace_decoder(manifest, base, repeating_decoder(), fields, card="", force=True)
+    with pytest.raises(BundleError, match=f"bundle tiny-base {manifest.version}; the installed version .* another one"):
+        zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors")
+
+
+def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish_grain, "fit_tables", functools.partial(fit_tables, steps=8))
+    (tmp_path / "data").mkdir()
+    for index, picture in enumerate(random_pictures(4, 64, seed=3)):
+        Image.fromarray(np.asarray(picture)).save(tmp_path / "data" / f"{index}.png")
+    torch.manual_seed(3)
+    run = start_run(GRAIN_RECIPES["smoke-stage1"], None)
+    run.pictures = 9
+    save_checkpoint(tmp_path / "run", run)
+    store_trained(tmp_path / "run", tmp_path / "zoo", data=tmp_path / "data")
+    with pytest.raises(FileExistsError, match="grain.safetensors exists"):  # before the run is read
+        store_trained(tmp_path / "no run", tmp_path / "zoo", data=tmp_path / "data")
+    source = zoo_decoder(tmp_path / "zoo")
+    lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(source.decoder(lr), run.average.decoder(lr), atol=0.02, rtol=0)
+    assert integer_digest(source.network) == integer_digest(lower(run.average.encoder))  # type: ignore[arg-type]
+    again = start_run(GRAIN_RECIPES["smoke-stage1"], tmp_path / "zoo")
+    assert again.history == ({"stage": "1", "pictures": 9},)
+    with monkeypatch.context() as before_work, pytest.raises(ExportError, match="unknown format tflte"):
+        before_work.setattr(grain_bundle, "zoo_decoder", None)
+        write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx", "tflte"))
+    manifest, comparison, _ = write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
+    assert comparison.largest_difference < 1e-4
+    assert manifest.open_file("coder.json") == (tmp_path / "zoo" / "coder.json").read_bytes()
+    run.average.encoder, run.recipe = BoxMean(64, 16), replace(run.recipe, correction=False)
+    run.model.encoder = BoxMean(64, 16)
+    save_checkpoint(tmp_path / "box", run)
+    store_trained(tmp_path / "box", tmp_path / "zoo", force=True)
+    assert {path.name for path in (tmp_path / "zoo").iterdir()} == {"grain.safetensors", "coder.json"}
+    save_checkpoint(tmp_path / "steps", replace(run, recipe=replace(run.recipe, lr_step=2)))
+    with pytest.raises(EdgegrainError, match="levels have a step of 2, .* pass the training pictures"):
+        store_trained(tmp_path / "steps", tmp_path / "zoo", force=True)
+    graph = onnx.load_model_from_string(manifest.open_file("decoder.onnx")).graph
+    assert any(tensor.data_type == onnx.TensorProto.INT8 for tensor in graph.initializer)  # as in the zoo
+    assert manifest.training == {"stages": [{"stage": "1", "pictures": 9}], "pictures_seen": 9}
+    with torch.no_grad():
+        torch.testing.assert_close(bundle_decoder(manifest)(lr), source.decoder(lr), atol=0.01, rtol=0)
+    codec = sdk.Codec(bundle=str(tmp_path / "small"))
+    picture = random_pictures(1, 64, seed=5)[0]
+    payload = codec.compress(np.asarray(picture), align=False)
+    assert np.array_equal(payload.lr, run_reference(source.network, np.asarray(picture)[None])[0])
+    assert codec.restore(payload).size == (64, 64)
+    with pytest.raises(FileExistsError):
+        write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))

@@ -11,7 +11,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
-from edgegrain.pictures.folder_lock import InUseError
+from edgegrain.pictures.writing import InUseError
 from edgegrain.training.distributed import Distributed, start_distributed
 from edgegrain.training.run_folder import claim_run_folder
 

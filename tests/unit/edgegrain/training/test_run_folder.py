@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgegrain.pictures.folder_lock import InUseError, only_writer
+from edgegrain.pictures.writing import InUseError, only_writer
 from edgegrain.training.all_stages import train_stages
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.grain.chains import CHAINS

@@ -22,7 +22,7 @@ from codec_contract.quantization import dequantize, quantize
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.integer_network import load_integer_network
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.publishing.kept_parts import has_encoder
+from edgegrain.publishing.run_source import has_encoder
 from edgegrain.training import loop
 from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss
 from edgegrain.training.checkpoint import save_checkpoint

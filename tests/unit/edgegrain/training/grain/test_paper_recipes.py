@@ -18,8 +18,7 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.papers.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish_grain
-from edgegrain.publishing.publish_grain import publish_run
-from edgegrain.publishing.store_grain import store_trained
+from edgegrain.publishing.publish_grain import publish_run, store_trained
 from edgegrain.training.discriminator import DiscriminatorConfig
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.checkpoint import load_run

@@ -17,7 +17,7 @@ from torch import nn
 from codec_contract.errors import ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.lowering import box_network
-from edgegrain.publishing.store_grain import store_trained
+from edgegrain.publishing.publish_grain import store_trained
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.checkpoint import GrainRun
 from edgegrain.training.grain.initialize import stand_in_prior, start_run

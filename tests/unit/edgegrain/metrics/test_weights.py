@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import pickle
+import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from codec_contract.errors import ModelError
-from edgegrain.metrics import metric_weights
+from edgegrain.metrics import weights as metric_weights
+from edgegrain.metrics.identity import FaceIdentity, MobileFace
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.metrics.weights import DLIB_FILE, LPIPS_FILES, MOBILEFACE_FILE
 from tests.tiny_tfjs import OUTPUT, SIDE, tiny_graph
 
 RNG = np.random.default_rng(0)
@@ -141,3 +145,14 @@ def test_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert metric_weights.find_metric_weights(faces=False) == tmp_path / "metrics"
     with pytest.raises(ModelError, match="facerec"):
         metric_weights.find_metric_weights()
+
+
+@pytest.mark.parametrize(("name", "network", "hint"), [
+    (LPIPS_FILES["alex"], LPIPS, "--weights"), (LPIPS_FILES["vgg"], lambda path: LPIPS(path, "vgg"), "--weights"),
+    (DLIB_FILE, FaceIdentity, "--weights"), (MOBILEFACE_FILE, MobileFace, "edgegrain metrics fetch")])
+def test_damaged_and_missing_weights(name: str, network: Callable[[Path], object], hint: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"at {re.escape(str(tmp_path / name))}.*{hint}"):
+        network(tmp_path)
+    (tmp_path / name).write_bytes(b"half of a fi")
+    with pytest.raises(ModelError, match=f"{name} is damaged .* edgegrain metrics fetch --force"):
+        network(tmp_path)

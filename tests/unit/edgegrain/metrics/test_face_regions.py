@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.color import rgb2lab
 
-from edgegrain.metrics.chroma_error import CELLS, chroma_error
+from edgegrain.metrics.face_regions import CELLS, chroma_error
 from edgegrain.metrics.picture_metrics import unit_batch
 
 

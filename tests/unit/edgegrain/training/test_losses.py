@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from codec_contract.quantization import dequantize
-from edgegrain.evaluation.evaluator import _mean_saturation
 from edgegrain.evaluation.evaluator import _mean_saturation as metric
 from edgegrain.metrics.face_regions import chroma_difference
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD
-from edgegrain.training.grain.losses import GREY, PAPER, code_loss, lr_loss
+from edgegrain.training.grain.losses import GREY, PAPER, code_loss, lr_loss, mean_saturation
 from edgegrain.training.grid_loss import GridLoss
 from edgegrain.training.losses import LossWeights, picture_loss, random_offset
 
@@ -70,10 +69,10 @@ def test_faded_lrs_have_a_loss_of_their_relative_saturation() -> None:
     faded = (0.5 * colours + 0.5 * colours.max(-1, keepdims=True)).astype(np.uint8)  # half of HSV's saturation
     box, lr = (torch.from_numpy(dequantize(each)).permute(0, 3, 1, 2) for each in (colours, faded))
     for tensor, levels in ((box, colours), (lr, faded)):
-        assert float(_mean_saturation(tensor)[1]) == pytest.approx(metric(levels[1]), abs=1e-5)
+        assert float(mean_saturation(tensor)[1]) == pytest.approx(metric(levels[1]), abs=1e-5)
     weights = LossWeights(lr=0.0, lr_saturation=0.2)
     total, terms = lr_loss(weights, lr, box)
-    saturation = float(_mean_saturation(box).mean())
+    saturation = float(mean_saturation(box).mean())
     assert float(terms["lr_saturation"]) == pytest.approx(0.5 * saturation / (saturation + GREY), abs=0.01)
     assert float(total) == pytest.approx(0.2 * float(terms["lr_saturation"]))
     assert float(lr_loss(weights, box, box)[0]) == 0

@@ -52,7 +52,7 @@ def exact_resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:
     return np.array(picture, dtype=np.uint8)
 
 
-# The exact resize in numpy integers: a reference implementation of ``docs/exact_resize.md``. Slower than `exact_resize`
+# The exact resize in numpy integers: a reference implementation of ``docs/exact_square.md``. Slower than `exact_resize`
 # and equal to it in every byte. It proves the specification and is the text to port: no step uses floating point, and
 # no number exceeds 2**53.
 PRECISION_BITS = 22

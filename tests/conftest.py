@@ -33,7 +33,7 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the long file that would be the last one, and run alone while the others wait."""
-    items.sort(key=lambda item: item.path != REPOSITORY / "tests/unit/server_decoder/test_inference.py")
+    items.sort(key=lambda item: item.path != REPOSITORY / "tests/unit/export/decoder/test_served.py")
 
 
 def pytest_collection_finish() -> None:

@@ -24,10 +24,9 @@ sys.path.insert(0, str(ROOT))
 from codec_contract.fit import fit_picture
 from edge_encoder.preprocessing import load_picture
 from export.decoder.command import export_decoder
-from export.decoder.decoder_options import Ops, Pixels
+from export.decoder.decoder_options import DecoderOptions, Ops, Pixels
 from export.decoder.sources import DecoderSource, find_decoder, random_decoder
 from server_decoder.decoder_session import DecoderSession
-from server_decoder.inference import served_decoder
 
 WARM_UPS = 2
 
@@ -37,9 +36,9 @@ def measure(source: DecoderSource, batches: list[int], pairs: int, threads: int)
     sessions = {}
     with tempfile.TemporaryDirectory(prefix="edgegrain-fused-") as folder:
         for ops in Ops:
-            decoder = served_decoder(source.decoder, fused=ops is Ops.fused)
             path = Path(folder) / f"{ops.value}.onnx"
-            path.write_bytes(export_decoder(decoder, source.network.lr, ops=ops, pixels=Pixels.uint8))
+            path.write_bytes(export_decoder(source.decoder, source.network.lr,
+                                            DecoderOptions(ops=ops, pixels=Pixels.uint8)))
             sessions[ops] = DecoderSession(path, threads=threads)
     picture = fit_picture(load_picture(PORTRAIT), source.network.hr)
     lr = source.encode(picture[None])

@@ -99,20 +99,19 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def measure(name: str, forms: Sequence[tuple[str, str]] = FORMS) -> list[dict[str, Any]]:
     """A row for each form of a decoder with random weights."""
-    import torch
-
-    from export.decoder.channels_last import channels_last_graph
     from export.decoder.decoder_graph import decoder_graph
+    from export.decoder.fused_decoder import fused_graph
+    from export.decoder.served import served_decoder
     from export.decoder.sources import random_decoder
     from server_decoder.grain.rrdb_decoder import FACES_256_LR16_FINE, RRDBDecoder
-    from server_decoder.inference import served_decoder
 
     decoder = RRDBDecoder(FACES_256_LR16_FINE) if name == FINE else random_decoder(name).decoder
     lr = decoder.config.lr if isinstance(decoder, RRDBDecoder) else decoder.config.decoder.lr
     rows = []
     for ops, kind in forms:
-        model = decoder_graph(served_decoder(decoder, getattr(torch, kind), fused=ops == "fused"), lr)
-        model = folded(model) if ops == "plain" else channels_last_graph(model)
+        half = kind == "float16"
+        model = (fused_graph(decoder, half=half) if ops == "fused"
+                 else folded(decoder_graph(served_decoder(decoder, half=half), lr)))
         moved = graph_bytes(model)
         largest = sorted(moved.items(), key=lambda item: -item[1])[:6]
         rows.append({"decoder": name, "ops": ops, "type": kind, "nodes": len(model.graph.node),

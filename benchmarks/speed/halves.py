@@ -30,7 +30,7 @@ from decoder import lr_batch
 
 from codec_contract.quantization import network_input
 from export.decoder.decoder_options import HALF_PSNR
-from server_decoder.inference import served_decoder
+from export.decoder.served import served_decoder
 
 if TYPE_CHECKING:
     from server_decoder.grain.grain import Grain
@@ -45,7 +45,7 @@ def measure(name: str, decoder: Grain | RRDBDecoder, lrs: np.ndarray, device: st
     extreme = np.random.default_rng(0).integers(0, 2, (1, *lrs.shape[1:]), np.uint8) * np.uint8(255)
     usual, wild = (torch.from_numpy(network_input(lr)).to(device) for lr in (lrs, extreme))
     decoder = decoder.to(device)
-    half = served_decoder(decoder, torch.float16)
+    half = served_decoder(decoder, half=True)
     error = (half(usual) - decoder(usual)).square().mean().item()
     return {"decoder": name, "device": device, "psnr": round(10 * math.log10(4 / max(error, 4e-20)), 1),
             "finite": bool(half(wild).isfinite().all())}

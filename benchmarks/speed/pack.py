@@ -62,22 +62,22 @@ def write(folder: Path, name: str, decoder: Grain | RRDBDecoder, lr: int, forms:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from export.decoder.channels_last import channels_last_graph
     from export.decoder.decoder_graph import decoder_graph
+    from export.decoder.fused_decoder import fused_graph
+    from export.decoder.served import served_decoder
     from server_decoder.grain.grain import Grain
-    from server_decoder.inference import served_decoder
 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: tensor.detach().cpu() for key, tensor in decoder.state_dict().items()}
     own: dict[str, list[dict[str, Any]]] = {}
     for form in forms:
         ops, kind = form.split(".")
-        served = served_decoder(decoder, getattr(torch, kind), fused=ops == "fused")
-        graph = decoder_graph(served, lr)
+        half = kind == "float16"
+        graph = (fused_graph(decoder, half=half) if ops == "fused"
+                 else decoder_graph(served_decoder(decoder, half=half), lr))
         if ops == "plain":
             _leave_weights(graph, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
         else:
-            graph = channels_last_graph(graph)
             own[form] = _leave_own_weights(graph, folder / f"{form}.bin", keep=weights)
         (folder / f"{form}.onnx").write_bytes(graph.SerializeToString())
     shapes_only = copy.deepcopy(decoder).to("meta")

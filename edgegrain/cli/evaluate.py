@@ -118,13 +118,14 @@ def evaluate(
     import sdk
     from codec_contract.bundle.manifest import load_manifest
     from codec_contract.bundle.paths import find_bundle
+    from codec_contract.files import write_atomically
 
     refuse_options({"--refine-size": refine_size and not refine}, SEARCH_SIZE)
     refuse_options({"--max-bytes": max_bytes and not refine}, "it is the limit of a search; add --refine 40")
     refinement = Refinement(refine, refine_size, max_bytes or 0)
     paths = list_pictures(data)[: limit or None]
-    if photographs is not None and load_manifest(find_bundle(bundle)).domain != "faces":
-        raise typer.BadParameter(f"bundle {bundle} is not one of faces", param_hint="--photographs")
+    refuse_options({"--photographs": photographs and load_manifest(find_bundle(bundle)).domain != "faces"},
+                   f"bundle {bundle} is not one of faces")
     refinement_key = ""
     if not refine:
         codec = sdk.Codec(bundle, device=device.value, threads=threads or None)
@@ -136,16 +137,13 @@ def evaluate(
         refinement_key = (f"{refine} steps, {f'at {refine_size}, ' * bool(refine_size)}"
                           f"{f'to {max_bytes} bytes, ' * bool(max_bytes)}revision {REVISION}")
     side = size or codec.bundle.hr
-    if side < LEAST_SIDE:
-        raise typer.BadParameter(f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}",
-                                 param_hint="--size")
+    refuse_options({"--size": side < LEAST_SIDE},
+                   f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}")
     name = report_name(codec, side, refinement)
     folder = out or OUT / name
-    results = None if results is not None and results.resolve() == folder.resolve() else results
     numbers = [f"{name}.tsv", f"{name}.json"]
-    refuse_existing([folder / file for file in (PAGE, *numbers, *PICTURES)], force)
-    if results is not None:
-        refuse_existing([results / number for number in numbers], force)
+    copies = [] if results is None or results.resolve() == folder.resolve() else [results / file for file in numbers]
+    refuse_existing([*(folder / file for file in (PAGE, *numbers, *PICTURES)), *copies], force)
     evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, side,
                       refinement_key)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
@@ -154,7 +152,10 @@ def evaluate(
     if photographs is not None:
         summary["photographs"] = _photographs(photographs, evaluator)
     files = report_files(codec, rows, paths, summary)
-    _write(files, numbers, folder, results, force)
+    for file in sorted(files, key=lambda name: name == PAGE):  # the page is written last
+        write_atomically(folder / file, files[file], force=force)
+    for path in copies:
+        write_atomically(path, files[path.name], force=force)
     if json_output:
         print_json({**summary, "report": folder / PAGE, "files": [folder / file for file in files]})
         return
@@ -197,17 +198,6 @@ def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, c
     metrics = PictureMetrics(folder, device=device, faces=faces)
     return Evaluator(codec, metrics, weights_id(folder), ResultCache(cache or cache_folder() / "evaluation"),
                      EvaluationConfig(thoroughness, budgets, side, refinement))
-
-
-def _write(files: Mapping[str, bytes], numbers: list[str], folder: Path, results: Path | None, force: bool) -> None:
-    from codec_contract.files import write_atomically
-    from edgegrain.evaluation.report import PAGE
-
-    for file, content in sorted(files.items(), key=lambda item: item[0] == PAGE):  # the page is written last
-        write_atomically(folder / file, content, force=force)
-    if results is not None:
-        for number in numbers:
-            write_atomically(results / number, files[number], force=force)
 
 
 def _print_table(summary: Mapping[str, Any]) -> None:

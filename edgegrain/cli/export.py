@@ -19,7 +19,7 @@ from codec_contract.bundle.file_names import (
 )
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.errors import ExistsError, needs_extra
-from edgegrain.cli.options import DEFAULT_PRIOR, BundleOption, ForceOption, JsonOption
+from edgegrain.cli.options import DEFAULT_PRIOR, BundleOption, ForceOption, JsonOption, refuse_options
 from edgegrain.cli.output import print_json
 from export import mobile
 from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
@@ -101,15 +101,19 @@ def decoder(
       edgegrain export decoder --bundle faces --precision float16 --ops fused --into faces
       edgegrain export decoder --config grain-1024-lr16-paper --random-weights --compared 1
     """
-    if into and out is not None:
-        raise typer.BadParameter("pass either --out or --into", param_hint="--out, --into")
-    if into and size:
-        raise typer.BadParameter("a bundle's decoder and enlarger are separate files; pass --size with --out",
-                                 param_hint="--size")
+    refuse_options({"--out, --into": into and out is not None}, "pass either --out or --into")
+    refuse_options({"--size": into and size},
+                   "a bundle's decoder and enlarger are separate files; pass --size with --out")
     with needs_extra("export", "exporting needs"):
         from export.bundle.device_form import require_target, write_form
-        from export.decoder.command import choose_source, export_compared, refuse_to_replace_decoder, write_decoder
-        from export.decoder.enlarged_decoder import append_enlarger, enlarger_factor
+        from export.decoder.command import (
+            append_enlarger,
+            choose_source,
+            enlarger_factor,
+            export_compared,
+            refuse_to_replace_decoder,
+            write_decoder,
+        )
 
     options = DecoderOptions(storage, precision, noise, ops, pixels or (Pixels.uint8 if size else None))
     source = choose_source(bundle, prior, config=config, random_weights=random_weights)
@@ -200,9 +204,8 @@ def bundle(
       edgegrain export bundle zoo/gcfsr-faces-256 --lr 16 --out bundles/gcfsr-faces-256-lr16
       edgegrain export bundle --invertible-of my-bundles/my-grain --out my-bundles/my-grain-invertible
     """
-    if (folder is None) != bool(invertible_of):
-        raise typer.BadParameter("pass either FOLDER, a folder of trained weights, or --invertible-of, a bundle",
-                                 param_hint="FOLDER, --invertible-of")
+    refuse_options({"FOLDER, --invertible-of": (folder is None) != bool(invertible_of)},
+                   "pass either FOLDER, a folder of trained weights, or --invertible-of, a bundle")
     with needs_extra("export", "exporting needs"):
         from export.bundle.grain_bundle import write_invertible_bundle
         from export.bundle.licences import UNSTATED
@@ -210,10 +213,10 @@ def bundle(
         from export.encoder.formats import parse_formats
 
     if folder is None:
-        given = {"--version": version, "--domain": domain, "--data-licence": data_licence, "--formats": formats,
-                 "--prior": prior, "--lr": lr, "--reduction": reduction}
-        if foreign := [name for name, value in given.items() if value]:
-            raise typer.BadParameter("a bundle of --invertible-of takes it from that bundle", param_hint=foreign)
+        refuse_options({
+            "--version": version, "--domain": domain, "--data-licence": data_licence, "--formats": formats,
+            "--prior": prior, "--lr": lr, "--reduction": reduction,
+        }, "a bundle of --invertible-of takes it from that bundle")
         written = write_invertible_bundle(invertible_of, out, force=force)
     else:
         chosen = None if formats is None else parse_formats(formats)

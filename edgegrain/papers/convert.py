@@ -50,7 +50,7 @@ from export.bundle.writer import (
 )
 from export.decoder.command import export_decoder
 from export.decoder.comparison import Comparison, compare_decoder
-from export.decoder.decoder_options import WeightStorage
+from export.decoder.decoder_options import DecoderOptions, WeightStorage
 from export.encoder.onnx_emitter import onnx_model
 from export.proof.proof_inputs import smooth_pictures
 from server_decoder.grain.grain import KIND as GRAIN_KIND
@@ -138,7 +138,7 @@ def _grain(files: Sequence[Path], out: Path, options: ConversionOptions) -> Conv
     pictures = np.stack(smooth_pictures(COMPARED, hr))
     lrs = rrdb.encode(pictures)
     compare_encoder(EncoderSession(onnx_model(encoder.graph).SerializeToString()).encode, pictures, lrs)
-    model = export_decoder(decoder, lr, WeightStorage.float16)  # rounds its weights
+    model = export_decoder(decoder, lr, DecoderOptions(WeightStorage.float16))  # rounds its weights
     comparison = compare_decoder(model, decoder, lrs)
 
     training = _training_record(checkpoint.tensor_maps)

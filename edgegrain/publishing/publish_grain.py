@@ -49,7 +49,7 @@ from export.bundle.writer import (
 )
 from export.decoder.command import export_decoder
 from export.decoder.comparison import compare_decoder
-from export.decoder.decoder_options import WeightStorage
+from export.decoder.decoder_options import DecoderOptions, WeightStorage
 from export.decoder.sources import TRAINED
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
@@ -115,7 +115,7 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
         licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
     else:
         architecture = asdict(decoder.config)
-    graph = export_decoder(decoder, recipe.encoder.lr, decoder_storage(decoder, storage))
+    graph = export_decoder(decoder, recipe.encoder.lr, DecoderOptions(decoder_storage(decoder, storage)))
     comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
     training = _training_record(run, len(shard), picture_sources(data, exclude))
     fields = manifest_fields(bundle_id, "grain", architecture=architecture, training=training, licence=licence,

@@ -20,8 +20,7 @@ from codec_contract.quantization import network_input, pictures_of
 from codec_contract.resize import exact_resize
 from edge_encoder.preprocessing import load_picture
 from export.decoder.decoder_graph import decoder_graph, round_weights, store_compact
-from export.decoder.pixel_ends import add_pixel_ends
-from export.decoder.value_names import rename_values
+from export.decoder.pixel_ends import add_pixel_ends, rename_values
 from export.proof.proof_inputs import find_pictures, smooth_pictures
 from server_decoder import decoder_session
 from server_decoder.super_resolution.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession

@@ -34,7 +34,7 @@ from export.bundle.writer import (
 )
 from export.decoder.command import export_decoder
 from export.decoder.comparison import Comparison, compare_decoder
-from export.decoder.decoder_options import WeightStorage
+from export.decoder.decoder_options import DecoderOptions, WeightStorage
 from export.decoder.sources import TRAINED, find_decoder, kept_bundle, zoo_decoder
 from export.encoder.graph import FORMATS
 from export.proof.proof_inputs import smooth_pictures
@@ -140,7 +140,7 @@ def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = F
 
 def _export(decoder: Grain | RRDBDecoder, network: IntegerNetwork, storage: WeightStorage) -> tuple[bytes, Comparison]:
     lrs = run_reference(network, np.stack(smooth_pictures(COMPARED, network.hr)))
-    model = export_decoder(decoder, network.lr, storage)
+    model = export_decoder(decoder, network.lr, DecoderOptions(storage))
     return model, compare_decoder(model, decoder, lrs)
 
 

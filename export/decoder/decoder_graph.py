@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxscript.optimizer
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from codec_contract.errors import BundleError, ExportError
-from export.decoder.batch_views import keep_batch_open
-from server_decoder.cuda_ops.library import DOMAIN as OPS_DOMAIN
 from server_decoder.decoder_session import INPUT, NOISE, OUTPUT
 from server_decoder.grain.grain import PRIOR
 
@@ -58,7 +57,6 @@ def decoder_graph(decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,
         raise ExportError(f"torch gave no ONNX program for {type(decoder).__name__}")
     _simplify(program.model, decoder.state_dict())
     model = program.model_proto
-    _drop_unread_outputs(model)
     _forget_machine(model)
     _keep_small(model, decoder.state_dict())
     _remember_absent(model, decoder.state_dict())
@@ -212,21 +210,38 @@ def _simplify(model: Any, state: Container[str]) -> None:
     # of zero. ONNX Runtime does all that when it loads the graph.
     onnxscript.optimizer.inline(model)
     onnxscript.optimizer.fold_constants(model, should_fold=lambda node: _may_fold(node, state))
-    keep_batch_open(model)
+    _keep_batch_open(model)
+
+
+def _keep_batch_open(model: ir.Model) -> None:
+    """Give every reshape a constant shape, with -1 for the batch.
+
+    torch writes a view of a dynamic batch as Shape, Gather or Squeeze, Concat, Reshape. Shape arithmetic runs on the
+    host; ONNX Runtime then cannot capture a CUDA graph if a layout change moves one of these nodes to the GPU.
+    """
+    for node in list(model.graph):
+        if node.op_type != "Reshape" or node.domain or ir.convenience.get_const_tensor(node.inputs[1]) is not None:
+            continue
+        sizes = node.outputs[0].shape
+        open_sizes = [] if sizes is None else [size for size in sizes if not isinstance(size, int)]
+        if sizes is None or len(open_sizes) != 1:
+            raise ExportError(f"the view {node.outputs[0].name} has {len(open_sizes)} open dimensions, expected the "
+                              "batch alone")
+        shape = np.array([size if isinstance(size, int) else -1 for size in sizes], np.int64)
+        tensor = ir.tensor(shape, name=f"{node.outputs[0].name}.shape")
+        held = ir.Value(name=tensor.name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        model.graph.register_initializer(held)
+        node.replace_input_with(1, held)
+        node.attributes.pop("allowzero", None)  # no size is 0
+    onnxscript.optimizer.remove_unused_nodes(model)
+    if left := sorted({node.op_type for node in model.graph if node.op_type in ("Shape", "Size")}):
+        raise ExportError(f"the graph reads sizes with {', '.join(left)}; write the module without the batch's size")
 
 
 def _may_fold(node: Any, state: Container[str]) -> bool | None:
     # None: as the optimizer decides. Folded, a repeated line such as a position would be stored at its repeated size.
     repeats = node.op_type == "Expand"
     return False if repeats or any(_is_held(value, state) for value in node.inputs) else None
-
-
-def _drop_unread_outputs(model: onnx.ModelProto) -> None:
-    # A fused op with a style gives the activation and the modulated activation, or the latter alone.
-    read = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
-    for node in model.graph.node:
-        if node.domain == OPS_DOMAIN and len(node.output) == 2 and node.output[0] not in read:
-            del node.output[0]
 
 
 def _is_held(value: Any, state: Container[str]) -> bool:

@@ -69,7 +69,8 @@ class DecoderOptions:
         pixels: type of the input and output; None for uint8 with fused operators, float32 with ONNX's own.
 
     Raises:
-        ExportError: the weights of a decoder that computes in float16 are to be stored as another type.
+        ExportError: the options exclude each other: float16 with weights stored as another type, fused operators with
+            float32 pixels or compact weights.
     """
 
     storage: WeightStorage | None = None
@@ -82,6 +83,12 @@ class DecoderOptions:
         if self.precision is Precision.float16 and self.stored is not WeightStorage.float16:
             raise ExportError("a decoder that computes in float16 holds its weights as float16, not as "
                               f"{self.stored.value}; leave --storage out, or export with --precision float32")
+        if self.ops is Ops.fused and self.pixels is Pixels.float32:
+            raise ExportError("a decoder with fused operators takes and gives uint8; export it without --pixels "
+                              "float32")
+        if self.ops is Ops.fused and self.storage is WeightStorage.compact:
+            raise ExportError("the filters of fused operators are ordered for the device, not stored as int8; export "
+                              "it with --storage float16")
 
     @property
     def pixel_type(self) -> Pixels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from codec_contract.errors import ExportError
 from codec_contract.quantization import HALF_RANGE
-from export.decoder.value_names import rename_in_nodes
 from server_decoder.decoder_session import INPUT, OUTPUT
 
 _HALF, _ONE, _ROUND = "pixels.half_range", "pixels.one", "pixels.half"
@@ -75,3 +74,18 @@ def _chain(value: str, end: str, steps: Sequence[tuple[str, Sequence[str], dict[
         nodes.append(helper.make_node(name, [value, *others], [result], name=f"{name}.{result}", **attributes))
         value = result
     return nodes
+
+
+def rename_values(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    """Give inputs, outputs and intermediate values of the graph other names, in place: ``names`` old -> new."""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        value.name = names.get(value.name, value.name)
+    rename_in_nodes(model, names)
+
+
+def rename_in_nodes(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    """Rename values where nodes read and write them, in place; inputs and outputs of the graph keep their names."""
+    for node in model.graph.node:
+        for values in (node.input, node.output):
+            for place, name in enumerate(values):
+                values[place] = names.get(name, name)

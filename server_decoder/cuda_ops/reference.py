@@ -246,10 +246,10 @@ def modulation_factors(
     Args:
         style: ``[B, C]``.
         squares: ``[C, O]``, the sum of the weight's squares over its taps; with ``demodulate`` only.
-        norm: ``[1, O]``, the divisors of ``server_decoder.cuda_ops.half.normalized_filters``.
+        norm: ``[1, O]``, the divisors of ``export.decoder.half_generators.normalized_filters``.
         demodulate: give every output channel unit variance ([StyleGAN2] Eq. 3).
-        normalize: divide the style by its largest magnitude, as ``server_decoder.cuda_ops.half.normalized_style`` does,
-            and multiply the output's factors by it and by ``norm``.
+        normalize: divide the style by its largest magnitude, as a generator in float16 needs it, and
+            multiply the output's factors by it and by ``norm``.
         epsilon: added to the variance.
 
     Returns:

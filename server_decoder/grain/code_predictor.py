@@ -124,6 +124,7 @@ class CodePredictor(nn.Module):
 
     Attributes:
         scale_of_code: for every code the side of the features it is predicted from.
+        branch_of_code: for every code the index of its branch.
     """
 
     def __init__(self, config: CodesConfig, features: Mapping[int, int], code_resolutions: Sequence[int],
@@ -151,7 +152,7 @@ class CodePredictor(nn.Module):
             for index, side in enumerate(used)})
         keys = list(range(len(resolutions))) if config.branch_per == "code" else list(resolutions)
         names = list(dict.fromkeys(keys))
-        self._branch_of_code = [names.index(key) for key in keys]
+        self.branch_of_code = [names.index(key) for key in keys]
         channels = (widths[0], *config.branch)
         self.branches = nn.ModuleList(
             nn.Sequential(*(halving(a, b) for a, b in itertools.pairwise(channels)), nn.Flatten()) for _ in names)
@@ -181,7 +182,7 @@ class CodePredictor(nn.Module):
         branches: dict[int, Tensor] = {}
         codes = []
         wide = next(self.codes.parameters()).dtype  # float32, also where convolutions are not
-        for side, branch, linear in zip(self.scale_of_code, self._branch_of_code, self.codes, strict=True):
+        for side, branch, linear in zip(self.scale_of_code, self.branch_of_code, self.codes, strict=True):
             if branch not in branches:
                 branches[branch] = self.branches[branch](base[side])  # [B, branch[-1]]
             codes.append(linear(branches[branch].to(wide)))

@@ -12,8 +12,9 @@ from benchmarks.speed.straightforward import (
     straightforward_decoder,
     straightforward_prior,
 )
+from export.decoder.half_generators import half_prior
+from export.decoder.served import served_decoder
 from export.decoder.sources import random_decoder
-from server_decoder.inference import fused_prior, served_decoder
 from server_decoder.mobile_stylegan import generator as mobile_stylegan
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.stylegan2.layers import ModulatedConv
@@ -51,7 +52,7 @@ def test_whole_decoders(name: str) -> None:
     decoder = random_decoder(name).decoder
     lr = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1
     expected = straightforward_decoder(decoder).forward_all(lr)
-    for form in (decoder, served_decoder(decoder), served_decoder(decoder, fused=True)):
+    for form in (decoder, served_decoder(decoder)):
         found = form.forward_all(lr)
         assert_equal(found.final, expected.final)
         assert_equal(found.style, expected.style)
@@ -71,6 +72,5 @@ def test_a_wavelet_head() -> None:
     codes = torch.randn(2, prior.code_count, prior.code_width)
     expected = straightforward_prior(prior)(codes).picture
     assert_equal(prior(codes).picture, expected)
-    assert_equal(fused_prior(prior)(codes).picture, expected)
-    half = fused_prior(prior, torch.float16)(codes).picture
+    half = half_prior(prior)(codes).picture
     assert half.dtype == torch.float32 and (half - expected).abs().max() < 0.01 * expected.abs().max()

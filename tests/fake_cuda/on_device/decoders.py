@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from export.decoder.command import export_decoder
-from export.decoder.decoder_options import Ops, Pixels, WeightStorage
+from export.decoder.decoder_options import DecoderOptions, Ops, Pixels, Precision
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.inference import served_decoder
 from tests.fake_cuda.environment import REPOSITORY
 from tests.tiny_grain import TINY, tiny_grain
 
@@ -47,11 +44,9 @@ class Decoders:
         path = self._folder / f"{form}.onnx"
         if not path.is_file():
             decoder = Grain(TINY).eval() if form.generator else invertible_decoder()
-            fused = form.ops is Ops.fused and form.generator
-            served = served_decoder(decoder, getattr(torch, form.precision), fused=fused)
             lr = (decoder.config.decoder if isinstance(decoder, Grain) else decoder.config).lr
-            storage = WeightStorage(form.precision)
-            path.write_bytes(export_decoder(served, lr, storage, ops=form.ops, pixels=Pixels.uint8))
+            options = DecoderOptions(precision=Precision(form.precision), ops=form.ops, pixels=Pixels.uint8)
+            path.write_bytes(export_decoder(decoder, lr, options))
         return path
 
 

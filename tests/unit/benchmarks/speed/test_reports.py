@@ -17,9 +17,9 @@ import onnx
 import pytest
 import torch
 
+from export.decoder.served import served_decoder
 from export.decoder.sources import random_decoder
 from export.encoder.formats import export_encoder
-from server_decoder.inference import served_decoder
 from tests.networks import random_network
 from tests.tiny_grain import TINY_MOBILE, tiny_grain
 
@@ -238,7 +238,7 @@ def test_the_page_measures_what_a_cpu_can(
 
 def test_halves_are_referred_to_as_halves(benchmarks: dict[str, ModuleType]) -> None:
     decoder = random_decoder("grain-smoke").decoder.decoder
-    served = served_decoder(decoder, torch.float16)
+    served = served_decoder(decoder, half=True)
     graph = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [
         onnx.numpy_helper.from_array(tensor.numpy(), name) for name, tensor in served.state_dict().items()]))
     shapes = {name: tuple(tensor.shape) for name, tensor in decoder.state_dict().items()}

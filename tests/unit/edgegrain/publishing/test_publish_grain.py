@@ -40,7 +40,7 @@ from export.bundle.licences import UNSTATED
 from export.bundle.writer import BundleParts, manifest_fields, replace_decoder, write_bundle
 from export.decoder.command import export_decoder
 from export.decoder.comparison import Comparison
-from export.decoder.decoder_options import WeightStorage
+from export.decoder.decoder_options import DecoderOptions, WeightStorage
 from export.decoder.sources import bundle_decoder, zoo_decoder
 from server_decoder.grain.weights import load_trained
 from server_decoder.prior_store import prior_licence
@@ -198,7 +198,7 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.copy_(parameter.half())
-    graph = export_decoder(decoder, network.lr, WeightStorage.float16)
+    graph = export_decoder(decoder, network.lr, DecoderOptions(WeightStorage.float16))
     licence = {"weights": "Apache-2.0.", "data": "Own.", "enlarger": "that of faces"}
     fields = manifest_fields("tiny-base", "grain", architecture=asdict(decoder.config), training={}, licence=licence,
                              domain="cats", version="2.0.0")

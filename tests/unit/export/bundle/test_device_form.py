@@ -35,7 +35,7 @@ def invertible_decoder() -> RRDBDecoder:
 
 @pytest.fixture(scope="module")
 def model() -> bytes:
-    return export_decoder(invertible_decoder(), LR, WeightStorage.float16)
+    return export_decoder(invertible_decoder(), LR, DecoderOptions(WeightStorage.float16))
 
 
 @pytest.fixture

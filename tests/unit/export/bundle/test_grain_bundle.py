@@ -16,18 +16,15 @@ from codec_contract.bundle import paths
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.quantization import pictures_of
 from edge_encoder import integer_network
 from edgegrain.cli.main import app
-from export import separate_process
 from export.bundle import grain_bundle as grain
 from export.decoder import command as server
 from export.decoder import comparison
 from export.decoder.command import export_decoder
 from export.decoder.comparison import compare_decoder, real_lrs
 from export.decoder.decoder_graph import load_parameters, round_weights
-from export.decoder.decoder_options import WeightStorage
-from export.decoder.onnx_pictures import Decoded, decode_separately
+from export.decoder.decoder_options import DecoderOptions, WeightStorage
 from export.decoder.sources import TRAINED, bundle_decoder, find_decoder, random_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.presets import PRESETS
@@ -40,13 +37,13 @@ from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 def stylegan2() -> tuple[Grain, bytes]:
     """The model with its weights rounded, and its graph."""
     decoder = random_decoder("grain-smoke").decoder
-    return decoder, export_decoder(decoder, 16, WeightStorage.float16)
+    return decoder, export_decoder(decoder, 16, DecoderOptions(WeightStorage.float16))
 
 
 @pytest.fixture(scope="module")
 def mobile() -> tuple[Grain, bytes]:
     decoder = random_decoder("grain-smoke-mobile").decoder
-    return decoder, export_decoder(decoder, 16, WeightStorage.compact)
+    return decoder, export_decoder(decoder, 16, DecoderOptions(WeightStorage.compact))
 
 
 def lrs(count: int = 3) -> np.ndarray:
@@ -80,8 +77,7 @@ def test_values_count_as_far_as_they_are_seen(base: float, refused: bool, mobile
     """Beyond [-1, 1] a picture is white: there float32 itself differs from float64 by more than the tolerance."""
     _, model = mobile
     values = np.full((1, 3, 64, 64), base, np.float32)
-    decoded = Decoded(pictures_of(values), values + np.float32(2e-4))
-    monkeypatch.setattr(comparison, "decode", lambda *_: decoded)
+    monkeypatch.setattr(comparison, "_values", lambda *_: values + np.float32(2e-4))
     decoder = Constant(torch.from_numpy(values))
     if refused:
         with pytest.raises(ExportError, match="differs from torch by 0.0002"):
@@ -99,19 +95,6 @@ class Constant(torch.nn.Module):
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
         return self.picture.expand(len(lr), -1, -1, -1)
-
-
-def test_a_large_decoder_is_compared_in_a_process_of_its_own(mobile: tuple[Grain, bytes],
-                                                             monkeypatch: pytest.MonkeyPatch) -> None:
-    decoder, model = mobile
-    here = compare_decoder(model, decoder, lrs())
-    monkeypatch.setattr(comparison, "SEPARATE_FROM", 0)
-    assert compare_decoder(model, decoder, lrs()).differing_bytes == pytest.approx(here.differing_bytes, abs=1e-3)
-    with pytest.raises(ExportError, match=r"onnx_pictures failed: .*BundleError"):
-        decode_separately(b"", lrs(1), np.zeros((1, 0), np.float32), 1)
-    monkeypatch.setattr(separate_process, "available_memory", lambda: 10**6)
-    with pytest.raises(ExportError, match=r"^comparing the decoder with torch needs about 0\.\d GB of memory"):
-        compare_decoder(model, decoder, lrs(1))
 
 
 def test_the_fusion_has_an_effect_on_what_is_compared(stylegan2: tuple[Grain, bytes]) -> None:

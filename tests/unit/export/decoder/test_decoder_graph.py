@@ -10,12 +10,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import Tensor, nn
 
 from codec_contract.errors import BundleError, ExportError
 from export.decoder.command import export_decoder
 from export.decoder.comparison import compare_decoder
 from export.decoder.decoder_graph import OPSET, decoder_graph, load_parameters, store_half
-from export.decoder.decoder_options import WeightStorage
+from export.decoder.decoder_options import DecoderOptions, WeightStorage
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 
 CONFIG = DecoderConfig(
@@ -82,7 +83,7 @@ def test_half_storage_halves_the_file_and_computes_with_the_rounded_weights(deco
                                                                             graph: onnx.ModelProto) -> None:
     rounded = RRDBDecoder(CONFIG)
     rounded.load_state_dict(decoder.state_dict())
-    half = onnx.load_model_from_string(export_decoder(rounded, 8, WeightStorage.float16))
+    half = onnx.load_model_from_string(export_decoder(rounded, 8, DecoderOptions(WeightStorage.float16)))
     parameters = sum(parameter.numel() for parameter in rounded.parameters())
     assert weight_bytes(graph) - weight_bytes(half) == 2 * parameters  # constants such as 0.2 stay float32
     lr = torch.rand(2, 3, 8, 8) * 2 - 1
@@ -98,7 +99,7 @@ def test_weights_come_back_from_the_graph(trained: bool, storage: WeightStorage)
     torch.manual_seed(1)
     source, target = as_if_trained(SUBPIXEL, seed=1) if trained else RRDBDecoder(SUBPIXEL), RRDBDecoder(SUBPIXEL)
     before = deepcopy(source.state_dict())
-    load_parameters(target, onnx.load_model_from_string(export_decoder(source, 8, storage)))
+    load_parameters(target, onnx.load_model_from_string(export_decoder(source, 8, DecoderOptions(storage))))
     assert equal(target.state_dict(), source.state_dict())
     assert equal(source.state_dict(), before) is (storage is WeightStorage.float32)
 
@@ -130,3 +131,24 @@ def test_the_comparison_fails_when_one_weight_differs(decoder: RRDBDecoder, grap
         changed.head[0].bias[0] += 0.1
     with pytest.raises(ExportError, match="differs from torch"):
         compare_decoder(graph.SerializeToString(), changed, lrs)
+
+
+class Reshaped(nn.Module):
+    def forward(self, lr: Tensor) -> Tensor:
+        return lr.reshape(lr.shape[0], 4, 12).reshape(lr.shape[0], 3, 4, 4)
+
+
+class Repeated(nn.Module):
+    def forward(self, lr: Tensor) -> Tensor:
+        return lr + torch.ones(lr.shape[0], 3, 1, 1)
+
+
+def test_a_view_gets_a_constant_shape() -> None:
+    graph = decoder_graph(Reshaped(), 4).graph
+    held = {tensor.name: onnx.numpy_helper.to_array(tensor).tolist() for tensor in graph.initializer}
+    assert [held[node.input[1]] for node in graph.node] == [[-1, 4, 12], [-1, 3, 4, 4]]
+
+
+def test_other_uses_of_the_batch_are_refused() -> None:
+    with pytest.raises(ExportError, match="reads sizes with Shape"):
+        decoder_graph(Repeated(), 4)

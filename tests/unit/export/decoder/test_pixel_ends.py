@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 from codec_contract.errors import ExportError
 from codec_contract.quantization import dequantize, quantize
+from export.decoder.decoder_graph import decoder_graph
 from export.decoder.pixel_ends import add_pixel_ends
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 
-Graph = Callable[..., onnx.ModelProto]
+
+@pytest.fixture
+def plain() -> onnx.ModelProto:
+    torch.manual_seed(0)
+    scales = (Scale(8, 12, dense=1, growth=4), Scale(16, 8), Scale(32, 8))
+    return decoder_graph(RRDBDecoder(DecoderConfig(scales, "subpixel", ())).eval(), 8)
 
 
-def test_the_same_bytes_as_quantized_outside(family_graph: Graph) -> None:
-    model = family_graph("rrdb-subpixel")
+def test_the_same_bytes_as_quantized_outside(plain: onnx.ModelProto) -> None:
+    model = plain
     lrs = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
     providers = ["CPUExecutionProvider"]
-    plain = onnxruntime.InferenceSession(model.SerializeToString(), providers=providers)
+    outside = onnxruntime.InferenceSession(model.SerializeToString(), providers=providers)
     values = np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2))
-    wanted = quantize(plain.run(None, {"lr": values})[0]).transpose(0, 2, 3, 1)
+    wanted = quantize(outside.run(None, {"lr": values})[0]).transpose(0, 2, 3, 1)
     add_pixel_ends(model)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=providers)
     assert [(item.name, item.type, item.shape) for item in (*session.get_inputs(), *session.get_outputs())] == [
@@ -44,8 +50,8 @@ def test_levels_that_are_clipped_and_halves_that_round_up() -> None:
     assert found[0, 0, :, 0].tolist() == [0, 255, 65, 127]  # 64.5 and 126.5: half to even would give 64 and 126
 
 
-def test_a_graph_of_levels_is_refused(family_graph: Graph) -> None:
-    model = family_graph("rrdb-subpixel")
+def test_a_graph_of_levels_is_refused(plain: onnx.ModelProto) -> None:
+    model = plain
     add_pixel_ends(model)
     with pytest.raises(ExportError, match="no 'lr' of float32"):
         add_pixel_ends(model)

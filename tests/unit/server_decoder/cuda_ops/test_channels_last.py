@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper
 
 from codec_contract.quantization import dequantize, quantize
+from export.decoder.half_generators import normalized_style
 from server_decoder.cuda_ops import library, reference
-from server_decoder.cuda_ops.half import normalized_style
 from server_decoder.stylegan2.layers import demodulation
 from tests.custom_ops import TOLERANCE, TYPES, Ops, difference
 

@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from codec_contract.errors import ExportError
 from export.decoder.command import export_decoder
 from export.decoder.comparison import compare_decoder
-from export.decoder.decoder_options import DecoderOptions, Ops, Pixels, Precision, WeightStorage
+from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
 from server_decoder.cuda_ops import library
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.inference import served_decoder
 from tests.tiny_grain import TINY, TINY_MOBILE, tiny_grain
 
 LR = TINY.decoder.lr
@@ -31,8 +29,8 @@ def built(ops_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def export(decoder: Grain | RRDBDecoder, precision: Precision, *, seeded: bool = False) -> bytes:
-    served = served_decoder(decoder, getattr(torch, precision.value), fused=True, seeded=seeded)
-    return export_decoder(served, LR, WeightStorage.float16, ops=Ops.fused, pixels=Pixels.uint8)
+    noise = Noise.seeded if seeded else Noise.constant
+    return export_decoder(decoder, LR, DecoderOptions(WeightStorage.float16, precision, noise, Ops.fused))
 
 
 def some_lrs(batch: int = 3) -> np.ndarray:
@@ -74,13 +72,11 @@ def test_a_decoder_without_generator() -> None:
 
 
 def test_forms_that_do_not_exist() -> None:
-    decoder = tiny_grain().decoder
     with pytest.raises(ExportError, match="takes and gives uint8"):
-        export_decoder(decoder, LR, ops=Ops.fused, pixels=Pixels.float32)
+        DecoderOptions(ops=Ops.fused, pixels=Pixels.float32)
     with pytest.raises(ExportError, match="--storage float16"):
-        export_decoder(decoder, LR, WeightStorage.compact, ops=Ops.fused, pixels=Pixels.uint8)
+        DecoderOptions(WeightStorage.compact, ops=Ops.fused)
     assert DecoderOptions(ops=Ops.fused).pixel_type is Pixels.uint8
-    assert DecoderOptions(ops=Ops.fused, pixels=Pixels.float32).pixel_type is Pixels.float32
     assert DecoderOptions().pixel_type is Pixels.float32
 
 

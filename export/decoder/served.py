@@ -1,12 +1,11 @@
-"""The form in which a decoder is exported: the same function and parameter names, computed faster.
+"""The form in which a decoder is exported with ONNX's operators: the same function and names, computed faster.
 
 - The fusion's first convolution at full size reads features of all resolutions; for coarser ones it is
   computed at their own resolution. Nearest-neighbour upsampling and a 3x3 convolution together are one transposed 4x4
   convolution of stride 2, with 16 instead of 36 products per coarse pixel, and the concatenated upsampled features,
   which would be the decoder's largest tensor, are never computed.
-- With fused ops (`server_decoder.cuda_ops`) the generator's activations pass through memory once per layer.
 - In float16, convolutions read and write halves; codes, styles, demodulation, channel weights and the sum of pictures
-  stay float32 (`server_decoder.cuda_ops.half` says why nothing overflows).
+  stay float32 (`export.decoder.half_generators` says why nothing overflows).
 - The generator's noise is a constant, or an input.
 """
 
@@ -19,60 +18,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ExportError
-from server_decoder.cuda_ops.fused_mobile_stylegan import FusedMobileStyleGAN
-from server_decoder.cuda_ops.fused_stylegan2 import FusedStyleGAN2
+from export.decoder.half_generators import half_prior
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.fusion import FeatureFusion, PictureFusion, channel_means
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.mobile_stylegan.generator import MobileStyleGAN
-from server_decoder.stylegan2.synthesis import StyleGAN2
 
 
-def served_decoder(decoder: Grain | RRDBDecoder, dtype: torch.dtype = torch.float32, *, fused: bool = False,
-                   seeded: bool = False) -> ServedGrain | ServedDecoder:
+def served_decoder(decoder: Grain | RRDBDecoder, *, half: bool = False, seeded: bool = False
+                   ) -> ServedGrain | ServedDecoder:
     """The decoder in the form above, in evaluation mode.
 
     Args:
         decoder: any; its tensors are shared, except those that become halves.
-        dtype: float32 or float16, type of the convolutions. Its input and its picture are float32.
-        fused: use fused ops in the generator, if there is one; their library is needed then.
+        half: its convolutions compute in float16. Its input and its picture are float32.
         seeded: take the generator's noise as a second argument, ``[B, noise_size]``, instead of a constant.
+
+    Raises:
+        ExportError: ``seeded``, and it has no generator.
     """
-    if seeded and (not isinstance(decoder, Grain) or decoder.prior is None):
-        raise ExportError("this decoder has no generator, and only a generator has noise; export it without --noise")
+    if seeded:
+        require_generator(decoder)
     served: ServedGrain | ServedDecoder
     if isinstance(decoder, Grain):
         prior = decoder.prior
-        if prior is not None and (fused or dtype == torch.float16):
-            prior = fused_prior(prior, dtype, fused=fused)
+        if prior is not None and half:
+            prior = half_prior(prior)
         served = ServedGrain(decoder.config, prior, seeded=seeded)
     else:
         served = ServedDecoder(decoder.config)
     served.load_state_dict(decoder.state_dict(), assign=True)
-    if dtype == torch.float16:
+    if half:
         served.narrow()
     return served.eval().requires_grad_(False)
 
 
-def fused_prior(prior: GenerativePrior, dtype: torch.dtype = torch.float32, *, fused: bool = True) -> GenerativePrior:
-    """A generator with fused ops that computes the same, in evaluation mode. It shares the tensors of ``prior``.
-
-    Args:
-        prior: a StyleGAN2 or a MobileStyleGAN.
-        dtype: float32 or float16, type of its activations.
-        fused: false for equivalent ops of ONNX, which in float16 differ from the form of ``prior``.
-    """
-    form: FusedStyleGAN2 | FusedMobileStyleGAN
-    match prior:
-        case StyleGAN2():
-            form = FusedStyleGAN2(prior.config, dtype, fused=fused)
-        case MobileStyleGAN():
-            form = FusedMobileStyleGAN(prior.config, dtype, fused=fused)
-        case _:
-            raise ExportError(f"there are no fused ops for a {type(prior).__name__}; export it with --ops plain")
-    form.load_state_dict(prior.state_dict(), assign=True)
-    return form.eval().requires_grad_(False)
+def require_generator(decoder: nn.Module) -> None:
+    """Raise `ExportError` if a decoder has no generator, whose noise is asked for."""
+    if not isinstance(decoder, Grain) or decoder.prior is None:
+        raise ExportError("this decoder has no generator, and only a generator has noise; export it without --noise")
 
 
 def upsampled_conv2d(x: Tensor, weight: Tensor) -> Tensor:
@@ -89,8 +73,12 @@ def upsampled_conv2d(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         ``[B, out, 2H, 2W]``, in the type of ``x``.
     """
-    kernel = _sums(_sums(weight.transpose(0, 1), 2), 3)  # [in, out, 4, 4]
-    return F.conv_transpose2d(x, kernel.to(x.dtype), stride=2, padding=1)
+    return F.conv_transpose2d(x, upsampled_kernel(weight).to(x.dtype), stride=2, padding=1)
+
+
+def upsampled_kernel(weight: Tensor) -> Tensor:
+    """The kernel ``[in, out, 4, 4]`` of `upsampled_conv2d`'s transposed convolution."""
+    return _sums(_sums(weight.transpose(0, 1), 2), 3)
 
 
 class ServedDecoder(RRDBDecoder):

@@ -16,13 +16,14 @@ from codec_contract.quantization import dequantize
 from edge_encoder.integer_network import run_reference
 from export.decoder.command import export_decoder
 from export.decoder.comparison import compare_decoder
-from export.decoder.decoder_options import Precision, WeightStorage
+from export.decoder.decoder_options import DecoderOptions, Precision
+from export.decoder.half_generators import CLAMP, normalized_filters, normalized_style
+from export.decoder.served import noise_maps, noise_sides, served_decoder, upsampled_conv2d
 from export.decoder.sources import find_decoder, random_decoder
 from server_decoder.cuda_ops import library
 from server_decoder.grain.fusion import FusionConfig, channel_means
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.presets import PRESETS
-from server_decoder.inference import noise_maps, noise_sides, served_decoder, upsampled_conv2d
 from tests.halves import HalvesInFloat32
 from tests.tiny_grain import TINY, tiny_grain
 
@@ -63,9 +64,8 @@ def test_channel_means_of_halves_do_not_overflow() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("fused", [False, True])
-def test_the_form_computes_the_same(decoder: Grain, fused: bool) -> None:
-    served = served_decoder(decoder, fused=fused)
+def test_the_form_computes_the_same(decoder: Grain) -> None:
+    served = served_decoder(decoder)
     expected, found = decoder(lr_values()), served(lr_values())
     assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
     assert list(served.state_dict()) == list(decoder.state_dict())
@@ -75,7 +75,7 @@ def test_the_form_computes_the_same(decoder: Grain, fused: bool) -> None:
 
 @torch.no_grad()
 def test_halves_stay_close(decoder: Grain) -> None:
-    served = served_decoder(decoder, torch.float16)
+    served = served_decoder(decoder, half=True)
     found = served.forward_all(lr_values())
     assert {found.final.dtype, found.style.dtype, found.codes.dtype, found.invertible.dtype} == {torch.float32}
     assert {feature.dtype for feature in [*found.f_inv, *found.f_gen.values()]} == {torch.float16}
@@ -86,9 +86,8 @@ def test_halves_stay_close(decoder: Grain) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("fused", [False, True])
-def test_halves_do_not_overflow_at_six_sigma(decoder: Grain, fused: bool) -> None:
-    served = served_decoder(decoder, torch.float16, fused=fused)
+def test_halves_do_not_overflow_at_six_sigma(decoder: Grain) -> None:
+    served = served_decoder(decoder, half=True)
     generator = torch.Generator().manual_seed(3)
     served.prior.mean_code = 6 * torch.randn(served.prior.code_width, generator=generator)
     found = served.forward_all(lr_values())
@@ -110,7 +109,7 @@ def test_every_variant_has_the_form(change: dict[str, object]) -> None:
         parameter.add_(0.02 * torch.randn_like(parameter))
     expected = decoder(lr_values())
     assert (served_decoder(decoder)(lr_values()) - expected).abs().max() < 1e-5
-    half = served_decoder(decoder, torch.float16)(lr_values())
+    half = served_decoder(decoder, half=True)(lr_values())
     assert half.dtype == torch.float32 and psnr(half, expected) > 55
 
 
@@ -139,14 +138,12 @@ def test_what_a_decoder_without_generator_lacks() -> None:
 def test_a_graph_with_halves_and_ops_of_onnx() -> None:
     decoder, lr = tiny_grain(), TINY.decoder.lr
     lrs = np.random.default_rng(0).integers(0, 256, (3, lr, lr, 3), np.uint8)
-    plain = export_decoder(served_decoder(decoder, torch.float16), lr, WeightStorage.float16)
+    plain = export_decoder(decoder, lr, DecoderOptions(precision=Precision.float16))
     assert not library.needs_library(plain) and len(plain) < 4 * sum(p.numel() for p in decoder.parameters())
     result = compare_decoder(plain, decoder, lrs, Precision.float16)
     assert result.psnr > 75 and result.largest_difference > 1e-5  # close, and not in float32
     with pytest.raises(ExportError, match="differs from torch by"):
         compare_decoder(plain, decoder, lrs)
-    with pytest.raises(ExportError, match="not as int8; export it with --storage float16"):
-        export_decoder(served_decoder(decoder, torch.float16), lr, WeightStorage.compact)
 
 
 @torch.no_grad()
@@ -155,7 +152,7 @@ def test_halves_on_real_lrs(default_bundle: Path, portrait: np.ndarray) -> None:
     lr = run_reference(source.network, portrait[None])
     x = torch.from_numpy(np.ascontiguousarray(dequantize(lr.astype(np.float32)).transpose(0, 3, 1, 2)))
     with HalvesInFloat32():
-        found = served_decoder(source.decoder, torch.float16)(x)
+        found = served_decoder(source.decoder, half=True)(x)
     assert psnr(found, source.decoder(x)) >= 50
 
 
@@ -164,7 +161,7 @@ def test_halves_do_not_overflow_for_lrs_that_no_encoder_makes(default_bundle: Pa
     decoder = find_decoder(default_bundle).decoder
     extreme = lr_values(1).sign()
     with HalvesInFloat32():
-        found = served_decoder(decoder, torch.float16)(extreme)
+        found = served_decoder(decoder, half=True)(extreme)
     assert found.isfinite().all() and psnr(found, decoder(extreme)) > 40
 
 
@@ -176,3 +173,15 @@ def test_halves_of_wide_sums_are_those_of_torchs_kernels() -> None:
         wide = F.conv2d(x, weight, padding=1)
     assert wide.dtype == torch.float16
     torch.testing.assert_close(wide, F.conv2d(x, weight, padding=1), atol=0.05, rtol=2e-3)
+
+
+def test_convolutions_in_float16_cannot_overflow() -> None:
+    # The largest activations, style and filters that the form admits: 512 channels, 3x3 taps, all of one sign.
+    weight, norm = normalized_filters(torch.full((1, 512, 3, 3), 1e4))
+    style, peak = normalized_style(torch.full((1, 512), 1e4))
+    assert norm.item() == pytest.approx(1e4 * 4608**0.5) and peak.item() == 1e4
+    x = (torch.full((1, 512, 3, 3), CLAMP) * style[:, :, None, None]).half()
+    largest = torch.nn.functional.conv2d(x.float(), weight.half().float()).half()
+    assert largest.item() == pytest.approx(CLAMP * 4608**0.5, rel=1e-3)
+    # A style and filters of zeros stay zeros.
+    assert not normalized_style(torch.zeros(1, 4))[0].any() and not normalized_filters(torch.zeros(2, 1, 3, 3))[0].any()

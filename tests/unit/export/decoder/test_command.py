@@ -11,10 +11,9 @@ import pytest
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import ExportError
-from export.decoder.command import ExportedDecoder
+from export.decoder.command import ExportedDecoder, append_enlarger, compare_joined, enlarger_factor, join_enlarger
 from export.decoder.comparison import Comparison
 from export.decoder.decoder_options import DecoderOptions, Pixels
-from export.decoder.enlarged_decoder import append_enlarger, compare, enlarger_factor, join
 from export.decoder.sources import DecoderSource
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
@@ -58,11 +57,12 @@ def test_other_sizes_and_forms_are_refused(exported: ExportedDecoder) -> None:
 
 
 def test_a_graph_that_differs_from_its_parts_is_refused() -> None:
-    model = join(quantizing_decoder(), nearest_enlarger(1))
+    model = join_enlarger(quantizing_decoder(), nearest_enlarger(1))
     enlarger = EnlargerSession(nearest_enlarger(1), HR)
-    compare(model, quantizing_decoder(), enlarger, 2, LRS)
+    compare_joined(model, quantizing_decoder(), enlarger, 2, LRS)
     darker = onnx.load_model_from_string(quantizing_decoder())
     constant = next(item for item in darker.graph.initializer if item.name == "rounding")
     constant.CopyFrom(onnx.numpy_helper.from_array(np.float32(20), "rounding"))
     with pytest.raises(ExportError, match="differs from decoder and enlarger by"):
-        compare(join(darker.SerializeToString(), nearest_enlarger(1)), quantizing_decoder(), enlarger, 2, LRS)
+        wrong = join_enlarger(darker.SerializeToString(), nearest_enlarger(1))
+        compare_joined(wrong, quantizing_decoder(), enlarger, 2, LRS)

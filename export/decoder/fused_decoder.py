@@ -1,0 +1,405 @@
+"""GRAIN's decoder with fused operators, for CUDA: uint8 LRs in, uint8 pictures out (docs/cuda_ops.md).
+
+The graph is written from the network's weights; values that depend on weights only are computed here. The fusion's
+first convolution reads coarser features at their own resolution (`export.decoder.served.upsampled_kernel`). A code
+is an affine function of a branch's features and a style one of its code; their product, in float64, is one matrix.
+
+In float16, convolutions read and write halves; styles, channel weights and the sum of pictures stay float32, and
+factors are divided out so that nothing overflows (`export.decoder.half_generators`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto
+from torch import Tensor, nn
+
+from codec_contract.errors import ExportError
+from export.decoder.fused_nodes import Array, FusedGraph, Value, array
+from export.decoder.half_generators import CLAMP, normalized_filters
+from export.decoder.served import noise_sides, upsampled_kernel
+from server_decoder.decoder_session import INPUT, NOISE
+from server_decoder.grain.code_predictor import CodePredictor
+from server_decoder.grain.fusion import FeatureFusion, PictureFusion, SqueezeExcitation
+from server_decoder.grain.grain import Grain
+from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB, ResidualBlock
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
+from server_decoder.mobile_stylegan.generator import Block, MobileStyleGAN, SeparableConv, StyledConv, WaveletHead
+from server_decoder.stylegan2.layers import EPSILON, ModulatedConv, StyledLayer, ToRGB
+from server_decoder.stylegan2.synthesis import StyleGAN2
+
+_LEAKY = {"slope": NEGATIVE_SLOPE}
+
+
+def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False, seeded: bool = False
+                ) -> onnx.ModelProto:
+    """``lr`` uint8 ``[B, h, w, 3]`` -> ``hr`` uint8 ``[B, H, W, 3]``, any B.
+
+    Args:
+        decoder: in evaluation mode.
+        half: its convolutions compute in float16.
+        seeded: take the generator's noise as a second input, float32 ``[B, noise_size]``, instead of a constant.
+
+    Raises:
+        ExportError: there are no fused operators for this kind of generator.
+    """
+    graph = FusedGraph(half=half)
+    grain = decoder if isinstance(decoder, Grain) else None
+    invertible = decoder.decoder if isinstance(decoder, Grain) else decoder
+    side = invertible.config.lr
+    levels = graph.input(INPUT, TensorProto.UINT8, side, side, 3)
+    lr = graph.own("DequantizeLR", [levels], [levels.shape], half=graph.half,
+                   to=TensorProto.FLOAT16 if graph.half else TensorProto.FLOAT)[0]
+    picture, f_inv = _invertible(graph, invertible, lr, "decoder" if grain else "invertible")
+    inputs = [INPUT]
+    if grain is not None and grain.prior is not None and grain.codes is not None:
+        noise: list[Value] | None = None
+        if seeded:
+            inputs.append(NOISE)
+            sides = noise_sides(grain.prior)
+            drawn = graph.input(NOISE, TensorProto.FLOAT, sum(side**2 for side in sides))
+            parts = graph.split(drawn, [side**2 for side in sides])
+            noise = [graph.reshape(part, side, side, 1) for part, side in zip(parts, sides, strict=True)]
+        generator = _Generator(graph, _codes(graph, grain.codes, grain.prior.mean_code, f_inv), grain.codes, f_inv,
+                               noise)
+        match grain.prior:
+            case StyleGAN2():
+                style, f_gen = generator.stylegan2(grain.prior)
+            case MobileStyleGAN():
+                style, f_gen = generator.mobile_stylegan(grain.prior)
+            case _:
+                raise ExportError(f"there are no fused ops for a {type(grain.prior).__name__}; export it with --ops "
+                                  "plain")
+        picture = _fused_picture(graph, grain.fusion, picture, f_inv, style, f_gen)
+    return graph.model(inputs, picture)
+
+
+def _sequence(graph: FusedGraph, x: Value | Sequence[Value], name: str, layers: Sequence[nn.Module] | nn.Sequential, *,
+              factor: Value | None = None, residual: Value | None = None) -> Value:
+    """Convolutions, each with the leaky ReLU after it; the last one adds ``residual``."""
+    modules = list(layers)
+    for index, layer in enumerate(modules):
+        if isinstance(layer, nn.Sequential):
+            x = _sequence(graph, x, f"{name}.{index}", layer)
+        elif isinstance(layer, nn.Conv2d):
+            leaky = index + 1 < len(modules) and isinstance(modules[index + 1], nn.LeakyReLU)
+            x = graph.conv(x, f"{name}.{index}", layer.weight, layer.bias, factor=factor, stride=layer.stride[0],
+                           residual=residual if index == len(modules) - 1 else None, **(_LEAKY if leaky else {}))
+            factor = None
+    assert isinstance(x, Value)
+    return x
+
+
+def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -> tuple[Value, list[Value]]:
+    """The RRDB decoder's picture, and f_inv, coarse to fine."""
+    x, f_inv = graph.conv(lr, f"{name}.conv_first", decoder.conv_first.weight, decoder.conv_first.bias), []
+    scales: Any = decoder.scales
+    upsamples: Any = decoder.upsamples
+    for index, scale in enumerate(scales):
+        if index:
+            x = _upsampled(graph, x, upsamples[index - 1].conv, f"{name}.upsamples.{index - 1}.conv")
+        below = x
+        for place, block in enumerate(scale.blocks):
+            x = _block(graph, x, block, f"{name}.scales.{index}.blocks.{place}")
+        if scale.conv is not None:
+            x = graph.conv(x, f"{name}.scales.{index}.conv", scale.conv.weight, scale.conv.bias, residual=below)
+        f_inv.append(x)
+    return _sequence(graph, x, f"{name}.head", decoder.head), f_inv
+
+
+def _upsampled(graph: FusedGraph, x: Value, conv: nn.Conv2d | nn.ConvTranspose2d | None, name: str) -> Value:
+    if conv is None:
+        return graph.upsample(x, "nearest")
+    transposed = isinstance(conv, nn.ConvTranspose2d)
+    return graph.conv(x if transposed else graph.upsample(x, "bilinear"), name, conv.weight, conv.bias,
+                      transposed=transposed, **_LEAKY)
+
+
+def _block(graph: FusedGraph, x: Value, block: RRDB | ResidualBlock, name: str) -> Value:
+    if isinstance(block, ResidualBlock):
+        inner = graph.conv(x, f"{name}.conv1", block.conv1.weight, block.conv1.bias, **_LEAKY)
+        return graph.conv(inner, f"{name}.conv2", block.conv2.weight, block.conv2.bias, residual=x)
+    y = x
+    for index, dense in enumerate(block.dense_blocks(), 1):
+        y = graph.dense_block(y, f"{name}.RDB{index}", dense, x if index == block.count else None)
+    return y
+
+
+class _Code(NamedTuple):
+    """A code as ``base @ matrix.T + offset``; in float64. No matrix: base is the code."""
+
+    base: Value
+    matrix: Array | None
+    offset: Array
+
+
+def _codes(graph: FusedGraph, predictor: CodePredictor, mean: Tensor, f_inv: Sequence[Value]) -> list[_Code]:
+    base: dict[int, Value] = {}
+    finer: Value | None = None
+    scales: Any = predictor.scales
+    linears: Any = predictor.codes
+    layers: Any = predictor.branches
+    for x in reversed(f_inv[:len(predictor.scales)]):
+        side = x.shape[0]
+        part, name = scales[str(side)], f"codes.scales.{side}"
+        if part.adapt is not None:
+            x = graph.conv(x, f"{name}.adapt", part.adapt.weight, part.adapt.bias, residual=finer)
+        elif finer is not None:
+            x = graph.add(x, finer)
+        finer = x if part.halve is None else _sequence(graph, x, f"{name}.halve", part.halve)
+        if part.reduce is not None:
+            base[side] = _sequence(graph, finer, f"{name}.reduce", part.reduce)
+    branches: dict[int, Value] = {}
+    codes = []
+    for index, (side, branch, linear) in enumerate(
+            zip(predictor.scale_of_code, predictor.branch_of_code, linears, strict=True)):
+        if branch not in branches:
+            x = _sequence(graph, base[side], f"codes.branches.{branch}", layers[branch])
+            branches[branch] = graph.cast(graph.reshape(x, x.shape[-1]), False)
+        matrix, offset = _wide(linear.weight), _wide(linear.bias) + _wide(mean)
+        if matrix.shape[1] > matrix.shape[0]:  # the product with a style's matrix would be larger than both
+            codes.append(_Code(graph.gemm(branches[branch], f"codes.codes.{index}", matrix, offset), None, offset))
+        else:
+            codes.append(_Code(branches[branch], matrix, offset))
+    return codes
+
+
+class _Generator:
+    """Writes a generator.
+
+    Args:
+        graph: where.
+        codes: in order.
+        predictor: with the offsets of the generator's features, which it computes from ``f_inv``.
+        f_inv: coarse to fine.
+        noise: a map for every layer; None for the constant noise.
+    """
+
+    def __init__(self, graph: FusedGraph, codes: Sequence[_Code], predictor: CodePredictor, f_inv: Sequence[Value],
+                 noise: Sequence[Value] | None) -> None:
+        self.graph, self.codes, self.predictor, self.f_inv, self.given = graph, codes, predictor, f_inv, noise
+        self.tail: dict[str, Any] = {**_LEAKY, **({"clamp": CLAMP} if graph.half else {})}
+
+    def stylegan2(self, prior: StyleGAN2) -> tuple[Value, dict[int, Value]]:
+        """The picture, float32, and features by resolution. Every layer applies the next one's style."""
+        layers = [layer for layer in prior.layers if isinstance(layer, StyledLayer)]
+        to_rgb = [layer for layer in prior.to_rgb if isinstance(layer, ToRGB)]
+        factors = [self._modulation(layer.conv, index, f"prior.layers.{index}") for index, layer in enumerate(layers)]
+        modulated = self._modulated_constant(prior.constant, factors[0][0], "prior.constant")
+        features: dict[int, Value] = {}
+        picture: Value | None = None
+        for index, layer in enumerate(layers):
+            name, last = f"prior.layers.{index}", index % 2 == 0  # the last layer of its resolution
+            side = prior.config.layer_resolutions[index]
+            following = factors[index + 1][0] if index + 1 < len(layers) else None
+            offset = last and str(side) in self.predictor.offsets
+            steps: dict[str, Any] = {"demodulation": factors[index][1], "noise": self._noise(layer, index, name),
+                                     "style": None if offset else following}
+            weight, _ = self._normalized(layer.conv.weight)
+            tail = {**self.tail, "gain": math.sqrt(2)}
+            if layer.conv.filter is None:
+                x, modulated = self.graph.styled_conv(modulated, name, weight, layer.bias, **steps, **tail)
+            else:
+                wide = self.graph.conv(modulated, name, weight.transpose(0, 1), transposed=True)
+                x, modulated = self.graph.filtered_bias_act(wide, name, layer.bias, **steps, **tail)
+            if offset:
+                x, modulated = self._with_offset(x, following)
+            if last:
+                features[side] = x
+                picture = self._to_rgb(to_rgb[index // 2], x, index + 1, f"prior.to_rgb.{index // 2}", picture)
+        assert picture is not None
+        return picture, features
+
+    def mobile_stylegan(self, prior: MobileStyleGAN) -> tuple[Value, dict[int, Value]]:
+        """The picture, float32, and features by resolution. Modulation is part of the op before a convolution."""
+        graph, blocks = self.graph, [block for block in prior.blocks if isinstance(block, Block)]
+        style, gain = self._normalized_style(self._affine(0, prior.conv.affine, "prior.conv.affine"), prior.conv.conv,
+                                             "prior.conv")
+        x = self._modulated_constant(prior.input, style, "prior.input")
+        x = self._styled_conv(prior.conv, x, 0, gain, "prior.conv")[0]
+        features = {x.shape[0]: x}
+        for index, block in enumerate(blocks):
+            first, name = 1 + 2 * index, f"prior.blocks.{index}"
+            inner = block.conv1.affine
+            style = graph.multiply(
+                self._affine(first, block.affine, f"{name}.affine"),
+                self._style(first, np.tile(_wide(inner.weight), (4, 1)), np.tile(_wide(inner.bias), 4),
+                            f"{name}.conv1.affine"))
+            style, gain = self._normalized_style(style, block.conv1.conv, f"{name}.conv1")
+            x = graph.inverse_haar(x, style)
+            style, following = self._normalized_style(
+                self._affine(first + 1, block.conv2.affine, f"{name}.conv2.affine"), block.conv2.conv, f"{name}.conv2")
+            _, x = self._styled_conv(block.conv1, x, first, gain, f"{name}.conv1", style)
+            x = self._styled_conv(block.conv2, x, first + 1, following, f"{name}.conv2")[0]
+            if str(x.shape[0]) in self.predictor.offsets:
+                x, _ = self._with_offset(x, None)
+            features[x.shape[0]] = x
+        if not isinstance(prior.head, WaveletHead):
+            return self._picture(x, prior.head, None, "prior.head"), features
+        style = self._affine(len(self.codes) - 1, prior.head.affine, "prior.head.affine")
+        return graph.inverse_haar(self._picture(x, prior.head.conv, style, "prior.head.conv")), features
+
+    def _style(self, code: int, weight: Array, bias: Array, name: str) -> Value:
+        """A style, ``[B, C]``: ``weight`` and ``bias`` map the code to it."""
+        base, matrix, offset = self.codes[code]
+        if matrix is None:
+            return self.graph.gemm(base, name, weight, bias)
+        return self.graph.gemm(base, name, weight @ matrix, weight @ offset + bias)
+
+    def _affine(self, code: int, layer: nn.Linear, name: str) -> Value:
+        return self._style(code, _wide(layer.weight), _wide(layer.bias), name)
+
+    def _modulation(self, conv: ModulatedConv, code: int, name: str) -> tuple[Value, Value | None]:
+        """The factors of a convolution's input and output, ``[B, in]`` and ``[B, out]``."""
+        linear = conv.modulation
+        style = self._style(code, _wide(linear.weight) * linear.scale * conv.scale,
+                            _wide(linear.bias) * linear.rate * conv.scale, f"{name}.modulation")
+        squares = np.square(_wide(conv.weight)).sum((2, 3)) if conv.demodulate else None
+        return self.graph.factors(style, name, squares=squares, norm=self._normalized(conv.weight)[1], epsilon=EPSILON)
+
+    def _normalized(self, weight: Tensor) -> tuple[Tensor, Array | None]:
+        """Filters of norm one in float16, and what their results lack; in float32 as they are."""
+        if not self.graph.half:
+            return weight, None
+        filters, norm = normalized_filters(weight.detach().float())
+        return filters, array(norm)
+
+    def _separated(self, conv: nn.Conv2d | SeparableConv) -> tuple[Tensor | None, Tensor, Array | None]:
+        """Depthwise and pointwise filters, and the norm, as `_normalized`; no depthwise ones of a plain convolution."""
+        if isinstance(conv, nn.Conv2d):
+            return None, *self._normalized(conv.weight)
+        depthwise, norm = self._normalized(conv.depthwise.weight)
+        scale = 1 if norm is None else torch.from_numpy(norm)[:, None, None]
+        return depthwise, *self._normalized(conv.pointwise.weight.detach() * scale)
+
+    def _normalized_style(self, style: Value, conv: nn.Conv2d | SeparableConv, name: str
+                          ) -> tuple[Value, Value | None]:
+        return self.graph.factors(style, name, norm=self._separated(conv)[2])
+
+    def _modulated_constant(self, constant: Tensor, style: Value, name: str) -> Value:
+        held = self.graph.constant(name, array(constant).transpose(0, 2, 3, 1))
+        return self.graph.cast(self.graph.scale(held, style), self.graph.half)
+
+    def _noise(self, layer: StyledLayer | StyledConv, index: int, name: str) -> Value:
+        strength, graph = array(layer.noise_strength), self.graph
+        if self.given is None:
+            maps = (strength * array(layer.noise)).transpose(0, 2, 3, 1)
+            return graph.constant(f"{name}.noise", maps.astype(np.float16 if graph.half else np.float32))
+        factor = graph.constant(f"{name}.noise_strength", strength)
+        return graph.cast(graph.multiply(self.given[index], factor), graph.half)
+
+    def _styled_conv(self, layer: StyledConv, x: Value, index: int, gain: Value | None, name: str,
+                     style: Value | None = None) -> tuple[Value, Value]:
+        """MobileStyleGAN's layer after the modulation; its result, and that times the next style."""
+        depthwise, weight, _ = self._separated(layer.conv)
+        if depthwise is not None:
+            x = self.graph.conv(x, f"{name}.depthwise", depthwise, depthwise=1)
+        bias = layer.conv.bias if isinstance(layer.conv, nn.Conv2d) else layer.conv.pointwise.bias
+        return self.graph.styled_conv(x, name, weight, bias, demodulation=gain, style=style,
+                                      noise=self._noise(layer, index, name), **self.tail)
+
+    def _with_offset(self, x: Value, style: Value | None) -> tuple[Value, Value]:
+        """Features with the offset of their resolution, and those times the next style."""
+        side = x.shape[0]
+        source = next((maps for maps in self.f_inv if maps.shape[0] == side), self.f_inv[0])
+        while source.shape[0] > side:
+            quarters = np.full((source.shape[-1], 1, 2, 2), 0.25)
+            source = self.graph.conv(source, f"mean.{source.shape[0]}", quarters, stride=2, depthwise=1)
+        conv: Any = self.predictor.offsets[str(side)]
+        return self.graph.styled_conv(source, f"codes.offsets.{side}", conv.weight, conv.bias, residual=x, style=style)
+
+    def _to_rgb(self, layer: ToRGB, x: Value, code: int, name: str, below: Value | None) -> Value:
+        """The picture of a resolution, added to the coarser one."""
+        graph = self.graph
+        style, gain = self._modulation(layer.conv, code, name)
+        wide = None if below is None else graph.upsampled_picture(below)
+        if gain is None:
+            return graph.conv(x, name, layer.conv.weight, layer.bias, factor=style, residual=wide)
+        rgb = self._float_picture(x, layer.conv.weight, style, gain, layer.bias, name)
+        return rgb if wide is None else graph.add(wide, rgb)
+
+    def _picture(self, x: Value, conv: nn.Conv2d, style: Value | None, name: str) -> Value:
+        """A 1x1 convolution of modulated features, in float32."""
+        _, norm = self._normalized(conv.weight)
+        if norm is None:
+            return self.graph.conv(x, name, conv.weight, conv.bias, factor=style)
+        gain: Value | None
+        if style is None:
+            gain = self.graph.constant(f"{name}.norm", norm[None, None, None])
+        else:
+            style, gain = self.graph.factors(style, name, norm=norm)
+        return self._float_picture(x, conv.weight, style, gain, conv.bias, name)
+
+    def _float_picture(self, x: Value, weight: Tensor, style: Value | None, gain: Value | None, bias: Tensor | None,
+                       name: str) -> Value:
+        rgb = self.graph.cast(self.graph.conv(x, name, self._normalized(weight)[0], factor=style), False)
+        assert gain is not None
+        rgb = self.graph.multiply(rgb, gain) if len(gain.shape) > 1 else self.graph.scale(rgb, gain)
+        if bias is None:
+            return rgb
+        return self.graph.add(rgb, self.graph.constant(f"{name}.bias", array(bias)[None, None, None]))
+
+
+def _fused_picture(graph: FusedGraph, fusion: FeatureFusion | PictureFusion | None, invertible: Value,
+                   f_inv: Sequence[Value], style: Value, f_gen: dict[int, Value]) -> Value:
+    if fusion is None:
+        return style
+    base = {"invertible": graph.cast(invertible, False), "style": style, "none": None}[fusion.config.base]
+    residual = None if graph.half else base
+    if isinstance(fusion, FeatureFusion):
+        picture = _fused_features(graph, fusion, f_inv, f_gen, residual)
+    else:
+        picture = _sequence(graph, [invertible, graph.cast(style, graph.half)], "fusion.head",
+                            [*fusion.head, fusion.to_rgb], residual=residual)
+    return picture if base is None or residual is not None else graph.add(base, graph.cast(picture, False))
+
+
+def _fused_features(graph: FusedGraph, fusion: FeatureFusion, f_inv: Sequence[Value], f_gen: dict[int, Value],
+                    residual: Value | None) -> Value:
+    """The fusion of features at every size, then at full size."""
+    by_size = {maps.shape[0]: maps for maps in f_inv}
+    scales: Any = fusion.scales
+    parts = []
+    for index, (size, scale) in enumerate(zip(fusion.config.sizes, scales, strict=True)):
+        name, joined = f"fusion.scales.{index}", [by_size[size]]
+        if size in f_gen:
+            joined.append(f_gen[size] if scale.project is None else graph.conv(
+                f_gen[size], f"{name}.project", scale.project.weight, scale.project.bias))
+        factor = _channel_weights(graph, scale.attention, joined, f"{name}.attention")
+        parts.append(_sequence(graph, joined, f"{name}.convs", scale.convs, factor=factor))
+    *weights, own = graph.split(_channel_weights(graph, fusion.attention, parts, "fusion.attention"),
+                                fusion.config.widths)
+    layers: list[Any] = [*fusion.head, fusion.to_rgb]
+    first, *rest = layers
+    below = sum(fusion.config.widths[:-1])
+    steps: dict[str, Any] = dict(_LEAKY) if rest else {}
+    if below:
+        coarse: list[Value] = []
+        for part in parts[:-1]:
+            coarse = [*(graph.upsample(maps, "nearest") for maps in coarse), part]
+        kernel = upsampled_kernel(first.weight[:, :below].detach().float())
+        steps["residual"] = graph.conv(coarse, "fusion.coarse", kernel, transposed=True, factor=graph.concat(weights))
+        steps |= {"residual_first": 1} if rest else {}
+    x = graph.conv(parts[-1], "fusion.head.0", first.weight[:, below:], first.bias, factor=own, **steps)
+    if rest:
+        return _sequence(graph, x, "fusion.head.rest", rest[1:], residual=residual)
+    return x if residual is None else graph.add(x, residual)
+
+
+def _channel_weights(graph: FusedGraph, attention: SqueezeExcitation, parts: Sequence[Value], name: str) -> Value:
+    """Squeeze and excitation: the weights of the channels of the parts' concatenation, ``[B, C]``, float32."""
+    means = graph.concat([graph.means(part) for part in parts])
+    hidden = graph.gemm(means, f"{name}.squeeze", array(attention.squeeze.weight)[:, :, 0, 0])
+    hidden = graph.node("Relu", [hidden], hidden.shape)
+    excited = graph.gemm(hidden, f"{name}.excite", array(attention.excite.weight)[:, :, 0, 0])
+    return graph.node("Sigmoid", [excited], excited.shape)
+
+
+def _wide(values: Tensor) -> Array:
+    return values.detach().cpu().double().numpy()

@@ -1,0 +1,171 @@
+"""Decoders with fused operators compute what torch's compute, with one node per convolution."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor
+
+from codec_contract.quantization import dequantize, quantize
+from export.decoder.fused_decoder import fused_graph
+from export.decoder.served import noise_maps, noise_sides
+from export.decoder.sources import random_decoder, random_grain
+from server_decoder.grain.code_predictor import CodesConfig
+from server_decoder.grain.fusion import FusionConfig
+from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig
+from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
+from server_decoder.mobile_stylegan.generator import MobileStyleGANConfig
+from tests.reference_ops import run_reference_graph
+from tests.tiny_grain import TINY, TINY_MOBILE
+
+WAVELET = replace(TINY_MOBILE, prior=PriorConfig(
+    "mobile-stylegan", MobileStyleGANConfig(16, "wavelet", 256, 32, code_width=32, mapping_layers=2)))
+SMOKE = PRESETS["grain-smoke"]
+VARIANTS: dict[str, GrainConfig] = {
+    "stylegan2": TINY, "mobile": TINY_MOBILE, "three sizes": SMOKE,
+    "stylegan2, picture": replace(TINY, fusion=None, codes=replace(TINY.codes, offsets=(4, 8))),
+    "mobile, picture": replace(TINY_MOBILE, fusion=None),
+    "wavelet, picture": replace(WAVELET, fusion=None),
+    "wavelet": replace(WAVELET, fusion=replace(WAVELET.fusion, base="style")),
+    "invertible only": replace(TINY, prior=None, codes=None, fusion=None),
+    "pictures": replace(TINY, fusion=FusionConfig("pictures", head=(8,))),
+    "pictures, style": replace(TINY_MOBILE, fusion=FusionConfig("pictures", "style", head=())),
+    "one size": replace(TINY, fusion=FusionConfig(sizes=(16,), widths=(8,), head=(8,), base="none")),
+    "no head": replace(TINY, fusion=replace(TINY.fusion, head=(), base="style")),
+    "four sizes": replace(SMOKE, decoder=replace(SMOKE.decoder, scales=(Scale(8, 8), *SMOKE.decoder.scales)),
+                          codes=replace(SMOKE.codes, widths=8, branch=(8, 8, 12)),
+                          fusion=FusionConfig(sizes=(8, 16, 32, 64), widths=(8, 8, 8, 8), head=(8, 8))),
+    "coarsest, a branch per code": replace(TINY, codes=CodesConfig(8, (8, 12, 64), source="coarsest")),
+}
+
+
+def _rrdb(upsampling: str) -> RRDBDecoder:
+    coarse, fine = (12, 12) if upsampling == "nearest" else (12, 8)
+    decoder = RRDBDecoder(DecoderConfig(
+        (Scale(8, coarse, rrdb=1, growth=4), Scale(16, fine, dense=1, growth=4), Scale(32, fine, residual=1)),
+        upsampling, head=(8,)))
+    with torch.no_grad():
+        for parameter in decoder.parameters():  # no bias is zero
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    return decoder.eval()
+
+
+DECODERS: dict[str, Callable[[], Grain | RRDBDecoder]] = {
+    **{kind: lambda kind=kind: _rrdb(kind) for kind in ("nearest", "bilinear", "subpixel")},
+    **{name: lambda config=config: random_grain(config) for name, config in VARIANTS.items()}}
+
+
+def levels(decoder: Grain | RRDBDecoder, batch: int = 2) -> np.ndarray:
+    side = (decoder.config.decoder if isinstance(decoder, Grain) else decoder.config).lr
+    return np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
+
+
+def values(lrs: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2)))
+
+
+def run(model: onnx.ModelProto, lrs: np.ndarray, **others: np.ndarray) -> np.ndarray:
+    """The picture before it is rounded, ``[B, 3, H, W]``."""
+    unrounded = onnx.ModelProto()
+    unrounded.CopyFrom(model)
+    last = unrounded.graph.node.pop()
+    assert last.op_type == "QuantizePicture"
+    del unrounded.graph.output[:]
+    unrounded.graph.output.append(onnx.helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, None))
+    return run_reference_graph(unrounded, {"lr": lrs, **others}).transpose(0, 3, 1, 2)
+
+
+def ops(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@torch.no_grad()
+def test_every_variant_computes_the_same(name: str) -> None:
+    torch.manual_seed(0)
+    decoder = DECODERS[name]()
+    whole, half = fused_graph(decoder), fused_graph(decoder, half=True)
+    for batch in (1, 3):
+        lrs = levels(decoder, batch)
+        expected = decoder(values(lrs)).numpy()
+        np.testing.assert_allclose(run(whole, lrs), expected, atol=2e-6 * np.abs(expected).max(), rtol=0)
+    error = run(half, lrs) - expected
+    assert 10 * np.log10(4 * expected.var() / np.square(error).mean()) > 60  # dB
+    weights = {node.input[1] for node in half.graph.node if node.op_type == "FusedConv"}
+    assert {tensor.data_type for tensor in half.graph.initializer if tensor.name in weights} == {
+        onnx.TensorProto.FLOAT16}
+
+
+@torch.no_grad()
+def test_noise_is_an_input() -> None:
+    decoder = random_decoder("grain-smoke").decoder
+    model = fused_graph(decoder, seeded=True)
+    sides = noise_sides(decoder.prior)
+    for batch in (1, 3):
+        drawn = np.random.default_rng(1).standard_normal((batch, sum(side**2 for side in sides)), np.float32)
+        lrs = levels(decoder, batch)
+        noise = noise_maps(torch.from_numpy(drawn), sides)
+        expected = decoder.forward_all(values(lrs), noise=noise).final.numpy()
+        np.testing.assert_allclose(run(model, lrs, noise=drawn), expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_levels_in_levels_out() -> None:
+    decoder = _rrdb("bilinear")
+    model = fused_graph(decoder)
+    signature = [(value.name, value.type.tensor_type.elem_type,
+                  [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim])
+                 for value in (*model.graph.input, *model.graph.output)]
+    assert signature == [("lr", onnx.TensorProto.UINT8, ["batch", 8, 8, 3]),
+                         ("hr", onnx.TensorProto.UINT8, ["batch", 32, 32, 3])]
+    lrs = levels(decoder)
+    picture = run_reference_graph(model, {"lr": lrs})
+    wanted = quantize(decoder(values(lrs)).numpy()).transpose(0, 2, 3, 1)
+    assert picture.dtype == np.uint8 and (picture != wanted).mean() < 1e-3
+
+
+@pytest.mark.parametrize(("kind", "nodes"), [
+    # Two convolutions of the head, one at each scale's beginning or end, two of a residual block.
+    ("nearest", {"FusedConv": 8, "DenseBlock": 4, "Upsample": 2}),
+    ("bilinear", {"FusedConv": 10, "DenseBlock": 4, "Upsample": 2}),
+    ("subpixel", {"FusedConv": 10, "DenseBlock": 4})])
+def test_an_rrdb_decoder_has_a_node_per_convolution(kind: str, nodes: dict[str, int]) -> None:
+    model = fused_graph(_rrdb(kind))
+    assert ops(model) == {**nodes, "DequantizeLR": 1, "QuantizePicture": 1}
+    blocks = [node for node in model.graph.node if node.op_type == "DenseBlock"]
+    # Only the last block of an RRDB adds the RRDB's input; the reduced RRDB is one block.
+    assert [bool(block.input[1]) for block in blocks] == [False, False, True, True]
+    scales = {item.name: item.f for item in blocks[-1].attribute}
+    assert scales == pytest.approx({"slope": 0.2, "scale": 0.2, "outer_scale": 0.2})
+
+
+def test_a_generator_has_no_steps_between_its_convolutions() -> None:
+    model = fused_graph(random_decoder("grain-smoke").decoder, seeded=True)
+    counts = ops(model)
+    # Nine layers, four of which upsample; nine styles.
+    assert counts["ModulationFactors"] == 9 and counts["FilteredBiasAct"] == 4
+    assert sum(counts.values()) <= 145
+    constants = {tensor.name for tensor in model.graph.initializer}
+    sides = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
+             for value in model.graph.value_info if value.name not in constants}
+    maps = {name for name, side in sides.items() if len(side) == 4 and side[1] > 1 and side[3] > 1}  # 1: noise
+    read_by = {node.op_type for node in model.graph.node if maps & set(node.input)}
+    # Maps pass through fused nodes; their channels are averaged, and pictures added.
+    # Channel weights are multiplied with filters.
+    assert read_by <= {"FusedConv", "FilteredBiasAct", "Upsample", "ReduceMean", "Add", "QuantizePicture"}
+
+
+def test_the_papers_decoder_in_float16_has_few_nodes() -> None:
+    with torch.device("meta"):
+        decoder = Grain(PRESETS["grain-1024-lr16-paper"])
+    decoder = decoder.to_empty(device="cpu").eval()
+    for tensor in decoder.state_dict().values():
+        tensor.zero_()
+    assert len(fused_graph(decoder, half=True).graph.node) <= 346  # docs/performance.md

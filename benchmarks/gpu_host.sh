@@ -2,23 +2,19 @@
 # Run all checks and benchmarks that need a GPU, in under eight minutes, on an offline CUDA host with python3, torch and
 # numpy.
 #   benchmarks/gpu_host.sh [OUT]
-#       ->   OUT/{cuda_ops,pictures,replays-*,halves,decoder-1024,decoder-1024-batches,decoder-256}.json
+#       ->   OUT/{cuda_ops,pictures,replays-*,decoder-1024,decoder-1024-batches,decoder-256}.json
 #
 # Before, on a machine with nvcc, onnx and torch:
 #   make ops
-#   python benchmarks/speed/pack.py gpu_host_pack
-#   python benchmarks/gpu_transfers.py gpu_host_pack --python 3.12 --architecture 90    # of the host
-# The last one packs ONNX Runtime for CUDA into the folders gpu_host_onnxruntime_0, _1 and so on, adds the default
-# bundle's decoder to the pack, and prints the transfers, two as a rule: each carries the checkout without zoo/ and
-# bundles/ and some of these folders, at most 64 MiB. A checkout without them:
-#   git worktree add --no-checkout ../gpu-host && cd ../gpu-host
-#   git sparse-checkout set --no-cone '/*' '!/zoo/' '!/bundles/' && git checkout
+#   python benchmarks/speed/pack.py gpu_host_pack --python 3.12 --architecture 90    # of the host
+# The last one also packs ONNX Runtime for CUDA into the folders gpu_host_onnxruntime_0, _1 and so on, of some 15 MiB.
+# The host needs the checkout without zoo/ and bundles/, and these folders.
 # Copy all into one folder on the host, then run this script there; it unpacks ONNX Runtime into gpu_host_site, unless
 # it is installed in the folder ONNXRUNTIME_SITE. Afterwards, in the checkout:
 #   cp OUT/*.json results/performance/ && python benchmarks/speed/performance_page.py
 #
 # PACK, PAPER, BUNDLE: another pack, and decoders in it; MINUTES: another time limit.
-# SMALL=1: small tensors and batches. SKIP="pictures halves": steps to leave out.
+# SMALL=1: small tensors and batches. SKIP="pictures replays": steps to leave out.
 # Two ways to test the script itself, without meaningful figures:
 #   DEVICE=cpu benchmarks/gpu_host.sh                         # the same steps on the CPU
 #   FAKE_TORCH=1 FAKE_CUDA_IDLE=1 SMALL=1 SKIP="cuda_ops pictures replays" \
@@ -116,17 +112,12 @@ if [ -f "$pack/decoder.onnx" ]; then
   step pictures timeout "$(until_share 40)" python3 benchmarks/speed/replays.py --decoder "$pack/decoder.onnx" \
     --device "$device" --json
 else
-  echo "== pictures: skipped, $pack has no decoder.onnx; see benchmarks/gpu_transfers.py"
+  echo "== pictures: skipped, $pack has no decoder.onnx"
 fi
 for name in grain-smoke "$bundle"; do
   step "replays-$name" timeout "$(until_share 50)" python3 benchmarks/speed/replays.py --packed "$pack/$name" \
     --device "$device" --json
 done
-
-# A packed decoder in float16 with torch's own kernels, against float32. A CPU takes minutes for a large one.
-halves=$bundle
-if [ -n "$small" ]; then halves=grain-smoke; fi
-step halves timeout "$(until_share 52)" python3 benchmarks/speed/halves.py --packed "$pack/$halves" --device "$device"
 
 # The paper's decoder: each variant in its own process, none started after the time limit.
 step decoder-1024 python3 benchmarks/speed/decoder.py --packed "$pack/$paper" --device "$device" --batches 1 \

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from codec_contract.errors import ImageError
 from codec_contract.rgb import Rgb, describe_array, is_rgb
@@ -44,6 +43,8 @@ def check_resize(rgb: Rgb, size: tuple[int, int]) -> None:
 
 def exact_resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:
     """Resize a picture, uint8 [H, W, 3], to ``size = (width, height)``; returns a new uint8 [h, w, 3]."""
+    from PIL import Image  # decoders use `cubic` on hosts without Pillow
+
     check_resize(rgb, size)
     width, height = int(size[0]), int(size[1])
     picture = Image.fromarray(np.ascontiguousarray(rgb))

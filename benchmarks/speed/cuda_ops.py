@@ -15,10 +15,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from machine import ROOT
-from measurement import circumstances, copy_rate, median_seconds
-
-sys.path.insert(0, str(ROOT))
+from measurement import (
+    circumstances,
+    copy_rate,
+    median_seconds,
+)
 
 TOLERANCE = {"float32": 1e-5, "float16": 2e-3}  # of the largest value
 TAIL = ("demodulation", "noise", "bias", "style")

@@ -20,7 +20,7 @@ One run measures everything, each variant and batch size in its own process:
 
 A variant that cannot be measured (torch.compile without a compiler, too little memory or time) is reported with the
 reason, and the others continue. The file of ``--out`` is written after every measurement, so an interrupted run keeps
-its results. As long as they lack measurements that the file holds, they are written to NAME.partial.json next to it.
+its results.
 
 Ratios are of batch 1, above 1 if ONNX Runtime is faster, and of equal precision except half_vs_float32. Shares relate
 the operations of the plain modules to the rate of torch's largest matrix products, and the bytes that the nodes of
@@ -40,8 +40,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import PORTRAIT, ROOT
+import pack
 from measurement import (
+    PORTRAIT,
     circumstances,
     copy_rate,
     in_own_process,
@@ -53,10 +54,6 @@ from measurement import (
     rounded,
     save,
 )
-
-sys.path.insert(0, str(ROOT))
-
-import pack
 
 TORCH = ("torch-eager", "torch-activations", "torch-eager-half", "torch-half", "torch-compile")
 TENSORRT = "ort-plain-half-tensorrt"

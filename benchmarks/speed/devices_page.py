@@ -20,10 +20,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from machine import ROOT
-from page_text import replace_figures
-
-sys.path.insert(0, str(ROOT))
+from measurement import (
+    ROOT,
+    replace_figures,
+)
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import ROOT
 from measurement import (
     circumstances,
     copy_rate,
@@ -36,8 +35,6 @@ from measurement import (
     rounded,
     save,
 )
-
-sys.path.insert(0, str(ROOT))
 
 LR = 16
 BAR = "xnnpack_1024"

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from machine import PORTRAIT, ROOT
-from measurement import circumstances, save
-
-sys.path.insert(0, str(ROOT))
+from measurement import (
+    PORTRAIT,
+    circumstances,
+    save,
+)
 
 from codec_contract.fit import fit_picture
 from edge_encoder.preprocessing import load_picture

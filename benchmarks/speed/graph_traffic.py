@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from machine import ROOT
-from measurement import circumstances, save
-
-sys.path.insert(0, str(ROOT))
+from measurement import (
+    circumstances,
+    save,
+)
 
 FINE = "faces-256-lr16-fine"
 CONFIGS = ("grain-1024-lr16-paper", "grain-256-lr16", FINE)

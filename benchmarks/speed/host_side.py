@@ -9,13 +9,12 @@ from channels-first to channels-last. The device, and the copy from it, are not 
 from __future__ import annotations
 
 import argparse
-import sys
 
 import numpy as np
-from machine import ROOT, measured_on
-from measurement import median_seconds
-
-sys.path.insert(0, str(ROOT))
+from measurement import (
+    measured_on,
+    median_seconds,
+)
 
 from codec_contract.quantization import pictures_of
 

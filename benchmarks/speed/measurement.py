@@ -1,7 +1,8 @@
-"""Timing, memory, peak rates and report headers of the encoder and decoder benchmarks."""
+"""Timing, memory, peak rates, report headers and sections of pages, for all benchmarks of speed."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import platform
@@ -9,8 +10,8 @@ import resource
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -18,18 +19,46 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import ROOT, measured_on
 
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from codec_contract.files import write_atomically
 
+ROOT = Path(__file__).resolve().parents[2]
+"""Root folder of the checkout."""
+PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
+WIDTH = 120
+BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 RESULTS = ROOT / "results" / "performance"
 """Folder of the reports that `performance_page.py` shows."""
-_COUNTED = ("variant", "batch", "encoder", "size", "runtime", "decoder", "ops", "type")
-"""Entries of a row that say what it measures. Threads are not among them: their number is the machine's."""
 _COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}
 _MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}
+
+
+def measured_on() -> dict[str, Any]:
+    """Date, processor, number of its cores, and commit."""
+    return {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": processor(),
+            "cores": os.cpu_count(), "commit": commit()}
+
+
+def processor() -> str:
+    """The processor's name if Linux reports it, otherwise its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def commit() -> str:
+    """The checked-out commit, with ``-dirty`` if files differ from it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # git is not installed
+        return "unknown"
+    return result.stdout.strip() or "unknown"
 
 
 def circumstances(device: str, threads: int) -> dict[str, Any]:
@@ -122,20 +151,9 @@ def in_own_process(script: str, arguments: Sequence[str], timeout: float) -> dic
 
 
 def save(report: dict[str, Any], out: Path | None) -> None:
-    """Write a report to ``out``, if given, atomically.
-
-    A report that lacks measurements of the one in ``out`` leaves it and goes next to it, as ``NAME.partial.json``.
-    """
-    if not out:
-        return
-    partial = out.with_suffix(".partial.json")
-    lacking = (_measurements_in(out) - _measurements(report)).total()
-    if lacking:
-        print(f"{out} holds {lacking} measurements that this report lacks, and stays; this report is {partial}",
-              file=sys.stderr, flush=True)
-    write_atomically(partial if lacking else out, (json.dumps(report, indent=1) + "\n").encode(), force=True)
-    if not lacking:
-        partial.unlink(missing_ok=True)
+    """Write a report to ``out``, if given, atomically."""
+    if out:
+        write_atomically(out, (json.dumps(report, indent=1) + "\n").encode(), force=True)
 
 
 def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,19 +183,24 @@ def largest_shares(times: Mapping[str, float], most: int | None = None) -> list[
     return [[name, round(time / total, 3)] for name, time in sorted(times.items(), key=lambda item: -item[1])[:most]]
 
 
-def _measurements_in(path: Path) -> Counter[frozenset[tuple[str, Any]]]:
-    """Those of the report in a file; none if there is no report."""
-    try:
-        return _measurements(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return Counter()
+def wrapped(text: str) -> str:
+    """Wrap paragraphs and list items at `WIDTH` characters; tables, headings and code blocks stay as they are."""
+    lines, code = [], False
+    for line in text.split("\n"):
+        code ^= line.startswith("```")
+        if code or len(line) <= WIDTH or line.startswith(("|", "#", "```")):
+            lines.append(line)
+        else:
+            lines += textwrap.wrap(line, WIDTH, subsequent_indent="  " if line.startswith("- ") else "",
+                                   break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
-def _measurements(report: Mapping[str, Any]) -> Counter[frozenset[tuple[str, Any]]]:
-    """What the rows of a report measure, without those that failed."""
-    rows = report.get("runs") or report.get("graphs") or ()
-    return Counter(frozenset((name, row[name]) for name in _COUNTED if name in row)
-                   for row in rows if "error" not in row)
+def replace_figures(page: Path, text: str) -> None:
+    """Replace what stands between the two markers of a page."""
+    before, rest = page.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    write_atomically(page, f"{before}{BEGIN}\n{text}\n{END}{after}".encode(), force=True)
 
 
 @contextmanager

@@ -24,13 +24,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from machine import PORTRAIT, ROOT, measured_on
+from measurement import PORTRAIT, measured_on
 from open_loop import percentile
-from service import note, portrait_payloads
-
-sys.path.insert(0, str(ROOT))
-
 from PIL import Image
+from service import note, portrait_payloads
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle

@@ -1,6 +1,7 @@
-"""Pack decoders into a folder that can be measured without onnx: graphs without weights, and statistics of the weights.
+"""Pack what an offline GPU host needs for `gpu_host.sh`: decoders as graphs without weights, fused ops, ONNX Runtime.
 
-    python benchmarks/speed/pack.py gpu_host_pack     # input of gpu_host.sh: decoders, fused ops, their library
+    python benchmarks/speed/pack.py gpu_host_pack                                       # decoders and fused ops
+    python benchmarks/speed/pack.py gpu_host_pack --python 3.12 --architecture 90       # also ONNX Runtime for CUDA
 
     NAME/pack.json             sizes, architecture, shape and statistics of each tensor
          plain.float32.onnx    also plain.float16, fused.float32, fused.float16
@@ -10,7 +11,10 @@
 The .bin files are written by `fill`. The random weights of a fused graph are not those of the plain graphs, so their
 pictures differ (`reference_form`); small decoders are packed with their weights, and all their forms agree.
     cuda_ops.npz               graphs of single ops, for cuda_ops.py
+    decoder.onnx               the default bundle's decoder
     site/                      the library of fused ops and safetensors, as packages
+    ../gpu_host_onnxruntime_0  and so on: parts of onnxruntime-gpu, without its TensorRT provider and its tools and with
+                               the kernels of one architecture, 60 MiB of 250; needs pip and readelf (binutils)
 
 Without weights a pack takes a few hundred kilobytes; random weights cost the same time as trained ones.
 """
@@ -20,18 +24,24 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib.util
+import io
 import json
+import lzma
 import math
+import re
 import shutil
+import struct
+import subprocess
 import sys
+import tarfile
+import tempfile
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from machine import ROOT
-
-sys.path.insert(0, str(ROOT))
+from measurement import ROOT
 
 if TYPE_CHECKING:
     import onnx
@@ -44,6 +54,12 @@ FILLED = ("grain-smoke", "grain-smoke-mobile")
 """Packed with their weights."""
 FORMS = ("plain.float32", "fused.float32", "plain.float16", "fused.float16")
 TABLE = "pack.json"
+PARTS = ROOT / "gpu_host_onnxruntime"
+ARCHIVE = "onnxruntime.tar.xz"
+MEBI = 1 << 20
+_WANTED = re.compile(r"onnxruntime/(__init__\.py|capi/(?!.*tensorrt)(?!libonnxruntime\.so).*[^/])"
+                     r"|[^/]*\.dist-info/METADATA")
+_CONTAINER = 0xBA55ED50  # first word of nvcc's fat binaries, each with kernels of several architectures
 _SMALL = 64  # smaller tensors stay in the graph: they may determine its shapes
 
 
@@ -154,12 +170,18 @@ def main() -> None:
     """Write the input of `gpu_host.sh`."""
     import cuda_ops
 
+    from codec_contract.bundle.paths import find_bundle
     from export.decoder.sources import random_decoder
     from server_decoder.cuda_ops.library import PACKAGE, find_library, has_cuda_kernels
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("gpu_host_pack"))
     parser.add_argument("--configs", default=",".join(PACKED), help="GRAIN configurations, comma-separated")
+    parser.add_argument("--architecture", type=int,
+                        help="also pack onnxruntime-gpu, for a GPU of this compute capability times ten")
+    parser.add_argument("--version", default="1.31.1", help="of onnxruntime-gpu")
+    parser.add_argument("--python", default="3.12", help="version of the host's Python")
+    parser.add_argument("--parts", type=int, default=4, help="folders of onnxruntime-gpu")
     options = parser.parse_args()
     for name in (*options.configs.split(","), *FILLED):
         source = random_decoder(name)
@@ -168,6 +190,7 @@ def main() -> None:
         print(f"{options.folder / name}: {size:,} bytes")
     graphs = {name: np.frombuffer(model, np.uint8) for name, model in cuda_ops.write_models().items()}
     np.savez(options.folder / "cuda_ops.npz", **graphs)
+    shutil.copy(find_bundle() / "decoder.onnx", options.folder)
     library = find_library()
     package = options.folder / "site" / PACKAGE
     package.mkdir(parents=True, exist_ok=True)
@@ -176,8 +199,84 @@ def main() -> None:
     if found is not None and found.submodule_search_locations:
         shutil.copytree(found.submodule_search_locations[0], options.folder / "site" / "safetensors",
                         dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    if options.architecture:
+        for part in pack_onnxruntime(options.version, options.python, options.architecture, options.parts):
+            print(f"{part}: {sum(path.stat().st_size for path in part.iterdir()):,} bytes")
     if not has_cuda_kernels(library):
         sys.exit(f"packed, but {library} has no CUDA kernels, which a GPU host needs; build it with nvcc")
+
+
+def keep_architecture(fatbins: bytes, architecture: int) -> bytes:
+    """Remove the kernels of other architectures from a section ``.nv_fatbin``; its containers stay where they are.
+
+    A container without kernels of the architecture stays as it is: it may hold PTX for it.
+    """
+    data = bytearray(fatbins)
+    at = 0
+    while at + 16 <= len(data):
+        magic, _, header, size = struct.unpack_from("<IHHQ", data, at)
+        if magic != _CONTAINER:
+            at += 8
+            continue
+        first, end = at + header, at + header + size
+        kept, entry = [], first
+        while entry < end:
+            entry_header, payload = struct.unpack_from("<IQ", data, entry + 4)
+            after = entry + entry_header + payload
+            if struct.unpack_from("<I", data, entry + 28)[0] == architecture:
+                kept.append(bytes(data[entry:after]))
+            entry = after
+        if kept:
+            content = b"".join(kept)
+            data[first:end] = content + bytes(size - len(content))
+            struct.pack_into("<Q", data, at + 8, len(content))
+        at = end
+    return bytes(data)
+
+
+def prune(library: bytes, architecture: int) -> bytes:
+    """A shared library whose CUDA kernels are of one architecture; its size does not change."""
+    with tempfile.NamedTemporaryFile(suffix=".so") as file:
+        file.write(library)
+        file.flush()
+        sections = subprocess.run(["readelf", "--sections", "--wide", file.name], capture_output=True, text=True,
+                                  check=True).stdout
+    data = bytearray(library)
+    for offset, size in re.findall(r"\.nv_fatbin\s+PROGBITS\s+\w+\s+(\w+)\s+(\w+)", sections):
+        start, end = int(offset, 16), int(offset, 16) + int(size, 16)
+        data[start:end] = keep_architecture(bytes(data[start:end]), architecture)
+    return bytes(data)
+
+
+def pack_onnxruntime(version: str, python: str, architecture: int, parts: int) -> list[Path]:
+    """Write the folders with the parts of onnxruntime-gpu."""
+    with tempfile.TemporaryDirectory() as folder:
+        platforms = [word for number in (28, 27, 17) for word in ("--platform", f"manylinux_2_{number}_x86_64")]
+        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+                        "--python-version", python, "--implementation", "cp", *platforms, "--dest", folder,
+                        f"onnxruntime-gpu=={version}"], check=True)
+        packed = io.BytesIO()
+        filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 128 * MEBI}]
+        with (zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel,
+              lzma.open(packed, "wb", filters=filters) as stream,
+              tarfile.open(fileobj=stream, mode="w") as archive):
+            for name in filter(_WANTED.fullmatch, wheel.namelist()):
+                content = wheel.read(name)
+                if name.endswith("libonnxruntime_providers_cuda.so"):
+                    content = prune(content, architecture)
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    content = packed.getvalue()
+    piece = -(-len(content) // parts)
+    folders = []
+    for index in range(parts):
+        target = Path(f"{PARTS}_{index}")
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        (target / f"{ARCHIVE}.{index}").write_bytes(content[index * piece : (index + 1) * piece])
+        folders.append(target)
+    return folders
 
 
 def _random(seed: int, tensor: Mapping[str, Any]) -> np.ndarray:

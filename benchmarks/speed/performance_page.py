@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from decoder import in_half
-from machine import ROOT
-from measurement import RESULTS
-from page_text import wrapped
-
-sys.path.insert(0, str(ROOT))
+from measurement import (
+    RESULTS,
+    ROOT,
+    wrapped,
+)
 
 from codec_contract.files import write_atomically
 

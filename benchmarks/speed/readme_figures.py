@@ -10,15 +10,19 @@ replaced.
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import subprocess
 import sys
 
-from import_time import measure
-from machine import PORTRAIT, ROOT, measured_on
-from measurement import median_seconds
-from page_text import replace_figures, wrapped
-
-sys.path.insert(0, str(ROOT))
+from measurement import (
+    PORTRAIT,
+    ROOT,
+    measured_on,
+    median_seconds,
+    replace_figures,
+    wrapped,
+)
 
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import find_bundle
@@ -65,6 +69,17 @@ def speed(manifest: Manifest) -> list[str]:
     return [*lines, f"| `import sdk` | {1e3 * statistics.median(measure(5)):.0f} ms | |", "",
             f"Measured {facts['date']} by `python benchmarks/speed/readme_figures.py` on {facts['machine']}, "
             f"{facts['cores']} cores, commit {facts['commit']}."]
+
+
+def measure(runs: int) -> list[float]:
+    """Seconds of ``import sdk`` in fresh interpreters, after a first one that fills the disk cache."""
+    program = "import time; start = time.perf_counter(); import sdk; print(time.perf_counter() - start)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    seconds = []
+    for _ in range(runs + 1):
+        result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+        seconds.append(float(result.stdout))
+    return seconds[1:]
 
 
 def main() -> None:

@@ -18,10 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import ROOT
-
-sys.path.insert(0, str(ROOT))
-
 import pack
 
 from server_decoder.decoder_session import CudaOptions, DecoderSession

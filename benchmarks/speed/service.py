@@ -26,12 +26,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from machine import PORTRAIT, ROOT, measured_on
+from measurement import (
+    PORTRAIT,
+    ROOT,
+    measured_on,
+    replace_figures,
+    wrapped,
+)
 from open_loop import Load, offer, saturate
-from page_text import replace_figures, wrapped
-
-sys.path.insert(0, str(ROOT))
-
 from PIL import Image
 
 from codec_contract.bundle.manifest import Manifest, load_manifest

@@ -17,9 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from machine import ROOT, measured_on
-
-sys.path.insert(0, str(ROOT))
+from measurement import ROOT, measured_on
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.bundle.paths import find_bundle

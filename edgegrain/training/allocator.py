@@ -3,7 +3,7 @@
 By default glibc takes every array above 32 MiB from the kernel and returns it when it is freed, so the kernel zeroes
 the largest feature maps of every step page by page. With memory that stays in the process, a step of
 ``stage2-faces-256-lr16-fine`` took 3.9 instead of 4.9 s, with 3.2 instead of 2.7 GB (two threads of an AMD EPYC with
-AVX2, `benchmarks/speed/training_step.py`).
+AVX2).
 """
 
 from __future__ import annotations

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from benchmarks.speed.straightforward import (
-    inverse_haar,
-    modulated_conv2d,
     straightforward_decoder,
     straightforward_prior,
 )
 from export.decoder.half_generators import half_prior
 from export.decoder.served import served_decoder
 from export.decoder.sources import random_decoder
-from server_decoder.mobile_stylegan import generator as mobile_stylegan
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
-from server_decoder.stylegan2.layers import ModulatedConv
 
 RELATIVE = 1e-4
 """Tolerance of float32; differences of summation order stay a hundred times below."""
@@ -26,24 +21,6 @@ RELATIVE = 1e-4
 def assert_equal(found: torch.Tensor, expected: torch.Tensor) -> None:
     assert found.shape == expected.shape and expected.abs().max() > 0
     assert (found - expected).abs().max() <= RELATIVE * expected.abs().max()
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(("kernel", "demodulate", "up"), [(3, True, False), (3, True, True), (1, False, False)])
-def test_activations_are_modulated_instead_of_weights(kernel: int, demodulate: bool, up: bool) -> None:
-    torch.manual_seed(1)
-    conv = ModulatedConv(12, 8, kernel, 16, demodulate=demodulate, up=up)
-    x, code = torch.randn(3, 12, 6, 6), torch.randn(3, 16)
-    expected = modulated_conv2d(x, conv.scale * conv.weight, conv.modulation(code), demodulate=demodulate, up=up)
-    assert_equal(conv(x, code), expected if conv.filter is None else conv.filter(expected, padding=1, gain=4.0))
-
-
-def test_the_inverse_wavelet_transform() -> None:
-    bands = torch.randn(2, 12, 5, 6, generator=torch.Generator().manual_seed(1))
-    assert_equal(mobile_stylegan.inverse_haar(0.5 * bands), inverse_haar(bands))
-    low = torch.zeros(1, 4, 2, 2)
-    low[:, 0] = torch.tensor([[2.0, 4.0], [6.0, 8.0]])  # a low band alone is its own enlargement, halved
-    assert_equal(inverse_haar(low)[0, 0], F.interpolate(low[:, :1], scale_factor=2.0)[0, 0] / 2)
 
 
 @torch.no_grad()

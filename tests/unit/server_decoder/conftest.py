@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from server_decoder.cuda_ops import library
+from tests.pretended_cuda import pretended_cuda
+
+__all__ = ["ops_library", "pretended_cuda"]
 
 SOURCES = Path(library.__file__).parent
 BUILD_SECONDS = 240

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-PROGRAMS = ("ablations", "by_data_set", "coder_limit", "codecs", "enlarger_inputs", "enlargers", "photographs",
-            "qualities", "rate_curves", "reductions", "rescaling", "strengths", "variants")
+PROGRAMS = ("codecs", "photographs", "qualities", "rescaling", "strengths")
 
 
 def test_all_programs_are_listed(repository: Path) -> None:

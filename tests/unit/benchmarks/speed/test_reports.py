@@ -23,7 +23,7 @@ from export.encoder.formats import export_encoder
 from tests.networks import random_network
 from tests.tiny_grain import TINY_MOBILE, tiny_grain
 
-NAMES = ("decoder", "encoder", "fused_on_cpu", "halves", "machine", "measurement", "pack", "performance_page")
+NAMES = ("decoder", "encoder", "fused_on_cpu", "measurement", "pack", "performance_page")
 
 
 @pytest.fixture(scope="module")
@@ -306,24 +306,6 @@ def test_measurements(benchmarks: dict[str, ModuleType], tmp_path: Path) -> None
     assert "took more than" in measurement.in_own_process(str(script), [], 0.2)["error"]
 
 
-@pytest.mark.parametrize(("kept", "fewer"), [
-    ([{"variant": "session", "batch": batch, "ms": 1.0} for batch in (1, 4)],
-     [{"variant": "session", "batch": 1, "ms": 2.0}, {"variant": "session", "batch": 4, "error": "out of time"}]),
-    ([{"encoder": "exact", "size": 256, "runtime": "onnx", "threads": threads, "ms": 1.0} for threads in (1, 2)],
-     [{"encoder": "exact", "size": 256, "runtime": "onnx", "threads": 8, "ms": 2.0}])])
-def test_a_partial_report_does_not_replace_a_complete_one(
-        benchmarks: dict[str, ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-        kept: list[dict[str, object]], fewer: list[dict[str, object]]) -> None:
-    save, out, partial = benchmarks["measurement"].save, tmp_path / "report.json", tmp_path / "report.partial.json"
-    save({"runs": kept}, out)
-    save({"runs": fewer}, out)
-    assert [json.loads(path.read_text())["runs"] for path in (out, partial)] == [kept, fewer]
-    assert f"{out} holds 1 measurements that this report lacks" in capsys.readouterr().err
-    again = [{**row, "ms": 3.0} for row in kept]
-    save({"runs": again}, out)
-    assert json.loads(out.read_text())["runs"] == again and not partial.exists()
-
-
 def report(**changes: object) -> dict[str, object]:
     facts = {"date": "2026-01-02", "machine": "Abacus", "cores": 2, "threads": 2, "device": "cpu", "commit": "abc",
              "versions": {"torch": "1"}, "matmul_tflops": 0.1, "matmul_type": "float32", "copy_gb_per_s": 8.0}
@@ -373,26 +355,6 @@ def test_the_page_in_the_repository_is_the_reports(benchmarks: dict[str, ModuleT
     assert (repository / "docs" / "performance.md").read_text() == benchmarks["performance_page"].page()
 
 
-@pytest.fixture
-def tf32() -> Iterator[None]:
-    """TF32 is allowed, as it is for convolutions by default."""
-    backends = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = [backend.allow_tf32 for backend in backends]
-    for backend in backends:
-        backend.allow_tf32 = True
-    yield
-    for backend, allowed in zip(backends, before, strict=True):
-        backend.allow_tf32 = allowed
-
-
-@pytest.mark.usefixtures("tf32")
-def test_a_decoder_in_halves_is_checked(benchmarks: dict[str, ModuleType]) -> None:
-    halves = benchmarks["halves"]
-    result = halves.measure(*halves.found_decoder("", "grain-smoke-mobile"), "cpu")
-    assert result["finite"] and result["psnr"] > 60 and result["decoder"] == "grain-smoke-mobile"
-    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32  # the reference is exact
-
-
 def test_packs_are_measured_without_onnx(repository: Path, packed: Path, tmp_path: Path) -> None:
     (tmp_path / "filled").mkdir()
     script = f"""
@@ -403,19 +365,14 @@ from pathlib import Path
 sys.modules["onnx"] = sys.modules["PIL"] = None
 sys.path[:0] = [{str(repository)!r}, {str(repository / "benchmarks" / "speed")!r}]
 import decoder
-import halves
 
 folder = Path({str(tmp_path / "filled")!r})
 decoder.prepare(Namespace(packed=Path({str(packed)!r})), folder)
 for variant in ("torch-eager", "ort-plain", "session"):
     assert decoder.measure(variant, 1, folder, "cpu", 1, 0.01)["ms"] > 0
-sys.argv = ["halves.py", "--packed", {str(packed)!r}, "--device", "cpu"]
-sys.exit(halves.main())
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
-    assert found["finite"] and found["psnr"] > 60 and found["decoder"] == "tiny"
 
 
 def test_lrs_have_the_levels_of_payloads(
@@ -428,7 +385,7 @@ def test_lrs_have_the_levels_of_payloads(
     monkeypatch.setattr(benchmarks["pack"], "write", lambda *_, **__: None)
     options = Namespace(packed=None, config="", bundle="", prior="", device="cpu")
     benchmarks["decoder"].prepare(options, tmp_path)
-    seen = [np.load(tmp_path / "lrs.npy"), benchmarks["halves"].found_decoder("", "")[2]]
+    seen = [np.load(tmp_path / "lrs.npy")]
 
     class Session:
         def __init__(self, *_: object, **__: object) -> None:
@@ -449,7 +406,7 @@ def test_lrs_have_the_levels_of_payloads(
 def test_a_host_without_git_has_an_unknown_commit(
         benchmarks: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert benchmarks["machine"].commit() == "unknown"
+    assert benchmarks["measurement"].commit() == "unknown"
 
 
 def test_the_script_for_gpu_hosts_is_a_shell_script(repository: Path) -> None:
@@ -460,5 +417,3 @@ def test_the_script_for_gpu_hosts_is_a_shell_script(repository: Path) -> None:
     used = {word for line in script.splitlines() if line.startswith(("step decoder", "  --")) for word in line.split()
             if word.startswith("--")} - {"--side", "--batch", "--read"}
     assert {"--packed", "--budget", "--variants"} <= used and all(option in help_text for option in used)
-    (halves,) = (line for line in script.splitlines() if line.startswith("step halves"))
-    assert "halves.py --packed " in halves  # bundles/ does not travel

@@ -155,6 +155,7 @@ def test_a_residual_before_the_activation(ops: Ops, rng: np.random.Generator, ki
 def instruction_set(request: pytest.FixtureRequest, ops_library: Path) -> Iterator[None]:
     """Sessions that a test makes convolve with these instructions."""
     use = ctypes.CDLL(str(ops_library)).edgegrain_use_instruction_set
+    assert not use(b"avx1024")
     if not use(request.param.encode()):
         pytest.skip(f"this CPU has no {request.param}")
     yield
@@ -185,10 +186,6 @@ def test_large_maps_are_as_accurate_as_small_ones(ops_library: Path, rng: np.ran
     (transformed,) = ops("FusedConv", x, weight, pads=[1] * 4, constants=(1,))
     assert 0 < np.abs(transformed - direct).max()  # it did
     assert difference(direct, wanted) < 3e-6 and difference(transformed, wanted) < 5e-6
-
-
-def test_an_unknown_instruction_set_is_refused(ops_library: Path) -> None:
-    assert not ctypes.CDLL(str(ops_library)).edgegrain_use_instruction_set(b"avx1024")
 
 
 @TYPES
@@ -290,38 +287,28 @@ REFUSED = {
     "pictures": ([X, np.stack([W] * 3)], PADS, r"weight \[3, 4, 3, 3, 8\] must have filters for 2 pictures"),
     "no residual": ([X, W], {"residual_first": 1, **PADS}, "residual_first needs a residual"),
     "outer": ([X, W, *[None] * 5, Y[:1]], PADS, r"outer must be \[2, 4, 4, 4\], got \[1, 4, 4, 4\]"),
+    "outputs": ([X, W], {"outputs": 2}, "a second output needs a style"),
 }
 
 
-@pytest.mark.parametrize(("inputs", "attributes", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_does_not_fit_is_refused(ops_library: Path, inputs: list[np.ndarray | None], attributes: dict[str, object],
-                                      message: str) -> None:
+GROWN = [np.ones(shape, np.float32) for shape in ((4, 3, 3, 8), (8, 3, 3, 12), (4,), (8,))]
+REFUSED_BLOCKS = [
+    ([X, None, *GROWN[:3]], "as many weights as biases"),
+    ([X[:, :2], X, *GROWN], r"outer must be \[2, 2, 4, 8\], got \[2, 4, 4, 8\]"),
+    ([X, None, GROWN[0][..., :7], *GROWN[1:]], r"weight 1 must be \[4, 3, 3, 8\] .*, got \[4, 3, 3, 7\]"),
+    ([X, None, GROWN[0], GROWN[1][:7], *GROWN[2:]], r"weight 2 must be \[8, 3, 3, 12\] .*, got \[7, 3, 3, 12\]"),
+    ([X, None, GROWN[0].astype(np.float16), *GROWN[1:]], r"weight 1 must be .* in the type of x"),
+    ([X, None, *GROWN[:3], GROWN[2]], r"bias 2 must be \[8\] in float32, got \[4\]")]
+
+
+@pytest.mark.parametrize(("op", "inputs", "attributes", "message"), [
+    *(("FusedConv", *case) for case in REFUSED.values()),
+    *(("DenseBlock", inputs, {}, message) for inputs, message in REFUSED_BLOCKS)])
+def test_what_does_not_fit_is_refused(ops_library: Path, op: str, inputs: list[np.ndarray | None],
+                                      attributes: dict[str, object], message: str) -> None:
     inputs = [None if array is None else np.ascontiguousarray(array) for array in inputs]
     with pytest.raises(Exception, match=message):  # ONNX Runtime's errors have no common class
-        Ops(ops_library, "cpu")("FusedConv", *inputs, **attributes)
-
-
-def test_a_second_output_needs_a_style(ops_library: Path) -> None:
-    with pytest.raises(Exception, match="a second output needs a style"):
-        Ops(ops_library, "cpu")("FusedConv", X, W, outputs=2)
-
-
-GROWN = [np.ones(shape, np.float32) for shape in ((4, 3, 3, 8), (8, 3, 3, 12), (4,), (8,))]
-
-
-@pytest.mark.parametrize(
-    ("inputs", "message"),
-    [([X, None, *GROWN[:3]], "as many weights as biases"),
-     ([X[:, :2], X, *GROWN], r"outer must be \[2, 2, 4, 8\], got \[2, 4, 4, 8\]"),
-     ([X, None, GROWN[0][..., :7], *GROWN[1:]], r"weight 1 must be \[4, 3, 3, 8\] .*, got \[4, 3, 3, 7\]"),
-     ([X, None, GROWN[0], GROWN[1][:7], *GROWN[2:]], r"weight 2 must be \[8, 3, 3, 12\] .*, got \[7, 3, 3, 12\]"),
-     ([X, None, GROWN[0].astype(np.float16), *GROWN[1:]], r"weight 1 must be .* in the type of x"),
-     ([X, None, *GROWN[:3], GROWN[2]], r"bias 2 must be \[8\] in float32, got \[4\]")])
-def test_dense_blocks_that_do_not_fit_are_refused(ops_library: Path, inputs: list[np.ndarray | None], message: str
-                                                  ) -> None:
-    inputs = [None if array is None else np.ascontiguousarray(array) for array in inputs]
-    with pytest.raises(Exception, match=message):
-        Ops(ops_library, "cpu")("DenseBlock", *inputs)
+        Ops(ops_library, "cpu")(op, *inputs, **attributes)
 
 
 def nchw(array: np.ndarray) -> torch.Tensor:

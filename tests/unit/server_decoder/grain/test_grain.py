@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -98,16 +99,10 @@ def test_variants_restore(name: str) -> None:
     torch.testing.assert_close(alone, output.final, atol=1e-5, rtol=1e-4)
     assert (output.codes is None) == (config.prior is None) == (output.style is None)
     assert config.variant in name
-
-
-def test_what_a_variant_shows() -> None:
-    torch.manual_seed(2)
-    lr = lrs()
-    with torch.no_grad():
-        invertible = Grain(VARIANTS["invertible only"]).forward_all(lr)
-        assert invertible.final is invertible.invertible and not invertible.f_gen
-        codes_only = Grain(VARIANTS["codes only"]).forward_all(lr)
-        assert codes_only.final is codes_only.style
+    if name == "invertible only":
+        assert output.final is output.invertible and not output.f_gen
+    elif name == "codes only":
+        assert output.final is output.style
 
 
 @pytest.mark.parametrize("name", ["full", "full, mobile", "image-level fusion"])
@@ -160,8 +155,6 @@ def test_the_generators_picture_can_be_the_base(name: str) -> None:
         torch.testing.assert_close(faded.final, faded.invertible, atol=1e-5, rtol=1e-4)
         opened(model)
         assert (model.forward_all(x).final - output.style).abs().max() > 1e-3
-    with pytest.raises(ValueError, match="unknown base of the fusion 'lr'"):
-        FusionConfig(base="lr")
 
 
 def test_offsets_join_what_the_codes_steer() -> None:
@@ -262,21 +255,20 @@ def test_configurations_survive_json() -> None:
     assert GrainConfig.from_dict({**CONFIG.as_dict(), "encoder": "exact"}) == CONFIG
 
 
-def test_impossible_configurations_are_refused() -> None:
-    decoder = DecoderConfig((Scale(16, 8), Scale(32, 8)))
-    with pytest.raises(ValueError, match="32x32, the prior of 64x64"):
-        replace(CONFIG, decoder=decoder)
-    with pytest.raises(ValueError, match="needs a code predictor"):
-        replace(CONFIG, codes=None)
-    with pytest.raises(ValueError, match="nothing to fuse"):
-        replace(CONFIG, prior=None, codes=None)
-    with pytest.raises(ValueError, match="finest fusion must be at 64"):
-        replace(CONFIG, fusion=FusionConfig(sizes=(16, 32), widths=(8, 8)))
-    with pytest.raises(ValueError, match="unknown prior"):
-        PriorConfig.from_dict({"kind": "dcgan", "network": {}})
-    with pytest.raises(ValueError, match="StyleGAN2Config"):
-        PriorConfig("stylegan2", MOBILE_STYLEGAN_256)
-    with pytest.raises(ModelError, match="no prior"):
-        Grain(VARIANTS["invertible only"], PlainPrior())
-    with pytest.raises(ValueError, match="LRs are"):
-        paper_model(8)
+SMALLER = DecoderConfig((Scale(16, 8), Scale(32, 8)))
+
+
+@pytest.mark.parametrize(("make", "error", "message"), [
+    (lambda: replace(CONFIG, decoder=SMALLER), ValueError, "32x32, the prior of 64x64"),
+    (lambda: replace(CONFIG, codes=None), ValueError, "needs a code predictor"),
+    (lambda: replace(CONFIG, prior=None, codes=None), ValueError, "nothing to fuse"),
+    (lambda: replace(CONFIG, fusion=FusionConfig(sizes=(16, 32), widths=(8, 8))), ValueError,
+     "finest fusion must be at 64"),
+    (lambda: PriorConfig.from_dict({"kind": "dcgan", "network": {}}), ValueError, "unknown prior"),
+    (lambda: PriorConfig("stylegan2", MOBILE_STYLEGAN_256), ValueError, "StyleGAN2Config"),
+    (lambda: Grain(VARIANTS["invertible only"], PlainPrior()), ModelError, "no prior"),
+    (lambda: paper_model(8), ValueError, "LRs are")])
+def test_impossible_configurations_are_refused(
+        make: Callable[[], object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()

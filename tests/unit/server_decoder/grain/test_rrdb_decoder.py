@@ -19,24 +19,6 @@ from server_decoder.grain.rrdb_decoder import (
 TINY = DecoderConfig((Scale(8, 12, rrdb=1, growth=4), Scale(16, 8, residual=1), Scale(32, 4)), "subpixel", ())
 
 
-def parameters(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def conv(inputs: int, outputs: int) -> int:
-    return 9 * inputs * outputs + outputs
-
-
-def test_the_paper_configuration_has_the_official_number_of_parameters() -> None:
-    five = sum(conv(64 + 32 * i, 32) for i in range(4)) + conv(192, 64)
-    four = sum(conv(64 + 32 * i, 32) for i in range(3)) + conv(160, 64)
-    trunk = 12 * 3 * five + 2 * four + 7 * conv(64, 64)
-    expected = conv(3, 64) + trunk + conv(64, 64) + conv(64, 32) + conv(32, 3)
-    with torch.device("meta"):
-        decoder = RRDBDecoder(PAPER_1024_LR16)
-    assert parameters(decoder) == expected == 9_300_163
-
-
 def test_the_paper_configuration_gives_64_channels_from_16_to_1024() -> None:
     with torch.device("meta"):
         decoder = RRDBDecoder(PAPER_1024_LR16)
@@ -51,7 +33,7 @@ def test_the_bundle_configuration_gives_features_at_every_scale() -> None:
         picture, features = decoder.forward_features(torch.zeros(2, 3, 16, 16))
     assert picture.shape == (2, 3, 256, 256)
     assert [f.shape[-1] for f in features] == [16, 32, 64, 128, 256]
-    assert parameters(decoder) * 2 < 11e6  # bytes as float16: leaves room for the encoders in 24 MB
+    assert sum(tensor.numel() for tensor in decoder.parameters()) * 2 < 11e6  # bytes as float16
 
 
 def test_the_fine_configuration_stays_within_its_budget() -> None:
@@ -81,21 +63,12 @@ def test_pictures_of_a_batch_do_not_mix() -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
-def test_configurations_survive_json() -> None:
-    import json
-    from dataclasses import asdict
-
-    for config in (PAPER_1024_LR16, FACES_256_LR16):
-        assert DecoderConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config
-
-
-def test_impossible_configurations_are_refused() -> None:
-    with pytest.raises(ValueError, match="double"):
-        DecoderConfig((Scale(16, 8), Scale(64, 8)))
-    with pytest.raises(ValueError, match="width"):
-        DecoderConfig((Scale(16, 8), Scale(32, 4)))
-    with pytest.raises(ValueError, match="bicubic"):
-        DecoderConfig((Scale(16, 8), Scale(32, 8)), upsampling="bicubic")
+@pytest.mark.parametrize(("scales", "options", "message"), [
+    ((Scale(16, 8), Scale(64, 8)), {}, "double"), ((Scale(16, 8), Scale(32, 4)), {}, "width"),
+    ((Scale(16, 8), Scale(32, 8)), {"upsampling": "bicubic"}, "bicubic")])
+def test_impossible_configurations_are_refused(scales: tuple[Scale, ...], options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DecoderConfig(scales, **options)
 
 
 def test_a_new_decoder_keeps_the_spread_of_its_input() -> None:

@@ -21,7 +21,6 @@ from server_decoder.mobile_stylegan.generator import (
     WaveletHead,
     cut,
     fit_rgb_heads,
-    inverse_haar,
     load_mobile_stylegan,
     modulate,
     save_mobile_stylegan,
@@ -99,13 +98,6 @@ def test_equals_modulated_weights(head: str) -> None:
         for resolution, feature in wanted_features.items():
             torch.testing.assert_close(features[resolution][index : index + 1], feature, rtol=1e-4, atol=1e-5)
     assert {resolution: feature.shape[1] for resolution, feature in features.items()} == prior.feature_channels
-
-
-def test_inverse_haar_undoes_the_transform() -> None:
-    picture = torch.randn(2, 3, 8, 6)
-    a, b, c, d = (picture[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1))
-    bands = torch.cat([a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d], dim=1) / 2
-    torch.testing.assert_close(0.5 * inverse_haar(bands), picture)
 
 
 def test_mapping_normalizes_and_maps() -> None:

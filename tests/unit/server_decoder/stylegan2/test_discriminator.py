@@ -13,15 +13,10 @@ TINY = StyleGAN2Config(32, channel_base=128, channel_max=12)
 
 
 def test_configuration_f_at_1024_has_the_published_number_of_parameters() -> None:
-    channels = (32, 64, 128, 256, 512, 512, 512, 512, 512)
-    expected = 3 * 32 + 32
-    for inputs, outputs in zip(channels, channels[1:], strict=False):
-        expected += 9 * inputs**2 + inputs + 9 * inputs * outputs + outputs + inputs * outputs
-    expected += 9 * 513 * 512 + 512 + 16 * 512 * 512 + 512 + 512 + 1
     with torch.device("meta"):
         discriminator = Discriminator(CONFIG_F_1024)
         assert discriminator(torch.empty(4, 3, 1024, 1024)).shape == (4,)
-    assert sum(parameter.numel() for parameter in discriminator.parameters()) == expected == 29_012_513
+    assert sum(parameter.numel() for parameter in discriminator.parameters()) == 29_012_513
 
 
 def test_blocks_keep_the_variance() -> None:

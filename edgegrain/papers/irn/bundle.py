@@ -193,8 +193,8 @@ _HAAR = np.array([[[1, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1,
 def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
     """The encoder for tiles of ``hr`` x ``hr``, with quantization and its inverse inside.
 
-    It gives y alone: the last coupling's change of the high bands affects only z, so it is left out. There is no integer
-    form with couplings that round; experiments/2026-11.md says why.
+    It gives y alone: the last coupling's change of the high bands affects only z, so it is left out. There is no
+    integer form with couplings that round; experiments/2026-11.md says why.
     """
     factor = irn.config.factor
     if hr % factor:

@@ -10,7 +10,8 @@ import io
 import math
 import operator
 import os
-import threading
+import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -19,12 +20,13 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import IcoImagePlugin, Image, UnidentifiedImageError, features
+from PIL import IcoImagePlugin, Image, ImageFile, features
 
 from codec_contract.errors import DeviceMemoryError, ImageError, first_line, reason
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
 from codec_contract.rgb import Rgb
+from edge_encoder.picture_structure import check_decoder, check_structure, exif_orientation
 from edge_encoder.pixel_depth import (
     grey_to_8_bits,
     levels_to_8_bits,
@@ -66,7 +68,7 @@ _WHOLE_PIXELS = 108_000_000
 _KEPT_PIXELS = 54_000_000
 """Larger pictures are halved, so that a photograph of a phone never takes 600 MB."""
 
-_reading_header = threading.Lock()
+_NEW_SUBFILE_TYPE = 254  # tag of TIFF; bit 0: a reduced version of another picture in the file
 
 # EXIF orientation -> (transposed, flipped vertically, flipped horizontally), applied in this order.
 _ORIENTATIONS = {
@@ -168,20 +170,23 @@ def _is_readable(name: str) -> bool:
 
 
 def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: str) -> Rgb:
+    if not stream.seekable():
+        stream = io.BytesIO(stream.read())
     formats = readable_formats()
+    check_structure(stream, name)
     try:
-        with _pillow_limit(max_pixels):
-            image = Image.open(stream, formats=formats)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(
-            f"{name} is refused as a decompression bomb: {error}; reduce it first{RAISE_LIMIT}") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name} {_refusal(stream, formats)}") from error
+        image = _opened(stream, formats)
     except MemoryError:
         raise
     except Exception as error:  # a damaged header can make Pillow's readers raise any type
         raise ImageError(f"{name} cannot be read as a picture: {first_line(error)}") from error
+    if image is None:
+        raise ImageError(f"{name} {_refusal(stream, formats)}")
     with image:
+        check_decoder(image, stream, name)
+        if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_NEW_SUBFILE_TYPE, 0) & 1:
+            raise ImageError(f"the first picture of {name} is a reduced one, as in raw files of cameras (DNG, NEF); "
+                             "develop it to a JPEG or PNG first")
         _check_size(*image.size, max_pixels, name)
         if image.format in ("JPEG", "MPO"):
             halvings = _halvings(image.size)
@@ -197,21 +202,20 @@ def _halvings(size: tuple[int, int]) -> int:
     return next(halvings for halvings in range(8) if math.prod(size) >> 2 * halvings <= _KEPT_PIXELS)
 
 
-@contextmanager
-def _pillow_limit(max_pixels: int) -> Iterator[None]:
-    """Lift Pillow's limit while a header is read, if the caller's is higher; `_check_size` follows.
-
-    One header is read at a time: Pillow has one limit for all threads. It is never None here, because a thread that
-    opens a picture by itself may just be comparing with it.
-    """
-    with _reading_header:
-        before = Image.MAX_IMAGE_PIXELS
-        if before is not None and before < max_pixels:
-            Image.MAX_IMAGE_PIXELS = 1 << 62
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
+def _opened(stream: IO[bytes], formats: tuple[str, ...]) -> ImageFile.ImageFile | None:
+    """`Image.open` without Pillow's limit of pixels, which is one for all threads; None if no format is the file's."""
+    stream.seek(0)
+    start = stream.read(16)
+    for name in formats:
+        factory, accepts = Image.OPEN[name]
+        accepted = accepts is None or accepts(start)
+        if accepted and not isinstance(accepted, str):  # a str says what is missing
+            stream.seek(0)
+            try:
+                return factory(stream, "")
+            except (SyntaxError, IndexError, TypeError, struct.error):  # not this format
+                continue
+    return None
 
 
 def _refusal(stream: IO[bytes], formats: tuple[str, ...]) -> str:
@@ -239,7 +243,7 @@ def _from_pillow(
         refuse_misread_depth(image, name)
         stored = raw_mode(image)
         image.load()
-        turned = _orientation(image)
+        turned = _orientation(image, owned)
         picture = _to_rgb(with_8_bit_transparency(image, stored), background, name)
         if owned and picture is not image:
             image.close()  # frees its pixels
@@ -255,14 +259,23 @@ def _from_pillow(
     return np.ascontiguousarray(rgb)
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1...8, read after loading (Pillow rotates TIFF itself, PNG may store it at the end)."""
-    if image.format == "HEIF":  # rotated by its own boxes; EXIF only repeats them
+def _orientation(image: Image.Image, owned: bool) -> int:
+    """EXIF orientation 1...8, read after loading (PNG may store it at the end); XMP's where EXIF has none.
+
+    Pillow rotates TIFF itself, and HEIF files are rotated by their own boxes; EXIF only repeats them.
+    """
+    if image.format in ("HEIF", "TIFF"):
         return 1
-    try:
-        return int(image.getexif().get(0x0112, 1))
-    except Exception:  # a damaged EXIF block does not make the pixels unreadable
-        return 1
+    if not owned:  # the caller may have changed its EXIF
+        try:
+            return int(image.getexif().get(0x0112, 1))
+        except Exception:  # a damaged EXIF block does not make the pixels unreadable
+            return 1
+    exif, xmp = image.info.get("exif"), image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    if found := exif_orientation(exif if isinstance(exif, bytes) else b""):
+        return found
+    described = re.search(rb'tiff:Orientation(?:="|>)([1-8])', xmp.encode() if isinstance(xmp, str) else bytes(xmp))
+    return int(described[1]) if described else 1
 
 
 def _to_rgb(image: Image.Image, background: Colour, name: str) -> Image.Image:

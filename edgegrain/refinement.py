@@ -46,7 +46,7 @@ from edgegrain.training.grain.rate import CoderContext
 from edgegrain.training.levels import picture_levels
 from edgegrain.training.losses import LossWeights, picture_loss, random_offset
 from edgegrain.training.metric_networks import MetricNetworks
-from export.bundle.enlarger_sources import find_enlarger
+from export.bundle.enlarger import find_enlarger
 from export.decoder.sources import bundle_decoder
 from sdk import Codec, Payload
 from sdk.batches import position_in_batch

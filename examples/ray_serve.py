@@ -16,15 +16,15 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 
 from edgegrain.ray_cluster import ray_cluster
-from edgegrain.service.application import create_app
-from edgegrain.service.json_logs import configure_logs
+from edgegrain.service.app import create_app
+from edgegrain.service.logs import configure_logs
 from edgegrain.service.settings import Settings
 
 CORES = 1  # per replica
 
 
 def main(replicas: int, address: str | None = None) -> None:
-    settings = Settings(threads=CORES, spare_workers=0)  # other replicas serve while one replaces its worker
+    settings = Settings(threads=CORES)
 
     def build() -> FastAPI:  # runs in every replica
         configure_logs(settings.log_level)

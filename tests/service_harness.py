@@ -1,7 +1,9 @@
-"""A service for tests: the real application under uvicorn in a thread, on tiny bundles or with a stub for a worker."""
+"""A service for tests: the real application and server in a thread, on tiny bundles or with a stub for a worker."""
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import sys
 import threading
 import time
@@ -13,16 +15,15 @@ from typing import Any
 
 import httpx
 import numpy as np
-import uvicorn
+from granian.server.embed import Server
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import CODING_RAW, encode_payload
-from edgegrain.service.application import create_app
-from edgegrain.service.service_state import ServiceState
+from edgegrain.service.app import create_app, free_port, http_server
 from edgegrain.service.settings import Settings
-from edgegrain.service.uvicorn_server import listen, uvicorn_config
-from edgegrain.service.worker_protocol import COMMAND
+from edgegrain.service.state import ServiceState
+from edgegrain.service.workers import COMMAND
 
 PAYLOAD = {"Content-Type": "application/vnd.edgegrain"}
 SOON = 120.0
@@ -55,20 +56,34 @@ def live_service(
     *folders: Path, worker_command: Sequence[str] = COMMAND, wait: bool = True, **settings: Any
 ) -> Iterator[LiveService]:
     """Serve bundles until the block ends; ready at its start, unless ``wait`` is false."""
-    settings = {"threads": 1, "drain_timeout": 1, "spare_workers": 0, **settings}
+    settings = {"threads": 1, "drain_timeout": 1, **settings}
     app = create_app(Settings(bundles=tuple(map(str, folders)), **settings), worker_command)
     state: ServiceState = app.state.service
-    listener = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn_config(app))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    port = free_port("127.0.0.1", 0)
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        server.append(http_server(app, port))
+        await server[0].serve()
+
+    server: list[Server] = []
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     try:
+        until(lambda: reachable(port))
         if wait:
-            until(lambda: state.supervisor.ready)
-        yield LiveService(f"http://127.0.0.1:{listener.getsockname()[1]}", state)
+            until(lambda: state.workers.pids)
+        yield LiveService(f"http://127.0.0.1:{port}", state)
     finally:
-        server.should_exit = True
+        loop.call_soon_threadsafe(server[0].stop)
         thread.join(SOON)
+        loop.close()
+
+
+def reachable(port: int) -> bool:
+    """True once a server listens on a local port."""
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
 def until(condition: Any) -> None:

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.service_harness import SOON, get, until
+from tests.service_harness import SOON, get, reachable, until
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVE = (sys.executable, "-m", "edgegrain", "serve", "--port", "0")
-STUB = ("import sys\nfrom edgegrain.service.uvicorn_server import serve\n"
+STUB = ("import sys\nfrom edgegrain.service.app import serve\n"
         "from edgegrain.service.settings import Settings\nserve(Settings(port=0), sys.argv[1:])")
 
 
@@ -32,8 +32,7 @@ class Process:
 
     def __init__(self, command: Sequence[str], prepare: Callable[[], None] | None = None, **settings: object) -> None:
         variables = {f"EDGEGRAIN_SERVE_{name.upper()}": str(value) for name, value in settings.items()}
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEGRAIN_SERVE_THREADS": "1",
-                       "EDGEGRAIN_SERVE_SPARE_WORKERS": "0", **variables}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEGRAIN_SERVE_THREADS": "1", **variables}
         self.popen = subprocess.Popen(
             command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=prepare)
         self.lines: list[str] = []
@@ -51,7 +50,9 @@ class Process:
     @property
     def url(self) -> str:
         until(lambda: self.events("listening") or self.popen.poll() is not None)
-        return str(self.events("listening")[0]["url"])
+        url = str(self.events("listening")[0]["url"])
+        until(lambda: reachable(int(url.rpartition(":")[2])) or self.popen.poll() is not None)
+        return url
 
     @property
     def workers(self) -> list[int]:

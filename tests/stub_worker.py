@@ -7,11 +7,10 @@ A payload that ends in a key of `MISCHIEF` makes it die, hang, or send an invali
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
-
-from edgegrain.service import pipe_messages
 
 MISCHIEF = {b"die!": "die", b"hang": "hang", b"lie!": "lie"}
 """Bytes at the end of a raw body (before the CRC) -> behaviour."""
@@ -21,16 +20,18 @@ def main() -> None:
     fixed, item, compress, start = map(float, sys.argv[1:])
     requests, answers = os.fdopen(0, "rb"), os.fdopen(1, "wb")
 
-    def send(fields: dict[str, object], blobs: list[bytes]) -> None:
-        answers.write(b"".join(pipe_messages.pack(fields, blobs)))
+    def send(fields: dict[str, object], blobs: list[bytes]) -> None:  # as `edgegrain.service.worker`, which loads more
+        line = json.dumps({**fields, "lengths": list(map(len, blobs))}).encode() + b"\n"
+        answers.write(line + b"".join(blobs))
         answers.flush()
 
-    pipe_messages.read(requests)
+    requests.readline()
     time.sleep(start)
-    send({"ready": True}, [])
-    while (message := pipe_messages.read(requests)) is not None:
-        blobs = message[1]
-        time.sleep(fixed + (compress if message[0]["verb"] == "compress" else item) * len(blobs))
+    send({"warm_up": [], "decoders": {}}, [])
+    while line := requests.readline():
+        batch = json.loads(line)
+        blobs = [requests.read(length) for length in batch["lengths"]]
+        time.sleep(fixed + (compress if batch["verb"] == "compress" else item) * len(blobs))
         mischief = {MISCHIEF.get(blob[-8:-4]) for blob in blobs}
         if "die" in mischief:
             os._exit(9)

@@ -3,7 +3,7 @@
 The square is that of the FFHQ data set (Karras et al., "A Style-Based Generator Architecture for Generative Adversarial
 Networks", 2019, appendix A; the published ``recreate_aligned_images``). The eyes and the mouth are points of Face Mesh
 (Kartynnik et al., 2019; 468 points on 192 x 192 pixels): `face_landmarks.onnx` next to this file is its TFLite file
-(Apache-2.0), converted by `export.face_models`.
+(Apache-2.0), converted once (CREDIT.md).
 """
 
 from __future__ import annotations

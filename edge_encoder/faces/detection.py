@@ -1,8 +1,8 @@
 """`FaceDetector`: the faces of a picture, found by MediaPipe's BlazeFace, and the limits of faces that can be encoded.
 
 BlazeFace (Bazarevsky et al., 2019; "back camera": 256 x 256 pixels, 896 anchors) gives a face's box, its eyes, nose,
-mouth and ears. `face_detector.onnx` next to this file is its TFLite file (Apache-2.0), converted by
-`export.face_models`.
+mouth and ears. `face_detector.onnx` next to this file is its TFLite file (Apache-2.0), converted once
+(CREDIT.md).
 """
 
 from __future__ import annotations

@@ -122,8 +122,7 @@ def quality(
     Examples:
       edgegrain bundles quality my-bundles/my-faces small
     """
-    from export.bundle.additions import add_files, writable_bundle
-    from export.bundle.manifest_record import read_record
+    from export.bundle.additions import add_files, read_record, writable_bundle
 
     target = writable_bundle(bundle)
     changed = add_files(target, {**read_record(target.folder), "quality": name.value}, {})

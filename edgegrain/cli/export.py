@@ -105,7 +105,7 @@ def decoder(
     refuse_options({"--size": into and size},
                    "a bundle's decoder and enlarger are separate files; pass --size with --out")
     with needs_extra("export", "exporting needs"):
-        from export.bundle.device_form import require_target, write_form
+        from export.bundle.additions import require_target, write_form
         from export.decoder.command import (
             append_enlarger,
             choose_source,
@@ -157,8 +157,7 @@ def enlarger(
       edgegrain export enlarger faces --into my-bundles/my-faces
     """
     with needs_extra("export", "exporting needs"):
-        from export.bundle.enlarger import require_enlargeable, write_enlarger
-        from export.bundle.enlarger_sources import enlarger_files
+        from export.bundle.enlarger import enlarger_files, require_enlargeable, write_enlarger
 
     target = require_enlargeable(into, force=force)
     found = enlarger_files(source, target.hr)
@@ -207,9 +206,8 @@ def bundle(
     refuse_options({"FOLDER, --invertible-of": (folder is None) != bool(invertible_of)},
                    "pass either FOLDER, a folder of trained weights, or --invertible-of, a bundle")
     with needs_extra("export", "exporting needs"):
-        from export.bundle.grain_bundle import write_invertible_bundle
-        from export.bundle.licences import UNSTATED
-        from export.bundle.zoo_bundle import BundleOptions, write_zoo_bundle
+        from export.bundle.card import UNSTATED
+        from export.bundle.grain_bundle import BundleOptions, write_invertible_bundle, write_zoo_bundle
         from export.encoder.formats import parse_formats
 
     if folder is None:

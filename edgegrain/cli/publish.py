@@ -122,7 +122,7 @@ def run(
 
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing import improvement, publish_grain
-        from export.bundle.licences import UNSTATED
+        from export.bundle.card import UNSTATED
         from export.bundle.writer import refuse_to_replace
 
     bundle_id = bundle_id or out.resolve().name

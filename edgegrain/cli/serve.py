@@ -10,7 +10,7 @@ import typer
 from codec_contract.errors import ServiceError
 from edgegrain.cli.options import BUNDLE_HELP, DeviceChoice
 
-LIBRARIES = ("fastapi", "uvicorn", "pydantic", "pydantic_settings", "prometheus_client", "python_multipart")
+LIBRARIES = ("fastapi", "granian", "pydantic", "pydantic_settings", "prometheus_client", "python_multipart")
 PYDANTICS_OWN = "Value error, "
 """Begins the messages of our validators."""
 
@@ -70,13 +70,13 @@ def serve(
     try:
         from pydantic import ValidationError
 
+        from edgegrain.service.app import serve
         from edgegrain.service.settings import Settings, check_variables
-        from edgegrain.service.uvicorn_server import serve
     except ModuleNotFoundError as error:
-        if error.name not in LIBRARIES:
+        if (library := str(error.name).partition(".")[0]) not in LIBRARIES:
             raise
         raise ServiceError(
-            f"serving needs {error.name}, which is not installed; install: pip install 'edgegrain[server]'"
+            f"serving needs {library}, which is not installed; install: pip install 'edgegrain[server]'"
         ) from error
     given: dict[str, Any] = {
         "bundles": tuple(bundle) if bundle else None, "host": host, "port": port,

@@ -37,12 +37,11 @@ from edgegrain.papers.irn.checkpoints import load_irn_checkpoint
 from edgegrain.papers.stylegan import checkpoints as stylegan2
 from edgegrain.papers.stylegan.checkpoints import NVIDIA, ROSINALITY, Layout
 from edgegrain.papers.tensor_map import TensorMap
-from export.bundle.card import bundle_card
-from export.bundle.encoder_part import compare_encoder
-from export.bundle.licences import AUTHORS
+from export.bundle.card import AUTHORS, bundle_card
 from export.bundle.writer import (
     COMPARED,
     BundleParts,
+    compare_encoder,
     manifest_fields,
     refuse_to_replace,
     require_bundle_formats,

@@ -38,7 +38,7 @@ from edgegrain.publishing.run_source import (
 from edgegrain.training.grain.autoencoder import Autoencoder
 from edgegrain.training.grain.checkpoint import GrainRun
 from edgegrain.training.training_pictures import packed_pictures
-from export.bundle.licences import usual_licence, with_kept
+from export.bundle.card import usual_licence, with_kept
 from export.bundle.writer import (
     BundleParts,
     manifest_fields,

@@ -26,9 +26,10 @@ from edgegrain.training.grain.checkpoint import GrainRun, load_run, read_recipe
 from edgegrain.training.prior_files import recipe_prior
 from edgegrain.training.super_resolution.run import FAMILY as SUPER_RESOLUTION
 from export import papers
-from export.bundle.encoder_part import EncoderPart, exact_encoder
+from export.bundle.additions import decoder_hash
+from export.bundle.writer import EncoderPart, exact_encoder
 from export.decoder.decoder_options import WeightStorage
-from export.decoder.sources import DecoderSource, decoder_hash, invertible_decoder
+from export.decoder.sources import DecoderSource, invertible_decoder
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.grain.weights import KeptDecoder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import math
 import time
 from collections import OrderedDict
@@ -11,11 +12,13 @@ from collections.abc import Callable, Sequence
 
 from starlette.requests import Request
 
-from edgegrain.service.connection_count import client_network
-from edgegrain.service.problem_details import Problem, retry_later
+from edgegrain.service.problems import Problem, retry_later
 
 MAX_CLIENTS = 10_000
 """Most clients whose rate is tracked; beyond that, the one that was idle longest is dropped."""
+
+IPV6_PREFIX = 64
+"""Bits of an IPv6 address that count: a network of 2^64 addresses usually belongs to one client."""
 
 
 class Access:
@@ -78,6 +81,17 @@ class Access:
         if self._digests:  # the token was checked before
             return _digest(request.headers["authorization"].partition(" ")[2].strip()).hex()
         return client_network(request.client.host) if request.client else ""
+
+
+def client_network(host: str) -> str:
+    """The addresses that count as one client: the network of an IPv6 address, an IPv4 address, or any other text."""
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:  # IPv4, or a proxy's name for a client
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address), IPV6_PREFIX), strict=False))
 
 
 def _digest(token: str) -> bytes:

@@ -1,270 +1,289 @@
-"""`Batcher`: a bounded queue for each verb, weighted turns between them, and batches of compatible jobs.
+"""`Batcher`: a bounded queue for each verb, from which idle workers take batches of compatible jobs.
 
-A job is accepted if it is expected to meet its deadline, and refused as soon as it is expected to miss it. The batcher
-runs on the event loop and changes state only between awaits, so it needs no locks.
+A job that is expected to miss its deadline is refused when it arrives. The batcher runs on the event loop and changes
+state only between awaits, so it needs no locks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, get_args
 
-from edgegrain.service.capacity import Capacity, start_in
-from edgegrain.service.job import Job, Reason, Refused
-from edgegrain.service.job_queue import JobQueue
-from edgegrain.service.retry_times import RetryTimes
-from edgegrain.service.service_times import ServiceTimes
-from edgegrain.service.turns import Turns
+from codec_contract.errors import EdgegrainError
+from edgegrain.service.engine import CompressOptions, RestoreOptions
 
-ROOM, ACCEPTED, KEPT = 0.8, 0.9, 1.1
-"""Limits on a job's expected seconds, relative to the seconds until its deadline: a job is accepted up to ``ACCEPTED``,
-stays in its queue up to ``KEPT``, and a refused client is asked to return when the expectation is down to ``ROOM``."""
-CHECK_SECONDS, CHECK_SHARE = 0.04, 0.05
-"""Time between two checks of the waiting jobs, and their largest share of the processor time."""
-MAX_AHEAD_BYTES = 1 << 20
-"""Largest batch that is sent to a busy worker; it is copied, and kept until its turn."""
-MAX_AHEAD_SECONDS = 0.25
-"""Longest batch that is sent to a busy worker: the other verb waits for it, and it cannot be refused any more."""
+Verb = Literal["restore", "compress"]
+VERBS: tuple[Verb, ...] = get_args(Verb)
+
+Reason = Literal["full", "late", "starting", "timeout"]
+"""Reason of a refusal, a label of the metrics: ``full``, the queue is full; ``late``, the job is expected to miss its
+deadline; ``starting``, either of these while no worker is ready; ``timeout``, the deadline has passed."""
+
+ACCEPTED, ROOM = 0.9, 0.8
+"""Largest part of the deadline that a job may be expected to take; the part at which a refused client may return."""
+MAX_RETRY_AFTER = 60
+NEW = 0.3
+"""Weight of the latest batch in the expected seconds of a picture."""
+
+
+class BatchKey(NamedTuple):
+    """Jobs with equal keys can share a batch: they run through the same networks, and take about equally long.
+
+    A scene, which is a batch of its own, has ``faces``; a picture all of whose faces are compressed has 1.
+    """
+
+    verb: Verb
+    bundle: str
+    seed: int = 0
+    enlargement: int = 1
+    faces: int = 0
+
+
+class WorkerLost(Exception):
+    """The worker process died, hung, or sent an invalid answer.
+
+    Attributes:
+        retry_after: whole seconds after which another worker should be ready.
+    """
+
+    retry_after = 1
+
+
+class Refused(Exception):
+    """A job is not served: its queue is full, or it cannot meet its deadline.
+
+    Attributes:
+        reason: a `Reason`.
+        retry_after: whole seconds after which a repetition should be accepted.
+    """
+
+    def __init__(self, reason: Reason, retry_after: int) -> None:
+        super().__init__(f"refused ({reason}), retry after {retry_after} s")
+        self.reason: Reason = reason
+        self.retry_after = retry_after
+
+
+class Done(NamedTuple):
+    """The result of a job: its bytes, and the seconds of its stages."""
+
+    data: bytes
+    seconds: dict[str, float]
+
+
+Answer = Done | EdgegrainError | WorkerLost | Refused
+
+
+@dataclass(eq=False)
+class Job:
+    """A picture or payload in a queue.
+
+    Attributes:
+        key: jobs with the same key can share a batch.
+        data: the payload or picture file.
+        options: of the engine.
+        deadline: loop time at which its request times out.
+        pixels: pixels of its result, which bound the memory of a batch.
+        answer: `Done`, the `EdgegrainError` of this item, or `WorkerLost`; cancelled when the request has ended.
+        queued: loop time at which it was queued.
+    """
+
+    key: BatchKey
+    data: bytes
+    options: RestoreOptions | CompressOptions
+    deadline: float
+    pixels: int
+    answer: asyncio.Future[Answer]
+    queued: float = field(default=0.0)
+
+    def settle(self, answer: Answer) -> None:
+        """Set the answer, unless the request has ended."""
+        if not self.answer.done():
+            self.answer.set_result(answer)
 
 
 class Batcher:
-    """The queues between requests and workers."""
+    """The queues between requests and workers; while both verbs wait, each gets half of the workers' time."""
 
     def __init__(
-        self, *, limits: Mapping[str, int], weights: Mapping[str, float], sizes: Sequence[int], wait: float,
-        max_pixels: int, longest: float = math.inf, capacity: Capacity | None = None,
-        arriving: Callable[[], bool] = lambda: False,
+        self, *, limits: Mapping[Verb, int], sizes: Sequence[int], wait: float, max_pixels: int, workers: int = 1,
+        longest: float = math.inf, arriving: Callable[[], bool] = lambda: False,
+        ready_in: Callable[[], float] = lambda: 0.0,
         on_refused: Callable[[str, Reason, int], None] = lambda verb, reason, count: None,
     ) -> None:
         """Make empty queues.
 
         Args:
             limits: verb -> most jobs in its queue.
-            weights: verb -> its share of the workers' time while several have jobs.
             sizes: batch sizes, ascending from 1; a batch takes the largest that can be filled.
             wait: seconds that an idle worker waits to fill a batch while other requests are arriving.
             max_pixels: most pixels of a batch's results together, unless a single one has more.
+            workers: number of workers.
             longest: most expected seconds of a batch of several jobs.
-            capacity: expected times until workers are free.
             arriving: true while requests are being received whose jobs will be queued soon.
+            ready_in: expected seconds until a worker is ready; 0 while one is.
             on_refused: called with a verb, the reason and the number of jobs that were refused for it.
         """
-        self.times = ServiceTimes()
-        self.capacity = capacity or Capacity()
-        self._queues = {
-            verb: JobQueue(limit=limit, sizes=sizes, max_pixels=max_pixels, times=self.times, longest=longest)
-            for verb, limit in limits.items()}
-        self._turns = Turns(weights)
-        self._retries = RetryTimes()
-        self._largest = sizes[-1]
-        self._wait = wait
-        self._arriving = arriving
+        self._limits, self._sizes, self._wait, self._max_pixels = limits, sizes, wait, max_pixels
+        self._workers, self._longest, self._arriving, self._ready_in = workers, longest, arriving, ready_in
         self._on_refused = on_refused
-        self._idle = 0  # workers waiting for a batch
-        self._shared = -math.inf  # loop time at which the last batch with several jobs was done
+        self._queues: dict[Verb, dict[Job, None]] = {verb: {} for verb in limits}  # in order of arrival
+        self._pictures = Counter[BatchKey]()  # kind -> waiting pictures
+        self._expected: dict[BatchKey, float] = {}  # kind -> seconds of one picture
+        self._served = dict.fromkeys(limits, 0.0)
+        self._running: dict[Job, float] = {}  # first job of each batch in progress -> its expected seconds
         self._changed = asyncio.Event()
-        self._check: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
 
-    def depth(self, verb: str) -> int:
+    def depth(self, verb: Verb) -> int:
         """Number of waiting jobs of a verb."""
         return len(self._queues[verb])
 
-    def expected(self, verb: str) -> float:
-        """Seconds after which a request that arrives now should be answered."""
-        work = self._queues[verb].work()
-        return start_in(self.capacity.free_in(), work + self._others(verb, work)) + self.times.least(verb, 1)
+    def note(self, key: BatchKey, seconds: float) -> None:
+        """Note the seconds of one picture of a kind."""
+        kind = _kind(key)
+        self._expected[kind] = seconds + (1 - NEW) * (self._expected.get(kind, seconds) - seconds)
 
-    def check_room(self, verb: str, within: float, count: int = 1) -> None:
-        """Raise `Refused` unless ``count`` more jobs would be accepted, and probably answered ``within`` seconds."""
-        queue = self._queues[verb]
-        if len(queue) + count > queue.limit:
-            raise self._refusal("full", verb, self.expected(verb) - ROOM * within, count)
-        if not self._is_idle() and (seconds := self.expected(verb)) > within:
-            raise self._refusal("late", verb, seconds - ROOM * within, count)
+    def expected(self, verb: Verb, count: int = 1) -> float:
+        """Seconds after which a request of ``count`` pictures that arrives now should be answered."""
+        work = dict.fromkeys(self._queues, 0.0)
+        for kind, pictures in self._pictures.items():
+            work[kind.verb] += pictures * self._picture(kind)
+        own = work.pop(verb)
+        one = self._seconds(next(iter(self._queues[verb]))) if self._queues[verb] else self._usual(verb)
+        before = own + sum(min(other, own + one) for other in work.values()) + sum(self._running.values())
+        return self._ready_in() + (before + (count - 1) * one) / self._workers + one
+
+    def check_room(self, verb: Verb, within: float, count: int = 1) -> None:
+        """Raise `Refused` unless ``count`` more jobs fit into the queue and should be answered ``within`` seconds.
+
+        An idle service accepts any job: estimates may be wrong, and only new batches correct them.
+        """
+        if len(self._queues[verb]) + count > self._limits[verb]:
+            raise self.refusal("full", verb, within, count)
+        if (len(self) or self._running or self._ready_in()) and self.expected(verb, count) > ACCEPTED * within:
+            raise self.refusal("late", verb, within, count)
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue all of the jobs, which have one verb, or none.
-
-        Raises:
-            Refused: there is no room, or they would probably miss their deadline. An idle service accepts any jobs:
-                estimates may be wrong, and only new batches correct them.
-        """
-        if not jobs:
-            return
+        """Queue all of the jobs, which have one verb, or none; `Refused` as `check_room`."""
         now, verb = _now(), jobs[0].key.verb
-        queue, within = self._queues[verb], min(job.deadline for job in jobs) - now
-        if len(queue) + len(jobs) > queue.limit:
-            raise self._refusal("full", verb, self.expected(verb) - ROOM * within, len(jobs))
-        idle, free_in, work, new = self._is_idle(), self.capacity.free_in(), 0.0, set(jobs)
-        for group in queue.planned(jobs):
-            start = start_in(free_in, work + self._others(verb, work))
-            seconds = queue.seconds(group[0].key, len(group))
-            if not idle and start + seconds > ACCEPTED * within and not new.isdisjoint(group):
-                raise self._refusal("late", verb, start + seconds - ROOM * within, len(jobs))
-            work += seconds
-        if idle:
-            self._retries.forget()
-        if not queue:
-            self._turns.join(verb)
-        queue.add(jobs)
+        self.check_room(verb, min(job.deadline for job in jobs) - now, len(jobs))
+        if not self._queues[verb]:  # a verb that joins saves up no turns
+            others = [self._served[other] for other, queue in self._queues.items() if queue]
+            self._served[verb] = max([self._served[verb], *others])
         for job in jobs:
             job.queued = now
+            self._queues[verb][job] = None
+            self._pictures[_kind(job.key)] += _pictures(job.key)
         self._changed.set()
-        self._check_later()
 
     def discard(self, jobs: Sequence[Job]) -> None:
         """Drop jobs whose request has ended, queued or not."""
         for job in jobs:
-            self._queues[job.key.verb].remove([job])
+            self._remove(job)
             job.answer.cancel()
 
     def put_back(self, jobs: Sequence[Job]) -> None:
         """Return a batch that no worker has started to the front of its queue."""
-        for job in jobs:
-            self._turns.correct(job.key.verb, -job.charged)
-        if waiting := [job for job in jobs if not job.answer.done()]:
-            self._queues[waiting[0].key.verb].put_back(waiting)
+        self._running.pop(jobs[0], None)
+        verb, waiting = jobs[0].key.verb, [job for job in jobs if not job.answer.done()]
+        self._queues[verb] = {**dict.fromkeys(waiting), **self._queues[verb]}
+        for job in waiting:
+            self._pictures[_kind(job.key)] += _pictures(job.key)
         self._changed.set()
-        self._check_later()
 
     async def take(self) -> list[Job]:
         """The next batch for an idle worker, never empty; its jobs have left their queue.
 
-        A partial batch waits for more jobs only if they are likely: requests are being received, or others were
-        answered together just now and their clients may send the next. A single job starts at once.
+        A partial batch waits for more jobs only while requests are being received. A single job starts at once.
         """
-        loop = asyncio.get_running_loop()
-        self._idle += 1
-        try:
-            while True:
-                self._drop_expired(loop.time())
-                self._changed.clear()
-                verb = self._next()
-                if verb is None:
+        while True:
+            self._changed.clear()
+            if not (jobs := self._matching()):
+                await self._changed.wait()
+                await asyncio.sleep(0)  # lets the loop read requests that have arrived since
+                continue
+            remaining = jobs[0].queued + self._wait - _now()
+            if len(jobs) == self._largest(jobs[0]) or remaining <= 0 or not self._arriving():
+                break
+            try:
+                async with asyncio.timeout(remaining):
                     await self._changed.wait()
-                    await asyncio.sleep(0)  # lets the loop read requests that have arrived since
-                    continue
-                queue = self._queues[verb]
-                matching = queue.matching()
-                oldest = matching[0]
-                remaining = oldest.queued + self._wait - loop.time()
-                expected = self._arriving() or oldest.queued - self._shared <= self._wait
-                if len(matching) == queue.largest(oldest.key) or remaining <= 0 or not expected:
-                    return self._remove(verb, queue.fitting(matching, ACCEPTED * (oldest.deadline - loop.time())))
-                try:
-                    async with asyncio.timeout(remaining):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
-        finally:
-            self._idle -= 1
-
-    def take_ahead(self) -> list[Job]:
-        """A batch of the largest size for a busy worker, to start on as soon as the current one is done.
-
-        Empty if the queue whose turn it is holds fewer jobs, if the batch is too large to be copied or takes long, or
-        if an idle worker will take it.
-        """
-        self._drop_expired(_now())
-        verb = self._next()
-        if self._idle or verb is None:
-            return []
-        queue = self._queues[verb]
-        jobs = queue.fitting(queue.matching(), MAX_AHEAD_SECONDS)
-        if len(jobs) < queue.largest(jobs[0].key) or sum(len(job.data) for job in jobs) > MAX_AHEAD_BYTES:
-            return []
-        return self._remove(verb, jobs)
-
-    def note_done(self, jobs: Sequence[Job], seconds: float) -> None:
-        """Correct the estimates and the turns with a batch that took ``seconds``."""
-        if len(jobs) > 1:
-            self._shared = _now()
-        key = jobs[0].key
-        self.times.note(key.kind, key.bundle, len(jobs) * max(1, key.faces), seconds, key.enlargement)
-        self._queues[key.verb].recount()
-        self._turns.correct(key.verb, seconds - sum(job.charged for job in jobs))
-
-    def refuse_late(self) -> None:
-        """Refuse waiting jobs that will probably miss their deadline, the latest arrivals first.
-
-        An idle worker tries at least one, because only batches correct the estimates.
-        """
-        now, free_in, late = _now(), self.capacity.free_in(), dict[Job, float]()
-        for verb, queue in self._queues.items():
-            work = 0.0
-            for group in queue.planned():
-                start, kept, key = start_in(free_in, work + self._others(verb, work)), 0, group[0].key
-                for job in group:
-                    finish = start + queue.seconds(key, kept + 1)
-                    if finish > KEPT * (job.deadline - now):
-                        late[job] = finish
-                    else:
-                        kept += 1
-                work += queue.seconds(key, kept)
-        if free_in[0] == 0 and len(late) == len(self) > 0:
-            late.pop(next(iter(late)))
-        for job, finish in late.items():
-            self._queues[job.key.verb].remove([job])
-            wait = finish - ROOM * (job.deadline - job.queued)
-            job.settle(self._refusal("overtaken", job.key.verb, wait, 1))
-
-    def timed_out(self, verb: str, within: float, count: int) -> Refused:
-        """The refusal of ``count`` jobs of a request whose deadline, ``within`` seconds of its arrival, has passed."""
-        return self._refusal("timeout", verb, self.expected(verb) - ROOM * within, count)
-
-    def _is_idle(self) -> bool:
-        return not len(self) and self.capacity.free_in()[0] == 0
-
-    def _refusal(self, reason: Reason, verb: str, wait: float, count: int) -> Refused:
-        if (starting := self.capacity.ready_in()) > 0:
-            reason, wait = "starting", max(wait, starting)  # earlier retries would wait for the worker's start too
-        self._on_refused(verb, reason, count)
-        return Refused(reason, self._retries.after(verb, wait, count * self._spacing(verb)))
-
-    def _spacing(self, verb: str) -> float:
-        """Seconds in which one job of a verb is served while all present verbs take turns."""
-        waiting = [other for other, queue in self._queues.items() if queue]
-        return self.times.least(verb, self._largest) / self._turns.share(verb, waiting) / self.capacity.workers
-
-    def _others(self, verb: str, work: float) -> float:
-        """Expected seconds for other verbs until this one was served for ``work`` seconds."""
-        return sum(queue.work_begun(self._turns.between(verb, work, other))
-                   for other, queue in self._queues.items() if other != verb)
-
-    def _next(self) -> str | None:
-        """The verb whose turn it is; None if all queues are empty."""
-        waiting = [verb for verb, queue in self._queues.items() if queue]
-        return self._turns.next(waiting) if waiting else None
-
-    def _drop_expired(self, now: float) -> None:
-        # Requests time out by themselves; this only spares workers their jobs.
-        for queue in self._queues.values():
-            queue.remove([job for job in queue if job.deadline <= now or job.answer.done()])
-
-    def _remove(self, verb: str, jobs: list[Job]) -> list[Job]:
-        queue = self._queues[verb]
-        queue.remove(jobs)
-        seconds = queue.seconds(jobs[0].key, len(jobs))
-        self._turns.charge(verb, seconds)
+            except TimeoutError:
+                pass
+        jobs = jobs[: max(size for size in self._sizes if size <= len(jobs))]
         for job in jobs:
-            job.charged = seconds / len(jobs)
+            self._remove(job)
+        self._running[jobs[0]] = seconds = sum(map(self._seconds, jobs))
+        self._served[jobs[0].key.verb] += seconds
         return jobs
 
-    def _check_later(self, took: float = 0.0) -> None:
-        if self._check is None and len(self):
-            pause = max(CHECK_SECONDS, took / CHECK_SHARE)
-            self._check = asyncio.get_running_loop().call_later(pause, self._check_now)
+    def done(self, jobs: Sequence[Job], seconds: float | None) -> None:
+        """Correct estimates and turns with a batch that took ``seconds``; None if its worker was lost."""
+        expected, key = self._running.pop(jobs[0], 0.0), jobs[0].key
+        if seconds is not None:
+            self.note(key, seconds / (len(jobs) * _pictures(key)))
+            self._served[key.verb] += seconds - expected
 
-    def _check_now(self) -> None:
-        self._check = None
-        begin = time.perf_counter()
-        self.refuse_late()
-        self._check_later(time.perf_counter() - begin)
+    def refusal(self, reason: Reason, verb: Verb, within: float, count: int) -> Refused:
+        """The refusal, which is counted, of ``count`` jobs that are to be answered ``within`` seconds."""
+        if self._ready_in():
+            reason = "starting"
+        self._on_refused(verb, reason, count)
+        return Refused(reason, min(MAX_RETRY_AFTER, max(1, math.ceil(self.expected(verb, count) - ROOM * within))))
+
+    def _matching(self) -> list[Job]:
+        """The jobs that can be a batch with the oldest of the verb whose turn it is; at most the largest batch."""
+        waiting = [verb for verb, queue in self._queues.items() if queue]
+        if not waiting:
+            return []
+        queue = self._queues[min(waiting, key=self._served.__getitem__)]
+        oldest, jobs, pixels = next(iter(queue)), list[Job](), 0
+        for job in queue:
+            if job.key == oldest.key:
+                pixels += job.pixels
+                if jobs and (pixels > self._max_pixels or len(jobs) == self._largest(oldest)):
+                    break
+                jobs.append(job)
+        return jobs
+
+    def _largest(self, job: Job) -> int:
+        """The size of the largest batch of jobs like this one."""
+        if job.key.faces:
+            return 1
+        return max((size for size in self._sizes if size * self._seconds(job) <= self._longest), default=1)
+
+    def _remove(self, job: Job) -> None:
+        """Remove a job from its queue, if it is there."""
+        if job in self._queues[job.key.verb]:
+            del self._queues[job.key.verb][job]
+            self._pictures[_kind(job.key)] -= _pictures(job.key)
+
+    def _seconds(self, job: Job) -> float:
+        """Expected seconds of a job."""
+        return _pictures(job.key) * self._picture(_kind(job.key))
+
+    def _picture(self, kind: BatchKey) -> float:
+        """Expected seconds of one picture of a kind."""
+        return self._expected[kind] if kind in self._expected else self._usual(kind.verb)
+
+    def _usual(self, verb: Verb) -> float:
+        """Expected seconds of any picture of a verb."""
+        return next((seconds for key, seconds in self._expected.items() if key.verb == verb), 0.0)
+
+
+def _kind(key: BatchKey) -> BatchKey:
+    """The key under which times are kept: not by seed, nor by the number of faces."""
+    return key._replace(seed=0, faces=min(1, key.faces))
+
+
+def _pictures(key: BatchKey) -> int:
+    return max(1, key.faces)
 
 
 def _now() -> float:

@@ -13,34 +13,143 @@ import io
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from codec_contract.bundle.controls import strength_of
-from codec_contract.bundle.manifest import load_manifest
-from codec_contract.errors import DeviceMemoryError, EdgegrainError, ServiceError
-from codec_contract.fit import MAX_PHOTO_PIXELS, unfit_restored
-from codec_contract.payload import Header, parse_payload
+from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.errors import BundleError, DeviceMemoryError, EdgegrainError, ImageError, ServiceError
+from codec_contract.fit import MAX_PHOTO_PIXELS, Fit, Size, unfit_restored
+from codec_contract.payload import Header, parse_header, parse_payload
 from codec_contract.rgb import Rgb
 from codec_contract.scene import is_scene
 from edge_encoder.preprocessing import load_picture
-from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions, require_servable
-from edgegrain.service.result_limits import check_result
+from edgegrain.pictures.file_formats import MAX_SIDES
 from sdk.codec import Codec
 from sdk.faces import DOMAIN, finder
 from sdk.generated_mark import marked
 from sdk.open_bundle import FormChoice, OpenBundle, RunningDecoder
-from sdk.payload import Payload, Scene, enlargement
+from sdk.payload import Payload, Scene, check_claims, enlargement, restored_size
 from sdk.rate_control import compress_within
-from sdk.scenes import compress_scene_within, restore_scene
+from sdk.scenes import compress_scene_within, restore_scene, scene_size
 from server_decoder.decoder_session import Device
 
 logger = logging.getLogger(__name__)
+
+QUALITY = 90
+"""Default quality of WebP and JPEG."""
+
+Outcome = bytes | EdgegrainError
+"""Result of one item: the bytes of a picture file, payload, scene or JSON document, or the item's error."""
+
+FacesChoice = Literal["largest", "all", "scene"]
+"""Faces of a picture to compress: the largest to a payload, all to a payload each, or all to one scene."""
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """Options for restoring one payload.
+
+    Attributes:
+        size: ``"original"``, ``"native"`` for the decoder's own resolution, or the longest side in pixels.
+        format: ``"png"``, ``"webp"`` or ``"jpeg"``.
+        quality: quality of WebP and JPEG, 1 to 100.
+        seed: seed of the noise, for decoders that take noise; the same for all items of a batch.
+        strength: for decoders with this control; None for the bundle's default. May differ between items of a batch.
+        mark: write into the file that the picture is generated.
+    """
+
+    size: Size = "original"
+    format: str = "png"
+    quality: int = QUALITY
+    seed: int = 0
+    strength: float | None = None
+    mark: bool = True
+
+
+@dataclass(frozen=True)
+class CompressOptions:
+    """Options for compressing one picture.
+
+    Attributes:
+        fit, align, require_face: as for `sdk.compress`, with ``faces="largest"``.
+        background: colour behind transparent pixels, three levels.
+        faces: the faces to compress.
+        max_bytes: largest payload or scene; not with ``faces="all"``.
+        fallbacks: ids of the bundles to try next, in order, if the result exceeds ``max_bytes``.
+    """
+
+    fit: Fit | None = None
+    background: tuple[int, int, int] = (255, 255, 255)
+    align: bool = True
+    require_face: bool = False
+    faces: FacesChoice = "largest"
+    max_bytes: int | None = None
+    fallbacks: Sequence[str] = ()
+
+
+def require_servable(manifest: Manifest) -> None:
+    """Raise `BundleError` for a bundle of photographs in tiles: the engine's batches hold squares of one size."""
+    if manifest.tile_overlap is not None:
+        raise BundleError(
+            f"bundle {manifest.id} takes photographs of any size, in tiles; the service and edgegrain batch work with "
+            "bundles of one square. Use edgegrain compress and restore, or sdk.Codec, for this one")
+
+
+def read_claims(data: bytes) -> Header | Scene:
+    """The checked header of a payload, or the checked scene; `PayloadError` if the bytes are neither."""
+    return Scene(data) if is_scene(data) else parse_header(data)
+
+
+def check_result(claims: Header | Scene, manifest: Manifest, options: RestoreOptions, max_pixels: int) -> int:
+    """Check the claims of a payload or scene against the bundle, and the size of its picture against the limits.
+
+    Returns:
+        Pixels of the picture, at least those of the square that the networks make for it.
+
+    Raises:
+        PayloadError: a payload is of another contract, or its LR has another size than the bundle's.
+        ImageError: the picture would exceed ``max_pixels``, or the sides of a file of its format, or the bundle does
+            not restore pictures of its size.
+    """
+    if isinstance(claims, Scene):
+        for face in claims.faces:
+            check_claims(face.header, manifest)
+        side = manifest.hr
+        width, height = scene_size(claims, manifest.hr, options.size, max_pixels)
+    else:
+        check_claims(claims, manifest)
+        side = enlargement(claims, manifest, options.size) * manifest.hr
+        width, height = restored_size(claims, manifest, options.size)
+    if width * height > max_pixels:
+        raise ImageError(
+            f"the picture would have {width} x {height} pixels, more than the limit of {max_pixels}; ask for "
+            "size=native or fewer pixels")
+    longest = MAX_SIDES[options.format]
+    if max(width, height) > longest:
+        raise ImageError(
+            f"the picture would have {width} x {height} pixels, the sides of a {options.format.upper()} file have at "
+            f"most {longest}; ask for image/png or size=native")
+    return max(width * height, side * side)
+
+
+def check_faces(scene: Scene, manifest: Manifest, size: Size, most: int) -> None:
+    """Raise `ImageError` for a scene with more than ``most`` faces, of which those that are enlarged count twice."""
+    original, sides = scene.original_size, manifest.sides[1:]
+    scale = max(scene_size(scene, manifest.hr, size, 1 << 62)) / max(original)
+    enlarged = sum(face.header.square is not None and face.header.square.side * scale > manifest.hr
+                   for face in scene.faces) if sides else 0
+    if len(scene.faces) + enlarged > most:
+        counted = f", of which {enlarged} are enlarged and count twice" if enlarged else ""
+        raise ImageError(
+            f"the scene has {len(scene.faces)} faces{counted}, more than the {most} that are restored here in one "
+            f"request; {'ask for size=native or restore' if enlarged else 'restore'} it with the SDK")
 
 
 class Stages:
@@ -67,7 +176,7 @@ class ServedCodec(Codec):
 
 
 class Engine:
-    """All served bundles, opened on one device."""
+    """A codec of every served bundle, opened on one device."""
 
     def __init__(
         self, folders: Sequence[str | Path], *, device: Device = "cpu", threads: int | None = None,
@@ -105,14 +214,14 @@ class Engine:
         """Bundle -> the decoder that restores its payloads."""
         return {name: codec.running_decoder for name, codec in self._codecs.items()}
 
-    def warm_up(self) -> list[tuple[str, str, int, float, int]]:
+    def warm_up(self) -> list[tuple[str, str, int, float]]:
         """Run every decoder, enlarger and encoder, code one payload for each bundle, and search a picture for faces.
 
         On CUDA every batch size is run, which selects kernels and captures graphs. On a CPU one picture loads
         everything; the first batch of another size only allocates its memory.
 
         Returns:
-            Verb, bundle, number of pictures, seconds and enlargement of every batch.
+            Verb, bundle, enlargement and seconds of a picture of each kind.
         """
         taken = []
         for name, codec in self._codecs.items():
@@ -125,18 +234,18 @@ class Engine:
             for size in sizes:
                 start = time.perf_counter()
                 self._decode(bundle, np.full((size, lr, lr, 3), 128, np.uint8), [RestoreOptions()] * size)
-                taken.append(("restore", name, size, time.perf_counter() - start, 1))
-            decoding = taken[-1][3] / sizes[-1]
+                decoding = (time.perf_counter() - start) / size
+            taken.append(("restore", name, 1, decoding))
             for larger in bundle.manifest.sides[1:]:
                 start = time.perf_counter()
                 bundle.enlarge(np.full((side, side, 3), 128, np.uint8), larger // side)
-                taken.append(("restore", name, 1, decoding + time.perf_counter() - start, larger // side))
+                taken.append(("restore", name, larger // side, decoding + time.perf_counter() - start))
             start = time.perf_counter()
             grey = np.full((side, side, 3), 128, np.uint8)
             if bundle.manifest.domain == DOMAIN:
                 finder().find(grey)
             payload = codec.compress(grey, align=False)
-            taken.append(("compress", name, 1, time.perf_counter() - start, 1))
+            taken.append(("compress", name, 1, time.perf_counter() - start))
             self._unpack(codec, payload, RestoreOptions(), Stages())
         return taken
 
@@ -148,23 +257,18 @@ class Engine:
         All options must have the same seed: a batch is decoded with one. Scenes are restored one by one.
         """
         codec = self._codecs[bundle_id]
-        bundle = codec.opened
         unpacked = [_attempt(self._scene if is_scene(payload) else self._unpack, codec, payload, wanted, stages)
                     for payload, wanted in zip(payloads, options, strict=True)]
-        good = [index for index, item in enumerate(unpacked) if isinstance(item, tuple)]
         outcomes: list[Outcome] = [b"" if isinstance(item, tuple) else item for item in unpacked]
-        if not good:
-            return outcomes
-        with stages.measure("decode"):
-            lrs = np.stack([unpacked[index][0] for index in good])
-            hr = _attempt(self._decode, bundle, lrs, [options[index] for index in good])
-        if isinstance(hr, EdgegrainError):
-            for index in good:
-                outcomes[index] = hr
-            return outcomes
-        # One at a time: enlarged squares and pictures of the original's size are large.
-        for square, index in zip(hr, good, strict=True):
-            outcomes[index] = _attempt(self._finish, bundle, square, unpacked[index][1], options[index], stages)
+        good = [index for index, item in enumerate(unpacked) if isinstance(item, tuple)]
+        if good:
+            with stages.measure("decode"):
+                hr = _attempt(self._decode, codec.opened, np.stack([unpacked[index][0] for index in good]),
+                              [options[index] for index in good])
+            # One at a time: enlarged squares and pictures of the original's size are large.
+            for position, index in enumerate(good):
+                outcomes[index] = hr if isinstance(hr, EdgegrainError) else _attempt(
+                    self._finish, codec.opened, hr[position], unpacked[index][1], options[index], stages)
         return outcomes
 
     def compress(
@@ -251,14 +355,10 @@ def _faces_document(bundle: str, original_size: tuple[int, int], payloads: Seque
 
 
 def _file(picture: Image.Image, options: RestoreOptions) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, options.format, **_save_options(options))
-    return stream.getvalue()
-
-
-def _save_options(options: RestoreOptions) -> Mapping[str, int]:
     # Photographs have no repetitions, so run lengths after PNG's filters compress as well as zlib's search, in a
     # quarter of the time. WebP's method 2 takes half the time of its default for 1.5 % more bytes.
-    if options.format == "png":
-        return {"compress_type": Image.RLE}
-    return {"quality": options.quality, **({"subsampling": 0} if options.format == "jpeg" else {"method": 2})}
+    settings = {"png": {"compress_type": Image.RLE}, "webp": {"quality": options.quality, "method": 2},
+                "jpeg": {"quality": options.quality, "subsampling": 0}}[options.format]
+    stream = io.BytesIO()
+    picture.save(stream, options.format, **settings)
+    return stream.getvalue()

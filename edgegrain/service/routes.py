@@ -1,4 +1,4 @@
-"""``POST /v1/restore``, ``/v1/restore/batch`` and ``/v1/compress``."""
+"""``POST /v1/restore``, ``/v1/restore/batch`` and ``/v1/compress``; ``/health/…`` and ``/metrics``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,24 +23,37 @@ from codec_contract.fit import Fit, parse_size
 from codec_contract.http_names import BYTES_TYPE, INVALID_PAYLOAD, PAYLOAD_TYPE
 from codec_contract.payload import MAX_PAYLOAD_BYTES
 from codec_contract.scene import MAX_SCENE_BYTES, is_scene
-from edgegrain.service.content_negotiation import MEDIA_TYPES, choose_format
-from edgegrain.service.engine_options import QUALITY, CompressOptions, FacesChoice, RestoreOptions
-from edgegrain.service.job import Answer, Done, Job
-from edgegrain.service.problem_details import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter
-from edgegrain.service.request_body import MULTIPART, media_type, read_body, read_parts
-from edgegrain.service.result_limits import read_claims
-from edgegrain.service.service_state import Service, ServiceState, data_of
+from edgegrain.service.batcher import Answer, Done, Job
+from edgegrain.service.bodies import MULTIPART, media_type, read_body, read_parts
+from edgegrain.service.engine import QUALITY, CompressOptions, FacesChoice, RestoreOptions, read_claims
+from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter
+from edgegrain.service.state import Service, ServiceState, data_of
+
+COMPRESS = "/v1/compress"
 
 
-async def _refuse_repeated(request: Request) -> None:
-    """Raise `Problem` 422 for a query parameter that is given twice: one of its values would be ignored."""
+async def _admit(request: Request) -> None:
+    """Refuse a request before its parameters and its body are read: under overload most are refused.
+
+    Raises:
+        Problem: 503, its queue is full or takes longer than the deadline; 422, a query parameter is given twice.
+    """
+    service: ServiceState = request.app.state.service
+    service.require_room("compress" if request.scope["path"] == COMPRESS else "restore")
     counts = Counter(name for name, _ in request.query_params.multi_items())
-    if repeated := sorted(name for name, count in counts.items() if count > 1):
-        raise wrong_parameter(repeated[0][:80], "it is given more than once; send one value")
+    for name, count in counts.items():
+        if count > 1:
+            raise wrong_parameter(name[:80], "it is given more than once; send one value")
 
 
-router = APIRouter(dependencies=[Depends(_refuse_repeated)])
+router = APIRouter(dependencies=[Depends(_admit)])
+health_router = APIRouter()
+metrics_router = APIRouter()
 
+MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
+"""Supported picture formats, in order of preference."""
+MAX_RANGES = 64
+"""Most parts of an ``Accept`` header that are read."""
 BATCH_TYPE = "multipart/mixed"
 _COLOUR = "^[0-9a-fA-F]{6}$"
 JSON_TYPE = "application/json"
@@ -156,7 +171,7 @@ async def restore_batch(
 
 
 @router.post(
-    "/v1/compress", summary="Compress a picture", response_class=Response,
+    COMPRESS, summary="Compress a picture", response_class=Response,
     responses={200: {"description": "The payload or scene, or with faces=all the payloads in JSON",
                      "content": {PAYLOAD_TYPE: _BINARY, JSON_TYPE: _FACES}}, **_PROBLEMS},
     openapi_extra={"requestBody": {"required": True, "content": {"image/*": _BINARY, BYTES_TYPE: _BINARY}}})
@@ -178,6 +193,62 @@ async def compress(
     bundle = service.bundle_of(read_claims(done.data)) if options.fallbacks else manifests[0]
     return Response(done.data, media_type=JSON_TYPE if options.faces == "all" else PAYLOAD_TYPE,
                     headers=_answer_headers(done, bundle.id))
+
+
+class Liveness(BaseModel):
+    """The answer of a process that runs."""
+
+    status: Literal["alive"]
+
+
+class DecoderDescription(BaseModel):
+    """A decoder that restores payloads; the log has the reason for it, whose paths are not for every client."""
+
+    file: str = Field(description="Its name in the bundle.")
+    precision: str = Field(description="Type that its convolutions compute in: float32 or float16.")
+    ops: str = Field(description="fused, or plain.")
+    device: str = Field(description="cpu or cuda.")
+    provider: str = Field(description="Execution provider of ONNX Runtime.")
+    graphs: bool = Field(description="Batches are replayed as CUDA graphs.")
+
+
+class Readiness(BaseModel):
+    """The answer of a service that is ready."""
+
+    status: Literal["ready"]
+    decoders: dict[str, DecoderDescription] = Field(description="By bundle.")
+
+
+@health_router.get("/health/live", summary="Liveness")
+async def live() -> Liveness:
+    """200 while the process runs; restart the container if it stops answering."""
+    return Liveness(status="alive")
+
+
+@health_router.get("/health/ready", summary="Readiness",
+            responses=problem_response(503, "Warming up, or shutting down"))
+async def ready(service: Service) -> Readiness:
+    """503 until the networks are warmed up (on CUDA at every batch size), while there is no worker, and once shutdown
+    has begun. Names the decoders that run."""
+    if (problem := service.not_ready()) is not None:
+        raise problem
+    return Readiness(status="ready", decoders={
+        bundle: DecoderDescription(**asdict(decoder)) for bundle, decoder in service.workers.decoders.items()})
+
+
+health_router.add_api_route("/health/live", live, methods=["HEAD"], include_in_schema=False)
+health_router.add_api_route("/health/ready", ready, methods=["HEAD"], include_in_schema=False)
+
+
+@metrics_router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses={
+    200: {"description": "Text exposition format", "content": {"text/plain": {"schema": {"type": "string"}}}},
+    **problem_response(401, "A token is required")})
+async def metrics(service: Service) -> Response:
+    """Requests, latencies by stage, batch sizes, queue depth, errors by kind."""
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+metrics_router.add_api_route("/metrics", metrics, methods=["HEAD"], include_in_schema=False)
 
 
 def _restore_options(request: Request, parameters: RestoreParameters, mark: bool) -> RestoreOptions:
@@ -254,3 +325,40 @@ def _answer_headers(done: Done, bundle: str) -> dict[str, str]:
     """Headers with the bundle and the milliseconds of each stage."""
     timing = ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in done.seconds.items())
     return {"Server-Timing": timing, "X-Edgegrain-Bundle": bundle}
+
+
+def choose_format(accept: str | None) -> str:
+    """The key of `MEDIA_TYPES` that matches an ``Accept`` header best; PNG if the client has no preference.
+
+    Raises:
+        Problem: 406, none matches.
+    """
+    if accept is None or not accept.strip():
+        return "png"
+    wanted: dict[str, float] = {}
+    for part in accept.split(",")[:MAX_RANGES]:
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        wanted[media_range] = max(_quality(parameters), wanted.get(media_range, 0.0))
+
+    def quality(media_type: str) -> float:
+        for media_range in (media_type, "image/*", "*/*"):  # the most specific range that matches decides
+            if media_range in wanted:
+                return wanted[media_range]
+        return 0.0
+
+    best = max(MEDIA_TYPES, key=lambda name: quality(MEDIA_TYPES[name]))  # the first of equals
+    if quality(MEDIA_TYPES[best]) <= 0:
+        raise Problem("not-acceptable", f"pictures are made as {', '.join(MEDIA_TYPES.values())}; accept one of these")
+    return best
+
+
+def _quality(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                weight = float(value)
+            except ValueError:
+                return 0.0
+            return weight if 0 <= weight <= 1 else 0.0  # NaN is neither
+    return 1.0

@@ -54,8 +54,6 @@ class Settings(BaseSettings):
     decoder_form: Literal["auto", "default", "cuda"] = Field(
         "auto", description="auto: on cuda the form of a bundle's decoder for CUDA, if it can run; default: never.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds every bundle.")
-    spare_workers: int | None = Field(
-        None, ge=0, le=64, description="Warm workers that replace lost ones; unset: 1 on CPUs if memory allows.")
     threads: int | None = Field(
         None, ge=1, le=4096, description="Threads of a worker's networks on the CPU; unset: all cores.")
     batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], NoDecode, AfterValidator(_ascending)] = (
@@ -66,15 +64,10 @@ class Settings(BaseSettings):
         128, ge=1, le=100_000, description="Most payloads that wait to be restored; more are refused with 503.")
     compress_queue_size: int = Field(
         64, ge=1, le=100_000, description="Most pictures that wait to be compressed; more are refused with 503.")
-    restore_weight: float = Field(
-        1, ge=0.01, le=100, description="Share of restoring in the workers' time while compressing waits too.")
-    compress_weight: float = Field(
-        1, ge=0.01, le=100, description="Share of compressing in the workers' time while restoring waits too.")
     deadline: float = Field(10, gt=0, le=600, description="A request that is expected to take longer gets 503.")
-    head_timeout: float = Field(10, gt=0, le=600, description="A request head that is not complete by then gets 408.")
+    head_timeout: float = Field(
+        10, gt=0, le=600, description="A connection that sends no complete request head in this time is closed.")
     body_timeout: float = Field(10, gt=0, le=600, description="A body that has not arrived by then gets 408.")
-    write_timeout: float = Field(
-        30, gt=0, le=600, description="A client that reads less than 256 KiB of its answer by then is disconnected.")
     worker_timeout: float = Field(60, gt=0, le=3600, description="A worker that exceeds this on a batch is killed.")
     start_timeout: float = Field(300, gt=0, le=3600, description="A worker that is not ready by then is restarted.")
 
@@ -85,10 +78,7 @@ class Settings(BaseSettings):
     max_scene_faces: int = Field(
         16, ge=1, le=64, description="Most faces in a scene to restore; one that is enlarged counts twice.")
     max_bytes_in_flight: int = Field(
-        256 << 20, ge=1 << 20, description=(
-            "Bodies of all requests together, in bytes; more are refused with 503. Also unread answers together."))
-    max_connections_per_address: int = Field(
-        256, ge=1, description="Most connections of an address, except trusted proxies; more are refused with 429.")
+        256 << 20, ge=1 << 20, description="Bodies of all requests together, in bytes; more are refused with 503.")
 
     tokens: Annotated[tuple[SecretStr, ...], NoDecode, AfterValidator(_long_enough)] = Field(
         (), description="Bearer tokens; if set, /v1 and /metrics require one.")
@@ -105,7 +95,6 @@ class Settings(BaseSettings):
     drain_delay: float = Field(
         0, ge=0, le=600, description="After SIGTERM: not ready, but serving, so that load balancers react.")
     drain_timeout: int = Field(30, ge=1, le=3600, description="After that delay: time for accepted requests.")
-    keep_alive: int = Field(30, ge=1, le=3600, description="Idle connections are kept open this long.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
     @field_validator("bundles", "batch_sizes", "tokens", "cors_origins", mode="before")

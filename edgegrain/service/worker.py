@@ -1,11 +1,12 @@
-"""The worker process: ``python -m edgegrain.service.worker``, started and watched by `supervisor`.
+"""The worker process, ``python -m edgegrain.service.worker``: an engine behind stdin and stdout.
 
-Reads messages from stdin and writes messages to stdout (`pipe_messages`). The first message configures the engine; it
-is answered with ``{"ready": true, "warm_up": [[VERB, ID, ITEMS, SECONDS, ENLARGEMENT], ...], "decoders": {ID:
-{...}}}`` after the warm-up, or with ``{"failed": MESSAGE}``. Then follow batches:
+A message is a line with a JSON object, and the byte strings whose lengths the object lists as ``lengths``. Unlike
+`multiprocessing`'s pipes this needs no pickle, so a compromised worker cannot run code in the service. The first
+message configures the engine; it is answered after the warm-up. Then follow batches:
 
+    {"folders": [...], ...}                           {"warm_up": [...], "decoders": {...}} or {"failed": MESSAGE}
     {"verb": "restore", "bundle": ID, "options": [...]} + one byte string per item
-    {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}} + one byte string per item
+        {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}} + one byte string per item
 
 After an error of CUDA such as an illegal address, every later call of the process fails. So on device ``"cuda"`` an
 answer with a failure of the device also has ``"ends": true``, and the process ends with status 1.
@@ -13,26 +14,40 @@ answer with a failure of the device also has ``"ends": true``, and the process e
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import IO, Any
 
 from codec_contract.errors import DeviceError, DeviceMemoryError, EdgegrainError
-from edgegrain.service import pipe_messages
-from edgegrain.service.engine import Engine, Stages
-from edgegrain.service.engine_options import CompressOptions, Outcome, RestoreOptions
-from edgegrain.service.json_logs import configure_logs
+from edgegrain.service.engine import CompressOptions, Engine, Outcome, RestoreOptions, Stages
+from edgegrain.service.logs import configure_logs
+
+Message = tuple[dict[str, Any], list[bytes]]
+
+
+def pack(fields: dict[str, Any], blobs: Sequence[bytes] = ()) -> list[bytes]:
+    """The parts of a message, to be written in order."""
+    return [json.dumps({**fields, "lengths": [len(blob) for blob in blobs]}).encode() + b"\n", *blobs]
+
+
+def read(stream: IO[bytes]) -> Message | None:
+    """The next message; None at the end of the stream."""
+    if not (line := stream.readline()):
+        return None
+    fields = json.loads(line)
+    return fields, [stream.read(length) for length in fields.pop("lengths")]
 
 
 def main() -> int:
     """Serve batches until stdin ends; returns the exit status."""
     for ignored in (signal.SIGINT, signal.SIGTERM):  # terminals and systemd send them to the whole process group; the
-        signal.signal(ignored, signal.SIG_IGN)  # service drains first and then closes stdin
+        signal.signal(ignored, signal.SIG_IGN)  # service drains first and then ends its workers
     requests, answers = _private_streams()
-    first = pipe_messages.read(requests)
-    if first is None:
+    if (first := read(requests)) is None:
         return 0
     fields, _ = first
     configure_logs(fields.pop("log_level"))
@@ -42,15 +57,13 @@ def main() -> int:
     except EdgegrainError as error:
         _send(answers, {"failed": " ".join(str(error).split())})
         return 1
-    decoders = {bundle: asdict(decoder) for bundle, decoder in engine.decoders.items()}
-    _send(answers, {"ready": True, "warm_up": warm_up, "decoders": decoders})
-    while (message := pipe_messages.read(requests)) is not None:
-        batch, blobs = message
+    _send(answers, {"warm_up": warm_up, "decoders": {name: asdict(each) for name, each in engine.decoders.items()}})
+    while (message := read(requests)) is not None:
         stages = Stages()
-        outcomes = run_batch(engine, batch, blobs, stages)
-        ends = fields.get("device") == "cuda" and any(map(_is_device_failure, outcomes))
-        _send(answers, {"outcomes": [describe(outcome) for outcome in outcomes], "seconds": stages.seconds,
-                        **({"ends": True} if ends else {})},
+        outcomes = run_batch(engine, *message, stages)
+        ends = fields.get("device") == "cuda" and any(
+            isinstance(outcome, DeviceError) and not isinstance(outcome, DeviceMemoryError) for outcome in outcomes)
+        _send(answers, {"outcomes": list(map(_describe, outcomes)), "seconds": stages.seconds, "ends": ends},
               [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes])
         if ends:
             return 1
@@ -65,16 +78,8 @@ def run_batch(engine: Engine, batch: dict[str, Any], blobs: list[bytes], stages:
         CompressOptions(**{**item, "background": tuple(item["background"])}) for item in batch["options"]], stages)
 
 
-def describe(outcome: Outcome) -> dict[str, str] | None:
-    """The JSON value for an outcome: None for a success, class and message of an error."""
-    if isinstance(outcome, bytes):
-        return None
-    return {"error": type(outcome).__name__, "message": str(outcome)}
-
-
-def _is_device_failure(outcome: Outcome) -> bool:
-    """True for an error of the device that is no lack of memory."""
-    return isinstance(outcome, DeviceError) and not isinstance(outcome, DeviceMemoryError)
+def _describe(outcome: Outcome) -> dict[str, str] | None:
+    return None if isinstance(outcome, bytes) else {"error": type(outcome).__name__, "message": str(outcome)}
 
 
 def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
@@ -87,8 +92,8 @@ def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
     return requests, answers
 
 
-def _send(stream: IO[bytes], fields: dict[str, Any], blobs: list[bytes] | None = None) -> None:
-    for piece in pipe_messages.pack(fields, blobs or []):
+def _send(stream: IO[bytes], fields: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
+    for piece in pack(fields, blobs):
         stream.write(piece)
     stream.flush()
 

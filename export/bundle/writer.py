@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -11,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.decoders import decoder_forms
-from codec_contract.bundle.file_names import CODER_TABLES, DECODER_ONNX, MANIFEST, MODEL_CARD
+from codec_contract.bundle.file_names import CODER_TABLES, DECODER_ONNX, ENCODER_WEIGHTS, GOLDEN, MANIFEST, MODEL_CARD
 from codec_contract.bundle.manifest import (
     BUNDLE_ID,
     SCHEMA,
@@ -25,13 +28,17 @@ from codec_contract.bundle.manifest import (
 )
 from codec_contract.errors import BundleError, ExistsError, ExportError
 from codec_contract.files import replace_folder, write_atomically, written_whole
+from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables
+from edge_encoder import bounds
+from edge_encoder import integer_network as integer
+from edge_encoder.golden_inputs import make_golden
+from edge_encoder.integer_network import IntegerNetwork
+from export.bundle.additions import file_record, read_record, record_text
 from export.bundle.card import state_enlarger
-from export.bundle.encoder_part import EncoderPart
-from export.bundle.manifest_record import file_record, read_record, record_text
 from export.decoder.comparison import Comparison
 from export.encoder.formats import export_encoder, require_formats
-from export.encoder.graph import FORMATS
+from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
 from server_decoder.decoder_session import INPUT, OUTPUT
 
 COMPARED = 4
@@ -236,11 +243,6 @@ def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None, v
         force: replace a bundle that exists.
         bundle_id: its id; None for the folder's name.
         version: its version.
-
-    Raises:
-        ExistsError: the folder exists and ``force`` is false.
-        BundleError: it exists and is no bundle or holds files that are not a bundle's, or the id or the version is not
-            valid.
     """
     bundle_id = folder.name if bundle_id is None else bundle_id
     if not BUNDLE_ID.fullmatch(bundle_id):
@@ -306,3 +308,62 @@ def _write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
     files = {path.relative_to(folder).as_posix(): file_record(path.read_bytes())
              for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST}
     write_atomically(folder / MANIFEST, record_text({**record, "files": files}))
+
+
+@dataclass(frozen=True)
+class EncoderPart:
+    """A bundle's encoder.
+
+    Attributes:
+        graph: exported to every format.
+        described: the manifest's ``encoder``.
+        digest: 32 bytes, SHA-256 of the weights, for the LR contract id.
+        write_weights: writes the encoder's own files (weights, golden vectors) into a folder.
+        preprocessing: the manifest's; part of the LR contract too.
+    """
+
+    graph: EncoderGraph
+    described: Mapping[str, Any]
+    digest: bytes
+    write_weights: Callable[[Path], None]
+    preprocessing: Mapping[str, Any]
+
+
+def exact_encoder(network: IntegerNetwork) -> EncoderPart:
+    """The part of an integer network, with its proven bound and its golden vectors."""
+    proof = bounds.prove(network)
+    golden = make_golden(lambda rgb: integer.run_reference(network, rgb), network.hr)
+
+    def write_weights(folder: Path) -> None:
+        integer.save_integer_network(network, folder / ENCODER_WEIGHTS)
+        write_atomically(folder / GOLDEN, (json.dumps(golden, indent=1) + "\n").encode())
+
+    described = {
+        "architecture": network.architecture,
+        "layers": len(network.layers),
+        "parameters": network.parameters,
+        "flops": 2 * network.multiply_adds(),
+        "max_accumulator_log2": round(proof.worst_log2, 2),
+    }
+    return EncoderPart(exact_graph(network), described, integer.integer_digest(network), write_weights, PREPROCESSING)
+
+
+def float_encoder(graph: EncoderGraph, digest: bytes, write_weights: Callable[[Path], None],
+                  preprocessing: Mapping[str, Any] = PREPROCESSING) -> EncoderPart:
+    """The part of a float network, whose LRs may differ by a level between runtimes."""
+    described = {"architecture": graph.name, "exact": False, "parameters": graph.parameters(), "flops": graph.flops()}
+    return EncoderPart(graph, described, digest, write_weights, preprocessing)
+
+
+def compare_encoder(encode: Callable[[np.ndarray], np.ndarray], pictures: np.ndarray, expected: np.ndarray) -> float:
+    """LR bytes per million in which an exported float encoder differs from its network.
+
+    Args:
+        encode: the exported encoder: uint8 ``[N, S, S, 3]`` -> uint8 ``[N, s, s, 3]``.
+        pictures: to compare on.
+        expected: the network's LRs of them.
+    """
+    steps = np.abs(encode(pictures).astype(np.int16) - expected)
+    if steps.max() > 1:
+        raise ExportError(f"the exported encoder differs from torch by {steps.max()} levels, more than 1")
+    return round(1e6 * float((steps > 0).mean()), 2)

@@ -121,12 +121,7 @@ class ExportedDecoder:
 
 def choose_source(bundle: str, prior: str = DEFAULT_PRIOR, *, config: str = "", random_weights: bool = False
                   ) -> DecoderSource:
-    """The decoder that the command line names: of a bundle or the zoo, or a configuration with random weights.
-
-    Raises:
-        ExportError: ``config`` and ``random_weights`` are not given together, or there is no such configuration.
-        BundleError, ModelError: as `find_decoder`.
-    """
+    """The decoder that the command line names: of a bundle or the zoo, or a configuration with random weights."""
     if bool(config) != random_weights:
         raise ExportError("--config and --random-weights belong together: a configuration has no trained weights")
     return random_decoder(config) if config else find_decoder(bundle, prior)
@@ -154,11 +149,7 @@ def export_compared(source: DecoderSource, options: DecoderOptions, pictures: Pa
 
 
 def write_decoder(exported: ExportedDecoder, folder: Path, *, force: bool = False) -> Path:
-    """Write ``decoder.onnx`` and ``decoder_report.json``; returns the former's path.
-
-    Raises:
-        ExistsError: a file exists and ``force`` is false.
-    """
+    """Write ``decoder.onnx`` and ``decoder_report.json``; returns the former's path."""
     refuse_to_replace_decoder(folder, force=force)
     path = write_atomically(folder / DECODER_ONNX, exported.model, force=force)
     report = json.dumps(exported.report(), indent=2) + "\n"
@@ -179,9 +170,6 @@ def enlarger_factor(manifest: Manifest | None, size: int) -> int:
     Args:
         manifest: of the bundle; None for decoders that are no bundle's.
         size: in pixels.
-
-    Raises:
-        ExportError: the bundle does not restore this size.
     """
     sides = () if manifest is None else manifest.sides
     if size not in sides:

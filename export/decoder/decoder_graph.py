@@ -73,9 +73,6 @@ def add_optional_input(model: onnx.ModelProto, name: str, shape: Sequence[int | 
         name: of the initializer.
         shape: of the input; strings are open dimensions.
         default: float32; None for the initializer's own value.
-
-    Raises:
-        ExportError: there is no such initializer: torch folded it into the graph.
     """
     held = next((tensor for tensor in model.graph.initializer if tensor.name == name), None)
     if held is None:

@@ -67,10 +67,6 @@ class DecoderOptions:
         noise: source of the generator's noise.
         ops: operators of the graph.
         pixels: type of the input and output; None for uint8 with fused operators, float32 with ONNX's own.
-
-    Raises:
-        ExportError: the options exclude each other: float16 with weights stored as another type, fused operators with
-            float32 pixels or compact weights.
     """
 
     storage: WeightStorage | None = None

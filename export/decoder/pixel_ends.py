@@ -24,9 +24,6 @@ def add_pixel_ends(model: onnx.ModelProto, outputs: Sequence[str] = (OUTPUT,)) -
     Args:
         model: the graph.
         outputs: names of the outputs that are pictures; others stay as they are.
-
-    Raises:
-        ExportError: ``lr`` or one of ``outputs`` is missing, or is not float32 ``[B, 3, H, W]``.
     """
     graph = model.graph
     ends = [_find(graph.input, INPUT), *(_find(graph.output, name) for name in outputs)]

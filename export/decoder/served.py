@@ -33,9 +33,6 @@ def served_decoder(decoder: Grain | RRDBDecoder, *, half: bool = False, seeded: 
         decoder: any; its tensors are shared, except those that become halves.
         half: its convolutions compute in float16. Its input and its picture are float32.
         seeded: take the generator's noise as a second argument, ``[B, noise_size]``, instead of a constant.
-
-    Raises:
-        ExportError: ``seeded``, and it has no generator.
     """
     if seeded:
         require_generator(decoder)

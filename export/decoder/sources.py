@@ -9,7 +9,6 @@ from pathlib import Path
 import onnx
 import torch
 
-from codec_contract.bundle.decoders import default_form
 from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.bundle.paths import ALIASES, find_bundle, installed_bundles
@@ -20,6 +19,7 @@ from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network
 from export import papers
+from export.bundle.additions import decoder_hash
 from export.decoder.decoder_graph import load_parameters, round_weights
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import KIND, Grain, GrainConfig, PriorConfig
@@ -146,12 +146,7 @@ def load_zoo(folder: Path, prior: GenerativePrior | None) -> Grain:
 
 
 def zoo_encoder(folder: Path) -> IntegerNetwork | None:
-    """The encoder of a folder of the zoo or of the bundle whose decoder it needs; None if there is none.
-
-    Raises:
-        BundleError: as `zoo_decoder`.
-        ModelError: the encoder is damaged.
-    """
+    """The encoder of a folder of the zoo or of the bundle whose decoder it needs; None if there is none."""
     if (folder / ENCODER_WEIGHTS).is_file():
         return integer.load_integer_network(folder / ENCODER_WEIGHTS)
     bundle = kept_bundle(folder)
@@ -168,11 +163,7 @@ def zoo_step(folder: Path) -> int:
 
 
 def kept_bundle(folder: Path) -> Manifest | None:
-    """The bundle whose encoder and invertible decoder trained weights need; None if they have their own.
-
-    Raises:
-        BundleError: it is not installed, or its decoder is another now.
-    """
+    """The bundle whose encoder and invertible decoder trained weights need; None if they have their own."""
     kept = read_kept(folder / TRAINED)
     if kept is None:
         return None
@@ -181,15 +172,6 @@ def kept_bundle(folder: Path) -> Manifest | None:
         raise BundleError(f"{folder} was trained around the decoder of bundle {kept.bundle} {kept.version}; the "
                           f"installed version {manifest.version} has another one")
     return manifest
-
-
-def decoder_hash(manifest: Manifest) -> str:
-    """SHA-256, in hex, of the file of a bundle's decoder that runs everywhere.
-
-    Raises:
-        BundleError: the manifest names no such file, or does not list it.
-    """
-    return manifest.entry(default_form(manifest).file).sha256
 
 
 def described_prior(config: PriorConfig, name_or_path: str | Path = DEFAULT_PRIOR) -> GenerativePrior:

@@ -51,11 +51,7 @@ def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False,
 
 
 def converted(graph: EncoderGraph, converter: TfliteConverter) -> bytes:
-    """The TFLite file of a graph, as bytes. A converter's output is shown only if it fails.
-
-    Raises:
-        ExportError: the converter is not installed, or fails; the message has the end of its output.
-    """
+    """The TFLite file of a graph, as bytes. A converter's output is shown only if it fails."""
     if converter is TfliteConverter.direct:
         return tflite_bytes(graph)
     convert = _by_onnx2tf if converter is TfliteConverter.onnx2tf else _by_tensorflow

@@ -219,11 +219,7 @@ class ProofRunner:
             self._executor.shutdown(cancel_futures=True)
 
     def run(self, job: ProofJob) -> Iterator[Chunk]:
-        """All inputs of a job, in their order.
-
-        Raises:
-            ExportError: a process ended before it was done.
-        """
+        """All inputs of a job, in their order."""
         if self._executor is None:
             yield from job.run(slice(None))
             return

@@ -34,9 +34,6 @@ class CheckInput:
 
 def find_pictures(folder: Path | None = None) -> list[Path]:
     """Picture files in ``folder``, sorted by name, or the small portrait that ships with the package when it is None.
-
-    Raises:
-        ExportError: the folder does not exist or holds no picture.
     """
     if folder is None:
         # The application's portrait is data for this package, which does not import the application.

@@ -47,11 +47,7 @@ class Runtime:
 
 
 def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Runtime]:
-    """All runtimes for ``artefacts`` (format -> path) and torch.
-
-    Raises:
-        ExportError: a file that cannot be loaded, or a runtime that is not installed.
-    """
+    """All runtimes for ``artefacts`` (format -> path) and torch."""
     batch = large_batch(graph)
     loaders: dict[str, Callable[[Path], Iterable[Runtime]]] = {
         "tflite": lambda path: tflite_runtimes(path) + compiled_model_runtimes(path),
@@ -65,11 +61,7 @@ def large_batch(graph: EncoderGraph) -> int:
 
 
 def onnx_runtimes(path: Path, large_batch: int = LARGE_BATCH) -> list[Runtime]:
-    """ONNX Runtime's CPU provider; one thread runs single pictures, two threads batches.
-
-    Raises:
-        ExportError: the file cannot be loaded.
-    """
+    """ONNX Runtime's CPU provider; one thread runs single pictures, two threads batches."""
     import onnxruntime
 
     runtimes = []
@@ -93,11 +85,7 @@ def onnx_runtimes(path: Path, large_batch: int = LARGE_BATCH) -> list[Runtime]:
 
 
 def tflite_runtimes(path: Path) -> list[Runtime]:
-    """LiteRT with its XNNPACK delegate, with its own kernels, and with the reference kernels.
-
-    Raises:
-        ExportError: LiteRT is not installed, or the file cannot be loaded.
-    """
+    """LiteRT with its XNNPACK delegate, with its own kernels, and with the reference kernels."""
     try:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
     except ImportError as error:
@@ -120,11 +108,7 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
 
 
 def compiled_model_runtimes(path: Path) -> list[Runtime]:
-    """``CompiledModel`` on the CPU with XNNPACK; LiteRT before 2.3 chooses the number of threads itself.
-
-    Raises:
-        ExportError: LiteRT is not installed, or it cannot load the file.
-    """
+    """``CompiledModel`` on the CPU with XNNPACK; LiteRT before 2.3 chooses the number of threads itself."""
     try:
         from ai_edge_litert.compiled_model import CompiledModel
     except ImportError as error:
@@ -144,11 +128,7 @@ def compiled_model_runtimes(path: Path) -> list[Runtime]:
 
 
 def coreml_runtimes(path: Path) -> list[Runtime]:
-    """The numpy interpreter; on macOS also Core ML itself, on the CPU.
-
-    Raises:
-        ExportError: the file is damaged, or no program that the interpreter can run.
-    """
+    """The numpy interpreter; on macOS also Core ML itself, on the CPU."""
     program = MilProgram(path)
     runtimes = [Runtime("Core ML program, numpy interpreter", program.predict)]
     if sys.platform == "darwin":

@@ -99,7 +99,7 @@ def commands(data: Path) -> dict[str, str]:
 
 def http(data: Path) -> dict[str, Any]:
     """OpenAPI, and the status line of each answer to `REQUESTS`."""
-    from edgegrain.service.application import create_app
+    from edgegrain.service.app import create_app
     from edgegrain.service.settings import Settings
 
     answers = {}

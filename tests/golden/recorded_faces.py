@@ -29,7 +29,6 @@ from codec_contract.rgb import Rgb
 from edge_encoder.faces.alignment import FaceFinder
 from edge_encoder.golden_inputs import generator_bytes
 from edge_encoder.preprocessing import load_picture
-from export.face_models import ANCHOR_LAYERS
 
 FOLDER = Path(__file__).parent / "clients"
 RECORDED = "face_networks.json"
@@ -134,7 +133,7 @@ def _detections(values: npt.NDArray[np.int16]) -> list[npt.NDArray[np.float64]]:
     rows = values.reshape(-1, 18)
     anchors = np.concatenate([
         np.stack(np.meshgrid(*[(np.arange(cells) + 0.5) / cells] * 2), axis=-1).reshape(-1, 2).repeat(count, axis=0)
-        for cells, count in ANCHOR_LAYERS])
+        for cells, count in ((16, 2), (8, 6))])  # side and anchors per cell of BlazeFace's layers
     scores, points = np.zeros(len(anchors)), np.zeros((len(anchors), 8, 2))
     scores[rows[:, 0]] = 1 / (1 + np.exp(-rows[:, 1] / _LOGIT_UNITS))
     points[rows[:, 0]] = rows[:, 2:].reshape(-1, 8, 2) / _UNITS / 256

@@ -20,9 +20,8 @@ from edge_encoder.lowering import box_network
 from edgegrain.cli.app import application
 from edgegrain.papers.face_sr.bundle import find_face_sr_weights, load_gcfsr, load_glean, write_face_sr_bundle
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
-from edgegrain.service.engine import Engine, Stages
-from edgegrain.service.engine_options import RestoreOptions
-from export.bundle.licences import BY_DOMAIN, UNSTATED
+from edgegrain.service.engine import Engine, RestoreOptions, Stages
+from export.bundle.card import BY_DOMAIN, UNSTATED
 from export.decoder.decoder_graph import round_weights
 from export.decoder.sources import bundle_decoder, find_decoder
 from server_decoder.prior_store import load_prior

@@ -21,7 +21,7 @@ from edgegrain.publishing.publish_grain import publish_run
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.loop import train
-from export.bundle.licences import UNSTATED
+from export.bundle.card import UNSTATED
 from export.bundle.writer import BundleParts
 
 SIDE, LR = 64, 16

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from edgegrain.service.uvicorn_server import listen
+from edgegrain.service.app import free_port
 from tests.process_tree import descendants
 from tests.service_harness import get, post, raw_payloads, until
 from tests.tiny_bundle import write_tiny_bundle
@@ -36,8 +36,7 @@ START_SECONDS = 300.0
 
 def test_two_replicas_give_what_one_codec_gives(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path)
-    with listen("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
+    port = free_port("127.0.0.1", 0)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEGRAIN_SERVE_PORT": str(port),
                    "EDGEGRAIN_SERVE_BUNDLES": str(folder)}
     log = tmp_path / "log"

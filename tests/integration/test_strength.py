@@ -25,8 +25,7 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import CODING_RAW, encode_payload
 from edgegrain.cli.main import app
-from edgegrain.service.engine import Engine, Stages
-from edgegrain.service.engine_options import RestoreOptions
+from edgegrain.service.engine import Engine, RestoreOptions, Stages
 from server_decoder.decoder_session import DecoderSession
 from tests.service_harness import SOON, LiveService, live_service, raw_payloads
 from tests.tiny_bundle import HR, LR, STRENGTH_DEFAULT, write_steered_bundle, write_tiny_bundle

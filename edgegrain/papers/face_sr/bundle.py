@@ -28,14 +28,13 @@ from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig, GCFSRUpscaler
 from edgegrain.papers.gcfsr.network import KIND as GCFSR_KIND
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.papers.glean.network import KIND as GLEAN_KIND
-from export.bundle.card import bundle_card
-from export.bundle.encoder_part import exact_encoder
-from export.bundle.licences import usual_licence
+from export.bundle.card import bundle_card, usual_licence
 from export.bundle.writer import (
     COMPARED,
     FIRST_VERSION,
     BundleParts,
     WrittenBundle,
+    exact_encoder,
     manifest_fields,
     refuse_to_replace,
     require_bundle_formats,

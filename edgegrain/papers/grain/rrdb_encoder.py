@@ -23,7 +23,7 @@ from edge_encoder.integer_network import INPUT
 from edge_encoder.twin import box_mean
 from edgegrain.papers.graph_writer import GraphWriter
 from edgegrain.papers.tensor_map import TensorFile, open_tensors, place
-from export.bundle.encoder_part import EncoderPart, float_encoder
+from export.bundle.writer import EncoderPart, float_encoder
 from export.encoder.graph import Add, EncoderGraph, Scale, rounding_nodes
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALE, RRDB
 from server_decoder.weight_file import state_digest

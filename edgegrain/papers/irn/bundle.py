@@ -35,14 +35,14 @@ from edgegrain.papers.irn.network import (
     TriInvBlock,
     Upscaler,
 )
-from export.bundle.card import bundle_card
-from export.bundle.encoder_part import compare_encoder, float_encoder
-from export.bundle.licences import PHOTOGRAPHS
+from export.bundle.card import PHOTOGRAPHS, bundle_card
 from export.bundle.writer import (
     COMPARED,
     FIRST_VERSION,
     BundleParts,
     WrittenBundle,
+    compare_encoder,
+    float_encoder,
     manifest_fields,
     refuse_to_replace,
     require_bundle_formats,

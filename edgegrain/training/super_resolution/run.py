@@ -14,7 +14,7 @@ from codec_contract.errors import ModelError
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
 from edgegrain.training.super_resolution.recipes import SuperResolutionRecipe
-from export.bundle.enlarger_sources import find_enlarger
+from export.bundle.enlarger import find_enlarger
 from server_decoder.super_resolution.network import SuperResolution
 from server_decoder.super_resolution.weights import (
     WEIGHTS,

@@ -98,7 +98,7 @@ def test_grey_and_transparency(pillow_heif) -> None:
 
 def test_sizes_are_checked_before_decoding(pillow_heif) -> None:
     data = encoded(quarters())
-    with pytest.raises(ImageError, match="60000 x 60000|decompression bomb"):
+    with pytest.raises(ImageError, match="60000 x 60000"):
         load_picture(claiming(data, 60000, 60000))
     with pytest.raises(ImageError, match=r"96 x 64 pixels, more than 6143.*max_pixels"):
         load_picture(data, max_pixels=6143)

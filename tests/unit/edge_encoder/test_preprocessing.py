@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import sys
-import time
+import threading
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps, features
 
 from codec_contract.errors import DeviceMemoryError, ImageError
-from edge_encoder.preprocessing import load_picture
+from edge_encoder.preprocessing import _from_stream, load_picture
 
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 
@@ -336,7 +336,7 @@ class TestRefusals:
     def test_bomb_is_refused_before_decoding(self) -> None:
         data = png_claiming(60000, 60000)
         assert len(data) < 100
-        with pytest.raises(ImageError, match="60000 x 60000|decompression bomb"):
+        with pytest.raises(ImageError, match="60000 x 60000"):
             load_picture(data)
 
     def test_a_limit_above_pillows_counts_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,18 +349,20 @@ class TestRefusals:
                 load_picture(data, max_pixels=9999)
         assert Image.MAX_IMAGE_PIXELS == 1000
 
-    def test_pillows_limit_is_lifted_by_one_thread_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
-        data, open_picture = encoded(Image.new("RGB", (10, 10))), Image.open
+    def test_a_slow_header_stops_no_other_thread(self) -> None:
+        class Slow(io.BytesIO):
+            """A file whose header never ends while the other picture is read."""
 
-        def open_slowly(*source: Any, **options: Any) -> Image.Image:
-            time.sleep(0.01)  # the other threads come here too, if they are let
-            return open_picture(*source, **options)
+            def read(self, size: int | None = -1) -> bytes:
+                done.wait(20)
+                return super().read(size)
 
-        monkeypatch.setattr(Image, "open", open_slowly)
-        with ThreadPoolExecutor(4) as pool:
-            shapes = list(pool.map(lambda _: load_picture(data, max_pixels=100).shape, range(16)))
-        assert shapes == [(10, 10, 3)] * 16 and Image.MAX_IMAGE_PIXELS == 40
+        done, data = threading.Event(), encoded(Image.new("RGB", (10, 10)))
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(_from_stream, Slow(data), (255, 255, 255), 100, "slow")
+            assert load_picture(data).shape == (10, 10, 3) and not slow.done()
+            done.set()
+            assert slow.result().shape == (10, 10, 3)
 
     def test_a_null_byte_in_a_name_is_refused(self) -> None:
         with pytest.raises(ImageError, match="cannot read the picture a\x00b: embedded null byte"):
@@ -380,7 +382,8 @@ class TestRefusals:
             load_picture(encoded(Image.new("RGB", (2, 2))), max_pixels=limit)
 
     @pytest.mark.parametrize("function", [
-        "PIL.Image.open", "PIL.ImageFile.ImageFile.load", "PIL.ImageCms.buildTransform", "numpy.ascontiguousarray"])
+        "PIL.PngImagePlugin.PngImageFile._open", "PIL.ImageFile.ImageFile.load", "PIL.ImageCms.buildTransform",
+        "numpy.ascontiguousarray"])
     def test_lack_of_memory_is_no_damage(self, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> None:
             raise MemoryError

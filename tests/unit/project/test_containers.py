@@ -19,12 +19,12 @@ from packaging.requirements import Requirement
 from prometheus_client import generate_latest
 
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
-from edgegrain.service import health_routes as health
-from edgegrain.service.problem_details import KINDS
-from edgegrain.service.prometheus import ServiceMetrics
+from edgegrain.service import routes
+from edgegrain.service.observability import ServiceMetrics
+from edgegrain.service.problems import KINDS
 from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings
 
-PROBES = {route.path for route in health.router.routes}  # type: ignore[attr-defined]
+PROBES = {route.path for route in routes.health_router.routes}  # type: ignore[attr-defined]
 LABELS = {"instance", "job", "le", "route", "method", "status", "verb", "reason", "stage", "kind"}
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import sdk
-from edgegrain.service.engine import Engine, Stages
-from edgegrain.service.engine_options import CompressOptions, RestoreOptions
+from edgegrain.service.engine import CompressOptions, Engine, RestoreOptions, Stages
 from tests.service_harness import live_service, stub_worker
 from tests.tiny_bundle import HR
 

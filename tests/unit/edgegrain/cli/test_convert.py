@@ -20,7 +20,7 @@ from edgegrain.papers.convert import SOURCES
 from edgegrain.papers.gcfsr.checkpoints import load_gcfsr_checkpoint
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.papers.irn import bundle as irn_bundle
-from export.bundle.licences import AUTHORS
+from export.bundle.card import AUTHORS
 from export.decoder.decoder_graph import round_weights
 from export.decoder.sources import bundle_decoder
 from server_decoder.prior_store import load_prior

@@ -11,7 +11,7 @@ import pytest
 import sdk
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from edgegrain.cli.main import app
-from edgegrain.service import uvicorn_server as server
+from edgegrain.service import app as server
 from edgegrain.service.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -77,10 +77,10 @@ def test_a_misspelt_variable(
 def test_a_missing_library_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "edgegrain.service.uvicorn_server")
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "edgegrain.service.app")
+    monkeypatch.setitem(sys.modules, "granian.constants", None)
     assert run("serve") == 1
-    assert "serving needs uvicorn" in (err := capsys.readouterr().err) and "pip install 'edgegrain[server]'" in err
+    assert "serving needs granian" in (err := capsys.readouterr().err) and "pip install 'edgegrain[server]'" in err
 
 
 @pytest.mark.parametrize("command", ["compress", "restore"])

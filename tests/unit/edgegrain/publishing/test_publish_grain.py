@@ -34,10 +34,9 @@ from edgegrain.training.grain.checkpoint import GrainRun
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from export.bundle import grain_bundle
-from export.bundle.encoder_part import exact_encoder
+from export.bundle.card import UNSTATED
 from export.bundle.grain_bundle import write_trained_bundle
-from export.bundle.licences import UNSTATED
-from export.bundle.writer import BundleParts, manifest_fields, replace_decoder, write_bundle
+from export.bundle.writer import BundleParts, exact_encoder, manifest_fields, replace_decoder, write_bundle
 from export.decoder.command import export_decoder
 from export.decoder.comparison import Comparison
 from export.decoder.decoder_options import DecoderOptions, WeightStorage

@@ -1,4 +1,4 @@
-"""A tiny bundle, one service of it that the tests of HTTP behaviour share, and the parsers of HTTP."""
+"""A tiny bundle, one service of it that the tests of HTTP behaviour share."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgegrain.service import head_parsers, uvicorn_server
-from edgegrain.service.head_parsers import LimitedH11, http_protocol
-from edgegrain.service.json_logs import PACKAGES, JsonFormatter
+from edgegrain.service.logs import PACKAGES, JsonFormatter
 from tests.service_harness import LiveService, live_service
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -27,17 +25,6 @@ def tiny_service(tiny_bundle: Path) -> Iterator[LiveService]:
     with live_service(tiny_bundle, max_picture_bytes=1 << 16, max_pixels=1 << 20, max_photo_pixels=1 << 20,
                       max_batch_items=4, deadline=60) as service:
         yield service
-
-
-@pytest.fixture(scope="module", params=["httptools", "h11"])
-def parser(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Services of the module read HTTP with either parser."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "h11":
-            patch.setattr(uvicorn_server, "http_protocol", lambda state: http_protocol(state, LimitedH11))
-        elif head_parsers.PROTOCOL is LimitedH11:
-            pytest.skip("httptools is not installed")
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from edgegrain.service.access import Access
-from edgegrain.service.problem_details import Problem
+from edgegrain.service.problems import Problem
 
 TOKENS = ["first-token-of-16", "second-token-of-16"]
 

@@ -15,8 +15,7 @@ from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, I
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import decode_payload, encode_payload
-from edgegrain.service.engine import Engine, Stages, _save_options
-from edgegrain.service.engine_options import CompressOptions, RestoreOptions
+from edgegrain.service.engine import CompressOptions, Engine, RestoreOptions, Stages, _file
 from sdk.generated_mark import mark_of
 from server_decoder.decoder_session import DecoderSession
 from tests.service_harness import raw_payloads
@@ -73,11 +72,11 @@ def test_pictures_are_marked(engine: Engine, tiny_bundle: Path, kind: str) -> No
 
 
 def test_png_of_a_face_is_no_larger_for_being_quick(portrait: np.ndarray) -> None:
-    face, usual, quick = Image.fromarray(portrait), io.BytesIO(), io.BytesIO()
+    face, usual = Image.fromarray(portrait), io.BytesIO()
     face.save(usual, "PNG")
-    face.save(quick, "PNG", **_save_options(RestoreOptions()))
-    np.testing.assert_array_equal(picture(quick.getvalue()), portrait)
-    assert len(quick.getvalue()) < 1.05 * len(usual.getvalue()) and quick.getvalue() != usual.getvalue()
+    quick = _file(face, RestoreOptions())
+    np.testing.assert_array_equal(picture(quick), portrait)
+    assert len(quick) < 1.05 * len(usual.getvalue()) and quick != usual.getvalue()
 
 
 def test_a_form_is_served(tmp_path: Path) -> None:

@@ -21,11 +21,8 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import CODING_RAW, encode_payload
 from codec_contract.scene import encode_scene
-from edgegrain.service.engine_options import CompressOptions, RestoreOptions
-from edgegrain.service.job import BatchKey
-from edgegrain.service.job_queue import JobQueue
-from edgegrain.service.result_limits import check_result
-from edgegrain.service.service_times import ServiceTimes
+from edgegrain.service.batcher import BatchKey
+from edgegrain.service.engine import CompressOptions, RestoreOptions, check_result
 from tests.service_harness import LiveService, live_service, post
 from tests.tiny_bundle import refresh_manifest, write_qualities
 
@@ -291,13 +288,6 @@ class TestScenes:
         scene, *others = asyncio.run(keys())
         assert scene == BatchKey("restore", name, faces=3)
         assert others == [BatchKey("compress", name), BatchKey("compress", name, faces=1)]
-        times = ServiceTimes()
-        queue = JobQueue(limit=9, sizes=(1, 2, 4), max_pixels=1 << 20, times=times)
-        times.note("restore", name, 1, 2.0)
-        assert queue.largest(scene) == 1 and queue.largest(BatchKey("restore", name)) == 4
-        assert queue.seconds(scene, 2) == 2 * 3 * 2.0  # as for payloads, before a scene was measured
-        times.note(scene.kind, name, 3, 1.5)
-        assert queue.seconds(scene, 1) == 1.5 and queue.seconds(BatchKey("restore", name), 1) == 2.0
 
 
 class TestClients:

@@ -15,8 +15,7 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import CODING_RAW, Header, encode_payload, parse_header
 from codec_contract.scene import encode_scene
-from edgegrain.service.engine_options import RestoreOptions
-from edgegrain.service.result_limits import check_faces, check_result
+from edgegrain.service.engine import RestoreOptions, check_faces, check_result
 from sdk.payload import Scene
 from tests.service_harness import raw_payloads
 

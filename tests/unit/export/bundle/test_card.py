@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from export.bundle.card import bundle_card, state_enlarger
+from export.bundle.card import bundle_card, state_enlarger, with_kept
 
 LICENCE = {"weights": "Research only.", "data": "Photographs."}
 
@@ -37,3 +37,12 @@ def test_the_licence_of_another_bundle_s_enlarger_follows_that_of_the_weights() 
     assert state_enlarger(card, "that of faces.") == state_enlarger(held, "that of faces.") == held
     assert state_enlarger(held, None) == state_enlarger(card, None) == card
     assert state_enlarger("No template.\n", "any") == "No template.\n\nEnlarger inside: any\n"
+
+
+KEPT = {"weights": "Apache-2.0.", "data": "FFHQ.", "prior": "ours", "enlarger": "that of faces"}
+
+
+def test_the_kept_parts_licence_stays_and_the_new_ones_is_added_where_it_differs() -> None:
+    assert with_kept(KEPT, {"weights": "Apache-2.0.", "data": "Own photographs."}, "Decoder") == {
+        "weights": "Apache-2.0.", "data": "FFHQ. Decoder: Own photographs.", "enlarger": "that of faces"}
+    assert with_kept(KEPT, {}, "Decoder") == {"weights": "Apache-2.0.", "data": "FFHQ.", "enlarger": "that of faces"}

@@ -18,14 +18,19 @@ from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.files import write_atomically
 from codec_contract.quantization import dequantize, quantize
 from edgegrain.cli.main import app
-from export.bundle import additions, enlarger_sources
-from export.bundle.enlarger import require_enlargeable, write_enlarger
-from export.bundle.enlarger_graphs import (
+from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES
+from edgegrain.training.super_resolution.run import start_run
+from export.bundle import additions, enlarger
+from export.bundle.enlarger import (
     ExportedEnlarger,
     compare_enlarger,
     compared_pictures,
+    enlarger_graphs,
     export_enlarger,
+    find_enlarger,
+    require_enlargeable,
     up_to_factor,
+    write_enlarger,
 )
 from server_decoder.super_resolution.enlarger_session import EnlargerSession
 from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig, notch_filter
@@ -154,7 +159,7 @@ def test_a_bundle_gets_an_enlarger_and_keeps_its_contract(
     status, _, error = export(capsys, run_folder, "--into", folder)
     assert status == 1 and "enlarger_x2.onnx exists" in error
     again = ExportedEnlarger(tuple(after[name] for name in record["enlarger"]["files"]), 3, 0.0)
-    monkeypatch.setattr(enlarger_sources, "export_enlarger", lambda source, side: again)
+    monkeypatch.setattr(enlarger, "export_enlarger", lambda source, side: again)
     status, printed, error = export(capsys, run_folder / "super_resolution.safetensors", "--into", folder, "--force")
     assert status == 0 and printed.count("\n") == 1, error
     assert json.loads((folder / "manifest.json").read_bytes()) == record
@@ -221,3 +226,101 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, network: SuperResolution, 
     assert (folder / "manifest.json").read_bytes() == manifest
     with pytest.raises(ModelError, match="by 2 or 4, not by 3"):
         up_to_factor(network, 3)
+
+
+SMOKE = SUPER_RESOLUTION_RECIPES["smoke-enlarge"]
+
+
+@pytest.fixture(scope="module")
+def small() -> SuperResolution:
+    torch.manual_seed(1)
+    small = SuperResolution(SMOKE.network).eval()
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.copy_((parameter + 0.01 * torch.randn_like(parameter)).half())
+    return small
+
+
+@pytest.fixture(scope="module")
+def models(small: SuperResolution) -> tuple[bytes, ...]:
+    return enlarger_graphs(small, HR)
+
+
+@pytest.fixture
+def enlarging(tmp_path: Path, models: tuple[bytes, ...]) -> Path:
+    folder = write_tiny_bundle(tmp_path / "enlarging")
+    write_enlarger(models, load_manifest(folder), {"config": SMOKE.as_dict(), "pictures_seen": 5})
+    return folder
+
+
+def copy(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as leaving:
+        app(["export", "enlarger", *map(str, arguments)])
+    output = capture.readouterr()
+    return int(leaving.value.code or 0), " ".join((output.out + output.err).split())
+
+
+def test_another_bundle_gets_the_same_files(tmp_path: Path, enlarging: Path, models: tuple[bytes, ...],
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_tiny_bundle(tmp_path / "other")
+    status, printed = copy(capsys, enlarging, "--into", folder)
+    source = load_manifest(enlarging)
+    origin = f"{source.id} {source.version}"
+    assert status == 0 and printed.endswith(f"enlarger_x4.onnx: those of {origin}"), printed
+    manifest = verify_bundle(folder)
+    assert manifest.sides == (HR, 2 * HR, 4 * HR)
+    assert tuple(manifest.open_file(f"enlarger_x{factor}.onnx") for factor in (2, 4)) == models
+    training = json.loads((folder / "manifest.json").read_bytes())["enlarger"]["training"]
+    assert training == {"config": json.loads(json.dumps(SMOKE.as_dict())), "pictures_seen": 5, "part_of": origin}
+
+
+def test_the_licence_goes_along(tmp_path: Path, enlarging: Path, models: tuple[bytes, ...],
+                                capsys: pytest.CaptureFixture[str]) -> None:
+    refresh_manifest(enlarging, licence={"weights": "Research only.", "data": "Faces."})
+    stated = f"that of {load_manifest(enlarging).id} 1.0.0. Weights: Research only. Data: Faces."
+    own = {"weights": "Apache-2.0", "data": "none"}
+    source = enlarging
+    for target in (write_tiny_bundle(tmp_path / "other"), write_tiny_bundle(tmp_path / "third")):  # and a copy of it
+        assert copy(capsys, source, "--into", target)[0] == 0
+        manifest = verify_bundle(target)
+        assert manifest.licence == {**own, "enlarger": stated}
+        assert manifest.open_file("README.md").decode() == f"A bundle for tests.\n\nEnlarger inside: {stated}\n"
+        source = target
+    write_enlarger(models[:1], load_manifest(source), {})  # of a run
+    manifest = verify_bundle(source)
+    assert manifest.licence == own and manifest.open_file("README.md") == b"A bundle for tests.\n"
+
+
+def test_a_run_begins_with_the_enlarger_of_a_bundle(enlarging: Path, small: SuperResolution) -> None:
+    run = start_run(SMOKE, str(enlarging))
+    wanted = small.state_dict()
+    for found in (run.model, run.average):
+        torch.testing.assert_close(found.state_dict(), wanted, rtol=0, atol=0)
+
+
+def test_a_network_without_its_last_doubling(tmp_path: Path, small: SuperResolution, models: tuple[bytes, ...]
+                                             ) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    write_enlarger(models[:1], load_manifest(folder), {"config": SMOKE.as_dict()})
+    found = find_enlarger(folder).network()
+    assert found.config.factors == (2,)
+    picture = torch.rand(1, 3, HR, HR) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(found(picture), small(picture, 2))
+
+
+def test_what_cannot_be_copied_is_refused(tmp_path: Path, enlarging: Path, models: tuple[bytes, ...],
+                                      capsys: pytest.CaptureFixture[str]) -> None:
+    status, printed = copy(capsys, tmp_path / "nothing", "--into", write_tiny_bundle(tmp_path / "target"))
+    assert status == 1 and "nothing is neither the run of an enlarger nor a bundle with one: there is no" in printed
+    larger = find_enlarger(enlarging)
+    with pytest.raises(Exception, match=f"takes pictures of {HR}x{HR}, the bundle restores {2 * HR}x{2 * HR}"):
+        larger.require_side(2 * HR)
+    refresh_manifest(enlarging, enlarger={"files": ["enlarger_x2.onnx", "enlarger_x4.onnx"]})
+    with pytest.raises(BundleError, match="does not describe its enlarger's network .'config'"):
+        find_enlarger(enlarging).network()
+    other = write_tiny_bundle(tmp_path / "not_a_network")
+    write_enlarger([b"no graph"], load_manifest(other), {})
+    status, printed = copy(capsys, other, "--into", write_tiny_bundle(tmp_path / "unchanged"))
+    assert status == 1 and "the enlarger cannot be loaded" in printed
+    assert load_manifest(tmp_path / "unchanged" / "tiny-64-lr16").enlarger is None

@@ -24,7 +24,7 @@ from edge_encoder.encoder_session import EncoderSession
 from edgegrain.cli.app import application
 from edgegrain.papers.irn.bundle import irn_digest, irn_graph, irn_lrs, load_irn, save_irn, write_irn_bundle
 from edgegrain.papers.irn.network import IRN, IRNConfig, Upscaler
-from export.bundle.encoder_part import compare_encoder
+from export.bundle.writer import compare_encoder
 from export.encoder.onnx_emitter import onnx_model
 from export.encoder.torch_graph import torch_encoder
 from export.proof.proof_inputs import smooth_pictures

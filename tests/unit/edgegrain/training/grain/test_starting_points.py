@@ -23,8 +23,7 @@ from edgegrain.training.grain.checkpoint import GrainRun
 from edgegrain.training.grain.initialize import stand_in_prior, start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.starting_points import trained_decoder
-from export.bundle.encoder_part import exact_encoder
-from export.bundle.writer import BundleParts, manifest_fields, write_bundle
+from export.bundle.writer import BundleParts, exact_encoder, manifest_fields, write_bundle
 from export.decoder.decoder_graph import round_weights, store_compact, store_half
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder

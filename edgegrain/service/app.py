@@ -1,0 +1,223 @@
+"""The service as an ASGI application, and the server that runs it: `create_app` and `serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import edgegrain
+from codec_contract.errors import ServiceError
+from edgegrain.service import downloads, routes
+from edgegrain.service.logs import configure_logs, log
+from edgegrain.service.observability import AccessLog
+from edgegrain.service.problems import Problem
+from edgegrain.service.settings import Settings
+from edgegrain.service.state import ServiceState
+from edgegrain.service.workers import COMMAND
+
+logger = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES = 1 << 16
+MAX_CONNECTIONS = 4096
+"""Most connections at a time; further ones wait to be accepted."""
+DESCRIPTION = """Restores pictures from payloads of some hundred bytes. Errors are problem details (RFC 9457); a request
+whose answer has `Retry-After` may be repeated after that many seconds."""
+
+_REASONS = {"extra_forbidden": "unknown parameter, or a control that the bundle does not have"}
+_KIND_OF_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 415: "unsupported-media-type"}
+
+
+def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> FastAPI:
+    """The service as an ASGI application; its workers start and stop with its lifespan.
+
+    Args:
+        settings: the service's settings.
+        worker_command: the program of a worker process; tests and load generators substitute it.
+
+    Raises:
+        BundleError: a bundle is missing or damaged; every file's hash is checked here.
+        ServiceError: the settings contradict the bundles, or the tokens cannot be read.
+    """
+    service = ServiceState(settings, worker_command)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.workers.start()
+        try:
+            yield
+        finally:
+            service.draining = True
+            await service.workers.stop()
+
+    app = FastAPI(
+        title="edgegrain", version=edgegrain.__version__, description=DESCRIPTION, lifespan=lifespan,
+        docs_url="/docs" if settings.docs else None, redoc_url=None,
+        redirect_slashes=False,  # clients that do not follow redirects would take the empty answer for a result
+        openapi_url="/openapi.json" if settings.docs else None)
+    app.state.service = service
+    guarded = [Depends(_check_token),
+               Depends(HTTPBearer(auto_error=False, description="Required if the service has tokens."))]
+    app.include_router(routes.router, dependencies=guarded)
+    app.include_router(downloads.router, dependencies=guarded)
+    app.include_router(routes.metrics_router, dependencies=guarded)
+    app.include_router(routes.health_router)
+    if settings.page:
+        app.include_router(downloads.page_router)
+    app.add_exception_handler(Problem, _answer_problem)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(ClientDisconnect, _answer_disconnect)
+    app.add_middleware(DefectAnswers)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"], expose_headers=["Retry-After", "X-Request-ID"])
+    app.add_middleware(AccessLog, metrics=service.metrics)  # the last one added is the outermost
+    return app
+
+
+def serve(settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
+    """Serve until SIGTERM or SIGINT; returns when all accepted requests are answered.
+
+    Args:
+        settings: the service's settings.
+        worker_command: as for `create_app`.
+
+    Raises:
+        BundleError: a bundle is missing or damaged.
+        DeviceError: the device is not available.
+        ServiceError: the settings contradict the bundles or each other.
+        OSError: the address is not available.
+    """
+    configure_logs(settings.log_level)
+    app = create_app(settings, worker_command)
+    port = free_port(settings.host, settings.port)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    log(logger, logging.INFO, "listening", url=f"http://{host}:{port}", bundles=list(app.state.service.manifests))
+    asyncio.run(_serve(app, port))
+    log(logger, logging.INFO, "stopped")
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0; `OSError` if the address is not available."""
+    # Granian binds with SO_REUSEPORT, with which two services could share a port unnoticed.
+    with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        return int(listener.getsockname()[1])
+
+
+def http_server(app: FastAPI, port: int) -> Server:
+    """The server of an application of `create_app`; it runs in the current event loop."""
+    settings: Settings = app.state.service.settings
+    return Server(
+        wrap_asgi_with_proxy_headers(app, settings.trusted_proxies), settings.host, port, interface=Interfaces.ASGI,
+        http=HTTPModes.http1, websockets=False, backlog=MAX_CONNECTIONS, backpressure=MAX_CONNECTIONS,
+        log_enabled=False, http1_settings=HTTP1Settings(
+            header_read_timeout=round(1000 * settings.head_timeout), max_buffer_size=MAX_HEAD_BYTES))
+
+
+async def _serve(app: FastAPI, port: int) -> None:
+    """Serve until a signal: readiness off, delay, accepted requests finished."""
+    service: ServiceState = app.state.service
+    settings, server, loop = service.settings, http_server(app, port), asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def stop() -> None:
+        server.stop()
+        stopped.set()
+
+    def drain() -> None:
+        if service.draining:
+            stop()  # a second signal ends the delay
+        else:
+            service.draining = True
+            loop.call_later(settings.drain_delay, stop)
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: loop.call_soon_threadsafe(drain))
+    serving, stopping = asyncio.create_task(server.serve()), asyncio.create_task(stopped.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    await asyncio.wait({serving}, timeout=settings.drain_timeout)
+    if serving.done():
+        serving.result()
+    if server.interrupt_children:
+        raise ServiceError("the HTTP server has ended; is the address still available?")
+
+
+class DefectAnswers:
+    """ASGI middleware: logs and answers an unexpected exception, unless the answer has begun.
+
+    Starlette's own handler of `Exception` is outside of all middleware, so its answers lack the headers of `AccessLog`
+    and those of CORS.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception as error:
+            if scope["type"] == "http" and not started:
+                log(logger, logging.ERROR, "defect", error, request_id=scope["state"].get("request_id"))
+                problem = Problem("internal", "unexpected error in the service; see its log")
+                await _respond(Request(scope, receive), problem)(scope, receive, noted)
+                return
+            raise
+
+
+async def _check_token(request: Request) -> None:
+    request.app.state.service.access.check_token(request)
+
+
+def _respond(request: Request, problem: Problem) -> JSONResponse:
+    service: ServiceState = request.app.state.service
+    return service.answer(request, problem)
+
+
+async def _answer_problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)
+    return _respond(request, error)
+
+
+async def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    # Parameter and reason, without the value: it may hold anything.
+    errors = [{"parameter": ".".join(map(str, item["loc"][1:])), "reason": _REASONS.get(item["type"], item["msg"])}
+              for item in error.errors()]
+    detail = "; ".join(f"{item['parameter']}: {item['reason']}" for item in errors)
+    return _respond(request, Problem("invalid-parameter", detail, errors=errors))
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    kind = _KIND_OF_STATUS.get(error.status_code, "bad-request")
+    return _respond(request, Problem(kind, str(error.detail), error.headers))
+
+
+async def _answer_disconnect(request: Request, error: Exception) -> JSONResponse:
+    return _respond(request, Problem("bad-request", "the body is malformed, or ended before it was complete"))

@@ -1,0 +1,161 @@
+"""Read request bodies within limits on size, time, and the memory of all bodies together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from edgegrain.service.problems import Problem, retry_later
+
+MULTIPART = "multipart/form-data"
+PART_OVERHEAD = 1 << 10
+"""Most bytes of the headers of a multipart part."""
+
+
+class ByteBudget:
+    """Memory limit of the bodies of all requests together.
+
+    Attributes:
+        used: bytes in use.
+        arriving: number of bodies that are being received.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.used = 0
+        self.arriving = 0
+
+    @contextmanager
+    def account(self) -> Iterator[Account]:
+        """An account for one request; its bytes are released when the block ends."""
+        account = Account(self)
+        try:
+            yield account
+        finally:
+            self.used -= account.held
+
+    def take(self, count: int) -> None:
+        """Reserve bytes; `Problem` 503 if fewer are left."""
+        if self.used + count > self._limit:
+            raise retry_later("queue-full", "the bodies of waiting requests fill the memory reserved for them", 1)
+        self.used += count
+
+
+class Account:
+    """The bytes that one request has reserved of a `ByteBudget`."""
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self.held = 0
+
+    def take(self, count: int) -> None:
+        """Reserve bytes; `Problem` 503 if fewer are left."""
+        self._budget.take(count)
+        self.held += count
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Count the request's body as being received."""
+        self._budget.arriving += 1
+        try:
+            yield
+        finally:
+            self._budget.arriving -= 1
+
+
+def media_type(request: Request) -> str:
+    """The request's media type without parameters, in lower case; empty without one."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request, account: Account, *, limit: int, timeout: float) -> bytes:
+    """The whole body.
+
+    Raises:
+        Problem: 413 as soon as it exceeds ``limit`` bytes; 408 if it takes longer than ``timeout``
+            seconds; 400 if it is empty; 503 if the memory for bodies is full.
+    """
+    body = bytearray()
+    with account.receiving():
+        async for chunk in _bounded(request, account, limit=limit, timeout=timeout):
+            body += chunk
+    if not body:
+        raise Problem("bad-request", "the request has no body; send the bytes of the file unchanged")
+    return bytes(body)
+
+
+async def read_parts(
+    request: Request, account: Account, *, part_limit: int, most: int, timeout: float
+) -> list[bytes]:
+    """The files of a multipart body, in order.
+
+    Raises:
+        Problem: as `read_body`; also 415 if it is not a multipart form, 400 if it is malformed or holds no file, 413 if
+            it holds more than ``most`` or one of more than ``part_limit`` bytes.
+    """
+    if media_type(request) != MULTIPART:
+        raise Problem("unsupported-media-type", f"send {MULTIPART}, one payload per part",
+                      {"Accept-Post": MULTIPART})
+    limit = most * (part_limit + PART_OVERHEAD)
+    stream = _bounded(request, account, limit=limit, timeout=timeout)
+    try:
+        parser = MultiPartParser(request.headers, stream, max_files=most, max_fields=0)
+        parser.spool_max_size = limit + 1  # in memory, which is accounted for, never on disk
+        with account.receiving():
+            form = await parser.parse()
+    except MultiPartException as error:
+        if "Too many fields" in error.message:
+            raise Problem("bad-request", "the form holds a field that is no file; send each payload as a part with a "
+                          "file name") from error
+        if "Too many" in error.message:
+            raise Problem("too-large", f"a request holds at most {most} payloads, each as a part with a file name"
+                          ) from error
+        raise Problem("bad-request", f"the multipart body is malformed: {error.message}") from error
+    except (KeyError, ValueError) as error:  # no boundary, or an unknown encoding
+        raise Problem("bad-request", "the multipart body is malformed: it needs a boundary and readable part headers"
+                      ) from error
+    try:
+        files = [await value.read() for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    finally:
+        await form.close()
+    if not files:
+        raise Problem("bad-request", "the form holds no payload; send each as a part with a file name")
+    for index, data in enumerate(files):
+        if len(data) > part_limit:
+            raise Problem("too-large", f"part {index} has {len(data)} bytes, a payload has at most {part_limit}")
+    return files
+
+
+async def _bounded(request: Request, account: Account, *, limit: int, timeout: float) -> AsyncGenerator[bytes, None]:
+    claimed = request.headers.get("content-length", "")
+    if claimed.isdecimal() and int(claimed[:20]) > limit:
+        raise _too_large(limit)
+    received = 0
+    loop = asyncio.get_running_loop()
+    until = loop.time() + timeout
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout_at(until):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Problem("body-timeout", f"the body did not arrive within {timeout:g} s", {"Connection": "close"}
+                          ) from None
+        received += len(chunk)
+        if received > limit:
+            raise _too_large(limit)
+        account.take(len(chunk))
+        if chunk:
+            yield chunk
+
+
+def _too_large(limit: int) -> Problem:
+    # The rest is not read, so the connection cannot serve another request.
+    return Problem("too-large", f"the body has more than {limit} bytes, the most allowed here", {"Connection": "close"})

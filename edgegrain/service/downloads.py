@@ -1,0 +1,275 @@
+"""Files for clients: what they need to encode for this service, and the demonstration page at ``/``.
+
+The files are verified and read once, kept in memory, and served with ETag and ranges. A URL of a bundle's file names
+the bundle, not the content, which changes with the bundle's encoder or its export. Caches may keep a file and ask with
+its ETag before they use it.
+
+The page encodes in the browser and restores with this service. Its files are built from ``clients/web`` (``npm run
+build:page``) into the folder ``web/`` next to this file; one whose name ends in ``.gz`` is stored compressed and served
+under its name without that suffix. They need no token; the page's requests to ``/v1`` do.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from codec_contract.bundle.controls import controls_of
+from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN
+from codec_contract.bundle.manifest import Manifest
+from edgegrain.service.problems import Problem, problem_response
+
+if TYPE_CHECKING:
+    from edgegrain.service.state import ServiceState
+
+router = APIRouter()
+page_router = APIRouter(include_in_schema=False)
+
+COREML_ARCHIVE = f"{ENCODER_COREML}.zip"
+"""Name under which the folder of the Core ML encoder is served."""
+# The names, spelled out: type checkers take no constants in a Literal.
+FileName = Literal["encoder.onnx", "encoder.tflite", "encoder.mlpackage.zip", "coder.json", "golden.json"]
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+"""The earliest date in ZIP, so that the same bundle always gives the same archive."""
+FOLDER = Path(__file__).with_name("web")
+MEDIA_TYPES = {
+    ".css": "text/css", ".html": "text/html", ".jpg": "image/jpeg", ".js": "text/javascript", ".mjs": "text/javascript",
+    ".onnx": "application/octet-stream", ".svg": "image/svg+xml", ".txt": "text/plain", ".wasm": "application/wasm",
+    ".json": "application/json", ".tflite": "application/octet-stream", ".zip": "application/zip"}
+PAGE_HEADERS = {
+    # Isolation from other origins lets the page share memory between threads.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Content-Security-Policy": (
+        "default-src 'none'; connect-src 'self'; img-src 'self' blob:; script-src 'self' 'wasm-unsafe-eval'; "
+        "style-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    "Referrer-Policy": "no-referrer",
+    "Vary": "Accept-Encoding",
+    "X-Content-Type-Options": "nosniff",
+}
+_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+@dataclass(frozen=True)
+class ServedFile:
+    """A file for clients.
+
+    Attributes:
+        name: its name, which decides its media type.
+        data: its bytes.
+        headers: further headers of its answer.
+        sha256: SHA-256 of its bytes, in hex; in quotes it is the ETag.
+    """
+
+    name: str
+    data: bytes
+    headers: Mapping[str, str]
+    sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", hashlib.sha256(self.data).hexdigest())
+
+
+class FileDescription(BaseModel):
+    """A file that clients download."""
+
+    name: str
+    url: str = Field(description="Relative to this server.")
+    size: int = Field(description="Bytes.")
+    sha256: str = Field(description="Of the file, in hex.")
+
+
+class ControlDescription(BaseModel):
+    """A numeric option of restoring."""
+
+    least: float
+    most: float
+    default: float | None = Field(description="Default; null if the default picture needs no number.")
+
+
+class BundleDescription(BaseModel):
+    """A bundle that is served."""
+
+    id: str
+    version: str
+    codec: str
+    domain: str
+    hr: int = Field(description="Side of the square that is encoded and decoded, in pixels.")
+    lr: int = Field(description="Side of the LR, in pixels.")
+    step: int = Field(description="Step of the LR's levels: payloads store multiples of it, and 255.")
+    sides: list[int] = Field(description="Sides of the squares that are restored, in pixels: hr first, then larger.")
+    preprocessing: dict[str, Any] = Field(description="How a picture is fitted to the square; see the manifest.")
+    quality: str | None = Field(description="Name of its rate among the bundles of its domain, for compressing.")
+    lr_contract_id: str = Field(description="64 hex digits; a payload names the first eight.")
+    licence: dict[str, Any]
+    controls: dict[str, ControlDescription] = Field(
+        description="Parameters of restoring that this bundle supports: seed, strength.")
+    encoders: list[FileDescription]
+    contract: list[FileDescription] = Field(
+        description="Further files that a client needs: the coder's tables and the golden vectors.")
+
+
+@router.get("/v1/bundles", summary="List the served bundles",
+            responses=problem_response(401, "A token is required"))
+async def bundles(request: Request) -> list[BundleDescription]:
+    """All bundles with their encoder files."""
+    service: ServiceState = request.app.state.service
+    described = []
+    for manifest in service.manifests.values():
+        files = [FileDescription(name=file.name, url=f"/v1/bundles/{manifest.id}/{file.name}", size=len(file.data),
+                                 sha256=file.sha256) for file in service.files[manifest.id].values()]
+        described.append(BundleDescription(
+            id=manifest.id, version=manifest.version, codec=manifest.codec, domain=manifest.domain, hr=manifest.hr,
+            lr=manifest.lr, step=service.steps[manifest.id], sides=list(manifest.sides),
+            preprocessing=dict(manifest.preprocessing), quality=manifest.quality,
+            lr_contract_id=manifest.lr_contract_id.hex(), licence=dict(manifest.licence),
+            controls={name: ControlDescription(**asdict(control)) for name, control in controls_of(manifest).items()},
+            encoders=[file for file in files if file.name.startswith("encoder.")],
+            contract=[file for file in files if not file.name.startswith("encoder.")]))
+    return described
+
+
+@router.get(
+    "/v1/bundles/{bundle}/{name}", summary="Download a file for clients", response_class=Response,
+    responses={
+        200: {"description": "The file", "content": {"application/octet-stream": _BINARY, "application/zip": _BINARY}},
+        206: {"description": "A range", "content": {"application/octet-stream": _BINARY, "application/zip": _BINARY}},
+        304: {"description": "The client has the current file"},
+        **problem_response(401, "A token is required"),
+        **problem_response(404, "Unknown bundle or file"),
+        **problem_response(416, "The range is outside the file"),
+        **problem_response(422, "Invalid file name")})
+async def encoder(request: Request, bundle: str, name: FileName) -> Response:
+    """An encoder, its coder tables or golden vectors. A later export may change them: ask again with the ETag."""
+    service: ServiceState = request.app.state.service
+    manifest = service.manifest(bundle)
+    try:
+        file = service.files[manifest.id][name]
+    except KeyError:
+        raise Problem("not-found", f"bundle {manifest.id} has no {name}; /v1/bundles lists its files") from None
+    return respond(file, request)
+
+
+router.add_api_route("/v1/bundles", bundles, methods=["HEAD"], include_in_schema=False)
+router.add_api_route("/v1/bundles/{bundle}/{name}", encoder, methods=["HEAD"], include_in_schema=False)
+
+
+@page_router.api_route("/", methods=["GET", "HEAD"])
+@page_router.api_route("/licences.txt", methods=["GET", "HEAD"])
+@page_router.api_route("/assets/{name}", methods=["GET", "HEAD"])
+@page_router.api_route("/runtime/{name}", methods=["GET", "HEAD"])
+async def page(request: Request) -> Response:
+    """A file of the demonstration page."""
+    name = request.url.path.removeprefix("/") or "index.html"
+    files = page_files()
+    if f"{name}.gz" in files:
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return respond(files[f"{name}.gz"], request)
+        # 14 MB: in a thread, so that other requests go on.
+        return respond(await run_in_threadpool(_decompressed, name), request)
+    if name not in files:
+        raise Problem("not-found", f"the page has no file {name[:80]!r}")
+    return respond(files[name], request)
+
+
+@cache
+def page_files() -> Mapping[str, ServedFile]:
+    """Path below ``/``, with the suffix ``.gz`` of compressed ones -> file."""
+    files = {}
+    for path in sorted(path for path in FOLDER.rglob("*") if path.is_file()):
+        stored = path.relative_to(FOLDER).as_posix()
+        # Names below assets/ contain a hash of the content.
+        caching = "public, max-age=31536000, immutable" if stored.startswith("assets/") else "no-cache"
+        encoding = {"Content-Encoding": "gzip"} if stored.endswith(".gz") else {}
+        files[stored] = ServedFile(stored.removesuffix(".gz"), path.read_bytes(), {
+            **PAGE_HEADERS, "Cache-Control": caching, **encoding})
+    return files
+
+
+@cache
+def _decompressed(name: str) -> ServedFile:
+    """A file for clients without gzip, once for all of them: an answer keeps its bytes until the client has read it."""
+    return ServedFile(name, gzip.decompress(page_files()[f"{name}.gz"].data), {
+        **PAGE_HEADERS, "Cache-Control": "no-cache"})
+
+
+def client_files(manifest: Manifest) -> Mapping[str, ServedFile]:
+    """Name -> file that clients need: the encoder's formats, coder tables and golden vectors.
+
+    Raises:
+        BundleError: a file is missing or altered.
+    """
+    data = {name: manifest.open_file(name) for name in (ENCODER_ONNX, ENCODER_TFLITE) if name in manifest.files}
+    if parts := sorted(name for name in manifest.files if name.startswith(f"{ENCODER_COREML}/")):
+        data[COREML_ARCHIVE] = _archive({name: manifest.open_file(name) for name in parts})
+    data |= {name: manifest.open_file(name) for name in (CODER_TABLES, GOLDEN) if name in manifest.files}
+    return {name: ServedFile(name, content, {
+        "Cache-Control": "public, no-cache", "Accept-Ranges": "bytes",
+        "Content-Disposition": f'attachment; filename="{name}"'}) for name, content in data.items()}
+
+
+def respond(file: ServedFile, request: Request) -> Response:
+    """The answer to GET or HEAD: the whole file, one range, or 304 (RFC 9110, sections 13 and 14).
+
+    Raises:
+        Problem: 416, the range is outside the file.
+    """
+    etag, size, chosen = f'"{file.sha256}"', len(file.data), None
+    headers, media_type = {**file.headers, "ETag": etag}, MEDIA_TYPES[Path(file.name).suffix]
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    if etag in known or known == ["*"]:
+        return Response(status_code=304, headers=headers)
+    if request.method == "GET" and request.headers.get("if-range") in (None, etag) and "Accept-Ranges" in headers:
+        chosen = parse_range(request.headers.get("range"), size)
+    if chosen is not None:
+        first, last = chosen
+        headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+        return Response(file.data[first : last + 1], 206, headers, media_type)
+    headers["Content-Length"] = str(size)
+    return Response(b"" if request.method == "HEAD" else file.data, headers=headers, media_type=media_type)
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """(first, last) byte of a ``Range`` header with one range; None without a header or for one to be ignored.
+
+    Raises:
+        Problem: 416, it begins after the end of the file.
+    """
+    match = _RANGE.fullmatch((header or "").strip())
+    if not match or match.groups() == ("", ""):
+        return None  # other units and several ranges may be answered with the whole file
+    first_text, last_text = match.groups()
+    if first_text:
+        first, last = int(first_text), min(int(last_text) if last_text else size - 1, size - 1)
+        if last_text and int(last_text) < int(first_text):
+            return None
+    else:
+        first, last = max(0, size - int(last_text)), size - 1
+    if first > last:
+        raise Problem("range-not-satisfiable", f"the file has {size} bytes", {"Content-Range": f"bytes */{size}"})
+    return first, last
+
+
+def _archive(files: Mapping[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            entry = zipfile.ZipInfo(name, ZIP_DATE)
+            entry.create_system = 3  # Unix, on Windows too
+            archive.writestr(entry, data)
+    return stream.getvalue()

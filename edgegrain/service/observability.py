@@ -1,0 +1,125 @@
+"""The access log and the Prometheus metrics. Labels have few values: routes, never paths; kinds, never messages."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edgegrain.service.logs import log
+
+logger = logging.getLogger(__name__)
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+ALERT_KINDS = ("internal", "queue-full", "deadline-exceeded")
+"""Kinds of problems that `containers/prometheus/alerts.yaml` asks for. They are listed from the start: Prometheus
+notices no increase of a series that begins at 1."""
+UNMATCHED = "unmatched"
+"""Label of requests without a route, so that clients cannot create labels."""
+METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})
+
+
+class ServiceMetrics:
+    """All metrics in one registry; `docs/service.md` lists their names.
+
+    Attributes:
+        registry: the content of ``/metrics``.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = Counter(
+            "edgegrain_requests", "Requests by route, method and status.", ["route", "method", "status"],
+            registry=self.registry)
+        self.request_seconds = Histogram(
+            "edgegrain_request_seconds", "Seconds from a request's first byte to the last of its answer.", ["route"],
+            buckets=SECONDS, registry=self.registry)
+        self.stage_seconds = Histogram(
+            "edgegrain_stage_seconds", "Time in a stage: of a picture in the queue, of a batch in the worker's stages.",
+            ["verb", "stage"], buckets=SECONDS, registry=self.registry)
+        self.batch_size = Histogram(
+            "edgegrain_batch_size", "Pictures in a batch.", ["verb"], buckets=BATCHES, registry=self.registry)
+        self.errors = Counter(
+            "edgegrain_errors", "Problems by kind; each item of a multipart request counts.", ["kind"],
+            registry=self.registry)
+        for kind in ALERT_KINDS:
+            self.errors.labels(kind)
+        self.worker_losses = Counter(
+            "edgegrain_worker_losses", "Workers that died or hung after they were ready.", registry=self.registry)
+        self.refused = Counter(
+            "edgegrain_refused", "Pictures that were refused, by verb and reason.", ["verb", "reason"],
+            registry=self.registry)
+        self.requests_in_flight = Gauge(
+            "edgegrain_requests_in_flight", "Requests without an answer yet.", registry=self.registry)
+        self._queue_depth = Gauge(
+            "edgegrain_queue_depth", "Pictures in the queue of a verb.", ["verb"], registry=self.registry)
+        self._expected_seconds = Gauge(
+            "edgegrain_expected_seconds", "Seconds until a request that arrives now is expected to be answered.",
+            ["verb"], registry=self.registry)
+        self._workers_ready = Gauge("edgegrain_workers_ready", "Workers that are ready.", registry=self.registry)
+        self._ready = Gauge("edgegrain_ready", "Result of /health/ready: 1 or 0.", registry=self.registry)
+
+    def watch(
+        self, *, verbs: Iterable[Any], queue_depth: Callable[[Any], int], expected_seconds: Callable[[Any], float],
+        workers_ready: Callable[[], int], ready: Callable[[], bool],
+    ) -> None:
+        """Set the callbacks that these gauges are read from."""
+        for verb in verbs:
+            self._queue_depth.labels(verb).set_function(partial(queue_depth, verb))
+            self._expected_seconds.labels(verb).set_function(partial(expected_seconds, verb))
+        self._workers_ready.set_function(workers_ready)
+        self._ready.set_function(lambda: float(ready()))
+
+
+class AccessLog:
+    """ASGI middleware that logs and counts every request, and gives its answer an id and security headers."""
+
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = scope.setdefault("state", {})["request_id"] = str(uuid.uuid4())
+        status, sent, start = 0, 0, time.perf_counter()
+
+        async def observed(message: Message) -> None:
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "no-store")
+            elif message["type"] == "http.response.body":
+                sent += len(message.get("body", b""))
+            await send(message)
+
+        self._metrics.requests_in_flight.inc()
+        try:
+            await self._app(scope, receive, observed)
+        except BaseException:
+            status = status or 500
+            raise
+        finally:
+            seconds = time.perf_counter() - start
+            route = getattr(scope.get("route"), "path", UNMATCHED)
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._metrics.requests_in_flight.dec()
+            self._metrics.requests.labels(route, method, str(status)).inc()
+            self._metrics.request_seconds.labels(route).observe(seconds)
+            quiet = route.startswith(("/health", "/metrics"))
+            log(logger, logging.DEBUG if quiet else logging.INFO, "request", request_id=request_id, method=method,
+                route=route, status=status, seconds=round(seconds, 6), bytes_sent=sent,
+                problem=scope["state"].get("problem"))

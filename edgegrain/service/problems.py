@@ -1,0 +1,120 @@
+"""Problem details (RFC 9457): the table of all kinds of errors that the service answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from codec_contract.errors import DeviceError, EdgegrainError, ImageError, PayloadError
+from codec_contract.http_names import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
+from edge_encoder.preprocessing import RAISE_LIMIT
+
+MEDIA_TYPE = "application/problem+json"
+NO_ALIGN = "align=False (--no-align)", "align=false"
+"""How the SDK advises to encode the whole picture, and how the service does."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of problem: HTTP status and title."""
+
+    status: int
+    title: str
+
+
+KINDS: dict[str, Kind] = {
+    "bad-request": Kind(400, "The request cannot be understood"),
+    "unauthorized": Kind(401, "A valid bearer token is required"),
+    "not-found": Kind(404, "There is no such resource"),
+    "unknown-bundle": Kind(404, "The bundle is not served here"),
+    "method-not-allowed": Kind(405, "The resource does not support this method"),
+    "not-acceptable": Kind(406, "None of the accepted formats can be made"),
+    "body-timeout": Kind(408, "The body did not arrive in time"),
+    "too-large": Kind(413, "The body is larger than allowed"),
+    "unsupported-media-type": Kind(415, "The body is of another media type"),
+    "range-not-satisfiable": Kind(416, "The range lies outside the file"),
+    "invalid-parameter": Kind(422, "A parameter is unknown or out of range"),
+    INVALID_PAYLOAD: Kind(422, "The payload is damaged, or of a bundle that is not served here"),
+    INVALID_PICTURE: Kind(422, "The picture cannot be read, or is refused"),
+    "rate-limited": Kind(429, "This client sends more than it may"),
+    "client-closed": Kind(499, "The client left before the answer"),
+    "internal": Kind(500, "The service has a defect"),
+    "starting": Kind(503, "The service is not ready yet"),
+    "draining": Kind(503, "The service is shutting down"),
+    "queue-full": Kind(503, "Too many requests are waiting"),
+    "deadline-exceeded": Kind(503, "The request could not be answered in time"),
+    "worker-lost": Kind(503, "The process that worked on the request was lost"),
+}
+"""Last part of the problem's ``type`` -> status and title."""
+
+
+class Problem(Exception):
+    """An error answer to a request.
+
+    Attributes:
+        kind: a key of `KINDS`.
+        detail: the cause in this case, the expectation, the remedy.
+        headers: headers of the answer.
+        extra: further members of the problem object.
+    """
+
+    def __init__(self, kind: str, detail: str, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extra = extra
+
+    @property
+    def status(self) -> int:
+        return KINDS[self.kind].status
+
+    def document(self, request_id: str | None = None) -> dict[str, Any]:
+        """The JSON object of RFC 9457; ``instance`` is the request's id, as in the log."""
+        kind = KINDS[self.kind]
+        instance = {} if request_id is None else {"instance": f"urn:uuid:{request_id}"}
+        return {"type": PROBLEM_PREFIX + self.kind, "title": kind.title, "status": kind.status, "detail": self.detail,
+                **instance, **self.extra}
+
+
+def retry_later(kind: str, detail: str, seconds: int) -> Problem:
+    """A transient problem, with ``Retry-After``."""
+    return Problem(kind, detail, {"Retry-After": str(seconds)})
+
+
+def wrong_parameter(parameter: str, detail: str) -> Problem:
+    """The problem of a query parameter."""
+    return Problem("invalid-parameter", detail, errors=[{"parameter": parameter, "reason": detail}])
+
+
+def problem_of(error: EdgegrainError) -> Problem:
+    """The problem with which an `EdgegrainError` is answered."""
+    detail = " ".join(str(error).split()).removesuffix(RAISE_LIMIT).replace(*NO_ALIGN)
+    if isinstance(error, PayloadError):
+        return Problem(INVALID_PAYLOAD, detail)
+    if isinstance(error, ImageError):
+        return Problem(INVALID_PICTURE, detail)
+    if isinstance(error, DeviceError):
+        return retry_later("worker-lost", "the device failed while it worked on this request; try again", 1)
+    return Problem("internal", "unexpected error in the service; see its log under this id")
+
+
+def problem_response(status: int, description: str) -> dict[int | str, dict[str, Any]]:
+    """An entry of a route's ``responses`` in the OpenAPI document."""
+    return {status: {"description": description, "content": {MEDIA_TYPE: {"schema": SCHEMA}}}}
+
+
+SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "description": "Problem details, RFC 9457",
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string", "format": "uri"},
+    },
+}

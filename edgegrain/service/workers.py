@@ -1,0 +1,241 @@
+"""`Workers`: worker processes that are fed with batches, and replaced when they die, hang or lose their device."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from codec_contract import errors
+from codec_contract.errors import EdgegrainError, ServiceError
+from edgegrain.service.batcher import Batcher, BatchKey, Done, Job, WorkerLost
+from edgegrain.service.logs import log
+from edgegrain.service.settings import ENVIRONMENT_PREFIX
+from edgegrain.service.worker import Message, pack
+from sdk.open_bundle import RunningDecoder
+
+logger = logging.getLogger(__name__)
+
+COMMAND = (sys.executable, "-P", "-m", "edgegrain.service.worker")
+"""Program and arguments of a worker process, which imports nothing from the current directory."""
+STAGES = ("unpack", "read", "decode", "enlarge", "encode", "write")
+"""Stages that a worker reports seconds of. They become labels and headers, so all others are ignored."""
+MAX_ANSWER_BYTES = 1 << 31
+LINE_BYTES = 1 << 22
+LOST_SECONDS = 1.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
+"""Seconds between a worker's end and the next start; doubled while workers fail to start."""
+
+
+class Workers:
+    """Processes that work on the batches of one batcher."""
+
+    def __init__(
+        self, batcher: Batcher, configuration: dict[str, Any], count: int, *, start_timeout: float,
+        batch_timeout: float, command: Sequence[str] = COMMAND,
+        on_batch: Callable[[list[Job], dict[str, float], float], None] = lambda jobs, seconds, began: None,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Plan ``count`` workers; nothing runs yet.
+
+        Args:
+            batcher: the queues.
+            configuration: arguments of the engine, and the level of its log.
+            count: number of processes.
+            start_timeout: seconds until a worker must be ready.
+            batch_timeout: most seconds for a batch.
+            command: the program and its arguments; tests substitute it.
+            on_batch: called after each batch with its jobs, the seconds of its stages, and its start in loop time.
+            on_lost: called whenever a worker that was ready is lost.
+        """
+        self._batcher, self._configuration, self._count = batcher, configuration, count
+        self._start_timeout, self._batch_timeout, self._command = start_timeout, batch_timeout, command
+        self._on_batch, self._on_lost = on_batch, on_lost
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ready: dict[int, dict[str, RunningDecoder]] = {}
+        self._start_seconds = 0.0
+        self._next_ready = 0.0  # loop time
+        self._stopping = False
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that are ready."""
+        return sorted(self._ready)
+
+    @property
+    def decoders(self) -> dict[str, RunningDecoder]:
+        """Bundle -> the decoder that a ready worker runs; all workers run the same ones."""
+        return next(iter(self._ready.values()), {})
+
+    def ready_in(self) -> float:
+        """Expected seconds until a worker is ready; 0 while one is."""
+        return 0.0 if self._ready else max(0.1, self._next_ready - asyncio.get_running_loop().time())
+
+    def start(self) -> None:
+        """Start the workers in the background."""
+        self._tasks = [asyncio.create_task(self._keep_alive()) for _ in range(self._count)]
+
+    async def stop(self) -> None:
+        """End all workers; their current batches are lost."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep_alive(self) -> None:
+        """Start a worker, feed it until it is lost, start the next one."""
+        loop, pause = asyncio.get_running_loop(), FIRST_PAUSE
+        while True:
+            begin = loop.time()
+            self._next_ready = begin + self._start_seconds
+            try:
+                async with self._process() as process:
+                    decoders = await self._configure(process)
+                    self._start_seconds = loop.time() - begin
+                    log(logger, logging.INFO, "worker ready", worker_pid=process.pid,
+                        seconds=round(self._start_seconds, 3))
+                    self._ready[process.pid] = decoders
+                    try:
+                        reason = await self._feed(process)
+                    finally:
+                        del self._ready[process.pid]
+            except (WorkerLost, ServiceError, OSError) as error:
+                log(logger, logging.ERROR, "worker not started", reason=str(error), next_try_seconds=pause)
+                wait, pause = pause, min(2 * pause, LONGEST_PAUSE)
+            else:
+                self._on_lost()
+                log(logger, logging.ERROR, "worker lost", worker_pid=process.pid, reason=reason,
+                    exit_status=process.returncode)
+                wait = pause = FIRST_PAUSE
+            self._next_ready = loop.time() + wait + self._start_seconds
+            await asyncio.sleep(wait)
+
+    @asynccontextmanager
+    async def _process(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A process that has ended when the block ends."""
+        process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_BYTES,
+            env=environment())
+        try:
+            yield process
+        finally:
+            try:  # usually it is dead and asyncio has not noticed yet; a signal would lose its exit status
+                async with asyncio.timeout(0 if self._stopping else LOST_SECONDS):
+                    await process.wait()
+            except TimeoutError:
+                if process.returncode is None:
+                    process.kill()
+            await process.communicate()  # drains and closes the pipes
+
+    async def _configure(self, process: asyncio.subprocess.Process) -> dict[str, RunningDecoder]:
+        """Configure a new process and wait until it is ready; returns its decoders."""
+        fields, _ = await _exchange(process, self._configuration, [], self._start_timeout)
+        if "failed" in fields:
+            raise ServiceError(str(fields["failed"]))
+        for verb, bundle, enlargement, seconds in fields["warm_up"]:
+            self._batcher.note(BatchKey(verb, bundle, enlargement=enlargement), seconds)
+        return {bundle: RunningDecoder(**described) for bundle, described in fields["decoders"].items()}
+
+    async def _feed(self, process: asyncio.subprocess.Process) -> str:
+        """Give batches to a worker until it is lost; returns the reason."""
+        loop, died = asyncio.get_running_loop(), asyncio.create_task(process.wait())
+        taking: asyncio.Task[list[Job]] | None = None
+        try:
+            while True:
+                taking = asyncio.create_task(self._batcher.take())
+                await asyncio.wait({taking, died}, return_when=asyncio.FIRST_COMPLETED)
+                if died.done():
+                    if taking.done():
+                        self._batcher.put_back(taking.result())
+                    return "it died while it was idle"
+                jobs, began = taking.result(), loop.time()
+                try:
+                    answers, seconds, ends = await self._run(process, jobs)
+                except WorkerLost as error:
+                    error.retry_after = max(1, math.ceil(FIRST_PAUSE + self._start_seconds))
+                    self._batcher.done(jobs, None)
+                    for job in jobs:
+                        job.settle(error)
+                    return str(error)
+                self._batcher.done(jobs, loop.time() - began)
+                self._on_batch(jobs, seconds, began)
+                for job, answer in zip(jobs, answers, strict=True):
+                    job.settle(answer)
+                if ends:
+                    return "its device failed"
+        finally:
+            died.cancel()
+            if taking is not None:
+                taking.cancel()
+
+    async def _run(
+        self, process: asyncio.subprocess.Process, jobs: Sequence[Job]
+    ) -> tuple[list[Done | EdgegrainError], dict[str, float], bool]:
+        """The results of a batch, the seconds of its stages, and whether the process ends after it."""
+        key = jobs[0].key
+        batch = {"verb": key.verb, "bundle": key.bundle, "options": [asdict(job.options) for job in jobs]}
+        message = await _exchange(process, batch, [job.data for job in jobs], self._batch_timeout)
+        answers, seconds = read_answer(message, len(jobs))
+        return answers, seconds, bool(message[0].get("ends"))
+
+
+def read_answer(message: Message, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
+    """Read a worker's answer: the results of ``count`` jobs, and the seconds of their stages.
+
+    Raises:
+        WorkerLost: the message is invalid, as that of a compromised worker may be.
+    """
+    fields, blobs = message
+    try:
+        outcomes = fields["outcomes"]
+        if not len(outcomes) == len(blobs) == count:
+            raise WorkerLost(f"it answered {len(outcomes)} of {count} items")
+        seconds = {stage: float(fields["seconds"][stage]) for stage in STAGES if stage in fields["seconds"]}
+        return [Done(blob, seconds) if outcome is None else _error(outcome["error"], str(outcome["message"]))
+                for outcome, blob in zip(outcomes, blobs, strict=True)], seconds
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise WorkerLost(f"its answer is invalid: {error!r}") from error
+
+
+def environment() -> dict[str, str]:
+    """A worker's environment: without the service's settings, as a process that reads untrusted data needs no tokens,
+    and with this package on its path, in a checkout too."""
+    kept = {name: value for name, value in os.environ.items()
+            if not name.upper().startswith(ENVIRONMENT_PREFIX)}  # settings may be in lower case
+    root = str(Path(__file__).resolve().parents[2])
+    return {**kept, "PYTHONPATH": os.pathsep.join([root, *filter(None, [kept.get("PYTHONPATH")])])}
+
+
+def _error(kind: str, message: str) -> EdgegrainError:
+    """The error of an item; a `ServiceError` for unknown classes."""
+    found = getattr(errors, kind, None)
+    return (found if isinstance(found, type) and issubclass(found, EdgegrainError) else ServiceError)(message)
+
+
+async def _exchange(
+    process: asyncio.subprocess.Process, fields: dict[str, Any], blobs: Sequence[bytes], timeout: float
+) -> Message:
+    """Send a message and read its answer; `WorkerLost` if the process dies, hangs or sends something else."""
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        async with asyncio.timeout(timeout):
+            process.stdin.writelines(pack(fields, blobs))
+            answer = json.loads(await process.stdout.readuntil(b"\n"))
+            lengths = answer.pop("lengths")
+            if min(lengths, default=0) < 0 or sum(lengths) > MAX_ANSWER_BYTES:
+                raise WorkerLost("its answer claims more than the limit")
+            return answer, [await process.stdout.readexactly(length) for length in lengths]
+    except TimeoutError:
+        raise WorkerLost(f"it did not answer within {timeout:g} s") from None
+    except (OSError, RuntimeError, EOFError, asyncio.LimitOverrunError, ValueError, KeyError, TypeError,
+            AttributeError) as error:
+        raise WorkerLost(f"it died or broke its pipe ({error or type(error).__name__})") from error
+

@@ -1,0 +1,110 @@
+"""Files that would take long to read are refused; others of their formats are read."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin
+
+from codec_contract.errors import ImageError
+from edge_encoder.picture_structure import MAX_BLOCKS, MAX_PARTS, exif_orientation
+from edge_encoder.preprocessing import load_picture
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8))
+
+
+def encoded(kind: str, picture: Image.Image = PICTURE, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def segment(marker: int, data: bytes) -> bytes:
+    return b"\xff" + bytes([marker]) + struct.pack(">H", len(data) + 2) + data
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def tiff(*entries: tuple[int, int, int, int], order: str = "<", header: bytes = b"II*\0") -> bytes:
+    """A directory of (tag, type, count, value)."""
+    rows = b"".join(struct.pack(order + "HHII", *entry) for entry in entries)
+    return header + struct.pack(order + "IH", 8, len(entries)) + rows + bytes(4)
+
+
+JPEG = encoded("JPEG")
+FRAME = segment(0xC2, struct.pack(">BHHB", 8, 16, 16, 1) + b"\1\x11\0")
+SCAN = segment(0xDA, b"\1\1\0\1\x3f\0") + b"\x7f"
+GIF_HEAD = encoded("GIF", PICTURE.convert("P"))[:13 + 768]
+COSTLY = {
+    "scans": (b"\xff\xd8" + FRAME + 65 * SCAN + b"\xff\xd9", "more than 64 scans"),
+    "segments": (b"\xff\xd8" + MAX_PARTS * segment(0xFE, b"") + JPEG[2:], "more than 20000 segments"),
+    "fill bytes": (b"\xff\xd8" + b"\xff" * 30000 + JPEG[2:], "bytes before its first scan"),
+    "fill bytes in many places": (
+        b"\xff\xd8" + 9 * (b"\xff" * 3000 + segment(0xFE, b"")) + JPEG[2:], "bytes before its first scan"),
+    "a long header": (b"\xff\xd8" + 130 * segment(0xED, bytes(65000)) + JPEG[2:], "bytes before its first scan"),
+    "coefficients": (
+        b"\xff\xd8" + segment(0xC2, struct.pack(">BHHB", 8, 12000, 16000, 1) + b"\1\x11\0") + SCAN,
+        "more than 165000000 coefficients in several scans"),
+    "coefficients of two sequential scans": (
+        b"\xff\xd8" + segment(0xC0, struct.pack(">BHHB", 8, 12000, 16000, 1) + b"\1\x11\0") + 2 * SCAN,
+        "more than 165000000 coefficients in several scans"),
+    "chunks": (encoded("PNG")[:33] + (MAX_PARTS + 1) * chunk(b"tEXt") + encoded("PNG")[33:], "more than 20000 chunks"),
+    "comments": (GIF_HEAD + (MAX_BLOCKS + 1) * b"!\xfe\1a\0" + b",", "more than 4000 blocks"),
+    "blocks of a comment": (GIF_HEAD + b"!\xfe" + (MAX_BLOCKS + 1) * b"\1a" + b"\0,", "more than 4000 blocks"),
+    "strips": (tiff((273, 4, 200_000, 8)), "200000 numbers"),
+    "strips, big-endian": (tiff((279, 3, 200_000, 8), order=">", header=b"MM\0*"), "200000 numbers"),
+    "tags of the same bytes": (tiff(*(60 * [(700, 1, 1 << 20, 8)])), "62914560 bytes in its tags"),
+    "QOI": (b"qoif" + struct.pack(">IIBB", 1100, 1000, 3, 0), "a kind that is decoded slowly"),
+    "PPM as text": (b"P3 600 600 255 " + b"0 " * 600_000, "a kind that is decoded slowly"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), COSTLY.values(), ids=COSTLY)
+def test_costly_files(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        load_picture(data)
+
+
+@pytest.mark.parametrize(("kind", "options"), [
+    ("JPEG", {"progressive": True}), ("JPEG", {"comment": b"c" * 60000, "icc_profile": bytes(200_000)}), ("PNG", {}),
+    ("GIF", {"comment": b"c" * 5000}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}),
+    ("TIFF", {"big_tiff": True}), ("PPM", {}), ("BMP", {})])
+def test_ordinary_files(kind: str, options: dict[str, Any]) -> None:
+    assert load_picture(encoded(kind, **options)).shape == (40, 60, 3)
+
+
+def test_a_thumbnail_before_the_picture() -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[254] = 1
+    with pytest.raises(ImageError, match="the first picture of .* is a reduced one, as in raw files"):
+        load_picture(encoded("TIFF", tiffinfo=tags))
+
+
+@pytest.mark.parametrize("exif", [
+    tiff((274, 3, 1, 6)), b"Exif\0\0" + tiff((256, 4, 1, 5), (274, 3, 1, 6)), tiff((274, 4, 1, 6)),
+    tiff((274, 3, 1, 6 << 16), order=">", header=b"MM\0*")])
+def test_orientations(exif: bytes) -> None:
+    assert exif_orientation(exif) == 6
+    for kind in ("JPEG", "PNG", "WEBP", "AVIF"):
+        assert load_picture(encoded(kind, exif=exif if exif.startswith(b"Exif") else b"Exif\0\0" + exif)).shape \
+            == (60, 40, 3)
+
+
+@pytest.mark.parametrize("exif", [
+    b"", b"Exif\0\0", tiff((274, 3, 1, 9)), tiff((274, 3, 1, 0)), tiff((256, 3, 1, 6)), tiff((274, 3, 1, 6))[:-8],
+    tiff((274, 3, 1, 6))[:4] + b"\xff\xff\xff\xff", b"RIFF" + bytes(40)])
+def test_no_orientation(exif: bytes) -> None:
+    assert exif_orientation(exif) is None
+
+
+def test_the_orientation_of_xmp_counts_where_exif_has_none() -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    assert load_picture(encoded("JPEG", xmp=xmp)).shape == (60, 40, 3)
+    assert load_picture(encoded("JPEG", xmp=xmp, exif=b"Exif\0\0" + tiff((274, 3, 1, 1)))).shape == (40, 60, 3)

@@ -1,0 +1,493 @@
+"""The HTTP interface on a tiny bundle, through a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdk
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.errors import BundleError, DeviceError, ServiceError
+from edgegrain.service.app import create_app
+from edgegrain.service.engine import RestoreOptions
+from edgegrain.service.settings import Settings
+from edgegrain.service.state import ServiceState
+from tests.service_harness import PAYLOAD, SOON, LiveService, get, live_service, post, raw_payloads, stub_worker, until
+from tests.tiny_bundle import LR, noisy_decoder, refresh_manifest, write_tiny_bundle
+
+BUNDLE = "tiny-64-lr16"
+TOKEN = "a-token-of-the-tests"
+
+
+@pytest.fixture
+def client(tiny_service: LiveService) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=tiny_service.url, timeout=SOON, verify=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def payload(tiny_bundle: Path) -> bytes:
+    return raw_payloads(tiny_bundle, 1, size=(90, 70))[0]
+
+
+def levels(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image).astype(int)
+
+
+def png(rgb: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(rgb).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def assert_problem(answer: httpx.Response, status: int, kind: str) -> dict[str, object]:
+    """The problem of an answer, after looking at its form."""
+    problem = answer.json()
+    assert answer.status_code == status, problem
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["type"] == f"urn:edgegrain:problem:{kind}" and problem["status"] == status
+    assert problem["title"] and problem["detail"]
+    assert problem["instance"] == f"urn:uuid:{answer.headers['x-request-id']}"
+    return dict(problem)
+
+
+class TestRestore:
+    @pytest.mark.parametrize(("accept", "kind"), [
+        ("*/*", "PNG"), ("image/png", "PNG"), ("image/webp", "WEBP"), ("image/jpeg", "JPEG")])
+    def test_formats(self, client: httpx.Client, payload: bytes, accept: str, kind: str) -> None:
+        answer = client.post("/v1/restore", content=payload, headers={**PAYLOAD, "Accept": accept})
+        assert answer.status_code == 200 and answer.headers["content-type"] == f"image/{kind.lower()}"
+        assert answer.headers["x-edgegrain-bundle"] == BUNDLE and answer.headers["cache-control"] == "no-store"
+        assert "decode;dur=" in answer.headers["server-timing"]
+        with Image.open(io.BytesIO(answer.content)) as image:
+            assert (image.format, image.size) == (kind, (90, 70))
+
+    def test_equals_the_sdk(self, client: httpx.Client, tiny_bundle: Path) -> None:
+        codec = sdk.Codec(tiny_bundle)
+        coded = codec.compress(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+        for size in ("original", "native"):
+            answer = client.post("/v1/restore", params={"size": size}, content=bytes(coded), headers=PAYLOAD)
+            with Image.open(io.BytesIO(answer.content)) as image:
+                np.testing.assert_array_equal(np.asarray(image), np.asarray(codec.restore(coded, size=size)))  # type: ignore[arg-type]
+
+    def test_damaged(self, client: httpx.Client, payload: bytes) -> None:
+        for data in (payload[:-1], b"x" * 40, bytes(20)):
+            assert_problem(client.post("/v1/restore", content=data, headers=PAYLOAD), 422, "invalid-payload")
+
+    def test_other_contract_names_what_is_served(self, client: httpx.Client, tmp_path: Path, tiny_bundle: Path) -> None:
+        other = raw_payloads(write_tiny_bundle(tmp_path, "other", random=True), 1)[0]
+        answer = client.post("/v1/restore", content=other, headers=PAYLOAD)
+        problem = assert_problem(answer, 422, "invalid-payload")
+        assert f"available: {load_manifest(tiny_bundle).lr_contract_id[:4].hex()}" in str(problem["detail"])
+
+    def test_bombs(self, client: httpx.Client, tiny_bundle: Path) -> None:
+        (bomb,) = raw_payloads(tiny_bundle, 1, size=(16384, 16384))
+        problem = assert_problem(client.post("/v1/restore", content=bomb, headers=PAYLOAD), 422, "invalid-picture")
+        assert "16384 x 16384 pixels, more than the limit of 1048576" in str(problem["detail"])
+        assert client.post("/v1/restore?size=native", content=bomb, headers=PAYLOAD).status_code == 200
+
+    def test_too_large(self, client: httpx.Client) -> None:
+        answer = client.post("/v1/restore", content=bytes((1 << 20) + 1), headers=PAYLOAD)
+        assert_problem(answer, 413, "too-large")
+
+    def test_endless_body_is_cut_off(self, tiny_service: LiveService) -> None:
+        parts = urlsplit(tiny_service.url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=SOON) as connection:
+            connection.sendall(b"POST /v1/restore HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.edgegrain\r\n"
+                               b"Transfer-Encoding: chunked\r\n\r\n")
+            sent = 0
+            try:
+                while sent < 1 << 27:
+                    connection.sendall(b"8000\r\n" + bytes(0x8000) + b"\r\n")
+                    sent += 0x8000
+            except OSError:
+                pass  # the service closed the connection
+            assert sent < 1 << 27
+
+    @pytest.mark.parametrize(("query", "status", "kind"), [
+        ("?size=big", 422, "invalid-parameter"), ("?strength=1", 422, "invalid-parameter"),
+        ("?quality=0", 422, "invalid-parameter"), ("?quality=1&quality=2", 422, "invalid-parameter"),
+        ("?bundle=cats", 404, "unknown-bundle")])
+    def test_parameters(self, client: httpx.Client, payload: bytes, query: str, status: int, kind: str) -> None:
+        assert_problem(client.post(f"/v1/restore{query}", content=payload, headers=PAYLOAD), status, kind)
+
+    def test_headers(self, client: httpx.Client, payload: bytes) -> None:
+        url = "/v1/restore"
+        assert_problem(client.post(url, content=payload, headers={**PAYLOAD, "Accept": "text/html"}), 406,
+                       "not-acceptable")
+        answer = client.post(url, content=payload, headers={"Content-Type": "application/x-www-form-urlencoded"})
+        assert_problem(answer, 415, "unsupported-media-type")
+        assert answer.headers["accept-post"] == "application/vnd.edgegrain, application/octet-stream"
+        assert_problem(client.post(url, headers=PAYLOAD), 400, "bad-request")
+
+
+def test_batch(client: httpx.Client, tiny_bundle: Path) -> None:
+    payloads = raw_payloads(tiny_bundle, 3)
+    files = [("payload", ("a.grain", data)) for data in (payloads[0], payloads[1][:-1], payloads[2])]
+    answer = client.post("/v1/restore/batch", files=files)
+    kind, _, boundary = answer.headers["content-type"].partition("; boundary=")
+    assert answer.status_code == 200 and kind == "multipart/mixed"
+    parts = answer.content.split(b"--" + boundary.encode())
+    assert parts[0] == b"" and parts[-1] == b"--\r\n"
+    for index, part in enumerate(parts[1:-1]):
+        head, _, data = part.removeprefix(b"\r\n").removesuffix(b"\r\n").partition(b"\r\n\r\n")
+        assert f"Content-ID: <{index}>\r\n".encode() in head and f"Content-Length: {len(data)}".encode() in head
+        if index == 1:
+            assert b"Content-Type: application/problem+json" in head and b"invalid-payload" in data
+        else:
+            single = client.post("/v1/restore", content=payloads[index], headers=PAYLOAD).content
+            assert b"Content-Type: image/png" in head and data == single
+
+
+def test_batch_whose_parameters_are_wrong(client: httpx.Client, payload: bytes) -> None:
+    files = [("payload", ("a.grain", payload)), ("payload", ("b.grain", payload[:-1]))]
+    answer = client.post("/v1/restore/batch?seed=1", files=files)
+    assert answer.status_code == 200
+    assert f"bundle {BUNDLE} has no control 'seed'" in answer.text and "problem:invalid-payload" in answer.text
+    assert_problem(client.post("/v1/restore/batch?bundle=cats", files=files), 404, "unknown-bundle")
+
+
+def test_batch_of_too_many(client: httpx.Client, payload: bytes) -> None:
+    files = [("payload", ("a.grain", payload))] * 5
+    assert_problem(client.post("/v1/restore/batch", files=files), 413, "too-large")
+
+
+def test_what_can_never_be_accepted_is_too_large(tiny_bundle: Path, payload: bytes) -> None:
+    limits = {"queue_size": 2, "max_bytes_in_flight": 1 << 20}
+    with live_service(tiny_bundle, worker_command=stub_worker(), **limits) as service, \
+            httpx.Client(base_url=service.url, timeout=SOON) as client:
+        files = [("payload", (str(index), payload)) for index in range(3)]
+        assert_problem(client.post("/v1/restore/batch", files=files), 413, "too-large")
+        assert client.post("/v1/restore/batch", files=files[:2]).status_code == 200
+        answer = client.post("/v1/compress", content=bytes((1 << 20) + 1), headers={"Content-Type": "image/png"})
+        assert_problem(answer, 413, "too-large")
+
+
+def test_a_field_of_a_form_is_no_payload(client: httpx.Client) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="payload"\r\n\r\nabc\r\n--x--\r\n'
+    answer = client.post("/v1/restore/batch", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
+    assert "a field that is no file" in str(assert_problem(answer, 400, "bad-request")["detail"])
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/v1/bundles"])
+def test_heads(client: httpx.Client, path: str) -> None:
+    head, answer = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == answer.headers["content-length"]
+    assert client.head("/metrics").status_code == 200
+
+
+def test_a_slash_at_the_end_is_another_path(client: httpx.Client, payload: bytes) -> None:
+    assert_problem(client.post("/v1/restore/", content=payload, headers=PAYLOAD), 404, "not-found")
+
+
+def test_an_empty_bundle_is_not_served(client: httpx.Client) -> None:
+    picture = png(np.zeros((8, 8, 3), np.uint8))
+    answer = client.post("/v1/compress?bundle=", content=picture, headers={"Content-Type": "application/octet-stream"})
+    assert_problem(answer, 404, "unknown-bundle")
+
+
+class TestCompress:
+    def test_equals_the_sdk(self, client: httpx.Client, tiny_bundle: Path) -> None:
+        rgba = np.random.default_rng(0).integers(0, 256, (30, 50, 4), dtype=np.uint8)
+        answer = client.post("/v1/compress?fit=crop&background=010203", content=png(rgba),
+                             headers={"Content-Type": "image/png"})
+        assert answer.status_code == 200 and answer.headers["content-type"] == "application/vnd.edgegrain"
+        assert answer.content == sdk.Codec(tiny_bundle).compress(rgba, "crop", background=(1, 2, 3))
+
+    def test_refusals(self, client: httpx.Client) -> None:
+        image = {"Content-Type": "image/png"}
+        large = png(np.zeros((1100, 1100), np.uint8))
+        for data in (b"no picture", png(np.zeros((9, 9), np.uint8))[:40], large):
+            problem = assert_problem(
+                client.post("/v1/compress", content=data, headers=image), 422, "invalid-picture")
+        assert str(problem["detail"]).endswith("claims 1100 x 1100 pixels, more than 1048576; reduce it first")
+        assert_problem(client.post("/v1/compress", content=bytes(1 << 17), headers=image), 413, "too-large")
+        assert_problem(client.post("/v1/compress", content=b"x", headers={"Content-Type": "text/plain"}), 415,
+                       "unsupported-media-type")
+        answer = client.post("/v1/compress?background=%23ffffff", content=b"x", headers=image)
+        assert_problem(answer, 422, "invalid-parameter")
+        assert "without #" in answer.json()["detail"]
+
+
+class TestBundles:
+    def test_catalogue_and_file(self, client: httpx.Client, tiny_bundle: Path) -> None:
+        (bundle,) = client.get("/v1/bundles").json()
+        manifest = load_manifest(tiny_bundle)
+        assert (bundle["id"], bundle["lr"], bundle["lr_contract_id"]) == (BUNDLE, LR, manifest.lr_contract_id.hex())
+        assert bundle["step"] == 1
+        assert bundle["preprocessing"]["resize"] == "pillow-bilinear-22bit-width-first"
+        (file,) = bundle["encoders"]
+        answer = client.get(file["url"])
+        assert answer.content == (tiny_bundle / "encoder.onnx").read_bytes() and len(answer.content) == file["size"]
+        assert answer.headers["etag"] == f'"{file["sha256"]}"' and answer.headers["cache-control"] == "public, no-cache"
+
+    def test_what_clients_need_beside_the_encoder(self, client: httpx.Client, tiny_bundle: Path) -> None:
+        (bundle,) = client.get("/v1/bundles").json()
+        assert [file["name"] for file in bundle["contract"]] == ["coder.json", "golden.json"]
+        for file in bundle["contract"]:
+            answer = client.get(file["url"])
+            assert answer.headers["content-type"] == "application/json"
+            assert answer.content == (tiny_bundle / file["name"]).read_bytes() and len(answer.content) == file["size"]
+
+    def test_resumed_download(self, client: httpx.Client, tiny_bundle: Path) -> None:
+        url, data = f"/v1/bundles/{BUNDLE}/encoder.onnx", (tiny_bundle / "encoder.onnx").read_bytes()
+        head = client.head(url)
+        assert head.status_code == 200 and int(head.headers["content-length"]) == len(data) and not head.content
+        rest = client.get(url, headers={"Range": "bytes=100-", "If-Range": head.headers["etag"]})
+        assert rest.status_code == 206 and rest.content == data[100:]
+        assert client.get(url, headers={"If-None-Match": head.headers["etag"]}).status_code == 304
+        answer = client.get(url, headers={"Range": f"bytes={len(data)}-"})
+        assert_problem(answer, 416, "range-not-satisfiable")
+
+    def test_what_there_is_not(self, client: httpx.Client) -> None:
+        assert_problem(client.get("/v1/bundles/cats/encoder.onnx"), 404, "unknown-bundle")
+        assert_problem(client.get(f"/v1/bundles/{BUNDLE}/encoder.tflite"), 404, "not-found")
+        assert_problem(client.get(f"/v1/bundles/{BUNDLE}/decoder.onnx"), 422, "invalid-parameter")
+        assert_problem(client.get("/v1/bundles/..%2f..%2fetc/encoder.onnx"), 404, "not-found")
+
+
+class TestAround:
+    def test_health(self, client: httpx.Client) -> None:
+        assert client.get("/health/live").json() == {"status": "alive"}
+        running = {"file": "decoder.onnx", "precision": "float32", "ops": "plain", "device": "cpu",
+                   "provider": "CPUExecutionProvider", "graphs": False}
+        assert client.get("/health/ready").json() == {"status": "ready", "decoders": {BUNDLE: running}}
+
+    def test_what_there_is_not(self, client: httpx.Client) -> None:
+        assert_problem(client.get("/v2"), 404, "not-found")
+        answer = client.delete("/v1/restore")
+        assert_problem(answer, 405, "method-not-allowed")
+        assert answer.headers["allow"] == "POST"
+
+    def test_no_cors(self, client: httpx.Client) -> None:
+        answer = client.get("/v1/bundles", headers={"Origin": "https://example.org"})
+        assert "access-control-allow-origin" not in answer.headers
+
+    def test_documentation(self, client: httpx.Client) -> None:
+        assert client.get("/docs").status_code == 200
+        assert "/v1/restore/batch" in client.get("/openapi.json").json()["paths"]
+
+    def test_metrics(self, client: httpx.Client, payload: bytes) -> None:
+        client.post("/v1/restore", content=payload, headers=PAYLOAD)
+        client.post("/v1/restore", content=b"bad", headers=PAYLOAD)
+        client.get("/never/heard/of")
+        text = client.get("/metrics").text
+        for line in ('edgegrain_requests_total{method="POST",route="/v1/restore",status="200"}',
+                     'edgegrain_requests_total{method="GET",route="unmatched",status="404"}',
+                     'edgegrain_request_seconds_bucket{le="0.005",route="/v1/restore"}',
+                     'edgegrain_stage_seconds_count{stage="queue",verb="restore"}',
+                     'edgegrain_stage_seconds_count{stage="decode",verb="restore"}',
+                     'edgegrain_batch_size_count{verb="restore"}', 'edgegrain_errors_total{kind="invalid-payload"}',
+                     'edgegrain_queue_depth{verb="restore"} 0.0', 'edgegrain_queue_depth{verb="compress"} 0.0',
+                     'edgegrain_expected_seconds{verb="restore"}',
+                     "edgegrain_workers_ready 1.0", "edgegrain_ready 1.0",
+                     'edgegrain_errors_total{kind="internal"} 0.0'):
+            assert f"\n{line}" in text, line
+
+
+def test_seed(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path, "noisy-64-lr16", random=True, decoder=noisy_decoder())
+    decoder = {**load_manifest(folder).decoder, "controls": ["seed"]}
+    refresh_manifest(folder, decoder=decoder)
+    (noisy,), (plain,) = raw_payloads(folder, 1), raw_payloads(tiny_bundle, 1)
+    with live_service(folder, tiny_bundle, batch_wait=0.3) as service:
+        with ThreadPoolExecutor(4) as pool:  # at once, and yet in two batches
+            seeds = ["5", "6", "5", "6"]
+            answers = list(pool.map(lambda seed: service.restore(noisy, params={"seed": seed}).content, seeds))
+        one, other, again, other_again, unseeded, zero = map(levels, [
+            *answers, service.restore(noisy).content, service.restore(noisy, params={"seed": 0}).content])
+        # Decoded in floats, perhaps at other batch sizes.
+        for found, wanted in ((again, one), (other_again, other), (zero, unseeded)):
+            assert np.abs(found - wanted).max() <= 1
+        assert np.abs(one - other).max() > 1
+        assert_problem(service.restore(plain, params={"seed": 5}), 422, "invalid-parameter")
+        assert_problem(service.restore(noisy, params={"seed": -1}), 422, "invalid-parameter")
+
+
+class TestLimits:
+    def test_full_queue_answers_at_once(self, tiny_bundle: Path) -> None:
+        payloads = raw_payloads(tiny_bundle, 5)
+        with live_service(tiny_bundle, worker_command=stub_worker(fixed=1.5), queue_size=2, batch_sizes="1,4",
+                          deadline=SOON) as service, ThreadPoolExecutor(4) as pool:
+            first = pool.submit(service.restore, payloads[0])
+            until(lambda: service.state.metrics.registry.get_sample_value("edgegrain_requests_in_flight") == 1
+                  and len(service.state.batcher) == 0)
+            others = [pool.submit(service.restore, data) for data in payloads[1:3]]
+            until(lambda: len(service.state.batcher) == 2)
+            with httpx.Client(verify=False) as client:
+                client.get(f"{service.url}/health/live")  # connects
+                durations = []
+                for _ in range(10):
+                    start = time.perf_counter()
+                    answer = client.post(f"{service.url}/v1/restore", content=payloads[4], headers=PAYLOAD)
+                    durations.append(time.perf_counter() - start)
+                    assert_problem(answer, 503, "queue-full")
+                    assert 1 <= int(answer.headers["retry-after"]) <= 60
+                # Refusing comes before everything but the token, and is counted where it belongs.
+                assert_problem(client.post(f"{service.url}/v1/restore?size=big"), 503, "queue-full")
+                assert client.get(f"{service.url}/v1/restore").status_code == 405
+                counted = 'edgegrain_requests_total{method="POST",route="/v1/restore",status="503"} 11.0'
+                assert counted in client.get(f"{service.url}/metrics").text
+            # The bar is 50 ms; the quickest of ten, because a busy machine delays any of them.
+            assert min(durations) < 0.05
+            assert [job.result().status_code for job in (first, *others)] == [200] * 3
+
+    def test_deadline(self, tiny_bundle: Path) -> None:
+        with live_service(tiny_bundle, worker_command=stub_worker(fixed=1.0), deadline=0.3) as service:
+            start = time.perf_counter()
+            answer = service.restore(raw_payloads(tiny_bundle, 1)[0])
+            assert time.perf_counter() - start < 0.9
+            assert_problem(answer, 503, "deadline-exceeded")
+            assert "retry-after" in answer.headers and len(service.state.batcher) == 0
+
+    def test_who_leaves_is_forgotten(self, tiny_bundle: Path) -> None:
+        payloads = raw_payloads(tiny_bundle, 2)
+        with live_service(tiny_bundle, worker_command=stub_worker(fixed=1.5), batch_sizes="1,4",
+                          deadline=SOON) as service, ThreadPoolExecutor(1) as pool:
+            first = pool.submit(service.restore, payloads[0])
+            until(lambda: service.state.metrics.registry.get_sample_value("edgegrain_requests_in_flight") == 1
+                  and len(service.state.batcher) == 0)
+            parts = urlsplit(service.url)
+            with socket.create_connection((parts.hostname, parts.port)) as connection:
+                connection.sendall(b"POST /v1/restore HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.edgegrain"
+                                   b"\r\nContent-Length: %d\r\n\r\n" % len(payloads[1]) + payloads[1])
+                until(lambda: len(service.state.batcher) == 1)
+            until(lambda: len(service.state.batcher) == 0)
+            assert not first.done() and first.result().status_code == 200
+
+    def test_who_leaves_while_sending(self, tiny_service: LiveService) -> None:
+        parts = urlsplit(tiny_service.url)
+        before = tiny_service.state.metrics.registry.get_sample_value(
+            "edgegrain_errors_total", {"kind": "bad-request"}) or 0
+        with socket.create_connection((parts.hostname, parts.port)) as connection:
+            connection.sendall(b"POST /v1/restore HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.edgegrain\r\n"
+                               b"Content-Length: 1000\r\n\r\nabc")
+            until(lambda: tiny_service.state.budget.used == 3)
+        until(lambda: tiny_service.state.budget.used == 0)
+        assert tiny_service.state.metrics.registry.get_sample_value(
+            "edgegrain_errors_total", {"kind": "bad-request"}) == before + 1
+
+    def test_slow_body(self, tiny_bundle: Path) -> None:
+        with live_service(tiny_bundle, worker_command=stub_worker(), body_timeout=0.1) as service:
+            parts = urlsplit(service.url)
+            with socket.create_connection((parts.hostname, parts.port), timeout=SOON) as connection:
+                connection.sendall(b"POST /v1/restore HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.edgegrain"
+                                   b"\r\nContent-Length: 1000\r\n\r\nabc")
+                assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+    def test_a_lost_worker_is_503_and_the_next_request_works(self, tiny_bundle: Path) -> None:
+        (payload,) = raw_payloads(tiny_bundle, 1)
+        deadly = bytearray(payload)
+        deadly[-8:-4] = b"die!"
+        deadly[-4:] = zlib.crc32(deadly[:-4]).to_bytes(4, "little")
+        with live_service(tiny_bundle, worker_command=stub_worker(), deadline=SOON) as service:
+            answer = service.restore(bytes(deadly))
+            assert_problem(answer, 503, "worker-lost")
+            assert 1 <= int(answer.headers["retry-after"]) < SOON
+            assert service.restore(payload).content == payload
+            assert "edgegrain_worker_losses_total 1.0" in get(f"{service.url}/metrics").text
+
+    def test_a_defect_is_500_without_its_details(self, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with live_service(tiny_bundle, worker_command=stub_worker(), cors_origins=("https://a.example",)) as service:
+            monkeypatch.setattr(service.state.batcher, "submit", lambda jobs: 1 / 0)
+            answer = post(f"{service.url}/v1/restore", raw_payloads(tiny_bundle, 1)[0],
+                          headers={**PAYLOAD, "Origin": "https://a.example"})
+            assert_problem(answer, 500, "internal")
+            assert answer.headers["access-control-allow-origin"] == "https://a.example"
+            assert "division" not in answer.text and get(f"{service.url}/health/ready").status_code == 200
+
+    def test_not_ready_before_the_worker_is_warm(self, tiny_bundle: Path) -> None:
+        with live_service(tiny_bundle, worker_command=["sleep", "60"], wait=False) as service:
+            answer = get(f"{service.url}/health/ready")
+            assert_problem(answer, 503, "starting")
+            assert 1 <= int(answer.headers["retry-after"]) < SOON
+            assert_problem(service.restore(raw_payloads(tiny_bundle, 1)[0]), 503, "starting")
+            assert get(f"{service.url}/health/live").status_code == 200
+            service.state.draining = True
+            assert_problem(get(f"{service.url}/health/ready"), 503, "draining")
+
+
+def test_tokens_rate_limit_and_cors(tiny_bundle: Path) -> None:
+    (payload,) = raw_payloads(tiny_bundle, 1)
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKEN, rate_limit=0.001, rate_burst=3,
+                      cors_origins="https://example.org", docs=False) as service:
+        for path in ("/v1/bundles", "/metrics", "/v1/bundles/x/encoder.onnx"):
+            answer = get(service.url + path)
+            assert_problem(answer, 401, "unauthorized")
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert_problem(service.restore(payload), 401, "unauthorized")
+        assert get(f"{service.url}/health/ready").status_code == 200
+        assert get(f"{service.url}/docs").status_code == 404
+        assert get(f"{service.url}/metrics", headers=bearer).status_code == 200
+        files = [("payload", ("me.grain", payload, "application/vnd.edgegrain"))] * 4
+        answer = httpx.post(f"{service.url}/v1/restore/batch", files=files, headers=bearer, verify=False, timeout=SOON)
+        assert_problem(answer, 413, "too-large")  # it has been charged for one picture
+        for status in (200, 200, 429):
+            answer = service.restore(payload, headers={**PAYLOAD, **bearer})
+            assert answer.status_code == status
+        assert int(answer.headers["retry-after"]) > 0
+        answer = get(f"{service.url}/v1/bundles", headers={**bearer, "Origin": "https://example.org"})
+        assert answer.headers["access-control-allow-origin"] == "https://example.org"
+        answer = get(f"{service.url}/v1/bundles", headers={**bearer, "Origin": "https://example.com"})
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_only_bodies_that_arrive_are_waited_for(tiny_bundle: Path) -> None:
+    (payload,) = raw_payloads(tiny_bundle, 1)
+    state = ServiceState(Settings(bundles=(str(tiny_bundle),), batch_wait=1))
+
+    async def taken_at_once() -> bool:
+        taking = asyncio.create_task(state.batcher.take())
+        state.batcher.submit([state.restore_job(payload, RestoreOptions())])
+        for _ in range(10):
+            await asyncio.sleep(0)
+        done = taking.done()
+        taking.cancel()
+        return done
+
+    async def test() -> None:
+        with state.budget.account() as account, account.receiving():
+            assert not await taken_at_once()
+        await state.batcher.take()
+        assert await taken_at_once()
+
+    asyncio.run(test())
+
+
+class TestStart:
+    def test_an_altered_bundle_is_refused(self, tmp_path: Path) -> None:
+        folder = write_tiny_bundle(tmp_path)
+        (folder / "decoder.onnx").write_bytes(b"altered")
+        with pytest.raises(BundleError, match=r"decoder\.onnx of bundle tiny-64-lr16 is altered"):
+            create_app(Settings(bundles=(str(folder),)))
+
+    def test_bundles_of_tiles(self, tmp_path: Path) -> None:
+        tiled = write_tiny_bundle(tmp_path, "tiled-64-lr16")
+        refresh_manifest(tiled, preprocessing={"pad": "edge", "tile_overlap": 4})
+        with pytest.raises(BundleError, match="bundle tiled-64-lr16 takes photographs of any size, in tiles"):
+            create_app(Settings(bundles=(str(tiled),)))
+
+    def test_contradictions_are_refused(self, tiny_bundle: Path) -> None:
+        with pytest.raises(ServiceError, match="named twice"):
+            create_app(Settings(bundles=(str(tiny_bundle), str(tiny_bundle))))
+        with pytest.raises(ServiceError, match="max_pixels is 4095; raise it"):
+            create_app(Settings(bundles=(str(tiny_bundle),), max_pixels=4095))
+        with pytest.raises(DeviceError, match="CUDAExecutionProvider"):
+            create_app(Settings(bundles=(str(tiny_bundle),), device="cuda"))
+        with pytest.raises(BundleError, match="no bundle 'cats'"):
+            create_app(Settings(bundles=("cats",)))

@@ -1,0 +1,235 @@
+"""Workers that die, hang, lie or refuse, on the stub of `tests/stub_worker.py`; and those whose GPU fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sdk
+from codec_contract.errors import DeviceError, DeviceMemoryError, ImageError, ServiceError
+from edgegrain.service import workers as module
+from edgegrain.service.batcher import Batcher, BatchKey, Done, Job, WorkerLost
+from edgegrain.service.engine import RestoreOptions
+from edgegrain.service.workers import COMMAND, Workers, environment, read_answer
+from tests.service_harness import SOON, stub_worker
+
+ENGINE = (sys.executable, "-c", """
+import sys
+from codec_contract import errors
+from edgegrain.service import worker
+
+class Engine:
+    decoders = {}
+
+    def __init__(self, **fields):
+        self.lost = False
+
+    def warm_up(self):
+        return [("restore", "a", 1, 0.25)]
+
+    def restore(self, bundle, payloads, options, stages):
+        names = [payload.decode() for payload in payloads]
+        self.lost = self.lost or "DeviceError" in names
+        if self.lost:
+            return [errors.DeviceError("an illegal memory access")] * len(names)
+        return [getattr(errors, name)("no") if hasattr(errors, name) else name.encode() for name in names]
+
+worker.Engine = Engine
+sys.exit(worker.main())
+""")
+"""A worker whose engine returns its input, or the error of that name; after a `DeviceError` it has no other answer."""
+
+
+class Running:
+    """Workers with their queue."""
+
+    def __init__(self, command: Sequence[str], count: int = 1, *, sizes: Sequence[int] = (1, 2, 4),
+                 batch_timeout: float = SOON, start_timeout: float = SOON, device: str = "cpu") -> None:
+        self.batcher = Batcher(limits={"restore": 100}, sizes=sizes, wait=0.02, max_pixels=1000, workers=count)
+        self.batches: list[int] = []
+        self.lost = 0
+        self.workers = Workers(
+            self.batcher, {"device": device, "log_level": "error"}, count, start_timeout=start_timeout,
+            batch_timeout=batch_timeout, command=command,
+            on_batch=lambda jobs, seconds, began: self.batches.append(len(jobs)), on_lost=self.count)
+
+    def count(self) -> None:
+        self.lost += 1
+
+    def submit(self, *data: bytes) -> list[Job]:
+        loop = asyncio.get_running_loop()
+        jobs = [Job(BatchKey("restore", "a"), item, RestoreOptions(), loop.time() + SOON, 1, loop.create_future())
+                for item in data]
+        self.batcher.submit(jobs)
+        return jobs
+
+    async def answers(self, *data: bytes) -> list[Any]:
+        return [await job.answer for job in self.submit(*data)]
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def run(running: Callable[[], Running], test: Callable[[Running], Awaitable[None]]) -> None:
+    async def supervised() -> None:
+        subject = running()
+        subject.workers.start()
+        try:
+            await asyncio.wait_for(test(subject), SOON)  # type: ignore[arg-type]
+        finally:
+            await subject.workers.stop()
+        assert not subject.workers.pids
+
+    asyncio.run(supervised())
+
+
+def test_batches_are_answered_item_by_item_and_in_order() -> None:
+    async def test(subject: Running) -> None:
+        data = [b"%d" % index for index in range(40)]
+        assert [answer.data for answer in await subject.answers(*data)] == data
+        assert subject.batches == [4] * 10
+
+    run(lambda: Running(stub_worker()), test)
+
+
+def test_a_killed_worker_loses_its_batch_and_nothing_else() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.workers.pids)
+        (first,) = subject.workers.pids
+        lost, waiting = subject.submit(*[b"lost"] * 4), subject.submit(*[b"later"] * 3)
+        await subject.until(lambda: len(subject.batcher) == 3)
+        os.kill(first, signal.SIGKILL)
+        assert [type(await item.answer) for item in lost] == [WorkerLost] * 4
+        assert [(await item.answer).data for item in waiting] == [b"later"] * 3  # type: ignore[union-attr]
+        assert subject.lost == 1 and subject.workers.pids != [first]
+
+    run(lambda: Running(stub_worker(fixed=0.3)), test)
+
+
+def test_an_idle_worker_that_dies_is_replaced() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.workers.pids)
+        (first,) = subject.workers.pids
+        os.kill(first, signal.SIGKILL)
+        await subject.until(lambda: first not in subject.workers.pids)
+        assert subject.workers.ready_in() > 0
+        assert isinstance((await subject.answers(b"x"))[0], Done)
+        assert subject.workers.ready_in() == 0
+
+    run(lambda: Running(stub_worker()), test)
+
+
+@pytest.mark.parametrize(("data", "reason"), [
+    (b"die!1234", "died or broke its pipe"), (b"hang1234", "within 0.5 s"), (b"lie!1234", "0 of 1 items")])
+def test_mischief_costs_one_batch(data: bytes, reason: str) -> None:
+    async def test(subject: Running) -> None:
+        (answer,) = await subject.answers(data)
+        assert isinstance(answer, WorkerLost) and reason in str(answer) and answer.retry_after >= 1
+        (answer,) = await subject.answers(b"fine")
+        assert isinstance(answer, Done)
+
+    run(lambda: Running(stub_worker(), batch_timeout=0.5), test)
+
+
+def test_two_workers_share_the_work() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: len(subject.workers.pids) == 2)
+        start = asyncio.get_running_loop().time()
+        await subject.answers(*[b"x"] * 16)  # four batches
+        assert asyncio.get_running_loop().time() - start < 4 * 0.5
+
+    run(lambda: Running(stub_worker(fixed=0.5), 2), test)
+
+
+def test_a_failure_of_the_gpu_ends_the_worker_and_no_other_batch_is_lost() -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.workers.pids)
+        assert subject.batcher.expected("restore") == 0.25  # of the warm-up
+        answers = await subject.answers(b"DeviceMemoryError", b"before", b"DeviceError", b"ahead", b"later")
+        assert [type(answer) for answer in answers] == [DeviceMemoryError, Done, DeviceError, Done, Done]
+        assert subject.lost == 1
+
+    run(lambda: Running(ENGINE, sizes=(1,), device="cuda"), test)
+
+
+def test_on_a_cpu_a_worker_goes_on() -> None:
+    async def test(subject: Running) -> None:
+        assert [type(answer) for answer in await subject.answers(b"DeviceError", b"more")] == [DeviceError] * 2
+        assert subject.lost == 0
+
+    run(lambda: Running(ENGINE, sizes=(1,)), test)
+
+
+@pytest.mark.parametrize(("fields", "reason"), [
+    ({}, "answer is invalid: KeyError"), ({"outcomes": None, "seconds": {}}, "answer is invalid: TypeError"),
+    ({"outcomes": [None, None], "seconds": {}}, "answered 2 of 1"),
+    ({"outcomes": [None], "seconds": 3}, "answer is invalid: TypeError"),
+    ({"outcomes": [None], "seconds": {"decode": "long"}}, "answer is invalid: ValueError"),
+    ({"outcomes": [None], "seconds": {"decode": 10**400}}, "answer is invalid: OverflowError"),
+    ({"outcomes": ["ImageError"], "seconds": {}}, "answer is invalid: TypeError"),
+    ({"outcomes": [{"error": "ImageError"}], "seconds": {}}, "answer is invalid: KeyError")])
+def test_invalid_answers_are_refused(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(WorkerLost, match=reason):
+        read_answer((fields, [b"data"]), 1)
+
+
+def test_unknown_stages_are_not_passed_on() -> None:
+    fields = {"outcomes": [None], "seconds": {"decode": 0.5, "x\r\nSet-Cookie: a": 1, "write": 1}}
+    answers, seconds = read_answer((fields, [b"data"]), 1)
+    assert seconds == {"decode": 0.5, "write": 1.0} and answers == [Done(b"data", seconds)]
+
+
+@pytest.mark.parametrize(("name", "kind"), [
+    ("ImageError", ImageError), ("annotations", ServiceError), ("KeyboardInterrupt", ServiceError),
+    ("__doc__", ServiceError), ("", ServiceError)])
+def test_errors_keep_their_class(name: str, kind: type[Exception]) -> None:
+    fields = {"outcomes": [{"error": name, "message": "too large"}], "seconds": {}}
+    (error,), _ = read_answer((fields, [b""]), 1)
+    assert type(error) is kind and str(error) == "too large"
+
+
+@pytest.mark.parametrize(("program", "message"), [
+    ("pass", "died"), ("import time; time.sleep(60)", "within 0.5 s"),
+    ("print('hello, this is no message')", "broke its pipe"), ("print('[3]')", "broke its pipe"),
+    ("print('{\"lengths\": [-1]}')", "more than the limit"), ("print('{\"lengths\": [], \"failed\": \"no\"}')", "no")])
+def test_a_worker_that_does_not_start(
+    program: str, message: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(module, "LOST_SECONDS", 0.05)
+    caplog.set_level("ERROR")
+
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: len(caplog.records) >= 3)
+
+    timeout = 0.5 if "sleep" in program else SOON
+    run(lambda: Running([sys.executable, "-c", program], start_timeout=timeout), test)
+    fields = [vars(record)["fields"] for record in caplog.records]
+    assert all(message in each["reason"] for each in fields)
+    assert [each["next_try_seconds"] for each in fields[:3]] == [0.05, 0.1, 0.2]
+
+
+def test_workers_do_not_see_the_service_s_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEGRAIN_SERVE_TOKENS", "secret")
+    monkeypatch.setenv("edgegrain_serve_tokens_file", "secret")
+    monkeypatch.setenv("EDGEGRAIN_OTHER", "public")
+    monkeypatch.delenv("EDGEGRAIN_CACHE", raising=False)
+    assert [name for name in environment() if "EDGEGRAIN" in name.upper()] == ["EDGEGRAIN_OTHER"]
+
+
+def test_a_worker_imports_nothing_from_the_current_directory(tmp_path: Path) -> None:
+    (tmp_path / "sdk").mkdir()
+    (tmp_path / "sdk" / "__init__.py").touch()
+    python = COMMAND[: COMMAND.index("-m")]
+    found = subprocess.run([*python, "-c", "import sdk; print(sdk.__file__)"], cwd=tmp_path, env=environment(),
+                           capture_output=True, text=True, check=True).stdout
+    assert found.strip() == sdk.__file__

@@ -1,0 +1,122 @@
+"""``edgegrain export decoder --into``: a bundle gets a form of its own decoder, and nothing else of it changes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import sdk
+from codec_contract.bundle.decoders import BundledForm, decoder_forms
+from codec_contract.bundle.manifest import load_manifest, verify_bundle
+from codec_contract.errors import ExportError
+from edgegrain.cli.main import app
+from export.bundle.additions import require_target, write_form
+from export.bundle.writer import replace_decoder
+from export.decoder.command import ExportedDecoder, export_decoder
+from export.decoder.comparison import Comparison
+from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Precision, WeightStorage
+from export.decoder.sources import find_decoder, random_decoder
+from server_decoder.grain.grain import Grain
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
+from tests.tiny_bundle import LR, refresh_manifest, write_tiny_bundle
+
+
+def invertible_decoder() -> RRDBDecoder:
+    """GRAIN without its generator, which takes three times as long to export."""
+    grain = random_decoder("grain-smoke").decoder
+    assert isinstance(grain, Grain)
+    return grain.decoder
+
+
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    return export_decoder(invertible_decoder(), LR, DecoderOptions(WeightStorage.float16))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: bytes) -> Path:
+    """A bundle of a decoder with random weights."""
+    folder = write_tiny_bundle(tmp_path, decoder=model)
+    decoder = json.loads((folder / "manifest.json").read_text())["decoder"]
+    architecture = asdict(invertible_decoder().config)
+    refresh_manifest(folder, decoder={**decoder, "architecture": architecture})
+    return folder
+
+
+def export(capture: pytest.CaptureFixture[str], folder: Path, *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as leaving:
+        app(["export", "decoder", "--bundle", str(folder), "--compared", "1", *map(str, arguments)])
+    output = capture.readouterr()
+    return int(leaving.value.code or 0), output.out, output.err
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_bundle_gets_a_form_and_keeps_its_contract(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, contract = files_of(folder), load_manifest(folder).lr_contract_id
+    status, printed, error = export(capsys, folder, "--precision", "float16", "--into", folder)
+    assert status == 0, error
+    manifest = verify_bundle(folder)
+    form = decoder_forms(manifest)["cuda"]
+    assert (form.precision, form.ops, form.current, manifest.lr_contract_id) == ("float16", "plain", True, contract)
+    assert printed.startswith(f"{folder / form.file}: ") and manifest.decoder["forms"]["cuda"]["psnr"] >= 50
+    weights = {tensor.name: tensor.data_type for tensor in onnx.load(folder / form.file).graph.initializer}
+    assert weights["conv_first.weight"] == onnx.TensorProto.FLOAT16  # stored and computed with
+    after = files_of(folder)
+    assert set(after) - set(before) == {form.file}
+    assert {name for name in before if before[name] != after[name]} == {"manifest.json"}
+
+    lr = np.random.default_rng(0).integers(0, 256, (LR, LR, 3), dtype=np.uint8)
+    codecs = sdk.Codec(folder, threads=1, form="cuda"), sdk.Codec(folder, threads=1)
+    half, full = (np.asarray(codec.restore(lr)).astype(int) for codec in codecs)
+    assert codecs[0].running_decoder.file == form.file and np.abs(half - full).max() <= 4
+
+    status, _, error = export(capsys, folder, "--precision", "float16", "--into", folder)
+    assert status == 1 and f"{form.file} exists" in error and "--force" in error
+
+
+def written(folder: Path, model: bytes) -> BundledForm:
+    """The form of an export that was compared elsewhere."""
+    exported = ExportedDecoder(find_decoder(folder), DecoderOptions(precision=Precision.float16, ops=Ops.fused), model,
+                               Comparison(1, 0.0, 60.0, 0.0))
+    return write_form(exported, require_target(exported.source, exported.options, str(folder), force=True))
+
+
+def test_a_form_is_replaced(folder: Path, model: bytes) -> None:
+    first = written(folder, model)
+    assert (first.precision, first.ops) == ("float16", "fused")
+    assert written(folder, model) == first and (folder / first.file).is_file()
+    renewed = written(folder, model + b"\x62\x00")
+    assert decoder_forms(verify_bundle(folder))["cuda"] == renewed != first
+    assert not (folder / first.file).exists()
+
+
+def test_a_form_belongs_to_the_bundle_of_its_decoder(
+        folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    other = write_tiny_bundle(tmp_path, "other-64-lr16")
+    status, _, error = export(capsys, folder, "--into", other)
+    assert status == 1 and "is not the one of bundle other-64-lr16" in error
+    assert export(capsys, folder, "--into", folder, "--out", tmp_path / "dist")[0] == 2
+    for bundle, options, message in (("hf://owner/name", DecoderOptions(), "copy its folder"),
+                                     (str(folder), DecoderOptions(noise=Noise.seeded), "without --noise")):
+        with pytest.raises(ExportError, match=message):
+            require_target(find_decoder(folder), options, bundle)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ExportError, match="cannot be written; copy the bundle"):
+        require_target(find_decoder(folder), DecoderOptions(), str(folder))
+
+
+def test_another_decoder_leaves_the_old_form_behind(folder: Path, tmp_path: Path, model: bytes) -> None:
+    form = written(folder, model).file
+    source = load_manifest(folder)
+    decoder = {"file": "decoder.onnx", "controls": [], "architecture": source.decoder["architecture"]}
+    newer = replace_decoder(source, tmp_path / "newer", model + b"\x62\x00", {"decoder": decoder}, card="A card.\n")
+    assert form not in newer.files and list(decoder_forms(newer)) == ["default"]
+    assert newer.lr_contract_id == source.lr_contract_id

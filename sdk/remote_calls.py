@@ -21,7 +21,6 @@ from codec_contract.bundle.paths import ALIASES
 from codec_contract.bundle.qualities import check_max_bytes
 from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, reason
 from codec_contract.fit import Fit, Size, check_fit
-from codec_contract.http_names import BYTES_TYPE, INVALID_PAYLOAD, INVALID_PICTURE, PAYLOAD_TYPE, PROBLEM_PREFIX
 from codec_contract.lr_coder.coder_tables import MAX_STEP, CoderTables, rounded
 from codec_contract.payload import CODING_RAW, FIT_STRETCH, MAX_ORIGINAL_PIXELS, MAX_PAYLOAD_BYTES, encode_payload
 from codec_contract.rgb import Rgb
@@ -42,6 +41,13 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made", Payload, Scene)
 
+# Names of the interface, for the service too; docs/service.md describes them.
+PAYLOAD_TYPE, BYTES_TYPE = "application/vnd.edgegrain", "application/octet-stream"
+"""Media types of payloads and of any file."""
+PROBLEM_PREFIX = "urn:edgegrain:problem:"
+"""Beginning of a problem's ``type``, before its kind."""
+INVALID_PAYLOAD, INVALID_PICTURE = "invalid-payload", "invalid-picture"
+"""Kinds of the problems for `PayloadError` and `ImageError`."""
 MAX_SECONDS = 1_000_000
 """Longest timeout, pause or patience: eleven days. Sockets and clocks refuse some larger numbers."""
 RETRIED = frozenset({408, 429, 502, 503, 504})

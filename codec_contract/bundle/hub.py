@@ -80,7 +80,7 @@ def find_hub_bundle(name: str, *, verify: bool = False, check: Check | None = No
     The Hub is https://huggingface.co or ``$HF_ENDPOINT``, the cache ``hub`` in `cache_folder`. The licence is logged,
     as a warning, when the bundle is downloaded. A branch or tag is looked up on the Hub; if the Hub cannot be reached,
     its last known commit is taken, with a warning. A commit that is in the cache needs no network. An interrupted
-    download continues where it stopped.
+    download keeps its complete files.
 
     Args:
         name: ``hf://owner/name`` (branch ``main``) or ``hf://owner/name@revision``.

@@ -10,7 +10,7 @@ import typer
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import EdgegrainError, ExistsError, needs_extra
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_STEP, MAX_WIDTH
-from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption
+from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption, refuse_options
 from edgegrain.cli.output import print_json, progress_bar
 from export.decoder.decoder_options import WeightStorage
 
@@ -93,29 +93,23 @@ def run(
 
     family = run_family(run)
     excluded = tuple(exclude or ())
+    of_bundles = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain,
+                  "--data-licence": data_licence, "--storage": storage, "--if-better": if_better}
     if family == "irn":
         raise EdgegrainError(f"{run} is an IRN run, which needs no publishing; make its bundle with: "
                              f"edgegrain export bundle {run} --out {out}")
     if family == "face_sr":
-        given = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain,
-                 "--data-licence": data_licence, "--storage": storage, "--encoder-of": encoder_of,
-                 "--decoder-of": decoder_of, "--if-better": if_better, "--weights": weights}
-        _refuse([name for name, value in given.items() if value], "GLEAN and GCFSR")
+        refuse_options({**of_bundles, "--encoder-of": encoder_of, "--decoder-of": decoder_of, "--weights": weights},
+                       "not for a run of GLEAN and GCFSR; leave it out")
         _store_face_sr(run, out, data, coder, excluded, prior or DEFAULT_PRIOR, force)
         return
-    _refuse(["--coder"] if coder is not None else [], "GRAIN")
+    refuse_options({"--coder": coder}, "not for a run of GRAIN; leave it out")
     if trained_only:
-        given = {"--if-better": if_better, "--id": bundle_id, "--version": version != INITIAL_VERSION,
-                 "--domain": domain, "--data-licence": data_licence, "--storage": storage}
-        if wrong := [name for name, value in given.items() if value]:
-            raise typer.BadParameter("is for a bundle; leave it out with --trained-only", param_hint=", ".join(wrong))
-    if weights is not None and if_better is None:
-        raise typer.BadParameter("is for --if-better", param_hint="--weights")
-    if data is None and not trained_only:
-        raise typer.BadParameter("a GRAIN run needs its training pictures", param_hint="--data")
-    if data is None and not (encoder_of or decoder_of):
-        raise typer.BadParameter("the coder's tables are fitted to the training pictures; pass their folder, or the "
-                                 "bundle whose encoder the run kept (--encoder-of)", param_hint="--data")
+        refuse_options(of_bundles, "is for a bundle; leave it out with --trained-only")
+    refuse_options({"--weights": weights and if_better is None}, "is for --if-better")
+    refuse_options({"--data": data is None and not trained_only}, "a GRAIN run needs its training pictures")
+    refuse_options({"--data": data is None and not (encoder_of or decoder_of)}, "the coder's tables are fitted to the "
+                   "training pictures; pass their folder, or the bundle whose encoder the run kept (--encoder-of)")
     if decoder_of and (encoder_of or not trained_only):
         raise typer.BadParameter("goes with --trained-only and without --encoder-of, which it includes",
                                  param_hint="--decoder-of")
@@ -271,9 +265,3 @@ def _store_face_sr(run: Path, out: Path, data: Path | None, coder: Path | None, 
     weights = run.parent if run.name == CHECKPOINT else run
     written = store(weights, out, prior=prior, coder=coder, data=data, exclude=exclude, force=force)
     typer.echo(f"{written}: {written.stat().st_size:,} bytes")
-
-
-def _refuse(options: list[str], family: str) -> None:
-    """Wrong usage if options are given that a family does not have."""
-    if options:
-        raise typer.BadParameter(f"not for a run of {family}; leave it out", param_hint=", ".join(options))

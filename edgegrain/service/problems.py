@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from codec_contract.errors import DeviceError, EdgegrainError, ImageError, PayloadError
-from codec_contract.http_names import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
 from edge_encoder.preprocessing import RAISE_LIMIT
+from sdk.remote_calls import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
 
 MEDIA_TYPE = "application/problem+json"
 NO_ALIGN = "align=False (--no-align)", "align=false"

@@ -20,7 +20,6 @@ from codec_contract.bundle.manifest import Manifest
 from codec_contract.bundle.qualities import Quality
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.fit import Fit, parse_size
-from codec_contract.http_names import BYTES_TYPE, INVALID_PAYLOAD, PAYLOAD_TYPE
 from codec_contract.payload import MAX_PAYLOAD_BYTES
 from codec_contract.scene import MAX_SCENE_BYTES, is_scene
 from edgegrain.service.batcher import Answer, Done, Job
@@ -28,6 +27,7 @@ from edgegrain.service.bodies import MULTIPART, media_type, read_body, read_part
 from edgegrain.service.engine import QUALITY, CompressOptions, FacesChoice, RestoreOptions, read_claims
 from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter
 from edgegrain.service.state import Service, ServiceState, data_of
+from sdk.remote_calls import BYTES_TYPE, INVALID_PAYLOAD, PAYLOAD_TYPE
 
 COMPRESS = "/v1/compress"
 

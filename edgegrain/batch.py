@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -35,19 +35,14 @@ from codec_contract.errors import (
 )
 from codec_contract.files import printable_name
 from codec_contract.fit import MAX_PIXELS, Fit, Size
-from codec_contract.payload import MAGIC, PAYLOAD_SUFFIX
-from edge_encoder.preprocessing import PICTURE_SUFFIXES
+from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.pictures.file_formats import SAVE_OPTIONS
 from edgegrain.ray_cluster import cluster_cores, ray_cluster
-from edgegrain.stores import FolderStore, Store, open_store
+from edgegrain.stores import FolderStore, Store, Verb, candidates, open_store
 from sdk.codec import Codec
 from sdk.rate_control import compress_within
 from server_decoder.decoder_session import Device
 
-Verb = Literal["compress", "restore"]
-
-SAMPLE = 100
-"""Files that are read to distinguish payloads from pictures."""
 CHUNK = 1000
 """Names whose results are looked up together."""
 AHEAD = 64
@@ -141,45 +136,6 @@ class Tally:
             setattr(self, name, getattr(self, name) + value)
 
 
-def candidates(names: Iterator[str], verb: Verb | None, inner: str | None = None) -> Iterator[str]:
-    """Filter names by suffix: pictures (compress), payloads (restore), or both (None); not those below ``inner``."""
-    for name in names:
-        suffix = PurePosixPath(name).suffix.lower()
-        if ((verb != "restore" and suffix in PICTURE_SUFFIXES) or (verb != "compress" and suffix == PAYLOAD_SUFFIX)
-                ) and not (inner and name.startswith(f"{inner}/")):
-            yield name
-
-
-def find_verb(store: Store, inner: str | None = None) -> Verb | None:
-    """Infer the verb from the content of the first files: payloads are restored, other files compressed.
-
-    Args:
-        store: the files.
-        inner: name of the target in the store, as of `Store.name_of`. Results of an interrupted run are no input: the
-            files below the target, and payloads next to pictures if the target is the store itself.
-
-    Returns:
-        None if there are files of both kinds, or no files.
-    """
-    if inner == "" and (found := _verb_of(store, "compress")) is not None:
-        return found
-    return _verb_of(store, None, inner)
-
-
-def _verb_of(store: Store, wanted: Verb | None, inner: str | None = None) -> Verb | None:
-    sample = list(itertools.islice(candidates(store.names(lambda *_: None), wanted, inner), SAMPLE))
-    found: set[Verb] = set()
-    for name in sample:
-        with suppress(OSError):  # reported later, as a failed file
-            if store.read(name, len(MAGIC)) == MAGIC:
-                found.add("restore")
-            elif not name.lower().endswith(PAYLOAD_SUFFIX):  # a damaged payload says nothing
-                found.add("compress")
-    if not found and sample:  # damaged payloads only: each is reported as failed
-        return "restore" if all(name.lower().endswith(PAYLOAD_SUFFIX) for name in sample) else "compress"
-    return found.pop() if len(found) == 1 else None
-
-
 def pending_batches(
     plan: BatchPlan, source: Store, target: Store, count: Callable[[Tally], None]
 ) -> Iterator[list[str]]:
@@ -215,10 +171,6 @@ class Worker:
         """Process these names, also those that have a result; without names, open the bundles.
 
         The process ends if that takes too long, or if the device fails, which leaves it unusable.
-
-        Raises:
-            BundleError: a bundle is damaged.
-            DeviceError: the device is not available.
         """
         _, tally = self._codecs, Tally()
         faulthandler.dump_traceback_later(TASK_SECONDS + FILE_SECONDS * len(names), exit=True, file=2)
@@ -307,9 +259,6 @@ def tallies(plan: BatchPlan, batches: Iterator[list[str]], workers: int, gpus: f
     """Process batches of names with Ray actors, yielding the counts of each.
 
     The files of an actor that dies are tried again one by one, to tell which of them is the reason.
-
-    Raises:
-        EdgegrainError: of a bundle, a store or a device, or no worker could start.
     """
     import ray
     from ray.exceptions import RayError, RayTaskError
@@ -379,11 +328,6 @@ def run_batch(
 
     Returns:
         The counts, with the first `SHOWN` failures.
-
-    Raises:
-        ExistsError: the file for failures exists and was not written by an earlier run.
-        EdgegrainError: Ray is missing or does not start, another run writes into the target, or as `tallies`.
-        OSError: the names could not be listed, or the file for failures cannot be written.
     """
     source, target = open_store(plan.source), open_store(plan.target)
     total, counting, cores = Tally(), threading.Lock(), os.cpu_count() or 1

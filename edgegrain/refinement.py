@@ -40,12 +40,10 @@ from codec_contract.quantization import dequantize
 from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from edgegrain.metrics.weights import find_metric_weights
-from edgegrain.training.device import mixed_precision, to_device
-from edgegrain.training.grain.coder_network import FIRST_OCTAVE, MEAN_UNIT, STEPS_PER_OCTAVE, code_length
-from edgegrain.training.grain.rate import CoderContext
-from edgegrain.training.levels import picture_levels
-from edgegrain.training.losses import LossWeights, picture_loss, random_offset
-from edgegrain.training.metric_networks import MetricNetworks
+from edgegrain.training.data import picture_levels
+from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.grain.rate import FIRST_OCTAVE, MEAN_UNIT, STEPS_PER_OCTAVE, CoderContext, code_length
+from edgegrain.training.losses import LossWeights, MetricNetworks, picture_loss, random_offset
 from export.bundle.enlarger import find_enlarger
 from export.decoder.sources import bundle_decoder
 from sdk import Codec, Payload
@@ -139,9 +137,8 @@ class RefiningCodec(Codec):
             self._losses = replace(self._losses, lpips=LPIPS_DECODED)
             self._enlarger = find_enlarger(self.bundle.folder).network().requires_grad_(False)
         self._torch_decoder = bundle_decoder(manifest).requires_grad_(False)
-        for network in (self._torch_decoder, self._enlarger):
-            if network is not None:
-                to_device(network, self._torch_device, convolutional=True)
+        networks = [network for network in (self._torch_decoder, self._enlarger) if network is not None]
+        Distributed(self._torch_device).move(networks, convolutional=True)
         self._networks = MetricNetworks.load(find_metric_weights(weights, faces=faces), self._torch_device, faces=faces)
         self._level_step = self._open.tables.step
         self._bits = PayloadBits(self._open.tables, manifest.lr, manifest.lr).to(self._torch_device)

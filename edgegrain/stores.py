@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, Protocol
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
 from codec_contract.errors import ServiceError, needs_extra
 from codec_contract.files import printable_name, write_atomically
+from codec_contract.payload import MAGIC, PAYLOAD_SUFFIX
+from edge_encoder.preprocessing import PICTURE_SUFFIXES
 
+Verb = Literal["compress", "restore"]
+
+SAMPLE = 100
+"""Files that are read to distinguish payloads from pictures."""
 STAGING = ".edgegrain-batch"
 """Folder inside a target folder for files that are being written."""
 ATOMIC = frozenset({"s3", "gcs", "abfs"})
@@ -195,9 +202,6 @@ def _os_errors(name: str) -> Iterator[None]:
 
 def open_store(place: str) -> FolderStore | ArrowStore:
     """The store at a path or a URI: ``/data/faces``, ``file:///data``, ``s3://bucket/faces``, ``fsspec+SCHEME://...``.
-
-    Raises:
-        ServiceError: pyarrow and fsspec do not know the URI, or it cannot be reached.
     """
     if "://" not in place:
         return FolderStore(Path(place))
@@ -211,3 +215,42 @@ def open_store(place: str) -> FolderStore | ArrowStore:
     except Exception as error:  # from pyarrow, fsspec, or a library that fsspec imports
         raise ServiceError(f"cannot open {place}: {' '.join(str(error).split())}; expected a folder or a URI such as "
                            "s3://bucket/folder or gs://bucket/folder, with the prefix fsspec+ for fsspec") from error
+
+
+def candidates(names: Iterator[str], verb: Verb | None, inner: str | None = None) -> Iterator[str]:
+    """Filter names by suffix: pictures (compress), payloads (restore), or both (None); not those below ``inner``."""
+    for name in names:
+        suffix = PurePosixPath(name).suffix.lower()
+        if ((verb != "restore" and suffix in PICTURE_SUFFIXES) or (verb != "compress" and suffix == PAYLOAD_SUFFIX)
+                ) and not (inner and name.startswith(f"{inner}/")):
+            yield name
+
+
+def find_verb(store: Store, inner: str | None = None) -> Verb | None:
+    """Infer the verb from the content of the first files: payloads are restored, other files compressed.
+
+    Args:
+        store: the files.
+        inner: name of the target in the store, as of `Store.name_of`. Results of an interrupted run are no input: the
+            files below the target, and payloads next to pictures if the target is the store itself.
+
+    Returns:
+        None if there are files of both kinds, or no files.
+    """
+    if inner == "" and (found := _verb_of(store, "compress")) is not None:
+        return found
+    return _verb_of(store, None, inner)
+
+
+def _verb_of(store: Store, wanted: Verb | None, inner: str | None = None) -> Verb | None:
+    sample = list(itertools.islice(candidates(store.names(lambda *_: None), wanted, inner), SAMPLE))
+    found: set[Verb] = set()
+    for name in sample:
+        with suppress(OSError):  # reported later, as a failed file
+            if store.read(name, len(MAGIC)) == MAGIC:
+                found.add("restore")
+            elif not name.lower().endswith(PAYLOAD_SUFFIX):  # a damaged payload says nothing
+                found.add("compress")
+    if not found and sample:  # damaged payloads only: each is reported as failed
+        return "restore" if all(name.lower().endswith(PAYLOAD_SUFFIX) for name in sample) else "compress"
+    return found.pop() if len(found) == 1 else None

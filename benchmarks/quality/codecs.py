@@ -85,9 +85,6 @@ class CodecComparison:
         cache: stores the results.
         thoroughness: effort of the search among classical codecs.
         side: of the originals, in pixels; 0: the first bundle's.
-
-    Raises:
-        EdgegrainError: no bundle, several of one id, or a side that an LR does not divide.
     """
 
     def __init__(self, codecs: Sequence[Codec], metrics: PictureMetrics, weights_id: str, cache: ResultCache,
@@ -108,9 +105,6 @@ class CodecComparison:
 
     def picture(self, path: Path) -> dict[int, PictureResult]:
         """Results by side of the LR: the first bundle of the group, and in ``equal`` everything it is compared with.
-
-        Raises:
-            ImageError: the picture cannot be read.
         """
         original, found = original_of(path, self.side), {}
         for group in self.groups:

@@ -10,11 +10,7 @@ from codec_contract.files import write_atomically
 
 
 def require_section(page: Path, name: str) -> tuple[str, str]:
-    """The page before and after a section's content, markers included.
-
-    Raises:
-        EdgegrainError: the page is missing or lacks the markers.
-    """
+    """The page before and after a section's content, markers included."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     try:
         before, rest = page.read_text().split(begin)
@@ -25,10 +21,6 @@ def require_section(page: Path, name: str) -> tuple[str, str]:
 
 
 def write_section(page: Path, name: str, lines: Sequence[str]) -> None:
-    """Replace a section's content by ``lines``, with an empty line before and after.
-
-    Raises:
-        EdgegrainError: as `require_section`.
-    """
+    """Replace a section's content by ``lines``, with an empty line before and after."""
     before, after = require_section(page, name)
     write_atomically(page, "\n".join([before, *lines, "", after]).encode(), force=True)

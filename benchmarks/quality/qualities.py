@@ -81,9 +81,6 @@ def read_evaluations(named: Sequence[str]) -> list[Evaluation]:
 
     Args:
         named: ``QUALITY=JSON``.
-
-    Raises:
-        EdgegrainError: an unknown quality, a file that is no evaluation, or evaluations of different pictures.
     """
     found = []
     for each in named:

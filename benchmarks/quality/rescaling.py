@@ -132,9 +132,6 @@ class Rescaling:
         codec: the opened bundle, one that works on tiles.
         lpips: LPIPS with AlexNet; None to leave it out.
         classical: names of classical codecs.
-
-    Raises:
-        EdgegrainError: the bundle takes square pictures only; `edgegrain evaluate` is for those.
     """
 
     def __init__(self, codec: Codec, lpips: LPIPS | None, classical: Sequence[str] = CLASSICAL) -> None:

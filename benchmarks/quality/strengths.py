@@ -59,11 +59,7 @@ class Smoothness:
 
 
 def sweep(codec: sdk.Codec, lr: Rgb, strengths: Sequence[float] = STRENGTHS) -> list[Rgb]:
-    """Restore an LR, uint8 ``[lr, lr, 3]``, with every strength: uint8 ``[hr, hr, 3]`` each.
-
-    Raises:
-        ImageError: the bundle has no control ``strength``, a strength is out of range, or the LR has another size.
-    """
+    """Restore an LR, uint8 ``[lr, lr, 3]``, with every strength: uint8 ``[hr, hr, 3]`` each."""
     return [np.asarray(picture) for picture in codec.restore_batch([lr] * len(strengths), strength=list(strengths))]
 
 
@@ -76,9 +72,6 @@ def measure_smoothness(
         pictures: uint8 ``[S, S, 3]``, two at least.
         strengths: of the pictures.
         distance: of two pictures; None for `level_distance`.
-
-    Raises:
-        ImageError: there are fewer than two pictures, or the strengths do not ascend.
     """
     if len(pictures) != len(strengths) or len(pictures) < 2 or list(strengths) != sorted(set(strengths)):
         raise ImageError(f"a sweep needs at least two strengths, ascending, and a picture for each; got "

@@ -40,11 +40,7 @@ Shapes = Mapping[str, tuple[int, int]]
 
 
 def node_bytes(node: onnx.NodeProto, values: Shapes) -> int:
-    """Bytes that a node reads and writes.
-
-    Raises:
-        KeyError: a size is not known.
-    """
+    """Bytes that a node reads and writes."""
     if node.op_type in VIEWS:
         return 0
     inputs = {name for name in node.input if name}
@@ -54,11 +50,7 @@ def node_bytes(node: onnx.NodeProto, values: Shapes) -> int:
 
 
 def graph_bytes(model: onnx.ModelProto) -> dict[str, int]:
-    """Bytes by kind of node.
-
-    Raises:
-        KeyError: a size is not known.
-    """
+    """Bytes by kind of node."""
     values = element_counts(model)
     moved: dict[str, int] = defaultdict(int)
     for node in model.graph.node:

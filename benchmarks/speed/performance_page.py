@@ -184,11 +184,7 @@ GPU_COMMAND = "benchmarks/gpu_host.sh"
 
 
 def page(folder: Path = RESULTS) -> str:
-    """docs/performance.md, Markdown.
-
-    Raises:
-        KeyError, ValueError: a file is not a report of these benchmarks.
-    """
+    """docs/performance.md, Markdown."""
     lines = ["# Performance", "",
              "Written by `python benchmarks/speed/performance_page.py` from the reports in `results/performance`; each "
              "table names its command. Times are medians of runs after warm-up, each variant and batch size in its own "

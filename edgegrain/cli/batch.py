@@ -14,7 +14,7 @@ import typer
 from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.batch import FAILURES, BatchPlan, Tally, Verb, candidates, find_verb, run_batch
+from edgegrain.batch import FAILURES, BatchPlan, Tally, run_batch
 from edgegrain.cli.options import (
     AlignOption,
     BundleOption,
@@ -32,7 +32,7 @@ from edgegrain.cli.options import (
     size_of,
 )
 from edgegrain.cli.output import print_json
-from edgegrain.stores import FolderStore, Store, open_store
+from edgegrain.stores import FolderStore, Store, Verb, candidates, find_verb, open_store
 from sdk.payload import enlargement
 from sdk.rate_control import bundles_for
 from server_decoder.decoder_session import require_provider

@@ -131,7 +131,8 @@ def evaluate(
         codec = sdk.Codec(bundle, device=device.value, threads=threads or None)
     else:
         with needs_extra("train", "--refine needs"):
-            from edgegrain.refinement import REVISION, RefiningCodec
+            from edgegrain.evaluation.evaluator import REVISION
+            from edgegrain.refinement import RefiningCodec
         codec = RefiningCodec(bundle, steps=refine, size=refine_size or None, max_bytes=max_bytes, weights=weights,
                               device=device.value, threads=threads or None)
         refinement_key = (f"{refine} steps, {f'at {refine_size}, ' * bool(refine_size)}"

@@ -260,7 +260,7 @@ def _store_face_sr(run: Path, out: Path, data: Path | None, coder: Path | None, 
                    force: bool) -> None:
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.papers.face_sr.bundle import store
-        from edgegrain.training.run_folder import CHECKPOINT
+        from edgegrain.training.checkpoint import CHECKPOINT
 
     weights = run.parent if run.name == CHECKPOINT else run
     written = store(weights, out, prior=prior, coder=coder, data=data, exclude=exclude, force=force)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -133,16 +133,12 @@ def train(
     with needs_extra("train", "training needs"):
         import torch
 
-        from edgegrain.training.all_stages import train_stages
-        from edgegrain.training.allocator import keep_freed_memory
-        from edgegrain.training.changes import changed
-        from edgegrain.training.device import choose_device
-        from edgegrain.training.distributed import start_distributed
-        from edgegrain.training.family import RunOptions
-        from edgegrain.training.grain.chains import STAGES, Chain
-        from edgegrain.training.loop import train as train_recipe
-        from edgegrain.training.recipes import describe, find_recipe, list_recipes
-        from edgegrain.training.run_folder import CHECKPOINT, claim_run_folder, finished
+        from edgegrain.training.checkpoint import CHECKPOINT
+        from edgegrain.training.distributed import choose_device, keep_freed_memory, start_distributed
+        from edgegrain.training.family import RunOptions, describe, find_recipe, list_recipes
+        from edgegrain.training.recipe import Chain, changed
+        from edgegrain.training.run import claim_run_folder, finished
+        from edgegrain.training.run import train as train_recipe
 
     if list_all:
         typer.echo(list_recipes())
@@ -162,20 +158,19 @@ def train(
         keep_freed_memory()
     options = RunOptions(data, validation, tuple(exclude or ()), weights, init_from, decoder_from, prior, discriminator,
                          teacher, compiled)
-    settings: dict[str, Any] = {
-        "pictures": pictures or None, "budget_seconds": budget_seconds, "resume": resume,
-        "evaluate_every": evaluate_every, "device": device.value, "claimed": True}
+    chain = isinstance(chosen, Chain)
     with (progress_bar() as report, start_distributed(device.value) as distributed,
           claim_run_folder(distributed, recipe, run, resume=resume) as folder):
-        runs = [folder / stage for stage in chosen.stages] if isinstance(chosen, Chain) else [folder]
+        runs = [folder / stage for stage in chosen.stages] if chain else [folder]
         if resume and is_first_process() and not any((each / CHECKPOINT).exists() for each in runs):
             typer.echo(f"no run to continue in {folder}; a new one begins", err=True)
-        start = train_stages if isinstance(chosen, Chain) else train_recipe
-        result = start(chosen, folder, options, **settings, report=report)
+        result = train_recipe(
+            chosen, folder, options, pictures=pictures or None, budget_seconds=budget_seconds, resume=resume,
+            evaluate_every=evaluate_every, device=device.value, report=report, claimed=True)
     if result:  # the first process only
         typer.echo(json.dumps(result))
-    elif isinstance(chosen, Chain) and is_first_process():
+    elif chain and is_first_process():
         typer.echo(f"all stages in {folder} were finished; nothing was trained", err=True)
-    if not finished(folder / STAGES[-1] if isinstance(chosen, Chain) else folder):
+    if not finished(runs[-1]):
         typer.echo(f"interrupted; --run {folder} --resume continues", err=True)
         raise typer.Exit(INTERRUPTED)

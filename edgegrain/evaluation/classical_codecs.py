@@ -101,9 +101,6 @@ class ClassicalCodec:
         rgb: uint8 ``[H, W, 3]``.
         codec: a name in `CODECS`.
         thoroughness: ``full`` also selects slower AVIF (speed 4 instead of 6) and JPEG XL (effort 9 instead of 7).
-
-    Raises:
-        EdgegrainError: unknown codec, or the library that writes it is not installed.
     """
 
     def __init__(self, rgb: Rgb, codec: str, thoroughness: Thoroughness = "fast") -> None:
@@ -209,27 +206,17 @@ def best_at(rgb: Rgb, codec: str, max_bytes: int,
         codec: a name in `CODECS`.
         max_bytes: size of the whole file, headers included.
         score: distance of a uint8 ``[H, W, 3]`` from the original, lower is better; default: minus the PSNR.
-
-    Raises:
-        EdgegrainError: unknown codec, or the library that writes it is not installed.
     """
     return ClassicalCodec(rgb, codec).best(max_bytes, None if score is None else lambda result: score(result.rgb))
 
 
 def rebuild(rgb: Rgb, setting: Setting, thoroughness: Thoroughness) -> ClassicalResult:
-    """The result of a known setting, encoded again.
-
-    Raises:
-        EdgegrainError: as `ClassicalCodec`.
-    """
+    """The result of a known setting, encoded again."""
     return ClassicalCodec(rgb, setting.codec, thoroughness).result(setting)
 
 
 def encode_lossless(rgb: Rgb, codec: Literal["png", "webp", "jpeg-xl"]) -> bytes:
     """Encode ``rgb``, uint8 ``[H, W, 3]``, losslessly and without metadata, at the format's slowest setting.
-
-    Raises:
-        EdgegrainError: the library that writes the format is not installed.
     """
     picture = Image.fromarray(rgb)
     if codec == "png":

@@ -163,9 +163,6 @@ class Evaluator:
         Args:
             path: the picture.
             budget: bytes that the classical codecs may use; 0: as many as the bundle's payload has.
-
-        Raises:
-            ImageError: the picture cannot be read.
         """
         original = original_of(path, self._config.side or self._codec.bundle.hr)
         search = _ClassicalSearch(self._metrics, original, self._config.baselines or "fast")
@@ -192,11 +189,7 @@ class Evaluator:
                              tuple(ours["lr_saturation"]))
 
     def photographs(self, paths: Iterable[Path], empty: Sequence[Path]) -> PhotographScores:
-        """The faces of photographs, before and after; arguments and errors as `evaluate_photographs`.
-
-        Raises:
-            ImageError: the bundle is not one of faces.
-        """
+        """The faces of photographs, before and after; arguments and errors as `evaluate_photographs`."""
         dlib, mobileface = self._metrics.identity, self._metrics.mobileface
         if dlib is None or mobileface is None:
             raise ImageError(f"bundle {self._codec.bundle.id} is not one of faces")

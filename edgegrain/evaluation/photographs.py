@@ -57,9 +57,6 @@ def evaluate_photographs(
         photographs: with at least one face each.
         empty: pictures without faces.
         dlib, mobileface: the identity networks.
-
-    Raises:
-        ImageError: a picture cannot be read, or no face was found in any photograph.
     """
     side, missed = codec.bundle.hr, 0
     sizes: list[int] = []

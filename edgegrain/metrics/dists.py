@@ -35,9 +35,6 @@ class DISTS(nn.Module):
 
     Args:
         vgg: LPIPS with VGG16, whose convolutions are used; not copied.
-
-    Raises:
-        EdgegrainError: `PACKAGE` is not installed, or its weights are other ones.
     """
 
     alpha: Tensor
@@ -81,11 +78,7 @@ def l2_pool(x: Tensor) -> Tensor:
 
 
 def learned_weights() -> tuple[Tensor, Tensor]:
-    """Alpha and beta, each ``[1475]``, one value per channel of all maps.
-
-    Raises:
-        EdgegrainError: `PACKAGE` is not installed, or its weights are other ones.
-    """
+    """Alpha and beta, each ``[1475]``, one value per channel of all maps."""
     try:
         path = Path(str(distribution(PACKAGE).locate_file(WEIGHTS)))
         content = path.read_bytes()

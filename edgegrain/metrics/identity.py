@@ -52,9 +52,6 @@ class FaceIdentity(nn.Module):
 
     Args:
         weights: folder with the weight file, or the file.
-
-    Raises:
-        ModelError: the weight file is missing or damaged.
     """
 
     mean: Tensor
@@ -130,9 +127,6 @@ class MobileFace:
 
     Args:
         weights: folder with the model file, or the file.
-
-    Raises:
-        ModelError: the file is missing or damaged.
     """
 
     def __init__(self, weights: str | Path) -> None:

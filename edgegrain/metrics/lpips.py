@@ -41,9 +41,6 @@ class LPIPS(nn.Module):
     Args:
         weights: folder with the weight files, or one file.
         net: ``"alex"`` or ``"vgg"``.
-
-    Raises:
-        ModelError: the weight file is missing or damaged.
     """
 
     shift: Tensor

@@ -25,11 +25,7 @@ Spectrum = npt.NDArray[np.float64]
 
 
 def periodic_peaks(picture: Rgb) -> dict[int, float]:
-    """Period -> height of its peaks in dB above their neighbours, of a uint8 ``[H, W, 3]``.
-
-    Raises:
-        ImageError: a side is no multiple of 16 or shorter than 128 pixels.
-    """
+    """Period -> height of its peaks in dB above their neighbours, of a uint8 ``[H, W, 3]``."""
     height, width = picture.shape[:2]
     _check_size(picture)
     power = _amplitudes(picture) ** 2 + 1e-18  # of one colour: no peaks
@@ -42,9 +38,6 @@ def peak_amplitudes(picture: Rgb) -> dict[int, float]:
 
     `periodic_peaks` is relative to the neighbouring frequencies. Enlarged pictures have little power at fine scales, so
     a pattern far below one level can have a high peak there; its amplitude is absolute.
-
-    Raises:
-        ImageError: as `periodic_peaks`.
     """
     height, width = picture.shape[:2]
     _check_size(picture)
@@ -64,9 +57,6 @@ def added_peaks(picture: Rgb, original: Mapping[int, float]) -> dict[int, float]
     Args:
         picture: uint8 ``[H, W, 3]``.
         original: result of `periodic_peaks`.
-
-    Raises:
-        ImageError: as `periodic_peaks`.
     """
     return {period: max(0.0, height - original[period]) for period, height in periodic_peaks(picture).items()}
 

@@ -77,10 +77,6 @@ class PictureMetrics:
         weights: folder with the weight files of LPIPS and the identity networks.
         device: ``"cpu"`` or ``"cuda"``.
         faces: true for aligned faces, whose identity distance is measured too.
-
-    Raises:
-        EdgegrainError: a weight file or the package of DISTS is missing.
-        DeviceError: torch finds no such device.
     """
 
     def __init__(self, weights: str | Path, *, device: str = "cpu", faces: bool = True) -> None:
@@ -96,11 +92,7 @@ class PictureMetrics:
         self.mobileface = MobileFace(weights) if faces else None
 
     def against(self, original: Rgb) -> Reference:
-        """The reference that pictures are scored against, from uint8 ``[H, W, 3]``.
-
-        Raises:
-            ImageError: a side is shorter than `LEAST_SIDE`.
-        """
+        """The reference that pictures are scored against, from uint8 ``[H, W, 3]``."""
         if min(original.shape[:2]) < LEAST_SIDE:
             raise ImageError(f"the metrics need pictures with sides of at least {LEAST_SIDE} pixels, got "
                              f"{original.shape[1]}×{original.shape[0]}; evaluate at a larger size")
@@ -144,9 +136,6 @@ class Reference:
     @torch.inference_mode()
     def quick_scores(self, picture: Rgb) -> Scores:
         """All scores of a uint8 ``[H, W, 3]`` except those of VGG16, which takes ten times as long as the others.
-
-        Raises:
-            ImageError: the picture is not uint8 RGB of the original's size.
         """
         scores = Scores(psnr(picture, self.original), ssim(picture, self.original), self.lpips_alex(picture))
         found = self._face_descriptors(self._batch(picture))
@@ -158,11 +147,7 @@ class Reference:
 
     @torch.inference_mode()
     def scores(self, picture: Rgb) -> tuple[Scores, FeatureSets]:
-        """All scores of a uint8 ``[H, W, 3]``, and its features for KID.
-
-        Raises:
-            ImageError: the picture is not uint8 RGB of the original's size.
-        """
+        """All scores of a uint8 ``[H, W, 3]``, and its features for KID."""
         scores = self.quick_scores(picture)
         batch = self._batch(picture)
         activations = self._metrics.vgg.activations(batch)

@@ -18,9 +18,6 @@ K1, K2 = 0.01, 0.03
 
 def psnr(picture: Rgb, target: Rgb) -> float:
     """Peak signal-to-noise ratio in dB over all pixels and channels of two uint8 ``[H, W, 3]``; inf if equal.
-
-    Raises:
-        ImageError: the pictures are not uint8 RGB of one size.
     """
     _check(picture, target)
     error = np.mean((picture.astype(np.float64) - target) ** 2)
@@ -32,20 +29,13 @@ def ssim(picture: Rgb, target: Rgb) -> float:
 
     The settings of Wang et al.; scikit-image gives the same number with ``gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False, data_range=255``.
-
-    Raises:
-        ImageError: the pictures are not uint8 RGB of one size, or a side is shorter than the window's 11 pixels.
     """
     _check(picture, target)
     return similarity(picture.astype(np.float64), target.astype(np.float64))
 
 
 def similarity(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
-    """SSIM of two ``[H, W, C]`` with levels 0...255, averaged over channels.
-
-    Raises:
-        ImageError: a side is shorter than the window's 11 pixels.
-    """
+    """SSIM of two ``[H, W, C]`` with levels 0...255, averaged over channels."""
     if min(x.shape[:2]) <= 2 * WINDOW_RADIUS:
         raise ImageError(f"SSIM needs sides of at least {2 * WINDOW_RADIUS + 1} pixels, got {x.shape[1]}×{x.shape[0]}")
     mean_x, mean_y = _blur(x), _blur(y)

@@ -32,19 +32,12 @@ def to_onnx(model: Mapping[str, Any], weights: bytes, output: str) -> onnx.Model
         model: content of ``model.json``.
         weights: content of the weight file that it names.
         output: node whose value ``[B, D]`` is the output.
-
-    Raises:
-        ModelError: an operation or one of its settings is not supported, or the weight file is too short.
     """
     return _Graph(read_weights(model, weights)).convert(model, output)
 
 
 def read_weights(model: Mapping[str, Any], weights: bytes) -> dict[str, Array]:
-    """Name -> array of all weights, float32 or int32.
-
-    Raises:
-        ModelError: a weight is quantized, or the file is too short.
-    """
+    """Name -> array of all weights, float32 or int32."""
     found: dict[str, Array] = {}
     offset = 0
     for entry in (entry for group in model["weightsManifest"] for entry in group["weights"]):

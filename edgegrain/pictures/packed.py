@@ -21,10 +21,6 @@ def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path,
 
     The file's name hashes names, lengths and times of change of the pictures and the size, so another selection, or
     other pictures of the same names, have another file. Of several processes the first writes it, the others wait.
-
-    Raises:
-        ImageError: a file cannot be read as a picture.
-        EdgegrainError: the disk has too little space.
     """
     pictures = [path if isinstance(path, StoredPicture) else StoredPicture(path.name, path) for path in paths]
     lines = [str(size), *(picture.description() for picture in pictures)]
@@ -41,11 +37,7 @@ def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path,
 
 
 def first_pictures(folder: str | Path, count: int, size: int) -> np.ndarray:
-    """uint8 ``[count or fewer, size, size, 3]``: a folder's first pictures by name, for evaluation.
-
-    Raises:
-        ImageError: there are none, or one cannot be read.
-    """
+    """uint8 ``[count or fewer, size, size, 3]``: a folder's first pictures by name, for evaluation."""
     return np.stack([read_square(path, size) for path in stored_pictures(folder)[:count]])
 
 

@@ -102,11 +102,7 @@ def in_rows(items: Sequence[Item], columns: int) -> list[Sequence[Item]]:
 
 
 def encode_sheet(sheet: Image.Image, suffix: str = ".png") -> bytes:
-    """Encode a sheet as PNG or JPEG, chosen by a file suffix; equal sheets give equal bytes.
-
-    Raises:
-        ImageError: another suffix.
-    """
+    """Encode a sheet as PNG or JPEG, chosen by a file suffix; equal sheets give equal bytes."""
     options = {".png": {"format": "PNG", "optimize": True},
                ".jpg": {"format": "JPEG", "quality": 85, "optimize": True, "progressive": True}}
     if suffix.lower() not in options:
@@ -117,12 +113,7 @@ def encode_sheet(sheet: Image.Image, suffix: str = ".png") -> bytes:
 
 
 def write_sheet(sheet: Image.Image, path: Path, *, force: bool = False) -> None:
-    """Write a sheet as PNG or JPEG, chosen by the suffix of the path.
-
-    Raises:
-        ImageError: another suffix.
-        ExistsError: the file exists and ``force`` is false.
-    """
+    """Write a sheet as PNG or JPEG, chosen by the suffix of the path."""
     write_atomically(path, encode_sheet(sheet, path.suffix), force=force)
 
 

@@ -51,11 +51,7 @@ class StoredPicture:
 
 
 def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[StoredPicture]:
-    """The pictures of a folder and of the tar shards in it (`edgegrain.pictures.tar_shards`), by name.
-
-    Raises:
-        ImageError: there are none, or a shard is damaged.
-    """
+    """The pictures of a folder and of the tar shards in it (`edgegrain.pictures.tar_shards`), by name."""
     pictures = [StoredPicture(path.name, path) for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES]
     for shard in Path(folder).glob("*.tar"):
         try:
@@ -75,10 +71,6 @@ def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[S
 
 def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Path]:
     """Picture files of a folder by name, without those matching a pattern of ``exclude`` (``usgov_*``).
-
-    Raises:
-        ImageError: there are none.
-        OSError: the folder cannot be read.
     """
     paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
     paths = [path for path in paths if not matches(path.name, exclude)]
@@ -98,9 +90,6 @@ def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
     Orientation, colour profile and transparency are treated as the encoder treats them. A JPEG of more than eight times
     the size is decoded at a half to an eighth of its own, which saves most of the time; the original of a comparison
     (`edgegrain.pictures.stored_pictures`) is decoded whole.
-
-    Raises:
-        ImageError: the file cannot be read as a picture.
     """
     stored = picture if isinstance(picture, StoredPicture) else StoredPicture(picture.name, picture)
     with open_picture(stored) as image:
@@ -110,11 +99,7 @@ def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def open_picture(picture: StoredPicture) -> Iterator[Image.Image]:
-    """The picture for the block to decode.
-
-    Raises:
-        ImageError: opening it, or the block, fails; names the file.
-    """
+    """The picture for the block to decode."""
     try:
         file = picture.open()
         try:
@@ -146,9 +131,5 @@ def _members(shard: Path) -> Iterator[StoredPicture]:
 
 
 def original_of(path: Path, side: int) -> Rgb:
-    """The centre square of a picture file, uint8 ``[side, side, 3]``.
-
-    Raises:
-        ImageError: the file cannot be read as a picture.
-    """
+    """The centre square of a picture file, uint8 ``[side, side, 3]``."""
     return fit_picture(load_picture(path), side, FIT_CROP)

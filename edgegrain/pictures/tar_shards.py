@@ -50,11 +50,6 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
         read: gives the squares; by default the centre squares.
         force: replace existing shards.
         report: called with the finished part, 0...1, and a line of text.
-
-    Raises:
-        ExistsError: the folder has shards of that side and ``force`` is false.
-        InUseError: another process writes to the folder.
-        EdgegrainError: a single picture exceeds the limit, or ``read`` leaves all of them out.
     """
     with only_writer(out):
         return _write_shards(pictures, out, side, limit, quality, read, force, report)
@@ -163,11 +158,7 @@ class AlignedFaces:
         self.too_small: list[str] = []
 
     def __call__(self, picture: StoredPicture, size: int) -> np.ndarray | None:
-        """The aligned face of a picture, uint8 ``[size, size, 3]``; None if the picture is left out.
-
-        Raises:
-            ImageError: the file cannot be read as a picture.
-        """
+        """The aligned face of a picture, uint8 ``[size, size, 3]``; None if the picture is left out."""
         with open_picture(picture) as image:
             rgb = load_picture(image)
         try:

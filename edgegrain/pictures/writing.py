@@ -57,9 +57,6 @@ def written_array(target: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     block.
 
     If the block raises, or SIGTERM ends the process, no file is left.
-
-    Raises:
-        EdgegrainError: the file system has too little space.
     """
     with exit_on_sigterm(), written_whole(target) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
@@ -94,9 +91,6 @@ def only_writer(folder: Path) -> Iterator[None]:
     """Lock a folder for the block, and create it if it is missing; created folders that stay empty are removed.
 
     The lock is the file ``.lock`` in the folder. It is released when the process ends, however it ends.
-
-    Raises:
-        InUseError: another process, or another block, has locked the folder.
     """
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)

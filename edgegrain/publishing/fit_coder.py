@@ -23,7 +23,7 @@ from codec_contract.rgb import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.pictures.stored_pictures import list_pictures
-from edgegrain.training.grain.coder_network import FloatNetwork, code_length
+from edgegrain.training.grain.rate import FloatNetwork, code_length
 
 BATCH = 4096
 CALIBRATION_SAMPLES = 200_000
@@ -94,9 +94,6 @@ def generic_lrs(folder: Path, seed: int = 0) -> list[Rgb]:
 
     Sides are 8 to 64. Crops and mirroring are random. A fifth of the LRs has low contrast; half of them carry noise of
     random strength, correlated between channels, like the texture of learned encoders.
-
-    Raises:
-        ImageError: there are no pictures, or one cannot be read.
     """
     rng = np.random.default_rng(seed)
     mixing = np.linalg.cholesky(np.array([[1.0, 0.6, 0.4], [0.6, 1.0, 0.6], [0.4, 0.6, 1.0]]))
@@ -121,11 +118,7 @@ def generic_lrs(folder: Path, seed: int = 0) -> list[Rgb]:
 
 
 def load_lrs(path: Path) -> list[Rgb]:
-    """LRs from a .npy file, uint8 ``[N, h, w, 3]``, or generic LRs made from a folder of pictures.
-
-    Raises:
-        ImageError: the file holds no such array, or an empty one.
-    """
+    """LRs from a .npy file, uint8 ``[N, h, w, 3]``, or generic LRs made from a folder of pictures."""
     if path.is_dir():
         return generic_lrs(path)
     try:
@@ -163,11 +156,7 @@ class CoderReport:
 def fit_and_report(
     lrs: Sequence[Rgb], *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, held_out: int = 500, level_step: int = 1,
 ) -> CoderReport:
-    """Fit tables to nine of ten LRs and code at most ``held_out`` of the others; see `fit_tables`.
-
-    Raises:
-        ImageError: there are fewer than two.
-    """
+    """Fit tables to nine of ten LRs and code at most ``held_out`` of the others; see `fit_tables`."""
     if len(lrs) < 2:
         raise ImageError(f"the tables are fitted to nine of ten LRs, got {len(lrs)}; give at least 2")
     kept = [lr for index, lr in enumerate(lrs) if index % 10]

@@ -27,7 +27,7 @@ from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.publishing.model_card import CODEC
 from edgegrain.publishing.run_source import decoder_storage, needed_prior, open_run, source_of
-from edgegrain.training.grain.checkpoint import GrainRun
+from edgegrain.training.grain.model import GrainRun
 from export.decoder.decoder_graph import round_weights
 from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import DecoderSource, find_decoder
@@ -189,10 +189,6 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
         weights: folder of the metrics' weights; None for the fetched ones.
         prior: the generator's file or name, if the run has one.
         storage: storage of the run's weights; by default `decoder_storage`.
-
-    Raises:
-        BundleError: there is no such bundle, or its pictures have another size.
-        EdgegrainError: metrics' weights or pictures are missing.
     """
     run = open_run(checkpoint, needed_prior(checkpoint, prior))
     after, before = source_of(run, checkpoint.name), find_decoder(published)

@@ -23,7 +23,7 @@ from edgegrain.metrics.score_names import (
     photographs_in_words,
     training_losses,
 )
-from edgegrain.training.grain.stages import FACES
+from edgegrain.training.grain.recipes import FACES
 from export.bundle.card import CAVEAT, bundle_card
 from export.bundle.writer import update_card
 
@@ -103,9 +103,6 @@ def collect(bundle_id: str, own: Mapping[str, Any], controls: Mapping[str, Mappi
         bundle_id: id of the bundle.
         own: its summary.
         controls: summaries of the controls of [GRAIN] Table 2, by the name of their row.
-
-    Raises:
-        BundleError: a summary is of another bundle, or the summaries are of different pictures.
     """
     if own["bundle"]["id"] != bundle_id:
         raise BundleError(f"the evaluation is of {own['bundle']['id']}, not of {bundle_id}")
@@ -126,10 +123,6 @@ def enter_evaluation(folder: Path, evaluation: Path, controls: Mapping[str, Path
         folder: of the bundle.
         evaluation: JSON summary that ``edgegrain evaluate`` wrote.
         controls: summaries of the controls, by the name of their row.
-
-    Raises:
-        BundleError: there is no valid bundle, it has no record of a training run, a file is no summary, the figures
-            are of another version, encoder or size, or as in `collect`.
     """
     manifest = load_manifest(folder)
     if missing := sorted({"data", "pictures_seen", "pictures_in_set"} - manifest.training.keys()):

@@ -35,9 +35,8 @@ from edgegrain.publishing.run_source import (
     open_run,
     run_folder,
 )
-from edgegrain.training.grain.autoencoder import Autoencoder
-from edgegrain.training.grain.checkpoint import GrainRun
-from edgegrain.training.training_pictures import packed_pictures
+from edgegrain.training.data import packed_pictures
+from edgegrain.training.grain.model import Autoencoder, GrainRun
 from export.bundle.card import usual_licence, with_kept
 from export.bundle.writer import (
     BundleParts,
@@ -91,10 +90,6 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
         storage: storage of the decoder's weights; by default `decoder_storage`.
         force: replace a bundle that exists.
         report: called while pictures are read and encoded, and before the exports.
-
-    Raises:
-        BundleError: the run's encoder is not that of ``encoder_of``.
-        EdgegrainError: as `write_bundle`, and if the prior is missing or another one.
     """
     refuse_to_replace(folder, force, bundle_id, version)
     run = open_run(checkpoint, prior)
@@ -202,11 +197,6 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
         encoder_of: folder of the bundle whose encoder and coder are taken.
         force: replace the files, and remove those that the run does not have.
         report: called while pictures are read and encoded.
-
-    Raises:
-        EdgegrainError: without ``data`` there are no tables for the step of the run's levels.
-        BundleError: the run's encoder is not that of ``encoder_of``.
-        ExistsError: the folder holds such files and ``force`` is false.
     """
     _refuse_to_replace(folder, force)
     run = open_run(checkpoint, prior)
@@ -250,10 +240,6 @@ def store_around(checkpoint: Path, folder: Path, decoder_of: Path, prior: str | 
         decoder_of: folder of the bundle whose encoder and invertible decoder the run kept.
         prior: the generator's file or name.
         force: replace the files, and remove encoder and tables of another run.
-
-    Raises:
-        BundleError: encoder or decoder are not those of ``decoder_of``.
-        ExistsError: the folder holds such files and ``force`` is false.
     """
     _refuse_to_replace(folder, force)
     run = open_run(checkpoint, prior)

@@ -21,10 +21,9 @@ from edge_encoder.integer_network import IntegerNetwork, integer_digest, load_in
 from edge_encoder.lowering import box_network, lower, raise_twin
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.training.checkpoint import checkpoint_path
-from edgegrain.training.grain.autoencoder import Autoencoder
-from edgegrain.training.grain.checkpoint import GrainRun, load_run, read_recipe
+from edgegrain.training.grain.model import Autoencoder, GrainRun, load_run, read_recipe
 from edgegrain.training.prior_files import recipe_prior
-from edgegrain.training.super_resolution.run import FAMILY as SUPER_RESOLUTION
+from edgegrain.training.super_resolution.trainer import FAMILY as SUPER_RESOLUTION
 from export import papers
 from export.bundle.additions import decoder_hash
 from export.bundle.writer import EncoderPart, exact_encoder
@@ -44,9 +43,6 @@ def run_source(checkpoint: Path, prior: str | Path | None = None) -> DecoderSour
     Args:
         checkpoint: the run's folder or checkpoint.
         prior: the generator's file or name, ignored if the run has none; None for the published one.
-
-    Raises:
-        EdgegrainError: the checkpoint is damaged, or the generator is missing or another one.
     """
     return source_of(open_run(checkpoint, needed_prior(checkpoint, prior)), checkpoint.name)
 
@@ -69,10 +65,6 @@ def open_run(checkpoint: Path, prior: str | Path | None = None) -> GrainRun:
     Args:
         checkpoint: the run's folder or checkpoint.
         prior: the generator's file or name; None for the published one.
-
-    Raises:
-        EdgegrainError: the checkpoint is damaged, the generator is missing or another one, or one is given to a run
-            without generator.
     """
     return load_run(checkpoint, recipe_prior(read_recipe(checkpoint), prior))
 
@@ -83,11 +75,7 @@ def run_folder(checkpoint: Path) -> Path:
 
 
 def integer_encoder(run: GrainRun) -> IntegerNetwork:
-    """The averaged encoder as integers; the box mean for a run without learned correction.
-
-    Raises:
-        BundleError: the encoder is the paper's float network.
-    """
+    """The averaged encoder as integers; the box mean for a run without learned correction."""
     encoder = run.average.encoder
     if isinstance(encoder, BoxMean):
         return box_network(encoder.hr, encoder.lr)
@@ -98,11 +86,7 @@ def integer_encoder(run: GrainRun) -> IntegerNetwork:
 
 
 def encoder_part(run: GrainRun) -> EncoderPart:
-    """The averaged encoder as the part of a bundle: its integers, or the paper's float network.
-
-    Raises:
-        ExportError: a bound of the exact encoder cannot be proven.
-    """
+    """The averaged encoder as the part of a bundle: its integers, or the paper's float network."""
     encoder = run.average.encoder
     if isinstance(encoder, BoxMean | EncoderTwin):
         return exact_encoder(integer_encoder(run))
@@ -123,11 +107,7 @@ def final_decoder(run: GrainRun) -> RRDBDecoder | Grain:
 
 
 def kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:
-    """The bundle whose encoder a run kept, with the step of its levels.
-
-    Raises:
-        BundleError: there is no such bundle, or the run has another encoder or step.
-    """
+    """The bundle whose encoder a run kept, with the step of its levels."""
     source = load_manifest(encoder_of)
     step = CoderTables.from_json(source.open_file(CODER_TABLES)).step
     if step != run.recipe.lr_step:
@@ -140,11 +120,7 @@ def kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:
 
 
 def kept_decoder(run: GrainRun, decoder_of: Path) -> KeptDecoder:
-    """The bundle whose encoder and invertible decoder a run with a generator kept.
-
-    Raises:
-        BundleError: as `kept_encoder`, the run trained no codes, or it has another invertible decoder.
-    """
+    """The bundle whose encoder and invertible decoder a run with a generator kept."""
     source, model = kept_encoder(run, decoder_of), run.average.decoder
     if not isinstance(model, Grain) or run.recipe.stage == "1":
         raise BundleError("the run trained no codes; publish it without --decoder-of")
@@ -175,9 +151,6 @@ def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
 
 def run_family(run: Path) -> str:
     """The family of a run, given by its folder, its checkpoint or its weights: `GRAIN`, or one of `papers.WEIGHTS`.
-
-    Raises:
-        ModelError: there is no such run, or it trains a generative prior.
     """
     path = checkpoint_path(run)
     if run.is_dir():

@@ -1,4 +1,4 @@
-"""Adversarial losses ([GRAIN] 3.5): relativistic in stage 1, WGAN or non-saturating later; the discriminator's step.
+"""Adversarial losses ([GRAIN] 3.5): relativistic in stage 1, WGAN or non-saturating later; discriminators.
 
 [GRAIN] names WGAN for the later stages, with the pretrained StyleGAN discriminator. The authors' public code trains it
 with the non-saturating logistic loss and R1, and so do our recipes. ``"wgan"`` uses R1 too, because clipping the
@@ -7,6 +7,7 @@ weights to a small box (Arjovsky et al. 2017) would destroy a pretrained critic.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,14 +15,166 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec_contract.errors import EdgegrainError
-from edgegrain.training.config import continued
-from edgegrain.training.discriminator import DiscriminatorConfig, SmallDiscriminator
-from edgegrain.training.metric_networks import MetricNetworks
+from codec_contract.errors import EdgegrainError, ModelError
+from edgegrain.metrics.identity import MAPS
+from edgegrain.metrics.lpips import PERIOD, cropped, normalize
+from edgegrain.training.losses import MetricNetworks
 from edgegrain.training.optimizers import finite_gradients
-from edgegrain.training.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
+from edgegrain.training.recipe import continued
+from server_decoder.grain.rrdb import NEGATIVE_SLOPE, initialize
 from server_decoder.stylegan2.discriminator import Discriminator
+from server_decoder.stylegan2.layers import minibatch_stddev
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
+
+GROUP = 4  # pictures of one minibatch standard deviation, as in StyleGAN2
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Widths from fine to coarse; every step halves the resolution, down to 4 x 4.
+
+    Attributes:
+        size: side of its input, a power of two; larger pictures are averaged down to it.
+        width: channels at the finest resolution; they double with every halving.
+        widest: limit of the doubling.
+    """
+
+    size: int = 256
+    width: int = 16
+    widest: int = 192
+
+    def __post_init__(self) -> None:
+        if self.size < 4 or self.size & (self.size - 1):
+            raise ValueError(f"size must be a power of two from 4 on, got {self.size}")
+        if min(self.width, self.widest) < 1:
+            raise ValueError(f"width and widest are at least 1, got {self.width} and {self.widest}")
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels at the resolutions ``size, size / 2, ..., 4``."""
+        steps = int(math.log2(self.size)) - 1
+        return tuple(min(self.widest, self.width * 2**index) for index in range(steps))
+
+
+class ResidualDown(nn.Module):
+    """Two 3x3 convolutions and average pooling, with a pooled 1x1 shortcut."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.leaky_relu(self.conv1(x), NEGATIVE_SLOPE)
+        y = F.avg_pool2d(F.leaky_relu(self.conv2(y), NEGATIVE_SLOPE), 2)
+        return (y + self.shortcut(F.avg_pool2d(x, 2))) * math.sqrt(0.5)
+
+
+class SmallDiscriminator(nn.Module):
+    """A residual discriminator that is trained from random weights; 2.9 M parameters for 256 x 256.
+
+    Pictures ``[B, 3, S, S]`` in [-1, 1] -> logits ``[B]``: larger means more like an original.
+    """
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.channels
+        self.stem = nn.Conv2d(3, channels[0], 3, padding=1)
+        self.blocks = nn.Sequential(
+            *(ResidualDown(a, b) for a, b in zip(channels, channels[1:], strict=False)))
+        self.conv = nn.Conv2d(channels[-1] + 1, channels[-1], 3, padding=1)
+        self.dense = nn.Linear(channels[-1] * 16, channels[-1])
+        self.logit = nn.Linear(channels[-1], 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                initialize(module)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        size = self.config.size
+        side = picture.shape[-1]
+        if picture.shape[1:] != (3, side, side) or side % size:
+            raise ModelError(f"this discriminator takes pictures [batch, 3, {size}, {size}], or a multiple of that "
+                             f"size, got {list(picture.shape)}")
+        if side != size:
+            picture = F.avg_pool2d(picture, side // size)
+        x = F.leaky_relu(self.stem(picture), NEGATIVE_SLOPE)
+        x = self.blocks(x)  # [B, C, 4, 4]
+        x = F.leaky_relu(self.conv(minibatch_stddev(x, GROUP)), NEGATIVE_SLOPE).flatten(1)
+        return self.logit(F.leaky_relu(self.dense(x), NEGATIVE_SLOPE)).float()[:, 0]
+
+
+LAYERS = (64, 192, 384, 256)
+"""Channels of the first four layers of AlexNet."""
+
+
+@dataclass(frozen=True)
+class ProjectedConfig:
+    """Attributes:
+        head_width: channels of each head.
+        identity: heads on the face descriptor too.
+    """
+
+    head_width: int = 96
+    identity: bool = False
+
+
+class ProjectedDiscriminator(nn.Module):
+    """A discriminator on frozen features, as in projected GANs (Sauer et al., NeurIPS 2021).
+
+    Pictures ``[B, 3, S, S]`` in [-1, 1] -> logits ``[B, 1, h, w]`` of every head: large means like an original. Small
+    heads look at four layers of the AlexNet of LPIPS and, if wanted, at four of the face descriptor: what one network
+    does not see, the other may. They learn in hundreds of steps where a discriminator on pixels needs hundreds of
+    thousands, so runs of a few hours on a CPU can have an adversarial loss.
+
+    AlexNet's layers are computed at a random offset within its period. At one offset only, a decoder learns a texture
+    of that period, as it does with LPIPS.
+
+    Attributes:
+        features: gives the unit-normalized layers of AlexNet, `edgegrain.metrics.lpips.LPIPS.features`.
+        face_maps: gives the maps of the face descriptor, `edgegrain.metrics.identity.FaceIdentity.maps`.
+
+    `use` sets both after construction. They are not part of the state: a run stores the heads only.
+    """
+
+    features: Callable[[Tensor], list[Tensor]] | None
+    face_maps: Callable[[Tensor], list[Tensor]] | None
+
+    def __init__(self, config: ProjectedConfig) -> None:
+        super().__init__()
+        self.config, self.features, self.face_maps = config, None, None
+        self.heads = nn.ModuleList(_head(channels, config.head_width) for channels in LAYERS)
+        self.face_heads = nn.ModuleList(_head(channels, config.head_width) for channels in MAPS if config.identity)
+
+    def use(self, networks: MetricNetworks) -> None:
+        """Take the frozen features of these networks."""
+        self.features = None if networks.lpips is None else networks.lpips.features
+        self.face_maps = None if networks.identity is None else networks.identity.maps
+
+    def forward(self, picture: Tensor) -> list[Tensor]:
+        if self.features is None or (self.config.identity and self.face_maps is None):
+            raise ModelError("a projected discriminator needs the AlexNet of LPIPS and, with identity, the face "
+                             "descriptor; pass --weights with their weights")
+        shifted = cropped(picture, torch.randint(PERIOD, (2,)).tolist())
+        logits = [head(_enlarged(layer)).float() for head, layer in zip(
+            self.heads, self.features(shifted)[:len(LAYERS)], strict=True)]
+        if self.config.identity and self.face_maps is not None:
+            logits += [head(_enlarged(layer)).float() for head, layer in zip(
+                self.face_heads, normalize(self.face_maps(picture)), strict=True)]
+        return logits
+
+
+def _head(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, width, 1), nn.LeakyReLU(NEGATIVE_SLOPE),
+                         nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
+                         nn.Conv2d(width, 1, 1))
+
+
+def _enlarged(layer: Tensor) -> Tensor:
+    """Vectors of length 1 have components of about 1 / sqrt(channels); convolutions learn faster from larger ones."""
+    return 0.5 * math.sqrt(layer.shape[1]) * layer
+
 
 # Karras et al. 2018 (ProGAN), A.1: a drift term keeps a Wasserstein critic's outputs near zero.
 WGAN_DRIFT = 1e-3
@@ -39,8 +192,8 @@ class AdversarialConfig:
         begins: part of the run after which the networks get the loss. The discriminator is trained from ``warms_up``
             on, so that its first gradients are not noise.
         warms_up: part of the run after which the discriminator is trained.
-        discriminator: the small one of `edgegrain.training.discriminator`, StyleGAN2's, or heads on the frozen
-            AlexNet of LPIPS (`edgegrain.training.projected_discriminator`), which has no R1 penalty.
+        discriminator: the small one of this file, StyleGAN2's, or heads on the frozen
+            AlexNet of LPIPS (`ProjectedDiscriminator`), which has no R1 penalty.
         learning_rate: of the discriminator.
         every: steps between two updates of the discriminator.
         r1: weight gamma of the R1 penalty (Mescheder et al. 2018), gamma / 2 * |gradient|^2 on originals.
@@ -216,9 +369,6 @@ def resumed(stored: AdversarialLoss | None, wanted: AdversarialConfig | None, di
         stored: the run's.
         wanted: the recipe's; None ends the loss.
         discriminator: a trained one, for a run that had none.
-
-    Raises:
-        EdgegrainError: the recipe does not fit the run's discriminator.
     """
     if wanted is None:
         return None
@@ -240,9 +390,6 @@ def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[s
         progress: of the run, 0...1.
         originals: for the discriminator, ``[N, 3, S, S]``.
         shown: the pictures that the discriminator sees.
-
-    Raises:
-        EdgegrainError: the adversarial loss has a ratio, and no other loss is active.
     """
     if adversarial is None or not adversarial.joins(progress):
         return compare(picture)

@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
+from codec_contract.files import write_atomically
 from edgegrain.training.family import Run
-from edgegrain.training.run_folder import CHECKPOINT, LOG, ended_after
-from edgegrain.training.weight_shards import load_shards, save_shards
+
+CHECKPOINT = "last.safetensors"
+FILE_LIMIT = 16_000_000  # bytes; a single tensor larger than that gets a file of its own
+_HEADER = 200_000  # room for the file's header
 
 # Format tags of edgegrain 0.5 and earlier; GRAIN's checkpoints had none.
 _OLD_FORMATS = {
@@ -84,7 +89,7 @@ def open_checkpoint(run: Path, family: str) -> Iterator[Checkpoint]:
         ModelError: there is no checkpoint, a part of it is missing or damaged, or it is of another family.
     """
     path = checkpoint_path(run)
-    with _errors(path):
+    with checkpoint_errors(path):
         metadata, tensors = load_shards(path)
         found = _family(metadata)
         if found != family:
@@ -101,29 +106,13 @@ def read_checkpoint_header(run: Path) -> dict[str, str]:
         ModelError: there is no checkpoint.
     """
     path = checkpoint_path(run)
-    with _errors(path), safe_open(path, "pt") as file:
+    with checkpoint_errors(path), safe_open(path, "pt") as file:
         return file.metadata() or {}
 
 
-def progress_of(folder: Path) -> float:
-    """The part of its schedule that an interrupted run had behind it, 0...1.
-
-    0 without a run, if it had ended, or if it came to its end and has no log, as after a copy of the checkpoint alone;
-    1 if only the last evaluation is missing in the log.
-    """
-    if not (folder / CHECKPOINT).is_file():
-        return 0.0
-    with _errors(folder / CHECKPOINT):
-        header = read_checkpoint_header(folder)
-        progress = float(header.get("progress", 0))  # earlier checkpoints have none
-        pictures = int(header.get("pictures", 0))
-    if progress < 1:
-        return progress
-    return 0.0 if ended_after(folder, pictures) or not (folder / LOG).is_file() else 1.0
-
-
 @contextlib.contextmanager
-def _errors(path: Path) -> Iterator[None]:
+def checkpoint_errors(path: Path) -> Iterator[None]:
+    """Errors in the block as a ModelError about this file."""
     try:
         yield
     except EdgegrainError:
@@ -144,3 +133,55 @@ def _state(metadata: Mapping[str, str]) -> dict[str, Any]:
     if "history" in metadata:
         state["history"] = json.loads(metadata["history"])
     return state | json.loads(metadata.get("state", "{}"))
+
+
+def save_shards(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], serial: int) -> None:
+    """Write tensors to ``path`` and, if they are larger than one file, to ``STEM-SERIAL-N.safetensors`` next to it.
+
+    The first file is replaced last, and no other file is replaced, so that after an interruption the first file and the
+    files that it names belong together. At the end, the further files of earlier calls are removed. A call that fails
+    removes its own.
+
+    Args:
+        path: the first file, ``.safetensors``.
+        tensors: name -> tensor, on any device.
+        metadata: for the first file's header; ``files`` is reserved.
+        serial: number for the names of the further files; if files have it already, the next free number is used.
+    """
+    shards: list[dict[str, Tensor]] = [{}]
+    used = 0
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        if shards[-1] and used + size > FILE_LIMIT - _HEADER:
+            shards.append({})
+            used = 0
+        shards[-1][name] = tensor.detach().cpu().contiguous()
+        used += size
+    while any(path.parent.glob(f"{path.stem}-{serial:010}-*")):
+        serial += 1
+    names = [f"{path.stem}-{serial:010}-{index}.safetensors" for index in range(1, len(shards))]
+    try:
+        for name, shard in zip(names, shards[1:], strict=True):
+            write_atomically(path.parent / name, save(shard))
+        write_atomically(path, save(shards[0], metadata={**metadata, "files": json.dumps(names)}), force=True)
+    except Exception:  # on a full disk they would leave no room for the next attempt
+        for name in names:
+            (path.parent / name).unlink(missing_ok=True)
+        raise
+    of_a_call = re.compile(rf"{re.escape(path.stem)}-\d{{10}}-\d+\.safetensors")
+    for old in path.parent.iterdir():
+        if of_a_call.fullmatch(old.name) and old.name not in names:
+            old.unlink()
+
+
+def load_shards(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors, on the CPU; a ValueError if the first file names one outside its folder."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    for name in json.loads(metadata.get("files", "[]")):
+        if Path(name).name != name:
+            raise ValueError(f"it names a file outside its folder: {name!r}")
+        with safe_open(path.parent / name, "pt") as file:
+            tensors |= {key: file.get_tensor(key) for key in file.keys()}
+    return metadata, tensors

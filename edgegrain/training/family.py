@@ -1,7 +1,8 @@
-"""The parts that a family of networks adds to the training program: its run, its trainer and its recipes."""
+"""Families of networks: the parts that one adds to the training program, and all recipes by name."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,9 +10,18 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from codec_contract.errors import EdgegrainError
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import Distributed
+from edgegrain.training.recipe import STAGES, Chain
+from export import papers
 from server_decoder.generative_prior import GenerativePrior
+
+_SHIPPED = (
+    "faces-256-lr16", "stage1-faces-256-lr16", "stage1-faces-256-lr16-deep", "stage1-faces-256-lr16-tiny",
+    "stage1-faces-256-lr32-fine", "stage1-faces-256-lr64-fine", "stage2-faces-256-lr16-fine",
+    "stage3-faces-256-lr16-fine", "enlarge-faces-256-x2", "enlarge-faces-256-x4", "smoke-stage1", "smoke-enlarge")
+"""Recipes that made the bundles, and trial runs: `list_recipes` begins with them."""
 
 
 @dataclass(frozen=True)
@@ -139,3 +149,70 @@ class Family:
     def last_picture(self, recipe: Any, pictures: int | None, budget_seconds: float) -> int | None:
         """The number of pictures that ends a run: the given one, else the recipe's; None if only time ends it."""
         return self.pictures(recipe) if pictures is None and not budget_seconds else pictures
+
+
+@functools.cache
+def families() -> tuple[Family, ...]:
+    """All families."""
+    from edgegrain.training.grain.trainer import GRAIN
+    from edgegrain.training.super_resolution.trainer import SUPER_RESOLUTION
+
+    return GRAIN, *map(papers.load, papers.TRAINING), SUPER_RESOLUTION
+
+
+def family_of(recipe: Any) -> Family:
+    """The family of a recipe."""
+    return next(family for family in families() if isinstance(recipe, family.recipe_class))
+
+
+@functools.cache
+def recipes() -> Mapping[str, Any]:
+    """Name -> recipe or chain: ``"faces-256-lr16"`` for ``"stage1-faces-256-lr16"`` ... ``"final-faces-256-lr16"``."""
+    single = {name: recipe for family in families() for name, recipe in family.recipes.items()}
+    chains: dict[str, dict[str, Any]] = {}
+    for name in single:
+        for stage in STAGES:
+            if stage in (parts := name.split("-")):
+                chains.setdefault("-".join(part for part in parts if part != stage), {})[stage] = single[name]
+    return {name: Chain(stages) for name, stages in chains.items() if tuple(stages) == STAGES} | single
+
+
+def find_recipe(name: str) -> Any:
+    """The recipe or chain of a name.
+
+    Raises:
+        EdgegrainError: there is none.
+    """
+    if name not in recipes():
+        raise EdgegrainError(f"there is no recipe {name!r}; edgegrain train --list prints all of them")
+    return recipes()[name]
+
+
+def describe(recipe: Any, pictures: int | None = None, evaluate_every: int = 0, budget_seconds: float = 0
+             ) -> dict[str, Any]:
+    """The whole configuration of a recipe or chain, plain JSON values; a ``pictures`` of None in it is no limit."""
+    if isinstance(recipe, Chain):
+        stages = {stage: describe(stage_recipe, pictures, evaluate_every, budget_seconds)
+                  for stage, stage_recipe in recipe.stages.items()}
+        return {"shares": recipe.shares, "stages": stages}
+    family = family_of(recipe)
+    return {"family": family.name, "pictures": family.last_picture(recipe, pictures, budget_seconds),
+            "evaluate_every": evaluate_every or family.evaluate_every, "config": recipe.as_dict()}
+
+
+def list_recipes() -> str:
+    """A line per recipe: those of the bundles first, then the papers' and variants by family."""
+    width = max(map(len, recipes()))
+
+    def line(name: str) -> str:
+        recipe = recipes()[name]
+        text = ", ".join(recipe.stages) if isinstance(recipe, Chain) else family_of(recipe).describe(recipe)
+        return f"  {name:{width}}  {text}"
+
+    groups = {"Of the bundles, and trial runs": _SHIPPED,
+              "The papers' and variants: GRAIN, four stages one after the other":
+                  [name for name, recipe in recipes().items() if isinstance(recipe, Chain)],
+              **{family.title: family.recipes for family in families()}}
+    blocks = [[title, *(line(name) for name in names if names is _SHIPPED or name not in _SHIPPED)]
+              for title, names in groups.items()]
+    return "\n\n".join("\n".join(block) for block in blocks)

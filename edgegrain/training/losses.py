@@ -1,16 +1,91 @@
-"""Losses that compare a restored picture with its original ([GRAIN] 3.5, equation 4), and the weights of all terms."""
+"""Losses: of restored pictures ([GRAIN] 3.5, equation 4), and of GRAIN's LR, its rate and the codes; their weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from edgegrain.metrics.face_regions import chroma_difference, enlarged_regions, region_weights
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD, cropped
-from edgegrain.training.grid_loss import GridLoss
+from edgegrain.metrics.weights import find_metric_weights
+
+
+class MetricNetworks(NamedTuple):
+    """Frozen networks, or None where their weights are not given."""
+
+    lpips: LPIPS | None = None
+    identity: FaceIdentity | None = None
+
+    @classmethod
+    def load(cls, weights: Path | None, device: torch.device, *, faces: bool) -> MetricNetworks:
+        """Load them from a folder; none without a folder. The identity network is for faces only."""
+        if weights is None:
+            return cls()
+        return cls(LPIPS(weights).requires_grad_(False).to(device),
+                   FaceIdentity(weights).requires_grad_(False).to(device) if faces else None)
+
+
+def needed_metric_weights(weights: Path | None, *, needed: bool, faces: bool) -> Path | None:
+    """The folder given, or the fetched weights if the losses need them; None if they do not."""
+    return find_metric_weights(weights, faces=faces) if needed else weights
+
+
+def running_mean(mean: Tensor | None, value: Tensor, decay: float) -> Tensor:
+    """The running mean after one more value, of which the latest counts by ``1 - decay``.
+
+    Elements of the value that are not finite do not count: `descend` skips the step that they come from.
+    """
+    latest = value if mean is None else torch.lerp(value, mean, decay)
+    return torch.where(value.isfinite(), latest, torch.zeros_like(value) if mean is None else mean)
+
+
+GRID_PERIOD = 16
+"""Pixels after which a grid in a restored picture repeats; grids of 2, 4 and 8 do so too. Corners of windows are
+multiples of it, so that a grid has one place in them."""
+DECAY = 0.97
+"""Decay of the running mean."""
+
+
+class GridLoss:
+    """The part of pictures or windows that repeats with a period and that their originals lack: a grid.
+
+    The detail of one batch hides a grid of a tenth of a level, so the loss keeps a running mean over steps.
+    """
+
+    def __init__(self) -> None:
+        self._means: dict[int, Tensor] = {}  # by period
+
+    def __call__(self, restored: Tensor, target: Tensor, period: int = GRID_PERIOD) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, a scalar, and the mean absolute height of the running mean, detached.
+
+        The gradient is that of the mean absolute height of the batch's grid, but with the signs of the running mean.
+
+        Args:
+            restored, target: pictures or windows ``[N, 3, s, s]`` in [-1, 1].
+            period: in pixels.
+        """
+        found = repeated(restored, period) - repeated(target, period)
+        self._means[period] = mean = running_mean(self._means.get(period), found.detach(), DECAY)
+        return (found * mean.sign()).mean(), mean.abs().mean()
+
+
+def repeated(windows: Tensor, period: int) -> Tensor:
+    """The part of windows ``[N, 3, s, s]`` that repeats every ``period`` pixels: ``[3, period, period]``, of mean 0.
+
+    Mean over windows and cells. Sides that are no multiple of the period lose their last rows and columns.
+    """
+    count = windows.shape[-1] // period
+    cells = windows[..., : count * period, : count * period].unflatten(-1, (count, period)).unflatten(
+        -3, (count, period))
+    mean = cells.mean((0, 2, 4))
+    return mean - mean.mean((1, 2), keepdim=True)
+
 
 CHROMA_AREA = 4
 
@@ -31,7 +106,7 @@ class LossWeights:
         lpips: LPIPS with AlexNet.
         regions: LPIPS of both eyes and the mouth, enlarged to twice their size, as pictures of their own.
         identity: half the squared distance of face descriptors.
-        grid: a pattern that repeats in every picture (`edgegrain.training.grid_loss`).
+        grid: a pattern that repeats in every picture (`GridLoss`).
         lr, lr_l2: mean absolute and mean squared error of the LR against the area average of the picture.
         lr_saturation: relative error of the LR's mean saturation (HSV) against that of the area average: the rate loss
             takes colours first, because chroma that is smaller costs fewer bits.
@@ -114,3 +189,46 @@ def weighted_sum(weights: LossWeights, terms: dict[str, Tensor]) -> tuple[Tensor
     """Sum of the terms by the weights of the same names, and the unweighted terms, detached."""
     total = sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros(()))
     return total, {name: value.detach() for name, value in terms.items()}
+
+
+PAPER = LossWeights(l1=0.0, l2=1.0, lpips=0.8, identity=0.1, lr=0.0, lr_l2=0.1)
+"""[GRAIN] supplementary 1: lambda_1 = 1 (L2), lambda_2 = 0.8 (LPIPS), lambda_3 = 0.1 (identity; 0 without faces),
+lambda_LR = 0.1 in stage 1 and the final stage. lambda_adv = 0.01 is the default of `AdversarialConfig`."""
+
+
+GREY = 0.05
+"""Added to the saturation that an error is relative to: grey pictures have none."""
+
+
+def lr_loss(weights: LossWeights, lr: Tensor, box: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """L_LR, which keeps the LR a viewable small picture. ``lr`` and ``box``: ``[B, 3, h, w]`` in [-1, 1]."""
+    terms = {}
+    if weights.lr:
+        terms["lr"] = F.l1_loss(lr, box)
+    if weights.lr_l2:
+        terms["lr_l2"] = F.mse_loss(lr, box)
+    if weights.lr_saturation:
+        wanted = mean_saturation(box)
+        terms["lr_saturation"] = ((mean_saturation(lr) - wanted).abs() / (wanted + GREY)).mean()
+    return weighted_sum(weights, terms)
+
+
+def mean_saturation(picture: Tensor) -> Tensor:
+    """Mean saturation of HSV, ``[B]``, 0...1, of pictures ``[B, 3, h, w]`` in [-1, 1]; see
+    `edgegrain.evaluation.evaluator`."""
+    levels = (picture + 1) / 2
+    largest = levels.amax(1)
+    return ((largest - levels.amin(1)) / largest.clamp_min(1 / 255)).mean((1, 2))
+
+
+def rate_loss(weights: LossWeights, bits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Rate of the LR: ``bits`` per sample, a scalar, from `edgegrain.training.grain.rate.RateModel`."""
+    return weighted_sum(weights, {"rate": bits})
+
+
+def code_loss(weights: LossWeights, codes: Tensor, truth: Tensor, variance: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Error of predicted codes ``[B, L, W]`` relative to predicting the mean code, which has 1.
+
+    ``variance`` is the mean variance of W's components, a scalar.
+    """
+    return weighted_sum(weights, {"codes": (codes.float() - truth).pow(2).mean() / variance})

@@ -7,14 +7,68 @@ the convolutions from or to RGB are trained with AdamW.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.training.distributed import Distributed
-from edgegrain.training.muon import ConvolutionMuon
+from edgegrain.training.distributed import Distributed, has_bfloat16
+
+MOMENTUM = 0.95
+COEFFICIENTS = 3.4445, -4.7750, 2.0315
+"""Coefficients of the quintic Newton-Schulz iteration, the steepest at zero (Jordan et al. 2024)."""
+ITERATIONS = 5
+
+
+class ConvolutionMuon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): Nesterov momentum whose matrix is
+    orthogonalized before it is applied; ``[out, in, height, width]`` kernels are matrices of ``out`` rows.
+
+    `torch.optim.Muon` takes matrices only and orthogonalizes in bfloat16 on every device. A CPU that emulates bfloat16
+    then needs 11.8 s instead of 0.3 s to update GRAIN's code predictor (4.3 M parameters, two threads of an AMD EPYC
+    with AVX2); the rest of a training step takes 4 s there.
+
+    Steps are scaled to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982, section 2.2). Parameters without a
+    gradient do not change.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # gradients come from outside
+        """Apply the parameters' gradients."""
+        for group in self.param_groups:
+            alike: defaultdict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+                    momentum.lerp_(parameter.grad, 1 - MOMENTUM)
+                    update = parameter.grad.lerp(momentum, MOMENTUM).flatten(1)
+                    alike[update.shape].append((parameter, update))
+            for (rows, columns), found in alike.items():
+                size = group["lr"] * 0.2 * math.sqrt(max(rows, columns))
+                matrices = orthogonalized(torch.stack([update for _, update in found]))
+                for (parameter, _), matrix in zip(found, matrices, strict=True):
+                    parameter.sub_(matrix.view(parameter.shape), alpha=size)
+
+
+def orthogonalized(matrices: Tensor) -> Tensor:
+    """Nearly orthogonal matrices with the singular vectors of ``[N, rows, columns]``, by Newton-Schulz iterations, in
+    bfloat16 where the device computes in it, else in float32. Singular values of the result are about 0.7 to 1.2.
+    """
+    a, b, c = COEFFICIENTS
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    x = matrices if wide else matrices.mT
+    x = x.to(torch.bfloat16 if has_bfloat16(matrices.device) else torch.float32)
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(1e-7)
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x if wide else x.mT).to(matrices.dtype)
+
 
 SMALLEST_MATRIX = 5  # rows and columns
 ADAM_BETAS = (0.9, 0.99)
@@ -67,9 +121,6 @@ def descend(loss: Tensor, parameters: list[nn.Parameter], optimizers: Iterable[t
         optimizers, learning_rate: as for `step_optimizers`.
         distributed: the processes.
         clip: largest norm of the gradients; 0: any.
-
-    Raises:
-        EdgegrainError: no loss is active, so there is nothing to descend on.
     """
     if not loss.requires_grad:
         raise EdgegrainError("no loss is active in this step: give one a weight above 0, or let the adversarial loss "

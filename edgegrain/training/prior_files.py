@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.training.config import Recipe
-from edgegrain.training.grain.stages import FACES
+from edgegrain.training.grain.recipes import FACES
+from edgegrain.training.recipe import Recipe
 from export.decoder.sources import described_prior
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import PriorConfig

@@ -9,7 +9,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,8 @@ from export.proof.runtimes import Runtime, compiled_model_runtimes, coreml_runti
 DeviceReport = dict[str, Any]
 
 SCHEMA = 1
-PLATFORMS = ("web", "android", "ios", "linux", "macos", "windows")
 IN_USE = ("all optimizations", "XNNPACK", "Core ML, CPU only")
 """Parts of the names of runtimes that applications use; the others only check the encoder."""
-TEXTS = ("device", "runtime", "bundle", "lr_contract_id")
-MAX_TEXT = 200
 
 
 def installed_runtimes(folder: Path) -> list[Runtime]:
@@ -101,27 +98,24 @@ def this_device() -> str:
     return f"{processor_name()}, {os.cpu_count()} cores"
 
 
-def _wrong_field(report: Any) -> str | None:
-    if not isinstance(report, Mapping) or report.get("schema") != SCHEMA:
-        return "schema"
-    if report.get("platform") not in PLATFORMS:
-        return "platform"
-    for name in TEXTS:
-        if not _is_text(report.get(name)):
-            return name
-    for name in ("threads", "checked"):
-        if not isinstance(report.get(name), int):
-            return name
-    failed, times = report.get("failed"), report.get("encode_ms")
-    if not isinstance(failed, list) or not all(map(_is_text, failed)):
-        return "failed"
-    if not isinstance(times, Mapping) or not all(
-        isinstance(times.get(name), int | float) for name in ("runs", "median", "least", "most")
-    ):
-        return "encode_ms"
-    return None if re.fullmatch(r"\d{4}-\d\d-\d\d", str(report.get("date", "2026-01-01"))) else "date"
-
-
 def _is_text(value: Any) -> bool:
     """True for one short line that does not break a table."""
-    return isinstance(value, str) and 0 < len(value) <= MAX_TEXT and value.isprintable() and "|" not in value
+    return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable() and "|" not in value
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "schema": lambda value: bool(value == SCHEMA),
+    "platform": lambda value: value in ("web", "android", "ios", "linux", "macos", "windows"),
+    **dict.fromkeys(("device", "runtime", "bundle", "lr_contract_id"), _is_text),
+    **dict.fromkeys(("threads", "checked"), lambda value: isinstance(value, int)),
+    "failed": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "encode_ms": lambda value: isinstance(value, Mapping) and all(
+        isinstance(value.get(name), int | float) for name in ("runs", "median", "least", "most")),
+    "date": lambda value: value is None or bool(re.fullmatch(r"\d{4}-\d\d-\d\d", str(value))),
+}
+"""Field of a report -> test of its value, as docs/devices.md defines it."""
+
+
+def _wrong_field(report: Any) -> str | None:
+    given = report if isinstance(report, Mapping) else {}
+    return next((name for name, right in _FIELDS.items() if not right(given.get(name))), None)

@@ -20,7 +20,7 @@ from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish_grain import publish_run
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
-from edgegrain.training.loop import train
+from edgegrain.training.run import train
 from export.bundle.card import UNSTATED
 from export.bundle.writer import BundleParts
 

@@ -14,11 +14,9 @@ from edgegrain.papers.gcfsr import network as gcfsr
 from edgegrain.papers.gcfsr.network import GCFSRConfig
 from edgegrain.papers.glean import network as glean
 from edgegrain.papers.glean.network import GLEANConfig
-from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
-from edgegrain.training.config import Recipe
-from edgegrain.training.discriminator import DiscriminatorConfig
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, DiscriminatorConfig, ProjectedConfig
 from edgegrain.training.losses import LossWeights
-from edgegrain.training.projected_discriminator import ProjectedConfig
+from edgegrain.training.recipe import Recipe
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.stylegan2.synthesis import CONFIG_F_512, CONFIG_F_1024, TINY_64
 

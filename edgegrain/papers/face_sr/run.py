@@ -27,7 +27,7 @@ from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import open_checkpoint, prefixed
 from edgegrain.training.grain.grow import grow as grow_decoder
-from edgegrain.training.grain.starting_points import trained_decoder
+from edgegrain.training.grain.start import trained_decoder
 from edgegrain.training.prior_files import random_prior
 from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale

@@ -18,25 +18,23 @@ from edgegrain.papers.gcfsr.network import GCFSR, LARGEST_FACTOR
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import joint_loss, resumed
-from edgegrain.training.config import continued
-from edgegrain.training.device import mixed_precision
-from edgegrain.training.distributed import Distributed
-from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.grid_loss import GridLoss
-from edgegrain.training.levels import levels_psnr, rounded_levels
-from edgegrain.training.losses import picture_loss, random_offset
-from edgegrain.training.metric_networks import MetricNetworks, needed_metric_weights
-from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
-from edgegrain.training.prior_files import recipe_discriminator, recipe_prior
-from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import write_samples
-from edgegrain.training.training_pictures import (
+from edgegrain.training.checkpoint import CHECKPOINT
+from edgegrain.training.data import (
     UNSEEN_SEED,
     held_out_pictures,
+    levels_psnr,
     require_pictures,
+    rounded_levels,
     training_pictures,
     without,
+    write_samples,
 )
+from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.losses import GridLoss, MetricNetworks, needed_metric_weights, picture_loss, random_offset
+from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
+from edgegrain.training.prior_files import recipe_discriminator, recipe_prior
+from edgegrain.training.recipe import continued
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 VGG_LAYER = 3  # conv4_3, of those that LPIPS compares

@@ -29,7 +29,7 @@ from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALE, RRDB
 from server_decoder.weight_file import state_digest
 
 if TYPE_CHECKING:  # exporting needs no training
-    from edgegrain.training.grain.stages import RRDBEncoderConfig
+    from edgegrain.training.grain.recipes import RRDBEncoderConfig
 
 LEVELS = 255
 RANDOM_LR_SPREAD = 0.4

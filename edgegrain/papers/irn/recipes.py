@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgegrain.papers.irn.network import PRESETS, IRNConfig
-from edgegrain.training.config import Recipe
+from edgegrain.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -35,16 +35,13 @@ from edgegrain.papers.irn.network import IRN, DenseBlock, round_to_levels
 from edgegrain.papers.irn.recipes import IRN_RECIPES, IRNRecipe
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.pictures.stored_pictures import list_pictures
-from edgegrain.training.checkpoint import open_checkpoint, prefixed
-from edgegrain.training.config import continued
-from edgegrain.training.device import mixed_precision
-from edgegrain.training.distributed import Distributed
+from edgegrain.training.checkpoint import CHECKPOINT, open_checkpoint, prefixed
+from edgegrain.training.data import UNSEEN_SEED, packed_folder, require_pictures, write_samples
+from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.metric_networks import needed_metric_weights
+from edgegrain.training.losses import needed_metric_weights
 from edgegrain.training.optimizers import descend, early_decay, finite_gradients, optimizers, update_averages
-from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import write_samples
-from edgegrain.training.training_pictures import UNSEEN_SEED, packed_folder, require_pictures
+from edgegrain.training.recipe import continued
 from server_decoder.grain.fusion import BicubicEnlargement
 
 FAMILY = "irn"

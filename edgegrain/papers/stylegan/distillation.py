@@ -17,19 +17,14 @@ from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, resumed
-from edgegrain.training.checkpoint import open_checkpoint, prefixed
-from edgegrain.training.config import Recipe, continued
-from edgegrain.training.device import mixed_precision
-from edgegrain.training.discriminator import DiscriminatorConfig
-from edgegrain.training.distributed import Distributed
+from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, DiscriminatorConfig, resumed
+from edgegrain.training.checkpoint import CHECKPOINT, open_checkpoint, prefixed
+from edgegrain.training.data import UNSEEN_SEED, levels_psnr, rounded_levels, write_prior_samples
+from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.levels import levels_psnr, rounded_levels
-from edgegrain.training.metric_networks import needed_metric_weights
+from edgegrain.training.losses import needed_metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
-from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.sample_sheet import write_prior_samples
-from edgegrain.training.training_pictures import UNSEEN_SEED
+from edgegrain.training.recipe import Recipe, continued
 from server_decoder.mobile_stylegan.generator import (
     MOBILE_STYLEGAN_256,
     MOBILE_STYLEGAN_1024,

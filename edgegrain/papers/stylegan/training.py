@@ -22,16 +22,13 @@ from codec_contract.quantization import dequantize
 from edgegrain.papers.stylegan.augment import AdaptationConfig, AdaptiveProbability, augment
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import r1_penalty
-from edgegrain.training.checkpoint import open_checkpoint, prefixed
-from edgegrain.training.config import Recipe
-from edgegrain.training.device import mixed_precision
-from edgegrain.training.distributed import Distributed
+from edgegrain.training.checkpoint import CHECKPOINT, open_checkpoint, prefixed
+from edgegrain.training.data import require_pictures, training_pictures, without, write_prior_samples
+from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.losses import running_mean
 from edgegrain.training.optimizers import finite_gradients, update_averages
-from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.running_mean import running_mean
-from edgegrain.training.sample_sheet import write_prior_samples
-from edgegrain.training.training_pictures import require_pictures, training_pictures, without
+from edgegrain.training.recipe import Recipe
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.synthesis import (
     CONFIG_F_256,

@@ -31,9 +31,6 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
     Args:
         decoder: new, of the same picture size, at least as wide at each scale, and with the same head.
         trained: its weights are copied. Its LRs are of the same size or smaller.
-
-    Raises:
-        BundleError: ``trained`` lacks a size, is wider somewhere, or has dense blocks of another width.
     """
     new, old = decoder.config, trained.config
     sizes, skipped = [scale.size for scale in new.scales], len(old.scales) - len(new.scales)

@@ -3,19 +3,169 @@
 The coder predicts every sample from the ones before it with a small network per channel and codes it under a
 discretized logistic distribution (docs/lr_coder.md). Here the same contexts, networks and distribution run in floating
 point on LRs that have gradients. The networks are trained along with the encoder, because the coder's tables are fitted
-to its LRs when it is published; the encoder moves towards LRs that such a model predicts well.
+to its LRs when it is published (`edgegrain.publishing.fit_coder`, with the same networks); the encoder moves towards
+LRs that such a model predicts well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec_contract.lr_coder.context import CONTEXT_SIZES, MIDDLE, neighbour_indices, positions
-from edgegrain.training.grain.coder_network import FloatNetwork, code_length
-from edgegrain.training.running_mean import running_mean
+from codec_contract.lr_coder.coder_tables import ACTIVATION_MAX, MAX_SHIFT, MAX_WEIGHT, ChannelNetwork, Layer
+from codec_contract.lr_coder.context import CONTEXT_SIZES, MEAN_BITS, MIDDLE, SCALE_MAX, neighbour_indices, positions
+from edgegrain.training.losses import running_mean
+
+CONTEXT_UNIT = 32.0
+"""Contexts are divided by this, in levels, so that the float network sees values of order one."""
+MEAN_UNIT = 16.0
+"""Levels per unit of the float network's mean output."""
+STEPS_PER_OCTAVE = 8
+FIRST_OCTAVE = -2
+FLOOR = 2.0**-20
+
+
+class FloatNetwork(nn.Module):
+    """The trainable form of a channel's network: contexts ``[B, n]`` in levels to mean and log2 scale ``[B, 2]``.
+
+    After `calibrate` it computes with weights rounded as they are written, and gradients pass straight through the
+    rounding.
+    """
+
+    def __init__(self, inputs: int, widths: Sequence[int], *, skip: bool = True) -> None:
+        """
+        Args:
+            inputs: numbers of a context.
+            widths: units of each hidden layer.
+            skip: let the output layer use the context as well. An output's weights share one 8-bit scale, and those of
+                the context are far larger than those of hidden units, which then round to zero. So networks that become
+                integers have no skip: their context weights count as 0.
+        """
+        super().__init__()
+        sizes = (inputs, *widths)
+        layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        output = nn.Linear(inputs + sizes[-1], 2)
+        with torch.no_grad():
+            output.weight.mul_(0.1)
+            output.bias.copy_(torch.tensor([0.0, 3.0]))
+        self.layers = nn.ModuleList([*layers, output])
+        self._unused = 0 if skip else inputs
+        self.units: list[tuple[Tensor, Tensor]] = []
+        """Value of an integer 1 at each layer's inputs and outputs, once calibrated."""
+
+    def weight(self, index: int) -> Tensor:
+        """A layer's weights ``[outputs, inputs]``, rounded once there are units."""
+        weight: Tensor = self.layers[index].get_parameter("weight")
+        if self._unused and index == len(self.layers) - 1:
+            weight = F.pad(weight[:, self._unused :], (self._unused, 0))
+        if not self.units:
+            return weight
+        unit_in, unit_out = self.units[index]
+        integers = weight.detach() * unit_in / unit_out[:, None]
+        factor = torch.exp2(eight_bit_shift(integers))[:, None]
+        rounded = torch.round(integers * factor).clamp(-MAX_WEIGHT, MAX_WEIGHT) / factor
+        return weight + (rounded * unit_out[:, None] / unit_in - weight).detach()
+
+    def bias(self, index: int) -> Tensor:
+        """A layer's biases ``[outputs]``."""
+        return self.layers[index].get_parameter("bias")
+
+    def forward(self, context: Tensor) -> Tensor:
+        scaled = context / CONTEXT_UNIT
+        values, last = scaled, len(self.layers) - 1
+        for index in range(last):
+            values = torch.relu(values @ self.weight(index).T + self.bias(index))
+        return torch.cat([scaled, values], dim=1) @ self.weight(last).T + self.bias(last)
+
+    @torch.no_grad()
+    def calibrate(self, context: Tensor) -> None:
+        """Choose the integer units of every layer from typical contexts ``[S, n]``.
+
+        A hidden unit's largest value is scaled near the top of its range, unless its weights would then not fit into
+        8 bits. ReLU commutes with this scaling, and the next layer's weights undo it.
+        """
+        context_unit = torch.full((context.shape[1],), 1.0 / CONTEXT_UNIT)
+        values, unit, units = context / CONTEXT_UNIT, context_unit, []
+        last = len(self.layers) - 1
+        for index in range(last):
+            values = torch.relu(values @ self.weight(index).T + self.bias(index))
+            range_unit = values.amax(dim=0) / (0.9 * ACTIVATION_MAX)
+            weight_unit = (self.weight(index) * unit).abs().amax(dim=1) / MAX_WEIGHT
+            units.append((unit, torch.maximum(range_unit, weight_unit).clamp(min=2.0**-40)))
+            unit = units[-1][1]
+        mean_unit = 1.0 / (MEAN_UNIT * (1 << MEAN_BITS))
+        units.append((torch.cat([context_unit, unit]), torch.tensor([mean_unit, 1.0 / STEPS_PER_OCTAVE])))
+        self.units = units
+
+    @torch.no_grad()
+    def integers(self) -> ChannelNetwork:
+        """The calibrated network in the coder's integer form."""
+        layers = []
+        for index, (unit_in, unit_out) in enumerate(self.units):
+            bias = self.bias(index)
+            if index == len(self.units) - 1:
+                bias = bias - torch.tensor([0.0, float(FIRST_OCTAVE)])
+            weight = self.weight(index).double() * unit_in / unit_out[:, None]
+            shift = eight_bit_shift(weight)
+            factor = torch.exp2(shift)
+            layers.append(
+                Layer(
+                    weight=torch.round(weight * factor[:, None]).numpy().astype(np.int32),
+                    bias=torch.round(bias / unit_out * factor).numpy().astype(np.int32),
+                    shift=shift.numpy().astype(np.int32),
+                )
+            )
+        return ChannelNetwork(tuple(layers[:-1]), layers[-1])
+
+
+def eight_bit_shift(weight: Tensor) -> Tensor:
+    """Exponent of the largest power of two for each row of ``[outputs, inputs]`` at which the row fits into 8 bits."""
+    largest = weight.abs().amax(dim=1).clamp(min=2.0**-MAX_SHIFT)
+    # A little less than 127: a weight rounded to 127 / 2**n must not fall into the next row of exponents.
+    return torch.floor(torch.log2((MAX_WEIGHT + 0.49) / largest)).clamp(0, MAX_SHIFT)
+
+
+class _ReturningClamp(torch.autograd.Function):
+    """A clamp whose gradient is zero only where it leads further away from the limits.
+
+    With that of `torch.clamp` a scale that overshot a limit stayed there for good.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.limits = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
+        (x,), (low, high), (gradient,) = ctx.saved_tensors, ctx.limits, gradients
+        away = ((x < low) & (gradient > 0)) | ((x > high) & (gradient < 0))  # a step goes against the gradient
+        return gradient.masked_fill(away, 0), None, None
+
+
+def code_length(prediction: Tensor, reference: Tensor, level: Tensor) -> Tensor:
+    """Bits per sample, ``[B]``: the coder's arithmetic in floating point.
+
+    Args:
+        prediction: mean and log2 scale ``[B, 2]``, from a `FloatNetwork`.
+        reference, level: of the samples, ``[B]``, in levels 0...255.
+    """
+    mean = (reference + MEAN_UNIT * prediction[:, 0]).clamp(0.0, 255.0)
+    last_octave = FIRST_OCTAVE + SCALE_MAX / STEPS_PER_OCTAVE
+    scale = torch.exp2(_ReturningClamp.apply(prediction[:, 1], FIRST_OCTAVE, last_octave))
+
+    def below(edge: Tensor | float) -> Tensor:
+        return torch.sigmoid((edge - mean) / scale)
+
+    mass = below(level + 0.5) - below(level - 0.5) + FLOOR
+    return -torch.log2(mass / (below(255.5) - below(-0.5) + 256 * FLOOR))
+
 
 WIDTHS = (64, 64)
 """Hidden units of the coder's networks: fewer than `fit_tables` has, because they take part in every step."""

@@ -1,31 +1,228 @@
-"""GRAIN's recipes by name.
+"""Configuration of GRAIN's stages ([GRAIN] 3.5), and the recipes by name.
 
-Those named ``...-paper`` have the weights of [GRAIN] supplementary 1 and, where the paper leaves gaps, the figures of
-the authors' public code (batch, learning rates, steps between the discriminator's updates). The others are ours: they
-learn in hours on two CPU cores. docs/training.md lists the deviations,
-experiments/2026-11.md has the measurements behind them.
+Stage 1 trains encoder and decoder, stage 2 the code predictor on what the decoder gives it, stage 3 the fusion, the
+final stage all of them. The generator stays frozen throughout. Recipes named ``...-paper`` have the weights of [GRAIN]
+supplementary 1 and, where the paper leaves gaps, the figures of the authors' public code (batch, learning rates, steps
+between the discriminator's updates). The others are ours: they learn in hours on two CPU cores. docs/training.md lists
+the deviations, experiments/2026-11.md has the measurements behind them.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
+from torch import nn
+
+from codec_contract.lr_coder.coder_tables import MAX_STEP
 from edge_encoder.architectures import EncoderConfig, encoder_config
-from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
-from edgegrain.training.discriminator import DiscriminatorConfig
-from edgegrain.training.grain.losses import PAPER
-from edgegrain.training.grain.stages import FACES, GrainRecipe, RRDBEncoderConfig
-from edgegrain.training.losses import LossWeights
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, DiscriminatorConfig, ProjectedConfig
+from edgegrain.training.losses import GRID_PERIOD, PAPER, LossWeights
+from edgegrain.training.recipe import Recipe, check
+from export import papers
+from server_decoder.grain.grain import GrainConfig, PriorConfig
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import (
+    FACES_256_LR16,
     FACES_256_LR16_DEEP,
     FACES_256_LR16_FINE,
     FACES_256_LR16_SLIM,
     FACES_256_LR32_FINE,
     FACES_256_LR64_FINE,
     PAPER_1024_LR16,
+    DecoderConfig,
 )
 from server_decoder.stylegan2.synthesis import CONFIG_F_1024
+
+# The picture that a stage's losses compare: y_inv, y_style or y_final ([GRAIN] 3.5 (1)).
+OUTPUTS = {"1": "invertible", "2": "style", "3": "final", "final": "final"}
+PARTS = ("encoder", "decoder", "codes", "fusion")
+REACHED = {"1": 2, "2": 3, "3": 4, "final": 4}
+"""Stage -> how many of the `PARTS`, from the first on, its output depends on."""
+FACES = "faces"
+"""The domain of the published generator, and the only one whose pictures have an identity."""
+
+
+@dataclass(frozen=True)
+class RRDBEncoderConfig:
+    """The paper's float encoder (`edgegrain.papers.grain`); the defaults are the paper's for 1024 -> 16.
+
+    Attributes:
+        hr: side of the square input, in pixels.
+        lr: side of the square output, in pixels: ``hr`` halved once or more.
+        width: feature channels everywhere.
+        growth: channels that every convolution of a dense block adds.
+        rrdb: RRDBs at LR size.
+    """
+
+    hr: int
+    lr: int
+    width: int = 64
+    growth: int = 32
+    rrdb: int = 10
+
+    def __post_init__(self) -> None:
+        check((self.halvings > 0 and self.lr << self.halvings == self.hr,
+               f"the RRDB encoder halves sides: {self.hr} -> {self.lr} is not possible"))
+
+    @property
+    def halvings(self) -> int:
+        return (self.hr // self.lr).bit_length() - 1
+
+    @property
+    def name(self) -> str:
+        return f"rrdb-c{self.width}-g{self.growth}-b{self.rrdb}-s{self.halvings}"
+
+    def build(self) -> nn.Module:
+        """The encoder with random weights."""
+        return papers.load("grain.rrdb_encoder:TrainedRRDBEncoder")(self)
+
+
+@dataclass(frozen=True)
+class GrainRecipe(Recipe):
+    """The recipe of a run.
+
+    Attributes:
+        stage: ``"1"``, ``"2"``, ``"3"`` or ``"final"``.
+        trains: the parts that are trained: ``"encoder"``, ``"decoder"``, ``"codes"``, ``"fusion"``.
+        encoder: the exact encoder, or the paper's RRDB network.
+        decoder: the invertible decoder alone (stage 1), or all of GRAIN; a stage 1 with synthetic pictures needs the
+            latter, for its prior.
+        grows: True to keep the shape of ``decoder`` and grow a trained one into it, or leave out its last blocks, and
+            to keep that of ``encoder`` if it is trained; False to take the shapes of the trained ones.
+        fusion_base: the picture that the fusion adds to (`FusionConfig.base`): ``"invertible"``, ``"style"``, or "" for
+            that of the model that the run begins with.
+        correction: False trains the control of [GRAIN] Table 2, "without invertible encoder": LR = box mean, no learned
+            correction.
+        lr_step: step of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`): the decoder gets levels
+            rounded to multiples of it, and a trained encoder a straight-through gradient.
+        target_bytes: expected bytes of an LR, as in the validation's ``lr_bytes``, to which ``loss.rate`` is steered
+            (`edgegrain.training.grain.rate.RateTarget`); 0 for the size that the weight leads to.
+        adversarial: the adversarial loss, or None.
+        synthetic: part of every batch that comes from the prior, with known codes.
+        truncation: psi of those pictures, from and to.
+        generated: name patterns of generated pictures among the training pictures.
+        generated_part: part of every batch taken from them, if there are any. Like synthetic ones they are no originals
+            to the discriminator, because generators leave faint patterns.
+        window: in stage 2, the side in pixels of the window that most steps generate and compare: the generator's fine
+            layers, which take two thirds of its time, are computed there only. 0 for whole pictures.
+        window_part: part of the steps that do so. The losses of identity and of eyes and mouth need whole pictures and
+            count in the others.
+        batch: pictures per step and process.
+        learning_rate: of AdamW.
+        muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0 trains them
+            with AdamW.
+        warm_up: steps over which the learning rate rises.
+        hold: part of the run at the full learning rate; the rest anneals to a hundredth (cosine).
+        identity_from: part of the run after which the identity loss joins.
+        noise_until: part of the run during which uniform noise replaces rounding ([GRAIN] 3.2); afterwards the LR is
+            rounded with a straight-through gradient, so that the decoder ends on rounded LRs. A frozen encoder always
+            rounds.
+        ema: decay of the averaged weights, which are evaluated and published.
+        jitter: True to shift and recolour real pictures a little every time, against overfitting to a few pictures
+            (`edgegrain.training.grain.synthetic`).
+        lpips_shift: part of the steps, 0...1, in which LPIPS compares the pictures at a random offset
+            (`edgegrain.training.losses.picture_loss`).
+        clip_gradient: largest norm of a step's gradient; 0: any.
+        random_pictures: number of random pictures when no data is given (trial runs).
+        domain: content of the pictures, such as ``"faces"``.
+    """
+
+    stage: str = "1"
+    trains: tuple[str, ...] = ("encoder", "decoder")
+    encoder: EncoderConfig | RRDBEncoderConfig = field(default_factory=lambda: encoder_config(256, 16))
+    decoder: DecoderConfig | GrainConfig = FACES_256_LR16
+    grows: bool = False
+    fusion_base: str = ""
+    correction: bool = True
+    lr_step: int = 1
+    loss: LossWeights = LossWeights()
+    target_bytes: float = 0.0
+    adversarial: AdversarialConfig | None = None
+    synthetic: float = 0.0
+    truncation: tuple[float, float] = (0.5, 0.95)
+    generated: tuple[str, ...] = ("generated_*",)
+    generated_part: float = 0.5
+    window: int = 0
+    window_part: float = 0.75
+    batch: int = 8
+    learning_rate: float = 6e-4
+    muon: float = 0.0
+    warm_up: int = 200
+    hold: float = 0.6
+    identity_from: float = 0.4
+    noise_until: float = 0.6
+    ema: float = 0.998
+    jitter: bool = False
+    lpips_shift: float = 0.0
+    clip_gradient: float = 1.0
+    seed: int = 1
+    random_pictures: int = 0
+    domain: str = FACES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        grain, adversarial = isinstance(self.decoder, GrainConfig), self.adversarial
+        check((self.stage in OUTPUTS, f"unknown stage {self.stage!r}; expected one of {', '.join(OUTPUTS)}"))
+        reached = PARTS[:REACHED[self.stage]]
+        beyond = sorted(set(self.trains) - set(reached))
+        check(
+            (bool(self.trains) and set(self.trains) <= set(PARTS),
+             f"a stage trains some of {', '.join(PARTS)}, got {list(self.trains)}"),
+            (not beyond, f"the picture of stage {self.stage} does not depend on {', '.join(beyond)}; trains may name "
+                         f"{', '.join(reached)}"),
+            (self.stage == "1" or grain, f"stage {self.stage} needs a GrainConfig as its decoder"),
+            (not self.grows or not grain, "only an invertible decoder that is trained alone can grow"),
+            *((0 <= getattr(self, name) <= 1, f"{name} is a part of the {whole}, 0...1, got {getattr(self, name)}")
+              for name, whole in (("synthetic", "batch"), ("generated_part", "batch"), ("window_part", "steps"))),
+            (self.synthetic in (0, 1) or self.batch > 1,
+             f"synthetic={self.synthetic} mixes a batch, which takes two pictures; set synthetic to 0 or 1, or a "
+             "larger batch"),
+            (not self.window or self.stage == "2",
+             f"only stage 2 trains on windows of the generator's picture; stage {self.stage} needs window=0"),
+            (not self.window or (0 < self.window <= self.encoder.hr and self.window % GRID_PERIOD == 0),
+             f"window is a multiple of {GRID_PERIOD} pixels, at most {self.encoder.hr}, got {self.window}"),
+            (not self.window or not adversarial
+             or (isinstance(adversarial.discriminator, ProjectedConfig) and not adversarial.discriminator.identity),
+             "on windows the discriminator must consist of heads on AlexNet alone; set "
+             "adversarial.discriminator.identity=false, or window=0"),
+            (not adversarial or self.synthetic_count < self.batch,
+             "a discriminator needs real pictures: synthetic must leave room for some in a batch"),
+            (not self.synthetic or grain,
+             "synthetic pictures come from a prior; the decoder must be a GrainConfig with one"),
+            (not self.loss.codes or self.stage != "1", "stage 1 predicts no codes: it cannot have a loss on them"),
+            (not self.loss.codes or self.synthetic > 0,
+             "loss.codes compares codes of synthetic pictures, and there are none; set loss.codes to 0, or synthetic "
+             "above 0"),
+            (1 <= self.lr_step <= MAX_STEP, f"lr_step is 1...{MAX_STEP}, got {self.lr_step}"),
+            (not self.loss.rate or ("encoder" in self.trains and self.correction),
+             "loss.rate is for runs that train an encoder: trains must name it, and correction be true"),
+            (not self.loss.rate or self.learning_rate > 0, "loss.rate needs a learning_rate above 0"),
+            (self.target_bytes >= 0 and (not self.target_bytes or bool(self.loss.rate)),
+             "target_bytes is a size above 0 that loss.rate is steered to, which must be above 0 too; got "
+             f"{self.target_bytes} and loss.rate {self.loss.rate}"))
+
+    @property
+    def prior(self) -> PriorConfig | None:
+        return self.decoder.prior if isinstance(self.decoder, GrainConfig) else None
+
+    @property
+    def output(self) -> str:
+        """The picture that is trained and evaluated: ``"invertible"``, ``"style"`` or ``"final"``."""
+        return OUTPUTS[self.stage]
+
+    @property
+    def synthetic_count(self) -> int:
+        """Synthetic pictures in a batch; with ``synthetic`` between 0 and 1 at least one, and one place stays for a
+        photograph."""
+        if self.synthetic in (0, 1):
+            return round(self.synthetic) * self.batch
+        return min(max(1, round(self.synthetic * self.batch)), self.batch - 1)
+
+    @property
+    def generated_count(self) -> int:
+        """Generated pictures in a batch, if there are any; one place stays for a photograph."""
+        return max(0, min(round(self.generated_part * self.batch), self.batch - self.synthetic_count - 1))
+
 
 # Ours for faces. With twice this rate of Muon and identity at 0.1, LPIPS stopped falling (experiments/2026-11.md).
 # LPIPS is computed at random offsets: bundles up to 0.4.0 learned a texture that LPIPS mistakes for detail at one phase
@@ -164,17 +361,6 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
         _STAGE2_FINE, stage="3", trains=("fusion",), window=0, learning_rate=1.5e-3, muon=1.0, warm_up=50),
     # Encoder and decoder together, for fewer bytes or a better picture at the same bytes: with loss.rate.
     "stage1-faces-256-lr16-on": _STAGE1_ON,
-    # The rate is per sample of the LR, which has four times as many: the same price of a byte is four times the
-    # weight, for the rate and for the loss that keeps the LR's contrast.
-    "stage1-faces-256-lr32-on": replace(
-        _STAGE1_ON, loss=replace(_STAGE1_ON.loss, lr_l2=4.0), encoder=encoder_config(256, 32),
-        decoder=PRESETS["grain-256-lr32"].decoder),
-    # The paper's stage 3 trains the fusion only. Without a gradient through generator and decoder a picture takes half
-    # the time, and an invertible decoder that was trained alone does not change.
-    "stage3-faces-256-lr16-fusion": replace(
-        _STAGE3, trains=("fusion",), hold=0.5),
-    "stage3-faces-256-lr16-gan": replace(_STAGE3, adversarial=_ADVERSARIAL),
-    "final-faces-256-lr16-gan": replace(_FINAL, adversarial=_ADVERSARIAL),
     # Variants of [GRAIN] Fig. 7 and Table 2; "without invertible encoder" is any recipe with correction=False.
     "stage2-faces-256-lr16-single-scale": replace(_STAGE2, decoder=PRESETS["grain-256-lr16-codes-only-single-scale"]),
     "stage3-faces-256-lr16-image-fusion": replace(_STAGE3, decoder=PRESETS["grain-256-lr16-image-fusion"]),

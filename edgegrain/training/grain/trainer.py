@@ -13,45 +13,47 @@ from torch import Tensor
 from codec_contract.errors import EdgegrainError
 from codec_contract.quantization import dequantize, pictures_of
 from edgegrain.pictures.packed import batches
-from edgegrain.training.adversarial import AdversarialLoss, joint_loss, resumed
-from edgegrain.training.config import continued
-from edgegrain.training.device import mixed_precision
-from edgegrain.training.distributed import Distributed
-from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.grain import rate
-from edgegrain.training.grain.checkpoint import FAMILY, GrainRun, load_run, read_recipe
-from edgegrain.training.grain.initialize import stand_in_prior, start_run
-from edgegrain.training.grain.jitter import jitter
-from edgegrain.training.grain.losses import code_loss, lr_loss, rate_loss
-from edgegrain.training.grain.recipes import GRAIN_RECIPES, SMOKE_PICTURES
-from edgegrain.training.grain.stages import GrainRecipe
-from edgegrain.training.grain.starting_points import resolve_start
-from edgegrain.training.grain.synthetic import synthetic_faces
-from edgegrain.training.grain.validation import evaluate, evaluate_codes, write_restorations
-from edgegrain.training.grid_loss import GRID_PERIOD, GridLoss
-from edgegrain.training.levels import picture_levels, rounded_levels
-from edgegrain.training.losses import picture_loss, random_offset
-from edgegrain.training.metric_networks import MetricNetworks, needed_metric_weights
-from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
-from edgegrain.training.prior_files import recipe_discriminator, recipe_prior
-from edgegrain.training.projected_discriminator import ProjectedConfig
-from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.training_pictures import (
+from edgegrain.training.adversarial import AdversarialLoss, ProjectedConfig, joint_loss, resumed
+from edgegrain.training.checkpoint import CHECKPOINT
+from edgegrain.training.data import (
     HELD_OUT,
     UNSEEN_SEED,
     generated_pictures,
     held_out_pictures,
+    picture_levels,
     require_pictures,
+    rounded_levels,
     training_pictures,
     without,
 )
+from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.grain import rate
+from edgegrain.training.grain.model import FAMILY, GrainRun, load_run, read_recipe
+from edgegrain.training.grain.recipes import GRAIN_RECIPES, SMOKE_PICTURES, GrainRecipe
+from edgegrain.training.grain.start import resolve_start, stand_in_prior, start_run
+from edgegrain.training.grain.synthetic import jitter, synthetic_faces
+from edgegrain.training.grain.validation import evaluate, evaluate_codes, write_restorations
+from edgegrain.training.losses import (
+    GRID_PERIOD,
+    GridLoss,
+    MetricNetworks,
+    code_loss,
+    lr_loss,
+    needed_metric_weights,
+    picture_loss,
+    random_offset,
+    rate_loss,
+)
+from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
+from edgegrain.training.prior_files import recipe_discriminator, recipe_prior
+from edgegrain.training.recipe import continued
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 from server_decoder.window import Area, Window
 
 PICTURES = 27_000
-VARIANCE_SAMPLES = 1024  # latents for the estimate of the variance of W
 
 
 class GrainTrainer:
@@ -140,8 +142,8 @@ class GrainTrainer:
             if codes is not None and restored.codes is not None and self._variance is not None:
                 part, more = code_loss(recipe.loss, restored.codes[-len(codes):], codes, self._variance)
                 loss, terms = loss + part, terms | more
-        if not descend(loss, self.parameters, self.optimizers, learning_rate(recipe, progress, self.steps), distributed,
-                       clip=recipe.clip_gradient):
+        rate_now = annealed(recipe.learning_rate, progress, self.steps, warm_up=recipe.warm_up, hold=recipe.hold)
+        if not descend(loss, self.parameters, self.optimizers, rate_now, distributed, clip=recipe.clip_gradient):
             self.skipped += 1
             terms["skipped"] = torch.tensor(float(self.skipped))
         if adversarial is not None and adversarial.learns(progress, self.steps):
@@ -188,11 +190,6 @@ def draw_window(recipe: GrainRecipe, rng: np.random.Generator) -> Window | None:
     return Window(top, left, recipe.window)
 
 
-def learning_rate(recipe: GrainRecipe, progress: float, step: int) -> float:
-    """The stage's learning rate, `annealed`."""
-    return annealed(recipe.learning_rate, progress, step, warm_up=recipe.warm_up, hold=recipe.hold)
-
-
 def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> GrainTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     if options.decoder_from is not None and options.init_from is None:
@@ -215,7 +212,6 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
     if resumes:
         run = load_run(folder, prior)
         shapes = run.recipe
-        _refuse_another_stage(recipe, shapes, folder)
         _refuse_other_values(recipe, shapes, folder)
         run.adversarial = resumed(run.adversarial, recipe.adversarial, discriminator)
         run.recipe = continued(recipe, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
@@ -240,31 +236,23 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
     return GrainTrainer(run, distributed, pictures, networks, held_out, generated)
 
 
-def _refuse_another_stage(recipe: GrainRecipe, stored: GrainRecipe, folder: Path) -> None:
-    """Raise EdgegrainError if a recipe trains other networks than the run that it is to continue."""
-    if (recipe.stage, set(recipe.trains)) != (stored.stage, set(stored.trains)):
-        raise EdgegrainError(
-            f"{folder} is stage {stored.stage} and trains {', '.join(stored.trains)}, the recipe is stage "
-            f"{recipe.stage} and trains {', '.join(recipe.trains)}; resume with the run's own recipe, or begin another "
-            f"run with --init-from {folder}")
-    if bool(recipe.loss.rate) != bool(stored.loss.rate):
-        there, here = ("with", "without") if stored.loss.rate else ("without", "with")
-        raise EdgegrainError(
-            f"{folder} was trained {there} the rate loss, and its rate model with it; the recipe is {here}. Pass the "
-            f"--set loss.rate of the run, or begin another run with --init-from {folder}")
-
-
 def _refuse_other_values(recipe: GrainRecipe, stored: GrainRecipe, folder: Path) -> None:
     """Raise EdgegrainError if a recipe asks for values that only the beginning of a run can change."""
     fusion = stored.decoder.fusion if isinstance(stored.decoder, GrainConfig) else None
     base = "" if fusion is None else fusion.base
-    for name, wanted, there in (("fusion_base", recipe.fusion_base or base, base),
-                                ("lr_step", stored.lr_step if recipe.lr_step == 1 else recipe.lr_step, stored.lr_step),
-                                ("correction", recipe.correction and stored.correction, stored.correction)):
+    other_parts = set(recipe.trains) != set(stored.trains)
+    begins_or_ends = bool(recipe.loss.rate) != bool(stored.loss.rate)
+    for name, wanted, there in (
+            ("stage", recipe.stage, stored.stage),
+            ("trains", ",".join(recipe.trains if other_parts else stored.trains), ",".join(stored.trains)),
+            ("loss.rate", recipe.loss.rate if begins_or_ends else stored.loss.rate, stored.loss.rate),
+            ("fusion_base", recipe.fusion_base or base, base),
+            ("lr_step", stored.lr_step if recipe.lr_step == 1 else recipe.lr_step, stored.lr_step),
+            ("correction", recipe.correction and stored.correction, stored.correction)):
         if wanted != there:
             raise EdgegrainError(
-                f"{folder} has {name}={there}, the recipe {name}={wanted}; resume with --set {name}={there}, or begin "
-                f"another run with --init-from {folder}")
+                f"{folder} has {name}={there}, the recipe {name}={wanted}; resume with the run's own recipe or --set "
+                f"{name}={there}, or begin another run with --init-from {folder}")
 
 
 @torch.no_grad()
@@ -316,5 +304,5 @@ def _variance_of_w(prior: GenerativePrior | None) -> Tensor | None:
     if prior is None:
         return None
     device = prior.mean_code.device
-    z = torch.randn(VARIANCE_SAMPLES, prior.code_width, generator=torch.Generator().manual_seed(0)).to(device)
+    z = torch.randn(1024, prior.code_width, generator=torch.Generator().manual_seed(0)).to(device)
     return prior.map(z).var(0).mean()

@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from codec_contract.quantization import dequantize
-from edgegrain.training.grain.autoencoder import Autoencoder
-from edgegrain.training.grain.losses import mean_saturation
+from edgegrain.training.data import levels_psnr, picture_levels, rounded_levels, write_samples
+from edgegrain.training.grain.model import Autoencoder
 from edgegrain.training.grain.synthetic import SyntheticBatch
-from edgegrain.training.levels import levels_psnr, picture_levels, rounded_levels
-from edgegrain.training.metric_networks import MetricNetworks
-from edgegrain.training.sample_sheet import write_samples
+from edgegrain.training.losses import MetricNetworks, mean_saturation
 from server_decoder.grain.grain import Grain
 
 

@@ -1,27 +1,31 @@
-"""Training pairs: originals at the enlarged size, and what a bundle restores of them."""
+"""Training pairs: originals at the enlarged size, and what a bundle restores of them; batches of windows."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from codec_contract.bundle.manifest import ENLARGEMENTS, load_manifest
 from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError, ImageError
 from codec_contract.resize import exact_resize
+from edgegrain.metrics.face_regions import CENTRES
 from edgegrain.pictures.packed import pack, random_pictures
 from edgegrain.pictures.stored_pictures import StoredPicture, matches, open_picture, stored_pictures
 from edgegrain.pictures.writing import Progress, first_to_write, written_array
+from edgegrain.training.data import packed_folder, require_pictures
 from edgegrain.training.family import RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionRecipe
-from edgegrain.training.training_pictures import packed_folder, require_pictures
 from sdk.open_bundle import OpenBundle
+from server_decoder.window import Window
 
 HELD_OUT = 8  # pictures that a run is evaluated on: whole ones, at full size
 _AT_ONCE = 8  # pictures that a bundle restores together
@@ -66,13 +70,7 @@ class TrainingPairs:
 
 
 def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path) -> TrainingPairs:
-    """The pairs that a recipe and the command line name.
-
-    Raises:
-        ImageError: a picture cannot be read, or is smaller than the enlarged size.
-        EdgegrainError: there are no pictures, or all of them are generated.
-        BundleError: there is no such bundle, or its pictures have another size.
-    """
+    """The pairs that a recipe and the command line name."""
     require_pictures(options, recipe.random_pictures)
     cache, half = packed_folder(run), None
     if options.data is None:
@@ -100,9 +98,6 @@ def by_size(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture], re
     """Pictures whose centre squares have the enlarged size, and those of half of it, if the recipe has a use for them.
 
     ``remedy`` ends the advice to leave small pictures out.
-
-    Raises:
-        ImageError: pictures are smaller, or none is large enough.
     """
     side = recipe.factor * recipe.size
     least = side // 2 if recipe.factor > ENLARGEMENTS[0] and recipe.half_part else side
@@ -119,11 +114,7 @@ def by_size(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture], re
 
 def packed_pairs(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture], cache: Path,
                  report: Progress | None = None) -> Pairs:
-    """The pairs of pictures, memory-mapped from files in ``cache`` that are written on first use.
-
-    Raises:
-        BundleError: there is no such bundle, or its pictures have another size.
-    """
+    """The pairs of pictures, memory-mapped from files in ``cache`` that are written on first use."""
     side = recipe.factor * recipe.size
     originals = pack(pictures, side, cache, report)
     generated = [matches(picture.name, recipe.generated) for picture in pictures]
@@ -144,10 +135,6 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
         size: of the bundle's pictures.
         cache: folder.
         report: called with the finished part, 0...1, and a line of text.
-
-    Raises:
-        BundleError: there is no such bundle, it is damaged, or its pictures have another size.
-        EdgegrainError: the disk has too little space.
     """
     manifest = load_manifest(find_bundle(bundle))
     if manifest.hr != size or manifest.tile_overlap is not None:
@@ -184,3 +171,81 @@ def _random_pairs(recipe: SuperResolutionRecipe) -> Pairs:
     restored = np.stack([np.asarray(picture.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR))
                          for picture in small])
     return Pairs(restored, originals, np.zeros(len(originals), bool))
+
+
+HAIR = {"top": (0.5, 0.1), "left": (0.14, 0.3), "right": (0.86, 0.3)}
+"""Positions (x, y) where aligned faces usually have hair, as fractions of the side."""
+_REGIONS = (*CENTRES.values(), *HAIR.values())
+CELL = 4
+"""Corners of windows are multiples of it, in pixels of S, so that a grid of ``CELL * factor`` has one place in them."""
+_SPREAD = 0.25  # of a window's side: standard deviation of its centre around a region's
+
+
+class WindowBatch(NamedTuple):
+    """A batch of training.
+
+    Attributes:
+        picture: restored pictures, integers 0...255, float32 ``[B, 3, S, S]``; those of photographs first.
+        windows: of every picture.
+        target: the windows of the originals, as integers, ``[B * windows, 3, k * window, k * window]``.
+        real: number of windows of photographs; they come first.
+    """
+
+    picture: Tensor
+    windows: list[list[Window]]
+    target: Tensor
+    real: int
+
+
+def window_batches(recipe: SuperResolutionRecipe, pairs: Pairs, seed: int, device: torch.device
+                   ) -> Iterator[WindowBatch]:
+    """Endless random batches, mirrored half the time. Every picture is drawn once before any is drawn again.
+
+    Without photographs, whole batches are of generated pictures.
+    """
+    rng = np.random.default_rng(seed)
+    generated = np.flatnonzero(pairs.generated)
+    count = min(recipe.batch - 1, round(recipe.generated_part * recipe.batch)) if len(generated) else 0
+    if pairs.generated.all():
+        count = recipe.batch
+    pools = [(_orders(rng, np.flatnonzero(~pairs.generated)), recipe.batch - count), (_orders(rng, generated), count)]
+    while True:
+        chosen = [next(order) for order, wanted in pools for _ in range(wanted)]
+        pictures, windows, targets = [], [], []
+        for index in chosen:
+            mirrored = rng.random() < 0.5
+            restored = pairs.restored[index]
+            pictures.append(restored[:, ::-1] if mirrored else restored)
+            windows.append([draw_window(rng, recipe) for _ in range(recipe.windows)])
+            targets += [crop_window(pairs.originals[index], window, recipe.factor, mirrored) for window in windows[-1]]
+        yield WindowBatch(_stacked(pictures, device), windows, _stacked(targets, device),
+                          (recipe.batch - count) * recipe.windows)
+
+
+def draw_window(rng: np.random.Generator, recipe: SuperResolutionRecipe) -> Window:
+    """A window around a region of the face, or anywhere; its corner is a multiple of `CELL`."""
+    side, last = recipe.window, recipe.size - recipe.window
+    if rng.random() < recipe.region_part:
+        centre = recipe.size * np.array(_REGIONS[rng.integers(len(_REGIONS))]) + rng.normal(0, _SPREAD * side, 2)
+        left, top = np.clip(np.rint(centre - side / 2), 0, last).astype(int)
+    else:
+        left, top = rng.integers(0, last + 1, 2)
+    return Window(int(top) // CELL * CELL, int(left) // CELL * CELL, side)
+
+
+def crop_window(original: np.ndarray, window: Window, factor: int, mirrored: bool = False) -> np.ndarray:
+    """The window of an original, or of its mirror image, ``[factor * size, factor * size, 3]``."""
+    top, left, size = (factor * length for length in window)
+    if not mirrored:
+        return original[top : top + size, left : left + size]
+    end = original.shape[1] - left
+    return original[top : top + size, end - size : end][:, ::-1]
+
+
+def _orders(rng: np.random.Generator, indices: np.ndarray) -> Iterator[int]:
+    while len(indices):
+        yield from rng.permutation(indices).tolist()
+
+
+def _stacked(pictures: list[np.ndarray], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float()

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
-from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
-from edgegrain.training.config import Recipe
-from edgegrain.training.projected_discriminator import ProjectedConfig
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, ProjectedConfig
+from edgegrain.training.recipe import Recipe
 from server_decoder.super_resolution.network import SuperResolutionConfig
 
 
@@ -22,7 +21,7 @@ class SuperResolutionLosses:
         reduced: mean absolute error of the box mean, at the restored picture's size, against the original's.
         input: mean absolute error of the box mean against the restored picture: the enlarger adds detail, it does not
             change the picture.
-        grid: a pattern that repeats in every picture (`edgegrain.training.grid_loss`).
+        grid: a pattern that repeats in every picture (`edgegrain.training.losses`).
         half: weight of the first two terms at factor 2, as a step of factor 4.
     """
 

@@ -2,29 +2,101 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from codec_contract.errors import ModelError
 from codec_contract.quantization import dequantize
-from edgegrain.training.adversarial import joint_loss, resumed
-from edgegrain.training.config import continued
-from edgegrain.training.device import mixed_precision
-from edgegrain.training.distributed import Distributed
+from edgegrain.training.adversarial import AdversarialLoss, joint_loss, resumed
+from edgegrain.training.checkpoint import CHECKPOINT, open_checkpoint, prefixed
+from edgegrain.training.data import require_pictures
+from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.grid_loss import GridLoss
-from edgegrain.training.losses import random_offset
-from edgegrain.training.metric_networks import MetricNetworks, needed_metric_weights
+from edgegrain.training.losses import GridLoss, MetricNetworks, needed_metric_weights, random_offset
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
-from edgegrain.training.run_folder import CHECKPOINT
-from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
-from edgegrain.training.super_resolution.pairs import TrainingPairs, training_pairs
+from edgegrain.training.recipe import continued
+from edgegrain.training.super_resolution.losses import SuperResolutionValidation, cut_windows, half_loss, window_loss
+from edgegrain.training.super_resolution.pairs import TrainingPairs, WindowBatch, training_pairs, window_batches
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES, SuperResolutionRecipe
-from edgegrain.training.super_resolution.run import FAMILY, SuperResolutionRun, load_run, start_run
-from edgegrain.training.super_resolution.validation import SuperResolutionValidation
-from edgegrain.training.super_resolution.windows import WindowBatch, window_batches
-from edgegrain.training.training_pictures import require_pictures
+from export.bundle.enlarger import find_enlarger
+from server_decoder.super_resolution.network import SuperResolution
+from server_decoder.super_resolution.weights import (
+    WEIGHTS,
+    holds_super_resolution,
+    load_super_resolution,
+    save_super_resolution,
+)
+
+FAMILY = "super_resolution"
+
+
+@dataclass
+class SuperResolutionRun:
+    """The state of a training run.
+
+    Attributes:
+        model: the network that the optimizer changes.
+        average: the same with averaged weights, which is evaluated and stored.
+        adversarial: the discriminator, in recipes that have one.
+        pictures: seen so far.
+    """
+
+    recipe: SuperResolutionRecipe
+    model: SuperResolution
+    average: SuperResolution
+    adversarial: AdversarialLoss | None = None
+    pictures: int = 0
+    family = FAMILY
+
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks by their prefix in a checkpoint."""
+        networks: dict[str, nn.Module] = {"model": self.model, "average": self.average}
+        return networks if self.adversarial is None else {**networks, "discriminator": self.adversarial.discriminator}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return prefixed(self.networks())
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def save_weights(self, folder: Path) -> None:
+        """Write ``super_resolution.safetensors``, large weights as int8, as bundles hold them."""
+        training = {"config": self.recipe.as_dict(), "pictures_seen": self.pictures}
+        save_super_resolution(self.average, folder / WEIGHTS, training=training, compact=True, force=True)
+
+
+def start_run(recipe: SuperResolutionRecipe, start: str | Path | None = None) -> SuperResolutionRun:
+    """A run at its first step.
+
+    Args:
+        recipe: of the run.
+        start: a ``super_resolution.safetensors``, a folder with one, or a bundle with an enlarger, to begin with.
+    """
+    torch.manual_seed(recipe.seed)
+    model = SuperResolution(recipe.network)
+    if start is not None:
+        trained = load_super_resolution(start) if holds_super_resolution(start) else find_enlarger(start).network()
+        if trained.config != recipe.network.cut(len(trained.config.factors)):  # a bundle may have one of two doublings
+            raise ModelError(f"{start} holds {trained.config}, the recipe has {recipe.network}")
+        model.load_state_dict({**model.state_dict(), **trained.state_dict()})
+    adversarial = AdversarialLoss(recipe.adversarial) if recipe.adversarial is not None else None
+    return SuperResolutionRun(recipe, model, copy.deepcopy(model).eval().requires_grad_(False), adversarial)
+
+
+def load_run(folder: Path) -> SuperResolutionRun:
+    """The run of a folder, on the CPU."""
+    with open_checkpoint(folder, FAMILY) as stored:
+        run = start_run(SuperResolutionRecipe.from_dict(stored.config))
+        for prefix, network in run.networks().items():
+            network.load_state_dict(stored.part(prefix))
+        run.pictures = stored.pictures
+        return run
 
 
 class SuperResolutionTrainer:

@@ -63,30 +63,23 @@ class TestFit:
         monkeypatch.setattr("codec_contract.fit._STRIP_PIXELS", 117 * 10)
         np.testing.assert_array_equal(fit_picture(rgb, 64, "stretch"), expected)
 
-    def test_arguments_are_checked(self) -> None:
-        with pytest.raises(ImageError, match="unknown fit 'cover'"):
-            fit_picture(picture(), 64, "cover")
-        with pytest.raises(ImageError, match=r"float64 \[4, 4, 3\]"):
-            fit_picture(np.zeros((4, 4, 3)), 64)  # type: ignore[arg-type]
-        with pytest.raises(ImageError, match="at least one pixel"):
-            fit_picture(np.zeros((0, 4, 3), np.uint8), 64)
+    @pytest.mark.parametrize(("rgb", "fit", "message"), [
+        (picture(), "cover", "unknown fit 'cover'"), (np.zeros((4, 4, 3)), "pad", r"float64 \[4, 4, 3\]"),
+        (np.zeros((0, 4, 3), np.uint8), "pad", "at least one pixel")])
+    def test_arguments_are_checked(self, rgb: np.ndarray, fit: str, message: str) -> None:
+        with pytest.raises(ImageError, match=message):
+            fit_picture(rgb, 64, fit)
 
 
 class TestUnfit:
     @pytest.mark.parametrize("size", SIZES)
-    @pytest.mark.parametrize("fit", ["pad", "stretch"])
-    def test_original_size_comes_back(self, size: tuple[int, int], fit: str) -> None:
-        assert unfit_picture(picture(64, 64), size, fit).shape == (size[1], size[0], 3)
-
-    @pytest.mark.parametrize("size", SIZES)
-    def test_crop_gives_the_square(self, size: tuple[int, int]) -> None:
-        assert unfit_picture(picture(64, 64), size, "crop").shape == (min(size), min(size), 3)
+    def test_original_size_comes_back(self, size: tuple[int, int]) -> None:
+        for fit, shape in (("pad", size[::-1]), ("stretch", size[::-1]), ("crop", (min(size),) * 2)):
+            assert unfit_picture(picture(64, 64), size, fit).shape == (*shape, 3)
 
     def test_native_sizes(self) -> None:
-        square = picture(64, 64)
-        assert unfit_picture(square, (640, 480), "pad", "native").shape == (48, 64, 3)
-        assert unfit_picture(square, (640, 480), "stretch", "native").shape == (48, 64, 3)
-        assert unfit_picture(square, (640, 480), "crop", "native").shape == (64, 64, 3)
+        for fit, height in (("pad", 48), ("stretch", 48), ("crop", 64)):
+            assert unfit_picture(picture(64, 64), (640, 480), fit, "native").shape == (height, 64, 3)
 
     def test_only_the_original_size_is_bounded(self) -> None:
         square, sides = picture(64, 64), (262_140, 262_140)  # of an aligned square around a face at the edge
@@ -115,16 +108,12 @@ class TestUnfit:
         restored = unfit_picture(fit_picture(rgb, 64, "crop"), (200, 120), "crop")
         assert np.abs(restored.astype(int) - rgb[:, 40:160]).max() <= 6
 
-    def test_arguments_are_checked(self) -> None:
-        square = picture(64, 64)
-        with pytest.raises(ImageError, match="more than 1000"):
-            unfit_picture(square, (640, 480), max_pixels=1000)
-        assert unfit_picture(square, (640, 480), size="native", max_pixels=64 * 48).shape == (48, 64, 3)
-        with pytest.raises(ImageError, match="unknown size"):
-            unfit_picture(square, (640, 480), size="huge")  # type: ignore[arg-type]
-        with pytest.raises(ImageError, match="out of range"):
-            unfit_picture(square, (0, 480))
+    @pytest.mark.parametrize(("square", "size", "options", "message"), [
+        (64, (640, 480), {"max_pixels": 1000}, "more than 1000"), (64, (640, 480), {"size": "huge"}, "unknown size"),
+        (64, (0, 480), {}, "out of range"), (66, (64, 64), {"enlargement": 4}, "66 pixels is not 4 times as large")])
+    def test_arguments_are_checked(self, square: int, size: tuple[int, int], options: dict, message: str) -> None:
+        with pytest.raises(ImageError, match=message):
+            unfit_picture(picture(square, square), size, **options)
         with pytest.raises(ImageError, match="square"):
             unfit_picture(picture(64, 32), (640, 480))
-        with pytest.raises(ImageError, match="66 pixels is not 4 times as large"):
-            unfit_picture(picture(66, 66), (64, 64), enlargement=4)
+        assert unfit_picture(picture(64, 64), (640, 480), size="native", max_pixels=64 * 48).shape == (48, 64, 3)

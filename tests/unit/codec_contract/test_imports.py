@@ -1,4 +1,4 @@
-"""The contract needs numpy and Pillow only, and its errors have one base class."""
+"""The contract needs numpy and Pillow only; its errors have one base class, and name the extra that is missing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,46 +16,34 @@ FOLDER = Path(codec_contract.__file__).parent
 MODULES = sorted(".".join(path.relative_to(FOLDER.parent).with_suffix("").parts) for path in FOLDER.rglob("[a-z]*.py"))
 
 
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          cwd=FOLDER.parent).stdout
+
+
 def test_the_contract_needs_numpy_and_pillow_only() -> None:
-    code = (
-        "import importlib, json, sys\n"
-        "before = set(sys.modules)\n"
-        f"for name in {MODULES!r}: importlib.import_module(name)\n"
-        "print(json.dumps(sorted({name.split('.')[0] for name in set(sys.modules) - before})))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=FOLDER.parent
-    )
+    modules = run("import importlib, json, sys\nbefore = set(sys.modules)\n"
+                  f"for name in {MODULES!r}: importlib.import_module(name)\n"
+                  "print(json.dumps(sorted({name.split('.')[0] for name in set(sys.modules) - before})))")
     allowed = {"codec_contract", "numpy", "PIL", *sys.stdlib_module_names}
     # Compiled parts register their Cython runtime under names of their own; Pillow uses defusedxml if there.
-    foreign = {name for name in json.loads(result.stdout) if name not in allowed and "cython" not in name}
-    assert foreign <= {"defusedxml"}
+    assert {name for name in json.loads(modules) if name not in allowed and "cython" not in name} <= {"defusedxml"}
 
 
 def test_payloads_are_read_without_pillow() -> None:
     code = "import sys, codec_contract.payload, codec_contract.bundle.manifest; print('PIL' in sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=FOLDER.parent
-    )
-    assert result.stdout.strip() == "False"
+    assert run(code).strip() == "False"
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        errors.PayloadError,
-        errors.ImageError,
-        errors.BundleError,
-        errors.ExportError,
-        errors.DeviceError,
-        errors.ServiceError,
-        errors.QuantizationError,
-    ],
-)
-def test_one_base_class_catches_every_error(kind: Any) -> None:
-    with pytest.raises(errors.EdgegrainError, match="what went wrong"):
-        raise kind("what went wrong")
+def test_one_base_class_catches_every_error() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert len(kinds) > 8 and all(issubclass(kind, errors.EdgegrainError) for kind in kinds)
 
 
-def test_every_module_says_what_it_is_for() -> None:
-    assert all(path.read_text().startswith('"""') for path in FOLDER.rglob("*.py"))
+@pytest.mark.parametrize("error", [errors.EdgegrainError, errors.ExportError])
+def test_a_missing_module_names_its_extra(error: type[errors.EdgegrainError], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    message = r"^exporting needs onnx, which is not installed; install: pip install 'edgegrain\[export\]'$"
+    with pytest.raises(error, match=message) as raised, errors.needs_extra("export", "exporting needs", error):
+        import onnx  # noqa: F401
+    assert raised.type is error

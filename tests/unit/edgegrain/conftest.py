@@ -20,7 +20,7 @@ def nothing_is_fetched(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
 @pytest.fixture(autouse=True)
 def the_usual_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
     """``edgegrain train`` sets the allocator of its process, which here is that of all tests."""
-    monkeypatch.setattr("edgegrain.training.allocator.keep_freed_memory", lambda: True)
+    monkeypatch.setattr("edgegrain.training.distributed.keep_freed_memory", lambda: True)
 
 
 @pytest.fixture(scope="session")

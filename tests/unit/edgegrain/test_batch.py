@@ -19,8 +19,8 @@ import sdk
 from codec_contract.errors import BundleError, ServiceError
 from codec_contract.payload import MAGIC
 from edgegrain import batch
-from edgegrain.batch import BatchPlan, Tally, Worker, candidates, find_verb, pending_batches, tallies
-from edgegrain.stores import FolderStore, OnUnlisted, Store
+from edgegrain.batch import BatchPlan, Tally, Worker, pending_batches, tallies
+from edgegrain.stores import FolderStore, OnUnlisted, Store, candidates, find_verb
 from tests.tiny_bundle import HR, write_qualities, write_tiny_bundle
 
 

@@ -1,8 +1,9 @@
-"""`OpenBundle` on tiny bundles: lazily opened parts, strengths, and payloads there and back."""
+"""Open bundles: the form of a decoder that a device runs, else the default one with a reason; levels, controls."""
 
 from __future__ import annotations
 
-import threading
+import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,73 +11,152 @@ import numpy as np
 import pytest
 
 import sdk
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.errors import BundleError, DeviceError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.payload import parse_payload
-from sdk.open_bundle import OpenBundle
-from tests.tiny_bundle import HR, LR, STRENGTH_DEFAULT, refresh_manifest, write_steered_bundle, write_tiny_bundle
+from sdk import open_bundle
+from sdk.open_bundle import OpenBundle, choose_form
+from tests.pretended_cuda import PretendedCuda
+from tests.tiny_bundle import (
+    HR,
+    LR,
+    add_cuda_form,
+    quantizing_decoder,
+    refresh_manifest,
+    write_steered_bundle,
+    write_tiny_bundle,
+)
 
-GREY = np.full((1, HR, HR, 3), 128, np.uint8)
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A bundle with a form for CUDA, whose graph quantizes."""
+    folder = write_tiny_bundle(tmp_path)
+    add_cuda_form(folder, quantizing_decoder(), ops="fused")
+    return folder
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundles"))
+@pytest.fixture
+def library_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(open_bundle, "find_library", lambda: tmp_path / "libedgegrain_ops.so")
+    monkeypatch.setattr(open_bundle, "require_cuda_kernels", lambda path: None)
 
 
-def test_there_and_back(folder: Path) -> None:
-    bundle = OpenBundle(load_manifest(folder), threads=1)
-    lr = bundle.encode(GREY)
-    assert lr.shape == (1, LR, LR, 3)
-    np.testing.assert_array_equal(bundle.unpack(parse_payload(bundle.pack(lr[0], (HR, HR)))), lr[0])
-    np.testing.assert_array_equal(bundle.decode(lr), GREY)
+def chosen(folder: Path, device: str, **options: str) -> str:
+    form, reason = choose_form(load_manifest(folder), device, **options)  # type: ignore[arg-type]
+    return f"{form.file}: {reason}" if reason else form.file
+
+
+def test_each_device_gets_its_form(folder: Path, library_there: None) -> None:
+    assert chosen(folder, "cpu") == "decoder.onnx" and chosen(folder, "cuda") == "decoder_cuda.onnx"
+    assert chosen(folder, "cuda", choice="default") == "decoder.onnx"
+    assert chosen(folder, "cpu", choice="cuda") == "decoder_cuda.onnx"
+
+
+def test_without_the_library_cuda_gets_the_default_form(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> Path:
+        raise DeviceError("the library is not built")
+
+    monkeypatch.setattr(open_bundle, "find_library", absent)
+    assert chosen(folder, "cuda") == "decoder.onnx: the library is not built"
+    add_cuda_form(folder, quantizing_decoder(), ops="plain")  # needs no library
+    assert chosen(folder, "cuda") == "decoder_cuda.onnx"
+
+
+def test_a_form_of_an_earlier_decoder_is_not_used(folder: Path, library_there: None) -> None:
+    before = load_manifest(folder).lr_contract_id
+    (folder / "decoder.onnx").write_bytes((folder / "decoder.onnx").read_bytes() + b"\x62\x00")
+    refresh_manifest(folder)
+    assert load_manifest(folder).lr_contract_id == before
+    assert chosen(folder, "cuda").startswith("decoder.onnx: decoder_cuda.onnx was made from another decoder")
+    assert chosen(folder, "cuda").endswith(f"--into {folder}'")
+    with pytest.raises(BundleError, match="was made from another decoder"):
+        chosen(folder, "cuda", choice="cuda")
+
+
+def test_a_bundle_without_a_form_says_how_to_make_one(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    assert chosen(folder, "cuda").startswith("decoder.onnx: the bundle has none; make it with 'edgegrain export dec")
+    with pytest.raises(BundleError, match="has no form 'cuda' of its decoder, only: default; make it with"):
+        chosen(folder, "cpu", choice="cuda")
+    with pytest.raises(BundleError, match="unknown form 'half', expected auto, default, cuda"):
+        chosen(folder, "cpu", choice="half")
+    refresh_manifest(folder, codec="irn")  # there are no forms of this family
+    assert chosen(folder, "cuda") == "decoder.onnx"
+
+
+def test_the_form_restores_the_same_pictures(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lr = np.random.default_rng(0).integers(0, 256, (LR, LR, 3), dtype=np.uint8)
+    default, cuda = sdk.Codec(folder, threads=1), sdk.Codec(folder, threads=1, form="cuda")
+    with caplog.at_level(logging.INFO):
+        np.testing.assert_array_equal(np.asarray(cuda.restore(lr)), np.asarray(default.restore(lr)))
+    assert [(decoder.file, decoder.precision, decoder.ops, decoder.provider, decoder.graphs) for decoder in (
+        cuda.running_decoder, default.running_decoder)] == [
+            ("decoder_cuda.onnx", "float16", "plain", "CPUExecutionProvider", False),
+            ("decoder.onnx", "float32", "plain", "CPUExecutionProvider", False)]
+    assert "decodes with decoder_cuda.onnx, float16, plain ops, CPUExecutionProvider" in caplog.text
+
+
+def test_a_session_on_cuda_takes_the_form_and_the_log_says_so(
+        folder: Path, library_there: None, pretended_cuda: PretendedCuda, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        bundle = OpenBundle(load_manifest(folder), "cuda")
+        running = bundle.running_decoder
+    assert (running.file, running.device, running.graphs, running.reason) == ("decoder_cuda.onnx", "cuda", True, "")
+    bundle.decoder.graphs = False  # as after a warm-up whose capture failed
+    assert not bundle.running_decoder.graphs
+    assert "decodes with decoder_cuda.onnx, float16, plain ops, CUDAExecutionProvider, CUDA graphs" in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    refresh_manifest(folder, decoder={"file": "decoder.onnx"})
+    running = OpenBundle(load_manifest(folder), "cuda").running_decoder
+    assert running.file == "decoder.onnx" and "the bundle has none" in running.reason
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1 and "runs decoder.onnx in float32 on CUDA" in warnings[0]
+
+
+def test_an_altered_form_is_not_opened(folder: Path) -> None:
+    path = folder / "decoder_cuda.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+    with pytest.raises(BundleError, match=r"decoder_cuda.onnx of bundle .* has SHA-256"):
+        _ = sdk.Codec(folder, form="cuda").running_decoder
+
+
+def test_a_decoder_by_name(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    (folder / "decoder_dark.onnx").write_bytes(quantizing_decoder())
+    refresh_manifest(folder, decoders={"dark": {"file": "decoder_dark.onnx", "controls": []}})
+    named: Manifest = load_manifest(folder)
+    assert list(named.decoders) == ["dark"]
+    codec = sdk.Codec(folder, threads=1, decoder="dark")
+    assert codec.running_decoder.file == "decoder_dark.onnx"
+    assert codec.restore(codec.compress(np.zeros((HR, HR, 3), np.uint8))).size == (HR, HR)
+    with pytest.raises(BundleError, match="has no decoder 'bright', only: default, dark"):
+        sdk.Codec(folder, decoder="bright")
 
 
 def test_lrs_have_the_levels_that_payloads_store(tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
+    folder, grey = write_tiny_bundle(tmp_path), np.full((1, HR, HR, 3), 128, np.uint8)
     (folder / "coder.json").write_bytes(replace(CoderTables.default(), step=7).to_json())
     refresh_manifest(folder)
     bundle = OpenBundle(load_manifest(folder), threads=1)
-    np.testing.assert_array_equal(bundle.encode(GREY), np.full((1, LR, LR, 3), 126, np.uint8))
-    np.testing.assert_array_equal(bundle.decode(bundle.encode(GREY)), np.full((1, HR, HR, 3), 126, np.uint8))
+    np.testing.assert_array_equal(bundle.encode(grey), np.full((1, LR, LR, 3), 126, np.uint8))
+    np.testing.assert_array_equal(bundle.decode(bundle.encode(grey)), np.full((1, HR, HR, 3), 126, np.uint8))
     restored = sdk.restore(np.full((LR, LR, 3), 128, np.uint8), bundle=folder)
     np.testing.assert_array_equal(restored, np.full((HR, HR, 3), 126, np.uint8))
 
 
 def test_parts_are_opened_once_for_all_threads(folder: Path) -> None:
     bundle = OpenBundle(load_manifest(folder), threads=1)
-    found: list[object] = []
-    threads = [threading.Thread(target=lambda: found.append(bundle.encoder)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 4 and len(set(map(id, found))) == 1
-    assert bundle.decoder is bundle.decoder and bundle.tables is bundle.tables
+    with ThreadPoolExecutor(4) as threads:
+        assert len(set(map(id, threads.map(lambda _: bundle.encoder, range(4))))) == 1
 
 
-def test_open_finds_what_is_missing(tmp_path: Path) -> None:
+def test_what_is_wrong_is_noticed_when_a_bundle_is_opened(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path)
     (folder / "decoder.onnx").unlink()
-    bundle = OpenBundle(load_manifest(folder))
-    bundle.encode(GREY)  # needs no decoder
-    with pytest.raises(sdk.BundleError, match=r"decoder\.onnx .* is missing"):
-        bundle.open()
-
-
-def test_strengths_default_to_the_bundle_s(tmp_path: Path) -> None:
-    bundle = OpenBundle(load_manifest(write_steered_bundle(tmp_path)), threads=1)
-    assert bundle.default_strength == STRENGTH_DEFAULT
-    lrs = np.full((2, LR, LR, 3), 90, np.uint8)
-    default = bundle.decode(lrs)
-    np.testing.assert_array_equal(bundle.decode(lrs, strengths=[None, STRENGTH_DEFAULT]), default)
-    stronger = bundle.decode(lrs, strengths=[None, STRENGTH_DEFAULT + 4])
-    np.testing.assert_array_equal(stronger[0], default[0])
-    np.testing.assert_array_equal(stronger[1], default[1] + 2)  # see `steered_decoder`
-
-
-def test_a_wrong_control_is_noticed_before_anything_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"decoder\.onnx .* is missing"):
+        OpenBundle(load_manifest(folder)).open()
     folder = write_steered_bundle(tmp_path)
     refresh_manifest(folder, decoder={"file": "decoder.onnx", "controls": ["strength"], "strength": 3})
-    with pytest.raises(sdk.BundleError, match="describes no strength"):
+    with pytest.raises(BundleError, match="describes no strength"):
         OpenBundle(load_manifest(folder))

@@ -187,14 +187,6 @@ class TestCodec:
             thread.join()
         assert failures == []
 
-    def test_opens_nothing_before_it_is_needed(self, tmp_path: Path) -> None:
-        folder = write_tiny_bundle(tmp_path)
-        (folder / "decoder.onnx").unlink()
-        codec = sdk.Codec(folder)
-        payload = codec.compress(picture())  # a phone's half needs no decoder
-        with pytest.raises(sdk.BundleError, match=r"decoder\.onnx .* is missing"):
-            codec.restore(payload)
-
     def test_describes_itself(self) -> None:
         codec = sdk.Codec("faces", threads=2)
         assert repr(codec) == f"Codec(bundle={DEFAULT_BUNDLE!r}, device='cpu', threads=2)"
@@ -216,14 +208,6 @@ class TestRefusals:
         for source in (b"", b"short", b"x" * 100, tmp_path / "absent.grain", tmp_path, 7, None):
             with pytest.raises(sdk.PayloadError):
                 sdk.restore(source)  # type: ignore[arg-type]
-
-    def test_damaged_payload(self) -> None:
-        payload = sdk.compress(picture())
-        damaged = bytearray(payload)
-        damaged[len(damaged) // 2] ^= 16
-        for data in (bytes(damaged), payload[:-1], payload + b"\0"):
-            with pytest.raises(sdk.PayloadError):
-                sdk.restore(data)
 
     def test_lr_of_another_size_is_refused_before_it_is_decoded(self) -> None:
         def grow(content: bytearray) -> None:
@@ -258,24 +242,19 @@ class TestRefusals:
         with pytest.raises(sdk.PayloadError, match="more than 67108864 bytes"):
             sdk.restore(path)
 
-    def test_unknown_names(self) -> None:
-        with pytest.raises(sdk.BundleError, match="no bundle 'cats'"):
-            sdk.compress(picture(), bundle="cats")
-        with pytest.raises(sdk.ImageError, match="unknown fit"):
-            sdk.compress(picture(), fit="cover")  # type: ignore[arg-type]
-        with pytest.raises(sdk.ImageError, match="unknown fit"):
-            sdk.compress(picture(), fit=picture())  # type: ignore[arg-type]
-        with pytest.raises(sdk.BundleError, match="no quality"):
-            sdk.compress(picture(), quality=picture())  # type: ignore[arg-type]
-        with pytest.raises(sdk.ImageError, match="unknown size"):
-            sdk.restore(sdk.compress(picture()), size="big")  # type: ignore[arg-type]
-        with pytest.raises(sdk.DeviceError, match="unknown device"):
-            sdk.Codec(device="npu")  # type: ignore[arg-type]
-        with pytest.raises(sdk.DeviceError, match="unknown device"):
-            sdk.restore(sdk.compress(picture()), device=["cpu"])  # type: ignore[arg-type]
-        for threads in (0, "2", 1.0, 2**31):
-            with pytest.raises(sdk.DeviceError, match=f"an integer from 1 to 4096, or None; got {threads!r}"):
-                sdk.Codec(threads=threads)  # type: ignore[arg-type]
+    @pytest.mark.parametrize(("work", "error", "message"), [
+        (lambda: sdk.compress(picture(), bundle="cats"), sdk.BundleError, "no bundle 'cats'"),
+        *((lambda fit=fit: sdk.compress(picture(), fit=fit), sdk.ImageError, "unknown fit")
+          for fit in ("cover", picture())),
+        (lambda: sdk.compress(picture(), quality=picture()), sdk.BundleError, "no quality"),
+        (lambda: sdk.restore(sdk.compress(picture()), size="big"), sdk.ImageError, "unknown size"),
+        (lambda: sdk.Codec(device="npu"), sdk.DeviceError, "unknown device"),
+        (lambda: sdk.restore(sdk.compress(picture()), device=["cpu"]), sdk.DeviceError, "unknown device"),
+        *((lambda threads=threads: sdk.Codec(threads=threads), sdk.DeviceError,
+           f"an integer from 1 to 4096, or None; got {threads!r}") for threads in (0, "2", 1.0, 2**31))])
+    def test_unknown_names(self, work: Callable[[], object], error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            work()
 
     def test_altered_bundle(self, tmp_path: Path) -> None:
         folder = write_tiny_bundle(tmp_path)

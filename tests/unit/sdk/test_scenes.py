@@ -60,15 +60,14 @@ def test_the_background_takes_what_is_left(group: np.ndarray) -> None:
         sdk.compress_scene(group, max_bytes=0)
 
 
-def test_a_limit_chooses_the_quality(group: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_chooses_the_quality(portrait: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in write_qualities(tmp_path).values():
         refresh_manifest(folder, domain="faces")
     monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
-    sizes = {name: len(sdk.compress_scene(group, quality=name)) for name in ("tiny", "small", "medium")}
+    sizes = {name: len(sdk.compress_scene(portrait, quality=name)) for name in ("tiny", "small", "medium")}
     assert sizes["tiny"] < sizes["small"] < sizes["medium"]
-    assert sdk.compress_scene(group, max_bytes=sizes["medium"]).faces[0].lr.shape == (32, 32, 3)
-    assert sdk.compress_scene(group, max_bytes=sizes["small"]).faces[0].lr.shape == (16, 16, 3)
-    assert sdk.compress_scene(group, max_bytes=sizes["tiny"]).faces[0].lr.shape == (8, 8, 3)
+    for name, side in (("medium", 32), ("small", 16), ("tiny", 8)):
+        assert sdk.compress_scene(portrait, max_bytes=sizes[name]).faces[0].lr.shape == (side, side, 3)
 
 
 def test_sizes(group: np.ndarray) -> None:

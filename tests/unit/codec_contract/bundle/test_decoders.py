@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codec_contract.bundle.contract_id import canonical_json
 from codec_contract.bundle.decoders import BundledForm, decoder_forms, default_form
 from codec_contract.bundle.manifest import Manifest, parse_manifest
 from codec_contract.errors import BundleError
+from tests.unit.codec_contract.bundle.test_manifest import record
 
 MADE_FROM = "11" * 32
 FILES = {"decoder.onnx": {"size": 10, "sha256": MADE_FROM}, "decoder_cuda.onnx": {"size": 5, "sha256": "22" * 32},
@@ -19,10 +20,7 @@ CUDA = {"file": "decoder_cuda.onnx", "precision": "float16", "ops": "fused", "so
 
 
 def manifest(decoder: dict[str, Any], **fields: Any) -> Manifest:
-    record = {"schema": 1, "id": "faces-256-lr16", "version": "1.0.0", "lr_contract_id": "ab" * 32, "codec": "grain",
-              "domain": "faces", "hr": 256, "lr": 16, "encoder": {}, "preprocessing": {}, "decoder": decoder,
-              "files": FILES, "training": {}, "evaluation": {}, "licence": {}}
-    return parse_manifest(canonical_json({**record, **fields}), Path("faces-256-lr16"))
+    return parse_manifest(json.dumps(record(decoder=decoder, files=FILES, **fields)).encode(), Path("faces-256-lr16"))
 
 
 def with_form(**changes: Any) -> Manifest:

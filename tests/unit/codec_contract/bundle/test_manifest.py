@@ -1,4 +1,4 @@
-"""The manifest reader: every field is checked, and files are verified before they are read."""
+"""The manifest reader: every field is checked, files are verified before they are read; enlargers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from codec_contract.bundle.manifest import FileEntry, Manifest, load_manifest, parse_manifest, verify_bundle
+from codec_contract.bundle.manifest import Enlarger, FileEntry, Manifest, load_manifest, parse_manifest, verify_bundle
 from codec_contract.errors import BundleError
 
 FILES = {
@@ -148,6 +148,8 @@ def test_an_unlisted_file_is_refused(bundle: Path) -> None:
 
 
 def test_a_linked_file_is_judged_by_its_bytes(bundle: Path, tmp_path: Path) -> None:
+    os.symlink(bundle, tmp_path / "link")
+    assert verify_bundle(tmp_path / "link").open_file("empty.txt") == b""
     # Download caches keep the files elsewhere and link to them.
     elsewhere = tmp_path / "blob"
     elsewhere.write_bytes(FILES["coder.json"])
@@ -157,11 +159,6 @@ def test_a_linked_file_is_judged_by_its_bytes(bundle: Path, tmp_path: Path) -> N
     elsewhere.write_bytes(b"something of a kind")
     with pytest.raises(BundleError, match="SHA-256"):
         load_manifest(bundle).open_file("coder.json")
-
-
-def test_a_bundle_may_itself_be_reached_through_a_link(bundle: Path, tmp_path: Path) -> None:
-    os.symlink(bundle, tmp_path / "link")
-    assert verify_bundle(tmp_path / "link").open_file("empty.txt") == b""
 
 
 @pytest.mark.parametrize(
@@ -264,7 +261,55 @@ def test_a_manifest_is_bounded(tmp_path: Path) -> None:
 
 
 def test_no_manifest_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="missing: no file"):
-        load_manifest(tmp_path)
-    with pytest.raises(BundleError, match="missing: no file"):
-        load_manifest(tmp_path / "nowhere")
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(BundleError, match="missing: no file"):
+            load_manifest(folder)
+
+
+# -- enlargers ----------------------------------------------------------------------------------------------
+
+ENLARGERS = ["enlarger_x2.onnx", "enlarger_x4.onnx"]
+BOTH = {"files": ENLARGERS}
+
+
+def listed(**fields: Any) -> Manifest:
+    return parse(Path("x"), files={
+        name: {"size": 1, "sha256": "11" * 32} for name in ("decoder.onnx", *ENLARGERS)}, **fields)
+
+
+def test_a_manifest_without_an_enlarger() -> None:
+    assert listed().enlarger is None and listed().sides == (256,)
+
+
+def test_every_file_doubles_the_sides() -> None:
+    first = listed(enlarger={"files": ENLARGERS[:1], "comment": "other fields are ignored"})
+    assert first.enlarger == Enlarger(("enlarger_x2.onnx",)) and first.sides == (256, 512)
+    both = listed(enlarger={**BOTH, "training": {"pictures_seen": 5}})
+    assert both.enlarger == Enlarger(tuple(ENLARGERS), {"pictures_seen": 5}) and both.sides == (256, 512, 1024)
+
+
+def test_tiles_are_restored_at_the_original_s_size() -> None:
+    tiles = {"preprocessing": {"pad": "edge", "tile_overlap": 2}}
+    assert listed(**tiles).sides == ()
+    with pytest.raises(BundleError, match="bundles of tiles cannot have"):
+        listed(**tiles, enlarger=BOTH)
+
+
+@pytest.mark.parametrize(("enlarger", "message"), [
+    (ENLARGERS, "'enlarger' must be of type dict"),
+    ({}, "lacks the field 'files'"),
+    ({**BOTH, "training": 5}, "'training' must be of type dict"),
+    ({"files": "enlarger_x2.onnx"}, "'files' must be of type list"),
+    ({"files": []}, "0 files, expected 1 or 2"),
+    ({"files": [*ENLARGERS, "decoder.onnx"]}, "3 files, expected 1 or 2"),
+    ({"files": [ENLARGERS[0], ENLARGERS[0]]}, "lists a file twice"),
+    *(({"files": [name]}, "which is not listed") for name in ("../x.onnx", None, 2, ENLARGERS))])
+def test_enlargers_described_wrongly_are_refused(enlarger: Any, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        listed(enlarger=enlarger)
+
+
+def test_enlarged_squares_are_bounded() -> None:
+    assert listed(hr=4096, enlarger=BOTH).sides == (4096, 8192, 16384)
+    with pytest.raises(BundleError, match="sides of 32768 pixels, more than 16384"):
+        listed(hr=8192, enlarger=BOTH)

@@ -20,8 +20,8 @@ from edgegrain.papers.irn.bundle import save_irn
 from edgegrain.papers.irn.network import IRN, IRNConfig
 from edgegrain.publishing import fit_coder, improvement, publish_grain
 from edgegrain.training.checkpoint import save_checkpoint
-from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.start import start_run
 from tests.face_sr import store_gcfsr
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell

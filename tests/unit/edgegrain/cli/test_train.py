@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from edgegrain.cli.app import application
 from edgegrain.papers.face_sr.training import FaceSRTrainer
 from edgegrain.pictures.writing import only_writer
-from edgegrain.training.grain.stages import GrainRecipe
-from edgegrain.training.recipes import RECIPES
+from edgegrain.training.family import recipes
+from edgegrain.training.grain.recipes import GrainRecipe
 
 
 def invoke(*arguments: str) -> tuple[int, str, str]:
@@ -26,7 +26,7 @@ def invoke(*arguments: str) -> tuple[int, str, str]:
 
 def test_it_lists_every_recipe() -> None:
     code, output, _ = invoke("--list")
-    assert code == 0 and set(RECIPES) <= {line.split()[0] for line in output.splitlines() if line}
+    assert code == 0 and set(recipes()) <= {line.split()[0] for line in output.splitlines() if line}
 
 
 def test_a_dry_run_prints_the_configuration_and_makes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

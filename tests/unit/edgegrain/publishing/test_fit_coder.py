@@ -13,7 +13,7 @@ from codec_contract.lr_coder.coder_tables import (  # noqa: E402
     to_indices,
 )
 from edgegrain.publishing import fit_coder  # noqa: E402
-from edgegrain.training.grain.coder_network import code_length  # noqa: E402
+from edgegrain.training.grain.rate import code_length  # noqa: E402
 
 
 def checkered_lrs(count, seed=0):

@@ -24,8 +24,8 @@ from edgegrain.publishing import improvement
 from edgegrain.publishing.improvement import JUDGES, Change, Figures, changes, losses_of, measure, shortcomings
 from edgegrain.publishing.run_source import source_of
 from edgegrain.training.checkpoint import save_checkpoint
-from edgegrain.training.grain.initialize import start_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.start import start_run
 from export.decoder.decoder_options import WeightStorage
 from export.decoder.sources import DecoderSource
 from server_decoder.grain.grain import Grain

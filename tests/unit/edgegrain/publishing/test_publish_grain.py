@@ -30,9 +30,9 @@ from edgegrain.publishing import publish_grain
 from edgegrain.publishing.fit_coder import fit_tables
 from edgegrain.publishing.publish_grain import picture_sources, store_around, store_trained
 from edgegrain.training.checkpoint import save_checkpoint
-from edgegrain.training.grain.checkpoint import GrainRun
-from edgegrain.training.grain.initialize import stand_in_prior, start_run
+from edgegrain.training.grain.model import GrainRun
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.start import stand_in_prior, start_run
 from export.bundle import grain_bundle
 from export.bundle.card import UNSTATED
 from export.bundle.grain_bundle import write_trained_bundle

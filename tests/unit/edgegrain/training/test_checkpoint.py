@@ -1,4 +1,4 @@
-"""The checkpoint of all families: what was saved is read, other families and old formats are told apart."""
+"""Checkpoints: their files, headers, and what is refused."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import torch
 from torch import nn
 
 from codec_contract.errors import ModelError
+from edgegrain.training import checkpoint as shards
 from edgegrain.training.checkpoint import (
     checkpoint_path,
+    load_shards,
     open_checkpoint,
     prefixed,
-    progress_of,
     read_checkpoint_header,
     save_checkpoint,
+    save_shards,
 )
-from edgegrain.training.weight_shards import save_shards
+from edgegrain.training.run import progress_of
 
 
 @dataclass(frozen=True)
@@ -113,3 +115,58 @@ def test_checkpoints_of_edgegrain_0_5_are_read(family: str, header: dict[str, st
             assert stored.state == {"prior": "abc", "history": [{"stage": "1"}]}
         if family == "face_sr":
             assert stored.state["bank"] == "abc"
+
+
+def test_large_states_are_split_and_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 1000)
+    tensors = {f"t{index}": torch.full((100,), float(index)) for index in range(7)}  # 400 bytes each: two per file
+    path = tmp_path / "last.safetensors"
+    save_shards(path, tensors, {"note": "kept"}, serial=5)
+    assert len(list(tmp_path.iterdir())) == 4
+    metadata, loaded = load_shards(path)
+    assert metadata["note"] == "kept"
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+
+    copy = tmp_path / "last-good-copy.safetensors"
+    copy.touch()
+    save_shards(path, {"t0": torch.zeros(3)}, {}, serial=6)
+    assert set(tmp_path.iterdir()) == {path, copy}
+
+
+def test_a_failed_write_leaves_the_checkpoint_before_it_and_nothing_else(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 1000)
+    path = tmp_path / "last.safetensors"
+    save_shards(path, {f"t{index}": torch.zeros(200) for index in range(3)}, {}, serial=1)
+    before = set(tmp_path.iterdir())
+    write, written = shards.write_atomically, []
+
+    def full(path: Path, data: bytes, *, force: bool = False) -> Path:
+        if len(written) == failing:
+            raise OSError(28, "No space left on device", str(path))
+        written.append(path)
+        return write(path, data, force=force)
+
+    monkeypatch.setattr(shards, "write_atomically", full)
+    for failing in range(3):
+        written.clear()
+        with pytest.raises(OSError, match="No space left"):
+            save_shards(path, {f"t{index}": torch.ones(200) for index in range(3)}, {}, serial=1)
+        assert len(written) == failing and set(tmp_path.iterdir()) == before
+        assert not any(tensor.any() for tensor in load_shards(path)[1].values())
+    monkeypatch.undo()
+    save_shards(path, {"t0": torch.ones(200)}, {}, serial=1)
+    assert set(tmp_path.iterdir()) == {path}
+
+
+def test_missing_and_outside_parts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 1000)
+    path = tmp_path / "last.safetensors"
+    save_shards(path, {f"t{index}": torch.zeros(200) for index in range(2)}, {}, serial=1)
+    next(tmp_path.glob("last-*")).unlink()
+    with pytest.raises(OSError, match="last-0000000001-1"):
+        load_shards(path)
+    path.write_bytes(shards.save({"t": torch.zeros(1)}, metadata={"files": '["../other.safetensors"]'}))
+    with pytest.raises(ValueError, match="outside its folder"):
+        load_shards(path)

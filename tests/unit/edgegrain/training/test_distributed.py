@@ -1,9 +1,11 @@
-"""Two processes: equal weights at the start, mean gradients, one decision about the end."""
+"""Devices, memory and processes of a run."""
 
 from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,90 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
+from codec_contract.errors import DeviceError
 from edgegrain.pictures.writing import InUseError
-from edgegrain.training.distributed import Distributed, start_distributed
-from edgegrain.training.run_folder import claim_run_folder
+from edgegrain.training.distributed import (
+    Distributed,
+    choose_device,
+    has_bfloat16,
+    mixed_precision,
+    start_distributed,
+)
+from edgegrain.training.run import claim_run_folder
+
+
+@pytest.mark.parametrize(("capabilities", "expected"), [
+    ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, False), ({"avx512_bf16": False, "amx_bf16": True}, True),
+    ({"architecture": "arm64", "bf16": True}, True), ({"architecture": "riscv"}, True)])
+def test_bfloat16_only_where_the_cpu_computes_in_it(monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, object],
+                                                    expected: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    cpu, layer = torch.device("cpu"), nn.Linear(4, 4)
+    assert has_bfloat16(cpu) == expected
+    with mixed_precision(cpu):
+        assert layer(torch.ones(1, 4)).dtype == (torch.bfloat16 if expected else torch.float32)
+    with mixed_precision(cpu, wanted=False):
+        assert layer(torch.ones(1, 4)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_bfloat16_only_where_the_gpu_computes_in_it(monkeypatch: pytest.MonkeyPatch, supported: bool) -> None:
+    """Before compute capability 8.0 it is emulated."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported",
+                        lambda including_emulation=True: including_emulation or supported)
+    assert has_bfloat16(torch.device("cuda")) == supported
+
+
+def test_an_older_pytorch_tells_nothing_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert has_bfloat16(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("bfloat16", "layout"), [(True, torch.channels_last), (False, torch.contiguous_format)])
+def test_convolutional_networks_get_the_faster_layout(bfloat16: bool, layout: torch.memory_format,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgegrain.training.distributed.has_bfloat16", lambda device: bfloat16)
+    distributed, network, other = Distributed(torch.device("cpu")), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
+    distributed.move([network], convolutional=True)
+    distributed.move([other])
+    assert distributed.layout is layout
+    assert network.weight.is_contiguous(memory_format=layout)
+    assert other.weight.is_contiguous()
+
+
+def test_devices_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(DeviceError, match="no CUDA device"):
+        choose_device("cuda")
+    with pytest.raises(DeviceError, match="auto, cpu, cuda"):
+        choose_device("tpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda")
+
+
+FAULTS = """
+import resource, sys
+from edgegrain.training.distributed import keep_freed_memory
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        b"\1" * (1 << 26)  # 16384 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+kept = sys.argv[1] == "kept" and keep_freed_memory()
+pages()
+print(kept, pages())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_later_arrays_take_the_memory_of_earlier_ones() -> None:
+    found = [subprocess.run([sys.executable, "-c", FAULTS, name], capture_output=True, text=True, check=True)
+             .stdout.split() for name in ("kept", "usual")]
+    assert [kept for kept, _ in found] == ["True", "False"]
+    assert int(found[0][1]) < 16384 and int(found[1][1]) >= 10 * 16384
 
 
 def work(rank: int, port: int, folder: str) -> None:
@@ -25,7 +108,7 @@ def work(rank: int, port: int, folder: str) -> None:
                 pass
         torch.manual_seed(rank)
         layer = nn.Linear(2, 1)
-        distributed.share(layer)
+        distributed.move([layer])
         parameters = list(layer.parameters())
         parameters[0].grad = torch.full((1, 2), float(rank + 1))
         parameters[1].grad = torch.full((1,), 10.0 * rank)

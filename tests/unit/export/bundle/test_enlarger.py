@@ -19,7 +19,7 @@ from codec_contract.files import write_atomically
 from codec_contract.quantization import dequantize, quantize
 from edgegrain.cli.main import app
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES
-from edgegrain.training.super_resolution.run import start_run
+from edgegrain.training.super_resolution.trainer import start_run
 from export.bundle import additions, enlarger
 from export.bundle.enlarger import (
     ExportedEnlarger,

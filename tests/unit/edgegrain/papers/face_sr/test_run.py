@@ -16,10 +16,10 @@ from edgegrain.papers.face_sr.run import begin_with_grain, grow, start_run
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.training.family import RunOptions
-from edgegrain.training.grain import starting_points
-from edgegrain.training.grain.checkpoint import load_run
+from edgegrain.training.grain import start
+from edgegrain.training.grain.model import load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
-from edgegrain.training.loop import train
+from edgegrain.training.run import train
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
@@ -71,7 +71,7 @@ def test_a_bundle_of_the_hub_is_looked_up_by_its_name(monkeypatch: pytest.Monkey
     def find_bundle(name: str) -> Path:
         raise BundleError(f"asked for {name}")
 
-    monkeypatch.setattr(starting_points, "find_bundle", find_bundle)
+    monkeypatch.setattr(start, "find_bundle", find_bundle)
     with pytest.raises(BundleError, match="asked for hf://anna/tiny"):
         train(FACE_SR_RECIPES["smoke-glean"], tmp_path / "run", RunOptions(init_from="hf://anna/tiny"))
 

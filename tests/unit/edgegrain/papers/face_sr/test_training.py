@@ -33,15 +33,12 @@ from edgegrain.papers.face_sr.training import (
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
-from edgegrain.training.discriminator import DiscriminatorConfig
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, DiscriminatorConfig, ProjectedConfig
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions
-from edgegrain.training.loop import train
-from edgegrain.training.losses import LossWeights
-from edgegrain.training.metric_networks import MetricNetworks
+from edgegrain.training.losses import LossWeights, MetricNetworks
 from edgegrain.training.prior_files import random_prior
-from edgegrain.training.projected_discriminator import ProjectedConfig
+from edgegrain.training.run import train
 from server_decoder.generative_prior import prior_digest
 from server_decoder.stylegan2.synthesis import CONFIG_F_1024
 from tests.unit.edgegrain.conftest import rows

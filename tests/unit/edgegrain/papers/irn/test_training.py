@@ -23,12 +23,10 @@ from edgegrain.papers.irn.losses import IRNDiscriminator
 from edgegrain.papers.irn.network import IRN, PRESETS, TO_YCBCR, IRNConfig, mix_colours
 from edgegrain.papers.irn.recipes import IRN_PLUS, IRN_RECIPES, IRNLosses, IRNRecipe
 from edgegrain.papers.irn.training import IRNTrainer, grow, learning_rate
-from edgegrain.training import loop
-from edgegrain.training.checkpoint import save_checkpoint
+from edgegrain.training import run as training_run
+from edgegrain.training.checkpoint import CHECKPOINT, load_shards, save_checkpoint, save_shards
 from edgegrain.training.family import RunOptions
-from edgegrain.training.loop import train
-from edgegrain.training.run_folder import CHECKPOINT, finished
-from edgegrain.training.weight_shards import load_shards, save_shards
+from edgegrain.training.run import finished, train
 from tests.unit.edgegrain.conftest import rows
 
 SMOKE = IRN_RECIPES["smoke-irn"]
@@ -51,7 +49,7 @@ def test_a_trained_network_restores_better_than_a_frozen_one(tmp_path: Path) -> 
 
 def test_irn_plus_begins_with_irn_and_trains_its_discriminator_first(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(training_run, "LOG_EVERY", 1)
     train(SMOKE, tmp_path / "irn", pictures=4)
     before = load_irn(tmp_path / "irn" / "irn.safetensors").state_dict()
     plus, begins = IRN_RECIPES["smoke-irn-plus"], RunOptions(init_from=tmp_path / "irn")
@@ -70,7 +68,7 @@ def test_irn_plus_begins_with_irn_and_trains_its_discriminator_first(
 
 
 def test_lpips_is_a_loss_of_irn_plus(tmp_path: Path, shared_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(training_run, "LOG_EVERY", 1)
     vgg = LPIPS(shared_weights, "vgg")
     torch.manual_seed(0)
     picture, other = torch.rand(2, 1, 3, 40, 40)

@@ -22,9 +22,9 @@ from edgegrain.papers.stylegan.distillation import (
     teacher_codes,
 )
 from edgegrain.papers.stylegan.training import start_run as start_prior
-from edgegrain.training import loop
+from edgegrain.training import run as training_run
 from edgegrain.training.family import RunOptions
-from edgegrain.training.loop import train
+from edgegrain.training.run import train
 from server_decoder.grain.presets import PRESETS
 from server_decoder.mobile_stylegan.generator import (
     MOBILE_STYLEGAN_256,
@@ -60,7 +60,7 @@ def test_the_student_comes_closer_to_its_teacher_than_an_untrained_one(tmp_path:
 
 
 def test_the_adversarial_loss_joins_on_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(training_run, "LOG_EVERY", 1)
     recipe = replace(SMALL, batch=4, adversarial=replace(SMOKE.adversarial, begins=0.6, discriminator=replace(
         SMOKE.adversarial.discriminator, size=32)))
     train(recipe, tmp_path, RunOptions(teacher=random_teacher(recipe)), pictures=20)

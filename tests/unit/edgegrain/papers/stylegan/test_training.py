@@ -28,14 +28,12 @@ from edgegrain.papers.stylegan.training import (
     start_run,
 )
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.training import loop
+from edgegrain.training import run as training_run
 from edgegrain.training.adversarial import r1_penalty
-from edgegrain.training.checkpoint import save_checkpoint
+from edgegrain.training.checkpoint import CHECKPOINT, save_checkpoint
 from edgegrain.training.distributed import Distributed
-from edgegrain.training.family import RunOptions
-from edgegrain.training.loop import train
-from edgegrain.training.recipes import describe
-from edgegrain.training.run_folder import CHECKPOINT
+from edgegrain.training.family import RunOptions, describe
+from edgegrain.training.run import train
 from server_decoder.prior_store import load_prior
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from server_decoder.stylegan2.weights import load_discriminator, load_stylegan2, save_stylegan2
@@ -99,7 +97,7 @@ def test_it_learns_faces(tmp_path: Path, shared_data: Path, monkeypatch: pytest.
     chosen.mkdir()
     for path in sorted(folder.glob("*.jpg"))[:40]:
         (chosen / path.name).symlink_to(path)
-    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(training_run, "LOG_EVERY", 1)
     figures = train(SMOKE, tmp_path / "run", RunOptions(data=chosen), pictures=240)
     trace = [row["discriminator"] for row in rows(tmp_path / "run", "discriminator")]
     assert sum(trace[-8:]) / 8 < 0.8 * KNOWS_NOTHING < sum(trace[:4]) / 4

@@ -19,13 +19,12 @@ from edgegrain.papers.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish_grain
 from edgegrain.publishing.publish_grain import publish_run, store_trained
-from edgegrain.training.discriminator import DiscriminatorConfig
+from edgegrain.training.adversarial import DiscriminatorConfig
 from edgegrain.training.family import RunOptions
-from edgegrain.training.grain.checkpoint import load_run
-from edgegrain.training.grain.initialize import start_run
-from edgegrain.training.grain.recipes import GRAIN_RECIPES
-from edgegrain.training.grain.stages import GrainRecipe, RRDBEncoderConfig
-from edgegrain.training.loop import train
+from edgegrain.training.grain.model import load_run
+from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe, RRDBEncoderConfig
+from edgegrain.training.grain.start import start_run
+from edgegrain.training.run import train
 from export.bundle.writer import BundleParts
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
 

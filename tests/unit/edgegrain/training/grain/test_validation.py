@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from codec_contract.quantization import dequantize
-from edgegrain.training.grain.initialize import stand_in_prior, start_run
+from edgegrain.training.data import rounded_levels
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.start import stand_in_prior, start_run
 from edgegrain.training.grain.validation import evaluate
-from edgegrain.training.levels import rounded_levels
-from edgegrain.training.metric_networks import MetricNetworks
+from edgegrain.training.losses import MetricNetworks
 
 
 class MeanDifference:

@@ -1,4 +1,4 @@
-"""Start a GRAIN run from random weights, an earlier run, a published bundle or a folder of the zoo."""
+"""The start of a GRAIN run: random weights, an earlier run, a published bundle or a folder of the zoo."""
 
 from __future__ import annotations
 
@@ -6,24 +6,160 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from codec_contract.bundle.file_names import MANIFEST
-from codec_contract.errors import BundleError, EdgegrainError
-from edgegrain.training.config import continued
-from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
-from edgegrain.training.grain.checkpoint import GrainRun, read_recipe
+from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST, RRDB_ENCODER_WEIGHTS
+from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.bundle.paths import find_bundle
+from codec_contract.errors import BundleError, EdgegrainError, ModelError
+from codec_contract.lr_coder.coder_tables import CoderTables
+from edge_encoder import integer_network
+from edge_encoder.architectures import EncoderConfig, config_from_name
+from edge_encoder.integer_network import IntegerNetwork
+from edge_encoder.lowering import box_network, raise_twin
+from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.grain.grow import deepened, grow
-from edgegrain.training.grain.stages import GrainRecipe
-from edgegrain.training.grain.starting_points import StartingPoint, invertible_decoder_of, read_start
+from edgegrain.training.grain.model import Autoencoder, GrainRun, build_autoencoder, load_run, read_recipe
+from edgegrain.training.grain.recipes import GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.prior_files import random_prior
-from export.decoder.sources import TRAINED
+from edgegrain.training.recipe import continued
+from export import papers
+from export.decoder.decoder_graph import same_when_stored
+from export.decoder.sources import TRAINED, bundle_decoder, invertible_decoder, load_zoo, zoo_encoder, zoo_step
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.grain import GrainConfig
+from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
+from server_decoder.grain.weights import read_history
+
+
+class StartingPoint(NamedTuple):
+    """Trained networks.
+
+    Attributes:
+        recipe: has their shapes, their stage and the step of their LR's levels; everything else is a default.
+        weights: by their names in `edgegrain.training.grain.model.Autoencoder`.
+        stages: that they were trained in, as `GrainRun.stages`.
+    """
+
+    recipe: GrainRecipe
+    weights: dict[str, Tensor]
+    stages: tuple[Mapping[str, Any], ...]
+
+
+def resolve_start(name: str | Path) -> Path:
+    """The path of a run's folder or checkpoint, a folder of the zoo, or a bundle given by name or path."""
+    if checkpoint_path(Path(name)).is_file() or (Path(name) / TRAINED).is_file():
+        return Path(name)
+    try:
+        return find_bundle(str(name))
+    except BundleError as error:
+        raise BundleError(f"{name} is no run, and no bundle either: {error}") from error
+
+
+def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
+    """The networks of a bundle's folder, a folder of the zoo, or a run's folder or checkpoint.
+
+    Args:
+        start: as `resolve_start` returns it.
+        prior: the generator that the run is to have; that of ``start``, if it has one.
+    """
+    if (start / MANIFEST).is_file():
+        return from_bundle(start, prior)
+    if (start / TRAINED).is_file():
+        return from_zoo(start, prior)
+    run = load_run(start, prior if isinstance(read_recipe(start).decoder, GrainConfig) else None)
+    return StartingPoint(run.recipe, run.average.state_dict(), run.stages)
+
+
+def from_bundle(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
+    """The networks of a bundle; the twin encoder, or the box mean, computes the bundle's LRs to the byte."""
+    manifest = load_manifest(folder)
+    decoder = bundle_decoder(manifest)
+    if prior is not None and isinstance(decoder, Grain) and not _has_generator(decoder, prior):
+        raise ModelError(f"{folder} was trained with another generator than the one given; pass --prior with that one")
+    stage = "final" if isinstance(decoder, Grain) else "1"
+    if RRDB_ENCODER_WEIGHTS in manifest.files:
+        recipe, weights = _joined_rrdb(manifest, decoder, stage)
+    else:
+        network = integer_network.load_integer_network(manifest.open_file(ENCODER_WEIGHTS))
+        recipe, weights = _joined(manifest.id, network, decoder, stage)
+    recipe = replace(recipe, lr_step=CoderTables.from_json(manifest.open_file(CODER_TABLES)).step)
+    training = manifest.training
+    history = training.get("stages") or [{"stage": str(training.get("stage", stage)),
+                                          "pictures": training.get("pictures_seen", 0)}]
+    return StartingPoint(recipe, weights, tuple(history))
+
+
+def from_zoo(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
+    """The networks of a folder of the zoo."""
+    decoder, history, encoder = load_zoo(folder, prior), read_history(folder / TRAINED), zoo_encoder(folder)
+    stage = str(history[-1]["stage"]) if history else "final"
+    recipe, weights = _joined(folder.name, encoder,
+                              decoder if decoder.prior is not None else decoder.decoder, stage)
+    return StartingPoint(replace(recipe, lr_step=zoo_step(folder)), weights, history)
+
+
+def trained_decoder(start: str | Path) -> RRDBDecoder:
+    """The invertible decoder of a run, of a folder of the zoo, or of a bundle given by name or path."""
+    path = resolve_start(start)
+    if (path / MANIFEST).is_file():
+        return invertible_decoder(load_manifest(path))
+    if (path / TRAINED).is_file():
+        return load_zoo(path, None).decoder
+    return invertible_decoder_of(read_start(path, None))
+
+
+def invertible_decoder_of(start: StartingPoint) -> RRDBDecoder:
+    """The invertible decoder, alone or as a part of GRAIN, with its weights."""
+    inner, prefix = ((start.recipe.decoder.decoder, "decoder.decoder.")
+                     if isinstance(start.recipe.decoder, GrainConfig) else (start.recipe.decoder, "decoder."))
+    decoder = RRDBDecoder(inner)
+    decoder.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in start.weights.items()
+                             if name.startswith(prefix)})
+    return decoder
+
+
+def _has_generator(decoder: Grain, prior: GenerativePrior) -> bool:
+    """True if ``prior`` is the generator in a bundle's decoder, whose weights are rounded, or if that has none."""
+    if decoder.prior is None:
+        return True
+    own, given = decoder.prior.state_dict(), prior.state_dict()
+    return set(own) == set(given) and all(
+        same_when_stored(own[name], tensor) for name, tensor in given.items() if name not in prior.measured)
+
+
+def _joined(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Grain, stage: str
+            ) -> tuple[GrainRecipe, dict[str, Tensor]]:
+    """Recipe and weights of a decoder with the twin of an exact encoder; without one, or with one that is the box mean
+    alone, those of a run without learned correction."""
+    if network is None or network.architecture == box_network(network.hr, network.lr).architecture:
+        shape = decoder.config.decoder if isinstance(decoder, Grain) else decoder.config
+        factor = shape.hr // shape.lr
+        encoder = EncoderConfig(shape.hr, shape.lr, patch=factor, channels=(1,), blocks=(0,))  # of no weights
+        return (GrainRecipe(stage=stage, encoder=encoder, decoder=decoder.config, correction=False),
+                {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()})
+    try:
+        encoder = config_from_name(network.architecture)
+    except ValueError as error:
+        raise BundleError(f"{name} cannot be trained further: {error}") from error
+    weights = {f"encoder.{key}": tensor for key, tensor in raise_twin(network, encoder).state_dict().items()}
+    weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
+    return GrainRecipe(stage=stage, encoder=encoder, decoder=decoder.config), weights
+
+
+def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
+                 ) -> tuple[GrainRecipe, dict[str, Tensor]]:
+    """As `_joined`, for a bundle with the paper's float encoder."""
+    manifest.verify_file(RRDB_ENCODER_WEIGHTS)
+    encoder = papers.load("grain.rrdb_encoder:load_rrdb_encoder")(manifest.path(RRDB_ENCODER_WEIGHTS))
+    shape = encoder.config
+    config = RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks)
+    weights = {f"encoder.network.{key}": tensor for key, tensor in encoder.state_dict().items()}
+    weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
+    return GrainRecipe(stage=stage, encoder=config, decoder=decoder.config), weights
 
 
 def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | None = None, *,
@@ -32,7 +168,7 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
 
     Parts that ``start`` has take its shapes and weights (the averaged weights of a run); ``recipe`` gives everything
     else. With ``recipe.grows``, the invertible decoder keeps the shapes of ``recipe`` and begins with the picture of
-    the one that ``start`` has (`edgegrain.training.grain.grow`); if the LRs of ``recipe`` are larger, it begins with
+    the one that ``start`` has (`grow`); if the LRs of ``recipe`` are larger, it begins with
     the finer scales of that one, and the encoder from random weights. An encoder that is trained and has other shapes
     than that of ``start`` begins from random weights too, unless it only has more blocks: then it begins with the LRs
     of that one. Parts that only ``recipe`` has start from random weights. If ``recipe.fusion_base`` differs from the
@@ -45,13 +181,6 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
         prior: the generator; its configuration must be the stage's.
         decoder_from: as ``start``; its encoder and invertible decoder replace those of ``start``, with their shapes,
             and its ``lr_step`` that of ``recipe``. Training these two alone costs a fifth per picture.
-
-    Raises:
-        BundleError: ``start`` is none of these, is of another family, or of other sizes and ``recipe`` does not grow;
-            ``decoder_from`` is of other sizes, has no encoder or one where ``start`` has none, or its features have
-            other numbers of channels than codes and fusion take.
-        ModelError: ``prior`` is another generator than that of ``start``.
-        EdgegrainError: a stage after the first, or one that keeps the encoder, has no ``start``.
     """
     if start is None:
         if not recipe.random_pictures:
@@ -76,7 +205,8 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     if recipe.encoder != source.encoder and not deepened(model.encoder, source.encoder):
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(("encoder.", "rate."))}
     if isinstance(model.decoder, RRDBDecoder) and recipe.grows:
-        weights = weights | _grown(model.decoder, StartingPoint(source, weights, history))
+        grow(model.decoder, invertible_decoder_of(StartingPoint(source, weights, history)))
+        weights |= {f"decoder.{name}": tensor for name, tensor in model.decoder.state_dict().items()}
     try:
         model.load_state_dict(_merged(model, recipe, StartingPoint(source, weights, history)))
     except RuntimeError as error:
@@ -97,10 +227,6 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[st
         recipe: of a new run.
         source: of what it begins with.
         history: the stages of that one; empty if they are not known.
-
-    Raises:
-        BundleError: ``source`` has other sizes and ``recipe`` does not grow, or it is a whole GRAIN for an invertible
-            decoder alone.
     """
     if not recipe.grows:
         _refuse_other_sizes(recipe, source)
@@ -146,12 +272,6 @@ def stand_in_prior(recipe: GrainRecipe) -> GenerativePrior | None:
     """The configured generator with random weights for trial runs, the same for the same seed; None without one."""
     described = recipe.prior
     return None if described is None else random_prior(described, recipe.seed)
-
-
-def _grown(decoder: RRDBDecoder, start: StartingPoint) -> dict[str, Tensor]:
-    """The decoder's weights after it has grown from the invertible decoder of ``start``."""
-    grow(decoder, invertible_decoder_of(start))
-    return {f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}
 
 
 def _merged(model: Autoencoder, recipe: GrainRecipe, start: StartingPoint) -> dict[str, Tensor]:
@@ -231,8 +351,4 @@ def _with_base(recipe: GrainRecipe) -> GrainRecipe:
         return recipe
     if not isinstance(recipe.decoder, GrainConfig) or recipe.decoder.fusion is None:
         raise EdgegrainError(f"stage {recipe.stage} of this model has no fusion whose base could be {base!r}")
-    try:
-        fusion = replace(recipe.decoder.fusion, base=base)
-    except ValueError as error:
-        raise EdgegrainError(str(error)) from error
-    return replace(recipe, decoder=replace(recipe.decoder, fusion=fusion))
+    return replace(recipe, decoder=replace(recipe.decoder, fusion=continued(recipe.decoder.fusion, base=base)))

@@ -1,4 +1,4 @@
-"""The pictures that a run is evaluated on."""
+"""Pictures of a run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from codec_contract.errors import ImageError
+from edgegrain.training.data import HELD_OUT, held_out_pictures, training_pictures, without
 from edgegrain.training.family import RunOptions
-from edgegrain.training.training_pictures import HELD_OUT, held_out_pictures, training_pictures, without
 
 PICTURES = np.arange(20, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2).repeat(3, 3)
 

@@ -1,4 +1,4 @@
-"""Training of enlargers: pairs, windows, losses by hand, a run that learns and is resumed."""
+"""Training of enlargers."""
 
 from __future__ import annotations
 
@@ -21,27 +21,26 @@ from codec_contract.errors import BundleError, EdgegrainError, ImageError, Model
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.pictures.stored_pictures import stored_pictures
-from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
+from edgegrain.training.adversarial import LAYERS, PROJECTED, AdversarialConfig, ProjectedConfig, ProjectedDiscriminator
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions
-from edgegrain.training.grid_loss import GridLoss, repeated
-from edgegrain.training.loop import train
-from edgegrain.training.metric_networks import MetricNetworks
-from edgegrain.training.projected_discriminator import LAYERS, ProjectedConfig, ProjectedDiscriminator
-from edgegrain.training.super_resolution import run as super_resolution_run
+from edgegrain.training.losses import GridLoss, MetricNetworks, repeated
+from edgegrain.training.run import train
+from edgegrain.training.super_resolution import trainer as trainer_module
 from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
 from edgegrain.training.super_resolution.pairs import (
     Pairs,
     TrainingPairs,
     by_size,
+    crop_window,
+    draw_window,
     packed_pairs,
     restored_pictures,
     training_pairs,
+    window_batches,
 )
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES, SuperResolutionLosses
-from edgegrain.training.super_resolution.run import load_run, start_run
-from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer
-from edgegrain.training.super_resolution.windows import crop_window, draw_window, window_batches
+from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer, load_run, start_run
 from sdk.open_bundle import OpenBundle
 from server_decoder.super_resolution.network import SuperResolution
 from server_decoder.super_resolution.weights import load_super_resolution, read_training
@@ -77,7 +76,7 @@ def test_a_run_begins_with_trained_weights_of_its_shape(tmp_path: Path) -> None:
 
 def test_a_run_begins_with_a_bundle_whose_enlarger_has_the_first_doubling(monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = SuperResolution(SMOKE.network.cut(1))
-    monkeypatch.setattr(super_resolution_run, "find_enlarger", lambda start: SimpleNamespace(network=lambda: shipped))
+    monkeypatch.setattr(trainer_module, "find_enlarger", lambda start: SimpleNamespace(network=lambda: shipped))
     weights = start_run(SMOKE, "faces").model.state_dict()
     assert all(torch.equal(weights[name], tensor) for name, tensor in shipped.state_dict().items())
     assert {name.split(".")[1] for name in weights.keys() - shipped.state_dict().keys()} == {"1"}

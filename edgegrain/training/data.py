@@ -1,17 +1,25 @@
-"""Square training pictures of a run, and the few that it is evaluated on."""
+"""Pictures of a run: to train on, to evaluate on, as levels, and sample sheets of them."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from codec_contract.errors import EdgegrainError
+from codec_contract.quantization import unit_to_levels
 from edgegrain.pictures.packed import first_pictures, pack, random_pictures
+from edgegrain.pictures.prior_samples import sample_sheet
+from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
 from edgegrain.pictures.stored_pictures import matches, stored_pictures
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.family import RunOptions
+from server_decoder.generative_prior import GenerativePrior
 
 HELD_OUT = 16  # pictures that a run is evaluated on
 UNSEEN_SEED = 2**40  # of whatever is drawn to evaluate on; training counts up from far below
@@ -34,11 +42,7 @@ def without(options: RunOptions, patterns: tuple[str, ...]) -> RunOptions:
 
 
 def training_pictures(options: RunOptions, run: Path, size: int, *, count: int, seed: int) -> np.ndarray:
-    """uint8 ``[N, size, size, 3]`` of ``--data``, or ``count`` random pictures without it.
-
-    Raises:
-        EdgegrainError: there is neither, or the pictures cannot be read.
-    """
+    """uint8 ``[N, size, size, 3]`` of ``--data``, or ``count`` random pictures without it."""
     require_pictures(options, count)
     if options.data is None:
         return random_pictures(count, size, seed)
@@ -48,18 +52,12 @@ def training_pictures(options: RunOptions, run: Path, size: int, *, count: int, 
 def packed_pictures(run: Path, data: Path, exclude: tuple[str, ...], size: int, report: Progress | None = None
                     ) -> np.ndarray:
     """uint8 ``[N, size, size, 3]`` of a folder's pictures without those that match ``exclude``, stored next to the run.
-
-    Raises:
-        EdgegrainError: the pictures cannot be read.
     """
     return pack(stored_pictures(data, exclude), size, packed_folder(run), report)
 
 
 def generated_pictures(options: RunOptions, run: Path, size: int, patterns: tuple[str, ...]) -> np.ndarray | None:
     """uint8 ``[N, size, size, 3]`` of the pictures of ``--data`` whose names match a pattern; None if there are none.
-
-    Raises:
-        ImageError: a picture cannot be read.
     """
     if options.data is None:
         return None
@@ -72,3 +70,30 @@ def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:
     if options.validation is None:
         return pictures[:HELD_OUT]
     return first_pictures(options.validation, HELD_OUT, pictures.shape[1])
+
+
+def picture_levels(picture: np.ndarray, device: torch.device | None = None) -> Tensor:
+    """A uint8 picture ``[H, W, 3]`` -> integers 0...255, float32 ``[1, 3, H, W]``, on the device or the CPU."""
+    return torch.from_numpy(np.array(picture)).to(device).permute(2, 0, 1)[None].float()
+
+
+def rounded_levels(picture: Tensor) -> Tensor:
+    """Pictures of any shape, [-1, 1] -> integers 0...255, rounded half up and clipped."""
+    return unit_to_levels(picture).add(0.5).floor().clamp(0, 255)
+
+
+def levels_psnr(levels: Tensor, target: Tensor) -> float:
+    """PSNR in dB over all samples of two equally shaped tensors of integers 0...255; at most 108, for equal ones."""
+    return 10 * math.log10(255**2 / float((levels - target).pow(2).mean().clamp_min(1e-6)))
+
+
+def write_samples(rows: Sequence[Tensor], path: Path) -> None:
+    """Write a sheet with one column per picture; every row ``[B, 3, S, S]`` in [-1, 1]. Small rows are enlarged."""
+    tiles = [[Tile(picture) for picture in rounded_levels(row).permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)]
+             for row in rows]
+    write_sheet(draw_sheet(tiles), path, force=True)
+
+
+def write_prior_samples(prior: GenerativePrior, path: Path) -> None:
+    """Write generated pictures in a nearly square grid: the same latents at every call, truncated."""
+    write_sheet(sample_sheet(prior, 16, 0, 0.7, lambda finished: None), path, force=True)

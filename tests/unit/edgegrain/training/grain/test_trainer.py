@@ -1,4 +1,4 @@
-"""Training of GRAIN: a run learns, stops, resumes, begins with a bundle; frozen parts do not change."""
+"""Training of GRAIN's stages."""
 
 from __future__ import annotations
 
@@ -23,24 +23,20 @@ from edge_encoder.architectures import EncoderConfig
 from edge_encoder.integer_network import load_integer_network
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.run_source import has_encoder
-from edgegrain.training import loop
-from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss
-from edgegrain.training.checkpoint import save_checkpoint
+from edgegrain.training import run as training_run
+from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, ProjectedConfig, ProjectedDiscriminator
+from edgegrain.training.checkpoint import CHECKPOINT, save_checkpoint
+from edgegrain.training.data import generated_pictures, training_pictures
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain import rate
 from edgegrain.training.grain import trainer as grain_trainer
-from edgegrain.training.grain.checkpoint import load_run
-from edgegrain.training.grain.initialize import stand_in_prior, start_run
+from edgegrain.training.grain.model import load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
-from edgegrain.training.grain.stages import GrainRecipe
-from edgegrain.training.grain.trainer import GrainTrainer, draw_window, learning_rate
-from edgegrain.training.loop import train
-from edgegrain.training.losses import LossWeights
-from edgegrain.training.metric_networks import MetricNetworks
-from edgegrain.training.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
-from edgegrain.training.run_folder import CHECKPOINT, finished
-from edgegrain.training.training_pictures import generated_pictures, training_pictures
+from edgegrain.training.grain.start import stand_in_prior, start_run
+from edgegrain.training.grain.trainer import GrainTrainer, draw_window
+from edgegrain.training.losses import LossWeights, MetricNetworks
+from edgegrain.training.run import finished, train
 from sdk import Codec
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import DecoderConfig
@@ -65,7 +61,7 @@ def test_with_lpips_the_loss_falls_below_what_an_untrained_decoder_reaches(
 
 def test_a_decoder_grows_and_is_trained_with_a_projected_discriminator(
         faces: Path, shared_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(training_run, "LOG_EVERY", 1)
     train(SMOKE, tmp_path / "small", RunOptions(data=faces), pictures=16)
     small = SMOKE.decoder
     assert isinstance(small, DecoderConfig)
@@ -162,14 +158,14 @@ def test_a_run_is_resumed_by_its_own_recipe_only(tmp_path: Path) -> None:
     """Other stages or parts would train it under its own name, and without its rate model it could not be read."""
     run = tmp_path / "run"
     train(SMOKE, run, pictures=4)
-    for change, message in (({"trains": ("decoder",)}, "trains encoder, decoder, the recipe is stage 1 and trains"),
-                            ({"loss": replace(SMOKE.loss, rate=0.1)}, "trained without the rate loss"),
-                            ({"lr_step": 3}, "has lr_step=1, the recipe lr_step=3; resume with --set lr_step=1"),
+    for change, message in (({"trains": ("decoder",)}, "the recipe trains=decoder; resume with the"),
+                            ({"loss": replace(SMOKE.loss, rate=0.1)}, "has loss.rate=0.0, the recipe loss.rate=0.1"),
+                            ({"lr_step": 3}, "has lr_step=1, the recipe lr_step=3; .*--set lr_step=1"),
                             ({"correction": False}, "has correction=True"),
                             ({"fusion_base": "style"}, "has fusion_base=,"), ({"window": 64}, "only stage 2")):
         with pytest.raises((EdgegrainError, ValueError), match=message):
             train(replace(SMOKE, **change), run, pictures=8, resume=True)  # type: ignore[arg-type]
-    with pytest.raises(EdgegrainError, match="is stage 1 .* --init-from"):
+    with pytest.raises(EdgegrainError, match="has stage=1, .* --init-from"):
         train(GRAIN_RECIPES["smoke-stage3"], run, pictures=8, resume=True)
     assert load_run(run).pictures == 4
     based = replace(GRAIN_RECIPES["smoke-stage3"], fusion_base="style")
@@ -212,15 +208,6 @@ def test_sigterm_ends_a_run_with_a_checkpoint(tmp_path: Path) -> None:
     assert rows(tmp_path / "run", "validation")[-1]["end"] is False
     assert load_run(tmp_path / "run").pictures > 0
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_the_learning_rate_warms_up_holds_and_anneals() -> None:
-    recipe = GrainRecipe()
-    rates = [learning_rate(recipe, progress, 10**6) for progress in (0.0, 0.6, 0.8, 1.0)]
-    assert rates[0] == rates[1] == 6e-4
-    assert rates[1] > rates[2] > rates[3] > 0
-    assert rates[3] == pytest.approx(6e-6)
-    assert learning_rate(recipe, 0.0, 0) == pytest.approx(6e-4 / 200)
 
 
 def test_the_rate_model_has_a_learning_rate_of_its_own() -> None:

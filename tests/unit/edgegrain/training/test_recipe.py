@@ -1,24 +1,61 @@
-"""Changes of recipes from the command line: fields by their path and type, the batch, the seed."""
+"""Recipes from JSON, and their changes from the command line."""
 
 from __future__ import annotations
+
+import json
+import math
+from typing import Any
 
 import pytest
 
 from codec_contract.errors import EdgegrainError
-from edgegrain.training.changes import changed
-from edgegrain.training.grain.chains import CHAINS
-from edgegrain.training.recipes import RECIPES, find_recipe
+from edgegrain.training.adversarial import AdversarialConfig, DiscriminatorConfig
+from edgegrain.training.family import find_recipe, recipes
+from edgegrain.training.recipe import changed, config_from_dict
+from server_decoder.stylegan2.synthesis import CONFIG_F_256
+
+OLD = {"random_pictures": "made_up", "random_teacher": "made_up", "evaluated": "judged", "discriminator": "judge",
+       "discriminator_alone": "judge_alone", "loss": "losses", "clip_gradient": "clip"}
+
+
+def renamed(values: Any, inside: bool = False) -> Any:
+    """The values with earlier names, which the fields of an adversarial loss never had."""
+    if not isinstance(values, dict):
+        return values
+    return {name if inside else OLD.get(name, name): renamed(value, name == "adversarial")
+            for name, value in values.items()}
+
+
+@pytest.mark.parametrize("name", ["smoke-stage1", "smoke-irn-plus", "smoke-enlarge", "smoke-gcfsr", "smoke-prior",
+                                  "smoke-mobile", "stage3-1024-lr16-paper", "gcfsr-512-blind"])
+def test_recipes_with_earlier_names_are_read(name: str) -> None:
+    old = json.loads(json.dumps(renamed(recipes()[name].as_dict())))
+    assert set(OLD.values()) & old.keys()
+    assert config_from_dict(type(recipes()[name]), old) == recipes()[name]
+
+
+@pytest.mark.parametrize("discriminator", [DiscriminatorConfig(64), CONFIG_F_256])
+def test_the_class_that_has_the_fields_is_taken(discriminator: Any) -> None:
+    config = AdversarialConfig(discriminator=discriminator)
+    values = {"weight": 0.01, "discriminator": vars(discriminator)}
+    assert config_from_dict(AdversarialConfig, values) == config
+    with pytest.raises(KeyError, match="no configuration has the fields size, other"):
+        config_from_dict(AdversarialConfig, {"discriminator": {"size": 64, "other": 1}})
+    with pytest.raises(KeyError):
+        config_from_dict(AdversarialConfig, {"unknown": 1})
+    with pytest.raises(ValueError, match="learning_rate is at least 0, got nan"):
+        config_from_dict(type(recipes()["smoke-irn"]), {"learning_rate": math.nan})
 
 
 def test_values_have_the_type_of_their_field() -> None:
-    recipe = changed(RECIPES["final-faces-256-lr16-gan"], [
+    recipe = changed(recipes()["smoke-final"], [
         "trains=encoder,decoder", "loss.rate=0.05", "adversarial.r1_every=8", "jitter=True", "domain=cats",
         "truncation=0.4,0.8", "adversarial.loss=wgan"])
     assert recipe.trains == ("encoder", "decoder") and recipe.loss.rate == 0.05
     assert recipe.adversarial.r1_every == 8 and recipe.adversarial.loss == "wgan"
     assert recipe.jitter is True and recipe.domain == "cats" and recipe.truncation == (0.4, 0.8)
     assert changed(recipe, ["adversarial=none"]).adversarial is None
-    assert changed(RECIPES["irn-x4"], ["halve_at=0.5, 0.75", "network.z_std=0.1"]).halve_at == (0.5, 0.75)
+    assert changed(recipes()["irn-x4"], ["halve_at=0.5, 0.75", "network.z_std=0.1"]).halve_at == (0.5, 0.75)
 
 
 @pytest.mark.parametrize(("name", "change", "message"), [
@@ -40,7 +77,7 @@ def test_values_have_the_type_of_their_field() -> None:
     ("smoke-mobile", "batch=-2", "batch is at least 1"),
     ("prior-256", "pictures=-1", "pictures is at least 0"),
     ("prior-256", "r1_every=0", "r1_every and path_every are at least 1"),
-    ("final-faces-256-lr16-gan", "adversarial.every=0", "every and r1_every are at least 1, got 0"),
+    ("smoke-final", "adversarial.every=0", "every and r1_every are at least 1, got 0"),
     ("smoke-final", "adversarial.discriminator.size=2", "size must be a power of two from 4 on, got 2"),
     ("smoke-final", "adversarial.discriminator.size=48", "power of two"),
     ("smoke-final", "adversarial.discriminator.width=0", "width and widest are at least 1"),
@@ -52,42 +89,42 @@ def test_values_have_the_type_of_their_field() -> None:
 ])
 def test_what_is_wrong_is_named(name: str, change: str, message: str) -> None:
     with pytest.raises(EdgegrainError, match=message):
-        changed(RECIPES[name], [change])
+        changed(recipes()[name], [change])
 
 
 def test_changes_are_checked_together() -> None:
-    recipe = RECIPES["final-faces-256-lr16"]
+    recipe = recipes()["final-faces-256-lr16"]
     for changes in (["loss.rate=0.1", "trains=encoder,decoder"], ["trains=encoder,decoder", "loss.rate=0.1"]):
         assert changed(recipe, changes).loss.rate == 0.1
-    with pytest.raises(EdgegrainError, match="loss itself is set too"):
+    with pytest.raises(EdgegrainError, match="fields of loss are set too"):
         changed(recipe, ["loss=1", "loss.rate=0.1"])
     with pytest.raises(EdgegrainError, match="fields of adversarial are set too"):
-        changed(RECIPES["smoke-final"], ["adversarial.weight=0.5", "adversarial=none"])
+        changed(recipes()["smoke-final"], ["adversarial.weight=0.5", "adversarial=none"])
 
 
 def test_a_control_cannot_have_a_rate() -> None:
     with pytest.raises(EdgegrainError, match="loss.rate is for runs that train an encoder"):
-        changed(RECIPES["smoke-stage1"], ["loss.rate=0.01", "correction=false"])
+        changed(recipes()["smoke-stage1"], ["loss.rate=0.01", "correction=false"])
 
 
 def test_a_wider_batch_keeps_the_recipes_horizon() -> None:
-    recipe = RECIPES["final-faces-256-lr16"]
+    recipe = recipes()["final-faces-256-lr16"]
     wide = changed(recipe, batch=64)
     assert (recipe.batch, wide.batch) == (4, 64)
     assert wide.learning_rate == pytest.approx(4 * recipe.learning_rate)
     pictures = 6400  # however they are batched, the averaged weights forget as much
     assert wide.ema ** (pictures / wide.batch) == pytest.approx(recipe.ema ** (pictures / recipe.batch))
     with pytest.raises(EdgegrainError, match=r"--batch 1: synthetic=0\.75 mixes a batch"):
-        changed(RECIPES["final-faces-1024-lr16"], batch=1)
-    irn = changed(RECIPES["irn-x4"], batch=64)
-    assert irn.iterations * irn.batch == RECIPES["irn-x4"].iterations * RECIPES["irn-x4"].batch
+        changed(recipes()["final-faces-1024-lr16"], batch=1)
+    irn = changed(recipes()["irn-x4"], batch=64)
+    assert irn.iterations * irn.batch == recipes()["irn-x4"].iterations * recipes()["irn-x4"].batch
     assert irn.ema == 0
-    prior = changed(RECIPES["prior-256"], batch=64)  # its half-life is in pictures already
-    assert prior.ema == RECIPES["prior-256"].ema and prior.learning_rate == 2 * RECIPES["prior-256"].learning_rate
+    prior = changed(recipes()["prior-256"], batch=64)  # its half-life is in pictures already
+    assert prior.ema == recipes()["prior-256"].ema and prior.learning_rate == 2 * recipes()["prior-256"].learning_rate
 
 
 def test_a_change_of_a_chain_is_for_every_stage_or_for_one() -> None:
-    chain = changed(CHAINS["faces-256-lr16"], ["jitter=true", "final.batch=8", "shares=1,1,1,1"], seed=7)
+    chain = changed(recipes()["faces-256-lr16"], ["jitter=true", "final.batch=8", "shares=1,1,1,1"], seed=7)
     assert {recipe.jitter for recipe in chain.stages.values()} == {True}
     assert {recipe.seed for recipe in chain.stages.values()} == {7}
     assert chain.stages["final"].batch == 8 and chain.stages["stage3"].batch == 4

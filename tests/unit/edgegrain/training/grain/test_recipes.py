@@ -1,4 +1,4 @@
-"""Stage configurations: refused combinations, and the weights of the paper's recipes."""
+"""GRAIN's stages and recipes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 
 from codec_contract.lr_coder.coder_tables import rounded, to_indices
 from codec_contract.quantization import dequantize
-from edgegrain.training.discriminator import DiscriminatorConfig
-from edgegrain.training.grain.autoencoder import Autoencoder, build_autoencoder
-from edgegrain.training.grain.initialize import start_run
-from edgegrain.training.grain.recipes import GRAIN_RECIPES
-from edgegrain.training.grain.stages import GrainRecipe
+from edgegrain.training.adversarial import DiscriminatorConfig, ProjectedConfig
+from edgegrain.training.grain.model import Autoencoder, build_autoencoder
+from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe
+from edgegrain.training.grain.start import start_run
 from edgegrain.training.losses import LossWeights
-from edgegrain.training.projected_discriminator import ProjectedConfig
+from edgegrain.training.run import train
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from tests.unit.edgegrain.conftest import rows
 
 
 def test_a_stage_1_configuration_without_the_later_fields_is_read() -> None:
@@ -43,7 +43,7 @@ def test_the_papers_recipes_have_its_weights() -> None:
 
 
 @pytest.mark.parametrize("name", [
-    "stage1-faces-256-lr16-decoder", "stage2-faces-256-lr16", "stage3-faces-256-lr16", "stage3-faces-256-lr16-fusion",
+    "stage1-faces-256-lr16-decoder", "stage2-faces-256-lr16", "stage3-faces-256-lr16",
     "final-faces-256-lr16"])
 def test_the_bundle_s_recipes_keep_the_published_encoder(name: str) -> None:
     assert "encoder" not in GRAIN_RECIPES[name].trains
@@ -193,3 +193,20 @@ def test_another_domain_continues_the_default_bundle(domain: str, default_bundle
     run = start_run(recipe, default_bundle)
     assert run.recipe == recipe  # it adopts no other shape
     assert run.history and run.model.rate is not None
+
+
+PSNR = {"smoke-stage1": 17.0, "smoke-stage2": 10.0, "smoke-stage3": 14.0, "smoke-final": 17.0}
+CODES = 1.17  # in units of the variance of W
+
+
+@pytest.mark.parametrize("name", PSNR)
+def test_the_recipe_learns(name: str, tmp_path: Path) -> None:
+    recipe = GRAIN_RECIPES[name]
+    untrained = train(recipe, tmp_path / "untrained", pictures=0)
+    trained = train(recipe, tmp_path / "trained")
+    assert untrained["psnr"] < PSNR[name] < trained["psnr"]
+    if name == "smoke-stage2":
+        assert trained["codes"] < CODES < untrained["codes"]
+    if name == "smoke-final":
+        terms = rows(tmp_path / "trained", "loss")[-1]
+        assert {"adversarial", "discriminator", "lr"} <= set(terms)

@@ -1,0 +1,217 @@
+"""Recipes: frozen dataclasses, their plain JSON values, and their changes from the command line."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from codec_contract.errors import EdgegrainError
+from server_decoder.grain.grain import PriorConfig
+
+Config = TypeVar("Config")
+
+STAGES = ("stage1", "stage2", "stage3", "final")
+_LEAST = {"batch": 1, "clip_gradient": 0, "crop": 1, "learning_rate": 0, "pictures": 0, "random_pictures": 0}
+
+# Earlier names, of stored runs and manifests.
+_OLD_NAMES = {"made_up": ("random_pictures", "random_teacher"), "judged": ("evaluated",), "judge": ("discriminator",),
+              "judge_alone": ("discriminator_alone",), "losses": ("loss",), "clip": ("clip_gradient",)}
+
+
+def check(*rules: tuple[bool, str]) -> None:
+    """Raise a ValueError with the message of the first rule that does not hold."""
+    for holds, message in rules:
+        if not holds:
+            raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The base of all recipes: checks of fields that many have, and their plain JSON values."""
+
+    def __post_init__(self) -> None:
+        check(*((getattr(self, name) >= least, f"{name} is at least {least}, got {getattr(self, name)}")  # nan neither
+                for name, least in _LEAST.items() if hasattr(self, name)))
+
+    @property
+    def prior(self) -> PriorConfig | None:
+        """The description of the frozen generator in the networks; None without one."""
+        return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The configuration that `as_dict` described. Absent fields have their defaults."""
+        return config_from_dict(cls, values)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Four stages of GRAIN, each beginning with the result of the one before ([GRAIN] 3.5).
+
+    Attributes:
+        stages: the recipe of every stage by its name.
+        shares: percent of the time budget for each stage.
+    """
+
+    stages: dict[str, Any] = field(default_factory=dict)
+    shares: tuple[float, ...] = (50.0, 15.0, 10.0, 25.0)
+
+    def __post_init__(self) -> None:
+        if len(self.shares) != len(STAGES) or min(self.shares) <= 0:
+            raise ValueError(f"shares are four positive numbers, such as 50,15,10,25, got {list(self.shares)}")
+
+
+def continued(recipe: Config, **stored: Any) -> Config:
+    """The recipe with these values of the run that it continues, such as shapes of networks.
+
+    Raises:
+        EdgegrainError: the recipe cannot have them.
+    """
+    try:
+        return replace(recipe, **stored)  # type: ignore[type-var]
+    except ValueError as error:
+        raise EdgegrainError(f"the recipe does not fit the run that it continues: {error}") from error
+
+
+def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """The frozen dataclass that ``dataclasses.asdict`` or ``as_dict`` wrote, fields with earlier names included.
+
+    Absent fields have their defaults. Nested dataclasses are read by their own ``from_dict`` if they have one; of a
+    union, the class that has the fields.
+
+    Raises:
+        KeyError, TypeError, ValueError: the values describe no such configuration.
+    """
+    kinds = get_type_hints(kind)
+    renamed = {_current(name, kinds): value for name, value in values.items()}
+    return kind(**{name: _value(kinds[name], value) for name, value in renamed.items()})
+
+
+def _current(name: str, kinds: Mapping[str, Any]) -> str:
+    """The present name of a field."""
+    return next((other for other in (name, *_OLD_NAMES.get(name, ())) if other in kinds), name)
+
+
+def _value(kind: Any, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        nested = _class_of([part for part in (kind, *get_args(kind)) if is_dataclass(part)], value)
+        return nested.from_dict(value) if hasattr(nested, "from_dict") else config_from_dict(nested, value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _class_of(kinds: list[Any], value: Mapping[str, Any]) -> Any:
+    for kind in kinds:
+        known = {field.name: field.type for field in fields(kind)}
+        if all(_current(name, known) in known for name in value if name != "kind"):
+            return kind
+    raise KeyError(f"no configuration has the fields {', '.join(value)}")
+
+
+def changed(recipe: Any, changes: Iterable[str] = (), *, batch: int = 0, seed: int | None = None) -> Any:
+    """A recipe or chain with changes.
+
+    Args:
+        recipe: from `edgegrain.training.family.recipes`.
+        changes: ``PATH=VALUE`` each, the path with dots into nested dataclasses. Values are parsed by the field's type;
+            the elements of tuples are separated by commas, ``none`` means None. For a chain they apply to every stage,
+            or to one if the path begins with its name (``final.loss.rate=0.05``); ``shares`` is the chain's own field.
+        batch: pictures per step and process; 0 for the recipe's. The learning rate grows with the square root of the
+            batch, as Adam's steps do (Malladi et al., NeurIPS 2022), the averaged weights look back over as many
+            pictures as before, and the run sees as many.
+        seed: of the random numbers; None for the recipe's.
+
+    Raises:
+        EdgegrainError: there is no such field, or a value is not of its type or makes no sense for the recipe.
+    """
+    if isinstance(recipe, Chain):
+        own = [change for change in changes if change.startswith("shares=")]
+        stages = {}
+        for stage, each in recipe.stages.items():
+            others = recipe.stages.keys() - {stage}
+            of_stage = [change.removeprefix(f"{stage}.") for change in changes
+                        if change not in own and change.split(".")[0] not in others]
+            stages[stage] = changed(each, of_stage, batch=batch, seed=seed)
+        return replace(_with_fields(recipe, _texts(own)), stages=stages)
+    if batch:
+        recipe = _with_batch(recipe, batch)
+    return _with_fields(recipe if seed is None else replace(recipe, seed=seed), _texts(changes))
+
+
+def _with_batch(recipe: Any, batch: int) -> Any:
+    times = batch / recipe.batch
+    changes: dict[str, Any] = {"batch": batch, "learning_rate": recipe.learning_rate * times**0.5}
+    if recipe.ema < 1:  # a decay per step; StyleGAN2's recipes have a half-life in pictures
+        changes["ema"] = recipe.ema**times
+    if hasattr(recipe, "iterations"):
+        changes["iterations"] = math.ceil(recipe.iterations / times)
+    try:
+        return replace(recipe, **changes)
+    except ValueError as error:
+        raise EdgegrainError(f"--batch {batch}: {error}") from error
+
+
+def _texts(changes: Iterable[str]) -> dict[str, str]:
+    """Path of each changed field -> its text."""
+    found = {}
+    for change in changes:
+        path, equals, text = (part.strip() for part in change.partition("="))
+        if not equals:
+            raise EdgegrainError(f"--set takes FIELD=VALUE, got {change!r}")
+        found[path] = text
+    return found
+
+
+def _with_fields(config: Any, texts: Mapping[str, str], path: str = "") -> Any:
+    """All changes of a dataclass at once, as some make sense together only."""
+    known, values = [field.name for field in fields(config)], {}
+    try:
+        for name in dict.fromkeys(each.partition(".")[0] for each in texts):
+            if name not in known:
+                raise ValueError(f"no field {name!r}; the fields are {', '.join(known)}")
+            below = {each.partition(".")[2]: text for each, text in texts.items() if each.partition(".")[0] == name}
+            value, text = getattr(config, name), below.pop("", None)
+            if text is not None and below:
+                raise ValueError(f"fields of {name} are set too")
+            if text is not None:
+                values[name] = _parse(get_type_hints(type(config))[name], text)
+            elif is_dataclass(value):
+                values[name] = _with_fields(value, below, f"{path}{name}.")
+            else:
+                raise ValueError(f"{name} is {value!r} and has no fields of its own")
+        return replace(config, **values)
+    except ValueError as error:
+        given = ", ".join(f"{path}{each}={text}" for each, text in texts.items())
+        raise EdgegrainError(f"--set {given}: {error}") from error
+
+
+def _parse(kind: Any, text: str) -> Any:
+    """The value of a field of this type; raises ValueError if the text is none."""
+    arguments = get_args(kind)
+    if type(None) in arguments and text.lower() == "none":
+        return None
+    if get_origin(kind) in (Union, types.UnionType):
+        kind, *more = [argument for argument in arguments if argument is not type(None)]
+        kind, arguments = (None, ()) if more else (kind, get_args(kind))
+    if get_origin(kind) is tuple:
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        kinds = [arguments[0]] * len(parts) if arguments[-1] is ... else list(arguments)
+        if len(parts) != len(kinds):
+            raise ValueError(f"expected {len(kinds)} values with commas between them")
+        return tuple(_parse(part_kind, part) for part_kind, part in zip(kinds, parts, strict=True))
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"expected true or false, got {text!r}")
+        return text.lower() == "true"
+    if kind not in (int, float, str):
+        raise ValueError("the field has fields of its own; set one of them, as in FIELD.NAME=VALUE")
+    value = kind(text)
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"expected a finite number, got {text!r}")
+    return value

@@ -30,6 +30,8 @@ MAX_TAG_BYTES = 1 << 25
 """Most bytes in the tags of a TIFF file, where several may name the same bytes."""
 MAX_COEFFICIENTS = 165_000_000
 """Most coefficients of a JPEG in several scans, which libjpeg keeps in memory, two bytes each."""
+MAX_ICON_BYTES = 1 << 21
+"""Largest ICO file; its pictures may be PNG files, whose chunks are not counted."""
 MAX_PYTHON_BYTES, MAX_PYTHON_PIXELS = 1 << 20, 1 << 20
 """Largest file and picture that Pillow decodes in Python (QOI, RLE of BMP, PPM as text), at a megabyte a second."""
 
@@ -56,6 +58,8 @@ def check_structure(stream: IO[bytes], name: str) -> None:
             _check_gif(stream)
         elif start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             _check_tiff(stream)
+        elif start[:4] == b"\0\0\1\0" and stream.seek(0, os.SEEK_END) > MAX_ICON_BYTES:
+            raise _Costly(f"more than {MAX_ICON_BYTES} bytes of icons")
     except _Costly as costly:
         raise ImageError(f"{name} has {costly}; it would take too long to read. Save it again with another "
                          "program") from None

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from sdk.batches import BATCH
 
 from codec_contract.errors import (
     BundleError,
@@ -196,10 +197,10 @@ class Worker:
     def _codecs(self) -> list[Codec]:
         plan = self._plan
         codecs = [Codec(folder, plan.device, plan.threads) for folder in plan.bundles]
-        if plan.device != "cpu":
-            codecs[0].warm_up()
-        elif plan.verb == "restore":
-            _ = codecs[0].running_decoder  # opens it
+        if plan.verb == "restore":
+            decoder = codecs[0]._open.decoder
+            if plan.device != "cpu" and decoder.lr_size is not None:
+                decoder.warm_up((1, BATCH))  # keeps CUDA graphs for what `restore_batch` runs
         return codecs
 
     @property

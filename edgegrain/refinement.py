@@ -47,8 +47,8 @@ from edgegrain.training.losses import LossWeights, MetricNetworks, picture_loss,
 from export.bundle.enlarger import find_enlarger
 from export.decoder.sources import bundle_decoder
 from sdk import Codec, Payload
-from sdk.batches import position_in_batch
 from sdk.faces import Fitted
+from sdk.inputs import position_in_batch
 from server_decoder.decoder_session import Device
 from server_decoder.super_resolution.network import SuperResolution
 from server_decoder.window import Window

@@ -30,10 +30,9 @@ from codec_contract.rgb import Rgb
 from edge_encoder.contract_check import check_contract_id
 from edge_encoder.faces.detection import LEAST_PIXELS
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
-from sdk.batches import batches, position_in_batch, with_strengths
 from sdk.faces import DOMAIN, Fitted, finder, fit_face, fit_faces
 from sdk.generated_mark import marked
-from sdk.inputs import RestoreSource, read_restore_source
+from sdk.inputs import RestoreSource, batches, position_in_batch, read_restore_source, with_strengths
 from sdk.installed_bundles import BundleInfo, bundle_info
 from sdk.open_bundle import FormChoice, OpenBundle, RunningDecoder
 from sdk.payload import Payload, Scene, enlargement, restored_size

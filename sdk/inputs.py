@@ -1,21 +1,29 @@
-"""Accepted inputs of `restore`, read into a `Payload`, a `Scene` or a bare LR."""
+"""Accepted inputs of `restore`, read into a `Payload`, a `Scene` or a bare LR; batches of inputs of any length."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 from PIL import Image
 
-from codec_contract.errors import ImageError, PayloadError, reason
+from codec_contract.errors import EdgegrainError, ImageError, PayloadError, reason
 from codec_contract.payload import MAX_LARGE_LR_PIXELS
 from codec_contract.rgb import Rgb, describe_array, is_rgb
 from codec_contract.scene import is_scene
 from edge_encoder.preprocessing import enough_memory
 from sdk.payload import Payload, Scene
 
+BATCH = 8
+"""Pictures per run of a network; bounds the memory of a batch of any length."""
+
+Item = TypeVar("Item")
 PayloadSource = str | os.PathLike[str] | bytes | bytearray | memoryview
 """A `Payload`, its bytes, or the path of its file."""
 
@@ -94,3 +102,34 @@ def _from_picture(image: Image.Image) -> Rgb:
         raise
     except Exception as error:  # Pillow raises various types for damaged pictures
         raise ImageError(f"the LR cannot be read: {error}") from error
+
+
+def batches(items: Iterable[Item]) -> Iterable[tuple[int, list[Item]]]:
+    """(position of the first, up to `BATCH` items), until there are no more."""
+    iterator = iter(items)
+    for first in itertools.count(0, BATCH):
+        batch = list(itertools.islice(iterator, BATCH))
+        if not batch:
+            return
+        yield first, batch
+
+
+def with_strengths(
+    payloads: Iterable[RestoreSource], strength: float | Sequence[float | None] | None
+) -> Iterable[tuple[RestoreSource, float | None]]:
+    """Every payload with its strength; `ImageError` if the number of strengths is not that of the payloads."""
+    if not isinstance(strength, Iterable) or getattr(strength, "ndim", 1) == 0:  # 0-d arrays do not iterate
+        return zip(payloads, itertools.repeat(cast("float | None", strength)), strict=False)
+    payloads, strengths = list(payloads), list(strength)
+    if len(payloads) != len(strengths):
+        raise ImageError(f"expected one strength, or {len(payloads)} for as many payloads; got {len(strengths)}")
+    return zip(payloads, strengths, strict=True)
+
+
+@contextmanager
+def position_in_batch(kind: str, index: int) -> Iterator[None]:
+    """Prefix the message of an `EdgegrainError` with the position in a batch, keeping its class."""
+    try:
+        yield
+    except EdgegrainError as error:
+        raise type(error)(f"{kind} {index}: {error}") from error

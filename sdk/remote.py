@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import numbers
 import os
-import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -17,15 +16,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from PIL import Image
 
 from codec_contract.bundle.qualities import Quality
-from codec_contract.errors import EdgegrainError, ServiceError, needs_extra, reason
+from codec_contract.errors import EdgegrainError, ServiceError, reason
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
-from codec_contract.version import __version__
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk import remote_calls as calls
-from sdk.batches import position_in_batch, with_strengths
-from sdk.inputs import RestoreSource, read_restore_source
+from sdk.inputs import RestoreSource, position_in_batch, read_restore_source, with_strengths
 from sdk.payload import Payload, Scene
-from sdk.remote_calls import DEFAULT_RETRIES, MAX_SECONDS, RETRIED, Call, RemoteBundle, Retries
+from sdk.remote_calls import DEFAULT_RETRIES, RETRIED, Call, RemoteBundle, Retries
 
 if TYPE_CHECKING:
     import httpx
@@ -52,7 +49,7 @@ class AsyncRemoteCodec:
         """Arguments and errors as `sdk.connect`."""
         if not isinstance(retries, (Retries, numbers.Integral)):
             raise ServiceError(f"retries is a number of attempts or an sdk.Retries, got {retries!r}")
-        self._options = _client_options(url, token, timeout, concurrency)
+        self._options = calls.client_options(url, token, timeout, concurrency)
         self.url, self._timeout, self._concurrency = url.rstrip("/"), timeout, concurrency
         self._retries = retries if isinstance(retries, Retries) else Retries(attempts=retries)
         self._bundles: list[RemoteBundle] | None = None
@@ -76,8 +73,8 @@ class AsyncRemoteCodec:
             ServiceError: the service cannot be reached, or refuses the request.
         """
         data = await self._in_thread(calls.picture_file, picture, background, max_pixels)
-        call = calls.compress_call(data, background, bundle, quality, max_bytes, fit=fit, align=align,
-                             require_face=require_face)
+        call = calls.compress_call(
+            data, background, bundle, quality, max_bytes, fit=fit, align=align, require_face=require_face)
         return calls.read_payload(await self._send(call), Payload)
 
     async def compress_faces(
@@ -387,36 +384,3 @@ def connect_async(
 ) -> AsyncRemoteCodec:
     """`connect` for asyncio: the same methods as coroutines, with the same arguments and errors."""
     return AsyncRemoteCodec(url, token=token, timeout=timeout, retries=retries, concurrency=concurrency)
-
-
-def _client_options(url: str, token: str | None, timeout: float, concurrency: int) -> dict[str, Any]:
-    """Arguments of an httpx client; `ServiceError` if one of them is invalid."""
-    with needs_extra("remote", "the remote client needs", ServiceError):
-        import httpx
-
-    try:
-        address = httpx.URL(url)
-        valid = (address.scheme in ("http", "https") and 0 < (address.port or 80) < 1 << 16
-                 and address.host and address.raw_host.decode().encode("idna")  # as the socket encodes it
-                 and not address.query and not address.fragment)
-    except (httpx.InvalidURL, TypeError, UnicodeError):
-        valid = False
-    if not valid:
-        shown = re.sub("//.*@", "//", repr(url))  # without a password
-        raise ServiceError(f"{shown} is not the address of a service, expected the form http://host:8000")
-    if address.userinfo:
-        raise ServiceError("the address of a service holds no user name and password; leave them out, and pass a token "
-                           "(token, --token)")
-    if token is not None and (not isinstance(token, str) or not re.fullmatch("[!-~]+", token)):
-        raise ServiceError("the token is empty, no str, or has characters that no token has, expected printable ASCII "
-                           "without spaces and line ends; read it from its file again, without the line end")
-    if not isinstance(timeout, numbers.Real) or not 0 < timeout <= MAX_SECONDS:
-        raise ServiceError(f"a timeout is a positive number of seconds, at most {MAX_SECONDS}, got {timeout!r}")
-    if not isinstance(concurrency, numbers.Integral) or concurrency < 1:
-        raise ServiceError(f"concurrency is a number of requests, at least 1, got {concurrency!r}")
-    # Pictures and payloads do not compress, and a compressed answer could expand without limit.
-    headers = {"User-Agent": f"edgegrain/{__version__}", "Accept-Encoding": "identity"}
-    return {
-        "base_url": address, "timeout": httpx.Timeout(timeout, connect=min(timeout, 5.0)),
-        "headers": headers if token is None else {**headers, "Authorization": f"Bearer {token}"},
-        "limits": httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)}

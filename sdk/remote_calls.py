@@ -1,4 +1,4 @@
-"""Requests to the service, their answers and pauses between attempts as values, without a network."""
+"""Requests to the service, their answers, pauses and the options of clients as values, without a network."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
 from codec_contract.bundle.paths import ALIASES
 from codec_contract.bundle.qualities import check_max_bytes
-from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, reason
+from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, needs_extra, reason
 from codec_contract.fit import Fit, Size, check_fit
 from codec_contract.lr_coder.coder_tables import MAX_STEP, CoderTables, rounded
 from codec_contract.payload import CODING_RAW, FIT_STRETCH, MAX_ORIGINAL_PIXELS, MAX_PAYLOAD_BYTES, encode_payload
 from codec_contract.rgb import Rgb
 from codec_contract.scene import MAX_SCENE_BYTES
+from codec_contract.version import __version__
 from edge_encoder.preprocessing import (
     Colour,
     PictureSource,
@@ -89,6 +90,39 @@ class RemoteBundle:
     lr: int
     lr_contract_id: str
     step: int = 1
+
+
+def client_options(url: str, token: str | None, timeout: float, concurrency: int) -> dict[str, Any]:
+    """Arguments of an httpx client; `ServiceError` if one of them is invalid."""
+    with needs_extra("remote", "the remote client needs", ServiceError):
+        import httpx
+
+    try:
+        address = httpx.URL(url)
+        valid = (address.scheme in ("http", "https") and 0 < (address.port or 80) < 1 << 16
+                 and address.host and address.raw_host.decode().encode("idna")  # as the socket encodes it
+                 and not address.query and not address.fragment)
+    except (httpx.InvalidURL, TypeError, UnicodeError):
+        valid = False
+    if not valid:
+        shown = re.sub("//.*@", "//", repr(url))  # without a password
+        raise ServiceError(f"{shown} is not the address of a service, expected the form http://host:8000")
+    if address.userinfo:
+        raise ServiceError("the address of a service holds no user name and password; leave them out, and pass a token "
+                           "(token, --token)")
+    if token is not None and (not isinstance(token, str) or not re.fullmatch("[!-~]+", token)):
+        raise ServiceError("the token is empty, no str, or has characters that no token has, expected printable ASCII "
+                           "without spaces and line ends; read it from its file again, without the line end")
+    if not isinstance(timeout, numbers.Real) or not 0 < timeout <= MAX_SECONDS:
+        raise ServiceError(f"a timeout is a positive number of seconds, at most {MAX_SECONDS}, got {timeout!r}")
+    if not isinstance(concurrency, numbers.Integral) or concurrency < 1:
+        raise ServiceError(f"concurrency is a number of requests, at least 1, got {concurrency!r}")
+    # Pictures and payloads do not compress, and a compressed answer could expand without limit.
+    headers = {"User-Agent": f"edgegrain/{__version__}", "Accept-Encoding": "identity"}
+    return {
+        "base_url": address, "timeout": httpx.Timeout(timeout, connect=min(timeout, 5.0)),
+        "headers": headers if token is None else {**headers, "Authorization": f"Bearer {token}"},
+        "limits": httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)}
 
 
 def bundles_call() -> Call:

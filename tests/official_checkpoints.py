@@ -139,8 +139,7 @@ def grain_files() -> dict[str, object]:
         "invRRDB_model.pt": {"state_dict": grain_invertible(), "opts": opts},
         "codeStyleGAN_model.pt": {"state_dict": grain_codes(), "opts": opts},
         "Fusion_model.pt": {"state_dict3": grain_fusion(), "opts": opts},
-        "stylegan2-ffhq-config-f.pt": {"g_ema": {"input.input": torch.zeros(1, 4, 4, 4)}, **mean.tensors},
-    }
+        "stylegan2-ffhq-config-f.pt": {"g_ema": {"input.input": torch.zeros(1, 4, 4, 4)}, **mean.tensors}}
 
 
 # --- IRN: codes/models/modules/Inv_arch.py ---------------------------------------------------------------------------

@@ -71,9 +71,7 @@ class Process:
 
 
 @contextmanager
-def running(
-    command: Sequence[str], prepare: Callable[[], None] | None = None, **settings: object
-) -> Iterator[Process]:
+def running(command: Sequence[str], prepare: Callable[[], None] | None = None, **settings: object) -> Iterator[Process]:
     """Start a service with these settings and wait until it is ready; killed when the block ends.
 
     Args:

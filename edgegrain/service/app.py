@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 1 << 16
 MAX_CONNECTIONS = 4096
 """Most connections at a time; further ones wait to be accepted."""
+LINGER_SECONDS, LINGER_BYTES = 1.0, 1 << 25
 DESCRIPTION = """Restores pictures from payloads of some hundred bytes. Errors are problem details (RFC 9457); a request
 whose answer has `Retry-After` may be repeated after that many seconds."""
 
@@ -89,7 +90,8 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"], expose_headers=["Retry-After", "X-Request-ID"])
-    app.add_middleware(AccessLog, metrics=service.metrics)  # the last one added is the outermost
+    app.add_middleware(AccessLog, metrics=service.metrics)
+    app.add_middleware(LingeringClose)  # the last one added is the outermost
     return app
 
 
@@ -159,6 +161,41 @@ async def _serve(app: FastAPI, port: int) -> None:
         serving.result()
     if server.interrupt_children:
         raise ServiceError("the HTTP server has ended; is the address still available?")
+
+
+class LingeringClose:
+    """ASGI middleware: reads the rest of a body after a refusal, so that a client that still sends gets the answer.
+
+    If the connection were closed before, the client's system could discard the answer, and nginx answers 502 instead.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A client that asked with `Expect: 100-continue` sends no body after a refusal.
+        reading = scope["type"] == "http" and scope["method"] == "POST" and not any(
+            name == b"expect" for name, _ in scope["headers"])
+
+        async def noted() -> Message:
+            nonlocal reading
+            message = await receive()
+            reading = bool(message.get("more_body"))
+            return message
+
+        async def lingering(message: Message) -> None:
+            if not reading or message["type"] != "http.response.body" or message.get("more_body"):
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            left = LINGER_BYTES
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_SECONDS):
+                    while reading and left > 0:
+                        left -= len((await noted()).get("body", b""))
+            await send({"type": "http.response.body", "body": b""})
+
+        await self._app(scope, noted, lingering)
 
 
 class DefectAnswers:

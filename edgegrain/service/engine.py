@@ -98,8 +98,8 @@ def require_servable(manifest: Manifest) -> None:
     """Raise `BundleError` for a bundle of photographs in tiles: the engine's batches hold squares of one size."""
     if manifest.tile_overlap is not None:
         raise BundleError(
-            f"bundle {manifest.id} takes photographs of any size, in tiles; the service and edgegrain batch work with "
-            "bundles of one square. Use edgegrain compress and restore, or sdk.Codec, for this one")
+            f"bundle {manifest.id} takes photographs of any size, in tiles; the service works with bundles of one "
+            "square. Use edgegrain compress, restore and batch, or sdk.Codec, for this one")
 
 
 def read_claims(data: bytes) -> Header | Scene:

@@ -20,7 +20,7 @@ from edgegrain.metrics.identity import MAPS
 from edgegrain.metrics.lpips import PERIOD, cropped, normalize
 from edgegrain.training.losses import MetricNetworks
 from edgegrain.training.optimizers import finite_gradients
-from edgegrain.training.recipe import continued
+from edgegrain.training.recipe import check, continued
 from server_decoder.grain.rrdb import NEGATIVE_SLOPE, initialize
 from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.layers import minibatch_stddev
@@ -44,10 +44,8 @@ class DiscriminatorConfig:
     widest: int = 192
 
     def __post_init__(self) -> None:
-        if self.size < 4 or self.size & (self.size - 1):
-            raise ValueError(f"size must be a power of two from 4 on, got {self.size}")
-        if min(self.width, self.widest) < 1:
-            raise ValueError(f"width and widest are at least 1, got {self.width} and {self.widest}")
+        check((self.size >= 4 and self.size.bit_count() == 1, f"size must be a power of two from 4, got {self.size}"),
+              (min(self.width, self.widest) >= 1, f"width and widest are at least 1, got {self.width}, {self.widest}"))
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -212,12 +210,11 @@ class AdversarialConfig:
     r1_every: int = 16
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise ValueError(f"unknown adversarial loss {self.loss!r}; expected one of {', '.join(LOSSES)}")
-        if min(self.every, self.r1_every) < 1:
-            raise ValueError(f"every and r1_every are at least 1, got {self.every} and {self.r1_every}")
-        if self.r1 and isinstance(self.discriminator, ProjectedConfig):
-            raise ValueError("a projected discriminator has no R1 penalty; set r1 to 0")
+        check((self.loss in LOSSES, f"unknown adversarial loss {self.loss!r}; expected one of {', '.join(LOSSES)}"),
+              (min(self.every, self.r1_every) >= 1,
+               f"every and r1_every are at least 1, got {self.every} and {self.r1_every}"),
+              (not (self.r1 and isinstance(self.discriminator, ProjectedConfig)),
+               "a projected discriminator has no R1 penalty; set r1 to 0"))
 
     def build(self) -> nn.Module:
         """The discriminator with random weights."""

@@ -10,7 +10,7 @@ import statistics
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from itertools import repeat
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,44 +30,6 @@ from export.proof.runtimes import LARGE_BATCH, Runtime, load_runtimes
 
 REFERENCE = "int64 reference"
 """The name of `run_reference` among the runtimes."""
-Progress = Callable[[int], None]
-"""Called with the number of inputs done since the last call."""
-
-
-@dataclass
-class RuntimeResult:
-    """Result of one runtime on all inputs, compared with the int64 reference."""
-
-    name: str
-    inputs: int = 0
-    bytes_compared: int = 0
-    differing_bytes: int = 0
-    first_difference: str | None = None
-    """Name of the first input whose LR differs."""
-
-
-@dataclass(frozen=True)
-class FlipReport:
-    """Differences between runtimes of one float encoder, in LR bytes per million."""
-
-    runtimes: tuple[str, ...]
-    inputs: int
-    bytes_compared: int
-    flips: Mapping[tuple[str, str], float] = field(repr=False)
-    """For every pair of runtimes."""
-    largest_step: int
-    """Largest difference of one byte, in levels."""
-
-    @property
-    def median(self) -> float:
-        """Median of all pairs, in flips per million."""
-        return statistics.median(self.flips.values())
-
-    @property
-    def worst(self) -> tuple[str, str, float]:
-        """The two runtimes that differ most, and their flips per million."""
-        (first, second), flips = max(self.flips.items(), key=lambda item: item[1])
-        return first, second, flips
 
 
 def reference_runtime(network: IntegerNetwork) -> Runtime:
@@ -75,50 +37,49 @@ def reference_runtime(network: IntegerNetwork) -> Runtime:
     return Runtime(REFERENCE, partial(run_reference, network))
 
 
-def compare(chunks: Iterable[Chunk], progress: Progress | None = None) -> list[RuntimeResult]:
-    """Compare all runtimes with the one named `REFERENCE`.
-
-    Args:
-        chunks: results of all runtimes, `reference_runtime` among them.
-        progress: called after every chunk.
+def compare(chunks: Iterable[Chunk]) -> list[dict[str, Any]]:
+    """Compare all runtimes with the one named `REFERENCE`, `reference_runtime`.
 
     Returns:
-        One result for each other runtime; differences are counted, not raised.
+        A row of the report for each other runtime: ``name``, ``inputs``, ``bytes_compared``, ``differing_bytes`` and,
+        if there are any, ``first_difference``, the name of the first input whose LR differs.
     """
-    results: dict[str, RuntimeResult] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for chunk in chunks:
         expected = chunk.lrs[REFERENCE]
         for name, lr in chunk.lrs.items():
             if name == REFERENCE:
                 continue
-            result, wrong = results.setdefault(name, RuntimeResult(name)), lr != expected
-            result.inputs += len(chunk.names)
-            result.bytes_compared += expected.size
-            result.differing_bytes += int(wrong.sum())
-            if result.first_difference is None and wrong.any():
-                result.first_difference = chunk.names[int(wrong.any((1, 2, 3)).argmax())]
-        if progress:
-            progress(len(chunk.names))
-    return list(results.values())
+            row, wrong = rows.setdefault(name, {
+                "name": name, "inputs": 0, "bytes_compared": 0, "differing_bytes": 0}), lr != expected
+            row["inputs"] += len(chunk.names)
+            row["bytes_compared"] += expected.size
+            row["differing_bytes"] += int(wrong.sum())
+            if wrong.any():
+                row.setdefault("first_difference", chunk.names[int(wrong.any((1, 2, 3)).argmax())])
+    return list(rows.values())
 
 
-def flip_report(chunks: Iterable[Chunk], progress: Progress | None = None) -> FlipReport:
-    """Count the LR bytes that differ between every two runtimes; takes at least two runtimes and one input."""
+def flip_report(chunks: Iterable[Chunk]) -> dict[str, Any]:
+    """The report's section on LR bytes that differ between every two of at least two runtimes of a float encoder."""
     collected: dict[str, list[np.ndarray]] = {}
     count = 0
     for chunk in chunks:
         for name, lr in chunk.lrs.items():
             collected.setdefault(name, []).append(lr)
         count += len(chunk.names)
-        if progress:
-            progress(len(chunk.names))
     outputs = {name: np.concatenate(parts).astype(np.int16) for name, parts in collected.items()}
     steps = {pair: np.abs(outputs[pair[0]] - outputs[pair[1]]) for pair in itertools.combinations(outputs, 2)}
     size = next(iter(outputs.values())).size
-    return FlipReport(
-        runtimes=tuple(outputs), inputs=count, bytes_compared=size,
-        flips={pair: 1e6 * np.count_nonzero(step) / size for pair, step in steps.items()},
-        largest_step=max(int(step.max()) for step in steps.values()))
+    flips = {pair: round(1e6 * np.count_nonzero(step) / size, 2) for pair, step in steps.items()}
+    worst = max(flips, key=lambda pair: flips[pair])
+    return {
+        "inputs": count, "bytes_compared": size, "runtimes": list(outputs),
+        "flips_per_million": {"median": round(statistics.median(flips.values()), 2), "worst": flips[worst],
+                              "worst_pair": list(worst)},
+        "largest_step": max(int(step.max()) for step in steps.values()),
+        "pairs": [{"runtimes": list(pair), "flips_per_million": value} for pair, value in flips.items()],
+    }
 
 
 class Chunk(NamedTuple):

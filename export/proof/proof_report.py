@@ -17,7 +17,6 @@ from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
 from edge_encoder.bounds import ACCUMULATOR_LIMIT, BoundReport
 from export.encoder.graph import EncoderGraph
-from export.proof.comparison import FlipReport, RuntimeResult
 
 REPORTS = ("report.json", "report.md")
 ProofReport = dict[str, Any]
@@ -46,25 +45,11 @@ def bound_section(bounds: BoundReport) -> dict[str, Any]:
             "layers": {layer.layer: round(layer.worst_log2, 3) for layer in bounds.layers}}
 
 
-def runtime_rows(results: Sequence[RuntimeResult], latencies: Mapping[str, float]) -> list[dict[str, Any]]:
-    """One row per runtime; ``milliseconds`` is the median for one picture, if it was measured."""
-    rows = []
-    for result in results:
-        row: dict[str, Any] = {"name": result.name, "inputs": result.inputs, "bytes_compared": result.bytes_compared,
-                               "differing_bytes": result.differing_bytes}
-        if result.first_difference:
-            row["first_difference"] = result.first_difference
-        if result.name in latencies:
-            row["milliseconds"] = round(1000 * latencies[result.name], 3)
-        rows.append(row)
-    return rows
-
-
 def require_exact(rows: Sequence[Mapping[str, Any]]) -> None:
     """Raise unless every runtime computed the reference's bytes.
 
     Args:
-        rows: from `runtime_rows`, of an exact encoder.
+        rows: from `comparison.compare`, of an exact encoder.
 
     Raises:
         ExportError: a byte differs, or nothing was compared; the message names every runtime with such a result.
@@ -75,19 +60,6 @@ def require_exact(rows: Sequence[Mapping[str, Any]]) -> None:
                  + (f", first on {row['first_difference']}" if "first_difference" in row else "") for row in wrong]
         raise ExportError("the exported encoder does not compute the integer network's bytes; do not ship it: "
                           + ("; ".join(found) or "nothing was compared"))
-
-
-def flip_section(flips: FlipReport) -> dict[str, Any]:
-    """A float encoder's flips per million LR bytes, for every pair of runtimes."""
-    first, second, worst = flips.worst
-    return {
-        "inputs": flips.inputs, "bytes_compared": flips.bytes_compared, "runtimes": list(flips.runtimes),
-        "flips_per_million": {"median": round(flips.median, 2), "worst": round(worst, 2),
-                              "worst_pair": [first, second]},
-        "largest_step": flips.largest_step,
-        "pairs": [{"runtimes": list(pair), "flips_per_million": round(value, 2)}
-                  for pair, value in flips.flips.items()],
-    }
 
 
 def write_report(report: ProofReport, folder: Path, *, force: bool = False) -> tuple[Path, Path]:

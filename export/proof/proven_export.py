@@ -92,18 +92,19 @@ def export_exact(network: IntegerNetwork, out_dir: Path, options: ExportOptions,
           ProofRunner(options.processes) as runner):
         artefacts = _export(graph, staging, options, progress)
         job, kinds = options.job(graph, artefacts, network), Counter[str]()
-        results = compare(_counted(runner.run(job), kinds),
-                          progress.count("comparing with the int64 reference", options.inputs))
-        if not results or any(result.inputs != options.inputs for result in results):
-            raise ExportError(f"not every runtime ran on all {options.inputs} inputs: "
-                              f"{', '.join(f'{result.name}: {result.inputs}' for result in results) or 'none ran'}")
+        rows = compare(_counted(runner.run(job), progress.count("comparing with the int64 reference", options.inputs),
+                                kinds))
+        if not rows or any(row["inputs"] != options.inputs for row in rows):
+            ran = ", ".join("{name}: {inputs}".format_map(row) for row in rows) or "none ran"
+            raise ExportError(f"not every runtime ran on all {options.inputs} inputs: {ran}")
         progress.step("measuring latency")
         latencies = runner.latencies(job)
         report = _report(graph, artefacts, options)
         report["encoder"]["digest"] = integer.integer_digest(network).hex()
         report["bound"] = reports.bound_section(proof)
         report["inputs"] = dict(kinds)
-        report["runtimes"] = reports.runtime_rows(results, latencies)
+        report["runtimes"] = [row | ({"milliseconds": round(1000 * latencies[row["name"]], 3)}
+                                     if row["name"] in latencies else {}) for row in rows]
         if contrast:
             report["float_contrast"] = _contrast(float_contrast(network, options.seed), options, progress, runner)
         reports.write_report(report, staging)
@@ -120,10 +121,10 @@ def export_float(graph: EncoderGraph, out_dir: Path, options: ExportOptions) -> 
     with (_staged(out_dir, options) as staging, ExportProgress(options.console) as progress,
           ProofRunner(options.processes) as runner):
         artefacts = _export(graph, staging, options, progress)
-        flips = flip_report(runner.run(options.job(graph, artefacts)),
-                            progress.count("comparing runtimes", options.inputs))
+        flips = flip_report(_counted(runner.run(options.job(graph, artefacts)),
+                                     progress.count("comparing runtimes", options.inputs)))
         report = _report(graph, artefacts, options)
-        report["flips"] = reports.flip_section(flips)
+        report["flips"] = flips
         reports.write_report(report, staging)
     return report
 
@@ -147,8 +148,9 @@ def _contrast(graph: EncoderGraph, options: ExportOptions, progress: ExportProgr
     with tempfile.TemporaryDirectory(prefix="edgegrain-float-") as folder:
         progress.step("exporting an ordinary float encoder for contrast")
         job = options.job(graph, export_encoder(graph, folder, options.formats), inputs=inputs)
-        flips = flip_report(runner.run(job), progress.count("comparing runtimes of the float encoder", inputs))
-    return {"architecture": graph.name, **reports.flip_section(flips)}
+        advance = progress.count("comparing runtimes of the float encoder", inputs)
+        flips = flip_report(_counted(runner.run(job), advance))
+    return {"architecture": graph.name, **flips}
 
 
 @contextmanager
@@ -177,10 +179,13 @@ def _refuse_existing(out_dir: Path, names: Sequence[str], options: ExportOptions
         raise ExistsError(out_dir / existing[0], "choose another folder (--out), or pass force (--force) to replace it")
 
 
-def _counted(chunks: Iterable[Chunk], kinds: Counter[str]) -> Iterator[Chunk]:
+def _counted(chunks: Iterable[Chunk], advance: Callable[[int], None], kinds: Counter[str] | None = None
+             ) -> Iterator[Chunk]:
     for chunk in chunks:
-        kinds.update(chunk.kinds)
+        if kinds is not None:
+            kinds.update(chunk.kinds)
         yield chunk
+        advance(len(chunk.names))
 
 
 LINE_EVERY = 15.0

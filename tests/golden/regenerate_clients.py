@@ -63,20 +63,10 @@ from tests.golden.regenerate_contract import golden_lr, json_bytes, regenerate
 
 # seed, block, (width, height), hr, fit
 FITS = [
-    (1, 1, (1, 1), 8, "pad"),
-    (2, 1, (3, 1), 16, "pad"),
-    (3, 3, (31, 17), 32, "pad"),
-    (4, 3, (31, 17), 32, "stretch"),
-    (5, 3, (31, 17), 32, "crop"),
-    (6, 5, (100, 333), 64, "pad"),
-    (7, 5, (333, 100), 64, "crop"),
-    (8, 1, (256, 256), 256, "pad"),
-    (9, 7, (1000, 3), 256, "pad"),
-    (10, 9, (640, 480), 256, "pad"),
-    (11, 9, (480, 641), 256, "stretch"),
-    (12, 9, (481, 640), 256, "crop"),
-    (13, 16, (1920, 1080), 512, "pad"),
-]
+    (1, 1, (1, 1), 8, "pad"), (2, 1, (3, 1), 16, "pad"), (3, 3, (31, 17), 32, "pad"), (4, 3, (31, 17), 32, "stretch"),
+    (5, 3, (31, 17), 32, "crop"), (6, 5, (100, 333), 64, "pad"), (7, 5, (333, 100), 64, "crop"),
+    (8, 1, (256, 256), 256, "pad"), (9, 7, (1000, 3), 256, "pad"), (10, 9, (640, 480), 256, "pad"),
+    (11, 9, (480, 641), 256, "stretch"), (12, 9, (481, 640), 256, "crop"), (13, 16, (1920, 1080), 512, "pad")]
 # (width, height), hr
 CONTENT_SIZES = [
     ((1, 1), 256), ((65535, 1), 256), ((3, 2), 256), ((511, 512), 256), ((4000, 3000), 512), ((5, 7), 1024)]
@@ -90,13 +80,8 @@ BODIES = [("smooth", (16, 16)), ("textured", (16, 16)), ("black", (16, 16)), ("t
           ("smooth", (33, 20)), ("noise", (16, 16))]
 # seed, block, (width, height), fit; the portrait with each fit comes first
 PAYLOADS = [
-    (31, 13, (300, 200), "pad"),
-    (32, 40, (200, 333), "stretch"),
-    (33, 1, (256, 256), "pad"),
-    (34, 64, (1280, 720), "crop"),
-    (35, 1, (1, 1), "pad"),
-    (36, 5, (3000, 17), "pad"),
-]
+    (31, 13, (300, 200), "pad"), (32, 40, (200, 333), "stretch"), (33, 1, (256, 256), "pad"),
+    (34, 64, (1280, 720), "crop"), (35, 1, (1, 1), "pad"), (36, 5, (3000, 17), "pad")]
 # Squares of portrait.ppm, and of generated pictures: source, square
 PORTRAIT_SQUARES = [(287, 347, 1086, 16), (300, 380, 400, -120), (280, 360, -2, 520)]
 GENERATED_SQUARES = [
@@ -192,8 +177,7 @@ def _transparency() -> dict[str, Any]:
     cases = []
     for seed, block, size, background in TRANSPARENT:
         rgb = load_picture(generated_picture(seed, block, size, 4), background=background)
-        cases.append(
-            {"seed": seed, "block": block, "size": size, "background": background, "sha256": _digest(rgb)})
+        cases.append({"seed": seed, "block": block, "size": size, "background": background, "sha256": _digest(rgb)})
     return {"pictures": cases}
 
 
@@ -337,30 +321,19 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
     flipped = bytearray(good)
     flipped[20] ^= 1
     cases = {
-        "empty": b"",
-        "thirteen bytes": good[:13],
-        "truncated": good[:-1],
-        "one byte more": good + b"\0",
-        "one bit flipped": bytes(flipped),
-        "another magic": payload(magic=b"\xed\x6f"),
-        "version 2": payload(version=2),
-        "coding 2": payload(coding=2),
-        "reserved flag": payload(flags=4 << 2 | 64),
-        "fit 3": payload(flags=4 << 2 | 3),
+        "empty": b"", "thirteen bytes": good[:13], "truncated": good[:-1], "one byte more": good + b"\0",
+        "one bit flipped": bytes(flipped), "another magic": payload(magic=b"\xed\x6f"), "version 2": payload(version=2),
+        "coding 2": payload(coding=2), "reserved flag": payload(flags=4 << 2 | 64), "fit 3": payload(flags=4 << 2 | 3),
         "size code 9": payload(flags=9 << 2),
         "explicit size that has a code": payload(flags=15 << 2, size=bytes((15, 15))),
         "width in too many bytes": payload(original=b"\x80\x85\x00\xe0\x03"),
         "width of four bytes": payload(original=b"\x80\x80\x80\x01\xe0\x03"),
-        "width 0": payload(original=b"\x00\xe0\x03"),
-        "width 65536": payload(original=b"\x80\x80\x04\x01"),
+        "width 0": payload(original=b"\x00\xe0\x03"), "width 65536": payload(original=b"\x80\x80\x04\x01"),
         "more than 2**28 pixels": payload(original=b"\xff\xff\x03\xff\xff\x03"),
         "another contract": payload(contract=bytes(byte ^ 255 for byte in contract_id)),
-        "raw, one byte short": payload(raw[:-1], coding=0),
-        "raw, one byte long": payload(raw + b"\0", coding=0),
+        "raw, one byte short": payload(raw[:-1], coding=0), "raw, one byte long": payload(raw + b"\0", coding=0),
         "coded, as long as raw": payload((raw[:-1] + b"\1"), coding=1),
-        "body with another ending": payload(body + bytes([1])),
-        "body with a zero behind": payload(body + b"\0"),
-    }
+        "body with another ending": payload(body + bytes([1])), "body with a zero behind": payload(body + b"\0")}
     for name, data in cases.items():
         try:
             decode_payload(data, contract_id=contract_id, tables=tables)
@@ -383,10 +356,8 @@ def _unsupported(contract_id: bytes, tables: CoderTables) -> list[dict[str, Any]
     """Payloads of photographs in tiles, which the clients neither make nor read."""
     small, wide = (rounded(golden_lr("smooth", *size), tables.step) for size in ((16, 16), (257, 2)))
     cases: list[tuple[str, npt.NDArray[np.uint8], dict[str, Any]]] = [
-        ("coding 2, deflated", small, {"coding": CODING_DEFLATE}),
-        ("size code 14, deflated", wide, {}),
-        ("size code 14, raw", wide, {"coding": CODING_RAW}),
-    ]
+        ("coding 2, deflated", small, {"coding": CODING_DEFLATE}), ("size code 14, deflated", wide, {}),
+        ("size code 14, raw", wide, {"coding": CODING_RAW})]
     return [{"name": name, **_payload(lr, contract_id, tables, **changes)} for name, lr, changes in cases]
 
 

@@ -37,18 +37,10 @@ CONTRACT_ID = hashlib.sha256(b"edgegrain golden contract").digest()
 
 # seed, (width, height), (new width, new height)
 RESIZES = [
-    (1, (1, 1), (5, 3)),
-    (2, (2, 2), (1, 1)),
-    (3, (7, 5), (3, 11)),
-    (4, (64, 48), (16, 16)),
-    (5, (255, 257), (256, 256)),
-    (6, (640, 480), (256, 256)),
-    (7, (1000, 1000), (512, 512)),
-    (8, (1023, 511), (64, 1024)),
-    (9, (30, 40), (1024, 1024)),
-    (10, (1920, 1080), (256, 256)),
-    (11, (4000, 3000), (256, 256)),
-]
+    (1, (1, 1), (5, 3)), (2, (2, 2), (1, 1)), (3, (7, 5), (3, 11)), (4, (64, 48), (16, 16)),
+    (5, (255, 257), (256, 256)), (6, (640, 480), (256, 256)), (7, (1000, 1000), (512, 512)),
+    (8, (1023, 511), (64, 1024)), (9, (30, 40), (1024, 1024)), (10, (1920, 1080), (256, 256)),
+    (11, (4000, 3000), (256, 256))]
 
 # (width, height), square (centre x, y, edge x, y in quarters of a pixel), side
 SQUARES = [
@@ -83,8 +75,7 @@ PAYLOADS = [
     ("coded-9x5-textured", "textured", (9, 5), 1, (100, 16384), "crop"),
     ("coded-64x64-smooth", "smooth", (64, 64), 1, (65535, 4096), "pad"),
     ("coded-32x32-black", "black", (32, 32), 1, (1, 1), "pad"),
-    ("fallback-8x8-noise", "noise", (8, 8), 1, (127, 128), "crop"),
-]
+    ("fallback-8x8-noise", "noise", (8, 8), 1, (127, 128), "crop")]
 
 
 # Scenes: a lossy WebP file of 16 x 12 pixels, written once by Pillow.
@@ -126,12 +117,8 @@ def golden_files() -> dict[str, bytes]:
         )
         payloads.append(
             {
-                "file": f"{name}.grain",
-                "lr_size": size,
-                "lr_sha256": hashlib.sha256(lr.tobytes()).hexdigest(),
-                "original_size": original_size,
-                "fit": fit,
-            }
+                "file": f"{name}.grain", "lr_size": size, "lr_sha256": hashlib.sha256(lr.tobytes()).hexdigest(),
+                "original_size": original_size, "fit": fit}
         )
     generator = "byte n = state n >> 24, state = (state * 1664525 + 1013904223) mod 2**32, starting at the seed"
     files["resize.json"] = json_bytes({"generator": generator, "sizes": "width, height", "cases": cases})
@@ -172,8 +159,7 @@ def golden_scenes() -> dict[str, object]:
         raise AssertionError("the scenes to damage are not those that are written")
     damaged = {
         "empty": b"", "a payload": faces[0], "four bytes": good[:4], "truncated": good[:-1],
-        "one byte more": good + b"\0",
-        "one bit flipped": good[:30] + bytes([good[30] ^ 1]) + good[31:],
+        "one byte more": good + b"\0", "one bit flipped": good[:30] + bytes([good[30] ^ 1]) + good[31:],
         "version 3": scene(head=b"\xed\x6e\x31"), "background coding 2": scene(head=b"\xed\x6e\x22"),
         "no faces": scene([]), "65 faces": scene(faces[:1] * 65), "fewer faces than claimed": scene(count=3),
         "255 faces claimed": scene(count=255), "more faces than claimed": scene(count=1),
@@ -183,14 +169,12 @@ def golden_scenes() -> dict[str, object]:
         "a face of another contract": scene([faces[0], face(2, squares[1], contract=bytes(32))]),
         "a damaged face": scene([faces[0][:-1] + bytes([faces[0][-1] ^ 1])]),
         "a scene in a scene": scene([scene(faces[:1], WEBP[20:])]),
-        "no background, though coded": scene(background=b""),
-        "a background, though none": scene(head=b"\xed\x6e\x20"),
+        "no background, though coded": scene(background=b""), "a background, though none": scene(head=b"\xed\x6e\x20"),
         "a short background": scene(background=WEBP[20:28]), "no key frame": scene(background=b"\x01" + WEBP[21:]),
         "no start code": scene(background=WEBP[20:23] + b"\0" + WEBP[24:]),
         "a background of 1025 pixels": scene(background=WEBP[20:26] + b"\x01\x04" + WEBP[28:]),
         "a background of no pixels": scene(background=WEBP[20:26] + b"\0\0" + WEBP[28:]),
-        "a background with a scale": scene(background=WEBP[20:26] + b"\x10\x40" + WEBP[28:]),
-    }
+        "a background with a scale": scene(background=WEBP[20:26] + b"\x10\x40" + WEBP[28:])}
     for name, data in damaged.items():
         try:
             parse_scene(data)

@@ -173,8 +173,7 @@ def test_a_killed_run_leaves_whole_payloads(killed: dict[str, int]) -> None:
     assert 80 <= len(killed) < PICTURES
 
 
-def test_an_interrupted_run_goes_on_and_leaves_whole_payloads(
-        killed: dict[str, int], interrupted: Interrupted) -> None:
+def test_an_interrupted_run_goes_on_and_leaves_whole_payloads(killed: dict[str, int], interrupted: Interrupted) -> None:
     assert (interrupted.status, interrupted.stdout) == (130, "")
     assert interrupted.stderr.splitlines()[-1] == "interrupted; every file is either whole or not there"
     early = interrupted.payloads

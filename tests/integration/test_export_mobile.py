@@ -19,7 +19,7 @@ from export.encoder.formats import export_encoder
 from export.encoder.graph import exact_graph, int8_parts
 from export.proof.comparison import compare, reference_runtime, run_all
 from export.proof.proof_inputs import SHARES, find_pictures, make_inputs
-from export.proof.proof_report import require_exact, runtime_rows
+from export.proof.proof_report import require_exact
 from export.proof.runtimes import Runtime, coreml_runtimes, load_runtimes, onnx_runtimes, tflite_runtimes
 from tests.networks import random_network
 
@@ -79,7 +79,7 @@ def test_one_changed_weight_in_a_file_is_noticed(kind: str, network: IntegerNetw
 
     def check() -> None:
         runtimes = [reference_runtime(network), *loaders[kind](path)]
-        require_exact(runtime_rows(compare(run_all(runtimes, make_inputs(network.hr, 20, seed=5))), {}))
+        require_exact(compare(run_all(runtimes, make_inputs(network.hr, 20, seed=5))))
 
     check()
     if kind == "onnx":
@@ -102,7 +102,7 @@ def test_a_flipped_bit_in_the_weight_file_is_noticed_or_refused(network: Integer
         data[position] ^= 0x80
         file.write_bytes(data)
         runtimes = [reference_runtime(network), *coreml_runtimes(package)]
-        assert compare(run_all(runtimes, make_inputs(network.hr, 8)))[0].differing_bytes > 0
+        assert compare(run_all(runtimes, make_inputs(network.hr, 8)))[0]["differing_bytes"] > 0
 
 
 def test_the_default_bundles_exports_are_the_reference_everywhere(default_bundle: Path, tmp_path: Path) -> None:
@@ -121,11 +121,11 @@ def test_the_default_bundles_exports_are_the_reference_everywhere(default_bundle
     assert len(searched) == 3 and any("extreme" in name for name in searched)
     reference = reference_runtime(network)
     results = compare(run_all([reference, *(runtime for runtime in runtimes if not runtime.slow)], inputs))
-    assert len(results) >= 11 and all(result.inputs == BATCH for result in results)
-    require_exact(runtime_rows(results, {}))
+    assert len(results) >= 11 and all(result["inputs"] == BATCH for result in results)
+    require_exact(results)
     # LiteRT's reference kernels take tens of times as long as the others, and know no threads: one input of each kind.
     slow = [runtime for runtime in runtimes if runtime.slow and "1 thread" in runtime.name]
     of_each = list({item.kind: item for item in inputs}.values())
     results = compare(run_all([reference, *slow], of_each))
-    assert [result.inputs for result in results] == [len(SHARES)]
-    require_exact(runtime_rows(results, {}))
+    assert [result["inputs"] for result in results] == [len(SHARES)]
+    require_exact(results)

@@ -1,4 +1,4 @@
-"""``import sdk`` is light: no training or export library, no run time before it is needed, and quick."""
+"""``import sdk`` is light: no training or export library, no run time before it is needed, quick, no telemetry."""
 
 from __future__ import annotations
 
@@ -47,3 +47,13 @@ def test_import_takes_less_than_half_a_second() -> None:
     # Processor time of the import alone, in one of six tries: a busy machine must not fail the test.
     program = "import time; start = time.process_time(); import sdk; print(time.process_time() - start)"
     assert any(float(run(program)) < 0.5 for _ in range(6))
+
+
+def test_onnx_runtime_writes_no_device_id(tmp_path: Path) -> None:
+    """ONNX Runtime writes a device id and a queue of events into the user's cache folder where telemetry is on."""
+    hidden = {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden} | {
+        "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    code = "import numpy, sdk; print(len(sdk.compress(numpy.zeros((256, 256, 3), numpy.uint8), align=False)))"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=tmp_path, capture_output=True)
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]

@@ -30,13 +30,11 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "zoo/README.md", "edgegrain/cli/device_kit.md")),
     *sorted(path for folder in ("docs", "experiments") for path in (ROOT / folder).glob("*.md")),
     *sorted((ROOT / "bundles").glob("*/README.md")),
-    *sorted(path for path in (ROOT / "clients").rglob("README.md") if "node_modules" not in path.parts),
-]
+    *sorted(path for path in (ROOT / "clients").rglob("README.md") if "node_modules" not in path.parts)]
 REASONS = {
     "downloads files", "installs packages", "needs Docker", "needs Node", "needs Xcode or Gradle", "needs a GPU",
     "needs a CUDA toolkit", "needs a cluster", "needs Buildah", "needs c2patool", "needs other weights",
-    "needs your pictures", "runs in the clone", "runs until it is stopped", "takes hours", "takes minutes",
-}
+    "needs your pictures", "runs in the clone", "runs until it is stopped", "takes hours", "takes minutes"}
 READ_ONLY = {"bundles", "doctor", "info"}
 """Commands that a second run cannot find anything of."""
 ADDRESS = "http://127.0.0.1:8000"
@@ -204,10 +202,7 @@ def check_training(folder: Path, runs: tuple[str, ...]) -> None:
 
 
 RESULTS: dict[str, Callable[[Path], None]] = {
-    "README.md": check_readme,
-    "docs/devices.md": check_devices,
-    "docs/faces.md": check_faces,
+    "README.md": check_readme, "docs/devices.md": check_devices, "docs/faces.md": check_faces,
     "docs/service.md": check_service,
-    "docs/training.md": partial(check_training, runs=("trial", "trial-2", "trial-irn")),
-}
+    "docs/training.md": partial(check_training, runs=("trial", "trial-2", "trial-irn"))}
 """Page -> check of the files that its samples wrote."""

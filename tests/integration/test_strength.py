@@ -5,7 +5,6 @@ The bundle's decoder makes pictures brighter by half the strength, so the expect
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 from collections.abc import Iterator
@@ -164,9 +163,6 @@ class TestService:
         assert [level(item) for item in outcomes if isinstance(item, bytes)] == [102, 104, 132]
         assert isinstance(outcomes[2], sdk.ImageError)
 
-    def test_a_form(self, payload: bytes, service: LiveService) -> None:
-        assert [level(part) for part in form_parts(service, [payload] * 2, strength=20)] == [110, 110]
-
     def test_a_form_with_a_payload_of_a_bundle_without_it(
         self, root: Path, payload: bytes, service: LiveService
     ) -> None:
@@ -215,11 +211,3 @@ class TestRemote:
                 remote.restore_batch([payload] * 2, strength=[8])
             with pytest.raises(sdk.ServiceError, match="a number from 4 to 64, got 2"):
                 remote.restore(payload, strength=2)
-
-    def test_the_async_twin(self, service: LiveService, payload: bytes) -> None:
-        async def use() -> list[int]:
-            async with sdk.connect_async(service.url) as remote:
-                one = await remote.restore(payload, strength=24)
-                return [level(one), *map(level, await remote.restore_batch([payload] * 2, strength=[64, 4]))]
-
-        assert asyncio.run(use()) == [112, 132, 102]

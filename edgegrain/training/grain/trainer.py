@@ -1,4 +1,4 @@
-"""The training of GRAIN's stages ([GRAIN] 3.5)."""
+"""The training of GRAIN's stages ([GRAIN] 3.5), and their evaluation."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ from edgegrain.training.data import (
     UNSEEN_SEED,
     generated_pictures,
     held_out_pictures,
+    levels_psnr,
     picture_levels,
     require_pictures,
     rounded_levels,
     training_pictures,
     without,
+    write_samples,
 )
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.grain import rate
-from edgegrain.training.grain.model import FAMILY, GrainRun, load_run, read_recipe
+from edgegrain.training.grain.model import FAMILY, Autoencoder, GrainRun, load_run, read_recipe
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, SMOKE_PICTURES, GrainRecipe
 from edgegrain.training.grain.start import resolve_start, stand_in_prior, start_run
-from edgegrain.training.grain.synthetic import jitter, synthetic_faces
-from edgegrain.training.grain.validation import evaluate, evaluate_codes, write_restorations
+from edgegrain.training.grain.synthetic import SyntheticBatch, jitter, synthetic_faces
 from edgegrain.training.losses import (
     GRID_PERIOD,
     GridLoss,
     MetricNetworks,
     code_loss,
     lr_loss,
+    mean_saturation,
     needed_metric_weights,
     picture_loss,
     random_offset,
@@ -49,7 +51,7 @@ from edgegrain.training.optimizers import annealed, descend, early_decay, optimi
 from edgegrain.training.prior_files import recipe_discriminator, recipe_prior
 from edgegrain.training.recipe import continued
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.grain import GrainConfig
+from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 from server_decoder.window import Area, Window
 
@@ -306,3 +308,75 @@ def _variance_of_w(prior: GenerativePrior | None) -> Tensor | None:
     device = prior.mean_code.device
     z = torch.randn(1024, prior.code_width, generator=torch.Generator().manual_seed(0)).to(device)
     return prior.map(z).var(0).mean()
+
+
+@torch.no_grad()
+def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks) -> dict[str, float]:
+    """Means over rounded restorations in float32: PSNR (dB), LPIPS (on its grid and off it) and identity distance.
+
+    For a final picture also its LPIPS with f_gen set to zero and that of the invertible picture, which show the
+    contribution of the prior, and that of the generator's picture, which shows if its codes still match the other
+    pictures. While a rate is trained, also the expected bytes of an LR, and its saturation relative to that of the area
+    average.
+
+    Args:
+        model: with averaged weights.
+        pictures: held out, uint8 ``[N, S, S, 3]``.
+        networks: of the metrics, on the model's device.
+    """
+    rows: list[dict[str, float]] = []
+    saturation: list[float] = []
+    device = next(model.parameters()).device
+    for picture in pictures:
+        x = picture_levels(picture, device)
+        restored = model(x)
+        y = rounded_levels(restored.picture)
+        a, b = dequantize(y), dequantize(x)
+        row = {"psnr": levels_psnr(y, x)}
+        if networks.lpips is not None:
+            row["lpips_alex"] = float(networks.lpips(a, b))
+            row["lpips_alex_off_grid"] = float(networks.lpips.off_grid(a, b))
+        if networks.identity is not None:
+            row["identity"] = float(networks.identity.distance(a, b))
+        if networks.lpips is not None and model.output == "final":
+            others = {"without_prior": model(x, prior_gain=0.0), "invertible": model(x, output="invertible"),
+                      "style": model(x, output="style")}
+            row |= {f"lpips_alex_{name}": float(networks.lpips(dequantize(rounded_levels(other.picture)), b))
+                    for name, other in others.items()}
+        if restored.lr_bytes is not None:
+            row["lr_bytes"] = float(restored.lr_bytes)
+            saturation += [float(mean_saturation(each)) for each in (restored.lr, restored.box)]
+        rows.append(row)
+    means = np.mean([list(row.values()) for row in rows], axis=0)
+    digits = {"psnr": 3, "lr_bytes": 1}
+    result = {name: round(float(mean), digits.get(name, 4)) for name, mean in zip(rows[0], means, strict=True)}
+    if (originals := sum(saturation[1::2])) > 0:  # 0: grey pictures
+        result["lr_saturation"] = round(sum(saturation[::2]) / originals, 3)
+    return result
+
+
+@torch.no_grad()
+def evaluate_codes(model: Autoencoder, synthetic: SyntheticBatch, variance: Tensor) -> dict[str, float]:
+    """Error of the codes predicted for the prior's own pictures, in units of the variance of W; the mean code has 1."""
+    codes = model(rounded_levels(synthetic.pictures)).codes
+    if codes is None:
+        return {}
+    return {"codes": round(float((codes - synthetic.codes).pow(2).mean() / variance), 4)}
+
+
+@torch.no_grad()
+def write_restorations(model: Autoencoder, pictures: np.ndarray, path: Path) -> None:
+    """Write a sheet with one column per picture: original, enlarged LR and restorations.
+
+    With a prior, these are the invertible picture, that of the predicted codes and, except in stage 2, the fused one.
+    """
+    device = next(model.parameters()).device
+    outputs = ["invertible", "style", "final"] if isinstance(model.decoder, Grain) else ["invertible"]
+    if model.output == "style":
+        outputs.remove("final")
+    columns = []
+    for picture in pictures:  # one by one: all of them at 1024x1024 took three times the memory of a training step
+        x = picture_levels(picture, device)
+        restored = [model(x, output=output) for output in outputs]
+        columns.append([dequantize(x), restored[0].lr, *(each.picture for each in restored)])
+    write_samples([torch.cat(row) for row in zip(*columns, strict=True)], path)

@@ -7,7 +7,7 @@ from typing import Any
 
 from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, ProjectedConfig
-from edgegrain.training.recipe import Recipe
+from edgegrain.training.recipe import Recipe, check
 from server_decoder.super_resolution.network import SuperResolutionConfig
 
 
@@ -94,23 +94,19 @@ class SuperResolutionRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.factor not in self.network.factors:
-            raise ValueError(f"the network enlarges by {' or '.join(map(str, self.network.factors))}, not by "
-                             f"{self.factor}")
-        if self.size % self.network.period:
-            raise ValueError(f"size {self.size} is no multiple of {self.network.period}")
-        if not 0 < self.window <= self.size:
-            raise ValueError(f"a window of {self.window} is not within pictures of {self.size}")
-        if min(self.batch, self.windows) < 1 or not 0 <= self.generated_part <= 1 or not 0 <= self.half_part < 1:
-            raise ValueError("batch and windows must be at least 1, generated_part from 0 to 1, and half_part from 0 "
-                             f"to below 1; got {self.batch}, {self.windows}, {self.generated_part} and "
-                             f"{self.half_part}")
-        if self.adversarial is not None:
-            discriminator = self.adversarial.discriminator
-            if not isinstance(discriminator, ProjectedConfig):
-                raise ValueError("windows need a projected discriminator, which takes pictures of any size")
-            if discriminator.identity:
-                raise ValueError("windows are no whole faces; set adversarial.discriminator.identity to false")
+        discriminator = None if self.adversarial is None else self.adversarial.discriminator
+        check(
+            (self.factor in self.network.factors,
+             f"the network enlarges by {' or '.join(map(str, self.network.factors))}, not by {self.factor}"),
+            (self.size % self.network.period == 0, f"size {self.size} is no multiple of {self.network.period}"),
+            (0 < self.window <= self.size, f"a window of {self.window} is not within pictures of {self.size}"),
+            (self.windows >= 1 and 0 <= self.generated_part <= 1 and 0 <= self.half_part < 1,
+             "windows must be at least 1, generated_part from 0 to 1, and half_part from 0 to below 1; got "
+             f"{self.windows}, {self.generated_part} and {self.half_part}"),
+            (discriminator is None or isinstance(discriminator, ProjectedConfig),
+             "windows need a projected discriminator, which takes pictures of any size"),
+            (not getattr(discriminator, "identity", False),
+             "windows are no whole faces; set adversarial.discriminator.identity to false"))
 
     @property
     def of_half_size(self) -> SuperResolutionRecipe:

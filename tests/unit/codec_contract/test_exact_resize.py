@@ -105,18 +105,13 @@ def test_a_view_with_strides_is_read_correctly() -> None:
 
 
 @pytest.mark.parametrize("resize", [exact_resize, reference_resize])
-@pytest.mark.parametrize(
-    ("rgb", "size", "message"),
-    [
-        (np.zeros((4, 4, 3), dtype=np.float32), (2, 2), "float32"),
-        (np.zeros((4, 4), dtype=np.uint8), (2, 2), r"uint8 \[4, 4\]"),
-        (np.zeros((4, 4, 4), dtype=np.uint8), (2, 2), r"\[4, 4, 4\]"),
-        ([[1, 2, 3]], (2, 2), "list"),
-        (np.zeros((0, 4, 3), dtype=np.uint8), (2, 2), "height is 0"),
-        (np.zeros((4, 4, 3), dtype=np.uint8), (0, 2), "new width is 0"),
-        (np.zeros((4, 4, 3), dtype=np.uint8), (2, 70000), "new height is 70000"),
-    ],
-)
+@pytest.mark.parametrize(("rgb", "size", "message"), [
+    (np.zeros((4, 4, 3), dtype=np.float32), (2, 2), "float32"),
+    (np.zeros((4, 4), dtype=np.uint8), (2, 2), r"uint8 \[4, 4\]"),
+    (np.zeros((4, 4, 4), dtype=np.uint8), (2, 2), r"\[4, 4, 4\]"), ([[1, 2, 3]], (2, 2), "list"),
+    (np.zeros((0, 4, 3), dtype=np.uint8), (2, 2), "height is 0"),
+    (np.zeros((4, 4, 3), dtype=np.uint8), (0, 2), "new width is 0"),
+    (np.zeros((4, 4, 3), dtype=np.uint8), (2, 70000), "new height is 70000")])
 def test_refusals_name_what_is_wrong(
     resize: Callable[..., np.ndarray], rgb: np.ndarray, size: tuple[int, int], message: str
 ) -> None:

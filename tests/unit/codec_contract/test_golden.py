@@ -42,13 +42,8 @@ def test_stored_payloads_are_read_and_written_again(case: Any) -> None:
     if kind != "2x2":
         assert np.array_equal(lr, regenerate_contract.golden_lr(kind, *case["lr_size"]))
     written = encode_payload(
-        lr,
-        contract_id=contract_id,
-        tables=CoderTables.default(),
-        original_size=tuple(case["original_size"]),
-        fit=case["fit"],
-        coding=header.coding,
-    )
+        lr, contract_id=contract_id, tables=CoderTables.default(), original_size=tuple(case["original_size"]),
+        fit=case["fit"], coding=header.coding)
     assert written == data
 
 

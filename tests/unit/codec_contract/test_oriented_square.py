@@ -32,9 +32,8 @@ def test_corners_of_one_turned_clockwise() -> None:
     assert square.corners().tolist() == [[13, 17], [7, 17], [7, 23], [13, 23]]
 
 
-@pytest.mark.parametrize(
-    ("across", "side"),
-    [((4, 0), 1), ((2, 3), 1), ((5, 0), 1), ((6, 0), 2), ((0, -9), 2), ((12, 16), 5), ((400, 300), 125), ((8, 8), 3)])
+@pytest.mark.parametrize(("across", "side"), [
+    ((4, 0), 1), ((2, 3), 1), ((5, 0), 1), ((6, 0), 2), ((0, -9), 2), ((12, 16), 5), ((400, 300), 125), ((8, 8), 3)])
 def test_sides_are_rounded(across: Any, side: int) -> None:
     assert OrientedSquare(0, 0, *across).side == side
 

@@ -74,15 +74,8 @@ CONTENTS = st.sampled_from(["constant", "noise", "gradient", "extremes"])
 
 @settings(max_examples=60, deadline=None)
 @given(
-    CONTENTS,
-    st.integers(1, 40),
-    st.integers(1, 40),
-    st.integers(0, 1000),
-    st.sampled_from([CODING_RAW, CODING_RANGE]),
-    st.integers(1, 65535),
-    st.integers(1, 4096),
-    st.sampled_from([FIT_PAD, FIT_STRETCH, FIT_CROP]),
-)
+    CONTENTS, st.integers(1, 40), st.integers(1, 40), st.integers(0, 1000), st.sampled_from([CODING_RAW, CODING_RANGE]),
+    st.integers(1, 65535), st.integers(1, 4096), st.sampled_from([FIT_PAD, FIT_STRETCH, FIT_CROP]))
 def test_round_trip(
     kind: str, width: int, height: int, seed: int, coding: int, original_width: int, original_height: int, fit: str
 ) -> None:
@@ -118,12 +111,8 @@ def test_sixteen_bytes_around_the_body_in_the_default_case() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.tuples(st.integers(1, 65535), st.integers(1, 4096)),
-    st.floats(0, 1),
-    st.floats(0, 1),
-    st.floats(0, 1),
-    st.floats(0, 7),
-)
+    st.tuples(st.integers(1, 65535), st.integers(1, 4096)), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1),
+    st.floats(0, 7))
 def test_a_square_comes_back(size: tuple[int, int], x: int, y: int, length: int, angle: float) -> None:
     length = 2 + length * (4 * max(size) - 4)
     across = round(4 * length * np.cos(angle)), round(4 * length * np.sin(angle))
@@ -181,12 +170,10 @@ def test_large_lrs_are_deflated_or_stored(width: int, height: int, coding: int) 
 # -- damage ---------------------------------------------------------------------------------------------
 
 DAMAGED = [
-    pack(content("gradient", 16, 16, 3)),
-    pack(content("noise", 4, 4, 3), coding=CODING_RAW),
+    pack(content("gradient", 16, 16, 3)), pack(content("noise", 4, 4, 3), coding=CODING_RAW),
     pack(content("gradient", 9, 4, 3), original_size=(4000, 3000), fit=FIT_CROP),
     pack(content("constant", 1, 1, 3), original_size=(1, 1)),
-    pack(content("gradient", 9, 4, 3), original_size=(400, 300), fit=FIT_ALIGN, square=OrientedSquare(9, 999, 7, -80)),
-]
+    pack(content("gradient", 9, 4, 3), original_size=(400, 300), fit=FIT_ALIGN, square=OrientedSquare(9, 999, 7, -80))]
 
 
 def refused(data: bytes) -> None:
@@ -263,50 +250,36 @@ def test_any_sealed_bytes_are_refused_with_a_typed_error(data: bytes) -> None:
     refused(sealed(MAGIC + b"\x15" + data))
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ("text", "bytes, got str"),
-        (None, "bytes, got NoneType"),
-        (b"", "is empty"),
-        (b"\xed", "at least 14 bytes, got 1"),
-        (b"no payload", "it begins with 6e6f"),
-        (bytes(20), "begins with 0000"),
-        (b"\x89PNG\r\n\x1a\n" * 4, "not a payload"),
-        (forged(first=b"\x21"), "this is a scene of several faces"),
-        (forged(first=b"\x31"), "version 3 is unknown"),
-        (forged(first=b"\x13"), "coding 3 is unknown"),
-        (forged(flags=0x40 | 16), "reserved"),
-        (forged(flags=0x80 | 16), "reserved"),
-        (forged(flags=3 | 16), "ends inside the square's x"),
-        (forged(flags=3 | 16, sizes=b"", original=b"\x0a\x0a\x14\x14\x28\x80"), "ends inside the square's slope"),
-        (forged(flags=3 | 16, original=b"\x0a\x0a\x29\x14\x28\0"), "centre .10.25, 5.0. lies outside"),
-        (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x29\x28\0"), "centre .5.0, 10.25. lies outside"),
-        (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x14\0\x06"), "edge .0.0, 0.75. must be 1 to 40 pixels"),
-        (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xc1\x02\0"), "edge .-40.25, 0.0. must be 1 to 40 pixels"),
-        (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xa8\0\0"), "edge is written with more bytes"),
-        (forged(flags=9 << 2), "size code 9"),
-        (forged(flags=13 << 2), "size code 13"),
-        (forged(flags=14 << 2, sizes=b"\x80\x02\x80\x02"), "short code"),
-        (forged(flags=14 << 2, sizes=b"\x81\x02\x01"), "too large for coding 1"),
-        (forged(flags=14 << 2, sizes=b"\xff\xff\x03\xff\x03"), "65535 x 511 exceeds"),
-        (forged(flags=14 << 2, sizes=b"\x80\x80\x04\x01"), "sides of 1 to 65535"),
-        (forged(flags=14 << 2, sizes=b"\0\x80\x02"), "sides of 1 to 65535"),
-        (forged(first=b"\x10", flags=14 << 2, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
-        (forged(flags=15 << 2, sizes=b"\x0f\x0f"), "short code"),
-        (forged(original=b"\0\x01"), "width must be 1"),
-        (forged(original=b"\x01\0"), "height must be 1"),
-        (forged(original=b"\x80\0\x01"), "more bytes than it needs"),
-        (forged(original=b"\x01\x85\x80\0"), "more bytes than it needs"),
-        (forged(original=b"\xff\xff\xff\x01\x01"), "more than three bytes"),
-        (forged(original=b"\x80\x80\x04\x01"), "is 65536"),
-        (forged(original=b"\xff\xff\x03\xff\xff\x03"), "65535 x 65535 exceeds"),
-        (forged(original=b"\x80\x80"), "ends inside the original width"),
-        (forged(original=b"\x01\x80"), "ends inside the original height"),
-        (forged(first=b"\x10", flags=8 << 2, body=bytes(100)), "196608 bytes, this one 100"),
-        (forged(flags=1 << 2, body=bytes(12)), "shorter than the 12 bytes"),
-    ],
-)
+@pytest.mark.parametrize(("data", "message"), [
+    ("text", "bytes, got str"), (None, "bytes, got NoneType"), (b"", "is empty"),
+    (b"\xed", "at least 14 bytes, got 1"), (b"no payload", "it begins with 6e6f"), (bytes(20), "begins with 0000"),
+    (b"\x89PNG\r\n\x1a\n" * 4, "not a payload"), (forged(first=b"\x21"), "this is a scene of several faces"),
+    (forged(first=b"\x31"), "version 3 is unknown"), (forged(first=b"\x13"), "coding 3 is unknown"),
+    (forged(flags=0x40 | 16), "reserved"), (forged(flags=0x80 | 16), "reserved"),
+    (forged(flags=3 | 16), "ends inside the square's x"),
+    (forged(flags=3 | 16, sizes=b"", original=b"\x0a\x0a\x14\x14\x28\x80"), "ends inside the square's slope"),
+    (forged(flags=3 | 16, original=b"\x0a\x0a\x29\x14\x28\0"), "centre .10.25, 5.0. lies outside"),
+    (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x29\x28\0"), "centre .5.0, 10.25. lies outside"),
+    (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x14\0\x06"), "edge .0.0, 0.75. must be 1 to 40 pixels"),
+    (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xc1\x02\0"), "edge .-40.25, 0.0. must be 1 to 40 pixels"),
+    (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xa8\0\0"), "edge is written with more bytes"),
+    (forged(flags=9 << 2), "size code 9"), (forged(flags=13 << 2), "size code 13"),
+    (forged(flags=14 << 2, sizes=b"\x80\x02\x80\x02"), "short code"),
+    (forged(flags=14 << 2, sizes=b"\x81\x02\x01"), "too large for coding 1"),
+    (forged(flags=14 << 2, sizes=b"\xff\xff\x03\xff\x03"), "65535 x 511 exceeds"),
+    (forged(flags=14 << 2, sizes=b"\x80\x80\x04\x01"), "sides of 1 to 65535"),
+    (forged(flags=14 << 2, sizes=b"\0\x80\x02"), "sides of 1 to 65535"),
+    (forged(first=b"\x10", flags=14 << 2, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
+    (forged(flags=15 << 2, sizes=b"\x0f\x0f"), "short code"), (forged(original=b"\0\x01"), "width must be 1"),
+    (forged(original=b"\x01\0"), "height must be 1"), (forged(original=b"\x80\0\x01"), "more bytes than it needs"),
+    (forged(original=b"\x01\x85\x80\0"), "more bytes than it needs"),
+    (forged(original=b"\xff\xff\xff\x01\x01"), "more than three bytes"),
+    (forged(original=b"\x80\x80\x04\x01"), "is 65536"),
+    (forged(original=b"\xff\xff\x03\xff\xff\x03"), "65535 x 65535 exceeds"),
+    (forged(original=b"\x80\x80"), "ends inside the original width"),
+    (forged(original=b"\x01\x80"), "ends inside the original height"),
+    (forged(first=b"\x10", flags=8 << 2, body=bytes(100)), "196608 bytes, this one 100"),
+    (forged(flags=1 << 2, body=bytes(12)), "shorter than the 12 bytes")])
 def test_every_claim_is_checked(data: bytes, message: str) -> None:
     with pytest.raises(PayloadError, match=message):
         parse_header(data)
@@ -315,12 +288,9 @@ def test_every_claim_is_checked(data: bytes, message: str) -> None:
 
 
 ABSURD = [
-    forged(original=b"\xff\xff\x03\xff\xff\x03"),
-    forged(first=b"\x10", flags=8 << 2),
+    forged(original=b"\xff\xff\x03\xff\xff\x03"), forged(first=b"\x10", flags=8 << 2),
     forged(first=b"\x10", flags=15 << 2, sizes=b"\xff\xfe"),
-    forged(first=b"\x10", flags=14 << 2, sizes=b"\x80\x20\x80\x20"),
-    bytes(60_000_000),
-]
+    forged(first=b"\x10", flags=14 << 2, sizes=b"\x80\x20\x80\x20"), bytes(60_000_000)]
 
 
 @pytest.mark.parametrize("index", range(len(ABSURD)))
@@ -358,37 +328,22 @@ def test_four_bytes_of_a_contract_id_are_as_good_as_all() -> None:
         unpack(pack(lr), b"")
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"contract_id": b"abc"}, "32 bytes, or 4"),
-        ({"fit": "shrink"}, "'shrink', expected one of pad, stretch, crop"),
-        ({"fit": FIT_ALIGN}, "needs a square"),
-        ({"square": OrientedSquare(4, 4, 4, 4)}, "no other fit has one"),
-        ({"fit": FIT_ALIGN, "square": OrientedSquare(-1, 4, 4, 4)}, "lies outside of the picture of 640 x 480"),
-        ({"fit": FIT_ALIGN, "square": OrientedSquare(4, 4, 8000, 8000)}, "1 to 2560 pixels long"),
-        ({"coding": 3}, "coding 3"),
-        ({"original_size": (0, 5)}, "width must be 1 to 65535"),
-        ({"original_size": (5, 65536)}, "height must be 1 to 65535"),
-        ({"original_size": (20000, 20000)}, "exceeds"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"contract_id": b"abc"}, "32 bytes, or 4"),
+    ({"fit": "shrink"}, "'shrink', expected one of pad, stretch, crop"), ({"fit": FIT_ALIGN}, "needs a square"),
+    ({"square": OrientedSquare(4, 4, 4, 4)}, "no other fit has one"),
+    ({"fit": FIT_ALIGN, "square": OrientedSquare(-1, 4, 4, 4)}, "lies outside of the picture of 640 x 480"),
+    ({"fit": FIT_ALIGN, "square": OrientedSquare(4, 4, 8000, 8000)}, "1 to 2560 pixels long"),
+    ({"coding": 3}, "coding 3"), ({"original_size": (0, 5)}, "width must be 1 to 65535"),
+    ({"original_size": (5, 65536)}, "height must be 1 to 65535"), ({"original_size": (20000, 20000)}, "exceeds")])
 def test_arguments_outside_the_format_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PayloadError, match=message):
         pack(content("gradient", 8, 8, 0), **changes)
 
 
-@pytest.mark.parametrize(
-    "lr",
-    [
-        np.zeros((16, 16), np.uint8),
-        np.zeros((16, 16, 4), np.uint8),
-        np.zeros((16, 16, 3), np.float32),
-        np.zeros((0, 16, 3), np.uint8),
-        np.broadcast_to(np.uint8(0), (4097, 4097, 3)),
-        [[0, 0, 0]],
-    ],
-)
+@pytest.mark.parametrize("lr", [
+    np.zeros((16, 16), np.uint8), np.zeros((16, 16, 4), np.uint8), np.zeros((16, 16, 3), np.float32),
+    np.zeros((0, 16, 3), np.uint8), np.broadcast_to(np.uint8(0), (4097, 4097, 3)), [[0, 0, 0]]])
 def test_what_is_not_an_lr_is_refused(lr: np.ndarray) -> None:
     with pytest.raises(PayloadError, match="LR"):
         pack(lr)

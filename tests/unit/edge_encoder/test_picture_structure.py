@@ -62,6 +62,7 @@ COSTLY = {
     "strips, big-endian": (tiff((279, 3, 200_000, 8), order=">", header=b"MM\0*"), "200000 numbers"),
     "tags of the same bytes": (tiff(*(60 * [(700, 1, 1 << 20, 8)])), "62914560 bytes in its tags"),
     "QOI": (b"qoif" + struct.pack(">IIBB", 1100, 1000, 3, 0), "a kind that is decoded slowly"),
+    "icons": (b"\0\0\1\0\1\0" + bytes(1 << 21), "more than 2097152 bytes of icons"),
     "PPM as text": (b"P3 600 600 255 " + b"0 " * 600_000, "a kind that is decoded slowly"),
 }
 

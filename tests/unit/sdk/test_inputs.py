@@ -24,8 +24,7 @@ def test_an_lr_of_a_photograph_is_read_from_a_png(tmp_path: Path) -> None:
         read_restore_source(Image.new("RGB", (1 << 13, (1 << 11) + 1)))
 
 
-@pytest.mark.parametrize("lr", [
-    np.zeros((0, 0, 3), np.uint8), np.zeros((0, 5, 3), np.uint8), Image.new("RGB", (0, 5))])
+@pytest.mark.parametrize("lr", [np.zeros((0, 0, 3), np.uint8), np.zeros((0, 5, 3), np.uint8), Image.new("RGB", (0, 5))])
 def test_an_lr_has_pixels(lr: np.ndarray | Image.Image) -> None:
     with pytest.raises(ImageError, match="at least one pixel|1 to .* pixels"):
         read_restore_source(lr)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -169,3 +172,80 @@ def test_retry_after_as_a_date() -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     seconds = parse_retry_after(date)
     assert seconds is not None and 95 < seconds <= 100
+
+
+CONNECT = pytest.mark.parametrize("connect", [sdk.connect, sdk.connect_async])
+
+
+@pytest.mark.parametrize("url", [
+    "", "host:8000", "ftp://host", "http://", "http://host?x=1", "/path", "http://ho\x01st", "http://ho\nst",
+    "http://host/\x7f", f"http://{'a' * 64}.example", "http://a..example", f"http://{'ü' * 60}", "http://xn--a.com",
+    "http://999.1.1.1", "http://\ud800", "http://host/\ud800", "http://[::1", "http://host:abc", "http://host:70000",
+    "http://host#x", 5, None, b"http://host"])
+def test_addresses_that_are_none(url: Any) -> None:
+    with pytest.raises(sdk.ServiceError, match="not the address of a service, expected the form"):
+        sdk.connect(url)
+
+
+@pytest.mark.parametrize("url", ["http://user:s3cret@host", "http://s3cret@host:8000/x", "http://user:s3cret@host:abc"])
+def test_passwords_are_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(sdk.ServiceError, match="holds no user name and password|expected the form") as caught:
+        sdk.connect(url)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_addresses_lose_their_last_slash() -> None:
+    assert sdk.connect("https://[::1]:8443/edgegrain/").url == "https://[::1]:8443/edgegrain"
+
+
+@CONNECT
+@pytest.mark.parametrize(("option", "values", "message"), [
+    ("timeout", (0, -1.0, float("nan"), None, "3", float("inf"), 1e10),
+     "a timeout is a positive number of seconds, at most 1000000, got"),
+    ("concurrency", (0, -1, 1.5, None), "concurrency is a number of requests, at least 1, got"),
+    ("retries", (None, "3", 2.0), "retries is a number of attempts or an sdk.Retries, got")])
+def test_options_that_are_none(
+    connect: Callable[..., object], option: str, values: tuple[object, ...], message: str
+) -> None:
+    for value in values:
+        with pytest.raises(sdk.ServiceError, match=message):
+            connect("http://host", **{option: value})
+
+
+@CONNECT
+@pytest.mark.parametrize("token", [
+    b"swordfish", 5, "", "swordfish\n", "é-swordfish", "my swordfish", "swordfish\x00", "\ud800swordfish"])
+def test_tokens_that_are_none(connect: Callable[..., object], token: str) -> None:
+    with pytest.raises(sdk.ServiceError, match="expected printable ASCII without spaces") as caught:
+        connect("http://host", token=token)
+    assert "swordfish" not in str(caught.value)
+
+
+@CONNECT
+def test_without_httpx_the_error_says_what_to_install(
+    connect: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(sdk.ServiceError, match=r"pip install 'edgegrain\[remote\]'"):
+        connect("http://host")
+
+
+@CONNECT
+@pytest.mark.parametrize(("variable", "value", "found"), [
+    ("ALL_PROXY", "socks5://localhost:1080", "SOCKS proxy"),
+    ("ALL_PROXY", "gopher://localhost:70", "Unknown scheme"),
+    ("HTTPS_PROXY", "http://user:s3cret/@localhost:8080", "the address of a proxy is invalid"),
+    ("SSL_CERT_FILE", "/nowhere/certificates.pem", "No such file"),
+    ("SSL_CERT_FILE", os.devnull, "no certificate"),
+])
+def test_unusable_proxies_and_certificates(
+    connect: Callable[[str], object], variable: str, value: str, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
+    for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(sdk.ServiceError, match=f"environment: .*{found}.*; change or unset .*{variable}") as caught:
+        connect("http://localhost:1")
+    assert "s3cret" not in str(caught.value) and "\n" not in str(caught.value)

@@ -133,8 +133,7 @@ def test_without_an_enlarger_sizes_are_as_before(plain: Codec, fit: str) -> None
     payload = plain.compress(rgb, fit)
     restored = square(payload, HR)
     for size in ("original", "native"):
-        np.testing.assert_array_equal(
-            plain.restore(payload, size=size), unfit_picture(restored, (300, 200), fit, size))
+        np.testing.assert_array_equal(plain.restore(payload, size=size), unfit_picture(restored, (300, 200), fit, size))
     np.testing.assert_array_equal(payload.lr, plain.compress(fit_picture(rgb, HR, fit)).lr)
     small = plain.restore(payload, size=32)
     assert small.size == ((32, 32) if fit == "crop" else (32, 21))

@@ -13,10 +13,8 @@ from server_decoder.stylegan2.synthesis import TINY_64, StyleGAN2
 
 TINY = MobileStyleGANConfig(size=64, channel_base=256, channel_max=16, code_width=24, mapping_layers=2)
 PRIORS = {
-    "stylegan2": lambda: StyleGAN2(TINY_64),
-    "mobile-stylegan": lambda: MobileStyleGAN(TINY),
-    "mobile-stylegan-cut": lambda: MobileStyleGAN(replace(TINY, head="rgb")),
-}
+    "stylegan2": lambda: StyleGAN2(TINY_64), "mobile-stylegan": lambda: MobileStyleGAN(TINY),
+    "mobile-stylegan-cut": lambda: MobileStyleGAN(replace(TINY, head="rgb"))}
 
 
 @pytest.fixture(params=PRIORS)

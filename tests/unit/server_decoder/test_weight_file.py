@@ -124,8 +124,7 @@ def test_large_weights_may_be_stored_in_eight_bits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("value", "compact", "message"), [
     (math.nan, True, "not finite"), (math.inf, False, "not finite"), (1e5, False, "does not fit torch.float16")])
-def test_weights_that_cannot_be_stored_are_refused(
-        tmp_path: Path, value: float, compact: bool, message: str) -> None:
+def test_weights_that_cannot_be_stored_are_refused(tmp_path: Path, value: float, compact: bool, message: str) -> None:
     state = {"matrix": torch.full((64, 64), value)}  # large enough for int8
     with pytest.raises(ModelError, match=f"'matrix' .*{message}"):
         write_weights(tmp_path / "a.safetensors", state, {}, compact=compact)

@@ -20,13 +20,9 @@ PREPROCESSING = {"resize": "pillow-bilinear-22bit-width-first", "fit_default": "
 def test_the_id_is_the_hash_of_the_written_record() -> None:
     tables = CoderTables.default()
     record = (
-        '{"coder":"'
-        + tables.digest().hex()
-        + '","contract":"edgegrain LR contract 1","encoder":"'
-        + ENCODER.hex()
+        '{"coder":"' + tables.digest().hex() + '","contract":"edgegrain LR contract 1","encoder":"' + ENCODER.hex()
         + '","preprocessing":{"fit_default":"pad","pad":"edge","resize":"pillow-bilinear-22bit-width-first"},'
-        + '"quantization":"level = floor((value + 1) * 127.5 + 0.5) clipped to 0..255"}'
-    )
+        + '"quantization":"level = floor((value + 1) * 127.5 + 0.5) clipped to 0..255"}')
     assert lr_contract_id(ENCODER, PREPROCESSING, tables) == hashlib.sha256(record.encode()).digest()
 
 
@@ -44,11 +40,9 @@ def test_everything_that_fixes_the_bytes_changes_it() -> None:
     output = dataclasses.replace(third.output, weight=weight)
     nudged = CoderTables((first, second, dataclasses.replace(third, output=output)))
     ids = {
-        lr_contract_id(ENCODER, PREPROCESSING, tables),
-        lr_contract_id(ENCODER, PREPROCESSING, nudged),
+        lr_contract_id(ENCODER, PREPROCESSING, tables), lr_contract_id(ENCODER, PREPROCESSING, nudged),
         lr_contract_id(ENCODER, {**PREPROCESSING, "pad": "black"}, tables),
-        lr_contract_id(bytes(32), PREPROCESSING, tables),
-    }
+        lr_contract_id(bytes(32), PREPROCESSING, tables)}
     assert len(ids) == 4
 
 

@@ -50,12 +50,11 @@ def test_forms_of_later_releases_are_left_out() -> None:
     assert list(decoder_forms(later)) == ["default", "cuda"]
 
 
-@pytest.mark.parametrize(
-    ("forms", "message"),
-    [([CUDA], "'forms' must be an object"), ({"cuda": "decoder_cuda.onnx"}, "expected an object with a 'file'"),
-     ({"cuda": {**CUDA, "file": "absent.onnx"}}, "lists no file 'absent.onnx'"),
-     ({"cuda": {**CUDA, "precision": "int4"}}, "'precision' is 'int4', expected float32 or float16"),
-     ({"cuda": {**CUDA, "ops": ["fused"]}}, "'ops' is .*, expected plain or fused")])
+@pytest.mark.parametrize(("forms", "message"), [
+    ([CUDA], "'forms' must be an object"), ({"cuda": "decoder_cuda.onnx"}, "expected an object with a 'file'"),
+    ({"cuda": {**CUDA, "file": "absent.onnx"}}, "lists no file 'absent.onnx'"),
+    ({"cuda": {**CUDA, "precision": "int4"}}, "'precision' is 'int4', expected float32 or float16"),
+    ({"cuda": {**CUDA, "ops": ["fused"]}}, "'ops' is .*, expected plain or fused")])
 def test_forms_described_wrongly_are_refused(forms: Any, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         decoder_forms(manifest({"file": "decoder.onnx", "forms": forms}))

@@ -106,8 +106,7 @@ class TestDownload:
         assert find() == folder and not caplog.messages
         assert [request[0] for request in hub.requests] == ["HEAD"], "a branch is looked up, nothing is downloaded"
 
-    def test_a_new_commit_of_the_branch_is_downloaded_beside_the_old_one(
-            self, hub: Hub, bundle: Path) -> None:
+    def test_a_new_commit_of_the_branch_is_downloaded_beside_the_old_one(self, hub: Hub, bundle: Path) -> None:
         hub.add(REPOSITORY, bundle)
         old = find()
         hub.repositories[REPOSITORY].commit(changed(bundle, version="2.0.0"))
@@ -190,8 +189,7 @@ class TestOffline:
 
 
 class TestRefusals:
-    def test_an_altered_file_is_refused_before_it_is_opened(
-            self, hub: Hub, bundle: Path) -> None:
+    def test_an_altered_file_is_refused_before_it_is_opened(self, hub: Hub, bundle: Path) -> None:
         commit = hub.add(REPOSITORY, bundle)
         good = hub.repositories[REPOSITORY].commits[commit]
         right = good[DECODER]
@@ -214,8 +212,7 @@ class TestRefusals:
         assert not list(hub_cache().rglob(DECODER))
 
     @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "c:evil", "a\\b"])
-    def test_names_that_leave_the_folder_are_refused(
-            self, hub: Hub, bundle: Path, name: str) -> None:
+    def test_names_that_leave_the_folder_are_refused(self, hub: Hub, bundle: Path, name: str) -> None:
         hub.repositories[REPOSITORY] = Repository()
         hub.repositories[REPOSITORY].commit(changed(bundle, files={name: {"size": 1, "sha256": "0" * 64}}))
         with pytest.raises(BundleError, match="is not a plain relative path"):
@@ -276,8 +273,7 @@ class TestRefusals:
             find()
 
 
-def test_verify_downloads_an_altered_bundle_again(
-        hub: Hub, bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_verify_downloads_an_altered_bundle_again(hub: Hub, bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
     name = f"hf://{REPOSITORY}@{hub.add(REPOSITORY, bundle)}"
     folder = find(name)
     (folder / DECODER).write_bytes(b"altered")

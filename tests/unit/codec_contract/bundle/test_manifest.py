@@ -15,11 +15,8 @@ from codec_contract.bundle.manifest import Enlarger, FileEntry, Manifest, load_m
 from codec_contract.errors import BundleError
 
 FILES = {
-    "coder.json": b'{"format":"tables"}',
-    "decoder.onnx": bytes(range(256)) * 20,
-    "encoder.mlpackage/Data/com.apple.CoreML/model.mlmodel": b"program",
-    "empty.txt": b"",
-}
+    "coder.json": b'{"format":"tables"}', "decoder.onnx": bytes(range(256)) * 20,
+    "encoder.mlpackage/Data/com.apple.CoreML/model.mlmodel": b"program", "empty.txt": b""}
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -62,11 +59,7 @@ def parse(tmp_path: Path, **changes: Any) -> Manifest:
 def test_every_field_is_read(bundle: Path) -> None:
     manifest = load_manifest(bundle)
     assert (manifest.id, manifest.version, manifest.codec, manifest.domain) == (
-        "faces-256-lr16",
-        "1.0.0",
-        "grain",
-        "faces",
-    )
+        "faces-256-lr16", "1.0.0", "grain", "faces")
     assert (manifest.hr, manifest.lr) == (256, 16)
     assert manifest.lr_contract_id == b"\xab" * 32
     assert manifest.decoder["file"] == "decoder.onnx"
@@ -161,62 +154,32 @@ def test_a_linked_file_is_judged_by_its_bytes(bundle: Path, tmp_path: Path) -> N
         load_manifest(bundle).open_file("coder.json")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a\x1b[2Jb",
-        "../secret",
-        "a/../../secret",
-        "/etc/passwd",
-        "a//b",
-        "./a",
-        "a/.",
-        "",
-        "a/",
-        "..\\secret",
-        "C:/x",
-        "c:x",
-        "a\0b",
-        "manifest.json",
-    ],
-)
+@pytest.mark.parametrize("name", [
+    "a\x1b[2Jb", "../secret", "a/../../secret", "/etc/passwd", "a//b", "./a", "a/.", "", "a/", "..\\secret", "C:/x",
+    "c:x", "a\0b", "manifest.json"])
 def test_names_that_are_no_plain_relative_path_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BundleError, match="plain relative path|lists itself"):
         parse(tmp_path, files={name: {"sha256": "0" * 64, "size": 1}})
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"schema": 2}, "schema 2, this release reads 1"),
-        ({"schema": "1"}, "'schema' must be of type int, is str"),
-        ({"schema": True}, "'schema' must be of type int, is bool"),
-        ({"id": "../x"}, "'id'"),
-        ({"id": "Faces"}, "'id'"),
-        ({"version": 1}, "'version' must be of type str"),
-        ({"version": ""}, "'version'"),
-        ({"version": "1/../../../x"}, "'version' is '1/../../../x', expected the form"),
-        ({"version": "1..0"}, "'version'"),
-        ({"version": "1" * 65}, "'version'"),
-        ({"lr_contract_id": "ab" * 31}, "'lr_contract_id'"),
-        ({"lr_contract_id": "AB" * 32}, "'lr_contract_id'"),
-        ({"codec": "jpeg"}, "codec 'jpeg' is unknown, expected one of grain"),
-        ({"hr": 0}, "'hr' is 0, expected 1 to 16384"),
-        ({"hr": 1e3}, "'hr' must be of type int, is float"),
-        ({"lr": 512}, "'lr' is 512, expected 1 to 256"),
-        ({"lr": 15}, "hr 256 is not a multiple of lr 15"),
-        ({"preprocessing": {"tile_overlap": 9}}, "'tile_overlap' is 9, expected 0 to 8"),
-        ({"preprocessing": {"tile_overlap": "4"}}, "'tile_overlap' must be of type int"),
-        ({"encoder": []}, "'encoder' must be of type dict"),
-        ({"files": []}, "'files' must be of type dict"),
-        ({"files": {"a": 1}}, "entry of 'a'"),
-        ({"files": {"a": {"sha256": "0" * 64}}}, "lacks the field 'size'"),
-        ({"files": {"a": {"sha256": "0" * 64, "size": -1}}}, "'size' is -1"),
-        ({"files": {"a": {"sha256": "0" * 64, "size": 1 << 60}}}, "'size' is"),
-        ({"files": {"a": {"sha256": "0" * 63, "size": 1}}}, "'sha256'"),
-        ({"files": {f"f{i}": {"sha256": "0" * 64, "size": 1} for i in range(5000)}}, "5000 files"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"schema": 2}, "schema 2, this release reads 1"), ({"schema": "1"}, "'schema' must be of type int, is str"),
+    ({"schema": True}, "'schema' must be of type int, is bool"), ({"id": "../x"}, "'id'"),
+    ({"id": "Faces"}, "'id'"), ({"version": 1}, "'version' must be of type str"), ({"version": ""}, "'version'"),
+    ({"version": "1/../../../x"}, "'version' is '1/../../../x', expected the form"),
+    ({"version": "1..0"}, "'version'"), ({"version": "1" * 65}, "'version'"),
+    ({"lr_contract_id": "ab" * 31}, "'lr_contract_id'"), ({"lr_contract_id": "AB" * 32}, "'lr_contract_id'"),
+    ({"codec": "jpeg"}, "codec 'jpeg' is unknown, expected one of grain"),
+    ({"hr": 0}, "'hr' is 0, expected 1 to 16384"), ({"hr": 1e3}, "'hr' must be of type int, is float"),
+    ({"lr": 512}, "'lr' is 512, expected 1 to 256"), ({"lr": 15}, "hr 256 is not a multiple of lr 15"),
+    ({"preprocessing": {"tile_overlap": 9}}, "'tile_overlap' is 9, expected 0 to 8"),
+    ({"preprocessing": {"tile_overlap": "4"}}, "'tile_overlap' must be of type int"),
+    ({"encoder": []}, "'encoder' must be of type dict"), ({"files": []}, "'files' must be of type dict"),
+    ({"files": {"a": 1}}, "entry of 'a'"), ({"files": {"a": {"sha256": "0" * 64}}}, "lacks the field 'size'"),
+    ({"files": {"a": {"sha256": "0" * 64, "size": -1}}}, "'size' is -1"),
+    ({"files": {"a": {"sha256": "0" * 64, "size": 1 << 60}}}, "'size' is"),
+    ({"files": {"a": {"sha256": "0" * 63, "size": 1}}}, "'sha256'"),
+    ({"files": {f"f{i}": {"sha256": "0" * 64, "size": 1} for i in range(5000)}}, "5000 files")])
 def test_a_wrong_field_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BundleError, match=message):
         parse(tmp_path, **changes)

@@ -201,18 +201,14 @@ def test_tables_that_could_overflow_are_refused() -> None:
         CoderTables((heavy, network(1), network(2)))
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("weight", np.full((2, CONTEXT_SIZES[0] + 4), 128, np.int32), "magnitude at most 127"),
-        ("weight", np.zeros((2, CONTEXT_SIZES[0] + 4), np.int64), "int32 weights"),
-        ("weight", np.zeros((2, 7), np.int32), r"shape \[2, 7\]"),
-        ("bias", np.zeros(3, np.int32), "3 biases for 2 outputs"),
-        ("shift", np.zeros(1, np.int32), "1 shifts for 2 outputs"),
-        ("shift", np.array([0, 25], np.int32), "outside 0 to 24"),
-        ("shift", np.array([0, -1], np.int32), "outside 0 to 24"),
-    ],
-)
+@pytest.mark.parametrize(("field", "value", "message"), [
+    ("weight", np.full((2, CONTEXT_SIZES[0] + 4), 128, np.int32), "magnitude at most 127"),
+    ("weight", np.zeros((2, CONTEXT_SIZES[0] + 4), np.int64), "int32 weights"),
+    ("weight", np.zeros((2, 7), np.int32), r"shape \[2, 7\]"),
+    ("bias", np.zeros(3, np.int32), "3 biases for 2 outputs"),
+    ("shift", np.zeros(1, np.int32), "1 shifts for 2 outputs"),
+    ("shift", np.array([0, 25], np.int32), "outside 0 to 24"),
+    ("shift", np.array([0, -1], np.int32), "outside 0 to 24")])
 def test_an_unusable_layer_is_named(field: str, value: Any, message: str) -> None:
     broken = dataclasses.replace(network(0).output, **{field: value})
     with pytest.raises(BundleError, match=f"channel 0, output layer.*{message}"):
@@ -238,34 +234,25 @@ def changed(path: Any, value: Any) -> str:
     return json.dumps(record)
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ("", "not JSON"),
-        ("[" * 100_000, "not JSON"),
-        (b"\xff\xfe\x00", "not JSON"),
-        ("[]", "format"),
-        ('{"format":"something else"}', "format"),
-        (" " * 2_000_000, "at most"),
-        (changed(["channels"], []), "three channels"),
-        (changed(["channels", 0], 3), "channel must be an object"),
-        (changed(["channels", 0, "hidden"], []), "hidden layers"),
-        (changed(["channels", 0, "hidden", 0], None), "layer must be an object"),
-        (changed(["channels", 0, "output", "shift"], [-1, 0]), "'shift' must hold integers of 0 to 24"),
-        (changed(["channels", 0, "output", "shift"], [True, 0]), "'shift' must hold integers"),
-        (changed(["channels", 0, "output", "bias"], [0]), "'weight' must be|outputs"),
-        (changed(["channels", 0, "output", "bias"], [0.5, 1]), "'bias' must hold integers"),
-        (changed(["channels", 0, "output", "bias"], [2**70, 1]), "'bias' must hold integers"),
-        (changed(["channels", 0, "output", "bias"], []), "'bias' must be a list of 1 to 256"),
-        (changed(["channels", 0, "output", "bias"], [0] * 257), "'bias' must be a list of 1 to 256"),
-        (changed(["channels", 0, "output", "weight"], ""), "base64"),
-        (changed(["channels", 0, "output", "weight"], 5), "base64"),
-        (changed(["channels", 0, "output", "weight"], "AAA"), "base64"),
-        (changed(["channels", 0, "output", "weight"], "*AAA"), "base64"),
-        (changed(["channels", 0, "output", "weight"], "AAAA"), "base64"),
-        (changed(["channels", 0, "output", "weight"], "AAAAAAAA"), "shape"),
-    ],
-)
+@pytest.mark.parametrize(("data", "message"), [
+    ("", "not JSON"), ("[" * 100_000, "not JSON"), (b"\xff\xfe\x00", "not JSON"), ("[]", "format"),
+    ('{"format":"something else"}', "format"), (" " * 2_000_000, "at most"),
+    (changed(["channels"], []), "three channels"), (changed(["channels", 0], 3), "channel must be an object"),
+    (changed(["channels", 0, "hidden"], []), "hidden layers"),
+    (changed(["channels", 0, "hidden", 0], None), "layer must be an object"),
+    (changed(["channels", 0, "output", "shift"], [-1, 0]), "'shift' must hold integers of 0 to 24"),
+    (changed(["channels", 0, "output", "shift"], [True, 0]), "'shift' must hold integers"),
+    (changed(["channels", 0, "output", "bias"], [0]), "'weight' must be|outputs"),
+    (changed(["channels", 0, "output", "bias"], [0.5, 1]), "'bias' must hold integers"),
+    (changed(["channels", 0, "output", "bias"], [2**70, 1]), "'bias' must hold integers"),
+    (changed(["channels", 0, "output", "bias"], []), "'bias' must be a list of 1 to 256"),
+    (changed(["channels", 0, "output", "bias"], [0] * 257), "'bias' must be a list of 1 to 256"),
+    (changed(["channels", 0, "output", "weight"], ""), "base64"),
+    (changed(["channels", 0, "output", "weight"], 5), "base64"),
+    (changed(["channels", 0, "output", "weight"], "AAA"), "base64"),
+    (changed(["channels", 0, "output", "weight"], "*AAA"), "base64"),
+    (changed(["channels", 0, "output", "weight"], "AAAA"), "base64"),
+    (changed(["channels", 0, "output", "weight"], "AAAAAAAA"), "shape")])
 def test_unreadable_tables_are_refused(data: bytes | str, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         CoderTables.from_json(data)

@@ -165,11 +165,16 @@ def test_the_body_of_a_request_with_an_upgrade_is_its_body(service: LiveService)
         assert stream.read() == b""
 
 
-def test_a_refusal_reaches_a_client_that_is_still_sending(service: LiveService) -> None:
+@pytest.mark.parametrize(("size", "reusable"), [(3 << 20, True), (1 << 26, False)])
+def test_a_refusal_reaches_a_client_that_is_still_sending(service: LiveService, size: int, reusable: bool) -> None:
     with connected(service) as (connection, stream):
-        connection.sendall(POST + b"Content-Length: 40000000\r\n\r\n")
-        flood(connection, bytes(1 << 16), 40_000_000)
-        assert Answer(stream).status == 413
+        head = POST.replace(b"application/vnd.edgegrain", b"text/plain")
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % size)
+        assert (flood(connection, bytes(1 << 16), size) == size) == reusable
+        assert Answer(stream).status == 415
+        if reusable:
+            connection.sendall(LIVE + b"\r\n")
+            assert Answer(stream).status == 200
 
 
 def test_clients_of_a_trusted_proxy_are_told_apart(tiny_bundle: Path) -> None:

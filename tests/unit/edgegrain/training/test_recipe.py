@@ -78,7 +78,7 @@ def test_values_have_the_type_of_their_field() -> None:
     ("prior-256", "pictures=-1", "pictures is at least 0"),
     ("prior-256", "r1_every=0", "r1_every and path_every are at least 1"),
     ("smoke-final", "adversarial.every=0", "every and r1_every are at least 1, got 0"),
-    ("smoke-final", "adversarial.discriminator.size=2", "size must be a power of two from 4 on, got 2"),
+    ("smoke-final", "adversarial.discriminator.size=2", "size must be a power of two from 4, got 2"),
     ("smoke-final", "adversarial.discriminator.size=48", "power of two"),
     ("smoke-final", "adversarial.discriminator.width=0", "width and widest are at least 1"),
     ("irn-plus-x4", "crop=100", "halves crops 4 times, so their side must be a multiple of 16, got 100"),

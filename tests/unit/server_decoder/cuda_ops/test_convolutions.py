@@ -42,26 +42,17 @@ class Case:
 
 
 CASES = {
-    "3x3": Case((2, 16, 16, 64), 64),
-    "3x3 odd": Case((3, 7, 5, 13), 9),
-    "3x3 wide": Case((1, 5, 61, 40), 72),
-    "3x3 one pixel": Case((2, 1, 1, 8), 24),
-    "3x3 stride 2": Case((2, 9, 12, 24), 40, stride=2),
-    "3x3 uneven pads": Case((1, 8, 6, 16), 32, pads=(0, 2, 1, 3)),
-    "3x3 many filters": Case((2, 8, 8, 96), 160),
-    "3x3 large": Case((1, 40, 36, 40), 24),
-    "3x3 large odd": Case((2, 33, 37, 19), 21, pads=(0, 2, 1, 0)),
-    "3x3 to rgb": Case((2, 10, 11, 37), 3),
-    "3x3 from rgb": Case((2, 16, 16, 3), 48),
-    "1x1": Case((3, 9, 10, 32), 20, (1, 1), (0, 0, 0, 0)),
-    "1x1 to rgb": Case((1, 6, 7, 64), 3, (1, 1), (0, 0, 0, 0)),
+    "3x3": Case((2, 16, 16, 64), 64), "3x3 odd": Case((3, 7, 5, 13), 9), "3x3 wide": Case((1, 5, 61, 40), 72),
+    "3x3 one pixel": Case((2, 1, 1, 8), 24), "3x3 stride 2": Case((2, 9, 12, 24), 40, stride=2),
+    "3x3 uneven pads": Case((1, 8, 6, 16), 32, pads=(0, 2, 1, 3)), "3x3 many filters": Case((2, 8, 8, 96), 160),
+    "3x3 large": Case((1, 40, 36, 40), 24), "3x3 large odd": Case((2, 33, 37, 19), 21, pads=(0, 2, 1, 0)),
+    "3x3 to rgb": Case((2, 10, 11, 37), 3), "3x3 from rgb": Case((2, 16, 16, 3), 48),
+    "1x1": Case((3, 9, 10, 32), 20, (1, 1), (0, 0, 0, 0)), "1x1 to rgb": Case((1, 6, 7, 64), 3, (1, 1), (0, 0, 0, 0)),
     "5x3": Case((1, 9, 9, 6), 33, (5, 3), (2, 1, 2, 1)),
     "2x2 transposed, k=2": Case((2, 5, 7, 16), 12, (1, 1), (0, 0, 0, 0), shuffle=2),
     "2x2 transposed, k=3": Case((2, 8, 8, 24), 40, (2, 2), shuffle=2, crop=1),
     "2x2 transposed, k=4": Case((3, 6, 9, 17), 5, (2, 2), shuffle=2, shift=1),
-    "depthwise": Case((2, 8, 9, 64), 64, depthwise=1),
-    "depthwise odd": Case((1, 6, 13, 21), 21, depthwise=1, stride=2),
-}
+    "depthwise": Case((2, 8, 9, 64), 64, depthwise=1), "depthwise odd": Case((1, 6, 13, 21), 21, depthwise=1, stride=2)}
 EVERY_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 STEPS = {"slope": 0.2, "gain": 2**0.5, "clamp": 1.5, "scale": 0.3, "outer_scale": 0.7}
 

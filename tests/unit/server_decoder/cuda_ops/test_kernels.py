@@ -293,8 +293,7 @@ REFUSED = [
     ("QuantizePicture", [X], {"result": np.uint8}, r"x must be \[B, H, W, 3\], got \[.*4, 4, 8\]"),
     ("DequantizeLR", [X.astype(np.uint8)], {"result": np.float32}, r"lr must be \[B, H, W, 3\]"),
     ("DequantizeLR", [X[..., :3].astype(np.uint8)], {"to": 11, "result": np.float32}, "to must be 1"),
-    ("DemodBiasAct", [ONES], {"outputs": 2}, "a second output needs a style"),
-]
+    ("DemodBiasAct", [ONES], {"outputs": 2}, "a second output needs a style")]
 
 
 @pytest.mark.parametrize(("op", "inputs", "attributes", "message"), REFUSED)

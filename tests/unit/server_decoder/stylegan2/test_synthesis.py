@@ -127,8 +127,7 @@ def test_noise_is_constant_unless_given_and_repeatable_by_seed(tiny: StyleGAN2) 
     codes = codes_for(tiny, 2)
     first = tiny.random_noise(2, torch.Generator().manual_seed(5))
     again = tiny.random_noise(2, torch.Generator().manual_seed(5))
-    assert [tuple(noise.shape) for noise in first] == [
-        (2, 1, side, side) for side in (4, 8, 8, 16, 16, 32, 32)]
+    assert [tuple(noise.shape) for noise in first] == [(2, 1, side, side) for side in (4, 8, 8, 16, 16, 32, 32)]
     with torch.no_grad():
         base, seeded = tiny(codes).picture, tiny(codes, first).picture
         stored = [layer.noise for layer in tiny.layers]

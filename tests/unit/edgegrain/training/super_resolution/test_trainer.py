@@ -27,7 +27,6 @@ from edgegrain.training.family import RunOptions
 from edgegrain.training.losses import GridLoss, MetricNetworks, repeated
 from edgegrain.training.run import train
 from edgegrain.training.super_resolution import trainer as trainer_module
-from edgegrain.training.super_resolution.losses import cut_windows, half_loss, window_loss
 from edgegrain.training.super_resolution.pairs import (
     Pairs,
     TrainingPairs,
@@ -40,7 +39,14 @@ from edgegrain.training.super_resolution.pairs import (
     window_batches,
 )
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES, SuperResolutionLosses
-from edgegrain.training.super_resolution.trainer import SuperResolutionTrainer, load_run, start_run
+from edgegrain.training.super_resolution.trainer import (
+    SuperResolutionTrainer,
+    cut_windows,
+    half_loss,
+    load_run,
+    start_run,
+    window_loss,
+)
 from sdk.open_bundle import OpenBundle
 from server_decoder.super_resolution.network import SuperResolution
 from server_decoder.super_resolution.weights import load_super_resolution, read_training

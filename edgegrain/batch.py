@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from sdk.batches import BATCH
 
 from codec_contract.errors import (
     BundleError,
@@ -41,6 +40,7 @@ from edgegrain.pictures.file_formats import SAVE_OPTIONS
 from edgegrain.ray_cluster import cluster_cores, ray_cluster
 from edgegrain.stores import FolderStore, Store, Verb, candidates, open_store
 from sdk.codec import Codec
+from sdk.inputs import BATCH
 from sdk.rate_control import compress_within
 from server_decoder.decoder_session import Device
 

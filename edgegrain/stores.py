@@ -102,7 +102,8 @@ class FolderStore:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Lock the folder for this run; unfinished files, also of a killed run, are removed."""
-        from edgegrain.pictures.writing import only_writer  # needs filelock, which the command line lacks
+        with needs_extra("ray", "locking the folder needs", ServiceError):  # its filelock; the command line lacks it
+            from edgegrain.pictures.writing import only_writer
 
         with only_writer(self.root):
             try:

@@ -94,15 +94,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     hub: Hub
 
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the requests are in ``hub.requests``."""
 
@@ -128,6 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _Refusal(404)
         except _Refusal as refusal:
             self._send(refusal.status, b"{}", {"X-Error-Code": refusal.code})
+
+    do_HEAD = do_GET = do_POST = _answer
 
     def _repository(self, name: str) -> Repository:
         if name not in self.hub.repositories:

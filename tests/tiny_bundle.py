@@ -46,6 +46,11 @@ def box_network(hr: int = HR, lr: int = LR) -> IntegerNetwork:
     return IntegerNetwork("box", hr, lr, (box_layer(hr // lr),))
 
 
+def checked(model: onnx.ModelProto) -> bytes:
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
 def repeating_decoder(hr: int = HR, lr: int = LR) -> bytes:
     """``decoder.onnx`` that repeats every pixel ``hr // lr`` times each way; its weights are stored as float16."""
     factor = hr // lr
@@ -60,8 +65,7 @@ def repeating_decoder(hr: int = HR, lr: int = LR) -> bytes:
         [helper.make_tensor_value_info("hr", TensorProto.FLOAT, ["b", 3, hr, hr])],
         [weight])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    return checked(model)
 
 
 def quantizing_decoder(hr: int = HR, lr: int = LR, base: bytes | None = None) -> bytes:
@@ -84,8 +88,7 @@ def quantizing_decoder(hr: int = HR, lr: int = LR, base: bytes | None = None) ->
     graph.initializer.extend(numpy_helper.from_array(np.float32(value), name) for name, value in constants.items())
     graph.input[0].CopyFrom(helper.make_tensor_value_info("lr", TensorProto.UINT8, ["b", lr, lr, 3]))
     graph.output[0].CopyFrom(helper.make_tensor_value_info("hr", TensorProto.UINT8, ["b", hr, hr, 3]))
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    return checked(model)
 
 
 def noisy_decoder(hr: int = HR, lr: int = LR) -> bytes:
@@ -97,8 +100,7 @@ def noisy_decoder(hr: int = HR, lr: int = LR) -> bytes:
                   helper.make_node("Add", ["repeated", "grain"], ["hr"])])
     model.graph.initializer.append(numpy_helper.from_array(np.float32(0.1), "strength"))
     model.graph.input.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["b", 3, hr, hr]))
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    return checked(model)
 
 
 def steered_decoder(hr: int = HR, lr: int = LR) -> bytes:
@@ -114,8 +116,7 @@ def steered_decoder(hr: int = HR, lr: int = LR) -> bytes:
         numpy_helper.from_array(np.float32(1 / 255), "level"),
         numpy_helper.from_array(np.array([-1, 1, 1, 1]), "shape")])
     model.graph.input.append(helper.make_tensor_value_info("strength", TensorProto.FLOAT, ["s"]))
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    return checked(model)
 
 
 def write_steered_bundle(folder: Path, name: str = "steered-64-lr16") -> Path:
@@ -152,8 +153,7 @@ def convolutional_decoder(hr: int = HR, lr: int = LR, channels: int = 64, blocks
     model.graph.node[-1].output[0] = "repeated"
     model.graph.node.extend([*nodes, helper.make_node("Add", ["repeated", detail], ["hr"])])
     model.graph.initializer.extend(weights)
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    return checked(model)
 
 
 def nearest_enlarger(doublings: int, side: int = HR, dtype: int = TensorProto.UINT8) -> list[bytes]:
@@ -183,8 +183,7 @@ def nearest_enlarger(doublings: int, side: int = HR, dtype: int = TensorProto.UI
         graph = helper.make_graph(nodes, "nearest", inputs, outputs,
                                   [numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-        onnx.checker.check_model(model, full_check=True)
-        models.append(bytes(model.SerializeToString()))
+        models.append(checked(model))
     return models
 
 

@@ -17,7 +17,6 @@ import argparse
 import json
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,8 @@ from measurement import (
     circumstances,
     copy_rate,
     in_own_process,
-    largest_shares,
     matmul_rate,
     median_seconds,
-    node_events,
     peak_mebibytes,
     rounded,
     save,
@@ -39,7 +36,6 @@ from measurement import (
 LR = 16
 BAR = "xnnpack_1024"
 RUNTIMES = {"xnnpack": "encoder.tflite", "onnx": "encoder.onnx"}
-SLOWEST = 8
 
 
 def prepare(size: int, folder: Path) -> dict[str, Any]:
@@ -104,14 +100,6 @@ def onnx_run(path: Path, picture: np.ndarray, threads: int) -> Callable[[], obje
     return lambda: session.run(None, {name: picture})
 
 
-def slowest_nodes(path: Path, size: int, threads: int, runs: int = 5) -> dict[str, Any]:
-    """Shares of ONNX Runtime's time by kind of node."""
-    kinds: dict[str, float] = defaultdict(float)
-    for event in node_events(path, np.zeros((1, size, size, 3), np.uint8), threads, runs):
-        kinds[event["args"]["op_name"]] += event["dur"]
-    return {"kinds": largest_shares(kinds, SLOWEST)}
-
-
 def main() -> int:
     """Run the benchmark; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -127,9 +115,7 @@ def main() -> int:
     seconds = options.seconds or (3 if options.quick else 8)
     if options.measure:
         runtime, path, size, threads = options.measure
-        result = (slowest_nodes(Path(path), int(size), int(threads)) if runtime == "nodes" else
-                  measure(runtime, Path(path), int(size), int(threads), seconds))
-        print(json.dumps(result))
+        print(json.dumps(measure(runtime, Path(path), int(size), int(threads), seconds)))
         return 0
     with tempfile.TemporaryDirectory(prefix="edgegrain-encoder-") as folder:
         report = compare(options, Path(folder), seconds)
@@ -151,7 +137,6 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
     print(", ".join(f"{key} {value}" for key, value in report.items()), flush=True)
     rows: list[dict[str, Any]] = []
     ratios: dict[str, float] = {}
-    slowest: dict[str, Any] = {}
     for size in map(int, options.sizes.split(",")):
         report["encoders"][size] = costs = prepare(size, folder / str(size))
         for runtime, file in RUNTIMES.items():
@@ -169,14 +154,12 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
                     print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
                 if len(times) == 2 and threads == everything:
                     ratios[f"{runtime}_{size}"] = round(times["official"] / times["exact"], 1)
-        slowest[str(size)] = in_own_process(__file__, ["--measure", "nodes", str(
-            folder / str(size) / "exact" / "encoder.onnx"), str(size), str(everything)], options.limit)
     named = {f"exact_vs_official_encoder_{name}": ratio for name, ratio in ratios.items()}
     if BAR in ratios:
         named = {"exact_vs_official_encoder": ratios[BAR], **named}
     for name, ratio in named.items():
         print(f"{name}: {ratio}")
-    return {**report, **named, "runs": rows, "slowest": slowest}
+    return {**report, **named, "runs": rows}
 
 
 if __name__ == "__main__":

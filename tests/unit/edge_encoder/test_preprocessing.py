@@ -192,6 +192,10 @@ KINDS: dict[str, tuple[Any, object]] = {
     "premultiplied grey": (Image.new("LA", (1, 1), (100, 255)).convert("La"), [[(100,) * 3]]),
     "clear colour": (encoded(Image.fromarray(np.uint8([[(1, 2, 3), (4, 5, 6)]])), transparency=(1, 2, 3)),
                      [[CLEAR, (4, 5, 6)]]),
+    "16 bits, PGM": (b"P5 2 1 65535\n" + struct.pack(">HH", 65535, 257), [[(255,) * 3, (1,) * 3]]),
+    "16 bits, RGB": (picture().astype(np.uint16) * 257, picture()),
+    "16 bits, RGBA": (np.dstack([picture().astype(np.uint16) * 257, np.full((5, 7), 65535, np.uint16)]), picture()),
+    "32 bits": (Image.new("I", (1, 1), 65535), [[(255,) * 3]]),
     "clear pixels": (np.full((1, 1, 4), (255, 0, 0, 0), np.uint8), [[CLEAR]]),
 }
 
@@ -200,9 +204,7 @@ class TestColour:
     @pytest.mark.parametrize(("source", "expected"), KINDS.values(), ids=KINDS.keys())
     def test_kinds_of_pictures(self, source: Any, expected: object) -> None:
         np.testing.assert_array_equal(load_picture(source, background=CLEAR), expected)
-
-    def test_the_default_background_is_white(self) -> None:
-        assert (load_picture(np.full((3, 3, 4), (255, 0, 0, 0), np.uint8)) == 255).all()
+        assert (load_picture(np.full((3, 3, 4), (255, 0, 0, 0), np.uint8)) == 255).all()  # white if none is given
 
 
     @pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), (10, 200, 30)])
@@ -224,24 +226,6 @@ class TestColour:
         expected = np.array([[0, 0, 1, 1], [1, 128, 254, 255]])  # round(level / 257)
         for source in (encoded(Image.fromarray(levels), kind), levels, Image.fromarray(levels)):
             np.testing.assert_array_equal(load_picture(source), np.stack([expected] * 3, axis=2))
-
-    def test_16_bit_grey_pgm(self) -> None:
-        data = b"P5 2 1 65535\n" + struct.pack(">HH", 65535, 257)
-        np.testing.assert_array_equal(load_picture(data)[0, :, 0], [255, 1])
-
-    def test_16_bit_rgb_and_rgba_arrays(self) -> None:
-        rgb = picture()
-        wide = rgb.astype(np.uint16) * 257
-        np.testing.assert_array_equal(load_picture(wide), rgb)
-        opaque = np.dstack([wide, np.full(wide.shape[:2], 65535, np.uint16)])
-        np.testing.assert_array_equal(load_picture(opaque), rgb)
-
-    def test_32_bit_and_floating_point(self) -> None:
-        np.testing.assert_array_equal(load_picture(Image.new("I", (2, 2), 65535)), np.full((2, 2, 3), 255))
-        with pytest.raises(ImageError, match="expected 0 to 65535"):
-            load_picture(Image.new("I", (2, 2), 70000))
-        with pytest.raises(ImageError, match="floating-point"):
-            load_picture(Image.new("F", (2, 2), 0.5))
 
     def test_embedded_profile_becomes_srgb(self) -> None:
         # A profile whose red and green are exchanged cannot be ignored unnoticed. Grey stays grey.
@@ -318,6 +302,7 @@ REFUSED: list[tuple[Any, dict[str, int], str]] = [
     ("a\0b", {}, "cannot read the picture a\x00b: embedded null byte"), (b"", {}, r"^the picture of 0 bytes is empty$"),
     (HUNDRED, {"max_pixels": 9999}, r"100 x 100 pixels, more than 9999.*max_pixels"),
     (Image.open(io.BytesIO(HUNDRED)), {"max_pixels": 9999}, "the PIL picture claims 100 x 100 pixels, more than 9999"),
+    (Image.new("I", (2, 2), 70000), {}, "expected 0 to 65535"), (Image.new("F", (2, 2), 0.5), {}, "floating-point"),
     *((source, {}, "got") for source in (None, 3, [[1, 2], [3, 4]], {"a": 1})),
     *((data, {}, "is not a picture")
       for data in (b"hello", b"<svg/>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")),

@@ -133,15 +133,12 @@ def test_strength_is_passed_on(edited: np.ndarray, tmp_path: Path) -> None:
     assert (light - dark).max() == 10
 
 
-def test_refusals(original: np.ndarray, edited: np.ndarray) -> None:
-    with pytest.raises(sdk.ImageError, match="64 x 64 pixels, the edited picture 60 x 64"):
-        sdk.retouch(sdk.Codec(), np.ascontiguousarray(edited[:, :60]), original)
-    with pytest.raises(sdk.ImageError, match="1 to 255 levels"):
-        sdk.retouch(sdk.Codec(), edited, original, threshold=0)
-    with pytest.raises(sdk.ImageError, match="0 to 1000 pixels"):
-        sdk.retouch(sdk.Codec(), edited, original, feather=-1)
-    with pytest.raises(sdk.ImageError, match="unknown fit 'align'"):
-        sdk.retouch(sdk.Codec(), edited, original, fit="align")  # type: ignore[arg-type]
+@pytest.mark.parametrize(("width", "options", "message"), [
+    (60, {}, "64 x 64 pixels, the edited picture 60 x 64"), (64, {"threshold": 0}, "1 to 255 levels"),
+    (64, {"feather": -1}, "0 to 1000 pixels"), (64, {"fit": "align"}, "unknown fit 'align'")])
+def test_refusals(original: np.ndarray, edited: np.ndarray, width: int, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(sdk.ImageError, match=message):
+        sdk.retouch(sdk.Codec(), np.ascontiguousarray(edited[:, :width]), original, **options)
 
 
 def test_a_single_edited_pixel_counts() -> None:

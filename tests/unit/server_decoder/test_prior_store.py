@@ -64,6 +64,12 @@ def test_loading_both_kinds(tmp_path: Path) -> None:
         load_prior(mobile, STYLEGAN2)
     with pytest.raises(ModelError, match="is not a MobileStyleGAN "):
         load_prior(stylegan2, MOBILE)
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    (tmp_path / "text").write_text("hello")
+    for name, message in (("x.safetensors", r"not a prior \(format None\); edgegrain convert --from stylegan2-"),
+                          ("text", "no safetensors file")):
+        with pytest.raises(ModelError, match=message):
+            load_prior(tmp_path / name)
 
 
 def test_a_file_says_whose_it_is(tmp_path: Path) -> None:
@@ -72,12 +78,3 @@ def test_a_file_says_whose_it_is(tmp_path: Path) -> None:
     assert prior_licence(path) == "a package: research only"
     save_mobile_stylegan(MobileStyleGAN(MOBILE), path, force=True)
     assert prior_licence(path) == "origin not stated: licence not stated"
-
-
-def test_other_files(tmp_path: Path) -> None:
-    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
-    with pytest.raises(ModelError, match=r"not a prior \(format None\); edgegrain convert --from stylegan2-"):
-        load_prior(tmp_path / "x.safetensors")
-    (tmp_path / "text").write_text("hello")
-    with pytest.raises(ModelError, match="no safetensors file"):
-        load_prior(tmp_path / "text")

@@ -64,6 +64,17 @@ def changed(bundle: Path, **fields: object) -> dict[str, bytes]:
     return {**files_of(bundle), "manifest.json": json.dumps(record).encode()}
 
 
+def publish(hub: Hub, files: dict[str, bytes]) -> None:
+    hub.repositories[REPOSITORY] = Repository()
+    hub.repositories[REPOSITORY].commit(files)
+
+
+def with_card(bundle: Path, text: str) -> Path:
+    (bundle / "README.md").write_text(text)
+    refresh_manifest(bundle)
+    return bundle
+
+
 def entries(bundle: Path) -> dict[str, dict[str, object]]:
     return dict(json.loads((bundle / "manifest.json").read_bytes())["files"])
 
@@ -144,8 +155,7 @@ class TestDownload:
     def test_licences_are_printed_without_control_characters(
             self, hub: Hub, bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
         licence = {"weights": "free\x1b[2J\nas in beer", "data": "x" * 9999}
-        hub.repositories[REPOSITORY] = Repository()
-        hub.repositories[REPOSITORY].commit(changed(bundle, licence=licence))
+        publish(hub, changed(bundle, licence=licence))
         find()
         assert "Licence of weights: free [2J as in beer. " in caplog.text and len(caplog.messages[0]) < 1000
 
@@ -204,8 +214,7 @@ class TestRefusals:
     def test_a_file_of_another_size_is_refused(self, hub: Hub, bundle: Path, size: int) -> None:
         listed = entries(bundle)
         listed[DECODER] = {**listed[DECODER], "size": int(str(listed[DECODER]["size"])) + size}
-        hub.repositories[REPOSITORY] = Repository()
-        hub.repositories[REPOSITORY].commit(changed(bundle, files=listed))
+        publish(hub, changed(bundle, files=listed))
         expected = rf"{DECODER} has .* bytes on the Hub, expected {listed[DECODER]['size']}"
         with pytest.raises(BundleError, match=expected):
             find()
@@ -213,15 +222,13 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "c:evil", "a\\b"])
     def test_names_that_leave_the_folder_are_refused(self, hub: Hub, bundle: Path, name: str) -> None:
-        hub.repositories[REPOSITORY] = Repository()
-        hub.repositories[REPOSITORY].commit(changed(bundle, files={name: {"size": 1, "sha256": "0" * 64}}))
+        publish(hub, changed(bundle, files={name: {"size": 1, "sha256": "0" * 64}}))
         with pytest.raises(BundleError, match="is not a plain relative path"):
             find()
         assert len(hub.asked("GET", "evil")) == 0
 
     def test_a_huge_manifest_is_refused_before_it_is_downloaded(self, hub: Hub) -> None:
-        hub.repositories[REPOSITORY] = Repository()
-        hub.repositories[REPOSITORY].commit({"manifest.json": b" " * (MAX_MANIFEST_BYTES + 1)})
+        publish(hub, {"manifest.json": b" " * (MAX_MANIFEST_BYTES + 1)})
         with pytest.raises(BundleError, match=f"at most {MAX_MANIFEST_BYTES} are allowed"):
             find()
         assert not hub.asked("GET")
@@ -315,24 +322,19 @@ class TestUpload:
         assert (bundle / "README.md").read_text() == "A bundle for tests.\n", "the bundle stays as it is"
 
     def test_a_horizontal_rule_is_no_metadata(self, bundle: Path) -> None:
-        (bundle / "README.md").write_text("---\n# Mine ---\n")
-        refresh_manifest(bundle)
-        plan = plan_upload(bundle, TARGET)
+        plan = plan_upload(with_card(bundle, "---\n# Mine ---\n"), TARGET)
         card = plan.files["README.md"]
         assert isinstance(card, bytes) and card.decode() == f"{plan.front_matter}\n---\n# Mine ---\n"
         assert yaml.safe_load(plan.front_matter.split("---\n")[1])["license"] == "other"
 
     def test_metadata_of_the_owner_stays(self, bundle: Path) -> None:
-        (bundle / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
-        refresh_manifest(bundle)
-        plan = plan_upload(bundle, TARGET)
+        plan = plan_upload(with_card(bundle, "---\nlicense: mit\n---\n# Mine\n"), TARGET)
         assert plan.front_matter == "---\nlicense: mit\n---\n"
         assert all(plan.files[name] == bundle / name for name in ("README.md", "manifest.json"))
 
     def test_a_given_licence_replaces_that_of_the_front_matter(self, bundle: Path) -> None:
         link = "license_name: see-model-card\nlicense_link: https://huggingface.co/other/tiny/blob/main/README.md\n"
-        (bundle / "README.md").write_text(f"---\nlicense: other\n{link}tags:\n- mine\n---\n\n# Mine\n")
-        refresh_manifest(bundle)
+        with_card(bundle, f"---\nlicense: other\n{link}tags:\n- mine\n---\n\n# Mine\n")
         plan = plan_upload(bundle, TARGET, licence="apache-2.0")
         card, manifest = plan.files["README.md"], plan.files["manifest.json"]
         assert isinstance(card, bytes) and isinstance(manifest, bytes)
@@ -340,8 +342,7 @@ class TestUpload:
         assert card.decode() == f"{plan.front_matter}\n# Mine\n"
         assert json.loads(manifest)["files"]["README.md"]["size"] == len(card)
         for head in ("- mit", "license: a: b"):
-            (bundle / "README.md").write_text(f"---\n{head}\n---\n# Mine\n")
-            refresh_manifest(bundle)
+            with_card(bundle, f"---\n{head}\n---\n# Mine\n")
             with pytest.raises(BundleError, match="front matter of README.md cannot be read .*leave --licence out"):
                 plan_upload(bundle, TARGET, licence="apache-2.0")
 

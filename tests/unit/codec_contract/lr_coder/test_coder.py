@@ -215,14 +215,13 @@ def test_an_unusable_layer_is_named(field: str, value: Any, message: str) -> Non
         CoderTables((dataclasses.replace(network(0), output=broken), network(1), network(2)))
 
 
-def test_tables_of_wrong_shape_are_refused() -> None:
-    with pytest.raises(BundleError, match="three networks"):
-        CoderTables((network(0), network(1)))  # type: ignore[arg-type]
-    with pytest.raises(BundleError, match="channel 0, hidden layer 0"):
-        CoderTables((network(1), network(1), network(2)))
-    wide = dataclasses.replace(network(0), output=layer(3, CONTEXT_SIZES[0] + 4))
-    with pytest.raises(BundleError, match="3 outputs"):
-        CoderTables((wide, network(1), network(2)))
+@pytest.mark.parametrize(("networks", "message"), [
+    ((network(0), network(1)), "three networks"),
+    ((network(1), network(1), network(2)), "channel 0, hidden layer 0"),
+    ((dataclasses.replace(network(0), output=layer(3, CONTEXT_SIZES[0] + 4)), network(1), network(2)), "3 outputs")])
+def test_tables_of_wrong_shape_are_refused(networks: tuple[ChannelNetwork, ...], message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        CoderTables(networks)
 
 
 def changed(path: Any, value: Any) -> str:

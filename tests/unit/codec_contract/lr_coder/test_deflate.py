@@ -77,7 +77,7 @@ def test_a_bomb_is_refused_in_little_memory() -> None:
     assert peak < 1_000_000
 
 
-@pytest.mark.parametrize("shape", [(10_000, 2), (2, 10_000), (200, 200)])
+@pytest.mark.parametrize("shape", [(4_000, 2), (2, 4_000), (100, 100)])
 def test_lrs_are_decoded_within_three_times_their_memory(shape: tuple[int, int]) -> None:
     lr = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     body = deflate_lr(lr)

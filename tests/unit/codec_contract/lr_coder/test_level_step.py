@@ -50,22 +50,19 @@ def test_bodies_hold_rounded_levels_in_fewer_bytes(step: int) -> None:
 
 
 @pytest.mark.parametrize("coding", [CODING_RAW, CODING_RANGE, CODING_DEFLATE])
-def test_payloads_hold_rounded_levels_in_every_coding(coding: int) -> None:
+def test_payloads_hold_rounded_levels_and_no_others(coding: int) -> None:
+    """Each LR has one payload: payloads of the same contract id with levels of step 1 are refused."""
+    def pack(lr: np.ndarray, tables: CoderTables) -> bytes:
+        return encode_payload(lr, contract_id=CONTRACT, tables=tables, original_size=(640, 480), coding=coding)
+
     lr, coarse = noise(side=16), replace(TABLES, step=3)
-    data = encode_payload(lr, contract_id=CONTRACT, tables=coarse, original_size=(640, 480), coding=coding)
-    read, _ = decode_payload(data, contract_id=CONTRACT, tables=coarse)
+    read, _ = decode_payload(pack(lr, coarse), contract_id=CONTRACT, tables=coarse)
     np.testing.assert_array_equal(read, rounded(lr, 3))
-
-
-@pytest.mark.parametrize("coding", [CODING_RAW, CODING_RANGE, CODING_DEFLATE])
-def test_levels_that_no_encoder_stores_are_refused(coding: int) -> None:
-    """Payloads of the same contract id with levels of step 1: each LR has one payload."""
-    lr, coarse = np.full((16, 16, 3), 201, np.uint8), replace(TABLES, step=2)
-    data = encode_payload(lr, contract_id=CONTRACT, tables=TABLES, original_size=(640, 480), coding=coding)
+    data = pack(np.full((16, 16, 3), 201, np.uint8), TABLES)
     assert data[2] & 15 == coding
     message = "level 2 x 201 is above 255" if coding == CODING_RANGE else "no multiples of 2"
     with pytest.raises(PayloadError, match=message):
-        decode_payload(data, contract_id=CONTRACT, tables=coarse)
+        decode_payload(data, contract_id=CONTRACT, tables=replace(TABLES, step=2))
 
 
 def test_the_step_is_in_the_json_and_in_the_digest() -> None:

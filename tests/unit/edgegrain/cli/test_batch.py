@@ -315,13 +315,16 @@ def test_faces_are_found(
             np.testing.assert_array_equal(restored, sdk.restore(data, bundle))
 
 
+@pytest.mark.parametrize("library", ["ray", "filelock"])
 def test_without_ray(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    library: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, "edgegrain.pictures.writing", raising=False)
     assert run(pictures, tmp_path / "out") == 1
     err = capsys.readouterr().err
-    assert "needs ray, which is not installed" in err and "pip install 'edgegrain[ray]'" in err and err.count("\n") == 1
+    assert f"needs {library}, which is not installed" in err and "pip install 'edgegrain[ray]'" in err
+    assert err.count("\n") == 1
 
 
 def test_a_quality_or_a_limit_chooses_bundles(

@@ -74,20 +74,10 @@ def test_a_library_for_other_gpus_is_refused(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("architectures", "capability", "expected"), [
-    ("80-real", (8, 0), True),
-    ("80-real", (8, 9), True),
-    ("86-real", (8, 0), False),
-    ("80-real", (9, 0), False),
-    ("80-real,90", (7, 5), False),
-    ("80-real,90", (12, 0), True),
-    ("80-virtual", (10, 3), True),
-    ("90a", (9, 0), True),
-    ("90a-real", (10, 0), False),
-    ("100f", (10, 3), True),
-    ("100f-virtual", (12, 0), False),
-    ("120-real", (12, 0), True),
-    ("native", (5, 0), True),
-])
+    ("80-real", (8, 0), True), ("80-real", (8, 9), True), ("86-real", (8, 0), False), ("80-real", (9, 0), False),
+    ("80-real,90", (7, 5), False), ("80-real,90", (12, 0), True), ("80-virtual", (10, 3), True), ("90a", (9, 0), True),
+    ("90a-real", (10, 0), False), ("100f", (10, 3), True), ("100f-virtual", (12, 0), False),
+    ("120-real", (12, 0), True), ("native", (5, 0), True)])
 def test_the_gpus_that_kernels_run_on(architectures: str, capability: tuple[int, int], expected: bool) -> None:
     assert runs_on(architectures, capability) is expected
 

@@ -249,18 +249,13 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected .*size=32.*cut_to=32"):
         load_mobile_stylegan(path, TINY.cut(32))
     (tmp_path / "short").write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="holds no MobileStyleGAN"):
-        load_mobile_stylegan(tmp_path / "short")
-    save_file({"input": torch.zeros(1)}, tmp_path / "other")
-    with pytest.raises(ModelError, match="edgegrain prior fetch"):
-        load_mobile_stylegan(tmp_path / "other")
     header = {"format": "edgegrain-mobile-stylegan-1", "config": '{"size": 64}'}
-    save_file({"input": torch.zeros(1)}, tmp_path / "empty", header)
-    with pytest.raises(ModelError, match="does not fit the sizes in its header"):
-        load_mobile_stylegan(tmp_path / "empty")
-    save_file({"input": torch.zeros(1)}, tmp_path / "wild", header | {"config": '{"sise": 64}'})
-    with pytest.raises(ModelError, match="sise"):
-        load_mobile_stylegan(tmp_path / "wild")
+    for name, metadata in (("other", None), ("empty", header), ("wild", header | {"config": '{"sise": 64}'})):
+        save_file({"input": torch.zeros(1)}, tmp_path / name, metadata)
+    for name, message in (("short", "holds no MobileStyleGAN"), ("other", "edgegrain prior fetch"),
+                          ("empty", "does not fit the sizes in its header"), ("wild", "sise")):
+        with pytest.raises(ModelError, match=message):
+            load_mobile_stylegan(tmp_path / name)
 
 
 def test_fitted_heads_are_the_least_squares_solution() -> None:

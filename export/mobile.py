@@ -144,7 +144,7 @@ def encoder(
         pictures=find_pictures(data), seed=seed, force=force, quick=quick,
         processes=processes_for(count) if exact else 1, console=Console(stderr=True))
     if folder is None:
-        graph = papers.load("grain.rrdb_graph:official_graph")(hr or OFFICIAL_HR, lr or OFFICIAL_LR, checkpoint, seed)
+        graph = papers.load("grain.rrdb_encoder:official_graph")(hr or OFFICIAL_HR, lr or OFFICIAL_LR, checkpoint, seed)
         report = export_float(graph, out, options)
     elif not exact:
         report = export_float(_float_graph(folder), out, options)

@@ -32,11 +32,11 @@ WEIGHTS = {
 }
 """Name of a weight file in the folder of a run or of the zoo -> its networks."""
 
-FLOAT_ENCODERS = {IRN_WEIGHTS: "irn.bundle:bundle_graph", RRDB_ENCODER_WEIGHTS: "grain.rrdb_graph:bundle_graph"}
+FLOAT_ENCODERS = {IRN_WEIGHTS: "irn.bundle:bundle_graph", RRDB_ENCODER_WEIGHTS: "grain.rrdb_encoder:bundle_graph"}
 """Weight file of a float encoder in a bundle -> ``graph(path, hr)``, its `EncoderGraph`."""
 
-TRAINING = ("irn.trainer:IRN_FAMILY", "face_sr.trainer:FACE_SR", "stylegan.trainer:STYLEGAN2",
-            "stylegan.distillation.trainer:DISTILLATION")
+TRAINING = ("irn.training:IRN_FAMILY", "face_sr.training:FACE_SR", "stylegan.training:STYLEGAN2",
+            "stylegan.distillation:DISTILLATION")
 """Families of training runs."""
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edgegrain.papers.face_sr.weights import GCFSR_WEIGHTS, GLEAN_WEIGHTS, save_gcfsr, save_glean
+from edgegrain.papers.face_sr.bundle import GCFSR_WEIGHTS, GLEAN_WEIGHTS, save_face_sr
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from server_decoder.grain.grain import PriorConfig
@@ -30,7 +30,7 @@ def store_gcfsr(folder: Path, seed: int = 0) -> Path:
         torch.manual_seed(seed)
         network = GCFSR(GCFSR_TINY)
         _shake(network, 0.1)
-    save_gcfsr(network, folder / GCFSR_WEIGHTS, training=TRAINING)
+    save_face_sr(network, folder / GCFSR_WEIGHTS, training=TRAINING)
     (folder / "coder.json").write_bytes(CoderTables.default().to_json())
     return folder
 
@@ -47,7 +47,7 @@ def store_glean(folder: Path, seed: int = 0) -> tuple[Path, Path]:
         with torch.no_grad():
             network.to_rgb[-1].weight.mul_(0.2)  # so that pictures are mostly within [-1, 1]
     save_stylegan2(bank, prior, metadata={"origin": "random numbers", "licence": "none needed"})
-    save_glean(network, folder / GLEAN_WEIGHTS, training=TRAINING)
+    save_face_sr(network, folder / GLEAN_WEIGHTS, training=TRAINING)
     return folder, bank
 
 

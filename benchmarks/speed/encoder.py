@@ -48,7 +48,7 @@ def prepare(size: int, folder: Path) -> dict[str, Any]:
     from edge_encoder.architectures import encoder_config
     from edge_encoder.lowering import lower
     from edge_encoder.twin import EncoderTwin
-    from edgegrain.papers.grain.rrdb_graph import random_rrdb_encoder, rrdb_graph
+    from edgegrain.papers.grain.rrdb_encoder import random_rrdb_encoder, rrdb_graph
     from export.encoder.formats import export_encoder
 
     manifest = load_manifest(find_bundle())

@@ -13,18 +13,16 @@ from edgegrain.cli import (
     batch,
     bundles,
     compress,
-    convert,
     demo,
     doctor,
     evaluate,
     export,
     fetch,
     info,
-    models,
+    papers,
     pictures,
     publish,
     restore,
-    retouch,
     serve,
     train,
 )
@@ -101,7 +99,7 @@ application.command("compress", rich_help_panel=USE)(compress.compress)
 application.command("restore", rich_help_panel=USE)(restore.restore)
 application.command("info", rich_help_panel=USE)(info.info)
 application.add_typer(bundles.bundles, name="bundles", rich_help_panel=USE)
-application.command("retouch", rich_help_panel=USE)(retouch.retouch)
+application.command("retouch", rich_help_panel=USE)(papers.retouch)
 application.command("demo", rich_help_panel=USE)(demo.demo)
 application.command("faces", rich_help_panel=USE)(compress.faces)
 
@@ -115,10 +113,10 @@ application.add_typer(pictures.pictures, name="pictures", rich_help_panel=TRAIN)
 application.add_typer(fetch.metrics, name="metrics", rich_help_panel=TRAIN)
 
 application.add_typer(export.export, name="export", rich_help_panel=EXPORT)
-application.command("convert", rich_help_panel=EXPORT)(convert.convert)
+application.command("convert", rich_help_panel=EXPORT)(papers.convert)
 application.command("device-kit", rich_help_panel=EXPORT)(export.device_kit)
 application.command("device-report", rich_help_panel=EXPORT)(export.device_report)
 
 application.command("evaluate", rich_help_panel=CHECK)(evaluate.evaluate)
-application.command("models", rich_help_panel=CHECK)(models.models)
+application.command("models", rich_help_panel=CHECK)(papers.models)
 application.command("doctor", rich_help_panel=CHECK)(doctor.doctor)

@@ -259,7 +259,7 @@ def upload_to_hub(
 def _store_face_sr(run: Path, out: Path, data: Path | None, coder: Path | None, exclude: tuple[str, ...], prior: str,
                    force: bool) -> None:
     with needs_extra("export,train", "publishing needs"):
-        from edgegrain.papers.face_sr.store import store
+        from edgegrain.papers.face_sr.bundle import store
         from edgegrain.training.checkpoint import CHECKPOINT
 
     weights = run.parent if run.name == CHECKPOINT else run

@@ -1,4 +1,8 @@
-"""Conversion of checkpoints that authors published into bundles and priors."""
+"""Conversion of checkpoints that authors published into bundles and priors.
+
+GRAIN's encoder is its own float network. GLEAN and GCFSR have an exact reduction as encoder: bicubic, as in the papers,
+or the area mean, which is softer than what these networks were trained on.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +13,49 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from codec_contract.bundle.file_names import IRN_WEIGHTS
-from codec_contract.errors import ModelError
-from edgegrain.papers.checkpoint_bundles import (
-    PAPERS_REDUCTION,
-    Target,
-    training_record,
-    write_grain_bundle,
-    write_restorer,
+from codec_contract.errors import BundleError, ModelError
+from codec_contract.lr_coder.coder_tables import CoderTables
+from edge_encoder.encoder_session import EncoderSession
+from edgegrain.papers.face_sr.bundle import (
+    USUAL_FACTOR,
+    Restorer,
+    gcfsr_restorer,
+    glean_restorer,
+    write_restorer_bundle,
 )
-from edgegrain.papers.face_sr.bundle import USUAL_FACTOR, gcfsr_restorer, glean_restorer
 from edgegrain.papers.gcfsr.checkpoints import load_gcfsr_checkpoint
 from edgegrain.papers.glean.checkpoints import load_glean_checkpoint
 from edgegrain.papers.grain.checkpoints import load_grain_checkpoint
-from edgegrain.papers.irn.bundle import write_irn_bundle
+from edgegrain.papers.grain.rrdb_encoder import rrdb_encoder
+from edgegrain.papers.irn.bundle import save_irn, write_irn_bundle
 from edgegrain.papers.irn.checkpoints import load_irn_checkpoint
-from edgegrain.papers.irn.weights import save_irn
 from edgegrain.papers.stylegan import checkpoints as stylegan2
-from edgegrain.papers.stylegan.layouts import NVIDIA, ROSINALITY
+from edgegrain.papers.stylegan.checkpoints import NVIDIA, ROSINALITY, Layout
 from edgegrain.papers.tensor_map import TensorMap
-from export.bundle.card import AUTHORS
-from export.bundle.writer import refuse_to_replace, require_bundle_formats
-from export.decoder.comparison import Comparison
+from export.bundle.card import AUTHORS, bundle_card
+from export.bundle.writer import (
+    COMPARED,
+    BundleParts,
+    compare_encoder,
+    manifest_fields,
+    refuse_to_replace,
+    require_bundle_formats,
+    write_bundle,
+)
+from export.decoder.command import export_decoder
+from export.decoder.comparison import Comparison, compare_decoder
+from export.decoder.decoder_options import DecoderOptions, WeightStorage
+from export.encoder.onnx_emitter import onnx_model
+from export.proof.proof_inputs import smooth_pictures
+from server_decoder.grain.grain import KIND as GRAIN_KIND
 
-_DRAWN = "drawn from a seed: the file has no noise"
-_MEASURED = "the mean of 10,000 mapped codes: the file has none"
-_OTHER_NETWORKS = "no part of the generator or the discriminator"
+PAPERS_REDUCTION = "bicubic"
+_STORAGE = "Weights are stored as float16. The payload's coder tables are the general ones, not fitted to these LRs."
 
 
 @dataclass(frozen=True)
@@ -49,7 +67,7 @@ class ConversionOptions:
         domain: of the training pictures; only GLEANs were published for domains other than faces.
         formats: of the bundle's encoder; ``onnx`` is among them.
         force: replace an existing result.
-        reduction: of GLEAN's and GCFSR's bundles, a key of `edgegrain.papers.face_sr.reductions.REDUCTIONS`.
+        reduction: of GLEAN's and GCFSR's bundles, a key of `edgegrain.papers.face_sr.bundle.REDUCTIONS`.
     """
 
     lr: int | None = None
@@ -110,52 +128,73 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
 
 
 def _grain(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
-    checkpoint = load_grain_checkpoint(files)
-    comparison = write_grain_bundle(checkpoint, _target("grain", out, options))
-    parameters = {"encoder": _count(checkpoint.encoder), "decoder": _count(checkpoint.decoder)}
-    return ConversionReport("grain", out, parameters, checkpoint.tensor_maps, comparison)
+    checkpoint, licence = load_grain_checkpoint(files), AUTHORS["grain"]
+    rrdb, decoder = checkpoint.encoder, checkpoint.decoder
+    hr, lr = decoder.config.decoder.hr, decoder.config.decoder.lr
+    if hr >> rrdb.config.scale != lr:
+        raise BundleError(f"the encoder halves {hr} {rrdb.config.scale} times, but the decoder takes LRs of {lr}")
+    encoder = rrdb_encoder(rrdb, hr)
+    pictures = np.stack(smooth_pictures(COMPARED, hr))
+    lrs = rrdb.encode(pictures)
+    compare_encoder(EncoderSession(onnx_model(encoder.graph).SerializeToString()).encode, pictures, lrs)
+    model = export_decoder(decoder, lr, DecoderOptions(WeightStorage.float16))  # rounds its weights
+    comparison = compare_decoder(model, decoder, lrs)
+
+    training = _training_record(checkpoint.tensor_maps)
+    fields = manifest_fields(out.name, GRAIN_KIND, architecture=decoder.config.as_dict(), training=training,
+                             licence=licence, domain=options.domain)
+    card = bundle_card(out.name, f"GRAIN as its authors trained it, {hr} x {hr} from {lr} x {lr}.", training, licence, [
+        "The encoder is a float network: an LR byte may differ between runtimes. The decoder gets the LR that was "
+        "sent, so nothing depends on it.", _STORAGE])
+    parts = BundleParts(encoder, model, CoderTables.default(), fields, card, options.formats)
+    write_bundle(out, parts, force=options.force)
+    return ConversionReport("grain", out, {"encoder": _count(rrdb), "decoder": _count(decoder)},
+                            checkpoint.tensor_maps, comparison)
 
 
 def _irn(files: Sequence[Path], out: Path, options: ConversionOptions, *, plus: bool) -> ConversionReport:
     irn, tensor_map = load_irn_checkpoint(files[0])
     with tempfile.TemporaryDirectory() as folder:
-        weights = save_irn(irn, Path(folder) / IRN_WEIGHTS, training=training_record([tensor_map]), dtype=torch.float32)
+        weights = save_irn(irn, Path(folder) / IRN_WEIGHTS, training=_training_record([tensor_map]),
+                           dtype=torch.float32)
         written = write_irn_bundle(weights, out, formats=options.formats, licence=AUTHORS["irn"], plus=plus,
                                    force=options.force)
-    source = "irn-plus" if plus else "irn"
-    return ConversionReport(source, out, {"rescaler": _count(irn)}, (tensor_map,), written.decoder)
+    return ConversionReport("irn-plus" if plus else "irn", out, {"rescaler": _count(irn)}, (tensor_map,),
+                            written.decoder)
 
 
 def _glean(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     network, tensor_map = load_glean_checkpoint(files[0])
     parameters = {"network": _count(network) - _count(network.prior), "prior": _count(network.prior)}
-    comparison = write_restorer(glean_restorer(network), tensor_map, _target("glean", out, options))
+    comparison = _write_restorer(glean_restorer(network), tensor_map, out, options)
     return ConversionReport("glean", out, parameters, (tensor_map,), comparison)
 
 
 def _gcfsr(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     network, tensor_map = load_gcfsr_checkpoint(files[0])
     lr = network.config.size // USUAL_FACTOR if options.lr is None else options.lr
-    comparison = write_restorer(gcfsr_restorer(network, lr), tensor_map, _target("gcfsr", out, options))
+    comparison = _write_restorer(gcfsr_restorer(network, lr), tensor_map, out, options)
     return ConversionReport("gcfsr", out, {"network": _count(network)}, (tensor_map,), comparison)
 
 
-def _stylegan2(files: Sequence[Path], out: Path, options: ConversionOptions, *, rosinality: bool) -> ConversionReport:
-    done = stylegan2.convert(files[0], out, options.force, ROSINALITY if rosinality else NVIDIA)
-    tensor_map = TensorMap(files[0].name, done.source_sha256, done.names,
-                          {name: _unused(name) for name in done.unused},
-                          {name: _MEASURED if name.endswith("mean_code") else _DRAWN for name in done.made})
-    name = f"stylegan2-{'rosinality' if rosinality else 'nvidia'}"
-    return ConversionReport(name, out, done.parameters, (tensor_map,))
+def _write_restorer(restorer: Restorer, tensor_map: TensorMap, out: Path, options: ConversionOptions) -> Comparison:
+    remarks = [_STORAGE]
+    if options.reduction != PAPERS_REDUCTION:
+        remarks.insert(0, "The network was trained on bicubic reductions.")
+    return write_restorer_bundle(
+        out, restorer, options.reduction, training=_training_record([tensor_map]), licence=AUTHORS[restorer.codec],
+        domain=options.domain, tables=CoderTables.default(), formats=options.formats, remarks=remarks,
+        force=options.force).decoder
 
 
-def _target(source: str, out: Path, options: ConversionOptions) -> Target:
-    return Target(out, options.domain, AUTHORS[source], options.formats, options.force, options.reduction)
+def _stylegan2(files: Sequence[Path], out: Path, options: ConversionOptions, *, layout: Layout) -> ConversionReport:
+    done = stylegan2.convert(files[0], out, layout, options.force)
+    return ConversionReport(f"stylegan2-{layout.name.lower()}", out, done.parameters, (done.tensor_map,))
 
 
-def _unused(name: str) -> str:
-    return ("a low-pass filter, a constant here" if name.endswith((ROSINALITY.filter_suffix, NVIDIA.filter_suffix))
-            else _OTHER_NETWORKS)
+def _training_record(tensor_maps: Sequence[TensorMap]) -> dict[str, Any]:
+    """The files that a network comes from, as a manifest's ``training``."""
+    return {"converted_from": [{"file": source.file, "sha256": source.sha256} for source in tensor_maps]}
 
 
 def _count(network: nn.Module) -> int:
@@ -167,7 +206,7 @@ SOURCES: dict[str, Callable[[Sequence[Path], Path, ConversionOptions], Conversio
     "irn": partial(_irn, plus=False),
     "irn-plus": partial(_irn, plus=True),
     "glean": _glean, "gcfsr": _gcfsr,
-    "stylegan2-nvidia": partial(_stylegan2, rosinality=False),
-    "stylegan2-rosinality": partial(_stylegan2, rosinality=True),
+    "stylegan2-nvidia": partial(_stylegan2, layout=NVIDIA),
+    "stylegan2-rosinality": partial(_stylegan2, layout=ROSINALITY),
 }
 """Name -> conversion."""

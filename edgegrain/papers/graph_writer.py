@@ -27,11 +27,7 @@ class GraphWriter:
         return name
 
     def conv(self, name: str, source: str, module: nn.Module) -> str:
-        """A convolution with bias, and equal stride and padding in both directions.
-
-        Raises:
-            ExportError: the module is another one.
-        """
+        """A convolution with bias, and equal stride and padding in both directions."""
         if not isinstance(module, nn.Conv2d) or module.bias is None:
             raise ExportError(f"{name} must be a convolution with bias, it is {module}")
         padding = int(module.padding[0])

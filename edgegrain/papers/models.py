@@ -101,19 +101,23 @@ def models() -> list[Model]:
             *(glean_model(name, config) for name, config in GLEAN_PRESETS.items()),
             *(gcfsr_model(name, config) for name, config in GCFSR_PRESETS.items()),
             *(super_resolution_model(factor) for factor in ENLARGEMENTS),
-            *_decoders(), *_priors(), *_encoders(), *_discriminators()]
+            *_parts_alone()]
 
 
 def grain_model(name: str, config: GrainConfig) -> Model:
     """The model of a GRAIN configuration with its encoder: the paper's for the paper's decoder, else the exact one."""
-    encoder = None if name == WITHOUT_ENCODER else _encoder_of(config)
-    parts = {"encoder": encoder, "decoder": _decoder(config.decoder)}
+    hr, lr = config.decoder.hr, config.decoder.lr
+    parts = {"decoder": _decoder(config.decoder)}
+    if name != WITHOUT_ENCODER and config.decoder.upsampling == "nearest":
+        parts = {"encoder": _rrdb_encoder(hr, lr)} | parts
+    elif name != WITHOUT_ENCODER and hr in HR_SIZES and lr in LR_SIZES:
+        parts = {"encoder": _exact_encoder(hr, lr)} | parts
     if config.prior is not None and config.codes is not None:
         parts["code_predictor"] = _code_predictor(config.codes, config.decoder, config.prior)
         if config.fusion is not None:
             parts["fusion"] = _fusion(config.fusion, config.decoder, config.prior)
         parts["prior"] = _prior(config.prior)
-    return Model(name, {part: count for part, count in parts.items() if count is not None})
+    return Model(name, parts)
 
 
 def irn_model(name: str, config: IRNConfig) -> Model:
@@ -144,19 +148,9 @@ def super_resolution_model(factor: int, side: int = 256) -> Model:
     return Model(f"super-resolution-{side}-x{factor}", {"network": _measure(SuperResolution, (3, side, side), factor)})
 
 
-def _encoder_of(config: GrainConfig) -> Part | None:
-    hr, lr = config.decoder.hr, config.decoder.lr
-    if config.decoder.upsampling == "nearest":
-        return _rrdb_encoder(hr, lr)
-    if hr in HR_SIZES and lr in LR_SIZES:
-        return _exact_encoder(hr, lr)
-    return None
-
-
 @cache
 def _rrdb_encoder(hr: int, lr: int) -> Part:
-    config = FloatEncoderConfig(scale=(hr // lr).bit_length() - 1)
-    return _measure(lambda: RRDBEncoder(config), (3, hr, hr))
+    return _measure(lambda: RRDBEncoder(FloatEncoderConfig(scale=(hr // lr).bit_length() - 1)), (3, hr, hr))
 
 
 @cache
@@ -208,33 +202,24 @@ def _feature_channels(decoder: DecoderConfig, prior: PriorConfig) -> tuple[dict[
             {size: prior.network.channels(size) for size in prior.network.resolutions})
 
 
-def _decoders() -> Iterator[Model]:
+def _parts_alone() -> Iterator[Model]:
+    """Decoders, generators, encoders and a discriminator on their own."""
     for name, config in {"rrdb-1024-lr16-paper": PAPER_1024_LR16, "rrdb-256-lr16": FACES_256_LR16,
                          "rrdb-256-lr16-fine": FACES_256_LR16_FINE, "rrdb-256-lr16-slim": FACES_256_LR16_SLIM,
-                         "rrdb-256-lr16-deep": FACES_256_LR16_DEEP,
-                         "rrdb-256-lr32-fine": FACES_256_LR32_FINE,
+                         "rrdb-256-lr16-deep": FACES_256_LR16_DEEP, "rrdb-256-lr32-fine": FACES_256_LR32_FINE,
                          "rrdb-256-lr64-fine": FACES_256_LR64_FINE}.items():
         yield Model(name, {"decoder": _decoder(config)})
-
-
-def _priors() -> Iterator[Model]:
-    for name, stylegan2 in {"stylegan2-1024": CONFIG_F_1024, "stylegan2-256": CONFIG_F_256}.items():
-        yield Model(name, {"prior": _prior(PriorConfig("stylegan2", stylegan2))})
-    for name, mobile in {"mobile-stylegan-1024": MOBILE_STYLEGAN_1024,
-                         "mobile-stylegan-256": MOBILE_STYLEGAN_256}.items():
-        yield Model(name, {"prior": _prior(PriorConfig("mobile-stylegan", mobile))})
-
-
-def _encoders() -> Iterator[Model]:
+    for name, prior in {"stylegan2-1024": PriorConfig("stylegan2", CONFIG_F_1024),
+                        "stylegan2-256": PriorConfig("stylegan2", CONFIG_F_256),
+                        "mobile-stylegan-1024": PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_1024),
+                        "mobile-stylegan-256": PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256)}.items():
+        yield Model(name, {"prior": _prior(prior)})
     for lr in LR_SIZES:
         yield Model(f"rrdb-encoder-1024-lr{lr}", {"encoder": _rrdb_encoder(1024, lr)})
     for hr, lr in itertools.product(HR_SIZES, LR_SIZES):
         yield Model(f"exact-encoder-{hr}-lr{lr}", {"encoder": _exact_encoder(hr, lr)})
-
-
-def _discriminators() -> Iterator[Model]:
-    stylegan2 = _measure(lambda: Discriminator(CONFIG_F_1024), (3, 1024, 1024))
-    yield Model("stylegan2-discriminator-1024", {"discriminator": stylegan2})
+    yield Model("stylegan2-discriminator-1024", {
+        "discriminator": _measure(lambda: Discriminator(CONFIG_F_1024), (3, 1024, 1024))})
 
 
 @torch.no_grad()

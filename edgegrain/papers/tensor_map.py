@@ -6,17 +6,22 @@ layout's list of unused tensors. Anything else is an error that names the tensor
 
 from __future__ import annotations
 
+import argparse
 import hashlib
-from collections.abc import Callable, Mapping
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.public_checkpoint import read_tensors
 
 _NAMED = 8  # tensors that a message names of each kind
 
@@ -61,11 +66,7 @@ class TensorFile:
         return self.prefix + name
 
     def dimension(self, name: str, index: int) -> int:
-        """One dimension of a tensor that sizes are read from.
-
-        Raises:
-            ModelError: the file has no such tensor, or it has fewer dimensions.
-        """
+        """One dimension of a tensor that sizes are read from."""
         tensor = self.tensors.get(name)
         if tensor is None:
             raise ModelError(f"{self.path} lacks the tensor {self.full_name(name)!r}")
@@ -172,3 +173,47 @@ def _fits(tensor: Tensor, ours: Tensor) -> bool:
 def _some(what: str, names: list[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{len(names)} tensor{'s' if len(names) > 1 else ''} {what} ({', '.join(names[:_NAMED])}{more})"
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a ``.safetensors`` or torch file by name; nested dictionaries are joined by dots.
+
+    Raises:
+        ModelError: the file cannot be read, or holds anything but tensors and plain values: nothing else is unpickled.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # A training checkpoint of rosinality's carries its command line: a namespace of plain values.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # `_reason` says it
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's restricted unpickler raises exceptions of any class for malformed bytes
+        raise ModelError(f"{path} cannot be read as tensors: {_reason(error, path)}. Expected a .safetensors file or a "
+                         "torch file of plain tensors. NVIDIA's .pkl files hold program code: write their tensors to a "
+                         "file once, by name, where their code is installed") from error
+    return dict(_flatten(content))
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """The reason in plain words; torch's own text advises to switch its protection off."""
+    if isinstance(error, (OSError, RuntimeError, SafetensorError)):
+        return str(error).partition("\n")[0].rstrip(".")
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    if isinstance(error, pickle.UnpicklingError):
+        if name := re.search(r"GLOBAL `?([\w.]+)", str(error)):
+            return f"it contains program code ({name[1].rstrip('.')}) and was refused; none of it was run"
+        with path.open("rb") as file:
+            if file.read(1) == pickle.PROTO:
+                return "it is a pickle that can contain program code and was refused; none of it was run"
+    return "it is damaged, or no torch file"
+
+
+def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(content, Tensor):
+        yield prefix, content
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            if isinstance(key, str):
+                yield from _flatten(value, f"{prefix}.{key}" if prefix else key)

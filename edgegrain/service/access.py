@@ -56,9 +56,6 @@ class Access:
             request: identifies the client by its token, else by `client_network`.
             pictures: number of pictures in the request.
             charged: number of these that were charged before.
-
-        Raises:
-            Problem: 413, the request has more pictures than are allowed at once; 429, they exceed the client's rate.
         """
         if not self._rate:
             return

@@ -74,12 +74,7 @@ def media_type(request: Request) -> str:
 
 
 async def read_body(request: Request, account: Account, *, limit: int, timeout: float) -> bytes:
-    """The whole body.
-
-    Raises:
-        Problem: 413 as soon as it exceeds ``limit`` bytes; 408 if it takes longer than ``timeout``
-            seconds; 400 if it is empty; 503 if the memory for bodies is full.
-    """
+    """The whole body."""
     body = bytearray()
     with account.receiving():
         async for chunk in _bounded(request, account, limit=limit, timeout=timeout):
@@ -92,12 +87,7 @@ async def read_body(request: Request, account: Account, *, limit: int, timeout: 
 async def read_parts(
     request: Request, account: Account, *, part_limit: int, most: int, timeout: float
 ) -> list[bytes]:
-    """The files of a multipart body, in order.
-
-    Raises:
-        Problem: as `read_body`; also 415 if it is not a multipart form, 400 if it is malformed or holds no file, 413 if
-            it holds more than ``most`` or one of more than ``part_limit`` bytes.
-    """
+    """The files of a multipart body, in order."""
     if media_type(request) != MULTIPART:
         raise Problem("unsupported-media-type", f"send {MULTIPART}, one payload per part",
                       {"Accept-Post": MULTIPART})

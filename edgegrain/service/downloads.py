@@ -209,11 +209,7 @@ def _decompressed(name: str) -> ServedFile:
 
 
 def client_files(manifest: Manifest) -> Mapping[str, ServedFile]:
-    """Name -> file that clients need: the encoder's formats, coder tables and golden vectors.
-
-    Raises:
-        BundleError: a file is missing or altered.
-    """
+    """Name -> file that clients need: the encoder's formats, coder tables and golden vectors."""
     data = {name: manifest.open_file(name) for name in (ENCODER_ONNX, ENCODER_TFLITE) if name in manifest.files}
     if parts := sorted(name for name in manifest.files if name.startswith(f"{ENCODER_COREML}/")):
         data[COREML_ARCHIVE] = _archive({name: manifest.open_file(name) for name in parts})
@@ -224,11 +220,7 @@ def client_files(manifest: Manifest) -> Mapping[str, ServedFile]:
 
 
 def respond(file: ServedFile, request: Request) -> Response:
-    """The answer to GET or HEAD: the whole file, one range, or 304 (RFC 9110, sections 13 and 14).
-
-    Raises:
-        Problem: 416, the range is outside the file.
-    """
+    """The answer to GET or HEAD: the whole file, one range, or 304 (RFC 9110, sections 13 and 14)."""
     etag, size, chosen = f'"{file.sha256}"', len(file.data), None
     headers, media_type = {**file.headers, "ETag": etag}, MEDIA_TYPES[Path(file.name).suffix]
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
@@ -245,11 +237,7 @@ def respond(file: ServedFile, request: Request) -> Response:
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """(first, last) byte of a ``Range`` header with one range; None without a header or for one to be ignored.
-
-    Raises:
-        Problem: 416, it begins after the end of the file.
-    """
+    """(first, last) byte of a ``Range`` header with one range; None without a header or for one to be ignored."""
     match = _RANGE.fullmatch((header or "").strip())
     if not match or match.groups() == ("", ""):
         return None  # other units and several ranges may be answered with the whole file

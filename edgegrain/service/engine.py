@@ -112,11 +112,6 @@ def check_result(claims: Header | Scene, manifest: Manifest, options: RestoreOpt
 
     Returns:
         Pixels of the picture, at least those of the square that the networks make for it.
-
-    Raises:
-        PayloadError: a payload is of another contract, or its LR has another size than the bundle's.
-        ImageError: the picture would exceed ``max_pixels``, or the sides of a file of its format, or the bundle does
-            not restore pictures of its size.
     """
     if isinstance(claims, Scene):
         for face in claims.faces:
@@ -194,10 +189,6 @@ class Engine:
             max_pixels: largest picture that is restored.
             max_photo_pixels: largest picture that is compressed.
             decoder_form: of every bundle; by default the one for the device.
-
-        Raises:
-            BundleError: a bundle is damaged, or this release does not serve its kind.
-            DeviceError: the device is not available.
         """
         self._sizes = tuple(batch_sizes)
         self._max_pixels = max_pixels

@@ -33,11 +33,7 @@ COMPRESS = "/v1/compress"
 
 
 async def _admit(request: Request) -> None:
-    """Refuse a request before its parameters and its body are read: under overload most are refused.
-
-    Raises:
-        Problem: 503, its queue is full or takes longer than the deadline; 422, a query parameter is given twice.
-    """
+    """Refuse a request before its parameters and its body are read: under overload most are refused."""
     service: ServiceState = request.app.state.service
     service.require_room("compress" if request.scope["path"] == COMPRESS else "restore")
     counts = Counter(name for name, _ in request.query_params.multi_items())
@@ -287,11 +283,7 @@ def _require_type(request: Request, accepted: tuple[str, ...]) -> None:
 def _restore_job(
     service: ServiceState, payload: bytes, options: RestoreOptions, bundle: str | None
 ) -> Job | Problem:
-    """The job, or the payload's problem as a value: in a form it concerns one part only.
-
-    Raises:
-        Problem: 404, the bundle that the request names is not served.
-    """
+    """The job, or the payload's problem as a value: in a form it concerns one part only."""
     try:
         return service.restore_job(payload, options, bundle)
     except EdgegrainError as error:
@@ -328,11 +320,7 @@ def _answer_headers(done: Done, bundle: str) -> dict[str, str]:
 
 
 def choose_format(accept: str | None) -> str:
-    """The key of `MEDIA_TYPES` that matches an ``Accept`` header best; PNG if the client has no preference.
-
-    Raises:
-        Problem: 406, none matches.
-    """
+    """The key of `MEDIA_TYPES` that matches an ``Accept`` header best; PNG if the client has no preference."""
     if accept is None or not accept.strip():
         return "png"
     wanted: dict[str, float] = {}

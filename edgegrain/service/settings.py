@@ -118,11 +118,7 @@ class Settings(BaseSettings):
         return min(self.max_batch_items, self.queue_size)
 
     def all_tokens(self) -> tuple[SecretStr, ...]:
-        """``tokens`` and those of ``tokens_file``.
-
-        Raises:
-            ServiceError: the file cannot be read, holds no token or one that is too short.
-        """
+        """``tokens`` and those of ``tokens_file``."""
         if self.tokens_file is None:
             return self.tokens
         try:
@@ -141,10 +137,6 @@ def check_variables(environment: Mapping[str, str]) -> None:
     """Refuse variables with the prefix of the settings that are no settings, for instance misspelt ones.
 
     Empty variables count as unset, except those of tokens: the service would answer every client.
-
-    Raises:
-        ServiceError: there are some; it names each of them, and the setting with the most similar name. Or a variable
-            for tokens is empty.
     """
     prefix = ENVIRONMENT_PREFIX.lower()
     wrong = []

@@ -66,13 +66,7 @@ class ServiceState:
     """
 
     def __init__(self, settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
-        """Verify the bundles and plan the workers; nothing runs yet.
-
-        Raises:
-            BundleError: a bundle is missing, damaged, or of a kind that cannot be served.
-            DeviceError: the device is not available.
-            ServiceError: the settings contradict the bundles or each other.
-        """
+        """Verify the bundles and plan the workers; nothing runs yet."""
         if settings.device != "cpu":  # the CPU is always there; the check would load ONNX Runtime into this process
             require_provider(settings.device)
         self.settings = settings
@@ -128,11 +122,7 @@ class ServiceState:
             raise _refused(error) from error
 
     def admit(self, request: Request) -> None:
-        """Refuse requests that cannot be served, before their body is read.
-
-        Raises:
-            Problem: 429 beyond the client's rate; 503 before the first worker is warm.
-        """
+        """Refuse requests that cannot be served, before their body is read."""
         self.access.charge(request)
         self._was_ready = self._was_ready or bool(self.workers.pids)
         if not self._was_ready:  # later, while a worker restarts, requests wait in the queue
@@ -154,14 +144,7 @@ class ServiceState:
             raise Problem("unknown-bundle", f"no bundle {name[:80]!r} is served here, only: {known}") from None
 
     def restore_job(self, payload: bytes, options: RestoreOptions, bundle: str | None = None) -> Job:
-        """Make the job for a payload or scene, after its claims were checked.
-
-        Raises:
-            PayloadError: the payload is damaged, or of a bundle that is not served.
-            ImageError: its picture would be too large, or its faces would take too long.
-            Problem: 404, the bundle is not served; 422, the bundle does not have the control or the size, or the value
-                is out of range.
-        """
+        """Make the job for a payload or scene, after its claims were checked."""
         claims = read_claims(payload)
         faces = len(claims.faces) if isinstance(claims, Scene) else 0
         manifest = self.bundle_of(claims) if bundle is None else self.manifest(bundle)
@@ -192,9 +175,6 @@ class ServiceState:
         Args:
             bundle: id or alias; None for the first.
             quality, max_bytes: as for `codec_contract.bundle.qualities.bundles_to_try`.
-
-        Raises:
-            Problem: 404, the bundle is not served; 422, no bundle of this quality is.
         """
         base = self.manifest(next(iter(self.manifests)) if bundle is None else bundle)
         try:
@@ -208,12 +188,7 @@ class ServiceState:
         return self._job(key, picture, options, manifest.hr**2)
 
     async def answers(self, request: Request, jobs: Sequence[Job]) -> list[Answer]:
-        """Queue jobs and wait for all of them; those that miss their deadline alone are answered with `Refused`.
-
-        Raises:
-            Problem: 503 if the queue is full, or takes longer than the deadline, which may also pass unexpectedly; 499
-                if the client disconnects. The jobs are dropped.
-        """
+        """Queue jobs and wait for all of them; those that miss their deadline alone are answered with `Refused`."""
         try:
             self.batcher.submit(jobs)
         except Refused as error:

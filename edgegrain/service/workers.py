@@ -188,11 +188,7 @@ class Workers:
 
 
 def read_answer(message: Message, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
-    """Read a worker's answer: the results of ``count`` jobs, and the seconds of their stages.
-
-    Raises:
-        WorkerLost: the message is invalid, as that of a compromised worker may be.
-    """
+    """Read a worker's answer: the results of ``count`` jobs, and the seconds of their stages."""
     fields, blobs = message
     try:
         outcomes = fields["outcomes"]

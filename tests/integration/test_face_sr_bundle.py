@@ -18,8 +18,7 @@ from codec_contract.quantization import dequantize, quantize
 from edge_encoder.integer_network import run_reference
 from edge_encoder.lowering import box_network
 from edgegrain.cli.app import application
-from edgegrain.papers.face_sr.bundle import find_face_sr_weights, write_face_sr_bundle
-from edgegrain.papers.face_sr.weights import load_gcfsr, load_glean
+from edgegrain.papers.face_sr.bundle import find_face_sr_weights, load_gcfsr, load_glean, write_face_sr_bundle
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.service.engine import Engine, RestoreOptions, Stages
 from export.bundle.card import BY_DOMAIN, UNSTATED

@@ -13,8 +13,7 @@ from PIL import Image
 import sdk
 from codec_contract.bundle.manifest import load_manifest
 from edge_encoder.integer_network import load_integer_network, run_reference
-from edgegrain.papers.stylegan.recipes import STYLEGAN2_RECIPES
-from edgegrain.papers.stylegan.run import NETWORKS
+from edgegrain.papers.stylegan.training import NETWORKS, STYLEGAN2_RECIPES
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish_grain
 from edgegrain.publishing.fit_coder import fit_tables

@@ -17,10 +17,10 @@ from edge_encoder.integer_network import run_reference
 from edge_encoder.preprocessing import load_picture
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
-from edgegrain.papers.face_sr.weights import load_glean, read_config
+from edgegrain.papers.face_sr.bundle import load_glean, read_config
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
+from edgegrain.papers.irn.bundle import load_irn, read_training
 from edgegrain.papers.irn.network import IRN, PRESETS, round_to_levels
-from edgegrain.papers.irn.weights import load_irn, read_training
 from export.decoder.sources import TRAINED, DecoderSource, described_prior, kept_bundle, zoo_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.weights import read_history

@@ -37,11 +37,7 @@ _KINDS = (((None, 1), (None, 1)), ((0, None), (None, None)), ((1, 0), (None, Non
 
 
 def bicubic_network(hr: int, lr: int) -> IntegerNetwork:
-    """The reduction from ``hr`` to ``lr``.
-
-    Raises:
-        BundleError: ``lr`` is smaller than 4, or ``hr`` is not an even multiple of it from 2 to 64.
-    """
+    """The reduction from ``hr`` to ``lr``."""
     factor = hr // lr if lr else 0
     if lr < SMALLEST_LR or hr % lr or factor % 2 or not SMALLEST_FACTOR <= factor <= LARGEST_FACTOR:
         raise BundleError(f"the exact bicubic reduction makes LRs of at least {SMALLEST_LR} pixels by an even factor "

@@ -105,11 +105,7 @@ class GCFSRConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> GCFSRConfig:
-        """The configuration that `as_dict` described.
-
-        Raises:
-            KeyError, TypeError, ValueError: the fields describe no configuration.
-        """
+        """The configuration that `as_dict` described."""
         return cls(**{name: value for name, value in fields.items() if name != "kind"})
 
 
@@ -204,9 +200,6 @@ class GCFSR(nn.Module):
 
         Returns:
             ``[B, 3, size, size]``, about [-1, 1].
-
-        Raises:
-            ModelError: the picture has another size, or the strength is missing.
         """
         return self.forward_levels(enlarged, strength)[-1]
 
@@ -251,11 +244,7 @@ class GCFSRUpscaler(nn.Module):
     strength: Tensor
 
     def __init__(self, network: GCFSR, lr: int) -> None:
-        """``lr``: side of the LRs, a divisor of the network's size.
-
-        Raises:
-            ValueError: it is no divisor.
-        """
+        """``lr``: side of the LRs, a divisor of the network's size."""
         super().__init__()
         self.network = network
         self.register_buffer("strength", torch.full((1,), network.config.size / lr), persistent=False)

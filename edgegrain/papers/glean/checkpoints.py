@@ -10,14 +10,13 @@ from pathlib import Path
 
 from codec_contract.errors import ModelError
 from edgegrain.papers.glean.network import BASE, GLEAN, GLEANConfig
-from edgegrain.papers.stylegan.layouts import Layout, translate_generator
+from edgegrain.papers.stylegan.checkpoints import FILTER, Layout, translate_generator
 from edgegrain.papers.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 BANK = "generator."
 _UNUSED = {"fusion_skip.": "changes only the bank's own picture, which is not used"}
-_FILTER = "a low-pass filter, a constant here"
 _TRAINING = ("discriminator.", "perceptual_loss.", "pixel_loss.", "gan_loss.", "step_counter")
 _MEAN_CODE = "the mean of mapped codes, which GLEAN does not use"
 
@@ -41,7 +40,7 @@ def load_glean_checkpoint(path: Path) -> tuple[GLEAN, TensorMap]:
     placed = place(own, wanted, lambda ours: _theirs(ours, config), unused=_UNUSED)
     fill(model, placed.state)
     names = {**placed.names, **{source.full_name(BANK + theirs): f"prior.{ours}" for theirs, ours in used.items()}}
-    filters = {source.full_name(BANK + name): _FILTER for name in bank if name not in used}
+    filters = {source.full_name(BANK + name): FILTER for name in bank if name not in used}
     made = {f"prior.{name}": _MEAN_CODE for name in prior_state if name not in used.values()}
     unused = {**source.unused, **placed.unused, **filters}
     return model.eval(), TensorMap(path.name, file_sha256(path), names, unused, made)

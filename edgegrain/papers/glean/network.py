@@ -87,11 +87,7 @@ class GLEANConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> GLEANConfig:
-        """The configuration that `as_dict` described.
-
-        Raises:
-            KeyError, TypeError, ValueError: the fields describe no configuration.
-        """
+        """The configuration that `as_dict` described."""
         plain = {name: value for name, value in fields.items() if name != "kind"}
         scales = tuple(Scale(**scale) for scale in plain.get("scales", ()))
         return cls(**{**plain, "prior": PriorConfig.from_dict(plain["prior"]), "scales": scales})
@@ -170,11 +166,7 @@ class GLEAN(nn.Module):
     """LR ``[B, 3, lr, lr]`` in [-1, 1] -> picture ``[B, 3, S, S]`` in about [-1, 1]. The bank inside is frozen."""
 
     def __init__(self, config: GLEANConfig = PRESETS["glean-1024-x64"], prior: GenerativePrior | None = None) -> None:
-        """Random weights, except for the given ``prior``.
-
-        Raises:
-            ModelError: the prior has another size than the configuration's.
-        """
+        """Random weights, except for the given ``prior``."""
         super().__init__()
         self.config = config
         self.prior = config.prior.build() if prior is None else prior
@@ -235,11 +227,7 @@ class GLEAN(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """Restore faces.
-
-        Raises:
-            ModelError: the LR has another size.
-        """
+        """Restore faces."""
         side = self.config.lr
         if lr.shape[1:] != (RGB, side, side):
             raise ModelError(f"this GLEAN takes LRs of [batch, 3, {side}, {side}], got {list(lr.shape)}")

@@ -16,8 +16,8 @@ from pathlib import Path
 from torch import Tensor
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
-from edgegrain.papers.stylegan.layouts import ROSINALITY, translate_generator
+from edgegrain.papers.grain.rrdb_encoder import RRDBEncoder, encoder_config
+from edgegrain.papers.stylegan.checkpoints import FILTER, ROSINALITY, translate_generator
 from edgegrain.papers.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
@@ -32,7 +32,6 @@ _MARKS = {"invertible": "enc.conv_first.weight", "codes": "encoder.styles.0.line
           "mean code": MEAN_CODE}
 _FILES = {"invertible": "invRRDB_model.pt", "codes": "codeStyleGAN_model.pt", "fusion": "Fusion_model.pt",
           "mean code": "stylegan2-ffhq-config-f.pt"}
-_FILTER = "a low-pass filter, a constant here"
 _MEASURED = "the mean of 10,000 mapped codes; the authors take latent_avg of the generator's file: add it to the files"
 _MEAN_ALONE = "the generator in codeStyleGAN's file is used"
 _TRUNK = re.compile(r"dec\.trunk_conv(\d+)\.weight")
@@ -63,7 +62,7 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
     files = _sort(paths)
     invertible, codes, fusion = (files[kind] for kind in ("invertible", "codes", "fusion"))
     out = fusion.count("out.{}.weight", 2)
-    encoder = RRDBEncoder(_encoder_config(invertible))
+    encoder = RRDBEncoder(encoder_config(invertible, "enc."))
     generator = {name.removeprefix(GENERATOR): tensor for name, tensor in codes.tensors.items()
                  if name.startswith(GENERATOR)}
     mean = files.get("mean code")
@@ -85,7 +84,7 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
 
     bank = {codes.full_name(GENERATOR + theirs): PRIOR + ours for theirs, ours in used.items()
             if mean is None or theirs != MEAN_CODE}
-    filters = {codes.full_name(GENERATOR + name): _FILTER for name in generator if name not in used}
+    filters = {codes.full_name(GENERATOR + name): FILTER for name in generator if name not in used}
     made = {} if mean is not None else {"prior.mean_code": _MEASURED}
     tensor_maps = [
         TensorMap(invertible.path.name, file_sha256(invertible.path), {**encoded.names, **decoded.names},
@@ -128,13 +127,6 @@ def _split(source: TensorFile, *prefixes: str) -> tuple[TensorFile, ...]:
         TensorFile(source.path, source.prefix + prefix, {
             name.removeprefix(prefix): tensor for name, tensor in source.tensors.items() if name.startswith(prefix)})
         for prefix in prefixes)
-
-
-def _encoder_config(source: TensorFile) -> FloatEncoderConfig:
-    return FloatEncoderConfig(
-        channels=source.dimension("enc.conv_first.weight", 0),
-        growth=source.dimension("enc.RRDB_trunk.0.RDB1.conv1.weight", 0),
-        blocks=source.count("enc.RRDB_trunk.{}."), scale=source.count("enc.body.{}."))
 
 
 def _config(invertible: TensorFile, codes: TensorFile, fusion: TensorFile, prior: StyleGAN2Config) -> GrainConfig:

@@ -6,18 +6,34 @@ round differently, so a few LR bytes differ between them. `edge_encoder.twin` is
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from codec_contract.errors import BundleError, ImageError
-from codec_contract.quantization import network_input, pictures_of
-from edgegrain.papers.public_checkpoint import read_tensors
-from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB
+from codec_contract.bundle.file_names import RRDB_ENCODER_WEIGHTS
+from codec_contract.errors import ExportError
+from codec_contract.files import write_atomically
+from codec_contract.quantization import HALF_RANGE, dequantize, network_input, pictures_of, unit_to_levels
+from edge_encoder.integer_network import INPUT
+from edge_encoder.twin import box_mean
+from edgegrain.papers.graph_writer import GraphWriter
+from edgegrain.papers.tensor_map import TensorFile, open_tensors, place
+from export.bundle.writer import EncoderPart, float_encoder
+from export.encoder.graph import Add, EncoderGraph, Scale, rounding_nodes
+from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALE, RRDB
+from server_decoder.weight_file import state_digest
+
+if TYPE_CHECKING:  # exporting needs no training
+    from edgegrain.training.grain.recipes import RRDBEncoderConfig
+
+LEVELS = 255
+RANDOM_LR_SPREAD = 0.4
+"""Standard deviation, in [-1, 1], of the LRs that random weights are scaled to give."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,10 @@ class FloatEncoderConfig:
         return f"rrdb-c{self.channels}-g{self.growth}-b{self.blocks}-s{self.scale}"
 
 
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, 1)
+
+
 class RRDBEncoder(nn.Module):
     """Picture ``[B, 3, H, W]`` in [-1, 1] -> LR ``[B, 3, H / 2^scale, W / 2^scale]`` in about [-1, 1]."""
 
@@ -62,45 +82,146 @@ class RRDBEncoder(nn.Module):
 
     @torch.inference_mode()
     def encode(self, rgb: np.ndarray) -> np.ndarray:
-        """uint8 ``[N, H, W, 3]`` -> uint8 ``[N, h, w, 3]``, quantized by the rule of the contract.
-
-        Raises:
-            ImageError: ``rgb`` is not uint8 of that shape, or a side is not divisible by the factor of the reduction.
-        """
-        factor = 2**self.config.scale
-        if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[3] != 3 or any(s % factor for s in rgb.shape[1:3]):
-            raise ImageError(f"the encoder takes uint8 [N, H, W, 3] with sides divisible by {factor}, got {rgb.dtype} "
-                             f"{list(rgb.shape)}")
+        """uint8 ``[N, H, W, 3]`` -> uint8 ``[N, h, w, 3]``, quantized by the rule of the contract."""
         return pictures_of(self(torch.from_numpy(network_input(rgb))).numpy())
 
 
 def load_rrdb_encoder(path: str | Path) -> RRDBEncoder:
     """An encoder from a ``.safetensors`` file or a torch checkpoint; nothing but tensors is unpickled.
 
-    Official checkpoints hold the encoder under ``enc.`` inside ``state_dict``. The sizes follow from the tensors;
-    every tensor must be used and none may be missing.
+    Official checkpoints hold the encoder under ``enc.`` inside ``state_dict``.
 
     Raises:
-        ModelError: the file cannot be read, or holds program code.
-        BundleError: the file holds no such encoder.
+        ModelError: the file cannot be read, holds program code, or no such encoder.
     """
-    found = read_tensors(Path(path))
-    tensors = {key.removeprefix("state_dict."): value for key, value in found.items() if key.startswith("state_dict.")}
-    tensors = tensors or found
-    prefixed = {key.removeprefix("enc."): value for key, value in tensors.items() if key.startswith("enc.")}
-    state = prefixed or tensors
-    scale = len({match[1] for key in state if (match := re.match(r"body\.(\d+)\.", key))})
-    blocks = len({match[1] for key in state if (match := re.match(r"RRDB_trunk\.(\d+)\.", key))})
-    try:
-        channels = int(state["conv_first.weight"].shape[0])
-        growth = int(state["RRDB_trunk.0.RDB1.conv1.weight"].shape[0])
-        encoder = RRDBEncoder(FloatEncoderConfig(channels, growth, blocks, scale))
-        encoder.load_state_dict(state, strict=True)
-    except (KeyError, IndexError, AttributeError, RuntimeError) as error:
-        raise BundleError(f"{path} holds no RRDB encoder of GRAIN's layout: {error}") from error
+    source = open_tensors(Path(path), ("state_dict.", "enc."))
+    encoder = RRDBEncoder(encoder_config(source))
+    encoder.load_state_dict(place(source, encoder.state_dict(), lambda ours: ours).state)
     return encoder.eval()
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, stride, 1)
+def encoder_config(source: TensorFile, prefix: str = "") -> FloatEncoderConfig:
+    """The sizes of the encoder whose names begin with ``prefix`` in a file."""
+    return FloatEncoderConfig(
+        channels=source.dimension(f"{prefix}conv_first.weight", 0),
+        growth=source.dimension(f"{prefix}RRDB_trunk.0.RDB1.conv1.weight", 0),
+        blocks=source.count(prefix + "RRDB_trunk.{}."), scale=source.count(prefix + "body.{}."))
 
+
+def rrdb_graph(encoder: RRDBEncoder, hr: int) -> EncoderGraph:
+    """The encoder for pictures of ``hr`` x ``hr``, with quantization and its inverse inside."""
+    lr = hr >> encoder.config.scale
+    if lr < 1 or lr << encoder.config.scale != hr:
+        raise ExportError(f"{hr} cannot be halved {encoder.config.scale} times, as {encoder.config.name} does")
+    writer = _Writer(NEGATIVE_SLOPE)
+    writer.nodes.append(Scale("picture", INPUT, 1 / HALF_RANGE, -1.0))
+    shallow = writer.conv("conv_first", "picture", encoder.conv_first)
+    for name, module in encoder.body.named_modules():
+        if isinstance(module, nn.Conv2d):
+            shallow = writer.leaky(writer.conv(f"body.{name}", shallow, module))
+    trunk = shallow
+    for index, block in enumerate(encoder.RRDB_trunk):
+        if isinstance(block, RRDB):
+            trunk = writer.rrdb(f"RRDB_trunk.{index}", trunk, block)
+    writer.nodes.append(Add("features", shallow, writer.conv("trunk_conv", trunk, encoder.trunk_conv)))
+    first, _, last = encoder.out
+    hidden = writer.leaky(writer.conv("out.0", "features", first))
+    writer.nodes += rounding_nodes(writer.conv("out.2", hidden, last), HALF_RANGE, HALF_RANGE)
+    return EncoderGraph(encoder.config.name, hr, lr, tuple(writer.nodes), exact=False)
+
+
+def random_rrdb_encoder(hr: int, lr: int, seed: int = 0, config: FloatEncoderConfig | None = None) -> RRDBEncoder:
+    """An encoder with random weights whose LRs have the spread of a trained one's.
+
+    Args:
+        hr, lr: side lengths; they determine the number of halvings.
+        seed: of the weights.
+        config: instead of the paper's, with any ``scale``.
+    """
+    scale = (hr // lr).bit_length() - 1
+    if scale < 1 or lr << scale != hr:
+        raise ExportError(f"the official encoder halves sides: {hr} -> {lr} is not possible")
+    config = config or FloatEncoderConfig()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        encoder = RRDBEncoder(FloatEncoderConfig(config.channels, config.growth, config.blocks, scale))
+        for name, parameter in encoder.named_parameters():
+            if name.endswith(".weight"):
+                nn.init.kaiming_normal_(parameter, a=NEGATIVE_SLOPE)
+            else:
+                nn.init.zeros_(parameter)
+        lr_values = encoder(torch.rand(1, 3, 4 << scale, 4 << scale) * 2 - 1)
+        dict(encoder.named_parameters())["out.2.weight"].mul_(RANDOM_LR_SPREAD / lr_values.std())
+    return encoder.eval()
+
+
+def official_graph(hr: int, lr: int, weights: Path | None, seed: int) -> EncoderGraph:
+    """The graph of a checkpoint, or of random weights."""
+    if weights is None:
+        return rrdb_graph(random_rrdb_encoder(hr, lr, seed), hr)
+    rrdb = load_rrdb_encoder(weights)
+    if lr << rrdb.config.scale != hr:
+        raise ExportError(f"{weights} has {rrdb.config.scale} halvings: it turns {hr} into "
+                          f"{hr >> rrdb.config.scale}, not {lr}")
+    return rrdb_graph(rrdb, hr)
+
+
+def bundle_graph(path: Path, hr: int) -> EncoderGraph:
+    """The graph of the weights in a bundle for pictures of ``hr`` x ``hr``."""
+    return rrdb_graph(load_rrdb_encoder(path), hr)
+
+
+class _Writer(GraphWriter):
+    def rrdb(self, name: str, source: str, block: RRDB) -> str:
+        x = source
+        for part, dense in enumerate(block.dense_blocks(), 1):
+            inner = f"{name}.RDB{part}"
+            x = self.residual(inner, x, self.dense(inner, x, dense.convs()))
+        return self.residual(name, source, x)
+
+    def residual(self, name: str, source: str, branch: str) -> str:
+        self.nodes.append(Scale(f"{name}.scaled", branch, RESIDUAL_SCALE))
+        self.nodes.append(Add(name, f"{name}.scaled", source))
+        return name
+
+
+class TrainedRRDBEncoder(nn.Module):
+    """Pictures as integers 0...255 in, LR levels out, as `edge_encoder.twin.EncoderTwin`."""
+
+    def __init__(self, config: RRDBEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = RRDBEncoder(FloatEncoderConfig(config.width, config.growth, config.rrdb, config.halvings))
+
+    def forward(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
+        """Encode pictures.
+
+        Args:
+            picture: ``[B, 3, hr, hr]``, integers 0...255 in any float dtype.
+            noise: add uniform noise of +-1/2 level instead of rounding ([GRAIN] 3.2 (2), training only).
+
+        Returns:
+            LR levels ``[B, 3, lr, lr]`` float32 in 0...255 (integers unless ``noise``; rounding passes the gradient
+            on), and the area mean, rounded.
+        """
+        box = box_mean(picture, self.config.hr // self.config.lr)
+        value = unit_to_levels(self.network(dequantize(picture)).float())
+        if noise:
+            return (value + torch.rand_like(value) - 0.5).clamp(0, LEVELS), box
+        value = value.clamp(0, LEVELS)
+        return value + (torch.floor(value.detach() + 0.5) - value.detach()), box
+
+    def bundle_part(self) -> EncoderPart:
+        """The encoder as the part of a bundle."""
+        return rrdb_encoder(self.network.eval(), self.config.hr)
+
+
+def rrdb_encoder(encoder: RRDBEncoder, hr: int) -> EncoderPart:
+    """The part of a bundle for pictures of ``hr`` x ``hr``."""
+    state = {name: tensor.detach().contiguous() for name, tensor in encoder.state_dict().items()}
+
+    def write_weights(folder: Path) -> None:
+        write_atomically(folder / RRDB_ENCODER_WEIGHTS, save(state))
+
+    digest = state_digest(state, repr(sorted(asdict(encoder.config).items())))
+    return float_encoder(rrdb_graph(encoder, hr), digest, write_weights)

@@ -6,19 +6,35 @@ and decoder are compared with torch before the bundle is written.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import torch
 
 from codec_contract.bundle.file_names import IRN_WEIGHTS
-from codec_contract.errors import BundleError
+from codec_contract.errors import BundleError, ExportError
 from codec_contract.quantization import network_input, pictures_of
-from edgegrain.papers.irn.encoder_graph import irn_graph
-from edgegrain.papers.irn.network import IRN, KIND, Downscaler, Upscaler
-from edgegrain.papers.irn.weights import irn_digest, load_irn, read_training, save_irn
+from edge_encoder.integer_network import INPUT
+from edgegrain.papers.graph_writer import GraphWriter
+from edgegrain.papers.irn.network import (
+    FROM_YCBCR,
+    IRN,
+    KIND,
+    NEGATIVE_SLOPE,
+    RGB,
+    TO_YCBCR,
+    CellTransform,
+    Downscaler,
+    DownscalingModule,
+    InvBlock,
+    IRNConfig,
+    TriInvBlock,
+    Upscaler,
+)
 from export.bundle.card import PHOTOGRAPHS, bundle_card
 from export.bundle.writer import (
     COMPARED,
@@ -35,10 +51,49 @@ from export.bundle.writer import (
 )
 from export.decoder.comparison import compare_decoder
 from export.decoder.decoder_graph import add_optional_input, decoder_graph, round_weights, store_half
-from export.encoder.graph import EncoderGraph
+from export.encoder.graph import Add, Conv, EncoderGraph, Exp, Multiply, Scale, Sigmoid, rounding_nodes
 from export.encoder.torch_graph import torch_encoder
 from export.proof.proof_inputs import smooth_pictures
 from server_decoder.decoder_session import LATENT
+from server_decoder.weight_file import WeightKind, fill_network, read_config, read_record, save_network, state_digest
+
+_KIND = WeightKind("IRN", "irn", IRNConfig.from_dict)
+_TRAINING = "training"
+LEVELS = 255
+
+
+def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None = None,
+             dtype: torch.dtype = torch.float16, force: bool = False) -> Path:
+    """Write a network; ``training``, plain JSON values, is read back by `read_training`.
+
+    Raises:
+        ModelError: a weight does not fit ``dtype``.
+        ExistsError: the file exists and ``force`` is false.
+    """
+    return save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, force=force,
+                        records={_TRAINING: dict(training or {})})
+
+
+def load_irn(path: str | Path) -> IRN:
+    """The network that `save_irn` wrote, its weights in float32.
+
+    Raises:
+        ModelError: the file holds no IRN, or its weights do not fit its configuration.
+    """
+    model = IRN(read_config(path, _KIND))
+    fill_network(model, path, _KIND)
+    return model.eval()
+
+
+def read_training(path: str | Path) -> dict[str, Any]:
+    """The training record in a file's header; empty if there is none."""
+    return dict(read_record(path, _KIND, _TRAINING, {}))
+
+
+def irn_digest(model: IRN) -> bytes:
+    """SHA-256 over configuration and weights, 32 bytes: it identifies the encoder in an LR contract."""
+    return state_digest(model.state_dict(), json.dumps(model.config.as_dict(), sort_keys=True))
+
 
 TILE = 256
 """Side of a tile, in pixels."""
@@ -50,9 +105,6 @@ IRN_FORMATS = ("tflite", "onnx")
 def upscaler_graph(irn: IRN, lr: int) -> onnx.ModelProto:
     """The decoder for tiles: ``lr`` float32 ``[B, 3, lr, lr]`` and, optionally, ``z`` float32
     ``[B, z_channels, lr, lr]`` -> ``hr`` float32 ``[B, 3, S, S]``. Without ``z`` it takes zero.
-
-    Raises:
-        ExportError: torch cannot express the network in ONNX, or a weight is too large for float16.
     """
     graph = store_half(decoder_graph(Upscaler(irn), lr))
     channels = irn.config.z_channels
@@ -132,3 +184,92 @@ def write_irn_bundle(
 def irn_lrs(irn: IRN, pictures: np.ndarray) -> np.ndarray:
     """The network's own LRs: uint8 ``[N, S, S, 3]`` -> uint8 ``[N, s, s, 3]``."""
     return pictures_of(Downscaler(irn)(torch.from_numpy(network_input(pictures))).numpy())
+
+
+# The cell (a, b; c, d) -> mean, horizontal, vertical and diagonal difference, as in `HaarTransform`.
+_HAAR = np.array([[[1, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]], np.float32) / 4
+
+
+def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
+    """The encoder for tiles of ``hr`` x ``hr``, with quantization and its inverse inside.
+
+    It gives y alone: the last coupling's change of the high bands affects only z, so it is left out. There is no
+    integer form with couplings that round; experiments/2026-11.md says why.
+    """
+    factor = irn.config.factor
+    if hr % factor:
+        raise ExportError(f"tiles of {hr} cannot be downscaled by {factor}")
+    writer = _Writer(NEGATIVE_SLOPE)
+    writer.nodes.append(Scale("picture", INPUT, 1 / LEVELS))
+    low, high = "picture", ""
+    for depth, stage in enumerate(cast(Sequence[DownscalingModule], irn.stages)):
+        cells = _HAAR
+        if isinstance(stage.transform, CellTransform):
+            side = stage.transform.scale
+            cells = stage.transform.matrix.detach().numpy().reshape(-1, side, side)
+        low, high = writer.transform(f"stages.{depth}.transform", low, high, RGB * irn.config.scale**(2 * depth), cells)
+        parts: tuple[str, ...] = writer.to_ycbcr(f"stages.{depth}", low) if stage.tri else (low,)
+        for index, block in enumerate(cast(Sequence[InvBlock], stage.blocks)):
+            last = depth == len(irn.stages) - 1 and index == len(stage.blocks) - 1
+            where = f"stages.{depth}.blocks.{index}"
+            parts = writer.low(where, parts, high, block)
+            if not last:
+                high = writer.high(where, parts, high, block)
+        low = writer.from_ycbcr(f"stages.{depth}", parts) if stage.tri else parts[0]
+    writer.nodes += rounding_nodes(low, LEVELS)
+    config = irn.config
+    name = f"irn-x{factor}-b{'-'.join(map(str, config.blocks))}-g{config.growth}{'-tri' if config.tri else ''}"
+    return EncoderGraph(name, hr, hr // factor, tuple(writer.nodes), exact=False)
+
+
+class _Writer(GraphWriter):
+    def transform(self, name: str, low: str, high: str, channels: int, cells: np.ndarray) -> tuple[str, str]:
+        """The transform of low and high bands together, as convolutions without overlap: one for the first of the low
+        bands, one for all the rest. ``high`` is "" for a picture; ``cells``: every band's weights, ``[s^2, s, s]``."""
+        count, side, _ = cells.shape
+        bands = np.zeros((count, channels, channels, side, side), np.float32)  # [band, channel, input, row, column]
+        for channel in range(channels):
+            bands[:, channel, channel] = cells
+        weight = bands.reshape(count * channels, channels, side, side)
+        source = self.concat(f"{name}.in", [low, high] if high else [low])
+        self.nodes.append(Conv(f"{name}.low", low, weight[:RGB, :RGB], np.zeros(RGB, np.float32), side))
+        self.nodes.append(Conv(f"{name}.high", source, weight[RGB:], np.zeros(len(weight) - RGB, np.float32), side))
+        return f"{name}.low", f"{name}.high"
+
+    def to_ycbcr(self, name: str, low: str) -> tuple[str, str]:
+        """Luminance and chrominance of the low band."""
+        for part, rows in (("y", TO_YCBCR[:1]), ("c", TO_YCBCR[1:])):
+            weight = rows.numpy()[:, :, None, None]
+            self.nodes.append(Conv(f"{name}.{part}", low, weight, np.zeros(len(rows), np.float32)))
+        return f"{name}.y", f"{name}.c"
+
+    def from_ycbcr(self, name: str, parts: tuple[str, ...]) -> str:
+        source = self.concat(f"{name}.ycbcr", list(parts))
+        self.nodes.append(Conv(f"{name}.rgb", source, FROM_YCBCR.numpy()[:, :, None, None], np.zeros(RGB, np.float32)))
+        return f"{name}.rgb"
+
+    def low(self, name: str, parts: tuple[str, ...], h2: str, block: InvBlock) -> tuple[str, ...]:
+        """The low band's parts after a block: the band itself, or its luminance and chrominance."""
+        if not isinstance(block, TriInvBlock):
+            self.nodes.append(Add(f"{name}.h1", parts[0], self.dense(f"{name}.phi", h2, block.phi.convs())))
+            return (f"{name}.h1",)
+        y, c = parts
+        change = self.dense(f"{name}.chrominance", self.concat(f"{name}.y_h2", [y, h2]), block.chrominance.convs())
+        self.nodes.append(Add(f"{name}.c", c, change))
+        change = self.dense(f"{name}.luminance", self.concat(f"{name}.c_h2", [f"{name}.c", h2]),
+                            block.luminance.convs())
+        self.nodes.append(Add(f"{name}.y", y, change))
+        return f"{name}.y", f"{name}.c"
+
+    def high(self, name: str, parts: tuple[str, ...], h2: str, block: InvBlock) -> str:
+        """The high bands after a block, whose new low parts are given."""
+        h1 = self.concat(f"{name}.low", list(parts))
+        rho = self.dense(f"{name}.rho", h1, block.rho.convs())
+        eta = self.dense(f"{name}.eta", h1, block.eta.convs())
+        self.nodes += [
+            Sigmoid(f"{name}.sigmoid", rho),
+            Scale(f"{name}.exponent", f"{name}.sigmoid", 2 * block.clamp, -block.clamp),
+            Exp(f"{name}.scale", f"{name}.exponent"),
+            Multiply(f"{name}.scaled", h2, f"{name}.scale"),
+            Add(f"{name}.h2", f"{name}.scaled", eta)]
+        return f"{name}.h2"

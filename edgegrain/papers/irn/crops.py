@@ -50,10 +50,6 @@ class Photographs:
 def pack_photographs(paths: Sequence[Path], cache: str | Path) -> Photographs:
     """The pictures, memory-mapped from files in ``cache`` that are written on first use, as those of
     `edgegrain.pictures.packed.pack`.
-
-    Raises:
-        ImageError: a file cannot be read as a picture.
-        EdgegrainError: the disk has too little space.
     """
     described = "\n".join(StoredPicture(path.name, path).description() for path in paths)
     key = hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest()[:16]
@@ -70,9 +66,6 @@ def crops(photographs: Photographs, batch: int, side: int, seed: int, device: to
     ([IRN] appendix 2).
 
     Every picture gives one crop before any gives a second one; pictures smaller than a crop are left out.
-
-    Raises:
-        ImageError: all pictures are smaller than a crop.
     """
     usable = np.flatnonzero(photographs.sizes.min(1) >= side)
     if not len(usable):

@@ -1,16 +1,17 @@
-"""The losses of IRN and IRN+ ([IRN], section 3.3 and appendix 1), scalars. Pictures are ``[B, 3, H, W]`` in [0, 1].
+"""The losses of IRN and IRN+ ([IRN], section 3.3 and appendix 1), and the discriminator T of IRN+ (appendix 2).
 
-Sums over a picture, as in the authors' public code: with y a factor^2 smaller than x, lambda_2 = 16 weighs an error per
-pixel of y at 4x as much as one per pixel of x.
+Losses are scalars; pictures are ``[B, 3, H, W]`` in [0, 1]. Sums over a picture, as in the authors' public code: with
+y a factor^2 smaller than x, lambda_2 = 16 weighs an error per pixel of y at 4x as much as one per pixel of x.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS, PERIOD
@@ -64,3 +65,34 @@ def lpips_loss(features: LPIPS, restored: Tensor, picture: Tensor) -> Tensor:
     """
     rows, columns = torch.randint(PERIOD, (2,)).tolist()
     return features(*(dequantize(255 * one[..., rows:, columns:]) for one in (restored, picture))).mean()
+
+
+NEGATIVE_SLOPE = 0.2
+
+
+class IRNDiscriminator(nn.Module):
+    """Crops ``[B, 3, S, S]`` in [0, 1] -> logits ``[B]``, high for real ones.
+
+    The paper's eight convolutions are four pairs of 64 to 512 channels; the second of a pair halves the sides. All but
+    the first are normalized over the batch, as in SRGAN.
+    """
+
+    def __init__(self, crop: int, channels: Sequence[int] = (64, 128, 256, 512)) -> None:
+        """``crop``: S, a multiple of 2 to the number of pairs."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        for width in channels:
+            for stride in (1, 2):
+                layers.append(nn.Conv2d(inputs, width, 3, stride, 1, bias=not layers))
+                layers += [nn.BatchNorm2d(width)] if len(layers) > 1 else []
+                layers.append(nn.LeakyReLU(NEGATIVE_SLOPE))
+                inputs = width
+        self.convs = nn.Sequential(*layers)
+        side = crop >> len(channels)
+        self.dense1 = nn.Linear(inputs * side * side, 100)  # [IRN] appendix 2
+        self.dense2 = nn.Linear(100, 1)
+
+    def forward(self, crop: Tensor) -> Tensor:
+        features = self.convs(crop).flatten(1)
+        return self.dense2(F.leaky_relu(self.dense1(features), NEGATIVE_SLOPE))[:, 0]

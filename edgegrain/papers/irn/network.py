@@ -89,11 +89,7 @@ class IRNConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> IRNConfig:
-        """The configuration that `as_dict` described.
-
-        Raises:
-            KeyError, TypeError, ValueError: the fields describe no configuration.
-        """
+        """The configuration that `as_dict` described."""
         plain = {name: value for name, value in fields.items() if name != "kind"}
         return cls(**{**plain, "blocks": tuple(plain["blocks"])})
 
@@ -301,9 +297,6 @@ class IRN(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Picture ``[B, 3, H, W]`` in [0, 1] -> y ``[B, 3, h, w]``, not yet quantized, and z ``[B, z_channels, h, w]``.
-
-        Raises:
-            ModelError: the sides are no multiples of the factor, or it is no picture.
         """
         factor = self.config.factor
         if x.dim() != 4 or x.shape[1] != RGB or x.shape[2] % factor or x.shape[3] % factor:

@@ -74,7 +74,7 @@ class RRDBEncoderConfig:
 
     def build(self) -> nn.Module:
         """The encoder with random weights."""
-        return papers.load("grain.trained_encoder:TrainedRRDBEncoder")(self)
+        return papers.load("grain.rrdb_encoder:TrainedRRDBEncoder")(self)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from edge_encoder.lowering import box_network, raise_twin
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.grain.grow import deepened, grow
 from edgegrain.training.grain.model import Autoencoder, GrainRun, build_autoencoder, load_run, read_recipe
-from edgegrain.training.grain.recipes import GrainRecipe
+from edgegrain.training.grain.recipes import GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.prior_files import random_prior
 from edgegrain.training.recipe import continued
 from export import papers
@@ -153,8 +153,11 @@ def _joined(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Gr
 def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
                  ) -> tuple[GrainRecipe, dict[str, Tensor]]:
     """As `_joined`, for a bundle with the paper's float encoder."""
-    config, encoder = papers.load("grain.trained_encoder:bundle_start")(manifest)
-    weights = {f"encoder.{key}": tensor for key, tensor in encoder.items()}
+    manifest.verify_file(RRDB_ENCODER_WEIGHTS)
+    encoder = papers.load("grain.rrdb_encoder:load_rrdb_encoder")(manifest.path(RRDB_ENCODER_WEIGHTS))
+    shape = encoder.config
+    config = RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks)
+    weights = {f"encoder.network.{key}": tensor for key, tensor in encoder.state_dict().items()}
     weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
     return GrainRecipe(stage=stage, encoder=config, decoder=decoder.config), weights
 

@@ -17,8 +17,7 @@ from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.errors import ExportError
 from edge_encoder.bounds import prove
 from edge_encoder.integer_network import IntegerNetwork, integer_digest, save_integer_network
-from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig
-from edgegrain.papers.grain.rrdb_graph import random_rrdb_encoder
+from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, random_rrdb_encoder
 from export.encoder import formats as encoder_files
 from export.encoder.formats import export_encoder
 from export.mobile import app

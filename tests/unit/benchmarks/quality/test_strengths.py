@@ -18,7 +18,7 @@ from edge_encoder.integer_network import run_reference
 from edge_encoder.lowering import box_network
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
-from edgegrain.papers.face_sr.weights import GCFSR_WEIGHTS, load_gcfsr
+from edgegrain.papers.face_sr.bundle import GCFSR_WEIGHTS, load_gcfsr
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.pictures.sheets import GAP, MARGIN
 from tests.face_sr import store_gcfsr

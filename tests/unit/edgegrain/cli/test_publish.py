@@ -15,9 +15,9 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.cli import publish as command
-from edgegrain.papers.face_sr import store as store_face_sr
+from edgegrain.papers.face_sr import bundle as store_face_sr
+from edgegrain.papers.irn.bundle import save_irn
 from edgegrain.papers.irn.network import IRN, IRNConfig
-from edgegrain.papers.irn.weights import save_irn
 from edgegrain.publishing import fit_coder, improvement, publish_grain
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.recipes import GRAIN_RECIPES

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from edgegrain.cli.app import application
-from edgegrain.papers.face_sr.trainer import FaceSRTrainer
+from edgegrain.papers.face_sr.training import FaceSRTrainer
 from edgegrain.pictures.writing import only_writer
 from edgegrain.training.family import recipes
 from edgegrain.training.grain.recipes import GrainRecipe

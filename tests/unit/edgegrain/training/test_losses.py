@@ -14,7 +14,7 @@ from edgegrain.evaluation.evaluator import _mean_saturation as metric
 from edgegrain.metrics.face_regions import chroma_difference
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD
-from edgegrain.papers.stylegan.regularizers import PathLength
+from edgegrain.papers.stylegan.training import PathLength
 from edgegrain.training.grain.rate import BELOW_TARGET, RateTarget
 from edgegrain.training.losses import (
     GREY,

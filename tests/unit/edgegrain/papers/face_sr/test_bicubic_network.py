@@ -1,4 +1,4 @@
-"""The bicubic reduction as an integer network agrees with Pillow's."""
+"""The bicubic reduction as an integer network agrees with Pillow's, and not a byte differs between runtimes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from PIL import Image
 from codec_contract.errors import BundleError
 from codec_contract.rgb import Rgb
 from edge_encoder.bounds import ACCUMULATOR_LIMIT, prove
+from edge_encoder.encoder_session import EncoderSession
 from edge_encoder.integer_network import integer_digest, load_integer_network, run_reference, save_integer_network
 from edgegrain.papers.face_sr.bicubic_network import bicubic_network, quantized, reduction_weights
+from export.encoder.formats import export_encoder
+from export.encoder.graph import FORMATS, exact_graph
+from export.proof.comparison import ProofJob, compare
+from export.proof.proof_report import require_exact
 
 SIZES = [(256, 64), (256, 16), (128, 4), (64, 32), (48, 8)]
 
@@ -90,3 +95,17 @@ def test_is_stored_and_read_with_its_strides(tmp_path: Path) -> None:
 def test_sizes_that_it_does_not_make(hr: int, lr: int) -> None:
     with pytest.raises(BundleError, match=f"at least 4 pixels by an even factor from 2 to 64, got {hr} to {lr}"):
         bicubic_network(hr, lr)
+
+
+def test_every_runtime_computes_its_bytes(tmp_path: Path) -> None:
+    network = bicubic_network(64, 8)
+    graph = exact_graph(network)
+    assert graph.flops() == 2 * network.multiply_adds() and graph.shapes()["across.kinds"] == (15, 64, 8)
+    export_encoder(graph, tmp_path, tuple(FORMATS))
+    artefacts = {name: tmp_path / file for name, file in FORMATS.items()}
+    results = compare(ProofJob(graph, artefacts, 20, network).run(slice(None)))
+    require_exact(results)
+    assert {result["inputs"] for result in results} == {20} and len(results) >= 8
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    session = EncoderSession(artefacts["onnx"])
+    np.testing.assert_array_equal(session.encode(pictures), run_reference(network, pictures))

@@ -18,13 +18,18 @@ from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.papers.face_sr import run as face_sr_run
-from edgegrain.papers.face_sr import trainer as face_sr_trainer
+from edgegrain.papers.face_sr import training as face_sr_trainer
+from edgegrain.papers.face_sr.bundle import load_gcfsr, load_glean, read_config, read_header, read_training
 from edgegrain.papers.face_sr.degradations import BlindDegradation
-from edgegrain.papers.face_sr.lr_inputs import draw_inputs, draw_sides, inputs_at
 from edgegrain.papers.face_sr.recipes import FACE_SR_RECIPES, Factors
-from edgegrain.papers.face_sr.trainer import FaceSRTrainer, perceptual_loss
-from edgegrain.papers.face_sr.validation import FaceSRValidation
-from edgegrain.papers.face_sr.weights import load_gcfsr, load_glean, read_config, read_header, read_training
+from edgegrain.papers.face_sr.training import (
+    FaceSRTrainer,
+    FaceSRValidation,
+    draw_inputs,
+    draw_sides,
+    inputs_at,
+    perceptual_loss,
+)
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.pictures.packed import random_pictures

@@ -1,3 +1,5 @@
+"""GRAIN's float encoder: its size, the authors' layout, its graph in every format."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -7,8 +9,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from codec_contract.errors import BundleError, ImageError
-from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder, load_rrdb_encoder
+from codec_contract.errors import ExportError, ModelError
+from edgegrain.papers.grain.rrdb_encoder import (
+    FloatEncoderConfig,
+    RRDBEncoder,
+    load_rrdb_encoder,
+    random_rrdb_encoder,
+    rrdb_graph,
+)
+from export.encoder.formats import export_encoder
+from export.encoder.torch_graph import torch_encoder
+from export.proof.comparison import ProofJob, flip_report
+from export.proof.proof_report import operations
 
 TINY = FloatEncoderConfig(channels=8, growth=4, blocks=2, scale=3)
 
@@ -43,8 +55,6 @@ def test_it_halves_once_a_stage_and_encodes_bytes() -> None:
     assert encoder(torch.zeros(2, 3, 64, 32)).shape == (2, 3, 8, 4)
     lr = encoder.encode(np.random.default_rng(0).integers(0, 256, (2, 64, 32, 3), dtype=np.uint8))
     assert lr.dtype == np.uint8 and lr.shape == (2, 8, 4, 3)
-    with pytest.raises(ImageError, match="divisible by 8"):
-        encoder.encode(np.zeros((1, 60, 32, 3), np.uint8))
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -73,5 +83,49 @@ def test_a_key_too_few_or_too_many_is_refused(change: str, tmp_path: Path) -> No
         case _:
             state = {"weight": torch.zeros(1)}
     save_file(state, tmp_path / "encoder.safetensors")
-    with pytest.raises(BundleError, match="no RRDB encoder"):
+    with pytest.raises(ModelError, match=r"trunk_conv\.(bias|scale)|lacks the tensor 'conv_first.weight'"):
         load_rrdb_encoder(tmp_path / "encoder.safetensors")
+
+
+SMALL = FloatEncoderConfig(channels=8, growth=4, blocks=2, scale=2)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> RRDBEncoder:
+    return random_rrdb_encoder(64, 16, seed=4, config=SMALL)
+
+
+def test_the_graph_computes_what_the_module_does(encoder: RRDBEncoder) -> None:
+    noise = np.random.default_rng(7).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    graph = rrdb_graph(encoder, 64)
+    expected = encoder.encode(noise)
+    assert expected.shape == (3, 16, 16, 3) and expected.std() > 20
+    lr = torch_encoder(graph, onednn=True)(noise)
+    step = np.abs(lr.astype(int) - expected.astype(int))
+    assert step.max() <= 1 and (step > 0).mean() < 1e-2
+
+
+def test_costs_at_1024_are_those_of_the_official_encoder() -> None:
+    graph = rrdb_graph(RRDBEncoder(), 1024)
+    assert graph.flops() == pytest.approx(33.1e9, rel=0.01)
+    assert graph.parameters() == sum(parameter.numel() for parameter in RRDBEncoder().parameters())
+    assert graph.largest_tensor() == 4 * 64 * 1024**2
+    assert (graph.hr, graph.lr, graph.exact) == (1024, 16, False)
+
+
+def test_all_formats_agree_up_to_rounding(encoder: RRDBEncoder, tmp_path: Path) -> None:
+    graph = rrdb_graph(encoder, 64)
+    files = export_encoder(graph, tmp_path)
+    report = flip_report(ProofJob(graph, files, 20).run(slice(None)))
+    assert {name.split()[0] for name in report["runtimes"]} == {"LiteRT", "ONNX", "Core", "torch"}
+    assert report["largest_step"] <= 1
+    assert report["flips_per_million"]["worst"] < 5000  # flips, not another encoder
+    kinds = {kind for form, path in files.items() for kind in operations(form, path)}
+    assert not kinds & {"DEQUANTIZE", "constexpr_affine_dequantize"}  # float weights stay float32
+
+
+def test_sides_that_cannot_be_halved_are_refused(encoder: RRDBEncoder) -> None:
+    with pytest.raises(ExportError, match="halved"):
+        rrdb_graph(encoder, 62)
+    with pytest.raises(ExportError, match="halves sides"):
+        random_rrdb_encoder(96, 16)

@@ -22,10 +22,8 @@ from codec_contract.payload import encode_payload
 from codec_contract.quantization import quantize
 from edge_encoder.encoder_session import EncoderSession
 from edgegrain.cli.app import application
-from edgegrain.papers.irn.bundle import irn_lrs, write_irn_bundle
-from edgegrain.papers.irn.encoder_graph import irn_graph
+from edgegrain.papers.irn.bundle import irn_digest, irn_graph, irn_lrs, load_irn, save_irn, write_irn_bundle
 from edgegrain.papers.irn.network import IRN, IRNConfig, Upscaler
-from edgegrain.papers.irn.weights import irn_digest, load_irn, save_irn
 from export.bundle.writer import compare_encoder
 from export.encoder.onnx_emitter import onnx_model
 from export.encoder.torch_graph import torch_encoder

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from codec_contract.errors import ModelError
+from edgegrain.papers.irn.bundle import irn_digest, load_irn, read_training, save_irn
 from edgegrain.papers.irn.network import (
     IRN,
     PRESETS,
@@ -20,7 +21,6 @@ from edgegrain.papers.irn.network import (
     Upscaler,
     round_to_levels,
 )
-from edgegrain.papers.irn.weights import irn_digest, load_irn, read_training, save_irn
 
 SMALL = IRNConfig(blocks=(1, 2), growth=8)
 

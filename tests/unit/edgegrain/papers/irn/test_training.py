@@ -16,13 +16,13 @@ from PIL import Image
 from codec_contract.errors import EdgegrainError, ImageError, ModelError
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.papers.irn import losses
-from edgegrain.papers.irn import run as irn_run
+from edgegrain.papers.irn import training as irn_run
+from edgegrain.papers.irn.bundle import load_irn, read_training
 from edgegrain.papers.irn.crops import Photographs, crops, pack_photographs
-from edgegrain.papers.irn.discriminator import IRNDiscriminator
-from edgegrain.papers.irn.network import IRN, PRESETS, TO_YCBCR, mix_colours
+from edgegrain.papers.irn.losses import IRNDiscriminator
+from edgegrain.papers.irn.network import IRN, PRESETS, TO_YCBCR, IRNConfig, mix_colours
 from edgegrain.papers.irn.recipes import IRN_PLUS, IRN_RECIPES, IRNLosses, IRNRecipe
-from edgegrain.papers.irn.trainer import IRNTrainer, learning_rate
-from edgegrain.papers.irn.weights import load_irn, read_training
+from edgegrain.papers.irn.training import IRNTrainer, grow, learning_rate
 from edgegrain.training import run as training_run
 from edgegrain.training.checkpoint import CHECKPOINT, load_shards, save_checkpoint, save_shards
 from edgegrain.training.family import RunOptions
@@ -176,10 +176,6 @@ def test_the_discriminator_is_srgans_with_smaller_dense_layers() -> None:
     assert all(conv.kernel_size == (3, 3) for conv in convolutions)
     assert discriminator.dense1.weight.shape == (100, 512 * 9 * 9) and discriminator.dense2.weight.shape == (1, 100)
     assert IRNDiscriminator(32, (4, 8))(torch.rand(2, 3, 32, 32)).shape == (2,)
-    with pytest.raises(ValueError, match="halved"):
-        IRNDiscriminator(36, (4, 8, 16))
-    with pytest.raises(ModelError, match="32, 32"):
-        IRNDiscriminator(32, (4, 8))(torch.rand(2, 3, 64, 64))
 
 
 def test_crops_come_from_all_pictures_and_are_flipped(tmp_path: Path) -> None:
@@ -283,7 +279,7 @@ def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:
 def test_averages_forget_the_random_weights_also_in_short_sessions(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decays: list[float] = []
-    monkeypatch.setattr("edgegrain.papers.irn.trainer.update_averages",
+    monkeypatch.setattr("edgegrain.papers.irn.training.update_averages",
                         lambda averages, parameters, decay: decays.append(decay))
     recipe = replace(SMOKE, ema=0.5)
     train(recipe, tmp_path / "run", pictures=recipe.batch)
@@ -299,3 +295,42 @@ def test_colours_are_mixed_in_float32_under_autocast() -> None:
         mixed = mix_colours(x, TO_YCBCR)
     assert mixed.dtype == torch.float32
     torch.testing.assert_close(mixed, mix_colours(x, TO_YCBCR))
+
+
+SMALL = IRNConfig(blocks=(1, 2), growth=4, z_std=0.01)
+LARGE = replace(SMALL, blocks=(2, 3), growth=6)
+
+
+def trained(config: IRNConfig) -> IRN:
+    torch.manual_seed(0)
+    network = IRN(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return network
+
+
+@pytest.mark.parametrize("difference", [{}, {"tri": True}, {"scale": 3}], ids=["irn", "tri", "3x"])
+def test_the_bijection_stays_and_everything_new_can_learn(difference: dict[str, int]) -> None:
+    small, large = trained(replace(SMALL, **difference)), IRN(replace(LARGE, **difference))
+    grow(large, small)
+    side = 2 * small.config.factor
+    x = torch.rand(2, 3, side, side)
+    y, z = large(x)
+    with torch.no_grad():
+        for value, wanted in zip((y, z), small(x), strict=True):
+            torch.testing.assert_close(value, wanted, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(large.inverse(y, z), x, atol=1e-4, rtol=1e-4)
+    (y.square().mean() + z.square().mean()).backward()
+    for name in ("stages.0.blocks.1.rho.conv5.weight", "stages.1.blocks.2.eta.conv5.weight",
+                 "stages.1.blocks.0.eta.conv5.weight"):
+        gradient = large.get_parameter(name).grad
+        assert gradient is not None and gradient[:, -1].abs().sum() > 0, name  # at the last of the new channels
+
+
+@pytest.mark.parametrize("config", [
+    replace(SMALL, growth=3), replace(SMALL, blocks=(1, 1)), replace(SMALL, blocks=(1, 2, 2)), replace(LARGE, tri=True),
+    replace(LARGE, z_std=1.0)])
+def test_what_cannot_grow_is_refused(config: IRNConfig) -> None:
+    with pytest.raises(ModelError, match="the recipe has"):
+        grow(IRN(config), trained(SMALL))

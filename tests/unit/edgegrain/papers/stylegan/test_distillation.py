@@ -9,16 +9,29 @@ import pytest
 import torch
 
 from codec_contract.errors import EdgegrainError, ModelError
-from edgegrain.papers.stylegan.distillation import run as distil_run
-from edgegrain.papers.stylegan.distillation.recipes import DISTILLATION_RECIPES
-from edgegrain.papers.stylegan.distillation.run import STUDENT, Student, adopt_teacher, teacher_codes
-from edgegrain.papers.stylegan.distillation.trainer import load_teacher, random_teacher
-from edgegrain.papers.stylegan.run import start_run as start_prior
+from edgegrain.papers.stylegan import distillation as distil_run
+from edgegrain.papers.stylegan.distillation import (
+    DISTILLATION_RECIPES,
+    STUDENT,
+    Student,
+    adopt_teacher,
+    band_loss,
+    haar,
+    load_teacher,
+    random_teacher,
+    teacher_codes,
+)
+from edgegrain.papers.stylegan.training import start_run as start_prior
 from edgegrain.training import run as training_run
 from edgegrain.training.family import RunOptions
 from edgegrain.training.run import train
 from server_decoder.grain.presets import PRESETS
-from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MobileStyleGAN, MobileStyleGANConfig
+from server_decoder.mobile_stylegan.generator import (
+    MOBILE_STYLEGAN_256,
+    MobileStyleGAN,
+    MobileStyleGANConfig,
+    inverse_haar,
+)
 from server_decoder.prior_store import load_prior
 from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
 from server_decoder.stylegan2.weights import save_stylegan2
@@ -147,3 +160,23 @@ def test_a_ratio_that_would_have_no_effect_is_refused() -> None:
     assert recipe.adversarial is not None
     with pytest.raises(ValueError, match=r"by adversarial\.weight"):
         replace(recipe, adversarial=replace(recipe.adversarial, ratio=0.25))
+
+
+def test_it_undoes_the_generators_transform() -> None:
+    picture = torch.randn(2, 3, 8, 8)
+    bands = haar(picture)
+    assert bands.shape == (2, 12, 4, 4)
+    torch.testing.assert_close(inverse_haar(0.5 * bands), picture)
+    torch.testing.assert_close(bands.square().sum(), picture.square().sum())  # orthonormal
+
+
+def test_a_constant_difference_lies_in_the_average_band() -> None:
+    picture = torch.randn(2, 3, 8, 8)
+    # 0.25 in every pixel is 0.5 in ll and nothing in the other three quarters of the bands.
+    assert float(band_loss(picture + 0.25, picture)) == pytest.approx((0.5 + 0.25) / 4, abs=1e-5)
+
+
+def test_a_larger_target_is_averaged() -> None:
+    target = torch.randn(1, 3, 16, 16)
+    small = torch.nn.functional.avg_pool2d(target, 4)
+    assert float(band_loss(small, target)) == pytest.approx(0, abs=1e-6)

@@ -191,26 +191,6 @@ def test_mean_code_is_the_mean_of_w() -> None:
     assert prior.mean_code.abs().max() > 0.1
 
 
-def test_graphs_that_do_not_fit() -> None:
-    mapping, synthesis = mapping_graph(), synthesis_graph()
-    with pytest.raises(ModelError, match="another network than"):
-        build(mapping.graph(), synthesis.graph(), MobileStyleGANConfig(64, "wavelet", 256, 16, 24, 2))
-    with pytest.raises(ModelError, match="no OpenVINO IR"):
-        IRGraph(b"<net><layers>", b"")
-    with pytest.raises(ModelError, match="does not lie within the file of constants"):
-        build(mapping.graph(), IRGraph(synthesis.xml(), synthesis.constants[:-4]), CONFIG)
-    with pytest.raises(ModelError, match="no layer 'm.input.input'"):
-        build(mapping.graph(), mapping.graph(), CONFIG)
-    second_reader = synthesis_graph()
-    bias = next(number for number, layer in enumerate(second_reader.layers) if '"m.conv1.bias"' in layer)
-    second_reader.add("Add", (bias,))
-    with pytest.raises(ModelError, match="2 layers where one was expected: reader of 'm.conv1.bias'"):
-        build(mapping.graph(), second_reader.graph(), CONFIG)
-    halves = IRGraph(synthesis.xml().replace(b'"f32"', b'"f16"'), synthesis.constants)
-    with pytest.raises(ModelError, match="no constant of a known type"):
-        build(mapping.graph(), halves, CONFIG)
-
-
 def test_other_files_than_the_wheel(tmp_path: Path) -> None:
     (tmp_path / "text.whl").write_text("no zip")
     with pytest.raises(ModelError, match=r"not the wheel of random-face 2021\.7\.21\.1"):

@@ -16,7 +16,7 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded, to_indices
 from codec_contract.quantization import dequantize
-from edgegrain.papers.grain.trained_encoder import TrainedRRDBEncoder
+from edgegrain.papers.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish_grain
 from edgegrain.publishing.publish_grain import publish_run, store_trained

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.public_checkpoint import read_tensors
+from edgegrain.papers.tensor_map import read_tensors
 
 
 def test_reads_nested_tensors_by_name(tmp_path: Path) -> None:

@@ -1,28 +1,34 @@
-"""The training of GLEAN ([GLEAN] supplementary 1) and GCFSR ([GCFSR] 3.5).
-
-Both restore faces from LRs that no encoder learns: the picture is reduced (or degraded), the network restores it, and
-pixels, VGG16's features, LPIPS and a discriminator compare the result with the original, by the recipe's weights.
-"""
+"""The training of GLEAN ([GLEAN] 3.2) and GCFSR ([GCFSR] 3.5), and the evaluation on held-out pictures."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from codec_contract.quantization import dequantize
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.papers.face_sr.lr_inputs import draw_inputs, restore
-from edgegrain.papers.face_sr.recipes import FACE_SR_RECIPES, FaceSRRecipe
+from edgegrain.papers.face_sr.degradations import enlarge, reduce_levels
+from edgegrain.papers.face_sr.recipes import FACE_SR_RECIPES, FaceSRRecipe, Factors
 from edgegrain.papers.face_sr.run import FAMILY, FaceSRRun, load_run, start_run
-from edgegrain.papers.face_sr.validation import FaceSRValidation
-from edgegrain.papers.glean.network import GLEANConfig
+from edgegrain.papers.gcfsr.network import GCFSR, LARGEST_FACTOR
+from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import joint_loss, resumed
 from edgegrain.training.checkpoint import CHECKPOINT
-from edgegrain.training.data import held_out_pictures, require_pictures, training_pictures, without
+from edgegrain.training.data import (
+    UNSEEN_SEED,
+    held_out_pictures,
+    levels_psnr,
+    require_pictures,
+    rounded_levels,
+    training_pictures,
+    without,
+    write_samples,
+)
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.losses import GridLoss, MetricNetworks, needed_metric_weights, picture_loss, random_offset
@@ -32,6 +38,62 @@ from edgegrain.training.recipe import continued
 from server_decoder.stylegan2.synthesis import StyleGAN2Config
 
 VGG_LAYER = 3  # conv4_3, of those that LPIPS compares
+
+
+class Inputs(NamedTuple):
+    """Inputs of a network.
+
+    Attributes:
+        picture: ``[B, 3, s, s]`` in [-1, 1]: GLEAN's LR, or GCFSR's, enlarged to its size.
+        factors: ``[B]``, the factors of the reduction; 0 where they are unknown (the blind form).
+    """
+
+    picture: Tensor
+    factors: Tensor
+
+
+def draw_sides(factors: Factors, size: int, count: int, rng: np.random.Generator) -> list[int]:
+    """Sides of ``count`` LRs of pictures of this size, with random factors; the factor is ``size / side``."""
+    if factors.continuous:
+        low, high = np.log2(factors.choices[0]), np.log2(factors.choices[-1])
+        drawn = 2 ** rng.uniform(low, high, count)
+    else:
+        drawn = rng.choice(factors.choices, count)
+    return [round(size / float(factor)) for factor in drawn]
+
+
+def draw_inputs(recipe: FaceSRRecipe, pictures: Tensor, rng: np.random.Generator) -> Inputs:
+    """Inputs of a training batch from its pictures, integers 0...255 ``[B, 3, S, S]``."""
+    if recipe.degradation is not None:
+        degraded = torch.stack([recipe.degradation.degrade(picture, rng) for picture in pictures])
+        return Inputs(dequantize(degraded), pictures.new_zeros(len(pictures)))
+    if isinstance(recipe.network, GLEANConfig) or recipe.factors is None:
+        return inputs_at(recipe, pictures, recipe.size / lr_side(recipe))
+    sides = draw_sides(recipe.factors, recipe.size, len(pictures), rng)
+    parts = [inputs_at(recipe, picture[None], recipe.size / side)
+             for picture, side in zip(pictures, sides, strict=True)]
+    return Inputs(torch.cat([part.picture for part in parts]), torch.cat([part.factors for part in parts]))
+
+
+def inputs_at(recipe: FaceSRRecipe, pictures: Tensor, factor: float) -> Inputs:
+    """Inputs from pictures, integers 0...255 ``[B, 3, S, S]``, all reduced by one factor."""
+    lr = dequantize(reduce_levels(pictures, round(recipe.size / factor), recipe.reduction))
+    known = torch.full((len(pictures),), recipe.size / lr.shape[-1], device=pictures.device)
+    return Inputs(lr if isinstance(recipe.network, GLEANConfig) else enlarge(lr, recipe.size), known)
+
+
+def lr_side(recipe: FaceSRRecipe) -> int:
+    """Side of the LRs of the first evaluation."""
+    if isinstance(recipe.network, GLEANConfig):
+        return recipe.network.lr
+    return round(recipe.size / (recipe.factors or Factors()).evaluated[0])
+
+
+def restore(network: GLEAN | GCFSR, picture: Tensor, factors: Tensor) -> Tensor:
+    """Pictures ``[B, 3, S, S]``, about [-1, 1], float32; ``factors`` gives the strength for networks that take one."""
+    if isinstance(network, GLEAN):
+        return network(picture).float()
+    return network(picture, None if network.config.blind else factors / LARGEST_FACTOR).float()
 
 
 class FaceSRTrainer:
@@ -185,3 +247,92 @@ def _describe(recipe: FaceSRRecipe) -> str:
 
 FACE_SR = Family(FAMILY, "GLEAN and GCFSR", FaceSRRecipe, FACE_SR_RECIPES, _describe, open_trainer, _takes,
                  lambda recipe: recipe.iterations * recipe.batch, evaluate_every=4000)
+
+
+SHEET = 8  # pictures of the sample sheet
+_AT_ONCE = 4
+
+
+class Case(NamedTuple):
+    """Inputs of one evaluation.
+
+    Attributes:
+        suffix: of the figures' names.
+        inputs: of all held-out pictures; the factors are those passed to the network.
+        bicubic: True to evaluate the bicubic enlargement too.
+    """
+
+    suffix: str
+    inputs: Inputs
+    bicubic: bool = True
+
+
+class FaceSRValidation:
+    """Held-out pictures, their LRs, and the evaluation of networks on them."""
+
+    def __init__(self, recipe: FaceSRRecipe, pictures: np.ndarray, networks: MetricNetworks, device: torch.device
+                 ) -> None:
+        """``pictures``: uint8 ``[N, S, S, 3]``."""
+        self._size, self._networks = recipe.size, networks
+        self._pictures = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().to(device)
+        self._cases = _cases(recipe, self._pictures)
+        self._small = nn.functional.interpolate(
+            dequantize(self._pictures[:SHEET]), lr_side(recipe), mode="area") if recipe.degradation is None else None
+        self._bicubic: dict[str, float] | None = None
+
+    def figures(self, network: GLEAN | GCFSR) -> dict[str, float]:
+        """Means over rounded restorations: PSNR (dB) and, with LPIPS weights, LPIPS with AlexNet.
+
+        ``lpips_alex_off_grid`` is `LPIPS.off_grid` of the first inputs.
+        ``psnr_bicubic`` and ``lpips_alex_bicubic`` are those of the enlarged LR (blind form: of the degraded picture).
+        For GCFSR they are at the first factor of ``factors.evaluated``; ``..._x8`` at another, from LRs of that size,
+        and ``..._strength_8`` from the first LRs at another strength.
+        """
+        found: dict[str, float] = {}
+        for case in self._cases:
+            parts = zip(case.inputs.picture.split(_AT_ONCE), case.inputs.factors.split(_AT_ONCE), strict=True)
+            with torch.no_grad():
+                restored = torch.cat([restore(network, picture, factors) for picture, factors in parts])
+            found |= self._measure(restored, case.suffix)
+        if self._bicubic is None:
+            self._bicubic = {}
+            for case in self._cases:
+                if case.bicubic:
+                    self._bicubic |= self._measure(enlarge(case.inputs.picture, self._size), "_bicubic" + case.suffix)
+        return found | self._bicubic
+
+    @torch.no_grad()
+    def sheet(self, network: GLEAN | GCFSR, path: Path) -> None:
+        """PNG with one column per picture: original, LR, its bicubic enlargement, and the restoration of every case."""
+        first = self._cases[0].inputs.picture[:SHEET]
+        rows = [dequantize(self._pictures[:SHEET])]
+        if self._small is not None:
+            rows.append(self._small)
+        rows.append(enlarge(first, self._size))
+        rows += [restore(network, case.inputs.picture[:SHEET], case.inputs.factors[:SHEET]) for case in self._cases]
+        write_samples(rows, path)
+
+    @torch.no_grad()
+    def _measure(self, restored: Tensor, suffix: str) -> dict[str, float]:
+        levels = rounded_levels(restored)
+        figures = {"psnr" + suffix: round(float(np.mean(
+            [levels_psnr(y, x) for y, x in zip(levels, self._pictures, strict=True)])), 3)}
+        if self._networks.lpips is not None:
+            distances = [float(self._networks.lpips(dequantize(y)[None], dequantize(x)[None]))
+                         for y, x in zip(levels, self._pictures, strict=True)]
+            figures["lpips_alex" + suffix] = round(float(np.mean(distances)), 4)
+            if not suffix:  # seven times the time
+                elsewhere = [float(self._networks.lpips.off_grid(dequantize(y)[None], dequantize(x)[None]))
+                             for y, x in zip(levels, self._pictures, strict=True)]
+                figures["lpips_alex_off_grid"] = round(float(np.mean(elsewhere)), 4)
+        return figures
+
+
+def _cases(recipe: FaceSRRecipe, pictures: Tensor) -> list[Case]:
+    if recipe.factors is None:
+        return [Case("", draw_inputs(recipe, pictures, np.random.default_rng(UNSEEN_SEED)))]
+    first, *others = recipe.factors.evaluated
+    main = inputs_at(recipe, pictures, first)
+    strengths = [Case(f"_strength_{other:g}", Inputs(main.picture, torch.full_like(main.factors, other)), False)
+                 for other in others]
+    return [Case("", main), *(Case(f"_x{other:g}", inputs_at(recipe, pictures, other)) for other in others), *strengths]

@@ -7,16 +7,21 @@ a perceptual term joins (eq. 11).
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from codec_contract.errors import EdgegrainError
+from codec_contract.bundle.file_names import IRN_WEIGHTS
+from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.metrics.lpips import LPIPS
+from edgegrain.papers.irn.bundle import load_irn, save_irn
 from edgegrain.papers.irn.crops import Photographs, crops, pack_photographs
-from edgegrain.papers.irn.discriminator import IRNDiscriminator
 from edgegrain.papers.irn.losses import (
+    IRNDiscriminator,
     adversarial_loss,
     bicubic_reduction,
     divergence,
@@ -26,12 +31,11 @@ from edgegrain.papers.irn.losses import (
     perceptual_loss,
     reconstruction_loss,
 )
-from edgegrain.papers.irn.network import IRN, round_to_levels
+from edgegrain.papers.irn.network import IRN, DenseBlock, round_to_levels
 from edgegrain.papers.irn.recipes import IRN_RECIPES, IRNRecipe
-from edgegrain.papers.irn.run import FAMILY, IRNRun, load_run, start_run
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.pictures.stored_pictures import list_pictures
-from edgegrain.training.checkpoint import CHECKPOINT
+from edgegrain.training.checkpoint import CHECKPOINT, open_checkpoint, prefixed
 from edgegrain.training.data import UNSEEN_SEED, packed_folder, require_pictures, write_samples
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.family import Family, RunOptions
@@ -39,6 +43,71 @@ from edgegrain.training.losses import needed_metric_weights
 from edgegrain.training.optimizers import descend, early_decay, finite_gradients, optimizers, update_averages
 from edgegrain.training.recipe import continued
 from server_decoder.grain.fusion import BicubicEnlargement
+
+FAMILY = "irn"
+
+
+@dataclass
+class IRNRun:
+    """The state of a training run.
+
+    Attributes:
+        model: the network that the optimizer changes.
+        average: the same with averaged weights.
+        discriminator: of IRN+.
+        pictures: crops seen so far.
+    """
+
+    recipe: IRNRecipe
+    model: IRN
+    average: IRN
+    discriminator: IRNDiscriminator | None
+    pictures: int = 0
+    family = FAMILY
+
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks by their prefix in a checkpoint."""
+        networks: dict[str, nn.Module] = {"model": self.model, "average": self.average}
+        return networks if self.discriminator is None else {**networks, "discriminator": self.discriminator}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return prefixed(self.networks())
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def save_weights(self, folder: Path) -> None:
+        """Write ``irn.safetensors``."""
+        training = {"config": self.recipe.as_dict(), "crops_seen": self.pictures}
+        save_irn(self.average, folder / IRN_WEIGHTS, training=training, force=True)
+
+
+def start_run(recipe: IRNRecipe, start: Path | None = None) -> IRNRun:
+    """A run at its first step.
+
+    Args:
+        recipe: of the run.
+        start: an ``irn.safetensors``, or a folder with one, to begin with: IRN+ begins with a pre-trained IRN, a larger
+            network with a smaller one (`edgegrain.papers.irn.training`).
+    """
+    torch.manual_seed(recipe.seed)
+    model = IRN(recipe.network)
+    if start is not None:
+        trained = load_irn(start / IRN_WEIGHTS if start.is_dir() else start)
+        grow(model, trained)
+    discriminator = IRNDiscriminator(recipe.crop, recipe.discriminator) if recipe.discriminator else None
+    return IRNRun(recipe, model, copy.deepcopy(model).eval().requires_grad_(False), discriminator)
+
+
+def load_run(folder: Path) -> IRNRun:
+    """The run of a folder, on the CPU."""
+    with open_checkpoint(folder, FAMILY) as stored:
+        run = start_run(IRNRecipe.from_dict(stored.config))
+        for prefix, network in run.networks().items():
+            network.load_state_dict(stored.part(prefix) or stored.part("judge"))  # the name in edgegrain 0.5
+        run.pictures = stored.pictures
+        return run
+
 
 HELD_OUT = 8  # crops that a run is evaluated on
 
@@ -212,3 +281,40 @@ def _describe(recipe: IRNRecipe) -> str:
 
 IRN_FAMILY = Family(FAMILY, "IRN and IRN+", IRNRecipe, IRN_RECIPES, _describe, open_trainer, _takes,
                     lambda recipe: recipe.iterations * recipe.batch)
+
+
+@torch.no_grad()
+def grow(network: IRN, trained: IRN) -> None:
+    """Give ``network`` the weights of a smaller one; what it has beyond that begins without effect.
+
+    New InvBlocks follow those of their module and couple nothing yet: their dense blocks give zero. New channels of
+    dense blocks are computed from random weights, and nothing reads them yet.
+
+    Args:
+        network: new, with at least as many blocks in each module and at least as much growth.
+        trained: its weights are copied.
+    """
+    new, old = network.config, trained.config
+    fewer = len(old.blocks) == len(new.blocks) and all(a <= b for a, b in zip(old.blocks, new.blocks, strict=True))
+    if replace(old, blocks=new.blocks, growth=new.growth) != new or old.growth > new.growth or not fewer:
+        raise ModelError(f"the run would begin with {old}, the recipe has {new}; only its blocks and growth may be "
+                         "larger")
+    for module, smaller in zip(network.stages, trained.stages, strict=True):
+        module.get_submodule("transform").load_state_dict(smaller.get_submodule("transform").state_dict())
+    own = dict(network.named_modules())
+    for name, block in trained.named_modules():
+        if isinstance(block, DenseBlock):
+            _widen(own[name], block)
+
+
+def _widen(target: DenseBlock, source: DenseBlock) -> None:
+    inputs = source.conv1.in_channels
+    old, new = source.conv1.out_channels, target.conv1.out_channels
+    for index, (wide, narrow) in enumerate(zip(target.convs(), source.convs(), strict=True)):
+        # A convolution reads the block's input, then the outputs of the ones before it.
+        read = [*range(inputs), *(inputs + group * new + channel for group in range(index) for channel in range(old))]
+        outputs = narrow.out_channels
+        wide.weight[:outputs] = 0
+        wide.weight[:outputs, read] = narrow.weight
+        if wide.bias is not None and narrow.bias is not None:
+            wide.bias[:outputs] = narrow.bias

@@ -1,0 +1,239 @@
+"""Commands of the papers: ``edgegrain convert``, ``models`` and ``retouch``."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from codec_contract.errors import needs_extra
+from edgegrain.cli.files import RETOUCHED_SUFFIX, STDOUT, existing_file, plan_jobs, refuse_sources
+from edgegrain.cli.options import (
+    BundleOption,
+    DeviceChoice,
+    DeviceOption,
+    FitChoice,
+    ForceOption,
+    JsonOption,
+    MarkOption,
+    MaxMegapixelsOption,
+    max_pixels_of,
+)
+from edgegrain.cli.output import print_json
+from edgegrain.cli.restore import restore_file
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from edgegrain.papers.convert import ConversionReport
+    from edgegrain.papers.models import Model
+
+WIDE = 200
+"""Width of a terminal that has room for the whole table of models."""
+
+
+class Source(enum.StrEnum):
+    """Layout of the files; `edgegrain.papers.convert.SOURCES`, without importing torch for --help."""
+
+    grain = "grain"
+    irn = "irn"
+    irn_plus = "irn-plus"
+    glean = "glean"
+    gcfsr = "gcfsr"
+    stylegan2_nvidia = "stylegan2-nvidia"
+    stylegan2_rosinality = "stylegan2-rosinality"
+
+
+class Reduction(enum.StrEnum):
+    """Encoder of GLEAN's and GCFSR's bundles; `edgegrain.papers.face_sr.bundle.REDUCTIONS`, as above."""
+
+    area = "area"
+    bicubic = "bicubic"
+
+
+def convert(
+    files: Annotated[
+        list[Path], typer.Argument(exists=True, dir_okay=False, help="Checkpoints, .pt, .pth or .safetensors.")
+    ],
+    source: Annotated[Source, typer.Option("--from", help="Layout of the files.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the bundle, whose name becomes its id; for a StyleGAN2 "
+                           "the safetensors file.")
+    ],
+    lr: Annotated[
+        int | None, typer.Option(min=1, help="gcfsr: side of the LRs [default: a 16th of the picture's].")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="glean: domain of its training pictures [default: faces].")] = None,
+    reduction: Annotated[
+        Reduction | None, typer.Option(help="glean, gcfsr: the encoder [default: bicubic, as in the papers].")
+    ] = None,
+    formats: Annotated[
+        str, typer.Option(help="Formats of the bundle's encoder, comma-separated: tflite, coreml, onnx.")
+    ] = "onnx",
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Convert checkpoints that authors published into a bundle or a prior.
+
+    Every tensor of a file must be known: one that is missing, unknown or of another shape is an error that names it.
+    Only tensors and plain values are read; a file with program code is refused. The decoder's export is compared with
+    torch before the bundle is written. --json lists every tensor with its old and new name.
+
+    \b
+    Files (docs/papers.md has more):
+      grain                  invRRDB_model.pt, codeStyleGAN_model.pt, Fusion_model.pt, and for the mean code
+                             stylegan2-ffhq-config-f.pt
+      irn                    IRN_x2.pth, IRN_x3.pth, IRN_x4.pth or IRN_x8.pth
+      irn-plus               IRN+_x4.pth; only its name tells it from an IRN
+      glean                  glean_ffhq_16x_*.pth and others of mmediting and mmagic
+      gcfsr                  the 1024 model or the blind 512 model
+      stylegan2-rosinality   stylegan2-ffhq-config-f.pt and others
+      stylegan2-nvidia       NVIDIA's networks saved as plain tensors
+
+    \b
+    Examples:
+      edgegrain convert --from irn IRN_x4.pth --out bundles/irn-x4
+      edgegrain convert --from grain invRRDB_model.pt codeStyleGAN_model.pt Fusion_model.pt \\
+          stylegan2-ffhq-config-f.pt --out bundles/grain-1024
+      edgegrain convert --from gcfsr gcfsr_1024.pth --lr 32 --out bundles/gcfsr-x32
+      edgegrain convert --from stylegan2-rosinality stylegan2-ffhq-config-f.pt --out ffhq.safetensors
+      edgegrain compress me.jpg --bundle bundles/grain-1024
+    """
+    if lr is not None and source is not Source.gcfsr:
+        raise typer.BadParameter(f"LRs of {source.value} have the size that the checkpoint fixes", param_hint="--lr")
+    if domain is not None and source is not Source.glean:
+        raise typer.BadParameter(f"{source.value} has one domain", param_hint="--domain")
+    if reduction is not None and source not in (Source.glean, Source.gcfsr):
+        raise typer.BadParameter(f"{source.value} has an encoder of its own, or none", param_hint="--reduction")
+    if formats != "onnx" and source in (Source.stylegan2_nvidia, Source.stylegan2_rosinality):
+        raise typer.BadParameter(f"{source.value} makes no bundle, so no encoder", param_hint="--formats")
+    with needs_extra("export", "converting needs"):
+        from edgegrain.papers import convert as conversion
+        from export.encoder.formats import parse_formats
+
+    options = conversion.ConversionOptions(
+        lr, domain or "faces", parse_formats(formats), force, (reduction or Reduction.bicubic).value)
+    report = conversion.convert(source.value, files, out, options)
+    if json_output:
+        print_json(report.as_dict())
+        return
+    _print(report)
+
+
+def _print(report: ConversionReport) -> None:
+    networks = ", ".join(f"{name} {count:,}" for name, count in report.parameters.items())
+    typer.echo(f"{report.path}: {report.source}, parameters: {networks}")
+    for tensor_map in report.tensor_maps:
+        typer.echo(f"  {tensor_map.file}: {len(tensor_map.names)} tensors placed, {len(tensor_map.unused)} not used")
+        parts = Counter(ours.split(".")[0] for ours in tensor_map.names.values())
+        typer.echo(f"    into {', '.join(f'{name} ({count})' for name, count in parts.items())}")
+        for what, reasons in (("not used", tensor_map.unused), ("not in the file", tensor_map.made)):
+            for why, count in Counter(reasons.values()).items():
+                first = next(name for name, reason in reasons.items() if reason == why)
+                typer.echo(f"    {what}: {first}{f' and {count - 1} more' if count > 1 else ''}: {why}")
+    if report.comparison is not None:
+        typer.echo(f"  the exported decoder differs from torch by at most {report.comparison.largest_difference:.1e}")
+
+
+def models(json_output: JsonOption = False) -> None:
+    """List architectures with parameters and operations.
+
+    Operations are counted for one picture, by part, in MACs: one multiplication with its addition.
+
+    \b
+    Examples:
+      edgegrain models
+      edgegrain models --json
+    """
+    with needs_extra("eval", "models needs"):
+        from edgegrain.papers.models import models as all_models
+
+    found = all_models()
+    if json_output:
+        print_json([model.as_dict() for model in found])
+        return
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:  # piped: as wide as the table
+        console = Console(width=WIDE)
+    table = _table(found, parts=True)
+    if table.__rich_measure__(console, console.options.update(max_width=WIDE)).maximum > console.width:
+        table = _table(found, parts=False)
+    console.print(table)
+
+
+def _table(found: Sequence[Model], *, parts: bool) -> Table:
+    from rich.table import Table
+
+    caption = "Parts: M parameters / GMAC." if parts else "A wider terminal or --json also shows the parts."
+    table = Table(box=None, header_style="bold", pad_edge=False, caption=caption, caption_justify="left")
+    names = list(dict.fromkeys(part for model in found for part in model.parts)) if parts else []
+    table.add_column("name", no_wrap=True)
+    for column in ("M parameters", "GMAC", *names):
+        table.add_column(column, justify="right", no_wrap=True)
+    for model in found:
+        cells = [f"{model.parameters / 1e6:.2f}", f"{model.macs / 1e9:.2f}"]
+        cells += [f"{model.parts[name].parameters / 1e6:.2f} / {model.parts[name].macs / 1e9:.2f}"
+                  if name in model.parts else "" for name in names]
+        table.add_row(model.name, *cells)
+    return table
+
+
+def retouch(
+    edited: Annotated[Path, typer.Argument(parser=existing_file, help="The edited picture, or an edited LR; - for "
+                                           "standard input.")],
+    original: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The picture before the edit; its unedited parts "
+                                  "are kept.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", metavar="PATH", help="The picture to write, or a folder; - for "
+                                 "standard output [default: NAME.retouched.png; of standard input, -].")
+    ] = None,
+    bundle: BundleOption = "faces",
+    fit: Annotated[FitChoice, typer.Option(help="As for 'compress'.")] = FitChoice.pad,
+    feather: Annotated[
+        float | None, typer.Option(min=0, max=1000, help="Pixels over which the restored region fades into the "
+                                   "original [default: a 64th of the longest side].")
+    ] = None,
+    threshold: Annotated[
+        int, typer.Option(min=1, max=255, help="Smallest difference in levels of an edited pixel.")
+    ] = 16,
+    strength: Annotated[float | None, typer.Option(help="For bundles with that control.")] = None,
+    max_megapixels: MaxMegapixelsOption = None,
+    device: DeviceOption = DeviceChoice.cpu,
+    mark: MarkOption = True,
+    force: ForceOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Turn a crude edit of a face into a realistic one by reducing and restoring the picture.
+
+    The face should fill the square as in the bundle's training pictures. You can also edit the LR of a payload
+    (compress --lr), with the --fit of that compression.
+
+    \b
+    Examples:
+      edgegrain retouch edited.png --original me.png --bundle bundles/glean-faces-256-lr16
+      edgegrain retouch edited.png                   restores the whole picture
+      edgegrain retouch me.lr.png --original me.png --out smiling.png
+    """
+    import sdk
+
+    (job,) = plan_jobs([edited], out, wanted=frozenset(), result_suffix=RETOUCHED_SUFFIX)
+    if original is not None:
+        refuse_sources([job.target], [original])
+    codec = sdk.Codec(bundle, device.value)
+    row = restore_file(job, lambda source: sdk.retouch(
+        codec, source, original, fit=fit.value, feather=feather, threshold=threshold, strength=strength,
+        max_pixels=max_pixels_of(max_megapixels), mark=mark), force)
+    row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}
+    piped = job.target == STDOUT
+    if json_output:
+        print_json(row, err=piped)
+    else:
+        typer.echo(f"{row['edited']} -> {row['picture']}: {row['width']} x {row['height']} pixels", err=piped)

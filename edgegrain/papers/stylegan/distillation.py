@@ -1,0 +1,416 @@
+"""Distillation of a StyleGAN2 into a MobileStyleGAN: the student learns the teacher's pictures (arXiv:2104.04767).
+
+The student is trained in the form in which it is used: convolutions of constant weights, no demodulation at run time.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec_contract.errors import EdgegrainError, ModelError
+from edgegrain.metrics.lpips import LPIPS
+from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, DiscriminatorConfig, resumed
+from edgegrain.training.checkpoint import CHECKPOINT, open_checkpoint, prefixed
+from edgegrain.training.data import UNSEEN_SEED, levels_psnr, rounded_levels, write_prior_samples
+from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.losses import needed_metric_weights
+from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
+from edgegrain.training.recipe import Recipe, continued
+from server_decoder.mobile_stylegan.generator import (
+    MOBILE_STYLEGAN_256,
+    MOBILE_STYLEGAN_1024,
+    MobileStyleGAN,
+    MobileStyleGANConfig,
+    WaveletHead,
+    fit_rgb_heads,
+    save_mobile_stylegan,
+)
+from server_decoder.prior_store import find_prior
+from server_decoder.stylegan2.discriminator import Discriminator
+from server_decoder.stylegan2.layers import MAPPING_RATE
+from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config, mix_styles
+from server_decoder.stylegan2.weights import load_discriminator, load_stylegan2
+
+
+@dataclass(frozen=True)
+class DistillationRecipe(Recipe):
+    """The recipe of a run.
+
+    Attributes:
+        student: sizes; its codes and mapping network are the teacher's.
+        bands: weight of the absolute and squared error of the Haar bands, at every resolution.
+        lpips: weight of LPIPS, on pictures of at most 256 x 256; 0 needs no weights.
+        adversarial: the GAN loss with the teacher's pictures as the real ones, or None. Its discriminator is the
+            teacher's own where the teacher's file has one of the student's size.
+        mixing: share of pictures whose layers from a random one on take the codes of another latent.
+        truncation: psi of the codes, from and to.
+        batch: pictures per step and process.
+        learning_rate: of Adam; annealed to a hundredth (cosine).
+        warm_up: steps over which it rises at the beginning of every session.
+        ema: decay of the averaged student.
+        bf16: bfloat16 where the device computes in it (`mixed_precision`).
+        random_teacher: a trial run: use a teacher with random weights if none is given.
+    """
+
+    student: MobileStyleGANConfig = MOBILE_STYLEGAN_1024
+    bands: float = 1.0
+    lpips: float = 1.0
+    adversarial: AdversarialConfig | None = None
+    mixing: float = 0.5
+    truncation: tuple[float, float] = (0.5, 1.0)
+    batch: int = 16
+    learning_rate: float = 5e-4
+    warm_up: int = 200
+    ema: float = 0.999
+    bf16: bool = True
+    seed: int = 1
+    random_teacher: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adversarial is not None and self.adversarial.ratio:
+            raise ValueError("distillation weighs its adversarial loss by adversarial.weight; leave adversarial.ratio "
+                             "at 0")
+
+
+def _adversarial(size: int) -> AdversarialConfig:
+    # Half the weight of the others, as in the paper's public code; it joins when the pictures are nearly right.
+    return AdversarialConfig(weight=0.5, begins=0.3, warms_up=0.2, discriminator=DiscriminatorConfig(size))
+
+
+DISTILLATION_RECIPES: dict[str, DistillationRecipe] = {
+    # For GRAIN at 256 x 256: the last block makes the picture, as in the default prior once it is cut there.
+    "mobile-256": DistillationRecipe(student=MOBILE_STYLEGAN_256, adversarial=_adversarial(256)),
+    # The paper's generator.
+    "mobile-1024": DistillationRecipe(adversarial=_adversarial(1024), batch=4),
+    "smoke-mobile": DistillationRecipe(
+        student=MobileStyleGANConfig(64, "wavelet", 512, 32, code_width=32, mapping_layers=2), lpips=0.0,
+        adversarial=replace(_adversarial(64), discriminator=DiscriminatorConfig(64, 8, 16)),
+        batch=8, learning_rate=1e-2, warm_up=5, ema=0.9, bf16=False, random_teacher=True),
+}
+"""Name -> recipe."""
+
+
+STUDENT = "mobile_stylegan.safetensors"
+"""The result of a run: the averaged student, as `load_mobile_stylegan` reads it."""
+FAMILY = "distillation"
+_HEAD_PICTURES = 32  # for fitting the heads with which the generator can be cut
+
+
+class Student(nn.Module):
+    """A MobileStyleGAN and wavelet heads on its coarser features.
+
+    The heads make a picture at every resolution, so that every block has its own target (arXiv:2104.04767, Section 3);
+    a finished generator keeps only its last head.
+    """
+
+    def __init__(self, generator: MobileStyleGAN) -> None:
+        super().__init__()
+        self.generator = generator
+        self.heads = nn.ModuleDict({
+            str(resolution): WaveletHead(channels, generator.code_width)
+            for resolution, channels in generator.feature_channels.items() if 2 * resolution < generator.size})
+
+    def forward(self, codes: Tensor) -> list[Tensor]:
+        """Codes ``[B, L, code_width]`` -> pictures ``[B, 3, r, r]``, coarse to fine, the last of full size."""
+        picture, features = self.generator(codes)
+        last = {resolution: index for index, resolution in enumerate(self.generator.code_resolutions)}
+        return [head(features[int(name)], codes[:, last[int(name)]]) for name, head in self.heads.items()] + [picture]
+
+
+@torch.no_grad()
+def adopt_teacher(student: MobileStyleGAN, teacher: StyleGAN2) -> None:
+    """Copy the teacher's mapping network, mean code, noise and, if it has the same shape, input to a student.
+
+    The mapping network computes the same function: equalized learning rates are multiplied into its weights. It stays
+    frozen.
+    """
+    mine, theirs = student.config, teacher.config
+    if (mine.code_width, mine.mapping_layers) != (theirs.code_width, theirs.mapping_layers):
+        raise ModelError(f"the student takes codes of {mine.code_width} from {mine.mapping_layers} mapping layers, the "
+                         f"teacher has {theirs.code_width} and {theirs.mapping_layers}; set student.code_width and "
+                         "student.mapping_layers to these, or pass another teacher")
+    if mine.size != theirs.size:
+        raise ModelError(f"the student makes {mine.size}x{mine.size} pictures, the teacher {theirs.size}x{theirs.size}")
+    gains = {"weight": MAPPING_RATE / math.sqrt(theirs.code_width), "bias": MAPPING_RATE}
+    student.mapping.load_state_dict({
+        name: tensor * gains[name.rpartition(".")[2]] for name, tensor in teacher.mapping.state_dict().items()})
+    student.mapping.requires_grad_(False)
+    student.mean_code.copy_(teacher.mean_code)
+    if student.input.shape == teacher.constant.shape:
+        student.input.copy_(teacher.constant)
+    convs = ["conv", *(f"blocks.{index}.{conv}" for index in range(len(student.blocks)) for conv in ("conv1", "conv2"))]
+    for index, conv in enumerate(convs):  # a wavelet student has two fewer than the teacher has layers
+        student.get_buffer(f"{conv}.noise").copy_(teacher.get_buffer(f"layers.{index}.noise"))
+
+
+def teacher_codes(codes: Tensor, count: int) -> Tensor:
+    """A student's codes ``[B, L, code_width]`` for a teacher of ``count``: both begin at the coarsest layer, and
+    the student's last code, that of its head, is repeated for the teacher's additional layers."""
+    missing = count - codes.shape[1]
+    return torch.cat([codes, codes[:, -1:].expand(-1, missing, -1)], dim=1)
+
+
+def haar(picture: Tensor) -> Tensor:
+    """Orthonormal Haar transform, ``[B, C, 2H, 2W]`` -> ``[B, 4C, H, W]``.
+
+    The inverse of `server_decoder.mobile_stylegan.generator.inverse_haar` up to a factor of two: bands ll, b1 (rows),
+    b2 (columns), b3 (diagonals), C channels each.
+    """
+    a, b = picture[..., ::2, ::2], picture[..., ::2, 1::2]
+    c, d = picture[..., 1::2, ::2], picture[..., 1::2, 1::2]
+    return 0.5 * torch.cat([a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d], 1)
+
+
+def band_loss(picture: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute plus mean squared difference of the Haar bands of two pictures ``[B, 3, S, S]``.
+
+    The target may be larger; it is averaged down to the picture.
+    """
+    if target.shape != picture.shape:
+        target = F.adaptive_avg_pool2d(target, picture.shape[-1])
+    difference = haar(picture.float()) - haar(target.float())
+    return difference.abs().mean() + difference.pow(2).mean()
+
+
+@dataclass
+class DistilRun:
+    """The state of a training run.
+
+    Attributes:
+        student: the network that the optimizer changes.
+        average: the same with averaged weights.
+        adversarial: the discriminator, in recipes that have one.
+        pictures: of the teacher, seen so far.
+        teacher: its name, for the student's file.
+    """
+
+    recipe: DistillationRecipe
+    student: Student
+    average: Student
+    adversarial: AdversarialLoss | None
+    pictures: int = 0
+    teacher: str = ""
+    family = FAMILY
+
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks by their prefix in a checkpoint."""
+        networks: dict[str, nn.Module] = {"student": self.student, "average": self.average}
+        return networks if self.adversarial is None else {
+            **networks, "discriminator": self.adversarial.discriminator}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return prefixed(self.networks())
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def save_weights(self, folder: Path) -> None:
+        """Write ``mobile_stylegan.safetensors``."""
+        generator = self.average.generator
+        heads = fit_rgb_heads(generator, pictures=_HEAD_PICTURES) if generator.config.head == "wavelet" else {}
+        save_mobile_stylegan(generator, folder / STUDENT, heads,
+                             {"teacher": self.teacher, "pictures_seen": str(self.pictures)}, force=True)
+
+
+def start_run(recipe: DistillationRecipe, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = ""
+              ) -> DistilRun:
+    """A run at its first step; without ``discriminator`` that of the recipe has random weights."""
+    torch.manual_seed(recipe.seed)
+    generator = MobileStyleGAN(recipe.student)
+    adopt_teacher(generator, teacher)
+    student = Student(generator)
+    adversarial = AdversarialLoss(recipe.adversarial, discriminator) if recipe.adversarial is not None else None
+    return DistilRun(recipe, student, copy.deepcopy(student).eval().requires_grad_(False), adversarial, teacher=name)
+
+
+def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = "") -> DistilRun:
+    """The run of a folder, on the CPU, with the teacher it began with; the discriminator's weights are replaced."""
+    with open_checkpoint(folder, FAMILY) as stored:
+        run = start_run(DistillationRecipe.from_dict(stored.config), teacher, discriminator, name)
+        mapping = run.student.generator.mapping
+        expected = {key: tensor.clone() for key, tensor in mapping.state_dict().items()}
+        for prefix, network in run.networks().items():
+            network.load_state_dict(stored.part(prefix))
+        if any(not torch.equal(tensor, expected[key]) for key, tensor in mapping.state_dict().items()):
+            raise ModelError(f"{folder} began with another teacher than the one given; pass --teacher with that one")
+        run.pictures = stored.pictures
+        return run
+
+
+HELD_OUT = 16  # latents for the evaluation
+LPIPS_SIZE = 256  # the paper's: larger pictures are averaged down for LPIPS
+
+
+class DistillationTrainer:
+    """A run on its device, one step at a time.
+
+    Attributes:
+        steps: taken in this session.
+        skipped: steps whose gradient was not finite and that changed nothing.
+    """
+
+    pictures_in_set = 0
+
+    def __init__(self, run: DistilRun, teacher: StyleGAN2, distributed: Distributed, lpips: LPIPS | None) -> None:
+        """Moves all networks to the device."""
+        self.run, self.distributed = run, distributed
+        self.teacher = teacher.to(distributed.device)
+        self.lpips = lpips.to(distributed.device) if lpips is not None else None
+        self.steps, self.skipped = 0, 0
+        distributed.move(run.networks().values())
+        trained = [(parameter, average) for parameter, average in zip(
+            run.student.parameters(), run.average.parameters(), strict=True) if parameter.requires_grad]
+        self._parameters = [parameter for parameter, _ in trained]
+        self._averages: list[Tensor] = [average for _, average in trained]
+        self._optimizers = optimizers(self._parameters, run.recipe.learning_rate, 0, 0, betas=(0.9, 0.999),
+                                      adam=torch.optim.Adam)
+        self._random = torch.Generator().manual_seed(distributed.seed(run.recipe.seed, run.pictures))
+
+    def step(self, progress: float) -> dict[str, Tensor]:
+        """One batch at this progress (0...1) of the run: the unweighted terms of the loss, detached."""
+        run, recipe, distributed = self.run, self.run.recipe, self.distributed
+        codes, target = self._draw(recipe.batch, self._random)
+        adversarial = run.adversarial
+        with mixed_precision(distributed.device, recipe.bf16):
+            pictures = run.student(codes)
+            final = pictures[-1].float()
+            bands = torch.stack([band_loss(picture, target) for picture in pictures]).mean()
+            loss, terms = recipe.bands * bands, {"bands": bands.detach()}
+            if self.lpips is not None:
+                distance = self.lpips(_at_most(final, LPIPS_SIZE), _at_most(target, LPIPS_SIZE)).mean()
+                loss, terms = loss + recipe.lpips * distance, terms | {"lpips": distance.detach()}
+            if adversarial is not None and adversarial.joins(progress):
+                part = adversarial.generator_loss(final, target)
+                loss, terms = loss + adversarial.config.weight * part, terms | {"adversarial": part.detach()}
+        self._update(loss, progress)
+        if adversarial is not None and adversarial.learns(progress, self.steps):
+            with mixed_precision(distributed.device, recipe.bf16):
+                terms |= adversarial.update_discriminator(final, target, distributed.average_gradients)
+        self.steps += 1
+        run.pictures += recipe.batch * distributed.world
+        return terms
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The averaged student against its teacher on unseen latents: PSNR (dB) of rounded pictures, and LPIPS."""
+        student, decibels, distance = self.run.average, 0.0, 0.0
+        random = torch.Generator().manual_seed(UNSEEN_SEED)
+        for _ in range(HELD_OUT):
+            codes, target = self._draw(1, random)
+            picture = student.generator(codes).picture.clamp(-1, 1)
+            target = target.clamp(-1, 1)
+            decibels += levels_psnr(rounded_levels(picture), rounded_levels(target)) / HELD_OUT
+            if self.lpips is not None:
+                distance += float(self.lpips(_at_most(picture, LPIPS_SIZE), _at_most(target, LPIPS_SIZE))) / HELD_OUT
+        figures = {"psnr": round(decibels, 3)}
+        return figures | ({"lpips_alex": round(distance, 4)} if self.lpips is not None else {})
+
+    def draw_samples(self, path: Path) -> None:
+        write_prior_samples(self.run.average.generator, path)
+
+    @torch.no_grad()
+    def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Codes of the student, ``[count, L, code_width]``, and the teacher's pictures of them."""
+        recipe, teacher, device = self.run.recipe, self.teacher, self.distributed.device
+        student = self.run.student.generator
+        z = torch.randn(2 * count, student.code_width, generator=random).to(device)
+        first, second = (student.broadcast(w) for w in teacher.map(z).chunk(2))
+        crossover = torch.randint(1, student.code_count, (count,), generator=random)
+        mixed = torch.rand(count, generator=random) < recipe.mixing
+        codes = mix_styles(first, second, torch.where(mixed, crossover, student.code_count))
+        low, high = recipe.truncation
+        psi = (low + (high - low) * torch.rand(count, 1, 1, generator=random)).to(device)
+        codes = teacher.mean_code + psi * (codes - teacher.mean_code)
+        return codes, teacher(teacher_codes(codes, teacher.code_count)).picture.float()
+
+    def _update(self, loss: Tensor, progress: float) -> None:
+        recipe = self.run.recipe
+        rate = annealed(recipe.learning_rate, progress, self.steps, warm_up=recipe.warm_up, hold=0.0)
+        if not descend(loss, self._parameters, self._optimizers, rate, self.distributed, clip=1.0):
+            self.skipped += 1
+            return
+        update_averages(self._averages, self._parameters,
+                        early_decay(recipe.ema, self.run.pictures // (recipe.batch * self.distributed.world)))
+
+
+def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, distributed: Distributed
+                 ) -> DistillationTrainer:
+    """Continue the run in ``folder``, or start one; see `Family.open`."""
+    weights = needed_metric_weights(options.weights, needed=bool(recipe.lpips), faces=False)
+    resumes = (folder / CHECKPOINT).exists()
+    if resumes and recipe.random_teacher and options.teacher is None:
+        with open_checkpoint(folder, FAMILY) as stored:
+            recipe = continued(recipe, seed=stored.config.get("seed", recipe.seed))  # which the teacher is drawn from
+    teacher, discriminator = load_teacher(recipe, options.teacher)
+    lpips = LPIPS(weights).requires_grad_(False) if recipe.lpips and weights is not None else None
+    teacher = teacher.eval().requires_grad_(False)
+    name = str(options.teacher) if isinstance(options.teacher, str | Path) else ""
+    if resumes:
+        run = load_run(folder, teacher, discriminator, name)
+        run.adversarial = resumed(run.adversarial, recipe.adversarial, discriminator)
+        run.recipe = continued(recipe, student=run.recipe.student,
+                               adversarial=None if run.adversarial is None else run.adversarial.config)
+    else:
+        run = start_run(recipe, teacher, discriminator, name)
+    return DistillationTrainer(run, teacher, distributed, lpips)
+
+
+def load_teacher(recipe: DistillationRecipe, given: torch.nn.Module | str | Path | None
+                 ) -> tuple[StyleGAN2, Discriminator | None]:
+    """A StyleGAN2 cut to the student's size, and its discriminator if the file has one of that size.
+
+    ``given`` is the network, its file, or the name of a fetched prior; None, in trial runs, for random weights.
+    """
+    if isinstance(given, StyleGAN2):
+        return given, None
+    if not isinstance(given, str | Path):
+        if not recipe.random_teacher:
+            raise EdgegrainError("this recipe distils a StyleGAN2; pass --teacher with its file")
+        return random_teacher(recipe), None
+    path = find_prior(given)
+    teacher = load_stylegan2(path, cut_to=recipe.student.size)
+    try:
+        return teacher, load_discriminator(path, teacher.config)
+    except ModelError:  # it has none, or one for larger pictures
+        return teacher, None
+
+
+def random_teacher(recipe: DistillationRecipe) -> StyleGAN2:
+    """A generator with random weights for trial runs, the same for the same seed, with pictures near [-1, 1]."""
+    student = recipe.student
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        teacher = StyleGAN2(StyleGAN2Config(student.size, student.channel_base, student.channel_max,
+                                            student.code_width, student.mapping_layers))
+    with torch.no_grad():
+        for head in teacher.to_rgb:  # each adds a deviation of about 1 to the sum
+            head.get_parameter("conv.weight").mul_(0.25)
+    teacher.measure_mean_code()
+    return teacher
+
+
+def _at_most(picture: Tensor, size: int) -> Tensor:
+    return F.adaptive_avg_pool2d(picture, size) if picture.shape[-1] > size else picture
+
+
+def _takes(recipe: DistillationRecipe) -> set[str]:
+    return {"teacher"} | ({"weights"} if recipe.lpips else set())
+
+
+def _describe(recipe: DistillationRecipe) -> str:
+    return f"{recipe.student.size}x{recipe.student.size}, {recipe.student.head} head, batch {recipe.batch}"
+
+
+DISTILLATION = Family(FAMILY, "MobileStyleGAN, distilled from a StyleGAN2", DistillationRecipe, DISTILLATION_RECIPES,
+                      _describe, open_trainer, _takes,
+                      lambda recipe: 640 if recipe.random_teacher else 2_000_000)

@@ -1,0 +1,419 @@
+"""The training of a StyleGAN2: non-saturating loss, lazy R1, lazy path lengths and adaptive augmentation.
+
+[StyleGAN2] is Karras et al. 2019, arXiv:1912.04958, [ADA] Karras et al. 2020, arXiv:2006.06676.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec_contract.errors import ModelError
+from codec_contract.quantization import dequantize
+from edgegrain.papers.stylegan.augment import AdaptationConfig, AdaptiveProbability, augment
+from edgegrain.pictures.packed import batches
+from edgegrain.training.adversarial import r1_penalty
+from edgegrain.training.checkpoint import CHECKPOINT, open_checkpoint, prefixed
+from edgegrain.training.data import require_pictures, training_pictures, without, write_prior_samples
+from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.losses import running_mean
+from edgegrain.training.optimizers import finite_gradients, update_averages
+from edgegrain.training.recipe import Recipe
+from server_decoder.stylegan2.discriminator import Discriminator
+from server_decoder.stylegan2.synthesis import (
+    CONFIG_F_256,
+    CONFIG_F_1024,
+    TINY_64,
+    StyleGAN2,
+    StyleGAN2Config,
+    mix_styles,
+)
+from server_decoder.stylegan2.weights import load_discriminator, load_stylegan2, save_stylegan2
+
+
+@dataclass(frozen=True)
+class StyleGAN2Recipe(Recipe):
+    """The recipe of a run; the defaults are those of [StyleGAN2] Appendix B unless said otherwise.
+
+    Attributes:
+        network: sizes of generator and discriminator.
+        batch: pictures per step and process.
+        learning_rate: of Adam with beta_1 = 0, beta_2 = 0.99, for both networks.
+        warm_up: steps over which it rises at the beginning of every session, while Adam's moments are young (ours).
+        r1: weight gamma of R1, gamma / 2 * |gradient|^2 on real pictures.
+        r1_every: steps between two penalties, each of which counts so many times (lazy regularization, Section 3.1).
+        path: weight of the path lengths, independent of the resolution; 0 leaves them out.
+        path_every: steps between two of their penalties.
+        path_part: part of the batch they are measured on: they need the most memory (ours).
+        mixing: share of pictures whose layers from a random one on take the codes of another latent.
+        ema: half-life of the averaged generator, in pictures.
+        ema_ramp: the half-life is at most this part of the pictures seen, so that the average forgets the
+            random weights; 0: no ramp ([ADA]).
+        adaptation: control of augmentation by overfitting; None: no augmentation ([StyleGAN2]).
+        bf16: bfloat16 where it is safe; both regularizers stay in float32 (ours).
+        pictures: of a run whose length the command line leaves open; less than [StyleGAN2]'s (ours).
+        generated: name patterns of generated pictures among the training pictures, which are left out: the
+            discriminator would take their faults for real.
+        random_pictures: number of random pictures when no data is given (trial runs).
+    """
+
+    network: StyleGAN2Config = CONFIG_F_1024
+    batch: int = 32
+    learning_rate: float = 2e-3
+    warm_up: int = 100
+    r1: float = 10.0
+    r1_every: int = 16
+    path: float = 2.0
+    path_every: int = 8
+    path_part: float = 0.5
+    mixing: float = 0.9
+    ema: float = 10_000
+    ema_ramp: float = 0.05
+    adaptation: AdaptationConfig | None = AdaptationConfig()
+    bf16: bool = True
+    seed: int = 1
+    pictures: int = 5_000_000
+    generated: tuple[str, ...] = ("generated_*",)
+    random_pictures: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.r1_every, self.path_every) < 1:
+            raise ValueError(f"r1_every and path_every are at least 1, got {self.r1_every} and {self.path_every}")
+        if not 0 < self.path_part <= 1 or not 0 <= self.mixing <= 1:
+            raise ValueError(f"path_part and mixing are parts of a batch, got {self.path_part} and {self.mixing}")
+
+
+def r1_weight(size: int, batch: int) -> float:
+    """A first guess at gamma, ``0.0002 * pixels / batch``: smaller pictures and larger batches need less ([ADA])."""
+    return 2e-4 * size**2 / batch
+
+
+# Half the channels of configuration F from 64 x 64 on, as [ADA] has at 256 x 256.
+_HALF_256 = replace(CONFIG_F_256, channel_base=16384)
+_OURS = StyleGAN2Recipe(network=_HALF_256, batch=16, r1=r1_weight(256, 16))
+
+STYLEGAN2_RECIPES: dict[str, StyleGAN2Recipe] = {
+    # Ours: one GPU, some thousand to some ten thousand pictures.
+    "prior-256": _OURS,
+    **{f"prior-{size}": replace(_OURS, network=replace(_HALF_256, size=size), r1=r1_weight(size, 16))
+       for size in (128, 512, 1024)},
+    # [GRAIN] Table 3. StyleGAN2's published runs on LSUN give churches ten times the R1 of cats.
+    "prior-cats-256": _OURS,
+    "prior-churches-256": replace(_OURS, r1=10 * _OURS.r1),
+    "prior-64": replace(_OURS, network=replace(_HALF_256, size=64, channel_max=256), batch=32, r1=r1_weight(64, 32)),
+    # Configuration F: batch 32 on 8 GPUs in all, R1 of 10, no augmentation, 25 million pictures.
+    "stylegan2-1024-paper": StyleGAN2Recipe(adaptation=None, ema_ramp=0.0, pictures=25_000_000),
+    # [ADA]'s table of hyperparameters, the column of 256 x 256: batch 64 in all, R1 of 1, half-life 20,000, as long.
+    "ada-256-paper": StyleGAN2Recipe(network=_HALF_256, batch=64, learning_rate=2.5e-3, r1=1.0, ema=20_000,
+                                         ema_ramp=0.0, pictures=25_000_000),
+    # Seconds on a CPU; random pictures without --data.
+    "smoke-prior": StyleGAN2Recipe(
+        network=TINY_64, batch=8, warm_up=5, r1=r1_weight(64, 8), ema=200,
+        adaptation=AdaptationConfig(pictures=2_000), bf16=False, pictures=640, random_pictures=64),
+}
+"""Name -> recipe."""
+
+
+NETWORKS = "stylegan2.safetensors"
+"""The result of a run: averaged generator and discriminator, as `load_stylegan2` reads them."""
+FAMILY = "stylegan2"
+
+
+@dataclass
+class StyleGAN2Run:
+    """The state of a training run.
+
+    Attributes:
+        average: the generator with averaged weights, which is sampled and published.
+        pictures: real ones seen so far.
+        steps: taken in all sessions; the lazy regularizers follow them.
+        p: probability of every augmentation.
+        path_length: running mean of the path lengths.
+    """
+
+    recipe: StyleGAN2Recipe
+    generator: StyleGAN2
+    average: StyleGAN2
+    discriminator: Discriminator
+    pictures: int = 0
+    steps: int = 0
+    p: float = 0.0
+    path_length: float = 0.0
+    family = FAMILY
+
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks by their prefix in a checkpoint."""
+        return {"generator": self.generator, "average": self.average, "discriminator": self.discriminator}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return prefixed(self.networks())
+
+    def state(self) -> dict[str, Any]:
+        """Values that the next session continues with."""
+        return {"steps": self.steps, "p": self.p, "path_length": self.path_length}
+
+    def save_weights(self, folder: Path) -> None:
+        """Measure the mean code of the averaged generator and write ``stylegan2.safetensors``."""
+        self.average.measure_mean_code()
+        save_stylegan2(folder / NETWORKS, self.average, self.discriminator, force=True,
+                       metadata={"pictures_seen": str(self.pictures)})
+
+
+def start_run(recipe: StyleGAN2Recipe, start: Path | None = None) -> StyleGAN2Run:
+    """A run at its first step.
+
+    ``start``: a StyleGAN2 to fine-tune, with or without its discriminator, or the folder of a run. It also gives the
+    sizes, up to the recipe's picture size. A larger generator is cut, and gets a new discriminator.
+    """
+    torch.manual_seed(recipe.seed)
+    if start is None:
+        generator, discriminator = StyleGAN2(recipe.network), Discriminator(recipe.network)
+    else:
+        start = start / NETWORKS if start.is_dir() else start
+        generator = load_stylegan2(start, cut_to=recipe.network.size)
+        discriminator = _discriminator(start, generator)
+        recipe = replace(recipe, network=generator.config)
+    return StyleGAN2Run(recipe, generator, copy.deepcopy(generator).eval().requires_grad_(False), discriminator)
+
+
+def load_run(folder: Path) -> StyleGAN2Run:
+    """The run of a folder, on the CPU: weights and counters are exactly those that were saved."""
+    with open_checkpoint(folder, FAMILY) as stored:
+        recipe = StyleGAN2Recipe.from_dict(stored.config)
+        values = {name: stored.state[name] for name in ("steps", "p", "path_length")}
+        run = StyleGAN2Run(recipe, StyleGAN2(recipe.network), StyleGAN2(recipe.network), Discriminator(recipe.network),
+                       stored.pictures, **values)
+        for prefix, network in run.networks().items():
+            network.load_state_dict(stored.part(prefix))
+        run.average.eval().requires_grad_(False)
+        return run
+
+
+def _discriminator(path: Path, generator: StyleGAN2) -> Discriminator:
+    try:
+        return load_discriminator(path, generator.config)
+    except ModelError:  # it has none, or one for larger pictures
+        return Discriminator(generator.config)
+
+
+# Rate of the running mean of the path length ([StyleGAN2] Appendix B: beta_pl = 0.99).
+PATH_RATE = 0.01
+
+
+def path_lengths(picture: Tensor, codes: Tensor, noise: Tensor | None = None) -> Tensor:
+    """Path lengths, the change of a picture by a step in W+: ``|J^T y|`` for random pictures y ([StyleGAN2] 3.2).
+
+    The length is divided by the square root of the number of pixels and codes, so that it grows with neither, and the
+    paper's weight ``ln 2 / (r^2 (ln r - ln 2))`` is 2 whatever the resolution r: a generator at r has
+    ``2 (ln r - ln 2) / ln 2`` codes.
+
+    ``picture``, ``[B, 3, r, r]``, is made of ``codes``, ``[B, L, code_width]``, with gradients enabled; ``noise`` is y,
+    None for one from N(0, 1). The result, ``[B]``, is differentiable.
+    """
+    noise = torch.randn_like(picture) if noise is None else noise
+    (gradient,) = torch.autograd.grad((picture * noise).sum(), codes, create_graph=True)
+    pixels, layers = picture.shape[2] * picture.shape[3], codes.shape[1]
+    return (gradient.float().pow(2).sum((1, 2)) / (pixels * layers)).sqrt()
+
+
+class PathLength:
+    """The penalty on path lengths that differ from their own running mean ([StyleGAN2] Eq. 4).
+
+    Attributes:
+        mean: a, the running mean; 0 at first, or the value of a resumed run.
+    """
+
+    def __init__(self, mean: float = 0.0) -> None:
+        self.mean = torch.tensor(mean)
+
+    def penalty(self, lengths: Tensor) -> Tensor:
+        """Mean squared deviation of lengths ``[B]`` from the running mean, after updating the mean with them."""
+        self.mean = running_mean(self.mean.to(lengths.device), lengths.detach().mean(), 1 - PATH_RATE)
+        return (lengths - self.mean).pow(2).mean()
+
+
+def lazy_adam(parameters: Iterable[nn.Parameter], learning_rate: float, every: int,
+              betas: tuple[float, float] = (0.0, 0.99)) -> torch.optim.Adam:
+    """Adam for a network whose regularizer has its own step every ``every`` steps; 0 for no regularizer.
+
+    k = ``every`` steps of the loss and one of the regularizer move the weights as k steps of their sum would: with
+    ``c = k / (k + 1)`` the learning rate is multiplied by c, and the decay rates are raised to the power of c
+    ([StyleGAN2] Appendix B).
+    """
+    c = every / (every + 1) if every else 1.0
+    return torch.optim.Adam(parameters, lr=learning_rate * c, betas=(betas[0] ** c, betas[1] ** c), eps=1e-8)
+
+
+class PriorTrainer:
+    """A run on its device, one step at a time.
+
+    Attributes:
+        steps: taken in this session.
+        skipped: updates whose gradient was not finite and that changed nothing.
+    """
+
+    def __init__(self, run: StyleGAN2Run, distributed: Distributed, pictures: np.ndarray) -> None:
+        """Moves the run's networks to the device. ``pictures``: uint8 ``[N, S, S, 3]``."""
+        recipe = run.recipe
+        self.run, self.distributed, self.steps, self.skipped = run, distributed, 0, 0
+        self.pictures_in_set = len(pictures)
+        distributed.move(run.networks().values())
+        self._generator = list(run.generator.parameters())
+        self._discriminator = list(run.discriminator.parameters())
+        self._average: list[Tensor] = list(run.average.parameters())
+        self._adam_generator = lazy_adam(self._generator, recipe.learning_rate, recipe.path_every if recipe.path else 0)
+        self._adam_discriminator = lazy_adam(self._discriminator, recipe.learning_rate,
+                                             recipe.r1_every if recipe.r1 else 0)
+        self._path = PathLength(run.path_length)
+        self._adaptation = AdaptiveProbability(recipe.adaptation, run.p) if recipe.adaptation is not None else None
+        self._latest: dict[str, Tensor] = {}
+        seed = distributed.seed(recipe.seed, run.pictures)
+        torch.manual_seed(seed)
+        self._feed = batches(pictures, recipe.batch, seed, distributed.device)
+
+    def step(self, progress: float = 0.0) -> dict[str, Tensor]:
+        """One batch for the discriminator, one for the generator, and the regularizers that are due.
+
+        Returns the latest values, as the regularizers do not take part in every step.
+        """
+        run, recipe, distributed = self.run, self.run.recipe, self.distributed
+        warm = min(1.0, (self.steps + 1) / max(recipe.warm_up, 1))
+        real = dequantize(next(self._feed).to(distributed.device, non_blocking=True))
+
+        terms = self._train_discriminator(real, warm)
+        if recipe.r1 and run.steps % recipe.r1_every == 0:
+            # The gradient is taken at the augmented pictures, which avoids a second derivative of the warp.
+            penalty = r1_penalty(run.discriminator, augment(real, run.p))
+            self._update(self._adam_discriminator, self._discriminator,
+                         0.5 * recipe.r1 * recipe.r1_every * penalty, warm)
+            terms["r1"] = penalty.detach()
+
+        terms |= self._train_generator(warm)
+        if recipe.path and run.steps % recipe.path_every == 0:
+            count = max(1, round(recipe.batch * recipe.path_part))
+            with torch.autocast(distributed.device.type, enabled=False):
+                codes = self._codes(count)
+                lengths = path_lengths(self._synthesize(codes), codes)
+            self._update(self._adam_generator, self._generator,
+                         recipe.path * recipe.path_every * self._path.penalty(lengths), warm)
+            run.path_length = float(self._path.mean)
+            terms["path_length"] = self._path.mean
+
+        run.steps += 1
+        self.steps += 1
+        run.pictures += recipe.batch * distributed.world
+        self._update_average()
+        self._latest |= terms
+        return self._latest
+
+    def evaluate(self) -> dict[str, float]:
+        """The values of the last steps, for there is no metric."""
+        return {"p": self.run.p} | {name: round(float(value), 5) for name, value in self._latest.items()}
+
+    def draw_samples(self, path: Path) -> None:
+        write_prior_samples(self.run.average, path)
+
+    def _train_discriminator(self, real: Tensor, warm: float) -> dict[str, Tensor]:
+        run, recipe, distributed = self.run, self.run.recipe, self.distributed
+        run.discriminator.requires_grad_(True)
+        with mixed_precision(distributed.device, recipe.bf16):
+            with torch.no_grad():
+                fake = self._synthesize(self._codes(recipe.batch)).float()
+            real_scores = run.discriminator(augment(real, run.p)).float()
+            fake_scores = run.discriminator(augment(fake, run.p)).float()
+        loss = F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()
+        self._update(self._adam_discriminator, self._discriminator, loss, warm)
+        sign = _mean(real_scores.detach().sign().mean(), distributed)
+        terms = {"discriminator": loss.detach(), "sign": sign}
+        if self._adaptation is not None:
+            self._adaptation.observe(sign, recipe.batch * distributed.world)
+            run.p = self._adaptation.p
+            terms |= {"p": torch.tensor(run.p), "overfitting": torch.tensor(self._adaptation.overfitting)}
+        return terms
+
+    def _train_generator(self, warm: float) -> dict[str, Tensor]:
+        run, recipe = self.run, self.run.recipe
+        run.discriminator.requires_grad_(False)
+        with mixed_precision(self.distributed.device, recipe.bf16):
+            fake = self._synthesize(self._codes(recipe.batch))
+            scores = run.discriminator(augment(fake, run.p)).float()
+        loss = F.softplus(-scores).mean()  # non-saturating: Goodfellow et al. 2014
+        self._update(self._adam_generator, self._generator, loss, warm)
+        return {"generator": loss.detach()}
+
+    def _codes(self, count: int) -> Tensor:
+        """Codes in W+, ``[count, L, code_width]``, some mixed ([StyleGAN] Section 3.1)."""
+        generator, device = self.run.generator, self.distributed.device
+        first, second = generator.map(torch.randn(2 * count, generator.code_width, device=device)).chunk(2)
+        crossover = torch.randint(1, generator.code_count, (count,), device=device)
+        mixed = torch.rand(count, device=device) < self.run.recipe.mixing
+        crossover = torch.where(mixed, crossover, generator.code_count)
+        return mix_styles(generator.broadcast(first), generator.broadcast(second), crossover)
+
+    def _synthesize(self, codes: Tensor) -> Tensor:
+        generator = self.run.generator
+        return generator(codes, generator.random_noise(len(codes))).picture
+
+    def _update(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], loss: Tensor,
+                warm: float) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.distributed.average_gradients(parameters)
+        if not finite_gradients(parameters):
+            self.skipped += 1
+            return
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("full_lr", group["lr"]) * warm
+        optimizer.step()
+
+    def _update_average(self) -> None:
+        """The averaged generator, with a half-life in pictures."""
+        run, recipe = self.run, self.run.recipe
+        half_life = min(recipe.ema, recipe.ema_ramp * run.pictures) if recipe.ema_ramp else recipe.ema
+        decay = 0.5 ** (recipe.batch * self.distributed.world / max(half_life, 1e-8))
+        update_averages(self._average, self._generator, decay)
+
+
+def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, distributed: Distributed
+                 ) -> PriorTrainer:
+    """Continue the run in ``folder``, or start one; see `Family.open`."""
+    require_pictures(options, recipe.random_pictures)
+    if (folder / CHECKPOINT).exists():
+        run = load_run(folder)
+        run.recipe = replace(recipe, network=run.recipe.network)
+        if recipe.adaptation is None:
+            run.p = 0.0
+    else:
+        run = start_run(recipe, options.start)
+    pictures = training_pictures(without(options, recipe.generated), folder, run.recipe.network.size,
+                                 count=recipe.random_pictures, seed=recipe.seed)
+    return PriorTrainer(run, distributed, pictures)
+
+
+def _mean(value: Tensor, distributed: Distributed) -> Tensor:
+    """The mean over all processes."""
+    if distributed.world > 1:
+        dist.all_reduce(value)
+        value = value / distributed.world
+    return value
+
+
+def _describe(recipe: StyleGAN2Recipe) -> str:
+    return (f"{recipe.network.size}x{recipe.network.size}, batch {recipe.batch}, R1 {recipe.r1:.3g}, "
+            f"{'adaptive augmentation' if recipe.adaptation is not None else 'no augmentation'}")
+
+
+STYLEGAN2 = Family(FAMILY, "StyleGAN2, a generator for a domain", StyleGAN2Recipe, STYLEGAN2_RECIPES, _describe,
+                   open_trainer, lambda recipe: {"data", "exclude", "init_from"},
+                   lambda recipe: recipe.pictures)

@@ -1,0 +1,157 @@
+"""Weight files of GLEAN and GCFSR, and folders of the zoo from their runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from codec_contract.errors import EdgegrainError, ModelError
+from codec_contract.lr_coder.coder_tables import CoderTables
+from edgegrain.papers.face_sr import bundle as store_face_sr
+from edgegrain.papers.face_sr.bundle import (
+    fit_reduction_tables,
+    load_gcfsr,
+    load_glean,
+    read_config,
+    read_training,
+    save_face_sr,
+    store,
+)
+from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
+from edgegrain.papers.glean.network import GLEAN, GLEANConfig
+from edgegrain.pictures.packed import random_pictures
+from server_decoder.generative_prior import prior_digest
+from server_decoder.grain.grain import PriorConfig
+from server_decoder.prior_store import load_prior
+from server_decoder.stylegan2.synthesis import TINY_64
+from server_decoder.weight_file import read_header, read_weights, write_weights
+from tests.face_sr import GLEAN_TINY as STORED_GLEAN
+from tests.face_sr import TRAINING, store_gcfsr, store_glean
+
+GLEAN_TINY = GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=8, growth=4, head=8, widest=8)
+GCFSR_TINY = GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12, code_channels=6)
+
+
+def test_glean_is_restored_around_its_bank(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = GLEAN(GLEAN_TINY).eval()
+    path = save_face_sr(network, tmp_path / "glean.safetensors", training={"pictures": 3}, dtype=torch.float32)
+    assert not any(name.startswith("prior.") for name in read_weights(path))
+    assert read_header(path)["bank_sha256"] == prior_digest(network.prior)
+    lr = torch.rand(2, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        # Two builds: other rounding.
+        torch.testing.assert_close(load_glean(path, network.prior)(lr), network(lr), atol=1e-5, rtol=1e-4)
+    assert read_config(path) == GLEAN_TINY and read_training(path) == {"pictures": 3}
+    with pytest.raises(ModelError, match="trained with the bank"):
+        load_glean(path, GLEAN_TINY.prior.build())
+    with pytest.raises(ModelError, match="expected a gcfsr"):
+        load_gcfsr(path)
+    with pytest.raises(FileExistsError):
+        save_face_sr(network, path)
+
+
+def test_gcfsr_is_restored_in_half_precision(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = GCFSR(GCFSR_TINY).eval()
+    path = save_face_sr(network, tmp_path / "gcfsr.safetensors")
+    read = load_gcfsr(path)
+    assert read_config(path) == GCFSR_TINY and read_training(path) == {}
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(read.state_dict()[name], tensor.half().float())
+    with pytest.raises(ModelError, match="expected a glean"):
+        load_glean(path, GLEAN_TINY.prior.build())
+
+
+def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
+    network = GCFSR(GCFSR_TINY)
+    header = {"config": json.dumps(GCFSR_TINY.as_dict())}
+    state = network.state_dict()
+    name = next(iter(state))
+    for case, tensors, described in (
+            ("missing", {key: tensor for key, tensor in state.items() if key != name}, header),
+            ("shape", state, {"config": json.dumps(replace(GCFSR_TINY, code_width=8).as_dict())}),
+            ("unknown", state | {"prior.more": torch.zeros(1)}, header),
+            ("no header", state, {})):
+        path = write_weights(tmp_path / f"{case}.safetensors", tensors, described)
+        with pytest.raises(ModelError):
+            load_gcfsr(path)
+    (tmp_path / "noise").write_bytes(b"noise")
+    for read in (load_gcfsr, read_config, read_training):
+        with pytest.raises(ModelError, match="holds"):
+            read(tmp_path / "noise")
+    with torch.no_grad():
+        network.to_codes[0].conv.weight.fill_(1e6)
+    with pytest.raises(ModelError, match="does not fit"):
+        save_face_sr(network, tmp_path / "large.safetensors")
+
+
+def test_a_gcfsr_is_stored_with_the_tables_that_are_named(tmp_path: Path) -> None:
+    run = store_gcfsr(tmp_path / "run")
+    path = store(run, tmp_path / "zoo")
+    assert path == tmp_path / "zoo" / "gcfsr.safetensors"
+    assert read_training(path) == TRAINING
+    picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    with torch.no_grad():
+        before, after = (load_gcfsr(each)(picture, torch.full((1,), 0.25)) for each in (run / path.name, path))
+    assert (before - after).abs().max() < 0.05 * before.abs().max()
+    assert not (tmp_path / "zoo" / "coder.json").exists()
+    store(run, tmp_path / "zoo", coder=run / "coder.json", force=True)
+    assert (tmp_path / "zoo" / "coder.json").read_bytes() == (run / "coder.json").read_bytes()
+
+
+def test_tables_that_are_not_written_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, tables = store_gcfsr(tmp_path / "run"), tmp_path / "zoo" / "coder.json"
+    tables.parent.mkdir()
+    tables.write_bytes(b"kept")
+    monkeypatch.setattr(store_face_sr, "fit_reduction_tables", lambda *_, **__: pytest.fail("fitted in vain"))
+    for given in ({"coder": run / "coder.json"}, {"data": tmp_path}):
+        with pytest.raises(FileExistsError, match=r"coder\.json exists"):
+            store(run, tables.parent, **given)
+    assert list(tables.parent.iterdir()) == [tables]
+    path = store(run, tables.parent)
+    with pytest.raises(FileExistsError, match=r"gcfsr\.safetensors exists"):
+        store(run, tables.parent)
+    assert path.is_file() and tables.read_bytes() == b"kept"
+
+
+def test_a_damaged_file_of_tables_leaves_weights_and_tables_as_they_were(tmp_path: Path) -> None:
+    zoo = tmp_path / "zoo"
+    store(store_gcfsr(tmp_path / "old"), zoo, coder=tmp_path / "old" / "coder.json")
+    before = {path: path.read_bytes() for path in zoo.iterdir()}
+    run = store_gcfsr(tmp_path / "run", seed=1)
+    (tmp_path / "empty").mkdir()
+    (run / "coder.json").write_bytes(b"no tables")
+    for given in ({"coder": run / "coder.json"}, {"data": tmp_path / "empty"}):
+        with pytest.raises(EdgegrainError):
+            store(run, zoo, force=True, **given)
+    assert {path: path.read_bytes() for path in zoo.iterdir()} == before
+
+
+def test_a_glean_keeps_its_bank_outside(tmp_path: Path) -> None:
+    run, bank = store_glean(tmp_path / "run")
+    path = store(run, tmp_path / "zoo", prior=bank)
+    prior = load_prior(bank, STORED_GLEAN.prior.network, size=STORED_GLEAN.prior.size)
+    lr = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    with torch.no_grad():
+        before, after = load_glean(run / path.name, prior)(lr), load_glean(path, prior)(lr)
+    assert (before - after).std() < 0.1 * before.std()
+    with pytest.raises(FileExistsError):
+        store(run, tmp_path / "zoo", prior=bank)
+
+
+def test_tables_are_fitted_to_the_reductions_of_training_pictures(tmp_path: Path) -> None:
+    run, _ = store_glean(tmp_path / "run")
+    (tmp_path / "data").mkdir()
+    for index, picture in enumerate(random_pictures(6, 64, seed=3)):
+        Image.fromarray(np.asarray(picture)).save(tmp_path / "data" / f"{index}.png")
+    tables = fit_reduction_tables(run, tmp_path / "data", exclude=("5*",), count=4, steps=8)
+    assert isinstance(tables, CoderTables)
+    assert tables.to_json() == fit_reduction_tables(run, tmp_path / "data", exclude=("5*",), count=4, steps=8).to_json()
+    assert tables.to_json() != CoderTables.default().to_json()

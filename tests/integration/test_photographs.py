@@ -17,6 +17,7 @@ from codec_contract.oriented_square import OrientedSquare
 from edge_encoder.faces.alignment import FaceFinder, ffhq_square
 from edgegrain.cli.app import application
 from edgegrain.pictures.stored_pictures import stored_pictures
+from tests.unit.edge_encoder.faces.test_alignment import moved, placed
 
 FACES = 6
 
@@ -33,18 +34,6 @@ def faces(shared_data: Path) -> list[np.ndarray]:
     if len(paths) < FACES:
         pytest.skip("needs FFHQ faces in ../shared/data/train_faces_256")
     return [np.asarray(Image.open(path).convert("RGB")) for path in paths[:: len(paths) // FACES][:FACES]]
-
-
-def scene(face: np.ndarray, size: tuple[int, int], centre: tuple[float, float], degrees: float, scale: float):
-    """A face turned clockwise, scaled, and put into a larger picture."""
-    cells = np.random.default_rng(1).integers(60, 190, (6, 8, 3), dtype=np.uint8)
-    picture = Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC)
-    cos, sin = math.cos(math.radians(degrees)) / scale, math.sin(math.radians(degrees)) / scale
-    back = (cos, sin, 128 - cos * centre[0] - sin * centre[1], -sin, cos, 128 + sin * centre[0] - cos * centre[1])
-    turned = Image.fromarray(face).convert("RGBA").transform(size, Image.Transform.AFFINE, back,
-                                                             Image.Resampling.BICUBIC)
-    picture.paste(turned.convert("RGB"), mask=turned.getchannel("A"))
-    return np.asarray(picture)
 
 
 def test_aligned_faces_stay_where_they_are(finder: FaceFinder, faces: list[np.ndarray]) -> None:
@@ -76,19 +65,16 @@ def test_turned_and_moved_faces_are_found_again(
     finder: FaceFinder, faces: list[np.ndarray], degrees: float, scale: float, size: tuple[int, int]
 ) -> None:
     centre = size[0] * 0.45, size[1] * 0.52
-    turn = np.array([[math.cos(math.radians(degrees)), math.sin(math.radians(degrees))],
-                     [-math.sin(math.radians(degrees)), math.cos(math.radians(degrees))]])
     errors = []
     for face in faces:
         before = ffhq_square(finder.find(face)[0].points, (256, 256)).corners()
-        after = ffhq_square(finder.find(scene(face, size, centre, degrees, scale))[0].points, size).corners()
-        wanted = (before - 128) @ turn * scale + centre
-        errors.append(np.hypot(*(after - wanted).T).max() / scale)
+        after = ffhq_square(finder.find(placed(face, size, centre, degrees, scale))[0].points, size).corners()
+        errors.append(np.hypot(*(after - moved(before, centre, degrees, scale)).T).max() / scale)
     assert np.median(errors) < 8 and max(errors) < 20, errors  # of the face's 256 pixels, at the square's corners
 
 
 def test_there_and_back(faces: list[np.ndarray], default_bundle: Path) -> None:
-    picture = scene(faces[0], (640, 480), (300, 260), 20, 1.2)
+    picture = placed(faces[0], (640, 480), (300, 260), 20, 1.2)
     codec = sdk.Codec(default_bundle, threads=1)
     payload = codec.compress(picture)
     square = payload.header.square
@@ -115,7 +101,7 @@ def test_photographs_become_shards_of_aligned_faces(faces: list[np.ndarray], tmp
     photos = tmp_path / "photos"
     photos.mkdir()
     for name, scale in (("near", 1.0), ("far", 0.6)):
-        Image.fromarray(scene(faces[0], (800, 600), (390.0, 310.0), 20.0, scale)).save(photos / f"{name}.png")
+        Image.fromarray(placed(faces[0], (800, 600), (390.0, 310.0), 20.0, scale)).save(photos / f"{name}.png")
     Image.linear_gradient("L").save(photos / "gradient.png")
     command = ["pictures", "pack", str(photos), str(tmp_path / "out"), "--side", "192", "--lossless", "--align"]
     result = CliRunner().invoke(application, [*command, "--json"])

@@ -20,16 +20,12 @@ from codec_contract.oriented_square import (
 )
 
 
-def test_corners_of_an_upright_square() -> None:
-    square = OrientedSquare(4 * 10, 4 * 20, 4 * 6, 0)
-    assert square.corners().tolist() == [[7, 17], [7, 23], [13, 23], [13, 17]]
-    assert square.side == 6
-
-
-def test_corners_of_one_turned_clockwise() -> None:
-    # Its upper edge points down, so what was above it lies to its right.
-    square = OrientedSquare(40, 80, 0, 24)
-    assert square.corners().tolist() == [[13, 17], [7, 17], [7, 23], [13, 23]]
+@pytest.mark.parametrize(("square", "corners"), [
+    (OrientedSquare(4 * 10, 4 * 20, 4 * 6, 0), [[7, 17], [7, 23], [13, 23], [13, 17]]),
+    # Turned clockwise: its upper edge points down, so what was above it lies to its right.
+    (OrientedSquare(40, 80, 0, 24), [[13, 17], [7, 17], [7, 23], [13, 23]])])
+def test_corners(square: OrientedSquare, corners: list[list[int]]) -> None:
+    assert square.corners().tolist() == corners and square.side == 6
 
 
 @pytest.mark.parametrize(("across", "side"), [

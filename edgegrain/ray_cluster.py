@@ -37,9 +37,6 @@ def ray_cluster(address: str | None, *, cpus: float | None = None, show_logs: bo
         address: address of a running cluster; None starts a private one that ends with the block.
         cpus: cores of a cluster started here; None for all.
         show_logs: copy the output of Ray's processes to stderr.
-
-    Raises:
-        ServiceError: Ray is not installed, does not start, or does not run at the address.
     """
     private = {} if address else PRIVATE | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     for name, value in (QUIET | private).items():

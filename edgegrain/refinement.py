@@ -104,12 +104,6 @@ class RefiningCodec(Codec):
         weights: folder with the weights of LPIPS and, for faces, of the identity network; None for those of
             ``edgegrain metrics fetch``.
         report: called after each step with the finished part of a search, 0...1.
-
-    Raises:
-        BundleError, DeviceError: as `sdk.Codec`; or the bundle's decoder is none of GRAIN, or it restores no squares
-            of ``size``.
-        ModelError: the weights are missing.
-        ValueError: ``steps`` or ``max_bytes`` is below 1.
     """
 
     def __init__(self, bundle: str | Path = "faces", *, steps: int = STEPS, size: int | None = None,
@@ -157,12 +151,7 @@ class RefiningCodec(Codec):
         return FittedLarge(fitted.rgb, fitted.original_size, fitted.fit, fitted.square, large=large)
 
     def compress_fitted(self, fitted: Fitted) -> Payload:
-        """The payload of the LR that the search ends with; of the encoder's, if that is better and small enough.
-
-        Raises:
-            ImageError: no LR has ``max_bytes`` or fewer.
-            TypeError: the search looks at a larger size, but ``fitted`` is another codec's.
-        """
+        """The payload of the LR that the search ends with; of the encoder's, if that is better and small enough."""
         if self._enlarger is not None and not isinstance(fitted, FittedLarge):
             raise TypeError("a search at a larger size needs the pictures that `fit` of this codec prepares")
         seen = fitted.large if isinstance(fitted, FittedLarge) else fitted.rgb
@@ -184,11 +173,7 @@ class RefiningCodec(Codec):
         return payloads
 
     def _search(self, fitted: Fitted, start: Payload) -> Rgb:
-        """The LR found, beginning with that of the encoder's payload ``start``.
-
-        Raises:
-            ImageError: no LR has as few bytes as the limit.
-        """
+        """The LR found, beginning with that of the encoder's payload ``start``."""
         targets = [dequantize(picture_levels(fitted.rgb, self._torch_device))]
         if isinstance(fitted, FittedLarge):
             side = 2 * self.bundle.hr

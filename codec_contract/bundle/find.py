@@ -1,4 +1,4 @@
-"""Find bundles: in a folder given by the user, in the installed package, in a checkout, or on the Hugging Face Hub; by quality, and by controls."""
+"""Find bundles: in a folder, the package, a checkout, on the Hugging Face Hub; by quality; and by their controls."""
 
 from __future__ import annotations
 

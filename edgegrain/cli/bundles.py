@@ -134,11 +134,7 @@ def _names(bundle: BundleInfo) -> str:
 
 
 def _print(found: list[tuple[str, BundleInfo]], verify: bool, as_json: bool) -> None:
-    """Print bundles with the names they can be opened by.
-
-    Raises:
-        BundleError: bundles are damaged, after all were printed; only if ``verify``.
-    """
+    """Print bundles with the names they can be opened by."""
     from codec_contract.bundle.manifest import verify_bundle
 
     damaged: dict[Path, str] = {}

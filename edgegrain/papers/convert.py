@@ -111,11 +111,6 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
         files: GRAIN's three or four, else one.
         out: folder of the bundle, whose name becomes its id; for a StyleGAN2 the safetensors file.
         options: see there.
-
-    Raises:
-        ExistsError: ``out`` exists and is not to be replaced.
-        ModelError: the source is unknown, the files are too many, cannot be read or are of another layout.
-        BundleError, ExportError: the bundle cannot be made; a format is unknown.
     """
     if source not in SOURCES:
         raise ModelError(f"unknown source {source!r}; expected one of {', '.join(SOURCES)}")

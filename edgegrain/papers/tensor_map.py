@@ -104,9 +104,6 @@ def open_tensors(path: Path, wrappers: tuple[str, ...] = ()) -> TensorFile:
         path: of the file.
         wrappers: prefixes, preferred ones first: only the tensors under the first one found are taken. The prefix
             ``module.`` of data parallelism is removed too.
-
-    Raises:
-        ModelError: the file cannot be read, holds program code, or holds no tensors.
     """
     found: Mapping[str, Tensor] = read_tensors(path)
     if not found:
@@ -131,9 +128,6 @@ def place(source: TensorFile, wanted: Mapping[str, Tensor], theirs: Callable[[st
         theirs: name in the network -> name in the file; None for a tensor that files of this layout do not hold.
         prefix: of the network's names in the record.
         unused: beginning of a name in the file -> why the network has no such tensor.
-
-    Raises:
-        ModelError: tensors are missing, unknown or of another shape; the message names them.
     """
     names = {ours: name for ours in wanted if (name := theirs(ours)) is not None}
     used = set(names.values())
@@ -176,11 +170,7 @@ def _some(what: str, names: list[str]) -> str:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a ``.safetensors`` or torch file by name; nested dictionaries are joined by dots.
-
-    Raises:
-        ModelError: the file cannot be read, or holds anything but tensors and plain values: nothing else is unpickled.
-    """
+    """All tensors of a ``.safetensors`` or torch file by name; nested dictionaries are joined by dots."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -84,9 +84,6 @@ def open_checkpoint(run: Path, family: str) -> Iterator[Checkpoint]:
     Args:
         run: folder of the run, or the checkpoint's first file.
         family: the family it must be of.
-
-    Raises:
-        ModelError: there is no checkpoint, a part of it is missing or damaged, or it is of another family.
     """
     path = checkpoint_path(run)
     with checkpoint_errors(path):
@@ -100,11 +97,7 @@ def open_checkpoint(run: Path, family: str) -> Iterator[Checkpoint]:
 
 
 def read_checkpoint_header(run: Path) -> dict[str, str]:
-    """The header of a checkpoint, without its weights.
-
-    Raises:
-        ModelError: there is no checkpoint.
-    """
+    """The header of a checkpoint, without its weights."""
     path = checkpoint_path(run)
     with checkpoint_errors(path), safe_open(path, "pt") as file:
         return file.metadata() or {}

@@ -20,11 +20,7 @@ T = TypeVar("T")
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` is CUDA if it is available.
-
-    Raises:
-        DeviceError: the name is unknown, or CUDA is requested and not available.
-    """
+    """The device of a name; ``auto`` is CUDA if it is available."""
     if name not in ("auto", "cpu", "cuda"):
         raise DeviceError(f"unknown device {name!r}; expected one of auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():

@@ -178,11 +178,7 @@ def recipes() -> Mapping[str, Any]:
 
 
 def find_recipe(name: str) -> Any:
-    """The recipe or chain of a name.
-
-    Raises:
-        EdgegrainError: there is none.
-    """
+    """The recipe or chain of a name."""
     if name not in recipes():
         raise EdgegrainError(f"there is no recipe {name!r}; edgegrain train --list prints all of them")
     return recipes()[name]

@@ -25,9 +25,6 @@ def recipe_prior(recipe: Recipe, prior: GenerativePrior | str | Path | None) -> 
         recipe: whose generator is wanted.
         prior: a network, which is returned, a file, or the name of a fetched prior; None for the published one if that
             is of the recipe's kind.
-
-    Raises:
-        EdgegrainError: the recipe has no generator, or there is no such prior, or it is of another kind or size.
     """
     if isinstance(prior, GenerativePrior):
         return prior
@@ -59,11 +56,7 @@ def random_prior(config: PriorConfig, seed: int) -> GenerativePrior:
 
 
 def recipe_discriminator(recipe: Recipe, given: nn.Module | Path | None) -> nn.Module | None:
-    """The trained discriminator of a recipe that uses StyleGAN2's, from its file; None without one.
-
-    Raises:
-        EdgegrainError: the recipe has no such discriminator, or the file holds another.
-    """
+    """The trained discriminator of a recipe that uses StyleGAN2's, from its file; None without one."""
     if given is None or isinstance(given, nn.Module):
         return given
     config = getattr(getattr(recipe, "adversarial", None), "discriminator", None)

@@ -69,11 +69,7 @@ class Chain:
 
 
 def continued(recipe: Config, **stored: Any) -> Config:
-    """The recipe with these values of the run that it continues, such as shapes of networks.
-
-    Raises:
-        EdgegrainError: the recipe cannot have them.
-    """
+    """The recipe with these values of the run that it continues, such as shapes of networks."""
     try:
         return replace(recipe, **stored)  # type: ignore[type-var]
     except ValueError as error:
@@ -85,9 +81,6 @@ def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
 
     Absent fields have their defaults. Nested dataclasses are read by their own ``from_dict`` if they have one; of a
     union, the class that has the fields.
-
-    Raises:
-        KeyError, TypeError, ValueError: the values describe no such configuration.
     """
     kinds = get_type_hints(kind)
     renamed = {_current(name, kinds): value for name, value in values.items()}
@@ -126,9 +119,6 @@ def changed(recipe: Any, changes: Iterable[str] = (), *, batch: int = 0, seed: i
             batch, as Adam's steps do (Malladi et al., NeurIPS 2022), the averaged weights look back over as many
             pictures as before, and the run sees as many.
         seed: of the random numbers; None for the recipe's.
-
-    Raises:
-        EdgegrainError: there is no such field, or a value is not of its type or makes no sense for the recipe.
     """
     if isinstance(recipe, Chain):
         own = [change for change in changes if change.startswith("shares=")]

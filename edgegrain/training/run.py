@@ -57,12 +57,6 @@ def train(recipe: Any, folder: Path, options: RunOptions | None = None, *, pictu
         report: called every few seconds with the finished part of the run and a line about it; before, with that of the
             pictures' preparation.
         claimed: the caller has locked ``folder`` (`claim_run_folder`); otherwise it is locked here.
-
-    Raises:
-        ExistsError: ``folder`` holds a run and ``resume`` is false.
-        InUseError: another process trains in ``folder``.
-        EdgegrainError: pictures, weights, device or checkpoint are missing or do not fit, or the budget of a chain ends
-            before a stage begins.
     """
     options, stages = options or RunOptions(), recipe.stages if isinstance(recipe, Chain) else {"": recipe}
     if not resume and (found := [run for stage in stages if (run := folder / stage / CHECKPOINT).exists()]):
@@ -269,9 +263,6 @@ def claim_run_folder(distributed: Distributed, recipe: str, folder: Path | None 
     resume, the last with one.
 
     The first process chooses it and locks it for the block, for all processes of the run.
-
-    Raises:
-        InUseError: another process trains in the folder that is given or to resume.
     """
     first, further = RUNS / recipe, (RUNS / f"{recipe}-{number}" for number in itertools.count(2))
     if resume and folder is None:

@@ -23,12 +23,7 @@ if TYPE_CHECKING:  # both import torch
 
 
 def writable_bundle(bundle: str) -> Manifest:
-    """The manifest of a bundle, given by name or folder, whose files can be added to or replaced.
-
-    Raises:
-        ExportError: its folder is read-only, or in the cache of the Hugging Face Hub.
-        BundleError: there is no such bundle, or its manifest is wrong.
-    """
+    """The manifest of a bundle, given by name or folder, whose files can be added to or replaced."""
     if bundle.startswith(SCHEME):
         raise ExportError(f"{bundle} is cached as it is on the Hub; copy its folder and pass the copy")
     target = load_manifest(find_bundle(bundle))
@@ -91,12 +86,6 @@ def require_target(
         bundle: name or folder of the bundle.
         device: that the form is for.
         force: replace its form, if it has one that is current.
-
-    Raises:
-        ExportError: the bundle's decoder is another one than the source, the noise is not constant, or the bundle's
-            folder is read-only, or in the cache of the Hugging Face Hub.
-        ExistsError: the bundle has this form, and ``force`` is false.
-        BundleError: there is no such bundle, or its manifest is wrong.
     """
     target = writable_bundle(bundle)
     if source.manifest is None or decoder_hash(source.manifest) != decoder_hash(target):

@@ -42,11 +42,6 @@ def require_enlargeable(bundle: str, *, force: bool = False) -> Manifest:
     Args:
         bundle: name or folder.
         force: replace the enlarger that the bundle has.
-
-    Raises:
-        ExportError: the bundle restores tiles, or its folder is read-only, or in the cache of the Hugging Face Hub.
-        ExistsError: the bundle has an enlarger, and ``force`` is false.
-        BundleError: there is no such bundle, or its manifest is wrong.
     """
     target = writable_bundle(bundle)
     if target.tile_overlap is not None:
@@ -68,10 +63,6 @@ def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str
         training: how it was trained, for the manifest; plain JSON values.
         licence: of an enlarger from another bundle; None for the bundle's own.
         version: new version of the bundle; None to keep the one it has.
-
-    Raises:
-        BundleError: the enlarged squares would be larger than a bundle may restore, or ``version`` is no version.
-        OSError: the folder cannot be written.
     """
     record = read_record(target.folder)
     files: dict[str, bytes] = {}
@@ -164,11 +155,6 @@ def enlarger_files(source: str | Path, side: int) -> EnlargerFiles:
     Args:
         source: a run, its ``super_resolution.safetensors``, or a bundle as `find_bundle` takes it.
         side: of the pictures that it will enlarge, S.
-
-    Raises:
-        ExportError: the enlarger is for pictures of another side; or as `export_enlarger`.
-        ModelError: the run's network is damaged.
-        BundleError: as `find_enlarger`.
     """
     if holds_super_resolution(source):
         exported = export_enlarger(Path(source), side)
@@ -181,11 +167,7 @@ def enlarger_files(source: str | Path, side: int) -> EnlargerFiles:
 
 
 def find_enlarger(bundle: str | Path) -> BundledEnlarger:
-    """The enlarger of a bundle, given as `find_bundle` takes it.
-
-    Raises:
-        BundleError: there is no such bundle, it has no enlarger, or a file is missing or altered.
-    """
+    """The enlarger of a bundle, given as `find_bundle` takes it."""
     try:
         manifest = load_manifest(find_bundle(bundle))
         if manifest.enlarger is None:

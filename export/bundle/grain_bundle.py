@@ -66,14 +66,6 @@ def write_trained_bundle(
             decoder the weights need comes first.
         formats: of the encoder, by default all; None for weights that take the encoder of a bundle.
         force: replace a bundle that exists.
-
-    Raises:
-        ExistsError: the folder exists and ``force`` is false.
-        ModelError: the weights are missing or damaged, or the generator is missing or another.
-        ExportError: a format is unknown, ``onnx`` is missing or the encoder is a bundle's; a conversion fails, or the
-            export differs from torch.
-        BundleError: id or version is not valid; or the weights need the decoder of a bundle that is not installed, or
-            that has another decoder now.
     """
     refuse_to_replace(folder, force, version=version)
     if not (weights / TRAINED).is_file():
@@ -114,12 +106,6 @@ def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = F
         bundle: id, alias or folder of the GRAIN.
         folder: of the new bundle; its name becomes the id.
         force: replace a bundle that exists.
-
-    Raises:
-        ExistsError: the folder exists and ``force`` is false.
-        BundleError: there is no such bundle, or its invertible picture was no output in training: the bundle has no
-            generator, or its fusion does not add to the invertible picture.
-        ExportError: the export differs from torch.
     """
     refuse_to_replace(folder, force)
     source = find_decoder(bundle)
@@ -181,12 +167,6 @@ def write_zoo_bundle(weights: Path, folder: Path, options: BundleOptions | None 
         folder: of the bundle; its name becomes the id.
         options: see there.
         force: replace a bundle that exists.
-
-    Raises:
-        ExistsError: the folder exists and ``force`` is false.
-        ModelError: there are no weights, or weights of several families; they are damaged; a generator is missing.
-        ExportError: the family has no such option, a conversion fails, or an export differs from torch.
-        BundleError: the name is no valid id, or the sizes do not fit.
     """
     path = weight_file(weights)
     source, name, write = path.parent, "GRAIN", write_trained_bundle

@@ -94,11 +94,6 @@ def write_bundle(folder: Path, parts: BundleParts, *, force: bool = False) -> Ma
         folder: of the bundle; its name should be the bundle's id.
         parts: what it is written from.
         force: replace a bundle that exists.
-
-    Raises:
-        ExistsError: the folder exists and ``force`` is false.
-        ExportError: a converter fails, or ``formats`` lacks ``onnx``.
-        BundleError: the fields are no valid manifest, or encoder and decoder do not fit.
     """
     refuse_to_replace(folder, force, parts.fields["id"])
     require_bundle_formats(parts.formats)
@@ -162,10 +157,6 @@ def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapp
         fields: as in `BundleParts`.
         card: the model card, Markdown.
         force: replace a bundle that exists.
-
-    Raises:
-        ExistsError: the folder exists and ``force`` is false.
-        BundleError: ``source`` is damaged, or the fields make no valid manifest.
     """
     replaced = {DECODER_ONNX, MODEL_CARD, *(form.file for form in decoder_forms(source).values())}
 
@@ -188,10 +179,6 @@ def renew_encoders(folder: Path, encoders: Iterable[Path]) -> Manifest:
     Args:
         folder: the bundle.
         encoders: files and packages named as in the bundle, compared with its integer encoder beforehand.
-
-    Raises:
-        BundleError: there is no valid bundle in the folder, or it has no such encoder.
-        OSError: the folder cannot be written; the bundle is as before.
     """
     source = verify_bundle(folder)
     renewed = {path.name: path for path in encoders}
@@ -221,12 +208,7 @@ def encoder_formats(manifest: Manifest) -> tuple[str, ...]:
 
 
 def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Manifest:
-    """Replace a bundle's evaluation and model card; encoder, coder and decoder stay byte for byte.
-
-    Raises:
-        BundleError: there is no valid bundle in the folder.
-        OSError: the folder cannot be written; the bundle is as before.
-    """
+    """Replace a bundle's evaluation and model card; encoder, coder and decoder stay byte for byte."""
     verify_bundle(folder)
     record = read_record(folder)
     record["evaluation"] = dict(evaluation)

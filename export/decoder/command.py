@@ -57,10 +57,6 @@ def export_decoder(decoder: nn.Module, lr: int, options: DecoderOptions) -> byte
         decoder: of GRAIN, in float32; any other for ONNX's own operators, float32 and constant noise.
         lr: side of the LRs.
         options: of the export.
-
-    Raises:
-        ExportError: torch cannot express the decoder in ONNX, a weight is too large for float16, or noise is asked for
-            without a generator.
     """
     seeded, rounded = options.noise is Noise.seeded, options.stored is not WeightStorage.float32
     if seeded:
@@ -135,11 +131,6 @@ def export_compared(source: DecoderSource, options: DecoderOptions, pictures: Pa
         options: of the export.
         pictures: folder of pictures to compare on; None for those that ship with edgegrain.
         count: LRs to compare on.
-
-    Raises:
-        ExportError: torch cannot express the decoder in ONNX, a weight is too large for float16, or the export differs
-            from torch.
-        DeviceError: the options name fused ops, and their library is not built.
     """
     found = find_pictures(pictures)
     model = export_decoder(source.decoder, source.network.lr, options)
@@ -186,10 +177,6 @@ def append_enlarger(exported: ExportedDecoder, size: int) -> ExportedDecoder:
     Args:
         exported: a bundle's decoder that takes and gives uint8.
         size: in pixels; the decoder's own size returns ``exported``.
-
-    Raises:
-        ExportError: the bundle does not restore this size, the decoder gives float32, or the graph's pictures differ
-            from those of both networks one after the other.
     """
     manifest = exported.source.manifest
     factor = enlarger_factor(manifest, size)

@@ -53,12 +53,6 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
         decoder: in float32.
         lrs: to compare on.
         precision: of the graph.
-
-    Raises:
-        ExportError: the outputs differ by more than `TOLERANCE`, or a picture by more than one level; in float16 the
-            PSNR is below `HALF_PSNR`.
-        BundleError: the model cannot be read, or is no decoder.
-        DeviceError: the graph has fused ops, and their library is not built.
     """
     session = DecoderSession(model)  # also refuses what is no decoder
     seeded = decoder if isinstance(decoder, Grain) and session.takes_seed else None

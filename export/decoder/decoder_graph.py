@@ -36,9 +36,6 @@ def decoder_graph(decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,
 
     Initializers carry the names of the module's parameters and buffers, so `load_parameters` finds them again; the
     model's metadata list those that the output does not depend on.
-
-    Raises:
-        ExportError: torch cannot express the module in ONNX.
     """
     examples = {INPUT: torch.zeros(2, 3, lr, lr)}
     if noise_size := getattr(decoder, "noise_size", 0):
@@ -84,20 +81,12 @@ def add_optional_input(model: onnx.ModelProto, name: str, shape: Sequence[int | 
 
 
 def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with its float32 weights stored as float16 and widened on loading; it computes in float32.
-
-    Raises:
-        ExportError: a weight is too large for float16.
-    """
+    """The same graph with its float32 weights stored as float16 and widened on loading; it computes in float32."""
     return _store(model, _as_half)
 
 
 def store_compact(model: onnx.ModelProto) -> onnx.ModelProto:
-    """As `store_half`, but the large weights as int8 with a scale per output channel.
-
-    Raises:
-        ExportError: a weight is too large for float16.
-    """
+    """As `store_half`, but the large weights as int8 with a scale per output channel."""
     return _store(model, lambda name, values: (
         _as_int8(name, values) if is_int8(values.shape) else _as_half(name, values)))
 
@@ -126,9 +115,6 @@ def is_int8(shape: Sequence[int]) -> bool:
 @torch.no_grad()
 def round_weights(module: nn.Module, *, compact: bool) -> None:
     """Round a module's weights and constants in place to the values that `store_compact`, or else `store_half`, stores.
-
-    Raises:
-        ExportError: a weight is too large for float16.
     """
     constants = {name: buffer for name, buffer in module.named_buffers() if _is_parameter(name)}
     for name, tensor in {**constants, **module.state_dict()}.items():
@@ -165,9 +151,6 @@ def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
 
     Weights of a generator that the graph does not need (its mapping network; its RGB head if only its features are
     used) become NaN, so that a picture that depends on one is recognized.
-
-    Raises:
-        BundleError: names or shapes do not match, or weights lie in another file.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     outside = next((name for name, tensor in tensors.items() if tensor.data_location == TensorProto.EXTERNAL), None)

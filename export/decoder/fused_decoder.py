@@ -45,9 +45,6 @@ def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False, seeded: boo
         decoder: in evaluation mode.
         half: its convolutions compute in float16.
         seeded: take the generator's noise as a second input, float32 ``[B, noise_size]``, instead of a constant.
-
-    Raises:
-        ExportError: there are no fused operators for this kind of generator.
     """
     graph = FusedGraph(half=half)
     grain = decoder if isinstance(decoder, Grain) else None

@@ -60,9 +60,6 @@ def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
     """The torch decoder of a GRAIN bundle, its weights read back from the bundle's own ONNX file.
 
     In a `Grain`, those weights of the generator that its output does not depend on are NaN (see `load_parameters`).
-
-    Raises:
-        BundleError: the manifest describes another kind of decoder, or the weights do not fit.
     """
     decoder: RRDBDecoder | Grain
     try:
@@ -96,10 +93,6 @@ def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *,
             zoo that no installed bundle has.
         prior: the generator, as `load_prior` takes it; bundles hold theirs.
         zoo: folder of the zoo; by default the checkout's.
-
-    Raises:
-        BundleError: there is no such bundle or folder, or it is damaged.
-        ModelError: the generator is missing or another.
     """
     folder = _zoo_folder(name_or_path, zoo or Path(__file__).resolve().parents[2] / "zoo")
     if folder is not None:
@@ -120,10 +113,6 @@ def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSourc
     """Trained weights together with the generator they were trained with.
 
     The LRs to compare on come from `zoo_encoder`, else from the plain area average.
-
-    Raises:
-        ModelError: the weights are damaged, or the generator is missing or another.
-        BundleError: the weights need the decoder of a bundle that is not installed, or that has another decoder now.
     """
     config = read_config(folder / TRAINED)
     model = load_zoo(folder, described_prior(config.prior, prior) if config.prior else None)
@@ -133,11 +122,7 @@ def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSourc
 
 
 def load_zoo(folder: Path, prior: GenerativePrior | None) -> Grain:
-    """Trained weights around a generator, the invertible decoder from its bundle if the weights leave it out.
-
-    Raises:
-        ModelError, BundleError: as `zoo_decoder`.
-    """
+    """Trained weights around a generator, the invertible decoder from its bundle if the weights leave it out."""
     bundle = kept_bundle(folder)
     if bundle is None:
         return load_trained(folder / TRAINED, prior)
@@ -179,9 +164,6 @@ def described_prior(config: PriorConfig, name_or_path: str | Path = DEFAULT_PRIO
     Args:
         config: its kind, size and form.
         name_or_path: as `load_prior` takes it.
-
-    Raises:
-        ModelError: there is no such generator, or it is of another kind or size.
     """
     prior = load_prior(name_or_path, config.network, size=config.size)
     if config.compact:
@@ -190,11 +172,7 @@ def described_prior(config: PriorConfig, name_or_path: str | Path = DEFAULT_PRIO
 
 
 def random_decoder(name: str, seed: int = 0) -> DecoderSource:
-    """A configuration with random weights, none of them zero: for trying an export and measuring its cost.
-
-    Raises:
-        ExportError: there is no such configuration.
-    """
+    """A configuration with random weights, none of them zero: for trying an export and measuring its cost."""
     if name not in PRESETS:
         raise ExportError(f"unknown configuration {name!r}; expected one of {', '.join(PRESETS)}")
     config = PRESETS[name]

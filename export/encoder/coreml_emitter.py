@@ -30,12 +30,7 @@ from export.encoder.graph import OUTPUT, EncoderGraph, int8_parts
 
 
 def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) -> Path:
-    """Write the program as a package folder ``PATH.mlpackage``, complete or not at all.
-
-    Raises:
-        ExportError: coremltools is not installed or cannot convert the graph, or ``path`` does not end in .mlpackage.
-        ExistsError: the package exists and ``force`` is false.
-    """
+    """Write the program as a package folder ``PATH.mlpackage``, complete or not at all."""
     path = Path(path)
     if path.suffix != ".mlpackage":
         raise ExportError(f"a Core ML program is written as a folder NAME.mlpackage, not {path.name!r}")
@@ -53,11 +48,7 @@ def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) 
 
 
 def coreml_model(graph: EncoderGraph) -> Any:
-    """The converted ``coremltools.models.MLModel`` (float32 throughout).
-
-    Raises:
-        ExportError: coremltools is not installed, or cannot convert the graph; the message has the end of its output.
-    """
+    """The converted ``coremltools.models.MLModel`` (float32 throughout)."""
     with captured_stderr() as said:
         try:
             return _convert(_coremltools(), graph)

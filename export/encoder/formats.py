@@ -32,10 +32,6 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
 
     Returns:
         Format -> path.
-
-    Raises:
-        ExportError: an unknown format, an unproven bound, or a converter fails.
-        ExistsError: a file exists and ``force`` is false; nothing has been written then.
     """
     require_formats(formats)
     if isinstance(encoder, IntegerNetwork):

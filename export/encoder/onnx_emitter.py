@@ -23,11 +23,7 @@ IR_VERSION = 8
 
 
 def write_onnx(graph: EncoderGraph, path: str | Path, *, force: bool = False) -> Path:
-    """Write the encoder for ONNX Runtime (pictures as ``[N, H, W, 3]``).
-
-    Raises:
-        ExistsError: the file exists and ``force`` is false.
-    """
+    """Write the encoder for ONNX Runtime (pictures as ``[N, H, W, 3]``)."""
     return write_atomically(path, onnx_model(graph).SerializeToString(), force=force)
 
 

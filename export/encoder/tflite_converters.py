@@ -39,12 +39,7 @@ from export.encoder.tflite_emitter import (
 
 def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False,
                  converter: TfliteConverter = TfliteConverter.direct) -> Path:
-    """Convert and write the encoder; its signature ``serving_default`` maps ``image`` to ``lr``.
-
-    Raises:
-        ExportError: the converter is not installed, or cannot convert the graph.
-        ExistsError: the file exists and ``force`` is false.
-    """
+    """Convert and write the encoder; its signature ``serving_default`` maps ``image`` to ``lr``."""
     if Path(path).exists() and not force:  # before minutes of conversion, not after
         raise ExistsError(path)
     return write_atomically(path, converted(graph, converter), force=force)

@@ -27,11 +27,7 @@ MIN_RUNTIME = b"2.7.0".ljust(16, b"\0")
 
 
 def tflite_bytes(graph: EncoderGraph) -> bytes:
-    """The flatbuffer; its signature ``serving_default`` maps ``image`` to ``lr``.
-
-    Raises:
-        ExportError: LiteRT is not installed, or a clip's lower limit is not 0.
-    """
+    """The flatbuffer; its signature ``serving_default`` maps ``image`` to ``lr``."""
     schema = tflite_schema()
     writer = _Writer(schema, graph)
     image = writer.tensor(INPUT, (graph.hr, graph.hr, 3), schema.TensorType.UINT8)

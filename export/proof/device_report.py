@@ -30,11 +30,7 @@ IN_USE = ("all optimizations", "XNNPACK", "Core ML, CPU only")
 
 
 def installed_runtimes(folder: Path) -> list[Runtime]:
-    """The runtimes of this machine for the encoders in a folder, a verified bundle, with one thread and with two.
-
-    Raises:
-        ExportError: a file cannot be loaded.
-    """
+    """The runtimes of this machine for the encoders in a folder, a verified bundle, with one thread and with two."""
     runtimes = onnx_runtimes(folder / ENCODER_ONNX, large_batch=1)
     if (folder / ENCODER_TFLITE).exists() and find_spec("ai_edge_litert"):
         runtimes += tflite_runtimes(folder / ENCODER_TFLITE) + compiled_model_runtimes(folder / ENCODER_TFLITE)
@@ -51,9 +47,6 @@ def measure(runtime: Runtime, manifest: Manifest, device: str, runs: int) -> Dev
         manifest: of the bundle.
         device: its name in the report.
         runs: number of timed runs, at least 1.
-
-    Raises:
-        BundleError: the bundle has no golden vectors, or they are damaged.
     """
     golden = check_golden(json.loads(manifest.open_file(GOLDEN)), runtime.encode)
     picture = np.random.default_rng(0).integers(0, 256, (1, manifest.hr, manifest.hr, 3), np.uint8)
@@ -75,11 +68,7 @@ def measure(runtime: Runtime, manifest: Manifest, device: str, runs: int) -> Dev
 
 
 def read_reports(path: Path) -> list[DeviceReport]:
-    """The reports of a file: one, as the clients write it, or a list.
-
-    Raises:
-        ExportError: the file cannot be read, or a field has another form than docs/devices.md defines.
-    """
+    """The reports of a file: one, as the clients write it, or a list."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -50,9 +50,6 @@ def require_exact(rows: Sequence[Mapping[str, Any]]) -> None:
 
     Args:
         rows: from `comparison.compare`, of an exact encoder.
-
-    Raises:
-        ExportError: a byte differs, or nothing was compared; the message names every runtime with such a result.
     """
     wrong = [row for row in rows if row["differing_bytes"] or not row["bytes_compared"]]
     if wrong or not rows:

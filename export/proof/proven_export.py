@@ -81,10 +81,6 @@ def export_exact(network: IntegerNetwork, out_dir: Path, options: ExportOptions,
 
     Differing bytes raise no error: the report states them, and `proof_report.require_exact` raises. The files appear
     together, when everything is done.
-
-    Raises:
-        ExistsError: a file exists, and ``options.force`` is false.
-        ExportError: a bound cannot be proven, a converter or a runtime fails, or a runtime left out inputs.
     """
     proof = bounds.prove(network)
     graph = exact_graph(network)
@@ -112,12 +108,7 @@ def export_exact(network: IntegerNetwork, out_dir: Path, options: ExportOptions,
 
 
 def export_float(graph: EncoderGraph, out_dir: Path, options: ExportOptions) -> reports.ProofReport:
-    """Export a float encoder and write its reports, which state flips per million between runtimes.
-
-    Raises:
-        ExistsError: a file exists, and ``options.force`` is false.
-        ExportError: a converter or a runtime fails.
-    """
+    """Export a float encoder and write its reports, which state flips per million between runtimes."""
     with (_staged(out_dir, options) as staging, ExportProgress(options.console) as progress,
           ProofRunner(options.processes) as runner):
         artefacts = _export(graph, staging, options, progress)

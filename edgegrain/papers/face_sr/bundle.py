@@ -88,11 +88,7 @@ def save_face_sr(network: GLEAN | GCFSR, path: str | Path, *, training: Mapping[
 
 
 def load_glean(path: str | Path, prior: GenerativePrior) -> GLEAN:
-    """The network in a file around its bank, weights in float32, in evaluation mode.
-
-    Raises:
-        ModelError: the file holds no GLEAN, its weights do not fit its configuration, or the bank is another.
-    """
+    """The network in a file around its bank, weights in float32, in evaluation mode."""
     config = read_config(path)
     if not isinstance(config, GLEANConfig):
         raise ModelError(f"{path} holds a {GCFSR_KIND}, expected a {GLEAN_KIND}")
@@ -107,11 +103,7 @@ def load_glean(path: str | Path, prior: GenerativePrior) -> GLEAN:
 
 
 def load_gcfsr(path: str | Path) -> GCFSR:
-    """The network in a file, weights in float32, in evaluation mode.
-
-    Raises:
-        ModelError: the file holds no GCFSR, or its weights do not fit its configuration.
-    """
+    """The network in a file, weights in float32, in evaluation mode."""
     config = read_config(path)
     if not isinstance(config, GCFSRConfig):
         raise ModelError(f"{path} holds a {GLEAN_KIND}, expected a {GCFSR_KIND}")
@@ -192,12 +184,6 @@ def write_face_sr_bundle(
         licence: of weights and data, by default `usual_licence`; the bank's is added.
         formats: of the encoder.
         force: replace a bundle that exists.
-
-    Raises:
-        ExistsError: the folder exists and ``force`` is false.
-        ModelError: the weights are missing or damaged, or GLEAN's bank is missing or another.
-        ExportError: a conversion fails, or the export differs from torch.
-        BundleError: id or version is not valid, or the sizes do not fit.
     """
     refuse_to_replace(folder, force, version=version)
     path = find_face_sr_weights(weights)
@@ -286,11 +272,6 @@ def store(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, cod
 
     Returns:
         The path of the written weights.
-
-    Raises:
-        ExistsError: the folder holds a file that would be written and ``force`` is false.
-        ModelError: the weights are missing or damaged, or GLEAN's bank is missing or another one.
-        EdgegrainError: there are no pictures, or ``coder`` holds no tables. No file is written or replaced then.
     """
     path = find_face_sr_weights(weights)
     network = load_face_sr(path, prior)

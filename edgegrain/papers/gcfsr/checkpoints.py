@@ -33,9 +33,6 @@ def load_gcfsr_checkpoint(path: Path, *, seed: int = 0) -> tuple[GCFSR, TensorMa
     Args:
         path: of the file.
         seed: of the constant noise.
-
-    Raises:
-        ModelError: the file cannot be read, or is no GCFSR checkpoint.
     """
     source = open_tensors(path, ("params_ema.", "params.", "state_dict."))
     config = _config(source)

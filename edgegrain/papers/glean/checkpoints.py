@@ -22,11 +22,7 @@ _MEAN_CODE = "the mean of mapped codes, which GLEAN does not use"
 
 
 def load_glean_checkpoint(path: Path) -> tuple[GLEAN, TensorMap]:
-    """The network of a checkpoint; its sizes follow from the tensors.
-
-    Raises:
-        ModelError: the file cannot be read, or is no GLEAN checkpoint.
-    """
+    """The network of a checkpoint; its sizes follow from the tensors."""
     whole = open_tensors(path, ("state_dict.",))
     source = _restorer(whole)
     bank = {name.removeprefix(BANK): tensor for name, tensor in source.tensors.items() if name.startswith(BANK)}

@@ -53,12 +53,7 @@ class GrainCheckpoint:
 
 
 def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
-    """The model whose parts are in these files, in any order; sizes follow from the tensors.
-
-    Raises:
-        ModelError: a file cannot be read, is none of the four, or two are of the same kind; one of the first three is
-            missing.
-    """
+    """The model whose parts are in these files, in any order; sizes follow from the tensors."""
     files = _sort(paths)
     invertible, codes, fusion = (files[kind] for kind in ("invertible", "codes", "fusion"))
     out = fusion.count("out.{}.weight", 2)

@@ -90,9 +90,6 @@ def load_rrdb_encoder(path: str | Path) -> RRDBEncoder:
     """An encoder from a ``.safetensors`` file or a torch checkpoint; nothing but tensors is unpickled.
 
     Official checkpoints hold the encoder under ``enc.`` inside ``state_dict``.
-
-    Raises:
-        ModelError: the file cannot be read, holds program code, or no such encoder.
     """
     source = open_tensors(Path(path), ("state_dict.", "enc."))
     encoder = RRDBEncoder(encoder_config(source))

@@ -64,22 +64,13 @@ LEVELS = 255
 
 def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None = None,
              dtype: torch.dtype = torch.float16, force: bool = False) -> Path:
-    """Write a network; ``training``, plain JSON values, is read back by `read_training`.
-
-    Raises:
-        ModelError: a weight does not fit ``dtype``.
-        ExistsError: the file exists and ``force`` is false.
-    """
+    """Write a network; ``training``, plain JSON values, is read back by `read_training`."""
     return save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, force=force,
                         records={_TRAINING: dict(training or {})})
 
 
 def load_irn(path: str | Path) -> IRN:
-    """The network that `save_irn` wrote, its weights in float32.
-
-    Raises:
-        ModelError: the file holds no IRN, or its weights do not fit its configuration.
-    """
+    """The network that `save_irn` wrote, its weights in float32."""
     model = IRN(read_config(path, _KIND))
     fill_network(model, path, _KIND)
     return model.eval()
@@ -136,12 +127,6 @@ def write_irn_bundle(
         plus: the weights are those of IRN+, whose pictures are marked as generated; None for what the training record
             in the file says.
         force: replace a bundle that exists.
-
-    Raises:
-        ExistsError: the folder exists and ``force`` is false.
-        ModelError: the weights are damaged.
-        ExportError: a conversion fails, or an export differs from torch.
-        BundleError: id or version is not valid, or the sizes do not fit.
     """
     refuse_to_replace(folder, force, version=version)
     require_bundle_formats(formats)

@@ -29,11 +29,7 @@ _BANDS = torch.tensor([[[1.0, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]
 
 
 def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
-    """The network of a checkpoint; its depth and widths follow from the tensors.
-
-    Raises:
-        ModelError: the file cannot be read, or is no IRN checkpoint.
-    """
+    """The network of a checkpoint; its depth and widths follow from the tensors."""
     source = open_tensors(path, _WRAPPERS)
     blocks, transforms = _operations(source)
     matrix = _MATRIX.format(0)

@@ -331,10 +331,6 @@ def convert(source: Path, target: Path, layout: Layout, force: bool = False) -> 
         target: the safetensors file to write.
         layout: of the source.
         force: whether to replace ``target`` if it exists.
-
-    Raises:
-        ExistsError: the target exists and ``force`` is false.
-        ModelError: the source is no StyleGAN2 of the layout, or the target is a folder.
     """
     if target.is_dir():
         inside = target / f"{source.stem}.safetensors"

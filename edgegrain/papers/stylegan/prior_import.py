@@ -53,12 +53,7 @@ _MEAN_SEED = 0
 
 
 def read_wheel(path: str | Path) -> MobileStyleGAN:
-    """The generator of the wheel, checked byte by byte against known hashes.
-
-    Raises:
-        ModelError: the file is no wheel, is another release, or is damaged.
-        OSError: the file cannot be read.
-    """
+    """The generator of the wheel, checked byte by byte against known hashes."""
     data = {}
     try:
         with zipfile.ZipFile(path) as wheel:

@@ -15,8 +15,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MANIFEST = "manifest.json"
-DEFAULT_BUNDLE = "faces-256-lr16-small"  # as in codec_contract.bundle.paths, which cannot be imported here
-SHARED = "shared"  # as in codec_contract.bundle.file_names
+DEFAULT_BUNDLE = "faces-256-lr16-small"  # as in codec_contract.bundle.find, which cannot be imported here
+SHARED = "shared"  # as in codec_contract.bundle.manifest
 TARGET = "edgegrain/bundles"
 VARIABLE = "EDGEGRAIN_WHEEL_BUNDLES"
 

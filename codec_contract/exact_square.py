@@ -13,8 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from codec_contract.oriented_square import OrientedSquare
+from codec_contract.pixels import Rgb
 from codec_contract.resize import exact_resize
-from codec_contract.rgb import Rgb
 
 OVERSAMPLING = 2
 """Samples along a side of the square, per pixel of the result."""

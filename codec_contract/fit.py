@@ -14,8 +14,8 @@ from PIL import Image
 
 from codec_contract.errors import ImageError
 from codec_contract.payload import FIT_CROP, FIT_PAD, FIT_STRETCH, FITS, MAX_ORIGINAL_SIDE, Header
+from codec_contract.pixels import Rgb, describe_array, is_rgb
 from codec_contract.resize import exact_resize
-from codec_contract.rgb import Rgb, describe_array, is_rgb
 
 Fit = Literal["pad", "stretch", "crop"]
 NamedSize = Literal["original", "native"]

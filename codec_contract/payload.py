@@ -29,7 +29,7 @@ from codec_contract.oriented_square import (
     read_square,
     write_square,
 )
-from codec_contract.rgb import Rgb, describe_array, is_rgb
+from codec_contract.pixels import Rgb, describe_array, is_rgb
 
 PAYLOAD_SUFFIX = ".grain"
 """Suffix of payload files, by convention."""

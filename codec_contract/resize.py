@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import ImageError
-from codec_contract.rgb import Rgb, describe_array, is_rgb
+from codec_contract.pixels import Rgb, describe_array, is_rgb
 
 # The kernel of bicubic resampling in Matlab's imresize and Pillow.
 A = -0.5

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import ImageError
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 
 TileNetwork = Callable[[Rgb, int, int], Rgb]
 """Network on a tile: (tile uint8 ``[side, side, 3]``, its top, its left) -> uint8 ``[side', side', 3]``."""

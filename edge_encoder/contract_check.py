@@ -5,8 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from codec_contract.bundle.contract_id import lr_contract_id
-from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS
-from codec_contract.bundle.manifest import Manifest
+from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, Manifest
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import integer_digest, load_integer_network

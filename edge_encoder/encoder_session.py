@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from codec_contract.errors import BundleError, DeviceError, ImageError, first_line
 from codec_contract.onnx_runtime import refuse_external_weights
-from codec_contract.rgb import describe_array
+from codec_contract.pixels import describe_array
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import BundleError
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 
 MULTIPLIER, INCREMENT = 1664525, 1013904223
 MAX_HR = 4096

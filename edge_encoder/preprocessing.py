@@ -25,7 +25,7 @@ from PIL import IcoImagePlugin, Image, ImageFile, features
 from codec_contract.errors import DeviceMemoryError, ImageError, first_line, reason
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edge_encoder.picture_structure import check_decoder, check_structure, exif_orientation
 from edge_encoder.pixel_depth import (
     grey_to_8_bits,

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from codec_contract.bundle.find import too_few_bytes
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.bundle.qualities import too_few_bytes
 from codec_contract.errors import BundleError
 from codec_contract.exact_square import cut_square
 from codec_contract.fit import MAX_PHOTO_PIXELS, Fit, fit_picture
@@ -36,8 +36,7 @@ from codec_contract.lr_coder.coder_tables import (
     to_levels,
 )
 from codec_contract.lr_coder.context import MEAN_BITS
-from codec_contract.quantization import dequantize
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb, dequantize
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.training.data import picture_levels

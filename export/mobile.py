@@ -17,9 +17,8 @@ except ModuleNotFoundError as missing:
                  "pip install 'edgegrain[export]'")
     raise
 
-from codec_contract.bundle.file_names import ENCODER_WEIGHTS, MANIFEST
-from codec_contract.bundle.manifest import load_manifest, verify_bundle
-from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
+from codec_contract.bundle.find import DEFAULT_BUNDLE, find_bundle
+from codec_contract.bundle.manifest import ENCODER_WEIGHTS, MANIFEST, load_manifest, verify_bundle
 from codec_contract.errors import EdgegrainError, ExportError, needs_extra
 from export import papers
 from export.bundle.additions import writable_bundle

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from codec_contract.bundle.file_names import IRN_WEIGHTS, RRDB_ENCODER_WEIGHTS
+from codec_contract.bundle.manifest import IRN_WEIGHTS, RRDB_ENCODER_WEIGHTS
 
 
 class WeightFamily(NamedTuple):

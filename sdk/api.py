@@ -8,9 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from codec_contract.bundle.find import DEFAULT_BUNDLE, Quality, find_bundle
 from codec_contract.bundle.hub import SCHEME
-from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
-from codec_contract.bundle.qualities import Quality
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
 from edge_encoder.contract_check import check_contract_id
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource

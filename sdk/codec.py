@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from codec_contract.bundle.controls import strength_of
+from codec_contract.bundle.find import find_bundle, strength_of
 from codec_contract.bundle.manifest import DEFAULT_DECODER, load_manifest
-from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import ImageError
 from codec_contract.fit import (
     MAX_PHOTO_PIXELS,
@@ -26,7 +25,7 @@ from codec_contract.fit import (
 )
 from codec_contract.lr_coder.coder_tables import rounded
 from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edge_encoder.contract_check import check_contract_id
 from edge_encoder.faces.detection import LEAST_PIXELS
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture

@@ -18,7 +18,7 @@ from codec_contract.exact_square import cut_square
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, fit_picture
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import FIT_ALIGN, FIT_PAD
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edge_encoder.faces.alignment import FaceFinder, FoundFace, ffhq_square, is_framed
 from edge_encoder.faces.detection import LEAST_PIXELS, FaceProblem
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture

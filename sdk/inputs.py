@@ -15,7 +15,7 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ImageError, PayloadError, reason
 from codec_contract.payload import MAX_LARGE_LR_PIXELS
-from codec_contract.rgb import Rgb, describe_array, is_rgb
+from codec_contract.pixels import Rgb, describe_array, is_rgb
 from codec_contract.scene import is_scene
 from edge_encoder.preprocessing import enough_memory
 from sdk.payload import Payload, Scene

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from codec_contract.bundle.controls import Control, controls_of
+from codec_contract.bundle.find import Control, controls_of
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW
 from sdk.inputs import PayloadSource, read_payload

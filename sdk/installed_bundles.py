@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codec_contract.bundle.controls import Control, controls_of
+from codec_contract.bundle.find import ALIASES, DEFAULT_BUNDLE, Control, controls_of, installed_bundles
 from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.bundle.paths import ALIASES, DEFAULT_BUNDLE, installed_bundles
 from codec_contract.errors import BundleError
 from codec_contract.payload import CONTRACT_ID_BYTES, Header, other_contract
 

@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from codec_contract.bundle.controls import strength_of
 from codec_contract.bundle.decoders import DEFAULT_FORM, BundledForm, decoder_forms
-from codec_contract.bundle.file_names import ENCODER_ONNX
-from codec_contract.bundle.manifest import Manifest
+from codec_contract.bundle.find import strength_of
+from codec_contract.bundle.manifest import ENCODER_ONNX, Manifest
 from codec_contract.errors import BundleError, DeviceError
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import FIT_PAD, ParsedPayload, encode_payload
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edge_encoder.encoder_session import EncoderSession
 from sdk.payload import coder_tables, decode_payload_lr
 from sdk.tiles import PAD as TILE_PAD

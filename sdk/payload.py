@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from codec_contract.bundle.file_names import CODER_TABLES
-from codec_contract.bundle.manifest import Manifest
+from codec_contract.bundle.manifest import CODER_TABLES, Manifest
 from codec_contract.errors import ImageError, PayloadError, reason
 from codec_contract.files import write_atomically
 from codec_contract.fit import Size, check_size, content_size
@@ -23,7 +22,7 @@ from codec_contract.payload import (
     other_contract,
     parse_payload,
 )
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from codec_contract.scene import ParsedScene, parse_scene
 from sdk.installed_bundles import manifest_for, require_manifest_for
 

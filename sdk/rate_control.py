@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from codec_contract.bundle.find import bundles_to_try, find_bundle, too_few_bytes
 from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.bundle.paths import find_bundle
-from codec_contract.bundle.qualities import bundles_to_try, too_few_bytes
 from codec_contract.fit import MAX_PHOTO_PIXELS, Fit
 from edge_encoder.contract_check import check_contract_id
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from PIL import Image
 
-from codec_contract.bundle.qualities import Quality
+from codec_contract.bundle.find import Quality
 from codec_contract.errors import EdgegrainError, ServiceError, reason
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from codec_contract.errors import ImageError
 from codec_contract.fit import MAX_PIXELS, Fit, check_fit, unfit_picture
 from codec_contract.payload import FIT_CROP
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edge_encoder.preprocessing import PictureSource, load_picture
 from sdk.codec import Codec
 from sdk.generated_mark import marked

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from codec_contract.bundle.qualities import check_max_bytes, too_few_bytes
+from codec_contract.bundle.find import check_max_bytes, too_few_bytes
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.exact_square import reduce_picture
 from codec_contract.fit import MAX_PHOTO_PIXELS, Size, check_size, content_size
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from codec_contract.scene import MAX_FACES, encode_scene, scene_overhead
 from edge_encoder.faces.detection import LEAST_PIXELS
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codec_contract.bundle.controls import MAX_SEED, SEED, controls_of
+from codec_contract.bundle.find import MAX_SEED, SEED, controls_of
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, ImageError
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from codec_contract.tiling import pad_to, run_tiles
 from edge_encoder.encoder_session import EncoderSession
 from server_decoder.decoder_session import DecoderSession

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import BundleError, DeviceError, ImageError, first_line
-from codec_contract.quantization import network_input, pictures_of
-from codec_contract.rgb import describe_array
+from codec_contract.pixels import describe_array, network_input, pictures_of
 from server_decoder.bound_runs import BoundRuns, outside_captures
 from server_decoder.cuda_ops.library import needs_library, register_library
 from server_decoder.providers import (

@@ -86,7 +86,7 @@ def shared_weights() -> Path:
 @pytest.fixture(scope="session")
 def default_bundle() -> Path:
     """The folder of the default bundle."""
-    from codec_contract.bundle.paths import DEFAULT_BUNDLE
+    from codec_contract.bundle.find import DEFAULT_BUNDLE
 
     folder = REPOSITORY / "bundles" / DEFAULT_BUNDLE
     if not (folder / "manifest.json").is_file():

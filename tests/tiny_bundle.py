@@ -16,9 +16,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from codec_contract.bundle import paths as bundle_paths
+from codec_contract.bundle import find as bundle_paths
 from codec_contract.bundle.contract_id import lr_contract_id
-from codec_contract.bundle.file_names import (
+from codec_contract.bundle.find import DEFAULT_BUNDLE
+from codec_contract.bundle.manifest import (
     CODER_TABLES,
     DECODER_ONNX,
     ENCODER_ONNX,
@@ -27,7 +28,6 @@ from codec_contract.bundle.file_names import (
     MANIFEST,
     MODEL_CARD,
 )
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.bounds import prove

@@ -33,7 +33,7 @@ from codec_contract.errors import EdgegrainError, ExistsError
 from codec_contract.files import cache_folder, printable_name, write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edgegrain.cli.output import errors_to_exit_codes, with_progress
 from edgegrain.evaluation.classical_codecs import Thoroughness, library_versions
 from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, ResultCache, crops_key, metrics_key, weights_id

@@ -25,7 +25,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
 
 import sdk
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edge_encoder.faces.alignment import ffhq_square, is_framed
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.output import errors_to_exit_codes

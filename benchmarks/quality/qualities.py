@@ -29,7 +29,7 @@ if not __package__:
 
 from benchmarks.quality.page_sections import require_section, write_section
 from benchmarks.quality.published_codecs import PUBLISHED
-from codec_contract.bundle.qualities import QUALITIES
+from codec_contract.bundle.find import QUALITIES
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
 from edgegrain.cli.output import errors_to_exit_codes

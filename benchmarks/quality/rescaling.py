@@ -34,12 +34,11 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
 
 from benchmarks.quality.page_sections import require_section, write_section
-from codec_contract.bundle.file_names import MANIFEST
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import MANIFEST, load_manifest
 from codec_contract.errors import EdgegrainError, ExistsError
 from codec_contract.files import cache_folder, write_atomically
 from codec_contract.payload import encode_payload
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from codec_contract.tiling import pad_to
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.output import errors_to_exit_codes, with_progress

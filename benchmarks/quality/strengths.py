@@ -20,7 +20,7 @@ if not __package__:
 
 import sdk
 from codec_contract.errors import ExistsError
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edgegrain.cli.output import errors_to_exit_codes
 from edgegrain.metrics.psnr_ssim import psnr
 from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet

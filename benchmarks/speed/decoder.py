@@ -226,7 +226,7 @@ def cuda_options(variant: str = "") -> Any:
 
 def to_numpy(pictures: Any) -> np.ndarray:
     """The output of a variant as values, float32 ``[batch, 3, H, W]``."""
-    from codec_contract.quantization import network_input
+    from codec_contract.pixels import network_input
 
     if not isinstance(pictures, np.ndarray):
         pictures = pictures.float().cpu().numpy() if hasattr(pictures, "float") else pictures.numpy()

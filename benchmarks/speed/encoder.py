@@ -42,8 +42,8 @@ def prepare(size: int, folder: Path) -> dict[str, Any]:
     """Write both encoders for pictures of ``size`` x ``size``; returns their names and operations."""
     import torch
 
+    from codec_contract.bundle.find import find_bundle
     from codec_contract.bundle.manifest import load_manifest
-    from codec_contract.bundle.paths import find_bundle
     from edge_encoder import integer_network as integer
     from edge_encoder.architectures import encoder_config
     from edge_encoder.lowering import lower

@@ -170,7 +170,7 @@ def main() -> None:
     """Write the input of `gpu_host.sh`."""
     import cuda_ops
 
-    from codec_contract.bundle.paths import find_bundle
+    from codec_contract.bundle.find import find_bundle
     from export.decoder.sources import random_decoder
     from server_decoder.cuda_ops.library import PACKAGE, find_library, has_cuda_kernels
 

@@ -24,8 +24,8 @@ from measurement import (
     wrapped,
 )
 
+from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.bundle.paths import find_bundle
 from sdk import Codec
 
 THREADS = (1, 2)

@@ -22,8 +22,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from codec_contract.bundle.file_names import MANIFEST, MODEL_CARD
-from codec_contract.bundle.manifest import MAX_MANIFEST_BYTES, Manifest, load_manifest, verify_bundle
+from codec_contract.bundle.manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    MODEL_CARD,
+    Manifest,
+    load_manifest,
+    verify_bundle,
+)
 from codec_contract.errors import BundleError, needs_extra
 from codec_contract.files import cache_folder, write_atomically
 

@@ -17,10 +17,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import IO, Any
+from typing import IO, Any, Final
 
-from codec_contract.bundle.file_names import MANIFEST, SHARED
 from codec_contract.errors import BundleError
+
+MANIFEST: Final = "manifest.json"
+CODER_TABLES: Final = "coder.json"
+ENCODER_ONNX: Final = "encoder.onnx"
+ENCODER_TFLITE: Final = "encoder.tflite"
+ENCODER_COREML: Final = "encoder.mlpackage"
+"""A folder; the manifest lists the files in it."""
+ENCODER_WEIGHTS: Final = "encoder.safetensors"
+"""The integer network that the three exported encoders are made from."""
+IRN_WEIGHTS: Final = "irn.safetensors"
+"""The network of both directions in bundles of IRN, in folders of runs and in the zoo."""
+RRDB_ENCODER_WEIGHTS: Final = "rrdb_encoder.safetensors"
+"""The float encoder of converted GRAINs, in place of `ENCODER_WEIGHTS`."""
+DECODER_ONNX: Final = "decoder.onnx"
+"""The usual name; the manifest's ``decoder.file`` says which one a bundle has."""
+GOLDEN: Final = "golden.json"
+"""Inputs of the encoder and the SHA-256 of their LRs."""
+MODEL_CARD: Final = "README.md"
+SHARED: Final = "shared"
+"""A folder next to those of bundles, with files that several of them have, named by their SHA-256."""
+
 
 SCHEMA = 1
 MAX_MANIFEST_BYTES = 1 << 20
@@ -93,7 +113,7 @@ class Manifest:
     enlarger: Enlarger | None = None
     """The network that enlarges what any of the decoders restores."""
     quality: str | None = None
-    """Name of its rate among the bundles of its domain (`codec_contract.bundle.qualities`), or None."""
+    """Name of its rate among the bundles of its domain (`codec_contract.bundle.find`), or None."""
 
     @property
     def factor(self) -> int:

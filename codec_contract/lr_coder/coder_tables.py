@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.context import CONTEXT_SIZES, INPUT_LIMIT, MEAN_BITS, MEAN_MAX, SCALE_MAX, IntArray
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 
 # The step of an LR's levels: payloads store multiples of it, which take fewer bytes. The coder codes indices: levels
 # divided by the step, halves rounded up. With step 1 they are the levels themselves.

@@ -15,7 +15,7 @@ import numpy as np
 
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.oriented_square import OrientedSquare, nearest_square
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edge_encoder.faces.detection import (
     LEAST_SCORE,
     DetectedFace,

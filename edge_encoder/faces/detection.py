@@ -18,7 +18,7 @@ import numpy.typing as npt
 from codec_contract.errors import ModelError
 from codec_contract.exact_square import reduce_picture, sample_square
 from codec_contract.oriented_square import UNITS, OrientedSquare
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from codec_contract.bundle.controls import strength_of
+from codec_contract.bundle.find import strength_of
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.batch import FAILURES, BatchPlan, Tally, run_batch

@@ -44,8 +44,8 @@ def _list(
                                      param_hint=", ".join(given))
         return
     import sdk
+    from codec_contract.bundle.find import bundle_roots, installed_bundles
     from codec_contract.bundle.hub import cached_hub_bundles
-    from codec_contract.bundle.paths import bundle_roots, installed_bundles
     from sdk.installed_bundles import bundle_info, readable_manifests
 
     cached = {folder: name for name, folder in cached_hub_bundles().items()}
@@ -73,8 +73,8 @@ def show(
       edgegrain bundles show faces
       edgegrain bundles show my-bundles/my-faces --verify
     """
+    from codec_contract.bundle.find import find_bundle
     from codec_contract.bundle.manifest import load_manifest
-    from codec_contract.bundle.paths import find_bundle
     from sdk.installed_bundles import bundle_info
 
     found = [bundle_info(load_manifest(find_bundle(name))) for name in names]

@@ -15,7 +15,7 @@ from codec_contract.errors import EdgegrainError
 from codec_contract.exact_square import cut_square
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.files import refuse_existing, refuse_sources
 from edgegrain.cli.options import (

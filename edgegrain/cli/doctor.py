@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 
-from codec_contract.bundle.file_names import ENCODER_ONNX, GOLDEN
+from codec_contract.bundle.manifest import ENCODER_ONNX, GOLDEN
 from codec_contract.errors import DeviceError, EdgegrainError
 from edgegrain.cli.options import BUNDLE_HELP, DeviceChoice, JsonOption
 from edgegrain.cli.output import print_json
@@ -62,7 +62,7 @@ def doctor(
       edgegrain doctor --device cuda
       edgegrain doctor --bundle my-bundle/ --json
     """
-    from codec_contract.bundle.paths import bundle_roots, find_bundle, installed_bundles
+    from codec_contract.bundle.find import bundle_roots, find_bundle, installed_bundles
 
     checks: list[Check] = []
 

@@ -116,8 +116,8 @@ def evaluate(
         from edgegrain.metrics.score_names import losses_at
         from edgegrain.pictures.stored_pictures import list_pictures
     import sdk
+    from codec_contract.bundle.find import find_bundle
     from codec_contract.bundle.manifest import load_manifest
-    from codec_contract.bundle.paths import find_bundle
     from codec_contract.files import write_atomically
 
     refuse_options({"--refine-size": refine_size and not refine}, SEARCH_SIZE)

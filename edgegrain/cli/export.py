@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from codec_contract.bundle.file_names import (
+from codec_contract.bundle.find import DEFAULT_BUNDLE
+from codec_contract.bundle.manifest import (
     CODER_TABLES,
     ENCODER_COREML,
     ENCODER_ONNX,
@@ -17,7 +18,6 @@ from codec_contract.bundle.file_names import (
     GOLDEN,
     MANIFEST,
 )
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.errors import ExistsError, needs_extra
 from edgegrain.cli.options import DEFAULT_PRIOR, BundleOption, ForceOption, JsonOption, refuse_options
 from edgegrain.cli.output import print_json
@@ -244,8 +244,8 @@ def device_kit(
       edgegrain device-kit kit
       edgegrain device-kit kit --bundle my-bundle/ --force
     """
+    from codec_contract.bundle.find import find_bundle
     from codec_contract.bundle.manifest import load_manifest
-    from codec_contract.bundle.paths import find_bundle
     from codec_contract.files import write_atomically
 
     manifest = load_manifest(find_bundle(bundle))
@@ -286,8 +286,8 @@ def device_report(
       edgegrain device-report
       edgegrain device-report mine.json --device "Raspberry Pi 5"
     """
+    from codec_contract.bundle.find import find_bundle
     from codec_contract.bundle.manifest import verify_bundle
-    from codec_contract.bundle.paths import find_bundle
     from codec_contract.files import write_atomically
     from export.proof.device_report import installed_runtimes, measure, this_device
 

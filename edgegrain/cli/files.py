@@ -12,7 +12,7 @@ from typing import BinaryIO, NoReturn
 
 import typer
 
-from codec_contract.bundle.file_names import MANIFEST
+from codec_contract.bundle.manifest import MANIFEST
 from codec_contract.errors import ExistsError
 from codec_contract.files import write_atomically
 from edgegrain.cli.options import FormatChoice

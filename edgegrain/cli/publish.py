@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from codec_contract.bundle.paths import find_bundle
+from codec_contract.bundle.find import find_bundle
 from codec_contract.errors import EdgegrainError, ExistsError, needs_extra
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_STEP, MAX_WIDTH
 from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption, refuse_options

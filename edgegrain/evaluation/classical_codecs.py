@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, features
 
 from codec_contract.errors import EdgegrainError
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edgegrain.metrics.psnr_ssim import psnr
 
 CODECS = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpeg-xl": "JPEG XL"}

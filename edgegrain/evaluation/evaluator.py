@@ -21,11 +21,10 @@ import onnxruntime
 import torch
 from PIL import Image
 
-from codec_contract.bundle.file_names import MANIFEST
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import MANIFEST, load_manifest
 from codec_contract.errors import ImageError
 from codec_contract.files import printable_name, write_atomically
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edgegrain.evaluation.classical_codecs import (
     CODECS,
     SEARCH_REVISION,

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edgegrain.evaluation.classical_codecs import CODECS, Thoroughness, rebuild
 from edgegrain.evaluation.results import (
     BY_LPIPS,

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from codec_contract.quantization import unit_to_levels
+from codec_contract.pixels import unit_to_levels
 from edgegrain.metrics.weights import DLIB_FILE, MOBILEFACE_FILE, readable
 
 # Crop of the face in an FFHQ- or CelebA-HQ-aligned frame, as fractions of the side.

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import ImageError
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 
 PERIODS = (2, 4, 8, 16)
 """In pixels."""

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from codec_contract.errors import DeviceError, ImageError
-from codec_contract.quantization import network_input, pictures_of
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb, network_input, pictures_of
 from edgegrain.metrics.dists import DISTS
 from edgegrain.metrics.face_regions import CENTRES, REGIONS, chroma_error, squares
 from edgegrain.metrics.identity import FaceIdentity, MobileFace

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import ImageError
-from codec_contract.rgb import Rgb, describe_array, is_rgb
+from codec_contract.pixels import Rgb, describe_array, is_rgb
 
 # Wang et al., IEEE TIP 13(4), 2004: an 11-tap Gaussian window of sigma 1.5, K1 and K2 of section III.B.
 WINDOW_RADIUS = 5

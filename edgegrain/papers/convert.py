@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from codec_contract.bundle.file_names import IRN_WEIGHTS
+from codec_contract.bundle.manifest import IRN_WEIGHTS
 from codec_contract.errors import BundleError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.encoder_session import EncoderSession

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from codec_contract.quantization import pictures_of
+from codec_contract.pixels import pictures_of
 from edgegrain.pictures.sheets import Tile, draw_sheet, in_rows
 from server_decoder.generative_prior import GenerativePrior
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from codec_contract.errors import ImageError
 from codec_contract.files import write_atomically
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 
 MARGIN, GAP = 16, 8
 """Pixels around the sheet, and between tiles."""

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from codec_contract.errors import ImageError
 from codec_contract.fit import fit_picture
 from codec_contract.payload import FIT_CROP
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edge_encoder.preprocessing import load_picture, readable_formats
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")

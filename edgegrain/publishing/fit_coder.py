@@ -19,7 +19,7 @@ from codec_contract.errors import ImageError
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded, to_indices
 from codec_contract.lr_coder.context import all_contexts
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.pictures.stored_pictures import list_pictures

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from codec_contract.errors import BundleError
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.metrics.kid import KIDS, Features, distance_change, kernel_distance, mean_interval
 from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, first_picture, unit_batch

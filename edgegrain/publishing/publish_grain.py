@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS
+from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS
 from codec_contract.errors import EdgegrainError, ExistsError
 from codec_contract.files import printable_name, write_atomically
 from edge_encoder.integer_network import save_integer_network

@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS
-from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, Manifest, load_manifest
 from codec_contract.errors import BundleError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import IntegerNetwork, integer_digest, load_integer_network

@@ -28,9 +28,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from codec_contract.bundle.controls import controls_of
-from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN
-from codec_contract.bundle.manifest import Manifest
+from codec_contract.bundle.find import controls_of
+from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, Manifest
 from edgegrain.service.problems import Problem, problem_response
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from codec_contract.bundle.controls import strength_of
+from codec_contract.bundle.find import strength_of
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError, DeviceMemoryError, EdgegrainError, ImageError, ServiceError
 from codec_contract.fit import MAX_PHOTO_PIXELS, Fit, Size, unfit_restored
 from codec_contract.payload import Header, parse_header, parse_payload
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from codec_contract.scene import is_scene
 from edge_encoder.preprocessing import load_picture
 from edgegrain.pictures.file_formats import MAX_SIDES

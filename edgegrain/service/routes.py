@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from codec_contract.bundle.find import Quality
 from codec_contract.bundle.manifest import Manifest
-from codec_contract.bundle.qualities import Quality
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.fit import Fit, parse_size
 from codec_contract.payload import MAX_PAYLOAD_BYTES

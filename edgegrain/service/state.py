@@ -14,10 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Message
 
-from codec_contract.bundle.controls import strength_of
+from codec_contract.bundle.find import ALIASES, bundles_to_try, find_bundle, strength_of
 from codec_contract.bundle.manifest import Manifest, verify_bundle
-from codec_contract.bundle.paths import ALIASES, find_bundle
-from codec_contract.bundle.qualities import bundles_to_try
 from codec_contract.errors import BundleError, EdgegrainError, ImageError, ServiceError
 from codec_contract.payload import Header, require_contract
 from edge_encoder.contract_check import check_contract_id
@@ -174,7 +172,7 @@ class ServiceState:
 
         Args:
             bundle: id or alias; None for the first.
-            quality, max_bytes: as for `codec_contract.bundle.qualities.bundles_to_try`.
+            quality, max_bytes: as for `codec_contract.bundle.find.bundles_to_try`.
         """
         base = self.manifest(next(iter(self.manifests)) if bundle is None else bundle)
         try:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from codec_contract.errors import EdgegrainError
-from codec_contract.quantization import unit_to_levels
+from codec_contract.pixels import unit_to_levels
 from edgegrain.pictures.packed import first_pictures, pack, random_pictures
 from edgegrain.pictures.prior_samples import sample_sheet
 from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codec_contract.bundle.decoders import BundledForm, decoder_forms, default_form
-from codec_contract.bundle.file_names import MANIFEST
+from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.hub import SCHEME
-from codec_contract.bundle.manifest import Manifest, load_manifest, parse_manifest
-from codec_contract.bundle.paths import find_bundle
+from codec_contract.bundle.manifest import MANIFEST, Manifest, load_manifest, parse_manifest
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import write_atomically
 from export.decoder.decoder_options import DecoderOptions, Noise

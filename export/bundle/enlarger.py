@@ -18,11 +18,10 @@ import onnx.utils
 import torch
 from torch import Tensor, nn
 
-from codec_contract.bundle.file_names import MODEL_CARD
-from codec_contract.bundle.manifest import ENLARGEMENTS, Manifest, load_manifest
-from codec_contract.bundle.paths import find_bundle
+from codec_contract.bundle.find import find_bundle
+from codec_contract.bundle.manifest import ENLARGEMENTS, MODEL_CARD, Manifest, load_manifest
 from codec_contract.errors import BundleError, ExistsError, ExportError
-from codec_contract.quantization import network_input, pictures_of
+from codec_contract.pixels import network_input, pictures_of
 from codec_contract.resize import exact_resize
 from edge_encoder.preprocessing import load_picture
 from export.bundle.additions import add_files, read_record, writable_bundle

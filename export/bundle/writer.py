@@ -16,9 +16,14 @@ import numpy as np
 
 from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.decoders import decoder_forms
-from codec_contract.bundle.file_names import CODER_TABLES, DECODER_ONNX, ENCODER_WEIGHTS, GOLDEN, MANIFEST, MODEL_CARD
 from codec_contract.bundle.manifest import (
     BUNDLE_ID,
+    CODER_TABLES,
+    DECODER_ONNX,
+    ENCODER_WEIGHTS,
+    GOLDEN,
+    MANIFEST,
+    MODEL_CARD,
     SCHEMA,
     VERSION,
     Manifest,

@@ -20,11 +20,10 @@ import onnx.utils
 import torch
 from torch import nn
 
-from codec_contract.bundle.file_names import DECODER_ONNX
-from codec_contract.bundle.manifest import Manifest
+from codec_contract.bundle.manifest import DECODER_ONNX, Manifest
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import write_atomically
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from export.decoder.comparison import Comparison, compare_decoder, real_lrs
 from export.decoder.decoder_graph import (
     decoder_graph,

@@ -14,7 +14,7 @@ from torch import nn
 
 from codec_contract.errors import ExportError
 from codec_contract.onnx_runtime import refuse_external_weights
-from codec_contract.quantization import HALF_RANGE, network_input, pictures_of
+from codec_contract.pixels import HALF_RANGE, network_input, pictures_of
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.decoder.decoder_options import HALF_PSNR, Precision
 from export.decoder.served import noise_maps, noise_sides

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from codec_contract.errors import ExportError
-from codec_contract.quantization import HALF_RANGE
+from codec_contract.pixels import HALF_RANGE
 from server_decoder.decoder_session import INPUT, OUTPUT
 
 _HALF, _ONE, _ROUND = "pixels.half_range", "pixels.one", "pixels.half"
@@ -19,7 +19,7 @@ _HALF, _ONE, _ROUND = "pixels.half_range", "pixels.one", "pixels.half"
 def add_pixel_ends(model: onnx.ModelProto, outputs: Sequence[str] = (OUTPUT,)) -> None:
     """Let the graph take ``lr`` uint8 ``[B, h, w, 3]`` and give pictures uint8 ``[B, H, W, 3]``; changed in place.
 
-    The arithmetic is that of `codec_contract.quantization`. Levels are transposed, not values: they have fewer bytes.
+    The arithmetic is that of `codec_contract.pixels`. Levels are transposed, not values: they have fewer bytes.
 
     Args:
         model: the graph.

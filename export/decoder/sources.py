@@ -9,12 +9,11 @@ from pathlib import Path
 import onnx
 import torch
 
-from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST
-from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.bundle.paths import ALIASES, find_bundle, installed_bundles
+from codec_contract.bundle.find import ALIASES, find_bundle, installed_bundles
+from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST, Manifest, load_manifest
 from codec_contract.errors import BundleError, ExportError
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network

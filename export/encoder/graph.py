@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from codec_contract.bundle.file_names import ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE
+from codec_contract.bundle.manifest import ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE
 from edge_encoder.integer_network import INPUT, IntegerNetwork, convolved
 
 Tensor = TypeVar("Tensor")
@@ -218,7 +218,7 @@ def exact_graph(network: IntegerNetwork, *, guard: bool = True) -> EncoderGraph:
 def rounding_nodes(source: str, factor: float = 1.0, offset: float = 0.0) -> tuple[Node, ...]:
     """The last nodes of a float encoder: floor(value * factor + offset + 1/2), limited to 0...255.
 
-    With factor and offset 127.5 this is `codec_contract.quantization.quantize`.
+    With factor and offset 127.5 this is `codec_contract.pixels.quantize`.
     """
     return Scale("levels", source, factor, offset + 0.5), Floor("rounded", "levels"), Clip("quantized", "rounded")
 

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from codec_contract.bundle.file_names import ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN
-from codec_contract.bundle.manifest import Manifest
+from codec_contract.bundle.manifest import ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, Manifest
 from codec_contract.errors import ExportError
 from edge_encoder.golden_inputs import check_golden
 from export.proof.proof_report import processor_name

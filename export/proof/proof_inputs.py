@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from codec_contract.errors import ExportError
-from codec_contract.quantization import unit_to_levels
+from codec_contract.pixels import unit_to_levels
 from codec_contract.resize import exact_resize
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, accumulate, unclamped
 from edge_encoder.preprocessing import PICTURE_SUFFIXES

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.pixels import dequantize, quantize
 
 Array = npt.NDArray[np.float64]
 
@@ -267,12 +267,12 @@ def modulation_factors(
 
 
 def dequantize_lr(lr: npt.ArrayLike) -> Array:
-    """``DequantizeLR``: levels ``[B, h, w, 3]`` to values in [-1, 1], by `codec_contract.quantization.dequantize`."""
+    """``DequantizeLR``: levels ``[B, h, w, 3]`` to values in [-1, 1], by `codec_contract.pixels.dequantize`."""
     return dequantize(_wide(lr))
 
 
 def quantize_picture(x: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """``QuantizePicture``: values ``[B, H, W, 3]`` to levels, by `codec_contract.quantization.quantize`."""
+    """``QuantizePicture``: values ``[B, H, W, 3]`` to levels, by `codec_contract.pixels.quantize`."""
     return quantize(x)
 
 

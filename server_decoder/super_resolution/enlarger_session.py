@@ -13,7 +13,7 @@ import numpy as np
 
 from codec_contract.bundle.manifest import ENLARGEMENTS
 from codec_contract.errors import BundleError, ImageError
-from codec_contract.rgb import Rgb, describe_array
+from codec_contract.pixels import Rgb, describe_array
 from server_decoder.bound_runs import outside_captures
 from server_decoder.providers import (
     CudaOptions,

@@ -24,8 +24,8 @@ from PIL import Image
 
 from codec_contract.exact_square import cut_square
 from codec_contract.oriented_square import OrientedSquare
+from codec_contract.pixels import Rgb
 from codec_contract.resize import exact_resize
-from codec_contract.rgb import Rgb
 from edge_encoder.faces.alignment import FaceFinder
 from edge_encoder.golden_inputs import generator_bytes
 from edge_encoder.preprocessing import load_picture

@@ -30,8 +30,8 @@ import numpy.typing as npt
 from PIL import Image
 
 import sdk
+from codec_contract.bundle.find import DEFAULT_BUNDLE, find_bundle
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.bundle.paths import DEFAULT_BUNDLE, find_bundle
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.exact_square import cut_square
 from codec_contract.fit import content_size, fit_picture

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 import sdk
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
-from codec_contract.quantization import dequantize, network_input
+from codec_contract.pixels import dequantize, network_input
 from edgegrain.cli.doctor import check_bundle
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.periodic_peaks import periodic_peaks

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import sdk
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError, ExportError, ModelError
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.pixels import dequantize, quantize
 from edge_encoder.integer_network import run_reference
 from edge_encoder.lowering import box_network
 from edgegrain.cli.app import application

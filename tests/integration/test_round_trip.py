@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from codec_contract import quantization
+from codec_contract import pixels
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.fit import fit_picture
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
@@ -55,11 +55,11 @@ def test_tflite_and_core_ml_give_one_payload_and_one_picture(
 
 
 def test_quantization_and_its_inverse_come_from_the_contract(repository: Path) -> None:
-    assert decoder_runtime.network_input is quantization.network_input
-    assert decoder_runtime.pictures_of is quantization.pictures_of
+    assert decoder_runtime.network_input is pixels.network_input
+    assert decoder_runtime.pictures_of is pixels.pictures_of
     for room in ("edgegrain", "edge_encoder", "server_decoder", "export", "sdk"):
         for path in (repository / room).rglob("*.py"):
-            if path.name == "quantization.py":
+            if path.name == "pixels.py":
                 continue
             numbers = [node.value for node in ast.walk(ast.parse(path.read_text()))
                        if isinstance(node, ast.Constant) and isinstance(node.value, float)]

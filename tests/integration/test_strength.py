@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from codec_contract.bundle import paths as bundle_paths
+from codec_contract.bundle import find as bundle_paths
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import CODING_RAW, encode_payload

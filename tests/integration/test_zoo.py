@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from benchmarks.quality.rescaling import bicubic_pair, luma_psnr
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.errors import ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edge_encoder.integer_network import run_reference
 from edge_encoder.preprocessing import load_picture
 from edgegrain.metrics.lpips import LPIPS

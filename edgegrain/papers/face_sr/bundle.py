@@ -16,8 +16,8 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from codec_contract.bundle.controls import LARGEST_STRENGTH, SMALLEST_STRENGTH, STRENGTH
-from codec_contract.bundle.file_names import CODER_TABLES
+from codec_contract.bundle.find import LARGEST_STRENGTH, SMALLEST_STRENGTH, STRENGTH
+from codec_contract.bundle.manifest import CODER_TABLES
 from codec_contract.errors import BundleError, ExistsError, ExportError, ModelError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.papers.face_sr.degradations import enlarge, reduce_levels
 from edgegrain.papers.face_sr.recipes import FACE_SR_RECIPES, FaceSRRecipe, Factors

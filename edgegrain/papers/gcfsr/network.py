@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from codec_contract.quantization import dequantize, unit_to_levels
+from codec_contract.pixels import dequantize, unit_to_levels
 from server_decoder.grain.fusion import BicubicEnlargement
 from server_decoder.stylegan2.layers import (
     EPSILON,

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from codec_contract.bundle.file_names import RRDB_ENCODER_WEIGHTS
+from codec_contract.bundle.manifest import RRDB_ENCODER_WEIGHTS
 from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
-from codec_contract.quantization import HALF_RANGE, dequantize, network_input, pictures_of, unit_to_levels
+from codec_contract.pixels import HALF_RANGE, dequantize, network_input, pictures_of, unit_to_levels
 from edge_encoder.integer_network import INPUT
 from edge_encoder.twin import box_mean
 from edgegrain.papers.graph_writer import GraphWriter

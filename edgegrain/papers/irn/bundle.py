@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 import torch
 
-from codec_contract.bundle.file_names import IRN_WEIGHTS
+from codec_contract.bundle.manifest import IRN_WEIGHTS
 from codec_contract.errors import BundleError, ExportError
-from codec_contract.quantization import network_input, pictures_of
+from codec_contract.pixels import network_input, pictures_of
 from edge_encoder.integer_network import INPUT
 from edgegrain.papers.graph_writer import GraphWriter
 from edgegrain.papers.irn.network import (

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codec_contract.bundle.file_names import IRN_WEIGHTS
+from codec_contract.bundle.manifest import IRN_WEIGHTS
 from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.papers.irn.bundle import load_irn, save_irn

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edgegrain.papers.stylegan.augment import AdaptationConfig, AdaptiveProbability, augment
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import r1_penalty

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import checkpoint_path, open_checkpoint, prefixed, read_checkpoint_header

@@ -11,9 +11,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from codec_contract.bundle.file_names import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST, RRDB_ENCODER_WEIGHTS
-from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.bundle.paths import find_bundle
+from codec_contract.bundle.find import find_bundle
+from codec_contract.bundle.manifest import (
+    CODER_TABLES,
+    ENCODER_WEIGHTS,
+    MANIFEST,
+    RRDB_ENCODER_WEIGHTS,
+    Manifest,
+    load_manifest,
+)
 from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network

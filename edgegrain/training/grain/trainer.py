@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from codec_contract.errors import EdgegrainError
-from codec_contract.quantization import dequantize, pictures_of
+from codec_contract.pixels import dequantize, pictures_of
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import AdversarialLoss, ProjectedConfig, joint_loss, resumed
 from edgegrain.training.checkpoint import CHECKPOINT

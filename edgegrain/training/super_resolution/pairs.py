@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.manifest import ENLARGEMENTS, load_manifest
-from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError, EdgegrainError, ImageError
 from codec_contract.resize import exact_resize
 from edgegrain.metrics.face_regions import CENTRES

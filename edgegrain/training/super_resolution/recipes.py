@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, ProjectedConfig
 from edgegrain.training.recipe import Recipe, check
 from server_decoder.super_resolution.network import SuperResolutionConfig

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edgegrain.metrics.face_regions import squares
 from edgegrain.metrics.lpips import LPIPS, cropped
 from edgegrain.metrics.periodic_peaks import added_peaks, has_peaks, periodic_peaks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from export.decoder.command import export_decoder
 from export.decoder.decoder_options import DecoderOptions, Ops, Pixels, Precision
 from server_decoder.grain.grain import Grain

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from codec_contract.errors import EdgegrainError
-from codec_contract.quantization import dequantize, network_input, pictures_of, quantize, unit_to_levels
+from codec_contract.pixels import dequantize, network_input, pictures_of, quantize, unit_to_levels
 
 LEVELS = np.arange(256, dtype=np.uint8)
 

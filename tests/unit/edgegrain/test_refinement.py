@@ -21,7 +21,7 @@ from codec_contract.errors import BundleError, ImageError
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import parse_payload
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edgegrain import refinement
 from edgegrain.refinement import PayloadBits, RefiningCodec
 from edgegrain.training.losses import LossWeights

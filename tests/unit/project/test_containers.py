@@ -18,7 +18,7 @@ import yaml
 from packaging.requirements import Requirement
 from prometheus_client import generate_latest
 
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from edgegrain.service import routes
 from edgegrain.service.observability import ServiceMetrics
 from edgegrain.service.problems import KINDS

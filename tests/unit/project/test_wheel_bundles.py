@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
+from codec_contract.bundle.find import DEFAULT_BUNDLE, QUALITIES
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
-from codec_contract.bundle.qualities import QUALITIES
 from codec_contract.errors import BundleError
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 

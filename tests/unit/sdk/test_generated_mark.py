@@ -18,7 +18,7 @@ from PIL import Image, features
 from PIL.PngImagePlugin import PngInfo
 
 import sdk
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.errors import ImageError
 from codec_contract.version import __version__
 from sdk.generated_mark import ALTERED, EDITED, GENERATED, MAX_XMP_BYTES, MarkedPicture, mark_of

@@ -12,7 +12,7 @@ import pytest
 
 import sdk
 from codec_contract.bundle.contract_id import lr_contract_id
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.errors import ExistsError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
@@ -153,7 +153,7 @@ def test_bundles(tiny_bundles: Path) -> None:
 
 
 def test_no_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payload: sdk.Payload) -> None:
-    monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
+    monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (tmp_path,))
     assert sdk.bundles() == []
     assert sdk.inspect(payload).bundle is None
     with pytest.raises(sdk.PayloadError, match="installed: none"):

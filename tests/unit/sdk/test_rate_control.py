@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import sdk
-from codec_contract.bundle import paths
-from codec_contract.bundle.qualities import Quality
+from codec_contract.bundle import find as paths
+from codec_contract.bundle.find import Quality
 from edge_encoder import preprocessing
 from sdk import codec as codec_module
 from tests.tiny_bundle import write_qualities

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.errors import DeviceMemoryError, ImageError, ServiceError
 from codec_contract.payload import parse_payload
 from sdk import remote_calls

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.fit import fit_picture, unfit_picture
 from edge_encoder.integer_network import load_integer_network, run_reference
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle

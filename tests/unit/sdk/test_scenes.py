@@ -63,7 +63,7 @@ def test_the_background_takes_what_is_left(group: np.ndarray) -> None:
 def test_a_limit_chooses_the_quality(portrait: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in write_qualities(tmp_path).values():
         refresh_manifest(folder, domain="faces")
-    monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
+    monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (tmp_path,))
     sizes = {name: len(sdk.compress_scene(portrait, quality=name)) for name in ("tiny", "small", "medium")}
     assert sizes["tiny"] < sizes["small"] < sizes["medium"]
     for name, side in (("medium", 32), ("small", 16), ("tiny", 8)):

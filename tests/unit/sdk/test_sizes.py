@@ -214,7 +214,7 @@ def test_an_enlarger_in_the_wrong_order(tmp_path: Path) -> None:
 
 def test_sizes_are_published(codec: Codec, plain: Codec, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     assert codec.bundle.sides == (64, 128, 256) and plain.bundle.sides == (64,)
-    monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (root,))
+    monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (root,))
     payload = codec.compress(picture(70, 70))
     assert sdk.inspect(payload).sides == (64, 128, 256)
     np.testing.assert_array_equal(sdk.restore(payload, size=256), square(payload, 256))

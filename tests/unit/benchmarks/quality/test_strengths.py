@@ -12,8 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmarks.quality.strengths import SIDE, STRENGTHS, level_distance, main
-from codec_contract.quantization import dequantize, quantize
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb, dequantize, quantize
 from edge_encoder.integer_network import run_reference
 from edge_encoder.lowering import box_network
 from edgegrain.metrics.lpips import LPIPS

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codec_contract.bundle.controls import Control, controls_of, strength_of
+from codec_contract.bundle.find import Control, controls_of, strength_of
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError, ImageError
 from tests.tiny_bundle import STRENGTH_DEFAULT, refresh_manifest, write_steered_bundle, write_tiny_bundle

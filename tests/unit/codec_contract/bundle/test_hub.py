@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.hub import (
     HubName,
     cached_hub_bundles,
@@ -22,7 +23,6 @@ from codec_contract.bundle.hub import (
     upload,
 )
 from codec_contract.bundle.manifest import MAX_MANIFEST_BYTES, load_manifest, verify_bundle
-from codec_contract.bundle.paths import find_bundle
 from codec_contract.errors import BundleError
 from edge_encoder.contract_check import check_contract_id
 from tests.hub_server import Hub, Repository, hub_server

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from codec_contract.bundle import paths as bundle_paths
-from codec_contract.bundle.paths import DEFAULT_BUNDLE, bundle_roots, find_bundle, installed_bundles
+from codec_contract.bundle import find as bundle_paths
+from codec_contract.bundle.find import DEFAULT_BUNDLE, bundle_roots, find_bundle, installed_bundles
 from codec_contract.errors import BundleError
 
 

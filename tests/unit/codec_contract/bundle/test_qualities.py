@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from codec_contract.bundle.find import QUALITIES, bundles_by_quality, bundles_to_try
 from codec_contract.bundle.manifest import Manifest, load_manifest
-from codec_contract.bundle.qualities import QUALITIES, bundles_by_quality, bundles_to_try
 from codec_contract.errors import BundleError, ImageError
 from tests.tiny_bundle import refresh_manifest, write_qualities, write_tiny_bundle
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from codec_contract.bundle import paths
+from codec_contract.bundle import find as paths
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS
 from edgegrain import batch
 from edgegrain.batch import BatchPlan, Tally, Worker

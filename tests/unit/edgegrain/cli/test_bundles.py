@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from tests.tiny_bundle import write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 
@@ -36,7 +36,7 @@ class TestBundles:
     def test_altered(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = write_tiny_bundle(tmp_path)
         (folder / "README.md").write_text("altered")
-        monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
+        monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (tmp_path,))
         assert shell("bundles")[0] == 0
         status, _, err = shell("bundles", "--verify")
         assert status == 1 and "README.md of bundle tiny-64-lr16 is altered" in err
@@ -83,5 +83,5 @@ class TestBundles:
         assert f"for --verify, --json: write it after {subcommand}" in " ".join(err.split())
 
     def test_none(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
+        monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (tmp_path,))
         assert shell("bundles") == (0, f"no bundles are installed (looked in {tmp_path})\n", "")

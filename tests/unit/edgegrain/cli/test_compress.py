@@ -19,9 +19,8 @@ import typer
 from PIL import Image
 
 import sdk
-from codec_contract.bundle import paths as bundle_paths
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
-from codec_contract.bundle.qualities import QUALITIES
+from codec_contract.bundle import find as bundle_paths
+from codec_contract.bundle.find import DEFAULT_BUNDLE, QUALITIES
 from edgegrain.cli import files
 from edgegrain.cli.files import STDIN, plan_jobs, read_source
 from edgegrain.cli.main import app

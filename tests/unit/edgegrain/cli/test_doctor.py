@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
 from codec_contract.resize import exact_resize
 from edge_encoder.faces import detection
 from edgegrain.cli.doctor import Check, check_bundle, check_installation, check_runtime
@@ -47,7 +47,7 @@ def test_json(shell: Shell) -> None:
 def test_no_bundle_is_broken(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codec_contract.bundle.paths.bundle_roots", lambda: (tmp_path,))
+    monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (tmp_path,))
     status, out, _ = shell("doctor")
     assert status == 1 and f"broken   bundles: no bundle is installed; searched {tmp_path}\n1 of " in out
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import sdk
-from codec_contract.quantization import quantize
+from codec_contract.pixels import quantize
 from edgegrain.cli import fetch
 from edgegrain.cli.options import DEFAULT_PRIOR
 from edgegrain.metrics import weights as metric_weights

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from codec_contract.bundle.paths import DEFAULT_BUNDLE
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from edgegrain.cli.main import app
 from tests.tiny_bundle import write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell, write_picture

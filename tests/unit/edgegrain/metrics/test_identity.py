@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edgegrain.metrics.identity import MOBILEFACE_CROP, FaceIdentity, MobileFace
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.weights import DLIB_FILE, MOBILEFACE_FILE, metrics_folder

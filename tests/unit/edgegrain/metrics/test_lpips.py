@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 from safetensors.torch import load_file
 from torch import Tensor
 
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.weights import LPIPS_FILES
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.lowering import box_network
 from edgegrain.evaluation.classical_codecs import encode_lossless

@@ -17,9 +17,8 @@ import torch
 from PIL import Image
 
 import sdk
-from codec_contract.bundle import paths
-from codec_contract.bundle.file_names import CODER_TABLES
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle import find as paths
+from codec_contract.bundle.manifest import CODER_TABLES, load_manifest
 from codec_contract.errors import BundleError, EdgegrainError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import integer_digest, load_integer_network, run_reference, save_integer_network

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.training.adversarial import (

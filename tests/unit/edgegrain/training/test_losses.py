@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edgegrain.evaluation.evaluator import _mean_saturation as metric
 from edgegrain.metrics.face_regions import chroma_difference
 from edgegrain.metrics.identity import FaceIdentity

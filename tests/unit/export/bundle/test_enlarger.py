@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.files import write_atomically
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.pixels import dequantize, quantize
 from edgegrain.cli.main import app
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES
 from edgegrain.training.super_resolution.trainer import start_run

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import sdk
-from codec_contract.bundle import paths
+from codec_contract.bundle import find as paths
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables

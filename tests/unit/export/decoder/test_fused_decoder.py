@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.pixels import dequantize, quantize
 from export.decoder.fused_decoder import fused_graph
 from export.decoder.served import noise_maps, noise_sides
 from export.decoder.sources import random_decoder, random_grain

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from codec_contract.errors import ExportError
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.pixels import dequantize, quantize
 from export.decoder.decoder_graph import decoder_graph
 from export.decoder.pixel_ends import add_pixel_ends
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from codec_contract.errors import ExportError
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edge_encoder.integer_network import run_reference
 from export.decoder.command import export_decoder
 from export.decoder.comparison import compare_decoder

@@ -55,7 +55,7 @@ def test_torch_computes_the_reference_bytes(network: IntegerNetwork, noise: np.n
 
 
 def test_rounding_nodes_are_the_quantization_of_the_contract() -> None:
-    from codec_contract.quantization import quantize
+    from codec_contract.pixels import quantize
 
     identity = Conv("conv", "image", np.eye(3, dtype=np.float32)[:, :, None, None] * np.float32(2.4 / 255),
                     np.full(3, -1.2, np.float32))

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from onnx import TensorProto, helper
 
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.pixels import dequantize, quantize
 from export.decoder.half_generators import normalized_style
 from server_decoder.cuda_ops import library, reference
 from server_decoder.mobile_stylegan.generator import inverse_haar

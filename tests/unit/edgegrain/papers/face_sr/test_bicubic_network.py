@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codec_contract.errors import BundleError
-from codec_contract.rgb import Rgb
+from codec_contract.pixels import Rgb
 from edge_encoder.bounds import ACCUMULATOR_LIMIT, prove
 from edge_encoder.encoder_session import EncoderSession
 from edge_encoder.integer_network import integer_digest, load_integer_network, run_reference, save_integer_network

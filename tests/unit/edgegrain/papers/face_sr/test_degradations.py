@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edge_encoder.integer_network import run_reference
 from edge_encoder.lowering import box_network
 from edgegrain.papers.face_sr.degradations import BlindDegradation, enlarge, reduce_levels, reduction_matrix

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from codec_contract.errors import EdgegrainError, ModelError
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.papers.face_sr import run as face_sr_run
 from edgegrain.papers.face_sr import training as face_sr_trainer

@@ -19,7 +19,7 @@ from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import ExportError, ImageError, PayloadError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
-from codec_contract.quantization import quantize
+from codec_contract.pixels import quantize
 from edge_encoder.encoder_session import EncoderSession
 from edgegrain.cli.app import application
 from edgegrain.papers.irn.bundle import irn_digest, irn_graph, irn_lrs, load_irn, save_irn, write_irn_bundle

@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 
 import sdk
-from codec_contract.bundle.file_names import RRDB_ENCODER_WEIGHTS
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import RRDB_ENCODER_WEIGHTS, load_manifest
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded, to_indices
-from codec_contract.quantization import dequantize
+from codec_contract.pixels import dequantize
 from edgegrain.papers.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish_grain

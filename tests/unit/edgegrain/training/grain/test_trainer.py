@@ -20,7 +20,7 @@ from torch import Tensor
 
 from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import rounded
-from codec_contract.quantization import dequantize, quantize
+from codec_contract.pixels import dequantize, quantize
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.integer_network import load_integer_network
 from edgegrain.pictures.packed import random_pictures

@@ -1,4 +1,4 @@
-"""Conversion between levels 0...255 and values -1...1.
+"""`Rgb`, the one form of a picture outside of networks; and conversion between levels 0...255 and values -1...1.
 
     value = level / 127.5 - 1            level = floor((value + 1) * 127.5 + 0.5), clipped to 0...255
 
@@ -15,6 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import QuantizationError
+
+Rgb = npt.NDArray[np.uint8]
+"""A picture: uint8 ``[H, W, 3]``, sRGB."""
+
+
+def is_rgb(array: Any) -> bool:
+    """True for uint8 arrays of shape ``[H, W, 3]``, of any H and W."""
+    return isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3
+
+
+def describe_array(array: Any) -> str:
+    """Type and shape of an array for an error message, the type's name of anything else."""
+    return f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+
 
 HALF_RANGE = 127.5
 """Levels per unit: 0...255 spans two units."""

@@ -1,0 +1,191 @@
+"""Find bundles: in a folder given by the user, in the installed package, in a checkout, or on the Hugging Face Hub; by quality, and by controls."""
+
+from __future__ import annotations
+
+import numbers
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, SupportsIndex, get_args
+
+from codec_contract.bundle.hub import SCHEME, Check, find_hub_bundle
+from codec_contract.bundle.manifest import BUNDLE_ID, ENCODER_WEIGHTS, MANIFEST, Manifest
+from codec_contract.errors import BundleError, ImageError, reason
+
+DEFAULT_BUNDLE = "faces-256-lr16-small"
+ALIASES = {"faces": DEFAULT_BUNDLE}
+
+# A bundle that is being built has its encoder before its manifest.
+_MARKERS = (MANIFEST, ENCODER_WEIGHTS)
+
+
+def bundle_roots() -> tuple[Path, ...]:
+    """Folders of installed bundles: the one in the wheel, then the one of a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    return root / "edgegrain" / "bundles", root / "bundles"
+
+
+def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE, *, check: Check | None = None) -> Path:
+    """The folder of a bundle, given by its path, name or alias, or as ``hf://owner/name@revision``.
+
+    ``check`` is that of `find_hub_bundle`.
+    """
+    if str(name_or_path).startswith(SCHEME):
+        return find_hub_bundle(str(name_or_path), check=check)
+    try:
+        path = Path(name_or_path)
+        if any((path / marker).is_file() for marker in _MARKERS):
+            return path
+    except (OSError, TypeError) as error:  # a name that is too long, a folder without permission; no name at all
+        raise BundleError(f"{str(name_or_path)[:80]!r} is no bundle: {reason(error)}") from error
+    name = ALIASES.get(str(name_or_path), str(name_or_path))
+    if BUNDLE_ID.fullmatch(name):  # a name cannot climb out of the bundles' folder
+        for root in bundle_roots():
+            if (root / name).is_dir():
+                return root / name
+    known = ", ".join(installed_bundles()) or "none"
+    what = f"the folder {path} holds no {MANIFEST}" if path.is_dir() else f"there is no bundle {str(name_or_path)!r}"
+    raise BundleError(f"{what}; give a bundle's folder or one of the installed bundles: {known}")
+
+
+def installed_bundles() -> dict[str, Path]:
+    """Name -> folder of every bundle of the package or the checkout, sorted by name.
+
+    Folders with other names than a bundle's id are left out: a killed process may have left a copy of a bundle.
+    """
+    found: dict[str, Path] = {}
+    for root in reversed(bundle_roots()):  # so that the wheel's own wins
+        if root.is_dir():
+            found |= {path.name: path for path in root.iterdir()
+                      if BUNDLE_ID.fullmatch(path.name) and (path / MANIFEST).is_file()}
+    return dict(sorted(found.items()))
+
+
+Quality = Literal["tiny", "small", "medium", "large"]
+QUALITIES: tuple[Quality, ...] = get_args(Quality)
+"""Names of the rates, ascending: about 170, 350, 800 and 2,200 bytes for a face (docs/qualities.md)."""
+
+
+def bundles_by_quality(domain: str, manifests: Iterable[Manifest]) -> dict[str, Manifest]:
+    """Quality -> bundle of this domain, ascending; the first of several with the same quality."""
+    found: dict[str, Manifest] = {}
+    for manifest in manifests:
+        if manifest.domain == domain and manifest.quality is not None:
+            found.setdefault(manifest.quality, manifest)
+    return {quality: found[quality] for quality in QUALITIES if quality in found}
+
+
+def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str | None, max_bytes: int | None
+                   ) -> list[Manifest]:
+    """The bundles for a picture, best first; the first whose payload has at most ``max_bytes`` is taken.
+
+    Args:
+        base: the bundle to use if neither a quality nor a limit is given; the other bundles are of its domain.
+        manifests: the available bundles.
+        quality: the best quality to use; without ``max_bytes`` the only one. None without ``max_bytes`` gives ``base``;
+            with it every quality, or ``base`` alone if ``base`` has no quality.
+        max_bytes: largest payload in bytes, or None for no limit.
+    """
+    if max_bytes is not None:
+        check_max_bytes(max_bytes)
+    if quality is not None and not (isinstance(quality, str) and quality in QUALITIES):
+        raise BundleError(f"there is no quality {str(quality)[:80]!r}, only: {', '.join(QUALITIES)}")
+    if quality is None and (max_bytes is None or base.quality is None):
+        return [base]
+    known = bundles_by_quality(base.domain, [base, *manifests])
+    if max_bytes is None:
+        if quality not in known:
+            raise _missing(base, quality, known)
+        return [known[str(quality)]]
+    allowed = QUALITIES if quality is None else QUALITIES[:QUALITIES.index(quality) + 1]
+    found = [known[name] for name in reversed(allowed) if name in known]
+    if not found:
+        raise _missing(base, quality, known)
+    return found
+
+
+def check_max_bytes(max_bytes: int) -> int:
+    """The limit as a plain integer; `ImageError` unless it is a whole number of at least 1."""
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, SupportsIndex) or max_bytes.__index__() < 1:
+        raise ImageError(f"max_bytes must be a number of at least 1, got {max_bytes!r}")
+    return max_bytes.__index__()
+
+
+def too_few_bytes(max_bytes: int, smallest: int, what: str = "payload of this picture") -> ImageError:
+    """The error for a picture whose smallest payload exceeds the limit."""
+    return ImageError(f"no quality fits into {max_bytes} bytes: the smallest {what} has {smallest}")
+
+
+def _missing(base: Manifest, quality: str | None, known: Iterable[str]) -> BundleError:
+    return BundleError(f"there is no bundle for {base.domain} of quality {quality}, only: "
+                       f"{', '.join(known) or 'none'}; see 'edgegrain bundles'")
+
+
+SEED, STRENGTH = "seed", "strength"
+MAX_SEED = 2**32 - 1
+SMALLEST_STRENGTH, LARGEST_STRENGTH = 4.0, 64.0
+"""The factors s that GCFSR was trained for ([GCFSR] 4)."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """A numeric control.
+
+    Attributes:
+        least: lower end of its range, included.
+        most: upper end of its range, included.
+        default: value used if none is given; None if the default picture needs no number.
+    """
+
+    least: float
+    most: float
+    default: float | None
+
+    def __str__(self) -> str:
+        usual = "" if self.default is None else f", {self.default:g} if not given"
+        return f"{self.least:.10g} to {self.most:.10g}{usual}"
+
+
+def controls_of(manifest: Manifest) -> dict[str, Control]:
+    """The controls of a bundle by name, as far as this release knows them."""
+    named = manifest.decoder.get("controls", ())
+    if not isinstance(named, (list, tuple)):
+        raise BundleError(f"the manifest of bundle {manifest.id} is wrong: decoder.controls is a list of names, got "
+                          f"{named!r}")
+    found = {}
+    if SEED in named:
+        found[SEED] = Control(0, MAX_SEED, None)
+    if STRENGTH in named:
+        found[STRENGTH] = _strength(manifest)
+    return found
+
+
+def strength_of(manifest: Manifest, wanted: float | None) -> float | None:
+    """The strength of a restored picture: ``wanted``, or the bundle's default; None for decoders without this control.
+    """
+    control = controls_of(manifest).get(STRENGTH)
+    if control is None:
+        if wanted is not None:
+            raise ImageError(f"bundle {manifest.id} has no control 'strength'; restore without one, or take a bundle "
+                             "of GCFSR")
+        return None
+    if wanted is None:
+        return control.default
+    number = isinstance(wanted, numbers.Real) and not isinstance(wanted, bool)
+    if not number or not control.least <= wanted <= control.most:
+        raise ImageError(f"the strength of bundle {manifest.id} is a number from {control.least:g} to "
+                         f"{control.most:g}, got {wanted!r}")
+    return float(wanted)
+
+
+def _strength(manifest: Manifest) -> Control:
+    described = manifest.decoder.get(STRENGTH, {})  # the default for older bundles, whose manifests do not describe it
+    described = described if isinstance(described, dict) else {"range": None}
+    limits = described.get("range", [SMALLEST_STRENGTH, LARGEST_STRENGTH])
+    values = [*(limits if isinstance(limits, list) else ()), described.get("default", manifest.hr / manifest.lr)]
+    finite = all(isinstance(value, (int, float)) and abs(value) <= sys.float_info.max for value in values)
+    if len(values) != 3 or not finite or not 0 < values[0] <= values[2] <= values[1]:
+        raise BundleError(f"the manifest of bundle {manifest.id} describes no strength: expected "
+                          '"strength": {"range": [LEAST, MOST], "default": NUMBER} with the default in the range')
+    return Control(float(values[0]), float(values[1]), float(values[2]))

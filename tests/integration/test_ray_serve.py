@@ -54,7 +54,9 @@ def test_two_replicas_give_what_one_codec_gives(tmp_path: Path) -> None:
         check_pictures(url, folder)
         answer = post(f"{url}/v1/restore", b"no payload")
         assert (answer.status_code, answer.json()["type"]) == (422, "urn:edgegrain:problem:invalid-payload")
-        until(lambda: len(set(re.findall(REPLICA, log.read_text()))) == 2)
+        (payload,) = raw_payloads(folder, 1)
+        until(lambda: post(f"{url}/v1/restore", payload).status_code == 200  # the second replica may start later
+              and len(set(re.findall(REPLICA, log.read_text()))) == 2)
         children = descendants(process.pid)
         process.terminate()
         assert process.wait(START_SECONDS) == 0, log.read_text()

@@ -38,7 +38,7 @@ _GREY = (128, 128, 128)
 
 def compress_scene_within(
     codecs: Sequence[Codec], picture: PictureSource, *, max_bytes: int | None = None, background: Colour = WHITE,
-    max_pixels: int = MAX_PHOTO_PIXELS,
+    max_pixels: int = MAX_PHOTO_PIXELS, most_faces: int | None = None,
 ) -> Scene:
     """Compress all faces of a photograph and its background with the first of several codecs that fits.
 
@@ -47,6 +47,7 @@ def compress_scene_within(
         picture, background, max_pixels: as for `sdk.compress`.
         max_bytes: largest scene. The background takes what the faces leave; None gives it a few dozen bytes. Faces of
             less than 32 pixels are part of the background where they do not fit.
+        most_faces: refuse a photograph with more; None takes the 64 largest.
     """
     if max_bytes is not None:
         check_max_bytes(max_bytes)
@@ -56,6 +57,9 @@ def compress_scene_within(
         if codec.bundle.hr not in squares:
             squares[codec.bundle.hr] = list(codec.fit_faces(rgb, framed_whole=False, least=0))[:MAX_FACES]
         fitted = squares[codec.bundle.hr]
+        if most_faces is not None and len(fitted) > most_faces:
+            raise ImageError(f"the photograph has {len(fitted)} faces or more, a scene here at most {most_faces}; "
+                             "compress it with the SDK, or its faces one by one")
         faces = [codec.compress_fitted(face) for face in fitted]
         used = _bytes(faces, size)
         while max_bytes is not None and used > max_bytes and codec is codecs[-1] and len(faces) > 1:

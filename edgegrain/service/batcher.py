@@ -134,7 +134,8 @@ class Batcher:
         self._pictures = Counter[BatchKey]()  # kind -> waiting pictures
         self._expected: dict[BatchKey, float] = {}  # kind -> seconds of one picture
         self._served = dict.fromkeys(limits, 0.0)
-        self._running: dict[Job, float] = {}  # first job of each batch in progress -> its expected seconds
+        # First job of each batch in progress -> its expected seconds, and its start.
+        self._running: dict[Job, tuple[float, float]] = {}
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -156,7 +157,8 @@ class Batcher:
             work[kind.verb] += pictures * self._picture(kind)
         own = work.pop(verb)
         one = self._seconds(next(iter(self._queues[verb]))) if self._queues[verb] else self._usual(verb)
-        before = own + sum(min(other, own + one) for other in work.values()) + sum(self._running.values())
+        running = sum(max(0.0, seconds - (_now() - began)) for seconds, began in self._running.values())
+        before = own + sum(min(other, own + one) for other in work.values()) + running
         return self._ready_in() + (before + (count - 1) * one) / self._workers + one
 
     def check_room(self, verb: Verb, within: float, count: int = 1) -> None:
@@ -219,13 +221,14 @@ class Batcher:
         jobs = jobs[: max(size for size in self._sizes if size <= len(jobs))]
         for job in jobs:
             self._remove(job)
-        self._running[jobs[0]] = seconds = sum(map(self._seconds, jobs))
+        seconds = sum(map(self._seconds, jobs))
+        self._running[jobs[0]] = seconds, _now()
         self._served[jobs[0].key.verb] += seconds
         return jobs
 
     def done(self, jobs: Sequence[Job], seconds: float | None) -> None:
         """Correct estimates and turns with a batch that took ``seconds``; None if its worker was lost."""
-        expected, key = self._running.pop(jobs[0], 0.0), jobs[0].key
+        (expected, _), key = self._running.pop(jobs[0], (0.0, 0.0)), jobs[0].key
         if seconds is not None:
             self.note(key, seconds / (len(jobs) * _pictures(key)))
             self._served[key.verb] += seconds - expected

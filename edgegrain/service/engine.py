@@ -28,7 +28,7 @@ from codec_contract.errors import BundleError, DeviceMemoryError, EdgegrainError
 from codec_contract.fit import MAX_PHOTO_PIXELS, Fit, Size, unfit_restored
 from codec_contract.payload import Header, parse_header, parse_payload
 from codec_contract.pixels import Rgb
-from codec_contract.scene import is_scene
+from codec_contract.scene import MAX_FACES, is_scene
 from edge_encoder.preprocessing import load_picture
 from edgegrain.pictures.file_formats import MAX_SIDES
 from sdk.codec import Codec
@@ -176,6 +176,7 @@ class Engine:
     def __init__(
         self, folders: Sequence[str | Path], *, device: Device = "cpu", threads: int | None = None,
         batch_sizes: Sequence[int] = (1,), max_pixels: int = 1 << 24, max_photo_pixels: int = MAX_PHOTO_PIXELS,
+        max_scene_faces: int = MAX_FACES,
         decoder_form: FormChoice = "auto",
     ) -> None:
         """Open the bundles; every file's hash is checked before it is parsed.
@@ -188,11 +189,13 @@ class Engine:
                 are run.
             max_pixels: largest picture that is restored.
             max_photo_pixels: largest picture that is compressed.
+            max_scene_faces: most faces of a scene that is made.
             decoder_form: of every bundle; by default the one for the device.
         """
         self._sizes = tuple(batch_sizes)
         self._max_pixels = max_pixels
         self._max_photo_pixels = max_photo_pixels
+        self._max_scene_faces = max_scene_faces
         self._codecs: dict[str, ServedCodec] = {}
         for folder in folders:
             require_servable(load_manifest(folder))
@@ -279,7 +282,8 @@ class Engine:
             if options.faces == "all":
                 return _faces_document(codecs[0].bundle.id, (rgb.shape[1], rgb.shape[0]), codecs[0].compress_faces(rgb))
             if options.faces == "scene":
-                return compress_scene_within(codecs, rgb, max_bytes=options.max_bytes)
+                return compress_scene_within(
+                    codecs, rgb, max_bytes=options.max_bytes, most_faces=self._max_scene_faces)
             return compress_within(codecs, rgb, options.fit, max_bytes=options.max_bytes, align=options.align,
                                    require_face=options.require_face)
 

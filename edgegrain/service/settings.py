@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     max_pixels: int = Field(1 << 24, ge=1, le=1 << 28, description="Largest picture that is restored, in pixels.")
     max_batch_items: int = Field(64, ge=1, le=1024, description="Most payloads in a form.")
     max_scene_faces: int = Field(
-        16, ge=1, le=64, description="Most faces in a scene to restore; one that is enlarged counts twice.")
+        16, ge=1, le=64, description="Most faces in a scene to make or to restore; one that is enlarged counts twice.")
     max_bytes_in_flight: int = Field(
         256 << 20, ge=1 << 20, description="Bodies of all requests together, in bytes; more are refused with 503.")
 

@@ -95,6 +95,7 @@ class ServiceState:
             {"folders": [str(manifest.folder.resolve()) for manifest in manifests], "device": settings.device,
              "threads": settings.threads, "batch_sizes": list(settings.batch_sizes),
              "max_pixels": settings.max_pixels, "max_photo_pixels": settings.max_photo_pixels,
+             "max_scene_faces": settings.max_scene_faces,
              "log_level": settings.log_level, "decoder_form": settings.decoder_form},
             settings.workers, start_timeout=settings.start_timeout, batch_timeout=settings.worker_timeout,
             command=worker_command, on_batch=self._note_batch, on_lost=self.metrics.worker_losses.inc)

@@ -321,7 +321,7 @@ def test_seed(tiny_bundle: Path, tmp_path: Path) -> None:
 class TestLimits:
     def test_full_queue_answers_at_once(self, tiny_bundle: Path) -> None:
         payloads = raw_payloads(tiny_bundle, 5)
-        with live_service(tiny_bundle, worker_command=stub_worker(fixed=1.5), queue_size=2, batch_sizes="1,4",
+        with live_service(tiny_bundle, worker_command=stub_worker(fixed=3), queue_size=2, batch_sizes="1,4",
                           deadline=SOON) as service, ThreadPoolExecutor(4) as pool:
             first = pool.submit(service.restore, payloads[0])
             until(lambda: service.state.metrics.registry.get_sample_value("edgegrain_requests_in_flight") == 1

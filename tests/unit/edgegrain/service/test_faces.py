@@ -230,7 +230,7 @@ class TestScenes:
         for index in (0, 7, 49):
             np.testing.assert_array_equal(picture[50 + 100 * (index // 8), 50 + 100 * (index % 8)], 4 * index)
 
-    def test_limits(self, folders: dict[str, Path]) -> None:
+    def test_limits(self, folders: dict[str, Path], portrait: np.ndarray) -> None:
         scene = crowd(folders["small"], 5)
         with live_service(folders["small"], max_scene_faces=4, max_pixels=639_999) as service:
             assert refusal(service.restore(scene, params={"size": 799}), 422, "invalid-picture").startswith(
@@ -239,6 +239,10 @@ class TestScenes:
             assert "800 x 800 pixels, more than the limit of 639999" in refusal(
                 service.restore(four), 422, "invalid-picture")
             assert service.restore(four, params={"size": 799}).status_code == 200
+            row = file_of(Image.fromarray(np.tile(portrait, (1, 5, 1))), "PNG")
+            assert refusal(compress(service, row, "?faces=scene"), 422, "invalid-picture").startswith(
+                "the photograph has 5 faces or more, a scene here at most 4")
+            assert len(compress(service, row, "?faces=all").json()["faces"]) == 5
             other = crowd(folders["tiny"], 1)
             assert "LR contract" in refusal(service.restore(other), 422, "invalid-payload")
             refusal(service.restore(other, params={"bundle": folders["small"].name}), 422, "invalid-payload")

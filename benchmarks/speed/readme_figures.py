@@ -60,8 +60,8 @@ def speed(manifest: Manifest) -> list[str]:
              "|---" + "|---:" * len(THREADS) + "|"]
     codecs = [Codec(threads=threads) for threads in THREADS]
     payload = codecs[0].compress(PORTRAIT)
-    runs = {"find the face and compress": lambda codec: codec.compress(PORTRAIT),
-            "compress a framed picture": lambda codec: codec.compress(PORTRAIT, align=False)} | {
+    runs = {"find face, compress": lambda codec: codec.compress(PORTRAIT),
+            "compress only": lambda codec: codec.compress(PORTRAIT, align=False)} | {
         f"restore {side}×{side}": lambda codec, side=side: codec.restore(payload, size=side) for side in manifest.sides}
     for label, run in runs.items():
         times = [median_seconds(lambda run=run, codec=codec: run(codec), 0, least=15) for codec in codecs]

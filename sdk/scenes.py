@@ -62,9 +62,8 @@ def compress_scene_within(
                              "compress it with the SDK, or its faces one by one")
         faces = [codec.compress_fitted(face) for face in fitted]
         used = _bytes(faces, size)
-        while max_bytes is not None and used > max_bytes and codec is codecs[-1] and len(faces) > 1:
-            if fitted[len(faces) - 1].face >= LEAST_PIXELS:
-                break
+        while (used > (max_bytes or used) and codec is codecs[-1] and len(faces) > 1
+               and fitted[len(faces) - 1].face < LEAST_PIXELS):
             used = _bytes(faces := faces[:-1], size)
         if max_bytes is None or used <= max_bytes:
             return Scene(encode_scene(faces, size, _background(rgb, None if max_bytes is None else max_bytes - used)))

@@ -28,7 +28,6 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
 
 from benchmarks.quality.page_sections import require_section, write_section
-from benchmarks.quality.published_codecs import PUBLISHED
 from codec_contract.bundle.find import QUALITIES
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
@@ -42,8 +41,19 @@ SIDE = 256
 """Side of the pictures in evaluations that name no size, in pixels."""
 COLUMNS = ("bytes", "psnr", "lpips_alex", "lpips_vgg", "dists", "identity", "identity_mobileface")
 """Scores of the table."""
-PANELS = {"lpips_alex": "lpips", "dists": "dists"}
-"""Scores of the figure, and their names in `benchmarks.quality.published_codecs.Point`."""
+PANELS = {"lpips_alex": 1, "dists": 2}
+"""Scores of the figure, and their positions in the points of `PUBLISHED`."""
+PUBLISHED = {
+    # projects/illm/results.csv of github.com/facebookresearch/NeuralCompression; decoder of 174 M parameters
+    "MS-ILLM": ((0.0443, 0.1576, 0.1346), (0.0806, 0.1100, 0.1085), (0.1532, 0.0732, 0.0809)),
+    # results/results.txt of github.com/LuizScarlet/StableCodec; 985 M
+    "StableCodec": ((0.0058, 0.3097, 0.1518), (0.0078, 0.2734, 0.1382), (0.0108, 0.2444, 0.1246),
+                    (0.0171, 0.2069, 0.1079), (0.0250, 0.1821, 0.0981), (0.0341, 0.1664, 0.0917)),
+    # read from CoD_Lite/assets/RD.png of github.com/microsoft/GenCodec, to about 0.005; 52 M
+    "CoD-Lite": ((0.0039, 0.338, 0.209), (0.0078, 0.281, 0.172), (0.0156, 0.225, 0.139), (0.0312, 0.160, 0.113),
+                 (0.125, 0.095, 0.071))}
+"""Codec -> bits per pixel, LPIPS and DISTS that its authors publish on Kodak, photographs of 768x512 or 512x512 pixels.
+Networks of LPIPS and versions of DISTS differ between publications."""
 FILLS = (OURS, "white", "#f0b8bd")
 """Of the stars of our sizes, from the smallest on."""
 OTHERS = (("#0072B2", "o"), ("#E69F00", "^"), ("#009E73", "D"))  # Okabe and Ito's colours
@@ -130,9 +140,9 @@ def draw(evaluations: Sequence[Evaluation]) -> bytes:
         figure = Figure(figsize=(4.8 * len(PANELS), 4.2), layout="constrained")
         FigureCanvasAgg(figure)
         for axes, (score, published) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
-            for codec, (colour, marker) in zip(PUBLISHED, OTHERS, strict=True):
-                axes.plot([point.bpp for point in codec.points], [getattr(point, published) for point in codec.points],
-                          linestyle="--", color=colour, marker=marker, label=f"{codec.name}, Kodak")
+            for (name, points), (colour, marker) in zip(PUBLISHED.items(), OTHERS, strict=True):
+                axes.plot([point[0] for point in points], [point[published] for point in points],
+                          linestyle="--", color=colour, marker=marker, label=f"{name}, Kodak")
             sides = sorted({each.side for each in evaluations})
             for index, side in enumerate(sides):
                 own = [each for each in evaluations if each.side == side]

@@ -7,13 +7,11 @@
 
 One run measures everything, each variant and batch size in its own process:
 
-    torch-eager         straightforward modules: one kernel per picture (benchmarks/speed/straightforward.py), float32
-    torch-activations   the modules of server_decoder: constant weights, styles on activations, float32
-    torch-eager-half    straightforward, float16
-    torch-half          straightforward, float16, channels-last
-    torch-compile       straightforward, torch.compile; float32 on the CPU, float16 on CUDA
-    ort-plain, -half    ONNX Runtime, ONNX's own ops, float32 and float16; on CUDA in float16 also channels-last (-nhwc)
-                        and with TensorRT (-tensorrt)
+    torch-eager         the modules of server_decoder, float32
+    torch-eager-half    in float16
+    torch-half          in float16, channels-last
+    torch-compile       torch.compile of them; float32 on the CPU, float16 on CUDA
+    ort-plain, -half    ONNX Runtime, ONNX's own ops, float32 and float16; on CUDA in float16 also with TensorRT
     ort-fused, -half    ONNX Runtime with the fused ops, channels-last, from levels to levels
     session             from uint8 LR to uint8 picture (`DecoderSession`): on the CPU the plain graph in float32; on
                         CUDA in float16, the fused graph if the library has CUDA kernels, otherwise the plain one
@@ -55,24 +53,22 @@ from measurement import (
     save,
 )
 
-TORCH = ("torch-eager", "torch-activations", "torch-eager-half", "torch-half", "torch-compile")
+TORCH = ("torch-eager", "torch-eager-half", "torch-half", "torch-compile")
 TENSORRT = "ort-plain-half-tensorrt"
 """Needs TensorRT's libraries, which ONNX Runtime does not bring."""
 FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-plain-half": "plain.float16",
-         "ort-plain-half-nhwc": "plain.float16", TENSORRT: "plain.float16",
-         "ort-fused-half": "fused.float16"}
+         TENSORRT: "plain.float16", "ort-fused-half": "fused.float16"}
 VARIANTS = {
-    "quick": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session"),
-    "cpu": ("torch-eager", "torch-activations", "ort-plain", "ort-fused", "session", "torch-compile", "torch-half"),
+    "quick": ("torch-eager", "ort-plain", "ort-fused", "session"),
+    "cpu": ("torch-eager", "ort-plain", "ort-fused", "session", "torch-compile", "torch-half"),
     "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
-             "ort-plain-half", "session", TENSORRT, "ort-plain-half-nhwc", "torch-compile")}
+             "ort-plain-half", "session", TENSORRT, "torch-compile")}
 """Variants, the most important first: time may run out."""
 PRECISIONS = "half_vs_float32"
 """The ratio of two precisions."""
 RATIOS = {
     "ort_vs_torch_eager": ("torch-eager", "ort-plain"),
     "ort_fused_vs_torch_eager": ("torch-eager", "ort-fused"),
-    "ort_vs_torch_activations": ("torch-activations", "ort-plain"),
     "ort_vs_torch_compile": ("torch-compile", "ort-plain"),
     "fused_vs_plain": ("ort-plain", "ort-fused"),
     "half_fused_vs_plain": ("ort-plain-half", "ort-fused-half"),
@@ -140,18 +136,13 @@ def values(folder: Path, batch: int) -> np.ndarray:
 def torch_run(variant: str, batch: int, folder: Path, device: str, threads: int) -> Callable[[], Any]:
     """A forward pass of torch's modules."""
     import torch
-    from straightforward import straightforward_decoder
 
     if threads:
         torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = False
-    decoder = pack.load(folder)
-    if variant != "torch-activations":
-        decoder = straightforward_decoder(decoder)
-    decoder = decoder.to(device)
     dtype = torch.float16 if in_half(variant, device) else torch.float32
-    decoder = decoder.to(dtype)
+    decoder = pack.load(folder).to(device, dtype)
     x = torch.from_numpy(values(folder, batch)).to(device, dtype)
     if variant == "torch-half":
         decoder, x = decoder.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
@@ -221,7 +212,7 @@ def cuda_options(variant: str = "") -> Any:
     from server_decoder.decoder_session import CudaOptions
 
     provider = "tensorrt" if variant == TENSORRT else "cuda"
-    return CudaOptions(prefer_nhwc=variant.endswith("nhwc"), provider=provider)
+    return CudaOptions(provider=provider)
 
 
 def to_numpy(pictures: Any) -> np.ndarray:
@@ -311,11 +302,10 @@ def runnable_forms(table: dict[str, Any], device: str) -> list[str]:
 
 
 def chosen_variants(options: argparse.Namespace, table: dict[str, Any]) -> list[str]:
-    """The variants of this run that its forms and device permit. Only a generator's modules have two forms in torch."""
+    """The variants of this run that its forms and device permit."""
     names = options.variants.split(",") if options.variants else VARIANTS["quick" if options.quick else options.device]
     runnable = runnable_forms(table, options.device)
-    return [name for name in names if (name not in FORMS or FORMS[name] in runnable)
-            and (name != "torch-activations" or table["generates"])]
+    return [name for name in names if name not in FORMS or FORMS[name] in runnable]
 
 
 def main() -> int:

@@ -101,7 +101,7 @@ def write(folder: Path, name: str, decoder: Grain | RRDBDecoder, lr: int, forms:
         picture = shapes_only(torch.zeros(1, 3, lr, lr, device="meta"))
     table = {
         "name": name, "lr": lr, "hr": picture.shape[-1], "flop": counter.get_total_flops(),
-        "forms": list(forms), "generates": isinstance(decoder, Grain) and decoder.prior is not None,
+        "forms": list(forms),
         "own_tensors": own, "filled": weights, "architecture": decoder.config.as_dict() if isinstance(decoder, Grain)
         else _architecture(decoder),
         "tensors": [{"name": key, "shape": list(tensor.shape), "mean": float(tensor.nan_to_num().mean()),

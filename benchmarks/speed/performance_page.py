@@ -30,27 +30,24 @@ from codec_contract.files import write_atomically
 
 PAGE = ROOT / "docs" / "performance.md"
 VARIANTS = {
-    "torch-eager": "torch, straightforward modules",
-    "torch-activations": "torch, modules of `server_decoder`",
-    "torch-eager-half": "torch, straightforward modules, float16",
-    "torch-half": "torch, straightforward modules, float16, channels-last",
-    "torch-compile": "torch.compile of the straightforward modules",
+    "torch-eager": "torch",
+    "torch-eager-half": "torch, float16",
+    "torch-half": "torch, float16, channels-last",
+    "torch-compile": "torch.compile",
     "ort-plain": "ONNX Runtime",
     "ort-fused": "ONNX Runtime, fused ops",
     "ort-plain-half": "ONNX Runtime, float16",
-    "ort-plain-half-nhwc": "ONNX Runtime, float16, channels-last",
     "ort-plain-half-tensorrt": "ONNX Runtime with TensorRT, float16",
     "ort-fused-half": "ONNX Runtime, fused ops, float16",
     "session": "LR to picture, uint8 (`DecoderSession`)"}
 RATIOS = {
-    "ort_vs_torch_eager": "ONNX Runtime is {} times as fast as torch's straightforward modules",
+    "ort_vs_torch_eager": "ONNX Runtime is {} times as fast as torch",
     "ort_fused_vs_torch_eager": "with the fused ops {} times",
-    "ort_vs_torch_activations": "{} times as fast as the modules of `server_decoder` in torch",
     "ort_vs_torch_compile": "{} times as fast as torch.compile",
     "fused_vs_plain": "the fused ops make it {} times as fast",
     "half_fused_vs_plain": "in float16 the fused ops make it {} times as fast",
     "half_fused_vs_tensorrt": "{} times as fast as TensorRT of the plain graph",
-    "half_ort_vs_torch_eager": "in float16 it is {} times as fast as torch's straightforward modules",
+    "half_ort_vs_torch_eager": "in float16 it is {} times as fast as torch",
     "half_ort_vs_torch_channels_last": "{} times as fast as those in channels-last form",
     "half_ort_vs_torch_compile": "{} times as fast as torch.compile in float16",
     "half_vs_float32": "float16 is {} times as fast as float32"}
@@ -64,7 +61,7 @@ def decoder_section(report: Mapping[str, Any], command: str) -> list[str]:
     first, device = batches[0], report["device"]
     lines = [
         f"`{report['decoder']}`, {report['lr']}² to {report['hr']}²: {report['parameters'] / 1e6:.2f} M weights, "
-        f"{report['gmac']:,.1f} GMAC per picture in the straightforward form.", "",
+        f"{report['gmac']:,.1f} GMAC per picture.", "",
         "| | " + " | ".join(f"batch {batch}" for batch in batches)
         + f" | of the matmul rate | peak memory, batch {first} |",
         "|---|" + "---:|" * (len(batches) + 2)]
@@ -135,37 +132,22 @@ def ops_section(report: Mapping[str, Any], command: str) -> list[str]:
 
 def traffic_section(report: Mapping[str, Any], command: str) -> list[str]:
     """A table of the nodes of each form of a decoder, and the bytes they move."""
-    forms = {"plain": "ONNX's own ops", "fused": "fused ops, channels-last"}
+    forms = {"plain": "ONNX's own ops", "fused": "fused ops"}
     lines = ["Launches and memory traffic bound a decoder on a GPU. A node reads each input once, weights included, "
              "and writes each output once; views move nothing, and the convolutions of a dense block count one by one. "
              "Constants are folded and equal nodes merged in all forms.", "",
              "| decoder | form | type | nodes | views among them | GB read and written per picture |",
              "|---|---|---|---:|---:|---:|"]
     for row in report["graphs"]:
-        form = f"fused ops at commit {row['commit'][:7]}, channels-first" if "commit" in row else forms[row["ops"]]
-        lines.append(f"| `{row['decoder']}` | {form} | {row['type']} | {row['nodes']:,} | {row['views']} | "
-                     f"{row['gigabytes']:.2f} |")
+        lines.append(f"| `{row['decoder']}` | {forms[row['ops']]} | {row['type']} | {row['nodes']:,} "
+                     f"| {row['views']} | {row['gigabytes']:.2f} |")
     return [*lines, "", f"`{command}` on {report['date']}, commit {report['commit']}."]
-
-
-def fused_section(report: Mapping[str, Any], command: str) -> list[str]:
-    """The ratio of the plain and the fused graph on a CPU."""
-    lines = [f"`{report['decoder']}`, {report['threads']} thread, uint8 in and out, runs of both graphs in turn. The "
-             "ratio is the median of the ratios of neighbouring runs, which other load on the machine changes less "
-             "than the times.", "",
-             "| batch | ONNX's own ops | fused ops, channels-last | times as fast |", "|---:|---:|---:|---:|"]
-    for row in report["runs"]:
-        lines.append(f"| {row['batch']} | {_time({'ms': row['plain_ms']})} | {_time({'ms': row['fused_ms']})} | "
-                     f"{row['ratio']:.2f} |")
-    levels = max(row["largest_levels"] for row in report["runs"])
-    return [*lines, "", f"The pictures differ by at most {levels} of 255.", "", _origin(report, command)]
 
 
 SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any], str], list[str]]], ...] = (
     ("decoder-256-cpu", "A bundle's decoder at 256², on a CPU", decoder_section),
     ("decoder-1024-cpu", "The paper's decoder at 1024², on a CPU", decoder_section),
     ("encoder-cpu", "The encoder, on a CPU", encoder_section),
-    ("fused-cpu", "The fused graph, on a CPU", fused_section),
     ("graph-traffic-cpu", "Nodes and memory traffic of the exported decoders", traffic_section),
     ("decoder-1024", "The paper's decoder at 1024², on a GPU", decoder_section),
     ("decoder-1024-batches", "The paper's decoder at 1024² in batches, on a GPU", decoder_section),
@@ -176,7 +158,6 @@ command that measured it."""
 COMMANDS: Mapping[str, Sequence[str]] = {
     "decoder-256-cpu": ("decoder.py",),
     "encoder-cpu": ("encoder.py",),
-    "fused-cpu": ("fused_on_cpu.py",),
     "graph-traffic-cpu": ("graph_traffic.py",),
     "decoder-1024-cpu": ("decoder.py", "--config", "grain-1024-lr16-paper", "--batches", "1")}
 """Name of the report in results/performance -> command that measures it on a CPU; the fastest first."""
@@ -188,8 +169,8 @@ def page(folder: Path = RESULTS) -> str:
     lines = ["# Performance", "",
              "Written by `python benchmarks/speed/performance_page.py` from the reports in `results/performance`; each "
              "table names its command. Times are medians of runs after warm-up, each variant and batch size in its own "
-             "process. \"Of the matmul rate\" is the straightforward form's operations per second as a share of "
-             "torch's fastest matrix product; it exceeds 100 % where a runtime computes fewer operations. Compare "
+             "process. \"Of the matmul rate\" is torch's number of operations per second as a share of its fastest "
+             "matrix product; it exceeds 100 % where a runtime computes fewer operations. Compare "
              "times within a table only: machines and days differ."]
     missing = []
     for name, heading, show in SECTIONS:

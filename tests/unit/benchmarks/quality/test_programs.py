@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-PROGRAMS = ("codecs", "photographs", "qualities", "rescaling", "strengths")
+PROGRAMS = ("codecs", "photographs", "qualities", "rescaling")
 
 
 def test_all_programs_are_listed(repository: Path) -> None:

@@ -23,7 +23,7 @@ from export.encoder.formats import export_encoder
 from tests.networks import random_network
 from tests.tiny_grain import TINY_MOBILE, tiny_grain
 
-NAMES = ("decoder", "encoder", "fused_on_cpu", "measurement", "pack", "performance_page")
+NAMES = ("decoder", "encoder", "measurement", "pack", "performance_page")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def packed(benchmarks: dict[str, ModuleType], tmp_path_factory: pytest.TempPathF
 
 def test_a_pack_holds_the_decoder_without_its_weights(benchmarks: dict[str, ModuleType], packed: Path) -> None:
     table = benchmarks["pack"].read_table(packed)
-    assert (table["lr"], table["hr"], table["generates"]) == (8, 16, True)
+    assert (table["lr"], table["hr"]) == (8, 16)
     assert table["forms"] == ["plain.float32", "fused.float32"]
     numbers = sum(math.prod(tensor["shape"]) for tensor in table["tensors"])
     assert (packed / "float32.bin").stat().st_size == 4 * numbers == 2 * (packed / "float16.bin").stat().st_size
@@ -113,13 +113,12 @@ def test_a_fused_graph_has_tensors_of_its_own(
 
 def test_all_variants_compute_the_same(benchmarks: dict[str, ModuleType], packed: Path) -> None:
     results = {variant: benchmarks["decoder"].measure(variant, 1, packed, "cpu", 1, 0.01)
-               for variant in ("torch-eager", "torch-activations", "ort-plain", "session")}
+               for variant in ("torch-eager", "ort-plain", "session")}
     for result in results.values():
         assert 0 < result["ms"] and result["peak_mib"] > 50
     expected = np.load(packed / "torch-eager.npy")
     assert expected.shape == (1, 3, 16, 16) and expected.std() > 0.01
-    for variant in ("torch-activations", "ort-plain"):
-        assert np.abs(np.load(packed / f"{variant}.npy") - expected).max() < 1e-4 * np.abs(expected).max()
+    assert np.abs(np.load(packed / "ort-plain.npy") - expected).max() < 1e-4 * np.abs(expected).max()
     nodes = benchmarks["decoder"].profiled_nodes(packed, 1, runs=1)
     assert nodes["moved_bytes"] > 1e6 and "Conv" in dict(nodes["kinds"])
     assert sum(share for _, share in nodes["kinds"]) == pytest.approx(1, abs=0.02)  # all of them, each rounded
@@ -152,14 +151,6 @@ def test_the_session_takes_fused_ops_if_they_run(
     assert opened == ["fused.float16" if kernels else "plain.float16", "plain.float32"]
     options = Namespace(variants="ort-fused-half,ort-plain-half", device="cuda")
     assert decoder.chosen_variants(options, table) == ["ort-fused-half"] * kernels + ["ort-plain-half"]
-
-
-def test_torch_has_two_forms_of_a_generator_only(benchmarks: dict[str, ModuleType], packed: Path) -> None:
-    options = Namespace(variants="torch-eager,torch-activations", device="cpu")
-    table = benchmarks["pack"].read_table(packed)
-    assert benchmarks["decoder"].chosen_variants(options, {**table, "generates": False}) == ["torch-eager"]
-    assert benchmarks["decoder"].chosen_variants(options, {**table, "generates": True}) == [
-        "torch-eager", "torch-activations"]
 
 
 def test_ratios_are_of_one_precision(benchmarks: dict[str, ModuleType], packed: Path, tmp_path: Path) -> None:
@@ -216,8 +207,8 @@ def test_a_report_grows_while_it_is_measured(
     kept = json.loads(out.read_text())
     assert kept["left"] == ["session in batches of 2"] and kept["ort_vs_torch_eager"] == 2.0
     section = "\n".join(benchmarks["performance_page"].decoder_section(kept, "the command"))
-    assert ("Not measured: torch.compile of the straightforward modules, batch 1: no compiler; torch.compile of the "
-            "straightforward modules, batch 2: no compiler; the run was interrupted before session in batches of 2."
+    assert ("Not measured: torch.compile, batch 1: no compiler; torch.compile, batch 2: no compiler; the run was "
+            "interrupted before session in batches of 2."
             ) in section
 
 
@@ -324,9 +315,9 @@ def test_the_page_shows_reports_and_names_what_is_missing(benchmarks: dict[str, 
     (tmp_path / "encoder-cpu.json").write_text(json.dumps(report(
         runs=sizes, encoders={"1024": {"official": {"gmac": 16.5}, "exact": {"gmac": 0.5}}})))
     page = benchmarks["performance_page"].page(tmp_path)
-    assert "| torch, straightforward modules | 1.50 s |  | 25% | 300 MiB |" in page
+    assert "| torch | 1.50 s |  | 25% | 300 MiB |" in page
     assert "| ONNX Runtime | 750.0 ms | failed | 50% | 4.0 GiB |" in page
-    assert "ONNX Runtime is 2.0 times as fast as torch's straightforward modules." in page
+    assert "ONNX Runtime is 2.0 times as fast as torch." in page
     unwrapped = " ".join(page.split())
     assert "3,000 MB per picture, at 75% of the copy rate. Largest shares of the time: Conv 90%." in unwrapped
     assert "| 1024² | ONNX Runtime | 2 | 400.0 ms | 20.0 ms | 20.0 | 100 MiB, 100 MiB |" in page
@@ -344,7 +335,7 @@ def test_reports_of_gpus_name_their_command_and_precisions(
         device="cuda", decoder="big", lr=16, hr=1024, parameters=1, gmac=1.0, runs=runs, slowest={},
         largest_differences={"ort-plain": 2e-6, "torch-compile": 3e-3})))
     page = benchmarks["performance_page"].page(tmp_path)
-    assert "| torch.compile of the straightforward modules, float16 |" in page
+    assert "| torch.compile, float16 |" in page
     assert "by at most 2e-06 in [-1, 1], in float16 by 3e-03." in " ".join(page.split())
     assert "`benchmarks/gpu_host.sh` on 2026-01-02" in page
 
@@ -385,22 +376,8 @@ def test_lrs_have_the_levels_of_payloads(
     monkeypatch.setattr(benchmarks["pack"], "write", lambda *_, **__: None)
     options = Namespace(packed=None, config="", bundle="", prior="", device="cpu")
     benchmarks["decoder"].prepare(options, tmp_path)
-    seen = [np.load(tmp_path / "lrs.npy")]
-
-    class Session:
-        def __init__(self, *_: object, **__: object) -> None:
-            pass
-
-        def decode(self, lr: np.ndarray) -> np.ndarray:
-            seen.append(lr)
-            return lr
-
-    fused = benchmarks["fused_on_cpu"]
-    monkeypatch.setattr(fused, "export_decoder", lambda *_, **__: b"")
-    monkeypatch.setattr(fused, "DecoderSession", Session)
-    fused.measure(source, [1], 1, 1)
-    for lrs in seen:
-        assert lrs.dtype == np.uint8 and not (lrs % step).any()
+    lrs = np.load(tmp_path / "lrs.npy")
+    assert lrs.dtype == np.uint8 and not (lrs % step).any()
 
 
 def test_a_host_without_git_has_an_unknown_commit(

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
 
-from benchmarks.quality.page_sections import require_section, write_section
+from benchmarks.speed.measurement import page_section, write_section
 from codec_contract.bundle.find import QUALITIES
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
@@ -171,9 +171,9 @@ def main(
 ) -> None:
     """Write the table and draw the curve of the qualities."""
     found = read_evaluations(evaluations)
-    require_section(write, SECTION)
+    page_section(write, SECTION)
     write_atomically(image, draw(found), force=True)
-    write_section(write, SECTION, section(found))
+    write_section(write, section(found), SECTION)
 
 
 def _cells(means: Mapping[str, float | None]) -> str:

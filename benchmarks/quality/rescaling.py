@@ -11,8 +11,6 @@ LR is sent in the same payload as the bundle's. Results are cached.
 from __future__ import annotations
 
 import datetime
-import functools
-import hashlib
 import json
 import math
 import platform
@@ -25,7 +23,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import torch
 import typer
 from PIL import Image
@@ -33,17 +30,16 @@ from PIL import Image
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # run as a script: import from the checkout
 
-from benchmarks.quality.page_sections import require_section, write_section
-from codec_contract.bundle.manifest import MANIFEST, load_manifest
+from benchmarks.speed.measurement import page_section, write_section
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import EdgegrainError, ExistsError
-from codec_contract.files import cache_folder, write_atomically
+from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
 from codec_contract.pixels import Rgb
 from codec_contract.tiling import pad_to
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.output import errors_to_exit_codes, with_progress
-from edgegrain.evaluation.classical_codecs import CODECS, SEARCH_REVISION, ClassicalCodec, library_versions
-from edgegrain.evaluation.evaluator import ResultCache, weights_id
+from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec, library_versions
 from edgegrain.evaluation.results import described_pictures, rounded
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
@@ -52,8 +48,6 @@ from edgegrain.pictures.stored_pictures import list_pictures
 from sdk import BundleInfo, Codec
 from sdk.payload import coder_tables
 
-REVISION = 2
-"""Version of the records; increased when the same picture would give another record."""
 OURS, SEEDED, BICUBIC = "IRN", "IRN, random z", "bicubic / bicubic"
 SEEDS = (1, 2)
 CLASSICAL = ("webp", "avif", "jpeg-xl")
@@ -139,18 +133,6 @@ class Rescaling:
             raise EdgegrainError(f"bundle {codec.bundle.id} takes square pictures; use 'edgegrain evaluate'")
         self._codec, self._lpips, self._classical = codec, lpips, classical
         self._tables = coder_tables(self._manifest)
-
-    def cached(self, rgb: Rgb, name: str, cache: ResultCache, weights_id: str) -> PictureRow:
-        """The result of `picture`, from the cache if the same files and libraries have measured it before."""
-        searched = {"search": SEARCH_REVISION} if self._classical else {}
-        key = {"kind": "rescaling", "revision": REVISION, **searched,
-               "pixels": hashlib.sha256(rgb.tobytes()).hexdigest(),
-               "bundle": hashlib.sha256((self._codec.bundle.folder / MANIFEST).read_bytes()).hexdigest(),
-               "onnxruntime": onnxruntime.__version__, "opponents": list(self._classical),
-               "weights": weights_id, **library_versions()}
-        record = cache.get_or_compute(key, lambda: asdict(self.picture(rgb)))
-        scores = {method: RescalingScores(**values) for method, values in record["scores"].items()}
-        return PictureRow(name, scores, record["z_difference"], record["lr_difference"])
 
     def picture(self, rgb: Rgb, name: str = "") -> PictureRow:
         """Measure one picture, uint8 ``[H, W, 3]``."""
@@ -241,9 +223,6 @@ def main(
     classical: Annotated[str, typer.Option(
         help=f"Classical codecs, comma-separated, of {', '.join(CODECS)}; empty: none.")] = ",".join(CLASSICAL),
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
-    cache: Annotated[Path | None, typer.Option(
-        file_okay=False, help="Folder of results that are already computed [default: edgegrain's cache folder].")
-    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Compare a bundle of photographs with bicubic rescaling and with classical codecs at equal bytes."""
@@ -254,14 +233,12 @@ def main(
     if out is not None and out.exists() and not force:
         raise ExistsError(out)
     if write is not None:
-        require_section(write, name)
+        page_section(write, name)
     codec = Codec(bundle, threads=threads or None)
     chosen = tuple(part.strip() for part in classical.split(",") if part.strip())
     rescaling = Rescaling(codec, None if weights is None else LPIPS(weights, "alex"), chosen)
-    measure = functools.partial(rescaling.cached, cache=ResultCache(cache or cache_folder() / "evaluation"),
-                                weights_id="" if weights is None else weights_id(weights))
     paths = list_pictures(data)[: limit or None]
-    rows = [measure(load_picture(path), path.name) for path in with_progress(paths, "measuring")]
+    rows = [rescaling.picture(load_picture(path), path.name) for path in with_progress(paths, "measuring")]
     result = summary(codec.bundle, rows, paths)
     if out is not None:
         write_atomically(out, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode(), force=force)
@@ -269,9 +246,9 @@ def main(
         options = (" --weights METRICS" * (weights is not None) + f" --limit {limit}" * bool(limit)
                    + f' --classical "{classical}"' * (chosen != CLASSICAL))
         saved = "" if out is None else f" --out {out.as_posix()} --force"
-        write_section(write, name, section(result, folder.capitalize(), (
+        write_section(write, section(result, folder.capitalize(), (
             f"python benchmarks/quality/rescaling.py --bundle {codec.bundle.id} --data {folder.upper()}"
-            f"{options} \\\n    --write docs/codecs.md{saved}")))
+            f"{options} \\\n    --write docs/codecs.md{saved}")), name)
     typer.echo(markdown(result["means"]))
     typer.echo(f"\n{len(rows)} pictures; on average, the LR differs from the bicubic one by {result['lr_difference']} "
                f"levels, and another z changes the picture by {result['z_difference']}")

@@ -15,11 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from measurement import (
-    circumstances,
-    copy_rate,
-    median_seconds,
-)
+from measurement import circumstances, copy_rate, median_seconds
 
 TOLERANCE = {"float32": 1e-5, "float16": 2e-3}  # of the largest value
 TAIL = ("demodulation", "noise", "bias", "style")

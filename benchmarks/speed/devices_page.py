@@ -20,10 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from measurement import (
-    ROOT,
-    replace_figures,
-)
+from measurement import ROOT, write_section
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
@@ -80,7 +77,7 @@ def main() -> int:
                     return measured.returncode
             for path in paths:
                 add(read_reports(path), RESULTS, options.device)
-        replace_figures(PAGE, table(RESULTS))
+        write_section(PAGE, table(RESULTS).splitlines())
     except EdgegrainError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -22,16 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measurement import (
-    circumstances,
-    copy_rate,
-    in_own_process,
-    matmul_rate,
-    median_seconds,
-    peak_mebibytes,
-    rounded,
-    save,
-)
+from measurement import circumstances, in_own_process, median_seconds, peak_mebibytes, rounded, save
 
 LR = 16
 BAR = "xnnpack_1024"
@@ -130,15 +121,12 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
     facts = circumstances("cpu", options.threads)
     everything = facts["threads"]
     counts = [everything] if options.quick else sorted({1, everything})
-    rates = {threads: matmul_rate("cpu", threads) for threads in counts}
-    report: dict[str, Any] = {
-        "benchmark": "encoder", **facts, "copy_gb_per_s": round(copy_rate("cpu", everything) / 1e9, 1),
-        "matmul_tflops_by_threads": {threads: round(rate / 1e12, 4) for threads, rate in rates.items()}, "encoders": {}}
+    report: dict[str, Any] = {"benchmark": "encoder", **facts, "encoders": {}}
     print(", ".join(f"{key} {value}" for key, value in report.items()), flush=True)
     rows: list[dict[str, Any]] = []
     ratios: dict[str, float] = {}
     for size in map(int, options.sizes.split(",")):
-        report["encoders"][size] = costs = prepare(size, folder / str(size))
+        report["encoders"][size] = prepare(size, folder / str(size))
         for runtime, file in RUNTIMES.items():
             for threads in counts:
                 times = {}
@@ -148,7 +136,6 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
                     row = in_own_process(__file__, arguments, options.limit)
                     if "ms" in row:
                         times[kind] = row["ms"]
-                        row["of_matmul"] = 2e9 * costs[kind]["gmac"] / row["ms"] * 1e3 / rates[threads]
                     rows.append({"encoder": kind, "size": size, "runtime": runtime, "threads": threads,
                                  **rounded(row)})
                     print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)

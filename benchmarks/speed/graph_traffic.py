@@ -19,10 +19,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from measurement import (
-    circumstances,
-    save,
-)
+from measurement import circumstances, save
 
 FINE = "faces-256-lr16-fine"
 CONFIGS = ("grain-1024-lr16-paper", "grain-256-lr16", FINE)

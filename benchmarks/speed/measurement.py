@@ -22,13 +22,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 """Root folder of the checkout."""
 PORTRAIT = ROOT / "edgegrain" / "demo" / "portrait.jpg"
 WIDTH = 120
-BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 RESULTS = ROOT / "results" / "performance"
 """Folder of the reports that `performance_page.py` shows."""
 _COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}
@@ -196,11 +196,21 @@ def wrapped(text: str) -> str:
     return "\n".join(lines)
 
 
-def replace_figures(page: Path, text: str) -> None:
-    """Replace what stands between the two markers of a page."""
-    before, rest = page.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    write_atomically(page, f"{before}{BEGIN}\n{text}\n{END}{after}".encode(), force=True)
+def page_section(page: Path, name: str = "figures") -> tuple[str, str]:
+    """The page before and after the section between ``<!-- name -->`` and ``<!-- /name -->``, markers included."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    try:
+        before, rest = page.read_text().split(begin)
+        _, after = rest.split(end)
+    except (OSError, ValueError):
+        raise EdgegrainError(f"{page} has no section {name!r}; add the lines {begin.strip()} and {end}") from None
+    return before + begin, end + after
+
+
+def write_section(page: Path, lines: Sequence[str], name: str = "figures") -> None:
+    """Replace a section's content, with an empty line before and after."""
+    before, after = page_section(page, name)
+    write_atomically(page, "\n".join([before, *lines, "", after]).encode(), force=True)
 
 
 @contextmanager

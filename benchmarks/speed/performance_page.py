@@ -20,11 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from decoder import in_half
-from measurement import (
-    RESULTS,
-    ROOT,
-    wrapped,
-)
+from measurement import RESULTS, ROOT, wrapped
 
 from codec_contract.files import write_atomically
 

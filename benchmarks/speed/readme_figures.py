@@ -15,14 +15,7 @@ import statistics
 import subprocess
 import sys
 
-from measurement import (
-    PORTRAIT,
-    ROOT,
-    measured_on,
-    median_seconds,
-    replace_figures,
-    wrapped,
-)
+from measurement import PORTRAIT, ROOT, measured_on, median_seconds, wrapped, write_section
 
 from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.manifest import Manifest, load_manifest
@@ -86,7 +79,7 @@ def measure(runs: int) -> list[float]:
 def main() -> None:
     """Replace the section of the README."""
     manifest = load_manifest(find_bundle())
-    replace_figures(ROOT / "README.md", wrapped("\n".join([*quality(manifest), "", *speed(manifest)])))
+    write_section(ROOT / "README.md", wrapped("\n".join([*quality(manifest), "", *speed(manifest)])).splitlines())
 
 
 if __name__ == "__main__":

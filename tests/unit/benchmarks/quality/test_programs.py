@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
-PROGRAMS = ("codecs", "photographs", "qualities", "rescaling")
+PROGRAMS = ("photographs", "qualities", "rescaling")
 
 
 def test_all_programs_are_listed(repository: Path) -> None:
@@ -35,6 +35,6 @@ def test_the_usage_line_names_options_that_exist(name: str) -> None:
 
 def test_a_script_that_imports_another_needs_no_python_path(repository: Path, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, str(repository / "benchmarks" / "quality" / "codecs.py"), "--help"]
+    command = [sys.executable, str(repository / "benchmarks" / "quality" / "rescaling.py"), "--help"]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0 and "--data" in result.stdout, result.stderr

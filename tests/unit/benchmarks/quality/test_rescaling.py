@@ -24,7 +24,6 @@ from benchmarks.quality.rescaling import (
     summary,
 )
 from codec_contract.errors import EdgegrainError
-from edgegrain.evaluation.evaluator import ResultCache
 from sdk import Codec
 
 
@@ -91,7 +90,7 @@ class _StandIn:
             np.uint8))
 
 
-def test_a_picture_is_measured_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_is_measured_in_every_way(tmp_path: Path) -> None:
     from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
     folder = write_tiny_bundle(tmp_path)
@@ -117,16 +116,6 @@ def test_a_picture_is_measured_in_every_way(tmp_path: Path, monkeypatch: pytest.
     assert bicubic.lpips_alex < ours.lpips_alex
     quick = rescaling.Rescaling(_StandIn(folder), None, ("webp",)).picture(rgb, "a")  # type: ignore[arg-type]
     assert quick.scores["IRN"] == replace(ours, lpips_alex=None)
-    cache = ResultCache(tmp_path / "cache")
-    kept = rescaling.Rescaling(_StandIn(folder), Lpips(), ("webp",))  # type: ignore[arg-type]
-    assert kept.cached(rgb, "a", cache, "w") == measured
-    monkeypatch.setattr(kept, "picture", lambda *_: pytest.fail("measured again"))
-    assert kept.cached(rgb, "b", cache, "w") == replace(measured, picture="b")
-    with pytest.raises(pytest.fail.Exception):
-        kept.cached(rgb, "a", cache, "other weights")
-    monkeypatch.setattr(rescaling, "SEARCH_REVISION", 0)
-    with pytest.raises(pytest.fail.Exception):
-        kept.cached(rgb, "a", cache, "w")
 
 
 def test_the_summary_tells_sets_of_pictures_apart(tmp_path: Path) -> None:

@@ -40,5 +40,5 @@ def test_reports_become_rows(devices_page: ModuleType, tmp_path: Path) -> None:
 
 def test_the_page_shows_the_stored_reports(devices_page: ModuleType) -> None:
     assert list(devices_page.RESULTS.glob("*.json"))
-    assert f"<!-- figures -->\n{devices_page.table(devices_page.RESULTS)}\n<!-- /figures -->" in (
+    assert f"<!-- figures -->\n\n{devices_page.table(devices_page.RESULTS)}\n\n<!-- /figures -->" in (
         devices_page.PAGE.read_text())

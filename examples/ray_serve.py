@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from edgegrain.ray_cluster import ray_cluster
 from edgegrain.service.app import create_app
-from edgegrain.service.logs import configure_logs
+from edgegrain.service.observability import configure_logs
 from edgegrain.service.settings import Settings
 
 CORES = 1  # per replica

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -24,7 +27,7 @@ from codec_contract.fit import (
     unfit_restored,
 )
 from codec_contract.lr_coder.coder_tables import rounded
-from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header
+from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header, encode_payload
 from codec_contract.pixels import Rgb
 from edge_encoder.contract_check import check_contract_id
 from edge_encoder.faces.detection import LEAST_PIXELS
@@ -34,10 +37,14 @@ from sdk.generated_mark import marked
 from sdk.inputs import RestoreSource, batches, position_in_batch, read_restore_source, with_strengths
 from sdk.installed_bundles import BundleInfo, bundle_info
 from sdk.open_bundle import FormChoice, OpenBundle, RunningDecoder
-from sdk.payload import Payload, Scene, enlargement, restored_size
+from sdk.payload import Payload, Scene, check_pixels, decode_payload_lr, enlargement, picture_size
 from sdk.scenes import compress_scene_within, restore_scene
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import Device
+
+T = TypeVar("T")
+Measure = Callable[[str], AbstractContextManager[Any]]
+"""Measures the time of the block, under the name of a stage."""
 
 
 class Codec:
@@ -167,15 +174,15 @@ class Codec:
 
     def compress_fitted(self, fitted: Fitted) -> Payload:
         """The payload of a picture that `fit` prepared, maybe of another codec with inputs of the same size."""
-        if self._tiled:
-            return self.pack(encode_tiles(self._open.encoder, self._manifest, fitted.rgb), fitted)
-        return self.pack(self._open.encode(fitted.rgb[None])[0], fitted)
+        return self.pack(self._encode([fitted])[0], fitted)
 
     def pack(self, lr: Rgb, fitted: Fitted) -> Payload:
         """The payload of an LR of this bundle's size, uint8 ``[h, w, 3]``, for a picture that `fit` prepared; its
         levels are rounded as the bundle's payloads store them."""
-        lr = self._round(lr)
-        return Payload(self._open.pack(lr, fitted.original_size, fitted.fit, fitted.square), lr=lr)
+        lr = rounded(lr, self._open.tables.step)
+        return Payload(encode_payload(
+            lr, contract_id=self._manifest.lr_contract_id, tables=self._open.tables,
+            original_size=fitted.original_size, fit=fitted.fit, square=fitted.square), lr=lr)
 
     def compress_batch(
         self,
@@ -192,21 +199,13 @@ class Codec:
         Raises:
             EdgegrainError: as `compress`; the message begins with the position of the picture, counted from 0.
         """
-        payloads = []
+        payloads: list[Payload] = []
         for first, group in batches(pictures):
-            if self._tiled:
-                for index, picture in enumerate(group, first):
-                    with position_in_batch("picture", index):
-                        payloads.append(self.compress(
-                            picture, fit, background=background, max_pixels=max_pixels, align=align,
-                            require_face=require_face))
-                continue
             prepared = []
             for index, picture in enumerate(group, first):
                 with position_in_batch("picture", index):
                     prepared.append(self.fit(picture, fit, background, max_pixels, align, require_face))
-            lrs = self._open.encode(np.stack([fitted.rgb for fitted in prepared]))
-            payloads += [self.pack(lr, fitted) for lr, fitted in zip(lrs, prepared, strict=True)]
+            payloads += map(self.pack, self._encode(prepared), prepared)
         return payloads
 
     def restore(
@@ -218,18 +217,12 @@ class Codec:
         Raises:
             PayloadError: among others, the payload belongs to another bundle.
         """
-        strength, source = strength_of(self._manifest, strength), read_restore_source(payload)
         if seed is not None and not self._tiled:
             raise ImageError(f"bundle {self._manifest.id} has no control 'seed'; restore without a seed")
-        if isinstance(source, Scene):
-            return restore_scene(self, source, size=size, max_pixels=max_pixels, strength=strength, mark=mark)
-        lr, header = self._unpack(source, size, max_pixels)
-        if self._tiled:
-            hr = decode_tiles(self._open.decoder, self._manifest, lr, seed)
-            height, width = hr.shape[:2] if header is None else (header.original_height, header.original_width)
-            return marked(Image.fromarray(np.ascontiguousarray(hr[:height, :width])), self.bundle, mark, seed)
-        hr = self._open.decode(lr[None], strengths=[strength])[0]
-        return marked(self._picture(hr, header, size, max_pixels), self.bundle, mark)
+        (picture,) = self._restore_each([(payload, size, strength)], max_pixels=max_pixels, seed=seed, mark=mark)
+        if isinstance(picture, Exception):
+            raise picture
+        return picture
 
     def restore_batch(
         self,
@@ -255,25 +248,12 @@ class Codec:
         """
         pictures = []
         for first, group in batches(with_strengths(payloads, strength)):
-            sources, unpacked, strengths = [], [], []
-            for index, (payload, wanted) in enumerate(group, first):
+            items = [(payload, size, wanted) for payload, wanted in group]
+            for index, picture in enumerate(self._restore_each(items, max_pixels=max_pixels, mark=mark), first):
                 with position_in_batch("payload", index):
-                    sources.append(read_restore_source(payload))
-                    strengths.append(strength_of(self._manifest, wanted))
-            if self._tiled or any(isinstance(source, Scene) for source in sources):
-                for index, (source, wanted) in enumerate(zip(sources, strengths, strict=True), first):
-                    with position_in_batch("payload", index):
-                        pictures.append(self.restore(
-                            source, size=size, max_pixels=max_pixels, strength=wanted, mark=mark))
-                continue
-            for index, source in enumerate(sources, first):
-                if not isinstance(source, Scene):
-                    with position_in_batch("payload", index):
-                        unpacked.append(self._unpack(source, size, max_pixels))
-            decoded = self._open.decode(np.stack([lr for lr, _ in unpacked]), strengths=strengths)
-            pictures += [
-                marked(self._picture(hr, header, size, max_pixels), self.bundle, mark)
-                for hr, (_, header) in zip(decoded, unpacked, strict=True)]
+                    if isinstance(picture, Exception):
+                        raise picture
+                pictures.append(picture)
         return pictures
 
     def can_restore(self, payload: Payload) -> bool:
@@ -307,54 +287,109 @@ class Codec:
         """True for bundles of photographs of any size, whose networks run tile by tile."""
         return self._manifest.tile_overlap is not None
 
-    def _round(self, lr: Rgb) -> Rgb:
-        """The LR's levels as a payload holds them: multiples of the bundle's step."""
-        return rounded(lr, self._open.tables.step)
+    def _encode(self, prepared: Sequence[Fitted]) -> Sequence[Rgb]:
+        """The LR of each input of `fit`."""
+        if self._tiled:
+            return [encode_tiles(self._open.encoder, self._manifest, fitted.rgb) for fitted in prepared]
+        return list(self._open.encoder.encode(np.stack([fitted.rgb for fitted in prepared])))
 
-    def _unpack(self, received: Payload | Rgb, size: Size, max_pixels: int) -> tuple[Rgb, Header | None]:
-        """The LR, uint8 [lr, lr, 3], and the header of a payload; every refusal comes before a network runs."""
-        size = check_size(size)
-        max_pixels = check_max_pixels(max_pixels)
-        enlargement(received.header if isinstance(received, Payload) else None, self._manifest, size)
+    def _restore_each(
+        self, items: Sequence[tuple[RestoreSource, Size, float | None]], *, max_pixels: int, mark: bool,
+        seed: int | None = None, batch_sizes: Sequence[int] = (),
+        measure: Measure = nullcontext,
+    ) -> Iterator[Image.Image | Exception]:
+        """The picture of each source with its size and strength, or its error, which does not concern the others.
+
+        LRs are decoded together, padded to the next of ``batch_sizes``; then pictures, which may be large, are made one
+        at a time. ``measure`` gets the names of the stages.
+        """
+        with measure("unpack"):
+            opened = [_attempt(self._unpack, *item, max_pixels) for item in items]
+        squares: Iterator[Rgb | Exception] = iter(())
+        if together := [each for each in opened if isinstance(each, _Unpacked)]:
+            with measure("decode"):
+                decoded = _attempt(self._decode, together, seed, batch_sizes)
+            squares = itertools.repeat(decoded) if isinstance(decoded, Exception) else iter(decoded)
+        for each, (_, size, strength) in zip(opened, items, strict=True):
+            if isinstance(each, _Unpacked):
+                square = next(squares)
+                yield square if isinstance(square, Exception) else _attempt(
+                    self._picture, square, each, size, max_pixels, mark, seed, measure)
+            elif isinstance(each, Scene):
+                with measure("decode"):
+                    yield _attempt(restore_scene, self, each, size=size, max_pixels=max_pixels, strength=strength,
+                                   mark=mark)
+            else:
+                yield each
+
+    def _unpack(self, source: RestoreSource, size: Size, strength: float | None, max_pixels: int) -> _Unpacked | Scene:
+        """The LR of a payload, or a scene; every refusal comes before a network runs."""
+        strength, received = strength_of(self._manifest, strength), read_restore_source(source)
+        if isinstance(received, Scene):
+            return received
+        size, max_pixels = check_size(size), check_max_pixels(max_pixels)
         if isinstance(received, Payload):
-            header = received.header
-            width, height = restored_size(header, self._manifest, size)
-            if isinstance(size, int):
-                _check_pixels(width, height, max_pixels)
-            elif (self._tiled or size == "original") and width * height > max_pixels:
-                advice = "" if self._tiled else "ask for size='native' (--size native) or "
-                raise ImageError(
-                    f"the payload claims {'an original' if header.cut is None else 'a part'} of {width} x {height} "
-                    f"pixels, more than {max_pixels}; {advice}raise max_pixels (--max-megapixels)")
-            return self._open.unpack(received.parsed), header
+            picture_size(received.header, self._manifest, size, max_pixels)
+            lr = decode_payload_lr(received.parsed, self._manifest, self._open.tables)
+            return _Unpacked(lr, received.header, strength)
+        enlargement(None, self._manifest, size)
+        side = self._manifest.lr
         if self._tiled:
             if received.shape[0] * received.shape[1] * self._manifest.factor**2 > max_pixels:
                 raise ImageError(f"the picture would have more than {max_pixels} pixels; raise max_pixels "
                                  "(--max-megapixels)")
-            return self._round(received), None
-        lr = self._manifest.lr
-        if received.shape != (lr, lr, 3):
+        elif received.shape != (side, side, 3):
             raise ImageError(
-                f"bundle {self._manifest.id} takes LRs of {lr} x {lr}, got {received.shape[1]} x {received.shape[0]}; "
-                "name the bundle it was made with")
-        if isinstance(size, int):
-            _check_pixels(size, size, max_pixels)
-        return self._round(received), None
-
-    def _picture(self, hr: Rgb, header: Header | None, size: Size, max_pixels: int) -> Image.Image:
-        """The picture of a decoded square, uint8 [hr, hr, 3], enlarged if its size asks for it."""
-        size = check_size(size)
-        factor = enlargement(header, self._manifest, size)
-        square = self._open.enlarge(hr, factor)
-        if header is not None:
-            square = unfit_restored(square, header, size, enlargement=factor, max_pixels=max_pixels)
+                f"bundle {self._manifest.id} takes LRs of {side} x {side}, got {received.shape[1]} x "
+                f"{received.shape[0]}; name the bundle it was made with")
         elif isinstance(size, int):
-            square = unfit_picture(square, (size, size), size=size, enlargement=factor, max_pixels=max_pixels)
-        return Image.fromarray(square)
+            check_pixels(size, size, max_pixels)
+        return _Unpacked(rounded(received, self._open.tables.step), None, strength)
+
+    def _decode(self, unpacked: Sequence[_Unpacked], seed: int | None, batch_sizes: Sequence[int]) -> Iterable[Rgb]:
+        """The squares of LRs, uint8 [hr, hr, 3]; LRs of a tiled bundle, which has no batches, as they are."""
+        if self._tiled:
+            return [each.lr for each in unpacked]
+        count = len(unpacked)
+        padding = [unpacked[0]] * (next((size for size in batch_sizes if size >= count), count) - count)
+        together = [*unpacked, *padding]
+        squares = self._open.decode(
+            np.stack([each.lr for each in together]), seed=seed or 0, strengths=[each.strength for each in together])
+        return squares[:count]
+
+    def _picture(
+        self, square: Rgb, unpacked: _Unpacked, size: Size, max_pixels: int, mark: bool, seed: int | None,
+        measure: Measure,
+    ) -> Image.Image:
+        """The picture of what `_decode` made, enlarged if its size asks for it."""
+        header = unpacked.header
+        if self._tiled:
+            square = decode_tiles(self._open.decoder, self._manifest, square, seed)
+            height, width = square.shape[:2] if header is None else (header.original_height, header.original_width)
+            return marked(Image.fromarray(np.ascontiguousarray(square[:height, :width])), self.bundle, mark, seed)
+        size = check_size(size)
+        if (factor := enlargement(header, self._manifest, size)) > 1:
+            with measure("enlarge"):
+                square = self._open.enlarger.enlarge(square[None], factor)[0]
+        with measure("write"):
+            if header is not None:
+                square = unfit_restored(square, header, size, enlargement=factor, max_pixels=max_pixels)
+            elif isinstance(size, int):
+                square = unfit_picture(square, (size, size), size=size, enlargement=factor, max_pixels=max_pixels)
+            return marked(Image.fromarray(square), self.bundle, mark)
 
 
-def _check_pixels(width: int, height: int, most: int) -> None:
-    """Raise `ImageError` for a size in pixels that makes a picture of more than ``most``."""
-    if width * height > most:
-        raise ImageError(f"the picture would have {width} x {height} pixels, more than {most}; ask for a smaller size "
-                         "or raise max_pixels (--max-megapixels)")
+class _Unpacked(NamedTuple):
+    """An LR to decode, uint8 [h, w, 3], the header of its payload, and its strength."""
+
+    lr: Rgb
+    header: Header | None
+    strength: float | None
+
+
+def _attempt(work: Callable[..., T], *arguments: Any, **options: Any) -> T | Exception:
+    """The result of ``work``, or its error as a value."""
+    try:
+        return work(*arguments, **options)
+    except Exception as error:
+        return error

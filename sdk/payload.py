@@ -26,6 +26,9 @@ from codec_contract.pixels import Rgb
 from codec_contract.scene import ParsedScene, parse_scene
 from sdk.installed_bundles import manifest_for, require_manifest_for
 
+NATIVE = "size='native' (--size native)"
+"""Advice of refusals, which the service words in its own terms."""
+
 
 def check_claims(header: Header, manifest: Manifest) -> None:
     """Compare the LR contract and the LR size of a payload with those of a bundle.
@@ -55,6 +58,28 @@ def restored_size(header: Header, manifest: Manifest, size: Size) -> tuple[int, 
         side = header.cut.side if size == "original" else size
         return side, side
     return header.original_size if size == "original" else content_size(header.original_size, size)
+
+
+def picture_size(header: Header, manifest: Manifest, size: Size, max_pixels: int) -> tuple[int, int]:
+    """(width, height) of the picture that a payload is restored to, after all its claims were checked."""
+    check_claims(header, manifest)
+    enlargement(header, manifest, size)
+    width, height = restored_size(header, manifest, size)
+    if isinstance(size, int):
+        check_pixels(width, height, max_pixels)
+    elif (size == "original" or manifest.tile_overlap is not None) and width * height > max_pixels:
+        advice = "" if manifest.tile_overlap is not None else f"ask for {NATIVE} or "
+        raise ImageError(
+            f"the payload claims {'an original' if header.cut is None else 'a part'} of {width} x {height} "
+            f"pixels, more than {max_pixels}; {advice}raise max_pixels (--max-megapixels)")
+    return width, height
+
+
+def check_pixels(width: int, height: int, most: int, name: str = "picture") -> None:
+    """Raise `ImageError` for a picture to restore of more than ``most`` pixels."""
+    if width * height > most:
+        raise ImageError(f"the {name} would have {width} x {height} pixels, more than {most}; ask for a smaller size "
+                         "or raise max_pixels (--max-megapixels)")
 
 
 def enlargement(header: Header | None, manifest: Manifest, size: Size) -> int:

@@ -19,7 +19,7 @@ from edge_encoder.faces.detection import LEAST_PIXELS
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
 from sdk.faces import FEATHER, blend_face
 from sdk.generated_mark import marked
-from sdk.payload import Payload, Scene
+from sdk.payload import Payload, Scene, check_pixels
 
 if TYPE_CHECKING:
     from sdk.codec import Codec
@@ -83,9 +83,6 @@ def restore_scene(
     original, sides = scene.original_size, codec.bundle.sides
     squares = [face.header.square for face in scene.faces]
     width, height = scene_size(scene, codec.bundle.hr, size, check_max_pixels(max_pixels))
-    if width * height > max_pixels:
-        raise ImageError(f"the scene would have {width} x {height} pixels, more than {max_pixels}; ask for a smaller "
-                         "size or raise max_pixels (--max-megapixels)")
     background = small_background(scene)
     picture = (Image.new("RGB", (width, height), _GREY) if background is None
                else background.resize((width, height), Image.Resampling.BICUBIC))
@@ -113,7 +110,9 @@ def scene_size(scene: Scene, hr: int, size: Size, max_pixels: int) -> tuple[int,
     if drawn > MAX_OVERLAP * max_pixels:
         raise ImageError(f"the faces of the scene would have {drawn:.0f} pixels together, more than the limit of "
                          f"{MAX_OVERLAP * max_pixels}; ask for fewer pixels with size")
-    return original if longest == max(original) else content_size(original, longest)
+    width, height = original if longest == max(original) else content_size(original, longest)
+    check_pixels(width, height, max_pixels, "scene")
+    return width, height
 
 
 def _bytes(faces: list[Payload], size: tuple[int, int]) -> int:

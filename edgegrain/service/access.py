@@ -48,14 +48,9 @@ class Access:
                           {"WWW-Authenticate": 'Bearer realm="edgegrain"'})
 
     def charge(self, request: Request, pictures: int = 1, charged: int = 0) -> None:
-        """Charge a client for the pictures of a request.
+        """Charge a client for the pictures of a request, of which ``charged`` were charged before.
 
         If they exceed the client's rate, none is charged, and the pictures charged before are refunded.
-
-        Args:
-            request: identifies the client by its token, else by `client_network`.
-            pictures: number of pictures in the request.
-            charged: number of these that were charged before.
         """
         if not self._rate:
             return

@@ -23,11 +23,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import edgegrain
-from codec_contract.errors import ServiceError
+from codec_contract.errors import EdgegrainError, ServiceError
 from edgegrain.service import downloads, routes
-from edgegrain.service.logs import configure_logs, log
-from edgegrain.service.observability import AccessLog
-from edgegrain.service.problems import Problem
+from edgegrain.service.observability import AccessLog, configure_logs, log
+from edgegrain.service.problems import Problem, problem_of
 from edgegrain.service.settings import Settings
 from edgegrain.service.state import ServiceState
 from edgegrain.service.workers import COMMAND
@@ -48,13 +47,7 @@ _KIND_OF_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowe
 def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> FastAPI:
     """The service as an ASGI application; its workers start and stop with its lifespan.
 
-    Args:
-        settings: the service's settings.
-        worker_command: the program of a worker process; tests and load generators substitute it.
-
-    Raises:
-        BundleError: a bundle is missing or damaged; every file's hash is checked here.
-        ServiceError: the settings contradict the bundles, or the tokens cannot be read.
+    Every file's hash is checked here. Tests substitute ``worker_command``, the program of a worker process.
     """
     service = ServiceState(settings, worker_command)
 
@@ -81,10 +74,8 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
     app.include_router(routes.health_router)
     if settings.page:
         app.include_router(downloads.page_router)
-    app.add_exception_handler(Problem, _answer_problem)
-    app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    app.add_exception_handler(HTTPException, _answer_http_exception)
-    app.add_exception_handler(ClientDisconnect, _answer_disconnect)
+    for kind in (Problem, EdgegrainError, RequestValidationError, HTTPException, ClientDisconnect):
+        app.add_exception_handler(kind, _answer)
     app.add_middleware(DefectAnswers)
     if settings.cors_origins:
         app.add_middleware(
@@ -96,18 +87,7 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
 
 
 def serve(settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
-    """Serve until SIGTERM or SIGINT; returns when all accepted requests are answered.
-
-    Args:
-        settings: the service's settings.
-        worker_command: as for `create_app`.
-
-    Raises:
-        BundleError: a bundle is missing or damaged.
-        DeviceError: the device is not available.
-        ServiceError: the settings contradict the bundles or each other.
-        OSError: the address is not available.
-    """
+    """Serve until SIGTERM or SIGINT; returns when all accepted requests are answered."""
     configure_logs(settings.log_level)
     app = create_app(settings, worker_command)
     port = free_port(settings.host, settings.port)
@@ -222,7 +202,7 @@ class DefectAnswers:
             if scope["type"] == "http" and not started:
                 log(logger, logging.ERROR, "defect", error, request_id=scope["state"].get("request_id"))
                 problem = Problem("internal", "unexpected error in the service; see its log")
-                await _respond(Request(scope, receive), problem)(scope, receive, noted)
+                await (await _answer(Request(scope, receive), problem))(scope, receive, noted)
                 return
             raise
 
@@ -231,30 +211,22 @@ async def _check_token(request: Request) -> None:
     request.app.state.service.access.check_token(request)
 
 
-def _respond(request: Request, problem: Problem) -> JSONResponse:
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    """The answer for an exception of a route."""
+    if isinstance(error, EdgegrainError):
+        problem = problem_of(error)
+    elif isinstance(error, RequestValidationError):
+        # Parameter and reason, without the value: it may hold anything.
+        errors = [{"parameter": ".".join(map(str, item["loc"][1:])), "reason": _REASONS.get(item["type"], item["msg"])}
+                  for item in error.errors()]
+        detail = "; ".join(f"{item['parameter']}: {item['reason']}" for item in errors)
+        problem = Problem("invalid-parameter", detail, errors=errors)
+    elif isinstance(error, HTTPException):
+        problem = Problem(_KIND_OF_STATUS.get(error.status_code, "bad-request"), str(error.detail), error.headers)
+    elif isinstance(error, ClientDisconnect):
+        problem = Problem("bad-request", "the body is malformed, or ended before it was complete")
+    else:
+        assert isinstance(error, Problem)
+        problem = error
     service: ServiceState = request.app.state.service
     return service.answer(request, problem)
-
-
-async def _answer_problem(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Problem)
-    return _respond(request, error)
-
-
-async def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    # Parameter and reason, without the value: it may hold anything.
-    errors = [{"parameter": ".".join(map(str, item["loc"][1:])), "reason": _REASONS.get(item["type"], item["msg"])}
-              for item in error.errors()]
-    detail = "; ".join(f"{item['parameter']}: {item['reason']}" for item in errors)
-    return _respond(request, Problem("invalid-parameter", detail, errors=errors))
-
-
-async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    kind = _KIND_OF_STATUS.get(error.status_code, "bad-request")
-    return _respond(request, Problem(kind, str(error.detail), error.headers))
-
-
-async def _answer_disconnect(request: Request, error: Exception) -> JSONResponse:
-    return _respond(request, Problem("bad-request", "the body is malformed, or ended before it was complete"))

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-from codec_contract.errors import EdgegrainError
 from edgegrain.service.engine import CompressOptions, RestoreOptions
+from edgegrain.service.problems import Problem, retry_later
 
 Verb = Literal["restore", "compress"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
@@ -28,6 +27,13 @@ ACCEPTED, ROOM = 0.9, 0.8
 MAX_RETRY_AFTER = 60
 NEW = 0.3
 """Weight of the latest batch in the expected seconds of a picture."""
+REFUSALS: dict[Reason, tuple[str, str]] = {
+    "full": ("queue-full", "too many requests are waiting; try again later"),
+    "late": ("queue-full", "the requests that are waiting take longer than the deadline; try again later"),
+    "starting": ("starting", "no worker is warm yet, and the deadline is earlier; try again later"),
+    "timeout": ("deadline-exceeded", "the request took longer than its deadline; try again later"),
+}
+"""Reason of a refusal -> kind and detail of its problem."""
 
 
 class BatchKey(NamedTuple):
@@ -43,30 +49,6 @@ class BatchKey(NamedTuple):
     faces: int = 0
 
 
-class WorkerLost(Exception):
-    """The worker process died, hung, or sent an invalid answer.
-
-    Attributes:
-        retry_after: whole seconds after which another worker should be ready.
-    """
-
-    retry_after = 1
-
-
-class Refused(Exception):
-    """A job is not served: its queue is full, or it cannot meet its deadline.
-
-    Attributes:
-        reason: a `Reason`.
-        retry_after: whole seconds after which a repetition should be accepted.
-    """
-
-    def __init__(self, reason: Reason, retry_after: int) -> None:
-        super().__init__(f"refused ({reason}), retry after {retry_after} s")
-        self.reason: Reason = reason
-        self.retry_after = retry_after
-
-
 class Done(NamedTuple):
     """The result of a job: its bytes, and the seconds of its stages."""
 
@@ -74,30 +56,20 @@ class Done(NamedTuple):
     seconds: dict[str, float]
 
 
-Answer = Done | EdgegrainError | WorkerLost | Refused
+Answer = Done | Problem
 
 
 @dataclass(eq=False)
 class Job:
-    """A picture or payload in a queue.
-
-    Attributes:
-        key: jobs with the same key can share a batch.
-        data: the payload or picture file.
-        options: of the engine.
-        deadline: loop time at which its request times out.
-        pixels: pixels of its result, which bound the memory of a batch.
-        answer: `Done`, the `EdgegrainError` of this item, or `WorkerLost`; cancelled when the request has ended.
-        queued: loop time at which it was queued.
-    """
+    """A picture or payload in a queue; times are those of the loop."""
 
     key: BatchKey
     data: bytes
     options: RestoreOptions | CompressOptions
     deadline: float
-    pixels: int
-    answer: asyncio.Future[Answer]
-    queued: float = field(default=0.0)
+    pixels: int  # of its result, which bound the memory of a batch
+    answer: asyncio.Future[Answer]  # cancelled when the request has ended
+    queued: float = 0.0
 
     def settle(self, answer: Answer) -> None:
         """Set the answer, unless the request has ended."""
@@ -116,22 +88,14 @@ class Batcher:
     ) -> None:
         """Make empty queues.
 
-        Args:
-            limits: verb -> most jobs in its queue.
-            sizes: batch sizes, ascending from 1; a batch takes the largest that can be filled.
-            wait: seconds that an idle worker waits to fill a batch while other requests are arriving.
-            max_pixels: most pixels of a batch's results together, unless a single one has more.
-            workers: number of workers.
-            longest: most expected seconds of a batch of several jobs.
-            arriving: true while requests are being received whose jobs will be queued soon.
-            ready_in: expected seconds until a worker is ready; 0 while one is.
-            on_refused: called with a verb, the reason and the number of jobs that were refused for it.
+        A batch takes the largest of ``sizes`` that can be filled, while its results have at most ``max_pixels`` and
+        several are expected to take at most ``longest`` seconds. ``wait`` is how long an idle worker waits to fill a
+        batch while ``arriving`` is true; ``ready_in`` gives the expected seconds until a worker is ready.
         """
         self._limits, self._sizes, self._wait, self._max_pixels = limits, sizes, wait, max_pixels
         self._workers, self._longest, self._arriving, self._ready_in = workers, longest, arriving, ready_in
         self._on_refused = on_refused
         self._queues: dict[Verb, dict[Job, None]] = {verb: {} for verb in limits}  # in order of arrival
-        self._pictures = Counter[BatchKey]()  # kind -> waiting pictures
         self._expected: dict[BatchKey, float] = {}  # kind -> seconds of one picture
         self._served = dict.fromkeys(limits, 0.0)
         # First job of each batch in progress -> its expected seconds, and its start.
@@ -152,9 +116,7 @@ class Batcher:
 
     def expected(self, verb: Verb, count: int = 1) -> float:
         """Seconds after which a request of ``count`` pictures that arrives now should be answered."""
-        work = dict.fromkeys(self._queues, 0.0)
-        for kind, pictures in self._pictures.items():
-            work[kind.verb] += pictures * self._picture(kind)
+        work = {waiting: sum(map(self._seconds, queue)) for waiting, queue in self._queues.items()}
         own = work.pop(verb)
         one = self._seconds(next(iter(self._queues[verb]))) if self._queues[verb] else self._usual(verb)
         running = sum(max(0.0, seconds - (_now() - began)) for seconds, began in self._running.values())
@@ -162,7 +124,7 @@ class Batcher:
         return self._ready_in() + (before + (count - 1) * one) / self._workers + one
 
     def check_room(self, verb: Verb, within: float, count: int = 1) -> None:
-        """Raise `Refused` unless ``count`` more jobs fit into the queue and should be answered ``within`` seconds.
+        """Raise `Problem` unless ``count`` more jobs fit into the queue and should be answered ``within`` seconds.
 
         An idle service accepts any job: estimates may be wrong, and only new batches correct them.
         """
@@ -172,7 +134,7 @@ class Batcher:
             raise self.refusal("late", verb, within, count)
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue all of the jobs, which have one verb, or none; `Refused` as `check_room`."""
+        """Queue all of the jobs, which have one verb, or none; `Problem` as `check_room`."""
         now, verb = _now(), jobs[0].key.verb
         self.check_room(verb, min(job.deadline for job in jobs) - now, len(jobs))
         if not self._queues[verb]:  # a verb that joins saves up no turns
@@ -181,13 +143,12 @@ class Batcher:
         for job in jobs:
             job.queued = now
             self._queues[verb][job] = None
-            self._pictures[_kind(job.key)] += _pictures(job.key)
         self._changed.set()
 
     def discard(self, jobs: Sequence[Job]) -> None:
         """Drop jobs whose request has ended, queued or not."""
         for job in jobs:
-            self._remove(job)
+            self._queues[job.key.verb].pop(job, None)
             job.answer.cancel()
 
     def put_back(self, jobs: Sequence[Job]) -> None:
@@ -195,8 +156,6 @@ class Batcher:
         self._running.pop(jobs[0], None)
         verb, waiting = jobs[0].key.verb, [job for job in jobs if not job.answer.done()]
         self._queues[verb] = {**dict.fromkeys(waiting), **self._queues[verb]}
-        for job in waiting:
-            self._pictures[_kind(job.key)] += _pictures(job.key)
         self._changed.set()
 
     async def take(self) -> list[Job]:
@@ -220,7 +179,7 @@ class Batcher:
                 pass
         jobs = jobs[: max(size for size in self._sizes if size <= len(jobs))]
         for job in jobs:
-            self._remove(job)
+            self._queues[job.key.verb].pop(job, None)
         seconds = sum(map(self._seconds, jobs))
         self._running[jobs[0]] = seconds, _now()
         self._served[jobs[0].key.verb] += seconds
@@ -233,12 +192,13 @@ class Batcher:
             self.note(key, seconds / (len(jobs) * _pictures(key)))
             self._served[key.verb] += seconds - expected
 
-    def refusal(self, reason: Reason, verb: Verb, within: float, count: int) -> Refused:
+    def refusal(self, reason: Reason, verb: Verb, within: float, count: int) -> Problem:
         """The refusal, which is counted, of ``count`` jobs that are to be answered ``within`` seconds."""
         if self._ready_in():
             reason = "starting"
         self._on_refused(verb, reason, count)
-        return Refused(reason, min(MAX_RETRY_AFTER, max(1, math.ceil(self.expected(verb, count) - ROOM * within))))
+        seconds = min(MAX_RETRY_AFTER, max(1, math.ceil(self.expected(verb, count) - ROOM * within)))
+        return retry_later(*REFUSALS[reason], seconds)
 
     def _matching(self) -> list[Job]:
         """The jobs that can be a batch with the oldest of the verb whose turn it is; at most the largest batch."""
@@ -261,19 +221,10 @@ class Batcher:
             return 1
         return max((size for size in self._sizes if size * self._seconds(job) <= self._longest), default=1)
 
-    def _remove(self, job: Job) -> None:
-        """Remove a job from its queue, if it is there."""
-        if job in self._queues[job.key.verb]:
-            del self._queues[job.key.verb][job]
-            self._pictures[_kind(job.key)] -= _pictures(job.key)
-
     def _seconds(self, job: Job) -> float:
         """Expected seconds of a job."""
-        return _pictures(job.key) * self._picture(_kind(job.key))
-
-    def _picture(self, kind: BatchKey) -> float:
-        """Expected seconds of one picture of a kind."""
-        return self._expected[kind] if kind in self._expected else self._usual(kind.verb)
+        kind = _kind(job.key)
+        return _pictures(job.key) * (self._expected[kind] if kind in self._expected else self._usual(kind.verb))
 
     def _usual(self, verb: Verb) -> float:
         """Expected seconds of any picture of a verb."""

@@ -1,12 +1,9 @@
 """Files for clients: what they need to encode for this service, and the demonstration page at ``/``.
 
-The files are verified and read once, kept in memory, and served with ETag and ranges. A URL of a bundle's file names
-the bundle, not the content, which changes with the bundle's encoder or its export. Caches may keep a file and ask with
-its ETag before they use it.
-
-The page encodes in the browser and restores with this service. Its files are built from ``clients/web`` (``npm run
-build:page``) into the folder ``web/`` next to this file; one whose name ends in ``.gz`` is stored compressed and served
-under its name without that suffix. They need no token; the page's requests to ``/v1`` do.
+The files are verified and read once, and kept in memory. A URL of a bundle's file names the bundle, not the content: a
+cache asks with the ETag before it uses a file. The page encodes in the browser and restores with this service. Its
+files are built from ``clients/web`` (``npm run build:page``) into the folder ``web/``; one whose name ends in ``.gz``
+is stored compressed and served under its name without that suffix. They need no token; the page's requests do.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ import io
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +28,7 @@ from starlette.responses import Response
 from codec_contract.bundle.find import controls_of
 from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, Manifest
 from edgegrain.service.problems import Problem, problem_response
+from sdk.payload import coder_tables
 
 if TYPE_CHECKING:
     from edgegrain.service.state import ServiceState
@@ -64,24 +62,12 @@ _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
-@dataclass(frozen=True)
 class ServedFile:
-    """A file for clients.
+    """A file for clients: its name decides its media type, its SHA-256 in quotes is the ETag."""
 
-    Attributes:
-        name: its name, which decides its media type.
-        data: its bytes.
-        headers: further headers of its answer.
-        sha256: SHA-256 of its bytes, in hex; in quotes it is the ETag.
-    """
-
-    name: str
-    data: bytes
-    headers: Mapping[str, str]
-    sha256: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sha256", hashlib.sha256(self.data).hexdigest())
+    def __init__(self, name: str, data: bytes, headers: Mapping[str, str]) -> None:
+        self.name, self.data, self.headers = name, data, headers
+        self.sha256 = hashlib.sha256(data).hexdigest()
 
 
 class FileDescription(BaseModel):
@@ -128,19 +114,7 @@ class BundleDescription(BaseModel):
 async def bundles(request: Request) -> list[BundleDescription]:
     """All bundles with their encoder files."""
     service: ServiceState = request.app.state.service
-    described = []
-    for manifest in service.manifests.values():
-        files = [FileDescription(name=file.name, url=f"/v1/bundles/{manifest.id}/{file.name}", size=len(file.data),
-                                 sha256=file.sha256) for file in service.files[manifest.id].values()]
-        described.append(BundleDescription(
-            id=manifest.id, version=manifest.version, codec=manifest.codec, domain=manifest.domain, hr=manifest.hr,
-            lr=manifest.lr, step=service.steps[manifest.id], sides=list(manifest.sides),
-            preprocessing=dict(manifest.preprocessing), quality=manifest.quality,
-            lr_contract_id=manifest.lr_contract_id.hex(), licence=dict(manifest.licence),
-            controls={name: ControlDescription(**asdict(control)) for name, control in controls_of(manifest).items()},
-            encoders=[file for file in files if file.name.startswith("encoder.")],
-            contract=[file for file in files if not file.name.startswith("encoder.")]))
-    return described
+    return service.descriptions
 
 
 @router.get(
@@ -205,6 +179,20 @@ def _decompressed(name: str) -> ServedFile:
     """A file for clients without gzip, once for all of them: an answer keeps its bytes until the client has read it."""
     return ServedFile(name, gzip.decompress(page_files()[f"{name}.gz"].data), {
         **PAGE_HEADERS, "Cache-Control": "no-cache"})
+
+
+def describe(manifest: Manifest, files: Mapping[str, ServedFile]) -> BundleDescription:
+    """The entry of ``/v1/bundles`` for a bundle and its `client_files`."""
+    described = [FileDescription(name=file.name, url=f"/v1/bundles/{manifest.id}/{file.name}", size=len(file.data),
+                                 sha256=file.sha256) for file in files.values()]
+    return BundleDescription(
+        id=manifest.id, version=manifest.version, codec=manifest.codec, domain=manifest.domain, hr=manifest.hr,
+        lr=manifest.lr, step=coder_tables(manifest).step, sides=list(manifest.sides),
+        preprocessing=dict(manifest.preprocessing), quality=manifest.quality,
+        lr_contract_id=manifest.lr_contract_id.hex(), licence=dict(manifest.licence),
+        controls={name: ControlDescription(**asdict(control)) for name, control in controls_of(manifest).items()},
+        encoders=[file for file in described if file.name.startswith("encoder.")],
+        contract=[file for file in described if not file.name.startswith("encoder.")])
 
 
 def client_files(manifest: Manifest) -> Mapping[str, ServedFile]:

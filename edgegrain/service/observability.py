@@ -1,8 +1,13 @@
-"""The access log and the Prometheus metrics. Labels have few values: routes, never paths; kinds, never messages."""
+"""Logs, access log and Prometheus metrics. Labels have few values: routes, never paths; kinds, never messages.
+
+Logs are JSON lines on stderr, one object per event; never a picture, payload, token or query string.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -12,8 +17,6 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from edgegrain.service.logs import log
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +28,41 @@ notices no increase of a series that begins at 1."""
 UNMATCHED = "unmatched"
 """Label of requests without a route, so that clients cannot create labels."""
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})
+PACKAGES = ("codec_contract", "edge_encoder", "edgegrain", "export", "sdk", "server_decoder")
+FIELDS = "fields"
+"""Attribute of a log record with the event's own fields."""
+
+
+class JsonFormatter(logging.Formatter):
+    """Format time (UTC), level, logger, event, the event's fields, and a traceback if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        entry: dict[str, Any] = {
+            "time": f"{moment}.{int(record.msecs):03d}Z", "level": record.levelname.lower(), "logger": record.name,
+            "event": record.getMessage(), **getattr(record, FIELDS, {})}
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+def configure_logs(level: str) -> None:
+    """Send events of at least ``level`` to stderr as JSON lines; those of libraries of at least ``info``.
+
+    At ``debug`` libraries log what no log may hold: Pillow the EXIF data of pictures, for instance.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel("INFO" if level == "debug" else level.upper())
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(level.upper())
+
+
+def log(logger: logging.Logger, level: int, event: str, error: Exception | None = None, /, **fields: Any) -> None:
+    """Log an event with fields, and the traceback of an error."""
+    logger.log(level, event, exc_info=error, extra={FIELDS: fields})
 
 
 class ServiceMetrics:

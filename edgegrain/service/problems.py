@@ -8,11 +8,13 @@ from typing import Any
 
 from codec_contract.errors import DeviceError, EdgegrainError, ImageError, PayloadError
 from edge_encoder.preprocessing import RAISE_LIMIT
+from sdk.payload import NATIVE
 from sdk.remote_calls import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
 
 MEDIA_TYPE = "application/problem+json"
-NO_ALIGN = "align=False (--no-align)", "align=false"
-"""How the SDK advises to encode the whole picture, and how the service does."""
+ADVICE = {"align=False (--no-align)": "align=false", NATIVE: "size=native", RAISE_LIMIT: "",
+          " or raise max_pixels (--max-megapixels)": ""}
+"""How the SDK advises, and how the service does, whose clients cannot raise limits."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ def wrong_parameter(parameter: str, detail: str) -> Problem:
 
 def problem_of(error: EdgegrainError) -> Problem:
     """The problem with which an `EdgegrainError` is answered."""
-    detail = " ".join(str(error).split()).removesuffix(RAISE_LIMIT).replace(*NO_ALIGN)
+    detail = " ".join(str(error).split())
+    for sdk_advice, advice in ADVICE.items():
+        detail = detail.replace(sdk_advice, advice)
     if isinstance(error, PayloadError):
         return Problem(INVALID_PAYLOAD, detail)
     if isinstance(error, ImageError):

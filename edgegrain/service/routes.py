@@ -20,13 +20,14 @@ from codec_contract.bundle.find import Quality
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.fit import Fit, parse_size
-from codec_contract.payload import MAX_PAYLOAD_BYTES
+from codec_contract.payload import MAX_PAYLOAD_BYTES, parse_header
 from codec_contract.scene import MAX_SCENE_BYTES, is_scene
-from edgegrain.service.batcher import Answer, Done, Job
+from edgegrain.service.batcher import Answer, Done, Job, Verb
 from edgegrain.service.bodies import MULTIPART, media_type, read_body, read_parts
-from edgegrain.service.engine import QUALITY, CompressOptions, FacesChoice, RestoreOptions, read_claims
+from edgegrain.service.engine import QUALITY, CompressOptions, FacesChoice, RestoreOptions
 from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter
 from edgegrain.service.state import Service, ServiceState, data_of
+from sdk.payload import Scene
 from sdk.remote_calls import BYTES_TYPE, INVALID_PAYLOAD, PAYLOAD_TYPE
 
 COMPRESS = "/v1/compress"
@@ -35,7 +36,8 @@ COMPRESS = "/v1/compress"
 async def _admit(request: Request) -> None:
     """Refuse a request before its parameters and its body are read: under overload most are refused."""
     service: ServiceState = request.app.state.service
-    service.require_room("compress" if request.scope["path"] == COMPRESS else "restore")
+    verb: Verb = "compress" if request.scope["path"] == COMPRESS else "restore"
+    service.batcher.check_room(verb, service.settings.deadline)
     counts = Counter(name for name, _ in request.query_params.multi_items())
     for name, count in counts.items():
         if count > 1:
@@ -126,14 +128,14 @@ async def restore(
 ) -> Response:
     """Restore one payload, or the photograph of a scene. `Accept` chooses PNG (the default), WebP or JPEG."""
     options = _restore_options(request, parameters, service.settings.mark)
-    _require_type(request, (PAYLOAD_TYPE, BYTES_TYPE))
+    if media_type(request) not in (PAYLOAD_TYPE, BYTES_TYPE):
+        raise Problem("unsupported-media-type", f"send the payload's bytes as {PAYLOAD_TYPE} or {BYTES_TYPE}",
+                      {"Accept-Post": f"{PAYLOAD_TYPE}, {BYTES_TYPE}"})
     service.admit(request)
     with service.budget.account() as account:
         payload = await read_body(
             request, account, limit=MAX_SCENE_BYTES, timeout=service.settings.body_timeout)
-        job = _restore_job(service, payload, options, parameters.bundle)
-        if isinstance(job, Problem):
-            raise job
+        job = service.restore_job(payload, options, parameters.bundle)
         if job.key.faces:
             service.access.charge(request, min(job.key.faces, service.settings.rate_burst), charged=1)
         done = data_of((await service.answers(request, [job]))[0])
@@ -156,8 +158,7 @@ async def restore_batch(
             request, account, part_limit=MAX_PAYLOAD_BYTES, most=service.settings.largest_form,
             timeout=service.settings.body_timeout)
         service.access.charge(request, len(payloads), charged=1)
-        prepared = [Problem(INVALID_PAYLOAD, "it is a scene; send it alone, to /v1/restore") if is_scene(payload)
-                    else _restore_job(service, payload, options, parameters.bundle) for payload in payloads]
+        prepared = [_part_job(service, payload, options, parameters.bundle) for payload in payloads]
         jobs = [item for item in prepared if isinstance(item, Job)]
         answers = iter(await service.answers(request, jobs) if jobs else [])
         results = [next(answers) if isinstance(item, Job) else item for item in prepared]
@@ -186,7 +187,9 @@ async def compress(
             request, account, limit=service.settings.largest_picture, timeout=service.settings.body_timeout)
         job = service.compress_job(picture, options, manifests[0])
         done = data_of((await service.answers(request, [job]))[0])
-    bundle = service.bundle_of(read_claims(done.data)) if options.fallbacks else manifests[0]
+    bundle = manifests[0]
+    if options.fallbacks:
+        bundle = service.bundle_of(Scene(done.data) if is_scene(done.data) else parse_header(done.data))
     return Response(done.data, media_type=JSON_TYPE if options.faces == "all" else PAYLOAD_TYPE,
                     headers=_answer_headers(done, bundle.id))
 
@@ -262,28 +265,18 @@ def _compress_options(parameters: CompressParameters, fallbacks: Sequence[Manife
     given = parameters.model_dump(exclude_defaults=True).keys()
     if parameters.faces != "largest" and (wrong := sorted(foreign & given)):
         raise wrong_parameter(wrong[0], f"faces={parameters.faces} does not take it; leave it out")
+    if not re.fullmatch(_COLOUR, parameters.background):
+        raise wrong_parameter("background", "a colour is six hexadecimal digits without #, such as ffffff")
+    red, green, blue = bytes.fromhex(parameters.background)
     return CompressOptions(
-        parameters.fit, _colour(parameters.background), parameters.align, parameters.require_face, parameters.faces,
+        parameters.fit, (red, green, blue), parameters.align, parameters.require_face, parameters.faces,
         parameters.max_bytes, [manifest.id for manifest in fallbacks])
 
 
-def _colour(text: str) -> tuple[int, int, int]:
-    if not re.fullmatch(_COLOUR, text):
-        raise wrong_parameter("background", "a colour is six hexadecimal digits without #, such as ffffff")
-    red, green, blue = bytes.fromhex(text)
-    return red, green, blue
-
-
-def _require_type(request: Request, accepted: tuple[str, ...]) -> None:
-    if media_type(request) not in accepted:
-        raise Problem("unsupported-media-type", f"send the payload's bytes as {' or '.join(accepted)}",
-                      {"Accept-Post": ", ".join(accepted)})
-
-
-def _restore_job(
-    service: ServiceState, payload: bytes, options: RestoreOptions, bundle: str | None
-) -> Job | Problem:
-    """The job, or the payload's problem as a value: in a form it concerns one part only."""
+def _part_job(service: ServiceState, payload: bytes, options: RestoreOptions, bundle: str | None) -> Job | Problem:
+    """The job of a form's part, or its problem as a value: it concerns this part only."""
+    if is_scene(payload):
+        return Problem(INVALID_PAYLOAD, "it is a scene; send it alone, to /v1/restore")
     try:
         return service.restore_job(payload, options, bundle)
     except EdgegrainError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -12,56 +11,34 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.types import Message
 
 from codec_contract.bundle.find import ALIASES, bundles_to_try, find_bundle, strength_of
 from codec_contract.bundle.manifest import Manifest, verify_bundle
-from codec_contract.errors import BundleError, EdgegrainError, ImageError, ServiceError
-from codec_contract.payload import Header, require_contract
+from codec_contract.errors import BundleError, ImageError, ServiceError
+from codec_contract.payload import Header, parse_header, require_contract
+from codec_contract.scene import is_scene
 from edge_encoder.contract_check import check_contract_id
+from edgegrain.pictures.file_formats import MAX_SIDES
 from edgegrain.service.access import Access
-from edgegrain.service.batcher import VERBS, Answer, Batcher, BatchKey, Done, Job, Reason, Refused, Verb
+from edgegrain.service.batcher import VERBS, Answer, Batcher, BatchKey, Done, Job
 from edgegrain.service.bodies import ByteBudget
-from edgegrain.service.downloads import ServedFile, client_files
-from edgegrain.service.engine import (
-    CompressOptions,
-    RestoreOptions,
-    check_faces,
-    check_result,
-    read_claims,
-    require_servable,
-)
+from edgegrain.service.downloads import client_files, describe
+from edgegrain.service.engine import CompressOptions, RestoreOptions
 from edgegrain.service.observability import ServiceMetrics
-from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, retry_later, wrong_parameter
+from edgegrain.service.problems import MEDIA_TYPE, Problem, retry_later, wrong_parameter
 from edgegrain.service.settings import Settings
 from edgegrain.service.workers import COMMAND, Workers
-from sdk.payload import Scene, coder_tables, enlargement
+from sdk.payload import Scene, check_claims, enlargement, picture_size
+from sdk.scenes import scene_size
 from server_decoder.decoder_session import require_provider
-
-logger = logging.getLogger(__name__)
 
 LONGEST_BATCH = 0.5
 """Longest expected seconds of a batch of several pictures on a CPU, where batches gain little and others wait for them.
 """
-_REFUSALS: dict[Reason, tuple[str, str]] = {
-    "full": ("queue-full", "too many requests are waiting; try again later"),
-    "late": ("queue-full", "the requests that are waiting take longer than the deadline; try again later"),
-    "starting": ("starting", "no worker is warm yet, and the deadline is earlier; try again later"),
-    "timeout": ("deadline-exceeded", "the request took longer than its deadline; try again later"),
-}
-"""Reason of a refusal -> kind and detail of its problem."""
 
 
 class ServiceState:
-    """Bundles, queues, workers, access and metrics of one application.
-
-    Attributes:
-        settings: the service's settings.
-        manifests: id -> manifest of the served bundles, in the order of the settings.
-        files: id -> files of the bundle that clients download.
-        steps: id -> step of the LR's levels.
-        draining: True once shutdown has begun; the service is not ready then.
-    """
+    """Bundles, queues, workers, access and metrics of one application; not ready once it is ``draining``."""
 
     def __init__(self, settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
         """Verify the bundles and plan the workers; nothing runs yet."""
@@ -73,13 +50,15 @@ class ServiceState:
         if len(self.manifests) != len(manifests):
             raise ServiceError(f"bundles are named twice: {', '.join(manifest.id for manifest in manifests)}")
         for manifest in manifests:
-            require_servable(manifest)
+            if manifest.tile_overlap is not None:
+                raise BundleError(
+                    f"bundle {manifest.id} takes photographs of any size, in tiles; the service works with bundles of "
+                    "one square. Use edgegrain compress, restore and batch, or sdk.Codec, for this one")
             if manifest.hr**2 > settings.max_pixels:
                 raise ServiceError(f"bundle {manifest.id} makes {manifest.hr} x {manifest.hr} pixels, max_pixels is "
                                    f"{settings.max_pixels}; raise it")
-        self.files: Mapping[str, Mapping[str, ServedFile]] = {
-            manifest.id: client_files(manifest) for manifest in manifests}
-        self.steps: Mapping[str, int] = {manifest.id: coder_tables(manifest).step for manifest in manifests}
+        self.files = {manifest.id: client_files(manifest) for manifest in manifests}
+        self.descriptions = [describe(manifest, self.files[manifest.id]) for manifest in manifests]
         self.metrics = ServiceMetrics()
         self.access = Access([token.get_secret_value() for token in settings.all_tokens()],
                              rate=settings.rate_limit, burst=settings.rate_burst)
@@ -92,11 +71,10 @@ class ServiceState:
             on_refused=lambda verb, reason, count: self.metrics.refused.labels(verb, reason).inc(count))
         self.workers = Workers(
             self.batcher,
-            {"folders": [str(manifest.folder.resolve()) for manifest in manifests], "device": settings.device,
-             "threads": settings.threads, "batch_sizes": list(settings.batch_sizes),
-             "max_pixels": settings.max_pixels, "max_photo_pixels": settings.max_photo_pixels,
-             "max_scene_faces": settings.max_scene_faces,
-             "log_level": settings.log_level, "decoder_form": settings.decoder_form},
+            {"folders": [str(manifest.folder.resolve()) for manifest in manifests],
+             **settings.model_dump(include={
+                 "device", "threads", "batch_sizes", "max_pixels", "max_photo_pixels", "max_scene_faces",
+                 "decoder_form", "log_level"})},
             settings.workers, start_timeout=settings.start_timeout, batch_timeout=settings.worker_timeout,
             command=worker_command, on_batch=self._note_batch, on_lost=self.metrics.worker_losses.inc)
         self.metrics.watch(
@@ -109,16 +87,7 @@ class ServiceState:
         """The problem to answer while the service is not ready; None if it is ready."""
         if self.draining:
             return retry_later("draining", "the service is shutting down; use another one", 1)
-        if not self.workers.pids:
-            return self._starting()
-        return None
-
-    def require_room(self, verb: Verb) -> None:
-        """Raise `Problem` 503 while the queue of a verb is full, or takes longer than the deadline."""
-        try:
-            self.batcher.check_room(verb, self.settings.deadline)
-        except Refused as error:
-            raise _refused(error) from error
+        return None if self.workers.pids else self._starting()
 
     def admit(self, request: Request) -> None:
         """Refuse requests that cannot be served, before their body is read."""
@@ -143,23 +112,34 @@ class ServiceState:
             raise Problem("unknown-bundle", f"no bundle {name[:80]!r} is served here, only: {known}") from None
 
     def restore_job(self, payload: bytes, options: RestoreOptions, bundle: str | None = None) -> Job:
-        """Make the job for a payload or scene, after its claims were checked."""
-        claims = read_claims(payload)
-        faces = len(claims.faces) if isinstance(claims, Scene) else 0
+        """The job for a payload or scene, all of whose claims are checked here, before its body is decoded."""
+        claims = Scene(payload) if is_scene(payload) else parse_header(payload)
         manifest = self.bundle_of(claims) if bundle is None else self.manifest(bundle)
-        try:
-            factor = 1 if isinstance(claims, Scene) else enlargement(claims, manifest, options.size)
-        except ImageError as error:
-            raise wrong_parameter("size", str(error)) from error
-        pixels = check_result(claims, manifest, options, self.settings.max_pixels)
+        factor, faces, most = 1, 0, self.settings.max_pixels
         if isinstance(claims, Scene):
-            check_faces(claims, manifest, options.size, self.settings.max_scene_faces)
+            faces = len(claims.faces)
+            for face in claims.faces:
+                check_claims(face.header, manifest)
+            width, height = scene_size(claims, manifest.hr, options.size, most)
+            self._check_faces(claims, manifest, options)
+        else:
+            try:
+                factor = enlargement(claims, manifest, options.size)
+            except ImageError as error:
+                raise wrong_parameter("size", str(error)) from error
+            width, height = picture_size(claims, manifest, options.size, most)
+        longest = MAX_SIDES[options.format]
+        if max(width, height) > longest:
+            raise ImageError(
+                f"the picture would have {width} x {height} pixels, the sides of a {options.format.upper()} file have "
+                f"at most {longest}; ask for image/png or size=native")
         if options.seed and "seed" not in manifest.decoder.get("controls", ()):
             raise wrong_parameter("seed", f"bundle {manifest.id} has no control 'seed': its decoder takes no noise")
         try:
             options = dataclasses.replace(options, strength=strength_of(manifest, options.strength))
         except ImageError as error:
             raise wrong_parameter("strength", str(error)) from error
+        pixels = max(width * height, (factor * manifest.hr) ** 2)
         return self._job(BatchKey("restore", manifest.id, options.seed, factor, faces), payload, options, pixels)
 
     def bundle_of(self, claims: Header | Scene) -> Manifest:
@@ -169,12 +149,7 @@ class ServiceState:
         return next(item for item in self.manifests.values() if item.lr_contract_id == wanted)
 
     def bundles_to_try(self, bundle: str | None, quality: str | None, max_bytes: int | None) -> list[Manifest]:
-        """The served bundles to compress a picture with, best quality first.
-
-        Args:
-            bundle: id or alias; None for the first.
-            quality, max_bytes: as for `codec_contract.bundle.find.bundles_to_try`.
-        """
+        """The served bundles to compress a picture with, best quality first; without ``bundle`` those of the first."""
         base = self.manifest(next(iter(self.manifests)) if bundle is None else bundle)
         try:
             return bundles_to_try(base, self.manifests.values(), quality, max_bytes)
@@ -182,35 +157,44 @@ class ServiceState:
             raise wrong_parameter("quality", str(error)) from error
 
     def compress_job(self, picture: bytes, options: CompressOptions, manifest: Manifest) -> Job:
-        """Make the job for a picture file, which only a worker opens."""
+        """The job for a picture file, which only a worker opens."""
         key = BatchKey("compress", manifest.id, faces=int(options.faces != "largest"))
         return self._job(key, picture, options, manifest.hr**2)
 
     async def answers(self, request: Request, jobs: Sequence[Job]) -> list[Answer]:
-        """Queue jobs and wait for all of them; those that miss their deadline alone are answered with `Refused`."""
-        try:
-            self.batcher.submit(jobs)
-        except Refused as error:
-            raise _refused(error) from error
+        """Queue jobs and wait for all of them; those that miss their deadline alone are answered with a `Problem`."""
+        self.batcher.submit(jobs)
         work = asyncio.create_task(asyncio.wait([job.answer for job in jobs]))
         left = asyncio.create_task(_disconnected(request))
-        loop = asyncio.get_running_loop()
         try:
-            remaining = min(job.deadline for job in jobs) - loop.time()
+            remaining = min(job.deadline for job in jobs) - asyncio.get_running_loop().time()
             await asyncio.wait({work, left}, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                return [job.answer.result() for job in jobs]
-            if left.done():
+            if left.done() and not work.done():
                 raise Problem("client-closed", "the client disconnected before the answer")
-            missing = [job for job in jobs if not job.answer.done()]
-            refused = self.batcher.refusal("timeout", jobs[0].key.verb, self.settings.deadline, len(missing))
-            if len(missing) == len(jobs):
-                raise _refused(refused)
-            return [job.answer.result() if job.answer.done() else refused for job in jobs]
+            if missing := sum(not job.answer.done() for job in jobs):
+                late = self.batcher.refusal("timeout", jobs[0].key.verb, self.settings.deadline, missing)
+                if missing == len(jobs):
+                    raise late
+                for job in jobs:
+                    job.settle(late)
+            return [job.answer.result() for job in jobs]
         finally:
             left.cancel()
             work.cancel()
             self.batcher.discard(jobs)
+
+    def _check_faces(self, scene: Scene, manifest: Manifest, options: RestoreOptions) -> None:
+        """Raise `ImageError` for a scene with too many faces, of which those that are enlarged count twice."""
+        most, enlarged = self.settings.max_scene_faces, 0
+        if manifest.sides[1:]:
+            scale = max(scene_size(scene, manifest.hr, options.size, 1 << 62)) / max(scene.original_size)
+            enlarged = sum(face.header.square is not None and face.header.square.side * scale > manifest.hr
+                           for face in scene.faces)
+        if len(scene.faces) + enlarged > most:
+            counted = f", of which {enlarged} are enlarged and count twice" if enlarged else ""
+            raise ImageError(
+                f"the scene has {len(scene.faces)} faces{counted}, more than the {most} that are restored here in one "
+                f"request; {'ask for size=native or restore' if enlarged else 'restore'} it with the SDK")
 
     def _job(self, key: BatchKey, data: bytes, options: RestoreOptions | CompressOptions, pixels: int) -> Job:
         """The job of a request whose body has just arrived."""
@@ -230,23 +214,16 @@ class ServiceState:
 
 
 def data_of(answer: Answer) -> Done:
-    """The result of a job; raises its error as a `Problem`."""
-    if isinstance(answer, Done):
-        return answer
-    if isinstance(answer, EdgegrainError):
-        raise problem_of(answer) from answer
-    if isinstance(answer, Refused):
-        raise _refused(answer) from answer
-    raise retry_later("worker-lost", "the process that worked on this request was lost; try again",
-                      answer.retry_after) from answer
+    """The result of a job; its problem is raised."""
+    if isinstance(answer, Problem):
+        raise answer
+    return answer
 
 
 async def service_of(request: Request) -> ServiceState:
     """The state of the request's application; a coroutine, because FastAPI runs plain functions in threads."""
-    state = request.app.state.service
-    if not isinstance(state, ServiceState):
-        raise TypeError("the application was not made by create_app")
-    return state
+    service: ServiceState = request.app.state.service
+    return service
 
 
 Service = Annotated[ServiceState, Depends(service_of)]
@@ -255,11 +232,5 @@ Service = Annotated[ServiceState, Depends(service_of)]
 
 async def _disconnected(request: Request) -> None:
     """Wait until the client disconnects; the body must have been read."""
-    message: Message = {"type": ""}
-    while message["type"] != "http.disconnect":
-        message = await request.receive()
-
-
-def _refused(error: Refused) -> Problem:
-    kind, detail = _REFUSALS[error.reason]
-    return retry_later(kind, detail, error.retry_after)
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

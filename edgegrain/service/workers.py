@@ -16,15 +16,16 @@ from typing import Any
 
 from codec_contract import errors
 from codec_contract.errors import EdgegrainError, ServiceError
-from edgegrain.service.batcher import Batcher, BatchKey, Done, Job, WorkerLost
-from edgegrain.service.logs import log
+from edgegrain.service.batcher import Answer, Batcher, BatchKey, Done, Job
+from edgegrain.service.engine import Message, pack
+from edgegrain.service.observability import log
+from edgegrain.service.problems import Problem, problem_of, retry_later
 from edgegrain.service.settings import ENVIRONMENT_PREFIX
-from edgegrain.service.worker import Message, pack
 from sdk.open_bundle import RunningDecoder
 
 logger = logging.getLogger(__name__)
 
-COMMAND = (sys.executable, "-P", "-m", "edgegrain.service.worker")
+COMMAND = (sys.executable, "-P", "-m", "edgegrain.service.engine")
 """Program and arguments of a worker process, which imports nothing from the current directory."""
 STAGES = ("unpack", "read", "decode", "enlarge", "encode", "write")
 """Stages that a worker reports seconds of. They become labels and headers, so all others are ignored."""
@@ -33,6 +34,10 @@ LINE_BYTES = 1 << 22
 LOST_SECONDS = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds between a worker's end and the next start; doubled while workers fail to start."""
+
+
+class WorkerLost(Exception):
+    """The worker process died, hung, or sent an invalid answer."""
 
 
 class Workers:
@@ -44,17 +49,9 @@ class Workers:
         on_batch: Callable[[list[Job], dict[str, float], float], None] = lambda jobs, seconds, began: None,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
-        """Plan ``count`` workers; nothing runs yet.
+        """Plan ``count`` workers, which are configured with arguments of the engine and the level of its log.
 
-        Args:
-            batcher: the queues.
-            configuration: arguments of the engine, and the level of its log.
-            count: number of processes.
-            start_timeout: seconds until a worker must be ready.
-            batch_timeout: most seconds for a batch.
-            command: the program and its arguments; tests substitute it.
-            on_batch: called after each batch with its jobs, the seconds of its stages, and its start in loop time.
-            on_lost: called whenever a worker that was ready is lost.
+        ``on_batch`` gets the jobs of each batch, the seconds of its stages, and its start in loop time.
         """
         self._batcher, self._configuration, self._count = batcher, configuration, count
         self._start_timeout, self._batch_timeout, self._command = start_timeout, batch_timeout, command
@@ -160,10 +157,11 @@ class Workers:
                 try:
                     answers, seconds, ends = await self._run(process, jobs)
                 except WorkerLost as error:
-                    error.retry_after = max(1, math.ceil(FIRST_PAUSE + self._start_seconds))
                     self._batcher.done(jobs, None)
+                    lost = retry_later("worker-lost", "the process that worked on this request was lost; try again",
+                                       max(1, math.ceil(FIRST_PAUSE + self._start_seconds)))
                     for job in jobs:
-                        job.settle(error)
+                        job.settle(lost)
                     return str(error)
                 self._batcher.done(jobs, loop.time() - began)
                 self._on_batch(jobs, seconds, began)
@@ -178,7 +176,7 @@ class Workers:
 
     async def _run(
         self, process: asyncio.subprocess.Process, jobs: Sequence[Job]
-    ) -> tuple[list[Done | EdgegrainError], dict[str, float], bool]:
+    ) -> tuple[list[Answer], dict[str, float], bool]:
         """The results of a batch, the seconds of its stages, and whether the process ends after it."""
         key = jobs[0].key
         batch = {"verb": key.verb, "bundle": key.bundle, "options": [asdict(job.options) for job in jobs]}
@@ -187,7 +185,7 @@ class Workers:
         return answers, seconds, bool(message[0].get("ends"))
 
 
-def read_answer(message: Message, count: int) -> tuple[list[Done | EdgegrainError], dict[str, float]]:
+def read_answer(message: Message, count: int) -> tuple[list[Answer], dict[str, float]]:
     """Read a worker's answer: the results of ``count`` jobs, and the seconds of their stages."""
     fields, blobs = message
     try:
@@ -195,7 +193,7 @@ def read_answer(message: Message, count: int) -> tuple[list[Done | EdgegrainErro
         if not len(outcomes) == len(blobs) == count:
             raise WorkerLost(f"it answered {len(outcomes)} of {count} items")
         seconds = {stage: float(fields["seconds"][stage]) for stage in STAGES if stage in fields["seconds"]}
-        return [Done(blob, seconds) if outcome is None else _error(outcome["error"], str(outcome["message"]))
+        return [Done(blob, seconds) if outcome is None else _problem(outcome["error"], str(outcome["message"]))
                 for outcome, blob in zip(outcomes, blobs, strict=True)], seconds
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WorkerLost(f"its answer is invalid: {error!r}") from error
@@ -210,10 +208,11 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": os.pathsep.join([root, *filter(None, [kept.get("PYTHONPATH")])])}
 
 
-def _error(kind: str, message: str) -> EdgegrainError:
-    """The error of an item; a `ServiceError` for unknown classes."""
+def _problem(kind: str, message: str) -> Problem:
+    """The problem of an item's error; ``internal`` for unknown classes."""
     found = getattr(errors, kind, None)
-    return (found if isinstance(found, type) and issubclass(found, EdgegrainError) else ServiceError)(message)
+    error = found if isinstance(found, type) and issubclass(found, EdgegrainError) else ServiceError
+    return problem_of(error(message))
 
 
 async def _exchange(

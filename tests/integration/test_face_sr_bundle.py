@@ -20,7 +20,7 @@ from edge_encoder.lowering import box_network
 from edgegrain.cli.app import application
 from edgegrain.papers.face_sr.bundle import find_face_sr_weights, load_gcfsr, load_glean, write_face_sr_bundle
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
-from edgegrain.service.engine import Engine, RestoreOptions, Stages
+from edgegrain.service.engine import Engine, RestoreOptions
 from export.bundle.card import BY_DOMAIN, UNSTATED
 from export.decoder.decoder_graph import round_weights
 from export.decoder.sources import bundle_decoder, find_decoder
@@ -102,7 +102,7 @@ def test_the_service_restores_what_the_sdk_restores(bundles: dict[str, Path]) ->
         codec = sdk.Codec(bundle=bundles[name], threads=1)
         payloads = codec.compress_batch([portrait(seed) for seed in range(len(strengths))], align=False)
         options = [RestoreOptions(strength=strength) for strength in strengths]
-        outcomes = engine.restore(f"{name}-32", payloads, options, Stages())
+        outcomes = engine.restore(f"{name}-32", payloads, options)
         for outcome, payload, strength in zip(outcomes, payloads, strengths, strict=True):
             assert isinstance(outcome, bytes), outcome
             alone = np.asarray(codec.restore(payload, strength=strength)).astype(np.int16)

@@ -24,7 +24,7 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import CODING_RAW, encode_payload
 from edgegrain.cli.main import app
-from edgegrain.service.engine import Engine, RestoreOptions, Stages
+from edgegrain.service.engine import Engine, RestoreOptions
 from server_decoder.decoder_session import DecoderSession
 from tests.service_harness import SOON, LiveService, live_service, raw_payloads
 from tests.tiny_bundle import HR, LR, STRENGTH_DEFAULT, write_steered_bundle, write_tiny_bundle
@@ -158,7 +158,7 @@ class TestService:
             batches.append(strength) or decode(self, lr, seed, z, strength)))
         engine = Engine([root / BUNDLE], threads=1, batch_sizes=(1, 4))
         options = [RestoreOptions(strength=strength) for strength in (4, None, 2, 64)]
-        outcomes = engine.restore(BUNDLE, [payload] * 4, options, Stages())
+        outcomes = engine.restore(BUNDLE, [payload] * 4, options)
         assert batches == [[4, STRENGTH_DEFAULT, 64, 4]]
         assert [level(item) for item in outcomes if isinstance(item, bytes)] == [102, 104, 132]
         assert isinstance(outcomes[2], sdk.ImageError)

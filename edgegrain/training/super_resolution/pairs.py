@@ -16,6 +16,7 @@ from torch import Tensor
 from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.manifest import ENLARGEMENTS, load_manifest
 from codec_contract.errors import BundleError, EdgegrainError, ImageError
+from codec_contract.lr_coder.coder_tables import rounded
 from codec_contract.resize import exact_resize
 from edgegrain.metrics.face_regions import CENTRES
 from edgegrain.pictures.packed import pack, random_pictures
@@ -153,7 +154,7 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
                 for start in range(0, len(originals), _AT_ONCE):
                     squares = np.stack([exact_resize(np.ascontiguousarray(picture), (size, size))
                                         for picture in originals[start : start + _AT_ONCE]])
-                    stored[start : start + _AT_ONCE] = opened.decode(opened.encode(squares))
+                    stored[start : start + _AT_ONCE] = opened.decode(rounded(opened.encoder.encode(squares), step))
                     if report is not None:
                         report(min(1.0, (start + _AT_ONCE) / len(originals)), f"restoring pictures with {manifest.id}")
     return np.load(target, mmap_mode="r")

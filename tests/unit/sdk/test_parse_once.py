@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sdk
-from edgegrain.service.engine import CompressOptions, Engine, RestoreOptions, Stages
+from edgegrain.service.engine import CompressOptions, Engine, RestoreOptions
 from tests.service_harness import live_service, stub_worker
 from tests.tiny_bundle import HR
 
@@ -59,9 +59,9 @@ def test_a_payload_is_not_parsed_again(payload: sdk.Payload, tmp_path: Path, cou
 def test_a_worker_parses_each_payload_once(payload: sdk.Payload, counted: CountedZlib, tiny_bundles: Path) -> None:
     (bundle,) = (found for found in sdk.bundles() if "faces" in found.aliases)
     engine = Engine([bundle.folder], threads=1)
-    outcomes = engine.restore(bundle.id, [bytes(payload)] * 3, [RestoreOptions()] * 3, Stages())
+    outcomes = engine.restore(bundle.id, [bytes(payload)] * 3, [RestoreOptions()] * 3)
     assert all(isinstance(item, bytes) for item in outcomes) and counted.parses == 3
-    engine.compress(bundle.id, [b"no picture"], [CompressOptions()], Stages())
+    engine.compress(bundle.id, [b"no picture"], [CompressOptions()])
     assert counted.parses == 3
 
 

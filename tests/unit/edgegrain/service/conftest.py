@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgegrain.service.logs import PACKAGES, JsonFormatter
+from edgegrain.service.observability import PACKAGES, JsonFormatter
 from tests.service_harness import LiveService, live_service
 from tests.tiny_bundle import write_tiny_bundle
 

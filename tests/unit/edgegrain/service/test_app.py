@@ -96,7 +96,7 @@ class TestRestore:
     def test_bombs(self, client: httpx.Client, tiny_bundle: Path) -> None:
         (bomb,) = raw_payloads(tiny_bundle, 1, size=(16384, 16384))
         problem = assert_problem(client.post("/v1/restore", content=bomb, headers=PAYLOAD), 422, "invalid-picture")
-        assert "16384 x 16384 pixels, more than the limit of 1048576" in str(problem["detail"])
+        assert "16384 x 16384 pixels, more than 1048576; ask for size=native" in str(problem["detail"])
         assert client.post("/v1/restore?size=native", content=bomb, headers=PAYLOAD).status_code == 200
 
     def test_too_large(self, client: httpx.Client) -> None:

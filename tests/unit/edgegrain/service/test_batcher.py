@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from edgegrain.service.batcher import ACCEPTED, ROOM, Batcher, BatchKey, Done, Job, Refused
+from edgegrain.service.batcher import ACCEPTED, ROOM, Batcher, BatchKey, Done, Job
 from edgegrain.service.engine import RestoreOptions
+from edgegrain.service.problems import Problem
 
 RESTORE, OTHER, COMPRESS = BatchKey("restore", "a"), BatchKey("restore", "b"), BatchKey("compress", "a")
 
@@ -31,6 +32,10 @@ def jobs(*keys: BatchKey, **options: Any) -> list[Job]:
 
 def names(taken: list[Job]) -> list[int]:
     return [int(item.data) for item in taken]
+
+
+def retry_after(problem: Problem) -> int:
+    return int(problem.headers["Retry-After"])
 
 
 async def take(queue: Batcher, count: int) -> list[list[int]]:
@@ -132,12 +137,12 @@ async def test_a_full_queue_takes_all_or_nothing() -> None:
     refused: list[Any] = []
     queue = batcher(limit=3, on_refused=lambda *details: refused.append(details))
     queue.submit(jobs(RESTORE, RESTORE))
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Problem) as caught:
         queue.submit([job(2), job(3)])
-    assert (caught.value.reason, caught.value.retry_after) == ("full", 1) and len(queue) == 2
+    assert (caught.value.kind, retry_after(caught.value)) == ("queue-full", 1) and len(queue) == 2
     assert refused == [("restore", "full", 2)]
     queue.submit([job(4)])
-    with pytest.raises(Refused):
+    with pytest.raises(Problem):
         queue.check_room("restore", 10)
     queue.check_room("compress", 10)  # has a queue of its own
     await queue.take()
@@ -151,12 +156,12 @@ async def test_late_jobs_are_refused_at_once() -> None:
     queue.submit(jobs(*[RESTORE] * 8))
     running = await queue.take()
     assert queue.expected("restore") == pytest.approx(8 + 8 + 2, abs=0.05)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Problem) as caught:
         queue.submit([job(9, seconds=18 / ACCEPTED - 0.1)])
-    assert caught.value.reason == "late" and len(queue) == 4
-    assert 18 - ROOM * 18 / ACCEPTED <= caught.value.retry_after < 4
+    assert "longer than the deadline" in caught.value.detail and len(queue) == 4
+    assert 18 - ROOM * 18 / ACCEPTED <= retry_after(caught.value) < 4
     queue.submit([job(9, seconds=18 / ACCEPTED + 0.1)])
-    with pytest.raises(Refused):
+    with pytest.raises(Problem):
         queue.submit(jobs(RESTORE, RESTORE, seconds=22 / ACCEPTED - 0.1))
     queue.done(running, 8.0)
     queue.submit(jobs(RESTORE, RESTORE, seconds=22 / ACCEPTED - 0.1))
@@ -180,7 +185,7 @@ async def test_an_idle_service_tries_any_job() -> None:
     queue = batcher()
     queue.note(RESTORE, 1000.0)
     queue.submit(jobs(*[RESTORE] * 6, seconds=1))  # estimates may be wrong
-    with pytest.raises(Refused):
+    with pytest.raises(Problem):
         queue.check_room("restore", 1)
     queue.done(await queue.take(), 4.0)
     assert queue.expected("restore") < 3000  # and are corrected
@@ -218,9 +223,9 @@ async def test_both_verbs_get_half_of_the_time() -> None:
 async def test_while_no_worker_is_ready_requests_wait_if_they_can() -> None:
     queue = batcher(ready_in=lambda: 12.0)
     queue.submit([job(0, seconds=20)])
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Problem) as caught:
         queue.submit([job(1, seconds=10.1)])
-    assert (caught.value.reason, caught.value.retry_after) == ("starting", 4)
+    assert (caught.value.kind, retry_after(caught.value)) == ("starting", 4)
 
 
 @in_a_loop

@@ -11,22 +11,14 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, ImageError, PayloadError, ServiceError
+from codec_contract.errors import DeviceError, DeviceMemoryError, ImageError, PayloadError, ServiceError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.oriented_square import OrientedSquare
-from codec_contract.payload import decode_payload, encode_payload
-from edgegrain.service.engine import CompressOptions, Engine, RestoreOptions, Stages, _file
+from codec_contract.payload import decode_payload
+from edgegrain.service.engine import CompressOptions, Engine, RestoreOptions, Stages
 from sdk.generated_mark import mark_of
 from server_decoder.decoder_session import DecoderSession
 from tests.service_harness import raw_payloads
-from tests.tiny_bundle import (
-    HR,
-    add_cuda_form,
-    noisy_decoder,
-    quantizing_decoder,
-    refresh_manifest,
-    write_tiny_bundle,
-)
+from tests.tiny_bundle import add_cuda_form, noisy_decoder, quantizing_decoder, write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
 
@@ -55,7 +47,7 @@ def test_options_are_each_item_s_own(engine: Engine, tiny_bundle: Path) -> None:
     payloads = raw_payloads(tiny_bundle, 3, size=(90, 70))
     options = [RestoreOptions("native"), RestoreOptions(format="jpeg", quality=5), RestoreOptions(format="webp")]
     kinds = []
-    for outcome in engine.restore(BUNDLE, payloads, options, Stages()):
+    for outcome in engine.restore(BUNDLE, payloads, options):
         assert isinstance(outcome, bytes)
         with Image.open(io.BytesIO(outcome)) as image:
             kinds.append((image.format, image.size))
@@ -64,19 +56,11 @@ def test_options_are_each_item_s_own(engine: Engine, tiny_bundle: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 def test_pictures_are_marked(engine: Engine, tiny_bundle: Path, kind: str) -> None:
-    options = [RestoreOptions(format=kind), RestoreOptions(format=kind, mark=False)]
-    marked, plain = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1) * 2, options, Stages())
+    (marked,), (plain,) = (engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions(format=kind, mark=mark)])
+                           for mark in (True, False))
     assert isinstance(marked, bytes) and isinstance(plain, bytes)
     assert sdk.read_mark(marked) == mark_of(load_manifest(tiny_bundle)) and sdk.read_mark(plain) is None
     np.testing.assert_array_equal(picture(marked), picture(plain))
-
-
-def test_png_of_a_face_is_no_larger_for_being_quick(portrait: np.ndarray) -> None:
-    face, usual = Image.fromarray(portrait), io.BytesIO()
-    face.save(usual, "PNG")
-    quick = _file(face, RestoreOptions())
-    np.testing.assert_array_equal(picture(quick), portrait)
-    assert len(quick) < 1.05 * len(usual.getvalue()) and quick != usual.getvalue()
 
 
 def test_a_form_is_served(tmp_path: Path) -> None:
@@ -87,7 +71,7 @@ def test_a_form_is_served(tmp_path: Path) -> None:
     for form in ("auto", "cuda"):
         engine = Engine([folder], threads=1, batch_sizes=(1, 2), decoder_form=form)  # type: ignore[arg-type]
         engine.warm_up()
-        made.append((engine.decoders[BUNDLE].file, engine.restore(BUNDLE, payloads, [RestoreOptions()] * 2, Stages())))
+        made.append((engine.decoders[BUNDLE].file, engine.restore(BUNDLE, payloads, [RestoreOptions()] * 2)))
     assert [file for file, _ in made] == ["decoder.onnx", "decoder_cuda.onnx"]
     for default, cuda in zip(made[0][1], made[1][1], strict=True):
         np.testing.assert_array_equal(picture(cuda), picture(default))
@@ -96,12 +80,12 @@ def test_a_form_is_served(tmp_path: Path) -> None:
 def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path) -> None:
     payloads = raw_payloads(tiny_bundle, 4)
     damaged = [payloads[0], payloads[1][:-1], *raw_payloads(tiny_bundle, 1, size=(1000, 1000)), payloads[3]]
-    outcomes = engine.restore(BUNDLE, damaged, [RestoreOptions()] * 4, Stages())
+    outcomes = engine.restore(BUNDLE, damaged, [RestoreOptions()] * 4)
     assert isinstance(outcomes[1], PayloadError) and isinstance(outcomes[2], ImageError)
-    alone = engine.restore(BUNDLE, [payloads[3]], [RestoreOptions()], Stages())
+    alone = engine.restore(BUNDLE, [payloads[3]], [RestoreOptions()])
     assert outcomes[3] == alone[0] and isinstance(outcomes[0], bytes)
     assert all(isinstance(item, PayloadError)
-               for item in engine.restore(BUNDLE, [b"", b"x" * 30], [RestoreOptions()] * 2, Stages()))
+               for item in engine.restore(BUNDLE, [b"", b"x" * 30], [RestoreOptions()] * 2))
 
 
 def test_batches_are_padded_to_their_sizes(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,19 +96,19 @@ def test_batches_are_padded_to_their_sizes(tiny_bundle: Path, monkeypatch: pytes
     engine = Engine([tiny_bundle], threads=1, batch_sizes=(1, 4))
     taken = engine.warm_up()
     assert sizes == [1]  # on a CPU
-    assert [item[:3] for item in taken] == [("restore", BUNDLE, 1), ("compress", BUNDLE, 1)]
+    assert [item[:3] for item in taken] == [("compress", BUNDLE, 1), ("restore", BUNDLE, 1)]
     assert all(0 < item[3] < 60 for item in taken)
     payloads = raw_payloads(tiny_bundle, 3)
-    outcomes = engine.restore(BUNDLE, payloads, [RestoreOptions()] * 3, Stages())
+    outcomes = engine.restore(BUNDLE, payloads, [RestoreOptions()] * 3)
     assert sizes == [1, 4] and len({bytes(item) for item in outcomes}) == 3  # type: ignore[arg-type]
 
 
 def test_the_seed_is_the_decoder_s(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path, decoder=noisy_decoder())
     engine, (payload,) = Engine([folder], threads=1, batch_sizes=(1, 2)), raw_payloads(folder, 1)
-    alone, other = (picture(engine.restore(BUNDLE, [payload], [RestoreOptions(seed=seed)], Stages())[0])
+    alone, other = (picture(engine.restore(BUNDLE, [payload], [RestoreOptions(seed=seed)])[0])
                     for seed in (7, 8))
-    together = engine.restore(BUNDLE, [payload] * 2, [RestoreOptions(seed=7)] * 2, Stages())
+    together = engine.restore(BUNDLE, [payload] * 2, [RestoreOptions(seed=7)] * 2)
     for item in together:  # floats at another batch size
         assert np.abs(picture(item).astype(int) - alone).max() <= 1
     assert (alone != other).mean() > 0.5
@@ -140,7 +124,7 @@ def test_a_failing_device_fails_the_batch_and_not_the_process(
         raise DeviceError("no memory")
 
     monkeypatch.setattr(DecoderSession, "decode", fail)
-    outcomes = engine.restore(BUNDLE, [*raw_payloads(tiny_bundle, 2), b"bad"], [RestoreOptions()] * 3, Stages())
+    outcomes = engine.restore(BUNDLE, [*raw_payloads(tiny_bundle, 2), b"bad"], [RestoreOptions()] * 3)
     assert [type(item) for item in outcomes] == [DeviceError, DeviceError, PayloadError]
 
 
@@ -150,33 +134,21 @@ def test_lack_of_host_memory_is_no_failure_of_the_device(
         raise MemoryError
 
     monkeypatch.setattr(DecoderSession, "decode", fail)
-    (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()], Stages())
+    (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()])
     assert isinstance(outcome, DeviceMemoryError) and "not enough memory" in str(outcome)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
     stream = io.BytesIO()
     Image.new("RGB", (8, 8)).save(stream, "PNG")
-    (outcome,) = engine.compress(BUNDLE, [stream.getvalue()], [CompressOptions()], Stages())
+    (outcome,) = engine.compress(BUNDLE, [stream.getvalue()], [CompressOptions()])
     assert isinstance(outcome, DeviceMemoryError)  # a transient problem; the picture is intact
 
 
 def test_what_was_not_foreseen_is_an_item_s_own(
     engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgegrain.service.engine.unfit_restored", lambda *a, **k: 1 / 0)
-    (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()], Stages())
+    monkeypatch.setattr("sdk.codec.unfit_restored", lambda *a, **k: 1 / 0)
+    (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()])
     assert isinstance(outcome, ServiceError)
-
-
-def test_an_aligned_payload_gives_its_square(engine: Engine, tiny_bundle: Path) -> None:
-    codec = sdk.Codec(tiny_bundle)
-    payload = codec.compress(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    manifest = load_manifest(tiny_bundle)
-    aligned = encode_payload(
-        payload.lr, contract_id=manifest.lr_contract_id, tables=CoderTables.default(), original_size=(300, 200),
-        fit="align", square=OrientedSquare(600, 400, 320, 240))
-    (outcome,) = engine.restore(BUNDLE, [aligned], [RestoreOptions()], Stages())
-    assert picture(outcome).shape == (100, 100, 3)
-    np.testing.assert_array_equal(picture(outcome), np.asarray(codec.restore(aligned)))
 
 
 def test_compresses_what_the_sdk_compresses(engine: Engine, tiny_bundle: Path) -> None:
@@ -184,7 +156,7 @@ def test_compresses_what_the_sdk_compresses(engine: Engine, tiny_bundle: Path) -
     stream = io.BytesIO()
     Image.fromarray(rgba).save(stream, "PNG")
     options = [CompressOptions("crop", (1, 2, 3)), CompressOptions(), CompressOptions("stretch")]
-    outcomes = engine.compress(BUNDLE, [stream.getvalue(), b"no picture", stream.getvalue()], options, Stages())
+    outcomes = engine.compress(BUNDLE, [stream.getvalue(), b"no picture", stream.getvalue()], options)
     codec = sdk.Codec(tiny_bundle)
     assert outcomes[0] == codec.compress(rgba, "crop", background=(1, 2, 3))
     assert isinstance(outcomes[1], ImageError)
@@ -194,20 +166,5 @@ def test_compresses_what_the_sdk_compresses(engine: Engine, tiny_bundle: Path) -
 def test_a_large_picture_is_refused_unread(engine: Engine) -> None:
     stream = io.BytesIO()
     Image.new("L", (1000, 1000)).save(stream, "PNG")
-    (outcome,) = engine.compress(BUNDLE, [stream.getvalue()], [CompressOptions()], Stages())
+    (outcome,) = engine.compress(BUNDLE, [stream.getvalue()], [CompressOptions()])
     assert isinstance(outcome, ImageError) and "1000 x 1000 pixels, more than 90000" in str(outcome)
-
-
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"hr": 128}, "its manifest says 128 to 16"), ({"decoder": {}}, "names no decoder"),
-    ({"preprocessing": {"resize": "other", "pad": "edge"}}, "update edgegrain")])
-def test_bundles_that_contradict_themselves(tmp_path: Path, changes: dict[str, object], message: str) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    refresh_manifest(folder, **changes)
-    with pytest.raises(BundleError, match=message):
-        Engine([folder])
-
-
-def test_square_of_the_decoder(engine: Engine, tiny_bundle: Path) -> None:
-    (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()], Stages())
-    assert picture(outcome).shape == (HR, HR, 3)

@@ -9,7 +9,7 @@ import logging
 import pytest
 from PIL import Image, ImageDraw
 
-from edgegrain.service.logs import configure_logs
+from edgegrain.service.observability import configure_logs
 
 
 @pytest.mark.parametrize(("level", "expected"), [("debug", {"detail", "event"}), ("info", {"event"}), ("error", set())])

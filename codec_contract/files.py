@@ -43,7 +43,7 @@ def written_whole(path: Path, *, force: bool = True) -> Iterator[Path]:
         yield temporary
         _rename(temporary, path, force=force)
     except OSError as error:
-        if error.filename == str(temporary):  # a name that the caller has never seen
+        if error.filename in (None, str(temporary)):  # a full disk has none; the other the caller has never seen
             raise OSError(error.errno, error.strerror, str(path)) from error  # of the same type
         raise
     finally:

@@ -49,7 +49,8 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "
 """File formats that are opened, tried in this order, if the installed Pillow has them; TGA, which has no signature, is
 the last. Formats that start other programs (EPS) are not opened."""
 PICTURE_SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .avif .heic .heif .hif .gif .bmp .tif .tiff .ppm .pgm .jp2 .tga .qoi".split())
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .heic .heics .heif .heifs .hif .gif .bmp .tif .tiff .ppm .pgm "
+    ".jp2 .tga .qoi .ico".split())
 """Suffixes of files that commands take for pictures in a folder; a file given by name may have any."""
 
 RAISE_LIMIT = ", or if you trust it, raise the limit (max_pixels, --max-megapixels)"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from codec_contract.errors import BundleError
-from edgegrain.cli.options import JsonOption, QualityChoice
-from edgegrain.cli.output import print_json
+from edgegrain.cli.options import JsonOption, Quality, refuse_options
+from edgegrain.cli.output import report, say
 
 if TYPE_CHECKING:
     from sdk import BundleInfo
@@ -33,15 +33,10 @@ bundles = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
 @bundles.callback(help=_HELP)
-def _list(
-    context: typer.Context,
-    verify: VerifyOption = False,
-    json_output: JsonOption = False,
-) -> None:
+def _list(context: typer.Context, verify: VerifyOption = False, json_output: JsonOption = False) -> None:
     if (subcommand := context.invoked_subcommand) is not None:
-        if given := [name for name, is_given in {"--verify": verify, "--json": json_output}.items() if is_given]:
-            raise typer.BadParameter(f"write it after {subcommand}, or leave it out if {subcommand} does not take it",
-                                     param_hint=", ".join(given))
+        refuse_options({"--verify": verify, "--json": json_output},
+                       f"write it after {subcommand}, or leave it out if {subcommand} does not take it")
         return
     import sdk
     from codec_contract.bundle.find import bundle_roots, installed_bundles
@@ -52,7 +47,7 @@ def _list(
     found = [(_names(bundle), bundle) for bundle in sdk.bundles()]
     found += [(cached[manifest.folder], bundle_info(manifest)) for manifest in readable_manifests(cached)]
     if not found and not json_output:
-        typer.echo(f"no bundles are installed (looked in {', '.join(map(str, bundle_roots()))})")
+        say(f"no bundles are installed (looked in {', '.join(map(str, bundle_roots()))})")
     _print(found, verify, json_output)
     if len(found) < len(installed_bundles()) + len(cached):  # a warning said why
         raise typer.Exit(1)
@@ -60,9 +55,8 @@ def _list(
 
 @bundles.command()
 def show(
-    names: Annotated[
-        list[str], typer.Argument(metavar="BUNDLE...", help="Ids, aliases, folders or hf:// names of bundles.")
-    ],
+    names: Annotated[list[str], typer.Argument(
+        metavar="BUNDLE...", help="Ids, aliases, folders or hf:// names of bundles.")],
     verify: VerifyOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -101,17 +95,14 @@ def fetch(
     from edge_encoder.contract_check import check_contract_id
 
     folders = {name: find_hub_bundle(name, verify=True, check=check_contract_id) for name in names}
-    if json_output:
-        print_json([{"name": name, "folder": folder} for name, folder in folders.items()])
-        return
-    for folder in folders.values():
-        typer.echo(str(folder))
+    report([{"name": name, "folder": folder} for name, folder in folders.items()], *map(str, folders.values()),
+           as_json=json_output)
 
 
 @bundles.command()
 def quality(
     bundle: Annotated[str, typer.Argument(help="Id or folder of a bundle.")],
-    name: Annotated[QualityChoice, typer.Argument(help="Name of its rate among the bundles of its domain.")],
+    name: Annotated[Quality, typer.Argument(help="Name of its rate among the bundles of its domain.")],
 ) -> None:
     """Name a bundle's rate, so that compress --quality and --max-bytes can choose it.
 
@@ -125,8 +116,8 @@ def quality(
     from export.bundle.additions import add_files, read_record, writable_bundle
 
     target = writable_bundle(bundle)
-    changed = add_files(target, {**read_record(target.folder), "quality": name.value}, {})
-    typer.echo(f"{changed.id}: quality {changed.quality}")
+    changed = add_files(target, {**read_record(target.folder), "quality": name}, {})
+    say(f"{changed.id}: quality {changed.quality}")
 
 
 def _names(bundle: BundleInfo) -> str:
@@ -137,35 +128,28 @@ def _print(found: list[tuple[str, BundleInfo]], verify: bool, as_json: bool) -> 
     """Print bundles with the names they can be opened by."""
     from codec_contract.bundle.manifest import verify_bundle
 
-    damaged: dict[Path, str] = {}
+    damaged = {}
     for _, bundle in found if verify else ():
         try:
             verify_bundle(bundle.folder)
         except BundleError as error:
             damaged[bundle.folder] = str(error)
-    if as_json:
-        print_json([{**dataclasses.asdict(bundle), "verified": verify and bundle.folder not in damaged}
-                    for _, bundle in found])
-    else:
+
+    def lines() -> Iterator[str]:
         for names, bundle in found:
-            _print_lines(names, bundle, "" if not verify else ", not intact" if bundle.folder in damaged
-                         else ", every file verified")
+            state = ", not intact" if bundle.folder in damaged else ", every file verified" if verify else ""
+            yield f"{names}, version {bundle.version}{state}"
+            yield (f"  {bundle.domain}, {bundle.codec}: {bundle.hr} x {bundle.hr} pixels <-> "
+                   f"LR {bundle.lr} x {bundle.lr}")
+            yield f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.bytes / 1e6:.1f} MB in {bundle.folder}"
+            if bundle.quality is not None:
+                yield f"  quality {bundle.quality}"
+            if len(bundle.sides) > 1:
+                yield f"  restored at {', '.join(map(str, bundle.sides))} pixels"
+            yield from (f"  control {name}: {control}" for name, control in bundle.controls.items())
+            yield from (f"  licence of {what}: {licence}" for what, licence in bundle.licence.items())
+
+    report([{**dataclasses.asdict(bundle), "verified": verify and bundle.folder not in damaged} for _, bundle in found],
+           *lines(), as_json=as_json)
     if damaged:
         raise BundleError("; ".join(damaged.values()))
-
-
-def _print_lines(names: str, bundle: BundleInfo, verified: str) -> None:
-    from codec_contract.bundle.hub import printable_text
-
-    typer.echo(f"{names}, version {printable_text(bundle.version)}{verified}")
-    sizes = f"{bundle.hr} x {bundle.hr} pixels <-> LR {bundle.lr} x {bundle.lr}"
-    typer.echo(f"  {printable_text(bundle.domain)}, {bundle.codec}: {sizes}")
-    typer.echo(f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.bytes / 1e6:.1f} MB in {bundle.folder}")
-    if bundle.quality is not None:
-        typer.echo(f"  quality {bundle.quality}")
-    if len(bundle.sides) > 1:
-        typer.echo(f"  restored at {', '.join(map(str, bundle.sides))} pixels")
-    for name, control in bundle.controls.items():
-        typer.echo(f"  control {name}: {control}")
-    for what, licence in bundle.licence.items():
-        typer.echo(f"  licence of {printable_text(what)}: {printable_text(licence)}")

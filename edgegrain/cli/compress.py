@@ -14,46 +14,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from codec_contract.errors import ImageError, needs_extra
-from codec_contract.fit import Fit
+from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
-from edgegrain.cli.files import (
-    LR_SUFFIX,
-    STDOUT,
-    FileJob,
-    existing_source,
-    list_files,
-    plan_jobs,
-    read_source,
-    refuse_existing,
-    refuse_sources,
-    write_result,
-)
-from edgegrain.cli.options import (
-    BUNDLE_HELP,
-    SEARCH_SIZE,
-    AlignOption,
-    FitOption,
-    ForceOption,
-    JsonOption,
-    MaxBytesOption,
-    MaxMegapixelsOption,
-    QualityOption,
-    RefineOption,
-    RefineSizeOption,
-    RemoteOption,
-    TokenOption,
-    max_photo_pixels_of,
-    refuse_options,
-)
+from edgegrain.cli import files, options
+from edgegrain.cli.files import STDOUT, FileJob, refuse_existing, write_result
+from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import Row, finish, progress_bar, run_all, times_less
 
 if TYPE_CHECKING:
     import sdk
 
+
+
+def existing_picture(text: str) -> Path:
+    """The parser of arguments that name pictures and their folders, or `STDIN`."""
+    if text.lower().endswith(PAYLOAD_SUFFIX):
+        raise typer.BadParameter(f"{text} is a payload; to restore its picture: edgegrain restore {text}")
+    return files.existing_source(text)
+
+
 PicturesArgument = Annotated[list[Path], typer.Argument(
-    parser=existing_source, help="Pictures, or folders of pictures (names that begin with a dot are skipped); - for "
-    "standard input.")]
+    parser=existing_picture, help="Pictures, or folders of pictures (names that begin with a dot are skipped); - "
+    "for standard input.")]
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 
 
@@ -70,49 +53,38 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 def compress(
     pictures: PicturesArgument,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", "-o", metavar="PATH", help="Folder for the payloads, or for a single one a file: a name "
-                     "with a suffix and no final /; - for standard output [default: next to the picture, with the "
-                     "suffix .grain; of standard input, -]."),
-    ] = None,
-    bundle: Annotated[
-        str | None,
-        typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP} [default: faces, or the service's first]."),
-    ] = None,
-    align: AlignOption = True,
-    all_faces: Annotated[
-        bool, typer.Option("--all-faces", help="Encode every face of at least 32 pixels, each to a payload of its own: "
-                           "me.1.grain, the largest, me.2.grain, ...")
+    out: Annotated[str | None, typer.Option(
+        "--out", "-o", metavar="PATH", help="Folder for the payloads, or for a single one a file: a name with a suffix "
+        "and no final /; - for standard output [default: next to the picture, with the suffix .grain; of standard "
+        "input, -].")] = None,
+    bundle: Annotated[str | None, typer.Option(
+        "--bundle", "-b", help=f"{options.BUNDLE_HELP} [default: faces, or the service's first].")] = None,
+    align: options.AlignOption = True,
+    all_faces: Annotated[bool, typer.Option(
+        "--all-faces", help="Encode every face of at least 32 pixels, each to a payload of its own: me.1.grain, the "
+        "largest, me.2.grain, ...")] = False,
+    scene: Annotated[bool, typer.Option(
+        "--scene", help="Encode all faces, also small ones, and a blurred background in one file, which 'restore' "
+        "turns into the whole photograph; the background takes what --max-bytes leaves.")] = False,
+    fit: options.FitOption = None,
+    background: Annotated[str, typer.Option(
+        help="Colour behind transparent pixels: #rrggbb, white, black or grey.")] = "white",
+    require_face: Annotated[bool, typer.Option(
+        "--require-face", help="Refuse a face that is too small, turned away or cut off; see 'edgegrain faces'.")
     ] = False,
-    scene: Annotated[
-        bool, typer.Option("--scene", help="Encode all faces, also small ones, and a blurred background in one file, "
-                           "which 'restore' turns into the whole photograph; the background takes what --max-bytes "
-                           "leaves.")
-    ] = False,
-    fit: FitOption = None,
-    background: Annotated[
-        str, typer.Option(help="Colour behind transparent pixels: #rrggbb, white, black or grey.")
-    ] = "white",
-    require_face: Annotated[
-        bool, typer.Option("--require-face", help="Refuse a face that is too small, turned away or cut off; see "
-                           "'edgegrain faces'.")
-    ] = False,
-    quality: QualityOption = None,
-    max_bytes: MaxBytesOption = None,
-    refine: RefineOption = 0,
-    refine_size: RefineSizeOption = 0,
-    weights: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="For --refine: folder of the metric weights [default: those of "
-                     "'edgegrain metrics fetch']."),
-    ] = None,
+    quality: options.QualityOption = None,
+    max_bytes: options.MaxBytesOption = None,
+    refine: options.RefineOption = 0,
+    refine_size: options.RefineSizeOption = 0,
+    weights: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="For --refine: folder of the metric weights [default: those of 'edgegrain "
+        "metrics fetch'].")] = None,
     lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG next to each payload.")] = False,
-    max_megapixels: MaxMegapixelsOption = None,
-    remote: RemoteOption = None,
-    token: TokenOption = None,
-    force: ForceOption = False,
-    json_output: JsonOption = False,
+    max_megapixels: options.MaxMegapixelsOption = None,
+    remote: options.RemoteOption = None,
+    token: options.TokenOption = None,
+    force: options.ForceOption = False,
+    json_output: options.JsonOption = False,
 ) -> None:
     """Compress photographs to a few hundred bytes.
 
@@ -143,38 +115,35 @@ def compress(
     from sdk.scenes import compress_scene_within
 
     if all_faces or scene:
-        name = "--all-faces" if all_faces else "--scene"
         refuse_options({
             "--no-align": not align, "--fit": fit, "--require-face": require_face, "--refine": refine, "--lr": lr,
             "--scene": all_faces and scene, "--quality": all_faces and quality, "--max-bytes": all_faces and max_bytes,
-        }, f"{name} does not take it; leave it out")
+        }, f"{'--all-faces' if all_faces else '--scene'} does not take it; leave it out")
     refuse_options({"--require-face": require_face and (not align or fit is not None)},
                    "the face is checked that is cut out; leave it or --no-align and --fit out")
-    fitting: Fit | None = None if fit is None else fit.value
-    jobs = plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
-    piped = any(job.target == STDOUT for job in jobs)
+    plan = files.plan_jobs(pictures, out, wanted=PICTURE_SUFFIXES, result_suffix=PAYLOAD_SUFFIX)
+    piped = any(job.target == STDOUT for job in plan.items)
     refuse_options({"--all-faces": all_faces and piped}, "each face has a file of its own; name a folder instead of -")
     refuse_options({"--lr": lr and piped}, "the LR is written next to the payload; name a file instead of -")
     if lr:
-        refuse_sources(map(_lr_file, jobs), (job.source for job in jobs))
+        files.refuse_sources(map(_lr_file, plan.items), (job.source for job in plan.items))
     refuse_options({"--max-megapixels": remote and max_megapixels and not require_face},  # which reads the picture here
                    "the service has its own limit; leave --max-megapixels or --remote out")
     refuse_options({"--refine": remote and refine}, "the service does not refine; leave --refine or --remote out")
-    refuse_options({"--refine-size": refine_size and not refine}, SEARCH_SIZE)
+    refuse_options({"--refine-size": refine_size and not refine}, options.SEARCH_SIZE)
     service = None if remote is None else sdk.connect(remote, token=token)
     codecs = [] if service else [
         sdk.Codec(manifest.folder) for manifest in bundles_for(bundle or "faces", quality, max_bytes)]
-    max_pixels = max_photo_pixels_of(max_megapixels)
-    reading: dict[str, Any] = {"background": parse_colour(background), "max_pixels": max_pixels}
-    chosen: dict[str, Any] = {
-        "bundle": bundle, "quality": None if quality is None else quality.value, "max_bytes": max_bytes}
+    reading: dict[str, Any] = {"background": parse_colour(background),
+                               "max_pixels": options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)}
+    chosen: dict[str, Any] = {"bundle": bundle, "quality": quality, "max_bytes": max_bytes}
 
     @functools.cache
     def refining(folder: Path) -> sdk.Codec:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import RefiningCodec
         return RefiningCodec(folder, steps=refine, size=refine_size or None, max_bytes=max_bytes, weights=weights,
-                             report=report)
+                             report=bar and functools.partial(bar, line="refining"))
 
     def codec_of(payload: sdk.Payload) -> sdk.Codec:
         return next(codec for codec in codecs if codec.can_restore(payload))
@@ -183,19 +152,19 @@ def compress(
         if service is not None:
             if require_face and (wrong := sdk.find_faces(source, **reading).message):
                 raise ImageError(wrong)
-            return service.compress(source, fitting, align=align, **reading, **chosen)
+            return service.compress(source, fit, align=align, **reading, **chosen)
         if refine and max_bytes is None:  # one bundle
             return refining(codecs[0].bundle.folder).compress(
-                source, fitting, align=align, require_face=require_face, **reading)
+                source, fit, align=align, require_face=require_face, **reading)
         payload = compress_within(
-            codecs, source, fitting, max_bytes=max_bytes, align=align, require_face=require_face, **reading)
+            codecs, source, fit, max_bytes=max_bytes, align=align, require_face=require_face, **reading)
         if not refine:
             return payload
-        return refining(codec_of(payload).bundle.folder).compress(source, fitting, align=align, **reading)
+        return refining(codec_of(payload).bundle.folder).compress(source, fit, align=align, **reading)
 
     def work(job: FileJob) -> Row:
         refuse_existing([job.target, *([_lr_file(job)] if lr else [])], force)  # and again when they are written
-        source = read_source(job.source)
+        source = files.read_source(job.source)
         payload = payload_of(source)
         lr_png = _lr_png(payload) if lr else None  # before the payload is written: its LR may not be known here
         write_result(job.target, payload, force=force)
@@ -210,20 +179,20 @@ def compress(
         return row
 
     def work_faces(job: FileJob) -> Row:
-        source = read_source(job.source)
+        source = files.read_source(job.source)
         payloads = (codecs[0].compress_faces(source, **reading) if service is None
                     else service.compress_faces(source, bundle=bundle, **reading))
-        files = [job.target.with_name(f"{job.target.stem}.{number}{job.target.suffix}")
-                 for number in range(1, len(payloads) + 1)]
-        refuse_existing(files, force)
-        for file, payload in zip(files, payloads, strict=True):
+        targets = [job.target.with_name(f"{job.target.stem}.{number}{job.target.suffix}")
+                   for number in range(1, len(payloads) + 1)]
+        refuse_existing(targets, force)
+        for file, payload in zip(targets, payloads, strict=True):
             write_result(file, payload, force=force)
-        return {"picture": job.source, "payloads": files, "bytes": [len(payload) for payload in payloads],
+        return {"picture": job.source, "payloads": targets, "bytes": [len(payload) for payload in payloads],
                 "fits": [payload.fit for payload in payloads]}
 
     def work_scene(job: FileJob) -> Row:
         refuse_existing([job.target], force)
-        source = read_source(job.source)
+        source = files.read_source(job.source)
         made = (compress_scene_within(codecs, source, max_bytes=max_bytes, **reading) if service is None
                 else service.compress_scene(source, **reading, **chosen))
         write_result(job.target, made, force=force)
@@ -231,39 +200,31 @@ def compress(
                 "width": made.original_size[0], "height": made.original_size[1]}
 
     # Several pictures have a bar of their own; a single one that is refined takes as long as many others.
-    one = refine and len(jobs) == 1 and sys.stderr.isatty()
+    one = refine and len(plan.items) == 1 and sys.stderr.isatty()
     with progress_bar() if one else contextlib.nullcontext() as bar:
-        report = None if bar is None else lambda part: bar(part, "refining")
         if refine and len(codecs) == 1:
             refining(codecs[0].bundle.folder)  # what is missing is an error of the command, not of each picture
-        done, failed = run_all(jobs, work_scene if scene else work_faces if all_faces else work, text="compressing",
-                               name=lambda job: job.source)
-    if scene or all_faces:
-        finish(done, failed, _scene_line if scene else _faces_line, json_output=json_output, err=piped)
-        return
-    total, before = (sum(row[key] for row in done) for key in ("bytes", "picture_bytes"))
-    finish(done, failed, _line, json_output=json_output,
-           summary=f"{len(done)} pictures: {before:,} bytes became {total:,}", err=piped)
+        done, failed = run_all(plan, work_scene if scene else work_faces if all_faces else work, text="compressing")
+    summary = "" if scene or all_faces else "{} pictures: {:,} bytes became {:,}".format(
+        len(done), *(sum(row[key] for row in done) for key in ("picture_bytes", "bytes")))
+    finish(done, failed, [line for row in done for line in _lines(row)], json_output=json_output, summary=summary,
+           err=piped)
 
 
-def _line(row: Row) -> str:
-    size, file, pixels = row["bytes"], row["picture_bytes"], 3 * row["width"] * row["height"]
-    return (f"{row['picture']} -> {row['payload']}: {size:,} bytes, {times_less(file / size)} the file, "
-            f"{times_less(pixels / size)} its pixels")
-
-
-def _faces_line(row: Row) -> str:
-    return "\n".join(f"{row['picture']} -> {file}: {size:,} bytes"
-                     for file, size in zip(row["payloads"], row["bytes"], strict=True))
-
-
-def _scene_line(row: Row) -> str:
-    faces = f"{row['faces']} face{'s' if row['faces'] > 1 else ''}"
-    return f"{row['picture']} -> {row['payload']}: {row['bytes']:,} bytes, {faces} and a background"
+def _lines(row: Row) -> list[str]:
+    if "payloads" in row:
+        return [f"{row['picture']} -> {file}: {size:,} bytes"
+                for file, size in zip(row["payloads"], row["bytes"], strict=True)]
+    line = f"{row['picture']} -> {row['payload']}: {row['bytes']:,} bytes, "
+    if "faces" in row:
+        return [f"{line}{row['faces']} face{'s' * (row['faces'] > 1)} and a background"]
+    pixels = 3 * row["width"] * row["height"]
+    return [f"{line}{times_less(row['picture_bytes'] / row['bytes'])} the file, "
+            f"{times_less(pixels / row['bytes'])} its pixels"]
 
 
 def _lr_file(job: FileJob) -> Path:
-    return job.target.with_suffix(LR_SUFFIX)
+    return job.target.with_suffix(files.LR_SUFFIX)
 
 
 def _lr_png(payload: sdk.Payload) -> bytes:
@@ -276,11 +237,10 @@ def _lr_png(payload: sdk.Payload) -> bytes:
 
 def faces(
     pictures: PicturesArgument,
-    all_faces: Annotated[
-        bool, typer.Option("--all-faces", help="Search all parts of the picture, as 'compress --all-faces' does.")
-    ] = False,
-    max_megapixels: MaxMegapixelsOption = None,
-    json_output: JsonOption = False,
+    all_faces: Annotated[bool, typer.Option(
+        "--all-faces", help="Search all parts of the picture, as 'compress --all-faces' does.")] = False,
+    max_megapixels: options.MaxMegapixelsOption = None,
+    json_output: options.JsonOption = False,
 ) -> None:
     """Find the faces of pictures, and what is wrong with the largest for 'compress'.
 
@@ -296,21 +256,18 @@ def faces(
     """
     import sdk
 
-    max_pixels = max_photo_pixels_of(max_megapixels)
+    max_pixels = options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)
 
     def work(path: Path) -> Row:
-        check = sdk.find_faces(read_source(path), max_pixels=max_pixels, every=all_faces)
+        check = sdk.find_faces(files.read_source(path), max_pixels=max_pixels, every=all_faces)
         return {"picture": path, **dataclasses.asdict(check)}
 
-    done, failed = run_all(list_files(pictures, PICTURE_SUFFIXES), work, text="finding faces", name=lambda path: path)
-    finish(done, failed, _check_lines, json_output=json_output)
+    done, failed = run_all(files.list_files(pictures, PICTURE_SUFFIXES), work, text="finding faces")
+    lines = [line for row in done for line in (
+        f"{row['picture']}: {row['message'] or 'the largest face can be encoded'}", *map(_face_line, row["faces"]))]
+    finish(done, failed, lines, json_output=json_output)
     if any(row["problems"] for row in done):
         raise typer.Exit(1)
-
-
-def _check_lines(row: Row) -> str:
-    return "\n".join([f"{row['picture']}: {row['message'] or 'the largest face can be encoded'}",
-                      *map(_face_line, row["faces"])])
 
 
 def _face_line(face: dict[str, Any]) -> str:

@@ -13,20 +13,14 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.exact_square import cut_square
+from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
 from codec_contract.pixels import Rgb
 from edge_encoder.preprocessing import load_picture
+from edgegrain.cli import options
 from edgegrain.cli.files import refuse_existing, refuse_sources
-from edgegrain.cli.options import (
-    BundleOption,
-    ForceOption,
-    JsonOption,
-    MarkOption,
-    MaxMegapixelsOption,
-    max_photo_pixels_of,
-)
-from edgegrain.cli.output import Row, print_json, times_less
+from edgegrain.cli.output import Row, report, times_less
 
 MAX_SIDE = 1024
 """Longest side of the picture that classical codecs encode; less only helps them at a few hundred bytes."""
@@ -39,15 +33,14 @@ CLASSICAL = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 
 
 def demo(
-    picture: Annotated[
-        Path | None, typer.Argument(exists=True, dir_okay=False, help="A photograph [default: the one in the package].")
-    ] = None,
+    picture: Annotated[Path | None, typer.Argument(
+        exists=True, dir_okay=False, help="A photograph [default: the one in the package].")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo_out"),
-    bundle: BundleOption = "faces",
-    max_megapixels: MaxMegapixelsOption = None,
-    mark: MarkOption = True,
-    force: ForceOption = False,
-    json_output: JsonOption = False,
+    bundle: options.BundleOption = "faces",
+    max_megapixels: options.MaxMegapixelsOption = None,
+    mark: options.MarkOption = True,
+    force: options.ForceOption = False,
+    json_output: options.JsonOption = False,
 ) -> None:
     """Compress and restore the face of a photograph.
 
@@ -60,21 +53,17 @@ def demo(
       edgegrain demo
       edgegrain demo me.jpg --out me_demo
     """
-    row = run_demo(picture or shipped_photograph(), out, bundle, max_photo_pixels_of(max_megapixels), mark, force)
-    if json_output:
-        print_json(row)
-        return
-    typer.echo(f"{row['picture']}: {row['width']} x {row['height']} pixels, {row['picture_bytes']:,} bytes")
-    if row["square"] is not None:
-        typer.echo(f"found a face in a square of {row['square']} pixels")
-    typer.echo(f"compressed to {row['bytes']:,} bytes: {times_less(row['file_ratio'])} the file, "
-               f"{times_less(row['pixel_ratio'])} its pixels ({1000 * row['compress_seconds']:.0f} ms)")
-    typer.echo(f"restored by bundle {row['bundle']} ({1000 * row['restore_seconds']:.0f} ms)")
-    if row["scene_bytes"] is not None:
-        typer.echo(f"the whole photograph, with a blurred background: {row['scene_bytes']:,} bytes")
-    for name, description in row["classical"].items():
-        typer.echo(f"  compared with: {description or name + ', which does not fit in as few bytes'}")
-    typer.echo(f"pictures in {out}: {', '.join(path.name for path in row['files'])}")
+    max_pixels = options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)
+    row = run_demo(picture or shipped_photograph(), out, bundle, max_pixels, mark, force)
+    face = [f"found a face in a square of {row['square']} pixels"] if row["square"] is not None else []
+    scene = [f"the whole photograph, with a blurred background: {row['scene_bytes']:,} bytes"] if face else []
+    report(row, f"{row['picture']}: {row['width']} x {row['height']} pixels, {row['picture_bytes']:,} bytes", *face,
+           f"compressed to {row['bytes']:,} bytes: {times_less(row['file_ratio'])} the file, "
+           f"{times_less(row['pixel_ratio'])} its pixels ({1000 * row['compress_seconds']:.0f} ms)",
+           f"restored by bundle {row['bundle']} ({1000 * row['restore_seconds']:.0f} ms)", *scene,
+           *(f"  compared with: {description or name + ', which does not fit in as few bytes'}"
+             for name, description in row["classical"].items()),
+           f"pictures in {out}: {', '.join(path.name for path in row['files'])}", as_json=json_output)
 
 
 def shipped_photograph() -> Path:

@@ -6,11 +6,13 @@ import dataclasses
 import json
 import platform
 import re
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
 from pathlib import Path
+from statistics import median
+from timeit import repeat
 from typing import Annotated, Literal
 
 import numpy as np
@@ -18,10 +20,11 @@ import typer
 
 from codec_contract.bundle.manifest import ENCODER_ONNX, GOLDEN
 from codec_contract.errors import DeviceError, EdgegrainError
-from edgegrain.cli.options import BUNDLE_HELP, DeviceChoice, JsonOption
-from edgegrain.cli.output import print_json
+from edgegrain.cli.options import BUNDLE_HELP, Device, JsonOption
+from edgegrain.cli.output import message_of, print_json, say
 
 State = Literal["ok", "warning", "broken"]
+Result = tuple[State, str]
 
 RUNTIME_VERSIONS = ((1, 21), (1, 32))
 """ONNX Runtime: first supported version, first untested version."""
@@ -44,10 +47,9 @@ class Check:
 
 
 def doctor(
-    bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP} [default: all that are installed].")
-    ] = None,
-    device: Annotated[DeviceChoice, typer.Option(help="Device to test the decoder on.")] = DeviceChoice.cpu,
+    bundle: Annotated[str | None, typer.Option(
+        "--bundle", "-b", help=f"{BUNDLE_HELP} [default: all that are installed].")] = None,
+    device: Annotated[Device, typer.Option(help="Device to test the decoder on.")] = "cpu",
     json_output: JsonOption = False,
 ) -> None:
     """Check this installation.
@@ -62,94 +64,113 @@ def doctor(
       edgegrain doctor --device cuda
       edgegrain doctor --bundle my-bundle/ --json
     """
-    from codec_contract.bundle.find import bundle_roots, find_bundle, installed_bundles
-
-    checks: list[Check] = []
-
-    def report(check: Check) -> None:
+    checks = []
+    for check in run_checks(bundle, device):
         checks.append(check)
         if not json_output:
-            typer.echo(f"{check.state:<8} {check.name}: {check.detail}")
-
-    for check in check_installation():
-        report(check)
-    folders = list(installed_bundles().values()) if bundle is None else [find_bundle(bundle)]
-    if not folders:
-        report(Check("bundles", "broken", f"no bundle is installed; searched {', '.join(map(str, bundle_roots()))}"))
-    for folder in folders:
-        for check in check_bundle(folder, device.value):
-            report(check)
-
+            say(f"{check.state:<8} {check.name}: {check.detail}")
     broken = sum(check.state == "broken" for check in checks)
     if json_output:
         print_json({"checks": [dataclasses.asdict(check) for check in checks], "broken": broken})
     else:
-        typer.echo(f"{broken} of {len(checks)} checks failed" if broken else "all is well")
+        say(f"{broken} of {len(checks)} checks failed" if broken else "all is well")
     if broken:
         raise typer.Exit(1)
 
 
-def check_installation() -> Iterator[Check]:
-    """Check versions, codecs, ONNX Runtime, and that Pillow resizes as the contract defines."""
-    import PIL
-    from PIL import features
+def run_checks(bundle: str | None, device: Device) -> Iterator[Check]:
+    """Check the installation, then a bundle, or all that are installed."""
+    from codec_contract.bundle.find import bundle_roots, find_bundle, installed_bundles
 
-    from codec_contract.version import __version__
-
-    system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
-    yield Check("edgegrain", "ok", f"{__version__}, {system}, numpy {np.__version__}")
-    missing = [name for name in ("jpg", "zlib", "webp", "avif", "littlecms2") if not features.check(name)]
-    detail = f"{PIL.__version__}" + (f", built without {', '.join(missing)}" if missing else "")
-    yield Check("Pillow", "warning" if missing else "ok", detail)
-    yield _check_formats()
-    yield _check_resize()
-    yield from check_runtime()
-    yield _check_extras()
-    yield _guarded("faces", _check_faces)
+    for name, check in INSTALLATION.items():
+        yield run_check(name, check)
+    folders = list(installed_bundles().values()) if bundle is None else [find_bundle(bundle)]
+    if not folders:
+        yield Check("bundles", "broken", f"no bundle is installed; searched {', '.join(map(str, bundle_roots()))}")
+    for folder in folders:
+        yield from check_bundle(folder, device)
 
 
-def check_runtime() -> Iterator[Check]:
-    """Check ONNX Runtime's version and providers, and that only one build of it is installed."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        yield Check("ONNX Runtime", "broken", f"cannot be imported ({error}); install: pip install onnxruntime")
-        return
-    version = onnxruntime.__version__
-    numbers = tuple(int(part) for part in version.split(".")[:2])
-    first, beyond = RUNTIME_VERSIONS
-    supported = first <= numbers < beyond
-    wanted = f"; versions {first[0]}.{first[1]} to {beyond[0]}.{beyond[1] - 1} are supported"
-    yield Check("ONNX Runtime", "ok" if supported else "warning", version + ("" if supported else wanted))
-    yield Check("providers", "ok", ", ".join(onnxruntime.get_available_providers()))
-    builds = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
-    if len(builds) > 1:
-        yield Check("builds", "warning", f"{' and '.join(builds)} are both installed and share one folder; "
-                    "uninstall both, then install one")
-    else:
-        yield Check("builds", "ok", ", ".join(f"{name} {_version(name)}" for name in builds) or "not from a wheel")
-    yield _guarded("CUDA", _check_cuda)
-    yield _guarded("fused ops", _check_fused_ops)
-
-
-def check_bundle(folder: Path, device: Literal["cpu", "cuda"] = "cpu") -> Iterator[Check]:
+def check_bundle(folder: Path, device: Device = "cpu") -> Iterator[Check]:
     """Check files, LR contract id, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``."""
-    name = f"bundle {folder.name}"
-    yield _guarded(f"{name}: files", lambda: _check_files(folder))
-    yield _guarded(f"{name}: encoder", lambda: _check_encoder(folder))
-    yield _guarded(f"{name}: decoder on {device}", lambda: _check_decoder(folder, device))
+    for part, check in (("files", _check_files), ("encoder", _check_encoder),
+                        (f"decoder on {device}", partial(_check_decoder, device=device))):
+        yield run_check(f"bundle {folder.name}: {part}", partial(check, folder))
 
 
-def _guarded(name: str, check: Callable[[], tuple[State, str]]) -> Check:
+def run_check(name: str, check: Callable[[], Result]) -> Check:
     """The result of a check; an error it raises is the result ``broken``."""
     try:
         state, detail = check()
-    except (EdgegrainError, OSError) as error:
-        state, detail = "broken", " ".join(str(error).split())
+    except (EdgegrainError, OSError, ImportError) as error:
+        state, detail = "broken", message_of(error)
     return Check(name, state, detail)
 
 
-def _check_cuda() -> tuple[State, str]:
+def _check_edgegrain() -> Result:
+    from codec_contract.version import __version__
+
+    system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    return "ok", f"{__version__}, {system}, numpy {np.__version__}"
+
+
+def _check_pillow() -> Result:
+    import PIL
+    from PIL import features
+
+    missing = [name for name in ("jpg", "zlib", "webp", "avif", "littlecms2") if not features.check(name)]
+    if missing:
+        return "warning", f"{PIL.__version__}, built without {', '.join(missing)}"
+    return "ok", PIL.__version__
+
+
+def _check_formats() -> Result:
+    from edge_encoder.preprocessing import INSTALL, readable_formats
+
+    formats = readable_formats()
+    return "ok", ", ".join(formats) + ("" if "HEIF" in formats else f"; for HEIF (HEIC): {INSTALL}")
+
+
+def _check_resize() -> Result:
+    from codec_contract.resize import exact_resize, reference_resize
+
+    picture = np.random.default_rng(0).integers(0, 256, (61, 97, 3), dtype=np.uint8)
+    sizes = ((32, 20), (97, 30), (140, 75), (16, 16))
+    wrong = [size for size in sizes if not np.array_equal(exact_resize(picture, size), reference_resize(picture, size))]
+    if wrong:
+        return "broken", (f"this Pillow does not resample as the contract defines (to {wrong}); payloads made here "
+                          "differ from those of other devices; install another version of Pillow")
+    return "ok", f"Pillow equals the reference on {len(sizes)} sizes"
+
+
+def _check_runtime() -> Result:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return "broken", f"cannot be imported ({error}); install: pip install onnxruntime"
+    version: str = onnxruntime.__version__
+    first, beyond = RUNTIME_VERSIONS
+    if first <= tuple(int(part) for part in version.split(".")[:2]) < beyond:
+        return "ok", version
+    return "warning", f"{version}; versions {first[0]}.{first[1]} to {beyond[0]}.{beyond[1] - 1} are supported"
+
+
+def _check_providers() -> Result:
+    import onnxruntime
+
+    return "ok", ", ".join(onnxruntime.get_available_providers())
+
+
+def _check_builds() -> Result:
+    """Check that only one build of ONNX Runtime is installed."""
+    builds = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
+    if len(builds) > 1:
+        return "warning", (f"{' and '.join(builds)} are both installed and share one folder; uninstall both, then "
+                           "install one")
+    return "ok", ", ".join(f"{name} {_version(name)}" for name in builds) or "not from a wheel"
+
+
+def _check_cuda() -> Result:
     import onnxruntime
 
     from server_decoder.providers import PROVIDERS, cuda_failure, has_nvidia_driver
@@ -165,14 +186,12 @@ def _check_cuda() -> tuple[State, str]:
     return "ok", "driver and libraries load"
 
 
-def _check_extras() -> Check:
+def _check_extras() -> Result:
     """Check which extras are complete, and list the missing packages of the others."""
-    from importlib import metadata
-
     try:
         requirements = metadata.requires("edgegrain") or []
     except metadata.PackageNotFoundError:
-        return Check("extras", "ok", "unknown: edgegrain runs from a folder and is not installed")
+        return "ok", "unknown: edgegrain runs from a folder and is not installed"
     missing: dict[str, list[str]] = {}
     for requirement in requirements:
         found = _EXTRA.match(requirement)
@@ -181,28 +200,20 @@ def _check_extras() -> Check:
         lacking = missing.setdefault(found["extra"], [])
         if _version(found["name"]) is None:
             lacking.append(found["name"])
-    complete = [extra for extra, lacking in missing.items() if not lacking]
-    parts = [f"{extra} lacks {', '.join(lacking)}" for extra, lacking in missing.items() if lacking]
-    detail = "; ".join([f"complete: {', '.join(complete) or 'none'}", *parts])
-    return Check("extras", "ok", detail + ("; install one: pip install 'edgegrain[NAME]'" if parts else ""))
+    complete = ", ".join(extra for extra, lacking in missing.items() if not lacking) or "none"
+    parts = [f"; {extra} lacks {', '.join(lacking)}" for extra, lacking in missing.items() if lacking]
+    return "ok", f"complete: {complete}{''.join(parts)}" + (
+        "; install one: pip install 'edgegrain[NAME]'" if parts else "")
 
 
-def _check_formats() -> Check:
-    from edge_encoder.preprocessing import INSTALL, readable_formats
-
-    formats = readable_formats()
-    heic = "" if "HEIF" in formats else f"; for HEIF (HEIC): {INSTALL}"
-    return Check("picture formats", "ok", ", ".join(formats) + heic)
-
-
-def _check_faces() -> tuple[State, str]:
+def _check_faces() -> Result:
     from sdk.faces import finder
 
     finder()
     return "ok", "both networks that find faces can be loaded"
 
 
-def _check_fused_ops() -> tuple[State, str]:
+def _check_fused_ops() -> Result:
     from server_decoder.cuda_ops.library import cuda_version, find_library, has_cuda_kernels, require_cuda_kernels
     from server_decoder.providers import version_text
 
@@ -219,7 +230,7 @@ def _check_fused_ops() -> tuple[State, str]:
     return "ok", f"{library.name}, CPU and CUDA kernels (CUDA {version_text(cuda_version(library))})"
 
 
-def _check_files(folder: Path) -> tuple[State, str]:
+def _check_files(folder: Path) -> Result:
     from codec_contract.bundle.manifest import verify_bundle
     from edge_encoder.contract_check import check_contract_id
 
@@ -229,7 +240,7 @@ def _check_files(folder: Path) -> tuple[State, str]:
     return "ok", f"{len(manifest.files)} files, {size / 1e6:.1f} MB, every SHA-256{contract} as in the manifest"
 
 
-def _check_encoder(folder: Path) -> tuple[State, str]:
+def _check_encoder(folder: Path) -> Result:
     from codec_contract.bundle.manifest import load_manifest
     from codec_contract.errors import BundleError
     from edge_encoder.encoder_session import EncoderSession
@@ -237,7 +248,8 @@ def _check_encoder(folder: Path) -> tuple[State, str]:
 
     manifest = load_manifest(folder)
     encoder = EncoderSession(manifest.open_file(ENCODER_ONNX))
-    seconds = _median_seconds(lambda: encoder.encode(np.zeros((1, encoder.hr, encoder.hr, 3), np.uint8)))
+    black = np.zeros((1, encoder.hr, encoder.hr, 3), np.uint8)
+    seconds = median(repeat(lambda: encoder.encode(black), number=1, repeat=LATENCY_RUNS))
     speed = f"{1000 * seconds:.1f} ms a picture"
     if manifest.encoder.get("exact") is False:
         return "ok", f"a float network, which promises no exact bytes and has no golden vectors, {speed}"
@@ -253,13 +265,13 @@ def _check_encoder(folder: Path) -> tuple[State, str]:
     return "ok", f"{result.checked} golden vectors byte-identical, {speed}"
 
 
-def _check_decoder(folder: Path, device: Literal["cpu", "cuda"]) -> tuple[State, str]:
+def _check_decoder(folder: Path, device: Device) -> Result:
     import sdk
 
     codec = sdk.Codec(folder, device)
     codec.warm_up()
     lr = np.random.default_rng(0).integers(0, 256, (codec.bundle.lr, codec.bundle.lr, 3), dtype=np.uint8)
-    seconds = _median_seconds(lambda: codec.restore(lr))
+    seconds = median(repeat(lambda: codec.restore(lr), number=1, repeat=LATENCY_RUNS))
     detail = (f"restores {codec.bundle.hr} x {codec.bundle.hr} pixels in {1000 * seconds:.0f} ms with "
               f"{codec.running_decoder}")
     if seconds > RESTORE_LIMIT_SECONDS:
@@ -269,31 +281,16 @@ def _check_decoder(folder: Path, device: Literal["cpu", "cuda"]) -> tuple[State,
     return "ok", detail
 
 
-def _check_resize() -> Check:
-    from codec_contract.resize import exact_resize, reference_resize
-
-    picture = np.random.default_rng(0).integers(0, 256, (61, 97, 3), dtype=np.uint8)
-    sizes = ((32, 20), (97, 30), (140, 75), (16, 16))
-    wrong = [size for size in sizes if not np.array_equal(exact_resize(picture, size), reference_resize(picture, size))]
-    if wrong:
-        return Check("exact resize", "broken", f"this Pillow does not resample as the contract defines (to {wrong}); "
-                     "payloads made here differ from those of other devices; install another version of Pillow")
-    return Check("exact resize", "ok", f"Pillow equals the reference on {len(sizes)} sizes")
-
-
-def _median_seconds(work: Callable[[], object]) -> float:
-    durations = []
-    for _ in range(LATENCY_RUNS):
-        start = time.perf_counter()
-        work()
-        durations.append(time.perf_counter() - start)
-    return statistics.median(durations)
-
-
 def _version(distribution: str) -> str | None:
-    from importlib import metadata
-
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+INSTALLATION: dict[str, Callable[[], Result]] = {
+    "edgegrain": _check_edgegrain, "Pillow": _check_pillow, "picture formats": _check_formats,
+    "exact resize": _check_resize, "ONNX Runtime": _check_runtime, "providers": _check_providers,
+    "builds": _check_builds, "CUDA": _check_cuda, "fused ops": _check_fused_ops, "extras": _check_extras,
+    "faces": _check_faces}
+"""Name -> check of this installation, in the order of the report."""

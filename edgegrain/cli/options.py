@@ -3,120 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from codec_contract.errors import ImageError
-from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Size, parse_size
+from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size, parse_size
 
 DEFAULT_PRIOR = "mobile-stylegan-ffhq"
 """`server_decoder.prior_store.DEFAULT_PRIOR`, without importing torch for --help."""
-
 SEARCH_SIZE = "it is the size of a search; add --refine 40"
 """What is wrong with --refine-size alone."""
 BUNDLE_HELP = "Id, alias, folder or hf:// name of the bundle"
 """Continued by the default of commands that have another one than `DEFAULT_BUNDLE`."""
 
-
-class DeviceChoice(StrEnum):
-    """Device of the decoder."""
-
-    cpu = "cpu"
-    cuda = "cuda"
+Device = Literal["cpu", "cuda"]
+PictureFormat = Literal["png", "jpg", "webp"]
+Quality = Literal["tiny", "small", "medium", "large"]
 
 
-class FitChoice(StrEnum):
-    """Fit of a picture to the encoder's square."""
-
-    pad = "pad"
-    stretch = "stretch"
-    crop = "crop"
-
-
-class FormatChoice(StrEnum):
-    """File format of restored pictures."""
-
-    png = "png"
-    jpg = "jpg"
-    webp = "webp"
-
-
-class QualityChoice(StrEnum):
-    """Rate of a payload."""
-
-    tiny = "tiny"
-    small = "small"
-    medium = "medium"
-    large = "large"
+def _service(url: str) -> str:
+    """The parser of --remote."""
+    if (address := url.rstrip("/").removesuffix("/v1")) != url.rstrip("/"):
+        raise typer.BadParameter(f"write the address of the service without /v1: {address}")
+    return url
 
 
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP}.")]
-DeviceOption = Annotated[
-    DeviceChoice, typer.Option("--device", help="Device of the decoder, without fallback to the other one.")
-]
-FitOption = Annotated[
-    FitChoice | None,
-    typer.Option("--fit", help="Encode the whole picture instead of its face: pad keeps it and its aspect, stretch "
-                 "fills the square, crop takes the centre."),
-]
-AlignOption = Annotated[
-    bool, typer.Option("--align/--no-align", help="Find the largest face and encode the square around it, as in FFHQ; "
-                       "--no-align encodes the whole picture, as --fit pad does.")
-]
+DeviceOption = Annotated[Device, typer.Option(
+    "--device", help="Device of the decoder, without fallback to the other one.")]
+FitOption = Annotated[Fit | None, typer.Option(
+    "--fit", help="Encode the whole picture instead of its face: pad keeps it and its aspect, stretch fills the "
+    "square, crop takes the centre.")]
+AlignOption = Annotated[bool, typer.Option(
+    "--align/--no-align", help="Find the largest face and encode the square around it, as in FFHQ; --no-align encodes "
+    "the whole picture, as --fit pad does.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
-MarkOption = Annotated[
-    bool, typer.Option("--mark/--no-mark", help="Write into the pictures that they are generated; see "
-                       "docs/generated_marks.md.")
-]
-MaxBytesOption = Annotated[
-    int | None,
-    typer.Option("--max-bytes", min=1, help="Largest payload: the best quality that fits is taken for each picture, "
-                 "up to --quality."),
-]
-MaxMegapixelsOption = Annotated[
-    float | None,
-    typer.Option("--max-megapixels", min=0.001, max=268, help="Largest picture that is read or made [default: "
-                 f"{MAX_PHOTO_PIXELS / 1e6:.0f} to read, {MAX_PIXELS / 1e6:.1f} to make]."),
-]
-QualityOption = Annotated[
-    QualityChoice | None,
-    typer.Option("--quality", help="Take the bundle of this rate; 'edgegrain bundles' lists them [default: the "
-                 "bundle's own]."),
-]
-RefineOption = Annotated[
-    int, typer.Option("--refine", metavar="STEPS", min=0, max=10_000, help="Search for an LR that restores better, "
-                      "at no more bytes, or in --max-bytes; 40 steps take about 15 seconds a picture on two cores; "
-                      "needs edgegrain[train] and 'edgegrain metrics fetch'; see docs/qualities.md.")
-]
-RefineSizeOption = Annotated[
-    int, typer.Option("--refine-size", metavar="PIXELS", min=0, help="For --refine: size at which the pictures will be "
-                      "looked at, such as 512 or 1024, which take 3 to 5 times as long; 0: the decoder's.")
-]
-RemoteOption = Annotated[
-    str | None,
-    typer.Option("--remote", metavar="URL", help="Use the service at this address, for instance http://host:8000."),
-]
-SizeOption = Annotated[
-    str, typer.Option("--size", metavar="[original|native|PIXELS]", help=(
-        "original: the original's size, as sharp as the bundle can; native: the decoder's own resolution; PIXELS: the "
-        "longest side, such as 1024; edgegrain info names the largest."))
-]
-TokenOption = Annotated[
-    str | None, typer.Option("--token", envvar="EDGEGRAIN_TOKEN", help="Bearer token for the service.")
-]
+MarkOption = Annotated[bool, typer.Option(
+    "--mark/--no-mark", help="Write into the pictures that they are generated; see docs/generated_marks.md.")]
+MaxBytesOption = Annotated[int | None, typer.Option(
+    "--max-bytes", min=1, help="Largest payload: the best quality that fits is taken for each picture, up to "
+    "--quality.")]
+MaxMegapixelsOption = Annotated[float | None, typer.Option(
+    "--max-megapixels", min=0.001, max=268, help="Largest picture that is read or made [default: "
+    f"{MAX_PHOTO_PIXELS / 1e6:.0f} to read, {MAX_PIXELS / 1e6:.1f} to make].")]
+QualityOption = Annotated[Quality | None, typer.Option(
+    "--quality", help="Take the bundle of this rate; 'edgegrain bundles' lists them [default: the bundle's own].")]
+RefineOption = Annotated[int, typer.Option(
+    "--refine", metavar="STEPS", min=0, max=10_000, help="Search for an LR that restores better, at no more bytes, or "
+    "in --max-bytes; 40 steps take about 15 seconds a picture on two cores; needs edgegrain[train] and 'edgegrain "
+    "metrics fetch'; see docs/qualities.md.")]
+RefineSizeOption = Annotated[int, typer.Option(
+    "--refine-size", metavar="PIXELS", min=0, help="For --refine: size at which the pictures will be looked at, such "
+    "as 512 or 1024, which take 3 to 5 times as long; 0: the decoder's.")]
+RemoteOption = Annotated[str | None, typer.Option(
+    "--remote", metavar="URL", parser=_service, help="Use the service at this address, for instance "
+    "http://host:8000.")]
+SizeOption = Annotated[str, typer.Option(
+    "--size", metavar="[original|native|PIXELS]", help="original: the original's size, as sharp as the bundle can; "
+    "native: the decoder's own resolution; PIXELS: the longest side, such as 1024; edgegrain info names the largest.")]
+TokenOption = Annotated[str | None, typer.Option(
+    "--token", envvar="EDGEGRAIN_TOKEN", help="Bearer token for the service.")]
 
 
-def max_pixels_of(megapixels: float | None) -> int:
-    """The limit for restored pictures that ``--max-megapixels`` sets; without it that of the SDK."""
-    return MAX_PIXELS if megapixels is None else int(megapixels * 1e6)
-
-
-def max_photo_pixels_of(megapixels: float | None) -> int:
-    """The limit for pictures that are read that ``--max-megapixels`` sets; without it that of the SDK."""
-    return MAX_PHOTO_PIXELS if megapixels is None else int(megapixels * 1e6)
+def max_pixels_of(megapixels: float | None, default: int = MAX_PIXELS) -> int:
+    """The limit for restored pictures that ``--max-megapixels`` sets; for pictures that are read, pass
+    `MAX_PHOTO_PIXELS`."""
+    return default if megapixels is None else int(megapixels * 1e6)
 
 
 def size_of(option: str) -> Size:

@@ -10,17 +10,21 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from codec_contract.errors import EdgegrainError, ExistsError
 
+if TYPE_CHECKING:
+    from edgegrain.cli.files import Plan
+
 Item = TypeVar("Item")
 Row = dict[str, Any]
 FAILED, INTERRUPTED = 1, 130
+USAGE_ERROR: Any = typer.BadParameter.__base__  # click's, which typer does not export
 
 
 @contextlib.contextmanager
@@ -28,40 +32,52 @@ def errors_to_exit_codes() -> Iterator[None]:
     """Turn an `EdgegrainError`, an ``OSError`` and Ctrl-C into a line on stderr and an exit code."""
     try:
         yield
+    except USAGE_ERROR as error:
+        error.message = printable(error.message.removeprefix("Value error, "))  # pydantic's, which typer leaves there
+        raise
     except (EdgegrainError, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:  # stdout was closed; typer exits quietly
             raise
-        typer.echo(f"error: {message_of(error)}", err=True)
+        say(f"error: {message_of(error)}", err=True)
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
-        typer.echo("interrupted; every file is either whole or not there", err=True)
+        say("interrupted; every file is either whole or not there", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
 def message_of(error: Exception) -> str:
     """The error's message as one line that names options, not arguments of functions."""
-    # A service's text may contain control characters, which a terminal would obey. Surrogates, of file names that are
-    # not UTF-8, are escaped by stderr.
-    shown = (character if character.isprintable() or "\ud800" <= character <= "\udfff" else " "
-             for character in str(error))
-    text = " ".join("".join(shown).split())
+    text = printable(" ".join(str(error).split()))
     return text.replace("force=True", "--force") if isinstance(error, ExistsError) else text
 
 
-def print_json(value: Any, *, err: bool = False) -> None:
-    """Print plain data as indented JSON, on stderr if ``err``; paths become text."""
-    typer.echo(json.dumps(value, indent=2, default=_plain), err=err)
+def printable(text: str) -> str:
+    """The text with escapes in place of what a terminal would obey: controls, line ends, bidirectional overrides.
+
+    Surrogates, of file names that are not UTF-8, are escaped by the streams.
+    """
+    return text if text.isprintable() else "".join(
+        character if character.isprintable() or unicodedata.category(character) in ("Zs", "Cs")
+        else character.encode("unicode_escape").decode() for character in text)
 
 
-def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:
-    """Yield the items with a progress bar on stderr, if there are several and stderr is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines; names in them may hold any characters (`printable`)."""
+    for line in lines:
+        typer.echo(printable(line), err=err)
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=len(items) < 2 or not console.is_terminal) as bars:
-        yield from bars.track(items, description=text)
+
+def report(value: Any, *lines: str, as_json: bool, err: bool = False) -> None:
+    """Print a result: plain data and paths as indented JSON, or lines."""
+    if as_json:
+        typer.echo(json.dumps(value, indent=2, default=os.fspath), err=err)
+    else:
+        say(*lines, err=err)
+
+
+def print_json(value: Any) -> None:
+    """Print plain data and paths as indented JSON."""
+    report(value, as_json=True)
 
 
 def is_first_process() -> bool:
@@ -70,58 +86,64 @@ def is_first_process() -> bool:
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[float, str], None]]:
-    """A bar on stderr, in the first process only; yields a function of the finished part, 0...1, and a line of text."""
+def progress_bar(text: str = "preparing", *, transient: bool = False) -> Iterator[Callable[..., None]]:
+    """A bar on stderr, in the first process only; a transient one needs a terminal.
+
+    Yields a function of the finished part, 0...1, and a line of text.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), disable=not is_first_process()) as bar:
-        task = bar.add_task("preparing", total=1.0)
-        yield lambda part, line: bar.update(task, completed=part, description=line)
+    console = Console(stderr=True)
+    hidden = not is_first_process() or (transient and not console.is_terminal)
+    with Progress(console=console, transient=transient, disable=hidden) as bar:
+        task = bar.add_task(text, total=1.0)
+        yield lambda part, line=None: bar.update(task, completed=part, description=line)
 
 
-def run_all(
-    items: Sequence[Item], work: Callable[[Item], Row], *, text: str, name: Callable[[Item], Path]
-) -> tuple[list[Row], list[Row]]:
-    """Process every item; an item that fails does not stop the others.
+def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:
+    """Yield the items with a progress bar, if there are several."""
+    if len(items) < 2:
+        yield from items
+        return
+    with progress_bar(text, transient=True) as show:
+        for index, item in enumerate(items):
+            show(index / len(items), f"{text} {index + 1:,}/{len(items):,}")
+            yield item
 
-    Returns:
-        The rows of the items that succeeded, and ``{"file", "error"}`` of those that failed.
+
+def run_all(plan: Plan[Item], work: Callable[[Item], Row], *, text: str) -> tuple[list[Row], list[Row]]:
+    """Process every item; one that fails does not stop the others.
+
+    Returns the rows of the items that succeeded, and ``{"file", "error"}`` of those that failed and of folders that
+    cannot be listed.
     """
-    done, failed = [], []
-    for item in with_progress(items, text):
+    if plan.left_out:
+        say(f"left out {plan.left_out:,} file{'s' * (plan.left_out > 1)} of folders, neither picture nor payload by "
+            "suffix", err=True)
+    done, failed = [], [{"file": error.filename, "error": message_of(error)} for error in plan.unlisted]
+    for item in with_progress(plan.items, text):
         try:
             done.append(work(item))
         except (EdgegrainError, OSError) as error:
-            failed.append({"file": name(item), "error": message_of(error)})
+            failed.append({"file": getattr(item, "source", item), "error": message_of(error)})
     return done, failed
 
 
 def finish(
-    done: list[Row], failed: list[Row], line: Callable[[Row], str], *, json_output: bool, summary: str = "",
+    done: list[Row], failed: list[Row], lines: Iterable[str], *, json_output: bool, summary: str = "",
     err: bool = False
 ) -> None:
     """Print the results of `run_all`, on stderr if ``err``, and exit with status 1 if an item failed."""
-    if json_output:
-        print_json({"done": done, "failed": failed}, err=err)
-    else:
-        for row in done:
-            typer.echo(line(row), err=err)
-        if summary and len(done) > 1:
-            typer.echo(summary, err=err)
+    report({"done": done, "failed": failed}, *lines, *([summary] if summary and len(done) > 1 else []),
+           as_json=json_output, err=err)
     for row in failed:
-        named = str(row["file"]) in row["error"]
-        typer.echo(f"error: {row['error']}" if named else f"error: {row['file']}: {row['error']}", err=True)
+        name = printable(str(row["file"]))
+        say(f"error: {row['error']}" if name in row["error"] else f"error: {name}: {row['error']}", err=True)
     if failed:
         if (count := len(done) + len(failed)) > 1:
-            typer.echo(f"{len(failed):,} of {count:,} failed", err=True)
-        raise typer.Exit(1)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"cannot print {type(value).__name__} as JSON")
+            say(f"{len(failed):,} of {count:,} failed", err=True)
+        raise typer.Exit(FAILED)
 
 
 def times_less(ratio: float) -> str:

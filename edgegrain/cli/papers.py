@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from codec_contract.errors import needs_extra
+from codec_contract.fit import Fit
 from edgegrain.cli.files import RETOUCHED_SUFFIX, STDOUT, existing_file, plan_jobs, refuse_sources
 from edgegrain.cli.options import (
     BundleOption,
-    DeviceChoice,
     DeviceOption,
-    FitChoice,
     ForceOption,
     JsonOption,
     MarkOption,
     MaxMegapixelsOption,
     max_pixels_of,
 )
-from edgegrain.cli.output import print_json
+from edgegrain.cli.output import print_json, report
 from edgegrain.cli.restore import restore_file
 
 if TYPE_CHECKING:
@@ -117,26 +116,23 @@ def convert(
 
     options = conversion.ConversionOptions(
         lr, domain or "faces", parse_formats(formats), force, (reduction or Reduction.bicubic).value)
-    report = conversion.convert(source.value, files, out, options)
-    if json_output:
-        print_json(report.as_dict())
-        return
-    _print(report)
+    done = conversion.convert(source.value, files, out, options)
+    report(done.as_dict(), *_lines(done), as_json=json_output)
 
 
-def _print(report: ConversionReport) -> None:
+def _lines(report: ConversionReport) -> Iterator[str]:
     networks = ", ".join(f"{name} {count:,}" for name, count in report.parameters.items())
-    typer.echo(f"{report.path}: {report.source}, parameters: {networks}")
+    yield (f"{report.path}: {report.source}, parameters: {networks}")
     for tensor_map in report.tensor_maps:
-        typer.echo(f"  {tensor_map.file}: {len(tensor_map.names)} tensors placed, {len(tensor_map.unused)} not used")
+        yield (f"  {tensor_map.file}: {len(tensor_map.names)} tensors placed, {len(tensor_map.unused)} not used")
         parts = Counter(ours.split(".")[0] for ours in tensor_map.names.values())
-        typer.echo(f"    into {', '.join(f'{name} ({count})' for name, count in parts.items())}")
+        yield (f"    into {', '.join(f'{name} ({count})' for name, count in parts.items())}")
         for what, reasons in (("not used", tensor_map.unused), ("not in the file", tensor_map.made)):
             for why, count in Counter(reasons.values()).items():
                 first = next(name for name, reason in reasons.items() if reason == why)
-                typer.echo(f"    {what}: {first}{f' and {count - 1} more' if count > 1 else ''}: {why}")
+                yield (f"    {what}: {first}{f' and {count - 1} more' if count > 1 else ''}: {why}")
     if report.comparison is not None:
-        typer.echo(f"  the exported decoder differs from torch by at most {report.comparison.largest_difference:.1e}")
+        yield (f"  the exported decoder differs from torch by at most {report.comparison.largest_difference:.1e}")
 
 
 def models(json_output: JsonOption = False) -> None:
@@ -196,7 +192,7 @@ def retouch(
                                  "standard output [default: NAME.retouched.png; of standard input, -].")
     ] = None,
     bundle: BundleOption = "faces",
-    fit: Annotated[FitChoice, typer.Option(help="As for 'compress'.")] = FitChoice.pad,
+    fit: Annotated[Fit, typer.Option(help="As for 'compress'.")] = "pad",
     feather: Annotated[
         float | None, typer.Option(min=0, max=1000, help="Pixels over which the restored region fades into the "
                                    "original [default: a 64th of the longest side].")
@@ -206,7 +202,7 @@ def retouch(
     ] = 16,
     strength: Annotated[float | None, typer.Option(help="For bundles with that control.")] = None,
     max_megapixels: MaxMegapixelsOption = None,
-    device: DeviceOption = DeviceChoice.cpu,
+    device: DeviceOption = "cpu",
     mark: MarkOption = True,
     force: ForceOption = False,
     json_output: JsonOption = False,
@@ -224,16 +220,13 @@ def retouch(
     """
     import sdk
 
-    (job,) = plan_jobs([edited], out, wanted=frozenset(), result_suffix=RETOUCHED_SUFFIX)
+    (job,) = plan_jobs([edited], out, wanted=frozenset(), result_suffix=RETOUCHED_SUFFIX).items
     if original is not None:
         refuse_sources([job.target], [original])
-    codec = sdk.Codec(bundle, device.value)
+    codec = sdk.Codec(bundle, device)
     row = restore_file(job, lambda source: sdk.retouch(
-        codec, source, original, fit=fit.value, feather=feather, threshold=threshold, strength=strength,
+        codec, source, original, fit=fit, feather=feather, threshold=threshold, strength=strength,
         max_pixels=max_pixels_of(max_megapixels), mark=mark), force)
     row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}
-    piped = job.target == STDOUT
-    if json_output:
-        print_json(row, err=piped)
-    else:
-        typer.echo(f"{row['edited']} -> {row['picture']}: {row['width']} x {row['height']} pixels", err=piped)
+    report(row, f"{row['edited']} -> {row['picture']}: {row['width']} x {row['height']} pixels", as_json=json_output,
+           err=job.target == STDOUT)

@@ -10,7 +10,7 @@ import typer
 from codec_contract.errors import needs_extra
 from codec_contract.files import printable_name
 from edgegrain.cli.options import ForceOption, JsonOption
-from edgegrain.cli.output import print_json, progress_bar
+from edgegrain.cli.output import progress_bar, report, say
 from edgegrain.pictures.file_formats import MAX_SIDES
 
 _HELP = """Store training pictures for edgegrain train.
@@ -34,23 +34,18 @@ def _group() -> None:
 
 @pictures.command()
 def pack(
-    source: Annotated[
-        Path, typer.Argument(metavar="IN", exists=True, file_okay=False, help="Folder of pictures, or of shards.")
-    ],
+    source: Annotated[Path, typer.Argument(
+        metavar="IN", exists=True, file_okay=False, help="Folder of pictures, or of shards.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, help="Folder for the shards.")],
-    side: Annotated[
-        int, typer.Option(min=16, max=MAX_SIDES["webp"], help="Side of the stored squares, in pixels.")
-    ] = 256,
+    side: Annotated[int, typer.Option(
+        min=16, max=MAX_SIDES["webp"], help="Side of the stored squares, in pixels.")] = 256,
     limit_mb: Annotated[float, typer.Option(min=0.1, help="Largest shard, in megabytes.")] = 100.0,
     quality: Annotated[int, typer.Option(min=0, max=100, help="WebP quality.")] = 92,
     lossless: Annotated[bool, typer.Option("--lossless", help="Lossless WebP: about ten times the size.")] = False,
-    align: Annotated[
-        bool, typer.Option("--align", help="Store the largest face of every picture, cut out as in FFHQ, not the "
-                           "centre square.")
-    ] = False,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Name pattern of pictures to leave out, e.g. 'usgov_*'; repeatable.")
-    ] = None,
+    align: Annotated[bool, typer.Option(
+        "--align", help="Store the largest face of every picture, cut out as in FFHQ, not the centre square.")] = False,
+    exclude: Annotated[list[str] | None, typer.Option(
+        help="Name pattern of pictures to leave out, e.g. 'usgov_*'; repeatable.")] = None,
     force: ForceOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -72,22 +67,20 @@ def pack(
 
     faces = AlignedFaces()
     try:
-        with progress_bar() as report:
+        with progress_bar() as show:
             shards = write_shards(stored_pictures(source, tuple(exclude or ())), out, side=side,
                                   limit=round(limit_mb * 1e6), quality=None if lossless else quality,
-                                  read=faces if align else read_square, force=force, report=report)
+                                  read=faces if align else read_square, force=force, report=show)
     finally:  # also where none is left
         _list_left_out(faces.without_face, "without a face")
         _list_left_out(faces.too_small, f"whose face has a square of fewer than {side} pixels")
     size = sum(path.stat().st_size for path in shards)
-    if json_output:
-        print_json({"shards": shards, "bytes": size, "without_face": sorted(map(printable_name, faces.without_face)),
-                    "too_small": sorted(map(printable_name, faces.too_small))})
-        return
-    typer.echo(f"{len(shards)} shards, {size / 1e6:.1f} MB, in {out}")
+    report({"shards": shards, "bytes": size, "without_face": sorted(map(printable_name, faces.without_face)),
+            "too_small": sorted(map(printable_name, faces.too_small))},
+           f"{len(shards)} shards, {size / 1e6:.1f} MB, in {out}", as_json=json_output)
 
 
 def _list_left_out(names: list[str], why: str) -> None:
     if names:
-        some = ", ".join(map(printable_name, sorted(names)[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
-        typer.echo(f"Left out {len(names)} picture{'s' * (len(names) > 1)} {why}: {some}", err=True)
+        some = ", ".join(sorted(names)[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+        say(f"Left out {len(names)} picture{'s' * (len(names) > 1)} {why}: {some}", err=True)

@@ -8,43 +8,31 @@ from typing import Annotated, Any
 import typer
 
 from codec_contract.errors import ServiceError
-from edgegrain.cli.options import BUNDLE_HELP, DeviceChoice
+from edgegrain.cli.options import BUNDLE_HELP, Device
+from edgegrain.cli.output import say
 
 LIBRARIES = ("fastapi", "granian", "pydantic", "pydantic_settings", "prometheus_client", "python_multipart")
-PYDANTICS_OWN = "Value error, "
-"""Begins the messages of our validators."""
 
 
 def serve(
-    bundle: Annotated[
-        list[str] | None,
-        typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP} to serve; repeat it for several [default: faces]."),
-    ] = None,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all [default: 127.0.0.1].")
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port; 0 picks a free one and logs it [default: 8000].")
-    ] = None,
-    device: Annotated[
-        DeviceChoice | None,
-        typer.Option(help="Device of the decoders, without fallback to the other one [default: cpu]."),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Worker processes; each holds every bundle [default: 1].")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of a worker's networks on the CPU [default: all cores].")
-    ] = None,
-    queue_size: Annotated[
-        int | None, typer.Option(min=1, help="Most pictures in the queue; more are refused with 503 [default: 128].")
-    ] = None,
-    deadline: Annotated[
-        float | None, typer.Option(min=0.001, max=600, help="Seconds after which a request gets 503 [default: 10].")
-    ] = None,
-    show_settings: Annotated[
-        bool, typer.Option("--show-settings", help="Print every setting with its variable and description, and exit.")
-    ] = False,
+    bundle: Annotated[list[str] | None, typer.Option(
+        "--bundle", "-b", help=f"{BUNDLE_HELP} to serve; repeat it for several [default: faces].")] = None,
+    host: Annotated[str | None, typer.Option(
+        help="Address to listen on; 0.0.0.0 for all [default: 127.0.0.1].")] = None,
+    port: Annotated[int | None, typer.Option(
+        min=0, max=65535, help="Port; 0 picks a free one and logs it [default: 8000].")] = None,
+    device: Annotated[Device | None, typer.Option(
+        help="Device of the decoders, without fallback to the other one [default: cpu].")] = None,
+    workers: Annotated[int | None, typer.Option(
+        min=1, max=64, help="Worker processes; each holds every bundle [default: 1].")] = None,
+    threads: Annotated[int | None, typer.Option(
+        min=1, help="Threads of a worker's networks on the CPU [default: all cores].")] = None,
+    queue_size: Annotated[int | None, typer.Option(
+        min=1, help="Most pictures in the queue; more are refused with 503 [default: 128].")] = None,
+    deadline: Annotated[float | None, typer.Option(
+        min=0.001, max=600, help="Seconds after which a request gets 503 [default: 10].")] = None,
+    show_settings: Annotated[bool, typer.Option(
+        "--show-settings", help="Print every setting with its variable and description, and exit.")] = False,
 ) -> None:
     """Restore and compress pictures over HTTP.
 
@@ -71,7 +59,7 @@ def serve(
         from pydantic import ValidationError
 
         from edgegrain.service.app import serve
-        from edgegrain.service.settings import Settings, check_variables
+        from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings, check_variables
     except ModuleNotFoundError as error:
         if (library := str(error.name).partition(".")[0]) not in LIBRARIES:
             raise
@@ -79,29 +67,19 @@ def serve(
             f"serving needs {library}, which is not installed; install: pip install 'edgegrain[server]'"
         ) from error
     given: dict[str, Any] = {
-        "bundles": tuple(bundle) if bundle else None, "host": host, "port": port,
-        "device": None if device is None else device.value, "workers": workers, "threads": threads,
-        "queue_size": queue_size, "deadline": deadline}
+        "bundles": tuple(bundle) if bundle else None, "host": host, "port": port, "device": device, "workers": workers,
+        "threads": threads, "queue_size": queue_size, "deadline": deadline}
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise ServiceError("; ".join(
-            f"setting {'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix(PYDANTICS_OWN)}"
+            f"setting {'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors())) from error
-    if show_settings:
-        typer.echo("\n".join(_lines(settings)))
+    if not show_settings:
+        check_variables(os.environ)
+        serve(settings)
         return
-    check_variables(os.environ)
-    serve(settings)
-
-
-def _lines(settings: Any) -> list[str]:
-    """Variable, value and description of every setting; secrets are masked."""
-    from edgegrain.service.settings import ENVIRONMENT_PREFIX
-
-    lines = []
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)  # secrets are masked
         text = ",".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
-        lines.append(f"{ENVIRONMENT_PREFIX}{name.upper()}={text}\n  {field.description}")
-    return lines
+        say(f"{ENVIRONMENT_PREFIX}{name.upper()}={text}", f"  {field.description}")

@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from codec_contract.bundle.find import DEFAULT_BUNDLE, QUALITIES
 from edgegrain.cli import files
 from edgegrain.cli.files import STDIN, plan_jobs, read_source
 from edgegrain.cli.main import app
-from edgegrain.cli.options import QualityChoice
+from edgegrain.cli.options import Quality
 from tests.tiny_bundle import write_qualities, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell, write_picture
 
@@ -125,7 +125,7 @@ class TestCompress:
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "me.lr.png")), payload.lr)
 
     def test_quality_and_limit(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert tuple(each.value for each in QualityChoice) == QUALITIES
+        assert get_args(Quality) == QUALITIES
         folders = write_qualities(tmp_path / "bundles")
         monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "bundles",))
         path = write_picture(tmp_path / "me.png")
@@ -232,7 +232,7 @@ class TestCompress:
         for name in ("A.jpg", "a.png", "b.png"):
             write_picture(tmp_path / "in" / name)
         jobs = plan_jobs([tmp_path / "in"], str(tmp_path), wanted=frozenset({".jpg", ".png"}), result_suffix=".grain")
-        assert [job.target.name for job in jobs] == ["A.jpg.grain", "a.png.grain", "b.grain"]
+        assert [job.target.name for job in jobs.items] == ["A.jpg.grain", "a.png.grain", "b.grain"]
 
     def test_a_pipe_is_read_once(self, shell: Shell, tmp_path: Path) -> None:
         picture, pipe, out = write_picture(tmp_path / "me.png"), tmp_path / "pipe", tmp_path / "out.grain"
@@ -252,7 +252,7 @@ class TestCompress:
         row = piped(payload, "restore", pipe, "--background", picture, "--out", tmp_path / "back.png")
         assert (row["width"], row["height"]) == (90, 70)
 
-    def test_a_folder_that_cannot_be_read_is_an_error(
+    def test_a_folder_that_cannot_be_read_does_not_stop_the_others(
             self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_picture(tmp_path / "in" / "a.png")
         write_picture(tmp_path / "in" / "locked" / "b.png")
@@ -265,8 +265,52 @@ class TestCompress:
 
         monkeypatch.setattr(os, "scandir", scandir)
         status, _, err = shell("compress", tmp_path / "in", "--out", tmp_path / "out")
-        assert status == 1 and "Permission denied" in err and "locked" in err
-        assert not (tmp_path / "out").exists()
+        assert status == 1 and (tmp_path / "out" / "a.grain").exists()
+        assert err == f"error: [Errno 13] Permission denied: '{tmp_path / 'in' / 'locked'}'\n1 of 2 failed\n"
+        status, out, _ = shell("compress", tmp_path / "in" / "locked", "--json")
+        assert status == 1 and [row["file"] for row in json.loads(out)["failed"]] == [str(tmp_path / "in" / "locked")]
+
+    def test_every_picture_of_a_folder_is_compressed_or_counted(self, shell: Shell, tmp_path: Path) -> None:
+        picture = write_picture(tmp_path / "in" / "a.jpg")
+        for suffix in ("jfif", "jpe", "mpo"):
+            picture.with_suffix(f".{suffix}").write_bytes(picture.read_bytes())
+        for name in ("b.apng", "c.ico"):
+            write_picture(tmp_path / f"{name}.png").rename(tmp_path / "in" / name)
+        (tmp_path / "in" / "gone.png").symlink_to("nowhere.png")
+        for name in ("notes.txt", "film.mov", "old.grain"):
+            (tmp_path / "in" / name).touch()
+        status, out, err = shell("compress", tmp_path / "in", "--out", tmp_path / "out")
+        assert status == 1 and out.splitlines()[-1].startswith("6 pictures: ")
+        assert err.startswith("left out 2 files of folders, neither picture nor payload by suffix\n")
+        assert "No such file" in err and "gone.png" in err and err.endswith("1 of 7 failed\n")
+
+    @pytest.mark.parametrize("command", ["compress", "faces"])
+    def test_a_payload_is_to_be_restored(self, shell: Shell, tmp_path: Path, command: str) -> None:
+        path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
+        status, _, err = shell(command, path)
+        assert status == 2 and f"is a payload; to restore its picture: edgegrain restore {path}" in err
+
+    def test_a_full_disk_names_the_file_that_was_written(
+            self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        path = write_picture(tmp_path / "me.png")
+        monkeypatch.setattr(os, "fsync", full)
+        status, _, err = shell("compress", path)
+        assert status == 1
+        assert err == f"error: {path}: [Errno 28] No space left on device: '{tmp_path / 'me.grain'}'\n"
+
+    def test_names_do_not_reach_the_terminal_raw(self, shell: Shell, tmp_path: Path) -> None:
+        picture = write_picture(tmp_path / "a\x1b[31m\n\u202e b\u00a0.png")
+        shown = f"{tmp_path}/a\\x1b[31m\\n\\u202e b\u00a0"
+        status, out, _ = shell("compress", picture)
+        assert status == 0 and out.startswith(f"{shown}.png -> {shown}.grain: ") and out.count("\n") == 1
+        for arguments in (("compress", picture), ("compress", tmp_path / "\x1b[0m"), ("restore", picture),
+                          ("compress", picture, "--out", "-", "--scene", "--lr")):
+            status, out, err = shell(*arguments)
+            assert status in (1, 2) and "\x1b" not in out + err and "\u202e" not in out + err
+        assert "\x1b" not in shell("info", tmp_path)[1] + shell("info", picture.with_suffix(".grain"))[1]
 
     def test_standard_input_has_a_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(files, "MAX_STDIN_BYTES", 8)

@@ -15,12 +15,18 @@ from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.resize import exact_resize
 from edge_encoder.faces import detection
-from edgegrain.cli.doctor import Check, check_bundle, check_installation, check_runtime
+from edgegrain.cli.doctor import INSTALLATION, check_bundle, run_check
 from sdk.faces import finder
 from server_decoder import providers
 from server_decoder.cuda_ops import library
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
+
+
+def checked(name: str) -> tuple[str, str]:
+    """State and detail of a check of the installation."""
+    check = run_check(name, INSTALLATION[name])
+    return check.state, check.detail
 
 
 @pytest.mark.usefixtures("tiny_bundles")
@@ -60,25 +66,22 @@ def test_device_that_is_not_there(tmp_path: Path, shell: Shell) -> None:
 
 
 def test_networks_that_find_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def check() -> Check:
-        return next(check for check in check_installation() if check.name == "faces")
-
-    assert check() == Check("faces", "ok", "both networks that find faces can be loaded")
+    assert checked("faces") == ("ok", "both networks that find faces can be loaded")
     finder.cache_clear()
     monkeypatch.setattr(detection, "__file__", str(tmp_path / "detection.py"))
-    assert check().state == "broken" and "face_detector.onnx cannot be loaded" in check().detail
+    state, detail = checked("faces")
+    assert state == "broken" and "face_detector.onnx cannot be loaded" in detail
 
 
 def test_picture_formats(monkeypatch: pytest.MonkeyPatch) -> None:
-    def detail() -> str:
-        return next(check for check in check_installation() if check.name == "picture formats").detail
-
     Image.init()
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    assert detail().startswith("JPEG, ") and detail().endswith("; for HEIF (HEIC): pip install 'edgegrain[heic]'")
+    detail = checked("picture formats")[1]
+    assert detail.startswith("JPEG, ") and detail.endswith("; for HEIF (HEIC): pip install 'edgegrain[heic]'")
     monkeypatch.setitem(Image.OPEN, "HEIF", (type("PlugIn", (), {}), None))
-    assert ", HEIF, " in detail() and "pip" not in detail()
+    detail = checked("picture formats")[1]
+    assert ", HEIF, " in detail and "pip" not in detail
 
 
 def test_altered_file(tmp_path: Path) -> None:
@@ -146,48 +149,52 @@ def test_slow_decoder_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_pillow_that_resizes_differently(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codec_contract.resize.exact_resize", lambda rgb, size: exact_resize(rgb, size) ^ 1)
-    check = next(check for check in check_installation() if check.name == "exact resize")
-    assert check.state == "broken" and "another version of Pillow" in check.detail
+    state, detail = checked("exact resize")
+    assert state == "broken" and "another version of Pillow" in detail
 
 
 def test_both_builds_of_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.23.0")
-    check = next(check for check in check_runtime() if check.name == "builds")
-    assert check.state == "warning" and "onnxruntime and onnxruntime-gpu are both installed" in check.detail
+    state, detail = checked("builds")
+    assert state == "warning" and "onnxruntime and onnxruntime-gpu are both installed" in detail
 
 
 def test_untried_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", "1.19.2")
-    check = next(iter(check_runtime()))
-    assert check.state == "warning" and "1.19.2; versions 1.21 to 1.31 are supported" in check.detail
+    assert checked("ONNX Runtime") == ("warning", "1.19.2; versions 1.21 to 1.31 are supported")
 
 
-def cuda_check() -> Check:
-    return next(check for check in check_runtime() if check.name == "CUDA")
+def test_missing_onnx_runtime(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (tmp_path,))
+    status, out, _ = shell("doctor")
+    assert status == 1 and "broken   ONNX Runtime: cannot be imported" in out and "pip install onnxruntime\n" in out
 
 
 def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: False)
-    assert (cuda_check().state, "on the CPU" in cuda_check().detail) == ("ok", True)
-    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
-    assert cuda_check().state == "warning" and "install edgegrain[gpu]" in cuda_check().detail
+    for driver, state, said in ((False, "ok", "on the CPU"), (True, "warning", "install edgegrain[gpu]")):
+        monkeypatch.setattr(providers, "has_nvidia_driver", lambda driver=driver: driver)
+        found, detail = checked("CUDA")
+        assert found == state and said in detail
 
 
 def test_cuda_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(providers, "preload_cuda", lambda: None)
     monkeypatch.setattr(providers, "has_nvidia_driver", lambda: False)
-    assert cuda_check().state == "warning" and "cannot start: NVIDIA's driver is missing" in cuda_check().detail
+    state, detail = checked("CUDA")
+    assert state == "warning" and "cannot start: NVIDIA's driver is missing" in detail
     monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
     monkeypatch.setattr(onnxruntime, "__file__", str(tmp_path / "__init__.py"))
-    assert "onnxruntime_providers_shared" in cuda_check().detail and "pip install" in cuda_check().detail
+    detail = checked("CUDA")[1]
+    assert "onnxruntime_providers_shared" in detail and "pip install" in detail
     loaded = []
     monkeypatch.setattr(providers, "driver_version", lambda: 12080)
     monkeypatch.setattr(providers.ctypes, "CDLL", lambda name, mode: loaded.append(Path(name).name))
-    assert (cuda_check().state, cuda_check().detail) == ("ok", "driver and libraries load")
+    assert checked("CUDA") == ("ok", "driver and libraries load")
     monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
-    assert "built with CUDA 13.0, and the driver runs CUDA up to 12.8" in cuda_check().detail
+    assert "built with CUDA 13.0, and the driver runs CUDA up to 12.8" in checked("CUDA")[1]
     assert [name.split(".")[0] for name in loaded[:2]] == [
         "libonnxruntime_providers_shared", "libonnxruntime_providers_cuda"]
 
@@ -196,29 +203,28 @@ def test_extras_say_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = ["numpy>=1.26", "typer>=0.15; extra == 'cli'", "no-such-thing<2,>=1; extra == 'hub'",
               'pytest>=8; extra == "hub"', "onnxruntime-gpu; extra == 'gpu'"]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
-    check = next(check for check in check_installation() if check.name == "extras")
-    assert check.detail == "complete: cli; hub lacks no-such-thing; install one: pip install 'edgegrain[NAME]'"
+    assert checked("extras")[1] == "complete: cli; hub lacks no-such-thing; install one: pip install 'edgegrain[NAME]'"
 
     def absent(name: str) -> list[str]:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "requires", absent)
-    check = next(check for check in check_installation() if check.name == "extras")
-    assert check.state == "ok" and "not installed" in check.detail
+    state, detail = checked("extras")
+    assert state == "ok" and "not installed" in detail
 
 
 def test_fused_ops_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "BUILT", tmp_path)
-    checks = {check.name: check for check in check_runtime()}
-    assert checks["fused ops"].state == "ok" and "make ops" in checks["fused ops"].detail
+    state, detail = checked("fused ops")
+    assert state == "ok" and "make ops" in detail
     (tmp_path / "libedgegrain_ops.so").write_bytes(b"not a library")
-    checks = {check.name: check for check in check_runtime()}
-    assert checks["fused ops"].state == "broken" and "cannot be used" in checks["fused ops"].detail
+    state, detail = checked("fused ops")
+    assert state == "broken" and "cannot be used" in detail
 
     monkeypatch.setattr(library, "has_cuda_kernels", lambda path: True)
     monkeypatch.setattr(library, "cuda_version", lambda path: 13000)
     monkeypatch.setattr(library, "cuda_architectures", lambda path: "90")
-    for driver, state, detail in ((13020, "ok", "CPU and CUDA kernels (CUDA 13.0)"), (12040, "warning", "up to 12.4")):
+    for driver, state, said in ((13020, "ok", "CPU and CUDA kernels (CUDA 13.0)"), (12040, "warning", "up to 12.4")):
         monkeypatch.setattr(library, "driver_version", lambda driver=driver: driver)
-        checks = {check.name: check for check in check_runtime()}
-        assert checks["fused ops"].state == state and detail in checks["fused ops"].detail
+        found, detail = checked("fused ops")
+        assert found == state and said in detail

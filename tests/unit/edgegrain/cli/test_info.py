@@ -121,7 +121,7 @@ def test_marks_of_pictures(folder: Path, shell: Shell) -> None:
         f"{folder / 'restored.jpg'}", f"  source    {EDITED}", f"  tool      edgegrain {__version__}",
         f"  bundle    {DEFAULT_BUNDLE} {version}",
         f"{folder / 'other.webp'}", "  mark      none of edgegrain", f"  source    {GENERATED}", "  tool      Painter",
-        f"{folder / 'odd.webp'}", "  mark      none of edgegrain", f"  source    {GENERATED}", "  tool      ab",
+        f"{folder / 'odd.webp'}", "  mark      none of edgegrain", f"  source    {GENERATED}", r"  tool      a\x9bb",
         f"{folder / 'lr.png'}", "  mark      none of edgegrain"]
 
 

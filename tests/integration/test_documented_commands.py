@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import typer
@@ -186,10 +186,11 @@ def problem(words: tuple[str, ...], *, whole: bool) -> str | None:
 
 
 def _choices(command: Any, parameter: str) -> list[str]:
-    """The values that an option with an enumeration takes; empty for others."""
-    hints = get_type_hints(inspect.unwrap(command.callback), include_extras=True)
-    annotation = hints[parameter].__origin__ if hasattr(hints.get(parameter), "__metadata__") else hints.get(parameter)
-    for kind in (annotation, *get_args(annotation)):
+    """The values that an option with named choices takes; empty for others."""
+    hint = get_type_hints(inspect.unwrap(command.callback)).get(parameter)
+    for kind in (hint, *get_args(hint)):
+        if get_origin(kind) is Literal:
+            return list(get_args(kind))
         if isinstance(kind, type) and issubclass(kind, Enum):
             return [str(member.value) for member in kind]
     return []

@@ -44,12 +44,12 @@ from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.grain.rate import FIRST_OCTAVE, MEAN_UNIT, STEPS_PER_OCTAVE, CoderContext, code_length
 from edgegrain.training.losses import LossWeights, MetricNetworks, picture_loss, random_offset
 from export.bundle.enlarger import find_enlarger
-from export.decoder.sources import bundle_decoder
+from export.decoder.export import bundle_decoder
 from sdk import Codec, Payload
 from sdk.faces import Fitted
 from sdk.inputs import position_in_batch
 from server_decoder.decoder_session import Device
-from server_decoder.super_resolution.network import SuperResolution
+from server_decoder.super_resolution import SuperResolution
 from server_decoder.window import Window
 
 STEPS = 40

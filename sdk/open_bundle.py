@@ -20,7 +20,7 @@ from sdk.payload import coder_tables
 from sdk.tiles import PAD as TILE_PAD
 from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
 from server_decoder.decoder_session import DecoderSession, Device, require_provider
-from server_decoder.super_resolution.enlarger_session import EnlargerSession
+from server_decoder.enlarger_session import EnlargerSession
 
 logger = logging.getLogger(__name__)
 

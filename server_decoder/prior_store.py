@@ -9,11 +9,11 @@ from pathlib import Path
 
 from codec_contract.errors import ModelError
 from codec_contract.files import cache_folder
+from server_decoder import mobile_stylegan
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.mobile_stylegan import generator as mobile_stylegan
-from server_decoder.mobile_stylegan.generator import MobileStyleGANConfig, load_mobile_stylegan
-from server_decoder.stylegan2 import weights as stylegan2
-from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from server_decoder.mobile_stylegan import MobileStyleGANConfig, load_mobile_stylegan
+from server_decoder.stylegan2 import networks as stylegan2
+from server_decoder.stylegan2.networks import StyleGAN2Config
 from server_decoder.weight_file import WeightKind, read_header
 
 DEFAULT_PRIOR = "mobile-stylegan-ffhq"

@@ -14,8 +14,7 @@ from edgegrain.papers.face_sr.bundle import GCFSR_WEIGHTS, GLEAN_WEIGHTS, save_f
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from server_decoder.grain.grain import PriorConfig
-from server_decoder.stylegan2.synthesis import TINY_64, StyleGAN2
-from server_decoder.stylegan2.weights import save_stylegan2
+from server_decoder.stylegan2.networks import TINY_64, StyleGAN2, save_stylegan2
 
 GCFSR_TINY = GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12, code_channels=6)
 BANK_TINY = replace(TINY_64, size=32)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from export.decoder.sources import random_grain
+from export.decoder.export import random_grain
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
-from server_decoder.mobile_stylegan.generator import MobileStyleGANConfig
-from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from server_decoder.mobile_stylegan import MobileStyleGANConfig
+from server_decoder.stylegan2.networks import StyleGAN2Config
 
 TINY = GrainConfig(
     DecoderConfig((Scale(8, 16, residual=1), Scale(16, 8)), "subpixel", ()),

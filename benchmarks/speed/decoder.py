@@ -278,7 +278,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
     # A pack needs neither onnx nor Pillow.
     from codec_contract.fit import fit_picture
     from edge_encoder.preprocessing import load_picture
-    from export.decoder.sources import find_decoder, random_decoder
+    from export.decoder.export import find_decoder, random_decoder
 
     source = random_decoder(options.config) if options.config else find_decoder(options.bundle, options.prior)
     forms = pack.FORMS if options.device == "cuda" else pack.FORMS[:2]

@@ -81,10 +81,10 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def measure(name: str, forms: Sequence[tuple[str, str]] = FORMS) -> list[dict[str, Any]]:
     """A row for each form of a decoder with random weights."""
-    from export.decoder.decoder_graph import decoder_graph
+    from export.decoder.export import random_decoder
     from export.decoder.fused_decoder import fused_graph
+    from export.decoder.graph import decoder_graph
     from export.decoder.served import served_decoder
-    from export.decoder.sources import random_decoder
     from server_decoder.grain.rrdb_decoder import FACES_256_LR16_FINE, RRDBDecoder
 
     decoder = RRDBDecoder(FACES_256_LR16_FINE) if name == FINE else random_decoder(name).decoder

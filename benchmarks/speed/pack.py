@@ -78,8 +78,8 @@ def write(folder: Path, name: str, decoder: Grain | RRDBDecoder, lr: int, forms:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from export.decoder.decoder_graph import decoder_graph
     from export.decoder.fused_decoder import fused_graph
+    from export.decoder.graph import decoder_graph
     from export.decoder.served import served_decoder
     from server_decoder.grain.grain import Grain
 
@@ -171,7 +171,7 @@ def main() -> None:
     import cuda_ops
 
     from codec_contract.bundle.find import find_bundle
-    from export.decoder.sources import random_decoder
+    from export.decoder.export import random_decoder
     from server_decoder.cuda_ops.library import PACKAGE, find_library, has_cuda_kernels
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

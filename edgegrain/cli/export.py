@@ -22,7 +22,7 @@ from codec_contract.errors import ExistsError, needs_extra
 from edgegrain.cli.options import DEFAULT_PRIOR, BundleOption, ForceOption, JsonOption, refuse_options
 from edgegrain.cli.output import print_json
 from export import mobile
-from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
+from export.decoder import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
 
 HELP = """Export encoders, decoders, enlargers and bundles.
 
@@ -106,7 +106,7 @@ def decoder(
                    "a bundle's decoder and enlarger are separate files; pass --size with --out")
     with needs_extra("export", "exporting needs"):
         from export.bundle.additions import require_target, write_form
-        from export.decoder.command import (
+        from export.decoder.export import (
             append_enlarger,
             choose_source,
             enlarger_factor,

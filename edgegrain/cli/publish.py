@@ -12,7 +12,7 @@ from codec_contract.errors import EdgegrainError, ExistsError, needs_extra
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_STEP, MAX_WIDTH
 from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption, refuse_options
 from edgegrain.cli.output import print_json, progress_bar
-from export.decoder.decoder_options import WeightStorage
+from export.decoder import WeightStorage
 
 KEPT = 3
 """Exit status if --if-better kept the published bundle."""

@@ -47,9 +47,8 @@ from export.bundle.writer import (
     require_bundle_formats,
     write_bundle,
 )
-from export.decoder.command import export_decoder
-from export.decoder.comparison import Comparison, compare_decoder
-from export.decoder.decoder_options import DecoderOptions, WeightStorage
+from export.decoder import DecoderOptions, WeightStorage
+from export.decoder.export import Comparison, compare_decoder, export_decoder
 from export.encoder.onnx_emitter import onnx_model
 from export.proof.proof_inputs import smooth_pictures
 from server_decoder.grain.grain import KIND as GRAIN_KIND

@@ -44,10 +44,9 @@ from server_decoder.grain.rrdb_decoder import (
     DecoderConfig,
     RRDBDecoder,
 )
-from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024
-from server_decoder.stylegan2.discriminator import Discriminator
-from server_decoder.stylegan2.synthesis import CONFIG_F_256, CONFIG_F_1024
-from server_decoder.super_resolution.network import SuperResolution
+from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024
+from server_decoder.stylegan2.networks import CONFIG_F_256, CONFIG_F_1024, Discriminator
+from server_decoder.super_resolution import SuperResolution
 
 WITHOUT_ENCODER = "grain-1024-lr16-without-invertible-encoder"
 """[GRAIN] Table 2: the LR is the area mean."""

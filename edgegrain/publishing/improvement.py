@@ -28,9 +28,9 @@ from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.publishing.model_card import CODEC
 from edgegrain.publishing.run_source import decoder_storage, needed_prior, open_run, source_of
 from edgegrain.training.grain.model import GrainRun
-from export.decoder.decoder_graph import round_weights
-from export.decoder.decoder_options import WeightStorage
-from export.decoder.sources import DecoderSource, find_decoder
+from export.decoder import WeightStorage
+from export.decoder.export import DecoderSource, find_decoder
+from export.decoder.graph import round_weights
 from server_decoder.grain.grain import Grain
 
 JUDGES = ("lpips_vgg", "dists", "identity_mobileface", "kid", "lpips_eyes", "lpips_mouth", "kid_eyes", "kid_mouth",

@@ -46,13 +46,10 @@ from export.bundle.writer import (
     tables_in,
     write_bundle,
 )
-from export.decoder.command import export_decoder
-from export.decoder.comparison import compare_decoder
-from export.decoder.decoder_options import DecoderOptions, WeightStorage
-from export.decoder.sources import TRAINED
-from server_decoder.grain.grain import Grain, GrainConfig
+from export.decoder import DecoderOptions, WeightStorage
+from export.decoder.export import TRAINED, compare_decoder, export_decoder
+from server_decoder.grain.grain import Grain, GrainConfig, save_trained
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.grain.weights import save_trained
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 
 CODER_PICTURES = 10_000

@@ -26,11 +26,10 @@ from edgegrain.training.super_resolution.trainer import FAMILY as SUPER_RESOLUTI
 from export import papers
 from export.bundle.additions import decoder_hash
 from export.bundle.writer import EncoderPart, exact_encoder
-from export.decoder.decoder_options import WeightStorage
-from export.decoder.sources import DecoderSource, invertible_decoder
-from server_decoder.grain.grain import Grain, GrainConfig
+from export.decoder import WeightStorage
+from export.decoder.export import DecoderSource, invertible_decoder
+from server_decoder.grain.grain import Grain, GrainConfig, KeptDecoder
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.grain.weights import KeptDecoder
 from server_decoder.weight_file import read_header
 
 GRAIN = "grain"

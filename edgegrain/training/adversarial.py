@@ -21,10 +21,9 @@ from edgegrain.metrics.lpips import PERIOD, cropped, normalize
 from edgegrain.training.losses import MetricNetworks
 from edgegrain.training.optimizers import finite_gradients
 from edgegrain.training.recipe import check, continued
-from server_decoder.grain.rrdb import NEGATIVE_SLOPE, initialize
-from server_decoder.stylegan2.discriminator import Discriminator
+from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, initialize
 from server_decoder.stylegan2.layers import minibatch_stddev
-from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from server_decoder.stylegan2.networks import Discriminator, StyleGAN2Config
 
 GROUP = 4  # pictures of one minibatch standard deviation, as in StyleGAN2
 

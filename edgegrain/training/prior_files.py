@@ -10,12 +10,11 @@ from torch import nn
 from codec_contract.errors import EdgegrainError
 from edgegrain.training.grain.recipes import FACES
 from edgegrain.training.recipe import Recipe
-from export.decoder.sources import described_prior
+from export.decoder.export import described_prior
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.prior_store import DEFAULT_PRIOR
-from server_decoder.stylegan2.synthesis import StyleGAN2Config
-from server_decoder.stylegan2.weights import load_discriminator
+from server_decoder.stylegan2.networks import StyleGAN2Config, load_discriminator
 
 
 def recipe_prior(recipe: Recipe, prior: GenerativePrior | str | Path | None) -> GenerativePrior | None:

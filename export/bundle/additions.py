@@ -15,11 +15,10 @@ from codec_contract.bundle.hub import SCHEME
 from codec_contract.bundle.manifest import MANIFEST, Manifest, load_manifest, parse_manifest
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import write_atomically
-from export.decoder.decoder_options import DecoderOptions, Noise
+from export.decoder import DecoderOptions, Noise
 
 if TYPE_CHECKING:  # both import torch
-    from export.decoder.command import ExportedDecoder
-    from export.decoder.sources import DecoderSource
+    from export.decoder.export import DecoderSource, ExportedDecoder
 
 
 def writable_bundle(bundle: str) -> Manifest:

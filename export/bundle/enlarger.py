@@ -1,6 +1,6 @@
 """The enlarger of a bundle, which makes restored pictures 2 or 4 times as large: exported from a run, or copied.
 
-The graphs' signatures are those of `server_decoder.super_resolution.enlarger_session`. Large weights are stored as int8
+The graphs' signatures are those of `server_decoder.enlarger_session`. Large weights are stored as int8
 and the others as float16, and widened on loading; the graphs compute in float32 and are compared with torch.
 """
 
@@ -27,13 +27,25 @@ from edge_encoder.preprocessing import load_picture
 from export.bundle.additions import add_files, read_record, writable_bundle
 from export.bundle.card import state_enlarger
 from export.bundle.writer import update_card
-from export.decoder.decoder_graph import decoder_graph, load_parameters, round_weights, store_compact
-from export.decoder.pixel_ends import add_pixel_ends, rename_values
+from export.decoder.graph import (
+    add_pixel_ends,
+    decoder_graph,
+    load_parameters,
+    rename_values,
+    round_weights,
+    store_compact,
+)
 from export.proof.proof_inputs import find_pictures, smooth_pictures
 from server_decoder import decoder_session
-from server_decoder.super_resolution.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
-from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig, notch_filter
-from server_decoder.super_resolution.weights import holds_super_resolution, load_super_resolution, read_training
+from server_decoder.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
+from server_decoder.super_resolution import (
+    SuperResolution,
+    SuperResolutionConfig,
+    holds_super_resolution,
+    load_super_resolution,
+    notch_filter,
+    read_training,
+)
 
 
 def require_enlargeable(bundle: str, *, force: bool = False) -> Manifest:

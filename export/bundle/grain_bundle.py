@@ -33,15 +33,20 @@ from export.bundle.writer import (
     tables_in,
     write_bundle,
 )
-from export.decoder.command import export_decoder
-from export.decoder.comparison import Comparison, compare_decoder
-from export.decoder.decoder_options import DecoderOptions, WeightStorage
-from export.decoder.sources import TRAINED, find_decoder, kept_bundle, zoo_decoder
+from export.decoder import DecoderOptions, WeightStorage
+from export.decoder.export import (
+    TRAINED,
+    Comparison,
+    compare_decoder,
+    export_decoder,
+    find_decoder,
+    kept_bundle,
+    zoo_decoder,
+)
 from export.encoder.graph import FORMATS
 from export.proof.proof_inputs import smooth_pictures
-from server_decoder.grain.grain import KIND, Grain
+from server_decoder.grain.grain import KIND, Grain, read_history
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.grain.weights import read_history
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
 from server_decoder.weight_file import is_compact
 

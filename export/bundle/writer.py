@@ -41,7 +41,7 @@ from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import IntegerNetwork
 from export.bundle.additions import file_record, read_record, record_text
 from export.bundle.card import state_enlarger
-from export.decoder.comparison import Comparison
+from export.decoder.export import Comparison
 from export.encoder.formats import export_encoder, require_formats
 from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
 from server_decoder.decoder_session import INPUT, OUTPUT

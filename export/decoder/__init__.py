@@ -1,1 +1,97 @@
-"""The decoder as ONNX: plain or with fused ops, float32 or float16, compared with torch on real LRs."""
+"""Decoders of the server as ONNX graphs; here the options of their export, which need no torch."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from codec_contract.errors import ExportError
+
+
+class WeightStorage(enum.StrEnum):
+    """Storage of the decoder's weights; `Precision` is the type it computes in."""
+
+    float32 = "float32"
+    float16 = "float16"
+    compact = "compact"
+    """Large weights as int8 with a scale per output channel, the rest as float16."""
+
+
+class Precision(enum.StrEnum):
+    """Type of the decoder's convolutions; its input and its picture are float32."""
+
+    float32 = "float32"
+    float16 = "float16"
+    """For GPUs: half the memory and several times the speed. Values that could overflow stay float32."""
+
+
+HALF_PSNR = 50.0
+"""Least PSNR of a float16 decoder against float32, in dB."""
+
+
+class Noise(enum.StrEnum):
+    """Source of the generator's noise."""
+
+    constant = "constant"
+    """The same for every picture, inside the graph."""
+    seeded = "seeded"
+    """An input, which sessions draw from a seed."""
+
+
+class Ops(enum.StrEnum):
+    """Operators of the decoder."""
+
+    plain = "plain"
+    """ONNX's own operators, which run everywhere."""
+    fused = "fused"
+    """Channels-last maps and fused operators of ``com.edgegrain``: the decoder needs their library (``make ops``;
+    docs/cuda_ops.md)."""
+
+
+class Pixels(enum.StrEnum):
+    """Type of the decoder's input and output."""
+
+    float32 = "float32"
+    """Values in [-1, 1], ``[B, 3, H, W]``; the caller quantizes."""
+    uint8 = "uint8"
+    """Levels, ``[B, H, W, 3]``; the graph quantizes, so a GPU receives and returns a quarter of the bytes."""
+
+
+@dataclass(frozen=True)
+class DecoderOptions:
+    """Options of a decoder's export.
+
+    Attributes:
+        storage: of the weights; None for the type that ``precision`` computes in.
+        precision: type of the convolutions.
+        noise: source of the generator's noise.
+        ops: operators of the graph.
+        pixels: type of the input and output; None for uint8 with fused operators, float32 with ONNX's own.
+    """
+
+    storage: WeightStorage | None = None
+    precision: Precision = Precision.float32
+    noise: Noise = Noise.constant
+    ops: Ops = Ops.plain
+    pixels: Pixels | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision is Precision.float16 and self.stored is not WeightStorage.float16:
+            raise ExportError("a decoder that computes in float16 holds its weights as float16, not as "
+                              f"{self.stored.value}; leave --storage out, or export with --precision float32")
+        if self.ops is Ops.fused and self.pixels is Pixels.float32:
+            raise ExportError("a decoder with fused operators takes and gives uint8; export it without --pixels "
+                              "float32")
+        if self.ops is Ops.fused and self.storage is WeightStorage.compact:
+            raise ExportError("the filters of fused operators are ordered for the device, not stored as int8; export "
+                              "it with --storage float16")
+
+    @property
+    def pixel_type(self) -> Pixels:
+        """Type of the input and the output."""
+        return self.pixels or (Pixels.uint8 if self.ops is Ops.fused else Pixels.float32)
+
+    @property
+    def stored(self) -> WeightStorage:
+        """Storage of the weights."""
+        return self.storage or WeightStorage(self.precision.value)

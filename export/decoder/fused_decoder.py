@@ -5,7 +5,7 @@ first convolution reads coarser features at their own resolution (`export.decode
 is an affine function of a branch's features and a style one of its code; their product, in float64, is one matrix.
 
 In float16, convolutions read and write halves; styles, channel weights and the sum of pictures stay float32, and
-factors are divided out so that nothing overflows (`export.decoder.half_generators`).
+factors are divided out so that nothing overflows (`export.decoder.served`).
 """
 
 from __future__ import annotations
@@ -22,17 +22,15 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ExportError
 from export.decoder.fused_nodes import Array, FusedGraph, Value, array
-from export.decoder.half_generators import CLAMP, normalized_filters
-from export.decoder.served import noise_sides, upsampled_kernel
+from export.decoder.served import CLAMP, noise_sides, normalized_filters, upsampled_kernel
 from server_decoder.decoder_session import INPUT, NOISE
 from server_decoder.grain.code_predictor import CodePredictor
 from server_decoder.grain.fusion import FeatureFusion, PictureFusion, SqueezeExcitation
 from server_decoder.grain.grain import Grain
-from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB, ResidualBlock
-from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.mobile_stylegan.generator import Block, MobileStyleGAN, SeparableConv, StyledConv, WaveletHead
+from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, RRDB, ResidualBlock, RRDBDecoder
+from server_decoder.mobile_stylegan import Block, MobileStyleGAN, SeparableConv, StyledConv, WaveletHead
 from server_decoder.stylegan2.layers import EPSILON, ModulatedConv, StyledLayer, ToRGB
-from server_decoder.stylegan2.synthesis import StyleGAN2
+from server_decoder.stylegan2.networks import StyleGAN2
 
 _LEAKY = {"slope": NEGATIVE_SLOPE}
 

@@ -15,10 +15,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from export.decoder.decoder_graph import OPSET
+from export.decoder.graph import OPSET
 from server_decoder.cuda_ops.library import DOMAIN
 from server_decoder.decoder_session import OUTPUT
-from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALE, ResidualDenseBlock
+from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, RESIDUAL_SCALE, ResidualDenseBlock
 
 Array = np.ndarray[Any, Any]
 _FILTER = {"taps": [0.125, 0.375, 0.375, 0.125], "filter_gain": 4.0, "channels_last": 1}

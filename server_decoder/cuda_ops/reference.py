@@ -101,7 +101,7 @@ def filtered_bias_act(
 
 def inverse_haar(bands: npt.ArrayLike, style: npt.ArrayLike | None = None, *, scale: float = 1.0,
                  channels_last: bool = False) -> Array:
-    """``InverseHaar``: ``server_decoder.mobile_stylegan.generator.inverse_haar`` of ``scale * style * bands``.
+    """``InverseHaar``: ``server_decoder.mobile_stylegan.inverse_haar`` of ``scale * style * bands``.
 
     Args:
         bands: ``[B, 4C, H, W]``: ll, b1 (between rows), b2 (between columns), b3 (between diagonals), C channels each.
@@ -246,7 +246,7 @@ def modulation_factors(
     Args:
         style: ``[B, C]``.
         squares: ``[C, O]``, the sum of the weight's squares over its taps; with ``demodulate`` only.
-        norm: ``[1, O]``, the divisors of ``export.decoder.half_generators.normalized_filters``.
+        norm: ``[1, O]``, the divisors of ``export.decoder.served.normalized_filters``.
         demodulate: give every output channel unit variance ([StyleGAN2] Eq. 3).
         normalize: divide the style by its largest magnitude, as a generator in float16 needs it, and
             multiply the output's factors by it and by ``norm``.

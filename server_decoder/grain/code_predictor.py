@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from server_decoder.grain.rrdb import NEGATIVE_SLOPE, initialize
+from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, initialize
 
 INITIAL_OFFSET = 0.1
 """Standard deviation of a new predictor's codes around the mean latent, for features of unit variance; that of W itself

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.resize import cubic
-from server_decoder.grain.rrdb import convolutions, initialize
+from server_decoder.grain.rrdb_decoder import convolutions, initialize
 
 
 def enlargement_matrix(small: int, large: int) -> npt.NDArray[np.float64]:

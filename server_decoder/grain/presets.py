@@ -17,13 +17,13 @@ from server_decoder.grain.rrdb_decoder import (
     DecoderConfig,
     Scale,
 )
-from server_decoder.mobile_stylegan.generator import (
+from server_decoder.mobile_stylegan import (
     MOBILE_STYLEGAN_256,
     MOBILE_STYLEGAN_512,
     MOBILE_STYLEGAN_1024,
     MobileStyleGANConfig,
 )
-from server_decoder.stylegan2.synthesis import CONFIG_F_1024, TINY_64
+from server_decoder.stylegan2.networks import CONFIG_F_1024, TINY_64
 
 STYLEGAN2_1024 = PriorConfig("stylegan2", CONFIG_F_1024)
 

@@ -8,13 +8,13 @@ different styles share one convolution.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from server_decoder.full_precision import full_precision
 
 NEGATIVE_SLOPE = 0.2  # [StyleGAN2] Appendix B
 EPSILON = 1e-8  # in every root and division, [StyleGAN2] Eq. 3
@@ -22,6 +22,13 @@ EPSILON = 1e-8  # in every root and division, [StyleGAN2] Eq. 3
 # with pixel centres aligned are 1/4, 3/4, 3/4, 1/4.
 BILINEAR = (1.0, 3.0, 3.0, 1.0)
 _GAIN = math.sqrt(2)  # after a leaky ReLU: keeps the second moment, [StyleGAN] Appendix C (He initialization)
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Suspend autocast on the device of ``x``. On the meta device, which has no autocast, this does nothing."""
+    if x.device.type == "meta" or not torch.is_autocast_enabled(x.device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def activate(x: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -20,7 +20,7 @@ from edgegrain.metrics.periodic_peaks import periodic_peaks
 from edgegrain.metrics.psnr_ssim import psnr
 from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.refinement import RefiningCodec
-from export.decoder.sources import bundle_decoder
+from export.decoder.export import bundle_decoder
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 
 

@@ -15,11 +15,11 @@ from torch import nn
 
 from codec_contract.errors import BundleError
 from edge_encoder.encoder_session import EncoderSession
-from export.decoder.decoder_graph import load_parameters
+from export.decoder.graph import load_parameters
 from export.encoder.graph import exact_graph
 from export.encoder.onnx_emitter import onnx_model
 from server_decoder.decoder_session import DecoderSession
-from server_decoder.super_resolution.enlarger_session import EnlargerSession
+from server_decoder.enlarger_session import EnlargerSession
 from tests.tiny_bundle import HR, box_network, convolutional_decoder, nearest_enlarger
 
 SECRET = "secret.bin"

@@ -22,8 +22,8 @@ from edgegrain.papers.face_sr.bundle import find_face_sr_weights, load_gcfsr, lo
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.service.engine import Engine, RestoreOptions
 from export.bundle.card import BY_DOMAIN, UNSTATED
-from export.decoder.decoder_graph import round_weights
-from export.decoder.sources import bundle_decoder, find_decoder
+from export.decoder.export import bundle_decoder, find_decoder
+from export.decoder.graph import round_weights
 from server_decoder.prior_store import load_prior
 from tests.face_sr import store_gcfsr, store_glean
 

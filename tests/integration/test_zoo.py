@@ -21,9 +21,8 @@ from edgegrain.papers.face_sr.bundle import load_glean, read_config
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.papers.irn.bundle import load_irn, read_training
 from edgegrain.papers.irn.network import IRN, PRESETS, round_to_levels
-from export.decoder.sources import TRAINED, DecoderSource, described_prior, kept_bundle, zoo_decoder
-from server_decoder.grain.grain import Grain
-from server_decoder.grain.weights import read_history
+from export.decoder.export import TRAINED, DecoderSource, described_prior, kept_bundle, zoo_decoder
+from server_decoder.grain.grain import Grain, read_history
 
 
 @pytest.fixture(scope="module")

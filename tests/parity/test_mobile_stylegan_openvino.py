@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from codec_contract.errors import ModelError
-from server_decoder.mobile_stylegan.generator import MobileStyleGAN, load_mobile_stylegan
+from server_decoder.mobile_stylegan import MobileStyleGAN, load_mobile_stylegan
 from server_decoder.prior_store import DEFAULT_PRIOR, find_prior
 
 REFERENCE = Path(__file__).parents[1] / "golden" / "mobile_stylegan" / "reference.npz"

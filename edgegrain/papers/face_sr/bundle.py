@@ -41,9 +41,8 @@ from export.bundle.writer import (
     tables_in,
     write_bundle,
 )
-from export.decoder.comparison import compare_decoder
-from export.decoder.decoder_graph import add_optional_input, decoder_graph, round_weights, store_half
-from export.decoder.sources import described_prior
+from export.decoder.export import compare_decoder, described_prior
+from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.graph import FORMATS
 from export.proof.proof_inputs import smooth_pictures
 from server_decoder import weight_file

@@ -18,7 +18,7 @@ from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, Discrim
 from edgegrain.training.losses import LossWeights
 from edgegrain.training.recipe import Recipe
 from server_decoder.grain.grain import PriorConfig
-from server_decoder.stylegan2.synthesis import CONFIG_F_512, CONFIG_F_1024, TINY_64
+from server_decoder.stylegan2.networks import CONFIG_F_512, CONFIG_F_1024, TINY_64
 
 _UNUSED_TERMS = ("identity", "lr", "lr_l2", "lr_saturation", "rate", "codes")
 """Terms of `LossWeights` that this family does not compute."""

@@ -35,7 +35,7 @@ from edgegrain.training.losses import GridLoss, MetricNetworks, needed_metric_we
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.prior_files import recipe_discriminator, recipe_prior
 from edgegrain.training.recipe import continued
-from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from server_decoder.stylegan2.networks import StyleGAN2Config
 
 VGG_LAYER = 3  # conv4_3, of those that LPIPS compares
 

@@ -13,7 +13,7 @@ from edgegrain.papers.glean.network import BASE, GLEAN, GLEANConfig
 from edgegrain.papers.stylegan.checkpoints import FILTER, Layout, translate_generator
 from edgegrain.papers.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
 from server_decoder.grain.grain import PriorConfig
-from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from server_decoder.stylegan2.networks import StyleGAN2Config
 
 BANK = "generator."
 _UNUSED = {"fusion_skip.": "changes only the bank's own picture, which is not used"}

@@ -29,10 +29,18 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import PriorConfig
-from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RRDB, initialize
-from server_decoder.grain.rrdb_decoder import FACES_256_LR16_SLIM, DecoderScale, Scale, Upsample, weaken_residuals
-from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256
-from server_decoder.stylegan2.synthesis import CONFIG_F_1024
+from server_decoder.grain.rrdb_decoder import (
+    FACES_256_LR16_SLIM,
+    NEGATIVE_SLOPE,
+    RRDB,
+    DecoderScale,
+    Scale,
+    Upsample,
+    initialize,
+    weaken_residuals,
+)
+from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256
+from server_decoder.stylegan2.networks import CONFIG_F_1024
 
 KIND = "glean"
 RGB = 3

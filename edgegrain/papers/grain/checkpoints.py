@@ -23,7 +23,7 @@ from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import PRIOR, Grain, GrainConfig, PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
-from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from server_decoder.stylegan2.networks import StyleGAN2Config
 
 GENERATOR, MEAN_CODE = "decoder.", "latent_avg"
 WRAPPERS = ("state_dict.", "state_dict1.", "state_dict2.", "state_dict3.")

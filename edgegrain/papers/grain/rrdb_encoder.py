@@ -25,7 +25,7 @@ from edgegrain.papers.graph_writer import GraphWriter
 from edgegrain.papers.tensor_map import TensorFile, open_tensors, place
 from export.bundle.writer import EncoderPart, float_encoder
 from export.encoder.graph import Add, EncoderGraph, Scale, rounding_nodes
-from server_decoder.grain.rrdb import NEGATIVE_SLOPE, RESIDUAL_SCALE, RRDB
+from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, RESIDUAL_SCALE, RRDB
 from server_decoder.weight_file import state_digest
 
 if TYPE_CHECKING:  # exporting needs no training

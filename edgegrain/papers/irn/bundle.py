@@ -49,8 +49,8 @@ from export.bundle.writer import (
     tables_in,
     write_bundle,
 )
-from export.decoder.comparison import compare_decoder
-from export.decoder.decoder_graph import add_optional_input, decoder_graph, round_weights, store_half
+from export.decoder.export import compare_decoder
+from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.graph import Add, Conv, EncoderGraph, Exp, Multiply, Scale, Sigmoid, rounding_nodes
 from export.encoder.torch_graph import torch_encoder
 from export.proof.proof_inputs import smooth_pictures

@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from server_decoder.full_precision import full_precision
+from server_decoder.stylegan2.layers import full_precision
 
 KIND = "irn"
 RGB = 3

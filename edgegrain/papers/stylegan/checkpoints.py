@@ -23,10 +23,8 @@ from torch import Tensor, nn
 from codec_contract.errors import ExistsError, ModelError
 from edgegrain.papers.tensor_map import TensorFile, TensorMap, file_sha256, place, read_tensors
 from server_decoder.stylegan2 import NVIDIA_LICENCE
-from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.layers import BILINEAR, MappingNetwork, mean_code
-from server_decoder.stylegan2.synthesis import BASE, StyleGAN2, StyleGAN2Config
-from server_decoder.stylegan2.weights import write_states
+from server_decoder.stylegan2.networks import BASE, Discriminator, StyleGAN2, StyleGAN2Config, write_states
 
 FILTER = "a low-pass filter, a constant here"
 _LARGEST = 8192  # sizes and depths that are recognized

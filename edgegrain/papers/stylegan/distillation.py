@@ -25,7 +25,7 @@ from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.losses import needed_metric_weights
 from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
 from edgegrain.training.recipe import Recipe, continued
-from server_decoder.mobile_stylegan.generator import (
+from server_decoder.mobile_stylegan import (
     MOBILE_STYLEGAN_256,
     MOBILE_STYLEGAN_1024,
     MobileStyleGAN,
@@ -35,10 +35,15 @@ from server_decoder.mobile_stylegan.generator import (
     save_mobile_stylegan,
 )
 from server_decoder.prior_store import find_prior
-from server_decoder.stylegan2.discriminator import Discriminator
 from server_decoder.stylegan2.layers import MAPPING_RATE
-from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config, mix_styles
-from server_decoder.stylegan2.weights import load_discriminator, load_stylegan2
+from server_decoder.stylegan2.networks import (
+    Discriminator,
+    StyleGAN2,
+    StyleGAN2Config,
+    load_discriminator,
+    load_stylegan2,
+    mix_styles,
+)
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,7 @@ def teacher_codes(codes: Tensor, count: int) -> Tensor:
 def haar(picture: Tensor) -> Tensor:
     """Orthonormal Haar transform, ``[B, C, 2H, 2W]`` -> ``[B, 4C, H, W]``.
 
-    The inverse of `server_decoder.mobile_stylegan.generator.inverse_haar` up to a factor of two: bands ll, b1 (rows),
+    The inverse of `server_decoder.mobile_stylegan.inverse_haar` up to a factor of two: bands ll, b1 (rows),
     b2 (columns), b3 (diagonals), C channels each.
     """
     a, b = picture[..., ::2, ::2], picture[..., ::2, 1::2]

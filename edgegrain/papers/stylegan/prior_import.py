@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from codec_contract.errors import ModelError
-from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_1024, MobileStyleGAN, MobileStyleGANConfig
+from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_1024, MobileStyleGAN, MobileStyleGANConfig
 
 WHEEL_PACKAGE = "random-face"
 WHEEL_VERSION = "2021.7.21.1"

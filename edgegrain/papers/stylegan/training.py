@@ -29,16 +29,18 @@ from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.losses import running_mean
 from edgegrain.training.optimizers import finite_gradients, update_averages
 from edgegrain.training.recipe import Recipe
-from server_decoder.stylegan2.discriminator import Discriminator
-from server_decoder.stylegan2.synthesis import (
+from server_decoder.stylegan2.networks import (
     CONFIG_F_256,
     CONFIG_F_1024,
     TINY_64,
+    Discriminator,
     StyleGAN2,
     StyleGAN2Config,
+    load_discriminator,
+    load_stylegan2,
     mix_styles,
+    save_stylegan2,
 )
-from server_decoder.stylegan2.weights import load_discriminator, load_stylegan2, save_stylegan2
 
 
 @dataclass(frozen=True)

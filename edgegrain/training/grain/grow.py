@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from codec_contract.errors import BundleError
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.twin import EncoderTwin
-from server_decoder.grain.rrdb import RESIDUAL_SCALE, RRDB, ResidualBlock
-from server_decoder.grain.rrdb_decoder import DecoderScale, RRDBDecoder
+from server_decoder.grain.rrdb_decoder import RESIDUAL_SCALE, RRDB, DecoderScale, ResidualBlock, RRDBDecoder
 
 
 @torch.no_grad()

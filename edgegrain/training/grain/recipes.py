@@ -31,7 +31,7 @@ from server_decoder.grain.rrdb_decoder import (
     PAPER_1024_LR16,
     DecoderConfig,
 )
-from server_decoder.stylegan2.synthesis import CONFIG_F_1024
+from server_decoder.stylegan2.networks import CONFIG_F_1024
 
 # The picture that a stage's losses compare: y_inv, y_style or y_final ([GRAIN] 3.5 (1)).
 OUTPUTS = {"1": "invertible", "2": "style", "3": "final", "final": "final"}

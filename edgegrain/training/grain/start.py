@@ -33,12 +33,11 @@ from edgegrain.training.grain.recipes import GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.prior_files import random_prior
 from edgegrain.training.recipe import continued
 from export import papers
-from export.decoder.decoder_graph import same_when_stored
-from export.decoder.sources import TRAINED, bundle_decoder, invertible_decoder, load_zoo, zoo_encoder, zoo_step
+from export.decoder.export import TRAINED, bundle_decoder, invertible_decoder, load_zoo, zoo_encoder, zoo_step
+from export.decoder.graph import same_when_stored
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.grain import Grain, GrainConfig, read_history
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
-from server_decoder.grain.weights import read_history
 
 
 class StartingPoint(NamedTuple):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgegrain.training.distributed import mixed_precision
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.stylegan2.synthesis import mix_styles
+from server_decoder.stylegan2.networks import mix_styles
 
 SHIFT = 0.04  # of the side, at most
 # Deviations, the last two as powers of two.

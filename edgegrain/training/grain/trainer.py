@@ -52,7 +52,7 @@ from edgegrain.training.prior_files import recipe_discriminator, recipe_prior
 from edgegrain.training.recipe import continued
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
-from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from server_decoder.stylegan2.networks import StyleGAN2Config
 from server_decoder.window import Area, Window
 
 PICTURES = 27_000

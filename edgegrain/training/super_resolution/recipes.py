@@ -8,7 +8,7 @@ from typing import Any
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, ProjectedConfig
 from edgegrain.training.recipe import Recipe, check
-from server_decoder.super_resolution.network import SuperResolutionConfig
+from server_decoder.super_resolution import SuperResolutionConfig
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,9 @@ from edgegrain.training.super_resolution.recipes import (
 )
 from export.bundle.enlarger import find_enlarger
 from server_decoder.grain.fusion import BicubicEnlargement
-from server_decoder.super_resolution.network import SuperResolution
-from server_decoder.super_resolution.weights import (
+from server_decoder.super_resolution import (
     WEIGHTS,
+    SuperResolution,
     holds_super_resolution,
     load_super_resolution,
     save_super_resolution,

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from export.decoder.command import export_decoder
-from export.decoder.decoder_options import DecoderOptions, Ops, Pixels, Precision
+from export.decoder import DecoderOptions, Ops, Pixels, Precision
+from export.decoder.export import export_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from tests.fake_cuda.environment import REPOSITORY

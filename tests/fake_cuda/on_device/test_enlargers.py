@@ -10,7 +10,7 @@ import pytest
 
 from codec_contract.bundle.manifest import load_manifest
 from server_decoder.decoder_session import DecoderSession
-from server_decoder.super_resolution.enlarger_session import EnlargerSession
+from server_decoder.enlarger_session import EnlargerSession
 from tests.fake_cuda.on_device.conftest import Device
 from tests.fake_cuda.on_device.decoders import SHIPPED
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.decoder.decoder_options import Ops
+from export.decoder import Ops
 from server_decoder import decoder_session
 from server_decoder.decoder_session import CudaOptions, DecoderSession
 from tests.fake_cuda.on_device.conftest import Device

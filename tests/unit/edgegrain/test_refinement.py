@@ -26,7 +26,7 @@ from edgegrain import refinement
 from edgegrain.refinement import PayloadBits, RefiningCodec
 from edgegrain.training.losses import LossWeights
 from sdk.payload import decode_payload_lr
-from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig
+from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig
 from tests.tiny_bundle import HR, LR, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 

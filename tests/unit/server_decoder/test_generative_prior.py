@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from server_decoder.generative_prior import GenerativePrior, prior_digest
-from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
-from server_decoder.stylegan2.synthesis import TINY_64, StyleGAN2
+from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
+from server_decoder.stylegan2.networks import TINY_64, StyleGAN2
 
 TINY = MobileStyleGANConfig(size=64, channel_base=256, channel_max=16, code_width=24, mapping_layers=2)
 PRIORS = {

@@ -10,10 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from codec_contract.errors import ModelError
-from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig, save_mobile_stylegan
+from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig, save_mobile_stylegan
 from server_decoder.prior_store import DEFAULT_PRIOR, find_prior, load_prior, prior_folder, prior_licence
-from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
-from server_decoder.stylegan2.weights import save_stylegan2
+from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, save_stylegan2
 
 MOBILE = MobileStyleGANConfig(32, "wavelet", 256, 8, code_width=8, mapping_layers=1)
 STYLEGAN2 = StyleGAN2Config(16, 64, 8, code_width=8, mapping_layers=1)

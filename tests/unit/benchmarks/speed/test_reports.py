@@ -17,8 +17,8 @@ import onnx
 import pytest
 import torch
 
+from export.decoder.export import random_decoder
 from export.decoder.served import served_decoder
-from export.decoder.sources import random_decoder
 from export.encoder.formats import export_encoder
 from tests.networks import random_network
 from tests.tiny_grain import TINY_MOBILE, tiny_grain
@@ -367,7 +367,7 @@ for variant in ("torch-eager", "ort-plain", "session"):
 
 def test_lrs_have_the_levels_of_payloads(
         benchmarks: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import export.decoder.sources as sources
+    import export.decoder.export as sources
 
     step = 3
     source = replace(random_decoder("grain-smoke"), step=step)

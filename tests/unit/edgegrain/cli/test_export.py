@@ -57,7 +57,7 @@ def test_an_encoder_is_exported(shell: Shell, tmp_path: Path) -> None:
 def test_missing_libraries(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                            arguments: tuple[str, ...]) -> None:
     monkeypatch.chdir(tmp_path)
-    for module in ("export.proof.proven_export", "export.decoder.command", "export.bundle.grain_bundle"):
+    for module in ("export.proof.proven_export", "export.decoder.export", "export.bundle.grain_bundle"):
         monkeypatch.setitem(sys.modules, module, None)
     status, _, error = shell("export", *(item.format(zoo=tmp_path) for item in arguments))
     assert status == 1 and "pip install 'edgegrain[export]'" in error

@@ -21,7 +21,7 @@ from edgegrain.pictures.prior_samples import MIXTURES, mix_codes, truncated_code
 from edgegrain.pictures.sheets import GAP, MARGIN
 from sdk.generated_mark import GENERATED
 from server_decoder import prior_store
-from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
+from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
 from tests.unit.edgegrain.cli.conftest import Shell
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the stand-ins for pip and npm are shell scripts")

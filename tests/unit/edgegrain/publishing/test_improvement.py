@@ -26,8 +26,8 @@ from edgegrain.publishing.run_source import source_of
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import start_run
-from export.decoder.decoder_options import WeightStorage
-from export.decoder.sources import DecoderSource
+from export.decoder import WeightStorage
+from export.decoder.export import DecoderSource
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import RRDBDecoder

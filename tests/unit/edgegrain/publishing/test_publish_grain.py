@@ -36,13 +36,11 @@ from export.bundle import grain_bundle
 from export.bundle.card import UNSTATED
 from export.bundle.grain_bundle import write_trained_bundle
 from export.bundle.writer import BundleParts, exact_encoder, manifest_fields, replace_decoder, write_bundle
-from export.decoder.command import export_decoder
-from export.decoder.comparison import Comparison
-from export.decoder.decoder_options import DecoderOptions, WeightStorage
-from export.decoder.sources import bundle_decoder, zoo_decoder
-from server_decoder.grain.weights import load_trained
+from export.decoder import DecoderOptions, WeightStorage
+from export.decoder.export import Comparison, bundle_decoder, export_decoder, zoo_decoder
+from server_decoder.grain.grain import load_trained
 from server_decoder.prior_store import prior_licence
-from server_decoder.stylegan2.weights import save_stylegan2
+from server_decoder.stylegan2.networks import save_stylegan2
 from server_decoder.weight_file import read_weights
 from tests.tiny_bundle import refresh_manifest, repeating_decoder, write_tiny_bundle
 

@@ -34,7 +34,7 @@ from edgegrain.training.adversarial import (
 )
 from edgegrain.training.losses import MetricNetworks
 from edgegrain.training.recipe import config_from_dict
-from server_decoder.stylegan2.synthesis import TINY_64
+from server_decoder.stylegan2.networks import TINY_64
 
 
 def softplus(x: float) -> float:

@@ -12,7 +12,7 @@ from codec_contract.errors import EdgegrainError
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.prior_files import recipe_prior
 from server_decoder.grain.presets import PRESETS
-from server_decoder.mobile_stylegan.generator import MobileStyleGAN, save_mobile_stylegan
+from server_decoder.mobile_stylegan import MobileStyleGAN, save_mobile_stylegan
 
 
 def test_a_compact_prior_is_rounded_and_another_is_not(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from codec_contract.errors import EdgegrainError
 from edgegrain.training.adversarial import AdversarialConfig, DiscriminatorConfig
 from edgegrain.training.family import find_recipe, recipes
 from edgegrain.training.recipe import changed, config_from_dict
-from server_decoder.stylegan2.synthesis import CONFIG_F_256
+from server_decoder.stylegan2.networks import CONFIG_F_256
 
 OLD = {"random_pictures": "made_up", "random_teacher": "made_up", "evaluated": "judged", "discriminator": "judge",
        "discriminator_alone": "judge_alone", "loss": "losses", "clip_gradient": "clip"}

@@ -20,8 +20,7 @@ from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions, family_of, recipes
 from edgegrain.training.recipe import STAGES, Chain, changed
 from edgegrain.training.run import LOG, JsonlLog, TimeBudget, claim_run_folder, finished, run_loop, share_out, train
-from server_decoder.stylegan2.synthesis import TINY_64, StyleGAN2
-from server_decoder.stylegan2.weights import save_stylegan2
+from server_decoder.stylegan2.networks import TINY_64, StyleGAN2, save_stylegan2
 
 HERE = Distributed(torch.device("cpu"))
 

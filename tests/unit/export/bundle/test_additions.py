@@ -17,10 +17,8 @@ from codec_contract.errors import ExportError
 from edgegrain.cli.main import app
 from export.bundle.additions import require_target, write_form
 from export.bundle.writer import replace_decoder
-from export.decoder.command import ExportedDecoder, export_decoder
-from export.decoder.comparison import Comparison
-from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Precision, WeightStorage
-from export.decoder.sources import find_decoder, random_decoder
+from export.decoder import DecoderOptions, Noise, Ops, Precision, WeightStorage
+from export.decoder.export import Comparison, ExportedDecoder, export_decoder, find_decoder, random_decoder
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from tests.tiny_bundle import LR, refresh_manifest, write_tiny_bundle

@@ -32,9 +32,8 @@ from export.bundle.enlarger import (
     up_to_factor,
     write_enlarger,
 )
-from server_decoder.super_resolution.enlarger_session import EnlargerSession
-from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig, notch_filter
-from server_decoder.super_resolution.weights import save_super_resolution
+from server_decoder.enlarger_session import EnlargerSession
+from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig, notch_filter, save_super_resolution
 from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle
 
 SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(6, 5), fine_blocks=(1, 1))

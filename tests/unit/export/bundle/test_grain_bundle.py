@@ -19,17 +19,21 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
 from edgegrain.cli.main import app
 from export.bundle import grain_bundle as grain
-from export.decoder import command as server
-from export.decoder import comparison
-from export.decoder.command import export_decoder
-from export.decoder.comparison import compare_decoder, real_lrs
-from export.decoder.decoder_graph import load_parameters, round_weights
-from export.decoder.decoder_options import DecoderOptions, WeightStorage
-from export.decoder.sources import TRAINED, bundle_decoder, find_decoder, random_decoder
-from server_decoder.grain.grain import Grain
+from export.decoder import DecoderOptions, WeightStorage
+from export.decoder import export as decoder_export
+from export.decoder.export import (
+    TRAINED,
+    bundle_decoder,
+    compare_decoder,
+    export_decoder,
+    find_decoder,
+    random_decoder,
+    real_lrs,
+)
+from export.decoder.graph import load_parameters, round_weights
+from server_decoder.grain.grain import Grain, save_trained
 from server_decoder.grain.presets import PRESETS
-from server_decoder.grain.weights import save_trained
-from server_decoder.mobile_stylegan.generator import MobileStyleGAN, save_mobile_stylegan
+from server_decoder.mobile_stylegan import MobileStyleGAN, save_mobile_stylegan
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 
@@ -77,7 +81,7 @@ def test_values_count_as_far_as_they_are_seen(base: float, refused: bool, mobile
     """Beyond [-1, 1] a picture is white: there float32 itself differs from float64 by more than the tolerance."""
     _, model = mobile
     values = np.full((1, 3, 64, 64), base, np.float32)
-    monkeypatch.setattr(comparison, "_values", lambda *_: values + np.float32(2e-4))
+    monkeypatch.setattr(decoder_export, "_values", lambda *_: values + np.float32(2e-4))
     decoder = Constant(torch.from_numpy(values))
     if refused:
         with pytest.raises(ExportError, match="differs from torch by 0.0002"):
@@ -266,8 +270,8 @@ def test_real_lrs_begin_with_pictures() -> None:
 
 def test_the_command_states_the_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                            mobile: tuple[Grain, bytes], capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(server, "export_decoder", lambda decoder, lr, weights, **form: mobile[1])
-    monkeypatch.setattr(server, "random_decoder", lambda name: replace(random_decoder(name), decoder=mobile[0]))
+    monkeypatch.setattr(decoder_export, "export_decoder", lambda decoder, lr, weights, **form: mobile[1])
+    monkeypatch.setattr(decoder_export, "random_decoder", lambda name: replace(random_decoder(name), decoder=mobile[0]))
     status, printed, error = export(capsys, "decoder", "--config", "grain-smoke-mobile", "--random-weights",
                                     "--out", tmp_path, "--storage", "compact")
     assert status == 0, error
@@ -276,7 +280,7 @@ def test_the_command_states_the_difference(tmp_path: Path, monkeypatch: pytest.M
     assert report["bundle"] == "grain-smoke-mobile" and report["weights"] == "compact"
     assert report["psnr"] > 100 and report["largest_difference"] < 2e-5
     (tmp_path / "decoder.onnx").unlink()
-    monkeypatch.setattr(server, "export_decoder", None)  # a report that exists is refused before the work
+    monkeypatch.setattr(decoder_export, "export_decoder", None)  # a report that exists is refused before the work
     status, _, error = export(capsys, "decoder", "--config", "grain-smoke-mobile", "--random-weights", "--out",
                               tmp_path)
     assert status == 1 and "decoder_report.json exists" in error and not (tmp_path / "decoder.onnx").exists()

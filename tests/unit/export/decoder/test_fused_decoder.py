@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from codec_contract.pixels import dequantize, quantize
+from export.decoder.export import random_decoder, random_grain
 from export.decoder.fused_decoder import fused_graph
 from export.decoder.served import noise_maps, noise_sides
-from export.decoder.sources import random_decoder, random_grain
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
-from server_decoder.mobile_stylegan.generator import MobileStyleGANConfig
+from server_decoder.mobile_stylegan import MobileStyleGANConfig
 from tests.reference_ops import run_reference_graph
 from tests.tiny_grain import TINY, TINY_MOBILE
 

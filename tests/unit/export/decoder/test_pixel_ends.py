@@ -10,8 +10,7 @@ import torch
 
 from codec_contract.errors import ExportError
 from codec_contract.pixels import dequantize, quantize
-from export.decoder.decoder_graph import decoder_graph
-from export.decoder.pixel_ends import add_pixel_ends
+from export.decoder.graph import add_pixel_ends, decoder_graph
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 
 

@@ -14,12 +14,17 @@ from torch import Tensor
 from codec_contract.errors import ExportError
 from codec_contract.pixels import dequantize
 from edge_encoder.integer_network import run_reference
-from export.decoder.command import export_decoder
-from export.decoder.comparison import compare_decoder
-from export.decoder.decoder_options import DecoderOptions, Precision
-from export.decoder.half_generators import CLAMP, normalized_filters, normalized_style
-from export.decoder.served import noise_maps, noise_sides, served_decoder, upsampled_conv2d
-from export.decoder.sources import find_decoder, random_decoder
+from export.decoder import DecoderOptions, Precision
+from export.decoder.export import compare_decoder, export_decoder, find_decoder, random_decoder
+from export.decoder.served import (
+    CLAMP,
+    noise_maps,
+    noise_sides,
+    normalized_filters,
+    normalized_style,
+    served_decoder,
+    upsampled_conv2d,
+)
 from server_decoder.cuda_ops import library
 from server_decoder.grain.fusion import FusionConfig, channel_means
 from server_decoder.grain.grain import Grain

@@ -10,9 +10,8 @@ import onnxruntime
 import pytest
 
 from codec_contract.errors import BundleError, DeviceError, ExportError
-from export.decoder.command import export_decoder
-from export.decoder.comparison import compare_decoder
-from export.decoder.decoder_options import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
+from export.decoder import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
+from export.decoder.export import compare_decoder, export_decoder
 from server_decoder.cuda_ops import library
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.grain import Grain

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper
 
 from codec_contract.pixels import dequantize, quantize
-from export.decoder.half_generators import normalized_style
+from export.decoder.served import normalized_style
 from server_decoder.cuda_ops import library, reference
-from server_decoder.mobile_stylegan.generator import inverse_haar
+from server_decoder.mobile_stylegan import inverse_haar
 from server_decoder.stylegan2.layers import BilinearFilter, activate, demodulation
 from tests.custom_ops import TOLERANCE, TYPES, Ops, difference
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig, resolution_of_codes
-from server_decoder.mobile_stylegan.generator import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024, MobileStyleGANConfig
-from server_decoder.stylegan2.synthesis import CONFIG_F_1024, StyleGAN2Config
+from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024, MobileStyleGANConfig
+from server_decoder.stylegan2.networks import CONFIG_F_1024, StyleGAN2Config
 
 TINY = CodesConfig(widths=6, branch=(6, 8, 10))  # base 8
 CODES = (4, 8, 8, 16, 16, 32, 32)

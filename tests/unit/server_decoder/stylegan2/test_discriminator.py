@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from codec_contract.errors import ModelError
-from server_decoder.stylegan2.discriminator import Discriminator, DiscriminatorBlock
-from server_decoder.stylegan2.synthesis import CONFIG_F_1024, StyleGAN2Config
+from server_decoder.stylegan2.networks import CONFIG_F_1024, Discriminator, DiscriminatorBlock, StyleGAN2Config
 
 TINY = StyleGAN2Config(32, channel_base=128, channel_max=12)
 

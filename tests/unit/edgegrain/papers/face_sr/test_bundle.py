@@ -29,7 +29,7 @@ from edgegrain.pictures.packed import random_pictures
 from server_decoder.generative_prior import prior_digest
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.prior_store import load_prior
-from server_decoder.stylegan2.synthesis import TINY_64
+from server_decoder.stylegan2.networks import TINY_64
 from server_decoder.weight_file import read_header, read_weights, write_weights
 from tests.face_sr import GLEAN_TINY as STORED_GLEAN
 from tests.face_sr import TRAINING, store_gcfsr, store_glean

@@ -22,7 +22,7 @@ from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.run import train
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
-from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from server_decoder.stylegan2.networks import StyleGAN2Config
 
 PRIOR = PriorConfig("stylegan2", StyleGAN2Config(32, 256, 16, 12, 2))
 SCALES = (Scale(16, 10, residual=1), Scale(32, 6))

@@ -40,7 +40,7 @@ from edgegrain.training.losses import LossWeights, MetricNetworks
 from edgegrain.training.prior_files import random_prior
 from edgegrain.training.run import train
 from server_decoder.generative_prior import prior_digest
-from server_decoder.stylegan2.synthesis import CONFIG_F_1024
+from server_decoder.stylegan2.networks import CONFIG_F_1024
 from tests.unit.edgegrain.conftest import rows
 
 GLEAN_SMOKE, GCFSR_SMOKE = FACE_SR_RECIPES["smoke-glean"], FACE_SR_RECIPES["smoke-gcfsr"]

@@ -12,8 +12,8 @@ from edgegrain.papers.glean.network import GLEAN, PRESETS, FeatureFusion, GLEANC
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.grain.rrdb_decoder import Scale
-from server_decoder.mobile_stylegan.generator import MobileStyleGANConfig
-from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from server_decoder.mobile_stylegan import MobileStyleGANConfig
+from server_decoder.stylegan2.networks import StyleGAN2Config
 
 STYLEGAN2 = PriorConfig("stylegan2", StyleGAN2Config(32, 256, 16, 12, 2))
 MOBILE = PriorConfig("mobile-stylegan", MobileStyleGANConfig(64, "wavelet", 256, 16, code_width=12, mapping_layers=2))

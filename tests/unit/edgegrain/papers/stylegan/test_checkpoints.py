@@ -22,9 +22,10 @@ from codec_contract.errors import ModelError
 from edgegrain.papers.stylegan.checkpoints import NVIDIA, ROSINALITY, Layout, Networks, convert, translate
 from edgegrain.papers.tensor_map import read_tensors
 from server_decoder.prior_store import prior_licence
-from server_decoder.stylegan2.discriminator import Discriminator
-from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
-from server_decoder.stylegan2.weights import (
+from server_decoder.stylegan2.networks import (
+    Discriminator,
+    StyleGAN2,
+    StyleGAN2Config,
     load_discriminator,
     load_stylegan2,
     save_stylegan2,

@@ -26,15 +26,14 @@ from edgegrain.training import run as training_run
 from edgegrain.training.family import RunOptions
 from edgegrain.training.run import train
 from server_decoder.grain.presets import PRESETS
-from server_decoder.mobile_stylegan.generator import (
+from server_decoder.mobile_stylegan import (
     MOBILE_STYLEGAN_256,
     MobileStyleGAN,
     MobileStyleGANConfig,
     inverse_haar,
 )
 from server_decoder.prior_store import load_prior
-from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
-from server_decoder.stylegan2.weights import save_stylegan2
+from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, save_stylegan2
 from tests.unit.edgegrain.conftest import rows
 from tests.unit.edgegrain.papers.stylegan.test_training import SMOKE as PRIOR_SMOKE
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from codec_contract.errors import ModelError
 from edgegrain.papers.stylegan.prior_import import WHEEL_FILES, IRGraph, build, read_wheel
-from server_decoder.mobile_stylegan.generator import MobileStyleGANConfig
+from server_decoder.mobile_stylegan import MobileStyleGANConfig
 
 CONFIG = MobileStyleGANConfig(size=32, channel_base=128, channel_max=16, code_width=24, mapping_layers=2)
 WIDTHS = {4: 16, 8: 16, 16: 8}

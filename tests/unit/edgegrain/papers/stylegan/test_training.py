@@ -35,8 +35,13 @@ from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions, describe
 from edgegrain.training.run import train
 from server_decoder.prior_store import load_prior
-from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config
-from server_decoder.stylegan2.weights import load_discriminator, load_stylegan2, save_stylegan2
+from server_decoder.stylegan2.networks import (
+    StyleGAN2,
+    StyleGAN2Config,
+    load_discriminator,
+    load_stylegan2,
+    save_stylegan2,
+)
 from tests.unit.edgegrain.conftest import rows
 
 TINY = StyleGAN2Config(16, channel_base=256, channel_max=16, code_width=16, mapping_layers=2)

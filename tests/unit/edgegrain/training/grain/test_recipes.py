@@ -29,7 +29,7 @@ from edgegrain.training.run import train
 from export.bundle.writer import BundleParts
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
-from server_decoder.stylegan2.synthesis import StyleGAN2Config
+from server_decoder.stylegan2.networks import StyleGAN2Config
 from tests.unit.edgegrain.conftest import rows
 
 

@@ -24,7 +24,7 @@ from edgegrain.training.grain.model import GrainRun
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import stand_in_prior, start_run, trained_decoder
 from export.bundle.writer import BundleParts, exact_encoder, manifest_fields, write_bundle
-from export.decoder.decoder_graph import round_weights, store_compact, store_half
+from export.decoder.graph import round_weights, store_compact, store_half
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from tests.tiny_bundle import repeating_decoder

@@ -10,7 +10,7 @@ from codec_contract.errors import EdgegrainError
 from edgegrain.training.family import find_recipe
 from edgegrain.training.grain.synthetic import SHIFT, SyntheticBatch, jitter, recoloured, shifted, synthetic_faces
 from edgegrain.training.recipe import changed
-from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
+from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
 
 CONFIG = MobileStyleGANConfig(16, "wavelet", 256, 8, code_width=8, mapping_layers=1)
 

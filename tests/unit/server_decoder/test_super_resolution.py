@@ -11,8 +11,14 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from edgegrain.papers.models import super_resolution_model
-from server_decoder.super_resolution.network import SuperResolution, SuperResolutionConfig, coordinates
-from server_decoder.super_resolution.weights import load_super_resolution, read_training, save_super_resolution
+from server_decoder.super_resolution import (
+    SuperResolution,
+    SuperResolutionConfig,
+    coordinates,
+    load_super_resolution,
+    read_training,
+    save_super_resolution,
+)
 from server_decoder.window import Window
 
 SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(6, 5), fine_blocks=(1, 2))

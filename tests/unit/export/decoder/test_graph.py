@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import BundleError, ExportError
-from export.decoder.command import export_decoder
-from export.decoder.comparison import compare_decoder
-from export.decoder.decoder_graph import OPSET, decoder_graph, load_parameters, store_half
-from export.decoder.decoder_options import DecoderOptions, WeightStorage
+from export.decoder import DecoderOptions, WeightStorage
+from export.decoder.export import compare_decoder, export_decoder
+from export.decoder.graph import OPSET, decoder_graph, load_parameters, store_half
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 
 CONFIG = DecoderConfig(

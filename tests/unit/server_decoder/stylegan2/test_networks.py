@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.stylegan2.synthesis import (
+from server_decoder.stylegan2.networks import (
     CONFIG_F_256,
     CONFIG_F_1024,
     PRESETS,

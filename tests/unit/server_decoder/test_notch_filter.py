@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from edgegrain.metrics.periodic_peaks import periodic_peaks
-from server_decoder.super_resolution.network import notch_filter
+from server_decoder.super_resolution import notch_filter
 
 SIDE, EDGE = 128, 32
 """Of the pictures, and the width of the edge that is not compared, in pixels."""

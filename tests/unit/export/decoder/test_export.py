@@ -11,13 +11,19 @@ import pytest
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import ExportError
-from export.decoder.command import ExportedDecoder, append_enlarger, compare_joined, enlarger_factor, join_enlarger
-from export.decoder.comparison import Comparison
-from export.decoder.decoder_options import DecoderOptions, Pixels
-from export.decoder.sources import DecoderSource
+from export.decoder import DecoderOptions, Pixels
+from export.decoder.export import (
+    Comparison,
+    DecoderSource,
+    ExportedDecoder,
+    append_enlarger,
+    compare_joined,
+    enlarger_factor,
+    join_enlarger,
+)
 from server_decoder.decoder_session import DecoderSession
+from server_decoder.enlarger_session import EnlargerSession
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
-from server_decoder.super_resolution.enlarger_session import EnlargerSession
 from tests.tiny_bundle import HR, LR, box_network, nearest_enlarger, quantizing_decoder, write_tiny_bundle
 
 LRS = np.random.default_rng(0).integers(0, 256, (3, LR, LR, 3), np.uint8)

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from codec_contract.errors import BundleError, DeviceError, ImageError
-from server_decoder.super_resolution.enlarger_session import EnlargerSession
+from server_decoder.enlarger_session import EnlargerSession
 from tests.tiny_bundle import nearest_enlarger
 
 SIDE = 16

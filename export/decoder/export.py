@@ -1,0 +1,504 @@
+"""The export of edgegrain export decoder."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.compose
+import onnx.utils
+import onnxruntime
+import torch
+from torch import nn
+
+from codec_contract.bundle.find import ALIASES, find_bundle, installed_bundles
+from codec_contract.bundle.manifest import (
+    CODER_TABLES,
+    DECODER_ONNX,
+    ENCODER_WEIGHTS,
+    MANIFEST,
+    Manifest,
+    load_manifest,
+)
+from codec_contract.errors import BundleError, ExistsError, ExportError
+from codec_contract.files import write_atomically
+from codec_contract.lr_coder.coder_tables import CoderTables, rounded
+from codec_contract.onnx_runtime import refuse_external_weights
+from codec_contract.pixels import HALF_RANGE, Rgb, network_input, pictures_of
+from edge_encoder import integer_network as integer
+from edge_encoder.integer_network import IntegerNetwork, run_reference
+from edge_encoder.lowering import box_network
+from export import papers
+from export.bundle.additions import decoder_hash
+from export.decoder import HALF_PSNR, DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
+from export.decoder.fused_decoder import fused_graph
+from export.decoder.graph import (
+    add_pixel_ends,
+    decoder_graph,
+    load_parameters,
+    rename_values,
+    round_weights,
+    store_compact,
+    store_exact_halves,
+    store_half,
+)
+from export.decoder.served import noise_maps, noise_sides, require_generator, served_decoder
+from export.proof.proof_inputs import find_pictures, make_inputs
+from server_decoder.cuda_ops.library import needs_library, register_library
+from server_decoder.decoder_session import INPUT, NOISE, OUTPUT, DecoderSession
+from server_decoder.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
+from server_decoder.generative_prior import GenerativePrior
+from server_decoder.grain.grain import KIND, Grain, GrainConfig, PriorConfig, load_trained, read_config, read_kept
+from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.rrdb_decoder import INITIAL_RESIDUAL, DecoderConfig, RRDBDecoder, initialize
+from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
+
+TRAINED = "grain.safetensors"
+"""GRAIN's weights in a folder of the zoo, written by `server_decoder.grain.grain`."""
+_NOISE = 0.01  # added to random weights, so that no bias is zero and no two tensors are equal
+
+
+@dataclass(frozen=True)
+class DecoderSource:
+    """A decoder to export.
+
+    Attributes:
+        name: of the bundle, the zoo's folder or the configuration.
+        decoder: in evaluation mode.
+        network: the encoder that makes its LRs.
+        manifest: of the bundle; None for other sources.
+        step: of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`).
+    """
+
+    name: str
+    decoder: RRDBDecoder | Grain
+    network: IntegerNetwork
+    manifest: Manifest | None = None
+    step: int = 1
+
+    def encode(self, squares: Rgb) -> Rgb:
+        """LRs of squares, uint8 ``[N, hr, hr, 3]``, as payloads store them: uint8 ``[N, lr, lr, 3]``."""
+        return rounded(integer.run_reference(self.network, squares), self.step)
+
+
+def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
+    """The torch decoder of a GRAIN bundle, its weights read back from the bundle's own ONNX file.
+
+    In a `Grain`, those weights of the generator that its output does not depend on are NaN (see `load_parameters`).
+    """
+    decoder: RRDBDecoder | Grain
+    try:
+        architecture = manifest.decoder["architecture"]
+        name = manifest.decoder["file"]
+        if manifest.codec != KIND:
+            raise ValueError(f"it is a {manifest.codec}; the decoder.onnx in its folder is ready to serve")
+        # The first bundles name no kind.
+        if architecture.get("kind") == KIND or "prior" in architecture:
+            decoder = Grain(GrainConfig.from_dict(architecture))
+        else:
+            decoder = RRDBDecoder(DecoderConfig.from_dict(architecture))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"bundle {manifest.id} describes no decoder of a known kind ({error})") from error
+    load_parameters(decoder, onnx.load_model_from_string(manifest.open_file(name)))
+    return decoder.eval()
+
+
+def invertible_decoder(manifest: Manifest) -> RRDBDecoder:
+    """The invertible decoder of a GRAIN bundle, with or without a generator; errors as `bundle_decoder`."""
+    decoder = bundle_decoder(manifest)
+    return decoder.decoder if isinstance(decoder, Grain) else decoder
+
+
+def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *, zoo: Path | None = None
+                 ) -> DecoderSource:
+    """The decoder of a bundle, or of a folder of the zoo with its generator.
+
+    Args:
+        name_or_path: as `find_bundle` takes it; a folder that holds ``grain.safetensors``; or the name of one of the
+            zoo that no installed bundle has.
+        prior: the generator, as `load_prior` takes it; bundles hold theirs.
+        zoo: folder of the zoo; by default the checkout's.
+    """
+    folder = _zoo_folder(name_or_path, zoo or Path(__file__).resolve().parents[2] / "zoo")
+    if folder is not None:
+        if (folder / TRAINED).is_file():
+            return zoo_decoder(folder, prior)
+        kind = next(family.name for file, family in papers.WEIGHTS.items() if (folder / file).is_file())
+        raise BundleError(f"{name_or_path} holds weights of {kind}, not of GRAIN; edgegrain export bundle writes its "
+                          "bundle, decoder included")
+    manifest = load_manifest(find_bundle(name_or_path))
+    # A float encoder is in another file; the exact box mean makes LRs to compare on.
+    network = (integer.load_integer_network(manifest.open_file(ENCODER_WEIGHTS)) if ENCODER_WEIGHTS in manifest.files
+               else box_network(manifest.hr, manifest.lr))
+    step = CoderTables.from_json(manifest.open_file(CODER_TABLES)).step
+    return DecoderSource(manifest.id, bundle_decoder(manifest), network, manifest, step)
+
+
+def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSource:
+    """Trained weights together with the generator they were trained with.
+
+    The LRs to compare on come from `zoo_encoder`, else from the plain area average.
+    """
+    config = read_config(folder / TRAINED)
+    model = load_zoo(folder, described_prior(config.prior, prior) if config.prior else None)
+    encoder = zoo_encoder(folder) or box_network(config.decoder.hr, config.decoder.lr)
+    return DecoderSource(folder.resolve().name, model if model.prior is not None else model.decoder, encoder,
+                         step=zoo_step(folder))
+
+
+def load_zoo(folder: Path, prior: GenerativePrior | None) -> Grain:
+    """Trained weights around a generator, the invertible decoder from its bundle if the weights leave it out."""
+    bundle = kept_bundle(folder)
+    if bundle is None:
+        return load_trained(folder / TRAINED, prior)
+    return load_trained(folder / TRAINED, prior, invertible_decoder(bundle))
+
+
+def zoo_encoder(folder: Path) -> IntegerNetwork | None:
+    """The encoder of a folder of the zoo or of the bundle whose decoder it needs; None if there is none."""
+    if (folder / ENCODER_WEIGHTS).is_file():
+        return integer.load_integer_network(folder / ENCODER_WEIGHTS)
+    bundle = kept_bundle(folder)
+    return None if bundle is None else integer.load_integer_network(bundle.open_file(ENCODER_WEIGHTS))
+
+
+def zoo_step(folder: Path) -> int:
+    """The step of the LR's levels in a folder of the zoo, or in the bundle whose decoder it needs; errors as
+    `zoo_encoder`."""
+    if (folder / CODER_TABLES).is_file():
+        return CoderTables.from_json((folder / CODER_TABLES).read_bytes()).step
+    bundle = kept_bundle(folder)
+    return 1 if bundle is None else CoderTables.from_json(bundle.open_file(CODER_TABLES)).step
+
+
+def kept_bundle(folder: Path) -> Manifest | None:
+    """The bundle whose encoder and invertible decoder trained weights need; None if they have their own."""
+    kept = read_kept(folder / TRAINED)
+    if kept is None:
+        return None
+    manifest = load_manifest(find_bundle(kept.bundle))
+    if decoder_hash(manifest) != kept.sha256:
+        raise BundleError(f"{folder} was trained around the decoder of bundle {kept.bundle} {kept.version}; the "
+                          f"installed version {manifest.version} has another one")
+    return manifest
+
+
+def described_prior(config: PriorConfig, name_or_path: str | Path = DEFAULT_PRIOR) -> GenerativePrior:
+    """The generator that a configuration describes: cut to its size, and rounded if it is the compact one.
+
+    Args:
+        config: its kind, size and form.
+        name_or_path: as `load_prior` takes it.
+    """
+    prior = load_prior(name_or_path, config.network, size=config.size)
+    if config.compact:
+        round_weights(prior, compact=True)
+    return prior
+
+
+def random_decoder(name: str, seed: int = 0) -> DecoderSource:
+    """A configuration with random weights, none of them zero: for trying an export and measuring its cost."""
+    if name not in PRESETS:
+        raise ExportError(f"unknown configuration {name!r}; expected one of {', '.join(PRESETS)}")
+    config = PRESETS[name]
+    return DecoderSource(name, random_grain(config, seed), box_network(config.decoder.hr, config.decoder.lr))
+
+
+def random_grain(config: GrainConfig, seed: int = 0) -> Grain:
+    """A model with random weights, none of them zero, in evaluation mode."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = Grain(config)
+        if model.fusion is not None:  # zero in a new model
+            initialize(model.fusion.to_rgb)
+            model.fusion.to_rgb.weight.mul_(INITIAL_RESIDUAL)
+        for parameter in model.parameters():
+            parameter.add_(_NOISE * torch.randn_like(parameter))
+    return model.eval()
+
+
+def _zoo_folder(name_or_path: str | Path, zoo: Path) -> Path | None:
+    """The folder of trained weights of this path or name; None if a bundle has it, or nothing does."""
+    name = ALIASES.get(str(name_or_path), str(name_or_path))
+    candidates = [Path(name_or_path)]
+    if Path(name).name == name and name not in installed_bundles():
+        candidates.append(zoo / name)
+    return next((folder for folder in candidates if not (folder / MANIFEST).is_file()
+                 and any((folder / file).is_file() for file in (TRAINED, *papers.WEIGHTS))), None)
+
+
+TOLERANCE = 1e-4
+"""Largest difference of a float32 graph from torch, which sums in another order."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An exported decoder compared with its torch module.
+
+    Attributes:
+        lrs: LR pictures decoded by both.
+        largest_difference: of output values, clipped to [-1, 1]; of levels on that scale if the graph quantizes.
+        psnr: of the exported decoder's values against torch's, in dB with a peak of 2; 200 stands for equality.
+        differing_bytes: share of the restored pictures' bytes that differ (in float32 never by more than one level).
+    """
+
+    lrs: int
+    largest_difference: float
+    psnr: float
+    differing_bytes: float
+
+
+def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision: Precision = Precision.float32
+                    ) -> Comparison:
+    """Compare the exported graph with torch on ``lrs``, uint8 ``[N, h, w, 3]``; the graph decodes several at once.
+
+    Args:
+        model: the graph.
+        decoder: in float32.
+        lrs: to compare on.
+        precision: of the graph.
+    """
+    session = DecoderSession(model)  # also refuses what is no decoder
+    seeded = decoder if isinstance(decoder, Grain) and session.takes_seed else None
+    sides = noise_sides(seeded.prior) if seeded is not None and seeded.prior is not None else ()
+    noise = np.random.default_rng(0).standard_normal((1, sum(side**2 for side in sides)), np.float32)
+    maps = noise_maps(torch.from_numpy(noise), sides)
+    with torch.no_grad():
+        expected = torch.cat([
+            decoder(one[None]) if seeded is None else seeded.forward_all(one[None], noise=maps).final
+            for one in torch.from_numpy(network_input(lrs))]).numpy()
+    batch = max(1, 8 * 256**2 // expected.shape[-1] ** 2)  # fewer large pictures at once
+    parts = np.split(lrs, range(batch, len(lrs), batch))
+    values = None
+    if session.quantizes:
+        pictures = np.concatenate([session.decode(part) for part in parts])
+    else:
+        del session  # its weights would be there twice
+        values = _values(model, parts, noise)
+        pictures = pictures_of(values)
+    steps = np.abs(pictures.astype(np.int16) - pictures_of(expected))
+    error = steps / np.float32(HALF_RANGE) if values is None else values - expected
+    # Beyond [-1, 1] a picture is black or white. There a value of 20 differs between float32 and float64 by 1e-4.
+    seen = error if values is None else values.clip(-1, 1) - expected.clip(-1, 1)
+    difference = float(np.abs(seen).max())
+    psnr = 10 * math.log10(4 / max(float(np.square(error, dtype=np.float64).mean()), 4e-20))
+    exact = precision is Precision.float32 and values is not None
+    if exact and not difference <= TOLERANCE:  # also refuses NaN
+        raise ExportError(f"the exported decoder differs from torch by {difference:g}, more than {TOLERANCE:g}")
+    if not psnr >= HALF_PSNR:
+        raise ExportError(f"the exported decoder reaches {psnr:.1f} dB against torch, less than {HALF_PSNR:g}")
+    levels = int(steps.max())
+    if precision is Precision.float32 and levels > 1:
+        raise ExportError(f"a restored picture differs from torch's by {levels} levels, more than 1")
+    return Comparison(len(lrs), difference, round(psnr, 1), float((steps > 0).mean()))
+
+
+def real_lrs(network: IntegerNetwork, pictures: list[Path], count: int = 8) -> np.ndarray:
+    """uint8 ``[count, lr, lr, 3]``: LRs of pictures, then of generated patterns."""
+    inputs = make_inputs(network.hr, max(count, 8), network=network, pictures=pictures)
+    return run_reference(network, np.stack([item.picture for item in itertools.islice(inputs, count)]))
+
+
+def _values(model: bytes, parts: list[np.ndarray], noise: np.ndarray) -> np.ndarray:
+    """Pictures before they are rounded, float32 ``[N, 3, H, W]``."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # no warning about optional inputs
+    refuse_external_weights(options)
+    options.enable_mem_pattern = options.enable_cpu_mem_arena = False  # a decoder for 1024 x 1024 needs gigabytes
+    if needs_library(model):
+        register_library(options)
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    takes_noise = any(item.name == NOISE for item in session.get_inputs())
+    return np.concatenate([
+        session.run([OUTPUT], {INPUT: network_input(part),
+                               **({NOISE: noise.repeat(len(part), axis=0)} if takes_noise else {})})[0]
+        for part in parts])
+
+
+REPORT = "decoder_report.json"
+
+
+def export_decoder(decoder: nn.Module, lr: int, options: DecoderOptions) -> bytes:
+    """The serialized ONNX graph of a decoder.
+
+    With rounded storage of a float32 decoder, its own weights are rounded too, so that a comparison with it compares
+    graphs, not precisions.
+
+    Args:
+        decoder: of GRAIN, in float32; any other for ONNX's own operators, float32 and constant noise.
+        lr: side of the LRs.
+        options: of the export.
+    """
+    seeded, rounded = options.noise is Noise.seeded, options.stored is not WeightStorage.float32
+    if seeded:
+        require_generator(decoder)
+    if rounded and options.precision is Precision.float32:
+        round_weights(decoder, compact=options.stored is WeightStorage.compact)
+    if options.ops is Ops.fused and isinstance(decoder, Grain | RRDBDecoder):
+        graph = fused_graph(decoder, half=options.precision is Precision.float16, seeded=seeded)
+        return bytes((store_exact_halves(graph) if rounded else graph).SerializeToString())
+    if isinstance(decoder, Grain | RRDBDecoder):
+        decoder = served_decoder(decoder, half=options.precision is Precision.float16, seeded=seeded)
+    if rounded and options.precision is Precision.float16:
+        round_weights(decoder, compact=False)
+    graph = decoder_graph(decoder, lr)
+    if rounded:
+        graph = store_compact(graph) if options.stored is WeightStorage.compact else store_half(graph)
+    if options.pixel_type is Pixels.uint8:
+        add_pixel_ends(graph)
+    return bytes(graph.SerializeToString())
+
+
+@dataclass(frozen=True)
+class ExportedDecoder:
+    """An exported decoder that was compared with torch.
+
+    Attributes:
+        source: where it comes from.
+        options: of the export.
+        model: serialized ONNX model.
+        comparison: with torch.
+        size: side of its pictures, in pixels, if an enlarger follows (`export.decoder.export`); 0 without.
+    """
+
+    source: DecoderSource
+    options: DecoderOptions
+    model: bytes
+    comparison: Comparison
+    size: int = 0
+
+    def report(self) -> dict[str, Any]:
+        """The content of ``decoder_report.json``."""
+        return {
+            "bundle": self.source.name, "weights": self.options.stored.value, "precision": self.options.precision.value,
+            "ops": self.options.ops.value, "pixels": self.options.pixel_type.value, "noise": self.options.noise.value,
+            "bytes": len(self.model), **({"size": self.size} if self.size else {}),
+            "date": datetime.date.today().isoformat(), "torch": torch.__version__, **asdict(self.comparison),
+        }
+
+    def summary(self) -> str:
+        """One line for the terminal."""
+        comparison = self.comparison
+        step = " (by one level)" if self.options.precision is Precision.float32 else ""
+        return (f"{len(self.model):,} bytes; largest difference from torch on {comparison.lrs} LRs "
+                f"{comparison.largest_difference:.1e}, PSNR {comparison.psnr:.1f} dB, "
+                f"{comparison.differing_bytes:.2%} of bytes differ{step}")
+
+
+def choose_source(bundle: str, prior: str = DEFAULT_PRIOR, *, config: str = "", random_weights: bool = False
+                  ) -> DecoderSource:
+    """The decoder that the command line names: of a bundle or the zoo, or a configuration with random weights."""
+    if bool(config) != random_weights:
+        raise ExportError("--config and --random-weights belong together: a configuration has no trained weights")
+    return random_decoder(config) if config else find_decoder(bundle, prior)
+
+
+def export_compared(source: DecoderSource, options: DecoderOptions, pictures: Path | None = None, count: int = 8
+                    ) -> ExportedDecoder:
+    """Export a decoder and compare it with torch.
+
+    Args:
+        source: the decoder and the encoder of its LRs.
+        options: of the export.
+        pictures: folder of pictures to compare on; None for those that ship with edgegrain.
+        count: LRs to compare on.
+    """
+    found = find_pictures(pictures)
+    model = export_decoder(source.decoder, source.network.lr, options)
+    lrs = real_lrs(source.network, found, count)
+    return ExportedDecoder(source, options, model, compare_decoder(model, source.decoder, lrs, options.precision))
+
+
+def write_decoder(exported: ExportedDecoder, folder: Path, *, force: bool = False) -> Path:
+    """Write ``decoder.onnx`` and ``decoder_report.json``; returns the former's path."""
+    refuse_to_replace_decoder(folder, force=force)
+    path = write_atomically(folder / DECODER_ONNX, exported.model, force=force)
+    report = json.dumps(exported.report(), indent=2) + "\n"
+    write_atomically(folder / REPORT, report.encode(), force=force)
+    return path
+
+
+def refuse_to_replace_decoder(folder: Path, *, force: bool = False) -> None:
+    """Raise `ExistsError` if `write_decoder` would; to call before an export."""
+    existing = [path for name in (DECODER_ONNX, REPORT) if (path := folder / name).exists()]
+    if existing and not force:
+        raise ExistsError(existing[0])
+
+
+def enlarger_factor(manifest: Manifest | None, size: int) -> int:
+    """The factor by which the enlarger makes pictures with sides of ``size`` pixels, 1 for the decoder's own size.
+
+    Args:
+        manifest: of the bundle; None for decoders that are no bundle's.
+        size: in pixels.
+    """
+    sides = () if manifest is None else manifest.sides
+    if size not in sides:
+        known = ", ".join(map(str, sides)) or "none, because it is no bundle or restores tiles"
+        raise ExportError(f"no decoder of {size}x{size} pixels; sizes of this one: {known}")
+    return size // sides[0]
+
+
+def append_enlarger(exported: ExportedDecoder, size: int) -> ExportedDecoder:
+    """The decoder followed by the enlarger of its bundle, for pictures with sides of ``size`` pixels.
+
+    For servers that run ONNX files themselves (Triton, ONNX Runtime). The graph rounds the decoder's picture to levels
+    before it is enlarged, as the SDK and the service do, so both give the same picture.
+
+    Args:
+        exported: a bundle's decoder that takes and gives uint8.
+        size: in pixels; the decoder's own size returns ``exported``.
+    """
+    manifest = exported.source.manifest
+    factor = enlarger_factor(manifest, size)
+    if factor == 1 or manifest is None or manifest.enlarger is None:
+        return exported
+    if exported.options.pixel_type is not Pixels.uint8:
+        raise ExportError("the enlarger takes levels; export the decoder with --pixels uint8")
+    doublings = [manifest.open_file(file) for file in manifest.enlarger.files]
+    model = join_enlarger(exported.model, doublings[: manifest.enlarger.factors.index(factor) + 1])
+    lrs = real_lrs(exported.source.network, find_pictures(), 2)
+    compare_joined(model, exported.model, EnlargerSession(doublings, manifest.hr), factor, lrs)
+    return replace(exported, model=model, size=size)
+
+
+def join_enlarger(decoder: bytes, doublings: Sequence[bytes]) -> bytes:
+    """One ONNX file that decodes and enlarges: ``lr`` uint8 ``[B, h, w, 3]`` -> ``hr`` uint8 ``[B, H, W, 3]``.
+
+    Args:
+        decoder: ONNX file.
+        doublings: the enlarger's ONNX files up to the one that gives the picture.
+    """
+    joined = onnx.load_model_from_string(decoder)
+    rename_values(joined, {OUTPUT: "decoder.hr"})
+    handed = {PICTURE: "decoder.hr"}  # value of the next graph -> value of the joined one
+    for step, doubling in enumerate(doublings):
+        part = onnx.load_model_from_string(doubling)
+        wanted = [ENLARGED] if step == len(doublings) - 1 else [VALUES, FEATURES]
+        part = onnx.utils.Extractor(part).extract_model(list(handed), wanted)
+        joined.ir_version = part.ir_version = max(joined.ir_version, part.ir_version)
+        prefix = f"enlarger.{step}."  # of the names of all values, weights and nodes
+        joined = onnx.compose.merge_models(joined, part, io_map=[(old, new) for new, old in handed.items()],
+                                           prefix2=prefix)
+        handed = {name: prefix + name for name in wanted}
+    rename_values(joined, {handed[ENLARGED]: OUTPUT})
+    onnx.checker.check_model(joined)
+    return bytes(joined.SerializeToString())
+
+
+def compare_joined(model: bytes, decoder: bytes, enlarger: EnlargerSession, factor: int, lrs: Rgb) -> None:
+    """Raise `ExportError` if a joined graph differs from its parts on ``lrs``, uint8 ``[N, h, w, 3]``."""
+    wanted = enlarger.enlarge(DecoderSession(decoder).decode(lrs), factor)
+    joined = DecoderSession(model)
+    for lr, picture in zip(lrs, wanted, strict=True):  # one by one: a batch of 1024x1024 needs gigabytes
+        steps = int(np.abs(joined.decode(lr[None])[0].astype(np.int16) - picture).max())
+        if steps > 1:
+            raise ExportError(f"the joined graph differs from decoder and enlarger by {steps} levels, more than 1")

@@ -1,1 +1,0 @@
-"""Super-resolution: networks that enlarge restored pictures."""

@@ -11,13 +11,15 @@ import io
 import itertools
 import json
 import os
+import secrets
+import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, chdir, closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +34,15 @@ from codec_contract.errors import (
     ImageError,
     ServiceError,
     first_line,
+    needs_extra,
 )
 from codec_contract.files import printable_name
 from codec_contract.fit import MAX_PIXELS, Fit, Size
+from codec_contract.onnx_runtime import without_lines
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.pictures.file_formats import SAVE_OPTIONS
-from edgegrain.ray_cluster import cluster_cores, ray_cluster
 from edgegrain.stores import FolderStore, Store, Verb, candidates, open_store
-from sdk.codec import Codec
+from sdk.codec import Codec, attempt
 from sdk.inputs import BATCH
 from sdk.rate_control import compress_within
 from server_decoder.decoder_session import Device
@@ -52,8 +55,9 @@ THREADS = 16
 """Files that a worker reads or writes at once; requests to object stores are slow and need no processor time."""
 MAX_BYTES = 1 << 28
 """Largest file that is read."""
-TASK_SECONDS, FILE_SECONDS = 600.0, 30.0
-"""Longest time for a task, and more for each of its files; a worker that exceeds it is replaced."""
+START_SECONDS, STORE_SECONDS, FILE_SECONDS = 600.0, 600.0, 60.0
+"""Longest time to open the bundles; to read or write `THREADS` files; and for a file, or a batch of a device. A worker
+that exceeds it is replaced, and the file is a failure."""
 FAST = {".png": {"compress_type": Image.RLE}, ".webp": {"method": 2}}
 """Options of Pillow: run lengths compress photographs as well as zlib's search, in a quarter of the time; WebP's method
 2 takes half the time of its default for 1.5 % more bytes."""
@@ -62,24 +66,29 @@ SHOWN = 10
 """Most failures that are returned; the file has all of them."""
 
 
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # no usage statistics
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no announcement on stderr
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DEDUP_LOGS": "0",  # no dropped log lines
+    "RAY_COLOR_PREFIX": "0",
+}
+PRIVATE = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name, makes Ray use the loopback address on Linux too
+    "RAY_AUTH_MODE": "token",  # with a token of the environment: otherwise Ray would store one in the home folder
+}
+ATTEMPTS = 3
+"""Attempts to start: Ray's processes wait 15 s for each other, which can be too short on a busy machine."""
+OBJECT_STORE_BYTES = 256 << 20
+"""Shared memory of a cluster that is started here; it holds names and counts, never pictures."""
+
+
 @dataclass(frozen=True)
 class BatchPlan:
     """Parameters of a run, for all its workers.
 
-    Attributes:
-        source: folder or URI that is read.
-        target: folder or URI that is written.
-        verb: ``"compress"`` or ``"restore"``.
-        bundles: folders of the bundles; those after the first are tried if a payload exceeds ``max_bytes``.
-        suffix: suffix of the results.
-        fit, align, max_bytes: as for `sdk.compress`.
-        size, strength, mark: as for `sdk.restore`.
-        max_pixels: largest picture that is compressed, or restored.
-        device: device of the decoders.
-        threads: threads of a worker's networks on the CPU.
-        batch_size: files of a worker's task.
-        force: process also files that have a result.
-        inner: name of the target in the source, whose files are no input; "" if it is not below the source.
+    Bundles after the first are tried if a payload exceeds ``max_bytes``. ``inner`` is the name of the target in the
+    source, whose files are no input; "" if it is not below the source.
     """
 
     source: str
@@ -108,15 +117,7 @@ class BatchPlan:
 
 @dataclass
 class Tally:
-    """Counts of processed files.
-
-    Attributes:
-        done: files processed by this run.
-        skipped: files whose result existed.
-        failed: files that failed, and folders that could not be listed.
-        bytes_in, bytes_out: bytes read for the files that are done, and bytes written.
-        failures: ``{"name", "error"}`` of what failed.
-    """
+    """Counts of processed files; a folder that cannot be listed is a failure ``{"name", "error"}`` too."""
 
     done: int = 0
     skipped: int = 0
@@ -171,11 +172,12 @@ class Worker:
     def work(self, names: Sequence[str]) -> Tally:
         """Process these names, also those that have a result; without names, open the bundles.
 
-        The process ends if that takes too long, or if the device fails, which leaves it unusable.
+        The process ends if reading, a picture or writing takes too long, or if the device fails.
         """
-        _, tally = self._codecs, Tally()
-        faulthandler.dump_traceback_later(TASK_SECONDS + FILE_SECONDS * len(names), exit=True, file=2)
+        tally = Tally()
         try:
+            _end_after(START_SECONDS)
+            _ = self._codecs
             for first in range(0, len(names), THREADS):
                 self._process(names[first:first + THREADS], tally)
         finally:
@@ -183,14 +185,12 @@ class Worker:
         return tally
 
     def _process(self, names: Sequence[str], tally: Tally) -> None:
-        files = self._attempt(self._read, dict.fromkeys(names), tally, self._threads.map)
-        pictures: dict[str, Image.Image] = {}
-        if self._plan.verb == "restore" and self._plan.device != "cpu":  # where batches are faster
-            with suppress(EdgegrainError):  # then one by one, to tell whose error it is
-                restored = self._codecs[0].restore_batch(list(files.values()), **self._restoring)
-                pictures = dict(zip(files, restored, strict=True))
-        made = self._attempt(lambda name, data: self._convert(data, pictures.pop(name, None)), files, tally)
-        for name in self._attempt(self._write, made, tally, self._threads.map):
+        _end_after(STORE_SECONDS)
+        files = _successes(tally, zip(names, self._threads.map(partial(attempt, self._read), names), strict=True))
+        made = _successes(tally, zip(files, self._results(list(files.values())), strict=True))
+        _end_after(STORE_SECONDS)
+        results = self._threads.map(partial(attempt, self._target.write), map(self._plan.result, made), made.values())
+        for name in _successes(tally, zip(made, results, strict=True)):
             tally.add(Tally(1, bytes_in=len(files[name]), bytes_out=len(made[name])))
 
     @cached_property
@@ -200,60 +200,60 @@ class Worker:
         if plan.verb == "restore":
             decoder = codecs[0]._open.decoder
             if plan.device != "cpu" and decoder.lr_size is not None:
-                decoder.warm_up((1, BATCH))  # keeps CUDA graphs for what `restore_batch` runs
+                decoder.warm_up((1, BATCH))  # keeps CUDA graphs for the sizes of groups
         return codecs
 
-    @property
-    def _restoring(self) -> dict[str, Any]:
-        plan = self._plan
-        return {"size": plan.size, "max_pixels": plan.max_pixels, "strength": plan.strength, "mark": plan.mark}
-
-    def _read(self, name: str, _: None) -> bytes:
+    def _read(self, name: str) -> bytes:
         data = self._source.read(name, MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise ImageError(f"{printable_name(name)} has more than {MAX_BYTES} bytes")
         return data
 
-    def _convert(self, data: bytes, picture: Image.Image | None) -> bytes:
-        """The result of a file; ``picture`` is the restored picture if there is one already."""
+    def _results(self, files: Sequence[bytes]) -> Iterator[bytes | Exception]:
+        """The result of each file, or its error."""
         plan = self._plan
         if plan.verb == "compress":
-            return compress_within(self._codecs, data, plan.fit, max_bytes=plan.max_bytes, align=plan.align,
-                                   max_pixels=plan.max_pixels)
-        picture = picture or self._codecs[0].restore(data, **self._restoring)
-        kind, options = SAVE_OPTIONS[plan.suffix]
+            for data in files:
+                _end_after(FILE_SECONDS)
+                yield attempt(compress_within, self._codecs, data, plan.fit, max_bytes=plan.max_bytes,
+                              align=plan.align, max_pixels=plan.max_pixels)
+            return
+        together = 1 if plan.device == "cpu" else BATCH  # where batches are faster
+        for first in range(0, len(files), together):
+            _end_after(FILE_SECONDS)
+            items = [(data, plan.size, plan.strength) for data in files[first:first + together]]
+            sizes = () if plan.device == "cpu" else (1, BATCH)
+            for picture in self._codecs[0]._restore_each(
+                    items, max_pixels=plan.max_pixels, mark=plan.mark, batch_sizes=sizes):
+                yield attempt(self._file, picture)
+
+    def _file(self, picture: Image.Image | Exception) -> bytes:
+        if isinstance(picture, Exception):
+            raise picture
+        kind, options = SAVE_OPTIONS[self._plan.suffix]
         stream = io.BytesIO()
-        picture.save(stream, kind, **options, **FAST.get(plan.suffix, {}))
+        picture.save(stream, kind, **options, **FAST.get(self._plan.suffix, {}))
         return stream.getvalue()
 
-    def _write(self, name: str, data: bytes) -> None:
-        self._target.write(self._plan.result(name), data)
 
-    @staticmethod
-    def _attempt(
-        work: Callable[[str, Any], Any], items: Mapping[str, Any], tally: Tally,
-        run: Callable[..., Iterator[Any]] = map
-    ) -> dict[str, Any]:
-        """``work(name, value)`` for each item, by name; failures are counted and left out."""
+def _end_after(seconds: float) -> None:
+    """End this process unless it gets here again, or is done, within ``seconds``."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
 
-        def attempt(item: tuple[str, Any]) -> Any:
-            try:
-                return work(*item)
-            except BundleError:  # of every file
-                raise
-            except DeviceError as error:
-                if not isinstance(error, DeviceMemoryError):
-                    os._exit(1)
-                return error
-            except Exception as error:  # of any library: this file may be malicious
-                return error
 
-        results = dict(zip(items, run(attempt, items.items()), strict=True))
-        for name, result in list(results.items()):
-            if isinstance(result, Exception):
-                tally.fail(name, result)
-                del results[name]
-        return results
+def _successes(tally: Tally, results: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The results by name; failures are counted and left out."""
+    found = {}
+    for name, result in results:
+        if isinstance(result, BundleError):  # of every file
+            raise result
+        if isinstance(result, DeviceError) and not isinstance(result, DeviceMemoryError):
+            os._exit(1)
+        if isinstance(result, Exception):  # of any library: this file may be malicious
+            tally.fail(name, result)
+        else:
+            found[name] = result
+    return found
 
 
 def tallies(plan: BatchPlan, batches: Iterator[list[str]], workers: int, gpus: float = 0.0) -> Iterator[Tally]:
@@ -317,18 +317,11 @@ def run_batch(
     plan: BatchPlan, failures: Path, *, workers: int | None = None, gpus: float = 0.0, ray_address: str | None = None,
     report: Callable[[Tally], None] = lambda total: None
 ) -> Tally:
-    """Run a plan on a Ray cluster; a folder as target is locked, so that another run cannot write into it.
+    """Run a plan on a Ray cluster; returns the counts, with the first `SHOWN` failures.
 
-    Args:
-        plan: parameters of the run; without ``ray_address`` its ``threads`` are replaced by the cores per worker.
-        failures: file for failures, one JSON object per line; removed if nothing failed.
-        workers: number of worker processes; None for one per core.
-        gpus: GPUs reserved per worker.
-        ray_address: a running Ray cluster; None to start Ray on this machine.
-        report: called with the counts so far, after every part.
-
-    Returns:
-        The counts, with the first `SHOWN` failures.
+    A folder as target is locked. Without ``ray_address`` Ray starts on this machine and the cores are shared among the
+    workers. ``failures`` gets one JSON object per line; it is removed if nothing failed. ``report`` gets the counts so
+    far, after every part.
     """
     source, target = open_store(plan.source), open_store(plan.target)
     total, counting, cores = Tally(), threading.Lock(), os.cpu_count() or 1
@@ -383,3 +376,45 @@ def _is_failures_file(path: Path) -> bool:
         return not line or json.loads(line).keys() == {"name", "error"}
     except (ValueError, AttributeError):
         return False
+
+
+@contextmanager
+def ray_cluster(address: str | None, *, cpus: float | None = None, show_logs: bool = False) -> Iterator[None]:
+    """Start a private Ray on this machine, on all cores unless ``cpus`` says fewer, or connect to a running cluster.
+
+    It ends with the block. ``show_logs`` copies the output of Ray's processes to stderr.
+    """
+    private = {} if address else PRIVATE | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    for name, value in (QUIET | private).items():
+        os.environ.setdefault(name, value)
+    with needs_extra("ray", "working on Ray needs", ServiceError):
+        import ray
+    options: dict[str, Any] = {"address": address, "log_to_driver": show_logs, "logging_level": "ERROR"}
+    with ExitStack() as stack:
+        # Paths of sockets are limited to some hundred characters, so not in TMPDIR, which may be long.
+        folder = stack.enter_context(tempfile.TemporaryDirectory(
+            prefix="edgegrain-ray-", dir="/tmp" if os.path.isdir("/tmp") else None, ignore_cleanup_errors=True))
+        if address is None:
+            options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False, "_temp_dir": folder,
+                        "object_store_memory": OBJECT_STORE_BYTES}
+        stack.callback(ray.shutdown)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                # Workers import from the current directory of this moment: an empty one.
+                with without_lines("Set ray log level from environment"), chdir(folder):
+                    ray.init(**options)
+                break
+            except Exception as error:  # Ray also raises plain exceptions
+                ray.shutdown()
+                if address is None and attempt < ATTEMPTS:
+                    continue
+                where = "did not start on this machine" if address is None else f"cannot be reached at {address!r}"
+                raise ServiceError(f"Ray {where}: {' '.join(str(error).split())}") from error
+        yield
+
+
+def cluster_cores() -> int:
+    """Number of cores of the Ray cluster, at least 1."""
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from codec_contract.errors import ServiceError, needs_extra
@@ -31,35 +31,17 @@ OnUnlisted = Callable[[str, OSError], None]
 """Function that gets the name of a folder that cannot be listed, and the error."""
 
 
-class Store(Protocol):
-    """Files under names, which are relative to the store's root, with slashes."""
+class FolderStore:
+    """A folder on this machine, or on a file system that all machines share; files have names relative to it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
 
     def names(self, report: OnUnlisted) -> Iterator[str]:
         """List the files at any depth, folder by folder, except names that begin with a dot.
 
         Folders below the root that cannot be listed are reported and left out; for the root, `OSError` is raised.
         """
-
-    def name_of(self, other: Store) -> str | None:
-        """The name of another store's root in this store, "" if the roots are the same; None if it is elsewhere."""
-
-    def present(self, names: Sequence[str]) -> set[str]:
-        """The subset of these names that exist."""
-
-    def read(self, name: str, count: int) -> bytes:
-        """Read up to ``count`` bytes of a file."""
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file atomically, replacing an existing one."""
-
-
-class FolderStore:
-    """A folder on this machine, or on a file system that all machines share."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def names(self, report: OnUnlisted) -> Iterator[str]:
         def failed(error: OSError) -> None:
             name = os.path.relpath(error.filename, self.root)
             if name == os.curdir:
@@ -74,6 +56,7 @@ class FolderStore:
                     yield name if inner == os.curdir else Path(inner, name).as_posix()
 
     def name_of(self, other: Store) -> str | None:
+        """The name of another store's root in this store, "" if the roots are the same; None if it is elsewhere."""
         if not isinstance(other, FolderStore):
             return None
         root = other.root.resolve()
@@ -83,13 +66,16 @@ class FolderStore:
         return None
 
     def present(self, names: Sequence[str]) -> set[str]:
+        """The subset of these names that exist."""
         return {name for name in names if os.path.isfile(self.root / name)}  # Path.is_file refuses long names
 
     def read(self, name: str, count: int) -> bytes:
+        """Up to ``count`` bytes of a file."""
         with (self.root / name).open("rb") as file:
             return file.read(count)
 
     def write(self, name: str, data: bytes) -> None:
+        """Write a file atomically, replacing an existing one."""
         staged = write_atomically(self.root / STAGING / uuid.uuid4().hex, data)
         target = self.root / name
         try:
@@ -114,7 +100,7 @@ class FolderStore:
 
 
 class ArrowStore:
-    """A folder on one of pyarrow's file systems, which include fsspec's."""
+    """A folder on one of pyarrow's file systems, which include fsspec's; methods as of `FolderStore`."""
 
     def __init__(self, system: Any, root: str) -> None:
         self._system = system
@@ -190,6 +176,9 @@ class ArrowStore:
         return posixpath.join(self._root, name) if name else self._root
 
 
+Store = FolderStore | ArrowStore
+
+
 @contextmanager
 def _os_errors(name: str) -> Iterator[None]:
     """Convert any error of a file system to an `OSError` about this name."""
@@ -201,9 +190,8 @@ def _os_errors(name: str) -> Iterator[None]:
         raise OSError(f"{printable_name(name)}: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def open_store(place: str) -> FolderStore | ArrowStore:
-    """The store at a path or a URI: ``/data/faces``, ``file:///data``, ``s3://bucket/faces``, ``fsspec+SCHEME://...``.
-    """
+def open_store(place: str) -> Store:
+    """The store at a path or a URI: ``/data/faces``, ``file:///data``, ``s3://bucket/faces``, ``fsspec+SCHEME://``."""
     if "://" not in place:
         return FolderStore(Path(place))
     if place.startswith("file://"):
@@ -228,15 +216,10 @@ def candidates(names: Iterator[str], verb: Verb | None, inner: str | None = None
 
 
 def find_verb(store: Store, inner: str | None = None) -> Verb | None:
-    """Infer the verb from the content of the first files: payloads are restored, other files compressed.
+    """The verb for the first files, by their content: payloads are restored, others compressed; None for both kinds.
 
-    Args:
-        store: the files.
-        inner: name of the target in the store, as of `Store.name_of`. Results of an interrupted run are no input: the
-            files below the target, and payloads next to pictures if the target is the store itself.
-
-    Returns:
-        None if there are files of both kinds, or no files.
+    Results of an interrupted run are no input: the files below ``inner``, the name of the target in the store, and
+    payloads next to pictures if the target is the store itself.
     """
     if inner == "" and (found := _verb_of(store, "compress")) is not None:
         return found

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
-from edgegrain.ray_cluster import ray_cluster
+from edgegrain.batch import ray_cluster
 from edgegrain.service.app import create_app
 from edgegrain.service.observability import configure_logs
 from edgegrain.service.settings import Settings

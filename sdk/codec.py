@@ -304,20 +304,20 @@ class Codec:
         at a time. ``measure`` gets the names of the stages.
         """
         with measure("unpack"):
-            opened = [_attempt(self._unpack, *item, max_pixels) for item in items]
+            opened = [attempt(self._unpack, *item, max_pixels) for item in items]
         squares: Iterator[Rgb | Exception] = iter(())
         if together := [each for each in opened if isinstance(each, _Unpacked)]:
             with measure("decode"):
-                decoded = _attempt(self._decode, together, seed, batch_sizes)
+                decoded = attempt(self._decode, together, seed, batch_sizes)
             squares = itertools.repeat(decoded) if isinstance(decoded, Exception) else iter(decoded)
         for each, (_, size, strength) in zip(opened, items, strict=True):
             if isinstance(each, _Unpacked):
                 square = next(squares)
-                yield square if isinstance(square, Exception) else _attempt(
+                yield square if isinstance(square, Exception) else attempt(
                     self._picture, square, each, size, max_pixels, mark, seed, measure)
             elif isinstance(each, Scene):
                 with measure("decode"):
-                    yield _attempt(restore_scene, self, each, size=size, max_pixels=max_pixels, strength=strength,
+                    yield attempt(restore_scene, self, each, size=size, max_pixels=max_pixels, strength=strength,
                                    mark=mark)
             else:
                 yield each
@@ -387,7 +387,7 @@ class _Unpacked(NamedTuple):
     strength: float | None
 
 
-def _attempt(work: Callable[..., T], *arguments: Any, **options: Any) -> T | Exception:
+def attempt(work: Callable[..., T], *arguments: Any, **options: Any) -> T | Exception:
     """The result of ``work``, or its error as a value."""
     try:
         return work(*arguments, **options)

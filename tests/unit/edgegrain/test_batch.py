@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,9 @@ import sdk
 from codec_contract.errors import BundleError, ServiceError
 from codec_contract.payload import MAGIC
 from edgegrain import batch
-from edgegrain.batch import BatchPlan, Tally, Worker, pending_batches, tallies
+from edgegrain.batch import BatchPlan, Tally, Worker, pending_batches, ray_cluster, tallies
 from edgegrain.stores import FolderStore, OnUnlisted, Store, candidates, find_verb
+from sdk.open_bundle import OpenBundle
 from tests.tiny_bundle import HR, write_qualities, write_tiny_bundle
 
 
@@ -193,16 +195,14 @@ class TestWorker:
 
     def test_batches_of_a_device(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         counts: list[int] = []
+        decode = OpenBundle.decode
 
-        class OnDevice(sdk.Codec):
-            def __init__(self, bundle: str, device: str, threads: int) -> None:
-                super().__init__(bundle)
+        def counted(self: OpenBundle, lrs: np.ndarray, **options: Any) -> np.ndarray:
+            counts.append(len(lrs))
+            return decode(self, lrs, **options)
 
-            def restore_batch(self, payloads: Any, **options: Any) -> Any:
-                counts.append(len(payloads))
-                return super().restore_batch(payloads, **options)
-
-        monkeypatch.setattr(batch, "Codec", OnDevice)
+        monkeypatch.setattr(batch, "Codec", lambda bundle, device, threads: sdk.Codec(bundle))
+        monkeypatch.setattr(OpenBundle, "decode", counted)
         folder = write_tiny_bundle(tmp_path)
         codec = sdk.Codec(folder)
         for index in range(20):
@@ -210,7 +210,7 @@ class TestWorker:
         write(tmp_path / "in" / "03.grain", b"\xed\x6e")
         tally = Worker(replace(at(tmp_path, folder, "restore"), device="cuda")).work(
             [f"{index:02}.grain" for index in range(20)])
-        assert (counts, tally.done, tally.failures[0]["name"]) == ([16, 4], 19, "03.grain")
+        assert (counts, tally.done, tally.failures[0]["name"]) == ([8, 8, 8], 19, "03.grain")
         with Image.open(tmp_path / "out" / "17.png") as restored:
             assert np.asarray(restored).max() == 17
 
@@ -243,16 +243,16 @@ class TestWorker:
     @pytest.mark.parametrize(("work", "status"), [
         ("time.sleep(60)", 1), ("raise DeviceError('an illegal address')", 1),
         ("raise DeviceMemoryError('too large')", 0)])
-    def test_it_ends_when_it_hangs_or_its_device_fails(self, work: str, status: int, tmp_path: Path) -> None:
+    def test_it_ends_when_a_file_hangs_or_its_device_fails(self, work: str, status: int, tmp_path: Path) -> None:
         write_pictures(tmp_path / "in")
         program = f"""if True:
             import time
             from codec_contract.errors import DeviceError, DeviceMemoryError
             from edgegrain import batch
-            def convert(worker, data, picture):
+            def compress(*arguments, **options):
                 {work}
-            batch.Worker._convert = convert
-            batch.TASK_SECONDS = batch.FILE_SECONDS = 0.5
+            batch.compress_within = compress
+            batch.FILE_SECONDS = 0.5
             batch.Worker(batch.{at(tmp_path, write_tiny_bundle(tmp_path), "compress")!r}).work(["deep/0.png"])"""
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30)
         assert done.returncode == status, done.stderr
@@ -319,3 +319,18 @@ def test_errors_of_all_files_end_the_run(
     cluster.error = error
     with pytest.raises(kind, match=message):
         list(tallies(plan(), iter([["a"]]), 1))
+
+
+def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED"):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    try:
+        with pytest.raises(ServiceError, match=r"pip install 'edgegrain\[ray\]'"), ray_cluster(None):
+            pass
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+        assert (os.environ["RAY_AUTH_MODE"], len(os.environ["RAY_AUTH_TOKEN"])) == ("token", 64)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -56,7 +56,8 @@ def test_options_are_each_item_s_own(engine: Engine, tiny_bundle: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 def test_pictures_are_marked(engine: Engine, tiny_bundle: Path, kind: str) -> None:
-    (marked,), (plain,) = (engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions(format=kind, mark=mark)])
+    (payload,) = raw_payloads(tiny_bundle, 1)
+    (marked,), (plain,) = (engine.restore(BUNDLE, [payload], [RestoreOptions(format=kind, mark=mark)])
                            for mark in (True, False))
     assert isinstance(marked, bytes) and isinstance(plain, bytes)
     assert sdk.read_mark(marked) == mark_of(load_manifest(tiny_bundle)) and sdk.read_mark(plain) is None

@@ -89,7 +89,8 @@ def test_sizes_are_limited(enlarging: Path) -> None:
 def test_enlarged_faces_count_twice(tiny_bundle: Path, enlarging: Path, size: Any, counted: int) -> None:
     for folder, most in ((tiny_bundle, 2), (enlarging, counted)):
         squares = [OrientedSquare(x, 200, 320, 0) for x in (200, 600)]  # with sides of 80 pixels
-        scene = encode_scene([payload(folder, (200, 100), fit="align", square=square) for square in squares], (200, 100))
+        faces = [payload(folder, (200, 100), fit="align", square=square) for square in squares]
+        scene = encode_scene(faces, (200, 100))
         assert job(folder, scene, size, faces=most).key.faces == 2
         with pytest.raises(ImageError, match="2 faces.*more than the"):
             job(folder, scene, size, faces=most - 1)

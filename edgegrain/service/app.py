@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 1 << 16
 MAX_CONNECTIONS = 4096
 """Most connections at a time; further ones wait to be accepted."""
+MAX_LENGTH_DIGITS = 20
 LINGER_SECONDS, LINGER_BYTES = 1.0, 1 << 25
 DESCRIPTION = """Restores pictures from payloads of some hundred bytes. Errors are problem details (RFC 9457); a request
 whose answer has `Retry-After` may be repeated after that many seconds."""
@@ -76,11 +77,11 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
         app.include_router(downloads.page_router)
     for kind in (Problem, EdgegrainError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, _answer)
-    app.add_middleware(DefectAnswers)
+    app.add_middleware(Guard)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"], expose_headers=["Retry-After", "X-Request-ID"])
+            allow_headers=list(settings.cors_headers), expose_headers=list(settings.cors_exposed_headers))
     app.add_middleware(AccessLog, metrics=service.metrics)
     app.add_middleware(LingeringClose)  # the last one added is the outermost
     return app
@@ -100,15 +101,20 @@ def serve(settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
 def free_port(host: str, port: int) -> int:
     """The port, or a free one for 0; `OSError` if the address is not available."""
     # Granian binds with SO_REUSEPORT, with which two services could share a port unnoticed.
-    with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family, dualstack_ipv6=host == "::") as listener:
         return int(listener.getsockname()[1])
 
 
 def http_server(app: FastAPI, port: int) -> Server:
     """The server of an application of `create_app`; it runs in the current event loop."""
     settings: Settings = app.state.service.settings
+    trusted = [host.strip() for host in settings.trusted_proxies.split(",")]
+    for host in [host for host in trusted if ":" not in host and host != "*"]:  # as a socket of both families names it
+        address, slash, bits = host.partition("/")
+        trusted.append(f"::ffff:{address}{slash}{int(bits) + 96 if bits.isdecimal() else bits}")
     return Server(
-        wrap_asgi_with_proxy_headers(app, settings.trusted_proxies), settings.host, port, interface=Interfaces.ASGI,
+        wrap_asgi_with_proxy_headers(app, trusted), settings.host, port, interface=Interfaces.ASGI,
         http=HTTPModes.http1, websockets=False, backlog=MAX_CONNECTIONS, backpressure=MAX_CONNECTIONS,
         log_enabled=False, http1_settings=HTTP1Settings(
             header_read_timeout=round(1000 * settings.head_timeout), max_buffer_size=MAX_HEAD_BYTES))
@@ -178,8 +184,8 @@ class LingeringClose:
         await self._app(scope, noted, lingering)
 
 
-class DefectAnswers:
-    """ASGI middleware: logs and answers an unexpected exception, unless the answer has begun.
+class Guard:
+    """ASGI middleware: refuses malformed heads, and logs and answers an unexpected exception.
 
     Starlette's own handler of `Exception` is outside of all middleware, so its answers lack the headers of `AccessLog`
     and those of CORS.
@@ -197,6 +203,9 @@ class DefectAnswers:
             await send(message)
 
         try:
+            if scope["type"] == "http" and (problem := _problem_of_head(scope)) is not None:
+                await (await _answer(Request(scope, receive), problem))(scope, receive, noted)
+                return
             await self._app(scope, receive, noted)
         except Exception as error:
             if scope["type"] == "http" and not started:
@@ -205,6 +214,27 @@ class DefectAnswers:
                 await (await _answer(Request(scope, receive), problem))(scope, receive, noted)
                 return
             raise
+
+
+def _problem_of_head(scope: Scope) -> Problem | None:
+    """The problem of a head that the server lets through, although proxies could read its request differently."""
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in scope["headers"]:
+        values.setdefault(name, []).append(value.strip().lower())
+    detail = None
+    hosts = values.get(b"host", [])  # the server adds an empty one if there is none
+    if scope["http_version"] == "1.1" and (len(hosts) != 1 or not hosts[0]):
+        detail = "send exactly one header Host"
+    elif any(len(value) > MAX_LENGTH_DIGITS for value in values.get(b"content-length", ())):
+        detail = "the header Content-Length has too many digits"
+    elif values.get(b"transfer-encoding", [b"chunked"]) != [b"chunked"]:
+        detail = "the only Transfer-Encoding that is supported is chunked"
+    if detail is not None:
+        return Problem("bad-request", detail, {"Connection": "close"})
+    if values.get(b"content-encoding", [b"identity"]) != [b"identity"]:
+        return Problem("unsupported-media-type", "send the body as it is, without Content-Encoding",
+                       {"Accept-Encoding": "identity"})
+    return None
 
 
 async def _check_token(request: Request) -> None:

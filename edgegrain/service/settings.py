@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from codec_contract.errors import ServiceError
@@ -20,6 +20,20 @@ SERVICE_LINK = re.compile(
     r"(\w+_)?(service_host|service_port(_\w+)?|port_\d+_(tcp|udp|sctp)(_(proto|port|addr))?)=.*"
     r"|\w+_port=(tcp|udp|sctp)://.*", re.DOTALL)
 """Variables, without the prefix, that Kubernetes sets for Services whose names begin with ``edgegrain-serve``."""
+
+
+def _split(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    parts = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not parts:  # as tokens, it would let everyone in
+        raise ValueError("it lists nothing; separate values with commas, or leave it unset")
+    return parts
+
+
+T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
+"""A list, separated by commas."""
 
 
 def _ascending(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -44,9 +58,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of IPv4, :: for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port; 0 picks a free one and logs it.")
-    bundles: Annotated[tuple[str, ...], NoDecode] = Field(
+    bundles: Listed[str] = Field(
         ("faces",), min_length=1, description="Ids, folders or hf:// names of the served bundles.")
 
     device: Literal["cpu", "cuda"] = Field(
@@ -56,7 +70,7 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds every bundle.")
     threads: int | None = Field(
         None, ge=1, le=4096, description="Threads of a worker's networks on the CPU; unset: all cores.")
-    batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], NoDecode, AfterValidator(_ascending)] = (
+    batch_sizes: Annotated[Listed[Annotated[int, Field(ge=1, le=1024)]], AfterValidator(_ascending)] = (
         Field((1, 2, 4, 8), description="Batch sizes; on CUDA each is warmed up before the service is ready."))
     batch_wait: float = Field(0.002, ge=0, le=1, description="Longest wait of an idle worker to fill a batch.")
 
@@ -80,13 +94,19 @@ class Settings(BaseSettings):
     max_bytes_in_flight: int = Field(
         256 << 20, ge=1 << 20, description="Bodies of all requests together, in bytes; more are refused with 503.")
 
-    tokens: Annotated[tuple[SecretStr, ...], NoDecode, AfterValidator(_long_enough)] = Field(
+    tokens: Annotated[Listed[SecretStr], AfterValidator(_long_enough)] = Field(
         (), description="Bearer tokens; if set, /v1 and /metrics require one.")
     tokens_file: Path | None = Field(None, description="A file with tokens, one per line.")
     rate_limit: float = Field(0, ge=0, description=(
         "Pictures per second and client (token, else address or /64 network of IPv6); 0: no limit."))
     rate_burst: int = Field(20, ge=1, description="Most pictures at once per client under a rate limit.")
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field((), description="Origins whose pages may call this.")
+    cors_origins: Listed[str] = Field((), description="Origins whose pages may call this.")
+    cors_headers: Listed[str] = Field((
+        "Authorization", "Content-Type", "Range", "If-Range", "If-None-Match", "X-Requested-With", "traceparent",
+        "tracestate", "baggage", "sentry-trace"), description="Headers that these pages may send.")
+    cors_exposed_headers: Listed[str] = Field((
+        "Retry-After", "X-Request-ID", "X-Edgegrain-Bundle", "Server-Timing", "ETag", "Content-Range", "Accept-Ranges",
+        "Accept-Post"), description="Headers of answers that these pages may read.")
     trusted_proxies: str = Field("127.0.0.1", description="Addresses whose X-Forwarded-For is trusted.")
     mark: bool = Field(True, description="Mark restored pictures as generated, in their XMP.")
     docs: bool = Field(True, description="Serve the interactive documentation at /docs.")
@@ -96,16 +116,6 @@ class Settings(BaseSettings):
         0, ge=0, le=600, description="After SIGTERM: not ready, but serving, so that load balancers react.")
     drain_timeout: int = Field(30, ge=1, le=3600, description="After that delay: time for accepted requests.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
-
-    @field_validator("bundles", "batch_sizes", "tokens", "cors_origins", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        parts = tuple(part.strip() for part in value.split(",") if part.strip())
-        if not parts:  # as tokens, it would let everyone in
-            raise ValueError("it lists nothing; separate values with commas, or leave it unset")
-        return parts
 
     @property
     def largest_picture(self) -> int:

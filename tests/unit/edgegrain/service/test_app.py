@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -421,11 +422,11 @@ class TestLimits:
             assert_problem(get(f"{service.url}/health/ready"), 503, "draining")
 
 
-def test_tokens_rate_limit_and_cors(tiny_bundle: Path) -> None:
+def test_tokens_and_rate_limit(tiny_bundle: Path) -> None:
     (payload,) = raw_payloads(tiny_bundle, 1)
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKEN, rate_limit=0.001, rate_burst=3,
-                      cors_origins="https://example.org", docs=False) as service:
+                      docs=False) as service:
         for path in ("/v1/bundles", "/metrics", "/v1/bundles/x/encoder.onnx"):
             answer = get(service.url + path)
             assert_problem(answer, 401, "unauthorized")
@@ -441,10 +442,40 @@ def test_tokens_rate_limit_and_cors(tiny_bundle: Path) -> None:
             answer = service.restore(payload, headers={**PAYLOAD, **bearer})
             assert answer.status_code == status
         assert int(answer.headers["retry-after"]) > 0
-        answer = get(f"{service.url}/v1/bundles", headers={**bearer, "Origin": "https://example.org"})
-        assert answer.headers["access-control-allow-origin"] == "https://example.org"
-        answer = get(f"{service.url}/v1/bundles", headers={**bearer, "Origin": "https://example.com"})
-        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_cors(tiny_bundle: Path) -> None:
+    origin = {"Origin": "https://example.org"}
+    bearer = {**origin, "Authorization": f"Bearer {TOKEN}"}
+    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKEN, rate_limit=0.001, rate_burst=1,
+                      cors_origins="https://example.org", max_picture_bytes=100) as service:
+        def ask(method: str, path: str, **options: Any) -> httpx.Response:
+            return httpx.request(method, service.url + path, verify=False, timeout=SOON, **options)
+
+        assert ask("GET", "/v1/bundles", headers=bearer).headers["access-control-allow-origin"] == "https://example.org"
+        other = ask("GET", "/v1/bundles", headers={**bearer, "Origin": "https://example.com"})
+        assert "access-control-allow-origin" not in other.headers
+        preflight = {**origin, "Access-Control-Request-Method": "POST"}
+        for headers, status in (("traceparent, tracestate, baggage, sentry-trace, x-requested-with, content-type", 200),
+                                ("authorization, range", 200), ("cookie", 400)):
+            answer = ask("OPTIONS", "/v1/restore", headers={**preflight, "Access-Control-Request-Headers": headers})
+            assert answer.status_code == status
+        jpeg = {**bearer, "Content-Type": "image/jpeg"}
+        refusals = [
+            (400, ask("GET", "/health/live", headers={**origin, "Host": ""})),
+            (401, ask("GET", "/v1/bundles", headers=origin)), (404, ask("GET", "/v2", headers=origin)),
+            (405, ask("DELETE", "/v1/restore", headers=origin)),
+            (413, ask("POST", "/v1/compress", headers=jpeg, content=bytes(101))),
+            (415, ask("POST", "/v1/compress", headers=bearer, content=b"x")),
+            (422, ask("POST", "/v1/restore?size=big", headers={**bearer, **PAYLOAD}, content=b"x")),
+            (429, ask("POST", "/v1/compress", headers=jpeg, content=b"x"))]
+        service.state.draining = True
+        refusals.append((503, ask("GET", "/health/ready", headers=origin)))
+        for status, answer in refusals:
+            assert answer.status_code == status, answer.text
+            assert answer.headers["access-control-allow-origin"] == "https://example.org"
+            assert {"Retry-After", "X-Request-ID", "ETag"} <= set(
+                answer.headers["access-control-expose-headers"].split(", "))
 
 
 def test_only_bodies_that_arrive_are_waited_for(tiny_bundle: Path) -> None:

@@ -75,6 +75,23 @@ def test_heads_that_are_refused(service: LiveService, head: bytes, status: int) 
         assert stream.read() == b""
 
 
+@pytest.mark.parametrize(("head", "status"), [
+    (b"GET /health/live HTTP/1.1\r\n\r\n", 400), (LIVE + b"Host: y\r\n\r\n", 400), (LIVE + b"\r\n", 200),
+    (b"GET /health/live HTTP/1.0\r\n\r\n", 200),
+    (POST + b"Content-Length: " + b"0" * 5000 + b"3\r\n\r\nabc", 400), (POST + b"Content-Length: 003\r\n\r\nabc", 422),
+    (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 400),
+    (POST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 400),
+    (POST + b"Transfer-Encoding: gzip\r\n\r\n", 400),
+    (POST + b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", 415),
+    (POST + b"Content-Encoding: identity\r\nContent-Length: 3\r\n\r\nabc", 422)])
+def test_heads_that_proxies_could_read_differently(service: LiveService, head: bytes, status: int) -> None:
+    start = time.monotonic()
+    with connected(service) as (connection, stream):
+        connection.sendall(head)
+        assert Answer(stream).status == status
+    assert time.monotonic() - start < SOON / 2
+
+
 @pytest.mark.parametrize(("start", "more"), [
     (LIVE, b"X: y\r\n" * 10_000), (LIVE + b"X: ", b"x" * 65536), (b"GET /", b"x" * 65536)])
 def test_endless_heads(service: LiveService, start: bytes, more: bytes) -> None:
@@ -179,8 +196,10 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(service: LiveService, 
 
 def test_clients_of_a_trusted_proxy_are_told_apart(tiny_bundle: Path) -> None:
     (payload,) = raw_payloads(tiny_bundle, 1)
-    for trusted, statuses in (("127.0.0.1", [200, 200, 429]), ("10.0.0.1", [200, 429, 429])):
-        with live_service(tiny_bundle, worker_command=stub_worker(), rate_limit=0.001, rate_burst=1,
+    for host, trusted, statuses in (
+            ("127.0.0.1", "127.0.0.1", [200, 200, 429]), ("127.0.0.1", "10.0.0.1", [200, 429, 429]),
+            ("::", "10.0.0.1, 127.0.0.0/8", [200, 200, 429])):  # :: serves both families
+        with live_service(tiny_bundle, worker_command=stub_worker(), rate_limit=0.001, rate_burst=1, host=host,
                           trusted_proxies=trusted) as service:
             assert [service.restore(payload, headers={**PAYLOAD, "X-Forwarded-For": client}).status_code
                     for client in ("1.2.3.4", "1.2.3.5", "9.9.9.9, 1.2.3.4")] == statuses

@@ -53,7 +53,7 @@ def serve(
     Clients:
       curl -H 'Content-Type: application/vnd.edgegrain' --data-binary @me.grain -o me.png http://host:8000/v1/restore
       edgegrain restore me.grain --remote http://host:8000
-      http://host:8000/docs, /health/ready and /metrics
+      http://host:8000/openapi.json, /health/ready and /metrics
     """
     try:
         from pydantic import ValidationError

@@ -64,8 +64,7 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
     app = FastAPI(
         title="edgegrain", version=edgegrain.__version__, description=DESCRIPTION, lifespan=lifespan,
         docs_url="/docs" if settings.docs else None, redoc_url=None,
-        redirect_slashes=False,  # clients that do not follow redirects would take the empty answer for a result
-        openapi_url="/openapi.json" if settings.docs else None)
+        redirect_slashes=False)  # clients that do not follow redirects would take the empty answer for a result
     app.state.service = service
     guarded = [Depends(_check_token),
                Depends(HTTPBearer(auto_error=False, description="Required if the service has tokens."))]

@@ -109,7 +109,7 @@ class Settings(BaseSettings):
         "Accept-Post"), description="Headers of answers that these pages may read.")
     trusted_proxies: str = Field("127.0.0.1", description="Addresses whose X-Forwarded-For is trusted.")
     mark: bool = Field(True, description="Mark restored pictures as generated, in their XMP.")
-    docs: bool = Field(True, description="Serve the interactive documentation at /docs.")
+    docs: bool = Field(False, description="Serve /docs, a form for requests whose scripts come from cdn.jsdelivr.net.")
     page: bool = Field(True, description="Serve the demonstration page at /.")
 
     drain_delay: float = Field(

@@ -15,11 +15,11 @@ TOKEN = "0123456789abcdef"
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"BUNDLES": "faces, my-bundle/", "BATCH_SIZES": "1,3,9", "PORT": "0", "DEADLINE": "2.5",
-                        "TOKENS": f"{TOKEN},{TOKEN}2", "DOCS": "false", "CORS_ORIGINS": ""}.items():
+                        "TOKENS": f"{TOKEN},{TOKEN}2", "DOCS": "true", "CORS_ORIGINS": ""}.items():
         monkeypatch.setenv(f"EDGEGRAIN_SERVE_{name}", value)
     settings = Settings()
     assert (settings.bundles, settings.batch_sizes) == (("faces", "my-bundle/"), (1, 3, 9))
-    assert (settings.port, settings.deadline, settings.docs, settings.cors_origins) == (0, 2.5, False, ())
+    assert (settings.port, settings.deadline, settings.docs, settings.cors_origins) == (0, 2.5, True, ())
     assert [token.get_secret_value() for token in settings.tokens] == [TOKEN, f"{TOKEN}2"]
     assert Settings(port=9).port == 9  # arguments take precedence
 

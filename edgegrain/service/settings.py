@@ -79,8 +79,9 @@ class Settings(BaseSettings):
     compress_queue_size: int = Field(
         64, ge=1, le=100_000, description="Most pictures that wait to be compressed; more are refused with 503.")
     deadline: float = Field(10, gt=0, le=600, description="A request that is expected to take longer gets 503.")
-    head_timeout: float = Field(
-        10, gt=0, le=600, description="A connection that sends no complete request head in this time is closed.")
+    head_timeout: float = Field(75, gt=0, le=600, description=(
+        "A connection is closed if it sends no complete request head in this time; more than the 60 s for which load "
+        "balancers keep idle ones."))
     body_timeout: float = Field(10, gt=0, le=600, description="A body that has not arrived by then gets 408.")
     worker_timeout: float = Field(60, gt=0, le=3600, description="A worker that exceeds this on a batch is killed.")
     start_timeout: float = Field(300, gt=0, le=3600, description="A worker that is not ready by then is restarted.")

@@ -39,6 +39,12 @@ def test_settings(page: str) -> None:
     assert f"{MAX_PAYLOAD_BYTES:,} bytes" in page
 
 
+def test_idle_connections_are_kept_longer_than_by_load_balancers(repository: Path) -> None:
+    nginx = (repository / "containers" / "nginx.conf").read_text()
+    (kept,) = re.findall(r"\bkeepalive_timeout (\d+)s;", nginx)
+    assert 60 <= int(kept) < Settings().head_timeout - 5
+
+
 def test_problems(page: str) -> None:
     documented = {kind: int(status) for kinds, status, _ in rows(page, "Problems")
                   for kind in re.findall(r"`([\w-]+)`", kinds)}

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -84,6 +85,18 @@ async def read_body(request: Request, account: Account, *, limit: int, timeout: 
     return bytes(body)
 
 
+class _PartParser(MultiPartParser):
+    """A parser to which a part with a binary media type is a file, also without a file name."""
+
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        kinds = [value for name, value in part.item_headers if name == b"content-type"]
+        if (part.content_disposition and kinds and not kinds[0].startswith(b"text/")
+                and b"filename" not in parse_options_header(part.content_disposition)[1]):
+            part.content_disposition += b'; filename=""'
+        super().on_headers_finished()
+
+
 async def read_parts(
     request: Request, account: Account, *, part_limit: int, most: int, timeout: float
 ) -> list[bytes]:
@@ -94,14 +107,14 @@ async def read_parts(
     limit = most * (part_limit + PART_OVERHEAD)
     stream = _bounded(request, account, limit=limit, timeout=timeout)
     try:
-        parser = MultiPartParser(request.headers, stream, max_files=most, max_fields=0)
+        parser = _PartParser(request.headers, stream, max_files=most, max_fields=0)
         parser.spool_max_size = limit + 1  # in memory, which is accounted for, never on disk
         with account.receiving():
             form = await parser.parse()
     except MultiPartException as error:
         if "Too many fields" in error.message:
             raise Problem("bad-request", "the form holds a field that is no file; send each payload as a part with a "
-                          "file name") from error
+                          "file name or the type application/octet-stream") from error
         if "Too many" in error.message:
             raise Problem("too-large", f"a request holds at most {most} payloads, each as a part with a file name"
                           ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import pytest
 from starlette.requests import Request
@@ -125,6 +126,15 @@ def test_bodies_that_are_being_received_are_counted() -> None:
 def test_files_of_a_form() -> None:
     data = form(b"one", b"", b"three\r\n--")
     assert parts(Sender([data[:70], data[70:]], **MULTIPART)) == [b"one", b"", b"three\r\n--"]
+
+
+@pytest.mark.parametrize(("kind", "taken"), [
+    (b"application/octet-stream", True), (b"application/vnd.edgegrain", True), (b"text/plain", False)])
+def test_a_part_without_a_file_name(kind: bytes, taken: bool) -> None:
+    data = (b'--x\r\nContent-Disposition: form-data; name="payload"\r\nContent-Type: ' + kind
+            + b"\r\n\r\n\xed\x6e\xff\r\n--x--\r\n")
+    with nullcontext() if taken else pytest.raises(Problem, match="a field that is no file"):
+        assert parts(Sender([data[:90], data[90:]], **MULTIPART)) == [b"\xed\x6e\xff"]
 
 
 @pytest.mark.parametrize(("sender", "status"), [

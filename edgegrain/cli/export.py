@@ -18,9 +18,10 @@ from codec_contract.bundle.manifest import (
     GOLDEN,
     MANIFEST,
 )
-from codec_contract.errors import ExistsError, needs_extra
+from codec_contract.errors import needs_extra
+from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import DEFAULT_PRIOR, BundleOption, ForceOption, JsonOption, refuse_options
-from edgegrain.cli.output import print_json
+from edgegrain.cli.output import report, say
 from export import mobile
 from export.decoder import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
 
@@ -36,23 +37,6 @@ Examples:
 
 export = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 
-SourceOption = Annotated[str, typer.Option("--bundle", "-b", help="Name or folder of the bundle, or a folder of the "
-                                           "zoo.")]
-StorageOption = Annotated[WeightStorage | None, typer.Option(help="Storage of the weights [default: the precision's].")]
-PrecisionOption = Annotated[Precision, typer.Option(help="Type that the decoder computes in.")]
-NoiseOption = Annotated[Noise, typer.Option(help="Source of the generator's noise: inside the graph, or an input that "
-                                            "sessions draw from a seed.")]
-OpsOption = Annotated[Ops, typer.Option(help="Operators: ONNX's own, or fused ones on channels-last maps, which need "
-                                        "their library (docs/cuda_ops.md).")]
-PixelsOption = Annotated[Pixels | None, typer.Option(
-    help="Type of the LR and the picture: values for the caller to quantize, or levels [default: uint8 with fused "
-         "operators, else float32].")]
-DataOption = Annotated[Path | None, typer.Option(
-    file_okay=False, help="Folder of pictures to compare on [default: those that ship with edgegrain].")]
-ComparedOption = Annotated[int, typer.Option(min=1, help="Number of LRs to compare on.")]
-PriorOption = Annotated[str, typer.Option(help="Generator of a folder of the zoo: a fetched prior or a file.")]
-ConfigOption = Annotated[str, typer.Option(help="Instead of a bundle: a GRAIN configuration by name.")]
-RandomOption = Annotated[bool, typer.Option("--random-weights", help="Random weights for --config.")]
 PHONE_FILES = (CODER_TABLES, GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, f"{ENCODER_COREML}/")
 """Files of a bundle that the device needs; a name with a slash stands for all files below it."""
 
@@ -63,25 +47,35 @@ export.command("encoder", help=_ENCODER_HELP.replace("python -m export.mobile", 
 
 @export.command()
 def decoder(
-    bundle: SourceOption = DEFAULT_BUNDLE,
+    bundle: Annotated[str, typer.Option(
+        "--bundle", "-b", help="Name or folder of the bundle, or a folder of the zoo.")] = DEFAULT_BUNDLE,
     out: Annotated[Path | None, typer.Option(
         "--out", "-o", help="Folder for decoder.onnx and decoder_report.json [default: dist].")] = None,
     into: Annotated[str, typer.Option(
         "--into", metavar="BUNDLE", help="Instead of --out: name or folder of the bundle, which gets this decoder as "
         "its form for CUDA.")] = "",
-    storage: StorageOption = None,
-    precision: PrecisionOption = Precision.float32,
-    noise: NoiseOption = Noise.constant,
-    ops: OpsOption = Ops.plain,
-    pixels: PixelsOption = None,
-    size: Annotated[int, typer.Option(min=0, help="Side of the pictures: one of those that 'edgegrain bundles' names. "
-                                      "Above the decoder's own, the bundle's enlarger follows in the same graph; 0: "
-                                      "the decoder's.")] = 0,
-    data: DataOption = None,
-    compared: ComparedOption = 8,
-    prior: PriorOption = DEFAULT_PRIOR,
-    config: ConfigOption = "",
-    random_weights: RandomOption = False,
+    storage: Annotated[WeightStorage | None, typer.Option(
+        help="Storage of the weights [default: the precision's].")] = None,
+    precision: Annotated[Precision, typer.Option(help="Type that the decoder computes in.")] = Precision.float32,
+    noise: Annotated[Noise, typer.Option(
+        help="Source of the generator's noise: inside the graph, or an input that sessions draw from a seed.")
+    ] = Noise.constant,
+    ops: Annotated[Ops, typer.Option(
+        help="Operators: ONNX's own, or fused ones on channels-last maps, which need their library "
+        "(docs/cuda_ops.md).")] = Ops.plain,
+    pixels: Annotated[Pixels | None, typer.Option(
+        help="Type of the LR and the picture: values for the caller to quantize, or levels [default: uint8 with fused "
+        "operators, else float32].")] = None,
+    size: Annotated[int, typer.Option(
+        min=0, help="Side of the pictures: one of those that 'edgegrain bundles' names. Above the decoder's own, the "
+        "bundle's enlarger follows in the same graph; 0: the decoder's.")] = 0,
+    data: Annotated[Path | None, typer.Option(
+        file_okay=False, help="Folder of pictures to compare on [default: those that ship with edgegrain].")] = None,
+    compared: Annotated[int, typer.Option(min=1, help="Number of LRs to compare on.")] = 8,
+    prior: Annotated[str, typer.Option(
+        help="Generator of a folder of the zoo: a fetched prior or a file.")] = DEFAULT_PRIOR,
+    config: Annotated[str, typer.Option(help="Instead of a bundle: a GRAIN configuration by name.")] = "",
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Random weights for --config.")] = False,
     force: ForceOption = False,
 ) -> None:
     """Write a bundle's decoder as ONNX for servers and compare it with torch on real LRs.
@@ -130,7 +124,7 @@ def decoder(
         path = target.folder / write_form(exported, target).file
     else:
         path = write_decoder(exported, out, force=force)
-    typer.echo(f"{path}: {exported.summary()}")
+    say(f"{path}: {exported.summary()}")
 
 
 @export.command()
@@ -162,7 +156,7 @@ def enlarger(
     target = require_enlargeable(into, force=force)
     found = enlarger_files(source, target.hr)
     files = write_enlarger(found.models, target, found.training, found.licence, version=version)
-    typer.echo(f"{', '.join(map(str, files))}: {found.summary}")
+    say(f"{', '.join(map(str, files))}: {found.summary}")
 
 
 @export.command()
@@ -224,8 +218,8 @@ def bundle(
     size = sum(entry.size for entry in written.manifest.files.values())
     flips = "" if written.encoder_flips is None else (
         f"the encoder differs from torch in {written.encoder_flips:g} of a million LR bytes, ")
-    typer.echo(f"{out}: {size:,} bytes; LR contract {written.manifest.lr_contract_id.hex()[:8]}; {flips}"
-               f"the decoder differs from torch by at most {written.decoder.largest_difference:.1e}")
+    say(f"{out}: {size:,} bytes; LR contract {written.manifest.lr_contract_id.hex()[:8]}; {flips}"
+        f"the decoder differs from torch by at most {written.decoder.largest_difference:.1e}")
 
 
 def device_kit(
@@ -253,19 +247,14 @@ def device_kit(
              if any(name == wanted or wanted.endswith("/") and name.startswith(wanted) for wanted in PHONE_FILES)]
     procedure = Path(__file__).with_name("device_kit.md").read_text(encoding="utf-8").format(
         bundle=manifest.id, contract=manifest.lr_contract_id.hex()[:8], hr=manifest.hr, lr=manifest.lr)
-    files = {f"bundle/{name}": manifest.open_file(name) for name in names}
-    files[f"bundle/{MANIFEST}"] = (manifest.folder / MANIFEST).read_bytes()
-    files["README.md"] = procedure.encode("utf-8")
-    present = [name for name in files if (out / name).exists()]
-    if present and not force:
-        raise ExistsError(out / present[0], "choose another folder, or pass --force to replace it")
+    files = {**{f"bundle/{name}": manifest.open_file(name) for name in names},
+             f"bundle/{MANIFEST}": (manifest.folder / MANIFEST).read_bytes(), "README.md": procedure.encode("utf-8")}
+    refuse_existing((out / name for name in files), force)
     for name, data in files.items():
         write_atomically(out / name, data, force=force)
     size = sum(map(len, files.values()))
-    if json_output:
-        print_json({"folder": out, "bundle": manifest.id, "bytes": size, "files": [out / name for name in files]})
-        return
-    typer.echo(f"{len(files)} files, {size / 1e6:.1f} MB, in {out}; start with {out / 'README.md'}")
+    report({"folder": out, "bundle": manifest.id, "bytes": size, "files": [out / name for name in files]},
+           f"{len(files)} files, {size / 1e6:.1f} MB, in {out}; start with {out / 'README.md'}", as_json=json_output)
 
 
 def device_report(
@@ -291,19 +280,16 @@ def device_report(
     from codec_contract.files import write_atomically
     from export.proof.device_report import installed_runtimes, measure, this_device
 
-    if out.exists() and not force:
-        raise ExistsError(out)
+    refuse_existing([out], force)
     manifest = verify_bundle(find_bundle(bundle))  # the runtimes load its files by their paths
     reports = [measure(runtime, manifest, device or this_device(), runs)
                for runtime in installed_runtimes(manifest.folder)]
     write_atomically(out, (json.dumps(reports, indent=1) + "\n").encode(), force=force)
-    if json_output:
-        print_json(reports)
-    else:
-        for report in reports:
-            threads = f", threads: {report['threads']}" if report["threads"] else ""
-            state = f"differs in {', '.join(report['failed'])}" if report["failed"] else "exact"
-            typer.echo(f"{report['runtime']}{threads}: {state}, {report['encode_ms']['median']:.1f} ms")
-        typer.echo(f"written to {out}")
-    if any(report["failed"] for report in reports):
+    lines = []
+    for runtime in reports:
+        threads = f", threads: {runtime['threads']}" if runtime["threads"] else ""
+        state = f"differs in {', '.join(runtime['failed'])}" if runtime["failed"] else "exact"
+        lines.append(f"{runtime['runtime']}{threads}: {state}, {runtime['encode_ms']['median']:.1f} ms")
+    report(reports, *lines, f"written to {out}", as_json=json_output)
+    if any(runtime["failed"] for runtime in reports):
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ from codec_contract.bundle.find import find_bundle
 from codec_contract.errors import EdgegrainError, ExistsError, needs_extra
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_STEP, MAX_WIDTH
 from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption, refuse_options
-from edgegrain.cli.output import print_json, progress_bar
+from edgegrain.cli.output import print_json, progress_bar, say
 from export.decoder import WeightStorage
 
 KEPT = 3
@@ -101,7 +101,14 @@ def run(
     if family == "face_sr":
         refuse_options({**of_bundles, "--encoder-of": encoder_of, "--decoder-of": decoder_of, "--weights": weights},
                        "not for a run of GLEAN and GCFSR; leave it out")
-        _store_face_sr(run, out, data, coder, excluded, prior or DEFAULT_PRIOR, force)
+        with needs_extra("export,train", "publishing needs"):
+            from edgegrain.papers.face_sr.bundle import store
+            from edgegrain.training.checkpoint import CHECKPOINT
+
+        weights_of = run.parent if run.name == CHECKPOINT else run
+        written = store(weights_of, out, prior=prior or DEFAULT_PRIOR, coder=coder, data=data, exclude=excluded,
+                        force=force)
+        say(f"{written}: {written.stat().st_size:,} bytes")
         return
     refuse_options({"--coder": coder}, "not for a run of GRAIN; leave it out")
     if trained_only:
@@ -110,10 +117,8 @@ def run(
     refuse_options({"--data": data is None and not trained_only}, "a GRAIN run needs its training pictures")
     refuse_options({"--data": data is None and not (encoder_of or decoder_of)}, "the coder's tables are fitted to the "
                    "training pictures; pass their folder, or the bundle whose encoder the run kept (--encoder-of)")
-    if decoder_of and (encoder_of or not trained_only):
-        raise typer.BadParameter("goes with --trained-only and without --encoder-of, which it includes",
-                                 param_hint="--decoder-of")
-
+    refuse_options({"--decoder-of": decoder_of and (encoder_of or not trained_only)},
+                   "goes with --trained-only and without --encoder-of, which it includes")
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing import improvement, publish_grain
         from export.bundle.card import UNSTATED
@@ -128,14 +133,14 @@ def run(
             with progress_bar() as report:
                 stored = publish_grain.store_trained(run, out, prior or None, data=data, exclude=excluded,
                                                    encoder_of=kept, force=force, report=report)
-        typer.echo(stored)
+        say(str(stored))
         return
     comparison: dict[str, Any] = {}
     if if_better is not None:
         refuse_to_replace(out, force, bundle_id, version)
         comparison, reasons = improvement.compare(run, out, if_better, weights, prior or None, storage)
         if reasons:
-            typer.echo(f"not published: {'; '.join(reasons)}", err=True)
+            say(f"not published: {'; '.join(reasons)}", err=True)
             print_json(comparison)
             raise typer.Exit(KEPT)
     with progress_bar() as report:
@@ -167,8 +172,8 @@ def card(
         from export.bundle.additions import writable_bundle
 
     controls = {"control: box mean, invertible decoder": control, "control: invertible decoder alone": invertible}
-    typer.echo(enter_evaluation(writable_bundle(bundle).folder, evaluation,
-                                {name: path for name, path in controls.items() if path is not None}))
+    say(*enter_evaluation(writable_bundle(bundle).folder, evaluation,
+                          {name: path for name, path in controls.items() if path is not None}).splitlines())
 
 
 @publish.command()
@@ -211,10 +216,10 @@ def coder(
     result = fit_and_report(load_lrs(lrs), widths=hidden, steps=steps, held_out=held_out, level_step=level_step)
     data = result.tables.to_json()
     write_atomically(out, data, force=force)
-    typer.echo(f"{out}: {len(data)} bytes, fitted to {result.fitted_to} LRs; means of {result.held_out} held-out LRs:")
-    typer.echo(f"  coded          {result.coded:8.1f} bytes")
-    for name, size in result.lossless.items():
-        typer.echo(f"  {name}  {size:8.1f} bytes; coded is {100 * result.coded / size:.1f} %")
+    say(f"{out}: {len(data)} bytes, fitted to {result.fitted_to} LRs; means of {result.held_out} held-out LRs:",
+        f"  coded          {result.coded:8.1f} bytes",
+        *(f"  {name}  {size:8.1f} bytes; coded is {100 * result.coded / size:.1f} %"
+          for name, size in result.lossless.items()))
 
 
 @publish.command("hub")
@@ -245,23 +250,8 @@ def upload_to_hub(
     plan = hub.plan_upload(find_bundle(bundle), hub.HubName(repository, revision), check_contract_id, licence=licence,
                            private=private, message=message)
     sizes = plan.sizes
-    typer.echo(f"bundle {plan.manifest.id} {plan.manifest.version}, verified -> {plan.target}")
-    typer.echo(f"commit {plan.message!r}, {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB:")
-    for name, size in sorted(sizes.items()):
-        typer.echo(f"  {size:>13,}  {name}")
-    typer.echo(f"{hub.licence_text(plan.manifest.licence)}\nhead of the model card:\n{plan.front_matter}", nl=False)
-    if not upload:
-        typer.echo("nothing was uploaded; --upload uploads this")
-        return
-    typer.echo(f"uploaded: {hub.upload(plan)}")
-
-
-def _store_face_sr(run: Path, out: Path, data: Path | None, coder: Path | None, exclude: tuple[str, ...], prior: str,
-                   force: bool) -> None:
-    with needs_extra("export,train", "publishing needs"):
-        from edgegrain.papers.face_sr.bundle import store
-        from edgegrain.training.checkpoint import CHECKPOINT
-
-    weights = run.parent if run.name == CHECKPOINT else run
-    written = store(weights, out, prior=prior, coder=coder, data=data, exclude=exclude, force=force)
-    typer.echo(f"{written}: {written.stat().st_size:,} bytes")
+    say(f"bundle {plan.manifest.id} {plan.manifest.version}, verified -> {plan.target}",
+        f"commit {plan.message!r}, {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB:",
+        *(f"  {size:>13,}  {name}" for name, size in sorted(sizes.items())),
+        hub.licence_text(plan.manifest.licence), "head of the model card:", *plan.front_matter.splitlines())
+    say(f"uploaded: {hub.upload(plan)}" if upload else "nothing was uploaded; --upload uploads this")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from codec_contract.errors import EdgegrainError, needs_extra
-from edgegrain.cli.output import INTERRUPTED, is_first_process, print_json, progress_bar
+from edgegrain.cli.output import INTERRUPTED, is_first_process, print_json, progress_bar, say
 
 
 class TrainingDevice(StrEnum):
@@ -141,7 +141,7 @@ def train(
         from edgegrain.training.run import train as train_recipe
 
     if list_all:
-        typer.echo(list_recipes())
+        say(*list_recipes().splitlines())
         return
     if not recipe:
         raise typer.BadParameter("name a recipe; --list prints all", param_hint="RECIPE")
@@ -163,14 +163,14 @@ def train(
           claim_run_folder(distributed, recipe, run, resume=resume) as folder):
         runs = [folder / stage for stage in chosen.stages] if chain else [folder]
         if resume and is_first_process() and not any((each / CHECKPOINT).exists() for each in runs):
-            typer.echo(f"no run to continue in {folder}; a new one begins", err=True)
+            say(f"no run to continue in {folder}; a new one begins", err=True)
         result = train_recipe(
             chosen, folder, options, pictures=pictures or None, budget_seconds=budget_seconds, resume=resume,
             evaluate_every=evaluate_every, device=device.value, report=report, claimed=True)
     if result:  # the first process only
-        typer.echo(json.dumps(result))
+        say(json.dumps(result))
     elif chain and is_first_process():
-        typer.echo(f"all stages in {folder} were finished; nothing was trained", err=True)
+        say(f"all stages in {folder} were finished; nothing was trained", err=True)
     if not finished(runs[-1]):
-        typer.echo(f"interrupted; --run {folder} --resume continues", err=True)
+        say(f"interrupted; --run {folder} --resume continues", err=True)
         raise typer.Exit(INTERRUPTED)

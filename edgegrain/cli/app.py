@@ -9,23 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 from codec_contract.version import __version__
-from edgegrain.cli import (
-    batch,
-    bundles,
-    compress,
-    demo,
-    doctor,
-    evaluate,
-    export,
-    fetch,
-    info,
-    papers,
-    pictures,
-    publish,
-    restore,
-    serve,
-    train,
-)
+from edgegrain.cli import batch, bundles, compress, demo, doctor, info, restore, serve
+from edgegrain.cli.authoring import evaluate, export, fetch, papers, pictures, publish, train
 from edgegrain.cli.output import errors_to_exit_codes
 
 USE, SERVE, TRAIN, EXPORT, CHECK, OTHER = "Use", "Serve", "Train and publish", "Export", "Check", "Other"

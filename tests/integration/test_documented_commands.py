@@ -28,7 +28,7 @@ PAGES = sorted({
     *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "zoo/README.md")),
     *(path for folder in ("docs", "experiments") for path in (ROOT / folder).glob("*.md")),
     *(path for path in (ROOT / "clients").rglob("README.md") if "node_modules" not in path.parts),
-    ROOT / "edgegrain" / "cli" / "device_kit.md",
+    ROOT / "edgegrain" / "cli" / "authoring" / "device_kit.md",
 })
 HISTORY = {ROOT / "CHANGELOG.md"}
 """Pages that name the commands and files of earlier releases; only their links are checked."""

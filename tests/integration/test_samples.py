@@ -27,7 +27,8 @@ from tests.service_harness import SOON, LiveService, live_service
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "zoo/README.md", "edgegrain/cli/device_kit.md")),
+    *(ROOT / name for name in (
+        "README.md", "CONTRIBUTING.md", "zoo/README.md", "edgegrain/cli/authoring/device_kit.md")),
     *sorted(path for folder in ("docs", "experiments") for path in (ROOT / folder).glob("*.md")),
     *sorted((ROOT / "bundles").glob("*/README.md")),
     *sorted(path for path in (ROOT / "clients").rglob("README.md") if "node_modules" not in path.parts)]

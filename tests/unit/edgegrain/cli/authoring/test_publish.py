@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edgegrain.cli import publish as command
+from edgegrain.cli.authoring import publish as command
 from edgegrain.papers.face_sr import bundle as store_face_sr
 from edgegrain.papers.irn.bundle import save_irn
 from edgegrain.papers.irn.network import IRN, IRNConfig
@@ -181,7 +181,7 @@ def test_a_card_gets_the_evaluation_and_the_controls(tmp_path: Path, shell: Shel
     row = "| 571 | 25.46 | 0.705 | 0.144 | 0.313 |"
     assert f"| this bundle {row}" in out and f"| control: box mean, invertible decoder {row}" in out
     after = load_manifest(bundle)
-    assert after.open_file("README.md").decode() == out[:-1]
+    assert after.open_file("README.md").decode() == out
     assert list(after.evaluation["methods"]) == ["this bundle", "control: box mean, invertible decoder"]
     assert after.lr_contract_id == before.lr_contract_id
     code, _, err = shell("card", bundle, "--evaluation", tmp_path / "box.json")

@@ -14,8 +14,8 @@ from safetensors.torch import load
 
 import sdk
 from codec_contract.bundle.manifest import verify_bundle
+from edgegrain.cli.authoring.papers import Source
 from edgegrain.cli.main import app
-from edgegrain.cli.papers import Source
 from edgegrain.papers.convert import SOURCES
 from edgegrain.papers.gcfsr.checkpoints import load_gcfsr_checkpoint
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler

@@ -12,8 +12,8 @@ import typer
 
 import export.proof.device_report as device_report
 from codec_contract.bundle.manifest import load_manifest
-from edgegrain.cli import export as command
 from edgegrain.cli.app import application
+from edgegrain.cli.authoring import export as command
 from edgegrain.papers.face_sr import bundle as face_sr_bundle
 from export import mobile
 from export.proof.runtimes import Runtime, onnx_runtimes

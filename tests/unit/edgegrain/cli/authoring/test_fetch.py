@@ -13,7 +13,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.pixels import quantize
-from edgegrain.cli import fetch
+from edgegrain.cli.authoring import fetch
 from edgegrain.cli.options import DEFAULT_PRIOR
 from edgegrain.metrics import weights as metric_weights
 from edgegrain.papers.stylegan import prior_import as mobile_stylegan_import

@@ -25,28 +25,14 @@ _STRIP_PIXELS = 1 << 17
 
 
 def cut_square(rgb: Rgb, square: OrientedSquare, side: int) -> Rgb:
-    """The pixels of a square, as the encoder takes them; pixels outside of the picture repeat its edge.
-
-    Args:
-        rgb: uint8 ``[H, W, 3]``.
-        square: its centre lies within the picture, its side is at most four times the picture's longest
-            (`OrientedSquare.check`).
-        side: of the result, in pixels.
-
-    Returns:
-        uint8 ``[side, side, 3]``.
-    """
+    """The pixels of a checked square of a picture as the encoder takes them, uint8 ``[side, side, 3]``; pixels outside
+    of the picture repeat its edge."""
     return exact_resize(sample_square(rgb, square, OVERSAMPLING * side), (side, side))
 
 
 def sample_square(rgb: Rgb, square: OrientedSquare, samples: int, outside: Literal["edge", "grey"] = "edge") -> Rgb:
-    """Sample a square, uint8 ``[samples, samples, 3]``, after box reduction by a whole factor.
-
-    Args:
-        rgb, square: as for `cut_square`.
-        samples: along each side.
-        outside: pixels outside of the picture repeat its edge or, for networks that find faces, are grey.
-    """
+    """Sample a square, uint8 ``[samples, samples, 3]``, after box reduction by a whole factor; pixels outside of the
+    picture repeat its edge or, for networks that find faces, are grey."""
     factor = max(1, math.isqrt(square.across_x**2 + square.across_y**2) // (4 * samples))
     size = -(-rgb.shape[1] // factor), -(-rgb.shape[0] // factor)
     across = 2 * np.arange(samples, dtype=np.int64) + 1 - samples  # of a sample's middle, in 1/(2 samples) of the side

@@ -33,10 +33,7 @@ def write_atomically(path: str | Path, data: bytes, *, force: bool = False) -> P
 
 @contextlib.contextmanager
 def written_whole(path: Path, *, force: bool = True) -> Iterator[Path]:
-    """A temporary file next to ``path`` for the caller to write, which takes its place at the end of the block.
-
-    If the block raises, the temporary file is removed, and ``path`` is as before.
-    """
+    """A temporary file next to ``path`` for the block to write, which takes its place if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(8)}.partial")  # short: the name may have the longest legal length
     try:
@@ -51,10 +48,7 @@ def written_whole(path: Path, *, force: bool = True) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Put a complete folder in the place of another, which may exist; if that fails, the other is there as before.
-
-    Of a link, the folder that it leads to is replaced.
-    """
+    """Put a complete folder in the place of another, which may exist; if that fails, the other is there as before."""
     folder = folder.resolve()  # "." has no name, and a link would be replaced itself
     if not folder.exists():
         os.replace(new, folder)

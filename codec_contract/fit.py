@@ -34,10 +34,7 @@ _STRIP_PIXELS = 1 << 22  # a resize works on strips of about this many pixels, s
 
 
 def content_size(original_size: tuple[int, int], hr: int) -> tuple[int, int]:
-    """(width, height) of an original scaled so that its longest side is ``hr`` pixels.
-
-    The longest side becomes ``hr``, the other ``floor(other * hr / longest + 1/2)``, in integers
-    ``(2 * other * hr + longest) // (2 * longest)``, and at least 1.
+    """(width, height) of an original scaled so that its longest side is ``hr`` pixels, the other rounded, at least 1.
     """
     width, height = original_size
     longest = max(width, height)
@@ -46,22 +43,11 @@ def content_size(original_size: tuple[int, int], hr: int) -> tuple[int, int]:
 
 
 def fit_picture(rgb: Rgb, hr: int, fit: str = FIT_PAD) -> Rgb:
-    """Bring a picture to the encoder's square; integer arithmetic only.
+    """Bring a picture, uint8 ``[H, W, 3]``, to the encoder's square, uint8 ``[hr, hr, 3]``; integer arithmetic only.
 
     ``"pad"`` scales to `content_size` and repeats the edge pixels around the result: ``(hr - side) // 2`` pixels
     before it, the rest after it. ``"stretch"`` scales both sides to ``hr``. ``"crop"`` takes the largest centred
     square, from ``(side - square) // 2`` on, and scales it to ``hr``.
-
-    Args:
-        rgb: uint8 ``[H, W, 3]``, sides of 1 to 65,535.
-        hr: side of the square, in pixels.
-        fit: ``"pad"``, ``"stretch"`` or ``"crop"``.
-
-    Returns:
-        uint8 ``[hr, hr, 3]``.
-
-    Raises:
-        ImageError: ``rgb`` has another type or shape, or ``fit`` is unknown.
     """
     check_fit(fit)
     _check_rgb(rgb, "fit_picture takes")
@@ -80,30 +66,14 @@ def fit_picture(rgb: Rgb, hr: int, fit: str = FIT_PAD) -> Rgb:
 
 
 def unfit_picture(
-    restored: Rgb,
-    original_size: tuple[int, int],
-    fit: str = FIT_PAD,
-    size: Size = "original",
-    *,
-    enlargement: int = 1,
-    max_pixels: int = MAX_PIXELS,
+    restored: Rgb, original_size: tuple[int, int], fit: str = FIT_PAD, size: Size = "original", *,
+    enlargement: int = 1, max_pixels: int = MAX_PIXELS,
 ) -> Rgb:
-    """Undo `fit_picture` on the decoder's square, enlarged or not: remove the padding, restore the aspect.
+    """Undo `fit_picture` on the decoder's square: remove the padding, restore the aspect; a crop stays square.
 
-    Args:
-        restored: uint8 ``[side, side, 3]``, where ``side`` is ``enlargement * hr``.
-        original_size: (width, height) before fitting; beyond 65,535 pixels only if ``size`` is not ``"original"``.
-        fit: how it was fitted.
-        size: ``"original"`` resizes (Lanczos) to the original's size; ``"native"`` stays at the decoder's
-            resolution, the longest side ``hr``; a number of pixels makes the longest side that long.
-        enlargement: factor by which the square was enlarged after the decoder.
-        max_pixels: largest picture to make; a payload of some bytes may claim 268 million pixels.
-
-    Returns:
-        uint8 ``[H, W, 3]`` of the original's aspect; for ``"crop"`` the centre square.
-
-    Raises:
-        ImageError: an argument is out of range, or the picture would exceed ``max_pixels``.
+    ``restored`` is uint8 ``[side, side, 3]`` with ``side = enlargement * hr``. ``"original"`` resizes (Lanczos) to the
+    original's size, ``"native"`` stays at the decoder's resolution, a number of pixels makes the longest side that
+    long. A payload of some bytes may claim 268 million pixels: more than ``max_pixels`` are refused.
     """
     check_fit(fit)
     _check_rgb(restored, "unfit_picture takes")
@@ -151,25 +121,16 @@ def unfit_restored(
 
 
 def parse_size(text: str) -> Size:
-    """The size that a text names: ``original``, ``native``, or a number of pixels in digits.
-
-    Raises:
-        ImageError: it names none, or one out of range.
-    """
-    for name in get_args(NamedSize):
-        if text == name:
-            return cast(NamedSize, text)
+    """The size that a text names: ``original``, ``native``, or a number of pixels in digits."""
+    if text in get_args(NamedSize):
+        return cast(NamedSize, text)
     if not text.isascii() or not text.isdecimal() or text.startswith("0") or len(text) > len(str(MAX_ORIGINAL_SIDE)):
         raise ImageError(f"unknown size {text[:80]!r}, expected original, native or 1 to {MAX_ORIGINAL_SIDE} pixels")
     return check_size(int(text))
 
 
 def check_size(size: Size) -> Size:
-    """The size with a number of pixels, for instance numpy's, as an ``int``.
-
-    Raises:
-        ImageError: it is not ``"original"``, ``"native"`` or a number of pixels from 1 to 65,535.
-    """
+    """The size, with a number of pixels, for instance numpy's, as an ``int``; `ImageError` for what is no size."""
     if isinstance(size, str) and size in get_args(NamedSize):
         return size
     pixels = None

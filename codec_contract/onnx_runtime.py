@@ -16,9 +16,7 @@ _REDIRECTING = threading.RLock()  # the descriptor belongs to the whole process
 
 @contextlib.contextmanager
 def captured_stderr() -> Iterator[Callable[[], str]]:
-    """Redirect file descriptor 2 to a temporary file.
-
-    Yields a function that returns the output so far, for error messages; always "" in a process without stderr.
+    """Redirect file descriptor 2 to a temporary file; yields a function that returns the output so far, for messages.
     """
     if sys.stderr is None:  # descriptor 2 was closed at the start (`2>&-`) and may be another file's by now
         yield lambda: ""
@@ -59,14 +57,10 @@ def without_lines(pattern: str) -> Iterator[None]:
 
 
 def refuse_external_weights(options: Any) -> None:
-    """Make sessions fail for models whose weights lie in other files.
+    """Make sessions with these ``onnxruntime.SessionOptions`` fail for models whose weights lie in other files.
 
-    A tensor of an ONNX model can name a file and a range of bytes in it. For a model that is loaded from memory ONNX
-    Runtime resolves the name in the current directory, so that a model from elsewhere could put the bytes of a user's
-    file into LRs or pictures.
-
-    Args:
-        options: ``onnxruntime.SessionOptions``.
+    ONNX Runtime resolves a file name in a tensor of a model from memory in the current directory, so that a model from
+    elsewhere could put the bytes of a user's file into LRs or pictures.
     """
     # The folder in which the names are resolved, since ONNX Runtime 1.21; nothing lies below this one.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)

@@ -1,4 +1,4 @@
-"""`OrientedSquare`: a square at any angle in a picture, and its encoding (docs/payload.md, "Aligned pictures")."""
+"""`OrientedSquare`: a square at any angle in a picture (docs/payload.md, "Aligned pictures")."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import PayloadError
-from codec_contract.lr_coder.leb128 import read_leb128, write_leb128
 
 UNITS = 4
 """Units of a coordinate per pixel."""
 MAX_SIDE_FACTOR = 4
 """Longest side of a square, in multiples of the picture's longest side."""
-MAX_SQUARE_BYTES = 12
 
 
 @dataclass(frozen=True)
@@ -41,17 +39,12 @@ class OrientedSquare:
 
     def corners(self) -> npt.NDArray[np.float64]:
         """``[4, 2]``: x and y in pixels, of the upper left, lower left, lower right and upper right corner."""
-        centre = np.array([self.x, self.y]) / UNITS
-        right = np.array([self.across_x, self.across_y]) / (2 * UNITS)
-        return square_corners(centre, right)
+        return square_corners(np.array([self.x, self.y]) / UNITS,
+                              np.array([self.across_x, self.across_y]) / (2 * UNITS))
 
     def check(self, picture_size: tuple[int, int]) -> None:
-        """Check the square against the picture's (width, height).
-
-        Raises:
-            PayloadError: its centre is outside of the picture, or its side is shorter than a pixel or longer than
-                four times the picture's longest one.
-        """
+        """Raise `PayloadError` if its centre is outside of the picture of (width, height), or its side is shorter than
+        a pixel or longer than four times the picture's longest one."""
         width, height = picture_size
         if not (0 <= self.x <= UNITS * width and 0 <= self.y <= UNITS * height):
             raise PayloadError(
@@ -65,16 +58,7 @@ class OrientedSquare:
 
 
 def nearest_square(centre: npt.ArrayLike, across: npt.ArrayLike, picture_size: tuple[int, int]) -> OrientedSquare:
-    """Round a square to the units of a payload.
-
-    Args:
-        centre: x and y in pixels.
-        across: the upper edge as a vector, in pixels.
-        picture_size: (width, height).
-
-    Raises:
-        PayloadError: it is out of range (`OrientedSquare.check`).
-    """
+    """Round a square, its centre and its upper edge as a vector in pixels, to the units of a payload; checked."""
     x, y, across_x, across_y = (int(np.rint(UNITS * value)) for value in (*np.asarray(centre), *np.asarray(across)))
     square = OrientedSquare(x, y, across_x, across_y)
     square.check(picture_size)
@@ -94,34 +78,3 @@ def centre_square(picture_size: tuple[int, int]) -> OrientedSquare:
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     return OrientedSquare(UNITS * left + UNITS // 2 * side, UNITS * top + UNITS // 2 * side, UNITS * side, 0)
-
-
-def write_square(square: OrientedSquare) -> bytes:
-    """Encode a checked square, in at most 12 bytes."""
-    return b"".join(
-        write_leb128(value) for value in (square.x, square.y, _zigzag(square.across_x), _zigzag(square.across_y)))
-
-
-def read_square(data: bytes, position: int, end: int, picture_size: tuple[int, int]) -> tuple[OrientedSquare, int]:
-    """Decode and check a square; returns it and the position after it.
-
-    Raises:
-        PayloadError: the bytes end inside it, a number is not in its shortest form, or the square is out of range.
-    """
-    values = []
-    for name in ("square's x", "square's y", "square's edge", "square's slope"):
-        value, position = read_leb128(data, position, end, name)
-        values.append(value)
-    x, y, across_x, across_y = values
-    square = OrientedSquare(x, y, _unzigzag(across_x), _unzigzag(across_y))
-    square.check(picture_size)
-    return square, position
-
-
-def _zigzag(value: int) -> int:
-    """Map 0, -1, 1, -2, 2, ... to 0, 1, 2, 3, 4, ..."""
-    return 2 * value if value >= 0 else -2 * value - 1
-
-
-def _unzigzag(code: int) -> int:
-    return -(code >> 1) - 1 if code & 1 else code >> 1

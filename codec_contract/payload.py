@@ -18,17 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from codec_contract.errors import PayloadError
-from codec_contract.lr_coder.coder import decode_lr, encode_lr
+from codec_contract.lr_coder.coder import decode_lr, deflate_lr, encode_lr, inflate_lr
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
-from codec_contract.lr_coder.deflate import deflate_lr, inflate_lr
-from codec_contract.lr_coder.leb128 import read_leb128, write_leb128
-from codec_contract.oriented_square import (
-    MAX_SQUARE_BYTES,
-    OrientedSquare,
-    centre_square,
-    read_square,
-    write_square,
-)
+from codec_contract.oriented_square import OrientedSquare, centre_square
 from codec_contract.pixels import Rgb, describe_array, is_rgb
 
 PAYLOAD_SUFFIX = ".grain"
@@ -60,12 +52,14 @@ MAX_ORIGINAL_PIXELS = 1 << 28
 _WIRE_FITS = (*FITS, FIT_ALIGN)
 _LARGE_SIZE = 14
 _EXPLICIT_SIZE = 15
+_MAX_LEB128_BYTES = 3
+_MAX_SQUARE_BYTES = 12
 _FIXED = struct.Struct("<2sB4sB")  # magic, version and coding, contract id, flags
 _TRAILER = struct.Struct("<I")
 _MIN_BYTES = _FIXED.size + 2 + _TRAILER.size
-MAX_PAYLOAD_BYTES = _FIXED.size + 2 + 6 + MAX_SQUARE_BYTES + 3 * MAX_LR_SIDE * MAX_LR_SIDE + _TRAILER.size
+MAX_PAYLOAD_BYTES = _FIXED.size + 2 + 6 + _MAX_SQUARE_BYTES + 3 * MAX_LR_SIDE * MAX_LR_SIDE + _TRAILER.size
 """Longest payload of an ordinary LR."""
-MAX_LARGE_PAYLOAD_BYTES = _FIXED.size + 6 + 6 + MAX_SQUARE_BYTES + 3 * MAX_LARGE_LR_PIXELS + _TRAILER.size
+MAX_LARGE_PAYLOAD_BYTES = _FIXED.size + 6 + 6 + _MAX_SQUARE_BYTES + 3 * MAX_LARGE_LR_PIXELS + _TRAILER.size
 """Longest payload of any LR."""
 
 BytesLike = bytes | bytearray | memoryview
@@ -119,16 +113,10 @@ class ParsedPayload:
 
 
 def encode_payload(
-    lr: Rgb,
-    *,
-    contract_id: bytes,
-    tables: CoderTables,
-    original_size: tuple[int, int],
-    fit: str = FIT_PAD,
-    coding: int = CODING_RANGE,
-    square: OrientedSquare | None = None,
+    lr: Rgb, *, contract_id: bytes, tables: CoderTables, original_size: tuple[int, int], fit: str = FIT_PAD,
+    coding: int = CODING_RANGE, square: OrientedSquare | None = None,
 ) -> bytes:
-    """Pack an LR, uint8 ``[h, w, 3]``, into a payload.
+    """Pack an LR, uint8 ``[h, w, 3]``, into a payload; `PayloadError` for arguments outside the range of the format.
 
     Args:
         lr: sides of 1 to 256, or, for the LRs of photographs, up to 65,535 with at most 2^24 pixels.
@@ -139,9 +127,6 @@ def encode_payload(
         coding: 1 for the range coder (an LR with a side over 256 is deflated instead), 2 for deflate, 0 for raw bytes.
             A body that coding does not shorten is stored raw.
         square: the square that was cut out of the picture; required with ``FIT_ALIGN``, not allowed otherwise.
-
-    Raises:
-        PayloadError: an argument is outside the range of the format.
     """
     if not is_rgb(lr):
         raise PayloadError(f"an LR is uint8 [h, w, 3], got {describe_array(lr)}")
@@ -169,28 +154,20 @@ def encode_payload(
             body = coded
         else:
             coding = CODING_RAW
-    head = _FIXED.pack(
-        MAGIC,
-        VERSION << 4 | coding,
-        contract_id[:CONTRACT_ID_BYTES],
-        _WIRE_FITS.index(fit) | size_code << 2,
-    )
+    head = _FIXED.pack(MAGIC, VERSION << 4 | coding, contract_id[:CONTRACT_ID_BYTES],
+                       _WIRE_FITS.index(fit) | size_code << 2)
     if size_code == _EXPLICIT_SIZE:
         head += bytes((width - 1, height - 1))
     elif size_code == _LARGE_SIZE:
         head += write_leb128(width) + write_leb128(height)
-    head += write_leb128(original_size[0]) + write_leb128(original_size[1])
+    head += b"".join(map(write_leb128, original_size))
     if square is not None:
-        head += write_square(square)
+        head += b"".join(map(write_leb128, (square.x, square.y, _zigzag(square.across_x), _zigzag(square.across_y))))
     return head + body + _TRAILER.pack(zlib.crc32(head + body))
 
 
 def parse_payload(data: BytesLike) -> ParsedPayload:
-    """Check a payload's length, CRC and every claim of its header, without decoding its body.
-
-    Raises:
-        PayloadError: it is truncated, corrupt, of an unknown version, or a claim is out of range.
-    """
+    """Check a payload's length, CRC and every claim of its header; `PayloadError` if one is wrong."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise PayloadError(f"a payload is bytes, got {type(data).__name__}")
     length = memoryview(data).nbytes
@@ -209,10 +186,8 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
         raise PayloadError("this is a scene of several faces, not the payload of one picture: restore gives the "
                            "whole photograph, without another background; sdk.Scene reads its faces")
     if version != VERSION:
-        raise PayloadError(
-            f"payload version {version} is unknown, this release reads version {VERSION}; "
-            "it is corrupt or needs a newer edgegrain"
-        )
+        raise PayloadError(f"payload version {version} is unknown, this release reads version {VERSION}; it is corrupt "
+                           "or needs a newer edgegrain")
     end = check_crc(data)
     if coding not in CODINGS:
         raise PayloadError(f"payload coding {coding} is unknown, expected 0 (raw), 1 (range coder) or 2 (deflate)")
@@ -227,26 +202,16 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
     check_original(original_width, original_height)
     fit, square = _WIRE_FITS[flags & 3], None
     if fit == FIT_ALIGN:
-        square, position = read_square(data, position, end, (original_width, original_height))
+        square, position = _read_square(data, position, end)
+        square.check((original_width, original_height))
     body = data[position:end]
     raw_bytes = 3 * lr_width * lr_height
     if coding == CODING_RAW and len(body) != raw_bytes:
-        raise PayloadError(
-            f"a raw body of an LR of {lr_width} x {lr_height} has {raw_bytes} bytes, this one {len(body)}"
-        )
+        raise PayloadError(f"a raw body of an LR of {lr_width} x {lr_height} has {raw_bytes} bytes, this one "
+                           f"{len(body)}")
     if coding != CODING_RAW and len(body) >= raw_bytes:
         raise PayloadError(f"a coded body is shorter than the {raw_bytes} bytes of its LR, this one has {len(body)}")
-    header = Header(
-        version=version,
-        coding=coding,
-        contract_id=contract_id,
-        lr_width=lr_width,
-        lr_height=lr_height,
-        original_width=original_width,
-        original_height=original_height,
-        fit=fit,
-        square=square,
-    )
+    header = Header(version, coding, contract_id, lr_width, lr_height, original_width, original_height, fit, square)
     return ParsedPayload(header, body)
 
 
@@ -261,11 +226,7 @@ def other_contract(header: Header, explanation: str) -> PayloadError:
 
 
 def require_contract(header: Header, available: Iterable[bytes]) -> bytes:
-    """The one of the ``available`` contract ids (32 bytes, or 4) that the payload names.
-
-    Raises:
-        PayloadError: none of them is; the message says which one it names and which were available.
-    """
+    """The one of the ``available`` contract ids (32 bytes, or 4) that the payload names; or `PayloadError`."""
     ids = list(available)
     for contract_id in ids:
         _check_contract_id(contract_id)
@@ -276,15 +237,9 @@ def require_contract(header: Header, available: Iterable[bytes]) -> bytes:
 
 
 def decode_body(payload: ParsedPayload, *, contract_id: bytes, tables: CoderTables) -> Rgb:
-    """Decode a payload's body to the LR, uint8 ``[h, w, 3]``.
+    """Decode a payload's body to the LR, uint8 ``[h, w, 3]``; `PayloadError` if it is corrupt or of another contract.
 
-    Args:
-        payload: from `parse_payload`.
-        contract_id: the LR contract id, 32 bytes or the first four, that the payload must name.
-        tables: the coder tables of that contract.
-
-    Raises:
-        PayloadError: the body is corrupt, or the payload is of another contract.
+    ``contract_id`` has 32 bytes, or is the first four of them; ``tables`` are the coder tables of that contract.
     """
     header, body = payload.header, payload.body
     require_contract(header, [contract_id])
@@ -302,20 +257,13 @@ def decode_body(payload: ParsedPayload, *, contract_id: bytes, tables: CoderTabl
 
 
 def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) -> tuple[Rgb, Header]:
-    """Parse a payload and decode its body; returns the LR, uint8 ``[h, w, 3]``, and the header.
-
-    Args and errors as `parse_payload` and `decode_body`.
-    """
+    """The LR, uint8 ``[h, w, 3]``, and the header of a payload; as `parse_payload` and `decode_body`."""
     payload = parse_payload(data)
     return decode_body(payload, contract_id=contract_id, tables=tables), payload.header
 
 
 def check_crc(data: bytes) -> int:
-    """Compare the CRC-32 at the end with the bytes before it; returns its position.
-
-    Raises:
-        PayloadError: it differs.
-    """
+    """The position of the CRC-32 at the end; `PayloadError` if it is not that of the bytes before it."""
     end = max(0, len(data) - _TRAILER.size)
     stored, computed = int.from_bytes(data[end:], "little"), zlib.crc32(data[:end])
     if stored != computed:
@@ -329,9 +277,8 @@ def check_original(width: int, height: int) -> None:
         if not 1 <= side <= MAX_ORIGINAL_SIDE:
             raise PayloadError(f"the original {name} must be 1 to {MAX_ORIGINAL_SIDE} pixels, is {side}")
     if width * height > MAX_ORIGINAL_PIXELS:
-        raise PayloadError(
-            f"the original size {width} x {height} exceeds {MAX_ORIGINAL_PIXELS} pixels, the most allowed"
-        )
+        raise PayloadError(f"the original size {width} x {height} exceeds {MAX_ORIGINAL_PIXELS} pixels, the most "
+                           "allowed")
 
 
 def _check_lr_size(width: int, height: int) -> None:
@@ -371,3 +318,47 @@ def _lr_size_code(width: int, height: int) -> int:
     if width == height and width & (width - 1) == 0:
         return width.bit_length() - 1
     return _EXPLICIT_SIZE
+
+
+def write_leb128(value: int) -> bytes:
+    """LEB128: a number in as few bytes as possible, low bits first; the high bit of a byte is set if more follow."""
+    output = bytearray()
+    while value > 127:
+        output.append(value & 127 | 128)
+        value >>= 7
+    output.append(value)
+    return bytes(output)
+
+
+def read_leb128(data: bytes, position: int, end: int, name: str) -> tuple[int, int]:
+    """A number in at most three bytes, of the shortest form only, and the position after it."""
+    value = 0
+    for count in range(_MAX_LEB128_BYTES):
+        if position >= end:
+            raise PayloadError(f"the payload ends inside the {name}; it was truncated before its CRC was made")
+        byte = data[position]
+        position += 1
+        value |= (byte & 127) << (7 * count)
+        if byte < 128:
+            if byte == 0 and count:
+                raise PayloadError(f"the {name} is written with more bytes than it needs")
+            return value, position
+    raise PayloadError(f"the {name} takes more than three bytes, so it exceeds {(1 << 7 * _MAX_LEB128_BYTES) - 1}")
+
+
+def _read_square(data: bytes, position: int, end: int) -> tuple[OrientedSquare, int]:
+    values = []
+    for name in ("square's x", "square's y", "square's edge", "square's slope"):
+        value, position = read_leb128(data, position, end, name)
+        values.append(value)
+    x, y, across_x, across_y = values
+    return OrientedSquare(x, y, _unzigzag(across_x), _unzigzag(across_y)), position
+
+
+def _zigzag(value: int) -> int:
+    """Map 0, -1, 1, -2, 2, ... to 0, 1, 2, 3, 4, ..."""
+    return 2 * value if value >= 0 else -2 * value - 1
+
+
+def _unzigzag(code: int) -> int:
+    return -(code >> 1) - 1 if code & 1 else code >> 1

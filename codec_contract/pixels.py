@@ -37,11 +37,7 @@ Array = TypeVar("Array", bound=Any)
 
 
 def dequantize(levels: Array) -> Array:
-    """Map levels [0, 255] to values [-1, 1].
-
-    ``levels`` is a numpy array or torch tensor of any shape. A floating type is kept; uint8 is promoted by the rules of
-    its library.
-    """
+    """Map levels [0, 255] to values [-1, 1]: a numpy array or torch tensor of any shape."""
     values: Array = levels / HALF_RANGE - 1
     return values
 
@@ -56,10 +52,8 @@ def quantize(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """Round values [-1, 1] of any shape to uint8 levels: half a level rounds up, excess is clipped."""
     array = np.asarray(values)
     if not np.issubdtype(array.dtype, np.floating):
-        raise QuantizationError(
-            f"quantize takes floating-point values in [-1, 1], got dtype {array.dtype}; "
-            "an array of levels needs no quantization"
-        )
+        raise QuantizationError(f"quantize takes floating-point values in [-1, 1], got dtype {array.dtype}; an array "
+                                "of levels needs no quantization")
     if array.dtype == np.float16:
         array = array.astype(np.float32)
     if np.isnan(array).any():

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codec_contract.errors import PayloadError
-from codec_contract.lr_coder.leb128 import read_leb128, write_leb128
 from codec_contract.payload import (
     MAGIC,
     MAX_PAYLOAD_BYTES,
@@ -24,6 +23,8 @@ from codec_contract.payload import (
     check_crc,
     check_original,
     parse_header,
+    read_leb128,
+    write_leb128,
 )
 
 MAX_FACES = 64
@@ -77,11 +78,7 @@ def scene_overhead(original_size: tuple[int, int], payload_bytes: Sequence[int])
 
 
 def encode_scene(faces: Sequence[bytes], original_size: tuple[int, int], background_webp: bytes = b"") -> bytes:
-    """Pack payloads of faces, and a lossy WebP file without extensions as the background.
-
-    Raises:
-        PayloadError: they are no such scene (`parse_scene`).
-    """
+    """Pack payloads of faces, and a lossy WebP file without extensions as the background; checked by `parse_scene`."""
     background = background_webp[_RIFF.size :]
     if background_webp:
         if len(background_webp) < _RIFF.size or background_webp[12:16] != b"VP8 ":
@@ -98,11 +95,7 @@ def encode_scene(faces: Sequence[bytes], original_size: tuple[int, int], backgro
 
 
 def parse_scene(data: BytesLike) -> ParsedScene:
-    """Check a scene; nothing is decoded.
-
-    Raises:
-        PayloadError: it is no scene, truncated, corrupt, or one of its claims is out of range.
-    """
+    """Check a scene, without decoding anything; `PayloadError` if it is none, or one of its claims is out of range."""
     length = memoryview(data).nbytes
     if length > MAX_SCENE_BYTES:
         raise PayloadError(f"a scene has at most {MAX_SCENE_BYTES} bytes, got {length}")

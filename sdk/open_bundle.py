@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from codec_contract.bundle.decoders import DEFAULT_FORM, BundledForm, decoder_forms
 from codec_contract.bundle.find import strength_of
-from codec_contract.bundle.manifest import ENCODER_ONNX, Manifest
+from codec_contract.bundle.manifest import DEFAULT_FORM, ENCODER_ONNX, BundledForm, Manifest, decoder_forms
 from codec_contract.errors import BundleError, DeviceError
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables

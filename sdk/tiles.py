@@ -1,7 +1,13 @@
-"""Encode and decode photographs of any size, for bundles whose networks work on tiles (`codec_contract.tiling`)."""
+"""Encode and decode photographs of any size with networks of one size: overlapping tiles, blended where they overlap.
+
+Tiles are spaced evenly between the picture's edges. A network sees an edge where the picture has none, so the outermost
+quarter of every overlap is discarded; over its middle half the next tile fades in linearly. All arithmetic is in
+integers, so the same tiles give the same picture on every machine.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +17,6 @@ from codec_contract.bundle.find import MAX_SEED, SEED, controls_of
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import BundleError, ImageError
 from codec_contract.pixels import Rgb
-from codec_contract.tiling import pad_to, run_tiles
 from edge_encoder.encoder_session import EncoderSession
 from server_decoder.decoder_session import DecoderSession
 
@@ -30,14 +35,7 @@ def encode_tiles(encoder: EncoderSession, manifest: Manifest, rgb: Rgb) -> Rgb:
 
 
 def decode_tiles(decoder: DecoderSession, manifest: Manifest, lr: Rgb, seed: int | None = None) -> Rgb:
-    """The picture of an LR, uint8 ``[h, w, 3]`` -> ``[h * factor, w * factor, 3]``.
-
-    Args:
-        decoder: the bundle's decoder.
-        manifest: the bundle's manifest.
-        lr: an LR of any size.
-        seed: seed of z, which does not depend on the tiles; None for z = 0.
-    """
+    """The picture of an LR, uint8 ``[h, w, 3]`` -> ``[h * factor, w * factor, 3]``; without a seed, z is 0."""
     latent = None if seed is None else _Latent(manifest, seed, lr.shape[1])
 
     def run(tile: Rgb, top: int, left: int) -> Rgb:
@@ -73,3 +71,65 @@ class _Latent:
                 for row in range(top, top + side)])
         z = self._band[:, left : left + side]  # [side, side, C]
         return np.ascontiguousarray(self._deviation * z.transpose(2, 0, 1)[None])
+
+
+TileNetwork = Callable[[Rgb, int, int], Rgb]
+"""(tile uint8 ``[side, side, 3]``, its top, its left) -> uint8 ``[made, made, 3]``."""
+
+_BITS = 12
+_ONE = 1 << _BITS
+
+
+def tile_starts(length: int, side: int, overlap: int) -> list[int]:
+    """Starts of the fewest tiles of ``side`` that cover exactly ``length`` and overlap by at least ``overlap``."""
+    if not 0 <= 2 * overlap <= side <= length:
+        raise ImageError(f"tiles of {side} that overlap by {overlap} cannot cover {length} pixels")
+    gaps = -(-(length - side) // (side - overlap))
+    return [index * (length - side) // gaps for index in range(gaps + 1)] if gaps else [0]
+
+
+def pad_to(rgb: Rgb, width: int, height: int) -> Rgb:
+    """Extend a picture, uint8 ``[H, W, 3]``, to a size by repeating its right and bottom edge."""
+    return np.pad(rgb, ((0, height - rgb.shape[0]), (0, width - rgb.shape[1]), (0, 0)), mode="edge")
+
+
+def run_tiles(rgb: Rgb, side: int, made: int, overlap: int, run: TileNetwork, *, unit: int = 1) -> Rgb:
+    """Apply ``run``, which makes squares of ``made`` pixels of those of ``side``, to a picture tile by tile:
+    uint8 ``[H, W, 3]`` -> ``[H * made / side, W * made / side, 3]``.
+
+    Neighbouring tiles overlap by at least ``overlap`` pixels. Every tile begins at a multiple of ``unit``, which
+    ``side``, ``overlap`` and the picture's sides are too.
+    """
+    height, width = rgb.shape[:2]
+    if any(length % unit or length * made % side for length in (height, width, side)):
+        raise ImageError(f"a picture of {width} x {height} cannot be cut into units of {unit} for tiles of {side}")
+    padded = pad_to(rgb, max(width, side), max(height, side))
+    tops, lefts = (
+        [unit * start for start in tile_starts(length // unit, side // unit, overlap // unit)]
+        for length in padded.shape[:2])
+    result = np.empty((padded.shape[0] * made // side, padded.shape[1] * made // side, 3), np.uint8)
+    bottom = 0
+    for top in tops:
+        band, right = np.empty((made, result.shape[1], 3), np.uint8), 0
+        for left in lefts:
+            tile = run(padded[top : top + side, left : left + side], top, left)
+            right = _lay(band, tile, left * made // side, right, axis=1)
+        bottom = _lay(result, band, top * made // side, bottom, axis=0)
+    return result[: height * made // side, : width * made // side]
+
+
+def fade(length: int) -> npt.NDArray[np.int32]:
+    """Weight of the next tile over an overlap, int32 0...4096: 0 in the first quarter, 4096 in the last."""
+    centres = (2 * np.arange(length, dtype=np.int64) + 1) * _ONE // max(length, 1)  # 0...2, its middle 1
+    return np.clip(centres - _ONE // 2, 0, _ONE).astype(np.int32)
+
+
+def _lay(target: Rgb, piece: Rgb, start: int, end: int, axis: int) -> int:
+    """Blend ``piece`` in at ``start`` over content that reaches to ``end``; returns the new end of the content."""
+    target, piece = np.moveaxis(target, axis, 0), np.moveaxis(piece, axis, 0)  # views
+    shared = max(end - start, 0)
+    ramp = fade(shared).reshape(-1, 1, 1)
+    old, new = target[start : start + shared].astype(np.int32), piece[:shared].astype(np.int32)
+    target[start : start + shared] = (old * (_ONE - ramp) + new * ramp + _ONE // 2) >> _BITS
+    target[start + shared : start + len(piece)] = piece[shared:]
+    return start + len(piece)

@@ -36,7 +36,6 @@ from codec_contract.errors import EdgegrainError, ExistsError
 from codec_contract.files import write_atomically
 from codec_contract.payload import encode_payload
 from codec_contract.pixels import Rgb
-from codec_contract.tiling import pad_to
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli.output import errors_to_exit_codes, with_progress
 from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec, library_versions
@@ -47,6 +46,7 @@ from edgegrain.metrics.psnr_ssim import psnr, similarity, ssim
 from edgegrain.pictures.stored_pictures import list_pictures
 from sdk import BundleInfo, Codec
 from sdk.payload import coder_tables
+from sdk.tiles import pad_to
 
 OURS, SEEDED, BICUBIC = "IRN", "IRN, random z", "bicubic / bicubic"
 SEEDS = (1, 2)

@@ -27,9 +27,7 @@ def bundle_roots() -> tuple[Path, ...]:
 
 
 def find_bundle(name_or_path: str | Path = DEFAULT_BUNDLE, *, check: Check | None = None) -> Path:
-    """The folder of a bundle, given by its path, name or alias, or as ``hf://owner/name@revision``.
-
-    ``check`` is that of `find_hub_bundle`.
+    """The folder of a bundle, given by its path, name or alias, or as ``hf://owner/name@revision`` (`find_hub_bundle`).
     """
     if str(name_or_path).startswith(SCHEME):
         return find_hub_bundle(str(name_or_path), check=check)
@@ -78,14 +76,11 @@ def bundles_by_quality(domain: str, manifests: Iterable[Manifest]) -> dict[str, 
 
 def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str | None, max_bytes: int | None
                    ) -> list[Manifest]:
-    """The bundles for a picture, best first; the first whose payload has at most ``max_bytes`` is taken.
+    """The bundles of ``base``'s domain for a picture, best first; the first whose payload has at most ``max_bytes`` is
+    taken.
 
-    Args:
-        base: the bundle to use if neither a quality nor a limit is given; the other bundles are of its domain.
-        manifests: the available bundles.
-        quality: the best quality to use; without ``max_bytes`` the only one. None without ``max_bytes`` gives ``base``;
-            with it every quality, or ``base`` alone if ``base`` has no quality.
-        max_bytes: largest payload in bytes, or None for no limit.
+    ``quality`` is the best one to use; without ``max_bytes`` the only one. Without it, ``base`` alone if there is no
+    limit or ``base`` has no quality, else every quality.
     """
     if max_bytes is not None:
         check_max_bytes(max_bytes)
@@ -94,15 +89,13 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
     if quality is None and (max_bytes is None or base.quality is None):
         return [base]
     known = bundles_by_quality(base.domain, [base, *manifests])
-    if max_bytes is None:
-        if quality not in known:
-            raise _missing(base, quality, known)
-        return [known[str(quality)]]
     allowed = QUALITIES if quality is None else QUALITIES[:QUALITIES.index(quality) + 1]
-    found = [known[name] for name in reversed(allowed) if name in known]
-    if not found:
-        raise _missing(base, quality, known)
-    return found
+    if max_bytes is None:
+        allowed = allowed[-1:]
+    if found := [known[name] for name in reversed(allowed) if name in known]:
+        return found
+    raise BundleError(f"there is no bundle for {base.domain} of quality {quality}, only: "
+                      f"{', '.join(known) or 'none'}; see 'edgegrain bundles'")
 
 
 def check_max_bytes(max_bytes: int) -> int:
@@ -117,11 +110,6 @@ def too_few_bytes(max_bytes: int, smallest: int, what: str = "payload of this pi
     return ImageError(f"no quality fits into {max_bytes} bytes: the smallest {what} has {smallest}")
 
 
-def _missing(base: Manifest, quality: str | None, known: Iterable[str]) -> BundleError:
-    return BundleError(f"there is no bundle for {base.domain} of quality {quality}, only: "
-                       f"{', '.join(known) or 'none'}; see 'edgegrain bundles'")
-
-
 SEED, STRENGTH = "seed", "strength"
 MAX_SEED = 2**32 - 1
 SMALLEST_STRENGTH, LARGEST_STRENGTH = 4.0, 64.0
@@ -130,13 +118,7 @@ SMALLEST_STRENGTH, LARGEST_STRENGTH = 4.0, 64.0
 
 @dataclass(frozen=True)
 class Control:
-    """A numeric control.
-
-    Attributes:
-        least: lower end of its range, included.
-        most: upper end of its range, included.
-        default: value used if none is given; None if the default picture needs no number.
-    """
+    """A numeric control: its range, both ends included, and the value used if none is given, if that is a number."""
 
     least: float
     most: float
@@ -162,8 +144,7 @@ def controls_of(manifest: Manifest) -> dict[str, Control]:
 
 
 def strength_of(manifest: Manifest, wanted: float | None) -> float | None:
-    """The strength of a restored picture: ``wanted``, or the bundle's default; None for decoders without this control.
-    """
+    """``wanted``, or the bundle's default strength; None for decoders without this control."""
     control = controls_of(manifest).get(STRENGTH)
     if control is None:
         if wanted is not None:

@@ -64,7 +64,7 @@ class HubName:
 
     @classmethod
     def parse(cls, text: str) -> HubName:
-        """Parse ``hf://owner/name`` or ``hf://owner/name@revision``; `BundleError` for any other form."""
+        """Parse ``hf://owner/name`` or ``hf://owner/name@revision``."""
         if not text.startswith("hf://"):
             raise BundleError(f"{text[:200]!r} names no bundle of the Hub; expected a string hf://owner/name or "
                               "hf://owner/name@revision")
@@ -88,12 +88,8 @@ def find_hub_bundle(name: str, *, verify: bool = False, check: Check | None = No
     its last known commit is taken, with a warning. A commit that is in the cache needs no network. An interrupted
     download keeps its complete files.
 
-    Args:
-        name: ``hf://owner/name`` (branch ``main``) or ``hf://owner/name@revision``.
-        verify: check every file that is in the cache already; an altered bundle is downloaded again. Without it, files
-            are checked when they are opened.
-        check: called with the manifest of a downloaded bundle, next to its files, before the bundle appears in the
-            cache; raises `BundleError` to refuse it.
+    With ``verify``, a bundle that is altered in the cache is downloaded again; without it, files are checked when they
+    are opened. ``check`` may refuse the manifest of a downloaded bundle, next to its files, with a `BundleError`.
     """
     wanted = HubName.parse(name)
     folder = hub_cache() / wanted.repository
@@ -208,14 +204,12 @@ def _is_outage(error: Exception) -> bool:
 
 def _complete(folder: Path, verify: bool) -> Path | None:
     """The folder of a commit's bundle; None if it is not there or, for ``verify``, altered."""
-    if not _COMMIT.fullmatch(folder.name) or not (folder / MANIFEST).is_file():
-        return None
-    try:
-        if verify:
-            verify_bundle(folder)
-    except BundleError:
-        return None
-    return folder
+    with contextlib.suppress(BundleError):
+        if _COMMIT.fullmatch(folder.name) and (folder / MANIFEST).is_file():
+            if verify:
+                verify_bundle(folder)
+            return folder
+    return None
 
 
 def _download(name: HubName, target: Path, manifest_size: int | None, check: Check | None) -> Path:
@@ -234,55 +228,49 @@ def _download(name: HubName, target: Path, manifest_size: int | None, check: Che
         if target.exists():
             logger.warning("%s: %s is altered and is replaced", name, target)
         fetch(MANIFEST)
-        try:
+        with _discarded(staging, f"{name} holds no valid bundle", ""):
             manifest = load_manifest(staging)
-        except BundleError as error:
-            shutil.rmtree(staging)
-            raise BundleError(f"{name} holds no valid bundle: {error}") from error
         logger.warning("%s: downloading bundle %s, version %s, commit %s, %.1f MB. %s", name, manifest.id,
                        printable_text(manifest.version), commit,
                        sum(entry.size for entry in manifest.files.values()) / 1e6, licence_text(manifest.licence))
         sizes = {file.path: getattr(file, "size", None)
                  for file in api.list_repo_tree(name.repository, recursive=True, revision=commit)}
-        try:
+        with _discarded(staging, f"{name}, commit {commit}", ". If that happens again, the repository is damaged; tell "
+                        "its owner"):
             for file, entry in manifest.files.items():
                 if sizes.get(file, entry.size) != entry.size:
                     raise BundleError(f"{file} has {sizes[file]} bytes on the Hub, expected {entry.size}")
                 fetch(file)
                 manifest.verify_file(file)
-        except BundleError as error:
-            shutil.rmtree(staging)
-            raise BundleError(f"{name}, commit {commit}: {error}. If that happens again, the repository is damaged; "
-                              "tell its owner") from error
-        try:
-            if check is not None:
+        if check is not None:
+            with _discarded(staging, f"{name}, commit {commit}, is refused", "; tell its owner"):
                 check(manifest)
-        except BundleError as error:
-            shutil.rmtree(staging)
-            raise BundleError(f"{name}, commit {commit}, is refused: {error}; tell its owner") from error
         shutil.rmtree(staging / ".cache", ignore_errors=True)  # huggingface-hub's
         shutil.rmtree(target, ignore_errors=True)
         os.replace(staging, target)
     return target
 
 
+@contextlib.contextmanager
+def _discarded(folder: Path, what: str, advice: str) -> Iterator[None]:
+    """Remove the folder if the block raises `BundleError`, and say more about it."""
+    try:
+        yield
+    except BundleError as error:
+        shutil.rmtree(folder)
+        raise BundleError(f"{what}: {error}{advice}") from error
+
+
 @dataclass(frozen=True)
 class Upload:
-    """A planned upload.
-
-    Attributes:
-        target: repository and branch.
-        manifest: of the bundle.
-        files: path in the repository -> its file, or its content where that differs from the bundle's.
-        front_matter: the lines at the head of the model card that the Hub reads, with their fences.
-        message: of the commit.
-        private: create a private repository.
-    """
+    """A planned upload; ``message`` is that of the commit, ``private`` creates a private repository."""
 
     target: HubName
     manifest: Manifest
     files: Mapping[str, Path | bytes]
+    """Path in the repository -> its file, or its content where that differs from the bundle's."""
     front_matter: str
+    """The lines at the head of the model card that the Hub reads, with their fences."""
     message: str
     private: bool
 
@@ -297,17 +285,8 @@ def plan_upload(folder: Path, target: HubName, check: Check | None = None, *, li
                 message: str = "") -> Upload:
     """Verify a bundle and plan its upload; the network is not used.
 
-    A model card without front matter gets one; in one that has it, ``licence`` replaces the licence. The manifest that
-    is uploaded has the new card's size and hash.
-
-    Args:
-        folder: of the bundle.
-        target: repository and branch.
-        check: as for `find_hub_bundle`.
-        licence: the Hub's identifier of the weights' licence; by default that of the front matter, else ``other``, with
-            a link to the card.
-        private: create a private repository.
-        message: of the commit; by default id and version.
+    A model card without front matter gets one, with the licence ``other`` and a link to the card; ``licence``, an
+    identifier of the Hub, replaces either. The manifest that is uploaded has the new card's size and hash.
     """
     manifest = verify_bundle(folder)
     if check is not None:
@@ -330,11 +309,7 @@ def plan_upload(folder: Path, target: HubName, check: Check | None = None, *, li
 
 
 def upload(plan: Upload) -> HubName:
-    """Create the repository and the branch if they are missing, and commit the files.
-
-    Returns:
-        The name of the bundle with the new commit.
-    """
+    """Create the repository and the branch if they are missing, commit the files, and return the commit's name."""
     repository, branch = plan.target.repository, plan.target.revision
     with hub_errors(str(plan.target)):
         from huggingface_hub import CommitOperationAdd, HfApi
@@ -353,11 +328,7 @@ def upload(plan: Upload) -> HubName:
 
 
 def _with_front_matter(card: str, manifest: Manifest, target: HubName, licence: str) -> tuple[str, str]:
-    """New front matter, and the text below it.
-
-    Licences in manifests are sentences, which the Hub calls ``other``. ``licence`` replaces the one of front matter
-    that is there, with its name and link.
-    """
+    """New front matter, and the text below it. Licences in manifests are sentences, which the Hub calls ``other``."""
     with hub_errors(str(target)):
         from huggingface_hub import ModelCard, ModelCardData
         from yaml import YAMLError

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Literal, cast, get_args
 
 from codec_contract.errors import BundleError
 
@@ -122,11 +122,8 @@ class Manifest:
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """Sides of the squares that are restored, in pixels and ascending: ``hr``, and one for each factor of the
-        enlarger.
-
-        Empty for bundles of tiles, which restore every picture at its original's size.
-        """
+        """Sides of the squares that are restored, ascending: ``hr``, and one for each factor of the enlarger; empty
+        for bundles of tiles, which restore every picture at its original's size."""
         if self.tile_overlap is not None:
             return ()
         return self.hr, *(self.hr * factor for factor in (self.enlarger.factors if self.enlarger else ()))
@@ -155,11 +152,7 @@ class Manifest:
             raise BundleError(f"bundle {self.id} lists no file {name!r}, only: {listed}") from None
 
     def path(self, name: str) -> Path:
-        """The path of a listed file; unverified, for readers that verify it themselves.
-
-        A file that the folder lacks may be in the folder `SHARED` next to it, where bundles that have the same file
-        hold it once.
-        """
+        """The path of a listed file, unverified: in the folder, or in the folder `SHARED` next to it."""
         entry = self.entry(name)
         own = self.folder.joinpath(*PurePosixPath(entry.path).parts)
         shared = self.folder.parent / SHARED / entry.sha256
@@ -169,17 +162,11 @@ class Manifest:
         """Read a listed file, verifying its size and SHA-256."""
         entry = self.entry(name)
         data = _read_bounded(self.path(name), entry.size, f"{name} of bundle {self.id}")
-        if len(data) != entry.size:
-            raise BundleError(
-                f"{name} of bundle {self.id} has {len(data)} bytes, its manifest says {entry.size}; "
-                "download the bundle again"
-            )
         digest = hashlib.sha256(data).hexdigest()
-        if digest != entry.sha256:
-            raise BundleError(
-                f"{name} of bundle {self.id} has SHA-256 {digest}, its manifest says {entry.sha256}; "
-                "download the bundle again"
-            )
+        for what, found, stated in (("{} bytes", len(data), entry.size), ("SHA-256 {}", digest, entry.sha256)):
+            if found != stated:
+                raise BundleError(f"{name} of bundle {self.id} has {what.format(found)}, its manifest says {stated}; "
+                                  "download the bundle again")
         return data
 
     def verify_file(self, name: str) -> None:
@@ -187,10 +174,8 @@ class Manifest:
         entry = self.entry(name)
         size, digest = _size_and_digest(self.path(name), f"{name} of bundle {self.id}")
         if (size, digest) != (entry.size, entry.sha256):
-            raise BundleError(
-                f"{name} of bundle {self.id} is altered: {size} bytes, SHA-256 {digest}; "
-                f"its manifest says {entry.size} bytes, {entry.sha256}; download the bundle again"
-            )
+            raise BundleError(f"{name} of bundle {self.id} is altered: {size} bytes, SHA-256 {digest}; its manifest "
+                              f"says {entry.size} bytes, {entry.sha256}; download the bundle again")
 
 
 def parse_manifest(data: bytes, folder: Path) -> Manifest:
@@ -323,19 +308,14 @@ def _file_entries(source: Mapping[str, Any], where: str) -> Mapping[str, FileEnt
         if not isinstance(record, dict):
             raise BundleError(f"{where}: the entry of {name!r} must be an object")
         entry = f"{where}, file {name!r}"
-        entries[name] = FileEntry(
-            path=name,
-            size=_bounded(record, "size", MAX_FILE_BYTES, entry, least=0),
-            sha256=_matching(record, "sha256", _HEX64, entry),
-        )
+        entries[name] = FileEntry(name, _bounded(record, "size", MAX_FILE_BYTES, entry, least=0),
+                                  _matching(record, "sha256", _HEX64, entry))
     return MappingProxyType(entries)
 
 
 def _decoders(source: Mapping[str, Any], where: str) -> Mapping[str, Mapping[str, Any]]:
     """The optional field ``decoders``."""
-    if "decoders" not in source:
-        return MappingProxyType({})
-    described = _field(source, "decoders", dict, where)
+    described = _field({"decoders": {}, **source}, "decoders", dict, where)
     for name in described:
         if not BUNDLE_ID.fullmatch(name) or name == DEFAULT_DECODER:
             raise BundleError(f"{where}: a decoder cannot be called {name[:80]!r}")
@@ -358,7 +338,7 @@ def _enlarger(
             raise BundleError(f"{where}: the enlarger has the file {str(name)[:80]!r}, which is not listed")
     if len(set(names)) < len(names):
         raise BundleError(f"{where}: the enlarger lists a file twice")
-    training = _field(described, "training", dict, f"{where}, enlarger") if "training" in described else {}
+    training = _field({"training": {}, **described}, "training", dict, f"{where}, enlarger")
     enlarger = Enlarger(tuple(names), training)
     if (side := hr * enlarger.factors[-1]) > MAX_SQUARE_SIDE:
         raise BundleError(f"{where}: the enlarger makes pictures with sides of {side} pixels, more than "
@@ -375,3 +355,61 @@ def _size_and_digest(location: Path, what: str) -> tuple[int, str]:
             digest.update(chunk)
             size += len(chunk)
     return size, digest.hexdigest()
+
+
+# Forms of a decoder: the same function in several files, one that runs everywhere and those exported for a device. A
+# form names the SHA-256 of the file it was made from, so it is out of date once that file is replaced.
+Precision = Literal["float32", "float16"]
+Ops = Literal["plain", "fused"]
+DEFAULT_FORM = "default"
+FORMS = ("cuda",)
+"""Forms that a manifest may list, in addition to the default one."""
+
+
+@dataclass(frozen=True)
+class BundledForm:
+    """One file of a decoder."""
+
+    name: str
+    """``"default"``, or the device it was exported for."""
+    file: str
+    precision: Precision
+    """Type that its convolutions compute in."""
+    ops: Ops
+    """``"fused"`` if it needs the library of fused ops (docs/cuda_ops.md)."""
+    current: bool = True
+    """False if it was made from another default file than the bundle's."""
+
+
+def default_form(manifest: Manifest) -> BundledForm:
+    """The form that runs everywhere."""
+    if not isinstance(manifest.decoder.get("file"), str):
+        raise BundleError(f"the manifest of bundle {manifest.id} names no decoder file")
+    return _form(DEFAULT_FORM, manifest.decoder, f"the manifest of bundle {manifest.id}")
+
+
+def decoder_forms(manifest: Manifest) -> dict[str, BundledForm]:
+    """The known forms of a bundle's decoder by name, the default one first."""
+    default = default_form(manifest)
+    listed = manifest.decoder.get("forms", {})
+    if not isinstance(listed, dict):
+        raise BundleError(f"the manifest of bundle {manifest.id}: 'forms' must be an object")
+    forms = {DEFAULT_FORM: default}
+    for name in FORMS:
+        if name in listed:
+            where = f"the manifest of bundle {manifest.id}, form {name!r} of its decoder"
+            described = listed[name]
+            if not isinstance(described, dict) or not isinstance(described.get("file"), str):
+                raise BundleError(f"{where}: expected an object with a 'file'")
+            manifest.entry(described["file"])
+            current = described.get("source") == manifest.entry(default.file).sha256
+            forms[name] = _form(name, described, where, current)
+    return forms
+
+
+def _form(name: str, described: Mapping[str, Any], where: str, current: bool = True) -> BundledForm:
+    precision, ops = described.get("precision", "float32"), described.get("ops", "plain")
+    for key, value, known in (("precision", precision, get_args(Precision)), ("ops", ops, get_args(Ops))):
+        if value not in known:
+            raise BundleError(f"{where}: {key!r} is {str(value)[:80]!r}, expected {' or '.join(known)}")
+    return BundledForm(name, described["file"], cast(Precision, precision), cast(Ops, ops), current)

@@ -1,24 +1,40 @@
-"""The lossless coder of an LR: predict every sample, code it as eight binary decisions.
+"""The lossless codings of an LR's body: coding 1, a range coder (docs/lr_coder.md), and coding 2, deflate.
 
-For each sample the tables' network predicts a mean and a scale, whose logistic distribution assigns every level a mass.
-The level is found by halving 0...255 eight times; each decision is coded with the share of the upper half's mass.
-Encoder and decoder run the same loop over the samples: the encoder's ``code`` writes the given level, the decoder's
-ignores it and returns the level that it reads.
+**Coding 1** predicts every sample and codes it as eight binary decisions. For each sample the tables' network predicts
+a mean and a scale, whose logistic distribution assigns every level a mass. The level is found by halving 0...255 eight
+times; each decision is coded with the share of the upper half's mass. Encoder and decoder run the same loop over the
+samples: the encoder's ``code`` writes the given level, the decoder's ignores it and returns the level that it reads.
+
+The decisions are coded in 32-bit integers, without carries. Encoder and decoder keep the same interval ``[low, high]``
+of 32-bit numbers. A decision with 16-bit probability p of a yes splits it at ``low + range * p / 2**16``; leading bytes
+that both ends share are shifted out. This is the arithmetic coder of Mahoney's PAQ/lpaq (public description: "Data
+Compression Explained", section 3.2), with 16-bit probabilities and a shortest ending:
+
+    The body is the shortest byte string that, continued with zero bytes, is in the final interval; of several, the
+    smallest.
+
+So a body never ends in a zero byte, and there is exactly one body per sequence of decisions. The decoder, which knows
+the interval too, checks this.
+
+**Coding 2**, for large LRs (docs/payload.md), takes a hundredth of that time, and about a seventh more bytes. Red and
+blue are stored as their difference to green, and each sample as its difference to a prediction from its neighbours (the
+predictor of LOCO-I, Weinberger et al. 2000), both modulo 256; the three planes are deflated together.
 """
 
 from __future__ import annotations
 
+import zlib
 from array import array
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import PayloadError
-from codec_contract.lr_coder.coder_tables import ChannelNetwork, CoderTables, to_indices, to_levels
+from codec_contract.lr_coder.coder_tables import CoderTables, to_indices, to_levels
 from codec_contract.lr_coder.context import MEAN_BITS, SCALE_STEPS, cumulative_row, row_start
 from codec_contract.lr_coder.line_predictor import LinePredictor
-from codec_contract.lr_coder.range_coder import RangeDecoder, RangeEncoder
 
 _STEPS = tuple(1 << (bit + MEAN_BITS) for bit in range(7, -1, -1))
 """Halving the 256 levels, in places of a row."""
@@ -44,17 +60,13 @@ def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.
 
 @lru_cache(maxsize=SCALE_STEPS)
 def _masses(scale: int) -> array[int]:
-    """Sixteen times the mass below each place of ``cumulative_row``, a part in 2**20 for every level in it.
-
-    Sixteen times, because a place is a sixteenth of a level; only ratios of masses count.
-    """
+    """Sixteen times (a place is a sixteenth of a level) the mass below each place of ``cumulative_row``, and a part in
+    2**20 for every level in it."""
     row = np.array(cumulative_row(scale), dtype=np.int64)
     return array("i", ((row << MEAN_BITS) + np.arange(len(row))).tolist())
 
 
-@lru_cache(maxsize=8)
-def _predictor(channels: tuple[ChannelNetwork, ChannelNetwork, ChannelNetwork]) -> LinePredictor:
-    return LinePredictor(channels)
+_predictor = lru_cache(maxsize=8)(LinePredictor)
 
 
 def _code_samples(
@@ -73,3 +85,167 @@ def _code_samples(
             line.samples[:, channel] = found
         coded[line.where] = line.samples
     return coded
+
+
+PROBABILITY_BITS = 16
+PROBABILITY_ONE = 1 << PROBABILITY_BITS
+"""A probability is an integer in 1...PROBABILITY_ONE - 1."""
+
+_TOP = 0xFFFFFFFF
+_LEADING = 0x01000000
+"""Two ends share their leading byte if their exclusive or is smaller than this."""
+
+
+class RangeEncoder:
+    """Encodes values; ``finish`` returns the body."""
+
+    def __init__(self) -> None:
+        self._low = 0
+        self._high = _TOP
+        self._output = bytearray()
+
+    def code(self, masses: Sequence[int], place: int, steps: Sequence[int], value: int) -> int:
+        """Append the decisions of a binary search for ``value`` and return the place at which they end.
+
+        ``masses[k]`` is the mass below place k, strictly ascending from ``place`` to ``place + 2 * steps[0]``. From a
+        place, each step, half of the previous one, decides if the value is at least that much further. The loop takes
+        most of the time of an LR and therefore calls no functions.
+        """
+        low, high = self._low, self._high
+        below, whole = masses[place], masses[place + 2 * steps[0]]
+        for step in steps:
+            middle = masses[place + step]
+            # Never PROBABILITY_ONE: there is mass below the middle.
+            probability = ((whole - middle) << PROBABILITY_BITS) // (whole - below) or 1
+            split = low + ((high - low) * probability >> PROBABILITY_BITS)
+            if value >= place + step:
+                place += step
+                below, high = middle, split
+            else:
+                whole, low = middle, split + 1
+            while low ^ high < _LEADING:
+                self._output.append(high >> 24)
+                low = (low << 8) & _TOP
+                high = ((high << 8) & _TOP) | 0xFF
+        self._low, self._high = low, high
+        return place
+
+    def finish(self) -> bytes:
+        """The body of all decisions so far."""
+        return bytes(self._output + _shortest_ending(self._low, self._high)).rstrip(b"\0")
+
+
+class RangeDecoder:
+    """Decodes the values of a body, in the order and with the masses of the encoder."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._low = 0
+        self._high = _TOP
+        self._value = int.from_bytes(body[:4].ljust(4, b"\0"), "big")
+        self._position = 4  # of the next byte to read; zeros follow the body
+
+    def code(self, masses: Sequence[int], place: int, steps: Sequence[int], value: int) -> int:
+        """The place of the next decisions, which exists for any body; as the encoder's, but ``value`` is ignored."""
+        low, high, read = self._low, self._high, self._value
+        below, whole = masses[place], masses[place + 2 * steps[0]]
+        for step in steps:
+            middle = masses[place + step]
+            probability = ((whole - middle) << PROBABILITY_BITS) // (whole - below) or 1
+            split = low + ((high - low) * probability >> PROBABILITY_BITS)
+            if read <= split:
+                place += step
+                below, high = middle, split
+            else:
+                whole, low = middle, split + 1
+            while low ^ high < _LEADING:
+                low = (low << 8) & _TOP
+                high = ((high << 8) & _TOP) | 0xFF
+                position = self._position
+                following = self._body[position] if position < len(self._body) else 0
+                read = ((read << 8) & _TOP) | following
+                self._position = position + 1
+        self._low, self._high, self._value = low, high, read
+        return place
+
+    def finish(self) -> None:
+        """Check that the encoder writes this body for the decisions that were read."""
+        settled = self._position - 4  # bytes shifted out of the interval
+        expected = self._body[:settled].ljust(settled, b"\0") + _shortest_ending(self._low, self._high)
+        if expected.rstrip(b"\0") != self._body:
+            raise PayloadError(
+                f"the coded body of {len(self._body)} bytes does not end as an encoder would have ended it; "
+                "it is corrupt or was written with other coder tables"
+            )
+
+
+def _shortest_ending(low: int, high: int) -> bytes:
+    """The shortest, then smallest, byte string whose zero continuation is in ``[low, high]``."""
+    for length in range(4):
+        unit = 1 << (32 - 8 * length)
+        value = -(-low // unit) * unit  # low rounded up to a multiple of unit
+        if value <= high:
+            return value.to_bytes(4, "big")[:length]
+    return low.to_bytes(4, "big")
+
+
+def deflate_lr(lr: npt.NDArray[np.uint8]) -> bytes:
+    """Code an LR, uint8 ``[h, w, 3]``, into a body of coding 2."""
+    green = lr[..., 1]
+    packer = zlib.compressobj(9)
+    body = [packer.compress(_differences(plane).tobytes()) for plane in (green, lr[..., 0] - green, lr[..., 2] - green)]
+    return b"".join(body) + packer.flush()
+
+
+def inflate_lr(body: bytes, width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Decode a body from `deflate_lr` to the LR, uint8 ``[height, width, 3]``, in at most three times its memory."""
+    size = 3 * width * height
+    stream = zlib.decompressobj()
+    try:
+        data = stream.decompress(body, size + 1)
+    except zlib.error as error:
+        raise PayloadError(f"the payload's body is corrupt: {error}") from None
+    if len(data) != size or not stream.eof or stream.unused_data:
+        raise PayloadError(f"the payload's body does not hold the {size} samples of an LR of {width} x {height}")
+    planes = np.frombuffer(bytearray(data), np.uint8).reshape(3, height, width)
+    del data
+    _undo(planes)
+    lr = np.empty((height, width, 3), np.uint8)
+    lr[..., 1] = green = planes[0]
+    np.add(planes[1], green, out=lr[..., 0])  # modulo 256
+    np.add(planes[2], green, out=lr[..., 2])
+    return lr
+
+
+def median_prediction(
+    left: npt.NDArray[np.uint8], upper: npt.NDArray[np.uint8], corner: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    """The smaller neighbour under a brighter corner, the one above the left, the larger under a darker one, else
+    left + upper - corner."""
+    low, high = np.minimum(left, upper), np.maximum(left, upper)
+    return np.where(corner >= high, low, np.where(corner <= low, high, left + upper - corner))  # the sum modulo 256
+
+
+def _differences(plane: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The samples of a plane, ``[h, w]``, minus their predictions, modulo 256."""
+    rest = plane.copy()
+    rest[0, 1:] -= plane[0, :-1]
+    rest[1:, 0] -= plane[:-1, 0]
+    rest[1:, 1:] -= median_prediction(plane[1:, :-1], plane[:-1, 1:], plane[:-1, :-1])
+    return rest
+
+
+def _undo(planes: npt.NDArray[np.uint8]) -> None:
+    """Turn differences into samples, in place, diagonal by diagonal: a sample's neighbours are on the two before it."""
+    count, height, width = planes.shape
+    np.add.accumulate(planes[:, 0], axis=1, dtype=np.uint8, out=planes[:, 0])
+    np.add.accumulate(planes[:, :, 0], axis=1, dtype=np.uint8, out=planes[:, :, 0])
+    if width == 1:
+        return
+    flat, step = planes.reshape(count, height * width), width - 1  # from a sample to the one below on its left
+    for line in range(2, height + width - 1):
+        first, last = max(1, line - width + 1), min(height, line)  # its rows, without the edges
+        start, stop = line + first * step, line + (last - 1) * step + 1
+        here, left, upper, corner = (
+            flat[:, start - back : stop - back : step] for back in (0, 1, width, width + 1))
+        here += median_prediction(left, upper, corner)

@@ -108,8 +108,6 @@ class CoderTables:
     step: int = 1
 
     def __post_init__(self) -> None:
-        if len(self.channels) != 3:
-            raise BundleError(f"coder tables hold three networks, got {len(self.channels)}")
         if type(self.step) is not int or not 1 <= self.step <= MAX_STEP:
             raise BundleError(f"coder tables: the step of the levels must be an integer of 1 to {MAX_STEP}, "
                               f"got {self.step!r}")
@@ -122,10 +120,11 @@ class CoderTables:
     def __hash__(self) -> int:
         return hash(self.to_json())
 
-    @classmethod
-    def default(cls) -> CoderTables:
+    @staticmethod
+    @cache
+    def default() -> CoderTables:
         """Generic tables for any LR, fitted to box means of faces with and without texture."""
-        return _default_tables()
+        return CoderTables.from_json(Path(__file__).with_name("default_coder.json").read_bytes())
 
     @classmethod
     def from_json(cls, data: bytes | str) -> CoderTables:
@@ -149,26 +148,15 @@ class CoderTables:
 
     def to_json(self) -> bytes:
         """Canonical JSON: equal tables give equal bytes."""
-        record: dict[str, Any] = {
-            **({"format": FORMAT} if self.step == 1 else {"format": FORMAT_WITH_STEP, "step": self.step}),
-            "channels": [
-                {
-                    "hidden": [_layer_record(layer) for layer in network.hidden],
-                    "output": _layer_record(network.output),
-                }
-                for network in self.channels
-            ],
-        }
+        record: dict[str, Any] = {"format": FORMAT} if self.step == 1 else {"format": FORMAT_WITH_STEP,
+                                                                            "step": self.step}
+        record["channels"] = [{"hidden": [_layer_record(layer) for layer in network.hidden],
+                               "output": _layer_record(network.output)} for network in self.channels]
         return json.dumps(record, separators=(",", ":")).encode("ascii")
 
     def digest(self) -> bytes:
         """SHA-256 of ``to_json``, which is part of the LR contract."""
         return hashlib.sha256(self.to_json()).digest()
-
-
-@cache
-def _default_tables() -> CoderTables:
-    return CoderTables.from_json(Path(__file__).with_name("default_coder.json").read_bytes())
 
 
 def _layer_record(layer: Layer) -> dict[str, Any]:
@@ -210,19 +198,13 @@ def _read_network(source: Any) -> ChannelNetwork:
         raise BundleError("coder tables: a channel must be an object with a list of hidden layers")
     if not 1 <= len(source["hidden"]) <= MAX_HIDDEN_LAYERS:
         raise BundleError(f"coder tables: 1 to {MAX_HIDDEN_LAYERS} hidden layers are allowed")
-    return ChannelNetwork(
-        hidden=tuple(_read_layer(layer) for layer in source["hidden"]),
-        output=_read_layer(source.get("output")),
-    )
+    return ChannelNetwork(tuple(_read_layer(layer) for layer in source["hidden"]), _read_layer(source.get("output")))
 
 
 def _check_network(network: ChannelNetwork, channel: int) -> None:
-    size = CONTEXT_SIZES[channel]
-    context = np.full(size, INPUT_LIMIT, dtype=np.int64)
-    values = context
-    names = [f"hidden layer {index}" for index in range(len(network.hidden))]
-    for name, layer in zip(names, network.hidden, strict=True):
-        outputs = _check_layer(layer, values, f"channel {channel}, {name}")
+    values = context = np.full(CONTEXT_SIZES[channel], INPUT_LIMIT, dtype=np.int64)
+    for index, layer in enumerate(network.hidden):
+        outputs = _check_layer(layer, values, f"channel {channel}, hidden layer {index}")
         values = np.full(outputs, ACTIVATION_MAX, dtype=np.int64)
     outputs = _check_layer(network.output, np.concatenate([context, values]), f"channel {channel}, output layer")
     if outputs != 2:
@@ -233,10 +215,8 @@ def _check_layer(layer: Layer, inputs: npt.NDArray[np.int64], where: str) -> int
     """Check shapes and the accumulator bound; returns the number of outputs."""
     weight, bias = layer.weight, layer.bias
     if weight.ndim != 2 or weight.shape[1] != len(inputs) or not 1 <= weight.shape[0] <= MAX_WIDTH:
-        raise BundleError(
-            f"coder tables: {where} has a weight of shape {list(weight.shape)}, "
-            f"expected 1 to {MAX_WIDTH} outputs of {len(inputs)} inputs"
-        )
+        raise BundleError(f"coder tables: {where} has a weight of shape {list(weight.shape)}, expected 1 to "
+                          f"{MAX_WIDTH} outputs of {len(inputs)} inputs")
     for name, values in (("biases", bias), ("shifts", layer.shift)):
         if values.shape != weight.shape[:1]:
             raise BundleError(f"coder tables: {where} has {values.size} {name} for {weight.shape[0]} outputs")
@@ -246,7 +226,6 @@ def _check_layer(layer: Layer, inputs: npt.NDArray[np.int64], where: str) -> int
         raise BundleError(f"coder tables: {where} has a shift outside 0 to {MAX_SHIFT}")
     bound = layer.bound(inputs)
     if bound >= ACCUMULATOR_LIMIT:
-        raise BundleError(
-            f"coder tables: {where} can reach {bound}, the limit is {ACCUMULATOR_LIMIT}; shrink its weights"
-        )
+        raise BundleError(f"coder tables: {where} can reach {bound}, the limit is {ACCUMULATOR_LIMIT}; shrink its "
+                          "weights")
     return int(weight.shape[0])

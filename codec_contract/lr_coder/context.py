@@ -68,10 +68,8 @@ def cumulative_row(scale: int) -> array[int]:
 
 
 def row_start(mean: int) -> int:
-    """Index of the lower edge of level 0 in a row of ``cumulative_row``; that of level v is 16 v after it.
-
-    ``mean`` is in sixteenths of a level, 0...MEAN_MAX.
-    """
+    """Index of the lower edge of level 0 in a row of ``cumulative_row``, with level v 16 v after it, for a mean in
+    sixteenths of a level."""
     return _REACH - (1 << (MEAN_BITS - 1)) - mean
 
 
@@ -91,10 +89,8 @@ IntArray = npt.NDArray[np.int32]
 
 
 def neighbour_indices(width: int, height: int) -> IntArray:
-    """Index of every neighbour of every pixel, int32 [height * width, 10].
-
-    Pixels count in reading order; height * width stands for the constant 128.
-    """
+    """Index of every neighbour of every pixel in reading order, int32 [height * width, 10]; height * width stands for
+    the constant 128."""
     y, x = np.divmod(np.arange(height * width, dtype=np.int32), np.int32(width))
     west = np.where(x > 0, y * width + x - 1, np.where(y > 0, (y - 1) * width + x, height * width))
     columns = []
@@ -129,36 +125,14 @@ def coding_order(width: int, height: int) -> list[npt.NDArray[np.int32]]:
     return [part for part in np.split(order, ends[:-1]) if len(part)]
 
 
-class ContextReader:
-    """Contexts from the samples known so far.
-
-    ``pixels``, int32 [height * width + 1, 3], holds them in reading order, with the constant 128 last.
-    """
-
-    def __init__(self, width: int, height: int) -> None:
-        self.pixels = np.full((height * width + 1, 3), MIDDLE, dtype=np.int32)
-        self._neighbours = neighbour_indices(width, height)
-        self._positions = positions(width, height)
-
-    def contexts(self, where: npt.NDArray[np.int32], channel: int) -> tuple[IntArray, IntArray]:
-        """Contexts of one channel of the pixels ``where`` [n]; all samples that they depend on must be filled in.
-
-        Returns the contexts, int32 [n, CONTEXT_SIZES[channel]], and the references, int32 [n].
-        """
-        around = self.pixels[self._neighbours[where]]  # [n, 10, 3]
-        reference = (around[:, 0, channel] + around[:, 1, channel] + 1) >> 1
-        parts = (
-            around.reshape(len(where), -1) - reference[:, None],
-            self.pixels[where, :channel] - reference[:, None],
-            reference[:, None] - MIDDLE,
-            self._positions[where],
-        )
-        return np.concatenate(parts, axis=1), reference
-
-
 def all_contexts(lr: npt.NDArray[np.uint8], channel: int) -> tuple[IntArray, IntArray]:
-    """The contexts and references of one channel of a whole LR, uint8 [h, w, 3], in reading order."""
+    """Contexts int32 [h * w, CONTEXT_SIZES[channel]] and references int32 [h * w] of one channel of an LR, uint8
+    [h, w, 3], in reading order."""
     height, width = lr.shape[:2]
-    reader = ContextReader(width, height)
-    reader.pixels[:-1] = lr.reshape(-1, 3)
-    return reader.contexts(np.arange(height * width, dtype=np.int32), channel)
+    pixels = np.full((height * width + 1, 3), MIDDLE, dtype=np.int32)
+    pixels[:-1] = lr.reshape(-1, 3)
+    around = pixels[neighbour_indices(width, height)]  # [h * w, 10, 3]
+    reference = (around[:, 0, channel] + around[:, 1, channel] + 1) >> 1
+    parts = (around.reshape(len(around), -1) - reference[:, None], pixels[:-1, :channel] - reference[:, None],
+             reference[:, None] - MIDDLE, positions(width, height))
+    return np.concatenate(parts, axis=1), reference

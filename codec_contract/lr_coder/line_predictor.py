@@ -1,6 +1,6 @@
 """`LinePredictor`: the tables' networks on all pixels of a slanted line at once, for speed.
 
-The results equal those of `ContextReader` and `ChannelNetwork.predict`. Float64 is used for its fast matrix products,
+The results equal those of `all_contexts` and `ChannelNetwork.predict`. Float64 is used for its fast matrix products,
 and the computation is exact: every input is an integer, every weight an integer times its output's power of two, and
 the tables' bound keeps all sums (a mean's reference included) below 2**37 such units, far from the 2**53 where float64
 begins to round. So neither the order of a summation nor a fused operation can change a result.
@@ -11,9 +11,9 @@ three channels of a line are one matrix of 42 columns, and the first layer of al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from codec_contract.lr_coder.context import (
     NEIGHBOURS,
     POSITION_INPUTS,
     SCALE_MAX,
+    IntArray,
     coding_order,
     neighbour_indices,
     positions,
@@ -64,20 +65,19 @@ class LinePredictor:
 
     def lines(self, width: int, height: int) -> Iterator[Line]:
         """The lines of an LR in coding order; a line's three channels must be filled before the next one is taken."""
-        grid = _grid(width, height)
         pixels = np.full((width * height + 1, 3), MIDDLE, dtype=np.float64)
-        for where, neighbours, places in zip(grid.lines, grid.neighbours, grid.positions, strict=True):
+        for where, neighbours, places in _grid(width, height):
             inputs = np.empty((len(where), _ONE + 1))
             around = inputs[:, :_AROUND]
             around[:] = pixels[neighbours].reshape(len(where), _AROUND)
             np.floor((around[:, :3] + around[:, 3:6] + 1) * 0.5, out=inputs[:, _REFERENCES])  # left and upper one
             inputs[:, _POSITIONS] = places
             inputs[:, _ONE] = 1
-            line = Line(where, np.empty((len(where), 3)), self, inputs @ self._first)
-            yield line
-            pixels[where] = line.samples
+            samples = np.empty((len(where), 3))
+            yield Line(where, samples, partial(self._predict, inputs @ self._first, samples))
+            pixels[where] = samples
 
-    def predict(self, channel: int, sums: FloatArray, samples: FloatArray) -> Predictions:
+    def _predict(self, sums: FloatArray, samples: FloatArray, channel: int) -> Predictions:
         """Predictions of one channel from the first product [n, all outputs] and the line's samples [n, 3]."""
         sums = sums[:, self._columns[channel]]
         if channel:
@@ -94,36 +94,20 @@ class LinePredictor:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A line of pixels with predictions for one channel at a time.
+    """A line of pixels with predictions for one channel at a time, in the order 0, 1, 2."""
 
-    Attributes:
-        where: index of each pixel in reading order.
-        samples: float64 [n, 3], to be filled in; a prediction needs the previous channels.
-    """
-
-    where: npt.NDArray[np.int32]
+    where: IntArray
+    """Index of each pixel in reading order."""
     samples: FloatArray
-    _predictor: LinePredictor
-    _sums: FloatArray
-
-    def predict(self, channel: int) -> Predictions:
-        """Predictions for all pixels of the line; channels are predicted in the order 0, 1, 2."""
-        return self._predictor.predict(channel, self._sums, self.samples)
-
-
-@dataclass(frozen=True, eq=False)
-class _Grid:
-    """Indices and positions for an LR size, line by line."""
-
-    lines: list[npt.NDArray[np.int32]]
-    neighbours: list[npt.NDArray[np.int32]]
-    positions: list[npt.NDArray[np.int32]]
+    """float64 [n, 3], to be filled in; a prediction needs the previous channels."""
+    predict: Callable[[int], Predictions]
 
 
 @lru_cache(maxsize=2)
-def _grid(width: int, height: int) -> _Grid:
-    lines, neighbours, places = coding_order(width, height), neighbour_indices(width, height), positions(width, height)
-    return _Grid(lines, [neighbours[where] for where in lines], [places[where] for where in lines])
+def _grid(width: int, height: int) -> list[tuple[IntArray, IntArray, IntArray]]:
+    """Of each line of an LR of this size: its pixels, their neighbours and their positions."""
+    neighbours, places = neighbour_indices(width, height), positions(width, height)
+    return [(where, neighbours[where], places[where]) for where in coding_order(width, height)]
 
 
 def _first_layers(network: ChannelNetwork, channel: int) -> tuple[FloatArray, FloatArray]:

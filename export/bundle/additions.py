@@ -9,10 +9,17 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codec_contract.bundle.decoders import BundledForm, decoder_forms, default_form
 from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.hub import SCHEME
-from codec_contract.bundle.manifest import MANIFEST, Manifest, load_manifest, parse_manifest
+from codec_contract.bundle.manifest import (
+    MANIFEST,
+    BundledForm,
+    Manifest,
+    decoder_forms,
+    default_form,
+    load_manifest,
+    parse_manifest,
+)
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import write_atomically
 from export.decoder import DecoderOptions, Noise

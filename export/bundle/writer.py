@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codec_contract.bundle.contract_id import lr_contract_id
-from codec_contract.bundle.decoders import decoder_forms
 from codec_contract.bundle.manifest import (
     BUNDLE_ID,
     CODER_TABLES,
@@ -27,6 +26,7 @@ from codec_contract.bundle.manifest import (
     SCHEMA,
     VERSION,
     Manifest,
+    decoder_forms,
     load_manifest,
     parse_manifest,
     verify_bundle,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec_contract.errors import ImageError
-from codec_contract.tiling import fade, pad_to, run_tiles, tile_starts
+from sdk.tiles import fade, pad_to, run_tiles, tile_starts
 
 
 @settings(max_examples=100, deadline=None)

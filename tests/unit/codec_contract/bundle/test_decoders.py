@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from codec_contract.bundle.decoders import BundledForm, decoder_forms, default_form
-from codec_contract.bundle.manifest import Manifest, parse_manifest
+from codec_contract.bundle.manifest import BundledForm, Manifest, decoder_forms, default_form, parse_manifest
 from codec_contract.errors import BundleError
 from tests.unit.codec_contract.bundle.test_manifest import record
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codec_contract.errors import PayloadError
-from codec_contract.lr_coder.deflate import deflate_lr, inflate_lr, median_prediction
+from codec_contract.lr_coder.coder import deflate_lr, inflate_lr, median_prediction
 
 
 @settings(max_examples=50, deadline=None)

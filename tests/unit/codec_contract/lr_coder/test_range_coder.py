@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec_contract.errors import PayloadError
-from codec_contract.lr_coder.range_coder import PROBABILITY_ONE, RangeDecoder, RangeEncoder
+from codec_contract.lr_coder.coder import PROBABILITY_ONE, RangeDecoder, RangeEncoder
 
 decisions = st.lists(st.tuples(st.booleans(), st.integers(1, PROBABILITY_ONE - 1)), max_size=300)
 

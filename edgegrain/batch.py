@@ -42,9 +42,9 @@ from codec_contract.onnx_runtime import without_lines
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.pictures.file_formats import SAVE_OPTIONS
 from edgegrain.stores import FolderStore, Store, Verb, candidates, open_store
+from sdk.api import compress_within
 from sdk.codec import Codec, attempt
 from sdk.inputs import BATCH
-from sdk.rate_control import compress_within
 from server_decoder.decoder_session import Device
 
 CHUNK = 1000

@@ -40,11 +40,10 @@ from codec_contract.errors import (
 )
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import Header
-from sdk.api import compress, compress_faces, compress_scene, restore
+from sdk.api import PayloadInfo, compress, compress_faces, compress_scene, inspect, restore
 from sdk.codec import Codec
 from sdk.faces import Face, FaceCheck, find_faces, paste
 from sdk.generated_mark import GeneratedMark, MarkedPicture, read_mark
-from sdk.inspection import PayloadInfo, inspect
 from sdk.installed_bundles import BundleInfo, bundles
 from sdk.open_bundle import RunningDecoder
 from sdk.payload import Payload, Scene

@@ -1,23 +1,36 @@
-"""`compress` and `restore`: functions on codecs that are opened once and cached."""
+"""`compress`, `restore` and `inspect`: functions on codecs that are opened once and cached."""
 
 from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
 
-from codec_contract.bundle.find import DEFAULT_BUNDLE, Quality, find_bundle
+from codec_contract.bundle.find import (
+    DEFAULT_BUNDLE,
+    Control,
+    Quality,
+    bundles_to_try,
+    controls_of,
+    find_bundle,
+    too_few_bytes,
+)
 from codec_contract.bundle.hub import SCHEME
+from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW
 from edge_encoder.contract_check import check_contract_id
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.codec import Codec
-from sdk.inputs import RestoreSource, read_restore_source
-from sdk.installed_bundles import require_manifest_for
-from sdk.payload import Payload, Scene
-from sdk.rate_control import bundles_for, compress_within
+from sdk.faces import Fitted
+from sdk.inputs import PayloadSource, RestoreSource, read_payload, read_restore_source
+from sdk.installed_bundles import installed_manifests, manifest_for, require_manifest_for
+from sdk.payload import Payload, Scene, decode_payload_lr
 from sdk.scenes import compress_scene_within
 from server_decoder.decoder_session import Device
 from server_decoder.providers import check_device
@@ -156,6 +169,92 @@ def restore(
         folder = _folder(DEFAULT_BUNDLE if bundle is None else bundle)
     return _codec(folder, device).restore(
         source, size=size, max_pixels=max_pixels, seed=seed, strength=strength, mark=mark)
+
+
+_CODINGS = {CODING_RAW: "raw", CODING_RANGE: "range", CODING_DEFLATE: "deflate"}
+
+
+@dataclass(frozen=True)
+class PayloadInfo:
+    """Result of `inspect`; every value was checked.
+
+    Attributes:
+        bytes: length of the payload.
+        version: version of the payload format.
+        coding: ``"range"``, ``"deflate"`` or ``"raw"``.
+        contract_id: eight hex digits, the beginning of the LR contract id it was made under.
+        bundle: id of the installed bundle it belongs to; None if no installed one has that contract.
+        lr_size: (width, height) of the LR it holds.
+        original_size: (width, height) of the original picture.
+        fit: ``"pad"``, ``"stretch"``, ``"crop"`` or ``"align"``.
+        body_checked: True if the coded body was checked too, which needs a raw body or the bundle's tables.
+        square: the part of the original that an aligned payload shows; None for the other fits.
+        controls: options of restoring it, by name; empty if its bundle is not installed.
+        sides: sides of the squares that its bundle restores, in pixels (`BundleInfo.sides`); empty if it is not
+            installed.
+    """
+
+    bytes: int
+    version: int
+    coding: str
+    contract_id: str
+    bundle: str | None
+    lr_size: tuple[int, int]
+    original_size: tuple[int, int]
+    fit: str
+    body_checked: bool
+    square: OrientedSquare | None = None
+    controls: Mapping[str, Control] = field(default_factory=dict)
+    sides: tuple[int, ...] = ()
+
+
+def inspect(payload: PayloadSource) -> PayloadInfo:
+    """Check a payload completely, from its bytes or the path of its file; no neural network runs.
+
+    Length, CRC and every claim of the header are checked. If the bundle it belongs to is installed, the size of the LR
+    is checked too, and that the body is exactly what the coder writes for this LR (except for deflated bodies).
+
+    Raises:
+        PayloadError: the payload is damaged.
+        BundleError: the bundle it belongs to is damaged.
+    """
+    checked = read_payload(payload)
+    header = checked.header
+    manifest = manifest_for(header)
+    described = PayloadInfo(
+        len(checked), header.version, _CODINGS[header.coding], header.contract_id.hex(), None, header.lr_size,
+        header.original_size, header.fit, header.coding == CODING_RAW, header.square)
+    if manifest is None:
+        return described
+    decode_payload_lr(checked.parsed, manifest)
+    return replace(described, bundle=manifest.id, body_checked=True, controls=controls_of(manifest),
+                   sides=manifest.sides)
+
+
+def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int | None = None) -> list[Manifest]:
+    """The installed bundles to try for a picture, best quality first; arguments as for `compress`."""
+    base = load_manifest(find_bundle(bundle, check=check_contract_id))
+    if quality is None and max_bytes is None:
+        return [base]  # the others are not read
+    return bundles_to_try(base, list(installed_manifests()), quality, max_bytes)
+
+
+def compress_within(
+    codecs: Sequence[Codec], picture: PictureSource, fit: Fit | None = None, *, max_bytes: int | None,
+    background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
+) -> Payload:
+    """Compress a picture with the first of the codecs, best quality first, whose payload is small enough."""
+    inputs: dict[tuple[int, bool], Fitted] = {}  # the picture is decoded and aligned once for each kind of input
+    sizes = []
+    for codec in codecs:
+        kind = codec.bundle.hr, bool(codec.bundle.sides)
+        if kind not in inputs:
+            inputs[kind] = codec.fit(picture, fit, background, max_pixels, align, require_face)
+        payload = codec.compress_fitted(inputs[kind])
+        if max_bytes is None or len(payload) <= max_bytes:
+            return payload
+        sizes.append(len(payload))
+    raise too_few_bytes(max_bytes or 0, min(sizes))
 
 
 def _codecs(folder: Path, quality: Quality | None, max_bytes: int | None) -> list[Codec]:

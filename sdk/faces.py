@@ -106,16 +106,8 @@ def find_faces(
 
 
 def fit_face(rgb: Rgb, hr: int, *, require: bool = False) -> Fitted:
-    """The encoder's square for the largest face of a picture, uint8 ``[H, W, 3]``.
-
-    Args:
-        rgb: the picture; one that is already framed as in FFHQ (`is_framed`) is taken whole.
-        hr: side of the result.
-        require: refuse a face that is too small, turned away or cut off.
-
-    Raises:
-        ImageError: there is no face, or not one that can be aligned.
-    """
+    """The encoder's square for the largest face of a picture, uint8 ``[H, W, 3]``; a picture that is framed as in FFHQ
+    is taken whole. With ``require``, a face that is too small, turned away or cut off is refused."""
     size = rgb.shape[1], rgb.shape[0]
     face, *_ = _require(finder().find(rgb), size)
     if require and (problems := face.detected.problems(size)):
@@ -123,14 +115,8 @@ def fit_face(rgb: Rgb, hr: int, *, require: bool = False) -> Fitted:
     return cut_face(rgb, hr, ffhq_square(face.points, size))
 
 
-def fit_faces(
-    rgb: Rgb, hr: int, *, framed_whole: bool = True, least: float = LEAST_PIXELS
-) -> Iterator[Fitted]:
-    """The encoder's squares for all faces of a picture whose boxes have a least side in pixels, the largest first.
-
-    Raises:
-        ImageError: there is no such face.
-    """
+def fit_faces(rgb: Rgb, hr: int, *, framed_whole: bool = True, least: float = LEAST_PIXELS) -> Iterator[Fitted]:
+    """The encoder's squares for all faces of a picture whose boxes have a least side in pixels, the largest first."""
     size = rgb.shape[1], rgb.shape[0]
     faces = [(face.detected, square) for face in finder().find(rgb, every=True)
              if (square := _square(face, size)) is not None]
@@ -184,13 +170,8 @@ _BAND_PIXELS = 1 << 20
 
 
 def paste(
-    face: PictureSource,
-    payload: PayloadSource,
-    background: PictureSource,
-    *,
-    feather: float = FEATHER,
-    max_pixels: int = MAX_PIXELS,
-    mark: bool = True,
+    face: PictureSource, payload: PayloadSource, background: PictureSource, *, feather: float = FEATHER,
+    max_pixels: int = MAX_PIXELS, mark: bool = True,
 ) -> Image.Image:
     """Put the restored square of an aligned (or cropped) picture back into a picture of the whole.
 

@@ -84,15 +84,14 @@ def bundle_info(manifest: Manifest) -> BundleInfo:
 
 
 def installed_manifests() -> Iterator[Manifest]:
-    """Manifests of the installed bundles that `readable_manifests` gives, the default one first."""
-    return readable_manifests(_installed_folders())
+    """Manifests of the installed bundles that can be read, the default one first."""
+    folders = installed_bundles()
+    names = sorted(folders, key=lambda name: (name != DEFAULT_BUNDLE, name))
+    return readable_manifests(folders[name] for name in names)
 
 
 def readable_manifests(folders: Iterable[Path]) -> Iterator[Manifest]:
-    """Manifests of the bundles in ``folders``.
-
-    Bundles whose manifests or controls cannot be read are left out, with a warning: they must not block the others.
-    """
+    """Manifests of the bundles in ``folders``; those that cannot be read are left out, with a warning."""
     for folder in folders:
         try:
             manifest = load_manifest(folder)
@@ -117,9 +116,3 @@ def require_manifest_for(header: Header) -> Manifest:
         raise other_contract(header, f"which no installed bundle has (installed: {installed or 'none'}); name the "
                              "one it was made with by its folder or as hf:// (bundle=, --bundle)")
     return manifest
-
-
-def _installed_folders() -> list[Path]:
-    """Folders of the installed bundles, that of the default one first."""
-    folders = installed_bundles()
-    return [folders[name] for name in sorted(folders, key=lambda name: (name != DEFAULT_BUNDLE, name))]

@@ -31,13 +31,7 @@ NATIVE = "size='native' (--size native)"
 
 
 def check_claims(header: Header, manifest: Manifest) -> None:
-    """Compare the LR contract and the LR size of a payload with those of a bundle.
-
-    A large LR takes long to decode, and a bundle makes one LR size for an original, so this comes first.
-
-    Raises:
-        PayloadError: one of them differs.
-    """
+    """Compare the LR contract and the LR size of a payload with those of a bundle: a large LR takes long to decode."""
     if not header.is_of(manifest.lr_contract_id):
         raise other_contract(header, f"bundle {manifest.id} has {manifest.lr_contract_id[:CONTRACT_ID_BYTES].hex()}; "
                              "restore it with the bundle it was made with")
@@ -85,12 +79,8 @@ def check_pixels(width: int, height: int, most: int, name: str = "picture") -> N
 def enlargement(header: Header | None, manifest: Manifest, size: Size) -> int:
     """Factor by which the square of a payload, or of an LR without a header, is enlarged for a size; 1 for none.
 
-    The smallest factor of the bundle whose square has sides of at least ``size`` pixels or, for ``"original"``, of at
-    least the longest side of the original, or of the square cut out of it. An original larger than all of them takes
-    the largest factor. ``"native"``, and ``"original"`` without a header, give 1.
-
-    Raises:
-        ImageError: the size is unknown, or the bundle does not restore squares that large.
+    The smallest factor of the bundle whose square covers ``size`` pixels or, for ``"original"``, the longest side of
+    the original or of the square cut out of it; the largest factor for an original beyond all of them.
     """
     size = check_size(size)
     sides = manifest.sides
@@ -248,16 +238,8 @@ def coder_tables(manifest: Manifest) -> CoderTables:
 
 
 def decode_payload_lr(payload: ParsedPayload, manifest: Manifest, tables: CoderTables | None = None) -> Rgb:
-    """The LR of a payload, uint8 ``[h, w, 3]``; its claims are checked before its body is decoded.
-
-    Args:
-        payload: the parsed payload.
-        manifest: of the bundle it belongs to.
-        tables: the bundle's coder tables; None opens them.
-
-    Raises:
-        PayloadError: the payload is of another contract, its LR is not of the bundle's size, or its body is corrupt.
-    """
+    """The LR of a payload, uint8 ``[h, w, 3]``; its claims are checked before its body is decoded. ``tables`` are those
+    of the bundle if they are open already."""
     check_claims(payload.header, manifest)
     return decode_body(payload, contract_id=manifest.lr_contract_id, tables=tables or coder_tables(manifest))
 

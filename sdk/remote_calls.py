@@ -64,7 +64,7 @@ LEAST_RATE = 1 << 13
 
 @dataclass(frozen=True)
 class Call:
-    """One request, with the arguments of httpx; ``largest_answer`` is in bytes, more are not read."""
+    """One request, with the arguments of httpx; no more than the bytes of ``largest_answer`` are read."""
 
     method: str
     url: str
@@ -122,11 +122,6 @@ def client_options(url: str, token: str | None, timeout: float, concurrency: int
         "base_url": address, "timeout": httpx.Timeout(timeout, connect=min(timeout, 5.0)),
         "headers": headers if token is None else {**headers, "Authorization": f"Bearer {token}"},
         "limits": httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)}
-
-
-def bundles_call() -> Call:
-    """Request for the list of the service's bundles."""
-    return Call("GET", "/v1/bundles", MAX_LIST_BYTES)
 
 
 def restore_call(payload: bytes, size: Size, bundle: str | None, strength: float | None, max_pixels: int) -> Call:
@@ -232,10 +227,8 @@ def read_bundles(data: bytes) -> list[RemoteBundle]:
     names = RemoteBundle.__dataclass_fields__
     try:
         items = json.loads(data)
-        if not isinstance(items, list):
-            raise TypeError(type(items))
         bundles = [RemoteBundle(**{name: item[name] for name in names if name in item}) for item in items]
-        if not all(map(_is_possible, bundles)):
+        if not isinstance(items, list) or not all(map(_is_possible, bundles)):
             raise ValueError("a field is of another type, or out of range")
         return bundles
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -287,13 +280,8 @@ class Retries:
                 raise ServiceError(f"{name} is a number of seconds from 0 to {MAX_SECONDS}, got {seconds!r}")
 
     def pause(self, attempt: int, waited: float, retry_after: float | None) -> float | None:
-        """Seconds to wait after failed attempt number ``attempt`` (from 1); None to give up.
-
-        Args:
-            attempt: number of the failed attempt.
-            waited: seconds of all pauses so far.
-            retry_after: seconds that the service asked for, the shortest pause.
-        """
+        """Seconds to wait after failed attempt number ``attempt`` (from 1), after pauses of ``waited`` seconds and if
+        the service asked for ``retry_after``; None to give up."""
         if attempt >= self.attempts:
             return None
         left = self.patience - waited

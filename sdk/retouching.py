@@ -92,10 +92,7 @@ def changed(before: Rgb, after: Rgb, threshold: int) -> npt.NDArray[np.uint8]:
 
 
 def blend(before: Rgb, restored: Rgb, mask: npt.NDArray[np.uint8], feather: float) -> Rgb:
-    """Blend: the restored picture where the mask, uint8 ``[H, W]``, is 255, fading into ``before`` around it.
-
-    Beyond some four times ``feather`` from the mask the result equals ``before`` exactly.
-    """
+    """The restored picture where the mask, uint8 ``[H, W]``, is 255, fading into ``before`` around it."""
     soft = np.asarray(Image.fromarray(mask).filter(ImageFilter.GaussianBlur(feather))).astype(np.float32)
     # Twice the blurred mask: at the edge of a large region, where it is one half, the weight is 1.
     weight = np.maximum(mask, (2 * soft).clip(0, 255))[..., None] / 255
@@ -103,10 +100,7 @@ def blend(before: Rgb, restored: Rgb, mask: npt.NDArray[np.uint8], feather: floa
 
 
 def _changed_lr(codec: Codec, before: Rgb, after: Rgb, fit: Fit, threshold: int) -> npt.NDArray[np.uint8]:
-    """`changed` for an edited LR, which is refused if it is one of another fit.
-
-    An edit may change every pixel; but it does not turn the LR into that of another fit.
-    """
+    """`changed` for an edited LR, which is refused if it is nearer to the LR of another fit."""
     mask = changed(codec.compress(before, fit).lr, after, threshold)
     count = np.count_nonzero(mask)
     if count > mask.size * LARGE_EDIT:

@@ -40,14 +40,11 @@ def compress_scene_within(
     codecs: Sequence[Codec], picture: PictureSource, *, max_bytes: int | None = None, background: Colour = WHITE,
     max_pixels: int = MAX_PHOTO_PIXELS, most_faces: int | None = None,
 ) -> Scene:
-    """Compress all faces of a photograph and its background with the first of several codecs that fits.
+    """Compress all faces of a photograph and its background with the first codec, best quality first, that fits.
 
-    Args:
-        codecs: of one domain, best quality first (`sdk.rate_control.bundles_for`).
-        picture, background, max_pixels: as for `sdk.compress`.
-        max_bytes: largest scene. The background takes what the faces leave; None gives it a few dozen bytes. Faces of
-            less than 32 pixels are part of the background where they do not fit.
-        most_faces: refuse a photograph with more; None takes the 64 largest.
+    The background takes what the faces leave; without ``max_bytes`` a few dozen bytes. Faces of less than 32 pixels are
+    part of the background where they do not fit. A photograph with more than ``most_faces`` is refused; None takes the
+    64 largest.
     """
     if max_bytes is not None:
         check_max_bytes(max_bytes)
@@ -77,8 +74,7 @@ def restore_scene(
 ) -> Image.Image:
     """Restore the photograph of a scene: its background, enlarged, with the restored faces drawn into it.
 
-    ``size="native"`` gives the largest face the decoder's resolution, if the photograph has more. Other arguments and
-    errors as `sdk.restore`.
+    ``size="native"`` gives the largest face the decoder's resolution, if the photograph has more.
     """
     original, sides = scene.original_size, codec.bundle.sides
     squares = [face.header.square for face in scene.faces]

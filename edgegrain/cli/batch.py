@@ -18,8 +18,8 @@ from edgegrain.cli import options
 from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import report, say
 from edgegrain.stores import FolderStore, Store, Verb, candidates, find_verb, open_store
+from sdk.api import bundles_for
 from sdk.payload import enlargement
-from sdk.rate_control import bundles_for
 from server_decoder.decoder_session import require_provider
 
 

@@ -111,7 +111,7 @@ def compress(
       edgegrain compress me.jpg --remote http://host:8000
     """
     import sdk
-    from sdk.rate_control import bundles_for, compress_within
+    from sdk.api import bundles_for, compress_within
     from sdk.scenes import compress_scene_within
 
     if all_faces or scene:

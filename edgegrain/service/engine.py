@@ -36,11 +36,11 @@ from codec_contract.fit import MAX_PHOTO_PIXELS, Fit, Size
 from codec_contract.scene import MAX_FACES
 from edge_encoder.preprocessing import load_picture
 from edgegrain.service.observability import configure_logs
+from sdk.api import compress_within
 from sdk.codec import Codec
 from sdk.faces import DOMAIN, finder
 from sdk.open_bundle import FormChoice, RunningDecoder
 from sdk.payload import Payload
-from sdk.rate_control import compress_within
 from sdk.scenes import compress_scene_within
 from server_decoder.decoder_session import Device
 

@@ -11,8 +11,7 @@ import onnx
 import pytest
 
 import sdk
-from codec_contract.bundle.decoders import BundledForm, decoder_forms
-from codec_contract.bundle.manifest import load_manifest, verify_bundle
+from codec_contract.bundle.manifest import BundledForm, decoder_forms, load_manifest, verify_bundle
 from codec_contract.errors import ExportError
 from edgegrain.cli.main import app
 from export.bundle.additions import require_target, write_form

@@ -6,12 +6,19 @@ Every message says what is wrong, what was expected and, if there is a remedy, w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 
 class EdgegrainError(Exception):
-    """Base class of all errors that edgegrain raises on purpose."""
+    """Base class of all errors that edgegrain raises on purpose.
+
+    Attributes:
+        results: of the batch of a remote client that the error ended, by position, with None where there is none.
+    """
+
+    results: Sequence[Any] = ()
 
 
 class PayloadError(EdgegrainError):
@@ -81,13 +88,7 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def needs_extra(extra: str, purpose: str, error: type[EdgegrainError] = EdgegrainError) -> Iterator[None]:
-    """Turn a failed import into an ``error`` that names the command that installs ``extra``.
-
-    Args:
-        extra: one or several, separated by commas.
-        purpose: beginning of the message, such as "training needs"; the name of the missing module follows.
-        error: the class to raise.
-    """
+    """Turn a failed import into an ``error`` that says what to install; ``purpose`` is such as "training needs"."""
     try:
         yield
     except ModuleNotFoundError as missing:

@@ -72,34 +72,34 @@ class AsyncRemoteCodec:
             ImageError: the picture cannot be read, or is refused.
             ServiceError: the service cannot be reached, or refuses the request.
         """
-        data = await self._in_thread(calls.picture_file, picture, background, max_pixels)
-        call = calls.compress_call(
-            data, background, bundle, quality, max_bytes, fit=fit, align=align, require_face=require_face)
-        return calls.read_payload(await self._send(call), Payload)
+        answer = await self._compress(picture, background, max_pixels, bundle, quality, max_bytes, fit=fit, align=align,
+                                      require_face=require_face)
+        return calls.read_payload(answer, Payload)
 
     async def compress_faces(
         self, picture: PictureSource, *, bundle: str | None = None, background: Colour = WHITE,
         max_pixels: int = MAX_PHOTO_PIXELS,
     ) -> list[Payload]:
         """Let the service compress every face of a photograph, as `sdk.compress_faces`."""
-        data = await self._in_thread(calls.picture_file, picture, background, max_pixels)
-        return calls.read_faces(await self._send(calls.compress_call(data, background, bundle, faces="all")))
+        return calls.read_faces(await self._compress(picture, background, max_pixels, bundle, faces="all"))
 
     async def compress_scene(
         self, picture: PictureSource, *, bundle: str | None = None, max_bytes: int | None = None,
         background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, quality: Quality | None = None,
     ) -> Scene:
         """Let the service compress all faces of a photograph and its background, as `sdk.compress_scene`."""
-        data = await self._in_thread(calls.picture_file, picture, background, max_pixels)
-        return calls.read_payload(
-            await self._send(calls.compress_call(data, background, bundle, quality, max_bytes, faces="scene")), Scene)
+        answer = await self._compress(picture, background, max_pixels, bundle, quality, max_bytes, faces="scene")
+        return calls.read_payload(answer, Scene)
 
     async def compress_batch(
         self, pictures: Iterable[PictureSource], fit: Fit | None = None, *, bundle: str | None = None,
         background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
         quality: Quality | None = None, max_bytes: int | None = None,
     ) -> list[Payload]:
-        """Compress pictures with several requests at a time; in order, errors name the position, counted from 0."""
+        """Compress pictures with several requests at a time; in order, errors name the position, counted from 0.
+
+        An error's ``results`` are the payloads that there are, with None for the others.
+        """
         return await self._each("picture", pictures, lambda picture: self.compress(
             picture, fit, bundle=bundle, background=background, max_pixels=max_pixels, align=align,
             require_face=require_face, quality=quality, max_bytes=max_bytes))
@@ -136,14 +136,15 @@ class AsyncRemoteCodec:
     ) -> list[Image.Image]:
         """Restore payloads with several requests at a time; in order, errors name the position, counted from 0.
 
-        ``strength`` is one for all payloads, or one for each.
+        ``strength`` is one for all payloads, or one for each. An error's ``results`` are the pictures that were
+        restored, with None for the others.
         """
         return await self._each("payload", with_strengths(payloads, strength), lambda item: self.restore(
             item[0], bundle=bundle, size=size, max_pixels=max_pixels, strength=item[1], mark=mark))
 
     async def bundles(self) -> list[RemoteBundle]:
         """List the bundles of the service."""
-        return calls.read_bundles(await self._send(calls.bundles_call()))
+        return calls.read_bundles(await self._send(Call("GET", "/v1/bundles", calls.MAX_LIST_BYTES)))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -157,6 +158,11 @@ class AsyncRemoteCodec:
 
     def __repr__(self) -> str:
         return f"AsyncRemoteCodec({self.url!r})"
+
+    async def _compress(self, picture: PictureSource, background: Colour, max_pixels: int, bundle: str | None,
+                        quality: str | None = None, max_bytes: int | None = None, **options: Any) -> bytes:
+        data = await self._in_thread(calls.picture_file, picture, background, max_pixels)
+        return await self._send(calls.compress_call(data, background, bundle, quality, max_bytes, **options))
 
     async def _send(self, call: Call) -> bytes:
         """The answer's body; transient errors are retried."""
@@ -187,10 +193,9 @@ class AsyncRemoteCodec:
             await self._sleep(pause)
 
     def _client(self) -> Any:
-        """The httpx client of the current process.
+        """The httpx client of the current process: a forked one that shared connections could get other answers.
 
-        A forked process opens another one: if it shared connections with its parent, each could get the other's
-        answers. The inherited client is dropped without closing it, which may need its parent's event loop and locks.
+        The inherited client is dropped without closing it, which may need its parent's event loop and locks.
         """
         process, client = self._opened
         if process != os.getpid() and not client.is_closed:
@@ -252,6 +257,9 @@ class AsyncRemoteCodec:
             for index, item in enumerate(items):  # which may raise an error of the caller's
                 tasks.append(asyncio.create_task(placed(index, item)))
             return [await task for task in tasks]
+        except EdgegrainError as error:
+            error.results = [_result(task) for task in tasks]
+            raise
         finally:
             for task in tasks:
                 task.cancel()
@@ -287,13 +295,22 @@ class _Blocking(AsyncRemoteCodec):
             with position_in_batch(kind, index):
                 return _finish(work(item))
 
+        futures: list[Any] = []
         with ThreadPoolExecutor(self._concurrency) as pool:
             try:
-                futures = [pool.submit(placed, *numbered) for numbered in enumerate(items)]
+                for numbered in enumerate(items):  # which may raise an error of the caller's
+                    futures.append(pool.submit(placed, *numbered))
                 return [future.result() for future in futures]
-            except BaseException:  # of the caller's iterable too
+            except BaseException as error:
                 pool.shutdown(wait=True, cancel_futures=True)
+                if isinstance(error, EdgegrainError):
+                    error.results = [_result(future) for future in futures]
                 raise
+
+
+def _result(done: Any) -> Any:
+    """The result of a task or future; None if it has none."""
+    return done.result() if done.done() and not done.cancelled() and done.exception() is None else None
 
 
 def _finish(work: Awaitable[Result]) -> Result:

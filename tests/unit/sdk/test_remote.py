@@ -364,3 +364,23 @@ def test_an_answer_that_is_no_picture(bundle: Path) -> None:
         with Script((200, {}, body)) as url, sdk.connect(url) as remote, pytest.raises(
                 sdk.ServiceError, match="is not a picture"):
             remote.restore(payload)
+
+
+def test_an_error_carries_the_results_of_the_batch(bundle: Path) -> None:
+    payload, stream = sdk.Codec(bundle).compress(picture()), io.BytesIO()
+    Image.fromarray(picture()).save(stream, "PNG")
+
+    def blocking(url: str) -> None:
+        with sdk.connect(url, concurrency=1) as remote:
+            remote.restore_batch([payload] * 3)
+
+    async def asynchronous(url: str) -> None:
+        async with sdk.connect_async(url, concurrency=1) as remote:
+            await remote.restore_batch([payload] * 3)
+
+    for use in (blocking, lambda url: asyncio.run(asynchronous(url))):
+        script = Script((200, {}, stream.getvalue()), (503, {"Retry-After": "3600"}, BUSY[2]))
+        with script as url, pytest.raises(sdk.ServiceError, match="^payload 1: .*too many") as caught:
+            use(url)
+        restored, *missing = caught.value.results
+        assert restored.size == (90, 70) and missing == [None, None]

@@ -1,4 +1,4 @@
-"""What native libraries write past ``sys.stderr``, and which files ONNX Runtime may read."""
+"""Output of native libraries past ``sys.stderr``, and the models that ONNX Runtime may run."""
 
 from __future__ import annotations
 
@@ -57,10 +57,67 @@ def without_lines(pattern: str) -> Iterator[None]:
 
 
 def refuse_external_weights(options: Any) -> None:
-    """Make sessions with these ``onnxruntime.SessionOptions`` fail for models whose weights lie in other files.
+    """Make sessions with these ``onnxruntime.SessionOptions`` fail for models of another format than ONNX, and for
+    those whose weights lie in other files.
 
     ONNX Runtime resolves a file name in a tensor of a model from memory in the current directory, so that a model from
     elsewhere could put the bytes of a user's file into LRs or pictures.
     """
     # The folder in which the names are resolved, since ONNX Runtime 1.21; nothing lies below this one.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # which `refuse_control_flow` reads
+
+
+# Fields of ONNX's protocol buffers: of a model, its functions, a graph, a node, an attribute.
+_GRAPH, _FUNCTIONS, _GRAPH_NODES, _FUNCTION_NODES, _ATTRIBUTES = 7, 25, 1, 7, 5
+_OP_TYPE, _SUBGRAPH, _SUBGRAPHS = 4, 6, 11
+
+
+def refuse_control_flow(model: bytes) -> None:
+    """Raise `ValueError` for a model with a node that contains a graph, as Loop, Scan and If do.
+
+    A Loop could run forever; networks of bundles have none. Reads the file without the package onnx.
+    """
+    for number, body in _fields(memoryview(model), _GRAPH, _FUNCTIONS):
+        for _, node in _fields(body, _GRAPH_NODES if number == _GRAPH else _FUNCTION_NODES):
+            for _, attribute in _fields(node, _ATTRIBUTES):
+                if next(_fields(attribute, _SUBGRAPH, _SUBGRAPHS), None) is not None:
+                    op = b"".join(bytes(name) for _, name in _fields(node, _OP_TYPE))[:80].decode(errors="replace")
+                    raise ValueError(f"it has control flow ({op}), which could run forever")
+
+
+def _fields(message: memoryview, *wanted: int) -> Iterator[tuple[int, memoryview]]:
+    """Number and content of the wanted fields of a message in the encoding of protocol buffers."""
+    position = 0
+
+    def varint() -> int:
+        nonlocal position
+        value = 0
+        for shift in range(0, 70, 7):
+            if position >= len(message):
+                break
+            byte = message[position]
+            position += 1
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+        raise ValueError("it is damaged: a number has no end")
+
+    while position < len(message):
+        tag, start = varint(), position
+        match tag & 7:
+            case 0:
+                varint()
+            case 1:
+                position += 8
+            case 5:
+                position += 4
+            case 2:
+                length = varint()
+                start, position = position, position + length
+            case kind:
+                raise ValueError(f"it is damaged: a field has the type {kind}")
+        if position > len(message):
+            raise ValueError("it is damaged: a field has no end")
+        if tag >> 3 in wanted:
+            yield tag >> 3, message[start:position]

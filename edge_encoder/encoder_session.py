@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import BundleError, DeviceError, ImageError, first_line
-from codec_contract.onnx_runtime import refuse_external_weights
+from codec_contract.onnx_runtime import refuse_control_flow, refuse_external_weights
 from codec_contract.pixels import describe_array
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class EncoderSession:
         if isinstance(source, bytes):
             refuse_external_weights(options)
         try:
+            if isinstance(source, bytes):
+                refuse_control_flow(source)
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common class
             raise BundleError(f"the encoder cannot be loaded: {first_line(error)}") from error

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, with_offsets
 from server_decoder.stylegan2.layers import NEGATIVE_SLOPE, activate, normalize
-from server_decoder.weight_file import WeightKind, fill, read_config, read_weights, save_network
+from server_decoder.weight_file import WeightKind, described_network, fill, read_config, read_weights, save_network
 from server_decoder.window import Area, Window
 
 _RIDGE = 1e-6  # of the mean squared feature: keeps the weights of nearly equal channels bounded
@@ -374,7 +374,7 @@ def load_mobile_stylegan(
         raise ModelError(f"{path} holds a generator of {wanted}, expected {config}{hint}")
     if wanted != stored:
         state = _cut(state, wanted, path)
-    model = MobileStyleGAN(wanted)
+    model = described_network(path, lambda: MobileStyleGAN(wanted))
     fill(model, {name: tensor for name, tensor in state.items() if not name.startswith(_HEADS)}, path)
     return model.eval().requires_grad_(False)
 

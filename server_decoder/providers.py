@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, first_line
-from codec_contract.onnx_runtime import refuse_external_weights
+from codec_contract.onnx_runtime import refuse_control_flow, refuse_external_weights
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -278,6 +278,8 @@ def create_session(source: bytes | str, options: onnxruntime.SessionOptions,
     """A session that never falls back to other providers when one fails."""
     import onnxruntime
 
+    if isinstance(source, bytes):
+        refuse_control_flow(source)
     session = onnxruntime.InferenceSession(source, options, providers=chain, enable_fallback=0)
     session.disable_fallback()
     return session

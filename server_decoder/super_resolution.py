@@ -23,7 +23,14 @@ from torch import Tensor, nn
 from codec_contract.bundle.manifest import ENLARGEMENTS
 from codec_contract.errors import ModelError
 from server_decoder.grain.rrdb_decoder import INITIAL_RESIDUAL, NEGATIVE_SLOPE, ResidualBlock, initialize
-from server_decoder.weight_file import WeightKind, fill_network, read_config, read_record, save_network
+from server_decoder.weight_file import (
+    WeightKind,
+    described_network,
+    fill_network,
+    read_config,
+    read_record,
+    save_network,
+)
 from server_decoder.window import Area, Window
 
 PERIOD = 4
@@ -320,7 +327,8 @@ def load_super_resolution(path: str | Path) -> SuperResolution:
         path: the file, or the folder of a run.
     """
     path = weights_path(path)
-    model = SuperResolution(read_config(path, _KIND))
+    config = read_config(path, _KIND)
+    model = described_network(path, lambda: SuperResolution(config))
     fill_network(model, path, _KIND)
     return model.eval()
 

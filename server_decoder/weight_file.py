@@ -23,10 +23,13 @@ from codec_contract.files import write_atomically
 
 COMPACT_FROM = 4096
 """Elements from which on `write_weights` stores a matrix or a kernel as int8, if ``compact``."""
+ELSEWHERE = 1 << 26
+"""Most weights of a network that are not in its file."""
 _SCALE = ".int8_scale"
 _MOST = 127
 
 Config = TypeVar("Config")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -159,10 +162,31 @@ def read_header(path: str | Path) -> dict[str, str]:
 def read_weights(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
     """The tensors under a prefix by the names after it, float32 on the CPU. Errors as in `read_header`."""
     with safe_open(path, "pt") as file:
-        names = set(file.keys())
-        return {name.removeprefix(prefix): file.get_tensor(name).float() * (
-                    file.get_tensor(name + _SCALE) if name + _SCALE in names else 1)
-                for name in names if name.startswith(prefix) and not name.endswith(_SCALE)}
+        names, tensors = set(file.keys()), {}
+        for name in names:
+            if name.startswith(prefix) and not name.endswith(_SCALE):
+                tensor = file.get_tensor(name).float()
+                if name + _SCALE in names:
+                    scale = file.get_tensor(name + _SCALE)
+                    if any(side not in (1, of) for side, of in zip(reversed(scale.shape), reversed(tensor.shape),
+                                                                   strict=False)) or scale.ndim > tensor.ndim:
+                        raise ValueError(f"{name} has scales of {list(scale.shape)} for {list(tensor.shape)}")
+                    tensor *= scale
+                tensors[name.removeprefix(prefix)] = tensor
+        return tensors
+
+
+def described_network(path: str | Path, make: Callable[[], Network]) -> Network:
+    """The network that ``make`` builds from a file's header; `ModelError` if it has more weights than the file bytes.
+
+    Weights that another file holds, as a generator's, may be `ELSEWHERE` more.
+    """
+    with torch.device("meta"):
+        weights = sum(parameter.numel() for parameter in make().parameters())
+    if weights > (size := Path(path).stat().st_size) + ELSEWHERE:
+        raise ModelError(f"{path} describes a network of {weights:,} weights and has {size:,} bytes; it is damaged or "
+                         "forged")
+    return make()
 
 
 def is_compact(path: str | Path) -> bool:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -246,6 +247,8 @@ def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
 def _opened(location: Path, what: str) -> Iterator[IO[bytes]]:
     """A file of a bundle; errors of opening and reading it become `BundleError`."""
     try:
+        if not stat.S_ISREG(os.stat(location).st_mode):  # a FIFO would block, a device could have no end
+            raise BundleError(f"{what} is no regular file: {location}")
         with location.open("rb") as stream:
             yield stream
     except FileNotFoundError:

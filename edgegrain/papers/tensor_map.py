@@ -11,6 +11,7 @@ import hashlib
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,15 +175,28 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                _refuse_more_than(path, sum(entry.file_size for entry in archive.infolist()))
         # A training checkpoint of rosinality's carries its command line: a namespace of plain values.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")  # `_reason` says it
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
     except Exception as error:  # torch's restricted unpickler raises exceptions of any class for malformed bytes
         raise ModelError(f"{path} cannot be read as tensors: {_reason(error, path)}. Expected a .safetensors file or a "
                          "torch file of plain tensors. NVIDIA's .pkl files hold program code: write their tensors to a "
                          "file once, by name, where their code is installed") from error
-    return dict(_flatten(content))
+    tensors = dict(_flatten(content))
+    _refuse_more_than(path, max((tensor.nbytes for tensor in tensors.values()), default=0))
+    return tensors
+
+
+def _refuse_more_than(path: Path, nbytes: int) -> None:
+    """Raise `ModelError` for a file that claims more bytes than it has: torch compresses and repeats nothing."""
+    if nbytes > (has := path.stat().st_size):
+        raise ModelError(f"{path} claims {nbytes:,} bytes of tensors and has {has:,}; it is damaged or forged")
 
 
 def _reason(error: Exception, path: Path) -> str:

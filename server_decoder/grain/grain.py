@@ -23,7 +23,7 @@ from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusi
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
-from server_decoder.weight_file import WeightKind, read_record, read_weights, save_network
+from server_decoder.weight_file import WeightKind, described_network, read_record, read_weights, save_network
 from server_decoder.window import Window
 
 NETWORKS: dict[str, type[StyleGAN2Config] | type[MobileStyleGANConfig]] = {
@@ -336,7 +336,7 @@ def load_trained(path: str | Path, prior: GenerativePrior | None = None, decoder
     """
     config = read_config(path)
     try:
-        model = Grain(config, prior)
+        model = described_network(path, lambda: Grain(config, prior))
     except ValueError as error:
         raise ModelError(f"{path} describes a model whose parts do not fit: {error}") from error
     kept = read_kept(path)

@@ -23,7 +23,7 @@ from server_decoder.stylegan2.layers import (
     mean_code,
     minibatch_stddev,
 )
-from server_decoder.weight_file import WeightKind, fill, read_config, read_weights, save_network
+from server_decoder.weight_file import WeightKind, described_network, fill, read_config, read_weights, save_network
 
 BASE = 4  # side of the learned constant
 
@@ -252,7 +252,7 @@ def load_stylegan2(path: Path, config: StyleGAN2Config | None = None, *, cut_to:
     if config is not None and config != wanted:
         hint = f"; cut_to={config.size} drops finer layers" if cut_to is None and config.size < stored.size else ""
         raise ModelError(f"{path} holds a generator of {wanted}, expected {config}{hint}")
-    generator = StyleGAN2(wanted)
+    generator = described_network(path, lambda: StyleGAN2(wanted))
     # Layers are numbered from coarse to fine, so those of a cut generator keep their names.
     kept = generator.state_dict().keys()
     fill(generator, {name: tensor for name, tensor in state.items() if name in kept or cut_to is None}, path)
@@ -270,7 +270,7 @@ def load_discriminator(path: Path, config: StyleGAN2Config | None = None) -> Dis
     if config is not None and (config.size, config.channel_base, config.channel_max) != (
             stored.size, stored.channel_base, stored.channel_max):
         raise ModelError(f"{path} holds a discriminator of {stored}, expected {config}")
-    discriminator = Discriminator(stored)
+    discriminator = described_network(path, lambda: Discriminator(stored))
     fill(discriminator, state, path)
     return discriminator
 

@@ -48,7 +48,14 @@ from export.proof.proof_inputs import smooth_pictures
 from server_decoder import weight_file
 from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
-from server_decoder.weight_file import WeightKind, fill_network, read_header, read_record, save_network
+from server_decoder.weight_file import (
+    WeightKind,
+    described_network,
+    fill_network,
+    read_header,
+    read_record,
+    save_network,
+)
 
 GLEAN_WEIGHTS = "glean.safetensors"
 GCFSR_WEIGHTS = "gcfsr.safetensors"
@@ -96,7 +103,7 @@ def load_glean(path: str | Path, prior: GenerativePrior) -> GLEAN:
     if prior_digest(prior) != bank:
         raise ModelError(f"{path} was trained with the bank of SHA-256 {bank[:16]}..., the given one has "
                          f"{prior_digest(prior)[:16]}...; pass the generator that it describes, cut and rounded alike")
-    network = GLEAN(config, prior)
+    network = described_network(path, lambda: GLEAN(config, prior))
     fill_network(network, path, _KIND, without=_PRIOR)
     return network.eval()
 
@@ -106,7 +113,7 @@ def load_gcfsr(path: str | Path) -> GCFSR:
     config = read_config(path)
     if not isinstance(config, GCFSRConfig):
         raise ModelError(f"{path} holds a {GLEAN_KIND}, expected a {GCFSR_KIND}")
-    network = GCFSR(config)
+    network = described_network(path, lambda: GCFSR(config))
     fill_network(network, path, _KIND)
     return network.eval()
 

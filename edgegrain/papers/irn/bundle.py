@@ -55,7 +55,15 @@ from export.encoder.graph import Add, Conv, EncoderGraph, Exp, Multiply, Scale, 
 from export.encoder.torch_graph import torch_encoder
 from export.proof.proof_inputs import smooth_pictures
 from server_decoder.decoder_session import LATENT
-from server_decoder.weight_file import WeightKind, fill_network, read_config, read_record, save_network, state_digest
+from server_decoder.weight_file import (
+    WeightKind,
+    described_network,
+    fill_network,
+    read_config,
+    read_record,
+    save_network,
+    state_digest,
+)
 
 _KIND = WeightKind("IRN", "irn", IRNConfig.from_dict)
 _TRAINING = "training"
@@ -71,7 +79,8 @@ def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None
 
 def load_irn(path: str | Path) -> IRN:
     """The network that `save_irn` wrote, its weights in float32."""
-    model = IRN(read_config(path, _KIND))
+    config = read_config(path, _KIND)
+    model = described_network(path, lambda: IRN(config))
     fill_network(model, path, _KIND)
     return model.eval()
 

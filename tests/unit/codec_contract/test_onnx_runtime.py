@@ -1,4 +1,4 @@
-"""Lines that native code writes to file descriptor 2 are dropped, kept, or captured."""
+"""Lines that native code writes to file descriptor 2 are dropped, kept, or captured; models without control flow."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 import sys
 import threading
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
-from codec_contract.onnx_runtime import captured_stderr, without_lines
+from codec_contract.onnx_runtime import captured_stderr, refuse_control_flow, without_lines
 
 
 def test_captured(capfd: pytest.CaptureFixture[str]) -> None:
@@ -53,3 +55,31 @@ def test_without_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with captured_stderr() as said:
         ran.append(said())
     assert ran == [None, ""]
+
+
+def looping() -> onnx.NodeProto:
+    """A Loop without an end: its condition is true and stays so."""
+    ends = [helper.make_tensor_value_info(name, kind, []) for name, kind in (("i", TensorProto.INT64),
+                                                                             ("go", TensorProto.BOOL),
+                                                                             ("on", TensorProto.BOOL))]
+    body = helper.make_graph([helper.make_node("Identity", ["go"], ["on"])], "body", ends[:2], ends[2:])
+    return helper.make_node("Loop", ["", "go"], [], body=body)
+
+
+def model(*nodes: onnx.NodeProto, functions: tuple[onnx.FunctionProto, ...] = ()) -> bytes:
+    graph = helper.make_graph(nodes, "graph", [helper.make_tensor_value_info("go", TensorProto.BOOL, [])], [])
+    return helper.make_model(graph, functions=functions).SerializeToString()
+
+
+def test_models_that_could_run_forever_are_refused() -> None:
+    plain = helper.make_node("Identity", ["go"], ["on"])
+    refuse_control_flow(model(plain, helper.make_node("Cast", ["on"], ["off"], to=1)))
+    function = helper.make_function("own", "Hidden", ["go"], [], [looping()], [helper.make_opsetid("", 17)])
+    hidden = model(helper.make_node("Hidden", ["go"], [], domain="own"), functions=(function,))
+    twice = model(plain) + model(looping())  # a reader of protocol buffers joins the two
+    for refused in (model(plain, looping()), hidden, twice):
+        with pytest.raises(ValueError, match=r"control flow \(Loop\), which could run forever"):
+            refuse_control_flow(refused)
+    for damaged in (model(plain)[:-3], b"\x3a\xff", b"\x0b\x0c" + model(looping())):
+        with pytest.raises(ValueError, match="it is damaged"):
+            refuse_control_flow(damaged)

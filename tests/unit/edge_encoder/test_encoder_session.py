@@ -15,6 +15,7 @@ from export.encoder.graph import exact_graph
 from export.encoder.onnx_emitter import onnx_model, write_onnx
 from tests.networks import random_network
 from tests.tiny_bundle import HR, LR, repeating_decoder
+from tests.unit.codec_contract import test_onnx_runtime as graphs
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,8 @@ def test_other_models_are_refused(model: bytes, tmp_path: Path) -> None:
             EncoderSession(data)
     with pytest.raises(BundleError, match="cannot be loaded"):
         EncoderSession(tmp_path / "absent.onnx")
+    with pytest.raises(BundleError, match=r"cannot be loaded: it has control flow \(Loop\)"):
+        EncoderSession(graphs.model(graphs.looping()))
     with pytest.raises(BundleError, match=r"not an encoder: it has lr tensor\(float\)"):
         EncoderSession(repeating_decoder())
     planes = helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", 3, HR, HR])

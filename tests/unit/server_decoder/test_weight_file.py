@@ -15,6 +15,7 @@ from torch import nn
 from codec_contract.errors import ModelError
 from server_decoder.weight_file import (
     WeightKind,
+    described_network,
     fill_network,
     is_compact,
     read_config,
@@ -129,3 +130,18 @@ def test_weights_that_cannot_be_stored_are_refused(tmp_path: Path, value: float,
     with pytest.raises(ModelError, match=f"'matrix' .*{message}"):
         write_weights(tmp_path / "a.safetensors", state, {}, compact=compact)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_header_cannot_describe_a_network_far_larger_than_its_file(tmp_path: Path) -> None:
+    layer = nn.Linear(3, 3)
+    path = save_network(tmp_path / "a.safetensors", KIND, {"width": 3}, layer.state_dict())
+    assert described_network(path, lambda: nn.Linear(3, 3)).weight.device.type == "cpu"
+    with pytest.raises(ModelError, match="describes a network of 10,000,100,000 weights and has"):
+        described_network(path, lambda: nn.Linear(100_000, 100_000))
+
+
+def test_scales_cannot_enlarge_a_tensor(tmp_path: Path) -> None:
+    tensors = {"weight": torch.zeros(9, 1, dtype=torch.int8), "weight.int8_scale": torch.ones(1, 9)}
+    save_file(tensors, tmp_path / "a.safetensors", metadata={})
+    with pytest.raises(ModelError, match=r"scales of \[1, 9\] for \[9, 1\]"), KIND.reading(tmp_path / "a.safetensors"):
+        read_weights(tmp_path / "a.safetensors")

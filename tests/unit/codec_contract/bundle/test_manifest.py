@@ -140,6 +140,14 @@ def test_an_unlisted_file_is_refused(bundle: Path) -> None:
         load_manifest(bundle).open_file("extra.bin")
 
 
+def test_a_fifo_does_not_block(bundle: Path) -> None:
+    (bundle / "coder.json").unlink()
+    os.mkfifo(bundle / "coder.json")
+    for read in (load_manifest(bundle).open_file, load_manifest(bundle).verify_file):
+        with pytest.raises(BundleError, match="coder.json of bundle .* is no regular file"):
+            read("coder.json")
+
+
 def test_a_linked_file_is_judged_by_its_bytes(bundle: Path, tmp_path: Path) -> None:
     os.symlink(bundle, tmp_path / "link")
     assert verify_bundle(tmp_path / "link").open_file("empty.txt") == b""

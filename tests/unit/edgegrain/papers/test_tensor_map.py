@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -58,4 +59,17 @@ def test_other_files_are_named_for_what_they_are(tmp_path: Path) -> None:
     for path, reason in ((cut, "failed reading zip archive"), (text, "damaged, or no torch file"),
                          (empty, "the file is empty"), (absent, "No such file or directory")):
         with pytest.raises(ModelError, match=reason):
+            read_tensors(path)
+
+
+def test_no_more_is_read_than_the_file_has(tmp_path: Path) -> None:
+    plain, packed, repeated = tmp_path / "plain.pt", tmp_path / "packed.pt", tmp_path / "repeated.pt"
+    torch.save({"weight": torch.zeros(1_000_000)}, plain)
+    with zipfile.ZipFile(plain) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as deflated:
+        for name in archive.namelist():
+            deflated.writestr(name, archive.read(name))
+    torch.save({"weight": torch.zeros(1).expand(1 << 40)}, repeated)
+    assert read_tensors(plain)["weight"].shape == (1_000_000,) and packed.stat().st_size < 10_000
+    for path in (packed, repeated):
+        with pytest.raises(ModelError, match="claims .* bytes of tensors and has .*; it is damaged or forged"):
             read_tensors(path)

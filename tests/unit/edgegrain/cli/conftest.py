@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import sdk
 from edgegrain.cli.main import app
 from tests.tiny_bundle import tiny_bundles, tiny_face_bundles, tiny_root
 
-__all__ = ["Shell", "shell", "tiny_bundles", "tiny_face_bundles", "tiny_root", "write_picture"]
+__all__ = ["Shell", "picture", "pipe_in", "shell", "tiny_bundles", "tiny_face_bundles", "tiny_root", "write_payload",
+           "write_picture"]
 
 
 def write_picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -> Path:
@@ -22,20 +29,53 @@ def write_picture(path: Path, seed: int = 0, size: tuple[int, int] = (90, 70)) -
     return path
 
 
-class Shell:
-    """Runs the command line in this process."""
+def write_payload(path: Path, **options: Any) -> Path:
+    """Write the payload of the picture of `write_picture`."""
+    rgb = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    return sdk.compress(rgb, **options).save(path)
 
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self.capture = capture
+
+def pipe_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    """Let standard input have these bytes."""
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: False))
+
+
+class Shell:
+    """Runs the command line in this process, with ``words`` before the arguments."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str], *words: str) -> None:
+        self.capture, self.words = capture, words
 
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
         """(exit status, stdout, stderr)."""
         with pytest.raises(SystemExit) as leaving:
-            app([str(argument) for argument in arguments])
+            app([*self.words, *map(str, arguments)])
         output = self.capture.readouterr()
         return int(leaving.value.code or 0), output.out, output.err
+
+    def ok(self, *arguments: object) -> str:
+        """Stdout of a command that succeeds."""
+        status, out, err = self(*arguments)
+        assert status == 0, err
+        return out
+
+    def json(self, *arguments: object) -> Any:
+        """What a command that succeeds prints with ``--json``."""
+        return json.loads(self.ok(*arguments, "--json"))
+
+    def fails(self, said: str, *arguments: object, status: int = 1) -> str:
+        """Stderr of a command that ends with the status and says this, on however many lines."""
+        found, _, err = self(*arguments)
+        assert found == status and said in " ".join(err.split()), (found, err)
+        return err
 
 
 @pytest.fixture
 def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(capsys)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A picture ``me.png`` in the test's folder."""
+    return write_picture(tmp_path / "me.png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,10 @@ from edgegrain.cli.demo import PICTURES, SHEET_SIDE, shipped_photograph
 from edgegrain.pictures.sheets import GAP, MARGIN
 from tests.unit.edgegrain.cli.conftest import Shell
 
-tiny = pytest.mark.usefixtures("tiny_bundles")
-
 
 @pytest.mark.usefixtures("tiny_face_bundles")
 def test_the_shipped_photograph(shell: Shell, tmp_path: Path) -> None:
-    status, out, _ = shell("demo", "--out", tmp_path / "out", "--json")
-    row = json.loads(out)
-    assert status == 0
+    row = shell.json("demo", "--out", tmp_path / "out")
     photograph = shipped_photograph()
     payload = sdk.Payload((tmp_path / "out" / f"{photograph.stem}.grain").read_bytes())
     scene = sdk.Scene((tmp_path / "out" / f"{photograph.stem}.scene.grain").read_bytes())
@@ -51,23 +46,13 @@ def test_the_shipped_photograph(shell: Shell, tmp_path: Path) -> None:
             assert int(text.split()[-2]) <= len(payload)
 
 
-@tiny
-def test_own_picture_and_lines(shell: Shell, tmp_path: Path) -> None:
-    path = tmp_path / "mine.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8)).save(path)
-    status, out, _ = shell("demo", path, "-o", tmp_path / "out")
-    assert status == 0 and f"{path}: 80 x 40 pixels" in out and "side_by_side.png" in out
-    assert (tmp_path / "out" / "mine.grain").read_bytes() == sdk.compress(path)
-    status, _, err = shell("demo", path, "-o", tmp_path / "out")
-    assert status == 1 and "photograph.png exists; choose another --out" in err
-    assert shell("demo", path, "-o", tmp_path / "out", "--force", "--no-mark")[0] == 0
+@pytest.mark.usefixtures("tiny_bundles")
+def test_own_picture_and_lines(shell: Shell, tmp_path: Path, picture: Path) -> None:
+    arguments = ("demo", picture, "-o", tmp_path / "out")
+    shell.fails("90 x 70 pixels, more than 6200; reduce it first", *arguments, "--max-megapixels", "0.0062")
+    out = shell.ok(*arguments, "--max-megapixels", "0.0063")
+    assert f"{picture}: 90 x 70 pixels" in out and "side_by_side.png" in out
+    assert (tmp_path / "out" / "me.grain").read_bytes() == sdk.compress(picture)
+    shell.fails("photograph.png exists; choose another --out", *arguments)
+    shell.ok(*arguments, "--force", "--no-mark")
     assert not any(sdk.read_mark(tmp_path / "out" / name) for name in ("restored.png", "side_by_side.png"))
-
-
-@tiny
-def test_limit(shell: Shell, tmp_path: Path) -> None:
-    path = tmp_path / "mine.png"
-    Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(path)
-    status, _, err = shell("demo", path, "-o", tmp_path / "out", "--max-megapixels", "0.0031")
-    assert status == 1 and "80 x 40 pixels, more than 3100; reduce it first" in err
-    assert shell("demo", path, "-o", tmp_path / "out", "--max-megapixels", "0.0032")[0] == 0

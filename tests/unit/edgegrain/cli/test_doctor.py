@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime
@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from codec_contract.bundle.manifest import load_manifest
 from codec_contract.resize import exact_resize
 from edge_encoder.faces import detection
 from edgegrain.cli.doctor import INSTALLATION, check_bundle, run_check
@@ -23,16 +22,16 @@ from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 
 
-def checked(name: str) -> tuple[str, str]:
-    """State and detail of a check of the installation."""
-    check = run_check(name, INSTALLATION[name])
-    return check.state, check.detail
+def check(name: str, state: str, said: str) -> None:
+    """Assert the state of a check of the installation, and that its detail says this."""
+    found = run_check(name, INSTALLATION[name])
+    assert found.state == state and said in found.detail, found
 
 
 @pytest.mark.usefixtures("tiny_bundles")
 def test_all_is_well(shell: Shell) -> None:
-    status, out, _ = shell("doctor")
-    assert status == 0 and out.endswith("all is well\n") and "broken" not in out
+    out = shell.ok("doctor")
+    assert out.endswith("all is well\n") and "broken" not in out
     for bundle in (DEFAULT_BUNDLE, "random-64-lr16"):
         assert f"ok       bundle {bundle}: files: 6 files, " in out
         assert f"ok       bundle {bundle}: encoder: 12 golden vectors byte-identical" in out
@@ -42,103 +41,93 @@ def test_all_is_well(shell: Shell) -> None:
 
 @pytest.mark.usefixtures("tiny_bundles")
 def test_json(shell: Shell) -> None:
-    status, out, _ = shell("doctor", "--json", "--bundle", "faces")
-    report = json.loads(out)
-    assert status == 0 and report["broken"] == 0
-    names = [check["name"] for check in report["checks"]]
-    assert names[:4] == ["edgegrain", "Pillow", "picture formats", "exact resize"]
-    assert names[-3:] == [f"bundle {DEFAULT_BUNDLE}: {part}" for part in ("files", "encoder", "decoder on cpu")]
+    report = shell.json("doctor", "--bundle", "faces")
+    assert report["broken"] == 0
+    assert [check["name"] for check in report["checks"]] == [
+        *INSTALLATION, *(f"bundle {DEFAULT_BUNDLE}: {part}" for part in ("files", "encoder", "decoder on cpu"))]
 
 
-def test_no_bundle_is_broken(
-    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_bundle_and_no_onnx_runtime(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (tmp_path,))
     status, out, _ = shell("doctor")
     assert status == 1 and f"broken   bundles: no bundle is installed; searched {tmp_path}\n1 of " in out
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    status, out, _ = shell("doctor")
+    assert status == 1 and "broken   ONNX Runtime: cannot be imported" in out and "pip install onnxruntime\n" in out
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA is there")
 def test_device_that_is_not_there(tmp_path: Path, shell: Shell) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    status, out, _ = shell("doctor", "--bundle", str(folder), "--device", "cuda")
+    status, out, _ = shell("doctor", "--bundle", write_tiny_bundle(tmp_path), "--device", "cuda")
     assert status == 1 and "broken   bundle tiny-64-lr16: decoder on cuda: device 'cuda' needs" in out
 
 
 def test_networks_that_find_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert checked("faces") == ("ok", "both networks that find faces can be loaded")
+    check("faces", "ok", "both networks that find faces can be loaded")
     finder.cache_clear()
     monkeypatch.setattr(detection, "__file__", str(tmp_path / "detection.py"))
-    state, detail = checked("faces")
-    assert state == "broken" and "face_detector.onnx cannot be loaded" in detail
+    check("faces", "broken", "face_detector.onnx cannot be loaded")
 
 
 def test_picture_formats(monkeypatch: pytest.MonkeyPatch) -> None:
     Image.init()
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    detail = checked("picture formats")[1]
-    assert detail.startswith("JPEG, ") and detail.endswith("; for HEIF (HEIC): pip install 'edgegrain[heic]'")
+    check("picture formats", "ok", "; for HEIF (HEIC): pip install 'edgegrain[heic]'")
     monkeypatch.setitem(Image.OPEN, "HEIF", (type("PlugIn", (), {}), None))
-    detail = checked("picture formats")[1]
-    assert ", HEIF, " in detail and "pip" not in detail
+    check("picture formats", "ok", ", HEIF, GIF, ")
 
 
-def test_altered_file(tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
+def damage_text(folder: Path) -> None:
     (folder / "README.md").write_text("altered")
-    files, encoder, decoder = check_bundle(folder)
-    assert files.state == "broken" and "README.md of bundle tiny-64-lr16 is altered" in files.detail
-    assert encoder.state == decoder.state == "ok"
 
 
-def test_contract_id_of_another_encoder(tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    files, *_ = check_bundle(folder)
-    assert files.state == "ok" and "every SHA-256 and the LR contract id as in the manifest" in files.detail
-    other = load_manifest(write_tiny_bundle(tmp_path, "other", random=True)).lr_contract_id.hex()
-    refresh_manifest(folder, lr_contract_id=other)
-    files, *_ = check_bundle(folder)
-    assert files.state == "broken" and f"states LR contract {other}, but" in files.detail
+def other_contract(folder: Path) -> None:
+    refresh_manifest(folder, lr_contract_id="0" * 64)
 
 
-def test_encoder_of_other_bytes(tmp_path: Path) -> None:
-    folder, other = write_tiny_bundle(tmp_path), write_tiny_bundle(tmp_path, "other", random=True)
+def other_encoder(folder: Path) -> None:
+    other = write_tiny_bundle(folder.parent, "other", random=True)
     (folder / "encoder.onnx").write_bytes((other / "encoder.onnx").read_bytes())
     refresh_manifest(folder)
-    files, encoder, decoder = check_bundle(folder)
-    assert files.state == decoder.state == "ok"
-    assert encoder.state == "broken" and "of 12 golden vectors differ" in encoder.detail
-    assert "noise-0" in encoder.detail
 
 
-def test_missing_parts(tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    (folder / "golden.json").unlink()
-    (folder / "decoder.onnx").unlink()
-    refresh_manifest(folder)
-    files, encoder, decoder = check_bundle(folder)
-    assert files.state == "ok"
-    assert encoder.state == "broken" and "lists no file 'golden.json'" in encoder.detail
-    assert decoder.state == "broken" and "lists no file 'decoder.onnx'" in decoder.detail
+def without(*names: str) -> Callable[[Path], None]:
+    def remove(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+        refresh_manifest(folder)
+    return remove
 
 
-def test_float_encoder(tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    (folder / "golden.json").unlink()
+def float_encoder(folder: Path) -> None:
+    without("golden.json")(folder)
     refresh_manifest(folder, encoder={"architecture": "rrdb", "exact": False})
-    files, encoder, decoder = check_bundle(folder)
-    assert files.state == decoder.state == "ok"
-    assert encoder.state == "ok" and encoder.detail.endswith(" ms a picture")
-    assert encoder.detail.startswith("a float network, which promises no exact bytes and has no golden vectors, ")
 
 
-@pytest.mark.parametrize("golden", ["not JSON", "{}"])
-def test_malformed_golden_vectors(tmp_path: Path, golden: str) -> None:
+def golden_of(text: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / "golden.json").write_text(text)
+        refresh_manifest(folder)
+    return write
+
+
+@pytest.mark.parametrize(("change", "broken", "said"), [
+    (lambda folder: None, "", "every SHA-256 and the LR contract id as in the manifest"),
+    (damage_text, "files", "README.md of bundle tiny-64-lr16 is altered"),
+    (other_contract, "files", f"states LR contract {'0' * 64}, but"),
+    (other_encoder, "encoder", "of 12 golden vectors differ (noise-0"),
+    (without("golden.json"), "encoder", "lists no file 'golden.json'"),
+    (without("decoder.onnx"), "decoder", "lists no file 'decoder.onnx'"),
+    (float_encoder, "", "a float network, which promises no exact bytes and has no golden vectors, "),
+    (golden_of("not JSON"), "encoder", "golden.json of bundle tiny-64-lr16 is not JSON"),
+    (golden_of("{}"), "encoder", "")])
+def test_bundles(tmp_path: Path, change: Callable[[Path], None], broken: str, said: str) -> None:
     folder = write_tiny_bundle(tmp_path)
-    (folder / "golden.json").write_text(golden)
-    refresh_manifest(folder)
-    assert list(check_bundle(folder))[1].state == "broken"
+    change(folder)
+    checks = dict(zip(("files", "encoder", "decoder"), check_bundle(folder), strict=True))
+    assert [part for part, found in checks.items() if found.state != "ok"] == broken.split()
+    assert any(said in found.detail for part, found in checks.items() if not broken or part == broken)
 
 
 def test_slow_decoder_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,54 +136,37 @@ def test_slow_decoder_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert decoder.state == "warning" and "slower than 0 s" in decoder.detail
 
 
-def test_pillow_that_resizes_differently(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libraries_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codec_contract.resize.exact_resize", lambda rgb, size: exact_resize(rgb, size) ^ 1)
-    state, detail = checked("exact resize")
-    assert state == "broken" and "another version of Pillow" in detail
-
-
-def test_both_builds_of_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    check("exact resize", "broken", "another version of Pillow")
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.23.0")
-    state, detail = checked("builds")
-    assert state == "warning" and "onnxruntime and onnxruntime-gpu are both installed" in detail
-
-
-def test_untried_onnx_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    check("builds", "warning", "onnxruntime and onnxruntime-gpu are both installed")
     monkeypatch.setattr(onnxruntime, "__version__", "1.19.2")
-    assert checked("ONNX Runtime") == ("warning", "1.19.2; versions 1.21 to 1.31 are supported")
-
-
-def test_missing_onnx_runtime(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (tmp_path,))
-    status, out, _ = shell("doctor")
-    assert status == 1 and "broken   ONNX Runtime: cannot be imported" in out and "pip install onnxruntime\n" in out
+    check("ONNX Runtime", "warning", "1.19.2; versions 1.21 to 1.31 are supported")
 
 
 def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     for driver, state, said in ((False, "ok", "on the CPU"), (True, "warning", "install edgegrain[gpu]")):
         monkeypatch.setattr(providers, "has_nvidia_driver", lambda driver=driver: driver)
-        found, detail = checked("CUDA")
-        assert found == state and said in detail
+        check("CUDA", state, said)
 
 
 def test_cuda_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(providers, "preload_cuda", lambda: None)
     monkeypatch.setattr(providers, "has_nvidia_driver", lambda: False)
-    state, detail = checked("CUDA")
-    assert state == "warning" and "cannot start: NVIDIA's driver is missing" in detail
+    check("CUDA", "warning", "cannot start: NVIDIA's driver is missing")
     monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
     monkeypatch.setattr(onnxruntime, "__file__", str(tmp_path / "__init__.py"))
-    detail = checked("CUDA")[1]
-    assert "onnxruntime_providers_shared" in detail and "pip install" in detail
+    check("CUDA", "warning", "onnxruntime_providers_shared")
+    check("CUDA", "warning", "pip install")
     loaded = []
     monkeypatch.setattr(providers, "driver_version", lambda: 12080)
     monkeypatch.setattr(providers.ctypes, "CDLL", lambda name, mode: loaded.append(Path(name).name))
-    assert checked("CUDA") == ("ok", "driver and libraries load")
+    check("CUDA", "ok", "driver and libraries load")
     monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
-    assert "built with CUDA 13.0, and the driver runs CUDA up to 12.8" in checked("CUDA")[1]
+    check("CUDA", "warning", "built with CUDA 13.0, and the driver runs CUDA up to 12.8")
     assert [name.split(".")[0] for name in loaded[:2]] == [
         "libonnxruntime_providers_shared", "libonnxruntime_providers_cuda"]
 
@@ -203,28 +175,23 @@ def test_extras_say_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = ["numpy>=1.26", "typer>=0.15; extra == 'cli'", "no-such-thing<2,>=1; extra == 'hub'",
               'pytest>=8; extra == "hub"', "onnxruntime-gpu; extra == 'gpu'"]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
-    assert checked("extras")[1] == "complete: cli; hub lacks no-such-thing; install one: pip install 'edgegrain[NAME]'"
+    check("extras", "ok", "complete: cli; hub lacks no-such-thing; install one: pip install 'edgegrain[NAME]'")
 
     def absent(name: str) -> list[str]:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "requires", absent)
-    state, detail = checked("extras")
-    assert state == "ok" and "not installed" in detail
+    check("extras", "ok", "not installed")
 
 
 def test_fused_ops_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "BUILT", tmp_path)
-    state, detail = checked("fused ops")
-    assert state == "ok" and "make ops" in detail
+    check("fused ops", "ok", "make ops")
     (tmp_path / "libedgegrain_ops.so").write_bytes(b"not a library")
-    state, detail = checked("fused ops")
-    assert state == "broken" and "cannot be used" in detail
-
+    check("fused ops", "broken", "cannot be used")
     monkeypatch.setattr(library, "has_cuda_kernels", lambda path: True)
     monkeypatch.setattr(library, "cuda_version", lambda path: 13000)
     monkeypatch.setattr(library, "cuda_architectures", lambda path: "90")
     for driver, state, said in ((13020, "ok", "CPU and CUDA kernels (CUDA 13.0)"), (12040, "warning", "up to 12.4")):
         monkeypatch.setattr(library, "driver_version", lambda driver=driver: driver)
-        found, detail = checked("fused ops")
-        assert found == state and said in detail
+        check("fused ops", state, said)

@@ -1,20 +1,21 @@
-"""``edgegrain faces`` and ``compress --require-face``."""
+"""``edgegrain faces``, and the faces of ``compress`` and ``restore``: aligned, required, all of them, scenes."""
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.unit.edgegrain.cli.conftest import Shell
+import sdk
+from codec_contract.scene import encode_scene
+from edge_encoder.faces.alignment import FaceFinder, FacePoints, FoundFace
+from edge_encoder.faces.detection import DetectedFace
+from tests.unit.edgegrain.cli.conftest import Shell, pipe_in
 
-pytestmark = pytest.mark.usefixtures("tiny_face_bundles")
+pytestmark = pytest.mark.usefixtures("tiny_bundles", "tiny_face_bundles")
 
 
 @pytest.fixture
@@ -26,21 +27,23 @@ def pictures(portrait: np.ndarray, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_one_face(shell: Shell, pictures: Path) -> None:
-    status, out, err = shell("faces", pictures / "one.png")
-    assert status == 0 and err == ""
-    first, second = out.splitlines()
+@pytest.fixture
+def two_faces(picture: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A picture in which the finder finds a face, and a smaller one where all are wanted."""
+    faces = [FoundFace(DetectedFace(np.array([x, 34.0]), side, np.zeros((6, 2)), 0.9),
+                       FacePoints((x - 5, 30), (x + 5, 30), (x, 40))) for x, side in ((45.0, 36), (70.0, 34))]
+    monkeypatch.setattr(FaceFinder, "find", lambda self, rgb, every=False: faces[: 2 if every else 1])
+    return picture
+
+
+def test_one_face(shell: Shell, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = shell.ok("faces", pictures / "one.png").splitlines()
     assert first == f"{pictures / 'one.png'}: the largest face can be encoded"
     assert " pixels (6" in second and ", roll 0" in second and " degrees, score 0.9" in second
-
-
-def test_a_picture_on_standard_input(
-        shell: Shell, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(
-        buffer=io.BytesIO((pictures / "one.png").read_bytes()), isatty=lambda: False))
-    status, out, _ = shell("faces", "-")
-    assert status == 0 and out.startswith("-: the largest face can be encoded")
-    assert shell("faces", pictures / "none.png")[0] == 2
+    shell.ok("faces", pictures / "one.png", "--all-faces")
+    pipe_in(monkeypatch, (pictures / "one.png").read_bytes())
+    assert shell.ok("faces", "-").startswith("-: the largest face can be encoded")
+    shell.fails("does not exist", "faces", pictures / "none.png", status=2)
 
 
 def test_a_problem_is_an_exit_status(shell: Shell, pictures: Path) -> None:
@@ -50,7 +53,6 @@ def test_a_problem_is_an_exit_status(shell: Shell, pictures: Path) -> None:
     rows = {Path(row["picture"]).name: row for row in report["done"]}
     assert rows["one.png"]["problems"] == rows["one.bmp"]["problems"] == []
     assert rows["half.png"]["problems"] == ["cut-off"] and "cut off by the picture" in rows["half.png"]["message"]
-    assert shell("faces", pictures / "one.png", "--all-faces")[0] == 0
 
 
 def test_a_file_that_is_no_picture(shell: Shell, pictures: Path) -> None:
@@ -72,10 +74,68 @@ def test_a_required_face(shell: Shell, pictures: Path) -> None:
     assert not (pictures / "half.grain").exists()
 
 
-def test_a_required_face_is_searched_for_before_a_service_is_asked(
-    shell: Shell, pictures: Path
-) -> None:
+def test_a_required_face_is_searched_for_before_a_service_is_asked(shell: Shell, pictures: Path) -> None:
     pytest.importorskip("httpx", reason="needs the extra remote")
-    arguments = "--require-face", "--remote", "http://127.0.0.1:1"
-    status, _, err = shell("compress", pictures / "half.png", *arguments)
-    assert status == 1 and "the face is cut off" in err
+    shell.fails("the face is cut off", "compress", pictures / "half.png", "--require-face",
+                "--remote", "http://127.0.0.1:1")
+
+
+def test_there_and_back_into_a_background(shell: Shell, tmp_path: Path, two_faces: Path) -> None:
+    row = shell.json("compress", two_faces)["done"][0]
+    assert row["fit"] == "align" and (row["width"], row["height"]) == (90, 70)
+    payload = tmp_path / "me.grain"
+    assert "a square of 40 pixels around (45, 31), turned by 0 degrees" in shell.ok("info", payload)
+    for size in ("original", "native", 32):
+        shell.ok("restore", payload, "--background", two_faces, "--out", tmp_path / f"{size}.png", "--size", size)
+        face = sdk.restore(payload, size="native" if size == "original" else size)  # type: ignore[arg-type]
+        expected = sdk.paste(face, payload, two_faces)
+        with Image.open(tmp_path / f"{size}.png") as image:
+            restored = np.asarray(image)
+        np.testing.assert_array_equal(restored, np.asarray(expected))
+        assert sdk.read_mark(tmp_path / f"{size}.png") == sdk.read_mark(expected) is not None
+        assert (restored[:, :25] == np.asarray(Image.open(two_faces))[:, :25]).all()
+
+
+def test_every_face_has_a_file(shell: Shell, tmp_path: Path, two_faces: Path) -> None:
+    row = shell.json("compress", two_faces, "--all-faces")["done"][0]
+    files = [tmp_path / "me.1.grain", tmp_path / "me.2.grain"]
+    assert row["payloads"] == list(map(str, files))
+    assert [file.read_bytes() for file in files] == sdk.compress_faces(two_faces)
+    assert row["bytes"] == [file.stat().st_size for file in files]
+    shell.fails("me.1.grain exists", "compress", two_faces, "--all-faces")
+    assert shell.ok("compress", two_faces, "--all-faces", "--out", tmp_path / "there").count("there/me.") == 2
+    shell.fails("it takes one payload, got 2", "restore", *files, "--background", two_faces, status=2)
+
+
+def test_a_scene(shell: Shell, tmp_path: Path, two_faces: Path) -> None:
+    out, scene = shell.ok("compress", two_faces, "--scene", "--max-bytes", "5000"), tmp_path / "me.grain"
+    assert f"me.grain: {scene.stat().st_size:,} bytes, 2 faces and a background" in out
+    assert scene.read_bytes() == sdk.compress_scene(two_faces, max_bytes=5000)
+    lines = shell.ok("info", scene)
+    assert "2 faces" in lines and "90 x 70 pixels" in lines
+    assert shell.json("info", scene)["done"][0]["faces"] == 2
+    parsed = sdk.Scene(scene.read_bytes()).parsed
+    damaged = encode_scene(parsed.faces, parsed.original_size, parsed.background_webp[:44])
+    (tmp_path / "damaged.grain").write_bytes(damaged)
+    shell.fails("the background of the scene is damaged", "info", tmp_path / "damaged.grain")
+    shell.ok("restore", scene)
+    restored = np.asarray(Image.open(tmp_path / "me.restored.png"))
+    np.testing.assert_array_equal(restored, np.asarray(sdk.restore(scene)))
+    shell.fails("no quality fits into 50 bytes", "compress", two_faces, "--scene", "--max-bytes", "50", "--force")
+
+
+def test_the_whole_picture(shell: Shell, two_faces: Path) -> None:
+    for arguments, fit in ((["--no-align"], "pad"), (["--fit", "crop"], "crop"), ([], "align")):
+        shell.ok("compress", two_faces, *arguments, "--force")
+        assert sdk.inspect(two_faces.with_suffix(".grain")).fit == fit
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("--all-faces", "--fit", "crop"), "--all-faces does not take it"),
+    (("--all-faces", "--scene"), "--all-faces does not take it"),
+    (("--scene", "--no-align"), "--scene does not take it"), (("--scene", "--lr"), "--scene does not take it"),
+    (("--all-faces", "--out", "-"), "each face has a file of its own"),
+    (("--require-face", "--fit", "pad"), "the face is checked that is cut out")])
+def test_what_does_not_go_together(shell: Shell, picture: Path, arguments: tuple[str, ...], said: str) -> None:
+    shell.fails(said, "compress", picture, *arguments, status=2)
+    assert list(picture.parent.iterdir()) == [picture]

@@ -35,11 +35,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def test_fetched_bundles_are_listed(hub: Hub, bundle: Path, shell: Shell, tmp_path: Path) -> None:
     commit = hub.add("anna/tiny", bundle)
     folder = tmp_path / "cache" / "hub" / "anna" / "tiny" / commit
-    assert shell("bundles", "fetch", "hf://anna/tiny")[:2] == (0, f"{folder}\n")
-    status, out, _ = shell("bundles", "fetch", f"hf://anna/tiny@{commit}", "--json")
-    assert status == 0 and json.loads(out) == [{"name": f"hf://anna/tiny@{commit}", "folder": str(folder)}]
-    status, out, _ = shell("bundles", "--verify")
-    assert status == 0 and f"\nhf://anna/tiny@{commit}, version 1.0.0, every file verified\n" in out
+    assert shell.ok("bundles", "fetch", "hf://anna/tiny") == f"{folder}\n"
+    name = f"hf://anna/tiny@{commit}"
+    assert shell.json("bundles", "fetch", name) == [{"name": name, "folder": str(folder)}]
+    out = shell.ok("bundles", "--verify")
+    assert f"\nhf://anna/tiny@{commit}, version 1.0.0, every file verified\n" in out
     assert shell("bundles", "fetch", "hf://anna")[0] == 1
 
 
@@ -49,8 +49,7 @@ def test_a_bundle_of_another_contract_than_it_states_is_refused(hub: Hub, bundle
     manifest.write_text(manifest.read_text().replace(stated, "0" * 64))
     hub.add("anna/tiny", bundle)
     wrong = f"states LR contract {'0' * 64}, but its encoder, preprocessing and coder tables have {stated}"
-    status, out, err = shell("bundles", "fetch", "hf://anna/tiny")
-    assert (status, out) == (1, "") and wrong in " ".join(err.split())
+    shell.fails(wrong, "bundles", "fetch", "hf://anna/tiny")
     for use in (sdk.Codec, lambda name: sdk.compress(np.zeros((64, 64, 3), np.uint8), name)):
         with pytest.raises(BundleError, match=wrong):
             use("hf://anna/tiny")
@@ -61,7 +60,7 @@ def test_a_damaged_bundle_of_the_cache_is_left_out(
         hub: Hub, bundle: Path, shell: Shell, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     commit, other = (hub.add(name, bundle) for name in ("anna/tiny", "anna/other"))
     for name in ("anna/tiny", "anna/other"):
-        assert shell("bundles", "fetch", f"hf://{name}")[0] == 0
+        shell.ok("bundles", "fetch", f"hf://{name}")
     damaged = tmp_path / "cache" / "hub" / "anna" / "tiny" / commit
     (damaged / "manifest.json").write_text("damaged")
     status, out, _ = shell("bundles")
@@ -71,31 +70,28 @@ def test_a_damaged_bundle_of_the_cache_is_left_out(
     assert status == 1 and str(damaged.parents[1] / "other" / other) in [row["folder"] for row in json.loads(out)]
 
 
-def test_a_name_of_the_hub_stands_for_a_bundle(hub: Hub, bundle: Path, shell: Shell, tmp_path: Path) -> None:
+def test_a_name_of_the_hub_stands_for_a_bundle(
+        hub: Hub, bundle: Path, shell: Shell, tmp_path: Path, picture: Path) -> None:
     hub.add("anna/tiny", bundle)
-    picture = tmp_path / "me.png"
-    Image.fromarray(np.full((70, 90, 3), 100, np.uint8)).save(picture)
     payload, back = tmp_path / "me.grain", tmp_path / "back.png"
-    assert shell("compress", picture, "--bundle", "hf://anna/tiny", "--out", payload)[0] == 0
+    shell.ok("compress", picture, "--bundle", "hf://anna/tiny", "--out", payload)
     hub.down = True
-    assert shell("restore", payload, "--bundle", "hf://anna/tiny", "--out", back)[0] == 0
+    shell.ok("restore", payload, "--bundle", "hf://anna/tiny", "--out", back)
     assert Image.open(back).size == (90, 70)
     assert shell("restore", payload, "--out", back, "--force")[0] == 1, "the installed bundles have other contracts"
 
 
 def test_publishing_is_a_dry_run_unless_asked(hub: Hub, bundle: Path, shell: Shell) -> None:
-    status, out, err = shell("publish", "hub", bundle, "anna/tiny")
-    assert (status, err) == (0, "")
+    out = shell.ok("publish", "hub", bundle, "anna/tiny")
     assert out.startswith("bundle tiny-64-lr16 1.0.0, verified -> hf://anna/tiny@main\n"
                           "commit 'Bundle tiny-64-lr16 1.0.0', 7 files, ")
     assert "Licence of weights: Apache-2.0." in out and "\nlicense: other\n" in out
     assert out.endswith("nothing was uploaded; --upload uploads this\n") and hub.requests == []
-    status, out, err = shell("publish", "hub", bundle, "anna/tiny", "--upload", "--message", "First")
-    assert status == 0, err
+    out = shell.ok("publish", "hub", bundle, "anna/tiny", "--upload", "--message", "First")
     commit = hub.repositories["anna/tiny"].branches["main"]
     assert out.endswith(f"uploaded: hf://anna/tiny@{commit}\n")
-    status, out, _ = shell("bundles", "fetch", f"hf://anna/tiny@{commit}")
-    assert status == 0 and verify_bundle(Path(out.strip())).id == "tiny-64-lr16"
+    out = shell.ok("bundles", "fetch", f"hf://anna/tiny@{commit}")
+    assert verify_bundle(Path(out.strip())).id == "tiny-64-lr16"
 
 
 @pytest.mark.parametrize(("arguments", "status", "message"), [
@@ -103,5 +99,5 @@ def test_publishing_is_a_dry_run_unless_asked(hub: Hub, bundle: Path, shell: She
     (["faces", "tiny"], 1, "expected hf://owner/name"),
     (["nothing", "anna/tiny", "--upload"], 1, "there is no bundle 'nothing'")])
 def test_wrong_uploads(hub: Hub, shell: Shell, arguments: list[str], status: int, message: str) -> None:
-    code, out, err = shell("publish", "hub", *arguments)
-    assert (code, out) == (status, "") and message in " ".join(err.split()) and hub.requests == []
+    shell.fails(message, "publish", "hub", *arguments, status=status)
+    assert hub.requests == []

@@ -16,20 +16,18 @@ from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.version import __version__
 from sdk.generated_mark import EDITED, GENERATED
 from tests.tiny_bundle import HR, LR, write_tiny_bundle
-from tests.unit.edgegrain.cli.conftest import Shell, write_picture
+from tests.unit.edgegrain.cli.conftest import Shell, write_payload, write_picture
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
 
 class TestInfo:
     def test_lines(self, shell: Shell, tmp_path: Path) -> None:
-        payload = sdk.compress(write_picture(tmp_path / "me.png"))
-        path = payload.save(tmp_path / "me.grain")
-        status, out, _ = shell("info", path)
-        assert status == 0
+        path = write_payload(tmp_path / "me.grain")
+        out = shell.ok("info", path)
         contract = sdk.bundles()[0].lr_contract_id[:8]
-        for line in (f"  size      {len(payload):,} bytes, ", f"  bundle    {DEFAULT_BUNDLE} (LR contract {contract})",
-                     "  original  90 x 70 pixels, fit pad",
+        for line in (f"  size      {path.stat().st_size:,} bytes, ",
+                     f"  bundle    {DEFAULT_BUNDLE} (LR contract {contract})", "  original  90 x 70 pixels, fit pad",
                      f"  restored  up to {HR} pixels; larger ones are interpolated", f"  LR        {LR} x {LR}",
                      "  checked   intact"):
             assert f"\n{line}" in out
@@ -37,22 +35,21 @@ class TestInfo:
     def test_sizes_of_the_bundle(
         self, shell: Shell, tmp_path: Path, tiny_bundles: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
+        path = write_payload(tmp_path / "me.grain")
         write_tiny_bundle(tmp_path / "enlarged", DEFAULT_BUNDLE, doublings=2)
         monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "enlarged",))
-        assert "\n  restored  up to 256 pixels (64, 128, 256); restore --size 256\n" in shell("info", path)[1]
-        assert json.loads(shell("info", path, "--json")[1])["done"][0]["sides"] == [64, 128, 256]
-        assert re.search(r"\n  time      64: \d+ ms, 128: \d+ ms, 256: \d+ ms\n", shell("info", path, "--time")[1])
-        timed = json.loads(shell("info", path, "--time", "--json")[1])["done"][0]
-        assert list(timed["seconds"]) == ["64", "128", "256"]
-        assert "\n  restored at 64, 128, 256 pixels\n" in shell("bundles")[1]
+        out = shell.ok("info", path, "--time")
+        assert "\n  restored  up to 256 pixels (64, 128, 256); restore --size 256\n" in out
+        assert re.search(r"\n  time      64: \d+ ms, 128: \d+ ms, 256: \d+ ms\n", out)
+        timed = shell.json("info", path, "--time")["done"][0]
+        assert list(timed["seconds"]) == ["64", "128", "256"] and timed["sides"] == [64, 128, 256]
+        assert "\n  restored at 64, 128, 256 pixels\n" in shell.ok("bundles")
         monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tmp_path / "none",))
-        status, out, _ = shell("info", path, "--time")
-        assert status == 0 and "  restored  " not in out and "  time  " not in out
+        out = shell.ok("info", path, "--time")
+        assert "  restored  " not in out and "  time  " not in out
 
     def test_json_and_failures(self, shell: Shell, tmp_path: Path) -> None:
-        path = sdk.compress(write_picture(tmp_path / "me.png")).save(tmp_path / "me.grain")
-        bad = tmp_path / "bad.grain"
+        path, bad = write_payload(tmp_path / "me.grain"), tmp_path / "bad.grain"
         bad.write_bytes(b"nothing of the kind, really")
         status, out, err = shell("info", path, bad, "--json")
         report = json.loads(out)
@@ -67,8 +64,7 @@ class TestInfo:
             picture = write_picture(tmp_path / "me.png", seed=index, size=(90, 70 + 1000 * index))
             sizes.append((tmp_path / "in" / f"{name}.grain", len(sdk.compress(picture, fit="crop"))))
             sdk.compress(picture, fit="crop").save(sizes[-1][0])
-        status, out, err = shell("info", tmp_path / "in")
-        assert status == 0 and err == ""
+        out = shell.ok("info", tmp_path / "in")
         (short, little), (long, much) = sizes
         assert out.splitlines() == [
             f"{short!s:<{len(str(long))}}  {little} bytes    90 x 70  crop  {DEFAULT_BUNDLE}  intact",
@@ -81,19 +77,17 @@ class TestInfo:
         assert err.endswith("1 of 3 failed\n")
 
     def test_times_of_a_folder(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        payload = sdk.compress(write_picture(tmp_path / "me.png"))
         for name in ("a", "b"):
-            payload.save(tmp_path / "in" / f"{name}.grain")
+            write_payload(tmp_path / "in" / f"{name}.grain")
         restored: list[object] = []
         monkeypatch.setattr(sdk, "restore", lambda payload, *, size: restored.append(size))
-        first, second, summary = shell("info", tmp_path / "in", "--time")[1].splitlines()
+        first, second, summary = shell.ok("info", tmp_path / "in", "--time").splitlines()
         for line in (first, second):
             assert re.search(rf"  {DEFAULT_BUNDLE}  intact  64: \d+ ms$", line)
         assert summary.startswith("2 payloads, ") and restored == [HR] * 4
 
     def test_folder_without_intact_payloads(self, shell: Shell, tmp_path: Path) -> None:
-        status, _, err = shell("info", tmp_path)
-        assert status == 2 and "holds no file with the suffix .grain" in " ".join(err.split())
+        shell.fails("holds no file with the suffix .grain", "info", tmp_path, status=2)
         (tmp_path / "bad.grain").write_bytes(b"nothing of the kind, really")
         status, out, err = shell("info", tmp_path)
         assert status == 1 and out == "" and err.count("\n") == 1
@@ -114,8 +108,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_marks_of_pictures(folder: Path, shell: Shell) -> None:
-    status, out, err = shell("info", *(folder / name for name in ("restored.jpg", "other.webp", "odd.webp", "lr.png")))
-    assert status == 0 and err == ""
+    out = shell.ok("info", *(folder / name for name in ("restored.jpg", "other.webp", "odd.webp", "lr.png")))
     version = sdk.Codec().bundle.version
     assert out.splitlines() == [
         f"{folder / 'restored.jpg'}", f"  source    {EDITED}", f"  tool      edgegrain {__version__}",

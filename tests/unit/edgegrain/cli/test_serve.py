@@ -10,17 +10,11 @@ import pytest
 
 import sdk
 from codec_contract.fit import MAX_PHOTO_PIXELS
-from edgegrain.cli.main import app
 from edgegrain.service import app as server
 from edgegrain.service.settings import Settings
+from tests.unit.edgegrain.cli.conftest import Shell
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as leaving:
-        app([str(argument) for argument in arguments])
-    return int(leaving.value.code or 0)
 
 
 @pytest.fixture
@@ -31,68 +25,62 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     return calls
 
 
-def test_options_win_over_the_environment(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_win_over_the_environment(
+    served: list[Settings], shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EDGEGRAIN_SERVE_PORT", "1000")
     monkeypatch.setenv("EDGEGRAIN_SERVE_QUEUE_SIZE", "7")
-    assert run("serve", "--port", 2000, "--bundle", "a", "--bundle", "b", "--device", "cpu", "--deadline", "0.5") == 0
+    shell.ok("serve", "--port", 2000, "--bundle", "a", "--bundle", "b", "--device", "cpu", "--deadline", "0.5")
     (settings,) = served
     assert (settings.port, settings.queue_size, settings.bundles) == (2000, 7, ("a", "b"))
-    assert run("serve", "--queue-size", 5) == 0 and served[1].queue_size == 5
     assert (settings.deadline, settings.workers, settings.host) == (0.5, 1, "127.0.0.1")
+    shell.ok("serve", "--queue-size", 5)
+    assert served[1].queue_size == 5
 
 
-def test_show_settings_hides_tokens(
-    served: list[Settings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_show_settings_hides_tokens(served: list[Settings], shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEGRAIN_SERVE_TOKENS", "0123456789abcdef")
-    assert run("serve", "--workers", 3, "--show-settings") == 0
-    out = capsys.readouterr().out
+    out = shell.ok("serve", "--workers", 3, "--show-settings")
     assert "EDGEGRAIN_SERVE_WORKERS=3\n  Worker processes" in out and "EDGEGRAIN_SERVE_BATCH_SIZES=1,2,4,8\n" in out
     assert "EDGEGRAIN_SERVE_TOKENS=***" in out and "0123456789abcdef" not in out
     assert out.count("EDGEGRAIN_SERVE_") == len(Settings.model_fields) and not served
 
 
-def test_a_wrong_variable_is_one_line(
-    served: list[Settings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EDGEGRAIN_SERVE_TOKENS", "short")
-    monkeypatch.setenv("EDGEGRAIN_SERVE_DEADLINE", "soon")
-    assert run("serve") == 1
-    err = capsys.readouterr().err
-    assert err.startswith("error: ") and err.count("\n") == 1
-    assert "setting tokens: a token is at least" in err and "setting deadline: " in err and "short" not in err
-
-
-def test_a_misspelt_variable(
-    served: list[Settings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_variables_are_one_line(served: list[Settings], shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as wrong:
+        wrong.setenv("EDGEGRAIN_SERVE_TOKENS", "short")
+        wrong.setenv("EDGEGRAIN_SERVE_DEADLINE", "soon")
+        err = shell.fails("error: setting deadline: ", "serve")
+        assert err.count("\n") == 1 and "setting tokens: a token is at least" in err and "short" not in err
     monkeypatch.setenv("EDGEGRAIN_SERVE_TOKEN", "0123456789abcdef")
-    assert run("serve") == 1 and not served
-    err = capsys.readouterr().err
-    assert err.startswith("error: not a setting: EDGEGRAIN_SERVE_TOKEN (similar: EDGEGRAIN_SERVE_TOKENS)")
-    assert err.count("\n") == 1 and "0123456789abcdef" not in err
-    assert run("serve", "--show-settings") == 0
+    err = shell.fails("error: not a setting: EDGEGRAIN_SERVE_TOKEN (similar: EDGEGRAIN_SERVE_TOKENS)", "serve")
+    assert err.count("\n") == 1 and "0123456789abcdef" not in err and not served
+    shell.ok("serve", "--show-settings")
 
 
-def test_a_missing_library_says_what_to_install(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_library_says_what_to_install(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "edgegrain.service.app")
     monkeypatch.setitem(sys.modules, "granian.constants", None)
-    assert run("serve") == 1
-    assert "serving needs granian" in (err := capsys.readouterr().err) and "pip install 'edgegrain[server]'" in err
+    assert "pip install 'edgegrain[server]'" in shell.fails("serving needs granian", "serve")
 
 
 @pytest.mark.parametrize("command", ["compress", "restore"])
-def test_remote_that_is_none(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "me"
-    path.write_bytes(b"anything")
-    assert run(command, path, "--remote", "nowhere") == 1
-    err = capsys.readouterr().err
-    assert err.startswith("error: 'nowhere' is not the address of a service") and err.count("\n") == 1
+@pytest.mark.parametrize(("url", "status", "said"), [
+    ("nowhere", 1, "error: 'nowhere' is not the address of a service"),
+    ("http://host:8000/v1/", 2, "write the address of the service without /v1: http://host:8000")])
+def test_remote_that_is_none(command: str, url: str, status: int, said: str, picture: Path, shell: Shell) -> None:
+    shell.fails(said, command, picture, "--remote", url, status=status)
 
 
-def test_remote_gets_what_the_options_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("arguments", [
+    ("compress", "--max-megapixels", "0.5"), ("restore", "--seed", "1"), ("restore", "--device", "cuda")])
+def test_options_that_a_service_has_not(arguments: tuple[str, ...], picture: Path, shell: Shell) -> None:
+    command, option, value = arguments
+    shell.fails(f"leave {option} or --remote out", command, picture, option, value, "--remote", "http://localhost:1",
+                status=2)
+
+
+def test_remote_gets_what_the_options_say(picture: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     payload = sdk.compress(np.full((64, 64, 3), 128, np.uint8))
     calls: list[tuple[object, ...]] = []
 
@@ -107,9 +95,8 @@ def test_remote_gets_what_the_options_say(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(sdk, "connect", connect)
     monkeypatch.setenv("EDGEGRAIN_TOKEN", "secret")
-    (tmp_path / "me.png").write_bytes(b"anything")
-    assert run("compress", tmp_path / "me.png", "--remote", "http://host", "--fit", "crop", "--bundle", "x") == 0
+    shell.ok("compress", picture, "--remote", "http://host", "--fit", "crop", "--bundle", "x")
     assert calls == [("http://host", "secret"), ("me.png", "crop", {
         "bundle": "x", "background": (255, 255, 255), "max_pixels": MAX_PHOTO_PIXELS, "align": True, "quality": None,
         "max_bytes": None})]
-    assert (tmp_path / "me.grain").read_bytes() == payload
+    assert picture.with_suffix(".grain").read_bytes() == payload

@@ -12,7 +12,7 @@ import operator
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -77,7 +77,10 @@ _ORIENTATIONS = {
     6: (True, False, True), 7: (True, True, True), 8: (True, True, False)}
 
 
-def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS) -> Rgb:
+def load_picture(
+    picture: PictureSource, *, background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS,
+    formats: Collection[str] = FORMATS,
+) -> Rgb:
     """Decode a picture of any common format to ``uint8 [H, W, 3]`` sRGB, upright.
 
     Files, encoded bytes and PIL pictures are rotated by their EXIF orientation; an embedded colour profile is
@@ -97,6 +100,7 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
         background: colour behind transparent pixels, three levels 0...255.
         max_pixels: largest picture, whatever Pillow's own limit is; files and PIL pictures that claim more are refused
             before they are decoded. Arrays may be larger. At least 1.
+        formats: of files that are opened, some of `FORMATS`.
 
     Returns:
         A C-contiguous array, possibly read-only; it shares memory with ``picture`` if that is a uint8 RGB array.
@@ -108,7 +112,7 @@ def load_picture(picture: PictureSource, *, background: Colour = WHITE, max_pixe
     """
     background, max_pixels = check_background(background), check_max_pixels(max_pixels)
     with enough_memory("the picture"):
-        return _load(picture, background, max_pixels)
+        return _load(picture, background, max_pixels, formats)
 
 
 def check_background(background: Colour) -> Colour:
@@ -145,19 +149,19 @@ def readable_formats() -> tuple[str, ...]:
     return tuple(filter(_is_readable, FORMATS))
 
 
-def _load(picture: PictureSource, background: Colour, max_pixels: int) -> Rgb:
+def _load(picture: PictureSource, background: Colour, max_pixels: int, formats: Collection[str]) -> Rgb:
     if isinstance(picture, np.ndarray):
         return _from_array(np.asarray(picture), background)  # of a subclass, such as np.matrix, the plain array
     if isinstance(picture, Image.Image):
         return _from_pillow(picture, background, max_pixels, "the PIL picture")
     if isinstance(picture, (bytes, bytearray, memoryview)):
         data = bytes(picture)  # also of a memoryview with strides, which BytesIO does not take
-        return _from_stream(io.BytesIO(data), background, max_pixels, f"the picture of {len(data)} bytes")
+        return _from_stream(io.BytesIO(data), background, max_pixels, f"the picture of {len(data)} bytes", formats)
     if isinstance(picture, (str, os.PathLike)):
         path = Path(picture)
         try:
             with path.open("rb") as file:
-                return _from_stream(file, background, max_pixels, str(path))
+                return _from_stream(file, background, max_pixels, str(path), formats)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
             raise ImageError(f"cannot read the picture {path}: {reason(error)}") from error
     raise ImageError(f"a picture is a path, bytes, a PIL picture or an array, got {type(picture).__name__}")
@@ -170,10 +174,12 @@ def _is_readable(name: str) -> bool:
     return plug_in or name not in _LIBRARIES or bool(features.check(_LIBRARIES[name]))
 
 
-def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: str) -> Rgb:
+def _from_stream(
+    stream: IO[bytes], background: Colour, max_pixels: int, name: str, allowed: Collection[str] = FORMATS
+) -> Rgb:
     if not stream.seekable():
         stream = io.BytesIO(stream.read())
-    formats = readable_formats()
+    formats = tuple(found for found in readable_formats() if found in allowed)
     check_structure(stream, name)
     try:
         image = _opened(stream, formats)
@@ -182,7 +188,7 @@ def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: s
     except Exception as error:  # a damaged header can make Pillow's readers raise any type
         raise ImageError(f"{name} cannot be read as a picture: {first_line(error)}") from error
     if image is None:
-        raise ImageError(f"{name} {_refusal(stream, formats)}")
+        raise ImageError(f"{name} {_refusal(stream, formats, 'HEIF' in allowed)}")
     with image:
         check_decoder(image, stream, name)
         if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_NEW_SUBFILE_TYPE, 0) & 1:
@@ -219,14 +225,14 @@ def _opened(stream: IO[bytes], formats: tuple[str, ...]) -> ImageFile.ImageFile 
     return None
 
 
-def _refusal(stream: IO[bytes], formats: tuple[str, ...]) -> str:
+def _refusal(stream: IO[bytes], formats: tuple[str, ...], heif: bool) -> str:
     """The reason why none of the formats is that of the file."""
     if stream.seekable():
         stream.seek(0)
         header = stream.read(12)
         if not header:
             return "is empty"
-        if is_heif(header):
+        if heif and is_heif(header):
             return ("is a damaged HEIC picture" if "HEIF" in formats else
                     f"is a HEIC picture, which this installation does not read; install: {INSTALL}")
     return f"is not a picture, or has an unsupported format; readable here: {', '.join(formats)}"

@@ -34,7 +34,7 @@ from PIL import Image
 from codec_contract.errors import DeviceError, DeviceMemoryError, EdgegrainError, ServiceError
 from codec_contract.fit import MAX_PHOTO_PIXELS, Fit, Size
 from codec_contract.scene import MAX_FACES
-from edge_encoder.preprocessing import load_picture
+from edge_encoder.preprocessing import FORMATS, load_picture
 from edgegrain.service.observability import configure_logs
 from sdk.api import compress_within
 from sdk.codec import Codec
@@ -102,12 +102,12 @@ class Engine:
     def __init__(
         self, folders: Sequence[str | Path], *, device: Device = "cpu", threads: int | None = None,
         batch_sizes: Sequence[int] = (1,), max_pixels: int = 1 << 24, max_photo_pixels: int = MAX_PHOTO_PIXELS,
-        max_scene_faces: int = MAX_FACES, decoder_form: FormChoice = "auto",
+        max_scene_faces: int = MAX_FACES, decoder_form: FormChoice = "auto", formats: Sequence[str] = FORMATS,
     ) -> None:
         """Open the bundles; batches are padded to ``batch_sizes``, so that only shapes that were warmed up are run."""
         self._sizes = tuple(batch_sizes)
         self._max_pixels, self._max_photo_pixels = max_pixels, max_photo_pixels
-        self._max_scene_faces = max_scene_faces
+        self._max_scene_faces, self._formats = max_scene_faces, formats
         self._codecs: dict[str, Codec] = {}
         for folder in folders:
             codec = Codec(folder, device, threads, form=decoder_form)
@@ -171,7 +171,8 @@ class Engine:
         """The payload, the scene, or the JSON document with all faces of a picture file."""
         codecs = [self._codecs[name] for name in (bundle, *options.fallbacks)]
         with stages.measure("read"):
-            rgb = load_picture(data, background=options.background, max_pixels=self._max_photo_pixels)
+            rgb = load_picture(
+                data, background=options.background, max_pixels=self._max_photo_pixels, formats=self._formats)
         with stages.measure("encode"):
             if options.faces == "all":
                 return _faces_document(bundle, (rgb.shape[1], rgb.shape[0]), codecs[0].compress_faces(rgb))

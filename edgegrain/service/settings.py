@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from codec_contract.errors import ServiceError
 from codec_contract.fit import MAX_PHOTO_PIXELS
+from edge_encoder.preprocessing import FORMATS
 
 ENVIRONMENT_PREFIX = "EDGEGRAIN_SERVE_"
 MIN_TOKEN_LENGTH = 16
@@ -40,6 +41,13 @@ def _ascending(sizes: tuple[int, ...]) -> tuple[int, ...]:
     if not sizes or sizes[0] != 1 or any(low >= high for low, high in zip(sizes, sizes[1:], strict=False)):
         raise ValueError("batch sizes start with 1 and ascend, for instance 1,2,4,8")
     return sizes
+
+
+def _readable(formats: tuple[str, ...]) -> tuple[str, ...]:
+    named = tuple(name.upper() for name in formats)
+    if not set(named) <= set(FORMATS):
+        raise ValueError(f"formats are some of {', '.join(FORMATS)}")
+    return named
 
 
 def _long_enough(tokens: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -87,6 +95,9 @@ class Settings(BaseSettings):
     start_timeout: float = Field(300, gt=0, le=3600, description="A worker that is not ready by then is restarted.")
 
     max_picture_bytes: int = Field(32 << 20, ge=1, description="Largest body of /v1/compress.")
+    formats: Annotated[Listed[str], AfterValidator(_readable)] = Field(
+        ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF"),
+        description=f"Formats of pictures to read, some of {', '.join(FORMATS)}.")
     max_photo_pixels: int = Field(MAX_PHOTO_PIXELS, ge=1, le=1 << 28, description="Largest picture to read, in pixels.")
     max_pixels: int = Field(1 << 24, ge=1, le=1 << 28, description="Largest picture that is restored, in pixels.")
     max_batch_items: int = Field(64, ge=1, le=1024, description="Most payloads in a form.")

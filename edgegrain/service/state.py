@@ -74,7 +74,7 @@ class ServiceState:
             {"folders": [str(manifest.folder.resolve()) for manifest in manifests],
              **settings.model_dump(include={
                  "device", "threads", "batch_sizes", "max_pixels", "max_photo_pixels", "max_scene_faces",
-                 "decoder_form", "log_level"})},
+                 "decoder_form", "formats", "log_level"})},
             settings.workers, start_timeout=settings.start_timeout, batch_timeout=settings.worker_timeout,
             command=worker_command, on_batch=self._note_batch, on_lost=self.metrics.worker_losses.inc)
         self.metrics.watch(

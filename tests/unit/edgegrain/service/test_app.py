@@ -209,6 +209,15 @@ class TestCompress:
         assert answer.status_code == 200 and answer.headers["content-type"] == "application/vnd.edgegrain"
         assert answer.content == sdk.Codec(tiny_bundle).compress(rgba, "crop", background=(1, 2, 3))
 
+    @pytest.mark.parametrize(("kind", "status"), [
+        ("JPEG", 200), ("GIF", 200), ("WEBP", 200), ("AVIF", 200), ("BMP", 422), ("TIFF", 422), ("TGA", 422)])
+    def test_formats(self, client: httpx.Client, kind: str, status: int) -> None:
+        stream = io.BytesIO()
+        Image.new("RGB", (64, 64), (9, 8, 7)).save(stream, kind)
+        answer = client.post("/v1/compress", content=stream.getvalue(), headers={"Content-Type": "image/any"})
+        assert answer.status_code == status
+        assert ("readable here: JPEG, PNG, WEBP, AVIF" in answer.text) == (status == 422)
+
     def test_refusals(self, client: httpx.Client) -> None:
         image = {"Content-Type": "image/png"}
         large = png(np.zeros((1100, 1100), np.uint8))

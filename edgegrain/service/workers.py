@@ -32,6 +32,8 @@ STAGES = ("unpack", "read", "decode", "enlarge", "encode", "write")
 MAX_ANSWER_BYTES = 1 << 31
 LINE_BYTES = 1 << 22
 LOST_SECONDS = 1.0
+GRACE = 0.1
+"""Seconds between the deadline of a request, which is answered then, and the end of its worker."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds between a worker's end and the next start; doubled while workers fail to start."""
 
@@ -180,7 +182,10 @@ class Workers:
         """The results of a batch, the seconds of its stages, and whether the process ends after it."""
         key = jobs[0].key
         batch = {"verb": key.verb, "bundle": key.bundle, "options": [asdict(job.options) for job in jobs]}
-        message = await _exchange(process, batch, [job.data for job in jobs], self._batch_timeout)
+        # Once all its requests are late, a batch is given up, unless it has run for less time than a new worker takes.
+        late = max(job.deadline for job in jobs) - asyncio.get_running_loop().time() + GRACE
+        seconds = min(self._batch_timeout, max(late, self._start_seconds))
+        message = await _exchange(process, batch, [job.data for job in jobs], round(seconds, 3))
         answers, seconds = read_answer(message, len(jobs))
         return answers, seconds, bool(message[0].get("ends"))
 

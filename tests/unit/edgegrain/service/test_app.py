@@ -363,6 +363,7 @@ class TestLimits:
             assert time.perf_counter() - start < 0.9
             assert_problem(answer, 503, "deadline-exceeded")
             assert "retry-after" in answer.headers and len(service.state.batcher) == 0
+            until(lambda: "edgegrain_worker_losses_total 1.0" in get(f"{service.url}/metrics").text)
 
     def test_who_leaves_is_forgotten(self, tiny_bundle: Path) -> None:
         payloads = raw_payloads(tiny_bundle, 2)

@@ -64,9 +64,9 @@ class Running:
     def count(self) -> None:
         self.lost += 1
 
-    def submit(self, *data: bytes) -> list[Job]:
+    def submit(self, *data: bytes, seconds: float = SOON) -> list[Job]:
         loop = asyncio.get_running_loop()
-        jobs = [Job(BatchKey("restore", "a"), item, RestoreOptions(), loop.time() + SOON, 1, loop.create_future())
+        jobs = [Job(BatchKey("restore", "a"), item, RestoreOptions(), loop.time() + seconds, 1, loop.create_future())
                 for item in data]
         self.batcher.submit(jobs)
         return jobs
@@ -143,6 +143,17 @@ def test_mischief_costs_one_batch(data: bytes, reason: str, caplog: pytest.LogCa
         assert isinstance(answer, Done)
 
     run(lambda: Running(stub_worker(), batch_timeout=0.5), test)
+
+
+@pytest.mark.parametrize(("start", "lost"), [(0.0, True), (3.0, False)])
+def test_a_batch_whose_requests_are_late_is_given_up_unless_a_new_worker_takes_longer(start: float, lost: bool) -> None:
+    async def test(subject: Running) -> None:
+        await subject.until(lambda: subject.workers.pids)
+        answers = [await job.answer for job in subject.submit(b"x", b"y", seconds=0.3)]
+        assert kinds(answers) == ["worker-lost" if lost else "done"] * 2
+        assert kinds(await subject.answers(b"next")) == ["done"] and subject.lost == lost
+
+    run(lambda: Running(stub_worker(fixed=2.0, start=start)), test)
 
 
 def test_two_workers_share_the_work() -> None:

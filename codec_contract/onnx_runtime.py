@@ -1,4 +1,4 @@
-"""Output of native libraries past ``sys.stderr``, and the models that ONNX Runtime may run."""
+"""Output of native libraries past ``sys.stderr``, and the models and cores that ONNX Runtime may use."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+from codec_contract.errors import DeviceError
+
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _REDIRECTING = threading.RLock()  # the descriptor belongs to the whole process
 
 
@@ -121,3 +125,44 @@ def _fields(message: memoryview, *wanted: int) -> Iterator[tuple[int, memoryview
             raise ValueError("it is damaged: a field has no end")
         if tag >> 3 in wanted:
             yield tag >> 3, message[start:position]
+
+
+def set_threads(options: Any, threads: int | None) -> None:
+    """Set the threads of a session's ``onnxruntime.SessionOptions``; None for all cores that this process may use.
+
+    ONNX Runtime itself counts the cores of the machine, so in a container with a quota its threads stop each other.
+    """
+    if threads is not None and threads < 1:
+        raise DeviceError(f"threads must be at least 1, got {threads}")
+    if threads is None and (cores := available_cores()) < (os.cpu_count() or 1):
+        threads = cores
+    if threads is not None:
+        options.intra_op_num_threads = threads
+
+
+def available_cores() -> int:
+    """The number of cores that this process may use, by its affinity and the quotas of its cgroups, at least 1."""
+    limits = [float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)]
+    try:
+        lines = OWN_CGROUPS.read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = CGROUPS / "cpu" if controllers else CGROUPS  # version 1 or 2
+        folder = root / path.lstrip("/")
+        for group in (folder, *folder.parents[: len(folder.parts) - len(root.parts)], root):
+            with contextlib.suppress(OSError, ValueError):  # of another version; "max" is no number
+                limits.append(_quota(group))
+    return max(1, int(min(limits)))
+
+
+def _quota(group: Path) -> float:
+    """The cores of a cgroup's quota."""
+    if (file := group / "cpu.max").exists():
+        quota, period = map(int, file.read_text().split())
+    else:
+        quota, period = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+    return quota / period if quota > 0 else float("inf")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from codec_contract.errors import BundleError, DeviceError, ImageError, first_line
-from codec_contract.onnx_runtime import refuse_control_flow, refuse_external_weights
+from codec_contract.errors import BundleError, ImageError, first_line
+from codec_contract.onnx_runtime import refuse_control_flow, refuse_external_weights, set_threads
 from codec_contract.pixels import describe_array
 
 if TYPE_CHECKING:
@@ -35,16 +35,13 @@ class EncoderSession:
 
         Args:
             model: the bytes of an ``encoder.onnx``, or its path.
-            threads: threads that work on one picture; None for ONNX Runtime's choice (all cores).
+            threads: threads that work on one picture; None for all cores.
         """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        if threads is not None:
-            if threads < 1:
-                raise DeviceError(f"threads must be at least 1, got {threads}")
-            options.intra_op_num_threads = threads
+        set_threads(options, threads)
         source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
         if isinstance(source, bytes):
             refuse_external_weights(options)

@@ -38,7 +38,7 @@ from codec_contract.errors import (
 )
 from codec_contract.files import printable_name
 from codec_contract.fit import MAX_PIXELS, Fit, Size
-from codec_contract.onnx_runtime import without_lines
+from codec_contract.onnx_runtime import available_cores, without_lines
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.pictures.file_formats import SAVE_OPTIONS
 from edgegrain.stores import FolderStore, Store, Verb, candidates, open_store
@@ -324,7 +324,7 @@ def run_batch(
     far, after every part.
     """
     source, target = open_store(plan.source), open_store(plan.target)
-    total, counting, cores = Tally(), threading.Lock(), os.cpu_count() or 1
+    total, counting, cores = Tally(), threading.Lock(), available_cores()
     with ExitStack() as stack:
         if isinstance(target, FolderStore):
             stack.enter_context(target.held())

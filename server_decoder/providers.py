@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from codec_contract.errors import BundleError, DeviceError, DeviceMemoryError, first_line
-from codec_contract.onnx_runtime import refuse_control_flow, refuse_external_weights
+from codec_contract.onnx_runtime import refuse_control_flow, refuse_external_weights, set_threads
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -235,7 +235,7 @@ def session_options(device: str, threads: int | None, *, in_memory: bool = True)
 
     Args:
         device: of the session.
-        threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
+        threads: threads that work on one picture on the CPU; None for all cores.
         in_memory: models are given as bytes, so all their weights have to be in them. The weights of a file may be in
             files beside it.
     """
@@ -250,10 +250,7 @@ def session_options(device: str, threads: int | None, *, in_memory: bool = True)
     options.enable_mem_pattern = False
     if in_memory:
         refuse_external_weights(options)
-    if threads is not None:
-        if threads < 1:
-            raise DeviceError(f"threads must be at least 1, got {threads}")
-        options.intra_op_num_threads = threads
+    set_threads(options, threads)
     return options
 
 

@@ -1,16 +1,25 @@
-"""Lines that native code writes to file descriptor 2 are dropped, kept, or captured; models without control flow."""
+"""Lines that native code writes to file descriptor 2 are dropped, kept, or captured; models without control flow; cores."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from codec_contract.onnx_runtime import captured_stderr, refuse_control_flow, without_lines
+from codec_contract import onnx_runtime
+from codec_contract.onnx_runtime import (
+    available_cores,
+    captured_stderr,
+    refuse_control_flow,
+    set_threads,
+    without_lines,
+)
 
 
 def test_captured(capfd: pytest.CaptureFixture[str]) -> None:
@@ -83,3 +92,26 @@ def test_models_that_could_run_forever_are_refused() -> None:
     for damaged in (model(plain)[:-3], b"\x3a\xff", b"\x0b\x0c" + model(looping())):
         with pytest.raises(ValueError, match="it is damaged"):
             refuse_control_flow(damaged)
+@pytest.mark.parametrize(("own", "files", "cores"), [
+    ("0::/pod/app\n", {"pod/app/cpu.max": "max 100000", "pod/cpu.max": "250000 100000"}, 2),
+    ("0::/\n", {"cpu.max": "50000 100000"}, 1), ("0::/outside\n", {"cpu.max": "300000 100000"}, 3),
+    ("3:cpu,cpuacct:/app\n2:memory:/x\n", {"cpu/app/cpu.cfs_quota_us": "200000", "cpu/app/cpu.cfs_period_us": "100000",
+                                            "cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 2),
+    ("0::/\n", {"cpu.max": "nonsense"}, 64), ("", {}, 64)])
+def test_quotas_of_containers(
+    own: str, files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    (tmp_path / "own").write_text(own)
+    monkeypatch.setattr(onnx_runtime, "CGROUPS", tmp_path)
+    monkeypatch.setattr(onnx_runtime, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert available_cores() == cores
+    options = SimpleNamespace(intra_op_num_threads=0)
+    set_threads(options, None)
+    assert options.intra_op_num_threads == (0 if cores == 64 else cores)  # 0: all
+    set_threads(options, 7)
+    assert options.intra_op_num_threads == 7

@@ -179,6 +179,11 @@ class OpenBundle:
                                                  self.manifest.hr, self.device, self.threads)
             return self._enlarger
 
+    def close_enlarger(self) -> None:
+        """Free the enlarger and its activations, several hundred megabytes; it is opened again when it is needed."""
+        with self._opening:
+            self._enlarger = None
+
     def decode(self, lrs: Rgb, *, seed: int = 0, strengths: Sequence[float | None] | None = None) -> Rgb:
         """Decode LRs, uint8 ``[N, lr, lr, 3]``, to squares, uint8 ``[N, hr, hr, 3]``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,15 @@ def test_both_factors_are_warmed_up(bundle: Path) -> None:
     assert [(verb, enlargement) for verb, _, enlargement, _ in taken] == [
         ("compress", 1), ("restore", 1), ("restore", 2), ("restore", 4)]
     assert 0 < taken[1][3] < min(taken[2][3], taken[3][3]) < 60
+
+
+def test_an_idle_worker_frees_the_enlarger_until_it_is_needed(bundle: Path) -> None:
+    engine = Engine([bundle], threads=1)
+    enlarger = weakref.ref(engine._codecs[BUNDLE]._open.enlarger)
+    payloads, options = raw_payloads(bundle, 1), [RestoreOptions(256)]
+    before = engine.restore(BUNDLE, payloads, options)
+    engine.release_memory()
+    assert enlarger() is None and engine.restore(BUNDLE, payloads, options) == before
 
 
 def test_a_damaged_enlarger_is_found_at_the_start(tmp_path: Path) -> None:

@@ -35,6 +35,9 @@ class Engine:
     def warm_up(self):
         return [("restore", "a", 1, 0.25)]
 
+    def release_memory(self):
+        pass
+
     def restore(self, bundle, payloads, options, stages):
         names = [payload.decode() for payload in payloads]
         self.lost = self.lost or "DeviceError" in names

@@ -184,8 +184,8 @@ class Workers:
         batch = {"verb": key.verb, "bundle": key.bundle, "options": [asdict(job.options) for job in jobs]}
         # Once all its requests are late, a batch is given up, unless it has run for less time than a new worker takes.
         late = max(job.deadline for job in jobs) - asyncio.get_running_loop().time() + GRACE
-        seconds = min(self._batch_timeout, max(late, self._start_seconds))
-        message = await _exchange(process, batch, [job.data for job in jobs], round(seconds, 3))
+        limit = min(self._batch_timeout, max(late, self._start_seconds))
+        message = await _exchange(process, batch, [job.data for job in jobs], round(limit, 3))
         answers, seconds = read_answer(message, len(jobs))
         return answers, seconds, bool(message[0].get("ends"))
 

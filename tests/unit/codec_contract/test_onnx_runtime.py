@@ -1,4 +1,4 @@
-"""Lines that native code writes to file descriptor 2 are dropped, kept, or captured; models without control flow; cores."""
+"""Lines of native code are dropped, kept, or captured; models without control flow; cores of containers."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from safetensors.torch import load
 import sdk
 from codec_contract.bundle.manifest import verify_bundle
 from edgegrain.cli.authoring.papers import Source
-from edgegrain.cli.main import app
 from edgegrain.papers.convert import SOURCES
 from edgegrain.papers.gcfsr.checkpoints import load_gcfsr_checkpoint
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
@@ -31,6 +29,7 @@ from tests.official_checkpoints import (
     irn_state,
     irn_x3_state,
 )
+from tests.unit.edgegrain.cli.conftest import Shell
 from tests.unit.edgegrain.papers.stylegan.test_checkpoints import (
     nvidia_discriminator,
     nvidia_generator,
@@ -39,22 +38,17 @@ from tests.unit.edgegrain.papers.stylegan.test_checkpoints import (
 )
 
 
-def run(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as leaving:
-        app(["convert", *map(str, arguments)])
-    output = capture.readouterr()
-    return int(leaving.value.code or 0), output.out, output.err
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys, "convert", "--from")
 
 
-def converted(capture: pytest.CaptureFixture[str], folder: Path, source: str, files: dict[str, object],
+def converted(shell: Shell, folder: Path, source: str, files: dict[str, object],
               *options: object) -> tuple[Path, dict[str, Any]]:
     for name, content in files.items():
         torch.save(content, folder / name)
     out = folder / f"{source}-bundle"
-    status, printed, error = run(capture, "--from", source, *(folder / name for name in files), "--out", out, "--json",
-                                 *options)
-    assert status == 0, error
-    return out, json.loads(printed)
+    return out, shell.json(source, *(folder / name for name in files), "--out", out, *options)
 
 
 def there_and_back(bundle: Path, size: tuple[int, int]) -> np.ndarray:
@@ -65,8 +59,8 @@ def there_and_back(bundle: Path, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(restored)
 
 
-def test_grain(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    bundle, report = converted(capsys, tmp_path, "grain", grain_files())
+def test_grain(shell: Shell, tmp_path: Path) -> None:
+    bundle, report = converted(shell, tmp_path, "grain", grain_files())
     manifest = verify_bundle(bundle)
     assert (manifest.codec, manifest.hr, manifest.lr, manifest.encoder["exact"]) == ("grain", 64, 16, False)
     assert [entry["file"] for entry in manifest.training["converted_from"]] == list(grain_files())
@@ -85,8 +79,8 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize(("source", "codec"), [("irn", "irn"), ("irn-plus", "irn_plus")])
-def test_irn(capsys: pytest.CaptureFixture[str], tmp_path: Path, source: str, codec: str) -> None:
-    bundle, report = converted(capsys, tmp_path, source, {"IRN_x4.pth": irn_state((1, 1))})
+def test_irn(shell: Shell, tmp_path: Path, source: str, codec: str) -> None:
+    bundle, report = converted(shell, tmp_path, source, {"IRN_x4.pth": irn_state((1, 1))})
     manifest = verify_bundle(bundle)
     assert (manifest.codec, manifest.factor, manifest.licence) == (codec, 4, AUTHORS["irn"])
     assert report["source"] == source
@@ -95,15 +89,15 @@ def test_irn(capsys: pytest.CaptureFixture[str], tmp_path: Path, source: str, co
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_irn_of_3x(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    bundle, _ = converted(capsys, tmp_path, "irn", {"IRN_x3.pth": irn_x3_state()})
+def test_irn_of_3x(shell: Shell, tmp_path: Path) -> None:
+    bundle, _ = converted(shell, tmp_path, "irn", {"IRN_x3.pth": irn_x3_state()})
     manifest = verify_bundle(bundle)
     assert (manifest.factor, manifest.hr, manifest.tile_overlap) == (3, 63, 5)
     assert there_and_back(bundle, (70, 33)).std() > 0
 
 
-def test_glean(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    bundle, report = converted(capsys, tmp_path, "glean", {"glean.pth": glean_file()}, "--domain", "cats")
+def test_glean(shell: Shell, tmp_path: Path) -> None:
+    bundle, report = converted(shell, tmp_path, "glean", {"glean.pth": glean_file()}, "--domain", "cats")
     manifest = verify_bundle(bundle)
     assert (manifest.codec, manifest.domain, manifest.hr, manifest.lr) == ("glean", "cats", 32, 8)
     assert manifest.encoder["architecture"] == "bicubic-32-8"
@@ -113,8 +107,8 @@ def test_glean(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_gcfsr(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    bundle, _ = converted(capsys, tmp_path, "gcfsr", {"gcfsr.pth": gcfsr_file()}, "--lr", 8, "--reduction", "area")
+def test_gcfsr(shell: Shell, tmp_path: Path) -> None:
+    bundle, _ = converted(shell, tmp_path, "gcfsr", {"gcfsr.pth": gcfsr_file()}, "--lr", 8, "--reduction", "area")
     manifest = verify_bundle(bundle)
     assert (manifest.hr, manifest.lr, manifest.decoder["controls"]) == (64, 8, ["strength"])
     assert manifest.encoder["architecture"] == "box-64-8" and manifest.decoder["strength"]["default"] == 8
@@ -132,32 +126,28 @@ def test_gcfsr(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("source", "other"), [("stylegan2-rosinality", "stylegan2-nvidia"),
                                                ("stylegan2-nvidia", "stylegan2-rosinality")])
-def test_stylegan2(capsys: pytest.CaptureFixture[str], tmp_path: Path, source: str, other: str) -> None:
+def test_stylegan2(shell: Shell, tmp_path: Path, source: str, other: str) -> None:
     content: Any = rosinality_file() if source.endswith("rosinality") else {
         "G_ema": nvidia_generator(), "D": nvidia_discriminator()}
     torch.save(content, tmp_path / "file.pt")
     out = tmp_path / "prior.safetensors"
-    status, _, error = run(capsys, "--from", source, tmp_path / "file.pt", "--out", out)
-    assert status == 0, error
+    shell.ok(source, tmp_path / "file.pt", "--out", out)
     assert load_prior(out, size=32).code_count == 8
     written = load(out.read_bytes())
     out.write_bytes(b"other")
-    status, _, error = run(capsys, "--from", source, tmp_path / "file.pt", "--out", out)
-    assert status == 1 and "--force" in error and out.read_bytes() == b"other"
-    status, _, error = run(capsys, "--from", source, tmp_path / "file.pt", "--out", out, "--force")
-    assert status == 0, error
+    shell.fails("--force", source, tmp_path / "file.pt", "--out", out)
+    assert out.read_bytes() == b"other"
+    shell.ok(source, tmp_path / "file.pt", "--out", out, "--force")
     again = load(out.read_bytes())
     assert again.keys() == written.keys() and all(torch.equal(again[name], written[name]) for name in written)
-    status, _, error = run(capsys, "--from", other, tmp_path / "file.pt", "--out", tmp_path / "other.safetensors")
-    assert status == 1 and "holds no StyleGAN2 in the" in error
+    shell.fails("holds no StyleGAN2 in the", other, tmp_path / "file.pt", "--out", tmp_path / "other.safetensors")
 
 
-def test_the_readable_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_readable_report(shell: Shell, tmp_path: Path) -> None:
     generator = {name: tensor for name, tensor in rosinality_generator().items() if not name.startswith("noises.")}
     torch.save({"g_ema": generator, "latent_avg": torch.zeros(10)}, tmp_path / "file.pt")
     out = tmp_path / "prior.safetensors"
-    status, printed, _ = run(capsys, "--from", "stylegan2-rosinality", tmp_path / "file.pt", "--out", out)
-    assert status == 0
+    printed = shell.ok("stylegan2-rosinality", tmp_path / "file.pt", "--out", out)
     lines = printed.splitlines()
     assert lines[0].startswith(f"{out}: stylegan2-rosinality, parameters: generator ")
     assert lines[1:] == [
@@ -166,36 +156,34 @@ def test_the_readable_report(capsys: pytest.CaptureFixture[str], tmp_path: Path)
         "    not in the file: generator.layers.0.noise and 6 more: drawn from a seed: the file has no noise"]
 
 
-def test_nothing_is_replaced_unasked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_nothing_is_replaced_unasked(shell: Shell, tmp_path: Path) -> None:
     torch.save(irn_state(), tmp_path / "irn.pth")
     (tmp_path / "out").mkdir()
-    status, _, error = run(capsys, "--from", "irn", tmp_path / "irn.pth", "--out", tmp_path / "out")
-    assert status == 1 and "--force" in error
+    shell.fails("--force", "irn", tmp_path / "irn.pth", "--out", tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_an_id_is_refused_before_the_work(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_id_is_refused_before_the_work(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "irn.pth").write_bytes(b"not read")
-    status, _, error = run(capsys, "--from", "irn", tmp_path / "irn.pth", "--out", tmp_path / "My_Faces")
-    assert status == 1 and "'My_Faces' is no valid id of a bundle" in error
+    shell.fails("'My_Faces' is no valid id of a bundle", "irn", tmp_path / "irn.pth", "--out", tmp_path / "My_Faces")
 
 
 @pytest.mark.parametrize(("arguments", "status", "message"), [
-    (["--from", "irn", "--lr", "8"], 2, "LRs of irn have the size"),
-    (["--from", "grain", "--domain", "cats"], 2, "grain has one domain"),
-    (["--from", "irn", "--reduction", "area"], 2, "irn has an encoder of its own"),
-    (["--from", "esrgan"], 2, "esrgan"),
-    (["--from", "irn", "--formats", "tflite"], 1, "needs the encoder as onnx"),
-    (["--from", "irn", "--formats", "onnx,tflte"], 1, "unknown format tflte; choose from tflite, coreml, onnx"),
-    (["--from", "irn", "{file}"], 1, "irn is converted from one file, got 2"),
-    (["--from", "stylegan2-nvidia", "--formats", "tflite"], 2, "stylegan2-nvidia makes no bundle, so no encoder"),
+    (["irn", "--lr", "8"], 2, "LRs of irn have the size"),
+    (["grain", "--domain", "cats"], 2, "grain has one domain"),
+    (["irn", "--reduction", "area"], 2, "irn has an encoder of its own"),
+    (["esrgan"], 2, "esrgan"),
+    (["irn", "--formats", "tflite"], 1, "needs the encoder as onnx"),
+    (["irn", "--formats", "onnx,tflte"], 1, "unknown format tflte; choose from tflite, coreml, onnx"),
+    (["irn", "{file}"], 1, "irn is converted from one file, got 2"),
+    (["stylegan2-nvidia", "--formats", "tflite"], 2, "stylegan2-nvidia makes no bundle, so no encoder"),
 ])
-def test_wrong_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], status: int,
+def test_wrong_usage(shell: Shell, tmp_path: Path, arguments: list[str], status: int,
                      message: str) -> None:
     path = tmp_path / "irn.pth"
     torch.save(irn_state(), path)
-    code, _, error = run(capsys, *(item.format(file=path) for item in arguments), path, "--out", tmp_path / "out")
-    assert (code, message in " ".join(error.replace("│", " ").split())) == (status, True), error
+    shell.fails(message, *(item.format(file=path) for item in arguments), path, "--out", tmp_path / "out",
+                status=status)
     assert not (tmp_path / "out").exists()
 
 

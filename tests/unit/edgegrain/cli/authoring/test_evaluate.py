@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,12 @@ from PIL import Image
 
 from edgegrain import refinement
 from edgegrain.cli.app import application
-from edgegrain.cli.main import app
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.evaluator import Evaluator
 from edgegrain.evaluation.report import PAGE, PICTURES
 from tests.gradient_metrics import GradientMetrics
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.unit.edgegrain.cli.conftest import Shell
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +34,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(bundle: Path, cache: Path, portrait: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str]) -> Run:
-    """Exit status, stdout and stderr of the command on two small pictures."""
+def shell(bundle: Path, cache: Path, portrait: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+          capsys: pytest.CaptureFixture[str]) -> Shell:
+    """The command on two small pictures."""
     monkeypatch.setattr("edgegrain.metrics.picture_metrics.PictureMetrics", GradientMetrics)
     for slow in ("avif", "jpeg-xl"):
         monkeypatch.delitem(CODECS, slow)
@@ -47,25 +44,16 @@ def run(bundle: Path, cache: Path, portrait: np.ndarray, tmp_path: Path, monkeyp
     data.mkdir()
     for index in range(2):
         Image.fromarray(portrait[index :: 4, ::4]).save(data / f"{index}.png")
-
-    def run(*more: str | Path) -> tuple[int, str, str]:
-        arguments = ["evaluate", "--bundle", bundle, "--data", data, "--weights", tmp_path, "--out", tmp_path / "out",
-                     "--cache", cache, *more]
-        with pytest.raises(SystemExit) as leaving:
-            app([str(argument) for argument in arguments])
-        return int(leaving.value.code or 0), *capsys.readouterr()
-
-    return run
+    places = {"--bundle": bundle, "--data": data, "--weights": tmp_path, "--out": tmp_path / "out", "--cache": cache}
+    return Shell(capsys, "evaluate", *(str(word) for option in places.items() for word in option))
 
 
-def test_photographs_are_for_bundles_of_faces(run: Run, tmp_path: Path) -> None:
-    code, _, err = run("--photographs", tmp_path)
-    assert code == 2 and "is not one of faces" in err
+def test_photographs_are_for_bundles_of_faces(shell: Shell, tmp_path: Path) -> None:
+    shell.fails("is not one of faces", "--photographs", tmp_path, status=2)
 
 
-def test_writes_a_report_prints_a_table_and_overwrites_only_when_told(run: Run, tmp_path: Path) -> None:
-    code, out, err = run("--results", tmp_path / "results")
-    assert code == 0, err
+def test_writes_a_report_prints_a_table_and_overwrites_only_when_told(shell: Shell, tmp_path: Path) -> None:
+    out = shell.ok("--results", tmp_path / "results")
     lines = out.splitlines()
     assert lines[0].strip() == "tiny-64-lr16 1.0.0 at 64×64 on 2 pictures of faces"
     assert next(line for line in lines if line.startswith("tiny-64-lr16  ")).split()[1].isdigit()
@@ -76,71 +64,64 @@ def test_writes_a_report_prints_a_table_and_overwrites_only_when_told(run: Run, 
                           "tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json"}
     for number in ("tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json"):
         assert (tmp_path / "results" / number).read_bytes() == files[number]
-    code, _, err = run()
-    assert code == 1 and "--force" in err
-    assert run("--force")[0] == 0
+    shell.fails("--force")
+    shell.ok("--force")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == files
 
 
 @pytest.mark.parametrize("name", [PAGE, *PICTURES, "tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json"])
-def test_a_file_of_any_name_of_a_report_is_kept(run: Run, tmp_path: Path, name: str) -> None:
+def test_a_file_of_any_name_of_a_report_is_kept(shell: Shell, tmp_path: Path, name: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_bytes(b"mine")
     asked = GradientMetrics.asked
-    code, _, err = run("--baselines", "none", "--results", tmp_path / "results")
-    assert code == 1 and f"{name} exists" in " ".join(err.split()) and "--force" in err
+    err = shell.fails(f"{name} exists", "--baselines", "none", "--results", tmp_path / "results")
+    assert "--force" in err
     assert GradientMetrics.asked == asked and not (tmp_path / "results").exists()
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [b"mine"]
 
 
-def test_report_and_results_may_have_one_folder(run: Run, tmp_path: Path) -> None:
-    code, _, err = run("--baselines", "none", "--results", tmp_path / "out" / ".." / "out")
-    assert code == 0, err
+def test_report_and_results_may_have_one_folder(shell: Shell, tmp_path: Path) -> None:
+    shell.ok("--baselines", "none", "--results", tmp_path / "out" / ".." / "out")
     assert (tmp_path / "out" / "tiny-64-lr16-1.0.0.tsv").exists()
 
 
-def test_json_is_the_summary_and_the_files(run: Run, tmp_path: Path) -> None:
-    code, out, err = run("--json", "--no-curves", "--limit", "1")
-    assert code == 0, err
-    printed = json.loads(out)
+def test_json_is_the_summary_and_the_files(shell: Shell, tmp_path: Path) -> None:
+    printed = shell.json("--no-curves", "--limit", "1")
     written = json.loads((tmp_path / "out" / "tiny-64-lr16-1.0.0.json").read_text())
     assert {key: printed[key] for key in written} == written
     assert printed["pictures"]["count"] == 1 and printed["curves"] == {}
     assert all(Path(file).is_file() for file in (printed["report"], *printed["files"]))
 
 
-def test_another_size_has_files_of_its_own(run: Run, tmp_path: Path) -> None:
-    code, out, err = run("--size", "96", "--baselines", "none")
-    assert code == 0, err
+def test_another_size_has_files_of_its_own(shell: Shell, tmp_path: Path) -> None:
+    out = shell.ok("--size", "96", "--baselines", "none")
     assert out.splitlines()[0].strip() == "tiny-64-lr16 1.0.0 at 96×96 on 2 pictures of faces"
     assert json.loads((tmp_path / "out" / "tiny-64-lr16-1.0.0-96.json").read_text())["size"] == 96
 
 
-def test_losses_of_the_enlarger_are_marked_where_it_takes_part(run: Run, tmp_path: Path) -> None:
+def test_losses_of_the_enlarger_are_marked_where_it_takes_part(shell: Shell, tmp_path: Path) -> None:
     large = write_tiny_bundle(tmp_path / "bundles", doublings=1)
     training = {"config": {"losses": {"grid": 10.0}}}
     refresh_manifest(large, enlarger={"files": ["enlarger_x2.onnx"], "training": training})
     for size, grids in (("0", False), ("96", True)):
-        code, out, err = run("--bundle", large, "--size", size, "--baselines", "none", "--json", "--force")
-        assert code == 0, err
-        assert ("grid_4" in json.loads(out)["training_losses"]) == grids
+        summary = shell.json("--bundle", large, "--size", size, "--baselines", "none", "--force")
+        assert ("grid_4" in summary["training_losses"]) == grids
 
 
-def test_a_size_below_that_of_the_metrics_is_refused(run: Run, tmp_path: Path) -> None:
-    code, _, err = run("--size", "30")
-    assert code == 2 and "at least 31×31, not 30×30" in " ".join(err.split()) and not (tmp_path / "out").exists()
-    assert run("--size", "31", "--baselines", "none")[0] == 0
+def test_a_size_below_that_of_the_metrics_is_refused(shell: Shell, tmp_path: Path) -> None:
+    shell.fails("at least 31×31, not 30×30", "--size", "30", status=2)
+    assert not (tmp_path / "out").exists()
+    shell.ok("--size", "31", "--baselines", "none")
 
 
-def test_baselines_can_be_left_out(run: Run, tmp_path: Path) -> None:
-    code, out, err = run("--baselines", "none")
-    assert code == 0, err
+def test_baselines_can_be_left_out(shell: Shell, tmp_path: Path) -> None:
+    out = shell.ok("--baselines", "none")
     assert "classical" not in out
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".html", ".tsv", ".json", ".png"}
     assert not (tmp_path / "out" / "rate_distortion.png").exists()
 
 
-def test_an_interrupted_run_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture, seen = Evaluator.picture, []
 
     def interrupted(self: Evaluator, path: Path) -> object:
@@ -152,25 +133,24 @@ def test_an_interrupted_run_goes_on(run: Run, tmp_path: Path, monkeypatch: pytes
     own = tmp_path / "own"
     with monkeypatch.context() as patch:
         patch.setattr(Evaluator, "picture", interrupted)
-        code, out, err = run("--cache", own, "--no-curves")
+        code, out, err = shell("--cache", own, "--no-curves")
     assert (code, out) == (130, "") and "interrupted" in err
     assert not (tmp_path / "out").exists()
     asked = GradientMetrics.asked
-    assert run("--cache", own, "--no-curves")[0] == 0
+    shell.ok("--cache", own, "--no-curves")
     assert GradientMetrics.asked == asked + 1  # the second picture only
 
 
-def test_a_folder_without_pictures_is_refused(run: Run, tmp_path: Path) -> None:
+def test_a_folder_without_pictures_is_refused(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    code, _, err = run("--data", tmp_path / "empty")
-    assert code == 1 and "no pictures" in err
+    shell.fails("no pictures", "--data", tmp_path / "empty")
 
 
-def test_a_missing_library_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "edgegrain.evaluation.report", raising=False)
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    code, _, err = run()
-    assert code == 1 and "jinja2" in err and "edgegrain[eval]" in err
+    err = shell.fails("jinja2")
+    assert "edgegrain[eval]" in err
 
 
 @pytest.mark.parametrize("page", ["evaluation", "training"])
@@ -184,19 +164,17 @@ def test_the_pages_name_options_that_exist(repository: Path, page: str) -> None:
     assert named and named <= options
 
 
-def test_refined_payloads(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refined_payloads(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report names the search, and its results are kept apart from those of the encoder's LRs."""
     monkeypatch.setattr(refinement, "find_metric_weights", lambda weights, faces: None)
     monkeypatch.setattr(refinement, "bundle_decoder", lambda manifest: torch.nn.Upsample(scale_factor=4))
-    plain = json.loads(run("--baselines", "none", "--json")[1])
-    code, out, _ = run("--baselines", "none", "--refine", "3", "--json", "--force")
-    refined = json.loads(out)
-    assert code == 0 and refined["refinement"] == 3 and "refinement" not in plain
+    plain = shell.json("--baselines", "none")
+    refined = shell.json("--baselines", "none", "--refine", "3", "--force")
+    assert refined["refinement"] == 3 and "refinement" not in plain
     assert (tmp_path / "out" / "tiny-64-lr16-1.0.0-refined-3.json").is_file()
     assert refined["means"] != plain["means"]
     assert "refined in 3 steps" in (tmp_path / "out" / PAGE).read_text()
-    code, out, _ = run("--baselines", "none", "--refine", "30", "--max-bytes", "600", "--json", "--force")
-    larger = json.loads(out)
-    assert code == 0 and larger["refinement_max_bytes"] == 600 and larger["means"] != refined["means"]
+    larger = shell.json("--baselines", "none", "--refine", "30", "--max-bytes", "600", "--force")
+    assert larger["refinement_max_bytes"] == 600 and larger["means"] != refined["means"]
     assert (tmp_path / "out" / "tiny-64-lr16-1.0.0-refined-30-to-600.json").is_file()
-    assert run("--max-bytes", "400")[0] == 2
+    assert shell("--max-bytes", "400")[0] == 2

@@ -36,21 +36,20 @@ def test_the_encoder_command_is_export_mobile() -> None:
 
 
 def test_help_names_its_own_command(shell: Shell) -> None:
-    status, printed, _ = shell("export", "encoder", "--help")
-    assert status == 0 and "edgegrain export encoder --out dist" in printed and "export.mobile" not in printed
+    printed = shell.ok("export", "encoder", "--help")
+    assert "edgegrain export encoder --out dist" in printed and "export.mobile" not in printed
 
 
 def test_an_encoder_is_exported(shell: Shell, tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path)
     arguments = ("encoder", "--bundle", bundle, "--out", tmp_path / "dist", "--formats", "onnx", "--inputs", 2,
                  "--no-contrast")
-    status, printed, error = shell("export", *arguments)
-    assert status == 0, error
+    printed = shell.ok("export", *arguments)
     assert "0 differing bytes" in printed and (tmp_path / "dist/encoder.onnx").is_file()
-    status, _, error = shell("export", *arguments)
-    assert status == 1 and error.startswith("error: ") and "--force" in error
-    status, _, error = shell("export", "encoder", "--bundle", "no-such-bundle", "--out", tmp_path / "none")
-    assert status == 1 and "no bundle 'no-such-bundle'" in error
+    error = shell.fails("--force", "export", *arguments)
+    assert error.startswith("error: ")
+    shell.fails("no bundle 'no-such-bundle'", "export", "encoder", "--bundle", "no-such-bundle", "--out",
+                tmp_path / "none")
 
 
 @pytest.mark.parametrize("arguments", [("encoder",), ("decoder",), ("bundle", "{zoo}", "--out", "b")])
@@ -59,8 +58,7 @@ def test_missing_libraries(shell: Shell, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     for module in ("export.proof.proven_export", "export.decoder.export", "export.bundle.grain_bundle"):
         monkeypatch.setitem(sys.modules, module, None)
-    status, _, error = shell("export", *(item.format(zoo=tmp_path) for item in arguments))
-    assert status == 1 and "pip install 'edgegrain[export]'" in error
+    shell.fails("pip install 'edgegrain[export]'", "export", *(item.format(zoo=tmp_path) for item in arguments))
 
 
 # Bundles of the zoo: tests/integration/test_face_sr_bundle.py.
@@ -71,10 +69,9 @@ def test_options_that_do_not_fit_the_zoo(shell: Shell, tmp_path: Path,
     for wrong, message in ((("--prior", "x"), "holds a GCFSR, which takes no --prior"),
                            (("--formats", "tflite"), "needs the encoder as onnx"),
                            (("--formats", "onnx,tflte"), "unknown format tflte")):
-        status, _, error = shell("export", "bundle", zoo / "gcfsr.safetensors", "--out", tmp_path / "other", *wrong)
-        assert status == 1 and message in error
-    status, _, error = shell("export", "bundle", tmp_path, "--out", tmp_path / "other")
-    assert status == 1 and "holds 0 weight files, expected one of grain.safetensors" in error
+        shell.fails(message, "export", "bundle", zoo / "gcfsr.safetensors", "--out", tmp_path / "other", *wrong)
+    shell.fails("holds 0 weight files, expected one of grain.safetensors", "export", "bundle", tmp_path, "--out",
+                tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
@@ -87,13 +84,12 @@ def test_wrong_usage(shell: Shell, arguments: tuple[str, ...]) -> None:
 
 def test_a_configuration_has_no_trained_weights(shell: Shell) -> None:
     for arguments in (("--config", "grain-smoke"), ("--random-weights",)):
-        status, _, error = shell("export", "decoder", *arguments)
-        assert status == 1 and "belong together" in error
+        shell.fails("belong together", "export", "decoder", *arguments)
 
 
 def test_a_kit_holds_the_phones_half(default_bundle: Path, tmp_path: Path, shell: Shell) -> None:
-    status, printed, _ = shell("device-kit", tmp_path / "kit", "--bundle", default_bundle)
-    assert status == 0 and "9 files" in printed
+    printed = shell.ok("device-kit", tmp_path / "kit", "--bundle", default_bundle)
+    assert "9 files" in printed
     names = {path.relative_to(tmp_path / "kit").as_posix() for path in (tmp_path / "kit").rglob("*") if path.is_file()}
     package = "bundle/encoder.mlpackage"
     assert names == {
@@ -110,10 +106,10 @@ def test_a_kit_holds_the_phones_half(default_bundle: Path, tmp_path: Path, shell
 
 def test_a_kit_overwrites_nothing(default_bundle: Path, tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "README.md").write_text("mine")
-    status, _, error = shell("device-kit", tmp_path, "--bundle", default_bundle)
-    assert status == 1 and "--force" in error and [path.name for path in tmp_path.iterdir()] == ["README.md"]
-    status, printed, _ = shell("device-kit", tmp_path, "--bundle", default_bundle, "--force", "--json")
-    assert status == 0 and str(tmp_path / "README.md") in json.loads(printed)["files"]
+    shell.fails("--force", "device-kit", tmp_path, "--bundle", default_bundle)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    printed = shell.ok("device-kit", tmp_path, "--bundle", default_bundle, "--force", "--json")
+    assert str(tmp_path / "README.md") in json.loads(printed)["files"]
     assert (tmp_path / "README.md").read_text().startswith("# Device kit of faces-256-lr16-small")
 
 
@@ -123,12 +119,11 @@ def test_this_computer_is_reported(
     runtimes = onnx_runtimes(default_bundle / "encoder.onnx", large_batch=1)[:1]
     monkeypatch.setattr(device_report, "installed_runtimes", lambda folder: runtimes)
     options = (tmp_path / "mine.json", "--bundle", default_bundle, "--device", "Mine", "--runs", "2")
-    status, printed, _ = shell("device-report", *options)
-    assert status == 0 and ", threads: 1: exact, " in printed
+    printed = shell.ok("device-report", *options)
+    assert ", threads: 1: exact, " in printed
     [report] = device_report.read_reports(tmp_path / "mine.json")
     assert (report["device"], report["bundle"], report["encode_ms"]["runs"]) == ("Mine", "faces-256-lr16-small", 2)
-    status, _, error = shell("device-report", *options)
-    assert status == 1 and "mine.json exists" in error
+    shell.fails("mine.json exists", "device-report", *options)
 
     runtimes.append(Runtime("zeros", lambda rgb: np.zeros((1, 16, 16, 3), np.uint8)))
     status, printed, _ = shell("device-report", *options, "--force")
@@ -140,6 +135,6 @@ def test_an_altered_encoder_is_not_run(tmp_path: Path, shell: Shell) -> None:
     bundle = write_tiny_bundle(tmp_path)
     with (bundle / "encoder.onnx").open("ab") as stream:
         stream.write(b"x")
-    status, _, error = shell("device-report", tmp_path / "mine.json", "--bundle", bundle)
-    assert status == 1 and "encoder.onnx of bundle tiny-64-lr16 is altered" in " ".join(error.split())
+    shell.fails("encoder.onnx of bundle tiny-64-lr16 is altered", "device-report", tmp_path / "mine.json", "--bundle",
+                bundle)
     assert not (tmp_path / "mine.json").exists()

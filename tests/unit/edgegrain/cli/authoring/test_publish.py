@@ -27,16 +27,9 @@ from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 
 
-class PublishShell(Shell):
-    """Runs ``edgegrain publish`` in this process."""
-
-    def __call__(self, *arguments: object) -> tuple[int, str, str]:
-        return super().__call__("publish", *arguments)
-
-
 @pytest.fixture
-def shell(capsys: pytest.CaptureFixture[str]) -> PublishShell:
-    return PublishShell(capsys)
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys, "publish")
 
 
 @pytest.fixture
@@ -55,9 +48,9 @@ def test_a_grain_run_is_published_with_what_was_given(grain_run: Path, tmp_path:
     calls = []
     monkeypatch.setattr(publish_grain, "publish_run",
                         lambda *args, **named: calls.append((args, named)) or {"bundle": "b"})
-    code, out, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "faces", "--version", "0.2.0",
-                           "--storage", "float32", "--data-licence", "Own pictures.", "--exclude", "us_*")
-    assert (code, json.loads(out)) == (0, {"bundle": "b"}), err
+    out = shell.ok("run", grain_run, "--data", tmp_path, "--out", tmp_path / "faces", "--version", "0.2.0",
+                   "--storage", "float32", "--data-licence", "Own pictures.", "--exclude", "us_*")
+    assert json.loads(out) == {"bundle": "b"}
     (args, named), = calls
     assert args == (grain_run, tmp_path, tmp_path / "faces")
     assert (named["bundle_id"], named["version"], named["exclude"]) == ("faces", "0.2.0", ("us_*",))
@@ -76,8 +69,7 @@ def test_a_worse_run_leaves_the_bundle_alone(grain_run: Path, tmp_path: Path, sh
     assert json.loads(out) == {"pictures_compared": 2}
     monkeypatch.setattr(improvement, "compare", lambda *_: ({"pictures_compared": 2}, []))
     monkeypatch.setattr(publish_grain, "publish_run", lambda *_, **__: {"bundle": "faces"})
-    code, out, _ = shell(*arguments)
-    assert (code, json.loads(out)) == (0, {"bundle": "faces", "pictures_compared": 2})
+    assert json.loads(shell.ok(*arguments)) == {"bundle": "faces", "pictures_compared": 2}
 
 
 @pytest.mark.parametrize("more", [(), ("--if-better", ".")])
@@ -85,35 +77,31 @@ def test_a_wrong_version_is_refused_before_the_work(
         grain_run: Path, tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]) -> None:
     monkeypatch.setattr(improvement, "compare", lambda *_: pytest.fail("compared nevertheless"))
     monkeypatch.setattr(publish_grain, "open_run", lambda *_: pytest.fail("opened nevertheless"))
-    code, _, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "faces", "--version", "1/0", *more)
-    assert code == 1 and "'1/0' is no valid version of a bundle" in err
+    shell.fails("'1/0' is no valid version of a bundle", "run", grain_run, "--data", tmp_path, "--out",
+                tmp_path / "faces", "--version", "1/0", *more)
 
 
 def test_trained_weights_alone_go_to_the_folder(grain_run: Path, tmp_path: Path, shell: Shell,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish_grain, "store_trained",
                         lambda run, out, prior, **named: (run, out, prior, sorted(named)))
-    code, out, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "zoo", "--trained-only")
-    assert code == 0, err
+    out = shell.ok("run", grain_run, "--data", tmp_path, "--out", tmp_path / "zoo", "--trained-only")
     named = ["data", "encoder_of", "exclude", "force", "report"]
     assert out.strip() == str((grain_run, tmp_path / "zoo", None, named))
-    code, _, err = shell("run", grain_run, "--data", tmp_path, "--out", tmp_path / "zoo", "--decoder-of", "faces")
-    assert code == 2 and "goes with --trained-only and without --encoder-of" in " ".join(err.replace("│", "").split())
+    shell.fails("goes with --trained-only and without --encoder-of", "run", grain_run, "--data", tmp_path, "--out",
+                tmp_path / "zoo", "--decoder-of", "faces", status=2)
 
 
 def test_a_gcfsr_run_goes_to_the_zoo_with_its_tables(tmp_path: Path, shell: Shell) -> None:
     run, zoo = store_gcfsr(tmp_path / "run"), tmp_path / "zoo"
     arguments = ["run", run, "--out", zoo, "--coder", run / "coder.json"]
-    code, out, err = shell(*arguments)
-    assert code == 0, err
+    out = shell.ok(*arguments)
     assert f"{(zoo / 'gcfsr.safetensors').stat().st_size:,} bytes" in out
     assert (zoo / "coder.json").read_bytes() == (run / "coder.json").read_bytes()
-    code, _, err = shell(*arguments)
-    assert code == 1 and "--force" in err
+    shell.fails("--force", *arguments)
     assert shell(*arguments, "--force")[0] == 0
     (zoo / "gcfsr.safetensors").unlink()
-    code, _, err = shell("run", run, "--out", zoo)
-    assert code == 0, err
+    shell.ok("run", run, "--out", zoo)
     assert (zoo / "coder.json").read_bytes() == (run / "coder.json").read_bytes()
 
 
@@ -123,48 +111,42 @@ def test_the_weights_or_the_checkpoint_of_a_gcfsr_run_may_be_named(
     monkeypatch.setattr(store_face_sr, "fit_reduction_tables", lambda *_, **named: CoderTables.default())
     save_file({"weight": torch.zeros(1)}, run / "last.safetensors", {"family": "face_sr"})
     for name in ("gcfsr.safetensors", "last.safetensors"):
-        code, _, err = shell("run", run / name, "--out", tmp_path / "zoo", "--data", tmp_path, "--force")
-        assert code == 0, err
+        shell.ok("run", run / name, "--out", tmp_path / "zoo", "--data", tmp_path, "--force")
         assert (tmp_path / "zoo" / "coder.json").read_bytes() == CoderTables.default().to_json()
 
 
 def test_options_of_another_family_are_wrong_usage(grain_run: Path, tmp_path: Path, shell: Shell) -> None:
     run = store_gcfsr(tmp_path / "gcfsr")
     for option, value in (("--id", "x"), ("--version", "2.0.0"), ("--if-better", tmp_path), ("--storage", "compact")):
-        code, _, err = shell("run", run, "--out", tmp_path / "zoo", option, value)
-        assert code == 2 and option in err and "GLEAN and GCFSR" in err
-    code, _, err = shell("run", grain_run, "--out", tmp_path / "zoo", "--data", tmp_path, "--coder",
-                         run / "coder.json")
-    assert code == 2 and "--coder" in err
+        err = shell.fails(option, "run", run, "--out", tmp_path / "zoo", option, value, status=2)
+        assert "GLEAN and GCFSR" in err
+    shell.fails("--coder", "run", grain_run, "--out", tmp_path / "zoo", "--data", tmp_path, "--coder",
+                run / "coder.json", status=2)
     for more in ((), ("--trained-only",)):
-        code, _, err = shell("run", grain_run, "--out", tmp_path / "zoo", *more)
-        assert code == 2 and "--data" in err
+        shell.fails("--data", "run", grain_run, "--out", tmp_path / "zoo", *more, status=2)
     for option, value in (("--id", "x"), ("--if-better", tmp_path), ("--storage", "compact")):
-        code, _, err = shell("run", grain_run, "--out", tmp_path / "zoo", "--data", tmp_path, "--trained-only", option,
-                             value)
-        assert code == 2 and option in err and "--trained-only" in err
-    code, _, err = shell("run", grain_run, "--out", tmp_path / "zoo", "--data", tmp_path, "--weights", tmp_path)
-    assert code == 2 and "--if-better" in err
+        err = shell.fails(option, "run", grain_run, "--out", tmp_path / "zoo", "--data", tmp_path, "--trained-only",
+                          option, value, status=2)
+        assert "--trained-only" in err
+    shell.fails("--if-better", "run", grain_run, "--out", tmp_path / "zoo", "--data", tmp_path, "--weights", tmp_path,
+                status=2)
 
 
 def test_an_irn_run_and_a_folder_without_a_run_are_refused(tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "irn").mkdir()
     save_irn(IRN(IRNConfig((1,), growth=4)), tmp_path / "irn" / "irn.safetensors")
-    code, _, err = shell("run", tmp_path / "irn", "--out", tmp_path / "bundle")
-    assert code == 1 and "edgegrain export bundle" in err
+    shell.fails("edgegrain export bundle", "run", tmp_path / "irn", "--out", tmp_path / "bundle")
     save_file({"weight": torch.zeros(1)}, tmp_path / "last.safetensors", {"family": "stylegan2"})
-    code, _, err = shell("run", tmp_path / "last.safetensors", "--out", tmp_path / "bundle")
-    assert code == 1 and "is a checkpoint of stylegan2" in err
+    shell.fails("is a checkpoint of stylegan2", "run", tmp_path / "last.safetensors", "--out", tmp_path / "bundle")
     (tmp_path / "empty").mkdir()
-    code, _, err = shell("run", tmp_path / "empty", "--out", tmp_path / "bundle")
-    assert code == 1 and "is not a checkpoint of a training run" in err
+    shell.fails("is not a checkpoint of a training run", "run", tmp_path / "empty", "--out", tmp_path / "bundle")
 
 
 def test_a_missing_library_is_named(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "edgegrain.publishing.run_source", raising=False)
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    code, _, err = shell("run", tmp_path, "--out", tmp_path / "bundle")
-    assert code == 1 and "safetensors" in err and "edgegrain[export,train]" in err
+    err = shell.fails("safetensors", "run", tmp_path, "--out", tmp_path / "bundle")
+    assert "edgegrain[export,train]" in err
 
 
 def test_a_card_gets_the_evaluation_and_the_controls(tmp_path: Path, shell: Shell) -> None:
@@ -176,36 +158,33 @@ def test_a_card_gets_the_evaluation_and_the_controls(tmp_path: Path, shell: Shel
     for name, identity in (("own", before.id), ("box", "box")):
         (tmp_path / f"{name}.json").write_text(json.dumps({
             "bundle": {"id": identity}, "pictures": pictures, "means": {identity: scores}, "versions": {}}))
-    code, out, err = shell("card", bundle, "--evaluation", tmp_path / "own.json", "--control", tmp_path / "box.json")
-    assert code == 0, err
+    out = shell.ok("card", bundle, "--evaluation", tmp_path / "own.json", "--control", tmp_path / "box.json")
     row = "| 571 | 25.46 | 0.705 | 0.144 | 0.313 |"
     assert f"| this bundle {row}" in out and f"| control: box mean, invertible decoder {row}" in out
     after = load_manifest(bundle)
     assert after.open_file("README.md").decode() == out
     assert list(after.evaluation["methods"]) == ["this bundle", "control: box mean, invertible decoder"]
     assert after.lr_contract_id == before.lr_contract_id
-    code, _, err = shell("card", bundle, "--evaluation", tmp_path / "box.json")
-    assert code == 1 and "the evaluation is of box" in err
+    shell.fails("the evaluation is of box", "card", bundle, "--evaluation", tmp_path / "box.json")
     (tmp_path / "own.json").write_text("no JSON")
-    code, _, err = shell("card", bundle, "--evaluation", tmp_path / "own.json")
-    assert code == 1 and "is not a summary of edgegrain evaluate" in err
+    shell.fails("is not a summary of edgegrain evaluate", "card", bundle, "--evaluation", tmp_path / "own.json")
     whole = json.loads((tmp_path / "box.json").read_text())
     for content, lacking in (({}, "bundle, pictures, means, versions"), ([1], "bundle, pictures, means, versions"),
                              ({**whole, "pictures": {}, "means": None}, "means, pictures.folder, pictures.count"),
                              ({**whole, "means": {"other": scores}}, "the means of box")):
         (tmp_path / "own.json").write_text(json.dumps(content))
-        code, _, err = shell("card", bundle, "--evaluation", tmp_path / "own.json")
-        assert code == 1 and f"own.json is not a summary of edgegrain evaluate: it lacks {lacking};" in err
+        shell.fails(f"own.json is not a summary of edgegrain evaluate: it lacks {lacking};", "card", bundle,
+                    "--evaluation", tmp_path / "own.json")
     assert load_manifest(bundle) == after
-    code, _, err = shell("card", "hf://owner/name@main", "--evaluation", tmp_path / "box.json")
-    assert code == 1 and "is cached as it is on the Hub; copy its folder" in err
+    shell.fails("is cached as it is on the Hub; copy its folder", "card", "hf://owner/name@main", "--evaluation",
+                tmp_path / "box.json")
 
 
 def test_a_bundle_without_training_record_gets_no_card(tmp_path: Path, shell: Shell) -> None:
     bundle = write_tiny_bundle(tmp_path)
     (tmp_path / "own.json").write_text("{}")
-    code, _, err = shell("card", bundle, "--evaluation", tmp_path / "own.json")
-    assert code == 1 and "lacks data, pictures_in_set" in err and "Traceback" not in err
+    err = shell.fails("lacks data, pictures_in_set", "card", bundle, "--evaluation", tmp_path / "own.json")
+    assert "Traceback" not in err
 
 
 def test_tables_are_fitted_and_reported(tmp_path: Path, shell: Shell) -> None:
@@ -213,15 +192,14 @@ def test_tables_are_fitted_and_reported(tmp_path: Path, shell: Shell) -> None:
     np.save(tmp_path / "lrs.npy", lrs)
     out = tmp_path / "coder.json"
     arguments = ["coder", tmp_path / "lrs.npy", out, "--widths", "4", "--steps", "20", "--held-out", "4"]
-    code, text, err = shell(*arguments)
-    assert code == 0, err
+    text = shell.ok(*arguments)
     tables = CoderTables.from_json(out.read_bytes())
     coded = np.mean([len(encode_lr(lr, tables)) for lr in lrs[::10][:4]])
     assert f"{coded:8.1f} bytes" in text and "fitted to 54 LRs; means of 4 held-out" in text
     assert "optimised PNG" in text and "lossless WebP" in text
     before = out.read_bytes()
-    code, _, err = shell(*arguments)
-    assert code == 1 and "--force to replace" in err and out.read_bytes() == before
+    shell.fails("--force to replace", *arguments)
+    assert out.read_bytes() == before
     assert shell(*arguments, "--force", "--level-step", "3")[0] == 0
     assert CoderTables.from_json(out.read_bytes()).step == 3
     for widths in ("four", "257", "4,4,4,4,4"):

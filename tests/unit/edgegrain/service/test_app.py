@@ -244,6 +244,7 @@ class TestBundles:
         answer = client.get(file["url"])
         assert answer.content == (tiny_bundle / "encoder.onnx").read_bytes() and len(answer.content) == file["size"]
         assert answer.headers["etag"] == f'"{file["sha256"]}"' and answer.headers["cache-control"] == "public, no-cache"
+        assert answer.headers["accept-ranges"] == "bytes"
 
     def test_what_clients_need_beside_the_encoder(self, client: httpx.Client, tiny_bundle: Path) -> None:
         (bundle,) = client.get("/v1/bundles").json()

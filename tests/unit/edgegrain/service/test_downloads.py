@@ -14,7 +14,6 @@ import pytest
 from starlette.requests import Request
 
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.errors import BundleError
 from edgegrain.service import downloads
 from edgegrain.service.downloads import FOLDER, ServedFile, client_files, parse_range, respond
 from edgegrain.service.problems import Problem
@@ -46,21 +45,6 @@ def test_ranges_behind_the_end(header: str) -> None:
     assert caught.value.status == 416 and caught.value.headers == {"Content-Range": "bytes */100"}
 
 
-def test_whole_file() -> None:
-    answer = respond(FILE, request())
-    assert answer.status_code == 200 and answer.body == DATA
-    assert answer.headers["etag"] == ETAG and answer.headers["accept-ranges"] == "bytes"
-    assert answer.headers["cache-control"] == "public, no-cache"
-    head = respond(FILE, request("HEAD"))
-    assert head.body == b"" and head.headers["content-length"] == "100"
-
-
-def test_one_range() -> None:
-    answer = respond(FILE, request(range="bytes=10-19"))
-    assert (answer.status_code, answer.body) == (206, DATA[10:20])
-    assert answer.headers["content-range"] == "bytes 10-19/100"
-
-
 def test_a_range_of_another_version_gives_the_whole_file() -> None:
     assert respond(FILE, request(range="bytes=10-19", if_range=ETAG)).status_code == 206
     assert respond(FILE, request(range="bytes=10-19", if_range='"older"')).status_code == 200
@@ -86,13 +70,6 @@ def test_mlpackage_becomes_one_archive_that_is_always_the_same(tmp_path: Path) -
     assert first.data == second.data and first.sha256 == hashlib.sha256(first.data).hexdigest()
     with zipfile.ZipFile(io.BytesIO(first.data)) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == parts
-
-
-def test_an_altered_file_is_not_served(tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    (folder / "encoder.onnx").write_bytes(b"altered")
-    with pytest.raises(BundleError, match=r"encoder\.onnx"):
-        client_files(load_manifest(folder))
 
 
 def test_the_page_is_built_from_the_present_sources(repository: Path) -> None:

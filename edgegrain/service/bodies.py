@@ -19,17 +19,10 @@ PART_OVERHEAD = 1 << 10
 
 
 class ByteBudget:
-    """Memory limit of the bodies of all requests together.
-
-    Attributes:
-        used: bytes in use.
-        arriving: number of bodies that are being received.
-    """
+    """Memory limit of the bodies of all requests together: bytes in use, and bodies that are being received."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.used = 0
-        self.arriving = 0
+        self.limit, self.used, self.arriving = limit, 0, 0
 
     @contextmanager
     def account(self) -> Iterator[Account]:
@@ -39,12 +32,6 @@ class ByteBudget:
             yield account
         finally:
             self.used -= account.held
-
-    def take(self, count: int) -> None:
-        """Reserve bytes; `Problem` 503 if fewer are left."""
-        if self.used + count > self._limit:
-            raise retry_later("queue-full", "the bodies of waiting requests fill the memory reserved for them", 1)
-        self.used += count
 
 
 class Account:
@@ -56,7 +43,9 @@ class Account:
 
     def take(self, count: int) -> None:
         """Reserve bytes; `Problem` 503 if fewer are left."""
-        self._budget.take(count)
+        if self._budget.used + count > self._budget.limit:
+            raise retry_later("queue-full", "the bodies of waiting requests fill the memory reserved for them", 1)
+        self._budget.used += count
         self.held += count
 
     @contextmanager

@@ -26,7 +26,7 @@ from edgegrain.service.batcher import Answer, Done, Job, Verb
 from edgegrain.service.bodies import MULTIPART, media_type, read_body, read_parts
 from edgegrain.service.engine import QUALITY, CompressOptions, FacesChoice, RestoreOptions
 from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter
-from edgegrain.service.state import Service, ServiceState, data_of
+from edgegrain.service.state import Service, ServiceState
 from sdk.payload import Scene
 from sdk.remote_calls import BYTES_TYPE, INVALID_PAYLOAD, PAYLOAD_TYPE
 
@@ -138,7 +138,7 @@ async def restore(
         job = service.restore_job(payload, options, parameters.bundle)
         if job.key.faces:
             service.access.charge(request, min(job.key.faces, service.settings.rate_burst), charged=1)
-        done = data_of((await service.answers(request, [job]))[0])
+        done = await service.done(request, job)
     return Response(done.data, media_type=MEDIA_TYPES[options.format], headers=_answer_headers(done, job.key.bundle))
 
 
@@ -186,7 +186,7 @@ async def compress(
         picture = await read_body(
             request, account, limit=service.settings.largest_picture, timeout=service.settings.body_timeout)
         job = service.compress_job(picture, options, manifests[0])
-        done = data_of((await service.answers(request, [job]))[0])
+        done = await service.done(request, job)
     bundle = manifests[0]
     if options.fallbacks:
         bundle = service.bundle_of(Scene(done.data) if is_scene(done.data) else parse_header(done.data))
@@ -288,17 +288,15 @@ def _part_job(service: ServiceState, payload: bytes, options: RestoreOptions, bu
 
 
 def _multipart(
-    results: Sequence[Answer | Problem], boundary: bytes, picture_type: str, service: ServiceState
+    results: Sequence[Answer], boundary: bytes, picture_type: str, service: ServiceState
 ) -> Iterator[bytes]:
     """The pieces of the multipart answer; pictures are not copied."""
     for index, result in enumerate(results):
-        try:
-            if isinstance(result, Problem):
-                raise result
-            content_type, data = picture_type, data_of(result).data
-        except Problem as problem:
-            service.metrics.errors.labels(problem.kind).inc()
-            content_type, data = MEDIA_TYPE, json.dumps(problem.document()).encode()
+        if isinstance(result, Problem):
+            service.metrics.errors.labels(result.kind).inc()
+            content_type, data = MEDIA_TYPE, json.dumps(result.document()).encode()
+        else:
+            content_type, data = picture_type, result.data
         headers = f"Content-ID: <{index}>\r\nContent-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n"
         yield b"--%s\r\n%s" % (boundary, headers.encode())
         yield data

@@ -183,6 +183,13 @@ class ServiceState:
             work.cancel()
             self.batcher.discard(jobs)
 
+    async def done(self, request: Request, job: Job) -> Done:
+        """Queue one job and wait for its result; its `Problem` is raised."""
+        (answer,) = await self.answers(request, [job])
+        if isinstance(answer, Problem):
+            raise answer
+        return answer
+
     def _check_faces(self, scene: Scene, manifest: Manifest, options: RestoreOptions) -> None:
         """Raise `ImageError` for a scene with too many faces, of which those that are enlarged count twice."""
         most, enlarged = self.settings.max_scene_faces, 0
@@ -211,13 +218,6 @@ class ServiceState:
             self.metrics.stage_seconds.labels(verb, stage).observe(duration)
         for job in jobs:
             self.metrics.stage_seconds.labels(verb, "queue").observe(began - job.queued)
-
-
-def data_of(answer: Answer) -> Done:
-    """The result of a job; its problem is raised."""
-    if isinstance(answer, Problem):
-        raise answer
-    return answer
 
 
 async def service_of(request: Request) -> ServiceState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 import rich  # noqa: F401 - reports a missing library here, not in the middle of a command
@@ -11,7 +12,7 @@ from typer.core import TyperGroup
 from codec_contract.version import __version__
 from edgegrain.cli import batch, bundles, compress, demo, doctor, info, restore, serve
 from edgegrain.cli.authoring import evaluate, export, fetch, papers, pictures, publish, train
-from edgegrain.cli.output import errors_to_exit_codes
+from edgegrain.cli.output import PrintableFormatter, errors_to_exit_codes
 
 USE, SERVE, TRAIN, EXPORT, CHECK, OTHER = "Use", "Serve", "Train and publish", "Export", "Check", "Other"
 """Headings of the list of commands, in their order."""
@@ -21,6 +22,8 @@ class CommandGroups(TyperGroup):
     """The commands, listed under their ``rich_help_panel``; their errors become exit codes."""
 
     def invoke(self, ctx: Any) -> Any:
+        if logging.lastResort is not None:  # prints the warnings of a program that configures no logging
+            logging.lastResort.setFormatter(PrintableFormatter())
         with errors_to_exit_codes():
             return super().invoke(ctx)
 

@@ -162,49 +162,46 @@ def compress(
             return payload
         return refining(codec_of(payload).bundle.folder).compress(source, fit, align=align, **reading)
 
+    def scene_of(source: Path | bytes) -> sdk.Scene:
+        if service is not None:
+            return service.compress_scene(source, **reading, **chosen)
+        return compress_scene_within(codecs, source, max_bytes=max_bytes, **reading)
+
     def work(job: FileJob) -> Row:
-        refuse_existing([job.target, *([_lr_file(job)] if lr else [])], force)  # and again when they are written
+        if not all_faces:  # whose number is not known yet
+            refuse_existing([job.target, *([_lr_file(job)] if lr else [])], force)  # and again when they are written
         source = files.read_source(job.source)
-        payload = payload_of(source)
-        lr_png = _lr_png(payload) if lr else None  # before the payload is written: its LR may not be known here
-        write_result(job.target, payload, force=force)
-        row: Row = {
-            "picture": job.source, "payload": job.target, "bytes": len(payload),
-            "picture_bytes": len(source) if isinstance(source, bytes) else source.stat().st_size,
-            "width": payload.original_size[0], "height": payload.original_size[1], "fit": payload.fit,
-            "bundle": codec_of(payload).bundle.id if codecs else payload.bundle}
+        if all_faces:
+            payloads = (codecs[0].compress_faces(source, **reading) if service is None
+                        else service.compress_faces(source, bundle=bundle, **reading))
+            targets = [job.target.with_name(f"{job.target.stem}.{number}{job.target.suffix}")
+                       for number in range(1, len(payloads) + 1)]
+            refuse_existing(targets, force)
+            for file, payload in zip(targets, payloads, strict=True):
+                write_result(file, payload, force=force)
+            return {"picture": job.source, "payloads": targets, "bytes": list(map(len, payloads)),
+                    "fits": [payload.fit for payload in payloads]}
+        made = scene_of(source) if scene else payload_of(source)
+        # Before the payload is written: its LR may not be known here.
+        lr_png = _lr_png(made) if lr and isinstance(made, sdk.Payload) else None
+        write_result(job.target, made, force=force)
+        width, height = made.original_size
+        row: Row = {"picture": job.source, "payload": job.target, "bytes": len(made), "width": width, "height": height}
+        if isinstance(made, sdk.Scene):
+            return {**row, "faces": len(made.faces)}
+        row |= {"picture_bytes": len(source) if isinstance(source, bytes) else source.stat().st_size, "fit": made.fit,
+                "bundle": codec_of(made).bundle.id if codecs else made.bundle}
         if lr_png is not None:
             row["lr"] = _lr_file(job)
             write_result(row["lr"], lr_png, force=force)
         return row
-
-    def work_faces(job: FileJob) -> Row:
-        source = files.read_source(job.source)
-        payloads = (codecs[0].compress_faces(source, **reading) if service is None
-                    else service.compress_faces(source, bundle=bundle, **reading))
-        targets = [job.target.with_name(f"{job.target.stem}.{number}{job.target.suffix}")
-                   for number in range(1, len(payloads) + 1)]
-        refuse_existing(targets, force)
-        for file, payload in zip(targets, payloads, strict=True):
-            write_result(file, payload, force=force)
-        return {"picture": job.source, "payloads": targets, "bytes": [len(payload) for payload in payloads],
-                "fits": [payload.fit for payload in payloads]}
-
-    def work_scene(job: FileJob) -> Row:
-        refuse_existing([job.target], force)
-        source = files.read_source(job.source)
-        made = (compress_scene_within(codecs, source, max_bytes=max_bytes, **reading) if service is None
-                else service.compress_scene(source, **reading, **chosen))
-        write_result(job.target, made, force=force)
-        return {"picture": job.source, "payload": job.target, "bytes": len(made), "faces": len(made.faces),
-                "width": made.original_size[0], "height": made.original_size[1]}
 
     # Several pictures have a bar of their own; a single one that is refined takes as long as many others.
     one = refine and len(plan.items) == 1 and sys.stderr.isatty()
     with progress_bar() if one else contextlib.nullcontext() as bar:
         if refine and len(codecs) == 1:
             refining(codecs[0].bundle.folder)  # what is missing is an error of the command, not of each picture
-        done, failed = run_all(plan, work_scene if scene else work_faces if all_faces else work, text="compressing")
+        done, failed = run_all(plan, work, text="compressing")
     summary = "" if scene or all_faces else "{} pictures: {:,} bytes became {:,}".format(
         len(done), *(sum(row[key] for row in done) for key in ("picture_bytes", "bytes")))
     finish(done, failed, [line for row in done for line in _lines(row)], json_output=json_output, summary=summary,

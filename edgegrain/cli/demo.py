@@ -20,7 +20,7 @@ from codec_contract.pixels import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli import options
 from edgegrain.cli.files import refuse_existing, refuse_sources
-from edgegrain.cli.output import Row, report, times_less
+from edgegrain.cli.output import report, times_less
 
 MAX_SIDE = 1024
 """Longest side of the picture that classical codecs encode; less only helps them at a few hundred bytes."""
@@ -29,6 +29,8 @@ SCENE_BYTES = 1500
 PICTURES = ("photograph", "face", "lr_enlarged", "restored", "restored_photograph", "side_by_side")
 """Names of the pictures that are written."""
 
+SHIPPED = Path(__file__).resolve().parents[1] / "demo" / "astronaut.jpg"
+"""The photograph in the package, 512x512."""
 CLASSICAL = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 
 
@@ -53,30 +55,12 @@ def demo(
       edgegrain demo
       edgegrain demo me.jpg --out me_demo
     """
-    max_pixels = options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)
-    row = run_demo(picture or shipped_photograph(), out, bundle, max_pixels, mark, force)
-    face = [f"found a face in a square of {row['square']} pixels"] if row["square"] is not None else []
-    scene = [f"the whole photograph, with a blurred background: {row['scene_bytes']:,} bytes"] if face else []
-    report(row, f"{row['picture']}: {row['width']} x {row['height']} pixels, {row['picture_bytes']:,} bytes", *face,
-           f"compressed to {row['bytes']:,} bytes: {times_less(row['file_ratio'])} the file, "
-           f"{times_less(row['pixel_ratio'])} its pixels ({1000 * row['compress_seconds']:.0f} ms)",
-           f"restored by bundle {row['bundle']} ({1000 * row['restore_seconds']:.0f} ms)", *scene,
-           *(f"  compared with: {description or name + ', which does not fit in as few bytes'}"
-             for name, description in row["classical"].items()),
-           f"pictures in {out}: {', '.join(path.name for path in row['files'])}", as_json=json_output)
-
-
-def shipped_photograph() -> Path:
-    """The photograph in the package, 512x512."""
-    return Path(__file__).resolve().parents[1] / "demo" / "astronaut.jpg"
-
-
-def run_demo(picture: Path, out: Path, bundle: str, max_pixels: int, mark: bool, force: bool) -> Row:
-    """Run the demonstration and return its figures; the command's help names the files."""
     import sdk
     from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
     from sdk.generated_mark import COMPOSITE, MarkedPicture, mark_of
 
+    picture = picture or SHIPPED
+    max_pixels = options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)
     files = {name: out / f"{name}.png" for name in PICTURES}
     files["payload"] = out / f"{picture.stem}{PAYLOAD_SUFFIX}"
     files["scene"] = out / f"{picture.stem}.scene{PAYLOAD_SUFFIX}"
@@ -127,13 +111,24 @@ def run_demo(picture: Path, out: Path, bundle: str, max_pixels: int, mark: bool,
     for name, image in written.items():
         if image is not None:
             write_sheet(image, files[name], force=force)
-    return {
-        "picture": picture, "width": original.width, "height": original.height, "picture_bytes": picture_bytes,
-        "bytes": len(payload), "file_ratio": picture_bytes / len(payload), "pixel_ratio": rgb.size / len(payload),
-        "scene_bytes": None if scene is None else len(scene), "square": None if square is None else square.side,
-        "bundle": codec.bundle.id, "compress_seconds": compressed - start, "restore_seconds": done - compressed,
-        "classical": {label: text for label, (_, text) in classical.items()},
-        "files": [path for path in files.values() if path.exists()]}
+    size, found = len(payload), [path for path in files.values() if path.exists()]
+    lines = [f"{picture}: {original.width} x {original.height} pixels, {picture_bytes:,} bytes"]
+    if square is not None:
+        lines.append(f"found a face in a square of {square.side} pixels")
+    lines += [f"compressed to {size:,} bytes: {times_less(picture_bytes / size)} the file, "
+              f"{times_less(rgb.size / size)} its pixels ({1000 * (compressed - start):.0f} ms)",
+              f"restored by bundle {codec.bundle.id} ({1000 * (done - compressed):.0f} ms)"]
+    if scene is not None:
+        lines.append(f"the whole photograph, with a blurred background: {len(scene):,} bytes")
+    lines += [f"  compared with: {text or label + ', which does not fit in as few bytes'}"
+              for label, (_, text) in classical.items()]
+    lines.append(f"pictures in {out}: {', '.join(path.name for path in found)}")
+    report({"picture": picture, "width": original.width, "height": original.height, "picture_bytes": picture_bytes,
+            "bytes": size, "file_ratio": picture_bytes / size, "pixel_ratio": rgb.size / size,
+            "scene_bytes": None if scene is None else len(scene), "square": None if square is None else square.side,
+            "bundle": codec.bundle.id, "compress_seconds": compressed - start, "restore_seconds": done - compressed,
+            "classical": {label: text for label, (_, text) in classical.items()}, "files": found},
+           *lines, as_json=json_output)
 
 
 def _outlined(photograph: Image.Image, square: OrientedSquare | None) -> Rgb:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -59,6 +60,13 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(
         character if character.isprintable() or unicodedata.category(character) in ("Zs", "Cs")
         else character.encode("unicode_escape").decode() for character in text)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Log lines, which may name files too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).splitlines()))
 
 
 def say(*lines: str, err: bool = False) -> None:

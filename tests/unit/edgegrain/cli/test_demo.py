@@ -10,7 +10,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.exact_square import cut_square
-from edgegrain.cli.demo import PICTURES, SHEET_SIDE, shipped_photograph
+from edgegrain.cli.demo import PICTURES, SHEET_SIDE, SHIPPED
 from edgegrain.pictures.sheets import GAP, MARGIN
 from tests.unit.edgegrain.cli.conftest import Shell
 
@@ -18,7 +18,7 @@ from tests.unit.edgegrain.cli.conftest import Shell
 @pytest.mark.usefixtures("tiny_face_bundles")
 def test_the_shipped_photograph(shell: Shell, tmp_path: Path) -> None:
     row = shell.json("demo", "--out", tmp_path / "out")
-    photograph = shipped_photograph()
+    photograph = SHIPPED
     payload = sdk.Payload((tmp_path / "out" / f"{photograph.stem}.grain").read_bytes())
     scene = sdk.Scene((tmp_path / "out" / f"{photograph.stem}.scene.grain").read_bytes())
     square = payload.header.square

@@ -324,7 +324,7 @@ def _forget_machine(model: onnx.ModelProto) -> None:
         del part.metadata_props[:]
 
 
-_HALF, _ONE, _ROUND = "pixels.half_range", "pixels.one", "pixels.half"
+_RANGE, _ONE, _ROUND = "pixels.half_range", "pixels.one", "pixels.half"
 
 
 def add_pixel_ends(model: onnx.ModelProto, outputs: Sequence[str] = (OUTPUT,)) -> None:
@@ -341,15 +341,15 @@ def add_pixel_ends(model: onnx.ModelProto, outputs: Sequence[str] = (OUTPUT,)) -
     values = {end.name: _values_of(end.name) for end in ends}
     rename_in_nodes(model, values)
     graph.initializer.extend(numpy_helper.from_array(np.array(value, np.float32), name)
-                             for name, value in ((_HALF, HALF_RANGE), (_ONE, 1), (_ROUND, 0.5), ("pixels.least", 0),
+                             for name, value in ((_RANGE, HALF_RANGE), (_ONE, 1), (_ROUND, 0.5), ("pixels.least", 0),
                                                  ("pixels.largest", 255)))
     first = _chain(INPUT, values[INPUT], [
-        ("Transpose", (), {"perm": [0, 3, 1, 2]}), ("Cast", (), {"to": TensorProto.FLOAT}), ("Div", (_HALF,), {}),
+        ("Transpose", (), {"perm": [0, 3, 1, 2]}), ("Cast", (), {"to": TensorProto.FLOAT}), ("Div", (_RANGE,), {}),
         ("Sub", (_ONE,), {})])
     nodes = [*first, *graph.node]
     for name in outputs:
         nodes += _chain(values[name], name, [
-            ("Add", (_ONE,), {}), ("Mul", (_HALF,), {}), ("Add", (_ROUND,), {}), ("Floor", (), {}),
+            ("Add", (_ONE,), {}), ("Mul", (_RANGE,), {}), ("Add", (_ROUND,), {}), ("Floor", (), {}),
             ("Clip", ("pixels.least", "pixels.largest"), {}), ("Cast", (), {"to": TensorProto.UINT8}),
             ("Transpose", (), {"perm": [0, 2, 3, 1]})])
     del graph.node[:]

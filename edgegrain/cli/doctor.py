@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from timeit import repeat
@@ -188,6 +187,8 @@ def _check_cuda() -> Result:
 
 def _check_extras() -> Result:
     """Check which extras are complete, and list the missing packages of the others."""
+    from importlib import metadata
+
     try:
         requirements = metadata.requires("edgegrain") or []
     except metadata.PackageNotFoundError:
@@ -282,6 +283,8 @@ def _check_decoder(folder: Path, device: Device) -> Result:
 
 
 def _version(distribution: str) -> str | None:
+    from importlib import metadata
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from codec_contract.bundle.find import find_bundle
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import needs_extra
+from codec_contract.files import cache_folder, write_atomically
 from edgegrain.cli import options
 from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import print_json, printable, say, with_progress
-
-if TYPE_CHECKING:
-    from edgegrain.evaluation.evaluator import Evaluator
-
 
 
 def evaluate(
@@ -74,34 +73,36 @@ def evaluate(
       edgegrain evaluate --data faces/ --refine 40 --max-bytes 400 --baselines none
     """
     with needs_extra("eval", "evaluate needs"):
+        import torch
+
+        from edgegrain.evaluation import evaluator as evaluation
+        from edgegrain.evaluation.photographs import EMPTY
         from edgegrain.evaluation.report import PAGE, PICTURES, report_files, report_name
-        from edgegrain.evaluation.results import Refinement
+        from edgegrain.evaluation.results import Refinement, rounded
         from edgegrain.evaluation.results import summary as summarize
-        from edgegrain.metrics.picture_metrics import LEAST_SIDE
+        from edgegrain.metrics.picture_metrics import LEAST_SIDE, PictureMetrics
         from edgegrain.metrics.score_names import losses_at
-        from edgegrain.pictures.stored_pictures import list_pictures
+        from edgegrain.metrics.weights import find_metric_weights
+        from edgegrain.pictures.stored_pictures import list_pictures, original_of
     import sdk
-    from codec_contract.bundle.find import find_bundle
-    from codec_contract.bundle.manifest import load_manifest
-    from codec_contract.files import write_atomically
 
     refuse_options({"--refine-size": refine_size and not refine}, options.SEARCH_SIZE)
     refuse_options({"--max-bytes": max_bytes and not refine}, "it is the limit of a search; add --refine 40")
     refinement = Refinement(refine, refine_size, max_bytes or 0)
     paths = list_pictures(data)[: limit or None]
-    refuse_options({"--photographs": photographs and load_manifest(find_bundle(bundle)).domain != "faces"},
-                   f"bundle {bundle} is not one of faces")
+    manifest = load_manifest(find_bundle(bundle))
+    faces = manifest.domain == "faces"
+    refuse_options({"--photographs": photographs and not faces}, f"bundle {bundle} is not one of faces")
     refinement_key = ""
     if not refine:
         codec = sdk.Codec(bundle, device=device, threads=threads or None)
     else:
         with needs_extra("train", "--refine needs"):
-            from edgegrain.evaluation.evaluator import REVISION
             from edgegrain.refinement import RefiningCodec
         codec = RefiningCodec(bundle, steps=refine, size=refine_size or None, max_bytes=max_bytes, weights=weights,
                               device=device, threads=threads or None)
         refinement_key = (f"{refine} steps, {f'at {refine_size}, ' * bool(refine_size)}"
-                          f"{f'to {max_bytes} bytes, ' * bool(max_bytes)}revision {REVISION}")
+                          f"{f'to {max_bytes} bytes, ' * bool(max_bytes)}revision {evaluation.REVISION}")
     side = size or codec.bundle.hr
     refuse_options({"--size": side < LEAST_SIDE},
                    f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}")
@@ -110,13 +111,26 @@ def evaluate(
     numbers = [f"{name}.tsv", f"{name}.json"]
     copies = [] if results is None or results.resolve() == folder.resolve() else [results / file for file in numbers]
     refuse_existing([*(folder / file for file in (PAGE, *numbers, *PICTURES)), *copies], force)
-    evaluator = _open(codec, paths, weights, baselines, curves, threads, device, cache, side,
-                      refinement_key)
+
+    metric_weights = find_metric_weights(weights, faces=faces)
+    if threads:
+        torch.set_num_threads(threads)
+    budgets: tuple[int, ...] = ()
+    if curves and baselines != "none":
+        budgets = evaluation.curve_budgets([
+            len(codec.compress(original_of(path, side), align=False))
+            for path in with_progress(paths, f"compressing {len(paths)} pictures")])
+    evaluator = evaluation.Evaluator(
+        codec, PictureMetrics(metric_weights, device=device, faces=faces), evaluation.weights_id(metric_weights),
+        evaluation.ResultCache(cache or cache_folder() / "evaluation"),
+        evaluation.EvaluationConfig(None if baselines == "none" else baselines, budgets, side, refinement_key))
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
-    losses = losses_at(load_manifest(codec.bundle.folder), side)
-    summary = summarize(rows, codec.bundle, paths, baselines, losses, side, refinement)
+    summary = summarize(rows, codec.bundle, paths, baselines, losses_at(manifest, side), side, refinement)
     if photographs is not None:
-        summary["photographs"] = _photographs(photographs, evaluator)
+        found, empty = list_pictures(photographs), photographs / EMPTY
+        scores = evaluator.photographs(with_progress(found, f"measuring {len(found)} photographs"),
+                                       list_pictures(empty) if empty.is_dir() else [])
+        summary["photographs"] = dict(rounded(dataclasses.asdict(scores)))
     files = report_files(codec, rows, paths, summary)
     for file in sorted(files, key=lambda name: name == PAGE):  # the page is written last
         write_atomically(folder / file, files[file], force=force)
@@ -124,50 +138,14 @@ def evaluate(
         write_atomically(path, files[path.name], force=force)
     if json_output:
         print_json({**summary, "report": folder / PAGE, "files": [folder / file for file in files]})
-        return
-    _print_table(summary)
-    say(f"report: {folder / PAGE}")
-
-
-def _photographs(folder: Path, evaluator: Evaluator) -> dict[str, Any]:
-    """The scores of photographs, rounded."""
-    from edgegrain.evaluation.photographs import EMPTY
-    from edgegrain.evaluation.results import rounded
-    from edgegrain.pictures.stored_pictures import list_pictures
-
-    empty = list_pictures(folder / EMPTY) if (folder / EMPTY).is_dir() else []
-    found = list_pictures(folder)
-    scores = evaluator.photographs(with_progress(found, f"measuring {len(found)} photographs"), empty)
-    return dict(rounded(dataclasses.asdict(scores)))
-
-
-def _open(codec: Any, paths: list[Path], weights: Path | None, baselines: str, curves: bool, threads: int, device: str,
-          cache: Path | None, side: int, refinement: str) -> Evaluator:
-    import torch
-
-    from codec_contract.files import cache_folder
-    from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, ResultCache, curve_budgets, weights_id
-    from edgegrain.metrics.picture_metrics import PictureMetrics
-    from edgegrain.metrics.weights import find_metric_weights
-    from edgegrain.pictures.stored_pictures import original_of
-
-    faces = codec.bundle.domain == "faces"
-    folder = find_metric_weights(weights, faces=faces)
-
-    if threads:
-        torch.set_num_threads(threads)
-    budgets: tuple[int, ...] = ()
-    if curves and baselines != "none":
-        budgets = curve_budgets([len(codec.compress(original_of(path, side), align=False))
-                                 for path in with_progress(paths, f"compressing {len(paths)} pictures")])
-    thoroughness: Any = None if baselines == "none" else baselines
-    metrics = PictureMetrics(folder, device=device, faces=faces)
-    return Evaluator(codec, metrics, weights_id(folder), ResultCache(cache or cache_folder() / "evaluation"),
-                     EvaluationConfig(thoroughness, budgets, side, refinement))
+    else:
+        _print_table(summary)
+        say(f"report: {folder / PAGE}")
 
 
 def _print_table(summary: Mapping[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from edgegrain.evaluation.report import measured_details, table, table_columns
@@ -185,7 +163,7 @@ def _print_table(summary: Mapping[str, Any]) -> None:
         if not titles:
             continue
         grid = Table("method", box=None, header_style="bold", pad_edge=False, title_justify="left", title_style="bold",
-                     title=heading)
+                     title=escape(heading))
         for column in table_columns(summary, titles):
             grid.add_column(column.replace("-", "\n").replace(" ", "\n"), justify="right",
                             no_wrap=not column.startswith("KID"))

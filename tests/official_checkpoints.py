@@ -5,6 +5,8 @@ Nothing here knows our networks. What the authors' code computes with them: `tes
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor
 
@@ -43,6 +45,57 @@ class Builder:
     def dense_block(self, name: str, width: int, growth: int, convs: int = 5) -> None:
         for index in range(convs):
             self.conv(f"{name}.conv{index + 1}", width + index * growth, width if index == convs - 1 else growth)
+
+
+    def inv_block(self, name: str, channels: int, growth: int) -> None:
+        """IRN's F, G and H."""
+        for part, inputs, outputs in (("F", channels - 3, 3), ("G", 3, channels - 3), ("H", 3, channels - 3)):
+            for conv in range(5):
+                self.conv(f"{name}.{part}.conv{conv + 1}", inputs + conv * growth, outputs if conv == 4 else growth)
+
+    def modulated(self, name: str, inputs: int, outputs: int, kernel: int, code: int) -> None:
+        self.put(f"{name}.conv.weight", 1, outputs, inputs, kernel, kernel)
+        self.put(f"{name}.conv.modulation.weight", inputs, code)
+        self.put(f"{name}.conv.modulation.bias", inputs, scale=0.2, mean=1.0)
+
+
+def stylegan2_generator(channels: dict[int, int], *, seed: int = 0, code: int = CODE, mapping: int = 2) -> Tensors:
+    """Rosinality's ``Generator`` for these channels by side."""
+    b, first = Builder(seed), min(channels)
+    b.put("input.input", 1, channels[first], first, first)
+    for index in range(mapping):
+        b.put(f"style.{index + 1}.weight", code, code, scale=100.0)
+        b.put(f"style.{index + 1}.bias", code, scale=20.0)
+
+    def styled(name: str, index: int, inputs: int, side: int) -> None:
+        b.modulated(name, inputs, channels[side], 3, code)
+        b.put(f"{name}.noise.weight", 1, scale=0.1)
+        b.put(f"{name}.activate.bias", channels[side], scale=0.1)
+        b.put(f"noises.noise_{index}", 1, 1, side, side)
+
+    def to_rgb(name: str, inputs: int) -> None:
+        b.modulated(name, inputs, 3, 1, code)
+        b.put(f"{name}.bias", 1, 3, 1, 1)
+
+    styled("conv1", 0, channels[first], first)
+    to_rgb("to_rgb1", channels[first])
+    for index, side in enumerate(list(channels)[1:]):
+        styled(f"convs.{2 * index}", 2 * index + 1, channels[side // 2], side)
+        b.tensors[f"convs.{2 * index}.conv.blur.kernel"] = 4 * FILTER
+        styled(f"convs.{2 * index + 1}", 2 * index + 2, channels[side], side)
+        to_rgb(f"to_rgbs.{index}", channels[side])
+        b.tensors[f"to_rgbs.{index}.upsample.kernel"] = 4 * FILTER
+    return b.tensors
+
+
+def renamed(tensors: Tensors, changes: dict[str, str]) -> Tensors:
+    """The tensors by names in which patterns were replaced, one after the other."""
+    found = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in changes.items():
+            name = re.sub(pattern, replacement, name)
+        found[name] = tensor
+    return found
 
 
 # --- GRAIN: models/invRRDB.py, codeStyleGAN.py, feaFusion.py, stylegan2/model.py -------------------------------------
@@ -85,33 +138,7 @@ def grain_codes() -> Tensors:
             for index, (a, z) in enumerate(((1, 1), (1, 2), (2, 4), (4, 8))):
                 b.conv(f"{name}.convs{head}.{2 * index}", a * width, z * width)
             b.linear(f"{name}.linear{head}", CODE, CODE)
-    b.put("decoder.input.input", 1, GRAIN_CHANNELS[4], 4, 4)
-    for index in range(2):
-        b.put(f"decoder.style.{index + 1}.weight", CODE, CODE, scale=100.0)
-        b.put(f"decoder.style.{index + 1}.bias", CODE, scale=20.0)
-
-    def modulated(name: str, inputs: int, outputs: int, kernel: int) -> None:
-        b.put(f"{name}.conv.weight", 1, outputs, inputs, kernel, kernel)
-        b.put(f"{name}.conv.modulation.weight", inputs, CODE)
-        b.put(f"{name}.conv.modulation.bias", inputs, scale=0.2, mean=1.0)
-
-    def styled(name: str, index: int, inputs: int, side: int) -> None:
-        modulated(name, inputs, GRAIN_CHANNELS[side], 3)
-        b.put(f"{name}.noise.weight", 1, scale=0.1)
-        b.put(f"{name}.activate.bias", GRAIN_CHANNELS[side], scale=0.1)
-        b.put(f"decoder.noises.noise_{index}", 1, 1, side, side)
-
-    styled("decoder.conv1", 0, GRAIN_CHANNELS[4], 4)
-    modulated("decoder.to_rgb1", GRAIN_CHANNELS[4], 3, 1)
-    b.put("decoder.to_rgb1.bias", 1, 3, 1, 1)
-    for index, side in enumerate(list(GRAIN_CHANNELS)[1:]):
-        styled(f"decoder.convs.{2 * index}", 2 * index + 1, GRAIN_CHANNELS[side // 2], side)
-        b.tensors[f"decoder.convs.{2 * index}.conv.blur.kernel"] = 4 * FILTER
-        styled(f"decoder.convs.{2 * index + 1}", 2 * index + 2, GRAIN_CHANNELS[side], side)
-        modulated(f"decoder.to_rgbs.{index}", GRAIN_CHANNELS[side], 3, 1)
-        b.put(f"decoder.to_rgbs.{index}.bias", 1, 3, 1, 1)
-        b.tensors[f"decoder.to_rgbs.{index}.upsample.kernel"] = 4 * FILTER
-    return b.tensors
+    return b.tensors | renamed(stylegan2_generator(GRAIN_CHANNELS), {"^": "decoder."})
 
 
 def grain_fusion() -> Tensors:
@@ -154,25 +181,19 @@ def irn_state(blocks: tuple[int, ...] = IRN_BLOCKS) -> Tensors:
         b.tensors[f"operations.{index}.haar_weights"] = torch.cat([cell] * channels)
         channels, index = 4 * channels, index + 1
         for _ in range(count):
-            for part, inputs, outputs in (("F", channels - 3, 3), ("G", 3, channels - 3), ("H", 3, channels - 3)):
-                for conv in range(5):
-                    b.conv(f"operations.{index}.{part}.conv{conv + 1}", inputs + conv * IRN_GROWTH,
-                           outputs if conv == 4 else IRN_GROWTH)
+            b.inv_block(f"operations.{index}", channels, IRN_GROWTH)
             index += 1
     return b.tensors
 
 
 def irn_x3_state() -> Tensors:
     """``InvRescaleNet`` with ``use_ConvDownsampling``: one trained transform of 3 x 3 cells and three blocks."""
-    b, channels = Builder(15), 27
+    b = Builder(15)
     b.put("operations.0.conv_weights", 9, 9, scale=0.05)
     b.tensors["operations.0.conv_weights"] += torch.eye(9)
     b.tensors["operations.0.conv_weights"][0] = 1 / 9
     for index in (1, 2, 3):
-        for part, inputs, outputs in (("F", channels - 3, 3), ("G", 3, channels - 3), ("H", 3, channels - 3)):
-            for conv in range(5):
-                b.conv(f"operations.{index}.{part}.conv{conv + 1}", inputs + conv * IRN_GROWTH,
-                       outputs if conv == 4 else IRN_GROWTH)
+        b.inv_block(f"operations.{index}", 27, IRN_GROWTH)
     return b.tensors
 
 
@@ -198,33 +219,11 @@ def glean_state() -> Tensors:
     b.conv("decoder.1.upsample_conv", 2 * channels[16], 4 * channels[32])
     b.conv("decoder.2.0", 2 * channels[32], 10)
     b.conv("decoder.2.2", 10, 3)
-
-    def modulated(name: str, inputs: int, outputs: int, kernel: int) -> None:
-        b.put(f"{name}.conv.weight_orig", 1, outputs, inputs, kernel, kernel)
-        b.put(f"{name}.conv.style_modulation.linear.weight_orig", inputs, CODE)
-        b.put(f"{name}.conv.style_modulation.bias", inputs, scale=0.2, mean=1.0)
-
-    def styled(name: str, index: int, inputs: int, side: int) -> None:
-        modulated(name, inputs, channels[side], 3)
-        b.put(f"{name}.noise_injector.weight", 1, scale=0.1)
-        b.put(f"{name}.activate.bias", channels[side], scale=0.1)
-        b.put(f"generator.injected_noise_{index}", 1, 1, side, side)
-
-    b.put("generator.constant_input.input", 1, channels[4], 4, 4)
-    for index in range(2):
-        b.put(f"generator.style_mapping.{index + 1}.linear.weight_orig", CODE, CODE, scale=100.0)
-        b.put(f"generator.style_mapping.{index + 1}.bias", CODE, scale=20.0)
-    styled("generator.conv1", 0, channels[4], 4)
-    modulated("generator.to_rgb1", channels[4], 3, 1)
-    b.put("generator.to_rgb1.bias", 1, 3, 1, 1)
-    for index, side in enumerate((8, 16, 32)):
-        styled(f"generator.convs.{2 * index}", 2 * index + 1, channels[side // 2], side)
-        b.tensors[f"generator.convs.{2 * index}.conv.blur.kernel"] = 4 * FILTER
-        styled(f"generator.convs.{2 * index + 1}", 2 * index + 2, channels[side], side)
-        modulated(f"generator.to_rgbs.{index}", channels[side], 3, 1)
-        b.put(f"generator.to_rgbs.{index}.bias", 1, 3, 1, 1)
-        b.tensors[f"generator.to_rgbs.{index}.upsample.kernel"] = 4 * FILTER
-    return b.tensors
+    return b.tensors | renamed(stylegan2_generator(channels), {
+        "^input": "constant_input", r"^style\.(\d+)\.weight": r"style.\1.linear.weight_orig", "^style": "style_mapping",
+        "noises.noise_": "injected_noise_", r"noise\.weight": "noise_injector.weight",
+        r"conv\.weight": "conv.weight_orig", r"modulation\.weight": "modulation.linear.weight_orig",
+        r"conv\.modulation": "conv.style_modulation", "^": "generator."})
 
 
 def glean_file() -> dict[str, object]:
@@ -261,25 +260,11 @@ def gcfsr_state(*, blind: bool = False) -> Tensors:
             b.put(f"{scale}.{index}.bias", channels[side], scale=0.3, mean=1.0)
         b.put(f"condition_shift.{index}.0.weight", channels[side], channels[side], 3, 3)
         b.put(f"condition_shift.{index}.0.bias", channels[side], scale=0.1)
-
-    def modulated(name: str, inputs: int, outputs: int, kernel: int) -> None:
-        b.put(f"{name}.modulated_conv.weight", 1, outputs, inputs, kernel, kernel)
-        b.put(f"{name}.modulated_conv.modulation.weight", inputs, CODE)
-        b.put(f"{name}.modulated_conv.modulation.bias", inputs, scale=0.2, mean=1.0)
-
-    def styled(name: str, inputs: int, outputs: int) -> None:
-        modulated(name, inputs, outputs, 3)
-        b.put(f"{name}.weight", 1, scale=0.1)
-        b.put(f"{name}.activate.bias", outputs, scale=0.1)
-
-    styled("style_conv1", channels[16], channels[16])
-    modulated("to_rgb1", channels[16], 3, 1)
-    b.put("to_rgb1.bias", 1, 3, 1, 1)
-    for index, side in enumerate((32, 64)):
-        styled(f"style_convs.{2 * index}", channels[side // 2], channels[side])
-        styled(f"style_convs.{2 * index + 1}", channels[side], channels[side])
-        modulated(f"to_rgbs.{index}", channels[side], 3, 1)
-        b.put(f"to_rgbs.{index}.bias", 1, 3, 1, 1)
+    generator = stylegan2_generator({side: channels[side] for side in sides[::-1]})
+    layers = {name: tensor for name, tensor in generator.items()
+              if name.startswith(("conv", "to_rgb")) and not name.endswith("kernel")}
+    b.tensors |= renamed(layers, {
+        r"\.conv\.": ".modulated_conv.", "^conv": "style_conv", r"noise\.weight": "weight"})
     for index in range(5):
         b.put(f"noises.noise{index}", 1, 1, *[2 ** ((index + 5) // 2)] * 2)
     return b.tensors

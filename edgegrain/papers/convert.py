@@ -1,206 +1,270 @@
-"""Conversion of checkpoints that authors published into bundles and priors.
+"""Checkpoints that authors published, read strictly and converted to bundles and priors.
 
-GRAIN's encoder is its own float network. GLEAN and GCFSR have an exact reduction as encoder: bicubic, as in the papers,
-or the area mean, which is softer than what these networks were trained on.
+The layout of a paper's files is data in the ``checkpoints.py`` of its folder: `Names`, from our tensors to theirs.
+Every tensor of the network has a tensor in the file, and every tensor of the file has one in the network, or a reason
+why it is not used. Anything else is an error that names the tensors.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+import argparse
+import hashlib
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
-from codec_contract.bundle.manifest import IRN_WEIGHTS
-from codec_contract.errors import BundleError, ModelError
-from codec_contract.lr_coder.coder_tables import CoderTables
-from edge_encoder.encoder_session import EncoderSession
-from edgegrain.papers.face_sr.bundle import (
-    USUAL_FACTOR,
-    Restorer,
-    gcfsr_restorer,
-    glean_restorer,
-    write_restorer_bundle,
-)
-from edgegrain.papers.gcfsr.checkpoints import load_gcfsr_checkpoint
-from edgegrain.papers.glean.checkpoints import load_glean_checkpoint
-from edgegrain.papers.grain.checkpoints import load_grain_checkpoint
-from edgegrain.papers.grain.rrdb_encoder import rrdb_encoder
-from edgegrain.papers.irn.bundle import save_irn, write_irn_bundle
-from edgegrain.papers.irn.checkpoints import load_irn_checkpoint
-from edgegrain.papers.stylegan import checkpoints as stylegan2
-from edgegrain.papers.stylegan.checkpoints import NVIDIA, ROSINALITY, Layout
-from edgegrain.papers.tensor_map import TensorMap
-from export.bundle.card import AUTHORS, bundle_card
-from export.bundle.writer import (
-    COMPARED,
-    BundleParts,
-    compare_encoder,
-    manifest_fields,
-    refuse_to_replace,
-    require_bundle_formats,
-    write_bundle,
-)
-from export.decoder import DecoderOptions, WeightStorage
-from export.decoder.export import Comparison, compare_decoder, export_decoder
-from export.encoder.onnx_emitter import onnx_model
-from export.proof.proof_inputs import smooth_pictures
-from server_decoder.grain.grain import KIND as GRAIN_KIND
+from codec_contract.errors import ModelError
+from export import papers
+from export.bundle.writer import refuse_to_replace, require_bundle_formats
+from export.decoder.export import Comparison
 
-PAPERS_REDUCTION = "bicubic"
-_STORAGE = "Weights are stored as float16. The payload's coder tables are the general ones, not fitted to these LRs."
+SOURCES = {"grain": "grain", "irn": "irn", "irn-plus": "irn", "glean": "glean", "gcfsr": "gcfsr",
+           "stylegan2-nvidia": "stylegan", "stylegan2-rosinality": "stylegan"}
+"""Name -> folder of the paper, whose ``checkpoints.py`` has ``convert(source, files, out, options)``."""
+STORAGE = "Weights are stored as float16. The payload's coder tables are the general ones, not fitted to these LRs."
+"""Remark on the card of a converted bundle."""
+Names = Mapping[str, str | Callable[..., str | None]]
+"""A network's names of tensors -> the file's. In ours ``#`` is a number and ``*`` the rest of the name: they fill the
+braces of theirs, or are the arguments of a function that returns it."""
+_NAMED = 8  # tensors that a message names of each kind
+
+
+class ConversionOptions(NamedTuple):
+    """Choices for a conversion."""
+
+    lr: int | None = None  # side of a GCFSR bundle's LRs; None for the usual one
+    domain: str = "faces"  # of the training pictures; only GLEANs were published for others
+    formats: Sequence[str] = ("onnx",)  # of the bundle's encoder
+    force: bool = False  # replace an existing result
+    reduction: str = "bicubic"  # of GLEAN's and GCFSR's bundles, as in the papers
 
 
 @dataclass(frozen=True)
-class ConversionOptions:
-    """Choices for a conversion.
+class TensorMap:
+    """The mapping of one file's tensors."""
 
-    Attributes:
-        lr: side of a GCFSR bundle's LRs; None for a `USUAL_FACTOR`-th of the picture's.
-        domain: of the training pictures; only GLEANs were published for domains other than faces.
-        formats: of the bundle's encoder; ``onnx`` is among them.
-        force: replace an existing result.
-        reduction: of GLEAN's and GCFSR's bundles, a key of `edgegrain.papers.face_sr.bundle.REDUCTIONS`.
-    """
-
-    lr: int | None = None
-    domain: str = "faces"
-    formats: Sequence[str] = ("onnx",)
-    force: bool = False
-    reduction: str = PAPERS_REDUCTION
+    file: str
+    sha256: str
+    names: Mapping[str, str]  # name in the file -> name in the network
+    unused: Mapping[str, str]  # name in the file of a tensor that the network does not have -> reason
+    made: Mapping[str, str]  # name in the network of a tensor that the file does not hold -> its origin
 
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """Result of a conversion.
-
-    Attributes:
-        source: one of `SOURCES`.
-        path: the folder of the bundle, or the prior's file.
-        parameters: trainable numbers by network.
-        tensor_maps: one for every file.
-        comparison: the bundle's decoder compared with torch; None without a bundle.
-    """
+    """Result of a conversion; its fields are those of ``edgegrain convert --json``."""
 
     source: str
-    path: Path
-    parameters: Mapping[str, int]
-    tensor_maps: tuple[TensorMap, ...]
-    comparison: Comparison | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"source": self.source, "path": str(self.path), "parameters": dict(self.parameters),
-                "files": [asdict(tensor_map) for tensor_map in self.tensor_maps],
-                "decoder_beside_torch": None if self.comparison is None else asdict(self.comparison)}
+    path: str  # the folder of the bundle, or the prior's file
+    parameters: Mapping[str, int]  # by network
+    files: Sequence[TensorMap]
+    decoder_beside_torch: Comparison | None = None  # None without a bundle
 
 
-def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions = ConversionOptions()
-            ) -> ConversionReport:
-    """Convert checkpoints in the authors' layout.
-
-    Args:
-        source: one of `SOURCES`.
-        files: GRAIN's three or four, else one.
-        out: folder of the bundle, whose name becomes its id; for a StyleGAN2 the safetensors file.
-        options: see there.
-    """
-    if source not in SOURCES:
-        raise ModelError(f"unknown source {source!r}; expected one of {', '.join(SOURCES)}")
-    if not source.startswith("stylegan2"):  # whose result is a file without an encoder, checked by `_stylegan2`
+def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
+    """Convert checkpoints, GRAIN's three or four, else one, to a bundle's folder ``out``; a StyleGAN2 to a file."""
+    if not source.startswith("stylegan2"):
         refuse_to_replace(out, options.force)
         require_bundle_formats(options.formats)
     if source != "grain" and len(files) != 1:
         raise ModelError(f"{source} is converted from one file, got {len(files)}")
-    return SOURCES[source](files, out, options)
+    report: ConversionReport = papers.load(f"{SOURCES[source]}.checkpoints:convert")(source, files, out, options)
+    return report
 
 
-def _grain(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
-    checkpoint, licence = load_grain_checkpoint(files), AUTHORS["grain"]
-    rrdb, decoder = checkpoint.encoder, checkpoint.decoder
-    hr, lr = decoder.config.decoder.hr, decoder.config.decoder.lr
-    if hr >> rrdb.config.scale != lr:
-        raise BundleError(f"the encoder halves {hr} {rrdb.config.scale} times, but the decoder takes LRs of {lr}")
-    encoder = rrdb_encoder(rrdb, hr)
-    pictures = np.stack(smooth_pictures(COMPARED, hr))
-    lrs = rrdb.encode(pictures)
-    compare_encoder(EncoderSession(onnx_model(encoder.graph).SerializeToString()).encode, pictures, lrs)
-    model = export_decoder(decoder, lr, DecoderOptions(WeightStorage.float16))  # rounds its weights
-    comparison = compare_decoder(model, decoder, lrs)
-
-    training = _training_record(checkpoint.tensor_maps)
-    fields = manifest_fields(out.name, GRAIN_KIND, architecture=decoder.config.as_dict(), training=training,
-                             licence=licence, domain=options.domain)
-    card = bundle_card(out.name, f"GRAIN as its authors trained it, {hr} x {hr} from {lr} x {lr}.", training, licence, [
-        "The encoder is a float network: an LR byte may differ between runtimes. The decoder gets the LR that was "
-        "sent, so nothing depends on it.", _STORAGE])
-    parts = BundleParts(encoder, model, CoderTables.default(), fields, card, options.formats)
-    write_bundle(out, parts, force=options.force)
-    return ConversionReport("grain", out, {"encoder": _count(rrdb), "decoder": _count(decoder)},
-                            checkpoint.tensor_maps, comparison)
-
-
-def _irn(files: Sequence[Path], out: Path, options: ConversionOptions, *, plus: bool) -> ConversionReport:
-    irn, tensor_map = load_irn_checkpoint(files[0])
-    with tempfile.TemporaryDirectory() as folder:
-        weights = save_irn(irn, Path(folder) / IRN_WEIGHTS, training=_training_record([tensor_map]),
-                           dtype=torch.float32)
-        written = write_irn_bundle(weights, out, formats=options.formats, licence=AUTHORS["irn"], plus=plus,
-                                   force=options.force)
-    return ConversionReport("irn-plus" if plus else "irn", out, {"rescaler": _count(irn)}, (tensor_map,),
-                            written.decoder)
-
-
-def _glean(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
-    network, tensor_map = load_glean_checkpoint(files[0])
-    parameters = {"network": _count(network) - _count(network.prior), "prior": _count(network.prior)}
-    comparison = _write_restorer(glean_restorer(network), tensor_map, out, options)
-    return ConversionReport("glean", out, parameters, (tensor_map,), comparison)
-
-
-def _gcfsr(files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
-    network, tensor_map = load_gcfsr_checkpoint(files[0])
-    lr = network.config.size // USUAL_FACTOR if options.lr is None else options.lr
-    comparison = _write_restorer(gcfsr_restorer(network, lr), tensor_map, out, options)
-    return ConversionReport("gcfsr", out, {"network": _count(network)}, (tensor_map,), comparison)
-
-
-def _write_restorer(restorer: Restorer, tensor_map: TensorMap, out: Path, options: ConversionOptions) -> Comparison:
-    remarks = [_STORAGE]
-    if options.reduction != PAPERS_REDUCTION:
-        remarks.insert(0, "The network was trained on bicubic reductions.")
-    return write_restorer_bundle(
-        out, restorer, options.reduction, training=_training_record([tensor_map]), licence=AUTHORS[restorer.codec],
-        domain=options.domain, tables=CoderTables.default(), formats=options.formats, remarks=remarks,
-        force=options.force).decoder
-
-
-def _stylegan2(files: Sequence[Path], out: Path, options: ConversionOptions, *, layout: Layout) -> ConversionReport:
-    done = stylegan2.convert(files[0], out, layout, options.force)
-    return ConversionReport(f"stylegan2-{layout.name.lower()}", out, done.parameters, (done.tensor_map,))
-
-
-def _training_record(tensor_maps: Sequence[TensorMap]) -> dict[str, Any]:
+def training_record(tensor_maps: Sequence[TensorMap]) -> dict[str, Any]:
     """The files that a network comes from, as a manifest's ``training``."""
     return {"converted_from": [{"file": source.file, "sha256": source.sha256} for source in tensor_maps]}
 
 
-def _count(network: nn.Module) -> int:
+def count(network: nn.Module) -> int:
+    """Trainable numbers of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-SOURCES: dict[str, Callable[[Sequence[Path], Path, ConversionOptions], ConversionReport]] = {
-    "grain": _grain,
-    "irn": partial(_irn, plus=False),
-    "irn-plus": partial(_irn, plus=True),
-    "glean": _glean, "gcfsr": _gcfsr,
-    "stylegan2-nvidia": partial(_stylegan2, layout=NVIDIA),
-    "stylegan2-rosinality": partial(_stylegan2, layout=ROSINALITY),
-}
-"""Name -> conversion."""
+def rename(ours: str, names: Names) -> str | None:
+    """The file's name of a network's tensor; None if no pattern fits."""
+    for pattern, theirs in names.items():
+        if found := re.fullmatch(re.escape(pattern).replace(r"\#", r"(\d+)").replace(r"\*", "(.+)"), ours):
+            parts = [int(part) if part.isdecimal() else part for part in found.groups()]
+            return theirs.format(*parts) if isinstance(theirs, str) else theirs(*parts)
+    return None
+
+
+def listed(name: str, index: int) -> str:
+    """Layers in the StyleGAN2 of rosinality and all that follow it: ``conv1``, then ``convs.0``, ``convs.1``, ..."""
+    return f"{name}s.{index - 1}" if index else f"{name}1"
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """The tensors of a checkpoint file under a prefix, and those left out."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]  # by the names without the prefix
+    prefix: str = ""  # of every name in the file, such as "params_ema."
+    unused: Mapping[str, str] = field(default_factory=dict)  # name in the file with another prefix -> reason
+
+    def full_name(self, name: str) -> str:
+        """The name in the file of a tensor in `tensors`."""
+        return self.prefix + name
+
+    def under(self, prefix: str, unused: Mapping[str, str] | None = None) -> TensorFile:
+        """The part under one more prefix."""
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items()
+                   if name.startswith(prefix)}
+        return TensorFile(self.path, tensors, self.prefix + prefix, {**self.unused, **(unused or {})})
+
+    def dimension(self, name: str, index: int) -> int:
+        """One dimension of a tensor that sizes are read from."""
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            raise ModelError(f"{self.path} lacks the tensor {self.full_name(name)!r}")
+        if not -tensor.ndim <= index < tensor.ndim:
+            raise ModelError(f"{self.path}: {self.full_name(name)!r} has the shape {list(tensor.shape)}, expected a "
+                             "weight")
+        return int(tensor.shape[index])
+
+    def count(self, pattern: str, step: int = 1) -> int:
+        """Number of consecutive indices 0, ``step``, 2 ``step``, ... with which ``pattern`` begins a name."""
+        found = 0
+        while any(name.startswith(pattern.format(found * step)) for name in self.tensors):
+            found += 1
+        return found
+
+    @contextmanager
+    def reading(self, network: str) -> Iterator[None]:
+        """Sizes that a configuration refuses are those of another network."""
+        try:
+            yield
+        except ModelError:
+            raise
+        except ValueError as error:
+            raise ModelError(f"{self.path} is no {network}: {error}") from error
+
+
+def open_tensors(path: Path, wrappers: tuple[str, ...] = ()) -> TensorFile:
+    """The tensors of a ``.safetensors`` or torch file; nothing but tensors and plain values is unpickled.
+
+    Only those under the first prefix of ``wrappers`` that is found are taken; ``module.`` of data parallelism goes too.
+    """
+    found = TensorFile(path, _read_tensors(path))
+    if not found.tensors:
+        raise ModelError(f"{path} holds no tensors")
+    for wrapper in (*wrappers, "module."):
+        others = [name for name in found.tensors if not name.startswith(wrapper)]
+        if len(others) < len(found.tensors) and not (wrapper == "module." and others):
+            found = found.under(wrapper, {
+                found.full_name(name): f"not part of {wrapper.rstrip('.')}" for name in others})
+    return found
+
+
+@torch.no_grad()
+def fill(network: nn.Module, source: TensorFile, names: Names, *, unused: Mapping[str, str] | None = None,
+         made: Mapping[str, str] | None = None) -> TensorMap:
+    """Load a file into a network, after all checks; tensors that the layout ``names`` does not hold stay unchanged.
+
+    ``unused``: beginning of a name in the file -> why the network has no such tensor. ``made``: last part of the name
+    of a tensor that the file does not hold -> its origin.
+    """
+    state = network.state_dict()
+    placed = {ours: theirs for ours in state if (theirs := rename(ours, names)) is not None}
+    used = set(placed.values())
+    spare = {name: why for start, why in (unused or {}).items() for name in source.tensors
+             if name.startswith(start) and name not in used}
+    missing = [source.full_name(name) for name in used - source.tensors.keys()]
+    unknown = [source.full_name(name) for name in source.tensors.keys() - spare.keys() - used]
+    misshapen = [f"{source.full_name(name)} is {list(source.tensors[name].shape)}, expected {list(state[ours].shape)}"
+                 for ours, name in placed.items() if name in source.tensors
+                 and not _fits(source.tensors[name], state[ours])]
+    problems = [_some(what, sorted(found)) for what, found in (
+        ("missing", missing), ("unknown", unknown), ("of another shape", misshapen)) if found]
+    if problems:
+        raise ModelError(f"{source.path} does not fit its layout: {'; '.join(problems)}")
+    for ours, name in placed.items():
+        state[ours].copy_(source.tensors[name].reshape(state[ours].shape))
+    origins = {name: name.rpartition(".")[2] for name in state.keys() - placed.keys()}
+    return TensorMap(
+        source.path.name, file_sha256(source.path), {source.full_name(name): ours for ours, name in placed.items()},
+        {**source.unused, **{source.full_name(name): why for name, why in spare.items()}},
+        {name: made[last] for name, last in sorted(origins.items()) if made and last in made})
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fits(tensor: Tensor, ours: Tensor) -> bool:
+    # Layouts differ in dimensions of one: [1, out, in, k, k] for weights of modulated convolutions, [1] for a scalar.
+    return [side for side in tensor.shape if side != 1] == [side for side in ours.shape if side != 1]
+
+
+def _some(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{len(names)} tensor{'s' if len(names) > 1 else ''} {what} ({', '.join(names[:_NAMED])}{more})"
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a ``.safetensors`` or torch file by name; nested dictionaries are joined by dots."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                _refuse_more_than(path, sum(entry.file_size for entry in archive.infolist()))
+        # A training checkpoint of rosinality's carries its command line: a namespace of plain values.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # `_reason` says it
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
+    except Exception as error:  # torch's restricted unpickler raises exceptions of any class for malformed bytes
+        raise ModelError(f"{path} cannot be read as tensors: {_reason(error, path)}. Expected a .safetensors file or a "
+                         "torch file of plain tensors. NVIDIA's .pkl files hold program code: write their tensors to a "
+                         "file once, by name, where their code is installed") from error
+    tensors = dict(_flatten(content))
+    _refuse_more_than(path, max((tensor.nbytes for tensor in tensors.values()), default=0))
+    return tensors
+
+
+def _refuse_more_than(path: Path, nbytes: int) -> None:
+    """Raise `ModelError` for a file that claims more bytes than it has: torch compresses and repeats nothing."""
+    if nbytes > (has := path.stat().st_size):
+        raise ModelError(f"{path} claims {nbytes:,} bytes of tensors and has {has:,}; it is damaged or forged")
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """The reason in plain words; torch's own text advises to switch its protection off."""
+    if isinstance(error, (OSError, RuntimeError, SafetensorError)):
+        return str(error).partition("\n")[0].rstrip(".")
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    if isinstance(error, pickle.UnpicklingError):
+        if name := re.search(r"GLOBAL `?([\w.]+)", str(error)):
+            return f"it contains program code ({name[1].rstrip('.')}) and was refused; none of it was run"
+        with path.open("rb") as file:
+            if file.read(1) == pickle.PROTO:
+                return "it is a pickle that can contain program code and was refused; none of it was run"
+    return "it is damaged, or no torch file"
+
+
+def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(content, Tensor):
+        yield prefix, content
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            if isinstance(key, str):
+                yield from _flatten(value, f"{prefix}.{key}" if prefix else key)

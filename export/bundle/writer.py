@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import nn
 
 from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.manifest import (
@@ -40,8 +41,8 @@ from edge_encoder import integer_network as integer
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import IntegerNetwork
 from export.bundle.additions import file_record, read_record, record_text
-from export.bundle.card import state_enlarger
-from export.decoder.export import Comparison
+from export.bundle.card import bundle_card, state_enlarger
+from export.decoder.export import Comparison, compare_decoder
 from export.encoder.formats import export_encoder, require_formats
 from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
 from server_decoder.decoder_session import INPUT, OUTPUT
@@ -114,6 +115,30 @@ def write_bundle(folder: Path, parts: BundleParts, *, force: bool = False) -> Ma
         "preprocessing": dict(encoder.preprocessing),
     }
     return _write_folder(folder, write, parts.decoder, record, parts.card, force)
+
+
+def write_compared_bundle(
+    folder: Path, codec: str, encoder: EncoderPart, decoder: nn.Module, model: bytes, lrs: np.ndarray, *,
+    summary: str, remarks: Sequence[str] = (), tables: CoderTables, formats: Sequence[str], force: bool = False,
+    encoder_flips: float | None = None, **fields: Any,
+) -> WrittenBundle:
+    """Compare an exported decoder with its network, and write the bundle of both halves.
+
+    Args:
+        folder: of the bundle; its name becomes the id.
+        codec, fields: of `manifest_fields`.
+        encoder, tables, formats: of `BundleParts`.
+        decoder: in float32, with the weights of ``model``.
+        model: the decoder, exported.
+        lrs: uint8 ``[N, h, w, 3]``, to compare on.
+        summary, remarks: of the model card.
+        force: replace a bundle that exists.
+        encoder_flips: of a float encoder.
+    """
+    comparison = compare_decoder(model, decoder, lrs)
+    card = bundle_card(folder.name, summary, fields["training"], fields["licence"], remarks)
+    parts = BundleParts(encoder, model, tables, manifest_fields(folder.name, codec, **fields), card, formats)
+    return WrittenBundle(write_bundle(folder, parts, force=force), comparison, encoder_flips)
 
 
 def manifest_fields(bundle_id: str, codec: str, *, architecture: Mapping[str, Any], training: Mapping[str, Any],

@@ -18,7 +18,7 @@ from codec_contract.pixels import dequantize, quantize
 from edge_encoder.integer_network import run_reference
 from edge_encoder.lowering import box_network
 from edgegrain.cli.app import application
-from edgegrain.papers.face_sr.bundle import find_face_sr_weights, load_gcfsr, load_glean, write_face_sr_bundle
+from edgegrain.papers.face_sr.bundle import load_gcfsr, load_glean, store, write_face_sr_bundle
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.service.engine import Engine, RestoreOptions
 from export.bundle.card import BY_DOMAIN, UNSTATED
@@ -133,20 +133,22 @@ def test_the_general_export_redirects(bundles: dict[str, Path], zoo: Path) -> No
 
 
 def test_refusals(bundles: dict[str, Path], zoo: Path, tmp_path: Path) -> None:
+    gcfsr, glean, out = zoo / "gcfsr/gcfsr.safetensors", zoo / "glean/glean.safetensors", tmp_path / "out"
     with pytest.raises(FileExistsError, match="force=True"):
-        write_face_sr_bundle(zoo / "gcfsr", bundles["gcfsr"], formats=("onnx",))
-    out = tmp_path / "out"
+        write_face_sr_bundle(gcfsr, bundles["gcfsr"], formats=("onnx",))
     with pytest.raises(BundleError, match="1 to 8 pixels wide, a power of two, got 16"):
-        write_face_sr_bundle(zoo / "gcfsr", out, lr=16)
+        write_face_sr_bundle(gcfsr, out, lr=16)
     with pytest.raises(ExportError, match="this GLEAN takes LRs of 8"):
-        write_face_sr_bundle(zoo / "glean", out, lr=16, prior=zoo / "glean/bank.safetensors")
+        write_face_sr_bundle(glean, out, lr=16, prior=zoo / "glean/bank.safetensors")
     with pytest.raises(ExportError, match="unknown reduction 'lanczos'"):
-        write_face_sr_bundle(zoo / "gcfsr", out, reduction="lanczos")
+        write_face_sr_bundle(gcfsr, out, reduction="lanczos")
     with pytest.raises(ExportError, match="needs the encoder as onnx"):
-        write_face_sr_bundle(zoo / "gcfsr", out, formats=("tflite",))
+        write_face_sr_bundle(gcfsr, out, formats=("tflite",))
+    with pytest.raises(ExportError, match="takes no --prior"):
+        write_face_sr_bundle(gcfsr, out, prior=zoo / "glean/bank.safetensors")
     _, other = store_glean(tmp_path / "other", seed=1)
     with pytest.raises(ModelError, match="trained with the bank"):
-        write_face_sr_bundle(zoo / "glean", out, prior=other)
-    with pytest.raises(ModelError, match="holds 0 of glean.safetensors and gcfsr.safetensors"):
-        find_face_sr_weights(tmp_path)
+        write_face_sr_bundle(glean, out, prior=other)
+    with pytest.raises(ModelError, match=r"holds 0 weight files, expected one of .*glean\.safetensors"):
+        store(tmp_path, out)
     assert not out.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,13 +118,13 @@ def convert(
     options = conversion.ConversionOptions(
         lr, domain or "faces", parse_formats(formats), force, (reduction or Reduction.bicubic).value)
     done = conversion.convert(source.value, files, out, options)
-    report(done.as_dict(), *_lines(done), as_json=json_output)
+    report(asdict(done), *_lines(done), as_json=json_output)
 
 
 def _lines(report: ConversionReport) -> Iterator[str]:
     networks = ", ".join(f"{name} {count:,}" for name, count in report.parameters.items())
     yield (f"{report.path}: {report.source}, parameters: {networks}")
-    for tensor_map in report.tensor_maps:
+    for tensor_map in report.files:
         yield (f"  {tensor_map.file}: {len(tensor_map.names)} tensors placed, {len(tensor_map.unused)} not used")
         parts = Counter(ours.split(".")[0] for ours in tensor_map.names.values())
         yield (f"    into {', '.join(f'{name} ({count})' for name, count in parts.items())}")
@@ -131,8 +132,8 @@ def _lines(report: ConversionReport) -> Iterator[str]:
             for why, count in Counter(reasons.values()).items():
                 first = next(name for name, reason in reasons.items() if reason == why)
                 yield (f"    {what}: {first}{f' and {count - 1} more' if count > 1 else ''}: {why}")
-    if report.comparison is not None:
-        yield (f"  the exported decoder differs from torch by at most {report.comparison.largest_difference:.1e}")
+    if (found := report.decoder_beside_torch) is not None:
+        yield (f"  the exported decoder differs from torch by at most {found.largest_difference:.1e}")
 
 
 def models(json_output: JsonOption = False) -> None:

@@ -7,11 +7,11 @@ and restored by either network.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.progress import track
 from torch import Tensor, nn
@@ -21,27 +21,27 @@ from codec_contract.bundle.manifest import CODER_TABLES
 from codec_contract.errors import BundleError, ExistsError, ExportError, ModelError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edge_encoder.integer_network import IntegerNetwork, run_reference
+from codec_contract.resize import cubic
+from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, run_reference
 from edge_encoder.lowering import box_network
-from edgegrain.papers.face_sr.bicubic_network import bicubic_network
+from edgegrain.papers.convert import STORAGE, ConversionOptions, TensorMap, training_record
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig, GCFSRUpscaler
 from edgegrain.papers.gcfsr.network import KIND as GCFSR_KIND
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.papers.glean.network import KIND as GLEAN_KIND
-from export.bundle.card import bundle_card, usual_licence
+from export.bundle import grain_bundle
+from export.bundle.card import AUTHORS, usual_licence
 from export.bundle.writer import (
     COMPARED,
     FIRST_VERSION,
-    BundleParts,
     WrittenBundle,
     exact_encoder,
-    manifest_fields,
     refuse_to_replace,
     require_bundle_formats,
     tables_in,
-    write_bundle,
+    write_compared_bundle,
 )
-from export.decoder.export import compare_decoder, described_prior
+from export.decoder.export import Comparison, described_prior
 from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.graph import FORMATS
 from export.proof.proof_inputs import smooth_pictures
@@ -62,8 +62,6 @@ GCFSR_WEIGHTS = "gcfsr.safetensors"
 """Names of the files in the folder of a run and of the zoo."""
 USUAL_FACTOR = 16
 """From the picture's side to a GCFSR bundle's LR, unless another is chosen."""
-REDUCTIONS: dict[str, Callable[[int, int], IntegerNetwork]] = {"area": box_network, "bicubic": bicubic_network}
-"""Name -> the encoder from ``hr`` to ``lr``."""
 _TRAINING, _BANK = "training", "bank_sha256"
 _PRIOR = "prior."
 _CONFIGS: dict[str, type[GLEANConfig] | type[GCFSRConfig]] = {GLEAN_KIND: GLEANConfig, GCFSR_KIND: GCFSRConfig}
@@ -78,15 +76,7 @@ def trained_state(network: GLEAN | GCFSR) -> dict[str, Tensor]:
 
 def save_face_sr(network: GLEAN | GCFSR, path: str | Path, *, training: Mapping[str, Any] | None = None,
                  dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
-    """Write a network; of GLEAN's bank only the hash.
-
-    Args:
-        network: to write.
-        path: of the new file.
-        training: read back by `read_training`; plain JSON values.
-        dtype: of the stored weights.
-        compact: store the large ones as int8 (`write_weights`).
-        force: replace the file if it exists.
+    """Write a network, of GLEAN's bank only the hash; ``training``, plain JSON values, is read back by `read_training`.
     """
     bank = {_BANK: prior_digest(network.prior)} if isinstance(network, GLEAN) else {}
     return save_network(path, _KIND, network.config.as_dict(), trained_state(network), dtype=dtype, compact=compact,
@@ -136,40 +126,17 @@ def read_training(path: str | Path) -> dict[str, Any]:
     return dict(read_record(path, _KIND, _TRAINING, {}))
 
 
-@dataclass(frozen=True)
-class Restorer:
-    """A network that restores squares of ``hr`` from LRs of ``lr``.
-
-    Attributes:
-        codec: ``"glean"`` or ``"gcfsr"``.
-        network: LR ``[B, 3, lr, lr]`` in [-1, 1] -> ``[B, 3, hr, hr]``; a second argument for every control.
-        architecture: its configuration, plain JSON values.
-        controls: name of an optional input -> its description in the manifest.
-    """
-
-    codec: str
-    network: nn.Module
-    hr: int
-    lr: int
-    architecture: Mapping[str, Any]
-    controls: Mapping[str, Any] = field(default_factory=dict)
-
-
-def glean_restorer(network: GLEAN) -> Restorer:
-    """The restorer of a GLEAN with its bank."""
-    config = network.config
-    return Restorer(GLEAN_KIND, network, config.prior.size, config.lr, config.as_dict())
-
-
-def gcfsr_restorer(network: GCFSR, lr: int) -> Restorer:
-    """The restorer of a GCFSR for one size of LRs. Except in the blind form it has the control ``strength``."""
-    config = network.config
-    if lr < 1 or lr & (lr - 1) or not SMALLEST_STRENGTH <= config.size / lr <= LARGEST_STRENGTH:
+def sizes(config: GLEANConfig | GCFSRConfig, lr: int | None = None) -> tuple[int, int]:
+    """Sides of picture and LR. ``lr``: that of a GCFSR's LRs; None for a `USUAL_FACTOR`-th of the picture's."""
+    if isinstance(config, GLEANConfig):
+        if lr not in (None, config.lr):
+            raise ExportError(f"this GLEAN takes LRs of {config.lr}; leave lr out")
+        return config.prior.size, config.lr
+    lr = lr or config.size // USUAL_FACTOR
+    if lr & (lr - 1) or not SMALLEST_STRENGTH <= config.size / lr <= LARGEST_STRENGTH:
         raise BundleError(f"LRs of this network are {max(1, config.size / LARGEST_STRENGTH):g} to "
                           f"{config.size / SMALLEST_STRENGTH:g} pixels wide, a power of two, got {lr}")
-    described = {"range": [SMALLEST_STRENGTH, LARGEST_STRENGTH], "default": config.size / lr}
-    return Restorer(GCFSR_KIND, GCFSRUpscaler(network, lr), config.size, lr, config.as_dict(),
-                    {} if config.blind else {STRENGTH: described})
+    return config.size, lr
 
 
 def write_face_sr_bundle(
@@ -177,112 +144,68 @@ def write_face_sr_bundle(
     reduction: str | None = None, version: str = FIRST_VERSION, domain: str = "faces",
     licence: Mapping[str, str] | None = None, formats: Sequence[str] = tuple(FORMATS), force: bool = False,
 ) -> WrittenBundle:
-    """Write the bundle of a ``glean.safetensors`` or ``gcfsr.safetensors``, or of a folder that holds one and perhaps a
-    ``coder.json``.
+    """Write the bundle of a ``glean.safetensors`` or ``gcfsr.safetensors``, with the tables of a ``coder.json`` next to
+    it.
 
-    Args:
-        weights: the file or folder.
-        folder: of the bundle; its name becomes the id.
-        lr: side of a GCFSR bundle's LRs; None for a `USUAL_FACTOR`-th of the picture's.
-        prior: GLEAN's bank, as `load_prior` takes it; None for the published one.
-        reduction: a key of `REDUCTIONS`; None for the one that the network was trained on.
-        version, domain: for the manifest.
-        licence: of weights and data, by default `usual_licence`; the bank's is added.
-        formats: of the encoder.
-        force: replace a bundle that exists.
+    ``lr``: of a GCFSR. ``prior``: GLEAN's bank, as `load_prior` takes it, by default the published one; its licence is
+    added to ``licence``, by default `usual_licence`. ``reduction``: by default the one that it was trained on.
     """
     refuse_to_replace(folder, force, version=version)
-    path = find_face_sr_weights(weights)
-    training = read_training(path)
-    reduction = reduction or (training.get("config") or {}).get("reduction", "area")
+    training = read_training(weights)
+    reduction = reduction or _reduction(training)
     if reduction not in REDUCTIONS:
         raise ExportError(f"unknown reduction {reduction!r}; expected one of {', '.join(REDUCTIONS)}")
     require_bundle_formats(formats)
-    licence = dict(licence or usual_licence(domain))
-    network = load_face_sr(path, prior)
-    if isinstance(network, GCFSR):
-        if prior is not None:
-            raise ExportError(f"{path} holds a GCFSR, which takes no --prior")
-        restorer = gcfsr_restorer(network, lr or network.config.size // USUAL_FACTOR)
-    else:
-        if lr not in (None, network.config.lr):
-            raise ExportError(f"this GLEAN takes LRs of {network.config.lr}; leave lr out")
+    network, licence = load_face_sr(weights, prior), dict(licence or usual_licence(domain))
+    if isinstance(network, GLEAN):
         licence["prior"] = prior_licence(prior or DEFAULT_PRIOR)
-        restorer = glean_restorer(network)
-    return write_restorer_bundle(folder, restorer, reduction, training=training, licence=licence, domain=domain,
-                                 version=version, tables=tables_in(path.parent), formats=formats, force=force)
+    elif prior is not None:
+        raise ExportError(f"{weights} holds a GCFSR, which takes no --prior")
+    return _write(folder, network, reduction, lr, training=training, licence=licence, domain=domain, version=version,
+                  tables=tables_in(weights.parent), formats=formats, force=force)
 
 
-def write_restorer_bundle(
-    folder: Path, restorer: Restorer, reduction: str, *, training: Mapping[str, Any], licence: Mapping[str, str],
-    domain: str, tables: CoderTables, formats: Sequence[str], version: str = FIRST_VERSION,
-    remarks: Sequence[str] = (), force: bool = False,
-) -> WrittenBundle:
-    """Export a restorer, compare it with torch and write its bundle.
+def write_converted(network: GLEAN | GCFSR, tensor_map: TensorMap, folder: Path, options: ConversionOptions
+                    ) -> Comparison:
+    """Write the bundle of an authors' checkpoint."""
+    softer = ["The network was trained on bicubic reductions."] if options.reduction != "bicubic" else []
+    return _write(folder, network, options.reduction, options.lr, remarks=[*softer, STORAGE],
+                  training=training_record([tensor_map]), licence=AUTHORS[network.config.as_dict()["kind"]],
+                  domain=options.domain, tables=CoderTables.default(), formats=options.formats,
+                  force=options.force).decoder
 
-    Args:
-        folder: of the bundle; its name becomes the id.
-        restorer: its network's weights are rounded to float16.
-        reduction: a key of `REDUCTIONS`, the encoder.
-        training, licence, domain, version: for the manifest.
-        tables, formats: as in `BundleParts`.
-        remarks: paragraphs of the model card.
-        force: replace a bundle that exists.
-    """
-    refuse_to_replace(folder, force)
-    encoder = REDUCTIONS[reduction](restorer.hr, restorer.lr)
-    decoder = restorer.network.eval().requires_grad_(False)
-    round_weights(decoder, compact=False)
-    graph = store_half(decoder_graph(decoder, restorer.lr))
-    for name in restorer.controls:
+
+def _write(folder: Path, network: GLEAN | GCFSR, reduction: str, lr: int | None, **described: Any) -> WrittenBundle:
+    """Write the bundle of a network, whose weights are rounded; ``described``: as in `write_compared_bundle`."""
+    hr, lr = sizes(network.config, lr)
+    kind, decoder, controls, strength = GLEAN_KIND, cast(nn.Module, network), {}, ""
+    if isinstance(network, GCFSR):
+        kind, decoder = GCFSR_KIND, GCFSRUpscaler(network, lr)
+        if not network.config.blind:
+            controls = {STRENGTH: {"range": [SMALLEST_STRENGTH, LARGEST_STRENGTH], "default": hr / lr}}
+            strength = " `strength`, 4 to 64, controls how much detail is hallucinated."
+    encoder = REDUCTIONS[reduction](hr, lr)
+    round_weights(decoder.eval().requires_grad_(False), compact=False)
+    graph = store_half(decoder_graph(decoder, lr))
+    for name in controls:
         add_optional_input(graph, name, [f"{name}_batch"])
-    model = bytes(graph.SerializeToString())
-    lrs = run_reference(encoder, np.stack(smooth_pictures(COMPARED, restorer.hr)))
-    comparison = compare_decoder(model, decoder, lrs)
-    fields = manifest_fields(
-        folder.name, restorer.codec, architecture=restorer.architecture, training=training, licence=licence,
-        domain=domain, version=version, controls=tuple(restorer.controls), inputs=restorer.controls)
-    strength = " `strength`, 4 to 64, controls how much detail is hallucinated." if restorer.controls else ""
-    summary = (f"{restorer.codec.upper()}, {restorer.hr} x {restorer.hr} from an exact {reduction} reduction to "
-               f"{restorer.lr} x {restorer.lr}.{strength}")
-    card = bundle_card(folder.name, summary, training, licence, remarks)
-    parts = BundleParts(exact_encoder(encoder), model, tables, fields, card, formats)
-    return WrittenBundle(write_bundle(folder, parts, force=force), comparison)
-
-
-def find_face_sr_weights(path: Path) -> Path:
-    """The file itself, or the one in a folder."""
-    if not path.is_dir():
-        return path
-    found = [path / name for name in (GLEAN_WEIGHTS, GCFSR_WEIGHTS) if (path / name).is_file()]
-    if len(found) != 1:
-        raise ModelError(f"{path} holds {len(found)} of {GLEAN_WEIGHTS} and {GCFSR_WEIGHTS}, expected one of them")
-    return found[0]
+    return write_compared_bundle(
+        folder, kind, exact_encoder(encoder), decoder, bytes(graph.SerializeToString()),
+        run_reference(encoder, np.stack(smooth_pictures(COMPARED, hr))), architecture=network.config.as_dict(),
+        summary=f"{kind.upper()}, {hr} x {hr} from an exact {reduction} reduction to {lr} x {lr}.{strength}",
+        controls=tuple(controls), inputs=controls, **described)
 
 
 def store(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, coder: Path | None = None,
           data: Path | None = None, exclude: tuple[str, ...] = (), force: bool = False) -> Path:
-    """Write a compact copy of a ``glean.safetensors`` or ``gcfsr.safetensors``, and the coder's tables, to the zoo.
+    """Write a compact copy of a ``glean.safetensors`` or ``gcfsr.safetensors`` to the zoo; the path of the copy.
 
-    Fitted to the same reductions of the same pictures tables are equal, so that both networks can share an LR contract.
-
-    Args:
-        weights: the file, or a folder that holds one.
-        folder: the folder to write.
-        prior: GLEAN's bank, as `load_prior` takes it.
-        coder: tables to copy into ``coder.json``.
-        data: without ``coder``: training pictures that the tables are fitted to. Without both, tables in the folder
-            stay as they are.
-        exclude: name patterns left out, as in training.
-        force: replace the files.
-
-    Returns:
-        The path of the written weights.
+    ``coder.json`` gets the tables ``coder``, or those fitted to the pictures ``data``, or stays as it is. Fitted to the
+    same reductions of the same pictures tables are equal, so that both networks can share an LR contract.
     """
-    path = find_face_sr_weights(weights)
+    path = grain_bundle.weight_file(weights)
     network = load_face_sr(path, prior)
-    name = GLEAN_WEIGHTS if isinstance(network, GLEAN) else GCFSR_WEIGHTS
-    for written in (name, CODER_TABLES) if coder or data else (name,):
+    for written in (path.name, CODER_TABLES) if coder or data else (path.name,):
         if (folder / written).exists() and not force:  # before fitting, which takes minutes
             raise ExistsError(folder / written)
     tables = None
@@ -291,7 +214,7 @@ def store(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, cod
     elif data is not None:
         tables = fit_reduction_tables(path, data, exclude=exclude)
     folder.mkdir(parents=True, exist_ok=True)
-    target = save_face_sr(network, folder / name, training=read_training(path), compact=True, force=force)
+    target = save_face_sr(network, folder / path.name, training=read_training(path), compact=True, force=force)
     if tables is not None:
         write_atomically(folder / CODER_TABLES, tables.to_json(), force=force)
     return target
@@ -303,13 +226,118 @@ def fit_reduction_tables(weights: Path, data: Path, *, exclude: tuple[str, ...] 
     from edgegrain.pictures.stored_pictures import read_square, stored_pictures  # bundles are written without them
     from edgegrain.publishing.fit_coder import fit_tables
 
-    path = find_face_sr_weights(weights)
-    config = read_config(path)
-    hr, lr = ((config.size, config.size // USUAL_FACTOR) if isinstance(config, GCFSRConfig)
-              else (config.prior.size, config.lr))
-    reduce = REDUCTIONS[(read_training(path).get("config") or {}).get("reduction", "area")](hr, lr)
+    hr, lr = sizes(read_config(weights))
+    reduce = REDUCTIONS[_reduction(read_training(weights))](hr, lr)
     stored = stored_pictures(data, exclude)
     chosen = np.sort(np.random.default_rng(0).permutation(len(stored))[:count])
     lrs = [run_reference(reduce, read_square(stored[index], hr)[None])[0]
            for index in track(chosen, description="reducing")]
     return fit_tables(lrs, steps=steps)
+
+
+def _reduction(training: Mapping[str, Any]) -> str:
+    return str((training.get("config") or {}).get("reduction", "area"))
+
+
+SMALLEST_LR = 4
+"""Of a bicubic reduction: with less, a sample would be near both edges."""
+SMALLEST_FACTOR, LARGEST_FACTOR = 2, 64
+RGB = 3
+_WHITE = 255
+_WEIGHT_MAX = 127
+# (near, far) at the left and at the right: the neighbour at that distance must exist (1), must not exist (0), or does
+# not matter (None), for a kind to apply; inner, first, second, last but one, last.
+_KINDS = (((None, 1), (None, 1)), ((0, None), (None, None)), ((1, 0), (None, None)), ((None, None), (1, 0)),
+          ((None, None), (0, None)))
+
+
+def bicubic_network(hr: int, lr: int) -> IntegerNetwork:
+    """Antialiased bicubic reduction from ``hr`` to ``lr`` as an integer network; GLEAN and GCFSR define their LR so.
+
+    Pillow's filter for an integer factor f: taps of Keys' kernel, stretched by f and cut at the edge, with weights that
+    sum to 1; first along the rows, rounded to integers, then along the columns. A convolution has the same weights
+    everywhere, but the first two and the last two samples of a line, where the edge cuts taps off, need others. So all
+    five kinds are computed for every sample, with zeros outside, and one is selected:
+
+        kinds    conv [5 x 3, 4f], stride f     inner, first, second, last but one, last
+        white    conv with no weights           255 everywhere
+        choice   depthwise 5 taps of white, + kinds
+                                                the taps give 0 where a kind applies, else -255 or less, so that the
+                                                clamp gives 0; white ends at the edge, which reveals a sample's position
+        row      1 x 1                          the sum over kinds
+
+    Weights are int8 over a power of two, so a level may differ by one from Pillow's, whose weights have 22 bits.
+    """
+    factor = hr // lr if lr else 0
+    if lr < SMALLEST_LR or hr % lr or factor % 2 or not SMALLEST_FACTOR <= factor <= LARGEST_FACTOR:
+        raise BundleError(f"the exact bicubic reduction makes LRs of at least {SMALLEST_LR} pixels by an even factor "
+                          f"from {SMALLEST_FACTOR} to {LARGEST_FACTOR}, got {hr} to {lr}")
+    across = _pass("across", INPUT, factor, vertical=False)
+    down = _pass("down", across[-1].name, factor, vertical=True)
+    return IntegerNetwork(f"bicubic-{hr}-{lr}", hr, lr, (*across, *down))
+
+
+def reduction_weights(factor: int) -> npt.NDArray[np.float64]:
+    """``[5, 4 * factor]``: the weights of every kind of sample; each row sums to 1."""
+    taps = 4 * factor
+    weights = np.tile(cubic((np.arange(taps) + 0.5) / factor - 2), (len(_KINDS), 1))
+    for kind, (left, right) in ((1, (3, 0)), (2, (1, 0)), (3, (0, 1)), (4, (0, 3))):  # removed taps, in half factors
+        weights[kind, : left * factor // 2] = 0
+        weights[kind, taps - right * factor // 2 :] = 0
+    result: npt.NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
+    return result
+
+
+def quantized(weights: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int8], int]:
+    """int8 weights and the largest possible shift; their sum is 2^shift, so that constant areas are preserved.
+
+    Rounding errors are assigned to the weights that lost most.
+    """
+    shift = int(np.floor(np.log2((_WEIGHT_MAX + 1) / weights.max())))
+    exact = weights * 2.0**shift
+    whole = np.round(exact).clip(-_WEIGHT_MAX, _WEIGHT_MAX)
+    while missing := round(2.0**shift - whole.sum()):
+        step = np.sign(missing)
+        room = (np.abs(whole + step) <= _WEIGHT_MAX) & (exact != 0)
+        whole[np.argmax(np.where(room, step * (exact - whole), -np.inf))] += step
+    return whole.astype(np.int8), shift
+
+
+def _pass(name: str, source: str, factor: int, *, vertical: bool) -> list[IntegerConv]:
+    """One direction: kinds, white, choice and their sum."""
+    def along(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:  # [O, I, taps] -> [O, I, *, *]
+        return np.ascontiguousarray(weight[..., None] if vertical else weight[..., None, :])
+
+    def around(zeros: int) -> tuple[int, int, int, int]:
+        return (zeros, 0, zeros, 0) if vertical else (0, zeros, 0, zeros)
+
+    kinds, channels = len(_KINDS), len(_KINDS) * RGB
+    weight = np.zeros((kinds, RGB, RGB, 4 * factor), np.int8)
+    shift = np.zeros((kinds, RGB), np.int32)
+    for kind, row in enumerate(reduction_weights(factor)):
+        taps, shift[kind] = quantized(row)
+        weight[kind, range(RGB), range(RGB)] = taps
+    presence = np.zeros((kinds, RGB, 5), np.int8)
+    bias = np.zeros((kinds, RGB), np.int32)
+    for kind, (left, right) in enumerate(_KINDS):
+        for tap, wanted in zip((1, 0, 3, 4), (*left, *right), strict=True):
+            if wanted is not None:  # a neighbour that does not meet the condition costs 255; in halves
+                presence[kind, :, tap] = 2 if wanted else -2
+                bias[kind] -= 2 * _WHITE * wanted
+    none, one = np.zeros(channels, np.int32), np.ones(channels, np.int32)
+    chosen = np.zeros((RGB, kinds, RGB, 1, 1), np.int8)
+    chosen[range(RGB), :, range(RGB)] = 2
+    return [
+        IntegerConv(f"{name}.kinds", source, along(weight.reshape(channels, RGB, -1)), none, shift.ravel(),
+                    stride=(factor, 1) if vertical else (1, factor),
+                    padding=around(3 * factor // 2)),  # taps of the first and the last sample outside
+        IntegerConv(f"{name}.white", f"{name}.kinds", np.zeros((channels, 1, 1, 1), np.int8), one * 2 * _WHITE, one,
+                    groups=channels),
+        IntegerConv(f"{name}.choice", f"{name}.white", along(presence.reshape(channels, 1, -1)), bias.ravel(), one,
+                    padding=around(2), groups=channels, skip=f"{name}.kinds"),
+        IntegerConv(name, f"{name}.choice", chosen.reshape(RGB, channels, 1, 1), none[:RGB], one[:RGB]),
+    ]
+
+
+REDUCTIONS: dict[str, Callable[[int, int], IntegerNetwork]] = {"area": box_network, "bicubic": bicubic_network}
+"""Name -> the encoder from ``hr`` to ``lr``."""

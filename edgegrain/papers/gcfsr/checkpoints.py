@@ -9,41 +9,63 @@ the authors' network draws new noise in every run.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from codec_contract.errors import ModelError
+from edgegrain.papers.convert import (
+    ConversionOptions,
+    ConversionReport,
+    Names,
+    TensorFile,
+    TensorMap,
+    count,
+    fill,
+    listed,
+    open_tensors,
+)
+from edgegrain.papers.face_sr.bundle import write_converted
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
-from edgegrain.papers.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
+from server_decoder.weight_file import described_network
 
 START = 16
 """Side of the coarsest features, fixed in the authors' code."""
-_CONVOLUTION = {"weight": 0, "bias": 1}  # index in a sequence of convolution and activation
-_MODULATION = {"encoded": "condition_scale2", "generated": "condition_scale1"}
-_LAYER = {"noise_strength": "weight", "bias": "activate.bias"}
 _UNUSED = {"noises.": "of other sizes than the layers' noise, which the authors draw again in every run"}
-_DRAWN = "drawn from a seed: the authors draw it again in every run"
+_MADE = {"noise": "drawn from a seed: the authors draw it again in every run"}
 
 
-def load_gcfsr_checkpoint(path: Path, *, seed: int = 0) -> tuple[GCFSR, TensorMap]:
-    """The network of a checkpoint; its sizes, and whether it is the blind form, follow from the tensors.
+def _names(levels: int) -> Names:
+    return {
+        "first.conv.weight": "conv_body_first.0.weight",
+        "first.conv.bias": "conv_body_first.1.bias",
+        "down.#.conv.weight": "conv_body_down.{0}.1.weight",  # 0 is a filter
+        "down.#.conv.bias": "conv_body_down.{0}.2.bias",
+        "constant.conv.weight": "final_conv.0.weight",
+        "constant.conv.bias": "final_conv.1.bias",
+        "to_codes.#.conv.weight": lambda index: f"final_down{index + 1}.1.weight",
+        "to_codes.#.conv.bias": lambda index: f"final_down{index + 1}.2.bias",
+        "codes.*": "final_linear.{0}",
+        "modulations.#.conv.*": lambda level, end: f"condition_shift.{levels - 1 - level}.0.{end}",
+        "modulations.#.encoded.*": lambda level, end: f"condition_scale2.{levels - 1 - level}.{end}",
+        "modulations.#.generated.*": lambda level, end: f"condition_scale1.{levels - 1 - level}.{end}",
+        "layers.#.noise_strength": lambda index: f"{listed('style_conv', index)}.weight",
+        "layers.#.bias": lambda index: f"{listed('style_conv', index)}.activate.bias",
+        "layers.#.conv.*": lambda index, end: f"{listed('style_conv', index)}.modulated_conv.{end}",
+        "to_rgb.#.bias": lambda level: f"{listed('to_rgb', level)}.bias",
+        "to_rgb.#.conv.*": lambda level, end: f"{listed('to_rgb', level)}.modulated_conv.{end}",
+    }
 
-    Args:
-        path: of the file.
-        seed: of the constant noise.
-    """
+
+def load_gcfsr_checkpoint(path: Path) -> tuple[GCFSR, TensorMap]:
+    """The network of a checkpoint; its sizes, and whether it is the blind form, follow from the tensors."""
     source = open_tensors(path, ("params_ema.", "params.", "state_dict."))
     config = _config(source)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = GCFSR(config)
-    placed = place(source, network.state_dict(), lambda ours: _theirs(ours, len(config.levels)), unused=_UNUSED)
-    fill(network, placed.state)
-    made = {name: _DRAWN for name in network.state_dict() if name not in placed.state}
-    unused = {**source.unused, **placed.unused}
-    return network.eval(), TensorMap(path.name, file_sha256(path), placed.names, unused, made)
+        torch.manual_seed(0)
+        network = described_network(path, lambda: GCFSR(config))
+    tensor_map = fill(network, source, _names(len(config.levels)), unused=_UNUSED, made=_MADE)
+    return network.eval(), tensor_map
 
 
 def _config(source: TensorFile) -> GCFSRConfig:
@@ -52,43 +74,15 @@ def _config(source: TensorFile) -> GCFSRConfig:
     coarsest = source.dimension("final_conv.0.weight", 0)
     last = source.dimension("final_down2.1.weight", 0)
     widest = source.dimension("final_down1.1.weight", 0)
-    try:
+    with source.reading("GCFSR"):
         # The codes come from half of the widest layers' channels, in the blind form from all of them.
         return GCFSRConfig(size, START, size * finest, max(coarsest, widest),
                            source.dimension("style_conv1.modulated_conv.modulation.weight", 1), last,
                            blind=last == widest, signed=True, rounded=True)
-    except ValueError as error:
-        raise ModelError(f"{source.path} is no GCFSR: {error}") from error
 
 
-def _theirs(ours: str, levels: int) -> str | None:
-    part, *rest = ours.split(".")
-    ending = rest[-1]
-    match part, rest:
-        case "first", _:
-            return f"conv_body_first.{_CONVOLUTION[ending]}.{ending}"
-        case "constant", _:
-            return f"final_conv.{_CONVOLUTION[ending]}.{ending}"
-        case "down", [index, *_]:
-            return f"conv_body_down.{index}.{_CONVOLUTION[ending] + 1}.{ending}"  # a filter comes first
-        case "to_codes", [index, *_]:
-            return f"final_down{int(index) + 1}.{_CONVOLUTION[ending] + 1}.{ending}"
-        case "codes", _:
-            return f"final_linear.{ending}"
-        case "modulations", [level, "conv", _]:
-            return f"condition_shift.{levels - 1 - int(level)}.0.{ending}"
-        case "modulations", [level, weighed, _]:
-            return f"{_MODULATION[weighed]}.{levels - 1 - int(level)}.{ending}"
-        case "layers", [index, *inner]:
-            layer = f"style_convs.{int(index) - 1}" if int(index) else "style_conv1"
-            inside = ".".join(inner)
-            return None if inside == "noise" else f"{layer}.{_LAYER.get(inside) or _modulated(inner)}"
-        case "to_rgb", [level, *inner]:
-            layer = f"to_rgbs.{int(level) - 1}" if int(level) else "to_rgb1"
-            return f"{layer}.{'bias' if inner == ['bias'] else _modulated(inner)}"
-    return None
-
-
-def _modulated(inner: list[str]) -> str:
-    """Names inside a modulated convolution: ``conv.weight``, ``conv.modulation.bias``."""
-    return re.sub("^conv", "modulated_conv", ".".join(inner))
+def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
+    """Write the bundle of a checkpoint."""
+    network, tensor_map = load_gcfsr_checkpoint(files[0])
+    comparison = write_converted(network, tensor_map, out, options)
+    return ConversionReport(source, str(out), {"network": count(network)}, [tensor_map], comparison)

@@ -6,121 +6,108 @@ of mmagic. ``fusion_skip`` feeds the bank's own picture, which GLEAN does not re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from codec_contract.errors import ModelError
+from edgegrain.papers.convert import (
+    ConversionOptions,
+    ConversionReport,
+    Names,
+    TensorFile,
+    TensorMap,
+    count,
+    fill,
+    listed,
+    open_tensors,
+)
+from edgegrain.papers.face_sr.bundle import write_converted
 from edgegrain.papers.glean.network import BASE, GLEAN, GLEANConfig
-from edgegrain.papers.stylegan.checkpoints import FILTER, Layout, translate_generator
-from edgegrain.papers.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
-from server_decoder.grain.grain import PriorConfig
-from server_decoder.stylegan2.networks import StyleGAN2Config
+from edgegrain.papers.stylegan.checkpoints import Layout, complete, find_generator
+from server_decoder.grain.grain import PRIOR, PriorConfig
+from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
+from server_decoder.weight_file import described_network
 
 BANK = "generator."
+_MARK = "encoder.0.0.conv_first.weight"
 _UNUSED = {"fusion_skip.": "changes only the bank's own picture, which is not used"}
 _TRAINING = ("discriminator.", "perceptual_loss.", "pixel_loss.", "gan_loss.", "step_counter")
-_MEAN_CODE = "the mean of mapped codes, which GLEAN does not use"
+MMAGIC = Layout(
+    "mmagic",
+    {  # weights at equalized learning rate are called weight_orig; "weight" is computed from them
+        "mean_code": "w_avg",
+        "constant": "constant_input.input",
+        "mapping.layers.#.weight": lambda index: f"style_mapping.{index + 1}.linear.weight_orig",
+        "mapping.layers.#.bias": lambda index: f"style_mapping.{index + 1}.bias",  # 0 is the normalization
+        "layers.#.noise": "injected_noise_{0}",
+        "layers.#.noise_strength": lambda index: f"{listed('conv', index)}.noise_injector.weight",
+        "layers.#.bias": lambda index: f"{listed('conv', index)}.activate.bias",
+        "layers.#.conv.*": lambda index, end: f"{listed('conv', index)}.{_modulated(end)}",
+        "to_rgb.#.bias": lambda index: f"{listed('to_rgb', index)}.bias",
+        "to_rgb.#.conv.*": lambda index, end: f"{listed('to_rgb', index)}.{_modulated(end)}",
+    },
+    lambda size: {}, ("",), (), ".kernel", optional=("mean_code",))
+"""A StyleGAN2 generator in mmagic."""
+
+
+def _modulated(end: str) -> str:
+    return {"weight": "conv.weight_orig", "modulation.weight": "conv.style_modulation.linear.weight_orig",
+            "modulation.bias": "conv.style_modulation.bias"}[end]
+
+
+def _names(config: GLEANConfig) -> Names:
+    """All but the bank's."""
+    halvings = (config.lr // BASE).bit_length() - 1
+    doublings = (config.prior.size // config.lr).bit_length() - 1
+    return {
+        "features.*": lambda end: f"encoder.0.0.{end.replace('RDB', 'rdb')}",
+        "head.*": "encoder.0.1.{0}",
+        "down.#.*": lambda index, end: f"encoder.{index + 1}.{end}",
+        "to_codes.*": f"encoder.{halvings + 1}.{{0}}",
+        "fusions.#.conv.*": lambda side, end: f"fusion_out.{(side // BASE).bit_length() - 1}.{end}",
+        "up.#.conv.*": "decoder.{0}.upsample_conv.{1}",
+        "to_rgb.*": f"decoder.{doublings}.{{0}}",
+    }
 
 
 def load_glean_checkpoint(path: Path) -> tuple[GLEAN, TensorMap]:
     """The network of a checkpoint; its sizes follow from the tensors."""
-    whole = open_tensors(path, ("state_dict.",))
-    source = _restorer(whole)
-    bank = {name.removeprefix(BANK): tensor for name, tensor in source.tensors.items() if name.startswith(BANK)}
-    prior, prior_state, used = translate_generator(bank, MMAGIC, str(path))
+    source = _restorer(open_tensors(path, ("state_dict.",)))
+    prior, bank, filters = find_generator(source, MMAGIC, PRIOR, BANK)
     config = _config(source, prior)
-    model = GLEAN(config)
-    fill(model.prior, prior_state)
-    own = TensorFile(path, source.prefix, {name: tensor for name, tensor in source.tensors.items()
-                                           if not name.startswith(BANK)})
-    wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("prior.")}
-    placed = place(own, wanted, lambda ours: _theirs(ours, config), unused=_UNUSED)
-    fill(model, placed.state)
-    names = {**placed.names, **{source.full_name(BANK + theirs): f"prior.{ours}" for theirs, ours in used.items()}}
-    filters = {source.full_name(BANK + name): FILTER for name in bank if name not in used}
-    made = {f"prior.{name}": _MEAN_CODE for name in prior_state if name not in used.values()}
-    unused = {**source.unused, **placed.unused, **filters}
-    return model.eval(), TensorMap(path.name, file_sha256(path), names, unused, made)
+    model = described_network(path, lambda: GLEAN(config))
+    tensor_map = fill(model, source, {**bank, **_names(config)}, unused={**_UNUSED, **filters},
+                      made={"mean_code": "the mean of mapped codes, which GLEAN does not use"})
+    complete(cast(StyleGAN2, model.prior), PRIOR, tensor_map)
+    return model.eval(), tensor_map
 
 
 def _restorer(whole: TensorFile) -> TensorFile:
     """GLEAN's own tensors, without those of the training."""
-    marker = "encoder.0.0.conv_first.weight"
-    if marker in whole.tensors:
+    if _MARK in whole.tensors:
         return whole
-    prefix = "generator."
-    unused = {whole.full_name(name): "of the training" for name in whole.tensors if name.startswith(_TRAINING)}
     unknown = sorted(whole.full_name(name) for name in whole.tensors
-                     if not name.startswith((prefix, *_TRAINING)))
-    if unknown or prefix + marker not in whole.tensors:
-        raise ModelError(f"{whole.path} is no GLEAN of mmagic: expected {whole.full_name(prefix + marker)!r}"
+                     if not name.startswith(("generator.", *_TRAINING)))
+    if unknown or f"generator.{_MARK}" not in whole.tensors:
+        raise ModelError(f"{whole.path} is no GLEAN of mmagic: expected {whole.full_name(f'generator.{_MARK}')!r}"
                          + (f"; unknown: {', '.join(unknown[:8])}" if unknown else ""))
-    tensors = {name.removeprefix(prefix): tensor for name, tensor in whole.tensors.items() if name.startswith(prefix)}
-    return TensorFile(whole.path, whole.prefix + prefix, tensors, {**whole.unused, **unused})
+    return whole.under("generator.", {
+        whole.full_name(name): "of the training" for name in whole.tensors if name.startswith(_TRAINING)})
 
 
 def _config(source: TensorFile, prior: StyleGAN2Config) -> GLEANConfig:
-    encoder = source.count("encoder.{}.")
-    ups = source.count("decoder.{}.")
-    try:
+    with source.reading("GLEAN"):
         return GLEANConfig(
-            PriorConfig("stylegan2", prior), lr=BASE << max(encoder - 2, 0),
-            rrdb=source.count("encoder.0.0.body.{}."), width=source.dimension("encoder.0.0.conv_first.weight", 0),
+            PriorConfig("stylegan2", prior), lr=BASE << max(source.count("encoder.{}.") - 2, 0),
+            rrdb=source.count("encoder.0.0.body.{}."), width=source.dimension(_MARK, 0),
             growth=source.dimension("encoder.0.0.body.0.rdb1.conv1.weight", 0),
-            head=source.dimension(f"decoder.{ups - 1}.0.weight", 0), widest=prior.channel_max)
-    except ValueError as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{source.path} is no GLEAN: {error}") from error
+            head=source.dimension(f"decoder.{source.count('decoder.{}.') - 1}.0.weight", 0), widest=prior.channel_max)
 
 
-def _theirs(ours: str, config: GLEANConfig) -> str | None:
-    part, _, rest = ours.partition(".")
-    halvings = (config.lr // BASE).bit_length() - 1
-    match part:
-        case "features":
-            return f"encoder.0.0.{rest.replace('RDB', 'rdb')}"
-        case "head":
-            return f"encoder.0.1.{rest}"
-        case "down":
-            index, _, inner = rest.partition(".")
-            return f"encoder.{int(index) + 1}.{inner}"
-        case "to_codes":
-            return f"encoder.{halvings + 1}.{rest}"
-        case "fusions":
-            side, _, inner = rest.partition(".conv.")
-            return f"fusion_out.{(int(side) // BASE).bit_length() - 1}.{inner}"
-        case "up":
-            return f"decoder.{rest.replace('.conv.', '.upsample_conv.')}"
-        case "to_rgb":
-            return f"decoder.{(config.prior.size // config.lr).bit_length() - 1}.{rest}"
-    return None
-
-
-def _names_of_mmagic(config: StyleGAN2Config) -> dict[str, str]:
-    # Weights at equalized learning rate are called weight_orig; "weight" is computed from them.
-    names = {"mean_code": "w_avg", "constant": "constant_input.input"}
-    for index in range(config.mapping_layers):
-        ours, theirs = f"mapping.layers.{index}", f"style_mapping.{index + 1}"  # 0 is the normalization
-        names |= {f"{ours}.weight": f"{theirs}.linear.weight_orig", f"{ours}.bias": f"{theirs}.bias"}
-    for index in range(len(config.layer_resolutions)):
-        ours, theirs = f"layers.{index}", f"convs.{index - 1}" if index else "conv1"
-        names |= {**_modulated(ours, theirs), f"{ours}.noise_strength": f"{theirs}.noise_injector.weight",
-                  f"{ours}.noise": f"injected_noise_{index}", f"{ours}.bias": f"{theirs}.activate.bias"}
-    for index in range(len(config.resolutions)):
-        ours, theirs = f"to_rgb.{index}", f"to_rgbs.{index - 1}" if index else "to_rgb1"
-        names |= {**_modulated(ours, theirs), f"{ours}.bias": f"{theirs}.bias"}
-    return names
-
-
-def _modulated(ours: str, theirs: str) -> dict[str, str]:
-    return {f"{ours}.conv.weight": f"{theirs}.conv.weight_orig",
-            f"{ours}.conv.modulation.weight": f"{theirs}.conv.style_modulation.linear.weight_orig",
-            f"{ours}.conv.modulation.bias": f"{theirs}.conv.style_modulation.bias"}
-
-
-def _no_discriminator(config: StyleGAN2Config) -> dict[str, str]:
-    return {}
-
-
-MMAGIC = Layout("mmagic", _names_of_mmagic, _no_discriminator, ("",), (), ".kernel", optional=("w_avg",))
-"""A StyleGAN2 generator in mmagic; `translate_generator` takes it."""
+def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
+    """Write the bundle of a checkpoint."""
+    network, tensor_map = load_glean_checkpoint(files[0])
+    parameters = {"network": count(network) - count(network.prior), "prior": count(network.prior)}
+    comparison = write_converted(network, tensor_map, out, options)
+    return ConversionReport(source, str(out), parameters, [tensor_map], comparison)

@@ -10,123 +10,133 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, cast
 
-from torch import Tensor
+import numpy as np
+from torch import nn
 
-from codec_contract.errors import ModelError
-from edgegrain.papers.grain.rrdb_encoder import RRDBEncoder, encoder_config
-from edgegrain.papers.stylegan.checkpoints import FILTER, ROSINALITY, translate_generator
-from edgegrain.papers.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
+from codec_contract.errors import BundleError, ModelError
+from codec_contract.lr_coder.coder_tables import CoderTables
+from edge_encoder.encoder_session import EncoderSession
+from edgegrain.papers.convert import (
+    STORAGE,
+    ConversionOptions,
+    ConversionReport,
+    Names,
+    TensorFile,
+    TensorMap,
+    count,
+    fill,
+    open_tensors,
+    training_record,
+)
+from edgegrain.papers.grain.rrdb_encoder import RRDBEncoder, encoder_config, rrdb_encoder
+from edgegrain.papers.stylegan.checkpoints import ROSINALITY, complete, find_generator
+from export.bundle.card import AUTHORS
+from export.bundle.writer import COMPARED, compare_encoder, write_compared_bundle
+from export.decoder import DecoderOptions, WeightStorage
+from export.decoder.export import export_decoder
+from export.encoder.onnx_emitter import onnx_model
+from export.proof.proof_inputs import smooth_pictures
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
-from server_decoder.grain.grain import PRIOR, Grain, GrainConfig, PriorConfig
+from server_decoder.grain.grain import KIND, PRIOR, Grain, GrainConfig, PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
-from server_decoder.stylegan2.networks import StyleGAN2Config
+from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
+from server_decoder.weight_file import described_network
 
 GENERATOR, MEAN_CODE = "decoder.", "latent_avg"
 WRAPPERS = ("state_dict.", "state_dict1.", "state_dict2.", "state_dict3.")
 """Prefixes in the files of the authors' training; the numbered ones belong to the last stage."""
-_MARKS = {"invertible": "enc.conv_first.weight", "codes": "encoder.styles.0.linear1.weight", "fusion": "se1.fc1.weight",
-          "mean code": MEAN_CODE}
-_FILES = {"invertible": "invRRDB_model.pt", "codes": "codeStyleGAN_model.pt", "fusion": "Fusion_model.pt",
-          "mean code": "stylegan2-ffhq-config-f.pt"}
+_MEAN = "stylegan2-ffhq-config-f.pt"
+_MARKS = {"invRRDB_model.pt": "enc.conv_first.weight", "codeStyleGAN_model.pt": "encoder.styles.0.linear1.weight",
+          "Fusion_model.pt": "se1.fc1.weight", _MEAN: MEAN_CODE}
+"""Name of a file -> a tensor that it is told by."""
 _MEASURED = "the mean of 10,000 mapped codes; the authors take latent_avg of the generator's file: add it to the files"
 _MEAN_ALONE = "the generator in codeStyleGAN's file is used"
 _TRUNK = re.compile(r"dec\.trunk_conv(\d+)\.weight")
+_CODES: Names = {
+    "codes.scales.#.halve.0.*": lambda side, end: f"encoder.styles.{_style(side)}.conv_first.0.{end}",
+    "codes.scales.#.reduce.#.0.*": lambda side, index, end: f"encoder.styles.{_style(side)}.convs.{2 * index}.{end}",
+    "codes.branches.#.#.0.*": lambda code, index, end: (
+        f"encoder.styles.{code // 2}.convs{2 - code % 2}.{2 * index}.{end}"),
+    "codes.codes.#.*": lambda code, end: f"encoder.styles.{code // 2}.linear{2 - code % 2}.{end}",
+}
+_FUSION: Names = {
+    "fusion.scales.#.attention.*": lambda index, end: f"se{index + 1}.{_attention(end)}",
+    "fusion.scales.#.convs.*": lambda index, end: f"conv{index + 1}.{end}",
+    "fusion.attention.*": lambda end: f"se4.{_attention(end)}",
+    "fusion.head.*": "out.{0}",
+}
 
 
-@dataclass(frozen=True)
-class GrainCheckpoint:
-    """The authors' model.
+def _style(side: int) -> int:
+    return side.bit_length() - 3  # 32 -> 3: the first three are those of 4, 8 and 16
 
-    Attributes:
-        encoder: runs on the phone.
-        decoder: runs on the server.
-        tensor_maps: one for every file.
-    """
+
+def _attention(end: str) -> str:
+    return end.replace("squeeze", "fc1").replace("excite", "fc2")
+
+
+class GrainCheckpoint(NamedTuple):
+    """The authors' model: the encoder on the phone, the decoder on the server."""
 
     encoder: RRDBEncoder
     decoder: Grain
-    tensor_maps: tuple[TensorMap, ...]
+    tensor_maps: Sequence[TensorMap]
 
 
 def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
     """The model whose parts are in these files, in any order; sizes follow from the tensors."""
     files = _sort(paths)
-    invertible, codes, fusion = (files[kind] for kind in ("invertible", "codes", "fusion"))
-    out = fusion.count("out.{}.weight", 2)
-    encoder = RRDBEncoder(encoder_config(invertible, "enc."))
-    generator = {name.removeprefix(GENERATOR): tensor for name, tensor in codes.tensors.items()
-                 if name.startswith(GENERATOR)}
-    mean = files.get("mean code")
-    if mean is not None:
-        generator[MEAN_CODE] = mean.tensors[MEAN_CODE]
-    prior, prior_state, used = translate_generator(generator, ROSINALITY, str(codes.path))
-    model = Grain(_config(invertible, codes, fusion, prior))
-    scales = [scale.size for scale in model.config.decoder.scales]
-    enc, dec = _split(invertible, "enc.", "dec.")
-    own, _ = _split(codes, "encoder.", GENERATOR)
-    encoded = place(enc, encoder.state_dict(), lambda ours: ours, prefix="encoder.")
-    decoded = place(dec, _part(model, "decoder."), lambda ours: _decoder_name(ours, scales), prefix="decoder.")
-    coded = place(own, _part(model, "codes."), _codes_name, prefix="codes.")
-    fused = place(fusion, _part(model, "fusion."), lambda ours: _fusion_name(ours, out), prefix="fusion.")
-    fill(encoder, encoded.state)
-    fill(model, {prefix + name: tensor for prefix, state in (
-        ("decoder.", decoded.state), ("codes.", coded.state), ("fusion.", fused.state), (PRIOR, prior_state))
-        for name, tensor in state.items()})
-
-    bank = {codes.full_name(GENERATOR + theirs): PRIOR + ours for theirs, ours in used.items()
-            if mean is None or theirs != MEAN_CODE}
-    filters = {codes.full_name(GENERATOR + name): FILTER for name in generator if name not in used}
-    made = {} if mean is not None else {"prior.mean_code": _MEASURED}
+    invertible, codes, fusion = (files[kind] for kind in _MARKS if kind != _MEAN)
+    mean = files.get(_MEAN)
+    generator, bank, filters = find_generator(codes, ROSINALITY, PRIOR, GENERATOR)
+    float_config, config = encoder_config(invertible, "enc."), _config(invertible, codes, fusion, generator)
+    encoder = described_network(invertible.path, lambda: RRDBEncoder(float_config))
+    model = described_network(codes.path, lambda: Grain(config))
+    sides = [scale.size for scale in config.decoder.scales]
+    halves = nn.ModuleDict({"encoder": encoder, "decoder": model.decoder})
     tensor_maps = [
-        TensorMap(invertible.path.name, file_sha256(invertible.path), {**encoded.names, **decoded.names},
-                  invertible.unused),
-        TensorMap(codes.path.name, file_sha256(codes.path), {**coded.names, **bank}, {**codes.unused, **filters}, made),
-        TensorMap(fusion.path.name, file_sha256(fusion.path), fused.names, fusion.unused)]
+        fill(halves, invertible, {
+            "encoder.*": "enc.{0}",
+            "decoder.scales.#.blocks.*": lambda index, end: f"dec.RRDB_trunk{sides[index]}.{end}",
+            "decoder.scales.#.conv.*": lambda index, end: f"dec.trunk_conv{sides[index]}.{end}",
+            "decoder.head.*": "dec.out.{0}", "decoder.*": "dec.{0}"}),
+        fill(model, codes, {**_CODES, **bank}, unused=filters, made={} if mean else {"mean_code": _MEASURED}),
+        fill(model, fusion, {**_FUSION, "fusion.to_rgb.*": f"out.{2 * _last(fusion)}.{{0}}"})]
     if mean is not None:
-        rest = {name: _MEAN_ALONE for name in mean.tensors if name != MEAN_CODE}
-        tensor_maps.append(TensorMap(mean.path.name, file_sha256(mean.path), {MEAN_CODE: "prior.mean_code"}, rest))
-    return GrainCheckpoint(encoder.eval(), model.eval(), tuple(tensor_maps))
-
-
-def _part(model: Grain, prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
+        tensor_maps.append(fill(model, mean, {f"{PRIOR}mean_code": MEAN_CODE}, unused={"": _MEAN_ALONE}))
+    complete(cast(StyleGAN2, model.prior), PRIOR, *tensor_maps)
+    return GrainCheckpoint(encoder.eval(), model.eval(), tensor_maps)
 
 
 def _sort(paths: Sequence[Path]) -> dict[str, TensorFile]:
+    """The files by their names in `_MARKS`; only the last one may be missing."""
     files: dict[str, TensorFile] = {}
     for path in paths:
         source = open_tensors(path, WRAPPERS)
         kind = next((kind for kind, mark in _MARKS.items() if mark in source.tensors), None)
         if kind is None:
             raise ModelError(f"{path} is no file of GRAIN's: expected one of "
-                             f"{', '.join(f'{_FILES[kind]} (with {mark!r})' for kind, mark in _MARKS.items())}")
+                             f"{', '.join(f'{kind} (with {mark!r})' for kind, mark in _MARKS.items())}")
         if kind in files:
-            raise ModelError(f"{path} and {files[kind].path} are both a {_FILES[kind]}; give one of them")
+            raise ModelError(f"{path} and {files[kind].path} are both a {kind}; give one of them")
         files[kind] = source
-    missing = [name for kind, name in _FILES.items() if kind not in files and kind != "mean code"]
-    if missing:
+    if missing := [kind for kind in _MARKS if kind not in files and kind != _MEAN]:
         raise ModelError(f"GRAIN needs {', '.join(missing)} too; found {', '.join(str(path) for path in paths)}")
     return files
 
 
-def _split(source: TensorFile, *prefixes: str) -> tuple[TensorFile, ...]:
-    """The file's parts, every tensor in one of them."""
-    unknown = sorted(source.full_name(name) for name in source.tensors if not name.startswith(prefixes))
-    if unknown:
-        raise ModelError(f"{source.path} does not fit its layout: {len(unknown)} unknown ({', '.join(unknown[:8])})")
-    return tuple(
-        TensorFile(source.path, source.prefix + prefix, {
-            name.removeprefix(prefix): tensor for name, tensor in source.tensors.items() if name.startswith(prefix)})
-        for prefix in prefixes)
+def _last(fusion: TensorFile) -> int:
+    """Convolutions of the fusion's head before its last one, which makes the picture."""
+    return fusion.count("out.{}.weight", 2) - 1
 
 
 def _config(invertible: TensorFile, codes: TensorFile, fusion: TensorFile, prior: StyleGAN2Config) -> GrainConfig:
     sizes = sorted(int(match[1]) for name in invertible.tensors if (match := _TRUNK.fullmatch(name)))
-    stages, out = 3, fusion.count("out.{}.weight", 2)
+    stages = 3
     branch = tuple(codes.dimension(f"encoder.styles.0.convs1.{2 * index}.weight", 0)
                    for index in range(codes.count("encoder.styles.0.convs1.{}.weight", 2)))
     try:
@@ -138,10 +148,10 @@ def _config(invertible: TensorFile, codes: TensorFile, fusion: TensorFile, prior
             CodesConfig(invertible.dimension("dec.conv_first.weight", 0), branch),
             FusionConfig(base="none", sizes=tuple(sizes[-stages:]),
                          widths=tuple(fusion.dimension(f"conv{index + 1}.0.weight", 0) for index in range(stages)),
-                         head=tuple(fusion.dimension(f"out.{2 * index}.weight", 0) for index in range(out - 1))))
+                         head=tuple(fusion.dimension(f"out.{2 * index}.weight", 0) for index in range(_last(fusion)))))
+    except ModelError:
+        raise
     except ValueError as error:
-        if isinstance(error, ModelError):
-            raise
         raise ModelError(f"{invertible.path}, {codes.path} and {fusion.path} do not fit together: {error}") from error
 
 
@@ -153,30 +163,24 @@ def _scale(source: TensorFile, size: int) -> Scale:
                  dense=0 if whole else blocks, growth=source.dimension(f"{trunk}.0.RDB1.conv1.weight", 0))
 
 
-def _decoder_name(ours: str, sizes: Sequence[int]) -> str:
-    part, _, rest = ours.partition(".")
-    if part == "scales":
-        index, kind, inner = rest.split(".", 2)
-        return f"{'RRDB_trunk' if kind == 'blocks' else 'trunk_conv'}{sizes[int(index)]}.{inner}"
-    return f"out.{rest}" if part == "head" else ours
-
-
-def _codes_name(ours: str) -> str:
-    part, index, *inner = ours.split(".")
-    ending = inner[-1]
-    if part == "scales":
-        style = int(index).bit_length() - 3  # 32 -> 3: the first three are those of 4, 8 and 16
-        first = inner[0] == "halve"
-        return f"styles.{style}.{'conv_first.0' if first else f'convs.{2 * int(inner[1])}'}.{ending}"
-    style, head = int(index) // 2, 2 - int(index) % 2
-    if part == "branches":
-        return f"styles.{style}.convs{head}.{2 * int(inner[0])}.{ending}"
-    return f"styles.{style}.linear{head}.{ending}"
-
-
-def _fusion_name(ours: str, out: int) -> str:
-    name = ours.replace("squeeze", "fc1").replace("excite", "fc2")
-    name = re.sub(r"^scales\.(\d+)\.(attention|convs)", lambda match: (
-        f"{'se' if match[2] == 'attention' else 'conv'}{int(match[1]) + 1}"), name)
-    name = re.sub("^attention", "se4", name)
-    return re.sub("^to_rgb", f"out.{2 * out - 2}", re.sub("^head", "out", name))
+def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
+    """Write the bundle of the files."""
+    checkpoint = load_grain_checkpoint(files)
+    rrdb, decoder = checkpoint.encoder, checkpoint.decoder
+    hr, lr = decoder.config.decoder.hr, decoder.config.decoder.lr
+    if hr >> rrdb.config.scale != lr:
+        raise BundleError(f"the encoder halves {hr} {rrdb.config.scale} times, but the decoder takes LRs of {lr}")
+    encoder = rrdb_encoder(rrdb, hr)
+    pictures = np.stack(smooth_pictures(COMPARED, hr))
+    lrs = rrdb.encode(pictures)
+    compare_encoder(EncoderSession(onnx_model(encoder.graph).SerializeToString()).encode, pictures, lrs)
+    model = export_decoder(decoder, lr, DecoderOptions(WeightStorage.float16))  # rounds its weights
+    written = write_compared_bundle(
+        out, KIND, encoder, decoder, model, lrs, tables=CoderTables.default(), formats=options.formats,
+        force=options.force, summary=f"GRAIN as its authors trained it, {hr} x {hr} from {lr} x {lr}.",
+        remarks=["The encoder is a float network: an LR byte may differ between runtimes. The decoder gets the LR that "
+                 "was sent, so nothing depends on it.", STORAGE],
+        architecture=decoder.config.as_dict(), training=training_record(checkpoint.tensor_maps),
+        licence=AUTHORS["grain"], domain=options.domain)
+    parameters = {"encoder": count(rrdb), "decoder": count(decoder)}
+    return ConversionReport(source, str(out), parameters, checkpoint.tensor_maps, written.decoder)

@@ -6,7 +6,7 @@ round differently, so a few LR bytes differ between them. `edge_encoder.twin` is
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,10 @@ from codec_contract.files import write_atomically
 from codec_contract.pixels import HALF_RANGE, dequantize, network_input, pictures_of, unit_to_levels
 from edge_encoder.integer_network import INPUT
 from edge_encoder.twin import box_mean
-from edgegrain.papers.graph_writer import GraphWriter
-from edgegrain.papers.tensor_map import TensorFile, open_tensors, place
+from edgegrain.papers.convert import TensorFile, fill, open_tensors
 from export.bundle.writer import EncoderPart, float_encoder
 from export.encoder.graph import Add, EncoderGraph, Scale, rounding_nodes
+from export.encoder.torch_graph import GraphWriter
 from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, RESIDUAL_SCALE, RRDB
 from server_decoder.weight_file import state_digest
 
@@ -87,13 +87,10 @@ class RRDBEncoder(nn.Module):
 
 
 def load_rrdb_encoder(path: str | Path) -> RRDBEncoder:
-    """An encoder from a ``.safetensors`` file or a torch checkpoint; nothing but tensors is unpickled.
-
-    Official checkpoints hold the encoder under ``enc.`` inside ``state_dict``.
-    """
+    """An encoder from a ``.safetensors`` file or an official checkpoint, which holds it under ``state_dict.enc.``."""
     source = open_tensors(Path(path), ("state_dict.", "enc."))
     encoder = RRDBEncoder(encoder_config(source))
-    encoder.load_state_dict(place(source, encoder.state_dict(), lambda ours: ours).state)
+    fill(encoder, source, {"*": "{0}"})
     return encoder.eval()
 
 
@@ -128,35 +125,26 @@ def rrdb_graph(encoder: RRDBEncoder, hr: int) -> EncoderGraph:
 
 
 def random_rrdb_encoder(hr: int, lr: int, seed: int = 0, config: FloatEncoderConfig | None = None) -> RRDBEncoder:
-    """An encoder with random weights whose LRs have the spread of a trained one's.
-
-    Args:
-        hr, lr: side lengths; they determine the number of halvings.
-        seed: of the weights.
-        config: instead of the paper's, with any ``scale``.
-    """
+    """An encoder with random weights whose LRs have the spread of a trained one's; sides determine its ``scale``."""
     scale = (hr // lr).bit_length() - 1
     if scale < 1 or lr << scale != hr:
         raise ExportError(f"the official encoder halves sides: {hr} -> {lr} is not possible")
-    config = config or FloatEncoderConfig()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        encoder = RRDBEncoder(FloatEncoderConfig(config.channels, config.growth, config.blocks, scale))
+        encoder = RRDBEncoder(replace(config or FloatEncoderConfig(), scale=scale))
         for name, parameter in encoder.named_parameters():
             if name.endswith(".weight"):
                 nn.init.kaiming_normal_(parameter, a=NEGATIVE_SLOPE)
             else:
                 nn.init.zeros_(parameter)
         lr_values = encoder(torch.rand(1, 3, 4 << scale, 4 << scale) * 2 - 1)
-        dict(encoder.named_parameters())["out.2.weight"].mul_(RANDOM_LR_SPREAD / lr_values.std())
+        encoder.get_parameter("out.2.weight").mul_(RANDOM_LR_SPREAD / lr_values.std())
     return encoder.eval()
 
 
 def official_graph(hr: int, lr: int, weights: Path | None, seed: int) -> EncoderGraph:
     """The graph of a checkpoint, or of random weights."""
-    if weights is None:
-        return rrdb_graph(random_rrdb_encoder(hr, lr, seed), hr)
-    rrdb = load_rrdb_encoder(weights)
+    rrdb = random_rrdb_encoder(hr, lr, seed) if weights is None else load_rrdb_encoder(weights)
     if lr << rrdb.config.scale != hr:
         raise ExportError(f"{weights} has {rrdb.config.scale} halvings: it turns {hr} into "
                           f"{hr >> rrdb.config.scale}, not {lr}")
@@ -191,16 +179,8 @@ class TrainedRRDBEncoder(nn.Module):
         self.network = RRDBEncoder(FloatEncoderConfig(config.width, config.growth, config.rrdb, config.halvings))
 
     def forward(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
-        """Encode pictures.
-
-        Args:
-            picture: ``[B, 3, hr, hr]``, integers 0...255 in any float dtype.
-            noise: add uniform noise of +-1/2 level instead of rounding ([GRAIN] 3.2 (2), training only).
-
-        Returns:
-            LR levels ``[B, 3, lr, lr]`` float32 in 0...255 (integers unless ``noise``; rounding passes the gradient
-            on), and the area mean, rounded.
-        """
+        """``[B, 3, hr, hr]`` -> levels ``[B, 3, lr, lr]`` float32, rounded with a straight gradient, and the area mean;
+        ``noise``: +-1/2 level instead of rounding ([GRAIN] 3.2 (2))."""
         box = box_mean(picture, self.config.hr // self.config.lr)
         value = unit_to_levels(self.network(dequantize(picture)).float())
         if noise:

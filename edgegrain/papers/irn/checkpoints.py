@@ -9,23 +9,32 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from codec_contract.errors import ModelError
+from codec_contract.lr_coder.coder_tables import CoderTables
+from edgegrain.papers.convert import (
+    ConversionOptions,
+    ConversionReport,
+    Names,
+    TensorFile,
+    TensorMap,
+    count,
+    fill,
+    open_tensors,
+    training_record,
+)
+from edgegrain.papers.irn.bundle import HAAR, write_bundle_of
 from edgegrain.papers.irn.network import IRN, RGB, IRNConfig
-from edgegrain.papers.tensor_map import TensorFile, TensorMap, file_sha256, fill, open_tensors, place
+from export.bundle.card import AUTHORS
+from server_decoder.weight_file import described_network
 
 _WRAPPERS = ("params_ema.", "params.", "state_dict.")
 """Prefixes in files that others saved again; the authors' have none."""
-_HAAR, _MATRIX, _GROWTH = (
-    "operations.{}.haar_weights", "operations.{}.conv_weights", "operations.{}.F.conv1.weight")
-_PARTS = {"phi": "F", "eta": "G", "rho": "H"}
-_OURS = re.compile(r"stages\.(\d+)\.(?:transform\.matrix|blocks\.(\d+)\.(.+))")
-# The cell (a, b; c, d) -> mean, horizontal, vertical and diagonal difference, four times over.
-_BANDS = torch.tensor([[[1.0, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]])[:, None]
+_HAAR, _MATRIX = "operations.{}.haar_weights", "operations.{}.conv_weights"
 
 
 def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
@@ -39,28 +48,24 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
     if scale == 2 and matrix in source.tensors:
         raise ModelError(f"{path}: {source.full_name(matrix)} is a trained transform of 2 x 2 cells; expected a Haar "
                          "transform, as in the authors' models of 2x")
-    config = IRNConfig(blocks, growth=source.dimension(_GROWTH.format(1), 0), scale=scale)
+    config = IRNConfig(blocks, growth=source.dimension("operations.1.F.conv1.weight", 0), scale=scale)
+    irn = described_network(path, lambda: IRN(config))
 
-    def theirs(ours: str) -> str | None:
-        stage, block, inside = _OURS.fullmatch(ours).groups()  # type: ignore[union-attr]  # all names of IRN match
-        if block is None:
-            return _MATRIX.format(transforms[int(stage)])
-        return f"operations.{transforms[int(stage)] + 1 + int(block)}.{_block_name(inside)}"
+    def block(part: str) -> Callable[[int, int, str], str]:
+        return lambda stage, index, end: f"operations.{transforms[stage] + 1 + index}.{part}.{end}"
 
-    irn = IRN(config)
+    names: Names = {
+        "stages.#.transform.matrix": lambda stage: _MATRIX.format(transforms[stage]),
+        "stages.#.blocks.#.phi.*": block("F"), "stages.#.blocks.#.eta.*": block("G"),
+        "stages.#.blocks.#.rho.*": block("H")}
     constants = {_HAAR.format(index): "the Haar transform, a constant here" for index in transforms}
-    placed = place(source, irn.state_dict(), theirs, unused=constants)
-    for depth, index in enumerate(transforms):
-        if scale == 2:
-            _check_transform(source, index, RGB * 4**depth)
-    fill(irn, placed.state)
-    return irn.eval(), TensorMap(path.name, file_sha256(path), placed.names, {**source.unused, **placed.unused})
-
-
-def _block_name(ours: str) -> str:
-    """The name inside an InvBlock of the file: ``phi.conv1.weight`` -> ``F.conv1.weight``."""
-    part, rest = ours.split(".", 1)
-    return f"{_PARTS[part]}.{rest}"
+    tensor_map = fill(irn, source, names, unused=constants)
+    for depth, index in enumerate(transforms if scale == 2 else ()):
+        weights, channels = source.tensors[_HAAR.format(index)], RGB * 4**depth
+        if not torch.equal(weights.float(), 4 * torch.from_numpy(HAAR)[:, None].repeat(channels, 1, 1, 1)):
+            raise ModelError(f"{path}: {source.full_name(_HAAR.format(index))} is no Haar transform of {channels} "
+                             "channels")
+    return irn.eval(), tensor_map
 
 
 def _operations(source: TensorFile) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -75,7 +80,10 @@ def _operations(source: TensorFile) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return blocks, transforms
 
 
-def _check_transform(source: TensorFile, index: int, channels: int) -> None:
-    name = _HAAR.format(index)
-    if not torch.equal(source.tensors[name].float().cpu(), _BANDS.repeat(channels, 1, 1, 1)):
-        raise ModelError(f"{source.path}: {source.full_name(name)} is no Haar transform of {channels} channels")
+def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
+    """Write the bundle of a checkpoint; ``source`` is ``irn`` or ``irn-plus``."""
+    irn, tensor_map = load_irn_checkpoint(files[0])
+    written = write_bundle_of(irn, out, training=training_record([tensor_map]), licence=AUTHORS["irn"],
+                              plus=source == "irn-plus", tables=CoderTables.default(), formats=options.formats,
+                              force=options.force)
+    return ConversionReport(source, str(out), {"rescaler": count(irn)}, [tensor_map], written.decoder)

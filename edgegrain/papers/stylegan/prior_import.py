@@ -49,7 +49,6 @@ WHEEL_FILES = {
 
 _ELEMENT_TYPES = {"f32": "<f4", "i64": "<i8", "i32": "<i4"}
 _MEAN_SAMPLES = 16384  # codes averaged into the mean code; the wheel itself averages 4096 random ones at every start
-_MEAN_SEED = 0
 
 
 def read_wheel(path: str | Path) -> MobileStyleGAN:
@@ -76,25 +75,18 @@ def build(mapping: IRGraph, synthesis: IRGraph, config: MobileStyleGANConfig = M
     """The generator whose two graphs these are, in eval mode, its mean code estimated from seeded samples."""
     model = MobileStyleGAN(config).eval().requires_grad_(False)
     model.load_state_dict({**mapping_state(mapping), **synthesis_state(synthesis), "mean_code": model.mean_code})
-    model.mean_code.copy_(estimate_mean_code(model))
-    return model
-
-
-@torch.no_grad()
-def estimate_mean_code(model: MobileStyleGAN) -> Tensor:
-    """Mean of W, ``[code_width]``, over seeded samples."""
-    rng = np.random.default_rng(_MEAN_SEED)
-    total = torch.zeros(model.code_width, dtype=torch.float64)
+    rng, total = np.random.default_rng(0), torch.zeros(model.code_width, dtype=torch.float64)
     for _ in range(_MEAN_SAMPLES // 1024):
         z = torch.from_numpy(rng.standard_normal((1024, model.code_width), dtype=np.float32))
         total += model.map(z).double().sum(dim=0)
-    return (total / _MEAN_SAMPLES).float()
+    model.mean_code.copy_((total / _MEAN_SAMPLES).float())
+    return model
 
 
 def mapping_state(graph: IRGraph) -> dict[str, Tensor]:
     """``mapping.*`` of the mapping graph: MatMul, then the bias through a Reshape, layer after layer."""
     state = {}
-    for index, product in enumerate(graph.of_type("MatMul")):
+    for index, product in enumerate(layer for layer in graph.layers.values() if layer.type == "MatMul"):
         addition = graph.consumer(product)
         reshape = graph.other_input(addition, product)
         state[f"mapping.layers.{index}.weight"] = graph.constant_input(product)
@@ -145,33 +137,26 @@ class IRGraph:
             reader, writer = edge.get("to-layer", ""), edge.get("from-layer", "")
             sources[reader].append((int(edge.get("to-port", "0")), writer))
             consumers[writer].append(reader)
-        self._layers = {}
+        self.layers: dict[str, IRLayer] = {}
         for element in root.iterfind("layers/layer"):
             number, data = element.get("id", ""), element.find("data")
             inputs = tuple(writer for _, writer in sorted(sources[number]))
-            self._layers[number] = IRLayer(number, element.get("type", ""), element.get("name", ""), inputs,
-                                           {} if data is None else dict(data.attrib))
-        self._consumers = dict(consumers)
-        self.named = {layer.name: layer for layer in self._layers.values()}
+            self.layers[number] = IRLayer(number, element.get("type", ""), element.get("name", ""), inputs,
+                                          {} if data is None else dict(data.attrib))
+        self._consumers = consumers
+        self.named = {layer.name: layer for layer in self.layers.values()}
 
-    def of_type(self, kind: str) -> list[IRLayer]:
-        """Layers of a type, in the order in which they run."""
-        return [layer for layer in self._layers.values() if layer.type == kind]
-
-    def inputs(self, layer: IRLayer) -> list[IRLayer]:
-        return [self._layers[number] for number in layer.inputs]
+    def inputs(self, layer: IRLayer, kind: str | None = None) -> list[IRLayer]:
+        """The layers that a layer reads, all or those of a type."""
+        return [self.layers[number] for number in layer.inputs if kind in (None, self.layers[number].type)]
 
     def consumer(self, layer: IRLayer) -> IRLayer:
         """The one layer that computes with this one (others may read its shape)."""
-        readers = [self._layers[number] for number in self._consumers.get(layer.number, [])]
-        readers = [reader for reader in readers if reader.type != "ShapeOf"]
-        return _only(readers)
+        readers = (self.layers[number] for number in self._consumers[layer.number])
+        return _only(reader for reader in readers if reader.type != "ShapeOf")
 
     def other_input(self, layer: IRLayer, known: IRLayer) -> IRLayer:
         return _only(given for given in self.inputs(layer) if given != known)
-
-    def input_of_type(self, layer: IRLayer, kind: str) -> IRLayer:
-        return _only(given for given in self.inputs(layer) if given.type == kind)
 
     def tensor(self, name: str) -> Tensor:
         """The constant of that name."""
@@ -179,8 +164,8 @@ class IRGraph:
 
     def constant_input(self, layer: IRLayer, dims: int | None = None) -> Tensor:
         """The one floating-point constant (with so many dimensions) that a layer reads."""
-        return self.constant(_only(given for given in self.inputs(layer) if given.data.get("element_type") == "f32"
-                                   and given.type == "Const" and (dims is None or len(_shape(given)) == dims)))
+        return self.constant(_only(given for given in self.inputs(layer, "Const") if given.data["element_type"] == "f32"
+                                   and dims in (None, len(_shape(given)))))
 
     def constant(self, layer: IRLayer) -> Tensor:
         """The values of a Const layer."""
@@ -195,7 +180,7 @@ def _styled_conv(graph: IRGraph, source: str, name: str) -> dict[str, Tensor]:
     bias = graph.named[f"{source}.bias"]
     with_bias = graph.consumer(bias)
     with_noise = graph.other_input(with_bias, bias)
-    conv = graph.input_of_type(with_noise, "Convolution")
+    (conv,) = graph.inputs(with_noise, "Convolution")
     state = _affine(graph, f"{source}.conv.modulation", f"{name}.affine")
     last = f"{name}.conv"
     if (depthwise := f"{source}.conv.weight_dw") in graph.named:
@@ -214,7 +199,7 @@ def _affine(graph: IRGraph, source: str, name: str) -> dict[str, Tensor]:
     bias = graph.named[f"{source}.bias"]
     multiplication = graph.consumer(graph.consumer(graph.consumer(bias)))
     scale = 1.0
-    if any(layer.type == "Const" for layer in graph.inputs(multiplication)):
+    if graph.inputs(multiplication, "Const"):
         scale = graph.constant_input(multiplication).item()
     return {f"{name}.weight": graph.tensor(f"{source}.weight") * scale, f"{name}.bias": graph.constant(bias)[0] * scale}
 

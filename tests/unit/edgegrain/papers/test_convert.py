@@ -1,8 +1,11 @@
-"""The authors' layouts: every tensor has one place, and what does not fit is named."""
+"""The authors' files: tensors are read, program code is refused, every tensor has one place or is named."""
 
 from __future__ import annotations
 
 import os
+import pickle
+import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from codec_contract.errors import BundleError, ModelError
-from edgegrain.papers.face_sr.bundle import gcfsr_restorer
+from edgegrain.papers.convert import TensorMap, open_tensors
+from edgegrain.papers.face_sr.bundle import sizes
 from edgegrain.papers.gcfsr.checkpoints import load_gcfsr_checkpoint
 from edgegrain.papers.glean.checkpoints import load_glean_checkpoint
 from edgegrain.papers.grain.checkpoints import load_grain_checkpoint
 from edgegrain.papers.irn.checkpoints import load_irn_checkpoint
-from edgegrain.papers.tensor_map import TensorMap
 from tests.official_checkpoints import (
     gcfsr_file,
     gcfsr_state,
@@ -86,41 +89,27 @@ def test_safetensors_are_read_too(tmp_path: Path) -> None:
     assert irn.config.blocks == (2, 1) and irn.config.growth == 6
 
 
-def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    class Harm:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return os.mkdir, (str(tmp_path / "harm"),)
+def changed(**tensors: Tensor | None) -> dict[str, Tensor]:
+    """An IRN's tensors, some changed, added or removed."""
+    content = {**irn_state(), **tensors}
+    return {name: tensor for name, tensor in content.items() if tensor is not None}
 
-    torch.save({"state_dict": irn_state(), "more": Harm()}, tmp_path / "irn.pth")
-    with pytest.raises(ModelError, match="cannot be read as tensors"):
+
+HAAR = [name for name in irn_state() if "haar" in name]
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"operations.3.haar_weights": -irn_state()["operations.3.haar_weights"]},
+     "operations.3.haar_weights is no Haar transform of 12 channels"),
+    (dict.fromkeys(HAAR), "is no IRN: expected 'operations.0.haar_weights' or, for 3x"),
+    ({"operations.0.conv_weights": torch.eye(4)},
+     "operations.0.conv_weights is a trained transform of 2 x 2 cells"),
+    ({"operations.0.conv_weights": torch.eye(3)}, "is an IRN-Color (operations.0.conv_weights mixes colours)"),
+], ids=["another transform", "no transform", "trained transform", "IRN-Color"])
+def test_files_that_are_no_irn_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    torch.save(changed(**changes), tmp_path / "irn.pth")
+    with pytest.raises(ModelError, match=re.escape(message)):
         load_irn_checkpoint(tmp_path / "irn.pth")
-    assert not (tmp_path / "harm").exists()
-
-
-def test_another_transform_than_haars_is_refused(tmp_path: Path) -> None:
-    content = irn_state()
-    content["operations.3.haar_weights"][0, 0, 0, 0] = -1
-    torch.save(content, tmp_path / "irn.pth")
-    with pytest.raises(ModelError, match=r"operations.3.haar_weights is no Haar transform of 12 channels"):
-        load_irn_checkpoint(tmp_path / "irn.pth")
-
-
-def test_a_file_without_transforms_is_no_irn(tmp_path: Path) -> None:
-    torch.save({name: tensor for name, tensor in irn_state().items() if "haar" not in name}, tmp_path / "irn.pth")
-    with pytest.raises(ModelError, match=r"is no IRN: expected 'operations.0.haar_weights' or, for 3x"):
-        load_irn_checkpoint(tmp_path / "irn.pth")
-
-
-def test_a_trained_transform_of_2x2_cells_is_refused(tmp_path: Path) -> None:
-    torch.save({**irn_state(), "operations.0.conv_weights": torch.eye(4)}, tmp_path / "irn.pth")
-    with pytest.raises(ModelError, match=r"operations.0.conv_weights is a trained transform of 2 x 2 cells"):
-        load_irn_checkpoint(tmp_path / "irn.pth")
-
-
-def test_an_irn_color_is_refused(tmp_path: Path) -> None:
-    torch.save({**irn_state(), "operations.0.conv_weights": torch.eye(3)}, tmp_path / "IRN_color.pth")
-    with pytest.raises(ModelError, match=r"is an IRN-Color \(operations.0.conv_weights mixes colours\)"):
-        load_irn_checkpoint(tmp_path / "IRN_color.pth")
 
 
 def test_data_parallel_prefixes_are_taken_off(tmp_path: Path) -> None:
@@ -212,9 +201,71 @@ def test_grain_names_tensors_that_do_not_fit(grain: dict[str, Path], tmp_path: P
         load_grain_checkpoint([grain["invRRDB_model.pt"], grain["codeStyleGAN_model.pt"], tmp_path / "fusion.pt"])
 
 
-def test_gcfsr_takes_lrs_that_it_was_trained_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lr", [12, 32])
+def test_gcfsr_takes_lrs_that_it_was_trained_for(lr: int, tmp_path: Path) -> None:
     torch.save(gcfsr_file(), tmp_path / "gcfsr.pth")
     network, _ = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
-    for lr in (12, 32):
-        with pytest.raises(BundleError, match=f"1 to 16 pixels wide, a power of two, got {lr}"):
-            gcfsr_restorer(network, lr)
+    with pytest.raises(BundleError, match=f"1 to 16 pixels wide, a power of two, got {lr}"):
+        sizes(network.config, lr)
+
+
+def test_reads_nested_tensors_by_name(tmp_path: Path) -> None:
+    torch.save({"net": {"weight": torch.ones(2), "steps": 3}, "bias": torch.zeros(1)}, tmp_path / "plain.pt")
+    found = open_tensors(tmp_path / "plain.pt").tensors
+    assert {name: list(tensor) for name, tensor in found.items()} == {"net.weight": [1, 1], "bias": [0]}
+
+
+class Harm:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize(("kind", "reason"), [
+    ("archive", r"contains program code \(posix\.mkdir\) and was refused"),
+    ("legacy", r"contains program code \(posix\.mkdir\) and was refused"),
+    (2, r"contains program code \(posix\.mkdir\) and was refused"),
+    (4, "is a pickle that can contain program code and was refused"),
+])
+def test_program_code_is_refused_without_advice_to_run_it(kind: str | int, reason: str, tmp_path: Path) -> None:
+    path, content = tmp_path / "weights.pkl", {"weight": Harm(tmp_path / "harm")}
+    if isinstance(kind, int):
+        path.write_bytes(pickle.dumps(content, protocol=kind))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "archive")
+    with pytest.raises(ModelError, match=reason) as refusal:
+        open_tensors(path)
+    assert "weights_only" not in str(refusal.value) and "trusted" not in str(refusal.value)
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(("content", "reason"), [
+    (lambda whole: whole[:-80], "failed reading zip archive"), (lambda whole: b"hello", "damaged, or no torch file"),
+    (lambda whole: b"", "the file is empty"), (None, "No such file or directory")])
+def test_other_files_are_named_for_what_they_are(content: Callable[[bytes], bytes] | None, reason: str,
+                                                 tmp_path: Path) -> None:
+    path = tmp_path / "file.pt"
+    torch.save({"weight": torch.ones(2)}, path)
+    whole = path.read_bytes()
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content(whole))
+    with pytest.raises(ModelError, match=reason):
+        open_tensors(path)
+
+
+def test_no_more_is_read_than_the_file_has(tmp_path: Path) -> None:
+    plain, packed, repeated = tmp_path / "plain.pt", tmp_path / "packed.pt", tmp_path / "repeated.pt"
+    torch.save({"weight": torch.zeros(1_000_000)}, plain)
+    with zipfile.ZipFile(plain) as archive, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as deflated:
+        for name in archive.namelist():
+            deflated.writestr(name, archive.read(name))
+    torch.save({"weight": torch.zeros(1).expand(1 << 40)}, repeated)
+    assert open_tensors(plain).tensors["weight"].shape == (1_000_000,) and packed.stat().st_size < 10_000
+    for path in (packed, repeated):
+        with pytest.raises(ModelError, match="claims .* bytes of tensors and has .*; it is damaged or forged"):
+            open_tensors(path)

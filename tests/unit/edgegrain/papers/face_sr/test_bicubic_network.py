@@ -16,7 +16,7 @@ from codec_contract.pixels import Rgb
 from edge_encoder.bounds import ACCUMULATOR_LIMIT, prove
 from edge_encoder.encoder_session import EncoderSession
 from edge_encoder.integer_network import integer_digest, load_integer_network, run_reference, save_integer_network
-from edgegrain.papers.face_sr.bicubic_network import bicubic_network, quantized, reduction_weights
+from edgegrain.papers.face_sr.bundle import bicubic_network, quantized, reduction_weights
 from export.encoder.formats import export_encoder
 from export.encoder.graph import FORMATS, exact_graph
 from export.proof.comparison import ProofJob, compare

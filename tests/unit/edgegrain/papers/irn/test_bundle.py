@@ -22,6 +22,7 @@ from codec_contract.payload import encode_payload
 from codec_contract.pixels import quantize
 from edge_encoder.encoder_session import EncoderSession
 from edgegrain.cli.app import application
+from edgegrain.papers.irn import bundle as irn_bundle
 from edgegrain.papers.irn.bundle import irn_digest, irn_graph, irn_lrs, load_irn, save_irn, write_irn_bundle
 from edgegrain.papers.irn.network import IRN, IRNConfig, Upscaler
 from export.bundle.writer import compare_encoder
@@ -57,9 +58,11 @@ def irn() -> IRN:
 @pytest.fixture(scope="module")
 def bundle(irn: IRN, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("irn")
-    save_irn(irn, folder / "irn.safetensors", training={"crops_seen": 7})
-    write_irn_bundle(folder, folder / "tiny-x4", pictures=smooth_pictures(2, TILE), formats=("onnx",), tile=TILE,
-                     overlap=OVERLAP)
+    weights = save_irn(irn, folder / "irn.safetensors", training={"crops_seen": 7})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(irn_bundle, "TILE", TILE)
+        patch.setattr(irn_bundle, "TILE_OVERLAP", OVERLAP)
+        write_irn_bundle(weights, folder / "tiny-x4", formats=("onnx",))
     return folder / "tiny-x4"
 
 

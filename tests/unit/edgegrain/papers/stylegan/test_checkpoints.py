@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,8 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.stylegan.checkpoints import NVIDIA, ROSINALITY, Layout, Networks, convert, translate
-from edgegrain.papers.tensor_map import read_tensors
+from edgegrain.papers import convert as conversion
+from edgegrain.papers.convert import ConversionOptions, ConversionReport
+from edgegrain.papers.stylegan.checkpoints import NVIDIA, ROSINALITY, Layout, load_stylegan2_checkpoint
 from server_decoder.prior_store import prior_licence
 from server_decoder.stylegan2.networks import (
     Discriminator,
@@ -30,50 +33,18 @@ from server_decoder.stylegan2.networks import (
     load_stylegan2,
     save_stylegan2,
 )
+from tests.official_checkpoints import FILTER, Tensors, stylegan2_generator
 
 CHANNELS = {4: 12, 8: 12, 16: 8, 32: 4}
 CONFIG = StyleGAN2Config(32, channel_base=128, channel_max=12, code_width=10, mapping_layers=3)
 WIDTH, MAPPING, SIDES = 10, 3, (4, 8, 16, 32)
-FILTER = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) / 64
-
-Tensors = dict[str, Tensor]
 
 
 # --- synthetic checkpoints -------------------------------------------------------------------------------------------
 
 
-def read(path: Path, layout: Layout) -> Networks:
-    return translate(read_tensors(path), layout, str(path))
-
-
 def rosinality_generator() -> Tensors:
-    t: Tensors = {"input.input": torch.randn(1, 12, 4, 4)}
-    for index in range(MAPPING):
-        t[f"style.{index + 1}.weight"] = torch.randn(WIDTH, WIDTH) / 0.01
-        t[f"style.{index + 1}.bias"] = 20 * torch.randn(WIDTH)
-
-    def modulated(name: str, inputs: int, outputs: int, kernel: int) -> None:
-        t[f"{name}.conv.weight"] = torch.randn(1, outputs, inputs, kernel, kernel)
-        t[f"{name}.conv.modulation.weight"] = torch.randn(inputs, WIDTH)
-        t[f"{name}.conv.modulation.bias"] = 1 + 0.3 * torch.randn(inputs)
-
-    def styled(name: str, index: int, inputs: int, side: int) -> None:
-        modulated(name, inputs, CHANNELS[side], 3)
-        t[f"{name}.noise.weight"] = torch.randn(1)
-        t[f"{name}.activate.bias"] = torch.randn(CHANNELS[side])
-        t[f"noises.noise_{index}"] = torch.randn(1, 1, side, side)
-
-    styled("conv1", 0, 12, 4)
-    modulated("to_rgb1", 12, 3, 1)
-    t["to_rgb1.bias"] = torch.randn(1, 3, 1, 1)
-    for block, side in enumerate(SIDES[1:]):
-        styled(f"convs.{2 * block}", 2 * block + 1, CHANNELS[side // 2], side)
-        t[f"convs.{2 * block}.conv.blur.kernel"] = 4 * FILTER
-        styled(f"convs.{2 * block + 1}", 2 * block + 2, CHANNELS[side], side)
-        modulated(f"to_rgbs.{block}", CHANNELS[side], 3, 1)
-        t[f"to_rgbs.{block}.bias"] = torch.randn(1, 3, 1, 1)
-        t[f"to_rgbs.{block}.upsample.kernel"] = 4 * FILTER
-    return t
+    return stylegan2_generator(CHANNELS, code=WIDTH, mapping=MAPPING)
 
 
 def rosinality_discriminator() -> Tensors:
@@ -277,24 +248,22 @@ def nvidia_scores(t: Tensors, pictures: Tensor) -> Tensor:
 
 
 @pytest.fixture
-def rosinality(tmp_path: Path) -> tuple[Path, dict[str, object]]:
+def rosinality(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     torch.manual_seed(0)
     content = rosinality_file()
     torch.save(content, tmp_path / "rosinality.pt")
     return tmp_path / "rosinality.pt", content
 
 
-@pytest.fixture
-def nvidia(tmp_path: Path) -> tuple[Path, Tensors]:
-    torch.manual_seed(1)
-    tensors = {f"G_ema.{name}": tensor for name, tensor in nvidia_generator().items()}
-    tensors |= {f"D.{name}": tensor for name, tensor in nvidia_discriminator().items()}
-    save_file(tensors, tmp_path / "nvidia.safetensors")
-    return tmp_path / "nvidia.safetensors", tensors
+def convert(path: Path, out: Path, layout: Layout = ROSINALITY, *, force: bool = False) -> ConversionReport:
+    return conversion.convert(f"stylegan2-{layout.name.lower()}", [path], out, ConversionOptions(force=force))
 
 
-def without(prefix: str, tensors: Tensors) -> Tensors:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def loaded(tensors: Tensors, layout: Layout, folder: Path) -> Any:
+    """The generator, or the discriminator alone."""
+    save_file(tensors, folder / "file.safetensors")
+    networks, _ = load_stylegan2_checkpoint(folder / "file.safetensors", layout)
+    return next(iter(networks.values()))
 
 
 def inputs() -> tuple[Tensor, Tensor, Tensor]:
@@ -309,76 +278,35 @@ def check(got: Tensor, wanted: Tensor) -> None:
     assert (got - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
 
-def test_a_converted_rosinality_checkpoint_computes_the_same(rosinality: tuple[Path, dict], tmp_path: Path) -> None:
-    path, content = rosinality
-    ours = tmp_path / "ours.safetensors"
-    result = convert(path, ours, ROSINALITY)
-    assert result.config == CONFIG
-    generator, discriminator = load_stylegan2(ours), load_discriminator(ours)
-    assert result.parameters == {"generator": sum(p.numel() for p in generator.parameters()),
+@pytest.mark.parametrize("layout", [ROSINALITY, NVIDIA], ids=lambda layout: layout.name)
+@torch.no_grad()
+def test_a_converted_checkpoint_computes_the_same(layout: Layout, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    content: dict[str, Any] = rosinality_file()
+    t, d, mean, mapping, picture, scores = (
+        content["g_ema"], content["d"], content["latent_avg"], "style.{}", rosinality_picture, rosinality_scores)
+    if layout is NVIDIA:
+        content = {"G_ema": nvidia_generator(), "D": nvidia_discriminator()}
+        t, d, picture, scores = content["G_ema"], content["D"], nvidia_picture, nvidia_scores
+        mean, mapping = t["mapping.w_avg"], "mapping.fc{}"
+    torch.save(content, tmp_path / "theirs.pt")
+    report = convert(tmp_path / "theirs.pt", tmp_path / "ours.safetensors", layout)
+    generator, discriminator = (load(tmp_path / "ours.safetensors") for load in (load_stylegan2, load_discriminator))
+    assert generator.config == CONFIG and not generator.training
+    assert report.parameters == {"generator": sum(p.numel() for p in generator.parameters()),
                                  "discriminator": sum(p.numel() for p in discriminator.parameters())}
-    assert not generator.training
-    assert torch.equal(generator.mean_code, content["latent_avg"])
+    assert torch.equal(generator.mean_code, mean)
     z, codes, pictures = inputs()
-    with torch.no_grad():
-        layers = [(content["g_ema"][f"style.{i}.weight"], content["g_ema"][f"style.{i}.bias"]) for i in (1, 2, 3)]
-        check(generator.map(z), mapped(z, layers))
-        check(generator(codes).picture, rosinality_picture(content["g_ema"], codes))
-        check(discriminator(pictures), rosinality_scores(content["d"], pictures))
+    first = 1 if layout is ROSINALITY else 0
+    check(generator.map(z), mapped(z, [(t[f"{mapping.format(index + first)}.weight"],
+                                        t[f"{mapping.format(index + first)}.bias"]) for index in range(MAPPING)]))
+    check(generator(codes).picture, picture(t, codes))
+    check(discriminator(pictures), scores(d, pictures))
 
 
-def test_a_converted_nvidia_checkpoint_computes_the_same(nvidia: tuple[Path, Tensors], tmp_path: Path) -> None:
-    path, tensors = nvidia
+def test_a_1024_like_checkpoint_can_be_cut(rosinality: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     ours = tmp_path / "ours.safetensors"
-    result = convert(path, ours, NVIDIA)
-    assert result.config == CONFIG
-    generator, discriminator = load_stylegan2(ours), load_discriminator(ours)
-    t = without("G_ema.", tensors)
-    assert torch.equal(generator.mean_code, t["mapping.w_avg"])
-    z, codes, pictures = inputs()
-    with torch.no_grad():
-        check(generator.map(z), mapped(z, [(t[f"mapping.fc{i}.weight"], t[f"mapping.fc{i}.bias"]) for i in range(3)]))
-        check(generator(codes).picture, nvidia_picture(t, codes))
-        check(discriminator(pictures), nvidia_scores(without("D.", tensors), pictures))
-
-
-def test_both_layouts_of_one_network_give_one_state(tmp_path: Path) -> None:
-    """The same numbers under both families' names: up to dimensions of one, nothing may differ."""
-    torch.manual_seed(2)
-    theirs = rosinality_generator()
-    other: Tensors = {"mapping.w_avg": torch.randn(WIDTH), "synthesis.b4.const": theirs["input.input"][0]}
-    for index in range(MAPPING):
-        for kind in ("weight", "bias"):
-            other[f"mapping.fc{index}.{kind}"] = theirs[f"style.{index + 1}.{kind}"]
-    layers = {"synthesis.b4.conv1": ("conv1", 0), "synthesis.b8.conv0": ("convs.0", 1),
-              "synthesis.b8.conv1": ("convs.1", 2), "synthesis.b16.conv0": ("convs.2", 3),
-              "synthesis.b16.conv1": ("convs.3", 4), "synthesis.b32.conv0": ("convs.4", 5),
-              "synthesis.b32.conv1": ("convs.5", 6)}
-    for name, (source, index) in layers.items():
-        other |= {f"{name}.weight": theirs[f"{source}.conv.weight"][0],
-                  f"{name}.bias": theirs[f"{source}.activate.bias"],
-                  f"{name}.affine.weight": theirs[f"{source}.conv.modulation.weight"],
-                  f"{name}.affine.bias": theirs[f"{source}.conv.modulation.bias"],
-                  f"{name}.noise_strength": theirs[f"{source}.noise.weight"][0],
-                  f"{name}.noise_const": theirs[f"noises.noise_{index}"][0, 0]}
-    for side, source in {4: "to_rgb1", 8: "to_rgbs.0", 16: "to_rgbs.1", 32: "to_rgbs.2"}.items():
-        name = f"synthesis.b{side}.torgb"
-        other |= {f"{name}.weight": theirs[f"{source}.conv.weight"][0],
-                  f"{name}.bias": theirs[f"{source}.bias"].view(3),
-                  f"{name}.affine.weight": theirs[f"{source}.conv.modulation.weight"],
-                  f"{name}.affine.bias": theirs[f"{source}.conv.modulation.bias"]}
-    torch.save({"g_ema": theirs, "latent_avg": other["mapping.w_avg"]}, tmp_path / "a.pt")
-    torch.save(other, tmp_path / "b.pt")
-    a, b = read(tmp_path / "a.pt", ROSINALITY), read(tmp_path / "b.pt", NVIDIA)
-    assert a.config == b.config and a.discriminator is b.discriminator is None
-    assert a.generator is not None and b.generator is not None and a.generator.keys() == b.generator.keys()
-    for name, tensor in a.generator.items():
-        assert torch.equal(tensor, b.generator[name]), name
-
-
-def test_a_1024_like_checkpoint_can_be_cut(rosinality: tuple[Path, dict], tmp_path: Path) -> None:
-    ours = tmp_path / "ours.safetensors"
-    convert(rosinality[0], ours, ROSINALITY)
+    convert(rosinality[0], ours)
     whole, cut = load_stylegan2(ours), load_stylegan2(ours, CONFIG.cut(16), cut_to=16)
     _, codes, _ = inputs()
     with torch.no_grad():
@@ -393,9 +321,9 @@ def test_a_1024_like_checkpoint_can_be_cut(rosinality: tuple[Path, dict], tmp_pa
         load_stylegan2(ours, CONFIG.cut(16))
 
 
-def test_the_header_tells_where_the_weights_came_from(rosinality: tuple[Path, dict], tmp_path: Path) -> None:
-    ours = tmp_path / "ours.safetensors"
-    convert(rosinality[0], ours, ROSINALITY)
+def test_the_header_tells_where_the_weights_came_from(rosinality: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    path, ours = rosinality[0], tmp_path / "ours.safetensors"
+    convert(path, ours)
     with safe_open(ours, "pt") as file:
         metadata = file.metadata()
     assert metadata["format"] == "edgegrain-stylegan2-1"
@@ -405,92 +333,76 @@ def test_the_header_tells_where_the_weights_came_from(rosinality: tuple[Path, di
     assert prior_licence(ours) == (f"rosinality.pt, SHA-256 {metadata['source_sha256'][:16]}: the file states none; "
                                    "NVIDIA's networks: Nvidia Source Code License-NC, non-commercial use only")
     with pytest.raises(FileExistsError, match="force=True"):
-        convert(rosinality[0], ours, ROSINALITY)
-    convert(rosinality[0], ours, ROSINALITY, force=True)
+        convert(path, ours)
+    convert(path, ours, force=True)
     with pytest.raises(ModelError, match=r"is a folder, .* name it, for example .*rosinality\.safetensors"):
-        convert(rosinality[0], tmp_path, ROSINALITY, force=True)
+        convert(path, tmp_path, force=True)
 
 
-def test_a_file_may_hold_one_bare_network(tmp_path: Path) -> None:
-    torch.manual_seed(3)
+@pytest.mark.parametrize(("layout", "make", "part"), [
+    (NVIDIA, nvidia_generator, "generator"), (NVIDIA, nvidia_discriminator, "discriminator"),
+    (ROSINALITY, rosinality_discriminator, "discriminator")])
+def test_a_file_may_hold_one_bare_network(layout: Layout, make: Callable[[], Tensors], part: str, tmp_path: Path
+                                          ) -> None:
+    save_file(make(), tmp_path / "theirs.safetensors")
     ours = tmp_path / "ours.safetensors"
-    for layout, tensors, part in ((NVIDIA, nvidia_generator(), "generator"),
-                                  (NVIDIA, nvidia_discriminator(), "discriminator"),
-                                  (ROSINALITY, rosinality_discriminator(), "discriminator")):
-        save_file(tensors, tmp_path / "theirs.safetensors")
-        result = convert(tmp_path / "theirs.safetensors", ours, layout, force=True)
-        assert list(result.parameters) == [part]
-        assert result.config.size == 32
-        load, other = load_stylegan2, load_discriminator
-        if part == "discriminator":
-            load, other = load_discriminator, load_stylegan2
-        load(ours)
+    assert list(convert(tmp_path / "theirs.safetensors", ours, layout).parameters) == [part]
+    loaders: dict[str, Callable[[Path], Any]] = {"generator": load_stylegan2, "discriminator": load_discriminator}
+    assert loaders.pop(part)(ours).config.size == 32
+    for load in loaders.values():
         with pytest.raises(ModelError, match="holds no"):
-            other(ours)
+            load(ours)
 
 
-def test_without_a_stored_mean_the_mapping_network_is_asked(rosinality: tuple[Path, dict], tmp_path: Path) -> None:
-    content = {"g_ema": rosinality[1]["g_ema"]}
-    torch.save(content, tmp_path / "training.pt")
-    networks = read(tmp_path / "training.pt", ROSINALITY)
-    assert networks.generator is not None
-    tensors = content["g_ema"]
+def test_without_a_stored_mean_the_mapping_network_is_asked(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tensors = rosinality_generator()
+    generator = loaded({f"g_ema.{name}": tensor for name, tensor in tensors.items()}, ROSINALITY, tmp_path)
     layers = [(tensors[f"style.{i}.weight"], tensors[f"style.{i}.bias"]) for i in (1, 2, 3)]
     w = mapped(torch.randn(20_000, WIDTH, generator=torch.Generator().manual_seed(1)), layers)
-    assert (networks.generator["mean_code"] - w.mean(0)).abs().max() < 0.05 * w.std()
+    assert (generator.mean_code - w.mean(0)).abs().max() < 0.05 * w.std()
 
 
-def test_old_files_have_no_noise_and_get_the_same_every_time(rosinality: tuple[Path, dict], tmp_path: Path) -> None:
-    content = rosinality[1]
-    tensors = {name: tensor for name, tensor in content["g_ema"].items() if not name.startswith("noises.")}
-    torch.save({"g_ema": tensors, "latent_avg": content["latent_avg"]}, tmp_path / "old.pt")
-    first, again = (read(tmp_path / "old.pt", ROSINALITY).generator for _ in range(2))
-    assert first is not None and again is not None
-    noises = [first[f"layers.{index}.noise"] for index in range(7)]
-    assert all(torch.equal(noise, again[f"layers.{index}.noise"]) for index, noise in enumerate(noises))
+def test_old_files_have_no_noise_and_get_the_same_every_time(tmp_path: Path) -> None:
+    tensors = {name: tensor for name, tensor in rosinality_generator().items() if not name.startswith("noises.")}
+    first, again = (loaded(tensors, ROSINALITY, tmp_path) for _ in range(2))
+    noises = [layer.noise for layer in first.layers]
+    assert all(torch.equal(noise, layer.noise) for noise, layer in zip(noises, again.layers, strict=True))
     assert abs(float(noises[6].std()) - 1) < 0.1
     assert not torch.equal(noises[5], noises[6])
-    tensors["noises.noise_3"] = torch.zeros(1, 1, 16, 16)
-    torch.save({"g_ema": tensors, "latent_avg": content["latent_avg"]}, tmp_path / "torn.pt")
     with pytest.raises(ModelError, match=r"6 tensors missing \(noises\.noise_0"):
-        read(tmp_path / "torn.pt", ROSINALITY)
+        loaded({**tensors, "noises.noise_3": torch.zeros(1, 1, 16, 16)}, ROSINALITY, tmp_path)
 
 
-def test_every_tensor_is_needed_and_no_other_is_taken() -> None:
-    torch.manual_seed(4)
-    for tensors, layout in ((nvidia_generator(), NVIDIA), (nvidia_discriminator(), NVIDIA),
-                            (rosinality_generator(), ROSINALITY), (rosinality_discriminator(), ROSINALITY)):
-        translate(tensors, layout, "file")
-        for name in tensors:
-            if not name.endswith(("kernel", "resample_filter")):  # constants, checked where they are
-                with pytest.raises(ModelError):
-                    translate({other: tensor for other, tensor in tensors.items() if other != name}, layout, "file")
-        with pytest.raises(ModelError, match=r"1 tensor unknown \(mapping\.embed\.weight"):
-            translate(tensors | {"mapping.embed.weight": torch.zeros(2)}, layout, "file")
+@pytest.mark.parametrize(("make", "layout"), [
+    (nvidia_generator, NVIDIA), (nvidia_discriminator, NVIDIA),
+    (rosinality_generator, ROSINALITY), (rosinality_discriminator, ROSINALITY)])
+def test_every_tensor_is_needed_and_no_other_is_taken(make: Callable[[], Tensors], layout: Layout, tmp_path: Path
+                                                      ) -> None:
+    tensors = make()
+    loaded(tensors, layout, tmp_path)
+    for name in tensors:
+        if not name.endswith(("kernel", "resample_filter")):  # constants, checked where they are
+            with pytest.raises(ModelError):
+                loaded({other: tensor for other, tensor in tensors.items() if other != name}, layout, tmp_path)
+    with pytest.raises(ModelError, match=r"1 tensor unknown \(mapping\.embed\.weight"):
+        loaded(tensors | {"mapping.embed.weight": torch.zeros(2)}, layout, tmp_path)
 
 
-def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
-    tensors = nvidia_generator()
-    tensors["synthesis.b16.conv1.weight"] = torch.zeros(8, 8, 1, 1)
-    save_file(tensors, tmp_path / "a.safetensors")
-    with pytest.raises(ModelError, match=r"b16\.conv1\.weight is \[8, 8, 1, 1\], expected \[8, 8, 3, 3\]"):
-        read(tmp_path / "a.safetensors", NVIDIA)
-
-
-def test_another_filter_is_refused(tmp_path: Path) -> None:
-    tensors = rosinality_generator()
-    tensors["convs.2.conv.blur.kernel"] = torch.outer(torch.tensor([1.0, 2, 2, 1]), torch.tensor([1.0, 2, 2, 1])) / 9
-    save_file(tensors, tmp_path / "a.safetensors")
-    with pytest.raises(ModelError, match=r"convs\.2\.conv\.blur\.kernel is another low-pass filter"):
-        read(tmp_path / "a.safetensors", ROSINALITY)
-
-
-def test_channels_that_follow_no_rule_are_refused(tmp_path: Path) -> None:
-    tensors = nvidia_generator()
-    tensors["synthesis.b16.torgb.weight"] = torch.zeros(3, 7, 1, 1)
-    save_file(tensors, tmp_path / "a.safetensors")
-    with pytest.raises(ModelError, match="12 at 4, 12 at 8, 7 at 16, 4 at 32"):
-        read(tmp_path / "a.safetensors", NVIDIA)
+@pytest.mark.parametrize(("make", "layout", "changes", "message"), [
+    (nvidia_generator, NVIDIA, {"synthesis.b16.conv1.weight": torch.zeros(8, 8, 1, 1)},
+     r"b16\.conv1\.weight is \[8, 8, 1, 1\], expected \[8, 8, 3, 3\]"),
+    (rosinality_generator, ROSINALITY, {"convs.2.conv.blur.kernel": torch.ones(4, 4) / 4},
+     r"convs\.2\.conv\.blur\.kernel is another low-pass filter"),
+    (nvidia_generator, NVIDIA, {"synthesis.b16.torgb.weight": torch.zeros(3, 7, 1, 1)},
+     "12 at 4, 12 at 8, 7 at 16, 4 at 32"),
+    (nvidia_generator, ROSINALITY, {}, "rosinality layout: expected a generator with 'input.input'"),
+    (dict, ROSINALITY, {"conv.weight": torch.zeros(1)}, r"expected a generator with .* found conv\.weight"),
+], ids=["shape", "filter", "channels", "layout", "other"])
+def test_tensors_that_do_not_fit_are_named(make: Callable[[], Tensors], layout: Layout, changes: Tensors, message: str,
+                                           tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=message):
+        loaded(make() | changes, layout, tmp_path)
 
 
 def test_generator_and_discriminator_must_fit_each_other(tmp_path: Path) -> None:
@@ -501,27 +413,12 @@ def test_generator_and_discriminator_must_fit_each_other(tmp_path: Path) -> None
     assert not (tmp_path / "ours.safetensors").exists()
 
 
-def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
-    torch.save({"G_ema": torch.nn.Linear(2, 2)}, tmp_path / "code.pkl")
-    (tmp_path / "text.pt").write_text("hello")
-    (tmp_path / "text.safetensors").write_text("hello")
-    for name in ("code.pkl", "text.pt", "text.safetensors", "absent.pt"):
-        with pytest.raises(ModelError, match="cannot be read as tensors: .*torch file of plain tensors"):
-            convert(tmp_path / name, tmp_path / "ours.safetensors", ROSINALITY)
+@pytest.mark.parametrize("load", [load_stylegan2, load_discriminator])
+def test_files_of_others_are_no_priors(load: Callable[[Path], object], tmp_path: Path) -> None:
     save_file({"conv.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ModelError, match=r"expected a generator with 'input\.input' .* found conv\.weight"):
-        convert(tmp_path / "other.safetensors", tmp_path / "ours.safetensors", ROSINALITY)
-    for load in (load_stylegan2, load_discriminator):
+    for name in ("other", "absent"):
         with pytest.raises(ModelError, match="edgegrain convert --from stylegan2-"):
-            load(tmp_path / "other.safetensors")
-        with pytest.raises(ModelError, match="edgegrain convert --from stylegan2-"):
-            load(tmp_path / "absent.safetensors")
-
-
-def test_the_wrong_layout_is_refused_by_name(tmp_path: Path) -> None:
-    save_file(nvidia_generator(), tmp_path / "a.safetensors")
-    with pytest.raises(ModelError, match="rosinality layout: expected a generator with 'input.input'"):
-        read(tmp_path / "a.safetensors", ROSINALITY)
+            load(tmp_path / f"{name}.safetensors")
 
 
 def test_networks_of_ours_round_trip(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ counts in both directions, for 256 x 256 pixels. GLEAN without its bank, and a w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -52,6 +52,14 @@ WITHOUT_ENCODER = "grain-1024-lr16-without-invertible-encoder"
 """[GRAIN] Table 2: the LR is the area mean."""
 IRN_SIDE = 256
 """Side of the picture for which IRN's operations are counted."""
+DECODERS = {"rrdb-1024-lr16-paper": PAPER_1024_LR16, "rrdb-256-lr16": FACES_256_LR16,
+            "rrdb-256-lr16-fine": FACES_256_LR16_FINE, "rrdb-256-lr16-slim": FACES_256_LR16_SLIM,
+            "rrdb-256-lr16-deep": FACES_256_LR16_DEEP, "rrdb-256-lr32-fine": FACES_256_LR32_FINE,
+            "rrdb-256-lr64-fine": FACES_256_LR64_FINE}
+PRIORS = {"stylegan2-1024": PriorConfig("stylegan2", CONFIG_F_1024),
+          "stylegan2-256": PriorConfig("stylegan2", CONFIG_F_256),
+          "mobile-stylegan-1024": PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_1024),
+          "mobile-stylegan-256": PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256)}
 
 
 @dataclass(frozen=True)
@@ -94,13 +102,20 @@ class Model:
 
 def models() -> list[Model]:
     """All models, GRAIN's first."""
-    return [*(grain_model(name, config) for name, config in PRESETS.items()),
-            grain_model(WITHOUT_ENCODER, paper_model(16)),
-            *(irn_model(name, config) for name, config in IRN_PRESETS.items()),
-            *(glean_model(name, config) for name, config in GLEAN_PRESETS.items()),
-            *(gcfsr_model(name, config) for name, config in GCFSR_PRESETS.items()),
-            *(super_resolution_model(factor) for factor in ENLARGEMENTS),
-            *_parts_alone()]
+    return [
+        *(grain_model(name, config) for name, config in PRESETS.items()),
+        grain_model(WITHOUT_ENCODER, paper_model(16)),
+        *(irn_model(name, config) for name, config in IRN_PRESETS.items()),
+        *(glean_model(name, config) for name, config in GLEAN_PRESETS.items()),
+        *(gcfsr_model(name, config) for name, config in GCFSR_PRESETS.items()),
+        *(super_resolution_model(factor) for factor in ENLARGEMENTS),
+        *(Model(name, {"decoder": _decoder(config)}) for name, config in DECODERS.items()),
+        *(Model(name, {"prior": _prior(config)}) for name, config in PRIORS.items()),
+        *(Model(f"rrdb-encoder-1024-lr{lr}", {"encoder": _rrdb_encoder(1024, lr)}) for lr in LR_SIZES),
+        *(Model(f"exact-encoder-{hr}-lr{lr}", {"encoder": _exact_encoder(hr, lr)})
+          for hr, lr in itertools.product(HR_SIZES, LR_SIZES)),
+        Model("stylegan2-discriminator-1024", {
+            "discriminator": _measure(lambda: Discriminator(CONFIG_F_1024), (3, 1024, 1024))})]
 
 
 def grain_model(name: str, config: GrainConfig) -> Model:
@@ -112,21 +127,15 @@ def grain_model(name: str, config: GrainConfig) -> Model:
     elif name != WITHOUT_ENCODER and hr in HR_SIZES and lr in LR_SIZES:
         parts = {"encoder": _exact_encoder(hr, lr)} | parts
     if config.prior is not None and config.codes is not None:
-        parts["code_predictor"] = _code_predictor(config.codes, config.decoder, config.prior)
-        if config.fusion is not None:
-            parts["fusion"] = _fusion(config.fusion, config.decoder, config.prior)
+        parts |= _around_prior(config.codes, config.fusion, config.decoder, config.prior)
         parts["prior"] = _prior(config.prior)
     return Model(name, parts)
 
 
 def irn_model(name: str, config: IRNConfig) -> Model:
     """The model of an IRN configuration; its MACs are those of downscaling and upscaling one picture."""
-    def both_directions(irn: nn.Module, picture: Tensor) -> None:
-        if isinstance(irn, IRN):
-            irn.inverse(*irn(picture))
-
     side = IRN_SIDE // config.factor * config.factor
-    return Model(name, {"rescaler": _measure(lambda: IRN(config), (3, side, side), run=both_directions)})
+    return Model(name, {"rescaler": _measure(lambda: _BothDirections(config), (3, side, side))})
 
 
 def glean_model(name: str, config: GLEANConfig) -> Model:
@@ -138,8 +147,7 @@ def glean_model(name: str, config: GLEANConfig) -> Model:
 
 def gcfsr_model(name: str, config: GCFSRConfig) -> Model:
     """The model of a GCFSR configuration."""
-    return Model(name, {"network": _measure(lambda: GCFSR(config), (3, config.size, config.size),
-                                            torch.empty(1, device="meta"))})
+    return Model(name, {"network": _measure(lambda: GCFSR(config), (3, config.size, config.size), ())})
 
 
 def super_resolution_model(factor: int, side: int = 256) -> Model:
@@ -169,65 +177,40 @@ def _prior(config: PriorConfig) -> Part:
 
 
 @cache
-def _code_predictor(config: CodesConfig, decoder: DecoderConfig, prior: PriorConfig) -> Part:
-    f_inv, f_gen = _feature_channels(decoder, prior)
-    inputs = [torch.empty(1, channels, size, size, device="meta") for size, channels in f_inv.items()]
-
-    def build() -> CodePredictor:
-        return CodePredictor(config, f_inv, prior.code_resolutions, prior.network.code_width, f_gen)
-
-    def run(predictor: nn.Module, features: list[Tensor]) -> None:
-        predictor(features)
-        if config.offsets and isinstance(predictor, CodePredictor):
-            predictor.predict_offsets(features)
-
-    return _measure(build, inputs, run=run)
-
-
-@cache
-def _fusion(config: FusionConfig, decoder: DecoderConfig, prior: PriorConfig) -> Part:
-    if config.kind == "pictures":
-        return _measure(lambda: PictureFusion(config), *[(3, decoder.hr, decoder.hr)] * 2)
-    f_inv, f_gen = _feature_channels(decoder, prior)
-    return _measure(
-        lambda: FeatureFusion(config, f_inv, f_gen),
-        [torch.empty(1, channels, size, size, device="meta") for size, channels in f_inv.items()],
-        {size: torch.empty(1, channels, size, size, device="meta") for size, channels in f_gen.items()})
+def _around_prior(codes: CodesConfig, fusion: FusionConfig | None, decoder: DecoderConfig, prior: PriorConfig
+                  ) -> dict[str, Part]:
+    """Code predictor and fusion."""
+    f_inv = {scale.size: scale.channels for scale in decoder.scales}
+    f_gen = {size: prior.network.channels(size) for size in prior.network.resolutions}
+    inverted, generated = ({size: torch.empty(1, channels, size, size, device="meta")
+                            for size, channels in features.items()} for features in (f_inv, f_gen))
+    parts = {"code_predictor": _measure(
+        lambda: _Codes(codes, f_inv, prior.code_resolutions, prior.network.code_width, f_gen), [*inverted.values()])}
+    if fusion is not None and fusion.kind == "pictures":
+        parts["fusion"] = _measure(lambda: PictureFusion(fusion), *[(3, decoder.hr, decoder.hr)] * 2)
+    elif fusion is not None:
+        parts["fusion"] = _measure(lambda: FeatureFusion(fusion, f_inv, f_gen), [*inverted.values()], generated)
+    return parts
 
 
-def _feature_channels(decoder: DecoderConfig, prior: PriorConfig) -> tuple[dict[int, int], dict[int, int]]:
-    """Side -> channels of the features of the invertible decoder, and of those of the generator."""
-    return ({scale.size: scale.channels for scale in decoder.scales},
-            {size: prior.network.channels(size) for size in prior.network.resolutions})
+class _BothDirections(IRN):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return self.inverse(*super().forward(x))
 
 
-def _parts_alone() -> Iterator[Model]:
-    """Decoders, generators, encoders and a discriminator on their own."""
-    for name, config in {"rrdb-1024-lr16-paper": PAPER_1024_LR16, "rrdb-256-lr16": FACES_256_LR16,
-                         "rrdb-256-lr16-fine": FACES_256_LR16_FINE, "rrdb-256-lr16-slim": FACES_256_LR16_SLIM,
-                         "rrdb-256-lr16-deep": FACES_256_LR16_DEEP, "rrdb-256-lr32-fine": FACES_256_LR32_FINE,
-                         "rrdb-256-lr64-fine": FACES_256_LR64_FINE}.items():
-        yield Model(name, {"decoder": _decoder(config)})
-    for name, prior in {"stylegan2-1024": PriorConfig("stylegan2", CONFIG_F_1024),
-                        "stylegan2-256": PriorConfig("stylegan2", CONFIG_F_256),
-                        "mobile-stylegan-1024": PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_1024),
-                        "mobile-stylegan-256": PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256)}.items():
-        yield Model(name, {"prior": _prior(prior)})
-    for lr in LR_SIZES:
-        yield Model(f"rrdb-encoder-1024-lr{lr}", {"encoder": _rrdb_encoder(1024, lr)})
-    for hr, lr in itertools.product(HR_SIZES, LR_SIZES):
-        yield Model(f"exact-encoder-{hr}-lr{lr}", {"encoder": _exact_encoder(hr, lr)})
-    yield Model("stylegan2-discriminator-1024", {
-        "discriminator": _measure(lambda: Discriminator(CONFIG_F_1024), (3, 1024, 1024))})
+class _Codes(CodePredictor):
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        self.predict_offsets(features)
+        return super().forward(features)
 
 
 @torch.no_grad()
-def _measure(build: Callable[[], nn.Module], *inputs: Any, run: Callable[..., Any] = nn.Module.__call__) -> Part:
+def _measure(build: Callable[[], nn.Module], *inputs: Any) -> Part:
     """Count a module run on ``inputs``: shapes without the batch become tensors, anything else is passed unchanged."""
     with torch.device("meta"):
         module = build().requires_grad_(False)  # the counter's hooks need a gradient function otherwise
     given = [torch.empty(1, *item, device="meta") if isinstance(item, tuple) else item for item in inputs]
     counter = FlopCounterMode(display=False)
     with counter:
-        run(module, *given)
+        module(*given)
     return Part(sum(parameter.numel() for parameter in module.parameters()), counter.get_total_flops() // 2)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -36,23 +35,10 @@ WIDE = 200
 """Width of a terminal that has room for the whole table of models."""
 
 
-class Source(enum.StrEnum):
-    """Layout of the files; `edgegrain.papers.convert.SOURCES`, without importing torch for --help."""
-
-    grain = "grain"
-    irn = "irn"
-    irn_plus = "irn-plus"
-    glean = "glean"
-    gcfsr = "gcfsr"
-    stylegan2_nvidia = "stylegan2-nvidia"
-    stylegan2_rosinality = "stylegan2-rosinality"
-
-
-class Reduction(enum.StrEnum):
-    """Encoder of GLEAN's and GCFSR's bundles; `edgegrain.papers.face_sr.bundle.REDUCTIONS`, as above."""
-
-    area = "area"
-    bicubic = "bicubic"
+Source = Literal["grain", "irn", "irn-plus", "glean", "gcfsr", "stylegan2-nvidia", "stylegan2-rosinality"]
+"""Layout of the files; `edgegrain.papers.convert.SOURCES`, without importing torch for --help."""
+Reduction = Literal["area", "bicubic"]
+"""Encoder of GLEAN's and GCFSR's bundles; `edgegrain.papers.face_sr.bundle.REDUCTIONS`, as above."""
 
 
 def convert(
@@ -103,37 +89,36 @@ def convert(
       edgegrain convert --from stylegan2-rosinality stylegan2-ffhq-config-f.pt --out ffhq.safetensors
       edgegrain compress me.jpg --bundle bundles/grain-1024
     """
-    if lr is not None and source is not Source.gcfsr:
-        raise typer.BadParameter(f"LRs of {source.value} have the size that the checkpoint fixes", param_hint="--lr")
-    if domain is not None and source is not Source.glean:
-        raise typer.BadParameter(f"{source.value} has one domain", param_hint="--domain")
-    if reduction is not None and source not in (Source.glean, Source.gcfsr):
-        raise typer.BadParameter(f"{source.value} has an encoder of its own, or none", param_hint="--reduction")
-    if formats != "onnx" and source in (Source.stylegan2_nvidia, Source.stylegan2_rosinality):
-        raise typer.BadParameter(f"{source.value} makes no bundle, so no encoder", param_hint="--formats")
+    if lr is not None and source != "gcfsr":
+        raise typer.BadParameter(f"LRs of {source} have the size that the checkpoint fixes", param_hint="--lr")
+    if domain is not None and source != "glean":
+        raise typer.BadParameter(f"{source} has one domain", param_hint="--domain")
+    if reduction is not None and source not in ("glean", "gcfsr"):
+        raise typer.BadParameter(f"{source} has an encoder of its own, or none", param_hint="--reduction")
+    if formats != "onnx" and source.startswith("stylegan2"):
+        raise typer.BadParameter(f"{source} makes no bundle, so no encoder", param_hint="--formats")
     with needs_extra("export", "converting needs"):
         from edgegrain.papers import convert as conversion
         from export.encoder.formats import parse_formats
 
-    options = conversion.ConversionOptions(
-        lr, domain or "faces", parse_formats(formats), force, (reduction or Reduction.bicubic).value)
-    done = conversion.convert(source.value, files, out, options)
+    options = conversion.ConversionOptions(lr, domain or "faces", parse_formats(formats), force, reduction or "bicubic")
+    done = conversion.convert(source, files, out, options)
     report(asdict(done), *_lines(done), as_json=json_output)
 
 
 def _lines(report: ConversionReport) -> Iterator[str]:
     networks = ", ".join(f"{name} {count:,}" for name, count in report.parameters.items())
-    yield (f"{report.path}: {report.source}, parameters: {networks}")
+    yield f"{report.path}: {report.source}, parameters: {networks}"
     for tensor_map in report.files:
-        yield (f"  {tensor_map.file}: {len(tensor_map.names)} tensors placed, {len(tensor_map.unused)} not used")
+        yield f"  {tensor_map.file}: {len(tensor_map.names)} tensors placed, {len(tensor_map.unused)} not used"
         parts = Counter(ours.split(".")[0] for ours in tensor_map.names.values())
-        yield (f"    into {', '.join(f'{name} ({count})' for name, count in parts.items())}")
+        yield f"    into {', '.join(f'{name} ({count})' for name, count in parts.items())}"
         for what, reasons in (("not used", tensor_map.unused), ("not in the file", tensor_map.made)):
             for why, count in Counter(reasons.values()).items():
                 first = next(name for name, reason in reasons.items() if reason == why)
-                yield (f"    {what}: {first}{f' and {count - 1} more' if count > 1 else ''}: {why}")
+                yield f"    {what}: {first}{f' and {count - 1} more' if count > 1 else ''}: {why}"
     if (found := report.decoder_beside_torch) is not None:
-        yield (f"  the exported decoder differs from torch by at most {found.largest_difference:.1e}")
+        yield f"  the exported decoder differs from torch by at most {found.largest_difference:.1e}"
 
 
 def models(json_output: JsonOption = False) -> None:

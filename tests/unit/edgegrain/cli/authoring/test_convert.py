@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnxruntime
@@ -188,4 +188,4 @@ def test_wrong_usage(shell: Shell, tmp_path: Path, arguments: list[str], status:
 
 
 def test_the_command_knows_every_source() -> None:
-    assert [item.value for item in Source] == list(SOURCES)
+    assert get_args(Source) == tuple(SOURCES)

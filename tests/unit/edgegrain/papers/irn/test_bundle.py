@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -66,36 +67,20 @@ def bundle(irn: IRN, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tiny-x4"
 
 
-def test_the_encoders_graph_computes_what_the_network_does(irn: IRN) -> None:
-    tiles = np.stack(smooth_pictures(3, TILE))
-    expected = irn_lrs(irn, tiles)
-    graph = irn_graph(irn, TILE)
-    assert (graph.hr, graph.lr, graph.exact, graph.name) == (64, 16, False, "irn-x4-b1-2-g8")
-    assert compare_encoder(torch_encoder(graph, onednn=True), tiles, expected) < 2000
+@pytest.mark.parametrize(("changes", "side", "name"), [
+    ({}, TILE, "irn-x4-b1-2-g8"), ({"tri": True}, TILE, "irn-x4-b1-2-g8-tri"), ({"scale": 3}, 63, "irn-x9-b1-2-g8")],
+    ids=["haar", "tri", "trained transforms"])
+def test_the_encoders_graph_computes_what_the_network_does(changes: dict[str, Any], side: int, name: str) -> None:
+    irn, tiles = shaken(replace(CONFIG, **changes)), np.stack(smooth_pictures(3, side))
+    graph, expected = irn_graph(irn, side), irn_lrs(irn, tiles)
+    assert (graph.hr, graph.lr, graph.exact, graph.name) == (side, side // irn.config.factor, False, name)
     session = onnxruntime.InferenceSession(onnx_model(graph).SerializeToString(), providers=["CPUExecutionProvider"])
-    assert compare_encoder(lambda rgb: session.run(["lr"], {"image": rgb})[0], tiles, expected) < 2000
+    for encode in (torch_encoder(graph, onednn=True), lambda rgb: session.run(["lr"], {"image": rgb})[0]):
+        assert compare_encoder(encode, tiles, expected) < 2000
     with pytest.raises(ExportError, match="levels"):
-        compare_encoder(lambda rgb: rgb[:, ::4, ::4], tiles, expected)
-    with pytest.raises(ExportError, match="downscaled by 4"):
-        irn_graph(irn, 62)
-
-
-def test_the_graph_of_three_parts_computes_what_the_network_does() -> None:
-    irn, tiles = shaken(replace(CONFIG, tri=True)), np.stack(smooth_pictures(3, TILE))
-    graph = irn_graph(irn, TILE)
-    assert graph.name == "irn-x4-b1-2-g8-tri"
-    session = onnxruntime.InferenceSession(onnx_model(graph).SerializeToString(), providers=["CPUExecutionProvider"])
-    assert compare_encoder(lambda rgb: session.run(["lr"], {"image": rgb})[0], tiles, irn_lrs(irn, tiles)) < 2000
-    plain = shaken(CONFIG)
-    assert np.abs(irn_lrs(irn, tiles).astype(int) - irn_lrs(plain, tiles)).max() > 1
-
-
-def test_the_graph_of_trained_transforms_computes_what_the_network_does() -> None:
-    irn, tiles = shaken(replace(CONFIG, scale=3)), np.stack(smooth_pictures(3, 63))
-    graph = irn_graph(irn, 63)
-    assert (graph.name, graph.lr) == ("irn-x9-b1-2-g8", 7)
-    session = onnxruntime.InferenceSession(onnx_model(graph).SerializeToString(), providers=["CPUExecutionProvider"])
-    assert compare_encoder(lambda rgb: session.run(["lr"], {"image": rgb})[0], tiles, irn_lrs(irn, tiles)) < 2000
+        compare_encoder(lambda rgb: 255 - expected, tiles, expected)
+    with pytest.raises(ExportError, match="downscaled by"):
+        irn_graph(irn, side - 1)
 
 
 def test_every_format_agrees_up_to_flips(irn: IRN, tmp_path: Path) -> None:

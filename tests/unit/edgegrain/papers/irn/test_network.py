@@ -125,7 +125,7 @@ def test_cells_are_transformed_in_float32_under_autocast() -> None:
     x, transform = torch.rand(1, 3, 6, 9), CellTransform(3)
     with torch.autocast("cpu", torch.bfloat16):
         bands = transform(x)
-        back = transform.inverse(bands, transform.inverse_matrix())
+        back = transform.inverse(bands)
     torch.testing.assert_close(bands[:, :3], torch.nn.functional.avg_pool2d(x, 3))
     torch.testing.assert_close(back, x)
 
@@ -146,20 +146,6 @@ def test_weights_survive_a_file(tmp_path: Path) -> None:
     half = load_irn(save_irn(irn, tmp_path / "half.safetensors"))
     assert irn_digest(half) != irn_digest(irn)
     assert all(torch.equal(a, b.half().float()) for a, b in zip(half.parameters(), irn.parameters(), strict=True))
-    with pytest.raises(FileExistsError):
-        save_irn(irn, path)
-
-
-def test_damaged_files_are_refused(tmp_path: Path) -> None:
-    path = save_irn(shaken(SMALL), tmp_path / "irn.safetensors")
-    tensors = load_file(path)
-    save_file(tensors, tmp_path / "plain.safetensors")
-    (tmp_path / "noise.safetensors").write_bytes(b"noise")
-    for name in ("plain", "noise", "absent"):
-        with pytest.raises(ModelError, match="holds no IRN"):
-            load_irn(tmp_path / f"{name}.safetensors")
-    bad = IRN(SMALL)
-    with torch.no_grad():
-        next(bad.parameters()).fill_(1e6)
-    with pytest.raises(ModelError, match="does not fit"):
-        save_irn(bad, tmp_path / "bad.safetensors")
+    save_file(load_file(path), tmp_path / "plain.safetensors")
+    with pytest.raises(ModelError, match="holds no IRN"):
+        load_irn(tmp_path / "plain.safetensors")

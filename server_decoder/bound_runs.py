@@ -9,11 +9,10 @@ import math
 import queue
 import re
 import sys
-import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import first_line
-from server_decoder.providers import is_lack_of_memory
+from server_decoder.providers import GPU, is_lack_of_memory
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -69,26 +68,16 @@ class BoundRuns:
     """Runs a session of one output through IO binding, one run at a time, from any number of threads.
 
     Kept batch sizes (`keep`) have their own input and output buffers on the device, `STAGES` page-locked buffers on the
-    host and, if the session captures, a CUDA graph each; other sizes get buffers for one run. All runs happen in one
-    thread, because ONNX Runtime keeps CUDA graphs per thread; callers fill and empty the host's buffers in theirs.
-
-    Attributes:
-        graphs: true if kept batch sizes are replayed as CUDA graphs; false from the first capture on that fails.
+    host and, if the session was created to capture ``graphs``, a CUDA graph each; other sizes get buffers for one run.
+    All runs happen in one thread, because ONNX Runtime keeps CUDA graphs per thread; callers fill and empty the host's
+    buffers in theirs.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, device: str, device_id: int = 0, *, graphs: bool = False
                  ) -> None:
-        """Take a session.
-
-        Args:
-            session: of one output.
-            device: ``"cuda"``, or ``"cpu"``.
-            device_id: number of the device.
-            graphs: true if the session was created to capture CUDA graphs.
-        """
         self._session = session
         self._place = device, device_id
-        self._captures = self.graphs = graphs
+        self._captures = self.graphs = graphs  # graphs: false from the first capture on that fails
         self._output = session.get_outputs()[0].name
         self._kept: dict[int, _Buffers] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decoder")
@@ -195,65 +184,6 @@ def _batch(feeds: Mapping[str, Array]) -> int:
     return len(next(iter(feeds.values())))
 
 
-# Keeps all other work on GPUs out of the capture of a CUDA graph. ONNX Runtime captures in CUDA's global mode
-# (``cudaStreamCaptureModeGlobal``): if any thread of the process allocates memory meanwhile, its call fails and the
-# capture is lost.
-class CaptureLock:
-    """Any number of threads work, or one captures.
-
-    A capture waits for running work, and work that begins later waits for it: captures are rare and take milliseconds.
-    No thread may begin a second block within a block.
-
-    Attributes:
-        captures: number of captures that wait or run.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._working = 0
-        self.captures = 0
-
-    @contextmanager
-    def work(self) -> Iterator[None]:
-        """Work that may run at the same time as other work."""
-        with self._when(lambda: self.captures == 0):
-            yield
-
-    @contextmanager
-    def capture(self) -> Iterator[None]:
-        """Work that runs alone."""
-        with self._changed:
-            self.captures += 1
-        try:
-            with self._when(lambda: self._working == 0):
-                yield
-        finally:
-            with self._changed:
-                self.captures -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def _when(self, free: Callable[[], bool]) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(free)
-            self._working += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._working -= 1
-                self._changed.notify_all()
-
-
-GPU = CaptureLock()
-"""The lock of all sessions of the process."""
-
-
-def outside_captures(device: str) -> AbstractContextManager[None]:
-    """Work of a session on a device, which on ``"cuda"`` does not run during a capture."""
-    return GPU.work() if device == "cuda" else nullcontext()
-
-
 # Page-locked host memory for copies from and to a GPU. A copy between a GPU and ordinary memory passes through a buffer
 # of the driver and stops the host meanwhile. ONNX Runtime's Python interface cannot allocate page-locked memory, so it
 # is allocated with CUDA's run time here.
@@ -262,8 +192,6 @@ _PORTABLE = 1  # page-locked for all GPUs
 
 def page_locked_empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """An uninitialized array in page-locked memory, which is released with it; in ordinary memory where there is none.
-
-    Call it in a thread that has the GPU in use as its current device.
     """
     runtime = _runtime()
     size = math.prod(shape) * np.dtype(dtype).itemsize

@@ -15,23 +15,20 @@ import numpy.typing as npt
 
 from codec_contract.errors import BundleError, DeviceError, ImageError, first_line
 from codec_contract.pixels import describe_array, network_input, pictures_of
-from server_decoder.bound_runs import BoundRuns, outside_captures
+from server_decoder.bound_runs import BoundRuns
 from server_decoder.cuda_ops.library import needs_library, register_library
 from server_decoder.providers import (
     PROVIDERS,
-    TENSORRT,
     CudaOptions,
     Device,
     can_replay_graphs,
     create_session,
     device_failure,
     limited_arena,
-    not_active,
     preload_cuda,
     provider_chain,
     require_provider,
     session_options,
-    start_failure,
 )
 
 if TYPE_CHECKING:
@@ -72,16 +69,12 @@ class DecoderSession:
         self, model: bytes | str | os.PathLike[str], device: Device = "cpu", threads: int | None = None, *,
         memory_limit: int | None = None, cuda: CudaOptions | None = None, strength: float | None = None,
     ) -> None:
-        """Load a decoder.
+        """Load a decoder, given as the bytes of an ONNX file or its path.
 
         Args:
-            model: the bytes of an ONNX file, or its path.
-            device: ``"cpu"`` or ``"cuda"``, which needs onnxruntime-gpu, the extra ``edgegrain[gpu]``.
-            threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
-            memory_limit: most bytes that this session may allocate for weights and activations; None for no limit.
-                A batch that needs more raises a `DeviceMemoryError`. ONNX Runtime 1.31 on the CPU counts activations
-                only.
-            cuda: options of device ``"cuda"``; None for the defaults.
+            threads: that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
+            memory_limit: most bytes for weights and activations; a batch that needs more raises a `DeviceMemoryError`.
+                ONNX Runtime 1.31 on the CPU counts activations only.
             strength: of pictures that are decoded without one, for models that take one; None for the model's own.
         """
         self.device = device
@@ -114,12 +107,9 @@ class DecoderSession:
     ) -> npt.NDArray[np.uint8]:
         """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``.
 
-        Args:
-            lr: the pictures.
-            seed: of the noise, if the model takes it (`takes_seed`). All pictures of a batch get the same noise, so a
-                picture does not depend on the rest of its batch.
-            z: float32 ``[B, C, h, w]``, for models with that input (`LATENT`).
-            strength: one number for all pictures or one each, for models with that input (`takes_strength`).
+        ``seed`` draws the noise if the model takes it; all pictures of a batch get the same, so a picture does not
+        depend on the rest of its batch. ``z`` is float32 ``[B, C, h, w]``, for models with that input (`LATENT`);
+        ``strength`` one number for all pictures or one each.
         """
         feeds = self._feeds(lr, seed)
         if z is not None:
@@ -135,9 +125,7 @@ class DecoderSession:
     def warm_up(self, batch: int | Iterable[int] = 1) -> None:
         """Decode grey LRs, so that allocation and kernel selection happen before the first request.
 
-        Args:
-            batch: a batch size, or all that will be served. On CUDA these keep their buffers and are replayed as
-                CUDA graphs (`graphs`).
+        On CUDA all these batch sizes keep their buffers and are replayed as CUDA graphs (`graphs`).
         """
         if self.lr_size is None:
             raise BundleError("the decoder leaves its LR size open; warm it up by decoding an LR of the size you use")
@@ -199,32 +187,22 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
     """The session, and True if it captures CUDA graphs; a warning says why it does not although it should."""
     import onnxruntime
 
-    chain = provider_chain(device, cuda, memory_limit)
-    provider = chain[0] if isinstance(chain[0], str) else chain[0][0]
-    graphs = device == "cuda" and cuda.graphs
-    if graphs and (reason := _no_graphs(provider, onnxruntime.__version__)):
-        logger.warning("this decoder runs without CUDA graphs: %s", reason)
-        return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
-    try:
-        with outside_captures(device):
-            session = create_session(source, options, chain)
-    except Exception as error:  # ONNX Runtime has no common class for errors of a damaged model
-        if graphs and "graph capture" in str(error):
-            logger.warning("this decoder runs without CUDA graphs: %s", first_line(error))
-            return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
-        raise start_failure(error, device, provider, "decoder") from error
-    if provider not in session.get_providers():
-        raise not_active(device, provider, tuple(session.get_providers()))
-    return session, graphs
-
-
-def _no_graphs(provider: str, version: str) -> str:
-    """The reason why no session of this provider and version of ONNX Runtime keeps CUDA graphs; "" if they do."""
-    if provider == TENSORRT:
-        return "TensorRT keeps one for a session, and every batch size needs its own"
-    if not can_replay_graphs(version):
-        return f"ONNX Runtime {version} replays them with wrong pictures; install onnxruntime-gpu 1.30 or newer"
-    return ""
+    graphs, version, reason = device == "cuda" and cuda.graphs, onnxruntime.__version__, ""
+    if graphs and cuda.provider == "tensorrt":
+        reason = "TensorRT keeps one for a session, and every batch size needs its own"
+    elif graphs and not can_replay_graphs(version):
+        reason = f"ONNX Runtime {version} replays them with wrong pictures; install onnxruntime-gpu 1.30 or newer"
+    if not reason:
+        try:
+            chain = provider_chain(device, cuda, memory_limit)
+            return create_session(source, options, device, chain, "decoder"), graphs
+        except (BundleError, DeviceError) as error:
+            cause = error.__cause__
+            if not graphs or cause is None or "graph capture" not in str(cause):
+                raise
+            reason = first_line(cause)
+    logger.warning("this decoder runs without CUDA graphs: %s", reason)
+    return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
 
 
 class _Signature(NamedTuple):
@@ -240,9 +218,7 @@ _FORMS = {"tensor(float)": ("[B, 3, height, width]", 1), "tensor(uint8)": ("[B, 
 
 
 def _check_signature(session: onnxruntime.InferenceSession) -> _Signature:
-    """The LR size, the type and the noise's shape, after checking that the model is a decoder: ``lr`` -> ``hr``, both
-    float32 or both uint8, or ``lr`` and ``noise`` of a shape that follows from ``lr``'s.
-    """
+    """The LR size, the type and the noise's shape, after checking that the model is a decoder, as described there."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     kind = inputs[0].type if inputs and inputs[0].type in _FORMS else "tensor(float)"
     form, channels = _FORMS[kind]

@@ -14,18 +14,16 @@ import numpy as np
 from codec_contract.bundle.manifest import ENLARGEMENTS
 from codec_contract.errors import BundleError, ImageError
 from codec_contract.pixels import Rgb, describe_array
-from server_decoder.bound_runs import outside_captures
 from server_decoder.providers import (
     CudaOptions,
     Device,
     create_session,
     device_failure,
-    not_active,
+    outside_captures,
     preload_cuda,
     provider_chain,
     require_provider,
     session_options,
-    start_failure,
 )
 
 if TYPE_CHECKING:
@@ -52,13 +50,7 @@ class EnlargerSession:
     def __init__(
         self, models: Sequence[bytes], side: int, device: Device = "cpu", threads: int | None = None,
     ) -> None:
-        """Load an enlarger.
-
-        Args:
-            models: ONNX files, one for each doubling.
-            side: side of the squares that it has to take, in pixels.
-            device: ``"cpu"`` or ``"cuda"``, which needs onnxruntime-gpu, the extra ``edgegrain[gpu]``.
-            threads: threads that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
+        """Load the ONNX files, one for each doubling, for squares of ``side`` pixels; the others as `DecoderSession`.
         """
         if not 1 <= len(models) <= len(ENLARGEMENTS):
             raise BundleError(f"an enlarger has 1 or {len(ENLARGEMENTS)} files, got {len(models)}")
@@ -68,7 +60,8 @@ class EnlargerSession:
         options = session_options(device, threads)
         if device == "cuda":
             preload_cuda()
-        self._sessions = [_start(bytes(model), options, device) for model in models]
+        chain = provider_chain(device, CudaOptions(graphs=False), None)
+        self._sessions = [create_session(bytes(model), options, device, chain, "enlarger") for model in models]
         channels = None
         for step, session in enumerate(self._sessions):
             channels = _check_signature(session, step, side * 2**step, channels, last=step == len(models) - 1)
@@ -115,31 +108,10 @@ class EnlargerSession:
         return made
 
 
-def _start(model: bytes, options: onnxruntime.SessionOptions, device: Device) -> onnxruntime.InferenceSession:
-    """The session on the device's provider; errors as `EnlargerSession`."""
-    chain = provider_chain(device, CudaOptions(graphs=False), None)
-    provider = chain[0] if isinstance(chain[0], str) else chain[0][0]
-    try:
-        with outside_captures(device):
-            session = create_session(model, options, chain)
-    except Exception as error:  # ONNX Runtime has no common class for errors of a damaged model
-        raise start_failure(error, device, provider, "enlarger") from error
-    if provider not in session.get_providers():
-        raise not_active(device, provider, tuple(session.get_providers()))
-    return session
-
-
 def _check_signature(session: onnxruntime.InferenceSession, step: int, side: int, channels: int | None, *, last: bool
                      ) -> int | None:
-    """The channels of the features that the model of a step gives; None for any number, and for the last step.
-
-    Args:
-        session: the model.
-        step: 0 for the first doubling.
-        side: of what it takes.
-        channels: of the features that it takes.
-        last: it gives a picture only.
-    """
+    """The channels of the features that the model of a step, 0 for the first doubling, gives: None for any number, and
+    for the last step. It takes squares of ``side`` pixels, later steps with features of ``channels``."""
     def handed(length: int, width: int | None) -> dict[str, _End]:
         return {VALUES: (_FLOATS, [None, 3, length, length]), FEATURES: (_FLOATS, [None, width, length, length])}
 

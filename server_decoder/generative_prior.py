@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -29,6 +29,8 @@ class Synthesis(NamedTuple):
 Offset = Tensor | Callable[[Tensor], Tensor]
 """A change of features between two resolutions: a summand, or a function that replaces them."""
 Offsets = Mapping[int, Offset]
+Noise = Sequence[Tensor | None]
+"""The noise of every layer; None for the constant one."""
 
 
 class GenerativePrior(nn.Module, ABC):
@@ -59,17 +61,21 @@ class GenerativePrior(nn.Module, ABC):
         """Names in the state dict of tensors that are computed from the other weights, such as the mean code."""
         return frozenset({"mean_code"})
 
+    @property
+    def noise_sides(self) -> tuple[int, ...]:
+        """The side of every layer's noise, coarse to fine."""
+        return tuple(buffer.shape[-1] for name, buffer in self.named_buffers() if name.endswith(".noise"))
+
     @abstractmethod
     def map(self, z: Tensor) -> Tensor:
         """Latents ``[B, code_width]`` from N(0, 1) -> codes in W, ``[B, code_width]``."""
 
     @abstractmethod
-    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
-        """`forward` for codes and offsets of the right shapes."""
+    def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
+        """`forward` for arguments of the right shapes."""
 
-    def synthesize_window(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets, window: Window
-                          ) -> Synthesis:
-        """`forward` with a window, for codes and offsets of the right shapes."""
+    def synthesize_window(self, codes: Tensor, noise: Noise, offsets: Offsets, window: Window) -> Synthesis:
+        """`forward` with a window, for arguments of the right shapes."""
         raise ModelError(f"{type(self).__name__} computes whole pictures only, no windows; train with window=0")
 
     def forward(self, codes: Tensor, noise: list[Tensor] | None = None, offsets: Offsets | None = None,
@@ -78,7 +84,7 @@ class GenerativePrior(nn.Module, ABC):
 
         Args:
             codes: ``[B, L, code_width]``.
-            noise: of every layer; None for the stored constant noise.
+            noise: of every layer from N(0, 1), ``[1 or B, 1, r, r]``; None for the stored constant noise.
             offsets: by resolution, ``[B, C, r, r]`` to add to the features inside the generator, or a function that
                 replaces them by others of that shape. The returned features include the change.
             window: the part of the picture to compute; None for all of it. The returned fine features then cover only
@@ -94,9 +100,17 @@ class GenerativePrior(nn.Module, ABC):
                 shape = f"has the shape {list(offset.shape)}" if isinstance(offset, Tensor) else "has no features"
                 raise ModelError(f"the offset at {resolution}x{resolution} {shape}; this prior has features of "
                                  f"{self.feature_channels} channels")
+        sides = self.noise_sides
+        given: Noise = [None] * len(sides) if noise is None else noise
+        if len(given) != len(sides):
+            raise ModelError(f"this generator has {len(sides)} noise inputs, got {len(given)}")
+        for index, (values, side) in enumerate(zip(noise or (), sides, strict=False)):
+            if values.ndim != 4 or values.shape[0] not in (1, codes.shape[0]) or values.shape[1:] != (1, side, side):
+                raise ModelError(f"noise {index} must have the shape [{codes.shape[0]}, 1, {side}, {side}] (or 1 "
+                                 f"first), got {list(values.shape)}")
         if window is not None:
-            return self.synthesize_window(codes, noise, offsets, window)
-        return self.synthesize(codes, noise, offsets)
+            return self.synthesize_window(codes, given, offsets, window)
+        return self.synthesize(codes, given, offsets)
 
     def broadcast(self, w: Tensor) -> Tensor:
         """One code per picture, ``[B, code_width]`` -> the same code for every layer, ``[B, L, code_width]``."""

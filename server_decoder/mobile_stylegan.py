@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, with_offsets
-from server_decoder.stylegan2.layers import NEGATIVE_SLOPE, activate, normalize
+from server_decoder.generative_prior import GenerativePrior, Noise, Offsets, Synthesis, with_offsets
+from server_decoder.stylegan2.layers import NEGATIVE_SLOPE, MappingNetwork
 from server_decoder.weight_file import WeightKind, described_network, fill, read_config, read_weights, save_network
 from server_decoder.window import Area, Window
 
@@ -30,15 +30,8 @@ def fit_rgb_heads(
     model: MobileStyleGAN, sizes: Iterable[int] | None = None, pictures: int = 32, seed: int = 0,
     report: Callable[[float], None] = lambda part: None,
 ) -> dict[int, nn.Conv2d]:
-    """One 1x1 convolution per resolution.
-
-    Args:
-        model: the whole generator, in evaluation mode.
-        sizes: resolutions of its features; None takes all from 32 on.
-        pictures: number of pictures in the fit, with truncations between 0.5 and 1.
-        seed: of the codes.
-        report: called with the progress, 0...1.
-    """
+    """One 1x1 convolution from features to RGB per resolution (None: all from 32 on), fitted by least squares to
+    ``pictures`` of the whole generator, with truncations between 0.5 and 1. ``report`` gets the progress, 0...1."""
     sizes = [size for size in model.feature_channels if size >= 32] if sizes is None else list(sizes)
     rng = np.random.default_rng(seed)
     device = model.mean_code.device
@@ -233,20 +226,6 @@ class WaveletHead(nn.Module):
         return inverse_haar(0.5 * self.conv(modulate(x, self.affine(code))))
 
 
-class MappingNetwork(nn.Module):
-    """z -> w: normalization to unit second moment, then fully connected layers with leaky ReLU."""
-
-    def __init__(self, width: int, layers: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
-
-    def forward(self, z: Tensor) -> Tensor:
-        x = normalize(z)
-        for layer in self.layers:
-            x = activate(layer(x))
-        return x
-
-
 class MobileStyleGAN(GenerativePrior):
     """The generator. Its codes: one for the first convolution, two per block, one for a wavelet head (16 at 1024)."""
 
@@ -258,7 +237,7 @@ class MobileStyleGAN(GenerativePrior):
         self.code_resolutions = config.code_resolutions
         self.feature_channels = {resolution: config.channels(resolution) for resolution in config.resolutions}
         channels = list(self.feature_channels.values())
-        self.mapping = MappingNetwork(width, config.mapping_layers)
+        self.mapping = MappingNetwork(width, config.mapping_layers, plain=True)
         self.register_buffer("mean_code", torch.zeros(width))
         self.input = nn.Parameter(torch.randn(1, channels[0], _BASE, _BASE))
         self.conv = StyledConv(nn.Conv2d(channels[0], channels[0], 3, padding=1), channels[0], _BASE, width)
@@ -277,30 +256,27 @@ class MobileStyleGAN(GenerativePrior):
     def map(self, z: Tensor) -> Tensor:
         return self.mapping(z)
 
-    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
-        """``noise``: one ``[1 or B, 1, r, r]`` of unit variance per convolution, coarse to fine."""
-        given = self._check_noise(noise)
-        x = with_offsets(self.conv(self.input, codes[:, 0], given[0]), offsets)
+    def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
+        x = with_offsets(self.conv(self.input, codes[:, 0], noise[0]), offsets)
         features = {_BASE: x}
         for index, block in enumerate(self.blocks):
             first = 1 + 2 * index
-            x = with_offsets(block(x, codes[:, first], codes[:, first + 1], (given[first], given[first + 1])), offsets)
+            x = with_offsets(block(x, codes[:, first], codes[:, first + 1], (noise[first], noise[first + 1])), offsets)
             features[_BASE << (index + 1)] = x
         picture = self.head(x, codes[:, -1]) if isinstance(self.head, WaveletHead) else self.head(x)
         return Synthesis(picture, features)
 
-    def synthesize_window(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets, window: Window
-                          ) -> Synthesis:
+    def synthesize_window(self, codes: Tensor, noise: Noise, offsets: Offsets, window: Window) -> Synthesis:
         """As `synthesize`; features from `WHOLE` on are the part that the window's picture depends on."""
         if fine := [resolution for resolution in offsets if resolution > WHOLE]:
             raise ModelError(f"a window has no offsets above {WHOLE}x{WHOLE}, got some at {fine}")
-        needed, given = self._needed(window), self._check_noise(noise)
-        x = with_offsets(self.conv(self.input, codes[:, 0], given[0]), offsets)
+        needed = self._needed(window)
+        x = with_offsets(self.conv(self.input, codes[:, 0], noise[0]), offsets)
         features, covered = {_BASE: x}, Area(0, 0, _BASE, _BASE)
         for index, block in enumerate(block for block in self.blocks if isinstance(block, Block)):
             first, resolution, covered = 1 + 2 * index, _BASE << (index + 1), covered.doubled()
             maps = [layer.noise if own is None else own
-                    for layer, own in zip((block.conv1, block.conv2), given[first:first + 2], strict=True)]
+                    for layer, own in zip((block.conv1, block.conv2), noise[first:first + 2], strict=True)]
             x = block(x, codes[:, first], codes[:, first + 1], (covered.of_maps(maps[0]), covered.of_maps(maps[1])))
             x = with_offsets(x, offsets) if resolution <= WHOLE else x
             if resolution in needed:
@@ -325,12 +301,6 @@ class MobileStyleGAN(GenerativePrior):
             area = area.grown(_REACH, resolution).halved()
         return needed
 
-    def _check_noise(self, noise: list[Tensor] | None) -> list[Tensor] | list[None]:
-        layers = 1 + 2 * len(self.blocks)
-        if noise is not None and len(noise) != layers:
-            raise ModelError(f"this prior has {layers} noise inputs, got {len(noise)}")
-        return [None] * layers if noise is None else noise
-
 
 _KIND = WeightKind("MobileStyleGAN", "config", lambda fields: MobileStyleGANConfig(**fields), {"format": FORMAT},
                    "edgegrain prior fetch writes one")
@@ -340,15 +310,8 @@ def save_mobile_stylegan(
     model: MobileStyleGAN, path: str | Path, heads: Mapping[int, nn.Conv2d] | None = None,
     metadata: Mapping[str, str] | None = None, force: bool = False,
 ) -> Path:
-    """Write a generator, float32.
-
-    Args:
-        model: the generator.
-        path: of the new file.
-        heads: 1x1 RGB heads by resolution, for `load_mobile_stylegan` to cut it there.
-        metadata: more entries for the header: origin and licence of the weights.
-        force: replace the file if it exists.
-    """
+    """Write a generator, float32, with 1x1 RGB ``heads`` by resolution, for `load_mobile_stylegan` to cut it there, and
+    more entries of the header: origin and licence of the weights."""
     state = dict(model.state_dict())
     for size, head in (heads or {}).items():
         state |= {f"{_HEADS}{size}.{name}": tensor for name, tensor in head.state_dict().items()}
@@ -358,12 +321,9 @@ def save_mobile_stylegan(
 def load_mobile_stylegan(
     path: str | Path, config: MobileStyleGANConfig | None = None, *, cut_to: int | None = None
 ) -> MobileStyleGAN:
-    """A generator from a weight file, in evaluation mode, its parameters frozen.
+    """A generator from a weight file, in evaluation mode, its parameters frozen; ``config`` are the expected sizes.
 
-    Args:
-        path: a file that `save_mobile_stylegan` wrote.
-        config: the expected sizes of the result; None accepts any.
-        cut_to: leave out the blocks above this resolution and use the file's RGB head there.
+    ``cut_to`` leaves out the blocks above this resolution and takes the file's RGB head there.
     """
     stored = read_config(path, _KIND)
     with _KIND.reading(path):

@@ -23,13 +23,7 @@ _NAME = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 
 @dataclass(frozen=True)
 class PublishedPrior:
-    """A prior that ``edgegrain prior fetch`` downloads.
-
-    Attributes:
-        description: one line.
-        origin: source of the weights.
-        licence: of the weights.
-    """
+    """A prior that ``edgegrain prior fetch`` downloads; the licence is that of its weights."""
 
     description: str
     origin: str
@@ -78,12 +72,9 @@ def load_prior(
     name_or_path: str | Path = DEFAULT_PRIOR, config: MobileStyleGANConfig | StyleGAN2Config | None = None, *,
     size: int | None = None,
 ) -> GenerativePrior:
-    """A generator in evaluation mode, its parameters frozen.
+    """A generator in evaluation mode, its parameters frozen: a fetched prior by name, or a weight file of one.
 
-    Args:
-        name_or_path: a fetched prior's name, or a weight file of a MobileStyleGAN or StyleGAN2.
-        config: the expected kind and sizes of the result; None accepts any.
-        size: side of its picture; a larger generator is cut to it. None takes the whole.
+    ``config`` is the expected kind and size of the result; a larger generator is cut to pictures of side ``size``.
     """
     path = find_prior(name_or_path)
     kind = _header(path).get("format")

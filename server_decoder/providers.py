@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import io
@@ -10,6 +9,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -91,11 +91,9 @@ class CudaOptions:
 
 
 def can_replay_graphs(version: str) -> bool:
-    """True if this version of ONNX Runtime replays CUDA graphs with the right pictures.
-
-    Before 1.30, graphs captured copies from host memory (of Concat and Split) that a run of another batch size
-    overwrites (microsoft/onnxruntime, pull request 32121).
-    """
+    """True if this version of ONNX Runtime replays CUDA graphs with the right pictures."""
+    # Before, graphs captured copies from host memory (of Concat and Split) that a run of another batch size overwrites
+    # (microsoft/onnxruntime, pull request 32121).
     return release(version) >= (1, 30)
 
 
@@ -112,12 +110,7 @@ def check_device(device: str) -> None:
 
 
 def require_provider(device: str, choice: Literal["cuda", "tensorrt"] = "cuda") -> str:
-    """ONNX Runtime's execution provider for a device; it is installed, but was not started yet.
-
-    Args:
-        device: the device.
-        choice: of the providers of device ``"cuda"``.
-    """
+    """ONNX Runtime's execution provider for a device; it is installed, but was not started yet."""
     import onnxruntime
 
     check_device(device)
@@ -134,34 +127,26 @@ def require_provider(device: str, choice: Literal["cuda", "tensorrt"] = "cuda") 
 
 
 def provider_chain(device: str, cuda: CudaOptions, memory_limit: int | None) -> list[str | tuple[str, dict[str, str]]]:
-    """The providers of a session on ``device``, preferred first, as ONNX Runtime takes them.
-
-    Shape arithmetic has kernels on the CPU only, so the CPU follows CUDA; callers check that the session has the first
-    one active.
-    """
+    """The providers of a session on ``device``, preferred first; `create_session` requires that one."""
     if device == "cpu":
         return [PROVIDERS["cpu"]]
-    chain: list[str | tuple[str, dict[str, str]]] = [
+    chain: list[str | tuple[str, dict[str, str]]] = [  # shape arithmetic has kernels on the CPU only
         (PROVIDERS["cuda"], cuda.provider_options(memory_limit)), PROVIDERS["cpu"]]
     return [(TENSORRT, cuda.tensorrt_options()), *chain] if cuda.provider == "tensorrt" else chain
 
 
 def preload_cuda() -> None:
-    """Load CUDA's and cuDNN's libraries from pip's packages (torch's, or those of ``nvidia``).
-
-    Only the first call of a process does this. In versions of ONNX Runtime without this function nothing happens; the
-    provider then fails if a library is missing.
-    """
+    """Load CUDA's and cuDNN's libraries from pip's packages (torch's, or those of ``nvidia``), once in a process."""
     import onnxruntime
 
-    if preload := getattr(onnxruntime, "preload_dlls", None):
+    if preload := getattr(onnxruntime, "preload_dlls", None):  # older versions have no such function
         with _preloading:
             _preload(preload)
 
 
 @functools.cache
 def _preload(preload: Callable[[], None]) -> None:
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints missing libraries; the system may have them
+    with redirect_stdout(io.StringIO()):  # it prints missing libraries; the system may have them
         preload()
 
 
@@ -217,11 +202,8 @@ def compute_capability(device_id: int = 0) -> tuple[int, int] | None:
 
 
 def beyond_driver(built: int, driver: int) -> bool:
-    """True if code that was built with CUDA ``built`` cannot run on a driver of CUDA ``driver``.
-
-    Compiled code runs on older drivers of the same major version ("minor version compatibility"); PTX does not. A
-    ``driver`` of 0 is unknown and refuses nothing.
-    """
+    """True if code that was built with CUDA ``built`` cannot run on a driver of CUDA ``driver``, 0 if unknown."""
+    # Compiled code runs on older drivers of the same major version ("minor version compatibility"); PTX does not.
     return driver > 0 and built // 1000 > driver // 1000
 
 
@@ -231,13 +213,9 @@ def version_text(version: int) -> str:
 
 
 def session_options(device: str, threads: int | None, *, in_memory: bool = True) -> onnxruntime.SessionOptions:
-    """The options that all sessions have in common.
+    """The options that all sessions have in common; models ``in_memory``, given as bytes, have to hold their weights.
 
-    Args:
-        device: of the session.
-        threads: threads that work on one picture on the CPU; None for all cores.
-        in_memory: models are given as bytes, so all their weights have to be in them. The weights of a file may be in
-            files beside it.
+    ``threads`` work on one picture on the CPU; None is all cores.
     """
     import onnxruntime
 
@@ -254,11 +232,64 @@ def session_options(device: str, threads: int | None, *, in_memory: bool = True)
     return options
 
 
-@contextlib.contextmanager
-def limited_arena(options: onnxruntime.SessionOptions, limit: int) -> Iterator[None]:
-    """Give the session on the CPU that the block creates an arena of its own of at most ``limit`` bytes, weights
-    included.
+# Keeps all other work on GPUs out of the capture of a CUDA graph. ONNX Runtime captures in CUDA's global mode
+# (``cudaStreamCaptureModeGlobal``): if any thread of the process allocates memory meanwhile, its call fails and the
+# capture is lost.
+class CaptureLock:
+    """Any number of threads work, or one captures; no thread may begin a second block within a block.
+
+    A capture waits for running work, and work that begins later waits for it: captures are rare and take milliseconds.
     """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._working = 0
+        self.captures = 0  # that wait or run
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Work that may run at the same time as other work."""
+        with self._when(lambda: self.captures == 0):
+            yield
+
+    @contextmanager
+    def capture(self) -> Iterator[None]:
+        """Work that runs alone."""
+        with self._changed:
+            self.captures += 1
+        try:
+            with self._when(lambda: self._working == 0):
+                yield
+        finally:
+            with self._changed:
+                self.captures -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def _when(self, free: Callable[[], bool]) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(free)
+            self._working += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
+
+
+GPU = CaptureLock()
+"""The lock of all sessions of the process."""
+
+
+def outside_captures(device: str) -> AbstractContextManager[None]:
+    """Work of a session on a device, which on ``"cuda"`` does not run during a capture."""
+    return GPU.work() if device == "cuda" else nullcontext()
+
+
+@contextmanager
+def limited_arena(options: onnxruntime.SessionOptions, limit: int) -> Iterator[None]:
+    """Give the session on the CPU that the block creates an arena of its own of at most ``limit`` bytes."""
     import onnxruntime
 
     place = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
@@ -270,26 +301,27 @@ def limited_arena(options: onnxruntime.SessionOptions, limit: int) -> Iterator[N
         yield
 
 
-def create_session(source: bytes | str, options: onnxruntime.SessionOptions,
-                   chain: list[str | tuple[str, dict[str, str]]]) -> onnxruntime.InferenceSession:
-    """A session that never falls back to other providers when one fails."""
+def create_session(source: bytes | str, options: onnxruntime.SessionOptions, device: str,
+                   chain: list[str | tuple[str, dict[str, str]]], network: str) -> onnxruntime.InferenceSession:
+    """A session of a ``network``, such as ``"decoder"``, on the first provider of the chain, without fall-back."""
     import onnxruntime
 
-    if isinstance(source, bytes):
-        refuse_control_flow(source)
-    session = onnxruntime.InferenceSession(source, options, providers=chain, enable_fallback=0)
+    provider = chain[0] if isinstance(chain[0], str) else chain[0][0]
+    try:
+        if isinstance(source, bytes):
+            refuse_control_flow(source)
+        with outside_captures(device):
+            session = onnxruntime.InferenceSession(source, options, providers=chain, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime has no common class for errors of a damaged model
+        raise _start_failure(error, device, provider, network) from error
     session.disable_fallback()
+    if provider not in session.get_providers():
+        raise not_active(device, provider, tuple(session.get_providers()))
     return session
 
 
 def device_failure(error: Exception, device: str, work: str) -> DeviceError:
-    """A `DeviceError` for an exception of ONNX Runtime or numpy during a device's work.
-
-    Args:
-        error: the exception.
-        device: the device.
-        work: its task, as a noun phrase.
-    """
+    """A `DeviceError` for an exception of ONNX Runtime or numpy during a device's work, a noun phrase."""
     text = first_line(error)
     if is_lack_of_memory(error):
         return DeviceMemoryError(f"{work} needs more memory than {device} has left ({text}); take smaller batches, or "
@@ -297,15 +329,8 @@ def device_failure(error: Exception, device: str, work: str) -> DeviceError:
     return DeviceError(f"{work} failed on {device}: {text}")
 
 
-def start_failure(error: Exception, device: str, provider: str, network: str) -> DeviceError | BundleError:
-    """The error for an exception of ONNX Runtime while it loads a network: of the device, or of the file.
-
-    Args:
-        error: the exception.
-        device: of the session.
-        provider: for that device.
-        network: its kind, such as ``"decoder"``.
-    """
+def _start_failure(error: Exception, device: str, provider: str, network: str) -> DeviceError | BundleError:
+    """The error for an exception of ONNX Runtime while it loads a network: of the device, or of the file."""
     if is_lack_of_memory(error):
         return device_failure(error, device, f"loading the {network}")
     if device == "cuda" and any(sign in str(error).lower() for sign in ("cud", "tensorrt")):  # CUDA or cuDNN
@@ -319,15 +344,8 @@ def is_lack_of_memory(error: Exception) -> bool:
 
 
 def not_active(device: str, provider: str, active: tuple[str, ...], reason: str = "") -> DeviceError:
-    """The error for a provider that is installed but did not start; names what is missing.
-
-    Args:
-        device: of the session.
-        provider: that did not start.
-        active: the providers that did.
-        reason: of ONNX Runtime, which often names no library; so the provider's libraries are loaded to find the one
-            that is missing.
-    """
+    """The error for a provider that is installed but did not start; names what is missing."""
+    # ONNX Runtime's reason often names no library; so the provider's libraries are loaded to find the missing one.
     missing = cuda_failure(provider) if device == "cuda" else None
     reason = "; ".join(filter(None, [missing, reason])) or "ONNX Runtime gives no reason"
     libraries = "CUDA, cuDNN or TensorRT" if provider == TENSORRT else "CUDA or cuDNN"

@@ -306,26 +306,13 @@ _TRAINING = "training"
 
 def save_super_resolution(model: SuperResolution, path: str | Path, *, training: Mapping[str, Any] | None = None,
                           dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
-    """Write a network.
-
-    Args:
-        model: the network.
-        path: of the new file.
-        training: read back by `read_training`; plain JSON values.
-        dtype: of the stored weights.
-        compact: store the large ones as int8 (`write_weights`).
-        force: replace the file if it exists.
-    """
+    """Write a network; `read_training` reads ``training``, plain JSON values, back."""
     return save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, compact=compact,
                         force=force, records={_TRAINING: dict(training or {})})
 
 
 def load_super_resolution(path: str | Path) -> SuperResolution:
-    """The network that `save_super_resolution` wrote, its weights in float32.
-
-    Args:
-        path: the file, or the folder of a run.
-    """
+    """The network that `save_super_resolution` wrote, in float32; ``path`` is the file, or the folder of a run."""
     path = weights_path(path)
     config = read_config(path, _KIND)
     model = described_network(path, lambda: SuperResolution(config))

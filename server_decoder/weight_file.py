@@ -34,16 +34,8 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class WeightKind(Generic[Config]):
-    """One kind of network in weight files.
-
-    Attributes:
-        name: of the network, for error messages.
-        config_entry: the header's entry that holds the configuration as JSON.
-        parse: the configuration's fields -> the configuration; raises `KeyError`, `TypeError` or `ValueError` if they
-            belong to another kind.
-        entries: other entries of every such header.
-        hint: added to error messages: how to get such a file.
-    """
+    """One kind of network in weight files: the header's entry with its configuration as JSON, the function that parses
+    it, which refuses another kind's, and other entries. ``hint`` tells in error messages how to get such a file."""
 
     name: str
     config_entry: str
@@ -66,17 +58,7 @@ class WeightKind(Generic[Config]):
 def save_network(path: str | Path, kind: WeightKind[Any], config: Mapping[str, Any], state: Mapping[str, Tensor], *,
                  records: Mapping[str, Any] | None = None, entries: Mapping[str, str] | None = None,
                  dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
-    """Write a network.
-
-    Args:
-        path: of the new file.
-        kind: of the network.
-        config: its configuration, plain JSON values.
-        state: its tensors by name.
-        records: more entries of the header, stored as JSON; `read_record` reads one.
-        entries: more entries of the header, stored as text.
-        dtype, compact, force: as in `write_weights`.
-    """
+    """Write a network. More entries of the header are stored as JSON (``records``, for `read_record`) or as text."""
     header = {**(entries or {}), **{name: json.dumps(value) for name, value in (records or {}).items()},
               **kind.entries, kind.config_entry: json.dumps(config)}
     return write_weights(path, state, header, dtype=dtype, compact=compact, force=force)
@@ -101,14 +83,8 @@ def read_record(path: str | Path, kind: WeightKind[Any], name: str, default: Any
 
 def fill_network(network: nn.Module, path: str | Path, kind: WeightKind[Any], *, prefix: str = "",
                  without: str | None = None) -> None:
-    """Load a file's tensors into a network; strict: every tensor used, none missing.
-
-    Args:
-        network: of the configuration in the file's header.
-        path, kind: the file.
-        prefix: only the tensors under it, by the names after it.
-        without: prefix of the network's tensors that such files do not hold.
-    """
+    """Load a file's tensors, those under ``prefix``, into a network; strict, but for the network's tensors under
+    ``without``, which such files do not hold."""
     with kind.reading(path):
         state = read_weights(path, prefix)
     fill(network, state, path, without=without)
@@ -129,16 +105,8 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, w
 
 def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Mapping[str, str], *,
                   dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
-    """Write a state dict.
-
-    Args:
-        path: of the new file.
-        state: tensors of any device, by name.
-        header: read back by `read_header`.
-        dtype: of the stored tensors.
-        compact: store large matrices and kernels as int8, each output channel in steps of 1/127 of its largest weight.
-        force: replace the file if it exists.
-    """
+    """Write a state dict; ``compact`` stores large matrices and kernels as int8, each output channel in steps of 1/127
+    of its largest weight."""
     tensors = {}
     for name, tensor in state.items():
         if not tensor.isfinite().all():
@@ -160,7 +128,7 @@ def read_header(path: str | Path) -> dict[str, str]:
 
 
 def read_weights(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors under a prefix by the names after it, float32 on the CPU. Errors as in `read_header`."""
+    """The tensors under a prefix by the names after it, float32 on the CPU."""
     with safe_open(path, "pt") as file:
         names, tensors = set(file.keys()), {}
         for name in names:
@@ -190,7 +158,7 @@ def described_network(path: str | Path, make: Callable[[], Network]) -> Network:
 
 
 def is_compact(path: str | Path) -> bool:
-    """True if `write_weights` stored large tensors as int8. Errors as in `read_header`."""
+    """True if `write_weights` stored large tensors as int8."""
     with safe_open(path, "pt") as file:
         return any(name.endswith(_SCALE) for name in set(file.keys()))
 

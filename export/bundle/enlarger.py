@@ -28,12 +28,13 @@ from export.bundle.additions import add_files, read_record, writable_bundle
 from export.bundle.card import state_enlarger
 from export.bundle.writer import update_card
 from export.decoder.graph import (
-    add_pixel_ends,
     decoder_graph,
+    from_levels,
     load_parameters,
     rename_values,
     round_weights,
     store_compact,
+    to_levels,
 )
 from export.proof.proof_inputs import find_pictures, smooth_pictures
 from server_decoder import decoder_session
@@ -211,15 +212,15 @@ class ExportedEnlarger:
 
 
 class Doublings(nn.Module):
-    """The network, with three outputs of each doubling: the picture without its grid, the picture, and features."""
+    """The network on levels; three outputs of each doubling: the picture without its grid, its values, and features."""
 
     def __init__(self, network: SuperResolution) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
-        steps = self.network.forward_steps(picture)
-        outputs = [output for step in steps for output in (notch_filter(step.picture), *step)]
+        steps = self.network.forward_steps(from_levels(picture))
+        outputs = [output for step in steps for output in (to_levels(notch_filter(step.picture)), *step)]
         return tuple(outputs[:-2])  # nothing reads the last values and features
 
 
@@ -253,8 +254,7 @@ def enlarger_graphs(network: SuperResolution, side: int) -> tuple[bytes, ...]:
     steps = range(len(network.config.factors))
     pictures, values, features = ([f"{name}.{step}" for step in steps] for name in (ENLARGED, VALUES, FEATURES))
     outputs = [name for names in zip(pictures, values, features, strict=True) for name in names][:-2]
-    whole = store_compact(decoder_graph(Doublings(network), side, outputs))
-    add_pixel_ends(whole, pictures)
+    whole = store_compact(decoder_graph(Doublings(network), side, outputs, levels=True))
     files = []
     for step in steps:
         inputs = {decoder_session.INPUT: PICTURE} if step == 0 else {

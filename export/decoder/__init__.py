@@ -13,61 +13,41 @@ class WeightStorage(enum.StrEnum):
 
     float32 = "float32"
     float16 = "float16"
-    compact = "compact"
-    """Large weights as int8 with a scale per output channel, the rest as float16."""
+    compact = "compact"  # large weights as int8 with a scale per output channel, the rest as float16
 
 
 class Precision(enum.StrEnum):
     """Type of the decoder's convolutions; its input and its picture are float32."""
 
     float32 = "float32"
-    float16 = "float16"
-    """For GPUs: half the memory and several times the speed. Values that could overflow stay float32."""
-
-
-HALF_PSNR = 50.0
-"""Least PSNR of a float16 decoder against float32, in dB."""
+    float16 = "float16"  # for GPUs: half the memory and several times the speed; values that could overflow are float32
 
 
 class Noise(enum.StrEnum):
     """Source of the generator's noise."""
 
-    constant = "constant"
-    """The same for every picture, inside the graph."""
-    seeded = "seeded"
-    """An input, which sessions draw from a seed."""
+    constant = "constant"  # the same for every picture, inside the graph
+    seeded = "seeded"  # an input, which sessions draw from a seed
 
 
 class Ops(enum.StrEnum):
     """Operators of the decoder."""
 
-    plain = "plain"
-    """ONNX's own operators, which run everywhere."""
-    fused = "fused"
-    """Channels-last maps and fused operators of ``com.edgegrain``: the decoder needs their library (``make ops``;
-    docs/cuda_ops.md)."""
+    plain = "plain"  # ONNX's own, which run everywhere
+    fused = "fused"  # of ``com.edgegrain``, on channels-last maps; they need its library (docs/cuda_ops.md)
 
 
 class Pixels(enum.StrEnum):
     """Type of the decoder's input and output."""
 
-    float32 = "float32"
-    """Values in [-1, 1], ``[B, 3, H, W]``; the caller quantizes."""
-    uint8 = "uint8"
-    """Levels, ``[B, H, W, 3]``; the graph quantizes, so a GPU receives and returns a quarter of the bytes."""
+    float32 = "float32"  # values in [-1, 1], [B, 3, H, W]; the caller quantizes
+    uint8 = "uint8"  # levels, [B, H, W, 3]; the graph quantizes, so a GPU receives and returns a quarter of the bytes
 
 
 @dataclass(frozen=True)
 class DecoderOptions:
-    """Options of a decoder's export.
-
-    Attributes:
-        storage: of the weights; None for the type that ``precision`` computes in.
-        precision: type of the convolutions.
-        noise: source of the generator's noise.
-        ops: operators of the graph.
-        pixels: type of the input and output; None for uint8 with fused operators, float32 with ONNX's own.
-    """
+    """Options of a decoder's export. A ``storage`` of None is the type it computes in; ``pixels`` of None are uint8
+    with fused operators, float32 with ONNX's own."""
 
     storage: WeightStorage | None = None
     precision: Precision = Precision.float32

@@ -1,4 +1,8 @@
-"""The export of edgegrain export decoder."""
+"""The export of ``edgegrain export decoder``: a decoder as ONNX for the server, compared with torch on real LRs.
+
+A decoder comes from a bundle; from trained weights in ``zoo/``, which are joined with the generator that ``edgegrain
+prior fetch`` downloads; or from a configuration with random weights.
+"""
 
 from __future__ import annotations
 
@@ -34,23 +38,24 @@ from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.onnx_runtime import refuse_external_weights
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input, pictures_of
 from edge_encoder import integer_network as integer
-from edge_encoder.integer_network import IntegerNetwork, run_reference
+from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network
 from export import papers
 from export.bundle.additions import decoder_hash
-from export.decoder import HALF_PSNR, DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
+from export.decoder import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
 from export.decoder.fused_decoder import fused_graph
 from export.decoder.graph import (
-    add_pixel_ends,
     decoder_graph,
+    from_levels,
     load_parameters,
     rename_values,
     round_weights,
     store_compact,
     store_exact_halves,
     store_half,
+    to_levels,
 )
-from export.decoder.served import noise_maps, noise_sides, require_generator, served_decoder
+from export.decoder.served import noise_maps, require_generator, served_decoder
 from export.proof.proof_inputs import find_pictures, make_inputs
 from server_decoder.cuda_ops.library import needs_library, register_library
 from server_decoder.decoder_session import INPUT, NOISE, OUTPUT, DecoderSession
@@ -62,21 +67,19 @@ from server_decoder.grain.rrdb_decoder import INITIAL_RESIDUAL, DecoderConfig, R
 from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
 
 TRAINED = "grain.safetensors"
-"""GRAIN's weights in a folder of the zoo, written by `server_decoder.grain.grain`."""
+"""GRAIN's weights in a folder of the zoo, written by `server_decoder.grain.grain.save_trained`."""
+REPORT = "decoder_report.json"
+TOLERANCE = 1e-4
+"""Largest difference of a float32 graph from torch, which sums in another order."""
+HALF_PSNR = 50.0
+"""Least PSNR of a float16 decoder against float32, in dB."""
 _NOISE = 0.01  # added to random weights, so that no bias is zero and no two tensors are equal
 
 
 @dataclass(frozen=True)
 class DecoderSource:
-    """A decoder to export.
-
-    Attributes:
-        name: of the bundle, the zoo's folder or the configuration.
-        decoder: in evaluation mode.
-        network: the encoder that makes its LRs.
-        manifest: of the bundle; None for other sources.
-        step: of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`).
-    """
+    """A decoder to export, in evaluation mode, the encoder that makes its LRs, the manifest if it is a bundle's, and
+    the step of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`)."""
 
     name: str
     decoder: RRDBDecoder | Grain
@@ -87,6 +90,41 @@ class DecoderSource:
     def encode(self, squares: Rgb) -> Rgb:
         """LRs of squares, uint8 ``[N, hr, hr, 3]``, as payloads store them: uint8 ``[N, lr, lr, 3]``."""
         return rounded(integer.run_reference(self.network, squares), self.step)
+
+
+def choose_source(bundle: str, prior: str = DEFAULT_PRIOR, *, config: str = "", random_weights: bool = False
+                  ) -> DecoderSource:
+    """The decoder that the command line names: of a bundle or the zoo, or a configuration with random weights."""
+    if bool(config) != random_weights:
+        raise ExportError("--config and --random-weights belong together: a configuration has no trained weights")
+    return random_decoder(config) if config else find_decoder(bundle, prior)
+
+
+def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *, zoo: Path | None = None
+                 ) -> DecoderSource:
+    """The decoder of a bundle, as `find_bundle` takes it, or of a folder of the zoo with its generator.
+
+    The latter is given as a folder that holds ``grain.safetensors``, or as the name of one in ``zoo`` (by default the
+    checkout's) that no installed bundle has.
+    """
+    name = ALIASES.get(str(name_or_path), str(name_or_path))
+    folders = [Path(name_or_path)]
+    if Path(name).name == name and name not in installed_bundles():
+        folders.append((zoo or Path(__file__).resolve().parents[2] / "zoo") / name)
+    for folder in folders:
+        if (folder / MANIFEST).is_file():
+            continue
+        if (folder / TRAINED).is_file():
+            return zoo_decoder(folder, prior)
+        if kind := next((family.name for file, family in papers.WEIGHTS.items() if (folder / file).is_file()), None):
+            raise BundleError(f"{name_or_path} holds weights of {kind}, not of GRAIN; edgegrain export bundle writes "
+                              "its bundle, decoder included")
+    manifest = load_manifest(find_bundle(name_or_path))
+    # A float encoder is in another file; the exact box mean makes LRs to compare on.
+    network = (integer.load_integer_network(manifest.open_file(ENCODER_WEIGHTS)) if ENCODER_WEIGHTS in manifest.files
+               else box_network(manifest.hr, manifest.lr))
+    step = CoderTables.from_json(manifest.open_file(CODER_TABLES)).step
+    return DecoderSource(manifest.id, bundle_decoder(manifest), network, manifest, step)
 
 
 def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
@@ -112,34 +150,9 @@ def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
 
 
 def invertible_decoder(manifest: Manifest) -> RRDBDecoder:
-    """The invertible decoder of a GRAIN bundle, with or without a generator; errors as `bundle_decoder`."""
+    """The invertible decoder of a GRAIN bundle, with or without a generator."""
     decoder = bundle_decoder(manifest)
     return decoder.decoder if isinstance(decoder, Grain) else decoder
-
-
-def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *, zoo: Path | None = None
-                 ) -> DecoderSource:
-    """The decoder of a bundle, or of a folder of the zoo with its generator.
-
-    Args:
-        name_or_path: as `find_bundle` takes it; a folder that holds ``grain.safetensors``; or the name of one of the
-            zoo that no installed bundle has.
-        prior: the generator, as `load_prior` takes it; bundles hold theirs.
-        zoo: folder of the zoo; by default the checkout's.
-    """
-    folder = _zoo_folder(name_or_path, zoo or Path(__file__).resolve().parents[2] / "zoo")
-    if folder is not None:
-        if (folder / TRAINED).is_file():
-            return zoo_decoder(folder, prior)
-        kind = next(family.name for file, family in papers.WEIGHTS.items() if (folder / file).is_file())
-        raise BundleError(f"{name_or_path} holds weights of {kind}, not of GRAIN; edgegrain export bundle writes its "
-                          "bundle, decoder included")
-    manifest = load_manifest(find_bundle(name_or_path))
-    # A float encoder is in another file; the exact box mean makes LRs to compare on.
-    network = (integer.load_integer_network(manifest.open_file(ENCODER_WEIGHTS)) if ENCODER_WEIGHTS in manifest.files
-               else box_network(manifest.hr, manifest.lr))
-    step = CoderTables.from_json(manifest.open_file(CODER_TABLES)).step
-    return DecoderSource(manifest.id, bundle_decoder(manifest), network, manifest, step)
 
 
 def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSource:
@@ -157,26 +170,26 @@ def zoo_decoder(folder: Path, prior: str | Path = DEFAULT_PRIOR) -> DecoderSourc
 def load_zoo(folder: Path, prior: GenerativePrior | None) -> Grain:
     """Trained weights around a generator, the invertible decoder from its bundle if the weights leave it out."""
     bundle = kept_bundle(folder)
-    if bundle is None:
-        return load_trained(folder / TRAINED, prior)
-    return load_trained(folder / TRAINED, prior, invertible_decoder(bundle))
+    return load_trained(folder / TRAINED, prior, None if bundle is None else invertible_decoder(bundle))
 
 
 def zoo_encoder(folder: Path) -> IntegerNetwork | None:
     """The encoder of a folder of the zoo or of the bundle whose decoder it needs; None if there is none."""
-    if (folder / ENCODER_WEIGHTS).is_file():
-        return integer.load_integer_network(folder / ENCODER_WEIGHTS)
-    bundle = kept_bundle(folder)
-    return None if bundle is None else integer.load_integer_network(bundle.open_file(ENCODER_WEIGHTS))
+    data = _zoo_file(folder, ENCODER_WEIGHTS)
+    return None if data is None else integer.load_integer_network(data)
 
 
 def zoo_step(folder: Path) -> int:
-    """The step of the LR's levels in a folder of the zoo, or in the bundle whose decoder it needs; errors as
-    `zoo_encoder`."""
-    if (folder / CODER_TABLES).is_file():
-        return CoderTables.from_json((folder / CODER_TABLES).read_bytes()).step
+    """The step of the LR's levels in a folder of the zoo, or in the bundle whose decoder it needs."""
+    data = _zoo_file(folder, CODER_TABLES)
+    return 1 if data is None else CoderTables.from_json(data).step
+
+
+def _zoo_file(folder: Path, name: str) -> bytes | None:
+    if (folder / name).is_file():
+        return (folder / name).read_bytes()
     bundle = kept_bundle(folder)
-    return 1 if bundle is None else CoderTables.from_json(bundle.open_file(CODER_TABLES)).step
+    return None if bundle is None else bundle.open_file(name)
 
 
 def kept_bundle(folder: Path) -> Manifest | None:
@@ -192,12 +205,7 @@ def kept_bundle(folder: Path) -> Manifest | None:
 
 
 def described_prior(config: PriorConfig, name_or_path: str | Path = DEFAULT_PRIOR) -> GenerativePrior:
-    """The generator that a configuration describes: cut to its size, and rounded if it is the compact one.
-
-    Args:
-        config: its kind, size and form.
-        name_or_path: as `load_prior` takes it.
-    """
+    """The generator that a configuration describes: cut to its size, and rounded if it is the compact one."""
     prior = load_prior(name_or_path, config.network, size=config.size)
     if config.compact:
         round_weights(prior, compact=True)
@@ -225,18 +233,34 @@ def random_grain(config: GrainConfig, seed: int = 0) -> Grain:
     return model.eval()
 
 
-def _zoo_folder(name_or_path: str | Path, zoo: Path) -> Path | None:
-    """The folder of trained weights of this path or name; None if a bundle has it, or nothing does."""
-    name = ALIASES.get(str(name_or_path), str(name_or_path))
-    candidates = [Path(name_or_path)]
-    if Path(name).name == name and name not in installed_bundles():
-        candidates.append(zoo / name)
-    return next((folder for folder in candidates if not (folder / MANIFEST).is_file()
-                 and any((folder / file).is_file() for file in (TRAINED, *papers.WEIGHTS))), None)
+def export_decoder(decoder: nn.Module, lr: int, options: DecoderOptions) -> bytes:
+    """The serialized ONNX graph of a decoder of GRAIN for LRs of side ``lr``; of any other decoder with ONNX's own
+    operators, float32 and constant noise.
 
-
-TOLERANCE = 1e-4
-"""Largest difference of a float32 graph from torch, which sums in another order."""
+    With rounded storage of a float32 decoder, its own weights are rounded too, so that a comparison with it compares
+    graphs, not precisions.
+    """
+    half, compact = options.precision is Precision.float16, options.stored is WeightStorage.compact
+    seeded, rounded = options.noise is Noise.seeded, options.stored is not WeightStorage.float32
+    levels = options.pixel_type is Pixels.uint8
+    if seeded:
+        require_generator(decoder)
+    if rounded and not half:
+        round_weights(decoder, compact=compact)
+    if isinstance(decoder, Grain | RRDBDecoder):
+        if options.ops is Ops.fused:
+            graph = fused_graph(decoder, half=half, seeded=seeded)
+            return bytes((store_exact_halves(graph) if rounded else graph).SerializeToString())
+        decoder = served_decoder(decoder, half=half, seeded=seeded)
+        if levels:
+            decoder.register_forward_pre_hook(lambda _, inputs: (from_levels(inputs[0]), *inputs[1:]))
+            decoder.register_forward_hook(lambda _, __, picture: to_levels(picture))
+    if half:
+        round_weights(decoder, compact=False)
+    graph = decoder_graph(decoder, lr, levels=levels)
+    if rounded:
+        graph = store_compact(graph) if compact else store_half(graph)
+    return bytes(graph.SerializeToString())
 
 
 @dataclass(frozen=True)
@@ -258,17 +282,11 @@ class Comparison:
 
 def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision: Precision = Precision.float32
                     ) -> Comparison:
-    """Compare the exported graph with torch on ``lrs``, uint8 ``[N, h, w, 3]``; the graph decodes several at once.
-
-    Args:
-        model: the graph.
-        decoder: in float32.
-        lrs: to compare on.
-        precision: of the graph.
-    """
+    """Compare an exported graph of this precision with torch in float32 on ``lrs``, uint8 ``[N, h, w, 3]``; the graph
+    decodes several at once."""
     session = DecoderSession(model)  # also refuses what is no decoder
     seeded = decoder if isinstance(decoder, Grain) and session.takes_seed else None
-    sides = noise_sides(seeded.prior) if seeded is not None and seeded.prior is not None else ()
+    sides = seeded.prior.noise_sides if seeded is not None and seeded.prior is not None else ()
     noise = np.random.default_rng(0).standard_normal((1, sum(side**2 for side in sides)), np.float32)
     maps = noise_maps(torch.from_numpy(noise), sides)
     with torch.no_grad():
@@ -304,7 +322,7 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
 def real_lrs(network: IntegerNetwork, pictures: list[Path], count: int = 8) -> np.ndarray:
     """uint8 ``[count, lr, lr, 3]``: LRs of pictures, then of generated patterns."""
     inputs = make_inputs(network.hr, max(count, 8), network=network, pictures=pictures)
-    return run_reference(network, np.stack([item.picture for item in itertools.islice(inputs, count)]))
+    return integer.run_reference(network, np.stack([item.picture for item in itertools.islice(inputs, count)]))
 
 
 def _values(model: bytes, parts: list[np.ndarray], noise: np.ndarray) -> np.ndarray:
@@ -323,51 +341,10 @@ def _values(model: bytes, parts: list[np.ndarray], noise: np.ndarray) -> np.ndar
         for part in parts])
 
 
-REPORT = "decoder_report.json"
-
-
-def export_decoder(decoder: nn.Module, lr: int, options: DecoderOptions) -> bytes:
-    """The serialized ONNX graph of a decoder.
-
-    With rounded storage of a float32 decoder, its own weights are rounded too, so that a comparison with it compares
-    graphs, not precisions.
-
-    Args:
-        decoder: of GRAIN, in float32; any other for ONNX's own operators, float32 and constant noise.
-        lr: side of the LRs.
-        options: of the export.
-    """
-    seeded, rounded = options.noise is Noise.seeded, options.stored is not WeightStorage.float32
-    if seeded:
-        require_generator(decoder)
-    if rounded and options.precision is Precision.float32:
-        round_weights(decoder, compact=options.stored is WeightStorage.compact)
-    if options.ops is Ops.fused and isinstance(decoder, Grain | RRDBDecoder):
-        graph = fused_graph(decoder, half=options.precision is Precision.float16, seeded=seeded)
-        return bytes((store_exact_halves(graph) if rounded else graph).SerializeToString())
-    if isinstance(decoder, Grain | RRDBDecoder):
-        decoder = served_decoder(decoder, half=options.precision is Precision.float16, seeded=seeded)
-    if rounded and options.precision is Precision.float16:
-        round_weights(decoder, compact=False)
-    graph = decoder_graph(decoder, lr)
-    if rounded:
-        graph = store_compact(graph) if options.stored is WeightStorage.compact else store_half(graph)
-    if options.pixel_type is Pixels.uint8:
-        add_pixel_ends(graph)
-    return bytes(graph.SerializeToString())
-
-
 @dataclass(frozen=True)
 class ExportedDecoder:
-    """An exported decoder that was compared with torch.
-
-    Attributes:
-        source: where it comes from.
-        options: of the export.
-        model: serialized ONNX model.
-        comparison: with torch.
-        size: side of its pictures, in pixels, if an enlarger follows (`export.decoder.export`); 0 without.
-    """
+    """An exported decoder that was compared with torch; ``size`` is the side of its pictures in pixels if an enlarger
+    follows, 0 without."""
 
     source: DecoderSource
     options: DecoderOptions
@@ -393,24 +370,9 @@ class ExportedDecoder:
                 f"{comparison.differing_bytes:.2%} of bytes differ{step}")
 
 
-def choose_source(bundle: str, prior: str = DEFAULT_PRIOR, *, config: str = "", random_weights: bool = False
-                  ) -> DecoderSource:
-    """The decoder that the command line names: of a bundle or the zoo, or a configuration with random weights."""
-    if bool(config) != random_weights:
-        raise ExportError("--config and --random-weights belong together: a configuration has no trained weights")
-    return random_decoder(config) if config else find_decoder(bundle, prior)
-
-
 def export_compared(source: DecoderSource, options: DecoderOptions, pictures: Path | None = None, count: int = 8
                     ) -> ExportedDecoder:
-    """Export a decoder and compare it with torch.
-
-    Args:
-        source: the decoder and the encoder of its LRs.
-        options: of the export.
-        pictures: folder of pictures to compare on; None for those that ship with edgegrain.
-        count: LRs to compare on.
-    """
+    """Export a decoder and compare it with torch on ``count`` LRs of a folder of pictures, or of those that ship."""
     found = find_pictures(pictures)
     model = export_decoder(source.decoder, source.network.lr, options)
     lrs = real_lrs(source.network, found, count)
@@ -434,12 +396,8 @@ def refuse_to_replace_decoder(folder: Path, *, force: bool = False) -> None:
 
 
 def enlarger_factor(manifest: Manifest | None, size: int) -> int:
-    """The factor by which the enlarger makes pictures with sides of ``size`` pixels, 1 for the decoder's own size.
-
-    Args:
-        manifest: of the bundle; None for decoders that are no bundle's.
-        size: in pixels.
-    """
+    """The factor by which a bundle's enlarger makes pictures with sides of ``size`` pixels, 1 for the decoder's own
+    size; ``manifest`` is None for decoders that are no bundle's."""
     sides = () if manifest is None else manifest.sides
     if size not in sides:
         known = ", ".join(map(str, sides)) or "none, because it is no bundle or restores tiles"
@@ -452,10 +410,6 @@ def append_enlarger(exported: ExportedDecoder, size: int) -> ExportedDecoder:
 
     For servers that run ONNX files themselves (Triton, ONNX Runtime). The graph rounds the decoder's picture to levels
     before it is enlarged, as the SDK and the service do, so both give the same picture.
-
-    Args:
-        exported: a bundle's decoder that takes and gives uint8.
-        size: in pixels; the decoder's own size returns ``exported``.
     """
     manifest = exported.source.manifest
     factor = enlarger_factor(manifest, size)
@@ -471,12 +425,8 @@ def append_enlarger(exported: ExportedDecoder, size: int) -> ExportedDecoder:
 
 
 def join_enlarger(decoder: bytes, doublings: Sequence[bytes]) -> bytes:
-    """One ONNX file that decodes and enlarges: ``lr`` uint8 ``[B, h, w, 3]`` -> ``hr`` uint8 ``[B, H, W, 3]``.
-
-    Args:
-        decoder: ONNX file.
-        doublings: the enlarger's ONNX files up to the one that gives the picture.
-    """
+    """One ONNX file that decodes and enlarges, ``lr`` uint8 ``[B, h, w, 3]`` -> ``hr`` uint8 ``[B, H, W, 3]``, from the
+    decoder's and those of the enlarger up to the one that gives the picture."""
     joined = onnx.load_model_from_string(decoder)
     rename_values(joined, {OUTPUT: "decoder.hr"})
     handed = {PICTURE: "decoder.hr"}  # value of the next graph -> value of the joined one

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ExportError
 from export.decoder.fused_nodes import Array, FusedGraph, Value, array
-from export.decoder.served import CLAMP, noise_sides, normalized_filters, upsampled_kernel
+from export.decoder.served import CLAMP, normalized_filters, upsampled_kernel
 from server_decoder.decoder_session import INPUT, NOISE
 from server_decoder.grain.code_predictor import CodePredictor
 from server_decoder.grain.fusion import FeatureFusion, PictureFusion, SqueezeExcitation
@@ -37,19 +37,14 @@ _LEAKY = {"slope": NEGATIVE_SLOPE}
 
 def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False, seeded: bool = False
                 ) -> onnx.ModelProto:
-    """``lr`` uint8 ``[B, h, w, 3]`` -> ``hr`` uint8 ``[B, H, W, 3]``, any B.
-
-    Args:
-        decoder: in evaluation mode.
-        half: its convolutions compute in float16.
-        seeded: take the generator's noise as a second input, float32 ``[B, noise_size]``, instead of a constant.
-    """
+    """``lr`` uint8 ``[B, h, w, 3]`` -> ``hr`` uint8 ``[B, H, W, 3]``, any B; convolutions compute in float16 if
+    ``half``. ``seeded``: the generator's noise is a second input, float32 ``[B, noise_size]``, not a constant."""
     graph = FusedGraph(half=half)
     grain = decoder if isinstance(decoder, Grain) else None
     invertible = decoder.decoder if isinstance(decoder, Grain) else decoder
     side = invertible.config.lr
     levels = graph.input(INPUT, TensorProto.UINT8, side, side, 3)
-    lr = graph.own("DequantizeLR", [levels], [levels.shape], half=graph.half,
+    lr = graph.nodes("DequantizeLR", [levels], [levels.shape], half=graph.half,
                    to=TensorProto.FLOAT16 if graph.half else TensorProto.FLOAT)[0]
     picture, f_inv = _invertible(graph, invertible, lr, "decoder" if grain else "invertible")
     inputs = [INPUT]
@@ -57,7 +52,7 @@ def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False, seeded: boo
         noise: list[Value] | None = None
         if seeded:
             inputs.append(NOISE)
-            sides = noise_sides(grain.prior)
+            sides = grain.prior.noise_sides
             drawn = graph.input(NOISE, TensorProto.FLOAT, sum(side**2 for side in sides))
             parts = graph.split(drawn, [side**2 for side in sides])
             noise = [graph.reshape(part, side, side, 1) for part, side in zip(parts, sides, strict=True)]
@@ -84,8 +79,8 @@ def _sequence(graph: FusedGraph, x: Value | Sequence[Value], name: str, layers: 
             x = _sequence(graph, x, f"{name}.{index}", layer)
         elif isinstance(layer, nn.Conv2d):
             leaky = index + 1 < len(modules) and isinstance(modules[index + 1], nn.LeakyReLU)
-            x = graph.conv(x, f"{name}.{index}", layer.weight, layer.bias, factor=factor, stride=layer.stride[0],
-                           residual=residual if index == len(modules) - 1 else None, **(_LEAKY if leaky else {}))
+            x = graph.layer(x, f"{name}.{index}", layer, factor=factor, **(_LEAKY if leaky else {}),
+                            residual=residual if index == len(modules) - 1 else None)
             factor = None
     assert isinstance(x, Value)
     return x
@@ -93,7 +88,7 @@ def _sequence(graph: FusedGraph, x: Value | Sequence[Value], name: str, layers: 
 
 def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -> tuple[Value, list[Value]]:
     """The RRDB decoder's picture, and f_inv, coarse to fine."""
-    x, f_inv = graph.conv(lr, f"{name}.conv_first", decoder.conv_first.weight, decoder.conv_first.bias), []
+    x, f_inv = graph.layer(lr, f"{name}.conv_first", decoder.conv_first), []
     scales: Any = decoder.scales
     upsamples: Any = decoder.upsamples
     for index, scale in enumerate(scales):
@@ -103,7 +98,7 @@ def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -
         for place, block in enumerate(scale.blocks):
             x = _block(graph, x, block, f"{name}.scales.{index}.blocks.{place}")
         if scale.conv is not None:
-            x = graph.conv(x, f"{name}.scales.{index}.conv", scale.conv.weight, scale.conv.bias, residual=below)
+            x = graph.layer(x, f"{name}.scales.{index}.conv", scale.conv, residual=below)
         f_inv.append(x)
     return _sequence(graph, x, f"{name}.head", decoder.head), f_inv
 
@@ -111,15 +106,13 @@ def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -
 def _upsampled(graph: FusedGraph, x: Value, conv: nn.Conv2d | nn.ConvTranspose2d | None, name: str) -> Value:
     if conv is None:
         return graph.upsample(x, "nearest")
-    transposed = isinstance(conv, nn.ConvTranspose2d)
-    return graph.conv(x if transposed else graph.upsample(x, "bilinear"), name, conv.weight, conv.bias,
-                      transposed=transposed, **_LEAKY)
+    return graph.layer(graph.upsample(x, "bilinear") if isinstance(conv, nn.Conv2d) else x, name, conv, **_LEAKY)
 
 
 def _block(graph: FusedGraph, x: Value, block: RRDB | ResidualBlock, name: str) -> Value:
     if isinstance(block, ResidualBlock):
-        inner = graph.conv(x, f"{name}.conv1", block.conv1.weight, block.conv1.bias, **_LEAKY)
-        return graph.conv(inner, f"{name}.conv2", block.conv2.weight, block.conv2.bias, residual=x)
+        return graph.layer(graph.layer(x, f"{name}.conv1", block.conv1, **_LEAKY), f"{name}.conv2", block.conv2,
+                           residual=x)
     y = x
     for index, dense in enumerate(block.dense_blocks(), 1):
         y = graph.dense_block(y, f"{name}.RDB{index}", dense, x if index == block.count else None)
@@ -144,7 +137,7 @@ def _codes(graph: FusedGraph, predictor: CodePredictor, mean: Tensor, f_inv: Seq
         side = x.shape[0]
         part, name = scales[str(side)], f"codes.scales.{side}"
         if part.adapt is not None:
-            x = graph.conv(x, f"{name}.adapt", part.adapt.weight, part.adapt.bias, residual=finer)
+            x = graph.layer(x, f"{name}.adapt", part.adapt, residual=finer)
         elif finer is not None:
             x = graph.add(x, finer)
         finer = x if part.halve is None else _sequence(graph, x, f"{name}.halve", part.halve)
@@ -166,15 +159,8 @@ def _codes(graph: FusedGraph, predictor: CodePredictor, mean: Tensor, f_inv: Seq
 
 
 class _Generator:
-    """Writes a generator.
-
-    Args:
-        graph: where.
-        codes: in order.
-        predictor: with the offsets of the generator's features, which it computes from ``f_inv``.
-        f_inv: coarse to fine.
-        noise: a map for every layer; None for the constant noise.
-    """
+    """Writes a generator, whose features get the offsets that the predictor computes from ``f_inv``, coarse to fine.
+    ``noise`` is a map for every layer; None for the constant noise."""
 
     def __init__(self, graph: FusedGraph, codes: Sequence[_Code], predictor: CodePredictor, f_inv: Sequence[Value],
                  noise: Sequence[Value] | None) -> None:
@@ -364,8 +350,8 @@ def _fused_features(graph: FusedGraph, fusion: FeatureFusion, f_inv: Sequence[Va
     for index, (size, scale) in enumerate(zip(fusion.config.sizes, scales, strict=True)):
         name, joined = f"fusion.scales.{index}", [by_size[size]]
         if size in f_gen:
-            joined.append(f_gen[size] if scale.project is None else graph.conv(
-                f_gen[size], f"{name}.project", scale.project.weight, scale.project.bias))
+            joined.append(f_gen[size] if scale.project is None else graph.layer(
+                f_gen[size], f"{name}.project", scale.project))
         factor = _channel_weights(graph, scale.attention, joined, f"{name}.attention")
         parts.append(_sequence(graph, joined, f"{name}.convs", scale.convs, factor=factor))
     *weights, own = graph.split(_channel_weights(graph, fusion.attention, parts, "fusion.attention"),

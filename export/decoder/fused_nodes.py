@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 from export.decoder.graph import OPSET
 from server_decoder.cuda_ops.library import DOMAIN
@@ -21,7 +21,7 @@ from server_decoder.decoder_session import OUTPUT
 from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, RESIDUAL_SCALE, ResidualDenseBlock
 
 Array = np.ndarray[Any, Any]
-_FILTER = {"taps": [0.125, 0.375, 0.375, 0.125], "filter_gain": 4.0, "channels_last": 1}
+_FILTER: dict[str, Any] = {"taps": [0.125, 0.375, 0.375, 0.125], "filter_gain": 4.0, "channels_last": 1}
 """StyleGAN2's [1, 3, 3, 1] for maps of which one pixel in four is not zero."""
 
 
@@ -49,15 +49,25 @@ class FusedGraph:
             self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array) if array.ndim else array, name)
         return Value(name, array.shape[1:], array.dtype == np.float16)
 
+    def nodes(self, kind: str, inputs: Sequence[Value | None], shapes: Sequence[tuple[int, ...]], *, half: bool,
+              domain: str = DOMAIN, **attributes: Any) -> list[Value]:
+        """A node of ``com.edgegrain``, or of ONNX (domain ""), with results of these shapes."""
+        number = len(self._nodes)
+        names = ["" if value is None else value.name for value in inputs]
+        while not names[-1]:
+            names.pop()
+        results = [Value(f"{kind}.{number}.{place}", shape, half) for place, shape in enumerate(shapes)]
+        self._nodes.append(helper.make_node(kind, names, [value.name for value in results], f"{kind}.{number}",
+                                            domain=domain, **attributes))
+        for value in results:
+            self._infos[value.name] = helper.make_tensor_value_info(
+                value.name, TensorProto.FLOAT16 if half else TensorProto.FLOAT, ["batch", *value.shape])
+        return results
+
     def node(self, kind: str, inputs: Sequence[Value | None], shape: tuple[int, ...], *, half: bool = False,
              **attributes: Any) -> Value:
         """A node of ONNX with one result."""
-        return self._add(kind, inputs, [shape], half, "", attributes)[0]
-
-    def own(self, kind: str, inputs: Sequence[Value | None], shapes: Sequence[tuple[int, ...]], *, half: bool,
-            **attributes: Any) -> list[Value]:
-        """A node of ``com.edgegrain``."""
-        return self._add(kind, inputs, shapes, half, DOMAIN, attributes)
+        return self.nodes(kind, inputs, [shape], half=half, domain="", **attributes)[0]
 
     def cast(self, x: Value, half: bool) -> Value:
         """``x`` as halves or as float32."""
@@ -97,6 +107,13 @@ class FusedGraph:
             inputs.append(self.constant(f"{name}.offset", offset.astype(np.float32)))
         return self.node("Gemm", inputs, (len(matrix),), transB=1)
 
+    def layer(self, x: Value | Sequence[Value], name: str, layer: nn.Conv2d | nn.ConvTranspose2d, **steps: Any
+              ) -> Value:
+        """A layer that keeps the size of a map, halves or doubles it, and the steps after it."""
+        if isinstance(layer, nn.ConvTranspose2d):
+            return self.conv(x, name, layer.weight, layer.bias, transposed=True, **steps)
+        return self.conv(x, name, layer.weight, layer.bias, stride=layer.stride[0], **steps)
+
     def conv(self, x: Value | Sequence[Value], name: str, weight: Tensor | Array, bias: Tensor | Array | None = None,
              **steps: Any) -> Value:
         """`styled_conv` without the next layer's style."""
@@ -106,16 +123,11 @@ class FusedGraph:
                     bias: Tensor | Array | None = None, *, transposed: bool = False, factor: Value | None = None,
                     demodulation: Value | None = None, noise: Value | None = None, style: Value | None = None,
                     residual: Value | None = None, stride: int = 1, **attributes: Any) -> tuple[Value, Value]:
-        """``FusedConv`` with zeros around the map that keep its size; its result, and that times ``style``.
+        """``FusedConv`` with zeros around the map (or its parts) that keep its size; its result, and that times
+        ``style``. ``factor`` is of the channels of ``x``.
 
-        Args:
-            x: the map, or parts of which it is the concatenation.
-            name: of the layer.
-            weight: ``[O, C, k, k]``, depthwise ``[C, 1, k, k]``, ``transposed`` (of stride 2) ``[C, O, k, k]``.
-            bias: ``[O]``.
-            transposed: doubles the size; kernels of 3 give one row and column more.
-            factor: of the channels of x.
-            demodulation, noise, style, residual, stride, attributes: as in ``FusedConv``.
+        ``weight`` is ``[O, C, k, k]``, depthwise ``[C, 1, k, k]``, ``transposed`` (of stride 2, which doubles the size;
+        kernels of 3 give one row and column more) ``[C, O, k, k]``.
         """
         parts, weight = [x] if isinstance(x, Value) else list(x), array(weight)
         height, width, _ = parts[0].shape
@@ -136,7 +148,7 @@ class FusedGraph:
             parts = [parts[0], self.concat(parts[1:])]
         offset = None if bias is None else self.constant(f"{name}.bias", array(bias))
         inputs = [parts[0], held, demodulation, noise, offset, style, residual, None, *parts[1:]]
-        results = self.own("FusedConv", inputs, [shape] * (1 if style is None else 2), half=self.half,
+        results = self.nodes("FusedConv", inputs, [shape] * (1 if style is None else 2), half=self.half,
                            **layout, **attributes)
         return results[0], results[-1]
 
@@ -149,33 +161,33 @@ class FusedGraph:
         for index, conv in enumerate(block.convs(), 1):
             assert conv.bias is not None
             inputs.append(self.constant(f"{name}.conv{index}.bias", array(conv.bias)))
-        scales = {"scale": RESIDUAL_SCALE, **({} if outer is None else {"outer_scale": RESIDUAL_SCALE})}
-        return self.own("DenseBlock", inputs, [x.shape], half=self.half, slope=NEGATIVE_SLOPE, **scales)[0]
+        scales: dict[str, Any] = {"scale": RESIDUAL_SCALE, **({} if outer is None else {"outer_scale": RESIDUAL_SCALE})}
+        return self.nodes("DenseBlock", inputs, [x.shape], half=self.half, slope=NEGATIVE_SLOPE, **scales)[0]
 
     def upsample(self, x: Value, mode: str) -> Value:
         """A map at twice its size; ``mode`` is nearest or bilinear."""
         height, width, channels = x.shape
-        return self.own("Upsample", [x], [(2 * height, 2 * width, channels)], half=x.half, mode=mode)[0]
+        return self.nodes("Upsample", [x], [(2 * height, 2 * width, channels)], half=x.half, mode=mode)[0]
 
     def filtered_bias_act(self, x: Value, name: str, bias: Tensor, *, demodulation: Value | None, noise: Value,
                           style: Value | None, **attributes: Any) -> tuple[Value, Value]:
         """``FilteredBiasAct`` after a transposed convolution; its result, and that times ``style``."""
         shape = (x.shape[0] - 1, x.shape[1] - 1, x.shape[2])
         inputs = [x, demodulation, noise, self.constant(f"{name}.bias", array(bias)), style]
-        results = self.own("FilteredBiasAct", inputs, [shape] * (1 if style is None else 2), half=x.half,
+        results = self.nodes("FilteredBiasAct", inputs, [shape] * (1 if style is None else 2), half=x.half,
                            pad=[1] * 4, **_FILTER, **attributes)
         return results[0], results[-1]
 
     def upsampled_picture(self, x: Value) -> Value:
         """``UpFirDn2d``: zeros between the pixels, then the filter."""
         height, width, channels = x.shape
-        return self.own("UpFirDn2d", [x], [(2 * height, 2 * width, channels)], half=x.half, up=2, pad=[2, 1, 2, 1],
+        return self.nodes("UpFirDn2d", [x], [(2 * height, 2 * width, channels)], half=x.half, up=2, pad=[2, 1, 2, 1],
                         **_FILTER)[0]
 
     def inverse_haar(self, x: Value, style: Value | None = None) -> Value:
         """The inverse Haar transform of bands times ``style``."""
         height, width, channels = x.shape
-        return self.own("InverseHaar", [x, style], [(2 * height, 2 * width, channels // 4)], half=x.half, scale=0.5,
+        return self.nodes("InverseHaar", [x, style], [(2 * height, 2 * width, channels // 4)], half=x.half, scale=0.5,
                         channels_last=1)[0]
 
     def means(self, x: Value) -> Value:
@@ -193,15 +205,8 @@ class FusedGraph:
 
     def factors(self, style: Value, name: str, *, squares: Array | None = None, norm: Array | None = None,
                 epsilon: float = 0.0) -> tuple[Value, Value | None]:
-        """``ModulationFactors``: the style, and the gain of the convolution's results, if squares or norm are given.
-
-        Args:
-            style: ``[B, C]``.
-            name: of the layer.
-            squares: ``[O, C]``, for demodulation.
-            norm: ``[O]``; the style is normalized, and the gain makes up for it.
-            epsilon: of the demodulation.
-        """
+        """``ModulationFactors``: the style ``[B, C]``, and the gain of the convolution's results, if ``squares``
+        ``[O, C]`` for demodulation or ``norm`` ``[O]``, by which the style is normalized, are given."""
         if squares is None and norm is None:
             return style, None
         inputs = [style, None if squares is None else self.constant(f"{name}.squares", squares.T.astype(np.float32))]
@@ -211,13 +216,13 @@ class FusedGraph:
         if norm is not None:
             inputs.append(self.constant(f"{name}.norm", norm.astype(np.float32)[None]))
         (count,) = {len(given) for given in (squares, norm) if given is not None}
-        scaled, gain = self.own("ModulationFactors", inputs, [style.shape, (count,)], half=False, **attributes)
+        scaled, gain = self.nodes("ModulationFactors", inputs, [style.shape, (count,)], half=False, **attributes)
         return scaled, gain
 
     def split(self, x: Value, sizes: Sequence[int]) -> list[Value]:
         """A vector in parts."""
         lengths = self.constant(".".join(map(str, ("split", *sizes))), np.array(sizes, np.int64))
-        return self._add("Split", [x, lengths], [(size,) for size in sizes], x.half, "", {"axis": 1})
+        return self.nodes("Split", [x, lengths], [(size,) for size in sizes], half=x.half, domain="", axis=1)
 
     def input(self, name: str, kind: int, *shape: int) -> Value:
         """An input of the graph."""
@@ -245,20 +250,6 @@ class FusedGraph:
             helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)])
         onnx.checker.check_model(model)
         return model
-
-    def _add(self, kind: str, inputs: Sequence[Value | None], shapes: Sequence[tuple[int, ...]], half: bool,
-             domain: str, attributes: dict[str, Any]) -> list[Value]:
-        number = len(self._nodes)
-        names = ["" if value is None else value.name for value in inputs]
-        while not names[-1]:
-            names.pop()
-        results = [Value(f"{kind}.{number}.{place}", shape, half) for place, shape in enumerate(shapes)]
-        self._nodes.append(helper.make_node(kind, names, [value.name for value in results], f"{kind}.{number}",
-                                            domain=domain, **attributes))
-        for value in results:
-            self._infos[value.name] = helper.make_tensor_value_info(
-                value.name, TensorProto.FLOAT16 if half else TensorProto.FLOAT, ["batch", *value.shape])
-        return results
 
 
 def array(values: Tensor | Array) -> Array:

@@ -1,12 +1,12 @@
-"""A torch decoder as an ONNX graph, and back."""
+"""A torch decoder as an ONNX graph, and back: dynamic batch, parameter names kept, no paths of the exporting machine;
+weights stored as float32, float16 or int8."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import warnings
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,30 +14,29 @@ import onnx
 import onnx_ir as ir
 import onnxscript.optimizer
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 from codec_contract.errors import BundleError, ExportError
-from codec_contract.pixels import HALF_RANGE
+from codec_contract.pixels import dequantize, unit_to_levels
 from server_decoder.decoder_session import INPUT, NOISE, OUTPUT
 from server_decoder.grain.grain import PRIOR
 
 OPSET = 18
 _HALF, _INT8, _SCALE = ".float16", ".int8", ".scale"
-_ABSENT = "edgegrain.absent_weights"
 _LARGE = 4096
 
 
-def decoder_graph(decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,)) -> onnx.ModelProto:
-    """Export ``decoder``: ``lr`` float32 ``[B, 3, lr, lr]`` in [-1, 1] -> ``hr`` float32 ``[B, 3, S, S]``, any B.
+def decoder_graph(decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,), *, levels: bool = False
+                  ) -> onnx.ModelProto:
+    """The graph of ``decoder``, any B: ``lr`` float32 ``[B, 3, lr, lr]``, or uint8 ``[B, lr, lr, 3]`` if it takes
+    ``levels`` -> what the module returns, by the names in ``outputs``.
 
     A decoder with a ``noise_size`` above 0 takes ``noise`` float32 ``[B, noise_size]`` as its second argument.
-    ``outputs`` names what the module returns, in order.
-
-    Initializers carry the names of the module's parameters and buffers, so `load_parameters` finds them again; the
-    model's metadata list those that the output does not depend on.
+    Initializers carry the names of the module's parameters, so `load_parameters` finds them again.
     """
-    examples = {INPUT: torch.zeros(2, 3, lr, lr)}
+    examples = {INPUT: torch.zeros(2, lr, lr, 3, dtype=torch.uint8) if levels else torch.zeros(2, 3, lr, lr)}
     if noise_size := getattr(decoder, "noise_size", 0):
         examples[NOISE] = torch.zeros(2, noise_size)
     batch = torch.export.Dim("batch", min=1, max=4096)
@@ -50,26 +49,40 @@ def decoder_graph(decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,
                                         output_names=list(outputs), dynamic_shapes=tuple({0: batch} for _ in examples))
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(f"torch cannot export {type(decoder).__name__} to ONNX: {error}") from error
-    if program is None:
-        raise ExportError(f"torch gave no ONNX program for {type(decoder).__name__}")
-    _simplify(program.model, decoder.state_dict())
+    assert program is not None
+    state = decoder.state_dict()
+    _simplify(program.model, state)
     model = program.model_proto
     _forget_machine(model)
-    _keep_small(model, decoder.state_dict())
-    _remember_absent(model, decoder.state_dict())
+    held = {tensor.name for tensor in model.graph.initializer}
+    model.graph.initializer.extend(numpy_helper.from_array(tensor.detach().cpu().numpy(), name)
+                                   for name, tensor in state.items() if name not in held and _always_kept(name, tensor))
     onnx.checker.check_model(model)
     return model
 
 
+def _always_kept(name: str, tensor: Tensor) -> bool:
+    # Small trained weights are kept even if the picture does not depend on them, such as the invertible picture's last
+    # convolution where the generator's picture is the base: a later training uses both.
+    return tensor.numel() < _LARGE and not name.startswith(PRIOR)
+
+
+def from_levels(levels: Tensor) -> Tensor:
+    """uint8 ``[B, H, W, 3]`` -> float32 ``[B, 3, H, W]`` in [-1, 1],."""
+    return dequantize(levels.permute(0, 3, 1, 2).float())  # levels are transposed, not values: fewer bytes
+
+
+def to_levels(values: Tensor) -> Tensor:
+    """The inverse of `from_levels`: rounded half up, clipped."""
+    clipped = F.hardtanh((unit_to_levels(values) + 0.5).floor(), 0, 255)  # one node in ONNX, unlike clamp
+    return clipped.to(torch.uint8).permute(0, 2, 3, 1)
+
+
 def add_optional_input(model: onnx.ModelProto, name: str, shape: Sequence[int | str], default: np.ndarray | None = None
                        ) -> None:
-    """Make an initializer of the graph an input that callers may leave out; its value is then the default.
+    """Make an initializer of the graph an input that callers may leave out, in place.
 
-    Args:
-        model: changed in place.
-        name: of the initializer.
-        shape: of the input; strings are open dimensions.
-        default: float32; None for the initializer's own value.
+    ``shape`` may have open dimensions by name; a ``default`` of None is the initializer's own value.
     """
     held = next((tensor for tensor in model.graph.initializer if tensor.name == name), None)
     if held is None:
@@ -78,6 +91,15 @@ def add_optional_input(model: onnx.ModelProto, name: str, shape: Sequence[int | 
     held.CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
     model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     onnx.checker.check_model(model)
+
+
+def rename_values(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    """Give inputs, outputs and intermediate values of the graph other names, in place: ``names`` old -> new."""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        value.name = names.get(value.name, value.name)
+    for node in model.graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(name, name) for name in values]
 
 
 def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -97,12 +119,9 @@ def store_exact_halves(model: onnx.ModelProto) -> onnx.ModelProto:
     For graphs whose weights were computed from rounded ones: those that are only ordered differently are exact.
     """
     def narrow(name: str, values: np.ndarray) -> _Stored:
-        if values.size >= _LARGE:
-            with np.errstate(over="ignore"):
-                half = values.astype(np.float16)
-            if np.array_equal(half.astype(np.float32), values):
-                return _as_half(name, values)
-        return [numpy_helper.from_array(values, name)], []
+        with np.errstate(over="ignore"):
+            exact = values.size >= _LARGE and np.array_equal(values.astype(np.float16).astype(np.float32), values)
+        return _as_half(name, values) if exact else ([numpy_helper.from_array(values, name)], [])
 
     return _store(model, narrow)
 
@@ -147,30 +166,30 @@ def same_when_stored(stored: torch.Tensor, exact: torch.Tensor) -> bool:
 
 
 def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
-    """Fill ``decoder`` with the weights of an exported graph; strict: every weight used, none missing.
+    """Fill ``decoder`` with the weights of an exported graph; every one of them must be used.
 
-    Weights of a generator that the graph does not need (its mapping network; its RGB head if only its features are
-    used) become NaN, so that a picture that depends on one is recognized.
+    Weights that the graph leaves out because it does not need them (a generator's mapping network; its RGB head if only
+    its features are used) become NaN, so that a picture that depends on one is recognized.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     outside = next((name for name, tensor in tensors.items() if tensor.data_location == TensorProto.EXTERNAL), None)
     if outside is not None:
         raise BundleError(f"the graph's weight {outside} lies in another file; a bundle's graphs hold their weights")
-    held: dict[str, np.ndarray] = {}
-    for name, tensor in tensors.items():
-        if name.endswith(_INT8):
-            plain = name.removesuffix(_INT8)
-            if plain + _SCALE not in tensors:
-                raise BundleError(f"the graph's weight {plain} has no scale")
-            scales = numpy_helper.to_array(tensors[plain + _SCALE])
-            held[plain] = numpy_helper.to_array(tensor).astype(np.float32) * scales
-        elif tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16) and not name.endswith(_SCALE):
-            held[name.removesuffix(_HALF)] = numpy_helper.to_array(tensor).astype(np.float32)
-    wanted: Mapping[str, torch.Tensor] = decoder.state_dict()
+    wanted: Mapping[str, Tensor] = decoder.state_dict()
     constants = {name for name, _ in decoder.named_buffers()} - set(wanted)  # filters, which no state dict holds
-    state = {name: torch.from_numpy(values) for name, values in held.items()
-             if _is_parameter(name) and name not in constants}
-    state |= {name: torch.full_like(wanted[name], torch.nan) for name in _absent(model) if name in wanted}
+    state = {name: torch.full_like(tensor, torch.nan) for name, tensor in wanted.items()
+             if not _always_kept(name, tensor)}
+    for stored, tensor in tensors.items():
+        name = stored.removesuffix(_INT8).removesuffix(_HALF)
+        if stored.endswith(_SCALE) or not _is_parameter(name) or name in constants or tensor.data_type not in (
+                TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8):
+            continue
+        values = numpy_helper.to_array(tensor).astype(np.float32)
+        if stored.endswith(_INT8):
+            if name + _SCALE not in tensors:
+                raise BundleError(f"the graph's weight {name} has no scale")
+            values = values * numpy_helper.to_array(tensors[name + _SCALE])
+        state[name] = torch.from_numpy(values)
     if set(state) != set(wanted):
         missing, extra = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
         raise BundleError(f"the graph's weights are not this decoder's: missing {missing[:3]}, unknown {extra[:3]}")
@@ -187,9 +206,15 @@ def _is_parameter(name: str) -> bool:
 
 def _simplify(model: Any, state: Container[str]) -> None:
     # The exporter's own optimization would lose the names of weights: it folds them, merges equal ones and drops biases
-    # of zero. ONNX Runtime does all that when it loads the graph.
+    # of zero. ONNX Runtime does all that when it loads the graph. Other buffers, such as a filter's taps, are folded:
+    # ONNX Runtime has no float16 kernels on the CPU to do it.
+    def may_fold(node: Any) -> bool | None:  # None: as the optimizer decides
+        # Folded, a repeated line such as a position would be stored at its repeated size.
+        held = (value for value in node.inputs if value is not None and value.is_initializer() and value.name in state)
+        return False if node.op_type == "Expand" or any(held) else None
+
     onnxscript.optimizer.inline(model)
-    onnxscript.optimizer.fold_constants(model, should_fold=lambda node: _may_fold(node, state))
+    onnxscript.optimizer.fold_constants(model, should_fold=may_fold)
     _keep_batch_open(model)
 
 
@@ -218,44 +243,6 @@ def _keep_batch_open(model: ir.Model) -> None:
         raise ExportError(f"the graph reads sizes with {', '.join(left)}; write the module without the batch's size")
 
 
-def _may_fold(node: Any, state: Container[str]) -> bool | None:
-    # None: as the optimizer decides. Folded, a repeated line such as a position would be stored at its repeated size.
-    repeats = node.op_type == "Expand"
-    return False if repeats or any(_is_held(value, state) for value in node.inputs) else None
-
-
-def _is_held(value: Any, state: Container[str]) -> bool:
-    # Other buffers, such as a filter's taps, are folded: ONNX Runtime has no float16 kernels on the CPU to do it.
-    return value is not None and value.is_initializer() and value.name in state
-
-
-def _keep_small(model: onnx.ModelProto, state: Mapping[str, torch.Tensor]) -> None:
-    # Trained weights are kept even if the picture does not depend on them, such as the invertible picture's last
-    # convolution where the generator's picture is the base: a later training uses both.
-    held = {tensor.name for tensor in model.graph.initializer}
-    for name, tensor in state.items():
-        small = tensor.dtype == torch.float32 and tensor.numel() < _LARGE
-        if small and name not in held and not name.startswith(PRIOR):
-            model.graph.initializer.append(numpy_helper.from_array(tensor.detach().cpu().numpy(), name))
-
-
-def _remember_absent(model: onnx.ModelProto, names: Iterable[str]) -> None:
-    held = {tensor.name for tensor in model.graph.initializer}
-    if absent := [name for name in names if name not in held]:
-        entry = model.metadata_props.add()
-        entry.key, entry.value = _ABSENT, json.dumps(absent)
-
-
-def _absent(model: onnx.ModelProto) -> list[str]:
-    for entry in model.metadata_props:
-        if entry.key == _ABSENT:
-            try:
-                return [str(name) for name in json.loads(entry.value)]
-            except (ValueError, TypeError) as error:
-                raise BundleError(f"the graph's metadata about its weights cannot be read: {error}") from error
-    return []
-
-
 _Stored = tuple[list[TensorProto], list[onnx.NodeProto]]
 
 
@@ -263,24 +250,19 @@ def _store(model: onnx.ModelProto, narrow: Callable[[str, np.ndarray], _Stored])
     """The graph with every weight replaced by stored tensors and the nodes that compute the weight."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    tensors: list[TensorProto] = []
-    makers: list[onnx.NodeProto] = []
+    graph, nodes, infos = result.graph, list(result.graph.node), list(result.graph.value_info)
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and _is_parameter(tensor.name):
-            stored, made_by = narrow(tensor.name, numpy_helper.to_array(tensor))
-            tensors += stored
-            makers += made_by
+            tensors, makers = narrow(tensor.name, numpy_helper.to_array(tensor))
+            graph.initializer.extend(tensors)
+            graph.node.extend(makers)
         else:
-            tensors.append(tensor)
-    nodes = list(result.graph.node)
-    del result.graph.node[:], result.graph.initializer[:]
-    result.graph.initializer.extend(tensors)
-    result.graph.node.extend(makers + nodes)
+            graph.initializer.append(tensor)
+    made = {name for node in graph.node for name in node.output}
+    graph.node.extend(nodes)
     # A value that a node computes must not be declared as a weight.
-    made = {name for node in makers for name in node.output}
-    kept = [info for info in result.graph.value_info if info.name not in made]
-    del result.graph.value_info[:]
-    result.graph.value_info.extend(kept)
+    graph.value_info.extend(info for info in infos if info.name not in made)
     onnx.checker.check_model(result)
     return result
 
@@ -322,78 +304,3 @@ def _forget_machine(model: onnx.ModelProto) -> None:
                  *model.graph.value_info):
         part.doc_string = ""
         del part.metadata_props[:]
-
-
-_RANGE, _ONE, _ROUND = "pixels.half_range", "pixels.one", "pixels.half"
-
-
-def add_pixel_ends(model: onnx.ModelProto, outputs: Sequence[str] = (OUTPUT,)) -> None:
-    """Let the graph take ``lr`` uint8 ``[B, h, w, 3]`` and give pictures uint8 ``[B, H, W, 3]``; changed in place.
-
-    The arithmetic is that of `codec_contract.pixels`. Levels are transposed, not values: they have fewer bytes.
-
-    Args:
-        model: the graph.
-        outputs: names of the outputs that are pictures; others stay as they are.
-    """
-    graph = model.graph
-    ends = [_find(graph.input, INPUT), *(_find(graph.output, name) for name in outputs)]
-    values = {end.name: _values_of(end.name) for end in ends}
-    rename_in_nodes(model, values)
-    graph.initializer.extend(numpy_helper.from_array(np.array(value, np.float32), name)
-                             for name, value in ((_RANGE, HALF_RANGE), (_ONE, 1), (_ROUND, 0.5), ("pixels.least", 0),
-                                                 ("pixels.largest", 255)))
-    first = _chain(INPUT, values[INPUT], [
-        ("Transpose", (), {"perm": [0, 3, 1, 2]}), ("Cast", (), {"to": TensorProto.FLOAT}), ("Div", (_RANGE,), {}),
-        ("Sub", (_ONE,), {})])
-    nodes = [*first, *graph.node]
-    for name in outputs:
-        nodes += _chain(values[name], name, [
-            ("Add", (_ONE,), {}), ("Mul", (_RANGE,), {}), ("Add", (_ROUND,), {}), ("Floor", (), {}),
-            ("Clip", ("pixels.least", "pixels.largest"), {}), ("Cast", (), {"to": TensorProto.UINT8}),
-            ("Transpose", (), {"perm": [0, 2, 3, 1]})])
-    del graph.node[:]
-    graph.node.extend(nodes)
-    for value in ends:
-        batch, channels, height, width = value.type.tensor_type.shape.dim
-        sides = [size.dim_param or size.dim_value for size in (batch, height, width, channels)]
-        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.UINT8, sides))
-    onnx.checker.check_model(model)
-
-
-def _values_of(picture: str) -> str:
-    """The name of a picture's values in [-1, 1], in a graph with pixel ends."""
-    return f"{picture}.values"
-
-
-def _find(values: Sequence[onnx.ValueInfoProto], name: str) -> onnx.ValueInfoProto:
-    found = next((value for value in values if value.name == name), None)
-    kind = None if found is None else found.type.tensor_type
-    if kind is None or found is None or kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 4:
-        raise ExportError(f"the graph has no {name!r} of float32 [batch, 3, height, width]")
-    return found
-
-
-def _chain(value: str, end: str, steps: Sequence[tuple[str, Sequence[str], dict[str, Any]]]) -> list[onnx.NodeProto]:
-    """Nodes from one value to another."""
-    nodes = []
-    for number, (name, others, attributes) in enumerate(steps):
-        result = end if number == len(steps) - 1 else f"{end}.{number}"
-        nodes.append(helper.make_node(name, [value, *others], [result], name=f"{name}.{result}", **attributes))
-        value = result
-    return nodes
-
-
-def rename_values(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
-    """Give inputs, outputs and intermediate values of the graph other names, in place: ``names`` old -> new."""
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        value.name = names.get(value.name, value.name)
-    rename_in_nodes(model, names)
-
-
-def rename_in_nodes(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
-    """Rename values where nodes read and write them, in place; inputs and outputs of the graph keep their names."""
-    for node in model.graph.node:
-        for values in (node.input, node.output):
-            for place, name in enumerate(values):
-                values[place] = names.get(name, name)

@@ -1,4 +1,19 @@
-"""The form in which a decoder is exported with ONNX's operators."""
+"""The form in which a decoder is exported with ONNX's operators: the same function and names, computed faster.
+
+- The fusion's first convolution at full size reads features of all resolutions; for coarser ones it is
+  computed at their own resolution. Nearest-neighbour upsampling and a 3x3 convolution together are one transposed 4x4
+  convolution of stride 2, with 16 instead of 36 products per coarse pixel, and the concatenated upsampled features,
+  which would be the decoder's largest tensor, are never computed.
+- In float16, convolutions read and write halves; codes, styles, demodulation, channel weights and the sum of pictures
+  stay float32.
+- The generator's noise is a constant, or an input.
+
+Plain float16 overflows in style² (demodulation) and in activation times style. So a generator's styles are divided by
+their largest magnitude and every output filter by its norm; both come back in the factor after the convolution, in
+float32. With activations clamped to ±256, styles in [-1, 1] and filters of norm one, a convolution of n products gives
+at most 256 sqrt(n): 17,400 for 512 channels and 3x3 taps, a quarter of float16's range, for any code. (Separable
+convolutions after the inverse Haar transform reach the same: 2 * 256 * sqrt(9) * sqrt(128).)
+"""
 
 from __future__ import annotations
 
@@ -10,206 +25,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ExportError
-from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, with_offsets
+from server_decoder.generative_prior import GenerativePrior, Noise, Offsets, Synthesis, with_offsets
 from server_decoder.grain.fusion import FeatureFusion, PictureFusion, channel_means
 from server_decoder.grain.grain import Grain, GrainConfig
-from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.mobile_stylegan import (
-    Block,
-    MobileStyleGAN,
-    SeparableConv,
-    StyledConv,
-    WaveletHead,
-    modulate,
-)
-from server_decoder.stylegan2.layers import (
-    NEGATIVE_SLOPE,
-    ModulatedConv,
-    StyledLayer,
-    ToRGB,
-    demodulation,
-    per_channel,
-)
+from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, RRDBDecoder
+from server_decoder.mobile_stylegan import Block, MobileStyleGAN, SeparableConv, StyledConv, WaveletHead, modulate
+from server_decoder.stylegan2.layers import ModulatedConv, StyledLayer, ToRGB, demodulation, per_channel
 from server_decoder.stylegan2.networks import StyleGAN2
 
 CLAMP = 256.0
-"""Largest magnitude of an activation, as in NVIDIA's networks in half precision."""
-
-
-def half_prior(prior: GenerativePrior) -> GenerativePrior:
-    """A generator that computes the same in float16; it shares the tensors of ``prior``. Others stay as they are.
-
-    Parameter names are the same. Activations and features are halves; codes, styles and pictures stay float32.
-    """
-    form: HalfStyleGAN2 | HalfMobileStyleGAN
-    match prior:
-        case StyleGAN2():
-            form = HalfStyleGAN2(prior.config)
-        case MobileStyleGAN():
-            form = HalfMobileStyleGAN(prior.config)
-        case _:
-            return prior
-    form.load_state_dict(prior.state_dict(), assign=True)
-    return form.eval().requires_grad_(False)
-
-
-class HalfStyleGAN2(StyleGAN2):
-    """`StyleGAN2` for export. Every layer also multiplies by the next one's style."""
-
-    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
-        """As `StyleGAN2.synthesize`."""
-        given = self._check_noise(noise, codes.shape[0])
-        layers = [layer for layer in self.layers if isinstance(layer, StyledLayer)]
-        to_rgb = [layer for layer in self.to_rgb if isinstance(layer, ToRGB)]
-        styles, gains = zip(*(self._factors(layer.conv, codes[:, index]) for index, layer in enumerate(layers)),
-                            strict=True)
-        modulated = (self.constant * per_channel(styles[0], self.constant)).half()  # [B, C, 4, 4]
-        features: dict[int, Tensor] = {}
-        pictures: list[Tensor] = []  # coarse to fine
-        for index, layer in enumerate(layers):
-            resolution, last = self.config.layer_resolutions[index], index % 2 == 0  # the last layer of its resolution
-            weight, own = normalized_filters(layer.conv.weight)[0].half(), given[index]
-            following = styles[index + 1] if index + 1 < len(layers) else None
-            if layer.conv.filter is None:
-                x = F.conv2d(modulated, weight, padding=1)
-            else:
-                x = F.conv_transpose2d(modulated, weight.transpose(0, 1), stride=2)  # [B, out, 2H + 1, 2W + 1]
-                kernel = (4 * layer.conv.filter.kernel).half().expand(x.shape[1], -1, -1, -1)
-                x = F.conv2d(x, kernel, padding=1, groups=x.shape[1])
-            x, modulated = activated(
-                x, gains[index], layer.noise_strength * (layer.noise if own is None else own), layer.bias,
-                None if last and resolution in offsets else following, gain=math.sqrt(2))
-            if last:
-                if resolution in offsets:
-                    x = with_offsets(x, offsets)
-                    modulated = x if following is None else x * per_channel(following, x)
-                features[resolution] = x
-                rgb = self._rgb(to_rgb[index // 2], x, codes[:, index + 1])
-                pictures.append(self.filter.upsample(pictures[-1]) + rgb if pictures else rgb)
-        return Synthesis(pictures[-1], features)
-
-    def _factors(self, conv: ModulatedConv, code: Tensor) -> tuple[Tensor, Tensor]:
-        """The factors of a convolution's input and of its output, ``[B, in]`` and ``[B, out]``."""
-        style = conv.modulation(code) * conv.scale
-        gains = demodulation(style, conv.weight) if conv.demodulate else style.new_ones(1, conv.weight.shape[0])
-        style, peak = normalized_style(style)
-        return style, gains * peak * normalized_filters(conv.weight)[1]
-
-    def _rgb(self, layer: ToRGB, x: Tensor, code: Tensor) -> Tensor:
-        """``[B, 3, H, W]`` in float32: pictures are summed in it."""
-        style, gains = self._factors(layer.conv, code)
-        rgb = F.conv2d(x * per_channel(style, x), normalized_filters(layer.conv.weight)[0].half()).to(code.dtype)
-        return rgb * per_channel(gains, rgb) + per_channel(layer.bias, rgb)
-
-
-class HalfMobileStyleGAN(MobileStyleGAN):
-    """`MobileStyleGAN` for export. Modulation is part of the inverse Haar transform and of the layer before."""
-
-    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
-        """As `MobileStyleGAN.synthesize`."""
-        blocks = [block for block in self.blocks if isinstance(block, Block)]
-        given = self._check_noise(noise)
-        style, peak = normalized_style(self.conv.affine(codes[:, 0]))
-        x = modulate(self.input, style).half()  # [B, C, 4, 4]
-        x = with_offsets(self._convolve(self.conv, x, given[0], peak)[0], offsets)
-        features = {x.shape[-1]: x}
-        for index, block in enumerate(blocks):
-            first = 1 + 2 * index
-            style = block.affine(codes[:, first]) * block.conv1.affine(codes[:, first]).repeat(1, 4)
-            style, peak = normalized_style(style)
-            x = _inverse_haar(0.5 * x.float() * style[:, :, None, None]).half()
-            style, following = normalized_style(block.conv2.affine(codes[:, first + 1]))
-            _, x = self._convolve(block.conv1, x, given[first], peak, style)
-            x = with_offsets(self._convolve(block.conv2, x, given[first + 1], following)[0], offsets)
-            features[x.shape[-1]] = x
-        return Synthesis(self._picture(x, codes[:, -1]), features)
-
-    def _convolve(self, layer: StyledConv, x: Tensor, noise: Tensor | None, peak: Tensor, style: Tensor | None = None
-                  ) -> tuple[Tensor, Tensor]:
-        """The steps after the modulation, of which ``peak`` ``[B, 1]`` is the divisor: the result, and the result times
-        the next layer's style."""
-        conv = layer.conv.pointwise if isinstance(layer.conv, SeparableConv) else layer.conv
-        weight = conv.weight
-        if isinstance(layer.conv, SeparableConv):
-            depthwise, norm = normalized_filters(layer.conv.depthwise.weight)  # [C, 1, 3, 3]
-            weight = weight * norm[:, None, None]
-            x = F.conv2d(x, depthwise.half(), padding=1, groups=depthwise.shape[0])
-        weight, norm = normalized_filters(weight)
-        x = F.conv2d(x, weight.half(), padding=conv.padding)
-        return activated(x, peak * norm, layer.noise_strength * (layer.noise if noise is None else noise), conv.bias,
-                         style)
-
-    def _picture(self, x: Tensor, code: Tensor) -> Tensor:
-        """``[B, 3, S, S]`` in float32."""
-        if not isinstance(self.head, WaveletHead):
-            return _pointwise(self.head, x, None)
-        style, peak = normalized_style(self.head.affine(code))
-        return _inverse_haar(0.5 * _pointwise(self.head.conv, modulate(x, style), peak))
-
-
-def activated(x: Tensor, gains: Tensor, noise: Tensor, bias: Tensor | None, style: Tensor | None, *, gain: float = 1.0
-              ) -> tuple[Tensor, Tensor]:
-    """The steps after a convolution, in float32, as halves; the result, and that times the next layer's style.
-
-    Args:
-        x: halves ``[B, C, H, W]``.
-        gains: demodulation and what the convolution's normalization divided out, ``[B, C]``.
-        noise: ``[1 or B, 1, H, W]``.
-        bias: ``[C]``.
-        style: ``[B, C]``.
-        gain: factor after the leaky ReLU.
-    """
-    value = x.float() * gains[:, :, None, None] + noise.half().float()
-    if bias is not None:
-        value = value + bias[:, None, None]
-    value = (F.leaky_relu(value, NEGATIVE_SLOPE) * gain).clamp(-CLAMP, CLAMP)
-    plain = value.half()
-    return plain, plain if style is None else (value * style[:, :, None, None]).half()
-
-
-def normalized_style(style: Tensor) -> tuple[Tensor, Tensor]:
-    """``[B, C]`` -> the style with a largest magnitude of one, and the divisor ``[B, 1]``."""
-    peak = style.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-    return style / peak, peak
-
-
-def normalized_filters(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """``[out, in, k, k]`` -> filters of norm one, and the divisors ``[out]``."""
-    norm = weight.square().sum((1, 2, 3)).sqrt().clamp(min=torch.finfo(torch.float32).tiny)
-    return weight / norm[:, None, None, None], norm
-
-
-def _inverse_haar(bands: Tensor) -> Tensor:
-    """`server_decoder.mobile_stylegan.inverse_haar` in fewer nodes of ONNX."""
-    ll, b1, b2, b3 = bands.chunk(4, dim=1)
-    cells = torch.stack([ll + b1 + b2 + b3, ll + b1 - b2 - b3, ll - b1 + b2 - b3, ll - b1 - b2 + b3], dim=2)
-    return F.pixel_shuffle(cells.flatten(1, 2), 2)
-
-
-def _pointwise(conv: nn.Conv2d, x: Tensor, peak: Tensor | None) -> Tensor:
-    """A convolution to a picture in float32; ``peak`` is the divisor of its modulation."""
-    weight, norm = normalized_filters(conv.weight)
-    gain = norm if peak is None else peak * norm
-    x = F.conv2d(x, weight.half()).float() * gain.reshape(*gain.shape, 1, 1)
-    return x if conv.bias is None else x + conv.bias[:, None, None]
+"""Largest magnitude of a generator's activation in float16, as in NVIDIA's networks in half precision."""
 
 
 def served_decoder(decoder: Grain | RRDBDecoder, *, half: bool = False, seeded: bool = False
                    ) -> ServedGrain | ServedDecoder:
-    """The decoder in the form above, in evaluation mode.
+    """The decoder in the form above, in evaluation mode; it shares all tensors except those that become halves.
 
-    Args:
-        decoder: any; its tensors are shared, except those that become halves.
-        half: its convolutions compute in float16. Its input and its picture are float32.
-        seeded: take the generator's noise as a second argument, ``[B, noise_size]``, instead of a constant.
+    LR and picture are float32 also with ``half``. A ``seeded`` one takes the generator's noise as a second argument,
+    ``[B, noise_size]``.
     """
     if seeded:
         require_generator(decoder)
     served: ServedGrain | ServedDecoder
     if isinstance(decoder, Grain):
-        prior = decoder.prior
-        if prior is not None and half:
-            prior = half_prior(prior)
+        prior = half_prior(decoder.prior) if half and decoder.prior is not None else decoder.prior
         served = ServedGrain(decoder.config, prior, seeded=seeded)
     else:
         served = ServedDecoder(decoder.config)
@@ -226,25 +65,23 @@ def require_generator(decoder: nn.Module) -> None:
 
 
 def upsampled_conv2d(x: Tensor, weight: Tensor) -> Tensor:
-    """A 3x3 convolution of ``x`` after nearest-neighbour upsampling, computed at the resolution of ``x``.
+    """A 3x3 convolution with ``weight`` ``[out, in, 3, 3]`` of ``x`` after nearest-neighbour upsampling, computed at
+    the resolution of ``x``.
 
     Of the nine pixels that the convolution reads, copies of the same pixel are multiplied by the sum of their weights:
     two by two products per output pixel, different ones for each of the four phases. Written as a transposed
     convolution, they are a pixel's contribution to its 4x4 surroundings.
-
-    Args:
-        x: ``[B, in, H, W]``.
-        weight: ``[out, in, 3, 3]``, in float32.
-
-    Returns:
-        ``[B, out, 2H, 2W]``, in the type of ``x``.
     """
     return F.conv_transpose2d(x, upsampled_kernel(weight).to(x.dtype), stride=2, padding=1)
 
 
 def upsampled_kernel(weight: Tensor) -> Tensor:
     """The kernel ``[in, out, 4, 4]`` of `upsampled_conv2d`'s transposed convolution."""
-    return _sums(_sums(weight.transpose(0, 1), 2), 3)
+    kernel = weight.transpose(0, 1)
+    for dim in (2, 3):  # three taps to four, mirrored: those of a pixel's two copies are added where both are read
+        first, middle, last = kernel.unbind(dim)
+        kernel = torch.stack([last, middle + last, first + middle, first], dim)
+    return kernel
 
 
 class ServedDecoder(RRDBDecoder):
@@ -253,7 +90,6 @@ class ServedDecoder(RRDBDecoder):
     noise_size = 0
 
     def forward_features(self, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """As `RRDBDecoder.forward_features`; features in the convolutions' type."""
         picture, features = super().forward_features(lr.to(self.conv_first.weight.dtype))
         return picture.to(lr.dtype), features
 
@@ -266,7 +102,6 @@ class ServedFusion(FeatureFusion):
     """`FeatureFusion` without the upsampled features."""
 
     def forward(self, f_inv: Sequence[Tensor], f_gen: Mapping[int, Tensor]) -> Tensor:
-        """As `FeatureFusion.forward`."""
         by_size = {feature.shape[-1]: feature for feature in f_inv}
         parts = [scale(by_size[size], f_gen.get(size))
                  for size, scale in zip(self.config.sizes, self.scales, strict=True)]  # [B, width, size, size]
@@ -313,16 +148,11 @@ class ServedPictureFusion(PictureFusion):
 
 
 class ServedGrain(Grain):
-    """`Grain` made of the parts above.
-
-    Attributes:
-        noise_size: noise values per picture; 0 if the noise is constant.
-    """
+    """`Grain` made of the parts above; ``noise_size`` counts the noise values per picture, 0 if they are constant."""
 
     decoder: ServedDecoder
 
     def __init__(self, config: GrainConfig, prior: GenerativePrior | None = None, *, seeded: bool = False) -> None:
-        """Random weights, except for the given ``prior``; errors as `Grain`."""
         super().__init__(config, prior)
         self.decoder = ServedDecoder(config.decoder)
         match self.fusion:
@@ -331,7 +161,7 @@ class ServedGrain(Grain):
                 self.fusion = ServedFusion(self.fusion.config, channels, self.prior.feature_channels)
             case PictureFusion():
                 self.fusion = ServedPictureFusion(self.fusion.config)
-        self._noise_sides = noise_sides(self.prior) if seeded and self.prior is not None else ()
+        self._noise_sides = self.prior.noise_sides if seeded and self.prior is not None else ()
         self.noise_size = sum(side**2 for side in self._noise_sides)
 
     def forward(self, lr: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -357,12 +187,146 @@ def noise_maps(noise: Tensor, sides: Sequence[int]) -> list[Tensor]:
     return [part.reshape(-1, 1, side, side) for part, side in zip(parts, sides, strict=True)]
 
 
-def noise_sides(prior: GenerativePrior) -> tuple[int, ...]:
-    """The side of every layer's noise, in the order in which `GenerativePrior.forward` takes it."""
-    return tuple(buffer.shape[-1] for name, buffer in prior.named_buffers() if name.endswith(".noise"))
+def half_prior(prior: GenerativePrior) -> GenerativePrior:
+    """A generator that computes the same in float16 and shares the tensors of ``prior``; other kinds as they are.
+
+    Activations and features are halves; codes, styles and pictures stay float32.
+    """
+    form: HalfStyleGAN2 | HalfMobileStyleGAN
+    match prior:
+        case StyleGAN2():
+            form = HalfStyleGAN2(prior.config)
+        case MobileStyleGAN():
+            form = HalfMobileStyleGAN(prior.config)
+        case _:
+            return prior
+    form.load_state_dict(prior.state_dict(), assign=True)
+    return form.eval().requires_grad_(False)
 
 
-def _sums(weight: Tensor, dim: int) -> Tensor:
-    """Three taps to four, mirrored: the taps of a pixel's two copies are added where both are read."""
-    first, middle, last = weight.unbind(dim)
-    return torch.stack([last, middle + last, first + middle, first], dim)
+class HalfStyleGAN2(StyleGAN2):
+    """`StyleGAN2` for export. Every layer also multiplies by the next one's style."""
+
+    def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
+        layers = [layer for layer in self.layers if isinstance(layer, StyledLayer)]
+        to_rgb = [layer for layer in self.to_rgb if isinstance(layer, ToRGB)]
+        styles, gains = zip(*(self._factors(layer.conv, codes[:, index]) for index, layer in enumerate(layers)),
+                            strict=True)
+        modulated = (self.constant * per_channel(styles[0], self.constant)).half()  # [B, C, 4, 4]
+        features: dict[int, Tensor] = {}
+        pictures: list[Tensor] = []  # coarse to fine
+        for index, layer in enumerate(layers):
+            resolution, last = self.config.layer_resolutions[index], index % 2 == 0  # the last layer of its resolution
+            weight, own = normalized_filters(layer.conv.weight)[0].half(), noise[index]
+            following = styles[index + 1] if index + 1 < len(layers) else None
+            if layer.conv.filter is None:
+                x = F.conv2d(modulated, weight, padding=1)
+            else:
+                x = F.conv_transpose2d(modulated, weight.transpose(0, 1), stride=2)  # [B, out, 2H + 1, 2W + 1]
+                kernel = (4 * layer.conv.filter.kernel).half().expand(x.shape[1], -1, -1, -1)
+                x = F.conv2d(x, kernel, padding=1, groups=x.shape[1])
+            x, modulated = activated(
+                x, gains[index], layer.noise_strength * (layer.noise if own is None else own), layer.bias,
+                None if last and resolution in offsets else following, gain=math.sqrt(2))
+            if last:
+                if resolution in offsets:
+                    x = with_offsets(x, offsets)
+                    modulated = x if following is None else x * per_channel(following, x)
+                features[resolution] = x
+                rgb = self._rgb(to_rgb[index // 2], x, codes[:, index + 1])
+                pictures.append(self.filter.upsample(pictures[-1]) + rgb if pictures else rgb)
+        return Synthesis(pictures[-1], features)
+
+    def _factors(self, conv: ModulatedConv, code: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors of a convolution's input and of its output, ``[B, in]`` and ``[B, out]``."""
+        style = conv.modulation(code) * conv.scale
+        gains = demodulation(style, conv.weight) if conv.demodulate else style.new_ones(1, conv.weight.shape[0])
+        style, peak = normalized_style(style)
+        return style, gains * peak * normalized_filters(conv.weight)[1]
+
+    def _rgb(self, layer: ToRGB, x: Tensor, code: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` in float32: pictures are summed in it."""
+        style, gains = self._factors(layer.conv, code)
+        rgb = F.conv2d(x * per_channel(style, x), normalized_filters(layer.conv.weight)[0].half()).to(code.dtype)
+        return rgb * per_channel(gains, rgb) + per_channel(layer.bias, rgb)
+
+
+class HalfMobileStyleGAN(MobileStyleGAN):
+    """`MobileStyleGAN` for export. Modulation is part of the inverse Haar transform and of the layer before."""
+
+    def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
+        style, peak = normalized_style(self.conv.affine(codes[:, 0]))
+        x = modulate(self.input, style).half()  # [B, C, 4, 4]
+        x = with_offsets(self._convolve(self.conv, x, noise[0], peak)[0], offsets)
+        features = {x.shape[-1]: x}
+        for index, block in enumerate(blocks):
+            first = 1 + 2 * index
+            style = block.affine(codes[:, first]) * block.conv1.affine(codes[:, first]).repeat(1, 4)
+            style, peak = normalized_style(style)
+            x = _inverse_haar(0.5 * x.float() * style[:, :, None, None]).half()
+            style, following = normalized_style(block.conv2.affine(codes[:, first + 1]))
+            _, x = self._convolve(block.conv1, x, noise[first], peak, style)
+            x = with_offsets(self._convolve(block.conv2, x, noise[first + 1], following)[0], offsets)
+            features[x.shape[-1]] = x
+        if not isinstance(self.head, WaveletHead):
+            return Synthesis(_pointwise(self.head, x, None), features)
+        style, peak = normalized_style(self.head.affine(codes[:, -1]))
+        return Synthesis(_inverse_haar(0.5 * _pointwise(self.head.conv, modulate(x, style), peak)), features)
+
+    def _convolve(self, layer: StyledConv, x: Tensor, noise: Tensor | None, peak: Tensor, style: Tensor | None = None
+                  ) -> tuple[Tensor, Tensor]:
+        """The steps after the modulation, of which ``peak`` ``[B, 1]`` is the divisor: the result, and the result times
+        the next layer's style."""
+        conv = layer.conv.pointwise if isinstance(layer.conv, SeparableConv) else layer.conv
+        weight = conv.weight
+        if isinstance(layer.conv, SeparableConv):
+            depthwise, norm = normalized_filters(layer.conv.depthwise.weight)  # [C, 1, 3, 3]
+            weight = weight * norm[:, None, None]
+            x = F.conv2d(x, depthwise.half(), padding=1, groups=depthwise.shape[0])
+        weight, norm = normalized_filters(weight)
+        x = F.conv2d(x, weight.half(), padding=conv.padding)
+        return activated(x, peak * norm, layer.noise_strength * (layer.noise if noise is None else noise), conv.bias,
+                         style)
+
+
+def activated(x: Tensor, gains: Tensor, noise: Tensor, bias: Tensor | None, style: Tensor | None, *, gain: float = 1.0
+              ) -> tuple[Tensor, Tensor]:
+    """The steps after a convolution, in float32, as halves; the result, and that times the next layer's style.
+
+    ``gains`` ``[B, C]`` are the demodulation and what the convolution's normalization divided out, ``noise`` is
+    ``[1 or B, 1, H, W]``, ``gain`` a factor after the leaky ReLU.
+    """
+    value = x.float() * gains[:, :, None, None] + noise.half().float()
+    if bias is not None:
+        value = value + bias[:, None, None]
+    value = (F.leaky_relu(value, NEGATIVE_SLOPE) * gain).clamp(-CLAMP, CLAMP)
+    plain = value.half()
+    return plain, plain if style is None else (value * style[:, :, None, None]).half()
+
+
+def normalized_style(style: Tensor) -> tuple[Tensor, Tensor]:
+    """``[B, C]`` -> the style with a largest magnitude of one, and the divisor ``[B, 1]``."""
+    peak = style.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    return style / peak, peak
+
+
+def normalized_filters(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """``[out, in, k, k]`` -> filters of norm one, and the divisors ``[out]``."""
+    norm = weight.square().sum((1, 2, 3)).sqrt().clamp(min=torch.finfo(torch.float32).tiny)
+    return weight / norm[:, None, None, None], norm
+
+
+def _inverse_haar(bands: Tensor) -> Tensor:
+    """`server_decoder.mobile_stylegan.inverse_haar` in fewer nodes of ONNX."""
+    ll, b1, b2, b3 = bands.chunk(4, dim=1)
+    cells = torch.stack([ll + b1 + b2 + b3, ll + b1 - b2 - b3, ll - b1 + b2 - b3, ll - b1 - b2 + b3], dim=2)
+    return F.pixel_shuffle(cells.flatten(1, 2), 2)
+
+
+def _pointwise(conv: nn.Conv2d, x: Tensor, peak: Tensor | None) -> Tensor:
+    """A convolution to a picture in float32; ``peak`` is the divisor of its modulation."""
+    weight, norm = normalized_filters(conv.weight)
+    gain = norm if peak is None else peak * norm
+    x = F.conv2d(x, weight.half()).float() * gain.reshape(*gain.shape, 1, 1)
+    return x if conv.bias is None else x + conv.bias[:, None, None]

@@ -29,9 +29,7 @@ _HINT = ("build it with 'make ops' in a checkout, or install it from there with 
 
 
 def needs_library(model: bytes | str | os.PathLike[str]) -> bool:
-    """True if a graph, given as the bytes of an ONNX file or its path, uses ops of ``com.edgegrain``.
-
-    Looks for the domain's name, which every such graph declares; a file that cannot be read needs no library.
+    """True if an ONNX file, given as bytes or path, declares the domain ``com.edgegrain``; False if it cannot be read.
     """
     if isinstance(model, (bytes, bytearray, memoryview)):
         return DOMAIN.encode() in bytes(model)
@@ -73,12 +71,7 @@ def cuda_architectures(path: str | os.PathLike[str]) -> str:
 
 
 def require_cuda_kernels(library: Path, device_id: int = 0) -> None:
-    """Check that a library has CUDA kernels and that the driver and the GPU, if there are any, run them.
-
-    Args:
-        library: its path.
-        device_id: number of the GPU.
-    """
+    """Check that a library has CUDA kernels and that the driver and the GPU, if there are any, run them."""
     if not has_cuda_kernels(library):
         raise DeviceError(f"{library} was built without nvcc and has no kernels for device 'cuda'; build it again with "
                           "'make ops' where CUDA's compiler is installed")
@@ -95,15 +88,11 @@ def require_cuda_kernels(library: Path, device_id: int = 0) -> None:
 
 
 def runs_on(architectures: str, capability: tuple[int, int]) -> bool:
-    """True if kernels run on GPUs of a compute capability.
+    """True if kernels for these architectures, as CMake names them, run on GPUs of a compute capability.
 
     Compiled code (``80-real``) runs from its own minor version to the end of the major one, PTX (``80-virtual``) on all
     newer GPUs, and ``80`` is both. Code for one architecture alone (``90a``) or a family (``100f``) runs there only.
-
-    Args:
-        architectures: separated by commas, as CMake names them. Names without a number, such as ``native``, are taken
-            to run.
-        capability: major and minor version.
+    Names without a number, such as ``native``, are taken to run.
     """
     for architecture in architectures.split(","):
         if (found := re.fullmatch(r"(\d+)(\d)([af]?)(-real|-virtual)?", architecture.strip())) is None:
@@ -123,17 +112,10 @@ def register_library(
     options: onnxruntime.SessionOptions, device: str = "cpu", path: str | os.PathLike[str] | None = None,
     device_id: int = 0,
 ) -> Path:
-    """Let sessions with these options run graphs with ops of ``com.edgegrain``.
+    """Let sessions with these options, changed in place, run graphs with ops of ``com.edgegrain``; returns the path.
 
-    Args:
-        options: of the session, changed in place.
-        device: of the session. On ``"cuda"`` the library must have CUDA kernels: without them ONNX Runtime
-            would run the ops on the CPU and copy their tensors there and back.
-        path: of the library; None to find it as `find_library` does.
-        device_id: number of the GPU.
-
-    Returns:
-        The library's path.
+    On ``"cuda"`` the library must have CUDA kernels: without them ONNX Runtime would run the ops on the CPU and copy
+    their tensors there and back.
     """
     import onnxruntime
 

@@ -24,21 +24,10 @@ def demod_bias_act(
     bias: npt.ArrayLike | None = None, style: npt.ArrayLike | None = None, *, slope: float = 0.2, gain: float = 1.0,
     clamp: float = 0.0, channels_last: bool = False,
 ) -> tuple[Array, Array]:
-    """``DemodBiasAct``: the steps after a modulated convolution.
+    """``DemodBiasAct``: the steps after a modulated convolution, for x ``[B, C, H, W]``.
 
-    Args:
-        x: ``[B, C, H, W]``.
-        demodulation: a factor per picture and channel, ``[B, C]``.
-        noise: ``[1 or B, 1, H, W]``, already multiplied by its strength.
-        bias: ``[C]``.
-        style: the next layer's factor per picture and channel, ``[B, C]``.
-        slope: of the leaky ReLU below zero.
-        gain: factor after it.
-        clamp: largest absolute value of the result; 0 for no limit.
-        channels_last: layout of x, noise and results.
-
-    Returns:
-        The activation, and the activation times ``style`` (the activation again if there is none).
+    ``demodulation`` and ``style`` are ``[B, C]``, ``noise`` ``[1 or B, 1, H, W]`` times its strength, ``bias`` ``[C]``;
+    a ``clamp`` of 0 is no limit. Returns the activation, and the activation times ``style``.
     """
     if channels_last:
         noise = None if noise is None else to_nchw(noise)
@@ -60,16 +49,10 @@ def demod_bias_act(
 
 def upfirdn2d(x: npt.ArrayLike, *, taps: tuple[float, ...] = TAPS, filter_gain: float = 1.0, up: int = 1, down: int = 1,
               pad: tuple[int, int, int, int] = (0, 0, 0, 0), channels_last: bool = False) -> Array:
-    """``UpFirDn2d`` ([StyleGAN2]'s name): insert zeros, pad with zeros, convolve with ``taps`` both ways, drop pixels.
+    """``UpFirDn2d`` ([StyleGAN2]'s name): insert zeros, pad with zeros (left, right, above, below), convolve with
+    ``taps`` both ways, drop pixels.
 
-    Args:
-        x: ``[B, C, H, W]``.
-        taps: four, in both directions; a true convolution, so the last tap meets the first pixel.
-        filter_gain: factor on the result.
-        up: 1, or 2 to insert a zero after every pixel.
-        down: 1, or 2 to keep every second pixel.
-        pad: zeros on the left, on the right, above, below.
-        channels_last: layout of x and the result.
+    A true convolution, so the last tap meets the first pixel. ``up`` and ``down`` are 1 or 2.
     """
     if channels_last:
         return to_nhwc(upfirdn2d(to_nchw(x), taps=taps, filter_gain=filter_gain, up=up, down=down, pad=pad))
@@ -103,14 +86,8 @@ def inverse_haar(bands: npt.ArrayLike, style: npt.ArrayLike | None = None, *, sc
                  channels_last: bool = False) -> Array:
     """``InverseHaar``: ``server_decoder.mobile_stylegan.inverse_haar`` of ``scale * style * bands``.
 
-    Args:
-        bands: ``[B, 4C, H, W]``: ll, b1 (between rows), b2 (between columns), b3 (between diagonals), C channels each.
-        style: ``[B, 4C]``.
-        scale: of all bands.
-        channels_last: layout of the bands and the result.
-
-    Returns:
-        ``[B, C, 2H, 2W]``.
+    ``[B, 4C, H, W]``: ll, b1 (between rows), b2 (between columns), b3 (between diagonals), C channels each; style
+    ``[B, 4C]`` -> ``[B, C, 2H, 2W]``.
     """
     if channels_last:
         return to_nhwc(inverse_haar(to_nchw(bands), style, scale=scale))
@@ -135,35 +112,12 @@ def fused_conv(
     clamp: float = 0.0, scale: float = 1.0, outer_scale: float = 1.0, shuffle: int = 1, shift: int = 0, crop: int = 0,
     residual_first: bool = False,
 ) -> tuple[Array, Array]:
-    """``FusedConv``: a convolution and the steps after it.
+    """``FusedConv``: a convolution and the steps after it; the result, and the result times ``style``.
 
-    Args:
-        x: ``[B, H, W, C]``.
-        weight: ``[shuffle * shuffle * O, kh, kw, C]``; of a depthwise convolution ``[C, kh, kw, 1]``. Of rank five:
-            filters of every picture, ``[B, shuffle * shuffle * O, kh, kw, C]``.
-        demodulation: a factor per picture and channel, ``[B or 1, O]``.
-        noise: ``[1 or B, OH, OW, 1]``, already multiplied by its strength.
-        bias: ``[O]``.
-        style: the next layer's factor per picture and channel, ``[B, O]``.
-        residual: ``[B, OH, OW, O]``; ``scale`` times the activation is added to it.
-        outer: ``[B, OH, OW, O]``; ``outer_scale`` times that sum is added to it.
-        more: ``[B, H, W, C2]``, further channels of x, after its own.
-        pads: zeros above, on the left, below, on the right.
-        stride: from one window to the next.
-        depthwise: channel c of the result sees channel c of x alone.
-        slope: of the leaky ReLU below zero; 1 for none.
-        gain: factor after it.
-        clamp: largest absolute value of the activation; 0 for no limit.
-        scale: see ``residual``.
-        outer_scale: see ``outer``.
-        shuffle: 2 for a transposed convolution of stride 2 in phases: phase (a, b) of the filters gives the pixels
-            (2y + a, 2x + b).
-        shift: 1 if the windows of phase (a, b) begin a rows lower and b columns further right.
-        crop: 1 to drop the last row and column.
-        residual_first: add the residual before the activation, without ``scale``.
-
-    Returns:
-        The result, and the result times ``style`` (the result again if there is no style).
+    x is ``[B, H, W, C]``, ``more`` further channels of it; ``weight`` ``[shuffle * shuffle * O, kh, kw, C]``, of a
+    depthwise convolution ``[C, kh, kw, 1]``, of rank five one per picture. ``demodulation`` is ``[B or 1, O]``,
+    ``noise`` ``[1 or B, OH, OW, 1]``, ``bias`` ``[O]``, ``style`` ``[B, O]``, ``residual`` and ``outer``
+    ``[B, OH, OW, O]``. The attributes are described in docs/cuda_ops.md.
     """
     x, weight = _wide(x), _wide(weight)
     if more is not None:
@@ -202,14 +156,8 @@ def dense_block(
 ) -> Array:
     """``DenseBlock``: the residual dense block of ESRGAN, 3x3 convolutions that see x and all results before them.
 
-    Args:
-        x: ``[B, H, W, C]``.
-        outer: ``[B, H, W, C]``, input of the group of blocks; ``outer_scale`` times the block is added to it.
-        weights: ``[growth, 3, 3, C + k * growth]`` for k = 0, 1, ...; the last one ``[C, 3, 3, C + k * growth]``.
-        biases: of the convolutions.
-        slope: of the leaky ReLU after all convolutions but the last.
-        scale: of the last convolution, which is added to x.
-        outer_scale: see ``outer``.
+    x and ``outer``, the group's input, are ``[B, H, W, C]``; ``weights`` ``[growth, 3, 3, C + k * growth]``
+    for k = 0, 1, ..., the last one with C filters.
     """
     features = _wide(x)
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
@@ -220,12 +168,8 @@ def dense_block(
 
 
 def upsample(x: npt.ArrayLike, *, mode: str) -> Array:
-    """``Upsample``: ``[B, H, W, C]`` -> ``[B, 2H, 2W, C]``.
-
-    Args:
-        x: ``[B, H, W, C]``.
-        mode: ``"nearest"``, or ``"bilinear"``: pixels are areas (half-pixel centres), which repeat outside.
-    """
+    """``Upsample``: ``[B, H, W, C]`` -> ``[B, 2H, 2W, C]``; in mode ``"bilinear"`` pixels are areas (half-pixel
+    centres), which repeat outside."""
     x = _wide(x)
     if mode == "nearest":
         return x.repeat(2, 1).repeat(2, 2)
@@ -241,19 +185,12 @@ def modulation_factors(
     style: npt.ArrayLike, squares: npt.ArrayLike = 0.0, norm: npt.ArrayLike = 1.0, *, demodulate: bool = True,
     normalize: bool = False, epsilon: float = 1e-8,
 ) -> tuple[Array, Array]:
-    """``ModulationFactors``: the factors of a modulated convolution's input and of its output.
+    """``ModulationFactors``: the factors of a modulated convolution's input ``[B, C]`` and of its output ``[B, O]``.
 
-    Args:
-        style: ``[B, C]``.
-        squares: ``[C, O]``, the sum of the weight's squares over its taps; with ``demodulate`` only.
-        norm: ``[1, O]``, the divisors of ``export.decoder.served.normalized_filters``.
-        demodulate: give every output channel unit variance ([StyleGAN2] Eq. 3).
-        normalize: divide the style by its largest magnitude, as a generator in float16 needs it, and
-            multiply the output's factors by it and by ``norm``.
-        epsilon: added to the variance.
-
-    Returns:
-        The style ``[B, C]`` and the factors ``[B, O]``.
+    ``demodulate`` gives every output channel unit variance ([StyleGAN2] Eq. 3), with ``squares`` ``[C, O]``, the sum of
+    the weight's squares over its taps. ``normalize`` divides the style by its largest magnitude, as a generator in
+    float16 needs it, and multiplies the output's factors by it and by ``norm`` ``[1, O]``
+    (`export.decoder.served.normalized_filters`).
     """
     wide = _wide(style)
     gain: Array = np.ones((len(wide), 1))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,13 +53,6 @@ class CodesConfig:
             raise ValueError(f"unknown branch_per {self.branch_per!r}; expected 'code' or 'resolution'")
         if self.source not in ("scales", "coarsest"):
             raise ValueError(f"unknown source {self.source!r}; expected 'scales' or 'coarsest'")
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> CodesConfig:
-        """The configuration that ``dataclasses.asdict`` wrote; tuples may have become lists."""
-        widths = fields["widths"]
-        return cls(**{**fields, "widths": widths if isinstance(widths, int) else tuple(widths),
-                      "branch": tuple(fields["branch"]), "offsets": tuple(fields.get("offsets", ()))})
 
     @property
     def base(self) -> int:

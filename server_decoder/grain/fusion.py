@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,13 +93,6 @@ class FusionConfig:
         if len(self.widths) != len(self.sizes) or len(self.project) not in (0, len(self.sizes)):
             raise ValueError(f"fusion at {len(self.sizes)} sizes needs as many widths (and projections, if any), got "
                              f"{list(self.widths)} and {list(self.project)}")
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> FusionConfig:
-        """The configuration that ``dataclasses.asdict`` wrote; tuples may have become lists."""
-        plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
-                                 for name, value in fields.items()}
-        return cls(**plain)
 
 
 class SqueezeExcitation(nn.Module):

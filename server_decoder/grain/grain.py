@@ -20,10 +20,10 @@ from server_decoder import weight_file
 from server_decoder.generative_prior import GenerativePrior, Synthesis, prior_digest
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
-from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, tuples
 from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
-from server_decoder.weight_file import WeightKind, described_network, read_record, read_weights, save_network
+from server_decoder.weight_file import WeightKind, described_network, fill, read_record, read_weights, save_network
 from server_decoder.window import Window
 
 NETWORKS: dict[str, type[StyleGAN2Config] | type[MobileStyleGANConfig]] = {
@@ -119,8 +119,8 @@ class GrainConfig:
         return cls(
             decoder=DecoderConfig.from_dict(fields["decoder"]),
             prior=PriorConfig.from_dict(prior) if prior else None,
-            codes=CodesConfig.from_dict(codes) if codes else None,
-            fusion=FusionConfig.from_dict(fusion) if fusion else None)
+            codes=CodesConfig(**tuples(codes)) if codes else None,
+            fusion=FusionConfig(**tuples(fusion)) if fusion else None)
 
     @property
     def variant(self) -> str:
@@ -184,19 +184,6 @@ class Grain(nn.Module):
     def trained_state(self) -> dict[str, Tensor]:
         """The state dict without the frozen prior."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PRIOR)}
-
-    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load a state from `trained_state`; strict."""
-        wanted = self.trained_state()
-        missing, unknown = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
-        if missing or unknown:
-            raise ModelError(f"the weights are not this model's ({self.config.variant}): "
-                             f"missing {missing[:3]}, unknown {unknown[:3]}")
-        for name, tensor in wanted.items():
-            if state[name].shape != tensor.shape:
-                raise ModelError(
-                    f"weight {name} has the shape {list(state[name].shape)}, expected {list(tensor.shape)}")
-        self.load_state_dict(dict(state), strict=False)
 
     def forward_all(self, lr: Tensor, prior_gain: float = 1.0, noise: list[Tensor] | None = None) -> GrainOutput:
         """Every picture and feature on the way.
@@ -271,13 +258,8 @@ History = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class KeptDecoder:
-    """The invertible decoder of a bundle, which codes and fusion were trained around.
-
-    Attributes:
-        bundle: its id.
-        version: its version.
-        sha256: of its decoder's file, in hex.
-    """
+    """The invertible decoder of a bundle, which codes and fusion were trained around: the bundle's id and version, and
+    the SHA-256 of its decoder's file, in hex."""
 
     bundle: str
     version: str
@@ -287,17 +269,7 @@ class KeptDecoder:
 def save_trained(model: Grain, path: str | Path, *, history: History = (), kept: KeptDecoder | None = None,
                  dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
     """Write everything that was trained; the prior, which readers have or can download, is left out, but named by its
-    digest.
-
-    Args:
-        model: the decoder.
-        path: of the new file.
-        history: read back by `read_history`.
-        kept: the bundle whose invertible decoder the model has; its weights are left out.
-        dtype: of the stored weights.
-        compact: store the large ones as int8 (`write_weights`).
-        force: replace the file if it exists.
-    """
+    digest. The weights of a ``kept`` decoder are left out too."""
     records: dict[str, Any] = {_HISTORY: list(history)}
     state = model.trained_state()
     if model.prior is not None:
@@ -327,13 +299,7 @@ def read_kept(path: str | Path) -> KeptDecoder | None:
 
 
 def load_trained(path: str | Path, prior: GenerativePrior | None = None, decoder: RRDBDecoder | None = None) -> Grain:
-    """The model whose weights `save_trained` wrote.
-
-    Args:
-        path: the file.
-        prior: the generator; random weights when None.
-        decoder: the invertible decoder, for files that leave it out (`read_kept`).
-    """
+    """The model whose weights `save_trained` wrote, around a generator; ``decoder`` for files that leave it out."""
     config = read_config(path)
     try:
         model = described_network(path, lambda: Grain(config, prior))
@@ -348,7 +314,7 @@ def load_trained(path: str | Path, prior: GenerativePrior | None = None, decoder
                          "(--prior)")
     with _KIND.reading(path):
         state = read_weights(path)
-        if kept is not None and decoder is not None:
-            state |= {_DECODER + name: tensor for name, tensor in decoder.state_dict().items()}
-        model.load_trained_state(state)
+    if kept is not None and decoder is not None:
+        state |= {_DECODER + name: tensor for name, tensor in decoder.state_dict().items()}
+    fill(model, state, path, without=PRIOR)
     return model.eval()

@@ -42,6 +42,11 @@ def convolutions(channels: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a configuration that went through JSON, which makes tuples lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+
 class ResidualDenseBlock(nn.Module):
     """``convs`` 3x3 convolutions, each seeing the input and all earlier outputs; the last one returns to ``channels``.
 
@@ -151,8 +156,7 @@ class DecoderConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DecoderConfig:
         """The configuration that ``dataclasses.asdict`` wrote; tuples may have become lists."""
-        scales = tuple(Scale(**scale) for scale in fields["scales"])
-        return cls(scales, fields["upsampling"], tuple(fields["head"]))
+        return cls(**{**tuples(fields), "scales": tuple(Scale(**scale) for scale in fields["scales"])})
 
     @property
     def lr(self) -> int:

@@ -233,11 +233,12 @@ MAPPING_RATE = 0.01
 
 
 class MappingNetwork(nn.Module):
-    """Fully connected layers with leaky ReLU on the normalized latent."""
+    """Fully connected layers with leaky ReLU on the normalized latent, at StyleGAN2's learning rate or ``plain``."""
 
-    def __init__(self, width: int = 512, layers: int = 8) -> None:
+    def __init__(self, width: int = 512, layers: int = 8, *, plain: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EqualizedLinear(width, width, rate=MAPPING_RATE) for _ in range(layers))
+        self.layers = nn.ModuleList(nn.Linear(width, width) if plain else EqualizedLinear(
+            width, width, rate=MAPPING_RATE) for _ in range(layers))
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents ``[B, width]`` -> codes in W, ``[B, width]``."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis, with_offsets
+from server_decoder.generative_prior import GenerativePrior, Noise, Offsets, Synthesis, with_offsets
 from server_decoder.stylegan2.layers import (
     BilinearFilter,
     EqualizedConv,
@@ -83,8 +83,6 @@ CONFIG_F_1024 = StyleGAN2Config()
 CONFIG_F_512 = StyleGAN2Config(512)
 CONFIG_F_256 = StyleGAN2Config(256)
 TINY_64 = StyleGAN2Config(64, channel_base=512, channel_max=32, code_width=32, mapping_layers=2)
-PRESETS = {"stylegan2-1024": CONFIG_F_1024, "stylegan2-512": CONFIG_F_512, "stylegan2-256": CONFIG_F_256,
-           "stylegan2-64-tiny": TINY_64}
 
 
 def mix_styles(coarse: Tensor, fine: Tensor, crossover: int | Tensor) -> Tensor:
@@ -154,31 +152,17 @@ class StyleGAN2(GenerativePrior):
         return [torch.randn(batch, 1, resolution, resolution, generator=generator, device=device).to(self.mean_code)
                 for resolution in self.config.layer_resolutions]
 
-    def synthesize(self, codes: Tensor, noise: list[Tensor] | None, offsets: Offsets) -> Synthesis:
-        """Codes ``[B, L, code_width]`` -> picture and features; ``noise`` as `random_noise` gives it."""
-        given = self._check_noise(noise, codes.shape[0])
-        x = with_offsets(self.layers[0](self.constant, codes[:, 0], given[0]), offsets)
+    def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
+        x = with_offsets(self.layers[0](self.constant, codes[:, 0], noise[0]), offsets)
         picture = self.to_rgb[0](x, codes[:, 1])
         features = {BASE: x}
         for index, resolution in enumerate(self.config.resolutions[1:], start=1):
             for layer in (2 * index - 1, 2 * index):
-                x = self.layers[layer](x, codes[:, layer], given[layer])
+                x = self.layers[layer](x, codes[:, layer], noise[layer])
             x = with_offsets(x, offsets)
             picture = self.filter.upsample(picture) + self.to_rgb[index](x, codes[:, 2 * index + 1])
             features[resolution] = x  # [B, C, resolution, resolution]
         return Synthesis(picture, features)
-
-    def _check_noise(self, noise: list[Tensor] | None, batch: int) -> list[Tensor] | list[None]:
-        sides = self.config.layer_resolutions
-        if noise is None:
-            return [None] * len(sides)
-        if len(noise) != len(sides):
-            raise ModelError(f"this generator has {len(sides)} noise inputs, got {len(noise)}")
-        for index, (values, side) in enumerate(zip(noise, sides, strict=True)):
-            if values.ndim != 4 or values.shape[0] not in (1, batch) or values.shape[1:] != (1, side, side):
-                raise ModelError(f"noise {index} must have the shape [{batch}, 1, {side}, {side}] (or 1 first), got "
-                                 f"{list(values.shape)}")
-        return noise
 
 
 GROUP = 4  # pictures whose deviation is measured together, as in the published networks
@@ -240,12 +224,9 @@ def save_stylegan2(path: Path, generator: StyleGAN2, discriminator: Discriminato
 
 
 def load_stylegan2(path: Path, config: StyleGAN2Config | None = None, *, cut_to: int | None = None) -> StyleGAN2:
-    """A generator from a weight file, in evaluation mode.
+    """A generator from a weight file, in evaluation mode; ``config`` are the expected sizes.
 
-    Args:
-        path: a file that `convert` or `save_stylegan2` wrote.
-        config: the expected sizes of the result; None accepts any.
-        cut_to: drop the layers above this resolution: the picture then is the sum of the toRGBs up to there.
+    ``cut_to`` drops the layers above this resolution: the picture then is the sum of the toRGBs up to there.
     """
     stored, state = _load(path, "generator")
     wanted = stored if cut_to is None else stored.cut(cut_to)
@@ -260,12 +241,7 @@ def load_stylegan2(path: Path, config: StyleGAN2Config | None = None, *, cut_to:
 
 
 def load_discriminator(path: Path, config: StyleGAN2Config | None = None) -> Discriminator:
-    """A discriminator from a weight file.
-
-    Args:
-        path: a file that `convert` or `save_stylegan2` wrote.
-        config: with the expected size and channels; None accepts any.
-    """
+    """A discriminator from a weight file; ``config`` has the expected size and channels."""
     stored, state = _load(path, "discriminator")
     if config is not None and (config.size, config.channel_base, config.channel_max) != (
             stored.size, stored.channel_base, stored.channel_max):

@@ -18,9 +18,9 @@ from onnx import TensorProto, helper
 
 from codec_contract.errors import DeviceMemoryError
 from server_decoder import bound_runs
-from server_decoder.bound_runs import BoundRuns, CaptureLock
+from server_decoder.bound_runs import BoundRuns
 from server_decoder.decoder_session import DecoderSession
-from server_decoder.providers import CudaOptions, can_replay_graphs
+from server_decoder.providers import CaptureLock, CudaOptions, can_replay_graphs
 from tests.pretended_cuda import CPU, PretendedCuda
 from tests.tiny_bundle import HR, LR, quantizing_decoder, repeating_decoder, steered_decoder
 

@@ -90,14 +90,6 @@ def test_whole_and_windows_equal_the_whole_picture() -> None:
     torch.testing.assert_close(found, network.forward_windows(picture, windows)[-1], atol=1e-5, rtol=0)
 
 
-@torch.no_grad()
-def test_the_margin_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, picture, windows = shaken(), random_picture(1, 48), [[Window(16, 16, 16)]]
-    expected = network(picture, 4)[..., 64:128, 64:128]
-    monkeypatch.setattr(SuperResolutionConfig, "margin", lambda self, levels: 2)
-    assert (network.forward_windows(picture, windows, 4)[-1] - expected).abs().max() > 1e-3
-
-
 def test_margins_count_every_convolution() -> None:
     # x2: bilinear 1, (mix 1 + block 2 + head 1) / 2 = 2. x4: half of bilinear 1 and (mix 1 + blocks 4 + head 1) / 2.
     assert (SMALL.margin(range(1)), SMALL.margin(range(2))) == (3, 5)
@@ -137,13 +129,3 @@ def test_a_weight_file_holds_the_network_and_its_training(tmp_path: Path) -> Non
     (tmp_path / "noise").write_bytes(b"noise")
     with pytest.raises(ModelError, match="no super-resolution network"):
         load_super_resolution(tmp_path / "noise")
-
-
-@torch.no_grad()
-def test_a_compact_file_is_half_as_large_and_its_pictures_are_nearly_the_same(tmp_path: Path) -> None:
-    network, picture = shaken(SuperResolutionConfig()), random_picture()
-    half, compact = (save_super_resolution(network, tmp_path / f"{compact}.safetensors", compact=compact)
-                     for compact in (False, True))
-    assert compact.stat().st_size < 0.6 * half.stat().st_size
-    wanted, found = (load_super_resolution(path)(picture) for path in (half, compact))
-    assert 0 < (wanted - found).abs().mean() < 0.02 * (wanted - wanted.mean()).abs().mean()

@@ -15,7 +15,7 @@ from torch import Tensor
 from codec_contract.pixels import dequantize, quantize
 from export.decoder.export import random_decoder, random_grain
 from export.decoder.fused_decoder import fused_graph
-from export.decoder.served import noise_maps, noise_sides
+from export.decoder.served import noise_maps
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig
@@ -107,7 +107,7 @@ def test_every_variant_computes_the_same(name: str) -> None:
 def test_noise_is_an_input() -> None:
     decoder = random_decoder("grain-smoke").decoder
     model = fused_graph(decoder, seeded=True)
-    sides = noise_sides(decoder.prior)
+    sides = decoder.prior.noise_sides
     for batch in (1, 3):
         drawn = np.random.default_rng(1).standard_normal((batch, sum(side**2 for side in sides)), np.float32)
         lrs = levels(decoder, batch)

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import BundleError, ExportError
-from export.decoder import DecoderOptions, WeightStorage
+from codec_contract.pixels import network_input, pictures_of
+from export.decoder import DecoderOptions, Pixels, WeightStorage
 from export.decoder.export import compare_decoder, export_decoder
-from export.decoder.graph import OPSET, decoder_graph, load_parameters, store_half
+from export.decoder.graph import OPSET, decoder_graph, from_levels, load_parameters, store_half, to_levels
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 
 CONFIG = DecoderConfig(
@@ -140,6 +141,30 @@ class Reshaped(nn.Module):
 class Repeated(nn.Module):
     def forward(self, lr: Tensor) -> Tensor:
         return lr + torch.ones(lr.shape[0], 3, 1, 1)
+
+
+class Doubled(nn.Module):
+    """Takes and gives levels."""
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return to_levels(2 * from_levels(lr))
+
+
+def test_levels_give_the_bytes_of_values_quantized_outside() -> None:
+    decoder = as_if_trained(SUBPIXEL, seed=0)
+    lrs = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    wanted = pictures_of(run(decoder_graph(decoder, 8), torch.from_numpy(network_input(lrs))))
+    model = export_decoder(decoder, 8, DecoderOptions(pixels=Pixels.uint8))
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert [(item.name, item.type, item.shape) for item in (*session.get_inputs(), *session.get_outputs())] == [
+        ("lr", "tensor(uint8)", ["batch", 8, 8, 3]), ("hr", "tensor(uint8)", ["batch", 16, 16, 3])]
+    np.testing.assert_array_equal(session.run(None, {"lr": lrs})[0], wanted)
+
+
+def test_levels_that_are_clipped_and_halves_that_round_up() -> None:
+    levels = np.uint8([0, 255, 96, 127]).reshape(1, 2, 2, 1).repeat(3, axis=3)
+    found = run(decoder_graph(Doubled(), 2, levels=True), torch.from_numpy(levels))
+    assert found[0, :, :, 0].flatten().tolist() == [0, 255, 65, 127]  # 64.5, 126.5: half to even gives 64 and 126
 
 
 def test_a_view_gets_a_constant_shape() -> None:

@@ -19,7 +19,6 @@ from export.decoder.export import compare_decoder, export_decoder, find_decoder,
 from export.decoder.served import (
     CLAMP,
     noise_maps,
-    noise_sides,
     normalized_filters,
     normalized_style,
     served_decoder,
@@ -121,7 +120,7 @@ def test_every_variant_has_the_form(change: dict[str, object]) -> None:
 @torch.no_grad()
 def test_noise_as_an_argument(decoder: Grain) -> None:
     served = served_decoder(decoder, seeded=True)
-    sides = noise_sides(decoder.prior)
+    sides = decoder.prior.noise_sides
     assert sides == (4, 8, 8, 16, 16, 32, 32, 64, 64) and served.noise_size == sum(side**2 for side in sides)
     constants = [buffer for name, buffer in decoder.named_buffers() if name.endswith(".noise")]
     same = torch.cat([constant.flatten() for constant in constants]).expand(2, -1)

@@ -71,14 +71,6 @@ def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:
         library.register_library(onnxruntime.SessionOptions(), path=wrong)
 
 
-def test_a_library_without_cuda_is_refused_for_cuda(ops_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "has_cuda_kernels", lambda path: False)
-    with pytest.raises(DeviceError, match="without nvcc"):
-        library.register_library(onnxruntime.SessionOptions(), "cuda", ops_library)
-    monkeypatch.setattr(library, "has_cuda_kernels", lambda path: True)
-    assert library.register_library(onnxruntime.SessionOptions(), "cuda", ops_library) == ops_library
-
-
 def test_a_damaged_graph_that_names_the_ops_is_a_bundle_error(built: None) -> None:
     with pytest.raises(BundleError, match="cannot be loaded"):
         DecoderSession(b"no graph, but com.edgegrain")

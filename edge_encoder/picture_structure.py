@@ -1,4 +1,4 @@
-"""Structure of picture files that would take their readers very long, checked before they are read.
+"""Structure of picture files: those that would take their readers very long, and those that end early, are refused.
 
 Pillow reads headers in Python, one step for each segment, chunk or number, and libjpeg works through the whole picture
 for each scan. So a few kilobytes can take minutes. Pictures from cameras and programs have tens of scans, some hundred
@@ -7,12 +7,16 @@ segments, and as many strips as rows.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
+import zlib
+from collections.abc import Iterator
 from typing import IO
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageFile, JpegImagePlugin
 
 from codec_contract.errors import ImageError
 
@@ -30,52 +34,151 @@ MAX_TAG_BYTES = 1 << 25
 """Most bytes in the tags of a TIFF file, where several may name the same bytes."""
 MAX_COEFFICIENTS = 165_000_000
 """Most coefficients of a JPEG in several scans, which libjpeg keeps in memory, two bytes each."""
+MAX_SCAN_COEFFICIENTS = 1_600_000_000
+"""Most coefficients in all scans of a JPEG; a progressive picture of 54 megapixels has about 900 million."""
+MAX_PROFILES = 8
+"""Most colour profiles of a PNG, which has one; to unpack one may take 2 ms."""
 MAX_ICON_BYTES = 1 << 21
-"""Largest ICO file; its pictures may be PNG files, whose chunks are not counted."""
+"""Largest ICO file."""
+MAX_WHOLE_PIXELS = 108_000_000
+"""Largest picture of a format that is decoded at its full size only."""
+MAX_DECODER_BYTES = 440_000_000
+"""Most memory that a decoder takes for such a picture."""
+_DECODER_BYTES = {"WEBP": 16, "AVIF": 16, "HEIF": 8.8, "JPEG2000": 17.6}
+"""Memory for a pixel in decoders that need more than Pillow's 4 bytes; for HEIF without transparency, in 4:2:0."""
+MAX_UNPACKED_BYTES = 330_000_000
+"""Most bytes of levels in a PNG; those of interlaced ones count twice. 108 megapixels of RGB have 324 million."""
+MAX_JPEG2000_BYTES = 12_000_000
+"""Largest JPEG 2000 file; 8 MB are decoded in a second."""
 MAX_PYTHON_BYTES, MAX_PYTHON_PIXELS = 1 << 20, 1 << 20
 """Largest file and picture that Pillow decodes in Python (QOI, RLE of BMP, PPM as text), at a megabyte a second."""
 
+_FILLER = bytes(range(1, 255))  # entropy-coded data of a JPEG
 # A marker of a JPEG: not a stuffed zero, a restart, or a fill byte.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _SOS, _EOI = 0xDA, 0xD9
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_SEQUENTIAL = (0xC0, 0xC1)
+_SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), 0xC2
+_PROGRESSIVE_FRAME = re.compile(rb"\xff[\xc2\xc9-\xcb]\0[\x0b\x0e\x11\x14]\x08")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Passes of an interlaced PNG: the first column and row, and the steps between columns and rows."""
+_BITS_PER_SAMPLE, _COMPRESSION, _JPEG_COMPRESSIONS = 258, 259, (6, 7)  # of TIFF
 _TIFF_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)  # bytes of a value by its type
 _BYTE_TYPES = (1, 2, 6, 7)
 
 
-def check_structure(stream: IO[bytes], name: str) -> None:
-    """Raise `ImageError` for a JPEG, PNG, GIF or TIFF file that takes long to read; the position is 0 afterwards."""
+def check_structure(stream: IO[bytes], name: str) -> IO[bytes]:
+    """The file to read, from its start: ``stream``, or a JPEG with the end marker that it lacks.
+
+    Raises `ImageError` for a file that takes long to read, and for a JPEG without its last scans.
+    """
     stream.seek(0)
     start = stream.read(8)
     stream.seek(0)
     try:
         if start.startswith(b"\xff\xd8"):
-            _check_jpeg(stream.read())
-        elif start == b"\x89PNG\r\n\x1a\n":
+            data = stream.read()
+            if _jpeg_end(data) is None:
+                stream = io.BytesIO(data + b"\xff\xd9")
+        elif start == _PNG:
             _check_png(stream)
         elif start.startswith(b"GIF8"):
             _check_gif(stream)
         elif start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             _check_tiff(stream)
-        elif start[:4] == b"\0\0\1\0" and stream.seek(0, os.SEEK_END) > MAX_ICON_BYTES:
-            raise _Costly(f"more than {MAX_ICON_BYTES} bytes of icons")
+        elif start[:4] == b"\0\0\1\0":
+            _check_icon(stream)
     except _Costly as costly:
         raise ImageError(f"{name} has {costly}; it would take too long to read. Save it again with another "
                          "program") from None
+    except _Incomplete:
+        raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: its last scans are missing") from None
     except (struct.error, IndexError):  # it ends early; its reader says so
         pass
     stream.seek(0)
+    return stream
 
 
-def check_decoder(image: Image.Image, stream: IO[bytes], name: str) -> None:
-    """Raise `ImageError` for a large picture that Pillow decodes in Python."""
-    if any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ())):
-        size = stream.seek(0, os.SEEK_END)
-        if size > MAX_PYTHON_BYTES or image.width * image.height > MAX_PYTHON_PIXELS:
+def check_decoder(image: ImageFile.ImageFile, stream: IO[bytes], name: str) -> None:
+    """Raise `ImageError` for a picture whose decoder would take too much time or memory."""
+    size, pixels = stream.seek(0, os.SEEK_END), image.width * image.height
+    if any(tile[0] in Image.DECODERS for tile in image.tile):
+        if size > MAX_PYTHON_BYTES or pixels > MAX_PYTHON_PIXELS:
             raise ImageError(f"{name} is a {image.format} file of a kind that is decoded slowly, of {size} bytes and "
                              f"{image.width} x {image.height} pixels; at most {MAX_PYTHON_BYTES} and "
                              f"{MAX_PYTHON_PIXELS} are read. Save it as PNG")
+    elif image.format not in ("JPEG", "MPO") and pixels > (most := _most_pixels(image, stream)):
+        raise ImageError(f"{name} has {image.width} x {image.height} pixels; {image.format} files of its kind may have "
+                         f"at most {most}, and only JPEG files more, because their decoder reduces them. Reduce it "
+                         "first")
+    if image.format == "JPEG2000" and size > MAX_JPEG2000_BYTES:
+        raise ImageError(f"{name} is a JPEG 2000 file of {size} bytes; at most {MAX_JPEG2000_BYTES} are read, because "
+                         "they are decoded slowly. Save it as PNG or JPEG")
+
+
+def _most_pixels(image: ImageFile.ImageFile, stream: IO[bytes]) -> int:
+    """The most pixels of a picture of this kind that is decoded at its full size."""
+    most, memory = float(MAX_WHOLE_PIXELS), _DECODER_BYTES.get(image.format or "", 4)
+    if image.format == "PNG":
+        most = min(most, MAX_UNPACKED_BYTES * image.width * image.height / _png_levels(stream))
+    elif image.format == "TIFF":  # one strip may hold all of it
+        memory = 4 + sum(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))) / 8  # type: ignore[attr-defined]
+    elif image.format == "HEIF" and (image.mode, image.info.get("bit_depth"), image.info.get("chroma")) != (
+            "RGB", 8, 420):
+        memory *= 2
+    return int(min(most, MAX_DECODER_BYTES / memory))
+
+
+def is_cut_off(image: Image.Image, stream: IO[bytes]) -> bool:
+    """True for a decoded JPEG or PNG whose last pixels are missing in the file.
+
+    libjpeg fills the rest with the middle grey of all components, Pillow's reader of PNG with zeros. Pictures that end
+    so are read once more: a small copy of the JPEG with more data, the data of the PNG.
+    """
+    last = np.asarray(image.crop((image.width - 1, image.height - 1, image.width, image.height))).astype(int)
+    if image.format == "PNG":
+        return (not last.any() or bool(image.info.get("interlace"))) and _png_data_ends_early(stream)
+    if image.format not in ("JPEG", "MPO") or np.abs(last - 127.5).max() > 1:
+        return False
+    stream.seek(0)
+    data = stream.read()
+    end = _jpeg_end(data) or len(data)
+    pixels = []
+    for variant in (data, data[:end] + _FILLER + data[end:]):
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(variant)) as small:
+            small.draft(None, (1, 1))
+            pixels.append(small.tobytes())
+    return pixels[0] != pixels[1]
+
+
+def _png_data_ends_early(stream: IO[bytes]) -> bool:
+    missing, inflater = _png_levels(stream, weighted=False), zlib.decompressobj()
+    for kind, length in _png_chunks(stream):
+        data = stream.read(length) if kind == b"IDAT" else b""
+        while data and missing > 0:
+            missing -= len(inflater.decompress(data, 1 << 20))
+            data = inflater.unconsumed_tail
+    return missing > 0
+
+
+def png_code_points(stream: IO[bytes]) -> tuple[int, int] | None:
+    """Colour primaries and transfer characteristics in the chunk cICP of a PNG."""
+    for kind, _ in _png_chunks(stream):
+        if kind == b"cICP":
+            primaries, transfer = stream.read(2)
+            return primaries, transfer
+        if kind == b"IDAT":
+            break
+    return None
+
+
+def avif_code_points(stream: IO[bytes]) -> tuple[int, int] | None:
+    """The same of an AVIF file: of its first box ``colr`` that has any."""
+    stream.seek(0)
+    _, _, box = stream.read(MAX_HEADER_BYTES).partition(b"colrnclx")
+    return struct.unpack(">HH", box[:4]) if len(box) >= 4 else None
 
 
 def exif_orientation(exif: bytes) -> int | None:
@@ -101,42 +204,90 @@ class _Costly(Exception):
     """What a file has too many of."""
 
 
-def _check_jpeg(data: bytes) -> None:
-    at, scans, coefficients, stray, sequential = 2, 0, 0.0, 0, True
+class _Incomplete(Exception):
+    """Scans of a JPEG are missing."""
+
+
+def _jpeg_end(data: bytes) -> int | None:
+    """The position of the end marker; None without one."""
+    at, scans, coefficients, decoded, stray, sequential = 2, 0, 0.0, 0.0, 0, True
+    areas: dict[int, int] = {}
+    missing: dict[int, set[int]] = {}  # component -> coefficients whose last bits have not come
     for _ in range(MAX_PARTS):
         found = _MARKER.search(data, at)
-        if found is None:
-            return
-        stray += 0 if scans else found.start() - at
-        marker, at = data[found.end() - 1], found.end()
+        stray += found.start() - at if found and not scans else 0
+        marker, at = (data[found.end() - 1], found.end()) if found else (_EOI, len(data))
         if stray > MAX_PARTS or (not scans and at > MAX_HEADER_BYTES):
             raise _Costly(f"{at} bytes before its first scan")
         if marker == _EOI:
-            return
+            if scans and any(missing.values()):
+                raise _Incomplete
+            return found.start() if found else None
         length, = struct.unpack_from(">H", data, at)
         if marker == _SOS:
             scans += 1
+            components = data[at + 3 : at + 3 + 2 * data[at + 2] : 2]
+            first, last, bits = data[at + 3 + 2 * data[at + 2] : at + 6 + 2 * data[at + 2]]
+            decoded += coefficients * sum(areas.get(component, 0) for component in components)
+            if sequential or not bits & 15:
+                for component in components:
+                    missing.get(component, set()).difference_update(range(64) if sequential else range(first, last + 1))
             if scans > MAX_SCANS:
                 raise _Costly(f"more than {MAX_SCANS} scans")
-            if coefficients > MAX_COEFFICIENTS and (scans > 1 or not sequential):
+            total = coefficients * sum(areas.values())
+            if total > MAX_COEFFICIENTS and (scans > 1 or not sequential):
                 raise _Costly(f"more than {MAX_COEFFICIENTS} coefficients in several scans")
+            if scans > 1 and decoded > MAX_SCAN_COEFFICIENTS:
+                raise _Costly(f"more than {MAX_SCAN_COEFFICIENTS} coefficients in all scans")
         elif marker in _FRAMES:
-            height, width, components = struct.unpack_from(">HHB", data, at + 3)
-            samplings = [(data[at + 9 + 3 * part] >> 4) * (data[at + 9 + 3 * part] & 15) for part in range(components)]
-            coefficients = width * height * sum(samplings) / max(1, *samplings)
+            if marker > _PROGRESSIVE:
+                raise _Costly("lossless or arithmetic coding")
+            height, width, count = struct.unpack_from(">HHB", data, at + 3)
+            names, samplings = (data[at + field : at + 8 + 3 * count : 3] for field in (8, 9))
+            areas = {name: (sampling >> 4) * (sampling & 15) for name, sampling in zip(names, samplings, strict=True)}
+            coefficients = width * height / max(1, *areas.values())
+            missing = {name: set(range(64)) for name in names}
             sequential = marker in _SEQUENTIAL
         at += max(2, length)
     raise _Costly(f"more than {MAX_PARTS} segments")
 
 
-def _check_png(stream: IO[bytes]) -> None:
-    stream.seek(8)
-    for _ in range(MAX_PARTS):
-        head = stream.read(8)
-        if len(head) < 8 or head[4:] == b"IEND":
-            return
-        stream.seek(struct.unpack(">I", head[:4])[0] + 4, os.SEEK_CUR)
-    raise _Costly(f"more than {MAX_PARTS} chunks")
+def _png_chunks(stream: IO[bytes], start: int = 0) -> Iterator[tuple[bytes, int]]:
+    """The kind and length of each chunk; the stream is at its data."""
+    at = start + len(_PNG)
+    while len(head := stream.read(8) if stream.seek(at) == at else b"") == 8 and head[4:] != b"IEND":
+        length, kind = struct.unpack(">I4s", head)
+        yield kind, length
+        at += 12 + length
+
+
+def _check_png(stream: IO[bytes], start: int = 0) -> None:
+    profiles = 0
+    for index, (kind, _) in enumerate(_png_chunks(stream, start)):
+        profiles += kind == b"iCCP"
+        if index >= MAX_PARTS:
+            raise _Costly(f"more than {MAX_PARTS} chunks")
+        if profiles > MAX_PROFILES:
+            raise _Costly(f"more than {MAX_PROFILES} colour profiles")
+
+
+def _png_levels(stream: IO[bytes], *, weighted: bool = True) -> int:
+    """Bytes of a PNG's levels, unpacked; with ``weighted`` those of an interlaced one count twice."""
+    stream.seek(len(_PNG) + 8)
+    width, height, depth, kind, *_, interlaced = struct.unpack(">IIBBBBB", stream.read(13))
+    bits = depth * _PNG_CHANNELS.get(kind, 4)
+    passes = [((width - left + right - 1) // right, (height - top + down - 1) // down)
+              for left, top, right, down in (_ADAM7 if interlaced else ((0, 0, 1, 1),))]
+    size = sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in passes if columns > 0)
+    return size * (2 if weighted and interlaced else 1)
+
+
+def _check_icon(stream: IO[bytes]) -> None:
+    data = stream.read()
+    if len(data) > MAX_ICON_BYTES:
+        raise _Costly(f"more than {MAX_ICON_BYTES} bytes of icons")
+    for picture in re.finditer(re.escape(_PNG), data):
+        _check_png(stream, picture.start())
 
 
 def _check_gif(stream: IO[bytes]) -> None:
@@ -166,7 +317,11 @@ def _check_tiff(stream: IO[bytes]) -> None:
     unit = struct.calcsize(order + entry)
     entries = stream.read(count * unit)
     values = size = 0
-    for _, kind, number, _ in struct.iter_unpack(order + entry, entries[: len(entries) // unit * unit]):
+    for tag, kind, number, value in struct.iter_unpack(order + entry, entries[: len(entries) // unit * unit]):
+        if tag == _COMPRESSION and struct.unpack(order + "H", value[:2])[0] in _JPEG_COMPRESSIONS:
+            stream.seek(0)
+            if _PROGRESSIVE_FRAME.search(stream.read()):
+                raise _Costly("progressive JPEG in a TIFF")
         values += 0 if kind in _BYTE_TYPES else number
         size += number * (_TIFF_SIZES[kind] if kind < len(_TIFF_SIZES) else 1)
     if values > MAX_VALUES or size > MAX_TAG_BYTES:

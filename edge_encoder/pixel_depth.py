@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,23 +23,49 @@ _USUAL_BITS = (8, 10, 12)
 """Ranges that cameras store in 16 bits; pictures of one would be black if they were read as 16 bits."""
 
 
-def grey_to_8_bits(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
-    """The levels of a picture of mode ``I``, ``I;16`` or ``F``, uint8 ``[H, W]``.
+class GreyRange(NamedTuple):
+    """The level of white, and True if that is 0 and black the highest level."""
+
+    white: int
+    inverted: bool
+
+
+def grey_range(image: Image.Image, name: str) -> GreyRange:
+    """The range of a picture of mode ``I``, ``I;16`` or ``F``.
 
     White is 65,535, or what a TIFF declares: SMaxSampleValue, or 12 bits per sample. For a TIFF that declares none of
-    them and whose largest level is below 4,096, white is the largest level of 8, 10 or 12 bits, with a warning.
+    them and whose largest level is below 4,096, white is the largest level of 8, 10 or 12 bits, with a warning; for a
+    picture that a program has made of 8 bits (``convert("I")``), it is that of 8.
     """
-    grey = np.asarray(image)
-    if not np.issubdtype(grey.dtype, np.integer):
+    if image.mode.startswith("F"):
         raise ImageError(f"{name} holds floating-point levels, whose range is not known; convert it to 8 or 16 bits")
+    least, largest = _extrema(image)
     tags = getattr(image, "tag_v2", None)
-    white = WHITE_16 if tags is None else _declared_white(tags) or _likely_white(int(grey.max()), name)
-    if grey.min() < 0 or grey.max() > max(white, WHITE_16):
-        raise ImageError(f"{name} holds levels from {grey.min()} to {grey.max()}, expected 0 to "
+    if tags is not None:
+        white = _declared_white(tags) or _likely_white(largest, name, _USUAL_BITS)
+    elif image.mode == "I" and image.format is None:
+        white = _likely_white(largest, name, _USUAL_BITS[:1])
+    else:
+        white = WHITE_16
+    if least < 0 or largest > max(white, WHITE_16):
+        raise ImageError(f"{name} holds levels from {least} to {largest}, expected 0 to "
                          f"{max(white, WHITE_16)}; convert it to 16 bits")
-    if tags is not None and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts such pictures of 8 bits only
-        grey = white - np.minimum(grey, white)
-    return levels_to_8_bits(grey, white)
+    # Pillow inverts such TIFFs of 8 bits only.
+    return GreyRange(white, tags is not None and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
+
+
+def grey_to_8_bits(levels: npt.NDArray[Any], levels_range: GreyRange) -> npt.NDArray[np.uint8]:
+    """Grey levels of a range as 8 bits."""
+    white, inverted = levels_range
+    return levels_to_8_bits(white - np.minimum(levels, white) if inverted else levels, white)
+
+
+def _extrema(image: Image.Image) -> tuple[int, int]:
+    if image.mode in ("I", "I;16"):
+        least, largest = image.getextrema()  # without a copy
+        return int(least), int(largest)  # type: ignore[arg-type]
+    levels = np.asarray(image)
+    return int(levels.min()), int(levels.max())
 
 
 def levels_to_8_bits(levels: npt.NDArray[np.generic], white: int = WHITE_16) -> npt.NDArray[np.uint8]:
@@ -57,8 +83,8 @@ def _declared_white(tags: Mapping[int, object]) -> int | None:
     return (1 << 12) - 1 if tags.get(_BITS_PER_SAMPLE) == (12,) else None
 
 
-def _likely_white(largest: int, name: str) -> int:
-    white = next(((1 << bits) - 1 for bits in _USUAL_BITS if 0 < largest < 1 << bits), WHITE_16)
+def _likely_white(largest: int, name: str, usual_bits: tuple[int, ...]) -> int:
+    white = next(((1 << bits) - 1 for bits in usual_bits if 0 < largest < 1 << bits), WHITE_16)
     if white < WHITE_16:
         logger.warning("%s has levels up to %d and declares no range; %d is taken for white", name, largest, white)
     return white
@@ -114,24 +140,16 @@ def raw_mode(image: Image.Image) -> str:
     return str(tiles[0][3]) if image.format == "PNG" and tiles else ""
 
 
-def with_8_bit_transparency(image: Image.Image, raw_mode: str) -> Image.Image:
-    """The picture, or a copy of it, with ``info["transparency"]`` on the scale of its pixels.
+def transparency_of_8_bits(image: Image.Image, raw_mode: str) -> Any:
+    """``info["transparency"]`` of a loaded picture, on the scale of its pixels; `raw_mode` is from before.
 
     Of 16-bit colours only the high byte counts, as Pillow reads no more of the pixels. The level of 16-bit grey stays:
     Pillow reads both bytes of those.
-
-    Args:
-        image: loaded.
-        raw_mode: of its file, from `raw_mode` before it was loaded.
     """
     transparent = image.info.get("transparency")
     highest = _HIGHEST_LEVELS.get(raw_mode)
     if highest and isinstance(transparent, int) and transparent <= highest:  # Pillow 13 itself scales 1-bit ones
-        transparent = transparent * 255 // highest
-    elif isinstance(transparent, tuple) and raw_mode == "RGB;16B":
-        transparent = tuple(level >> 8 for level in transparent)
-    else:
-        return image
-    image = image.copy()  # which keeps the caller's as it is
-    image.info["transparency"] = transparent
-    return image
+        return transparent * 255 // highest
+    if isinstance(transparent, tuple) and raw_mode == "RGB;16B":
+        return tuple(level >> 8 for level in transparent)
+    return transparent

@@ -10,11 +10,10 @@ import io
 import math
 import operator
 import os
-import re
 import struct
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -26,13 +25,23 @@ from codec_contract.errors import DeviceMemoryError, ImageError, first_line, rea
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
 from codec_contract.pixels import Rgb
-from edge_encoder.picture_structure import check_decoder, check_structure, exif_orientation
+from edge_encoder.colour import CodePoints, profile_of, srgb_transform
+from edge_encoder.picture_structure import (
+    avif_code_points,
+    check_decoder,
+    check_structure,
+    exif_orientation,
+    is_cut_off,
+    png_code_points,
+)
 from edge_encoder.pixel_depth import (
+    GreyRange,
+    grey_range,
     grey_to_8_bits,
     levels_to_8_bits,
     raw_mode,
     refuse_misread_depth,
-    with_8_bit_transparency,
+    transparency_of_8_bits,
 )
 
 if TYPE_CHECKING:
@@ -59,15 +68,10 @@ RAISE_LIMIT = ", or if you trust it, raise the limit (max_pixels, --max-megapixe
 _LIBRARIES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "zlib", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 """Format -> the optional library that Pillow's own reader needs, as `PIL.features` names it."""
 
-_SRGB_TOLERANCE = 2
-"""Levels by which a profile of sRGB may change a colour, because its curves and primaries are rounded."""
-_MAX_SRGB_PROFILE = 1 << 16
-"""Bytes of the largest profile that is compared with sRGB; common sRGB profiles have 3,144 or fewer."""
-
-_WHOLE_PIXELS = 108_000_000
-"""Largest picture of a format that is decoded at its full size only, in pixels: 432 MB in Pillow's memory."""
 _KEPT_PIXELS = 54_000_000
 """Larger pictures are halved, so that a photograph of a phone never takes 600 MB."""
+_STRIP_PIXELS = 1 << 22
+"""Pixels that are converted at once."""
 
 _NEW_SUBFILE_TYPE = 254  # tag of TIFF; bit 0: a reduced version of another picture in the file
 
@@ -83,16 +87,20 @@ def load_picture(
 ) -> Rgb:
     """Decode a picture of any common format to ``uint8 [H, W, 3]`` sRGB, upright.
 
-    Files, encoded bytes and PIL pictures are rotated by their EXIF orientation; an embedded colour profile is
-    converted to sRGB (one that cannot be used is ignored, as viewers do); transparent pixels are composited on
-    ``background``; grey becomes equal R, G and B; 16-bit levels become ``round(level / 257)`` (`grey_to_8_bits` for
-    TIFFs of another range; of 16-bit PNGs with colour or alpha, Pillow reads the high byte only, which differs by a
-    level at most; JPEG 2000 pictures with colour or alpha and uncompressed planar TIFFs of more than 8 bits are
-    refused, because Pillow misreads them); of an animation the first frame is taken. HEIC needs the extra ``heic``;
-    such files are rotated as the format says, which ignores the EXIF orientation.
+    Orientation and colours are those that browsers show (docs/exact_square.md): a colour profile, and what PNG, AVIF
+    and HEIF have in its place, is converted to sRGB, one that cannot be used is ignored, HDR is refused. Transparent
+    pixels are composited on ``background``; grey becomes equal R, G and B; 16-bit levels become ``round(level / 257)``
+    (`grey_range` for TIFFs of another range; of 16-bit PNGs with colour or alpha, Pillow reads the high byte only,
+    which differs by a level at most; JPEG 2000 pictures with colour or alpha and uncompressed planar TIFFs of more than
+    8 bits are refused, because Pillow misreads them); of an animation the default picture or first frame is taken. HEIC
+    needs the extra ``heic``.
+
+    A PIL picture is rotated by its EXIF orientation, unless its EXIF has the size before a quarter turn that was made
+    already. Remove the orientation of pictures that you turn: ``PIL.ImageOps.exif_transpose`` does both.
 
     A picture of more than 54 megapixels is halved, once or more, until it has fewer; JPEG files are decoded at that
-    size, which takes a fraction of the memory. Other files may have at most 108 megapixels.
+    size, which takes a fraction of the memory. Other files may have at most 108 megapixels, WebP and AVIF 27, JPEG 2000
+    25, HEIC 50.
 
     Args:
         picture: a path, the bytes of a file, a PIL picture, or an array: uint8 or uint16 ``[H, W]`` grey,
@@ -111,7 +119,7 @@ def load_picture(
         DeviceMemoryError: there is too little memory to decode it.
     """
     background, max_pixels = check_background(background), check_max_pixels(max_pixels)
-    with enough_memory("the picture"):
+    with enough_memory("the picture"), _strict_loading:
         return _load(picture, background, max_pixels, formats)
 
 
@@ -180,7 +188,7 @@ def _from_stream(
     if not stream.seekable():
         stream = io.BytesIO(stream.read())
     formats = tuple(found for found in readable_formats() if found in allowed)
-    check_structure(stream, name)
+    stream = check_structure(stream, name)
     try:
         image = _opened(stream, formats)
     except MemoryError:
@@ -190,18 +198,20 @@ def _from_stream(
     if image is None:
         raise ImageError(f"{name} {_refusal(stream, formats, 'HEIF' in allowed)}")
     with image:
-        check_decoder(image, stream, name)
         if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_NEW_SUBFILE_TYPE, 0) & 1:
             raise ImageError(f"the first picture of {name} is a reduced one, as in raw files of cameras (DNG, NEF); "
                              "develop it to a JPEG or PNG first")
         _check_size(*image.size, max_pixels, name)
+        place = stream.tell()
+        code_points = (png_code_points(stream) if image.format == "PNG" else
+                       avif_code_points(stream) if image.format == "AVIF" and "icc_profile" not in image.info else
+                       None)
+        check_decoder(image, stream, name)
+        stream.seek(place)
         if image.format in ("JPEG", "MPO"):
             halvings = _halvings(image.size)
             image.draft(None, (image.width >> halvings, image.height >> halvings))
-        elif image.width * image.height > _WHOLE_PIXELS:
-            raise ImageError(f"{name} has {image.width} x {image.height} pixels; only JPEG files may have more than "
-                             f"{_WHOLE_PIXELS}, because their decoder reduces them. Reduce it first")
-        return _from_pillow(image, background, max_pixels, name, owned=True)
+        return _from_pillow(image, background, max_pixels, name, stream, code_points)
 
 
 def _halvings(size: tuple[int, int]) -> int:
@@ -239,22 +249,27 @@ def _refusal(stream: IO[bytes], formats: tuple[str, ...], heif: bool) -> str:
 
 
 def _from_pillow(
-    image: Image.Image, background: Colour, max_pixels: int, name: str, *, owned: bool = False
+    image: Image.Image, background: Colour, max_pixels: int, name: str, stream: IO[bytes] | None = None,
+    code_points: CodePoints | None = None,
 ) -> Rgb:
+    """``stream`` is the file that was opened here; without it the picture is the caller's."""
     width, height = image.size
     _check_size(width, height, max_pixels, name)
     try:
-        if isinstance(image, IcoImagePlugin.IcoImageFile):  # its directory may claim another size than its picture has
+        if icon := isinstance(image, IcoImagePlugin.IcoImageFile):  # its directory may claim another size than it has
             image = image.ico.getimage(image.size)
             _check_size(*image.size, max_pixels, name)
         refuse_misread_depth(image, name)
         stored = raw_mode(image)
+        turned = _orientation(image) if stream else _orientation_of_caller(image)
         image.load()
-        turned = _orientation(image, owned)
-        picture = _to_rgb(with_8_bit_transparency(image, stored), background, name)
-        if owned and picture is not image:
+        if stream and not icon and is_cut_off(image, stream):
+            raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: its last pixels are missing")
+        if (nclx := image.info.get("nclx_profile")) and "icc_profile" not in image.info:  # of HEIF
+            code_points = nclx["color_primaries"], nclx["transfer_characteristics"]
+        rgb = _to_rgb(image, background, name, code_points, transparency_of_8_bits(image, stored))
+        if stream:
             image.close()  # frees its pixels
-        rgb = np.asarray(picture)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise various types for damaged files
@@ -266,87 +281,96 @@ def _from_pillow(
     return np.ascontiguousarray(rgb)
 
 
-def _orientation(image: Image.Image, owned: bool) -> int:
-    """EXIF orientation 1...8, read after loading (PNG may store it at the end); XMP's where EXIF has none.
+class _StrictLoading:
+    """Pillow refuses truncated files meanwhile, also if another library has set it to take them, for all threads."""
 
-    Pillow rotates TIFF itself, and HEIF files are rotated by their own boxes; EXIF only repeats them.
+    def __init__(self) -> None:
+        self._lock, self._loads, self._setting = threading.Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._loads:
+                self._setting, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+            self._loads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._loads -= 1
+            if not self._loads:
+                ImageFile.LOAD_TRUNCATED_IMAGES = self._setting
+
+
+_strict_loading = _StrictLoading()
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation 1...8 of a file that is opened: in JPEG, WebP and, before the pixels, in PNG.
+
+    Pillow turns TIFF itself, and HEIF and AVIF are turned by their own boxes, of which Pillow makes EXIF for AVIF.
     """
+    exif = image.info.get("exif")
+    return exif_orientation(exif) or 1 if isinstance(exif, bytes) and image.format not in ("HEIF", "TIFF") else 1
+
+
+def _orientation_of_caller(image: Image.Image) -> int:
+    """The orientation of a PIL picture; 1 if its EXIF has the picture's size before a quarter turn."""
     if image.format in ("HEIF", "TIFF"):
         return 1
-    if not owned:  # the caller may have changed its EXIF
-        try:
-            return int(image.getexif().get(0x0112, 1))
-        except Exception:  # a damaged EXIF block does not make the pixels unreadable
-            return 1
-    exif, xmp = image.info.get("exif"), image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    if found := exif_orientation(exif if isinstance(exif, bytes) else b""):
-        return found
-    described = re.search(rb'tiff:Orientation(?:="|>)([1-8])', xmp.encode() if isinstance(xmp, str) else bytes(xmp))
-    return int(described[1]) if described else 1
+    try:
+        exif = image.getexif()
+        turned, size = int(exif.get(0x0112, 1)), image.size
+        details = exif.get_ifd(0x8769)
+        sizes = (exif.get(0x0100), exif.get(0x0101)), (details.get(0xA002), details.get(0xA003))
+    except Exception:  # a damaged EXIF block does not make the pixels unreadable
+        return 1
+    return 1 if turned >= 5 and size not in sizes and size[::-1] in sizes else turned
 
 
-def _to_rgb(image: Image.Image, background: Colour, name: str) -> Image.Image:
-    colour, alpha = _colour_and_alpha(image, name)
-    rgb = _to_srgb(colour)
-    if alpha is not None:
-        flat = Image.new("RGB", image.size, background)
-        flat.paste(rgb, mask=alpha)
-        rgb = flat
-    rgb = rgb if rgb.mode == "RGB" else rgb.convert("RGB")
-    halvings = _halvings(rgb.size)
-    return rgb.reduce(1 << halvings) if halvings else rgb
+def _to_rgb(
+    image: Image.Image, background: Colour, name: str, code_points: CodePoints | None = None, transparent: object = None
+) -> Rgb:
+    """The colours of a loaded picture, halved until they are few enough; strip by strip, which saves memory."""
+    width, height = image.size
+    halvings = _halvings(image.size)
+    profile = profile_of(image.info, code_points, name)
+    grey = grey_range(image, name) if image.mode == "F" or image.mode.startswith("I") else None
+    rgb = np.empty((-(-height >> halvings), -(-width >> halvings), 3), np.uint8)
+    rows = max(1, _STRIP_PIXELS // width >> halvings) << halvings
+    transforms: dict[str, ImageCms.ImageCmsTransform | None] = {}
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        if transparent is not None:
+            strip.info["transparency"] = transparent
+        colour, alpha = _colour_and_alpha(strip, grey)
+        if profile and profile is not image.info.get("icc_profile") and colour.mode == "L":
+            colour = colour.convert("RGB")  # profiles that are made are for RGB
+        if colour.mode not in transforms:
+            transforms[colour.mode] = srgb_transform(profile, colour.mode)
+        if transform := transforms[colour.mode]:
+            colour = transform.apply(colour)
+        colour = colour.convert("RGB")
+        if alpha is not None:
+            flat = Image.new("RGB", strip.size, background)
+            flat.paste(colour, mask=alpha)
+            colour = flat
+        rgb[top >> halvings : top + rows >> halvings] = np.asarray(colour.reduce(1 << halvings))
+    return rgb
 
 
-def _colour_and_alpha(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
+def _colour_and_alpha(image: Image.Image, grey: GreyRange | None) -> tuple[Image.Image, Image.Image | None]:
     """The picture in a mode that profiles are for (L, RGB or CMYK), and its alpha channel if it has one."""
-    if image.mode == "F" or image.mode == "I" or image.mode.startswith("I;16"):
-        grey = Image.fromarray(grey_to_8_bits(image, name))
-        grey.info = image.info
-        transparent = image.info.get("transparency")
-        if not isinstance(transparent, int):
-            return grey, None
-        return grey, Image.fromarray(np.where(np.asarray(image) == transparent, 0, 255).astype(np.uint8))
+    if grey is not None:
+        levels, transparent = np.asarray(image), image.info.get("transparency")
+        alpha = None
+        if isinstance(transparent, int):
+            alpha = Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8))
+        return Image.fromarray(grey_to_8_bits(levels, grey)), alpha
     if not image.has_transparency_data:
         return image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB"), None
     if image.mode not in ("LA", "RGBA"):
         image = image.convert("LA" if image.mode in ("L", "La") else "RGBA")
     alpha = image.getchannel("A")
     return image.getchannel("L") if image.mode == "LA" else image.convert("RGB"), alpha
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """Convert by the embedded profile; unchanged without a profile, with sRGB, or with an unusable one."""
-    profile = image.info.get("icc_profile")
-    if not profile:
-        return image
-    try:
-        if len(profile) <= _MAX_SRGB_PROFILE and _is_srgb(bytes(profile), image.mode):
-            return image
-        return _transform_to_srgb(profile, image.mode).apply(image)
-    except MemoryError:
-        raise
-    except Exception:  # a damaged profile, one for other channels than the pixels, or Pillow without littlecms
-        return image
-
-
-@lru_cache(maxsize=16)  # a few milliseconds, and most pictures have the same profile
-def _is_srgb(profile: bytes, mode: str) -> bool:
-    """True if conversion by a profile changes colours of pictures in a mode by at most `_SRGB_TOLERANCE` levels.
-
-    Descriptions do not tell: "sRGB" is in those of profiles with linear levels too.
-    """
-    levels = np.arange(0, 256, 17, dtype=np.uint8)
-    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 64, 3)
-    colours = Image.fromarray(cube).convert(mode)
-    converted = np.asarray(_transform_to_srgb(profile, mode).apply(colours)).astype(int)
-    return bool(np.abs(converted - np.asarray(colours.convert("RGB"))).max() <= _SRGB_TOLERANCE)
-
-
-def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
-    from PIL import ImageCms
-
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
 
 
 def _from_array(array: npt.NDArray[np.uint8 | np.uint16], background: Colour) -> Rgb:
@@ -361,7 +385,7 @@ def _from_array(array: npt.NDArray[np.uint8 | np.uint16], background: Colour) ->
     if levels.ndim == 2:
         return np.repeat(levels[:, :, None], 3, axis=2)
     if levels.shape[2] == 4:
-        return np.asarray(_to_rgb(Image.fromarray(np.ascontiguousarray(levels)), background, "the array"))
+        return _to_rgb(Image.fromarray(np.ascontiguousarray(levels)), background, "the array")
     return np.ascontiguousarray(levels)
 
 

@@ -47,6 +47,8 @@ _NOSE_DEPTH = 1 / 1.35
 _SIDE = 256
 _SECOND_LOOK = 4.5  # side of the square around a face in which it must be found again, in sides of its box
 _LEAST_PART = 512  # side of the smallest parts that are searched, in pixels; in smaller ones a face of 32 is not small
+_MOST_PARTS = 100  # of one size: a second of a core; pictures with sides of over 8192 pixels have more of the smallest
+_MOST_CANDIDATES = 64  # of one search: as many faces as a scene holds
 _WORKING_SIDE = 1024  # least longest side of the reduced copy that large squares are sampled from
 
 
@@ -143,7 +145,7 @@ class FaceDetector:
         """
         for squares in _searches(photo.width, photo.height):
             candidates = _largest_first([face for square in squares for face in self._detect(photo, square)])
-            confirmed = [self._second_look(photo, candidate) for candidate in candidates]
+            confirmed = [self._second_look(photo, candidate) for candidate in candidates[:_MOST_CANDIDATES]]
             yield _largest_first([face for face in confirmed if face is not None])
 
     def _second_look(self, photo: Photograph, candidate: DetectedFace) -> DetectedFace | None:
@@ -223,8 +225,8 @@ def _searches(width: int, height: int) -> Iterator[list[Points]]:
     yield [square_around(middle, np.array(across), longest)  # pictures rotated by 90 and 180 degrees
            for across in ([0.0, 1.0], [0.0, -1.0], [-1.0, 0.0])]
     side = longest / 4
-    while side >= _LEAST_PART:
-        yield _parts(width, height, side)
+    while side >= _LEAST_PART and len(parts := _parts(width, height, side)) <= _MOST_PARTS:
+        yield parts
         side /= 2
 
 

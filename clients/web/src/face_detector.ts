@@ -28,6 +28,9 @@ const SIDE = 256;
 const SECOND_LOOK = 4.5;
 /** Side of the smallest parts that are searched, in pixels. */
 const LEAST_PART = 512;
+/** Most parts of one size, and most candidates of one search. */
+const MOST_PARTS = 100;
+const MOST_CANDIDATES = 64;
 /** Values for each anchor: x and y of its centre, its width and height, x and y of six points. */
 const VALUES = 16;
 
@@ -49,7 +52,7 @@ export class FaceDetector {
       const candidates: DetectedFace[] = [];
       for (const region of regions) candidates.push(...(await this.detect(photo, region)));
       const confirmed: DetectedFace[] = [];
-      for (const candidate of largestFirst(candidates)) {
+      for (const candidate of largestFirst(candidates).slice(0, MOST_CANDIDATES)) {
         const face = await this.secondLook(photo, candidate);
         if (face) confirmed.push(face);
       }
@@ -129,7 +132,11 @@ function* searchedRegions(width: number, height: number): Generator<Region[]> {
   yield [whole([1, 0])];
   yield parts(width, height, longest / 2);
   yield [whole([0, 1]), whole([0, -1]), whole([-1, 0])]; // pictures rotated by 90 and 180 degrees
-  for (let side = longest / 4; side >= LEAST_PART; side /= 2) yield parts(width, height, side);
+  for (let side = longest / 4; side >= LEAST_PART; side /= 2) {
+    const regions = parts(width, height, side);
+    if (regions.length > MOST_PARTS) return;
+    yield regions;
+  }
 }
 
 /** Squares of a side that cover the picture and overlap by a quarter. */

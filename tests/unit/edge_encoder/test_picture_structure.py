@@ -56,6 +56,15 @@ COSTLY = {
         b"\xff\xd8" + segment(0xC0, struct.pack(">BHHB", 8, 12000, 16000, 1) + b"\1\x11\0") + 2 * SCAN,
         "more than 165000000 coefficients in several scans"),
     "chunks": (encoded("PNG")[:33] + (MAX_PARTS + 1) * chunk(b"tEXt") + encoded("PNG")[33:], "more than 20000 chunks"),
+    "coefficients of all scans": (
+        b"\xff\xd8" + segment(0xC2, struct.pack(">BHHB", 8, 6000, 9000, 1) + b"\1\x11\0") + 30 * SCAN,
+        "more than 1600000000 coefficients in all scans"),
+    "arithmetic coding": (JPEG.replace(b"\xff\xc0", b"\xff\xc9", 1), "lossless or arithmetic coding"),
+    "colour profiles": (encoded("PNG")[:33] + 9 * chunk(b"iCCP", b""), "more than 8 colour profiles"),
+    "colour profiles in an icon": (
+        b"\0\0\1\0\1\0" + bytes(16) + encoded("PNG")[:33] + 9 * chunk(b"iCCP", b""), "more than 8 colour profiles"),
+    "a progressive JPEG in a TIFF": (
+        tiff((259, 3, 1, 7)) + encoded("JPEG", progressive=True), "progressive JPEG in a TIFF"),
     "comments": (GIF_HEAD + (MAX_BLOCKS + 1) * b"!\xfe\1a\0" + b",", "more than 4000 blocks"),
     "blocks of a comment": (GIF_HEAD + b"!\xfe" + (MAX_BLOCKS + 1) * b"\1a" + b"\0,", "more than 4000 blocks"),
     "strips": (tiff((273, 4, 200_000, 8)), "200000 numbers"),
@@ -103,9 +112,3 @@ def test_orientations(exif: bytes) -> None:
     tiff((274, 3, 1, 6))[:4] + b"\xff\xff\xff\xff", b"RIFF" + bytes(40)])
 def test_no_orientation(exif: bytes) -> None:
     assert exif_orientation(exif) is None
-
-
-def test_the_orientation_of_xmp_counts_where_exif_has_none() -> None:
-    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
-    assert load_picture(encoded("JPEG", xmp=xmp)).shape == (60, 40, 3)
-    assert load_picture(encoded("JPEG", xmp=xmp, exif=b"Exif\0\0" + tiff((274, 3, 1, 1)))).shape == (40, 60, 3)

@@ -132,12 +132,6 @@ class TestSources:
         assert loaded.shape == flat.shape
         assert np.abs(loaded.astype(int) - flat).max() <= 4
 
-    def test_first_frame_of_an_animation(self) -> None:
-        red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
-        data = encoded(red, "GIF", save_all=True, append_images=[blue])
-        assert Image.open(io.BytesIO(data)).n_frames == 2
-        np.testing.assert_array_equal(load_picture(data), np.full((8, 8, 3), (255, 0, 0)))
-
     def test_missing_file_and_folder(self, tmp_path: Path) -> None:
         with pytest.raises(ImageError, match=r"nowhere\.jpg"):
             load_picture(tmp_path / "nowhere.jpg")
@@ -162,12 +156,6 @@ class TestOrientation:
         expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
         np.testing.assert_array_equal(load_picture(data), expected)
         assert expected.shape == ((16, 24, 3) if orientation < 5 else (24, 16, 3))
-
-    def test_quarter_turn_by_hand(self) -> None:
-        exif = Image.Exif()
-        exif[0x0112] = 6  # the camera's top is at the right: turn clockwise
-        rgb = picture(2, 3)
-        np.testing.assert_array_equal(load_picture(encoded(Image.fromarray(rgb), exif=exif)), np.rot90(rgb, -1))
 
 
 def palette() -> Image.Image:

@@ -25,6 +25,9 @@ final class FaceDetector {
     private static final double SECOND_LOOK = 4.5;
     /** Side of the smallest parts that are searched, in pixels. */
     private static final int LEAST_PART = 512;
+    /** Most parts of one size, and most candidates of one search. */
+    private static final int MOST_PARTS = 100;
+    private static final int MOST_CANDIDATES = 64;
 
     private final FaceNetwork network;
     private final float[] anchors = anchors();
@@ -49,7 +52,11 @@ final class FaceDetector {
         }
         searches.add(turned);
         for (double side = longest / 4; side >= LEAST_PART; side /= 2) {
-            searches.add(parts(width, height, side));
+            List<SearchSquare> parts = parts(width, height, side);
+            if (parts.size() > MOST_PARTS) {
+                break;
+            }
+            searches.add(parts);
         }
         return searches;
     }
@@ -65,7 +72,8 @@ final class FaceDetector {
             candidates.addAll(detect(photo, square));
         }
         List<DetectedFace> confirmed = new ArrayList<>();
-        for (DetectedFace candidate : DetectedFace.largestFirst(candidates)) {
+        List<DetectedFace> largest = DetectedFace.largestFirst(candidates);
+        for (DetectedFace candidate : largest.subList(0, Math.min(largest.size(), MOST_CANDIDATES))) {
             DetectedFace face = secondLook(photo, candidate);
             if (face != null) {
                 confirmed.add(face);

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -19,6 +20,7 @@ from edge_encoder.preprocessing import load_picture
 from sdk.faces import cut_face
 from tests.golden.regenerate_contract import generated_picture
 from tests.service_harness import SOON, live_service
+from tests.unit.edge_encoder.test_same_pictures import FILES
 
 TOKEN = "a-token-for-this-test"
 
@@ -34,6 +36,24 @@ def drive(repository: Path) -> list[str]:
     if not Path(os.environ.get("CHROMIUM", "/usr/bin/chromium")).exists():
         pytest.skip("needs Chromium at /usr/bin/chromium, or the variable CHROMIUM")
     return ["node", str(web / "e2e" / "drive.mjs")]
+
+
+def test_pictures_are_those_of_python(drive: list[str], repository: Path, tmp_path: Path) -> None:
+    """Orientation, colour, frame and refusals of the table in docs/exact_square.md."""
+    for name, (data, *_) in FILES.items():
+        (tmp_path / name).write_bytes(data)
+    command = ["node", str(repository / "clients" / "web" / "e2e" / "pictures.mjs"), str(tmp_path)]
+    decoded = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert decoded.returncode == 0, decoded.stderr
+    for name, found in json.loads(decoded.stdout).items():
+        data, expected, _ = FILES[name]
+        if isinstance(expected, str):
+            assert found["error"].startswith("ImageError: "), name
+            continue
+        rgb = load_picture(data)
+        assert found["size"] == [rgb.shape[1], rgb.shape[0]], name
+        corners = rgb[[0, 0, -1, -1], [0, -1, 0, -1]].astype(int)
+        assert np.abs(corners - found["corners"]).max() <= (4 if name == "gAMA of sRGB" else 2), name
 
 
 def photograph(portrait: Image.Image, size: tuple[int, int], *faces: tuple[int, int, int, int]) -> Image.Image:

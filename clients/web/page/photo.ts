@@ -2,6 +2,7 @@
 
 import { sampleSquare } from "../src/exact_square";
 import { type OrientedSquare, squareCorners, squareSide, UNITS } from "../src/oriented_square";
+import { decodeFile } from "../src/pixels";
 import { flatten, type Rgb } from "../src/rgb";
 import { drawn } from "./classical";
 
@@ -20,7 +21,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 /** Decodes a photograph for the screen. */
 export async function readPhoto(picture: Blob): Promise<Photo> {
-  const bitmap = await createImageBitmap(picture);
+  const bitmap = await decodeFile(picture);
   const { width, height } = bitmap;
   const scale = Math.min(1, LONGEST_SIDE / Math.max(width, height));
   const side = (length: number) => Math.max(1, Math.round(scale * length));

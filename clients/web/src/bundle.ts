@@ -74,13 +74,15 @@ const CACHE = "edgegrain-bundles-2";
 /** The cache of releases up to 0.6.0, which kept one version of each file and of the listing. */
 const OLD_CACHE = "edgegrain-bundles-1";
 const LISTING = "v1/bundles";
+/** Milliseconds for news of a bundle that is kept. */
+const PATIENCE = 1000;
 /** What fit.ts does, in the words of a manifest. */
 const PREPROCESSING = { resize: "pillow-bilinear-22bit-width-first", pad: "edge" };
 
 /**
- * Fetches a bundle. Files in the cache with the listed SHA-256 are not fetched again. If there is no answer, a file
- * breaks off, or the answer is 429 or 5xx, the bundle is the one that was complete last. A file with another SHA-256 is
- * fetched once more, past the browser's HTTP cache.
+ * Fetches a bundle. Files in the cache with the listed SHA-256 are not fetched again. If a bundle is complete in the
+ * cache, it is used if there is no newer one within a second, which goes on arriving for the next time, if a file breaks
+ * off, or the answer is 429 or 5xx. A file with another SHA-256 is fetched once more, past the browser's HTTP cache.
  *
  * Throws `UnreachableError` if there is no answer, `ServiceError` if the service refuses or has no such bundle, or the
  * folder has no manifest, `BundleError` if a file has another SHA-256 or the manifest another schema, the reason of
@@ -94,16 +96,24 @@ export async function fetchBundle(
   const url = descriptionUrl(source);
   // Each bundle of a service keeps a description of its own: that of another may name files that are not kept yet.
   const key = source.bundle === undefined ? url : `${url}?bundle=${encodeURIComponent(source.bundle)}`;
-  try {
-    const description = await fetchDescription(source, url);
-    const bundle = await readBundle(description, source, cache);
-    await keepDescription(cache, key, description);
-    return bundle;
-  } catch (error) {
-    const kept = isTemporary(error) ? await cache?.match(key) : undefined;
-    if (!kept) throw error;
-    return readBundle((await kept.json()) as BundleDescription, source, cache);
-  }
+  const kept = await cache?.match(key);
+  const fresh = fetchNew(source, url, cache, key);
+  if (!kept) return fresh;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<undefined>((end) => (timer = setTimeout(() => end(undefined), PATIENCE)));
+  const bundle = await Promise.race([fresh.catch(temporarily), late]).finally(() => clearTimeout(timer));
+  return bundle ?? readBundle((await kept.json()) as BundleDescription, source, cache);
+}
+
+async function fetchNew(source: Source, url: string, cache: Cache | undefined, key: string): Promise<Bundle> {
+  const description = await fetchDescription(source, url);
+  const bundle = await readBundle(description, source, cache);
+  await keepDescription(cache, key, description);
+  return bundle;
+}
+
+function temporarily(error: unknown): undefined {
+  if (!isTemporary(error)) throw error;
 }
 
 function descriptionUrl({ service, folder }: BundleSource): string {

@@ -1,13 +1,14 @@
 /**
  * From what a page has in its hands to RGB: the browser decodes, turns upright and converts to sRGB.
  *
- * Browsers and Python decode most JPEG files to the same pixels, but nobody promises that; equality of bytes begins at
- * the RGB that comes out here.
+ * Browsers and Python decode most files to the same pixels, but nobody promises that; equality of bytes begins at the
+ * RGB that comes out here.
  */
 
 import { ImageError } from "./errors.js";
 import { MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE } from "./payload.js";
-import { type Colour, flatten, flattenInto, type Rgb } from "./rgb.js";
+import { longerJpeg, pictureFile } from "./picture_file.js";
+import { type Colour, flatten, flattenInto, type Rgb, WHITE } from "./rgb.js";
 
 /** What can be compressed. */
 export type Source = ImageBitmap | Blob | ImageData;
@@ -22,7 +23,54 @@ export async function readPixels(source: Source, background: Colour): Promise<Rg
     return flatten(source, background);
   }
   if (source instanceof ImageBitmap) return readBitmap(source, background);
-  const bitmap = await decode(source);
+  if (!(source instanceof Blob || source instanceof ImageData)) {
+    throw new ImageError(`a picture is a File, Blob, ImageBitmap or ImageData, got ${String(source)}`);
+  }
+  return readClosing(source instanceof Blob ? await decodeFile(source) : await decode(source), background);
+}
+
+/** Decodes a file, upright; `ImageError` if it cannot be decoded, is truncated or an HDR picture. */
+export async function decodeFile(file: Blob): Promise<ImageBitmap> {
+  const buffer = file.arrayBuffer();
+  const data = new Uint8Array(await buffer.catch((error: unknown): never => { throw unreadable(file, error); }));
+  const { changed, orientation, end } = pictureFile(data);
+  const bitmap = await decode(changed ? new Blob([changed]) : file);
+  if (end !== undefined && endsGrey(bitmap)) {
+    const pixels = await readClosing(await createImageBitmap(bitmap), WHITE);
+    const longer = await readClosing(await decode(new Blob([longerJpeg(changed ?? data, end)])), WHITE);
+    if (pixels.data.some((level, index) => level !== longer.data[index])) {
+      bitmap.close();
+      throw unreadable(file, new Error("it is damaged or truncated, its last pixels are missing"));
+    }
+  }
+  return orientation === 1 ? bitmap : turned(bitmap, orientation);
+}
+
+/** True for the grey that decoders put in the place of missing data of a JPEG, or of one in CMYK. */
+function endsGrey(bitmap: ImageBitmap): boolean {
+  const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  context?.drawImage(bitmap, bitmap.width - 1, bitmap.height - 1, 1, 1, 0, 0, 1, 1);
+  const levels = [...(context?.getImageData(0, 0, 1, 1).data.subarray(0, 3) ?? [])];
+  return [128, 64].some((grey) => levels.every((level) => Math.abs(level - grey) <= 1));
+}
+
+/** An upright copy of a bitmap with an EXIF orientation of 2 to 8. */
+function turned(bitmap: ImageBitmap, orientation: number): ImageBitmap {
+  const { width: w, height: h } = bitmap;
+  const canvas = orientation < 5 ? new OffscreenCanvas(w, h) : new OffscreenCanvas(h, w);
+  const context = canvas.getContext("2d", { colorSpace: "srgb" })!;
+  const transforms: Readonly<Record<number, [number, number, number, number, number, number]>> = {
+    2: [-1, 0, 0, 1, w, 0], 3: [-1, 0, 0, -1, w, h], 4: [1, 0, 0, -1, 0, h], 5: [0, 1, 1, 0, 0, 0],
+    6: [0, 1, -1, 0, h, 0], 7: [0, -1, -1, 0, h, w], 8: [0, -1, 1, 0, 0, w],
+  };
+  context.setTransform(...transforms[orientation]);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return canvas.transferToImageBitmap();
+}
+
+async function readClosing(bitmap: ImageBitmap, background: Colour): Promise<Rgb> {
   try {
     return readBitmap(bitmap, background);
   } finally {
@@ -36,17 +84,18 @@ function hasSrgbBytes({ colorSpace = "srgb", data }: ImageData): boolean {
 }
 
 async function decode(source: Blob | ImageData): Promise<ImageBitmap> {
-  if (!(source instanceof Blob || source instanceof ImageData)) {
-    throw new ImageError(`a picture is a File, Blob, ImageBitmap or ImageData, got ${String(source)}`);
-  }
   try {
     // Upright by default: Chrome before 112 and old Safari refuse the option "from-image", which says so.
     return await createImageBitmap(source);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    const size = source instanceof Blob ? `${source.size} bytes` : `${source.width} x ${source.height} pixels`;
-    throw new ImageError(`this browser cannot decode the picture of ${size}: ${reason}`);
+    throw unreadable(source, error);
   }
+}
+
+function unreadable(source: Blob | ImageData, error: unknown): ImageError {
+  const reason = error instanceof Error ? error.message : String(error);
+  const size = source instanceof Blob ? `${source.size} bytes` : `${source.width} x ${source.height} pixels`;
+  return new ImageError(`this browser cannot decode the picture of ${size}: ${reason}`);
 }
 
 /** Before memory is allocated for the pixels. */

@@ -2,7 +2,7 @@
 
 import * as ort from "onnxruntime-web/wasm";
 
-import { BundleError, UnreachableError } from "./errors.js";
+import { BundleError, DeviceError, UnreachableError } from "./errors.js";
 import { asFolder } from "./folder_address.js";
 
 /** Where and how the runtime works; it is the same for all sessions of a page or worker: that of the first. */
@@ -15,7 +15,7 @@ export interface RuntimeOptions {
 
 /**
  * Loads the bytes of a network, which errors call `name`; `BundleError` if it is none, `UnreachableError` if the
- * runtime's files cannot be fetched.
+ * runtime's files cannot be fetched, `DeviceError` if the page forbids WebAssembly.
  */
 export async function openSession(
   model: Uint8Array, name: string, options: RuntimeOptions = {},
@@ -26,10 +26,26 @@ export async function openSession(
     return await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
+    if (!mayCompile()) {
+      throw new DeviceError(
+        "the page's Content-Security-Policy forbids WebAssembly; allow 'wasm-unsafe-eval' in its script-src, also in " +
+          `that of the worker's script: ${reason}`,
+      );
+    }
     if (reason.startsWith("no available backend") && !reason.includes("SIMD")) {
       throw new UnreachableError(`the runtime's WebAssembly cannot be loaded: ${reason}`);
     }
     throw new BundleError(`the ${name} cannot be loaded: ${reason}`);
+  }
+}
+
+/** False where a Content-Security-Policy forbids to compile WebAssembly. */
+function mayCompile(): boolean {
+  try {
+    new WebAssembly.Module(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0)); // the empty module
+    return true;
+  } catch {
+    return false;
   }
 }
 

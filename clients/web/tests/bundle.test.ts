@@ -328,6 +328,18 @@ describe("a service that stalls", () => {
   });
 });
 
+test("news that take more than a second are for the next time", async () => {
+  await fetchBundle(source);
+  update([4, 5, 6]);
+  const whole = globalThis.fetch;
+  vi.stubGlobal("fetch", async (url: string, options: RequestInit) => {
+    await new Promise((resolve) => setTimeout(resolve, url.endsWith("/v1/bundles") ? 1200 : 0));
+    return whole(url, options);
+  });
+  expect([...(await fetchBundle(source)).encoder]).toEqual([1, 2, 3]);
+  await vi.waitFor(() => expect([...kept.keys()].join()).toContain(sha256Hex(files["encoder.onnx"])));
+});
+
 test("a slow answer is none that stalls", async () => {
   const parts = [...files["encoder.onnx"]];
   stubFetchOf("encoder.onnx", ({ signal }) => new Response(new ReadableStream({

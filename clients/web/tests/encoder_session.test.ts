@@ -2,7 +2,7 @@ import * as ort from "onnxruntime-web/wasm";
 import { afterEach, expect, test, vi } from "vitest";
 
 import { EncoderSession } from "../src/encoder_session";
-import { BundleError, UnreachableError } from "../src/errors";
+import { BundleError, DeviceError, UnreachableError } from "../src/errors";
 
 // Test files share modules, so these tests change the runtime's objects and put them back: a mocked module
 // would have no effect on a file loaded before.
@@ -22,6 +22,17 @@ test.each([
   const opening = EncoderSession.open(new Uint8Array(1), 256, 16);
   await expect(opening).rejects.toThrow(kind);
   await expect(opening).rejects.toThrow(message);
+});
+
+test("a page that forbids WebAssembly is told so", async () => {
+  const refusal = new Error("no available backend found. ERR: [wasm] CompileError: blocked");
+  vi.spyOn(ort.InferenceSession, "create").mockRejectedValue(refusal);
+  vi.spyOn(WebAssembly, "Module").mockImplementation(function () {
+    throw new WebAssembly.CompileError("blocked by Content Security Policy");
+  });
+  const opening = EncoderSession.open(new Uint8Array(1), 256, 16);
+  await expect(opening).rejects.toThrow(DeviceError);
+  await expect(opening).rejects.toThrow("allow 'wasm-unsafe-eval' in its script-src");
 });
 
 test("a session tells the threads that the runtime has", async () => {

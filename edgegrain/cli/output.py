@@ -11,6 +11,8 @@ import errno
 import json
 import logging
 import os
+import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Row = dict[str, Any]
 FAILED, INTERRUPTED = 1, 130
+SILENCE = 10.0
+"""Seconds from one line of progress to the next on a stderr that is no terminal."""
 USAGE_ERROR: Any = typer.BadParameter.__base__  # click's, which typer does not export
 
 
@@ -110,13 +114,18 @@ def progress_bar(text: str = "preparing", *, transient: bool = False) -> Iterato
 
 
 def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:
-    """Yield the items with a progress bar, if there are several."""
+    """Yield the items with a progress bar, if there are several; without a terminal with lines, if it takes long."""
     if len(items) < 2:
         yield from items
         return
     with progress_bar(text, transient=True) as show:
+        silent_since = time.monotonic()
         for index, item in enumerate(items):
-            show(index / len(items), f"{text} {index + 1:,}/{len(items):,}")
+            line = f"{text} {index + 1:,}/{len(items):,}"
+            show(index / len(items), line)
+            if time.monotonic() - silent_since >= SILENCE and not sys.stderr.isatty() and is_first_process():
+                say(line, err=True)
+                silent_since = time.monotonic()
             yield item
 
 

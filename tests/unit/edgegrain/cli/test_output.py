@@ -10,7 +10,8 @@ import typer
 
 from codec_contract.errors import BundleError, ServiceError
 from codec_contract.files import write_atomically
-from edgegrain.cli.output import PrintableFormatter, errors_to_exit_codes
+from edgegrain.cli import output
+from edgegrain.cli.output import PrintableFormatter, errors_to_exit_codes, with_progress
 
 
 def test_a_file_that_exists_is_reported_with_the_option_that_replaces_it(
@@ -38,3 +39,11 @@ def test_other_errors_are_reported_on_one_printable_line(
 def test_log_lines_are_printable() -> None:
     record = logging.makeLogRecord({"msg": "the bundle in %s is left out", "args": ("a\x1b[31m\u202e",)})
     assert PrintableFormatter().format(record) == r"the bundle in a\x1b[31m\u202e is left out"
+
+
+def test_long_work_says_where_it_is_without_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for silence, said in ((60.0, ""), (0.0, "measuring 1/2\nmeasuring 2/2\n")):
+        monkeypatch.setattr(output, "SILENCE", silence)
+        assert list(with_progress(range(2), "measuring")) == [0, 1] and capsys.readouterr().err == said

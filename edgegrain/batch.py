@@ -40,7 +40,7 @@ from codec_contract.files import printable_name
 from codec_contract.fit import MAX_PIXELS, Fit, Size
 from codec_contract.onnx_runtime import available_cores, without_lines
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.pictures.file_formats import SAVE_OPTIONS
+from edgegrain.pictures import SAVE_OPTIONS
 from edgegrain.stores import FolderStore, Store, Verb, candidates, open_store
 from sdk.api import compress_within
 from sdk.codec import Codec, attempt

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from edgegrain.metrics.picture_metrics import Scores
-from edgegrain.metrics.psnr_ssim import psnr, ssim
+from edgegrain.metrics.pixel_scores import psnr, ssim
 
 
 class GradientMetrics:

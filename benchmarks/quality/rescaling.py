@@ -42,7 +42,7 @@ from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec, librar
 from edgegrain.evaluation.results import described_pictures, rounded
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.metrics.picture_metrics import unit_batch
-from edgegrain.metrics.psnr_ssim import psnr, similarity, ssim
+from edgegrain.metrics.pixel_scores import psnr, similarity, ssim
 from edgegrain.pictures.stored_pictures import list_pictures
 from sdk import BundleInfo, Codec
 from sdk.payload import coder_tables

@@ -16,7 +16,7 @@ from edgegrain.cli import files, options
 from edgegrain.cli.files import STDOUT, FileJob
 from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import Row, finish, run_all
-from edgegrain.pictures.file_formats import MAX_SIDES, SAVE_OPTIONS
+from edgegrain.pictures import MAX_SIDES, SAVE_OPTIONS
 
 if TYPE_CHECKING:
     from PIL import Image

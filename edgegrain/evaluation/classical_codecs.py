@@ -22,7 +22,7 @@ from PIL import Image, features
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.pixels import Rgb
-from edgegrain.metrics.psnr_ssim import psnr
+from edgegrain.metrics.pixel_scores import psnr
 
 CODECS = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF", "jpeg-xl": "JPEG XL"}
 """Name -> display name."""
@@ -30,11 +30,7 @@ JPEG_XL_PACKAGE = "imagecodecs"
 """Pillow writes the other formats; its plugin for this one is under the GPL."""
 SIDES = (*range(8, 128, 8), *range(128, 256, 16), *range(256, 512, 64), *range(512, 1024, 128), *range(1024, 2048, 256),
          *range(2048, 4097, 512))
-"""Longer sides of the downscaled pictures of the search.
-
-Multiples of the codecs' blocks, because a codec pads the picture to whole blocks; the larger the picture, the less the
-padding matters.
-"""
+"""Longer sides of the downscaled pictures of the search: multiples of the blocks to which a codec pads the picture."""
 SMALLEST = 32
 """Largest downscaling factor of the search."""
 BLOCKS = {"jpeg": 8, "webp": 16, "avif": 8, "jpeg-xl": 8}
@@ -53,19 +49,16 @@ Score = Callable[["ClassicalResult"], float]
 
 @dataclass(frozen=True)
 class Setting:
-    """The parameters of one encoding.
-
-    Attributes:
-        codec: a name in `CODECS`.
-        factor: downscaling factor before encoding, at least 1.
-        quality: the codec's own quality, 0...100.
-        full_chroma: AVIF in 4:4:4 instead of 4:2:0.
-    """
+    """The parameters of one encoding."""
 
     codec: str
+    """A name in `CODECS`."""
     factor: float
+    """Downscaling factor before encoding, at least 1."""
     quality: int
+    """The codec's own quality, 0...100."""
     full_chroma: bool = False
+    """AVIF in 4:4:4 instead of 4:2:0."""
 
     @property
     def description(self) -> str:
@@ -76,13 +69,7 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class ClassicalResult:
-    """A picture that was encoded and decoded by a classical codec.
-
-    Attributes:
-        setting: parameters of the encoding.
-        rgb: uint8 ``[H, W, 3]``, at the original's size.
-        nbytes: size of the encoded file.
-    """
+    """A picture, at the original's size, that was encoded and decoded by a classical codec in a file of ``nbytes``."""
 
     setting: Setting
     rgb: Rgb
@@ -95,12 +82,9 @@ class ClassicalResult:
 
 
 class ClassicalCodec:
-    """A classical codec applied to one picture; encodings and results are cached.
+    """A codec of `CODECS` applied to one picture, uint8 ``[H, W, 3]``; encodings and results are cached.
 
-    Args:
-        rgb: uint8 ``[H, W, 3]``.
-        codec: a name in `CODECS`.
-        thoroughness: ``full`` also selects slower AVIF (speed 4 instead of 6) and JPEG XL (effort 9 instead of 7).
+    ``full`` also selects slower AVIF (speed 4 instead of 6) and JPEG XL (effort 9 instead of 7).
     """
 
     def __init__(self, rgb: Rgb, codec: str, thoroughness: Thoroughness = "fast") -> None:
@@ -120,22 +104,15 @@ class ClassicalCodec:
         return self._highest_quality(1.0, False, max_bytes)
 
     def candidates(self, max_bytes: int) -> list[ClassicalResult]:
-        """For every scale at which something fits, the highest quality that does, from full size downwards.
-
-        For AVIF in 4:2:0, then in 4:4:4.
-        """
+        """For every scale at which something fits, the highest quality that does; AVIF in 4:2:0, then in 4:4:4."""
         found = (self._highest_quality(factor, full_chroma, max_bytes) for full_chroma in self._chroma
                  for factor in self._useful_factors(full_chroma, max_bytes))
         return [result for result in found if result is not None]
 
     def best(self, max_bytes: int, score: Score | None = None) -> ClassicalResult | None:
-        """The best that fits into ``max_bytes``, headers included, or None if nothing fits.
+        """The best that fits into ``max_bytes``, headers included, by default by PSNR; None if nothing fits.
 
         Unless the search is ``full``, few scales are encoded and scored: every fourth one, then those around the best.
-
-        Args:
-            max_bytes: the budget.
-            score: minus the PSNR by default.
         """
         score = score or self.minus_psnr
         if self._thorough:
@@ -160,10 +137,8 @@ class ClassicalCodec:
         return self._results[setting]
 
     def _useful_factors(self, full_chroma: bool, max_bytes: int) -> list[float]:
-        """The factors at which something fits, up to the first at which even the best quality does.
-
-        Further downscaling can only lose. Bisection, which assumes that files shrink with the picture.
-        """
+        """The factors at which something fits, up to the first at which even the best quality does: further downscaling
+        can only lose. Bisection, which assumes that files shrink with the picture."""
         def fits(quality: int, factor: float) -> bool:
             return self._nbytes(Setting(self._codec, factor, quality, full_chroma)) <= max_bytes
 
@@ -199,14 +174,8 @@ class ClassicalCodec:
 
 def best_at(rgb: Rgb, codec: str, max_bytes: int,
             score: Callable[[Rgb], float] | None = None) -> ClassicalResult | None:
-    """The best result of ``codec`` in at most ``max_bytes`` over all scales, or None if nothing fits.
-
-    Args:
-        rgb: uint8 ``[H, W, 3]``.
-        codec: a name in `CODECS`.
-        max_bytes: size of the whole file, headers included.
-        score: distance of a uint8 ``[H, W, 3]`` from the original, lower is better; default: minus the PSNR.
-    """
+    """The best result of ``codec`` for a uint8 ``[H, W, 3]`` in at most ``max_bytes`` over all scales; None if nothing
+    fits. ``score`` is the distance of a picture from the original; by default minus the PSNR."""
     return ClassicalCodec(rgb, codec).best(max_bytes, None if score is None else lambda result: score(result.rgb))
 
 
@@ -216,8 +185,7 @@ def rebuild(rgb: Rgb, setting: Setting, thoroughness: Thoroughness) -> Classical
 
 
 def encode_lossless(rgb: Rgb, codec: Literal["png", "webp", "jpeg-xl"]) -> bytes:
-    """Encode ``rgb``, uint8 ``[H, W, 3]``, losslessly and without metadata, at the format's slowest setting.
-    """
+    """Encode ``rgb``, uint8 ``[H, W, 3]``, losslessly and without metadata, at the format's slowest setting."""
     picture = Image.fromarray(rgb)
     if codec == "png":
         return _save(picture, "PNG", optimize=True)

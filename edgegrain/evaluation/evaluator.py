@@ -23,8 +23,10 @@ from PIL import Image
 
 from codec_contract.bundle.manifest import MANIFEST, load_manifest
 from codec_contract.errors import ImageError
+from codec_contract.exact_square import cut_square
 from codec_contract.files import printable_name, write_atomically
 from codec_contract.pixels import Rgb
+from edge_encoder.preprocessing import load_picture
 from edgegrain.evaluation.classical_codecs import (
     CODECS,
     SEARCH_REVISION,
@@ -34,7 +36,6 @@ from edgegrain.evaluation.classical_codecs import (
     encode_lossless,
     library_versions,
 )
-from edgegrain.evaluation.photographs import PhotographScores, evaluate_photographs
 from edgegrain.evaluation.results import (
     BY_LPIPS,
     BY_PSNR,
@@ -46,11 +47,13 @@ from edgegrain.evaluation.results import (
     packed,
     row_from,
 )
+from edgegrain.metrics.identity import FaceIdentity, MobileFace
 from edgegrain.metrics.kid import FeatureSets
-from edgegrain.metrics.picture_metrics import FEATURE_SIZE, PictureMetrics, Reference, Scores
+from edgegrain.metrics.picture_metrics import FEATURE_SIZE, PictureMetrics, Reference, Scores, unit_batch
+from edgegrain.metrics.score_names import OTHER_PERSON
 from edgegrain.metrics.weights import FILES
 from edgegrain.pictures.stored_pictures import original_of
-from sdk import Codec, Payload
+from sdk import Codec, Payload, find_faces
 from sdk.payload import decode_payload_lr
 
 Key = TypeVar("Key")
@@ -67,20 +70,16 @@ REVISION = 4
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Options of a comparison.
-
-    Attributes:
-        baselines: effort of the search among classical codecs; None for no comparison.
-        budgets: bytes of the curves' points; empty for no curves.
-        side: of the originals and restored pictures, in pixels; 0: the bundle's.
-        refinement: steps and revision of the codec's search (`edgegrain.refinement`), as a part of the cache's key;
-            empty for the encoder's LRs.
-    """
+    """Options of a comparison."""
 
     baselines: Thoroughness | None = "fast"
+    """Effort of the search among classical codecs; None for no comparison."""
     budgets: tuple[int, ...] = ()
+    """Bytes of the curves' points; empty for no curves."""
     side: int = 0
+    """Of the originals and restored pictures, in pixels; 0: the bundle's."""
     refinement: str = ""
+    """Steps and revision of the codec's search (`edgegrain.refinement`), as a part of the cache's key."""
 
 
 def curve_budgets(payload_bytes: Sequence[int]) -> tuple[int, ...]:
@@ -93,11 +92,8 @@ class ResultCache:
     """Computed results on disk, one JSON file each; an interrupted evaluation continues from it.
 
     The key of a record holds everything its value depends on (pixels, budget, encoder versions, weights...), so a stale
-    record is never returned. Bundles share records that do not depend on the bundle: a release with a new decoder and
-    the same encoder reuses all results of the classical codecs. The folder is created with the first record.
-
-    Attributes:
-        hits: number of records that were read instead of computed.
+    record is never returned, and bundles share the results of the classical codecs. ``hits`` counts records that were
+    read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -105,12 +101,7 @@ class ResultCache:
         self.hits = 0
 
     def get_or_compute(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
-        """The value recorded for ``key``; if there is none, the value of ``compute``, which is recorded.
-
-        Args:
-            key: plain JSON data: everything the value depends on.
-            compute: returns plain JSON data.
-        """
+        """The value recorded for ``key``; if there is none, that of ``compute``, which is recorded. Plain JSON data."""
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         path = self._folder / f"{name[:32]}.json"
         try:
@@ -126,15 +117,7 @@ class ResultCache:
 
 
 class Evaluator:
-    """Measures a bundle, one call of `picture` per picture.
-
-    Args:
-        codec: the opened bundle.
-        metrics: opened on the weights that ``weights_id`` identifies.
-        weights_id: hash of the metric weights, see `weights_id`.
-        cache: stores the results.
-        config: options of the comparison.
-    """
+    """Measures a bundle, one call of `picture` per picture; the metrics are those of the weights of `weights_id`."""
 
     def __init__(self, codec: Codec, metrics: PictureMetrics, weights_id: str, cache: ResultCache,
                  config: EvaluationConfig) -> None:
@@ -157,12 +140,7 @@ class Evaluator:
             self._bundle_key["decoder"] = running.file
 
     def picture(self, path: Path, budget: int = 0) -> PictureResult:
-        """All results of one picture, from the cache where they are known.
-
-        Args:
-            path: the picture.
-            budget: bytes that the classical codecs may use; 0: as many as the bundle's payload has.
-        """
+        """All results of one picture; the classical codecs may use ``budget`` bytes, or as many as the payload has."""
         original = original_of(path, self._config.side or self._codec.bundle.hr)
         search = _ClassicalSearch(self._metrics, original, self._config.baselines or "fast")
         picture_key = {"pixels": hashlib.sha256(original.tobytes()).hexdigest(), **crops_key(original)}
@@ -256,6 +234,63 @@ def lr_saturation(lr: Rgb, original: Rgb) -> tuple[float, float]:
     height, width = lr.shape[:2]
     mean = Image.fromarray(original).resize((width, height), Image.Resampling.BOX)
     return _mean_saturation(lr), _mean_saturation(np.asarray(mean))
+
+
+EMPTY = "no_faces"
+"""Folder of pictures without faces, within that of the photographs."""
+
+
+@dataclass(frozen=True)
+class PhotographScores:
+    """Means over the largest faces of photographs, before and after."""
+
+    photographs: int
+    bytes: float
+    identity: float
+    """Distance of dlib's descriptors."""
+    identity_mobileface: float
+    above: float
+    """Share of the found faces whose ``identity`` is above `OTHER_PERSON`."""
+    missed: int
+    """Photographs in which no face was found."""
+    empty: int
+    """Pictures without faces."""
+    invented: int
+    """Those of them in which a face was found."""
+
+
+@torch.inference_mode()
+def evaluate_photographs(
+    codec: Codec, photographs: Iterable[Path], empty: Sequence[Path], dlib: FaceIdentity, mobileface: MobileFace
+) -> PhotographScores:
+    """Compress the largest face of each photograph and compare it with what is restored, at the decoder's size.
+
+    ``empty`` are pictures without faces.
+    """
+    side, missed = codec.bundle.hr, 0
+    sizes: list[int] = []
+    distances: list[tuple[float, float]] = []
+    for path in photographs:
+        rgb = load_picture(path)
+        try:
+            payload = codec.compress(rgb)
+        except ImageError:
+            missed += 1
+            continue
+        square = payload.header.square
+        before = codec.fit(rgb, "pad").rgb if square is None else cut_square(rgb, square, side)
+        restored = codec.restore(payload, size="native", mark=False).resize((side, side), Image.Resampling.LANCZOS)
+        pair = unit_batch(before), unit_batch(np.asarray(restored))
+        first, second = map(mobileface, pair)
+        sizes.append(len(payload))
+        distances.append((dlib.distance(*pair).item(), 1 - (first * second).sum().item()))
+    if not distances:
+        raise ImageError("no face was found in any of the photographs; choose another folder")
+    identity, identity_mobileface = np.array(distances).T
+    return PhotographScores(
+        len(sizes) + missed, float(np.mean(sizes)), float(identity.mean()), float(identity_mobileface.mean()),
+        float((identity > OTHER_PERSON).mean()), missed, len(empty),
+        sum(bool(find_faces(path).faces) for path in empty))
 
 
 class _ClassicalSearch:

@@ -71,21 +71,16 @@ PERCEPTION = (("lpips_alex", "distance", BY_LPIPS), ("identity", "distance of fa
 
 @dataclass(frozen=True)
 class TableRow:
-    """The means of a method as text.
-
-    Attributes:
-        method: its name, with the number of pictures if they are not all.
-        cells: one for each of `table_columns`.
-        intervals: half the width of each cell's 95 % interval, such as ``± 0.006``; empty where there is none.
-        ours: true for the bundle.
-        rule: true if a new group begins: all codecs together, then each codec.
-    """
+    """The means of a method as text, a cell for each of `table_columns`."""
 
     method: str
+    """Its name, with the number of pictures if they are not all."""
     cells: tuple[str, ...]
     intervals: tuple[str, ...]
+    """Half the width of each cell's 95 % interval, such as ``± 0.006``; empty where there is none."""
     ours: bool
     rule: bool
+    """True if a new group begins: all codecs together, then each codec."""
 
 
 def measured_details(summary: Mapping[str, Any]) -> tuple[str, ...]:
@@ -118,20 +113,13 @@ def table(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[Tab
 
 def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path],
                  summary: Mapping[str, Any]) -> dict[str, bytes]:
-    """Name -> content of all files of the report; equal results give equal bytes.
-
-    Args:
-        codec: the bundle, for the sheets.
-        results: of ``paths``, in the same order.
-        paths: the picture files.
-        summary: of the results.
-    """
+    """Name -> content of all files of the report on ``paths``; equal results give equal bytes."""
     name = report_name(codec, summary["size"], Refinement.of(summary))
     plots = {"rate_distortion.png": ("Rate and distortion: classical codecs at the scale with the best PSNR",
-                                     rate_distortion),
+                                     DISTORTION),
              "rate_perception.png": ("Rate and perception: classical codecs at the scale with the best LPIPS-Alex "
-                                     "(for identity: the best PSNR)", rate_perception)}
-    drawn = {file: draw(summary) for file, (_, draw) in plots.items()} if summary["curves"] else {}
+                                     "(for identity: the best PSNR)", PERCEPTION)}
+    drawn = {file: _plot(summary, panels) for file, (_, panels) in plots.items()} if summary["curves"] else {}
     sheets = dict(_sheets(codec, results, paths, summary))
     page = _template().render(
         title=_title(summary), summary=summary, claims=claims(summary),
@@ -152,13 +140,7 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
 
 
 def report_name(codec: Codec, side: int, refinement: Refinement | None = None) -> str:
-    """Name of an evaluation's files without their suffix.
-
-    Args:
-        codec: the bundle.
-        side: of the pictures, in pixels.
-        refinement: the search for the LRs; None for the encoder's.
-    """
+    """Name of an evaluation's files without their suffix."""
     name = f"{codec.bundle.id}-{codec.bundle.version}"
     name = name if side == codec.bundle.hr else f"{name}-{side}"
     return name + (refinement or Refinement()).suffix
@@ -307,17 +289,8 @@ def _template() -> jinja2.Template:
         "report.html.jinja")
 
 
-def rate_distortion(summary: Mapping[str, Any]) -> bytes:
-    """Plot PSNR and SSIM against bytes as PNG, each codec at the scale with the best PSNR."""
-    return _plot(summary, DISTORTION)
-
-
-def rate_perception(summary: Mapping[str, Any]) -> bytes:
-    """Plot LPIPS-Alex and, for faces, both identity distances against bytes as PNG."""
-    return _plot(summary, PERCEPTION)
-
-
 def _plot(summary: Mapping[str, Any], panels: Sequence[tuple[str, str, str]]) -> bytes:
+    """Scores against bytes, a panel each, as PNG."""
     ours = summary["means"][summary["bundle"]["id"]]
     panels = [panel for panel in panels if ours[panel[0]] is not None]
     with matplotlib.rc_context(STYLE):

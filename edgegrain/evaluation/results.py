@@ -32,13 +32,7 @@ COLUMNS = ("picture", "method", "budget", "bytes", *SCORES, *KID_COLUMNS, "setti
 
 @dataclass(frozen=True)
 class Refinement:
-    """Options of the search of `edgegrain.refinement.RefiningCodec`.
-
-    Attributes:
-        steps: of the search; 0: none, the encoder's LRs are measured.
-        size: at which it compares pictures, in pixels; 0: the decoder's.
-        max_bytes: largest payload; 0: the encoder's.
-    """
+    """Options of the search of `edgegrain.refinement.RefiningCodec`; 0 for none, or the decoder's and encoder's."""
 
     steps: int = 0
     size: int = 0
@@ -74,24 +68,19 @@ class Refinement:
 
 @dataclass(frozen=True)
 class Row:
-    """The scores of one picture and one method.
-
-    Attributes:
-        picture: file name, as `printable_name`.
-        method: id of the bundle; or ``classical, best PSNR`` (any codec), ``WebP, best PSNR``, ``WebP, full size``.
-        budget: bytes that the method may use; for the bundle, those of its payload.
-        nbytes: size of the payload or file.
-        setting: parameters of the classical codec; None for the bundle.
-        features: features for KID, as `packed`; empty on the curves.
-    """
+    """The scores of one picture and one method."""
 
     picture: str
+    """File name, as `printable_name`."""
     method: str
+    """Id of the bundle; or ``classical, best PSNR`` (any codec), ``WebP, best PSNR``, ``WebP, full size``."""
     budget: int
+    """Bytes that the method may use; for the bundle, those of its payload."""
     nbytes: int
     scores: Scores
     setting: Setting | None = None
     features: Mapping[str, str] = field(default_factory=dict)
+    """For KID, as `packed`; empty on the curves."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data, which `row_from` reads."""
@@ -100,25 +89,19 @@ class Row:
 
 @dataclass(frozen=True)
 class PictureResult:
-    """All results of one picture.
-
-    Attributes:
-        ours: the bundle's row.
-        payload: the bundle's payload.
-        equal: classical methods at the bundle's bytes.
-        curve: classical methods at fixed budgets.
-        lr_bytes: format -> size of the LR in lossless formats, and of the payload.
-        original_features: features of the original, as `packed`.
-        lr_saturation: mean saturation of the LR and of the area mean, 0...1.
-    """
+    """All results of one picture."""
 
     ours: Row
     payload: bytes
     equal: tuple[Row, ...]
+    """Classical methods at the bundle's bytes."""
     curve: tuple[Row, ...]
+    """Classical methods at fixed budgets."""
     lr_bytes: Mapping[str, int]
+    """Format -> size of the LR in lossless formats, and of the payload."""
     original_features: Mapping[str, str]
     lr_saturation: tuple[float, float]
+    """Mean saturation of the LR and of the area mean, 0...1."""
 
 
 def row_from(data: Mapping[str, Any]) -> Row:
@@ -180,17 +163,7 @@ def tsv(results: Sequence[PictureResult]) -> str:
 def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequence[Path], baselines: str,
             training_losses: Collection[str] = (), side: int = 0, refinement: Refinement | None = None
             ) -> dict[str, Any]:
-    """The rounded means, with bundle, pictures and versions; plain JSON data.
-
-    Args:
-        results: of ``pictures``.
-        bundle: the bundle.
-        pictures: the picture files.
-        baselines: effort of the search among classical codecs.
-        training_losses: scores that the bundle was trained on, see `edgegrain.metrics.score_names`.
-        side: of the originals and restored pictures, in pixels; 0: the bundle's.
-        refinement: the search for the LRs; None for the encoder's.
-    """
+    """The rounded means, with bundle, pictures and versions; plain JSON data."""
     versions = {library.__name__: library.__version__.split("+")[0] for library in (np, onnxruntime, torch)}
     sizes = results[0].lr_bytes
     summary = {

@@ -34,13 +34,8 @@ MAPS = (32, 64, 128, 256)
 
 
 def _face_crop(picture: Tensor, left: float, top: float, side: float, size: int) -> Tensor:
-    """A square of aligned frames ``[B, 3, S, S]``, resized bilinearly with antialiasing to ``[B, 3, size, size]``.
-
-    Args:
-        picture: the frames.
-        left, top, side: of the square, as fractions of S.
-        size: of the network's input, in pixels.
-    """
+    """A square of aligned frames ``[B, 3, S, S]``, in fractions of S, resized bilinearly with antialiasing to
+    ``[B, 3, size, size]``."""
     whole = picture.shape[-1]
     x, y, width = round(left * whole), round(top * whole), round(side * whole)
     return F.interpolate(picture[:, :, y : y + width, x : x + width], (size, size), mode="bilinear", antialias=True,

@@ -11,13 +11,11 @@ from torch import Tensor
 
 from codec_contract.errors import DeviceError, ImageError
 from codec_contract.pixels import Rgb, network_input, pictures_of
-from edgegrain.metrics.dists import DISTS
 from edgegrain.metrics.face_regions import CENTRES, REGIONS, chroma_error, squares
 from edgegrain.metrics.identity import FaceIdentity, MobileFace
 from edgegrain.metrics.kid import Features, FeatureSets
-from edgegrain.metrics.lpips import LPIPS, normalize
-from edgegrain.metrics.periodic_peaks import added_peaks, has_peaks, periodic_peaks
-from edgegrain.metrics.psnr_ssim import psnr, ssim
+from edgegrain.metrics.lpips import DISTS, LPIPS, normalize
+from edgegrain.metrics.pixel_scores import added_peaks, has_peaks, periodic_peaks, psnr, ssim
 
 FEATURE_SIZE = 256
 """Side of the square that KID's feature network sees, and of the crops of larger pictures."""
@@ -46,7 +44,7 @@ class Scores:
         chroma_eyes: colour error of the same boxes (`edgegrain.metrics.face_regions`), lower is better.
         chroma_mouth: of the mouth.
         grid_2: by how many dB the spectrum's peaks of period 2 are higher than the original's
-            (`edgegrain.metrics.periodic_peaks`), lower is better; None for pictures of an unsuitable size.
+            (`edgegrain.metrics.pixel_scores`), lower is better; None for pictures of an unsuitable size.
         grid_4: of period 4.
         grid_8: of period 8.
         grid_16: of period 16.

@@ -28,14 +28,7 @@ GRIDS = frozenset({"grid_2", "grid_4", "grid_8", "grid_16"})
 
 @dataclass(frozen=True)
 class ScoreName:
-    """A score as it is shown.
-
-    Attributes:
-        name: in messages.
-        format: of its values.
-        unit: of its values; empty for none.
-        higher_is_better: else lower is better.
-    """
+    """A score as it is shown: its name in messages, and format and unit of its values."""
 
     name: str
     format: str = ".3f"
@@ -83,13 +76,7 @@ DETAILS = tuple(score for score in SCORE_NAMES if score not in ("bytes", *MEANS)
 
 
 def column_titles(scores: Iterable[str], losses: Collection[str] = (), *, arrows: bool = False) -> list[str]:
-    """Titles of a table's columns.
-
-    Args:
-        scores: of the columns.
-        losses: those that are marked, see `training_losses`.
-        arrows: with an arrow up or down to better values.
-    """
+    """Titles of a table's columns; ``losses`` are marked, and arrows point up or down to better values."""
     titles = {score: marked(SCORE_NAMES[score].column_title, score, losses) for score in scores}
     return [f"{title} {'↑' if SCORE_NAMES[score].higher_is_better else '↓'}" if arrows else title
             for score, title in titles.items()]
@@ -101,7 +88,7 @@ def formatted(score: str, value: float) -> str:
 
 
 def photographs_in_words(scores: Mapping[str, Any]) -> str:
-    """The scores of photographs (`edgegrain.evaluation.photographs`) in words, for the report and the model card."""
+    """The scores of photographs (`edgegrain.evaluation.evaluator`) in words, for the report and the model card."""
     text = (f"Photographs: of {scores['photographs']} photographs as people have them, a face was found in "
             f"{scores['photographs'] - scores['missed']} ({scores['missed']} missed); its payload has "
             f"{scores['bytes']:.0f} bytes on average, and the restored face an identity distance of "
@@ -113,13 +100,7 @@ def photographs_in_words(scores: Mapping[str, Any]) -> str:
 
 
 def training_losses(codec: str, domain: str, training: Mapping[str, Any]) -> frozenset[str]:
-    """The scores that a bundle was trained on.
-
-    Args:
-        codec: the manifest's: ``"grain"``, ``"irn"``...
-        domain: the manifest's; the identity loss is for faces.
-        training: the manifest's training record.
-    """
+    """The scores that a bundle was trained on, by its manifest's codec, domain and training record."""
     config, weights = training.get("config") or {}, _loss_weights(training)
     if codec == "grain":
         found = GRAIN_SCORES
@@ -135,10 +116,7 @@ def training_losses(codec: str, domain: str, training: Mapping[str, Any]) -> fro
 
 
 def losses_at(manifest: Manifest, side: int) -> frozenset[str]:
-    """The scores of pictures restored at a side that a bundle was trained on.
-
-    Above the bundle's own side they include the losses of its enlarger, if it has one.
-    """
+    """The scores that a bundle was trained on of pictures restored at a side, maybe by its enlarger."""
     found = training_losses(manifest.codec, manifest.domain, manifest.training)
     if manifest.enlarger is None or side <= manifest.hr:
         return found

@@ -26,13 +26,8 @@ _CONV, _DEPTHWISE = "Conv2D", "DepthwiseConv2dNative"
 
 
 def to_onnx(model: Mapping[str, Any], weights: bytes, output: str) -> onnx.ModelProto:
-    """The ONNX model. Its input is that of the graph, with batches of any size.
-
-    Args:
-        model: content of ``model.json``.
-        weights: content of the weight file that it names.
-        output: node whose value ``[B, D]`` is the output.
-    """
+    """The ONNX model of a ``model.json`` and its weight file, from the graph's input, in batches of any size, to the
+    value ``[B, D]`` of the node ``output``."""
     return _Graph(read_weights(model, weights)).convert(model, output)
 
 

@@ -69,11 +69,7 @@ def metrics_folder() -> Path:
 
 
 def find_metric_weights(folder: Path | None = None, *, faces: bool = True) -> Path:
-    """The given folder, by default that of the fetched weights.
-
-    Args:
-        faces: true if the identity networks are needed too.
-    """
+    """The given folder, by default that of the fetched weights, with those of the identity networks for ``faces``."""
     if folder is not None:
         return folder
     fetched = metrics_folder()

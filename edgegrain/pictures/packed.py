@@ -19,8 +19,7 @@ def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path,
          report: Progress | None = None) -> np.ndarray:
     """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache``, written on first use.
 
-    The file's name hashes names, lengths and times of change of the pictures and the size, so another selection, or
-    other pictures of the same names, have another file. Of several processes the first writes it, the others wait.
+    The file's name hashes the size, and names, lengths and times of change of the pictures.
     """
     pictures = [path if isinstance(path, StoredPicture) else StoredPicture(path.name, path) for path in paths]
     lines = [str(size), *(picture.description() for picture in pictures)]
@@ -52,8 +51,7 @@ def random_pictures(count: int, size: int, seed: int) -> np.ndarray:
 def batches(pictures: np.ndarray, batch: int, seed: int, device: torch.device | None = None) -> Iterator[Tensor]:
     """Endless random batches: float32 ``[batch, 3, S, S]`` integers 0...255, channels-last, flipped half the time.
 
-    A picture is not drawn again before all others were drawn, except for those that no longer fill a batch. For a CUDA
-    device, all pictures are copied there as uint8 and batches are assembled on it; for the CPU they stay memory-mapped.
+    No picture is drawn again before all others were. For a CUDA device, all are copied there as uint8.
     """
     rng = np.random.default_rng(seed)
     order, position = _orders(rng, len(pictures), batch), 0

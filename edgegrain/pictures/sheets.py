@@ -33,14 +33,7 @@ _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A picture and its caption.
-
-    Attributes:
-        picture: uint8 ``[H, W, 3]``; None draws an empty frame.
-        title: first line of the caption.
-        line: second line, in grey. Both are shortened to the width of the tile.
-        accent: draw the title in the accent colour.
-    """
+    """A picture, uint8 ``[H, W, 3]`` or None for an empty frame, and up to two lines of caption, cut to its width."""
 
     picture: Rgb | None
     title: str = ""
@@ -50,14 +43,10 @@ class Tile:
 
 def draw_sheet(rows: Sequence[Sequence[Tile]], *, titles: Sequence[str] = (), heading: str = "", side: int = 0
                ) -> Image.Image:
-    """Draw rows of tiles as an RGB picture.
+    """Draw rows of tiles as an RGB picture, with a title for each column and a heading.
 
-    Args:
-        rows: tiles from top to bottom and from left to right; rows may differ in length.
-        titles: a title for each column.
-        heading: one line above everything.
-        side: longest side of a picture on the sheet, in pixels; 0: that of the largest picture. Smaller pictures are
-            enlarged, pixel by pixel if the factor is whole or at least `PIXELS_SHOW`; larger ones are reduced.
+    ``side`` is the longest side of a picture on the sheet; 0: that of the largest. Smaller pictures are enlarged, pixel
+    by pixel if the factor is whole or at least `PIXELS_SHOW`; larger ones are reduced.
     """
     tiles = [tile for row in rows for tile in row]
     side = side or max((max(tile.picture.shape[:2]) for tile in tiles if tile.picture is not None), default=256)

@@ -40,19 +40,44 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
 
     Members are in a fixed random order, so that every shard is a sample of all pictures. The shards appear when all are
     written; an interruption, also by SIGTERM, leaves the folder as it was. One process at a time writes to a folder.
-
-    Args:
-        pictures: to store, under their names with the suffix .webp.
-        out: folder of the shards.
-        side: of the stored squares, in pixels.
-        limit: of every shard, in bytes.
-        quality: of WebP, 0...100; None for lossless.
-        read: gives the squares; by default the centre squares.
-        force: replace existing shards.
-        report: called with the finished part, 0...1, and a line of text.
+    ``quality`` is WebP's, None for lossless.
     """
     with only_writer(out):
-        return _write_shards(pictures, out, side, limit, quality, read, force, report)
+        existing = sorted(out.glob(f"{side}-*.tar"))
+        if existing and not force:
+            raise ExistsError(existing[0], "choose another folder, or pass --force to replace its shards")
+        members = _members(pictures, side, quality, read)
+        finished: list[Path] = []  # under temporary names: the pictures may lie in the shards that they replace
+        shard: list[tuple[str, bytes]] = []
+        used = _END
+        try:
+            for done, (name, content) in enumerate(members, 1):
+                if content is None:
+                    continue
+                size = len(_header(name, content)) + -(-len(content) // _BLOCK) * _BLOCK
+                if _END + size > limit:
+                    raise EdgegrainError(f"{name} takes {size:,} bytes, more than the limit of {limit:,} leaves; raise "
+                                         "--limit-mb")
+                if used + size > limit:
+                    finished.append(write_shard(out / f".{side}-{len(finished):05}.partial", shard))
+                    shard, used = [], _END
+                shard.append((name, content))
+                used += size
+                if report is not None:
+                    report(done / len(pictures), f"{done:,} pictures, {len(finished)} shards")
+            if not shard:
+                raise EdgegrainError(f"all {len(pictures)} pictures were left out; nothing was written")
+            finished.append(write_shard(out / f".{side}-{len(finished):05}.partial", shard))
+        except BaseException:
+            for temporary in finished:
+                temporary.unlink()
+            raise
+        written = [out / f"{side}-{index:05}.tar" for index in range(len(finished))]
+        for temporary, path in zip(finished, written, strict=True):
+            os.replace(temporary, path)
+        for old in set(existing) - set(written):
+            old.unlink()
+        return written
 
 
 def write_shard(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
@@ -66,45 +91,6 @@ def write_shard(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
-
-
-def _write_shards(pictures: Sequence[StoredPicture], out: Path, side: int, limit: int, quality: int | None,
-                  read: ReadSquare, force: bool, report: Progress | None) -> list[Path]:
-    existing = sorted(out.glob(f"{side}-*.tar"))
-    if existing and not force:
-        raise ExistsError(existing[0], "choose another folder, or pass --force to replace its shards")
-    members = _members(pictures, side, quality, read)
-    finished: list[Path] = []  # under temporary names: the pictures may lie in the shards that they replace
-    shard: list[tuple[str, bytes]] = []
-    used = _END
-    try:
-        for done, (name, content) in enumerate(members, 1):
-            if content is None:
-                continue
-            size = len(_header(name, content)) + -(-len(content) // _BLOCK) * _BLOCK
-            if _END + size > limit:
-                raise EdgegrainError(f"{name} takes {size:,} bytes, more than the limit of {limit:,} leaves; raise "
-                                     "--limit-mb")
-            if used + size > limit:
-                finished.append(write_shard(out / f".{side}-{len(finished):05}.partial", shard))
-                shard, used = [], _END
-            shard.append((name, content))
-            used += size
-            if report is not None:
-                report(done / len(pictures), f"{done:,} pictures, {len(finished)} shards")
-        if not shard:
-            raise EdgegrainError(f"all {len(pictures)} pictures were left out; nothing was written")
-        finished.append(write_shard(out / f".{side}-{len(finished):05}.partial", shard))
-    except BaseException:
-        for temporary in finished:
-            temporary.unlink()
-        raise
-    written = [out / f"{side}-{index:05}.tar" for index in range(len(finished))]
-    for temporary, path in zip(finished, written, strict=True):
-        os.replace(temporary, path)
-    for old in set(existing) - set(written):
-        old.unlink()
-    return written
 
 
 def _members(pictures: Sequence[StoredPicture], side: int, quality: int | None, read: ReadSquare
@@ -145,13 +131,8 @@ def _header(name: str, content: bytes) -> bytes:
 
 
 class AlignedFaces:
-    """Reads aligned faces; pictures without one are left out and listed.
-
-    Attributes:
-        without_face: names of the pictures in which no face was found.
-        too_small: names of those whose square has fewer pixels than the stored one. Enlarged, they would teach a
-            decoder to blur.
-    """
+    """Reads aligned faces; lists the pictures that it leaves out: without a face, or with one of fewer pixels than the
+    stored square, which would teach a decoder to blur."""
 
     def __init__(self) -> None:
         self.without_face: list[str] = []

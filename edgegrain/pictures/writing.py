@@ -27,10 +27,6 @@ def first_to_write(target: Path, report: Progress | None = None) -> Iterator[boo
     """True in one of the processes that want a file, which writes it in the block; False in the others, which wait.
 
     Once the file exists, no process waits. If the block raises, the next process gets True.
-
-    Args:
-        target: the file.
-        report: called with 0.0 and a line of text if the process has to wait.
     """
     if target.exists():
         yield False
@@ -53,11 +49,7 @@ def first_to_write(target: Path, report: Progress | None = None) -> Iterator[boo
 
 @contextlib.contextmanager
 def written_array(target: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """A memory-mapped uint8 array for the caller to fill, which is ``target``, an ``.npy`` file, at the end of the
-    block.
-
-    If the block raises, or SIGTERM ends the process, no file is left.
-    """
+    """A memory-mapped uint8 array to fill, which is the file ``target``, an ``.npy``, if the block succeeds."""
     with exit_on_sigterm(), written_whole(target) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         try:
@@ -88,10 +80,7 @@ class InUseError(EdgegrainError):
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Lock a folder for the block, and create it if it is missing; created folders that stay empty are removed.
-
-    The lock is the file ``.lock`` in the folder. It is released when the process ends, however it ends.
-    """
+    """Lock a folder, by the file ``.lock`` in it, and create it if it is missing; created ones that stay empty go."""
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -113,10 +102,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM, which would kill the process at once, raise SystemExit in the block.
-
-    It has no effect outside the main thread, or if the program handles SIGTERM already.
-    """
+    """Let SIGTERM raise SystemExit in the block, in the main thread of a program that does not handle it already."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return

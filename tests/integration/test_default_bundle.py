@@ -16,8 +16,7 @@ from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.pixels import dequantize, network_input
 from edgegrain.cli.doctor import check_bundle
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.metrics.periodic_peaks import periodic_peaks
-from edgegrain.metrics.psnr_ssim import psnr
+from edgegrain.metrics.pixel_scores import periodic_peaks, psnr
 from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.refinement import RefiningCodec
 from export.decoder.export import bundle_decoder

@@ -76,7 +76,6 @@ def evaluate(
         import torch
 
         from edgegrain.evaluation import evaluator as evaluation
-        from edgegrain.evaluation.photographs import EMPTY
         from edgegrain.evaluation.report import PAGE, PICTURES, report_files, report_name
         from edgegrain.evaluation.results import Refinement, rounded
         from edgegrain.evaluation.results import summary as summarize
@@ -127,7 +126,7 @@ def evaluate(
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     summary = summarize(rows, codec.bundle, paths, baselines, losses_at(manifest, side), side, refinement)
     if photographs is not None:
-        found, empty = list_pictures(photographs), photographs / EMPTY
+        found, empty = list_pictures(photographs), photographs / evaluation.EMPTY
         scores = evaluator.photographs(with_progress(found, f"measuring {len(found)} photographs"),
                                        list_pictures(empty) if empty.is_dir() else [])
         summary["photographs"] = dict(rounded(dataclasses.asdict(scores)))

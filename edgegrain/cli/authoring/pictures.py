@@ -11,7 +11,7 @@ from codec_contract.errors import needs_extra
 from codec_contract.files import printable_name
 from edgegrain.cli.options import ForceOption, JsonOption
 from edgegrain.cli.output import progress_bar, report, say
-from edgegrain.pictures.file_formats import MAX_SIDES
+from edgegrain.pictures import MAX_SIDES
 
 _HELP = """Store training pictures for edgegrain train.
 

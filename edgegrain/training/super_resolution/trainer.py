@@ -16,7 +16,7 @@ from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
 from edgegrain.metrics.face_regions import squares
 from edgegrain.metrics.lpips import LPIPS, cropped
-from edgegrain.metrics.periodic_peaks import added_peaks, has_peaks, periodic_peaks
+from edgegrain.metrics.pixel_scores import added_peaks, has_peaks, periodic_peaks
 from edgegrain.training.adversarial import AdversarialLoss, joint_loss, resumed
 from edgegrain.training.checkpoint import CHECKPOINT, open_checkpoint, prefixed
 from edgegrain.training.data import levels_psnr, picture_levels, require_pictures, rounded_levels, write_samples

@@ -1,22 +1,29 @@
-"""`Payload`, `inspect` and `bundles`."""
+"""Payload, inspect and bundles, and inputs of restore."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import io
+import logging
 import pickle
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import sdk
 from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from codec_contract.errors import ExistsError
+from codec_contract.errors import DeviceMemoryError, ExistsError, ImageError, PayloadError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.payload import encode_payload
-from tests.tiny_bundle import HR, LR
+from codec_contract.payload import MAX_LARGE_LR_PIXELS, encode_payload
+from sdk.inputs import read_restore_source
+from sdk.installed_bundles import manifest_for, require_manifest_for
+from tests.tiny_bundle import HR, LR, refresh_manifest
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
@@ -160,3 +167,66 @@ def test_no_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payload: sd
         sdk.restore(payload)
     with pytest.raises(sdk.BundleError, match="no bundle"):
         sdk.compress(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_an_lr_of_a_photograph_is_read_from_a_png(tmp_path: Path) -> None:
+    lr = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(lr).save(tmp_path / "lr.png")
+    read = read_restore_source(tmp_path / "lr.png")
+    assert isinstance(read, np.ndarray)
+    np.testing.assert_array_equal(read, lr)
+    with pytest.raises(ImageError, match=f"1 to {MAX_LARGE_LR_PIXELS} pixels"):
+        read_restore_source(Image.new("RGB", (1 << 13, (1 << 11) + 1)))
+
+
+@pytest.mark.parametrize("lr", [np.zeros((0, 0, 3), np.uint8), np.zeros((0, 5, 3), np.uint8), Image.new("RGB", (0, 5))])
+def test_an_lr_has_pixels(lr: np.ndarray | Image.Image) -> None:
+    with pytest.raises(ImageError, match="at least one pixel|1 to .* pixels"):
+        read_restore_source(lr)
+
+
+def test_array_subclasses_count_as_their_array() -> None:
+    lr = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    read = read_restore_source(np.ma.masked_array(lr, mask=lr > 9))
+    assert type(read) is np.ndarray
+    np.testing.assert_array_equal(read, lr)
+
+
+@pytest.mark.parametrize("function", ["PIL.Image.open", "PIL.Image.Image.convert"])
+def test_lack_of_memory_is_no_damage(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(stream, "PNG")
+    monkeypatch.setattr(function, fail)
+    with pytest.raises(DeviceMemoryError, match="too little memory to read the LR"):
+        read_restore_source(stream.getvalue())
+
+
+def test_a_damaged_picture_is_an_image_error() -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)).save(stream, "PNG")
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_restore_source(Image.open(io.BytesIO(stream.getvalue()[:300])))
+
+
+def test_a_broken_bundle_is_left_out_with_a_warning(tiny_bundles: Path, caplog: pytest.LogCaptureFixture) -> None:
+    payload = sdk.compress(np.full((HR, HR, 3), 90, np.uint8))
+    broken = tiny_bundles / "a-broken-one"
+    broken.mkdir()
+    try:
+        (broken / "manifest.json").write_text("")
+        shutil.copytree(tiny_bundles / "random-64-lr16", tiny_bundles / "b-forged-one")
+        refresh_manifest(tiny_bundles / "b-forged-one", id="b-forged-one", decoder={"controls": "seed"})
+        assert sdk.restore(payload).size == (HR, HR)
+        with caplog.at_level(logging.WARNING):
+            assert manifest_for(replace(payload.header, contract_id=b"\1\2\3\4")) is None
+        assert "a-broken-one" in caplog.text and "b-forged-one" in caplog.text
+        assert [bundle.id for bundle in sdk.bundles()] == ["faces-256-lr16-small", "random-64-lr16"]
+        assert len(sdk.compress(np.full((HR, HR, 3), 90, np.uint8), max_bytes=10_000)) <= 10_000
+        with pytest.raises(PayloadError, match="no installed bundle has"):
+            require_manifest_for(replace(payload.header, contract_id=b"\1\2\3\4"))
+    finally:
+        shutil.rmtree(broken)
+        shutil.rmtree(tiny_bundles / "b-forged-one", ignore_errors=True)

@@ -14,7 +14,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.fit import Size, content_size, fit_picture, unfit_picture
+from codec_contract.fit import content_size, fit_picture, unfit_picture
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import encode_payload
 from sdk.codec import Codec
@@ -180,16 +180,6 @@ def test_an_enlarger_is_opened_when_a_size_needs_it(tmp_path: Path) -> None:
     assert codec.restore(payload).size == (64, 64)
     with pytest.raises(sdk.BundleError, match=r"enlarger_x4\.onnx of bundle tiny-64-lr16 has 7 bytes"):
         codec.restore(payload, size=200)
-
-
-def test_sizes_that_claims_are_bounded_by(plain: Codec) -> None:
-    manifest, header = load_manifest(plain.bundle.folder), plain.compress(picture(300, 200)).header
-    expected: dict[tuple[str, Size], tuple[int, int]] = {
-        ("pad", "original"): (300, 200), ("crop", "original"): (200, 200), ("pad", "native"): (64, 64),
-        ("crop", "native"): (64, 64), ("stretch", 128): (128, 85), ("crop", 128): (128, 128)}
-    assert {(fit, size): restored_size(replace(header, fit=fit), manifest, size) for fit, size in expected} == expected
-    aligned = replace(header, fit="align", square=OrientedSquare(400, 400, 320, 240))
-    assert restored_size(aligned, manifest, "original") == (100, 100)
 
 
 def test_tiles_are_restored_at_the_original_s_size(plain: Codec) -> None:

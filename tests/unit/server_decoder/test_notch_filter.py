@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgegrain.metrics.periodic_peaks import periodic_peaks
+from edgegrain.metrics.pixel_scores import periodic_peaks
 from server_decoder.super_resolution import notch_filter
 
 SIDE, EDGE = 128, 32

@@ -1,7 +1,8 @@
-"""The manifest reader: every field is checked, files are verified before they are read; enlargers."""
+"""The manifest: every field is checked, files are verified before they are read; enlargers, forms, contract ids."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -9,10 +10,23 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from codec_contract.bundle.manifest import Enlarger, FileEntry, Manifest, load_manifest, parse_manifest, verify_bundle
-from codec_contract.errors import BundleError
+from codec_contract.bundle.contract_id import canonical_json, lr_contract_id
+from codec_contract.bundle.manifest import (
+    BundledForm,
+    Enlarger,
+    FileEntry,
+    Manifest,
+    decoder_forms,
+    default_form,
+    load_manifest,
+    parse_manifest,
+    verify_bundle,
+)
+from codec_contract.errors import BundleError, EdgegrainError
+from codec_contract.lr_coder.coder_tables import CoderTables
 
 FILES = {
     "coder.json": b'{"format":"tables"}', "decoder.onnx": bytes(range(256)) * 20,
@@ -284,3 +298,117 @@ def test_enlarged_squares_are_bounded() -> None:
     assert listed(hr=4096, enlarger=BOTH).sides == (4096, 8192, 16384)
     with pytest.raises(BundleError, match="sides of 32768 pixels, more than 16384"):
         listed(hr=8192, enlarger=BOTH)
+
+
+MADE_FROM = "11" * 32
+FORM_FILES = {"decoder.onnx": {"size": 10, "sha256": MADE_FROM}, "decoder_cuda.onnx": {"size": 5, "sha256": "22" * 32},
+         "generator.onnx": {"size": 7, "sha256": "33" * 32}}
+CUDA = {"file": "decoder_cuda.onnx", "precision": "float16", "ops": "fused", "source": MADE_FROM}
+
+
+def manifest(decoder: dict[str, Any], **fields: Any) -> Manifest:
+    data = json.dumps(record(decoder=decoder, files=FORM_FILES, **fields)).encode()
+    return parse_manifest(data, Path("faces-256-lr16"))
+
+
+def with_form(**changes: Any) -> Manifest:
+    return manifest({"file": "decoder.onnx", "forms": {"cuda": {**CUDA, **changes}}})
+
+
+def test_a_manifest_of_one_file_has_one_form() -> None:
+    form = BundledForm("default", "decoder.onnx", "float32", "plain")
+    old = manifest({"file": "decoder.onnx", "input": "lr", "output": "hr", "controls": []})
+    assert default_form(old) == form and decoder_forms(old) == {"default": form}
+
+
+def test_a_form_for_a_device() -> None:
+    forms = decoder_forms(with_form())
+    assert list(forms) == ["default", "cuda"]
+    assert forms["cuda"] == BundledForm("cuda", "decoder_cuda.onnx", "float16", "fused")
+
+
+def test_a_form_made_from_another_file_is_not_current() -> None:
+    assert not decoder_forms(with_form(source="44" * 32))["cuda"].current
+    without = {name: value for name, value in CUDA.items() if name != "source"}
+    assert not decoder_forms(manifest({"file": "decoder.onnx", "forms": {"cuda": without}}))["cuda"].current
+
+
+def test_forms_of_later_releases_are_left_out() -> None:
+    later = manifest({"file": "decoder.onnx", "forms": {"cuda": CUDA, "npu": {"anything": 1}}})
+    assert list(decoder_forms(later)) == ["default", "cuda"]
+
+
+@pytest.mark.parametrize(("forms", "message"), [
+    ([CUDA], "'forms' must be an object"), ({"cuda": "decoder_cuda.onnx"}, "expected an object with a 'file'"),
+    ({"cuda": {**CUDA, "file": "absent.onnx"}}, "lists no file 'absent.onnx'"),
+    ({"cuda": {**CUDA, "precision": "int4"}}, "'precision' is 'int4', expected float32 or float16"),
+    ({"cuda": {**CUDA, "ops": ["fused"]}}, "'ops' is .*, expected plain or fused")])
+def test_forms_described_wrongly_are_refused(forms: Any, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        decoder_forms(manifest({"file": "decoder.onnx", "forms": forms}))
+
+
+def test_a_manifest_without_a_decoder_file() -> None:
+    with pytest.raises(BundleError, match="names no decoder file"):
+        default_form(manifest({"input": "lr"}))
+
+
+def test_other_decoders_are_chosen_by_name() -> None:
+    several = manifest({"file": "decoder.onnx"}, decoders={"generator": {"file": "generator.onnx", "controls": []}})
+    assert several.with_decoder("default") is several
+    chosen = several.with_decoder("generator")
+    assert default_form(chosen).file == "generator.onnx" and chosen.lr_contract_id == several.lr_contract_id
+    with pytest.raises(BundleError, match="has no decoder 'x2', only: default, generator"):
+        several.with_decoder("x2")
+    assert not manifest({"file": "decoder.onnx"}).decoders
+
+
+@pytest.mark.parametrize("decoders", [["generator"], {"default": {}}, {"../x": {}}, {"generator": "generator.onnx"}])
+def test_other_decoders_described_wrongly_are_refused(decoders: Any) -> None:
+    with pytest.raises(BundleError, match="decoders|cannot be called"):
+        manifest({"file": "decoder.onnx"}, decoders=decoders)
+
+
+ENCODER = hashlib.sha256(b"encoder").digest()
+PREPROCESSING = {"resize": "pillow-bilinear-22bit-width-first", "fit_default": "pad", "pad": "edge"}
+
+
+def test_the_id_is_the_hash_of_the_written_record() -> None:
+    tables = CoderTables.default()
+    record = (
+        '{"coder":"' + tables.digest().hex() + '","contract":"edgegrain LR contract 1","encoder":"' + ENCODER.hex()
+        + '","preprocessing":{"fit_default":"pad","pad":"edge","resize":"pillow-bilinear-22bit-width-first"},'
+        + '"quantization":"level = floor((value + 1) * 127.5 + 0.5) clipped to 0..255"}')
+    assert lr_contract_id(ENCODER, PREPROCESSING, tables) == hashlib.sha256(record.encode()).digest()
+
+
+def test_order_of_keys_does_not_matter() -> None:
+    reordered = dict(reversed(PREPROCESSING.items()))
+    tables = CoderTables.default()
+    assert lr_contract_id(ENCODER, reordered, tables) == lr_contract_id(ENCODER, PREPROCESSING, tables)
+
+
+def test_everything_that_fixes_the_bytes_changes_it() -> None:
+    tables = CoderTables.default()
+    first, second, third = tables.channels
+    weight = third.output.weight.copy()
+    weight[0, 0] += 1
+    output = dataclasses.replace(third.output, weight=weight)
+    nudged = CoderTables((first, second, dataclasses.replace(third, output=output)))
+    ids = {
+        lr_contract_id(ENCODER, PREPROCESSING, tables), lr_contract_id(ENCODER, PREPROCESSING, nudged),
+        lr_contract_id(ENCODER, {**PREPROCESSING, "pad": "black"}, tables),
+        lr_contract_id(bytes(32), PREPROCESSING, tables)}
+    assert len(ids) == 4
+
+
+def test_refusals() -> None:
+    with pytest.raises(EdgegrainError, match="32 bytes, got 4"):
+        lr_contract_id(b"abcd", PREPROCESSING, CoderTables.default())
+    with pytest.raises(EdgegrainError, match="JSON"):
+        lr_contract_id(ENCODER, {"pad": np.float32(1)}, CoderTables.default())
+
+
+def test_canonical_json_is_ascii_and_compact() -> None:
+    assert canonical_json({"b": "ä", "a": [1, True, None]}) == rb'{"a":[1,true,null],"b":"\u00e4"}'
+    assert json.loads(canonical_json({"b": "ä"})) == {"b": "ä"}

@@ -1,4 +1,4 @@
-"""The LR coder is lossless, deterministic and compact, and refuses corrupt bodies and invalid tables."""
+"""The LR coder is lossless, deterministic and compact, and refuses corrupt bodies and invalid tables; steps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,15 @@ from hypothesis import strategies as st
 
 from codec_contract.errors import BundleError, PayloadError
 from codec_contract.lr_coder.coder import decode_lr, encode_lr
-from codec_contract.lr_coder.coder_tables import ChannelNetwork, CoderTables, Layer
+from codec_contract.lr_coder.coder_tables import (
+    MAX_STEP,
+    ChannelNetwork,
+    CoderTables,
+    Layer,
+    rounded,
+    to_indices,
+    to_levels,
+)
 from codec_contract.lr_coder.context import (
     CONTEXT_SIZES,
     CUMULATIVE_ONE,
@@ -30,6 +39,8 @@ from codec_contract.lr_coder.context import (
     positions,
     row_start,
 )
+from codec_contract.lr_coder.line_predictor import LinePredictor
+from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, decode_payload, encode_payload
 
 TABLES = CoderTables.default()
 
@@ -251,3 +262,108 @@ def changed(path: Any, value: Any) -> str:
 def test_unreadable_tables_are_refused(data: bytes | str, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         CoderTables.from_json(data)
+
+
+EVERY_LEVEL = np.arange(256, dtype=np.uint8)
+CONTRACT = bytes(range(32))
+
+
+def square_noise(seed: int = 1, side: int = 8) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+def test_step_1_changes_nothing() -> None:
+    np.testing.assert_array_equal(to_indices(EVERY_LEVEL, 1), EVERY_LEVEL)
+    np.testing.assert_array_equal(rounded(EVERY_LEVEL, 1), EVERY_LEVEL)
+
+
+def test_levels_go_to_the_nearest_multiple_and_halves_up() -> None:
+    np.testing.assert_array_equal(rounded(np.uint8([0, 1, 2, 3, 4, 5, 254, 255]), 3), [0, 0, 3, 3, 3, 6, 255, 255])
+    np.testing.assert_array_equal(rounded(np.uint8([0, 1, 2, 3, 253, 254, 255]), 2), [0, 2, 2, 4, 254, 254, 255])
+
+
+@pytest.mark.parametrize("step", range(1, MAX_STEP + 1))
+def test_rounded_levels_stay_and_differ_by_half_a_step_at_most(step: int) -> None:
+    levels = rounded(EVERY_LEVEL, step)
+    np.testing.assert_array_equal(rounded(levels, step), levels)
+    assert np.abs(levels.astype(int) - EVERY_LEVEL).max() <= step / 2
+    np.testing.assert_array_equal(to_levels(to_indices(levels, step), step), levels)
+
+
+@pytest.mark.parametrize("step", [2, 3, MAX_STEP])
+def test_bodies_hold_rounded_levels_in_fewer_bytes(step: int) -> None:
+    lr, coarse = square_noise(), replace(TABLES, step=step)
+    body = encode_lr(lr, coarse)
+    np.testing.assert_array_equal(decode_lr(body, 8, 8, coarse), rounded(lr, step))
+    # Noise has log2(step) bits a level less; the tables are fitted to step 1.
+    assert len(encode_lr(lr, TABLES)) - len(body) > 0.7 * lr.size * np.log2(step) / 8
+
+
+@pytest.mark.parametrize("coding", [CODING_RAW, CODING_RANGE, CODING_DEFLATE])
+def test_payloads_hold_rounded_levels_and_no_others(coding: int) -> None:
+    """Each LR has one payload: payloads of the same contract id with levels of step 1 are refused."""
+    def pack(lr: np.ndarray, tables: CoderTables) -> bytes:
+        return encode_payload(lr, contract_id=CONTRACT, tables=tables, original_size=(640, 480), coding=coding)
+
+    lr, coarse = square_noise(side=16), replace(TABLES, step=3)
+    read, _ = decode_payload(pack(lr, coarse), contract_id=CONTRACT, tables=coarse)
+    np.testing.assert_array_equal(read, rounded(lr, 3))
+    data = pack(np.full((16, 16, 3), 201, np.uint8), TABLES)
+    assert data[2] & 15 == coding
+    message = "level 2 x 201 is above 255" if coding == CODING_RANGE else "no multiples of 2"
+    with pytest.raises(PayloadError, match=message):
+        decode_payload(data, contract_id=CONTRACT, tables=replace(TABLES, step=2))
+
+
+def test_the_step_is_in_the_json_and_in_the_digest() -> None:
+    coarse = replace(TABLES, step=3)
+    record = json.loads(coarse.to_json())
+    assert (record["format"], record["step"]) == ("edgegrain coder tables 2", 3)
+    assert CoderTables.from_json(coarse.to_json()) == coarse != TABLES
+    assert coarse.digest() != TABLES.digest()
+    assert "step" not in json.loads(TABLES.to_json())
+
+
+@pytest.mark.parametrize("step", [None, 1, 0, -3, MAX_STEP + 1, 3.0, "3", True])
+def test_other_steps_are_refused(step: object) -> None:
+    record = json.loads(TABLES.to_json()) | {"format": "edgegrain coder tables 2", "step": step}
+    with pytest.raises(BundleError, match="step"):
+        CoderTables.from_json(json.dumps(record))
+
+
+def random_layer(rng: np.random.Generator, inputs: int, shifts: Any, bias_bits: int) -> Layer:
+    weight = rng.integers(-127, 128, (len(shifts), inputs), dtype=np.int32)
+    bias = rng.integers(-1, 2, len(shifts)) << rng.integers(0, bias_bits, len(shifts))
+    return Layer(weight, bias.astype(np.int32), np.array(shifts, np.int32))
+
+
+def random_tables(seed: int, widths: Any) -> CoderTables:
+    """Networks with units that saturate and that vanish; of other widths in each channel."""
+    rng, channels = np.random.default_rng(seed), []
+    for size in CONTEXT_SIZES:
+        layers, inputs = [], size
+        for width in rng.permutation(widths).tolist():
+            layers.append(random_layer(rng, inputs, rng.integers(0, 25, width), 29))
+            inputs = width
+        channels.append(ChannelNetwork(tuple(layers), random_layer(rng, size + inputs, (9, 12), 12)))
+    return CoderTables(tuple(channels))
+
+
+@pytest.mark.parametrize("tables", [
+    CoderTables.default(), random_tables(0, (7,)), random_tables(1, (16, 5, 9)), random_tables(2, (256, 30))])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (8, 1), (7, 11)])
+def test_a_line_is_predicted_as_its_samples_are(tables: CoderTables, shape: tuple[int, ...]) -> None:
+    height, width = shape
+    lr = np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    expected = [network.predict(*all_contexts(lr, channel)) for channel, network in enumerate(tables.channels)]
+    seen = []
+    for line in LinePredictor(tables.channels).lines(width, height):
+        line.samples[:] = np.nan  # reading samples that are not decoded yet is detected
+        for channel, (means, scales) in enumerate(expected):
+            assert line.predict(channel) == ([means[i] for i in line.where], [scales[i] for i in line.where])
+            line.samples[:, channel] = lr.reshape(-1, 3)[line.where, channel]
+        seen += line.where.tolist()
+    assert sorted(seen) == list(range(height * width))
+    if height * width > 9:
+        assert len({number for network in expected for number in network[0]}) > 20
+        assert len({number for network in expected for number in network[1]}) > 5

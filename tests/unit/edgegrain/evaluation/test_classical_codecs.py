@@ -19,7 +19,7 @@ from edgegrain.evaluation.classical_codecs import (
     library_versions,
     rebuild,
 )
-from edgegrain.metrics.psnr_ssim import psnr
+from edgegrain.metrics.pixel_scores import psnr
 
 
 @pytest.fixture(scope="module")

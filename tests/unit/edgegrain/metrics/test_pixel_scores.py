@@ -1,0 +1,118 @@
+"""PSNR, SSIM, and periodic peaks of the spectrum."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+import sdk
+from codec_contract.errors import ImageError
+from edgegrain.metrics.pixel_scores import PERIODS, added_peaks, has_peaks, periodic_peaks, psnr, ssim
+
+
+def noisy(picture: np.ndarray, amplitude: int, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(-amplitude, amplitude + 1, picture.shape)
+    return np.clip(picture.astype(int) + noise, 0, 255).astype(np.uint8)
+
+
+def test_psnr_of_a_known_error() -> None:
+    black = np.zeros((8, 5, 3), np.uint8)
+    assert psnr(black, black + 1) == pytest.approx(20 * math.log10(255))
+    assert psnr(black, black + 255) == 0
+    assert psnr(black, black) == math.inf
+
+
+def test_a_byte_difference_does_not_wrap_around() -> None:
+    dark, bright = np.full((4, 4, 3), 1, np.uint8), np.full((4, 4, 3), 254, np.uint8)
+    assert psnr(dark, bright) == psnr(bright, dark) == pytest.approx(20 * math.log10(255 / 253))
+
+
+@pytest.mark.parametrize("amplitude", [2, 20, 90])
+def test_equal_to_scikit_image(portrait: np.ndarray, amplitude: int) -> None:
+    picture, target = noisy(portrait, amplitude)[:, :201], portrait[:, :201]
+    assert psnr(picture, target) == pytest.approx(peak_signal_noise_ratio(target, picture), rel=1e-12)
+    theirs = structural_similarity(picture, target, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5,
+                                   use_sample_covariance=False)
+    assert ssim(picture, target) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_ssim_is_one_for_equal_pictures_and_falls_with_noise(portrait: np.ndarray) -> None:
+    values = [ssim(noisy(portrait, amplitude), portrait) for amplitude in (0, 5, 30, 100)]
+    assert values[0] == pytest.approx(1)
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < 0.5
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+@pytest.mark.parametrize(("wrong", "message"), [
+    (np.zeros((16, 16, 3)), "expected a uint8 picture"), (np.zeros((16, 16), np.uint8), "expected a uint8 picture"),
+    (np.zeros((16, 16, 4), np.uint8), "expected a uint8 picture"),
+    (np.zeros((16, 17, 3), np.uint8), "17×16 and 16×16 pixels; expected one size"),
+])
+def test_other_arrays_are_refused(metric: object, wrong: np.ndarray, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        metric(wrong, np.zeros((16, 16, 3), np.uint8))  # type: ignore[operator]
+
+
+def test_ssim_refuses_pictures_smaller_than_its_window() -> None:
+    small = np.zeros((10, 40, 3), np.uint8)
+    with pytest.raises(ImageError, match="at least 11"):
+        ssim(small, small)
+
+
+SIDE = 128
+
+
+def noise(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(128, 12, (SIDE, SIDE, 1)).clip(0, 255).repeat(3, 2).astype(np.uint8)
+
+
+def test_noise_has_no_peaks() -> None:
+    peaks = [periodic_peaks(noise(seed)) for seed in range(8)]
+    for period in (4, 8, 16):  # 2 has three frequencies, too few for a mean
+        assert np.mean([found[period] for found in peaks]) == pytest.approx(1.6, abs=1)
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_a_pattern_raises_the_peak_of_its_period_alone(period: int) -> None:
+    """One step of a level every ``period`` pixels also has harmonics, which belong to smaller periods."""
+    plain = noise()
+    tile = np.random.default_rng(1).normal(0, 6, (period, period, 1))
+    patterned = (plain + np.tile(tile, (SIDE // period, SIDE // period, 1))).clip(0, 255).astype(np.uint8)
+    before, after = periodic_peaks(plain), periodic_peaks(patterned)
+    assert after[period] > before[period] + 6
+    larger = [other for other in PERIODS if other > period]
+    assert [after[other] for other in larger] == pytest.approx([before[other] for other in larger], abs=2)
+
+
+def test_added_peaks_are_those_above_the_original_s() -> None:
+    plain = noise()
+    gridded = plain.copy()
+    gridded[::8] += 6
+    added = added_peaks(gridded, periodic_peaks(plain))
+    assert added[8] == pytest.approx(periodic_peaks(gridded)[8] - periodic_peaks(plain)[8]) and added[8] > 4
+    assert added[16] < 2
+    assert added_peaks(plain, periodic_peaks(gridded))[8] == 0
+
+
+def test_other_sizes_are_refused() -> None:
+    with pytest.raises(ImageError, match="multiples of 16; got 120×128"):
+        periodic_peaks(noise()[:, :120])
+    assert has_peaks(noise())
+    for shape in ((120, 128, 3), (64, 64, 3)):
+        assert not has_peaks(np.zeros(shape, np.uint8))
+        with pytest.raises(ImageError, match="multiples of 16"):
+            periodic_peaks(np.zeros(shape, np.uint8))
+
+
+def test_the_shipped_bundle_leaves_no_stronger_grid_than_now(default_bundle: Path, portrait: np.ndarray) -> None:
+    """Upper bounds, to be lowered with a better decoder."""
+    codec = sdk.Codec(default_bundle)
+    restored = periodic_peaks(np.asarray(codec.restore(codec.compress(portrait))))
+    original = periodic_peaks(portrait)
+    assert all(original[period] < 4 for period in (4, 8, 16))
+    assert restored[4] < 15 and restored[8] < 18 and restored[16] < 12.5

@@ -101,7 +101,8 @@ def free_port(host: str, port: int) -> int:
     """The port, or a free one for 0; `OSError` if the address is not available."""
     # Granian binds with SO_REUSEPORT, with which two services could share a port unnoticed.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, dualstack_ipv6=host == "::") as listener:
+    both = host == "::" and socket.has_dualstack_ipv6()
+    with socket.create_server((host, port), family=family, dualstack_ipv6=both) as listener:
         return int(listener.getsockname()[1])
 
 

@@ -10,8 +10,6 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -66,11 +64,7 @@ def log(logger: logging.Logger, level: int, event: str, error: Exception | None 
 
 
 class ServiceMetrics:
-    """All metrics in one registry; `docs/service.md` lists their names.
-
-    Attributes:
-        registry: the content of ``/metrics``.
-    """
+    """All metrics in one registry, the content of ``/metrics``; `docs/service.md` lists their names."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -98,24 +92,13 @@ class ServiceMetrics:
             registry=self.registry)
         self.requests_in_flight = Gauge(
             "edgegrain_requests_in_flight", "Requests without an answer yet.", registry=self.registry)
-        self._queue_depth = Gauge(
+        self.queue_depth = Gauge(
             "edgegrain_queue_depth", "Pictures in the queue of a verb.", ["verb"], registry=self.registry)
-        self._expected_seconds = Gauge(
+        self.expected_seconds = Gauge(
             "edgegrain_expected_seconds", "Seconds until a request that arrives now is expected to be answered.",
             ["verb"], registry=self.registry)
-        self._workers_ready = Gauge("edgegrain_workers_ready", "Workers that are ready.", registry=self.registry)
-        self._ready = Gauge("edgegrain_ready", "Result of /health/ready: 1 or 0.", registry=self.registry)
-
-    def watch(
-        self, *, verbs: Iterable[Any], queue_depth: Callable[[Any], int], expected_seconds: Callable[[Any], float],
-        workers_ready: Callable[[], int], ready: Callable[[], bool],
-    ) -> None:
-        """Set the callbacks that these gauges are read from."""
-        for verb in verbs:
-            self._queue_depth.labels(verb).set_function(partial(queue_depth, verb))
-            self._expected_seconds.labels(verb).set_function(partial(expected_seconds, verb))
-        self._workers_ready.set_function(workers_ready)
-        self._ready.set_function(lambda: float(ready()))
+        self.workers_ready = Gauge("edgegrain_workers_ready", "Workers that are ready.", registry=self.registry)
+        self.ready = Gauge("edgegrain_ready", "Result of /health/ready: 1 or 0.", registry=self.registry)
 
 
 class AccessLog:

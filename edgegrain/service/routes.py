@@ -153,10 +153,11 @@ async def restore_batch(
     """Restore several payloads, no scenes. One that is damaged, or lacks the size or a control, fails alone."""
     options = _restore_options(request, parameters, service.settings.mark)
     service.admit(request)
+    settings = service.settings
     with service.budget.account() as account:
         payloads = await read_parts(
-            request, account, part_limit=MAX_PAYLOAD_BYTES, most=service.settings.largest_form,
-            timeout=service.settings.body_timeout)
+            request, account, part_limit=MAX_PAYLOAD_BYTES, most=min(settings.max_batch_items, settings.queue_size),
+            timeout=settings.body_timeout)
         service.access.charge(request, len(payloads), charged=1)
         prepared = [_part_job(service, payload, options, parameters.bundle) for payload in payloads]
         jobs = [item for item in prepared if isinstance(item, Job)]
@@ -182,9 +183,9 @@ async def compress(
     manifests = service.bundles_to_try(parameters.bundle, parameters.quality, parameters.max_bytes)
     options = _compress_options(parameters, manifests[1:])
     service.admit(request)
+    limit = min(service.settings.max_picture_bytes, service.settings.max_bytes_in_flight)
     with service.budget.account() as account:
-        picture = await read_body(
-            request, account, limit=service.settings.largest_picture, timeout=service.settings.body_timeout)
+        picture = await read_body(request, account, limit=limit, timeout=service.settings.body_timeout)
         job = service.compress_job(picture, options, manifests[0])
         done = await service.done(request, job)
     bundle = manifests[0]

@@ -129,16 +129,6 @@ class Settings(BaseSettings):
     drain_timeout: int = Field(30, ge=1, le=3600, description="After that delay: time for accepted requests.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
-    @property
-    def largest_picture(self) -> int:
-        """Most bytes of a picture file that can be accepted at all."""
-        return min(self.max_picture_bytes, self.max_bytes_in_flight)
-
-    @property
-    def largest_form(self) -> int:
-        """Most payloads of a form that can be accepted at all."""
-        return min(self.max_batch_items, self.queue_size)
-
     def all_tokens(self) -> tuple[SecretStr, ...]:
         """``tokens`` and those of ``tokens_file``."""
         if self.tokens_file is None:

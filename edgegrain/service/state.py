@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends
@@ -77,9 +78,11 @@ class ServiceState:
                  "decoder_form", "formats", "log_level"})},
             settings.workers, start_timeout=settings.start_timeout, batch_timeout=settings.worker_timeout,
             command=worker_command, on_batch=self._note_batch, on_lost=self.metrics.worker_losses.inc)
-        self.metrics.watch(
-            verbs=VERBS, queue_depth=self.batcher.depth, expected_seconds=self.batcher.expected,
-            workers_ready=lambda: len(self.workers.pids), ready=lambda: self.not_ready() is None)
+        for verb in VERBS:
+            self.metrics.queue_depth.labels(verb).set_function(partial(self.batcher.depth, verb))
+            self.metrics.expected_seconds.labels(verb).set_function(partial(self.batcher.expected, verb))
+        self.metrics.workers_ready.set_function(lambda: len(self.workers.pids))
+        self.metrics.ready.set_function(lambda: self.not_ready() is None)
         self.draining = False
         self._was_ready = False
 

@@ -174,7 +174,8 @@ class Codec:
 
     def compress_fitted(self, fitted: Fitted) -> Payload:
         """The payload of a picture that `fit` prepared, maybe of another codec with inputs of the same size."""
-        return self.pack(self._encode([fitted])[0], fitted)
+        (lr,) = self._encode([fitted])
+        return self.pack(lr, fitted)
 
     def pack(self, lr: Rgb, fitted: Fitted) -> Payload:
         """The payload of an LR of this bundle's size, uint8 ``[h, w, 3]``, for a picture that `fit` prepared; its
@@ -205,7 +206,10 @@ class Codec:
             for index, picture in enumerate(group, first):
                 with position_in_batch("picture", index):
                     prepared.append(self.fit(picture, fit, background, max_pixels, align, require_face))
-            payloads += map(self.pack, self._encode(prepared), prepared)
+                if self._tiled:  # photographs of any size, so one at a time
+                    payloads.append(self.compress_fitted(prepared.pop()))
+            if prepared:
+                payloads += map(self.pack, self._encode(prepared), prepared)
         return payloads
 
     def restore(
@@ -287,11 +291,11 @@ class Codec:
         """True for bundles of photographs of any size, whose networks run tile by tile."""
         return self._manifest.tile_overlap is not None
 
-    def _encode(self, prepared: Sequence[Fitted]) -> Sequence[Rgb]:
+    def _encode(self, prepared: Sequence[Fitted]) -> Iterable[Rgb]:
         """The LR of each input of `fit`."""
         if self._tiled:
             return [encode_tiles(self._open.encoder, self._manifest, fitted.rgb) for fitted in prepared]
-        return list(self._open.encoder.encode(np.stack([fitted.rgb for fitted in prepared])))
+        return self._open.encoder.encode(np.stack([fitted.rgb for fitted in prepared]))
 
     def _restore_each(
         self, items: Sequence[tuple[RestoreSource, Size, float | None]], *, max_pixels: int, mark: bool,

@@ -81,7 +81,7 @@ def running(command: Sequence[str], prepare: Callable[[], None] | None = None, *
     process = Process(command, prepare, **settings)
     try:
         ready = f"{process.url}/health/ready"
-        until(lambda: get(ready).status_code == 200)
+        until(lambda: get(ready).status_code == 200 and process.workers)
         yield process
     finally:
         process.popen.kill()

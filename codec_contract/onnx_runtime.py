@@ -108,7 +108,7 @@ def _fields(message: memoryview, *wanted: int) -> Iterator[tuple[int, memoryview
         raise ValueError("it is damaged: a number has no end")
 
     while position < len(message):
-        tag, start = varint(), position
+        tag, start = varint() & 0xFFFFFFFF, position  # as readers do that keep 32 bits of a number
         match tag & 7:
             case 0:
                 varint()

@@ -92,18 +92,9 @@ class FittedLarge(Fitted):
 class RefiningCodec(Codec):
     """A `sdk.Codec` whose payloads hold the LRs of a search; everything else is the same.
 
-    The same picture gets the same payload on one machine; on another one floating point may lead to another LR.
-
-    Args:
-        bundle, device, threads: as for `sdk.Codec`; the device is PyTorch's too.
-        steps: of the search, 1 or more. A step takes as long as a step of training with one picture.
-        size: side of the square at which the search compares pictures, one of `BundleInfo.sides`; None for the
-            decoder's. Larger ones are for payloads that are restored larger: they take three to five times as long.
-        max_bytes: largest payload, in bytes: the search uses what it has more than the encoder's, and gets the LR into
-            less if the encoder's has more; None for the encoder's bytes.
-        weights: folder with the weights of LPIPS and, for faces, of the identity network; None for those of
-            ``edgegrain metrics fetch``.
-        report: called after each step with the finished part of a search, 0...1.
+    The same picture gets the same payload on one machine; on another one floating point may lead to another LR. The
+    search compares pictures at ``size``, one of `BundleInfo.sides`, by default the decoder's; larger ones take three to
+    five times as long. It uses up ``max_bytes``, by default the encoder's bytes.
     """
 
     def __init__(self, bundle: str | Path = "faces", *, steps: int = STEPS, size: int | None = None,
@@ -227,11 +218,8 @@ class RefiningCodec(Codec):
         return LEARNING_RATE / math.sqrt(self._level_step) * (1 + math.cos(math.pi * step / self._steps)) / 2
 
     def _restored(self, indices: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Loss of the picture that the rounded LR restores, and bits of the LR; gradients pass the rounding.
-
-        ``targets`` are the originals at the decoder's size and at two and four times its side, as far as the search
-        looks at these.
-        """
+        """Loss of the picture that the rounded LR restores against originals of one, two and four times the decoder's
+        side, and bits of the LR; gradients pass the rounding."""
         rounded = indices + (self._rounded(indices) - indices).detach()
         with mixed_precision(self._torch_device):
             picture = self._torch_decoder(dequantize((rounded * self._level_step).clamp(0, 255)))

@@ -132,8 +132,7 @@ class Reference:
 
     @torch.inference_mode()
     def quick_scores(self, picture: Rgb) -> Scores:
-        """All scores of a uint8 ``[H, W, 3]`` except those of VGG16, which takes ten times as long as the others.
-        """
+        """All scores of a uint8 ``[H, W, 3]`` except those of VGG16, which takes ten times as long as the others."""
         scores = Scores(psnr(picture, self.original), ssim(picture, self.original), self.lpips_alex(picture))
         found = self._face_descriptors(self._batch(picture))
         if found is None or self._descriptors is None:

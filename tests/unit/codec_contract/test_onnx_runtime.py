@@ -86,7 +86,10 @@ def test_models_that_could_run_forever_are_refused() -> None:
     function = helper.make_function("own", "Hidden", ["go"], [], [looping()], [helper.make_opsetid("", 17)])
     hidden = model(helper.make_node("Hidden", ["go"], [], domain="own"), functions=(function,))
     twice = model(plain) + model(looping())  # a reader of protocol buffers joins the two
-    for refused in (model(plain, looping()), hidden, twice):
+    long_tag = bytes([0x80 | 7 << 3 | 2, 0x80, 0x80, 0x80, 0x10])  # of a graph, with a bit beyond 32
+    graph = onnx.load_model_from_string(model(looping())).graph.SerializeToString()
+    disguised = model(plain) + long_tag + bytes([len(graph) & 127 | 128, len(graph) >> 7]) + graph
+    for refused in (model(plain, looping()), hidden, twice, disguised):
         with pytest.raises(ValueError, match=r"control flow \(Loop\), which could run forever"):
             refuse_control_flow(refused)
     for damaged in (model(plain)[:-3], b"\x3a\xff", b"\x0b\x0c" + model(looping())):

@@ -121,7 +121,9 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
                                      "(for identity: the best PSNR)", PERCEPTION)}
     drawn = {file: _plot(summary, panels) for file, (_, panels) in plots.items()} if summary["curves"] else {}
     sheets = dict(_sheets(codec, results, paths, summary))
-    page = _template().render(
+    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
+                                   undefined=jinja2.StrictUndefined)
+    page = templates.get_template("report.html.jinja").render(
         title=_title(summary), summary=summary, claims=claims(summary),
         compared=CLASSICAL_BY_PSNR in summary["means"],
         partial=any(mean["pictures"] < summary["pictures"]["count"] for mean in summary["means"].values()),
@@ -205,8 +207,8 @@ def _signed(value: float) -> str:
 
 def _picture_rows(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
     rows = []
-    for result in _worst_first(results):
-        best = _best_classical(result)
+    for result in sorted(results, key=_rank):
+        best = next((row for row in result.equal if row.method == CLASSICAL_BY_LPIPS), None)
         scores = [_cell(score, getattr(result.ours.scores, score)) for score in PICTURE_SCORES]
         against = ("–", "–") if best is None else (
             _cell("lpips_alex", best.scores.lpips_alex), best.setting.description if best.setting else "")
@@ -214,51 +216,37 @@ def _picture_rows(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
     return rows
 
 
-def _worst_first(results: Sequence[PictureResult]) -> list[PictureResult]:
-    return sorted(results, key=lambda result: (-result.ours.scores.lpips_alex, result.ours.picture))
-
-
-def _best_classical(result: PictureResult) -> Row | None:
-    """The classical row with the best LPIPS-Alex."""
-    return next((row for row in result.equal if row.method == CLASSICAL_BY_LPIPS), None)
+def _rank(result: PictureResult) -> tuple[float, str]:
+    """Sorts the worst picture first."""
+    return -result.ours.scores.lpips_alex, result.ours.picture
 
 
 def _sheets(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path],
             summary: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, bytes]]]:
-    """File -> (caption, PNG): pictures from the worst to the best, then the worst ones."""
-    ranked = _worst_first(results)
-    spread = np.linspace(len(ranked) - 1, 0, min(SHEET_ROWS, len(ranked))).round().astype(int)
-    text = "From the best to the worst picture by LPIPS-Alex" if len(ranked) > 1 else ranked[0].ours.picture
-    yield "sheet.png", (text, _sheet(codec, [ranked[i] for i in spread], results, paths, summary, text))
+    """File -> (caption, PNG): pictures from the best to the worst, the worst ones, eyes and mouth of faces."""
+    ranked = sorted(zip(results, paths, strict=True), key=lambda pair: _rank(pair[0]))
+    spread = [ranked[i] for i in np.linspace(len(ranked) - 1, 0, min(SHEET_ROWS, len(ranked))).round().astype(int)]
+    text = "From the best to the worst picture by LPIPS-Alex" if len(ranked) > 1 else ranked[0][0].ours.picture
+    yield "sheet.png", (text, _sheet(codec, spread, summary, text))
     if len(ranked) > SHEET_ROWS:
         text = f"The {SHEET_ROWS} worst pictures by LPIPS-Alex"
-        yield "sheet_worst.png", (text, _sheet(codec, ranked[:SHEET_ROWS], results, paths, summary, text))
+        yield "sheet_worst.png", (text, _sheet(codec, ranked[:SHEET_ROWS], summary, text))
     if codec.bundle.domain == "faces":
         text = "Eyes and mouth, four times as large: from the best to the worst picture by LPIPS-Alex"
-        chosen = [ranked[i] for i in spread]
-        yield "sheet_details.png", (text, _detail_sheet(codec, chosen, results, paths, summary["size"], text))
+        rows = [detail_tiles(original_of(path, summary["size"]), np.asarray(codec.restore(result.payload)),
+                             result.ours.picture) for result, path in spread]
+        sheet = draw_sheet(rows, titles=detail_titles(), heading=text, side=SHEET_SIDE)
+        yield "sheet_details.png", (text, encode_sheet(sheet))
 
 
-def _sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[PictureResult], paths: Sequence[Path],
-           summary: Mapping[str, Any], text: str) -> bytes:
-    compared = summary["baselines"] != "none"
+def _sheet(codec: Codec, chosen: Sequence[tuple[PictureResult, Path]], summary: Mapping[str, Any], text: str) -> bytes:
+    baselines = None if summary["baselines"] == "none" else summary["baselines"]
     titles = ["original", codec.bundle.id]
-    if compared:
+    if baselines:
         titles += ["classical, best LPIPS-Alex", "classical, best PSNR"]
-    rows = [_tiles(codec, result, original_of(paths[results.index(result)], summary["size"]),
-                   summary["baselines"] if compared else None) for result in chosen]
+    rows = [_tiles(codec, result, original_of(path, summary["size"]), baselines) for result, path in chosen]
     heading = f"{_title(summary)}    {text}".replace("×", "x")  # Pillow's font lacks the sign
     return encode_sheet(draw_sheet(rows, titles=titles, heading=heading, side=SHEET_SIDE))
-
-
-def _detail_sheet(codec: Codec, chosen: Sequence[PictureResult], results: Sequence[PictureResult],
-                  paths: Sequence[Path], side: int, text: str) -> bytes:
-    rows = []
-    for result in chosen:
-        original = original_of(paths[results.index(result)], side)
-        restored = np.asarray(codec.restore(result.payload))
-        rows.append(detail_tiles(original, restored, result.ours.picture))
-    return encode_sheet(draw_sheet(rows, titles=detail_titles(), heading=text, side=SHEET_SIDE))
 
 
 def _tiles(codec: Codec, result: PictureResult, original: Rgb, baselines: Thoroughness | None) -> list[Tile]:
@@ -281,12 +269,6 @@ def _tiles(codec: Codec, result: PictureResult, original: Rgb, baselines: Thorou
 
 def _scores(row: Row) -> str:
     return f"LPIPS-Alex {row.scores.lpips_alex:.3f}   {row.scores.psnr:.1f} dB"
-
-
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
-        "report.html.jinja")
 
 
 def _plot(summary: Mapping[str, Any], panels: Sequence[tuple[str, str, str]]) -> bytes:

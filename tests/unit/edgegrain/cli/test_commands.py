@@ -95,3 +95,19 @@ def test_missing_library_says_what_to_install(repository: Path, missing: str) ->
     result = python(repository, "-c", program)
     assert result.returncode == 1 and result.stdout == "" and result.stderr.count("\n") == 1
     assert f"{missing} is missing" in result.stderr and "pip install 'edgegrain[cli]'" in result.stderr
+
+
+@pytest.mark.parametrize(("words", "forgotten", "missing", "extra"), [
+    ("serve", "edgegrain.service.app", "granian.constants", "server"),
+    ("evaluate --data .", "edgegrain.evaluation.report", "jinja2", "eval"),
+    ("publish run . --out b", "edgegrain.publishing.run_source", "safetensors", "export,train"),
+    ("export encoder", "", "export.proof.proven_export", "export"),
+    ("export decoder", "", "export.decoder.export", "export"),
+    ("export bundle . --out b", "", "export.bundle.grain_bundle", "export")])
+def test_missing_library_names_the_extra(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, forgotten: str, missing: str, extra: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, forgotten, raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert missing.partition(".")[0] in shell.fails(f"pip install 'edgegrain[{extra}]'", *words.split())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +55,6 @@ def test_wrong_variables_are_one_line(served: list[Settings], shell: Shell, monk
     err = shell.fails("error: not a setting: EDGEGRAIN_SERVE_TOKEN (similar: EDGEGRAIN_SERVE_TOKENS)", "serve")
     assert err.count("\n") == 1 and "0123456789abcdef" not in err and not served
     shell.ok("serve", "--show-settings")
-
-
-def test_a_missing_library_says_what_to_install(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "edgegrain.service.app")
-    monkeypatch.setitem(sys.modules, "granian.constants", None)
-    assert "pip install 'edgegrain[server]'" in shell.fails("serving needs granian", "serve")
 
 
 @pytest.mark.parametrize("command", ["compress", "restore"])

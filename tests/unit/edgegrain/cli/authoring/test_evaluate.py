@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -144,13 +143,6 @@ def test_an_interrupted_run_goes_on(shell: Shell, tmp_path: Path, monkeypatch: p
 def test_a_folder_without_pictures_is_refused(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     shell.fails("no pictures", "--data", tmp_path / "empty")
-
-
-def test_a_missing_library_is_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "edgegrain.evaluation.report", raising=False)
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    err = shell.fails("jinja2")
-    assert "edgegrain[eval]" in err
 
 
 @pytest.mark.parametrize("page", ["evaluation", "training"])

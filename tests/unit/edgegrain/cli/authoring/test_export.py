@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,15 +49,6 @@ def test_an_encoder_is_exported(shell: Shell, tmp_path: Path) -> None:
     assert error.startswith("error: ")
     shell.fails("no bundle 'no-such-bundle'", "export", "encoder", "--bundle", "no-such-bundle", "--out",
                 tmp_path / "none")
-
-
-@pytest.mark.parametrize("arguments", [("encoder",), ("decoder",), ("bundle", "{zoo}", "--out", "b")])
-def test_missing_libraries(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                           arguments: tuple[str, ...]) -> None:
-    monkeypatch.chdir(tmp_path)
-    for module in ("export.proof.proven_export", "export.decoder.export", "export.bundle.grain_bundle"):
-        monkeypatch.setitem(sys.modules, module, None)
-    shell.fails("pip install 'edgegrain[export]'", "export", *(item.format(zoo=tmp_path) for item in arguments))
 
 
 # Bundles of the zoo: tests/integration/test_face_sr_bundle.py.

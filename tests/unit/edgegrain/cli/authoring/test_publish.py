@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -140,13 +139,6 @@ def test_an_irn_run_and_a_folder_without_a_run_are_refused(tmp_path: Path, shell
     shell.fails("is a checkpoint of stylegan2", "run", tmp_path / "last.safetensors", "--out", tmp_path / "bundle")
     (tmp_path / "empty").mkdir()
     shell.fails("is not a checkpoint of a training run", "run", tmp_path / "empty", "--out", tmp_path / "bundle")
-
-
-def test_a_missing_library_is_named(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "edgegrain.publishing.run_source", raising=False)
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    err = shell.fails("safetensors", "run", tmp_path, "--out", tmp_path / "bundle")
-    assert "edgegrain[export,train]" in err
 
 
 def test_a_card_gets_the_evaluation_and_the_controls(tmp_path: Path, shell: Shell) -> None:

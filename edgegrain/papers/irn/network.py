@@ -22,7 +22,7 @@ scale down to picture detail.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -143,14 +143,10 @@ class CellTransform(nn.Module):
 
     For factors that no Haar transform has. Bands come as in `HaarTransform`; in a new network the first one is the mean
     and the others are the cell's pixels, as in the authors' public code.
-
-    Attributes:
-        inverted: the inverse matrix of a network that is not trained any more; None to compute it at every use.
     """
 
     def __init__(self, scale: int) -> None:
         super().__init__()
-        self.inverted: Tensor | None = None
         self.scale = scale
         matrix = torch.eye(scale**2)
         matrix[0] = 1 / scale**2
@@ -163,12 +159,11 @@ class CellTransform(nn.Module):
 
     def inverse_matrix(self) -> Tensor:
         """``[s^2, s^2]``."""
-        return torch.linalg.inv(self.matrix) if self.inverted is None else self.inverted
+        return torch.linalg.inv(self.matrix)
 
-    def inverse(self, bands: Tensor) -> Tensor:
+    def inverse(self, bands: Tensor, inverse_matrix: Tensor) -> Tensor:
         with full_precision(bands):
-            values = bands.float().unflatten(1, (self.scale**2, -1))
-            cells = torch.einsum("lk,bkchw->bclhw", self.inverse_matrix(), values)
+            cells = torch.einsum("lk,bkchw->bclhw", inverse_matrix, bands.float().unflatten(1, (self.scale**2, -1)))
             return F.pixel_shuffle(cells.flatten(1, 2), self.scale)
 
 
@@ -185,7 +180,8 @@ class DenseBlock(nn.Module):
         with torch.no_grad():
             for conv in self.convs():
                 nn.init.xavier_normal_(conv.weight).mul_(INITIAL_SCALE if conv is not self.conv5 else 0)
-                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+                if conv.bias is not None:
+                    conv.bias.zero_()
 
     def convs(self) -> tuple[nn.Conv2d, ...]:
         """The convolutions in order; all but the last are followed by a leaky ReLU."""
@@ -266,11 +262,19 @@ class DownscalingModule(nn.Module):
             h1, h2 = block(h1, h2)
         return self._join(h1, h2)
 
-    def inverse(self, x: Tensor) -> Tensor:
+    def inverse_matrix(self) -> Tensor | None:
+        """Inverse matrix of the trained transform; None for a Haar transform."""
+        return self.transform.inverse_matrix() if isinstance(self.transform, CellTransform) else None
+
+    def inverse(self, x: Tensor, inverse_matrix: Tensor | None = None) -> Tensor:
         h1, h2 = self._split(x)
         for block in reversed(self.blocks):
             h1, h2 = block.inverse(h1, h2)  # type: ignore[operator]  # a ModuleList forgets its elements' class
-        return self.transform.inverse(self._join(h1, h2))
+        bands = self._join(h1, h2)
+        if not isinstance(self.transform, CellTransform):
+            return self.transform.inverse(bands)
+        return self.transform.inverse(
+            bands, self.transform.inverse_matrix() if inverse_matrix is None else inverse_matrix)
 
     def _split(self, bands: Tensor) -> tuple[Tensor, Tensor]:
         h1, h2 = bands[:, :RGB], bands[:, RGB:]
@@ -302,11 +306,18 @@ class IRN(nn.Module):
             x = stage(x)
         return x[:, :RGB], x[:, RGB:]
 
-    def inverse(self, y: Tensor, z: Tensor) -> Tensor:
-        """y and z, sizes as `forward` gives them -> picture ``[B, 3, H, W]`` in about [0, 1]."""
+    def inverse_matrices(self) -> list[Tensor | None]:
+        """Inverse matrices of the stages' trained transforms; None for each stage with a Haar transform."""
+        return [stage.inverse_matrix() for stage in self.stages]  # type: ignore[operator]  # as above
+
+    def inverse(self, y: Tensor, z: Tensor, matrices: Sequence[Tensor | None] | None = None) -> Tensor:
+        """y and z, sizes as `forward` gives them -> picture ``[B, 3, H, W]`` in about [0, 1].
+
+        ``matrices``: `inverse_matrices` of earlier; None to compute them.
+        """
         x = torch.cat([y, z], 1)
-        for stage in reversed(self.stages):
-            x = stage.inverse(x)  # type: ignore[operator]  # as above
+        for stage, matrix in zip(reversed(self.stages), reversed(matrices or [None] * len(self.stages)), strict=True):
+            x = stage.inverse(x, matrix)  # type: ignore[operator]  # as above
         return x
 
     def sample_z(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -346,11 +357,10 @@ class Upscaler(nn.Module):
         super().__init__()
         self.irn = irn
         self.register_buffer("z", torch.zeros(1, irn.config.z_channels, 1, 1), persistent=False)
-        for transform in irn.modules():
-            if isinstance(transform, CellTransform):  # ONNX cannot invert; as a buffer it would be stored as float16
-                transform.inverted = torch.linalg.inv(transform.matrix).detach()
+        # Of the weights as they are now. ONNX cannot invert; as buffers they would be stored as float16.
+        self._matrices = [None if matrix is None else matrix.detach() for matrix in irn.inverse_matrices()]
 
     def forward(self, lr: Tensor, z: Tensor | None = None) -> Tensor:
         """``z``: ``[B, z_channels, h, w]``, or a shape that broadcasts to it."""
         y = (lr + 1) / 2
-        return self.irn.inverse(y, (self.z if z is None else z) + 0 * y[:, :1]) * 2 - 1
+        return self.irn.inverse(y, (self.z if z is None else z) + 0 * y[:, :1], self._matrices) * 2 - 1

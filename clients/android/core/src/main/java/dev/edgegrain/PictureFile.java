@@ -2,6 +2,9 @@ package dev.edgegrain;
 
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
+import java.util.BitSet;
+import java.util.HashMap;
+import java.util.Map;
 
 /** Checks of an encoded picture that Android's decoder does not make. */
 public final class PictureFile {
@@ -10,6 +13,15 @@ public final class PictureFile {
 
     private static final byte[] PNG = {(byte) 0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
     private static final byte[] IEND = "IEND".getBytes(StandardCharsets.US_ASCII);
+
+    private static final int END = 0xd9;
+    private static final int SCAN = 0xda;
+    private static final int PROGRESSIVE = 0xc2;
+    private static final int COEFFICIENTS = 64;
+    private static final int FILLER = 254;
+    /** Transfer characteristics, as H.273 numbers them. */
+    private static final int PQ = 16;
+    private static final int HLG = 18;
 
     private PictureFile() {}
 
@@ -34,27 +46,62 @@ public final class PictureFile {
     }
 
     /**
-     * Throws {@link ImageException} if the bytes of a JPEG, PNG, WebP or GIF stop before the picture's end, for a GIF
-     * before the end of its first frame. Android fills the rest with a constant colour and reports no error.
+     * The file to decode: the bytes, or a JPEG with the end marker that it lacks. Throws {@link ImageException} for an HDR
+     * picture, for a JPEG without its last scans, and if the bytes of a PNG, WebP or GIF stop before the picture's end,
+     * for a GIF before the end of its first frame. Android fills the rest with a constant colour and reports no error;
+     * {@link #longerJpeg} is for pictures that end in the grey of a JPEG.
      */
-    public static void checkComplete(byte[] data) {
+    public static byte[] complete(byte[] data) {
         boolean complete = true;
-        if (data.length >= 2 && at(data, 0) == 0xff && at(data, 1) == 0xd8) {
-            complete = reachesEoi(data);
+        byte[] whole = data;
+        if (isJpeg(data)) {
+            int end = jpegEnd(data);
+            complete = end >= 0;
+            if (end == data.length) {
+                whole = Arrays.copyOf(data, data.length + 2);
+                whole[end] = (byte) 0xff;
+                whole[end + 1] = (byte) END;
+            }
         } else if (Arrays.equals(Arrays.copyOf(data, PNG.length), PNG)) {
             complete = reachesIend(data);
         } else if (startsWith(data, 0, "RIFF") && startsWith(data, 8, "WEBP")) {
             complete = data.length >= 8 + littleEndian(data, 4, 4);
         } else if (startsWith(data, 0, "GIF8")) {
             complete = holdsFrame(data);
+        } else if (startsWith(data, 4, "ftyp")) {
+            checkCodePoints(data);
         }
         if (!complete) {
             throw new ImageException("the picture of " + data.length + " bytes is truncated");
         }
+        return whole;
     }
 
-    /** Walks the segments of a JPEG to the marker EOI; further bytes may follow it. */
-    private static boolean reachesEoi(byte[] data) {
+    /** True for the first bytes of a JPEG. */
+    public static boolean isJpeg(byte[] data) {
+        return data.length >= 2 && at(data, 0) == 0xff && at(data, 1) == 0xd8;
+    }
+
+    /**
+     * A JPEG that {@link #complete} gave, with more data before its end marker: it decodes to the same pixels, unless some
+     * are missing.
+     */
+    public static byte[] longerJpeg(byte[] data) {
+        int end = jpegEnd(data);
+        byte[] longer = new byte[data.length + FILLER];
+        System.arraycopy(data, 0, longer, 0, end);
+        for (int index = 0; index < FILLER; index++) {
+            longer[end + index] = (byte) (index + 1);
+        }
+        System.arraycopy(data, end, longer, end + FILLER, data.length - end);
+        return longer;
+    }
+
+    /** The position of a JPEG's end marker, the length of the data without one, or -1 if scans are missing before it. */
+    private static int jpegEnd(byte[] data) {
+        Map<Integer, BitSet> missing = new HashMap<>(); // component -> coefficients whose last bits have not come
+        boolean progressive = false;
+        boolean scanned = false;
         int position = 2;
         while (position + 1 < data.length) {
             int marker = at(data, position + 1);
@@ -62,22 +109,64 @@ public final class PictureFile {
                 position += 1; // coded data, or a fill byte
             } else if (marker <= 0x01 || marker >= 0xd0 && marker <= 0xd8) {
                 position += 2; // a stuffed zero, or a marker without a segment
-            } else if (marker == 0xd9) {
-                return true;
-            } else if (position + 3 < data.length) {
-                position += 2 + (at(data, position + 2) << 8 | at(data, position + 3));
+            } else if (marker == END) {
+                break;
             } else {
-                return false;
+                int end = position + 2 + Math.max(2, at(data, position + 2) << 8 | at(data, position + 3));
+                byte[] body = Arrays.copyOfRange(data, Math.min(position + 4, data.length), Math.max(end, position + 4));
+                if (marker >= 0xc0 && marker <= PROGRESSIVE) {
+                    progressive = marker == PROGRESSIVE;
+                    for (int part = 6; part < 6 + 3 * at(body, 5); part += 3) {
+                        BitSet all = new BitSet();
+                        all.set(0, COEFFICIENTS);
+                        missing.put(at(body, part), all);
+                    }
+                } else if (marker == SCAN) {
+                    scanned = true;
+                    int band = 1 + 2 * at(body, 0);
+                    for (int part = 1; part < band; part += 2) {
+                        BitSet left = missing.getOrDefault(at(body, part), new BitSet());
+                        if (!progressive) {
+                            left.clear();
+                        } else if ((at(body, band + 2) & 15) == 0) {
+                            left.clear(at(body, band), Math.max(at(body, band), at(body, band + 1) + 1));
+                        }
+                    }
+                }
+                position = end;
             }
         }
-        return false;
+        for (BitSet left : missing.values()) {
+            if (!scanned || !left.isEmpty()) {
+                return -1;
+            }
+        }
+        return !scanned ? -1 : position + 1 < data.length ? position : data.length;
     }
 
-    /** Walks the chunks of a PNG to IEND. */
+    /** The boxes {@code colr} of AVIF and HEIF; a colour profile has precedence. */
+    private static void checkCodePoints(byte[] data) {
+        String start = new String(data, 0, Math.min(data.length, 1 << 20), StandardCharsets.ISO_8859_1);
+        int position = start.indexOf("colrnclx");
+        if (position >= 0 && !start.contains("colrprof") && !start.contains("colrrICC")) {
+            checkTransfer(at(data, position + 11));
+        }
+    }
+
+    private static void checkTransfer(int transfer) {
+        if (transfer == PQ || transfer == HLG) {
+            throw new ImageException("the picture is an HDR picture, which 8-bit levels cannot hold; convert it first");
+        }
+    }
+
+    /** Walks the chunks of a PNG to IEND, and reads the chunk cICP. */
     private static boolean reachesIend(byte[] data) {
         long position = PNG.length; // lengths have 32 bits
         while (position + 12 <= data.length) {
             int start = (int) position;
+            if (startsWith(data, start + 4, "cICP")) {
+                checkTransfer(at(data, start + 9));
+            }
             if (Arrays.equals(Arrays.copyOfRange(data, start + 4, start + 8), IEND)) {
                 return true;
             }
@@ -132,7 +221,8 @@ public final class PictureFile {
         return value;
     }
 
+    /** A byte, 0 after the end. */
     private static int at(byte[] data, int position) {
-        return data[position] & 255;
+        return position < data.length ? data[position] & 255 : 0;
     }
 }

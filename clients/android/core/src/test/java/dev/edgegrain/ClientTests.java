@@ -37,6 +37,7 @@ public final class ClientTests {
         all.put("pictures are turned upright as pinned", tests::orientations);
         all.put("pictures of more pixels than the limit are refused", tests::pixelLimit);
         all.put("truncated pictures are refused", tests::truncatedPictures);
+        all.put("HDR pictures are refused", tests::hdrPictures);
         all.put("LRs are coded to the pinned bodies and back", tests::bodies);
         all.put("levels are stored in steps", tests::coarseBodies);
         all.put("stored payloads are read and written again", tests::storedPayloads);
@@ -154,17 +155,26 @@ public final class ClientTests {
     private void truncatedPictures() throws Exception {
         for (String file : new String[] {"edgegrain/demo/portrait.jpg", "tests/parity/lpips_examples/ex_ref.png"}) {
             byte[] data = golden.bytes(file);
-            PictureFile.checkComplete(data);
-            PictureFile.checkComplete(Arrays.copyOf(data, data.length + 3)); // phones append data of their own
-            for (int length : new int[] {100, data.length / 2, data.length - 1}) {
-                refused(ImageException.class, () -> PictureFile.checkComplete(Arrays.copyOf(data, length)));
-            }
+            equal(data, PictureFile.complete(data), file);
+            PictureFile.complete(Arrays.copyOf(data, data.length + 3)); // phones append data of their own
+            refused(ImageException.class, () -> PictureFile.complete(Arrays.copyOf(data, 100)));
         }
+        byte[] jpeg = golden.bytes("edgegrain/demo/portrait.jpg");
+        byte[] longer = PictureFile.longerJpeg(jpeg);
+        equal(jpeg, PictureFile.complete(Arrays.copyOf(jpeg, jpeg.length - 2)), "a JPEG without its end marker");
+        equal(Arrays.copyOf(jpeg, jpeg.length - 2), Arrays.copyOf(longer, jpeg.length - 2), "a longer JPEG");
+        byte[] png = golden.bytes("tests/parity/lpips_examples/ex_ref.png");
+        refused(ImageException.class, () -> PictureFile.complete(Arrays.copyOf(png, png.length - 1)));
+        // One component in scans of the first coefficient and of all others, which have two bits, then the last one.
+        String progressive = "ffd8ffc2000b080008000801011100ffda0008010100000000" + "7f" + "ffda0008010100013f02" + "7f";
+        String last = "ffda0008010100013f21" + "7f" + "ffda0008010100013f10" + "7f";
+        PictureFile.complete(GoldenFiles.hex(progressive + last + "ffd9"));
+        refused(ImageException.class, () -> PictureFile.complete(GoldenFiles.hex(progressive + "ffd9")));
         // The end of a thumbnail is none of the picture; lengths may exceed 31 bits.
         byte[] thumbnail = GoldenFiles.hex("ffd8ffe10006ffd8ffd9ff");
         byte[] endless = GoldenFiles.hex("89504e470d0a1a0afffffff84944415449454e4449454e44");
-        refused(ImageException.class, () -> PictureFile.checkComplete(thumbnail));
-        refused(ImageException.class, () -> PictureFile.checkComplete(endless));
+        refused(ImageException.class, () -> PictureFile.complete(thumbnail));
+        refused(ImageException.class, () -> PictureFile.complete(endless));
         // 3 x 2 pixels that Pillow wrote: a GIF with a loop extension, one without, and a WebP.
         String animated = "47494638396103000200810000c81e2800000000000000000021ff0b4e45545343415045322e300301000000"
             + "21f90400050000002c00000000030002000008060001081c181000";
@@ -172,15 +182,31 @@ public final class ClientTests {
         String webp = "524946461e000000574542505650384c110000002f0240000007508f2217a5ff8188e87f0000";
         for (String picture : new String[] {animated, still, webp}) {
             byte[] data = GoldenFiles.hex(picture);
-            PictureFile.checkComplete(data);
-            PictureFile.checkComplete(Arrays.copyOf(data, data.length + 1)); // what follows: 0, not the GIF's trailer
+            PictureFile.complete(data);
+            PictureFile.complete(Arrays.copyOf(data, data.length + 1)); // what follows: 0, not the GIF's trailer
             for (int length = 12; length < data.length; length++) {
                 byte[] part = Arrays.copyOf(data, length);
-                refused(ImageException.class, () -> PictureFile.checkComplete(part));
+                refused(ImageException.class, () -> PictureFile.complete(part));
             }
         }
-        PictureFile.checkComplete("RIFF, but of another format".getBytes("US-ASCII"));
-        PictureFile.checkComplete(new byte[0]);
+        PictureFile.complete("RIFF, but of another format".getBytes("US-ASCII"));
+        PictureFile.complete(new byte[0]);
+    }
+
+    private void hdrPictures() {
+        for (int transfer : new int[] {13, 16, 18}) {
+            String code = String.format("0009%04x", transfer);
+            byte[] avif = GoldenFiles.hex("0000000866747970617669660000001363" + "6f6c726e636c78" + code + "000900");
+            byte[] png = GoldenFiles.hex("89504e470d0a1a0a" + "0000000463494350" + String.format("09%02x0001", transfer)
+                    + "00000000" + "0000000049454e4400000000");
+            for (byte[] picture : new byte[][] {avif, png}) {
+                if (transfer == 13) {
+                    equal(picture, PictureFile.complete(picture), "an SDR picture");
+                } else {
+                    refused(ImageException.class, () -> PictureFile.complete(picture));
+                }
+            }
+        }
     }
 
     private void bodies() throws Exception {

@@ -127,7 +127,7 @@ public final class Pictures {
     }
 
     private static Rgb decode(ContentResolver resolver, Uri uri, int maxPixels) throws IOException {
-        byte[] data = readAll(resolver, uri);
+        byte[] data = PictureFile.complete(readAll(resolver, uri));
         BitmapFactory.Options bounds = new BitmapFactory.Options();
         bounds.inJustDecodeBounds = true;
         BitmapFactory.decodeByteArray(data, 0, data.length, bounds);
@@ -135,7 +135,6 @@ public final class Pictures {
             throw new ImageException("Android cannot decode the picture " + uri);
         }
         PictureFile.checkSize(bounds.outWidth, bounds.outHeight, maxPixels);
-        PictureFile.checkComplete(data);
         BitmapFactory.Options options = new BitmapFactory.Options();
         options.inPreferredConfig = Bitmap.Config.ARGB_8888;
         options.inPremultiplied = false;
@@ -148,10 +147,29 @@ public final class Pictures {
             throw new ImageException("Android cannot decode the picture " + uri);
         }
         try {
+            if (PictureFile.isJpeg(data) && endsGrey(bitmap) && !small(data).sameAs(small(PictureFile.longerJpeg(data)))) {
+                throw new ImageException("the picture " + uri + " is truncated");
+            }
             return upright(bitmap, orientation(data));
         } finally {
             bitmap.recycle();
         }
+    }
+
+    /** True for the grey that decoders put in the place of missing data of a JPEG, or of one in CMYK. */
+    private static boolean endsGrey(Bitmap bitmap) {
+        int[] pixel = new int[1];
+        bitmap.getPixels(pixel, 0, 1, bitmap.getWidth() - 1, bitmap.getHeight() - 1, 1, 1);
+        byte[] levels = Rgb.flatten(1, 1, pixel, Rgb.WHITE).data;
+        int least = Math.min(levels[0] & 255, Math.min(levels[1] & 255, levels[2] & 255));
+        int most = Math.max(levels[0] & 255, Math.max(levels[1] & 255, levels[2] & 255));
+        return least >= 127 && most <= 129 || least >= 63 && most <= 65;
+    }
+
+    private static Bitmap small(byte[] data) {
+        BitmapFactory.Options options = new BitmapFactory.Options();
+        options.inSampleSize = 8;
+        return BitmapFactory.decodeByteArray(data, 0, data.length, options);
     }
 
     private static byte[] readAll(ContentResolver resolver, Uri uri) throws IOException {

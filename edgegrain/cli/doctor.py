@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import platform
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from timeit import repeat
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import typer
 
 from codec_contract.bundle.manifest import ENCODER_ONNX, GOLDEN
 from codec_contract.errors import DeviceError, EdgegrainError
+from codec_contract.version import __version__
 from edgegrain.cli.options import BUNDLE_HELP, Device, JsonOption
 from edgegrain.cli.output import message_of, print_json, say
 
@@ -36,8 +36,7 @@ RESTORE_LIMIT_SECONDS = 1.0
 """A slower restore on the CPU is a warning."""
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """The result of one check: its name, its state, and the details or the remedy."""
 
     name: str
@@ -70,7 +69,7 @@ def doctor(
             say(f"{check.state:<8} {check.name}: {check.detail}")
     broken = sum(check.state == "broken" for check in checks)
     if json_output:
-        print_json({"checks": [dataclasses.asdict(check) for check in checks], "broken": broken})
+        print_json({"checks": [check._asdict() for check in checks], "broken": broken})
     else:
         say(f"{broken} of {len(checks)} checks failed" if broken else "all is well")
     if broken:
@@ -104,13 +103,6 @@ def run_check(name: str, check: Callable[[], Result]) -> Check:
     except (EdgegrainError, OSError, ImportError) as error:
         state, detail = "broken", message_of(error)
     return Check(name, state, detail)
-
-
-def _check_edgegrain() -> Result:
-    from codec_contract.version import __version__
-
-    system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
-    return "ok", f"{__version__}, {system}, numpy {np.__version__}"
 
 
 def _check_pillow() -> Result:
@@ -152,12 +144,6 @@ def _check_runtime() -> Result:
     if first <= tuple(int(part) for part in version.split(".")[:2]) < beyond:
         return "ok", version
     return "warning", f"{version}; versions {first[0]}.{first[1]} to {beyond[0]}.{beyond[1] - 1} are supported"
-
-
-def _check_providers() -> Result:
-    import onnxruntime
-
-    return "ok", ", ".join(onnxruntime.get_available_providers())
 
 
 def _check_builds() -> Result:
@@ -292,8 +278,11 @@ def _version(distribution: str) -> str | None:
 
 
 INSTALLATION: dict[str, Callable[[], Result]] = {
-    "edgegrain": _check_edgegrain, "Pillow": _check_pillow, "picture formats": _check_formats,
-    "exact resize": _check_resize, "ONNX Runtime": _check_runtime, "providers": _check_providers,
+    "edgegrain": lambda: ("ok", f"{__version__}, Python {platform.python_version()} on {platform.system()} "
+                                f"{platform.machine()}, numpy {np.__version__}"),
+    "Pillow": _check_pillow, "picture formats": _check_formats, "exact resize": _check_resize,
+    "ONNX Runtime": _check_runtime,
+    "providers": lambda: ("ok", ", ".join(import_module("onnxruntime").get_available_providers())),
     "builds": _check_builds, "CUDA": _check_cuda, "fused ops": _check_fused_ops, "extras": _check_extras,
     "faces": _check_faces}
 """Name -> check of this installation, in the order of the report."""

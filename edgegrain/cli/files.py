@@ -6,9 +6,10 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Generic, TypeVar, get_args
+from typing import Generic, TypeVar, get_args
 
 import typer
 
@@ -97,10 +98,10 @@ def plan_jobs(
                                  f"such as {folder.name}{result_suffix}", param_hint="--out")
     found = _find(sources, wanted)
     places = dict.fromkeys((path, path if folder is None else folder / below) for path, below in found.items)
-    alike = Counter(_without_suffix(place) for _, place in places)
+    alike = Counter(_folded(place.with_suffix("")) for _, place in places)
     jobs: dict[Path, FileJob] = {}
     for path, place in places:
-        name = place.stem if alike[_without_suffix(place)] == 1 else place.name
+        name = place.stem if alike[_folded(place.with_suffix(""))] == 1 else place.name
         job = FileJob(path, place.with_name(name + result_suffix))
         other = jobs.setdefault(job.target, job)
         if other.source != path:
@@ -118,9 +119,9 @@ def list_files(sources: Sequence[Path], wanted: frozenset[str]) -> Plan[Path]:
 
 def refuse_sources(written: Iterable[Path], sources: Iterable[Path]) -> None:
     """Raise `typer.BadParameter` if one of the files to write is a file that the command reads."""
-    read = {_resolved(source) for source in sources}
+    read = {_folded(source.resolve()) for source in sources}
     for path in written:
-        if _resolved(path) in read:
+        if _folded(path.resolve()) in read:
             raise typer.BadParameter(f"{path} is one of the files to read, and a result would replace it; leave it "
                                      "out, or choose another --out")
 
@@ -134,15 +135,18 @@ def refuse_existing(files: Iterable[Path], force: bool) -> None:
 
 def read_source(path: Path) -> Path | bytes:
     """The path itself, or all bytes of `STDIN` and of a pipe, which can be read only once."""
-    if path != STDIN:
-        if path.is_file():
-            return path
-        with path.open("rb") as pipe:
-            return _read_all(pipe, str(path))
-    if sys.stdin is None or sys.stdin.isatty():
+    if path != STDIN and path.is_file():
+        return path
+    if path == STDIN and (sys.stdin is None or sys.stdin.isatty()):
         state = "closed" if sys.stdin is None else "a terminal"
         raise typer.BadParameter(f"standard input is {state}; pipe a file into the command, or name one")
-    return _read_all(sys.stdin.buffer, "standard input")
+    with nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as stream:
+        data = stream.read(MAX_STDIN_BYTES + 1)
+    if len(data) > MAX_STDIN_BYTES:
+        name = "standard input" if path == STDIN else path
+        raise typer.BadParameter(f"{name} has more than {MAX_STDIN_BYTES:,} bytes, so it is no picture or payload that "
+                                 "can be read")
+    return data
 
 
 def write_result(path: Path, data: bytes, *, force: bool) -> None:
@@ -158,22 +162,9 @@ def write_result(path: Path, data: bytes, *, force: bool) -> None:
         raise
 
 
-def _without_suffix(place: Path) -> str:
+def _folded(path: Path) -> str:
     """As file systems that ignore case compare it."""
-    return str(place.with_suffix("")).casefold()
-
-
-def _resolved(path: Path) -> str:
-    """As file systems that ignore case compare it, with links followed."""
-    return str(path.resolve()).casefold()
-
-
-def _read_all(stream: BinaryIO, name: str) -> bytes:
-    data = stream.read(MAX_STDIN_BYTES + 1)
-    if len(data) > MAX_STDIN_BYTES:
-        raise typer.BadParameter(f"{name} has more than {MAX_STDIN_BYTES:,} bytes, so it is no picture or payload that "
-                                 "can be read")
-    return data
+    return str(path).casefold()
 
 
 def _only_file(sources: Sequence[Path]) -> Path:

@@ -38,7 +38,6 @@ from codec_contract.lr_coder.coder_tables import (
 from codec_contract.lr_coder.context import MEAN_BITS
 from codec_contract.pixels import Rgb, dequantize
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
-from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.training.data import picture_levels
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.grain.rate import FIRST_OCTAVE, MEAN_UNIT, STEPS_PER_OCTAVE, CoderContext, code_length
@@ -123,7 +122,7 @@ class RefiningCodec(Codec):
         self._torch_decoder = bundle_decoder(manifest).requires_grad_(False)
         networks = [network for network in (self._torch_decoder, self._enlarger) if network is not None]
         Distributed(self._torch_device).move(networks, convolutional=True)
-        self._networks = MetricNetworks.load(find_metric_weights(weights, faces=faces), self._torch_device, faces=faces)
+        self._networks = MetricNetworks.load(weights, self._torch_device, needed=True, faces=faces)
         self._level_step = self._open.tables.step
         self._bits = PayloadBits(self._open.tables, manifest.lr, manifest.lr).to(self._torch_device)
         self._found: dict[bytes, Rgb] = {}

@@ -132,8 +132,11 @@ class LPIPS(nn.Module):
         return maps
 
 
-def cropped(picture: Tensor, offset: Sequence[int]) -> Tensor:
-    """Pictures ``[B, C, H, W]`` without `PERIOD` rows and columns, from ``offset`` (0...`PERIOD`) on: another phase."""
+def cropped(picture: Tensor, offset: Sequence[int] | None) -> Tensor:
+    """Pictures ``[B, C, H, W]`` without `PERIOD` rows and columns, from ``offset`` (0...`PERIOD`) on: another phase;
+    None keeps the whole picture."""
+    if offset is None:
+        return picture
     rows, columns = (slice(first, first + size - PERIOD) for first, size in zip(offset, picture.shape[2:], strict=True))
     return picture[..., rows, columns]
 

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.metrics.identity import MAPS
 from edgegrain.metrics.lpips import PERIOD, cropped, normalize
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.losses import MetricNetworks
-from edgegrain.training.optimizers import finite_gradients
+from edgegrain.training.optimizers import descend, optimizers
 from edgegrain.training.recipe import check, continued
 from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, initialize
 from server_decoder.stylegan2.layers import minibatch_stddev
@@ -108,10 +109,7 @@ LAYERS = (64, 192, 384, 256)
 
 @dataclass(frozen=True)
 class ProjectedConfig:
-    """Attributes:
-        head_width: channels of each head.
-        identity: heads on the face descriptor too.
-    """
+    """Channels of each head; ``identity``: heads on the face descriptor too."""
 
     head_width: int = 96
     identity: bool = False
@@ -126,13 +124,7 @@ class ProjectedDiscriminator(nn.Module):
     thousands, so runs of a few hours on a CPU can have an adversarial loss.
 
     AlexNet's layers are computed at a random offset within its period. At one offset only, a decoder learns a texture
-    of that period, as it does with LPIPS.
-
-    Attributes:
-        features: gives the unit-normalized layers of AlexNet, `edgegrain.metrics.lpips.LPIPS.features`.
-        face_maps: gives the maps of the face descriptor, `edgegrain.metrics.identity.FaceIdentity.maps`.
-
-    `use` sets both after construction. They are not part of the state: a run stores the heads only.
+    of that period, as it does with LPIPS. The frozen networks, which `use` sets, are not part of the state.
     """
 
     features: Callable[[Tensor], list[Tensor]] | None
@@ -261,17 +253,11 @@ falling with 0.25 (experiments/2026-11.md)."""
 
 
 def balanced(picture: Tensor, seen: Tensor, loss: Tensor, adversarial: Tensor, ratio: float) -> Tensor:
-    """A scalar with the value of ``loss`` and the gradient of both losses, the adversarial one scaled to ``ratio``.
+    """A scalar with the value of ``loss`` and, at ``picture``, its gradient plus that of ``adversarial`` scaled to
+    ``ratio`` times its norm, so that no fixed weight has to fit both losses throughout a run.
 
-    Its gradient at ``picture`` is that of ``loss`` plus that of ``adversarial``, scaled to ``ratio`` times the norm of
-    the former. So no fixed weight has to fit both losses throughout a run. Esser et al. 2021 (VQGAN, equation 7) do the
-    same with the gradients at the decoder's last layer.
-
-    Args:
-        picture: the networks' output.
-        seen: ``picture`` detached, requiring a gradient of its own.
-        loss, adversarial: scalars computed from ``seen``.
-        ratio: norm of the adversarial gradient relative to that of ``loss``.
+    Esser et al. 2021 (VQGAN, equation 7) do the same with the gradients at the decoder's last layer. Both losses are
+    computed from ``seen``, which is ``picture`` detached and requires a gradient of its own.
     """
     base, = torch.autograd.grad(loss, seen)
     other, = torch.autograd.grad(adversarial, seen)
@@ -295,7 +281,7 @@ class AdversarialLoss:
         """``discriminator``: a trained one; None for the configured one with random weights."""
         self.config = config
         self.discriminator = discriminator or config.build()
-        self.optimizer: torch.optim.Optimizer | None = None
+        self.optimizers: list[torch.optim.Optimizer] = []
         self.updates = 0
 
     def use(self, networks: MetricNetworks) -> None:
@@ -321,18 +307,13 @@ class AdversarialLoss:
                 real = self.discriminator(target)
         return self._losses(real, fake)[1]
 
-    def update_discriminator(self, picture: Tensor, target: Tensor,
-                             average_gradients: Callable[[list[nn.Parameter]], None]) -> dict[str, Tensor]:
-        """One step of the discriminator on restored pictures and originals; returns values to log.
-
-        Args:
-            picture, target: ``[B, 3, S, S]`` in [-1, 1].
-            average_gradients: averages the parameters' gradients over all processes.
-        """
+    def update_discriminator(self, picture: Tensor, target: Tensor, distributed: Distributed) -> dict[str, Tensor]:
+        """One step of the discriminator on restored pictures and originals, ``[B, 3, S, S]`` in [-1, 1]; returns values
+        to log."""
         self.discriminator.requires_grad_(True)
         parameters = list(self.discriminator.parameters())
-        if self.optimizer is None:  # beta1 = 0: the pictures change from step to step, so momentum points at the past
-            self.optimizer = torch.optim.Adam(parameters, lr=self.config.learning_rate, betas=(0.0, 0.99))
+        if not self.optimizers:  # beta1 = 0: the pictures change from step to step, so momentum points at the past
+            self.optimizers = optimizers(parameters, self.config.learning_rate, 0, 0, betas=(0.0, 0.99))
         real, fake = self.discriminator(target.detach()), self.discriminator(picture.detach())
         loss = self._losses(real, fake)[0]
         terms = {"discriminator": loss.detach(), "logit_gap": (_mean(real) - _mean(fake)).detach()}
@@ -340,13 +321,8 @@ class AdversarialLoss:
             penalty = r1_penalty(self.discriminator, target)
             loss = loss + 0.5 * self.config.r1 * self.config.r1_every * penalty
             terms["r1"] = penalty.detach()
-        self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(target.device.type, enabled=False):  # the penalty's second derivatives, in float32 too
-            loss.backward()
-        average_gradients(parameters)
-        if finite_gradients(parameters):
-            self.optimizer.step()
-            self.updates += 1
+            self.updates += descend(loss, parameters, self.optimizers, self.config.learning_rate, distributed)
         return terms
 
     def _losses(self, real: Tensor | list[Tensor], fake: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -359,13 +335,8 @@ class AdversarialLoss:
 
 def resumed(stored: AdversarialLoss | None, wanted: AdversarialConfig | None, discriminator: nn.Module | None = None
             ) -> AdversarialLoss | None:
-    """The adversarial loss of a run that is resumed: its own discriminator, everything else as the recipe has it.
-
-    Args:
-        stored: the run's.
-        wanted: the recipe's; None ends the loss.
-        discriminator: a trained one, for a run that had none.
-    """
+    """The adversarial loss of a run that is resumed: its own discriminator, if it had one, else the trained one given;
+    everything else as the recipe has it, of which None ends the loss."""
     if wanted is None:
         return None
     if stored is None:
@@ -377,15 +348,10 @@ def resumed(stored: AdversarialLoss | None, wanted: AdversarialConfig | None, di
 def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]],
                adversarial: AdversarialLoss | None, progress: float, originals: Tensor, shown: slice = slice(None)
                ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The losses of pictures, with their adversarial loss once that has begun, and the terms.
+    """The losses of pictures ``[B, 3, S, S]``, with their adversarial loss once that has begun, and the terms.
 
-    Args:
-        picture: the networks' output, ``[B, 3, S, S]``.
-        compare: takes the pictures, gives their other losses as a scalar and the terms.
-        adversarial: None for none.
-        progress: of the run, 0...1.
-        originals: for the discriminator, ``[N, 3, S, S]``.
-        shown: the pictures that the discriminator sees.
+    ``compare`` gives the other losses, a scalar and its terms; the discriminator sees the pictures of ``shown`` next to
+    ``originals``.
     """
     if adversarial is None or not adversarial.joins(progress):
         return compare(picture)

@@ -9,12 +9,13 @@ warm-up.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -22,7 +23,10 @@ from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.files import write_atomically
-from edgegrain.training.family import Run
+from edgegrain.training.adversarial import AdversarialLoss, resumed
+from edgegrain.training.recipe import continued
+
+Network = TypeVar("Network", bound=nn.Module)
 
 CHECKPOINT = "last.safetensors"
 FILE_LIMIT = 16_000_000  # bytes; a single tensor larger than that gets a file of its own
@@ -34,16 +38,13 @@ _OLD_FORMATS = {
     "edgegrain-distillation-1": "distillation"}
 
 
+# The prefix of IRN+'s discriminator in edgegrain 0.5.
+_OLD_PREFIX, _DISCRIMINATOR = "judge.", "discriminator."
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read.
-
-    Attributes:
-        config: the recipe, as plain JSON values.
-        pictures: seen so far.
-        state: further values of the family, plain JSON.
-        tensors: on the CPU, by ``PREFIX.NAME``.
-    """
+    """A checkpoint that was read: the recipe and further values as plain JSON, tensors by ``PREFIX.NAME``."""
 
     config: dict[str, Any]
     pictures: int
@@ -56,22 +57,74 @@ class Checkpoint:
                 if name.startswith(f"{prefix}.")}
 
 
+@dataclass
+class Run:
+    """The state of a training run, as a checkpoint holds it. A family adds what it stores besides.
+
+    Attributes:
+        recipe: what is trained, and how.
+        model: the network that the optimizer changes.
+        average: the same with averaged weights, which is evaluated and published.
+        adversarial: the discriminator, in recipes that have one.
+        pictures: seen so far.
+    """
+
+    recipe: Any
+    model: Any
+    average: Any
+    adversarial: AdversarialLoss | None = None
+    pictures: int = 0
+
+    family: ClassVar[str]
+    prefix: ClassVar[str] = "model"
+    """Of the model in a checkpoint."""
+    frozen: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of the weights that no checkpoint holds."""
+
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks by their prefix in a checkpoint."""
+        networks = {self.prefix: self.model, "average": self.average}
+        return networks if self.adversarial is None else {**networks, "discriminator": self.adversarial.discriminator}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything to store, by ``PREFIX.NAME``."""
+        return {f"{prefix}.{name}": tensor for prefix, network in self.networks().items()
+                for name, tensor in network.state_dict().items() if not name.startswith(self.frozen)}
+
+    def state(self) -> dict[str, Any]:
+        """Further values to store, plain JSON."""
+        return {}
+
+    def load(self, stored: Checkpoint) -> None:
+        """Take the weights and the number of pictures of a checkpoint; a KeyError if it has others."""
+        for prefix, network in self.networks().items():
+            missing, unexpected = network.load_state_dict(stored.part(prefix), strict=False)
+            if others := [name for name in missing if not name.startswith(self.frozen)] + unexpected:
+                raise KeyError(f"missing or unknown weights: {others[:3]}")
+        self.pictures = stored.pictures
+
+    def resume(self, recipe: Any, discriminator: nn.Module | None = None, **kept: Any) -> None:
+        """Go on with a recipe, except for the shapes ``kept``; ``discriminator``: a trained one for a run without."""
+        self.adversarial = resumed(self.adversarial, recipe.adversarial, discriminator)
+        self.recipe = continued(recipe, adversarial=self.adversarial and self.adversarial.config, **kept)
+
+    def save_weights(self, folder: Path) -> None:
+        """Write the averaged network as a file that other commands use, if the family has such a file."""
+
+
+def frozen_copy(network: Network) -> Network:
+    """A copy for averaged weights, in evaluation mode."""
+    return copy.deepcopy(network).eval().requires_grad_(False)
+
+
 def checkpoint_path(run: Path) -> Path:
     """The first file of a checkpoint, given a run's folder or that file itself."""
     return run / CHECKPOINT if run.is_dir() else run
 
 
-def prefixed(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """The tensors of networks by ``PREFIX.NAME``."""
-    return {f"{prefix}.{name}": tensor for prefix, network in networks.items()
-            for name, tensor in network.state_dict().items()}
-
-
 def save_checkpoint(folder: Path, run: Run, progress: float = 1.0) -> None:
-    """Write the checkpoint of a run that has come to ``progress``, 0...1, of its schedule.
-
-    An interrupted write leaves the previous one whole.
-    """
+    """Write the checkpoint of a run that has come to ``progress``, 0...1, of its schedule. An interrupted write leaves
+    the previous one whole."""
     header = {"family": run.family, "config": json.dumps(run.recipe.as_dict()), "pictures": str(run.pictures),
               "progress": str(progress), "state": json.dumps(run.state())}
     save_shards(folder / CHECKPOINT, run.tensors(), header, run.pictures)
@@ -79,12 +132,7 @@ def save_checkpoint(folder: Path, run: Run, progress: float = 1.0) -> None:
 
 @contextlib.contextmanager
 def open_checkpoint(run: Path, family: str) -> Iterator[Checkpoint]:
-    """Read a checkpoint; errors while its contents are used are reported as a damaged file.
-
-    Args:
-        run: folder of the run, or the checkpoint's first file.
-        family: the family it must be of.
-    """
+    """Read a checkpoint of a family; errors while its contents are used are reported as a damaged file."""
     path = checkpoint_path(run)
     with checkpoint_errors(path):
         metadata, tensors = load_shards(path)
@@ -92,6 +140,8 @@ def open_checkpoint(run: Path, family: str) -> Iterator[Checkpoint]:
         if found != family:
             raise ModelError(f"{path} is a checkpoint of {found or 'no known family'}, expected {family}")
         state = _state(metadata)
+        tensors = {_DISCRIMINATOR + name.removeprefix(_OLD_PREFIX) if name.startswith(_OLD_PREFIX) else name: tensor
+                   for name, tensor in tensors.items()}
         pictures = int(metadata["pictures"]) if "pictures" in metadata else int(state["pictures"])
         yield Checkpoint(json.loads(metadata["config"]), pictures, state, tensors)
 
@@ -132,14 +182,7 @@ def save_shards(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
     """Write tensors to ``path`` and, if they are larger than one file, to ``STEM-SERIAL-N.safetensors`` next to it.
 
     The first file is replaced last, and no other file is replaced, so that after an interruption the first file and the
-    files that it names belong together. At the end, the further files of earlier calls are removed. A call that fails
-    removes its own.
-
-    Args:
-        path: the first file, ``.safetensors``.
-        tensors: name -> tensor, on any device.
-        metadata: for the first file's header; ``files`` is reserved.
-        serial: number for the names of the further files; if files have it already, the next free number is used.
+    files that it names belong together. Then the further files of earlier calls are removed.
     """
     shards: list[dict[str, Tensor]] = [{}]
     used = 0

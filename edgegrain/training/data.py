@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from codec_contract.errors import EdgegrainError
-from codec_contract.pixels import unit_to_levels
+from codec_contract.pixels import dequantize, unit_to_levels
+from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.packed import first_pictures, pack, random_pictures
 from edgegrain.pictures.prior_samples import sample_sheet
 from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
@@ -85,6 +86,26 @@ def rounded_levels(picture: Tensor) -> Tensor:
 def levels_psnr(levels: Tensor, target: Tensor) -> float:
     """PSNR in dB over all samples of two equally shaped tensors of integers 0...255; at most 108, for equal ones."""
     return 10 * math.log10(255**2 / float((levels - target).pow(2).mean().clamp_min(1e-6)))
+
+
+def compared(restored: Tensor, levels: Tensor, lpips: LPIPS | None, *, off_grid: bool = False) -> dict[str, float]:
+    """Figures of one restored picture, [-1, 1], rounded, against its original of integers 0...255, ``[1, 3, H, W]``:
+    PSNR (dB) and, if given, LPIPS."""
+    rounded = rounded_levels(restored)
+    row = {"psnr": levels_psnr(rounded, levels)}
+    if lpips is not None:
+        a, b = dequantize(rounded), dequantize(levels)
+        with torch.no_grad():
+            row["lpips_alex"] = float(lpips(a, b))
+            if off_grid:
+                row["lpips_alex_off_grid"] = float(lpips.off_grid(a, b))
+    return row
+
+
+def mean_figures(rows: Sequence[Mapping[str, float]], **digits: int) -> dict[str, float]:
+    """Means over rows of figures, rounded; ``digits``: of figures other than ``psnr`` that do not have four."""
+    digits = {"psnr": 3, **digits}
+    return {name: round(float(np.mean([row[name] for row in rows])), digits.get(name, 4)) for name in rows[0]}
 
 
 def write_samples(rows: Sequence[Tensor], path: Path) -> None:

@@ -6,14 +6,15 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from codec_contract.errors import EdgegrainError
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.recipe import STAGES, Chain
+from edgegrain.training.trainer import Trainer
 from export import papers
 from server_decoder.generative_prior import GenerativePrior
 
@@ -55,68 +56,9 @@ class RunOptions:
     compiled: bool = False
     report: Progress | None = None
 
-    @property
-    def start(self) -> Path | None:
-        """``init_from`` as a path, for families that take no bundle."""
-        return None if self.init_from is None else Path(self.init_from)
-
     def given(self) -> set[str]:
         """Names of the options that differ from their defaults."""
         return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
-
-
-class Run(Protocol):
-    """The state of a training run, as a checkpoint holds it.
-
-    Attributes:
-        recipe: a frozen dataclass with ``as_dict``.
-        pictures: seen so far.
-    """
-
-    recipe: Any
-    pictures: int
-
-    @property
-    def family(self) -> str:
-        """Name of the family, for the checkpoint's header."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything to store, by ``PREFIX.NAME``."""
-
-    def state(self) -> dict[str, Any]:
-        """Further values to store, plain JSON."""
-
-    def save_weights(self, folder: Path) -> None:
-        """Write the averaged network as a file that other commands use, if the family has such a file."""
-
-
-class Trainer(Protocol):
-    """A run on its device, one step at a time.
-
-    Attributes:
-        distributed: device and processes.
-        steps: taken in this session.
-        skipped: steps whose gradient was not finite and that changed nothing.
-        pictures_in_set: number of training pictures, for the log.
-    """
-
-    distributed: Distributed
-    steps: int
-    skipped: int
-    pictures_in_set: int
-
-    @property
-    def run(self) -> Run: ...
-
-    def step(self, progress: float) -> dict[str, Tensor]:
-        """Train on one batch at this progress (0...1) of the run; returns values to log, the most important first."""
-
-    def evaluate(self) -> dict[str, float]:
-        """Figures of the averaged network on the pictures of ``--validation``, by default the first of the training
-        pictures."""
-
-    def draw_samples(self, path: Path) -> None:
-        """Write a sheet of the averaged network's pictures."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +68,9 @@ class Family:
     Attributes:
         name: in checkpoints.
         title: in messages.
-        recipe_class: of all its recipes.
-        recipes: name -> recipe.
         describe: one line about a recipe.
         open: (recipe, options, folder of the run, processes) -> trainer; continues the checkpoint in the folder if
-            there is one, else starts a run. Raises EdgegrainError where files are missing or do not fit.
+            there is one, else starts a run.
         takes: recipe -> names of the `RunOptions` that it has a use for.
         pictures: recipe -> pictures of a run whose length the command line leaves open.
         evaluate_every: pictures between evaluations.
@@ -170,10 +110,10 @@ def recipes() -> Mapping[str, Any]:
     """Name -> recipe or chain: ``"faces-256-lr16"`` for ``"stage1-faces-256-lr16"`` ... ``"final-faces-256-lr16"``."""
     single = {name: recipe for family in families() for name, recipe in family.recipes.items()}
     chains: dict[str, dict[str, Any]] = {}
-    for name in single:
+    for name, recipe in single.items():
         for stage in STAGES:
             if stage in (parts := name.split("-")):
-                chains.setdefault("-".join(part for part in parts if part != stage), {})[stage] = single[name]
+                chains.setdefault("-".join(part for part in parts if part != stage), {})[stage] = recipe
     return {name: Chain(stages) for name, stages in chains.items() if tuple(stages) == STAGES} | single
 
 

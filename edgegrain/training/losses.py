@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,24 +23,23 @@ class MetricNetworks(NamedTuple):
     identity: FaceIdentity | None = None
 
     @classmethod
-    def load(cls, weights: Path | None, device: torch.device, *, faces: bool) -> MetricNetworks:
-        """Load them from a folder; none without a folder. The identity network is for faces only."""
-        if weights is None:
+    def load(cls, weights: Path | None, device: torch.device, *, needed: bool, faces: bool = False) -> MetricNetworks:
+        """Load them from a folder, or from the fetched weights if losses need them; else none. The identity network is
+        for faces only."""
+        if (weights := needed_metric_weights(weights, needed=needed, faces=faces)) is None:
             return cls()
         return cls(LPIPS(weights).requires_grad_(False).to(device),
                    FaceIdentity(weights).requires_grad_(False).to(device) if faces else None)
 
 
-def needed_metric_weights(weights: Path | None, *, needed: bool, faces: bool) -> Path | None:
+def needed_metric_weights(weights: Path | None, *, needed: bool, faces: bool = False) -> Path | None:
     """The folder given, or the fetched weights if the losses need them; None if they do not."""
     return find_metric_weights(weights, faces=faces) if needed else weights
 
 
 def running_mean(mean: Tensor | None, value: Tensor, decay: float) -> Tensor:
-    """The running mean after one more value, of which the latest counts by ``1 - decay``.
-
-    Elements of the value that are not finite do not count: `descend` skips the step that they come from.
-    """
+    """The running mean after one more value, which counts by ``1 - decay``; elements that are not finite do not, as
+    `descend` skips their step."""
     latest = value if mean is None else torch.lerp(value, mean, decay)
     return torch.where(value.isfinite(), latest, torch.zeros_like(value) if mean is None else mean)
 
@@ -62,24 +61,16 @@ class GridLoss:
         self._means: dict[int, Tensor] = {}  # by period
 
     def __call__(self, restored: Tensor, target: Tensor, period: int = GRID_PERIOD) -> tuple[Tensor, Tensor]:
-        """The loss of a batch, a scalar, and the mean absolute height of the running mean, detached.
-
-        The gradient is that of the mean absolute height of the batch's grid, but with the signs of the running mean.
-
-        Args:
-            restored, target: pictures or windows ``[N, 3, s, s]`` in [-1, 1].
-            period: in pixels.
-        """
+        """The loss of pictures or windows ``[N, 3, s, s]`` in [-1, 1], a scalar, and the mean absolute height of the
+        running mean, detached. The gradient is that of the batch's own, but with the signs of the running mean."""
         found = repeated(restored, period) - repeated(target, period)
         self._means[period] = mean = running_mean(self._means.get(period), found.detach(), DECAY)
         return (found * mean.sign()).mean(), mean.abs().mean()
 
 
 def repeated(windows: Tensor, period: int) -> Tensor:
-    """The part of windows ``[N, 3, s, s]`` that repeats every ``period`` pixels: ``[3, period, period]``, of mean 0.
-
-    Mean over windows and cells. Sides that are no multiple of the period lose their last rows and columns.
-    """
+    """The part of windows ``[N, 3, s, s]`` that repeats every ``period`` pixels, ``[3, period, period]``, of mean 0;
+    sides that are no multiple of the period lose their last rows and columns."""
     count = windows.shape[-1] // period
     cells = windows[..., : count * period, : count * period].unflatten(-1, (count, period)).unflatten(
         -3, (count, period))
@@ -152,10 +143,7 @@ def picture_loss(weights: LossWeights, picture: Tensor, target: Tensor, lpips: L
     if weights.l2:
         terms["l2"] = (picture - target).pow(2).mean()
     if weights.lpips and lpips is not None:
-        seen, wanted = picture, target
-        if offset is not None:
-            seen, wanted = cropped(picture, offset), cropped(target, offset)
-        terms["lpips"] = lpips(seen, wanted).mean()
+        terms["lpips"] = lpips(cropped(picture, offset), cropped(target, offset)).mean()
     if weights.regions and lpips is not None:
         terms["regions"] = lpips(enlarged_regions(picture), enlarged_regions(target)).mean()
     if weights.identity and identity is not None:
@@ -185,7 +173,7 @@ def random_offset(part: float) -> tuple[int, int] | None:
     return rows, columns
 
 
-def weighted_sum(weights: LossWeights, terms: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+def weighted_sum(weights: Any, terms: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """Sum of the terms by the weights of the same names, and the unweighted terms, detached."""
     total = sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros(()))
     return total, {name: value.detach() for name, value in terms.items()}
@@ -219,11 +207,6 @@ def mean_saturation(picture: Tensor) -> Tensor:
     levels = (picture + 1) / 2
     largest = levels.amax(1)
     return ((largest - levels.amin(1)) / largest.clamp_min(1 / 255)).mean((1, 2))
-
-
-def rate_loss(weights: LossWeights, bits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Rate of the LR: ``bits`` per sample, a scalar, from `edgegrain.training.grain.rate.RateModel`."""
-    return weighted_sum(weights, {"rate": bits})
 
 
 def code_loss(weights: LossWeights, codes: Tensor, truth: Tensor, variance: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ class ConvolutionMuon(torch.optim.Optimizer):
     gradient do not change.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
+    def __init__(self, parameters: Iterable[Any], lr: float) -> None:
         super().__init__(parameters, {"lr": lr})
 
     @torch.no_grad()
@@ -78,15 +79,12 @@ WEIGHT_DECAY = 1e-4
 def optimizers(parameters: Iterable[nn.Parameter], learning_rate: float, muon: float,
                weight_decay: float = WEIGHT_DECAY, *, betas: tuple[float, float] = ADAM_BETAS,
                adam: type[torch.optim.Adam] = torch.optim.AdamW) -> list[torch.optim.Optimizer]:
-    """AdamW alone, or Muon for the matrices and AdamW for the rest; `step_optimizers` sets their rates.
+    """AdamW alone, or Muon for the matrices and AdamW for the rest, with the factors by which `descend` multiplies the
+    learning rate.
 
     Args:
-        parameters: to train.
-        learning_rate: AdamW's.
-        muon: Muon's learning rate in multiples of ``learning_rate``; 0 leaves everything to AdamW. The factor
-            is stored as ``"factor"`` in every parameter group, for callers that change the rates.
+        muon: Muon's learning rate in multiples of ``learning_rate``; 0 leaves everything to AdamW.
         weight_decay: AdamW's; 0 makes it Adam.
-        betas: AdamW's.
         adam: the class used in place of AdamW.
     """
     parameters = list(parameters)
@@ -94,32 +92,22 @@ def optimizers(parameters: Iterable[nn.Parameter], learning_rate: float, muon: f
     others = [parameter for parameter in parameters if not (muon and is_matrix(parameter))]
     result: list[torch.optim.Optimizer] = []
     if others:
-        result.append(adam(others, lr=learning_rate, betas=betas, weight_decay=weight_decay))
+        result.append(adam([{"params": others, "factor": 1.0}], lr=learning_rate, betas=betas,
+                           weight_decay=weight_decay))
     if matrices:
-        result.append(ConvolutionMuon(matrices, lr=learning_rate * muon))
-    for optimizer in result:
-        for group in optimizer.param_groups:
-            group["factor"] = muon if isinstance(optimizer, ConvolutionMuon) else 1.0
+        result.append(ConvolutionMuon([{"params": matrices, "factor": muon}], lr=learning_rate * muon))
     return result
-
-
-def step_optimizers(optimizers: Iterable[torch.optim.Optimizer], learning_rate: float) -> None:
-    """Step with this learning rate, times the factor of each parameter group."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * group["factor"]
-        optimizer.step()
 
 
 def descend(loss: Tensor, parameters: list[nn.Parameter], optimizers: Iterable[torch.optim.Optimizer],
             learning_rate: float, distributed: Distributed, *, clip: float = 0.0) -> bool:
-    """Step on the gradients of a loss, averaged over all processes; False if they are not finite, then without a step.
+    """Step on the gradients of a loss, averaged over all processes; False if they are not finite, then without a step:
+    it would destroy the weights.
 
     Args:
         loss: a scalar.
         parameters: all that the optimizers train.
-        optimizers, learning_rate: as for `step_optimizers`.
-        distributed: the processes.
+        optimizers: each steps with ``learning_rate`` times the factor of its parameter groups.
         clip: largest norm of the gradients; 0: any.
     """
     if not loss.requires_grad:
@@ -131,14 +119,11 @@ def descend(loss: Tensor, parameters: list[nn.Parameter], optimizers: Iterable[t
     distributed.average_gradients(parameters)
     if not nn.utils.clip_grad_norm_(parameters, clip or math.inf).isfinite():
         return False
-    step_optimizers(optimizers, learning_rate)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * group["factor"]
+        optimizer.step()
     return True
-
-
-def finite_gradients(parameters: Iterable[nn.Parameter]) -> bool:
-    """True if all gradients are finite: a step on others would destroy the weights."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return bool(nn.utils.get_total_norm(gradients).isfinite())
 
 
 @torch.no_grad()

@@ -28,9 +28,23 @@ def check(*rules: tuple[bool, str]) -> None:
             raise ValueError(message)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The base of all recipes: checks of fields that many have, and their plain JSON values."""
+    """The base of all recipes.
+
+    Attributes:
+        batch: pictures per step and process.
+        learning_rate: of Adam.
+        warm_up: steps over which it rises at the beginning of every session, while Adam's moments are young.
+        ema: decay of the averaged weights, which are evaluated and stored; 0 for none.
+        seed: of the random numbers.
+    """
+
+    batch: int = 8
+    learning_rate: float = 1e-4
+    warm_up: int = 1
+    ema: float = 0.999
+    seed: int = 1
 
     def __post_init__(self) -> None:
         check(*((getattr(self, name) >= least, f"{name} is at least {least}, got {getattr(self, name)}")  # nan neither
@@ -43,12 +57,36 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
-        return asdict(self)
+        network: Any = getattr(self, "network", None)
+        return asdict(self) | ({"network": network.as_dict()} if hasattr(network, "as_dict") else {})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The configuration that `as_dict` described. Absent fields have their defaults."""
         return config_from_dict(cls, values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorationRecipe(Recipe):
+    """The base of the recipes of networks that restore pictures: GRAIN, GLEAN, GCFSR and enlargers.
+
+    Attributes:
+        muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0 trains them
+            with AdamW, as all others.
+        hold: part of the run at the full learning rate; the rest anneals to a hundredth (cosine).
+        clip_gradient: largest norm of a step's gradient; 0: any.
+        lpips_shift: part of the steps, 0...1, in which LPIPS compares the pictures at a random offset
+            (`edgegrain.training.losses.random_offset`).
+        generated: name patterns of generated pictures among the training pictures.
+        random_pictures: number of random pictures when no data is given (trial runs).
+    """
+
+    muon: float = 0.0
+    hold: float = 0.0
+    clip_gradient: float = 0.0
+    lpips_shift: float = 0.0
+    generated: tuple[str, ...] = ("generated_*",)
+    random_pictures: int = 0
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from codec_contract.errors import EdgegrainError, ExistsError
 from edgegrain.pictures.writing import InUseError, Progress, only_writer
 from edgegrain.training.checkpoint import CHECKPOINT, checkpoint_errors, read_checkpoint_header, save_checkpoint
 from edgegrain.training.distributed import Distributed, start_distributed
-from edgegrain.training.family import RunOptions, Trainer, family_of
+from edgegrain.training.family import RunOptions, family_of
 from edgegrain.training.prior_files import recipe_prior
 from edgegrain.training.recipe import Chain
+from edgegrain.training.trainer import Trainer
 
 RUNS = Path("runs")
 LOG = "log.jsonl"
@@ -41,7 +42,6 @@ def train(recipe: Any, folder: Path, options: RunOptions | None = None, *, pictu
     process.
 
     Args:
-        recipe: to train.
         folder: of the run: checkpoint, ``log.jsonl``, ``samples.png``, the family's weight file. A stage of a chain is
             a run of its own, in a folder in it: ``FOLDER/stage1`` ... ``FOLDER/final``.
         options: files and switches. Of a chain, ``init_from`` is for stage 1; files for some stages only go to those.
@@ -53,9 +53,7 @@ def train(recipe: Any, folder: Path, options: RunOptions | None = None, *, pictu
             ``budget_seconds`` goes on where an interrupted session left it, and begins again after one that ended by
             itself.
         evaluate_every: pictures between evaluations, each with a checkpoint; 0 for the family's number.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        report: called every few seconds with the finished part of the run and a line about it; before, with that of the
-            pictures' preparation.
+        report: gets the finished part of the run and a line about it; before, those of the pictures' preparation.
         claimed: the caller has locked ``folder`` (`claim_run_folder`); otherwise it is locked here.
     """
     options, stages = options or RunOptions(), recipe.stages if isinstance(recipe, Chain) else {"": recipe}
@@ -92,7 +90,7 @@ def _train_stages(distributed: Distributed, chain: Chain, folder: Path, options:
             given = {name: value for name, value in vars(options).items() if name in taken[stage]}
             figures = train_on(distributed, recipe, run, RunOptions(**{**given, "init_from": previous}),
                                budget_seconds=seconds if budget_seconds else 0,
-                               report=report and _of_stage(report, stage), **settings)
+                               report=_of_stage(report, stage), **settings)
             if not finished(run):
                 break
         previous = run
@@ -105,8 +103,8 @@ def share_out(seconds: float, shares: Sequence[float], done: Sequence[bool]) -> 
     return [0.0 if ended else seconds * share / left for share, ended in zip(shares, done, strict=True)]
 
 
-def _of_stage(report: Progress, stage: str) -> Progress:
-    return lambda part, line: report(part, f"{stage}: {line}")
+def _of_stage(report: Progress | None, stage: str) -> Progress | None:
+    return report and (lambda part, line: report(part, f"{stage}: {line}"))
 
 
 def train_on(distributed: Distributed, recipe: Any, folder: Path, options: RunOptions, *, pictures: int | None,
@@ -143,16 +141,8 @@ def train_on(distributed: Distributed, recipe: Any, folder: Path, options: RunOp
 def run_loop(trainer: Trainer, budget: TimeBudget, log: JsonlLog, *,
              evaluate_and_save: Callable[[bool | None], dict[str, float]], evaluate_every: int,
              report: Progress | None) -> dict[str, float]:
-    """Step until the budget is spent; returns the result of the last ``evaluate_and_save``.
-
-    Args:
-        trainer: takes the steps.
-        budget: decides about the end.
-        log: gets a row every `LOG_EVERY` steps.
-        evaluate_and_save: called with None on the way, then with False if a signal ended the session, else True.
-        evaluate_every: pictures between two of its calls.
-        report: as in `train`.
-    """
+    """Step until the budget is spent; returns the result of the last ``evaluate_and_save``, which gets None on the way,
+    then False if a signal ended the session, else True."""
     run = trainer.run
     next_evaluation = run.pictures + evaluate_every
     with budget.ends_on_signal():
@@ -187,15 +177,8 @@ class TimeBudget:
 
     def __init__(self, distributed: Distributed, seen: int, pictures: int | None, seconds: float, *,
                  begins_at: float = 0.0) -> None:
-        """Start the clock.
-
-        Args:
-            distributed: the processes, which end at the same step.
-            seen: pictures of earlier sessions of the run.
-            pictures: end of the run, those of earlier sessions included; None for no limit.
-            seconds: end of this session; 0 for no limit.
-            begins_at: progress that an interrupted session reached, from which the seconds lead to the end.
-        """
+        """Start the clock of a session that ends after ``seconds`` (0: no limit), of a run that has ``seen`` pictures
+        and ends with ``pictures`` (None: no limit); ``begins_at``: progress that an interrupted session reached."""
         self._distributed, self._first, self._pictures, self._seconds = distributed, seen, pictures, seconds
         self._started = time.monotonic()
         self._begins_at = self.reached = begins_at
@@ -203,10 +186,7 @@ class TimeBudget:
 
     def progress(self, seen: int) -> float | None:
         """The finished part of the run, 0...1, or None when it is time to end; the same for all processes."""
-        if self._pictures is None:
-            part = 0.0
-        else:
-            part = seen / self._pictures if self._pictures else 1.0
+        part = 0.0 if self._pictures is None else seen / self._pictures if self._pictures else 1.0
         if self._seconds:
             spent = (time.monotonic() - self._started) / self._seconds
             part = max(part, self._begins_at + (1 - self._begins_at) * spent)
@@ -260,10 +240,7 @@ class JsonlLog:
 def claim_run_folder(distributed: Distributed, recipe: str, folder: Path | None = None, *, resume: bool = False
                      ) -> Iterator[Path]:
     """The folder given, or ``runs/RECIPE``, ``runs/RECIPE-2`` and so on: the first without a run that is not in use; to
-    resume, the last with one.
-
-    The first process chooses it and locks it for the block, for all processes of the run.
-    """
+    resume, the last with one. The first process chooses it and locks it for the block, for all processes."""
     first, further = RUNS / recipe, (RUNS / f"{recipe}-{number}" for number in itertools.count(2))
     if resume and folder is None:
         folder = [first, *itertools.takewhile(_is_run, further)][-1]
@@ -290,11 +267,8 @@ def finished(run: Path) -> bool:
 
 
 def progress_of(folder: Path) -> float:
-    """The part of its schedule that an interrupted run had behind it, 0...1.
-
-    0 without a run, if it had ended, or if it came to its end and has no log, as after a copy of the checkpoint alone;
-    1 if only the last evaluation is missing in the log.
-    """
+    """The part of its schedule that an interrupted run had behind it; 1 if only the last evaluation is missing in the
+    log; 0 without a run, if it had ended, or if it came to its end and has no log (a copy of the checkpoint alone)."""
     if not (folder / CHECKPOINT).is_file():
         return 0.0
     with checkpoint_errors(folder / CHECKPOINT):

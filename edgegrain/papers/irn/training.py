@@ -1,4 +1,4 @@
-"""The training of IRN and IRN+ ([IRN], section 3 and appendix 2).
+"""The training of IRN and IRN+ ([IRN], section 3 and appendix 2): recipes, losses, crops, and the run.
 
 A step downscales crops, rounds y, draws another z and restores: L = lambda_1 L_recon + lambda_2 L_guide +
 lambda_3 L_distr' while pre-training (eq. 10); with a discriminator, the Jensen-Shannon divergence replaces L_distr' and
@@ -7,74 +7,342 @@ a perceptual term joins (eq. 11).
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, replace
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from codec_contract.bundle.manifest import IRN_WEIGHTS
-from codec_contract.errors import EdgegrainError, ModelError
-from edgegrain.metrics.lpips import LPIPS
+from codec_contract.errors import EdgegrainError, ImageError, ModelError
+from codec_contract.files import written_whole
+from codec_contract.pixels import dequantize
+from edge_encoder.preprocessing import load_picture, readable_formats
+from edgegrain.metrics.lpips import LPIPS, PERIOD
 from edgegrain.papers.irn.bundle import load_irn, save_irn
-from edgegrain.papers.irn.crops import Photographs, crops, pack_photographs
-from edgegrain.papers.irn.losses import (
-    IRNDiscriminator,
-    adversarial_loss,
-    bicubic_reduction,
-    divergence,
-    guide_loss,
-    latent_loss,
-    lpips_loss,
-    perceptual_loss,
-    reconstruction_loss,
-)
-from edgegrain.papers.irn.network import IRN, DenseBlock, round_to_levels
-from edgegrain.papers.irn.recipes import IRN_RECIPES, IRNRecipe
+from edgegrain.papers.irn.network import IRN, PRESETS, DenseBlock, IRNConfig, round_to_levels
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.pictures.stored_pictures import list_pictures
-from edgegrain.training.checkpoint import CHECKPOINT, open_checkpoint, prefixed
+from edgegrain.pictures.stored_pictures import StoredPicture, list_pictures
+from edgegrain.pictures.writing import first_to_write, written_array
+from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
 from edgegrain.training.data import UNSEEN_SEED, packed_folder, require_pictures, write_samples
-from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.losses import needed_metric_weights
-from edgegrain.training.optimizers import descend, early_decay, finite_gradients, optimizers, update_averages
-from edgegrain.training.recipe import continued
+from edgegrain.training.losses import needed_metric_weights, weighted_sum
+from edgegrain.training.optimizers import descend, optimizers
+from edgegrain.training.recipe import Recipe, continued
+from edgegrain.training.trainer import Trainer
 from server_decoder.grain.fusion import BicubicEnlargement
 
 FAMILY = "irn"
 
 
-@dataclass
-class IRNRun:
-    """The state of a training run.
+@dataclass(frozen=True)
+class IRNLosses:
+    """Weights of the terms; the first three are sums over a picture, averaged over the batch.
+
+    The defaults are those of pre-training ([IRN] appendix 2: lambda_1 = 1, lambda_2 = 16, lambda_3 = 1 in eq. 10).
 
     Attributes:
-        model: the network that the optimizer changes.
-        average: the same with averaged weights.
-        discriminator: of IRN+.
-        pictures: crops seen so far.
+        reconstruction: lambda_1, the absolute error of the picture restored from the rounded y and a random z.
+        guide: lambda_2, the squared error of y against the bicubic reduction.
+        distribution: lambda_3; minus the log-likelihood of z in pre-training (L_distr'), the Jensen-Shannon divergence
+            of restored and real pictures in IRN+ (L_distr, appendix eq. 1).
+        perceptual: lambda_4, the mean absolute difference of VGG16's last features; IRN+ only.
+        lpips: ours, LPIPS with VGG16, whose features are of five layers; IRN+ only.
     """
 
-    recipe: IRNRecipe
+    reconstruction: float = 1.0
+    guide: float = 16.0
+    distribution: float = 1.0
+    perceptual: float = 0.0
+    lpips: float = 0.0
+
+    @property
+    def needs_vgg(self) -> bool:
+        """True if a loss needs the weights of VGG16."""
+        return bool(self.perceptual or self.lpips)
+
+
+# [IRN] appendix 2: lambda_1 = 0.01, lambda_2 = 16, lambda_3 = 1, lambda_4 = 0.01 in eq. 11.
+IRN_PLUS = IRNLosses(reconstruction=0.01, guide=16.0, distribution=1.0, perceptual=0.01)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IRNRecipe(Recipe):
+    """The recipe of a run; the defaults are the published pre-training ([IRN] appendix 2).
+
+    Attributes:
+        network: the shape of the network.
+        loss: weights of the terms.
+        discriminator: channels of its pairs of convolutions; () for pre-training, which has none.
+        discriminator_alone: part of the run in which only the discriminator is trained.
+        batch: crops per step and process.
+        crop: side of the crops, in pixels.
+        iterations: steps of a run whose length the command line leaves open.
+        halve_at: parts of the run after which the learning rate is halved.
+        betas, weight_decay: Adam's.
+        clip_gradient: largest norm of the gradient; 0: any.
+        muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0: all Adam.
+        bf16: bfloat16 in the convolutions; the couplings stay float32.
+        random_pictures: number of random pictures when no data is given (trial runs).
+    """
+
+    network: IRNConfig = PRESETS["irn-x4"]
+    loss: IRNLosses = field(default_factory=IRNLosses)
+    discriminator: tuple[int, ...] = ()
+    discriminator_alone: float = 0.0
+    batch: int = 16
+    crop: int = 144
+    iterations: int = 50_000
+    learning_rate: float = 2e-4
+    halve_at: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)  # after 10k, 20k, 30k, 40k of 50k
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-5
+    clip_gradient: float = 10.0
+    muon: float = 0.0
+    ema: float = 0.0
+    bf16: bool = False
+    random_pictures: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.crop % self.network.factor:
+            raise ValueError(f"crops of {self.crop} are no multiple of the factor {self.network.factor}")
+        if self.crop % (period := 2 ** len(self.discriminator)):
+            raise ValueError(f"the discriminator halves crops {len(self.discriminator)} times, so their side must be a "
+                             f"multiple of {period}, got {self.crop}")
+        if self.loss.needs_vgg and not self.discriminator:
+            raise ValueError("perceptual losses are part of IRN+, which has a discriminator")
+
+
+def _plus(network: IRNConfig) -> IRNRecipe:
+    # 5,000 iterations of the discriminator alone, then 20,000 of both, halved after 5,000 and 10,000 of those.
+    return IRNRecipe(network=network, loss=IRN_PLUS, discriminator=(64, 128, 256, 512), discriminator_alone=0.2,
+                     iterations=25_000, learning_rate=1e-4, halve_at=(0.4, 0.6))
+
+
+_SMOKE = IRNConfig(blocks=(1, 1), growth=8, z_std=0.05)
+
+# The bundle photos-x4: hours of one CPU core. Muon and averaged weights reach a good result sooner. With lambda_2 = 16
+# of the paper, LRs are 2.9 instead of 2.3 levels from the bicubic ones of Set5 (experiments/2026-11.md).
+_PHOTOS = IRNRecipe(
+    network=PRESETS["irn-x4-light"], loss=IRNLosses(guide=64.0, distribution=1e-6), batch=4, crop=64,
+    learning_rate=2e-3, halve_at=(0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95), muon=1.0, warm_up=50, ema=0.99, bf16=True)
+
+IRN_RECIPES: dict[str, IRNRecipe] = {
+    "irn-x4": IRNRecipe(),
+    "irn-x2": IRNRecipe(network=PRESETS["irn-x2"]),
+    "irn-x3": IRNRecipe(network=PRESETS["irn-x3"]),
+    "irn-x8": IRNRecipe(network=PRESETS["irn-x8"]),
+    "irn-plus-x4": _plus(PRESETS["irn-x4"]),
+    "photos-x2": replace(_PHOTOS, network=PRESETS["irn-x2-light"]),
+    "photos-x4": _PHOTOS,
+    # --init-from zoo/photos-x4. At 2e-3 its loss was higher than the smaller network's (experiments/2026-11.md).
+    "photos-x4-wide": replace(_PHOTOS, network=PRESETS["irn-x4-wide"], learning_rate=7e-4),
+    # IRN+ from zoo/photos-x4, with a discriminator of a quarter of the paper's channels. Where the LR's error outweighs
+    # the picture's, the LR soon keeps nothing but its likeness (experiments/2026-11.md).
+    "photos-x4-plus": replace(
+        _plus(PRESETS["irn-x4-light"]), loss=IRNLosses(reconstruction=0.05, guide=4.0, lpips=100.0),
+        discriminator=(16, 32, 64, 128), discriminator_alone=0.03, batch=4, crop=64, learning_rate=1e-3, warm_up=50,
+        ema=0.99),
+    "photos-x4-tri": replace(_PHOTOS, network=PRESETS["irn-x4-light-tri"]),
+    "smoke-irn": IRNRecipe(
+        network=_SMOKE, loss=IRNLosses(distribution=0.1), batch=4, crop=32, iterations=120, learning_rate=4e-3,
+        warm_up=5, ema=0.8, random_pictures=24),
+    "smoke-irn-plus": IRNRecipe(
+        network=_SMOKE, loss=IRNLosses(reconstruction=0.01, guide=16.0), discriminator=(4, 8), discriminator_alone=0.2,
+        batch=4, crop=32, iterations=60, learning_rate=1e-3, halve_at=(0.4, 0.6), warm_up=5, random_pictures=24),
+}
+"""Name -> recipe."""
+
+
+# The losses ([IRN], section 3.3 and appendix 1) are scalars; pictures are [B, 3, H, W] in [0, 1]. Sums over a picture,
+# as in the authors' public code: with y a factor^2 smaller than x, lambda_2 = 16 weighs an error per pixel of y at 4x
+# as much as one per pixel of x.
+def reconstruction_loss(restored: Tensor, picture: Tensor) -> Tensor:
+    """L_recon: the absolute error, summed over a picture."""
+    return (restored - picture).abs().sum((1, 2, 3)).mean()
+
+
+def guide_loss(y: Tensor, picture: Tensor) -> Tensor:
+    """L_guide: the squared error of y against the bicubic reduction of the picture, summed over y."""
+    return (y - bicubic_reduction(picture, y.shape[-1])).pow(2).sum((1, 2, 3)).mean()
+
+
+def bicubic_reduction(picture: Tensor, side: int) -> Tensor:
+    """Antialiased bicubic reduction of a square ``[B, 3, S, S]`` to ``side``, in [0, 1]."""
+    small = F.interpolate(picture, (side, side), mode="bicubic", antialias=True, align_corners=False)
+    return small.clamp(0, 1)
+
+
+def latent_loss(z: Tensor, z_std: float) -> Tensor:
+    """L_distr': minus the log-likelihood of z under a normal distribution of deviation ``z_std``, less its constant,
+    summed over z."""
+    return 0.5 * (z / z_std).pow(2).sum((1, 2, 3)).mean()
+
+
+def divergence(real: Tensor, restored: Tensor) -> Tensor:
+    """The Jensen-Shannon divergence as a discriminator's logits ``[B]`` of real and restored pictures estimate it
+    (appendix eq. 1); the discriminator maximises it. 0 for pictures that it cannot distinguish, log 2 at most."""
+    return 0.5 * (F.logsigmoid(real).mean() + F.logsigmoid(-restored).mean()) + math.log(2)
+
+
+def adversarial_loss(restored: Tensor) -> Tensor:
+    """The loss of the network in place of the divergence's second term: minus log sigma(T), whose gradient does not
+    vanish where the discriminator is certain (Goodfellow et al. 2014, the appendix's [3])."""
+    return -F.logsigmoid(restored).mean()
+
+
+def perceptual_loss(features: LPIPS, restored: Tensor, picture: Tensor) -> Tensor:
+    """Mean absolute difference of VGG16's last activations; the public code takes VGG19's."""
+    with torch.no_grad():
+        wanted = features.activations(dequantize(255 * picture))[-1]
+    return (features.activations(dequantize(255 * restored))[-1] - wanted).abs().mean()
+
+
+def lpips_loss(features: LPIPS, restored: Tensor, picture: Tensor) -> Tensor:
+    """LPIPS with VGG16, averaged over the batch, without the first rows and columns: 0 to 7 of each, drawn at random.
+
+    Without this crop, the loss would be lowest for a texture that repeats with the network's grid.
+    """
+    rows, columns = torch.randint(PERIOD, (2,)).tolist()
+    return features(*(dequantize(255 * one[..., rows:, columns:]) for one in (restored, picture))).mean()
+
+
+NEGATIVE_SLOPE = 0.2
+
+
+class IRNDiscriminator(nn.Module):
+    """The discriminator T of IRN+ (appendix 2): crops ``[B, 3, S, S]`` in [0, 1] -> logits ``[B]``, high for real ones.
+
+    The paper's eight convolutions are four pairs of 64 to 512 channels; the second of a pair halves the sides. All but
+    the first are normalized over the batch, as in SRGAN.
+    """
+
+    def __init__(self, crop: int, channels: Sequence[int] = (64, 128, 256, 512)) -> None:
+        """``crop``: S, a multiple of 2 to the number of pairs."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        for width in channels:
+            for stride in (1, 2):
+                layers.append(nn.Conv2d(inputs, width, 3, stride, 1, bias=not layers))
+                layers += [nn.BatchNorm2d(width)] if len(layers) > 1 else []
+                layers.append(nn.LeakyReLU(NEGATIVE_SLOPE))
+                inputs = width
+        self.convs = nn.Sequential(*layers)
+        side = crop >> len(channels)
+        self.dense1 = nn.Linear(inputs * side * side, 100)  # [IRN] appendix 2
+        self.dense2 = nn.Linear(100, 1)
+
+    def forward(self, crop: Tensor) -> Tensor:
+        features = self.convs(crop).flatten(1)
+        return self.dense2(F.leaky_relu(self.dense1(features), NEGATIVE_SLOPE))[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Photographs:
+    """Pictures of any size in one flat uint8 array, in memory or memory-mapped; heights and widths are ``[N, 2]``."""
+
+    pixels: np.ndarray
+    sizes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """uint8 ``[H, W, 3]``."""
+        height, width = self.sizes[index]
+        start = 3 * int(self.sizes[:index].prod(1).sum())
+        return self.pixels[start : start + 3 * height * width].reshape(height, width, 3)
+
+    @classmethod
+    def of(cls, pictures: Sequence[np.ndarray]) -> Photographs:
+        """Pack uint8 ``[H, W, 3]`` arrays."""
+        sizes = np.array([picture.shape[:2] for picture in pictures], np.int64).reshape(-1, 2)
+        return cls(np.concatenate([picture.reshape(-1) for picture in pictures]), sizes)
+
+
+def pack_photographs(paths: Sequence[Path], cache: str | Path) -> Photographs:
+    """The pictures, memory-mapped from files in ``cache`` that are written on first use."""
+    described = "\n".join(StoredPicture(path.name, path).description() for path in paths)
+    key = hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest()[:16]
+    pixels, sizes = (Path(cache) / f"photographs-{key}.{part}.npy" for part in ("pixels", "sizes"))
+    with first_to_write(pixels) as first:  # they appear after the sizes
+        if first:
+            _write_photographs(paths, pixels, sizes)
+    return Photographs(np.load(pixels, mmap_mode="r"), np.load(sizes))
+
+
+def crops(photographs: Photographs, batch: int, side: int, seed: int, device: torch.device | None = None
+          ) -> Iterator[Tensor]:
+    """Endless batches of random crops, float32 ``[batch, 3, side, side]`` in [0, 1], flipped both ways at random
+    ([IRN] appendix 2).
+
+    Every picture gives one crop before any gives a second one; pictures smaller than a crop are left out.
+    """
+    usable = np.flatnonzero(photographs.sizes.min(1) >= side)
+    if not len(usable):
+        raise ImageError(f"no picture has sides of {side} pixels, the size of a crop; pass larger pictures, or "
+                         "make the crop smaller")
+    rng = np.random.default_rng(seed)
+    order: list[int] = []
+    while True:
+        taken = []
+        for _ in range(batch):
+            order = order or rng.permutation(usable).tolist()
+            picture = photographs[order.pop()]
+            top, left = (int(rng.integers(length - side + 1)) for length in picture.shape[:2])
+            crop = picture[top : top + side, left : left + side]
+            vertically, horizontally = (2 * int(rng.integers(2)) - 1 for _ in range(2))
+            taken.append(crop[::vertically, ::horizontally])
+        yield torch.from_numpy(np.stack(taken)).to(device).permute(0, 3, 1, 2).float().div(255)
+
+
+def _write_photographs(paths: Sequence[Path], pixels: Path, sizes: Path) -> None:
+    counts = [_pixel_count(path) for path in paths]
+    with written_array(pixels, (3 * sum(counts),)) as packed:
+        shapes, start = [], 0
+        for path, count in zip(paths, counts, strict=True):
+            picture = load_picture(path)
+            if picture.size != 3 * count:
+                raise ImageError(f"{path} has another size than its header says; remove it, or leave it out with "
+                                 "--exclude")
+            packed[start : start + picture.size] = picture.reshape(-1)
+            shapes.append(picture.shape[:2])
+            start += picture.size
+        with written_whole(sizes) as temporary, temporary.open("wb") as file:
+            np.save(file, np.array(shapes, np.int64), allow_pickle=False)
+
+
+def _pixel_count(path: Path) -> int:
+    """Height times width, from the file's header."""
+    try:
+        with Image.open(path, formats=readable_formats()) as image:
+            return image.height * image.width
+    except Exception:  # a damaged header can make Pillow's readers raise any type
+        return load_picture(path).size // 3  # raises the error that names the reason
+
+
+@dataclass
+class IRNRun(Run):
+    """The state of a training run; ``discriminator`` is that of IRN+."""
+
     model: IRN
     average: IRN
-    discriminator: IRNDiscriminator | None
-    pictures: int = 0
+    discriminator: IRNDiscriminator | None = None
     family = FAMILY
 
     def networks(self) -> dict[str, nn.Module]:
-        """All networks by their prefix in a checkpoint."""
-        networks: dict[str, nn.Module] = {"model": self.model, "average": self.average}
-        return networks if self.discriminator is None else {**networks, "discriminator": self.discriminator}
-
-    def tensors(self) -> dict[str, Tensor]:
-        return prefixed(self.networks())
-
-    def state(self) -> dict[str, Any]:
-        return {}
+        discriminator = {} if self.discriminator is None else {"discriminator": self.discriminator}
+        return super().networks() | discriminator
 
     def save_weights(self, folder: Path) -> None:
         """Write ``irn.safetensors``."""
@@ -82,83 +350,65 @@ class IRNRun:
         save_irn(self.average, folder / IRN_WEIGHTS, training=training, force=True)
 
 
-def start_run(recipe: IRNRecipe, start: Path | None = None) -> IRNRun:
-    """A run at its first step.
-
-    Args:
-        recipe: of the run.
-        start: an ``irn.safetensors``, or a folder with one, to begin with: IRN+ begins with a pre-trained IRN, a larger
-            network with a smaller one (`edgegrain.papers.irn.training`).
-    """
+def start_run(recipe: IRNRecipe, start: str | Path | None = None) -> IRNRun:
+    """A run at its first step. With an ``irn.safetensors``, or a folder with one, IRN+ begins with a pre-trained IRN, a
+    larger network with a smaller one (`grow`)."""
     torch.manual_seed(recipe.seed)
     model = IRN(recipe.network)
     if start is not None:
-        trained = load_irn(start / IRN_WEIGHTS if start.is_dir() else start)
-        grow(model, trained)
+        grow(model, load_irn(Path(start) / IRN_WEIGHTS if Path(start).is_dir() else Path(start)))
     discriminator = IRNDiscriminator(recipe.crop, recipe.discriminator) if recipe.discriminator else None
-    return IRNRun(recipe, model, copy.deepcopy(model).eval().requires_grad_(False), discriminator)
+    return IRNRun(recipe, model, frozen_copy(model), discriminator=discriminator)
 
 
 def load_run(folder: Path) -> IRNRun:
     """The run of a folder, on the CPU."""
     with open_checkpoint(folder, FAMILY) as stored:
         run = start_run(IRNRecipe.from_dict(stored.config))
-        for prefix, network in run.networks().items():
-            network.load_state_dict(stored.part(prefix) or stored.part("judge"))  # the name in edgegrain 0.5
-        run.pictures = stored.pictures
+        run.load(stored)
         return run
 
 
 HELD_OUT = 8  # crops that a run is evaluated on
 
 
-class IRNTrainer:
-    """A run on its device, one step at a time.
+class IRNTrainer(Trainer):
+    """The training of IRN and IRN+: crops ``[N, 3, S, S]`` in [0, 1] are drawn from photographs."""
 
-    Attributes:
-        steps: taken in this session.
-        skipped: steps whose gradient was not finite and that changed nothing.
-    """
+    run: IRNRun
 
     def __init__(self, run: IRNRun, distributed: Distributed, photographs: Photographs, held_out: Tensor,
                  features: LPIPS | None) -> None:
-        """Moves all networks to the device.
-
-        Args:
-            run: the run.
-            distributed: device and processes.
-            photographs: to train on.
-            held_out: crops to evaluate on, ``[N, 3, S, S]`` in [0, 1].
-            features: VGG16 for the perceptual losses.
-        """
-        self.run, self.distributed, recipe = run, distributed, run.recipe
-        self.pictures_in_set, self._held_out = len(photographs), held_out.to(distributed.device)
+        """``features``: VGG16 for the perceptual losses."""
+        super().__init__(run, distributed, len(photographs))
+        self._held_out, recipe = held_out.to(distributed.device), run.recipe
         self.features = features.to(distributed.device) if features is not None else None
-        self.steps, self.updates, self.skipped = 0, 0, 0  # updates: of the network
-        distributed.move(run.networks().values(), convolutional=True)
+        self.updates = 0  # of the network
         if run.discriminator is not None:
             run.discriminator.train()
-        self._parameters = list(run.model.parameters())
-        self._averages = list(run.average.parameters())
-        self._optimizers = optimizers(self._parameters, recipe.learning_rate, recipe.muon, recipe.weight_decay,
-                                      betas=recipe.betas, adam=torch.optim.Adam)
-        self._discriminator_optimizer = None if run.discriminator is None else torch.optim.Adam(
-            run.discriminator.parameters(), recipe.learning_rate, recipe.betas)
-        seed = distributed.seed(recipe.seed, run.pictures)
-        self._crops = crops(photographs, recipe.batch, recipe.crop, seed, distributed.device)
-        self._random = torch.Generator(distributed.device).manual_seed(seed)
+            self._discriminator_weights = list(run.discriminator.parameters())
+            self._discriminator_optimizers = optimizers(
+                self._discriminator_weights, recipe.learning_rate, 0, 0, betas=recipe.betas)
+        self._crops = crops(photographs, recipe.batch, recipe.crop, self.seed, distributed.device)
+        self._random = torch.Generator(distributed.device).manual_seed(self.seed)
+
+    def make_optimizers(self) -> list[torch.optim.Optimizer]:
+        recipe = self.run.recipe
+        return optimizers(self.parameters, recipe.learning_rate, recipe.muon, recipe.weight_decay, betas=recipe.betas,
+                          adam=torch.optim.Adam)
+
+    def learning_rate(self, progress: float) -> float:
+        return learning_rate(self.run.recipe, progress, self.updates)
 
     def step(self, progress: float) -> dict[str, Tensor]:
-        """One batch at this progress (0...1) of the run: the unweighted terms of the loss, detached."""
         run, recipe = self.run, self.run.recipe
         x = next(self._crops).contiguous(memory_format=self.distributed.layout)
-        self.steps += 1
-        run.pictures += recipe.batch * self.distributed.world
+        self.count()
         if run.discriminator is not None and progress < recipe.discriminator_alone:
             with torch.no_grad():
                 restored = self._restore(run.model, x)[0]
             return self._train_discriminator(run.discriminator, x, restored, progress)
-        with mixed_precision(self.distributed.device, recipe.bf16):
+        with self.precision():
             restored, y, z = self._restore(run.model, x)
         terms = {"reconstruction": reconstruction_loss(restored, x), "guide": guide_loss(y, x)}
         if run.discriminator is None:
@@ -171,11 +421,13 @@ class IRNTrainer:
             terms["perceptual"] = perceptual_loss(self.features, restored, x)
         if self.features is not None and recipe.loss.lpips:
             terms["lpips"] = lpips_loss(self.features, restored, x)
-        self._update(sum((getattr(recipe.loss, name) * term for name, term in terms.items()), torch.zeros(())),
-                     progress)
+        loss, terms = weighted_sum(recipe.loss, terms)
+        if self.descend(loss, progress):
+            self.update_averages()
+        self.updates += 1
         learned = {} if run.discriminator is None else self._train_discriminator(
             run.discriminator, x, restored.detach(), progress)
-        return {name: term.detach() for name, term in terms.items()} | learned
+        return terms | learned
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -207,27 +459,9 @@ class IRNTrainer:
     def _train_discriminator(self, discriminator: IRNDiscriminator, real: Tensor, restored: Tensor, progress: float
                              ) -> dict[str, Tensor]:
         value = divergence(discriminator(real), discriminator(restored))
-        optimizer = self._discriminator_optimizer
-        if optimizer is None:
-            raise ValueError("the discriminator has no optimizer")
-        optimizer.zero_grad(set_to_none=True)
-        (-value).backward()
-        self.distributed.average_gradients(list(discriminator.parameters()))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(self.run.recipe, progress, self.steps - 1)
-        if finite_gradients(discriminator.parameters()):
-            optimizer.step()
+        descend(-value, self._discriminator_weights, self._discriminator_optimizers,
+                learning_rate(self.run.recipe, progress, self.steps - 1), self.distributed)
         return {"divergence": value.detach()}
-
-    def _update(self, loss: Tensor, progress: float) -> None:
-        recipe = self.run.recipe
-        rate = learning_rate(recipe, progress, self.updates)
-        self.updates += 1
-        if not descend(loss, self._parameters, self._optimizers, rate, self.distributed, clip=recipe.clip_gradient):
-            self.skipped += 1
-            return
-        update_averages(self._averages, self._parameters,
-                        early_decay(recipe.ema, self.run.pictures // (recipe.batch * self.distributed.world)))
 
 
 def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:
@@ -236,7 +470,7 @@ def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distribut
     resumed = (folder / CHECKPOINT).exists()
     if recipe.discriminator and options.init_from is None and not resumed and not recipe.random_pictures:
         raise EdgegrainError("IRN+ fine-tunes a trained IRN; pass --init-from with a run or its irn.safetensors")
-    weights = needed_metric_weights(options.weights, needed=recipe.loss.needs_vgg, faces=False)
+    weights = needed_metric_weights(options.weights, needed=recipe.loss.needs_vgg)
     features = LPIPS(weights, "vgg").requires_grad_(False) if recipe.loss.needs_vgg and weights is not None else None
     if resumed:
         run = load_run(folder)
@@ -244,7 +478,7 @@ def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distribut
         run.recipe = continued(recipe, network=run.recipe.network, discriminator=run.recipe.discriminator,
                                crop=run.recipe.crop if run.recipe.discriminator else recipe.crop)
     else:
-        run = start_run(recipe, options.start)
+        run = start_run(recipe, options.init_from)
     recipe = run.recipe
     if options.data is not None:
         photographs = pack_photographs(list_pictures(options.data, options.exclude), packed_folder(folder))
@@ -289,10 +523,6 @@ def grow(network: IRN, trained: IRN) -> None:
 
     New InvBlocks follow those of their module and couple nothing yet: their dense blocks give zero. New channels of
     dense blocks are computed from random weights, and nothing reads them yet.
-
-    Args:
-        network: new, with at least as many blocks in each module and at least as much growth.
-        trained: its weights are copied.
     """
     new, old = network.config, trained.config
     fewer = len(old.blocks) == len(new.blocks) and all(a <= b for a, b in zip(old.blocks, new.blocks, strict=True))

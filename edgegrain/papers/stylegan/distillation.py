@@ -5,11 +5,10 @@ The student is trained in the form in which it is used: convolutions of constant
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,15 +16,17 @@ from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, DiscriminatorConfig, resumed
-from edgegrain.training.checkpoint import CHECKPOINT, open_checkpoint, prefixed
+from edgegrain.papers.stylegan.training import own_discriminator
+from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, DiscriminatorConfig
+from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
 from edgegrain.training.data import UNSEEN_SEED, levels_psnr, rounded_levels, write_prior_samples
-from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.losses import needed_metric_weights
-from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
+from edgegrain.training.optimizers import optimizers
 from edgegrain.training.recipe import Recipe, continued
-from server_decoder.mobile_stylegan import (
+from edgegrain.training.trainer import Trainer
+from server_decoder.mobile_stylegan.generator import (
     MOBILE_STYLEGAN_256,
     MOBILE_STYLEGAN_1024,
     MobileStyleGAN,
@@ -36,17 +37,11 @@ from server_decoder.mobile_stylegan import (
 )
 from server_decoder.prior_store import find_prior
 from server_decoder.stylegan2.layers import MAPPING_RATE
-from server_decoder.stylegan2.networks import (
-    Discriminator,
-    StyleGAN2,
-    StyleGAN2Config,
-    load_discriminator,
-    load_stylegan2,
-    mix_styles,
-)
+from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config, mix_styles
+from server_decoder.stylegan2.weights import load_stylegan2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DistillationRecipe(Recipe):
     """The recipe of a run.
 
@@ -58,10 +53,7 @@ class DistillationRecipe(Recipe):
             teacher's own where the teacher's file has one of the student's size.
         mixing: share of pictures whose layers from a random one on take the codes of another latent.
         truncation: psi of the codes, from and to.
-        batch: pictures per step and process.
         learning_rate: of Adam; annealed to a hundredth (cosine).
-        warm_up: steps over which it rises at the beginning of every session.
-        ema: decay of the averaged student.
         bf16: bfloat16 where the device computes in it (`mixed_precision`).
         random_teacher: a trial run: use a teacher with random weights if none is given.
     """
@@ -75,10 +67,10 @@ class DistillationRecipe(Recipe):
     batch: int = 16
     learning_rate: float = 5e-4
     warm_up: int = 200
-    ema: float = 0.999
     bf16: bool = True
-    seed: int = 1
     random_teacher: bool = False
+    hold: ClassVar[float] = 0.0
+    clip_gradient: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -188,36 +180,14 @@ def band_loss(picture: Tensor, target: Tensor) -> Tensor:
 
 
 @dataclass
-class DistilRun:
-    """The state of a training run.
+class DistilRun(Run):
+    """The state of a training run; ``teacher``: its name, for the student's file."""
 
-    Attributes:
-        student: the network that the optimizer changes.
-        average: the same with averaged weights.
-        adversarial: the discriminator, in recipes that have one.
-        pictures: of the teacher, seen so far.
-        teacher: its name, for the student's file.
-    """
-
-    recipe: DistillationRecipe
-    student: Student
+    model: Student
     average: Student
-    adversarial: AdversarialLoss | None
-    pictures: int = 0
     teacher: str = ""
     family = FAMILY
-
-    def networks(self) -> dict[str, nn.Module]:
-        """All networks by their prefix in a checkpoint."""
-        networks: dict[str, nn.Module] = {"student": self.student, "average": self.average}
-        return networks if self.adversarial is None else {
-            **networks, "discriminator": self.adversarial.discriminator}
-
-    def tensors(self) -> dict[str, Tensor]:
-        return prefixed(self.networks())
-
-    def state(self) -> dict[str, Any]:
-        return {}
+    prefix = "student"
 
     def save_weights(self, folder: Path) -> None:
         """Write ``mobile_stylegan.safetensors``."""
@@ -235,20 +205,18 @@ def start_run(recipe: DistillationRecipe, teacher: StyleGAN2, discriminator: Dis
     adopt_teacher(generator, teacher)
     student = Student(generator)
     adversarial = AdversarialLoss(recipe.adversarial, discriminator) if recipe.adversarial is not None else None
-    return DistilRun(recipe, student, copy.deepcopy(student).eval().requires_grad_(False), adversarial, teacher=name)
+    return DistilRun(recipe, student, frozen_copy(student), adversarial, teacher=name)
 
 
 def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = "") -> DistilRun:
     """The run of a folder, on the CPU, with the teacher it began with; the discriminator's weights are replaced."""
     with open_checkpoint(folder, FAMILY) as stored:
         run = start_run(DistillationRecipe.from_dict(stored.config), teacher, discriminator, name)
-        mapping = run.student.generator.mapping
+        mapping = run.model.generator.mapping
         expected = {key: tensor.clone() for key, tensor in mapping.state_dict().items()}
-        for prefix, network in run.networks().items():
-            network.load_state_dict(stored.part(prefix))
+        run.load(stored)
         if any(not torch.equal(tensor, expected[key]) for key, tensor in mapping.state_dict().items()):
             raise ModelError(f"{folder} began with another teacher than the one given; pass --teacher with that one")
-        run.pictures = stored.pictures
         return run
 
 
@@ -256,38 +224,27 @@ HELD_OUT = 16  # latents for the evaluation
 LPIPS_SIZE = 256  # the paper's: larger pictures are averaged down for LPIPS
 
 
-class DistillationTrainer:
-    """A run on its device, one step at a time.
+class DistillationTrainer(Trainer):
+    """The training of a student."""
 
-    Attributes:
-        steps: taken in this session.
-        skipped: steps whose gradient was not finite and that changed nothing.
-    """
-
-    pictures_in_set = 0
+    run: DistilRun
+    convolutional = False
 
     def __init__(self, run: DistilRun, teacher: StyleGAN2, distributed: Distributed, lpips: LPIPS | None) -> None:
-        """Moves all networks to the device."""
-        self.run, self.distributed = run, distributed
+        super().__init__(run, distributed, 0)
         self.teacher = teacher.to(distributed.device)
         self.lpips = lpips.to(distributed.device) if lpips is not None else None
-        self.steps, self.skipped = 0, 0
-        distributed.move(run.networks().values())
-        trained = [(parameter, average) for parameter, average in zip(
-            run.student.parameters(), run.average.parameters(), strict=True) if parameter.requires_grad]
-        self._parameters = [parameter for parameter, _ in trained]
-        self._averages: list[Tensor] = [average for _, average in trained]
-        self._optimizers = optimizers(self._parameters, run.recipe.learning_rate, 0, 0, betas=(0.9, 0.999),
-                                      adam=torch.optim.Adam)
-        self._random = torch.Generator().manual_seed(distributed.seed(run.recipe.seed, run.pictures))
+        self._random = torch.Generator().manual_seed(self.seed)
+
+    def make_optimizers(self) -> list[torch.optim.Optimizer]:
+        return optimizers(self.parameters, self.run.recipe.learning_rate, 0, 0, betas=(0.9, 0.999))
 
     def step(self, progress: float) -> dict[str, Tensor]:
-        """One batch at this progress (0...1) of the run: the unweighted terms of the loss, detached."""
-        run, recipe, distributed = self.run, self.run.recipe, self.distributed
+        run, recipe = self.run, self.run.recipe
         codes, target = self._draw(recipe.batch, self._random)
         adversarial = run.adversarial
-        with mixed_precision(distributed.device, recipe.bf16):
-            pictures = run.student(codes)
+        with self.precision():
+            pictures = run.model(codes)
             final = pictures[-1].float()
             bands = torch.stack([band_loss(picture, target) for picture in pictures]).mean()
             loss, terms = recipe.bands * bands, {"bands": bands.detach()}
@@ -297,12 +254,10 @@ class DistillationTrainer:
             if adversarial is not None and adversarial.joins(progress):
                 part = adversarial.generator_loss(final, target)
                 loss, terms = loss + adversarial.config.weight * part, terms | {"adversarial": part.detach()}
-        self._update(loss, progress)
-        if adversarial is not None and adversarial.learns(progress, self.steps):
-            with mixed_precision(distributed.device, recipe.bf16):
-                terms |= adversarial.update_discriminator(final, target, distributed.average_gradients)
-        self.steps += 1
-        run.pictures += recipe.batch * distributed.world
+        if self.descend(loss, progress):
+            self.update_averages()
+        terms |= self.train_discriminator(final, target, progress)
+        self.count()
         return terms
 
     @torch.no_grad()
@@ -327,7 +282,7 @@ class DistillationTrainer:
     def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Codes of the student, ``[count, L, code_width]``, and the teacher's pictures of them."""
         recipe, teacher, device = self.run.recipe, self.teacher, self.distributed.device
-        student = self.run.student.generator
+        student = self.run.model.generator
         z = torch.randn(2 * count, student.code_width, generator=random).to(device)
         first, second = (student.broadcast(w) for w in teacher.map(z).chunk(2))
         crossover = torch.randint(1, student.code_count, (count,), generator=random)
@@ -338,20 +293,11 @@ class DistillationTrainer:
         codes = teacher.mean_code + psi * (codes - teacher.mean_code)
         return codes, teacher(teacher_codes(codes, teacher.code_count)).picture.float()
 
-    def _update(self, loss: Tensor, progress: float) -> None:
-        recipe = self.run.recipe
-        rate = annealed(recipe.learning_rate, progress, self.steps, warm_up=recipe.warm_up, hold=0.0)
-        if not descend(loss, self._parameters, self._optimizers, rate, self.distributed, clip=1.0):
-            self.skipped += 1
-            return
-        update_averages(self._averages, self._parameters,
-                        early_decay(recipe.ema, self.run.pictures // (recipe.batch * self.distributed.world)))
-
 
 def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, distributed: Distributed
                  ) -> DistillationTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    weights = needed_metric_weights(options.weights, needed=bool(recipe.lpips), faces=False)
+    weights = needed_metric_weights(options.weights, needed=bool(recipe.lpips))
     resumes = (folder / CHECKPOINT).exists()
     if resumes and recipe.random_teacher and options.teacher is None:
         with open_checkpoint(folder, FAMILY) as stored:
@@ -362,9 +308,7 @@ def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, 
     name = str(options.teacher) if isinstance(options.teacher, str | Path) else ""
     if resumes:
         run = load_run(folder, teacher, discriminator, name)
-        run.adversarial = resumed(run.adversarial, recipe.adversarial, discriminator)
-        run.recipe = continued(recipe, student=run.recipe.student,
-                               adversarial=None if run.adversarial is None else run.adversarial.config)
+        run.resume(recipe, discriminator, student=run.recipe.student)
     else:
         run = start_run(recipe, teacher, discriminator, name)
     return DistillationTrainer(run, teacher, distributed, lpips)
@@ -384,10 +328,7 @@ def load_teacher(recipe: DistillationRecipe, given: torch.nn.Module | str | Path
         return random_teacher(recipe), None
     path = find_prior(given)
     teacher = load_stylegan2(path, cut_to=recipe.student.size)
-    try:
-        return teacher, load_discriminator(path, teacher.config)
-    except ModelError:  # it has none, or one for larger pictures
-        return teacher, None
+    return teacher, own_discriminator(path, teacher)
 
 
 def random_teacher(recipe: DistillationRecipe) -> StyleGAN2:

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,16 @@ from codec_contract.pixels import dequantize
 from edgegrain.papers.stylegan.augment import AdaptationConfig, AdaptiveProbability, augment
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import r1_penalty
-from edgegrain.training.checkpoint import CHECKPOINT, open_checkpoint, prefixed
+from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
 from edgegrain.training.data import require_pictures, training_pictures, without, write_prior_samples
-from edgegrain.training.distributed import Distributed, mixed_precision
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.losses import running_mean
-from edgegrain.training.optimizers import finite_gradients, update_averages
+from edgegrain.training.optimizers import descend, update_averages
 from edgegrain.training.recipe import Recipe
-from server_decoder.stylegan2.networks import (
+from edgegrain.training.trainer import Trainer
+from server_decoder.stylegan2.discriminator import Discriminator
+from server_decoder.stylegan2.synthesis import (
     CONFIG_F_256,
     CONFIG_F_1024,
     TINY_64,
@@ -43,15 +44,13 @@ from server_decoder.stylegan2.networks import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StyleGAN2Recipe(Recipe):
     """The recipe of a run; the defaults are those of [StyleGAN2] Appendix B unless said otherwise.
 
     Attributes:
         network: sizes of generator and discriminator.
-        batch: pictures per step and process.
         learning_rate: of Adam with beta_1 = 0, beta_2 = 0.99, for both networks.
-        warm_up: steps over which it rises at the beginning of every session, while Adam's moments are young (ours).
         r1: weight gamma of R1, gamma / 2 * |gradient|^2 on real pictures.
         r1_every: steps between two penalties, each of which counts so many times (lazy regularization, Section 3.1).
         path: weight of the path lengths, independent of the resolution; 0 leaves them out.
@@ -83,7 +82,6 @@ class StyleGAN2Recipe(Recipe):
     ema_ramp: float = 0.05
     adaptation: AdaptationConfig | None = AdaptationConfig()
     bf16: bool = True
-    seed: int = 1
     pictures: int = 5_000_000
     generated: tuple[str, ...] = ("generated_*",)
     random_pictures: int = 0
@@ -133,33 +131,28 @@ FAMILY = "stylegan2"
 
 
 @dataclass
-class StyleGAN2Run:
+class StyleGAN2Run(Run):
     """The state of a training run.
 
     Attributes:
         average: the generator with averaged weights, which is sampled and published.
-        pictures: real ones seen so far.
         steps: taken in all sessions; the lazy regularizers follow them.
         p: probability of every augmentation.
         path_length: running mean of the path lengths.
     """
 
     recipe: StyleGAN2Recipe
-    generator: StyleGAN2
+    model: StyleGAN2
     average: StyleGAN2
-    discriminator: Discriminator
-    pictures: int = 0
+    discriminator: Discriminator = field(kw_only=True)
     steps: int = 0
     p: float = 0.0
     path_length: float = 0.0
     family = FAMILY
+    prefix = "generator"
 
     def networks(self) -> dict[str, nn.Module]:
-        """All networks by their prefix in a checkpoint."""
-        return {"generator": self.generator, "average": self.average, "discriminator": self.discriminator}
-
-    def tensors(self) -> dict[str, Tensor]:
-        return prefixed(self.networks())
+        return {**super().networks(), "discriminator": self.discriminator}
 
     def state(self) -> dict[str, Any]:
         """Values that the next session continues with."""
@@ -172,7 +165,7 @@ class StyleGAN2Run:
                        metadata={"pictures_seen": str(self.pictures)})
 
 
-def start_run(recipe: StyleGAN2Recipe, start: Path | None = None) -> StyleGAN2Run:
+def start_run(recipe: StyleGAN2Recipe, start: str | Path | None = None) -> StyleGAN2Run:
     """A run at its first step.
 
     ``start``: a StyleGAN2 to fine-tune, with or without its discriminator, or the folder of a run. It also gives the
@@ -182,31 +175,28 @@ def start_run(recipe: StyleGAN2Recipe, start: Path | None = None) -> StyleGAN2Ru
     if start is None:
         generator, discriminator = StyleGAN2(recipe.network), Discriminator(recipe.network)
     else:
-        start = start / NETWORKS if start.is_dir() else start
-        generator = load_stylegan2(start, cut_to=recipe.network.size)
-        discriminator = _discriminator(start, generator)
+        path = Path(start) / NETWORKS if Path(start).is_dir() else Path(start)
+        generator = load_stylegan2(path, cut_to=recipe.network.size)
+        discriminator = own_discriminator(path, generator) or Discriminator(generator.config)
         recipe = replace(recipe, network=generator.config)
-    return StyleGAN2Run(recipe, generator, copy.deepcopy(generator).eval().requires_grad_(False), discriminator)
+    return StyleGAN2Run(recipe, generator, frozen_copy(generator), discriminator=discriminator)
 
 
 def load_run(folder: Path) -> StyleGAN2Run:
     """The run of a folder, on the CPU: weights and counters are exactly those that were saved."""
     with open_checkpoint(folder, FAMILY) as stored:
-        recipe = StyleGAN2Recipe.from_dict(stored.config)
-        values = {name: stored.state[name] for name in ("steps", "p", "path_length")}
-        run = StyleGAN2Run(recipe, StyleGAN2(recipe.network), StyleGAN2(recipe.network), Discriminator(recipe.network),
-                       stored.pictures, **values)
-        for prefix, network in run.networks().items():
-            network.load_state_dict(stored.part(prefix))
-        run.average.eval().requires_grad_(False)
+        run = start_run(StyleGAN2Recipe.from_dict(stored.config))
+        run.load(stored)
+        run.steps, run.p, run.path_length = (stored.state[name] for name in ("steps", "p", "path_length"))
         return run
 
 
-def _discriminator(path: Path, generator: StyleGAN2) -> Discriminator:
+def own_discriminator(path: Path, generator: StyleGAN2) -> Discriminator | None:
+    """The discriminator in a generator's file; None if it has none, or one for larger pictures."""
     try:
         return load_discriminator(path, generator.config)
-    except ModelError:  # it has none, or one for larger pictures
-        return Discriminator(generator.config)
+    except ModelError:
+        return None
 
 
 # Rate of the running mean of the path length ([StyleGAN2] Appendix B: beta_pl = 0.99).
@@ -247,42 +237,39 @@ class PathLength:
 
 def lazy_adam(parameters: Iterable[nn.Parameter], learning_rate: float, every: int,
               betas: tuple[float, float] = (0.0, 0.99)) -> torch.optim.Adam:
-    """Adam for a network whose regularizer has its own step every ``every`` steps; 0 for no regularizer.
+    """Adam, stepped by `descend`, for a network whose regularizer has its own step every ``every`` steps; 0 for none.
 
     k = ``every`` steps of the loss and one of the regularizer move the weights as k steps of their sum would: with
     ``c = k / (k + 1)`` the learning rate is multiplied by c, and the decay rates are raised to the power of c
     ([StyleGAN2] Appendix B).
     """
     c = every / (every + 1) if every else 1.0
-    return torch.optim.Adam(parameters, lr=learning_rate * c, betas=(betas[0] ** c, betas[1] ** c), eps=1e-8)
+    return torch.optim.Adam([{"params": list(parameters), "factor": learning_rate * c}], lr=learning_rate * c,
+                            betas=(betas[0] ** c, betas[1] ** c), eps=1e-8)
 
 
-class PriorTrainer:
-    """A run on its device, one step at a time.
+class PriorTrainer(Trainer):
+    """The training of a StyleGAN2; ``skipped`` counts updates of either network."""
 
-    Attributes:
-        steps: taken in this session.
-        skipped: updates whose gradient was not finite and that changed nothing.
-    """
+    run: StyleGAN2Run
+    convolutional = False
 
     def __init__(self, run: StyleGAN2Run, distributed: Distributed, pictures: np.ndarray) -> None:
-        """Moves the run's networks to the device. ``pictures``: uint8 ``[N, S, S, 3]``."""
+        """``pictures``: uint8 ``[N, S, S, 3]``."""
+        super().__init__(run, distributed, len(pictures))
         recipe = run.recipe
-        self.run, self.distributed, self.steps, self.skipped = run, distributed, 0, 0
-        self.pictures_in_set = len(pictures)
-        distributed.move(run.networks().values())
-        self._generator = list(run.generator.parameters())
         self._discriminator = list(run.discriminator.parameters())
-        self._average: list[Tensor] = list(run.average.parameters())
-        self._adam_generator = lazy_adam(self._generator, recipe.learning_rate, recipe.path_every if recipe.path else 0)
         self._adam_discriminator = lazy_adam(self._discriminator, recipe.learning_rate,
                                              recipe.r1_every if recipe.r1 else 0)
         self._path = PathLength(run.path_length)
         self._adaptation = AdaptiveProbability(recipe.adaptation, run.p) if recipe.adaptation is not None else None
         self._latest: dict[str, Tensor] = {}
-        seed = distributed.seed(recipe.seed, run.pictures)
-        torch.manual_seed(seed)
-        self._feed = batches(pictures, recipe.batch, seed, distributed.device)
+        torch.manual_seed(self.seed)
+        self._feed = batches(pictures, recipe.batch, self.seed, distributed.device)
+
+    def make_optimizers(self) -> list[torch.optim.Optimizer]:
+        recipe = self.run.recipe
+        return [lazy_adam(self.parameters, recipe.learning_rate, recipe.path_every if recipe.path else 0)]
 
     def step(self, progress: float = 0.0) -> dict[str, Tensor]:
         """One batch for the discriminator, one for the generator, and the regularizers that are due.
@@ -297,7 +284,7 @@ class PriorTrainer:
         if recipe.r1 and run.steps % recipe.r1_every == 0:
             # The gradient is taken at the augmented pictures, which avoids a second derivative of the warp.
             penalty = r1_penalty(run.discriminator, augment(real, run.p))
-            self._update(self._adam_discriminator, self._discriminator,
+            self._update(self._discriminator, [self._adam_discriminator],
                          0.5 * recipe.r1 * recipe.r1_every * penalty, warm)
             terms["r1"] = penalty.detach()
 
@@ -307,15 +294,14 @@ class PriorTrainer:
             with torch.autocast(distributed.device.type, enabled=False):
                 codes = self._codes(count)
                 lengths = path_lengths(self._synthesize(codes), codes)
-            self._update(self._adam_generator, self._generator,
+            self._update(self.parameters, self.optimizers,
                          recipe.path * recipe.path_every * self._path.penalty(lengths), warm)
             run.path_length = float(self._path.mean)
             terms["path_length"] = self._path.mean
 
         run.steps += 1
-        self.steps += 1
-        run.pictures += recipe.batch * distributed.world
-        self._update_average()
+        self.count()
+        self.update_averages()
         self._latest |= terms
         return self._latest
 
@@ -329,13 +315,13 @@ class PriorTrainer:
     def _train_discriminator(self, real: Tensor, warm: float) -> dict[str, Tensor]:
         run, recipe, distributed = self.run, self.run.recipe, self.distributed
         run.discriminator.requires_grad_(True)
-        with mixed_precision(distributed.device, recipe.bf16):
+        with self.precision():
             with torch.no_grad():
                 fake = self._synthesize(self._codes(recipe.batch)).float()
             real_scores = run.discriminator(augment(real, run.p)).float()
             fake_scores = run.discriminator(augment(fake, run.p)).float()
         loss = F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()
-        self._update(self._adam_discriminator, self._discriminator, loss, warm)
+        self._update(self._discriminator, [self._adam_discriminator], loss, warm)
         sign = _mean(real_scores.detach().sign().mean(), distributed)
         terms = {"discriminator": loss.detach(), "sign": sign}
         if self._adaptation is not None:
@@ -347,16 +333,16 @@ class PriorTrainer:
     def _train_generator(self, warm: float) -> dict[str, Tensor]:
         run, recipe = self.run, self.run.recipe
         run.discriminator.requires_grad_(False)
-        with mixed_precision(self.distributed.device, recipe.bf16):
+        with self.precision():
             fake = self._synthesize(self._codes(recipe.batch))
             scores = run.discriminator(augment(fake, run.p)).float()
         loss = F.softplus(-scores).mean()  # non-saturating: Goodfellow et al. 2014
-        self._update(self._adam_generator, self._generator, loss, warm)
+        self._update(self.parameters, self.optimizers, loss, warm)
         return {"generator": loss.detach()}
 
     def _codes(self, count: int) -> Tensor:
         """Codes in W+, ``[count, L, code_width]``, some mixed ([StyleGAN] Section 3.1)."""
-        generator, device = self.run.generator, self.distributed.device
+        generator, device = self.run.model, self.distributed.device
         first, second = generator.map(torch.randn(2 * count, generator.code_width, device=device)).chunk(2)
         crossover = torch.randint(1, generator.code_count, (count,), device=device)
         mixed = torch.rand(count, device=device) < self.run.recipe.mixing
@@ -364,27 +350,19 @@ class PriorTrainer:
         return mix_styles(generator.broadcast(first), generator.broadcast(second), crossover)
 
     def _synthesize(self, codes: Tensor) -> Tensor:
-        generator = self.run.generator
+        generator = self.run.model
         return generator(codes, generator.random_noise(len(codes))).picture
 
-    def _update(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], loss: Tensor,
+    def _update(self, parameters: list[nn.Parameter], optimizers: list[torch.optim.Optimizer], loss: Tensor,
                 warm: float) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.distributed.average_gradients(parameters)
-        if not finite_gradients(parameters):
-            self.skipped += 1
-            return
-        for group in optimizer.param_groups:
-            group["lr"] = group.setdefault("full_lr", group["lr"]) * warm
-        optimizer.step()
+        self.skipped += not descend(loss, parameters, optimizers, warm, self.distributed)
 
-    def _update_average(self) -> None:
+    def update_averages(self) -> None:
         """The averaged generator, with a half-life in pictures."""
         run, recipe = self.run, self.run.recipe
         half_life = min(recipe.ema, recipe.ema_ramp * run.pictures) if recipe.ema_ramp else recipe.ema
         decay = 0.5 ** (recipe.batch * self.distributed.world / max(half_life, 1e-8))
-        update_averages(self._average, self._generator, decay)
+        update_averages(self.averages, self.parameters, decay)
 
 
 def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, distributed: Distributed
@@ -397,7 +375,7 @@ def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, dis
         if recipe.adaptation is None:
             run.p = 0.0
     else:
-        run = start_run(recipe, options.start)
+        run = start_run(recipe, options.init_from)
     pictures = training_pictures(without(options, recipe.generated), folder, run.recipe.network.size,
                                  count=recipe.random_pictures, seed=recipe.seed)
     return PriorTrainer(run, distributed, pictures)

@@ -26,10 +26,6 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
     convolution becomes a bilinear interpolation with the mean of its four kernels, which changes the picture a little.
     A decoder of larger LRs takes over the scales that it has; its first convolution, and so its picture, is learned
     from the beginning.
-
-    Args:
-        decoder: new, of the same picture size, at least as wide at each scale, and with the same head.
-        trained: its weights are copied. Its LRs are of the same size or smaller.
     """
     new, old = decoder.config, trained.config
     sizes, skipped = [scale.size for scale in new.scales], len(old.scales) - len(new.scales)
@@ -64,16 +60,8 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
 
 @torch.no_grad()
 def deepened(encoder: nn.Module, trained: object) -> bool:
-    """Let a new exact encoder that only has more residual blocks than a trained one begin with the LRs of that one.
-
-    Its further blocks then add zero; the caller gives it the weights of the others.
-
-    Args:
-        encoder: new.
-        trained: configuration of the trained one.
-
-    Returns:
-        False for any other encoder, which stays as it is.
+    """Let a new exact encoder that only has more residual blocks than one of this configuration begin with its LRs: the
+    further blocks add zero, and the caller gives it the weights of the others. False for any other encoder.
     """
     if not isinstance(encoder, EncoderTwin) or not isinstance(trained, EncoderConfig):
         return False

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,13 @@ from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.pixels import dequantize
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.training.adversarial import AdversarialLoss
-from edgegrain.training.checkpoint import checkpoint_path, open_checkpoint, prefixed, read_checkpoint_header
+from edgegrain.training.checkpoint import (
+    Run,
+    checkpoint_errors,
+    checkpoint_path,
+    open_checkpoint,
+    read_checkpoint_header,
+)
 from edgegrain.training.grain.rate import RateModel
 from edgegrain.training.grain.recipes import GrainRecipe, RRDBEncoderConfig
 from server_decoder.generative_prior import GenerativePrior, prior_digest
@@ -74,11 +80,7 @@ class Autoencoder(nn.Module):
         self._decode = decode
 
     def compile_decoder(self, lr: Tensor) -> None:
-        """Decode through `torch.compile`: the first step takes minutes.
-
-        Args:
-            lr: ``[B, 3, h, w]`` in [-1, 1], of the training's batch, on its device and under its autocast.
-        """
+        """Decode LRs like this, ``[B, 3, h, w]`` in [-1, 1], through `torch.compile`: the first step takes minutes."""
         compiled = torch.compile(decode)
         plain, traced = (self._gradients(each, lr) for each in (decode, compiled))
         # Rounding to bfloat16 alone makes gradients of the same network differ by a quarter of their norm.
@@ -108,9 +110,8 @@ class Autoencoder(nn.Module):
     def encode(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
         """LR levels as payloads store them and box mean, ``[B, 3, h, w]`` float32 in 0...255; see `forward`.
 
-        With an `lr_step` above 1 levels are rounded to multiples of it with a straight-through gradient, or noise is as
-        wide as the step. A frozen encoder gives exact levels; one that is trained computes under the caller's autocast,
-        in which levels differ by up to 2.
+        With an `lr_step` above 1 the gradient passes straight through the rounding, or noise is as wide as the step. A
+        frozen encoder gives exact levels; one that is trained computes under the caller's autocast (up to 2 apart).
         """
         trained = any(parameter.requires_grad for parameter in self.encoder.parameters())
         exact = contextlib.nullcontext() if trained else torch.autocast(picture.device.type, enabled=False)
@@ -133,10 +134,6 @@ class Autoencoder(nn.Module):
         parts = {"encoder": self.encoder, "decoder": self.decoder.decoder, "codes": self.decoder.codes,
                  "fusion": self.decoder.fusion}
         return {name: part for name, part in parts.items() if part is not None}
-
-    def is_prior(self, name: str) -> bool:
-        """True for names of the state dict that belong to the generator, whose weights are in no checkpoint."""
-        return isinstance(self.decoder, Grain) and name.startswith("decoder.prior.")
 
     def _gradients(self, function: Callable[..., tuple[Tensor, Tensor | None]], lr: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients at the LR and at the decoder's trained weights, each as one vector."""
@@ -168,19 +165,14 @@ def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: fl
 
 
 def build_autoencoder(recipe: GrainRecipe, prior: GenerativePrior | None = None) -> Autoencoder:
-    """A model with random weights, except for the prior; only the parts of ``recipe.trains`` take gradients."""
-    model = Autoencoder(recipe, prior)
-    freeze(model, recipe.trains)
-    return model
-
-
-def freeze(model: Autoencoder, trains: tuple[str, ...]) -> None:
-    """Let gradients reach the named parts only, so that frozen parts build no graph in front of them."""
-    model.requires_grad_(False)
+    """A model with random weights, except for the prior; only the parts of ``recipe.trains`` take gradients, so that
+    frozen parts build no graph in front of them."""
+    model = Autoencoder(recipe, prior).requires_grad_(False)
     for name, part in model.parts().items():
-        part.requires_grad_(name in trains)
+        part.requires_grad_(name in recipe.trains)
     if model.rate is not None:
         model.rate.requires_grad_(True)
+    return model
 
 
 def _encoder(recipe: GrainRecipe) -> nn.Module:
@@ -192,27 +184,20 @@ def _encoder(recipe: GrainRecipe) -> nn.Module:
 
 
 FAMILY = "grain"
+PRIOR = "decoder.prior."
+"""Prefix of the generator's weights, which are in no checkpoint."""
 
 
 @dataclass
-class GrainRun:
-    """The state of a training run.
+class GrainRun(Run):
+    """The state of a training run, with the stages before it as in `stages`."""
 
-    Attributes:
-        model: the network that the optimizer changes.
-        average: the same with averaged weights, which is evaluated and published.
-        adversarial: the discriminator, in stages that have one.
-        pictures: seen in this stage.
-        history: the stages before this one, as in `stages`.
-    """
-
+    recipe: GrainRecipe
     model: Autoencoder
     average: Autoencoder
-    recipe: GrainRecipe
-    adversarial: AdversarialLoss | None = None
-    pictures: int = 0
     history: tuple[Mapping[str, Any], ...] = ()
     family = FAMILY
+    frozen = (PRIOR,)
 
     @property
     def stages(self) -> tuple[Mapping[str, Any], ...]:
@@ -222,29 +207,19 @@ class GrainRun:
         return (*self.history, {"stage": self.recipe.stage, "pictures": self.pictures, **grid})
 
     def tensors(self) -> dict[str, Tensor]:
-        """Model, averages of the trained parts and discriminator."""
-        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
-        tensors = {f"model.{name}": tensor for name, tensor in _stored(self.model)}
-        tensors |= {f"average.{name}": tensor for name, tensor in _stored(self.average) if name in trained}
-        if self.adversarial is not None:
-            tensors |= prefixed({"discriminator": self.adversarial.discriminator})
-        return tensors
+        """Everything to store; of the averages only the trained weights."""
+        trained = {f"average.{name}" for name, weights in self.model.named_parameters() if weights.requires_grad}
+        return {name: tensor for name, tensor in super().tensors().items()
+                if name in trained or not name.startswith("average.")}
 
     def state(self) -> dict[str, Any]:
         """The stages before this one and the hash of the generator."""
         prior = self.model.prior
         return {"history": list(self.history), "prior": prior_digest(prior) if prior is not None else ""}
 
-    def save_weights(self, folder: Path) -> None:
-        """GRAIN has no weight file of its own: ``edgegrain publish`` reads the checkpoint."""
-
 
 def load_run(path: Path, prior: GenerativePrior | None = None) -> GrainRun:
-    """A run from its folder or its checkpoint's first file, on the CPU.
-
-    Args:
-        path: the run.
-        prior: the generator it was trained with.
+    """A run from its folder or its checkpoint's first file, on the CPU; ``prior``: the generator it was trained with.
     """
     with open_checkpoint(path, FAMILY) as stored:
         recipe = GrainRecipe.from_dict(stored.config)
@@ -254,34 +229,16 @@ def load_run(path: Path, prior: GenerativePrior | None = None) -> GrainRun:
             raise ModelError(f"{path} was trained with another generator than the one given; pass --prior with "
                              "that one")
         model = build_autoencoder(recipe, prior)
-        _load(model, stored.part("model"))
-        average = copy.deepcopy(model)
-        _load(average, stored.part("model") | stored.part("average"))
-        adversarial = None
-        if recipe.adversarial is not None and (discriminator := stored.part("discriminator")):
-            adversarial = AdversarialLoss(recipe.adversarial)
-            adversarial.discriminator.load_state_dict(discriminator)
-        return GrainRun(model, average.requires_grad_(False), recipe, adversarial, stored.pictures,
-                   tuple(stored.state.get("history", [])))
+        run = GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False),
+                       history=tuple(stored.state.get("history", [])))
+        if recipe.adversarial is not None and stored.part("discriminator"):
+            run.adversarial = AdversarialLoss(recipe.adversarial)
+        frozen = {f"average.{name}": tensor for name, tensor in stored.part("model").items()}
+        run.load(replace(stored, tensors=frozen | stored.tensors))
+        return run
 
 
 def read_recipe(path: Path) -> GrainRecipe:
     """The configuration of a run, without its weights."""
-    header = read_checkpoint_header(path)
-    try:
-        return GrainRecipe.from_dict(json.loads(header["config"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{checkpoint_path(path)} is not a training checkpoint of GRAIN ({error})") from error
-
-
-def _stored(model: Autoencoder) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in model.state_dict().items():
-        if not model.is_prior(name):
-            yield name, tensor
-
-
-def _load(model: Autoencoder, state: Mapping[str, Tensor]) -> None:
-    missing, unexpected = model.load_state_dict(dict(state), strict=False)
-    missing = [name for name in missing if not model.is_prior(name)]
-    if missing or unexpected:
-        raise KeyError(f"missing {missing[:3]}, unexpected {unexpected[:3]}")
+    with checkpoint_errors(checkpoint_path(path)):
+        return GrainRecipe.from_dict(json.loads(read_checkpoint_header(path)["config"]))

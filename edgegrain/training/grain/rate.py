@@ -38,13 +38,10 @@ class FloatNetwork(nn.Module):
     """
 
     def __init__(self, inputs: int, widths: Sequence[int], *, skip: bool = True) -> None:
-        """
-        Args:
-            inputs: numbers of a context.
-            widths: units of each hidden layer.
-            skip: let the output layer use the context as well. An output's weights share one 8-bit scale, and those of
-                the context are far larger than those of hidden units, which then round to zero. So networks that become
-                integers have no skip: their context weights count as 0.
+        """``widths``: units of each hidden layer; ``skip``: let the output layer use the context as well.
+
+        An output's weights share one 8-bit scale, and those of the context are far larger than those of hidden units,
+        which then round to zero. So networks that become integers have no skip: their context weights count as 0.
         """
         super().__init__()
         sizes = (inputs, *widths)
@@ -113,13 +110,8 @@ class FloatNetwork(nn.Module):
             weight = self.weight(index).double() * unit_in / unit_out[:, None]
             shift = eight_bit_shift(weight)
             factor = torch.exp2(shift)
-            layers.append(
-                Layer(
-                    weight=torch.round(weight * factor[:, None]).numpy().astype(np.int32),
-                    bias=torch.round(bias / unit_out * factor).numpy().astype(np.int32),
-                    shift=shift.numpy().astype(np.int32),
-                )
-            )
+            layers.append(Layer(*(values.numpy().astype(np.int32) for values in (
+                torch.round(weight * factor[:, None]), torch.round(bias / unit_out * factor), shift))))
         return ChannelNetwork(tuple(layers[:-1]), layers[-1])
 
 
@@ -131,10 +123,8 @@ def eight_bit_shift(weight: Tensor) -> Tensor:
 
 
 class _ReturningClamp(torch.autograd.Function):
-    """A clamp whose gradient is zero only where it leads further away from the limits.
-
-    With that of `torch.clamp` a scale that overshot a limit stayed there for good.
-    """
+    """A clamp whose gradient is zero only where it leads further away from the limits. With that of `torch.clamp` a
+    scale that overshot a limit stayed there for good."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
@@ -150,12 +140,8 @@ class _ReturningClamp(torch.autograd.Function):
 
 
 def code_length(prediction: Tensor, reference: Tensor, level: Tensor) -> Tensor:
-    """Bits per sample, ``[B]``: the coder's arithmetic in floating point.
-
-    Args:
-        prediction: mean and log2 scale ``[B, 2]``, from a `FloatNetwork`.
-        reference, level: of the samples, ``[B]``, in levels 0...255.
-    """
+    """Bits per sample, ``[B]``: the coder's arithmetic in floating point. ``prediction``: the ``[B, 2]`` of a
+    `FloatNetwork`; references and levels ``[B]`` are 0...255."""
     mean = (reference + MEAN_UNIT * prediction[:, 0]).clamp(0.0, 255.0)
     last_octave = FIRST_OCTAVE + SCALE_MAX / STEPS_PER_OCTAVE
     scale = torch.exp2(_ReturningClamp.apply(prediction[:, 1], FIRST_OCTAVE, last_octave))
@@ -228,13 +214,8 @@ class RateModel(nn.Module):
 
 
 def fit(model: RateModel, levels: Tensor) -> None:
-    """Fit the networks to a trained encoder's LRs, before its training goes on: the rate that random networks expect
-    has a gradient that says nothing about these LRs.
-
-    Args:
-        model: trained in place, on its device.
-        levels: LRs ``[N, 3, h, w]``, as `RateModel.forward` takes them, on that device.
-    """
+    """Fit the networks to a trained encoder's LRs, as `RateModel.forward` takes them, before its training goes on: the
+    rate that random networks expect has a gradient that says nothing about these LRs."""
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     chosen = torch.Generator().manual_seed(0)
     for _ in range(FIT_STEPS):

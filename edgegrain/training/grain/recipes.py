@@ -10,6 +10,7 @@ the deviations, experiments/2026-11.md has the measurements behind them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from torch import nn
 
@@ -17,7 +18,8 @@ from codec_contract.lr_coder.coder_tables import MAX_STEP
 from edge_encoder.architectures import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, DiscriminatorConfig, ProjectedConfig
 from edgegrain.training.losses import GRID_PERIOD, PAPER, LossWeights
-from edgegrain.training.recipe import Recipe, check
+from edgegrain.training.optimizers import WEIGHT_DECAY
+from edgegrain.training.recipe import RestorationRecipe, check
 from export import papers
 from server_decoder.grain.grain import GrainConfig, PriorConfig
 from server_decoder.grain.presets import PRESETS
@@ -77,9 +79,10 @@ class RRDBEncoderConfig:
         return papers.load("grain.rrdb_encoder:TrainedRRDBEncoder")(self)
 
 
-@dataclass(frozen=True)
-class GrainRecipe(Recipe):
-    """The recipe of a run.
+@dataclass(frozen=True, kw_only=True)
+class GrainRecipe(RestorationRecipe):
+    """The recipe of a run. Generated and synthetic pictures are no originals to the discriminator, because generators
+    leave faint patterns.
 
     Attributes:
         stage: ``"1"``, ``"2"``, ``"3"`` or ``"final"``.
@@ -100,30 +103,17 @@ class GrainRecipe(Recipe):
         adversarial: the adversarial loss, or None.
         synthetic: part of every batch that comes from the prior, with known codes.
         truncation: psi of those pictures, from and to.
-        generated: name patterns of generated pictures among the training pictures.
-        generated_part: part of every batch taken from them, if there are any. Like synthetic ones they are no originals
-            to the discriminator, because generators leave faint patterns.
+        generated_part: part of every batch taken from generated pictures, if there are any.
         window: in stage 2, the side in pixels of the window that most steps generate and compare: the generator's fine
             layers, which take two thirds of its time, are computed there only. 0 for whole pictures.
         window_part: part of the steps that do so. The losses of identity and of eyes and mouth need whole pictures and
             count in the others.
-        batch: pictures per step and process.
-        learning_rate: of AdamW.
-        muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0 trains them
-            with AdamW.
-        warm_up: steps over which the learning rate rises.
-        hold: part of the run at the full learning rate; the rest anneals to a hundredth (cosine).
         identity_from: part of the run after which the identity loss joins.
         noise_until: part of the run during which uniform noise replaces rounding ([GRAIN] 3.2); afterwards the LR is
             rounded with a straight-through gradient, so that the decoder ends on rounded LRs. A frozen encoder always
             rounds.
-        ema: decay of the averaged weights, which are evaluated and published.
         jitter: True to shift and recolour real pictures a little every time, against overfitting to a few pictures
             (`edgegrain.training.grain.synthetic`).
-        lpips_shift: part of the steps, 0...1, in which LPIPS compares the pictures at a random offset
-            (`edgegrain.training.losses.picture_loss`).
-        clip_gradient: largest norm of a step's gradient; 0: any.
-        random_pictures: number of random pictures when no data is given (trial runs).
         domain: content of the pictures, such as ``"faces"``.
     """
 
@@ -140,24 +130,20 @@ class GrainRecipe(Recipe):
     adversarial: AdversarialConfig | None = None
     synthetic: float = 0.0
     truncation: tuple[float, float] = (0.5, 0.95)
-    generated: tuple[str, ...] = ("generated_*",)
     generated_part: float = 0.5
     window: int = 0
     window_part: float = 0.75
-    batch: int = 8
     learning_rate: float = 6e-4
-    muon: float = 0.0
     warm_up: int = 200
     hold: float = 0.6
     identity_from: float = 0.4
     noise_until: float = 0.6
     ema: float = 0.998
     jitter: bool = False
-    lpips_shift: float = 0.0
     clip_gradient: float = 1.0
-    seed: int = 1
-    random_pictures: int = 0
     domain: str = FACES
+    bf16: ClassVar[bool] = True
+    weight_decay: ClassVar[float] = WEIGHT_DECAY
 
     def __post_init__(self) -> None:
         super().__post_init__()

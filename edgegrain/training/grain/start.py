@@ -28,7 +28,7 @@ from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network, raise_twin
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.grain.grow import deepened, grow
-from edgegrain.training.grain.model import Autoencoder, GrainRun, build_autoencoder, load_run, read_recipe
+from edgegrain.training.grain.model import PRIOR, Autoencoder, GrainRun, build_autoencoder, load_run, read_recipe
 from edgegrain.training.grain.recipes import GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.prior_files import random_prior
 from edgegrain.training.recipe import continued
@@ -39,15 +39,13 @@ from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig, read_history
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 
+TrainedEncoder = tuple[EncoderConfig | RRDBEncoderConfig, Mapping[str, Tensor]]
+"""Shape and weights."""
+
 
 class StartingPoint(NamedTuple):
-    """Trained networks.
-
-    Attributes:
-        recipe: has their shapes, their stage and the step of their LR's levels; everything else is a default.
-        weights: by their names in `edgegrain.training.grain.model.Autoencoder`.
-        stages: that they were trained in, as `GrainRun.stages`.
-    """
+    """Trained networks: a recipe with their shapes, stage and level step (everything else is a default), the weights by
+    their names in `Autoencoder`, and the stages that they were trained in, as `GrainRun.stages`."""
 
     recipe: GrainRecipe
     weights: dict[str, Tensor]
@@ -65,12 +63,7 @@ def resolve_start(name: str | Path) -> Path:
 
 
 def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
-    """The networks of a bundle's folder, a folder of the zoo, or a run's folder or checkpoint.
-
-    Args:
-        start: as `resolve_start` returns it.
-        prior: the generator that the run is to have; that of ``start``, if it has one.
-    """
+    """The networks of a bundle's folder, a folder of the zoo, or a run's folder or checkpoint, with this generator."""
     if (start / MANIFEST).is_file():
         return from_bundle(start, prior)
     if (start / TRAINED).is_file():
@@ -87,24 +80,24 @@ def from_bundle(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
         raise ModelError(f"{folder} was trained with another generator than the one given; pass --prior with that one")
     stage = "final" if isinstance(decoder, Grain) else "1"
     if RRDB_ENCODER_WEIGHTS in manifest.files:
-        recipe, weights = _joined_rrdb(manifest, decoder, stage)
+        encoder = _rrdb_encoder(manifest)
     else:
         network = integer_network.load_integer_network(manifest.open_file(ENCODER_WEIGHTS))
-        recipe, weights = _joined(manifest.id, network, decoder, stage)
-    recipe = replace(recipe, lr_step=CoderTables.from_json(manifest.open_file(CODER_TABLES)).step)
+        encoder = _exact_encoder(manifest.id, network, decoder)
     training = manifest.training
     history = training.get("stages") or [{"stage": str(training.get("stage", stage)),
                                           "pictures": training.get("pictures_seen", 0)}]
-    return StartingPoint(recipe, weights, tuple(history))
+    step = CoderTables.from_json(manifest.open_file(CODER_TABLES)).step
+    return _joined(stage, encoder, decoder, step, tuple(history))
 
 
 def from_zoo(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
     """The networks of a folder of the zoo."""
-    decoder, history, encoder = load_zoo(folder, prior), read_history(folder / TRAINED), zoo_encoder(folder)
+    grain, history = load_zoo(folder, prior), read_history(folder / TRAINED)
+    decoder = grain if grain.prior is not None else grain.decoder
     stage = str(history[-1]["stage"]) if history else "final"
-    recipe, weights = _joined(folder.name, encoder,
-                              decoder if decoder.prior is not None else decoder.decoder, stage)
-    return StartingPoint(replace(recipe, lr_step=zoo_step(folder)), weights, history)
+    encoder = _exact_encoder(folder.name, zoo_encoder(folder), decoder)
+    return _joined(stage, encoder, decoder, zoo_step(folder), history)
 
 
 def trained_decoder(start: str | Path) -> RRDBDecoder:
@@ -136,53 +129,49 @@ def _has_generator(decoder: Grain, prior: GenerativePrior) -> bool:
         same_when_stored(own[name], tensor) for name, tensor in given.items() if name not in prior.measured)
 
 
-def _joined(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Grain, stage: str
-            ) -> tuple[GrainRecipe, dict[str, Tensor]]:
-    """Recipe and weights of a decoder with the twin of an exact encoder; without one, or with one that is the box mean
-    alone, those of a run without learned correction."""
+def _joined(stage: str, encoder: TrainedEncoder, decoder: RRDBDecoder | Grain, step: int,
+            history: tuple[Mapping[str, Any], ...]) -> StartingPoint:
+    """Encoder, of which only the box mean has no weights, and decoder."""
+    config, weights = encoder
+    recipe = GrainRecipe(stage=stage, encoder=config, decoder=decoder.config, correction=bool(weights), lr_step=step)
+    return StartingPoint(recipe, {**{f"encoder.{name}": tensor for name, tensor in weights.items()},
+                                  **{f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}},
+                         history)
+
+
+def _exact_encoder(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Grain) -> TrainedEncoder:
+    """The twin of an exact encoder; no weights for none, or for one that is the box mean alone."""
     if network is None or network.architecture == box_network(network.hr, network.lr).architecture:
         shape = decoder.config.decoder if isinstance(decoder, Grain) else decoder.config
-        factor = shape.hr // shape.lr
-        encoder = EncoderConfig(shape.hr, shape.lr, patch=factor, channels=(1,), blocks=(0,))  # of no weights
-        return (GrainRecipe(stage=stage, encoder=encoder, decoder=decoder.config, correction=False),
-                {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()})
+        return EncoderConfig(shape.hr, shape.lr, patch=shape.hr // shape.lr, channels=(1,), blocks=(0,)), {}
     try:
-        encoder = config_from_name(network.architecture)
+        config = config_from_name(network.architecture)
     except ValueError as error:
         raise BundleError(f"{name} cannot be trained further: {error}") from error
-    weights = {f"encoder.{key}": tensor for key, tensor in raise_twin(network, encoder).state_dict().items()}
-    weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
-    return GrainRecipe(stage=stage, encoder=encoder, decoder=decoder.config), weights
+    return config, raise_twin(network, config).state_dict()
 
 
-def _joined_rrdb(manifest: Manifest, decoder: RRDBDecoder | Grain, stage: str
-                 ) -> tuple[GrainRecipe, dict[str, Tensor]]:
-    """As `_joined`, for a bundle with the paper's float encoder."""
+def _rrdb_encoder(manifest: Manifest) -> TrainedEncoder:
+    """The paper's float encoder of a bundle."""
     manifest.verify_file(RRDB_ENCODER_WEIGHTS)
     encoder = papers.load("grain.rrdb_encoder:load_rrdb_encoder")(manifest.path(RRDB_ENCODER_WEIGHTS))
     shape = encoder.config
-    config = RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks)
-    weights = {f"encoder.network.{key}": tensor for key, tensor in encoder.state_dict().items()}
-    weights |= {f"decoder.{key}": tensor for key, tensor in decoder.state_dict().items()}
-    return GrainRecipe(stage=stage, encoder=config, decoder=decoder.config), weights
+    return (RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks),
+            {f"network.{name}": tensor for name, tensor in encoder.state_dict().items()})
 
 
 def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | None = None, *,
               decoder_from: Path | None = None) -> GrainRun:
-    """A run at its first step.
+    """A run at its first step, with random weights or what a run, a bundle or the zoo has.
 
-    Parts that ``start`` has take its shapes and weights (the averaged weights of a run); ``recipe`` gives everything
-    else. With ``recipe.grows``, the invertible decoder keeps the shapes of ``recipe`` and begins with the picture of
-    the one that ``start`` has (`grow`); if the LRs of ``recipe`` are larger, it begins with
-    the finer scales of that one, and the encoder from random weights. An encoder that is trained and has other shapes
-    than that of ``start`` begins from random weights too, unless it only has more blocks: then it begins with the LRs
-    of that one. Parts that only ``recipe`` has start from random weights. If ``recipe.fusion_base`` differs from the
-    base of a trained fusion, the last convolution of the fusion starts from zero: its features stay useful, its output
-    does not.
+    Parts that ``start`` has take its shapes and weights (the averaged ones of a run); ``recipe`` gives everything else.
+    Parts that only ``recipe`` has start from random weights. With ``recipe.grows``, the invertible decoder keeps the
+    shapes of ``recipe`` and begins with the picture of the trained one (`grow`). An encoder that is trained and has
+    other shapes begins from random weights, unless it only has more blocks (`deepened`). If ``recipe.fusion_base``
+    differs from the base of a trained fusion, the last convolution of the fusion starts from zero: its features stay
+    useful, its output does not.
 
     Args:
-        recipe: the stage.
-        start: a run's folder or checkpoint, a bundle's folder, or one of the zoo.
         prior: the generator; its configuration must be the stage's.
         decoder_from: as ``start``; its encoder and invertible decoder replace those of ``start``, with their shapes,
             and its ``lr_step`` that of ``recipe``. Training these two alone costs a fifth per picture.
@@ -192,7 +181,7 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
             _refuse_random_parts(recipe)
         recipe = _with_base(recipe)
         model = build_autoencoder(recipe, prior)
-        return GrainRun(model, copy.deepcopy(model).requires_grad_(False), recipe)
+        return GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False))
     if not any((start / name).is_file() for name in (MANIFEST, TRAINED)):
         adopt(recipe, read_recipe(start))  # refuses other shapes before the weights are read
     source, weights, history = read_start(start, prior)
@@ -222,17 +211,12 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
             torch.nn.init.zeros_(parameter)
     if other is not None:
         history = (*history, *_take_decoder(model, other, str(decoder_from), history))
-    return GrainRun(model, copy.deepcopy(model).requires_grad_(False), recipe, history=history)
+    return GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False), history=history)
 
 
 def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> GrainRecipe:
-    """``recipe`` with the shapes of the parts that ``source`` has, and the step of its levels if it names none.
-
-    Args:
-        recipe: of a new run.
-        source: of what it begins with.
-        history: the stages of that one; empty if they are not known.
-    """
+    """The recipe of a new run with the shapes of the parts that ``source`` has, and the step of its levels if it names
+    none; ``history``: the stages of the source, if they are known."""
     if not recipe.grows:
         _refuse_other_sizes(recipe, source)
     decoder = source.decoder
@@ -263,8 +247,8 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[st
 
 
 def begins_fusion(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> bool:
-    """True if the fusion starts from random weights: no stage up to ``source`` has trained one, or one of another
-    kind. Arguments as of `adopt`."""
+    """True if the fusion starts from random weights: no stage up to ``source`` has trained one, or one of another kind.
+    """
     stages = {source.stage, *(str(stage["stage"]) for stage in history)}
     if stages <= {"1", "2"} or not isinstance(recipe.decoder, GrainConfig) \
             or not isinstance(source.decoder, GrainConfig):
@@ -288,7 +272,7 @@ def _merged(model: Autoencoder, recipe: GrainRecipe, start: StartingPoint) -> di
     for name, tensor in weights.items():
         target = prefix + name if prefix and name.startswith("decoder.") else name
         fused = target.startswith("decoder.fusion.")
-        if target in own and not model.is_prior(target) and not (fused and new_fusion):
+        if target in own and not target.startswith(PRIOR) and not (fused and new_fusion):
             own[target] = tensor
     return own
 

@@ -54,12 +54,7 @@ def recoloured(pictures: Tensor) -> Tensor:
 
 
 class SyntheticBatch(NamedTuple):
-    """Generated pictures and their codes.
-
-    Attributes:
-        pictures: ``[B, 3, S, S]`` in [-1, 1], clipped.
-        codes: ``[B, L, code_width]``, truncated and mixed.
-    """
+    """Generated pictures ``[B, 3, S, S]`` in [-1, 1], clipped, and their codes ``[B, L, W]``, truncated and mixed."""
 
     pictures: Tensor
     codes: Tensor
@@ -71,17 +66,9 @@ def synthetic_faces(
 ) -> Iterator[SyntheticBatch]:
     """``count`` pictures in batches, on the prior's device; the last batch may be smaller.
 
-    The codes depend on ``seed`` and ``batch`` only: random numbers are drawn on the CPU, so every device gets the same
-    codes.
-
-    Args:
-        prior: a generator in eval mode.
-        count: how many pictures.
-        seed: of codes, truncation and mixing.
-        batch: pictures per batch.
-        psi_range: truncation of every picture, uniform between the two.
-        mixing: share of pictures whose layers from a random one on take the codes of another ([StyleGAN] Section 3.1).
-        dtype: bfloat16 runs the generator under autocast; pictures and codes are float32 either way.
+    The codes depend on ``seed`` and ``batch`` only, on every device. The truncation of every picture is uniform in
+    ``psi_range``; a share ``mixing`` takes the codes of another picture from a random layer on ([StyleGAN] 3.1). With
+    bfloat16 the generator runs under autocast; pictures and codes are float32 either way.
     """
     device = prior.mean_code.device
     generator = torch.Generator().manual_seed(seed)

@@ -13,14 +13,15 @@ from torch import Tensor
 from codec_contract.errors import EdgegrainError
 from codec_contract.pixels import dequantize, pictures_of
 from edgegrain.pictures.packed import batches
-from edgegrain.training.adversarial import AdversarialLoss, ProjectedConfig, joint_loss, resumed
+from edgegrain.training.adversarial import AdversarialLoss, ProjectedConfig, joint_loss
 from edgegrain.training.checkpoint import CHECKPOINT
 from edgegrain.training.data import (
     HELD_OUT,
     UNSEEN_SEED,
+    compared,
     generated_pictures,
     held_out_pictures,
-    levels_psnr,
+    mean_figures,
     picture_levels,
     require_pictures,
     rounded_levels,
@@ -42,14 +43,13 @@ from edgegrain.training.losses import (
     code_loss,
     lr_loss,
     mean_saturation,
-    needed_metric_weights,
     picture_loss,
     random_offset,
-    rate_loss,
+    weighted_sum,
 )
-from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
+from edgegrain.training.optimizers import optimizers
 from edgegrain.training.prior_files import recipe_discriminator, recipe_prior
-from edgegrain.training.recipe import continued
+from edgegrain.training.trainer import Trainer
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.stylegan2.networks import StyleGAN2Config
@@ -58,71 +58,54 @@ from server_decoder.window import Area, Window
 PICTURES = 27_000
 
 
-class GrainTrainer:
-    """A run on its device, one step at a time.
+class GrainTrainer(Trainer):
+    """The training of a stage."""
 
-    Attributes:
-        steps: taken in this session.
-        skipped: steps whose gradient was not finite and that changed nothing.
-    """
+    run: GrainRun
 
     def __init__(self, run: GrainRun, distributed: Distributed, pictures: np.ndarray, networks: MetricNetworks,
                  held_out: np.ndarray | None = None, generated: np.ndarray | None = None) -> None:
-        """Moves the run's networks to the device.
-
-        Args:
-            run: the run.
-            distributed: device and processes.
-            pictures: photographs to train on, uint8 ``[N, S, S, 3]``.
-            networks: of the losses, on the device.
-            held_out: to evaluate on, of the same kind; by default the first of ``pictures``.
-            generated: generated pictures to train on together with them; None for none.
-        """
+        """Photographs and generated pictures to train on, and those to evaluate on, by default the first photographs,
+        are uint8 ``[N, S, S, 3]``."""
+        super().__init__(run, distributed, len(pictures) + (0 if generated is None else len(generated)), networks)
         recipe = run.recipe
-        self.run, self.distributed, self.networks = run, distributed, networks
-        self.pictures_in_set = len(pictures) + (0 if generated is None else len(generated))
         self._held_out = pictures[:HELD_OUT] if held_out is None else held_out
-        self.steps, self.skipped = 0, 0
         self._rate_target = rate.RateTarget(recipe.target_bytes) if recipe.target_bytes else None
-        discriminators = [] if run.adversarial is None else [run.adversarial.discriminator]
-        distributed.move((run.model, run.average, *discriminators), convolutional=True)
-        trained = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
-        self.parameters = list(trained.values())
-        averages = dict(run.average.named_parameters())
-        self._averages: list[Tensor] = [averages[name] for name in trained]
-        of_rate = [parameter for name, parameter in trained.items() if name.startswith("rate.")]
-        others = [parameter for name, parameter in trained.items() if not name.startswith("rate.")]
-        self.optimizers = optimizers(others, recipe.learning_rate, recipe.muon)
-        if of_rate:
-            self.optimizers.append(torch.optim.Adam(of_rate, lr=rate.LEARNING_RATE))
-            self.optimizers[-1].param_groups[0]["factor"] = rate.LEARNING_RATE / recipe.learning_rate
         # Photographs are first in a batch: the discriminator must not learn the prior's faults as real.
         generated_count = 0 if generated is None else recipe.generated_count
         self._real = real = recipe.batch - recipe.synthetic_count - generated_count
-        seed = distributed.seed(recipe.seed, run.pictures)
         # The same in all processes: they wait for each other, and a step with a window is much shorter.
         self._choice = np.random.default_rng([recipe.seed, run.pictures])
-        self._feeds = [batches(pictures, real, seed, distributed.device)] if real else []
+        self._feeds = [batches(pictures, real, self.seed, distributed.device)] if real else []
         if generated is not None and generated_count:
-            self._feeds.append(batches(generated, generated_count, seed + 1, distributed.device))
+            self._feeds.append(batches(generated, generated_count, self.seed + 1, distributed.device))
         prior, count = run.model.prior, recipe.synthetic_count
         self._synthetic = synthetic_faces(
-            prior, sys.maxsize, seed, batch=count, psi_range=recipe.truncation, dtype=torch.bfloat16,
+            prior, sys.maxsize, self.seed, batch=count, psi_range=recipe.truncation, dtype=torch.bfloat16,
         ) if prior is not None and count else None
         self._grid = GridLoss()
-        self._variance = _variance_of_w(prior) if recipe.loss.codes else None
-        # Psi 1, so that the variance of these codes is that of W.
-        self._unseen = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=(1.0, 1.0))
-                            ) if prior is not None and recipe.loss.codes else None
+        self._variance, self._unseen = None, None
+        if prior is not None and recipe.loss.codes:  # psi 1, so that the variance of these codes is that of W
+            self._variance = _variance_of_w(prior)
+            self._unseen = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=(1.0, 1.0)))
+
+    def make_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Those of the networks and, if a rate is trained, Adam with a rate of its own for its model."""
+        recipe = self.run.recipe
+        of_rate = [weights for name, weights in self.trained.items() if name.startswith("rate.")]
+        others = [weights for name, weights in self.trained.items() if not name.startswith("rate.")]
+        made = optimizers(others, recipe.learning_rate, recipe.muon)
+        if of_rate:
+            factor = rate.LEARNING_RATE / recipe.learning_rate
+            made.append(torch.optim.Adam([{"params": of_rate, "factor": factor}], lr=rate.LEARNING_RATE))
+        return made
 
     def step(self, progress: float) -> dict[str, Tensor]:
-        """One batch at this progress (0...1) of the run: the loss and its terms, detached."""
-        run, recipe, distributed = self.run, self.run.recipe, self.distributed
-        adversarial = run.adversarial
+        run, recipe = self.run, self.run.recipe
         picture, codes = self._draw()
         window = draw_window(recipe, self._choice)
         weights = recipe.loss if window is None else replace(recipe.loss, region_gain=0.0, regions=0.0, identity=0.0)
-        with mixed_precision(distributed.device):
+        with self.precision():
             restored = run.model(picture, noise=progress < recipe.noise_until and "encoder" in recipe.trains,
                                  window=window)
             target = dequantize(picture)
@@ -132,31 +115,24 @@ class GrainTrainer:
                     weights, seen, target, self.networks.lpips,
                     self.networks.identity if progress >= recipe.identity_from else None,
                     offset=random_offset(recipe.lpips_shift), grid=self._grid),
-                adversarial, progress, target[:self._real], slice(self._real))
+                run.adversarial, progress, target[:self._real], slice(self._real))
             if "encoder" in recipe.trains:
                 part, more = lr_loss(recipe.loss, restored.lr, restored.box)
                 loss, terms = loss + part, terms | more
             if restored.rate is not None:
-                part, more = rate_loss(recipe.loss, restored.rate)
+                part, more = weighted_sum(recipe.loss, {"rate": restored.rate})
                 if self._rate_target is not None and restored.lr_bytes is not None:
                     part = part * self._rate_target.factor(restored.lr_bytes)
                 loss, terms = loss + part, terms | more
             if codes is not None and restored.codes is not None and self._variance is not None:
                 part, more = code_loss(recipe.loss, restored.codes[-len(codes):], codes, self._variance)
                 loss, terms = loss + part, terms | more
-        rate_now = annealed(recipe.learning_rate, progress, self.steps, warm_up=recipe.warm_up, hold=recipe.hold)
-        if not descend(loss, self.parameters, self.optimizers, rate_now, distributed, clip=recipe.clip_gradient):
-            self.skipped += 1
+        if not self.descend(loss, progress):
             terms["skipped"] = torch.tensor(float(self.skipped))
-        if adversarial is not None and adversarial.learns(progress, self.steps):
-            # As many pictures of both: by the deviation within a batch it would tell a batch of four from one of one.
-            with mixed_precision(distributed.device):
-                terms |= adversarial.update_discriminator(
-                    restored.picture[:self._real], target[:self._real], distributed.average_gradients)
-        self.steps += 1
-        run.pictures += recipe.batch * distributed.world
-        update_averages(self._averages, self.parameters,
-                        early_decay(recipe.ema, run.pictures // (recipe.batch * distributed.world)))
+        # As many pictures of both: by the deviation within a batch it would tell a batch of four from one of one.
+        terms |= self.train_discriminator(restored.picture[:self._real], target[:self._real], progress)
+        self.count()
+        self.update_averages()
         return {"loss": loss.detach(), **terms}
 
     def evaluate(self) -> dict[str, float]:
@@ -204,9 +180,10 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
     discriminator = recipe_discriminator(recipe, options.discriminator)
     projected = recipe.adversarial.discriminator if recipe.adversarial is not None else None
     projected = projected if isinstance(projected, ProjectedConfig) else None
-    needed = bool(recipe.loss.lpips or recipe.loss.regions or recipe.loss.identity or projected)
-    faces = bool(recipe.loss.identity or (projected and projected.identity))
-    weights = needed_metric_weights(options.weights, needed=needed, faces=faces)
+    networks = MetricNetworks.load(
+        options.weights, distributed.device,
+        needed=bool(recipe.loss.lpips or recipe.loss.regions or recipe.loss.identity or projected),
+        faces=bool(recipe.loss.identity or (projected and projected.identity)))
     torch.manual_seed(recipe.seed)
     drawn = prior is None and recipe.random_pictures > 0  # the generator, from the seed of the run
     if drawn:
@@ -215,10 +192,8 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
         run = load_run(folder, prior)
         shapes = run.recipe
         _refuse_other_values(recipe, shapes, folder)
-        run.adversarial = resumed(run.adversarial, recipe.adversarial, discriminator)
-        run.recipe = continued(recipe, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
-                               lr_step=shapes.lr_step, seed=(shapes if drawn else recipe).seed,
-                               adversarial=None if run.adversarial is None else run.adversarial.config)
+        run.resume(recipe, discriminator, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
+                   lr_step=shapes.lr_step, seed=(shapes if drawn else recipe).seed)
     else:
         run = start_run(recipe, start, prior, decoder_from=decoder_from)
     recipe = run.recipe
@@ -232,14 +207,11 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
         lr = torch.rand(recipe.batch, 3, recipe.encoder.lr, recipe.encoder.lr, device=distributed.device) * 2 - 1
         with mixed_precision(distributed.device):
             run.model.compile_decoder(lr)
-    networks = MetricNetworks.load(weights, distributed.device, faces=faces)
-    if run.adversarial is not None:
-        run.adversarial.use(networks)
     return GrainTrainer(run, distributed, pictures, networks, held_out, generated)
 
 
 def _refuse_other_values(recipe: GrainRecipe, stored: GrainRecipe, folder: Path) -> None:
-    """Raise EdgegrainError if a recipe asks for values that only the beginning of a run can change."""
+    """Refuse values that only the beginning of a run can change."""
     fusion = stored.decoder.fusion if isinstance(stored.decoder, GrainConfig) else None
     base = "" if fusion is None else fusion.base
     other_parts = set(recipe.trains) != set(stored.trains)
@@ -302,9 +274,7 @@ GRAIN = Family(FAMILY, "GRAIN, one stage", GrainRecipe, GRAIN_RECIPES, _describe
 
 
 @torch.no_grad()
-def _variance_of_w(prior: GenerativePrior | None) -> Tensor | None:
-    if prior is None:
-        return None
+def _variance_of_w(prior: GenerativePrior) -> Tensor:
     device = prior.mean_code.device
     z = torch.randn(1024, prior.code_width, generator=torch.Generator().manual_seed(0)).to(device)
     return prior.map(z).var(0).mean()
@@ -312,17 +282,13 @@ def _variance_of_w(prior: GenerativePrior | None) -> Tensor | None:
 
 @torch.no_grad()
 def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks) -> dict[str, float]:
-    """Means over rounded restorations in float32: PSNR (dB), LPIPS (on its grid and off it) and identity distance.
+    """Means over rounded restorations in float32 of held-out pictures, uint8 ``[N, S, S, 3]``: PSNR (dB), LPIPS (on its
+    grid and off it) and identity distance.
 
     For a final picture also its LPIPS with f_gen set to zero and that of the invertible picture, which show the
     contribution of the prior, and that of the generator's picture, which shows if its codes still match the other
     pictures. While a rate is trained, also the expected bytes of an LR, and its saturation relative to that of the area
     average.
-
-    Args:
-        model: with averaged weights.
-        pictures: held out, uint8 ``[N, S, S, 3]``.
-        networks: of the metrics, on the model's device.
     """
     rows: list[dict[str, float]] = []
     saturation: list[float] = []
@@ -330,26 +296,20 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
     for picture in pictures:
         x = picture_levels(picture, device)
         restored = model(x)
-        y = rounded_levels(restored.picture)
-        a, b = dequantize(y), dequantize(x)
-        row = {"psnr": levels_psnr(y, x)}
-        if networks.lpips is not None:
-            row["lpips_alex"] = float(networks.lpips(a, b))
-            row["lpips_alex_off_grid"] = float(networks.lpips.off_grid(a, b))
+        row = compared(restored.picture, x, networks.lpips, off_grid=True)
         if networks.identity is not None:
-            row["identity"] = float(networks.identity.distance(a, b))
+            row["identity"] = float(networks.identity.distance(dequantize(rounded_levels(restored.picture)),
+                                                               dequantize(x)))
         if networks.lpips is not None and model.output == "final":
             others = {"without_prior": model(x, prior_gain=0.0), "invertible": model(x, output="invertible"),
                       "style": model(x, output="style")}
-            row |= {f"lpips_alex_{name}": float(networks.lpips(dequantize(rounded_levels(other.picture)), b))
+            row |= {f"lpips_alex_{name}": compared(other.picture, x, networks.lpips)["lpips_alex"]
                     for name, other in others.items()}
         if restored.lr_bytes is not None:
             row["lr_bytes"] = float(restored.lr_bytes)
             saturation += [float(mean_saturation(each)) for each in (restored.lr, restored.box)]
         rows.append(row)
-    means = np.mean([list(row.values()) for row in rows], axis=0)
-    digits = {"psnr": 3, "lr_bytes": 1}
-    result = {name: round(float(mean), digits.get(name, 4)) for name, mean in zip(rows[0], means, strict=True)}
+    result = mean_figures(rows, lr_bytes=1)
     if (originals := sum(saturation[1::2])) > 0:  # 0: grey pictures
         result["lr_saturation"] = round(sum(saturation[::2]) / originals, 3)
     return result
@@ -366,10 +326,8 @@ def evaluate_codes(model: Autoencoder, synthetic: SyntheticBatch, variance: Tens
 
 @torch.no_grad()
 def write_restorations(model: Autoencoder, pictures: np.ndarray, path: Path) -> None:
-    """Write a sheet with one column per picture: original, enlarged LR and restorations.
-
-    With a prior, these are the invertible picture, that of the predicted codes and, except in stage 2, the fused one.
-    """
+    """Write a sheet with one column per picture: original, enlarged LR and restorations, with a prior the invertible
+    picture, that of the predicted codes and, except in stage 2, the fused one."""
     device = next(model.parameters()).device
     outputs = ["invertible", "style", "final"] if isinstance(model.decoder, Grain) else ["invertible"]
     if model.output == "style":

@@ -34,13 +34,8 @@ _AT_ONCE = 8  # pictures that a bundle restores together
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pictures, in memory or memory-mapped.
-
-    Attributes:
-        restored: uint8 ``[N, S, S, 3]``.
-        originals: uint8 ``[N, kS, kS, 3]``.
-        generated: bool ``[N]``, True for originals that are no photographs.
-    """
+    """Pictures, in memory or memory-mapped: restored ones, uint8 ``[N, S, S, 3]``, originals, ``[N, kS, kS, 3]``, and
+    bool ``[N]``, True for originals that are no photographs."""
 
     restored: np.ndarray
     originals: np.ndarray
@@ -57,13 +52,8 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class TrainingPairs:
-    """The pairs of a run.
-
-    Attributes:
-        full: to train on.
-        half: of originals of half the size, which train the first doubling of factor 4; None if there are none.
-        held_out: to evaluate on: the first pictures of ``--validation``, else of ``full``.
-    """
+    """The pairs of a run: to train on, those of originals of half the size, which train the first doubling of factor 4,
+    if there are any, and those to evaluate on."""
 
     full: Pairs
     half: Pairs | None
@@ -96,10 +86,8 @@ def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path
 
 def by_size(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture], remedy: str = "with --exclude"
             ) -> tuple[list[StoredPicture], list[StoredPicture]]:
-    """Pictures whose centre squares have the enlarged size, and those of half of it, if the recipe has a use for them.
-
-    ``remedy`` ends the advice to leave small pictures out.
-    """
+    """Pictures whose centre squares have the enlarged size, and those of half of it, if the recipe has a use for
+    them."""
     side = recipe.factor * recipe.size
     least = side // 2 if recipe.factor > ENLARGEMENTS[0] and recipe.half_part else side
     sized = [(picture, _side(picture)) for picture in pictures]
@@ -127,15 +115,8 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
                       report: Progress | None = None) -> np.ndarray:
     """uint8 ``[N, size, size, 3]``: what a bundle restores of originals, reduced by the contract's exact resize.
 
-    The file in ``cache`` is named by a hash of the originals and of the bundle's encoder, level step and decoder. Of
-    several processes the first writes it, the others wait.
-
-    Args:
-        originals: uint8 ``[N, S, S, 3]``, from `edgegrain.pictures.packed.pack`.
-        bundle: name or folder.
-        size: of the bundle's pictures.
-        cache: folder.
-        report: called with the finished part, 0...1, and a line of text.
+    The file in ``cache`` is named by a hash of the originals (from `edgegrain.pictures.packed.pack`) and of the
+    bundle's encoder, level step and decoder. Of several processes the first writes it, the others wait.
     """
     manifest = load_manifest(find_bundle(bundle))
     if manifest.hr != size or manifest.tile_overlap is not None:
@@ -183,14 +164,8 @@ _SPREAD = 0.25  # of a window's side: standard deviation of its centre around a 
 
 
 class WindowBatch(NamedTuple):
-    """A batch of training.
-
-    Attributes:
-        picture: restored pictures, integers 0...255, float32 ``[B, 3, S, S]``; those of photographs first.
-        windows: of every picture.
-        target: the windows of the originals, as integers, ``[B * windows, 3, k * window, k * window]``.
-        real: number of windows of photographs; they come first.
-    """
+    """Restored pictures, integers 0...255, float32 ``[B, 3, S, S]``, the windows of every picture, those of originals,
+    ``[B * windows, 3, k * window, k * window]``, and how many of these are of photographs, which come first."""
 
     picture: Tensor
     windows: list[list[Window]]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, ProjectedConfig
-from edgegrain.training.recipe import Recipe, check
-from server_decoder.super_resolution import SuperResolutionConfig
+from edgegrain.training.recipe import RestorationRecipe, check
+from server_decoder.super_resolution.network import SuperResolutionConfig
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,9 @@ class SuperResolutionLosses:
     half: float = 0.25
 
 
-@dataclass(frozen=True)
-class SuperResolutionRecipe(Recipe):
-    """The recipe of a run.
+@dataclass(frozen=True, kw_only=True)
+class SuperResolutionRecipe(RestorationRecipe):
+    """The recipe of a run; generated pictures are no originals to the discriminator.
 
     Attributes:
         network: the shape of the network; it has weights for both factors.
@@ -44,8 +43,6 @@ class SuperResolutionRecipe(Recipe):
         bundle: that compresses and restores the originals to the network's inputs, by name or folder.
         loss: weights of the terms.
         adversarial: on windows of photographs; None for none.
-        generated: name patterns of generated pictures among the training pictures. They are no originals to the
-            discriminator, because generators leave faint patterns.
         generated_part: part of every batch taken from generated pictures, if there are any.
         batch: pictures per step and process. The coarse path is computed once for each.
         windows: of a picture, at which it is enlarged.
@@ -54,16 +51,8 @@ class SuperResolutionRecipe(Recipe):
             there are any. Large originals are rare, and the path that tells an eye from hair learns from all of them.
         region_part: part of the windows that lie around eyes, mouth and hair; the others lie anywhere.
         iterations: steps of a run whose length the command line leaves open.
-        learning_rate: of AdamW.
-        muon: learning rate of Muon for the weights that are matrices, in multiples of ``learning_rate``; 0: all AdamW.
         weight_decay: AdamW's.
-        clip_gradient: largest norm of the gradient; 0: any.
-        warm_up: steps over which the learning rate rises at the beginning of every session.
-        hold: part of the run up to which it is constant, before it anneals.
-        ema: decay of the averaged weights.
-        lpips_shift: part of the steps in which LPIPS sees windows from a random offset.
         bf16: bfloat16 in the convolutions, on devices that compute in it.
-        random_pictures: number of random pictures of a trial run, which needs neither pictures nor a bundle.
     """
 
     network: SuperResolutionConfig = field(default_factory=SuperResolutionConfig)
@@ -72,7 +61,6 @@ class SuperResolutionRecipe(Recipe):
     bundle: str = DEFAULT_BUNDLE
     loss: SuperResolutionLosses = field(default_factory=SuperResolutionLosses)
     adversarial: AdversarialConfig | None = PROJECTED
-    generated: tuple[str, ...] = ("generated_*",)
     generated_part: float = 0.5
     batch: int = 2
     windows: int = 4
@@ -89,8 +77,6 @@ class SuperResolutionRecipe(Recipe):
     ema: float = 0.998
     lpips_shift: float = 1.0
     bf16: bool = True
-    seed: int = 1
-    random_pictures: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,23 +105,19 @@ class SuperResolutionRecipe(Recipe):
         """True if a loss needs the weights of LPIPS."""
         return bool(self.loss.lpips or self.adversarial)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` reads them back."""
-        return {**super().as_dict(), "network": self.network.as_dict()}
-
 
 _DEEP = SuperResolutionConfig(down=(1, 2, 3, 6), up=(4, 3, 3))
 """The shape of the default bundle's enlarger."""
 
 _SMOKE = SuperResolutionRecipe(
-    SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(8, 8), fine_blocks=(1, 1)),
+    network=SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(8, 8), fine_blocks=(1, 1)),
     loss=SuperResolutionLosses(l1=1.0, lpips=0.0, input=0.0, grid=0.0), adversarial=None, size=32, batch=4, windows=2,
     window=12, iterations=60, learning_rate=3e-3, clip_gradient=5.0, warm_up=5, ema=0.9, random_pictures=16)
 
 SUPER_RESOLUTION_RECIPES: dict[str, SuperResolutionRecipe] = {
     # Larger windows, so that AlexNet sees 192x192 pixels of the original.
-    "enlarge-faces-256-x2": SuperResolutionRecipe(_DEEP, factor=2, window=96),
-    "enlarge-faces-256-x4": SuperResolutionRecipe(_DEEP),
+    "enlarge-faces-256-x2": SuperResolutionRecipe(network=_DEEP, factor=2, window=96),
+    "enlarge-faces-256-x4": SuperResolutionRecipe(network=_DEEP),
     "smoke-enlarge": _SMOKE,
 }
 """Name -> recipe."""

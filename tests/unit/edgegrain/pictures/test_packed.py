@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from codec_contract.errors import ImageError
-from edgegrain.papers.irn import crops
+from edgegrain.papers.irn import training as crops
 from edgegrain.pictures import packed
 from edgegrain.pictures.packed import batches, pack
 from edgegrain.pictures.stored_pictures import list_pictures, stored_pictures

@@ -32,9 +32,12 @@ from edgegrain.training.adversarial import (
     resumed,
     wgan,
 )
+from edgegrain.training.distributed import Distributed
 from edgegrain.training.losses import MetricNetworks
 from edgegrain.training.recipe import config_from_dict
 from server_decoder.stylegan2.networks import TINY_64
+
+HERE = Distributed(torch.device("cpu"))
 
 
 def softplus(x: float) -> float:
@@ -108,9 +111,9 @@ def test_a_discriminator_learns_to_tell_pictures_apart(loss: str) -> None:
     config = AdversarialConfig(loss, discriminator=DiscriminatorConfig(16, 8, 16), learning_rate=2e-3, r1=0.1)
     adversarial = AdversarialLoss(config)
     real, fake = torch.rand(8, 3, 16, 16) * 0.5 + 0.5, -torch.rand(8, 3, 16, 16)
-    first = adversarial.update_discriminator(fake, real, lambda parameters: None)
+    first = adversarial.update_discriminator(fake, real, HERE)
     for _ in range(15):
-        last = adversarial.update_discriminator(fake, real, lambda parameters: None)
+        last = adversarial.update_discriminator(fake, real, HERE)
     assert "r1" in first
     assert "r1" not in last
     assert float(last["logit_gap"]) > float(first["logit_gap"]) + 0.3
@@ -149,9 +152,9 @@ def test_a_picture_that_is_not_finite_leaves_the_discriminator_as_it_was() -> No
     adversarial = AdversarialLoss(AdversarialConfig(r1=0.0, discriminator=DiscriminatorConfig(32, 8, 16)))
     before = [parameter.clone() for parameter in adversarial.discriminator.parameters()]
     picture, broken = torch.rand(2, 3, 32, 32), torch.full((2, 3, 32, 32), math.nan)
-    adversarial.update_discriminator(broken, picture, lambda parameters: None)
+    adversarial.update_discriminator(broken, picture, HERE)
     assert all(torch.equal(a, b) for a, b in zip(before, adversarial.discriminator.parameters(), strict=True))
-    adversarial.update_discriminator(-picture, picture, lambda parameters: None)
+    adversarial.update_discriminator(-picture, picture, HERE)
     assert adversarial.updates == 1
     assert not torch.equal(before[0], next(iter(adversarial.discriminator.parameters())))
 
@@ -198,7 +201,7 @@ def test_it_learns_to_tell_pictures_apart_and_gives_the_networks_a_gradient() ->
     assert isinstance(adversarial.discriminator, ProjectedDiscriminator)
     adversarial.discriminator.features = features
     real, fake = torch.rand(4, 3, 40, 40) * 0.5 + 0.5, -torch.rand(4, 3, 40, 40)
-    gaps = [float(adversarial.update_discriminator(fake, real, lambda _: None)["logit_gap"]) for _ in range(30)]
+    gaps = [float(adversarial.update_discriminator(fake, real, HERE)["logit_gap"]) for _ in range(30)]
     assert gaps[-1] > gaps[0] + 0.5
     picture = fake.requires_grad_(True)
     adversarial.generator_loss(picture, real).backward()

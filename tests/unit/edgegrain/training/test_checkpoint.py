@@ -14,10 +14,10 @@ from torch import nn
 from codec_contract.errors import ModelError
 from edgegrain.training import checkpoint as shards
 from edgegrain.training.checkpoint import (
+    Run,
     checkpoint_path,
     load_shards,
     open_checkpoint,
-    prefixed,
     read_checkpoint_header,
     save_checkpoint,
     save_shards,
@@ -34,36 +34,31 @@ class Config:
 
 
 @dataclass
-class Run:
+class Linear(Run):
     recipe: Config = Config()
+    model: nn.Linear = field(default_factory=lambda: nn.Linear(2, 2))
+    average: nn.Linear = field(default_factory=lambda: nn.Linear(2, 2))
     pictures: int = 24
-    family: str = "irn"
-    layer: nn.Linear = field(default_factory=lambda: nn.Linear(2, 2))
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        return prefixed({"model": self.layer})
+    family = "irn"
 
     def state(self) -> dict[str, Any]:
         return {"p": 0.5}
 
-    def save_weights(self, folder: Path) -> None:
-        raise AssertionError
-
 
 def test_a_checkpoint_is_read_as_it_was_saved(tmp_path: Path) -> None:
-    run = Run()
+    run = Linear()
     save_checkpoint(tmp_path, run)
     assert checkpoint_path(tmp_path) == checkpoint_path(tmp_path / "last.safetensors") == tmp_path / "last.safetensors"
     with open_checkpoint(tmp_path, "irn") as stored:
         assert (stored.config, stored.pictures, stored.state) == ({"width": 2}, 24, {"p": 0.5})
-        assert torch.equal(stored.part("model")["weight"], run.layer.weight)
+        assert torch.equal(stored.part("model")["weight"], run.model.weight)
         assert stored.part("discriminator") == {}
     assert read_checkpoint_header(tmp_path)["family"] == "irn"
 
 
 def test_progress_is_that_of_interrupted_runs(tmp_path: Path) -> None:
     assert progress_of(tmp_path) == 0
-    save_checkpoint(tmp_path, Run(), 0.25)
+    save_checkpoint(tmp_path, Linear(), 0.25)
     assert progress_of(tmp_path) == 0.25
 
 
@@ -73,18 +68,18 @@ def test_progress_is_that_of_interrupted_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("progress", [1.0, 1.228])  # above 1: written by earlier versions
 def test_a_schedule_is_over_once_its_last_evaluation_is_logged(progress: float, log: list[str], expected: float,
                                                                tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, Run(), progress)
+    save_checkpoint(tmp_path, Linear(), progress)
     (tmp_path / "log.jsonl").write_text("\n".join(log))
     assert progress_of(tmp_path) == expected
 
 
 def test_a_checkpoint_at_its_end_without_a_log_begins_a_new_schedule(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, Run(), 1.0)
+    save_checkpoint(tmp_path, Linear(), 1.0)
     assert progress_of(tmp_path) == 0
 
 
 def test_another_family_and_other_files_are_refused(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, Run())
+    save_checkpoint(tmp_path, Linear())
     with pytest.raises(ModelError, match="is a checkpoint of irn, expected grain"), open_checkpoint(tmp_path, "grain"):
         pass
     with pytest.raises(ModelError, match=r"not a training checkpoint \('missing'\)"), \

@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from codec_contract.errors import BundleError, ModelError
-from edgegrain.papers.face_sr import run as face_sr_run
 from edgegrain.papers.face_sr.bundle import save_face_sr
-from edgegrain.papers.face_sr.recipes import FACE_SR_RECIPES
-from edgegrain.papers.face_sr.run import begin_with_grain, grow, start_run
+from edgegrain.papers.face_sr.training import FACE_SR_RECIPES, begin_with_grain, grow, start_run
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.training.family import RunOptions
@@ -83,12 +81,12 @@ def test_a_run_begins_with_another_familys_run(tmp_path: Path) -> None:
     smoke = FACE_SR_RECIPES["smoke-glean"]
     assert isinstance(smoke.network, GLEANConfig)
     recipe = replace(smoke, network=replace(smoke.network, width=8, growth=4, scales=scales))
-    network = face_sr_run.start_run(recipe, start=tmp_path / "grain").average
+    network = start_run(recipe, start=tmp_path / "grain").average
     lr = torch.rand(2, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(network(lr), load_run(tmp_path / "grain").average.decoder(lr))
     with pytest.raises(BundleError, match="is no run, and no bundle either"):
-        face_sr_run.start_run(FACE_SR_RECIPES["smoke-glean"], start=tmp_path / "nothing")
+        start_run(FACE_SR_RECIPES["smoke-glean"], start=tmp_path / "nothing")
 
 
 NARROW = GCFSRConfig(32, 8, channel_base=128, channel_max=12, code_width=8, code_channels=4)

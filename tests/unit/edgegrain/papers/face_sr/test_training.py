@@ -17,14 +17,14 @@ from torch import Tensor
 from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.pixels import dequantize
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.papers.face_sr import run as face_sr_run
-from edgegrain.papers.face_sr import training as face_sr_trainer
+from edgegrain.papers.face_sr import training as face_sr_run
 from edgegrain.papers.face_sr.bundle import load_gcfsr, load_glean, read_config, read_header, read_training
 from edgegrain.papers.face_sr.degradations import BlindDegradation
-from edgegrain.papers.face_sr.recipes import FACE_SR_RECIPES, Factors
 from edgegrain.papers.face_sr.training import (
+    FACE_SR_RECIPES,
     FaceSRTrainer,
     FaceSRValidation,
+    Factors,
     draw_inputs,
     draw_sides,
     inputs_at,
@@ -184,14 +184,14 @@ def test_small_factors_have_the_adversarial_loss_alone() -> None:
 def test_the_recipe_sets_how_often_lpips_has_an_offset(monkeypatch: pytest.MonkeyPatch) -> None:
     parts: list[float] = []
     offsets: list[tuple[int, int] | None] = []
-    original = face_sr_trainer.picture_loss
+    original = face_sr_run.picture_loss
 
     def spy(*args: Any, offset: tuple[int, int] | None, **named: Any) -> Any:
         offsets.append(offset)
         return original(*args, offset=offset, **named)
 
-    monkeypatch.setattr(face_sr_trainer, "picture_loss", spy)
-    monkeypatch.setattr(face_sr_trainer, "random_offset", lambda part: parts.append(part) or (1, 2))
+    monkeypatch.setattr(face_sr_run, "picture_loss", spy)
+    monkeypatch.setattr(face_sr_run, "random_offset", lambda part: parts.append(part) or (1, 2))
     run = face_sr_run.start_run(replace(GCFSR_SMOKE, lpips_shift=0.3))
     FaceSRTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, seed=0)).step(0.4)
     assert (parts, offsets) == ([0.3], [(1, 2)])

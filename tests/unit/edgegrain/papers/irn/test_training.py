@@ -15,14 +15,22 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ImageError, ModelError
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.papers.irn import losses
 from edgegrain.papers.irn import training as irn_run
 from edgegrain.papers.irn.bundle import load_irn, read_training
-from edgegrain.papers.irn.crops import Photographs, crops, pack_photographs
-from edgegrain.papers.irn.losses import IRNDiscriminator
 from edgegrain.papers.irn.network import IRN, PRESETS, TO_YCBCR, IRNConfig, mix_colours
-from edgegrain.papers.irn.recipes import IRN_PLUS, IRN_RECIPES, IRNLosses, IRNRecipe
-from edgegrain.papers.irn.training import IRNTrainer, grow, learning_rate
+from edgegrain.papers.irn.training import (
+    IRN_PLUS,
+    IRN_RECIPES,
+    IRNDiscriminator,
+    IRNLosses,
+    IRNRecipe,
+    IRNTrainer,
+    Photographs,
+    crops,
+    grow,
+    learning_rate,
+    pack_photographs,
+)
 from edgegrain.training import run as training_run
 from edgegrain.training.checkpoint import CHECKPOINT, load_shards, save_checkpoint, save_shards
 from edgegrain.training.family import RunOptions
@@ -72,8 +80,8 @@ def test_lpips_is_a_loss_of_irn_plus(tmp_path: Path, shared_weights: Path, monke
     vgg = LPIPS(shared_weights, "vgg")
     torch.manual_seed(0)
     picture, other = torch.rand(2, 1, 3, 40, 40)
-    assert losses.lpips_loss(vgg, picture, picture).item() == 0
-    values = [losses.lpips_loss(vgg, picture, other).item() for _ in range(3)]
+    assert irn_run.lpips_loss(vgg, picture, picture).item() == 0
+    values = [irn_run.lpips_loss(vgg, picture, other).item() for _ in range(3)]
     assert min(values) > 0.1 and len(set(values)) > 1  # each at another offset
     train(SMOKE, tmp_path / "irn", pictures=8)
     recipe = replace(IRN_RECIPES["smoke-irn-plus"], loss=IRNLosses(lpips=1.0), discriminator_alone=0.0)
@@ -131,25 +139,25 @@ def test_the_checkpoint_is_written_before_the_evaluation(tmp_path: Path, monkeyp
 
 def test_losses_are_sums_over_a_picture() -> None:
     x = torch.full((2, 3, 8, 8), 0.5)
-    assert losses.reconstruction_loss(x + 0.1, x).item() == pytest.approx(192 * 0.1, rel=1e-5)
-    assert losses.guide_loss(torch.full((2, 3, 2, 2), 0.7), x).item() == pytest.approx(12 * 0.04, rel=1e-4)
+    assert irn_run.reconstruction_loss(x + 0.1, x).item() == pytest.approx(192 * 0.1, rel=1e-5)
+    assert irn_run.guide_loss(torch.full((2, 3, 2, 2), 0.7), x).item() == pytest.approx(12 * 0.04, rel=1e-4)
     z = torch.randn(4, 45, 2, 2)
     normal = torch.distributions.Normal(0.0, 0.3)
     constant = 45 * 4 * (math.log(0.3) + 0.5 * math.log(2 * math.pi))
     expected = -normal.log_prob(z).sum((1, 2, 3)).mean() - constant
-    assert losses.latent_loss(z, 0.3).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert irn_run.latent_loss(z, 0.3).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_the_divergence_is_between_0_and_log_2() -> None:
     same = torch.zeros(3)
-    assert losses.divergence(same, same).item() == pytest.approx(0, abs=1e-6)
-    assert losses.divergence(same + 50, same - 50).item() == pytest.approx(math.log(2), abs=1e-6)
-    assert losses.adversarial_loss(same).item() == pytest.approx(math.log(2))
+    assert irn_run.divergence(same, same).item() == pytest.approx(0, abs=1e-6)
+    assert irn_run.divergence(same + 50, same - 50).item() == pytest.approx(math.log(2), abs=1e-6)
+    assert irn_run.adversarial_loss(same).item() == pytest.approx(math.log(2))
 
 
 def test_the_guide_is_pillows_bicubic_reduction() -> None:
     x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).mul(255).round().div(255)
-    small = losses.bicubic_reduction(x, 8)[0].permute(1, 2, 0).numpy()
+    small = irn_run.bicubic_reduction(x, 8)[0].permute(1, 2, 0).numpy()
     picture = Image.fromarray((x[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
     assert np.abs(small * 255 - np.asarray(picture.resize((8, 8), Image.Resampling.BICUBIC))).max() < 1
 
@@ -279,7 +287,7 @@ def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:
 def test_averages_forget_the_random_weights_also_in_short_sessions(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decays: list[float] = []
-    monkeypatch.setattr("edgegrain.papers.irn.training.update_averages",
+    monkeypatch.setattr("edgegrain.training.trainer.update_averages",
                         lambda averages, parameters, decay: decays.append(decay))
     recipe = replace(SMOKE, ema=0.5)
     train(recipe, tmp_path / "run", pictures=recipe.batch)

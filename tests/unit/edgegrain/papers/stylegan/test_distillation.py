@@ -110,8 +110,8 @@ def test_a_run_resumes_from_its_weights(tmp_path: Path) -> None:
     stored = distil_run.load_run(tmp_path, teacher)
     assert (stored.pictures, stored.recipe) == (16, SMALL)
     train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=16, resume=True)
-    again = distil_run.load_run(tmp_path, teacher).student.state_dict()
-    assert all(torch.equal(tensor, again[name]) for name, tensor in stored.student.state_dict().items())
+    again = distil_run.load_run(tmp_path, teacher).model.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in stored.model.state_dict().items())
     assert train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=32, resume=True)["pictures"] == 32
     with pytest.raises(ModelError, match="another teacher"):
         distil_run.load_run(tmp_path, random_teacher(replace(SMALL, seed=2)))

@@ -64,7 +64,7 @@ def test_both_networks_learn_from_random_pictures(tmp_path: Path) -> None:
         assert (moved > 0.02) == (rate == 2e-3)
         if rate == 2e-3:
             between = max(float((a - b).detach().abs().max()) for a, b in zip(
-                run.average.parameters(), run.generator.parameters(), strict=True))
+                run.average.parameters(), run.model.parameters(), strict=True))
             assert between > 1e-3  # the average lags behind
             assert run.p > 0  # 16 pictures: the discriminator soon knows them by heart
             assert run.path_length > 0
@@ -74,12 +74,12 @@ def test_both_networks_learn_from_random_pictures(tmp_path: Path) -> None:
 def test_the_average_has_its_half_life(tmp_path: Path) -> None:
     run = start_run(replace(SMOKE, ema=16, ema_ramp=0.0))  # two steps of eight pictures
     trainer = PriorTrainer(run, HERE, random_pictures(16, 16, 0))
-    weight, average = run.generator.constant, run.average.constant
+    weight, average = run.model.constant, run.average.constant
     with torch.no_grad():
         average.fill_(0)
         weight.fill_(1)
-        trainer._update_average()
-        trainer._update_average()
+        trainer.update_averages()
+        trainer.update_averages()
     torch.testing.assert_close(average, torch.full_like(average, 0.5))
 
 
@@ -124,7 +124,7 @@ def test_a_run_resumes_exactly_where_it_stood(tmp_path: Path) -> None:
 
     train(SMOKE, one, pictures=40, resume=True)  # no step: nothing changes
     again = prior_run.load_run(one)
-    for name in ("generator", "average", "discriminator"):
+    for name in ("model", "average", "discriminator"):
         before, after = getattr(stored, name).state_dict(), getattr(again, name).state_dict()
         assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
 
@@ -133,9 +133,9 @@ def test_a_run_resumes_exactly_where_it_stood(tmp_path: Path) -> None:
     first, second = prior_run.load_run(one), prior_run.load_run(two)
     assert (first.pictures, first.steps) == (64, 8)
     # Float kernels may round differently from run to run: little, compared with what three steps change.
-    moved = (first.generator.constant - stored.generator.constant).abs().mean()
+    moved = (first.model.constant - stored.model.constant).abs().mean()
     assert moved > 0
-    assert (first.generator.constant - second.generator.constant).abs().mean() < 0.01 * moved
+    assert (first.model.constant - second.model.constant).abs().mean() < 0.01 * moved
 
 
 def test_augmentation_can_end_with_a_new_session(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_it_begins_with_another_domains_networks(tmp_path: Path) -> None:
     path = tmp_path / "start.safetensors"
     save_stylegan2(path, first.average, first.discriminator)
     run = start_run(SMOKE, path)
-    assert torch.equal(run.generator.constant, first.average.constant)
+    assert torch.equal(run.model.constant, first.average.constant)
     assert torch.equal(run.average.constant, first.average.constant)
     assert torch.equal(run.discriminator.score.weight, first.discriminator.score.weight)
 
@@ -170,7 +170,7 @@ def test_it_begins_with_another_domains_networks(tmp_path: Path) -> None:
     save_stylegan2(path, StyleGAN2(larger), start_run(replace(SMOKE, network=larger)).discriminator, force=True)
     run = start_run(replace(SMOKE, network=replace(TINY, channel_base=512)), path)
     assert run.recipe.network == TINY
-    assert torch.equal(run.generator.constant, load_stylegan2(path).constant)
+    assert torch.equal(run.model.constant, load_stylegan2(path).constant)
     assert run.discriminator.config == TINY
     with pytest.raises(ModelError, match="cannot cut"):
         start_run(replace(SMOKE, network=replace(TINY, size=64)), path)

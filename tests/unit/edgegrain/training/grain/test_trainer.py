@@ -303,10 +303,9 @@ def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatc
     assert {(window.top, window.left) for window in windows if window} == {(y, x) for y in (0, 16) for x in (0, 16)}
     assert draw_window(replace(recipe, window=0), rng) is None
 
-    networks = MetricNetworks.load(shared_weights, torch.device("cpu"), faces=False)
+    networks = MetricNetworks.load(shared_weights, torch.device("cpu"), needed=True)
     run = start_run(recipe, None, stand_in_prior(recipe))
     run.adversarial = AdversarialLoss(adversarial)
-    run.adversarial.use(networks)
     pictures = random_pictures(4, 64, seed=0)
     trainer = GrainTrainer(run, Distributed(torch.device("cpu")), pictures, networks)
     judged: list[torch.Tensor] = []

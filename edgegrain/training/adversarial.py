@@ -204,15 +204,20 @@ class AdversarialConfig:
         check((self.loss in LOSSES, f"unknown adversarial loss {self.loss!r}; expected one of {', '.join(LOSSES)}"),
               (min(self.every, self.r1_every) >= 1,
                f"every and r1_every are at least 1, got {self.every} and {self.r1_every}"),
-              (not (self.r1 and isinstance(self.discriminator, ProjectedConfig)),
+              (not (self.r1 and self.projected),
                "a projected discriminator has no R1 penalty; set r1 to 0"))
+
+    @property
+    def projected(self) -> ProjectedConfig | None:
+        """The heads on frozen features, if the discriminator consists of them."""
+        return self.discriminator if isinstance(self.discriminator, ProjectedConfig) else None
 
     def build(self) -> nn.Module:
         """The discriminator with random weights."""
         if isinstance(self.discriminator, StyleGAN2Config):
             return Discriminator(self.discriminator)
-        if isinstance(self.discriminator, ProjectedConfig):
-            return ProjectedDiscriminator(self.discriminator)
+        if self.projected:
+            return ProjectedDiscriminator(self.projected)
         return SmallDiscriminator(self.discriminator)
 
 

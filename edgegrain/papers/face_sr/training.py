@@ -29,7 +29,6 @@ from edgegrain.training.adversarial import (
     AdversarialConfig,
     AdversarialLoss,
     DiscriminatorConfig,
-    ProjectedConfig,
     joint_loss,
 )
 from edgegrain.training.checkpoint import CHECKPOINT, Run, open_checkpoint
@@ -154,7 +153,7 @@ class FaceSRRecipe(RestorationRecipe):
     def needs_metrics(self) -> bool:
         """True if a loss needs the weights of LPIPS."""
         return bool(self.loss.lpips or self.loss.regions or self.perceptual
-                    or (self.adversarial and isinstance(self.adversarial.discriminator, ProjectedConfig)))
+                    or (self.adversarial and self.adversarial.projected))
 
     @property
     def kind(self) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 
 from codec_contract.lr_coder.coder_tables import MAX_STEP
 from edge_encoder.architectures import EncoderConfig, encoder_config
-from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, DiscriminatorConfig, ProjectedConfig
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, DiscriminatorConfig
 from edgegrain.training.losses import GRID_PERIOD, PAPER, LossWeights
 from edgegrain.training.optimizers import WEIGHT_DECAY
 from edgegrain.training.recipe import RestorationRecipe, check
@@ -113,7 +113,7 @@ class GrainRecipe(RestorationRecipe):
             rounded with a straight-through gradient, so that the decoder ends on rounded LRs. A frozen encoder always
             rounds.
         jitter: True to shift and recolour real pictures a little every time, against overfitting to a few pictures
-            (`edgegrain.training.grain.synthetic`).
+            (`edgegrain.training.data`).
         domain: content of the pictures, such as ``"faces"``.
     """
 
@@ -168,7 +168,7 @@ class GrainRecipe(RestorationRecipe):
             (not self.window or (0 < self.window <= self.encoder.hr and self.window % GRID_PERIOD == 0),
              f"window is a multiple of {GRID_PERIOD} pixels, at most {self.encoder.hr}, got {self.window}"),
             (not self.window or not adversarial
-             or (isinstance(adversarial.discriminator, ProjectedConfig) and not adversarial.discriminator.identity),
+             or (adversarial.projected is not None and not adversarial.projected.identity),
              "on windows the discriminator must consist of heads on AlexNet alone; set "
              "adversarial.discriminator.identity=false, or window=0"),
             (not adversarial or self.synthetic_count < self.batch,
@@ -190,6 +190,11 @@ class GrainRecipe(RestorationRecipe):
     @property
     def prior(self) -> PriorConfig | None:
         return self.decoder.prior if isinstance(self.decoder, GrainConfig) else None
+
+    @property
+    def invertible(self) -> DecoderConfig:
+        """The shape of the invertible decoder, alone or in GRAIN."""
+        return self.decoder.decoder if isinstance(self.decoder, GrainConfig) else self.decoder
 
     @property
     def output(self) -> str:

@@ -36,20 +36,34 @@ from export import papers
 from export.decoder.export import TRAINED, bundle_decoder, invertible_decoder, load_zoo, zoo_encoder, zoo_step
 from export.decoder.graph import same_when_stored
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.grain import Grain, GrainConfig, read_history
-from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
+from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
+from server_decoder.grain.weights import read_history
 
 TrainedEncoder = tuple[EncoderConfig | RRDBEncoderConfig, Mapping[str, Tensor]]
 """Shape and weights."""
+ENCODER, INVERTIBLE = "encoder.", "decoder.decoder."
+"""Prefixes of the parts that stage 1 trains, in a whole GRAIN."""
 
 
 class StartingPoint(NamedTuple):
     """Trained networks: a recipe with their shapes, stage and level step (everything else is a default), the weights by
-    their names in `Autoencoder`, and the stages that they were trained in, as `GrainRun.stages`."""
+    their names in an `Autoencoder` with a whole GRAIN, and the stages that trained them, as `GrainRun.stages`."""
 
     recipe: GrainRecipe
     weights: dict[str, Tensor]
     stages: tuple[Mapping[str, Any], ...]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The weights under a prefix by the names after it."""
+        return {name.removeprefix(prefix): tensor for name, tensor in self.weights.items() if name.startswith(prefix)}
+
+
+def _starting_point(recipe: GrainRecipe, weights: Mapping[str, Tensor], stages: tuple[Mapping[str, Any], ...]
+                    ) -> StartingPoint:
+    inner = "" if isinstance(recipe.decoder, GrainConfig) else "decoder."
+    return StartingPoint(recipe, {inner + name if name.startswith("decoder.") else name: tensor
+                                  for name, tensor in weights.items()}, stages)
 
 
 def resolve_start(name: str | Path) -> Path:
@@ -69,7 +83,7 @@ def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
     if (start / TRAINED).is_file():
         return from_zoo(start, prior)
     run = load_run(start, prior if isinstance(read_recipe(start).decoder, GrainConfig) else None)
-    return StartingPoint(run.recipe, run.average.state_dict(), run.stages)
+    return _starting_point(run.recipe, run.average.state_dict(), run.stages)
 
 
 def from_bundle(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
@@ -112,11 +126,8 @@ def trained_decoder(start: str | Path) -> RRDBDecoder:
 
 def invertible_decoder_of(start: StartingPoint) -> RRDBDecoder:
     """The invertible decoder, alone or as a part of GRAIN, with its weights."""
-    inner, prefix = ((start.recipe.decoder.decoder, "decoder.decoder.")
-                     if isinstance(start.recipe.decoder, GrainConfig) else (start.recipe.decoder, "decoder."))
-    decoder = RRDBDecoder(inner)
-    decoder.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in start.weights.items()
-                             if name.startswith(prefix)})
+    decoder = RRDBDecoder(start.recipe.invertible)
+    decoder.load_state_dict(start.part(INVERTIBLE))
     return decoder
 
 
@@ -134,9 +145,9 @@ def _joined(stage: str, encoder: TrainedEncoder, decoder: RRDBDecoder | Grain, s
     """Encoder, of which only the box mean has no weights, and decoder."""
     config, weights = encoder
     recipe = GrainRecipe(stage=stage, encoder=config, decoder=decoder.config, correction=bool(weights), lr_step=step)
-    return StartingPoint(recipe, {**{f"encoder.{name}": tensor for name, tensor in weights.items()},
-                                  **{f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}},
-                         history)
+    return _starting_point(recipe, {**{ENCODER + name: tensor for name, tensor in weights.items()},
+                                    **{f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}},
+                           history)
 
 
 def _exact_encoder(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Grain) -> TrainedEncoder:
@@ -184,33 +195,40 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
         return GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False))
     if not any((start / name).is_file() for name in (MANIFEST, TRAINED)):
         adopt(recipe, read_recipe(start))  # refuses other shapes before the weights are read
-    source, weights, history = read_start(start, prior)
+    found = read_start(start, prior)
+    source, weights, history = found
     recipe = _with_base(adopt(recipe, source, history))
     other = None
     if decoder_from is not None:  # a bundle's generator is not taken, so it may be another one
         other = read_start(decoder_from, None if (decoder_from / MANIFEST).is_file() else prior)
         _refuse_other_sizes(recipe, other.recipe)
-        recipe = _with_decoder_of(recipe, other.recipe)
-        replaced = ("encoder.", "decoder.decoder." if isinstance(source.decoder, GrainConfig) else "decoder.")
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(replaced)}
+        if recipe.correction != other.recipe.correction:
+            raise BundleError(f"the encoder of {decoder_from} has another shape: only one of the two has a learned "
+                              "correction")
+        inner = other.recipe.invertible
+        decoder = replace(recipe.decoder, decoder=inner) if isinstance(recipe.decoder, GrainConfig) else inner
+        recipe = replace(recipe, encoder=other.recipe.encoder, decoder=decoder, lr_step=other.recipe.lr_step)
     if isinstance(recipe.decoder, GrainConfig) and prior is None:
         raise EdgegrainError(f"stage {recipe.stage} needs the generator whole, as its file holds it; pass --prior")
     model = build_autoencoder(recipe, prior)
     if recipe.encoder != source.encoder and not deepened(model.encoder, source.encoder):
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(("encoder.", "rate."))}
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith((ENCODER, "rate."))}
     if isinstance(model.decoder, RRDBDecoder) and recipe.grows:
-        grow(model.decoder, invertible_decoder_of(StartingPoint(source, weights, history)))
-        weights |= {f"decoder.{name}": tensor for name, tensor in model.decoder.state_dict().items()}
+        grow(model.decoder, invertible_decoder_of(found))
+        weights |= {INVERTIBLE + name: tensor for name, tensor in model.decoder.state_dict().items()}
+    if other is not None:
+        parts = ENCODER, INVERTIBLE
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(parts)}
+        weights |= {name: tensor for name, tensor in other.weights.items() if name.startswith(parts)}
+        history = (*history, *_stages_beyond(history, other.stages))
     try:
-        model.load_state_dict(_merged(model, recipe, StartingPoint(source, weights, history)))
+        model.load_state_dict(_merged(model, weights, new_fusion=begins_fusion(recipe, source, found.stages)))
     except RuntimeError as error:
         raise BundleError(f"the weights of {start} do not fit: {error}") from error
     if isinstance(source.decoder, GrainConfig) and source.decoder.fusion is not None \
             and source.decoder.fusion.base != recipe.fusion_base != "":
         for parameter in model.parts()["fusion"].get_submodule("to_rgb").parameters():
             torch.nn.init.zeros_(parameter)
-    if other is not None:
-        history = (*history, *_take_decoder(model, other, str(decoder_from), history))
     return GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False), history=history)
 
 
@@ -223,13 +241,12 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[st
     if recipe.grows:
         decoder = recipe.decoder
     elif isinstance(recipe.decoder, GrainConfig):
-        inner = decoder.decoder if isinstance(decoder, GrainConfig) else decoder
         if isinstance(decoder, GrainConfig) and decoder.prior is not None:
             decoder = _with_offsets(decoder, recipe.decoder)
             if begins_fusion(recipe, source, history):
                 decoder = replace(decoder, fusion=recipe.decoder.fusion)
         else:
-            decoder = replace(recipe.decoder, decoder=inner)
+            decoder = replace(recipe.decoder, decoder=source.invertible)
     elif isinstance(decoder, GrainConfig):
         raise BundleError("this stage trains the invertible decoder alone, but what it starts from is a whole GRAIN; "
                           "begin with a run or bundle of stage 1, or choose a recipe of a later stage")
@@ -259,50 +276,27 @@ def begins_fusion(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Ma
 
 def stand_in_prior(recipe: GrainRecipe) -> GenerativePrior | None:
     """The configured generator with random weights for trial runs, the same for the same seed; None without one."""
-    described = recipe.prior
-    return None if described is None else random_prior(described, recipe.seed)
+    return recipe.prior and random_prior(recipe.prior, recipe.seed)
 
 
-def _merged(model: Autoencoder, recipe: GrainRecipe, start: StartingPoint) -> dict[str, Tensor]:
-    """The state of a new model with the weights of ``start`` in the parts that it has."""
-    source, weights, history = start
-    own, grain = model.state_dict(), isinstance(recipe.decoder, GrainConfig)
-    prefix = "decoder." if grain and isinstance(source.decoder, DecoderConfig) else ""
-    new_fusion = begins_fusion(recipe, source, history)
+def _merged(model: Autoencoder, weights: Mapping[str, Tensor], *, new_fusion: bool) -> dict[str, Tensor]:
+    """The state of a new model with the weights of a starting point in the parts that it has."""
+    own = model.state_dict()
     for name, tensor in weights.items():
-        target = prefix + name if prefix and name.startswith("decoder.") else name
-        fused = target.startswith("decoder.fusion.")
-        if target in own and not target.startswith(PRIOR) and not (fused and new_fusion):
+        target = name if isinstance(model.decoder, Grain) else name.replace(INVERTIBLE, "decoder.")
+        if target in own and not name.startswith(PRIOR) and not (new_fusion and name.startswith("decoder.fusion.")):
             own[target] = tensor
     return own
 
 
-def _take_decoder(model: Autoencoder, other: StartingPoint, name: str, history: Sequence[Mapping[str, Any]]
-                  ) -> tuple[Mapping[str, Any], ...]:
-    """Replace encoder and invertible decoder by those of ``other``; returns its stages that are not in ``history``."""
-    source, weights, stages = other
-    prefixes = {"encoder": "encoder.",
-                "decoder": "decoder.decoder." if isinstance(source.decoder, GrainConfig) else "decoder."}
-    for part, prefix in prefixes.items():
-        state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-        try:
-            model.parts()[part].load_state_dict(state)
-        except RuntimeError as error:
-            raise BundleError(f"the {part} of {name} has another shape: {error}") from error
-    common = next((index for index, (one, other) in enumerate(zip(history, stages, strict=False)) if one != other),
-                  min(len(history), len(stages)))
-    more = tuple(stages[common:])
+def _stages_beyond(history: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
+                   ) -> tuple[Mapping[str, Any], ...]:
+    """The stages that are not in ``history``, which begins with the same ones."""
+    common = next((index for index, (one, other) in enumerate(zip(history, others, strict=False)) if one != other),
+                  min(len(history), len(others)))
+    more = tuple(others[common:])
     known = any(tuple(history[first:first + len(more)]) == more for first in range(len(history)))
     return () if known else more
-
-
-def _with_decoder_of(recipe: GrainRecipe, other: GrainRecipe) -> GrainRecipe:
-    """The recipe with the shapes of encoder and invertible decoder of another, and its step, which both know."""
-    if recipe.correction != other.correction:
-        return recipe  # `_take_decoder` refuses it
-    inner = other.decoder.decoder if isinstance(other.decoder, GrainConfig) else other.decoder
-    decoder = replace(recipe.decoder, decoder=inner) if isinstance(recipe.decoder, GrainConfig) else inner
-    return replace(recipe, encoder=other.encoder, decoder=decoder, lr_step=other.lr_step)
 
 
 def _refuse_random_parts(recipe: GrainRecipe) -> None:

@@ -13,18 +13,21 @@ from torch import Tensor
 from codec_contract.errors import EdgegrainError
 from codec_contract.pixels import dequantize, pictures_of
 from edgegrain.pictures.packed import batches
-from edgegrain.training.adversarial import AdversarialLoss, ProjectedConfig, joint_loss
+from edgegrain.training.adversarial import AdversarialLoss, joint_loss
 from edgegrain.training.checkpoint import CHECKPOINT
 from edgegrain.training.data import (
     HELD_OUT,
     UNSEEN_SEED,
+    SyntheticBatch,
     compared,
     generated_pictures,
     held_out_pictures,
+    jitter,
     mean_figures,
     picture_levels,
     require_pictures,
     rounded_levels,
+    synthetic_faces,
     training_pictures,
     without,
     write_samples,
@@ -35,7 +38,6 @@ from edgegrain.training.grain import rate
 from edgegrain.training.grain.model import FAMILY, Autoencoder, GrainRun, load_run, read_recipe
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, SMOKE_PICTURES, GrainRecipe
 from edgegrain.training.grain.start import resolve_start, stand_in_prior, start_run
-from edgegrain.training.grain.synthetic import SyntheticBatch, jitter, synthetic_faces
 from edgegrain.training.losses import (
     GRID_PERIOD,
     GridLoss,
@@ -178,8 +180,7 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
                            for given in (options.init_from, options.decoder_from))
     prior = recipe_prior(recipe, options.prior)
     discriminator = recipe_discriminator(recipe, options.discriminator)
-    projected = recipe.adversarial.discriminator if recipe.adversarial is not None else None
-    projected = projected if isinstance(projected, ProjectedConfig) else None
+    projected = recipe.adversarial and recipe.adversarial.projected
     networks = MetricNetworks.load(
         options.weights, distributed.device,
         needed=bool(recipe.loss.lpips or recipe.loss.regions or recipe.loss.identity or projected),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, ProjectedConfig
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.recipe import RestorationRecipe, check
 from server_decoder.super_resolution.network import SuperResolutionConfig
 
@@ -80,7 +80,6 @@ class SuperResolutionRecipe(RestorationRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        discriminator = None if self.adversarial is None else self.adversarial.discriminator
         check(
             (self.factor in self.network.factors,
              f"the network enlarges by {' or '.join(map(str, self.network.factors))}, not by {self.factor}"),
@@ -89,9 +88,9 @@ class SuperResolutionRecipe(RestorationRecipe):
             (self.windows >= 1 and 0 <= self.generated_part <= 1 and 0 <= self.half_part < 1,
              "windows must be at least 1, generated_part from 0 to 1, and half_part from 0 to below 1; got "
              f"{self.windows}, {self.generated_part} and {self.half_part}"),
-            (discriminator is None or isinstance(discriminator, ProjectedConfig),
+            (not self.adversarial or self.adversarial.projected is not None,
              "windows need a projected discriminator, which takes pictures of any size"),
-            (not getattr(discriminator, "identity", False),
+            (not self.adversarial or not getattr(self.adversarial.projected, "identity", False),
              "windows are no whole faces; set adversarial.discriminator.identity to false"))
 
     @property

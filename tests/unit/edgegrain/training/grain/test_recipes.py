@@ -81,6 +81,9 @@ def test_impossible_combinations_are_refused() -> None:
         replace(GRAIN_RECIPES["smoke-stage2"], trains=("codes", "fusion"))
     with pytest.raises(ValueError, match="part of the batch"):
         replace(GRAIN_RECIPES["smoke-stage2"], synthetic=1.5)
+    with pytest.raises(ValueError, match="generated_part is a part of the batch"):
+        replace(GRAIN_RECIPES["smoke-stage1"], generated_part=1.5)
+    assert replace(GRAIN_RECIPES["smoke-stage1"], batch=4, generated_part=1.0).generated_count == 3
     with pytest.raises(ValueError, match="needs real pictures"):
         replace(GRAIN_RECIPES["smoke-final"], synthetic=1.0)
     with pytest.raises(ValueError, match="codes of synthetic pictures, and there are none"):

@@ -28,7 +28,7 @@ from edgegrain.publishing.run_source import has_encoder
 from edgegrain.training import run as training_run
 from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, ProjectedConfig, ProjectedDiscriminator
 from edgegrain.training.checkpoint import CHECKPOINT, save_checkpoint
-from edgegrain.training.data import generated_pictures, rounded_levels, training_pictures
+from edgegrain.training.data import rounded_levels
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain import rate
@@ -355,20 +355,6 @@ def test_generated_pictures_are_half_of_a_batch_and_never_real(monkeypatch: pyte
     assert len(real[0]) == half and bool((real[0] == 1).all())
     GrainTrainer(run, cpu, white, MetricNetworks()).step(0.9)
     assert seen[-1] == [255.0] * recipe.batch and len(real[-1]) == recipe.batch
-
-
-def test_generated_pictures_are_found_by_name(tmp_path: Path) -> None:
-    for name in ("a.png", "generated_0.png", "b.png", "generated_1.png"):
-        Image.fromarray(np.full((8, 8, 3), 200 if name.startswith("g") else 10, np.uint8)).save(tmp_path / name)
-    options, run = RunOptions(data=tmp_path), tmp_path / "runs" / "one"
-    found = generated_pictures(options, run, 8, SMOKE.generated)
-    assert found is not None and found.shape == (2, 8, 8, 3) and found.min() == 200
-    photographs = training_pictures(replace(options, exclude=SMOKE.generated), run, 8, count=0, seed=0)
-    assert photographs.shape == (2, 8, 8, 3) and photographs.max() == 10
-    assert generated_pictures(replace(options, exclude=("generated_*",)), run, 8, SMOKE.generated) is None
-    assert replace(SMOKE, batch=4, generated_part=1.0).generated_count == 3
-    with pytest.raises(ValueError, match="generated_part"):
-        replace(SMOKE, generated_part=1.5)
 
 
 def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:

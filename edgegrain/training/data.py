@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,17 +40,11 @@ def require_pictures(options: RunOptions, count: int) -> None:
         raise EdgegrainError("no training pictures; pass --data with their folder")
 
 
-def without(options: RunOptions, patterns: tuple[str, ...]) -> RunOptions:
-    """The options, with pictures whose names match a pattern left out."""
-    return replace(options, exclude=(*options.exclude, *patterns))
-
-
-def training_pictures(options: RunOptions, run: Path, size: int, *, count: int, seed: int) -> np.ndarray:
-    """uint8 ``[N, size, size, 3]`` of ``--data``, or ``count`` random pictures without it."""
-    require_pictures(options, count)
+def training_pictures(recipe: Any, options: RunOptions, run: Path, size: int) -> np.ndarray:
+    """uint8 ``[N, size, size, 3]`` of ``--data`` without generated ones, or the recipe's random pictures."""
     if options.data is None:
-        return random_pictures(count, size, seed)
-    return packed_pictures(run, options.data, options.exclude, size, options.report)
+        return random_pictures(recipe.random_pictures, size, recipe.seed)
+    return packed_pictures(run, options.data, (*options.exclude, *recipe.generated), size, options.report)
 
 
 def packed_pictures(run: Path, data: Path, exclude: tuple[str, ...], size: int, report: Progress | None = None

@@ -58,8 +58,7 @@ class ConvolutionMuon(torch.optim.Optimizer):
 
 def orthogonalized(matrices: Tensor) -> Tensor:
     """Nearly orthogonal matrices with the singular vectors of ``[N, rows, columns]``, by Newton-Schulz iterations, in
-    bfloat16 where the device computes in it, else in float32. Singular values of the result are about 0.7 to 1.2.
-    """
+    bfloat16 where the device computes in it, else in float32; their singular values are about 0.7 to 1.2."""
     a, b, c = COEFFICIENTS
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mT
@@ -133,21 +132,13 @@ def update_averages(averages: Sequence[Tensor], parameters: Sequence[Tensor], de
 
 
 def early_decay(decay: float, steps: int) -> float:
-    """The decay of averages after ``steps`` of a run, of all sessions: smaller at first, so that the random weights are
-    forgotten."""
+    """The decay of averages after ``steps`` of a run: smaller at first, so that random weights are forgotten."""
     return min(decay, (1 + steps) / (10 + steps))
 
 
 def annealed(learning_rate: float, progress: float, step: int, *, warm_up: int, hold: float) -> float:
-    """Warm-up, a constant part, a cosine to one hundredth.
-
-    Args:
-        learning_rate: the constant part's.
-        progress: of the run, 0...1.
-        step: of this session.
-        warm_up: steps over which the rate rises; 0 for none.
-        hold: part of the run up to which it is constant.
-    """
+    """Warm-up over the first steps of a session, a constant part up to ``hold`` of the run's progress, 0...1, and a
+    cosine to one hundredth."""
     warm = min(1.0, (step + 1) / max(warm_up, 1))
     if progress <= hold:
         return learning_rate * warm

@@ -20,10 +20,8 @@ from server_decoder.stylegan2.networks import StyleGAN2Config, load_discriminato
 def recipe_prior(recipe: Recipe, prior: GenerativePrior | str | Path | None) -> GenerativePrior | None:
     """The generator of a recipe, cut and rounded as the recipe says; None for recipes without one and for trial runs.
 
-    Args:
-        recipe: whose generator is wanted.
-        prior: a network, which is returned, a file, or the name of a fetched prior; None for the published one if that
-            is of the recipe's kind.
+    ``prior``: a network, which is returned, a file, or the name of a fetched prior; None for the published one if that
+    is of the recipe's kind.
     """
     if isinstance(prior, GenerativePrior):
         return prior

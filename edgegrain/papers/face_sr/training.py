@@ -39,7 +39,6 @@ from edgegrain.training.data import (
     mean_figures,
     require_pictures,
     training_pictures,
-    without,
     write_samples,
 )
 from edgegrain.training.distributed import Distributed
@@ -492,8 +491,7 @@ def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distri
     else:
         run = start_run(recipe, prior, discriminator, options.init_from)
     recipe = run.recipe
-    pictures = training_pictures(without(options, recipe.generated), folder, recipe.size, count=recipe.random_pictures,
-                                 seed=recipe.seed)
+    pictures = training_pictures(recipe, options, folder, recipe.size)
     networks = MetricNetworks.load(weights, distributed.device, needed=False)
     vgg = LPIPS(weights, "vgg").requires_grad_(False) if recipe.perceptual and weights is not None else None
     return FaceSRTrainer(run, distributed, pictures, networks, vgg, held_out_pictures(options, pictures))

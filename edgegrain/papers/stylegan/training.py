@@ -22,7 +22,7 @@ from edgegrain.papers.stylegan.augment import AdaptationConfig, AdaptiveProbabil
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import r1_penalty
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
-from edgegrain.training.data import require_pictures, training_pictures, without, write_prior_samples
+from edgegrain.training.data import require_pictures, training_pictures, write_prior_samples
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.losses import running_mean
@@ -376,9 +376,7 @@ def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, dis
             run.p = 0.0
     else:
         run = start_run(recipe, options.init_from)
-    pictures = training_pictures(without(options, recipe.generated), folder, run.recipe.network.size,
-                                 count=recipe.random_pictures, seed=recipe.seed)
-    return PriorTrainer(run, distributed, pictures)
+    return PriorTrainer(run, distributed, training_pictures(recipe, options, folder, run.recipe.network.size))
 
 
 def _mean(value: Tensor, distributed: Distributed) -> Tensor:

@@ -29,7 +29,6 @@ from edgegrain.training.data import (
     rounded_levels,
     synthetic_faces,
     training_pictures,
-    without,
     write_samples,
 )
 from edgegrain.training.distributed import Distributed, mixed_precision
@@ -250,8 +249,7 @@ def _pictures(recipe: GrainRecipe, options: RunOptions, folder: Path, prior: Gen
         faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=recipe.truncation))
         synthetic = pictures_of(faces.pictures.cpu().numpy())
         return synthetic, None, synthetic
-    pictures = training_pictures(without(options, recipe.generated), folder, recipe.encoder.hr,
-                                 count=recipe.random_pictures, seed=recipe.seed)
+    pictures = training_pictures(recipe, options, folder, recipe.encoder.hr)
     generated = generated_pictures(options, folder, recipe.encoder.hr, recipe.generated)
     return pictures, generated, held_out_pictures(options, pictures)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -36,3 +37,9 @@ def rows(run: Path, key: str) -> list[dict]:
     """The lines of a run's log that have a key."""
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [line for line in lines if key in line]
+
+
+def same(one: Any, other: Any) -> bool:
+    """True if two networks, or state dicts, have the same weights."""
+    weights, others = (each if isinstance(each, dict) else each.state_dict() for each in (one, other))
+    return weights.keys() == others.keys() and all(weights[name].equal(others[name]) for name in others)

@@ -22,11 +22,12 @@ from edgegrain.training.data import (
     shifted,
     synthetic_faces,
     training_pictures,
-    without,
 )
 from edgegrain.training.family import RunOptions
+from edgegrain.training.recipe import RestorationRecipe
 from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
 
+RECIPE = RestorationRecipe()
 PICTURES = np.arange(20, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2).repeat(3, 3)
 
 
@@ -36,13 +37,13 @@ def test_training_pictures_are_not_read_again(tmp_path: Path) -> None:
 
 
 def test_generated_pictures_can_be_left_out(tmp_path: Path) -> None:
-    options = without(RunOptions(data=tmp_path, exclude=("b*",)), ("generated_*",))
+    options = RunOptions(data=tmp_path, exclude=("b*",))
     for name in ("a", "b", "generated_0"):
         Image.new("RGB", (8, 8), (len(name), 0, 0)).save(tmp_path / f"{name}.png")
-    assert training_pictures(options, tmp_path / "run", 8, count=0, seed=1).tolist() == [[[[1, 0, 0]] * 8] * 8]
+    assert training_pictures(RECIPE, options, tmp_path / "run", 8).tolist() == [[[[1, 0, 0]] * 8] * 8]
     (tmp_path / "a.png").unlink()
     with pytest.raises(ImageError, match=r"names of all 2 pictures .* left out \(b\*, generated_\*\); add others"):
-        training_pictures(options, tmp_path / "run", 8, count=0, seed=1)
+        training_pictures(RECIPE, options, tmp_path / "run", 8)
 
 
 def test_validation_pictures_are_read_in_the_same_size(tmp_path: Path) -> None:
@@ -54,12 +55,12 @@ def test_validation_pictures_are_read_in_the_same_size(tmp_path: Path) -> None:
 def test_generated_pictures_are_found_by_name(tmp_path: Path) -> None:
     for name in ("a.png", "generated_0.png", "b.png", "generated_1.png"):
         Image.fromarray(np.full((8, 8, 3), 200 if name.startswith("g") else 10, np.uint8)).save(tmp_path / name)
-    options, run, names = RunOptions(data=tmp_path), tmp_path / "runs" / "one", ("generated_*",)
-    found = generated_pictures(options, run, 8, names)
+    run, names = tmp_path / "runs" / "one", ("generated_*",)
+    found = generated_pictures(RunOptions(data=tmp_path), run, 8, names)
     assert found is not None and found.shape == (2, 8, 8, 3) and found.min() == 200
-    photographs = training_pictures(without(options, names), run, 8, count=0, seed=0)
+    photographs = training_pictures(RECIPE, RunOptions(data=tmp_path), run, 8)
     assert photographs.shape == (2, 8, 8, 3) and photographs.max() == 10
-    assert generated_pictures(without(options, names), run, 8, names) is None
+    assert generated_pictures(RunOptions(data=tmp_path, exclude=names), run, 8, names) is None
 
 
 CONFIG = MobileStyleGANConfig(16, "wavelet", 256, 8, code_width=8, mapping_layers=1)

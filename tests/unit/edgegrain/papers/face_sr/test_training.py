@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -80,22 +79,6 @@ def test_glean_is_kept_without_its_bank_which_does_not_change(tmp_path: Path) ->
         assert (load_glean(path, bank)(lr) - average(lr)).abs().max() < 0.02  # float16
     with pytest.raises(ModelError, match="another bank"):
         face_sr_run.load_run(tmp_path / "run")
-
-
-def test_a_run_is_resumed(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    train(GCFSR_SMOKE, out, pictures=8)
-    with pytest.raises(FileExistsError, match="--resume"):
-        train(GCFSR_SMOKE, out, pictures=8)
-    kept = face_sr_run.load_run(out).model.state_dict()
-    same = train(replace(GCFSR_SMOKE, learning_rate=0.0), out, pictures=16, resume=True)
-    assert same["pictures"] == 16 and [row["seen"] for row in rows(out, "seen")] == [0, 8]
-    assert all(torch.equal(tensor, kept[name]) for name, tensor in face_sr_run.load_run(out).model.state_dict().items())
-    stopped = train(GCFSR_SMOKE, out, pictures=10**6, resume=True, budget_seconds=0.3)
-    assert 16 < stopped["pictures"] < 10**5
-    (out / "last.safetensors").write_bytes(b"noise")
-    with pytest.raises(ModelError, match="not a training checkpoint"):
-        face_sr_run.load_run(out)
 
 
 def test_a_trial_run_keeps_its_random_bank(tmp_path: Path) -> None:
@@ -181,22 +164,6 @@ def test_small_factors_have_the_adversarial_loss_alone() -> None:
     assert float(before["l1"]) == pytest.approx(float((picture - target).abs().mean()))
 
 
-def test_the_recipe_sets_how_often_lpips_has_an_offset(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts: list[float] = []
-    offsets: list[tuple[int, int] | None] = []
-    original = face_sr_run.picture_loss
-
-    def spy(*args: Any, offset: tuple[int, int] | None, **named: Any) -> Any:
-        offsets.append(offset)
-        return original(*args, offset=offset, **named)
-
-    monkeypatch.setattr(face_sr_run, "picture_loss", spy)
-    monkeypatch.setattr(face_sr_run, "random_offset", lambda part: parts.append(part) or (1, 2))
-    run = face_sr_run.start_run(replace(GCFSR_SMOKE, lpips_shift=0.3))
-    FaceSRTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, seed=0)).step(0.4)
-    assert (parts, offsets) == ([0.3], [(1, 2)])
-
-
 def test_a_validation_measures_lpips_off_its_grid(shared_weights: Path) -> None:
     pictures = random_pictures(2, 64, seed=0)
     lpips = LPIPS(shared_weights)
@@ -265,13 +232,6 @@ def read_heads(folder: Path) -> dict[str, Tensor]:
 def test_impossible_recipes_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(GCFSR_SMOKE, **change)  # type: ignore[arg-type]
-
-
-def test_missing_weights_are_reported_first(tmp_path: Path) -> None:
-    recipe = replace(GCFSR_SMOKE, loss=LossWeights(lpips=1.0, identity=0.0, lr=0.0))
-    with pytest.raises(EdgegrainError, match="--weights"):
-        train(recipe, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:

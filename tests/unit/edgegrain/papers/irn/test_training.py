@@ -34,7 +34,7 @@ from edgegrain.papers.irn.training import (
 from edgegrain.training import run as training_run
 from edgegrain.training.checkpoint import CHECKPOINT, load_shards, save_checkpoint, save_shards
 from edgegrain.training.family import RunOptions
-from edgegrain.training.run import finished, train
+from edgegrain.training.run import train
 from tests.unit.edgegrain.conftest import rows
 
 SMOKE = IRN_RECIPES["smoke-irn"]
@@ -125,16 +125,6 @@ def test_the_crop_may_change_unless_a_discriminator_depends_on_it(tmp_path: Path
         train(recipe, folder, pictures=4)
         train(replace(recipe, crop=16), folder, pictures=8, resume=True)
         assert irn_run.load_run(folder).recipe.crop == crop
-
-
-def test_the_checkpoint_is_written_before_the_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(trainer: IRNTrainer) -> dict[str, float]:
-        raise MemoryError
-
-    monkeypatch.setattr(IRNTrainer, "evaluate", killed)
-    with pytest.raises(MemoryError):
-        train(SMOKE, tmp_path / "run", pictures=8)
-    assert irn_run.load_run(tmp_path / "run").pictures == 8 and not finished(tmp_path / "run")
 
 
 def test_losses_are_sums_over_a_picture() -> None:

@@ -17,6 +17,7 @@ from edgegrain.training.grain.model import GrainRun, build_autoencoder, load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe
 from edgegrain.training.grain.start import adopt, stand_in_prior, start_run
 from server_decoder.grain.fusion import PictureFusion
+from tests.unit.edgegrain.conftest import same
 
 
 @pytest.mark.parametrize("step", [1, 3])
@@ -54,11 +55,8 @@ def test_large_checkpoints_become_several_files(run: GrainRun, tmp_path: Path, m
     assert all(file.stat().st_size < 60_000 + shards._HEADER for file in files)
     loaded = load_run(tmp_path, run.model.prior)
     assert loaded.adversarial is not None
-    for one, other in ((loaded.model, run.model), (loaded.average, run.average),
-                       (loaded.adversarial.discriminator, run.adversarial.discriminator)):  # type: ignore[union-attr]
-        stored, kept = one.state_dict(), other.state_dict()
-        assert stored.keys() == kept.keys()
-        assert all(torch.equal(stored[name], kept[name]) for name in kept)
+    assert same(loaded.model, run.model) and same(loaded.average, run.average)
+    assert same(loaded.adversarial.discriminator, run.adversarial.discriminator)  # type: ignore[union-attr]
     assert (loaded.pictures, loaded.history, loaded.recipe) == (40, run.history, CONFIG)
     run.pictures = 80
     save_checkpoint(tmp_path, run)
@@ -95,36 +93,30 @@ def test_each_stage_begins_with_the_one_before(tmp_path: Path) -> None:
     torch.manual_seed(7)
     two = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path / "one", prior)
     assert two.history == ({"stage": "1", "pictures": 12},)
-    for name, tensor in one.average.decoder.state_dict().items():
-        assert torch.equal(two.model.parts()["decoder"].state_dict()[name], tensor)
-    for name, tensor in one.average.encoder.state_dict().items():
-        assert torch.equal(two.model.encoder.state_dict()[name], tensor)
+    assert same(two.model.parts()["decoder"], one.average.decoder)
+    assert same(two.model.encoder, one.average.encoder)
     two.pictures = 30
     save_checkpoint(tmp_path / "two", two)
     three = start_run(GRAIN_RECIPES["smoke-stage3"], tmp_path / "two", prior)
     assert three.history == two.stages == (*two.history, {"stage": "2", "pictures": 30})
     against_grids = replace(two, recipe=replace(two.recipe, loss=replace(two.recipe.loss, grid=2.0)))
     assert against_grids.stages[-1] == {"stage": "2", "pictures": 30, "grid": 2.0}
-    for name, tensor in two.average.parts()["codes"].state_dict().items():
-        assert torch.equal(three.model.parts()["codes"].state_dict()[name], tensor)
+    assert same(three.model.parts()["codes"], two.average.parts()["codes"])
     save_checkpoint(tmp_path / "three", three)
     pictures = replace(GRAIN_RECIPES["smoke-stage3"], decoder=replace(
         CONFIG.decoder, fusion=replace(CONFIG.decoder.fusion, kind="pictures")))
     torch.manual_seed(8)
     other = start_run(pictures, tmp_path / "three", prior)
     assert isinstance(other.model.parts()["fusion"], PictureFusion)  # a new one, around the codes that were trained
-    for name, tensor in three.average.parts()["codes"].state_dict().items():
-        assert torch.equal(other.model.parts()["codes"].state_dict()[name], tensor)
+    assert same(other.model.parts()["codes"], three.average.parts()["codes"])
     save_checkpoint(tmp_path / "codes", start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path / "three", prior))
     torch.manual_seed(9)
     fused = start_run(GRAIN_RECIPES["smoke-stage3"], tmp_path / "codes", prior)
-    for name, tensor in three.average.parts()["fusion"].state_dict().items():  # trained before the codes went on
-        assert torch.equal(fused.model.parts()["fusion"].state_dict()[name], tensor)
+    assert same(fused.model.parts()["fusion"], three.average.parts()["fusion"])  # trained before the codes went on
     control = start_run(replace(GRAIN_RECIPES["smoke-final"], correction=False), tmp_path / "three", prior)
     assert not control.recipe.correction
     assert not list(control.model.encoder.parameters())
-    for name, tensor in three.average.decoder.state_dict().items():
-        assert torch.equal(control.model.decoder.state_dict()[name], tensor)
+    assert same(control.model.decoder, three.average.decoder)
     with pytest.raises(BundleError, match="whole GRAIN"):
         start_run(GRAIN_RECIPES["smoke-stage1"], tmp_path / "two")
 
@@ -165,8 +157,7 @@ def test_stage_1_can_begin_a_correction_around_a_decoder_for_box_means(tmp_path:
     save_checkpoint(tmp_path, box)
     begun = start_run(stage1, tmp_path)
     assert begun.recipe.correction and list(begun.model.encoder.parameters())
-    for name, tensor in box.average.decoder.state_dict().items():
-        assert torch.equal(begun.model.decoder.state_dict()[name], tensor)
+    assert same(begun.model.decoder, box.average.decoder)
     later = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path, stand_in_prior(GRAIN_RECIPES["smoke-stage2"]))
     assert not later.recipe.correction and not list(later.model.encoder.parameters())
 
@@ -186,11 +177,9 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
     alone.pictures = 50
     save_checkpoint(tmp_path / "alone", alone)
     final = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "alone")
-    for name, tensor in alone.average.decoder.state_dict().items():
-        assert torch.equal(final.model.parts()["decoder"].state_dict()[name], tensor)
-        assert torch.equal(final.average.parts()["decoder"].state_dict()[name], tensor)
-    for name, tensor in two.average.parts()["codes"].state_dict().items():
-        assert torch.equal(final.model.parts()["codes"].state_dict()[name], tensor)
+    assert same(final.model.parts()["decoder"], alone.average.decoder)
+    assert same(final.average.parts()["decoder"], alone.average.decoder)
+    assert same(final.model.parts()["codes"], two.average.parts()["codes"])
     assert [stage["pictures"] for stage in final.history] == [12, 30, 50]  # what both have in common counts once
     final.pictures = 8
     save_checkpoint(tmp_path / "final", final)
@@ -201,8 +190,7 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
     save_checkpoint(tmp_path / "stranger", stranger)
     final = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "stranger")
     for part in ("encoder", "decoder"):  # the LRs that a decoder knows are those of its own encoder
-        for name, tensor in stranger.average.parts()[part].state_dict().items():
-            assert torch.equal(final.average.parts()[part].state_dict()[name], tensor)
+        assert same(final.average.parts()[part], stranger.average.parts()[part])
     save_checkpoint(tmp_path / "steps", start_run(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=4), None))
     assert start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "steps").recipe.lr_step == 4
     stage1 = GRAIN_RECIPES["smoke-stage1"]
@@ -212,8 +200,7 @@ def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path:
     save_checkpoint(tmp_path / "deeper", deeper)
     around = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "deeper")
     for part, source in ("encoder", deeper), ("decoder", deeper), ("codes", two):
-        for name, tensor in source.average.parts()[part].state_dict().items():
-            assert torch.equal(around.model.parts()[part].state_dict()[name], tensor)
+        assert same(around.model.parts()[part], source.average.parts()[part])
     wider = replace(stage1.decoder, scales=tuple(replace(scale, channels=scale.channels + 8) for scale in scales))
     save_checkpoint(tmp_path / "wider", start_run(replace(stage1, decoder=wider), None))
     with pytest.raises(BundleError, match="the weights of .*two do not fit"):

@@ -23,7 +23,7 @@ from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import mixed_precision
 from edgegrain.training.family import RunOptions
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.stylegan2.synthesis import mix_styles
+from server_decoder.stylegan2.networks import mix_styles
 
 HELD_OUT = 16  # pictures that a run is evaluated on
 UNSEEN_SEED = 2**40  # of whatever is drawn to evaluate on; training counts up from far below

@@ -59,7 +59,7 @@ from edgegrain.training.trainer import NONE, Trainer
 from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
-from server_decoder.stylegan2.synthesis import CONFIG_F_512, CONFIG_F_1024, TINY_64, StyleGAN2Config
+from server_decoder.stylegan2.networks import CONFIG_F_512, CONFIG_F_1024, TINY_64, StyleGAN2Config
 
 _UNUSED_TERMS = ("identity", "lr", "lr_l2", "lr_saturation", "rate", "codes")
 """Terms of `LossWeights` that this family does not compute."""

@@ -26,7 +26,7 @@ from edgegrain.training.losses import needed_metric_weights
 from edgegrain.training.optimizers import optimizers
 from edgegrain.training.recipe import Recipe, continued
 from edgegrain.training.trainer import Trainer
-from server_decoder.mobile_stylegan.generator import (
+from server_decoder.mobile_stylegan import (
     MOBILE_STYLEGAN_256,
     MOBILE_STYLEGAN_1024,
     MobileStyleGAN,
@@ -37,8 +37,7 @@ from server_decoder.mobile_stylegan.generator import (
 )
 from server_decoder.prior_store import find_prior
 from server_decoder.stylegan2.layers import MAPPING_RATE
-from server_decoder.stylegan2.synthesis import StyleGAN2, StyleGAN2Config, mix_styles
-from server_decoder.stylegan2.weights import load_stylegan2
+from server_decoder.stylegan2.networks import Discriminator, StyleGAN2, StyleGAN2Config, load_stylegan2, mix_styles
 
 
 @dataclass(frozen=True, kw_only=True)

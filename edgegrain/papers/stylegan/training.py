@@ -29,8 +29,7 @@ from edgegrain.training.losses import running_mean
 from edgegrain.training.optimizers import descend, update_averages
 from edgegrain.training.recipe import Recipe
 from edgegrain.training.trainer import Trainer
-from server_decoder.stylegan2.discriminator import Discriminator
-from server_decoder.stylegan2.synthesis import (
+from server_decoder.stylegan2.networks import (
     CONFIG_F_256,
     CONFIG_F_1024,
     TINY_64,

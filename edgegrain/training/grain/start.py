@@ -36,9 +36,8 @@ from export import papers
 from export.decoder.export import TRAINED, bundle_decoder, invertible_decoder, load_zoo, zoo_encoder, zoo_step
 from export.decoder.graph import same_when_stored
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.grain import Grain, GrainConfig, read_history
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.grain.weights import read_history
 
 TrainedEncoder = tuple[EncoderConfig | RRDBEncoderConfig, Mapping[str, Tensor]]
 """Shape and weights."""

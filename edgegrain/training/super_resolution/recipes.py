@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig
 from edgegrain.training.recipe import RestorationRecipe, check
-from server_decoder.super_resolution.network import SuperResolutionConfig
+from server_decoder.super_resolution import SuperResolutionConfig
 
 
 @dataclass(frozen=True)

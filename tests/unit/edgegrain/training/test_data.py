@@ -25,7 +25,7 @@ from edgegrain.training.data import (
 )
 from edgegrain.training.family import RunOptions
 from edgegrain.training.recipe import RestorationRecipe
-from server_decoder.mobile_stylegan.generator import MobileStyleGAN, MobileStyleGANConfig
+from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
 
 RECIPE = RestorationRecipe()
 PICTURES = np.arange(20, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2).repeat(3, 3)

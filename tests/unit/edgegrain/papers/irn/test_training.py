@@ -258,13 +258,6 @@ def test_a_run_of_edgegrain_0_5_is_read(tmp_path: Path) -> None:
     assert torch.equal(after.discriminator.dense2.weight, before.discriminator.dense2.weight)
 
 
-def test_recipes_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match="no multiple"):
-        IRNRecipe(crop=146)
-    with pytest.raises(ValueError, match="discriminator"):
-        IRNRecipe(loss=IRN_PLUS)
-
-
 def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:
     """A pixel of a new network is the sum of its y and fifteen entries of z, each with a sign."""
     irn = IRN(replace(SMOKE.network, z_std=0.01))

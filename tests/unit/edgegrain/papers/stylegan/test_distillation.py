@@ -154,13 +154,6 @@ def test_the_recipes() -> None:
     assert DISTILLATION_RECIPES["mobile-256"].student == MOBILE_STYLEGAN_256 == PRESETS["grain-256-lr16"].prior.network
 
 
-def test_a_ratio_that_would_have_no_effect_is_refused() -> None:
-    recipe = DISTILLATION_RECIPES["mobile-256"]
-    assert recipe.adversarial is not None
-    with pytest.raises(ValueError, match=r"by adversarial\.weight"):
-        replace(recipe, adversarial=replace(recipe.adversarial, ratio=0.25))
-
-
 def test_it_undoes_the_generators_transform() -> None:
     picture = torch.randn(2, 3, 8, 8)
     bands = haar(picture)

@@ -132,11 +132,6 @@ def test_the_rate_counts_in_full_above_its_target() -> None:
     assert factors.index(BELOW_TARGET) == 78  # 80 batches: 50 + 250 * 0.98 ** 80 is below 100
 
 
-def test_a_target_needs_a_rate_loss() -> None:
-    with pytest.raises(ValueError, match=r"loss\.rate is steered to"):
-        replace(GRAIN_RECIPES["smoke-stage1"], target_bytes=160.0)
-
-
 def test_a_run_that_goes_on_begins_with_networks_that_know_its_lrs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                                    ) -> None:
     monkeypatch.setattr(rate, "FIT_STEPS", 60)

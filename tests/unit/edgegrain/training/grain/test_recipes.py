@@ -19,12 +19,11 @@ from edgegrain.papers.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish_grain
 from edgegrain.publishing.publish_grain import publish_run, store_trained
-from edgegrain.training.adversarial import DiscriminatorConfig, ProjectedConfig
+from edgegrain.training.adversarial import DiscriminatorConfig
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.model import Autoencoder, build_autoencoder, load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.grain.start import start_run
-from edgegrain.training.losses import LossWeights
 from edgegrain.training.run import train
 from export.bundle.writer import BundleParts
 from server_decoder.grain.grain import GrainConfig
@@ -67,50 +66,21 @@ def test_an_encoder_that_learns_is_held_to_the_small_picture(name: str) -> None:
     assert loss.lr > 0 or loss.lr_l2 > 0
 
 
-def test_impossible_combinations_are_refused() -> None:
-    for change, message in [({"stage": "4"}, "unknown stage"), ({"stage": "2"}, "GrainConfig"),
-                            ({"trains": ("decoder", "codes", "fusion")}, "not depend on codes, fusion; .* decoder$"),
-                            ({"clip_gradient": -1.0}, "clip_gradient is at least 0"),
-                            ({"trains": ("generator",)}, "trains some of"), ({"trains": ()}, "trains some of"),
-                            ({"synthetic": 0.5}, "come from a prior"),
-                            ({"lr_step": 0, "trains": ("decoder",)}, "lr_step"), ({"lr_step": 17}, "lr_step"),
-                            ({"loss": LossWeights(codes=1.0)}, "predicts no codes")]:
-        with pytest.raises(ValueError, match=message):
-            replace(GrainRecipe(), **change)
-    with pytest.raises(ValueError, match="stage 2 does not depend on fusion"):
-        replace(GRAIN_RECIPES["smoke-stage2"], trains=("codes", "fusion"))
-    with pytest.raises(ValueError, match="part of the batch"):
-        replace(GRAIN_RECIPES["smoke-stage2"], synthetic=1.5)
-    with pytest.raises(ValueError, match="generated_part is a part of the batch"):
-        replace(GRAIN_RECIPES["smoke-stage1"], generated_part=1.5)
-    assert replace(GRAIN_RECIPES["smoke-stage1"], batch=4, generated_part=1.0).generated_count == 3
-    with pytest.raises(ValueError, match="needs real pictures"):
-        replace(GRAIN_RECIPES["smoke-final"], synthetic=1.0)
-    with pytest.raises(ValueError, match="codes of synthetic pictures, and there are none"):
-        replace(GRAIN_RECIPES["smoke-stage2"], synthetic=0.0)
-    with pytest.raises(ValueError, match="mixes a batch, which takes two pictures"):
-        replace(GRAIN_RECIPES["smoke-stage2"], synthetic=0.5, batch=1)
-
-
 @pytest.mark.parametrize(("synthetic", "batch", "count"), [
     (0.0, 4, 0), (0.25, 4, 1), (0.25, 2, 1), (0.75, 2, 1), (0.75, 8, 6), (1.0, 4, 4), (1.0, 1, 1)])
 def test_a_mixed_batch_has_pictures_of_both_kinds(synthetic: float, batch: int, count: int) -> None:
     recipe = GRAIN_RECIPES["smoke-stage2"]
     loss = replace(recipe.loss, codes=recipe.loss.codes if synthetic else 0.0)
     assert replace(recipe, synthetic=synthetic, batch=batch, loss=loss).synthetic_count == count
+    assert replace(GRAIN_RECIPES["smoke-stage1"], batch=4, generated_part=1.0).generated_count == 3
 
 
-def test_windows_are_for_stage_2_with_a_discriminator_that_takes_them() -> None:
+def test_windows_are_for_discriminators_that_take_them() -> None:
     recipe = GRAIN_RECIPES["stage2-faces-256-lr16-fine"]
     assert (recipe.window, GRAIN_RECIPES["stage3-faces-256-lr16-fine"].window) == (128, 0)
-    assert recipe.adversarial is not None
-    on_faces = replace(recipe.adversarial, discriminator=ProjectedConfig(identity=True))
     on_pixels = replace(recipe.adversarial, discriminator=DiscriminatorConfig(256))
-    for change, message in [({"stage": "3"}, "only stage 2"), ({"window": 130}, "multiple of 16"),
-                            ({"window": 272}, "at most 256"), ({"window_part": 1.5}, "part of the steps"),
-                            ({"adversarial": on_faces}, "identity=false"), ({"adversarial": on_pixels}, "heads on")]:
-        with pytest.raises(ValueError, match=message):
-            replace(recipe, **change)
+    with pytest.raises(ValueError, match="heads on AlexNet alone"):
+        replace(recipe, adversarial=on_pixels)
 
 
 @pytest.mark.parametrize(("hr", "lr"), [(256, 16), (256, 32), (512, 32), (1024, 32), (1024, 16)])

@@ -119,9 +119,8 @@ class ProjectedDiscriminator(nn.Module):
     """A discriminator on frozen features, as in projected GANs (Sauer et al., NeurIPS 2021).
 
     Pictures ``[B, 3, S, S]`` in [-1, 1] -> logits ``[B, 1, h, w]`` of every head: large means like an original. Small
-    heads look at four layers of the AlexNet of LPIPS and, if wanted, at four of the face descriptor: what one network
-    does not see, the other may. They learn in hundreds of steps where a discriminator on pixels needs hundreds of
-    thousands, so runs of a few hours on a CPU can have an adversarial loss.
+    heads look at four layers of the AlexNet of LPIPS and, if wanted, at four of the face descriptor. They learn in
+    hundreds of steps where a discriminator on pixels needs hundreds of thousands: in hours on a CPU.
 
     AlexNet's layers are computed at a random offset within its period. At one offset only, a decoder learns a texture
     of that period, as it does with LPIPS. The frozen networks, which `use` sets, are not part of the state.
@@ -216,8 +215,8 @@ class AdversarialConfig:
         """The discriminator with random weights."""
         if isinstance(self.discriminator, StyleGAN2Config):
             return Discriminator(self.discriminator)
-        if self.projected:
-            return ProjectedDiscriminator(self.projected)
+        if isinstance(self.discriminator, ProjectedConfig):
+            return ProjectedDiscriminator(self.discriminator)
         return SmallDiscriminator(self.discriminator)
 
 
@@ -280,10 +279,10 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
 
 
 class AdversarialLoss:
-    """A discriminator with its optimizer: gives the networks their adversarial loss and learns from their pictures."""
+    """A discriminator, trained or the configured one with random weights, and its optimizer: gives the networks their
+    adversarial loss and learns from their pictures."""
 
     def __init__(self, config: AdversarialConfig, discriminator: nn.Module | None = None) -> None:
-        """``discriminator``: a trained one; None for the configured one with random weights."""
         self.config = config
         self.discriminator = discriminator or config.build()
         self.optimizers: list[torch.optim.Optimizer] = []

@@ -29,11 +29,8 @@ def choose_device(name: str) -> torch.device:
 
 
 def mixed_precision(device: torch.device, wanted: bool = True) -> torch.autocast:
-    """Autocast to bfloat16 for convolutions and matrix products if the device computes in it, else float32.
-
-    A CPU that has no instructions for bfloat16 (Intel before 2020, AMD before Zen 4) emulates it: forward and backward
-    pass of GRAIN's fusion at 256x256 then took 1.9 times as long as in float32 (one core of an Intel Xeon of 2017).
-    """
+    """Autocast to bfloat16 for convolutions and matrix products if the device computes in it, else float32: a CPU that
+    emulates it (Intel before 2020, AMD before Zen 4) took 1.9 times as long for GRAIN's fusion."""
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted and has_bfloat16(device))
 
 
@@ -51,9 +48,8 @@ def has_bfloat16(device: torch.device) -> bool:
 def keep_freed_memory() -> bool:
     """Keep freed memory in this process for later arrays, shared by all threads; False if the C library is not glibc.
 
-    By default glibc returns every array above 32 MiB to the kernel when it is freed, which then zeroes the largest
-    feature maps of every step page by page. With memory that stays, a step of ``stage2-faces-256-lr16-fine`` took 3.9
-    instead of 4.9 s, with 3.2 instead of 2.7 GB (two threads of an AMD EPYC with AVX2).
+    By default glibc returns every array above 32 MiB to the kernel, which then zeroes the largest feature maps of every
+    step page by page: a step of ``stage2-faces-256-lr16-fine`` took 4.9 instead of 3.9 s (two threads, AMD EPYC).
     """
     if sys.platform != "linux":
         return False
@@ -81,11 +77,8 @@ class Distributed:
         return seed + pictures + 1_000_003 * self.rank
 
     def average_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Replace the gradients by their mean over all processes.
-
-        Done once per step on one flat buffer instead of by DistributedDataParallel: that hooks into the module's
-        forward pass, and here losses call parts of a model, several times, with double backward for R1.
-        """
+        """Replace the gradients by their mean over all processes, on one flat buffer: DistributedDataParallel hooks
+        into the forward pass, and here losses call parts of a model, several times, with double backward for R1."""
         if self.world == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -120,12 +113,8 @@ class Distributed:
 
     @property
     def layout(self) -> torch.memory_format:
-        """The faster layout of feature maps and kernels for forward and backward pass on the device.
-
-        Channels-last where convolutions can compute in bfloat16. In float32 on a CPU, both passes of
-        `FACES_256_LR16_FINE` take 8.4 s in that layout and 5.8 s contiguous (batch of 4, one thread of an AMD EPYC with
-        AVX2).
-        """
+        """The faster layout of feature maps and kernels on the device: channels-last where convolutions can compute in
+        bfloat16. In float32 on a CPU, `FACES_256_LR16_FINE` takes 8.4 s in that layout and 5.8 s contiguous."""
         return torch.channels_last if has_bfloat16(self.device) else torch.contiguous_format
 
     def move(self, networks: Iterable[nn.Module], *, convolutional: bool = False) -> None:
@@ -146,10 +135,8 @@ class Distributed:
 
 @contextlib.contextmanager
 def start_distributed(name: str) -> Iterator[Distributed]:
-    """Device and processes from a device name and the environment of ``torchrun`` (RANK, WORLD_SIZE, LOCAL_RANK).
-
-    In a block of another call the processes are those of that call.
-    """
+    """Device and processes from a device name and the environment of ``torchrun`` (RANK, WORLD_SIZE, LOCAL_RANK); in a
+    block of another call, that call's processes."""
     device = choose_device(name)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:

@@ -117,8 +117,7 @@ def continued(recipe: Config, **stored: Any) -> Config:
 def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """The frozen dataclass that ``dataclasses.asdict`` or ``as_dict`` wrote, fields with earlier names included.
 
-    Absent fields have their defaults. Nested dataclasses are read by their own ``from_dict`` if they have one; of a
-    union, the class that has the fields.
+    Absent fields have their defaults; of a union, the class that has the fields is taken.
     """
     kinds = get_type_hints(kind)
     renamed = {_current(name, kinds): value for name, value in values.items()}
@@ -126,7 +125,6 @@ def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
 
 
 def _current(name: str, kinds: Mapping[str, Any]) -> str:
-    """The present name of a field."""
     return next((other for other in (name, *_OLD_NAMES.get(name, ())) if other in kinds), name)
 
 

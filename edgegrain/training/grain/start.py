@@ -275,7 +275,7 @@ def begins_fusion(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Ma
 
 def stand_in_prior(recipe: GrainRecipe) -> GenerativePrior | None:
     """The configured generator with random weights for trial runs, the same for the same seed; None without one."""
-    return recipe.prior and random_prior(recipe.prior, recipe.seed)
+    return None if recipe.prior is None else random_prior(recipe.prior, recipe.seed)
 
 
 def _merged(model: Autoencoder, weights: Mapping[str, Tensor], *, new_fusion: bool) -> dict[str, Tensor]:

@@ -252,12 +252,9 @@ class SuperResolutionValidation:
 
     @torch.no_grad()
     def figures(self, network: SuperResolution) -> dict[str, float]:
-        """Means over rounded pictures.
-
-        ``psnr`` (dB) and ``lpips_alex``, and both of the bicubic enlargement; ``input_levels``, the mean absolute
-        difference of the box mean from the restored picture, in levels; ``peaks_2`` to ``peaks_16``, by how many dB
-        peaks of that period in the spectrum are higher than the original's.
-        """
+        """Means over rounded pictures: PSNR (dB) and LPIPS, and both of the bicubic enlargement; ``input_levels``, the
+        mean absolute difference of the box mean from the restored picture; ``peaks_2`` to ``peaks_16``, by how many dB
+        peaks of that period in the spectrum are higher than the original's."""
         rows = []
         for index, known in enumerate(self._peaks):
             restored = self._restored(index)

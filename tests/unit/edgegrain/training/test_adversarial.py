@@ -34,7 +34,6 @@ from edgegrain.training.adversarial import (
 )
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.losses import MetricNetworks
-from edgegrain.training.recipe import config_from_dict
 from server_decoder.stylegan2.networks import TINY_64
 
 HERE = Distributed(torch.device("cpu"))
@@ -231,11 +230,3 @@ def test_heads_on_the_face_descriptor_see_the_face(shared_weights: Path, portrai
     gradient, = torch.autograd.grad(torch.stack([each.mean() for each in logits[4:]]).sum(), face)
     assert gradient[:, :, 72:240, 48:212].abs().mean() > 0
     assert not gradient[:, :, :60].any() and not gradient[:, :, :, :30].any()  # outside the descriptor's crop
-
-
-def test_its_configuration_survives_json_and_has_no_r1() -> None:
-    from dataclasses import asdict
-
-    assert config_from_dict(AdversarialConfig, asdict(CONFIG)) == CONFIG
-    with pytest.raises(ValueError, match="R1"):
-        AdversarialConfig("hinge", discriminator=ProjectedConfig(), r1=10.0)

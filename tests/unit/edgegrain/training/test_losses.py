@@ -196,13 +196,6 @@ def test_the_latest_value_counts_by_the_rest_of_the_decay() -> None:
     torch.testing.assert_close(running_mean(first, torch.tensor([8.0, 0.0]), 0.75), torch.tensor([5.0, 6.0]))
 
 
-def test_values_that_are_not_finite_do_not_count() -> None:
-    mean = torch.tensor([1.0, 2.0])
-    changed = running_mean(mean, torch.tensor([float("nan"), 4.0]), 0.5)
-    torch.testing.assert_close(changed, torch.tensor([1.0, 3.0]))
-    torch.testing.assert_close(running_mean(None, torch.tensor([float("inf"), 4.0]), 0.5), torch.tensor([0.0, 4.0]))
-
-
 def test_a_skipped_step_leaves_targets_and_path_lengths_as_they_were() -> None:
     target = RateTarget(100.0)
     assert [float(target.factor(size)) for size in (torch.tensor(200.0), NAN, torch.tensor(200.0))] == [1, 1, 1]

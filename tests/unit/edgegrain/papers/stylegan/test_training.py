@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from codec_contract.errors import EdgegrainError, ModelError
+from codec_contract.errors import ModelError
 from edgegrain.papers.stylegan import training as prior_run
 from edgegrain.papers.stylegan.augment import AdaptationConfig, augment
 from edgegrain.papers.stylegan.training import (
@@ -30,7 +30,7 @@ from edgegrain.papers.stylegan.training import (
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.training import run as training_run
 from edgegrain.training.adversarial import r1_penalty
-from edgegrain.training.checkpoint import CHECKPOINT, save_checkpoint
+from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions, describe
 from edgegrain.training.run import train
@@ -174,17 +174,6 @@ def test_it_begins_with_another_domains_networks(tmp_path: Path) -> None:
     assert run.discriminator.config == TINY
     with pytest.raises(ModelError, match="cannot cut"):
         start_run(replace(SMOKE, network=replace(TINY, size=64)), path)
-
-
-def test_what_cannot_be_continued_is_said(tmp_path: Path) -> None:
-    with pytest.raises(EdgegrainError, match="pass --data"):
-        train(replace(SMOKE, random_pictures=0), tmp_path, pictures=8)
-    (tmp_path / CHECKPOINT).write_bytes(b"no tensors")
-    with pytest.raises(ModelError, match="not a training checkpoint"):
-        train(SMOKE, tmp_path, pictures=8, resume=True)
-    save_stylegan2(tmp_path / CHECKPOINT, StyleGAN2(TINY), force=True)
-    with pytest.raises(ModelError, match="expected stylegan2"):
-        prior_run.load_run(tmp_path)
 
 
 def test_the_papers_recipe() -> None:

@@ -24,7 +24,7 @@ from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.training.adversarial import LAYERS, PROJECTED, AdversarialConfig, ProjectedConfig, ProjectedDiscriminator
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions
-from edgegrain.training.losses import GridLoss, MetricNetworks, repeated
+from edgegrain.training.losses import GridLoss, MetricNetworks
 from edgegrain.training.run import train
 from edgegrain.training.super_resolution import trainer as trainer_module
 from edgegrain.training.super_resolution.pairs import (
@@ -222,20 +222,6 @@ def test_losses_by_hand() -> None:
     large = torch.zeros(1, 3, 32, 32)
     large[..., ::2] = 0.2  # its 2x2 box mean is 0.1
     assert float(half_loss(weights, enlarged, large, None, None)) == pytest.approx(0.25 * 0.2, rel=1e-5)
-
-
-def test_the_loss_of_grids_sees_only_what_repeats() -> None:
-    torch.manual_seed(0)
-    target = torch.rand(4, 3, 64, 64)
-    pattern = torch.tensor([0.1, -0.1, 0.3, -0.3]).repeat(16)
-    weights = SuperResolutionLosses(l1=0.0, lpips=0.0, reduced=0.0, input=0.0, grid=2.0)
-    restored = torch.zeros(4, 3, 16, 16)
-    for enlarged, expected in ((target + 0.2, 0.0), (target + pattern, 0.2), (target.flip(0), 0.0)):
-        total, terms = window_loss(weights, enlarged, target, restored, None, None, GridLoss())
-        assert float(terms["grid"]) == pytest.approx(expected, abs=1e-5)
-        assert float(total) == pytest.approx(2 * expected, abs=1e-5)
-    found = repeated(target + pattern, 16) - repeated(target, 16)
-    torch.testing.assert_close(found, pattern[:16].expand(3, 16, 16), atol=1e-5, rtol=0)
 
 
 def test_a_grid_below_the_noise_of_a_batch_is_found_over_many() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from codec_contract.pixels import dequantize
 from edge_encoder.integer_network import run_reference
 from edge_encoder.lowering import box_network
-from edgegrain.papers.face_sr.degradations import BlindDegradation, enlarge, reduce_levels, reduction_matrix
+from edgegrain.papers.face_sr.training import BlindDegradation, enlarge, reduce_levels, reduction_matrix
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig, GCFSRUpscaler
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)

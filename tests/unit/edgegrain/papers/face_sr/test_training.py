@@ -18,7 +18,6 @@ from codec_contract.pixels import dequantize
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.papers.face_sr import training as face_sr_run
 from edgegrain.papers.face_sr.bundle import load_gcfsr, load_glean, read_config, read_header, read_training
-from edgegrain.papers.face_sr.degradations import BlindDegradation
 from edgegrain.papers.face_sr.training import (
     FACE_SR_RECIPES,
     FaceSRTrainer,

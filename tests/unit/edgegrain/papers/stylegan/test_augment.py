@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from edgegrain.papers.stylegan.augment import (
+from edgegrain.papers.stylegan.training import (
     AdaptationConfig,
     AdaptiveProbability,
     augment,

@@ -15,13 +15,14 @@ from torch import nn
 
 from codec_contract.errors import ModelError
 from edgegrain.papers.stylegan import training as prior_run
-from edgegrain.papers.stylegan.augment import AdaptationConfig, augment
 from edgegrain.papers.stylegan.training import (
     NETWORKS,
     PATH_RATE,
     STYLEGAN2_RECIPES,
+    AdaptationConfig,
     PathLength,
     PriorTrainer,
+    augment,
     lazy_adam,
     path_lengths,
     r1_weight,

@@ -20,6 +20,7 @@ from edgegrain.papers.face_sr import training as face_sr_run
 from edgegrain.papers.face_sr.bundle import load_gcfsr, load_glean, read_config, read_header, read_training
 from edgegrain.papers.face_sr.training import (
     FACE_SR_RECIPES,
+    BlindDegradation,
     FaceSRTrainer,
     FaceSRValidation,
     Factors,

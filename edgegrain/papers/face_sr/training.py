@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +39,7 @@ from edgegrain.training.adversarial import (
 )
 from edgegrain.training.checkpoint import CHECKPOINT, Run, open_checkpoint
 from edgegrain.training.data import (
+    HELD_OUT,
     UNSEEN_SEED,
     compared,
     held_out_pictures,
@@ -525,6 +526,29 @@ def restore(network: GLEAN | GCFSR, picture: Tensor, factors: Tensor) -> Tensor:
     return network(picture, None if network.config.blind else factors / LARGEST_FACTOR).float()
 
 
+SHEET = 8  # pictures of the sample sheet
+_AT_ONCE = 4
+
+
+class Case(NamedTuple):
+    """Inputs of one evaluation: the suffix of its figures' names, the inputs of all held-out pictures, with the factors
+    that are passed to the network, and True to evaluate the bicubic enlargement too."""
+
+    suffix: str
+    inputs: Inputs
+    bicubic: bool = True
+
+
+def _cases(recipe: FaceSRRecipe, pictures: Tensor) -> list[Case]:
+    if recipe.factors is None:
+        return [Case("", draw_inputs(recipe, pictures, np.random.default_rng(UNSEEN_SEED)))]
+    first, *others = recipe.factors.evaluated
+    main = inputs_at(recipe, pictures, first)
+    strengths = [Case(f"_strength_{other:g}", Inputs(main.picture, torch.full_like(main.factors, other)), False)
+                 for other in others]
+    return [Case("", main), *(Case(f"_x{other:g}", inputs_at(recipe, pictures, other)) for other in others), *strengths]
+
+
 class FaceSRTrainer(Trainer):
     """The training of GLEAN or GCFSR."""
 
@@ -532,14 +556,15 @@ class FaceSRTrainer(Trainer):
 
     def __init__(self, run: FaceSRRun, distributed: Distributed, pictures: np.ndarray,
                  networks: MetricNetworks = NONE, vgg: LPIPS | None = None, held_out: np.ndarray | None = None) -> None:
-        """Pictures to train and to evaluate on (None: not) are uint8 ``[N, S, S, 3]``; VGG is for the perceptual loss.
-        """
+        """Pictures to train and to evaluate on, by default the first of them, are uint8 ``[N, S, S, 3]``; VGG is for
+        the perceptual loss."""
         super().__init__(run, distributed, len(pictures), networks)
         recipe, self._vgg = run.recipe, vgg.to(distributed.device) if vgg is not None else None
         self._random, self._grid = np.random.default_rng(self.seed), GridLoss()
         self._feed = batches(pictures, recipe.batch, self.seed, distributed.device)
-        self._validation = None if held_out is None else FaceSRValidation(
-            recipe, held_out, networks, distributed.device)
+        unseen = torch.from_numpy(np.array(pictures[:HELD_OUT] if held_out is None else held_out))
+        self._held_out = unseen.permute(0, 3, 1, 2).float().to(distributed.device)
+        self._cases = _cases(recipe, self._held_out)
 
     def step(self, progress: float) -> dict[str, Tensor]:
         run, distributed = self.run, self.distributed
@@ -555,35 +580,70 @@ class FaceSRTrainer(Trainer):
         self.update_averages()
         return {"loss": loss.detach(), **terms}
 
+    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        return {} if self._validation is None else self._validation.figures(self.run.average)
+        """Means over rounded restorations: PSNR (dB) and, with LPIPS weights, LPIPS with AlexNet.
 
+        ``lpips_alex_off_grid`` is `LPIPS.off_grid` of the first inputs.
+        ``psnr_bicubic`` and ``lpips_alex_bicubic`` are those of the enlarged LR (blind form: of the degraded picture).
+        For GCFSR they are at the first factor of ``factors.evaluated``; ``..._x8`` at another, from LRs of that size,
+        and ``..._strength_8`` from the first LRs at another strength.
+        """
+        found: dict[str, float] = {}
+        for case in self._cases:
+            parts = zip(case.inputs.picture.split(_AT_ONCE), case.inputs.factors.split(_AT_ONCE), strict=True)
+            restored = torch.cat([restore(self.run.average, picture, factors) for picture, factors in parts])
+            found |= self._measure(restored, case.suffix)
+        return found | self._of_bicubic
+
+    @cached_property
+    def _of_bicubic(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for case in self._cases:
+            if case.bicubic:
+                enlarged = enlarge(case.inputs.picture, self.run.recipe.size)
+                found |= self._measure(enlarged, "_bicubic" + case.suffix)
+        return found
+
+    def _measure(self, restored: Tensor, suffix: str) -> dict[str, float]:
+        rows = [compared(y[None], x[None], self.networks.lpips, off_grid=not suffix)  # seven times the time
+                for y, x in zip(restored, self._held_out, strict=True)]
+        return {name + suffix: mean for name, mean in mean_figures(rows).items()}
+
+    @torch.no_grad()
     def draw_samples(self, path: Path) -> None:
-        if self._validation is not None:
-            self._validation.sheet(self.run.average, path)
+        """PNG with one column per picture: original, LR, its bicubic enlargement, and the restoration of every case."""
+        recipe, pictures = self.run.recipe, dequantize(self._held_out[:SHEET])
+        rows = [pictures]
+        if recipe.degradation is None:
+            rows.append(nn.functional.interpolate(pictures, lr_side(recipe), mode="area"))
+        rows.append(enlarge(self._cases[0].inputs.picture[:SHEET], recipe.size))
+        rows += [restore(self.run.average, case.inputs.picture[:SHEET], case.inputs.factors[:SHEET])
+                 for case in self._cases]
+        write_samples(rows, path)
 
     def _loss(self, restored: Tensor, target: Tensor, factors: Tensor, progress: float
               ) -> tuple[Tensor, dict[str, Tensor]]:
         run, recipe = self.run, self.run.recipe
         # Some pictures have no loss but the adversarial one, once that has begun.
         alone = recipe.adversarial_alone > 0 and run.adversarial is not None and run.adversarial.joins(progress)
-        compared = factors > recipe.adversarial_alone if alone else torch.ones_like(factors, dtype=torch.bool)
-        loss, terms = joint_loss(restored, lambda seen: self._compare(seen, target, compared), run.adversarial,
+        counted = factors > recipe.adversarial_alone if alone else torch.ones_like(factors, dtype=torch.bool)
+        loss, terms = joint_loss(restored, lambda seen: self._compare(seen, target, counted), run.adversarial,
                                  progress, target)
         return loss, {name: value.detach() for name, value in terms.items()}
 
-    def _compare(self, restored: Tensor, target: Tensor, compared: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _compare(self, restored: Tensor, target: Tensor, counted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The losses other than the adversarial one, of those pictures of the batch that have any."""
         recipe = self.run.recipe
-        if not compared.any():
+        if not counted.any():
             return torch.zeros((), device=restored.device), {}
-        loss, terms = picture_loss(recipe.loss, restored[compared], target[compared], self.networks.lpips, None,
+        loss, terms = picture_loss(recipe.loss, restored[counted], target[counted], self.networks.lpips, None,
                                    offset=random_offset(recipe.lpips_shift), grid=self._grid)
         if self._vgg is not None:
             terms["perceptual"] = perceptual_loss(
-                self._vgg, restored[compared], target[compared], squared=recipe.squared)
+                self._vgg, restored[counted], target[counted], squared=recipe.squared)
             loss = loss + recipe.perceptual * terms["perceptual"]
-        return compared.float().mean() * loss, terms  # so that a picture counts the same in every batch
+        return counted.float().mean() * loss, terms  # so that a picture counts the same in every batch
 
 
 def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> FaceSRTrainer:
@@ -639,78 +699,3 @@ def _describe(recipe: FaceSRRecipe) -> str:
 
 FACE_SR = Family(FAMILY, "GLEAN and GCFSR", FaceSRRecipe, FACE_SR_RECIPES, _describe, open_trainer, _takes,
                  lambda recipe: recipe.iterations * recipe.batch, evaluate_every=4000)
-
-
-SHEET = 8  # pictures of the sample sheet
-_AT_ONCE = 4
-
-
-class Case(NamedTuple):
-    """Inputs of one evaluation: the suffix of its figures' names, the inputs of all held-out pictures, with the factors
-    that are passed to the network, and True to evaluate the bicubic enlargement too."""
-
-    suffix: str
-    inputs: Inputs
-    bicubic: bool = True
-
-
-class FaceSRValidation:
-    """Held-out pictures, their LRs, and the evaluation of networks on them."""
-
-    def __init__(self, recipe: FaceSRRecipe, pictures: np.ndarray, networks: MetricNetworks, device: torch.device
-                 ) -> None:
-        """``pictures``: uint8 ``[N, S, S, 3]``."""
-        self._size, self._networks = recipe.size, networks
-        self._pictures = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float().to(device)
-        self._cases = _cases(recipe, self._pictures)
-        self._small = nn.functional.interpolate(
-            dequantize(self._pictures[:SHEET]), lr_side(recipe), mode="area") if recipe.degradation is None else None
-        self._bicubic: dict[str, float] | None = None
-
-    def figures(self, network: GLEAN | GCFSR) -> dict[str, float]:
-        """Means over rounded restorations: PSNR (dB) and, with LPIPS weights, LPIPS with AlexNet.
-
-        ``lpips_alex_off_grid`` is `LPIPS.off_grid` of the first inputs.
-        ``psnr_bicubic`` and ``lpips_alex_bicubic`` are those of the enlarged LR (blind form: of the degraded picture).
-        For GCFSR they are at the first factor of ``factors.evaluated``; ``..._x8`` at another, from LRs of that size,
-        and ``..._strength_8`` from the first LRs at another strength.
-        """
-        found: dict[str, float] = {}
-        for case in self._cases:
-            parts = zip(case.inputs.picture.split(_AT_ONCE), case.inputs.factors.split(_AT_ONCE), strict=True)
-            with torch.no_grad():
-                restored = torch.cat([restore(network, picture, factors) for picture, factors in parts])
-            found |= self._measure(restored, case.suffix)
-        if self._bicubic is None:
-            self._bicubic = {}
-            for case in self._cases:
-                if case.bicubic:
-                    self._bicubic |= self._measure(enlarge(case.inputs.picture, self._size), "_bicubic" + case.suffix)
-        return found | self._bicubic
-
-    @torch.no_grad()
-    def sheet(self, network: GLEAN | GCFSR, path: Path) -> None:
-        """PNG with one column per picture: original, LR, its bicubic enlargement, and the restoration of every case."""
-        first = self._cases[0].inputs.picture[:SHEET]
-        rows = [dequantize(self._pictures[:SHEET])]
-        if self._small is not None:
-            rows.append(self._small)
-        rows.append(enlarge(first, self._size))
-        rows += [restore(network, case.inputs.picture[:SHEET], case.inputs.factors[:SHEET]) for case in self._cases]
-        write_samples(rows, path)
-
-    @torch.no_grad()
-    def _measure(self, restored: Tensor, suffix: str) -> dict[str, float]:
-        rows = [compared(y[None], x[None], self._networks.lpips, off_grid=not suffix)  # seven times the time
-                for y, x in zip(restored, self._pictures, strict=True)]
-        return {name + suffix: mean for name, mean in mean_figures(rows).items()}
-
-
-def _cases(recipe: FaceSRRecipe, pictures: Tensor) -> list[Case]:
-    if recipe.factors is None:
-        return [Case("", draw_inputs(recipe, pictures, np.random.default_rng(UNSEEN_SEED)))]
-    first, *others = recipe.factors.evaluated
-    main = inputs_at(recipe, pictures, first)
-    strengths = [Case(f"_strength_{other:g}", Inputs(main.picture, torch.full_like(main.factors, other)), False)
-                 for other in others]
-    return [Case("", main), *(Case(f"_x{other:g}", inputs_at(recipe, pictures, other)) for other in others), *strengths]

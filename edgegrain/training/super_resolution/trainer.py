@@ -30,7 +30,6 @@ from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.losses import GridLoss, MetricNetworks, random_offset, weighted_sum
 from edgegrain.training.super_resolution.pairs import (
     CELL,
-    Pairs,
     TrainingPairs,
     WindowBatch,
     training_pairs,
@@ -92,6 +91,9 @@ def load_run(folder: Path) -> SuperResolutionRun:
         return run
 
 
+SHEET = 4  # pictures of the sample sheet
+
+
 class SuperResolutionTrainer(Trainer):
     """The training of an enlarger."""
 
@@ -105,7 +107,13 @@ class SuperResolutionTrainer(Trainer):
         self._half_feed = None if pairs.half is None else window_batches(
             recipe.of_half_size, pairs.half, self.seed + 1, distributed.device)
         self._choice = np.random.default_rng([recipe.seed, run.pictures])  # the same in all processes
-        self._validation = SuperResolutionValidation(pairs.held_out, recipe.factor, self._lpips, distributed.device)
+        self._held_out = pairs.held_out
+        self._peaks = [periodic_peaks(np.asarray(original)) if has_peaks(original) else {}
+                       for original in self._held_out.originals]
+        self._bicubic = BicubicEnlargement(recipe.size, recipe.factor * recipe.size).to(distributed.device)
+        rows = [compared(self._bicubic(self._restored(index)), self._original(index), self._lpips)
+                for index in range(len(self._held_out))]
+        self._of_bicubic = {f"{name}_bicubic": value for name, value in mean_figures(rows).items()}
 
     def step(self, progress: float) -> dict[str, Tensor]:
         recipe = self.run.recipe
@@ -117,11 +125,40 @@ class SuperResolutionTrainer(Trainer):
         self.update_averages()
         return terms
 
+    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        return self._validation.figures(self.run.average)
+        """Means over rounded whole pictures: PSNR (dB) and LPIPS, and both of the bicubic enlargement;
+        ``input_levels``, the mean absolute difference of the box mean from the restored picture; ``peaks_2`` to
+        ``peaks_16``, by how many dB peaks of that period in the spectrum are higher than the original's."""
+        rows, factor = [], self.run.recipe.factor
+        for index, known in enumerate(self._peaks):
+            restored = self._restored(index)
+            enlarged = self.run.average(restored, factor)
+            levels = rounded_levels(enlarged)
+            row = compared(enlarged, self._original(index), self._lpips)
+            row["input_levels"] = float((F.avg_pool2d(levels, factor) - rounded_levels(restored)).abs().mean())
+            if known:
+                picture = levels[0].permute(1, 2, 0).cpu().numpy().astype(np.uint8)
+                row |= {f"peaks_{period}": height for period, height in added_peaks(picture, known).items()}
+            rows.append(row)
+        return mean_figures(rows) | self._of_bicubic
 
+    @torch.no_grad()
     def draw_samples(self, path: Path) -> None:
-        self._validation.sheet(self.run.average, path)
+        """Write a sheet: left eyes, right eyes and mouths of bicubic enlargement, of the network and of originals."""
+        columns = []
+        for index in range(min(SHEET, len(self._held_out))):
+            restored = self._restored(index)
+            columns.append([squares(picture) for picture in (
+                self._bicubic(restored), self.run.average(restored, self.run.recipe.factor),
+                dequantize(self._original(index)))])
+        write_samples([torch.cat(row) for row in zip(*columns, strict=True)], path)
+
+    def _restored(self, index: int) -> Tensor:
+        return dequantize(picture_levels(self._held_out.restored[index], self.distributed.device))
+
+    def _original(self, index: int) -> Tensor:
+        return picture_levels(self._held_out.originals[index], self.distributed.device)
 
     def _half_step(self, batch: WindowBatch, progress: float) -> dict[str, Tensor]:
         """A step of the first doubling alone; its terms have names of their own."""
@@ -231,58 +268,3 @@ def cut_windows(picture: Tensor, windows: list[list[Window]]) -> Tensor:
     """The windows of pictures ``[B, 3, S, S]``, those of the first picture first."""
     return torch.stack([picture[index, :, top : top + size, left : left + size]
                         for index, of_picture in enumerate(windows) for top, left, size in of_picture])
-
-
-SHEET = 4  # pictures of the sample sheet
-
-
-class SuperResolutionValidation:
-    """Held-out pairs, and the evaluation of networks on them, one whole picture after the other."""
-
-    def __init__(self, pairs: Pairs, factor: int, lpips: LPIPS | None, device: torch.device) -> None:
-        """The figures of bicubic enlargement are computed once, here."""
-        self._pairs, self._factor, self._lpips, self._device = pairs, factor, lpips, device
-        self._peaks = [periodic_peaks(np.asarray(original)) if has_peaks(original) else {}
-                       for original in pairs.originals]
-        size = pairs.restored.shape[1]
-        self._bicubic = BicubicEnlargement(size, factor * size).to(device)
-        rows = [compared(self._bicubic(self._restored(index)), self._original(index), lpips)
-                for index in range(len(pairs))]
-        self._of_bicubic = {f"{name}_bicubic": value for name, value in mean_figures(rows).items()}
-
-    @torch.no_grad()
-    def figures(self, network: SuperResolution) -> dict[str, float]:
-        """Means over rounded pictures: PSNR (dB) and LPIPS, and both of the bicubic enlargement; ``input_levels``, the
-        mean absolute difference of the box mean from the restored picture; ``peaks_2`` to ``peaks_16``, by how many dB
-        peaks of that period in the spectrum are higher than the original's."""
-        rows = []
-        for index, known in enumerate(self._peaks):
-            restored = self._restored(index)
-            enlarged = network(restored, self._factor)
-            levels = rounded_levels(enlarged)
-            row = compared(enlarged, self._original(index), self._lpips)
-            change = F.avg_pool2d(levels, self._factor) - rounded_levels(restored)
-            row["input_levels"] = float(change.abs().mean())
-            if known:
-                picture = levels[0].permute(1, 2, 0).cpu().numpy().astype(np.uint8)
-                row |= {f"peaks_{period}": height for period, height in added_peaks(picture, known).items()}
-            rows.append(row)
-        return mean_figures(rows) | self._of_bicubic
-
-    @torch.no_grad()
-    def sheet(self, network: SuperResolution, path: Path) -> None:
-        """Write a sheet: left eyes, right eyes and mouths of bicubic enlargement, of the network and of originals."""
-        count = min(SHEET, len(self._pairs))
-        rows: list[list[Tensor]] = [[], [], []]
-        for index in range(count):
-            restored = self._restored(index)
-            for row, picture in zip(rows, (self._bicubic(restored), network(restored, self._factor),
-                                           dequantize(self._original(index))), strict=True):
-                row.append(squares(picture))
-        write_samples([torch.cat(row) for row in rows], path)
-
-    def _restored(self, index: int) -> Tensor:
-        return dequantize(picture_levels(self._pairs.restored[index], self._device))
-
-    def _original(self, index: int) -> Tensor:
-        return picture_levels(self._pairs.originals[index], self._device)

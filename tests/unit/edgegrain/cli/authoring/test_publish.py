@@ -117,8 +117,7 @@ def test_the_weights_or_the_checkpoint_of_a_gcfsr_run_may_be_named(
 def test_options_of_another_family_are_wrong_usage(grain_run: Path, tmp_path: Path, shell: Shell) -> None:
     run = store_gcfsr(tmp_path / "gcfsr")
     for option, value in (("--id", "x"), ("--version", "2.0.0"), ("--if-better", tmp_path), ("--storage", "compact")):
-        err = shell.fails(option, "run", run, "--out", tmp_path / "zoo", option, value, status=2)
-        assert "GLEAN and GCFSR" in err
+        assert "GLEAN and GCFSR" in shell.fails(option, "run", run, "--out", tmp_path / "zoo", option, value, status=2)
     shell.fails("--coder", "run", grain_run, "--out", tmp_path / "zoo", "--data", tmp_path, "--coder",
                 run / "coder.json", status=2)
     for more in ((), ("--trained-only",)):

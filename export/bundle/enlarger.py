@@ -47,6 +47,7 @@ from server_decoder.super_resolution import (
     notch_filter,
     read_training,
 )
+from server_decoder.weight_file import described_network
 
 
 def require_enlargeable(bundle: str, *, force: bool = False) -> Manifest:
@@ -152,7 +153,9 @@ class BundledEnlarger:
             config = SuperResolutionConfig.from_dict(self.training["config"]["network"])
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"bundle {self.bundle.id} does not describe its enlarger's network ({error})") from error
-        network = SuperResolution(config.cut(len(self.models)))
+        assert self.bundle.enlarger is not None  # see `find_enlarger`
+        network = described_network(self.bundle.path(self.bundle.enlarger.files[0]),
+                                    lambda: SuperResolution(config.cut(len(self.models))))
         held = onnx.ModelProto()
         held.graph.initializer.extend({
             tensor.name: tensor for model in self.models

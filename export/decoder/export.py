@@ -65,6 +65,7 @@ from server_decoder.grain.grain import KIND, Grain, GrainConfig, PriorConfig, lo
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import INITIAL_RESIDUAL, DecoderConfig, RRDBDecoder, initialize
 from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
+from server_decoder.weight_file import described_network
 
 TRAINED = "grain.safetensors"
 """GRAIN's weights in a folder of the zoo, written by `server_decoder.grain.grain.save_trained`."""
@@ -140,9 +141,11 @@ def bundle_decoder(manifest: Manifest) -> RRDBDecoder | Grain:
             raise ValueError(f"it is a {manifest.codec}; the decoder.onnx in its folder is ready to serve")
         # The first bundles name no kind.
         if architecture.get("kind") == KIND or "prior" in architecture:
-            decoder = Grain(GrainConfig.from_dict(architecture))
+            grain = GrainConfig.from_dict(architecture)
+            decoder = described_network(manifest.path(name), lambda: Grain(grain))
         else:
-            decoder = RRDBDecoder(DecoderConfig.from_dict(architecture))
+            rrdb = DecoderConfig.from_dict(architecture)
+            decoder = described_network(manifest.path(name), lambda: RRDBDecoder(rrdb))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"bundle {manifest.id} describes no decoder of a known kind ({error})") from error
     load_parameters(decoder, onnx.load_model_from_string(manifest.open_file(name)))

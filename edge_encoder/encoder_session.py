@@ -31,12 +31,7 @@ class EncoderSession:
     """
 
     def __init__(self, model: bytes | str | os.PathLike[str], threads: int | None = None) -> None:
-        """Load an encoder.
-
-        Args:
-            model: the bytes of an ``encoder.onnx``, or its path.
-            threads: threads that work on one picture; None for all cores.
-        """
+        """Load the bytes or the path of an ``encoder.onnx``; ``threads`` work on one picture, None for all cores."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -171,15 +171,7 @@ def validate_network(network: IntegerNetwork) -> None:
 
 
 def run_reference(network: IntegerNetwork, rgb: np.ndarray) -> np.ndarray:
-    """Run the encoder in int64 arithmetic: the definition of its output.
-
-    Args:
-        network: a validated network.
-        rgb: uint8 ``[N, hr, hr, 3]``.
-
-    Returns:
-        uint8 ``[N, lr, lr, 3]``.
-    """
+    """Run a validated encoder in int64: the definition of its output, ``[N, hr, hr, 3]`` to ``[N, lr, lr, 3]``."""
     if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[1:] != (network.hr, network.hr, 3):
         raise ImageError(f"the encoder takes uint8 [N, {network.hr}, {network.hr}, 3], got {rgb.dtype} "
                          f"{list(rgb.shape)}; fit the picture with codec_contract.fit first")
@@ -232,11 +224,8 @@ def save_integer_network(network: IntegerNetwork, path: str | Path, *, force: bo
     from safetensors.numpy import save as to_bytes
 
     validate_network(network)
-    tensors = {}
-    for layer in network.layers:
-        tensors[f"{layer.name}.weight"] = np.ascontiguousarray(layer.weight)
-        tensors[f"{layer.name}.bias"] = np.ascontiguousarray(layer.bias)
-        tensors[f"{layer.name}.shift"] = np.ascontiguousarray(layer.shift)
+    tensors = {f"{layer.name}.{array}": np.ascontiguousarray(getattr(layer, array))
+               for layer in network.layers for array in ("weight", "bias", "shift")}
     data = to_bytes(tensors, metadata={"format": FORMAT, "structure": json.dumps(_structure(network))})
     write_atomically(path, data, force=force)
 
@@ -255,19 +244,10 @@ def load_integer_network(source: str | Path | bytes) -> IntegerNetwork:
             raise BundleError(f"not an integer encoder: format {metadata.get('format')!r}, expected {FORMAT!r}")
         structure = json.loads(metadata["structure"])
         layers = tuple(
-            IntegerConv(
-                name=item["name"],
-                input=item["input"],
-                weight=tensors[f"{item['name']}.weight"],
-                bias=tensors[f"{item['name']}.bias"],
-                shift=tensors[f"{item['name']}.shift"],
-                stride=_stride(item["stride"]),
-                padding=_four(item["padding"]),
-                groups=operator.index(item["groups"]),
-                skip=item["skip"],
-            )
-            for item in structure["layers"]
-        )
+            IntegerConv(item["name"], item["input"], tensors[f"{item['name']}.weight"],
+                        tensors[f"{item['name']}.bias"], tensors[f"{item['name']}.shift"], _stride(item["stride"]),
+                        _four(item["padding"]), operator.index(item["groups"]), item["skip"])
+            for item in structure["layers"])
         network = IntegerNetwork(structure["architecture"], operator.index(structure["hr"]),
                                  operator.index(structure["lr"]), layers)
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
@@ -295,19 +275,6 @@ def _four(values: Sequence[int]) -> tuple[int, int, int, int]:
 
 
 def _structure(network: IntegerNetwork) -> dict:
-    return {
-        "architecture": network.architecture,
-        "hr": network.hr,
-        "lr": network.lr,
-        "layers": [
-            {
-                "name": layer.name,
-                "input": layer.input,
-                "stride": layer.stride,
-                "padding": list(layer.padding),
-                "groups": layer.groups,
-                "skip": layer.skip,
-            }
-            for layer in network.layers
-        ],
-    }
+    layers = [{"name": layer.name, "input": layer.input, "stride": layer.stride, "padding": list(layer.padding),
+               "groups": layer.groups, "skip": layer.skip} for layer in network.layers]
+    return {"architecture": network.architecture, "hr": network.hr, "lr": network.lr, "layers": layers}

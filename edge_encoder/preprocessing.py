@@ -85,38 +85,12 @@ def load_picture(
     picture: PictureSource, *, background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS,
     formats: Collection[str] = FORMATS,
 ) -> Rgb:
-    """Decode a picture of any common format to ``uint8 [H, W, 3]`` sRGB, upright.
+    """Decode a picture of any common format to ``uint8 [H, W, 3]`` sRGB, upright; the array may be read-only.
 
-    Orientation and colours are those that browsers show (docs/exact_square.md): a colour profile, and what PNG, AVIF
-    and HEIF have in its place, is converted to sRGB, one that cannot be used is ignored, HDR is refused. Transparent
-    pixels are composited on ``background``; grey becomes equal R, G and B; 16-bit levels become ``round(level / 257)``
-    (`grey_range` for TIFFs of another range; of 16-bit PNGs with colour or alpha, Pillow reads the high byte only,
-    which differs by a level at most; JPEG 2000 pictures with colour or alpha and uncompressed planar TIFFs of more than
-    8 bits are refused, because Pillow misreads them); of an animation the default picture or first frame is taken. HEIC
-    needs the extra ``heic``.
-
-    A PIL picture is rotated by its EXIF orientation, unless its EXIF has the size before a quarter turn that was made
-    already. Remove the orientation of pictures that you turn: ``PIL.ImageOps.exif_transpose`` does both.
-
-    A picture of more than 54 megapixels is halved, once or more, until it has fewer; JPEG files are decoded at that
-    size, which takes a fraction of the memory. Other files may have at most 108 megapixels, WebP and AVIF 27, JPEG 2000
-    25, HEIC 50.
-
-    Args:
-        picture: a path, the bytes of a file, a PIL picture, or an array: uint8 or uint16 ``[H, W]`` grey,
-            ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA with straight alpha.
-        background: colour behind transparent pixels, three levels 0...255.
-        max_pixels: largest picture, whatever Pillow's own limit is; files and PIL pictures that claim more are refused
-            before they are decoded. Arrays may be larger. At least 1.
-        formats: of files that are opened, some of `FORMATS`.
-
-    Returns:
-        A C-contiguous array, possibly read-only; it shares memory with ``picture`` if that is a uint8 RGB array.
-
-    Raises:
-        ImageError: the file does not exist, is not a picture, truncated, too large, empty, or of a kind that has no
-            single reading as levels (floating point, 32-bit integers beyond 65,535).
-        DeviceMemoryError: there is too little memory to decode it.
+    docs/exact_square.md has the rule for orientation, colour and frame, docs/faces.md the largest pictures. An array is
+    uint8 or uint16 ``[H, W]`` grey, ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA with straight alpha, and may be larger than
+    ``max_pixels``. 16-bit levels become ``round(level / 257)``; of 16-bit PNGs with colour or alpha, Pillow reads the
+    high byte only, which differs by a level at most. Only files of ``formats`` are read.
     """
     background, max_pixels = check_background(background), check_max_pixels(max_pixels)
     with enough_memory("the picture"), _strict_loading:

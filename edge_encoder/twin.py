@@ -66,11 +66,8 @@ def floor_clamp(value: Tensor) -> Tensor:
 class TwinConv(nn.Module):
     """One layer of the integer network with real, trainable weights.
 
-    Args:
-        in_channels: as in a convolution; so are ``out_channels``, ``kernel``, ``stride`` and ``groups``.
-        source_bits: fractional bits of the input (5 for activations, 7 for pixels).
-        skip: True if another layer's output is added, which the bound includes.
-        gain: factor on the initial weights.
+    ``source_bits``: fractional bits of the input (5 for activations, 7 for pixels); ``skip``: another layer's output is
+    added, which the bound includes; ``gain``: factor on the initial weights.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1,
@@ -187,15 +184,8 @@ class EncoderTwin(nn.Module):
         self.head = TwinConv(config.channels[-1], 3, 1, skip=True, gain=0.1)
 
     def forward(self, picture: Tensor, *, noise: bool = False) -> tuple[Tensor, Tensor]:
-        """Encode pictures.
-
-        Args:
-            picture: ``[B, 3, hr, hr]``, integers 0...255 in any float dtype.
-            noise: add uniform noise of +-1/2 level instead of rounding ([GRAIN] 3.2 (2), training only).
-
-        Returns:
-            LR levels ``[B, 3, lr, lr]`` float32 in 0...255 (integers unless ``noise``), and the box mean.
-        """
+        """Encode ``[B, 3, hr, hr]``, integers 0...255 in any float dtype, to float32 LR levels ``[B, 3, lr, lr]`` in
+        0...255 and the box mean; ``noise`` of +-1/2 level replaces rounding in training ([GRAIN] 3.2 (2))."""
         x = floor_clamp(self.stem(picture))
         for index, blocks in enumerate(self.stages):
             if index:

@@ -58,8 +58,10 @@ def compress(
 
     Args:
         picture: a path, the bytes of a picture file, a PIL picture, or a uint8 or uint16 array ``[H, W]``,
-            ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA. Any size, orientation, colour mode; but with colour or alpha,
-            JPEG 2000 files and uncompressed planar TIFFs have at most 8 bits per channel.
+            ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA. Any orientation, colour mode (docs/exact_square.md has the rule);
+            but with colour or alpha, JPEG 2000 files and uncompressed planar TIFFs have at most 8 bits per channel, and
+            HDR is refused. A PIL picture that you have turned must not keep the orientation of its EXIF:
+            ``PIL.ImageOps.exif_transpose`` turns it and removes that.
         bundle: id, alias or folder of the bundle, or ``hf://owner/name@revision``; both sides need the same one.
         fit: encode the whole picture instead of its face: ``"pad"`` keeps it and its aspect, ``"stretch"`` fills the
             square, ``"crop"`` takes the centre square. The payload stores the fit, and `restore` undoes it.

@@ -62,11 +62,7 @@ class FoundFace:
 
 
 class FaceFinder:
-    """Both networks, loaded once and shared by threads.
-
-    Raises:
-        ModelError: a network cannot be loaded.
-    """
+    """Both networks, loaded once and shared by threads."""
 
     def __init__(self) -> None:
         self._detector = FaceDetector()

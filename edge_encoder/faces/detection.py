@@ -54,13 +54,8 @@ _WORKING_SIDE = 1024  # least longest side of the reduced copy that large square
 
 @dataclass(frozen=True)
 class DetectedFace:
-    """A face in a picture; positions in pixels, left and right as seen in the picture.
-
-    Attributes:
-        centre: of its box, from the forehead to the chin.
-        side: of its box, which is a square.
-        points: ``[6, 2]``: left and right eye, nose, mouth, left and right ear. Hidden ones are estimates.
-        score: 0 to 1.
+    """A face in a picture, in pixels, left and right as seen there: the centre and side of its box, a square from the
+    forehead to the chin; left and right eye, nose, mouth, left and right ear, ``[6, 2]``, which are guessed if hidden.
     """
 
     centre: Points

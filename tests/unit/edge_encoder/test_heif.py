@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from codec_contract.errors import ImageError
-from edge_encoder.preprocessing import is_heif, load_picture, readable_formats
+from edge_encoder.preprocessing import load_picture, readable_formats
 
 HEADER = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic"
 
@@ -136,11 +136,6 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImageError, match=r"is not a picture, .*readable here: JPEG") as refusal:
         load_picture(b"no picture")
     assert "HEIF" not in str(refusal.value)
-
-
-def test_signature() -> None:
-    assert is_heif(HEADER) and is_heif(HEADER.replace(b"ftypheic", b"ftypmif1"))
-    assert not is_heif(HEADER.replace(b"ftypheic", b"ftypavif")) and not is_heif(HEADER[:8]) and not is_heif(b"")
 
 
 def _png(image: Image.Image, exif: Image.Exif) -> bytes:

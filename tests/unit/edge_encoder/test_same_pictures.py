@@ -36,7 +36,7 @@ def exif(orientation: int) -> bytes:
     return tags.tobytes()
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
@@ -50,7 +50,7 @@ def png_of_rows(rows: int) -> bytes:
     """A PNG of 64 rows whose data have fewer, all 7."""
     header = struct.pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0)
     data = zlib.compress((b"\0" + bytes([7]) * 64) * rows)
-    return encoded("PNG")[:8] + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return encoded("PNG")[:8] + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND")
 
 
 def gamma(value: int, *chromaticities: int) -> list[tuple[bytes, bytes]]:

@@ -222,9 +222,9 @@ class _Generator:
                 x, _ = self._with_offset(x, None)
             features[x.shape[0]] = x
         if not isinstance(prior.head, WaveletHead):
-            return self._picture(x, prior.head, None, "prior.head"), features
+            return self._head(x, prior.head, None, "prior.head"), features
         style = self._affine(len(self.codes) - 1, prior.head.affine, "prior.head.affine")
-        return graph.inverse_haar(self._picture(x, prior.head.conv, style, "prior.head.conv")), features
+        return graph.inverse_haar(self._head(x, prior.head.conv, style, "prior.head.conv")), features
 
     def _style(self, code: int, weight: Array, bias: Array, name: str) -> Value:
         """A style, ``[B, C]``: ``weight`` and ``bias`` map the code to it."""
@@ -297,34 +297,30 @@ class _Generator:
 
     def _to_rgb(self, layer: ToRGB, x: Value, code: int, name: str, below: Value | None) -> Value:
         """The picture of a resolution, added to the coarser one."""
-        graph = self.graph
         style, gain = self._modulation(layer.conv, code, name)
-        wide = None if below is None else graph.upsampled_picture(below)
-        if gain is None:
-            return graph.conv(x, name, layer.conv.weight, layer.bias, factor=style, residual=wide)
-        rgb = self._float_picture(x, layer.conv.weight, style, gain, layer.bias, name)
-        return rgb if wide is None else graph.add(wide, rgb)
+        wide = None if below is None else self.graph.upsampled_picture(below)
+        return self._picture(x, layer.conv.weight, layer.bias, style, gain, name, wide)
 
-    def _picture(self, x: Value, conv: nn.Conv2d, style: Value | None, name: str) -> Value:
-        """A 1x1 convolution of modulated features, in float32."""
-        _, norm = self._normalized(conv.weight)
-        if norm is None:
-            return self.graph.conv(x, name, conv.weight, conv.bias, factor=style)
-        gain: Value | None
-        if style is None:
-            gain = self.graph.constant(f"{name}.norm", norm[None, None, None])
-        else:
+    def _head(self, x: Value, conv: nn.Conv2d, style: Value | None, name: str) -> Value:
+        """A 1x1 convolution of modulated features."""
+        norm, gain = self._normalized(conv.weight)[1], None
+        if style is not None:
             style, gain = self.graph.factors(style, name, norm=norm)
-        return self._float_picture(x, conv.weight, style, gain, conv.bias, name)
+        elif norm is not None:
+            gain = self.graph.constant(f"{name}.norm", norm[None, None, None])
+        return self._picture(x, conv.weight, conv.bias, style, gain, name)
 
-    def _float_picture(self, x: Value, weight: Tensor, style: Value | None, gain: Value | None, bias: Tensor | None,
-                       name: str) -> Value:
-        rgb = self.graph.cast(self.graph.conv(x, name, self._normalized(weight)[0], factor=style), False)
-        assert gain is not None
-        rgb = self.graph.multiply(rgb, gain) if len(gain.shape) > 1 else self.graph.scale(rgb, gain)
-        if bias is None:
-            return rgb
-        return self.graph.add(rgb, self.graph.constant(f"{name}.bias", array(bias)[None, None, None]))
+    def _picture(self, x: Value, weight: Tensor, bias: Tensor | None, style: Value | None, gain: Value | None,
+                 name: str, below: Value | None = None) -> Value:
+        """Three channels in float32, added to ``below``; ``gain`` is what normalized filters and style lack."""
+        graph = self.graph
+        if gain is None:
+            return graph.conv(x, name, weight, bias, factor=style, residual=below)
+        rgb = graph.cast(graph.conv(x, name, self._normalized(weight)[0], factor=style), False)
+        rgb = graph.multiply(rgb, gain) if len(gain.shape) > 1 else graph.scale(rgb, gain)
+        if bias is not None:
+            rgb = graph.add(rgb, graph.constant(f"{name}.bias", array(bias)[None, None, None]))
+        return rgb if below is None else graph.add(below, rgb)
 
 
 def _fused_picture(graph: FusedGraph, fusion: FeatureFusion | PictureFusion | None, invertible: Value,

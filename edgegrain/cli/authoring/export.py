@@ -100,30 +100,23 @@ def decoder(
                    "a bundle's decoder and enlarger are separate files; pass --size with --out")
     with needs_extra("export", "exporting needs"):
         from export.bundle.additions import require_target, write_form
-        from export.decoder.export import (
-            append_enlarger,
-            choose_source,
-            enlarger_factor,
-            export_compared,
-            refuse_to_replace_decoder,
-            write_decoder,
-        )
+        from export.decoder import export as graphs
 
     options = DecoderOptions(storage, precision, noise, ops, pixels or (Pixels.uint8 if size else None))
-    source = choose_source(bundle, prior, config=config, random_weights=random_weights)
+    source = graphs.choose_source(bundle, prior, config=config, random_weights=random_weights)
     if size:
-        enlarger_factor(source.manifest, size)  # refused before work that takes time
+        graphs.enlarger_factor(source.manifest, size)  # refused before work that takes time
     out = out or Path("dist")
     target = require_target(source, options, into, force=force) if into else None
     if target is None:
-        refuse_to_replace_decoder(out, force=force)
-    exported = export_compared(source, options, data, compared)
+        graphs.refuse_to_replace_decoder(out, force=force)
+    exported = graphs.export_compared(source, options, data, compared)
     if size:
-        exported = append_enlarger(exported, size)
+        exported = graphs.append_enlarger(exported, size)
     if target is not None:
         path = target.folder / write_form(exported, target).file
     else:
-        path = write_decoder(exported, out, force=force)
+        path = graphs.write_decoder(exported, out, force=force)
     say(f"{path}: {exported.summary()}")
 
 

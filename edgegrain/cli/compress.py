@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 def existing_picture(text: str) -> Path:
     """The parser of arguments that name pictures and their folders, or `STDIN`."""
-    if text.lower().endswith(PAYLOAD_SUFFIX):
-        raise typer.BadParameter(f"{text} is a payload; to restore its picture: edgegrain restore {text}")
-    return files.existing_source(text)
+    path = files.existing_source(text)
+    if path.suffix.lower() == PAYLOAD_SUFFIX and not path.is_dir():
+        raise typer.BadParameter(f"{path} is a payload; to restore its picture: edgegrain restore {path}")
+    return path
 
 
 PicturesArgument = Annotated[list[Path], typer.Argument(

@@ -215,27 +215,14 @@ class SuperResolution(nn.Module):
     def forward_windows(self, picture: Tensor, windows: Sequence[Sequence[Window]], factor: int = 4) -> list[Tensor]:
         """Enlarge windows of pictures: what `forward` gives there, at the cost of the windows.
 
-        Args:
-            picture: ``[B, 3, S, S]`` in [-1, 1].
-            windows: of every picture, all of one size and within it.
-            factor: 2 or 4.
-
-        Returns:
-            ``[N, 3, 2 * size, 2 * size]`` and, for factor 4, ``[N, 3, 4 * size, 4 * size]``; those of the first picture
-            first.
+        The windows of all pictures ``[B, 3, S, S]`` have one size. They become ``[N, 3, 2 * size, 2 * size]`` and, for
+        factor 4, ``[N, 3, 4 * size, 4 * size]``; those of the first picture first.
         """
         levels = self._levels(picture, factor)
         return self._enlarge_windows(self.coarse(picture), picture, windows, levels)
 
     def forward_whole_and_windows(self, picture: Tensor, windows: Sequence[Sequence[Window]]) -> tuple[Tensor, Tensor]:
-        """Enlarge whole pictures by 2 and windows of them by 4; what both have in common is computed once.
-
-        Args:
-            picture, windows: as for `forward_windows`.
-
-        Returns:
-            ``[B, 3, 2S, 2S]`` and ``[N, 3, 4 * size, 4 * size]``.
-        """
+        """Enlarge whole pictures by 2 and windows of them by 4; what both have in common is computed once."""
         first, second = self._levels(picture, 2), self._levels(picture, 4)
         whole = self._enlarge(self.coarse(picture), picture, first)[-1]
         of_whole = [[window.doubled() for window in of_picture] for of_picture in windows]

@@ -90,13 +90,8 @@ class ScaleFeatures(nn.Module):
     """One scale's f_inv, joined with the next finer scale's, on its way down to the base resolution."""
 
     def __init__(self, channels: int, widths: Sequence[int], *, predicts: bool) -> None:
-        """Layers of one scale.
-
-        Args:
-            channels: of f_inv.
-            widths: of the joined features here and after every halving down to the base resolution.
-            predicts: a code is predicted from this scale; false if it only passes its features to the next coarser one.
-        """
+        """``widths``: of the joined features here and after every halving down to the base resolution; ``predicts``:
+        false if the scale only passes its features, of ``channels``, to the next coarser one."""
         super().__init__()
         self.adapt = nn.Conv2d(channels, widths[0], 1) if channels != widths[0] else None
         self.halve = halving(widths[0], widths[1]) if len(widths) > 1 else None

@@ -49,17 +49,11 @@ def normalize(x: Tensor) -> Tensor:
 
 
 def demodulation(style: Tensor, weight: Tensor) -> Tensor:
-    """The factors that give every output channel unit variance again ([StyleGAN2] Eq. 3).
+    """The factors ``[B, out]``, at least in float32, that give every output channel unit variance again ([StyleGAN2]
+    Eq. 3), for styles ``[B, in]`` and a weight ``[out, in, k, k]``.
 
     ``rsqrt(sum over i, k of (style_i * weight_oik)^2)``, where the sum over the taps k does not depend on the style:
     only a matrix product per picture remains.
-
-    Args:
-        style: ``[B, in]``.
-        weight: ``[out, in, k, k]``.
-
-    Returns:
-        ``[B, out]``, in float32 (or float64 for float64 arguments).
     """
     wide = torch.promote_types(style.dtype, torch.float32)
     power = weight.to(wide).square().sum((2, 3))  # [out, in]
@@ -67,17 +61,10 @@ def demodulation(style: Tensor, weight: Tensor) -> Tensor:
 
 
 def minibatch_stddev(x: Tensor, group: int) -> Tensor:
-    """Append one channel with the deviation between the pictures of a group.
+    """Append one channel with the deviation between the pictures of a group: ``[B, C, H, W]`` -> ``[B, C + 1, H, W]``.
 
     The standard deviation over the group, averaged over channels and pixels (Karras et al., arXiv:1710.10196, Section
-    3). With n groups, pictures j, j + n, j + 2n, ... are one group.
-
-    Args:
-        x: ``[B, C, H, W]``.
-        group: most pictures in a group; it shrinks to the next divisor of B.
-
-    Returns:
-        ``[B, C + 1, H, W]``.
+    3). ``group`` shrinks to the next divisor of B. With n groups, pictures j, j + n, j + 2n, ... are one group.
     """
     batch, channels, height, width = x.shape
     group = next(count for count in range(min(group, batch), 0, -1) if batch % count == 0)
@@ -112,11 +99,7 @@ class BilinearFilter(nn.Module):
 class EqualizedLinear(nn.Module):
     """A linear layer at equalized learning rate: weights from N(0, 1), scaled when used ([StyleGAN2] Appendix B).
 
-    Args:
-        features: of the input.
-        out_features: of the output.
-        bias: initial value of the bias.
-        rate: learning rate relative to the other layers'. Parameters are stored divided by it.
+    ``rate`` is its learning rate relative to the other layers'; parameters are stored divided by it.
     """
 
     def __init__(self, features: int, out_features: int, bias: float = 0.0, rate: float = 1.0) -> None:
@@ -157,10 +140,6 @@ class ModulatedConv(nn.Module):
     """A convolution whose input channels a code scales.
 
     Args:
-        channels: of the input.
-        out_channels: of the output.
-        kernel: side of the kernel, 3 or 1.
-        code_width: length of a code.
         demodulate: normalize output channels to unit variance, as in all layers but toRGB.
         up: double the resolution: a transposed convolution of stride 2, then the low-pass filter.
     """

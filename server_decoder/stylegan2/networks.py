@@ -88,13 +88,7 @@ TINY_64 = StyleGAN2Config(64, channel_base=512, channel_max=32, code_width=32, m
 def mix_styles(coarse: Tensor, fine: Tensor, crossover: int | Tensor) -> Tensor:
     """Style mixing ([StyleGAN] Section 3.1): the first ``crossover`` codes of ``coarse``, the others of ``fine``.
 
-    Args:
-        coarse: codes in W+, ``[B, L, code_width]``.
-        fine: codes of the same shape.
-        crossover: 0 to L; an integer, or one for every picture, int64 ``[B]``.
-
-    Returns:
-        Codes ``[B, L, code_width]``.
+    All codes are ``[B, L, code_width]``; ``crossover`` is one integer, or one for every picture, int64 ``[B]``.
     """
     if coarse.ndim != 3 or coarse.shape != fine.shape:
         raise ModelError(f"style mixing takes two tensors of codes [batch, codes, width], got {list(coarse.shape)} and "
@@ -143,10 +137,6 @@ class StyleGAN2(GenerativePrior):
 
     def random_noise(self, batch: int, generator: torch.Generator | None = None) -> list[Tensor]:
         """Fresh noise from N(0, 1) for every layer, ``[batch, 1, r, r]``, in the parameters' type and on their device.
-
-        Args:
-            batch: pictures.
-            generator: for repeatable noise; on any device.
         """
         device = self.mean_code.device if generator is None else generator.device
         return [torch.randn(batch, 1, resolution, resolution, generator=generator, device=device).to(self.mean_code)

@@ -187,13 +187,14 @@ def _find(sources: Sequence[Path], wanted: frozenset[str]) -> Plan[tuple[Path, P
     (`PICTURE_RESULTS`), so that a command on a folder can be repeated.
     """
     plan: Plan[tuple[Path, Path]] = Plan()
+    known = PICTURE_SUFFIXES | {PAYLOAD_SUFFIX}
     for source in sources:
         if source == STDIN or not source.is_dir():
             plan.items.append((source, Path(source.name)))
             continue
         unlisted: list[OSError] = []
         files = sorted(_visible_files(source, unlisted))
-        plan.left_out += sum(path.suffix.lower() not in PICTURE_SUFFIXES | {PAYLOAD_SUFFIX} for path in files)
+        plan.left_out += sum(path.suffix.lower() not in known for path in files)
         # A link that leads nowhere fails later, as a file; pipes and sockets are left out.
         alike = [path for path in files if path.suffix.lower() in wanted and (path.is_file() or not path.exists())]
         found = [path for path in alike if not path.name.lower().endswith(PICTURE_RESULTS)]

@@ -1,4 +1,4 @@
-"""Training of GLEAN and GCFSR: runs that learn and frozen ones that do not, inputs, resuming, recipes."""
+"""Training of GLEAN and GCFSR: runs that learn and frozen ones that do not, their starts, inputs, resuming, recipes."""
 
 from __future__ import annotations
 
@@ -13,32 +13,52 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from codec_contract.errors import EdgegrainError, ModelError
+from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.pixels import dequantize
+from edge_encoder.integer_network import run_reference
+from edge_encoder.lowering import box_network
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.papers.face_sr import training as face_sr_run
-from edgegrain.papers.face_sr.bundle import load_gcfsr, load_glean, read_config, read_header, read_training
+from edgegrain.papers.face_sr.bundle import (
+    load_gcfsr,
+    load_glean,
+    read_config,
+    read_header,
+    read_training,
+    save_face_sr,
+)
 from edgegrain.papers.face_sr.training import (
     FACE_SR_RECIPES,
     BlindDegradation,
     FaceSRTrainer,
     Factors,
+    begin_with_grain,
     draw_inputs,
     draw_sides,
+    enlarge,
+    grow,
     inputs_at,
     perceptual_loss,
+    reduce_levels,
+    reduction_matrix,
+    start_run,
 )
-from edgegrain.papers.gcfsr.network import GCFSRUpscaler
+from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig, GCFSRUpscaler
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, DiscriminatorConfig, ProjectedConfig
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions
+from edgegrain.training.grain import start
+from edgegrain.training.grain.model import load_run
+from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.losses import LossWeights, MetricNetworks
 from edgegrain.training.prior_files import random_prior
 from edgegrain.training.run import train
 from server_decoder.generative_prior import prior_digest
-from server_decoder.stylegan2.networks import CONFIG_F_1024
+from server_decoder.grain.grain import PriorConfig
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
+from server_decoder.stylegan2.networks import CONFIG_F_1024, StyleGAN2Config
 from tests.unit.edgegrain.conftest import rows
 
 GLEAN_SMOKE, GCFSR_SMOKE = FACE_SR_RECIPES["smoke-glean"], FACE_SR_RECIPES["smoke-gcfsr"]
@@ -101,14 +121,14 @@ def test_losses_get_their_networks() -> None:
 def test_a_run_can_begin_with_trained_weights(tmp_path: Path) -> None:
     train(GCFSR_SMOKE, tmp_path / "one", pictures=16)
     trained = load_gcfsr(tmp_path / "one" / "gcfsr.safetensors").state_dict()
-    run = face_sr_run.start_run(GCFSR_SMOKE, start=tmp_path / "one")
+    run = start_run(GCFSR_SMOKE, start=tmp_path / "one")
     for network in (run.model, run.average):
         assert all(torch.equal(tensor, trained[name]) for name, tensor in network.state_dict().items())
     other = replace(GCFSR_SMOKE, network=replace(GCFSR_SMOKE.network, code_width=8))
     with pytest.raises(ModelError, match="the recipe has"):
-        face_sr_run.start_run(other, start=tmp_path / "one" / "gcfsr.safetensors")
+        start_run(other, start=tmp_path / "one" / "gcfsr.safetensors")
     with pytest.raises(ModelError, match="expected a glean"):
-        face_sr_run.start_run(GLEAN_SMOKE, start=tmp_path / "one" / "gcfsr.safetensors")
+        start_run(GLEAN_SMOKE, start=tmp_path / "one" / "gcfsr.safetensors")
 
 
 def test_factors_are_drawn_per_picture_uniformly_over_octaves() -> None:
@@ -128,7 +148,7 @@ def test_gcfsr_has_the_inputs_of_the_server() -> None:
     drawn = draw_inputs(GCFSR_SMOKE, pictures, np.random.default_rng(0))
     assert drawn.picture.shape == (6, 3, 64, 64) and len(set(drawn.factors.tolist())) > 3
     assert drawn.factors.min() >= 4 and drawn.factors.max() <= 16
-    network = face_sr_run.start_run(GCFSR_SMOKE).model
+    network = start_run(GCFSR_SMOKE).model
     for picture, factor, enlarged in zip(pictures, drawn.factors, drawn.picture, strict=True):
         # Resampled in floats at another batch size.
         torch.testing.assert_close(inputs_at(GCFSR_SMOKE, picture[None], float(factor)).picture[0], enlarged,
@@ -145,11 +165,11 @@ def test_small_factors_have_the_adversarial_loss_alone() -> None:
     adversarial = AdversarialConfig(discriminator=DiscriminatorConfig(64, 4, 8), begins=0.5)
     recipe = replace(GCFSR_SMOKE, adversarial=adversarial, adversarial_alone=16.0)
     shard = random_pictures(8, 64, seed=0)
-    trainer = FaceSRTrainer(face_sr_run.start_run(recipe), Distributed(torch.device("cpu")), shard)
+    trainer = FaceSRTrainer(start_run(recipe), Distributed(torch.device("cpu")), shard)
     assert "l1" in trainer.step(0.4)
     later = trainer.step(0.6)
     assert "l1" not in later and later["loss"].item() == pytest.approx(0.01 * later["adversarial"].item())
-    run = face_sr_run.start_run(replace(recipe, adversarial_alone=8.0))
+    run = start_run(replace(recipe, adversarial_alone=8.0))
     mixed = FaceSRTrainer(run, Distributed(torch.device("cpu")), shard)
     picture, target = torch.rand(2, 4, 3, 64, 64) * 2 - 1
     factors = torch.tensor([4.0, 8.0, 9.0, 16.0])
@@ -164,7 +184,7 @@ def test_small_factors_have_the_adversarial_loss_alone() -> None:
 def test_a_validation_measures_lpips_off_its_grid(shared_weights: Path) -> None:
     pictures = random_pictures(2, 64, seed=0)
     lpips = LPIPS(shared_weights)
-    found = FaceSRTrainer(face_sr_run.start_run(GCFSR_SMOKE), Distributed(torch.device("cpu")), pictures,
+    found = FaceSRTrainer(start_run(GCFSR_SMOKE), Distributed(torch.device("cpu")), pictures,
                           MetricNetworks(lpips)).evaluate()
     assert 0 < found["lpips_alex_off_grid"] != found["lpips_alex"]
     assert [name for name in found if "off_grid" in name] == ["lpips_alex_off_grid"]
@@ -243,5 +263,178 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
 
 
 def test_both_networks_of_a_run_hold_one_bank() -> None:
-    run = face_sr_run.start_run(GLEAN_SMOKE)
+    run = start_run(GLEAN_SMOKE)
     assert isinstance(run.model, GLEAN) and isinstance(run.average, GLEAN) and run.model.prior is run.average.prior
+
+
+PRIOR = PriorConfig("stylegan2", StyleGAN2Config(32, 256, 16, 12, 2))
+SCALES = (Scale(16, 10, residual=1), Scale(32, 6))
+NETWORK = GLEANConfig(PRIOR, lr=8, rrdb=1, width=8, growth=4, widest=12, scales=SCALES)
+DECODER = DecoderConfig((Scale(8, 8, rrdb=1, growth=4), *SCALES), upsampling="bilinear", head=())
+LR = torch.rand(2, 3, 8, 8) * 2 - 1
+
+
+def decoder(config: DecoderConfig = DECODER) -> RRDBDecoder:
+    """Random weights, no two alike."""
+    torch.manual_seed(3)
+    network = RRDBDecoder(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network
+
+
+def test_it_has_the_decoders_picture() -> None:
+    network, trained = GLEAN(NETWORK).eval(), decoder()
+    begin_with_grain(network, trained)
+    with torch.no_grad():
+        torch.testing.assert_close(network(LR), trained(LR))
+
+
+def test_a_smaller_decoder_grows_and_a_deeper_one_is_cut() -> None:
+    smaller = replace(DECODER, scales=(DECODER.scales[0], Scale(16, 8), SCALES[1]))
+    network, trained = GLEAN(NETWORK).eval(), decoder(smaller)
+    begin_with_grain(network, trained)
+    with torch.no_grad():
+        torch.testing.assert_close(network(LR), trained(LR), atol=1e-4, rtol=1e-4)
+    deeper = replace(DECODER, scales=(replace(DECODER.scales[0], rrdb=2), replace(SCALES[0], residual=2), SCALES[1]))
+    begin_with_grain(network, decoder(deeper))
+    with torch.no_grad():
+        assert (network(LR) - decoder(deeper)(LR)).abs().mean() < (network(LR) - trained(LR)).abs().mean()
+
+
+def test_another_shape_is_refused() -> None:
+    with pytest.raises(ModelError, match="this recipe has the paper's decoder"):
+        begin_with_grain(GLEAN(replace(NETWORK, scales=())), decoder())
+    with pytest.raises(BundleError, match="only their number may grow"):
+        begin_with_grain(GLEAN(replace(NETWORK, width=9)), decoder())
+
+
+def test_a_bundle_of_the_hub_is_looked_up_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def find_bundle(name: str) -> Path:
+        raise BundleError(f"asked for {name}")
+
+    monkeypatch.setattr(start, "find_bundle", find_bundle)
+    with pytest.raises(BundleError, match="asked for hf://anna/tiny"):
+        train(FACE_SR_RECIPES["smoke-glean"], tmp_path / "run", RunOptions(init_from="hf://anna/tiny"))
+
+
+def test_a_run_begins_with_another_familys_run(tmp_path: Path) -> None:
+    scales = (Scale(32, 8), Scale(64, 6))
+    shape = DecoderConfig((Scale(16, 8, rrdb=1, growth=4), *scales), upsampling="bilinear", head=())
+    train(replace(GRAIN_RECIPES["smoke-stage1"], decoder=shape), tmp_path / "grain", pictures=8)
+    smoke = FACE_SR_RECIPES["smoke-glean"]
+    assert isinstance(smoke.network, GLEANConfig)
+    recipe = replace(smoke, network=replace(smoke.network, width=8, growth=4, scales=scales))
+    network = start_run(recipe, start=tmp_path / "grain").average
+    lr = torch.rand(2, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(network(lr), load_run(tmp_path / "grain").average.decoder(lr))
+    with pytest.raises(BundleError, match="is no run, and no bundle either"):
+        start_run(FACE_SR_RECIPES["smoke-glean"], start=tmp_path / "nothing")
+
+
+NARROW = GCFSRConfig(32, 8, channel_base=128, channel_max=12, code_width=8, code_channels=4)
+WIDE = replace(NARROW, channel_base=192, channel_max=16)
+PICTURES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+STRENGTHS = torch.tensor([0.1, 0.9])
+
+
+def trained(config: GCFSRConfig = NARROW) -> GCFSR:
+    """Random weights, no bias of which is 0."""
+    torch.manual_seed(3)
+    network = GCFSR(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network
+
+
+def test_it_restores_the_same_pictures_and_learns_with_all_channels() -> None:
+    torch.manual_seed(1)
+    network = GCFSR(WIDE)
+    grow(network, trained())
+    restored = network(PICTURES, STRENGTHS)
+    torch.testing.assert_close(restored, trained()(PICTURES, STRENGTHS), atol=1e-4, rtol=1e-4)
+    optimizer = torch.optim.SGD(network.parameters(), 1e-2)
+    for _ in range(2):  # what the further channels compute gets a gradient as soon as it is read
+        optimizer.zero_grad()
+        network(PICTURES, STRENGTHS).square().mean().backward()
+        optimizer.step()
+    read, computed = network.layers[1].conv.weight, network.first.conv.weight  # type: ignore[union-attr]
+    assert read.grad is not None and read.grad[:12, 12:].abs().min() > 0  # type: ignore[union-attr, index]
+    assert computed.grad is not None and computed.grad[4:].abs().max() > 0  # type: ignore[union-attr, index]
+
+
+def test_a_run_begins_with_a_narrower_network(tmp_path: Path) -> None:
+    save_face_sr(trained(), tmp_path / "gcfsr.safetensors")
+    config = replace(FACE_SR_RECIPES["smoke-gcfsr"], network=WIDE)
+    run = start_run(config, start=tmp_path)
+    for network in (run.model, run.average):
+        with torch.no_grad():
+            restored = network(PICTURES, STRENGTHS)
+        torch.testing.assert_close(restored, trained()(PICTURES, STRENGTHS), atol=0.02, rtol=0)  # stored as float16
+
+
+@pytest.mark.parametrize("config", [
+    replace(WIDE, channel_max=8), replace(WIDE, size=64), replace(WIDE, code_width=12), replace(WIDE, signed=True)])
+def test_other_networks_are_refused(config: GCFSRConfig) -> None:
+    with pytest.raises(ModelError, match="narrower than the recipe's and otherwise equal"):
+        grow(GCFSR(config), trained())
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+NOISE_LEVELS = torch.from_numpy(NOISE).permute(0, 3, 1, 2).float()
+
+
+def test_area_means_are_the_exact_encoders() -> None:
+    expected = run_reference(box_network(64, 16), NOISE)
+    assert np.array_equal(reduce_levels(NOISE_LEVELS, 16, "area").permute(0, 2, 3, 1).numpy(), expected)
+
+
+@pytest.mark.parametrize(("kind", "side", "filter"), [
+    ("bicubic", 16, Image.Resampling.BICUBIC), ("bicubic", 11, Image.Resampling.BICUBIC),
+    ("area", 16, Image.Resampling.BOX)])  # Pillow's box filter does not split samples: whole factors only
+def test_reductions_are_pillows(kind: str, side: int, filter: Image.Resampling) -> None:
+    plane = NOISE[0, :, :, 0].astype(np.float32)
+    expected = np.asarray(Image.fromarray(plane).resize((side, side), filter))
+    matrix = reduction_matrix(64, side, kind)
+    assert np.abs(matrix @ plane @ matrix.T - expected).max() < 1e-2
+
+
+def test_area_means_split_samples() -> None:
+    assert np.allclose(reduction_matrix(3, 2, "area"), np.array([[2, 1, 0], [0, 1, 2]]) / 3)
+
+
+def test_enlargement_is_the_servers() -> None:
+    network = GCFSR(GCFSRConfig(64, 8, channel_base=128, channel_max=4, code_width=4, code_channels=2))
+    lr = dequantize(reduce_levels(NOISE_LEVELS, 16, "area"))
+    # The float product is computed twice.
+    torch.testing.assert_close(enlarge(lr, 64), GCFSRUpscaler(network, 16).enlarge(lr), atol=1e-5, rtol=1e-4)
+
+
+def test_a_seed_decides_how_a_picture_is_degraded() -> None:
+    blind = BlindDegradation(kernel=9, sigma=(0.5, 2.0), factor=(1.0, 4.0))
+    picture = torch.from_numpy(np.array(Image.fromarray(NOISE[0, :8, :8]).resize((64, 64)))).permute(2, 0, 1)
+    one, same, other = (blind.degrade(picture, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    # A float that rounds to the next level may change a block of the JPEG file in between.
+    assert (one - same).abs().mean() < 0.05 < (one - other).abs().mean()
+    assert one.shape == picture.shape and torch.equal(one, one.round()) and one.min() >= 0 and one.max() <= 255
+    assert 2 < (one - picture).abs().mean() < 60
+
+
+def test_every_part_of_a_degradation_does_something() -> None:
+    picture = torch.full((3, 32, 32), 100.0)
+    picture[:, 16:] = 180.0
+    keep = {"kernel": 5, "sigma": (1e-3, 1e-3), "factor": (1.0, 1.0), "noise": (0.0, 0.0), "quality": (100, 100)}
+    rng = np.random.default_rng(0)
+
+    def change(**parts: object) -> torch.Tensor:
+        return (BlindDegradation(**{**keep, **parts}).degrade(picture, rng) - picture).abs()  # type: ignore[arg-type]
+
+    assert change().max() <= 2
+    assert change(sigma=(2.0, 2.0))[:, 15:17].min() > 10 and change(sigma=(2.0, 2.0))[:, :10].max() <= 2
+    assert change(factor=(4.0, 4.0))[:, 15:17].min() > 10
+    assert 5 < change(noise=(10.0, 10.0)).mean() < 11
+    with pytest.raises(ValueError, match="odd side"):
+        BlindDegradation(kernel=4)

@@ -331,10 +331,9 @@ class AdversarialLoss:
 
     def _losses(self, real: Tensor | list[Tensor], fake: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:
         """Losses of discriminator and generator, averaged over the heads of a projected discriminator."""
-        pairs = [(real, fake)] if isinstance(real, Tensor) else zip(real, fake, strict=True)
-        losses = [LOSSES[self.config.loss](*pair) for pair in pairs]
-        return torch.stack([of_discriminator for of_discriminator, _ in losses]).mean(), torch.stack(
-            [of_generator for _, of_generator in losses]).mean()
+        losses = [LOSSES[self.config.loss](*pair) for pair in zip(_heads(real), _heads(fake), strict=True)]
+        of_discriminator, of_generator = (torch.stack(each).mean() for each in zip(*losses, strict=True))
+        return of_discriminator, of_generator
 
 
 def resumed(stored: AdversarialLoss | None, wanted: AdversarialConfig | None, discriminator: nn.Module | None = None
@@ -372,5 +371,9 @@ def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[s
     return loss + config.weight * part, terms
 
 
+def _heads(logits: Tensor | list[Tensor]) -> list[Tensor]:
+    return [logits] if isinstance(logits, Tensor) else logits
+
+
 def _mean(logits: Tensor | list[Tensor]) -> Tensor:
-    return torch.stack([head.mean() for head in ([logits] if isinstance(logits, Tensor) else logits)]).mean()
+    return torch.stack([head.mean() for head in _heads(logits)]).mean()

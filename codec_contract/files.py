@@ -39,6 +39,8 @@ def written_whole(path: Path, *, force: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         _rename(temporary, path, force=force)
+    except ExistsError:
+        raise
     except OSError as error:
         if error.filename in (None, str(temporary)):  # a full disk has none; the other the caller has never seen
             raise OSError(error.errno, error.strerror, str(path)) from error  # of the same type

@@ -140,7 +140,7 @@ def is_cut_off(image: Image.Image, stream: IO[bytes]) -> bool:
     last = np.asarray(image.crop((image.width - 1, image.height - 1, image.width, image.height))).astype(int)
     if image.format == "PNG":
         return (not last.any() or bool(image.info.get("interlace"))) and _png_data_ends_early(stream)
-    if image.format not in ("JPEG", "MPO") or np.abs(last - 127.5).max() > 1:
+    if image.format not in ("JPEG", "MPO") or np.abs(last - 255 / 2).max() > 1:
         return False
     stream.seek(0)
     data = stream.read()

@@ -21,12 +21,11 @@ from codec_contract.bundle.find import DEFAULT_BUNDLE, find_bundle
 from codec_contract.bundle.manifest import ENCODER_WEIGHTS, MANIFEST, load_manifest, verify_bundle
 from codec_contract.errors import EdgegrainError, ExportError, needs_extra
 from export import papers
-from export.bundle.additions import writable_bundle
 from export.encoder.graph import FORMATS, EncoderGraph, TfliteConverter
 
 if TYPE_CHECKING:
     from edge_encoder.integer_network import IntegerNetwork
-    from export.proof.proof_report import ProofReport
+    from export.proof.report import ProofReport
 
 FAILED, INTERRUPTED = 1, 130
 OFFICIAL_HR, OFFICIAL_LR = 1024, 16
@@ -105,25 +104,17 @@ def encoder(
     with needs_extra("export", "this command needs", ExportError):
         from rich.console import Console
 
-        from export.bundle.writer import renew_encoders
-        from export.encoder.formats import parse_formats
-        from export.proof.comparison import processes_for
-        from export.proof.proof_inputs import find_pictures
-        from export.proof.proof_report import require_exact
-        from export.proof.proven_export import (
-            EXACT_INPUTS,
-            FLOAT_INPUTS,
-            QUICK_INPUTS,
-            ExportOptions,
-            export_exact,
-            export_float,
-        )
+        from export.bundle.writer import encoder_formats, renew_encoders, writable_bundle
+        from export.encoder.export import parse_formats
+        from export.proof.inputs import find_pictures
+        from export.proof.prove import EXACT_INPUTS, FLOAT_INPUTS, QUICK_INPUTS, ExportOptions, export_proven
+        from export.proof.report import require_exact
 
     if renew and architecture is not Architecture.exact:
         raise ExportError(f"--renew needs a bundle's exact encoder, not {architecture}")
     if renew and quick:
         raise ExportError("--renew needs the whole comparison, without --quick")
-    chosen = tuple(FORMATS) if formats is None else parse_formats(formats)
+    chosen = parse_formats(formats) if formats is not None else tuple(FORMATS)
     folder: Path | None
     if architecture is Architecture.exact:
         _refuse({"--checkpoint": checkpoint, "--hr": hr, "--lr": lr},
@@ -132,23 +123,23 @@ def encoder(
         folder = writable_bundle(name).folder if renew else find_bundle(name)
         source, exact = f"bundle {folder.resolve().name}", _is_exact(folder)
         if renew:
-            chosen = _renewed_formats(folder, source, None if formats is None else chosen)
+            if not exact:
+                raise ExportError(f"the encoder of {source} is a float one; --renew needs an exact one")
+            held = encoder_formats(verify_bundle(folder))
+            if missing := [kind for kind in chosen if formats is not None and kind not in held]:
+                raise ExportError(f"{source} has no encoder as {', '.join(missing)} that could be renewed, only as "
+                                  f"{', '.join(held)}")
+            chosen = held if formats is None else chosen
     else:
         _refuse({"--bundle": bundle}, f"does not go with --architecture {architecture}")
         folder, exact = None, False
         source = checkpoint.name if checkpoint else f"random weights, seed {seed}"
     count = inputs or (QUICK_INPUTS if quick else EXACT_INPUTS if exact else FLOAT_INPUTS)
-    options = ExportOptions(
-        source=source, inputs=count, formats=chosen, tflite_converter=tflite_converter,
-        pictures=find_pictures(data), seed=seed, force=force, quick=quick,
-        processes=processes_for(count) if exact else 1, console=Console(stderr=True))
-    if folder is None:
-        graph = papers.load("grain.rrdb_encoder:official_graph")(hr or OFFICIAL_HR, lr or OFFICIAL_LR, checkpoint, seed)
-        report = export_float(graph, out, options)
-    elif not exact:
-        report = export_float(_float_graph(folder), out, options)
-    else:
-        report = export_exact(_load_network(folder), out, options, contrast=contrast and not quick)
+    options = ExportOptions(source, count, chosen, tflite_converter, find_pictures(data), seed, force, quick,
+                            Console(stderr=True))
+    network = _bundle_encoder(folder) if folder else papers.load("grain.rrdb_encoder:official_graph")(
+        hr or OFFICIAL_HR, lr or OFFICIAL_LR, checkpoint, seed)
+    report = export_proven(network, out, options, contrast=contrast and not quick)
     _print_summary(report, out)
     if exact:
         require_exact(report["runtimes"])
@@ -168,41 +159,26 @@ def _is_exact(folder: Path) -> bool:
     return not any((folder / name).is_file() for name in papers.FLOAT_ENCODERS)
 
 
-def _renewed_formats(folder: Path, source: str, chosen: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The formats to renew of a bundle's encoder: the chosen ones, or all that the bundle has."""
-    from export.bundle.writer import encoder_formats
+def _bundle_encoder(folder: Path) -> IntegerNetwork | EncoderGraph:
+    """The integer network of a bundle, or its float encoder for pictures or tiles of its size."""
+    from edge_encoder.integer_network import load_integer_network
 
     if not _is_exact(folder):
-        raise ExportError(f"the encoder of {source} is a float one; --renew needs an exact one")
-    held = encoder_formats(verify_bundle(folder))
-    if missing := [kind for kind in chosen or () if kind not in held]:
-        raise ExportError(f"{source} has no encoder as {', '.join(missing)} that could be renewed, only as "
-                          f"{', '.join(held)}")
-    return held if chosen is None else chosen
-
-
-def _load_network(folder: Path) -> IntegerNetwork:
-    from edge_encoder import integer_network
-
+        manifest = load_manifest(folder)
+        name = next(name for name in papers.FLOAT_ENCODERS if name in manifest.files)
+        manifest.verify_file(name)
+        graph: EncoderGraph = papers.load(papers.FLOAT_ENCODERS[name])(manifest.path(name), manifest.hr)
+        return graph
     if (folder / MANIFEST).is_file():  # a bundle that is being built has none yet
         load_manifest(folder).verify_file(ENCODER_WEIGHTS)
     try:
-        return integer_network.load_integer_network(folder / ENCODER_WEIGHTS)
+        return load_integer_network(folder / ENCODER_WEIGHTS)
     except OSError as error:
         raise ExportError(f"the bundle {folder} has no readable {ENCODER_WEIGHTS}: {error}") from error
 
 
-def _float_graph(folder: Path) -> EncoderGraph:
-    """The float encoder of a bundle, for pictures or tiles of its size."""
-    manifest = load_manifest(folder)
-    name = next(name for name in papers.FLOAT_ENCODERS if name in manifest.files)
-    manifest.verify_file(name)
-    graph: EncoderGraph = papers.load(papers.FLOAT_ENCODERS[name])(manifest.path(name), manifest.hr)
-    return graph
-
-
 def _print_summary(report: ProofReport, out: Path) -> None:
-    from export.proof.proof_report import flip_sentence
+    from export.proof.report import flip_sentence
 
     described = report["encoder"]
     typer.echo(f"{described['architecture']}: {described['parameters']:,} parameters, "

@@ -34,7 +34,7 @@ from edge_encoder.bounds import prove
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import IntegerNetwork, integer_digest, run_reference, save_integer_network
 from export.encoder.graph import exact_graph
-from export.encoder.onnx_emitter import write_onnx
+from export.encoder.onnx import write_onnx
 from tests.networks import box_layer, random_network
 
 HR, LR = 64, 16

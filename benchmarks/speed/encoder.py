@@ -40,7 +40,7 @@ def prepare(size: int, folder: Path) -> dict[str, Any]:
     from edge_encoder.lowering import lower
     from edge_encoder.twin import EncoderTwin
     from edgegrain.papers.grain.rrdb_encoder import random_rrdb_encoder, rrdb_graph
-    from export.encoder.formats import export_encoder
+    from export.encoder.export import export_encoder
 
     manifest = load_manifest(find_bundle())
     if manifest.hr == size and manifest.lr == LR:

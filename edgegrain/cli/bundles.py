@@ -113,10 +113,10 @@ def quality(
     Examples:
       edgegrain bundles quality my-bundles/my-faces small
     """
-    from export.bundle.additions import add_files, read_record, writable_bundle
+    from export.bundle.writer import change_bundle, read_record, writable_bundle
 
     target = writable_bundle(bundle)
-    changed = add_files(target, {**read_record(target.folder), "quality": name}, {})
+    changed = change_bundle(target.folder, {**read_record(target.folder), "quality": name}, {})
     say(f"{changed.id}: quality {changed.quality}")
 
 

@@ -38,16 +38,8 @@ ROUNDED_FROM = 0.7
 def fit_network(
     context: Tensor, reference: Tensor, level: Tensor, *, widths: Sequence[int], steps: int, seed: int
 ) -> FloatNetwork:
-    """Train one channel's network; the result is calibrated.
-
-    Args:
-        context: contexts of the samples ``[S, n]``, of any number type, in levels.
-        reference: their references ``[S]``.
-        level: their levels ``[S]``, 0...255.
-        widths: units of each hidden layer.
-        steps: optimizer steps of `BATCH` samples.
-        seed: of the random weights and batches.
-    """
+    """Train one channel's network on contexts ``[S, n]``, references ``[S]`` and levels ``[S]`` of any number type; the
+    result is calibrated."""
     torch.manual_seed(seed)
     network = FloatNetwork(context.shape[1], widths, skip=False)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
@@ -69,15 +61,10 @@ def fit_tables(
     lrs: Sequence[Rgb] | Rgb, *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, seed: int = 0,
     level_step: int = 1,
 ) -> CoderTables:
-    """Coder tables for LRs like these.
+    """Coder tables for LRs like these, uint8 ``[N, h, w, 3]`` or a list of uint8 ``[h, w, 3]`` of any sizes.
 
-    Args:
-        lrs: uint8 ``[N, h, w, 3]``, or a list of uint8 ``[h, w, 3]`` of any sizes.
-        widths: units of each hidden layer; (128, 128) makes tables of about 94 KB, (64, 64) of 31 KB, for which LRs
-            of 16 x 16 need 1 to 2 % more (experiments/2026-11.md).
-        steps: optimizer steps of 4096 samples for each channel.
-        seed: of the LRs that are drawn, the random weights and the batches.
-        level_step: step of the levels in payloads (`codec_contract.lr_coder.coder_tables`).
+    Widths of (128, 128) make tables of about 94 KB, (64, 64) of 31 KB, for which LRs of 16 x 16 need 1 to 2 % more
+    (experiments/2026-11.md). ``level_step`` is that of the levels in payloads.
     """
     indices = [to_indices(lr, level_step) for lr in _some(lrs, seed)]
     networks = []
@@ -92,8 +79,8 @@ def fit_tables(
 def generic_lrs(folder: Path, seed: int = 0) -> list[Rgb]:
     """LRs for fitting the default tables, uint8 ``[h, h, 3]``: box means of the folder's pictures at many scales.
 
-    Sides are 8 to 64. Crops and mirroring are random. A fifth of the LRs has low contrast; half of them carry noise of
-    random strength, correlated between channels, like the texture of learned encoders.
+    A fifth has low contrast; half of them carry noise of random strength, correlated between channels, like the texture
+    of learned encoders.
     """
     rng = np.random.default_rng(seed)
     mixing = np.linalg.cholesky(np.array([[1.0, 0.6, 0.4], [0.6, 1.0, 0.6], [0.4, 0.6, 1.0]]))
@@ -136,21 +123,13 @@ def load_lrs(path: Path) -> list[Rgb]:
 
 @dataclass(frozen=True)
 class CoderReport:
-    """Coder tables and their result on LRs that they were not fitted to.
-
-    Attributes:
-        tables: the fitted tables.
-        fitted_to: number of LRs used for fitting.
-        held_out: number of held-out LRs coded.
-        coded: mean bytes of a held-out LR.
-        lossless: mean bytes of the same LRs, rounded to the step of their levels, by classical format.
-    """
+    """Coder tables and their result on LRs that they were not fitted to."""
 
     tables: CoderTables
-    fitted_to: int
-    held_out: int
-    coded: float
-    lossless: Mapping[str, float]
+    fitted_to: int  # LRs
+    held_out: int  # LRs that were coded
+    coded: float  # mean bytes of a held-out LR
+    lossless: Mapping[str, float]  # classical format -> mean bytes of the same LRs, rounded to the step of their levels
 
 
 def fit_and_report(

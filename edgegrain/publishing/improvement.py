@@ -26,7 +26,7 @@ from edgegrain.metrics.score_names import SCORE_NAMES, training_losses
 from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.publishing.model_card import CODEC
-from edgegrain.publishing.run_source import decoder_storage, needed_prior, open_run, source_of
+from edgegrain.publishing.publish import decoder_storage, open_run, source_of
 from edgegrain.training.grain.model import GrainRun
 from export.decoder import WeightStorage
 from export.decoder.export import DecoderSource, find_decoder
@@ -44,23 +44,14 @@ MORE_BYTES = 1.02
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """Scores of a decoder on pictures.
+    """Scores of a decoder on pictures."""
 
-    Attributes:
-        rows: one per picture.
-        features: of the restored pictures for each KID, float32 ``[N, S, D]``.
-        original_features: of the originals.
-        lpips_alex_off_grid: mean of `Reference.lpips_alex_off_grid`.
-        lpips_without_prior: LPIPS-Alex with f_gen set to zero; None for a decoder without a generator.
-        lr_bytes: mean size of the LRs as PNG: a run has no tables for payloads yet.
-    """
-
-    rows: tuple[Scores, ...]
-    features: Mapping[str, Features]
+    rows: tuple[Scores, ...]  # one per picture
+    features: Mapping[str, Features]  # of the restored pictures for each KID, float32 [N, S, D]
     original_features: Mapping[str, Features]
-    lpips_alex_off_grid: float
-    lpips_without_prior: float | None = None
-    lr_bytes: float = 0.0
+    lpips_alex_off_grid: float  # mean of `Reference.lpips_alex_off_grid`
+    lpips_without_prior: float | None = None  # LPIPS-Alex with f_gen set to zero; None without a generator
+    lr_bytes: float = 0.0  # mean size of the LRs as PNG: a run has no tables for payloads yet
 
     @property
     def scores(self) -> dict[str, float]:
@@ -87,13 +78,7 @@ class Change:
 
 @torch.no_grad()
 def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: PictureMetrics) -> Figures:
-    """Mean scores of the pictures that a decoder restores from its own encoder's LRs, as payloads store them.
-
-    Args:
-        source: encoder and decoder.
-        originals: uint8 ``[S, S, 3]`` of the encoder's size.
-        metrics: networks and measures.
-    """
+    """Scores of the pictures that a decoder restores from its own encoder's LRs, as payloads store them."""
     rows, features, original_features, off_grid, without_prior, sizes = [], [], [], [], [], []
     for original in originals:
         lr = source.encode(np.ascontiguousarray(original)[None])[0]
@@ -138,26 +123,13 @@ def changes(new: Figures, published: Figures, losses: Collection[str] = ()) -> d
 
 
 def losses_of(run: GrainRun, domain: str, published: Mapping[str, Any]) -> frozenset[str]:
-    """The scores that a run or the bundle that it would replace was trained on, in any stage.
-
-    Args:
-        run: the run.
-        domain: the bundle's.
-        published: the bundle's training record.
-    """
+    """The scores that a run or the bundle of a training record that it would replace was trained on, in any stage."""
     stages = [*(published.get("stages") or ()), *run.stages]
     return training_losses(CODEC, domain, {**published, "stages": stages, "config": asdict(run.recipe)})
 
 
 def shortcomings(found: Mapping[str, Change], new: Figures, published: Figures, name: str) -> list[str]:
-    """Reasons against replacing the bundle ``name``; empty if there are none.
-
-    Args:
-        found: result of `changes`.
-        new: figures of the decoder that would replace it.
-        published: figures of the bundle's.
-        name: of the published bundle.
-    """
+    """Reasons against replacing the bundle ``name``, given the `changes` to it; empty if there are none."""
     reasons = [f"{SCORE_NAMES[judge].name}: worse than that of {name} by {change.value:.4f} (95 % interval "
                f"{change.low:.4f} to {change.high:.4f})" for judge, change in found.items() if change.low > 0]
     better = [judge for judge, change in found.items() if change.value < 0]
@@ -180,17 +152,9 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
             ) -> tuple[dict[str, Any], list[str]]:
     """Scores of a run and of the bundle that it would replace, their changes, and the reasons against replacing it.
 
-    Both are measured with their weights as bundles store them.
-
-    Args:
-        checkpoint: the run's folder or checkpoint.
-        published: folder of the bundle.
-        unseen: folder of pictures that neither was trained on.
-        weights: folder of the metrics' weights; None for the fetched ones.
-        prior: the generator's file or name, if the run has one.
-        storage: storage of the run's weights; by default `decoder_storage`.
+    Both are measured with their weights as bundles store them, on ``unseen`` pictures that neither was trained on.
     """
-    run = open_run(checkpoint, needed_prior(checkpoint, prior))
+    run = open_run(checkpoint, prior)
     after, before = source_of(run, checkpoint.name), find_decoder(published)
     side = after.network.hr
     if before.network.hr != side:

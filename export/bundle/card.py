@@ -11,23 +11,15 @@ LICENCE, ENLARGER = "**Licence.** ", "Enlarger inside: "
 CAVEAT = "Detail that a restored picture shows beyond its LR is plausible, not evidence."
 
 
-def bundle_card(bundle_id: str, summary: str, training: Mapping[str, Any], licence: Mapping[str, str],
-                remarks: Sequence[str] = (), *, record: str = "", caveat: str = CAVEAT,
-                evaluation: Sequence[str] = ()) -> str:
-    """Markdown.
+def bundle_card(fields: Mapping[str, Any], summary: str, remarks: Sequence[str] = (), *, record: str = "",
+                caveat: str = CAVEAT, evaluation: Sequence[str] = ()) -> str:
+    """The card of the manifest's ``fields``, Markdown.
 
-    Args:
-        bundle_id: the heading.
-        summary: one or two sentences: the network, its sizes, its controls.
-        training: the manifest's; ``pictures_seen``, ``crops_seen`` and ``converted_from`` are stated where they exist.
-        licence: the manifest's ``weights`` and ``data``, ``prior`` of a bundle with a generator, and ``enlarger`` of a
-            bundle with another one's enlarger.
-        remarks: more paragraphs.
-        record: sentences on the training, in place of the counts in ``training``.
-        caveat: limits of what a restored picture shows.
-        evaluation: lines of the section on measured scores; () for no such section.
+    ``summary`` names the network, its sizes and its controls; ``record`` takes the place of the training's counts,
+    ``evaluation`` are the lines of the section on measured scores, if there is one.
     """
-    paragraphs = [f"# {bundle_id}", summary]
+    training, licence = fields["training"], fields["licence"]
+    paragraphs = [f"# {fields['id']}", summary]
     if converted := training.get("converted_from"):
         paragraphs.append("\n".join([
             "Converted from the files of its authors:", "",
@@ -47,12 +39,7 @@ def bundle_card(bundle_id: str, summary: str, training: Mapping[str, Any], licen
 
 
 def state_enlarger(card: str, licence: str | None) -> str:
-    """A card with the licence of another bundle's enlarger after that of the weights, in place of an earlier one.
-
-    Args:
-        card: of a bundle, Markdown.
-        licence: the manifest's ``enlarger``; None for a bundle without an enlarger of another bundle.
-    """
+    """A card with the licence of another bundle's enlarger, if it has one, after that of the weights."""
     body = card.rstrip("\n")
     paragraphs = [text for text in body.split("\n\n") if not text.startswith(ENLARGER)]
     if licence is not None:

@@ -24,9 +24,8 @@ from codec_contract.errors import BundleError, ExistsError, ExportError
 from codec_contract.pixels import network_input, pictures_of
 from codec_contract.resize import exact_resize
 from edge_encoder.preprocessing import load_picture
-from export.bundle.additions import add_files, read_record, writable_bundle
 from export.bundle.card import state_enlarger
-from export.bundle.writer import update_card
+from export.bundle.writer import change_bundle, read_record, writable_bundle
 from export.decoder.graph import (
     decoder_graph,
     from_levels,
@@ -36,7 +35,7 @@ from export.decoder.graph import (
     store_compact,
     to_levels,
 )
-from export.proof.proof_inputs import find_pictures, smooth_pictures
+from export.proof.inputs import find_pictures, smooth_pictures
 from server_decoder import decoder_session
 from server_decoder.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
 from server_decoder.super_resolution import (
@@ -51,12 +50,7 @@ from server_decoder.weight_file import described_network
 
 
 def require_enlargeable(bundle: str, *, force: bool = False) -> Manifest:
-    """The manifest of the bundle that an enlarger will be written into; called before work that takes time.
-
-    Args:
-        bundle: name or folder.
-        force: replace the enlarger that the bundle has.
-    """
+    """The manifest of the bundle, by name or folder, that an enlarger will be written into; ``force`` replaces one."""
     target = writable_bundle(bundle)
     if target.tile_overlap is not None:
         raise ExportError(f"bundle {target.id} restores pictures of any size in tiles; an enlarger takes whole squares")
@@ -67,16 +61,10 @@ def require_enlargeable(bundle: str, *, force: bool = False) -> Manifest:
 
 def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str, Any], licence: str | None = None,
                    *, version: str | None = None) -> list[Path]:
-    """Write an enlarger into a bundle, in place of an earlier one, and return its files. The LR contract stays.
+    """Write an enlarger, one ONNX file for each doubling, into a bundle in place of an earlier one; returns its files.
 
-    The model card states the enlarger's licence if it has one of its own.
-
-    Args:
-        models: ONNX files, one for each doubling.
-        target: from `require_enlargeable`.
-        training: how it was trained, for the manifest; plain JSON values.
-        licence: of an enlarger from another bundle; None for the bundle's own.
-        version: new version of the bundle; None to keep the one it has.
+    The LR contract stays. ``licence`` is that of another bundle's enlarger, which manifest and model card state;
+    ``version`` is the bundle's new one.
     """
     record = read_record(target.folder)
     files: dict[str, bytes] = {}
@@ -86,66 +74,52 @@ def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str
             # The earlier file is valid until the manifest names the new one.
             name = f"enlarger_x{factor}-{digest[:8]}.onnx"
         files[name] = model
-    replaced = set(() if target.enlarger is None else target.enlarger.files) - files.keys()
-    record["enlarger"] = {"files": list(files), "training": training}
+    names = list(files)
+    record["enlarger"] = {"files": names, "training": training}
     if version is not None:
         record["version"] = version
     record["licence"].pop("enlarger", None)
     if licence is not None:
         record["licence"]["enlarger"] = licence
-    written = add_files(target, record, files, replaced)
-    if MODEL_CARD in written.files:
-        card = written.open_file(MODEL_CARD).decode()
-        if (stated := state_enlarger(card, licence)) != card:
-            update_card(written.folder, evaluation=written.evaluation, card=stated)
-    return [written.path(name) for name in files]
+    if MODEL_CARD in target.files:
+        files[MODEL_CARD] = state_enlarger(target.open_file(MODEL_CARD).decode(), licence).encode()
+    change_bundle(target.folder, record, files, () if target.enlarger is None else target.enlarger.files)
+    return [target.folder / name for name in names]
 
 
 class EnlargerFiles(NamedTuple):
-    """Files to write into a bundle.
-
-    Attributes:
-        models: ONNX files, one for each doubling.
-        training: how they were trained, for the manifest; plain JSON values.
-        summary: one line for people.
-        licence: of the weights and their data, if they are another bundle's.
-    """
+    """ONNX files to write into a bundle, one for each doubling."""
 
     models: tuple[bytes, ...]
-    training: dict[str, Any]
-    summary: str
-    licence: str | None = None
+    training: dict[str, Any]  # for the manifest
+    summary: str  # one line for people
+    licence: str | None = None  # of the weights and their data, if they are another bundle's
+
+
+def enlarger_files(source: str | Path, side: int) -> EnlargerFiles:
+    """The enlarger, for pictures of this side, of a run or its ``super_resolution.safetensors``, exported and compared
+    with torch, or that of a bundle as it is."""
+    if holds_super_resolution(source):
+        return export_enlarger(Path(source), side)
+    found = find_enlarger(source)
+    bundle, held = found.bundle, found.bundle.licence
+    if side != bundle.hr:
+        raise ExportError(f"the enlarger of bundle {bundle.id} takes pictures of {bundle.hr}x{bundle.hr}, the bundle "
+                          f"restores {side}x{side}")
+    EnlargerSession(found.models, side)  # it loads
+    weights, data = (str(held.get(part, "not stated")).rstrip(".") for part in ("weights", "data"))
+    origin = f"{bundle.id} {bundle.version}"
+    licence = held.get("enlarger", f"that of {origin}. Weights: {weights}. Data: {data}.")  # itself a copy, if it has
+    return EnlargerFiles(found.models, {**found.training, "part_of": origin}, f"those of {origin}", str(licence))
 
 
 @dataclass(frozen=True)
 class BundledEnlarger:
-    """The enlarger of a bundle.
-
-    Attributes:
-        bundle: that has it.
-        models: ONNX files, one for each doubling.
-        training: how it was trained; plain JSON values.
-    """
+    """The enlarger of a bundle: its ONNX files, one for each doubling, and how it was trained."""
 
     bundle: Manifest
     models: tuple[bytes, ...]
     training: dict[str, Any]
-
-    def require_side(self, side: int) -> None:
-        """Refuse a bundle whose pictures the enlarger does not take."""
-        if side != self.bundle.hr:
-            raise ExportError(f"the enlarger of bundle {self.bundle.id} takes pictures of {self.bundle.hr}x"
-                              f"{self.bundle.hr}, the bundle restores {side}x{side}")
-        EnlargerSession(self.models, side)
-
-    @property
-    def licence(self) -> str:
-        """Licence of the weights and their data, for the manifest of another bundle."""
-        held = self.bundle.licence
-        if "enlarger" in held:  # itself a copy
-            return str(held["enlarger"])
-        weights, data = (str(held.get(part, "not stated")).rstrip(".") for part in ("weights", "data"))
-        return f"that of {self.bundle.id} {self.bundle.version}. Weights: {weights}. Data: {data}."
 
     def network(self) -> SuperResolution:
         """The network, its weights read back from the ONNX files; without doublings that the bundle lacks."""
@@ -165,23 +139,6 @@ class BundledEnlarger:
         return network.eval()
 
 
-def enlarger_files(source: str | Path, side: int) -> EnlargerFiles:
-    """The enlarger of a run, exported and compared with torch, or that of a bundle as it is.
-
-    Args:
-        source: a run, its ``super_resolution.safetensors``, or a bundle as `find_bundle` takes it.
-        side: of the pictures that it will enlarge, S.
-    """
-    if holds_super_resolution(source):
-        exported = export_enlarger(Path(source), side)
-        return EnlargerFiles(exported.models, read_training(source), exported.summary())
-    found = find_enlarger(source)
-    found.require_side(side)
-    origin = f"{found.bundle.id} {found.bundle.version}"
-    return EnlargerFiles(found.models, {**found.training, "part_of": origin}, f"those of {origin}",
-                         found.licence)
-
-
 def find_enlarger(bundle: str | Path) -> BundledEnlarger:
     """The enlarger of a bundle, given as `find_bundle` takes it."""
     try:
@@ -194,24 +151,20 @@ def find_enlarger(bundle: str | Path) -> BundledEnlarger:
     return BundledEnlarger(manifest, models, read_record(manifest.folder)["enlarger"].get("training", {}))
 
 
-@dataclass(frozen=True)
-class ExportedEnlarger:
-    """An enlarger that was exported and compared with torch.
-
-    Attributes:
-        models: ONNX files, one for each doubling.
-        pictures: compared with torch.
-        differing_bytes: share of the enlarged pictures' bytes that differ, by at most one level.
-    """
-
-    models: tuple[bytes, ...]
-    pictures: int
-    differing_bytes: float
-
-    def summary(self) -> str:
-        """One line for people."""
-        sizes = " and ".join(f"{len(model):,}" for model in self.models)
-        return (f"{sizes} bytes; {1e6 * self.differing_bytes:.0f} of a million bytes differ from torch, by 1")
+def export_enlarger(source: Path, side: int) -> EnlargerFiles:
+    """Export a trained network for the factors that it was trained for, and compare the graphs with torch."""
+    network, training = load_super_resolution(source), read_training(source)
+    config = training.get("config", {})
+    if config.get("size", side) != side:
+        raise ExportError(f"{source} was trained on pictures of {config['size']}x{config['size']}, the bundle "
+                          f"restores {side}x{side}")
+    part = up_to_factor(network, config.get("factor", network.config.factors[-1]))
+    round_weights(part, compact=True)
+    models = enlarger_graphs(part, side)
+    differing = compare_enlarger(models, part, compared_pictures(side))
+    sizes = " and ".join(f"{len(model):,}" for model in models)
+    return EnlargerFiles(models, training, f"{sizes} bytes; {1e6 * differing:.0f} of a million bytes differ from "
+                                           "torch, by 1")
 
 
 class Doublings(nn.Module):
@@ -225,22 +178,6 @@ class Doublings(nn.Module):
         steps = self.network.forward_steps(from_levels(picture))
         outputs = [output for step in steps for output in (to_levels(notch_filter(step.picture)), *step)]
         return tuple(outputs[:-2])  # nothing reads the last values and features
-
-
-def export_enlarger(source: Path, side: int) -> ExportedEnlarger:
-    """Export a trained network for the factors that it was trained for, and compare the graphs with torch.
-
-    Args:
-        source: ``super_resolution.safetensors``, or the folder of a run with it.
-        side: of the restored pictures, S.
-    """
-    network, training = load_super_resolution(source), read_training(source).get("config", {})
-    if training.get("size", side) != side:
-        raise ExportError(f"{source} was trained on pictures of {training['size']}x{training['size']}, the bundle "
-                          f"restores {side}x{side}")
-    part = up_to_factor(network, training.get("factor", network.config.factors[-1]))
-    round_weights(part, compact=True)
-    return compare_enlarger(enlarger_graphs(part, side), part, compared_pictures(side))
 
 
 def up_to_factor(network: SuperResolution, factor: int) -> SuperResolution:
@@ -272,8 +209,8 @@ def enlarger_graphs(network: SuperResolution, side: int) -> tuple[bytes, ...]:
     return tuple(files)
 
 
-def compare_enlarger(models: tuple[bytes, ...], network: SuperResolution, pictures: np.ndarray) -> ExportedEnlarger:
-    """Compare graphs with torch on ``pictures``, uint8 ``[N, S, S, 3]``."""
+def compare_enlarger(models: tuple[bytes, ...], network: SuperResolution, pictures: np.ndarray) -> float:
+    """Share of bytes in which graphs differ from torch, by one level, on ``pictures``, uint8 ``[N, S, S, 3]``."""
     session = EnlargerSession(models, pictures.shape[1])
     differing = total = 0
     for picture in pictures:
@@ -285,7 +222,7 @@ def compare_enlarger(models: tuple[bytes, ...], network: SuperResolution, pictur
             if difference.max() > 1:  # torch sums in another order
                 raise ExportError(f"an enlarged picture differs from torch's by {difference.max()} levels, more than 1")
             differing, total = differing + int((difference > 0).sum()), total + difference.size
-    return ExportedEnlarger(models, len(pictures), differing / total)
+    return differing / total
 
 
 def compared_pictures(side: int) -> np.ndarray:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from torch import nn
 
 from codec_contract.bundle.contract_id import lr_contract_id
+from codec_contract.bundle.find import find_bundle
+from codec_contract.bundle.hub import SCHEME
 from codec_contract.bundle.manifest import (
     BUNDLE_ID,
     CODER_TABLES,
@@ -26,8 +28,10 @@ from codec_contract.bundle.manifest import (
     MODEL_CARD,
     SCHEMA,
     VERSION,
+    BundledForm,
     Manifest,
     decoder_forms,
+    default_form,
     load_manifest,
     parse_manifest,
     verify_bundle,
@@ -40,12 +44,16 @@ from edge_encoder import bounds
 from edge_encoder import integer_network as integer
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import IntegerNetwork
-from export.bundle.additions import file_record, read_record, record_text
 from export.bundle.card import bundle_card, state_enlarger
-from export.decoder.export import Comparison, compare_decoder
-from export.encoder.formats import export_encoder, require_formats
+from export.decoder import DecoderOptions, Noise
+from export.encoder.export import export_encoder, require_formats
 from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
 from server_decoder.decoder_session import INPUT, OUTPUT
+
+if TYPE_CHECKING:  # they import torch
+    from torch import nn
+
+    from export.decoder.export import Comparison, DecoderSource, ExportedDecoder
 
 COMPARED = 4
 """Generated pictures on which a bundle's encoder and decoder are compared with torch."""
@@ -54,282 +62,23 @@ FIRST_VERSION = "1.0.0"
 
 
 class WrittenBundle(NamedTuple):
-    """A bundle on disk, and how far its files are from torch.
-
-    Attributes:
-        manifest: of the bundle.
-        decoder: the exported decoder compared with torch.
-        encoder_flips: LR bytes per million that differ between a float encoder and torch; None for an exact encoder.
-    """
+    """A bundle on disk, and how far its files are from torch."""
 
     manifest: Manifest
     decoder: Comparison
     encoder_flips: float | None = None
-
-
-@dataclass(frozen=True)
-class BundleParts:
-    """Everything that a bundle is written from.
-
-    Attributes:
-        encoder: exported to every one of ``formats``.
-        decoder: serialized ONNX model.
-        tables: of the payload's coder.
-        fields: of the manifest, from `manifest_fields`.
-        card: the model card, Markdown.
-        formats: of the encoder; ``onnx`` must be one of them.
-    """
-
-    encoder: EncoderPart
-    decoder: bytes
-    tables: CoderTables
-    fields: Mapping[str, Any]
-    card: str
-    formats: Sequence[str] = tuple(FORMATS)
-
-
-def write_bundle(folder: Path, parts: BundleParts, *, force: bool = False) -> Manifest:
-    """Write a bundle; the folder appears complete or not at all.
-
-    Args:
-        folder: of the bundle; its name should be the bundle's id.
-        parts: what it is written from.
-        force: replace a bundle that exists.
-    """
-    refuse_to_replace(folder, force, parts.fields["id"])
-    require_bundle_formats(parts.formats)
-    encoder = parts.encoder
-
-    def write(staging: Path) -> None:
-        encoder.write_weights(staging)
-        export_encoder(encoder.graph, staging, parts.formats)
-        write_atomically(staging / CODER_TABLES, parts.tables.to_json())
-
-    record = {
-        "schema": SCHEMA,
-        **parts.fields,
-        "lr_contract_id": lr_contract_id(encoder.digest, encoder.preprocessing, parts.tables).hex(),
-        "hr": encoder.graph.hr,
-        "lr": encoder.graph.lr,
-        "encoder": dict(encoder.described),
-        "preprocessing": dict(encoder.preprocessing),
-    }
-    return _write_folder(folder, write, parts.decoder, record, parts.card, force)
-
-
-def write_compared_bundle(
-    folder: Path, codec: str, encoder: EncoderPart, decoder: nn.Module, model: bytes, lrs: np.ndarray, *,
-    summary: str, remarks: Sequence[str] = (), tables: CoderTables, formats: Sequence[str], force: bool = False,
-    encoder_flips: float | None = None, **fields: Any,
-) -> WrittenBundle:
-    """Compare an exported decoder, ``model``, with its network on ``lrs``, and write the bundle of both halves.
-
-    ``encoder``, ``tables``, ``formats``: of `BundleParts`. ``codec``, ``fields``: of `manifest_fields`.
-    """
-    comparison = compare_decoder(model, decoder, lrs)
-    card = bundle_card(folder.name, summary, fields["training"], fields["licence"], remarks)
-    parts = BundleParts(encoder, model, tables, manifest_fields(folder.name, codec, **fields), card, formats)
-    return WrittenBundle(write_bundle(folder, parts, force=force), comparison, encoder_flips)
-
-
-def manifest_fields(bundle_id: str, codec: str, *, architecture: Mapping[str, Any], training: Mapping[str, Any],
-                    licence: Mapping[str, str], domain: str = "faces", version: str = FIRST_VERSION,
-                    controls: Sequence[str] = (), inputs: Mapping[str, Any] | None = None,
-                    evaluation: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The manifest's fields that do not follow from the encoder, plain JSON values.
-
-    Args:
-        bundle_id: the ``id``.
-        codec: ``grain``, ``irn``, ``irn_plus``, ``glean`` or ``gcfsr``.
-        architecture: the decoder's configuration.
-        training, licence, domain, version, evaluation: of the manifest.
-        controls: what can be chosen when restoring: ``strength``, ``seed``.
-        inputs: inputs of the decoder other than the LR -> what the manifest says about them.
-    """
-    return {
-        "id": bundle_id, "version": version, "codec": codec, "domain": domain,
-        "decoder": {"file": DECODER_ONNX, "input": INPUT, "output": OUTPUT, "controls": list(controls),
-                    **(inputs or {}), "architecture": dict(architecture)},
-        "training": dict(training), "evaluation": dict(evaluation or {}), "licence": dict(licence),
-    }
-
-
-def tables_in(folder: Path) -> CoderTables:
-    """The tables in a folder's ``coder.json``, or the general ones if it has none."""
-    path = folder / CODER_TABLES
-    return CoderTables.from_json(path.read_bytes()) if path.is_file() else CoderTables.default()
-
-
-def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapping[str, Any], *, card: str,
-                    force: bool = False) -> Manifest:
-    """Write a bundle with another decoder and everything else of ``source`` byte for byte: its LR contract stays, and
-    payloads of the one can be restored by the other. The old decoder's forms for devices are left out. The enlarger
-    stays, with its licence if it has one of its own.
-
-    Args:
-        source: the bundle whose encoder, coder and golden vectors are taken; ``folder`` may be its own, with ``force``.
-        folder: where; its name should be the bundle's id.
-        decoder: serialized ONNX decoder for LRs and pictures of the same sizes.
-        fields: as in `BundleParts`.
-        card: the model card, Markdown.
-        force: replace a bundle that exists.
-    """
-    replaced = {DECODER_ONNX, MODEL_CARD, *(form.file for form in decoder_forms(source).values())}
-
-    def write(staging: Path) -> None:
-        for name in source.files:
-            if name not in replaced:
-                write_atomically(staging / name, source.open_file(name))
-
-    kept = read_record(source.folder)
-    record = {**{name: value for name, value in kept.items() if name != "files"}, **fields}
-    if (enlarger := kept["licence"].get("enlarger")) is not None:
-        record["licence"] = {**record["licence"], "enlarger": enlarger}
-        card = state_enlarger(card, enlarger)
-    return _write_folder(folder, write, decoder, record, card, force)
-
-
-def renew_encoders(folder: Path, encoders: Iterable[Path]) -> Manifest:
-    """Replace a bundle's encoder files by newer exports of the same integers; every other file in the folder stays.
-
-    Args:
-        folder: the bundle.
-        encoders: files and packages named as in the bundle, compared with its integer encoder beforehand.
-    """
-    source = verify_bundle(folder)
-    renewed = {path.name: path for path in encoders}
-    if missing := sorted(set(renewed) - {FORMATS[kind] for kind in encoder_formats(source)}):
-        raise BundleError(f"the bundle {folder} has no {', '.join(missing)} that could be renewed")
-    files = {file.relative_to(path.parent).as_posix(): file.read_bytes()
-             for path in renewed.values() for file in (path, *path.rglob("*")) if file.is_file()}
-    replaced = [name for name in source.files if name.split("/")[0] in renewed and name not in files]
-    record = read_record(folder)
-    for name in replaced:
-        del record["files"][name]
-    record["files"] |= {name: file_record(data) for name, data in files.items()}
-    text = record_text(record)
-    parse_manifest(text, folder)
-    with ExitStack() as written:  # on a full disk one of them fails, and all are as before
-        for name, data in {MANIFEST: text, **files}.items():
-            written.enter_context(written_whole(folder / name)).write_bytes(data)
-    for name in replaced:  # parts that a package no longer has
-        (folder / name).unlink(missing_ok=True)
-    return verify_bundle(folder)
-
-
-def encoder_formats(manifest: Manifest) -> tuple[str, ...]:
-    """Formats in which a bundle holds its encoder: some of ``tflite``, ``coreml``, ``onnx``."""
-    held = {name.split("/")[0] for name in manifest.files}
-    return tuple(kind for kind, name in FORMATS.items() if name in held)
-
-
-def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Manifest:
-    """Replace a bundle's evaluation and model card; encoder, coder and decoder stay byte for byte."""
-    verify_bundle(folder)
-    record = read_record(folder)
-    record["evaluation"] = dict(evaluation)
-    record["files"][MODEL_CARD] = file_record(card.encode())
-    text = record_text(record)
-    parse_manifest(text, folder)
-    with written_whole(folder / MANIFEST) as manifest, written_whole(folder / MODEL_CARD) as readme:
-        manifest.write_bytes(text)  # on a full disk one of them fails, and both are as before
-        readme.write_bytes(card.encode())
-    return verify_bundle(folder)
-
-
-def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None, version: str = FIRST_VERSION) -> None:
-    """Refuse to write a bundle into a folder, or under an id or version that no manifest has; called before work that
-    takes minutes.
-
-    Args:
-        folder: of the bundle.
-        force: replace a bundle that exists.
-        bundle_id: its id; None for the folder's name.
-        version: its version.
-    """
-    bundle_id = folder.name if bundle_id is None else bundle_id
-    if not BUNDLE_ID.fullmatch(bundle_id):
-        raise BundleError(f"{bundle_id!r} is no valid id of a bundle, by default the name of its folder; expected "
-                          "lower-case letters and digits, with single -, _ or . between them, such as my-faces")
-    if not VERSION.fullmatch(version):
-        raise BundleError(f"{version[:80]!r} is no valid version of a bundle; expected at most 64 letters and digits, "
-                          "with single -, +, . or _ between them, such as 1.0.0")
-    if not folder.exists():
-        return
-    if not force:
-        raise ExistsError(folder)
-    if not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise BundleError(f"{folder} exists and is no bundle (it has no {MANIFEST}), so it is not replaced; choose "
-                          "another name")
-    if others := _unlisted(folder):
-        raise BundleError(f"{folder} holds {others[0]}{', ...' if len(others) > 1 else ''}, which its {MANIFEST} does "
-                          "not list and which would be lost, so it is not replaced; move such files away, or choose "
-                          "another name")
-
-
-def require_bundle_formats(formats: Sequence[str]) -> None:
-    """Raise `ExportError` unless the encoder's formats are known and ``onnx``, which the SDK and the service run, is
-    among them; called before work that takes minutes."""
-    require_formats(formats)
-    if "onnx" not in formats:
-        raise ExportError("a bundle needs the encoder as onnx; add it to the formats")
-
-
-def _unlisted(folder: Path) -> list[str]:
-    """Files in a bundle's folder that its manifest does not list; all but the manifest if it cannot be read."""
-    try:
-        listed = set(read_record(folder)["files"])
-    except (OSError, ValueError, LookupError, TypeError):
-        listed = set()
-    held = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
-    return [name for name in held if name != MANIFEST and name not in listed]
-
-
-def _write_folder(folder: Path, write: Callable[[Path], None], decoder: bytes, record: Mapping[str, Any], card: str,
-                  force: bool) -> Manifest:
-    """Write the folder, complete or not at all; ``write`` adds the encoder's and the coder's files to it."""
-    refuse_to_replace(folder, force, record["id"])
-    folder = folder.resolve()  # a link stays, and the folder next to it is on its file system
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        write(staging)
-        write_atomically(staging / DECODER_ONNX, decoder)
-        write_atomically(staging / MODEL_CARD, card.encode())
-        _write_manifest(staging, record)
-        verify_bundle(staging)
-        os.chmod(staging, 0o755)
-        replace_folder(staging, folder)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    return load_manifest(folder)
-
-
-def _write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write the manifest of a new folder, which lists every file in it."""
-    files = {path.relative_to(folder).as_posix(): file_record(path.read_bytes())
-             for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST}
-    write_atomically(folder / MANIFEST, record_text({**record, "files": files}))
+    """LR bytes per million that differ between a float encoder and torch; None for an exact encoder."""
 
 
 @dataclass(frozen=True)
 class EncoderPart:
-    """A bundle's encoder.
-
-    Attributes:
-        graph: exported to every format.
-        described: the manifest's ``encoder``.
-        digest: 32 bytes, SHA-256 of the weights, for the LR contract id.
-        write_weights: writes the encoder's own files (weights, golden vectors) into a folder.
-        preprocessing: the manifest's; part of the LR contract too.
-    """
+    """A bundle's encoder; ``write_weights`` writes its own files (weights, golden vectors) into a folder."""
 
     graph: EncoderGraph
-    described: Mapping[str, Any]
-    digest: bytes
+    described: Mapping[str, Any]  # the manifest's ``encoder``
+    digest: bytes  # SHA-256 of the weights, for the LR contract id
     write_weights: Callable[[Path], None]
-    preprocessing: Mapping[str, Any]
+    preprocessing: Mapping[str, Any]  # the manifest's; part of the LR contract too
 
 
 def exact_encoder(network: IntegerNetwork) -> EncoderPart:
@@ -359,14 +108,263 @@ def float_encoder(graph: EncoderGraph, digest: bytes, write_weights: Callable[[P
 
 
 def compare_encoder(encode: Callable[[np.ndarray], np.ndarray], pictures: np.ndarray, expected: np.ndarray) -> float:
-    """LR bytes per million in which an exported float encoder differs from its network.
-
-    Args:
-        encode: the exported encoder: uint8 ``[N, S, S, 3]`` -> uint8 ``[N, s, s, 3]``.
-        pictures: to compare on.
-        expected: the network's LRs of them.
-    """
+    """LR bytes per million in which an exported float encoder differs from its network's LRs of the pictures."""
     steps = np.abs(encode(pictures).astype(np.int16) - expected)
     if steps.max() > 1:
         raise ExportError(f"the exported encoder differs from torch by {steps.max()} levels, more than 1")
     return round(1e6 * float((steps > 0).mean()), 2)
+
+
+def manifest_fields(bundle_id: str, codec: str, *, architecture: Mapping[str, Any], training: Mapping[str, Any],
+                    licence: Mapping[str, str], domain: str = "faces", version: str = FIRST_VERSION,
+                    controls: Sequence[str] = (), inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The manifest's fields that do not follow from the encoder, plain JSON values.
+
+    ``controls`` can be chosen when restoring (``strength``, ``seed``); ``inputs`` describes the decoder's inputs other
+    than the LR.
+    """
+    return {
+        "id": bundle_id, "version": version, "codec": codec, "domain": domain,
+        "decoder": {"file": DECODER_ONNX, "input": INPUT, "output": OUTPUT, "controls": list(controls),
+                    **(inputs or {}), "architecture": dict(architecture)},
+        "training": dict(training), "evaluation": {}, "licence": dict(licence),
+    }
+
+
+def tables_in(folder: Path) -> CoderTables:
+    """The tables in a folder's ``coder.json``, or the general ones if it has none."""
+    path = folder / CODER_TABLES
+    return CoderTables.from_json(path.read_bytes()) if path.is_file() else CoderTables.default()
+
+
+def write_bundle(folder: Path, encoder: EncoderPart, decoder: bytes, tables: CoderTables, fields: Mapping[str, Any],
+                 card: str, formats: Sequence[str] = tuple(FORMATS), *, force: bool = False) -> Manifest:
+    """Write a bundle, complete or not at all.
+
+    ``fields`` are those of `manifest_fields`, ``decoder`` is an ONNX file; ``onnx`` must be one of the encoder's
+    ``formats``.
+    """
+    require_bundle_formats(formats)
+
+    def write(staging: Path) -> None:
+        encoder.write_weights(staging)
+        export_encoder(encoder.graph, staging, formats)
+        write_atomically(staging / CODER_TABLES, tables.to_json())
+
+    record = {
+        "schema": SCHEMA,
+        **fields,
+        "lr_contract_id": lr_contract_id(encoder.digest, encoder.preprocessing, tables).hex(),
+        "hr": encoder.graph.hr,
+        "lr": encoder.graph.lr,
+        "encoder": dict(encoder.described),
+        "preprocessing": dict(encoder.preprocessing),
+    }
+    return _write_folder(folder, write, decoder, record, card, force)
+
+
+def write_compared_bundle(
+    folder: Path, codec: str, encoder: EncoderPart, decoder: nn.Module, model: bytes, lrs: np.ndarray, *,
+    summary: str, remarks: Sequence[str] = (), tables: CoderTables, formats: Sequence[str], force: bool = False,
+    encoder_flips: float | None = None, **fields: Any,
+) -> WrittenBundle:
+    """Compare an exported decoder with its network on ``lrs``, uint8 ``[N, h, w, 3]``, and write the bundle of both
+    halves; ``fields`` are those of `manifest_fields`."""
+    from export.decoder.export import compare_decoder  # needs torch
+
+    comparison = compare_decoder(model, decoder, lrs)
+    described = manifest_fields(folder.name, codec, **fields)
+    card = bundle_card(described, summary, remarks)
+    return WrittenBundle(write_bundle(folder, encoder, model, tables, described, card, formats, force=force),
+                         comparison, encoder_flips)
+
+
+def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapping[str, Any], card: str, *,
+                    force: bool = False) -> Manifest:
+    """Write a bundle with another decoder and everything else of ``source`` byte for byte: its LR contract stays, and
+    payloads of the one can be restored by the other.
+
+    The old decoder's forms for devices are left out. The enlarger stays, with its licence if it has one of its own.
+    ``folder`` may be that of ``source``, with ``force``.
+    """
+    replaced = {DECODER_ONNX, MODEL_CARD, *(form.file for form in decoder_forms(source).values())}
+
+    def write(staging: Path) -> None:
+        for name in source.files:
+            if name not in replaced:
+                write_atomically(staging / name, source.open_file(name))
+
+    kept = read_record(source.folder)
+    record = {**{name: value for name, value in kept.items() if name != "files"}, **fields}
+    if (enlarger := kept["licence"].get("enlarger")) is not None:
+        record["licence"] = {**record["licence"], "enlarger": enlarger}
+        card = state_enlarger(card, enlarger)
+    return _write_folder(folder, write, decoder, record, card, force)
+
+
+def _write_folder(folder: Path, write: Callable[[Path], None], decoder: bytes, record: Mapping[str, Any], card: str,
+                  force: bool) -> Manifest:
+    """Write the folder, complete or not at all; ``write`` adds the encoder's and the coder's files to it."""
+    refuse_to_replace(folder, force, record["id"])
+    folder = folder.resolve()  # a link stays, and the folder next to it is on its file system
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        write(staging)
+        write_atomically(staging / DECODER_ONNX, decoder)
+        write_atomically(staging / MODEL_CARD, card.encode())
+        files = {path.relative_to(staging).as_posix(): _entry(path.read_bytes())
+                 for path in sorted(staging.rglob("*")) if path.is_file()}
+        write_atomically(staging / MANIFEST, _text({**record, "files": files}))
+        verify_bundle(staging)
+        os.chmod(staging, 0o755)
+        replace_folder(staging, folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return load_manifest(folder)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The manifest of the bundle in ``folder``, which was checked before."""
+    record: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+    return record
+
+
+def _entry(data: bytes) -> dict[str, Any]:
+    """The entry of a file with this content in the manifest's ``files``."""
+    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _text(record: Mapping[str, Any]) -> bytes:
+    """The bytes of ``manifest.json``."""
+    return (json.dumps(record, indent=2) + "\n").encode()
+
+
+def writable_bundle(bundle: str) -> Manifest:
+    """The manifest of a bundle, given by name or folder, whose files can be added to or replaced."""
+    if bundle.startswith(SCHEME):
+        raise ExportError(f"{bundle} is cached as it is on the Hub; copy its folder and pass the copy")
+    target = load_manifest(find_bundle(bundle))
+    if not os.access(target.folder, os.W_OK):
+        raise ExportError(f"{target.folder} cannot be written; copy the bundle to another folder and pass that")
+    return target
+
+
+def change_bundle(folder: Path, record: dict[str, Any], files: Mapping[str, bytes], removed: Collection[str] = ()
+                  ) -> Manifest:
+    """Write files into a bundle, then its manifest, whose entries are brought up to date here, then delete others.
+
+    Everything is written beside the bundle's files first and then renamed, the manifest last: on a full disk the
+    bundle stays as it was, and it is complete at any moment if no listed file gets another content.
+    """
+    removed = set(removed) - set(files)
+    for name in removed:
+        record["files"].pop(name, None)
+    record["files"] |= {name: _entry(data) for name, data in files.items()}
+    text = _text(record)
+    manifest = parse_manifest(text, folder)
+    with ExitStack() as written:  # renames the first one last
+        for name, data in {MANIFEST: text, **files}.items():
+            written.enter_context(written_whole(folder / name)).write_bytes(data)
+    for name in removed:
+        (folder / name).unlink(missing_ok=True)  # never a file that bundles share
+    return manifest
+
+
+def renew_encoders(folder: Path, encoders: Iterable[Path]) -> Manifest:
+    """Replace a bundle's encoder files by newer exports of the same integers, files and packages named as in it."""
+    source = verify_bundle(folder)
+    renewed = {path.name: path for path in encoders}
+    if missing := sorted(set(renewed) - {FORMATS[kind] for kind in encoder_formats(source)}):
+        raise BundleError(f"the bundle {folder} has no {', '.join(missing)} that could be renewed")
+    files = {file.relative_to(path.parent).as_posix(): file.read_bytes()
+             for path in renewed.values() for file in (path, *path.rglob("*")) if file.is_file()}
+    earlier = [name for name in source.files if name.split("/")[0] in renewed]  # packages lose parts
+    return change_bundle(folder, read_record(folder), files, earlier)
+
+
+def encoder_formats(manifest: Manifest) -> tuple[str, ...]:
+    """Formats in which a bundle holds its encoder: some of ``tflite``, ``coreml``, ``onnx``."""
+    held = {name.split("/")[0] for name in manifest.files}
+    return tuple(kind for kind, name in FORMATS.items() if name in held)
+
+
+def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Manifest:
+    """Replace a bundle's evaluation and model card; encoder, coder and decoder stay byte for byte."""
+    verify_bundle(folder)
+    return change_bundle(folder, {**read_record(folder), "evaluation": dict(evaluation)}, {MODEL_CARD: card.encode()})
+
+
+def require_target(source: DecoderSource, options: DecoderOptions, bundle: str, *, device: str = "cuda",
+                   force: bool = False) -> Manifest:
+    """The manifest of the bundle that a form of its decoder for a device will be written into; ``force`` replaces one
+    that is current."""
+    target = writable_bundle(bundle)
+    if source.manifest is None or decoder_hash(source.manifest) != decoder_hash(target):
+        raise ExportError(f"the decoder of {source.name} is not the one of bundle {target.id}; export a bundle's "
+                          "decoder into the bundle itself")
+    if options.noise is not Noise.constant:
+        raise ExportError("a form has the inputs of its decoder, which takes no noise; export it without --noise")
+    existing = decoder_forms(target).get(device)
+    if existing is not None and existing.current and not force:
+        raise ExistsError(target.path(existing.file))
+    return target
+
+
+def write_form(exported: ExportedDecoder, target: Manifest, *, device: str = "cuda") -> BundledForm:
+    """Write an exported decoder into the bundle of `require_target` as its form for a device, in place of an earlier
+    one; the new file has a new name."""
+    name = f"decoder_{device}-{hashlib.sha256(exported.model).hexdigest()[:8]}.onnx"
+    record = read_record(target.folder)
+    forms = record["decoder"].setdefault("forms", {})
+    earlier = [forms[device]["file"]] if device in forms else []
+    forms[device] = {
+        "file": name, "precision": exported.options.precision.value, "ops": exported.options.ops.value,
+        "source": decoder_hash(target), "psnr": exported.comparison.psnr}
+    return decoder_forms(change_bundle(target.folder, record, {name: exported.model}, earlier))[device]
+
+
+def decoder_hash(manifest: Manifest) -> str:
+    """SHA-256, in hex, of the file of a bundle's decoder that runs everywhere."""
+    return manifest.entry(default_form(manifest).file).sha256
+
+
+def refuse_to_replace(folder: Path, force: bool, bundle_id: str | None = None, version: str = FIRST_VERSION) -> None:
+    """Refuse to write a bundle into a folder, or under an id (by default the folder's name) or version that no manifest
+    has; called before work that takes minutes."""
+    bundle_id = folder.name if bundle_id is None else bundle_id
+    if not BUNDLE_ID.fullmatch(bundle_id):
+        raise BundleError(f"{bundle_id!r} is no valid id of a bundle, by default the name of its folder; expected "
+                          "lower-case letters and digits, with single -, _ or . between them, such as my-faces")
+    if not VERSION.fullmatch(version):
+        raise BundleError(f"{version[:80]!r} is no valid version of a bundle; expected at most 64 letters and digits, "
+                          "with single -, +, . or _ between them, such as 1.0.0")
+    if not folder.exists():
+        return
+    if not force:
+        raise ExistsError(folder)
+    if not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise BundleError(f"{folder} exists and is no bundle (it has no {MANIFEST}), so it is not replaced; choose "
+                          "another name")
+    if others := _unlisted(folder):
+        raise BundleError(f"{folder} holds {others[0]}{', ...' if len(others) > 1 else ''}, which its {MANIFEST} does "
+                          "not list and which would be lost, so it is not replaced; move such files away, or choose "
+                          "another name")
+
+
+def require_bundle_formats(formats: Sequence[str]) -> None:
+    """Refuse unknown formats of an encoder, and those without ``onnx``, which the SDK and the service run."""
+    require_formats(formats)
+    if "onnx" not in formats:
+        raise ExportError("a bundle needs the encoder as onnx; add it to the formats")
+
+
+def _unlisted(folder: Path) -> list[str]:
+    """Files in a bundle's folder that its manifest does not list; all but the manifest if it cannot be read."""
+    try:
+        listed = set(read_record(folder)["files"])
+    except (OSError, ValueError, LookupError, TypeError):
+        listed = set()
+    held = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
+    return [name for name in held if name != MANIFEST and name not in listed]

@@ -41,7 +41,7 @@ from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network
 from export import papers
-from export.bundle.additions import decoder_hash
+from export.bundle.writer import decoder_hash
 from export.decoder import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
 from export.decoder.fused_decoder import fused_graph
 from export.decoder.graph import (
@@ -56,7 +56,7 @@ from export.decoder.graph import (
     to_levels,
 )
 from export.decoder.served import noise_maps, require_generator, served_decoder
-from export.proof.proof_inputs import find_pictures, make_inputs
+from export.proof.inputs import find_pictures, make_inputs
 from server_decoder.cuda_ops.library import needs_library, register_library
 from server_decoder.decoder_session import INPUT, NOISE, OUTPUT, DecoderSession
 from server_decoder.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession

@@ -75,17 +75,14 @@ class Conv(Unary):
         return (self.stride, self.stride) if isinstance(self.stride, int) else self.stride
 
 
-@dataclass(frozen=True)
 class Add(Binary):
     """Sum of two tensors."""
 
 
-@dataclass(frozen=True)
 class Multiply(Binary):
     """Product of two tensors."""
 
 
-@dataclass(frozen=True)
 class Floor(Unary):
     """Largest whole number not above the value."""
 
@@ -113,12 +110,10 @@ class LeakyRelu(Unary):
     slope: float = 0.0
 
 
-@dataclass(frozen=True)
 class Sigmoid(Unary):
     """``1 / (1 + e^-x)``."""
 
 
-@dataclass(frozen=True)
 class Exp(Unary):
     """``e^x``."""
 
@@ -213,6 +208,32 @@ def exact_graph(network: IntegerNetwork, *, guard: bool = True) -> EncoderGraph:
         nodes.append(Clip(layer.name, nodes[-1].name))
         outputs[layer.name] = layer.name
     return EncoderGraph(network.architecture, network.hr, network.lr, tuple(nodes), exact=True)
+
+
+def float_contrast(network: IntegerNetwork, seed: int = 0) -> EncoderGraph:
+    """The same layers as ordinary floats: real weights, ReLU, no rounding before the LR.
+
+    Weights are the integer encoder's, each scaled by a random factor in 0.9...1.1, so that activations have the
+    size they have in the exact encoder, as training without quantization could have produced.
+    """
+    rng = np.random.default_rng(seed)
+    nodes: list[Node] = []
+    outputs = {INPUT: INPUT}
+    for index, layer in enumerate(network.layers):
+        weight = layer.exported_weight()
+        bias = layer.bias * layer.scale()
+        if (layer.weight != 1).any():  # the box mean stays a mean
+            weight = weight * rng.uniform(0.9, 1.1, weight.shape)
+            bias = bias * rng.uniform(0.9, 1.1, bias.shape)
+        nodes.append(Conv(f"{layer.name}.conv", outputs[layer.input], weight.astype(np.float32),
+                          bias.astype(np.float32), layer.stride, layer.padding, layer.groups))
+        if layer.skip:
+            nodes.append(Add(f"{layer.name}.add", nodes[-1].name, outputs[layer.skip]))
+        if index < len(network.layers) - 1:
+            nodes.append(LeakyRelu(layer.name, nodes[-1].name))
+        outputs[layer.name] = nodes[-1].name
+    nodes += rounding_nodes(nodes[-1].name)
+    return EncoderGraph(f"float-{network.architecture}", network.hr, network.lr, tuple(nodes), exact=False)
 
 
 def rounding_nodes(source: str, factor: float = 1.0, offset: float = 0.0) -> tuple[Node, ...]:

@@ -25,8 +25,8 @@ from codec_contract.onnx_runtime import captured_stderr
 from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
 from export.encoder.graph import OUTPUT, EncoderGraph, TfliteConverter, int8_parts
-from export.encoder.onnx_emitter import onnx_model
-from export.encoder.tflite_emitter import (
+from export.encoder.onnx import onnx_model
+from export.encoder.tflite import (
     MIN_RUNTIME,
     PER_CHANNEL_DEQUANTIZE,
     SIGNATURE,

@@ -18,9 +18,7 @@ from export.encoder.graph import EncoderGraph
 def torch_encoder(graph: EncoderGraph, *, onednn: bool) -> Callable[[np.ndarray], np.ndarray]:
     """A function from uint8 ``[N, hr, hr, 3]`` to uint8 ``[N, lr, lr, 3]``.
 
-    Args:
-        graph: the encoder.
-        onednn: False uses torch's own kernels and NNPACK (Winograd, from batch 16 on).
+    Without oneDNN torch uses its own kernels and NNPACK (Winograd, from batch 16 on).
     """
     module = TorchGraph(graph)
 

@@ -8,8 +8,9 @@ import os
 import re
 import statistics
 import sys
-import time
+import timeit
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from codec_contract.bundle.manifest import ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, Manifest
 from codec_contract.errors import ExportError
 from edge_encoder.golden_inputs import check_golden
-from export.proof.proof_report import processor_name
+from export.proof.report import processor_name
 from export.proof.runtimes import Runtime, compiled_model_runtimes, coreml_runtimes, onnx_runtimes, tflite_runtimes
 
 DeviceReport = dict[str, Any]
@@ -40,21 +41,10 @@ def installed_runtimes(folder: Path) -> list[Runtime]:
 
 
 def measure(runtime: Runtime, manifest: Manifest, device: str, runs: int) -> DeviceReport:
-    """Run the golden vectors and then time one picture.
-
-    Args:
-        runtime: of the bundle's encoder.
-        manifest: of the bundle.
-        device: its name in the report.
-        runs: number of timed runs, at least 1.
-    """
+    """Run a bundle's golden vectors on a runtime of its encoder, and time ``runs`` runs of one picture."""
     golden = check_golden(json.loads(manifest.open_file(GOLDEN)), runtime.encode)
     picture = np.random.default_rng(0).integers(0, 256, (1, manifest.hr, manifest.hr, 3), np.uint8)
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        runtime.encode(picture)
-        times.append(1e3 * (time.perf_counter() - start))
+    times = [1e3 * seconds for seconds in timeit.repeat(partial(runtime.encode, picture), number=1, repeat=runs)]
     threads = re.search(r"(\d+) thread", runtime.name)
     return {
         "schema": SCHEMA, "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -75,7 +65,8 @@ def read_reports(path: Path) -> list[DeviceReport]:
         raise ExportError(f"{path} is no device report: {error}") from error
     reports = content if isinstance(content, list) else [content]
     for report in reports:
-        if wrong := _wrong_field(report):
+        fields = report if isinstance(report, Mapping) else {}
+        if wrong := next((name for name, right in _FIELDS.items() if not right(fields.get(name))), None):
             raise ExportError(f"{path} is no device report: the field {wrong} is missing or has another form than "
                               "docs/devices.md defines")
     return reports
@@ -102,8 +93,3 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "date": lambda value: value is None or bool(re.fullmatch(r"\d{4}-\d\d-\d\d", str(value))),
 }
 """Field of a report -> test of its value, as docs/devices.md defines it."""
-
-
-def _wrong_field(report: Any) -> str | None:
-    given = report if isinstance(report, Mapping) else {}
-    return next((name for name, right in _FIELDS.items() if not right(given.get(name))), None)

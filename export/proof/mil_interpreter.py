@@ -28,7 +28,6 @@ from export.encoder.graph import OUTPUT
 _BLOB_RECORD = struct.Struct("<IIQQ")
 _BLOB_SENTINEL = 0xDEADBEEF
 _BLOB_KINDS = {np.dtype(np.float32): 2, np.dtype(np.int8): 4}
-_MAX_BLOB_BYTES = 1 << 30
 # MIL.proto's DataType.
 _TYPES = {1: np.dtype(bool), 2: np.dtype(str), 11: np.dtype(np.float32), 21: np.dtype(np.int8), 23: np.dtype(np.int32)}
 _IMMEDIATE = {"floats": np.dtype(np.float32), "ints": np.dtype(np.int32), "bools": np.dtype(bool)}
@@ -45,18 +44,31 @@ class MilProgram:
     """
 
     def __init__(self, package: str | Path) -> None:
-        specification, self._weights = _read_package(Path(package))
-        if specification.WhichOneof("Type") != "mlProgram":
-            raise ExportError(f"{package} holds a {specification.WhichOneof('Type')}, not an ML program")
+        try:
+            self._read(Path(package))
+        except ExportError as error:
+            raise ExportError(f"{package}: {error}") from error
+        except Exception as error:  # protobuf's own exceptions depend on its implementation
+            raise ExportError(f"{package} is not a readable Core ML package: {error}") from error
+
+    def _read(self, package: Path) -> None:
+        with captured_stderr():
+            from coremltools.proto import Model_pb2
+        manifest = json.loads((package / "Manifest.json").read_text())
+        paths = {name: package / "Data" / entry["path"] for name, entry in manifest["itemInfoEntries"].items()}
+        specification = Model_pb2.Model.FromString(paths.pop(manifest["rootModelIdentifier"]).read_bytes())
+        self._weights = {file.name: file.read_bytes() for folder in paths.values() for file in folder.iterdir()}
+        (feature,) = specification.description.input
+        image = feature.type.imageType
+        if feature.name != INPUT or image.width != image.height or image.colorSpace != image.RGB:
+            raise ExportError(f"expected one square RGB picture named {INPUT!r} as the input")
+        self.hr = int(image.width)
         function = specification.mlProgram.functions["main"]
         block = function.block_specializations[function.opset]
         self._operations = tuple(block.operations)
-        self._outputs = tuple(block.outputs)
         self.operations = Counter(operation.type for operation in self._operations)
-        unknown = sorted(set(self.operations) - set(_KERNELS) - {"const", _DEQUANTIZE})
-        if unknown:
-            raise ExportError(f"{package} uses operations that the interpreter does not support: {', '.join(unknown)}")
-        self.hr = _image_side(specification, package)
+        if unknown := sorted(set(self.operations) - set(_KERNELS) - {"const", _DEQUANTIZE}):
+            raise ExportError(f"the interpreter does not support: {', '.join(unknown)}")
         readers = {"const": lambda operation: self._value(operation.attributes["val"]), _DEQUANTIZE: self._dequantized}
         self.constants: dict[str, Any] = {
             operation.outputs[0].name: readers[operation.type](operation)
@@ -69,11 +81,10 @@ class MilProgram:
         tensors: dict[str, Any] = dict(self.constants)
         tensors[INPUT] = rgb.transpose(0, 3, 1, 2).astype(np.float32)
         for operation in self._operations:
-            if operation.type not in _KERNELS:
-                continue
-            arguments = {key: self._argument(value, tensors) for key, value in operation.inputs.items()}
-            tensors[operation.outputs[0].name] = _KERNELS[operation.type](arguments)
-        lr = tensors[OUTPUT if OUTPUT in self._outputs else self._outputs[0]]
+            if operation.type in _KERNELS:
+                arguments = {key: self._argument(value, tensors) for key, value in operation.inputs.items()}
+                tensors[operation.outputs[0].name] = _KERNELS[operation.type](arguments)
+        lr = tensors[OUTPUT]
         if lr.dtype != np.int32 or lr.min() < 0 or lr.max() > 255:
             raise ExportError(f"the program gave {lr.dtype} values {lr.min()}...{lr.max()}, expected int32 0...255")
         return lr.transpose(0, 2, 3, 1).astype(np.uint8)
@@ -85,32 +96,21 @@ class MilProgram:
 
     def _dequantized(self, operation: Any) -> np.ndarray:
         """float32 weights ``[O, ...]`` that are stored as int8 times a power of two per output channel."""
-        name = operation.outputs[0].name
         parts = {key: self._value(value) for key, value in operation.attributes.items() if key != "name"}
-        if operation.inputs or set(parts) != {"quantized_data", "zero_point", "scale", "axis"}:
-            raise ExportError(f"{name}: {_DEQUANTIZE} should have the attributes quantized_data, zero_point, scale and "
-                              f"axis and no inputs, has {', '.join([*sorted(parts), *operation.inputs])}")
-        integers, zero_point, scale = parts["quantized_data"], parts["zero_point"], parts["scale"]
-        faults = {
-            f"{integers.dtype} weights of rank {integers.ndim}": integers.dtype != np.int8 or integers.ndim != 4,
-            f"axis {parts['axis']}": parts["axis"] != 0,
-            f"{zero_point.dtype} zero points {zero_point.shape}, not all 0":
-                zero_point.dtype != np.int8 or zero_point.shape != integers.shape[:1] or zero_point.any(),
-            f"{scale.dtype} scales {scale.shape}": scale.dtype != np.float32 or scale.shape != integers.shape[:1],
-            "a scale that is no power of two": (np.frexp(scale)[0] != 0.5).any(),
-            "another result": _type_of(operation.outputs[0].type) != (np.dtype(np.float32), integers.shape),
-        }
-        if any(faults.values()):
-            found = ", ".join(text for text, wrong in faults.items() if wrong)
-            raise ExportError(f"{name}: expected int8 weights of rank 4 with a float32 power of two and a zero "
-                              f"point of 0 per output channel, found {found}")
+        integers, scale = parts.pop("quantized_data"), parts.pop("scale")
+        zero_point, axis = parts.pop("zero_point"), parts.pop("axis")
+        if (parts or operation.inputs or axis != 0 or integers.dtype != np.int8 or zero_point.any()
+                or scale.shape != integers.shape[:1] or (np.frexp(scale)[0] != 0.5).any()):
+            raise ExportError(f"{operation.outputs[0].name}: expected int8 weights with a power of two and a zero "
+                              "point of 0 per output channel")
         return integers.astype(np.float32) * scale[:, None, None, None]
 
     def _value(self, value: Any) -> Any:
         """A constant: a str, or an array shaped and typed as the specification says."""
-        dtype, shape = _type_of(value.type)
+        tensor_type = value.type.tensorType
+        dtype, shape = _TYPES[tensor_type.dataType], [dimension.constant.size for dimension in tensor_type.dimensions]
         if value.WhichOneof("value") == "blobFileValue":
-            return self._blob(value.blobFileValue, dtype, shape)
+            return self._blob(value.blobFileValue, dtype).reshape(shape)
         tensor = value.immediateValue.tensor
         kind = tensor.WhichOneof("value")
         if kind == "strings":
@@ -121,53 +121,12 @@ class MilProgram:
             raise ExportError(f"the program holds a {dtype} constant as {kind!r}, which the interpreter cannot read")
         return np.array(getattr(tensor, kind).values, dtype).reshape(shape)
 
-    def _blob(self, reference: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-        name = PurePosixPath(reference.fileName).name
-        data, offset = self._weights.get(name, b""), int(reference.offset)
-        if offset + _BLOB_RECORD.size > len(data):
-            raise ExportError(f"{name} has {len(data)} bytes, but the program points at byte {offset}")
-        sentinel, kind, size, start = _BLOB_RECORD.unpack_from(data, offset)
+    def _blob(self, reference: Any, dtype: np.dtype) -> np.ndarray:
+        data = self._weights[PurePosixPath(reference.fileName).name]
+        sentinel, kind, size, start = _BLOB_RECORD.unpack_from(data, reference.offset)
         if sentinel != _BLOB_SENTINEL or kind != _BLOB_KINDS.get(dtype):
-            raise ExportError(f"{name} holds no {dtype} weights at byte {offset}")
-        if size != dtype.itemsize * int(np.prod(shape)) or start + size > len(data):
-            raise ExportError(f"the weight record at byte {offset} of {name} does not fit its shape {shape}")
-        return np.frombuffer(data, dtype, size // dtype.itemsize, start).reshape(shape)
-
-
-def _type_of(value_type: Any) -> tuple[np.dtype, tuple[int, ...]]:
-    """Element type and shape of a MIL tensor."""
-    tensor = value_type.tensorType
-    if tensor.dataType not in _TYPES:
-        raise ExportError(f"the interpreter does not support MIL's data type {tensor.dataType}")
-    return _TYPES[tensor.dataType], tuple(int(dimension.constant.size) for dimension in tensor.dimensions)
-
-
-def _read_package(package: Path) -> tuple[Any, dict[str, bytes]]:
-    """The specification and the weight files, by name."""
-    with captured_stderr():
-        from coremltools.proto import Model_pb2
-    try:
-        manifest = json.loads((package / "Manifest.json").read_text())
-        items = manifest["itemInfoEntries"]
-        paths = {identifier: package / "Data" / entry["path"] for identifier, entry in items.items()}
-        specification = Model_pb2.Model.FromString(paths.pop(manifest["rootModelIdentifier"]).read_bytes())
-        weights = {file.name: file.read_bytes() for folder in paths.values() for file in folder.iterdir()
-                   if file.stat().st_size <= _MAX_BLOB_BYTES}
-    except (OSError, KeyError, ValueError) as error:
-        raise ExportError(f"{package} is not a readable Core ML package: {error}") from error
-    except Exception as error:  # google.protobuf.message.DecodeError, whose module depends on the implementation
-        raise ExportError(f"the specification in {package} is damaged: {error}") from error
-    return specification, weights
-
-
-def _image_side(specification: Any, package: str | Path) -> int:
-    (feature,) = specification.description.input
-    image = feature.type.imageType
-    if feature.name != INPUT or feature.type.WhichOneof("Type") != "imageType" or image.width != image.height:
-        raise ExportError(f"{package} should take one square picture named {INPUT!r}, takes {feature.name!r}")
-    if image.colorSpace != image.RGB:
-        raise ExportError(f"{package} takes a picture that is not RGB")
-    return int(image.width)
+            raise ExportError(f"there are no {dtype} weights at byte {reference.offset} of {reference.fileName}")
+        return np.frombuffer(data, dtype, size // dtype.itemsize, start)
 
 
 def _conv(arguments: dict[str, Any]) -> np.ndarray:

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from codec_contract.errors import ExportError
+from codec_contract.errors import ExportError, needs_extra
 from codec_contract.onnx_runtime import captured_stderr
 from edge_encoder.integer_network import INPUT
 from export.encoder.graph import OUTPUT, EncoderGraph
@@ -86,10 +87,8 @@ def onnx_runtimes(path: Path, large_batch: int = LARGE_BATCH) -> list[Runtime]:
 
 def tflite_runtimes(path: Path) -> list[Runtime]:
     """LiteRT with its XNNPACK delegate, with its own kernels, and with the reference kernels."""
-    try:
+    with needs_extra("export", "checking TFLite needs", ExportError):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    except ImportError as error:
-        raise ExportError(f"checking TFLite needs LiteRT ({error}); pip install 'edgegrain[export]'") from error
     kernels = (("XNNPACK", OpResolverType.AUTO), ("without delegate", OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES),
                ("reference kernels", OpResolverType.BUILTIN_REF))
     runtimes = []
@@ -109,19 +108,21 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
 
 def compiled_model_runtimes(path: Path) -> list[Runtime]:
     """``CompiledModel`` on the CPU with XNNPACK; LiteRT before 2.3 chooses the number of threads itself."""
-    try:
+    with needs_extra("export", "checking TFLite needs", ExportError):
         from ai_edge_litert.compiled_model import CompiledModel
-    except ImportError as error:
-        raise ExportError(f"checking TFLite needs LiteRT ({error}); pip install 'edgegrain[export]'") from error
     atexit.register(_end_quietly)
     name = f"LiteRT {version('ai-edge-litert')}, CompiledModel, XNNPACK"
+    variants: list[tuple[str, dict[str, Any]]] = [(name, {})]
+    with suppress(ImportError):
+        from ai_edge_litert.options import CpuOptions, Options
+
+        variants = [(f"{name}, {_threads(threads)}", {"options": Options(cpu_options=CpuOptions(num_threads=threads))})
+                    for threads in THREADS]
     runtimes = []
-    for label, options in _options(name):
+    for label, options in variants:
         try:
             with captured_stderr():  # prints its accelerators
-                model = CompiledModel.from_file(str(path), **options)
-                runtimes.append(Runtime(label, _Encoder(model)))
-                del model
+                runtimes.append(Runtime(label, _CompiledEncoder(CompiledModel.from_file(str(path), **options))))
         except RuntimeError as error:
             raise ExportError(f"LiteRT cannot load {path}: {error}") from error
     return runtimes
@@ -138,12 +139,10 @@ def coreml_runtimes(path: Path) -> list[Runtime]:
 
 def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
     """torch eager with oneDNN, and without it at a batch size where NNPACK is used."""
-    try:
+    with needs_extra("export", "checking against torch needs", ExportError):
         import torch
-    except ImportError as error:
-        raise ExportError(f"checking against torch needs torch ({error}); pip install 'edgegrain[export]'") from error
-    from export.encoder.torch_graph import torch_encoder
 
+        from export.encoder.torch_graph import torch_encoder
     release, batch = torch.__version__.split("+")[0], large_batch(graph)
     return [
         Runtime(f"torch {release} eager, oneDNN, batch 1", torch_encoder(graph, onednn=True), concurrent=False),
@@ -183,17 +182,7 @@ def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
 
 
-def _options(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Name of each runtime, and the arguments of `CompiledModel.from_file` for it."""
-    try:
-        from ai_edge_litert.options import CpuOptions, Options
-    except ImportError:
-        return [(name, {})]
-    return [(f"{name}, {threads} thread{'s' if threads > 1 else ''}",
-             {"options": Options(cpu_options=CpuOptions(num_threads=threads))}) for threads in THREADS]
-
-
-class _Encoder:
+class _CompiledEncoder:
     """uint8 ``[1, S, S, 3]`` -> LR ``[1, h, w, 3]``, quiet at its end too, where LiteRT prints its accelerators."""
 
     def __init__(self, model: Any) -> None:

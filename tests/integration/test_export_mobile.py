@@ -15,11 +15,11 @@ from onnx import numpy_helper
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, load_integer_network
-from export.encoder.formats import export_encoder
+from export.encoder.export import export_encoder
 from export.encoder.graph import exact_graph, int8_parts
-from export.proof.comparison import compare, reference_runtime, run_all
-from export.proof.proof_inputs import SHARES, find_pictures, make_inputs
-from export.proof.proof_report import require_exact
+from export.proof.inputs import SHARES, find_pictures, make_inputs
+from export.proof.prove import compare, reference_runtime, run_all
+from export.proof.report import require_exact
 from export.proof.runtimes import Runtime, coreml_runtimes, load_runtimes, onnx_runtimes, tflite_runtimes
 from tests.networks import random_network
 

@@ -17,7 +17,7 @@ from codec_contract.errors import BundleError
 from edge_encoder.encoder_session import EncoderSession
 from export.decoder.graph import load_parameters
 from export.encoder.graph import exact_graph
-from export.encoder.onnx_emitter import onnx_model
+from export.encoder.onnx import onnx_model
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.enlarger_session import EnlargerSession
 from tests.tiny_bundle import HR, box_network, convolutional_decoder, nearest_enlarger

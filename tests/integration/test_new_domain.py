@@ -15,14 +15,14 @@ from codec_contract.bundle.manifest import load_manifest
 from edge_encoder.integer_network import load_integer_network, run_reference
 from edgegrain.papers.stylegan.training import NETWORKS, STYLEGAN2_RECIPES
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.publishing import publish_grain
+from edgegrain.publishing import publish
 from edgegrain.publishing.fit_coder import fit_tables
-from edgegrain.publishing.publish_grain import publish_run
+from edgegrain.publishing.publish import publish_run
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.run import train
 from export.bundle.card import UNSTATED
-from export.bundle.writer import BundleParts
+from export.bundle.writer import write_bundle
 
 SIDE, LR = 64, 16
 PICTURES = {"stage1": 32, "stage2": 8, "stage3": 8, "final": 8}
@@ -49,9 +49,9 @@ def bundle(cats: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         train(config, root / stage, options, pictures=pictures)
         run = root / stage
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publish_grain, "fit_tables", functools.partial(fit_tables, steps=20))
+        patch.setattr(publish, "fit_tables", functools.partial(fit_tables, steps=20))
         # The other formats have tests of their own, and take most of the time.
-        patch.setattr(publish_grain, "BundleParts", functools.partial(BundleParts, formats=("onnx",)))
+        patch.setattr(publish, "write_bundle", functools.partial(write_bundle, formats=("onnx",)))
         publish_run(root / "final", cats, root / "cats", bundle_id="cats", version="1.0.0", prior=prior)
     return root / "cats"
 

@@ -99,7 +99,7 @@ def decoder(
     refuse_options({"--size": into and size},
                    "a bundle's decoder and enlarger are separate files; pass --size with --out")
     with needs_extra("export", "exporting needs"):
-        from export.bundle.additions import require_target, write_form
+        from export.bundle.writer import require_target, write_form
         from export.decoder import export as graphs
 
     options = DecoderOptions(storage, precision, noise, ops, pixels or (Pixels.uint8 if size else None))
@@ -194,8 +194,8 @@ def bundle(
                    "pass either FOLDER, a folder of trained weights, or --invertible-of, a bundle")
     with needs_extra("export", "exporting needs"):
         from export.bundle.card import UNSTATED
-        from export.bundle.grain_bundle import BundleOptions, write_invertible_bundle, write_zoo_bundle
-        from export.encoder.formats import parse_formats
+        from export.bundle.grain import BundleOptions, write_invertible_bundle, write_zoo_bundle
+        from export.encoder.export import parse_formats
 
     if folder is None:
         refuse_options({

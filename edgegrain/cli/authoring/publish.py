@@ -89,7 +89,7 @@ def run(
       3    --if-better kept the bundle that was there
     """
     with needs_extra("export,train", "publishing needs"):
-        from edgegrain.publishing.run_source import run_family
+        from edgegrain.publishing.publish import run_family
 
     family = run_family(run)
     excluded = tuple(exclude or ())
@@ -120,19 +120,18 @@ def run(
     refuse_options({"--decoder-of": decoder_of and (encoder_of or not trained_only)},
                    "goes with --trained-only and without --encoder-of, which it includes")
     with needs_extra("export,train", "publishing needs"):
-        from edgegrain.publishing import improvement, publish_grain
+        from edgegrain.publishing import improvement
+        from edgegrain.publishing import publish as publishing
         from export.bundle.card import UNSTATED
         from export.bundle.writer import refuse_to_replace
 
     bundle_id = bundle_id or out.resolve().name
     kept = find_bundle(encoder_of) if encoder_of else None
     if trained_only or data is None:
-        if decoder_of:
-            stored = publish_grain.store_around(run, out, find_bundle(decoder_of), prior or None, force=force)
-        else:
-            with progress_bar() as report:
-                stored = publish_grain.store_trained(run, out, prior or None, data=data, exclude=excluded,
-                                                   encoder_of=kept, force=force, report=report)
+        with progress_bar() as report:
+            stored = publishing.store_trained(
+                run, out, prior or None, data=data, exclude=excluded, encoder_of=kept,
+                decoder_of=find_bundle(decoder_of) if decoder_of else None, force=force, report=report)
         say(str(stored))
         return
     comparison: dict[str, Any] = {}
@@ -144,7 +143,7 @@ def run(
             print_json(comparison)
             raise typer.Exit(KEPT)
     with progress_bar() as report:
-        summary = publish_grain.publish_run(
+        summary = publishing.publish_run(
             run, data, out, bundle_id=bundle_id, version=version, domain=domain, exclude=excluded,
             prior=prior or None, storage=storage, force=force, encoder_of=kept,
             licence={**UNSTATED, "data": data_licence} if data_licence else None, report=report)
@@ -169,7 +168,7 @@ def card(
     """
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing.model_card import enter_evaluation
-        from export.bundle.additions import writable_bundle
+        from export.bundle.writer import writable_bundle
 
     controls = {"control: box mean, invertible decoder": control, "control: invertible decoder alone": invertible}
     say(*enter_evaluation(writable_bundle(bundle).folder, evaluation,

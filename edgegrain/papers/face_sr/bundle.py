@@ -44,7 +44,7 @@ from export.bundle.writer import (
 from export.decoder.export import Comparison, described_prior
 from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.graph import FORMATS
-from export.proof.proof_inputs import smooth_pictures
+from export.proof.inputs import smooth_pictures
 from server_decoder import weight_file
 from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence

@@ -50,7 +50,7 @@ from export.bundle.writer import (
 from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.graph import Add, EncoderGraph, Exp, Multiply, Scale, Sigmoid, rounding_nodes
 from export.encoder.torch_graph import GraphWriter, torch_encoder
-from export.proof.proof_inputs import smooth_pictures
+from export.proof.inputs import smooth_pictures
 from server_decoder.decoder_session import LATENT
 from server_decoder.weight_file import (
     WeightKind,

@@ -12,7 +12,7 @@ from codec_contract.errors import BundleError, DeviceError, ImageError
 from edge_encoder.encoder_session import EncoderSession
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder.graph import exact_graph
-from export.encoder.onnx_emitter import onnx_model, write_onnx
+from export.encoder.onnx import onnx_model, write_onnx
 from tests.networks import random_network
 from tests.tiny_bundle import HR, LR, repeating_decoder
 from tests.unit.codec_contract import test_onnx_runtime as graphs

@@ -15,13 +15,15 @@ from typer.testing import CliRunner
 
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.errors import ExportError
-from edge_encoder.bounds import prove
+from edge_encoder import bounds
 from edge_encoder.integer_network import IntegerNetwork, integer_digest, save_integer_network
 from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, random_rrdb_encoder
-from export.encoder import formats as encoder_files
-from export.encoder.formats import export_encoder
+from export.encoder import onnx
+from export.encoder.export import export_encoder
+from export.encoder.graph import exact_graph
 from export.mobile import app
-from export.proof import proven_export
+from export.proof import prove
+from tests.networks import random_network
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
 RUN = CliRunner()
@@ -56,7 +58,7 @@ def test_the_report_says_what_was_written_and_compared(run: tuple[Path, str], ne
         assert (row["inputs"], row["bytes_compared"], row["differing_bytes"]) == (15, 15 * network.lr**2 * 3, 0)
     assert report["encoder"] | {"exact": True, "hr": 64, "lr": 16, "digest": integer_digest(network).hex(),
                                 "flops": 2 * network.multiply_adds()} == report["encoder"]
-    assert report["bound"]["worst_log2"] == pytest.approx(prove(network).worst_log2, abs=1e-3)
+    assert report["bound"]["worst_log2"] == pytest.approx(bounds.prove(network).worst_log2, abs=1e-3)
     assert sum(report["inputs"].values()) == 15 and report["quick"] is False
     assert report["files"]["encoder.tflite"]["bytes"] == (out / "encoder.tflite").stat().st_size
     assert report["files"]["encoder.mlpackage"]["operations"]["conv"] == len(network.layers)
@@ -91,7 +93,7 @@ def test_after_ctrl_c_there_are_no_files(bundle: Path, tmp_path: Path, monkeypat
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(proven_export, "compare", interrupted)
+    monkeypatch.setattr(prove, "compare", interrupted)
     result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--formats", "onnx",
                               "--inputs", "2"])
     assert result.exit_code == 130 and result.output.splitlines()[-1] == (
@@ -158,14 +160,9 @@ def test_what_cannot_be_renewed_is_refused_before_the_comparison(tmp_path: Path,
 
 def test_a_differing_byte_is_exit_status_one_stands_in_the_report_and_renews_nothing(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_another_seed(graph: object, path: Path, *, force: bool = False) -> Path:
-        from export.encoder.graph import exact_graph
-        from export.encoder.onnx_emitter import write_onnx
-        from tests.networks import random_network
-
-        return write_onnx(exact_graph(random_network(seed=1)), path, force=force)
-
-    monkeypatch.setitem(encoder_files._WRITERS, "onnx", write_another_seed)
+    write = onnx.write_onnx
+    monkeypatch.setattr(onnx, "write_onnx",
+                        lambda graph, path, force: write(exact_graph(random_network(seed=1)), path, force=force))
     folder = write_tiny_bundle(tmp_path / "bundles", random=True)
     before = (folder / "manifest.json").read_bytes()
     result = RUN.invoke(app, ["--bundle", str(folder), "--out", str(tmp_path), "--formats", "onnx", "--inputs", "4",
@@ -211,7 +208,7 @@ def test_files_that_appear_during_the_export_are_kept(bundle: Path, tmp_path: Pa
         (tmp_path / "dist").mkdir()
         (tmp_path / "dist" / "encoder.onnx").write_bytes(b"of another export")
 
-    monkeypatch.setattr(proven_export.reports, "write_report", another_export)
+    monkeypatch.setattr(prove.reports, "write_report", another_export)
     result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--formats", "onnx",
                               "--inputs", "1", "--no-contrast"])
     assert result.exit_code == 1

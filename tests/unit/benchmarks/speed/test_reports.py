@@ -19,7 +19,7 @@ import torch
 
 from export.decoder.export import random_decoder
 from export.decoder.served import served_decoder
-from export.encoder.formats import export_encoder
+from export.encoder.export import export_encoder
 from tests.networks import random_network
 from tests.tiny_grain import TINY_MOBILE, tiny_grain
 

@@ -22,7 +22,7 @@ from edgegrain.metrics.score_names import GRIDS
 from edgegrain.pictures.stored_pictures import original_of
 from edgegrain.publishing import improvement
 from edgegrain.publishing.improvement import JUDGES, Change, Figures, changes, losses_of, measure, shortcomings
-from edgegrain.publishing.run_source import source_of
+from edgegrain.publishing.publish import source_of
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import start_run

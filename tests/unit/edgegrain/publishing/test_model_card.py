@@ -19,6 +19,11 @@ TRAINING = {"data": {"ffhq": 3739, "celebahq": 2322}, "pictures_seen": 27000, "p
 LICENCE = {"weights": "Research only.", "data": "FFHQ."}
 
 
+def card_of(evaluation: dict[str, Any], **changed: Any) -> str:
+    return card_text({"id": "mine", "training": TRAINING, "evaluation": evaluation, "licence": LICENCE,
+                      "domain": "faces", "hr": 256, "lr": 16, **changed})
+
+
 def summary(bundle: str, pictures: str = "aa", **scores: float | None) -> dict:
     return {"bundle": {"id": bundle}, "pictures": {"folder": "faces_256", "count": 60, "sha256": pictures},
             "means": {bundle: {**SCORES, **scores}, "classical, best PSNR": {**SCORES, "lpips_alex": 0.39}},
@@ -27,7 +32,7 @@ def summary(bundle: str, pictures: str = "aa", **scores: float | None) -> dict:
 
 def test_the_card_states_the_measured_means_and_the_licence() -> None:
     evaluation = collect("mine", summary("mine"), {"control: box mean": summary("box", lpips_alex=0.2)})
-    card = card_text("mine", TRAINING, evaluation, LICENCE)
+    card = card_of(evaluation)
     assert "| SSIM | LPIPS-Alex† | identity (dlib)† | LPIPS-VGG | DISTS | identity (MobileFace) |" in card
     assert "† a training loss of this bundle" in card
     assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | 0.410 | 0.313 | 0.200 ±0.006 | 0.350 |" in card
@@ -36,7 +41,7 @@ def test_the_card_states_the_measured_means_and_the_licence() -> None:
     assert "27,000 pictures seen in stage 1 (encoder and decoder), drawn from 6,061 (3739 ffhq, 2322 celebahq; " in card
     assert "Research only." in card
     assert "Generator" not in card
-    assert "Generator inside: FFHQ's." in card_text("mine", TRAINING, evaluation, {**LICENCE, "prior": "FFHQ's"})
+    assert "Generator inside: FFHQ's." in card_of(evaluation, licence={**LICENCE, "prior": "FFHQ's"})
 
 
 def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the_size_of_the_lr() -> None:
@@ -50,46 +55,46 @@ def test_of_the_classical_codecs_the_card_keeps_the_best_of_all_with_kid_and_the
     evaluation = collect("mine", own, {"control: box mean": summary("box"), "control: alone": summary("alone")})
     assert list(evaluation["methods"]) == [
         "this bundle", "classical, best PSNR", "control: box mean", "control: alone"]
-    card = card_text("mine", TRAINING, evaluation, LICENCE)
+    card = card_of(evaluation)
     assert "| identity (MobileFace) | KID |" in card
     assert "| this bundle | 571 | 25.46 | 0.705 | 0.144 | – | 0.313 | 0.200 ±0.006 | 0.350 | 0.012 |" in card
     assert "LR is 790 bytes as optimised PNG, 755 as lossless WebP, 690 as lossless JPEG XL." in card
     assert "The LR's colours have 0.85 times the mean saturation of the plain area mean." in card
     assert "KID is the kernel distance of VGG16 relu5_3" in card
     assert "of 36 photographs as people have them" in card and "0.431 (dlib; 3% above 0.6)" in card
-    assert "KID" not in card_text("mine", TRAINING, collect("mine", summary("mine"), {}), LICENCE)
+    assert "KID" not in card_of(collect("mine", summary("mine"), {}))
 
 
 def test_eyes_mouth_and_grids_are_a_second_table() -> None:
     details = {"lpips_eyes": 0.31, "lpips_eyes_low": 0.30, "lpips_eyes_high": 0.32, "kid_mouth": 0.0523,
                "chroma_eyes": 4.567, "grid_8": 13.83}
-    card = card_text("mine", TRAINING, collect("mine", summary("mine", **details), {}), LICENCE)
+    card = card_of(collect("mine", summary("mine", **details), {}))
     header, _, *rows = card[card.index("Eyes and mouth are fixed boxes"):].split("\n\n")[1].splitlines()
     assert header == "| method | LPIPS-VGG, eyes | KID, mouth | colour error, eyes | grid of 8 (dB) |"
     assert rows == ["| this bundle | 0.310 ±0.010 | 0.052 | 4.57 | 13.8 |", "| classical, best PSNR | – | – | – | – |"]
-    assert "colour error" not in card_text("mine", TRAINING, collect("mine", summary("mine"), {}), LICENCE)
+    assert "colour error" not in card_of(collect("mine", summary("mine"), {}))
 
 
 def test_the_card_names_every_stage_in_order() -> None:
     stages = [{"stage": "1", "pictures": 27000}, {"stage": "2", "pictures": 9000}, {"stage": "final", "pictures": 500}]
-    card = card_text("mine", {**TRAINING, "stages": stages}, {}, LICENCE)
+    card = card_of({}, training={**TRAINING, "stages": stages})
     assert ("27,000 pictures seen in stage 1 (encoder and decoder); 9,000 pictures seen in stage 2 (codes of the "
             "generator); 500 pictures seen in the final stage") in card
 
 
 def test_the_card_of_another_domain_speaks_of_no_faces() -> None:
     own = summary("mine", identity=None)
-    card = card_text("mine", TRAINING, collect("mine", own, {}), {"weights": "As you like.", "data": "Own pictures."},
-                     domain="cats", sizes=(64, 16))
+    card = card_of(collect("mine", own, {}), licence={"weights": "As you like.", "data": "Own pictures."},
+                   domain="cats", hr=64)
     assert "A picture (cats), 64 x 64, as a viewable LR of 16 x 16 and back." in card
     assert "Mean over the 60 unseen cats of" in card and "As you like." in card
     assert not any(word in card for word in ("face is", "Identity is", "dlib,", "Research only", "FFHQ and"))
-    faces = card_text("mine", TRAINING, {}, LICENCE)
+    faces = card_of({})
     assert "A picture of a face, 256 x 256, as a viewable LR of 16 x 16 and back." in faces and "old age" in faces
 
 
 def test_a_card_without_evaluation_says_so() -> None:
-    assert "Not evaluated yet." in card_text("mine", TRAINING, {}, LICENCE)
+    assert "Not evaluated yet." in card_of({})
 
 
 def test_evaluations_of_another_bundle_or_other_pictures_are_refused() -> None:

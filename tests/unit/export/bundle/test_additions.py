@@ -14,8 +14,7 @@ import sdk
 from codec_contract.bundle.manifest import BundledForm, decoder_forms, load_manifest, verify_bundle
 from codec_contract.errors import ExportError
 from edgegrain.cli.main import app
-from export.bundle.additions import require_target, write_form
-from export.bundle.writer import replace_decoder
+from export.bundle.writer import replace_decoder, require_target, write_form
 from export.decoder import DecoderOptions, Noise, Ops, Precision, WeightStorage
 from export.decoder.export import Comparison, ExportedDecoder, export_decoder, find_decoder, random_decoder
 from server_decoder.grain.grain import Grain
@@ -114,6 +113,6 @@ def test_another_decoder_leaves_the_old_form_behind(folder: Path, tmp_path: Path
     form = written(folder, model).file
     source = load_manifest(folder)
     decoder = {"file": "decoder.onnx", "controls": [], "architecture": source.decoder["architecture"]}
-    newer = replace_decoder(source, tmp_path / "newer", model + b"\x62\x00", {"decoder": decoder}, card="A card.\n")
+    newer = replace_decoder(source, tmp_path / "newer", model + b"\x62\x00", {"decoder": decoder}, "A card.\n")
     assert form not in newer.files and list(decoder_forms(newer)) == ["default"]
     assert newer.lr_contract_id == source.lr_contract_id

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from typing import Any
+
 from export.bundle.card import bundle_card, state_enlarger, with_kept
 
 LICENCE = {"weights": "Research only.", "data": "Photographs."}
 
 
+def fields(training: dict[str, Any] | None = None, licence: dict[str, str] = LICENCE) -> dict[str, Any]:
+    return {"id": "tiny", "training": training or {}, "licence": licence}
+
+
 def test_a_card_states_what_is_known() -> None:
-    card = bundle_card("tiny", "A network.", {"pictures_seen": 1234}, {**LICENCE, "prior": "random: none"}, ["More."])
+    card = bundle_card(fields({"pictures_seen": 1234}, {**LICENCE, "prior": "random: none"}), "A network.", ["More."])
     assert card.startswith(
         "# tiny\n\nA network.\n\n**Licence.** Research only.\n\n## Training\n\n1,234 pictures seen.\n\n")
     assert "Data: Photographs.\n\nGenerator inside: random: none.\n\nMore.\n\n" in card
@@ -14,24 +20,24 @@ def test_a_card_states_what_is_known() -> None:
 
 
 def test_unknown_facts_are_left_out() -> None:
-    card = bundle_card("tiny", "A network.", {}, {})
+    card = bundle_card(fields(licence={}), "A network.")
     assert "## Training\n\nData: unknown\n" in card and "Generator" not in card and "**Licence.** Unknown." in card
 
 
 def test_the_files_of_authors_are_listed() -> None:
-    card = bundle_card("tiny", "A network.", {"converted_from": [{"file": "a.pth", "sha256": "00ff"}]}, LICENCE)
+    card = bundle_card(fields({"converted_from": [{"file": "a.pth", "sha256": "00ff"}]}), "A network.")
     assert "Converted from the files of its authors:\n\n- `a.pth`, SHA-256 00ff\n\n**" in card
 
 
 def test_a_record_and_an_evaluation_have_their_places() -> None:
-    card = bundle_card("tiny", "A network.", {"pictures_seen": 5}, LICENCE, record="Trained once.",
-                       caveat="Be careful.", evaluation=["| method |", "|---|", ""])
+    card = bundle_card(fields({"pictures_seen": 5}), "A network.", record="Trained once.", caveat="Be careful.",
+                       evaluation=["| method |", "|---|", ""])
     assert "## Training\n\nTrained once.\n\nData: Photographs.\n\nBe careful.\n\n## Evaluation\n\n| method |" in card
     assert "5 pictures" not in card and card.endswith("|---|\n")
 
 
 def test_the_licence_of_another_bundle_s_enlarger_follows_that_of_the_weights() -> None:
-    card, held = (bundle_card("tiny", "A network.", {}, licence)
+    card, held = (bundle_card(fields(licence=licence), "A network.")
                   for licence in (LICENCE, {**LICENCE, "enlarger": "that of faces."}))
     assert "**Licence.** Research only.\n\nEnlarger inside: that of faces.\n\n## Training" in held
     assert state_enlarger(card, "that of faces.") == state_enlarger(held, "that of faces.") == held

@@ -17,7 +17,7 @@ from edgegrain.cli.authoring import publish as command
 from edgegrain.papers.face_sr import bundle as store_face_sr
 from edgegrain.papers.irn.bundle import save_irn
 from edgegrain.papers.irn.network import IRN, IRNConfig
-from edgegrain.publishing import fit_coder, improvement, publish_grain
+from edgegrain.publishing import fit_coder, improvement, publish
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import start_run
@@ -45,7 +45,7 @@ def test_the_defaults_named_in_help_are_those_of_the_functions() -> None:
 def test_a_grain_run_is_published_with_what_was_given(grain_run: Path, tmp_path: Path, shell: Shell,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(publish_grain, "publish_run",
+    monkeypatch.setattr(publish, "publish_run",
                         lambda *args, **named: calls.append((args, named)) or {"bundle": "b"})
     out = shell.ok("run", grain_run, "--data", tmp_path, "--out", tmp_path / "faces", "--version", "0.2.0",
                    "--storage", "float32", "--data-licence", "Own pictures.", "--exclude", "us_*")
@@ -53,7 +53,7 @@ def test_a_grain_run_is_published_with_what_was_given(grain_run: Path, tmp_path:
     (args, named), = calls
     assert args == (grain_run, tmp_path, tmp_path / "faces")
     assert (named["bundle_id"], named["version"], named["exclude"]) == ("faces", "0.2.0", ("us_*",))
-    assert named["storage"] is publish_grain.WeightStorage.float32 and named["licence"]["data"] == "Own pictures."
+    assert named["storage"] is publish.WeightStorage.float32 and named["licence"]["data"] == "Own pictures."
     shell("run", grain_run / "last.safetensors", "--data", tmp_path, "--out", tmp_path / "faces", "--id", "other")
     assert calls[1][1]["bundle_id"] == "other" and calls[1][1]["licence"] is None
 
@@ -61,13 +61,13 @@ def test_a_grain_run_is_published_with_what_was_given(grain_run: Path, tmp_path:
 def test_a_worse_run_leaves_the_bundle_alone(grain_run: Path, tmp_path: Path, shell: Shell,
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(improvement, "compare", lambda *_: ({"pictures_compared": 2}, ["its LPIPS is worse"]))
-    monkeypatch.setattr(publish_grain, "publish_run", lambda *_, **__: pytest.fail("published nevertheless"))
+    monkeypatch.setattr(publish, "publish_run", lambda *_, **__: pytest.fail("published nevertheless"))
     arguments = ["run", grain_run, "--data", tmp_path, "--out", tmp_path / "faces", "--if-better", tmp_path]
     code, out, err = shell(*arguments)
     assert code == command.KEPT == 3 and "not published: its LPIPS is worse" in err
     assert json.loads(out) == {"pictures_compared": 2}
     monkeypatch.setattr(improvement, "compare", lambda *_: ({"pictures_compared": 2}, []))
-    monkeypatch.setattr(publish_grain, "publish_run", lambda *_, **__: {"bundle": "faces"})
+    monkeypatch.setattr(publish, "publish_run", lambda *_, **__: {"bundle": "faces"})
     assert json.loads(shell.ok(*arguments)) == {"bundle": "faces", "pictures_compared": 2}
 
 
@@ -75,17 +75,17 @@ def test_a_worse_run_leaves_the_bundle_alone(grain_run: Path, tmp_path: Path, sh
 def test_a_wrong_version_is_refused_before_the_work(
         grain_run: Path, tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]) -> None:
     monkeypatch.setattr(improvement, "compare", lambda *_: pytest.fail("compared nevertheless"))
-    monkeypatch.setattr(publish_grain, "open_run", lambda *_: pytest.fail("opened nevertheless"))
+    monkeypatch.setattr(publish, "open_run", lambda *_: pytest.fail("opened nevertheless"))
     shell.fails("'1/0' is no valid version of a bundle", "run", grain_run, "--data", tmp_path, "--out",
                 tmp_path / "faces", "--version", "1/0", *more)
 
 
 def test_trained_weights_alone_go_to_the_folder(grain_run: Path, tmp_path: Path, shell: Shell,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish_grain, "store_trained",
+    monkeypatch.setattr(publish, "store_trained",
                         lambda run, out, prior, **named: (run, out, prior, sorted(named)))
     out = shell.ok("run", grain_run, "--data", tmp_path, "--out", tmp_path / "zoo", "--trained-only")
-    named = ["data", "encoder_of", "exclude", "force", "report"]
+    named = ["data", "decoder_of", "encoder_of", "exclude", "force", "report"]
     assert out.strip() == str((grain_run, tmp_path / "zoo", None, named))
     shell.fails("goes with --trained-only and without --encoder-of", "run", grain_run, "--data", tmp_path, "--out",
                 tmp_path / "zoo", "--decoder-of", "faces", status=2)

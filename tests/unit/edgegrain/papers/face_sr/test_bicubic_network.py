@@ -17,10 +17,10 @@ from edge_encoder.bounds import ACCUMULATOR_LIMIT, prove
 from edge_encoder.encoder_session import EncoderSession
 from edge_encoder.integer_network import integer_digest, load_integer_network, run_reference, save_integer_network
 from edgegrain.papers.face_sr.bundle import bicubic_network
-from export.encoder.formats import export_encoder
+from export.encoder.export import export_encoder
 from export.encoder.graph import FORMATS, exact_graph
-from export.proof.comparison import ProofJob, compare
-from export.proof.proof_report import require_exact
+from export.proof.prove import ProofJob, compare
+from export.proof.report import require_exact
 
 SIZES = [(256, 64), (256, 16), (128, 4), (64, 32), (48, 8)]
 
@@ -88,7 +88,7 @@ def test_every_runtime_computes_its_bytes(tmp_path: Path) -> None:
     assert graph.flops() == 2 * network.multiply_adds() and graph.shapes()["across.kinds"] == (15, 64, 8)
     export_encoder(graph, tmp_path, tuple(FORMATS))
     artefacts = {name: tmp_path / file for name, file in FORMATS.items()}
-    results = compare(ProofJob(graph, artefacts, 20, network).run(slice(None)))
+    results = compare(ProofJob(graph, artefacts, 20, network).run())
     require_exact(results)
     assert {result["inputs"] for result in results} == {20} and len(results) >= 8
     pictures = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)

@@ -17,10 +17,10 @@ from edgegrain.papers.grain.rrdb_encoder import (
     random_rrdb_encoder,
     rrdb_graph,
 )
-from export.encoder.formats import export_encoder
+from export.encoder.export import export_encoder
 from export.encoder.torch_graph import torch_encoder
-from export.proof.comparison import ProofJob, flip_report
-from export.proof.proof_report import operations
+from export.proof.prove import ProofJob, flip_report
+from export.proof.report import operations
 
 TINY = FloatEncoderConfig(channels=8, growth=4, blocks=2, scale=3)
 
@@ -116,7 +116,7 @@ def test_costs_at_1024_are_those_of_the_official_encoder() -> None:
 def test_all_formats_agree_up_to_rounding(encoder: RRDBEncoder, tmp_path: Path) -> None:
     graph = rrdb_graph(encoder, 64)
     files = export_encoder(graph, tmp_path)
-    report = flip_report(ProofJob(graph, files, 20).run(slice(None)))
+    report = flip_report(ProofJob(graph, files, 20).run())
     assert {name.split()[0] for name in report["runtimes"]} == {"LiteRT", "ONNX", "Core", "torch"}
     assert report["largest_step"] <= 1
     assert report["flips_per_million"]["worst"] < 5000  # flips, not another encoder

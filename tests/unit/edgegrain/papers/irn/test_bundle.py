@@ -27,10 +27,10 @@ from edgegrain.papers.irn import bundle as irn_bundle
 from edgegrain.papers.irn.bundle import irn_digest, irn_graph, irn_lrs, load_irn, save_irn, write_irn_bundle
 from edgegrain.papers.irn.network import IRN, IRNConfig, Upscaler
 from export.bundle.writer import compare_encoder
-from export.encoder.onnx_emitter import onnx_model
+from export.encoder.onnx import onnx_model
 from export.encoder.torch_graph import torch_encoder
-from export.proof.proof_inputs import smooth_pictures
-from export.proof.proven_export import ExportOptions, export_float
+from export.proof.inputs import smooth_pictures
+from export.proof.prove import ExportOptions, export_proven
 from sdk import codec as sdk_codec
 from sdk.generated_mark import ALTERED, EDITED
 from sdk.tiles import decode_tiles, encode_tiles
@@ -84,7 +84,7 @@ def test_the_encoders_graph_computes_what_the_network_does(changes: dict[str, An
 
 
 def test_every_format_agrees_up_to_flips(irn: IRN, tmp_path: Path) -> None:
-    report = export_float(irn_graph(irn, TILE), tmp_path, ExportOptions("a test", 8))
+    report = export_proven(irn_graph(irn, TILE), tmp_path, ExportOptions("a test", 8))
     flips = json.loads((tmp_path / "report.json").read_text())["flips"]
     assert {"encoder.tflite", "encoder.onnx", "encoder.mlpackage"} == set(report["files"])
     assert flips["largest_step"] <= 1 and flips["flips_per_million"]["worst"] < 5000

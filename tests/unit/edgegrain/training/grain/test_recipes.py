@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +18,15 @@ from codec_contract.lr_coder.coder_tables import CoderTables, rounded, to_indice
 from codec_contract.pixels import dequantize
 from edgegrain.papers.grain.rrdb_encoder import TrainedRRDBEncoder
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.publishing import publish_grain
-from edgegrain.publishing.publish_grain import publish_run, store_trained
+from edgegrain.publishing import publish
+from edgegrain.publishing.publish import publish_run, store_trained
 from edgegrain.training.adversarial import DiscriminatorConfig
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.model import Autoencoder, build_autoencoder, load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.grain.start import start_run
 from edgegrain.training.run import train
-from export.bundle.writer import BundleParts
+from export.bundle.writer import write_bundle
 from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
 from server_decoder.stylegan2.networks import StyleGAN2Config
@@ -239,8 +240,8 @@ def test_the_encoder_learns_through_the_quantization() -> None:
 
 
 def test_a_run_becomes_a_bundle_that_can_be_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish_grain, "fit_tables", lambda lrs, level_step: CoderTables.default())
-    monkeypatch.setattr(publish_grain, "BundleParts", lambda *parts: BundleParts(*parts, formats=("onnx",)))
+    monkeypatch.setattr(publish, "fit_tables", lambda lrs, level_step: CoderTables.default())
+    monkeypatch.setattr(publish, "write_bundle", functools.partial(write_bundle, formats=("onnx",)))
     (tmp_path / "data").mkdir()
     for index, rgb in enumerate(random_pictures(4, 64, 1)):
         Image.fromarray(np.asarray(rgb)).save(tmp_path / "data" / f"{index}.png")

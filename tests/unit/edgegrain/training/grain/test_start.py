@@ -17,13 +17,13 @@ from torch import nn
 from codec_contract.errors import BundleError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.lowering import box_network
-from edgegrain.publishing.publish_grain import store_trained
+from edgegrain.publishing.publish import store_trained
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.grow import grow
 from edgegrain.training.grain.model import GrainRun
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import stand_in_prior, start_run, trained_decoder
-from export.bundle.writer import BundleParts, exact_encoder, manifest_fields, write_bundle
+from export.bundle.writer import exact_encoder, manifest_fields, write_bundle
 from export.decoder.graph import round_weights, store_compact, store_half
 from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
@@ -123,8 +123,8 @@ def write_grain_bundle(folder: Path, decoder: RRDBDecoder | Grain, graph: onnx.M
     architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
     fields = manifest_fields(folder.name, "grain", architecture=architecture, training={},
                              licence={"weights": "none", "data": "none"}, domain="test", version="1.0.0")
-    write_bundle(folder, BundleParts(exact_encoder(box_network(64, 16)), graph.SerializeToString(),
-                                     replace(CoderTables.default(), step=step), fields, "card", ("onnx",)))
+    write_bundle(folder, exact_encoder(box_network(64, 16)), graph.SerializeToString(),
+                 replace(CoderTables.default(), step=step), fields, "card", ("onnx",))
     return folder
 
 

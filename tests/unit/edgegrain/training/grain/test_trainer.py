@@ -21,7 +21,7 @@ from codec_contract.pixels import dequantize, quantize
 from edge_encoder.architectures import EncoderConfig
 from edge_encoder.integer_network import load_integer_network
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.publishing.run_source import has_encoder
+from edgegrain.publishing.publish import has_encoder
 from edgegrain.training import run as training_run
 from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, ProjectedConfig, ProjectedDiscriminator
 from edgegrain.training.checkpoint import CHECKPOINT, save_checkpoint

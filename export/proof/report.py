@@ -27,7 +27,7 @@ def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: st
     return {
         "schema": 1,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": clone_commit(),
         "source": source,
         "encoder": {
             "architecture": graph.name, "hr": graph.hr, "lr": graph.lr, "exact": graph.exact,
@@ -40,17 +40,13 @@ def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: st
 
 
 def bound_section(bounds: BoundReport) -> dict[str, Any]:
-    """The bound proof: logarithm of the largest accumulator that every layer can reach."""
+    """The bound proof: logarithm of the largest accumulator that a layer can reach."""
     return {"limit_log2": ACCUMULATOR_LIMIT.bit_length() - 1, "worst_log2": round(bounds.worst_log2, 3),
             "layers": {layer.layer: round(layer.worst_log2, 3) for layer in bounds.layers}}
 
 
 def require_exact(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raise unless every runtime computed the reference's bytes.
-
-    Args:
-        rows: from `comparison.compare`, of an exact encoder.
-    """
+    """Raise unless every runtime computed the reference's bytes; ``rows`` are those of `prove.compare`."""
     wrong = [row for row in rows if row["differing_bytes"] or not row["bytes_compared"]]
     if wrong or not rows:
         found = [f"{row['name']}: {row['differing_bytes']} of {row['bytes_compared']} LR bytes differ"
@@ -109,19 +105,14 @@ def flip_sentence(section: Mapping[str, Any]) -> str:
 
 def operations(kind: str, path: Path) -> Counter[str]:
     """Operation kinds of a file in a format; constants of Core ML are not counted."""
-    if kind == "tflite":
-        return tflite_operations(path)
+    if kind == "onnx":
+        import onnx
+
+        return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
     if kind == "coreml":
         from export.proof.mil_interpreter import MilProgram
 
         return Counter({name: count for name, count in MilProgram(path).operations.items() if name != "const"})
-    import onnx
-
-    return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
-
-
-def tflite_operations(path: Path) -> Counter[str]:
-    """Operation kinds of a TFLite file."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
@@ -142,18 +133,20 @@ def _fingerprint(path: Path) -> dict[str, Any]:
     return {"bytes": sum(file.stat().st_size for file in files), "sha256": whole.hexdigest()}
 
 
-def _commit() -> str | None:
-    """The checkout's commit, marked when files differ from it; None outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():  # installed: a surrounding repository is another project's
-        return None
+def clone_commit(file: str = __file__) -> str | None:
+    """The commit of the clone that a file belongs to, marked when files differ from it; None outside a clone.
+
+    An installed package may lie in another project's clone.
+    """
+    path, answers = Path(file), []
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-        state = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=root, capture_output=True,
-                               text=True, check=True)
+        for command in (["ls-files", "--error-unmatch", path.name], ["rev-parse", "HEAD"],
+                        ["status", "--porcelain", "--untracked-files=no"]):
+            result = subprocess.run(["git", *command], cwd=path.parent, capture_output=True, text=True, check=True)
+            answers.append(result.stdout.strip())
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head.stdout.strip() + (" with changes" if state.stdout.strip() else "")
+    return answers[1] + (" with changes" if answers[2] else "")
 
 
 def _versions() -> dict[str, str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -7,24 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
-from export.encoder.graph import exact_graph
-from export.proof.comparison import (
+from export.encoder.graph import exact_graph, float_contrast
+from export.proof import prove
+from export.proof.inputs import make_inputs
+from export.proof.prove import (
     REFERENCE,
+    ExportProgress,
     ProofJob,
     ProofRunner,
     compare,
     flip_report,
-    median_latency,
     processes_for,
     reference_runtime,
     run_all,
 )
-from export.proof.proof_inputs import make_inputs
-from export.proof.proof_report import require_exact
-from export.proof.proven_export import float_contrast
+from export.proof.report import require_exact
 from export.proof.runtimes import Runtime, large_batch, load_runtimes
 
 
@@ -34,7 +36,7 @@ def correct(network: IntegerNetwork) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def test_all_thirteen_runtimes_agree_with_the_reference(exported: Mapping[str, Path], network: IntegerNetwork) -> None:
-    results = compare(ProofJob(exact_graph(network), exported, 40, network, seed=3).run(slice(None)))
+    results = compare(ProofJob(exact_graph(network), exported, 40, network, seed=3).run())
     names = [result["name"] for result in results]
     assert len(set(names)) == len(names) >= 13
     for wanted in ("XNNPACK, 1 thread", "XNNPACK, 2 threads", "without delegate, 1 thread",
@@ -96,7 +98,7 @@ def test_a_file_that_is_no_model_is_refused(network: IntegerNetwork, tmp_path: P
 
 
 def test_flips_are_counted_between_every_two_runtimes(network: IntegerNetwork) -> None:
-    report = flip_report(ProofJob(float_contrast(network), {}, 20, seed=2).run(slice(None)))
+    report = flip_report(ProofJob(float_contrast(network), {}, 20, seed=2).run())
     assert len(report["runtimes"]) == 2 and len(report["pairs"]) == 1
     assert report["inputs"] == 20 and report["bytes_compared"] == 20 * network.lr**2 * 3
     flips = report["flips_per_million"]
@@ -154,6 +156,48 @@ def test_two_processes_compute_what_one_does_and_the_loss_of_one_is_an_error(
             list(runner.run(job))
 
 
-def test_latency_is_a_positive_time(network: IntegerNetwork) -> None:
-    picture = np.zeros((network.hr, network.hr, 3), np.uint8)
-    assert 0 < median_latency(reference_runtime(network), picture, repeats=3) < 5
+def lines(text: io.StringIO) -> list[str]:
+    return text.getvalue().splitlines()
+
+
+def test_without_a_terminal_every_step_ends_in_a_line_with_its_seconds() -> None:
+    written = io.StringIO()
+    with ExportProgress(Console(file=written, force_terminal=False)) as progress:
+        progress.step("writing encoder.tflite")
+        assert not lines(written)
+        advance = progress.count("comparing", 40)
+        assert lines(written) == ["writing encoder.tflite, 0 s"]
+        advance(16)
+    assert lines(written) == ["writing encoder.tflite, 0 s", "comparing, 0 s"]
+
+
+def test_a_long_step_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove, "LINE_EVERY", 0.0)
+    written = io.StringIO()
+    with ExportProgress(Console(file=written, force_terminal=False)) as progress:
+        advance = progress.count("comparing", 40)
+        for done in (16, 16, 8):
+            advance(done)
+    assert lines(written) == ["comparing: 16 of 40, 0 s", "comparing: 32 of 40, 0 s", "comparing, 0 s"]
+
+
+def test_a_step_that_fails_is_not_reported_as_done() -> None:
+    written = io.StringIO()
+    with pytest.raises(ValueError), ExportProgress(Console(file=written, force_terminal=False)) as progress:
+        progress.step("writing encoder.tflite")
+        raise ValueError
+    assert not lines(written)
+
+
+def test_a_terminal_shows_bars_instead_of_lines() -> None:
+    written = io.StringIO()
+    with ExportProgress(Console(file=written, force_terminal=True, width=100)) as progress:
+        progress.count("comparing", 40)(16)
+    assert "16/40" in written.getvalue() and "comparing, 0 s" not in written.getvalue()
+
+
+def test_without_a_console_nothing_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    with ExportProgress(None) as progress:
+        progress.step("writing")
+        progress.count("comparing", 2)(2)
+    assert capfd.readouterr() == ("", "")

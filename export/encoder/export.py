@@ -1,4 +1,4 @@
-"""Export of one encoder to several formats."""
+"""Export of one encoder to several formats; what a format needs is imported when it is written."""
 
 from __future__ import annotations
 
@@ -8,30 +8,16 @@ from pathlib import Path
 from codec_contract.errors import ExistsError, ExportError
 from edge_encoder import bounds
 from edge_encoder.integer_network import IntegerNetwork
-from export.encoder.coreml_emitter import write_coreml
 from export.encoder.graph import FORMATS, EncoderGraph, TfliteConverter, exact_graph
-from export.encoder.onnx_emitter import write_onnx
-from export.encoder.tflite_converters import write_tflite
-
-_WRITERS: dict[str, Callable[..., Path]] = {"tflite": write_tflite, "coreml": write_coreml, "onnx": write_onnx}
 
 
 def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
                    formats: Sequence[str] = tuple(FORMATS), force: bool = False,
                    progress: Callable[[str], None] | None = None,
                    tflite_converter: TfliteConverter = TfliteConverter.direct) -> dict[str, Path]:
-    """Write an encoder in several formats.
+    """Write an integer network, whose bounds are proven first, or a graph in several formats; returns format -> path.
 
-    Args:
-        encoder: the integer network (its bounds are proven first) or a graph.
-        out_dir: folder for ``encoder.tflite``, ``encoder.mlpackage``, ``encoder.onnx``; created if missing.
-        formats: some of ``tflite``, ``coreml``, ``onnx``.
-        force: replace files that exist.
-        progress: called with every file's name before it is written.
-        tflite_converter: what writes ``encoder.tflite``.
-
-    Returns:
-        Format -> path.
+    ``progress`` is called with every file's name before it is written.
     """
     require_formats(formats)
     if isinstance(encoder, IntegerNetwork):
@@ -44,8 +30,18 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
     for kind, path in paths.items():
         if progress:
             progress(path.name)
-        options = {"converter": tflite_converter} if kind == "tflite" else {}
-        _WRITERS[kind](encoder, path, force=force, **options)
+        if kind == "tflite":
+            from export.encoder.tflite_converters import write_tflite
+
+            write_tflite(encoder, path, force=force, converter=tflite_converter)
+        elif kind == "coreml":
+            from export.encoder.coreml import write_coreml
+
+            write_coreml(encoder, path, force=force)
+        else:
+            from export.encoder.onnx import write_onnx
+
+            write_onnx(encoder, path, force=force)
     return paths
 
 

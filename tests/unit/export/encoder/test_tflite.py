@@ -13,9 +13,9 @@ from edge_encoder.integer_network import IntegerNetwork, run_reference
 from edge_encoder.lowering import lower
 from edge_encoder.twin import EncoderTwin
 from export.encoder.graph import Clip, Conv, EncoderGraph, exact_graph
+from export.encoder.tflite import tflite_bytes
 from export.encoder.tflite_converters import write_tflite
-from export.encoder.tflite_emitter import tflite_bytes
-from export.proof.proof_report import tflite_operations
+from export.proof.report import operations
 from export.proof.runtimes import tflite_runtimes
 
 
@@ -32,10 +32,10 @@ def test_pictures_and_lrs_are_bytes_in_tflite_order(exported: Mapping[str, Path]
 
 def test_nothing_is_transposed_or_padded_and_only_weights_are_dequantized(exported: Mapping[str, Path],
                                                                           network: IntegerNetwork) -> None:
-    operations = tflite_operations(exported["tflite"])
+    found = operations("tflite", exported["tflite"])
     depthwise = sum(layer.groups > 1 for layer in network.layers)
     layers = len(network.layers)
-    assert operations == {"CAST": 2, "DEQUANTIZE": layers, "CONV_2D": layers - depthwise,
+    assert found == {"CAST": 2, "DEQUANTIZE": layers, "CONV_2D": layers - depthwise,
                           "DEPTHWISE_CONV_2D": depthwise, "FLOOR": layers, "MINIMUM": layers, "RELU": layers,
                           "ADD": sum(layer.skip is not None for layer in network.layers)}
 
@@ -86,7 +86,7 @@ def test_zeros_that_fit_no_scheme_are_padded(tmp_path: Path) -> None:
     expected = sum(padded[:, i::2, j::2] for i in (0, 1) for j in (0, 1)).clip(0, 200)
     assert {expected.min(), expected.max()} == {0, 200}
     path = write_tflite(graph, tmp_path / "encoder.tflite")
-    assert tflite_operations(path)["PAD"] == 1
+    assert operations("tflite", path)["PAD"] == 1
     for runtime in tflite_runtimes(path):
         assert np.array_equal(runtime.encode(picture), expected), runtime.name
 

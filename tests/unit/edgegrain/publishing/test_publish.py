@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
-import subprocess
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +22,17 @@ from edge_encoder.integer_network import integer_digest, load_integer_network, r
 from edge_encoder.lowering import lower
 from edge_encoder.twin import BoxMean
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.publishing import publish_grain
+from edgegrain.publishing import publish
 from edgegrain.publishing.fit_coder import fit_tables
-from edgegrain.publishing.publish_grain import picture_sources, store_around, store_trained
+from edgegrain.publishing.publish import picture_sources, store_trained
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.model import GrainRun
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import stand_in_prior, start_run
-from export.bundle import grain_bundle
+from export.bundle import grain
 from export.bundle.card import UNSTATED
-from export.bundle.grain_bundle import write_trained_bundle
-from export.bundle.writer import BundleParts, exact_encoder, manifest_fields, replace_decoder, write_bundle
+from export.bundle.grain import write_trained_bundle
+from export.bundle.writer import exact_encoder, manifest_fields, replace_decoder, write_bundle
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import Comparison, bundle_decoder, export_decoder, zoo_decoder
 from server_decoder.grain.grain import load_trained
@@ -56,7 +53,7 @@ def test_a_manifest_names_sources_of_pictures_but_no_pictures(tmp_path: Path, mo
 
     save("ffhq_1", "ffhq_2", "celeba_1", "me_1", "anna", "00001")
     assert picture_sources(tmp_path, ("me_*",)) == {"ffhq": 2, "celeba": 1, "other": 2}
-    monkeypatch.setattr(publish_grain, "MOST_SOURCES", 2)
+    monkeypatch.setattr(publish, "MOST_SOURCES", 2)
     assert picture_sources(tmp_path, ()) == {"ffhq": 2, "other": 4}
     save(*(f"caf\udce9_{index}" for index in range(3)))  # the byte 233, no UTF-8
     assert picture_sources(tmp_path, ()) == {"caf\\udce9": 3, "other": 6}
@@ -66,7 +63,7 @@ def test_another_decoder_leaves_encoder_and_coder_byte_for_byte(tmp_path: Path) 
     source = load_manifest(write_tiny_bundle(tmp_path / "old", random=True))
     kept = {name: source.open_file(name) for name in source.files if name not in ("decoder.onnx", "README.md")}
     decoder = repeating_decoder(64, 16)
-    made = replace_decoder(source, tmp_path / "new" / "tiny-64-lr16", decoder, FIELDS, card="# a card")
+    made = replace_decoder(source, tmp_path / "new" / "tiny-64-lr16", decoder, FIELDS, "# a card")
     assert made.lr_contract_id == source.lr_contract_id
     assert {name: made.open_file(name) for name in kept} == kept
     assert made.open_file("decoder.onnx") == decoder
@@ -75,12 +72,12 @@ def test_another_decoder_leaves_encoder_and_coder_byte_for_byte(tmp_path: Path) 
     record = json.loads((made.folder / "manifest.json").read_bytes())
     assert record["encoder"] == json.loads((source.folder / "manifest.json").read_bytes())["encoder"]
     with pytest.raises(FileExistsError, match="force"):
-        replace_decoder(source, made.folder, decoder, FIELDS, card="")
+        replace_decoder(source, made.folder, decoder, FIELDS, "")
 
 
 def test_another_decoder_leaves_the_enlarger(tmp_path: Path) -> None:
     source = load_manifest(write_tiny_bundle(tmp_path / "old", doublings=2))
-    made = replace_decoder(source, tmp_path / "new" / "tiny-64-lr16", repeating_decoder(), FIELDS, card="")
+    made = replace_decoder(source, tmp_path / "new" / "tiny-64-lr16", repeating_decoder(), FIELDS, "")
     assert made.enlarger == source.enlarger and made.sides == (64, 128, 256)
     assert made.open_file("enlarger_x4.onnx") == source.open_file("enlarger_x4.onnx")
 
@@ -90,7 +87,7 @@ def test_a_bundle_can_be_renewed_in_its_own_folder(tmp_path: Path, monkeypatch: 
     source = load_manifest(write_tiny_bundle(tmp_path / "bundles"))
     (tmp_path / "link").symlink_to(source.folder)
     monkeypatch.chdir(source.folder if name == "." else tmp_path)
-    made = replace_decoder(source, Path(name), repeating_decoder(), FIELDS, card="new", force=True)
+    made = replace_decoder(source, Path(name), repeating_decoder(), FIELDS, "new", force=True)
     assert made.folder == source.folder.resolve() and (tmp_path / "link").is_symlink()
     assert list(source.folder.parent.iterdir()) == [source.folder] and len(list(tmp_path.iterdir())) == 2
     assert made.version == "2.0.0"
@@ -106,25 +103,7 @@ def test_tables_are_fitted_to_lrs_of_mirror_images_too(mirrored: bool) -> None:
     wanted = [run_reference(network, picture[None])[0] for picture in pictures]
     if mirrored:
         wanted += [run_reference(network, np.ascontiguousarray(picture[:, ::-1])[None])[0] for picture in pictures]
-    assert np.array_equal(publish_grain.encode(run.average, pictures, 10, mirrored=mirrored), np.stack(wanted))
-
-
-def test_the_commit_is_that_of_the_clone_with_this_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package that is installed in a user's clone has no commit of its own."""
-    if not shutil.which("git"):
-        pytest.skip("needs git")
-    git = partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True, text=True)
-    installed = tmp_path / "installed.py"
-    installed.touch()
-    monkeypatch.setattr(publish_grain, "__file__", str(installed))
-    assert publish_grain._commit() == "unknown"
-    git(["git", "init"])
-    commit = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--message", "one"]
-    git([*commit, "--allow-empty"])
-    assert publish_grain._commit() == "unknown"
-    git(["git", "add", installed.name])
-    git(commit)
-    assert publish_grain._commit() == git(["git", "rev-parse", "HEAD"]).stdout.strip()
+    assert np.array_equal(publish.encode(run.average, pictures, 10, mirrored=mirrored), np.stack(wanted))
 
 
 @pytest.fixture
@@ -199,18 +178,17 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     fields = manifest_fields("tiny-base", "grain", architecture=asdict(decoder.config), training={}, licence=licence,
                              domain="cats", version="2.0.0")
     tables = replace(CoderTables.default(), step=3)
-    parts = BundleParts(exact_encoder(network), graph, tables, fields, "card", ("onnx",))
-    manifest = write_bundle(base, parts)
+    manifest = write_bundle(base, exact_encoder(network), graph, tables, fields, "card", ("onnx",))
     run.recipe = replace(run.recipe, lr_step=3)
     monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path / "bundles",))
     save_checkpoint(tmp_path / "run", run)
     prior = run.model.prior
     save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
-    arguments = tmp_path / "run", tmp_path / "zoo", base, tmp_path / "prior.safetensors"
     (tmp_path / "zoo").mkdir()
     for stale in ("encoder.safetensors", "coder.json"):  # of a run that had trained its own
         (tmp_path / "zoo" / stale).touch()
-    written = store_around(*arguments, force=True)
+    written = store_trained(tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors", decoder_of=base,
+                            force=True)
     assert [path.name for path in (tmp_path / "zoo").iterdir()] == ["grain.safetensors"]
     assert not any(name.startswith("decoder.") for name in read_weights(written))
     with pytest.raises(ModelError, match=f"needs the invertible decoder of bundle {manifest.id} {manifest.version}"):
@@ -219,7 +197,7 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     assert begun.recipe.lr_step == zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors").step == 3
     for name, tensor in decoder.state_dict().items():
         assert torch.equal(begun.model.decoder.decoder.state_dict()[name], tensor)  # type: ignore[union-attr]
-    monkeypatch.setattr(grain_bundle, "_export", lambda *_: (repeating_decoder(), Comparison(1, 0.0, 200.0, 0.0)))
+    monkeypatch.setattr(grain, "_export", lambda *_: (repeating_decoder(), Comparison(1, 0.0, 200.0, 0.0)))
     made = write_trained_bundle(tmp_path / "zoo", tmp_path / "bundles" / "tiny-grain",
                                 prior=tmp_path / "prior.safetensors").manifest
     assert (made.id, made.lr_contract_id) == ("tiny-grain", manifest.lr_contract_id)
@@ -235,14 +213,14 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
         next(decoder.parameters()).add_(1)
     save_checkpoint(tmp_path / "moved", run)
     with pytest.raises(BundleError, match="decoder is not that of bundle tiny-base"):
-        store_around(tmp_path / "moved", tmp_path / "other", base, tmp_path / "prior.safetensors")
-    replace_decoder(manifest, base, repeating_decoder(), fields, card="", force=True)
+        store_trained(tmp_path / "moved", tmp_path / "other", tmp_path / "prior.safetensors", decoder_of=base)
+    replace_decoder(manifest, base, repeating_decoder(), fields, "", force=True)
     with pytest.raises(BundleError, match=f"bundle tiny-base {manifest.version}; the installed version .* another one"):
         zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors")
 
 
 def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish_grain, "fit_tables", functools.partial(fit_tables, steps=8))
+    monkeypatch.setattr(publish, "fit_tables", functools.partial(fit_tables, steps=8))
     (tmp_path / "data").mkdir()
     for index, picture in enumerate(random_pictures(4, 64, seed=3)):
         Image.fromarray(np.asarray(picture)).save(tmp_path / "data" / f"{index}.png")
@@ -261,7 +239,7 @@ def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch
     again = start_run(GRAIN_RECIPES["smoke-stage1"], tmp_path / "zoo")
     assert again.history == ({"stage": "1", "pictures": 9},)
     with monkeypatch.context() as before_work, pytest.raises(ExportError, match="unknown format tflte"):
-        before_work.setattr(grain_bundle, "zoo_decoder", None)
+        before_work.setattr(grain, "zoo_decoder", None)
         write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx", "tflte"))
     manifest, comparison, _ = write_trained_bundle(tmp_path / "zoo", tmp_path / "small", formats=("onnx",))
     assert comparison.largest_difference < 1e-4

@@ -9,7 +9,7 @@ from PIL import Image
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, accumulate
-from export.proof.proof_inputs import (
+from export.proof.inputs import (
     SHARES,
     CheckInput,
     boundary_counts,

@@ -36,7 +36,12 @@ def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) 
         raise ExportError(f"a Core ML program is written as a folder NAME.mlpackage, not {path.name!r}")
     if path.exists() and not force:
         raise ExistsError(path)
-    model = coreml_model(graph)
+    with captured_stderr() as said:
+        coremltools = _coremltools()
+        try:
+            model = _convert(coremltools, graph)
+        except Exception as error:  # a failing pass may raise any exception
+            raise ExportError(f"coremltools could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
         written = Path(folder) / path.name
@@ -45,17 +50,6 @@ def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) 
         _make_reproducible(written)
         replace_folder(written, path)
     return path
-
-
-def coreml_model(graph: EncoderGraph) -> Any:
-    """The converted ``coremltools.models.MLModel`` (float32 throughout)."""
-    with captured_stderr() as said:
-        try:
-            return _convert(_coremltools(), graph)
-        except ExportError:
-            raise
-        except Exception as error:  # a failing pass may raise any exception
-            raise ExportError(f"coremltools could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
 
 
 def _make_reproducible(package: Path) -> None:
@@ -77,7 +71,7 @@ def _convert(ct: Any, graph: EncoderGraph) -> Any:
 
     @mb.program(input_specs=[mb.TensorSpec(shape=shape, dtype=types.fp32)], opset_version=ct.target.iOS16)
     def program(image: Any) -> Any:
-        return _build(mb, graph, image)
+        return mb.cast(x=graph.run(image, partial(_operation, mb)), dtype="int32", name=OUTPUT)
 
     converted = ct.convert(
         program, convert_to="mlprogram", minimum_deployment_target=ct.target.iOS16,
@@ -89,10 +83,6 @@ def _convert(ct: Any, graph: EncoderGraph) -> Any:
     converted.output_description[OUTPUT] = f"LR levels 0...255, [1, RGB, {graph.lr}, {graph.lr}]"
     converted.user_defined_metadata.pop("com.github.apple.coremltools.conversion_date", None)
     return converted
-
-
-def _build(mb: Any, graph: EncoderGraph, picture: Any) -> Any:
-    return mb.cast(x=graph.run(picture, partial(_operation, mb)), dtype="int32", name=OUTPUT)
 
 
 def _operation(mb: Any, node: g.Node, inputs: list[Any]) -> Any:

@@ -23,7 +23,6 @@ from export.bundle.card import bundle_card, usual_licence, with_kept
 from export.bundle.writer import (
     COMPARED,
     FIRST_VERSION,
-    BundleParts,
     WrittenBundle,
     exact_encoder,
     manifest_fields,
@@ -44,7 +43,7 @@ from export.decoder.export import (
     zoo_decoder,
 )
 from export.encoder.graph import FORMATS
-from export.proof.proof_inputs import smooth_pictures
+from export.proof.inputs import smooth_pictures
 from server_decoder.grain.grain import KIND, Grain, read_history
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
@@ -57,20 +56,11 @@ def write_trained_bundle(
     force: bool = False,
 ) -> WrittenBundle:
     """Write the bundle of a folder that holds ``grain.safetensors`` and perhaps ``encoder.safetensors`` (else the plain
-    area mean is the encoder) and ``coder.json`` (else the general tables). Weights that were trained around the decoder
-    of a bundle give a bundle with everything else of that one, and its LR contract. The decoder's large weights are
-    stored as int8 if those of the folder are, or if it has a generator.
+    area mean is the encoder) and ``coder.json`` (else the general tables).
 
-    Args:
-        weights: the folder.
-        folder: of the bundle; its name becomes the id.
-        prior: the generator, as `load_prior` takes it, for weights that were trained with one.
-        version: for the manifest.
-        domain: for the manifest, by default ``faces``; that of the bundle whose decoder the weights need.
-        licence: of weights and data, by default `usual_licence`; the generator's is added, and that of a bundle whose
-            decoder the weights need comes first.
-        formats: of the encoder, by default all; None for weights that take the encoder of a bundle.
-        force: replace a bundle that exists.
+    Weights that were trained around the decoder of a bundle give a bundle with everything else of that one, and its LR
+    contract; its licence then comes first. The decoder's large weights are stored as int8 if those of the folder are,
+    or if it has a generator, whose licence is added.
     """
     refuse_to_replace(folder, force, version=version)
     if not (weights / TRAINED).is_file():
@@ -96,22 +86,16 @@ def write_trained_bundle(
     architecture = decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config)
     fields = manifest_fields(folder.name, KIND, architecture=architecture, training=training, licence=licence,
                              domain=domain, version=version)
-    card = bundle_card(folder.name, _summary(network.hr, network.lr), training, licence)
+    card = bundle_card(fields, _summary(network.hr, network.lr))
     if kept is not None:
-        return WrittenBundle(replace_decoder(kept, folder, model, fields, card=card, force=force), comparison)
-    parts = BundleParts(exact_encoder(network), model, tables_in(weights), fields, card, formats)
-    return WrittenBundle(write_bundle(folder, parts, force=force), comparison)
+        return WrittenBundle(replace_decoder(kept, folder, model, fields, card, force=force), comparison)
+    return WrittenBundle(write_bundle(folder, exact_encoder(network), model, tables_in(weights), fields, card, formats,
+                                      force=force), comparison)
 
 
 def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = False) -> WrittenBundle:
-    """Write a bundle with the invertible decoder of a GRAIN alone. Its LR contract is that of the GRAIN, so it restores
-    the same payloads.
-
-    Args:
-        bundle: id, alias or folder of the GRAIN.
-        folder: of the new bundle; its name becomes the id.
-        force: replace a bundle that exists.
-    """
+    """Write a bundle with the invertible decoder of a GRAIN, a bundle by name or folder, alone. Its LR contract is that
+    of the GRAIN, so it restores the same payloads."""
     refuse_to_replace(folder, force)
     source = find_decoder(bundle)
     grain, manifest = source.decoder, source.manifest
@@ -126,8 +110,8 @@ def write_invertible_bundle(bundle: str | Path, folder: Path, *, force: bool = F
     training = {**manifest.training, "part_of": f"{manifest.id} {manifest.version}"}
     fields = manifest_fields(folder.name, manifest.codec, architecture=asdict(decoder.config), training=training,
                              licence=licence, domain=manifest.domain, version=manifest.version)
-    card = bundle_card(folder.name, _summary(manifest.hr, manifest.lr), training, licence)
-    return WrittenBundle(replace_decoder(manifest, folder, model, fields, card=card, force=force), comparison)
+    card = bundle_card(fields, _summary(manifest.hr, manifest.lr))
+    return WrittenBundle(replace_decoder(manifest, folder, model, fields, card, force=force), comparison)
 
 
 def _export(decoder: Grain | RRDBDecoder, network: IntegerNetwork, storage: WeightStorage) -> tuple[bytes, Comparison]:
@@ -142,17 +126,7 @@ def _summary(hr: int, lr: int) -> str:
 
 @dataclass(frozen=True)
 class BundleOptions:
-    """Choices for a bundle; None leaves one to its family.
-
-    Attributes:
-        version: of the bundle.
-        licence: of weights and data.
-        formats: of the encoder.
-        domain: what the pictures show.
-        prior: the generator, as `load_prior` takes it.
-        reduction: of GLEAN and GCFSR, a key of `REDUCTIONS`.
-        lr: side of a GCFSR bundle's LRs.
-    """
+    """Choices for a bundle, arguments of its family's writer; None leaves one to it."""
 
     version: str | None = None
     licence: Mapping[str, str] | None = None
@@ -165,14 +139,7 @@ class BundleOptions:
 
 def write_zoo_bundle(weights: Path, folder: Path, options: BundleOptions | None = None, *, force: bool = False
                      ) -> WrittenBundle:
-    """Write the bundle of trained weights.
-
-    Args:
-        weights: a folder of the zoo or of a run, or the weight file in it.
-        folder: of the bundle; its name becomes the id.
-        options: see there.
-        force: replace a bundle that exists.
-    """
+    """Write the bundle of a folder of the zoo or of a run, or of the weight file in it."""
     path = weight_file(weights)
     source, name, write = path.parent, "GRAIN", write_trained_bundle
     if path.name != TRAINED:

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder.graph import exact_graph, int8_parts
-from export.encoder.onnx_emitter import onnx_model, write_onnx
+from export.encoder.onnx import onnx_model, write_onnx
 
 
 def _run(model: bytes, rgb: np.ndarray) -> np.ndarray:

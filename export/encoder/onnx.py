@@ -28,12 +28,9 @@ def write_onnx(graph: EncoderGraph, path: str | Path, *, force: bool = False) ->
 
 
 def onnx_model(graph: EncoderGraph, *, batch: int | str = "n", int8: bool = True) -> onnx.ModelProto:
-    """The model, with a transposition at both ends.
+    """The model, with a transposition at both ends, for ``batch`` pictures (a number, or the name of any).
 
-    Args:
-        graph: the encoder.
-        batch: number of pictures, or the name of any number.
-        int8: store weights as int8 where that is exact.
+    With ``int8`` weights are stored as int8 where that is exact.
     """
     writer = _Writer(int8)
     planes = writer.op("Transpose", [INPUT], f"{INPUT}.planes", perm=[0, 3, 1, 2])

@@ -18,7 +18,7 @@ from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
 from edgegrain.cli.main import app
-from export.bundle import grain_bundle as grain
+from export.bundle import grain
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder import export as decoder_export
 from export.decoder.export import (

@@ -6,8 +6,9 @@ Everything is drawn from a seeded generator, so two runs of the same command che
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from codec_contract.errors import ExportError
 from codec_contract.pixels import unit_to_levels
 from codec_contract.resize import exact_resize
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, accumulate, unclamped
-from edge_encoder.preprocessing import PICTURE_SUFFIXES
+from edge_encoder.preprocessing import PICTURE_SUFFIXES, load_picture
 
 SHARES = {"picture": 0.38, "noise": 0.2, "adversarial": 0.16, "gradient": 0.1, "checkerboard": 0.1, "constant": 0.06}
 """Share of every kind among the inputs; noise fills up to the total."""
@@ -23,8 +24,7 @@ PATCH_CANDIDATES = 24  # random pictures from which a stem-adversarial input tak
 SEARCH_STEPS = 10  # full runs of the network for an input searched at one layer
 
 
-@dataclass(frozen=True)
-class CheckInput:
+class CheckInput(NamedTuple):
     """One input: ``picture`` uint8 ``[hr, hr, 3]`` of a ``kind`` from `SHARES`."""
 
     kind: str
@@ -33,8 +33,7 @@ class CheckInput:
 
 
 def find_pictures(folder: Path | None = None) -> list[Path]:
-    """Picture files in ``folder``, sorted by name, or the small portrait that ships with the package when it is None.
-    """
+    """Picture files in ``folder``, sorted by name; without a folder the small portrait that ships with the package."""
     if folder is None:
         # The application's portrait is data for this package, which does not import the application.
         portrait = Path(__file__).resolve().parents[2] / "edgegrain" / "demo" / "portrait.jpg"
@@ -65,22 +64,16 @@ def input_counts(count: int) -> dict[str, int]:
 
 def make_inputs(hr: int, count: int, *, network: IntegerNetwork | None = None, pictures: Sequence[Path] = (),
                 seed: int = 0, span: slice = slice(None)) -> Iterator[CheckInput]:
-    """Generate ``count`` inputs one by one, so that large pictures are not in memory together.
+    """Generate those of ``count`` inputs that are in ``span``, one by one: large pictures are not in memory together.
 
-    Args:
-        hr: side length.
-        count: number of inputs.
-        network: adversarial inputs are searched on its rounding boundaries; None replaces them by noise.
-        pictures: real pictures; each is used several times (cropped, turned, mirrored). Synthetic photographs
-            (noise with a natural spectrum) replace them if there are none.
-        seed: of all random numbers.
-        span: which of them to generate.
+    Adversarial inputs are searched on the rounding boundaries of ``network``; without it noise replaces them. Each real
+    picture is used several times (cropped, turned, mirrored); without any, synthetic photographs replace them.
     """
     counts = input_counts(count)
     if network is None:
         counts["noise"] += counts.pop("adversarial")
     makers: dict[str, Callable[[np.random.Generator, int, int], tuple[str, np.ndarray]]] = {
-        "picture": _PictureMaker(pictures), "noise": _noise, "gradient": _gradient, "checkerboard": _checkerboard,
+        "picture": partial(_picture, pictures), "noise": _noise, "gradient": _gradient, "checkerboard": _checkerboard,
         "constant": _constant}
     if network is not None:
         makers["adversarial"] = AdversarialMaker(network)
@@ -209,28 +202,21 @@ def _noise(rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarr
             return f"blocks of {block} pixels", np.repeat(np.repeat(coarse, block, 0), block, 1)[:hr, :hr]
 
 
-class _PictureMaker:
-    """Real pictures in varied crops and orientations, or synthetic photographs if there are none."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = paths
-
-    def __call__(self, rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:
-        if not self.paths:
-            return "synthetic photograph", _photograph(rng, hr)
-        from edge_encoder.preprocessing import load_picture
-
-        path, variation = self.paths[index % len(self.paths)], index // len(self.paths)
-        rgb = load_picture(path)
-        side = min(rgb.shape[:2])
-        if variation:
-            side = int(side * rng.uniform(0.4, 1))
-            top, left = (int(rng.integers(0, limit - side + 1)) for limit in rgb.shape[:2])
-        else:
-            top, left = ((limit - side) // 2 for limit in rgb.shape[:2])
-        square = exact_resize(np.ascontiguousarray(rgb[top : top + side, left : left + side]), (hr, hr))
-        square = np.rot90(square, variation % 4)
-        return f"{path.name}, variation {variation}", square[:, ::-1] if variation % 2 else square
+def _picture(paths: Sequence[Path], rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:
+    """A real picture in varied crops and orientations."""
+    if not paths:
+        return "synthetic photograph", _photograph(rng, hr)
+    path, variation = paths[index % len(paths)], index // len(paths)
+    rgb = load_picture(path)
+    side = min(rgb.shape[:2])
+    if variation:
+        side = int(side * rng.uniform(0.4, 1))
+        top, left = (int(rng.integers(0, limit - side + 1)) for limit in rgb.shape[:2])
+    else:
+        top, left = ((limit - side) // 2 for limit in rgb.shape[:2])
+    square = exact_resize(np.ascontiguousarray(rgb[top : top + side, left : left + side]), (hr, hr))
+    square = np.rot90(square, variation % 4)
+    return f"{path.name}, variation {variation}", square[:, ::-1] if variation % 2 else square
 
 
 def _photograph(rng: np.random.Generator, hr: int) -> np.ndarray:

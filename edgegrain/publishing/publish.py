@@ -1,0 +1,304 @@
+"""Publish a training run of GRAIN as a bundle, or store its trained weights in the zoo.
+
+A published encoder is frozen: another encoder makes another LR contract, and stored payloads keep needing the first. A
+run that kept it (all stages after the first do) is published with that bundle's encoder, coder tables and golden
+vectors, byte for byte (``encoder_of``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, Manifest, load_manifest
+from codec_contract.errors import BundleError, EdgegrainError, ExistsError, ModelError
+from codec_contract.files import printable_name, write_atomically
+from codec_contract.lr_coder.coder_tables import CoderTables
+from edge_encoder.integer_network import IntegerNetwork, integer_digest, load_integer_network, save_integer_network
+from edge_encoder.lowering import box_network, lower, raise_twin
+from edge_encoder.twin import BoxMean, EncoderTwin
+from edgegrain.pictures.stored_pictures import stored_pictures
+from edgegrain.pictures.writing import Progress
+from edgegrain.publishing.fit_coder import fit_tables
+from edgegrain.publishing.model_card import CODEC, card_text
+from edgegrain.training.checkpoint import checkpoint_path
+from edgegrain.training.data import packed_pictures
+from edgegrain.training.grain.model import Autoencoder, GrainRun, load_run, read_recipe
+from edgegrain.training.prior_files import recipe_prior
+from edgegrain.training.super_resolution.trainer import FAMILY as SUPER_RESOLUTION
+from export import papers
+from export.bundle.card import usual_licence, with_kept
+from export.bundle.writer import (
+    EncoderPart,
+    decoder_hash,
+    exact_encoder,
+    manifest_fields,
+    refuse_to_replace,
+    replace_decoder,
+    tables_in,
+    write_bundle,
+)
+from export.decoder import DecoderOptions, WeightStorage
+from export.decoder.export import TRAINED, DecoderSource, compare_decoder, export_decoder, invertible_decoder
+from export.proof.report import clone_commit
+from server_decoder.grain.grain import Grain, GrainConfig, KeptDecoder, save_trained
+from server_decoder.grain.rrdb_decoder import RRDBDecoder
+from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
+from server_decoder.weight_file import read_header
+
+CODER_PICTURES = 10_000
+"""Pictures whose LRs, and whose mirror images' LRs, the coder's tables are fitted to."""
+MOST_SOURCES, OTHER_SOURCES = 50, "other"
+"""Most prefixes of file names that a manifest counts by name, and the name of the rest."""
+COMPARED = 8
+"""LRs on which the exported decoder is compared with torch."""
+_AT_ONCE = 8  # pictures that are encoded together
+
+
+def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, version: str, domain: str = "",
+                exclude: tuple[str, ...] = (), coder_pictures: int = CODER_PICTURES,
+                licence: Mapping[str, str] | None = None, prior: str | Path | None = None,
+                encoder_of: Path | None = None, storage: WeightStorage | None = None, force: bool = False,
+                report: Progress | None = None) -> dict[str, Any]:
+    """Write the bundle of a run, given by its folder or checkpoint, and return a summary.
+
+    Lowers the averaged encoder to its integers, fits the coder's tables to the LRs of ``coder_pictures`` training
+    pictures and their mirror images, exports every format and the decoder, and compares the latter with torch.
+    ``licence`` is by default `usual_licence`; with ``encoder_of``, the folder of a bundle, it is added to that of the
+    bundle, for the decoder. The prior's is added too.
+    """
+    refuse_to_replace(folder, force, bundle_id, version)
+    run = open_run(checkpoint, prior)
+    recipe = run.recipe
+    hr, lr, domain = recipe.encoder.hr, recipe.encoder.lr, domain or recipe.domain
+    pictures = packed_pictures(run_folder(checkpoint), data, exclude, hr, report)
+    source = kept_encoder(run, encoder_of) if encoder_of is not None else None
+    lrs = encode(run.average, pictures, COMPARED if source else coder_pictures, mirrored=source is None, report=report)
+    if report is not None:
+        report(1.0, "exporting encoder and decoder")
+    if source is not None:
+        licence = with_kept(source.licence, licence or {}, "Decoder")
+    licence = licence or usual_licence(domain)
+    decoder = final_decoder(run)
+    if isinstance(decoder, Grain):
+        licence = {**licence, "prior": prior_licence(prior or DEFAULT_PRIOR)}
+    graph = export_decoder(decoder, lr, DecoderOptions(decoder_storage(decoder, storage)))
+    comparison = compare_decoder(graph, decoder, lrs[:COMPARED])
+    training = {"stages": list(run.stages), "pictures_seen": sum(stage["pictures"] for stage in run.stages),
+                "pictures_in_set": len(pictures), "data": picture_sources(data, exclude),
+                "commit": (clone_commit() or "unknown").split()[0],
+                "learned_correction": isinstance(run.average.encoder, EncoderTwin)}
+    fields = manifest_fields(
+        bundle_id, CODEC, training=training, licence=licence, domain=domain, version=version,
+        architecture=decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config))
+    card = card_text({**fields, "hr": hr, "lr": lr})
+    if source is None:
+        tables = fit_tables(lrs, level_step=recipe.lr_step)
+        manifest = write_bundle(folder, encoder_part(run), graph, tables, fields, card, force=force)
+    else:
+        manifest = replace_decoder(source, folder, graph, fields, card, force=force)
+    return {"bundle": str(folder), "lr_contract_id": manifest.lr_contract_id.hex(), "stages": training["stages"],
+            "decoder_difference_from_torch": comparison.largest_difference,
+            "bytes": sum(entry.size for entry in manifest.files.values())}
+
+
+def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = None, *, data: Path | None = None,
+                  exclude: tuple[str, ...] = (), encoder_of: Path | None = None, decoder_of: Path | None = None,
+                  force: bool = False, report: Progress | None = None) -> Path:
+    """Write a run's trained weights, integer encoder and coder tables into a folder of the zoo.
+
+    Weights are float16; those of a decoder without generator are int8 where they are large, as in its bundle. The
+    tables are fitted to the LRs of ``data``; without it those in the folder stay. With ``encoder_of``, the folder of a
+    bundle, its encoder and tables are taken. With ``decoder_of``, the bundle whose encoder and invertible decoder the
+    run kept, the file names it and holds codes and fusion alone.
+    """
+    for name in (TRAINED, ENCODER_WEIGHTS, CODER_TABLES):  # before the work, which takes minutes
+        if (folder / name).exists() and not force:
+            raise ExistsError(folder / name)
+    run = open_run(checkpoint, prior)
+    model, invertible = run.average.decoder, run.recipe.stage == "1"
+    files: dict[str, bytes] = {}
+    around = kept_decoder(run, decoder_of) if decoder_of is not None else None
+    if invertible:  # GRAIN without generator, codes and fusion ([GRAIN] Table 2)
+        trained = model.decoder if isinstance(model, Grain) else model
+        model = Grain(GrainConfig(trained.config))
+        model.decoder.load_state_dict(trained.state_dict())
+    network = None
+    if encoder_of is not None:
+        kept = kept_encoder(run, encoder_of)
+        files = {name: kept.open_file(name) for name in (ENCODER_WEIGHTS, CODER_TABLES)}
+    elif around is None:
+        network = integer_encoder(run) if run.recipe.correction else None
+        if data is not None:
+            pictures = packed_pictures(run_folder(checkpoint), data, exclude, run.recipe.encoder.hr, report)
+            lrs = encode(run.average, pictures, CODER_PICTURES, mirrored=True, report=report)
+            files[CODER_TABLES] = fit_tables(lrs, level_step=run.recipe.lr_step).to_json()
+        elif tables_in(folder).step != run.recipe.lr_step:
+            raise EdgegrainError(f"the run's levels have a step of {run.recipe.lr_step}, which the coder's tables "
+                                 "state; pass the training pictures (--data), to which they are fitted")
+        elif (folder / CODER_TABLES).exists():
+            files[CODER_TABLES] = (folder / CODER_TABLES).read_bytes()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = save_trained(cast(Grain, model), folder / TRAINED, history=run.stages, kept=around,
+                        compact=invertible or around is not None, force=force)
+    for name in (ENCODER_WEIGHTS, CODER_TABLES):
+        if name in files:
+            write_atomically(folder / name, files[name], force=force)
+        else:  # of another run
+            (folder / name).unlink(missing_ok=True)
+    if network is not None:
+        save_integer_network(network, folder / ENCODER_WEIGHTS)
+    return path
+
+
+@torch.no_grad()
+def encode(model: Autoencoder, pictures: np.ndarray, count: int, seed: int = 0, *, mirrored: bool = False,
+           report: Progress | None = None) -> np.ndarray:
+    """LRs of a random choice of training pictures, uint8 ``[count, lr, lr, 3]``.
+
+    ``mirrored`` adds the LRs of the mirror images, which differ from mirrored LRs, and doubles the count.
+    """
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(pictures))[:count])
+    lrs = []
+    for start in range(0, len(chosen), _AT_ONCE):
+        x = torch.from_numpy(np.stack([pictures[index] for index in chosen[start : start + _AT_ONCE]]))
+        x = x.permute(0, 3, 1, 2).float()
+        levels, _ = model.encoder(torch.cat([x, x.flip(3)]) if mirrored else x)
+        lrs.append(levels.permute(0, 2, 3, 1).numpy().astype(np.uint8))
+        if report is not None:
+            report(min(1.0, (start + _AT_ONCE) / len(chosen)), f"encoding {len(chosen):,} pictures")
+    return np.concatenate(lrs)
+
+
+def picture_sources(data: Path, exclude: tuple[str, ...]) -> dict[str, int]:
+    """Number of training pictures per prefix of the file name, up to its first ``_``.
+
+    Pictures without one, and those of all but the most frequent prefixes, count as ``other``: a manifest names sources,
+    not pictures.
+    """
+    counts: Counter[str] = Counter()
+    for picture in stored_pictures(data, exclude):
+        prefix, underscore, _ = printable_name(picture.name).partition("_")
+        counts[prefix if underscore else OTHER_SOURCES] += 1
+    named = dict(counts.most_common(MOST_SOURCES))
+    if rest := counts.total() - sum(named.values()):
+        named[OTHER_SOURCES] = named.get(OTHER_SOURCES, 0) + rest
+    return named
+
+
+def open_run(checkpoint: Path, prior: str | Path | None = None) -> GrainRun:
+    """A run, given by its folder or checkpoint, with its generator, if it has one: a file, a name, or the published
+    one."""
+    return load_run(checkpoint, recipe_prior(read_recipe(checkpoint), prior))
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The folder of a run, given by its folder or checkpoint."""
+    return checkpoint_path(checkpoint).resolve().parent
+
+
+def source_of(run: GrainRun, name: str) -> DecoderSource:
+    """The averaged weights of a run: the decoder in evaluation mode, the encoder lowered to its integers."""
+    return DecoderSource(name, final_decoder(run), integer_encoder(run), step=run.recipe.lr_step)
+
+
+def final_decoder(run: GrainRun) -> RRDBDecoder | Grain:
+    """The averaged decoder in evaluation mode; of stage 1 without the generator that made its training pictures."""
+    decoder = run.average.decoder.eval()
+    return decoder.decoder if isinstance(decoder, Grain) and run.recipe.stage == "1" else decoder
+
+
+def decoder_storage(decoder: RRDBDecoder | Grain, wanted: WeightStorage | None = None) -> WeightStorage:
+    """Storage of a decoder's weights in a bundle; by default compact (large ones as int8) with a generator, else
+    float16."""
+    return wanted or (WeightStorage.compact if isinstance(decoder, Grain) else WeightStorage.float16)
+
+
+def integer_encoder(run: GrainRun) -> IntegerNetwork:
+    """The averaged encoder as integers; the box mean for a run without learned correction."""
+    encoder = run.average.encoder
+    if isinstance(encoder, BoxMean):
+        return box_network(encoder.hr, encoder.lr)
+    if isinstance(encoder, EncoderTwin):
+        return lower(encoder)
+    raise BundleError("the encoder of this run is the paper's float network, which has no integers; publish the "
+                      "run as a bundle, without --if-better, --trained-only and --encoder-of")
+
+
+def encoder_part(run: GrainRun) -> EncoderPart:
+    """The averaged encoder as the part of a bundle: its integers, or the paper's float network."""
+    encoder = run.average.encoder
+    if isinstance(encoder, BoxMean | EncoderTwin):
+        return exact_encoder(integer_encoder(run))
+    part: EncoderPart = encoder.bundle_part()  # type: ignore[operator]  # a float encoder
+    return part
+
+
+def kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:
+    """The bundle whose encoder a run kept, with the step of its levels."""
+    source = load_manifest(encoder_of)
+    step = CoderTables.from_json(source.open_file(CODER_TABLES)).step
+    if step != run.recipe.lr_step:
+        raise BundleError(f"bundle {source.id} stores LR levels in steps of {step}, the run had lr_step="
+                          f"{run.recipe.lr_step}; publish it without --encoder-of, under an id of its own")
+    if not has_encoder(run.average, load_integer_network(source.open_file(ENCODER_WEIGHTS))):
+        raise BundleError(f"the run's encoder is not that of bundle {source.id}: its weights moved, or it began with "
+                          "another; publish it without --encoder-of, under an id of its own")
+    return source
+
+
+def kept_decoder(run: GrainRun, decoder_of: Path) -> KeptDecoder:
+    """The bundle whose encoder and invertible decoder a run with a generator kept."""
+    source, model = kept_encoder(run, decoder_of), run.average.decoder
+    if not isinstance(model, Grain) or run.recipe.stage == "1":
+        raise BundleError("the run trained no codes; publish it without --decoder-of")
+    wanted, found = invertible_decoder(source).state_dict(), model.decoder.state_dict()
+    if wanted.keys() != found.keys() or not all(torch.equal(tensor, found[name]) for name, tensor in wanted.items()):
+        raise BundleError(f"the run's invertible decoder is not that of bundle {source.id}: its weights moved, or it "
+                          "began with another; publish it without --decoder-of")
+    return KeptDecoder(source.id, source.version, decoder_hash(source))
+
+
+def has_encoder(model: Autoencoder, network: IntegerNetwork) -> bool:
+    """True if a model's encoder is the published one: if it lowers to the same integers, or was raised from them.
+
+    A raised twin computes the same LRs, but lowers to weights of another scale where the published ones left a bit
+    unused.
+    """
+    twin = model.encoder
+    if isinstance(twin, BoxMean):
+        return integer_digest(box_network(twin.hr, twin.lr)) == integer_digest(network)
+    if not isinstance(twin, EncoderTwin) or twin.config.name != network.architecture:
+        return False
+    raised = raise_twin(network, twin.config).state_dict()
+    return integer_digest(lower(twin)) == integer_digest(network) or all(
+        torch.equal(tensor, raised[name]) for name, tensor in twin.state_dict().items())
+
+
+def run_family(run: Path) -> str:
+    """The family of a run, given by its folder, its checkpoint or its weights: `CODEC`, or one of `papers.WEIGHTS`."""
+    path = checkpoint_path(run)
+    if run.is_dir():
+        path = next((run / name for name in papers.WEIGHTS if (run / name).is_file()), path)
+    try:
+        header = read_header(path)
+        config = json.loads(header.get("config", "{}"))
+        kind = config.get("kind") or config.get("network", {}).get("kind")
+    except (OSError, SafetensorError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path} is not a checkpoint of a training run ({error})") from error
+    by_kind = {weights.name.lower(): weights.family for weights in papers.WEIGHTS.values()}
+    family = header.get("family") or by_kind.get("irn" if "irn" in header else kind, CODEC)
+    if family == SUPER_RESOLUTION:
+        raise ModelError(f"{path} is a checkpoint of an enlarger, not of a codec; add it to a bundle with 'edgegrain "
+                         "export enlarger'")
+    if family not in (CODEC, *by_kind.values()):
+        raise ModelError(f"{path} is a checkpoint of {family}, not of a codec; its weights are a prior for --prior")
+    return family

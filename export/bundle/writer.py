@@ -57,6 +57,8 @@ if TYPE_CHECKING:  # they import torch
 
 COMPARED = 4
 """Generated pictures on which a bundle's encoder and decoder are compared with torch."""
+CUDA = "cuda"
+"""Name of a decoder's form for this device."""
 FIRST_VERSION = "1.0.0"
 """Version of a bundle for which none is given."""
 
@@ -296,33 +298,32 @@ def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Ma
     return change_bundle(folder, {**read_record(folder), "evaluation": dict(evaluation)}, {MODEL_CARD: card.encode()})
 
 
-def require_target(source: DecoderSource, options: DecoderOptions, bundle: str, *, device: str = "cuda",
-                   force: bool = False) -> Manifest:
-    """The manifest of the bundle that a form of its decoder for a device will be written into; ``force`` replaces one
-    that is current."""
+def require_target(source: DecoderSource, options: DecoderOptions, bundle: str, *, force: bool = False) -> Manifest:
+    """The manifest of the bundle that a form of its decoder for CUDA will be written into; ``force`` replaces one that
+    is current."""
     target = writable_bundle(bundle)
     if source.manifest is None or decoder_hash(source.manifest) != decoder_hash(target):
         raise ExportError(f"the decoder of {source.name} is not the one of bundle {target.id}; export a bundle's "
                           "decoder into the bundle itself")
     if options.noise is not Noise.constant:
         raise ExportError("a form has the inputs of its decoder, which takes no noise; export it without --noise")
-    existing = decoder_forms(target).get(device)
+    existing = decoder_forms(target).get(CUDA)
     if existing is not None and existing.current and not force:
         raise ExistsError(target.path(existing.file))
     return target
 
 
-def write_form(exported: ExportedDecoder, target: Manifest, *, device: str = "cuda") -> BundledForm:
-    """Write an exported decoder into the bundle of `require_target` as its form for a device, in place of an earlier
-    one; the new file has a new name."""
-    name = f"decoder_{device}-{hashlib.sha256(exported.model).hexdigest()[:8]}.onnx"
+def write_form(exported: ExportedDecoder, target: Manifest) -> BundledForm:
+    """Write an exported decoder into the bundle of `require_target` as its form for CUDA, in place of an earlier one;
+    the new file has a new name."""
+    name = f"decoder_{CUDA}-{hashlib.sha256(exported.model).hexdigest()[:8]}.onnx"
     record = read_record(target.folder)
     forms = record["decoder"].setdefault("forms", {})
-    earlier = [forms[device]["file"]] if device in forms else []
-    forms[device] = {
+    earlier = [forms[CUDA]["file"]] if CUDA in forms else []
+    forms[CUDA] = {
         "file": name, "precision": exported.options.precision.value, "ops": exported.options.ops.value,
         "source": decoder_hash(target), "psnr": exported.comparison.psnr}
-    return decoder_forms(change_bundle(target.folder, record, {name: exported.model}, earlier))[device]
+    return decoder_forms(change_bundle(target.folder, record, {name: exported.model}, earlier))[CUDA]
 
 
 def decoder_hash(manifest: Manifest) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from codec_contract.errors import ExistsError, ExportError
+from codec_contract.errors import ExportError
 from codec_contract.files import replace_folder
 from codec_contract.onnx_runtime import captured_stderr
 from edge_encoder.integer_network import INPUT
@@ -29,27 +29,20 @@ from export.encoder import graph as g
 from export.encoder.graph import OUTPUT, EncoderGraph, int8_parts
 
 
-def write_coreml(graph: EncoderGraph, path: str | Path, *, force: bool = False) -> Path:
-    """Write the program as a package folder ``PATH.mlpackage``, complete or not at all."""
-    path = Path(path)
-    if path.suffix != ".mlpackage":
-        raise ExportError(f"a Core ML program is written as a folder NAME.mlpackage, not {path.name!r}")
-    if path.exists() and not force:
-        raise ExistsError(path)
+def write_coreml(graph: EncoderGraph, path: Path) -> None:
+    """Write the program as a package folder ``PATH.mlpackage``, complete or not at all, in place of an earlier one."""
     with captured_stderr() as said:
         coremltools = _coremltools()
         try:
             model = _convert(coremltools, graph)
         except Exception as error:  # a failing pass may raise any exception
             raise ExportError(f"coremltools could not convert {graph.name}: {error}\n{said()[-2000:]}") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
         written = Path(folder) / path.name
         with captured_stderr():
             model.save(str(written))
         _make_reproducible(written)
         replace_folder(written, path)
-    return path
 
 
 def _make_reproducible(package: Path) -> None:

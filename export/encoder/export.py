@@ -23,6 +23,7 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
     if isinstance(encoder, IntegerNetwork):
         bounds.prove(encoder)
         encoder = exact_graph(encoder)
+    Path(out_dir).mkdir(parents=True, exist_ok=True)
     paths = {kind: Path(out_dir) / FORMATS[kind] for kind in FORMATS if kind in formats}
     for path in paths.values():
         if path.exists() and not force:
@@ -37,7 +38,7 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
         elif kind == "coreml":
             from export.encoder.coreml import write_coreml
 
-            write_coreml(encoder, path, force=force)
+            write_coreml(encoder, path)
         else:
             from export.encoder.onnx import write_onnx
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from codec_contract.errors import ExistsError, ExportError
+from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
 from codec_contract.onnx_runtime import captured_stderr
 from edge_encoder.integer_network import INPUT
@@ -40,8 +40,6 @@ from export.encoder.tflite import (
 def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False,
                  converter: TfliteConverter = TfliteConverter.direct) -> Path:
     """Convert and write the encoder; its signature ``serving_default`` maps ``image`` to ``lr``."""
-    if Path(path).exists() and not force:  # before minutes of conversion, not after
-        raise ExistsError(path)
     return write_atomically(path, converted(graph, converter), force=force)
 
 

@@ -96,14 +96,6 @@ def test_a_lower_limit_other_than_zero_is_refused() -> None:
         tflite_bytes(EncoderGraph("limits", 8, 8, (Clip("limited", "image", 30.0),), exact=True))
 
 
-def test_an_existing_file_is_kept_without_force(network: IntegerNetwork, tmp_path: Path) -> None:
-    path = tmp_path / "encoder.tflite"
-    path.write_bytes(b"precious")
-    with pytest.raises(FileExistsError, match="force"):
-        write_tflite(exact_graph(network), path)
-    assert path.read_bytes() == b"precious"
-
-
 def test_the_largest_encoder_for_1024_is_a_tflite_file_of_at_most_1_5_mb() -> None:
     graphs = [exact_graph(lower(EncoderTwin(encoder_config(1024, lr)))) for lr in LR_SIZES]
     assert len(tflite_bytes(max(graphs, key=EncoderGraph.parameters))) <= 1_500_000

@@ -99,15 +99,31 @@ def is_first_process() -> bool:
 
 @contextlib.contextmanager
 def progress_bar(text: str = "preparing", *, transient: bool = False) -> Iterator[Callable[..., None]]:
-    """A bar on stderr, in the first process only; a transient one needs a terminal.
+    """A bar on stderr, without a terminal a line every `SILENCE` seconds and at the end; a transient one needs one.
 
-    Yields a function of the finished part, 0...1, and a line of text.
+    Yields a function of the finished part, 0...1, and a line of text. Only the first process shows anything.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     hidden = not is_first_process() or (transient and not console.is_terminal)
+    if not hidden and not console.is_terminal:
+        last, written = "", time.monotonic()
+
+        def write(part: float, line: str | None = None) -> None:
+            nonlocal last, written
+            last = f"{line or text}: {part:.0%}"
+            if time.monotonic() - written >= SILENCE:
+                say(last, err=True)
+                last, written = "", time.monotonic()
+
+        try:
+            yield write
+        finally:
+            if last:
+                say(last, err=True)
+        return
     with Progress(console=console, transient=transient, disable=hidden) as bar:
         task = bar.add_task(text, total=1.0)
         yield lambda part, line=None: bar.update(task, completed=part, description=line)

@@ -6,7 +6,9 @@ rounded to the integers of `CoderTables`. The tables are part of the LR contract
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,30 +18,41 @@ from PIL import Image
 from torch import Tensor
 
 from codec_contract.errors import ImageError
+from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder import encode_lr
-from codec_contract.lr_coder.coder_tables import CoderTables, rounded, to_indices
+from codec_contract.lr_coder.coder_tables import ChannelNetwork, CoderTables, rounded, to_indices
 from codec_contract.lr_coder.context import all_contexts
 from codec_contract.pixels import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.pictures.stored_pictures import list_pictures
+from edgegrain.pictures.writing import Progress
 from edgegrain.training.grain.rate import FloatNetwork, code_length
 
 BATCH = 4096
 CALIBRATION_SAMPLES = 200_000
 WIDTHS = (128, 128)
 STEPS = 8000
+LEAST_STEPS, PASSES = 250, 50
+"""Fewest steps, and passes over the samples: with more of them, LRs of few pictures are learnt by heart and others
+need more bytes (experiments/2026-11.md)."""
 SAMPLES = 20_000_000
 """Most samples of a channel: contexts of them all are held in memory, 1.4 GB. Of more LRs, some are drawn."""
 ROUNDED_FROM = 0.7
 """Fraction of the steps after which weights are rounded."""
 
 
+def steps_for(samples: int) -> int:
+    """Optimizer steps for a channel of so many samples: `PASSES` over them, `LEAST_STEPS` to `STEPS`."""
+    return min(STEPS, max(LEAST_STEPS, PASSES * samples // BATCH))
+
+
 def fit_network(
-    context: Tensor, reference: Tensor, level: Tensor, *, widths: Sequence[int], steps: int, seed: int
+    context: Tensor, reference: Tensor, level: Tensor, *, widths: Sequence[int], steps: int, seed: int,
+    report: Callable[[float], None] | None = None,
 ) -> FloatNetwork:
     """Train one channel's network on contexts ``[S, n]``, references ``[S]`` and levels ``[S]`` of any number type; the
-    result is calibrated."""
+    result is calibrated. ``report`` is called with the finished part."""
     torch.manual_seed(seed)
     network = FloatNetwork(context.shape[1], widths, skip=False)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
@@ -54,26 +67,52 @@ def fit_network(
         loss.backward()
         optimizer.step()
         schedule.step()
+        if report is not None:
+            report((step + 1) / steps)
     return network
 
 
 def fit_tables(
-    lrs: Sequence[Rgb] | Rgb, *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, seed: int = 0,
-    level_step: int = 1,
+    lrs: Sequence[Rgb] | Rgb, *, widths: Sequence[int] = WIDTHS, steps: int | None = None, seed: int = 0,
+    level_step: int = 1, kept: Path | None = None, report: Progress | None = None,
 ) -> CoderTables:
     """Coder tables for LRs like these, uint8 ``[N, h, w, 3]`` or a list of uint8 ``[h, w, 3]`` of any sizes.
 
     Widths of (128, 128) make tables of about 94 KB, (64, 64) of 31 KB, for which LRs of 16 x 16 need 1 to 2 % more
-    (experiments/2026-11.md). ``level_step`` is that of the levels in payloads.
+    (experiments/2026-11.md). ``level_step`` is that of the levels in payloads. ``steps`` follow from the number of
+    samples. After each channel its network is written to the file ``kept``, and a later call with the same arguments
+    fits only the others.
     """
     indices = [to_indices(lr, level_step) for lr in _some(lrs, seed)]
-    networks = []
-    for channel in range(3):
+    steps = steps or steps_for(sum(lr.shape[0] * lr.shape[1] for lr in indices))
+    key = hashlib.sha256(repr((tuple(widths), steps, seed, level_step)).encode())
+    for lr in indices:
+        key.update(repr(lr.shape).encode() + lr.tobytes())
+    networks = _kept_networks(kept, key.hexdigest())
+
+    def report_channel(part: float) -> None:
+        if report is not None:
+            report((len(networks) + part) / 3, "fitting the coder's tables")
+
+    for channel in range(len(networks), 3):
         context, reference, level = _samples(indices, channel)
-        network = fit_network(context, reference, level, widths=widths, steps=steps, seed=seed + channel)
-        networks.append(network.integers())
+        networks.append(fit_network(context, reference, level, widths=widths, steps=steps, seed=seed + channel,
+                                    report=report_channel).integers())
+        if kept is not None:
+            first, second, third = (*networks, *CoderTables.default().channels[len(networks):])
+            record = {"key": key.hexdigest(), "fitted": len(networks),
+                      "tables": CoderTables((first, second, third), level_step).to_json().decode()}
+            write_atomically(kept, json.dumps(record).encode(), force=True)
     first, second, third = networks
     return CoderTables((first, second, third), level_step)
+
+
+def _kept_networks(kept: Path | None, key: str) -> list[ChannelNetwork]:
+    """The networks of channels that an earlier call fitted to the same LRs."""
+    if kept is None or not kept.is_file():
+        return []
+    record = json.loads(kept.read_bytes())
+    return list(CoderTables.from_json(record["tables"]).channels[: record["fitted"]]) if record["key"] == key else []
 
 
 def generic_lrs(folder: Path, seed: int = 0) -> list[Rgb]:
@@ -134,12 +173,13 @@ class CoderReport:
 
 def fit_and_report(
     lrs: Sequence[Rgb], *, widths: Sequence[int] = WIDTHS, steps: int = STEPS, held_out: int = 500, level_step: int = 1,
+    report: Progress | None = None,
 ) -> CoderReport:
     """Fit tables to nine of ten LRs and code at most ``held_out`` of the others; see `fit_tables`."""
     if len(lrs) < 2:
         raise ImageError(f"the tables are fitted to nine of ten LRs, got {len(lrs)}; give at least 2")
     kept = [lr for index, lr in enumerate(lrs) if index % 10]
-    tables = fit_tables(kept, widths=widths, steps=steps, level_step=level_step)
+    tables = fit_tables(kept, widths=widths, steps=steps, level_step=level_step, report=report)
     held = [rounded(lr, level_step) for lr in lrs[::10][:held_out]]
     return CoderReport(tables, len(kept), len(held), float(np.mean([len(encode_lr(lr, tables)) for lr in held])), {
         "optimised PNG": float(np.mean([len(encode_lossless(lr, "png")) for lr in held])),

@@ -60,6 +60,8 @@ MOST_SOURCES, OTHER_SOURCES = 50, "other"
 """Most prefixes of file names that a manifest counts by name, and the name of the rest."""
 COMPARED = 8
 """LRs on which the exported decoder is compared with torch."""
+KEPT_FIT = "coder_fit.json"
+"""File in a run's folder that keeps fitted tables, also of an interrupted publication."""
 _AT_ONCE = 8  # pictures that are encoded together
 
 
@@ -82,6 +84,8 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
     pictures = packed_pictures(run_folder(checkpoint), data, exclude, hr, report)
     source = kept_encoder(run, encoder_of) if encoder_of is not None else None
     lrs = encode(run.average, pictures, COMPARED if source else coder_pictures, mirrored=source is None, report=report)
+    if source is None:
+        tables = fit_tables(lrs, level_step=recipe.lr_step, kept=run_folder(checkpoint) / KEPT_FIT, report=report)
     if report is not None:
         report(1.0, "exporting encoder and decoder")
     if source is not None:
@@ -101,7 +105,6 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
         architecture=decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config))
     card = card_text({**fields, "hr": hr, "lr": lr})
     if source is None:
-        tables = fit_tables(lrs, level_step=recipe.lr_step)
         manifest = write_bundle(folder, encoder_part(run), graph, tables, fields, card, force=force)
     else:
         manifest = replace_decoder(source, folder, graph, fields, card, force=force)
@@ -140,7 +143,8 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
         if data is not None:
             pictures = packed_pictures(run_folder(checkpoint), data, exclude, run.recipe.encoder.hr, report)
             lrs = encode(run.average, pictures, CODER_PICTURES, mirrored=True, report=report)
-            files[CODER_TABLES] = fit_tables(lrs, level_step=run.recipe.lr_step).to_json()
+            files[CODER_TABLES] = fit_tables(lrs, level_step=run.recipe.lr_step, kept=run_folder(checkpoint) / KEPT_FIT,
+                                             report=report).to_json()
         elif tables_in(folder).step != run.recipe.lr_step:
             raise EdgegrainError(f"the run's levels have a step of {run.recipe.lr_step}, which the coder's tables "
                                  "state; pass the training pictures (--data), to which they are fitted")

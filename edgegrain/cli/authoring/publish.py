@@ -212,7 +212,9 @@ def coder(
         from codec_contract.files import write_atomically
         from edgegrain.publishing.fit_coder import fit_and_report, load_lrs
 
-    result = fit_and_report(load_lrs(lrs), widths=hidden, steps=steps, held_out=held_out, level_step=level_step)
+    with progress_bar() as show:
+        result = fit_and_report(load_lrs(lrs), widths=hidden, steps=steps, held_out=held_out, level_step=level_step,
+                                report=show)
     data = result.tables.to_json()
     write_atomically(out, data, force=force)
     say(f"{out}: {len(data)} bytes, fitted to {result.fitted_to} LRs; means of {result.held_out} held-out LRs:",

@@ -29,7 +29,7 @@ from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig, GCFSRUpscaler
 from edgegrain.papers.gcfsr.network import KIND as GCFSR_KIND
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.papers.glean.network import KIND as GLEAN_KIND
-from export.bundle import grain_bundle
+from export.bundle import grain
 from export.bundle.card import AUTHORS, usual_licence
 from export.bundle.writer import (
     COMPARED,
@@ -203,7 +203,7 @@ def store(weights: Path, folder: Path, *, prior: str | Path = DEFAULT_PRIOR, cod
     ``coder.json`` gets the tables ``coder``, or those fitted to the pictures ``data``, or stays as it is. Fitted to the
     same reductions of the same pictures tables are equal, so that both networks can share an LR contract.
     """
-    path = grain_bundle.weight_file(weights)
+    path = grain.weight_file(weights)
     network = load_face_sr(path, prior)
     for written in (path.name, CODER_TABLES) if coder or data else (path.name,):
         if (folder / written).exists() and not force:  # before fitting, which takes minutes

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
-from export.encoder.onnx_emitter import onnx_model
-from export.proof.proof_inputs import smooth_pictures
+from export.encoder.onnx import onnx_model
+from export.proof.inputs import smooth_pictures
 from torch import nn
 
 from codec_contract.errors import BundleError, ModelError

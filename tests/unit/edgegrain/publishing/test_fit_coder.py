@@ -1,5 +1,7 @@
 """Fitting coder tables: what is written must be what was trained, and better than generic tables."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -90,6 +92,33 @@ def test_weights_are_rounded_also_in_few_steps(steps: int) -> None:
     lrs = checkered_lrs(20)
     tables = fit_coder.fit_tables(lrs, widths=(4,), steps=steps)
     assert np.array_equal(decode_lr(encode_lr(lrs[0], tables), 8, 8, tables), lrs[0])
+
+
+def test_steps_follow_from_the_data() -> None:
+    few, many = fit_coder.steps_for(160 * 256), fit_coder.steps_for(20_000 * 256)
+    assert fit_coder.steps_for(1) == fit_coder.LEAST_STEPS <= few < fit_coder.STEPS / 4 and many == fit_coder.STEPS
+
+
+def test_an_interrupted_fit_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lrs, kept, fit, parts = checkered_lrs(20), tmp_path / "fit.json", fit_coder.fit_network, []
+    whole = fit_coder.fit_tables(lrs, widths=(4,), steps=10, report=lambda part, line: parts.append(part))
+    assert parts == sorted(parts) and parts[-1] == 1.0
+
+    def fit_two(*given: object, seed: int, **named: object) -> object:
+        if seed == 2:
+            raise KeyboardInterrupt
+        return fit(*given, seed=seed, **named)
+
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupted.setattr(fit_coder, "fit_network", fit_two)
+        fit_coder.fit_tables(lrs, widths=(4,), steps=10, kept=kept)
+    seeds = []
+    monkeypatch.setattr(fit_coder, "fit_network",
+                        lambda *given, seed, **named: seeds.append(seed) or fit(*given, seed=seed, **named))
+    assert fit_coder.fit_tables(lrs, widths=(4,), steps=10, kept=kept) == whole and seeds == [2]
+    assert fit_coder.fit_tables(lrs, widths=(4,), steps=10, kept=kept) == whole and seeds == [2]
+    fit_coder.fit_tables(lrs[:-1], widths=(4,), steps=10, kept=kept)  # other LRs
+    assert seeds == [2, 0, 1, 2]
 
 
 def test_of_many_lrs_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

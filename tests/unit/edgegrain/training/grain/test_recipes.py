@@ -240,7 +240,7 @@ def test_the_encoder_learns_through_the_quantization() -> None:
 
 
 def test_a_run_becomes_a_bundle_that_can_be_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "fit_tables", lambda lrs, level_step: CoderTables.default())
+    monkeypatch.setattr(publish, "fit_tables", lambda *_, **__: CoderTables.default())
     monkeypatch.setattr(publish, "write_bundle", functools.partial(write_bundle, formats=("onnx",)))
     (tmp_path / "data").mkdir()
     for index, rgb in enumerate(random_pictures(4, 64, 1)):

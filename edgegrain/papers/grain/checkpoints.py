@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
-from export.encoder.onnx import onnx_model
-from export.proof.inputs import smooth_pictures
 from torch import nn
 
 from codec_contract.errors import BundleError, ModelError
@@ -39,6 +37,8 @@ from export.bundle.card import AUTHORS
 from export.bundle.writer import COMPARED, compare_encoder, write_compared_bundle
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import export_decoder
+from export.encoder.onnx import onnx_model
+from export.proof.inputs import smooth_pictures
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import KIND, PRIOR, Grain, GrainConfig, PriorConfig

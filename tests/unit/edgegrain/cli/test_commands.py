@@ -100,10 +100,10 @@ def test_missing_library_says_what_to_install(repository: Path, missing: str) ->
 @pytest.mark.parametrize(("words", "forgotten", "missing", "extra"), [
     ("serve", "edgegrain.service.app", "granian.constants", "server"),
     ("evaluate --data .", "edgegrain.evaluation.report", "jinja2", "eval"),
-    ("publish run . --out b", "edgegrain.publishing.run_source", "safetensors", "export,train"),
-    ("export encoder", "", "export.proof.proven_export", "export"),
-    ("export decoder", "", "export.bundle.additions", "export"),
-    ("export bundle . --out b", "", "export.bundle.grain_bundle", "export")])
+    ("publish run . --out b", "edgegrain.publishing.publish", "safetensors", "export,train"),
+    ("export encoder", "", "export.proof.prove", "export"),
+    ("export decoder", "", "export.bundle.writer", "export"),
+    ("export bundle . --out b", "", "export.bundle.grain", "export")])
 def test_missing_library_names_the_extra(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, forgotten: str, missing: str, extra: str
 ) -> None:

@@ -110,9 +110,8 @@ def check_decoder(image: ImageFile.ImageFile, stream: IO[bytes], name: str) -> N
                              f"{image.width} x {image.height} pixels; at most {MAX_PYTHON_BYTES} and "
                              f"{MAX_PYTHON_PIXELS} are read. Save it as PNG")
     elif image.format not in ("JPEG", "MPO") and pixels > (most := _most_pixels(image, stream)):
-        raise ImageError(f"{name} has {image.width} x {image.height} pixels; {image.format} files of its kind may have "
-                         f"at most {most}, and only JPEG files more, because their decoder reduces them. Reduce it "
-                         "first")
+        raise ImageError(f"{name} has {image.width} x {image.height} pixels; only JPEG files may have more than {most} "
+                         f"({image.format} files of this kind), because their decoder reduces them. Reduce it first")
     if image.format == "JPEG2000" and size > MAX_JPEG2000_BYTES:
         raise ImageError(f"{name} is a JPEG 2000 file of {size} bytes; at most {MAX_JPEG2000_BYTES} are read, because "
                          "they are decoded slowly. Save it as PNG or JPEG")

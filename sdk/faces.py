@@ -109,7 +109,7 @@ def fit_face(rgb: Rgb, hr: int, *, require: bool = False) -> Fitted:
     """The encoder's square for the largest face of a picture, uint8 ``[H, W, 3]``; a picture that is framed as in FFHQ
     is taken whole. With ``require``, a face that is too small, turned away or cut off is refused."""
     size = rgb.shape[1], rgb.shape[0]
-    face, *_ = _require(finder().find(rgb), size)
+    face, *_ = _require(finder().find(rgb, largest=True), size)
     if require and (problems := face.detected.problems(size)):
         raise ImageError(". Also: ".join(problems.values()))
     return cut_face(rgb, hr, ffhq_square(face.points, size))

@@ -68,11 +68,11 @@ class FaceFinder:
         self._detector = FaceDetector()
         self._landmarks = open_network("face_landmarks.onnx")
 
-    def find(self, rgb: Rgb, *, every: bool = False) -> list[FoundFace]:
+    def find(self, rgb: Rgb, *, every: bool = False, largest: bool = False) -> list[FoundFace]:
         """Faces of an upright picture, uint8 ``[H, W, 3]``, the largest first.
 
         The whole picture is searched first, then its parts, until faces are found; with ``every`` all parts are
-        searched, so that small faces next to large ones are found too.
+        searched, so that small faces next to large ones are found too; with ``largest`` only the first is given.
         """
         photo, found = Photograph(rgb), list[FoundFace]()
         for detected in self._detector.searches(photo):
@@ -80,6 +80,8 @@ class FaceFinder:
                 if all(face.apart(other.detected) for other in found):
                     points = self._points(photo, face)
                     found += [] if points is None else [FoundFace(face, points)]
+                if found and largest:
+                    return found
             if found and not every:
                 break
         return sorted(found, key=lambda face: -face.detected.side)

@@ -140,7 +140,7 @@ class FaceDetector:
         """
         for squares in _searches(photo.width, photo.height):
             candidates = _largest_first([face for square in squares for face in self._detect(photo, square)])
-            confirmed = [self._second_look(photo, candidate) for candidate in candidates[:_MOST_CANDIDATES]]
+            confirmed = [self._second_look(photo, candidate) for candidate in candidates]
             yield _largest_first([face for face in confirmed if face is not None])
 
     def _second_look(self, photo: Photograph, candidate: DetectedFace) -> DetectedFace | None:
@@ -203,10 +203,10 @@ def _largest_first(faces: list[DetectedFace]) -> list[DetectedFace]:
 
 
 def _distinct(faces: list[DetectedFace]) -> list[DetectedFace]:
-    """The faces without those that overlap an earlier one."""
+    """The first `_MOST_CANDIDATES` faces without those that overlap an earlier one."""
     kept: list[DetectedFace] = []
     for face in faces:
-        if all(face.apart(other) for other in kept):
+        if len(kept) < _MOST_CANDIDATES and all(face.apart(other) for other in kept):
             kept.append(face)
     return kept
 

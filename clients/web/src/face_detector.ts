@@ -52,7 +52,7 @@ export class FaceDetector {
       const candidates: DetectedFace[] = [];
       for (const region of regions) candidates.push(...(await this.detect(photo, region)));
       const confirmed: DetectedFace[] = [];
-      for (const candidate of largestFirst(candidates).slice(0, MOST_CANDIDATES)) {
+      for (const candidate of largestFirst(candidates)) {
         const face = await this.secondLook(photo, candidate);
         if (face) confirmed.push(face);
       }
@@ -112,10 +112,12 @@ function largestFirst(faces: readonly DetectedFace[]): DetectedFace[] {
   return distinct([...faces].sort((first, second) => second.side - first.side));
 }
 
-/** The faces without those that overlap an earlier one. */
+/** The first `MOST_CANDIDATES` faces without those that overlap an earlier one. */
 function distinct(faces: readonly DetectedFace[]): DetectedFace[] {
   const kept: DetectedFace[] = [];
-  for (const face of faces) if (kept.every((other) => apart(face, other))) kept.push(face);
+  for (const face of faces) {
+    if (kept.length < MOST_CANDIDATES && kept.every((other) => apart(face, other))) kept.push(face);
+  }
   return kept;
 }
 

@@ -86,7 +86,7 @@ class TestCompress:
     def test_a_face_that_no_square_fits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         detected = DetectedFace(np.array([10.0, 10]), 40, np.zeros((6, 2)), 0.9)
         face = faces.FoundFace(detected, FacePoints(*[(10, 10)] * 3))
-        monkeypatch.setattr(faces.FaceFinder, "find", lambda self, rgb, every=False: [face])
+        monkeypatch.setattr(faces.FaceFinder, "find", lambda self, rgb, every=False, largest=False: [face])
         with pytest.raises(sdk.ImageError, match="too small to be aligned"):
             sdk.compress(GREY)
 

@@ -18,6 +18,8 @@ public final class DetectedFace {
 
     /** Least side of a face's box, in pixels. */
     static final double LEAST_PIXELS = 32;
+    /** Most faces of one search: as many as a scene holds. */
+    static final int MOST = 64;
     private static final int LEFT_EYE = 0;
     private static final int RIGHT_EYE = 1;
     private static final int NOSE = 2;
@@ -106,11 +108,11 @@ public final class DetectedFace {
         return distinct(sorted);
     }
 
-    /** The faces without those that overlap an earlier one. */
+    /** The first {@link #MOST} faces without those that overlap an earlier one. */
     static List<DetectedFace> distinct(List<DetectedFace> faces) {
         List<DetectedFace> kept = new ArrayList<>();
         for (DetectedFace face : faces) {
-            if (kept.stream().allMatch(face::isApartFrom)) {
+            if (kept.size() < MOST && kept.stream().allMatch(face::isApartFrom)) {
                 kept.add(face);
             }
         }

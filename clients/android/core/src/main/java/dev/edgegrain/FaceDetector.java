@@ -25,9 +25,8 @@ final class FaceDetector {
     private static final double SECOND_LOOK = 4.5;
     /** Side of the smallest parts that are searched, in pixels. */
     private static final int LEAST_PART = 512;
-    /** Most parts of one size, and most candidates of one search. */
+    /** Most parts of one size. */
     private static final int MOST_PARTS = 100;
-    private static final int MOST_CANDIDATES = 64;
 
     private final FaceNetwork network;
     private final float[] anchors = anchors();
@@ -72,8 +71,7 @@ final class FaceDetector {
             candidates.addAll(detect(photo, square));
         }
         List<DetectedFace> confirmed = new ArrayList<>();
-        List<DetectedFace> largest = DetectedFace.largestFirst(candidates);
-        for (DetectedFace candidate : largest.subList(0, Math.min(largest.size(), MOST_CANDIDATES))) {
+        for (DetectedFace candidate : DetectedFace.largestFirst(candidates)) {
             DetectedFace face = secondLook(photo, candidate);
             if (face != null) {
                 confirmed.add(face);

@@ -226,7 +226,7 @@ class TestLargePictures:
         with pytest.raises(sdk.ImageError, match="17400 x 17400"):
             sdk.compress(tmp_path / "302.png")
         Image.new("1", (12400, 12400)).save(tmp_path / "154.png")
-        with pytest.raises(sdk.ImageError, match="at most 108000000, and only JPEG files more"):
+        with pytest.raises(sdk.ImageError, match="only JPEG files may have more than 108000000"):
             sdk.compress(tmp_path / "154.png")
 
     def test_a_line(self) -> None:

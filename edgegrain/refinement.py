@@ -48,8 +48,8 @@ from sdk import Codec, Payload
 from sdk.faces import Fitted
 from sdk.inputs import position_in_batch
 from server_decoder.decoder_session import Device
+from server_decoder.generative_prior import Window
 from server_decoder.super_resolution import SuperResolution
-from server_decoder.window import Window
 
 STEPS = 40
 """Default number of steps of the search."""

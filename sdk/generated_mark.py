@@ -13,10 +13,10 @@ from typing import IO, Any
 
 from PIL import Image, UnidentifiedImageError
 
+from codec_contract import __version__
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import ImageError, reason
 from codec_contract.fit import MAX_PIXELS
-from codec_contract.version import __version__
 from edge_encoder.preprocessing import readable_formats
 from sdk.installed_bundles import BundleInfo
 

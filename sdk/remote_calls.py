@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
+from codec_contract import __version__
 from codec_contract.bundle.find import ALIASES, check_max_bytes
 from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, needs_extra, reason
 from codec_contract.fit import Fit, Size, check_fit
@@ -24,7 +25,6 @@ from codec_contract.lr_coder.coder_tables import MAX_STEP, CoderTables, rounded
 from codec_contract.payload import CODING_RAW, FIT_STRETCH, MAX_ORIGINAL_PIXELS, MAX_PAYLOAD_BYTES, encode_payload
 from codec_contract.pixels import Rgb
 from codec_contract.scene import MAX_SCENE_BYTES
-from codec_contract.version import __version__
 from edge_encoder.preprocessing import (
     Colour,
     PictureSource,

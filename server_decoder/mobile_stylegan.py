@@ -17,10 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from server_decoder.generative_prior import GenerativePrior, Noise, Offsets, Synthesis, with_offsets
+from server_decoder.generative_prior import Area, GenerativePrior, Noise, Offsets, Synthesis, Window, with_offsets
 from server_decoder.stylegan2.layers import NEGATIVE_SLOPE, MappingNetwork
 from server_decoder.weight_file import WeightKind, described_network, fill, read_config, read_weights, save_network
-from server_decoder.window import Area, Window
 
 _RIDGE = 1e-6  # of the mean squared feature: keeps the weights of nearly equal channels bounded
 

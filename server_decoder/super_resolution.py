@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from codec_contract.bundle.manifest import ENLARGEMENTS
 from codec_contract.errors import ModelError
+from server_decoder.generative_prior import Area, Window
 from server_decoder.grain.rrdb_decoder import INITIAL_RESIDUAL, NEGATIVE_SLOPE, ResidualBlock, initialize
 from server_decoder.weight_file import (
     WeightKind,
@@ -31,7 +32,6 @@ from server_decoder.weight_file import (
     read_record,
     save_network,
 )
-from server_decoder.window import Area, Window
 
 PERIOD = 4
 """In pixels; periods that divide it are removed too."""

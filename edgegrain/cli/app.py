@@ -9,7 +9,7 @@ import rich  # noqa: F401 - reports a missing library here, not in the middle of
 import typer
 from typer.core import TyperGroup
 
-from codec_contract.version import __version__
+from codec_contract import __version__
 from edgegrain.cli import batch, bundles, compress, demo, doctor, info, restore, serve
 from edgegrain.cli.authoring import evaluate, export, fetch, papers, pictures, publish, train
 from edgegrain.cli.output import PrintableFormatter, errors_to_exit_codes

@@ -16,9 +16,9 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 import typer
 
+from codec_contract import __version__
 from codec_contract.bundle.manifest import ENCODER_ONNX, GOLDEN
 from codec_contract.errors import DeviceError, EdgegrainError
-from codec_contract.version import __version__
 from edgegrain.cli.options import BUNDLE_HELP, Device, JsonOption
 from edgegrain.cli.output import message_of, print_json, say
 

@@ -29,8 +29,8 @@ from edgegrain.evaluation.results import (
     summary_json,
     tsv,
 )
-from edgegrain.metrics.face_regions import CENTRES, boxes
 from edgegrain.metrics.kid import KIDS
+from edgegrain.metrics.pixel_scores import CENTRES, boxes
 from edgegrain.metrics.score_names import (
     DETAILS,
     MEANS,

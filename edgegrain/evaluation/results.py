@@ -15,8 +15,8 @@ import numpy as np
 import onnxruntime
 import torch
 
+from codec_contract import __version__
 from codec_contract.files import printable_name
-from codec_contract.version import __version__
 from edgegrain.evaluation.classical_codecs import Setting, library_versions
 from edgegrain.metrics.kid import FEATURE_NETWORK, KIDS, Features, FeatureSets, kernel_distance, mean_interval
 from edgegrain.metrics.picture_metrics import Scores

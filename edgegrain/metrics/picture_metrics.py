@@ -11,11 +11,20 @@ from torch import Tensor
 
 from codec_contract.errors import DeviceError, ImageError
 from codec_contract.pixels import Rgb, network_input, pictures_of
-from edgegrain.metrics.face_regions import CENTRES, REGIONS, chroma_error, squares
 from edgegrain.metrics.identity import FaceIdentity, MobileFace
 from edgegrain.metrics.kid import Features, FeatureSets
 from edgegrain.metrics.lpips import DISTS, LPIPS, normalize
-from edgegrain.metrics.pixel_scores import added_peaks, has_peaks, periodic_peaks, psnr, ssim
+from edgegrain.metrics.pixel_scores import (
+    CENTRES,
+    REGIONS,
+    added_peaks,
+    chroma_error,
+    has_peaks,
+    periodic_peaks,
+    psnr,
+    squares,
+    ssim,
+)
 
 FEATURE_SIZE = 256
 """Side of the square that KID's feature network sees, and of the crops of larger pictures."""
@@ -39,9 +48,9 @@ class Scores:
         dists: similarity of structure and texture, 0 to about 1, lower is better.
         identity_mobileface: one minus the cosine of MobileFace's descriptors, lower is better; only meaningful for the
             same frames.
-        lpips_eyes: LPIPS-VGG of the boxes around both eyes (`edgegrain.metrics.face_regions`), mean; same frames.
+        lpips_eyes: LPIPS-VGG of the boxes around both eyes (`edgegrain.metrics.pixel_scores`), mean; same frames.
         lpips_mouth: of the box around the mouth.
-        chroma_eyes: colour error of the same boxes (`edgegrain.metrics.face_regions`), lower is better.
+        chroma_eyes: colour error of the same boxes (`edgegrain.metrics.pixel_scores`), lower is better.
         chroma_mouth: of the mouth.
         grid_2: by how many dB the spectrum's peaks of period 2 are higher than the original's
             (`edgegrain.metrics.pixel_scores`), lower is better; None for pictures of an unsuitable size.

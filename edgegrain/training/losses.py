@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgegrain.metrics.face_regions import chroma_difference, enlarged_regions, region_weights
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD, cropped
+from edgegrain.metrics.pixel_scores import chroma_difference, enlarged_regions, region_weights
 from edgegrain.metrics.weights import find_metric_weights
 
 

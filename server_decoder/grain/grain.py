@@ -17,14 +17,13 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from server_decoder import weight_file
-from server_decoder.generative_prior import GenerativePrior, Synthesis, prior_digest
+from server_decoder.generative_prior import GenerativePrior, Synthesis, Window, prior_digest
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, tuples
 from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
 from server_decoder.weight_file import WeightKind, described_network, fill, read_record, read_weights, save_network
-from server_decoder.window import Window
 
 NETWORKS: dict[str, type[StyleGAN2Config] | type[MobileStyleGANConfig]] = {
     "stylegan2": StyleGAN2Config, "mobile-stylegan": MobileStyleGANConfig}

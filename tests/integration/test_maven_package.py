@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from codec_contract.version import __version__
+from codec_contract import __version__
 
 PLUGIN = Path("/usr/share/maven-repo/org/codehaus/mojo/exec-maven-plugin")
 

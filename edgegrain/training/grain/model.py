@@ -27,10 +27,9 @@ from edgegrain.training.checkpoint import (
 )
 from edgegrain.training.grain.rate import RateModel
 from edgegrain.training.grain.recipes import GrainRecipe, RRDBEncoderConfig
-from server_decoder.generative_prior import GenerativePrior, prior_digest
+from server_decoder.generative_prior import GenerativePrior, Window, prior_digest
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from server_decoder.window import Window
 
 SAME_GRADIENTS = 0.8
 """Smallest cosine between the gradients of a decoder and of the compiled one."""

@@ -51,10 +51,9 @@ from edgegrain.training.losses import (
 from edgegrain.training.optimizers import optimizers
 from edgegrain.training.prior_files import recipe_discriminator, recipe_prior
 from edgegrain.training.trainer import Trainer
-from server_decoder.generative_prior import GenerativePrior
+from server_decoder.generative_prior import Area, GenerativePrior, Window
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.stylegan2.networks import StyleGAN2Config
-from server_decoder.window import Area, Window
 
 PICTURES = 27_000
 

@@ -18,7 +18,7 @@ from codec_contract.bundle.manifest import ENLARGEMENTS, load_manifest
 from codec_contract.errors import BundleError, EdgegrainError, ImageError
 from codec_contract.lr_coder.coder_tables import rounded
 from codec_contract.resize import exact_resize
-from edgegrain.metrics.face_regions import CENTRES
+from edgegrain.metrics.pixel_scores import CENTRES
 from edgegrain.pictures.packed import pack, random_pictures
 from edgegrain.pictures.stored_pictures import StoredPicture, matches, open_picture, stored_pictures
 from edgegrain.pictures.writing import Progress, first_to_write, written_array
@@ -26,7 +26,7 @@ from edgegrain.training.data import packed_folder, require_pictures
 from edgegrain.training.family import RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionRecipe
 from sdk.open_bundle import OpenBundle
-from server_decoder.window import Window
+from server_decoder.generative_prior import Window
 
 HELD_OUT = 8  # pictures that a run is evaluated on: whole ones, at full size
 _AT_ONCE = 8  # pictures that a bundle restores together

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
-from edgegrain.metrics.face_regions import squares
 from edgegrain.metrics.lpips import LPIPS, cropped
-from edgegrain.metrics.pixel_scores import added_peaks, has_peaks, periodic_peaks
+from edgegrain.metrics.pixel_scores import added_peaks, has_peaks, periodic_peaks, squares
 from edgegrain.training.adversarial import AdversarialLoss, joint_loss
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
 from edgegrain.training.data import (
@@ -42,6 +41,7 @@ from edgegrain.training.super_resolution.recipes import (
 )
 from edgegrain.training.trainer import Trainer
 from export.bundle.enlarger import find_enlarger
+from server_decoder.generative_prior import Window
 from server_decoder.grain.fusion import BicubicEnlargement
 from server_decoder.super_resolution import (
     WEIGHTS,
@@ -50,7 +50,6 @@ from server_decoder.super_resolution import (
     load_super_resolution,
     save_super_resolution,
 )
-from server_decoder.window import Window
 
 FAMILY = "super_resolution"
 

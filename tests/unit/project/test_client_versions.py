@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from codec_contract.version import __version__
+from codec_contract import __version__
 
 
 def test_all_packages_have_one_version(repository: Path) -> None:

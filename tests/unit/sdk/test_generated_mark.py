@@ -18,9 +18,9 @@ from PIL import Image, features
 from PIL.PngImagePlugin import PngInfo
 
 import sdk
+from codec_contract import __version__
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.errors import ImageError
-from codec_contract.version import __version__
 from sdk.generated_mark import ALTERED, EDITED, GENERATED, MAX_XMP_BYTES, MarkedPicture, mark_of
 from tests.tiny_bundle import HR
 

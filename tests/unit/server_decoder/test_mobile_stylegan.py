@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
+from server_decoder.generative_prior import Area, Window
 from server_decoder.mobile_stylegan import (
     MOBILE_STYLEGAN_256,
     MOBILE_STYLEGAN_1024,
@@ -26,7 +27,6 @@ from server_decoder.mobile_stylegan import (
     save_mobile_stylegan,
 )
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
-from server_decoder.window import Area, Window
 
 TINY = MobileStyleGANConfig(size=64, channel_base=256, channel_max=16, code_width=24, mapping_layers=2)
 

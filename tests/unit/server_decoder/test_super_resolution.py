@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from edgegrain.papers.models import super_resolution_model
+from server_decoder.generative_prior import Window
 from server_decoder.super_resolution import (
     SuperResolution,
     SuperResolutionConfig,
@@ -19,7 +20,6 @@ from server_decoder.super_resolution import (
     read_training,
     save_super_resolution,
 )
-from server_decoder.window import Window
 
 SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(6, 5), fine_blocks=(1, 2))
 

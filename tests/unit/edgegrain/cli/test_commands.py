@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import typer
 
-from codec_contract.version import __version__
+from codec_contract import __version__
 from edgegrain.cli.app import CHECK, EXPORT, SERVE, TRAIN, USE, application
 from tests.unit.edgegrain.cli.conftest import Shell
 

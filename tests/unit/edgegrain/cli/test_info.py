@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 import sdk
+from codec_contract import __version__
 from codec_contract.bundle import find as bundle_paths
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from codec_contract.version import __version__
 from sdk.generated_mark import EDITED, GENERATED
 from tests.tiny_bundle import HR, LR, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell, write_payload, write_picture

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from edgegrain.service.access import Access
 from edgegrain.service.problems import Problem
+from edgegrain.service.state import Access
 
 TOKENS = ["first-token-of-16", "second-token-of-16"]
 
@@ -119,7 +119,7 @@ def test_rate_goes_by_network_of_ipv6(one: str, other: str, same: bool) -> None:
 
 
 def test_remembers_a_bounded_number_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgegrain.service.access.MAX_CLIENTS", 2)
+    monkeypatch.setattr("edgegrain.service.state.MAX_CLIENTS", 2)
     access = Access(rate=1, burst=1, clock=Clock())
     for number in range(3):
         access.charge(request(host=f"10.0.0.{number}"))

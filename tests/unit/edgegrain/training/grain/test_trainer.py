@@ -38,9 +38,9 @@ from edgegrain.training.losses import LossWeights, MetricNetworks
 from edgegrain.training.run import finished, train
 from edgegrain.training.trainer import NONE
 from sdk import Codec
+from server_decoder.generative_prior import Window
 from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import DecoderConfig
-from server_decoder.window import Window
 from tests.tiny_grain import TINY
 from tests.unit.edgegrain.conftest import rows, same
 

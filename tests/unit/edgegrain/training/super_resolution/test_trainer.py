@@ -48,8 +48,8 @@ from edgegrain.training.super_resolution.trainer import (
     window_loss,
 )
 from sdk.open_bundle import OpenBundle
+from server_decoder.generative_prior import Window
 from server_decoder.super_resolution import SuperResolution, load_super_resolution, read_training
-from server_decoder.window import Window
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.conftest import rows
 

@@ -61,13 +61,7 @@ OTHERS = (("#0072B2", "o"), ("#E69F00", "^"), ("#009E73", "D"))  # Okabe and Ito
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One bundle, restored at one size.
-
-    Attributes:
-        quality: of the bundle.
-        side: of the restored pictures.
-        summary: the JSON file of `edgegrain evaluate`.
-    """
+    """The JSON file of `edgegrain evaluate` for one bundle, restored at one size."""
 
     quality: str
     side: int
@@ -87,11 +81,7 @@ class Evaluation:
 
 
 def read_evaluations(named: Sequence[str]) -> list[Evaluation]:
-    """Evaluations by rising size and rate.
-
-    Args:
-        named: ``QUALITY=JSON``.
-    """
+    """Evaluations, given as ``QUALITY=JSON``, by rising size and rate."""
     found = []
     for each in named:
         quality, _, path = each.partition("=")

@@ -57,14 +57,7 @@ _LUMA, _LUMA_OFFSET = (65.481 / 255, 128.553 / 255, 24.966 / 255), 16.0
 
 @dataclass(frozen=True)
 class RescalingScores:
-    """One method on one picture; higher is better except for ``nbytes`` and ``lpips_alex``.
-
-    Attributes:
-        nbytes: the whole payload or file.
-        psnr, ssim: over RGB, the whole picture.
-        psnr_y, ssim_y: of the Y channel without the border.
-        lpips_alex: of the whole picture; None if it is not measured.
-    """
+    """One method on one picture: bytes of the whole payload or file; RGB of the whole picture; Y without the border."""
 
     nbytes: int
     psnr: float
@@ -76,14 +69,8 @@ class RescalingScores:
 
 @dataclass(frozen=True)
 class PictureRow:
-    """The results of one picture.
-
-    Attributes:
-        picture: its file name.
-        scores: method -> scores.
-        z_difference: mean absolute difference, in levels, of two pictures restored with other seeds of z.
-        lr_difference: mean absolute difference, in levels, of the LR and the bicubic one.
-    """
+    """A picture's scores by method, and mean differences in levels: of pictures restored with other seeds of z,
+    and of the LR and the bicubic one."""
 
     picture: str
     scores: Mapping[str, RescalingScores]
@@ -119,13 +106,7 @@ def bicubic_pair(rgb: Rgb, factor: int) -> tuple[Rgb, Rgb]:
 
 
 class Rescaling:
-    """Measures a rescaling bundle, one call of `picture` per picture.
-
-    Args:
-        codec: the opened bundle, one that works on tiles.
-        lpips: LPIPS with AlexNet; None to leave it out.
-        classical: names of classical codecs.
-    """
+    """Measures a rescaling bundle, one call of `picture` per picture."""
 
     def __init__(self, codec: Codec, lpips: LPIPS | None, classical: Sequence[str] = CLASSICAL) -> None:
         self._manifest = load_manifest(codec.bundle.folder)

@@ -1,6 +1,6 @@
 """Compare the decoder on ONNX Runtime with torch: time, peak memory, shares of the device's peak rates, slowest nodes.
 
-    python benchmarks/speed/decoder.py --quick --json                     # the default bundle on the CPU, some minutes
+    python benchmarks/speed/decoder.py --batches 1 --seconds 4            # the default bundle on the CPU
     python benchmarks/speed/decoder.py --bundle my-bundles/cats           # a bundle, or a folder of the zoo
     python benchmarks/speed/decoder.py --config grain-1024-lr16-paper     # random weights
     python benchmarks/speed/decoder.py --packed gpu_host_pack/NAME --device cuda
@@ -59,7 +59,6 @@ TENSORRT = "ort-plain-half-tensorrt"
 FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-plain-half": "plain.float16",
          TENSORRT: "plain.float16", "ort-fused-half": "fused.float16"}
 VARIANTS = {
-    "quick": ("torch-eager", "ort-plain", "ort-fused", "session"),
     "cpu": ("torch-eager", "ort-plain", "ort-fused", "session", "torch-compile", "torch-half"),
     "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
              "ort-plain-half", "session", TENSORRT, "torch-compile")}
@@ -88,10 +87,10 @@ LRS = "lrs.npy"
 
 
 def measured(variant: str, batch: int, folder: Path, device: str, threads: int, seconds: float) -> dict[str, Any]:
-    """The result of `measure`, or of `slowest_nodes` for the variant ``nodes``; after a failure the entry ``error``."""
+    """The result of `measure`, or of `profiled_nodes` for ``nodes``; after a failure the entry ``error``."""
     try:
         if variant == "nodes":
-            return slowest_nodes(folder, device, threads)
+            return profiled_nodes(folder, threads)
         return measure(variant, batch, folder, device, threads, seconds)
     except Exception as error:  # errors of torch, its compiler and ONNX Runtime have no common class
         lines = str(error).strip().splitlines()
@@ -211,8 +210,7 @@ def cuda_options(variant: str = "") -> Any:
     """Options of a variant's device."""
     from server_decoder.decoder_session import CudaOptions
 
-    provider = "tensorrt" if variant == TENSORRT else "cuda"
-    return CudaOptions(provider=provider)
+    return CudaOptions(provider="tensorrt" if variant == TENSORRT else "cuda")
 
 
 def to_numpy(pictures: Any) -> np.ndarray:
@@ -236,11 +234,6 @@ def device_memory(device: str) -> float:
     return (total - free) / 2**20
 
 
-def slowest_nodes(folder: Path, device: str, threads: int) -> dict[str, Any]:
-    """Shares of time by node of ort-plain, with the bytes its nodes move; on CUDA by kernel of ort-fused-half."""
-    return slowest_kernels(folder) if device == "cuda" else profiled_nodes(folder, threads)
-
-
 def profiled_nodes(folder: Path, threads: int, runs: int = 3) -> dict[str, Any]:
     """Shares of time by kind of node and by node, from ONNX Runtime's profiler."""
     nodes = node_events(folder / "plain.float32.onnx", values(folder, 1), threads, 1 + runs)
@@ -253,21 +246,6 @@ def profiled_nodes(folder: Path, threads: int, runs: int = 3) -> dict[str, Any]:
         names[f"{details['op_name']} {event['name'].removesuffix('_kernel_time')}"] += event["dur"]
         moved += sum(int(details.get(key, 0)) for key in ("activation_size", "parameter_size", "output_size"))
     return {"moved_bytes": moved / runs, "kinds": largest_shares(kinds), "nodes": largest_shares(names, SLOWEST)}
-
-
-def slowest_kernels(folder: Path, runs: int = 5) -> dict[str, Any]:
-    """Shares of GPU time by kernel, from torch's profiler (CUPTI), which records the whole process."""
-    from torch.profiler import ProfilerActivity, profile
-
-    runnable = runnable_forms(pack.read_table(folder), "cuda")
-    form = "ort-fused-half" if "fused.float16" in runnable else "ort-plain-half"
-    run = ort_run(form, 1, folder, "cuda", 0)
-    run()
-    with profile(activities=[ProfilerActivity.CUDA]) as recorded:
-        for _ in range(runs):
-            run()
-    times = {event.key[:80]: float(getattr(event, "self_device_time_total", 0)) for event in recorded.key_averages()}
-    return {"moved_bytes": None, "kinds": largest_shares(times, SLOWEST), "nodes": []}
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
@@ -303,7 +281,7 @@ def runnable_forms(table: dict[str, Any], device: str) -> list[str]:
 
 def chosen_variants(options: argparse.Namespace, table: dict[str, Any]) -> list[str]:
     """The variants of this run that its forms and device permit."""
-    names = options.variants.split(",") if options.variants else VARIANTS["quick" if options.quick else options.device]
+    names = options.variants.split(",") if options.variants else VARIANTS[options.device]
     runnable = runnable_forms(table, options.device)
     return [name for name in names if name not in FORMS or FORMS[name] in runnable]
 
@@ -316,31 +294,30 @@ def main() -> int:
     parser.add_argument("--config", default="", help="instead of a bundle: a GRAIN configuration, random weights")
     parser.add_argument("--packed", type=Path, help="instead of both: a folder written by benchmarks/speed/pack.py")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--batches", default="", help="batch sizes [default: 1,4,16; quick: 1,4]")
+    parser.add_argument("--batches", default="1,4,16", help="batch sizes [default: 1,4,16]")
     parser.add_argument("--variants", default="", help="variants, comma-separated")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for all cores")
-    parser.add_argument("--seconds", type=float, default=0, help="seconds of each measurement [default: 10; quick: 4]")
+    parser.add_argument("--seconds", type=float, default=10, help="seconds of each measurement")
     parser.add_argument("--limit", type=float, default=600, help="seconds after which a measurement is aborted")
     parser.add_argument("--budget", type=float, default=0, help="seconds after which none is started; 0 for no limit")
-    parser.add_argument("--quick", action="store_true", help="fewer variants, batches and runs")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    seconds = options.seconds or (4 if options.quick else 10)
     if options.measure:
         variant, batch = options.measure.split(":")
-        print(json.dumps(measured(variant, int(batch), options.packed, options.device, options.threads, seconds)))
+        print(json.dumps(measured(variant, int(batch), options.packed, options.device, options.threads,
+                                  options.seconds)))
         return 0
     with tempfile.TemporaryDirectory(prefix="edgegrain-decoder-") as folder:
-        report = compare(options, Path(folder), seconds)
+        report = compare(options, Path(folder))
     if options.json:
         print(json.dumps(report))
     return int(any("error" in row and row["error"] != LATE and row["variant"] not in (*TORCH, TENSORRT)
                    for row in report["runs"]))
 
 
-def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[str, Any]:
+def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure everything; returns the report."""
     begin = time.monotonic()
     prepare(options, folder)
@@ -355,9 +332,11 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
         "matmul_tflops": round(matmul_rate(options.device, options.threads, kind) / 1e12, 4), "matmul_type": kind}
     print(", ".join(f"{key} {value}" for key, value in report.items()), flush=True)
     common = ["--packed", str(folder), "--device", options.device, "--threads", str(options.threads),
-              "--seconds", str(seconds)]
-    nodes = in_own_process(__file__, [*common, "--measure", "nodes:1"], options.limit)
-    batches = [int(batch) for batch in (options.batches or ("1,4" if options.quick else "1,4,16")).split(",")]
+              "--seconds", str(options.seconds)]
+    nodes = {}
+    if options.device == "cpu":
+        nodes = in_own_process(__file__, [*common, "--measure", "nodes:1"], options.limit)
+    batches = [int(batch) for batch in options.batches.split(",")]
     wanted = [(batch, variant) for batch in batches for variant in chosen_variants(options, table)]
     rows: list[dict[str, Any]] = []
     whole = report

@@ -1,6 +1,6 @@
 """Compare the exact encoder with the paper's: time and peak memory on LiteRT with XNNPACK and on ONNX Runtime.
 
-    python benchmarks/speed/encoder.py --quick --json       # at 1024 and 256, some minutes
+    python benchmarks/speed/encoder.py --json               # at 1024 and 256
     python benchmarks/speed/encoder.py --sizes 256,512,1024
 
 The paper's encoder ("official") is its RRDB network with random weights, exported by the same code. At 256 the exact
@@ -8,7 +8,6 @@ encoder is the default bundle's, at other sizes the default architecture for 16 
 depend on weights. Every measurement runs in its own process; both encoders get the same picture, uint8 in, uint8 out.
 
 Ratios are the time of the official encoder over that of the exact one, both with all threads.
-``exact_vs_official_encoder`` is the ratio at 1024 on LiteRT with XNNPACK, the runtime on phones.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ import numpy as np
 from measurement import circumstances, in_own_process, median_seconds, peak_mebibytes, rounded, save
 
 LR = 16
-BAR = "xnnpack_1024"
 RUNTIMES = {"xnnpack": "encoder.tflite", "onnx": "encoder.onnx"}
 
 
@@ -96,31 +94,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="256,1024", help="sides of the pictures [default: 256,1024]")
     parser.add_argument("--threads", type=int, default=0, help="threads of the comparison; 0 for all cores")
-    parser.add_argument("--seconds", type=float, default=0, help="seconds of each measurement [default: 8; quick: 3]")
+    parser.add_argument("--seconds", type=float, default=8, help="seconds of each measurement")
     parser.add_argument("--limit", type=float, default=300, help="seconds after which a measurement is aborted")
-    parser.add_argument("--quick", action="store_true", help="fewer runs, no single-threaded ones")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    seconds = options.seconds or (3 if options.quick else 8)
     if options.measure:
         runtime, path, size, threads = options.measure
-        print(json.dumps(measure(runtime, Path(path), int(size), int(threads), seconds)))
+        print(json.dumps(measure(runtime, Path(path), int(size), int(threads), options.seconds)))
         return 0
     with tempfile.TemporaryDirectory(prefix="edgegrain-encoder-") as folder:
-        report = compare(options, Path(folder), seconds)
+        report = compare(options, Path(folder))
     save(report, options.out)
     if options.json:
         print(json.dumps(report))
     return int(any("error" in row for row in report["runs"]))
 
 
-def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[str, Any]:
+def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure everything; returns the report."""
     facts = circumstances("cpu", options.threads)
     everything = facts["threads"]
-    counts = [everything] if options.quick else sorted({1, everything})
     report: dict[str, Any] = {"benchmark": "encoder", **facts, "encoders": {}}
     print(", ".join(f"{key} {value}" for key, value in report.items()), flush=True)
     rows: list[dict[str, Any]] = []
@@ -128,25 +123,23 @@ def compare(options: argparse.Namespace, folder: Path, seconds: float) -> dict[s
     for size in map(int, options.sizes.split(",")):
         report["encoders"][size] = prepare(size, folder / str(size))
         for runtime, file in RUNTIMES.items():
-            for threads in counts:
+            for threads in sorted({1, everything}):
                 times = {}
                 for kind in ("official", "exact"):
                     path = folder / str(size) / kind / file
-                    arguments = ["--seconds", str(seconds), "--measure", runtime, str(path), str(size), str(threads)]
-                    row = in_own_process(__file__, arguments, options.limit)
+                    arguments = ["--measure", runtime, str(path), str(size), str(threads)]
+                    row = in_own_process(__file__, ["--seconds", str(options.seconds), *arguments], options.limit)
                     if "ms" in row:
                         times[kind] = row["ms"]
                     rows.append({"encoder": kind, "size": size, "runtime": runtime, "threads": threads,
                                  **rounded(row)})
                     print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
                 if len(times) == 2 and threads == everything:
-                    ratios[f"{runtime}_{size}"] = round(times["official"] / times["exact"], 1)
-    named = {f"exact_vs_official_encoder_{name}": ratio for name, ratio in ratios.items()}
-    if BAR in ratios:
-        named = {"exact_vs_official_encoder": ratios[BAR], **named}
-    for name, ratio in named.items():
+                    name = f"exact_vs_official_encoder_{runtime}_{size}"
+                    ratios[name] = round(times["official"] / times["exact"], 1)
+    for name, ratio in ratios.items():
         print(f"{name}: {ratio}")
-    return {**report, **named, "runs": rows}
+    return {**report, **ratios, "runs": rows}
 
 
 if __name__ == "__main__":

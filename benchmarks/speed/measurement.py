@@ -94,14 +94,7 @@ def median_seconds(run: Callable[[], object], seconds: float, least: int = 3, mo
 
 
 def matmul_rate(device: str, threads: int = 0, kind: str = "float32", seconds: float = 2) -> float:
-    """Operations per second (two per product) of torch's product of large square matrices.
-
-    Args:
-        device: of the matrices.
-        threads: of torch on the CPU; 0 for its own choice.
-        kind: type of the matrices.
-        seconds: of the measurement.
-    """
+    """Operations per second (two per product) of torch's product of large matrices; with 0 threads, torch chooses."""
     import torch
 
     side = _MATMUL_SIDE[device]
@@ -132,10 +125,8 @@ def peak_mebibytes() -> float:
 
 
 def in_own_process(script: str, arguments: Sequence[str], timeout: float) -> dict[str, Any]:
-    """Run a part of a benchmark in a fresh interpreter, and return the JSON object on its last line of output.
-
-    So the peak memory is that of the part alone. A failure is returned as the entry ``error``.
-    """
+    """The JSON object that a part of a benchmark prints last in its own interpreter, whose peak memory is the part's
+    alone; after a failure the entry ``error``."""
     command = [sys.executable, script, *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     try:

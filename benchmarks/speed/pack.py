@@ -37,6 +37,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,16 +66,7 @@ _SMALL = 64  # smaller tensors stay in the graph: they may determine its shapes
 
 def write(folder: Path, name: str, decoder: Grain | RRDBDecoder, lr: int, forms: tuple[str, ...] = FORMS, *,
           weights: bool = False) -> None:
-    """Write the graphs and the table.
-
-    Args:
-        folder: of the pack.
-        name: of the decoder.
-        decoder: to pack.
-        lr: side of its LRs.
-        forms: of the graphs.
-        weights: also write all tensors; the pack is larger then, and `fill` leaves it as it is.
-    """
+    """Write the graphs and the table; with ``weights`` also all tensors, which `fill` then leaves as they are."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -103,7 +95,7 @@ def write(folder: Path, name: str, decoder: Grain | RRDBDecoder, lr: int, forms:
         "name": name, "lr": lr, "hr": picture.shape[-1], "flop": counter.get_total_flops(),
         "forms": list(forms),
         "own_tensors": own, "filled": weights, "architecture": decoder.config.as_dict() if isinstance(decoder, Grain)
-        else _architecture(decoder),
+        else asdict(decoder.config),
         "tensors": [{"name": key, "shape": list(tensor.shape), "mean": float(tensor.nan_to_num().mean()),
                      "deviation": float(tensor.nan_to_num().std(correction=0))} for key, tensor in tensors.items()]}
     (folder / TABLE).write_text(json.dumps(table))
@@ -207,10 +199,8 @@ def main() -> None:
 
 
 def keep_architecture(fatbins: bytes, architecture: int) -> bytes:
-    """Remove the kernels of other architectures from a section ``.nv_fatbin``; its containers stay where they are.
-
-    A container without kernels of the architecture stays as it is: it may hold PTX for it.
-    """
+    """Remove the kernels of other architectures from a section ``.nv_fatbin``; its containers stay where they are, and
+    those without kernels of the architecture as they are: they may hold PTX for it."""
     data = bytearray(fatbins)
     at = 0
     while at + 16 <= len(data):
@@ -290,12 +280,6 @@ def _write_tensors(folder: Path, tensors: Iterable[Any]) -> None:
             values = np.asarray(tensor, np.float32)
             single.write(values.tobytes())
             half.write(values.astype(np.float16).tobytes())
-
-
-def _architecture(decoder: RRDBDecoder) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(decoder.config)
 
 
 def _leave_weights(graph: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> None:

@@ -1,8 +1,7 @@
 """Write docs/performance.md from the reports in results/performance.
 
-    python benchmarks/speed/performance_page.py                            # from the existing reports
-    python benchmarks/speed/performance_page.py --measure                  # first write all CPU reports
-    python benchmarks/speed/performance_page.py --measure decoder-1024-cpu
+    python benchmarks/speed/decoder.py --out results/performance/decoder-256-cpu.json    # `COMMANDS` names the others
+    python benchmarks/speed/performance_page.py
 
 Every figure on the page comes from one of these files; missing reports are listed as not measured. The report of an
 interrupted run is shown with a list of what is missing; it does not replace one that holds more.
@@ -10,11 +9,8 @@ interrupted run is shown with a list of what is missing; it does not replace one
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,25 +122,10 @@ def ops_section(report: Mapping[str, Any], command: str) -> list[str]:
     return [*lines, "", f"`{command}` on {report['date']}, {report['machine']}, commit {report['commit']}."]
 
 
-def traffic_section(report: Mapping[str, Any], command: str) -> list[str]:
-    """A table of the nodes of each form of a decoder, and the bytes they move."""
-    forms = {"plain": "ONNX's own ops", "fused": "fused ops"}
-    lines = ["Launches and memory traffic bound a decoder on a GPU. A node reads each input once, weights included, "
-             "and writes each output once; views move nothing, and the convolutions of a dense block count one by one. "
-             "Constants are folded and equal nodes merged in all forms.", "",
-             "| decoder | form | type | nodes | views among them | GB read and written per picture |",
-             "|---|---|---|---:|---:|---:|"]
-    for row in report["graphs"]:
-        lines.append(f"| `{row['decoder']}` | {forms[row['ops']]} | {row['type']} | {row['nodes']:,} "
-                     f"| {row['views']} | {row['gigabytes']:.2f} |")
-    return [*lines, "", f"`{command}` on {report['date']}, commit {report['commit']}."]
-
-
 SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any], str], list[str]]], ...] = (
     ("decoder-256-cpu", "A bundle's decoder at 256², on a CPU", decoder_section),
     ("decoder-1024-cpu", "The paper's decoder at 1024², on a CPU", decoder_section),
     ("encoder-cpu", "The encoder, on a CPU", encoder_section),
-    ("graph-traffic-cpu", "Nodes and memory traffic of the exported decoders", traffic_section),
     ("decoder-1024", "The paper's decoder at 1024², on a GPU", decoder_section),
     ("decoder-1024-batches", "The paper's decoder at 1024² in batches, on a GPU", decoder_section),
     ("decoder-256", "GRAIN at 256², on a GPU", decoder_section),
@@ -154,9 +135,8 @@ command that measured it."""
 COMMANDS: Mapping[str, Sequence[str]] = {
     "decoder-256-cpu": ("decoder.py",),
     "encoder-cpu": ("encoder.py",),
-    "graph-traffic-cpu": ("graph_traffic.py",),
     "decoder-1024-cpu": ("decoder.py", "--config", "grain-1024-lr16-paper", "--batches", "1")}
-"""Name of the report in results/performance -> command that measures it on a CPU; the fastest first."""
+"""Name of the report in results/performance -> command that measures it on a CPU, with ``--out``."""
 GPU_COMMAND = "benchmarks/gpu_host.sh"
 
 
@@ -182,19 +162,6 @@ def page(folder: Path = RESULTS) -> str:
     return wrapped("\n".join(lines) + "\n")
 
 
-def measure(names: Sequence[str], folder: Path = RESULTS) -> list[str]:
-    """Run the commands of these reports in turn; returns the names of those that failed."""
-    failed = []
-    for name in names:
-        script, *arguments = COMMANDS[name]
-        program = ROOT / "benchmarks" / "speed" / script
-        command = [sys.executable, str(program), *arguments, "--out", str(folder / f"{name}.json")]
-        print(f"{name}: {' '.join(command[1:])}", file=sys.stderr, flush=True)
-        if subprocess.run(command).returncode:
-            failed.append(name)
-    return failed
-
-
 def command_of(name: str) -> str:
     """The command that measures a report; those of GPUs are all measured by one script."""
     if name not in COMMANDS:
@@ -202,25 +169,8 @@ def command_of(name: str) -> str:
     return f"python benchmarks/speed/{shlex.join(COMMANDS[name])}"
 
 
-def main() -> int:
-    """Write the page, with ``--measure`` after measuring; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", nargs="*", choices=tuple(COMMANDS), metavar="REPORT",
-                        help=f"first measure these reports [default: {', '.join(COMMANDS)}]")
-    options = parser.parse_args()
-    failed: list[str] = []
-    try:
-        if options.measure is not None:
-            failed = measure(options.measure or tuple(COMMANDS))
-    finally:
-        write_atomically(PAGE, page().encode(), force=True)
-    for name in failed:
-        print(f"failed: {name}", file=sys.stderr)
-    return int(bool(failed))
-
-
 def _label(variant: str, device: str) -> str:
-    """A variant's row; torch.compile is the one whose precision depends on the device."""
+    """The precision of torch.compile depends on the device."""
     return VARIANTS[variant] + ", float16" * (variant == "torch-compile" and in_half(variant, device))
 
 
@@ -252,4 +202,4 @@ def _origin(report: Mapping[str, Any], command: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    write_atomically(PAGE, page().encode(), force=True)

@@ -168,4 +168,4 @@ def test_the_papers_decoder_in_float16_has_few_nodes() -> None:
     decoder = decoder.to_empty(device="cpu").eval()
     for tensor in decoder.state_dict().values():
         tensor.zero_()
-    assert len(fused_graph(decoder, half=True).graph.node) <= 346  # docs/performance.md
+    assert len(fused_graph(decoder, half=True).graph.node) <= 346  # docs/cuda_ops.md

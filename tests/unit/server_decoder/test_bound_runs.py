@@ -54,22 +54,17 @@ def bound(model: bytes) -> BoundRuns:
 def test_bound_runs_equal_unbound_ones() -> None:
     runs = bound(noisy(["b", 3, "h", "w"]))
 
-    def feeds(count: int, seed: int, side: int = 6) -> dict[str, np.ndarray]:
-        random = np.random.default_rng(seed)
-        return {name: random.standard_normal((count, 3, side, side), np.float32) for name in ("lr", "noise")}
-
-    def expected(values: dict[str, np.ndarray]) -> np.ndarray:
-        return values["lr"] + values["noise"]
+    def feeds(count: int, side: int = 6) -> dict[str, np.ndarray]:
+        return {name: np.random.default_rng().standard_normal((count, 3, side, side), np.float32)
+                for name in ("lr", "noise")}
 
     for count in (2, 1, 2):
-        runs.keep(feeds(count, 9))
-        np.testing.assert_array_equal(runs.run(feeds(count, 9)), expected(feeds(count, 9)))
+        runs.keep(feeds(count))
     assert runs.kept == (1, 2)
-    results = [runs.run(feeds(count, count)) for count in (2, 1, 3)]
-    for count, result in zip((2, 1, 3), results, strict=True):  # a result stays when the next run writes its buffer
-        np.testing.assert_array_equal(result, expected(feeds(count, count)))
-    np.testing.assert_array_equal(runs.run(feeds(2, 1, side=4)), expected(feeds(2, 1, side=4)))
-    np.testing.assert_array_equal(runs.run(feeds(1, 5)), expected(feeds(1, 5)))
+    given = [feeds(2), feeds(1), feeds(3), feeds(2, side=4), feeds(1)]
+    results = [runs.run(values) for values in given]
+    for values, result in zip(given, results, strict=True):  # a result stays when the next run writes its buffer
+        np.testing.assert_array_equal(result, values["lr"] + values["noise"])
 
 
 def test_a_result_is_not_written_by_the_runs_of_other_threads() -> None:
@@ -117,14 +112,9 @@ def test_a_failing_run_gives_its_buffers_back() -> None:
 @pytest.fixture
 def made(pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, bool]]:
     """Device, its number and graphs of all buffers that sessions make; they lie on the CPU."""
-    made = []
-
-    class OnCpu(BoundRuns):
-        def __init__(self, session: onnxruntime.InferenceSession, device: str, device_id: int, *, graphs: bool) -> None:
-            made.append((device, device_id, graphs))
-            super().__init__(session, "cpu", graphs=graphs)
-
-    monkeypatch.setattr("server_decoder.decoder_session.BoundRuns", OnCpu)
+    made: list[tuple[str, int, bool]] = []
+    monkeypatch.setattr("server_decoder.decoder_session.BoundRuns", lambda session, device, number, *, graphs: (
+        made.append((device, number, graphs)) or BoundRuns(session, "cpu", graphs=graphs)))
     return made
 
 
@@ -231,22 +221,19 @@ def test_a_capture_waits_for_work_and_later_work_for_the_capture() -> None:
 
 
 def test_captures_run_one_after_another_and_a_failure_releases_the_lock() -> None:
-    lock, inside, most = CaptureLock(), [0], [0]
+    lock, inside = CaptureLock(), threading.Lock()
     for block in (lock.capture, lock.work):
         with pytest.raises(ValueError, match="failed"), block():
             raise ValueError("failed")
 
     def capture(_: int) -> None:
-        for _ in range(20):
-            with lock.capture():
-                inside[0] += 1
-                most[0] = max(most[0], inside[0])
-                time.sleep(0.001)  # other threads run meanwhile
-                inside[0] -= 1
+        with lock.capture():
+            assert inside.acquire(blocking=False)
+            time.sleep(0.001)  # other threads run meanwhile
+            inside.release()
 
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(capture, range(4)))
-    assert most == [1]
+        list(threads.map(capture, range(40)))
 
 
 # -- page-locked memory -------------------------------------------------------------------------------------

@@ -25,20 +25,16 @@ HAS_CUDA = CUDA in onnxruntime.get_available_providers()
 TENSORRT = "TensorrtExecutionProvider"
 
 
-def model(*nodes: object, inputs: dict[str, list], outputs: dict[str, list], kind: int = TensorProto.FLOAT,
-          weights: list[TensorProto] | None = None) -> bytes:
-    def values(signature: dict[str, list]) -> list:
-        return [helper.make_tensor_value_info(name, kind, shape) for name, shape in signature.items()]
-
-    graph = helper.make_graph(list(nodes), "test", values(inputs), values(outputs), weights or [])
+def model(*nodes: object, shape: Sequence[object] = ("b", 3, "h", "w"), given: str = "lr", made: str = "hr",
+          kind: int = TensorProto.FLOAT, weights: Sequence[TensorProto] = ()) -> bytes:
+    inputs, outputs = ([helper.make_tensor_value_info(name, kind, list(shape))] for name in (given, made))
+    graph = helper.make_graph(list(nodes), "test", inputs, outputs, list(weights))
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     return bytes(proto.SerializeToString())
 
 
-def elementwise(operation: str, *inputs: str, shape: Sequence[object] = ("b", 3, "h", "w"),
-                kind: int = TensorProto.FLOAT) -> bytes:
-    node = helper.make_node(operation, list(inputs or ["lr"]), ["hr"])
-    return model(node, inputs={"lr": list(shape)}, outputs={"hr": list(shape)}, kind=kind)
+def elementwise(operation: str, *inputs: str, given: str = "lr", made: str = "hr", **options: Any) -> bytes:
+    return model(helper.make_node(operation, list(inputs or [given]), [made]), given=given, made=made, **options)
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +80,17 @@ def test_from_a_path(tmp_path: Path) -> None:
 
 def test_properties_and_warm_up(session: DecoderSession) -> None:
     assert (session.device, session.providers, session.lr_size) == ("cpu", (CPU,), (LR, LR))
-    session.warm_up()
-    session.warm_up(batch=2)
-    session.warm_up([1, 4])
+    for batch in (1, 2, [1, 4]):
+        session.warm_up(batch)
     with pytest.raises(BundleError, match="leaves its LR size open"):
         DecoderSession(elementwise("Identity")).warm_up()
 
 
 def test_shared_by_threads(session: DecoderSession) -> None:
-    def work(seed: int) -> None:
-        for step in range(10):
-            lr = lrs(2, seed=100 * seed + step)
-            np.testing.assert_array_equal(session.decode(lr), enlarged(lr))
-
+    given = [lrs(2, seed) for seed in range(60)]
     with ThreadPoolExecutor(6) as threads:
-        list(threads.map(work, range(6)))
+        for lr, hr in zip(given, threads.map(session.decode, given), strict=True):
+            np.testing.assert_array_equal(hr, enlarged(lr))
 
 
 @pytest.mark.parametrize(("lr", "message"), [
@@ -144,9 +136,8 @@ HALF = repeating_decoder()[: len(repeating_decoder()) // 2]
 @pytest.mark.parametrize(("source", "message"), [
     (b"", "cannot be loaded"), (b"not onnx", "cannot be loaded"), (HALF, "cannot be loaded"),
     (Path("absent.onnx"), "cannot be loaded"),
-    *((model(helper.make_node("Identity", [one], [other]), inputs={one: shape}, outputs={other: shape}),
-       "not a decoder") for one, other, shape in (("x", "hr", OF_8), ("lr", "y", OF_8), ("lr", "hr", ["b", 4, 8, 8]),
-                                                  ("lr", "hr", [3, 8, 8]))),
+    *((elementwise("Identity", **options), "not a decoder") for options in (
+        {"given": "x", "shape": OF_8}, {"made": "y", "shape": OF_8}, {"shape": ["b", 4, 8, 8]}, {"shape": [3, 8, 8]})),
     (elementwise("Identity", shape=OF_8, kind=TensorProto.FLOAT16), r"tensor\(float16\)"),
     (changed(quantizing_decoder(), planar), LEVELS), (changed(quantizing_decoder(), float_result), LEVELS),
     *((noisy(shape), "besides 'lr' it takes noise") for shape in (["b", "c", "h", "w"], [1, 3, "h", "w"])),
@@ -229,14 +220,12 @@ def test_a_batch_beyond_the_memory_limit_is_an_error_and_the_session_stays() -> 
             small.decode(lr)
         np.testing.assert_array_equal(small.decode(lr[:3]), enlarged(lr[:3]))
     np.testing.assert_array_equal(large.decode(lr), enlarged(lr))
-    shape = ["b", 3, LR, LR]
     wide, narrow = (numpy_helper.from_array(np.zeros(size, np.float32), name) for name, size in (
         ("wide", (50_000, 3, 3, 3)), ("narrow", (3, 50_000, 1, 1))))  # 6 MB of weights
     nodes = [helper.make_node("Conv", ["lr", "wide"], ["x"], pads=[1, 1, 1, 1]),
              helper.make_node("Conv", ["x", "narrow"], ["hr"])]
     with pytest.raises(DeviceMemoryError, match="(loading the decoder|decoding) needs more memory"):
-        DecoderSession(model(*nodes, inputs={"lr": shape}, outputs={"hr": shape}, weights=[wide, narrow]),
-                       memory_limit=limit).decode(lr[:1])
+        DecoderSession(model(*nodes, weights=[wide, narrow]), memory_limit=limit).decode(lr[:1])
     with pytest.raises(DeviceError, match="in bytes and at least 1"):
         DecoderSession(repeating_decoder(), memory_limit=0)
 
@@ -245,7 +234,7 @@ def test_more_memory_than_there_is_is_an_error_and_the_process_stays(session: De
     shape = helper.make_node("Constant", [], ["shape"], value_ints=[1, 3, LR << 15, LR << 15])  # 3 TB
     brightest = helper.make_node("ReduceMax", ["lr"], ["brightest"], keepdims=1)
     expand = helper.make_node("Expand", ["brightest", "shape"], ["hr"])
-    huge = model(shape, brightest, expand, inputs={"lr": ["b", 3, LR, LR]}, outputs={"hr": ["b", 3, "h", "w"]})
+    huge = model(shape, brightest, expand)
     with pytest.raises(DeviceMemoryError, match="take smaller batches"):
         DecoderSession(huge).decode(lrs(1))
     np.testing.assert_array_equal(session.decode(lrs(1)), enlarged(lrs(1)))

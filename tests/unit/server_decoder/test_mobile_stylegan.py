@@ -41,6 +41,11 @@ def random_prior(config: MobileStyleGANConfig = TINY, seed: int = 0) -> MobileSt
     return prior
 
 
+@pytest.fixture(scope="module")
+def prior() -> MobileStyleGAN:
+    return random_prior()
+
+
 def random_codes(prior: MobileStyleGAN, batch: int = 2, seed: int = 1) -> Tensor:
     return torch.randn(batch, prior.code_count, prior.code_width, generator=torch.Generator().manual_seed(seed))
 
@@ -100,8 +105,7 @@ def test_equals_modulated_weights(head: str) -> None:
     assert {resolution: feature.shape[1] for resolution, feature in features.items()} == prior.feature_channels
 
 
-def test_mapping_normalizes_and_maps() -> None:
-    prior = random_prior()
+def test_mapping_normalizes_and_maps(prior: MobileStyleGAN) -> None:
     z = torch.randn(3, TINY.code_width)
     x = (z / z.square().mean(1, keepdim=True).sqrt()).numpy()
     for layer in prior.mapping.layers:
@@ -123,8 +127,7 @@ def test_sizes_of_the_published_network() -> None:
     assert isinstance(shorter.head, nn.Conv2d) and shorter.head.weight.shape == (3, 128, 1, 1)
 
 
-def test_each_code_steers_its_resolution_and_finer_ones() -> None:
-    prior = random_prior()
+def test_each_code_steers_its_resolution_and_finer_ones(prior: MobileStyleGAN) -> None:
     codes = random_codes(prior, 1)
     picture, features = prior(codes)
     for index, steered in enumerate(prior.code_resolutions):
@@ -138,8 +141,7 @@ def test_each_code_steers_its_resolution_and_finer_ones() -> None:
             assert same == (resolution < steered or is_head), (index, resolution)
 
 
-def test_noise_is_the_stored_one_unless_given() -> None:
-    prior = random_prior()
+def test_noise_is_the_stored_one_unless_given(prior: MobileStyleGAN) -> None:
     codes = random_codes(prior)
     stored = [module.noise for module in prior.modules() if isinstance(module, StyledConv)]
     picture = prior(codes).picture
@@ -153,28 +155,29 @@ def test_noise_is_the_stored_one_unless_given() -> None:
 
 
 @pytest.mark.parametrize("config", [
-    MobileStyleGANConfig(256, "rgb", 1024, 8, code_width=24, mapping_layers=2),
-    MobileStyleGANConfig(256, "wavelet", 1024, 8, code_width=24, mapping_layers=2), TINY])
+    MobileStyleGANConfig(128, "rgb", 1024, 8, code_width=24, mapping_layers=2),
+    MobileStyleGANConfig(128, "wavelet", 1024, 8, code_width=24, mapping_layers=2), TINY])
 def test_a_window_is_that_part_of_the_whole_picture(config: MobileStyleGANConfig) -> None:
     prior = random_prior(config)
     codes = random_codes(prior)
     noise = [torch.randn(2, *module.noise.shape[1:]) for module in prior.modules() if isinstance(module, StyledConv)]
     offsets = {16: torch.randn(2, config.channels(16), 16, 16), 32: torch.tanh}
     half, far = config.size // 2, config.size - 16
-    for maps in (None, noise):
-        whole = prior(codes, maps, offsets).picture
-        for window in (Window(0, 0, half), Window(half - 10, 6, half), Window(far, far, 16), Window(2, half, 2),
-                       Window(0, 0, config.size)):
-            synthesis = prior(codes, maps, offsets, window)
-            torch.testing.assert_close(synthesis.picture, Area.of(window).of_maps(whole), rtol=1e-4, atol=1e-4)
-            assert synthesis.features[16].shape[-1] == 16
-    if config.size == 256:  # a window saves time: its finest features are about as small as it is
+    whole, own = (prior(codes, maps, offsets).picture for maps in (noise, None))
+    for window in (Window(0, 0, half), Window(half - 10, 6, half), Window(far, far, 16), Window(2, half, 2),
+                   Window(0, 0, config.size)):
+        synthesis = prior(codes, noise, offsets, window)
+        torch.testing.assert_close(synthesis.picture, Area.of(window).of_maps(whole), rtol=1e-4, atol=1e-4)
+        assert synthesis.features[16].shape[-1] == 16
+    window = Window(half - 10, 6, config.size // 4)
+    synthesis = prior(codes, None, offsets, window)
+    torch.testing.assert_close(synthesis.picture, Area.of(window).of_maps(own), rtol=1e-4, atol=1e-4)
+    if config.size == 128:  # a window saves time: its finest features are about as small as it is
         finest = config.resolutions[-1]
-        assert prior(codes, window=Window(64, 64, 64)).features[finest].shape[-1] == finest // 4
+        assert synthesis.features[finest].shape[-1] == finest // 4
 
 
-def test_windows_that_cannot_be_computed() -> None:
-    prior = random_prior()
+def test_windows_that_cannot_be_computed(prior: MobileStyleGAN) -> None:
     codes = random_codes(prior)
     for window, message in ((Window(0, 40, 32), "no part of a picture of 64x64"), (Window(-2, 0, 8), "no part"),
                             (Window(0, 0, 0), "no part"), (Window(1, 0, 8), "even pixels")):
@@ -188,8 +191,7 @@ def test_windows_that_cannot_be_computed() -> None:
         other(torch.zeros(1, other.code_count, 8), window=Window(0, 0, 8))
 
 
-def test_wrong_codes_and_configurations() -> None:
-    prior = random_prior()
+def test_wrong_codes_and_configurations(prior: MobileStyleGAN) -> None:
     with pytest.raises(ModelError, match=r"\[batch, 8, 24\].*got \[2, 24\]"):
         prior(torch.zeros(2, 24))
     with pytest.raises(ModelError, match="cannot cut this generator to 64x64.*8, 16, 32"):
@@ -201,7 +203,7 @@ def test_wrong_codes_and_configurations() -> None:
 
 def test_gradients_with_respect_to_codes() -> None:
     """Frozen inside GRAIN, the prior still has to pass gradients on; some of its operations work in place."""
-    prior = random_prior(MobileStyleGANConfig(16, "wavelet", 256, 8, code_width=4, mapping_layers=1)).double()
+    prior = random_prior(MobileStyleGANConfig(16, "wavelet", 64, 4, code_width=4, mapping_layers=1)).double()
     codes = random_codes(prior, 1).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda codes: prior(codes).picture.sum((2, 3)), (codes,), atol=1e-6)
 
@@ -218,8 +220,7 @@ def test_bfloat16_autocast_stays_near() -> None:
     assert (low.float() - picture).square().mean() < 1e-3 * picture.square().mean()
 
 
-def test_file_round_trip_and_cut(tmp_path: Path) -> None:
-    prior = random_prior()
+def test_file_round_trip_and_cut(prior: MobileStyleGAN, tmp_path: Path) -> None:
     heads = {16: nn.Conv2d(16, 3, 1), 32: nn.Conv2d(8, 3, 1)}
     path = save_mobile_stylegan(prior, tmp_path / "prior.safetensors", heads, {"licence": "none"})
     codes = random_codes(prior)
@@ -242,8 +243,8 @@ def test_file_round_trip_and_cut(tmp_path: Path) -> None:
         save_mobile_stylegan(prior, path)
 
 
-def test_files_that_do_not_fit(tmp_path: Path) -> None:
-    path = save_mobile_stylegan(random_prior(), tmp_path / "prior.safetensors", {32: nn.Conv2d(8, 3, 1)})
+def test_files_that_do_not_fit(prior: MobileStyleGAN, tmp_path: Path) -> None:
+    path = save_mobile_stylegan(prior, tmp_path / "prior.safetensors", {32: nn.Conv2d(8, 3, 1)})
     with pytest.raises(ModelError, match="no RGB head at 16x16; it has heads at 32"):
         load_mobile_stylegan(path, cut_to=16)
     with pytest.raises(ModelError, match="expected .*size=32.*cut_to=32"):
@@ -258,12 +259,10 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
             load_mobile_stylegan(tmp_path / name)
 
 
-def test_fitted_heads_are_the_least_squares_solution() -> None:
-    prior = random_prior()
+def test_fitted_heads_are_the_least_squares_solution(prior: MobileStyleGAN) -> None:
     heads = fit_rgb_heads(prior, (8, 32), pictures=6, seed=3)
     rng = np.random.default_rng(3)
-    residuals: dict[int, list[Tensor]] = {8: [], 32: []}
-    columns: dict[int, list[Tensor]] = {8: [], 32: []}
+    residuals, columns = ({8: [], 32: []} for _ in range(2))
     for _ in range(6):
         z = torch.from_numpy(rng.standard_normal((1, 24), dtype=np.float32))
         codes = prior.truncate(prior.broadcast(prior.map(z)), float(rng.uniform(0.5, 1)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import onnxruntime
 import pytest
@@ -21,11 +21,8 @@ def test_libraries_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     before = sys.stdout
     monkeypatch.setattr(onnxruntime, "preload_dlls", preload, raising=False)
-    threads = [threading.Thread(target=preload_cuda) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: preload_cuda(), range(4)))
     assert loaded == [True] and sys.stdout is before
 
 
@@ -33,14 +30,11 @@ def test_a_session_gets_its_own_arena(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
     monkeypatch.setattr(onnxruntime, "create_and_register_allocator", lambda *arguments: steps.append("registered"))
 
-    def create() -> None:
+    def create(_: int) -> None:
         with limited_arena(session_options("cpu", 1), 1 << 20):
             time.sleep(0.02)
             steps.append("created")
 
-    threads = [threading.Thread(target=create) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(create, range(2)))
     assert steps == ["registered", "created"] * 2

@@ -60,34 +60,26 @@ def test_a_new_network_is_the_bilinear_enlargement() -> None:
 @torch.no_grad()
 def test_features_of_a_new_network_have_a_deviation_of_about_1() -> None:
     torch.manual_seed(0)
-    network, picture = SuperResolution().eval(), F.interpolate(random_picture(1, 8), (64, 64), mode="bilinear")
+    network, picture = SuperResolution().eval(), F.interpolate(random_picture(1, 8), (32, 32), mode="bilinear")
     features = network.coarse(picture)
     half, _ = network.fine[0](features, picture)
     assert 0.4 < features.std() < 2 and 0.4 < half.std() < 2
 
 
-@pytest.mark.parametrize("factor", [2, 4])
 @torch.no_grad()
-def test_windows_equal_the_whole_picture(factor: int) -> None:
+def test_windows_equal_the_whole_picture() -> None:
     network, picture = shaken(), random_picture(2, 48)
     windows = [[Window(0, 0, 16), Window(17, 13, 16)], [Window(32, 5, 16), Window(32, 32, 16)]]
-    steps = network.forward_windows(picture, windows, factor)
-    assert [step.shape[-1] for step in steps] == [32, 64][: factor // 2]
-    found, whole = steps[-1], network(picture, factor)
-    expected = torch.stack([
-        whole[index, :, factor * top : factor * (top + size), factor * left : factor * (left + size)]
-        for index, of_picture in enumerate(windows) for top, left, size in of_picture])
-    assert found.shape == (4, 3, 16 * factor, 16 * factor)
-    assert (found - expected).abs().max() < 1e-5
-
-
-@torch.no_grad()
-def test_whole_and_windows_equal_the_whole_picture() -> None:
-    network, picture = shaken(), random_picture(2, 48)
-    windows = [[Window(0, 0, 16), Window(17, 13, 16)], [Window(32, 5, 16)]]
-    whole, found = network.forward_whole_and_windows(picture, windows)
-    assert torch.equal(whole, network(picture, 2))
-    torch.testing.assert_close(found, network.forward_windows(picture, windows)[-1], atol=1e-5, rtol=0)
+    for factor, sides in ((2, [32]), (4, [32, 64])):
+        steps, whole = network.forward_windows(picture, windows, factor), network(picture, factor)
+        assert [step.shape[-1] for step in steps] == sides
+        expected = torch.stack([
+            whole[index, :, factor * top : factor * (top + size), factor * left : factor * (left + size)]
+            for index, of_picture in enumerate(windows) for top, left, size in of_picture])
+        torch.testing.assert_close(steps[-1], expected, atol=1e-5, rtol=0)
+    twice, found = network.forward_whole_and_windows(picture, windows)
+    assert torch.equal(twice, network(picture, 2))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_margins_count_every_convolution() -> None:

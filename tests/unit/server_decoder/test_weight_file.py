@@ -49,27 +49,22 @@ def test_a_network_is_restored_with_its_records(tmp_path: Path) -> None:
         save_network(path, KIND, {"width": 3}, layer.state_dict())
 
 
-def test_one_of_several_networks_is_read_by_its_prefix(tmp_path: Path) -> None:
-    networks, layer = nn.ModuleDict({"first": nn.Linear(2, 2), "second": nn.Linear(2, 2)}), nn.Linear(2, 2)
-    path = save_network(tmp_path / "a.safetensors", KIND, {"width": 2}, networks.state_dict(), dtype=torch.float32)
-    fill_network(layer, path, KIND, prefix="second.")
-    assert torch.equal(layer.weight, networks["second"].weight)
-    with pytest.raises(ModelError, match="missing .*unknown"):
-        fill_network(nn.Linear(2, 2), path, KIND)
-
-
-def test_frozen_parts_may_be_absent_and_must_not_be_there(tmp_path: Path) -> None:
-    network = nn.ModuleDict({"frozen": nn.Linear(2, 2), "trained": nn.Linear(2, 2)})
+def test_parts_are_read_by_their_prefix_or_without_the_frozen_one(tmp_path: Path) -> None:
+    network, layer = nn.ModuleDict({"frozen": nn.Linear(2, 2), "trained": nn.Linear(2, 2)}), nn.Linear(2, 2)
     before = network["frozen"].weight.clone()
     state = {name: tensor + 1 for name, tensor in network.state_dict().items()}
     trained = {name: tensor for name, tensor in state.items() if name.startswith("trained.")}
-    path = save_network(tmp_path / "a.safetensors", KIND, {"width": 2}, trained, dtype=torch.float32)
-    fill_network(network, path, KIND, without="frozen.")
+    whole, part = (save_network(tmp_path / name, KIND, {"width": 2}, tensors, dtype=torch.float32)
+                   for name, tensors in (("whole", state), ("part", trained)))
+    fill_network(network, part, KIND, without="frozen.")
+    fill_network(layer, whole, KIND, prefix="trained.")
     assert torch.equal(network["frozen"].weight, before)
-    assert torch.equal(network["trained"].weight, state["trained.weight"])
-    path = save_network(tmp_path / "b.safetensors", KIND, {"width": 2}, state, dtype=torch.float32)
+    assert torch.equal(network["trained"].weight, state["trained.weight"]) and torch.equal(
+        layer.weight, network["trained"].weight)
+    with pytest.raises(ModelError, match="missing .*unknown"):
+        fill_network(layer, whole, KIND)
     with pytest.raises(ModelError, match=r"unknown \['frozen"):
-        fill_network(network, path, KIND, without="frozen.")
+        fill_network(network, whole, KIND, without="frozen.")
 
 
 @pytest.mark.parametrize("header", [
@@ -81,19 +76,13 @@ def test_files_of_another_kind_are_refused(tmp_path: Path, header: dict[str, str
         read_config(tmp_path / "a.safetensors", KIND)
 
 
-def test_unreadable_files_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["noise", "absent"])
+def test_unreadable_files_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "noise").write_bytes(b"noise")
-    for name in ("noise", "absent"):
-        for read in (lambda path: read_config(path, KIND), lambda path: read_record(path, KIND, "training", {}),
-                     lambda path: fill_network(nn.Linear(1, 1), path, KIND)):
-            with pytest.raises(ModelError, match="holds no linear layer"):
-                read(tmp_path / name)
-
-
-def test_a_shape_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
-    path = save_network(tmp_path / "a.safetensors", KIND, {"width": 3}, nn.Linear(2, 2).state_dict())
-    with pytest.raises(ModelError, match="does not fit the sizes in its header"):
-        fill_network(nn.Linear(3, 3), path, KIND)
+    for read in (lambda path: read_config(path, KIND), lambda path: read_record(path, KIND, "training", {}),
+                 lambda path: fill_network(nn.Linear(1, 1), path, KIND)):
+        with pytest.raises(ModelError, match="holds no linear layer"):
+            read(tmp_path / name)
 
 
 def test_the_digest_depends_on_names_values_and_configuration() -> None:
@@ -132,9 +121,10 @@ def test_weights_that_cannot_be_stored_are_refused(tmp_path: Path, value: float,
     assert not list(tmp_path.iterdir())
 
 
-def test_a_header_cannot_describe_a_network_far_larger_than_its_file(tmp_path: Path) -> None:
-    layer = nn.Linear(3, 3)
-    path = save_network(tmp_path / "a.safetensors", KIND, {"width": 3}, layer.state_dict())
+def test_a_file_holds_what_its_header_describes(tmp_path: Path) -> None:
+    path = save_network(tmp_path / "a.safetensors", KIND, {"width": 3}, nn.Linear(3, 3).state_dict())
+    with pytest.raises(ModelError, match="does not fit the sizes in its header"):
+        fill_network(nn.Linear(2, 2), path, KIND)
     assert described_network(path, lambda: nn.Linear(3, 3)).weight.device.type == "cpu"
     with pytest.raises(ModelError, match="describes a network of 10,000,100,000 weights and has"):
         described_network(path, lambda: nn.Linear(100_000, 100_000))

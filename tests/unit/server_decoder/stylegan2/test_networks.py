@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from codec_contract.errors import ModelError
-from server_decoder.generative_prior import GenerativePrior
 from server_decoder.stylegan2.networks import (
     CONFIG_F_256,
     CONFIG_F_1024,
@@ -23,39 +22,36 @@ from server_decoder.stylegan2.networks import (
 TINY = StyleGAN2Config(32, channel_base=128, channel_max=12, code_width=16, mapping_layers=3)
 
 
-def parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def trained(config: StyleGAN2Config = TINY, seed: int = 0) -> StyleGAN2:
+@torch.no_grad()
+def trained(seed: int = 0) -> StyleGAN2:
     """A generator whose biases and noise strengths have left zero, as after training."""
     torch.manual_seed(seed)
-    generator = StyleGAN2(config).eval()
-    with torch.no_grad():
-        for name, parameter in generator.named_parameters():
-            if name.endswith(("bias", "noise_strength")):
-                parameter.add_(0.3 * torch.randn(parameter.shape))
+    generator = StyleGAN2(TINY).eval()
+    for name, parameter in generator.named_parameters():
+        if name.endswith(("bias", "noise_strength")):
+            parameter.add_(0.3 * torch.randn(parameter.shape))
     generator.measure_mean_code(1000)
     return generator
 
 
 @pytest.fixture(scope="module")
-def tiny() -> GenerativePrior:
+def tiny() -> StyleGAN2:
     return trained()
 
 
-def codes_for(prior: GenerativePrior, batch: int, seed: int = 1) -> Tensor:
+@torch.no_grad()
+def codes_for(prior: StyleGAN2, batch: int, seed: int = 1) -> Tensor:
     """Another code for every layer."""
     z = torch.randn(batch * prior.code_count, prior.code_width, generator=torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        return prior.map(z).reshape(batch, prior.code_count, -1)
+    return prior.map(z).reshape(batch, prior.code_count, -1)
 
 
 def test_the_full_size_gives_a_picture_and_features_at_nine_resolutions() -> None:
     with torch.device("meta"):
         generator = StyleGAN2(CONFIG_F_1024)
         picture, features = generator(torch.empty(2, 18, 512))
-    assert picture.shape == (2, 3, 1024, 1024) and parameters(generator) == 30_370_060  # as published
+    assert picture.shape == (2, 3, 1024, 1024)
+    assert sum(p.numel() for p in generator.parameters()) == 30_370_060  # as published
     assert {side: tuple(f.shape) for side, f in features.items()} == {
         side: (2, count, side, side)
         for side, count in {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64, 1024: 32}.items()}
@@ -65,7 +61,7 @@ def test_presets_are_what_their_names_say() -> None:
     assert CONFIG_F_1024.cut(256) == CONFIG_F_256
     with torch.device("meta"):
         assert StyleGAN2(CONFIG_F_256).code_count == 14
-        assert parameters(StyleGAN2(TINY_64)) < 200_000
+        assert sum(p.numel() for p in StyleGAN2(TINY_64).parameters()) < 200_000
     for size in (4, 48, 0):
         with pytest.raises(ValueError, match="power of two"):
             StyleGAN2Config(size)
@@ -107,8 +103,7 @@ def upsampled(x: Tensor) -> Tensor:
 
 def test_a_cut_generator_makes_the_same_features_and_the_picture_there(tiny: StyleGAN2) -> None:
     cut = StyleGAN2(TINY.cut(16))
-    state = {name: tensor for name, tensor in tiny.state_dict().items() if name in cut.state_dict()}
-    cut.load_state_dict(state)
+    cut.load_state_dict({name: tensor for name, tensor in tiny.state_dict().items() if name in cut.state_dict()})
     codes = codes_for(tiny, 2)
     with torch.no_grad():
         whole, part = tiny(codes), cut(codes[:, :cut.code_count])
@@ -134,15 +129,6 @@ def test_noise_is_constant_unless_given_and_repeatable_by_seed(tiny: StyleGAN2) 
         assert (seeded - base).abs().max() > 1e-3
 
 
-def test_pictures_of_a_batch_do_not_touch_each_other(tiny: StyleGAN2) -> None:
-    codes, noise = codes_for(tiny, 3), tiny.random_noise(3)
-    with torch.no_grad():
-        together = tiny(codes, noise).picture
-        for index in range(3):
-            alone = tiny(codes[index:index + 1], [values[index:index + 1] for values in noise]).picture[0]
-            torch.testing.assert_close(together[index], alone, rtol=1e-4, atol=1e-5)
-
-
 def test_truncation_pulls_towards_the_mean_of_w(tiny: StyleGAN2) -> None:
     with torch.no_grad():
         w = tiny.map(torch.randn(4000, 16, generator=torch.Generator().manual_seed(9)))
@@ -155,14 +141,8 @@ def test_truncation_pulls_towards_the_mean_of_w(tiny: StyleGAN2) -> None:
 
 def test_style_mixing_takes_coarse_codes_from_one_and_fine_ones_from_the_other(tiny: StyleGAN2) -> None:
     coarse, fine = codes_for(tiny, 2, seed=3), codes_for(tiny, 2, seed=4)
-    mixed = mix_styles(coarse, fine, 3)
-    assert torch.equal(mixed, torch.cat([coarse[:, :3], fine[:, 3:]], 1))
-    with torch.no_grad():
-        features, expected = tiny(mixed).features, tiny(coarse).features
-    torch.testing.assert_close(features[8], expected[8], rtol=1e-4, atol=1e-5)  # computed twice
-    assert (features[16] - expected[16]).abs().max() > 1e-3
-    each = mix_styles(coarse, fine, torch.tensor([0, 8]))
-    assert torch.equal(each, torch.stack([fine[0], coarse[1]]))
+    assert torch.equal(mix_styles(coarse, fine, 3), torch.cat([coarse[:, :3], fine[:, 3:]], 1))
+    assert torch.equal(mix_styles(coarse, fine, torch.tensor([0, 8])), torch.stack([fine[0], coarse[1]]))
     with pytest.raises(ModelError, match=r"\[2, 8, 16\] and \[1, 8, 16\]"):
         mix_styles(coarse, fine[:1], 3)
 
@@ -189,7 +169,7 @@ def test_mapping_starts_with_codes_of_unit_size_and_ignores_the_length_of_z() ->
     assert abs(float(generator.mapping.layers[3].weight.detach().std()) - 100) < 2
 
 
-def test_path_length_regularization_reaches_the_synthesis_weights(tiny: StyleGAN2) -> None:
+def test_path_length_regularization_reaches_the_synthesis_weights() -> None:
     generator = trained(seed=3)
     codes = codes_for(generator, 2).requires_grad_(True)
     picture = generator(codes).picture

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from server_decoder.grain.fusion import (
@@ -16,7 +15,6 @@ from server_decoder.grain.fusion import (
     FeatureFusion,
     FusionConfig,
     PictureFusion,
-    SqueezeExcitation,
     enlargement_matrix,
 )
 
@@ -43,16 +41,6 @@ def test_a_new_fusion_adds_nothing_but_its_last_convolution_learns_at_once() -> 
     assert fusion.to_rgb.weight.grad is not None and fusion.to_rgb.weight.grad.abs().sum() > 0
 
 
-def test_squeeze_and_excitation_is_its_definition() -> None:
-    torch.manual_seed(2)
-    attention = SqueezeExcitation(8, 4)
-    x = torch.randn(2, 8, 5, 5)
-    means = x.mean((2, 3))
-    weights = torch.sigmoid(F.relu(means @ attention.squeeze.weight[:, :, 0, 0].T)
-                            @ attention.excite.weight[:, :, 0, 0].T)
-    torch.testing.assert_close(attention(x), x * weights[:, :, None, None])
-
-
 def test_every_feature_reaches_the_picture() -> None:
     torch.manual_seed(3)
     fusion = opened(FeatureFusion(TINY, INV, GEN))
@@ -63,11 +51,11 @@ def test_every_feature_reaches_the_picture() -> None:
     assert all(g.abs().sum() > 0 for g in torch.autograd.grad(y.square().sum(), leaves))
 
 
-def test_scales_that_are_not_fused_are_passed_over() -> None:
+def test_scales_that_are_not_fused_are_passed_over_and_the_prior_s_part_is_narrowed() -> None:
     torch.manual_seed(4)
-    config = replace(TINY, sizes=(8, 16), widths=(6, 4))
     f_inv, f_gen = inputs()
-    fusion = opened(FeatureFusion(config, INV, GEN))
+    fusion = opened(FeatureFusion(replace(TINY, sizes=(8, 16), widths=(6, 4), project=(3, 2)), INV, GEN))
+    assert [scale.convs[0].in_channels for scale in fusion.scales] == [8, 5]  # projection narrows the prior's part
     changed = [f_inv[0] + 1, *f_inv[1:]]
     torch.testing.assert_close(fusion(f_inv, f_gen), fusion(changed, f_gen), atol=1e-5, rtol=1e-4)  # computed twice
 
@@ -81,12 +69,6 @@ def test_a_prior_without_features_at_full_size() -> None:
     y = fusion(f_inv, {size: f_gen[size] for size in gen})
     assert y.shape == (2, 3, 16, 16)
     assert fusion.scales[-1].convs[0].in_channels == INV[16]
-
-
-def test_projection_narrows_what_comes_from_the_prior() -> None:
-    fusion = opened(FeatureFusion(replace(TINY, project=(4, 3, 2)), INV, GEN))
-    assert [scale.convs[0].in_channels for scale in fusion.scales] == [10, 8, 5]
-    assert fusion(*inputs()).shape == (2, 3, 16, 16)
 
 
 @pytest.mark.parametrize(("make", "message"), [

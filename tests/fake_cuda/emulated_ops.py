@@ -26,11 +26,7 @@ HEADER_SECONDS = 60
 
 
 def build_ops(repository: Path, folder: Path, device: Path) -> Path:
-    """The folder with the library, which is linked with a fake CUDA run time.
-
-    Raises:
-        Unavailable: the headers of ONNX Runtime cannot be had.
-    """
+    """The folder with the library, which is linked with a fake CUDA run time."""
     ops = repository / "server_decoder" / "cuda_ops"
     # The CPU's kernels for newer processors take long to compile, and nothing here runs them.
     on_cpu = [path for path in sorted((ops / "src").rglob("*.cc")) if "avx" not in path.name]

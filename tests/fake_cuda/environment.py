@@ -58,16 +58,9 @@ class FakeCuda:
                               cwd=REPOSITORY)
 
 
-def prepare(version: str | None = None) -> FakeCuda:
-    """Build what is not in ``build/fake_cuda`` yet.
-
-    Args:
-        version: of onnxruntime-gpu; None for the variable `VERSION`, or else the pinned one.
-
-    Raises:
-        Unavailable: something is missing here that cannot be had.
-    """
-    version = version or os.environ.get(VERSION) or pinned_version(REPOSITORY)
+def prepare() -> FakeCuda:
+    """Build what is not in ``build/fake_cuda`` yet; `Unavailable` where something is missing that cannot be had."""
+    version = os.environ.get(VERSION) or pinned_version(REPOSITORY)
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise Unavailable("the fake CUDA is for Linux on x86-64")
     if missing := [tool for tool in ("g++", "nm", "readelf") if shutil.which(tool) is None]:

@@ -29,11 +29,7 @@ def pinned_version(repository: Path) -> str:
 
 
 def unpack_wheel(version: str, site: Path, seconds: float) -> None:
-    """Download the wheel of a version for this Python, and unpack it into a folder for ``PYTHONPATH``.
-
-    Raises:
-        Unavailable: pip found no wheel, or took longer than ``seconds``.
-    """
+    """Download the wheel of a version for this Python, and unpack it into a folder for ``PYTHONPATH``."""
     if (site / PROVIDER).is_file():
         return
     with tempfile.TemporaryDirectory(dir=site.parent, prefix="wheel-") as folder:

@@ -8,8 +8,6 @@ from typing import NamedTuple
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from export.decoder import DecoderOptions, Ops, Pixels, Precision
 from export.decoder.export import export_decoder
-from server_decoder.grain.grain import Grain
-from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from tests.fake_cuda.environment import REPOSITORY
 from tests.tiny_grain import TINY, tiny_grain
 
@@ -43,13 +41,7 @@ class Decoders:
     def __call__(self, form: Form) -> Path:
         path = self._folder / f"{form}.onnx"
         if not path.is_file():
-            decoder = Grain(TINY).eval() if form.generator else invertible_decoder()
-            lr = (decoder.config.decoder if isinstance(decoder, Grain) else decoder.config).lr
+            decoder = tiny_grain() if form.generator else tiny_grain().decoder
             options = DecoderOptions(precision=Precision(form.precision), ops=form.ops, pixels=Pixels.uint8)
-            path.write_bytes(export_decoder(decoder, lr, options))
+            path.write_bytes(export_decoder(decoder, TINY.decoder.lr, options))
         return path
-
-
-def invertible_decoder() -> RRDBDecoder:
-    """Random weights, none of them zero."""
-    return tiny_grain().decoder

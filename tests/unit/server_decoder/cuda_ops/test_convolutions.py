@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,60 +74,63 @@ def close(found: np.ndarray, wanted: np.ndarray) -> bool:
     return difference(found, wanted) < TOLERANCE[found.dtype.type]
 
 
+def check(ops: Ops, x: np.ndarray, *rest: np.ndarray | None, constants: Collection[int] = (), **attributes: object
+          ) -> None:
+    """A node of one output, and of both where there is a style, against the definition."""
+    wanted = reference.fused_conv(x, *rest, **attributes)
+    (found,) = ops("FusedConv", x, *rest, constants=constants, **attributes)
+    assert found.dtype == x.dtype and close(found, wanted[1])
+    if len(rest) > 4 and rest[4] is not None:
+        both = ops("FusedConv", x, *rest, outputs=2, constants=constants, **attributes)
+        assert close(both[0], wanted[0])
+        np.testing.assert_array_equal(both[1], found)
+
+
+def result_shape(x: np.ndarray, weight: np.ndarray, case: Case) -> tuple[int, ...]:
+    return reference.fused_conv(x, weight, **case.geometry())[0].shape
+
+
+def in_two(x: np.ndarray, split: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.ascontiguousarray(x[..., :split]), np.ascontiguousarray(x[..., split:])
+
+
 @TYPES
 @EVERY_CASE
 def test_fused_conv(ops: Ops, rng: np.random.Generator, kind: type, case: Case) -> None:
     x, weight = case.random(rng, kind)
-    wanted, _ = reference.fused_conv(x, weight, **case.geometry())
-    (found,) = ops("FusedConv", x, weight, **case.geometry())
-    assert found.dtype == kind and close(found, wanted)
-    shared = bool(rng.integers(2))
-    rest = random_rest(rng, kind, wanted.shape, shared=shared)
-    results = reference.fused_conv(x, weight, *rest, **case.geometry(), **STEPS)
-    both = ops("FusedConv", x, weight, *rest, outputs=2, constants=(1,), **case.geometry(), **STEPS)
-    assert close(both[0], results[0]) and close(both[1], results[1])
-    (modulated,) = ops("FusedConv", x, weight, *rest, constants=(1,), **case.geometry(), **STEPS)
-    np.testing.assert_array_equal(modulated, both[1])
+    check(ops, x, weight, **case.geometry())
+    rest = random_rest(rng, kind, result_shape(x, weight, case), shared=bool(rng.integers(2)))
+    check(ops, x, weight, *rest, constants=(1,), **case.geometry(), **STEPS)
 
 
 @TYPES
 @pytest.mark.parametrize("parts", ["d", "n", "b", "s", "r", "o", "db", "nbs", "ro", "sr"])
 def test_steps_that_are_absent_are_left_out(ops: Ops, rng: np.random.Generator, kind: type, parts: str) -> None:
     case = CASES["3x3 odd"]
-    x, weight = case.random(rng, kind)
     rest = random_rest(rng, kind, (*case.x[:3], case.filters), parts)
     steps = {"slope": 0.0, "clamp": 0.0} if "n" in parts else {"scale": 0.5, "outer_scale": 0.25}
-    wanted = reference.fused_conv(x, weight, *rest, **case.geometry(), **steps)[1]
-    assert close(ops("FusedConv", x, weight, *rest, **case.geometry(), **steps)[0], wanted)
+    check(ops, *case.random(rng, kind), *rest, **case.geometry(), **steps)
 
 
-MAPS = ("3x3", "3x3 odd", "3x3 large odd", "3x3 to rgb", "1x1", "2x2 transposed, k=4")
+MAPS = pytest.mark.parametrize("case", [CASES[name] for name in (
+    "3x3", "3x3 odd", "3x3 large odd", "3x3 to rgb", "1x1", "2x2 transposed, k=4")], ids=lambda case: str(case.x))
 
 
 @TYPES
-@pytest.mark.parametrize("split", [8, 5, 16])
-@pytest.mark.parametrize("name", MAPS)
-def test_channels_in_two_maps(ops: Ops, rng: np.random.Generator, kind: type, name: str, split: int) -> None:
-    case = CASES[name]
+@MAPS
+def test_channels_in_two_maps(ops: Ops, rng: np.random.Generator, kind: type, case: Case) -> None:
     x, weight = case.random(rng, kind)
-    split = min(split, x.shape[3] - 1)
-    wanted, _ = reference.fused_conv(x, weight, **case.geometry())
-    maps = (np.ascontiguousarray(x[..., :split]), weight, *[None] * 6, np.ascontiguousarray(x[..., split:]))
-    for constants in ((), (1,)):
-        assert close(ops("FusedConv", *maps, constants=constants, **case.geometry())[0], wanted)
+    for split, constants in ((5, ()), (8, (1,)), (16, (1,))):
+        first, more = in_two(x, min(split, x.shape[3] - 1))
+        check(ops, first, weight, *[None] * 6, more, constants=constants, **case.geometry())
 
 
 @TYPES
-@pytest.mark.parametrize("name", MAPS)
-def test_filters_of_every_picture(ops: Ops, rng: np.random.Generator, kind: type, name: str) -> None:
-    case = CASES[name]
+@MAPS
+def test_filters_of_every_picture(ops: Ops, rng: np.random.Generator, kind: type, case: Case) -> None:
     x, weight = case.random(rng, kind)
     weights = np.stack([weight, *(case.random(rng, kind)[1] for _ in x[1:])])
-    shape = reference.fused_conv(x, weight, **case.geometry())[0].shape
-    rest = random_rest(rng, kind, shape)
-    results = reference.fused_conv(x, weights, *rest, **case.geometry(), **STEPS)
-    both = ops("FusedConv", x, weights, *rest, outputs=2, **case.geometry(), **STEPS)
-    assert close(both[0], results[0]) and close(both[1], results[1])
+    check(ops, x, weights, *random_rest(rng, kind, result_shape(x, weight, case)), **case.geometry(), **STEPS)
 
 
 @TYPES
@@ -135,11 +138,8 @@ def test_filters_of_every_picture(ops: Ops, rng: np.random.Generator, kind: type
 def test_a_residual_before_the_activation(ops: Ops, rng: np.random.Generator, kind: type, name: str) -> None:
     case = CASES[name]
     x, weight = case.random(rng, kind)
-    shape = reference.fused_conv(x, weight, **case.geometry())[0].shape
-    rest = random_rest(rng, kind, shape)
-    results = reference.fused_conv(x, weight, *rest, residual_first=True, **case.geometry(), **STEPS)
-    found = ops("FusedConv", x, weight, *rest, constants=(1,), residual_first=1, **case.geometry(), **STEPS)
-    assert close(found[0], results[1])
+    rest = random_rest(rng, kind, result_shape(x, weight, case))
+    check(ops, x, weight, *rest, constants=(1,), residual_first=1, **case.geometry(), **STEPS)
 
 
 @pytest.fixture(params=["avx512", "avx2", "baseline"])
@@ -156,16 +156,12 @@ def instruction_set(request: pytest.FixtureRequest, ops_library: Path) -> Iterat
 @EVERY_CASE
 def test_every_instruction_set(ops_library: Path, rng: np.random.Generator, instruction_set: None, case: Case) -> None:
     x, weight = case.random(rng, np.float32)
-    shape = reference.fused_conv(x, weight, **case.geometry())[0].shape
-    rest = random_rest(rng, np.float32, shape, "dnbro")
-    wanted, _ = reference.fused_conv(x, weight, *rest, **case.geometry(), **STEPS)
-    (found,) = Ops(ops_library, "cpu")("FusedConv", x, weight, *rest, constants=(1,), **case.geometry(), **STEPS)
-    assert close(found, wanted)
+    rest = random_rest(rng, np.float32, result_shape(x, weight, case), "dnbro")
+    ops = Ops(ops_library, "cpu")
+    check(ops, x, weight, *rest, constants=(1,), **case.geometry(), **STEPS)
     if not case.depthwise:
-        halves = np.split(x, [x.shape[3] // 2], 3)
-        (found,) = Ops(ops_library, "cpu")("FusedConv", np.ascontiguousarray(halves[0]), weight, *rest,
-                                           np.ascontiguousarray(halves[1]), constants=(1,), **case.geometry(), **STEPS)
-        assert close(found, wanted)
+        first, more = in_two(x, x.shape[3] // 2)
+        check(ops, first, weight, *rest, more, constants=(1,), **case.geometry(), **STEPS)
 
 
 def test_large_maps_are_as_accurate_as_small_ones(ops_library: Path, rng: np.random.Generator, instruction_set: None
@@ -209,7 +205,7 @@ def test_unaligned_memory(ops_library: Path, rng: np.random.Generator) -> None:
         x, weight = (np.empty(array.size + 1, kind)[1:].reshape(array.shape) for array in aligned)
         x[:], weight[:] = aligned
         assert x.ctypes.data % 16
-        assert close(Ops(ops_library, "cpu")("FusedConv", x, weight)[0], reference.fused_conv(x, weight)[0])
+        check(Ops(ops_library, "cpu"), x, weight)
 
 
 def test_the_clamp_and_not_a_number(ops: Ops) -> None:
@@ -307,14 +303,12 @@ def nchw(array: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_the_definition_is_torchs_convolution(rng: np.random.Generator, stride: int) -> None:
-    x, weight = rng.standard_normal((2, 9, 12, 5)), rng.standard_normal((4, 3, 3, 5))
-    found = reference.fused_conv(x, weight, pads=(1, 1, 1, 1), stride=stride)[0]
-    np.testing.assert_allclose(reference.to_nchw(found), F.conv2d(nchw(x), nchw(weight), stride=stride, padding=1),
-                               atol=1e-12)
-    weight = rng.standard_normal((5, 3, 3, 1))
-    found = reference.fused_conv(x, weight, pads=(1, 1, 1, 1), stride=stride, depthwise=True)[0]
-    wanted = F.conv2d(nchw(x), nchw(weight), stride=stride, padding=1, groups=5)
+@pytest.mark.parametrize(("shape", "groups"), [((4, 3, 3, 5), 1), ((5, 3, 3, 1), 5)])
+def test_the_definition_is_torchs_convolution(
+        rng: np.random.Generator, stride: int, shape: tuple[int, ...], groups: int) -> None:
+    x, weight = rng.standard_normal((2, 9, 12, 5)), rng.standard_normal(shape)
+    found = reference.fused_conv(x, weight, pads=(1, 1, 1, 1), stride=stride, depthwise=groups > 1)[0]
+    wanted = F.conv2d(nchw(x), nchw(weight), stride=stride, padding=1, groups=groups)
     np.testing.assert_allclose(reference.to_nchw(found), wanted, atol=1e-12)
 
 

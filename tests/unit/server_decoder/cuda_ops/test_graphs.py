@@ -15,11 +15,11 @@ from export.decoder.export import compare_decoder, export_decoder
 from server_decoder.cuda_ops import library
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.grain import Grain
-from server_decoder.grain.rrdb_decoder import RRDBDecoder
 from tests.tiny_bundle import HR, LR, repeating_decoder
 from tests.tiny_grain import TINY, TINY_MOBILE, tiny_grain
 
 SIDE = TINY.decoder.lr
+LRS = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,7 @@ def built(ops_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cuda_decodes_like_the_cpu(exported: tuple[Grain, bytes], built: None, ops_library: Path) -> None:
     if not library.has_cuda_kernels(ops_library):
         pytest.skip("the library of fused ops was built without nvcc")
-    lrs = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
-    steps = DecoderSession(exported[1], "cuda").decode(lrs).astype(int) - DecoderSession(exported[1]).decode(lrs)
+    steps = DecoderSession(exported[1], "cuda").decode(LRS).astype(int) - DecoderSession(exported[1]).decode(LRS)
     assert np.abs(steps).max() <= 1
 
 
@@ -56,7 +55,7 @@ def test_without_the_library_the_error_says_what_to_do(
         with pytest.raises(DeviceError, match="make ops"):
             DecoderSession(model)
     with pytest.raises(DeviceError, match="make ops"):
-        compare_decoder(fused, decoder, np.zeros((1, SIDE, SIDE, 3), np.uint8))
+        compare_decoder(fused, decoder, LRS)
     with pytest.raises(DeviceError, match="make ops"):
         library.find_library(tmp_path / "absent.so")
     lr = np.zeros((1, LR, LR, 3), np.uint8)
@@ -85,22 +84,9 @@ def test_an_installed_library_is_found(ops_library: Path, tmp_path: Path, monkey
     assert library.find_library() == package / ops_library.name
 
 
-# -- whole decoders ---------------------------------------------------------------------------------------------
-
-
-def export(decoder: Grain | RRDBDecoder, precision: Precision, *, seeded: bool = False) -> bytes:
-    noise = Noise.seeded if seeded else Noise.constant
-    return export_decoder(decoder, SIDE, DecoderOptions(WeightStorage.float16, precision, noise, Ops.fused))
-
-
-def some_lrs(batch: int = 3) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (batch, SIDE, SIDE, 3), np.uint8)
-
-
-def test_a_decoder_in_float32(built: None) -> None:
-    decoder = tiny_grain()
-    model = export(decoder, Precision.float32)
-    comparison = compare_decoder(model, decoder, some_lrs())
+def test_a_decoder_in_float32(exported: tuple[Grain, bytes], built: None) -> None:
+    decoder, model = exported
+    comparison = compare_decoder(model, decoder, LRS)
     assert comparison.differing_bytes < 0.01 and comparison.largest_difference <= 1 / 127.5
     # Rounded weights that are only ordered differently are stored as halves.
     graph = onnx.load_model_from_string(model).graph
@@ -111,34 +97,32 @@ def test_a_decoder_in_float32(built: None) -> None:
 
 def test_a_decoder_in_float16_with_seeded_noise(built: None) -> None:
     decoder = tiny_grain(TINY_MOBILE)
-    model = export(decoder, Precision.float16, seeded=True)
-    comparison = compare_decoder(model, decoder, some_lrs(), Precision.float16)
+    model = export_decoder(
+        decoder, SIDE, DecoderOptions(WeightStorage.float16, Precision.float16, Noise.seeded, Ops.fused))
+    comparison = compare_decoder(model, decoder, LRS, Precision.float16)
     assert comparison.psnr > 58 and 0 < comparison.differing_bytes < 0.1
     session = DecoderSession(model)
     assert session.quantizes and session.fused and session.takes_seed
-    first = session.decode(some_lrs(), seed=1)
-    assert (session.decode(some_lrs(), seed=2) != first).mean() > 0.05
-    steps = session.decode(some_lrs()[:1], seed=1).astype(int) - first[:1]
+    first = session.decode(LRS, seed=1)
+    assert (session.decode(LRS, seed=2) != first).mean() > 0.05
+    steps = session.decode(LRS[:1], seed=1).astype(int) - first[:1]
     assert np.abs(steps).max() <= 1 and (steps != 0).mean() < 0.01  # halves at another batch size
 
 
 def test_a_decoder_without_generator(built: None) -> None:
     decoder = tiny_grain().decoder
-    comparison = compare_decoder(export(decoder, Precision.float32), decoder, some_lrs())
-    assert comparison.differing_bytes < 0.01
+    model = export_decoder(decoder, SIDE, DecoderOptions(WeightStorage.float16, ops=Ops.fused))
+    assert compare_decoder(model, decoder, LRS).differing_bytes < 0.01
 
 
 def test_forms_that_do_not_exist() -> None:
-    with pytest.raises(ExportError, match="takes and gives uint8"):
-        DecoderOptions(ops=Ops.fused, pixels=Pixels.float32)
-    with pytest.raises(ExportError, match="--storage float16"):
-        DecoderOptions(WeightStorage.compact, ops=Ops.fused)
+    for options, message in (
+            ({"ops": Ops.fused, "pixels": Pixels.float32}, "takes and gives uint8"),
+            ({"storage": WeightStorage.compact, "ops": Ops.fused}, "--storage float16"),
+            *(({"storage": storage, "precision": Precision.float16}, f"not as {storage}; leave --storage out")
+              for storage in (WeightStorage.float32, WeightStorage.compact))):
+        with pytest.raises(ExportError, match=message):
+            DecoderOptions(**options)
     assert DecoderOptions(ops=Ops.fused).pixel_type is Pixels.uint8
     assert DecoderOptions().pixel_type is Pixels.float32
-
-
-@pytest.mark.parametrize("storage", [WeightStorage.float32, WeightStorage.compact])
-def test_halves_are_stored_as_halves(storage: WeightStorage) -> None:
-    with pytest.raises(ExportError, match=f"not as {storage}; leave --storage out"):
-        DecoderOptions(storage, Precision.float16)
     assert DecoderOptions(precision=Precision.float16).stored is WeightStorage.float16

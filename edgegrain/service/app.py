@@ -37,7 +37,7 @@ MAX_HEAD_BYTES = 1 << 16
 MAX_CONNECTIONS = 4096
 """Most connections at a time; further ones wait to be accepted."""
 MAX_LENGTH_DIGITS = 20
-LINGER_SECONDS, LINGER_BYTES = 1.0, 1 << 25
+LINGER_SECONDS, LINGER_BYTES = 5.0, 1 << 25
 DESCRIPTION = """Restores pictures from payloads of some hundred bytes. Errors are problem details (RFC 9457); a request
 whose answer has `Retry-After` may be repeated after that many seconds."""
 
@@ -173,13 +173,15 @@ class LingeringClose:
             if not reading or message["type"] != "http.response.body" or message.get("more_body"):
                 await send(message)
                 return
-            await send({**message, "more_body": True})
+            # Granian closes the connection with the last byte of an answer; clients that read meanwhile have its head.
+            body = message.get("body", b"")
+            await send({**message, "body": body[:-1], "more_body": True})
             left = LINGER_BYTES
             with suppress(TimeoutError):
                 async with asyncio.timeout(LINGER_SECONDS):
                     while reading and left > 0:
                         left -= len((await noted()).get("body", b""))
-            await send({"type": "http.response.body", "body": b""})
+            await send({"type": "http.response.body", "body": body[-1:]})
 
         await self._app(scope, noted, lingering)
 

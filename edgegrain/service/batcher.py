@@ -217,7 +217,7 @@ class Batcher:
 
     def _largest(self, job: Job) -> int:
         """The size of the largest batch of jobs like this one."""
-        if job.key.faces:
+        if job.key.faces or job.key.verb == "compress":  # of which a worker opens one picture after the other
             return 1
         return max((size for size in self._sizes if size * self._seconds(job) <= self._longest), default=1)
 

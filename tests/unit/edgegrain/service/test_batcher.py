@@ -72,6 +72,13 @@ async def test_a_batch_holds_one_kind_and_the_oldest_goes_first() -> None:
 
 
 @in_a_loop
+async def test_pictures_to_compress_go_alone() -> None:
+    queue = batcher()
+    queue.submit(jobs(COMPRESS, COMPRESS))
+    assert await take(queue, 2) == [[0], [1]]
+
+
+@in_a_loop
 async def test_scenes_go_alone() -> None:
     queue, scene = batcher(), RESTORE._replace(faces=2)
     queue.submit(jobs(scene, scene, RESTORE))

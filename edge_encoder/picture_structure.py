@@ -294,13 +294,14 @@ def _check_gif(stream: IO[bytes]) -> None:
     flags = stream.read(13)[10]
     stream.seek(3 << (flags & 7) + 1 if flags & 128 else 0, os.SEEK_CUR)
     parts = 0
-    while stream.read(1) == b"!":
-        stream.seek(1, os.SEEK_CUR)
-        while (block := stream.read(1)) not in (b"", b"\0"):
+    while (start := stream.read(1)) not in (b",", b";", b""):  # Pillow skips bytes that start nothing
+        parts += 1
+        stream.seek(start == b"!", os.SEEK_CUR)
+        while start == b"!" and parts <= MAX_BLOCKS and (block := stream.read(1)) not in (b"", b"\0"):
             stream.seek(block[0], os.SEEK_CUR)
             parts += 1
-            if parts > MAX_BLOCKS:
-                raise _Costly(f"more than {MAX_BLOCKS} blocks")
+        if parts > MAX_BLOCKS:
+            raise _Costly(f"more than {MAX_BLOCKS} blocks")
 
 
 def _check_tiff(stream: IO[bytes]) -> None:

@@ -183,7 +183,8 @@ def test_the_body_of_a_request_with_an_upgrade_is_its_body(service: LiveService)
         assert stream.read() == b""
 
 
-@pytest.mark.parametrize(("size", "pause", "reusable"), [(3 << 20, 0, True), (3 << 20, 0.03, True), (1 << 26, 0, False)])
+@pytest.mark.parametrize(
+    ("size", "pause", "reusable"), [(3 << 20, 0, True), (3 << 20, 0.03, True), (1 << 26, 0, False)])
 def test_a_refusal_reaches_a_client_that_is_still_sending(
     service: LiveService, size: int, pause: float, reusable: bool
 ) -> None:

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ def get(url: str, **options: Any) -> httpx.Response:
     return httpx.get(url, verify=False, timeout=SOON, **options)
 
 
-def post(url: str, content: bytes, **options: Any) -> httpx.Response:
+def post(url: str, content: bytes | Iterable[bytes], **options: Any) -> httpx.Response:
     """Post a payload; as `get`."""
     return httpx.post(url, content=content, verify=False, timeout=SOON, **{"headers": PAYLOAD, **options})
 

@@ -293,10 +293,16 @@ def tiny_bundles(tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tiny_root
 
 
-@pytest.fixture
-def tiny_face_bundles(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Makes one tiny bundle of the domain ``faces``, the default one, the installed one."""
+@pytest.fixture(scope="session")
+def tiny_face_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one tiny bundle of the domain ``faces``, the default one."""
     root = tmp_path_factory.mktemp("face_bundles")
     refresh_manifest(write_tiny_bundle(root, DEFAULT_BUNDLE, doublings=1), domain="faces")
-    monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (root,))
     return root
+
+
+@pytest.fixture
+def tiny_face_bundles(tiny_face_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes the bundle of `tiny_face_root` the installed one."""
+    monkeypatch.setattr(bundle_paths, "bundle_roots", lambda: (tiny_face_root,))
+    return tiny_face_root

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from tests.pretended_cuda import pretended_cuda
-from tests.tiny_bundle import tiny_bundles, tiny_face_bundles, tiny_root
+from tests.tiny_bundle import tiny_bundles, tiny_face_bundles, tiny_face_root, tiny_root
 
-__all__ = ["pretended_cuda", "tiny_bundles", "tiny_face_bundles", "tiny_root"]
+__all__ = ["pretended_cuda", "tiny_bundles", "tiny_face_bundles", "tiny_face_root", "tiny_root"]
 
 
 @pytest.fixture(scope="session")

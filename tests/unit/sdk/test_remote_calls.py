@@ -132,9 +132,6 @@ def test_pauses_grow_up_to_a_limit() -> None:
         assert all(pause is not None and most / 2 <= pause <= most for pause in pauses)
         assert len(set(pauses)) > 1  # clients do not come back together
     assert retries.pause(10, 0, None) is None
-
-
-def test_many_attempts() -> None:
     pause = sdk.Retries(attempts=5000, patience=1000).pause(4000, 0, None)
     assert pause is not None and 5 <= pause <= 10
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import sdk
-from edgegrain.cli.main import app
 from sdk.retouching import blend, changed
 from tests.tiny_bundle import HR, LR, write_steered_bundle
+from tests.unit.edgegrain.cli.conftest import Shell
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
@@ -152,41 +152,30 @@ def test_a_single_edited_pixel_counts() -> None:
     assert (result[10, 20] == 200).all() and 100 < result[10, 22, 0] < 200 and result[31, 0, 0] == 100
 
 
-def test_the_command(original: np.ndarray, edited: np.ndarray, tmp_path: Path,
-                     capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    original: np.ndarray, edited: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, picture in (("me.png", original), ("edited.png", edited)):
         Image.fromarray(picture).save(tmp_path / name)
-    arguments = ["retouch", str(tmp_path / "edited.png"), "--original", str(tmp_path / "me.png"), "--feather", "1"]
-    with pytest.raises(SystemExit) as leaving:
-        app(arguments)
-    out = tmp_path / "edited.retouched.png"
-    assert not leaving.value.code
-    assert capsys.readouterr().out == f"{tmp_path / 'edited.png'} -> {out}: 64 x 64 pixels\n"
+    shell, out = Shell(capsys, "retouch"), tmp_path / "edited.retouched.png"
+    arguments = [tmp_path / "edited.png", "--original", tmp_path / "me.png", "--feather", 1]
+    assert shell.ok(*arguments) == f"{tmp_path / 'edited.png'} -> {out}: 64 x 64 pixels\n"
     with Image.open(out) as image:
         np.testing.assert_array_equal(
             np.asarray(image), np.asarray(sdk.retouch(sdk.Codec(), edited, original, feather=1)))
-    with pytest.raises(SystemExit) as leaving:
-        app(arguments)
-    assert leaving.value.code == 1 and "--force" in capsys.readouterr().err
+    shell.fails("--force", *arguments)
     assert sdk.read_mark(out) is not None
-    with pytest.raises(SystemExit):
-        app([*arguments, "--force", "--no-mark"])
+    shell.ok(*arguments, "--force", "--no-mark")
     assert sdk.read_mark(out) is None
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as leaving:
-        app([*arguments, "--force", "--max-megapixels", "0.004"])
-    assert leaving.value.code == 1 and "64 x 64 pixels, more than 4000; reduce it first" in capsys.readouterr().err
+    shell.fails("64 x 64 pixels, more than 4000; reduce it first", *arguments, "--force", "--max-megapixels", "0.004")
 
 
 def test_the_fit_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wide = np.random.default_rng(0).integers(0, 256, (60, 150, 3), dtype=np.uint8)
-    original, out = tmp_path / "wide.png", tmp_path / "out.png"
+    original, out, shell = tmp_path / "wide.png", tmp_path / "out.png", Shell(capsys)
     Image.fromarray(wide).save(original)
-    arguments = ["retouch", str(tmp_path / "wide.lr.png"), "--original", str(original), "--out", str(out)]
-    statuses = []
-    for words in (["compress", str(original), "--fit", "crop", "--lr"], arguments, [*arguments, "--fit", "crop"]):
-        with pytest.raises(SystemExit) as leaving:
-            app(words)
-        statuses.append(leaving.value.code or 0)
-    assert statuses == [0, 1, 0] and "pass fit='crop' (--fit crop)" in capsys.readouterr().err
+    arguments = ["retouch", tmp_path / "wide.lr.png", "--original", original, "--out", out]
+    shell.ok("compress", original, "--fit", "crop", "--lr")
+    shell.fails("pass fit='crop' (--fit crop)", *arguments)
+    shell.ok(*arguments, "--fit", "crop")
     np.testing.assert_array_equal(np.asarray(Image.open(out)), wide)

@@ -12,12 +12,19 @@ import pytest
 from PIL import Image
 
 import sdk
+from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.exact_square import cut_square
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.scene import encode_scene
 from tests.tiny_bundle import HR, refresh_manifest, write_qualities
 
 pytestmark = pytest.mark.usefixtures("tiny_face_bundles")
+
+
+@pytest.fixture(scope="module")
+def scene(group: np.ndarray, tiny_face_root: Path) -> sdk.Scene:
+    """The scene of the group."""
+    return sdk.Codec(tiny_face_root / DEFAULT_BUNDLE).compress_scene(group)
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +35,8 @@ def outside(group: np.ndarray) -> np.ndarray:
     return mask
 
 
-def test_there_and_back(group: np.ndarray, outside: np.ndarray) -> None:
-    scene = sdk.compress_scene(group)
+def test_there_and_back(scene: sdk.Scene, group: np.ndarray, outside: np.ndarray) -> None:
+    assert sdk.compress_scene(group) == scene
     assert [bytes(face) for face in scene.faces] == [bytes(payload) for payload in sdk.compress_faces(group)]
     assert scene.original_size == (900, 600) and len(scene) < sum(map(len, scene.faces)) + 90
     restored = np.asarray(sdk.restore(scene)).astype(int)
@@ -46,9 +53,8 @@ def test_a_framed_portrait_has_a_square_too(portrait: np.ndarray) -> None:
     assert scene.faces[0].fit == "align" and sdk.restore(scene).size == (256, 256)
 
 
-def test_the_background_takes_what_is_left(group: np.ndarray) -> None:
-    faces = sum(map(len, sdk.compress_faces(group)))
-    sizes = []
+def test_the_background_takes_what_is_left(scene: sdk.Scene, group: np.ndarray) -> None:
+    faces, sizes = sum(map(len, scene.faces)), []
     for limit in (faces + 30, faces + 300, faces + 3000):
         scene = sdk.compress_scene(group, max_bytes=limit)
         assert len(scene) <= limit
@@ -70,8 +76,7 @@ def test_a_limit_chooses_the_quality(portrait: np.ndarray, tmp_path: Path, monke
         assert sdk.compress_scene(portrait, max_bytes=sizes[name]).faces[0].lr.shape == (side, side, 3)
 
 
-def test_sizes(group: np.ndarray) -> None:
-    scene = sdk.compress_scene(group)
+def test_sizes(scene: sdk.Scene) -> None:
     assert sdk.restore(scene, size=450).size == (450, 300) and sdk.restore(scene, size=1800).size == (1800, 1200)
     side = scene.faces[0].header.square.side
     width, height = sdk.restore(scene, size="native").size
@@ -93,8 +98,7 @@ def test_faces_that_fill_a_large_picture_together_are_refused(group: np.ndarray)
     assert sdk.restore(forged, size=64).size == (64, 64)
 
 
-def test_forms_of_a_scene(group: np.ndarray, tmp_path: Path) -> None:
-    scene = sdk.compress_scene(group)
+def test_forms_of_a_scene(scene: sdk.Scene, tmp_path: Path) -> None:
     path = scene.save(tmp_path / "group.grain")
     with pytest.raises(sdk.ExistsError):
         scene.save(path)
@@ -111,8 +115,7 @@ def test_forms_of_a_scene(group: np.ndarray, tmp_path: Path) -> None:
     assert isinstance(restored, sdk.MarkedPicture) and not isinstance(sdk.restore(scene, mark=False), sdk.MarkedPicture)
 
 
-def test_a_scene_is_no_payload(group: np.ndarray) -> None:
-    scene = sdk.compress_scene(group)
+def test_a_scene_is_no_payload(scene: sdk.Scene, group: np.ndarray) -> None:
     for work in (sdk.Payload, sdk.inspect, lambda data: sdk.paste(group[:10, :10], data, group)):
         with pytest.raises(sdk.PayloadError, match="this is a scene of several faces"):
             work(bytes(scene))
@@ -120,25 +123,18 @@ def test_a_scene_is_no_payload(group: np.ndarray) -> None:
         sdk.Scene(bytes(scene.faces[0]))
 
 
-def test_a_background_that_cannot_be_decoded(group: np.ndarray) -> None:
-    scene = sdk.compress_scene(group, max_bytes=3000)
-    webp = bytearray(scene.parsed.background_webp)
-    webp[30:40] = b"\xff" * 10
-    damaged = encode_scene(scene.faces, scene.original_size, bytes(webp[:44]))
-    try:
+def test_a_background_that_cannot_be_decoded(scene: sdk.Scene) -> None:
+    damaged = encode_scene(scene.faces, scene.original_size, scene.parsed.background_webp[:44])
+    with pytest.raises(sdk.PayloadError, match="the background of the scene is damaged"):
         sdk.restore(damaged)
-    except sdk.PayloadError as error:
-        assert "the background of the scene is damaged" in str(error)
 
 
-def test_no_background(group: np.ndarray) -> None:
-    scene = sdk.compress_scene(group)
+def test_no_background(scene: sdk.Scene) -> None:
     bare = np.asarray(sdk.restore(encode_scene(scene.faces, scene.original_size)))
     assert (bare[-1, -1] == 128).all() and not (bare[300, 240] == 128).all()
 
 
-def test_other_bundles_are_named(group: np.ndarray, tiny_root: Path) -> None:
-    scene = sdk.compress_scene(group)
+def test_other_bundles_are_named(scene: sdk.Scene, tiny_root: Path) -> None:
     other = sdk.Codec(tiny_root / "random-64-lr16")
     with pytest.raises(sdk.PayloadError, match="LR contract"):
         other.restore(scene)

@@ -33,9 +33,17 @@ from edgegrain.metrics.score_names import photographs_in_words
 from edgegrain.metrics.weights import DLIB_FILE
 from sdk import Codec, RunningDecoder
 from tests.gradient_metrics import GradientMetrics
-from tests.tiny_bundle import HR, LR, refresh_manifest, repeating_decoder, tiny_face_bundles, write_tiny_bundle
+from tests.tiny_bundle import (
+    HR,
+    LR,
+    refresh_manifest,
+    repeating_decoder,
+    tiny_face_bundles,
+    tiny_face_root,
+    write_tiny_bundle,
+)
 
-__all__ = ["tiny_face_bundles"]
+__all__ = ["tiny_face_bundles", "tiny_face_root"]
 
 BUDGETS = (300, 900)
 

@@ -9,16 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import sdk
-from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import DeviceError, DeviceMemoryError, ImageError, PayloadError, ServiceError
-from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.payload import decode_payload
 from edgegrain.service.engine import CompressOptions, Engine, RestoreOptions
-from sdk.generated_mark import mark_of
 from server_decoder.decoder_session import DecoderSession
 from tests.service_harness import raw_payloads
-from tests.tiny_bundle import add_cuda_form, noisy_decoder, quantizing_decoder, write_tiny_bundle
+from tests.tiny_bundle import add_cuda_form, quantizing_decoder, write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
 
@@ -43,16 +38,6 @@ def test_options_are_each_item_s_own(engine: Engine, tiny_bundle: Path) -> None:
         with Image.open(io.BytesIO(outcome)) as image:
             kinds.append((image.format, image.size))
     assert kinds == [("PNG", (64, 50)), ("JPEG", (90, 70)), ("WEBP", (90, 70))]
-
-
-@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
-def test_pictures_are_marked(engine: Engine, tiny_bundle: Path, kind: str) -> None:
-    (payload,) = raw_payloads(tiny_bundle, 1)
-    (marked,), (plain,) = (engine.restore(BUNDLE, [payload], [RestoreOptions(format=kind, mark=mark)])
-                           for mark in (True, False))
-    assert isinstance(marked, bytes) and isinstance(plain, bytes)
-    assert sdk.read_mark(marked) == mark_of(load_manifest(tiny_bundle)) and sdk.read_mark(plain) is None
-    np.testing.assert_array_equal(picture(marked), picture(plain))
 
 
 def test_a_form_is_served(tmp_path: Path) -> None:
@@ -97,20 +82,6 @@ def test_batches_are_padded_to_their_sizes(tiny_bundle: Path, monkeypatch: pytes
     payloads = raw_payloads(tiny_bundle, 3)
     outcomes = engine.restore(BUNDLE, payloads, [RestoreOptions()] * 3)
     assert sizes == [1, 4] and len({bytes(item) for item in outcomes}) == 3  # type: ignore[arg-type]
-
-
-def test_the_seed_is_the_decoder_s(tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path, decoder=noisy_decoder())
-    engine, (payload,) = Engine([folder], threads=1, batch_sizes=(1, 2)), raw_payloads(folder, 1)
-    alone, other = (picture(engine.restore(BUNDLE, [payload], [RestoreOptions(seed=seed)])[0])
-                    for seed in (7, 8))
-    together = engine.restore(BUNDLE, [payload] * 2, [RestoreOptions(seed=7)] * 2)
-    for item in together:  # floats at another batch size
-        assert np.abs(picture(item).astype(int) - alone).max() <= 1
-    assert (alone != other).mean() > 0.5
-    lr, _ = decode_payload(payload, contract_id=load_manifest(folder).lr_contract_id, tables=CoderTables.default())
-    decoded = DecoderSession(folder / "decoder.onnx").decode(lr[None], 7)[0]
-    assert np.abs(decoded.astype(int) - alone).max() <= 1
 
 
 def test_a_failing_device_fails_the_batch_and_not_the_process(

@@ -17,7 +17,6 @@ from codec_contract.payload import CODING_RAW, encode_payload
 from codec_contract.scene import encode_scene
 from edgegrain.service.batcher import Job
 from edgegrain.service.engine import RestoreOptions
-from edgegrain.service.problems import Problem
 from edgegrain.service.settings import Settings
 from edgegrain.service.state import ServiceState
 from tests.tiny_bundle import write_tiny_bundle
@@ -75,14 +74,6 @@ def test_of_an_aligned_picture_the_square_counts(tiny_bundle: Path) -> None:
 def test_refusals(enlarging: Path, changes: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         job(enlarging, payload(enlarging, **changes), format="webp")
-
-
-def test_sizes_are_limited(enlarging: Path) -> None:
-    assert job(enlarging, payload(enlarging), 256, 256 * 171).pixels == 256 * 256
-    with pytest.raises(ImageError, match="256 x 171 pixels, more than 43775"):
-        job(enlarging, payload(enlarging), 256, 256 * 171 - 1)
-    with pytest.raises(Problem, match="not at 257; its sizes: 64, 128, 256"):
-        job(enlarging, payload(enlarging), 257)
 
 
 @pytest.mark.parametrize(("size", "counted"), [("original", 4), ("native", 2), (160, 2), (161, 4)])

@@ -32,7 +32,7 @@ def two_faces(picture: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A picture in which the finder finds a face, and a smaller one where all are wanted."""
     faces = [FoundFace(DetectedFace(np.array([x, 34.0]), side, np.zeros((6, 2)), 0.9),
                        FacePoints((x - 5, 30), (x + 5, 30), (x, 40))) for x, side in ((45.0, 36), (70.0, 34))]
-    monkeypatch.setattr(FaceFinder, "find", lambda self, rgb, every=False: faces[: 2 if every else 1])
+    monkeypatch.setattr(FaceFinder, "find", lambda self, rgb, every=False, largest=False: faces[: 2 if every else 1])
     return picture
 
 

@@ -337,8 +337,7 @@ class TestLimits:
         with live_service(tiny_bundle, worker_command=stub_worker(fixed=3), queue_size=2, batch_sizes="1,4",
                           deadline=SOON) as service, ThreadPoolExecutor(4) as pool:
             first = pool.submit(service.restore, payloads[0])
-            until(lambda: service.state.metrics.registry.get_sample_value("edgegrain_requests_in_flight") == 1
-                  and len(service.state.batcher) == 0)
+            until(lambda: service.state.batcher._running)
             others = [pool.submit(service.restore, data) for data in payloads[1:3]]
             until(lambda: len(service.state.batcher) == 2)
             with httpx.Client(verify=False) as client:
@@ -373,8 +372,7 @@ class TestLimits:
         with live_service(tiny_bundle, worker_command=stub_worker(fixed=1.5), batch_sizes="1,4",
                           deadline=SOON) as service, ThreadPoolExecutor(1) as pool:
             first = pool.submit(service.restore, payloads[0])
-            until(lambda: service.state.metrics.registry.get_sample_value("edgegrain_requests_in_flight") == 1
-                  and len(service.state.batcher) == 0)
+            until(lambda: service.state.batcher._running)
             with sending(service, b"Content-Length: %d" % len(payloads[1])) as connection:
                 connection.sendall(payloads[1])
                 until(lambda: len(service.state.batcher) == 1)

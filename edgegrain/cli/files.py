@@ -119,9 +119,9 @@ def list_files(sources: Sequence[Path], wanted: frozenset[str]) -> Plan[Path]:
 
 def refuse_sources(written: Iterable[Path], sources: Iterable[Path]) -> None:
     """Raise `typer.BadParameter` if one of the files to write is a file that the command reads."""
-    read = {_folded(source.resolve()) for source in sources}
+    read = {_folded(os.path.realpath(source)) for source in sources}  # `Path.resolve` raises for links in a circle
     for path in written:
-        if _folded(path.resolve()) in read:
+        if _folded(os.path.realpath(path)) in read:
             raise typer.BadParameter(f"{path} is one of the files to read, and a result would replace it; leave it "
                                      "out, or choose another --out")
 
@@ -162,7 +162,7 @@ def write_result(path: Path, data: bytes, *, force: bool) -> None:
         raise
 
 
-def _folded(path: Path) -> str:
+def _folded(path: Path | str) -> str:
     """As file systems that ignore case compare it."""
     return str(path).casefold()
 

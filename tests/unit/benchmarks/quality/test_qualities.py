@@ -12,7 +12,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from benchmarks.quality.qualities import PUBLISHED, SECTION, draw, main, read_evaluations, table
+from benchmarks.quality.qualities import PUBLISHED, SECTION, main, read_evaluations, table
 from codec_contract.errors import EdgegrainError
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS
 
@@ -64,7 +64,6 @@ def test_the_command_writes_page_and_picture(files: list[str], tmp_path: Path) -
     result = CliRunner().invoke(application, [*files, "--image", str(image), "--write", str(page)])
     assert result.exit_code == 0, result.stderr
     assert "old" not in page.read_text() and "| `small` |" in page.read_text() and page.read_text().endswith("after\n")
-    assert image.read_bytes() == draw(read_evaluations(files))
     with Image.open(io.BytesIO(image.read_bytes())) as picture:
         assert picture.width > picture.height > 400
 

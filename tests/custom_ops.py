@@ -28,17 +28,7 @@ class Ops:
     def session(self, op: str, inputs: Sequence[np.ndarray | None], outputs: int = 1, threads: int = 1,
                 constants: Collection[int] = (), result: type = np.float32, **attributes: object
                 ) -> onnxruntime.InferenceSession:
-        """A session of one node.
-
-        Args:
-            op: its name.
-            inputs: their shapes and types; the batch is not part of the graph. None where one is absent.
-            outputs: their number.
-            threads: of the session.
-            constants: numbers of inputs that are part of the graph.
-            result: the type of the outputs.
-            attributes: of the node.
-        """
+        """A session of one node; ``constants`` are the numbers of the inputs that are part of the graph."""
         names = [f"in{index}" if array is not None else "" for index, array in enumerate(inputs)]
         results = [f"out{index}" for index in range(outputs)]
         given = [index for index, array in enumerate(inputs) if array is not None and index not in constants]

@@ -36,21 +36,13 @@ class Repository:
 
 @dataclass
 class Hub:
-    """The server's state, and what it was asked.
-
-    Attributes:
-        url: its address.
-        repositories: by ``owner/name``.
-        requests: method, path and Range header of every request.
-        cut: path in a repository -> bytes after which the next transfer of it breaks off.
-        down: every request is answered with status 503.
-    """
+    """The server's state, and what it was asked."""
 
     url: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
-    requests: list[tuple[str, str, str]] = field(default_factory=list)
-    cut: dict[str, int] = field(default_factory=dict)
-    down: bool = False
+    requests: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, Range
+    cut: dict[str, int] = field(default_factory=dict)  # path -> bytes after which the next transfer of it breaks off
+    down: bool = False  # every request is answered with status 503
 
     def add(self, name: str, folder: Path) -> str:
         """Commit the files of a folder to a repository's main branch, and return the commit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,12 +15,7 @@ SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
 
 
 def random_network(hr: int = 64, lr: int = 16, seed: int = 0, config: EncoderConfig | None = None) -> IntegerNetwork:
-    """An encoder of random int8 weights whose activations fill 0...255 (shifts chosen on a random picture).
-
-    Args:
-        hr, lr: side lengths; ignored when ``config`` is given.
-        config: the architecture; default two narrow stages (patch, 3x3 of stride 2) for ``hr`` and ``lr``.
-    """
+    """An encoder of random int8 weights whose activations fill 0...255; without ``config`` of two narrow stages."""
     config = config or EncoderConfig(hr, lr, patch=hr // lr // 2, channels=SMALL.channels, blocks=SMALL.blocks)
     builder = _Builder(config, np.random.default_rng(seed))
     source = builder.add("stem", INPUT, 3, config.channels[0], kernel=config.patch, stride=config.patch)
@@ -73,15 +69,14 @@ class _Builder:
         shift = np.clip(np.round(np.log2(spread / target)), 1, 15).astype(np.int64)
         centre = 0 if skip else 70
         bias = np.round((centre << shift) - acc.mean((0, 1, 2))).astype(np.int64)
-        layer = IntegerConv(name=name, input=source, weight=layer.weight, bias=bias.astype(np.int32),
-                            shift=shift.astype(np.int32), stride=stride, padding=padding, groups=groups, skip=skip)
+        layer = replace(layer, bias=bias.astype(np.int32), shift=shift.astype(np.int32))
         too_large = layer_bound(layer) >= ACCUMULATOR_LIMIT
         if too_large.any():  # halve such channels' weights: a random one may exceed what training would keep
             halved = np.where(too_large[:, None, None, None], layer.weight // 2, layer.weight)
             bias = np.where(too_large, bias // 2, bias)
             shift = np.where(too_large, np.maximum(shift - 1, 1), shift)
-            layer = IntegerConv(name=name, input=source, weight=halved.astype(np.int8), bias=bias.astype(np.int32),
-                                shift=shift.astype(np.int32), stride=stride, padding=padding, groups=groups, skip=skip)
+            layer = replace(
+                layer, weight=halved.astype(np.int8), bias=bias.astype(np.int32), shift=shift.astype(np.int32))
         self.layers.append(layer)
         self.run(layer)
         return name

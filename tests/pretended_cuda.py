@@ -14,14 +14,8 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 @dataclass
 class PretendedCuda:
-    """What ONNX Runtime says, and what it was asked.
-
-    Attributes:
-        listed: the providers that it lists.
-        active: those that its sessions say they run on.
-        started: options and providers of every session that was asked for.
-        refuse: called with the providers of a session before it starts.
-    """
+    """The providers that ONNX Runtime lists and that sessions say they run on, options and providers of every session
+    that was asked for, and a function that is called with the providers before one starts."""
 
     listed: list[str] = field(default_factory=lambda: [CUDA, CPU])
     active: list[str] = field(default_factory=lambda: [CUDA, CPU])

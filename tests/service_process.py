@@ -72,12 +72,7 @@ class Process:
 
 @contextmanager
 def running(command: Sequence[str], prepare: Callable[[], None] | None = None, **settings: object) -> Iterator[Process]:
-    """Start a service with these settings and wait until it is ready; killed when the block ends.
-
-    Args:
-        command: its program, `SERVE` or `serve_with`.
-        prepare: called in the new process before the program.
-    """
+    """Start a service, `SERVE` or `serve_with`, and wait until it is ready; killed when the block ends."""
     process = Process(command, prepare, **settings)
     try:
         ready = f"{process.url}/health/ready"

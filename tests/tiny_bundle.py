@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,17 +55,23 @@ def checked(model: onnx.ModelProto) -> bytes:
 def repeating_decoder(hr: int = HR, lr: int = LR) -> bytes:
     """``decoder.onnx`` that repeats every pixel ``hr // lr`` times each way; its weights are stored as float16."""
     factor = hr // lr
-    nodes = [
-        helper.make_node("Cast", ["weight16"], ["weight"], to=TensorProto.FLOAT),
-        helper.make_node("ConvTranspose", ["lr", "weight"], ["hr"], strides=[factor, factor], group=3),
-    ]
+    nodes = [helper.make_node("Cast", ["weight16"], ["weight"], to=TensorProto.FLOAT),
+             helper.make_node("ConvTranspose", ["lr", "weight"], ["hr"], strides=[factor, factor], group=3)]
     weight = numpy_helper.from_array(np.ones((3, 1, factor, factor), np.float16), "weight16")
-    graph = helper.make_graph(
-        nodes, "repeat",
-        [helper.make_tensor_value_info("lr", TensorProto.FLOAT, ["b", 3, lr, lr])],
-        [helper.make_tensor_value_info("hr", TensorProto.FLOAT, ["b", 3, hr, hr])],
-        [weight])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    inputs, outputs = ([helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 3, side, side])]
+                       for name, side in (("lr", lr), ("hr", hr)))
+    graph = helper.make_graph(nodes, "repeat", inputs, outputs, [weight])
+    return checked(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
+
+
+def changed_decoder(hr: int, lr: int, nodes: Sequence[onnx.NodeProto], weights: dict[str, np.ndarray],
+                    *inputs: onnx.ValueInfoProto) -> bytes:
+    """`repeating_decoder`, and nodes that make ``hr`` of ``repeated``, with weights and inputs of their own."""
+    model = onnx.load_model_from_string(repeating_decoder(hr, lr))
+    model.graph.node[-1].output[0] = "repeated"
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    model.graph.input.extend(inputs)
     return checked(model)
 
 
@@ -93,30 +100,21 @@ def quantizing_decoder(hr: int = HR, lr: int = LR, base: bytes | None = None) ->
 
 def noisy_decoder(hr: int = HR, lr: int = LR) -> bytes:
     """`repeating_decoder` with noise on top."""
-    model = onnx.load_model_from_string(repeating_decoder(hr, lr))
-    nodes = model.graph.node
-    nodes[-1].output[0] = "repeated"
-    nodes.extend([helper.make_node("Mul", ["noise", "strength"], ["grain"]),
-                  helper.make_node("Add", ["repeated", "grain"], ["hr"])])
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.1), "strength"))
-    model.graph.input.append(helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["b", 3, hr, hr]))
-    return checked(model)
+    nodes = [helper.make_node("Mul", ["noise", "strength"], ["grain"]),
+             helper.make_node("Add", ["repeated", "grain"], ["hr"])]
+    noise = helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["b", 3, hr, hr])
+    return changed_decoder(hr, lr, nodes, {"strength": np.float32(0.1)}, noise)
 
 
 def steered_decoder(hr: int = HR, lr: int = LR) -> bytes:
     """`repeating_decoder` plus strength / 255: each step of 2 makes pictures a level brighter."""
-    model = onnx.load_model_from_string(repeating_decoder(hr, lr))
-    nodes = model.graph.node
-    nodes[-1].output[0] = "repeated"
-    nodes.extend([helper.make_node("Mul", ["strength", "level"], ["scaled"]),
-                  helper.make_node("Reshape", ["scaled", "shape"], ["light"]),
-                  helper.make_node("Add", ["repeated", "light"], ["hr"])])
-    model.graph.initializer.extend([
-        numpy_helper.from_array(np.full(1, STRENGTH_DEFAULT, np.float32), "strength"),
-        numpy_helper.from_array(np.float32(1 / 255), "level"),
-        numpy_helper.from_array(np.array([-1, 1, 1, 1]), "shape")])
-    model.graph.input.append(helper.make_tensor_value_info("strength", TensorProto.FLOAT, ["s"]))
-    return checked(model)
+    nodes = [helper.make_node("Mul", ["strength", "level"], ["scaled"]),
+             helper.make_node("Reshape", ["scaled", "shape"], ["light"]),
+             helper.make_node("Add", ["repeated", "light"], ["hr"])]
+    weights = {"strength": np.full(1, STRENGTH_DEFAULT, np.float32), "level": np.float32(1 / 255),
+               "shape": np.array([-1, 1, 1, 1])}
+    strength = helper.make_tensor_value_info("strength", TensorProto.FLOAT, ["s"])
+    return changed_decoder(hr, lr, nodes, weights, strength)
 
 
 def write_steered_bundle(folder: Path, name: str = "steered-64-lr16") -> Path:
@@ -130,7 +128,7 @@ def write_steered_bundle(folder: Path, name: str = "steered-64-lr16") -> Path:
 
 def convolutional_decoder(hr: int = HR, lr: int = LR, channels: int = 64, blocks: int = 4) -> bytes:
     """`repeating_decoder` plus random residual blocks on the LR: a decoder that takes a few milliseconds."""
-    rng, weights, nodes, factor = np.random.default_rng(0), [], [], hr // lr
+    rng, weights, nodes, factor = np.random.default_rng(0), {}, [], hr // lr
 
     def node(kind: str, inputs: list[str], output: str, **attributes: object) -> str:
         nodes.append(helper.make_node(kind, inputs, [output], **attributes))
@@ -138,7 +136,7 @@ def convolutional_decoder(hr: int = HR, lr: int = LR, channels: int = 64, blocks
 
     def weight(name: str, *shape: int, gain: float = 1.0) -> str:
         values = rng.standard_normal(shape, np.float32) * gain / np.sqrt(np.prod(shape[1:]))
-        weights.append(numpy_helper.from_array(values.astype(np.float32), name))
+        weights[name] = values.astype(np.float32)
         return name
 
     features = node("Conv", ["lr", weight("first", channels, 3, 3, 3)], "features0", pads=[1] * 4)
@@ -149,11 +147,7 @@ def convolutional_decoder(hr: int = HR, lr: int = LR, channels: int = 64, blocks
         features = node("Add", [features, change], f"features{index + 1}")
     wide = node("ConvTranspose", [features, weight("up", channels, 16, factor, factor)], "wide", strides=[factor] * 2)
     detail = node("Conv", [wide, weight("last", 3, 16, 3, 3)], "detail", pads=[1] * 4)
-    model = onnx.load_model_from_string(repeating_decoder(hr, lr))
-    model.graph.node[-1].output[0] = "repeated"
-    model.graph.node.extend([*nodes, helper.make_node("Add", ["repeated", detail], ["hr"])])
-    model.graph.initializer.extend(weights)
-    return checked(model)
+    return changed_decoder(hr, lr, [*nodes, helper.make_node("Add", ["repeated", detail], ["hr"])], weights)
 
 
 def nearest_enlarger(doublings: int, side: int = HR, dtype: int = TensorProto.UINT8) -> list[bytes]:
@@ -199,15 +193,8 @@ def write_tiny_bundle(
     folder: Path, name: str = "tiny-64-lr16", *, random: bool = False, decoder: bytes | None = None,
     doublings: int = 0, lr: int = LR, step: int = 1,
 ) -> Path:
-    """Write a complete bundle into ``folder / name`` and return that folder.
-
-    Args:
-        random: take a random exact network instead of the box mean, which makes another LR contract.
-        decoder: instead of the one that repeats pixels.
-        doublings: of an enlarger, which repeats pixels; 0 for none.
-        lr: side of the LR.
-        step: of its levels in payloads.
-    """
+    """Write a complete bundle into ``folder / name`` and return that folder; a ``random`` exact network instead of the
+    box mean makes another LR contract, ``doublings`` are those of an enlarger, ``step`` that of levels in payloads."""
     root = folder / name
     root.mkdir(parents=True)
     network = random_network(HR, lr, seed=3) if random else box_network(HR, lr)

@@ -13,7 +13,6 @@ orientation, then resized exactly, perhaps beyond the edge. One is a square that
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from codec_contract.resize import exact_resize
 from edge_encoder.faces.alignment import FaceFinder
 from edge_encoder.golden_inputs import generator_bytes
 from edge_encoder.preprocessing import load_picture
+from tests.golden.regenerate_contract import digest
 
 FOLDER = Path(__file__).parent / "clients"
 RECORDED = "face_networks.json"
@@ -96,7 +96,7 @@ class _Recorded:
         return self._read(self._look_up(inputs["image"]))
 
     def _look_up(self, image: Rgb) -> npt.NDArray[np.int16]:
-        return np.frombuffer(bytes.fromhex(self._outputs[_digest(image)]), "<i2")
+        return np.frombuffer(bytes.fromhex(self._outputs[digest(image)]), "<i2")
 
 
 class _Recording(_Recorded):
@@ -124,7 +124,7 @@ class _Recording(_Recorded):
             output = np.concatenate([logits * _LOGIT_UNITS, numbers.reshape(-1, 3)[:, :2].ravel() * _UNITS])
         if np.abs(output).max(initial=0) > 32767:
             raise AssertionError("an output does not fit into 16 bits")
-        self._outputs[_digest(image)] = np.rint(output).astype("<i2").tobytes().hex()
+        self._outputs[digest(image)] = np.rint(output).astype("<i2").tobytes().hex()
         return super()._look_up(image)
 
 
@@ -145,10 +145,6 @@ def _detections(values: npt.NDArray[np.int16]) -> list[npt.NDArray[np.float64]]:
 def _mesh(values: npt.NDArray[np.int16]) -> list[npt.NDArray[np.float64]]:
     """Presence and points, as of face_landmarks.onnx."""
     return [1 / (1 + np.exp(-values[:1] / _LOGIT_UNITS)), values[1:].reshape(-1, 2) / _UNITS / 192]
-
-
-def _digest(image: Rgb) -> str:
-    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def main() -> None:

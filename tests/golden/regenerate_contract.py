@@ -102,36 +102,26 @@ def golden_lr(kind: str, width: int, height: int) -> npt.NDArray[np.uint8]:
 
 def golden_files() -> dict[str, bytes]:
     """Every golden file of the contract: name -> bytes."""
-    cases = []
-    for seed, size, new_size in RESIZES:
-        resized = exact_resize(generated_picture(seed, *size), new_size)
-        digest = hashlib.sha256(resized.tobytes()).hexdigest()
-        cases.append({"seed": seed, "size": size, "new_size": new_size, "sha256": digest})
-    tables = CoderTables.default()
-    files = {}
-    payloads = []
+    tables, files, payloads = CoderTables.default(), {}, []
     for name, kind, size, coding, original_size, fit in PAYLOADS:
         lr = golden_lr(kind, *size)
         files[f"{name}.grain"] = encode_payload(
-            lr, contract_id=CONTRACT_ID, tables=tables, original_size=original_size, fit=fit, coding=coding
-        )
-        payloads.append(
-            {
-                "file": f"{name}.grain", "lr_size": size, "lr_sha256": hashlib.sha256(lr.tobytes()).hexdigest(),
-                "original_size": original_size, "fit": fit}
-        )
+            lr, contract_id=CONTRACT_ID, tables=tables, original_size=original_size, fit=fit, coding=coding)
+        payloads.append({"file": f"{name}.grain", "lr_size": size, "lr_sha256": digest(lr),
+                         "original_size": original_size, "fit": fit})
+    resizes = [{"seed": seed, "size": size, "new_size": new_size,
+                "sha256": digest(exact_resize(generated_picture(seed, *size), new_size))}
+               for seed, size, new_size in RESIZES]
+    squares = [{"seed": seed, "size": size, "square": square, "side": side,
+                "sha256": digest(cut_square(generated_picture(seed, *size), OrientedSquare(*square), side))}
+               for seed, (size, square, side) in enumerate(SQUARES, 1)]
     generator = "byte n = state n >> 24, state = (state * 1664525 + 1013904223) mod 2**32, starting at the seed"
-    files["resize.json"] = json_bytes({"generator": generator, "sizes": "width, height", "cases": cases})
-    record = {"contract_id": CONTRACT_ID.hex(), "tables_sha256": tables.digest().hex(), "payloads": payloads}
-    squares = [
-        {"seed": seed, "size": size, "square": square, "side": side, "sha256": hashlib.sha256(
-            cut_square(generated_picture(seed, *size), OrientedSquare(*square), side).tobytes()).hexdigest()}
-        for seed, (size, square, side) in enumerate(SQUARES, 1)]
-    files["squares.json"] = json_bytes(
-        {"square": "centre x, y, edge x, y in quarters of a pixel (docs/exact_square.md)", "cases": squares})
-    files["scenes.json"] = json_bytes(golden_scenes())
-    files["payloads.json"] = json_bytes(record)
-    return files
+    quarters = "centre x, y, edge x, y in quarters of a pixel (docs/exact_square.md)"
+    return {**files, **{name: json_bytes(content) for name, content in {
+        "resize.json": {"generator": generator, "sizes": "width, height", "cases": resizes},
+        "squares.json": {"square": quarters, "cases": squares}, "scenes.json": golden_scenes(),
+        "payloads.json": {"contract_id": CONTRACT_ID.hex(), "tables_sha256": tables.digest().hex(),
+                          "payloads": payloads}}.items()}}
 
 
 def golden_scenes() -> dict[str, object]:
@@ -175,13 +165,24 @@ def golden_scenes() -> dict[str, object]:
         "a background of 1025 pixels": scene(background=WEBP[20:26] + b"\x01\x04" + WEBP[28:]),
         "a background of no pixels": scene(background=WEBP[20:26] + b"\0\0" + WEBP[28:]),
         "a background with a scale": scene(background=WEBP[20:26] + b"\x10\x40" + WEBP[28:])}
+    return {"scenes": scenes, "damaged": [
+        {"name": name, "scene": data.hex()} for name, data in refused(damaged, parse_scene).items()]}
+
+
+def refused(damaged: dict[str, bytes], read: Callable[[bytes], object]) -> dict[str, bytes]:
+    """The damaged files, none of which may be read."""
     for name, data in damaged.items():
         try:
-            parse_scene(data)
+            read(data)
         except PayloadError:
             continue
-        raise AssertionError(f"{name} is a scene that can be read")
-    return {"scenes": scenes, "damaged": [{"name": name, "scene": data.hex()} for name, data in damaged.items()]}
+        raise AssertionError(f"{name} can be read")
+    return damaged
+
+
+def digest(levels: npt.NDArray[np.uint8]) -> str:
+    """SHA-256 of an array's bytes, in hex."""
+    return hashlib.sha256(np.ascontiguousarray(levels).tobytes()).hexdigest()
 
 
 def json_bytes(value: object) -> bytes:

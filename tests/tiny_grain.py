@@ -17,6 +17,7 @@ TINY = GrainConfig(
     PriorConfig("stylegan2", StyleGAN2Config(16, channel_base=256, channel_max=32, code_width=32, mapping_layers=2)),
     CodesConfig(widths=(12, 8), branch=(16, 24, 32), branch_per="resolution"),
     FusionConfig(sizes=(8, 16), widths=(8, 8), head=(8,)))
+INVERTIBLE = GrainConfig(TINY.decoder)
 TINY_MOBILE = GrainConfig(
     TINY.decoder,
     PriorConfig("mobile-stylegan", MobileStyleGANConfig(16, "rgb", 256, 32, code_width=32, mapping_layers=2)),

@@ -10,12 +10,12 @@ sys.path.append(str(Path(__file__).parents[4] / "benchmarks" / "speed"))
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pack of a tiny decoder, filled with its own weights."""
+    """A pack of a tiny decoder without a generator, filled with its own weights."""
     import pack
 
-    from tests.tiny_grain import TINY_MOBILE, tiny_grain
+    from tests.tiny_grain import INVERTIBLE, tiny_grain
 
     folder = tmp_path_factory.mktemp("pack")
-    pack.write(folder, "tiny", tiny_grain(TINY_MOBILE), TINY_MOBILE.decoder.lr, ("plain.float32", "fused.float32"),
+    pack.write(folder, "tiny", tiny_grain(INVERTIBLE), INVERTIBLE.decoder.lr, ("plain.float32", "fused.float32"),
                weights=True)
     return folder

@@ -10,9 +10,9 @@
 
 Plain float16 overflows in style² (demodulation) and in activation times style. So a generator's styles are divided by
 their largest magnitude and every output filter by its norm; both come back in the factor after the convolution, in
-float32. With activations clamped to ±256, styles in [-1, 1] and filters of norm one, a convolution of n products gives
-at most 256 sqrt(n): 17,400 for 512 channels and 3x3 taps, a quarter of float16's range, for any code. (Separable
-convolutions after the inverse Haar transform reach the same: 2 * 256 * sqrt(9) * sqrt(128).)
+float32. With activations clamped to ±900, styles in [-1, 1] and filters of norm one, a convolution of n products gives
+at most 900 sqrt(n): 61,100 for 512 channels and 3x3 taps, within float16's 65,504, for any code. (Separable
+convolutions after the inverse Haar transform reach the same: 2 * 900 * sqrt(9) * sqrt(128).)
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from server_decoder.mobile_stylegan import Block, MobileStyleGAN, SeparableConv,
 from server_decoder.stylegan2.layers import ModulatedConv, StyledLayer, ToRGB, demodulation, per_channel
 from server_decoder.stylegan2.networks import StyleGAN2
 
-CLAMP = 256.0
-"""Largest magnitude of a generator's activation in float16, as in NVIDIA's networks in half precision."""
+CLAMP = 900.0
+"""Largest magnitude of a generator's activation in float16. Those of trained codes reach 461; NVIDIA's networks in half
+precision, whose 256 would cut them, are trained with their clamp."""
 
 
 def served_decoder(decoder: Grain | RRDBDecoder, *, half: bool = False, seeded: bool = False

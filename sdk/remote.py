@@ -177,7 +177,7 @@ class AsyncRemoteCodec:
                 raise ServiceError(f"the request to the service at {self.url} is not valid HTTP") from None
             except (httpx.TransportError, TimeoutError) as error:
                 failure: EdgegrainError = ServiceError(
-                    f"the service at {self.url} cannot be reached: {error or type(error).__name__}")
+                    f"the service at {self.url} cannot be reached: {str(error).rstrip('.') or type(error).__name__}")
             else:
                 if response.is_success:
                     return body

@@ -202,7 +202,7 @@ def read_picture(data: bytes, max_pixels: int, mark: bool = True) -> Image.Image
     except EdgegrainError:
         raise
     except Exception as error:  # Pillow raises various types for a damaged PNG
-        raise ServiceError(f"the service's answer is not a picture: {error}") from error
+        raise ServiceError("the service's answer is not a picture; is this an edgegrain service?") from error
 
 
 def read_payload(data: bytes, kind: type[Made]) -> Made:
@@ -250,6 +250,8 @@ def read_refusal(status: int, content: bytes) -> EdgegrainError:
         kind, detail = str(problem["type"]).removeprefix(PROBLEM_PREFIX), str(problem["detail"])
     except (ValueError, KeyError, TypeError, RecursionError):
         kind, detail = "", "its answer has no explanation; is this an edgegrain service?"
+    # A terminal that shows a traceback would obey a stranger's escapes.
+    detail = "".join(character if character.isprintable() else " " for character in detail)
     if kind in (INVALID_PAYLOAD, INVALID_PICTURE):
         return PayloadError(detail) if kind == INVALID_PAYLOAD else ImageError(detail)
     return ServiceError(f"the service refused the request with status {status}: {detail}")

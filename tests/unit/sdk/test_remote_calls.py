@@ -89,6 +89,12 @@ def test_deeply_nested_answers() -> None:
     assert "status 500: its answer has no explanation" in str(read_refusal(500, nested))
 
 
+def test_refusals_without_escapes_for_terminals() -> None:
+    for kind in ("invalid-picture", "internal"):
+        problem = {"type": f"urn:edgegrain:problem:{kind}", "detail": "a\x1b[31mb\n\u202ec"}
+        assert str(read_refusal(422, json.dumps(problem).encode())).endswith("a [31mb  c")
+
+
 @pytest.mark.parametrize("background", [(255, 0, 0), np.array([255, 0, 0]), b"\xff\0\0"])
 def test_a_background_is_what_it_is_locally(background: Any) -> None:
     assert compress_call(b"", background, None).params["background"] == "ff0000"

@@ -102,8 +102,11 @@ def free_port(host: str, port: int) -> int:
     # Granian binds with SO_REUSEPORT, with which two services could share a port unnoticed.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = host == "::" and socket.has_dualstack_ipv6()
-    with socket.create_server((host, port), family=family, dualstack_ipv6=both) as listener:
-        return int(listener.getsockname()[1])
+    try:
+        with socket.create_server((host, port), family=family, dualstack_ipv6=both) as listener:
+            return int(listener.getsockname()[1])
+    except (TypeError, UnicodeError) as error:  # no name of a host can be encoded so
+        raise ServiceError(f"{host!r} is no address to listen on") from error
 
 
 def http_server(app: FastAPI, port: int) -> Server:

@@ -197,6 +197,7 @@ def test_refused_at_start(tmp_path: Path, bundle: Path) -> None:
         port = str(listener.getsockname()[1])
         for arguments, message in (
                 (["--bundle", str(altered)], "encoder.onnx of bundle tiny-64-lr16 is altered"),
+                (["--bundle", str(bundle), "--host", "a..\x9b"], "is no address to listen on"),
                 (["--bundle", str(bundle), "--port", port], "Address already in use")):
             result = subprocess.run([*SERVE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=SOON,
                                     check=False)

@@ -361,9 +361,16 @@ def _failures_file(path: Path, force: bool) -> Iterator[Callable[[dict[str, str]
         raise ExistsError(path, "it is not a list of failures; choose another file with --failures, or pass --force to "
                                 "replace it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("wb", buffering=0) as file:
+        def write(failure: dict[str, str]) -> None:
+            try:
+                file.write(json.dumps(failure).encode() + b"\n")
+            except OSError as error:  # a full disk is not named
+                error.filename = str(path)
+                raise
+
         try:
-            yield lambda failure: print(json.dumps(failure), file=file, flush=True)
+            yield write
         finally:
             if not device and file.tell() == 0:
                 path.unlink(missing_ok=True)

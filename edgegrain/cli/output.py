@@ -76,15 +76,23 @@ class PrintableFormatter(logging.Formatter):
 def say(*lines: str, err: bool = False) -> None:
     """Print lines; names in them may hold any characters (`printable`)."""
     for line in lines:
-        typer.echo(printable(line), err=err)
+        _echo(printable(line), err)
 
 
 def report(value: Any, *lines: str, as_json: bool, err: bool = False) -> None:
     """Print a result: plain data and paths as indented JSON, or lines."""
     if as_json:
-        typer.echo(json.dumps(value, indent=2, default=os.fspath), err=err)
+        _echo(json.dumps(value, indent=2, default=os.fspath), err)
     else:
         say(*lines, err=err)
+
+
+def _echo(text: str, err: bool) -> None:
+    try:
+        typer.echo(text, err=err)
+    except OSError as error:  # a full disk is not named
+        error.filename = "standard error" if err else "standard output"
+        raise
 
 
 def print_json(value: Any) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError, ExistsError, ImageError
 from codec_contract.exact_square import cut_square
+from codec_contract.files import written_whole
 from edge_encoder.faces.alignment import ffhq_square
 from edge_encoder.preprocessing import load_picture
 from edgegrain.pictures.stored_pictures import StoredPicture, open_picture, read_square
@@ -82,14 +83,9 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
 
 def write_shard(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
     """Write a tar file of members, name and content; an interruption leaves none."""
-    temporary = path.with_suffix(f".{os.getpid()}.partial")
-    try:
-        with tarfile.open(temporary, "w", format=_FORMAT) as tar:
-            for name, content in members:
-                tar.addfile(_entry(name, content), io.BytesIO(content))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as temporary, tarfile.open(temporary, "w", format=_FORMAT) as tar:
+        for name, content in members:
+            tar.addfile(_entry(name, content), io.BytesIO(content))
     return path
 
 

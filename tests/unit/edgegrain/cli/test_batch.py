@@ -94,6 +94,13 @@ def test_summary_failures_and_status(
     assert [plan.force for plan in plans] == [False, True] and plans[0].max_pixels == MAX_PHOTO_PIXELS
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_a_list_of_failures_on_a_full_disk_is_named(
+    pictures: Path, damaged: Path, plans: list[BatchPlan], tmp_path: Path, shell: Shell
+) -> None:
+    shell.fails("No space left on device: '/dev/full'", pictures, tmp_path / "out", "--failures", "/dev/full")
+
+
 @pytest.mark.parametrize("place", ["in/results", "in/deep/results", "in"])
 def test_a_run_with_results_in_its_source_goes_on(
     place: str, pictures: Path, plans: list[BatchPlan], tmp_path: Path, shell: Shell
@@ -242,7 +249,7 @@ def test_a_file_of_failures_that_cannot_be_written(
     original = Path.open
 
     def refuse(path: Path, mode: str = "r", **options: Any) -> Any:
-        if mode == "w":
+        if mode.startswith("w"):
             raise PermissionError(13, "Permission denied", str(path))
         return original(path, mode, **options)
 

@@ -66,18 +66,18 @@ def test_wrong_usage_is_status_2(shell: Shell, arguments: list[str], said: str) 
     assert "Usage" in shell.fails(said, *arguments, status=2)
 
 
-@pytest.mark.parametrize(("arguments", "stream", "expected"), [
-    (["--help"], "stdout", 1), (["--version"], "stdout", 1), (["comprss"], "stderr", 2)])
+@pytest.mark.parametrize(("arguments", "stream", "status", "error"), [
+    (["--help"], "stdout", 1, "error: [Errno 28] No space left on device\n"), (["comprss"], "stderr", 2, ""),
+    (["bundles"], "stdout", 1, "error: [Errno 28] No space left on device: 'standard output'\n")])
 def test_a_stream_that_takes_nothing_is_no_crash(
-    arguments: list[str], stream: str, expected: int, shell: Shell, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], stream: str, status: int, error: str, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Full(io.StringIO):
         def write(self, text: str) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(sys, stream, Full())
-    assert shell(*arguments) == (
-        expected, "", "error: [Errno 28] No space left on device\n" if stream == "stdout" else "")
+    assert shell(*arguments) == (status, "", error)
 
 
 @pytest.mark.parametrize(("words", "found"), [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import tarfile
 from pathlib import Path
@@ -104,6 +105,16 @@ def test_an_interruption_leaves_the_shards_as_they_were(folder: Path, tmp_path: 
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         write_shards(stored_pictures(folder), out, side=SIDE, limit=20_000, quality=None, force=True, report=interrupt)
     assert list(out.iterdir()) == [old] and old.read_bytes() == content
+
+
+def test_a_full_disk_names_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
+    with pytest.raises(OSError, match="No space left on device: .*a.tar"):
+        write_shard(tmp_path / "a.tar", [("a.webp", b"content")])
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_picture_has_a_name_of_its_own(tmp_path: Path) -> None:

@@ -226,18 +226,6 @@ def test_default_bundle(default_bundle: Path, portrait_path: Path, tmp_path: Pat
         assert process.stop() == 0
 
 
-def test_batches_gain(bundle: Path) -> None:
-    payloads, seconds = raw_payloads(bundle, 32), []
-    for sizes in ("1", "1,2,4,8"):
-        stub = stub_worker(fixed=0.05, item=0.001)  # sleeps longer than a busy machine delays
-        with running(serve_with(stub), bundles=bundle, batch_sizes=sizes, deadline=SOON) as process:
-            start = time.monotonic()
-            answers = asyncio.run(send_all(process.url, payloads, 32))
-            seconds.append(time.monotonic() - start)
-            assert [answer.content for answer in answers] == payloads
-    assert 32 * 0.05 < seconds[0] and seconds[1] < seconds[0] / 2
-
-
 def test_memory_is_flat(bundle: Path) -> None:
     payloads = raw_payloads(bundle, 50)
     with running([*SERVE, "--bundle", str(bundle)], deadline=SOON) as process:

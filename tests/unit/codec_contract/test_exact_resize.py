@@ -31,14 +31,13 @@ def test_pillow_is_the_written_arithmetic(width: int, height: int, new_width: in
     assert_equal_everywhere(noise(width, height, seed), (new_width, new_height))
 
 
-@pytest.mark.parametrize("side", [16, 256, 512, 1024])
-@pytest.mark.parametrize("original", [(1, 1), (2, 3), (640, 480), (1023, 1025), (1920, 1080)])
+@pytest.mark.parametrize("side", [16, 256, 1024])
+@pytest.mark.parametrize("original", [(1, 1), (640, 480), (1023, 1025)])
 def test_encoder_inputs(original: tuple[int, int], side: int) -> None:
     assert_equal_everywhere(noise(*original), (side, side))
 
 
-@pytest.mark.parametrize(("size", "new"), [
-    ((4000, 3000), (256, 256)), ((4000, 3000), (1024, 768)), ((4000, 3000), (1, 1)), ((37, 23), (4000, 3000))])
+@pytest.mark.parametrize(("size", "new"), [((4000, 3000), (256, 256)), ((37, 23), (4000, 3000))])
 def test_twelve_megapixels(size: tuple[int, int], new: tuple[int, int]) -> None:
     assert_equal_everywhere(noise(*size), new)
 

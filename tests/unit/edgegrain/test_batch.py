@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
@@ -132,31 +131,6 @@ def test_listing_is_lazy() -> None:
     for _ in range(250):
         next(batches)
     assert source.listed == 2000
-
-
-def test_what_is_done_is_skipped(tmp_path: Path) -> None:
-    source, target = FolderStore(tmp_path / "in"), FolderStore(tmp_path / "out")
-    for name in "abcde":
-        source.write(f"{name}.png", b"")
-    target.write("b.png.grain", b"")
-    target.write("c.png.grain", b"")
-    batches, total = pending(plan(batch_size=2), source, target)
-    assert (sorted(itertools.chain(*batches)), total.skipped) == (["a.png", "d.png", "e.png"], 2)
-    batches, total = pending(plan(batch_size=2, force=True), source, target)
-    assert ([len(names) for names in batches], total.skipped) == ([2, 2, 1], 0)
-
-
-def test_folders_that_cannot_be_listed_are_failures(tmp_path: Path) -> None:
-    class Locked(FolderStore):
-        def names(self, report: OnUnlisted) -> Iterator[str]:
-            for index in range(3):
-                report(f"locked{index}", PermissionError(13, "Permission denied"))
-                yield f"{index}.png"
-
-    batches, total = pending(plan(batch_size=2), Locked(tmp_path), FolderStore(tmp_path))
-    assert batches == [["0.png", "1.png"], ["2.png"]]
-    assert (total.failed, total.skipped) == (3, 0)
-    assert total.failures[2] == {"name": "locked2", "error": "[Errno 13] Permission denied"}
 
 
 def test_names_that_are_no_text_can_be_reported() -> None:

@@ -96,26 +96,16 @@ def test_the_files_cannot_be_edited_through_the_manifest(bundle: Path) -> None:
         manifest.files["coder.json"] = FileEntry("x", 0, "0" * 64)  # type: ignore[index]
 
 
-def altered(bundle: Path, name: str, change: str) -> None:
-    if change == "missing":
-        (bundle / name).unlink()
-    elif change == "folder":
-        (bundle / name).unlink()
-        (bundle / name).mkdir()
-    else:
-        data = bytearray(FILES[name])
-        if change == "flipped":
-            data[len(data) // 2] ^= 1
-        elif change == "longer":
-            data += b"x"
-        else:
-            del data[-1]
-        (bundle / name).write_bytes(data)
-
-
-@pytest.mark.parametrize("change", ["missing", "folder", "flipped", "longer", "shorter"])
-def test_an_altered_file_is_never_handed_out(bundle: Path, change: str) -> None:
-    altered(bundle, "decoder.onnx", change)
+@pytest.mark.parametrize("change", [
+    None, "folder", lambda data: data[:9] + b"!" + data[10:], lambda data: data + b"x", lambda data: data[:-1]],
+    ids=["missing", "folder", "changed", "longer", "shorter"])
+def test_an_altered_file_is_never_handed_out(bundle: Path, change: Any) -> None:
+    path = bundle / "decoder.onnx"
+    path.unlink()
+    if change == "folder":
+        path.mkdir()
+    elif change is not None:
+        path.write_bytes(change(FILES["decoder.onnx"]))
     manifest = load_manifest(bundle)
     with pytest.raises(BundleError, match="decoder.onnx of bundle faces-256-lr16"):
         manifest.open_file("decoder.onnx")
@@ -374,12 +364,6 @@ def test_the_id_is_the_hash_of_the_written_record() -> None:
         + '","preprocessing":{"fit_default":"pad","pad":"edge","resize":"pillow-bilinear-22bit-width-first"},'
         + '"quantization":"level = floor((value + 1) * 127.5 + 0.5) clipped to 0..255"}')
     assert lr_contract_id(ENCODER, PREPROCESSING, tables) == hashlib.sha256(record.encode()).digest()
-
-
-def test_order_of_keys_does_not_matter() -> None:
-    reordered = dict(reversed(PREPROCESSING.items()))
-    tables = CoderTables.default()
-    assert lr_contract_id(ENCODER, reordered, tables) == lr_contract_id(ENCODER, PREPROCESSING, tables)
 
 
 def test_everything_that_fixes_the_bytes_changes_it() -> None:

@@ -69,11 +69,11 @@ def test_certain_decisions_cost_nothing() -> None:
     assert len(encode(likely)) <= 1
 
 
-@pytest.mark.parametrize("chance", [0.003, 0.1, 0.5, 0.97])
+@pytest.mark.parametrize("chance", [0.003, 0.5, 0.97])
 def test_length_is_close_to_the_entropy(chance: Any) -> None:
     rng = np.random.default_rng(3)
     probability = round(chance * PROBABILITY_ONE)
-    bits = rng.random(50_000) < chance
+    bits = rng.random(20_000) < chance
     ideal = -np.where(bits, np.log2(chance), np.log2(1 - chance)).sum() / 8
     body = encode([(bool(bit), probability) for bit in bits])
     assert ideal - 20 < len(body) < ideal * 1.001 + 2

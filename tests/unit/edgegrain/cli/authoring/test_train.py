@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from edgegrain.cli.app import application
 from edgegrain.papers.face_sr.training import FaceSRTrainer
+from edgegrain.papers.stylegan import distillation
 from edgegrain.pictures.writing import only_writer
 from edgegrain.training.family import recipes
 from edgegrain.training.grain.recipes import GrainRecipe
@@ -48,9 +49,10 @@ def test_a_dry_run_prints_the_configuration_and_makes_nothing(monkeypatch: pytes
 def test_a_trial_run_needs_nothing(recipe: str, weights: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
                                    ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, output, error = invoke(recipe, "--pictures", "8", "--device", "cpu")
+    monkeypatch.setattr(distillation, "HELD_OUT", 2)  # pictures to evaluate with
+    code, output, error = invoke(recipe, "--pictures", "4", "--batch", "4", "--device", "cpu")
     assert code == 0, error
-    assert json.loads(output.splitlines()[-1])["pictures"] == 8
+    assert json.loads(output.splitlines()[-1])["pictures"] == 4
     run = tmp_path / "runs" / recipe
     assert {path.name for path in run.iterdir() if not path.name.startswith("last-")} == {
         "last.safetensors", "log.jsonl", "samples.png"} | weights

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec_contract.errors import PayloadError
-from codec_contract.payload import parse_payload
 from codec_contract.scene import MAX_SCENE_BYTES, encode_scene, is_scene, parse_scene, scene_overhead
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "contract" / "scenes.json").read_text())
@@ -52,11 +51,6 @@ def test_messages() -> None:
     assert "sides of 1 to 1024, got 1025 x 12" in refused(damaged["a background of 1025 pixels"])
     assert refused(b"GIF89a") == "not a scene: it begins with 474946, a scene with ed6e2"
     assert f"at most {MAX_SCENE_BYTES} bytes" in refused(SCENES[0] + bytes(MAX_SCENE_BYTES))
-
-
-def test_a_reader_of_payloads_names_it() -> None:
-    with pytest.raises(PayloadError, match="this is a scene of several faces, not the payload of one picture"):
-        parse_payload(SCENES[0])
 
 
 def test_wrong_parts() -> None:

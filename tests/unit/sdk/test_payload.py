@@ -8,6 +8,7 @@ import io
 import logging
 import pickle
 import shutil
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,8 +136,6 @@ class TestInspect:
                 sdk.inspect(damaged)
 
     def test_body_is_checked(self) -> None:
-        import zlib
-
         flat = sdk.compress(np.full((HR, HR, 3), 77, np.uint8))
         content = flat[:-4] + b"\x01\x02\x03"  # a body that goes on after its end, under a CRC that fits
         forged = content + zlib.crc32(content).to_bytes(4, "little")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,8 +197,6 @@ class TestCodec:
 
 def forged(payload: bytes, change: Callable[[bytearray], None]) -> bytes:
     """The payload with a change to its content and a CRC that fits."""
-    import zlib
-
     content = bytearray(payload[:-4])
     change(content)
     return bytes(content) + zlib.crc32(content).to_bytes(4, "little")

@@ -77,6 +77,12 @@ async def read_body(request: Request, account: Account, *, limit: int, timeout: 
 class _PartParser(MultiPartParser):
     """A parser to which a part with a binary media type is a file, also without a file name."""
 
+    ended = False
+    """The boundary after the last part has come; Starlette drops a part without it."""
+
+    def on_end(self) -> None:
+        self.ended = True
+
     def on_headers_finished(self) -> None:
         part = self._current_part
         kinds = [value for name, value in part.item_headers if name == b"content-type"]
@@ -115,6 +121,8 @@ async def read_parts(
         files = [await value.read() for _, value in form.multi_items() if isinstance(value, UploadFile)]
     finally:
         await form.close()
+    if not parser.ended:
+        raise Problem("bad-request", "the multipart body is malformed: it ends without its last boundary")
     if not files:
         raise Problem("bad-request", "the form holds no payload; send each as a part with a file name")
     for index, data in enumerate(files):

@@ -23,26 +23,19 @@ def run_reference_graph(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray])
     return np.asarray(found[0])
 
 
-def _op(name: str, compute: Callable[..., Any]) -> type[OpRun]:
+def _op(name: str, compute: Callable[..., Any], typed: bool = True) -> type[OpRun]:
+    """The op; ``typed``: with results in the type of its first input."""
     def run(self: OpRun, *inputs: np.ndarray | None, **_: Any) -> Results:
         attributes = {item.name: onnx.helper.get_attribute_value(item) for item in self.onnx_node.attribute}
         results = compute(*inputs, **{key: value.decode() if isinstance(value, bytes) else value
                                       for key, value in attributes.items()})
-        if not isinstance(results, tuple):
-            return (results,)
+        results = results if isinstance(results, tuple) else (results,)
+        if typed:
+            results = tuple(part.astype(inputs[0].dtype) for part in results)
         # With one output, an op with a style gives the modulated result alone.
         return results if len(self.onnx_node.output) == 2 else results[-1:]
 
     return type(name, (OpRun,), {"op_domain": DOMAIN, "_run": run})
-
-
-def _typed(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """The op with results in the type of its first input."""
-    def run(x: np.ndarray, *inputs: np.ndarray | None, **attributes: Any) -> Any:
-        result = compute(x, *inputs, **attributes)
-        return tuple(part.astype(x.dtype) for part in result) if isinstance(result, tuple) else result.astype(x.dtype)
-
-    return run
 
 
 def _dense_block(x: np.ndarray, outer: np.ndarray | None, *parts: np.ndarray, **attributes: float) -> np.ndarray:
@@ -61,8 +54,8 @@ def _factors(style: np.ndarray, squares: np.ndarray | None = None, norm: np.ndar
 
 
 _OPS = [
-    _op("FusedConv", _typed(reference.fused_conv)), _op("DenseBlock", _typed(_dense_block)),
-    _op("Upsample", _typed(reference.upsample)), _op("ModulationFactors", _typed(_factors)),
-    _op("DemodBiasAct", _typed(reference.demod_bias_act)), _op("FilteredBiasAct", _typed(reference.filtered_bias_act)),
-    _op("UpFirDn2d", _typed(reference.upfirdn2d)), _op("InverseHaar", _typed(reference.inverse_haar)),
-    _op("DequantizeLR", _dequantize), _op("QuantizePicture", reference.quantize_picture)]
+    _op("FusedConv", reference.fused_conv), _op("DenseBlock", _dense_block), _op("Upsample", reference.upsample),
+    _op("ModulationFactors", _factors), _op("DemodBiasAct", reference.demod_bias_act),
+    _op("FilteredBiasAct", reference.filtered_bias_act), _op("UpFirDn2d", reference.upfirdn2d),
+    _op("InverseHaar", reference.inverse_haar), _op("DequantizeLR", _dequantize, typed=False),
+    _op("QuantizePicture", reference.quantize_picture, typed=False)]

@@ -31,7 +31,7 @@ OPS = "FAKE_CUDA_OPS"
 
 @dataclass(frozen=True)
 class FakeCuda:
-    """The folders of ONNX Runtime, the fake CUDA libraries, and the op library."""
+    """The folders of ONNX Runtime, the fake CUDA libraries, and the op library, or the reason why there is none."""
 
     version: str
     site: Path

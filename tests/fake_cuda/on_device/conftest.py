@@ -27,34 +27,20 @@ class Device:
 
     def report(self) -> dict[str, Any]:
         """The counters since the last reset: `Journal` in device/device.h."""
-        report: dict[str, Any] = json.loads(self.runtime.fake_cuda_report())
-        return report
+        return json.loads(self.runtime.fake_cuda_report())
 
-    def reset(self) -> None:
-        self.runtime.fake_cuda_reset()
-
-    def fill_memory_with(self, byte: int) -> None:
-        """The content of memory that nobody has written; 255 is NaN."""
-        self.runtime.fake_cuda_poison(byte)
-
-    def run_emulated_kernels(self, wanted: bool) -> None:
-        self.runtime.fake_cuda_idle(not wanted)
-
-    def fail_captures(self, wanted: bool) -> None:
-        self.runtime.fake_cuda_fail_captures(wanted)
-
-    def prolong_captures(self, milliseconds: int) -> None:
-        self.runtime.fake_cuda_prolong_captures(milliseconds)
+    def __getattr__(self, setting: str) -> Any:
+        """``reset``, ``poison`` (the content of new memory; 255 is NaN), ``idle`` (no kernel computes anything),
+        ``fail_captures``, ``prolong_captures`` (in milliseconds): functions of device/fake_cuda.h."""
+        return getattr(self.runtime, f"fake_cuda_{setting}")
 
 
 @pytest.fixture
 def device() -> Iterator[Device]:
     """The device, its journal empty; afterwards no call may have been refused."""
     device = Device(os.environ[RUNTIME])
-    device.fill_memory_with(255)
-    device.run_emulated_kernels(True)
-    device.fail_captures(False)
-    device.prolong_captures(0)
+    for setting, value in (("poison", 255), ("idle", False), ("fail_captures", False), ("prolong_captures", 0)):
+        getattr(device, setting)(value)
     device.reset()
     yield device
     assert device.report()["violations"] == []
@@ -63,8 +49,8 @@ def device() -> Iterator[Device]:
 @pytest.fixture
 def idle_kernels(device: Device) -> Device:
     """The device for decoders with nodes of ONNX Runtime: no kernel computes anything, and memory is 0, not NaN."""
-    device.fill_memory_with(0)
-    device.run_emulated_kernels(False)
+    device.poison(0)
+    device.idle(True)
     return device
 
 

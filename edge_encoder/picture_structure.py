@@ -23,7 +23,9 @@ from codec_contract.errors import ImageError
 MAX_SCANS = 64
 """Most scans of a JPEG file; progressive ones have about 10."""
 MAX_PARTS = 20_000
-"""Most chunks of a PNG, which often have 8 KB; most segments of a JPEG and stray bytes between them."""
+"""Most chunks of a PNG, which often have 8 KB; most stray bytes between segments of a JPEG."""
+MAX_SEGMENTS = 2000
+"""Most segments of a JPEG: Pillow copies all of the EXIF for each that has some."""
 MAX_HEADER_BYTES = 1 << 23
 """Most bytes before the first scan of a JPEG; depth maps and extended XMP take megabytes."""
 MAX_BLOCKS = 4000
@@ -212,12 +214,14 @@ def _jpeg_end(data: bytes) -> int | None:
     at, scans, coefficients, decoded, stray, sequential = 2, 0, 0.0, 0.0, 0, True
     areas: dict[int, int] = {}
     missing: dict[int, set[int]] = {}  # component -> coefficients whose last bits have not come
-    for _ in range(MAX_PARTS):
+    for _ in range(MAX_SEGMENTS):
         found = _MARKER.search(data, at)
         stray += found.start() - at if found and not scans else 0
         marker, at = (data[found.end() - 1], found.end()) if found else (_EOI, len(data))
         if stray > MAX_PARTS or (not scans and at > MAX_HEADER_BYTES):
             raise _Costly(f"{at} bytes before its first scan")
+        if marker == _EOI and found and not scans:
+            continue  # of tables alone: libjpeg reads the picture after them
         if marker == _EOI:
             if scans and any(missing.values()):
                 raise _Incomplete
@@ -248,7 +252,7 @@ def _jpeg_end(data: bytes) -> int | None:
             missing = {name: set(range(64)) for name in names}
             sequential = marker in _SEQUENTIAL
         at += max(2, length)
-    raise _Costly(f"more than {MAX_PARTS} segments")
+    raise _Costly(f"more than {MAX_SEGMENTS} segments")
 
 
 def _png_chunks(stream: IO[bytes], start: int = 0) -> Iterator[tuple[bytes, int]]:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from codec_contract.errors import ImageError
-from edge_encoder.picture_structure import MAX_BLOCKS, MAX_PARTS, exif_orientation
+from edge_encoder.picture_structure import MAX_BLOCKS, MAX_PARTS, MAX_SEGMENTS, exif_orientation
 from edge_encoder.preprocessing import load_picture
 from tests.unit.edge_encoder.test_same_pictures import chunk, encoded
 
@@ -30,7 +30,8 @@ SCAN = segment(0xDA, b"\1\1\0\1\x3f\0") + b"\x7f"
 GIF_HEAD = encoded("GIF", Image.effect_noise((60, 40), 90))[:13 + 768]
 COSTLY = {
     "scans": (b"\xff\xd8" + FRAME + 65 * SCAN + b"\xff\xd9", "more than 64 scans"),
-    "segments": (b"\xff\xd8" + MAX_PARTS * segment(0xFE, b"") + JPEG[2:], "more than 20000 segments"),
+    "scans after tables": (b"\xff\xd8\xff\xd9\xff\xd8" + FRAME + 65 * SCAN + b"\xff\xd9", "more than 64 scans"),
+    "segments": (b"\xff\xd8" + MAX_SEGMENTS * segment(0xFE, b"") + JPEG[2:], "more than 2000 segments"),
     "fill bytes": (b"\xff\xd8" + b"\xff" * 30000 + JPEG[2:], "bytes before its first scan"),
     "fill bytes in many places": (
         b"\xff\xd8" + 9 * (b"\xff" * 3000 + segment(0xFE, b"")) + JPEG[2:], "bytes before its first scan"),

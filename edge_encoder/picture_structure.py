@@ -136,7 +136,8 @@ def is_cut_off(image: Image.Image, stream: IO[bytes]) -> bool:
     """True for a decoded JPEG or PNG whose last pixels are missing in the file.
 
     libjpeg fills the rest with the middle grey of all components, Pillow's reader of PNG with zeros. Pictures that end
-    so are read once more: a small copy of the JPEG with more data, the data of the PNG.
+    so are read once more: a small copy of the JPEG with more data, also after each restart marker, the data
+    of the PNG.
     """
     last = np.asarray(image.crop((image.width - 1, image.height - 1, image.width, image.height))).astype(int)
     if image.format == "PNG":
@@ -147,7 +148,10 @@ def is_cut_off(image: Image.Image, stream: IO[bytes]) -> bool:
     data = stream.read()
     end = _jpeg_end(data) or len(data)
     pixels = []
-    for variant in (data, data[:end] + _FILLER + data[end:]):
+    restarts = re.findall(rb"\xff[\xd0-\xd7]", data[:end])
+    following = restarts[-1][1] + 1 if restarts else 0
+    more = b"".join(_FILLER + bytes([0xFF, 0xD0 | following + index & 7]) for index in range(8))
+    for variant in (data, data[:end] + more + data[end:]):
         with JpegImagePlugin.JpegImageFile(io.BytesIO(variant)) as small:
             small.draft(None, (1, 1))
             pixels.append(small.tobytes())

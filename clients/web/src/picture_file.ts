@@ -31,10 +31,14 @@ export function pictureFile(data: Uint8Array<ArrayBuffer>): PictureFile {
   return { orientation: 1 };
 }
 
-/** The JPEG with more data before its end marker: it decodes to the same pixels, unless some are missing. */
+/** The JPEG with more data and restart markers before its end marker: the same pixels, unless some are missing. */
 export function longerJpeg(data: Uint8Array, end: number): Uint8Array<ArrayBuffer> {
   const more = Uint8Array.from({ length: 254 }, (_, index) => index + 1);
-  return joined(data.subarray(0, end), more, data.subarray(end));
+  let last = end - 2;
+  while (last >= 0 && !(data[last] === 0xff && data[last + 1] >= 0xd0 && data[last + 1] <= 0xd7)) last -= 1;
+  const following = last < 0 ? 0 : data[last + 1] + 1;
+  const restarts = Array.from({ length: 8 }, (_, index) => Uint8Array.of(0xff, 0xd0 | ((following + index) & 7)));
+  return joined(data.subarray(0, end), ...restarts.flatMap((restart) => [more, restart]), data.subarray(end));
 }
 
 /** A whole JPEG may lack its end marker, which browsers insist on. */

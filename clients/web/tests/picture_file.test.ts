@@ -17,6 +17,10 @@ test("a JPEG without its end marker gets one", () => {
   const { changed, end } = pictureFile(whole.slice(0, -2));
   expect([changed?.length, end]).toEqual([whole.length, whole.length - 2]);
   expect(longerJpeg(whole, whole.length - 2).subarray(-2)).toEqual(whole.subarray(-2));
+  const next = longerJpeg(bytes([0xff, 0xd8, 7, 0xff, 0xd2, 7, 0xff, 0xd9]), 6);
+  expect([...next].flatMap((byte, at) => (next[at - 1] === 0xff ? [byte] : []))).toEqual([
+    0xd8, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd0, 0xd1, 0xd2, 0xd9,
+  ]);
 });
 
 test("a JPEG without its last scans is refused", () => {

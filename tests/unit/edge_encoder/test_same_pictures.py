@@ -68,6 +68,7 @@ def files() -> dict[str, tuple[bytes, int | str, tuple[int, int, int]]]:
     """Name -> a file, its orientation or why it is refused, and its upper level before it is turned."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
     jpeg, progressive = (encoded("JPEG", noise, quality=90, progressive=kind) for kind in (False, True))
+    restarts = encoded("JPEG", noise, quality=90, restart_marker_blocks=7)
     other = Image.new("RGB", PICTURE.size, "blue")
     animated = {"save_all": True, "append_images": [other]}
     later = encoded("PNG")
@@ -95,6 +96,7 @@ def files() -> dict[str, tuple[bytes, int | str, tuple[int, int, int]]]:
         "JPEG without end marker": (jpeg[:-2], 1, first), "half a JPEG": (jpeg[: len(jpeg) // 2], "truncated", first),
         "half a JPEG, end marker": (jpeg[: len(jpeg) // 2] + jpeg[-2:], "truncated", first),
         "half a progressive JPEG": (progressive[: len(progressive) // 2] + jpeg[-2:], "truncated", first),
+        "half a JPEG with restart markers": (restarts[: restarts.rindex(b"\xff\xd2")] + jpeg[-2:], "truncated", first),
         "grey JPEG": (encoded("JPEG", Image.new("RGB", (99, 70), (128,) * 3)), 1, (128, 128, 128)),
         "PNG without its last row": (png_of_rows(63), "truncated", (7, 7, 7)),
         "black PNG": (encoded("PNG", Image.new("RGB", (64, 64))), 1, (0, 0, 0)),

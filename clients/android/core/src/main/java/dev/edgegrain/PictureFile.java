@@ -1,5 +1,6 @@
 package dev.edgegrain;
 
+import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.BitSet;
@@ -83,18 +84,27 @@ public final class PictureFile {
     }
 
     /**
-     * A JPEG that {@link #complete} gave, with more data before its end marker: it decodes to the same pixels, unless some
-     * are missing.
+     * A JPEG that {@link #complete} gave, with more data and restart markers before its end marker: it decodes to the same
+     * pixels, unless some are missing.
      */
     public static byte[] longerJpeg(byte[] data) {
         int end = jpegEnd(data);
-        byte[] longer = new byte[data.length + FILLER];
-        System.arraycopy(data, 0, longer, 0, end);
-        for (int index = 0; index < FILLER; index++) {
-            longer[end + index] = (byte) (index + 1);
+        int last = end - 2;
+        while (last >= 0 && !(at(data, last) == 0xff && at(data, last + 1) >= 0xd0 && at(data, last + 1) <= 0xd7)) {
+            last--;
         }
-        System.arraycopy(data, end, longer, end + FILLER, data.length - end);
-        return longer;
+        int following = last < 0 ? 0 : at(data, last + 1) + 1;
+        ByteArrayOutputStream longer = new ByteArrayOutputStream();
+        longer.write(data, 0, end);
+        for (int restart = 0; restart < 8; restart++) {
+            for (int filler = 1; filler <= FILLER; filler++) {
+                longer.write(filler);
+            }
+            longer.write(0xff);
+            longer.write(0xd0 | following + restart & 7);
+        }
+        longer.write(data, end, data.length - end);
+        return longer.toByteArray();
     }
 
     /** The position of a JPEG's end marker, the length of the data without one, or -1 if scans are missing before it. */

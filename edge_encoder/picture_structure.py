@@ -34,6 +34,8 @@ MAX_VALUES = 1 << 17
 """Most numbers in the tags of a TIFF file: offsets and lengths of 65,536 strips."""
 MAX_TAG_BYTES = 1 << 25
 """Most bytes in the tags of a TIFF file, where several may name the same bytes."""
+MAX_TILE_PIXELS = 1 << 22
+"""Most pixels in the tiles of a TIFF, beside one and a half times those of the picture."""
 MAX_COEFFICIENTS = 165_000_000
 """Most coefficients of a JPEG in several scans, which libjpeg keeps in memory, two bytes each."""
 MAX_SCAN_COEFFICIENTS = 1_600_000_000
@@ -42,6 +44,10 @@ MAX_PROFILES = 8
 """Most colour profiles of a PNG, which has one; to unpack one may take 2 ms."""
 MAX_ICON_BYTES = 1 << 21
 """Largest ICO file."""
+MAX_ICON_PIXELS = 1 << 24
+"""Largest PNG in one, which has no other limit."""
+MAX_TILES, MAX_LAYERS = 4096, 64
+"""Most tiles and layers of a JPEG 2000 file; OpenJPEG keeps kilobytes for a tile, and reads a packet for each layer."""
 MAX_WHOLE_PIXELS = 108_000_000
 """Largest picture of a format that is decoded at its full size only."""
 MAX_DECODER_BYTES = 440_000_000
@@ -66,8 +72,13 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Passes of an interlaced PNG: the first column and row, and the steps between columns and rows."""
+_CODESTREAM = re.compile(rb"(?:\A|jp2c(?:.{8})?)\xff\x4f\xff\x51", re.DOTALL)  # of JPEG 2000
+_CODING_STYLE = re.compile(  # its markers COD and COC: flags, layers; flags; levels; width and height of blocks
+    rb"\xff(?=(?:\x52\0[\x0c-\x2d]([\0-\7]).(..)[\0\1]|\x53\0[\x09-\x2a][\0-\3]([\0\1]))([\0-\x20])([\0-\x08]{2}))",
+    re.DOTALL)
 _BITS_PER_SAMPLE, _COMPRESSION, _JPEG_COMPRESSIONS = 258, 259, (6, 7)  # of TIFF
 _TIFF_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)  # bytes of a value by its type
+_TIFF_SIDES = (256, 257, 322, 323)  # of the picture, of its tiles
 _BYTE_TYPES = (1, 2, 6, 7)
 
 
@@ -92,6 +103,10 @@ def check_structure(stream: IO[bytes], name: str) -> IO[bytes]:
             _check_tiff(stream)
         elif start[:4] == b"\0\0\1\0":
             _check_icon(stream)
+        elif start[:1] == b"P":
+            _check_ppm(stream)
+        elif start[4:] == b"jP  " or start[:4] == b"\xff\x4f\xff\x51":
+            _check_jpeg2000(stream.read())
     except _Costly as costly:
         raise ImageError(f"{name} has {costly}; it would take too long to read. Save it again with another "
                          "program") from None
@@ -295,6 +310,32 @@ def _check_icon(stream: IO[bytes]) -> None:
         raise _Costly(f"more than {MAX_ICON_BYTES} bytes of icons")
     for picture in re.finditer(re.escape(_PNG), data):
         _check_png(stream, picture.start())
+        width, height = struct.unpack_from(">II", data, picture.end() + 8)
+        if width * height > MAX_ICON_PIXELS:
+            raise _Costly(f"an icon of {width} x {height} pixels")
+
+
+def _check_ppm(stream: IO[bytes]) -> None:
+    """Pillow reads the header a byte at a time: its kind, width, height and, but for bits, highest level."""
+    head = stream.read(MAX_PARTS)
+    words = 3 if head[1:2] in b"14" else 4
+    if len(head) == MAX_PARTS and len(re.sub(rb"#[^\r\n]*", b"", head).split(None, words - 1)) < words:
+        raise _Costly(f"a header of more than {MAX_PARTS} bytes")
+
+
+def _check_jpeg2000(data: bytes) -> None:
+    """Coding styles, wherever they may be, and the size of every codestream."""
+    for style in _CODING_STYLE.finditer(data):
+        flags, layers, end = style[1] or style[3], style[2] or b"", style.end(5) + 2
+        precincts = data[end : end + style[4][0] + 1] if flags[0] & 1 else b""
+        small = any(min(size >> 4, size & 15) + halvings < 5 for halvings, size in enumerate(reversed(precincts)))
+        if layers > bytes([0, MAX_LAYERS]) or min(style[5]) < 2 or small:
+            raise _Costly(f"more than {MAX_LAYERS} layers, or parts of fewer than 16 x 16 pixels")
+    for start in _CODESTREAM.finditer(data):
+        right, lower, _, _, width, height, left, upper, components = struct.unpack_from(">4x8IH", data, start.end())
+        tiles = -((left - right) // max(1, width)) * -((upper - lower) // max(1, height))
+        if tiles > MAX_TILES or components > 4:
+            raise _Costly(f"{tiles} tiles of {components} components")
 
 
 def _check_gif(stream: IO[bytes]) -> None:
@@ -325,12 +366,20 @@ def _check_tiff(stream: IO[bytes]) -> None:
     unit = struct.calcsize(order + entry)
     entries = stream.read(count * unit)
     values = size = 0
+    sides: dict[int, int] = {}
     for tag, kind, number, value in struct.iter_unpack(order + entry, entries[: len(entries) // unit * unit]):
         if tag == _COMPRESSION and struct.unpack(order + "H", value[:2])[0] in _JPEG_COMPRESSIONS:
             stream.seek(0)
             if _PROGRESSIVE_FRAME.search(stream.read()):
                 raise _Costly("progressive JPEG in a TIFF")
+        if tag in _TIFF_SIDES:
+            side, = struct.unpack_from(order + ("H" if kind == 3 else "I"), value)
+            sides[tag] = max(sides.get(tag, 1), side if kind in (3, 4) else 1 << 32)
         values += 0 if kind in _BYTE_TYPES else number
         size += number * (_TIFF_SIZES[kind] if kind < len(_TIFF_SIZES) else 1)
     if values > MAX_VALUES or size > MAX_TAG_BYTES:
         raise _Costly(f"{values} numbers and {size} bytes in its tags")
+    width, height, tile_width, tile_height = (sides.get(tag, 1) for tag in _TIFF_SIDES)
+    decoded = -(-width // tile_width) * tile_width * -(-height // tile_height) * tile_height
+    if decoded > 1.5 * width * height + MAX_TILE_PIXELS:
+        raise _Costly(f"{decoded} pixels in its tiles")

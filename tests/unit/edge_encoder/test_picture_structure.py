@@ -24,6 +24,12 @@ def tiff(*entries: tuple[int, int, int, int], order: str = "<", header: bytes = 
     return header + struct.pack(order + "IH", 8, len(entries)) + rows + bytes(4)
 
 
+def jpeg2000(marker: bytes, offset: int, change: bytes) -> bytes:
+    data = encoded("JPEG2000")
+    place = data.index(marker) + offset
+    return data[:place] + change + data[place + len(change) :]
+
+
 JPEG = encoded("JPEG")
 FRAME = segment(0xC2, struct.pack(">BHHB", 8, 16, 16, 1) + b"\1\x11\0")
 SCAN = segment(0xDA, b"\1\1\0\1\x3f\0") + b"\x7f"
@@ -62,6 +68,16 @@ COSTLY = {
     "tags of the same bytes": (tiff(*(60 * [(700, 1, 1 << 20, 8)])), "62914560 bytes in its tags"),
     "QOI": (b"qoif" + struct.pack(">IIBB", 1100, 1000, 3, 0), "a kind that is decoded slowly"),
     "icons": (b"\0\0\1\0\1\0" + bytes(1 << 21), "more than 2097152 bytes of icons"),
+    "a large picture in an icon": (
+        b"\0\0\1\0\1\0" + bytes(16) + encoded("PNG")[:16] + struct.pack(">II", 5000, 4000) + encoded("PNG")[24:],
+        "an icon of 5000 x 4000 pixels"),
+    "tiles": (tiff((256, 4, 1, 60000), (257, 4, 1, 1), (322, 4, 1, 16), (323, 4, 1, 16384)), "983040000 pixels in"),
+    "a tile": (tiff((322, 4, 1, 8000), (323, 3, 1, 8000 << 16), order=">", header=b"MM\0*"), "64000000 pixels in"),
+    "a comment of a PPM": (b"P6\n#" + bytes(MAX_PARTS) + b"\n1 1 255\nabc", "a header of more than 20000 bytes"),
+    "layers": (jpeg2000(b"\xff\x52", 6, b"\1\0"), "more than 64 layers"),
+    "blocks": (jpeg2000(b"\xff\x52", 10, b"\1"), "or parts of fewer"),
+    "precincts": (encoded("JPEG2000", precinct_size=(16, 16)), "or parts of fewer"),
+    "small tiles": (jpeg2000(b"\xff\x51", 6, struct.pack(">8I", 90, 50, 0, 0, 1, 1, 0, 0)), "4500 tiles"),
     "PPM as text": (b"P3 600 600 255 " + b"0 " * 600_000, "a kind that is decoded slowly"),
 }
 
@@ -75,7 +91,9 @@ def test_costly_files(data: bytes, message: str) -> None:
 @pytest.mark.parametrize(("kind", "options"), [
     ("JPEG", {"progressive": True}), ("JPEG", {"comment": b"c" * 60000, "icc_profile": bytes(200_000)}), ("PNG", {}),
     ("GIF", {"comment": b"c" * 5000}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}),
-    ("TIFF", {"big_tiff": True}), ("PPM", {}), ("BMP", {})])
+    ("TIFF", {"big_tiff": True}), ("PPM", {}), ("BMP", {}),
+    ("JPEG2000", {"quality_layers": [20, 5, 0]}), ("JPEG2000", {"precinct_size": (32, 32)}),
+    ("JPEG2000", {"no_jp2": True, "tile_size": (16, 16)})])
 def test_ordinary_files(kind: str, options: dict[str, Any]) -> None:
     assert load_picture(encoded(kind, **options)).shape == (64, 48, 3)
 

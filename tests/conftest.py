@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-# Several processes (make test): each computes on one thread, instead of all on all cores. Before NumPy is imported,
-# whose OpenBLAS reads the variable then.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One thread a process: several cost small networks more than they bring, and make test runs as many processes as there
+# are cores. Before NumPy is imported, whose OpenBLAS reads the variable then.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import functools
 import gc

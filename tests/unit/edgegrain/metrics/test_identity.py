@@ -9,19 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
-from codec_contract.pixels import dequantize
 from edgegrain.metrics.identity import MOBILEFACE_CROP, FaceIdentity, MobileFace
 from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.weights import DLIB_FILE, MOBILEFACE_FILE, metrics_folder
 from tests.mobileface_network import write_mobileface
 from tests.tiny_tfjs import wave
-
-
-def unit(rgb: np.ndarray) -> Tensor:
-    """uint8 [H, W, 3] -> float [1, 3, H, W] in [-1, 1]."""
-    return dequantize(torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float())
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +33,7 @@ def test_equals_the_reference_network(identity: FaceIdentity, shared_weights: Pa
     face = torch.from_numpy(portrait[top : top + side, left : left + side].copy()).permute(2, 0, 1)[None].float()
     face = torch.nn.functional.interpolate(face, (150, 150), mode="bilinear", antialias=True, align_corners=False)
     expected = reference.FaceIdentity(shared_weights / DLIB_FILE)(face)
-    descriptor = identity(unit(portrait))
+    descriptor = identity(unit_batch(portrait))
     assert descriptor.shape == (1, 128)
     assert torch.allclose(descriptor, expected, atol=1e-4)
 
@@ -49,7 +42,7 @@ def test_equals_the_reference_network(identity: FaceIdentity, shared_weights: Pa
 def test_tells_persons_apart(identity: FaceIdentity, shared_data: Path) -> None:
     """Below 0.6 for the same person (flipped, darker), above it between almost all pairs of others."""
     paths = sorted((shared_data / "dev_eval" / "faces_256").iterdir())[:8]
-    faces = torch.cat([unit(np.asarray(Image.open(path).convert("RGB"))) for path in paths])
+    faces = torch.cat([unit_batch(np.asarray(Image.open(path).convert("RGB"))) for path in paths])
     same = identity.distance((faces.flip(3) - 0.1).clamp(-1, 1), faces)
     assert float(same.max()) < 0.6
     first, second = torch.triu_indices(8, 8, offset=1)
@@ -61,7 +54,7 @@ def test_tells_persons_apart(identity: FaceIdentity, shared_data: Path) -> None:
 
 @torch.no_grad()
 def test_no_distance_to_itself_and_any_size(identity: FaceIdentity, portrait: np.ndarray) -> None:
-    picture = unit(portrait)
+    picture = unit_batch(portrait)
     assert float(identity.distance(picture, picture)) == pytest.approx(0, abs=1e-4)
     double = torch.nn.functional.interpolate(picture, scale_factor=2, mode="bicubic")
     assert float((identity(double) - identity(picture)).norm()) < 0.3

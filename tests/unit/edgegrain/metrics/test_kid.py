@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from edgegrain.metrics.kid import RESAMPLES, distance_change, kernel_distance, mean_interval, multiplicities
+from edgegrain.metrics.kid import distance_change, kernel_distance, mean_interval
 
 
 def draw(seed: int, count: int = 60, shift: float = 0.0, width: int = 16) -> np.ndarray:
@@ -27,14 +27,6 @@ def test_equals_the_definition_over_pairs_of_different_pictures(shape: tuple[int
     found = kernel_distance(x, y)
     assert found is not None
     assert found.value == pytest.approx(mean(x, x) + mean(y, y) - 2 * mean(x, y))
-
-
-def test_is_zero_on_average_for_one_distribution_and_grows_with_the_shift() -> None:
-    same = [kernel_distance(draw(2 * seed), draw(2 * seed + 1)).value for seed in range(30)]  # type: ignore[union-attr]
-    assert abs(np.mean(same)) < 3 * np.std(same) / np.sqrt(len(same))
-    assert min(same) < 0 < max(same)
-    values = [kernel_distance(draw(0), draw(1, shift=shift)).value for shift in (0, 0.3, 0.6)]  # type: ignore[union-attr]
-    assert values[0] < values[1] < values[2]
 
 
 def test_the_interval_lies_around_the_value_and_narrows_with_more_pictures() -> None:
@@ -57,14 +49,6 @@ def test_restored_pictures_that_equal_their_originals_have_distance_zero_in_ever
     found = kernel_distance(x, x)
     assert found is not None
     assert [found.value, found.low, found.high] == pytest.approx([0, 0, 0], abs=1e-9)
-
-
-def test_is_zero_on_average_for_restored_pictures_of_the_same_distribution_that_are_close_to_their_originals() -> None:
-    """Originals and restored pictures share half of their variance, so a picture is most similar to its own."""
-    shared = [draw(3 * seed, 20) for seed in range(60)]
-    values = [kernel_distance(*((each + draw(3 * seed + 1 + k, 20)) / np.sqrt(2) for k in range(2))).value  # type: ignore[union-attr]
-              for seed, each in enumerate(shared)]
-    assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(len(values))
 
 
 def test_the_same_pictures_give_the_same_interval() -> None:
@@ -103,11 +87,6 @@ def test_a_change_is_the_difference_of_two_distances_with_a_narrower_interval() 
     assert change.value == pytest.approx(one.value - other.value)
     assert change.low < change.value < change.high < 0
     assert change.high - change.low < 0.5 * (other.high - other.low)
-
-
-def test_every_resample_draws_as_many_pictures_as_there_are() -> None:
-    draws = multiplicities(7)
-    assert draws.shape == (RESAMPLES, 7) and (draws.sum(1) == 7).all() and draws.max() > 1
 
 
 def test_the_interval_of_a_mean_is_about_two_standard_errors_to_each_side() -> None:

@@ -55,7 +55,7 @@ def darker(portrait: np.ndarray) -> np.ndarray:
 
 def test_scores_are_the_single_metrics(
         metrics: PictureMetrics, weights: Path, portrait: np.ndarray, darker: np.ndarray) -> None:
-    portrait, darker = portrait[::2, ::2], darker[::2, ::2]
+    portrait, darker = portrait[::4, ::4], darker[::4, ::4]
     reference = metrics.against(portrait)
     scores, _ = reference.scores(darker)
     x, target = unit_batch(darker), unit_batch(portrait)
@@ -135,23 +135,12 @@ def test_other_pictures_have_neither_eyes_nor_grids(
     assert list(features) == list(reference.features) == ["kid"]
     assert scores.lpips_vgg is not None
     assert scores.lpips_eyes is None and scores.chroma_mouth is None and scores.grid_8 is None
-
-
-def test_identity_is_for_faces_only(metrics_of_any_picture: PictureMetrics, portrait: np.ndarray) -> None:
-    reference = metrics_of_any_picture.against(portrait[:64, :64])
-    scores = reference.quick_scores(portrait[1:65, :64])
-    assert scores.identity is None and scores.identity_mobileface is None and scores.lpips_alex > 0
+    assert scores.identity is None and scores.identity_mobileface is None  # which is for faces only
 
 
 def test_pictures_of_another_size_are_refused(metrics_of_any_picture: PictureMetrics, portrait: np.ndarray) -> None:
     with pytest.raises(ImageError, match="64×63"):
         metrics_of_any_picture.against(portrait[:64, :64]).scores(portrait[:63, :64])
-
-
-def test_a_unit_batch_spans_minus_one_to_one() -> None:
-    batch = unit_batch(np.array([[[0, 255, 51]]], np.uint8))
-    assert batch.shape == (1, 3, 1, 1)
-    assert batch.flatten().tolist() == pytest.approx([-1, 1, -0.6])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -94,6 +94,24 @@ def rrdb(t: Tensors, name: str, x: Tensor, block: str = "RDB") -> Tensor:
     return 0.2 * y + x
 
 
+def stylegan2(t: Tensors, codes: Tensor, part: str = "") -> tuple[Tensor, list[Tensor]]:
+    """Rosinality's generator: its picture, and the features of each size."""
+    def affine(name: str) -> tuple[Tensor, Tensor]:
+        return t[f"{name}.conv.modulation.weight"], t[f"{name}.conv.modulation.bias"]
+
+    x, features, picture = t[f"{part}input.input"].expand(len(codes), -1, -1, -1), [], torch.zeros(())
+    for index in range(codes.shape[1] - 1):
+        name = f"{part}convs.{index - 1}" if index else f"{part}conv1"
+        x = modulated(x, codes[:, index], t[f"{name}.conv.weight"], affine(name), up=index % 2 == 1)
+        x = fused(x + t[f"{name}.noise.weight"] * t[f"{part}noises.noise_{index}"], t[f"{name}.activate.bias"])
+        if index % 2 == 0:
+            features.append(x)
+            name = f"{part}to_rgbs.{index // 2 - 1}" if index else f"{part}to_rgb1"
+            rgb = modulated(x, codes[:, index + 1], t[f"{name}.conv.weight"], affine(name), demodulate=False)
+            picture = (enlarged(picture) if index else 0) + rgb + t[f"{name}.bias"]
+    return picture, features
+
+
 # --- GRAIN -----------------------------------------------------------------------------------------------------------
 
 
@@ -139,17 +157,6 @@ def grain_predictor(t: Tensors, features: list[Tensor]) -> Tensor:
     return torch.stack(latents[::-1], 1)
 
 
-def grain_generator(t: Tensors, codes: Tensor) -> list[Tensor]:
-    x, features = t["decoder.input.input"].expand(len(codes), -1, -1, -1), []
-    for index in range(9):
-        name = f"decoder.convs.{index - 1}" if index else "decoder.conv1"
-        affine = t[f"{name}.conv.modulation.weight"], t[f"{name}.conv.modulation.bias"]
-        x = modulated(x, codes[:, index], t[f"{name}.conv.weight"], affine, up=index % 2 == 1)
-        x = fused(x + t[f"{name}.noise.weight"] * t[f"decoder.noises.noise_{index}"], t[f"{name}.activate.bias"])
-        features += [x] if index % 2 == 0 else []
-    return features[-3:]
-
-
 def squeezed(t: Tensors, name: str, x: Tensor) -> Tensor:
     return x * torch.sigmoid(conv(t, f"{name}.fc2", F.relu(conv(t, f"{name}.fc1", x.mean((2, 3), keepdim=True)))))
 
@@ -182,7 +189,7 @@ def test_grain(tmp_path: Path) -> None:
     assert_equal(found.invertible, hr)
     assert found.codes is not None
     assert_equal(found.codes, latents)
-    assert_equal(found.final, grain_fused(grain_fusion(), features, grain_generator(codes, latents)))
+    assert_equal(found.final, grain_fused(grain_fusion(), features, stylegan2(codes, latents, "decoder.")[1][-3:]))
 
 
 # --- IRN -------------------------------------------------------------------------------------------------------------

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
 from edgegrain.pictures.packed import random_pictures
+from edgegrain.training.adversarial import LAYERS
+from edgegrain.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +27,14 @@ def nothing_is_fetched(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
 def the_usual_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
     """``edgegrain train`` sets the allocator of its process, which here is that of all tests."""
     monkeypatch.setattr("edgegrain.training.distributed.keep_freed_memory", lambda: True)
+
+
+@pytest.fixture
+def unevaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs measure and draw nothing, which takes longer than a few steps."""
+    for family in Trainer.__subclasses__():
+        monkeypatch.setattr(family, "evaluate", lambda trainer: {})
+        monkeypatch.setattr(family, "draw_samples", lambda trainer, path: None)
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +50,22 @@ def rows(run: Path, key: str) -> list[dict]:
     """The lines of a run's log that have a key."""
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [line for line in lines if key in line]
+
+
+def shaken(kind: Callable[[Any], Any], config: Any, by: float = 0.05, seed: int = 0) -> Any:
+    """A network with random numbers added to its parameters: none is zero, no two are equal."""
+    torch.manual_seed(seed)
+    network = kind(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(by * torch.randn_like(parameter))
+    return network
+
+
+def alexnet_stand_in(picture: Tensor) -> list[Tensor]:
+    """The layers of AlexNet that a projected discriminator sees: the mean colour of patches in each channel."""
+    patches = torch.nn.functional.avg_pool2d(picture, 8).mean(1, keepdim=True)
+    return [patches.expand(-1, channels, -1, -1) for channels in (*LAYERS, 256)]
 
 
 def same(one: Any, other: Any) -> bool:

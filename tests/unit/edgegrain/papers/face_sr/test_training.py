@@ -35,7 +35,6 @@ from edgegrain.papers.face_sr.training import (
     begin_with_grain,
     draw_inputs,
     draw_sides,
-    enlarge,
     grow,
     inputs_at,
     perceptual_loss,
@@ -59,7 +58,7 @@ from server_decoder.generative_prior import prior_digest
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.stylegan2.networks import CONFIG_F_1024, StyleGAN2Config
-from tests.unit.edgegrain.conftest import rows
+from tests.unit.edgegrain.conftest import rows, shaken
 
 GLEAN_SMOKE, GCFSR_SMOKE = FACE_SR_RECIPES["smoke-glean"], FACE_SR_RECIPES["smoke-gcfsr"]
 # dB. Half-way between what untrained and trained networks reached when this was written.
@@ -70,9 +69,9 @@ BOUNDS = {"smoke-glean": 12.5, "smoke-gcfsr": 14.5, "smoke-gcfsr-blind": 14.5}
 def test_a_trained_network_restores_better_than_a_frozen_one(name: str, tmp_path: Path) -> None:
     recipe = FACE_SR_RECIPES[name]
     frozen = train(replace(recipe, learning_rate=0.0), tmp_path / "frozen", pictures=8)
-    trained = train(recipe, tmp_path / "trained")
+    trained = train(recipe, tmp_path / "trained", pictures=80)
     assert frozen["psnr"] < BOUNDS[name] < trained["psnr"]
-    assert trained["pictures"] == recipe.iterations * recipe.batch and trained["skipped"] == 0
+    assert trained["pictures"] == 80 and trained["skipped"] == 0
     assert trained["psnr_bicubic"] == pytest.approx(frozen["psnr_bicubic"], abs=1e-3)  # measured twice
     assert rows(tmp_path / "trained", "end")[-1]["end"] is True
     if name == "smoke-gcfsr":
@@ -92,20 +91,23 @@ def test_glean_is_kept_without_its_bank_which_does_not_change(tmp_path: Path) ->
     path = tmp_path / "run" / "glean.safetensors"
     assert read_header(path)["bank_sha256"] == before and read_config(path) == GLEAN_SMOKE.network
     assert read_training(path)["pictures_seen"] == 24
-    average = face_sr_run.load_run(tmp_path / "run", bank).average
+    run = face_sr_run.load_run(tmp_path / "run", bank)
+    assert isinstance(run.model, GLEAN) and isinstance(run.average, GLEAN) and run.model.prior is run.average.prior
     lr = torch.rand(1, 3, 16, 16)
     with torch.no_grad():
-        assert (load_glean(path, bank)(lr) - average(lr)).abs().max() < 0.02  # float16
+        assert (load_glean(path, bank)(lr) - run.average(lr)).abs().max() < 0.02  # float16
     with pytest.raises(ModelError, match="another bank"):
         face_sr_run.load_run(tmp_path / "run")
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_a_trial_run_keeps_its_random_bank(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         train(replace(GLEAN_SMOKE, seed=seed), tmp_path, pictures=0, resume=True)
     assert face_sr_run.load_run(tmp_path).recipe.seed == 1
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_a_resumed_run_takes_the_recipes_adversarial_loss(tmp_path: Path) -> None:
     gan = AdversarialConfig(weight=0.01, discriminator=DiscriminatorConfig(64, 8, 16))
     for adversarial in (None, gan, replace(gan, weight=0.5), None):
@@ -118,6 +120,7 @@ def test_losses_get_their_networks() -> None:
     assert not only.needs_metrics and replace(only, loss=replace(only.loss, regions=0.3)).needs_metrics
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_a_run_can_begin_with_trained_weights(tmp_path: Path) -> None:
     train(GCFSR_SMOKE, tmp_path / "one", pictures=16)
     trained = load_gcfsr(tmp_path / "one" / "gcfsr.safetensors").state_dict()
@@ -224,6 +227,7 @@ def test_published_constants() -> None:
     assert blind.degradation == BlindDegradation(41, (0.1, 10), (0.8, 8), (0, 20), (60, 100))
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_a_projected_discriminator_trains_with_it_and_is_resumed(shared_weights: Path, tmp_path: Path) -> None:
     adversarial = AdversarialConfig("hinge", ratio=0.25, discriminator=ProjectedConfig(4), r1=0.0)
     recipe = replace(GLEAN_SMOKE, adversarial=adversarial, loss=LossWeights(l1=1.0, lpips=0.0, identity=0.0, lr=0.0))
@@ -262,11 +266,6 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
             train(FACE_SR_RECIPES[name], tmp_path / "run", options)
 
 
-def test_both_networks_of_a_run_hold_one_bank() -> None:
-    run = start_run(GLEAN_SMOKE)
-    assert isinstance(run.model, GLEAN) and isinstance(run.average, GLEAN) and run.model.prior is run.average.prior
-
-
 PRIOR = PriorConfig("stylegan2", StyleGAN2Config(32, 256, 16, 12, 2))
 SCALES = (Scale(16, 10, residual=1), Scale(32, 6))
 NETWORK = GLEANConfig(PRIOR, lr=8, rrdb=1, width=8, growth=4, widest=12, scales=SCALES)
@@ -275,13 +274,7 @@ LR = torch.rand(2, 3, 8, 8) * 2 - 1
 
 
 def decoder(config: DecoderConfig = DECODER) -> RRDBDecoder:
-    """Random weights, no two alike."""
-    torch.manual_seed(3)
-    network = RRDBDecoder(config).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return network
+    return shaken(RRDBDecoder, config, seed=3)
 
 
 def test_it_has_the_decoders_picture() -> None:
@@ -319,6 +312,7 @@ def test_a_bundle_of_the_hub_is_looked_up_by_its_name(monkeypatch: pytest.Monkey
         train(FACE_SR_RECIPES["smoke-glean"], tmp_path / "run", RunOptions(init_from="hf://anna/tiny"))
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_a_run_begins_with_another_familys_run(tmp_path: Path) -> None:
     scales = (Scale(32, 8), Scale(64, 6))
     shape = DecoderConfig((Scale(16, 8, rrdb=1, growth=4), *scales), upsampling="bilinear", head=())
@@ -340,14 +334,8 @@ PICTURES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) 
 STRENGTHS = torch.tensor([0.1, 0.9])
 
 
-def trained(config: GCFSRConfig = NARROW) -> GCFSR:
-    """Random weights, no bias of which is 0."""
-    torch.manual_seed(3)
-    network = GCFSR(config)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return network
+def trained() -> GCFSR:
+    return shaken(GCFSR, NARROW, 0.1, seed=3)
 
 
 def test_it_restores_the_same_pictures_and_learns_with_all_channels() -> None:
@@ -404,13 +392,6 @@ def test_reductions_are_pillows(kind: str, side: int, filter: Image.Resampling) 
 
 def test_area_means_split_samples() -> None:
     assert np.allclose(reduction_matrix(3, 2, "area"), np.array([[2, 1, 0], [0, 1, 2]]) / 3)
-
-
-def test_enlargement_is_the_servers() -> None:
-    network = GCFSR(GCFSRConfig(64, 8, channel_base=128, channel_max=4, code_width=4, code_channels=2))
-    lr = dequantize(reduce_levels(NOISE_LEVELS, 16, "area"))
-    # The float product is computed twice.
-    torch.testing.assert_close(enlarge(lr, 64), GCFSRUpscaler(network, 16).enlarge(lr), atol=1e-5, rtol=1e-4)
 
 
 def test_a_seed_decides_how_a_picture_is_degraded() -> None:

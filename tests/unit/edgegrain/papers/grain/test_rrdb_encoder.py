@@ -25,36 +25,8 @@ from export.proof.report import operations
 TINY = FloatEncoderConfig(channels=8, growth=4, blocks=2, scale=3)
 
 
-def _formula(config: FloatEncoderConfig) -> int:
-    def conv(inputs: int, outputs: int) -> int:
-        return 9 * inputs * outputs + outputs
-
-    c, g = config.channels, config.growth
-    dense = sum(conv(c + i * g, g) for i in range(4)) + conv(c + 4 * g, c)
-    return conv(3, c) + (config.scale + 2) * conv(c, c) + 3 * config.blocks * dense + conv(c, 3)
-
-
-@pytest.mark.parametrize("config", [FloatEncoderConfig(), TINY], ids=["paper", "tiny"])
-def test_parameters_follow_the_formula(config: FloatEncoderConfig) -> None:
-    assert sum(parameter.numel() for parameter in RRDBEncoder(config).parameters()) == _formula(config)
-
-
 def test_the_papers_encoder_has_7_5_million_parameters() -> None:
-    assert _formula(FloatEncoderConfig()) == 7_493_187
-
-
-def test_parameters_carry_the_checkpoints_names() -> None:
-    names = {name.rsplit(".", 1)[0] for name in RRDBEncoder(TINY).state_dict()}
-    blocks = {f"RRDB_trunk.{i}.RDB{j}.conv{k}" for i in range(2) for j in range(1, 4) for k in range(1, 6)}
-    assert names == {"conv_first", "body.0.0", "body.1.0", "body.2.0", "trunk_conv", "out.0", "out.2"} | blocks
-
-
-def test_it_halves_once_a_stage_and_encodes_bytes() -> None:
-    torch.manual_seed(0)
-    encoder = RRDBEncoder(TINY).eval()
-    assert encoder(torch.zeros(2, 3, 64, 32)).shape == (2, 3, 8, 4)
-    lr = encoder.encode(np.random.default_rng(0).integers(0, 256, (2, 64, 32, 3), dtype=np.uint8))
-    assert lr.dtype == np.uint8 and lr.shape == (2, 8, 4, 3)
+    assert sum(parameter.numel() for parameter in RRDBEncoder(FloatEncoderConfig()).parameters()) == 7_493_187
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

@@ -35,25 +35,20 @@ from sdk import codec as sdk_codec
 from sdk.generated_mark import ALTERED, EDITED
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import DecoderSession
+from tests.unit.edgegrain.conftest import shaken
 
 TILE, OVERLAP = 64, 32
 CONFIG = IRNConfig(blocks=(1, 2), growth=8, z_std=0.02)
 
 
-def shaken(config: IRNConfig) -> IRN:
+def stored(config: IRNConfig) -> IRN:
     """A network that does something, with weights as they are stored."""
-    torch.manual_seed(0)
-    network = IRN(config).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.01 * torch.randn_like(parameter))
-            parameter.copy_(parameter.half())
-    return network
+    return shaken(IRN, config, 0.01).half().float()
 
 
 @pytest.fixture(scope="module")
 def irn() -> IRN:
-    return shaken(CONFIG)
+    return stored(CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +66,7 @@ def bundle(irn: IRN, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ({}, TILE, "irn-x4-b1-2-g8"), ({"tri": True}, TILE, "irn-x4-b1-2-g8-tri"), ({"scale": 3}, 63, "irn-x9-b1-2-g8")],
     ids=["haar", "tri", "trained transforms"])
 def test_the_encoders_graph_computes_what_the_network_does(changes: dict[str, Any], side: int, name: str) -> None:
-    irn, tiles = shaken(replace(CONFIG, **changes)), np.stack(smooth_pictures(3, side))
+    irn, tiles = stored(replace(CONFIG, **changes)), np.stack(smooth_pictures(3, side))
     graph, expected = irn_graph(irn, side), irn_lrs(irn, tiles)
     assert (graph.hr, graph.lr, graph.exact, graph.name) == (side, side // irn.config.factor, False, name)
     session = onnxruntime.InferenceSession(onnx_model(graph).SerializeToString(), providers=["CPUExecutionProvider"])
@@ -114,7 +109,7 @@ def test_a_bundle_describes_itself(irn: IRN, bundle: Path) -> None:
     assert "7 crops" in (bundle / "README.md").read_text()
 
 
-@pytest.mark.parametrize("size", [(131, 90), (64, 64), (33, 1), (3, 200), (400, 70)])
+@pytest.mark.parametrize("size", [(131, 90), (64, 64), (33, 1), (3, 80)])
 def test_pictures_of_any_size_come_back_in_it(bundle: Path, size: tuple[int, int]) -> None:
     codec = sdk.Codec(bundle, threads=1)
     rgb = np.resize(smooth_pictures(1, 64)[0], (size[1], size[0], 3))

@@ -26,12 +26,7 @@ from edgegrain.training import run as training_run
 from edgegrain.training.family import RunOptions
 from edgegrain.training.run import train
 from server_decoder.grain.presets import PRESETS
-from server_decoder.mobile_stylegan import (
-    MOBILE_STYLEGAN_256,
-    MobileStyleGAN,
-    MobileStyleGANConfig,
-    inverse_haar,
-)
+from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256, MobileStyleGAN, MobileStyleGANConfig, inverse_haar
 from server_decoder.prior_store import load_prior
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, save_stylegan2
 from tests.unit.edgegrain.conftest import rows
@@ -58,6 +53,7 @@ def test_the_student_comes_closer_to_its_teacher_than_an_untrained_one(tmp_path:
     torch.testing.assert_close(student(codes).picture, average.generator(codes).picture)
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_the_adversarial_loss_joins_on_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_run, "LOG_EVERY", 1)
     recipe = replace(SMALL, batch=4, adversarial=replace(SMOKE.adversarial, begins=0.6, discriminator=replace(
@@ -102,6 +98,7 @@ def test_every_resolution_has_a_picture_to_learn_from() -> None:
         assert [picture.shape[-1] for picture in pictures] == sides
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_a_run_resumes_from_its_weights(tmp_path: Path) -> None:
     teacher = random_teacher(SMALL)
     train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=16)
@@ -117,6 +114,7 @@ def test_a_run_resumes_from_its_weights(tmp_path: Path) -> None:
         distil_run.load_run(tmp_path, random_teacher(replace(SMALL, seed=2)))
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_a_trial_run_keeps_its_random_teacher(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         train(replace(SMALL, seed=seed), tmp_path, pictures=0, resume=True)

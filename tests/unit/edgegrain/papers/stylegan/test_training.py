@@ -34,11 +34,10 @@ from edgegrain.papers.stylegan.training import (
     warp,
 )
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.training import run as training_run
 from edgegrain.training.adversarial import r1_penalty
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.distributed import Distributed
-from edgegrain.training.family import RunOptions, describe
+from edgegrain.training.family import describe
 from edgegrain.training.run import train
 from server_decoder.prior_store import load_prior
 from server_decoder.stylegan2.networks import (
@@ -48,7 +47,6 @@ from server_decoder.stylegan2.networks import (
     load_stylegan2,
     save_stylegan2,
 )
-from tests.unit.edgegrain.conftest import rows
 
 TINY = StyleGAN2Config(16, channel_base=256, channel_max=16, code_width=16, mapping_layers=2)
 SMOKE = replace(STYLEGAN2_RECIPES["smoke-prior"], network=TINY, r1=r1_weight(16, 8), random_pictures=16)
@@ -99,25 +97,6 @@ def test_without_overfitting_or_without_the_controller_nothing_is_augmented() ->
     assert PriorTrainer(run, HERE, random_pictures(16, 16, 0)).step().keys() == {"discriminator", "generator", "sign"}
 
 
-def test_it_learns_faces(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """40 training faces at 16 x 16."""
-    folder = shared_data / "train_faces_256"
-    if not folder.is_dir():
-        pytest.skip("needs ../shared/data/train_faces_256 beside the repository")
-    chosen = tmp_path / "faces"
-    chosen.mkdir()
-    for path in sorted(folder.glob("*.jpg"))[:40]:
-        (chosen / path.name).symlink_to(path)
-    monkeypatch.setattr(training_run, "LOG_EVERY", 1)
-    figures = train(SMOKE, tmp_path / "run", RunOptions(data=chosen), pictures=240)
-    trace = [row["discriminator"] for row in rows(tmp_path / "run", "discriminator")]
-    assert sum(trace[-8:]) / 8 < 0.8 * KNOWS_NOTHING < sum(trace[:4]) / 4
-    assert figures["pictures"] == 240
-    assert figures["skipped"] == 0
-    with Image.open(tmp_path / "run" / "samples.png") as sheet:
-        assert sheet.size == (2 * 16 + 4 * 24 - 8,) * 2  # four by four
-
-
 def test_a_run_resumes_exactly_where_it_stood(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     train(SMOKE, one, pictures=40)
@@ -161,6 +140,8 @@ def test_what_it_leaves_is_a_prior(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded(codes).picture, average(codes).picture)
     assert loaded.mean_code.abs().max() > 0  # measured, for truncation
     assert load_discriminator(tmp_path / NETWORKS).config == TINY
+    with Image.open(tmp_path / "samples.png") as sheet:
+        assert sheet.size == (2 * 16 + 4 * 24 - 8,) * 2  # four by four
 
 
 def test_it_begins_with_another_domains_networks(tmp_path: Path) -> None:
@@ -196,9 +177,6 @@ def test_recipes_of_other_sizes_have_the_r1_of_their_size(size: int) -> None:
     assert recipe.network == replace(at_256.network, size=size)
     assert recipe.r1 == pytest.approx(2e-4 * size**2 / 16)
     assert replace(recipe, network=at_256.network, r1=at_256.r1) == at_256
-
-
-TINY_16 = StyleGAN2Config(16, channel_base=128, channel_max=8, code_width=8, mapping_layers=2)
 
 
 class LinearDiscriminator(nn.Module):
@@ -238,16 +216,6 @@ def test_path_lengths_of_a_linear_generator() -> None:
 def test_the_papers_weight_of_path_lengths_is_two(size: int) -> None:
     paper = math.log(2) / (size**2 * (math.log(size) - math.log(2)))
     assert 2 / (size**2 * len(StyleGAN2Config(size).code_resolutions)) == pytest.approx(paper)
-
-
-def test_the_penalty_on_path_lengths_reaches_the_generators_weights() -> None:
-    torch.manual_seed(0)
-    generator = StyleGAN2(TINY_16)
-    codes = generator.broadcast(generator.map(torch.randn(3, 8)))
-    PathLength().penalty(path_lengths(generator(codes).picture, codes)).backward()
-    gradients = [layer.conv.weight.grad for layer in generator.layers]
-    assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
-    assert generator.mapping.layers[0].weight.grad.abs().max() > 0
 
 
 def test_the_penalty_is_the_deviation_from_the_running_mean() -> None:

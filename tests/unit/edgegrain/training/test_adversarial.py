@@ -16,7 +16,6 @@ from codec_contract.pixels import dequantize
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.training.adversarial import (
-    LAYERS,
     LOSSES,
     AdversarialConfig,
     AdversarialLoss,
@@ -35,6 +34,7 @@ from edgegrain.training.adversarial import (
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.losses import MetricNetworks
 from server_decoder.stylegan2.networks import TINY_64
+from tests.unit.edgegrain.conftest import alexnet_stand_in
 
 HERE = Distributed(torch.device("cpu"))
 
@@ -188,17 +188,11 @@ def test_only_the_relativistic_loss_of_the_networks_looks_at_originals() -> None
 CONFIG = AdversarialConfig("hinge", discriminator=ProjectedConfig(8), learning_rate=2e-3, r1=0.0)
 
 
-def features(picture: Tensor) -> list[Tensor]:
-    """Stand-ins for AlexNet's layers: the mean colour of patches in each channel."""
-    patches = torch.nn.functional.avg_pool2d(picture, 8).mean(1, keepdim=True)
-    return [patches.expand(-1, channels, -1, -1) for channels in (*LAYERS, 256)]
-
-
 def test_it_learns_to_tell_pictures_apart_and_gives_the_networks_a_gradient() -> None:
     torch.manual_seed(0)
     adversarial = AdversarialLoss(CONFIG)
     assert isinstance(adversarial.discriminator, ProjectedDiscriminator)
-    adversarial.discriminator.features = features
+    adversarial.discriminator.features = alexnet_stand_in
     real, fake = torch.rand(4, 3, 40, 40) * 0.5 + 0.5, -torch.rand(4, 3, 40, 40)
     gaps = [float(adversarial.update_discriminator(fake, real, HERE)["logit_gap"]) for _ in range(30)]
     assert gaps[-1] > gaps[0] + 0.5
@@ -212,14 +206,14 @@ def test_logits_are_per_patch_and_only_the_heads_are_stored() -> None:
     with pytest.raises(ModelError, match="--weights"):
         discriminator(torch.zeros(1, 3, 40, 40))
     before = set(discriminator.state_dict())
-    discriminator.features = features
+    discriminator.features = alexnet_stand_in
     assert [tuple(logits.shape) for logits in discriminator(torch.zeros(2, 3, 40, 40))] == [(2, 1, 4, 4)] * 4
     assert set(discriminator.state_dict()) == before and all(name.startswith("heads.") for name in before)
 
 
 def test_heads_on_the_face_descriptor_see_the_face(shared_weights: Path, portrait: np.ndarray) -> None:
     discriminator = ProjectedDiscriminator(ProjectedConfig(8, identity=True))
-    discriminator.features = features
+    discriminator.features = alexnet_stand_in
     with pytest.raises(ModelError, match="face descriptor"):
         discriminator(torch.zeros(1, 3, 40, 40))
     discriminator.use(MetricNetworks(LPIPS(shared_weights), FaceIdentity(shared_weights)))

@@ -112,23 +112,6 @@ def test_checkpoints_of_edgegrain_0_5_are_read(family: str, header: dict[str, st
             assert stored.state["bank"] == "abc"
 
 
-def test_large_states_are_split_and_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 1000)
-    tensors = {f"t{index}": torch.full((100,), float(index)) for index in range(7)}  # 400 bytes each: two per file
-    path = tmp_path / "last.safetensors"
-    save_shards(path, tensors, {"note": "kept"}, serial=5)
-    assert len(list(tmp_path.iterdir())) == 4
-    metadata, loaded = load_shards(path)
-    assert metadata["note"] == "kept"
-    assert loaded.keys() == tensors.keys()
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
-
-    copy = tmp_path / "last-good-copy.safetensors"
-    copy.touch()
-    save_shards(path, {"t0": torch.zeros(3)}, {}, serial=6)
-    assert set(tmp_path.iterdir()) == {path, copy}
-
-
 def test_a_failed_write_leaves_the_checkpoint_before_it_and_nothing_else(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 1000)
@@ -155,13 +138,8 @@ def test_a_failed_write_leaves_the_checkpoint_before_it_and_nothing_else(
     assert set(tmp_path.iterdir()) == {path}
 
 
-def test_missing_and_outside_parts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "FILE_LIMIT", shards._HEADER + 1000)
+def test_parts_outside_the_folder_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
-    save_shards(path, {f"t{index}": torch.zeros(200) for index in range(2)}, {}, serial=1)
-    next(tmp_path.glob("last-*")).unlink()
-    with pytest.raises(OSError, match="last-0000000001-1"):
-        load_shards(path)
     path.write_bytes(shards.save({"t": torch.zeros(1)}, metadata={"files": '["../other.safetensors"]'}))
     with pytest.raises(ValueError, match="outside its folder"):
         load_shards(path)

@@ -26,7 +26,6 @@ from edgegrain.training.losses import (
     mean_saturation,
     picture_loss,
     random_offset,
-    running_mean,
 )
 
 
@@ -95,13 +94,6 @@ def test_the_mean_code_has_a_loss_of_one() -> None:
     total, terms = code_loss(LossWeights(codes=0.25), torch.zeros_like(truth), truth, torch.tensor(9.0))
     assert float(terms["codes"]) == pytest.approx(1.0, abs=0.02)
     assert float(total) == pytest.approx(0.25 * float(terms["codes"]))
-
-
-def test_terms_carry_no_graph_but_the_sum_does() -> None:
-    picture = torch.zeros(1, 3, 4, 4, requires_grad=True)
-    total, terms = picture_loss(LossWeights(lpips=0.0, identity=0.0), picture, torch.ones(1, 3, 4, 4), None, None)
-    assert total.requires_grad
-    assert not any(term.requires_grad for term in terms.values())
 
 
 def test_identity_is_half_the_squared_distance_of_half_the_batch() -> None:
@@ -188,12 +180,6 @@ def test_a_pattern_that_repeats_in_every_picture_has_a_loss() -> None:
 
 
 NAN = torch.tensor(float("nan"))
-
-
-def test_the_latest_value_counts_by_the_rest_of_the_decay() -> None:
-    first = running_mean(None, torch.tensor([4.0, 8.0]), 0.75)
-    torch.testing.assert_close(first, torch.tensor([4.0, 8.0]))
-    torch.testing.assert_close(running_mean(first, torch.tensor([8.0, 0.0]), 0.75), torch.tensor([5.0, 6.0]))
 
 
 def test_a_skipped_step_leaves_targets_and_path_lengths_as_they_were() -> None:

@@ -1,4 +1,4 @@
-"""Recipes from JSON, and their changes from the command line."""
+"""Recipes: registered once, read from JSON, changed from the command line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from codec_contract.errors import EdgegrainError
 from edgegrain.training.adversarial import AdversarialConfig, DiscriminatorConfig
-from edgegrain.training.family import find_recipe, recipes
-from edgegrain.training.recipe import changed, config_from_dict
+from edgegrain.training.family import describe, families, family_of, find_recipe, list_recipes, recipes
+from edgegrain.training.recipe import Chain, changed, config_from_dict
 from server_decoder.stylegan2.networks import CONFIG_F_256
 
 OLD = {"random_pictures": "made_up", "random_teacher": "made_up", "evaluated": "judged", "discriminator": "judge",
@@ -161,3 +161,27 @@ def test_a_change_of_a_chain_is_for_every_stage_or_for_one() -> None:
 def test_unknown_recipes_are_refused() -> None:
     with pytest.raises(EdgegrainError, match="no recipe 'stage5'; edgegrain train --list"):
         find_recipe("stage5")
+
+
+SINGLE = {name: recipe for name, recipe in recipes().items() if not isinstance(recipe, Chain)}
+
+
+def test_names_are_unique() -> None:
+    assert len(SINGLE) == sum(len(family.recipes) for family in families())
+
+
+def test_every_recipe_is_listed_with_its_family_once() -> None:
+    lines = list_recipes().splitlines()
+    found = {line.split()[0]: line for line in lines if line.startswith("  ")}
+    assert found.keys() == recipes().keys() and len(found) == sum(line.startswith("  ") for line in lines)
+    assert lines.index("") <= 13  # at most twelve are the product's own
+    assert "stage 3" in found["stage3-1024-lr16-paper"] and "trains fusion" in found["stage3-1024-lr16-paper"]
+    assert found["irn-x4"].endswith("IRN 4x, 8+8 InvBlocks, 50,000 iterations of 16 crops of 144x144")
+    assert found["glean-1024-x8"].endswith("GLEAN  1024x1024 from 128x128, 300,000 iterations of 8")
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_the_description_is_the_configuration(name: str) -> None:
+    described = json.loads(json.dumps(describe(recipes()[name])))
+    assert family_of(recipes()[name]).recipe_class.from_dict(described["config"]) == recipes()[name]
+    assert described["pictures"] > 0 and described["evaluate_every"] in (1000, 4000, 20_000)

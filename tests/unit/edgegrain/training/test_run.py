@@ -25,13 +25,6 @@ from server_decoder.stylegan2.networks import TINY_64, StyleGAN2, save_stylegan2
 HERE = Distributed(torch.device("cpu"))
 
 
-def test_it_ends_at_the_last_picture() -> None:
-    budget = TimeBudget(HERE, 0, 100, 0)
-    assert budget.progress(25) == 0.25
-    assert budget.progress(100) is None
-    assert TimeBudget(HERE, 0, 0, 0).progress(0) is None
-
-
 def test_it_ends_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("edgegrain.training.run.time.monotonic", lambda: now)
@@ -277,6 +270,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
             changed(SMOKE, [f"shares={shares}"])
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_four_stages_are_trained_in_one_process(tmp_path: Path) -> None:
     chain = Chain({stage: replace(recipe, batch=2, synthetic=min(recipe.synthetic, 0.5), random_pictures=4)
                    for stage, recipe in SMOKE.stages.items()})

@@ -1,4 +1,4 @@
-"""The start of a run: growing, and networks of runs, bundles and the zoo."""
+"""The start of a run: growing, networks of runs, bundles and the zoo, and the generator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from codec_contract.errors import BundleError, ModelError
+from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.lowering import box_network
 from edgegrain.publishing.publish import store_trained
@@ -23,29 +23,24 @@ from edgegrain.training.grain.grow import grow
 from edgegrain.training.grain.model import GrainRun
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import stand_in_prior, start_run, trained_decoder
+from edgegrain.training.prior_files import recipe_prior
 from export.bundle.writer import exact_encoder, manifest_fields, write_bundle
 from export.decoder.graph import round_weights, store_compact, store_half
 from server_decoder.grain.grain import Grain
+from server_decoder.grain.presets import PRESETS
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
+from server_decoder.mobile_stylegan import MobileStyleGAN, save_mobile_stylegan
 from tests.tiny_bundle import repeating_decoder
+from tests.unit.edgegrain.conftest import shaken
 
 SMALL = DecoderConfig((Scale(8, 12, rrdb=1, growth=4), Scale(16, 8, residual=1), Scale(32, 4)), "subpixel", ())
 LARGE = DecoderConfig(
     (Scale(8, 12, rrdb=3, growth=4), Scale(16, 10, residual=2), Scale(32, 6, residual=1)), "subpixel", ())
 
 
-def trained(config: DecoderConfig) -> RRDBDecoder:
-    torch.manual_seed(0)
-    decoder = RRDBDecoder(config)
-    with torch.no_grad():
-        for parameter in decoder.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return decoder
-
-
 @torch.no_grad()
 def test_the_picture_stays_and_everything_new_can_learn() -> None:
-    small, large = trained(SMALL), RRDBDecoder(LARGE)
+    small, large = shaken(RRDBDecoder, SMALL), RRDBDecoder(LARGE)
     grow(large, small)
     lr = torch.rand(2, 3, 8, 8) * 2 - 1
     torch.testing.assert_close(large(lr), small(lr), atol=1e-4, rtol=1e-4)
@@ -58,7 +53,7 @@ def test_the_picture_stays_and_everything_new_can_learn() -> None:
 
 
 def test_a_subpixel_convolution_becomes_the_centre_of_a_convolution() -> None:
-    small, large = trained(SMALL), RRDBDecoder(replace(LARGE, upsampling="bilinear"))
+    small, large = shaken(RRDBDecoder, SMALL), RRDBDecoder(replace(LARGE, upsampling="bilinear"))
     grow(large, small)
     old, new = small.get_parameter("upsamples.0.conv.weight"), large.get_parameter("upsamples.0.conv.weight")
     assert (old.shape, new.shape) == ((12, 8, 2, 2), (10, 12, 3, 3))
@@ -74,13 +69,13 @@ def test_a_subpixel_convolution_becomes_the_centre_of_a_convolution() -> None:
 ])
 def test_what_cannot_grow_is_refused(config: DecoderConfig, message: str) -> None:
     with pytest.raises(BundleError, match=message):
-        grow(RRDBDecoder(config), trained(SMALL))
+        grow(RRDBDecoder(config), shaken(RRDBDecoder, SMALL))
 
 
 @torch.no_grad()
 def test_the_last_blocks_can_be_left_out() -> None:
     """Those of a decoder that has grown and was not trained since; an untrained RRDB multiplies by 1.2."""
-    small, large, again = trained(SMALL), RRDBDecoder(LARGE), RRDBDecoder(
+    small, large, again = shaken(RRDBDecoder, SMALL), RRDBDecoder(LARGE), RRDBDecoder(
         replace(LARGE, scales=(Scale(8, 12, rrdb=1, growth=4), Scale(16, 10, residual=1), LARGE.scales[2])))
     grow(large, small)
     grow(again, large)
@@ -89,7 +84,7 @@ def test_the_last_blocks_can_be_left_out() -> None:
 
 
 def test_a_decoder_of_larger_lrs_takes_over_the_finer_scales() -> None:
-    small = trained(SMALL)
+    small = shaken(RRDBDecoder, SMALL)
     larger = DecoderConfig((Scale(16, 10, residual=2), Scale(32, 6, residual=1)), "subpixel", ())
     large = RRDBDecoder(larger)
     first = large.conv_first.weight.clone()
@@ -182,3 +177,38 @@ def test_a_bundle_is_a_start_with_its_own_generator_only(
         start_run(recipe, bundle, prior)
     save_checkpoint(tmp_path / "run", start_run(recipe, None, other))  # takes encoder and decoder of any bundle
     assert start_run(recipe, tmp_path / "run", other, decoder_from=bundle).model.prior is other
+
+
+def test_a_compact_prior_is_rounded_and_another_is_not(tmp_path: Path) -> None:
+    preset = PRESETS["grain-smoke-mobile"]
+    original = MobileStyleGAN(preset.prior.network)
+    save_mobile_stylegan(original, tmp_path / "prior.safetensors")
+    whole = replace(GRAIN_RECIPES["smoke-stage2"], decoder=preset)
+    compact = replace(whole, decoder=replace(preset, prior=replace(preset.prior, compact=True)))
+    weight = "conv.conv.weight"
+    for recipe, levels in ((whole, None), (compact, 127)):
+        loaded = recipe_prior(recipe, tmp_path / "prior.safetensors").state_dict()[weight]
+        assert torch.equal(loaded, original.state_dict()[weight]) == (levels is None)
+        if levels:  # every row: integers times its peak / 127
+            steps = loaded / (loaded.abs().amax((1, 2, 3), keepdim=True) / levels)
+            assert (steps - steps.round()).abs().max() < 1e-3
+            torch.testing.assert_close(loaded, original.state_dict()[weight], atol=0.02, rtol=0)
+
+
+def test_the_shipped_recipes_learn_around_the_generator_that_ships() -> None:
+    for name in ("stage2-faces-256-lr16", "stage3-faces-256-lr16", "final-faces-256-lr16"):
+        assert GRAIN_RECIPES[name].decoder.prior.compact
+
+
+def test_a_generator_of_another_kind_is_refused(tmp_path: Path) -> None:
+    assert recipe_prior(GRAIN_RECIPES["smoke-stage2"], None) is None  # trial runs have a random one
+    with pytest.raises(EdgegrainError, match="leave --prior out"):
+        recipe_prior(GRAIN_RECIPES["stage1-faces-256-lr16"], tmp_path / "prior.safetensors")
+    with pytest.raises(EdgegrainError, match="needs a StyleGAN2"):
+        recipe_prior(GRAIN_RECIPES["stage2-1024-lr16-paper"], None)
+
+
+@pytest.mark.parametrize("domain", ["cats", "churches"])
+def test_another_domain_never_learns_around_the_generator_of_faces(domain: str) -> None:
+    with pytest.raises(EdgegrainError, match=f"makes faces; pass --prior with the file of one that makes {domain}"):
+        recipe_prior(GRAIN_RECIPES[f"stage2-{domain}-256-lr16"], None)

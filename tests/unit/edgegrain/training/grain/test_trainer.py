@@ -63,6 +63,7 @@ def test_with_lpips_the_loss_falls_below_what_an_untrained_decoder_reaches(
     assert (tmp_path / "run" / "samples.png").is_file()
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_a_decoder_grows_and_is_trained_with_a_projected_discriminator(
         faces: Path, shared_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_run, "LOG_EVERY", 1)
@@ -114,6 +115,7 @@ def test_a_run_that_grows_may_train_another_encoder(tmp_path: Path) -> None:
         assert start_run(kept, tmp_path).recipe.encoder == SMOKE.encoder
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_an_encoder_with_more_blocks_begins_with_the_lr_of_the_trained_one(tmp_path: Path) -> None:
     train(SMOKE, tmp_path, pictures=24)
     trained = load_run(tmp_path).average
@@ -136,18 +138,20 @@ def test_the_control_learns_without_an_encoder(tmp_path: Path) -> None:
     assert not any(name.startswith("encoder.") for name in load_run(tmp_path / "run").model.state_dict())
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_a_run_resumes_from_its_weights_alone(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(SMOKE, run, pictures=40)
+    train(SMOKE, run, pictures=8)
     with pytest.raises(FileExistsError, match="--resume"):
-        train(SMOKE, run, pictures=80)
-    train(SMOKE, run, RunOptions(init_from=tmp_path / "gone"), pictures=80, resume=True)  # nothing is read of that
+        train(SMOKE, run, pictures=16)
+    train(SMOKE, run, RunOptions(init_from=tmp_path / "gone"), pictures=16, resume=True)  # nothing is read of that
     stored = load_run(run)
-    assert stored.pictures == 80
+    assert stored.pictures == 16
     assert stored.recipe == SMOKE
     assert not torch.equal(stored.model.decoder.conv_first.weight, stored.average.decoder.conv_first.weight)
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_a_run_is_resumed_by_its_own_recipe_only(tmp_path: Path) -> None:
     """Other stages or parts would train it under its own name, and without its rate model it could not be read."""
     run = tmp_path / "run"
@@ -170,6 +174,7 @@ def test_a_run_is_resumed_by_its_own_recipe_only(tmp_path: Path) -> None:
         train(replace(based, fusion_base="invertible"), tmp_path / "based", pictures=0, resume=True)
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_sessions_of_a_run_draw_different_random_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[float] = []
     monkeypatch.setattr(GrainTrainer, "step", lambda trainer, progress: drawn.append(float(torch.rand(()))) or setattr(
@@ -239,6 +244,7 @@ def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -
 
 
 @pytest.mark.parametrize("name", ["smoke-stage2", "smoke-stage3", "smoke-final"])
+@pytest.mark.usefixtures("unevaluated")
 def test_only_what_a_stage_trains_changes(name: str, tmp_path: Path) -> None:
     """The generator least of all ([GRAIN] 3.5: fixed all the time)."""
     recipe = GRAIN_RECIPES[name]
@@ -246,7 +252,7 @@ def test_only_what_a_stage_trains_changes(name: str, tmp_path: Path) -> None:
     assert prior is not None
     weights = {name: tensor.clone() for name, tensor in prior.state_dict().items()}
     options = RunOptions(prior=prior)
-    train(recipe, tmp_path / "first", options, pictures=4)
+    train(recipe, tmp_path / "first", options, pictures=0)
     before = load_run(tmp_path / "first", prior).model
     train(recipe, tmp_path / "first", options, pictures=12, resume=True)
     after = load_run(tmp_path / "first", prior).model

@@ -21,7 +21,7 @@ from codec_contract.errors import BundleError, EdgegrainError, ImageError, Model
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.pictures.stored_pictures import stored_pictures
-from edgegrain.training.adversarial import LAYERS, PROJECTED, AdversarialConfig, ProjectedConfig, ProjectedDiscriminator
+from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, ProjectedConfig, ProjectedDiscriminator
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions
 from edgegrain.training.losses import GridLoss, MetricNetworks
@@ -51,7 +51,7 @@ from sdk.open_bundle import OpenBundle
 from server_decoder.generative_prior import Window
 from server_decoder.super_resolution import SuperResolution, load_super_resolution, read_training
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
-from tests.unit.edgegrain.conftest import rows
+from tests.unit.edgegrain.conftest import alexnet_stand_in, rows
 
 SMOKE = SUPER_RESOLUTION_RECIPES["smoke-enlarge"]
 CPU = torch.device("cpu")
@@ -71,6 +71,7 @@ def test_a_trained_network_enlarges_better_than_bicubic_and_is_resumed(tmp_path:
     assert Image.open(tmp_path / "samples.png").size == (2 * 16 + 12 * 40 - 8, 2 * 16 + 3 * 40 - 8)
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_a_run_begins_with_trained_weights_of_its_shape(tmp_path: Path) -> None:
     train(SMOKE, tmp_path, pictures=8)
     started, trained = start_run(SMOKE, tmp_path), load_super_resolution(tmp_path)
@@ -87,6 +88,7 @@ def test_a_run_begins_with_a_bundle_whose_enlarger_has_the_first_doubling(monkey
     assert {name.split(".")[1] for name in weights.keys() - shipped.state_dict().keys()} == {"1"}
 
 
+@pytest.mark.usefixtures("unevaluated")
 def test_factor_2_leaves_the_weights_of_factor_4(tmp_path: Path) -> None:
     recipe = replace(SMOKE, factor=2)
     before = start_run(recipe).model.state_dict()
@@ -133,12 +135,6 @@ def test_originals_are_told_apart_by_size(tmp_path: Path) -> None:
     assert (steps.factor, steps.window, steps.windows, steps.adversarial) == (2, 128, 2, None)
 
 
-def features(picture: Tensor) -> list[Tensor]:
-    """Stand-ins for AlexNet's layers."""
-    patches = torch.nn.functional.avg_pool2d(picture, 8).mean(1, keepdim=True)
-    return [patches.expand(-1, channels, -1, -1) for channels in (*LAYERS, 256)]
-
-
 def test_the_discriminator_sees_windows_of_photographs_only(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = replace(SMOKE, generated_part=0.5, adversarial=AdversarialConfig(
         "hinge", ratio=0.25, discriminator=ProjectedConfig(4), r1=0.0, begins=0.5, warms_up=0.5))
@@ -149,7 +145,7 @@ def test_the_discriminator_sees_windows_of_photographs_only(monkeypatch: pytest.
     assert run.adversarial is not None and isinstance(run.adversarial.discriminator, ProjectedDiscriminator)
     all_pairs = TrainingPairs(pairs, None, pairs.first(1))
     trainer = SuperResolutionTrainer(run, Distributed(CPU), all_pairs, MetricNetworks())
-    run.adversarial.discriminator.features = features
+    run.adversarial.discriminator.features = alexnet_stand_in
     assert "adversarial" not in trainer.step(0.2)
     seen: list[Tensor] = []
     update = run.adversarial.update_discriminator

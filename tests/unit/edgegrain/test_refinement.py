@@ -146,16 +146,14 @@ class TestSearch:
         assert errors[0] > errors[2] and errors[1] > errors[2]
         with pytest.raises(ImageError, match="fits into 20 bytes"):
             RefiningCodec(bundle, steps=3, max_bytes=20).compress(picture)
-        with pytest.raises(ValueError, match="at least 1 byte, got a limit of 0"):
-            RefiningCodec(bundle, max_bytes=0)
 
-    def test_other_sizes_are_refused(self, bundle: Path) -> None:
+    def test_refusals(self, bundle: Path) -> None:
         with pytest.raises(BundleError, match="restores squares of 64 pixels, none of 128"):
             RefiningCodec(bundle, size=2 * HR)
-
-    def test_a_search_has_steps(self, bundle: Path) -> None:
         with pytest.raises(ValueError, match="at least 1 step, got 0"):
             RefiningCodec(bundle, steps=0)
+        with pytest.raises(ValueError, match="at least 1 byte, got a limit of 0"):
+            RefiningCodec(bundle, max_bytes=0)
 
 
 @pytest.mark.usefixtures("without_weights")

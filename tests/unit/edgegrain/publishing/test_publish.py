@@ -107,16 +107,19 @@ def test_tables_are_fitted_to_lrs_of_mirror_images_too(mirrored: bool) -> None:
 
 
 @pytest.fixture
-def run() -> GrainRun:
+def run(tmp_path: Path) -> GrainRun:
+    """A run of stage 3; its generator lies in ``prior.safetensors``."""
     torch.manual_seed(5)
     recipe = GRAIN_RECIPES["smoke-stage3"]
-    return start_run(recipe, None, stand_in_prior(recipe))
+    prior = stand_in_prior(recipe)
+    assert prior is not None
+    save_stylegan2(tmp_path / "prior.safetensors", prior)
+    return start_run(recipe, None, prior)
 
 
 def test_the_zoo_gets_what_was_trained_and_the_integer_encoder(run: GrainRun, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "run", run)
     prior = run.model.prior
-    save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
     written = store_trained(tmp_path / "run", tmp_path / "zoo" / "tiny", tmp_path / "prior.safetensors")
     decoder = load_trained(written, prior)
     wanted = run.average.decoder.fusion.state_dict()  # type: ignore[union-attr]
@@ -131,7 +134,6 @@ def test_a_later_run_can_begin_with_the_zoo(run: GrainRun, tmp_path: Path) -> No
     run.pictures, run.history = 40, ({"stage": "1", "pictures": 7},)
     save_checkpoint(tmp_path / "run", run)
     prior = run.model.prior
-    save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
     store_trained(tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors")
     begun = start_run(GRAIN_RECIPES["smoke-final"], tmp_path / "zoo", prior)
     assert begun.history == ({"stage": "1", "pictures": 7}, {"stage": "3", "pictures": 40})
@@ -147,7 +149,6 @@ def test_a_later_run_can_begin_with_the_zoo(run: GrainRun, tmp_path: Path) -> No
 def test_the_zoo_keeps_the_encoder_of_a_bundle_to_the_byte(run: GrainRun, tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bundles")
     save_checkpoint(tmp_path / "run", run)
-    save_stylegan2(tmp_path / "prior.safetensors", run.model.prior)  # type: ignore[arg-type]
     arguments = tmp_path / "run", tmp_path / "zoo", tmp_path / "prior.safetensors"
     with pytest.raises(BundleError, match="is not that of bundle tiny-64-lr16"):
         store_trained(*arguments, encoder_of=bundle)
@@ -183,7 +184,6 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
     monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path / "bundles",))
     save_checkpoint(tmp_path / "run", run)
     prior = run.model.prior
-    save_stylegan2(tmp_path / "prior.safetensors", prior)  # type: ignore[arg-type]
     (tmp_path / "zoo").mkdir()
     for stale in ("encoder.safetensors", "coder.json"):  # of a run that had trained its own
         (tmp_path / "zoo" / stale).touch()
@@ -219,18 +219,16 @@ def test_the_zoo_leaves_out_the_decoder_of_a_bundle(
         zoo_decoder(tmp_path / "zoo", tmp_path / "prior.safetensors")
 
 
-def test_a_stage_1_run_is_stored_without_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_1_run_is_stored_without_a_generator(
+        faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "fit_tables", functools.partial(fit_tables, steps=8))
-    (tmp_path / "data").mkdir()
-    for index, picture in enumerate(random_pictures(4, 64, seed=3)):
-        Image.fromarray(np.asarray(picture)).save(tmp_path / "data" / f"{index}.png")
     torch.manual_seed(3)
     run = start_run(GRAIN_RECIPES["smoke-stage1"], None)
     run.pictures = 9
     save_checkpoint(tmp_path / "run", run)
-    store_trained(tmp_path / "run", tmp_path / "zoo", data=tmp_path / "data")
+    store_trained(tmp_path / "run", tmp_path / "zoo", data=faces)
     with pytest.raises(FileExistsError, match="grain.safetensors exists"):  # before the run is read
-        store_trained(tmp_path / "no run", tmp_path / "zoo", data=tmp_path / "data")
+        store_trained(tmp_path / "no run", tmp_path / "zoo", data=faces)
     source = zoo_decoder(tmp_path / "zoo")
     lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.no_grad():

@@ -25,17 +25,10 @@ from codec_contract.lr_coder.coder_tables import (
 )
 from codec_contract.lr_coder.context import (
     CONTEXT_SIZES,
-    CUMULATIVE_ONE,
     INPUT_LIMIT,
     MEAN_MAX,
-    NEIGHBOURS,
     SCALE_MAX,
     all_contexts,
-    coding_order,
-    cumulative_row,
-    neighbour_indices,
-    positions,
-    row_start,
 )
 from codec_contract.lr_coder.line_predictor import LinePredictor
 from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, decode_payload, encode_payload
@@ -75,77 +68,6 @@ def test_coding_is_fast_enough() -> None:
     assert time.process_time() - start < 6.0  # about one second on the machine this was written on
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (7, 5), (16, 16)])
-def test_a_context_looks_only_at_what_was_coded_before(shape: tuple[int, ...]) -> None:
-    height, width = shape
-    lr, known = noise(height, width), noise(height, width, seed=1)  # samples of the second become known
-    whole = [all_contexts(lr, channel) for channel in range(3)]
-    order = coding_order(width, height)
-    for where in order:
-        for channel in range(3):
-            context, reference = all_contexts(known, channel)
-            assert np.array_equal(context[where], whole[channel][0][where])
-            assert np.array_equal(reference[where], whole[channel][1][where])
-            assert np.abs(context).max() <= INPUT_LIMIT
-            known.reshape(-1, 3)[where, channel] = lr.reshape(-1, 3)[where, channel]
-    assert sorted(np.concatenate(order)) == list(range(height * width))
-
-
-def test_neighbours_at_the_edges_follow_the_written_rule() -> None:
-    width, height = 4, 3
-    indices = neighbour_indices(width, height)
-    nothing = width * height
-    for y in range(height):
-        for x in range(width):
-            for column, (dy, dx) in enumerate(NEIGHBOURS):
-                near = (max(y + dy, 0), min(max(x + dx, 0), width - 1))
-                if near < (y, x):
-                    expected = near[0] * width + near[1]
-                elif x:
-                    expected = y * width + x - 1
-                else:
-                    expected = (y - 1) * width if y else nothing
-                assert indices[y * width + x, column] == expected
-
-
-def test_a_context_by_hand() -> None:
-    lr = np.zeros((2, 2, 3), dtype=np.uint8)
-    lr[0, 0], lr[0, 1], lr[1, 0], lr[1, 1] = (10, 20, 30), (13, 23, 33), (12, 22, 32), (99, 50, 77)
-    context, reference = all_contexts(lr, 1)
-    assert reference.tolist() == [128, 20, 20, 23]  # left and upper green, half up
-    last = context[3]
-    assert last[:6].tolist() == [12 - 23, 22 - 23, 32 - 23, 13 - 23, 23 - 23, 33 - 23]
-    assert last[30:32].tolist() == [99 - 23, 23 - 128]
-    assert last[32:].tolist() == [64, 64, 32, 32, 32, 0, 0, 128]
-    assert positions(1, 1).tolist() == [[0, 0, 0, 0, 0, 128, 128, 128]]
-
-
-def test_distribution_matches_the_logistic_function() -> None:
-    edges = np.arange(257) - 0.5
-    for scale in range(0, SCALE_MAX + 1, 7):
-        row = np.array(cumulative_row(scale))
-        assert (np.diff(row) >= 0).all() and 0 <= row[0] and row[-1] <= CUMULATIVE_ONE
-        for mean in (0, 1, 777, 2040, MEAN_MAX):
-            start = row_start(mean)
-            got = row[start : start + 257 * 16 : 16][:257] / CUMULATIVE_ONE
-            argument = (edges - mean / 16) / 2 ** (scale / 8 - 2)
-            ideal = 1 / (1 + np.exp(-np.clip(argument, -50, 50)))
-            assert np.abs(got - ideal).max() < 4e-4
-
-
-def test_length_is_that_of_the_predicted_distribution() -> None:
-    lr = smooth(24, 24)
-    bits = 0.0
-    for channel, network in enumerate(TABLES.channels):
-        context, reference = all_contexts(lr, channel)
-        for mean, scale, level in zip(*network.predict(context, reference), lr[..., channel].ravel(), strict=True):
-            start, row, level = row_start(mean), cumulative_row(scale), int(level)
-            mass = row[start + 16 * (level + 1)] - row[start + 16 * level] + 1
-            total = row[start + 16 * 256] - row[start] + 256
-            bits -= np.log2(mass / total)
-    assert bits / 8 - 1 <= len(encode_lr(lr, TABLES)) <= bits / 8 * 1.001 + 2
-
-
 # -- tables ---------------------------------------------------------------------------------------------
 
 
@@ -164,13 +86,6 @@ def layer(outputs: int, inputs: int, value: int = 0, shift: int = 0) -> Layer:
 def network(channel: int, value: int = 0) -> ChannelNetwork:
     size = CONTEXT_SIZES[channel]
     return ChannelNetwork((layer(4, size, value),), layer(2, size + 4, value))
-
-
-def test_a_layer_by_hand() -> None:
-    weight = np.array([[3, -2], [1, 1]], np.int32)
-    one = Layer(weight, np.array([4, -1], np.int32), np.array([1, 0], np.int32))
-    assert one.accumulate(np.array([[5, 7], [-5, 7]], np.int32)).tolist() == [[(15 - 14 + 4 + 1) >> 1, 11], [-12, 1]]
-    assert one.bound(np.array([255, 255])) == 255 * 5 + 4 + 2
 
 
 def test_saturated_networks_do_not_overflow() -> None:

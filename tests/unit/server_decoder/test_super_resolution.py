@@ -95,18 +95,14 @@ def test_coordinates_run_from_edge_to_edge() -> None:
 
 
 def test_wrong_inputs_are_refused() -> None:
-    network = SuperResolution(SMALL)
-    with pytest.raises(ModelError, match="multiples of 2"):
-        network(torch.zeros(1, 3, 31, 32))
-    with pytest.raises(ModelError, match="by 2 or 4, not by 3"):
-        network(torch.zeros(1, 3, 32, 32), 3)
-    only_2 = SuperResolution(SuperResolutionConfig((8,), (1,), (), (6,), (1,)))
-    with pytest.raises(ModelError, match="by 2, not by 4"):
-        only_2(torch.zeros(1, 3, 8, 8), 4)
-    with pytest.raises(ValueError, match="4 widths need 4"):
-        SuperResolutionConfig(down=(1, 1))
-    with pytest.raises(ValueError, match="fine scales"):
-        SuperResolutionConfig(fine_blocks=(1,))
+    only_2 = SuperResolutionConfig((8,), (1,), (), (6,), (1,))
+    for config, width, factor, message in ((SMALL, 31, 2, "multiples of 2"), (SMALL, 32, 3, "by 2 or 4, not by 3"),
+                                           (only_2, 32, 4, "by 2, not by 4")):
+        with pytest.raises(ModelError, match=message):
+            SuperResolution(config)(torch.zeros(1, 3, width, 32), factor)
+    for wrong, message in (({"down": (1, 1)}, "4 widths need 4"), ({"fine_blocks": (1,)}, "fine scales")):
+        with pytest.raises(ValueError, match=message):
+            SuperResolutionConfig(**wrong)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec_contract.errors import ImageError
-from sdk.tiles import run_tiles, tile_starts
+from sdk.tiles import pad_to, run_tiles, tile_starts
 
 
 @settings(max_examples=100, deadline=None)
@@ -52,6 +52,13 @@ def test_where_tiles_differ_one_fades_into_the_next() -> None:
     assert row[:26].tolist() == [100] * 26 and row[31:50].tolist() == [164] * 19 and set(row[55:]) == {100}
     assert row[26:30].tolist() == [108, 124, 140, 156]
     assert (result == result[:1, :, :1]).all()
+
+
+def test_padding_repeats_the_far_edges() -> None:
+    rgb = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    padded = pad_to(rgb, 4, 3)
+    assert np.array_equal(padded[:2, :2], rgb) and np.array_equal(padded[2, 3], rgb[1, 1])
+    assert np.array_equal(padded[0, 2:], rgb[0, [1, 1]])
 
 
 def test_impossible_tiles_are_refused() -> None:

@@ -52,7 +52,7 @@ MAX_WHOLE_PIXELS = 108_000_000
 """Largest picture of a format that is decoded at its full size only."""
 MAX_DECODER_BYTES = 440_000_000
 """Most memory that a decoder takes for such a picture."""
-_DECODER_BYTES = {"WEBP": 16, "AVIF": 16, "HEIF": 8.8, "JPEG2000": 17.6}
+_DECODER_BYTES = {"WEBP": 16, "AVIF": 16, "HEIF": 8.6, "JPEG2000": 17.6}
 """Memory for a pixel in decoders that need more than Pillow's 4 bytes; for HEIF without transparency, in 4:2:0."""
 MAX_UNPACKED_BYTES = 330_000_000
 """Most bytes of levels in a PNG; those of interlaced ones count twice. 108 megapixels of RGB have 324 million."""

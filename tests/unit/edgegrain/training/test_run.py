@@ -137,11 +137,8 @@ def test_a_row_is_a_line(before: str, after: str, tmp_path: Path) -> None:
     assert (tmp_path / "log.jsonl").read_text() == after + '{"loss": 0.12346}\n'
 
 
-ALONE = Distributed(torch.device("cpu"))
-
-
 def run_folder(recipe: str, folder: Path | None = None, *, resume: bool = False) -> Path:
-    with claim_run_folder(ALONE, recipe, folder, resume=resume) as claimed:
+    with claim_run_folder(HERE, recipe, folder, resume=resume) as claimed:
         assert claimed.is_dir()
     return claimed
 
@@ -160,19 +157,16 @@ def test_a_new_run_takes_a_new_folder_and_a_resumed_one_the_last() -> None:
     assert run_folder("smoke") == Path("runs/smoke-3")
     assert run_folder("smoke", resume=True) == Path("runs/smoke-2")
     assert run_folder("other") == Path("runs/other")
-
-
-def test_a_run_of_several_stages_takes_a_folder_too() -> None:
-    Path("runs/smoke/stage1").mkdir(parents=True)
-    Path("runs/smoke/stage1/log.jsonl").touch()
-    assert run_folder("smoke") == Path("runs/smoke-2")
-    assert run_folder("smoke", resume=True) == Path("runs/smoke")
+    Path("runs/stages/stage1").mkdir(parents=True)  # a run of several stages
+    Path("runs/stages/stage1/log.jsonl").touch()
+    assert run_folder("stages") == Path("runs/stages-2")
+    assert run_folder("stages", resume=True) == Path("runs/stages")
 
 
 def test_a_folder_in_use_is_left_to_its_run() -> None:
     Path("runs/smoke-3").mkdir(parents=True)
     Path("runs/smoke-3/log.jsonl").touch()
-    with claim_run_folder(ALONE, "smoke") as first, claim_run_folder(ALONE, "smoke") as second:
+    with claim_run_folder(HERE, "smoke") as first, claim_run_folder(HERE, "smoke") as second:
         assert (first, second, run_folder("smoke")) == (
             Path("runs/smoke"), Path("runs/smoke-2"), Path("runs/smoke-4"))
         for folder, resume in ((first, False), (first, True), (None, True)):

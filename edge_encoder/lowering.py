@@ -10,14 +10,12 @@ import numpy as np
 import torch
 
 from codec_contract.errors import BundleError
-from edge_encoder.architectures import EncoderConfig
-from edge_encoder.bounds import prove
-from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork
-from edge_encoder.twin import ACTIVATION_BITS, EncoderTwin, ResidualBlock, TwinConv
+from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, prove_bound
+from edge_encoder.twin import ACTIVATION_BITS, EncoderConfig, EncoderTwin, ResidualBlock, TwinConv
 
 
 def lower(twin: EncoderTwin) -> IntegerNetwork:
-    """Freeze a twin into its integer network and prove its bounds."""
+    """Freeze a twin into its integer network and prove_bound its bounds."""
     config = twin.config
     layers = [_layer("stem", INPUT, twin.stem)]
     for stage, blocks in enumerate(twin.stages):
@@ -32,7 +30,7 @@ def lower(twin: EncoderTwin) -> IntegerNetwork:
     layers.append(box_layer(config.hr // config.lr))
     layers.append(_layer("head", features, twin.head, skip="box"))
     network = IntegerNetwork(config.name, config.hr, config.lr, tuple(layers))
-    prove(network)
+    prove_bound(network)
     return network
 
 

@@ -25,7 +25,18 @@ from codec_contract.errors import DeviceMemoryError, ImageError, first_line, rea
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
 from codec_contract.pixels import Rgb
-from edge_encoder.colour import CodePoints, profile_of, srgb_transform
+from edge_encoder.colour import (
+    CodePoints,
+    GreyRange,
+    grey_range,
+    grey_to_8_bits,
+    levels_to_8_bits,
+    profile_of,
+    raw_mode,
+    refuse_misread_depth,
+    srgb_transform,
+    transparency_of_8_bits,
+)
 from edge_encoder.picture_structure import (
     avif_code_points,
     check_decoder,
@@ -33,15 +44,6 @@ from edge_encoder.picture_structure import (
     exif_orientation,
     is_cut_off,
     png_code_points,
-)
-from edge_encoder.pixel_depth import (
-    GreyRange,
-    grey_range,
-    grey_to_8_bits,
-    levels_to_8_bits,
-    raw_mode,
-    refuse_misread_depth,
-    transparency_of_8_bits,
 )
 
 if TYPE_CHECKING:

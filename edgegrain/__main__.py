@@ -1,8 +1,37 @@
-"""``python -m edgegrain``: the same as the command ``edgegrain``."""
+"""Entry point of ``edgegrain`` and ``python -m edgegrain``, which reports missing libraries of the command line."""
 
 from __future__ import annotations
 
-from edgegrain.cli.main import app
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+
+LIBRARIES = ("typer", "rich")
+
+
+def app(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line on ``arguments``, by default those of the process; ends with ``SystemExit``."""
+    try:
+        from edgegrain.cli.app import application
+        from edgegrain.cli.output import FAILED, message_of
+    except ModuleNotFoundError as error:
+        if error.name not in LIBRARIES:
+            raise
+        print(f"edgegrain: the command line needs {' and '.join(LIBRARIES)}, and {error.name} is missing; "
+              "install: pip install 'edgegrain[cli]'", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:  # later ones: edgegrain.cli.output
+        sys.exit(130)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: names of files may not be valid UTF-8
+    try:
+        application(args=None if arguments is None else list(arguments), prog_name="edgegrain")
+    except OSError as error:  # help, or a message about wrong usage, cannot be written
+        with contextlib.suppress(OSError):  # nor can this one, if stderr is the reason
+            print(f"error: {message_of(error)}", file=sys.stderr, flush=True)
+        sys.exit(getattr(error.__context__, "exit_code", FAILED))
+
 
 if __name__ == "__main__":
     app()

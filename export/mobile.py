@@ -105,7 +105,7 @@ def encoder(
         from rich.console import Console
 
         from export.bundle.writer import encoder_formats, renew_encoders, writable_bundle
-        from export.encoder.export import parse_formats
+        from export.encoder import parse_formats
         from export.proof.inputs import find_pictures
         from export.proof.prove import EXACT_INPUTS, FLOAT_INPUTS, QUICK_INPUTS, ExportOptions, export_proven
         from export.proof.report import require_exact

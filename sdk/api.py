@@ -24,7 +24,7 @@ from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW
-from edge_encoder.contract_check import check_contract_id
+from edge_encoder.contract_id import check_contract_id
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.codec import Codec
 from sdk.faces import Fitted

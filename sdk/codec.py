@@ -29,7 +29,7 @@ from codec_contract.fit import (
 from codec_contract.lr_coder.coder_tables import rounded
 from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header, encode_payload
 from codec_contract.pixels import Rgb
-from edge_encoder.contract_check import check_contract_id
+from edge_encoder.contract_id import check_contract_id
 from edge_encoder.faces.detection import LEAST_PIXELS
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
 from sdk.faces import DOMAIN, Fitted, finder, fit_face, fit_faces

@@ -7,9 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge_encoder.architectures import EncoderConfig
-from edge_encoder.bounds import ACCUMULATOR_LIMIT, DEPTHWISE_L1, DEPTHWISE_MAX, is_winograd_shaped, layer_bound, prove
-from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, accumulate
+from edge_encoder.integer_network import (
+    ACCUMULATOR_LIMIT,
+    DEPTHWISE_L1,
+    DEPTHWISE_MAX,
+    INPUT,
+    IntegerConv,
+    IntegerNetwork,
+    accumulate,
+    is_winograd_shaped,
+    layer_bound,
+    prove_bound,
+)
+from edge_encoder.twin import EncoderConfig
 
 SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
 
@@ -33,7 +43,7 @@ def random_network(hr: int = 64, lr: int = 16, seed: int = 0, config: EncoderCon
     builder.run(builder.layers[-1])
     builder.add("head", source, config.channels[-1], 3, skip="box")
     network = IntegerNetwork(f"random-{config.name}", config.hr, config.lr, tuple(builder.layers))
-    prove(network)
+    prove_bound(network)
     return network
 
 

@@ -18,7 +18,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from codec_contract.bundle import find as bundle_paths
-from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import (
     CODER_TABLES,
@@ -31,9 +30,15 @@ from codec_contract.bundle.manifest import (
 )
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edge_encoder.bounds import prove
+from edge_encoder.contract_id import lr_contract_id
 from edge_encoder.golden_inputs import make_golden
-from edge_encoder.integer_network import IntegerNetwork, integer_digest, run_reference, save_integer_network
+from edge_encoder.integer_network import (
+    IntegerNetwork,
+    integer_digest,
+    prove_bound,
+    run_reference,
+    save_integer_network,
+)
 from export.encoder.graph import exact_graph
 from export.encoder.onnx import write_onnx
 from tests.networks import box_layer, random_network
@@ -216,7 +221,7 @@ def write_tiny_bundle(
         "lr": lr,
         "encoder": {
             "architecture": network.architecture, "layers": len(network.layers), "parameters": network.parameters,
-            "max_accumulator_log2": round(prove(network).worst_log2, 2)},
+            "max_accumulator_log2": round(prove_bound(network).worst_log2, 2)},
         "preprocessing": PREPROCESSING,
         "decoder": {"file": DECODER_ONNX, "input": "lr", "output": "hr", "controls": []},
         "training": {},

@@ -24,7 +24,7 @@ from measurement import ROOT, write_section
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.files import write_atomically
-from export.proof.device_report import DeviceReport, read_reports
+from export.proof.report import DeviceReport, read_reports
 
 PAGE = ROOT / "docs" / "devices.md"
 RESULTS = ROOT / "results" / "devices"

@@ -92,7 +92,7 @@ def fetch(
       EDGEGRAIN_CACHE=/srv/cache edgegrain bundles fetch hf://owner/name
     """
     from codec_contract.bundle.hub import find_hub_bundle
-    from edge_encoder.contract_check import check_contract_id
+    from edge_encoder.contract_id import check_contract_id
 
     folders = {name: find_hub_bundle(name, verify=True, check=check_contract_id) for name in names}
     report([{"name": name, "folder": folder} for name, folder in folders.items()], *map(str, folders.values()),

@@ -219,7 +219,7 @@ def _check_fused_ops() -> Result:
 
 def _check_files(folder: Path) -> Result:
     from codec_contract.bundle.manifest import verify_bundle
-    from edge_encoder.contract_check import check_contract_id
+    from edge_encoder.contract_id import check_contract_id
 
     manifest = verify_bundle(folder)
     size = sum(entry.size for entry in manifest.files.values())

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from codec_contract.bundle.manifest import ENLARGEMENTS
-from edge_encoder.architectures import HR_SIZES, LR_SIZES, encoder_config
 from edge_encoder.lowering import lower
-from edge_encoder.twin import EncoderTwin
+from edge_encoder.twin import HR_SIZES, LR_SIZES, EncoderTwin, encoder_config
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.gcfsr.network import PRESETS as GCFSR_PRESETS
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
@@ -31,8 +30,7 @@ from edgegrain.papers.irn.network import IRN, IRNConfig
 from edgegrain.papers.irn.network import PRESETS as IRN_PRESETS
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
-from server_decoder.grain.grain import GrainConfig, PriorConfig
-from server_decoder.grain.presets import PRESETS, paper_model
+from server_decoder.grain.grain import PRESETS, GrainConfig, PriorConfig, paper_model
 from server_decoder.grain.rrdb_decoder import (
     FACES_256_LR16,
     FACES_256_LR16_DEEP,

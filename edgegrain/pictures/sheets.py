@@ -3,22 +3,29 @@
     tiles = [Tile(original, "original", "120,000 bytes"), Tile(restored, "restored", "560 bytes")]
     write_sheet(draw_sheet([tiles]), Path("sheet.png"))
 
-Needs numpy and Pillow only.
+Needs numpy and Pillow only; the sheets of a generator, at the end, also torch.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from codec_contract.errors import ImageError
 from codec_contract.files import write_atomically
-from codec_contract.pixels import Rgb
+from codec_contract.pixels import Rgb, pictures_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from server_decoder.generative_prior import GenerativePrior
 
 MARGIN, GAP = 16, 8
 """Pixels around the sheet, and between tiles."""
@@ -125,3 +132,59 @@ def _shortened(text: str, width: int, draw: ImageDraw.ImageDraw, font: _Font) ->
     while text and draw.textlength(text + "...", font) > width:
         text = text[:-1]
     return text + "..." if text else ""
+
+
+MIXING_SIDE = 192
+"""Longest side of a picture on the mixing sheet; samples keep their size."""
+
+# Resolutions of the layers that take their codes from the other picture ([StyleGAN] Section 3.1: coarse styles 4-8,
+# middle styles 16-32, fine styles from 64 on).
+MIXTURES = {"coarse, 4 to 8": (4, 8), "middle, 16 to 32": (16, 32), "fine, from 64": (64, 4096)}
+
+
+def sample_sheet(prior: GenerativePrior, count: int, seed: int, psi: float,
+                 report: Callable[[float], None]) -> Image.Image:
+    """Draw ``count`` samples in reading order, in a nearly square grid; ``report`` gets the finished part, 0...1."""
+    tiles = _synthesize(prior, truncated_codes(prior, count, seed, psi), report)
+    return draw_sheet(in_rows(tiles, math.ceil(math.sqrt(count))))
+
+
+def mixing_sheet(prior: GenerativePrior, count: int, seed: int, psi: float,
+                 report: Callable[[float], None]) -> Image.Image:
+    """Draw a row per pair: A, then A with the codes of B in the coarse, the middle, the fine layers, then B."""
+    import torch
+
+    first, second = truncated_codes(prior, 2 * count, seed, psi).chunk(2)
+    columns = [first, *(mix_codes(prior, first, second, *band) for band in MIXTURES.values()), second]
+    tiles = _synthesize(prior, torch.stack(columns, dim=1).flatten(0, 1), report)
+    return draw_sheet(in_rows(tiles, len(columns)), titles=("A", *(f"B's {name}" for name in MIXTURES), "B"),
+                      side=min(MIXING_SIDE, prior.size))
+
+
+def mix_codes(prior: GenerativePrior, codes: Tensor, other: Tensor, first: int, last: int) -> Tensor:
+    """``codes`` ``[B, L, C]``, with those of ``other`` in the layers of resolutions ``first``...``last``."""
+    import torch
+
+    taken = torch.tensor([first <= resolution <= last for resolution in prior.code_resolutions], device=codes.device)
+    return torch.where(taken[None, :, None], other, codes)
+
+
+def truncated_codes(prior: GenerativePrior, count: int, seed: int, psi: float) -> Tensor:
+    """Random codes ``[count, L, C]``, equal in every layer; picture n does not depend on the count."""
+    import torch
+
+    z = np.random.default_rng(seed).standard_normal((count, prior.code_width), dtype=np.float32)
+    with torch.no_grad():
+        return prior.truncate(prior.broadcast(prior.map(torch.from_numpy(z).to(prior.mean_code))), psi)
+
+
+def _synthesize(prior: GenerativePrior, codes: Tensor, report: Callable[[float], None]) -> list[Tile]:
+    import torch
+
+    tiles = []
+    for index, code in enumerate(codes):
+        with torch.no_grad():
+            picture = prior(code[None]).picture.float()
+        tiles.append(Tile(pictures_of(picture.cpu().numpy())[0]))
+        report((index + 1) / len(codes))
+    return tiles

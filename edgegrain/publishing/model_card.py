@@ -20,8 +20,7 @@ from edgegrain.metrics.score_names import (
     training_losses,
 )
 from edgegrain.training.grain.recipes import FACES
-from export.bundle.card import CAVEAT, bundle_card
-from export.bundle.writer import read_record, update_card
+from export.bundle.writer import CAVEAT, bundle_card, read_record, update_card
 
 CODEC = "grain"
 _FIELDS = {"bundle": ("id",), "pictures": ("folder", "count"), "means": (), "versions": ()}

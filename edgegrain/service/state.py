@@ -23,7 +23,7 @@ from codec_contract.bundle.manifest import Manifest, verify_bundle
 from codec_contract.errors import BundleError, ImageError, ServiceError
 from codec_contract.payload import Header, parse_header, require_contract
 from codec_contract.scene import is_scene
-from edge_encoder.contract_check import check_contract_id
+from edge_encoder.contract_id import check_contract_id
 from edgegrain.pictures import MAX_SIDES
 from edgegrain.service.batcher import VERBS, Answer, Batcher, BatchKey, Done, Job
 from edgegrain.service.bodies import ByteBudget

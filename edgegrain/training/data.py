@@ -16,8 +16,7 @@ from codec_contract.errors import EdgegrainError
 from codec_contract.pixels import dequantize, unit_to_levels
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.packed import first_pictures, pack, random_pictures
-from edgegrain.pictures.prior_samples import sample_sheet
-from edgegrain.pictures.sheets import Tile, draw_sheet, write_sheet
+from edgegrain.pictures.sheets import Tile, draw_sheet, sample_sheet, write_sheet
 from edgegrain.pictures.stored_pictures import matches, stored_pictures
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import mixed_precision

@@ -24,7 +24,7 @@ from edgegrain.pictures.writing import InUseError, Progress, only_writer
 from edgegrain.training.checkpoint import CHECKPOINT, checkpoint_errors, read_checkpoint_header, save_checkpoint
 from edgegrain.training.distributed import Distributed, start_distributed
 from edgegrain.training.family import RunOptions, family_of
-from edgegrain.training.prior_files import recipe_prior
+from edgegrain.training.grain.start import recipe_prior
 from edgegrain.training.recipe import Chain
 from edgegrain.training.trainer import Trainer
 

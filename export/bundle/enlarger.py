@@ -24,8 +24,7 @@ from codec_contract.errors import BundleError, ExistsError, ExportError
 from codec_contract.pixels import network_input, pictures_of
 from codec_contract.resize import exact_resize
 from edge_encoder.preprocessing import load_picture
-from export.bundle.card import state_enlarger
-from export.bundle.writer import change_bundle, read_record, writable_bundle
+from export.bundle.writer import change_bundle, read_record, state_enlarger, writable_bundle
 from export.decoder.graph import (
     decoder_graph,
     from_levels,

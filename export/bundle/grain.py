@@ -19,17 +19,19 @@ import numpy as np
 from codec_contract.errors import BundleError, ExportError, ModelError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export import papers
-from export.bundle.card import bundle_card, usual_licence, with_kept
 from export.bundle.writer import (
     COMPARED,
     FIRST_VERSION,
     WrittenBundle,
+    bundle_card,
     exact_encoder,
     manifest_fields,
     refuse_to_replace,
     replace_decoder,
     require_bundle_formats,
     tables_in,
+    usual_licence,
+    with_kept,
     write_bundle,
 )
 from export.decoder import DecoderOptions, WeightStorage

@@ -61,8 +61,16 @@ from server_decoder.cuda_ops.library import needs_library, register_library
 from server_decoder.decoder_session import INPUT, NOISE, OUTPUT, DecoderSession
 from server_decoder.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.grain import KIND, Grain, GrainConfig, PriorConfig, load_trained, read_config, read_kept
-from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.grain import (
+    KIND,
+    PRESETS,
+    Grain,
+    GrainConfig,
+    PriorConfig,
+    load_trained,
+    read_config,
+    read_kept,
+)
 from server_decoder.grain.rrdb_decoder import INITIAL_RESIDUAL, DecoderConfig, RRDBDecoder, initialize
 from server_decoder.prior_store import DEFAULT_PRIOR, load_prior
 from server_decoder.weight_file import described_network

@@ -1,1 +1,59 @@
-"""The encoder as a graph, and one emitter per format: ONNX, TFLite, Core ML."""
+"""Export of one encoder to several formats; what a format needs is imported when it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from codec_contract.errors import ExistsError, ExportError
+from edge_encoder.integer_network import IntegerNetwork, prove_bound
+from export.encoder.graph import FORMATS, EncoderGraph, TfliteConverter, exact_graph
+
+
+def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
+                   formats: Sequence[str] = tuple(FORMATS), force: bool = False,
+                   progress: Callable[[str], None] | None = None,
+                   tflite_converter: TfliteConverter = TfliteConverter.direct) -> dict[str, Path]:
+    """Write an integer network, whose bounds are proven first, or a graph in several formats; returns format -> path.
+
+    ``progress`` is called with every file's name before it is written.
+    """
+    require_formats(formats)
+    if isinstance(encoder, IntegerNetwork):
+        prove_bound(encoder)
+        encoder = exact_graph(encoder)
+    Path(out_dir).mkdir(parents=True, exist_ok=True)
+    paths = {kind: Path(out_dir) / FORMATS[kind] for kind in FORMATS if kind in formats}
+    for path in paths.values():
+        if path.exists() and not force:
+            raise ExistsError(path)
+    for kind, path in paths.items():
+        if progress:
+            progress(path.name)
+        if kind == "tflite":
+            from export.encoder.tflite_converters import write_tflite
+
+            write_tflite(encoder, path, force=force, converter=tflite_converter)
+        elif kind == "coreml":
+            from export.encoder.coreml import write_coreml
+
+            write_coreml(encoder, path)
+        else:
+            from export.encoder.onnx import write_onnx
+
+            write_onnx(encoder, path, force=force)
+    return paths
+
+
+def require_formats(formats: Sequence[str]) -> None:
+    """Raise `ExportError` unless there is at least one format and all are known."""
+    unknown = sorted(set(formats) - set(FORMATS))
+    if unknown or not formats:
+        raise ExportError(f"unknown format {', '.join(unknown) or '(none)'}; choose from {', '.join(FORMATS)}")
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """The formats of a comma-separated list such as ``"tflite, onnx"``; `ExportError` as of `require_formats`."""
+    formats = tuple(part.strip() for part in text.split(",") if part.strip())
+    require_formats(formats)
+    return formats

@@ -30,9 +30,8 @@ import numpy as np
 
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import replace_folder
-from edge_encoder import bounds
-from edge_encoder.integer_network import IntegerNetwork, integer_digest, run_reference
-from export.encoder.export import export_encoder
+from edge_encoder.integer_network import IntegerNetwork, integer_digest, prove_bound, run_reference
+from export.encoder import export_encoder
 from export.encoder.graph import FORMATS, EncoderGraph, TfliteConverter, exact_graph, float_contrast
 from export.proof import report as reports
 from export.proof.inputs import CheckInput, input_counts, make_inputs
@@ -69,7 +68,7 @@ def export_proven(encoder: IntegerNetwork | EncoderGraph, out_dir: Path, options
     """
     exact = isinstance(encoder, IntegerNetwork)
     network, graph = (encoder, exact_graph(encoder)) if isinstance(encoder, IntegerNetwork) else (None, encoder)
-    bound = bounds.prove(network) if network else None
+    bound = prove_bound(network) if network else None
     with (_staged(out_dir, options) as staging, ExportProgress(options.console) as progress,
           ProofRunner(processes_for(options.inputs) if exact else 1) as runner):
         def run(job: ProofJob, text: str) -> Iterator[Chunk]:

@@ -103,7 +103,7 @@ def http(data: Path) -> dict[str, Any]:
     from edgegrain.service.settings import Settings
 
     answers = {}
-    command = [sys.executable, "-m", "edgegrain.cli.main", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "edgegrain", "serve", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stderr is not None
         port = 0
@@ -162,7 +162,7 @@ def evaluation(data: Path) -> dict[str, Any]:
         faces, weights = data / "dev_eval" / "faces_256", data.parent / "weights"
         command = ["evaluate", f"--data={faces}", f"--weights={weights}", "--baselines=none", "--no-curves",
                    "--limit=16", f"--out={folder}/out", f"--cache={folder}/cache", "--json"]
-        done = subprocess.run([sys.executable, "-m", "edgegrain.cli.main", *command], capture_output=True, text=True,
+        done = subprocess.run([sys.executable, "-m", "edgegrain", *command], capture_output=True, text=True,
                               check=True, cwd=ROOT)
     means: dict[str, Any] = json.loads(done.stdout)["means"]
     return {method: {score: value if value is None else round(value, 3) for score, value in scores.items()}

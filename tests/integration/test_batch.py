@@ -58,7 +58,7 @@ def start(place: Path) -> Iterator[Start]:
 
     def start(*arguments: object) -> subprocess.Popen[str]:
         runs.append(subprocess.Popen(
-            [sys.executable, "-P", "-m", "edgegrain.cli.main", "batch", *map(str, arguments), "--json"], text=True,
+            [sys.executable, "-P", "-m", "edgegrain", "batch", *map(str, arguments), "--json"], text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
             cwd=place / "elsewhere",
             start_new_session=True))  # a process group of its own, as a shell makes one for what Ctrl-C is to end

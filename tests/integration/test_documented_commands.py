@@ -20,8 +20,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 import typer
 
+from edgegrain.__main__ import app as edgegrain
 from edgegrain.cli.app import application
-from edgegrain.cli.main import app as edgegrain
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted({

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, load_integer_network
-from export.encoder.export import export_encoder
+from export.encoder import export_encoder
 from export.encoder.graph import exact_graph, int8_parts
 from export.proof.inputs import SHARES, find_pictures, make_inputs
 from export.proof.prove import compare, reference_runtime, run_all

@@ -21,7 +21,7 @@ from edgegrain.cli.app import application
 from edgegrain.papers.face_sr.bundle import load_gcfsr, load_glean, store, write_face_sr_bundle
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.service.engine import Engine, RestoreOptions
-from export.bundle.card import BY_DOMAIN, UNSTATED
+from export.bundle.writer import BY_DOMAIN, UNSTATED
 from export.decoder.export import bundle_decoder, find_decoder
 from export.decoder.graph import round_weights
 from server_decoder.prior_store import load_prior

@@ -21,8 +21,7 @@ from edgegrain.publishing.publish import publish_run
 from edgegrain.training.family import RunOptions
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.run import train
-from export.bundle.card import UNSTATED
-from export.bundle.writer import write_bundle
+from export.bundle.writer import UNSTATED, write_bundle
 
 SIDE, LR = 64, 16
 PICTURES = {"stage1": 32, "stage2": 8, "stage3": 8, "final": 8}

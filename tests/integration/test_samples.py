@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from edgegrain.cli.main import app as edgegrain
+from edgegrain.__main__ import app as edgegrain
 from tests.service_harness import SOON, LiveService, live_service
 
 ROOT = Path(__file__).resolve().parents[2]

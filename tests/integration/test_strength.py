@@ -23,7 +23,7 @@ from codec_contract.bundle import find as bundle_paths
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import CODING_RAW, encode_payload
-from edgegrain.cli.main import app
+from edgegrain.__main__ import app
 from edgegrain.service.engine import Engine, RestoreOptions
 from server_decoder.decoder_session import DecoderSession
 from tests.service_harness import SOON, LiveService, live_service, raw_payloads

@@ -193,9 +193,9 @@ def bundle(
     refuse_options({"FOLDER, --invertible-of": (folder is None) != bool(invertible_of)},
                    "pass either FOLDER, a folder of trained weights, or --invertible-of, a bundle")
     with needs_extra("export", "exporting needs"):
-        from export.bundle.card import UNSTATED
         from export.bundle.grain import BundleOptions, write_invertible_bundle, write_zoo_bundle
-        from export.encoder.export import parse_formats
+        from export.bundle.writer import UNSTATED
+        from export.encoder import parse_formats
 
     if folder is None:
         refuse_options({
@@ -271,7 +271,7 @@ def device_report(
     from codec_contract.bundle.find import find_bundle
     from codec_contract.bundle.manifest import verify_bundle
     from codec_contract.files import write_atomically
-    from export.proof.device_report import installed_runtimes, measure, this_device
+    from export.proof.report import installed_runtimes, measure, this_device
 
     refuse_existing([out], force)
     manifest = verify_bundle(find_bundle(bundle))  # the runtimes load its files by their paths

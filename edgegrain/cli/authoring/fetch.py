@@ -106,8 +106,7 @@ def sample(
                                  param_hint="--out")
     refuse_existing([out], force)
     with needs_extra("train", "generative priors need"):
-        from edgegrain.pictures.prior_samples import mixing_sheet, sample_sheet
-        from edgegrain.pictures.sheets import write_sheet
+        from edgegrain.pictures.sheets import mixing_sheet, sample_sheet, write_sheet
         from sdk.generated_mark import GENERATED, GeneratedMark, MarkedPicture
         from server_decoder.prior_store import load_prior
 

@@ -86,7 +86,7 @@ def convert(
     with needs_extra("export", "converting needs"):
         from edgegrain.papers.convert import ConversionOptions
         from edgegrain.papers.convert import convert as convert_files
-        from export.encoder.export import parse_formats
+        from export.encoder import parse_formats
 
     done = convert_files(source, files, out, ConversionOptions(
         lr, domain or "faces", parse_formats(formats), force, reduction or "bicubic"))

@@ -120,10 +120,9 @@ def run(
     refuse_options({"--decoder-of": decoder_of and (encoder_of or not trained_only)},
                    "goes with --trained-only and without --encoder-of, which it includes")
     with needs_extra("export,train", "publishing needs"):
-        from edgegrain.publishing import improvement
+        from edgegrain.publishing import publish
         from edgegrain.publishing import publish as publishing
-        from export.bundle.card import UNSTATED
-        from export.bundle.writer import refuse_to_replace
+        from export.bundle.writer import UNSTATED, refuse_to_replace
 
     bundle_id = bundle_id or out.resolve().name
     kept = find_bundle(encoder_of) if encoder_of else None
@@ -137,7 +136,7 @@ def run(
     comparison: dict[str, Any] = {}
     if if_better is not None:
         refuse_to_replace(out, force, bundle_id, version)
-        comparison, reasons = improvement.compare(run, out, if_better, weights, prior or None, storage)
+        comparison, reasons = publish.compare(run, out, if_better, weights, prior or None, storage)
         if reasons:
             say(f"not published: {'; '.join(reasons)}", err=True)
             print_json(comparison)
@@ -246,7 +245,7 @@ def upload_to_hub(
     """
     with needs_extra("hub", "publishing to the Hub needs"):
         from codec_contract.bundle import hub
-        from edge_encoder.contract_check import check_contract_id
+        from edge_encoder.contract_id import check_contract_id
 
     plan = hub.plan_upload(find_bundle(bundle), hub.HubName(repository, revision), check_contract_id, licence=licence,
                            private=private, message=message)

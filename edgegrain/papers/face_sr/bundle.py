@@ -30,8 +30,8 @@ from edgegrain.papers.gcfsr.network import KIND as GCFSR_KIND
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.papers.glean.network import KIND as GLEAN_KIND
 from export.bundle import grain
-from export.bundle.card import AUTHORS, usual_licence
 from export.bundle.writer import (
+    AUTHORS,
     COMPARED,
     FIRST_VERSION,
     WrittenBundle,
@@ -39,6 +39,7 @@ from export.bundle.writer import (
     refuse_to_replace,
     require_bundle_formats,
     tables_in,
+    usual_licence,
     write_compared_bundle,
 )
 from export.decoder.export import Comparison, described_prior

@@ -50,8 +50,8 @@ from edgegrain.training.data import (
 )
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.grain.grow import grow as grow_decoder
-from edgegrain.training.grain.start import trained_decoder
+from edgegrain.training.grain.start import grow as grow_decoder
+from edgegrain.training.grain.start import random_prior, recipe_discriminator, recipe_prior, trained_decoder
 from edgegrain.training.losses import (
     GridLoss,
     LossWeights,
@@ -60,7 +60,6 @@ from edgegrain.training.losses import (
     picture_loss,
     random_offset,
 )
-from edgegrain.training.prior_files import random_prior, recipe_discriminator, recipe_prior
 from edgegrain.training.recipe import RestorationRecipe
 from edgegrain.training.trainer import NONE, Trainer
 from server_decoder.generative_prior import GenerativePrior, prior_digest

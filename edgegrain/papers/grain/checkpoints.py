@@ -33,8 +33,7 @@ from edgegrain.papers.convert import (
 )
 from edgegrain.papers.grain.rrdb_encoder import RRDBEncoder, encoder_config, rrdb_encoder
 from edgegrain.papers.stylegan.checkpoints import ROSINALITY, complete, find_generator
-from export.bundle.card import AUTHORS
-from export.bundle.writer import COMPARED, compare_encoder, write_compared_bundle
+from export.bundle.writer import AUTHORS, COMPARED, compare_encoder, write_compared_bundle
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import export_decoder
 from export.encoder.onnx import onnx_model

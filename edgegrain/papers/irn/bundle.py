@@ -35,10 +35,10 @@ from edgegrain.papers.irn.network import (
     TriInvBlock,
     Upscaler,
 )
-from export.bundle.card import PHOTOGRAPHS
 from export.bundle.writer import (
     COMPARED,
     FIRST_VERSION,
+    PHOTOGRAPHS,
     WrittenBundle,
     compare_encoder,
     float_encoder,

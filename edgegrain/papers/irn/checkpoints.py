@@ -29,7 +29,7 @@ from edgegrain.papers.convert import (
 )
 from edgegrain.papers.irn.bundle import HAAR, write_bundle_of
 from edgegrain.papers.irn.network import IRN, RGB, IRNConfig
-from export.bundle.card import AUTHORS
+from export.bundle.writer import AUTHORS
 from server_decoder.weight_file import described_network
 
 _WRAPPERS = ("params_ema.", "params.", "state_dict.")

@@ -15,14 +15,13 @@ from typing import ClassVar
 from torch import nn
 
 from codec_contract.lr_coder.coder_tables import MAX_STEP
-from edge_encoder.architectures import EncoderConfig, encoder_config
+from edge_encoder.twin import EncoderConfig, encoder_config
 from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, DiscriminatorConfig
 from edgegrain.training.losses import GRID_PERIOD, PAPER, LossWeights
 from edgegrain.training.optimizers import WEIGHT_DECAY
 from edgegrain.training.recipe import RestorationRecipe, check
 from export import papers
-from server_decoder.grain.grain import GrainConfig, PriorConfig
-from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.grain import PRESETS, GrainConfig, PriorConfig
 from server_decoder.grain.rrdb_decoder import (
     FACES_256_LR16,
     FACES_256_LR16_DEEP,

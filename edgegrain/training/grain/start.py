@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.manifest import (
@@ -23,21 +23,180 @@ from codec_contract.bundle.manifest import (
 from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
-from edge_encoder.architectures import EncoderConfig, config_from_name
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network, raise_twin
+from edge_encoder.twin import EncoderConfig, EncoderTwin, config_from_name
 from edgegrain.training.checkpoint import checkpoint_path
-from edgegrain.training.grain.grow import deepened, grow
 from edgegrain.training.grain.model import PRIOR, Autoencoder, GrainRun, build_autoencoder, load_run, read_recipe
-from edgegrain.training.grain.recipes import GrainRecipe, RRDBEncoderConfig
-from edgegrain.training.prior_files import random_prior
-from edgegrain.training.recipe import continued
+from edgegrain.training.grain.recipes import FACES, GrainRecipe, RRDBEncoderConfig
+from edgegrain.training.recipe import Recipe, continued
 from export import papers
-from export.decoder.export import TRAINED, bundle_decoder, invertible_decoder, load_zoo, zoo_encoder, zoo_step
+from export.decoder.export import (
+    TRAINED,
+    bundle_decoder,
+    described_prior,
+    invertible_decoder,
+    load_zoo,
+    zoo_encoder,
+    zoo_step,
+)
 from export.decoder.graph import same_when_stored
 from server_decoder.generative_prior import GenerativePrior
-from server_decoder.grain.grain import Grain, GrainConfig, read_history
-from server_decoder.grain.rrdb_decoder import RRDBDecoder
+from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig, read_history
+from server_decoder.grain.rrdb_decoder import RESIDUAL_SCALE, RRDB, DecoderScale, ResidualBlock, RRDBDecoder
+from server_decoder.prior_store import DEFAULT_PRIOR
+from server_decoder.stylegan2.networks import StyleGAN2Config, load_discriminator
+
+
+def recipe_prior(recipe: Recipe, prior: GenerativePrior | str | Path | None) -> GenerativePrior | None:
+    """The generator of a recipe, cut and rounded as the recipe says; None for recipes without one and for trial runs.
+
+    ``prior``: a network, which is returned, a file, or the name of a fetched prior; None for the published one if that
+    is of the recipe's kind.
+    """
+    if isinstance(prior, GenerativePrior):
+        return prior
+    described = recipe.prior
+    if described is None:
+        if prior is not None:
+            raise EdgegrainError("this recipe has no generator; leave --prior out")
+        return None
+    if prior is None and getattr(recipe, "random_pictures", False):
+        return None
+    if prior is None and isinstance(described.network, StyleGAN2Config):
+        raise EdgegrainError("this recipe needs a StyleGAN2; pass --prior with its file (edgegrain convert --from "
+                             "stylegan2-rosinality)")
+    domain = getattr(recipe, "domain", FACES)
+    if prior is None and domain != FACES:
+        raise EdgegrainError(f"the published generator makes {FACES}; pass --prior with the file of one that makes "
+                             f"{domain} (docs/training.md)")
+    return described_prior(described, prior or DEFAULT_PRIOR)
+
+
+@torch.no_grad()
+def random_prior(config: PriorConfig, seed: int) -> GenerativePrior:
+    """A generator with random weights for trial runs, the same for the same seed, with its measured mean code."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        prior = config.build()
+        prior.mean_code.copy_(prior.map(torch.randn(1024, prior.code_width)).mean(0))
+    return prior
+
+
+def recipe_discriminator(recipe: Recipe, given: nn.Module | Path | None) -> nn.Module | None:
+    """The trained discriminator of a recipe that uses StyleGAN2's, from its file; None without one."""
+    if given is None or isinstance(given, nn.Module):
+        return given
+    config = getattr(getattr(recipe, "adversarial", None), "discriminator", None)
+    if not isinstance(config, StyleGAN2Config):
+        raise EdgegrainError("this recipe uses no StyleGAN2 discriminator; leave --discriminator out")
+    return load_discriminator(given, config)
+
+
+@torch.no_grad()
+def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
+    """Give ``decoder`` the weights of another one; what it has beyond that begins without effect on the picture.
+
+    New blocks add zero. Of a scale with more blocks the last ones are left out, which changes the picture: a little, if
+    they did little. New channels are computed from random weights, and nothing reads them yet. A sub-pixel
+    convolution becomes a bilinear interpolation with the mean of its four kernels, which changes the picture a little.
+    A decoder of larger LRs takes over the scales that it has; its first convolution, and so its picture, is learned
+    from the beginning.
+    """
+    new, old = decoder.config, trained.config
+    sizes, skipped = [scale.size for scale in new.scales], len(old.scales) - len(new.scales)
+    if sizes != [scale.size for scale in old.scales[max(skipped, 0):]] or new.head != old.head:
+        raise BundleError(f"a decoder grows from one with the same head and the scales {sizes}, got one with the head "
+                          f"{list(old.head)} and the scales {[scale.size for scale in old.scales]}")
+    scales = old.scales[skipped:]
+    for a, b in zip(new.scales, scales, strict=True):
+        if a.channels < b.channels:
+            raise BundleError(f"a decoder grows from a narrower one, but the one given is wider at {b.size}x{b.size}")
+        if b.rrdb + b.dense and (a.channels, a.growth, a.dense) != (b.channels, b.growth, b.dense):
+            raise BundleError(f"the dense blocks at {b.size}x{b.size} have another width; only their number may grow")
+        if a.rrdb != b.rrdb and b.dense + b.residual:
+            raise BundleError(f"other blocks follow the RRDBs at {b.size}x{b.size}, whose number must stay the same")
+    own, given = decoder.state_dict(), _finer(trained.state_dict(), skipped)
+    _silence_new_blocks(decoder, set(given))
+    for name, target in own.items():
+        if name not in given:
+            continue
+        source = given[name]
+        if name.startswith("upsamples.") and source.dim() == 4 and old.upsampling == "subpixel":
+            source = source.transpose(0, 1)  # transposed convolutions are [in, out, ...]
+            if new.upsampling == "subpixel":
+                target = target.transpose(0, 1)
+            else:
+                source = _as_convolution(source)
+        _fill(target, source)
+    for index, (a, b) in enumerate(zip(new.scales, scales, strict=True)):
+        if a.rrdb and b.rrdb:  # an RRDB whose dense blocks add nothing is x + 0.2 x
+            own[f"scales.{index}.conv.weight"].div_((1 + RESIDUAL_SCALE) ** (a.rrdb - b.rrdb))
+
+
+@torch.no_grad()
+def deepened(encoder: nn.Module, trained: object) -> bool:
+    """Let a new exact encoder that only has more residual blocks than one of this configuration begin with its LRs: the
+    further blocks add zero, and the caller gives it the weights of the others. False for any other encoder.
+    """
+    if not isinstance(encoder, EncoderTwin) or not isinstance(trained, EncoderConfig):
+        return False
+    config = encoder.config
+    if (config.channels != trained.channels or config != replace(trained, blocks=config.blocks)
+            or any(a < b for a, b in zip(config.blocks, trained.blocks, strict=True))):
+        return False
+    for stage, count in enumerate(trained.blocks):
+        for index in range(count, config.blocks[stage]):
+            for parameter in encoder.get_submodule(f"stages.{stage}.{index}.project").parameters():
+                parameter.zero_()
+    return True
+
+
+def _finer(weights: dict[str, Tensor], skipped: int) -> dict[str, Tensor]:
+    """The weights by their names in a decoder without the first ``skipped`` scales."""
+    if not skipped:
+        return weights
+    found = {}
+    for name, tensor in weights.items():
+        part, index, *rest = name.split(".")
+        if part in ("scales", "upsamples"):
+            if int(index) >= skipped:
+                found[".".join((part, str(int(index) - skipped), *rest))] = tensor
+        elif part != "conv_first":
+            found[name] = tensor
+    return found
+
+
+def _silence_new_blocks(decoder: RRDBDecoder, given: set[str]) -> None:
+    for name, module in decoder.named_modules():
+        last: list[nn.Module] = []
+        if isinstance(module, ResidualBlock):
+            last = [module.conv2]
+        elif isinstance(module, RRDB):
+            last = [block.convs()[-1] for block in module.dense_blocks()]
+        elif isinstance(module, DecoderScale) and module.conv is not None and f"{name}.conv.weight" not in given:
+            last = [module.conv]
+        if not any(key.startswith(f"{name}.") for key in given) or isinstance(module, DecoderScale):
+            for convolution in last:
+                for parameter in convolution.parameters():
+                    parameter.zero_()
+
+
+def _as_convolution(kernels: Tensor) -> Tensor:
+    """The four kernels ``[out, in, 2, 2]`` of a sub-pixel convolution as the centre of one of 3x3."""
+    result = kernels.new_zeros(*kernels.shape[:2], 3, 3)
+    result[:, :, 1, 1] = kernels.mean((2, 3))
+    return result
+
+
+def _fill(target: Tensor, source: Tensor) -> None:
+    """Copy a smaller tensor into the first channels; the copied channels read none of the new ones."""
+    if target.dim() == 4:
+        target[:len(source), source.shape[1]:] = 0
+        target[:len(source), :source.shape[1]] = source
+    else:
+        target[:len(source)] = source
+
 
 TrainedEncoder = tuple[EncoderConfig | RRDBEncoderConfig, Mapping[str, Tensor]]
 """Shape and weights."""

@@ -36,7 +36,7 @@ from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.grain import rate
 from edgegrain.training.grain.model import FAMILY, Autoencoder, GrainRun, load_run, read_recipe
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, SMOKE_PICTURES, GrainRecipe
-from edgegrain.training.grain.start import resolve_start, stand_in_prior, start_run
+from edgegrain.training.grain.start import recipe_discriminator, recipe_prior, resolve_start, stand_in_prior, start_run
 from edgegrain.training.losses import (
     GRID_PERIOD,
     GridLoss,
@@ -49,7 +49,6 @@ from edgegrain.training.losses import (
     weighted_sum,
 )
 from edgegrain.training.optimizers import optimizers
-from edgegrain.training.prior_files import recipe_discriminator, recipe_prior
 from edgegrain.training.trainer import Trainer
 from server_decoder.generative_prior import Area, GenerativePrior, Window
 from server_decoder.grain.grain import Grain, GrainConfig

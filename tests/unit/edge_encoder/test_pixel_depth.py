@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from codec_contract.errors import ImageError
-from edge_encoder.pixel_depth import levels_to_8_bits
+from edge_encoder.colour import levels_to_8_bits
 from edge_encoder.preprocessing import load_picture
 
 UNCOMPRESSED, DEFLATE = 1, 8

@@ -9,11 +9,9 @@ import pytest
 import torch
 
 from codec_contract.errors import BundleError, ExportError
-from edge_encoder.architectures import HR_SIZES, LR_SIZES, EncoderConfig, config_from_name, encoder_config
-from edge_encoder.bounds import ACCUMULATOR_LIMIT, layer_bound, prove
-from edge_encoder.integer_network import run_reference
+from edge_encoder.integer_network import ACCUMULATOR_LIMIT, layer_bound, prove_bound, run_reference
 from edge_encoder.lowering import box_network, lower, raise_twin
-from edge_encoder.twin import EncoderTwin, box_mean
+from edge_encoder.twin import HR_SIZES, LR_SIZES, EncoderConfig, EncoderTwin, box_mean, config_from_name, encoder_config
 
 SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
 
@@ -52,7 +50,7 @@ def test_the_weight_scale_keeps_the_bound_and_uses_it(scale: float) -> None:
         for parameter in twin.parameters():
             parameter.mul_(scale)
     network = lower(twin)
-    prove(network)
+    prove_bound(network)
     for layer in network.layers:
         assert np.abs(layer.weight.astype(int)).max() <= 127
         if layer.name == "stem" and scale == 1.0:

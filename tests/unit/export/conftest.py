@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge_encoder.integer_network import IntegerNetwork
-from export.encoder.export import export_encoder
+from export.encoder import export_encoder
 from tests.networks import random_network
 
 

@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 
 import sdk
-from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.errors import DeviceMemoryError, ExistsError, ImageError, PayloadError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import MAX_LARGE_LR_PIXELS, encode_payload
+from edge_encoder.contract_id import lr_contract_id
 from sdk.inputs import read_restore_source
 from sdk.installed_bundles import manifest_for, require_manifest_for
 from tests.tiny_bundle import HR, LR, refresh_manifest

@@ -18,7 +18,7 @@ import performance_page
 import pytest
 
 from export.decoder.export import random_decoder
-from export.encoder.export import export_encoder
+from export.encoder import export_encoder
 from server_decoder import decoder_session
 from server_decoder.cuda_ops import library
 from tests.networks import random_network

@@ -24,7 +24,7 @@ from codec_contract.bundle.hub import (
 )
 from codec_contract.bundle.manifest import MAX_MANIFEST_BYTES, load_manifest, verify_bundle
 from codec_contract.errors import BundleError
-from edge_encoder.contract_check import check_contract_id
+from edge_encoder.contract_id import check_contract_id
 from tests.hub_server import Hub, Repository, hub_server
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codec_contract.bundle.contract_id import canonical_json, lr_contract_id
 from codec_contract.bundle.manifest import (
     BundledForm,
     Enlarger,
@@ -27,6 +26,7 @@ from codec_contract.bundle.manifest import (
 )
 from codec_contract.errors import BundleError, EdgegrainError
 from codec_contract.lr_coder.coder_tables import CoderTables
+from edge_encoder.contract_id import canonical_json, lr_contract_id
 
 FILES = {
     "coder.json": b'{"format":"tables"}', "decoder.onnx": bytes(range(256)) * 20,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from codec_contract.errors import BundleError, PayloadError
-from codec_contract.lr_coder.coder import decode_lr, encode_lr
+from codec_contract.lr_coder.coder import LinePredictor, decode_lr, encode_lr
 from codec_contract.lr_coder.coder_tables import (
     MAX_STEP,
     ChannelNetwork,
@@ -30,7 +30,6 @@ from codec_contract.lr_coder.context import (
     SCALE_MAX,
     all_contexts,
 )
-from codec_contract.lr_coder.line_predictor import LinePredictor
 from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, decode_payload, encode_payload
 
 TABLES = CoderTables.default()

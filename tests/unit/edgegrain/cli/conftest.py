@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from edgegrain.cli.main import app
+from edgegrain.__main__ import app
 from tests.tiny_bundle import tiny_bundles, tiny_face_bundles, tiny_face_root, tiny_root
 
 __all__ = ["Shell", "picture", "pipe_in", "shell", "tiny_bundles", "tiny_face_bundles", "tiny_face_root", "tiny_root",

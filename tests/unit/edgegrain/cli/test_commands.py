@@ -83,7 +83,7 @@ def test_a_stream_that_takes_nothing_is_no_crash(
 @pytest.mark.parametrize(("words", "found"), [
     ("edgegrain comp", "compress"), ("edgegrain restore --str", "--strength")])
 def test_the_shell_completes_commands(repository: Path, words: str, found: str) -> None:
-    program = "import sys; sys.argv[0] = 'edgegrain'; from edgegrain.cli.main import app; app()"
+    program = "import sys; sys.argv[0] = 'edgegrain'; from edgegrain.__main__ import app; app()"
     result = python(repository, "-c", program, _EDGEGRAIN_COMPLETE="complete_bash", COMP_WORDS=words,
                     COMP_CWORD=str(words.count(" ")))
     assert result.stdout.split() == [found]
@@ -91,7 +91,7 @@ def test_the_shell_completes_commands(repository: Path, words: str, found: str) 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_missing_library_says_what_to_install(repository: Path, missing: str) -> None:
-    program = f"import sys; sys.modules[{missing!r}] = None; from edgegrain.cli.main import app; app()"
+    program = f"import sys; sys.modules[{missing!r}] = None; from edgegrain.__main__ import app; app()"
     result = python(repository, "-c", program)
     assert result.returncode == 1 and result.stdout == "" and result.stderr.count("\n") == 1
     assert f"{missing} is missing" in result.stderr and "pip install 'edgegrain[cli]'" in result.stderr

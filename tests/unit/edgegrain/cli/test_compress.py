@@ -22,9 +22,9 @@ import sdk
 from codec_contract.bundle import find as bundle_paths
 from codec_contract.bundle.find import DEFAULT_BUNDLE, QUALITIES
 from codec_contract.errors import BundleError
+from edgegrain.__main__ import app
 from edgegrain.cli import files
 from edgegrain.cli.files import STDIN, plan_jobs, read_source
-from edgegrain.cli.main import app
 from edgegrain.cli.options import Quality
 from tests.tiny_bundle import write_qualities, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell, pipe_in, write_payload, write_picture
@@ -182,7 +182,7 @@ class TestCompress:
 
     def test_names_that_are_not_utf8_are_printed(self, tmp_path: Path) -> None:
         path = write_picture(tmp_path / "\udcff.png")  # the byte 255
-        command = [sys.executable, "-m", "edgegrain.cli.main", "compress", "--no-align", path]
+        command = [sys.executable, "-m", "edgegrain", "compress", "--no-align", path]
         done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
         assert done.returncode == 0 and rb"\udcff.png" in done.stdout, done.stderr
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from edgegrain.cli.main import app
+from edgegrain.__main__ import app
 from tests.tiny_bundle import write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell, write_payload, write_picture
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from codec_contract.pixels import Rgb
-from edge_encoder.architectures import EncoderConfig
 from edge_encoder.lowering import box_network
+from edge_encoder.twin import EncoderConfig
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.evaluation.results import SCORES
 from edgegrain.metrics.kid import KIDS
@@ -20,16 +20,14 @@ from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.metrics.pixel_scores import psnr
 from edgegrain.metrics.score_names import GRIDS
 from edgegrain.pictures.stored_pictures import original_of
-from edgegrain.publishing import improvement
-from edgegrain.publishing.improvement import JUDGES, Change, Figures, changes, losses_of, measure, shortcomings
-from edgegrain.publishing.publish import source_of
+from edgegrain.publishing import publish
+from edgegrain.publishing.publish import JUDGES, Change, Figures, changes, losses_of, measure, shortcomings, source_of
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import start_run
 from export.decoder import WeightStorage
 from export.decoder.export import DecoderSource
-from server_decoder.grain.grain import Grain
-from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.grain import PRESETS, Grain
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 
 ENCODER = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
@@ -196,15 +194,15 @@ def test_originals_and_weights_are_those_of_an_evaluation(tmp_path: Path, monkey
             seen.append(original)
             return super().against(original)
 
-    monkeypatch.setattr(improvement, "find_decoder", lambda _: source_of(run, "published"))
-    monkeypatch.setattr(improvement, "find_metric_weights", lambda *_, **__: None)
-    monkeypatch.setattr(improvement, "PictureMetrics", Metrics)
-    monkeypatch.setattr(improvement, "measure", lambda source, *rest: (
+    monkeypatch.setattr(publish, "find_decoder", lambda _: source_of(run, "published"))
+    monkeypatch.setattr(publish, "find_metric_weights", lambda *_, **__: None)
+    monkeypatch.setattr(publish, "PictureMetrics", Metrics)
+    monkeypatch.setattr(publish, "measure", lambda source, *rest: (
         weights.append(source.decoder.conv_first.weight.clone()), measure(source, *rest))[1])
-    figures, reasons = improvement.compare(tmp_path / "run", tmp_path / "bundle", tmp_path / "unseen")
+    figures, reasons = publish.compare(tmp_path / "run", tmp_path / "bundle", tmp_path / "unseen")
     assert figures["pictures_compared"] == 2 and "only 0 of" in reasons[0]
     assert all(np.array_equal(original, original_of(tmp_path / "unseen/a.jpg", 64)) for original in seen)
     new, published = weights
     assert torch.equal(new, published.half().float()) and not torch.equal(new, published)
-    improvement.compare(tmp_path / "run", tmp_path / "bundle", tmp_path / "unseen", storage=WeightStorage.float32)
+    publish.compare(tmp_path / "run", tmp_path / "bundle", tmp_path / "unseen", storage=WeightStorage.float32)
     assert torch.equal(weights[2], published)

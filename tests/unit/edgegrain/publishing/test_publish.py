@@ -30,9 +30,8 @@ from edgegrain.training.grain.model import GrainRun
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import stand_in_prior, start_run
 from export.bundle import grain
-from export.bundle.card import UNSTATED
 from export.bundle.grain import write_trained_bundle
-from export.bundle.writer import exact_encoder, manifest_fields, replace_decoder, write_bundle
+from export.bundle.writer import UNSTATED, exact_encoder, manifest_fields, replace_decoder, write_bundle
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import Comparison, bundle_decoder, export_decoder, zoo_decoder
 from server_decoder.grain.grain import load_trained

@@ -13,7 +13,7 @@ import pytest
 import sdk
 from codec_contract.bundle.manifest import BundledForm, decoder_forms, load_manifest, verify_bundle
 from codec_contract.errors import ExportError
-from edgegrain.cli.main import app
+from edgegrain.__main__ import app
 from export.bundle.writer import replace_decoder, require_target, write_form
 from export.decoder import DecoderOptions, Noise, Ops, Precision, WeightStorage
 from export.decoder.export import Comparison, ExportedDecoder, export_decoder, find_decoder, random_decoder

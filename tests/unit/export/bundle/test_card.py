@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from export.bundle.card import bundle_card, state_enlarger, with_kept
+from export.bundle.writer import bundle_card, state_enlarger, with_kept
 
 LICENCE = {"weights": "Research only.", "data": "Photographs."}
 

@@ -20,7 +20,7 @@ from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.files import written_whole
 from codec_contract.pixels import dequantize, quantize
-from edgegrain.cli.main import app
+from edgegrain.__main__ import app
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES
 from edgegrain.training.super_resolution.trainer import start_run
 from export.bundle import enlarger, writer

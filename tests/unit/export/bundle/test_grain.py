@@ -17,7 +17,7 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
-from edgegrain.cli.main import app
+from edgegrain.__main__ import app
 from export.bundle import grain
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder import export as decoder_export
@@ -31,8 +31,7 @@ from export.decoder.export import (
     real_lrs,
 )
 from export.decoder.graph import load_parameters, round_weights
-from server_decoder.grain.grain import Grain, save_trained
-from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.grain import PRESETS, Grain, save_trained
 from server_decoder.mobile_stylegan import MobileStyleGAN, save_mobile_stylegan
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 

@@ -18,8 +18,7 @@ from export.decoder.fused_decoder import fused_graph
 from export.decoder.served import noise_maps
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
-from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig
-from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.grain import PRESETS, Grain, GrainConfig, PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.mobile_stylegan import MobileStyleGANConfig
 from tests.reference_ops import run_reference_graph

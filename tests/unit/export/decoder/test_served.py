@@ -30,8 +30,7 @@ from export.decoder.served import (
 )
 from server_decoder.cuda_ops import library
 from server_decoder.grain.fusion import FusionConfig, channel_means
-from server_decoder.grain.grain import Grain
-from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.grain import PRESETS, Grain
 from tests.tiny_grain import TINY, tiny_grain
 
 KINDS = ["grain-smoke", "grain-smoke-mobile"]

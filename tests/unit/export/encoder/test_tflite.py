@@ -8,10 +8,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from codec_contract.errors import ExportError
-from edge_encoder.architectures import LR_SIZES, encoder_config
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from edge_encoder.lowering import lower
-from edge_encoder.twin import EncoderTwin
+from edge_encoder.twin import LR_SIZES, EncoderTwin, encoder_config
 from export.encoder.graph import Clip, Conv, EncoderGraph, exact_graph
 from export.encoder.tflite import tflite_bytes
 from export.encoder.tflite_converters import write_tflite

@@ -13,7 +13,7 @@ import pytest
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import ExportError
-from export.proof.device_report import installed_runtimes, measure, read_reports
+from export.proof.report import installed_runtimes, measure, read_reports
 from export.proof.runtimes import Runtime
 
 
@@ -37,7 +37,7 @@ def test_only_the_formats_of_a_bundle_are_reported(
 ) -> None:
     shutil.copy(default_bundle / "encoder.onnx", tmp_path)
     monkeypatch.setattr("sys.platform", platform)
-    monkeypatch.setattr("export.proof.device_report.find_spec", lambda name: True)
+    monkeypatch.setattr("export.proof.report.find_spec", lambda name: True)
     names = [runtime.name for runtime in installed_runtimes(tmp_path)]
     assert len(names) == 2 and all(name.startswith("ONNX Runtime") for name in names)
 

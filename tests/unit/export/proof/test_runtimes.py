@@ -9,7 +9,7 @@ import pytest
 
 from codec_contract.errors import ExportError
 from edge_encoder import integer_network as integer
-from export.encoder.export import export_encoder
+from export.encoder import export_encoder
 from export.proof.inputs import make_inputs
 from export.proof.runtimes import compiled_model_runtimes
 from tests.networks import random_network

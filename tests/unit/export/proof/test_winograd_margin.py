@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from edge_encoder.architectures import encoder_config
 from edge_encoder.integer_network import IntegerConv, IntegerNetwork, run_reference
 from edge_encoder.lowering import lower
-from edge_encoder.twin import EncoderTwin
+from edge_encoder.twin import EncoderTwin, encoder_config
 from export.encoder.graph import exact_graph
 from export.encoder.torch_graph import torch_encoder
 from tests.networks import random_network

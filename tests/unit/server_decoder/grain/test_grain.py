@@ -18,8 +18,7 @@ from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 from server_decoder.generative_prior import GenerativePrior, Offsets, Synthesis
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
-from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig, load_trained, save_trained
-from server_decoder.grain.presets import PRESETS, paper_model
+from server_decoder.grain.grain import PRESETS, Grain, GrainConfig, PriorConfig, load_trained, paper_model, save_trained
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
 from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256
 from tests.tiny_grain import TINY, TINY_MOBILE

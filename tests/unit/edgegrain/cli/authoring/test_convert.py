@@ -18,7 +18,7 @@ from edgegrain.papers.convert import SOURCES
 from edgegrain.papers.gcfsr.checkpoints import load_gcfsr_checkpoint
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.papers.irn import bundle as irn_bundle
-from export.bundle.card import AUTHORS
+from export.bundle.writer import AUTHORS
 from export.decoder.export import bundle_decoder
 from export.decoder.graph import round_weights
 from server_decoder.prior_store import load_prior

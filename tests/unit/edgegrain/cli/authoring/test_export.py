@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import typer
 
-import export.proof.device_report as device_report
+import export.proof.report as device_report
 from codec_contract.bundle.manifest import load_manifest
 from edgegrain.cli.app import application
 from edgegrain.cli.authoring import export as command

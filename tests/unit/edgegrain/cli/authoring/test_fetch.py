@@ -17,8 +17,7 @@ from edgegrain.cli.authoring import fetch
 from edgegrain.cli.options import DEFAULT_PRIOR
 from edgegrain.metrics import weights as metric_weights
 from edgegrain.papers.stylegan import prior_import as mobile_stylegan_import
-from edgegrain.pictures.prior_samples import MIXTURES, mix_codes, truncated_codes
-from edgegrain.pictures.sheets import GAP, MARGIN
+from edgegrain.pictures.sheets import GAP, MARGIN, MIXTURES, mix_codes, truncated_codes
 from sdk.generated_mark import GENERATED
 from server_decoder import prior_store
 from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig

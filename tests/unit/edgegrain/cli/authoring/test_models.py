@@ -9,7 +9,7 @@ from edgegrain.papers.gcfsr.network import PRESETS as GCFSR_PRESETS
 from edgegrain.papers.glean.network import PRESETS as GLEAN_PRESETS
 from edgegrain.papers.irn.network import PRESETS as IRN_PRESETS
 from edgegrain.papers.models import Model, Part, gcfsr_model, glean_model, grain_model, irn_model
-from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.grain import PRESETS
 from tests.unit.edgegrain.cli.conftest import Shell
 
 

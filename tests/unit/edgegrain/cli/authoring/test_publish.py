@@ -17,7 +17,7 @@ from edgegrain.cli.authoring import publish as command
 from edgegrain.papers.face_sr import bundle as store_face_sr
 from edgegrain.papers.irn.bundle import save_irn
 from edgegrain.papers.irn.network import IRN, IRNConfig
-from edgegrain.publishing import fit_coder, improvement, publish
+from edgegrain.publishing import fit_coder, publish
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import start_run
@@ -60,13 +60,13 @@ def test_a_grain_run_is_published_with_what_was_given(grain_run: Path, tmp_path:
 
 def test_a_worse_run_leaves_the_bundle_alone(grain_run: Path, tmp_path: Path, shell: Shell,
                                              monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(improvement, "compare", lambda *_: ({"pictures_compared": 2}, ["its LPIPS is worse"]))
+    monkeypatch.setattr(publish, "compare", lambda *_: ({"pictures_compared": 2}, ["its LPIPS is worse"]))
     monkeypatch.setattr(publish, "publish_run", lambda *_, **__: pytest.fail("published nevertheless"))
     arguments = ["run", grain_run, "--data", tmp_path, "--out", tmp_path / "faces", "--if-better", tmp_path]
     code, out, err = shell(*arguments)
     assert code == command.KEPT == 3 and "not published: its LPIPS is worse" in err
     assert json.loads(out) == {"pictures_compared": 2}
-    monkeypatch.setattr(improvement, "compare", lambda *_: ({"pictures_compared": 2}, []))
+    monkeypatch.setattr(publish, "compare", lambda *_: ({"pictures_compared": 2}, []))
     monkeypatch.setattr(publish, "publish_run", lambda *_, **__: {"bundle": "faces"})
     assert json.loads(shell.ok(*arguments)) == {"bundle": "faces", "pictures_compared": 2}
 
@@ -74,7 +74,7 @@ def test_a_worse_run_leaves_the_bundle_alone(grain_run: Path, tmp_path: Path, sh
 @pytest.mark.parametrize("more", [(), ("--if-better", ".")])
 def test_a_wrong_version_is_refused_before_the_work(
         grain_run: Path, tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]) -> None:
-    monkeypatch.setattr(improvement, "compare", lambda *_: pytest.fail("compared nevertheless"))
+    monkeypatch.setattr(publish, "compare", lambda *_: pytest.fail("compared nevertheless"))
     monkeypatch.setattr(publish, "open_run", lambda *_: pytest.fail("opened nevertheless"))
     shell.fails("'1/0' is no valid version of a bundle", "run", grain_run, "--data", tmp_path, "--out",
                 tmp_path / "faces", "--version", "1/0", *more)

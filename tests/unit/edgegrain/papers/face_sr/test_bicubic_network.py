@@ -7,19 +7,25 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from export.proof.prove_bound import ProofJob, compare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from codec_contract.errors import BundleError
 from codec_contract.pixels import Rgb
-from edge_encoder.bounds import ACCUMULATOR_LIMIT, prove
 from edge_encoder.encoder_session import EncoderSession
-from edge_encoder.integer_network import integer_digest, load_integer_network, run_reference, save_integer_network
+from edge_encoder.integer_network import (
+    ACCUMULATOR_LIMIT,
+    integer_digest,
+    load_integer_network,
+    prove_bound,
+    run_reference,
+    save_integer_network,
+)
 from edgegrain.papers.face_sr.bundle import bicubic_network
-from export.encoder.export import export_encoder
+from export.encoder import export_encoder
 from export.encoder.graph import FORMATS, exact_graph
-from export.proof.prove import ProofJob, compare
 from export.proof.report import require_exact
 
 SIZES = [(256, 64), (256, 16), (128, 4), (64, 32), (48, 8)]
@@ -62,7 +68,7 @@ def test_a_plain_area_stays_what_it_is_to_the_edge(hr: int, lr: int) -> None:
 
 def test_the_proof_holds_for_the_largest_factor() -> None:
     for hr, lr in ((1024, 16), (1024, 256), (256, 4)):
-        proof = prove(bicubic_network(hr, lr))
+        proof = prove_bound(bicubic_network(hr, lr))
         assert max(int(layer.maximum.max()) for layer in proof.layers) < ACCUMULATOR_LIMIT // 2
 
 

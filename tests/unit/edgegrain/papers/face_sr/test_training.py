@@ -51,8 +51,8 @@ from edgegrain.training.family import RunOptions
 from edgegrain.training.grain import start
 from edgegrain.training.grain.model import load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.start import random_prior
 from edgegrain.training.losses import LossWeights, MetricNetworks
-from edgegrain.training.prior_files import random_prior
 from edgegrain.training.run import train
 from server_decoder.generative_prior import prior_digest
 from server_decoder.grain.grain import PriorConfig

@@ -17,7 +17,7 @@ from edgegrain.papers.grain.rrdb_encoder import (
     random_rrdb_encoder,
     rrdb_graph,
 )
-from export.encoder.export import export_encoder
+from export.encoder import export_encoder
 from export.encoder.torch_graph import torch_encoder
 from export.proof.prove import ProofJob, flip_report
 from export.proof.report import operations

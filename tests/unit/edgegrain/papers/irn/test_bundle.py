@@ -15,12 +15,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import sdk
-from codec_contract.bundle.contract_id import lr_contract_id
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import ExportError, ImageError, PayloadError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import encode_payload
 from codec_contract.pixels import quantize
+from edge_encoder.contract_id import lr_contract_id
 from edge_encoder.encoder_session import EncoderSession
 from edgegrain.cli.app import application
 from edgegrain.papers.irn import bundle as irn_bundle

@@ -25,7 +25,7 @@ from edgegrain.papers.stylegan.training import start_run as start_prior
 from edgegrain.training import run as training_run
 from edgegrain.training.family import RunOptions
 from edgegrain.training.run import train
-from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.grain import PRESETS
 from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256, MobileStyleGAN, MobileStyleGANConfig, inverse_haar
 from server_decoder.prior_store import load_prior
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, save_stylegan2

@@ -19,15 +19,12 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.lowering import box_network
 from edgegrain.publishing.publish import store_trained
 from edgegrain.training.checkpoint import save_checkpoint
-from edgegrain.training.grain.grow import grow
 from edgegrain.training.grain.model import GrainRun
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
-from edgegrain.training.grain.start import stand_in_prior, start_run, trained_decoder
-from edgegrain.training.prior_files import recipe_prior
+from edgegrain.training.grain.start import grow, recipe_prior, stand_in_prior, start_run, trained_decoder
 from export.bundle.writer import exact_encoder, manifest_fields, write_bundle
 from export.decoder.graph import round_weights, store_compact, store_half
-from server_decoder.grain.grain import Grain
-from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.grain import PRESETS, Grain
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.mobile_stylegan import MobileStyleGAN, save_mobile_stylegan
 from tests.tiny_bundle import repeating_decoder

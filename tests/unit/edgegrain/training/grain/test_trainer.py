@@ -18,8 +18,8 @@ from torch import Tensor
 from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import rounded
 from codec_contract.pixels import dequantize, quantize
-from edge_encoder.architectures import EncoderConfig
 from edge_encoder.integer_network import load_integer_network
+from edge_encoder.twin import EncoderConfig
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing.publish import has_encoder
 from edgegrain.training import run as training_run
@@ -39,7 +39,7 @@ from edgegrain.training.run import finished, train
 from edgegrain.training.trainer import NONE
 from sdk import Codec
 from server_decoder.generative_prior import Window
-from server_decoder.grain.presets import PRESETS
+from server_decoder.grain.grain import PRESETS
 from server_decoder.grain.rrdb_decoder import DecoderConfig
 from tests.tiny_grain import TINY
 from tests.unit.edgegrain.conftest import rows, same

@@ -1,4 +1,4 @@
-"""The LR contract id: a hash over everything that determines the bytes of an LR and of its payload.
+"""The LR contract id: a hash over everything that determines the bytes of an LR and of its payload, and its check.
 
 Bundles with the same id read each other's payloads. The decoder is deliberately not part of it, so that a better
 decoder still reads stored payloads.
@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
+from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, Manifest
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.coder_tables import CoderTables
+from edge_encoder.integer_network import integer_digest, load_integer_network
 
 QUANTIZATION_RULE = "level = floor((value + 1) * 127.5 + 0.5) clipped to 0..255"
 
@@ -44,3 +47,22 @@ def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], code
     except (TypeError, ValueError) as error:
         raise BundleError(f"the preprocessing record must be plain JSON: {error}") from None
     return hashlib.sha256(text).digest()
+
+
+def check_contract_id(manifest: Manifest) -> bool:
+    """Recompute a bundle's LR contract id and compare it with the manifest's.
+
+    Returns:
+        False if it cannot be recomputed: the bundle has a float encoder, or safetensors is not installed.
+    """
+    if ENCODER_WEIGHTS not in manifest.files or find_spec("safetensors") is None:
+        return False
+    network = load_integer_network(manifest.open_file(ENCODER_WEIGHTS))
+    tables = CoderTables.from_json(manifest.open_file(CODER_TABLES))
+    found = lr_contract_id(integer_digest(network), manifest.preprocessing, tables)
+    if found != manifest.lr_contract_id:
+        raise BundleError(
+            f"the manifest of bundle {manifest.id} states LR contract {manifest.lr_contract_id.hex()}, but its "
+            f"encoder, preprocessing and coder tables have {found.hex()}: its payloads would be taken for those of "
+            "other bundles; export it again")
+    return True

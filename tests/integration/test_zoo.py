@@ -31,6 +31,7 @@ from export.decoder.export import (
     zoo_decoder,
 )
 from server_decoder.grain.grain import Grain, read_history
+from server_decoder.prior_store import DEFAULT_PRIOR, find_prior
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +70,10 @@ def grain(repository: Path) -> Path:
 @pytest.fixture(scope="module")
 def source(grain: Path) -> DecoderSource:
     try:
-        return zoo_decoder(grain)
+        find_prior(DEFAULT_PRIOR)
     except ModelError as error:
         pytest.skip(str(error))  # edgegrain prior fetch
+    return zoo_decoder(grain)
 
 
 def test_grain_needs_the_decoder_of_the_default_bundle(grain: Path) -> None:

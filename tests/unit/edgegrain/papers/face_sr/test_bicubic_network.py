@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from export.proof.prove_bound import ProofJob, compare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -26,6 +25,7 @@ from edge_encoder.integer_network import (
 from edgegrain.papers.face_sr.bundle import bicubic_network
 from export.encoder import export_encoder
 from export.encoder.graph import FORMATS, exact_graph
+from export.proof.prove import ProofJob, compare
 from export.proof.report import require_exact
 
 SIZES = [(256, 64), (256, 16), (128, 4), (64, 32), (48, 8)]

@@ -54,8 +54,8 @@ MAX_DECODER_BYTES = 440_000_000
 """Most memory that a decoder takes for such a picture."""
 _DECODER_BYTES = {"WEBP": 16, "AVIF": 16, "HEIF": 8.6, "JPEG2000": 17.6}
 """Memory for a pixel in decoders that need more than Pillow's 4 bytes; for HEIF without transparency, in 4:2:0."""
-MAX_UNPACKED_BYTES = 330_000_000
-"""Most bytes of levels in a PNG; those of interlaced ones count twice. 108 megapixels of RGB have 324 million."""
+MAX_UNPACKED_BYTES = 220_000_000
+"""Most bytes of levels in a PNG; those of interlaced ones count twice. 330 million of Paeth rows take 2.9 s."""
 MAX_JPEG2000_BYTES = 12_000_000
 """Largest JPEG 2000 file; 8 MB are decoded in a second."""
 MAX_PYTHON_BYTES, MAX_PYTHON_PIXELS = 1 << 20, 1 << 20

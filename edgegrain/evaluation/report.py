@@ -30,7 +30,7 @@ from edgegrain.evaluation.results import (
     tsv,
 )
 from edgegrain.metrics.kid import KIDS
-from edgegrain.metrics.pixel_scores import CENTRES, boxes
+from edgegrain.metrics.picture_metrics import CENTRES, boxes
 from edgegrain.metrics.score_names import (
     DETAILS,
     MEANS,

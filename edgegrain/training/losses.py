@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD, cropped
-from edgegrain.metrics.pixel_scores import chroma_difference, enlarged_regions, region_weights
+from edgegrain.metrics.picture_metrics import chroma_difference, enlarged_regions, region_weights
 from edgegrain.metrics.weights import find_metric_weights
 
 

@@ -18,7 +18,7 @@ from codec_contract.bundle.manifest import ENLARGEMENTS, load_manifest
 from codec_contract.errors import BundleError, EdgegrainError, ImageError
 from codec_contract.lr_coder.coder_tables import rounded
 from codec_contract.resize import exact_resize
-from edgegrain.metrics.pixel_scores import CENTRES
+from edgegrain.metrics.picture_metrics import CENTRES
 from edgegrain.pictures.packed import pack, random_pictures
 from edgegrain.pictures.stored_pictures import StoredPicture, matches, open_picture, stored_pictures
 from edgegrain.pictures.writing import Progress, first_to_write, written_array

@@ -13,7 +13,8 @@ from torch import Tensor
 from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
 from edgegrain.metrics.lpips import LPIPS, cropped
-from edgegrain.metrics.pixel_scores import added_peaks, has_peaks, periodic_peaks, squares
+from edgegrain.metrics.picture_metrics import squares
+from edgegrain.metrics.pixel_scores import added_peaks, has_peaks, periodic_peaks
 from edgegrain.training.adversarial import AdversarialLoss, joint_loss
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
 from edgegrain.training.data import (

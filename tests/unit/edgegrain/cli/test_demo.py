@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +58,9 @@ def test_own_picture_and_lines(shell: Shell, tmp_path: Path, picture: Path) -> N
     shell.fails("photograph.png exists; choose another --out", *arguments)
     shell.ok(*arguments, "--force", "--no-mark")
     assert not any(sdk.read_mark(tmp_path / "out" / name) for name in ("restored.png", "side_by_side.png"))
+
+
+def test_the_demonstration_needs_no_torch() -> None:
+    program = ("import sys; sys.modules['torch'] = None; "
+               "import edgegrain.cli.demo, edgegrain.evaluation.classical_codecs, edgegrain.pictures.sheets")
+    subprocess.run([sys.executable, "-c", program], check=True)

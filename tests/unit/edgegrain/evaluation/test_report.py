@@ -33,7 +33,7 @@ from edgegrain.evaluation.report import (
     table_columns,
 )
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult, summary
-from edgegrain.metrics.pixel_scores import CENTRES
+from edgegrain.metrics.picture_metrics import CENTRES
 from edgegrain.pictures.sheets import GAP, MARGIN
 from sdk import Codec, Payload
 from tests.gradient_metrics import GradientMetrics

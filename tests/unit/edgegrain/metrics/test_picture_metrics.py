@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from codec_contract.errors import DeviceError, ImageError
 from edgegrain.metrics.identity import FaceIdentity, MobileFace
 from edgegrain.metrics.lpips import DISTS, LPIPS
-from edgegrain.metrics.picture_metrics import LEAST_SIDE, PictureMetrics, Reference, unit_batch
-from edgegrain.metrics.pixel_scores import boxes, psnr, ssim
+from edgegrain.metrics.picture_metrics import LEAST_SIDE, PictureMetrics, Reference, boxes, unit_batch
+from edgegrain.metrics.pixel_scores import psnr, ssim
 from edgegrain.metrics.weights import FILES
 from tests.mobileface_network import write_mobileface
 

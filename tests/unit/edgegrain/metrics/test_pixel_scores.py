@@ -14,17 +14,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import sdk
 from codec_contract.errors import ImageError
-from edgegrain.metrics.picture_metrics import unit_batch
-from edgegrain.metrics.pixel_scores import (
-    CELLS,
-    PERIODS,
-    added_peaks,
-    chroma_error,
-    has_peaks,
-    periodic_peaks,
-    psnr,
-    ssim,
-)
+from edgegrain.metrics.picture_metrics import CELLS, chroma_error, unit_batch
+from edgegrain.metrics.pixel_scores import PERIODS, added_peaks, has_peaks, periodic_peaks, psnr, ssim
 
 
 def noisy(picture: np.ndarray, amplitude: int, seed: int = 0) -> np.ndarray:

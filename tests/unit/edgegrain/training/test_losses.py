@@ -13,7 +13,7 @@ from codec_contract.pixels import dequantize
 from edgegrain.evaluation.evaluator import _mean_saturation as metric
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD
-from edgegrain.metrics.pixel_scores import chroma_difference
+from edgegrain.metrics.picture_metrics import chroma_difference
 from edgegrain.papers.stylegan.training import PathLength
 from edgegrain.training.grain.rate import BELOW_TARGET, RateTarget
 from edgegrain.training.losses import (

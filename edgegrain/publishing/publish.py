@@ -1,4 +1,4 @@
-"""Publish a training run of GRAIN as a bundle, or store its trained weights in the zoo.
+"""Publish a training run of GRAIN as a bundle, perhaps only if it is better, or store its trained weights in the zoo.
 
 A published encoder is frozen: another encoder makes another LR contract, and stored payloads keep needing the first. A
 run that kept it (all stages after the first do) is published with that bundle's encoder, coder tables and golden

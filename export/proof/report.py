@@ -1,4 +1,4 @@
-"""The report of an export: files, comparisons, versions of libraries, commit."""
+"""The report of an export: files, comparisons, versions of libraries, commit; and the reports of devices."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The ablations of [GRAIN] Table 2 are configurations of the same class: without a prior it is the invertible decoder
 alone; without fusion its picture is the generator's (codes only, from all scales or from one); fusion of the two
-pictures is the image-level fusion.
+pictures is the image-level fusion. `PRESETS`, at the end, names the paper's models, ablations and edgegrain's.
 """
 
 from __future__ import annotations

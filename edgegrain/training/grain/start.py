@@ -1,4 +1,9 @@
-"""The start of a GRAIN run: random weights, an earlier run, a published bundle or a folder of the zoo."""
+"""The start of a GRAIN run: random weights, an earlier run, a published bundle or a folder of the zoo; growing trained
+networks; generators and discriminators from files.
+
+A larger invertible decoder begins with the picture of the trained one, a decoder with fewer blocks near it, and an
+encoder with more blocks with the LR of the trained one.
+"""
 
 from __future__ import annotations
 

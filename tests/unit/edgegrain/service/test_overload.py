@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import statistics
 import time
@@ -14,7 +15,7 @@ import httpx
 import pytest
 
 from edgegrain.service import workers
-from tests.service_harness import PAYLOAD, SOON, LiveService, live_service, post, raw_payloads, stub_worker, until
+from tests.service_harness import PAYLOAD, SOON, LiveService, get, live_service, post, raw_payloads, stub_worker, until
 
 RESTORE, COMPRESS = 0.15, 0.04
 """Seconds of an item."""
@@ -38,6 +39,7 @@ class Reply:
     def __init__(self, verb: str, response: httpx.Response, seconds: float) -> None:
         self.verb, self.status, self.seconds = verb, response.status_code, seconds
         self.retry_after = int(response.headers.get("retry-after", 0))
+        self.kind = "" if self.status == 200 else response.json()["type"].rpartition(":")[2]
 
 
 async def ask(client: httpx.AsyncClient, verb: str, data: bytes) -> Reply:
@@ -71,13 +73,17 @@ def test_mixed_overload(service: LiveService, tiny_bundle: Path) -> None:
     assert statistics.median(reply.seconds for reply in refused) < DEADLINE / 2
     waited = statistics.median(reply.seconds for reply in replies if reply.verb == "restore" and reply.status == 200)
     assert min(reply.seconds for reply in (*refused, *later) if reply.status == 503) < waited / 2
-    def counted(verb: str, *reasons: str) -> float:
-        return sum(service.state.metrics.registry.get_sample_value(
-            "edgegrain_refused_total", {"verb": verb, "reason": reason}) or 0 for reason in reasons)
+    metrics = get(f"{service.url}/metrics").text
 
-    assert counted("restore", "late", "timeout") == len(
-        [reply for reply in (*refused, *later) if (reply.verb, reply.status) == ("restore", 503)])
-    assert counted("restore", "timeout") <= 0.1 * len(refused)
+    def counted(*reasons: str) -> float:
+        pattern = rf'edgegrain_refused_total{{reason="({"|".join(reasons)})",verb="restore"}} (\S+)'
+        return sum(float(value) for _, value in re.findall(pattern, metrics))
+
+    # On a busy machine a batch may miss its deadline: its worker is replaced ("starting"), and its requests are lost.
+    assert counted("late", "timeout", "starting") == len(
+        [reply for reply in (*refused, *later)
+         if (reply.verb, reply.status) == ("restore", 503) and reply.kind != "worker-lost"])
+    assert counted("timeout") <= 0.2 * len(refused)  # each of which waited for the whole deadline
 
 
 def test_while_a_worker_starts_only_those_wait_who_can(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

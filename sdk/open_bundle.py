@@ -18,7 +18,7 @@ from edge_encoder.encoder_session import EncoderSession
 from sdk.payload import coder_tables
 from sdk.tiles import PAD as TILE_PAD
 from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
-from server_decoder.decoder_session import DecoderSession, Device, require_provider
+from server_decoder.decoder_session import CudaOptions, DecoderSession, Device, require_provider
 from server_decoder.enlarger_session import EnlargerSession
 
 logger = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ class OpenBundle:
         if device != "cpu":  # the CPU is always there; the check would load ONNX Runtime
             require_provider(device)
         self.manifest, self.device, self.threads, self.form = manifest, device, threads, form
+        self.graphs = True  # false: the decoder replays no CUDA graphs
         self.default_strength = strength_of(manifest, None)
         self._opening = threading.Lock()
         self._tables: CoderTables | None = None
@@ -160,7 +161,8 @@ class OpenBundle:
                     logger.warning("bundle %s runs %s in %s on CUDA, not a decoder for CUDA: %s", self.manifest.id,
                                    form.file, form.precision, reason)
                 session = DecoderSession(
-                    self.manifest.open_file(form.file), self.device, self.threads, strength=self.default_strength)
+                    self.manifest.open_file(form.file), self.device, self.threads, strength=self.default_strength,
+                    cuda=CudaOptions(graphs=self.graphs))
                 running = RunningDecoder(form.file, form.precision, "fused" if session.fused else "plain",
                                          session.device, session.providers[0], session.graphs, reason)
                 logger.info("bundle %s decodes with %s", self.manifest.id, running)

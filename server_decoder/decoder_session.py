@@ -16,7 +16,7 @@ import numpy.typing as npt
 from codec_contract.errors import BundleError, DeviceError, ImageError, first_line
 from codec_contract.pixels import describe_array, network_input, pictures_of
 from server_decoder.bound_runs import BoundRuns
-from server_decoder.cuda_ops.library import needs_library, register_library
+from server_decoder.cuda_ops.library import contains, needs_library, register_library
 from server_decoder.providers import (
     PROVIDERS,
     CudaOptions,
@@ -43,6 +43,8 @@ LATENT = "z"
 """Optional input of IRN's decoders: the part of a picture that its LR does not determine; by default the likeliest."""
 STRENGTH = "strength"
 """Optional input of GCFSR's decoders: the factor s of every picture."""
+_CAST_TO_HALF = b"\n\x02to\x18\n"
+"""In ONNX files of decoders that compute in float16: the attribute ``to`` of a Cast, with the value float16."""
 
 
 class DecoderSession:
@@ -192,6 +194,9 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
         reason = "TensorRT keeps one for a session, and every batch size needs its own"
     elif graphs and not can_replay_graphs(version):
         reason = f"ONNX Runtime {version} replays them with wrong pictures; install onnxruntime-gpu 1.30 or newer"
+    elif graphs and not cuda.prefer_nhwc and contains(source, b"ConvTranspose") and not contains(source, _CAST_TO_HALF):
+        reason = ("cuDNN's transposed convolutions of float32 maps that are channels-first fail in them on an H200; "
+                  "export the decoder with --ops fused or --precision float16, or pass CudaOptions(prefer_nhwc=True)")
     if not reason:
         try:
             chain = provider_chain(device, cuda, memory_limit)

@@ -61,8 +61,9 @@ def repeating_decoder(hr: int = HR, lr: int = LR) -> bytes:
     """``decoder.onnx`` that repeats every pixel ``hr // lr`` times each way; its weights are stored as float16."""
     factor = hr // lr
     nodes = [helper.make_node("Cast", ["weight16"], ["weight"], to=TensorProto.FLOAT),
-             helper.make_node("ConvTranspose", ["lr", "weight"], ["hr"], strides=[factor, factor], group=3)]
-    weight = numpy_helper.from_array(np.ones((3, 1, factor, factor), np.float16), "weight16")
+             helper.make_node("Conv", ["lr", "weight"], ["copies"], group=3),
+             helper.make_node("DepthToSpace", ["copies"], ["hr"], blocksize=factor, mode="CRD")]
+    weight = numpy_helper.from_array(np.ones((3 * factor**2, 1, 1, 1), np.float16), "weight16")
     inputs, outputs = ([helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 3, side, side])]
                        for name, side in (("lr", lr), ("hr", hr)))
     graph = helper.make_graph(nodes, "repeat", inputs, outputs, [weight])

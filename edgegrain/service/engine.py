@@ -9,7 +9,8 @@ message configures the engine; it is answered after the warm-up. Then follow bat
         {"outcomes": [null | {"error": CLASS, "message": TEXT}, ...], "seconds": {STAGE: S}} + one byte string per item
 
 After an error of CUDA such as an illegal address, every later call of the process fails. So on device ``"cuda"`` an
-answer with a failure of the device also has ``"ends": true``, and the process ends with status 1.
+answer with a failure of the device also has ``"ends": true``, and the process ends with status 1. As replaying a CUDA
+graph may be what fails, the service configures the workers that it starts from then on with ``graphs=False``.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ class Engine:
         self, folders: Sequence[str | Path], *, device: Device = "cpu", threads: int | None = None,
         batch_sizes: Sequence[int] = (1,), max_pixels: int = 1 << 24, max_photo_pixels: int = MAX_PHOTO_PIXELS,
         max_scene_faces: int = MAX_FACES, decoder_form: FormChoice = "auto", formats: Sequence[str] = FORMATS,
+        graphs: bool = True,
     ) -> None:
         """Open the bundles; batches are padded to ``batch_sizes``, so that only shapes that were warmed up are run."""
         self._device, self._sizes = device, tuple(batch_sizes)
@@ -115,6 +117,7 @@ class Engine:
         self._codecs: dict[str, Codec] = {}
         for folder in folders:
             codec = Codec(folder, device, threads, form=decoder_form)
+            codec._open.graphs = graphs
             codec._open.open()
             self._codecs[codec.bundle.id] = codec
 
@@ -243,11 +246,12 @@ def main() -> int:
         return 0
     fields, _ = first
     configure_logs(fields.pop("log_level"))
+    engine: Engine | None = None
     try:
         engine = Engine(**fields)
         warm_up = engine.warm_up()
     except EdgegrainError as error:
-        _send(answers, {"failed": " ".join(str(error).split())})
+        _send(answers, {"failed": " ".join(str(error).split()), "ends": engine is not None and _ends(fields, [error])})
         return 1
     _send(answers, {"warm_up": warm_up, "decoders": {name: asdict(each) for name, each in engine.decoders.items()}})
     while True:
@@ -265,14 +269,19 @@ def main() -> int:
         else:
             outcomes = engine.compress(
                 batch["bundle"], blobs, [CompressOptions(**item) for item in batch["options"]], stages)
-        ends = fields.get("device") == "cuda" and any(
-            isinstance(outcome, DeviceError) and not isinstance(outcome, DeviceMemoryError) for outcome in outcomes)
+        ends = _ends(fields, outcomes)
         described = [None if isinstance(outcome, bytes) else {"error": type(outcome).__name__, "message": str(outcome)}
                      for outcome in outcomes]
         _send(answers, {"outcomes": described, "seconds": stages.seconds, "ends": ends},
               [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes])
         if ends:
             return 1
+
+
+def _ends(fields: dict[str, Any], outcomes: Sequence[Outcome]) -> bool:
+    """True if no later call of the process may succeed."""
+    return fields.get("device") == "cuda" and any(
+        isinstance(outcome, DeviceError) and not isinstance(outcome, DeviceMemoryError) for outcome in outcomes)
 
 
 def _private_streams() -> tuple[IO[bytes], IO[bytes]]:

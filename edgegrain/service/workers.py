@@ -138,6 +138,8 @@ class Workers:
         """Configure a new process and wait until it is ready; returns its decoders."""
         fields, _ = await _exchange(process, self._configuration, [], self._start_timeout)
         if "failed" in fields:
+            if fields.get("ends"):
+                self._configuration["graphs"] = False
             raise ServiceError(str(fields["failed"]))
         for verb, bundle, enlargement, seconds in fields["warm_up"]:
             self._batcher.note(BatchKey(verb, bundle, enlargement=enlargement), seconds)
@@ -170,7 +172,8 @@ class Workers:
                 for job, answer in zip(jobs, answers, strict=True):
                     job.settle(answer)
                 if ends:
-                    return "its device failed"
+                    self._configuration["graphs"] = False
+                    return "its device failed; the next worker runs without CUDA graphs"
         finally:
             died.cancel()
             if taking is not None:

@@ -31,11 +31,16 @@ _HINT = ("build it with 'make ops' in a checkout, or install it from there with 
 def needs_library(model: bytes | str | os.PathLike[str]) -> bool:
     """True if an ONNX file, given as bytes or path, declares the domain ``com.edgegrain``; False if it cannot be read.
     """
+    return contains(model, DOMAIN.encode())
+
+
+def contains(model: bytes | str | os.PathLike[str], text: bytes) -> bool:
+    """True if ``text`` is in an ONNX file, given as bytes or path; False if the file cannot be read."""
     if isinstance(model, (bytes, bytearray, memoryview)):
-        return DOMAIN.encode() in bytes(model)
+        return text in bytes(model)
     try:
         with open(model, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content.find(DOMAIN.encode()) >= 0
+            return content.find(text) >= 0
     except (OSError, ValueError):  # absent, or empty
         return False
 

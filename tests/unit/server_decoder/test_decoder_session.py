@@ -187,6 +187,21 @@ def test_a_model_that_cannot_be_captured_runs_without_graphs(
     assert not session.graphs and "without CUDA graphs" in caplog.text
 
 
+@pytest.mark.parametrize(("half", "nhwc", "graphs"), [(0, False, False), (0, True, True), (1, False, True)])
+def test_transposed_convolutions_of_planar_floats_are_not_captured(
+        pretended_cuda: PretendedCuda, caplog: pytest.LogCaptureFixture, half: bool, nhwc: bool, graphs: bool) -> None:
+    kind = np.float16 if half else np.float32
+    doubled = [helper.make_node("ConvTranspose", ["lr", "weight"], ["hr"], strides=[2, 2], group=3)]
+    if half:
+        doubled = [helper.make_node("Cast", ["lr"], ["narrow"], to=TensorProto.FLOAT16),
+                   helper.make_node("ConvTranspose", ["narrow", "weight"], ["wide"], strides=[2, 2], group=3),
+                   helper.make_node("Cast", ["wide"], ["hr"], to=TensorProto.FLOAT)]
+    weight = numpy_helper.from_array(np.ones((3, 1, 2, 2), kind), "weight")
+    session = DecoderSession(model(*doubled, weights=[weight]), "cuda", cuda=CudaOptions(prefer_nhwc=nhwc))
+    assert session.graphs == graphs != ("without CUDA graphs: cuDNN's transposed convolutions" in caplog.text)
+    assert [chain[0][1]["enable_cuda_graph"] for _, chain in pretended_cuda.started] == [str(int(graphs))]
+
+
 @pytest.mark.parametrize("text", ["CUDA failure 2: out of memory", "CUDA failure 700: an illegal memory access"])
 def test_a_failing_run_is_a_device_error(session: DecoderSession, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     class Failing:

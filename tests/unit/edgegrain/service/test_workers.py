@@ -29,10 +29,12 @@ from edgegrain.service import engine as worker
 class Engine:
     decoders = {}
 
-    def __init__(self, **fields):
-        self.lost = False
+    def __init__(self, graphs=True, fails="", **fields):
+        self.lost, self.graphs, self.fails = False, graphs, fails
 
     def warm_up(self):
+        if self.graphs and self.fails:
+            raise getattr(errors, self.fails)("an illegal instruction")
         return [("restore", "a", 1, 0.25)]
 
     def release_memory(self):
@@ -43,7 +45,8 @@ class Engine:
         self.lost = self.lost or "DeviceError" in names
         if self.lost:
             return [errors.DeviceError("an illegal memory access")] * len(names)
-        return [getattr(errors, name)("no") if hasattr(errors, name) else name.encode() for name in names]
+        return [getattr(errors, name)("no") if hasattr(errors, name) else b"%d" % self.graphs if name == "graphs?"
+                else name.encode() for name in names]
 
 worker.Engine = Engine
 sys.exit(worker.main())
@@ -55,12 +58,12 @@ class Running:
     """Workers with their queue."""
 
     def __init__(self, command: Sequence[str], count: int = 1, *, sizes: Sequence[int] = (1, 2, 4),
-                 batch_timeout: float = SOON, start_timeout: float = SOON, device: str = "cpu") -> None:
+                 batch_timeout: float = SOON, start_timeout: float = SOON, device: str = "cpu", **fields: str) -> None:
         self.batcher = Batcher(limits={"restore": 100}, sizes=sizes, wait=0.02, max_pixels=1000, workers=count)
         self.batches: list[int] = []
         self.lost = 0
         self.workers = Workers(
-            self.batcher, {"device": device, "log_level": "error"}, count, start_timeout=start_timeout,
+            self.batcher, {"device": device, "log_level": "error", **fields}, count, start_timeout=start_timeout,
             batch_timeout=batch_timeout, command=command,
             on_batch=lambda jobs, seconds, began: self.batches.append(len(jobs)), on_lost=self.count)
 
@@ -178,6 +181,27 @@ def test_a_failure_of_the_gpu_ends_the_worker_and_no_other_batch_is_lost() -> No
         assert subject.lost == 1
 
     run(lambda: Running(ENGINE, sizes=(1,), device="cuda"), test)
+
+
+def test_after_a_failure_of_the_gpu_workers_replay_no_graphs(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(subject: Running) -> None:
+        answers = await subject.answers(b"DeviceMemoryError", b"graphs?", b"DeviceError", b"graphs?")
+        assert [answer.data for answer in answers[1::2]] == [b"1", b"0"]
+        assert "the next worker runs without CUDA graphs" in str([vars(each)["fields"] for each in caplog.records])
+
+    run(lambda: Running(ENGINE, sizes=(1,), device="cuda"), test)
+
+
+@pytest.mark.parametrize(("fails", "started"), [("DeviceError", True), ("DeviceMemoryError", False)])
+def test_after_a_warm_up_in_which_the_gpu_failed_workers_replay_no_graphs(fails: str, started: bool) -> None:
+    async def test(subject: Running) -> None:
+        if started:
+            assert (await subject.answers(b"graphs?"))[0].data == b"0"
+        else:
+            await asyncio.sleep(1)
+            assert not subject.workers.pids
+
+    run(lambda: Running(ENGINE, sizes=(1,), device="cuda", fails=fails), test)
 
 
 def test_on_a_cpu_a_worker_goes_on() -> None:

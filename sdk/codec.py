@@ -78,9 +78,9 @@ class Codec:
             device: ``"cpu"`` or ``"cuda"``.
             threads: 1 to 4096, or None.
             decoder: name of one of the bundle's decoders (docs/bundles.md).
-            form: ``"auto"`` takes the decoder's form for CUDA on device ``"cuda"``, if the bundle has one and the
-                library of its fused ops is there; ``"default"`` takes the file that runs everywhere; ``"cuda"`` insists
-                on the form for CUDA, also on the CPU.
+            form: ``"auto"`` takes the decoder's fused form on device ``"cuda"``, if the bundle has one and the library
+                of its fused ops is there; ``"default"`` takes the file that runs everywhere; ``"fused"`` insists on the
+                fused form, also on the CPU.
 
         Raises:
             BundleError: there is no such bundle or decoder, it cannot be downloaded, or its manifest is wrong.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from codec_contract.bundle.find import strength_of
-from codec_contract.bundle.manifest import DEFAULT_FORM, ENCODER_ONNX, BundledForm, Manifest, decoder_forms
+from codec_contract.bundle.manifest import DEFAULT_FORM, ENCODER_ONNX, FUSED_FORM, BundledForm, Manifest, decoder_forms
 from codec_contract.errors import BundleError, DeviceError
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables
@@ -25,9 +25,8 @@ logger = logging.getLogger(__name__)
 
 MAX_THREADS = 4096
 """Most threads per picture: more than any machine has cores."""
-FormChoice = Literal["auto", "default", "cuda"]
+FormChoice = Literal["auto", "default", "fused"]
 """``"auto"``: the device's form if it can run, else the default one; the others by name, or an error."""
-CUDA_FORM = "cuda"
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
               f"--bundle {manifest.folder} --into {manifest.folder}'")
     if choice != "auto" and choice not in get_args(FormChoice):
         raise BundleError(f"unknown form {str(choice)[:80]!r}, expected {', '.join(get_args(FormChoice))}")
-    wanted = CUDA_FORM if choice == "auto" else choice
+    wanted = FUSED_FORM if choice == "auto" else choice
     reason = ""
     if wanted not in forms:
         reason = f"the bundle has none; {making}"
@@ -77,14 +76,14 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
         if reason:
             raise BundleError(reason)
         return forms[choice], ""
-    if device != "cuda" or (CUDA_FORM not in forms and manifest.codec != "grain"):  # other families have none
+    if device != "cuda" or (FUSED_FORM not in forms and manifest.codec != "grain"):  # other families have none
         return forms[DEFAULT_FORM], ""
-    if not reason and forms[CUDA_FORM].ops == "fused":
+    if not reason and forms[FUSED_FORM].ops == "fused":
         try:
             require_cuda_kernels(find_library())
         except DeviceError as error:
             reason = str(error)
-    return forms[DEFAULT_FORM if reason else CUDA_FORM], reason
+    return forms[DEFAULT_FORM if reason else FUSED_FORM], reason
 
 
 class OpenBundle:

@@ -365,8 +365,9 @@ def _size_and_digest(location: Path, what: str) -> tuple[int, str]:
 Precision = Literal["float32", "float16"]
 Ops = Literal["plain", "fused"]
 DEFAULT_FORM = "default"
-FORMS = ("cuda",)
-"""Forms that a manifest may list, in addition to the default one."""
+FUSED_FORM = "fused"
+FORMS = {FUSED_FORM: "cuda"}
+"""Forms that a manifest may list, in addition to the default one -> their names in it."""
 
 
 @dataclass(frozen=True)
@@ -374,7 +375,7 @@ class BundledForm:
     """One file of a decoder."""
 
     name: str
-    """``"default"``, or the device it was exported for."""
+    """``"default"`` or ``"fused"``."""
     file: str
     precision: Precision
     """Type that its convolutions compute in."""
@@ -398,10 +399,10 @@ def decoder_forms(manifest: Manifest) -> dict[str, BundledForm]:
     if not isinstance(listed, dict):
         raise BundleError(f"the manifest of bundle {manifest.id}: 'forms' must be an object")
     forms = {DEFAULT_FORM: default}
-    for name in FORMS:
-        if name in listed:
-            where = f"the manifest of bundle {manifest.id}, form {name!r} of its decoder"
-            described = listed[name]
+    for name, listed_as in FORMS.items():
+        if listed_as in listed:
+            where = f"the manifest of bundle {manifest.id}, form {listed_as!r} of its decoder"
+            described = listed[listed_as]
             if not isinstance(described, dict) or not isinstance(described.get("file"), str):
                 raise BundleError(f"{where}: expected an object with a 'file'")
             manifest.entry(described["file"])

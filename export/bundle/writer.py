@@ -22,6 +22,8 @@ from codec_contract.bundle.manifest import (
     CODER_TABLES,
     DECODER_ONNX,
     ENCODER_WEIGHTS,
+    FORMS,
+    FUSED_FORM,
     GOLDEN,
     MANIFEST,
     MODEL_CARD,
@@ -139,8 +141,6 @@ def usual_licence(domain: str) -> dict[str, str]:
 
 COMPARED = 4
 """Generated pictures on which a bundle's encoder and decoder are compared with torch."""
-CUDA = "cuda"
-"""Name of a decoder's form for this device."""
 FIRST_VERSION = "1.0.0"
 """Version of a bundle for which none is given."""
 
@@ -389,7 +389,7 @@ def require_target(source: DecoderSource, options: DecoderOptions, bundle: str, 
                           "decoder into the bundle itself")
     if options.noise is not Noise.constant:
         raise ExportError("a form has the inputs of its decoder, which takes no noise; export it without --noise")
-    existing = decoder_forms(target).get(CUDA)
+    existing = decoder_forms(target).get(FUSED_FORM)
     if existing is not None and existing.current and not force:
         raise ExistsError(target.path(existing.file))
     return target
@@ -398,14 +398,14 @@ def require_target(source: DecoderSource, options: DecoderOptions, bundle: str, 
 def write_form(exported: ExportedDecoder, target: Manifest) -> BundledForm:
     """Write an exported decoder into the bundle of `require_target` as its form for CUDA, in place of an earlier one;
     the new file has a new name."""
-    name = f"decoder_{CUDA}-{hashlib.sha256(exported.model).hexdigest()[:8]}.onnx"
+    name = f"decoder_{FUSED_FORM}-{hashlib.sha256(exported.model).hexdigest()[:8]}.onnx"
     record = read_record(target.folder)
-    forms = record["decoder"].setdefault("forms", {})
-    earlier = [forms[CUDA]["file"]] if CUDA in forms else []
-    forms[CUDA] = {
+    forms, key = record["decoder"].setdefault("forms", {}), FORMS[FUSED_FORM]
+    earlier = [forms[key]["file"]] if key in forms else []
+    forms[key] = {
         "file": name, "precision": exported.options.precision.value, "ops": exported.options.ops.value,
         "source": decoder_hash(target), "psnr": exported.comparison.psnr}
-    return decoder_forms(change_bundle(target.folder, record, {name: exported.model}, earlier))[CUDA]
+    return decoder_forms(change_bundle(target.folder, record, {name: exported.model}, earlier))[FUSED_FORM]
 
 
 def decoder_hash(manifest: Manifest) -> str:

@@ -50,7 +50,7 @@ def chosen(folder: Path, device: str, **options: str) -> str:
 def test_each_device_gets_its_form(folder: Path, library_there: None) -> None:
     assert chosen(folder, "cpu") == "decoder.onnx" and chosen(folder, "cuda") == "decoder_cuda.onnx"
     assert chosen(folder, "cuda", choice="default") == "decoder.onnx"
-    assert chosen(folder, "cpu", choice="cuda") == "decoder_cuda.onnx"
+    assert chosen(folder, "cpu", choice="fused") == "decoder_cuda.onnx"
 
 
 def test_without_the_library_cuda_gets_the_default_form(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,23 +71,23 @@ def test_a_form_of_an_earlier_decoder_is_not_used(folder: Path, library_there: N
     assert chosen(folder, "cuda").startswith("decoder.onnx: decoder_cuda.onnx was made from another decoder")
     assert chosen(folder, "cuda").endswith(f"--into {folder}'")
     with pytest.raises(BundleError, match="was made from another decoder"):
-        chosen(folder, "cuda", choice="cuda")
+        chosen(folder, "cuda", choice="fused")
 
 
 def test_a_bundle_without_a_form_says_how_to_make_one(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path)
     assert chosen(folder, "cuda").startswith("decoder.onnx: the bundle has none; make it with 'edgegrain export dec")
-    with pytest.raises(BundleError, match="has no form 'cuda' of its decoder, only: default; make it with"):
+    with pytest.raises(BundleError, match="has no form 'fused' of its decoder, only: default; make it with"):
+        chosen(folder, "cpu", choice="fused")
+    with pytest.raises(BundleError, match="unknown form 'cuda', expected auto, default, fused"):
         chosen(folder, "cpu", choice="cuda")
-    with pytest.raises(BundleError, match="unknown form 'half', expected auto, default, cuda"):
-        chosen(folder, "cpu", choice="half")
     refresh_manifest(folder, codec="irn")  # there are no forms of this family
     assert chosen(folder, "cuda") == "decoder.onnx"
 
 
 def test_the_form_restores_the_same_pictures(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     lr = np.random.default_rng(0).integers(0, 256, (LR, LR, 3), dtype=np.uint8)
-    default, cuda = sdk.Codec(folder, threads=1), sdk.Codec(folder, threads=1, form="cuda")
+    default, cuda = sdk.Codec(folder, threads=1), sdk.Codec(folder, threads=1, form="fused")
     with caplog.at_level(logging.INFO):
         np.testing.assert_array_equal(np.asarray(cuda.restore(lr)), np.asarray(default.restore(lr)))
     assert [(decoder.file, decoder.precision, decoder.ops, decoder.provider, decoder.graphs) for decoder in (
@@ -118,7 +118,7 @@ def test_an_altered_form_is_not_opened(folder: Path) -> None:
     path = folder / "decoder_cuda.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     with pytest.raises(BundleError, match=r"decoder_cuda.onnx of bundle .* has SHA-256"):
-        _ = sdk.Codec(folder, form="cuda").running_decoder
+        _ = sdk.Codec(folder, form="fused").running_decoder
 
 
 def test_a_decoder_by_name(tmp_path: Path) -> None:

@@ -307,19 +307,19 @@ def test_a_manifest_of_one_file_has_one_form() -> None:
 
 def test_a_form_for_a_device() -> None:
     forms = decoder_forms(with_form())
-    assert list(forms) == ["default", "cuda"]
-    assert forms["cuda"] == BundledForm("cuda", "decoder_cuda.onnx", "float16", "fused")
+    assert list(forms) == ["default", "fused"]
+    assert forms["fused"] == BundledForm("fused", "decoder_cuda.onnx", "float16", "fused")
 
 
 def test_a_form_made_from_another_file_is_not_current() -> None:
-    assert not decoder_forms(with_form(source="44" * 32))["cuda"].current
+    assert not decoder_forms(with_form(source="44" * 32))["fused"].current
     without = {name: value for name, value in CUDA.items() if name != "source"}
-    assert not decoder_forms(manifest({"file": "decoder.onnx", "forms": {"cuda": without}}))["cuda"].current
+    assert not decoder_forms(manifest({"file": "decoder.onnx", "forms": {"cuda": without}}))["fused"].current
 
 
 def test_forms_of_later_releases_are_left_out() -> None:
     later = manifest({"file": "decoder.onnx", "forms": {"cuda": CUDA, "npu": {"anything": 1}}})
-    assert list(decoder_forms(later)) == ["default", "cuda"]
+    assert list(decoder_forms(later)) == ["default", "fused"]
 
 
 @pytest.mark.parametrize(("forms", "message"), [

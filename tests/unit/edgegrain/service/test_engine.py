@@ -46,7 +46,7 @@ def test_a_form_is_served(tmp_path: Path) -> None:
     add_cuda_form(folder, quantizing_decoder())
     payloads = raw_payloads(folder, 2)
     made = []
-    for form in ("auto", "cuda"):
+    for form in ("auto", "fused"):
         engine = Engine([folder], threads=1, batch_sizes=(1, 2), decoder_form=form)  # type: ignore[arg-type]
         engine.warm_up()
         made.append((engine.decoders[BUNDLE].file, engine.restore(BUNDLE, payloads, [RestoreOptions()] * 2)))

@@ -37,7 +37,7 @@ def test_frozen() -> None:
 @pytest.mark.parametrize("wrong", [
     {"port": 70000}, {"batch_sizes": "2,4"}, {"batch_sizes": "1,4,2"}, {"batch_sizes": ""}, {"bundles": ""},
     {"tokens": "short"}, {"tokens": "with space in the middle"}, {"workers": 0}, {"deadline": 0}, {"device": "npu"},
-    {"prot": 1}, {"threads": 2**31}, {"formats": "jpeg,eps"}])
+    {"prot": 1}, {"threads": 2**31}, {"decoder_form": "cuda"}, {"formats": "jpeg,eps"}])
 def test_wrong_values(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Settings(**wrong)

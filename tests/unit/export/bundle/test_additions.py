@@ -60,7 +60,7 @@ def test_a_bundle_gets_a_form_and_keeps_its_contract(folder: Path, capsys: pytes
     status, printed, error = export(capsys, folder, "--precision", "float16", "--into", folder)
     assert status == 0, error
     manifest = verify_bundle(folder)
-    form = decoder_forms(manifest)["cuda"]
+    form = decoder_forms(manifest)["fused"]
     assert (form.precision, form.ops, form.current, manifest.lr_contract_id) == ("float16", "plain", True, contract)
     assert printed.startswith(f"{folder / form.file}: ") and manifest.decoder["forms"]["cuda"]["psnr"] >= 50
     weights = {tensor.name: tensor.data_type for tensor in onnx.load(folder / form.file).graph.initializer}
@@ -70,7 +70,7 @@ def test_a_bundle_gets_a_form_and_keeps_its_contract(folder: Path, capsys: pytes
     assert {name for name in before if before[name] != after[name]} == {"manifest.json"}
 
     lr = np.random.default_rng(0).integers(0, 256, (LR, LR, 3), dtype=np.uint8)
-    codecs = sdk.Codec(folder, threads=1, form="cuda"), sdk.Codec(folder, threads=1)
+    codecs = sdk.Codec(folder, threads=1, form="fused"), sdk.Codec(folder, threads=1)
     half, full = (np.asarray(codec.restore(lr)).astype(int) for codec in codecs)
     assert codecs[0].running_decoder.file == form.file and np.abs(half - full).max() <= 4
 
@@ -90,7 +90,7 @@ def test_a_form_is_replaced(folder: Path, model: bytes) -> None:
     assert (first.precision, first.ops) == ("float16", "fused")
     assert written(folder, model) == first and (folder / first.file).is_file()
     renewed = written(folder, model + b"\x62\x00")
-    assert decoder_forms(verify_bundle(folder))["cuda"] == renewed != first
+    assert decoder_forms(verify_bundle(folder))["fused"] == renewed != first
     assert not (folder / first.file).exists()
 
 

@@ -12,13 +12,14 @@ PYTHON ?= $(or $(call find-python,13),$(call find-python,14))
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
-.PHONY: help demo test qualities test-fake-cuda test-web test-package test-android maven test-demo lint ops clean
+.PHONY: help demo test qualities test-weights test-fake-cuda test-web test-package test-android maven test-demo lint ops clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo          compress and restore a portrait; the pictures are in demo_out/"
 	@echo "make test          install the test environment, then run lint, type checks, import rules and all tests"
 	@echo "make lint          ruff, mypy and import-linter only"
+	@echo "make test-weights  fetches a generator and metric networks (260 MB, needs npm), runs the tests that need them"
 	@echo "make test-fake-cuda  tests of the CUDA provider without a GPU, with their output (part of make test)"
 	@echo "make test-web      tests of the TypeScript client (needs Node 20 or later)"
 	@echo "make test-package  tries the npm package in a fresh Vite project in Chromium, the Java artefact in a Maven project"
@@ -47,6 +48,13 @@ qualities: $(VENV)/.test
 		mv build/qualities/$$1 bundles/$$1; \
 	done
 	@$(BIN)/edgegrain bundles
+
+# Also needs pictures and LPIPS in ../shared. What is there already is not fetched again.
+test-weights: $(VENV)/.test
+	$(BIN)/edgegrain prior fetch
+	$(BIN)/edgegrain metrics fetch
+	$(BIN)/python -m pytest -rs tests/integration/test_zoo.py tests/parity/test_mobile_stylegan_openvino.py \
+		tests/unit/edgegrain/metrics/test_identity.py
 
 # The real onnxruntime-gpu on a fake device: tests/fake_cuda/README.md. ORT_GPU names another version of it.
 test-fake-cuda: $(VENV)/.test

@@ -94,7 +94,9 @@ def test_the_generator_draws_the_face_of_the_lr(source: DecoderSource, shared_da
     for picture in (output.style, output.final):
         assert picture is not None
         levels = ((picture[0].permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().numpy().astype(np.uint8)
-        assert lpips(unit_batch(levels), original).item() < 0.25
+        score = lpips(unit_batch(levels), original).item()
+        print(f"LPIPS-Alex {score:.3f}")
+        assert score < 0.16
 
 
 def test_float16_keeps_the_picture_of_the_trained_generator(source: DecoderSource, shared_data: Path) -> None:

@@ -16,6 +16,8 @@ from edgegrain.metrics.weights import DLIB_FILE, MOBILEFACE_FILE, metrics_folder
 from tests.mobileface_network import write_mobileface
 from tests.tiny_tfjs import wave
 
+FETCHED = metrics_folder()  # before tests are given an empty one
+
 
 @pytest.fixture(scope="module")
 def identity(shared_weights: Path) -> FaceIdentity:
@@ -91,9 +93,9 @@ def test_distance_is_one_minus_the_cosine(tmp_path: Path) -> None:
 
 def test_the_fetched_network_equals_tensorflow_js() -> None:
     """First values of TensorFlow.js 4.22.0's descriptor, brought to length 1."""
-    if not (metrics_folder() / MOBILEFACE_FILE).is_file():
+    if not (FETCHED / MOBILEFACE_FILE).is_file():
         pytest.skip("needs: edgegrain metrics fetch")
-    session = MobileFace(metrics_folder())._session
+    session = MobileFace(FETCHED)._session
     levels = (127.5 + 100 * wave(1, 112, 112, 3)).astype(np.float32)
     found = session.run(None, {session.get_inputs()[0].name: levels})[0][0]
     assert found.shape == (256,)

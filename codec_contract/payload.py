@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codec_contract.errors import PayloadError
+from codec_contract.errors import PayloadError, cut_off
 from codec_contract.lr_coder.coder import decode_lr, deflate_lr, encode_lr, inflate_lr
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.oriented_square import OrientedSquare, centre_square
+from codec_contract.payload_text import misread
 from codec_contract.pixels import Rgb, describe_array, is_rgb
 
 PAYLOAD_SUFFIX = ".grain"
@@ -177,41 +178,30 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
         raise PayloadError(f"a payload has at most {MAX_LARGE_PAYLOAD_BYTES} bytes, got {length}")
     data = bytes(data)
     if not MAGIC.startswith(data[: len(MAGIC)]):
-        raise PayloadError(f"not a payload: it begins with {data[: len(MAGIC)].hex()}, a payload with {MAGIC.hex()}")
+        begins = f"it begins with {data[: len(MAGIC)].hex()}, a payload with {MAGIC.hex()}"
+        raise PayloadError(f"not a payload: {misread(data) or begins}")
     if length < _MIN_BYTES:
-        raise PayloadError(f"a payload has at least {_MIN_BYTES} bytes, got {length}; it was truncated")
-    _, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
-    version, coding = version_and_coding >> 4, version_and_coding & 15
+        raise cut_off(f"a payload has at least {_MIN_BYTES} bytes, got {length}; it was truncated")
+    version = data[2] >> 4
     if version == SCENE_VERSION:
         raise PayloadError("this is a scene of several faces, not the payload of one picture: restore gives the "
                            "whole photograph, without another background; sdk.Scene reads its faces")
     if version != VERSION:
         raise PayloadError(f"payload version {version} is unknown, this release reads version {VERSION}; it is corrupt "
                            "or needs a newer edgegrain")
-    end = check_crc(data)
-    if coding not in CODINGS:
-        raise PayloadError(f"payload coding {coding} is unknown, expected 0 (raw), 1 (range coder) or 2 (deflate)")
-    if flags >> 6:
-        raise PayloadError(f"reserved flag bits are set ({flags:08b}); a newer edgegrain may read this")
-    size_code = flags >> 2 & 15
-    lr_width, lr_height, position = _read_lr_size(data, _FIXED.size, end, size_code)
-    if size_code == _LARGE_SIZE and coding == CODING_RANGE:
-        raise PayloadError(f"an LR of {lr_width} x {lr_height} is too large for coding 1, the range coder")
-    original_width, position = read_leb128(data, position, end, "original width")
-    original_height, position = read_leb128(data, position, end, "original height")
-    check_original(original_width, original_height)
-    fit, square = _WIRE_FITS[flags & 3], None
-    if fit == FIT_ALIGN:
-        square, position = _read_square(data, position, end)
-        square.check((original_width, original_height))
+    try:
+        end = check_crc(data)
+    except PayloadError:
+        _refuse_truncated(data)
+        raise
+    header, position = _read_header(data, end)
     body = data[position:end]
-    raw_bytes = 3 * lr_width * lr_height
-    if coding == CODING_RAW and len(body) != raw_bytes:
-        raise PayloadError(f"a raw body of an LR of {lr_width} x {lr_height} has {raw_bytes} bytes, this one "
-                           f"{len(body)}")
-    if coding != CODING_RAW and len(body) >= raw_bytes:
+    raw_bytes = _raw_bytes(header)
+    if header.coding == CODING_RAW and len(body) != raw_bytes:
+        raise PayloadError(f"a raw body of an LR of {header.lr_width} x {header.lr_height} has {raw_bytes} bytes, "
+                           f"this one {len(body)}")
+    if header.coding != CODING_RAW and len(body) >= raw_bytes:
         raise PayloadError(f"a coded body is shorter than the {raw_bytes} bytes of its LR, this one has {len(body)}")
-    header = Header(version, coding, contract_id, lr_width, lr_height, original_width, original_height, fit, square)
     return ParsedPayload(header, body)
 
 
@@ -266,9 +256,14 @@ def check_crc(data: bytes) -> int:
     """The position of the CRC-32 at the end; `PayloadError` if it is not that of the bytes before it."""
     end = max(0, len(data) - _TRAILER.size)
     stored, computed = int.from_bytes(data[end:], "little"), zlib.crc32(data[:end])
-    if stored != computed:
-        raise PayloadError(f"the payload is corrupt or truncated: its CRC-32 is {computed:08x}, it says {stored:08x}")
-    return end
+    if stored == computed:
+        return end
+    before = data.replace(b"\r\n", b"\n")
+    if len(before) > _TRAILER.size and int.from_bytes(before[-4:], "little") == zlib.crc32(before[:-4]):
+        raise PayloadError("the payload was written as text, which put a CR before each LF; write it in binary mode, "
+                           "or send Payload.text()")
+    raise PayloadError(f"the payload is corrupt or truncated: the CRC-32 of its {len(data)} bytes is {computed:08x}, "
+                       f"it says {stored:08x}; compare their number with the sender's")
 
 
 def check_original(width: int, height: int) -> None:
@@ -291,6 +286,45 @@ def _check_lr_size(width: int, height: int) -> None:
 def _check_contract_id(contract_id: bytes) -> None:
     if len(contract_id) not in (CONTRACT_ID_BYTES, 32):
         raise PayloadError(f"a contract id has 32 bytes, or 4 for its beginning, got {len(contract_id)}")
+
+
+def _refuse_truncated(data: bytes) -> None:
+    """Raise the error of a payload whose end is missing, as far as its header says so; only a raw body has a length."""
+    try:
+        header, position = _read_header(data, len(data))
+    except PayloadError as error:
+        if error.truncated:
+            raise
+        return
+    if header.coding == CODING_RAW and len(data) < (whole := position + _raw_bytes(header) + _TRAILER.size):
+        raise cut_off(f"the payload is truncated: {len(data)} of {whole} bytes; ask for the rest")
+
+
+def _read_header(data: bytes, end: int) -> tuple[Header, int]:
+    """The header of at least `_MIN_BYTES`, and the position after it; errors as `parse_payload`."""
+    _, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
+    coding = version_and_coding & 15
+    if coding not in CODINGS:
+        raise PayloadError(f"payload coding {coding} is unknown, expected 0 (raw), 1 (range coder) or 2 (deflate)")
+    if flags >> 6:
+        raise PayloadError(f"reserved flag bits are set ({flags:08b}); a newer edgegrain may read this")
+    size_code = flags >> 2 & 15
+    lr_width, lr_height, position = _read_lr_size(data, _FIXED.size, end, size_code)
+    if size_code == _LARGE_SIZE and coding == CODING_RANGE:
+        raise PayloadError(f"an LR of {lr_width} x {lr_height} is too large for coding 1, the range coder")
+    original_width, position = read_leb128(data, position, end, "original width")
+    original_height, position = read_leb128(data, position, end, "original height")
+    check_original(original_width, original_height)
+    fit, square = _WIRE_FITS[flags & 3], None
+    if fit == FIT_ALIGN:
+        square, position = _read_square(data, position, end)
+        square.check((original_width, original_height))
+    return Header(version_and_coding >> 4, coding, contract_id, lr_width, lr_height, original_width, original_height,
+                  fit, square), position
+
+
+def _raw_bytes(header: Header) -> int:
+    return 3 * header.lr_width * header.lr_height
 
 
 def _read_lr_size(data: bytes, position: int, end: int, size_code: int) -> tuple[int, int, int]:
@@ -335,7 +369,7 @@ def read_leb128(data: bytes, position: int, end: int, name: str) -> tuple[int, i
     value = 0
     for count in range(_MAX_LEB128_BYTES):
         if position >= end:
-            raise PayloadError(f"the payload ends inside the {name}; it was truncated before its CRC was made")
+            raise cut_off(f"the payload is truncated: it ends inside the {name}")
         byte = data[position]
         position += 1
         value |= (byte & 127) << (7 * count)

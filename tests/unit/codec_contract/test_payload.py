@@ -190,6 +190,31 @@ def test_every_truncation_is_refused(data: bytes) -> None:
         refused(data[:length])
 
 
+def test_a_payload_that_goes_on_is_told_from_a_damaged_one() -> None:
+    def error(data: bytes) -> PayloadError:
+        with pytest.raises(PayloadError) as caught:
+            parse_header(data)
+        return caught.value
+
+    raw = pack(content("noise", 4, 4, 3), coding=CODING_RAW)
+    for length in range(2, 14):
+        assert error(raw[:length]).truncated
+    for length in range(14, len(raw)):
+        assert str(error(raw[:length])) == f"the payload is truncated: {length} of 64 bytes; ask for the rest"
+        assert error(raw[:length]).truncated
+    square = DAMAGED[-1]
+    assert "it ends inside the square's slope" in str(error(square[:18])) and error(square[:18]).truncated
+    for damaged in (b"", b"no", raw + b"1", raw[:30] + bytes([raw[30] ^ 1]) + raw[31:], square[:-1],
+                    square[:7] + b"\xff" * 20):
+        assert not error(damaged).truncated
+
+
+def test_translated_line_ends_are_told() -> None:
+    data = pack(np.full((4, 4, 3), 10, np.uint8), coding=CODING_RAW)
+    with pytest.raises(PayloadError, match="written as text, which put a CR before each LF; write it in binary mode"):
+        parse_header(data.replace(b"\n", b"\r\n"))
+
+
 @pytest.mark.parametrize("data", DAMAGED)
 def test_every_single_bit_flip_is_refused(data: bytes) -> None:
     for bit in range(8 * len(data)):

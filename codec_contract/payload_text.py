@@ -1,0 +1,74 @@
+"""Payloads as text, for places that take no bytes: base64url (RFC 4648), or base45 for QR codes (RFC 9285)."""
+
+from __future__ import annotations
+
+import base64
+from typing import Literal, get_args
+
+from codec_contract.errors import PayloadError
+
+TextForm = Literal["base64url", "base45"]
+
+# The magic of payloads and scenes in each form.
+_BASE64, _BASE45 = "7W", "W0U"
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
+_VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
+
+
+def to_text(data: bytes, form: TextForm = "base64url") -> str:
+    """The bytes of a payload or scene as text: base64url without padding, or base45."""
+    if form == "base64url":
+        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    if form != "base45":
+        raise PayloadError(f"a payload's text is {' or '.join(get_args(TextForm))}, not {form!r}")
+    pairs = [256 * first + second for first, second in zip(data[::2], data[1::2], strict=False)]
+    text = "".join(_DIGITS[pair % 45] + _DIGITS[pair // 45 % 45] + _DIGITS[pair // 2025] for pair in pairs)
+    return text + _DIGITS[data[-1] % 45] + _DIGITS[data[-1] // 45] if len(data) % 2 else text
+
+
+def is_text(text: str) -> bool:
+    """True for a str that begins as the text of a payload or scene does, or as a data URI."""
+    return text.lstrip().startswith((_BASE64, _BASE45, "data:"))
+
+
+def from_text(text: str) -> bytes:
+    """The bytes of a payload's or scene's text; also of padded or standard base64, and of a data URI.
+
+    Only its form is checked: `parse_payload` or `parse_scene` check the bytes. `PayloadError` for any other text.
+    """
+    if not isinstance(text, str):
+        raise PayloadError(f"a payload's text is a str, got {type(text).__name__}")
+    found = text.strip()
+    if found.startswith("data:"):
+        found = found.partition(",")[2]
+    form: TextForm = "base45" if found.startswith(_BASE45) else "base64url"
+    try:
+        if form == "base45":
+            return _from_base45(found)
+        if found.startswith(_BASE64):
+            found = "".join(found.split()).rstrip("=").replace("-", "+").replace("_", "/")
+            return base64.b64decode(found + "=" * (-len(found) % 4), validate=True)
+    except (ValueError, KeyError, OverflowError) as error:  # KeyError: of a character that is no digit
+        raise PayloadError(f"the payload's text is not whole {form}: it was altered or cut off") from error
+    raise PayloadError(f"not a payload's text: it begins with {found[:4]!r}, base64url of a payload with {_BASE64}, "
+                       f"base45 with {_BASE45}")
+
+
+def misread(data: bytes) -> str | None:
+    """The step that turned a payload into these bytes, which do not begin as one; None if they do not show it."""
+    advice = "; send bytes, or Payload.text()"
+    if data.startswith(b"\xc3\xadn"):
+        return f"it was read as latin-1 and written as UTF-8{advice}"
+    if data.startswith(b"\xef\xbf\xbdn"):
+        return f"it was read as UTF-8, which replaced its bytes{advice}"
+    return "it is a payload's text; Payload.from_text reads it" if is_text(data[:5].decode("latin-1")) else None
+
+
+def _from_base45(text: str) -> bytes:
+    values = [_VALUES[digit] for digit in text]
+    pairs = zip(values[::3], values[1::3], values[2::3], strict=False)
+    data = b"".join((first + 45 * second + 2025 * third).to_bytes(2) for first, second, third in pairs)
+    rest = values[len(values) // 3 * 3 :]
+    if len(rest) == 1:
+        raise ValueError("a byte has two digits, a pair three")
+    return data + (rest[0] + 45 * rest[1]).to_bytes() if rest else data

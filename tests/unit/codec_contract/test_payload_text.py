@@ -1,0 +1,89 @@
+"""Payloads as text: published vectors, both forms there and back, and texts that are no payload's."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from codec_contract.errors import PayloadError
+from codec_contract.payload import MAGIC, SCENE_VERSION, VERSION, parse_payload
+from codec_contract.payload_text import TextForm, from_text, is_text, to_text
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "contract"
+
+
+@pytest.mark.parametrize(("data", "text"), [
+    (b"AB", "BB8"), (b"Hello!!", "%69 VD92EX0"), (b"base-45", "UJCLQE7W581"), (b"ietf!", "QED8WEX0"), (b"", "")])
+def test_base45_of_rfc_9285(data: bytes, text: str) -> None:
+    assert to_text(data, "base45") == text
+
+
+@pytest.mark.parametrize("form", ["base64url", "base45"])
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.grain")), ids=lambda path: path.stem)
+def test_there_and_back(path: Path, form: TextForm) -> None:
+    data = path.read_bytes()
+    text = to_text(data, form)
+    assert from_text(text) == data and from_text(f" {text}\r\n") == data
+    assert is_text(text) and not is_text(str(path))
+
+
+def test_any_length_and_version_comes_back() -> None:
+    choose = random.Random(0)
+    for length in range(40):
+        for version in range(1, 4):
+            data = MAGIC + bytes([version << 4]) + choose.randbytes(length)
+            for form in ("base64url", "base45"):
+                assert is_text(to_text(data, form)) and from_text(to_text(data, form)) == data
+    assert {VERSION, SCENE_VERSION} == {1, 2}
+
+
+def test_other_base64_is_read() -> None:
+    data = MAGIC + b"\x10\xfb\xff\xfe"
+    padded = base64.b64encode(data).decode()
+    assert padded == "7W4Q+//+" and from_text(padded) == from_text("7W4Q-__-") == data
+    assert from_text(base64.encodebytes(data * 30).decode()) == data * 30  # in lines
+    assert from_text(f"data:application/vnd.edgegrain;base64,{padded}") == data
+    assert from_text(base64.b64encode(data + b"1").decode()) == data + b"1"  # with padding
+
+
+@pytest.mark.parametrize("text", ["7W4Q!", "7W4QA", "W0U1", "W0U::::", "W0Uab", "W0U:::", "W0U::", "7W4Qé"])
+def test_damaged_texts(text: str) -> None:
+    with pytest.raises(PayloadError, match=r"is not whole base(64url|45): it was altered or cut off"):
+        from_text(text)
+
+
+def test_other_things_are_no_texts() -> None:
+    with pytest.raises(PayloadError, match="it begins with 'me.g', base64url of a payload with 7W, base45 with W0U"):
+        from_text("me.grain")
+    with pytest.raises(PayloadError, match="is a str, got bytes"):
+        from_text(b"7W4Q")  # type: ignore[arg-type]
+    with pytest.raises(PayloadError, match="is base64url or base45, not 'hex'"):
+        to_text(b"", "hex")  # type: ignore[arg-type]
+
+
+def test_a_payload_that_went_through_text_is_told() -> None:
+    data = (GOLDEN / "coded-16x16-smooth.grain").read_bytes()
+    for damaged, message in (
+            (data.decode("latin-1").encode(), "read as latin-1 and written as UTF-8; send bytes, or Payload"),
+            (data.decode("utf-8", "replace").encode(), "read as UTF-8, which replaced its bytes; send bytes, or"),
+            (to_text(data).encode(), "it is a payload's text; Payload.from_text reads it"),
+            (to_text(data, "base45").encode(), "Payload.from_text")):
+        with pytest.raises(PayloadError, match=message):
+            parse_payload(damaged)
+
+
+def test_a_qr_code() -> None:
+    segno, zxingcpp = pytest.importorskip("segno"), pytest.importorskip("zxingcpp")
+    data = (GOLDEN / "coded-16x16-textured.grain").read_bytes()
+    code = segno.make(to_text(data, "base45"), error="l")
+    assert code.mode == "alphanumeric"
+    file = io.BytesIO()
+    code.save(file, kind="png", scale=4)
+    (read,) = zxingcpp.read_barcodes(Image.open(file))
+    assert from_text(read.text) == data
+    assert segno.make(to_text(data), error="l").version > code.version  # base64 takes a larger one

@@ -57,11 +57,11 @@ def compress(
     that is already framed so is encoded whole. Bundles of other domains encode the whole picture.
 
     Args:
-        picture: a path, the bytes of a picture file, a PIL picture, or a uint8 or uint16 array ``[H, W]``,
-            ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA. Any orientation, colour mode (docs/exact_square.md has the rule);
-            but with colour or alpha, JPEG 2000 files and uncompressed planar TIFFs have at most 8 bits per channel, and
-            HDR is refused. A PIL picture that you have turned must not keep the orientation of its EXIF:
-            ``PIL.ImageOps.exif_transpose`` turns it and removes that.
+        picture: a path, an open binary file or its bytes, a PIL picture, or a uint8 or uint16 array ``[H, W]``,
+            ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA; OpenCV's BGR is not noticed. Any orientation, colour mode
+            (docs/exact_square.md has the rule); but with colour or alpha, JPEG 2000 files and uncompressed planar TIFFs
+            have at most 8 bits per channel, and HDR is refused. A PIL picture that you have turned must not keep the
+            orientation of its EXIF: ``PIL.ImageOps.exif_transpose`` turns it and removes that.
         bundle: id, alias or folder of the bundle, or ``hf://owner/name@revision``; both sides need the same one.
         fit: encode the whole picture instead of its face: ``"pad"`` keeps it and its aspect, ``"stretch"`` fills the
             square, ``"crop"`` takes the centre square. The payload stores the fit, and `restore` undoes it.
@@ -133,9 +133,10 @@ def restore(
     """Restore the picture of a payload, the photograph of a scene, or the picture of a bare LR.
 
     Args:
-        payload: a `Payload`, a `Scene`, its bytes or the path of its file; or an LR: uint8 ``[lr, lr, 3]``, the bytes
-            or path of a PNG, a PIL picture. An LR does not store the original's size; its picture is the decoder's
-            square. Its levels are rounded as in a payload.
+        payload: a `Payload` or `Scene`, its bytes or text, or the file or path of these; or an LR: uint8
+            ``[lr, lr, 3]``, a PNG, a PIL picture, opaque. An LR does not store the original's size; its picture is the
+            decoder's square. Its levels are rounded as in a payload. Give the str of a client to `Payload.from_text`:
+            here it could be a path.
         bundle: id, alias, folder or ``hf://owner/name@revision``; None takes the installed bundle that the payload
             names, for an LR the default bundle.
         size: ``"original"`` gives the original's size and aspect (for ``fit="crop"`` those of the centre square, for
@@ -211,7 +212,7 @@ class PayloadInfo:
 
 
 def inspect(payload: PayloadSource) -> PayloadInfo:
-    """Check a payload completely, from its bytes or the path of its file; no neural network runs.
+    """Check a payload completely, in any form that `restore` takes; no neural network runs.
 
     Length, CRC and every claim of the header are checked. If the bundle it belongs to is installed, the size of the LR
     is checked too, and that the body is exactly what the coder writes for this LR (except for deflated bodies).
@@ -256,7 +257,7 @@ def compress_within(
         if max_bytes is None or len(payload) <= max_bytes:
             return payload
         sizes.append(len(payload))
-    raise too_few_bytes(max_bytes or 0, min(sizes))
+    raise too_few_bytes(max_bytes or 0, min(sizes), quality=codecs[-1].bundle.quality)
 
 
 def _codecs(folder: Path, quality: Quality | None, max_bytes: int | None) -> list[Codec]:

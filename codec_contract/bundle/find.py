@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, SupportsIndex, get_args
@@ -62,7 +62,11 @@ def installed_bundles() -> dict[str, Path]:
 
 Quality = Literal["tiny", "small", "medium", "large"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
-"""Names of the rates, ascending: about 170, 350, 800 and 2,200 bytes for a face (docs/qualities.md)."""
+"""Names of the rates, ascending."""
+TYPICAL_BYTES: dict[str, int] = dict(zip(QUALITIES, (170, 346, 804, 2165), strict=True))
+"""Mean payload of a face (docs/qualities.md)."""
+NOT_INSTALLED = "is not installed; 'make qualities' in the clone makes it (docs/qualities.md)"
+INSTALLED = "is installed; sdk.compress and sdk.compress_scene choose it"
 
 
 def bundles_by_quality(domain: str, manifests: Iterable[Manifest]) -> dict[str, Manifest]:
@@ -105,9 +109,17 @@ def check_max_bytes(max_bytes: int) -> int:
     return max_bytes.__index__()
 
 
-def too_few_bytes(max_bytes: int, smallest: int, what: str = "payload of this picture") -> ImageError:
-    """The error for a picture whose smallest payload exceeds the limit."""
-    return ImageError(f"no quality fits into {max_bytes} bytes: the smallest {what} has {smallest}")
+def too_few_bytes(
+    max_bytes: int, smallest: int, what: str = "payload of this picture", quality: str | None = None,
+    installed: Container[str | None] = (),
+) -> ImageError:
+    """The error for a picture whose smallest payload, of ``quality``, exceeds the limit; it names one that may fit."""
+    advice, typical = "", TYPICAL_BYTES.get(quality or "", 0)
+    for name, least in TYPICAL_BYTES.items():
+        if least < typical and smallest * least <= max_bytes * typical:
+            advice = (f"; one of quality {name}, with about {smallest * least // typical}, "
+                      f"{INSTALLED if name in installed else NOT_INSTALLED}")
+    return ImageError(f"no quality fits into {max_bytes} bytes: the smallest {what} has {smallest}{advice}")
 
 
 SEED, STRENGTH = "seed", "strength"

@@ -74,6 +74,8 @@ def test_a_limit_chooses_the_quality(portrait: np.ndarray, tmp_path: Path, monke
     assert sizes["tiny"] < sizes["small"] < sizes["medium"]
     for name, side in (("medium", 32), ("small", 16), ("tiny", 8)):
         assert sdk.compress_scene(portrait, max_bytes=sizes[name]).faces[0].lr.shape == (side, side, 3)
+    with pytest.raises(sdk.ImageError, match="of quality tiny, with about .*, is installed; sdk.compress and sdk.comp"):
+        sdk.Codec().compress_scene(portrait, max_bytes=sizes["tiny"])
 
 
 def test_sizes(scene: sdk.Scene) -> None:
@@ -105,7 +107,8 @@ def test_forms_of_a_scene(scene: sdk.Scene, tmp_path: Path) -> None:
     wanted = np.asarray(sdk.restore(scene))
     codec = sdk.Codec()
     unpickled = pickle.loads(pickle.dumps(scene))  # noqa: S301 - our own bytes
-    for source in (path, bytes(scene), sdk.Scene(bytes(scene)), unpickled, copy.copy(scene)):
+    for source in (path, bytes(scene), sdk.Scene.from_text(scene.text()), unpickled, copy.copy(scene),
+                   scene.text("base45")):
         np.testing.assert_array_equal(np.asarray(codec.restore(source)), wanted)
     mixed = codec.restore_batch([scene.faces[0], path])
     assert mixed[0].size == (scene.faces[0].header.square.side,) * 2

@@ -11,6 +11,7 @@ LR, through the decoder, finds an LR that restores better and takes no more byte
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -100,6 +101,9 @@ class RefiningCodec(Codec):
                  max_bytes: int | None = None, weights: Path | None = None, device: Device = "cpu",
                  threads: int | None = None, report: Callable[[float], None] | None = None) -> None:
         super().__init__(bundle, device, threads)
+        self._open_again = functools.partial(
+            RefiningCodec, bundle, steps=steps, size=size, max_bytes=max_bytes, weights=weights, device=device,
+            threads=threads, report=report)
         if steps < 1:
             raise ValueError(f"a search has at least 1 step, got {steps}")
         if max_bytes is not None and max_bytes < 1:

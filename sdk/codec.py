@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -93,6 +94,12 @@ class Codec:
         self.bundle: BundleInfo = bundle_info(self._manifest)
         self.device = device
         self.threads = threads
+        self._open_again: Callable[[], Codec] = functools.partial(
+            type(self), bundle, device, threads, decoder=decoder, form=form)
+
+    def __reduce__(self) -> tuple[Callable[[], Codec], tuple[()]]:
+        """Copies, also in other processes, open the bundle themselves, from the same arguments."""
+        return self._open_again, ()
 
     def compress(
         self,

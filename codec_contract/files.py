@@ -4,18 +4,37 @@ are not valid UTF-8, as text."""
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from codec_contract.errors import ExistsError
+from codec_contract.errors import ExistsError, reason
 
 
 def printable_name(name: str) -> str:
     """A name as text that can be printed and written as JSON, also if it is not valid UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def content_of(source: Any) -> Any:
+    """All bytes of an open binary file, also of Starlette's `UploadFile`; anything else as it is."""
+    file = getattr(source, "file", source)
+    if not hasattr(file, "read") or isinstance(file, io.TextIOBase):
+        return source
+    if file.seekable():
+        file.seek(0)
+    return file.read()
+
+
+def why_unreadable(name: str | os.PathLike[str], error: Exception) -> str:
+    """The reason that a file cannot be read, which a message can name."""
+    if str(name).lower().startswith(("http://", "https://")):
+        return "it is an address, not a file; download it first, with httpx.get(url).content"
+    return reason(error)
 
 
 def write_atomically(path: str | Path, data: bytes, *, force: bool = False) -> Path:

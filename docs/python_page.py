@@ -36,7 +36,7 @@ The reference of the package `sdk`, written by `python docs/python_page.py` from
 """
 BUILT = {"Codec", "MarkedPicture", "OrientedSquare", "Payload", "Retries", "Scene"}
 """Classes that callers construct; functions return the others."""
-AS_BEFORE = {"AsyncRemoteCodec"}
+AS_BEFORE = {"AsyncRemoteCodec", "Scene"}
 """Classes with the methods of the class before them, which are not repeated."""
 WIDTH = 120
 FIELD = re.compile(r"^(\w+): ")
@@ -78,11 +78,13 @@ def _entry(name: str, thing: Any) -> Iterator[str]:
 
 
 def _members(kind: type) -> Iterator[str]:
-    for name, member in vars(kind).items():
-        if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+    bases = (base for base in kind.__mro__ if base is kind or base.__name__.startswith("_"))
+    for name, member in (item for base in bases for item in vars(base).items()):
+        if not name.startswith("_") and (inspect.isroutine(getattr(kind, name)) or isinstance(member, property)):
             shown = f".{name}"
-            if inspect.isfunction(member):
-                shown += f"({', '.join([*inspect.signature(member).parameters][1:])})"
+            if not isinstance(member, property):
+                parameters = inspect.signature(getattr(kind, name)).parameters
+                shown += f"({', '.join(parameter for parameter in parameters if parameter != 'self')})"
             summary = (inspect.getdoc(member) or "").split("\n\n")[0]
             yield _wrapped(f"- `{shown}`: {_markdown(_first(summary))}", "  ")
 

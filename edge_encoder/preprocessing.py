@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import IcoImagePlugin, Image, ImageFile, features
 
-from codec_contract.errors import DeviceMemoryError, ImageError, first_line, reason
+from codec_contract.errors import DeviceMemoryError, ImageError, first_line
+from codec_contract.files import content_of, why_unreadable
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
 from codec_contract.pixels import Rgb
@@ -51,7 +52,8 @@ if TYPE_CHECKING:
 
 Colour = tuple[int, int, int]
 PictureSource = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8 | np.uint16])
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image
+    | npt.NDArray[np.uint8 | np.uint16])
 """Accepted inputs of `load_picture`."""
 
 WHITE: Colour = (255, 255, 255)
@@ -134,6 +136,7 @@ def readable_formats() -> tuple[str, ...]:
 
 
 def _load(picture: PictureSource, background: Colour, max_pixels: int, formats: Collection[str]) -> Rgb:
+    picture = content_of(picture)
     if isinstance(picture, np.ndarray):
         return _from_array(np.asarray(picture), background)  # of a subclass, such as np.matrix, the plain array
     if isinstance(picture, Image.Image):
@@ -147,8 +150,9 @@ def _load(picture: PictureSource, background: Colour, max_pixels: int, formats: 
             with path.open("rb") as file:
                 return _from_stream(file, background, max_pixels, str(path), formats)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-            raise ImageError(f"cannot read the picture {path}: {reason(error)}") from error
-    raise ImageError(f"a picture is a path, bytes, a PIL picture or an array, got {type(picture).__name__}")
+            raise ImageError(f"cannot read the picture {picture}: {why_unreadable(picture, error)}") from error
+    raise ImageError("a picture is a path, bytes, an open binary file, a PIL picture or an array, got "
+                     f"{type(picture).__name__}")
 
 
 def _is_readable(name: str) -> bool:

@@ -15,7 +15,8 @@ from PIL import Image, UnidentifiedImageError
 
 from codec_contract import __version__
 from codec_contract.bundle.manifest import Manifest
-from codec_contract.errors import ImageError, reason
+from codec_contract.errors import ImageError
+from codec_contract.files import content_of, why_unreadable
 from codec_contract.fit import MAX_PIXELS
 from edge_encoder.preprocessing import readable_formats
 from sdk.installed_bundles import BundleInfo
@@ -130,11 +131,13 @@ def marked(picture: Image.Image, bundle: BundleInfo | Manifest, mark: bool = Tru
     return MarkedPicture(picture, mark_of(bundle, seed).xmp()) if mark else picture
 
 
-def read_mark(picture: str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image) -> GeneratedMark | None:
+def read_mark(
+    picture: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image
+) -> GeneratedMark | None:
     """Read the mark of a picture: edgegrain's, or the Digital Source Type that another program wrote.
 
     Args:
-        picture: a path, the bytes of a picture file, or a PIL picture.
+        picture: a path, an open file or its bytes, or a PIL picture.
 
     Returns:
         None if the picture has no XMP, or its XMP has no Digital Source Type.
@@ -160,16 +163,18 @@ def read_mark(picture: str | os.PathLike[str] | bytes | bytearray | memoryview |
     return replace(mark, bundle=system.removeprefix(_TOOL), bundle_version=version)
 
 
-def _xmp_of_file(picture: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Any:
+def _xmp_of_file(picture: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]) -> Any:
     """The XMP packet of a picture file; None without one."""
     source: IO[bytes] | str | os.PathLike[str]
+    picture = content_of(picture)
     if isinstance(picture, (bytes, bytearray, memoryview)):
         data = bytes(picture)  # also of a memoryview with strides, which BytesIO does not take
         source, name = io.BytesIO(data), f"the picture of {len(data)} bytes"
     elif isinstance(picture, (str, os.PathLike)):
         source, name = picture, os.fspath(picture)
     else:
-        raise ImageError(f"a picture is a path, bytes or a PIL picture, got {type(picture).__name__}")
+        raise ImageError("a picture is a path, bytes, an open binary file or a PIL picture, got "
+                         f"{type(picture).__name__}")
     try:
         with Image.open(source, formats=readable_formats()) as image:
             if image.format == "PNG" and "xmp" not in image.info and image.width * image.height <= MAX_PIXELS:
@@ -178,7 +183,7 @@ def _xmp_of_file(picture: str | os.PathLike[str] | bytes | bytearray | memoryvie
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is not a picture, or has an unsupported format") from error
     except Exception as error:  # Pillow's readers raise various types
-        raise ImageError(f"{name} cannot be read as a picture: {reason(error)}") from error
+        raise ImageError(f"{name} cannot be read as a picture: {why_unreadable(name, error)}") from error
 
 
 def _properties(xmp: bytes) -> dict[str, str]:

@@ -8,13 +8,15 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 from PIL import Image
 
-from codec_contract.errors import EdgegrainError, ImageError, PayloadError, reason
+from codec_contract.errors import EdgegrainError, ImageError, PayloadError
+from codec_contract.files import content_of, why_unreadable
 from codec_contract.payload import MAX_LARGE_LR_PIXELS
+from codec_contract.payload_text import from_text, is_text
 from codec_contract.pixels import Rgb, describe_array, is_rgb
 from codec_contract.scene import is_scene
 from edge_encoder.preprocessing import enough_memory
@@ -24,12 +26,11 @@ BATCH = 8
 """Pictures per run of a network; bounds the memory of a batch of any length."""
 
 Item = TypeVar("Item")
-PayloadSource = str | os.PathLike[str] | bytes | bytearray | memoryview
-"""A `Payload`, its bytes, or the path of its file."""
+PayloadSource = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+"""A `Payload`, its bytes or text, or its file: open, or by its path. A file may hold the text."""
 
 RestoreSource = PayloadSource | Image.Image | Rgb
-"""A payload or scene (bytes or the path of a file), or a bare LR (uint8 array [h, w, 3], PNG bytes or path, PIL
-picture)."""
+"""A payload or scene, or a bare LR (uint8 array [h, w, 3], PNG bytes or file, PIL picture)."""
 
 MAX_FILE_BYTES = 1 << 26
 """Longest file that is read; payloads and LRs as PNG are shorter."""
@@ -39,16 +40,16 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 def read_restore_source(source: RestoreSource) -> Payload | Scene | Rgb:
     """Read a payload or a scene, which is parsed and checked here, or a bare LR, uint8 ``[h, w, 3]``."""
-    if isinstance(source, (str, os.PathLike)):
-        source = _read_file(Path(source))
+    source = _bytes_of(source)
     if isinstance(source, (Payload, Scene)):
         return source
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        data = bytes(source)
-        if not data.startswith(_PNG):
-            return Scene(data) if is_scene(data) else Payload(data)
+    if isinstance(source, bytes):
+        if not source.startswith(_PNG):
+            return _checked(source)
         with enough_memory("the LR"):
-            return _from_png(data)
+            return _from_png(source)
+    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape[2:] == (4,) and source.size:
+        source = Image.fromarray(source)
     if isinstance(source, Image.Image):
         with enough_memory("the LR"):
             return _from_picture(source)
@@ -56,24 +57,48 @@ def read_restore_source(source: RestoreSource) -> Payload | Scene | Rgb:
         if not is_rgb(source) or source.size == 0:
             raise ImageError(f"an LR is uint8 [h, w, 3] of at least one pixel, got {describe_array(source)}")
         return np.asarray(source)  # of a subclass, such as np.matrix, the plain array
-    raise PayloadError(f"restore takes a payload, its path, or an LR as array or PNG; got {type(source).__name__}")
+    raise PayloadError("restore takes a payload, its text, its file or path, or an LR as array or PNG; got "
+                       f"{type(source).__name__}")
 
 
 def read_payload(source: PayloadSource) -> Payload:
-    """Read and check a payload, from its bytes or the path of its file."""
-    if isinstance(source, (str, os.PathLike)):
-        return Payload(_read_file(Path(source)))
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return Payload(source)
-    raise PayloadError(f"a payload is bytes or the path of a file, got {type(source).__name__}")
+    """Read and check a payload."""
+    return Payload(read_payload_or_scene(source))
 
 
-def _read_file(path: Path) -> bytes:
+def read_payload_or_scene(source: PayloadSource) -> Payload | Scene:
+    """Read and check a payload or a scene."""
+    data = _bytes_of(source)
+    if not isinstance(data, bytes):
+        raise PayloadError(f"a payload is bytes, a text, or a file or its path, got {type(data).__name__}")
+    return data if isinstance(data, (Payload, Scene)) else _checked(data)
+
+
+def _bytes_of(source: Any) -> Any:
+    """The bytes of a payload, scene or PNG, also of a file or of a text; anything else as it is."""
+    if isinstance(source, str) and is_text(source):
+        try:
+            return _checked(from_text(source))
+        except PayloadError:
+            if not Path(source).exists():
+                raise
+    source = _read_file(source) if isinstance(source, (str, os.PathLike)) else content_of(source)
+    if isinstance(source, (bytes, bytearray, memoryview)) and not isinstance(source, (Payload, Scene)):
+        text = (source := bytes(source)).decode("latin-1")
+        return from_text(text) if is_text(text) else source
+    return source
+
+
+def _checked(data: bytes) -> Payload | Scene:
+    return Scene(data) if is_scene(data) else Payload(data)
+
+
+def _read_file(path: str | os.PathLike[str]) -> bytes:
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise PayloadError(f"cannot read the payload {path}: {reason(error)}") from error
+        raise PayloadError(f"cannot read the payload {path}: {why_unreadable(path, error)}") from error
     if len(data) > MAX_FILE_BYTES:
         raise PayloadError(f"{path} has more than {MAX_FILE_BYTES} bytes; it is neither a payload nor an LR")
     return data
@@ -94,11 +119,18 @@ def _from_picture(image: Image.Image) -> Rgb:
     if not 1 <= image.width * image.height <= MAX_LARGE_LR_PIXELS:
         raise ImageError(f"an LR has 1 to {MAX_LARGE_LR_PIXELS} pixels, this picture has {image.width} x "
                          f"{image.height}")
-    if image.mode not in ("RGB", "L", "P"):
+    if image.mode not in ("RGB", "L", "P", "RGBA", "LA", "PA", "1", "I;16"):
         raise ImageError(f"an LR is an RGB picture, this one has the mode {image.mode}")
     try:
+        if image.mode == "I;16":
+            levels, low = np.divmod(np.array(image), 257)
+            if low.any():
+                raise ImageError("an LR has levels of 8 bits, this picture has others of 16")
+            image = Image.fromarray(levels.astype(np.uint8))
+        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+            raise ImageError("an LR is opaque, this picture has transparent pixels")
         return np.array(image.convert("RGB"))
-    except MemoryError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow raises various types for damaged pictures
         raise ImageError(f"the LR cannot be read: {error}") from error
@@ -132,4 +164,6 @@ def position_in_batch(kind: str, index: int) -> Iterator[None]:
     try:
         yield
     except EdgegrainError as error:
-        raise type(error)(f"{kind} {index}: {error}") from error
+        placed = type(error)(f"{kind} {index}: {error}")
+        vars(placed).update(vars(error))
+        raise placed from error

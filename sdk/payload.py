@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from codec_contract.payload import (
     other_contract,
     parse_payload,
 )
+from codec_contract.payload_text import TextForm, from_text, to_text
 from codec_contract.pixels import Rgb
 from codec_contract.scene import ParsedScene, parse_scene
 from sdk.installed_bundles import manifest_for, require_manifest_for
@@ -99,7 +100,39 @@ def enlargement(header: Header | None, manifest: Manifest, size: Size) -> int:
     return next((side for side in sides if side >= wanted), max(sides, default=manifest.hr)) // manifest.hr
 
 
-class Payload(bytes):
+class _Sent(bytes):
+    """Checked bytes to send or store."""
+
+    def text(self, form: TextForm = "base64url") -> str:
+        """The bytes as text (docs/sending.md): base64url without padding, or ``"base45"``, for QR codes."""
+        return to_text(self, form)
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Read a text of either form, standard base64 or a data URI; its bytes are checked.
+
+        Raises:
+            PayloadError: it is no such text, or its bytes are refused.
+        """
+        return cls(from_text(text))
+
+    def save(self, path: str | os.PathLike[str], force: bool = False) -> Path:
+        """Write the bytes to ``path`` (by convention ``.grain``) atomically; returns the path.
+
+        Raises:
+            ExistsError: the file exists and ``force`` is false.
+            PayloadError: ``path`` is no name of a file.
+        """
+        try:
+            return write_atomically(Path(path), bytes(self), force=force)
+        except ValueError as error:  # a null byte in the name
+            raise PayloadError(f"cannot write the payload {path}: {reason(error)}") from error
+
+    def __reduce__(self) -> tuple[type[Self], tuple[bytes]]:
+        return type(self), (bytes(self),)
+
+
+class Payload(_Sent):
     """A compressed picture: checked bytes to send or store, with properties that describe them.
 
     It equals, hashes, slices and pickles as its bytes. ``Payload(data)`` parses bytes that were received: it checks
@@ -159,24 +192,12 @@ class Payload(bytes):
             self._lr = _read_only(decode_payload_lr(self._parsed, require_manifest_for(self.header)))
         return self._lr
 
-    def save(self, path: str | os.PathLike[str], force: bool = False) -> Path:
-        """Write the bytes to ``path`` (by convention ``.grain``) atomically; returns the path.
-
-        Raises:
-            ExistsError: the file exists and ``force`` is false.
-            PayloadError: ``path`` is no name of a file.
-        """
-        return _save(self, path, force)
-
     def __repr__(self) -> str:
         header = self.header
         return (
             f"Payload({len(self)} bytes: LR {header.lr_width} x {header.lr_height}, "
             f"original {header.original_width} x {header.original_height}, fit {header.fit!r})"
         )
-
-    def __reduce__(self) -> tuple[type[Payload], tuple[bytes]]:
-        return Payload, (bytes(self),)
 
     def __copy__(self) -> Payload:
         return self
@@ -185,8 +206,8 @@ class Payload(bytes):
         return self
 
 
-class Scene(bytes):
-    """All faces of a photograph and its background: checked bytes to send or store (docs/payload.md, "Scenes").
+class Scene(_Sent):
+    """All faces of a photograph and its background (docs/payload.md, "Scenes"), with the methods of `Payload`.
 
     ``Scene(data)`` parses bytes that were received.
 
@@ -213,23 +234,9 @@ class Scene(bytes):
         """(width, height) of the photograph, in pixels."""
         return self.parsed.original_size
 
-    def save(self, path: str | os.PathLike[str], force: bool = False) -> Path:
-        """Write the bytes; as `Payload.save`."""
-        return _save(self, path, force)
-
     def __repr__(self) -> str:
         width, height = self.original_size
         return f"Scene({len(self)} bytes: {len(self.faces)} faces, original {width} x {height})"
-
-    def __reduce__(self) -> tuple[type[Scene], tuple[bytes]]:
-        return Scene, (bytes(self),)
-
-
-def _save(data: bytes, path: str | os.PathLike[str], force: bool) -> Path:
-    try:
-        return write_atomically(Path(path), bytes(data), force=force)
-    except ValueError as error:  # a null byte in the name
-        raise PayloadError(f"cannot write the payload {path}: {reason(error)}") from error
 
 
 def coder_tables(manifest: Manifest) -> CoderTables:

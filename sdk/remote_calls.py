@@ -19,7 +19,8 @@ from PIL import Image
 
 from codec_contract import __version__
 from codec_contract.bundle.find import ALIASES, check_max_bytes
-from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, needs_extra, reason
+from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, needs_extra
+from codec_contract.files import content_of, why_unreadable
 from codec_contract.fit import Fit, Size, check_fit
 from codec_contract.lr_coder.coder_tables import MAX_STEP, CoderTables, rounded
 from codec_contract.payload import CODING_RAW, FIT_STRETCH, MAX_ORIGINAL_PIXELS, MAX_PAYLOAD_BYTES, encode_payload
@@ -154,14 +155,14 @@ def compress_call(
 
 def picture_file(picture: PictureSource, background: Colour, max_pixels: int) -> bytes:
     """The bytes to send for a picture: a file unchanged, pixels as a PNG."""
-    name = "the picture"
+    name, picture = "the picture", content_of(picture)
     if isinstance(picture, (str, os.PathLike)):
         name = str(picture)
         try:
             with enough_memory(name), Path(picture).open("rb") as file:
                 data = file.read(MAX_FILE_BYTES + 1)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-            raise ImageError(f"cannot read the picture {picture}: {reason(error)}") from error
+            raise ImageError(f"cannot read the picture {picture}: {why_unreadable(picture, error)}") from error
     elif isinstance(picture, (bytes, bytearray, memoryview)):
         data = bytes(picture)
     else:

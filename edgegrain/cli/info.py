@@ -16,7 +16,6 @@ from codec_contract.bundle.find import Control
 from codec_contract.fit import Size
 from codec_contract.oriented_square import UNITS, OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
-from codec_contract.scene import is_scene
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import existing_source, list_files, read_source
 from edgegrain.cli.options import JsonOption
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
 def info(
     payloads: Annotated[list[Path], typer.Argument(
-        parser=existing_source, help="Payloads (.grain), folders of payloads (names that begin with a dot are "
-        "skipped), or pictures; - for a payload on standard input.")],
+        parser=existing_source, help="Payloads (.grain, or any file with the bytes or the text), folders of "
+        "payloads (names that begin with a dot are skipped), or pictures; - for a payload on standard input.")],
     time: Annotated[bool, typer.Option(
         "--time", help="Also restore each payload at every size of its bundle, and print how long this machine takes, "
         "after a first run that is not counted.")] = False,
@@ -50,16 +49,16 @@ def info(
       edgegrain info payloads/ --time
     """
     import sdk
+    from sdk.inputs import read_payload_or_scene
 
     def work(path: Path) -> Row:
         if _is_picture(path):
             mark = sdk.read_mark(path)
             return {"file": path, "mark": None if mark is None else {
                 **dataclasses.asdict(mark), "by_edgegrain": mark.by_edgegrain}}
-        payload = read_source(path)
-        data = payload if isinstance(payload, bytes) else payload.read_bytes()
-        if is_scene(data):
-            return _scene_row(path, sdk.Scene(data))
+        payload = read_payload_or_scene(read_source(path))
+        if isinstance(payload, sdk.Scene):
+            return _scene_row(path, payload)
         row: Row = {"file": path, **dataclasses.asdict(sdk.inspect(payload))}
         return row | {"seconds": _seconds(payload, row["sides"])} if time and row["bundle"] else row
 
@@ -90,7 +89,7 @@ def _scene_row(path: Path, scene: sdk.Scene) -> Row:
             "fit": "scene", "body_checked": all(sdk.inspect(face).body_checked for face in scene.faces)}
 
 
-def _seconds(payload: Path | bytes, sides: Sequence[int]) -> dict[str, float]:
+def _seconds(payload: bytes, sides: Sequence[int]) -> dict[str, float]:
     """Size in pixels -> time to restore a payload at it; only "original" for bundles of tiles."""
     import sdk
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 def restore(
     payloads: Annotated[list[Path], typer.Argument(
-        parser=files.existing_source, help="Payloads (.grain), LRs (.png), or folders of payloads (names that begin "
-        "with a dot are skipped); - for standard input.")],
+        parser=files.existing_source, help="Payloads (.grain, or any file with the bytes or the text), LRs (.png), "
+        "or folders of payloads (names that begin with a dot are skipped); - for standard input.")],
     out: Annotated[str | None, typer.Option(
         "--out", "-o", metavar="PATH", help="Folder for the pictures, or for a single one a file: a name with a suffix "
         "and no final /; - for standard output [default: next to the payload, as NAME.restored.png; of standard "

@@ -21,6 +21,7 @@ from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.fit import Fit, parse_size
 from codec_contract.payload import MAX_PAYLOAD_BYTES, parse_header
+from codec_contract.payload_text import from_text
 from codec_contract.scene import MAX_SCENE_BYTES, is_scene
 from edgegrain.service.batcher import Answer, Done, Job, Verb
 from edgegrain.service.bodies import MULTIPART, media_type, read_body, read_parts
@@ -53,9 +54,13 @@ MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 MAX_RANGES = 64
 """Most parts of an ``Accept`` header that are read."""
 BATCH_TYPE = "multipart/mixed"
-_COLOUR = "^[0-9a-fA-F]{6}$"
 JSON_TYPE = "application/json"
+TEXT_TYPE = "text/plain"
+RESTORE_TYPES = PAYLOAD_TYPE, BYTES_TYPE, TEXT_TYPE, JSON_TYPE
+_COLOUR = "^[0-9a-fA-F]{6}$"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_TEXT: dict[str, Any] = {"schema": {"type": "string", "description": "The payload in base64url or base45."}}
+_JSON = {"schema": {"type": "object", "required": ["payload"], "properties": {"payload": _TEXT["schema"]}}}
 _FACES = {"schema": {
     "type": "object", "required": ["bundle", "original_size", "faces"],
     "properties": {"original_size": {"type": "array"}, "faces": {"type": "array", "items": {
@@ -122,19 +127,23 @@ _RESTORE_PROBLEMS = {**_PROBLEMS, **problem_response(406, "None of the accepted 
     "/v1/restore", summary="Restore a payload or a scene", response_class=Response,
     responses={200: {"description": "The picture", "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)},
                **_RESTORE_PROBLEMS},
-    openapi_extra={"requestBody": {"required": True, "content": {PAYLOAD_TYPE: _BINARY, BYTES_TYPE: _BINARY}}})
+    openapi_extra={"requestBody": {"required": True, "content": {
+        PAYLOAD_TYPE: _BINARY, BYTES_TYPE: _BINARY, TEXT_TYPE: _TEXT, JSON_TYPE: _JSON}}})
 async def restore(
     request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
 ) -> Response:
     """Restore one payload, or the photograph of a scene. `Accept` chooses PNG (the default), WebP or JPEG."""
     options = _restore_options(request, parameters, service.settings.mark)
-    if media_type(request) not in (PAYLOAD_TYPE, BYTES_TYPE):
-        raise Problem("unsupported-media-type", f"send the payload's bytes as {PAYLOAD_TYPE} or {BYTES_TYPE}",
-                      {"Accept-Post": f"{PAYLOAD_TYPE}, {BYTES_TYPE}"})
+    kind = media_type(request)
+    if kind not in RESTORE_TYPES:
+        raise Problem("unsupported-media-type", f"send the payload's bytes as {PAYLOAD_TYPE} or {BYTES_TYPE}, or its "
+                      f"text as {TEXT_TYPE} or {JSON_TYPE}", {"Accept-Post": ", ".join(RESTORE_TYPES)})
     service.admit(request)
     with service.budget.account() as account:
-        payload = await read_body(
-            request, account, limit=MAX_SCENE_BYTES, timeout=service.settings.body_timeout)
+        body = await read_body(
+            request, account, limit=(2 if kind in (TEXT_TYPE, JSON_TYPE) else 1) * MAX_SCENE_BYTES,
+            timeout=service.settings.body_timeout)
+        payload = _payload_of_text(body, kind) if kind in (TEXT_TYPE, JSON_TYPE) else body
         job = service.restore_job(payload, options, parameters.bundle)
         if job.key.faces:
             service.access.charge(request, min(job.key.faces, service.settings.rate_burst), charged=1)
@@ -272,6 +281,17 @@ def _compress_options(parameters: CompressParameters, fallbacks: Sequence[Manife
     return CompressOptions(
         parameters.fit, (red, green, blue), parameters.align, parameters.require_face, parameters.faces,
         parameters.max_bytes, [manifest.id for manifest in fallbacks])
+
+
+def _payload_of_text(body: bytes, kind: str) -> bytes:
+    """The payload of a body of text or JSON."""
+    text = body.decode("latin-1")
+    if kind == JSON_TYPE:
+        try:
+            text = json.loads(body)["payload"]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise Problem("bad-request", 'the body is no JSON of the form {"payload": "7W4..."}') from error
+    return from_text(text)
 
 
 def _part_job(service: ServiceState, payload: bytes, options: RestoreOptions, bundle: str | None) -> Job | Problem:

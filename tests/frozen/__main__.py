@@ -72,8 +72,10 @@ def signatures(data: Path) -> dict[str, Any]:
         thing = getattr(sdk, name)
         found[name] = _signature(thing)
         if inspect.isclass(thing):
-            for member, value in sorted(vars(thing).items()):
+            bases = [base for base in thing.__mro__ if base is thing or base.__name__.startswith("_")]
+            for member in sorted({member for base in bases for member in vars(base)}):
                 if not member.startswith("_"):
+                    value = getattr(thing, member)
                     found[f"{name}.{member}"] = _signature(value) if callable(value) else "attribute"
     return found
 

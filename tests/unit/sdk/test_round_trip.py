@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import copy
 import io
+import multiprocessing
+import pickle
 import threading
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.datastructures import UploadFile
 
 import sdk
 from codec_contract.bundle.find import DEFAULT_BUNDLE
@@ -57,8 +64,12 @@ def test_every_source_gives_the_same_payload(tmp_path: Path) -> None:
     path = tmp_path / "p.png"
     path.write_bytes(png(rgb))
     expected = sdk.compress(rgb)
-    for source in (path, str(path), path.read_bytes(), Image.fromarray(rgb), Image.open(path)):
-        assert sdk.compress(source) == expected
+    data = path.read_bytes()
+    upload = UploadFile(io.BytesIO(data))
+    with path.open("rb") as file:
+        for source in (path, str(path), data, Image.fromarray(rgb), Image.open(path), file, file, upload):
+            assert sdk.compress(source) == expected
+        assert not file.closed
 
 
 def test_a_heic_picture(tmp_path: Path) -> None:
@@ -80,8 +91,66 @@ def test_every_form_of_a_payload_restores(tmp_path: Path) -> None:
     expected = np.asarray(sdk.restore(payload))
     forms = [bytes(payload), bytearray(payload), memoryview(payload), path, str(path), payload.lr, png(payload.lr),
              lr_path, str(lr_path), Image.fromarray(payload.lr)]
+    text_path = tmp_path / "p.txt"
+    text_path.write_text(payload.text() + "\n")
+    forms += [payload.text(), payload.text("base45"), text_path, payload.text().encode(), io.BytesIO(payload),
+              f"data:application/vnd.edgegrain;base64,{base64.b64encode(payload).decode()}"]
     for form in forms:
         np.testing.assert_array_equal(np.asarray(sdk.restore(form)), expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "1", "I;16"])
+def test_an_lr_in_other_pixels(mode: str) -> None:
+    """`canvas.toBlob` and Android write RGBA."""
+    grey = np.arange(LR * LR, dtype=np.uint8).reshape(LR, LR)
+    lr = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(
+        picture(LR, LR) if mode == "RGBA" else grey).convert(mode)
+    expected = np.asarray(sdk.restore(np.asarray((Image.fromarray(grey) if mode == "I;16" else lr).convert("RGB"))))
+    stream = io.BytesIO()
+    lr.save(stream, "PNG")
+    forms: list[Any] = [lr, stream.getvalue(), *([np.asarray(lr)] if mode == "RGBA" else [])]
+    for form in forms:
+        np.testing.assert_array_equal(np.asarray(sdk.restore(form)), expected)
+
+
+def test_an_lr_that_is_no_8_bit_rgb() -> None:
+    clear = Image.new("RGBA", (LR, LR), (9, 9, 9, 254))
+    one = Image.new("RGB", (LR, LR), (9, 9, 9))
+    one.info["transparency"] = (9, 9, 9)
+    for lr in (clear, clear.convert("LA"), one, np.asarray(clear)):
+        with pytest.raises(sdk.ImageError, match="an LR is opaque, this picture has transparent pixels"):
+            sdk.restore(lr)
+    with pytest.raises(sdk.ImageError, match="levels of 8 bits, this picture has others of 16"):
+        sdk.restore(Image.fromarray(np.full((LR, LR), 258, np.uint16)))
+
+
+def test_a_text_and_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A str that begins as a text does is a path if it is no whole payload and there is such a file."""
+    payload = sdk.compress(picture())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(sdk.PayloadError, match="60 of 782 bytes"):
+        sdk.restore(payload.text()[:80])
+    payload.save("7W4Q.grain")
+    assert sdk.inspect("7W4Q.grain").bytes == len(payload)
+    assert type(sdk.Payload.from_text(payload.text())) is sdk.Payload
+    with pytest.raises(sdk.PayloadError, match="is not whole base64url"):
+        sdk.Payload.from_text("7W4Q.grain")
+    batch = [payload, payload[:10]]
+    with pytest.raises(sdk.PayloadError, match="payload 1: a payload has at least 14 bytes, got 10") as error:
+        sdk.Codec().restore_batch(batch)
+    assert error.value.truncated
+
+
+def test_addresses_and_text_files(tmp_path: Path) -> None:
+    for work in (sdk.compress, sdk.restore, sdk.read_mark):
+        with pytest.raises(sdk.EdgegrainError, match=r"download it first, with httpx.get\(url\).content"):
+            work("https://example.org/me.jpg")
+    (tmp_path / "p.txt").write_text("7W4Q")
+    with (tmp_path / "p.txt").open() as file:
+        with pytest.raises(sdk.ImageError, match="an open binary file, .* got TextIOWrapper"):
+            sdk.compress(file)  # type: ignore[arg-type]
+        with pytest.raises(sdk.PayloadError, match="got TextIOWrapper"):
+            sdk.restore(file)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])
@@ -187,6 +256,14 @@ class TestCodec:
         for thread in threads:
             thread.join()
         assert failures == []
+
+    def test_copies_and_processes_open_it_again(self) -> None:
+        codec = sdk.Codec("faces", threads=1)
+        payload = codec.compress(picture())
+        for other in (copy.deepcopy(codec), pickle.loads(pickle.dumps(codec))):  # noqa: S301 - our own bytes
+            assert repr(other) == repr(codec) and other.bundle == codec.bundle and other.compress(picture()) == payload
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            assert repr(pool.submit(copy.copy, codec).result(60)) == repr(codec)
 
     def test_describes_itself(self) -> None:
         codec = sdk.Codec("faces", threads=2)

@@ -48,6 +48,12 @@ class TestInfo:
         out = shell.ok("info", path, "--time")
         assert "  restored  " not in out and "  time  " not in out
 
+    def test_a_file_with_the_text(self, shell: Shell, tmp_path: Path) -> None:
+        path, text = write_payload(tmp_path / "me.grain"), tmp_path / "me.txt"
+        text.write_text(sdk.Payload(path.read_bytes()).text("base45") + "\n")
+        rows = shell.json("info", path, text)["done"]
+        assert rows[1] == {**rows[0], "file": str(text)}
+
     def test_json_and_failures(self, shell: Shell, tmp_path: Path) -> None:
         path, bad = write_payload(tmp_path / "me.grain"), tmp_path / "bad.grain"
         bad.write_bytes(b"nothing of the kind, really")

@@ -139,8 +139,22 @@ class TestRestore:
                        "not-acceptable")
         answer = client.post(url, content=payload, headers={"Content-Type": "application/x-www-form-urlencoded"})
         assert_problem(answer, 415, "unsupported-media-type")
-        assert answer.headers["accept-post"] == "application/vnd.edgegrain, application/octet-stream"
+        assert answer.headers["accept-post"] == (
+            "application/vnd.edgegrain, application/octet-stream, text/plain, application/json")
         assert_problem(client.post(url, headers=PAYLOAD), 400, "bad-request")
+
+
+def test_the_text_of_a_payload(client: httpx.Client, payload: bytes) -> None:
+    url, text, plain = "/v1/restore", sdk.Payload(payload).text(), {"Content-Type": "text/plain; charset=utf-8"}
+    expected = client.post(url, content=payload, headers=PAYLOAD).content
+    assert client.post(url, content=f"{text}\n", headers=plain).content == expected
+    assert client.post(url, content=sdk.Payload(payload).text("base45"), headers=plain).content == expected
+    assert client.post(url, json={"payload": text, "id": 7}).content == expected
+    assert_problem(client.post(url, content=text[:40], headers=plain), 422, "invalid-payload")
+    assert_problem(client.post(url, json={"payload": 3}), 422, "invalid-payload")
+    for body in (b"{", b"[1]", b'"7W4Q"', b"{}", b"\xff", b"[" * 100_000):
+        answer = client.post(url, content=body, headers={"Content-Type": "application/json"})
+        assert_problem(answer, 400, "bad-request")
 
 
 def test_batch(client: httpx.Client, tiny_bundle: Path) -> None:

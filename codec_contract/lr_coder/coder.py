@@ -2,8 +2,8 @@
 
 **Coding 1** predicts every sample and codes it as eight binary decisions. For each sample the tables' network predicts
 a mean and a scale, whose logistic distribution assigns every level a mass. The level is found by halving 0...255 eight
-times; each decision is coded with the share of the upper half's mass. Encoder and decoder run the same loop over the
-samples: the encoder's ``code`` writes the given level, the decoder's ignores it and returns the level that it reads.
+times; each decision is coded with the share of the upper half's mass. The encoder, which knows all samples, computes
+all predictions and probabilities first; the decoder those of a line's channel at a time.
 
 The decisions are coded in 32-bit integers, without carries. Encoder and decoder keep the same interval ``[low, high]``
 of 32-bit numbers. A decision with 16-bit probability p of a yes splits it at ``low + range * p / 2**16``; leading bytes
@@ -25,9 +25,8 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +42,7 @@ from codec_contract.lr_coder.coder_tables import (
 )
 from codec_contract.lr_coder.context import (
     CONTEXT_SIZES,
+    INPUT_LIMIT,
     MEAN_BITS,
     MEAN_MAX,
     MIDDLE,
@@ -51,109 +51,153 @@ from codec_contract.lr_coder.context import (
     SCALE_MAX,
     SCALE_STEPS,
     IntArray,
-    coding_order,
-    cumulative_row,
+    coding_lines,
+    cumulative,
     neighbour_indices,
     positions,
-    row_start,
 )
 
-FloatArray = npt.NDArray[np.float64]
-Predictions = tuple[list[int], list[int]]
-"""Means in sixteenths of a level, and scale indices."""
+FloatArray = npt.NDArray[np.floating]
+LevelArray = npt.NDArray[np.int64]
 
-# Columns of a line's inputs: the neighbours' samples, the references of the three channels, positions, and 1.
+# Columns of the inputs: the neighbours' samples, the references of the three channels, positions, 1, and the pixel's
+# own samples.
 _AROUND = 3 * len(NEIGHBOURS)
-_REFERENCES = slice(_AROUND, _AROUND + 3)
-_POSITIONS = slice(_AROUND + 3, _AROUND + 3 + POSITION_INPUTS)
-_ONE = _AROUND + 3 + POSITION_INPUTS
+_PLACES = slice(_AROUND + 3, _AROUND + 4 + POSITION_INPUTS)
+_ONE = _PLACES.stop - 1
+_OWN = _PLACES.stop
+_BLOCK = 128  # pixels that the encoder predicts at a time: malloc does not keep much larger arrays
 # As arrays, because turning a Python number into one takes longer than the arithmetic on a line.
-_ZERO = np.array(0.0)
-_ACTIVATION_MAX = np.array(float(ACTIVATION_MAX))
-_OUTPUT_MAX = np.array([[MEAN_MAX], [SCALE_MAX]], dtype=np.int32)
-_OUTPUT_MIN = np.array(0, dtype=np.int32)
+_ZERO, _HALF, _ACTIVATION_MAX, _OUTPUT_MAX = (
+    np.array(value, np.float32) for value in (0, 0.5, ACTIVATION_MAX, (MEAN_MAX, SCALE_MAX)))
 
 
-class LinePredictor:
-    """The networks of the three channels, prepared once for LRs of any size."""
+class Predictor:
+    """The networks of the three channels, prepared once for LRs of any size.
+
+    Sums are exact: weights are integers times the powers of two of the shifts, in float32 if its 24 bits hold every
+    partial sum of the layer, else in float64.
+    """
 
     def __init__(self, channels: Sequence[ChannelNetwork]) -> None:
-        firsts = [_first_layers(network, channel) for channel, network in enumerate(channels)]
-        self._first = np.concatenate([inputs for inputs, _ in firsts], axis=1)  # [42, outputs of all channels]
-        ends = np.cumsum([inputs.shape[1] for inputs, _ in firsts]).tolist()
-        self._columns = [slice(low, high) for low, high in zip([0, *ends], ends, strict=False)]
-        self._own = [own for _, own in firsts]
-        self._later = [[(_scaled(layer.weight, layer), _bias(layer)) for layer in network.hidden[1:]]
-                       for network in channels]
-        self._output = [_scaled(network.output.weight[:, size:], network.output)
-                        for size, network in zip(CONTEXT_SIZES, channels, strict=True)]
+        self._networks = []
+        for channel, (network, size) in enumerate(zip(channels, CONTEXT_SIZES, strict=True)):
+            hidden, output = network.hidden, network.output
+            first, last = largest_sum(hidden[0], size), largest_sum(output, size)
+            self._networks.append((
+                _exact(_first_layers(network, channel), max(first, last)),
+                [(_exact(_scaled(layer.weight, layer), largest_sum(layer, 0)),
+                  _exact(_bias(layer), largest_sum(layer, 0)))
+                 for layer in hidden[1:]],
+                _exact(_scaled(output.weight[:, size:], output), last)))
 
-    def lines(self, width: int, height: int) -> Iterator[Line]:
-        """The lines of an LR in coding order; a line's three channels must be filled before the next one is taken."""
-        pixels = np.full((width * height + 1, 3), MIDDLE, dtype=np.float64)
-        for where, neighbours, places in _grid(width, height):
-            inputs = np.empty((len(where), _ONE + 1))
-            around = inputs[:, :_AROUND]
-            around[:] = pixels[neighbours].reshape(len(where), _AROUND)
-            np.floor((around[:, :3] + around[:, 3:6] + 1) * 0.5, out=inputs[:, _REFERENCES])  # left and upper one
-            inputs[:, _POSITIONS] = places
-            inputs[:, _ONE] = 1
-            samples = np.empty((len(where), 3))
-            yield Line(where, samples, partial(self._predict, inputs @ self._first, samples))
-            pixels[where] = samples
+    def known(self, levels: npt.NDArray[np.uint8], width: int, height: int) -> LevelArray:
+        """The predictions for an LR that is known, uint8 [h * w, 3]: int64 [2, 3, h * w]."""
+        pixels = _blank(width, height)
+        pixels[:-1] = levels
+        neighbours, places, _ = _grid(width, height)
+        predictions = np.empty((2, 3, len(levels)), np.int64)
+        for first in range(0, len(levels), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            inputs = _inputs(pixels, neighbours[block], places[block])
+            inputs[:, _OWN:] = levels[block]
+            for channel in range(3):
+                predictions[:, channel, block] = self.predict(inputs, channel)
+        return predictions
 
-    def _predict(self, sums: FloatArray, samples: FloatArray, channel: int) -> Predictions:
-        """Predictions of one channel from the first product [n, all outputs] and the line's samples [n, 3]."""
-        sums = sums[:, self._columns[channel]]
-        if channel:
-            sums = sums + samples[:, :channel] @ self._own[channel]
+    def lines(self, pixels: FloatArray, width: int, height: int) -> Iterator[FloatArray]:
+        """The inputs of an LR's lines in coding order, of which the caller fills the last three columns: the line's
+        samples, which go to ``pixels`` before the next one is taken."""
+        for where, neighbours, places in _grid(width, height)[2]:
+            inputs = _inputs(pixels, neighbours, places)
+            yield inputs
+            pixels[where] = inputs[:, _OWN:]
+
+    def predict(self, inputs: FloatArray, channel: int) -> LevelArray:
+        """Means in sixteenths of a level and scale indices of a channel, int64 [2, n]; previous ones are filled in."""
+        first, later, last = self._networks[channel]
+        sums = inputs[:, : _OWN + channel].dot(first)
         values = _activate(sums[:, :-2])
-        for weight, bias in self._later[channel]:
-            values = _activate(values @ weight + bias)
-        output = values @ self._output[channel]
+        for weight, bias in later:
+            values = _activate(values.dot(weight) + bias)
+        output = values.dot(last)
         output += sums[:, -2:]
-        integers = np.floor(output).T.astype(np.int32)
-        means, scales = np.minimum(np.maximum(integers, _OUTPUT_MIN), _OUTPUT_MAX).tolist()
-        return means, scales
+        return _between(output, _OUTPUT_MAX).T.astype(np.int64)  # rounds down
 
 
-@dataclass(frozen=True, eq=False)
-class Line:
-    """A line of pixels with predictions for one channel at a time, in the order 0, 1, 2."""
+def _activate(sums: FloatArray) -> FloatArray:
+    values = _between(sums, _ACTIVATION_MAX)
+    return np.floor(values, out=values)
 
-    where: IntArray
-    """Index of each pixel in reading order."""
-    samples: FloatArray
-    """float64 [n, 3], to be filled in; a prediction needs the previous channels."""
-    predict: Callable[[int], Predictions]
+
+def _between(values: FloatArray, most: FloatArray) -> FloatArray:
+    values = np.maximum(values, _ZERO)  # np.clip takes longer
+    return np.minimum(values, most, out=values)
+
+
+def _blank(width: int, height: int) -> FloatArray:
+    """The pixels of an LR, float32 [h * w + 1, 3], all 128, as the last one stays."""
+    return np.full((width * height + 1, 3), MIDDLE, np.float32)
+
+
+def _inputs(pixels: FloatArray, neighbours: LevelArray, places: IntArray) -> FloatArray:
+    """The inputs, float32 [n, 45], of pixels with these neighbours [n, 10] and positions [n, 9]; not their samples."""
+    inputs = np.empty((len(neighbours), _OWN + 3), np.float32)
+    around = pixels.take(neighbours, axis=0).reshape(len(neighbours), _AROUND)
+    inputs[:, :_AROUND] = around
+    references = around[:, :3] + around[:, 3:6]  # left and upper one
+    references *= _HALF
+    references += _HALF
+    np.floor(references, out=inputs[:, _AROUND : _AROUND + 3])
+    inputs[:, _PLACES] = places
+    return inputs
 
 
 @lru_cache(maxsize=2)
-def _grid(width: int, height: int) -> list[tuple[IntArray, IntArray, IntArray]]:
-    """Of each line of an LR of this size: its pixels, their neighbours and their positions."""
-    neighbours, places = neighbour_indices(width, height), positions(width, height)
-    return [(where, neighbours[where], places[where]) for where in coding_order(width, height)]
+def _grid(width: int, height: int) -> tuple[LevelArray, IntArray, list[tuple[LevelArray, LevelArray, IntArray]]]:
+    """Of an LR of this size: neighbours [h * w, 10] and positions with a 1 [h * w, 9]; and of each line in coding order
+    its pixels, their neighbours and positions."""
+    neighbours = neighbour_indices(width, height).astype(np.int64)
+    places = np.append(positions(width, height), np.ones((width * height, 1), np.int32), axis=1)
+    lines = coding_lines(width, height)
+    order = np.argsort(lines, kind="stable")
+    ends = np.flatnonzero(np.diff(lines[order])) + 1
+    return neighbours, places, [(where, neighbours[where], places[where]) for where in np.split(order, ends)]
 
 
-def _first_layers(network: ChannelNetwork, channel: int) -> tuple[FloatArray, FloatArray]:
-    """Weights on the context, of the first hidden layer next to the output layer's part: of a line's inputs
-    [42, outputs], and of the previous samples of the same pixel [channel, outputs]."""
+def largest_sum(layer: Layer, size: int) -> int:
+    """Bound of a layer's partial sums, for any order of the terms: of ``size`` inputs, which reach `_first_layers` as
+    samples and references, of activations, which are not negative, of the bias and of the mean's reference."""
+    inputs = 2 * INPUT_LIMIT * np.abs(layer.weight[:, :size]).sum(axis=1)
+    positive, negative = (np.maximum(sign * layer.weight[:, size:], 0).sum(axis=1) for sign in (1, -1))
+    sums = inputs + ACTIVATION_MAX * np.maximum(positive, negative) + np.abs(layer.bias) + (1 << layer.shift)
+    sums[0] += MEAN_MAX << int(layer.shift[0])
+    return int(sums.max())
+
+
+def _exact(weight: FloatArray, largest: int) -> FloatArray:
+    return weight.astype(np.float32 if largest < 1 << 24 else np.float64)
+
+
+def _first_layers(network: ChannelNetwork, channel: int) -> FloatArray:
+    """Weights on the inputs, [42 + channel, outputs], of the first hidden layer next to the output layer's part."""
     size = CONTEXT_SIZES[channel]
     layers = network.hidden[0], network.output
     weight = np.concatenate([_scaled(layer.weight[:, :size], layer) for layer in layers], axis=1)
     around, own, middle, places = np.split(weight, [_AROUND, _AROUND + channel, _AROUND + channel + 1])
-    inputs = np.zeros((_ONE + 1, weight.shape[1]))
+    inputs = np.zeros((_OWN + channel, weight.shape[1]))
     inputs[:_AROUND] = around
     inputs[_AROUND + channel] = middle - around.sum(axis=0) - own.sum(axis=0)
     inputs[_AROUND + channel, -2] += 1 << MEAN_BITS  # a mean is predicted as a difference from the reference
-    inputs[_POSITIONS] = places
+    inputs[_PLACES.start : _ONE] = places
     inputs[_ONE] = np.concatenate([_bias(layer) for layer in layers]) - MIDDLE * middle
-    return inputs, own
+    inputs[_OWN:] = own
+    return inputs
 
 
 def _scaled(weight: npt.NDArray[np.int32], layer: Layer) -> FloatArray:
     """A layer's weights [outputs, inputs] with the shifts of the outputs applied, as [inputs, outputs]."""
-    return np.ascontiguousarray(np.ldexp(weight.T.astype(np.float64), -layer.shift))
+    return np.ldexp(weight.T.astype(np.float64), -layer.shift)
 
 
 def _bias(layer: Layer) -> FloatArray:
@@ -161,62 +205,70 @@ def _bias(layer: Layer) -> FloatArray:
     return np.ldexp((layer.bias + ((1 << layer.shift) >> 1)).astype(np.float64), -layer.shift)
 
 
-def _activate(sums: FloatArray) -> FloatArray:
-    values: FloatArray = np.floor(sums)
-    np.maximum(values, _ZERO, out=values)
-    np.minimum(values, _ACTIVATION_MAX, out=values)
-    return values
-
-
-_STEPS = tuple(1 << (bit + MEAN_BITS) for bit in range(7, -1, -1))
-"""Halving the 256 levels, in places of a row."""
+_STEPS = 128, 64, 32, 16, 8, 4, 2, 1
+"""Halving the 256 levels."""
 
 
 def encode_lr(lr: npt.NDArray[np.uint8], tables: CoderTables) -> bytes:
     """Code an LR, uint8 [h, w, 3], into a body, with its levels rounded to multiples of ``tables.step``."""
     height, width = lr.shape[:2]
+    indices = to_indices(lr, tables.step).reshape(-1, 3)
+    means, scales = _predictor(tables.channels).known(indices, width, height).reshape(2, -1, 1)
+    levels = indices.T.reshape(-1, 1).astype(np.int64)
+    # Line by line, and in a line channel by channel.
+    order = np.argsort(np.tile(coding_lines(width, height), 3), kind="stable")
     encoder = RangeEncoder()
-    _code_samples(encoder, to_indices(lr, tables.step).reshape(-1, 3), width, height, tables)
+    for first in range(0, len(order), 6 * _BLOCK):
+        block = order[first : first + 6 * _BLOCK]
+        encoder.code(*_decisions(levels[block], means[block], scales[block]))
     return encoder.finish()
 
 
 def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.NDArray[np.uint8]:
     """Decode a body from ``encode_lr`` to the LR, uint8 [height, width, 3]."""
     decoder = RangeDecoder(body)
-    indices = _code_samples(decoder, np.zeros((height * width, 3), np.uint8), width, height, tables)
+    predictor = _predictor(tables.channels)
+    pixels = _blank(width, height)
+    for inputs in predictor.lines(pixels, width, height):
+        for channel in range(3):
+            means, scales = predictor.predict(inputs, channel).tolist()
+            inputs[:, _OWN + channel] = decoder.code(map(_masses, scales), map(_STARTS.__getitem__, means), _STEPS)
     decoder.finish()
+    indices = pixels[:-1].astype(np.uint8)
     if indices.max() > to_indices(np.array([255], np.uint8), tables.step)[0]:
         raise PayloadError(f"the payload is corrupt: level {tables.step} x {indices.max()} is above 255")
     return to_levels(indices, tables.step).reshape(height, width, 3)
 
 
+_predictor = lru_cache(maxsize=8)(Predictor)
+
+
+def _decisions(levels: LevelArray, means: LevelArray, scales: LevelArray) -> tuple[list[int], list[int]]:
+    """The eight decisions of each level, 0 or 1, and the probabilities of 1; all [n, 1]."""
+    def mass_below(level: LevelArray) -> LevelArray:
+        return cumulative((level << MEAN_BITS) - (1 << (MEAN_BITS - 1)) - means, scales) + level
+
+    halves = np.array(_STEPS)
+    start = levels & -2 * halves  # of the range that a decision halves
+    below, middle, whole = mass_below(start), mass_below(start + halves), mass_below(start + 2 * halves)
+    # Never PROBABILITY_ONE: there is mass below the middle.
+    probabilities = np.maximum((whole - middle << PROBABILITY_BITS) // (whole - below), 1)
+    return ((levels & halves) != 0).ravel().tolist(), probabilities.ravel().tolist()
+
+
+_PHASES = 1 << MEAN_BITS
+_EDGES = 2 * 256 + 1  # of levels on both sides of a mean
+_STARTS = [phase * _EDGES + edge for edge, phase in (
+    divmod(256 * _PHASES - _PHASES // 2 - mean, _PHASES) for mean in range(MEAN_MAX + 1))]
+"""Of each mean, the place of level 0's lower edge in ``_masses``, where the edges of the other levels follow."""
+
+
 @lru_cache(maxsize=SCALE_STEPS)
 def _masses(scale: int) -> array[int]:
-    """Sixteen times (a place is a sixteenth of a level) the mass below each place of ``cumulative_row``, and a part in
-    2**20 for every level in it."""
-    row = np.array(cumulative_row(scale), dtype=np.int64)
-    return array("i", ((row << MEAN_BITS) + np.arange(len(row))).tolist())
-
-
-_predictor = lru_cache(maxsize=8)(LinePredictor)
-
-
-def _code_samples(
-    coder: RangeEncoder | RangeDecoder, levels: npt.NDArray[np.uint8], width: int, height: int, tables: CoderTables
-) -> npt.NDArray[np.uint8]:
-    """Encode ``levels``, uint8 [height * width, 3]; or decode and return levels, ignoring the given ones."""
-    coded = np.empty_like(levels)
-    for line in _predictor(tables.channels).lines(width, height):
-        given = levels[line.where].T.tolist()
-        for channel in range(3):
-            found = []
-            for mean, scale, level in zip(*line.predict(channel), given[channel], strict=True):
-                start = row_start(mean)
-                place = coder.code(_masses(scale), start, _STEPS, start + (level << MEAN_BITS))
-                found.append((place - start) >> MEAN_BITS)
-            line.samples[:, channel] = found
-        coded[line.where] = line.samples
-    return coded
+    """The mass below each edge, with a part in 2**20 for every level, for each of 16 fractions of the mean."""
+    edges = np.arange(_EDGES)
+    distance = np.arange(_PHASES)[:, None] + (edges - 256) * _PHASES
+    return array("i", (cumulative(distance, np.array(scale)) + edges).ravel().tolist())
 
 
 PROBABILITY_BITS = 16
@@ -229,42 +281,35 @@ _LEADING = 0x01000000
 
 
 class RangeEncoder:
-    """Encodes values; ``finish`` returns the body."""
+    """Encodes decisions; ``finish`` returns the body."""
 
     def __init__(self) -> None:
         self._low = 0
-        self._high = _TOP
+        self._span = _TOP  # high - low
         self._output = bytearray()
 
-    def code(self, masses: Sequence[int], place: int, steps: Sequence[int], value: int) -> int:
-        """Append the decisions of a binary search for ``value`` and return the place at which they end.
-
-        ``masses[k]`` is the mass below place k, strictly ascending from ``place`` to ``place + 2 * steps[0]``. From a
-        place, each step, half of the previous one, decides if the value is at least that much further. The loop takes
-        most of the time of an LR and therefore calls no functions.
-        """
-        low, high = self._low, self._high
-        below, whole = masses[place], masses[place + 2 * steps[0]]
-        for step in steps:
-            middle = masses[place + step]
-            # Never PROBABILITY_ONE: there is mass below the middle.
-            probability = ((whole - middle) << PROBABILITY_BITS) // (whole - below) or 1
-            split = low + ((high - low) * probability >> PROBABILITY_BITS)
-            if value >= place + step:
-                place += step
-                below, high = middle, split
+    def code(self, decisions: Iterable[int], probabilities: Iterable[int]) -> None:
+        """Append decisions, 0 or 1, given the probabilities of 1."""
+        low, span = self._low, self._span
+        for decision, probability in zip(decisions, probabilities, strict=True):
+            share = span * probability >> PROBABILITY_BITS
+            if decision:
+                span = share
             else:
-                whole, low = middle, split + 1
-            while low ^ high < _LEADING:
-                self._output.append(high >> 24)
-                low = (low << 8) & _TOP
-                high = ((high << 8) & _TOP) | 0xFF
-        self._low, self._high = low, high
-        return place
+                low += share + 1
+                span -= share + 1
+            if span < _LEADING:  # else low and high differ in their leading bytes
+                high = low + span
+                while low ^ high < _LEADING:
+                    self._output.append(high >> 24)
+                    low = (low << 8) & _TOP
+                    high = ((high << 8) & _TOP) | 0xFF
+                span = high - low
+        self._low, self._span = low, span
 
     def finish(self) -> bytes:
         """The body of all decisions so far."""
-        return bytes(self._output + _shortest_ending(self._low, self._high)).rstrip(b"\0")
+        return bytes(self._output + _shortest_ending(self._low, self._low + self._span)).rstrip(b"\0")
 
 
 class RangeDecoder:
@@ -273,37 +318,53 @@ class RangeDecoder:
     def __init__(self, body: bytes) -> None:
         self._body = body
         self._low = 0
-        self._high = _TOP
-        self._value = int.from_bytes(body[:4].ljust(4, b"\0"), "big")
+        self._span = _TOP
+        self._read = int.from_bytes(body[:4].ljust(4, b"\0"), "big")
         self._position = 4  # of the next byte to read; zeros follow the body
 
-    def code(self, masses: Sequence[int], place: int, steps: Sequence[int], value: int) -> int:
-        """The place of the next decisions, which exists for any body; as the encoder's, but ``value`` is ignored."""
-        low, high, read = self._low, self._high, self._value
-        below, whole = masses[place], masses[place + 2 * steps[0]]
-        for step in steps:
-            middle = masses[place + step]
-            probability = ((whole - middle) << PROBABILITY_BITS) // (whole - below) or 1
-            split = low + ((high - low) * probability >> PROBABILITY_BITS)
-            if read <= split:
-                place += step
-                below, high = middle, split
-            else:
-                whole, low = middle, split + 1
-            while low ^ high < _LEADING:
-                low = (low << 8) & _TOP
-                high = ((high << 8) & _TOP) | 0xFF
-                position = self._position
-                following = self._body[position] if position < len(self._body) else 0
-                read = ((read << 8) & _TOP) | following
-                self._position = position + 1
-        self._low, self._high, self._value = low, high, read
-        return place
+    def code(self, rows: Iterable[Sequence[int]], starts: Iterable[int], steps: Sequence[int]) -> list[int]:
+        """The results of binary searches, one for each row, which exist for any body.
+
+        ``masses[k]`` is the mass below place k of a row, strictly ascending from ``start`` to ``start + 2 * steps[0]``.
+        From a place, each step, half of the previous one, decides if the value is at least that much further. Results
+        are distances from the start. The loop takes most of the time of an LR and therefore calls no functions.
+        """
+        span, read = self._span, self._read
+        offset, leading, bits, width, found = read - self._low, _LEADING, PROBABILITY_BITS, 2 * steps[0], []
+        for masses, start in zip(rows, starts, strict=True):
+            place, whole = start, masses[start + width]
+            total = whole - masses[start]
+            for step in steps:
+                above = whole - masses[place + step]
+                # Never PROBABILITY_ONE: there is mass below the middle.
+                share = span * ((above << bits) // total or 1) >> bits
+                if offset <= share:
+                    place += step
+                    total, span = above, share
+                else:
+                    whole -= above
+                    total -= above
+                    share += 1
+                    span -= share
+                    offset -= share
+                if span < leading:  # else low and high differ in their leading bytes
+                    low = read - offset
+                    high = low + span
+                    while low ^ high < leading:
+                        low = (low << 8) & _TOP
+                        high = ((high << 8) & _TOP) | 0xFF
+                        following = self._body[self._position] if self._position < len(self._body) else 0
+                        read = ((read << 8) & _TOP) | following
+                        self._position += 1
+                    span, offset = high - low, read - low
+            found.append(place - start)
+        self._low, self._span, self._read = read - offset, span, read
+        return found
 
     def finish(self) -> None:
         """Check that the encoder writes this body for the decisions that were read."""
         settled = self._position - 4  # bytes shifted out of the interval
-        expected = self._body[:settled].ljust(settled, b"\0") + _shortest_ending(self._low, self._high)
+        expected = self._body[:settled].ljust(settled, b"\0") + _shortest_ending(self._low, self._low + self._span)
         if expected.rstrip(b"\0") != self._body:
             raise PayloadError(
                 f"the coded body of {len(self._body)} bytes does not end as an encoder would have ended it; "

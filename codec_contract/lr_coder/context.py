@@ -16,9 +16,6 @@ pixel above, else by 128.
 
 from __future__ import annotations
 
-from array import array
-from functools import lru_cache
-
 import numpy as np
 import numpy.typing as npt
 
@@ -35,8 +32,8 @@ MEAN_MAX = 255 << MEAN_BITS
 SCALE_MAX = SCALE_STEPS - 1
 CUMULATIVE_ONE = 1 << 20
 
-# round(2**20 / (1 + exp(-i / 8))) for i = 0...96
-_SIGMOID = (
+# round(2**20 / (1 + exp(-i / 8))) for i = 0...96, and the last once more
+_SIGMOID = np.array((
     524288, 557013, 589485, 621456, 652696, 682995, 712170, 740069, 766570, 791586, 815058, 836959, 857289, 876068,
     893337, 909153, 923583, 936703, 948595, 959343, 969033, 977748, 985571, 992579, 998846, 1004444, 1009436,
     1013883, 1017840, 1021358, 1024482, 1027256, 1029716, 1031897, 1033829, 1035540, 1037055, 1038396, 1039582,
@@ -44,33 +41,22 @@ _SIGMOID = (
     1046793, 1047002, 1047187, 1047350, 1047494, 1047621, 1047733, 1047832, 1047919, 1047996, 1048064, 1048125,
     1048178, 1048224, 1048266, 1048302, 1048334, 1048363, 1048388, 1048410, 1048429, 1048447, 1048462, 1048475,
     1048487, 1048498, 1048507, 1048515, 1048522, 1048528, 1048534, 1048539, 1048543, 1048547, 1048551, 1048554,
-    1048556, 1048558, 1048561, 1048562, 1048564, 1048565, 1048567, 1048568, 1048569, 1048570,
-)  # fmt: skip
+    1048556, 1048558, 1048561, 1048562, 1048564, 1048565, 1048567, 1048568, 1048569, 1048570, 1048570,
+), dtype=np.int64)  # fmt: skip
 # round(2**16 * 2**(-i / 8)) for i = 0...7
-_EIGHTH_OCTAVES = (65536, 60097, 55109, 50535, 46341, 42495, 38968, 35734)
+_EIGHTH_OCTAVES = np.array((65536, 60097, 55109, 50535, 46341, 42495, 38968, 35734), dtype=np.int64)
 _ARGUMENT_BITS = 12  # fraction bits of the sigmoid's argument
 _STEP_BITS = 9  # of these, between two entries of _SIGMOID
 
-_REACH = 1 << (8 + MEAN_BITS)  # largest distance from a mean to a level's edge
 
-
-@lru_cache(maxsize=SCALE_STEPS)
-def cumulative_row(scale: int) -> array[int]:
-    """The distribution function of one scale at the distances -_REACH...+_REACH, in sixteenths of a level."""
-    distance = np.arange(_REACH + 1, dtype=np.int64)
-    argument = distance * _EIGHTH_OCTAVES[scale & 7] >> (16 + MEAN_BITS - 2 - _ARGUMENT_BITS + (scale >> 3))
-    argument = np.minimum(argument, (len(_SIGMOID) - 1) << _STEP_BITS)
-    table = np.array(_SIGMOID + (_SIGMOID[-1],), dtype=np.int64)
+def cumulative(distance: npt.NDArray[np.int64], scale: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The distribution function of each scale index at a distance from the mean, in sixteenths of a level."""
+    argument = np.abs(distance) * _EIGHTH_OCTAVES[scale & 7] >> (16 + MEAN_BITS - 2 - _ARGUMENT_BITS + (scale >> 3))
+    np.minimum(argument, (len(_SIGMOID) - 2) << _STEP_BITS, out=argument)
     index = argument >> _STEP_BITS
-    rest = argument & ((1 << _STEP_BITS) - 1)
-    upper = table[index] + ((table[index + 1] - table[index]) * rest >> _STEP_BITS)
-    return array("i", np.concatenate([CUMULATIVE_ONE - upper[:0:-1], upper]).tolist())
-
-
-def row_start(mean: int) -> int:
-    """Index of the lower edge of level 0 in a row of ``cumulative_row``, with level v 16 v after it, for a mean in
-    sixteenths of a level."""
-    return _REACH - (1 << (MEAN_BITS - 1)) - mean
+    least = _SIGMOID[index]
+    upper = least + ((_SIGMOID[index + 1] - least) * (argument & ((1 << _STEP_BITS) - 1)) >> _STEP_BITS)
+    return np.where(distance < 0, CUMULATIVE_ONE - upper, upper)
 
 
 # (dy, dx) of the neighbours; the first is the left one, the second the upper one.
@@ -116,13 +102,11 @@ def positions(width: int, height: int) -> IntArray:
     return placed
 
 
-def coding_order(width: int, height: int) -> list[npt.NDArray[np.int32]]:
-    """The pixels of each slanted line, in coding order, by their index in reading order."""
+def coding_lines(width: int, height: int) -> npt.NDArray[np.int32]:
+    """The slanted line of each pixel, int32 [height * width]; within a line, coding order is reading order."""
     y, x = np.divmod(np.arange(height * width, dtype=np.int32), np.int32(width))
-    line = x + SLANT * y
-    order = np.argsort(line, kind="stable").astype(np.int32)
-    ends = np.cumsum(np.bincount(line))
-    return [part for part in np.split(order, ends[:-1]) if len(part)]
+    lines: IntArray = x + SLANT * y
+    return lines
 
 
 def all_contexts(lr: npt.NDArray[np.uint8], channel: int) -> tuple[IntArray, IntArray]:

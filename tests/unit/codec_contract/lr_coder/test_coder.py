@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from codec_contract.errors import BundleError, PayloadError
-from codec_contract.lr_coder.coder import LinePredictor, decode_lr, encode_lr
+from codec_contract.lr_coder.coder import Predictor, decode_lr, encode_lr, largest_sum
 from codec_contract.lr_coder.coder_tables import (
     MAX_STEP,
     ChannelNetwork,
@@ -251,6 +251,13 @@ def random_tables(seed: int, widths: Any) -> CoderTables:
     return CoderTables(tuple(channels))
 
 
+def lines_of(width: int, height: int) -> list[list[int]]:
+    """The pixels of each line x + 3 y = t, from top to bottom, by their index in reading order."""
+    lines = ([y * width + t - 3 * y for y in range(height) if 0 <= t - 3 * y < width]
+             for t in range(width + 3 * height))
+    return [line for line in lines if line]
+
+
 @pytest.mark.parametrize("tables", [
     CoderTables.default(), random_tables(0, (7,)), random_tables(1, (16, 5, 9)), random_tables(2, (256, 30))])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (8, 1), (7, 11)])
@@ -258,14 +265,29 @@ def test_a_line_is_predicted_as_its_samples_are(tables: CoderTables, shape: tupl
     height, width = shape
     lr = np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
     expected = [network.predict(*all_contexts(lr, channel)) for channel, network in enumerate(tables.channels)]
-    seen = []
-    for line in LinePredictor(tables.channels).lines(width, height):
-        line.samples[:] = np.nan  # reading samples that are not decoded yet is detected
+    predictor = Predictor(tables.channels)
+    np.testing.assert_array_equal(predictor.known(lr.reshape(-1, 3), width, height), np.swapaxes(expected, 0, 1))
+    pixels, seen = np.full((height * width + 1, 3), 128, np.float32), []
+    for inputs, where in zip(predictor.lines(pixels, width, height), lines_of(width, height), strict=True):
+        inputs[:, -3:] = np.nan  # reading samples that are not decoded yet is detected
         for channel, (means, scales) in enumerate(expected):
-            assert line.predict(channel) == ([means[i] for i in line.where], [scales[i] for i in line.where])
-            line.samples[:, channel] = lr.reshape(-1, 3)[line.where, channel]
-        seen += line.where.tolist()
+            found = predictor.predict(inputs, channel).tolist()
+            assert found == [[means[i] for i in where], [scales[i] for i in where]]
+            inputs[:, channel - 3] = lr.reshape(-1, 3)[where, channel]
+        seen += where
     assert sorted(seen) == list(range(height * width))
+    np.testing.assert_array_equal(pixels[:-1], lr.reshape(-1, 3))
     if height * width > 9:
         assert len({number for network in expected for number in network[0]}) > 20
         assert len({number for network in expected for number in network[1]}) > 5
+
+
+def test_sums_of_24_bits_are_told_from_larger_ones() -> None:
+    """Activations sum up to 4095 times the positive or the negative weights; contexts count twice."""
+    weight = np.zeros((2, 8), np.int32)
+    weight[1] = [1, -2, 3, 100, -127, 127, 127, -90]
+    sizes = Layer(weight, np.int32([0, -50]), np.int32([0, 3]))
+    assert largest_sum(sizes, 3) == 2 * 255 * 6 + 4095 * (100 + 127 + 127) + 50 + 8
+    assert largest_sum(sizes, 0) == 4095 * (3 + 1 + 100 + 127 + 127) + 50 + 8
+    # The first output of an output layer adds the reference.
+    assert largest_sum(Layer(weight * 0, np.int32([7, 0]), np.int32([10, 3])), 3) == 7 + 1024 + (4080 << 10)

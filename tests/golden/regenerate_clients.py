@@ -2,9 +2,9 @@
 
 The clients in TypeScript, Java and Swift (clients/) read these files and those of tests/golden/contract. They pin what
 a client computes: the golden inputs, the picture turned upright, what shows through transparency, the encoder's square,
-coded bodies, whole payloads, also of aligned pictures, the faces of photographs, what must be refused, and what Python
-reads and they refuse. Every one follows from the contract and from the default bundle, both frozen, and the faces from
-recorded outputs of networks (`tests.golden.recorded_faces`).
+coded bodies, whole payloads, also of aligned pictures and as text, the faces of photographs, what must be refused, and
+what Python reads and they refuse. Every one follows from the contract and from the default bundle, both frozen, and the
+faces from recorded outputs of networks (`tests.golden.recorded_faces`).
 
 Pictures are made so that any language can make them. They are cells of block x block pixels, cut off at the right and
 bottom; byte n of the cells, in reading order, R, G, B (A), is the top byte of state n of the generator
@@ -15,6 +15,7 @@ United States House of Representatives, a work of the United States government, 
 
 from __future__ import annotations
 
+import base64
 import cmath
 import json
 import math
@@ -38,6 +39,7 @@ from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import CODING_DEFLATE, CODING_RAW, FIT_ALIGN, decode_payload, encode_payload
+from codec_contract.payload_text import to_text
 from edge_encoder.faces.alignment import FaceFinder, FacePoints, FoundFace, ffhq_square, is_framed
 from edge_encoder.golden_inputs import golden_input
 from edge_encoder.preprocessing import load_picture
@@ -126,6 +128,7 @@ def golden_files() -> dict[str, bytes]:
             "refused_points": _refused_points()},
         "photos": {"photos": _photos(json.loads((FOLDER / RECORDED).read_bytes()))},
         "damaged": {**bundle, **contract, "payloads": _damaged(manifest.lr_contract_id, tables)},
+        "texts": {"texts": _texts(), "refused": ["", "me.grain", "7W4Q!", "7W4QA", "W0U1", "W0U::", "W0U:::", "W0Uab"]},
         "unsupported": {**bundle, **contract, "payloads": _unsupported(manifest.lr_contract_id, tables)}}
     return {**{name: (FOLDER / name).read_bytes() for name in (PORTRAIT, RECORDED)},
             **{f"{name}.json": json_bytes(content) for name, content in contents.items()}}
@@ -299,6 +302,15 @@ def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
         "body with another ending": payload(body + bytes([1])), "body with a zero behind": payload(body + b"\0")}
     refused(cases, lambda data: decode_payload(data, contract_id=contract_id, tables=tables))
     return [{"name": name, "payload": data.hex()} for name, data in cases.items()]
+
+
+def _texts() -> list[dict[str, str]]:
+    """Payloads and a scene as text; with the base64 that other programs write."""
+    contract = FOLDER.parent / "contract"
+    payloads = [path.read_bytes() for path in sorted(contract.glob("*.grain"))]
+    scene = bytes.fromhex(json.loads((contract / "scenes.json").read_text())["scenes"][0]["scene"])
+    return [{"bytes": data.hex(), "base64url": to_text(data), "base45": to_text(data, "base45"),
+             "base64": base64.b64encode(data).decode()} for data in (*payloads[:3], scene)]
 
 
 def _read_aligned(contract_id: bytes, tables: CoderTables) -> list[dict[str, Any]]:

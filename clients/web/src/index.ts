@@ -26,6 +26,7 @@ export {
   ffhqSquare, isFramed, type OrientedSquare, type Point, type Size, squareCorners, squareSide,
 } from "./oriented_square.js";
 export { decodePayload, encodePayload, type Header, parseHeader } from "./payload.js";
+export { payloadFromText, payloadToText, type TextForm } from "./payload_text.js";
 export type { Source } from "./pixels.js";
 export { compressWithin } from "./rate_control.js";
 export { type Colour, flatten, type Rgb, type Rgba } from "./rgb.js";

@@ -39,6 +39,34 @@ final class PayloadTests: XCTestCase {
         let payloads: [Case]
     }
 
+    private struct Texts: Decodable {
+        struct Case: Decodable {
+            let bytes: String
+            let base64url: String
+            let base45: String
+            let base64: String
+        }
+        let texts: [Case]
+        let refused: [String]
+    }
+
+    func testPayloadsAreWrittenAndReadAsText() throws {
+        let golden = try GoldenFiles.read(Texts.self, "tests/golden/clients/texts.json")
+        for item in golden.texts {
+            let data = try bytes(item.bytes)
+            let text = try (FaceScene.isScene(data) ? FaceScene(data).text : Payload(data).text)
+            XCTAssertEqual(text, item.base64url)
+            XCTAssertEqual(PayloadText.base45(data), item.base45)
+            let uri = "data:application/vnd.edgegrain;base64,\(item.base64)"
+            for form in [item.base64url, " \(item.base45)\r\n", item.base64, uri] {
+                XCTAssertEqual(try PayloadText.read(form), data)
+            }
+        }
+        for text in golden.refused {
+            XCTAssertThrowsError(try PayloadText.read(text))
+        }
+    }
+
     func testCRC32IsThatOfZlib() {
         XCTAssertEqual(crc32(Array("123456789".utf8)[...]), 0xcbf4_3926)
     }

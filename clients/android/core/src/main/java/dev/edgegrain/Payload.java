@@ -136,6 +136,11 @@ public final class Payload {
         return parse(data, checkCrc(data));
     }
 
+    /** The bytes as base64url; {@link PayloadText} has base45 for QR codes, and reads both. */
+    public String text() {
+        return PayloadText.base64url(data);
+    }
+
     /** The bytes to send or store. */
     public byte[] bytes() {
         return data.clone();

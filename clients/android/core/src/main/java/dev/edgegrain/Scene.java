@@ -109,6 +109,11 @@ public final class Scene {
         return new Scene(data.clone(), width, height, faces, background);
     }
 
+    /** The bytes as base64url; {@link PayloadText} has base45 for QR codes, and reads both. */
+    public String text() {
+        return PayloadText.base64url(data);
+    }
+
     /** The bytes to send or store. */
     public byte[] bytes() {
         return data.clone();

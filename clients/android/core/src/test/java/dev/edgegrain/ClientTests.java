@@ -43,6 +43,7 @@ public final class ClientTests {
         all.put("stored payloads are read and written again", tests::storedPayloads);
         all.put("payloads are Python's", tests::payloads);
         all.put("damaged payloads are refused", tests::damaged);
+        all.put("payloads are written and read as text", tests::texts);
         all.put("payloads of other kinds are refused as such", tests::unsupported);
         all.put("what the format cannot say is refused", tests::limits);
         all.put("unusable coder tables are refused", tests::tables);
@@ -280,6 +281,21 @@ public final class ClientTests {
             byte[] changed = good.clone();
             changed[index] ^= 0x40;
             refused(PayloadException.class, () -> Payload.read(changed));
+        }
+    }
+
+    private void texts() throws Exception {
+        for (Map<String, Object> item : golden.cases("tests/golden/clients/texts.json", "texts")) {
+            byte[] data = GoldenFiles.hex(item.get("bytes"));
+            equal(item.get("base64url"), Scene.isScene(data) ? Scene.read(data).text() : Payload.read(data).text(), "");
+            equal(item.get("base45"), PayloadText.base45(data), "base45");
+            for (String form : new String[] {"base64url", "base45", "base64"}) {
+                equal(data, PayloadText.read(" " + item.get(form) + "\r\n"), form);
+            }
+            equal(data, PayloadText.read("data:application/vnd.edgegrain;base64," + item.get("base64")), "data URI");
+        }
+        for (Object text : Json.list(golden.object("tests/golden/clients/texts.json").get("refused"), "refused")) {
+            refused(PayloadException.class, () -> PayloadText.read((String) text));
         }
     }
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import struct
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -88,6 +88,13 @@ class MilProgram:
         if lr.dtype != np.int32 or lr.min() < 0 or lr.max() > 255:
             raise ExportError(f"the program gave {lr.dtype} values {lr.min()}...{lr.max()}, expected int32 0...255")
         return lr.transpose(0, 2, 3, 1).astype(np.uint8)
+
+    def layers(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Weight float32 ``[O, I / groups, kh, kw]`` and bias ``[O]`` of every convolution."""
+        for operation in self._operations:
+            if operation.type == "conv":
+                weight, bias = (self._argument(operation.inputs[key], self.constants) for key in ("weight", "bias"))
+                yield weight, bias
 
     def _argument(self, argument: Any, tensors: Mapping[str, Any]) -> Any:
         values = [tensors[binding.name] if binding.WhichOneof("binding") == "name" else self._value(binding.value)

@@ -79,6 +79,7 @@ def export_proven(encoder: IntegerNetwork | EncoderGraph, out_dir: Path, options
 
         artefacts = export_encoder(graph, staging, options.formats, tflite_converter=options.tflite_converter,
                                    progress=lambda name: progress.step(f"writing {name}"))
+        report = reports.new_report(graph, artefacts, source=options.source)
         job = ProofJob(graph, artefacts, options.inputs, network, options.pictures, options.seed)
         sections: dict[str, Any] = {"quick": options.quick}
         if network is None or bound is None:
@@ -102,7 +103,7 @@ def export_proven(encoder: IntegerNetwork | EncoderGraph, out_dir: Path, options
                                min(options.inputs, CONTRAST_INPUTS), None, options.pictures, options.seed)
                 sections["float_contrast"] = {
                     "architecture": other.name, **flip_report(run(job, "comparing runtimes of the float encoder"))}
-        report = reports.new_report(graph, artefacts, source=options.source) | sections
+        report |= sections
         if tflite := report["files"].get(FORMATS["tflite"]):
             tflite["converter"] = str(options.tflite_converter)
         if network is not None:

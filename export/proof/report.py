@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import timeit
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
@@ -27,7 +28,7 @@ from codec_contract.errors import ExportError
 from codec_contract.files import write_atomically
 from edge_encoder.golden_inputs import check_golden
 from edge_encoder.integer_network import ACCUMULATOR_LIMIT, BoundReport
-from export.encoder.graph import EncoderGraph
+from export.encoder.graph import Conv, EncoderGraph
 from export.proof.runtimes import Runtime, compiled_model_runtimes, coreml_runtimes, onnx_runtimes, tflite_runtimes
 
 REPORTS = ("report.json", "report.md")
@@ -35,7 +36,18 @@ ProofReport = dict[str, Any]
 
 
 def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: str) -> ProofReport:
-    """The part of every report: encoder, files, versions, machine, commit, date."""
+    """The part of every report: encoder, files, versions, machine, commit, date.
+
+    Raises an `ExportError` if a file of an exact encoder has other weights than the encoder.
+    """
+    read = {kind: read_encoder(kind, path) for kind, path in artefacts.items()}
+    for kind, (_, layers) in read.items() if graph.exact else ():
+        convolutions = [node for node in graph.nodes if isinstance(node, Conv)]
+        held = Counter(_key(*layer) for layer in layers)
+        held.subtract(_key(node.weight, node.bias) for node in convolutions)
+        if wrong := [node.name for node in convolutions if held[_key(node.weight, node.bias)] < 0]:
+            raise ExportError(f"{artefacts[kind].name} has other weights or biases than the encoder in "
+                              f"{', '.join(wrong)}; do not ship it, export it again")
     return {
         "schema": 1,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -44,7 +56,7 @@ def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: st
         "encoder": {
             "architecture": graph.name, "hr": graph.hr, "lr": graph.lr, "exact": graph.exact,
             "parameters": graph.parameters(), "flops": graph.flops(), "operations": graph.kinds()},
-        "files": {path.name: {"format": kind, **_fingerprint(path), "operations": dict(operations(kind, path))}
+        "files": {path.name: {"format": kind, **_fingerprint(path), "operations": dict(read[kind][0])}
                   for kind, path in artefacts.items()},
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {"system": platform.system(), "architecture": platform.machine(), "processor": processor_name()},
@@ -115,23 +127,62 @@ def flip_sentence(section: Mapping[str, Any]) -> str:
             f"{section['largest_step']} {compared}")
 
 
-def operations(kind: str, path: Path) -> Counter[str]:
-    """Operation kinds of a file in a format; constants of Core ML are not counted."""
-    if kind == "onnx":
-        import onnx
+Layer = tuple[np.ndarray, np.ndarray]
+"""Weight float32 ``[O, I / groups, kh, kw]`` and bias float32 ``[O]`` of a convolution."""
 
-        return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
+
+def _key(weight: np.ndarray, bias: np.ndarray) -> tuple[tuple[int, ...], bytes, bytes]:
+    return weight.shape, weight.tobytes(), bias.tobytes()
+
+
+def read_encoder(kind: str, path: Path) -> tuple[Counter[str], Iterator[Layer]]:
+    """Operation kinds of a file in a format, without constants of Core ML, and its convolutions."""
+    if kind == "onnx":
+        return _read_onnx(path)
     if kind == "coreml":
         from export.proof.mil_interpreter import MilProgram
 
-        return Counter({name: count for name, count in MilProgram(path).operations.items() if name != "const"})
+        program = MilProgram(path)
+        return Counter({name: count for name, count in program.operations.items() if name != "const"}), program.layers()
+    return _read_tflite(path)
+
+
+def _read_onnx(path: Path) -> tuple[Counter[str], Iterator[Layer]]:
+    import onnx
+
+    graph = onnx.load(str(path)).graph
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("Cast", "Mul") and all(name in values for name in node.input):  # int8 times its scale
+            first, *rest = (values[name].astype(np.float32) for name in node.input)
+            values[node.output[0]] = math.prod(rest, start=first)
+    return (Counter(node.op_type for node in graph.node),
+            ((values[node.input[1]], values[node.input[2]]) for node in graph.node if node.op_type == "Conv"))
+
+
+def _read_tflite(path: Path) -> tuple[Counter[str], Iterator[Layer]]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     # Old readers use the deprecated 8-bit code; new operations have only the other one.
     kinds = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
-    return Counter(kinds[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators)
+    (graph,) = model.subgraphs
+    found = [(kinds[operator.opcodeIndex], operator) for operator in graph.operators]
+    int8 = {operator.outputs[0]: graph.tensors[operator.inputs[0]] for kind, operator in found if kind == "DEQUANTIZE"}
+
+    def value(index: int) -> np.ndarray:
+        tensor = int8.get(index, graph.tensors[index])
+        data = model.buffers[tensor.buffer].data.view(np.int8 if index in int8 else np.float32).reshape(tensor.shape)
+        if index not in int8:
+            return data
+        sides = np.where(np.arange(4) == tensor.quantization.quantizedDimension, -1, 1)
+        return data * tensor.quantization.scale.reshape(sides)
+
+    axes = {"CONV_2D": (0, 3, 1, 2), "DEPTHWISE_CONV_2D": (3, 0, 1, 2)}
+    return (Counter(kind for kind, _ in found),
+            ((value(operator.inputs[1]).transpose(axes[kind]), value(operator.inputs[2])) for kind, operator in found
+             if kind in axes))
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

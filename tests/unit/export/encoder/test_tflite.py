@@ -14,7 +14,7 @@ from edge_encoder.twin import LR_SIZES, EncoderTwin, encoder_config
 from export.encoder.graph import Clip, Conv, EncoderGraph, exact_graph
 from export.encoder.tflite import tflite_bytes
 from export.encoder.tflite_converters import write_tflite
-from export.proof.report import operations
+from export.proof.report import read_encoder
 from export.proof.runtimes import tflite_runtimes
 
 
@@ -31,7 +31,7 @@ def test_pictures_and_lrs_are_bytes_in_tflite_order(exported: Mapping[str, Path]
 
 def test_nothing_is_transposed_or_padded_and_only_weights_are_dequantized(exported: Mapping[str, Path],
                                                                           network: IntegerNetwork) -> None:
-    found = operations("tflite", exported["tflite"])
+    found = read_encoder("tflite", exported["tflite"])[0]
     depthwise = sum(layer.groups > 1 for layer in network.layers)
     layers = len(network.layers)
     assert found == {"CAST": 2, "DEQUANTIZE": layers, "CONV_2D": layers - depthwise,
@@ -85,7 +85,7 @@ def test_zeros_that_fit_no_scheme_are_padded(tmp_path: Path) -> None:
     expected = sum(padded[:, i::2, j::2] for i in (0, 1) for j in (0, 1)).clip(0, 200)
     assert {expected.min(), expected.max()} == {0, 200}
     path = write_tflite(graph, tmp_path / "encoder.tflite")
-    assert operations("tflite", path)["PAD"] == 1
+    assert read_encoder("tflite", path)[0]["PAD"] == 1
     for runtime in tflite_runtimes(path):
         assert np.array_equal(runtime.encode(picture), expected), runtime.name
 

@@ -11,7 +11,7 @@ import numpy as np
 from codec_contract.bundle.manifest import CODER_TABLES, Manifest
 from codec_contract.errors import ImageError, PayloadError, reason
 from codec_contract.files import write_atomically
-from codec_contract.fit import Size, check_size, content_size
+from codec_contract.fit import Size, check_size, content_size, unfit_restored
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import (
     CONTRACT_ID_BYTES,
@@ -191,6 +191,15 @@ class Payload(_Sent):
         if self._lr is None:
             self._lr = _read_only(decode_payload_lr(self._parsed, require_manifest_for(self.header)))
         return self._lr
+
+    def preview(self) -> Rgb:
+        """The LR in the original's aspect, uint8 ``[h, w, 3]``, to show until the picture is restored.
+
+        Raises:
+            PayloadError: as `lr`.
+        """
+        tiled = self.header.lr_width != self.header.lr_height
+        return self.lr if tiled else unfit_restored(self.lr, self.header, "native")
 
     def __repr__(self) -> str:
         header = self.header

@@ -2,6 +2,7 @@
 
 import { ImageError } from "./errors.js";
 import { exactResize } from "./exact_resize.js";
+import type { Header } from "./payload.js";
 import { checkRgb, type Rgb } from "./rgb.js";
 
 /** How a picture comes to the square: padded at its edges, stretched, or cut to its centre square. */
@@ -27,17 +28,28 @@ export function fitPicture(rgb: Rgb, hr: number, fit: Fit = "pad"): Rgb {
   return padded(exactResize(rgb, width, height), hr);
 }
 
+/** The LR of a payload in the original's aspect, without padding: to show until the picture is restored. */
+export function preview({ lr, header }: { readonly lr: Rgb; readonly header: Header }): Rgb {
+  if (header.fit === "align" || header.fit === "crop") return lr;
+  const [width, height] = contentSize(header.originalWidth, header.originalHeight, lr.width);
+  return header.fit === "stretch" ? exactResize(lr, width, height) : centre(lr, width, height);
+}
+
 function centreSquare(rgb: Rgb): Rgb {
   const side = Math.min(rgb.width, rgb.height);
-  if (rgb.width === rgb.height) return rgb;
-  const left = (rgb.width - side) >> 1;
-  const top = (rgb.height - side) >> 1;
-  const data = new Uint8Array(3 * side * side);
-  for (let y = 0; y < side; y++) {
+  return centre(rgb, side, side);
+}
+
+function centre(rgb: Rgb, width: number, height: number): Rgb {
+  if (rgb.width === width && rgb.height === height) return rgb;
+  const left = (rgb.width - width) >> 1;
+  const top = (rgb.height - height) >> 1;
+  const data = new Uint8Array(3 * width * height);
+  for (let y = 0; y < height; y++) {
     const from = 3 * ((top + y) * rgb.width + left);
-    data.set(rgb.data.subarray(from, from + 3 * side), 3 * side * y);
+    data.set(rgb.data.subarray(from, from + 3 * width), 3 * width * y);
   }
-  return { width: side, height: side, data };
+  return { width, height, data };
 }
 
 /** Repeats the edge pixels: half of what is missing, rounded down, comes before the picture. */

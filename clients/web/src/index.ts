@@ -20,7 +20,7 @@ export { cutSquare } from "./exact_square.js";
 export type { FaceProblem } from "./face_check.js";
 export { FaceFinder } from "./face_finder.js";
 export { compressFaces, compressLargestFace, type Face, findFaces, type FoundFaces } from "./faces.js";
-export { type Fit, fitPicture } from "./fit.js";
+export { type Fit, fitPicture, preview } from "./fit.js";
 export type { BundleInfo } from "./messages.js";
 export {
   ffhqSquare, isFramed, type OrientedSquare, type Point, type Size, squareCorners, squareSide,

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 
 import { ImageError } from "../src/errors";
 import { exactResize } from "../src/exact_resize";
-import { contentSize, type Fit, fitPicture } from "../src/fit";
+import { contentSize, type Fit, fitPicture, preview } from "../src/fit";
 import { generatorBytes, sha256Hex } from "../src/golden_inputs";
 import { type Colour, flatten } from "../src/rgb";
 import { type Generated, generatedLevels, generatedPicture, readJson } from "./golden";
@@ -40,6 +40,14 @@ test("docs/exact_square.md: 10 and 21 become 16", () => {
 
 test.each(FITS.fits)("fits $size by $fit into $hr", (source) => {
   expect(sha256Hex(fitPicture(generatedPicture(source), source.hr, source.fit).data)).toBe(source.sha256);
+});
+
+test.each(["pad", "stretch", "crop"] as const)("a preview has the original's aspect: %s", (fit) => {
+  const rgb = { width: 6, height: 3, data: Uint8Array.from({ length: 54 }, (_, index) => 3 * index) };
+  const header = { coding: 0, contract: "", lrWidth: 4, lrHeight: 4, originalWidth: 6, originalHeight: 3, fit } as const;
+  const shown = preview({ lr: fitPicture(rgb, 4, fit), header });
+  expect([shown.width, shown.height]).toEqual(fit === "crop" ? [4, 4] : [4, 2]);
+  if (fit === "pad") expect(shown).toEqual(exactResize(rgb, 4, 2));
 });
 
 test.each(FITS.content_sizes)("scales $size to $content_size", ({ size, hr, content_size }) => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from dataclasses import replace
@@ -83,6 +84,8 @@ class TestSearch:
         assert plain.can_restore(found)
         np.testing.assert_array_equal(decode_payload_lr(parse_payload(found), load_manifest(bundle)), found.lr)
         np.testing.assert_array_equal(plain.restore(found), codec.restore(found))
+        again = copy.copy(codec)
+        assert isinstance(again, RefiningCodec) and again._steps == 30
 
     def test_levels_in_steps(self, tmp_path: Path, picture: np.ndarray) -> None:
         folder = write_tiny_bundle(tmp_path, step=5)

@@ -61,6 +61,16 @@ def test_received_bytes_show_the_same_lr(payload: sdk.Payload) -> None:
             one.lr[0, 0, 0] = 1
 
 
+def test_a_preview_has_the_original_s_aspect() -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    for fit, shape in (("pad", (12, 16, 3)), ("stretch", (12, 16, 3)), ("crop", (16, 16, 3))):
+        payload = sdk.compress(rgb, fit=fit)
+        preview = payload.preview()
+        assert preview.shape == shape and preview.dtype == np.uint8
+        if fit != "stretch":
+            np.testing.assert_array_equal(preview, payload.lr[2:14] if fit == "pad" else payload.lr)
+
+
 def test_pickles_and_copies(payload: sdk.Payload) -> None:
     data = pickle.dumps(payload)
     assert len(data) < len(payload) + 200  # the bytes, without the decoded LR

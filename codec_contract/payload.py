@@ -170,7 +170,7 @@ def encode_payload(
 def parse_payload(data: BytesLike) -> ParsedPayload:
     """Check a payload's length, CRC and every claim of its header; `PayloadError` if one is wrong."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise PayloadError(f"a payload is bytes, got {type(data).__name__}")
+        raise PayloadError(f"a payload is bytes, got {type(data).__name__}; Payload.from_text reads a text")
     length = memoryview(data).nbytes
     if not length:
         raise PayloadError("the payload is empty: 0 bytes")
@@ -263,7 +263,7 @@ def check_crc(data: bytes) -> int:
         raise PayloadError("the payload was written as text, which put a CR before each LF; write it in binary mode, "
                            "or send Payload.text()")
     raise PayloadError(f"the payload is corrupt or truncated: the CRC-32 of its {len(data)} bytes is {computed:08x}, "
-                       f"it says {stored:08x}; compare their number with the sender's")
+                       f"it says {stored:08x}; compare the length with the sender's")
 
 
 def check_original(width: int, height: int) -> None:

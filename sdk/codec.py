@@ -49,7 +49,8 @@ Measure = Callable[[str], AbstractContextManager[Any]]
 
 
 class Codec:
-    """A bundle opened on a device. Encoder and decoder are opened when first needed and shared by all threads.
+    """A bundle opened on a device. Encoder and decoder are opened when first needed and shared by all threads; copies in
+    other processes open them again.
 
     Example:
         codec = sdk.Codec("faces", threads=2)
@@ -98,7 +99,7 @@ class Codec:
             type(self), bundle, device, threads, decoder=decoder, form=form)
 
     def __reduce__(self) -> tuple[Callable[[], Codec], tuple[()]]:
-        """Copies, also in other processes, open the bundle themselves, from the same arguments."""
+        """From the same arguments."""
         return self._open_again, ()
 
     def compress(

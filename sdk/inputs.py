@@ -19,6 +19,7 @@ from codec_contract.payload import MAX_LARGE_LR_PIXELS
 from codec_contract.payload_text import from_text, is_text
 from codec_contract.pixels import Rgb, describe_array, is_rgb
 from codec_contract.scene import is_scene
+from edge_encoder.colour import raw_mode
 from edge_encoder.preprocessing import enough_memory
 from sdk.payload import Payload, Scene
 
@@ -35,6 +36,7 @@ RestoreSource = PayloadSource | Image.Image | Rgb
 MAX_FILE_BYTES = 1 << 26
 """Longest file that is read; payloads and LRs as PNG are shorter."""
 
+_OTHER_DEPTH = "an LR has levels of 8 bits, this picture has others of 16"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -80,7 +82,7 @@ def _bytes_of(source: Any) -> Any:
         try:
             return _checked(from_text(source))
         except PayloadError:
-            if not Path(source).exists():
+            if not os.path.exists(source):  # which takes names of any length, unlike `Path.exists`
                 raise
     source = _read_file(source) if isinstance(source, (str, os.PathLike)) else content_of(source)
     if isinstance(source, (bytes, bytearray, memoryview)) and not isinstance(source, (Payload, Scene)):
@@ -106,8 +108,13 @@ def _read_file(path: str | os.PathLike[str]) -> bytes:
 
 def _from_png(data: bytes) -> Rgb:
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            return _from_picture(image)
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image, Image.open(io.BytesIO(data)) as other:
+            lr = _from_picture(image)
+            if (kind := raw_mode(other)) in ("RGB;16B", "RGBA;16B"):  # of which Pillow has read the high bytes
+                other.tile = [other.tile[0]._replace(args=kind.replace("16B", "16L"))]  # the low ones
+                if not np.array_equal(np.asarray(other)[..., :3], lr):
+                    raise ImageError(_OTHER_DEPTH)
+            return lr
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow raises various types for a damaged PNG
@@ -125,7 +132,7 @@ def _from_picture(image: Image.Image) -> Rgb:
         if image.mode == "I;16":
             levels, low = np.divmod(np.array(image), 257)
             if low.any():
-                raise ImageError("an LR has levels of 8 bits, this picture has others of 16")
+                raise ImageError(_OTHER_DEPTH)
             image = Image.fromarray(levels.astype(np.uint8))
         if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             raise ImageError("an LR is opaque, this picture has transparent pixels")

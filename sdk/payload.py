@@ -109,7 +109,7 @@ class _Sent(bytes):
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Read a text of either form, standard base64 or a data URI; its bytes are checked.
+        """Read a text of either form, standard base64 or a data URI.
 
         Raises:
             PayloadError: it is no such text, or its bytes are refused.

@@ -7,10 +7,12 @@ import copy
 import io
 import multiprocessing
 import pickle
+import struct
 import threading
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +126,27 @@ def test_an_lr_that_is_no_8_bit_rgb() -> None:
         sdk.restore(Image.fromarray(np.full((LR, LR), 258, np.uint16)))
 
 
+@pytest.mark.parametrize("colour_type", [2, 6])
+def test_an_lr_of_16_bits(colour_type: int) -> None:
+    """Pillow writes no such PNG, and reads only the high bytes."""
+    lr = np.asarray(Image.fromarray(picture(LR, LR)).convert("RGB" if colour_type == 2 else "RGBA"))
+    head = struct.pack(">IIBBBBB", LR, LR, 16, colour_type, 0, 0, 0)
+    for step, error in ((257, None), (256, "levels of 8 bits, this picture has others of 16")):
+        rows = b"".join(b"\0" + row.tobytes() for row in (lr.astype(np.uint16) * step).astype(">u2"))
+        chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+        data = b"\x89PNG\r\n\x1a\n" + b"".join(
+            len(body).to_bytes(4) + name + body + zlib.crc32(name + body).to_bytes(4) for name, body in chunks)
+        with nullcontext() if error is None else pytest.raises(sdk.ImageError, match=error):
+            np.testing.assert_array_equal(np.asarray(sdk.restore(data)), np.asarray(sdk.restore(lr[..., :3].copy())))
+
+
 def test_a_text_and_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A str that begins as a text does is a path if it is no whole payload and there is such a file."""
     payload = sdk.compress(picture())
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(sdk.PayloadError, match="60 of 782 bytes"):
-        sdk.restore(payload.text()[:80])
+    for length in (80, 1000):  # the second is too long for the name of a file
+        with pytest.raises(sdk.PayloadError, match=f"{length * 3 // 4} of 782 bytes"):
+            sdk.restore(payload.text()[:length])
     payload.save("7W4Q.grain")
     assert sdk.inspect("7W4Q.grain").bytes == len(payload)
     assert type(sdk.Payload.from_text(payload.text())) is sdk.Payload

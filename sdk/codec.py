@@ -49,8 +49,8 @@ Measure = Callable[[str], AbstractContextManager[Any]]
 
 
 class Codec:
-    """A bundle opened on a device. Encoder and decoder are opened when first needed and shared by all threads; copies in
-    other processes open them again.
+    """A bundle opened on a device. Encoder and decoder are opened when first needed and shared by all threads; copies
+    in other processes open them again.
 
     Example:
         codec = sdk.Codec("faces", threads=2)

@@ -649,9 +649,10 @@ def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distri
     """Continue the run in ``folder``, or start one; see `Family.open`."""
     require_pictures(options, recipe.random_pictures)
     prior = recipe_prior(recipe, options.prior)
-    discriminator = recipe_discriminator(recipe, options.discriminator)
+    resumes = (folder / CHECKPOINT).exists()
+    discriminator = recipe_discriminator(recipe, options.discriminator, resumes=resumes)
     weights = needed_metric_weights(options.weights, needed=recipe.needs_metrics)
-    if (folder / CHECKPOINT).exists():
+    if resumes:
         run = load_run(folder, prior)
         drawn = prior is None and isinstance(recipe.network, GLEANConfig)  # the bank, from the run's seed
         run.resume(recipe, discriminator, network=run.recipe.network, seed=(run.recipe if drawn else recipe).seed)

@@ -88,11 +88,19 @@ def random_prior(config: PriorConfig, seed: int) -> GenerativePrior:
     return prior
 
 
-def recipe_discriminator(recipe: Recipe, given: nn.Module | Path | None) -> nn.Module | None:
-    """The trained discriminator of a recipe that uses StyleGAN2's, from its file; None without one."""
+def recipe_discriminator(recipe: Recipe, given: nn.Module | Path | None, *, resumes: bool) -> nn.Module | None:
+    """The trained discriminator of a recipe that uses StyleGAN2's, from its file; None without one.
+
+    WGAN has to begin with one; a run that ``resumes`` has its own.
+    """
+    adversarial = getattr(recipe, "adversarial", None)
+    config = getattr(adversarial, "discriminator", None)
+    wgan = getattr(adversarial, "loss", "") == "wgan"
+    if given is None and wgan and isinstance(config, StyleGAN2Config) and not resumes:
+        raise EdgegrainError("this recipe's WGAN loss needs a trained StyleGAN2 discriminator; pass --discriminator "
+                             "with its file (edgegrain convert --from stylegan2-rosinality)")
     if given is None or isinstance(given, nn.Module):
         return given
-    config = getattr(getattr(recipe, "adversarial", None), "discriminator", None)
     if not isinstance(config, StyleGAN2Config):
         raise EdgegrainError("this recipe uses no StyleGAN2 discriminator; leave --discriminator out")
     return load_discriminator(given, config)

@@ -176,7 +176,7 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
     start, decoder_from = (None if given is None or resumes else resolve_start(given)
                            for given in (options.init_from, options.decoder_from))
     prior = recipe_prior(recipe, options.prior)
-    discriminator = recipe_discriminator(recipe, options.discriminator)
+    discriminator = recipe_discriminator(recipe, options.discriminator, resumes=resumes)
     projected = recipe.adversarial and recipe.adversarial.projected
     networks = MetricNetworks.load(
         options.weights, distributed.device,

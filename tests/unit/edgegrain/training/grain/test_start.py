@@ -21,7 +21,14 @@ from edgegrain.publishing.publish import store_trained
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.model import GrainRun
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
-from edgegrain.training.grain.start import grow, recipe_prior, stand_in_prior, start_run, trained_decoder
+from edgegrain.training.grain.start import (
+    grow,
+    recipe_discriminator,
+    recipe_prior,
+    stand_in_prior,
+    start_run,
+    trained_decoder,
+)
 from export.bundle.writer import exact_encoder, manifest_fields, write_bundle
 from export.decoder.graph import round_weights, store_compact, store_half
 from server_decoder.grain.grain import PRESETS, Grain
@@ -203,6 +210,16 @@ def test_a_generator_of_another_kind_is_refused(tmp_path: Path) -> None:
         recipe_prior(GRAIN_RECIPES["stage1-faces-256-lr16"], tmp_path / "prior.safetensors")
     with pytest.raises(EdgegrainError, match="needs a StyleGAN2"):
         recipe_prior(GRAIN_RECIPES["stage2-1024-lr16-paper"], None)
+
+
+@pytest.mark.parametrize("stage", ["stage2", "stage3", "final"])
+def test_wgan_begins_with_a_trained_discriminator(stage: str) -> None:
+    recipe = GRAIN_RECIPES[f"{stage}-1024-lr16-paper"]
+    with pytest.raises(EdgegrainError, match="WGAN loss needs a trained StyleGAN2 discriminator; pass --discriminator"):
+        recipe_discriminator(recipe, None, resumes=False)
+    assert recipe_discriminator(recipe, None, resumes=True) is None
+    for other in ("stage1-1024-lr16-paper", "stage2-faces-256-lr16"):
+        assert recipe_discriminator(GRAIN_RECIPES[other], None, resumes=False) is None
 
 
 @pytest.mark.parametrize("domain", ["cats", "churches"])

@@ -4,6 +4,7 @@
 
     payload = sdk.compress("me.jpg")     # path, bytes, PIL picture or uint8 array -> Payload, a bytes subclass
     payload.save("me.grain")
+    payload.text()                       # for JSON and databases; sdk.Payload.from_text reads it
     payload.lr                           # uint8 [16, 16, 3]: the LR, a viewable small picture
     picture = sdk.restore("me.grain")    # payload, bytes, path, or an LR array or PNG -> PIL picture
 

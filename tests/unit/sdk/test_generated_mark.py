@@ -63,7 +63,7 @@ def test_every_file_of_a_restored_picture_is_marked(restored: Image.Image, paylo
     bundle = sdk.Codec().bundle
     wanted = sdk.GeneratedMark(EDITED, f"edgegrain {__version__}", DEFAULT_BUNDLE, bundle.version)
     data = saved(restored, kind)
-    assert sdk.read_mark(data) == wanted and wanted.by_edgegrain
+    assert sdk.read_mark(data) == sdk.read_mark(io.BytesIO(data)) == wanted and wanted.by_edgegrain
     assert data == saved(sdk.restore(payload), kind)
     plain = sdk.restore(payload, mark=False)
     assert type(plain) is Image.Image and sdk.read_mark(saved(plain, kind)) is None

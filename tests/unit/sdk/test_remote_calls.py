@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -118,6 +119,9 @@ def test_a_long_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(remote_calls, "MAX_FILE_BYTES", 100)
     (tmp_path / "me.jpg").write_bytes(bytes(100))
     assert picture_file(tmp_path / "me.jpg", (0, 0, 0), 1) == bytes(100)
+    assert picture_file(io.BytesIO(bytes(100)), (0, 0, 0), 1) == bytes(100)
+    with pytest.raises(ImageError, match="download it first"):
+        picture_file("https://example.org/me.jpg", (0, 0, 0), 1)
     with pytest.raises(ImageError, match="/dev/zero has more than 100 bytes"):
         picture_file("/dev/zero", (0, 0, 0), 1)
 

@@ -33,9 +33,14 @@ help:
 demo: $(VENV)/.demo
 	$(BIN)/edgegrain demo --out demo_out --force
 
-# One worker more than cores: tests wait for downloads and for processes that they start.
-test: lint
-	$(BIN)/python -m pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
+# One worker more than cores: tests wait for downloads and for processes that they start. mypy needs one core for half a
+# minute, so it runs beside them and reports at the end.
+test: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+	@mkdir -p build; $(BIN)/mypy > build/mypy.txt 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder; \
+	tests=$$?; wait $$types; types=$$?; cat build/mypy.txt; exit $$((tests + types))
 
 # Folder of the zoo, version, quality. Bundles that are there already stay; a new one appears when it is complete.
 QUALITIES := faces-256-lr16-tiny,1.2.0,tiny faces-256-lr32,4.1.0,medium faces-256-lr64,2.1.0,large

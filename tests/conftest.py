@@ -38,7 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Keep thousands of tests and all imported modules out of the garbage collections to come: 5 % of the time.
 
-    And build the tree of commands once, not at every call of one: Typer evaluates all annotations again.
+    And build the tree of commands once, not at every call of one: Typer evaluates all annotations again. And run ONNX
+    Runtime's sessions on one thread where a test names no number: a second one waits busily for the first.
     """
     gc.collect()
     gc.freeze()
@@ -47,6 +48,8 @@ def pytest_collection_finish() -> None:
         typer.get_command = functools.cache(typer.get_command)
     if (testing := sys.modules.get("typer.testing")) is not None:
         testing._get_command = functools.cache(testing._get_command)
+    if (sessions := sys.modules.get("codec_contract.onnx_runtime")) is not None:
+        sessions.available_cores = lambda: 1
 
 
 def pytest_runtest_setup() -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from skimage.color import rgb2lab
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import sdk
 from codec_contract.errors import ImageError
@@ -32,6 +30,8 @@ def test_psnr_of_a_known_error() -> None:
 
 @pytest.mark.parametrize("amplitude", [2, 90])
 def test_equal_to_scikit_image(portrait: np.ndarray, amplitude: int) -> None:
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity  # seconds in processes that only collect
+
     picture, target = noisy(portrait, amplitude)[:, :201], portrait[:, :201]
     assert psnr(picture, target) == pytest.approx(peak_signal_noise_ratio(target, picture), rel=1e-12)
     theirs = structural_similarity(picture, target, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5,
@@ -114,6 +114,8 @@ def error(picture: np.ndarray, target: np.ndarray) -> float:
 
 
 def test_equals_skimage_on_pictures_of_one_pixel_a_cell() -> None:
+    from skimage.color import rgb2lab
+
     pictures = np.random.default_rng(0).integers(0, 256, (2, CELLS, CELLS, 3), dtype=np.uint8)
     pictures[:, 0] //= 20  # dark colours, where CIELAB is linear
     one, other = (rgb2lab(picture)[..., 1:] for picture in pictures)

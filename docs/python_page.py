@@ -36,8 +36,8 @@ The reference of the package `sdk`, written by `python docs/python_page.py` from
 """
 BUILT = {"Codec", "MarkedPicture", "OrientedSquare", "Payload", "Retries", "Scene"}
 """Classes that callers construct; functions return the others."""
-AS_BEFORE = {"AsyncRemoteCodec", "Scene"}
-"""Classes with the methods of the class before them, which are not repeated."""
+AS_BEFORE = {"AsyncRemoteCodec", "Scene", "connect_async"}
+"""Classes with the methods, and functions with the arguments, of the one before them, which are not repeated."""
 WIDTH = 120
 FIELD = re.compile(r"^(\w+): ")
 PAGE_NAME = re.compile(r"docs/(\w+\.md)")
@@ -55,8 +55,8 @@ def page() -> str:
 
 def _entry(name: str, thing: Any) -> Iterator[str]:
     yield from (f"### {name}", "")
-    if name in BUILT or not inspect.isclass(thing):
-        yield from ("```text", _wrapped(_signature(f"sdk.{name}", thing), "    "), "```", "")
+    if name in BUILT or not inspect.isclass(thing) and name not in AS_BEFORE:
+        yield from (_wrapped(f"`{_signature(f'sdk.{name}', thing)}`", "    "), "")
     summary, *sections = (inspect.getdoc(thing) or "").split("\n\n")
     yield from (_wrapped(_markdown(summary)), "")
     if name in BUILT:
@@ -81,11 +81,10 @@ def _members(kind: type) -> Iterator[str]:
     bases = (base for base in kind.__mro__ if base is kind or base.__name__.startswith("_"))
     for name, member in (item for base in bases for item in vars(base).items()):
         if not name.startswith("_") and (inspect.isroutine(getattr(kind, name)) or isinstance(member, property)):
-            shown = f".{name}"
+            shown, summary = f".{name}", (inspect.getdoc(member) or "").split("\n\n")[0]
             if not isinstance(member, property):
-                parameters = inspect.signature(getattr(kind, name)).parameters
-                shown += f"({', '.join(parameter for parameter in parameters if parameter != 'self')})"
-            summary = (inspect.getdoc(member) or "").split("\n\n")[0]
+                names = [name for name in inspect.signature(getattr(kind, name)).parameters if name != "self"]
+                shown += "(…)" if ", as `sdk." in summary else f"({', '.join(names)})"
             yield _wrapped(f"- `{shown}`: {_markdown(_first(summary))}", "  ")
 
 

@@ -66,7 +66,7 @@ def compress(
         fit: encode the whole picture instead of its face: ``"pad"`` keeps it and its aspect, ``"stretch"`` fills the
             square, ``"crop"`` takes the centre square. The payload stores the fit, and `restore` undoes it.
         background: colour behind transparent pixels.
-        max_pixels: largest picture that is read; larger ones are refused before they are decoded.
+        max_pixels: largest picture that is read.
         align: False encodes the whole picture, as ``fit="pad"`` does. A bundle of faces restores only pictures well
             that one face fills.
         require_face: refuse a face that is too small, turned away or cut off (`find_faces`).

@@ -112,13 +112,13 @@ class Codec:
         align: bool = True,
         require_face: bool = False,
     ) -> Payload:
-        """Compress one picture; arguments and errors as `sdk.compress`."""
+        """Compress one picture, as `sdk.compress`."""
         return self.compress_fitted(self.fit(picture, fit, background, max_pixels, align, require_face))
 
     def compress_faces(
         self, picture: PictureSource, *, background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS
     ) -> list[Payload]:
-        """Compress every face of a photograph; arguments and errors as `sdk.compress_faces`."""
+        """Compress every face of a photograph, as `sdk.compress_faces`."""
         rgb = load_picture(picture, background=background, max_pixels=max_pixels)
         return [self.compress_fitted(fitted) for fitted in self.fit_faces(rgb)]
 
@@ -126,7 +126,7 @@ class Codec:
         self, picture: PictureSource, *, max_bytes: int | None = None, background: Colour = WHITE,
         max_pixels: int = MAX_PHOTO_PIXELS,
     ) -> Scene:
-        """Compress all faces of a photograph and its background; arguments and errors as `sdk.compress_scene`."""
+        """Compress all faces of a photograph and its background, as `sdk.compress_scene`."""
         return compress_scene_within([self], picture, max_bytes=max_bytes, background=background, max_pixels=max_pixels)
 
     def fit(
@@ -203,7 +203,7 @@ class Codec:
         align: bool = True,
         require_face: bool = False,
     ) -> list[Payload]:
-        """Compress pictures of any sizes, in order; the payloads equal those of `compress`.
+        """Compress pictures of any sizes in order, as `sdk.compress`.
 
         Raises:
             EdgegrainError: as `compress`; the message begins with the position of the picture, counted from 0.
@@ -224,7 +224,7 @@ class Codec:
         self, payload: RestoreSource, *, size: Size = "original", max_pixels: int = MAX_PIXELS, seed: int | None = None,
         strength: float | None = None, mark: bool = True,
     ) -> Image.Image:
-        """Restore one payload or bare LR with this bundle; arguments and errors as `sdk.restore`.
+        """Restore one payload or bare LR with this bundle, as `sdk.restore`.
 
         Raises:
             PayloadError: among others, the payload belongs to another bundle.

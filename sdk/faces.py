@@ -88,9 +88,7 @@ def find_faces(
     """Find the faces of a picture, and check if `compress` encodes the largest of them well.
 
     Args:
-        picture: as for `compress`.
-        background: colour behind transparent pixels.
-        max_pixels: largest picture that is read.
+        picture, background, max_pixels: as for `compress`.
         every: search all parts of the picture, as `compress_faces` does, for small faces next to large ones.
 
     Raises:

@@ -60,7 +60,7 @@ class AsyncRemoteCodec:
         max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
         quality: Quality | None = None, max_bytes: int | None = None,
     ) -> Payload:
-        """Let the service compress one picture; a file is sent unchanged. `sdk.compress` compresses locally.
+        """Let the service compress one picture, as `sdk.compress`; a file is sent unchanged.
 
         Args:
             picture, fit, background, align, require_face: as for `sdk.compress`.
@@ -96,7 +96,7 @@ class AsyncRemoteCodec:
         background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
         quality: Quality | None = None, max_bytes: int | None = None,
     ) -> list[Payload]:
-        """Compress pictures with several requests at a time; in order, errors name the position, counted from 0.
+        """Compress pictures with several requests at a time, as `sdk.compress`; errors name the position, from 0.
 
         An error's ``results`` are the payloads that there are, with None for the others.
         """
@@ -108,7 +108,7 @@ class AsyncRemoteCodec:
         self, payload: RestoreSource, *, bundle: str | None = None, size: Size = "original",
         max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
     ) -> Image.Image:
-        """Let the service restore one payload, scene or bare LR.
+        """Let the service restore one payload, scene or bare LR, as `sdk.restore`.
 
         Args:
             payload: as for `sdk.restore`. The levels of a bare LR are rounded to the bundle's step.
@@ -134,7 +134,7 @@ class AsyncRemoteCodec:
         self, payloads: Iterable[RestoreSource], *, bundle: str | None = None, size: Size = "original",
         max_pixels: int = MAX_PIXELS, strength: float | Sequence[float | None] | None = None, mark: bool = True,
     ) -> list[Image.Image]:
-        """Restore payloads with several requests at a time; in order, errors name the position, counted from 0.
+        """Restore payloads with several requests at a time, as `sdk.restore`; errors name the position, from 0.
 
         ``strength`` is one for all payloads, or one for each. An error's ``results`` are the pictures that were
         restored, with None for the others.

@@ -41,9 +41,8 @@ def retouch(
             square.
         feather: pixels over which the restored region fades into the original; None for a 64th of the longest side.
         threshold: smallest difference in levels, 1 to 255, at which a pixel counts as edited.
-        strength: for bundles with that control.
         max_pixels: largest picture that is read or made.
-        mark: as for `restore`.
+        strength, mark: as for `restore`.
 
     Returns:
         An RGB picture of the edited one's size, of its centre square with ``"crop"`` and without an original; for an LR

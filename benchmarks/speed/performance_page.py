@@ -78,31 +78,28 @@ def decoder_section(report: Mapping[str, Any], command: str) -> list[str]:
     if "of_copy" in plain:
         lines[-1] += (f" ONNX Runtime's nodes read and write {report['slowest']['moved_bytes'] / 1e6:,.0f} MB per "
                       f"picture, at {plain['of_copy']:.0%} of the copy rate.")
-    if kinds := report["slowest"].get("kinds"):
-        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in kinds[:5])
-        lines[-1] += f" Largest shares of the time: {shares}."
     differences = report.get("largest_differences", {})
     whole = [value for variant, value in differences.items() if not in_half(variant, device)]
     half = [value for variant, value in differences.items() if in_half(variant, device)]
     if whole:
-        lines[-1] += (f" The pictures of the variants differ from the first ones by at most {max(whole):.0e} in "
-                      f"[-1, 1]{f', in float16 by {max(half):.0e}' if half else ''}.")
+        lines[-1] += (f" Pictures of the variants differ by at most {max(whole):.0e} in [-1, 1]"
+                      f"{f', in float16 by {max(half):.0e}' if half else ''}.")
     return [*lines, "", _origin(report, command)]
 
 
 def encoder_section(report: Mapping[str, Any], command: str) -> list[str]:
     """A table that compares the two encoders."""
     lines = ["The exact encoder compared with the paper's RRDB encoder, both exported by the same code:", "",
-             "| picture | runtime | threads | paper's | exact | times as fast | peak memory |",
-             "|---|---|---:|---:|---:|---:|---:|"]
+             "| picture | runtime | threads | paper's (ms) | exact (ms) | times as fast |",
+             "|---|---|---:|---:|---:|---:|"]
     rows = {(row["encoder"], row["size"], row["runtime"], row["threads"]): row for row in report["runs"]}
     for (kind, size, runtime, threads), exact in rows.items():
         official = rows.get(("official", size, runtime, threads), {})
         if kind != "exact" or "ms" not in exact or "ms" not in official:
             continue
         lines.append(
-            f"| {size}² | {RUNTIMES[runtime]} | {threads} | {_time(official)} | {_time(exact)} | "
-            f"{official['ms'] / exact['ms']:.1f} | {_memory(official['peak_mib'])}, {_memory(exact['peak_mib'])} |")
+            f"| {size}² | {RUNTIMES[runtime]} | {threads} | {official['ms']:.1f} | {exact['ms']:.1f} | "
+            f"{official['ms'] / exact['ms']:.1f} |")
     costs = [f"at {size}² {cost['official']['gmac']:.2f} and {cost['exact']['gmac']:.2f} GMAC"
              for size, cost in report["encoders"].items()]
     return [*lines, "", f"Operations per picture: {'; '.join(costs)}.", "", _origin(report, command)]
@@ -144,10 +141,9 @@ def page(folder: Path = RESULTS) -> str:
     """docs/performance.md, Markdown."""
     lines = ["# Performance", "",
              "Written by `python benchmarks/speed/performance_page.py` from the reports in `results/performance`; each "
-             "table names its command. Times are medians of runs after warm-up, each variant and batch size in its own "
-             "process. \"Of the matmul rate\" is torch's number of operations per second as a share of its fastest "
-             "matrix product; it exceeds 100 % where a runtime computes fewer operations. Compare "
-             "times within a table only: machines and days differ."]
+             "table names its command. Times are medians of runs after warm-up. \"Of the matmul rate\" is torch's "
+             "number of operations per second as a share of its fastest matrix product; it exceeds 100 % where a "
+             "runtime computes fewer operations. Compare times within a table only: machines and days differ."]
     missing = []
     for name, heading, show in SECTIONS:
         path = folder / f"{name}.json"

@@ -18,15 +18,17 @@ def page(repository: Path) -> str:
     return (repository / "docs" / "service.md").read_text()
 
 
-def rows(page: str, title: str) -> list[list[str]]:
+def entries(page: str, title: str) -> list[tuple[str, str]]:
+    """Names and what stands in parentheses after them, of each entry of a section's list."""
     section = page.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    return [[cell.strip() for cell in line.strip("|").split("|")]
-            for line in section.splitlines() if line.startswith("| `")]
+    items = [" ".join(item.split("\n\n")[0].split()) for item in section.split("\n- ")[1:]]
+    found = [re.fullmatch(r"((?:`[^`]+`(?:, )?)+)(?: \((.*?)\))?(?:: .*)?", item) for item in items]
+    return [(match[1], match[2] or "") for match in found if match]
 
 
 def test_settings(page: str) -> None:
     documented = {}
-    for names, default, _ in rows(page, "Settings"):
+    for names, default in entries(page, "Settings"):
         documented.update(dict.fromkeys(re.findall(r"`(\w+)`", names), default))
     assert documented.keys() == Settings.model_fields.keys()
     settings = Settings()
@@ -46,13 +48,13 @@ def test_idle_connections_are_kept_longer_than_by_load_balancers(repository: Pat
 
 
 def test_problems(page: str) -> None:
-    documented = {kind: int(status) for kinds, status, _ in rows(page, "Problems")
+    documented = {kind: int(status) for kinds, status in entries(page, "Problems")
                   for kind in re.findall(r"`([\w-]+)`", kinds)}
     assert documented == {name: kind.status for name, kind in KINDS.items()}
 
 
 def test_metrics(page: str) -> None:
-    documented = {name for names, *_ in rows(page, "Metrics") for name in re.findall(r"`(edgegrain_\w+)`", names)}
+    documented = {name for names, _ in entries(page, "Metrics") for name in re.findall(r"`(edgegrain_\w+)`", names)}
     metrics = ServiceMetrics()
     families = {family.name + ("_total" if family.type == "counter" else "") for family in metrics.registry.collect()}
     assert documented == {name for name in families if name.startswith("edgegrain_")}

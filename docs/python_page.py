@@ -63,7 +63,7 @@ def _entry(name: str, thing: Any) -> Iterator[str]:
         sections += (inspect.getdoc(thing.__init__) or "").split("\n\n")
     for section in sections:
         title, _, body = section.partition("\n")
-        if title == "Attributes:" and name not in BUILT:
+        if title == "Attributes:" and (name not in BUILT or thing.__init__.__doc__):
             names = re.findall(r"^(\w+):", textwrap.dedent(body), re.MULTILINE)
             yield from (_wrapped(f"Attributes: `{'`, `'.join(names)}`"), "")
         elif title in ("Args:", "Attributes:"):

@@ -12,7 +12,8 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from contextlib import suppress
 from typing import IO
 
 import numpy as np
@@ -35,7 +36,7 @@ MAX_VALUES = 1 << 17
 MAX_TAG_BYTES = 1 << 25
 """Most bytes in the tags of a TIFF file, where several may name the same bytes."""
 MAX_TILE_PIXELS = 1 << 22
-"""Most pixels in the tiles of a TIFF, beside one and a half times those of the picture."""
+"""Most pixels in the tiles of a TIFF or HEIF, beside one and a half times those of the picture."""
 MAX_COEFFICIENTS = 165_000_000
 """Most coefficients of a JPEG in several scans, which libjpeg keeps in memory, two bytes each."""
 MAX_SCAN_COEFFICIENTS = 1_600_000_000
@@ -54,6 +55,12 @@ MAX_DECODER_BYTES = 440_000_000
 """Most memory that a decoder takes for such a picture."""
 _DECODER_BYTES = {"WEBP": 16, "AVIF": 16, "HEIF": 8.6, "JPEG2000": 17.6}
 """Memory for a pixel in decoders that need more than Pillow's 4 bytes; for HEIF without transparency, in 4:2:0."""
+MAX_AVIF_BYTES = 580_000_000
+"""Most memory for the frames of an AVIF, which may be larger than the picture, and its pixels, 10 bytes each."""
+MAX_TABLE_BYTES = 1 << 16
+"""Most bytes of tables in a HEIF or AVIF, of 1,500 items; libavif's time grows with their square."""
+MAX_ITEM_BYTES = 1 << 24
+"""Most bytes of items of a HEIF or AVIF that is smaller, because they share bytes."""
 MAX_UNPACKED_BYTES = 220_000_000
 """Most bytes of levels in a PNG; those of interlaced ones count twice. 330 million of Paeth rows take 2.9 s."""
 MAX_JPEG2000_BYTES = 12_000_000
@@ -80,6 +87,8 @@ _BITS_PER_SAMPLE, _COMPRESSION, _JPEG_COMPRESSIONS = 258, 259, (6, 7)  # of TIFF
 _TIFF_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)  # bytes of a value by its type
 _TIFF_SIDES = (256, 257, 322, 323)  # of the picture, of its tiles
 _BYTE_TYPES = (1, 2, 6, 7)
+_CONTAINERS = frozenset((b"meta", b"iprp", b"moov", b"trak", b"mdia", b"minf", b"stbl"))  # boxes of HEIF and AVIF
+_TABLES = frozenset((b"iloc", b"iinf", b"iref", b"ipma", b"stco", b"co64", b"stsc", b"stsz", b"stts", b"stss"))
 
 
 def check_structure(stream: IO[bytes], name: str) -> IO[bytes]:
@@ -107,11 +116,13 @@ def check_structure(stream: IO[bytes], name: str) -> IO[bytes]:
             _check_ppm(stream)
         elif start[4:] == b"jP  " or start[:4] == b"\xff\x4f\xff\x51":
             _check_jpeg2000(stream.read())
+        elif start[4:] == b"ftyp":
+            _media_streams(stream.read())
     except _Costly as costly:
         raise ImageError(f"{name} has {costly}; it would take too long to read. Save it again with another "
                          "program") from None
-    except _Incomplete:
-        raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: its last scans are missing") from None
+    except _Incomplete as incomplete:
+        raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: its {incomplete}") from None
     except (struct.error, IndexError):  # it ends early; its reader says so
         pass
     stream.seek(0)
@@ -129,6 +140,11 @@ def check_decoder(image: ImageFile.ImageFile, stream: IO[bytes], name: str) -> N
     elif image.format not in ("JPEG", "MPO") and pixels > (most := _most_pixels(image, stream)):
         raise ImageError(f"{name} has {image.width} x {image.height} pixels; only JPEG files may have more than {most} "
                          f"({image.format} files of this kind), because their decoder reduces them. Reduce it first")
+    stream.seek(0)
+    if image.format == "AVIF" and (
+            memory := _av1_bytes(_media_streams(stream.read()), image.size) + 10 * pixels) > MAX_AVIF_BYTES:
+        raise ImageError(f"{name} has {image.width} x {image.height} pixels and frames that could take {memory} bytes "
+                         f"to decode; at most {MAX_AVIF_BYTES} are allowed. Reduce it, or save it with another program")
     if image.format == "JPEG2000" and size > MAX_JPEG2000_BYTES:
         raise ImageError(f"{name} is a JPEG 2000 file of {size} bytes; at most {MAX_JPEG2000_BYTES} are read, because "
                          "they are decoded slowly. Save it as PNG or JPEG")
@@ -225,7 +241,7 @@ class _Costly(Exception):
 
 
 class _Incomplete(Exception):
-    """Scans of a JPEG are missing."""
+    """The parts of a file that are missing."""
 
 
 def _jpeg_end(data: bytes) -> int | None:
@@ -243,7 +259,7 @@ def _jpeg_end(data: bytes) -> int | None:
             continue  # of tables alone: libjpeg reads the picture after them
         if marker == _EOI:
             if scans and any(missing.values()):
-                raise _Incomplete
+                raise _Incomplete("last scans are missing")
             return found.start() if found else None
         length, = struct.unpack_from(">H", data, at)
         if marker == _SOS:
@@ -383,3 +399,206 @@ def _check_tiff(stream: IO[bytes]) -> None:
     decoded = -(-width // tile_width) * tile_width * -(-height // tile_height) * tile_height
     if decoded > 1.5 * width * height + MAX_TILE_PIXELS:
         raise _Costly(f"{decoded} pixels in its tiles")
+
+
+# HEIF and AVIF: boxes, items, and the frames of AV1. A file may claim a small picture and hold large frames, many of
+# them, or tables that take libavif minutes. Numbers after a table's end raise IndexError.
+
+
+class _Bits:
+    """Numbers of so many bits, one after another."""
+
+    def __init__(self, data: bytes | memoryview, start: int = 0) -> None:
+        self.data, self.at = data, 8 * start
+
+    def __call__(self, bits: int) -> int:
+        first, self.at = self.at, self.at + bits
+        if self.at > 8 * len(self.data):
+            raise IndexError
+        return int.from_bytes(self.data[first >> 3 : self.at + 7 >> 3], "big") >> (-self.at & 7) & (1 << bits) - 1
+
+
+def _boxes(data: memoryview, containers: Container[bytes] = ()) -> Iterator[tuple[bytes, memoryview]]:
+    """The kind and content of each box, also of those in ``containers``."""
+    spans, parts = [(0, len(data))], 0
+    while spans:
+        at, end = spans.pop()
+        if end - at < 8:
+            continue
+        if (parts := parts + 1) > MAX_PARTS:
+            raise _Costly(f"more than {MAX_PARTS} boxes")
+        length, kind, start = int.from_bytes(data[at : at + 4], "big"), bytes(data[at + 4 : at + 8]), at + 8
+        if length == 1:
+            length, start = int.from_bytes(data[start : start + 8], "big"), start + 8
+        stop = max(start, min(at + length, end) if length else end)
+        spans.append((stop, end))
+        if kind in containers:
+            spans.append((start + 4 * (kind == b"meta"), stop))
+        yield kind, data[start:stop]
+
+
+def _media_streams(data: bytes) -> list[memoryview | bytes]:
+    """The data of all items, and of the first sample of each track."""
+    view = memoryview(data)
+    boxes = list(_boxes(view, _CONTAINERS))
+    if sum(len(box) for kind, box in boxes if kind in _TABLES) > MAX_TABLE_BYTES:
+        raise _Costly(f"more than {MAX_TABLE_BYTES} bytes of tables")
+    try:
+        items = list(_items(view, boxes))
+        _check_items(boxes, items)
+        return [*(stream for _, stream in items), *_samples(view, boxes)]
+    except IndexError:
+        raise _Incomplete("tables end early") from None
+
+
+def _items(data: memoryview, boxes: list[tuple[bytes, memoryview]]) -> Iterator[tuple[int, memoryview | bytes]]:
+    stored, inner = 0, [box for kind, box in boxes if kind == b"idat"]
+    for take in (_Bits(box) for kind, box in boxes if kind == b"iloc"):
+        version, _, offset, length, base, index = take(8), take(24), *(8 * take(4) for _ in range(4))
+        wide = 32 if version == 2 else 16
+        for _ in range(take(wide)):
+            item = take(wide)
+            sources = inner if version and take(16) & 15 else [data]
+            take(16)
+            start, count, extents = take(base), take(16), []
+            if len(sources) > 1 or (count and not length):  # libavif would keep 16 bytes for each of its 65,535 parts
+                raise _Costly("items in several boxes or without lengths")
+            for _ in range(count):
+                take(index if version else 0)
+                at, size = start + take(offset), take(length)
+                extents.append(slice(at, at + size))
+                stored += size
+            if stored > max(len(data), MAX_ITEM_BYTES):
+                raise _Costly(f"{stored} bytes of items, more than the file")
+            for source in sources:
+                yield item, source[extents[0]] if count == 1 else b"".join(source[extent] for extent in extents)
+
+
+def _samples(data: memoryview, boxes: list[tuple[bytes, memoryview]]) -> Iterator[memoryview]:
+    start = size = 0
+    for kind, box in boxes:
+        take = _Bits(box, 4)
+        if kind == b"stbl":
+            start = size = 0
+        elif kind in (b"stco", b"co64"):
+            start = start or (take(64 if kind == b"co64" else 32) if take(32) else 0)
+        elif kind == b"stsz":
+            every, count = take(32), take(32)
+            size = max(size, every or (take(32) if count else 0))
+            if every and len(data) > MAX_PARTS * every:
+                raise _Costly(f"samples of {every} bytes")
+        else:
+            continue
+        yield data[start : start + size]
+
+
+def _check_items(boxes: list[tuple[bytes, memoryview]], items: list[tuple[int, memoryview | bytes]]) -> None:
+    """The parts that pictures are put together from, and properties, of which libavif has a copy for each item."""
+    kinds: dict[bytes, set[int]] = {}
+    parts: list[tuple[bytes, int, list[int]]] = []
+    properties: dict[int, tuple[int, int]] = {}  # place -> its bytes, the pixels of ``ispe``
+    pixels: dict[int, int] = {}
+    copied = 0
+    for kind, box in boxes:
+        if kind == b"iinf":
+            for _, entry in _boxes(box[8 if box[0] else 6 :]):
+                end = 8 if entry[0] == 3 else 6
+                kinds.setdefault(bytes(entry[end + 2 : end + 6]), set()).add(int.from_bytes(entry[4:end], "big"))
+        elif kind == b"iref":
+            wide = 32 if box[0] else 16
+            for name, value in _boxes(box[4:]):
+                take = _Bits(value)
+                parts.append((name, take(wide), [take(wide) for _ in range(take(16))]))
+        elif kind == b"ipco":
+            for place, (name, value) in enumerate(_boxes(box), 1):
+                area = int.from_bytes(value[4:8], "big") * int.from_bytes(value[8:12], "big") if name == b"ispe" else 0
+                properties[place] = len(value), max(area, properties.get(place, (0, 0))[1])
+    for take in (_Bits(box) for kind, box in boxes if kind == b"ipma"):
+        version, flags = take(8), take(24)
+        for _ in range(take(32)):
+            item = take(32 if version else 16)
+            for _ in range(take(8)):
+                take(1)
+                size, area = properties.get(take(15 if flags & 1 else 7), (0, 0))
+                copied += size
+                if area and pixels.setdefault(item, area) != area:
+                    raise _Costly("a picture of two sizes")
+    if copied > MAX_TAG_BYTES:
+        raise _Costly(f"{copied} bytes of properties")
+    overlays = kinds.get(b"iovl", set())
+    joined = overlays.union(kinds.get(b"grid", ()), kinds.get(b"iden", ()))
+    areas = []
+    for name, item, others in parts:
+        if name == b"auxl":
+            areas += [(other, pixels.get(item, 0)) for other in others]
+        elif name == b"dimg" and item in joined:
+            areas.append((item, sum(pixels.get(other, 0) for other in others)))
+            if joined.intersection(others):
+                raise _Costly("tiles that have tiles")
+    for item, header in items:
+        if item in overlays:
+            take, wide = _Bits(header, 10), 32 if header[1] & 1 else 16
+            areas.append((item, take(wide) * take(wide)))
+    for item, area in areas:
+        if area > 1.5 * pixels.get(item, 0) + MAX_TILE_PIXELS:
+            raise _Costly(f"{area} pixels in a part of a picture of {pixels.get(item, 0)}")
+
+
+def _av1_bytes(streams: list[memoryview | bytes], size: tuple[int, int]) -> int:
+    """Memory for frames of AV1: two bytes a level, as much for film grain, and both again for a copy of ``size``."""
+    total = 0
+    for stream in streams:
+        at, frames, sequence = 0, 0, None
+        with suppress(IndexError):  # it ends early, which decoders notice too
+            while at < len(stream) and total <= MAX_AVIF_BYTES:
+                take = _Bits(stream, at)
+                kind, extended, more = take(5) & 15, take(1), take(2) >> 1
+                take(8 * extended)
+                length, shift, at = 0, 0, take.at // 8 if more else len(stream)
+                while more and shift < 56:
+                    more, bits = take(1), take(7)
+                    length, shift, at = length | bits << shift, shift + 7, at + 1
+                at += length
+                total += 1 << 14
+                if kind == 1:
+                    sequence = _sequence(take)
+                elif kind in (3, 6, 7) and sequence:
+                    weight, frame, largest, header = sequence
+                    if header:
+                        tools, vectors, number = header
+                        usual = not frames and take(4) == 1  # a key frame that is shown
+                        take(1)
+                        take((take(1) if tools == 2 else tools) and vectors == 2)
+                        take(number)
+                        frame = frame if usual and not take(1) else largest
+                    frames += 1
+                    area = (frame[0] + 127 & -128) * (frame[1] + 127 & -128)
+                    total += weight * area * (1 if frame == size else 2)
+    return total
+
+
+def _sequence(take: _Bits) -> tuple[int, tuple[int, int], tuple[int, int], tuple[int, int, int] | None]:
+    """Bytes of a pixel, usual and largest size of a frame, what its header depends on, or None if it has the usual."""
+    profile, still = take(3), take(2) & 1
+    if still:
+        take(5)
+    else:
+        if take(1):
+            take(64)
+            if take(1) and not take(1) or take(1):  # the timing of a film, which pictures lack: refused
+                return MAX_AVIF_BYTES, (1, 1), (1, 1), None
+        delays = take(1)
+        for _ in range(take(5) + 1):
+            take(12)
+            take(take(5) > 7)
+            take(4 * (delays and take(1)))
+    bits = take(4) + 1, take(4) + 1
+    weight, size, largest = 12 if profile else 6, (take(bits[0]) + 1, take(bits[1]) + 1), (1 << bits[0], 1 << bits[1])
+    if still:
+        return weight, size, largest, None
+    number = take(4) + take(3) + 3 if take(1) else 0
+    take(7)
+    take(2 * take(1))
+    tools = 2 if take(1) else take(1)
+    vectors = 2 if not tools or take(1) else take(1)
+    return weight, size, largest, (tools, vectors, number)

@@ -54,6 +54,7 @@ def files() -> dict[str, bytes]:
         "grey16.png": flat("PNG", "I;16", 12_000, 9_000, compress_level=1),
         "large.png": flat("PNG", "RGBA", 12_000, 7_000, compress_level=1),
         "clear.gif": flat("GIF", "P", 12_000, 9_000, transparency=0),
+        "flat.avif": flat("AVIF", "RGB", 5_500, 5_000, speed=10),
         "flat.webp": flat("WEBP", "RGB", 5_500, 5_000, **lossless),
         "large.webp": flat("WEBP", "RGB", 5_600, 5_000, **lossless),
         "noise.jpg": noise("JPEG", 2_400, 2_000, progressive=True), "flat.jpg": flat("JPEG", "RGB", 9_000, 6_000),

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from codec_contract.errors import ImageError
+from edge_encoder import picture_structure
 from edge_encoder.picture_structure import MAX_BLOCKS, MAX_PARTS, MAX_SEGMENTS, exif_orientation
 from edge_encoder.preprocessing import load_picture
 from tests.unit.edge_encoder.test_same_pictures import chunk, encoded
@@ -28,6 +29,27 @@ def jpeg2000(marker: bytes, offset: int, change: bytes) -> bytes:
     data = encoded("JPEG2000")
     place = data.index(marker) + offset
     return data[:place] + change + data[place + len(change) :]
+
+
+def box(kind: bytes, *content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + sum(map(len, content)), kind) + b"".join(content)
+
+
+def media(*boxes: bytes, data: bytes = b"") -> bytes:
+    """A file of HEIF with these tables; ``data`` are at its byte 28."""
+    return box(b"ftyp", b"heic\0\0\0\0mif1") + box(b"mdat", data) + box(b"meta", bytes(4), *boxes)
+
+
+def joined(kind: bytes, *tiles: int, sizes: tuple[int, ...], relation: bytes = b"dimg", header: bytes = b"") -> bytes:
+    """Item 1 is of a kind and put together from tiles; items are squares of these sizes."""
+    ids = range(1, len(sizes) + 1)
+    entries = [box(b"infe", b"\2\0\0\0", struct.pack(">HH4s", item, 0, kind if item == 1 else b"hvc1")) for item in ids]
+    return media(
+        box(b"iinf", bytes(6), *entries),
+        box(b"iref", bytes(4), box(relation, struct.pack(f">HH{len(tiles)}H", 1, len(tiles), *tiles))),
+        box(b"iprp", box(b"ipco", *(box(b"ispe", struct.pack(">4xII", size, size)) for size in sizes)),
+            box(b"ipma", struct.pack(">4xI", len(ids)), *(struct.pack(">HBB", item, 1, item) for item in ids))),
+        box(b"iloc", bytes(4), b"\x44\0", struct.pack(">HHHHII", 1, 1, 0, 1, 28, len(header))), data=header)
 
 
 JPEG = encoded("JPEG")
@@ -78,6 +100,25 @@ COSTLY = {
     "blocks": (jpeg2000(b"\xff\x52", 10, b"\1"), "or parts of fewer"),
     "precincts": (encoded("JPEG2000", precinct_size=(16, 16)), "or parts of fewer"),
     "small tiles": (jpeg2000(b"\xff\x51", 6, struct.pack(">8I", 90, 50, 0, 0, 1, 1, 0, 0)), "4500 tiles"),
+    "tables": (media(box(b"iref", bytes(66_000))), "more than 65536 bytes of tables"),
+    "boxes": (media(box(b"free") * MAX_PARTS), "more than 20000 boxes"),
+    "items without lengths": (
+        media(box(b"iloc", bytes(6), struct.pack(">HHHH", 1, 1, 0, 65535))), "items in several boxes or without"),
+    "items that share bytes": (
+        media(box(b"iloc", bytes(4), b"\4\0", struct.pack(">HHHHII", 1, 1, 0, 2, 9 << 20, 9 << 20))),
+        "18874368 bytes of items, more than the file"),
+    "samples": (
+        media(data=bytes(20_000)) + box(b"moov", box(b"stbl", box(b"stsz", struct.pack(">III", 0, 1, 9)))),
+        "samples of 1 bytes"),
+    "properties": (
+        media(box(b"ipco", box(b"free", bytes(1 << 20))),
+              box(b"ipma", struct.pack(">4xIHB", 1, 1, 40), b"\1" * 40)), "41943040 bytes of properties"),
+    "large tiles": (joined(b"grid", 2, 3, sizes=(64, 2000, 2000)), "8000000 pixels in a part of a picture of 4096"),
+    "a tile in many places": (joined(b"grid", *(9 * [2]), sizes=(64, 900)), "7290000 pixels in a part"),
+    "tiles of tiles": (joined(b"grid", 2, 1, sizes=(64, 64)), "tiles that have tiles"),
+    "large transparency": (joined(b"hvc1", 2, sizes=(3000, 64), relation=b"auxl"), "9000000 pixels in a part"),
+    "two sizes": (media(box(b"ipco", *(box(b"ispe", struct.pack(">4xII", side, 9)) for side in (7, 8))),
+                        box(b"ipma", struct.pack(">4xIHB", 1, 1, 2), b"\1\2")), "a picture of two sizes"),
     "PPM as text": (b"P3 600 600 255 " + b"0 " * 600_000, "a kind that is decoded slowly"),
 }
 
@@ -96,6 +137,49 @@ def test_costly_files(data: bytes, message: str) -> None:
     ("JPEG2000", {"no_jp2": True, "tile_size": (16, 16)})])
 def test_ordinary_files(kind: str, options: dict[str, Any]) -> None:
     assert load_picture(encoded(kind, **options)).shape == (64, 48, 3)
+
+
+FRAMES = {
+    "still": {"subsampling": "4:4:4"}, "transparent": {"picture": Image.new("RGBA", (1000, 800))},
+    "animated": {"save_all": True, "append_images": [Image.new("RGB", (1000, 800), "red")]}}
+
+
+@pytest.mark.parametrize("options", FRAMES.values(), ids=FRAMES)
+def test_frames_larger_than_the_picture(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_structure, "MAX_AVIF_BYTES", 20_000_000)
+    data = encoded("AVIF", **{"picture": Image.new("RGB", (1000, 800))} | options)
+    assert load_picture(data).shape == (800, 1000, 3)
+    for sides in (">II", ">HxxHxx"):  # in ``ispe`` of items, in ``tkhd`` of tracks
+        data = data.replace(struct.pack(sides, 1000, 800), struct.pack(sides, 64, 64))
+    with pytest.raises(ImageError, match=r"64 x 64 pixels and frames that could take 2\d{7} bytes to decode"):
+        load_picture(data)
+
+
+@pytest.mark.parametrize(("timing", "flags", "message"), [
+    ("0", "0001000", "cannot be decoded"), ("0", "0001001", "could take"), ("0", "0011000", "could take"),
+    ("0", "1000000", "could take"), ("1" + 64 * "0" + "0" + "0", "0001000", "cannot be decoded"),
+    ("1" + 64 * "0" + "0" + "1", "0001000", "could take")])
+def test_headers_of_frames(timing: str, flags: str, message: str) -> None:
+    """Only a key frame that is shown has certainly the size of the sequence, unless it says another."""
+    sequence = "00000" + timing + "0" + 5 * "0" + 12 * "0" + "00000" + "1111" + "1111" + f"{63:016b}{47:016b}" \
+        + "0" + 7 * "0" + "0" + "1" + "1"
+    bits = [int(code.ljust(-(-len(code) // 8) * 8, "0"), 2).to_bytes(-(-len(code) // 8)) for code in (sequence, flags)]
+    stream = b"\x0a" + bytes([len(bits[0])]) + bits[0] + b"\x32" + bytes([len(bits[1])]) + bits[1]
+    data = encoded("AVIF", Image.effect_noise((64, 48), 90))
+    place = data.index(b"mdat") + 4
+    with pytest.raises(ImageError, match=message):
+        load_picture(data[:place] + stream + bytes(len(data) - place - len(stream)))
+
+
+def test_tables_that_end_early() -> None:
+    with pytest.raises(ImageError, match="damaged or truncated: its tables end early"):
+        load_picture(media(box(b"iloc", bytes(4), b"\x44\0\0\1")))
+
+
+def test_an_overlay_on_a_larger_canvas() -> None:
+    header = struct.pack(">BB4HII", 0, 1, 0, 0, 0, 0, 9000, 9000)
+    with pytest.raises(ImageError, match="81000000 pixels in a part of a picture of 4096"):
+        load_picture(joined(b"iovl", 2, sizes=(64, 64), header=header))
 
 
 def test_a_thumbnail_before_the_picture() -> None:

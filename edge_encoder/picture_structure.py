@@ -509,6 +509,8 @@ def _check_items(boxes: list[tuple[bytes, memoryview]], items: list[tuple[int, m
             for name, value in _boxes(box[4:]):
                 take = _Bits(value)
                 parts.append((name, take(wide), [take(wide) for _ in range(take(16))]))
+                if take.at != 8 * len(value):  # readers go on where the numbers end, not where the box does
+                    raise IndexError
         elif kind == b"ipco":
             for place, (name, value) in enumerate(_boxes(box), 1):
                 area = int.from_bytes(value[4:8], "big") * int.from_bytes(value[8:12], "big") if name == b"ispe" else 0
@@ -530,7 +532,7 @@ def _check_items(boxes: list[tuple[bytes, memoryview]], items: list[tuple[int, m
     areas = []
     for name, item, others in parts:
         if name == b"auxl":
-            areas += [(other, pixels.get(item, 0)) for other in others]
+            areas += [(other, pixels.get(item, MAX_WHOLE_PIXELS)) for other in others]  # without a size it may have any
         elif name == b"dimg" and item in joined:
             areas.append((item, sum(pixels.get(other, 0) for other in others)))
             if joined.intersection(others):

@@ -117,6 +117,8 @@ COSTLY = {
     "a tile in many places": (joined(b"grid", *(9 * [2]), sizes=(64, 900)), "7290000 pixels in a part"),
     "tiles of tiles": (joined(b"grid", 2, 1, sizes=(64, 64)), "tiles that have tiles"),
     "large transparency": (joined(b"hvc1", 2, sizes=(3000, 64), relation=b"auxl"), "9000000 pixels in a part"),
+    "transparency of any size": (
+        media(box(b"iref", bytes(4), box(b"auxl", struct.pack(">HHH", 2, 1, 1)))), "108000000 pixels in a part"),
     "two sizes": (media(box(b"ipco", *(box(b"ispe", struct.pack(">4xII", side, 9)) for side in (7, 8))),
                         box(b"ipma", struct.pack(">4xIHB", 1, 1, 2), b"\1\2")), "a picture of two sizes"),
     "PPM as text": (b"P3 600 600 255 " + b"0 " * 600_000, "a kind that is decoded slowly"),
@@ -171,9 +173,11 @@ def test_headers_of_frames(timing: str, flags: str, message: str) -> None:
         load_picture(data[:place] + stream + bytes(len(data) - place - len(stream)))
 
 
-def test_tables_that_end_early() -> None:
+@pytest.mark.parametrize("table", [
+    box(b"iloc", bytes(4), b"\x44\0\0\1"), box(b"iref", bytes(4), box(b"dimg", struct.pack(">HHH8x", 1, 1, 2)))])
+def test_tables_that_end_early(table: bytes) -> None:
     with pytest.raises(ImageError, match="damaged or truncated: its tables end early"):
-        load_picture(media(box(b"iloc", bytes(4), b"\x44\0\0\1")))
+        load_picture(media(table))
 
 
 def test_an_overlay_on_a_larger_canvas() -> None:

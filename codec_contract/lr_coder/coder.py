@@ -66,7 +66,7 @@ _AROUND = 3 * len(NEIGHBOURS)
 _PLACES = slice(_AROUND + 3, _AROUND + 4 + POSITION_INPUTS)
 _ONE = _PLACES.stop - 1
 _OWN = _PLACES.stop
-_BLOCK = 128  # pixels that the encoder predicts at a time: malloc does not keep much larger arrays
+_BLOCK = 64  # pixels that the encoder predicts at a time: malloc does not keep much larger arrays
 # As arrays, because turning a Python number into one takes longer than the arithmetic on a line.
 _ZERO, _HALF, _ACTIVATION_MAX, _OUTPUT_MAX = (
     np.array(value, np.float32) for value in (0, 0.5, ACTIVATION_MAX, (MEAN_MAX, SCALE_MAX)))

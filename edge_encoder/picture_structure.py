@@ -55,8 +55,8 @@ MAX_DECODER_BYTES = 440_000_000
 """Most memory that a decoder takes for such a picture."""
 _DECODER_BYTES = {"WEBP": 16, "AVIF": 16, "HEIF": 8.6, "JPEG2000": 17.6}
 """Memory for a pixel in decoders that need more than Pillow's 4 bytes; for HEIF without transparency, in 4:2:0."""
-MAX_AVIF_BYTES = 580_000_000
-"""Most memory for the frames of an AVIF, which may be larger than the picture, and its pixels, 10 bytes each."""
+MAX_AVIF_BYTES = 540_000_000
+"""Most memory for all frames of an AVIF and, 10 bytes each, its pixels; noise of 19 megapixels takes 1.9 s."""
 MAX_TABLE_BYTES = 1 << 16
 """Most bytes of tables in a HEIF or AVIF, of 1,500 items; libavif's time grows with their square."""
 MAX_ITEM_BYTES = 1 << 24

@@ -7,23 +7,20 @@ H.273 in ``cICP`` of PNG and ``nclx`` of AVIF and HEIF. docs/exact_square.md has
 from __future__ import annotations
 
 import io
+import logging
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
+from PIL import Image, ImageFile
 
 from codec_contract.errors import ImageError
 
 if TYPE_CHECKING:
     from PIL import ImageCms
-import logging
-from typing import IO, NamedTuple
-
-import numpy.typing as npt
-from PIL import ImageFile
 
 _SRGB_TOLERANCE = 2
 """Levels by which a profile of sRGB may change a colour, because its curves and primaries are rounded."""

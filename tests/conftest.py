@@ -19,6 +19,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+gc.set_threshold(50_000, 10, 10)  # imports and tests make many objects, and few cycles
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 
@@ -43,7 +45,6 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 10, 10)
     if (typer := sys.modules.get("typer.main")) is not None:
         typer.get_command = functools.cache(typer.get_command)
     if (testing := sys.modules.get("typer.testing")) is not None:

@@ -103,7 +103,7 @@ def test_a_few_steps_restore_a_better_face(default_bundle: Path, shared_weights:
     plain = sdk.Codec(default_bundle, threads=1)
     original = plain.fit(faces[1]).rgb
     start = plain.compress(original)
-    found = RefiningCodec(default_bundle, steps=10, weights=shared_weights, threads=1).compress(original)
+    found = RefiningCodec(default_bundle, steps=6, weights=shared_weights, threads=1).compress(original)
     assert len(found) <= len(start) and found != start
     assert np.abs(found.lr.astype(int) - start.lr).mean() < 2  # levels: the LR stays a small version of the picture
     before, after = (np.asarray(plain.restore(payload)) for payload in (start, found))

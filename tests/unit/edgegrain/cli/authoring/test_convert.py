@@ -78,20 +78,20 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_tiles")
-@pytest.mark.parametrize(("source", "codec"), [("irn", "irn"), ("irn-plus", "irn_plus")])
-def test_irn(shell: Shell, tmp_path: Path, source: str, codec: str) -> None:
-    bundle, report = converted(shell, tmp_path, source, {"IRN_x4.pth": irn_state((1, 1))})
+def test_irn(shell: Shell, tmp_path: Path) -> None:
+    bundle, report = converted(shell, tmp_path, "irn", {"IRN_x4.pth": irn_state((1, 1))})
     manifest = verify_bundle(bundle)
-    assert (manifest.codec, manifest.factor, manifest.licence) == (codec, 4, AUTHORS["irn"])
-    assert report["source"] == source
+    assert (manifest.codec, manifest.factor, manifest.licence) == ("irn", 4, AUTHORS["irn"])
+    assert report["source"] == "irn"
     assert there_and_back(bundle, (70, 33)).std() > 0
     assert report["files"][0]["unused"]["operations.0.haar_weights"] == "the Haar transform, a constant here"
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_irn_of_3x(shell: Shell, tmp_path: Path) -> None:
-    bundle, _ = converted(shell, tmp_path, "irn", {"IRN_x3.pth": irn_x3_state()})
+def test_irn_plus_of_3x(shell: Shell, tmp_path: Path) -> None:
+    bundle, report = converted(shell, tmp_path, "irn-plus", {"IRN_x3.pth": irn_x3_state()})
     manifest = verify_bundle(bundle)
+    assert (report["source"], manifest.codec, manifest.licence) == ("irn-plus", "irn_plus", AUTHORS["irn"])
     assert (manifest.factor, manifest.hr, manifest.tile_overlap) == (3, 63, 5)
     assert there_and_back(bundle, (70, 33)).std() > 0
 

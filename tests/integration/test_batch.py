@@ -161,8 +161,9 @@ def killed(place: Path, arguments: tuple[object, ...], start: Start) -> dict[str
 def interrupted(place: Path, arguments: tuple[object, ...], start: Start, killed: dict[str, int]) -> Interrupted:
     """The output and files of the second run, which Ctrl-C ended."""
     run = start(*arguments)
-    reach(run, place / "out", len(killed) + 20)
+    reach(run, place / "out", len(killed) + 1)
     processes = descendants(run.pid)
+    reach(run, place / "out", len(killed) + 20)
     os.killpg(run.pid, signal.SIGINT)  # Ctrl-C
     stdout, stderr = run.communicate(timeout=PATIENCE)
     wait_for_the_end_of(processes)

@@ -510,12 +510,6 @@ def test_only_bodies_that_arrive_are_waited_for(tiny_bundle: Path) -> None:
 
 
 class TestStart:
-    def test_an_altered_bundle_is_refused(self, tmp_path: Path) -> None:
-        folder = write_tiny_bundle(tmp_path)
-        (folder / "decoder.onnx").write_bytes(b"altered")
-        with pytest.raises(BundleError, match=r"decoder\.onnx of bundle tiny-64-lr16 is altered"):
-            create_app(Settings(bundles=(str(folder),)))
-
     def test_bundles_of_tiles(self, tmp_path: Path) -> None:
         tiled = write_tiny_bundle(tmp_path, "tiled-64-lr16")
         refresh_manifest(tiled, preprocessing={"pad": "edge", "tile_overlap": 4})

@@ -193,16 +193,6 @@ class TestCompress:
         assert payload.fit == "align" and payload.original_size == (6000, 4500)
         assert payload == codec.compress(photo)
 
-    def test_a_turned_photograph(self, service: LiveService, codec: sdk.Codec, group: bytes) -> None:
-        exif = Image.Exif()
-        exif[0x0112] = 6  # to be turned clockwise
-        turned = file_of(Image.open(io.BytesIO(group)).transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
-        payload = sdk.Payload(compress(service, turned).content)
-        assert payload == codec.compress(turned) and payload.original_size == (900, 500)
-        square = payload.header.square
-        assert square is not None
-        assert min(np.hypot(square.x / 4 - x - 128, square.y / 4 - y - 128) for x, y in PLACES) < 12
-
 
 class TestScenes:
     @pytest.mark.parametrize("size", ["original", "native", 300, 1200])

@@ -229,6 +229,6 @@ class TestLargePictures:
             sdk.compress(tmp_path / "154.png")
 
     def test_a_line(self) -> None:
-        for shape in ((1, 30000, 3), (30000, 1, 3)):
+        for shape in ((1, 30000, 3), (3000, 1, 3)):
             with pytest.raises(sdk.ImageError, match="no face was found"):
                 sdk.compress(np.full(shape, 7, np.uint8))

@@ -154,7 +154,7 @@ def test_expect_continue(service: LiveService, tiny_bundle: Path) -> None:
         connection.sendall(payload)
         assert Answer(stream).body == payload
     with connected(service) as (connection, stream):  # who asks before sending a body is refused at once
-        connection.sendall(POST.replace(b"application/vnd.edgegrain", b"text/plain")
+        connection.sendall(POST.replace(b"application/vnd.edgegrain", b"image/png")
                            + b"Content-Length: 60\r\nExpect: 100-continue\r\n\r\n")
         assert Answer(stream).status == 415
         assert stream.read() == b""
@@ -189,7 +189,7 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(
     service: LiveService, size: int, pause: float, reusable: bool
 ) -> None:
     with connected(service) as (connection, stream):
-        head = POST.replace(b"application/vnd.edgegrain", b"text/plain")
+        head = POST.replace(b"application/vnd.edgegrain", b"image/png")
         connection.sendall(head + b"Content-Length: %d\r\n\r\n" % size)
         assert (flood(connection, bytes(1 << 16), size, pause) == size) == reusable
         assert Answer(stream).status == 415

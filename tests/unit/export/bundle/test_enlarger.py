@@ -112,12 +112,15 @@ def test_graphs_take_batches_and_hold_their_own_weights(exported: EnlargerFiles)
     assert [1, 1, 32, 1] in shapes and [1, 1, 32, 32] not in shapes  # positions: a line, not its repetition
 
 
-def test_large_weights_are_stored_as_int8(tmp_path: Path) -> None:
+def test_large_weights_are_stored_as_int8_and_an_untrained_factor_is_left_out(tmp_path: Path) -> None:
     torch.manual_seed(1)
     network = SuperResolution(replace(SMALL, widths=(8, 24))).eval()
-    path = save_super_resolution(network, tmp_path / "wide.safetensors", training={"config": {"size": 32}})
-    models = export_enlarger(path, 32).models
-    stored = {tensor.name: tensor for model in models for tensor in onnx.load_from_string(model).graph.initializer}
+    path = save_super_resolution(network, tmp_path / "wide.safetensors", training={"config": {"factor": 2, "size": 32}})
+    (model,) = export_enlarger(path, 32).models
+    graph = onnx.load_from_string(model).graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    assert [output.name for output in graph.output] == ["enlarged"]
+    assert not any(name.startswith("network.fine.1") for name in stored)
     large = {name for name, weight in network.state_dict().items() if weight.dim() > 1 and weight.numel() >= 4096}
     assert large and {name.removesuffix(".int8") for name in stored if name.endswith(".int8")} == {
         f"network.{name}" for name in large}
@@ -127,15 +130,6 @@ def test_large_weights_are_stored_as_int8(tmp_path: Path) -> None:
         step = weight.abs().amax(dim=(1, 2, 3), keepdim=True) / 127
         # Half a step, and the rounding to float16 of the run's file.
         assert (weight - torch.from_numpy(levels * scale)).abs().le(0.6 * step).all()
-
-
-def test_an_untrained_factor_is_left_out(tmp_path: Path, network: SuperResolution) -> None:
-    path = save_super_resolution(network, tmp_path / "x2.safetensors",
-                                 training={"config": {"factor": 2, "size": 32}})
-    (model,) = export_enlarger(path, 32).models
-    graph = onnx.load_from_string(model).graph
-    assert [output.name for output in graph.output] == ["enlarged"]
-    assert not any(tensor.name.startswith("network.fine.1") for tensor in graph.initializer)
 
 
 def test_another_graph_is_refused(network: SuperResolution, exported: EnlargerFiles) -> None:

@@ -56,6 +56,29 @@ def test_pictures_are_those_of_python(drive: list[str], repository: Path, tmp_pa
         assert np.abs(corners - found["corners"]).max() <= (4 if name == "gAMA of sRGB" else 2), name
 
 
+def test_a_component_shows_pythons_preview_and_picture(
+    drive: list[str], default_bundle: Path, portrait_path: Path
+) -> None:
+    with Image.open(portrait_path) as image:
+        payload = sdk.compress(image.convert("RGB").resize((300, 400)), fit="pad")
+    script = Path(drive[1]).with_name("image.mjs")
+    with live_service(default_bundle, deadline=SOON, batch_sizes="1", cors_origins="*") as service:
+        command = ["node", str(script), payload.text(), service.url]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert shown.returncode == 0, shown.stderr
+    seen = json.loads(shown.stdout)
+    assert (seen["revoked"], seen["trouble"]) == (True, [])
+    preview, restored = seen["shown"]
+    for one, step, expected, difference in ((preview, "preview", payload.preview(), 0),
+                                            (restored, "restored", sdk.restore(payload, size="native"), 3)):
+        expected = np.asarray(expected)
+        height, width = expected.shape[:2]
+        assert (one["step"], one["size"]) == (step, [width, height])
+        assert one["box"] == pytest.approx([200, 200 * 4 / 3], abs=0.1)
+        pixels = np.reshape(one["pixels"], (height, width, 4))[..., :3]
+        assert np.abs(pixels - expected.astype(int)).mean() <= difference
+
+
 def photograph(portrait: Image.Image, size: tuple[int, int], *faces: tuple[int, int, int, int]) -> Image.Image:
     """A picture of coarse noise with portraits: side, roll in degrees, x and y of the centre of each."""
     noise = Image.fromarray(generated_picture(7, 8, 6))

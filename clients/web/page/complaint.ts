@@ -1,7 +1,7 @@
 /** Errors in plain words. */
 
-import { ImageError, isTemporary, UnreachableError } from "../src/errors";
-import { Refused, TimedOut } from "./service";
+import { ImageError, isTemporary, ServiceError, UnreachableError } from "../src/errors";
+import { TimedOut } from "./service";
 
 /** The sentence the page shows for an error. */
 export interface Complaint {
@@ -22,6 +22,6 @@ function sentence(error: unknown): string {
   }
   const message = (error instanceof Error ? error.message : String(error)).replace(/\.$/, "");
   if (error instanceof ImageError) return `That picture cannot be used: ${message}.`;
-  if (error instanceof Refused) return `The service refused: ${message}.`;
+  if (error instanceof ServiceError && error.status) return `The service refused: ${message}.`;
   return `That did not work: ${message}.`;
 }

@@ -1,6 +1,7 @@
 /** The server's half: payload in, picture out. */
 
 import { ServiceError, UnreachableError } from "../src/errors";
+import { requestPicture } from "../src/restoring";
 
 /** Milliseconds for a request and its answer: the service gives up after 10 s by default, the rest is for transfers. */
 const TIME_LIMIT = 60_000;
@@ -13,9 +14,6 @@ export interface Restored {
   /** Milliseconds of each of the service's stages. */
   readonly stages: ReadonlyMap<string, number>;
 }
-
-/** What `restore` throws when the service refuses. */
-export class Refused extends ServiceError {}
 
 /** What `fetched` and `received` throw when the time limit has passed. */
 export class TimedOut extends UnreachableError {}
@@ -32,6 +30,7 @@ export async function received<Type>(answer: Promise<Type>): Promise<Type> {
   try {
     return await answer;
   } catch (error) {
+    if (error instanceof ServiceError) throw error;
     const { name, message } = error instanceof Error ? error : new Error(String(error));
     throw new (name === "TimeoutError" ? TimedOut : UnreachableError)(message);
   }
@@ -49,21 +48,20 @@ export async function restoredSides(bundle: string, token: string | undefined): 
 }
 
 /** The parameter `size` for an original with this longest side: its own size, within what is restored at `sides`. */
-export function restoredSize(longest: number, [native, ...larger]: readonly number[]): string {
-  return larger.length === 0 || longest <= native ? "native" : String(Math.min(longest, Math.max(...larger)));
+export function restoredSize(longest: number, [native, ...larger]: readonly number[]): number | "native" {
+  return larger.length === 0 || longest <= native ? "native" : Math.min(longest, Math.max(...larger));
 }
 
 /** Has a payload restored. */
-export async function restore(bytes: Uint8Array, size: string, token: string | undefined): Promise<Restored> {
+export async function restore(
+  bytes: Uint8Array, size: number | "native", token: string | undefined,
+): Promise<Restored> {
   const start = performance.now();
-  const headers = { "Content-Type": "application/vnd.edgegrain", Accept: "image/png", ...bearer(token) };
-  const response = await fetched(`v1/restore?size=${size}`, { method: "POST", headers, body: bytes as BodyInit });
-  if (!response.ok) {
-    const problem = (await response.json().catch(() => ({}))) as { detail?: string };
-    throw new Refused(problem.detail ?? `the service answered ${response.status}`, response.status);
-  }
-  const bitmap = await createImageBitmap(await received(response.blob()));
-  const stages = parseServerTiming(response.headers.get("Server-Timing") ?? "");
+  const service = new URL(".", document.baseURI).href;
+  const signal = AbortSignal.timeout?.(TIME_LIMIT);
+  const { picture, timing } = await received(requestPicture(bytes, { service, size, token, signal }, "image/png"));
+  const bitmap = await createImageBitmap(picture);
+  const stages = parseServerTiming(timing);
   return { bitmap, total: performance.now() - start, stages };
 }
 

@@ -33,6 +33,9 @@ export interface BundleSource extends Omit<DownloadOptions, "signal"> {
   readonly bundle?: string;
 }
 
+/** What payloads are read with. */
+export type ContractTables = Pick<Bundle, "contractId" | "tables">;
+
 /** A source, and the signal that ends its downloads. */
 type Source = BundleSource & Pick<DownloadOptions, "signal">;
 
@@ -105,6 +108,14 @@ export async function fetchBundle(
   return bundle ?? readBundle((await kept.json()) as BundleDescription, source, cache);
 }
 
+/** Fetches of a service's first bundle whose contract id begins with `contract` only the tables; errors as above. */
+export async function fetchTables(source: BundleSource, contract: string): Promise<ContractTables> {
+  const { lr_contract_id, files } = await fetchDescription(source, descriptionUrl(source), contract);
+  const [, tables] = files;
+  const data = await fetchFile(tables, source, await openCache());
+  return { contractId: lr_contract_id, tables: readCoderTables(parseJson(data, "coder.json")) };
+}
+
 async function fetchNew(source: Source, url: string, cache: Cache | undefined, key: string): Promise<Bundle> {
   const description = await fetchDescription(source, url);
   const bundle = await readBundle(description, source, cache);
@@ -146,19 +157,21 @@ function checkPreprocessing({ id, preprocessing }: BundleDescription): void {
   }
 }
 
-async function fetchDescription(source: Source, url: string): Promise<BundleDescription> {
+async function fetchDescription(source: Source, url: string, contract = ""): Promise<BundleDescription> {
   // Static servers send files without a lifetime, and browsers would go on using old ones for days: ask each time.
   const content = jsonOf(await download(url, "no-cache", source));
-  return source.folder === undefined ? findListed(content, source, url) : readManifest(content, url);
+  return source.folder === undefined ? findListed(content, source, url, contract) : readManifest(content, url);
 }
 
-function findListed(listing: unknown, source: BundleSource, url: string): BundleDescription {
+function findListed(listing: unknown, source: BundleSource, url: string, contract: string): BundleDescription {
   if (!Array.isArray(listing)) throw new ServiceError(`${url} lists no bundles; is this an edgegrain service?`);
   const bundles = listing as readonly Listed[];
-  const found = source.bundle ? bundles.find((bundle) => bundle.id === source.bundle) : bundles[0];
+  const isWanted = ({ id, lr_contract_id }: Listed) =>
+    source.bundle ? id === source.bundle : !contract || lr_contract_id.startsWith(contract);
+  const found = bundles.find(isWanted);
   if (!found) {
     const known = bundles.map((bundle) => bundle.id).join(", ") || "none";
-    throw new ServiceError(`the service has no bundle ${source.bundle ?? ""}, only: ${known}`);
+    throw new ServiceError(`the service has no bundle ${source.bundle ?? contract}, only: ${known}`);
   }
   return describe(found, [...(found.encoders ?? []), ...(found.contract ?? [])].map(belowService), source.service);
 }
@@ -219,7 +232,7 @@ function isListed(data: Uint8Array, file: FileDescription): boolean {
 }
 
 /** The URL `path`, relative to a service or folder, whose address may end with a slash or without. */
-function address(path: string, service: string): string {
+export function address(path: string, service: string): string {
   try {
     const base = new URL(service);
     if (!base.pathname.endsWith("/")) base.pathname += "/";

@@ -1,7 +1,7 @@
 /** The golden files all clients share, tests/golden/ of the repository, and the default bundle. */
 
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 
 import type { Bundle } from "../src/bundle";
 import { readCoderTables } from "../src/coder_tables";
@@ -12,7 +12,7 @@ import { generatorBytes } from "../src/golden_inputs";
 import type { OrientedSquare } from "../src/oriented_square";
 import type { Rgb } from "../src/rgb";
 
-const REPOSITORY = fileURLToPath(new URL("../../../", import.meta.url));
+const REPOSITORY = join(import.meta.dirname, "../../../");
 
 export interface Generated {
   readonly seed: number;

@@ -25,7 +25,8 @@ public enum Fit {
             case STRETCH:
                 return ExactResize.resize(rgb, hr, hr);
             case CROP:
-                return ExactResize.resize(centreSquare(rgb), hr, hr);
+                int side = Math.min(rgb.width, rgb.height);
+                return ExactResize.resize(centre(rgb, side, side), hr, hr);
             case ALIGN:
                 throw new ImageException(
                         "the fit ALIGN needs a square; use compressPhoto, compressFace or compressSquare");
@@ -39,15 +40,23 @@ public enum Fit {
         return (int) Math.max(1, (2L * side * hr + longest) / (2L * longest));
     }
 
-    private static Rgb centreSquare(Rgb rgb) {
-        int side = Math.min(rgb.width, rgb.height);
-        int left = (rgb.width - side) / 2;
-        int top = (rgb.height - side) / 2;
-        byte[] data = new byte[3 * side * side];
-        for (int y = 0; y < side; y++) {
-            System.arraycopy(rgb.data, 3 * ((top + y) * rgb.width + left), data, 3 * side * y, 3 * side);
+    /** The part of a fitted picture, here an LR, that shows an original of this size, in the original's aspect. */
+    Rgb undo(Rgb fitted, int width, int height) {
+        if (this == CROP || this == ALIGN) {
+            return fitted;
         }
-        return new Rgb(side, side, data);
+        int[] size = contentSize(width, height, fitted.width);
+        return this == STRETCH ? ExactResize.resize(fitted, size[0], size[1]) : centre(fitted, size[0], size[1]);
+    }
+
+    private static Rgb centre(Rgb rgb, int width, int height) {
+        int left = (rgb.width - width) / 2;
+        int top = (rgb.height - height) / 2;
+        byte[] data = new byte[3 * width * height];
+        for (int y = 0; y < height; y++) {
+            System.arraycopy(rgb.data, 3 * ((top + y) * rgb.width + left), data, 3 * width * y, 3 * width);
+        }
+        return new Rgb(width, height, data);
     }
 
     /** Repeats the edge pixels: half of what is missing, rounded down, comes before the picture. */

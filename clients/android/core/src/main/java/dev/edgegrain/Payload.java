@@ -162,6 +162,11 @@ public final class Payload {
         return LrCoder.decode(body, header.lrWidth, header.lrHeight, tables);
     }
 
+    /** The LR in the original's aspect, to show until the picture is restored; throws as {@link #lr}. */
+    public Rgb preview(String contractId, CoderTables tables) {
+        return header.fit.undo(lr(contractId, tables), header.originalWidth, header.originalHeight);
+    }
+
     private static Payload parse(byte[] data, int end) {
         int coding = data[2] & 15;
         if (coding > CODING_RANGE) {

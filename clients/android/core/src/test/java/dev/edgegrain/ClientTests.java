@@ -42,6 +42,7 @@ public final class ClientTests {
         all.put("levels are stored in steps", tests::coarseBodies);
         all.put("stored payloads are read and written again", tests::storedPayloads);
         all.put("payloads are Python's", tests::payloads);
+        all.put("a preview has the original's aspect", tests::previews);
         all.put("damaged payloads are refused", tests::damaged);
         all.put("payloads are written and read as text", tests::texts);
         all.put("payloads of other kinds are refused as such", tests::unsupported);
@@ -268,6 +269,20 @@ public final class ClientTests {
                     Payload.pack(lr, bundle.contractId, bundle.tables, picture.width, picture.height, fit);
             equal(GoldenFiles.hex(item.get("payload")), payload.bytes(), "payload of " + item.get("original_size"));
             equal(lr.data, Payload.read(payload.bytes()).lr(bundle.contractId, bundle.tables).data, "LR back");
+        }
+    }
+
+    private void previews() {
+        Rgb picture = new Rgb(40, 30, GoldenInputs.generatorBytes(0, 3600));
+        for (Fit fit : new Fit[] {Fit.PAD, Fit.STRETCH, Fit.CROP}) {
+            Payload payload = Payload.pack(fit.apply(picture, 16), bundle.contractId, bundle.tables, 40, 30, fit);
+            Rgb lr = payload.lr(bundle.contractId, bundle.tables);
+            Rgb preview = payload.preview(bundle.contractId, bundle.tables);
+            equal(fit == Fit.CROP ? 16 : 12, preview.height, "height of " + fit);
+            byte[] expected = fit == Fit.PAD
+                    ? Arrays.copyOfRange(lr.data, 2 * 48, 14 * 48)
+                    : fit == Fit.CROP ? lr.data : ExactResize.resize(lr, 16, 12).data;
+            equal(expected, preview.data, "preview of " + fit);
         }
     }
 

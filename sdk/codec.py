@@ -81,8 +81,8 @@ class Codec:
             threads: 1 to 4096, or None.
             decoder: name of one of the bundle's decoders (docs/bundles.md).
             form: ``"auto"`` takes the decoder's fused form on device ``"cuda"``, if the bundle has one and the library
-                of its fused ops is there; ``"default"`` takes the file that runs everywhere; ``"fused"`` insists on the
-                fused form, also on the CPU.
+                of its fused ops is there; ``"default"`` takes the file that runs everywhere; ``"fused"`` and ``"int8"``
+                insist on that form.
 
         Raises:
             BundleError: there is no such bundle or decoder, it cannot be downloaded, or its manifest is wrong.

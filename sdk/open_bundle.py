@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from codec_contract.bundle.find import strength_of
-from codec_contract.bundle.manifest import DEFAULT_FORM, ENCODER_ONNX, FUSED_FORM, BundledForm, Manifest, decoder_forms
+from codec_contract.bundle.manifest import (
+    DEFAULT_FORM,
+    ENCODER_ONNX,
+    FUSED_FORM,
+    INT8_FORM,
+    BundledForm,
+    Manifest,
+    decoder_forms,
+    default_form,
+)
 from codec_contract.errors import BundleError, DeviceError
 from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables
@@ -20,12 +29,13 @@ from sdk.tiles import PAD as TILE_PAD
 from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
 from server_decoder.decoder_session import CudaOptions, DecoderSession, Device, require_provider
 from server_decoder.enlarger_session import EnlargerSession
+from server_decoder.providers import can_run_int8
 
 logger = logging.getLogger(__name__)
 
 MAX_THREADS = 4096
 """Most threads per picture: more than any machine has cores."""
-FormChoice = Literal["auto", "default", "fused"]
+FormChoice = Literal["auto", "default", "fused", "int8"]
 """``"auto"``: the device's form if it can run, else the default one; the others by name, or an error."""
 
 
@@ -35,7 +45,7 @@ class RunningDecoder:
 
     Attributes:
         file: its name in the bundle.
-        precision: type that its convolutions compute in, ``"float32"`` or ``"float16"``.
+        precision: type that its convolutions compute in, ``"float32"``, ``"float16"`` or ``"int8"``.
         ops: ``"fused"`` if it runs on the library of fused ops, else ``"plain"``.
         device: ``"cpu"`` or ``"cuda"``.
         provider: ONNX Runtime's execution provider.
@@ -57,18 +67,21 @@ class RunningDecoder:
 
 
 def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") -> tuple[BundledForm, str]:
-    """The form of a bundle's decoder to run on a device, and the reason if that is not the form for it."""
+    """The form of a bundle's decoder to run on a device, and the reason if CUDA does not run the one for it."""
     forms = decoder_forms(manifest)
-    making = ("make it with 'edgegrain export decoder --precision float16 --ops fused "
-              f"--bundle {manifest.folder} --into {manifest.folder}'")
     if choice != "auto" and choice not in get_args(FormChoice):
         raise BundleError(f"unknown form {str(choice)[:80]!r}, expected {', '.join(get_args(FormChoice))}")
     wanted = FUSED_FORM if choice == "auto" else choice
+    options = "--precision int8" if wanted == INT8_FORM else "--precision float16 --ops fused"
+    making = f"make it with 'edgegrain export decoder {options} --bundle {manifest.folder} --into {manifest.folder}'"
     reason = ""
     if wanted not in forms:
         reason = f"the bundle has none; {making}"
     elif not forms[wanted].current:
         reason = f"{forms[wanted].file} was made from another decoder than the bundle's; {making}"
+    elif wanted == INT8_FORM and (device != "cpu" or not can_run_int8()):
+        reason = ("the form int8 needs a CPU with dot products of bytes (VNNI, or dotprod on Arm) and a recent ONNX "
+                  "Runtime")
     if choice != "auto":
         if choice not in forms:
             raise BundleError(
@@ -159,9 +172,11 @@ class OpenBundle:
                 if reason:
                     logger.warning("bundle %s runs %s in %s on CUDA, not a decoder for CUDA: %s", self.manifest.id,
                                    form.file, form.precision, reason)
+                held = default_form(self.manifest).file
                 session = DecoderSession(
                     self.manifest.open_file(form.file), self.device, self.threads, strength=self.default_strength,
-                    cuda=CudaOptions(graphs=self.graphs))
+                    cuda=CudaOptions(graphs=self.graphs),
+                    weights=(held, self.manifest.open_file(held)) if form.name == INT8_FORM else None)
                 running = RunningDecoder(form.file, form.precision, "fused" if session.fused else "plain",
                                          session.device, session.providers[0], session.graphs, reason)
                 logger.info("bundle %s decodes with %s", self.manifest.id, running)

@@ -70,6 +70,7 @@ class DecoderSession:
     def __init__(
         self, model: bytes | str | os.PathLike[str], device: Device = "cpu", threads: int | None = None, *,
         memory_limit: int | None = None, cuda: CudaOptions | None = None, strength: float | None = None,
+        weights: tuple[str, bytes] | None = None,
     ) -> None:
         """Load a decoder, given as the bytes of an ONNX file or its path.
 
@@ -78,6 +79,7 @@ class DecoderSession:
             memory_limit: most bytes for weights and activations; a batch that needs more raises a `DeviceMemoryError`.
                 ONNX Runtime 1.31 on the CPU counts activations only.
             strength: of pictures that are decoded without one, for models that take one; None for the model's own.
+            weights: name and bytes of the other file to which the model refers; None if it holds its weights.
         """
         self.device = device
         cuda = cuda or CudaOptions()
@@ -94,6 +96,8 @@ class DecoderSession:
             register_library(options, device, device_id=cuda.device_id)
         if device == "cuda":
             preload_cuda()
+        if weights is not None:
+            options.add_external_initializers_from_files_in_memory([weights[0]], [weights[1]], [len(weights[1])])
         with nullcontext() if device == "cuda" or memory_limit is None else limited_arena(options, memory_limit):
             self._session, self.graphs = _start(source, options, device, cuda, memory_limit)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())

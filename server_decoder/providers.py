@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import io
+import platform
 import re
 import sys
 import threading
@@ -230,6 +231,23 @@ def session_options(device: str, threads: int | None, *, in_memory: bool = True)
         refuse_external_weights(options)
     set_threads(options, threads)
     return options
+
+
+def can_run_int8() -> bool:
+    """True if the CPU multiplies bytes in dot products, and ONNX Runtime reads weights of a file in memory.
+
+    Without such instructions int8 is hardly faster, and sums of products overflow on x86. Windows does not tell.
+    """
+    import onnxruntime
+
+    if not hasattr(onnxruntime.SessionOptions, "add_external_initializers_from_files_in_memory"):
+        return False
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    try:
+        return re.search(r"\b(avx512_vnni|avx_vnni|asimddp)\b", Path("/proc/cpuinfo").read_text()) is not None
+    except OSError:
+        return False
 
 
 # Keeps all other work on GPUs out of the capture of a CUDA graph. ONNX Runtime captures in CUDA's global mode

@@ -362,11 +362,11 @@ def _size_and_digest(location: Path, what: str) -> tuple[int, str]:
 
 # Forms of a decoder: the same function in several files, one that runs everywhere and those exported for a device. A
 # form names the SHA-256 of the file it was made from, so it is out of date once that file is replaced.
-Precision = Literal["float32", "float16"]
+Precision = Literal["float32", "float16", "int8"]
 Ops = Literal["plain", "fused"]
 DEFAULT_FORM = "default"
-FUSED_FORM = "fused"
-FORMS = {FUSED_FORM: "cuda"}
+FUSED_FORM, INT8_FORM = "fused", "int8"
+FORMS = {FUSED_FORM: "cuda", INT8_FORM: "int8"}
 """Forms that a manifest may list, in addition to the default one -> their names in it."""
 
 
@@ -375,7 +375,7 @@ class BundledForm:
     """One file of a decoder."""
 
     name: str
-    """``"default"`` or ``"fused"``."""
+    """``"default"``, ``"fused"``, or ``"int8"``, whose file refers to weights in that of the default form."""
     file: str
     precision: Precision
     """Type that its convolutions compute in."""

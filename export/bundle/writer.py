@@ -25,6 +25,7 @@ from codec_contract.bundle.manifest import (
     FORMS,
     FUSED_FORM,
     GOLDEN,
+    INT8_FORM,
     MANIFEST,
     MODEL_CARD,
     SCHEMA,
@@ -45,7 +46,8 @@ from edge_encoder import integer_network as integer
 from edge_encoder.contract_id import lr_contract_id
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import IntegerNetwork, prove_bound
-from export.decoder import DecoderOptions, Noise
+from export.decoder import DecoderOptions, Noise, Precision
+from export.decoder.int8 import refer
 from export.encoder import export_encoder, require_formats
 from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
 from server_decoder.decoder_session import INPUT, OUTPUT
@@ -381,31 +383,41 @@ def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Ma
 
 
 def require_target(source: DecoderSource, options: DecoderOptions, bundle: str, *, force: bool = False) -> Manifest:
-    """The manifest of the bundle that a form of its decoder for CUDA will be written into; ``force`` replaces one that
-    is current."""
+    """The manifest of the bundle that a form of its decoder will be written into; ``force`` replaces one that is
+    current."""
     target = writable_bundle(bundle)
     if source.manifest is None or decoder_hash(source.manifest) != decoder_hash(target):
         raise ExportError(f"the decoder of {source.name} is not the one of bundle {target.id}; export a bundle's "
                           "decoder into the bundle itself")
     if options.noise is not Noise.constant:
         raise ExportError("a form has the inputs of its decoder, which takes no noise; export it without --noise")
-    existing = decoder_forms(target).get(FUSED_FORM)
+    existing = decoder_forms(target).get(form_of(options))
     if existing is not None and existing.current and not force:
         raise ExistsError(target.path(existing.file))
     return target
 
 
+def form_of(options: DecoderOptions) -> str:
+    """The name of the form that these options make."""
+    return INT8_FORM if options.precision is Precision.int8 else FUSED_FORM
+
+
 def write_form(exported: ExportedDecoder, target: Manifest) -> BundledForm:
-    """Write an exported decoder into the bundle of `require_target` as its form for CUDA, in place of an earlier one;
-    the new file has a new name."""
-    name = f"decoder_{FUSED_FORM}-{hashlib.sha256(exported.model).hexdigest()[:8]}.onnx"
-    record = read_record(target.folder)
-    forms, key = record["decoder"].setdefault("forms", {}), FORMS[FUSED_FORM]
+    """Write an exported decoder into the bundle of `require_target` as a form of its own, in place of an earlier one;
+    the new file has a new name. With one in int8, the default form is stored anew, because its file holds the weights.
+    """
+    default, form, options = default_form(target).file, form_of(exported.options), exported.options
+    record, files = read_record(target.folder), dict[str, bytes]()
+    model, source = exported.model, decoder_hash(target)
+    if form == INT8_FORM:
+        files[default] = exported.float32
+        model, source = refer(model, default, exported.float32), hashlib.sha256(exported.float32).hexdigest()
+    name = f"decoder_{form}-{hashlib.sha256(model).hexdigest()[:8]}.onnx"
+    forms, key = record["decoder"].setdefault("forms", {}), FORMS[form]
     earlier = [forms[key]["file"]] if key in forms else []
-    forms[key] = {
-        "file": name, "precision": exported.options.precision.value, "ops": exported.options.ops.value,
-        "source": decoder_hash(target), "psnr": exported.comparison.psnr}
-    return decoder_forms(change_bundle(target.folder, record, {name: exported.model}, earlier))[FUSED_FORM]
+    forms[key] = {"file": name, "precision": options.precision.value, "ops": options.ops.value, "source": source,
+                  "psnr": exported.comparison.psnr}
+    return decoder_forms(change_bundle(target.folder, record, {**files, name: model}, earlier))[form]
 
 
 def decoder_hash(manifest: Manifest) -> str:

@@ -34,12 +34,14 @@ from codec_contract.bundle.manifest import (
 )
 from codec_contract.errors import BundleError, ExistsError, ExportError
 from codec_contract.files import write_atomically
+from codec_contract.fit import fit_picture
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.onnx_runtime import refuse_external_weights
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input, pictures_of
 from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import box_network
+from edge_encoder.preprocessing import load_picture
 from export import papers
 from export.bundle.writer import decoder_hash
 from export.decoder import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
@@ -55,6 +57,7 @@ from export.decoder.graph import (
     store_half,
     to_levels,
 )
+from export.decoder.int8 import int8_decoder
 from export.decoder.served import noise_maps, require_generator, served_decoder
 from export.proof.inputs import find_pictures, make_inputs
 from server_decoder.cuda_ops.library import needs_library, register_library
@@ -80,8 +83,10 @@ TRAINED = "grain.safetensors"
 REPORT = "decoder_report.json"
 TOLERANCE = 1e-4
 """Largest difference of a float32 graph from torch, which sums in another order."""
-HALF_PSNR = 50.0
-"""Least PSNR of a float16 decoder against float32, in dB."""
+LEAST_PSNR = {Precision.float32: 50.0, Precision.float16: 50.0, Precision.int8: 30.0}
+"""Least PSNR of a decoder against torch in float32, in dB."""
+CALIBRATED = 32
+"""LRs that an int8 decoder is calibrated on."""
 _NOISE = 0.01  # added to random weights, so that no bias is zero and no two tensors are equal
 
 
@@ -322,8 +327,9 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
     exact = precision is Precision.float32 and values is not None
     if exact and not difference <= TOLERANCE:  # also refuses NaN
         raise ExportError(f"the exported decoder differs from torch by {difference:g}, more than {TOLERANCE:g}")
-    if not psnr >= HALF_PSNR:
-        raise ExportError(f"the exported decoder reaches {psnr:.1f} dB against torch, less than {HALF_PSNR:g}")
+    if not psnr >= LEAST_PSNR[precision]:
+        raise ExportError(f"the exported decoder reaches {psnr:.1f} dB against torch, less than "
+                          f"{LEAST_PSNR[precision]:g}")
     levels = int(steps.max())
     if precision is Precision.float32 and levels > 1:
         raise ExportError(f"a restored picture differs from torch's by {levels} levels, more than 1")
@@ -355,13 +361,14 @@ def _values(model: bytes, parts: list[np.ndarray], noise: np.ndarray) -> np.ndar
 @dataclass(frozen=True)
 class ExportedDecoder:
     """An exported decoder that was compared with torch; ``size`` is the side of its pictures in pixels if an enlarger
-    follows, 0 without."""
+    follows, 0 without; ``float32`` the decoder whose file holds the weights of one in int8."""
 
     source: DecoderSource
     options: DecoderOptions
     model: bytes
     comparison: Comparison
     size: int = 0
+    float32: bytes = b""
 
     def report(self) -> dict[str, Any]:
         """The content of ``decoder_report.json``."""
@@ -376,7 +383,7 @@ class ExportedDecoder:
         """One line for the terminal."""
         comparison = self.comparison
         step = " (by one level)" if self.options.precision is Precision.float32 else ""
-        return (f"{len(self.model):,} bytes; largest difference from torch on {comparison.lrs} LRs "
+        return (f"largest difference from torch on {comparison.lrs} LRs "
                 f"{comparison.largest_difference:.1e}, PSNR {comparison.psnr:.1f} dB, "
                 f"{comparison.differing_bytes:.2%} of bytes differ{step}")
 
@@ -385,9 +392,35 @@ def export_compared(source: DecoderSource, options: DecoderOptions, pictures: Pa
                     ) -> ExportedDecoder:
     """Export a decoder and compare it with torch on ``count`` LRs of a folder of pictures, or of those that ship."""
     found = find_pictures(pictures)
+    if options.precision is Precision.int8:
+        return export_int8(source, calibration_lrs(source, found))
     model = export_decoder(source.decoder, source.network.lr, options)
     lrs = real_lrs(source.network, found, count)
     return ExportedDecoder(source, options, model, compare_decoder(model, source.decoder, lrs, options.precision))
+
+
+def export_int8(source: DecoderSource, lrs: Rgb) -> ExportedDecoder:
+    """A decoder in int8, calibrated on ``lrs``, uint8 ``[N, lr, lr, 3]``, and compared on the first of them: its ranges
+    hold for such pictures only."""
+    float32, model = int8_decoder(export_decoder(source.decoder, source.network.lr, DecoderOptions()), lrs)
+    comparison = compare_decoder(model, source.decoder, lrs[:8], Precision.int8)
+    return ExportedDecoder(source, DecoderOptions(precision=Precision.int8), model, comparison, float32=float32)
+
+
+def calibration_lrs(source: DecoderSource, pictures: Sequence[Path]) -> Rgb:
+    """uint8 ``[32, lr, lr, 3]``: LRs of pictures evenly chosen, in turn mirrored, darker and brighter, tinted and
+    shifted where there are fewer."""
+    side, rng = source.network.hr, np.random.default_rng(0)
+    chosen = [pictures[index * len(pictures) // CALIBRATED] for index in range(CALIBRATED)]
+    squares = []
+    for index, path in enumerate(chosen):
+        square = fit_picture(load_picture(path), side, "crop")
+        if index and path == chosen[index - 1]:
+            square = square[:, :: (-1) ** index]
+            levels = 255 * (square / 255) ** rng.uniform(0.6, 1.5) * rng.uniform(0.8, 1.2, 3) + rng.uniform(-20, 20)
+            square = np.roll(levels.clip(0, 255).astype(np.uint8), rng.integers(-24, 25, 2) * side // 256, (0, 1))
+        squares.append(square)
+    return source.encode(np.stack(squares))
 
 
 def write_decoder(exported: ExportedDecoder, folder: Path, *, force: bool = False) -> Path:

@@ -24,7 +24,7 @@ from server_decoder.decoder_session import INPUT, NOISE, OUTPUT
 from server_decoder.grain.grain import PRIOR
 
 OPSET = 18
-_HALF, _INT8, _SCALE = ".float16", ".int8", ".scale"
+_HALF, INT8, SCALE, GAIN = ".float16", ".int8", ".scale", ".gain"
 _LARGE = 4096
 
 
@@ -107,10 +107,15 @@ def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return _store(model, _as_half)
 
 
-def store_compact(model: onnx.ModelProto) -> onnx.ModelProto:
-    """As `store_half`, but the large weights as int8 with a scale per output channel."""
+def store_compact(model: onnx.ModelProto, gains: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None
+                  ) -> onnx.ModelProto:
+    """As `store_half`, but the large weights as int8 with a scale per output channel.
+
+    With ``gains``, of the channels that a weight makes and of those that it takes, its levels are those of the weight
+    between values with these gains.
+    """
     return _store(model, lambda name, values: (
-        _as_int8(name, values) if is_int8(values.shape) else _as_half(name, values)))
+        _as_int8(name, values, *(gains or {}).get(name, ())) if is_int8(values.shape) else _as_half(name, values)))
 
 
 def store_exact_halves(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -141,7 +146,7 @@ def round_weights(module: nn.Module, *, compact: bool) -> None:
         if np.isnan(values).all():  # not in the graph: `load_parameters`
             continue
         if compact and is_int8(values.shape):
-            levels, scales = _int8_levels(values)
+            levels, scales = int8_levels(values)
             rounded = levels.astype(np.float32) * scales
         else:
             rounded = _half(name, values).astype(np.float32)
@@ -160,7 +165,7 @@ def same_when_stored(stored: torch.Tensor, exact: torch.Tensor) -> bool:
         return True
     allowed = wanted.abs() * 2.0**-10 + 2.0**-24
     if is_int8(wanted.shape):
-        _, scales = _int8_levels(wanted.numpy())
+        _, scales = int8_levels(wanted.numpy())
         allowed = allowed + torch.from_numpy(scales)
     return bool(((found - wanted).abs() <= allowed).all())
 
@@ -180,15 +185,16 @@ def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
     state = {name: torch.full_like(tensor, torch.nan) for name, tensor in wanted.items()
              if not _always_kept(name, tensor)}
     for stored, tensor in tensors.items():
-        name = stored.removesuffix(_INT8).removesuffix(_HALF)
-        if stored.endswith(_SCALE) or not _is_parameter(name) or name in constants or tensor.data_type not in (
+        name = stored.removesuffix(INT8).removesuffix(_HALF)
+        if stored.endswith((SCALE, GAIN)) or not _is_parameter(name) or name in constants or tensor.data_type not in (
                 TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8):
             continue
         values = numpy_helper.to_array(tensor).astype(np.float32)
-        if stored.endswith(_INT8):
-            if name + _SCALE not in tensors:
+        if stored.endswith(INT8):
+            if name + SCALE not in tensors:
                 raise BundleError(f"the graph's weight {name} has no scale")
-            values = values * numpy_helper.to_array(tensors[name + _SCALE])
+            for factor in (name + GAIN, name + SCALE):
+                values = values * numpy_helper.to_array(tensors[factor]) if factor in tensors else values
         state[name] = torch.from_numpy(values)
     if set(state) != set(wanted):
         missing, extra = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
@@ -280,20 +286,30 @@ def _as_half(name: str, values: np.ndarray) -> _Stored:
     return [numpy_helper.from_array(_half(name, values), name + _HALF)], [cast]
 
 
-def _int8_levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def int8_levels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """int8 levels in -127...127, and float32 scales that broadcast against them."""
     peak = np.abs(values).reshape(len(values), -1).max(1).reshape(-1, *[1] * (values.ndim - 1))
     scales = (np.maximum(peak, np.finfo(np.float32).tiny) / 127).astype(np.float32)
     return np.rint(values / scales).clip(-127, 127).astype(np.int8), scales
 
 
-def _as_int8(name: str, values: np.ndarray) -> _Stored:
-    levels, scales = _int8_levels(values)
+def _as_int8(name: str, values: np.ndarray, made: np.ndarray | None = None, taken: np.ndarray | None = None) -> _Stored:
+    if made is None or taken is None:
+        levels, scales = int8_levels(values)
+    else:
+        made, taken = made[:, None, None, None], taken[:, None, None].astype(np.float32)
+        levels, scales = int8_levels(values * (made / taken))
+        scales = (scales / made).astype(np.float32)
+    factors = {SCALE: scales} if taken is None else {GAIN: taken, SCALE: scales}
     # Cast and Mul instead of DequantizeLinear: ONNX Runtime computes these once when it loads the graph.
-    cast = helper.make_node("Cast", [name + _INT8], [f"{name}.levels"], name=f"widen.{name}", to=TensorProto.FLOAT)
-    scale = helper.make_node("Mul", [f"{name}.levels", name + _SCALE], [name], name=f"scale.{name}")
-    tensors = [numpy_helper.from_array(levels, name + _INT8), numpy_helper.from_array(scales, name + _SCALE)]
-    return tensors, [cast, scale]
+    nodes = [helper.make_node("Cast", [name + INT8], [f"{name}.levels"], name=f"widen.{name}", to=TensorProto.FLOAT)]
+    tensors = [numpy_helper.from_array(levels, name + INT8)]
+    for suffix, factor in factors.items():
+        result = name if suffix == SCALE else f"{name}.gained"
+        nodes.append(helper.make_node("Mul", [nodes[-1].output[0], name + suffix], [result],
+                                      name=f"{suffix[1:]}.{name}"))
+        tensors.append(numpy_helper.from_array(factor, name + suffix))
+    return tensors, nodes
 
 
 def _forget_machine(model: onnx.ModelProto) -> None:

@@ -49,6 +49,8 @@ def evaluate(
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
     device: Annotated[options.Device, typer.Option(
         help="Device of decoder and metrics; encoders always run on the CPU.")] = "cpu",
+    form: Annotated[Literal["auto", "default", "fused", "int8"], typer.Option(
+        help="Form of the decoder; auto: the one that the device gets.")] = "auto",
     cache: Annotated[Path | None, typer.Option(
         file_okay=False, help="Folder of results that are already computed [default: edgegrain's cache folder].")
     ] = None,
@@ -87,6 +89,7 @@ def evaluate(
 
     refuse_options({"--refine-size": refine_size and not refine}, options.SEARCH_SIZE)
     refuse_options({"--max-bytes": max_bytes and not refine}, "it is the limit of a search; add --refine 40")
+    refuse_options({"--form": form != "auto" and refine}, "a search decodes in float32; leave it out with --refine")
     refinement = Refinement(refine, refine_size, max_bytes or 0)
     paths = list_pictures(data)[: limit or None]
     manifest = load_manifest(find_bundle(bundle))
@@ -94,7 +97,7 @@ def evaluate(
     refuse_options({"--photographs": photographs and not faces}, f"bundle {bundle} is not one of faces")
     refinement_key = ""
     if not refine:
-        codec = sdk.Codec(bundle, device=device, threads=threads or None)
+        codec = sdk.Codec(bundle, device=device, threads=threads or None, form=form)
     else:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import RefiningCodec

@@ -53,7 +53,7 @@ def decoder(
         "--out", "-o", help="Folder for decoder.onnx and decoder_report.json [default: dist].")] = None,
     into: Annotated[str, typer.Option(
         "--into", metavar="BUNDLE", help="Instead of --out: name or folder of the bundle, which gets this decoder as "
-        "its form for CUDA.")] = "",
+        "a form of its own: in int8 for CPUs, else for CUDA.")] = "",
     storage: Annotated[WeightStorage | None, typer.Option(
         help="Storage of the weights [default: the precision's].")] = None,
     precision: Annotated[Precision, typer.Option(help="Type that the decoder computes in.")] = Precision.float32,
@@ -70,7 +70,8 @@ def decoder(
         min=0, help="Side of the pictures: one of those that 'edgegrain bundles' names. Above the decoder's own, the "
         "bundle's enlarger follows in the same graph; 0: the decoder's.")] = 0,
     data: Annotated[Path | None, typer.Option(
-        file_okay=False, help="Folder of pictures to compare on [default: those that ship with edgegrain].")] = None,
+        file_okay=False, help="Folder of pictures to compare on, and to calibrate int8 on [default: those that ship "
+        "with edgegrain].")] = None,
     compared: Annotated[int, typer.Option(min=1, help="Number of LRs to compare on.")] = 8,
     prior: Annotated[str, typer.Option(
         help="Generator of a folder of the zoo: a fetched prior or a file.")] = DEFAULT_PRIOR,
@@ -84,7 +85,7 @@ def decoder(
     'edgegrain prior fetch' downloads.
 
     With --into, the service and sdk.Codec on device cuda take the decoder by themselves, if the library of its fused
-    ops is there; the bundle's LR contract stays.
+    ops is there, and one in int8 if form="int8" asks for it; the bundle's LR contract stays.
 
     \b
     Examples:
@@ -93,6 +94,7 @@ def decoder(
       edgegrain export decoder --bundle faces --size 1024 --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --into faces
+      edgegrain export decoder --bundle faces --precision int8 --into faces --data FACES
       edgegrain export decoder --config grain-1024-lr16-paper --random-weights --compared 1
     """
     refuse_options({"--out, --into": into and out is not None}, "pass either --out or --into")
@@ -117,7 +119,7 @@ def decoder(
         path = target.folder / write_form(exported, target).file
     else:
         path = graphs.write_decoder(exported, out, force=force)
-    say(f"{path}: {exported.summary()}")
+    say(f"{path}: {path.stat().st_size:,} bytes; {exported.summary()}")
 
 
 @export.command()

@@ -12,14 +12,17 @@ import pytest
 
 import sdk
 from codec_contract.bundle.manifest import BundledForm, decoder_forms, load_manifest, verify_bundle
-from codec_contract.errors import ExportError
+from codec_contract.errors import BundleError, ExportError
 from edgegrain.__main__ import app
 from export.bundle.writer import replace_decoder, require_target, write_form
 from export.decoder import DecoderOptions, Noise, Ops, Precision, WeightStorage
 from export.decoder.export import Comparison, ExportedDecoder, export_decoder, find_decoder, random_decoder
+from sdk import open_bundle
 from server_decoder.grain.grain import Grain
-from server_decoder.grain.rrdb_decoder import RRDBDecoder
-from tests.tiny_bundle import LR, refresh_manifest, write_tiny_bundle
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
+from server_decoder.providers import can_run_int8
+from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
+from tests.unit.export.decoder.test_graph import as_if_trained
 
 
 def invertible_decoder() -> RRDBDecoder:
@@ -116,3 +119,32 @@ def test_another_decoder_leaves_the_old_form_behind(folder: Path, tmp_path: Path
     newer = replace_decoder(source, tmp_path / "newer", model + b"\x62\x00", {"decoder": decoder}, "A card.\n")
     assert form not in newer.files and list(decoder_forms(newer)) == ["default"]
     assert newer.lr_contract_id == source.lr_contract_id
+
+
+def test_a_form_in_int8_shares_its_weights_and_runs_where_the_cpu_can(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = as_if_trained(DecoderConfig((Scale(LR, 24, residual=2), Scale(2 * LR, 16, residual=1),
+                                           Scale(HR, 8)), "bilinear", ()), seed=0)
+    folder = write_tiny_bundle(tmp_path, decoder=export_decoder(decoder, LR, DecoderOptions(WeightStorage.float16)))
+    fields = json.loads((folder / "manifest.json").read_text())["decoder"]
+    refresh_manifest(folder, decoder={**fields, "architecture": asdict(decoder.config)})
+    status, printed, error = export(capsys, folder, "--precision", "int8", "--into", folder)
+    assert status == 0, error
+    form = decoder_forms(verify_bundle(folder))["int8"]
+    assert printed.startswith(f"{folder / form.file}: ") and (form.precision, form.current) == ("int8", True)
+    shares = [tensor for tensor in onnx.load(folder / form.file, load_external_data=False).graph.initializer
+              if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    assert {entry.value for tensor in shares for entry in tensor.external_data if entry.key == "location"} == {
+        "decoder.onnx"}
+
+    lr = np.random.default_rng(0).integers(60, 200, (LR, LR, 3), dtype=np.uint8)
+    plain = sdk.Codec(folder, threads=1)
+    exact = np.asarray(plain.restore(lr)).astype(int)
+    assert plain.running_decoder.file == "decoder.onnx"
+    if can_run_int8():
+        codec = sdk.Codec(folder, threads=1, form="int8")
+        assert 0 < np.abs(np.asarray(codec.restore(lr)) - exact).mean() < 4
+        assert (codec.running_decoder.file, codec.running_decoder.precision) == (form.file, "int8")
+    monkeypatch.setattr(open_bundle, "can_run_int8", lambda: False)
+    with pytest.raises(BundleError, match="int8 needs a CPU with dot products of bytes"):
+        sdk.Codec(folder, form="int8").restore(lr)

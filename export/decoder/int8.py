@@ -1,0 +1,321 @@
+"""The decoder in int8 for CPUs: ONNX's own convolutions, with QuantizeLinear and DequantizeLinear around them.
+
+Runtimes fuse these into convolutions of integers, three times as fast where the processor has dot products of bytes.
+Most of what is lost is lost at the picture's own size, in the rounding of what convolutions give.
+The graph refers to the weights in the file of the float32 decoder, which holds them as int8.
+
+- Gains give all channels of a feature map about the same range, which costs nothing: leaky ReLU, sums and interpolation
+  commute with a factor per channel (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias
+  Correction", 4.1). The float32 decoder divides them out of its weights again, so its features stay.
+- A range covers all but 1/10,000 of the values on either side; the rest is clipped.
+- A bias takes back the mean error that quantization makes in its channel (the same paper, 4.2).
+- Sums, products and interpolation stay float32, and no sum is of rounded sums, but at half the picture's size, where
+  this costs most and gains least.
+- The last convolution gives the picture's levels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from codec_contract.errors import ExportError
+from codec_contract.pixels import HALF_RANGE, Rgb, network_input
+from export.decoder.graph import INT8, SCALE, int8_levels, store_compact
+from server_decoder.decoder_session import INPUT, OUTPUT
+
+PERCENTILE = 99.99
+STRENGTH, MOST = 0.5, 10.0
+"""Exponent of a channel's gain (1: all ranges equal, at the expense of weights), and the largest gain."""
+SAMPLES = 1 << 20  # of a value, for its range
+SHARED_FROM = 1024
+"""Bytes from which on a constant stays in the float32 graph's file."""
+ELEMENTWISE = ("Add", "Mul", "LeakyRelu", "Resize")
+"""Operators that commute with a positive factor per channel, if their other operand is a number or has it too."""
+
+Value = TypeVar("Value")
+
+
+class _Graph:
+    """A float32 graph: constants, also those that nodes compute from others, and the nodes that depend on the LR."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.constants = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy())
+                          for item in model.graph.initializer}
+        self.nodes: list[onnx.NodeProto] = []
+        for node in model.graph.node:
+            if node.op_type == "Constant":
+                value = helper.get_attribute_value(node.attribute[0])
+                value = numpy_helper.to_array(value).copy() if isinstance(value, TensorProto) else np.float32(value)
+                self.constants[node.output[0]] = torch.as_tensor(value)
+            elif all(name in self.constants for name in node.input):
+                self.constants[node.output[0]] = self.run(node, [])
+            else:
+                self.nodes.append(node)
+        if unknown := sorted({node.op_type for node in self.nodes} - {"Conv", "Concat", *ELEMENTWISE}):
+            raise ExportError(f"there is no int8 form of a decoder with {', '.join(unknown)}; it runs in float32")
+
+    def inputs(self, node: onnx.NodeProto) -> list[str]:
+        """The inputs that are no constants."""
+        return [name for name in node.input if name and name not in self.constants]
+
+    def run(self, node: onnx.NodeProto, inputs: Sequence[Tensor]) -> Tensor:
+        """The result of a node for values of its `inputs`."""
+        given = iter(inputs)
+        found = [self.constants[name] if name in self.constants else next(given) for name in node.input if name]
+        match node.op_type:
+            case "Conv":
+                x, weight, bias = found
+                return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+            case "LeakyRelu":
+                return F.leaky_relu(found[0], node.attribute[0].f)
+            case "Add":
+                return found[0] + found[1]
+            case "Mul":
+                return found[0] * found[1]
+            case "Concat":
+                return torch.cat(found, 1)
+            case "Resize":
+                return F.interpolate(found[0], scale_factor=2, mode="bilinear")
+            case _:  # Cast, of stored weights
+                return found[0].float()
+
+    def walk(self, first: Value, compute: Callable[[onnx.NodeProto, list[Value]], Value]) -> None:
+        """Compute the value of every node from those of its inputs; each is freed after its last use."""
+        uses = Counter(name for node in self.nodes for name in self.inputs(node))
+        values = {INPUT: first}
+        for node in self.nodes:
+            names = self.inputs(node)
+            values[node.output[0]] = compute(node, [values[name] for name in names])
+            uses.subtract(names)
+            for name in set(names):
+                if not uses[name]:
+                    del values[name]
+
+
+class Int8Decoder(NamedTuple):
+    """The two ONNX files of a decoder, for the same LRs and pictures."""
+
+    float32: bytes
+    """The float32 decoder, its large weights stored as int8."""
+    int8: bytes
+
+
+@torch.no_grad()
+def int8_decoder(model: bytes, lrs: Rgb) -> Int8Decoder:
+    """Both forms of a float32 decoder, an ONNX file with any storage of its weights, calibrated on ``lrs``, uint8
+    ``[N, lr, lr, 3]``; 16 may do, 32 lose less on faces unlike them."""
+    source = onnx.load_model_from_string(model)
+    graph = _Graph(source)
+    gains = _gains(graph, lrs)
+    plain, scaled = onnx.ModelProto(), onnx.ModelProto()
+    for result in (plain, scaled):  # with weights that are initializers
+        result.CopyFrom(source)
+        del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
+        result.graph.node.extend(graph.nodes)
+    factors, of_weights = dict[str, Tensor](), dict[str, tuple[Any, Any]]()
+    for node in graph.nodes:
+        if node.op_type == "Conv":
+            (x, weight, bias), made = node.input, gains[node.output[0]]
+            taken = gains[x]
+            factors |= {weight: made[:, None, None, None] / taken[:, None, None], bias: made}
+            of_weights[weight] = made.numpy(), taken.numpy()
+    for name in dict.fromkeys(name for node in graph.nodes for name in node.input if name in graph.constants):
+        constant = graph.constants[name]
+        plain.graph.initializer.append(numpy_helper.from_array(constant.numpy(), name))
+        scaled.graph.initializer.append(numpy_helper.from_array((constant * factors.get(name, 1)).numpy(), name))
+    stored = store_compact(scaled)
+    return Int8Decoder(bytes(store_compact(plain, of_weights).SerializeToString()),
+                       bytes(_int8_graph(stored, lrs).SerializeToString()))
+
+
+def _gains(graph: _Graph, lrs: Rgb) -> dict[str, Tensor]:
+    """Value -> the gain of each of its channels; one number for those that have to stay."""
+    group: dict[str, str] = {}  # value -> another one with the same gains
+    parts: dict[str, list[str]] = {}  # concatenation -> its values
+    peaks: dict[str, Tensor] = {INPUT: torch.ones(1)}
+    fixed = {INPUT, OUTPUT}
+
+    def first(name: str) -> str:
+        while name in group:
+            name = group[name]
+        return name
+
+    def measure(node: onnx.NodeProto, values: list[Tensor]) -> Tensor:
+        value, name, inputs = graph.run(node, values), str(node.output[0]), graph.inputs(node)
+        if node.op_type == "Concat":
+            parts[name] = inputs
+            return value
+        flat = value.transpose(0, 1).flatten(1)
+        seen = flat[:, :: 1 + flat.shape[1] // (SAMPLES >> 4)].abs()
+        peaks[name] = seen.kthvalue(math.ceil(0.999 * seen.shape[1]), 1).values.clamp(min=1e-4)
+        for other in inputs if node.op_type in ELEMENTWISE else ():
+            if other in parts:
+                fixed.update(parts[other], (name,))
+            elif first(other) != first(name):
+                group[first(other)] = first(name)
+        return value
+
+    graph.walk(torch.from_numpy(network_input(lrs)), measure)
+    largest: dict[str, Tensor] = {}
+    for name, peak in peaks.items():
+        largest[first(name)] = torch.maximum(largest.get(first(name), peak), peak)
+    found = {}
+    for name, peak in largest.items():
+        gain = (peak.max() / peak) ** STRENGTH
+        found[name] = (gain / gain.log().mean().exp()).clamp(1 / MOST, MOST)
+    found |= {name: torch.ones_like(found[name]) for name in map(first, fixed)}
+    gains = {name: found[first(name)] for name in peaks}
+    for name, values in parts.items():
+        gains[name] = torch.cat([gains[value] for value in values])
+    return gains
+
+
+class _Pair(NamedTuple):
+    """A value for the calibration's LRs, exact and as the int8 graph has it under ``name``."""
+
+    name: str
+    exact: Tensor
+    near: Tensor
+    scale: float = 0.0  # of its levels, if it is quantized
+
+
+def _int8_graph(model: onnx.ModelProto, lrs: Rgb) -> onnx.ModelProto:
+    """The int8 form of a graph that `store_compact` stored; constants have the same names."""
+    graph, writer = _Graph(model), _Writer(model)
+    side = model.graph.output[0].type.tensor_type.shape.dim[3].dim_value
+
+    def write(node: onnx.NodeProto, pairs: list[_Pair]) -> _Pair:
+        exact = graph.run(node, [pair.exact for pair in pairs])
+        if node.op_type == "Conv" and pairs[0].name != INPUT:
+            return writer.convolution(node, writer.quantized(pairs[0]), exact, graph.constants)
+        wide = node.op_type in ("Conv", "Add", "Mul", "Resize") and exact.shape[-1] * 2 != side  # "Conv": of the LR
+        if node.op_type != "Conv":
+            pairs = [pair if wide and pair.name in writer.wide else writer.quantized(pair) for pair in pairs]
+        given = iter(pairs)
+        names = [name if name in graph.constants or not name else next(given).name for name in node.input]
+        writer.add(node, names)
+        if wide:
+            writer.wide.add(node.output[0])
+        return _Pair(node.output[0], exact, graph.run(node, [pair.near for pair in pairs]))
+
+    lr = torch.from_numpy(network_input(lrs))
+    graph.walk(_Pair(INPUT, lr, lr), write)
+    return writer.model()
+
+
+class _Writer:
+    """Writes the int8 graph."""
+
+    def __init__(self, source: onnx.ModelProto) -> None:
+        self.source = source
+        self.held = {item.name: item for item in source.graph.initializer}
+        self.nodes: list[onnx.NodeProto] = []
+        self.wide = set[str]()  # values in float32 that are not quantized where they need not be
+        self._quantized: dict[str, tuple[float, int]] = {}
+
+    def add(self, node: onnx.NodeProto, inputs: Sequence[str]) -> None:
+        """A node of the source with other inputs."""
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.input[:] = inputs
+        self.nodes.append(copy)
+
+    def constant(self, name: str, value: Any) -> str:
+        self.held[name] = numpy_helper.from_array(np.array(value), name)
+        return name
+
+    def levels(self, name: str, x: str, scale: float, zero: int) -> str:
+        """QuantizeLinear and DequantizeLinear."""
+        constants = [self.constant(f"{name}.step", np.float32(scale)), self.constant(f"{name}.zero", np.uint8(zero))]
+        self.nodes += [
+            helper.make_node("QuantizeLinear", [x, *constants], [f"{name}.levels"], f"quantize.{name}"),
+            helper.make_node("DequantizeLinear", [f"{name}.levels", *constants], [f"{name}.near"], f"widen.{name}")]
+        return f"{name}.near"
+
+    def quantized(self, pair: _Pair) -> _Pair:
+        """The value in levels, whose range follows from the exact one."""
+        if pair.scale:
+            return pair
+        if pair.name not in self._quantized:
+            values = pair.exact.flatten()
+            seen = values[:: 1 + len(values) // SAMPLES].numpy()
+            low, high = np.percentile(seen, [100 - PERCENTILE, PERCENTILE])
+            low, high = min(float(low), 0.0), max(float(high), 1e-6)
+            scale = (high - low) / 255
+            self._quantized[pair.name] = scale, round(-low / scale)
+            self.levels(pair.name, pair.name, *self._quantized[pair.name])
+        scale, zero = self._quantized[pair.name]
+        near = ((pair.near / scale).round() + zero).clamp(0, 255).sub_(zero).mul_(scale)
+        return _Pair(f"{pair.name}.near", pair.exact, near, scale)
+
+    def convolution(self, node: onnx.NodeProto, x: _Pair, exact: Tensor, constants: dict[str, Tensor]) -> _Pair:
+        """A convolution of levels; the last one gives those of the picture."""
+        (_, weight, bias), name = node.input, str(node.output[0])
+        if weight + INT8 in self.held:
+            levels = numpy_helper.to_array(self.held[weight + INT8])
+            scales = numpy_helper.to_array(self.held[weight + SCALE])
+        else:
+            levels, scales = int8_levels(constants[weight].numpy())
+            self.constant(weight + INT8, levels)
+        steps = x.scale * torch.from_numpy(scales.ravel().astype(np.float32))
+        rounded = torch.from_numpy(levels.astype(np.float32) * scales)
+        near = F.conv2d(x.near, rounded, padding=rounded.shape[-1] // 2)
+        wanted = (exact - near).mean((0, 2, 3)) + (name == OUTPUT)
+        near += ((wanted / steps).round() * steps)[:, None, None]
+        added = self.constant(f"{bias}.int32", (wanted / steps).round().numpy().astype(np.int32))
+        integers = {f"{weight}.near": (weight + INT8, scales.ravel().astype(np.float32), np.zeros(len(steps), np.int8)),
+                    f"{bias}.near": (added, steps.numpy(), np.zeros(len(steps), np.int32))}
+        for made, (stored, step, zero) in integers.items():
+            self.nodes.append(helper.make_node(
+                "DequantizeLinear", [stored, self.constant(f"{made}.step", step), self.constant(f"{made}.zero", zero)],
+                [made], f"widen.{made}", axis=0))
+        last = name == OUTPUT
+        self.add(node, [x.name, *integers])
+        if last:
+            self.nodes[-1].output[0] = "picture"
+            self.nodes.append(helper.make_node(
+                "Sub", [self.levels("picture", "picture", 1 / HALF_RANGE, 0), self.constant("one", np.float32(1))],
+                [OUTPUT], "centre"))
+        return _Pair(name, exact, near)
+
+    def model(self) -> onnx.ModelProto:
+        """The graph with what it needs of the source's constants."""
+        made = {name for node in self.nodes for name in node.output}
+        wanted = {name for node in self.nodes for name in node.input}
+        before: list[onnx.NodeProto] = []
+        for node in reversed(self.source.graph.node):  # those that compute weights of float32 convolutions
+            if wanted & set(node.output) - made:
+                before.insert(0, node)
+                wanted |= set(node.input)
+        result = onnx.ModelProto()
+        result.CopyFrom(self.source)
+        graph = result.graph
+        del graph.node[:], graph.initializer[:], graph.value_info[:]
+        graph.node.extend([*before, *self.nodes])
+        graph.initializer.extend(item for name, item in self.held.items() if name in wanted)
+        onnx.checker.check_model(result)
+        return result
+
+
+def refer(model: bytes, file: str, data: bytes) -> bytes:
+    """An ONNX file without the constants that are in another one too, to whose bytes ``data`` it refers as ``file``."""
+    result = onnx.load_model_from_string(model)
+    for item in result.graph.initializer:
+        raw = numpy_helper.to_array(item).tobytes()
+        place = data.find(raw) if len(raw) >= SHARED_FROM else -1
+        if place >= 0:
+            item.ClearField("raw_data")
+            item.data_location = TensorProto.EXTERNAL
+            for key, value in (("location", file), ("offset", place), ("length", len(raw))):
+                item.external_data.add(key=key, value=str(value))
+    return bytes(result.SerializeToString())

@@ -1,0 +1,102 @@
+"""Decoders in int8: the float32 form computes what it did, the int8 form nearly that, from the same weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from codec_contract.errors import BundleError, ExportError
+from codec_contract.pixels import HALF_RANGE, network_input
+from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage
+from export.decoder.export import export_decoder
+from export.decoder.graph import load_parameters
+from export.decoder.int8 import Int8Decoder, int8_decoder, refer
+from server_decoder.decoder_session import DecoderSession
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
+from server_decoder.providers import can_run_int8
+from tests.unit.export.decoder.test_graph import SUBPIXEL, as_if_trained, run
+
+CONFIG = DecoderConfig(
+    (Scale(8, 24, rrdb=1, growth=12), Scale(16, 24, residual=2), Scale(32, 16, residual=1)), "bilinear", (8,))
+RUNS = pytest.mark.skipif(not can_run_int8(), reason="the CPU has no dot products of bytes: sums would overflow")
+LRS = np.random.default_rng(0).integers(60, 200, (16, 8, 8, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> RRDBDecoder:
+    """A decoder whose features have uneven ranges, as trained ones have."""
+    decoder = as_if_trained(CONFIG, seed=0)
+    decoder.upsamples[1].conv.weight.data[3] *= 8
+    decoder.scales[1].blocks[0].conv1.weight.data[5] *= 8
+    return decoder
+
+
+@pytest.fixture(scope="module")
+def exported(decoder: RRDBDecoder) -> bytes:
+    return export_decoder(decoder, 8, DecoderOptions(WeightStorage.compact))
+
+
+@pytest.fixture(scope="module")
+def pair(exported: bytes) -> Int8Decoder:
+    return int8_decoder(exported, LRS)
+
+
+def values(model: bytes) -> np.ndarray:
+    return run(onnx.load_model_from_string(model), torch.from_numpy(network_input(LRS)))
+
+
+@RUNS
+def test_float32_stays_and_int8_is_near(exported: bytes, pair: Int8Decoder) -> None:
+    before, after, near = (values(model) for model in (exported, *pair))
+    spread = before.std()
+    assert np.abs(after - before).max() < 0.15 * spread and np.std(after - before) < 0.02 * spread
+    assert 0 < np.std(near - before) < 0.08 * spread
+    assert np.abs((near - before).mean((0, 2, 3))).max() < 0.01 * spread  # what biases take back
+
+
+@RUNS
+def test_equal_ranges_and_corrected_biases_matter(exported: bytes, pair: Int8Decoder,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = values(exported)
+    monkeypatch.setattr("export.decoder.int8.STRENGTH", 0.0)
+    uneven = values(int8_decoder(exported, LRS).int8)
+    assert np.std(uneven - exact) > 1.2 * np.std(values(pair.int8) - exact)
+
+
+def test_features_and_weights_of_the_float32_form_stay(decoder: RRDBDecoder, pair: Int8Decoder) -> None:
+    loaded = RRDBDecoder(CONFIG)
+    load_parameters(loaded, onnx.load_model_from_string(pair.float32))
+    for name, weight in decoder.state_dict().items():
+        assert (loaded.state_dict()[name] - weight).abs().max() < 0.03 * weight.abs().max(), name
+
+
+def test_the_picture_has_levels_and_convolutions_are_quantized(pair: Int8Decoder) -> None:
+    levels = (values(pair.int8) + 1) * HALF_RANGE
+    np.testing.assert_allclose(levels, levels.round(), atol=1e-3)
+    nodes = onnx.load_model_from_string(pair.int8).graph.node
+    near = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
+    floats = [node.input[0] for node in nodes if node.op_type == "Conv" and not set(node.input) <= near]
+    assert floats == ["lr"]
+
+
+def test_weights_come_from_the_other_file(pair: Int8Decoder) -> None:
+    small = refer(pair.int8, "decoder.onnx", pair.float32)
+    held = {item.name: item for item in onnx.load_model_from_string(small).graph.initializer}
+    shared = [name for name, item in held.items() if item.data_location == onnx.TensorProto.EXTERNAL]
+    large = [name for name, item in held.items() if name.endswith(".int8") and np.prod(item.dims) >= 4096]
+    assert large and set(large) <= set(shared)
+    both = [DecoderSession(pair.int8), DecoderSession(small, weights=("decoder.onnx", pair.float32))]
+    np.testing.assert_array_equal(*(session.decode(LRS[:2]) for session in both))
+    for weights in (None, ("another.onnx", pair.float32), ("decoder.onnx", pair.float32[:100])):
+        with pytest.raises(BundleError, match="the decoder cannot be loaded"):
+            DecoderSession(small, weights=weights)
+
+
+def test_what_has_no_int8_form_is_refused() -> None:
+    with pytest.raises(ExportError, match="no int8 form of a decoder with ConvTranspose; it runs in float32"):
+        int8_decoder(export_decoder(as_if_trained(SUBPIXEL, 0), 8, DecoderOptions()), LRS)
+    for wrong in ({"ops": Ops.fused}, {"pixels": Pixels.uint8}, {"storage": WeightStorage.float16}):
+        with pytest.raises(ExportError, match="a decoder in int8 has ONNX's own operators"):
+            DecoderOptions(precision=Precision.int8, **wrong)  # type: ignore[arg-type]

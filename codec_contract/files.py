@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from codec_contract.errors import ExistsError, reason
+from codec_contract.errors import EdgegrainError, ExistsError, reason
 
 
 def printable_name(name: str) -> str:
@@ -25,9 +25,12 @@ def content_of(source: Any) -> Any:
     file = getattr(source, "file", source)
     if not hasattr(file, "read") or isinstance(file, io.TextIOBase):
         return source
-    if file.seekable():
-        file.seek(0)
-    return file.read()
+    try:
+        if file.seekable():
+            file.seek(0)
+        return file.read()
+    except (OSError, ValueError) as error:  # it is closed, or open for writing
+        raise EdgegrainError(f"the open file cannot be read: {error}") from error
 
 
 def why_unreadable(name: str | os.PathLike[str], error: Exception) -> str:

@@ -44,12 +44,14 @@ def from_text(text: str) -> bytes:
     form: TextForm = "base45" if found.startswith(_BASE45) else "base64url"
     try:
         if form == "base45":
-            return _from_base45(found)
+            return _from_base45("".join(found.splitlines()))
         if found.startswith(_BASE64):
             found = "".join(found.split()).rstrip("=").replace("-", "+").replace("_", "/")
             return base64.b64decode(found + "=" * (-len(found) % 4), validate=True)
     except (ValueError, KeyError, OverflowError) as error:  # KeyError: of a character that is no digit
         raise PayloadError(f"the payload's text is not whole {form}: it was altered or cut off") from error
+    if cause := misread(found[:4].encode("utf-8", "replace")):
+        raise PayloadError(f"not a payload's text: {cause}")
     raise PayloadError(f"not a payload's text: it begins with {found[:4]!r}, base64url of a payload with {_BASE64}, "
                        f"base45 with {_BASE45}")
 

@@ -100,7 +100,7 @@ def _read_file(path: str | os.PathLike[str]) -> bytes:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise PayloadError(f"cannot read the payload {path}: {why_unreadable(path, error)}") from error
+        raise PayloadError(f"cannot read the payload {str(path)[:200]}: {why_unreadable(path, error)}") from error
     if len(data) > MAX_FILE_BYTES:
         raise PayloadError(f"{path} has more than {MAX_FILE_BYTES} bytes; it is neither a payload nor an LR")
     return data

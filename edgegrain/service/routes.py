@@ -214,7 +214,7 @@ class DecoderDescription(BaseModel):
     """A decoder that restores payloads; the log has the reason for it, whose paths are not for every client."""
 
     file: str = Field(description="Its name in the bundle.")
-    precision: str = Field(description="Type that its convolutions compute in: float32 or float16.")
+    precision: str = Field(description="Type that its convolutions compute in: float32, float16 or int8.")
     ops: str = Field(description="fused, or plain.")
     device: str = Field(description="cpu or cuda.")
     provider: str = Field(description="Execution provider of ONNX Runtime.")
@@ -288,8 +288,11 @@ def _payload_of_text(body: bytes, kind: str) -> bytes:
     text = body.decode("latin-1")
     if kind == JSON_TYPE:
         try:
-            text = json.loads(body)["payload"]
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            fields = json.loads(body, object_pairs_hook=tuple)  # an array is a list
+            ((name, text),) = fields
+            if name != "payload" or not isinstance(fields, tuple) or not isinstance(text, str):
+                raise ValueError
+        except (ValueError, TypeError, RecursionError) as error:
             raise Problem("bad-request", 'the body is no JSON of the form {"payload": "7W4..."}') from error
     return from_text(text)
 

@@ -389,6 +389,10 @@ def require_target(source: DecoderSource, options: DecoderOptions, bundle: str, 
     if source.manifest is None or decoder_hash(source.manifest) != decoder_hash(target):
         raise ExportError(f"the decoder of {source.name} is not the one of bundle {target.id}; export a bundle's "
                           "decoder into the bundle itself")
+    fused = decoder_forms(target).get(FUSED_FORM)
+    if form_of(options) == INT8_FORM and fused is not None and fused.current and not force:
+        raise ExportError(f"the form int8 stores the decoder anew, which makes {fused.file} useless; pass --force, and "
+                          "then export that form again")
     if options.noise is not Noise.constant:
         raise ExportError("a form has the inputs of its decoder, which takes no noise; export it without --noise")
     existing = decoder_forms(target).get(form_of(options))

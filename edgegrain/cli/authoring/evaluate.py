@@ -108,7 +108,7 @@ def evaluate(
     side = size or codec.bundle.hr
     refuse_options({"--size": side < LEAST_SIDE},
                    f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}")
-    name = report_name(codec, side, refinement)
+    name = report_name(codec, side, refinement) + ("" if form == "auto" else f"-{form}")
     folder = out or Path("evaluate_out") / name
     numbers = [f"{name}.tsv", f"{name}.json"]
     copies = [] if results is None or results.resolve() == folder.resolve() else [results / file for file in numbers]

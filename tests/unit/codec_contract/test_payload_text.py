@@ -66,6 +66,13 @@ def test_other_things_are_no_texts() -> None:
         to_text(b"", "hex")  # type: ignore[arg-type]
 
 
+def test_strings_that_hold_bytes_are_told() -> None:
+    data = bytes.fromhex("ed6e1100")
+    for text, step in ((data.decode("latin-1"), "read as latin-1"), (data.decode("utf-8", "replace"), "read as UTF-8")):
+        with pytest.raises(PayloadError, match=step):
+            from_text(text)
+
+
 def test_a_payload_that_went_through_text_is_told() -> None:
     data = (GOLDEN / "coded-16x16-smooth.grain").read_bytes()
     for damaged, message in (

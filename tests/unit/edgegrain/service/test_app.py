@@ -149,9 +149,10 @@ def test_the_text_of_a_payload(client: httpx.Client, payload: bytes) -> None:
     expected = client.post(url, content=payload, headers=PAYLOAD).content
     assert client.post(url, content=f"{text}\n", headers=plain).content == expected
     assert client.post(url, content=sdk.Payload(payload).text("base45"), headers=plain).content == expected
-    assert client.post(url, json={"payload": text, "id": 7}).content == expected
+    assert client.post(url, json={"payload": text}).content == expected
     assert_problem(client.post(url, content=text[:40], headers=plain), 422, "invalid-payload")
-    assert_problem(client.post(url, json={"payload": 3}), 422, "invalid-payload")
+    for wrong in ({"payload": 3}, {"payload": text, "size": 512}, [["payload", text]]):
+        assert_problem(client.post(url, json=wrong), 400, "bad-request")
     for body in (b"{", b"[1]", b'"7W4Q"', b"{}", b"\xff", b"[" * 100_000):
         answer = client.post(url, content=body, headers={"Content-Type": "application/json"})
         assert_problem(answer, 400, "bad-request")

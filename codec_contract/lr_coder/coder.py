@@ -68,7 +68,7 @@ _ONE = _PLACES.stop - 1
 _OWN = _PLACES.stop
 # Pixels that the encoder predicts at a time. OpenBLAS multiplies larger blocks in several threads, which on a machine
 # with few cores wait for those of the encoder's network: compressing took twice as long.
-_BLOCK = 24
+_BLOCK = 16
 # As arrays, because turning a Python number into one takes longer than the arithmetic on a line.
 _ZERO, _HALF, _ACTIVATION_MAX, _OUTPUT_MAX = (
     np.array(value, np.float32) for value in (0, 0.5, ACTIVATION_MAX, (MEAN_MAX, SCALE_MAX)))
@@ -220,8 +220,8 @@ def encode_lr(lr: npt.NDArray[np.uint8], tables: CoderTables) -> bytes:
     # Line by line, and in a line channel by channel.
     order = np.argsort(np.tile(coding_lines(width, height), 3), kind="stable")
     encoder = RangeEncoder()
-    for first in range(0, len(order), 16 * _BLOCK):
-        block = order[first : first + 16 * _BLOCK]
+    for first in range(0, len(order), 6 * _BLOCK):
+        block = order[first : first + 6 * _BLOCK]
         encoder.code(*_decisions(levels[block], means[block], scales[block]))
     return encoder.finish()
 

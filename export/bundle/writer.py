@@ -47,16 +47,15 @@ from edge_encoder.contract_id import lr_contract_id
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import IntegerNetwork, prove_bound
 from export.decoder import DecoderOptions, Noise, Precision
-from export.decoder.int8 import refer
 from export.encoder import export_encoder, require_formats
 from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
 from server_decoder.decoder_session import INPUT, OUTPUT
+from server_decoder.stylegan2 import NVIDIA_LICENCE
 
 if TYPE_CHECKING:
     from torch import nn
 
     from export.decoder.export import Comparison, DecoderSource, ExportedDecoder
-from server_decoder.stylegan2 import NVIDIA_LICENCE
 
 LICENCE, ENLARGER = "**Licence.** ", "Enlarger inside: "
 CAVEAT = "Detail that a restored picture shows beyond its LR is plausible, not evidence."
@@ -414,6 +413,8 @@ def write_form(exported: ExportedDecoder, target: Manifest) -> BundledForm:
     record, files = read_record(target.folder), dict[str, bytes]()
     model, source = exported.model, decoder_hash(target)
     if form == INT8_FORM:
+        from export.decoder.int8 import refer  # needs torch
+
         files[default] = exported.float32
         model, source = refer(model, default, exported.float32), hashlib.sha256(exported.float32).hexdigest()
     name = f"decoder_{form}-{hashlib.sha256(model).hexdigest()[:8]}.onnx"

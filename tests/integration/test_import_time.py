@@ -43,6 +43,10 @@ def test_a_round_trip_loads_nothing_heavy(tmp_path: Path) -> None:
     assert modules.isdisjoint(HEAVY)
 
 
+def test_editing_a_bundle_needs_no_torch() -> None:
+    assert "torch" not in loaded_after("import edgegrain.cli.bundles, export.bundle.writer")
+
+
 def test_import_takes_less_than_half_a_second() -> None:
     # Processor time of the import alone, in one of six tries: a busy machine must not fail the test.
     program = "import time; start = time.process_time(); import sdk; print(time.process_time() - start)"

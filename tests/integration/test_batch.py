@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")]
 
 ROOT = Path(__file__).resolve().parents[2]
-PICTURES, DAMAGED = 320, 7
+PICTURES, DAMAGED = 800, 7
 PATIENCE = 300.0
 """Seconds for what takes ten on a quiet machine: Ray's start, mostly."""
 RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")

@@ -3,14 +3,12 @@ generative decoder restores a picture without them."""
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from codec_contract.errors import ImageError
-from codec_contract.fit import MAX_PIXELS, Fit, check_fit, unfit_picture
+from codec_contract.fit import MAX_PIXELS, Fit
 from codec_contract.payload import FIT_CROP
 from codec_contract.pixels import Rgb
 from edge_encoder.preprocessing import PictureSource, load_picture
@@ -19,8 +17,6 @@ from sdk.generated_mark import marked
 
 THRESHOLD = 16
 """Smallest difference in levels at which a pixel counts as edited; JPEG alone changes less."""
-LARGE_EDIT = 1 / 8
-"""Share of changed pixels from which an LR is compared with those of the other fits; fewer do not tell them apart."""
 FEATHERS_PER_SIDE = 64
 """The default width of the fade is the longest side divided by this."""
 
@@ -34,55 +30,37 @@ def retouch(
 
     Args:
         codec: codec of a bundle with a generative decoder, for instance GLEAN's.
-        edited: the edited picture; or an edited LR, of exactly the bundle's LR size.
+        edited: the edited picture.
         original: the picture before the edit, whose unedited parts are kept; None to restore the whole picture.
-        fit: as for `compress`; for an edited LR the fit with which the original was compressed (an LR of an aligned
-            picture belongs to no fit of the whole original). With ``"crop"`` the original stays outside its centre
-            square.
+        fit: as for `compress`. With ``"crop"`` the original stays outside its centre square.
         feather: pixels over which the restored region fades into the original; None for a 64th of the longest side.
         threshold: smallest difference in levels, 1 to 255, at which a pixel counts as edited.
         max_pixels: largest picture that is read or made.
         strength, mark: as for `restore`.
 
     Returns:
-        An RGB picture of the edited one's size, of its centre square with ``"crop"`` and without an original; for an LR
-        of the original's size, or without an original the decoder's.
+        An RGB picture of the edited one's size; of its centre square with ``"crop"`` and without an original.
 
     Raises:
-        ImageError: a picture cannot be read, the two are of different sizes, the LR was made with another fit, or an
-            option is unknown or out of range.
+        ImageError: a picture cannot be read, the two are of different sizes, or an option is unknown or out of range.
         BundleError: the bundle is damaged.
     """
     if not 1 <= threshold <= 255 or (feather is not None and not 0 <= feather <= 1000):
         raise ImageError(f"the threshold is 1 to 255 levels, feather 0 to 1000 pixels, got {threshold} and {feather}")
-    check_fit(fit)
     after = load_picture(edited, max_pixels=max_pixels)
-    before = None if original is None else load_picture(original, max_pixels=max_pixels)
-    lr = codec.bundle.lr
-    if after.shape[:2] == (lr, lr):
-        restored = np.asarray(codec.restore(after, strength=strength, max_pixels=max_pixels))
-        if before is None:
-            return marked(Image.fromarray(restored), codec.bundle, mark)
-        size = before.shape[1], before.shape[0]
-        restored = unfit_picture(restored, size, fit, max_pixels=max_pixels)
-        square = Image.fromarray(_changed_lr(codec, before, after, fit, threshold))
-        square = square.resize((codec.bundle.hr,) * 2, Image.Resampling.NEAREST).convert("RGB")
-        mask = unfit_picture(np.array(square), size, fit, max_pixels=max_pixels)[..., 0]
+    if after.shape[:2] == (codec.bundle.lr, codec.bundle.lr):
+        raise ImageError("the edited picture has the size of an LR; restore gives the picture of an edited LR")
+    before = after if original is None else load_picture(original, max_pixels=max_pixels)
+    if before.shape != after.shape:
+        raise ImageError(f"the original has {before.shape[1]} x {before.shape[0]} pixels, the edited picture "
+                         f"{after.shape[1]} x {after.shape[0]}; edit it without changing its size")
+    restored = np.asarray(codec.restore(codec.compress(after, fit), strength=strength, max_pixels=max_pixels))
+    if original is not None:
         if fit == FIT_CROP:
-            mask = _uncropped(mask, np.zeros(before.shape[:2], np.uint8))
-    else:
-        if before is not None and before.shape != after.shape:
-            raise ImageError(f"the original has {before.shape[1]} x {before.shape[0]} pixels, the edited picture "
-                             f"{after.shape[1]} x {after.shape[0]}; edit it without changing its size")
-        restored = np.asarray(codec.restore(codec.compress(after, fit), strength=strength, max_pixels=max_pixels))
-        if before is None:
-            return marked(Image.fromarray(restored), codec.bundle, mark)
-        mask = changed(before, after, threshold)
-    if fit == FIT_CROP:
-        restored = _uncropped(restored, before)
-    if feather is None:
-        feather = max(before.shape[:2]) / FEATHERS_PER_SIDE
-    return marked(Image.fromarray(blend(before, restored, mask, feather)), codec.bundle, mark)
+            restored = _uncropped(restored, before)
+        feather = max(before.shape[:2]) / FEATHERS_PER_SIDE if feather is None else feather
+        restored = blend(before, restored, changed(before, after, threshold), feather)
+    return marked(Image.fromarray(restored), codec.bundle, mark)
 
 
 def changed(before: Rgb, after: Rgb, threshold: int) -> npt.NDArray[np.uint8]:
@@ -98,22 +76,8 @@ def blend(before: Rgb, restored: Rgb, mask: npt.NDArray[np.uint8], feather: floa
     return np.round(before + weight * (restored.astype(np.float32) - before)).astype(np.uint8)
 
 
-def _changed_lr(codec: Codec, before: Rgb, after: Rgb, fit: Fit, threshold: int) -> npt.NDArray[np.uint8]:
-    """`changed` for an edited LR, which is refused if it is nearer to the LR of another fit."""
-    mask = changed(codec.compress(before, fit).lr, after, threshold)
-    count = np.count_nonzero(mask)
-    if count > mask.size * LARGE_EDIT:
-        counts = {other: np.count_nonzero(changed(codec.compress(before, other).lr, after, threshold))
-                  for other in get_args(Fit) if other != fit}
-        nearest = min(counts, key=counts.__getitem__)
-        if counts[nearest] < count / 4:
-            raise ImageError(f"the LR was made of the original with the fit {nearest}, not {fit}; pass "
-                             f"fit={nearest!r} (--fit {nearest})")
-    return mask
-
-
-def _uncropped(square: npt.NDArray[np.uint8], around: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A copy of an array, ``[H, W, ...]``, with its centre square, which the fit ``"crop"`` takes, replaced."""
+def _uncropped(square: Rgb, around: Rgb) -> Rgb:
+    """A copy of a picture with its centre square, which the fit ``"crop"`` takes, replaced."""
     side = square.shape[0]
     top, left = (around.shape[0] - side) // 2, (around.shape[1] - side) // 2
     whole = around.copy()

@@ -155,7 +155,7 @@ def _table(found: Sequence[Model], *, parts: bool) -> Table:
 
 def retouch(
     edited: Annotated[Path, typer.Argument(
-        parser=existing_file, help="The edited picture, or an edited LR; - for standard input.")],
+        parser=existing_file, help="The edited picture; - for standard input.")],
     original: Annotated[Path | None, typer.Option(
         exists=True, dir_okay=False, help="The picture before the edit; its unedited parts are kept.")] = None,
     out: Annotated[str | None, typer.Option(
@@ -177,14 +177,12 @@ def retouch(
 ) -> None:
     """Turn a crude edit of a face into a realistic one by reducing and restoring the picture.
 
-    The face should fill the square as in the bundle's training pictures. You can also edit the LR of a payload
-    (compress --lr), with the --fit of that compression.
+    The face should fill the square as in the bundle's training pictures.
 
     \b
     Examples:
       edgegrain retouch edited.png --original me.png --bundle bundles/glean-faces-256-lr16
       edgegrain retouch edited.png                   restores the whole picture
-      edgegrain retouch me.lr.png --original me.png --out smiling.png
     """
     import sdk
 

@@ -59,55 +59,12 @@ def test_what_a_file_format_changes_is_no_edit(original: np.ndarray) -> None:
     np.testing.assert_array_equal(np.asarray(result), original)
 
 
-def test_an_edited_lr(original: np.ndarray) -> None:
-    codec = sdk.Codec()
-    lr = np.array(codec.compress(original).lr)
-    lr[3, 5] = (255, 0, 0)
-    np.testing.assert_array_equal(np.asarray(sdk.retouch(codec, lr)), lr.repeat(BLOCK, 0).repeat(BLOCK, 1))
-    result = np.asarray(sdk.retouch(codec, lr, original, feather=0))
-    painted = np.zeros((LR, LR), bool)
-    painted[3, 5] = True
-    painted = painted.repeat(BLOCK, 0).repeat(BLOCK, 1)
-    assert (result[painted] == (255, 0, 0)).all()
-    np.testing.assert_array_equal(result[~painted], original[~painted])
-
-
 def test_pictures_of_any_size(edited: np.ndarray) -> None:
     wide = np.asarray(Image.fromarray(edited).resize((150, 90)))
     before = wide.copy()
     before[40:50, 70:80] = 0
     result = np.asarray(sdk.retouch(sdk.Codec(), wide, before))
     assert result.shape == wide.shape and (result[:10] == before[:10]).all() and (result[44, 74] != 0).any()
-    lr = np.array(sdk.Codec().compress(before).lr)
-    lr[8, 8] = 255
-    assert np.asarray(sdk.retouch(sdk.Codec(), lr, before)).shape == before.shape
-
-
-@pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])
-@pytest.mark.parametrize(("width", "height"), [(150, 90), (90, 151)])
-def test_an_lr_of_each_fit(fit: Any, width: int, height: int) -> None:
-    codec = sdk.Codec()
-    before = np.random.default_rng(0).integers(60, 180, (height, width, 3), dtype=np.uint8)
-    lr = np.array(codec.compress(before, fit).lr)
-    np.testing.assert_array_equal(np.asarray(sdk.retouch(codec, lr, before, fit=fit)), before)
-    lr[LR // 2, LR // 2] = (255, 0, 0)
-    result = np.asarray(sdk.retouch(codec, lr, before, fit=fit, feather=0))
-    painted = np.argwhere((result != before).any(2))
-    shown = {"pad": (max(width, height),) * 2, "crop": (min(width, height),) * 2, "stretch": (height, width)}[fit]
-    centre = np.array([height, width]) / 2 + np.array(shown) / LR / 2  # of the painted pixel of the LR
-    assert np.abs(painted + 0.5 - centre).max() < 1.5 * max(shown) / LR
-    assert np.abs(result[tuple(centre.astype(int))] - np.array([255, 0, 0])).max() < 32
-
-
-@pytest.mark.parametrize(("made", "named"), [("crop", "pad"), ("stretch", "pad"), ("pad", "crop"), ("crop", "stretch")])
-def test_an_lr_of_another_fit_is_refused(made: Any, named: Any) -> None:
-    codec = sdk.Codec()
-    before = np.random.default_rng(0).integers(0, 256, (60, 150, 3), dtype=np.uint8)
-    lr = np.array(codec.compress(before, made).lr)
-    lr[2:6, 2:6] = 0
-    with pytest.raises(sdk.ImageError, match=f"with the fit {made}, not {named}; pass fit='{made}'"):
-        sdk.retouch(codec, lr, before, fit=named)
-    assert np.asarray(sdk.retouch(codec, 255 - lr, before, fit=named)).shape == before.shape  # an edit of all pixels
 
 
 def test_an_edited_picture_of_each_fit() -> None:
@@ -139,6 +96,8 @@ def test_strength_is_passed_on(edited: np.ndarray, tmp_path: Path) -> None:
 def test_refusals(original: np.ndarray, edited: np.ndarray, width: int, options: dict[str, Any], message: str) -> None:
     with pytest.raises(sdk.ImageError, match=message):
         sdk.retouch(sdk.Codec(), np.ascontiguousarray(edited[:, :width]), original, **options)
+    with pytest.raises(sdk.ImageError, match="the size of an LR; restore gives"):
+        sdk.retouch(sdk.Codec(), edited[:LR, :LR], original)
 
 
 def test_a_single_edited_pixel_counts() -> None:
@@ -168,14 +127,3 @@ def test_the_command(
     shell.ok(*arguments, "--force", "--no-mark")
     assert sdk.read_mark(out) is None
     shell.fails("64 x 64 pixels, more than 4000; reduce it first", *arguments, "--force", "--max-megapixels", "0.004")
-
-
-def test_the_fit_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wide = np.random.default_rng(0).integers(0, 256, (60, 150, 3), dtype=np.uint8)
-    original, out, shell = tmp_path / "wide.png", tmp_path / "out.png", Shell(capsys)
-    Image.fromarray(wide).save(original)
-    arguments = ["retouch", tmp_path / "wide.lr.png", "--original", original, "--out", out]
-    shell.ok("compress", original, "--fit", "crop", "--lr")
-    shell.fails("pass fit='crop' (--fit crop)", *arguments)
-    shell.ok(*arguments, "--fit", "crop")
-    np.testing.assert_array_equal(np.asarray(Image.open(out)), wide)

@@ -32,15 +32,6 @@ CHECKPOINT = "last.safetensors"
 FILE_LIMIT = 16_000_000  # bytes; a single tensor larger than that gets a file of its own
 _HEADER = 200_000  # room for the file's header
 
-# Format tags of edgegrain 0.5 and earlier; GRAIN's checkpoints had none.
-_OLD_FORMATS = {
-    "edgegrain IRN training 1": "irn", "edgegrain face SR training 1": "face_sr", "edgegrain-prior-run-1": "stylegan2",
-    "edgegrain-distillation-1": "distillation"}
-
-
-# The prefix of IRN+'s discriminator in edgegrain 0.5.
-_OLD_PREFIX, _DISCRIMINATOR = "judge.", "discriminator."
-
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -112,6 +103,13 @@ class Run:
         """Write the averaged network as a file that other commands use, if the family has such a file."""
 
 
+def take_weights(network: Any, trained: Any, start: str | Path) -> None:
+    """Give a network the weights of another of the same shape, which ``start`` holds."""
+    if trained.config != network.config:
+        raise ModelError(f"{start} holds {trained.config}, the recipe has {network.config}")
+    network.load_state_dict(trained.state_dict())
+
+
 def frozen_copy(network: Network) -> Network:
     """A copy for averaged weights, in evaluation mode."""
     return copy.deepcopy(network).eval().requires_grad_(False)
@@ -136,14 +134,10 @@ def open_checkpoint(run: Path, family: str) -> Iterator[Checkpoint]:
     path = checkpoint_path(run)
     with checkpoint_errors(path):
         metadata, tensors = load_shards(path)
-        found = _family(metadata)
-        if found != family:
+        if (found := metadata.get("family")) != family:
             raise ModelError(f"{path} is a checkpoint of {found or 'no known family'}, expected {family}")
-        state = _state(metadata)
-        tensors = {_DISCRIMINATOR + name.removeprefix(_OLD_PREFIX) if name.startswith(_OLD_PREFIX) else name: tensor
-                   for name, tensor in tensors.items()}
-        pictures = int(metadata["pictures"]) if "pictures" in metadata else int(state["pictures"])
-        yield Checkpoint(json.loads(metadata["config"]), pictures, state, tensors)
+        yield Checkpoint(json.loads(metadata["config"]), int(metadata["pictures"]), json.loads(metadata["state"]),
+                         tensors)
 
 
 def read_checkpoint_header(run: Path) -> dict[str, str]:
@@ -162,20 +156,6 @@ def checkpoint_errors(path: Path) -> Iterator[None]:
         raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path} is not a training checkpoint ({error})") from error
-
-
-def _family(metadata: Mapping[str, str]) -> str:
-    if "family" in metadata or "format" in metadata:
-        return metadata.get("family") or _OLD_FORMATS.get(metadata["format"], "")
-    return "grain" if {"config", "pictures"} <= metadata.keys() else ""
-
-
-def _state(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The family's values; checkpoints of edgegrain 0.5 had some of them in the header itself."""
-    state: dict[str, Any] = {name: metadata[name] for name in ("prior", "bank") if name in metadata}
-    if "history" in metadata:
-        state["history"] = json.loads(metadata["history"])
-    return state | json.loads(metadata.get("state", "{}"))
 
 
 def save_shards(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], serial: int) -> None:

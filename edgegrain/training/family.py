@@ -36,7 +36,6 @@ class RunOptions:
         weights: folder of the metrics' weights; by default the fetched ones.
         init_from: trained weights to begin with: a run; for GRAIN, GLEAN and enlargers also a bundle; for GRAIN, IRN,
             GLEAN and GCFSR a folder of the zoo; for StyleGAN2 a file of one.
-        decoder_from: GRAIN: as ``init_from``, for encoder and invertible decoder only.
         prior: generator: a network, a file or the name of a fetched prior; by default the published one.
         discriminator: trained StyleGAN2 discriminator, a network or a file.
         teacher: StyleGAN2 to distil, a network or a file.
@@ -49,7 +48,6 @@ class RunOptions:
     exclude: tuple[str, ...] = ()
     weights: Path | None = None
     init_from: str | Path | None = None
-    decoder_from: str | Path | None = None
     prior: GenerativePrior | str | Path | None = None
     discriminator: nn.Module | Path | None = None
     teacher: nn.Module | str | Path | None = None

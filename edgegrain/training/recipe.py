@@ -16,10 +16,6 @@ Config = TypeVar("Config")
 STAGES = ("stage1", "stage2", "stage3", "final")
 _LEAST = {"batch": 1, "clip_gradient": 0, "crop": 1, "learning_rate": 0, "pictures": 0, "random_pictures": 0}
 
-# Earlier names, of stored runs and manifests.
-_OLD_NAMES = {"made_up": ("random_pictures", "random_teacher"), "judged": ("evaluated",), "judge": ("discriminator",),
-              "judge_alone": ("discriminator_alone",), "losses": ("loss",), "clip": ("clip_gradient",)}
-
 
 def check(*rules: tuple[bool, str]) -> None:
     """Raise a ValueError with the message of the first rule that does not hold."""
@@ -115,17 +111,12 @@ def continued(recipe: Config, **stored: Any) -> Config:
 
 
 def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """The frozen dataclass that ``dataclasses.asdict`` or ``as_dict`` wrote, fields with earlier names included.
+    """The frozen dataclass that ``dataclasses.asdict`` or ``as_dict`` wrote.
 
     Absent fields have their defaults; of a union, the class that has the fields is taken.
     """
     kinds = get_type_hints(kind)
-    renamed = {_current(name, kinds): value for name, value in values.items()}
-    return kind(**{name: _value(kinds[name], value) for name, value in renamed.items()})
-
-
-def _current(name: str, kinds: Mapping[str, Any]) -> str:
-    return next((other for other in (name, *_OLD_NAMES.get(name, ())) if other in kinds), name)
+    return kind(**{name: _value(kinds[name], value) for name, value in values.items()})
 
 
 def _value(kind: Any, value: Any) -> Any:
@@ -137,8 +128,7 @@ def _value(kind: Any, value: Any) -> Any:
 
 def _class_of(kinds: list[Any], value: Mapping[str, Any]) -> Any:
     for kind in kinds:
-        known = {field.name: field.type for field in fields(kind)}
-        if all(_current(name, known) in known for name in value if name != "kind"):
+        if value.keys() - {"kind"} <= {field.name for field in fields(kind)}:
             return kind
     raise KeyError(f"no configuration has the fields {', '.join(value)}")
 

@@ -72,7 +72,7 @@ def _train_stages(distributed: Distributed, chain: Chain, folder: Path, options:
                   report: Progress | None, **settings: Any) -> dict[str, float]:
     """The last evaluation of the last stage that ran; an interrupted stage ends the training."""
     taken = {stage: family_of(recipe).takes(recipe) for stage, recipe in chain.stages.items()}
-    _refuse_unused(options, set().union(*taken.values()) - {"decoder_from"})
+    _refuse_unused(options, set().union(*taken.values()))
     # Read before stage 1 trains for hours.
     prior = recipe_prior(chain.stages[list(chain.stages)[-1]], options.prior)
     options = replace(options, prior=prior)
@@ -273,8 +273,7 @@ def progress_of(folder: Path) -> float:
         return 0.0
     with checkpoint_errors(folder / CHECKPOINT):
         header = read_checkpoint_header(folder)
-        progress = float(header.get("progress", 0))  # earlier checkpoints have none
-        pictures = int(header.get("pictures", 0))
+        progress, pictures = float(header["progress"]), int(header["pictures"])
     if progress < 1:
         return progress
     rows = _log_rows(folder)  # of later sessions too

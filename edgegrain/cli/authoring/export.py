@@ -161,8 +161,8 @@ def bundle(
         exists=True, help="Folder of trained weights (in zoo/, or of a run), or the weight file in it.")] = None,
     invertible_of: Annotated[str, typer.Option(
         help="Instead of FOLDER: a GRAIN bundle (name or folder) whose invertible decoder alone is to restore, "
-             "faster. The bundle needs a generator and a fusion that adds to the invertible picture "
-             "(fusion_base=invertible).")] = "",
+             "faster. The bundle needs a generator and a fusion that adds to the invertible "
+             "picture.")] = "",
     version: Annotated[str | None, typer.Option(help="Version of the bundle [default: 1.0.0].")] = None,
     domain: Annotated[str | None, typer.Option(help="What the pictures show [default: faces, or that of the "
                                                "bundle whose decoder the weights need; photographs for IRN].")] = None,

@@ -35,8 +35,6 @@ def train(
         help="Trained weights to begin with: a run; for GRAIN, enlargers and GLEAN, which takes the invertible "
         "decoder, also a bundle's name or folder; for GRAIN, IRN, GLEAN and GCFSR a folder of the zoo; for StyleGAN2 "
         "the file of a prior.")] = None,
-    decoder_from: Annotated[str | None, typer.Option(
-        help="GRAIN: as --init-from, for encoder and invertible decoder only.")] = None,
     prior: Annotated[str | None, typer.Option(
         help="Generator of GRAIN and GLEAN: name of a fetched prior, or a file [default: the published one].")] = None,
     discriminator: Annotated[Path | None, typer.Option(
@@ -120,8 +118,8 @@ def train(
         torch.set_num_threads(threads)
     if choose_device(device).type == "cpu":
         keep_freed_memory()
-    options = RunOptions(data, validation, tuple(exclude or ()), weights, init_from, decoder_from, prior, discriminator,
-                         teacher, compiled)
+    options = RunOptions(data, validation, tuple(exclude or ()), weights, init_from, prior, discriminator, teacher,
+                         compiled)
     chain = isinstance(chosen, Chain)
     with (progress_bar() as report, start_distributed(device) as distributed,
           claim_run_folder(distributed, recipe, run, resume=resume) as folder):

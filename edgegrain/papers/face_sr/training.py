@@ -37,7 +37,7 @@ from edgegrain.training.adversarial import (
     DiscriminatorConfig,
     joint_loss,
 )
-from edgegrain.training.checkpoint import CHECKPOINT, Run, open_checkpoint
+from edgegrain.training.checkpoint import CHECKPOINT, Run, open_checkpoint, take_weights
 from edgegrain.training.data import (
     HELD_OUT,
     UNSEEN_SEED,
@@ -50,8 +50,7 @@ from edgegrain.training.data import (
 )
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.grain.start import grow as grow_decoder
-from edgegrain.training.grain.start import random_prior, recipe_discriminator, recipe_prior, trained_decoder
+from edgegrain.training.grain.start import grow, random_prior, recipe_discriminator, recipe_prior, trained_decoder
 from edgegrain.training.losses import (
     GridLoss,
     LossWeights,
@@ -370,9 +369,8 @@ def start_run(recipe: FaceSRRecipe, prior: GenerativePrior | None = None, discri
     Args:
         prior: GLEAN's bank; None for GCFSR, and for a bank with random weights.
         discriminator: a trained one; None for the recipe's own with random weights.
-        start: trained weights to begin with, or the folder of a run that holds them. GCFSR's may be narrower
-            (`grow`). For GLEAN also a GRAIN decoder (`begin_with_grain`): a run, a bundle by name or folder, or a
-            folder of the zoo.
+        start: trained weights to begin with, or the folder of a run that holds them. For GLEAN also a GRAIN decoder
+            (`begin_with_grain`): a run, a bundle by name or folder, or a folder of the zoo.
     """
     torch.manual_seed(recipe.seed)
     model: GLEAN | GCFSR
@@ -383,14 +381,11 @@ def start_run(recipe: FaceSRRecipe, prior: GenerativePrior | None = None, discri
         if start is not None and not _weight_file(start, GLEAN_WEIGHTS).is_file():
             begin_with_grain(model, trained_decoder(start))
         elif start is not None:
-            trained = load_glean(_weight_file(start, GLEAN_WEIGHTS), bank)
-            if trained.config != recipe.network:
-                raise ModelError(f"{start} holds {trained.config}, the recipe has {recipe.network}")
-            model.load_state_dict(trained.state_dict())
+            take_weights(model, load_glean(_weight_file(start, GLEAN_WEIGHTS), bank), start)
     else:
         model, average = GCFSR(recipe.network), GCFSR(recipe.network)
         if start is not None:
-            grow(model, load_gcfsr(_weight_file(start, GCFSR_WEIGHTS)))
+            take_weights(model, load_gcfsr(_weight_file(start, GCFSR_WEIGHTS)), start)
     average.load_state_dict(model.state_dict())
     average.eval().requires_grad_(False)
     adversarial = AdversarialLoss(recipe.adversarial, discriminator) if recipe.adversarial is not None else None
@@ -413,7 +408,7 @@ def _weight_file(start: str | Path, name: str) -> Path:
 
 
 def begin_with_grain(network: GLEAN, trained: RRDBDecoder) -> None:
-    """Give RRDBs, scales and RGB head the weights of a decoder that has grown from ``trained`` to their shape (`grow`).
+    """Give RRDBs, scales and RGB head the weights of a decoder that has grown from ``trained`` to their shape.
 
     The bank begins without effect on the picture.
     """
@@ -423,7 +418,7 @@ def begin_with_grain(network: GLEAN, trained: RRDBDecoder) -> None:
                          "paper's decoder")
     first = Scale(config.lr, config.width, rrdb=config.rrdb, growth=config.growth)
     decoder = RRDBDecoder(DecoderConfig((first, *config.scales), "bilinear", head=()))
-    grow_decoder(decoder, trained)
+    grow(decoder, trained)
     weights = {_name_in_glean(name): tensor for name, tensor in decoder.state_dict().items()}
     network.load_state_dict({**network.state_dict(), **weights})
 
@@ -440,34 +435,6 @@ def _name_in_glean(name: str) -> str:
     if index == 0:
         return ".".join(("features", {"blocks": "body", "conv": "conv_body"}[rest[1]], *rest[2:]))
     return ".".join(("up", str(index - 1), "scale", *rest[1:]))
-
-
-@torch.no_grad()
-def grow(network: GCFSR, trained: GCFSR) -> None:
-    """Give ``network`` the weights of ``trained``, so that both restore the same pictures.
-
-    Further channels come after those of ``trained``. They keep their random weights, but the channels of ``trained`` do
-    not read them at first: these weights begin at 0 and are learned.
-    """
-    wide, narrow = network.config, trained.config
-    same = replace(narrow, channel_base=wide.channel_base, channel_max=wide.channel_max) == wide
-    if not same or any(wide.channels(side) < narrow.channels(side) for side in wide.levels):
-        raise ModelError(f"the network to begin with must be narrower than the recipe's and otherwise equal: it is "
-                         f"{narrow}, the recipe has {wide}")
-    state = network.state_dict()
-    for name, weights in trained.state_dict().items():
-        layer, _, kind = name.rpartition(".")
-        if kind == "weight":
-            outputs, inputs = weights.shape[:2]
-            state[name][:outputs, inputs:] = 0
-            weights = weights * (_scale(trained, layer) / _scale(network, layer))
-        state[name][tuple(slice(length) for length in weights.shape)] = weights
-    network.load_state_dict(state)
-
-
-def _scale(network: GCFSR, layer: str) -> float:
-    """Factor on a layer's weights when they are used: equalized learning rates make it depend on the inputs' number."""
-    return float(network.get_submodule(layer).scale)  # type: ignore[arg-type]  # torch's stubs have no such attribute
 
 
 VGG_LAYER = 3  # conv4_3, of those that LPIPS compares

@@ -21,18 +21,15 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.pixels import network_input, pictures_of
 from edge_encoder.integer_network import INPUT
 from edgegrain.papers.irn.network import (
-    FROM_YCBCR,
     IRN,
     KIND,
     NEGATIVE_SLOPE,
     RGB,
-    TO_YCBCR,
     CellTransform,
     Downscaler,
     DownscalingModule,
     InvBlock,
     IRNConfig,
-    TriInvBlock,
     Upscaler,
 )
 from export.bundle.writer import (
@@ -105,8 +102,7 @@ def write_irn_bundle(weights: Path, folder: Path, *, version: str = FIRST_VERSIO
     refuse_to_replace(folder, force, version=version)
     require_bundle_formats(formats)
     training = read_training(weights)
-    config = training.get("config") or {}
-    plus = bool(config.get("discriminator") or config.get("judge"))  # the latter until edgegrain 0.5
+    plus = bool((training.get("config") or {}).get("discriminator"))
     return write_bundle_of(load_irn(weights), folder, plus=plus, tables=tables_in(weights.parent), formats=formats,
                            training=training, licence=dict(licence or PHOTOGRAPHS), version=version, force=force)
 
@@ -178,21 +174,13 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
             side = stage.transform.scale
             cells = stage.transform.matrix.detach().numpy().reshape(-1, side, side)
         low, high = writer.transform(f"{where}.transform", low, high, RGB * config.scale**(2 * depth), cells)
-        parts = [low]
-        if stage.tri:
-            parts = [writer.matrix(f"{where}.{part}", low, rows.numpy()[:, :, None, None])
-                     for part, rows in (("y", TO_YCBCR[:1]), ("c", TO_YCBCR[1:]))]
         for index, block in enumerate(cast(Sequence[InvBlock], stage.blocks)):
             last = depth == len(irn.stages) - 1 and index == len(stage.blocks) - 1
-            parts = writer.low(f"{where}.blocks.{index}", parts, high, block)
+            low = writer.low(f"{where}.blocks.{index}", low, high, block)
             if not last:
-                high = writer.high(f"{where}.blocks.{index}", parts, high, block)
-        low = parts[0]
-        if stage.tri:
-            joined = writer.concat(f"{where}.ycbcr", parts)
-            low = writer.matrix(f"{where}.rgb", joined, FROM_YCBCR.numpy()[:, :, None, None])
+                high = writer.high(f"{where}.blocks.{index}", low, high, block)
     writer.nodes += rounding_nodes(low, LEVELS)
-    name = f"irn-x{factor}-b{'-'.join(map(str, config.blocks))}-g{config.growth}{'-tri' if config.tri else ''}"
+    name = f"irn-x{factor}-b{'-'.join(map(str, config.blocks))}-g{config.growth}"
     return EncoderGraph(name, hr, hr // factor, tuple(writer.nodes), exact=False)
 
 
@@ -209,22 +197,13 @@ class _Writer(GraphWriter):
         return (self.matrix(f"{name}.low", low, weight[:RGB, :RGB], side),
                 self.matrix(f"{name}.high", source, weight[RGB:], side))
 
-    def low(self, name: str, parts: list[str], h2: str, block: InvBlock) -> list[str]:
-        """The low band's parts after a block: the band itself, or its luminance and chrominance."""
-        if not isinstance(block, TriInvBlock):
-            self.nodes.append(Add(f"{name}.h1", parts[0], self.dense(f"{name}.phi", h2, block.phi.convs())))
-            return [f"{name}.h1"]
-        y, c = parts
-        change = self.dense(f"{name}.chrominance", self.concat(f"{name}.y_h2", [y, h2]), block.chrominance.convs())
-        self.nodes.append(Add(f"{name}.c", c, change))
-        change = self.dense(f"{name}.luminance", self.concat(f"{name}.c_h2", [f"{name}.c", h2]),
-                            block.luminance.convs())
-        self.nodes.append(Add(f"{name}.y", y, change))
-        return [f"{name}.y", f"{name}.c"]
+    def low(self, name: str, h1: str, h2: str, block: InvBlock) -> str:
+        """The low band after a block."""
+        self.nodes.append(Add(f"{name}.h1", h1, self.dense(f"{name}.phi", h2, block.phi.convs())))
+        return f"{name}.h1"
 
-    def high(self, name: str, parts: list[str], h2: str, block: InvBlock) -> str:
-        """The high bands after a block, whose new low parts are given."""
-        h1 = self.concat(f"{name}.low", parts)
+    def high(self, name: str, h1: str, h2: str, block: InvBlock) -> str:
+        """The high bands after a block, whose new low band is given."""
         rho = self.dense(f"{name}.rho", h1, block.rho.convs())
         eta = self.dense(f"{name}.eta", h1, block.eta.convs())
         self.nodes += [

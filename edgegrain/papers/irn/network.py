@@ -12,9 +12,6 @@ of (y, another z) differs from x by faint detail only.
     h1' = h1 + φ(h2)          h2' = h2 ⊙ exp(ρ(h1')) + η(h1')         eight such blocks a module
     h1  = h1' - φ(h2)         h2  = (h2' - η(h1')) ⊙ exp(-ρ(h1'))     backwards
 
-With ``tri``, every module couples three parts: luminance and chrominance of the low band, and the high bands
-(T-InvBlock: Bao et al., AAAI 2025, arXiv 2412.13508).
-
 Pictures are ``[B, 3, H, W]`` in [0, 1] here, as in the authors' models; `Downscaler` and `Upscaler` use the ranges of
 the contract. ``z_std`` is an addition: the papers' z has a deviation of 1, which small networks with few blocks cannot
 scale down to picture detail.
@@ -49,7 +46,6 @@ class IRNConfig:
         growth: channels that each convolution of a dense block adds.
         clamp: c; the exponent lies in (-c, c).
         z_std: deviation of z.
-        tri: couple luminance and chrominance of the low band as parts of their own.
         scale: factor of every module: 2 for Haar transforms, 3 and more for trained ones (`CellTransform`).
     """
 
@@ -57,7 +53,6 @@ class IRNConfig:
     growth: int = 32
     clamp: float = 1.0
     z_std: float = 1.0
-    tri: bool = False
     scale: int = 2
 
     def __post_init__(self) -> None:
@@ -81,11 +76,9 @@ class IRNConfig:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back.
 
-        The last two fields are left out at their defaults: they came later, and an LR contract hashes these values.
+        The last field is left out at its default: it came later, and an LR contract hashes these values.
         """
-        later = {"tri": False, "scale": 2}
-        return {"kind": KIND, **{name: value for name, value in asdict(self).items()
-                                 if name not in later or value != later[name]}}
+        return {"kind": KIND, **{name: value for name, value in asdict(self).items() if (name, value) != ("scale", 2)}}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> IRNConfig:
@@ -103,20 +96,8 @@ PRESETS: dict[str, IRNConfig] = {
     "irn-x2-light": IRNConfig(blocks=(4,), growth=16, z_std=0.002),
     "irn-x4-light": IRNConfig(blocks=(1, 3), growth=16, z_std=0.002),
     "irn-x4-wide": IRNConfig(blocks=(1, 4), growth=32, z_std=0.002),
-    "irn-x4-light-tri": IRNConfig(blocks=(1, 3), growth=16, z_std=0.002, tri=True),
 }
 """Name -> configuration."""
-
-
-# Y, Cb and Cr of ITU-R BT.601, without offset.
-TO_YCBCR = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-FROM_YCBCR = torch.linalg.inv(TO_YCBCR.double()).float()
-
-
-def mix_colours(x: Tensor, matrix: Tensor) -> Tensor:
-    """Every pixel of ``[B, 3, H, W]`` times ``matrix``, ``[3, 3]``, float32 also under autocast: levels are rounded."""
-    with full_precision(x):
-        return F.conv2d(x.float(), matrix.to(x.device)[:, :, None, None])
 
 
 class HaarTransform(nn.Module):
@@ -199,89 +180,52 @@ class InvBlock(nn.Module):
     def __init__(self, low: int, high: int, growth: int, clamp: float) -> None:
         super().__init__()
         self.clamp = clamp
-        self._add_low(low, high, growth)
+        self.phi = DenseBlock(high, low, growth)
         self.rho = DenseBlock(low, high, growth)
         self.eta = DenseBlock(low, high, growth)
 
-    def _add_low(self, low: int, high: int, growth: int) -> None:
-        self.phi = DenseBlock(high, low, growth)
-
-    def change_low(self, h1: Tensor, h2: Tensor) -> Tensor:
-        """The new low band, from both bands."""
-        return h1 + self.phi(h2)
-
-    def restore_low(self, h1: Tensor, h2: Tensor) -> Tensor:
-        """The low band before `change_low`, from the new one and the high bands before the block."""
-        return h1 - self.phi(h2)
-
     def forward(self, h1: Tensor, h2: Tensor) -> tuple[Tensor, Tensor]:
-        h1 = self.change_low(h1, h2)
+        h1 = h1 + self.phi(h2)
         return h1, h2 * torch.exp(self.exponent(h1)) + self.eta(h1)
 
     def inverse(self, h1: Tensor, h2: Tensor) -> tuple[Tensor, Tensor]:
         """The bands before the block, from those after it."""
         h2 = (h2 - self.eta(h1)) * torch.exp(-self.exponent(h1))
-        return self.restore_low(h1, h2), h2
+        return h1 - self.phi(h2), h2
 
     def exponent(self, h1: Tensor) -> Tensor:
         """c (2 sigmoid(rho) - 1): no block scales by more than e^c, so values stay bounded."""
         return self.clamp * (2 * torch.sigmoid(self.rho(h1)) - 1)
 
 
-class TriInvBlock(InvBlock):
-    """The coupling of the low band's luminance and chrominance (h1, in this order) and the high bands h2."""
-
-    def _add_low(self, low: int, high: int, growth: int) -> None:
-        self.chrominance = DenseBlock(1 + high, low - 1, growth)
-        self.luminance = DenseBlock(low - 1 + high, 1, growth)
-
-    def change_low(self, h1: Tensor, h2: Tensor) -> Tensor:
-        y, c = h1[:, :1], h1[:, 1:]
-        c = c + self.chrominance(torch.cat([y, h2], 1))
-        return torch.cat([y + self.luminance(torch.cat([c, h2], 1)), c], 1)
-
-    def restore_low(self, h1: Tensor, h2: Tensor) -> Tensor:
-        y, c = h1[:, :1], h1[:, 1:]
-        y = y - self.luminance(torch.cat([c, h2], 1))
-        return torch.cat([y, c - self.chrominance(torch.cat([y, h2], 1))], 1)
-
-
 class DownscalingModule(nn.Module):
     """Transform of cells and InvBlocks: ``[B, C, s h, s w]`` <-> ``[B, s^2 C, h, w]``."""
 
-    def __init__(self, channels: int, blocks: int, growth: int, clamp: float, *, tri: bool = False, scale: int = 2
-                 ) -> None:
+    def __init__(self, channels: int, blocks: int, growth: int, clamp: float, scale: int) -> None:
         super().__init__()
         self.transform = HaarTransform() if scale == 2 else CellTransform(scale)
-        self.tri, kind = tri, TriInvBlock if tri else InvBlock
-        self.blocks = nn.ModuleList(kind(RGB, scale**2 * channels - RGB, growth, clamp) for _ in range(blocks))
+        self.blocks = nn.ModuleList(InvBlock(RGB, scale**2 * channels - RGB, growth, clamp) for _ in range(blocks))
 
     def forward(self, x: Tensor) -> Tensor:
-        h1, h2 = self._split(self.transform(x))
+        bands = self.transform(x)
+        h1, h2 = bands[:, :RGB], bands[:, RGB:]
         for block in self.blocks:
             h1, h2 = block(h1, h2)
-        return self._join(h1, h2)
+        return torch.cat([h1, h2], 1)
 
     def inverse_matrix(self) -> Tensor | None:
         """Inverse matrix of the trained transform; None for a Haar transform."""
         return self.transform.inverse_matrix() if isinstance(self.transform, CellTransform) else None
 
     def inverse(self, x: Tensor, inverse_matrix: Tensor | None = None) -> Tensor:
-        h1, h2 = self._split(x)
+        h1, h2 = x[:, :RGB], x[:, RGB:]
         for block in reversed(self.blocks):
             h1, h2 = block.inverse(h1, h2)  # type: ignore[operator]  # a ModuleList forgets its elements' class
-        bands = self._join(h1, h2)
+        bands = torch.cat([h1, h2], 1)
         if not isinstance(self.transform, CellTransform):
             return self.transform.inverse(bands)
         return self.transform.inverse(
             bands, self.transform.inverse_matrix() if inverse_matrix is None else inverse_matrix)
-
-    def _split(self, bands: Tensor) -> tuple[Tensor, Tensor]:
-        h1, h2 = bands[:, :RGB], bands[:, RGB:]
-        return (mix_colours(h1, TO_YCBCR) if self.tri else h1), h2
-
-    def _join(self, h1: Tensor, h2: Tensor) -> Tensor:
-        return torch.cat([mix_colours(h1, FROM_YCBCR) if self.tri else h1, h2], 1)
 
 
 class IRN(nn.Module):
@@ -291,8 +235,7 @@ class IRN(nn.Module):
         super().__init__()
         self.config = config = config or IRNConfig()
         self.stages = nn.ModuleList(
-            DownscalingModule(RGB * config.scale**(2 * depth), blocks, config.growth, config.clamp, tri=config.tri,
-                              scale=config.scale)
+            DownscalingModule(RGB * config.scale**(2 * depth), blocks, config.growth, config.clamp, config.scale)
             for depth, blocks in enumerate(config.blocks))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

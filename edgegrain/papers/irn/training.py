@@ -20,17 +20,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from codec_contract.bundle.manifest import IRN_WEIGHTS
-from codec_contract.errors import EdgegrainError, ImageError, ModelError
+from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.files import written_whole
 from codec_contract.pixels import dequantize
 from edge_encoder.preprocessing import load_picture, readable_formats
 from edgegrain.metrics.lpips import LPIPS, PERIOD
 from edgegrain.papers.irn.bundle import load_irn, save_irn
-from edgegrain.papers.irn.network import IRN, PRESETS, DenseBlock, IRNConfig, round_to_levels
+from edgegrain.papers.irn.network import IRN, PRESETS, IRNConfig, round_to_levels
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.pictures.stored_pictures import StoredPicture, list_pictures
 from edgegrain.pictures.writing import first_to_write, written_array
-from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
+from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint, take_weights
 from edgegrain.training.data import UNSEEN_SEED, packed_folder, require_pictures, write_samples
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
@@ -144,7 +144,7 @@ IRN_RECIPES: dict[str, IRNRecipe] = {
     "irn-plus-x4": _plus(PRESETS["irn-x4"]),
     "photos-x2": replace(_PHOTOS, network=PRESETS["irn-x2-light"]),
     "photos-x4": _PHOTOS,
-    # --init-from zoo/photos-x4. At 2e-3 its loss was higher than the smaller network's (experiments/2026-11.md).
+    # At 2e-3 its loss was higher than the smaller network's (experiments/2026-11.md).
     "photos-x4-wide": replace(_PHOTOS, network=PRESETS["irn-x4-wide"], learning_rate=7e-4),
     # IRN+ from zoo/photos-x4, with a discriminator of a quarter of the paper's channels. Where the LR's error outweighs
     # the picture's, the LR soon keeps nothing but its likeness (experiments/2026-11.md).
@@ -152,7 +152,6 @@ IRN_RECIPES: dict[str, IRNRecipe] = {
         _plus(PRESETS["irn-x4-light"]), loss=IRNLosses(reconstruction=0.05, guide=4.0, lpips=100.0),
         discriminator=(16, 32, 64, 128), discriminator_alone=0.03, batch=4, crop=64, learning_rate=1e-3, warm_up=50,
         ema=0.99),
-    "photos-x4-tri": replace(_PHOTOS, network=PRESETS["irn-x4-light-tri"]),
     "smoke-irn": IRNRecipe(
         network=_SMOKE, loss=IRNLosses(distribution=0.1), batch=4, crop=32, iterations=120, learning_rate=4e-3,
         warm_up=5, ema=0.8, random_pictures=24),
@@ -351,12 +350,12 @@ class IRNRun(Run):
 
 
 def start_run(recipe: IRNRecipe, start: str | Path | None = None) -> IRNRun:
-    """A run at its first step. With an ``irn.safetensors``, or a folder with one, IRN+ begins with a pre-trained IRN, a
-    larger network with a smaller one (`grow`)."""
+    """A run at its first step, with random weights or those of an ``irn.safetensors`` or of a folder with one: IRN+
+    begins with a pre-trained IRN."""
     torch.manual_seed(recipe.seed)
     model = IRN(recipe.network)
     if start is not None:
-        grow(model, load_irn(Path(start) / IRN_WEIGHTS if Path(start).is_dir() else Path(start)))
+        take_weights(model, load_irn(Path(start) / IRN_WEIGHTS if Path(start).is_dir() else Path(start)), start)
     discriminator = IRNDiscriminator(recipe.crop, recipe.discriminator) if recipe.discriminator else None
     return IRNRun(recipe, model, frozen_copy(model), discriminator=discriminator)
 
@@ -515,36 +514,3 @@ def _describe(recipe: IRNRecipe) -> str:
 
 IRN_FAMILY = Family(FAMILY, "IRN and IRN+", IRNRecipe, IRN_RECIPES, _describe, open_trainer, _takes,
                     lambda recipe: recipe.iterations * recipe.batch)
-
-
-@torch.no_grad()
-def grow(network: IRN, trained: IRN) -> None:
-    """Give ``network`` the weights of a smaller one; what it has beyond that begins without effect.
-
-    New InvBlocks follow those of their module and couple nothing yet: their dense blocks give zero. New channels of
-    dense blocks are computed from random weights, and nothing reads them yet.
-    """
-    new, old = network.config, trained.config
-    fewer = len(old.blocks) == len(new.blocks) and all(a <= b for a, b in zip(old.blocks, new.blocks, strict=True))
-    if replace(old, blocks=new.blocks, growth=new.growth) != new or old.growth > new.growth or not fewer:
-        raise ModelError(f"the run would begin with {old}, the recipe has {new}; only its blocks and growth may be "
-                         "larger")
-    for module, smaller in zip(network.stages, trained.stages, strict=True):
-        module.get_submodule("transform").load_state_dict(smaller.get_submodule("transform").state_dict())
-    own = dict(network.named_modules())
-    for name, block in trained.named_modules():
-        if isinstance(block, DenseBlock):
-            _widen(own[name], block)
-
-
-def _widen(target: DenseBlock, source: DenseBlock) -> None:
-    inputs = source.conv1.in_channels
-    old, new = source.conv1.out_channels, target.conv1.out_channels
-    for index, (wide, narrow) in enumerate(zip(target.convs(), source.convs(), strict=True)):
-        # A convolution reads the block's input, then the outputs of the ones before it.
-        read = [*range(inputs), *(inputs + group * new + channel for group in range(index) for channel in range(old))]
-        outputs = narrow.out_channels
-        wide.weight[:outputs] = 0
-        wide.weight[:outputs, read] = narrow.weight
-        if wide.bias is not None and narrow.bias is not None:
-            wide.bias[:outputs] = narrow.bias

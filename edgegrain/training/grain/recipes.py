@@ -91,8 +91,6 @@ class GrainRecipe(RestorationRecipe):
             latter, for its prior.
         grows: True to keep the shape of ``decoder`` and grow a trained one into it, or leave out its last blocks, and
             to keep that of ``encoder`` if it is trained; False to take the shapes of the trained ones.
-        fusion_base: the picture that the fusion adds to (`FusionConfig.base`): ``"invertible"``, ``"style"``, or "" for
-            that of the model that the run begins with.
         correction: False trains the control of [GRAIN] Table 2, "without invertible encoder": LR = box mean, no learned
             correction.
         lr_step: step of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`): the decoder gets levels
@@ -121,7 +119,6 @@ class GrainRecipe(RestorationRecipe):
     encoder: EncoderConfig | RRDBEncoderConfig = field(default_factory=lambda: encoder_config(256, 16))
     decoder: DecoderConfig | GrainConfig = FACES_256_LR16
     grows: bool = False
-    fusion_base: str = ""
     correction: bool = True
     lr_step: int = 1
     loss: LossWeights = LossWeights()

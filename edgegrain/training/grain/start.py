@@ -342,43 +342,25 @@ def _rrdb_encoder(manifest: Manifest) -> TrainedEncoder:
             {f"network.{name}": tensor for name, tensor in encoder.state_dict().items()})
 
 
-def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | None = None, *,
-              decoder_from: Path | None = None) -> GrainRun:
+def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | None = None) -> GrainRun:
     """A run at its first step, with random weights or what a run, a bundle or the zoo has.
 
     Parts that ``start`` has take its shapes and weights (the averaged ones of a run); ``recipe`` gives everything else.
     Parts that only ``recipe`` has start from random weights. With ``recipe.grows``, the invertible decoder keeps the
     shapes of ``recipe`` and begins with the picture of the trained one (`grow`). An encoder that is trained and has
-    other shapes begins from random weights, unless it only has more blocks (`deepened`). If ``recipe.fusion_base``
-    differs from the base of a trained fusion, the last convolution of the fusion starts from zero: its features stay
-    useful, its output does not.
-
-    Args:
-        prior: the generator; its configuration must be the stage's.
-        decoder_from: as ``start``; its encoder and invertible decoder replace those of ``start``, with their shapes,
-            and its ``lr_step`` that of ``recipe``. Training these two alone costs a fifth per picture.
+    other shapes begins from random weights, unless it only has more blocks (`deepened`). ``prior``: the generator; its
+    configuration must be the stage's.
     """
     if start is None:
         if not recipe.random_pictures:
             _refuse_random_parts(recipe)
-        recipe = _with_base(recipe)
         model = build_autoencoder(recipe, prior)
         return GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False))
     if not any((start / name).is_file() for name in (MANIFEST, TRAINED)):
         adopt(recipe, read_recipe(start))  # refuses other shapes before the weights are read
     found = read_start(start, prior)
     source, weights, history = found
-    recipe = _with_base(adopt(recipe, source, history))
-    other = None
-    if decoder_from is not None:  # a bundle's generator is not taken, so it may be another one
-        other = read_start(decoder_from, None if (decoder_from / MANIFEST).is_file() else prior)
-        _refuse_other_sizes(recipe, other.recipe)
-        if recipe.correction != other.recipe.correction:
-            raise BundleError(f"the encoder of {decoder_from} has another shape: only one of the two has a learned "
-                              "correction")
-        inner = other.recipe.invertible
-        decoder = replace(recipe.decoder, decoder=inner) if isinstance(recipe.decoder, GrainConfig) else inner
-        recipe = replace(recipe, encoder=other.recipe.encoder, decoder=decoder, lr_step=other.recipe.lr_step)
+    recipe = adopt(recipe, source, history)
     if isinstance(recipe.decoder, GrainConfig) and prior is None:
         raise EdgegrainError(f"stage {recipe.stage} needs the generator whole, as its file holds it; pass --prior")
     model = build_autoencoder(recipe, prior)
@@ -387,19 +369,7 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     if isinstance(model.decoder, RRDBDecoder) and recipe.grows:
         grow(model.decoder, invertible_decoder_of(found))
         weights |= {INVERTIBLE + name: tensor for name, tensor in model.decoder.state_dict().items()}
-    if other is not None:
-        parts = ENCODER, INVERTIBLE
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(parts)}
-        weights |= {name: tensor for name, tensor in other.weights.items() if name.startswith(parts)}
-        history = (*history, *_stages_beyond(history, other.stages))
-    try:
-        model.load_state_dict(_merged(model, weights, new_fusion=begins_fusion(recipe, source, found.stages)))
-    except RuntimeError as error:
-        raise BundleError(f"the weights of {start} do not fit: {error}") from error
-    if isinstance(source.decoder, GrainConfig) and source.decoder.fusion is not None \
-            and source.decoder.fusion.base != recipe.fusion_base != "":
-        for parameter in model.parts()["fusion"].get_submodule("to_rgb").parameters():
-            torch.nn.init.zeros_(parameter)
+    model.load_state_dict(_merged(model, weights, new_fusion=begins_fusion(recipe, source, history)))
     return GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False), history=history)
 
 
@@ -460,16 +430,6 @@ def _merged(model: Autoencoder, weights: Mapping[str, Tensor], *, new_fusion: bo
     return own
 
 
-def _stages_beyond(history: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
-                   ) -> tuple[Mapping[str, Any], ...]:
-    """The stages that are not in ``history``, which begins with the same ones."""
-    common = next((index for index, (one, other) in enumerate(zip(history, others, strict=False)) if one != other),
-                  min(len(history), len(others)))
-    more = tuple(others[common:])
-    known = any(tuple(history[first:first + len(more)]) == more for first in range(len(history)))
-    return () if known else more
-
-
 def _refuse_random_parts(recipe: GrainRecipe) -> None:
     """Raise `EdgegrainError` if parts that ``recipe`` needs trained would keep random weights."""
     if recipe.stage != "1":
@@ -496,13 +456,3 @@ def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:
     if decoder.codes is None or wanted.codes is None or not set(decoder.codes.offsets) <= set(wanted.codes.offsets):
         return decoder
     return replace(decoder, codes=replace(decoder.codes, offsets=wanted.codes.offsets))
-
-
-def _with_base(recipe: GrainRecipe) -> GrainRecipe:
-    """The configuration with the fusion base of the stage."""
-    base = recipe.fusion_base
-    if not base:
-        return recipe
-    if not isinstance(recipe.decoder, GrainConfig) or recipe.decoder.fusion is None:
-        raise EdgegrainError(f"stage {recipe.stage} of this model has no fusion whose base could be {base!r}")
-    return replace(recipe, decoder=replace(recipe.decoder, fusion=continued(recipe.decoder.fusion, base=base)))

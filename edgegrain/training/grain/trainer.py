@@ -169,12 +169,9 @@ def draw_window(recipe: GrainRecipe, rng: np.random.Generator) -> Window | None:
 
 def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> GrainTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    if options.decoder_from is not None and options.init_from is None:
-        raise EdgegrainError("--decoder-from replaces a part of the model of --init-from; pass --init-from too")
     require_pictures(options, recipe.random_pictures)
     resumes = (folder / CHECKPOINT).exists()
-    start, decoder_from = (None if given is None or resumes else resolve_start(given)
-                           for given in (options.init_from, options.decoder_from))
+    start = None if options.init_from is None or resumes else resolve_start(options.init_from)
     prior = recipe_prior(recipe, options.prior)
     discriminator = recipe_discriminator(recipe, options.discriminator, resumes=resumes)
     projected = recipe.adversarial and recipe.adversarial.projected
@@ -193,7 +190,7 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
         run.resume(recipe, discriminator, encoder=shapes.encoder, decoder=shapes.decoder, correction=shapes.correction,
                    lr_step=shapes.lr_step, seed=(shapes if drawn else recipe).seed)
     else:
-        run = start_run(recipe, start, prior, decoder_from=decoder_from)
+        run = start_run(recipe, start, prior)
     recipe = run.recipe
     pictures, generated, held_out = _pictures(recipe, options, folder, run.model.prior)
     if start is not None and not run.pictures:
@@ -210,15 +207,12 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
 
 def _refuse_other_values(recipe: GrainRecipe, stored: GrainRecipe, folder: Path) -> None:
     """Refuse values that only the beginning of a run can change."""
-    fusion = stored.decoder.fusion if isinstance(stored.decoder, GrainConfig) else None
-    base = "" if fusion is None else fusion.base
     other_parts = set(recipe.trains) != set(stored.trains)
     begins_or_ends = bool(recipe.loss.rate) != bool(stored.loss.rate)
     for name, wanted, there in (
             ("stage", recipe.stage, stored.stage),
             ("trains", ",".join(recipe.trains if other_parts else stored.trains), ",".join(stored.trains)),
             ("loss.rate", recipe.loss.rate if begins_or_ends else stored.loss.rate, stored.loss.rate),
-            ("fusion_base", recipe.fusion_base or base, base),
             ("lr_step", stored.lr_step if recipe.lr_step == 1 else recipe.lr_step, stored.lr_step),
             ("correction", recipe.correction and stored.correction, stored.correction)):
         if wanted != there:
@@ -255,7 +249,7 @@ def _pictures(recipe: GrainRecipe, options: RunOptions, folder: Path, prior: Gen
 def _takes(recipe: GrainRecipe) -> set[str]:
     names = {"data", "validation", "exclude", "weights", "init_from", "compiled"}
     if isinstance(recipe.decoder, GrainConfig):
-        names |= {"prior", "decoder_from"}
+        names |= {"prior"}
     if recipe.adversarial is not None and isinstance(recipe.adversarial.discriminator, StyleGAN2Config):
         names |= {"discriminator"}
     return names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,10 +64,9 @@ def test_progress_is_that_of_interrupted_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("log", "expected"), [
     ([], 1), (['{"pictures": 8, "end": true}'], 1), (['{"pictures": 24, "end": false}', '{"pictures": 24, "en'], 1),
     (['{"pictures": 24, "end": true}'], 0), (['{"pictures": 24, "end": true}', '{"seen": 24}'], 0)])
-@pytest.mark.parametrize("progress", [1.0, 1.228])  # above 1: written by earlier versions
-def test_a_schedule_is_over_once_its_last_evaluation_is_logged(progress: float, log: list[str], expected: float,
-                                                               tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, Linear(), progress)
+def test_a_schedule_is_over_once_its_last_evaluation_is_logged(log: list[str], expected: float, tmp_path: Path
+                                                               ) -> None:
+    save_checkpoint(tmp_path, Linear())
     (tmp_path / "log.jsonl").write_text("\n".join(log))
     assert progress_of(tmp_path) == expected
 
@@ -92,24 +90,6 @@ def test_another_family_and_other_files_are_refused(tmp_path: Path) -> None:
     save_shards(tmp_path / "last.safetensors", {"x": torch.zeros(1)}, {"other": "file"}, 0)
     with pytest.raises(ModelError, match="no known family"), open_checkpoint(tmp_path, "irn"):
         pass
-
-
-@pytest.mark.parametrize(("family", "header"), [
-    ("grain", {"pictures": "8", "history": '[{"stage": "1"}]', "prior": "abc"}),
-    ("irn", {"format": "edgegrain IRN training 1", "pictures": "8"}),
-    ("face_sr", {"format": "edgegrain face SR training 1", "pictures": "8", "bank": "abc"}),
-    ("stylegan2", {"format": "edgegrain-prior-run-1", "state": '{"pictures": 8, "steps": 1, "p": 0.1}'}),
-    ("distillation", {"format": "edgegrain-distillation-1", "pictures": "8"}),
-])
-def test_checkpoints_of_edgegrain_0_5_are_read(family: str, header: dict[str, str], tmp_path: Path) -> None:
-    header = {"config": json.dumps({"a": 1}), **header}
-    save_shards(tmp_path / "last.safetensors", {"model.x": torch.ones(1)}, header, 8)
-    with open_checkpoint(tmp_path, family) as stored:
-        assert stored.pictures == 8 and stored.config == {"a": 1} and stored.part("model")["x"] == 1
-        if family == "grain":
-            assert stored.state == {"prior": "abc", "history": [{"stage": "1"}]}
-        if family == "face_sr":
-            assert stored.state["bank"] == "abc"
 
 
 def test_a_failed_write_leaves_the_checkpoint_before_it_and_nothing_else(

@@ -257,8 +257,8 @@ def test_time_goes_to_the_stages_that_are_left(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EdgegrainError, match="no use for --decoder-from, --teacher"):
-        train(SMOKE, tmp_path, RunOptions(decoder_from="faces", teacher="x"))
+    with pytest.raises(EdgegrainError, match="no use for --discriminator, --teacher"):
+        train(SMOKE, tmp_path, RunOptions(discriminator="x", teacher="x"))
     for shares in ("1,2,3", "1,2,3,0"):
         with pytest.raises(EdgegrainError, match="shares are four positive numbers, such as 50,15,10,25"):
             changed(SMOKE, [f"shares={shares}"])

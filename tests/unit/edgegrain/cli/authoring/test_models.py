@@ -53,7 +53,7 @@ def test_irn_has_the_papers_size_and_counts_both_ways() -> None:
     assert irn_model("light", config).macs == 2 * macs
 
 
-@pytest.mark.parametrize("name", ["irn-x3", "irn-x2-light", "irn-x4-wide", "irn-x4-light-tri"])
+@pytest.mark.parametrize("name", ["irn-x3", "irn-x2-light", "irn-x4-wide"])
 def test_kinds_of_irn_are_counted(name: str) -> None:
     """Every kind of block, odd factors too: one that the meta device cannot run would break the whole table."""
     rescaler = irn_model(name, IRN_PRESETS[name]).parts["rescaler"]

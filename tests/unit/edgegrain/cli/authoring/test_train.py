@@ -95,7 +95,6 @@ def test_an_interrupted_run_exits_with_130(monkeypatch: pytest.MonkeyPatch, tmp_
     (("smoke-stage1", "--device", "tpu"), 2, "'tpu'"),
     (("stage1-faces-256-lr16", "--run", "{}"), 1, "--data"),
     (("smoke-stage1", "--run", "{}", "--init-from", "{}/nothing"), 1, "no run, and no bundle either"),
-    (("smoke-final", "--run", "{}", "--decoder-from", "faces"), 1, "model of --init-from"),
     (("smoke-stage1", "--run", "{}", "--prior", "x"), 1, "no use for --prior"),
     (("smoke-irn", "--run", "{}", "--compile"), 1, "no use for --compile"),
 ])

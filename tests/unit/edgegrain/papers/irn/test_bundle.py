@@ -63,8 +63,7 @@ def bundle(irn: IRN, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("changes", "side", "name"), [
-    ({}, TILE, "irn-x4-b1-2-g8"), ({"tri": True}, TILE, "irn-x4-b1-2-g8-tri"), ({"scale": 3}, 63, "irn-x9-b1-2-g8")],
-    ids=["haar", "tri", "trained transforms"])
+    ({}, TILE, "irn-x4-b1-2-g8"), ({"scale": 3}, 63, "irn-x9-b1-2-g8")], ids=["haar", "trained transforms"])
 def test_the_encoders_graph_computes_what_the_network_does(changes: dict[str, Any], side: int, name: str) -> None:
     irn, tiles = stored(replace(CONFIG, **changes)), np.stack(smooth_pictures(3, side))
     graph, expected = irn_graph(irn, side), irn_lrs(irn, tiles)

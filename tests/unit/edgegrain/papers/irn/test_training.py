@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tracemalloc
 from dataclasses import replace
@@ -17,7 +16,7 @@ from codec_contract.errors import EdgegrainError, ImageError, ModelError
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.papers.irn import training as irn_run
 from edgegrain.papers.irn.bundle import load_irn, read_training
-from edgegrain.papers.irn.network import IRN, PRESETS, TO_YCBCR, IRNConfig, mix_colours
+from edgegrain.papers.irn.network import IRN, PRESETS
 from edgegrain.papers.irn.training import (
     IRN_PLUS,
     IRN_RECIPES,
@@ -27,15 +26,14 @@ from edgegrain.papers.irn.training import (
     IRNTrainer,
     Photographs,
     crops,
-    grow,
     learning_rate,
     pack_photographs,
 )
 from edgegrain.training import run as training_run
-from edgegrain.training.checkpoint import CHECKPOINT, load_shards, save_checkpoint, save_shards
+from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.family import RunOptions
 from edgegrain.training.run import train
-from tests.unit.edgegrain.conftest import rows, shaken
+from tests.unit.edgegrain.conftest import rows
 
 SMOKE = IRN_RECIPES["smoke-irn"]
 BOUND = 28.0  # dB: the untrained network, a Haar transform, restores the held-out crops at about 23
@@ -247,22 +245,6 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.usefixtures("unevaluated")
-def test_a_run_of_edgegrain_0_5_is_read(tmp_path: Path) -> None:
-    """Its discriminator was called judge."""
-    train(IRN_RECIPES["smoke-irn-plus"], tmp_path, pictures=8)
-    before = irn_run.load_run(tmp_path)
-    _, tensors = load_shards(tmp_path / CHECKPOINT)
-    config = {name.replace("discriminator", "judge"): value for name, value in before.recipe.as_dict().items()}
-    save_shards(tmp_path / CHECKPOINT, {name.replace("discriminator.", "judge."): value for name, value in
-                                        tensors.items()},
-                {"format": "edgegrain IRN training 1", "config": json.dumps(config), "pictures": "8"}, 8)
-    after = irn_run.load_run(tmp_path)
-    assert (after.recipe, after.pictures) == (before.recipe, 8)
-    assert before.discriminator is not None and after.discriminator is not None
-    assert torch.equal(after.discriminator.dense2.weight, before.discriminator.dense2.weight)
-
-
 def test_what_another_z_changes_is_bounded_by_its_deviation() -> None:
     """A pixel of a new network is the sum of its y and fifteen entries of z, each with a sign."""
     irn = IRN(replace(SMOKE.network, z_std=0.01))
@@ -282,41 +264,3 @@ def test_averages_forget_the_random_weights_also_in_short_sessions(
     train(recipe, tmp_path / "run", pictures=recipe.batch)
     train(recipe, tmp_path / "run", pictures=3 * recipe.batch, resume=True)
     assert decays == [2 / 11, 3 / 12, 0.26]
-
-
-def test_colours_are_mixed_in_float32_under_autocast() -> None:
-    x = torch.rand(1, 3, 4, 4)
-    with torch.autocast("cpu", torch.bfloat16):
-        mixed = mix_colours(x, TO_YCBCR)
-    assert mixed.dtype == torch.float32
-    torch.testing.assert_close(mixed, mix_colours(x, TO_YCBCR))
-
-
-SMALL = IRNConfig(blocks=(1, 2), growth=4, z_std=0.01)
-LARGE = replace(SMALL, blocks=(2, 3), growth=6)
-
-
-@pytest.mark.parametrize("difference", [{}, {"tri": True}, {"scale": 3}], ids=["irn", "tri", "3x"])
-def test_the_bijection_stays_and_everything_new_can_learn(difference: dict[str, int]) -> None:
-    small, large = shaken(IRN, replace(SMALL, **difference), 0.02), IRN(replace(LARGE, **difference))
-    grow(large, small)
-    side = 2 * small.config.factor
-    x = torch.rand(2, 3, side, side)
-    y, z = large(x)
-    with torch.no_grad():
-        for value, wanted in zip((y, z), small(x), strict=True):
-            torch.testing.assert_close(value, wanted, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(large.inverse(y, z), x, atol=1e-4, rtol=1e-4)
-    (y.square().mean() + z.square().mean()).backward()
-    for name in ("stages.0.blocks.1.rho.conv5.weight", "stages.1.blocks.2.eta.conv5.weight",
-                 "stages.1.blocks.0.eta.conv5.weight"):
-        gradient = large.get_parameter(name).grad
-        assert gradient is not None and gradient[:, -1].abs().sum() > 0, name  # at the last of the new channels
-
-
-@pytest.mark.parametrize("config", [
-    replace(SMALL, growth=3), replace(SMALL, blocks=(1, 1)), replace(SMALL, blocks=(1, 2, 2)), replace(LARGE, tri=True),
-    replace(LARGE, z_std=1.0)])
-def test_what_cannot_grow_is_refused(config: IRNConfig) -> None:
-    with pytest.raises(ModelError, match="the recipe has"):
-        grow(IRN(config), shaken(IRN, SMALL))

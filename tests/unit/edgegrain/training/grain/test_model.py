@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from codec_contract.errors import BundleError, EdgegrainError, ModelError
+from codec_contract.errors import BundleError, ModelError
 from edgegrain.training import checkpoint as shards
 from edgegrain.training.adversarial import AdversarialLoss
 from edgegrain.training.checkpoint import CHECKPOINT, save_checkpoint
@@ -152,82 +152,3 @@ def test_stage_1_can_begin_a_correction_around_a_decoder_for_box_means(tmp_path:
     assert same(begun.model.decoder, box.average.decoder)
     later = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path, stand_in_prior(GRAIN_RECIPES["smoke-stage2"]))
     assert not later.recipe.correction and not list(later.model.encoder.parameters())
-
-
-def test_a_decoder_that_went_on_alone_goes_back_under_codes_and_fusion(tmp_path: Path) -> None:
-    prior = stand_in_prior(CONFIG)
-    one = start_run(GRAIN_RECIPES["smoke-stage1"], None)
-    one.pictures = 12
-    save_checkpoint(tmp_path / "one", one)
-    two = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path / "one", prior)
-    two.pictures = 30
-    save_checkpoint(tmp_path / "two", two)
-    alone = start_run(replace(GRAIN_RECIPES["smoke-stage1"], trains=("decoder",)), tmp_path / "one")
-    with torch.no_grad():
-        for parameter in alone.average.decoder.parameters():
-            parameter.add_(1)
-    alone.pictures = 50
-    save_checkpoint(tmp_path / "alone", alone)
-    final = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "alone")
-    assert same(final.model.parts()["decoder"], alone.average.decoder)
-    assert same(final.average.parts()["decoder"], alone.average.decoder)
-    assert same(final.model.parts()["codes"], two.average.parts()["codes"])
-    assert [stage["pictures"] for stage in final.history] == [12, 30, 50]  # what both have in common counts once
-    final.pictures = 8
-    save_checkpoint(tmp_path / "final", final)
-    again = start_run(CONFIG, tmp_path / "final", prior, decoder_from=tmp_path / "alone")
-    assert [stage["pictures"] for stage in again.history] == [12, 30, 50, 8]  # as does what it has had before
-    torch.manual_seed(9)
-    stranger = start_run(GRAIN_RECIPES["smoke-stage1"], None)
-    save_checkpoint(tmp_path / "stranger", stranger)
-    final = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "stranger")
-    for part in ("encoder", "decoder"):  # the LRs that a decoder knows are those of its own encoder
-        assert same(final.average.parts()[part], stranger.average.parts()[part])
-    save_checkpoint(tmp_path / "steps", start_run(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=4), None))
-    assert start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "steps").recipe.lr_step == 4
-    stage1 = GRAIN_RECIPES["smoke-stage1"]
-    scales = tuple(replace(scale, residual=scale.residual + 1) for scale in stage1.decoder.scales)
-    deeper = start_run(replace(stage1, encoder=replace(stage1.encoder, blocks=(1, 2)),
-                               decoder=replace(stage1.decoder, scales=scales)), None)
-    save_checkpoint(tmp_path / "deeper", deeper)
-    around = start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "deeper")
-    for part, source in ("encoder", deeper), ("decoder", deeper), ("codes", two):
-        assert same(around.model.parts()[part], source.average.parts()[part])
-    wider = replace(stage1.decoder, scales=tuple(replace(scale, channels=scale.channels + 8) for scale in scales))
-    save_checkpoint(tmp_path / "wider", start_run(replace(stage1, decoder=wider), None))
-    with pytest.raises(BundleError, match="the weights of .*two do not fit"):
-        start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "wider")
-    save_checkpoint(tmp_path / "box", start_run(replace(GRAIN_RECIPES["smoke-stage1"], correction=False), None))
-    larger = start_run(replace(GRAIN_RECIPES["smoke-stage1"], encoder=replace(CONFIG.encoder, hr=128, lr=32)), None)
-    save_checkpoint(tmp_path / "larger", larger)  # its encoder and decoder have the same weights
-    with pytest.raises(BundleError, match="starts from is for pictures of 128x128 with LRs of 32x32"):
-        start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "larger")
-    with pytest.raises(BundleError, match="the encoder of .*box has another shape"):
-        start_run(CONFIG, tmp_path / "two", prior, decoder_from=tmp_path / "box")
-
-
-def test_a_fusion_that_adds_to_another_picture_begins_by_adding_nothing(tmp_path: Path) -> None:
-    prior = stand_in_prior(CONFIG)
-    trained = start_run(CONFIG, None, prior)
-    with torch.no_grad():
-        for parameter in trained.average.parts()["fusion"].parameters():
-            parameter.add_(0.1)
-    save_checkpoint(tmp_path / "trained", trained)
-    lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    assert trained.recipe.decoder.fusion.base == "invertible"  # type: ignore[union-attr]
-    kept = start_run(replace(CONFIG, fusion_base="invertible"), tmp_path / "trained", prior).model
-    other = start_run(replace(CONFIG, fusion_base="style"), tmp_path / "trained", prior).model
-    with torch.no_grad():
-        before, same, found = (model.decoder.forward_all(lr) for model in (trained.average, kept, other))
-    # Separately built networks, and sums: equal up to float rounding.
-    torch.testing.assert_close(same.final, before.final, atol=1e-5, rtol=1e-4)
-    assert (before.final - before.invertible).abs().max() > 1e-3
-    torch.testing.assert_close(found.final, found.style, atol=1e-5, rtol=1e-4)
-    for name, tensor in trained.average.parts()["fusion"].state_dict().items():
-        assert torch.equal(other.parts()["fusion"].state_dict()[name], tensor) == ("to_rgb" not in name)
-    assert start_run(replace(CONFIG, fusion_base="style"), None, prior).recipe.decoder.fusion.base == "style"
-    with pytest.raises(EdgegrainError, match="unknown base of the fusion 'other'"):
-        start_run(replace(CONFIG, fusion_base="other"), tmp_path / "trained", prior)
-    save_checkpoint(tmp_path / "one", start_run(GRAIN_RECIPES["smoke-stage1"], None))
-    with pytest.raises(EdgegrainError, match="no fusion"):
-        start_run(replace(GRAIN_RECIPES["smoke-stage1"], fusion_base="style"), tmp_path / "one")

@@ -159,19 +159,12 @@ def test_a_run_is_resumed_by_its_own_recipe_only(tmp_path: Path) -> None:
     for change, message in (({"trains": ("decoder",)}, "the recipe trains=decoder; resume with the"),
                             ({"loss": replace(SMOKE.loss, rate=0.1)}, "has loss.rate=0.0, the recipe loss.rate=0.1"),
                             ({"lr_step": 3}, "has lr_step=1, the recipe lr_step=3; .*--set lr_step=1"),
-                            ({"correction": False}, "has correction=True"),
-                            ({"fusion_base": "style"}, "has fusion_base=,"), ({"window": 64}, "only stage 2")):
+                            ({"correction": False}, "has correction=True"), ({"window": 64}, "only stage 2")):
         with pytest.raises((EdgegrainError, ValueError), match=message):
             train(replace(SMOKE, **change), run, pictures=8, resume=True)  # type: ignore[arg-type]
     with pytest.raises(EdgegrainError, match="has stage=1, .* --init-from"):
         train(GRAIN_RECIPES["smoke-stage3"], run, pictures=8, resume=True)
     assert load_run(run).pictures == 4
-    based = replace(GRAIN_RECIPES["smoke-stage3"], fusion_base="style")
-    train(based, tmp_path / "based", pictures=0)
-    for recipe in (based, replace(based, fusion_base="", seed=2), replace(based, seed=3)):
-        train(recipe, tmp_path / "based", pictures=0, resume=True)
-    with pytest.raises(EdgegrainError, match="has fusion_base=style, the recipe fusion_base=invertible"):
-        train(replace(based, fusion_base="invertible"), tmp_path / "based", pictures=0, resume=True)
 
 
 @pytest.mark.usefixtures("unevaluated")

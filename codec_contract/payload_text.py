@@ -28,7 +28,7 @@ def to_text(data: bytes, form: TextForm = "base64url") -> str:
 
 def is_text(text: str) -> bool:
     """True for a str that begins as the text of a payload or scene does, or as a data URI."""
-    return text.lstrip().startswith((_BASE64, _BASE45, "data:"))
+    return _bare(text).startswith((_BASE64, _BASE45, "data:"))
 
 
 def from_text(text: str) -> bytes:
@@ -38,7 +38,7 @@ def from_text(text: str) -> bytes:
     """
     if not isinstance(text, str):
         raise PayloadError(f"a payload's text is a str, got {type(text).__name__}")
-    found = text.strip()
+    found = _bare(text)
     if found.startswith("data:"):
         found = found.partition(",")[2]
     form: TextForm = "base45" if found.startswith(_BASE45) else "base64url"
@@ -56,6 +56,11 @@ def from_text(text: str) -> bytes:
                        f"base45 with {_BASE45}")
 
 
+def _bare(text: str) -> str:
+    """The text without white space around it and a byte order mark of UTF-8 before it, also one read as latin-1."""
+    return text.strip().removeprefix("\ufeff").removeprefix("\u00ef\u00bb\u00bf").lstrip()
+
+
 def misread(data: bytes) -> str | None:
     """The step that turned a payload into these bytes, which do not begin as one; None if they do not show it."""
     advice = "; send bytes, or Payload.text()"
@@ -63,7 +68,7 @@ def misread(data: bytes) -> str | None:
         return f"it was read as latin-1 and written as UTF-8{advice}"
     if data.startswith(b"\xef\xbf\xbdn"):
         return f"it was read as UTF-8, which replaced its bytes{advice}"
-    return "it is a payload's text; Payload.from_text reads it" if is_text(data[:5].decode("latin-1")) else None
+    return "it is a payload's text; Payload.from_text reads it" if is_text(data[:8].decode("latin-1")) else None
 
 
 def _from_base45(text: str) -> bytes:

@@ -26,8 +26,6 @@ All functions may be called from several threads. All errors raised on purpose a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from codec_contract.errors import (
     BundleError,
     DeviceError,
@@ -48,11 +46,9 @@ from sdk.generated_mark import GeneratedMark, MarkedPicture, read_mark
 from sdk.installed_bundles import BundleInfo, bundles
 from sdk.open_bundle import RunningDecoder
 from sdk.payload import Payload, Scene
+from sdk.remote import AsyncRemoteCodec, RemoteCodec, connect, connect_async
+from sdk.remote_calls import RemoteBundle, Retries
 from sdk.retouching import retouch
-
-if TYPE_CHECKING:
-    from sdk.remote import AsyncRemoteCodec, RemoteCodec, connect, connect_async
-    from sdk.remote_calls import RemoteBundle, Retries
 
 __all__ = [
     "AsyncRemoteCodec",
@@ -93,15 +89,3 @@ __all__ = [
     "restore",
     "retouch",
 ]
-
-if not TYPE_CHECKING:  # to a type checker, it would give every name of the module
-    def __getattr__(name: str) -> Any:
-        """Import the remote clients when they are first used, so that ``import sdk`` stays quick."""
-        if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from sdk import remote
-
-        return getattr(remote, name)
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})

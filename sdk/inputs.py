@@ -36,6 +36,8 @@ RestoreSource = PayloadSource | Image.Image | Rgb
 MAX_FILE_BYTES = 1 << 26
 """Longest file that is read; payloads and LRs as PNG are shorter."""
 
+_LOW_BYTES = {"RGB;16B": ("RGB;16L", slice(3)), "RGBA;16B": ("RGBA;16L", slice(3)), "LA;16B": ("RGBA", slice(1, 2))}
+"""Kind of pixels of which Pillow reads the high bytes -> another kind to read the same bytes as, and the low ones."""
 _OTHER_DEPTH = "an LR has levels of 8 bits, this picture has others of 16"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -110,9 +112,9 @@ def _from_png(data: bytes) -> Rgb:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image, Image.open(io.BytesIO(data)) as other:
             lr = _from_picture(image)
-            if (kind := raw_mode(other)) in ("RGB;16B", "RGBA;16B"):  # of which Pillow has read the high bytes
-                other.tile = [other.tile[0]._replace(args=kind.replace("16B", "16L"))]  # the low ones
-                if not np.array_equal(np.asarray(other)[..., :3], lr):
+            if found := _LOW_BYTES.get(raw_mode(other)):
+                other.tile = [other.tile[0]._replace(args=found[0])]
+                if (np.asarray(other)[..., found[1]] != lr).any():
                     raise ImageError(_OTHER_DEPTH)
             return lr
     except (ImageError, MemoryError):

@@ -52,8 +52,14 @@ class AsyncRemoteCodec:
         self._options = calls.client_options(url, token, timeout, concurrency)
         self.url, self._timeout, self._concurrency = url.rstrip("/"), timeout, concurrency
         self._retries = retries if isinstance(retries, Retries) else Retries(attempts=retries)
+        self._arguments: dict[str, Any] = {
+            "token": token, "timeout": timeout, "retries": retries, "concurrency": concurrency}
         self._bundles: list[RemoteBundle] | None = None
         self._opened = os.getpid(), self._open()
+
+    def __reduce__(self) -> tuple[Callable[[], AsyncRemoteCodec], tuple[()]]:
+        """From the same arguments, the token too, with connections of its own."""
+        return functools.partial(type(self), self.url, **self._arguments), ()
 
     async def compress(
         self, picture: PictureSource, fit: Fit | None = None, *, bundle: str | None = None, background: Colour = WHITE,
@@ -354,6 +360,10 @@ class RemoteCodec:
         """Arguments and errors as `sdk.connect`."""
         self._remote = _Blocking(url, token=token, timeout=timeout, retries=retries, concurrency=concurrency)
         self.url = self._remote.url
+
+    def __reduce__(self) -> tuple[Callable[[], RemoteCodec], tuple[()]]:
+        """As of `AsyncRemoteCodec`."""
+        return functools.partial(type(self), self.url, **self._remote._arguments), ()
 
     compress = _blocking(AsyncRemoteCodec.compress)
     compress_faces = _blocking(AsyncRemoteCodec.compress_faces)

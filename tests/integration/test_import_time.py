@@ -28,7 +28,7 @@ def loaded_after(program: str) -> set[str]:
 def test_import_loads_nothing_heavy() -> None:
     modules = loaded_after("import sdk")
     assert {"sdk", "numpy", "PIL.Image"} <= modules
-    assert modules.isdisjoint({*HEAVY, "onnxruntime", "httpx", "asyncio", "sdk.remote"})
+    assert modules.isdisjoint({*HEAVY, "onnxruntime", "httpx", "asyncio"})
 
 
 def test_a_round_trip_loads_nothing_heavy(tmp_path: Path) -> None:

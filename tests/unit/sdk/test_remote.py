@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gzip
 import io
 import os
+import pickle
 import re
 import socket
 import threading
@@ -354,6 +356,18 @@ def test_a_forked_process_has_an_asynchronous_client_of_its_own(monkeypatch: pyt
         monkeypatch.setattr(os, "getpid", lambda: parent + 1)
         asyncio.run(ask(remote))  # another loop: the inherited connection belongs to the first
     assert len(script.connections) == 2
+
+
+def test_copies_have_the_same_arguments_and_other_connections() -> None:
+    script, retries = Script(NOTHING), sdk.Retries(attempts=2)
+    with script as url, sdk.connect(url, token=TOKEN, timeout=5, retries=retries, concurrency=3) as remote:
+        assert remote.bundles() == []
+        for other in (copy.deepcopy(remote), pickle.loads(pickle.dumps(remote))):  # noqa: S301 - our own bytes
+            assert repr(other) == repr(remote) and other._remote._arguments == remote._remote._arguments
+            assert other.bundles() == []
+        assert len(script.connections) == 3
+        twin = copy.copy(sdk.connect_async(url, retries=3))
+        assert asyncio.run(twin.bundles()) == [] and twin._arguments["retries"] == 3
 
 
 def test_an_answer_that_is_no_picture(bundle: Path) -> None:

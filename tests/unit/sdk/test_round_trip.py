@@ -94,8 +94,9 @@ def test_every_form_of_a_payload_restores(tmp_path: Path) -> None:
     forms = [bytes(payload), bytearray(payload), memoryview(payload), path, str(path), payload.lr, png(payload.lr),
              lr_path, str(lr_path), Image.fromarray(payload.lr)]
     text_path = tmp_path / "p.txt"
-    text_path.write_text(payload.text() + "\n")
+    text_path.write_text(payload.text() + "\n", "utf-8-sig")  # with a byte order mark
     forms += [payload.text(), payload.text("base45"), text_path, payload.text().encode(), io.BytesIO(payload),
+              "\ufeff" + payload.text(), io.BytesIO(payload.text().encode("utf-8-sig")),
               f"data:application/vnd.edgegrain;base64,{base64.b64encode(payload).decode()}"]
     for form in forms:
         np.testing.assert_array_equal(np.asarray(sdk.restore(form)), expected)
@@ -126,10 +127,11 @@ def test_an_lr_that_is_no_8_bit_rgb() -> None:
         sdk.restore(Image.fromarray(np.full((LR, LR), 258, np.uint16)))
 
 
-@pytest.mark.parametrize("colour_type", [2, 6])
-def test_an_lr_of_16_bits(colour_type: int) -> None:
+@pytest.mark.parametrize(("colour_type", "mode"), [(2, "RGB"), (4, "LA"), (6, "RGBA")])
+def test_an_lr_of_16_bits(colour_type: int, mode: str) -> None:
     """Pillow writes no such PNG, and reads only the high bytes."""
-    lr = np.asarray(Image.fromarray(picture(LR, LR)).convert("RGB" if colour_type == 2 else "RGBA"))
+    lr = np.asarray(Image.fromarray(picture(LR, LR)).convert(mode))
+    expected = sdk.restore(np.asarray(Image.fromarray(lr).convert("RGB")))
     head = struct.pack(">IIBBBBB", LR, LR, 16, colour_type, 0, 0, 0)
     for step, error in ((257, None), (256, "levels of 8 bits, this picture has others of 16")):
         rows = b"".join(b"\0" + row.tobytes() for row in (lr.astype(np.uint16) * step).astype(">u2"))
@@ -137,7 +139,7 @@ def test_an_lr_of_16_bits(colour_type: int) -> None:
         data = b"\x89PNG\r\n\x1a\n" + b"".join(
             len(body).to_bytes(4) + name + body + zlib.crc32(name + body).to_bytes(4) for name, body in chunks)
         with nullcontext() if error is None else pytest.raises(sdk.ImageError, match=error):
-            np.testing.assert_array_equal(np.asarray(sdk.restore(data)), np.asarray(sdk.restore(lr[..., :3].copy())))
+            np.testing.assert_array_equal(np.asarray(sdk.restore(data)), np.asarray(expected))
 
 
 def test_a_text_and_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import signal
 import socket
+import time
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -15,7 +17,7 @@ from fastapi.security import HTTPBearer
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
-from granian.utils.proxies import wrap_asgi_with_proxy_headers
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -25,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import edgegrain
 from codec_contract.errors import EdgegrainError, ServiceError
 from edgegrain.service import downloads, routes
-from edgegrain.service.observability import AccessLog, configure_logs, log
+from edgegrain.service.observability import configure_logs, log
 from edgegrain.service.problems import Problem, problem_of
 from edgegrain.service.settings import Settings
 from edgegrain.service.state import ServiceState
@@ -41,6 +43,9 @@ LINGER_SECONDS, LINGER_BYTES = 5.0, 1 << 25
 DESCRIPTION = """Restores pictures from payloads of some hundred bytes. Errors are problem details (RFC 9457); a request
 whose answer has `Retry-After` may be repeated after that many seconds."""
 
+METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS"})
+UNMATCHED = "unmatched"
+"""Label of requests without a route, so that clients cannot create labels."""
 _REASONS = {"extra_forbidden": "unknown parameter, or a control that the bundle does not have"}
 _KIND_OF_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 415: "unsupported-media-type"}
 
@@ -66,7 +71,7 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
         docs_url="/docs" if settings.docs else None, redoc_url=None,
         redirect_slashes=False)  # clients that do not follow redirects would take the empty answer for a result
     app.state.service = service
-    guarded = [Depends(_check_token),
+    guarded = [Depends(service.tokens.check),
                Depends(HTTPBearer(auto_error=False, description="Required if the service has tokens."))]
     app.include_router(routes.router, dependencies=guarded)
     app.include_router(downloads.router, dependencies=guarded)
@@ -76,12 +81,11 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
         app.include_router(downloads.page_router)
     for kind in (Problem, EdgegrainError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, _answer)
-    app.add_middleware(Guard)
+    app.add_middleware(Requests, service=service)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST"],
-            allow_headers=list(settings.cors_headers), expose_headers=list(settings.cors_exposed_headers))
-    app.add_middleware(AccessLog, metrics=service.metrics)
+            allow_headers=["*"], expose_headers=["*"])  # requests have no cookies, so pages may name any header
     app.add_middleware(LingeringClose)  # the last one added is the outermost
     return app
 
@@ -112,14 +116,9 @@ def free_port(host: str, port: int) -> int:
 def http_server(app: FastAPI, port: int) -> Server:
     """The server of an application of `create_app`; it runs in the current event loop."""
     settings: Settings = app.state.service.settings
-    trusted = [host.strip() for host in settings.trusted_proxies.split(",")]
-    for host in [host for host in trusted if ":" not in host and host != "*"]:  # as a socket of both families names it
-        address, slash, bits = host.partition("/")
-        trusted.append(f"::ffff:{address}{slash}{int(bits) + 96 if bits.isdecimal() else bits}")
     return Server(
-        wrap_asgi_with_proxy_headers(app, trusted), settings.host, port, interface=Interfaces.ASGI,
-        http=HTTPModes.http1, websockets=False, backlog=MAX_CONNECTIONS, backpressure=MAX_CONNECTIONS,
-        log_enabled=False, http1_settings=HTTP1Settings(
+        app, settings.host, port, interface=Interfaces.ASGI, http=HTTPModes.http1, websockets=False,
+        backlog=MAX_CONNECTIONS, backpressure=MAX_CONNECTIONS, log_enabled=False, http1_settings=HTTP1Settings(
             header_read_timeout=round(1000 * settings.head_timeout), max_buffer_size=MAX_HEAD_BYTES))
 
 
@@ -189,36 +188,58 @@ class LingeringClose:
         await self._app(scope, noted, lingering)
 
 
-class Guard:
-    """ASGI middleware: refuses malformed heads, and logs and answers an unexpected exception.
+class Requests:
+    """ASGI middleware: an id, a line in the log and the metrics of every request; malformed heads; defects.
 
-    Starlette's own handler of `Exception` is outside of all middleware, so its answers lack the headers of `AccessLog`
-    and those of CORS.
+    Starlette's own handler of `Exception` is outside of all middleware, so its answers would lack the headers.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, service: ServiceState) -> None:
+        self._app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request, metrics = Request(scope), self._service.metrics
+        request_id = request.state.request_id = str(uuid.uuid4())
+        status, sent, start = 0, 0, time.perf_counter()
 
-        async def noted(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
+        async def observed(message: Message) -> None:
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "no-store")
+            elif message["type"] == "http.response.body":
+                sent += len(message.get("body", b""))
             await send(message)
 
+        metrics.requests_in_flight.inc()
         try:
-            if scope["type"] == "http" and (problem := _problem_of_head(scope)) is not None:
-                await (await _answer(Request(scope, receive), problem))(scope, receive, noted)
-                return
-            await self._app(scope, receive, noted)
+            if (problem := _problem_of_head(scope)) is None:
+                await self._app(scope, receive, observed)
+            else:
+                await self._service.answer(request, problem)(scope, receive, observed)
         except Exception as error:
-            if scope["type"] == "http" and not started:
-                log(logger, logging.ERROR, "defect", error, request_id=scope["state"].get("request_id"))
-                problem = Problem("internal", "unexpected error in the service; see its log")
-                await (await _answer(Request(scope, receive), problem))(scope, receive, noted)
-                return
-            raise
+            log(logger, logging.ERROR, "defect", error, request_id=request_id)
+            if status:
+                raise
+            problem = Problem("internal", "unexpected error in the service; see its log")
+            await self._service.answer(request, problem)(scope, receive, observed)
+        finally:
+            seconds = time.perf_counter() - start
+            route = getattr(scope.get("route"), "path", UNMATCHED)
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            metrics.requests_in_flight.dec()
+            metrics.requests.labels(route, method, str(status or 500)).inc()
+            metrics.request_seconds.labels(route).observe(seconds)
+            quiet = route.startswith(("/health", "/metrics"))
+            log(logger, logging.DEBUG if quiet else logging.INFO, "request", request_id=request_id, method=method,
+                route=route, status=status or 500, seconds=round(seconds, 6), bytes_sent=sent,
+                problem=getattr(request.state, "problem", None))
 
 
 def _problem_of_head(scope: Scope) -> Problem | None:
@@ -240,10 +261,6 @@ def _problem_of_head(scope: Scope) -> Problem | None:
         return Problem("unsupported-media-type", "send the body as it is, without Content-Encoding",
                        {"Accept-Encoding": "identity"})
     return None
-
-
-async def _check_token(request: Request) -> None:
-    request.app.state.service.access.check_token(request)
 
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:

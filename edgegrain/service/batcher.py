@@ -44,7 +44,6 @@ class BatchKey(NamedTuple):
 
     verb: Verb
     bundle: str
-    seed: int = 0
     enlargement: int = 1
     faces: int = 0
 
@@ -232,8 +231,8 @@ class Batcher:
 
 
 def _kind(key: BatchKey) -> BatchKey:
-    """The key under which times are kept: not by seed, nor by the number of faces."""
-    return key._replace(seed=0, faces=min(1, key.faces))
+    """The key under which times are kept: not by the number of faces."""
+    return key._replace(faces=min(1, key.faces))
 
 
 def _pictures(key: BatchKey) -> int:

@@ -12,8 +12,10 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from edgegrain.service.problems import Problem, retry_later
+from sdk.remote_calls import BYTES_TYPE
 
 MULTIPART = "multipart/form-data"
+TEXT_TYPE = "text/plain"
 PART_OVERHEAD = 1 << 10
 """Most bytes of the headers of a multipart part."""
 
@@ -60,7 +62,11 @@ class Account:
 
 def media_type(request: Request) -> str:
     """The request's media type without parameters, in lower case; empty without one."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return _media_type(request.headers.get("content-type", ""))
+
+
+def _media_type(header: str) -> str:
+    return header.partition(";")[0].strip().lower()
 
 
 async def read_body(request: Request, account: Account, *, limit: int, timeout: float) -> bytes:
@@ -75,7 +81,7 @@ async def read_body(request: Request, account: Account, *, limit: int, timeout: 
 
 
 class _PartParser(MultiPartParser):
-    """A parser to which a part with a binary media type is a file, also without a file name."""
+    """A parser to which every part is a file, also without a file name."""
 
     ended = False
     """The boundary after the last part has come; Starlette drops a part without it."""
@@ -85,50 +91,45 @@ class _PartParser(MultiPartParser):
 
     def on_headers_finished(self) -> None:
         part = self._current_part
-        kinds = [value for name, value in part.item_headers if name == b"content-type"]
-        if (part.content_disposition and kinds and not kinds[0].startswith(b"text/")
-                and b"filename" not in parse_options_header(part.content_disposition)[1]):
+        if part.content_disposition and b"filename" not in parse_options_header(part.content_disposition)[1]:
             part.content_disposition += b'; filename=""'
         super().on_headers_finished()
 
 
 async def read_parts(
     request: Request, account: Account, *, part_limit: int, most: int, timeout: float
-) -> list[bytes]:
-    """The files of a multipart body, in order."""
+) -> list[tuple[str, bytes]]:
+    """Media type and bytes of the parts of a multipart body, in order."""
     if media_type(request) != MULTIPART:
         raise Problem("unsupported-media-type", f"send {MULTIPART}, one payload per part",
                       {"Accept-Post": MULTIPART})
     limit = most * (part_limit + PART_OVERHEAD)
     stream = _bounded(request, account, limit=limit, timeout=timeout)
     try:
-        parser = _PartParser(request.headers, stream, max_files=most, max_fields=0)
+        parser = _PartParser(request.headers, stream, max_files=most)
         parser.spool_max_size = limit + 1  # in memory, which is accounted for, never on disk
         with account.receiving():
             form = await parser.parse()
     except MultiPartException as error:
-        if "Too many fields" in error.message:
-            raise Problem("bad-request", "the form holds a field that is no file; send each payload as a part with a "
-                          "file name or the type application/octet-stream") from error
         if "Too many" in error.message:
-            raise Problem("too-large", f"a request holds at most {most} payloads, each as a part with a file name"
-                          ) from error
+            raise Problem("too-large", f"a request holds at most {most} payloads, each in a part") from error
         raise Problem("bad-request", f"the multipart body is malformed: {error.message}") from error
     except (KeyError, ValueError) as error:  # no boundary, or an unknown encoding
         raise Problem("bad-request", "the multipart body is malformed: it needs a boundary and readable part headers"
                       ) from error
     try:
-        files = [await value.read() for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        parts = [(_media_type(value.content_type or (BYTES_TYPE if value.filename else TEXT_TYPE)), await value.read())
+                 for _, value in form.multi_items() if isinstance(value, UploadFile)]
     finally:
         await form.close()
     if not parser.ended:
         raise Problem("bad-request", "the multipart body is malformed: it ends without its last boundary")
-    if not files:
-        raise Problem("bad-request", "the form holds no payload; send each as a part with a file name")
-    for index, data in enumerate(files):
+    if not parts:
+        raise Problem("bad-request", "the form holds no payload; send each in a part")
+    for index, (_, data) in enumerate(parts):
         if len(data) > part_limit:
             raise Problem("too-large", f"part {index} has {len(data)} bytes, a payload has at most {part_limit}")
-    return files
+    return parts
 
 
 async def _bounded(request: Request, account: Account, *, limit: int, timeout: float) -> AsyncGenerator[bytes, None]:

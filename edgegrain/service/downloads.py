@@ -3,15 +3,13 @@
 The files are verified and read once, and kept in memory. A URL of a bundle's file names the bundle, not the content: a
 cache asks with the ETag before it uses a file. The page encodes in the browser and restores with this service. Its
 files are built from ``clients/web`` (``npm run build:page``) into the folder ``web/``; one whose name ends in ``.gz``
-is stored compressed and served under its name without that suffix. They need no token; the page's requests do.
+is served under its name without that suffix, compressed. They need no token; the page's requests do.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
-import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -55,10 +52,7 @@ PAGE_HEADERS = {
         "default-src 'none'; connect-src 'self'; img-src 'self' blob:; script-src 'self' 'wasm-unsafe-eval'; "
         "style-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
     "Referrer-Policy": "no-referrer",
-    "Vary": "Accept-Encoding",
-    "X-Content-Type-Options": "nosniff",
 }
-_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -103,7 +97,7 @@ class BundleDescription(BaseModel):
     lr_contract_id: str = Field(description="64 hex digits; a payload names the first eight.")
     licence: dict[str, Any]
     controls: dict[str, ControlDescription] = Field(
-        description="Parameters of restoring that this bundle supports: seed, strength.")
+        description="Numeric options of restoring that this bundle supports: seed (not over HTTP), strength.")
     encoders: list[FileDescription]
     contract: list[FileDescription] = Field(
         description="Further files that a client needs: the coder's tables and the golden vectors.")
@@ -121,11 +115,9 @@ async def bundles(request: Request) -> list[BundleDescription]:
     "/v1/bundles/{bundle}/{name}", summary="Download a file for clients", response_class=Response,
     responses={
         200: {"description": "The file", "content": {"application/octet-stream": _BINARY, "application/zip": _BINARY}},
-        206: {"description": "A range", "content": {"application/octet-stream": _BINARY, "application/zip": _BINARY}},
         304: {"description": "The client has the current file"},
         **problem_response(401, "A token is required"),
         **problem_response(404, "Unknown bundle or file"),
-        **problem_response(416, "The range is outside the file"),
         **problem_response(422, "Invalid file name")})
 async def encoder(request: Request, bundle: str, name: FileName) -> Response:
     """An encoder, its coder tables or golden vectors. A later export may change them: ask again with the ETag."""
@@ -149,36 +141,23 @@ router.add_api_route("/v1/bundles/{bundle}/{name}", encoder, methods=["HEAD"], i
 async def page(request: Request) -> Response:
     """A file of the demonstration page."""
     name = request.url.path.removeprefix("/") or "index.html"
-    files = page_files()
-    if f"{name}.gz" in files:
-        if "gzip" in request.headers.get("accept-encoding", ""):
-            return respond(files[f"{name}.gz"], request)
-        # 14 MB: in a thread, so that other requests go on.
-        return respond(await run_in_threadpool(_decompressed, name), request)
-    if name not in files:
+    if (file := page_files().get(name)) is None:
         raise Problem("not-found", f"the page has no file {name[:80]!r}")
-    return respond(files[name], request)
+    return respond(file, request)
 
 
 @cache
 def page_files() -> Mapping[str, ServedFile]:
-    """Path below ``/``, with the suffix ``.gz`` of compressed ones -> file."""
+    """Path below ``/`` -> file."""
     files = {}
     for path in sorted(path for path in FOLDER.rglob("*") if path.is_file()):
         stored = path.relative_to(FOLDER).as_posix()
         # Names below assets/ contain a hash of the content.
         caching = "public, max-age=31536000, immutable" if stored.startswith("assets/") else "no-cache"
         encoding = {"Content-Encoding": "gzip"} if stored.endswith(".gz") else {}
-        files[stored] = ServedFile(stored.removesuffix(".gz"), path.read_bytes(), {
-            **PAGE_HEADERS, "Cache-Control": caching, **encoding})
+        name = stored.removesuffix(".gz")
+        files[name] = ServedFile(name, path.read_bytes(), {**PAGE_HEADERS, "Cache-Control": caching, **encoding})
     return files
-
-
-@cache
-def _decompressed(name: str) -> ServedFile:
-    """A file for clients without gzip, once for all of them: an answer keeps its bytes until the client has read it."""
-    return ServedFile(name, gzip.decompress(page_files()[f"{name}.gz"].data), {
-        **PAGE_HEADERS, "Cache-Control": "no-cache"})
 
 
 def describe(manifest: Manifest, files: Mapping[str, ServedFile]) -> BundleDescription:
@@ -202,42 +181,18 @@ def client_files(manifest: Manifest) -> Mapping[str, ServedFile]:
         data[COREML_ARCHIVE] = _archive({name: manifest.open_file(name) for name in parts})
     data |= {name: manifest.open_file(name) for name in (CODER_TABLES, GOLDEN) if name in manifest.files}
     return {name: ServedFile(name, content, {
-        "Cache-Control": "public, no-cache", "Accept-Ranges": "bytes",
+        "Cache-Control": "public, no-cache",
         "Content-Disposition": f'attachment; filename="{name}"'}) for name, content in data.items()}
 
 
 def respond(file: ServedFile, request: Request) -> Response:
-    """The answer to GET or HEAD: the whole file, one range, or 304 (RFC 9110, sections 13 and 14)."""
-    etag, size, chosen = f'"{file.sha256}"', len(file.data), None
-    headers, media_type = {**file.headers, "ETag": etag}, MEDIA_TYPES[Path(file.name).suffix]
-    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    if etag in known or known == ["*"]:
+    """The answer to GET or HEAD: the file, or 304 to a client that has it (RFC 9110, section 13)."""
+    etag = f'"{file.sha256}"'
+    headers = {**file.headers, "ETag": etag}
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    if known & {etag, "*"}:
         return Response(status_code=304, headers=headers)
-    if request.method == "GET" and request.headers.get("if-range") in (None, etag) and "Accept-Ranges" in headers:
-        chosen = parse_range(request.headers.get("range"), size)
-    if chosen is not None:
-        first, last = chosen
-        headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-        return Response(file.data[first : last + 1], 206, headers, media_type)
-    headers["Content-Length"] = str(size)
-    return Response(b"" if request.method == "HEAD" else file.data, headers=headers, media_type=media_type)
-
-
-def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """(first, last) byte of a ``Range`` header with one range; None without a header or for one to be ignored."""
-    match = _RANGE.fullmatch((header or "").strip())
-    if not match or match.groups() == ("", ""):
-        return None  # other units and several ranges may be answered with the whole file
-    first_text, last_text = match.groups()
-    if first_text:
-        first, last = int(first_text), min(int(last_text) if last_text else size - 1, size - 1)
-        if last_text and int(last_text) < int(first_text):
-            return None
-    else:
-        first, last = max(0, size - int(last_text)), size - 1
-    if first > last:
-        raise Problem("range-not-satisfiable", f"the file has {size} bytes", {"Content-Range": f"bytes */{size}"})
-    return first, last
+    return Response(file.data, headers=headers, media_type=MEDIA_TYPES[Path(file.name).suffix])
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:

@@ -63,12 +63,11 @@ FacesChoice = Literal["largest", "all", "scene"]
 
 @dataclass(frozen=True)
 class RestoreOptions:
-    """Options for restoring one payload; ``seed`` and ``mark`` are the same for all items of a batch."""
+    """Options for restoring one payload; ``mark`` is the same for all items of a batch."""
 
     size: Size = "original"
     format: str = "png"
     quality: int = QUALITY
-    seed: int = 0
     strength: float | None = None
     mark: bool = True
 
@@ -171,8 +170,7 @@ class Engine:
         stages = stages or Stages()
         pictures = self._codecs[bundle]._restore_each(
             [(payload, wanted.size, wanted.strength) for payload, wanted in zip(payloads, options, strict=True)],
-            max_pixels=self._max_pixels, seed=options[0].seed, mark=options[0].mark, batch_sizes=self._sizes,
-            measure=stages.measure)
+            max_pixels=self._max_pixels, mark=options[0].mark, batch_sizes=self._sizes, measure=stages.measure)
         return [_attempt(_file, picture, wanted, stages) for picture, wanted in zip(pictures, options, strict=True)]
 
     def compress(

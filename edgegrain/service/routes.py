@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,7 +24,7 @@ from codec_contract.payload import MAX_PAYLOAD_BYTES, parse_header
 from codec_contract.payload_text import from_text
 from codec_contract.scene import MAX_SCENE_BYTES, is_scene
 from edgegrain.service.batcher import Answer, Done, Job, Verb
-from edgegrain.service.bodies import MULTIPART, media_type, read_body, read_parts
+from edgegrain.service.bodies import MULTIPART, TEXT_TYPE, media_type, read_body, read_parts
 from edgegrain.service.engine import QUALITY, CompressOptions, FacesChoice, RestoreOptions
 from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter
 from edgegrain.service.state import Service, ServiceState
@@ -39,10 +39,6 @@ async def _admit(request: Request) -> None:
     service: ServiceState = request.app.state.service
     verb: Verb = "compress" if request.scope["path"] == COMPRESS else "restore"
     service.batcher.check_room(verb, service.settings.deadline)
-    counts = Counter(name for name, _ in request.query_params.multi_items())
-    for name, count in counts.items():
-        if count > 1:
-            raise wrong_parameter(name[:80], "it is given more than once; send one value")
 
 
 router = APIRouter(dependencies=[Depends(_admit)])
@@ -55,12 +51,10 @@ MAX_RANGES = 64
 """Most parts of an ``Accept`` header that are read."""
 BATCH_TYPE = "multipart/mixed"
 JSON_TYPE = "application/json"
-TEXT_TYPE = "text/plain"
 RESTORE_TYPES = PAYLOAD_TYPE, BYTES_TYPE, TEXT_TYPE, JSON_TYPE
 _COLOUR = "^[0-9a-fA-F]{6}$"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_TEXT: dict[str, Any] = {"schema": {"type": "string", "description": "The payload in base64url or base45."}}
-_JSON = {"schema": {"type": "object", "required": ["payload"], "properties": {"payload": _TEXT["schema"]}}}
+_TEXT = {"schema": {"type": "string", "description": "The payload in base64url or base45."}}
 _FACES = {"schema": {
     "type": "object", "required": ["bundle", "original_size", "faces"],
     "properties": {"original_size": {"type": "array"}, "faces": {"type": "array", "items": {
@@ -70,6 +64,14 @@ _FACES = {"schema": {
 _FORM = {"schema": {
     "type": "object", "required": ["payload"],
     "properties": {"payload": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}}}}
+
+
+class TextPayload(BaseModel):
+    """A payload or scene in JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    payload: str = Field(description="In base64url or base45.")
 
 
 class RestoreParameters(BaseModel):
@@ -82,7 +84,6 @@ class RestoreParameters(BaseModel):
         "to the largest of the bundle's sides, which /v1/bundles lists."))
     quality: int = Field(QUALITY, ge=1, le=100, description="Quality of WebP and JPEG.")
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the payload's.")
-    seed: int = Field(0, ge=0, lt=1 << 32, description="Seed of the noise, for bundles with this control.")
     strength: float | None = Field(None, gt=0, allow_inf_nan=False, description=(
         "For bundles with this control, whose range /v1/bundles lists: the factor by which the picture is assumed to "
         "have been reduced."))
@@ -117,7 +118,6 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     **problem_response(413, "The body is too large"),
     **problem_response(415, "The body is of another media type"),
     **problem_response(422, "The payload, the picture or a parameter is wrong"),
-    **problem_response(429, "The client exceeds its rate; see Retry-After"),
     **problem_response(503, "Not ready, or overloaded; see Retry-After"),
 }
 _RESTORE_PROBLEMS = {**_PROBLEMS, **problem_response(406, "None of the accepted formats is supported")}
@@ -128,7 +128,8 @@ _RESTORE_PROBLEMS = {**_PROBLEMS, **problem_response(406, "None of the accepted 
     responses={200: {"description": "The picture", "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)},
                **_RESTORE_PROBLEMS},
     openapi_extra={"requestBody": {"required": True, "content": {
-        PAYLOAD_TYPE: _BINARY, BYTES_TYPE: _BINARY, TEXT_TYPE: _TEXT, JSON_TYPE: _JSON}}})
+        PAYLOAD_TYPE: _BINARY, BYTES_TYPE: _BINARY, TEXT_TYPE: _TEXT,
+        JSON_TYPE: {"schema": TextPayload.model_json_schema()}}}})
 async def restore(
     request: Request, service: Service, parameters: Annotated[RestoreParameters, Query()]
 ) -> Response:
@@ -138,15 +139,12 @@ async def restore(
     if kind not in RESTORE_TYPES:
         raise Problem("unsupported-media-type", f"send the payload's bytes as {PAYLOAD_TYPE} or {BYTES_TYPE}, or its "
                       f"text as {TEXT_TYPE} or {JSON_TYPE}", {"Accept-Post": ", ".join(RESTORE_TYPES)})
-    service.admit(request)
+    service.admit()
     with service.budget.account() as account:
         body = await read_body(
             request, account, limit=(2 if kind in (TEXT_TYPE, JSON_TYPE) else 1) * MAX_SCENE_BYTES,
             timeout=service.settings.body_timeout)
-        payload = _payload_of_text(body, kind) if kind in (TEXT_TYPE, JSON_TYPE) else body
-        job = service.restore_job(payload, options, parameters.bundle)
-        if job.key.faces:
-            service.access.charge(request, min(job.key.faces, service.settings.rate_burst), charged=1)
+        job = service.restore_job(_payload_of(kind, body), options, parameters.bundle)
         done = await service.done(request, job)
     return Response(done.data, media_type=MEDIA_TYPES[options.format], headers=_answer_headers(done, job.key.bundle))
 
@@ -161,14 +159,13 @@ async def restore_batch(
 ) -> Response:
     """Restore several payloads, no scenes. One that is damaged, or lacks the size or a control, fails alone."""
     options = _restore_options(request, parameters, service.settings.mark)
-    service.admit(request)
+    service.admit()
     settings = service.settings
     with service.budget.account() as account:
-        payloads = await read_parts(
+        parts = await read_parts(
             request, account, part_limit=MAX_PAYLOAD_BYTES, most=min(settings.max_batch_items, settings.queue_size),
             timeout=settings.body_timeout)
-        service.access.charge(request, len(payloads), charged=1)
-        prepared = [_part_job(service, payload, options, parameters.bundle) for payload in payloads]
+        prepared = [_part_job(service, kind, body, options, parameters.bundle) for kind, body in parts]
         jobs = [item for item in prepared if isinstance(item, Job)]
         answers = iter(await service.answers(request, jobs) if jobs else [])
         results = [next(answers) if isinstance(item, Job) else item for item in prepared]
@@ -191,7 +188,7 @@ async def compress(
                       {"Accept-Post": f"image/*, {BYTES_TYPE}"})
     manifests = service.bundles_to_try(parameters.bundle, parameters.quality, parameters.max_bytes)
     options = _compress_options(parameters, manifests[1:])
-    service.admit(request)
+    service.admit()
     limit = min(service.settings.max_picture_bytes, service.settings.max_bytes_in_flight)
     with service.budget.account() as account:
         picture = await read_body(request, account, limit=limit, timeout=service.settings.body_timeout)
@@ -266,8 +263,7 @@ def _restore_options(request: Request, parameters: RestoreParameters, mark: bool
         size = parse_size(parameters.size)
     except ImageError as error:
         raise wrong_parameter("size", str(error)) from error
-    return RestoreOptions(
-        size, file_format, parameters.quality, parameters.seed, parameters.strength, mark)
+    return RestoreOptions(size, file_format, parameters.quality, parameters.strength, mark)
 
 
 def _compress_options(parameters: CompressParameters, fallbacks: Sequence[Manifest]) -> CompressOptions:
@@ -283,30 +279,29 @@ def _compress_options(parameters: CompressParameters, fallbacks: Sequence[Manife
         parameters.max_bytes, [manifest.id for manifest in fallbacks])
 
 
-def _payload_of_text(body: bytes, kind: str) -> bytes:
-    """The payload of a body of text or JSON."""
-    text = body.decode("latin-1")
+def _payload_of(kind: str, body: bytes) -> bytes:
+    """The payload of a body of a media type: its bytes, its text, or JSON with its text."""
     if kind == JSON_TYPE:
         try:
-            fields = json.loads(body, object_pairs_hook=tuple)  # an array is a list
-            ((name, text),) = fields
-            if name != "payload" or not isinstance(fields, tuple) or not isinstance(text, str):
-                raise ValueError
-        except (ValueError, TypeError, RecursionError) as error:
+            return from_text(TextPayload.model_validate_json(body).payload)
+        except ValidationError as error:
             raise Problem("bad-request", 'the body is no JSON of the form {"payload": "7W4..."}') from error
-    return from_text(text)
+    return from_text(body.decode("latin-1")) if kind == TEXT_TYPE else body
 
 
-def _part_job(service: ServiceState, payload: bytes, options: RestoreOptions, bundle: str | None) -> Job | Problem:
+def _part_job(
+    service: ServiceState, kind: str, body: bytes, options: RestoreOptions, bundle: str | None
+) -> Job | Problem:
     """The job of a form's part, or its problem as a value: it concerns this part only."""
-    if is_scene(payload):
-        return Problem(INVALID_PAYLOAD, "it is a scene; send it alone, to /v1/restore")
     try:
+        payload = _payload_of(kind, body)
+        if is_scene(payload):
+            return Problem(INVALID_PAYLOAD, "it is a scene; send it alone, to /v1/restore")
         return service.restore_job(payload, options, bundle)
     except EdgegrainError as error:
         return problem_of(error)
     except Problem as problem:
-        if problem.kind != "invalid-parameter":  # which depends on the payload: its bundle may lack a control or size
+        if problem.kind == "unknown-bundle":
             raise
         return problem
 
@@ -336,32 +331,22 @@ def _answer_headers(done: Done, bundle: str) -> dict[str, str]:
 
 def choose_format(accept: str | None) -> str:
     """The key of `MEDIA_TYPES` that matches an ``Accept`` header best; PNG if the client has no preference."""
-    if accept is None or not accept.strip():
-        return "png"
     wanted: dict[str, float] = {}
-    for part in accept.split(",")[:MAX_RANGES]:
-        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        wanted[media_range] = max(_quality(parameters), wanted.get(media_range, 0.0))
+    for part in ((accept or "").strip() or "*/*").split(",")[:MAX_RANGES]:
+        media_range, parameters = parse_options_header(part.strip())
+        try:
+            weight = float(parameters.get(b"q", 1))
+        except ValueError:
+            weight = 0.0
+        wanted[media_range.decode("latin-1")] = weight if 0 <= weight <= 1 else 0.0  # NaN is neither
 
-    def quality(media_type: str) -> float:
-        for media_range in (media_type, "image/*", "*/*"):  # the most specific range that matches decides
+    def quality(name: str) -> float:
+        for media_range in (MEDIA_TYPES[name], "image/*", "*/*"):  # the most specific range that matches decides
             if media_range in wanted:
                 return wanted[media_range]
         return 0.0
 
-    best = max(MEDIA_TYPES, key=lambda name: quality(MEDIA_TYPES[name]))  # the first of equals
-    if quality(MEDIA_TYPES[best]) <= 0:
+    best = max(MEDIA_TYPES, key=quality)  # the first of equals
+    if quality(best) <= 0:
         raise Problem("not-acceptable", f"pictures are made as {', '.join(MEDIA_TYPES.values())}; accept one of these")
     return best
-
-
-def _quality(parameters: list[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                weight = float(value)
-            except ValueError:
-                return 0.0
-            return weight if 0 <= weight <= 1 else 0.0  # NaN is neither
-    return 1.0

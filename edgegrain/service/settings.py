@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,10 +16,6 @@ from edge_encoder.preprocessing import FORMATS
 
 ENVIRONMENT_PREFIX = "EDGEGRAIN_SERVE_"
 MIN_TOKEN_LENGTH = 16
-SERVICE_LINK = re.compile(
-    r"(\w+_)?(service_host|service_port(_\w+)?|port_\d+_(tcp|udp|sctp)(_(proto|port|addr))?)=.*"
-    r"|\w+_port=(tcp|udp|sctp)://.*", re.DOTALL)
-"""Variables, without the prefix, that Kubernetes sets for Services whose names begin with ``edgegrain-serve``."""
 
 
 def _split(value: Any) -> Any:
@@ -109,17 +104,7 @@ class Settings(BaseSettings):
     tokens: Annotated[Listed[SecretStr], AfterValidator(_long_enough)] = Field(
         (), description="Bearer tokens; if set, /v1 and /metrics require one.")
     tokens_file: Path | None = Field(None, description="A file with tokens, one per line.")
-    rate_limit: float = Field(0, ge=0, description=(
-        "Pictures per second and client (token, else address or /64 network of IPv6); 0: no limit."))
-    rate_burst: int = Field(20, ge=1, description="Most pictures at once per client under a rate limit.")
     cors_origins: Listed[str] = Field((), description="Origins whose pages may call this.")
-    cors_headers: Listed[str] = Field((
-        "Authorization", "Content-Type", "Range", "If-Range", "If-None-Match", "X-Requested-With", "traceparent",
-        "tracestate", "baggage", "sentry-trace"), description="Headers that these pages may send.")
-    cors_exposed_headers: Listed[str] = Field((
-        "Retry-After", "X-Request-ID", "X-Edgegrain-Bundle", "Server-Timing", "ETag", "Content-Range", "Accept-Ranges",
-        "Accept-Post"), description="Headers of answers that these pages may read.")
-    trusted_proxies: str = Field("127.0.0.1", description="Addresses whose X-Forwarded-For is trusted.")
     mark: bool = Field(True, description="Mark restored pictures as generated, in their XMP.")
     docs: bool = Field(False, description="Serve /docs, a form for requests whose scripts come from cdn.jsdelivr.net.")
     page: bool = Field(True, description="Serve the demonstration page at /.")
@@ -157,11 +142,9 @@ def check_variables(environment: Mapping[str, str]) -> None:
         if variable.lower() in (f"{prefix}tokens", f"{prefix}tokens_file") and not value:
             raise ServiceError(f"{variable} is empty, so every client could call the service; set it, or unset it if "
                                "that is intended")
-        if (not variable.lower().startswith(prefix) or name in Settings.model_fields
-                or SERVICE_LINK.fullmatch(f"{name}={value}")):
-            continue
-        similar = get_close_matches(name, Settings.model_fields, 1)
-        wrong.append(variable + "".join(f" (similar: {ENVIRONMENT_PREFIX}{match.upper()})" for match in similar))
+        if variable.lower().startswith(prefix) and name not in Settings.model_fields:
+            similar = get_close_matches(name, Settings.model_fields, 1)
+            wrong.append(variable + "".join(f" (similar: {ENVIRONMENT_PREFIX}{match.upper()})" for match in similar))
     if wrong:
         raise ServiceError(f"not a setting: {', '.join(sorted(wrong))}; correct or unset the variable, 'edgegrain "
-                           "serve --show-settings' prints all")
+                           "serve --show-settings' prints all; on Kubernetes set enableServiceLinks: false")

@@ -1,4 +1,4 @@
-"""State of a running service: bundles, queues, workers, access, metrics; and the path of a job through them."""
+"""State of a running service: bundles, queues, workers, tokens, metrics; and the path of a job through them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import asyncio
 import dataclasses
 import hashlib
 import hmac
-import ipaddress
 import math
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -37,28 +34,14 @@ from sdk.payload import Scene, check_claims, enlargement, picture_size
 from sdk.scenes import scene_size
 from server_decoder.decoder_session import require_provider
 
-MAX_CLIENTS = 10_000
-"""Most clients whose rate is tracked; beyond that, the one that was idle longest is dropped."""
 
-IPV6_PREFIX = 64
-"""Bits of an IPv6 address that count: a network of 2^64 addresses usually belongs to one client."""
+class Tokens:
+    """The bearer tokens that the service accepts; without any, every request is accepted."""
 
-
-class Access:
-    """Accepted tokens and the rate limit of their holders."""
-
-    def __init__(
-        self, tokens: Sequence[str] = (), *, rate: float = 0, burst: int = 1,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Accept ``tokens`` (any request if empty); ``rate`` pictures a second and client, 0 for no limit."""
+    def __init__(self, tokens: Sequence[str] = ()) -> None:
         self._digests = [_digest(token) for token in tokens]
-        self._rate = rate
-        self._burst = burst
-        self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> pictures left, at that time
 
-    def check_token(self, request: Request) -> None:
+    async def check(self, request: Request) -> None:
         """Raise `Problem` 401 unless the request has one of the tokens."""
         if not self._digests:
             return
@@ -69,44 +52,6 @@ class Access:
         if scheme.lower() != "bearer" or not any(matches):
             raise Problem("unauthorized", "send the header 'Authorization: Bearer TOKEN' with a valid token",
                           {"WWW-Authenticate": 'Bearer realm="edgegrain"'})
-
-    def charge(self, request: Request, pictures: int = 1, charged: int = 0) -> None:
-        """Charge a client for the pictures of a request, of which ``charged`` were charged before.
-
-        If they exceed the client's rate, none is charged, and the pictures charged before are refunded.
-        """
-        if not self._rate:
-            return
-        if pictures > self._burst:
-            raise Problem("too-large", f"a client may send {self._burst} pictures at once, not {pictures}; send "
-                          "several requests")
-        pictures -= charged
-        client, now = self._client(request), self._clock()
-        left, then = self._buckets.pop(client, (float(self._burst), now))
-        left = min(self._burst, left + (now - then) * self._rate)
-        missing = pictures - left
-        self._buckets[client] = (left + charged if missing > 0 else left - pictures, now)
-        if len(self._buckets) > MAX_CLIENTS:
-            self._buckets.popitem(last=False)
-        if missing > 0:
-            raise retry_later("rate-limited", f"a client may send {self._rate:g} pictures a second",
-                              math.ceil(missing / self._rate))
-
-    def _client(self, request: Request) -> str:
-        if self._digests:  # the token was checked before
-            return _digest(request.headers["authorization"].partition(" ")[2].strip()).hex()
-        return client_network(request.client.host) if request.client else ""
-
-
-def client_network(host: str) -> str:
-    """The addresses that count as one client: the network of an IPv6 address, an IPv4 address, or any other text."""
-    try:
-        address = ipaddress.IPv6Address(host)
-    except ValueError:  # IPv4, or a proxy's name for a client
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(address), IPV6_PREFIX), strict=False))
 
 
 def _digest(token: str) -> bytes:
@@ -119,7 +64,7 @@ LONGEST_BATCH = 0.5
 
 
 class ServiceState:
-    """Bundles, queues, workers, access and metrics of one application; not ready once it is ``draining``."""
+    """Bundles, queues, workers, tokens and metrics of one application; not ready once it is ``draining``."""
 
     def __init__(self, settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
         """Verify the bundles and plan the workers; nothing runs yet."""
@@ -141,8 +86,7 @@ class ServiceState:
         self.files = {manifest.id: client_files(manifest) for manifest in manifests}
         self.descriptions = [describe(manifest, self.files[manifest.id]) for manifest in manifests]
         self.metrics = ServiceMetrics()
-        self.access = Access([token.get_secret_value() for token in settings.all_tokens()],
-                             rate=settings.rate_limit, burst=settings.rate_burst)
+        self.tokens = Tokens([token.get_secret_value() for token in settings.all_tokens()])
         self.budget = ByteBudget(settings.max_bytes_in_flight)
         self.batcher = Batcher(
             limits={"restore": settings.queue_size, "compress": settings.compress_queue_size},
@@ -172,9 +116,8 @@ class ServiceState:
             return retry_later("draining", "the service is shutting down; use another one", 1)
         return None if self.workers.pids else self._starting()
 
-    def admit(self, request: Request) -> None:
+    def admit(self) -> None:
         """Refuse requests that cannot be served, before their body is read."""
-        self.access.charge(request)
         self._was_ready = self._was_ready or bool(self.workers.pids)
         if not self._was_ready:  # later, while a worker restarts, requests wait in the queue
             raise self._starting()
@@ -216,14 +159,12 @@ class ServiceState:
             raise ImageError(
                 f"the picture would have {width} x {height} pixels, the sides of a {options.format.upper()} file have "
                 f"at most {longest}; ask for image/png or size=native")
-        if options.seed and "seed" not in manifest.decoder.get("controls", ()):
-            raise wrong_parameter("seed", f"bundle {manifest.id} has no control 'seed': its decoder takes no noise")
         try:
             options = dataclasses.replace(options, strength=strength_of(manifest, options.strength))
         except ImageError as error:
             raise wrong_parameter("strength", str(error)) from error
         pixels = max(width * height, (factor * manifest.hr) ** 2)
-        return self._job(BatchKey("restore", manifest.id, options.seed, factor, faces), payload, options, pixels)
+        return self._job(BatchKey("restore", manifest.id, factor, faces), payload, options, pixels)
 
     def bundle_of(self, claims: Header | Scene) -> Manifest:
         """The served bundle of a payload or scene; `PayloadError` if there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import socket
 import time
 import zlib
@@ -22,16 +23,13 @@ from PIL import Image
 import sdk
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, DeviceError, ServiceError
-from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.payload import decode_payload
 from edgegrain.service.app import create_app
 from edgegrain.service.engine import RestoreOptions
 from edgegrain.service.settings import Settings
 from edgegrain.service.state import ServiceState
 from sdk.generated_mark import mark_of
-from server_decoder.decoder_session import DecoderSession
 from tests.service_harness import PAYLOAD, SOON, LiveService, get, live_service, post, raw_payloads, stub_worker, until
-from tests.tiny_bundle import LR, noisy_decoder, refresh_manifest, write_tiny_bundle
+from tests.tiny_bundle import LR, refresh_manifest, write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
 TOKEN = "a-token-of-the-tests"
@@ -46,11 +44,6 @@ def client(tiny_service: LiveService) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def payload(tiny_bundle: Path) -> bytes:
     return raw_payloads(tiny_bundle, 1, size=(90, 70))[0]
-
-
-def levels(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image).astype(int)
 
 
 def png(rgb: np.ndarray) -> bytes:
@@ -158,6 +151,19 @@ def test_the_text_of_a_payload(client: httpx.Client, payload: bytes) -> None:
         assert_problem(answer, 400, "bad-request")
 
 
+def test_text_in_a_form(client: httpx.Client, payload: bytes) -> None:
+    text = sdk.Payload(payload).text()
+    files = [("payload", (None, text)), ("payload", ("me.txt", text, "text/plain; charset=utf-8")),
+             ("payload", (None, json.dumps({"payload": text}), "application/json")),
+             ("payload", (None, payload, "application/octet-stream")), ("payload", (None, text[:40])),
+             ("payload", (None, "{", "application/json"))]
+    parts = client.post("/v1/restore/batch", files=files[:4]).content.split(b"Content-ID: ")
+    expected = client.post("/v1/restore", content=payload, headers=PAYLOAD).content
+    assert len(parts) == 5 and all(expected in part for part in parts[1:])
+    refused = client.post("/v1/restore/batch", files=files[4:])
+    assert refused.status_code == 200 and "invalid-payload" in refused.text and "bad-request" in refused.text
+
+
 def test_batch(client: httpx.Client, tiny_bundle: Path) -> None:
     payloads = raw_payloads(tiny_bundle, 3)
     files = [("payload", ("a.grain", data)) for data in (payloads[0], payloads[1][:-1], payloads[2])]
@@ -178,9 +184,9 @@ def test_batch(client: httpx.Client, tiny_bundle: Path) -> None:
 
 def test_batch_whose_parameters_are_wrong(client: httpx.Client, payload: bytes) -> None:
     files = [("payload", ("a.grain", payload)), ("payload", ("b.grain", payload[:-1]))]
-    answer = client.post("/v1/restore/batch?seed=1", files=files)
+    answer = client.post("/v1/restore/batch?strength=2", files=files)
     assert answer.status_code == 200
-    assert f"bundle {BUNDLE} has no control 'seed'" in answer.text and "problem:invalid-payload" in answer.text
+    assert f"bundle {BUNDLE} has no control 'strength'" in answer.text and "problem:invalid-payload" in answer.text
     assert_problem(client.post("/v1/restore/batch?bundle=cats", files=files), 404, "unknown-bundle")
 
 
@@ -207,7 +213,6 @@ def test_heads(client: httpx.Client, path: str) -> None:
     ("POST", "/v1/restore?size=big", 422, "invalid-parameter"),
     ("POST", "/v1/restore?strength=1", 422, "invalid-parameter"),
     ("POST", "/v1/restore?quality=0", 422, "invalid-parameter"),
-    ("POST", "/v1/restore?quality=1&quality=2", 422, "invalid-parameter"),
     ("POST", "/v1/restore?bundle=cats", 404, "unknown-bundle"), ("POST", "/v1/restore?bundle=", 404, "unknown-bundle"),
     ("POST", "/v1/restore/", 404, "not-found"), ("DELETE", "/v1/restore", 405, "method-not-allowed"),
     ("GET", "/v2", 404, "not-found"), ("GET", "/v1/bundles/cats/encoder.onnx", 404, "unknown-bundle"),
@@ -266,19 +271,13 @@ class TestBundles:
         for file in files:
             answer = client.get(file["url"])
             assert answer.content == (tiny_bundle / file["name"]).read_bytes() and len(answer.content) == file["size"]
-            assert answer.headers["etag"] == f'"{file["sha256"]}"' and answer.headers["accept-ranges"] == "bytes"
+            assert answer.headers["etag"] == f'"{file["sha256"]}"'
             assert answer.headers["cache-control"] == "public, no-cache"
         assert answer.headers["content-type"] == "application/json"
 
-    def test_resumed_download(self, client: httpx.Client, tiny_bundle: Path) -> None:
-        url, data = f"/v1/bundles/{BUNDLE}/encoder.onnx", (tiny_bundle / "encoder.onnx").read_bytes()
-        head = client.head(url)
-        assert head.status_code == 200 and int(head.headers["content-length"]) == len(data) and not head.content
-        rest = client.get(url, headers={"Range": "bytes=100-", "If-Range": head.headers["etag"]})
-        assert rest.status_code == 206 and rest.content == data[100:]
-        assert client.get(url, headers={"If-None-Match": head.headers["etag"]}).status_code == 304
-        answer = client.get(url, headers={"Range": f"bytes={len(data)}-"})
-        assert_problem(answer, 416, "range-not-satisfiable")
+        head = client.head(file["url"])
+        assert (head.status_code, head.content) == (200, b"") and int(head.headers["content-length"]) == file["size"]
+        assert client.get(file["url"], headers={"If-None-Match": head.headers["etag"]}).status_code == 304
 
 
 class TestAround:
@@ -312,28 +311,6 @@ class TestAround:
                      "edgegrain_workers_ready 1.0", "edgegrain_ready 1.0",
                      'edgegrain_errors_total{kind="internal"} 0.0'):
             assert f"\n{line}" in text, line
-
-
-def test_seed(tiny_bundle: Path, tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path, "noisy-64-lr16", random=True, decoder=noisy_decoder())
-    decoder = {**load_manifest(folder).decoder, "controls": ["seed"]}
-    refresh_manifest(folder, decoder=decoder)
-    (noisy,), (plain,) = raw_payloads(folder, 1), raw_payloads(tiny_bundle, 1)
-    with live_service(folder, tiny_bundle, batch_wait=0.3) as service:
-        with ThreadPoolExecutor(4) as pool:  # at once, and yet in two batches
-            seeds = ["5", "6", "5", "6"]
-            answers = list(pool.map(lambda seed: service.restore(noisy, params={"seed": seed}).content, seeds))
-        one, other, again, other_again, unseeded, zero = map(levels, [
-            *answers, service.restore(noisy).content, service.restore(noisy, params={"seed": 0}).content])
-        # Decoded in floats, perhaps at other batch sizes.
-        lr, _ = decode_payload(
-            noisy, contract_id=load_manifest(folder).lr_contract_id, tables=CoderTables.default())
-        alone = DecoderSession(folder / "decoder.onnx").decode(lr[None], 5)[0].astype(int)
-        for found, wanted in ((again, one), (other_again, other), (zero, unseeded), (one, alone)):
-            assert np.abs(found - wanted).max() <= 1
-        assert np.abs(one - other).max() > 1
-        assert_problem(service.restore(plain, params={"seed": 5}), 422, "invalid-parameter")
-        assert_problem(service.restore(noisy, params={"seed": -1}), 422, "invalid-parameter")
 
 
 class TestLimits:
@@ -432,11 +409,10 @@ class TestLimits:
             assert_problem(get(f"{service.url}/health/ready"), 503, "draining")
 
 
-def test_tokens_and_rate_limit(tiny_bundle: Path) -> None:
+def test_tokens(tiny_bundle: Path) -> None:
     (payload,) = raw_payloads(tiny_bundle, 1)
     bearer = {"Authorization": f"Bearer {TOKEN}"}
-    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKEN, rate_limit=0.001, rate_burst=3,
-                      docs=True) as service:
+    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKEN, docs=True) as service:
         for path in ("/v1/bundles", "/metrics", "/v1/bundles/x/encoder.onnx"):
             answer = get(service.url + path)
             assert_problem(answer, 401, "unauthorized")
@@ -445,20 +421,14 @@ def test_tokens_and_rate_limit(tiny_bundle: Path) -> None:
         assert get(f"{service.url}/health/ready").status_code == 200
         assert get(f"{service.url}/docs").status_code == 200
         assert get(f"{service.url}/metrics", headers=bearer).status_code == 200
-        files = [("payload", ("me.grain", payload, "application/vnd.edgegrain"))] * 4
-        answer = httpx.post(f"{service.url}/v1/restore/batch", files=files, headers=bearer, verify=False, timeout=SOON)
-        assert_problem(answer, 413, "too-large")  # it has been charged for one picture
-        for status in (200, 200, 429):
-            answer = service.restore(payload, headers={**PAYLOAD, **bearer})
-            assert answer.status_code == status
-        assert int(answer.headers["retry-after"]) > 0
+        assert service.restore(payload, headers={**PAYLOAD, **bearer}).status_code == 200
 
 
 def test_cors(tiny_bundle: Path) -> None:
     origin = {"Origin": "https://example.org"}
     bearer = {**origin, "Authorization": f"Bearer {TOKEN}"}
-    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKEN, rate_limit=0.001, rate_burst=1,
-                      cors_origins="https://example.org", max_picture_bytes=100) as service:
+    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKEN, cors_origins="https://example.org",
+                      max_picture_bytes=100) as service:
         def ask(method: str, path: str, **options: Any) -> httpx.Response:
             return httpx.request(method, service.url + path, verify=False, timeout=SOON, **options)
 
@@ -466,10 +436,9 @@ def test_cors(tiny_bundle: Path) -> None:
         other = ask("GET", "/v1/bundles", headers={**bearer, "Origin": "https://example.com"})
         assert "access-control-allow-origin" not in other.headers
         preflight = {**origin, "Access-Control-Request-Method": "POST"}
-        for headers, status in (("traceparent, tracestate, baggage, sentry-trace, x-requested-with, content-type", 200),
-                                ("authorization, range", 200), ("cookie", 400)):
-            answer = ask("OPTIONS", "/v1/restore", headers={**preflight, "Access-Control-Request-Headers": headers})
-            assert answer.status_code == status
+        asked = "authorization, content-type, traceparent"
+        answer = ask("OPTIONS", "/v1/restore", headers={**preflight, "Access-Control-Request-Headers": asked})
+        assert (answer.status_code, answer.headers["access-control-allow-headers"]) == (200, asked)
         jpeg = {**bearer, "Content-Type": "image/jpeg"}
         refusals = [
             (400, ask("GET", "/health/live", headers={**origin, "Host": ""})),
@@ -477,15 +446,13 @@ def test_cors(tiny_bundle: Path) -> None:
             (405, ask("DELETE", "/v1/restore", headers=origin)),
             (413, ask("POST", "/v1/compress", headers=jpeg, content=bytes(101))),
             (415, ask("POST", "/v1/compress", headers=bearer, content=b"x")),
-            (422, ask("POST", "/v1/restore?size=big", headers={**bearer, **PAYLOAD}, content=b"x")),
-            (429, ask("POST", "/v1/compress", headers=jpeg, content=b"x"))]
+            (422, ask("POST", "/v1/restore?size=big", headers={**bearer, **PAYLOAD}, content=b"x"))]
         service.state.draining = True
         refusals.append((503, ask("GET", "/health/ready", headers=origin)))
         for status, answer in refusals:
             assert answer.status_code == status, answer.text
             assert answer.headers["access-control-allow-origin"] == "https://example.org"
-            assert {"Retry-After", "X-Request-ID", "ETag"} <= set(
-                answer.headers["access-control-expose-headers"].split(", "))
+            assert answer.headers["access-control-expose-headers"] == "*" and "x-request-id" in answer.headers
 
 
 def test_only_bodies_that_arrive_are_waited_for(tiny_bundle: Path) -> None:

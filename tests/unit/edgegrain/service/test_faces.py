@@ -265,11 +265,6 @@ class TestScenes:
         assert answer.status_code == 200 and "it is a scene; send it alone, to /v1/restore" in answer.text
         assert "Content-ID: <1>\r\nContent-Type: image/png" in answer.content.decode("latin-1")
 
-    def test_each_face_is_charged(self, folders: dict[str, Path]) -> None:
-        scene = crowd(folders["small"], 3)
-        with live_service(folders["small"], rate_limit=0.001, rate_burst=4, worker_command=stub_worker()) as service:
-            assert [service.restore(scene).status_code for _ in range(2)] == [200, 429]
-
     def test_a_scene_is_a_job_of_its_own(self, service: LiveService, folders: dict[str, Path], group: bytes) -> None:
         async def keys() -> list[BatchKey]:
             state = service.state

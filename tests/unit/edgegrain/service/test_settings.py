@@ -74,8 +74,8 @@ def test_empty_variables_of_tokens(variable: str) -> None:
 
 @pytest.mark.parametrize(("variable", "message"), [
     ("EDGEGRAIN_SERVE_TOKEN", r"EDGEGRAIN_SERVE_TOKEN \(similar: EDGEGRAIN_SERVE_TOKENS\); correct"),
-    ("edgegrain_serve_rate_limits", r"edgegrain_serve_rate_limits \(similar: EDGEGRAIN_SERVE_RATE_LIMIT\)"),
-    ("EDGEGRAIN_SERVE_LISTEN_PORT", "EDGEGRAIN_SERVE_LISTEN_PORT"),
+    ("edgegrain_serve_deadlines", r"edgegrain_serve_deadlines \(similar: EDGEGRAIN_SERVE_DEADLINE\)"),
+    ("EDGEGRAIN_SERVE_SERVICE_HOST", "EDGEGRAIN_SERVE_SERVICE_HOST; .* on Kubernetes set enableServiceLinks: false"),
     ("EDGEGRAIN_SERVE_XYZZY", "EDGEGRAIN_SERVE_XYZZY; correct or unset the variable"),
     ("EDGEGRAIN_SERVE_", "EDGEGRAIN_SERVE_;")])
 @pytest.mark.parametrize("value", ["", "1"])
@@ -87,8 +87,3 @@ def test_variables_that_are_no_settings(variable: str, message: str, value: str)
 def test_variables_that_are_ignored() -> None:
     check_variables({f"EDGEGRAIN_SERVE_{name.upper()}": "1" for name in Settings.model_fields})
     check_variables({"edgegrain_serve_Tokens": "1", "EDGEGRAIN_TOKEN": "1", "EDGEGRAIN_SERVER": "1"})
-    links = {"SERVICE_HOST": "10.0.0.1", "SERVICE_PORT": "80", "SERVICE_PORT_HTTP": "80", "PORT": "tcp://10.0.0.1:80",
-             "PORT_80_TCP": "tcp://10.0.0.1:80", "PORT_80_TCP_PROTO": "tcp", "PORT_80_TCP_PORT": "80",
-             "PORT_80_TCP_ADDR": "10.0.0.1"}
-    for service in ("", "CANARY_"):  # as Kubernetes sets them for Services edgegrain-serve and edgegrain-serve-canary
-        check_variables({f"EDGEGRAIN_SERVE_{service}{name}": value for name, value in links.items()})

@@ -139,7 +139,7 @@ def test_an_idle_worker_that_dies_is_replaced() -> None:
 
 
 @pytest.mark.parametrize(("data", "reason"), [
-    (b"die!1234", "died or broke its pipe"), (b"hang1234", "within 0.5 s"), (b"lie!1234", "0 of 1 items")])
+    (b"die!1234", "died or broke its pipe"), (b"hang1234", "within 0.5 s"), (b"lie!1234", "answer is invalid")])
 def test_mischief_costs_one_batch(data: bytes, reason: str, caplog: pytest.LogCaptureFixture) -> None:
     async def test(subject: Running) -> None:
         (answer,) = await subject.answers(data)
@@ -212,16 +212,13 @@ def test_on_a_cpu_a_worker_goes_on() -> None:
     run(lambda: Running(ENGINE, sizes=(1,)), test)
 
 
-@pytest.mark.parametrize(("fields", "reason"), [
-    ({}, "answer is invalid: KeyError"), ({"outcomes": None, "seconds": {}}, "answer is invalid: TypeError"),
-    ({"outcomes": [None, None], "seconds": {}}, "answered 2 of 1"),
-    ({"outcomes": [None], "seconds": 3}, "answer is invalid: TypeError"),
-    ({"outcomes": [None], "seconds": {"decode": "long"}}, "answer is invalid: ValueError"),
-    ({"outcomes": [None], "seconds": {"decode": 10**400}}, "answer is invalid: OverflowError"),
-    ({"outcomes": ["ImageError"], "seconds": {}}, "answer is invalid: TypeError"),
-    ({"outcomes": [{"error": "ImageError"}], "seconds": {}}, "answer is invalid: KeyError")])
-def test_invalid_answers_are_refused(fields: dict[str, Any], reason: str) -> None:
-    with pytest.raises(WorkerLost, match=reason):
+@pytest.mark.parametrize("fields", [
+    {}, {"outcomes": None, "seconds": {}}, {"outcomes": [None, None], "seconds": {}},
+    {"outcomes": [None], "seconds": 3}, {"outcomes": [None], "seconds": {"decode": "long"}},
+    {"outcomes": [None], "seconds": {"decode": 10**400}}, {"outcomes": ["ImageError"], "seconds": {}},
+    {"outcomes": [{"error": "ImageError"}], "seconds": {}}])
+def test_invalid_answers_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(WorkerLost, match="answer is invalid"):
         read_answer((fields, [b"data"]), 1)
 
 

@@ -154,37 +154,25 @@ def printable_text(value: object) -> str:
 
 @contextlib.contextmanager
 def hub_errors(what: str) -> Iterator[None]:
-    """Turn the errors of huggingface-hub into `BundleError`s about ``what`` that say what to do."""
+    """Turn the errors of huggingface-hub, which say what to do, into `BundleError`s about ``what``."""
     with needs_extra("hub", f"{what}: the Hub needs", BundleError):
         from huggingface_hub import errors
-    log_in = "log in with 'hf auth login' or set HF_TOKEN"
     try:
         yield
     except BundleError:
         raise
     except Exception as error:  # of huggingface-hub, its HTTP client, the file system
         local = isinstance(error, errors.LocalEntryNotFoundError)  # the Hub cannot be reached: its cause says why
+        said = " ".join(str(error).split())
         match error.__cause__ if local and error.__cause__ else error:
-            case errors.GatedRepoError():
-                advice = f"the repository is gated; accept its conditions on its page on the Hub, then {log_in}"
-            case errors.RepositoryNotFoundError():
-                advice = f"the Hub has no such repository, or it is private; check the name, or {log_in}"
-            case errors.RevisionNotFoundError():
-                advice = "the repository has no such revision; name a branch, a tag or a commit of 40 hex digits"
             case errors.EntryNotFoundError():
-                advice = "the repository holds no bundle: manifest.json, or a file that it lists, is not there"
-            case errors.OfflineModeIsEnabled():
-                advice = "it is not in the cache, and HF_HUB_OFFLINE is set; unset it to download"
+                advice = f"the repository holds no bundle: manifest.json, or a file that it lists, is missing ({said})"
             case errors.HfHubHTTPError(response=response) if response.status_code in (401, 403):
-                advice = f"access is denied; {log_in}, with a token that has the right"
-            case errors.HfHubHTTPError(response=response):
-                advice = f"the Hub answered with status {response.status_code}: {error}"
-            case OSError(errno=errno.ENOSPC):
-                advice = "the disk is full; free some space, or set EDGEGRAIN_CACHE to a folder on another disk"
-            case OSError(filename=str()):
-                advice = f"the cache cannot be written ({error}); set EDGEGRAIN_CACHE to a folder that you can write"
-            case ValueError():
-                advice = f"the Hub or huggingface-hub refuses it: {error}"
+                advice = f"{said}; log in with 'hf auth login' or set HF_TOKEN"
+            case errors.HfHubHTTPError() | errors.OfflineModeIsEnabled() | ValueError():
+                advice = said
+            case OSError(errno=errno.ENOSPC) | OSError(filename=str()):
+                advice = f"the cache cannot be written ({said}); free space, or set EDGEGRAIN_CACHE to another folder"
             case errors.HTTPError() | OSError() | RuntimeError() as cause:  # RuntimeError: of hf-xet
                 advice = (f"the Hub cannot be reached or the transfer broke off ({type(cause).__name__}: {cause}); "
                           "check the network and try again")
@@ -227,38 +215,29 @@ def _download(name: HubName, target: Path, manifest_size: int | None, check: Che
             return folder
         if target.exists():
             logger.warning("%s: %s is altered and is replaced", name, target)
-        fetch(MANIFEST)
-        with _discarded(staging, f"{name} holds no valid bundle", ""):
+        try:
+            fetch(MANIFEST)
             manifest = load_manifest(staging)
-        logger.warning("%s: downloading bundle %s, version %s, commit %s, %.1f MB. %s", name, manifest.id,
-                       printable_text(manifest.version), commit,
-                       sum(entry.size for entry in manifest.files.values()) / 1e6, licence_text(manifest.licence))
-        sizes = {file.path: getattr(file, "size", None)
-                 for file in api.list_repo_tree(name.repository, recursive=True, revision=commit)}
-        with _discarded(staging, f"{name}, commit {commit}", ". If that happens again, the repository is damaged; tell "
-                        "its owner"):
+            logger.warning("%s: downloading bundle %s, version %s, commit %s, %.1f MB. %s", name, manifest.id,
+                           printable_text(manifest.version), commit,
+                           sum(entry.size for entry in manifest.files.values()) / 1e6, licence_text(manifest.licence))
+            sizes = {file.path: getattr(file, "size", None)
+                     for file in api.list_repo_tree(name.repository, recursive=True, revision=commit)}
             for file, entry in manifest.files.items():
                 if sizes.get(file, entry.size) != entry.size:
                     raise BundleError(f"{file} has {sizes[file]} bytes on the Hub, expected {entry.size}")
                 fetch(file)
                 manifest.verify_file(file)
-        if check is not None:
-            with _discarded(staging, f"{name}, commit {commit}, is refused", "; tell its owner"):
+            if check is not None:
                 check(manifest)
+        except BundleError as error:
+            shutil.rmtree(staging)
+            raise BundleError(f"{name}, commit {commit}, is refused: {error}; if that happens again, tell the owner of "
+                              "the repository") from error
         shutil.rmtree(staging / ".cache", ignore_errors=True)  # huggingface-hub's
         shutil.rmtree(target, ignore_errors=True)
         os.replace(staging, target)
     return target
-
-
-@contextlib.contextmanager
-def _discarded(folder: Path, what: str, advice: str) -> Iterator[None]:
-    """Remove the folder if the block raises `BundleError`, and say more about it."""
-    try:
-        yield
-    except BundleError as error:
-        shutil.rmtree(folder)
-        raise BundleError(f"{what}: {error}{advice}") from error
 
 
 @dataclass(frozen=True)
@@ -293,15 +272,12 @@ def plan_upload(folder: Path, target: HubName, check: Check | None = None, *, li
         check(manifest)
     if target.pinned:
         raise BundleError(f"{target} is a commit, which never changes; name a branch")
-    files: dict[str, Path | bytes] = {name: manifest.path(name) for name in manifest.files}
-    card = manifest.open_file(MODEL_CARD).decode() if MODEL_CARD in manifest.files else f"# {manifest.id}\n"
-    found = _FRONT_MATTER.match(card)
-    if found and not licence:
-        head = found.group()
-        files[MANIFEST] = manifest.folder / MANIFEST
-    else:
-        head, body = _with_front_matter(card, manifest, target, licence)
-        data = f"{head}{body}".encode()
+    text = manifest.open_file(MODEL_CARD).decode() if MODEL_CARD in manifest.files else f"# {manifest.id}\n"
+    head, body = _front_matter(text, manifest, target, licence)
+    files: dict[str, Path | bytes] = {MANIFEST: manifest.folder / MANIFEST}
+    files |= {name: manifest.path(name) for name in manifest.files}
+    if (card := head + body) != text:
+        data = card.encode()
         record = json.loads((manifest.folder / MANIFEST).read_bytes())
         record["files"][MODEL_CARD] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         files |= {MODEL_CARD: data, MANIFEST: (json.dumps(record, indent=2) + "\n").encode()}
@@ -327,28 +303,32 @@ def upload(plan: Upload) -> HubName:
     return HubName(repository, commit.oid)
 
 
-def _with_front_matter(card: str, manifest: Manifest, target: HubName, licence: str) -> tuple[str, str]:
-    """New front matter, and the text below it. Licences in manifests are sentences, which the Hub calls ``other``."""
+def _front_matter(card: str, manifest: Manifest, target: HubName, licence: str) -> tuple[str, str]:
+    """The front matter of a card to upload, and the text below it. Licences in manifests are sentences, which the Hub
+    calls ``other``."""
     with hub_errors(str(target)):
         from huggingface_hub import ModelCard, ModelCardData
         from yaml import YAMLError
 
-        if not _FRONT_MATTER.match(card):
-            page = f"https://huggingface.co/{target.repository}/blob/main/{MODEL_CARD}"
-            metadata = ModelCardData(
-                license=licence or "other",
-                license_name=None if licence else "see-model-card",
-                license_link=None if licence else page,
-                library_name="edgegrain", pipeline_tag="image-to-image",
-                tags=["edgegrain", "image-compression", "image-rescaling", "onnx", manifest.codec, manifest.domain])
-            return f"---\n{metadata.to_yaml()}\n---\n", f"\n{card}"
-        try:
-            changed = ModelCard(card)
-        except (ValueError, YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise BundleError(f"the front matter of {MODEL_CARD} cannot be read ({reason}), so its licence cannot be "
-                              "replaced; correct it in the bundle, or leave --licence out") from error
+    if not _FRONT_MATTER.match(card):
+        card = f"---\n{{}}\n---\n\n{card}"
+    try:
+        changed = ModelCard(card)
+    except (ValueError, YAMLError) as error:
+        raise BundleError(f"the front matter of {MODEL_CARD} cannot be read ({' '.join(str(error).split())}); correct "
+                          "it in the bundle") from error
+    if not changed.data.to_dict():
+        page = f"https://huggingface.co/{target.repository}/blob/main/{MODEL_CARD}"
+        changed.data = ModelCardData(
+            license=licence or "other",
+            license_name=None if licence else "see-model-card",
+            license_link=None if licence else page,
+            library_name="edgegrain", pipeline_tag="image-to-image",
+            tags=["edgegrain", "image-compression", "image-rescaling", "onnx", manifest.codec, manifest.domain])
+    elif licence:
         for field in ("license_name", "license_link"):
             changed.data.pop(field)
         changed.data["license"] = licence
-        return str(changed).removesuffix(changed.text), changed.text
+    else:
+        return card.removesuffix(changed.text), changed.text
+    return str(changed).removesuffix(changed.text), changed.text

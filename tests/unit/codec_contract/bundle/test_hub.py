@@ -194,7 +194,7 @@ class TestOffline:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the variable is read at import
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         assert find() == folder and hub.requests == [] and caplog.messages == []
-        with pytest.raises(BundleError, match="it is not in the cache, and HF_HUB_OFFLINE is set"):
+        with pytest.raises(BundleError, match="hf://anna/other@main: .* unset the `HF_HUB_OFFLINE` environment"):
             find("hf://anna/other")
 
 
@@ -204,7 +204,7 @@ class TestRefusals:
         good = hub.repositories[REPOSITORY].commits[commit]
         right = good[DECODER]
         good[DECODER] = right[:-1] + b"!"
-        with pytest.raises(BundleError, match=f"commit {commit}: {DECODER} of bundle tiny-64-lr16 is altered"):
+        with pytest.raises(BundleError, match=f"commit {commit}, is refused: {DECODER} of .* is altered"):
             find()
         assert cached_hub_bundles() == {}
         good[DECODER] = right
@@ -236,12 +236,11 @@ class TestRefusals:
     def test_the_hubs_refusals_say_what_to_do(self, hub: Hub, bundle: Path) -> None:
         commit = hub.add(REPOSITORY, bundle)
         repository = hub.repositories[REPOSITORY]
-        with pytest.raises(BundleError, match="hf://anna/other@main: the Hub has no such repository, or it is private"):
+        with pytest.raises(BundleError, match="hf://anna/other@main: .*Repository Not Found .* private"):
             find("hf://anna/other")
-        with pytest.raises(BundleError, match="no such revision; name a branch, a tag or a commit"):
-            find(f"hf://{REPOSITORY}@v9")
-        with pytest.raises(BundleError, match="no such revision"):
-            find(f"hf://{REPOSITORY}@{'0' * 40}")
+        for revision in ("v9", "0" * 40):
+            with pytest.raises(BundleError, match="Revision Not Found"):
+                find(f"hf://{REPOSITORY}@{revision}")
         del repository.commits[commit][DECODER]
         with pytest.raises(BundleError, match="the repository holds no bundle: manifest.json, or a file that it lists"):
             find()
@@ -249,14 +248,14 @@ class TestRefusals:
         with pytest.raises(BundleError, match="the repository holds no bundle"):
             find(f"hf://{REPOSITORY}@main")
         repository.gated = True
-        with pytest.raises(BundleError, match="gated; accept its conditions on its page .*'hf auth login'"):
+        with pytest.raises(BundleError, match="gated repo .*'hf auth login' or set HF_TOKEN"):
             find()
 
     def test_a_private_repository_is_read_with_the_token(
             self, hub: Hub, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hub.add(REPOSITORY, bundle)
         hub.repositories[REPOSITORY].private = True
-        with pytest.raises(BundleError, match="or it is private; check the name, or log in"):
+        with pytest.raises(BundleError, match="a private or gated repo.*'hf auth login'"):
             find()
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
         assert files_of(find()) == files_of(bundle)
@@ -267,7 +266,7 @@ class TestRefusals:
             find()
 
     def test_a_full_disk(self) -> None:
-        with pytest.raises(BundleError, match="hf://a/b@main: the disk is full; free some space, or set"):
+        with pytest.raises(BundleError, match="hf://a/b@main: the cache cannot be written .*; free space, or set"):
             with hub_errors("hf://a/b@main"):
                 raise OSError(28, os.strerror(28))
 
@@ -276,7 +275,7 @@ class TestRefusals:
         hub.add(REPOSITORY, bundle)
         (tmp_path / "file").write_bytes(b"")
         monkeypatch.setenv("EDGEGRAIN_CACHE", str(tmp_path / "file"))
-        with pytest.raises(BundleError, match="the cache cannot be written .*; set EDGEGRAIN_CACHE to a folder"):
+        with pytest.raises(BundleError, match="the cache cannot be written .*set EDGEGRAIN_CACHE to another folder"):
             find()
 
 
@@ -286,7 +285,7 @@ def test_verify_downloads_an_altered_bundle_again(hub: Hub, bundle: Path, caplog
     (folder / DECODER).write_bytes(b"altered")
     assert find(name) == folder and (folder / DECODER).read_bytes() == b"altered", "checked when it is opened"
     hub.down = True
-    with pytest.raises(BundleError, match="the Hub answered with status 503"):
+    with pytest.raises(BundleError, match="503 Service Unavailable"):
         find(name, verify=True)
     assert folder.is_dir(), "it is replaced, not removed"
     hub.down = False
@@ -343,7 +342,7 @@ class TestUpload:
         assert json.loads(manifest)["files"]["README.md"]["size"] == len(card)
         for head in ("- mit", "license: a: b"):
             with_card(bundle, f"---\n{head}\n---\n# Mine\n")
-            with pytest.raises(BundleError, match="front matter of README.md cannot be read .*leave --licence out"):
+            with pytest.raises(BundleError, match="front matter of README.md cannot be read .*correct it in"):
                 plan_upload(bundle, TARGET, licence="apache-2.0")
 
     def test_damaged_bundles_and_commits_are_refused(self, bundle: Path) -> None:
@@ -391,6 +390,6 @@ class TestUpload:
     def test_with_a_wrong_token_nothing_is_uploaded(
             self, hub: Hub, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-        with pytest.raises(BundleError, match="access is denied; log in with 'hf auth login' or set HF_TOKEN"):
+        with pytest.raises(BundleError, match="401.*; log in with 'hf auth login' or set HF_TOKEN"):
             upload(plan_upload(bundle, TARGET))
         assert hub.repositories == {}

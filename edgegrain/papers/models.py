@@ -12,13 +12,14 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from codec_contract.bundle.manifest import ENLARGEMENTS
+from codec_contract.bundle.find import DEFAULT_BUNDLE, find_bundle
+from codec_contract.bundle.manifest import ENLARGEMENTS, Manifest, load_manifest
 from edge_encoder.lowering import lower
 from edge_encoder.twin import HR_SIZES, LR_SIZES, EncoderTwin, encoder_config
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
@@ -44,7 +45,7 @@ from server_decoder.grain.rrdb_decoder import (
 )
 from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024
 from server_decoder.stylegan2.networks import CONFIG_F_256, CONFIG_F_1024, Discriminator
-from server_decoder.super_resolution import SuperResolution
+from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig
 
 WITHOUT_ENCODER = "grain-1024-lr16-without-invertible-encoder"
 """[GRAIN] Table 2: the LR is the area mean."""
@@ -60,8 +61,7 @@ PRIORS = {"stylegan2-1024": PriorConfig("stylegan2", CONFIG_F_1024),
           "mobile-stylegan-256": PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_256)}
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Parameters of a part of a model, and its MACs for one picture."""
 
     parameters: int
@@ -74,8 +74,8 @@ class Model:
 
     Attributes:
         name: the name in presets and commands.
-        parts: ``encoder``, ``decoder``, ``code_predictor``, ``fusion``, ``prior``, ``discriminator``, if they
-            exist; or ``rescaler``, one network that is encoder and decoder; or ``network``, all except a prior.
+        parts: ``encoder``, ``decoder``, ``code_predictor``, ``fusion``, ``prior``, ``enlarger``, ``discriminator``, if
+            they exist; or ``rescaler``, one network that is encoder and decoder; or ``network``, all except a prior.
     """
 
     name: str
@@ -99,8 +99,9 @@ class Model:
 
 
 def models() -> list[Model]:
-    """All models, GRAIN's first."""
+    """All models, the default bundle's first, then GRAIN's."""
     return [
+        *bundle_models(load_manifest(find_bundle(DEFAULT_BUNDLE))),
         *(grain_model(name, config) for name, config in PRESETS.items()),
         grain_model(WITHOUT_ENCODER, paper_model(16)),
         *(irn_model(name, config) for name, config in IRN_PRESETS.items()),
@@ -114,6 +115,18 @@ def models() -> list[Model]:
           for hr, lr in itertools.product(HR_SIZES, LR_SIZES)),
         Model("stylegan2-discriminator-1024", {
             "discriminator": _measure(lambda: Discriminator(CONFIG_F_1024), (3, 1024, 1024))})]
+
+
+def bundle_models(manifest: Manifest) -> list[Model]:
+    """Encoder, decoder and enlarger of a GRAIN bundle without generator."""
+    parts = {"encoder": Part(manifest.encoder["parameters"], manifest.encoder["flops"] // 2),
+             "decoder": _decoder(DecoderConfig.from_dict(manifest.decoder["architecture"]))}
+    if manifest.enlarger is not None:
+        network = SuperResolutionConfig.from_dict(manifest.enlarger.training["config"]["network"])
+        for factor in manifest.enlarger.factors:
+            parts[f"enlarger-x{factor}"] = _measure(lambda: SuperResolution(network), (3, manifest.hr, manifest.hr),
+                                                    factor)
+    return [Model(f"{manifest.id}-{name}", {name.partition("-")[0]: part}) for name, part in parts.items()]
 
 
 def grain_model(name: str, config: GrainConfig) -> Model:

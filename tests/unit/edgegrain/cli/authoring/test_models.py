@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from codec_contract.bundle.manifest import load_manifest
+from edge_encoder.integer_network import load_integer_network
 from edgegrain.papers import models as model_table
+from edgegrain.papers.convert import count
 from edgegrain.papers.gcfsr.network import PRESETS as GCFSR_PRESETS
 from edgegrain.papers.glean.network import PRESETS as GLEAN_PRESETS
 from edgegrain.papers.irn.network import PRESETS as IRN_PRESETS
 from edgegrain.papers.models import Model, Part, gcfsr_model, glean_model, grain_model, irn_model
+from export.bundle.enlarger import find_enlarger
+from export.decoder.export import bundle_decoder
 from server_decoder.grain.grain import PRESETS
 from tests.unit.edgegrain.cli.conftest import Shell
 
@@ -95,6 +102,16 @@ def test_json_has_every_configuration_by_name(shell: Shell, monkeypatch: pytest.
     assert rows["gcfsr-1024"]["parameters"] == pytest.approx(66.69e6, rel=0.001)  # [GCFSR] Table 1
     assert 188e6 <= rows["glean-1024-x64"]["parameters"] <= 190e6
     assert rows["glean-1024-x64"]["parameters_by_part"]["prior"] == rows["stylegan2-1024"]["parameters"]
+
+
+def test_the_default_bundles_networks_are_those_of_its_files(default_bundle: Path) -> None:
+    manifest = load_manifest(default_bundle)
+    enlarger = count(find_enlarger(default_bundle).network())
+    found = {model.name.removeprefix(f"{manifest.id}-"): model for model in model_table.bundle_models(manifest)}
+    assert {name: model.parameters for name, model in found.items()} == {
+        "encoder": load_integer_network(manifest.open_file("encoder.safetensors")).parameters,
+        "decoder": count(bundle_decoder(manifest)), "enlarger-x2": enlarger, "enlarger-x4": enlarger}
+    assert found["encoder"].macs == 862_666_752 < found["enlarger-x2"].macs < found["enlarger-x4"].macs
 
 
 def test_table(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,15 +38,15 @@ Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class KernelDistance:
-    """A distance, and its bootstrap interval over pictures (Efron, 1979)."""
+class Estimate:
+    """A value, and its bootstrap interval over pictures (Efron, 1979)."""
 
     value: float
     low: float
     high: float
 
 
-def kernel_distance(features: Features, originals: Features, seed: int = 0) -> KernelDistance | None:
+def kernel_distance(features: Features, originals: Features, seed: int = 0) -> Estimate | None:
     """KID of restored pictures against their originals; None for fewer than `FEWEST` pictures.
 
     The interval measures how much the value depends on the choice of pictures: pictures are resampled with replacement,
@@ -62,7 +62,7 @@ def kernel_distance(features: Features, originals: Features, seed: int = 0) -> K
     return _with_interval(_contrast(features, originals), seed)
 
 
-def distance_change(new: Features, old: Features, originals: Features, seed: int = 0) -> KernelDistance | None:
+def distance_change(new: Features, old: Features, originals: Features, seed: int = 0) -> Estimate | None:
     """KID of ``new`` minus that of ``old``, two restorations of the same originals; None as for `kernel_distance`.
 
     The interval is paired: both are resampled together.
@@ -103,7 +103,7 @@ def _kernel(x: Features, y: Features) -> Matrix:
     return mean
 
 
-def _with_interval(contrast: Matrix, seed: int) -> KernelDistance | None:
+def _with_interval(contrast: Matrix, seed: int) -> Estimate | None:
     """Mean over pairs of different pictures, and its interval."""
     count = len(contrast)
     if count < FEWEST:
@@ -111,7 +111,7 @@ def _with_interval(contrast: Matrix, seed: int) -> KernelDistance | None:
     draws = multiplicities(count, seed)
     draws = draws[draws.max(1) < count]  # a single picture has no distance
     (value,) = _means(np.ones((1, count)), contrast)
-    return KernelDistance(float(value), *interval(_means(draws, contrast)))
+    return Estimate(float(value), *interval(_means(draws, contrast)))
 
 
 def _means(weights: Matrix, contrast: Matrix) -> npt.NDArray[np.float64]:

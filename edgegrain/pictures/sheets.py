@@ -134,39 +134,11 @@ def _shortened(text: str, width: int, draw: ImageDraw.ImageDraw, font: _Font) ->
     return text + "..." if text else ""
 
 
-MIXING_SIDE = 192
-"""Longest side of a picture on the mixing sheet; samples keep their size."""
-
-# Resolutions of the layers that take their codes from the other picture ([StyleGAN] Section 3.1: coarse styles 4-8,
-# middle styles 16-32, fine styles from 64 on).
-MIXTURES = {"coarse, 4 to 8": (4, 8), "middle, 16 to 32": (16, 32), "fine, from 64": (64, 4096)}
-
-
 def sample_sheet(prior: GenerativePrior, count: int, seed: int, psi: float,
                  report: Callable[[float], None]) -> Image.Image:
     """Draw ``count`` samples in reading order, in a nearly square grid; ``report`` gets the finished part, 0...1."""
     tiles = _synthesize(prior, truncated_codes(prior, count, seed, psi), report)
     return draw_sheet(in_rows(tiles, math.ceil(math.sqrt(count))))
-
-
-def mixing_sheet(prior: GenerativePrior, count: int, seed: int, psi: float,
-                 report: Callable[[float], None]) -> Image.Image:
-    """Draw a row per pair: A, then A with the codes of B in the coarse, the middle, the fine layers, then B."""
-    import torch
-
-    first, second = truncated_codes(prior, 2 * count, seed, psi).chunk(2)
-    columns = [first, *(mix_codes(prior, first, second, *band) for band in MIXTURES.values()), second]
-    tiles = _synthesize(prior, torch.stack(columns, dim=1).flatten(0, 1), report)
-    return draw_sheet(in_rows(tiles, len(columns)), titles=("A", *(f"B's {name}" for name in MIXTURES), "B"),
-                      side=min(MIXING_SIDE, prior.size))
-
-
-def mix_codes(prior: GenerativePrior, codes: Tensor, other: Tensor, first: int, last: int) -> Tensor:
-    """``codes`` ``[B, L, C]``, with those of ``other`` in the layers of resolutions ``first``...``last``."""
-    import torch
-
-    taken = torch.tensor([first <= resolution <= last for resolution in prior.code_resolutions], device=codes.device)
-    return torch.where(taken[None, :, None], other, codes)
 
 
 def truncated_codes(prior: GenerativePrior, count: int, seed: int, psi: float) -> Tensor:

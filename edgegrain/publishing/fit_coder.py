@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from codec_contract.errors import ImageError
@@ -23,9 +22,7 @@ from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import ChannelNetwork, CoderTables, rounded, to_indices
 from codec_contract.lr_coder.context import all_contexts
 from codec_contract.pixels import Rgb
-from edge_encoder.preprocessing import load_picture
 from edgegrain.evaluation.classical_codecs import encode_lossless
-from edgegrain.pictures.stored_pictures import list_pictures
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.grain.rate import FloatNetwork, code_length
 
@@ -115,38 +112,8 @@ def _kept_networks(kept: Path | None, key: str) -> list[ChannelNetwork]:
     return list(CoderTables.from_json(record["tables"]).channels[: record["fitted"]]) if record["key"] == key else []
 
 
-def generic_lrs(folder: Path, seed: int = 0) -> list[Rgb]:
-    """LRs for fitting the default tables, uint8 ``[h, h, 3]``: box means of the folder's pictures at many scales.
-
-    A fifth has low contrast; half of them carry noise of random strength, correlated between channels, like the texture
-    of learned encoders.
-    """
-    rng = np.random.default_rng(seed)
-    mixing = np.linalg.cholesky(np.array([[1.0, 0.6, 0.4], [0.6, 1.0, 0.6], [0.4, 0.6, 1.0]]))
-    lrs = []
-    for path in list_pictures(folder):
-        picture = Image.fromarray(load_picture(path))
-        crop = int(rng.integers(min(picture.size) // 2, min(picture.size) + 1))
-        left = int(rng.integers(picture.width - crop + 1))
-        top = int(rng.integers(picture.height - crop + 1))
-        side = int(rng.choice([8, 16, 16, 24, 32, 64], p=[0.2, 0.25, 0.25, 0.15, 0.1, 0.05]))
-        small = picture.resize((side, side), Image.Resampling.BOX, (left, top, left + crop, top + crop))
-        levels = np.asarray(small, dtype=np.float64)
-        if rng.random() < 0.5:
-            levels = levels[:, ::-1]
-        if rng.random() < 0.2:
-            levels = levels.mean(axis=(0, 1)) + rng.uniform(0, 0.5) * (levels - levels.mean(axis=(0, 1)))
-        if rng.random() < 0.5:
-            strength = 2.0 ** rng.uniform(0, 6.5)
-            levels = levels + strength * rng.standard_normal((side, side, 3)) @ mixing.T
-        lrs.append(np.clip(np.floor(levels + 0.5), 0, 255).astype(np.uint8))
-    return lrs
-
-
 def load_lrs(path: Path) -> list[Rgb]:
-    """LRs from a .npy file, uint8 ``[N, h, w, 3]``, or generic LRs made from a folder of pictures."""
-    if path.is_dir():
-        return generic_lrs(path)
+    """LRs from a .npy file, uint8 ``[N, h, w, 3]``."""
     try:
         with path.open("rb") as file:
             array = np.lib.format.read_array(file, allow_pickle=False)  # np.load also reads .npz, as another type

@@ -28,7 +28,7 @@ from edge_encoder.integer_network import IntegerNetwork, integer_digest, load_in
 from edge_encoder.lowering import box_network, lower, raise_twin
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.evaluation.classical_codecs import encode_lossless
-from edgegrain.metrics.kid import KIDS, Features, distance_change, kernel_distance, mean_interval
+from edgegrain.metrics.kid import KIDS, Estimate, Features, distance_change, kernel_distance, mean_interval
 from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, first_picture, unit_batch
 from edgegrain.metrics.score_names import SCORE_NAMES, training_losses
 from edgegrain.metrics.weights import find_metric_weights
@@ -104,15 +104,6 @@ class Figures:
         return {"scores": self.scores, "lpips_without_prior": self.lpips_without_prior, "lr_bytes": self.lr_bytes}
 
 
-@dataclass(frozen=True)
-class Change:
-    """The mean change of a score from the published decoder to the new one, with its paired 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 @torch.no_grad()
 def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: PictureMetrics) -> Figures:
     """Scores of the pictures that a decoder restores from its own encoder's LRs, as payloads store them."""
@@ -137,26 +128,23 @@ def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: PictureMet
                    statistics.fmean(without_prior) if without_prior else None, statistics.fmean(sizes))
 
 
-def changes(new: Figures, published: Figures, losses: Collection[str] = ()) -> dict[str, Change]:
-    """Judge -> how its score changes; judges in ``losses`` or without a score on both sides are left out."""
-    found = {}
-    for judge in JUDGES:
-        if judge in losses:
-            continue
-        if judge in KIDS:
-            if judge not in new.features:
-                continue
-            distance = distance_change(new.features[judge], published.features[judge], new.original_features[judge])
-            if distance is not None:
-                found[judge] = Change(distance.value, distance.low, distance.high)
-            continue
-        pairs = [(getattr(a, judge), getattr(b, judge)) for a, b in zip(new.rows, published.rows, strict=True)]
-        if any(None in pair for pair in pairs):
-            continue
-        differences = [a - b for a, b in pairs]
-        value = statistics.fmean(differences)
-        found[judge] = Change(value, *(mean_interval(differences) or (value, value)))
-    return found
+def changes(new: Figures, published: Figures, losses: Collection[str] = ()) -> dict[str, Estimate]:
+    """Judge -> the mean change of its score, with the paired interval; judges in ``losses`` or without a score on both
+    sides are left out."""
+    found = {judge: _change(judge, new, published) for judge in JUDGES if judge not in losses}
+    return {judge: change for judge, change in found.items() if change is not None}
+
+
+def _change(judge: str, new: Figures, published: Figures) -> Estimate | None:
+    if judge in KIDS:
+        return distance_change(new.features[judge], published.features[judge],
+                               new.original_features[judge]) if judge in new.features else None
+    pairs = [(getattr(a, judge), getattr(b, judge)) for a, b in zip(new.rows, published.rows, strict=True)]
+    if any(None in pair for pair in pairs):
+        return None
+    differences = [a - b for a, b in pairs]
+    value = statistics.fmean(differences)
+    return Estimate(value, *(mean_interval(differences) or (value, value)))
 
 
 def losses_of(run: GrainRun, domain: str, published: Mapping[str, Any]) -> frozenset[str]:
@@ -165,7 +153,7 @@ def losses_of(run: GrainRun, domain: str, published: Mapping[str, Any]) -> froze
     return training_losses(CODEC, domain, {**published, "stages": stages, "config": asdict(run.recipe)})
 
 
-def shortcomings(found: Mapping[str, Change], new: Figures, published: Figures, name: str) -> list[str]:
+def shortcomings(found: Mapping[str, Estimate], new: Figures, published: Figures, name: str) -> list[str]:
     """Reasons against replacing the bundle ``name``, given the `changes` to it; empty if there are none."""
     reasons = [f"{SCORE_NAMES[judge].name}: worse than that of {name} by {change.value:.4f} (95 % interval "
                f"{change.low:.4f} to {change.high:.4f})" for judge, change in found.items() if change.low > 0]

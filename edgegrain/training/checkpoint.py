@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -86,13 +86,14 @@ class Run:
         """Further values to store, plain JSON."""
         return {}
 
-    def load(self, stored: Checkpoint) -> None:
-        """Take the weights and the number of pictures of a checkpoint; a KeyError if it has others."""
+    def load(self, stored: Checkpoint) -> Self:
+        """This run with the weights and the number of pictures of a checkpoint; a KeyError if it has others."""
         for prefix, network in self.networks().items():
             missing, unexpected = network.load_state_dict(stored.part(prefix), strict=False)
             if others := [name for name in missing if not name.startswith(self.frozen)] + unexpected:
                 raise KeyError(f"missing or unknown weights: {others[:3]}")
         self.pictures = stored.pictures
+        return self
 
     def resume(self, recipe: Any, discriminator: nn.Module | None = None, **kept: Any) -> None:
         """Go on with a recipe, except for the shapes ``kept``; ``discriminator``: a trained one for a run without."""

@@ -21,20 +21,28 @@ class MetricNetworks(NamedTuple):
 
     lpips: LPIPS | None = None
     identity: FaceIdentity | None = None
+    vgg: LPIPS | None = None
 
     @classmethod
-    def load(cls, weights: Path | None, device: torch.device, *, needed: bool, faces: bool = False) -> MetricNetworks:
+    def load(cls, weights: Path | None, device: torch.device, *, needed: bool, faces: bool = False, vgg: bool = False
+             ) -> MetricNetworks:
         """Load them from a folder, or from the fetched weights if losses need them; else none. The identity network is
-        for faces only."""
-        if (weights := needed_metric_weights(weights, needed=needed, faces=faces)) is None:
+        for faces only, LPIPS with VGG16 for losses on its features."""
+        if needed:
+            weights = find_metric_weights(weights, faces=faces)
+        if weights is None:
             return cls()
-        return cls(LPIPS(weights).requires_grad_(False).to(device),
-                   FaceIdentity(weights).requires_grad_(False).to(device) if faces else None)
+        networks = LPIPS(weights), FaceIdentity(weights) if faces else None, LPIPS(weights, "vgg") if vgg else None
+        return cls(*(network and network.requires_grad_(False).to(device) for network in networks))
 
 
-def needed_metric_weights(weights: Path | None, *, needed: bool, faces: bool = False) -> Path | None:
-    """The folder given, or the fetched weights if the losses need them; None if they do not."""
-    return find_metric_weights(weights, faces=faces) if needed else weights
+def feature_loss(vgg: LPIPS, layer: int, picture: Tensor, target: Tensor, *, squared: bool = False) -> Tensor:
+    """Mean absolute or squared difference of a layer of VGG16, of those that LPIPS compares, after its ReLU; a scalar.
+    Pictures are ``[B, 3, H, W]`` in [-1, 1]."""
+    with torch.no_grad():
+        wanted = vgg.activations(target)[layer].float()
+    difference = vgg.activations(picture)[layer].float() - wanted
+    return difference.square().mean() if squared else difference.abs().mean()
 
 
 def running_mean(mean: Tensor | None, value: Tensor, decay: float) -> Tensor:

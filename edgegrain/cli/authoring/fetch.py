@@ -82,12 +82,10 @@ def fetch_prior(
 @prior.command()
 def sample(
     name: Annotated[str, typer.Option("--name", help="Name of a fetched prior, or a file.")] = DEFAULT_PRIOR,
-    count: Annotated[int, typer.Option(min=1, max=256, help="Number of pictures; with --mix, of pairs.")] = 16,
+    count: Annotated[int, typer.Option(min=1, max=256, help="Number of pictures.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the codes.")] = 0,
     psi: Annotated[float, typer.Option(min=0, max=1.5, help="Truncation: 0 is the mean face, 1 is unchanged.")] = 0.7,
     size: Annotated[int, typer.Option(help="Side of the pictures; a larger generator is cut to it.")] = 256,
-    mix: Annotated[bool, typer.Option(
-        "--mix", help="Exchange the codes of coarse, middle and fine layers between pairs.")] = False,
     out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Sheet to write, .png or .jpg.")] =
         Path("samples.png"),
     mark: MarkOption = True,
@@ -99,26 +97,25 @@ def sample(
     \b
     Examples:
       edgegrain prior sample --count 16 --seed 1 --psi 0.7 --out sheet.png
-      edgegrain prior sample --mix --count 4 --out mixing.jpg
+      edgegrain prior sample --name ffhq.safetensors --size 1024 --count 4 --out large.jpg
     """
     if out.suffix.lower() not in (".png", ".jpg"):
         raise typer.BadParameter(f"a sheet is written as .png or .jpg, got {out.suffix or 'no suffix'}",
                                  param_hint="--out")
     refuse_existing([out], force)
     with needs_extra("train", "generative priors need"):
-        from edgegrain.pictures.sheets import mixing_sheet, sample_sheet, write_sheet
+        from edgegrain.pictures.sheets import sample_sheet, write_sheet
         from sdk.generated_mark import GENERATED, GeneratedMark, MarkedPicture
         from server_decoder.prior_store import load_prior
 
     generator = load_prior(name, size=size)
     with progress_bar("generating", transient=True) as show:
-        sheet = (mixing_sheet if mix else sample_sheet)(generator, count, seed, psi, show)
+        sheet = sample_sheet(generator, count, seed, psi, show)
     if mark:
         sheet = MarkedPicture(sheet, GeneratedMark(GENERATED).xmp())
     write_sheet(sheet, out, force=force)
-    report({"sheet": out, "name": name, "count": count, "mix": mix, "size": size, "seed": seed, "psi": psi},
-           f"{out}: {f'{count} pairs with exchanged layers' if mix else f'{count} pictures'} of {name} at "
-           f"{size}x{size}, seed {seed}, psi {psi:g}", as_json=json_output)
+    report({"sheet": out, "name": name, "count": count, "size": size, "seed": seed, "psi": psi},
+           f"{out}: {count} pictures of {name} at {size}x{size}, seed {seed}, psi {psi:g}", as_json=json_output)
 
 
 _METRICS_HELP = """Download the weights of the metric networks.

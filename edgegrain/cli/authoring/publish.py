@@ -176,8 +176,7 @@ def card(
 
 @publish.command()
 def coder(
-    lrs: Annotated[Path, typer.Argument(exists=True, help="LRs, uint8 [N, h, w, 3] as .npy, or a folder of pictures "
-                                        "from which generic LRs are made.")],
+    lrs: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="LRs, uint8 [N, h, w, 3] as .npy.")],
     out: Annotated[Path, typer.Argument(dir_okay=False, help="The coder.json to write.")],
     widths: Annotated[str, typer.Option(help="Units of the hidden layers, comma-separated.")] = WIDTHS,
     steps: Annotated[int, typer.Option(min=1, help="Training steps per channel.")] = STEPS,
@@ -193,7 +192,7 @@ def coder(
     \b
     Examples:
       edgegrain publish coder LRS.npy coder.json
-      edgegrain publish coder PICTURES/ coder.json --widths 32,32
+      edgegrain publish coder LRS.npy coder.json --widths 32,32
       edgegrain publish coder LRS.npy coder.json --level-step 3
     """
     try:

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
 from codec_contract.resize import cubic
-from edgegrain.metrics.lpips import LPIPS
 from edgegrain.papers.face_sr.bundle import GCFSR_WEIGHTS, GLEAN_WEIGHTS, load_gcfsr, load_glean, save_face_sr
 from edgegrain.papers.gcfsr import network as gcfsr
 from edgegrain.papers.gcfsr.network import GCFSR, LARGEST_FACTOR, GCFSRConfig
@@ -55,7 +54,7 @@ from edgegrain.training.losses import (
     GridLoss,
     LossWeights,
     MetricNetworks,
-    needed_metric_weights,
+    feature_loss,
     picture_loss,
     random_offset,
 )
@@ -202,7 +201,7 @@ class FaceSRRecipe(RestorationRecipe):
         network: GLEAN or GCFSR.
         loss: weights of the terms that compare pictures. Those of GRAIN's LRs, codes and identity are 0 here.
         perceptual: weight of the difference of VGG16's features (conv4_3).
-        squared: True for the squared difference, as in [GLEAN], False for the absolute one.
+        squared: True for the squared difference, as in [GLEAN] (supplementary, equation 2), False for the absolute one.
         adversarial: the adversarial loss, or None.
         adversarial_alone: pictures reduced by this factor or less have no loss but the adversarial one, once that has
             begun ([GCFSR] 1: enough for factors up to 8).
@@ -398,8 +397,7 @@ def load_run(folder: Path, prior: GenerativePrior | None = None) -> FaceSRRun:
         run = start_run(FaceSRRecipe.from_dict(stored.config), prior)
         if isinstance(run.model, GLEAN) and stored.state["bank"] != prior_digest(run.model.prior):
             raise ModelError(f"{folder} was trained with another bank than the one given; pass --prior with that one")
-        run.load(stored)
-        return run
+        return run.load(stored)
 
 
 def _weight_file(start: str | Path, name: str) -> Path:
@@ -437,7 +435,8 @@ def _name_in_glean(name: str) -> str:
     return ".".join(("up", str(index - 1), "scale", *rest[1:]))
 
 
-VGG_LAYER = 3  # conv4_3, of those that LPIPS compares
+VGG_LAYER = 3
+"""conv4_3, of those that LPIPS compares; the authors' public codes of both papers take it before its ReLU."""
 
 
 class Inputs(NamedTuple):
@@ -521,11 +520,10 @@ class FaceSRTrainer(Trainer):
     run: FaceSRRun
 
     def __init__(self, run: FaceSRRun, distributed: Distributed, pictures: np.ndarray,
-                 networks: MetricNetworks = NONE, vgg: LPIPS | None = None, held_out: np.ndarray | None = None) -> None:
-        """Pictures to train and to evaluate on, by default the first of them, are uint8 ``[N, S, S, 3]``; VGG is for
-        the perceptual loss."""
+                 networks: MetricNetworks = NONE, held_out: np.ndarray | None = None) -> None:
+        """Pictures to train and to evaluate on, by default the first of them, are uint8 ``[N, S, S, 3]``."""
         super().__init__(run, distributed, len(pictures), networks)
-        recipe, self._vgg = run.recipe, vgg.to(distributed.device) if vgg is not None else None
+        recipe = run.recipe
         self._random, self._grid = np.random.default_rng(self.seed), GridLoss()
         self._feed = batches(pictures, recipe.batch, self.seed, distributed.device)
         unseen = torch.from_numpy(np.array(pictures[:HELD_OUT] if held_out is None else held_out))
@@ -605,9 +603,9 @@ class FaceSRTrainer(Trainer):
             return torch.zeros((), device=restored.device), {}
         loss, terms = picture_loss(recipe.loss, restored[counted], target[counted], self.networks.lpips, None,
                                    offset=random_offset(recipe.lpips_shift), grid=self._grid)
-        if self._vgg is not None:
-            terms["perceptual"] = perceptual_loss(
-                self._vgg, restored[counted], target[counted], squared=recipe.squared)
+        if self.networks.vgg is not None:
+            terms["perceptual"] = feature_loss(
+                self.networks.vgg, VGG_LAYER, restored[counted], target[counted], squared=recipe.squared)
             loss = loss + recipe.perceptual * terms["perceptual"]
         return counted.float().mean() * loss, terms  # so that a picture counts the same in every batch
 
@@ -618,7 +616,8 @@ def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distri
     prior = recipe_prior(recipe, options.prior)
     resumes = (folder / CHECKPOINT).exists()
     discriminator = recipe_discriminator(recipe, options.discriminator, resumes=resumes)
-    weights = needed_metric_weights(options.weights, needed=recipe.needs_metrics)
+    networks = MetricNetworks.load(
+        options.weights, distributed.device, needed=recipe.needs_metrics, vgg=recipe.perceptual > 0)
     if resumes:
         run = load_run(folder, prior)
         drawn = prior is None and isinstance(recipe.network, GLEANConfig)  # the bank, from the run's seed
@@ -627,21 +626,7 @@ def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distri
         run = start_run(recipe, prior, discriminator, options.init_from)
     recipe = run.recipe
     pictures = training_pictures(recipe, options, folder, recipe.size)
-    networks = MetricNetworks.load(weights, distributed.device, needed=False)
-    vgg = LPIPS(weights, "vgg").requires_grad_(False) if recipe.perceptual and weights is not None else None
-    return FaceSRTrainer(run, distributed, pictures, networks, vgg, held_out_pictures(options, pictures))
-
-
-def perceptual_loss(vgg: LPIPS, picture: Tensor, target: Tensor, *, squared: bool) -> Tensor:
-    """Mean squared or absolute difference of VGG16's conv4_3, after its ReLU, of pictures in [-1, 1].
-
-    The authors' public codes of both papers take that layer before its ReLU; [GLEAN] squares (supplementary, equation
-    2).
-    """
-    with torch.no_grad():
-        wanted = vgg.activations(target)[VGG_LAYER].float()
-    difference = vgg.activations(picture)[VGG_LAYER].float() - wanted
-    return difference.square().mean() if squared else difference.abs().mean()
+    return FaceSRTrainer(run, distributed, pictures, networks, held_out_pictures(options, pictures))
 
 
 def _takes(recipe: FaceSRRecipe) -> set[str]:

@@ -34,7 +34,7 @@ from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_che
 from edgegrain.training.data import UNSEEN_SEED, packed_folder, require_pictures, write_samples
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.losses import needed_metric_weights, weighted_sum
+from edgegrain.training.losses import MetricNetworks, feature_loss, weighted_sum
 from edgegrain.training.optimizers import descend, optimizers
 from edgegrain.training.recipe import Recipe, continued
 from edgegrain.training.trainer import Trainer
@@ -199,11 +199,8 @@ def adversarial_loss(restored: Tensor) -> Tensor:
     return -F.logsigmoid(restored).mean()
 
 
-def perceptual_loss(features: LPIPS, restored: Tensor, picture: Tensor) -> Tensor:
-    """Mean absolute difference of VGG16's last activations; the public code takes VGG19's."""
-    with torch.no_grad():
-        wanted = features.activations(dequantize(255 * picture))[-1]
-    return (features.activations(dequantize(255 * restored))[-1] - wanted).abs().mean()
+VGG_LAYER = 4
+"""The last; the authors' public code takes VGG19's."""
 
 
 def lpips_loss(features: LPIPS, restored: Tensor, picture: Tensor) -> Tensor:
@@ -363,9 +360,7 @@ def start_run(recipe: IRNRecipe, start: str | Path | None = None) -> IRNRun:
 def load_run(folder: Path) -> IRNRun:
     """The run of a folder, on the CPU."""
     with open_checkpoint(folder, FAMILY) as stored:
-        run = start_run(IRNRecipe.from_dict(stored.config))
-        run.load(stored)
-        return run
+        return start_run(IRNRecipe.from_dict(stored.config)).load(stored)
 
 
 HELD_OUT = 8  # crops that a run is evaluated on
@@ -377,11 +372,9 @@ class IRNTrainer(Trainer):
     run: IRNRun
 
     def __init__(self, run: IRNRun, distributed: Distributed, photographs: Photographs, held_out: Tensor,
-                 features: LPIPS | None) -> None:
-        """``features``: VGG16 for the perceptual losses."""
-        super().__init__(run, distributed, len(photographs))
+                 networks: MetricNetworks) -> None:
+        super().__init__(run, distributed, len(photographs), networks)
         self._held_out, recipe = held_out.to(distributed.device), run.recipe
-        self.features = features.to(distributed.device) if features is not None else None
         self.updates = 0  # of the network
         if run.discriminator is not None:
             run.discriminator.train()
@@ -416,10 +409,11 @@ class IRNTrainer(Trainer):
             run.discriminator.requires_grad_(False)
             terms["distribution"] = adversarial_loss(run.discriminator(restored))
             run.discriminator.requires_grad_(True)
-        if self.features is not None and recipe.loss.perceptual:
-            terms["perceptual"] = perceptual_loss(self.features, restored, x)
-        if self.features is not None and recipe.loss.lpips:
-            terms["lpips"] = lpips_loss(self.features, restored, x)
+        if self.networks.vgg is not None and recipe.loss.perceptual:
+            terms["perceptual"] = feature_loss(
+                self.networks.vgg, VGG_LAYER, dequantize(255 * restored), dequantize(255 * x))
+        if self.networks.vgg is not None and recipe.loss.lpips:
+            terms["lpips"] = lpips_loss(self.networks.vgg, restored, x)
         loss, terms = weighted_sum(recipe.loss, terms)
         if self.descend(loss, progress):
             self.update_averages()
@@ -469,8 +463,8 @@ def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distribut
     resumed = (folder / CHECKPOINT).exists()
     if recipe.discriminator and options.init_from is None and not resumed and not recipe.random_pictures:
         raise EdgegrainError("IRN+ fine-tunes a trained IRN; pass --init-from with a run or its irn.safetensors")
-    weights = needed_metric_weights(options.weights, needed=recipe.loss.needs_vgg)
-    features = LPIPS(weights, "vgg").requires_grad_(False) if recipe.loss.needs_vgg and weights is not None else None
+    networks = MetricNetworks.load(
+        options.weights, distributed.device, needed=recipe.loss.needs_vgg, vgg=recipe.loss.needs_vgg)
     if resumed:
         run = load_run(folder)
         # The discriminator's shape depends on the crop.
@@ -487,7 +481,7 @@ def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distribut
     if options.validation is not None:
         unseen = pack_photographs(list_pictures(options.validation), packed_folder(folder))
     held_out = next(crops(unseen, HELD_OUT, recipe.crop, UNSEEN_SEED))
-    return IRNTrainer(run, distributed, photographs, held_out, features)
+    return IRNTrainer(run, distributed, photographs, held_out, networks)
 
 
 def learning_rate(recipe: IRNRecipe, progress: float, step: int) -> float:

@@ -15,14 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
-from edgegrain.metrics.lpips import LPIPS
 from edgegrain.papers.stylegan.training import own_discriminator
-from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, DiscriminatorConfig
+from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, DiscriminatorConfig, joint_loss
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
 from edgegrain.training.data import UNSEEN_SEED, levels_psnr, rounded_levels, write_prior_samples
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions
-from edgegrain.training.losses import needed_metric_weights
+from edgegrain.training.losses import MetricNetworks, weighted_sum
 from edgegrain.training.optimizers import optimizers
 from edgegrain.training.recipe import Recipe, continued
 from edgegrain.training.trainer import Trainer
@@ -229,10 +228,9 @@ class DistillationTrainer(Trainer):
     run: DistilRun
     convolutional = False
 
-    def __init__(self, run: DistilRun, teacher: StyleGAN2, distributed: Distributed, lpips: LPIPS | None) -> None:
-        super().__init__(run, distributed, 0)
+    def __init__(self, run: DistilRun, teacher: StyleGAN2, distributed: Distributed, networks: MetricNetworks) -> None:
+        super().__init__(run, distributed, 0, networks)
         self.teacher = teacher.to(distributed.device)
-        self.lpips = lpips.to(distributed.device) if lpips is not None else None
         self._random = torch.Generator().manual_seed(self.seed)
 
     def make_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -241,18 +239,13 @@ class DistillationTrainer(Trainer):
     def step(self, progress: float) -> dict[str, Tensor]:
         run, recipe = self.run, self.run.recipe
         codes, target = self._draw(recipe.batch, self._random)
-        adversarial = run.adversarial
         with self.precision():
             pictures = run.model(codes)
             final = pictures[-1].float()
-            bands = torch.stack([band_loss(picture, target) for picture in pictures]).mean()
-            loss, terms = recipe.bands * bands, {"bands": bands.detach()}
-            if self.lpips is not None:
-                distance = self.lpips(_at_most(final, LPIPS_SIZE), _at_most(target, LPIPS_SIZE)).mean()
-                loss, terms = loss + recipe.lpips * distance, terms | {"lpips": distance.detach()}
-            if adversarial is not None and adversarial.joins(progress):
-                part = adversarial.generator_loss(final, target)
-                loss, terms = loss + adversarial.config.weight * part, terms | {"adversarial": part.detach()}
+            found = {"bands": torch.stack([band_loss(picture, target) for picture in pictures]).mean()}
+            if self.networks.lpips is not None:
+                found["lpips"] = self._lpips(final, target).mean()
+            loss, terms = joint_loss(final, lambda _: weighted_sum(recipe, found), run.adversarial, progress, target)
         if self.descend(loss, progress):
             self.update_averages()
         terms |= self.train_discriminator(final, target, progress)
@@ -269,13 +262,18 @@ class DistillationTrainer(Trainer):
             picture = student.generator(codes).picture.clamp(-1, 1)
             target = target.clamp(-1, 1)
             decibels += levels_psnr(rounded_levels(picture), rounded_levels(target)) / HELD_OUT
-            if self.lpips is not None:
-                distance += float(self.lpips(_at_most(picture, LPIPS_SIZE), _at_most(target, LPIPS_SIZE))) / HELD_OUT
+            if self.networks.lpips is not None:
+                distance += float(self._lpips(picture, target)) / HELD_OUT
         figures = {"psnr": round(decibels, 3)}
-        return figures | ({"lpips_alex": round(distance, 4)} if self.lpips is not None else {})
+        return figures | ({"lpips_alex": round(distance, 4)} if self.networks.lpips is not None else {})
 
     def draw_samples(self, path: Path) -> None:
         write_prior_samples(self.run.average.generator, path)
+
+    def _lpips(self, picture: Tensor, target: Tensor) -> Tensor:
+        assert self.networks.lpips is not None
+        return self.networks.lpips(*(
+            F.adaptive_avg_pool2d(each, min(LPIPS_SIZE, each.shape[-1])) for each in (picture, target)))
 
     @torch.no_grad()
     def _draw(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -296,13 +294,12 @@ class DistillationTrainer(Trainer):
 def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, distributed: Distributed
                  ) -> DistillationTrainer:
     """Continue the run in ``folder``, or start one; see `Family.open`."""
-    weights = needed_metric_weights(options.weights, needed=bool(recipe.lpips))
     resumes = (folder / CHECKPOINT).exists()
     if resumes and recipe.random_teacher and options.teacher is None:
         with open_checkpoint(folder, FAMILY) as stored:
             recipe = continued(recipe, seed=stored.config.get("seed", recipe.seed))  # which the teacher is drawn from
     teacher, discriminator = load_teacher(recipe, options.teacher)
-    lpips = LPIPS(weights).requires_grad_(False) if recipe.lpips and weights is not None else None
+    networks = MetricNetworks.load(options.weights, distributed.device, needed=bool(recipe.lpips))
     teacher = teacher.eval().requires_grad_(False)
     name = str(options.teacher) if isinstance(options.teacher, str | Path) else ""
     if resumes:
@@ -310,7 +307,7 @@ def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, 
         run.resume(recipe, discriminator, student=run.recipe.student)
     else:
         run = start_run(recipe, teacher, discriminator, name)
-    return DistillationTrainer(run, teacher, distributed, lpips)
+    return DistillationTrainer(run, teacher, distributed, networks)
 
 
 def load_teacher(recipe: DistillationRecipe, given: torch.nn.Module | str | Path | None
@@ -342,10 +339,6 @@ def random_teacher(recipe: DistillationRecipe) -> StyleGAN2:
             head.get_parameter("conv.weight").mul_(0.25)
     teacher.measure_mean_code()
     return teacher
-
-
-def _at_most(picture: Tensor, size: int) -> Tensor:
-    return F.adaptive_avg_pool2d(picture, size) if picture.shape[-1] > size else picture
 
 
 def _takes(recipe: DistillationRecipe) -> set[str]:

@@ -202,8 +202,7 @@ def start_run(recipe: StyleGAN2Recipe, start: str | Path | None = None) -> Style
 def load_run(folder: Path) -> StyleGAN2Run:
     """The run of a folder, on the CPU: weights and counters are exactly those that were saved."""
     with open_checkpoint(folder, FAMILY) as stored:
-        run = start_run(StyleGAN2Recipe.from_dict(stored.config))
-        run.load(stored)
+        run = start_run(StyleGAN2Recipe.from_dict(stored.config)).load(stored)
         run.steps, run.p, run.path_length = (stored.state[name] for name in ("steps", "p", "path_length"))
         return run
 

@@ -233,8 +233,7 @@ def load_run(path: Path, prior: GenerativePrior | None = None) -> GrainRun:
         if recipe.adversarial is not None and stored.part("discriminator"):
             run.adversarial = AdversarialLoss(recipe.adversarial)
         frozen = {f"average.{name}": tensor for name, tensor in stored.part("model").items()}
-        run.load(replace(stored, tensors=frozen | stored.tensors))
-        return run
+        return run.load(replace(stored, tensors=frozen | stored.tensors))
 
 
 def read_recipe(path: Path) -> GrainRecipe:

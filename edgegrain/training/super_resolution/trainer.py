@@ -86,9 +86,7 @@ def start_run(recipe: SuperResolutionRecipe, start: str | Path | None = None) ->
 def load_run(folder: Path) -> SuperResolutionRun:
     """The run of a folder, on the CPU."""
     with open_checkpoint(folder, FAMILY) as stored:
-        run = start_run(SuperResolutionRecipe.from_dict(stored.config))
-        run.load(stored)
-        return run
+        return start_run(SuperResolutionRecipe.from_dict(stored.config)).load(stored)
 
 
 SHEET = 4  # pictures of the sample sheet

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from codec_contract.errors import ImageError
 from codec_contract.lr_coder.coder import decode_lr, encode_lr
@@ -136,30 +135,6 @@ def test_the_report_codes_every_tenth_lr():
     assert coarse.coded < report.coded and coarse.lossless["lossless WebP"] < report.lossless["lossless WebP"]
 
 
-def test_generic_lrs_come_from_pictures(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
-    for name in ("a.png", "b.png"):
-        Image.fromarray(picture).save(tmp_path / name)
-    lrs = fit_coder.load_lrs(tmp_path)
-    assert len(lrs) == 2 and all(lr.dtype == np.uint8 and lr.shape[2] == 3 for lr in lrs)
-    assert all(np.array_equal(a, b) for a, b in zip(lrs, fit_coder.load_lrs(tmp_path), strict=True))
-
-
-def test_generic_lrs_show_pictures_as_the_encoder_reads_them(tmp_path, monkeypatch):
-    read, resize = [], Image.Image.resize
-    monkeypatch.setattr(Image.Image, "resize", lambda image, *given: read.append(image) or resize(image, *given))
-    Image.fromarray(np.full((90, 80), 20_000, np.uint16)).save(tmp_path / "a.png")
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    Image.new("RGBA", (90, 80), (0, 0, 0, 0)).save(tmp_path / "b.png", exif=exif)
-    fit_coder.generic_lrs(tmp_path)
-    assert [(image.size, image.getcolors()) for image in read] == [
-        ((80, 90), [(7200, (78, 78, 78))]), ((80, 90), [(7200, (255, 255, 255))])]
-    (tmp_path / "c.png").write_bytes(b"")
-    with pytest.raises(ImageError, match=r"c\.png is empty"):
-        fit_coder.generic_lrs(tmp_path)
-
-
 def test_a_file_that_holds_no_lrs_is_refused(tmp_path):
     np.save(tmp_path / "wrong.npy", np.zeros((4, 16, 16, 3)))
     with pytest.raises(ImageError, match=r"must hold uint8 \[N, h, w, 3\], is float64"):
@@ -176,11 +151,6 @@ def test_a_file_that_holds_no_lrs_is_refused(tmp_path):
             fit_coder.load_lrs(tmp_path / "wrong.npy")
 
 
-def test_too_few_lrs_and_other_files_in_a_folder(tmp_path):
+def test_too_few_lrs() -> None:
     with pytest.raises(ImageError, match="got 1; give at least 2"):
         fit_coder.fit_and_report([np.zeros((16, 16, 3), np.uint8)], steps=1)
-    with pytest.raises(ImageError, match="no pictures"):
-        fit_coder.generic_lrs(tmp_path)
-    Image.new("RGB", (80, 80)).save(tmp_path / "a.png")
-    (tmp_path / "README.md").write_text("not a picture")
-    assert len(fit_coder.generic_lrs(tmp_path)) == 1

@@ -15,13 +15,13 @@ from edge_encoder.lowering import box_network
 from edge_encoder.twin import EncoderConfig
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.evaluation.results import SCORES
-from edgegrain.metrics.kid import KIDS
+from edgegrain.metrics.kid import KIDS, Estimate
 from edgegrain.metrics.picture_metrics import Scores
 from edgegrain.metrics.pixel_scores import psnr
 from edgegrain.metrics.score_names import GRIDS
 from edgegrain.pictures.stored_pictures import original_of
 from edgegrain.publishing import publish
-from edgegrain.publishing.publish import JUDGES, Change, Figures, changes, losses_of, measure, shortcomings, source_of
+from edgegrain.publishing.publish import JUDGES, Figures, changes, losses_of, measure, shortcomings, source_of
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import start_run
@@ -171,7 +171,7 @@ def test_every_rule_refuses_by_itself(new: Figures, reason: str | None) -> None:
 
 @pytest.mark.parametrize(("worse", "published"), [(1, True), (2, False)])
 def test_within_the_interval_the_majority_decides(worse: int, published: bool) -> None:
-    found = {judge: Change(0.001 if index < worse else -0.001, -0.002, 0.002)
+    found = {judge: Estimate(0.001 if index < worse else -0.001, -0.002, 0.002)
              for index, judge in enumerate(("dists", "kid", "kid_eyes", "lpips_vgg"))}
     reasons = shortcomings(found, figures(), figures(), "faces")
     assert reasons == ([] if published else ["only 2 of 4 judges are better than faces (KID, eyes; LPIPS-VGG)"])

@@ -17,7 +17,7 @@ from edgegrain.cli.authoring import fetch
 from edgegrain.cli.options import DEFAULT_PRIOR
 from edgegrain.metrics import weights as metric_weights
 from edgegrain.papers.stylegan import prior_import as mobile_stylegan_import
-from edgegrain.pictures.sheets import GAP, MARGIN, MIXTURES, mix_codes, truncated_codes
+from edgegrain.pictures.sheets import GAP, MARGIN, truncated_codes
 from sdk.generated_mark import GENERATED
 from server_decoder import prior_store
 from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig
@@ -125,21 +125,6 @@ def test_sample_sheet(shell: Shell, tmp_path: Path, wheel: Path) -> None:
     assert sdk.read_mark(out) is None
     assert row["sheet"] == str(out) and row["count"] == 16
     shell.fails("cannot cut this generator to 48x48", "prior", "sample", "--size", 48, "--out", tmp_path / "x.png")
-
-
-def test_mixing_sheet(shell: Shell, tmp_path: Path, wheel: Path) -> None:
-    shell("prior", "fetch", "--wheel", wheel)
-    out = tmp_path / "mix.png"
-    assert "2 pairs" in shell.ok("prior", "sample", "--mix", "--count", 2, "--size", 32, "--psi", 1, "--out", out)
-    sheet = np.asarray(Image.open(out)).astype(int)
-    assert sheet.shape[1] == 2 * MARGIN + 5 * 32 + 4 * GAP
-    prior = prior_store.load_prior(size=32)
-    first, second = truncated_codes(prior, 4, 0, 1.0).chunk(2)
-    coarse = mix_codes(prior, first, second, *MIXTURES["coarse, 4 to 8"])
-    assert torch.equal(coarse[:, :3], second[:, :3]) and torch.equal(coarse[:, 3:], first[:, 3:])
-    wanted = quantize(prior(coarse).picture[0].permute(1, 2, 0).numpy()).astype(int)
-    first_row = sheet[-MARGIN - 64 - GAP : -MARGIN - 32 - GAP]
-    assert np.abs(first_row[:, MARGIN + 32 + GAP : MARGIN + 64 + GAP] - wanted).max() <= 1
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from edgegrain.papers.face_sr.bundle import (
 )
 from edgegrain.papers.face_sr.training import (
     FACE_SR_RECIPES,
+    VGG_LAYER,
     BlindDegradation,
     FaceSRTrainer,
     Factors,
@@ -35,7 +36,6 @@ from edgegrain.papers.face_sr.training import (
     draw_inputs,
     draw_sides,
     inputs_at,
-    perceptual_loss,
     reduce_levels,
     reduction_matrix,
     start_run,
@@ -50,7 +50,7 @@ from edgegrain.training.grain import start
 from edgegrain.training.grain.model import load_run
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import random_prior
-from edgegrain.training.losses import LossWeights, MetricNetworks
+from edgegrain.training.losses import LossWeights, MetricNetworks, feature_loss
 from edgegrain.training.run import train
 from server_decoder.generative_prior import prior_digest
 from server_decoder.grain.grain import PriorConfig
@@ -191,7 +191,7 @@ def test_a_validation_measures_lpips_off_its_grid(shared_weights: Path) -> None:
     assert [name for name in found if "off_grid" in name] == ["lpips_alex_off_grid"]
 
 
-def test_the_perceptual_loss_is_of_conv4_3(tmp_path: Path) -> None:
+def test_the_perceptual_loss_is_of_conv4_3() -> None:
     class Features(LPIPS):
         def __init__(self) -> None:
             torch.nn.Module.__init__(self)
@@ -200,8 +200,8 @@ def test_the_perceptual_loss_is_of_conv4_3(tmp_path: Path) -> None:
             return [picture * 9, picture * 8, picture * 7, picture * 2, picture * 5]
 
     picture, target = torch.full((2, 3, 4, 4), 0.5), torch.zeros(2, 3, 4, 4)
-    assert perceptual_loss(Features(), picture, target, squared=True).item() == pytest.approx(1.0)
-    assert perceptual_loss(Features(), picture, target - 0.5, squared=False).item() == pytest.approx(2.0)
+    assert feature_loss(Features(), VGG_LAYER, picture, target, squared=True).item() == pytest.approx(1.0)
+    assert feature_loss(Features(), VGG_LAYER, picture, target - 0.5).item() == pytest.approx(2.0)
 
 
 def test_published_constants() -> None:

@@ -7,7 +7,6 @@ results. Only names and counts pass through Ray. Ray Core, not Ray Data: it tell
 from __future__ import annotations
 
 import faulthandler
-import io
 import itertools
 import json
 import os
@@ -40,7 +39,7 @@ from codec_contract.files import printable_name
 from codec_contract.fit import MAX_PIXELS, Fit, Size
 from codec_contract.onnx_runtime import available_cores, without_lines
 from codec_contract.payload import PAYLOAD_SUFFIX
-from edgegrain.pictures import SAVE_OPTIONS
+from edgegrain.pictures import FORMATS, picture_file
 from edgegrain.stores import FolderStore, Store, Verb, candidates, open_store
 from sdk.api import compress_within
 from sdk.codec import Codec, attempt
@@ -58,9 +57,6 @@ MAX_BYTES = 1 << 28
 START_SECONDS, STORE_SECONDS, FILE_SECONDS = 600.0, 600.0, 60.0
 """Longest time to open the bundles; to read or write `THREADS` files; and for a file, or a batch of a device. A worker
 that exceeds it is replaced, and the file is a failure."""
-FAST = {".png": {"compress_type": Image.RLE}, ".webp": {"method": 2}}
-"""Options of Pillow: run lengths compress photographs as well as zlib's search, in a quarter of the time; WebP's method
-2 takes half the time of its default for 1.5 % more bytes."""
 FAILURES = "failures.jsonl"
 SHOWN = 10
 """Most failures that are returned; the file has all of them."""
@@ -230,10 +226,7 @@ class Worker:
     def _file(self, picture: Image.Image | Exception) -> bytes:
         if isinstance(picture, Exception):
             raise picture
-        kind, options = SAVE_OPTIONS[self._plan.suffix]
-        stream = io.BytesIO()
-        picture.save(stream, kind, **options, **FAST.get(self._plan.suffix, {}))
-        return stream.getvalue()
+        return picture_file(picture, FORMATS[self._plan.suffix], fast=True)
 
 
 def _end_after(seconds: float) -> None:

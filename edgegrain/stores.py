@@ -15,13 +15,13 @@ from urllib.parse import unquote, urlsplit
 
 from codec_contract.errors import ServiceError, needs_extra
 from codec_contract.files import printable_name, write_atomically
-from codec_contract.payload import MAGIC, PAYLOAD_SUFFIX
+from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 
 Verb = Literal["compress", "restore"]
 
 SAMPLE = 100
-"""Files that are read to distinguish payloads from pictures."""
+"""Names that are read to distinguish payloads from pictures."""
 STAGING = ".edgegrain-batch"
 """Folder inside a target folder for files that are being written."""
 ATOMIC = frozenset({"s3", "gcs", "abfs"})
@@ -216,25 +216,16 @@ def candidates(names: Iterator[str], verb: Verb | None, inner: str | None = None
 
 
 def find_verb(store: Store, inner: str | None = None) -> Verb | None:
-    """The verb for the first files, by their content: payloads are restored, others compressed; None for both kinds.
+    """The verb for the first files, by their suffix: payloads are restored, pictures compressed; None for both kinds.
 
     Results of an interrupted run are no input: the files below ``inner``, the name of the target in the store, and
     payloads next to pictures if the target is the store itself.
     """
-    if inner == "" and (found := _verb_of(store, "compress")) is not None:
-        return found
-    return _verb_of(store, None, inner)
+    def names(verb: Verb | None) -> Iterator[str]:
+        return candidates(store.names(lambda *_: None), verb, inner)
 
-
-def _verb_of(store: Store, wanted: Verb | None, inner: str | None = None) -> Verb | None:
-    sample = list(itertools.islice(candidates(store.names(lambda *_: None), wanted, inner), SAMPLE))
-    found: set[Verb] = set()
-    for name in sample:
-        with suppress(OSError):  # reported later, as a failed file
-            if store.read(name, len(MAGIC)) == MAGIC:
-                found.add("restore")
-            elif not name.lower().endswith(PAYLOAD_SUFFIX):  # a damaged payload says nothing
-                found.add("compress")
-    if not found and sample:  # damaged payloads only: each is reported as failed
-        return "restore" if all(name.lower().endswith(PAYLOAD_SUFFIX) for name in sample) else "compress"
+    if inner == "" and next(names("compress"), None) is not None:
+        return "compress"
+    found: set[Verb] = {"restore" if name.lower().endswith(PAYLOAD_SUFFIX) else "compress"
+                        for name in itertools.islice(names(None), SAMPLE)}
     return found.pop() if len(found) == 1 else None

@@ -244,13 +244,13 @@ def write_qualities(folder: Path, default: str = "small") -> dict[str, Path]:
 
 
 def add_cuda_form(root: Path, model: bytes, *, precision: str = "float16", ops: str = "plain",
-                  source: str | None = None) -> None:
-    """Add a form for CUDA to a bundle's decoder, made from its decoder or from one of the SHA-256 ``source``."""
-    (root / "decoder_cuda.onnx").write_bytes(model)
+                  source: str | None = None, name: str = "cuda") -> None:
+    """Add a form, by default for CUDA, to a bundle's decoder, made from that or from one of the SHA-256 ``source``."""
+    (root / f"decoder_{name}.onnx").write_bytes(model)
     decoder = json.loads((root / MANIFEST).read_text())["decoder"]
     source = source or hashlib.sha256((root / decoder["file"]).read_bytes()).hexdigest()
-    form = {"file": "decoder_cuda.onnx", "precision": precision, "ops": ops, "source": source}
-    refresh_manifest(root, decoder={**decoder, "forms": {"cuda": form}})
+    form = {"file": f"decoder_{name}.onnx", "precision": precision, "ops": ops, "source": source}
+    refresh_manifest(root, decoder={**decoder, "forms": {name: form}})
 
 
 def write_manifest(root: Path, fields: dict[str, object]) -> None:

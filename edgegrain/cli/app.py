@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import Annotated, Any
 
@@ -14,12 +15,12 @@ from edgegrain.cli import batch, bundles, compress, demo, doctor, info, restore,
 from edgegrain.cli.authoring import evaluate, export, fetch, papers, pictures, publish, train
 from edgegrain.cli.output import PrintableFormatter, errors_to_exit_codes
 
-USE, SERVE, TRAIN, EXPORT, CHECK, OTHER = "Use", "Serve", "Train and publish", "Export", "Check", "Other"
-"""Headings of the list of commands, in their order."""
+USE, SERVE, TRAIN, EXPORT, CHECK = "Use", "Serve", "Train and publish", "Export", "Check"
+"""Headings of the list of commands."""
 
 
 class CommandGroups(TyperGroup):
-    """The commands, listed under their ``rich_help_panel``; their errors become exit codes."""
+    """The commands, listed in their order, with their ``rich_help_panel`` as headings; errors become exit codes."""
 
     def invoke(self, ctx: Any) -> Any:
         if logging.lastResort is not None:  # prints the warnings of a program that configures no logging
@@ -29,16 +30,9 @@ class CommandGroups(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         width = formatter.width - 6 - max(map(len, self.commands), default=0)
-        headings = (USE, SERVE, TRAIN, EXPORT, CHECK, OTHER)
-        groups: dict[str, list[tuple[str, str]]] = {heading: [] for heading in headings}
-        for name, command in self.commands.items():
-            if not command.hidden:
-                heading = getattr(command, "rich_help_panel", None)
-                groups[heading if heading in groups else OTHER].append((name, command.get_short_help_str(width)))
-        for heading, rows in groups.items():
-            if rows:
-                with formatter.section(heading):
-                    formatter.write_dl(rows)
+        for heading, group in itertools.groupby(self.commands.items(), lambda item: item[1].rich_help_panel):
+            with formatter.section(heading):
+                formatter.write_dl([(name, command.get_short_help_str(width)) for name, command in group])
 
 
 application = typer.Typer(

@@ -1,4 +1,4 @@
-"""``edgegrain batch``: compress or restore folders and object stores of files, on Ray Data."""
+"""``edgegrain batch``: compress or restore folders and object stores of files, on Ray."""
 
 from __future__ import annotations
 
@@ -71,13 +71,6 @@ def batch(
       edgegrain batch payloads/ pictures/ --format webp --size native
       edgegrain batch s3://bucket/photos s3://bucket/payloads --workers 64 --ray-address auto
       edgegrain batch payloads/ gs://bucket/pictures --device cuda --workers 4 --gpus 0.25
-
-    \b
-    Exit status:
-      0    all files are done
-      1    a file or folder failed, or the run was interrupted by an error
-      2    wrong usage
-      130  interrupted by Ctrl-C
     """
     from rich.console import Console
 

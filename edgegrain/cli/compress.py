@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import io
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     import sdk
 
 
-
 def existing_picture(text: str) -> Path:
     """The parser of arguments that name pictures and their folders, or `STDIN`."""
     path = files.existing_source(text)
@@ -38,17 +36,17 @@ def existing_picture(text: str) -> Path:
 PicturesArgument = Annotated[list[Path], typer.Argument(
     parser=existing_picture, help="Pictures, or folders of pictures (names that begin with a dot are skipped); - "
     "for standard input.")]
-COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:
-    """``white``, ``black``, ``grey`` or ``#rrggbb`` as three levels."""
-    if text in COLOURS:
-        return COLOURS[text]
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-        raise typer.BadParameter(f"{text!r} is not a colour; write #rrggbb or one of {', '.join(COLOURS)}",
-                                 param_hint="--background")
-    red, green, blue = bytes.fromhex(text[1:])
+    """``#rrggbb`` or a name, such as ``white``, as three levels."""
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a colour; write #rrggbb or a name, such as white or grey",
+                                 param_hint="--background") from error
     return red, green, blue
 
 
@@ -69,7 +67,7 @@ def compress(
         "turns into the whole photograph; the background takes what --max-bytes leaves.")] = False,
     fit: options.FitOption = None,
     background: Annotated[str, typer.Option(
-        help="Colour behind transparent pixels: #rrggbb, white, black or grey.")] = "white",
+        help="Colour behind transparent pixels: #rrggbb, or a name such as white.")] = "white",
     require_face: Annotated[bool, typer.Option(
         "--require-face", help="Refuse a face that is too small, turned away or cut off; see 'edgegrain faces'.")
     ] = False,
@@ -105,10 +103,8 @@ def compress(
       curl -s https://example.com/me.jpg | edgegrain compress - > me.grain
       edgegrain compress group.jpg --all-faces       writes group.1.grain, group.2.grain, ...
       edgegrain compress group.jpg --scene --max-bytes 1500
-      edgegrain compress *.png --fit crop --json
       edgegrain compress me.jpg --max-bytes 500      the best quality that fits
       edgegrain compress me.jpg --refine 40          better at the same bytes, in 15 seconds
-      edgegrain compress me.jpg --refine 40 --max-bytes 400
       edgegrain compress me.jpg --remote http://host:8000
     """
     import sdk

@@ -13,14 +13,13 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.exact_square import cut_square
-from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
 from codec_contract.pixels import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.cli import options
 from edgegrain.cli.files import refuse_existing, refuse_sources
-from edgegrain.cli.output import report, times_less
+from edgegrain.cli.output import say, times_less
 
 MAX_SIDE = 1024
 """Longest side of the picture that classical codecs encode; less only helps them at a few hundred bytes."""
@@ -39,10 +38,8 @@ def demo(
         exists=True, dir_okay=False, help="A photograph [default: the one in the package].")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("demo_out"),
     bundle: options.BundleOption = "faces",
-    max_megapixels: options.MaxMegapixelsOption = None,
     mark: options.MarkOption = True,
     force: options.ForceOption = False,
-    json_output: options.JsonOption = False,
 ) -> None:
     """Compress and restore the face of a photograph.
 
@@ -60,7 +57,6 @@ def demo(
     from sdk.generated_mark import COMPOSITE, MarkedPicture, mark_of
 
     picture = picture or SHIPPED
-    max_pixels = options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)
     files = {name: out / f"{name}.png" for name in PICTURES}
     files["payload"] = out / f"{picture.stem}{PAYLOAD_SUFFIX}"
     files["scene"] = out / f"{picture.stem}.scene{PAYLOAD_SUFFIX}"
@@ -70,7 +66,7 @@ def demo(
     codec = sdk.Codec(bundle)
     codec.warm_up()  # opens the networks, which is not timed
     start = time.perf_counter()
-    payload = codec.compress(picture, max_pixels=max_pixels)
+    payload = codec.compress(picture)
     compressed = time.perf_counter()
     square = payload.header.square
     # A face of fewer pixels than the decoder makes is shown at the decoder's size.
@@ -78,10 +74,10 @@ def demo(
     restored = codec.restore(payload, size="native" if small else "original", mark=mark)
     done = time.perf_counter()
     # A framed portrait is a photograph without surroundings.
-    scene = None if square is None else codec.compress_scene(picture, max_bytes=SCENE_BYTES, max_pixels=max_pixels)
+    scene = None if square is None else codec.compress_scene(picture, max_bytes=SCENE_BYTES)
     photograph = None if scene is None else codec.restore(scene, mark=mark)
 
-    rgb = load_picture(picture, max_pixels=max_pixels)
+    rgb = load_picture(picture)
     original = Image.fromarray(rgb)
     part = original if square is None else Image.fromarray(cut_square(rgb, square, min(square.side, MAX_SIDE)))
     lr = Image.fromarray(payload.lr).resize((codec.bundle.hr,) * 2, Image.Resampling.NEAREST)
@@ -123,12 +119,7 @@ def demo(
     lines += [f"  compared with: {text or label + ', which does not fit in as few bytes'}"
               for label, (_, text) in classical.items()]
     lines.append(f"pictures in {out}: {', '.join(path.name for path in found)}")
-    report({"picture": picture, "width": original.width, "height": original.height, "picture_bytes": picture_bytes,
-            "bytes": size, "file_ratio": picture_bytes / size, "pixel_ratio": rgb.size / size,
-            "scene_bytes": None if scene is None else len(scene), "square": None if square is None else square.side,
-            "bundle": codec.bundle.id, "compress_seconds": compressed - start, "restore_seconds": done - compressed,
-            "classical": {label: text for label, (_, text) in classical.items()}, "files": found},
-           *lines, as_json=json_output)
+    say(*lines)
 
 
 def _outlined(photograph: Image.Image, square: OrientedSquare | None) -> Rgb:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from statistics import median
 from timeit import repeat
-from typing import Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
 import typer
@@ -22,14 +21,14 @@ from codec_contract.errors import DeviceError, EdgegrainError
 from edgegrain.cli.options import BUNDLE_HELP, Device, JsonOption
 from edgegrain.cli.output import message_of, print_json, say
 
+if TYPE_CHECKING:
+    from sdk.open_bundle import FormChoice
+
 State = Literal["ok", "warning", "broken"]
 Result = tuple[State, str]
 
 RUNTIME_VERSIONS = ((1, 21), (1, 32))
 """ONNX Runtime: first supported version, first untested version."""
-
-_EXTRA = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*extra == ['\"](?P<extra>[^'\"]+)")
-"""A requirement of an extra in the metadata of a distribution."""
 
 LATENCY_RUNS = 5
 RESTORE_LIMIT_SECONDS = 1.0
@@ -90,9 +89,17 @@ def run_checks(bundle: str | None, device: Device) -> Iterator[Check]:
 
 
 def check_bundle(folder: Path, device: Device = "cpu") -> Iterator[Check]:
-    """Check files, LR contract id, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``."""
-    for part, check in (("files", _check_files), ("encoder", _check_encoder),
-                        (f"decoder on {device}", partial(_check_decoder, device=device))):
+    """Check files, LR contract id, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``,
+    also in int8 if the bundle has that form."""
+    from codec_contract.bundle.manifest import INT8_FORM, decoder_forms, load_manifest
+
+    checks: dict[str, Callable[[Path], Result]] = {
+        "files": _check_files, "encoder": _check_encoder,
+        f"decoder on {device}": partial(_check_decoder, device=device)}
+    with contextlib.suppress(EdgegrainError, OSError):  # of a damaged manifest, which the check of the files reports
+        if INT8_FORM in decoder_forms(load_manifest(folder)):
+            checks["decoder in int8"] = _check_int8
+    for part, check in checks.items():
         yield run_check(f"bundle {folder.name}: {part}", partial(check, folder))
 
 
@@ -109,17 +116,13 @@ def _check_pillow() -> Result:
     import PIL
     from PIL import features
 
-    missing = [name for name in ("jpg", "zlib", "webp", "avif", "littlecms2") if not features.check(name)]
-    if missing:
-        return "warning", f"{PIL.__version__}, built without {', '.join(missing)}"
-    return "ok", PIL.__version__
-
-
-def _check_formats() -> Result:
     from edge_encoder.preprocessing import INSTALL, readable_formats
 
     formats = readable_formats()
-    return "ok", ", ".join(formats) + ("" if "HEIF" in formats else f"; for HEIF (HEIC): {INSTALL}")
+    read = f"{PIL.__version__}, reads {', '.join(formats)}" + (
+        "" if "HEIF" in formats else f"; for HEIF (HEIC): {INSTALL}")
+    missing = [name for name in ("jpg", "zlib", "webp", "avif", "littlecms2") if not features.check(name)]
+    return ("warning", f"{read}; built without {', '.join(missing)}") if missing else ("ok", read)
 
 
 def _check_resize() -> Result:
@@ -140,19 +143,14 @@ def _check_runtime() -> Result:
     except ImportError as error:
         return "broken", f"cannot be imported ({error}); install: pip install onnxruntime"
     version: str = onnxruntime.__version__
+    found = f"{version}, {', '.join(onnxruntime.get_available_providers())}"
     first, beyond = RUNTIME_VERSIONS
-    if first <= tuple(int(part) for part in version.split(".")[:2]) < beyond:
-        return "ok", version
-    return "warning", f"{version}; versions {first[0]}.{first[1]} to {beyond[0]}.{beyond[1] - 1} are supported"
-
-
-def _check_builds() -> Result:
-    """Check that only one build of ONNX Runtime is installed."""
-    builds = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
-    if len(builds) > 1:
-        return "warning", (f"{' and '.join(builds)} are both installed and share one folder; uninstall both, then "
-                           "install one")
-    return "ok", ", ".join(f"{name} {_version(name)}" for name in builds) or "not from a wheel"
+    if not first <= tuple(int(part) for part in version.split(".")[:2]) < beyond:
+        return "warning", f"{found}; versions {first[0]}.{first[1]} to {beyond[0]}.{beyond[1] - 1} are supported"
+    if _is_installed("onnxruntime") and _is_installed("onnxruntime-gpu"):
+        return "warning", (f"{found}; onnxruntime and onnxruntime-gpu are both installed and share one folder; "
+                           "uninstall both, then install one")
+    return "ok", found
 
 
 def _check_cuda() -> Result:
@@ -169,28 +167,6 @@ def _check_cuda() -> Result:
         return "warning", (f"the provider cannot start: {failure}; the libraries of CUDA and cuDNN are installed by "
                            "'pip install onnxruntime-gpu[cuda,cudnn]', or with torch")
     return "ok", "driver and libraries load"
-
-
-def _check_extras() -> Result:
-    """Check which extras are complete, and list the missing packages of the others."""
-    from importlib import metadata
-
-    try:
-        requirements = metadata.requires("edgegrain") or []
-    except metadata.PackageNotFoundError:
-        return "ok", "unknown: edgegrain runs from a folder and is not installed"
-    missing: dict[str, list[str]] = {}
-    for requirement in requirements:
-        found = _EXTRA.match(requirement)
-        if found is None or found["extra"] in ("dev", "gpu"):  # dev is for contributors; gpu is checked as CUDA
-            continue
-        lacking = missing.setdefault(found["extra"], [])
-        if _version(found["name"]) is None:
-            lacking.append(found["name"])
-    complete = ", ".join(extra for extra, lacking in missing.items() if not lacking) or "none"
-    parts = [f"; {extra} lacks {', '.join(lacking)}" for extra, lacking in missing.items() if lacking]
-    return "ok", f"complete: {complete}{''.join(parts)}" + (
-        "; install one: pip install 'edgegrain[NAME]'" if parts else "")
 
 
 def _check_faces() -> Result:
@@ -252,10 +228,10 @@ def _check_encoder(folder: Path) -> Result:
     return "ok", f"{result.checked} golden vectors byte-identical, {speed}"
 
 
-def _check_decoder(folder: Path, device: Device) -> Result:
+def _check_decoder(folder: Path, device: Device, form: FormChoice = "auto") -> Result:
     import sdk
 
-    codec = sdk.Codec(folder, device)
+    codec = sdk.Codec(folder, device, form=form)
     codec.warm_up()
     lr = np.random.default_rng(0).integers(0, 256, (codec.bundle.lr, codec.bundle.lr, 3), dtype=np.uint8)
     seconds = median(repeat(lambda: codec.restore(lr), number=1, repeat=LATENCY_RUNS))
@@ -268,21 +244,26 @@ def _check_decoder(folder: Path, device: Device) -> Result:
     return "ok", detail
 
 
-def _version(distribution: str) -> str | None:
+def _check_int8(folder: Path) -> Result:
+    from server_decoder.providers import can_run_int8
+
+    if not can_run_int8():
+        return "ok", "not for this CPU, which lacks dot products of bytes (VNNI, or dotprod on Arm)"
+    return _check_decoder(folder, "cpu", "int8")
+
+
+def _is_installed(distribution: str) -> bool:
     from importlib import metadata
 
     try:
-        return metadata.version(distribution)
+        return bool(metadata.version(distribution))
     except metadata.PackageNotFoundError:
-        return None
+        return False
 
 
 INSTALLATION: dict[str, Callable[[], Result]] = {
     "edgegrain": lambda: ("ok", f"{__version__}, Python {platform.python_version()} on {platform.system()} "
                                 f"{platform.machine()}, numpy {np.__version__}"),
-    "Pillow": _check_pillow, "picture formats": _check_formats, "exact resize": _check_resize,
-    "ONNX Runtime": _check_runtime,
-    "providers": lambda: ("ok", ", ".join(import_module("onnxruntime").get_available_providers())),
-    "builds": _check_builds, "CUDA": _check_cuda, "fused ops": _check_fused_ops, "extras": _check_extras,
-    "faces": _check_faces}
+    "Pillow": _check_pillow, "exact resize": _check_resize, "ONNX Runtime": _check_runtime, "CUDA": _check_cuda,
+    "fused ops": _check_fused_ops, "faces": _check_faces}
 """Name -> check of this installation, in the order of the report."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from codec_contract.bundle.find import Control
-from codec_contract.fit import Size
 from codec_contract.oriented_square import UNITS, OrientedSquare
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
@@ -29,24 +27,18 @@ def info(
     payloads: Annotated[list[Path], typer.Argument(
         parser=existing_source, help="Payloads (.grain, or any file with the bytes or the text), folders of "
         "payloads (names that begin with a dot are skipped), or pictures; - for a payload on standard input.")],
-    time: Annotated[bool, typer.Option(
-        "--time", help="Also restore each payload at every size of its bundle, and print how long this machine takes, "
-        "after a first run that is not counted.")] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Check and describe payloads, and show whether pictures are marked as generated.
 
-    All fields and the coded body are checked; without --time no neural network runs. The payloads of folders are
-    listed in a table, whose last column holds the times of --time.
+    All fields and the coded body are checked; no neural network runs. The payloads of folders are listed in a table.
 
     \b
     Examples:
       edgegrain info me.grain
       edgegrain info *.grain --json
-      edgegrain info me.grain --time
       edgegrain info restored.png
       edgegrain info payloads/
-      edgegrain info payloads/ --time
     """
     import sdk
     from sdk.inputs import read_payload_or_scene
@@ -59,8 +51,7 @@ def info(
         payload = read_payload_or_scene(read_source(path))
         if isinstance(payload, sdk.Scene):
             return _scene_row(path, payload)
-        row: Row = {"file": path, **dataclasses.asdict(sdk.inspect(payload))}
-        return row | {"seconds": _seconds(payload, row["sides"])} if time and row["bundle"] else row
+        return {"file": path, **dataclasses.asdict(sdk.inspect(payload))}
 
     plan = list_files(payloads, frozenset([PAYLOAD_SUFFIX]))
     done, failed = run_all(plan, work, text="checking")
@@ -89,31 +80,12 @@ def _scene_row(path: Path, scene: sdk.Scene) -> Row:
             "fit": "scene", "body_checked": all(sdk.inspect(face).body_checked for face in scene.faces)}
 
 
-def _seconds(payload: bytes, sides: Sequence[int]) -> dict[str, float]:
-    """Size in pixels -> time to restore a payload at it; only "original" for bundles of tiles."""
-    import sdk
-
-    sizes: tuple[Size, ...] = tuple(sides) or ("original",)
-    found = {}
-    for size in sizes:
-        sdk.restore(payload, size=size)
-        begin = perf_counter()
-        sdk.restore(payload, size=size)
-        found[str(size)] = round(perf_counter() - begin, 4)
-    return found
-
-
-def _times(row: Row) -> str:
-    """The time to restore a payload at every size; empty if it was not measured."""
-    return ", ".join(f"{size}: {1000 * seconds:,.0f} ms" for size, seconds in row.get("seconds", {}).items())
-
-
 def _table(rows: list[Row]) -> list[str]:
     """A line for each of the rows, in columns."""
     cells = [(
         printable(str(row["file"])), f"{row['bytes']:,} bytes", "{} x {}".format(*row["original_size"]), row["fit"],
-        row["bundle"] or f"not installed ({row['contract_id']})", "intact" if row["body_checked"] else "header intact",
-        _times(row)) for row in rows]
+        row["bundle"] or f"not installed ({row['contract_id']})", "intact" if row["body_checked"] else "header intact")
+        for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(cell.rjust(width) if column in (1, 2) else cell.ljust(width)
                       for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
@@ -143,8 +115,6 @@ def _payload(row: Row) -> dict[str, str]:
         found["restored"] = f"up to {sides[-1]} pixels" + (
             "; larger ones are interpolated" if len(sides) == 1
             else f" ({', '.join(map(str, sides))}); restore --size {sides[-1]}")
-    if "seconds" in row:
-        found["time"] = _times(row)
     return {
         **found,
         "LR": "{} x {}".format(*row["lr_size"]),

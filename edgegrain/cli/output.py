@@ -11,7 +11,6 @@ import errno
 import json
 import logging
 import os
-import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -107,7 +106,7 @@ def is_first_process() -> bool:
 
 @contextlib.contextmanager
 def progress_bar(text: str = "preparing", *, transient: bool = False) -> Iterator[Callable[..., None]]:
-    """A bar on stderr, without a terminal a line every `SILENCE` seconds and at the end; a transient one needs one.
+    """A bar on stderr; without a terminal a line every `SILENCE` seconds and, unless it is transient, at the end.
 
     Yields a function of the finished part, 0...1, and a line of text. Only the first process shows anything.
     """
@@ -115,41 +114,35 @@ def progress_bar(text: str = "preparing", *, transient: bool = False) -> Iterato
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    hidden = not is_first_process() or (transient and not console.is_terminal)
-    if not hidden and not console.is_terminal:
-        last, written = "", time.monotonic()
-
-        def write(part: float, line: str | None = None) -> None:
-            nonlocal last, written
-            last = f"{line or text}: {part:.0%}"
-            if time.monotonic() - written >= SILENCE:
-                say(last, err=True)
-                last, written = "", time.monotonic()
-
-        try:
-            yield write
-        finally:
-            if last:
-                say(last, err=True)
+    if console.is_terminal or not is_first_process():
+        with Progress(console=console, transient=transient, disable=not is_first_process()) as bar:
+            task = bar.add_task(text, total=1.0)
+            yield lambda part, line=None: bar.update(task, completed=part, description=line)
         return
-    with Progress(console=console, transient=transient, disable=hidden) as bar:
-        task = bar.add_task(text, total=1.0)
-        yield lambda part, line=None: bar.update(task, completed=part, description=line)
+    last, written = "", time.monotonic()
+
+    def write(part: float, line: str | None = None) -> None:
+        nonlocal last, written
+        last = f"{line or text}: {part:.0%}"
+        if time.monotonic() - written >= SILENCE:
+            say(last, err=True)
+            last, written = "", time.monotonic()
+
+    try:
+        yield write
+    finally:
+        if last and not transient:
+            say(last, err=True)
 
 
 def with_progress(items: Sequence[Item], text: str) -> Iterator[Item]:
-    """Yield the items with a progress bar, if there are several; without a terminal with lines, if it takes long."""
+    """Yield the items with a progress bar, if there are several."""
     if len(items) < 2:
         yield from items
         return
     with progress_bar(text, transient=True) as show:
-        silent_since = time.monotonic()
         for index, item in enumerate(items):
-            line = f"{text} {index + 1:,}/{len(items):,}"
-            show(index / len(items), line)
-            if time.monotonic() - silent_since >= SILENCE and not sys.stderr.isatty() and is_first_process():
-                say(line, err=True)
-                silent_since = time.monotonic()
+            show(index / len(items), f"{text} {index + 1:,}/{len(items):,}")
             yield item
 
 
@@ -188,10 +181,7 @@ def finish(
 
 
 def times_less(ratio: float) -> str:
-    """``403 times less than`` for a ratio of 403; a payload can have more bytes than a small picture's file.
-
-    A ratio of 0, of a file whose size is not known, gives ``not comparable with``.
-    """
+    """``403 times less than`` for a ratio of 403; ``not comparable with`` for 0, of a file of unknown size."""
     if not ratio:
         return "not comparable with"
     factor = max(ratio, 1 / ratio)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +15,7 @@ from edgegrain.cli import files, options
 from edgegrain.cli.files import STDOUT, FileJob
 from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import Row, finish, run_all
-from edgegrain.pictures import MAX_SIDES, SAVE_OPTIONS
+from edgegrain.pictures import FORMATS, MAX_SIDES, picture_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -109,16 +108,13 @@ def restore_file(
 ) -> Row:
     """Restore one file with ``picture_of`` and write it, in ``file_format`` to `STDOUT`; returns the row to print."""
     suffix = f".{file_format}" if job.target == STDOUT else job.target.suffix.lower()
-    if suffix not in SAVE_OPTIONS:
-        found = suffix or "a file without suffix"
-        raise ImageError(f"pictures are written as {', '.join(SAVE_OPTIONS)}, not as {found}")
+    if suffix not in FORMATS:
+        raise ImageError(f"pictures are written as {', '.join(FORMATS)}, not as {suffix or 'a file without suffix'}")
     files.refuse_existing([job.target], force)
     picture = picture_of(files.read_source(job.source))
-    kind, saving = SAVE_OPTIONS[suffix]
+    kind = FORMATS[suffix]
     if max(picture.size) > MAX_SIDES[kind.lower()]:
         raise ImageError(f"the picture has {picture.width} x {picture.height} pixels, the sides of a {kind} file have "
                          f"at most {MAX_SIDES[kind.lower()]}; write a PNG, or ask for --size native")
-    stream = io.BytesIO()
-    picture.save(stream, kind, **saving)
-    files.write_result(job.target, stream.getvalue(), force=force)
+    files.write_result(job.target, picture_file(picture, kind), force=force)
     return {"payload": job.source, "picture": job.target, "width": picture.width, "height": picture.height}

@@ -7,11 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from codec_contract.errors import ServiceError
+from codec_contract.errors import ServiceError, needs_extra
 from edgegrain.cli.options import BUNDLE_HELP, Device
 from edgegrain.cli.output import say
-
-LIBRARIES = ("fastapi", "granian", "pydantic", "pydantic_settings", "prometheus_client", "python_multipart")
 
 
 def serve(
@@ -55,17 +53,11 @@ def serve(
       edgegrain restore me.grain --remote http://host:8000
       http://host:8000/openapi.json, /health/ready and /metrics
     """
-    try:
+    with needs_extra("server", "serving needs", ServiceError):
         from pydantic import ValidationError
 
         from edgegrain.service.app import serve
         from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings, check_variables
-    except ModuleNotFoundError as error:
-        if (library := str(error.name).partition(".")[0]) not in LIBRARIES:
-            raise
-        raise ServiceError(
-            f"serving needs {library}, which is not installed; install: pip install 'edgegrain[server]'"
-        ) from error
     given: dict[str, Any] = {
         "bundles": tuple(bundle) if bundle else None, "host": host, "port": port, "device": device, "workers": workers,
         "threads": threads, "queue_size": queue_size, "deadline": deadline}

@@ -28,8 +28,6 @@ def evaluate(
     bundle: options.BundleOption = "faces",
     out: Annotated[Path | None, typer.Option(
         "--out", "-o", file_okay=False, help="Folder for the report [default: evaluate_out/ID-VERSION].")] = None,
-    results: Annotated[Path | None, typer.Option(
-        file_okay=False, help="Folder for copies of the TSV and JSON files; results/ for a release.")] = None,
     photographs: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="Folder of photographs with faces, not cropped; also measure the largest "
         "face of each, before and after. Its folder no_faces may hold pictures without one.")] = None,
@@ -68,10 +66,8 @@ def evaluate(
       edgegrain metrics fetch
       edgegrain evaluate --data faces/
       edgegrain evaluate --bundle my-bundles/cats --data cats/ --baselines none
-      edgegrain evaluate --data faces/ --weights metrics/ --results results/
       edgegrain evaluate --data faces/ --photographs holiday/
       edgegrain evaluate --data large-faces/ --size 1024 --no-curves
-      edgegrain evaluate --data faces/ --refine 40 --baselines none
       edgegrain evaluate --data faces/ --refine 40 --max-bytes 400 --baselines none
     """
     with needs_extra("eval", "evaluate needs"):
@@ -100,19 +96,17 @@ def evaluate(
         codec = sdk.Codec(bundle, device=device, threads=threads or None, form=form)
     else:
         with needs_extra("train", "--refine needs"):
-            from edgegrain.refinement import RefiningCodec
+            from edgegrain.refinement import REVISION, RefiningCodec
         codec = RefiningCodec(bundle, steps=refine, size=refine_size or None, max_bytes=max_bytes, weights=weights,
                               device=device, threads=threads or None)
         refinement_key = (f"{refine} steps, {f'at {refine_size}, ' * bool(refine_size)}"
-                          f"{f'to {max_bytes} bytes, ' * bool(max_bytes)}revision {evaluation.REVISION}")
+                          f"{f'to {max_bytes} bytes, ' * bool(max_bytes)}revision {REVISION}")
     side = size or codec.bundle.hr
     refuse_options({"--size": side < LEAST_SIDE},
                    f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}")
     name = report_name(codec, side, refinement) + ("" if form == "auto" else f"-{form}")
     folder = out or Path("evaluate_out") / name
-    numbers = [f"{name}.tsv", f"{name}.json"]
-    copies = [] if results is None or results.resolve() == folder.resolve() else [results / file for file in numbers]
-    refuse_existing([*(folder / file for file in (PAGE, *numbers, *PICTURES)), *copies], force)
+    refuse_existing((folder / file for file in (PAGE, f"{name}.tsv", f"{name}.json", *PICTURES)), force)
 
     metric_weights = find_metric_weights(weights, faces=faces)
     if threads:
@@ -136,8 +130,6 @@ def evaluate(
     files = report_files(codec, rows, paths, summary)
     for file in sorted(files, key=lambda name: name == PAGE):  # the page is written last
         write_atomically(folder / file, files[file], force=force)
-    for path in copies:
-        write_atomically(path, files[path.name], force=force)
     if json_output:
         print_json({**summary, "report": folder / PAGE, "files": [folder / file for file in files]})
     else:

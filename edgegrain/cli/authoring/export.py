@@ -37,8 +37,8 @@ Examples:
 
 export = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 
-PHONE_FILES = (CODER_TABLES, GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, f"{ENCODER_COREML}/")
-"""Files of a bundle that the device needs; a name with a slash stands for all files below it."""
+PHONE_FILES = (CODER_TABLES, GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, ENCODER_COREML)
+"""Files and folders of a bundle that the device needs."""
 
 _ENCODER_HELP = inspect.getdoc(mobile.encoder) or ""
 export.command("encoder", help=_ENCODER_HELP.replace("python -m export.mobile", "edgegrain export encoder"))(
@@ -238,8 +238,7 @@ def device_kit(
     from codec_contract.files import write_atomically
 
     manifest = load_manifest(find_bundle(bundle))
-    names = [name for name in sorted(manifest.files)
-             if any(name == wanted or wanted.endswith("/") and name.startswith(wanted) for wanted in PHONE_FILES)]
+    names = [name for name in sorted(manifest.files) if name.partition("/")[0] in PHONE_FILES]
     procedure = Path(__file__).with_name("device_kit.md").read_text(encoding="utf-8").format(
         bundle=manifest.id, contract=manifest.lr_contract_id.hex()[:8], hr=manifest.hr, lr=manifest.lr)
     files = {**{f"bundle/{name}": manifest.open_file(name) for name in names},

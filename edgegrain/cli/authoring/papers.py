@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,18 +15,11 @@ from codec_contract.fit import Fit
 from edgegrain.cli import options
 from edgegrain.cli.files import RETOUCHED_SUFFIX, STDOUT, existing_file, plan_jobs, refuse_sources
 from edgegrain.cli.options import refuse_options
-from edgegrain.cli.output import print_json, report
+from edgegrain.cli.output import report
 from edgegrain.cli.restore import restore_file
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from edgegrain.papers.convert import ConversionReport
-    from edgegrain.papers.models import Model
-
-WIDE = 200
-"""Width of a terminal that has room for the whole table of models."""
-
 
 Source = Literal["grain", "irn", "irn-plus", "glean", "gcfsr", "stylegan2-nvidia", "stylegan2-rosinality"]
 """Layout of the files; `edgegrain.papers.convert.SOURCES`, without importing torch for --help."""
@@ -97,13 +90,11 @@ def _lines(report: ConversionReport) -> Iterator[str]:
     networks = ", ".join(f"{name} {count:,}" for name, count in report.parameters.items())
     yield f"{report.path}: {report.source}, parameters: {networks}"
     for tensor_map in report.files:
-        yield f"  {tensor_map.file}: {len(tensor_map.names)} tensors placed, {len(tensor_map.unused)} not used"
         parts = Counter(ours.split(".")[0] for ours in tensor_map.names.values())
-        yield f"    into {', '.join(f'{name} ({count})' for name, count in parts.items())}"
+        yield (f"  {tensor_map.file}: {len(tensor_map.names)} tensors placed, into "
+               f"{', '.join(f'{name} ({count})' for name, count in parts.items())}")
         for what, reasons in (("not used", tensor_map.unused), ("not in the file", tensor_map.made)):
-            for why, count in Counter(reasons.values()).items():
-                first = next(name for name, reason in reasons.items() if reason == why)
-                yield f"    {what}: {first}{f' and {count - 1} more' if count > 1 else ''}: {why}"
+            yield from (f"    {what}: {count} tensors: {why}" for why, count in Counter(reasons.values()).items())
     if (found := report.decoder_beside_torch) is not None:
         yield f"  the exported decoder differs from torch by at most {found.largest_difference:.1e}"
 
@@ -111,7 +102,7 @@ def _lines(report: ConversionReport) -> Iterator[str]:
 def models(json_output: options.JsonOption = False) -> None:
     """List architectures with parameters and operations.
 
-    Operations are counted for one picture, by part, in MACs: one multiplication with its addition.
+    Operations are counted for one picture, in MACs: one multiplication with its addition.
 
     \b
     Examples:
@@ -122,35 +113,13 @@ def models(json_output: options.JsonOption = False) -> None:
         from edgegrain.papers.models import models as all_models
 
     found = all_models()
-    if json_output:
-        print_json([model.as_dict() for model in found])
-        return
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:  # piped: as wide as the table
-        console = Console(width=WIDE)
-    table = _table(found, parts=True)
-    if table.__rich_measure__(console, console.options.update(max_width=WIDE)).maximum > console.width:
-        table = _table(found, parts=False)
-    console.print(table)
-
-
-def _table(found: Sequence[Model], *, parts: bool) -> Table:
-    from rich.table import Table
-
-    caption = "Parts: M parameters / GMAC." if parts else "A wider terminal or --json also shows the parts."
-    table = Table(box=None, header_style="bold", pad_edge=False, caption=caption, caption_justify="left")
-    names = list(dict.fromkeys(part for model in found for part in model.parts)) if parts else []
-    table.add_column("name", no_wrap=True)
-    for column in ("M parameters", "GMAC", *names):
-        table.add_column(column, justify="right", no_wrap=True)
+    width = max(len(model.name) for model in found)
+    lines = [f"{'name':<{width}}  M parameters       GMAC  parts: M parameters / GMAC"]
     for model in found:
-        cells = [f"{model.parameters / 1e6:.2f}", f"{model.macs / 1e9:.2f}"]
-        cells += [f"{model.parts[name].parameters / 1e6:.2f} / {model.parts[name].macs / 1e9:.2f}"
-                  if name in model.parts else "" for name in names]
-        table.add_row(model.name, *cells)
-    return table
+        parts = ", ".join(f"{name} {part.parameters / 1e6:.2f} / {part.macs / 1e9:.2f}"
+                          for name, part in model.parts.items())
+        lines.append(f"{model.name:<{width}}  {model.parameters / 1e6:12.2f}  {model.macs / 1e9:9.2f}  {parts}")
+    report([model.as_dict() for model in found], *lines, as_json=json_output)
 
 
 def retouch(

@@ -121,14 +121,13 @@ def run(
                    "goes with --trained-only and without --encoder-of, which it includes")
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing import publish
-        from edgegrain.publishing import publish as publishing
         from export.bundle.writer import UNSTATED, refuse_to_replace
 
     bundle_id = bundle_id or out.resolve().name
     kept = find_bundle(encoder_of) if encoder_of else None
     if trained_only or data is None:
         with progress_bar() as report:
-            stored = publishing.store_trained(
+            stored = publish.store_trained(
                 run, out, prior or None, data=data, exclude=excluded, encoder_of=kept,
                 decoder_of=find_bundle(decoder_of) if decoder_of else None, force=force, report=report)
         say(str(stored))
@@ -142,7 +141,7 @@ def run(
             print_json(comparison)
             raise typer.Exit(KEPT)
     with progress_bar() as report:
-        summary = publishing.publish_run(
+        summary = publish.publish_run(
             run, data, out, bundle_id=bundle_id, version=version, domain=domain, exclude=excluded,
             prior=prior or None, storage=storage, force=force, encoder_of=kept,
             licence={**UNSTATED, "data": data_licence} if data_licence else None, report=report)

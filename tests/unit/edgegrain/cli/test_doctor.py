@@ -18,7 +18,7 @@ from edgegrain.cli.doctor import INSTALLATION, check_bundle, run_check
 from sdk.faces import finder
 from server_decoder import providers
 from server_decoder.cuda_ops import library
-from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
+from tests.tiny_bundle import add_cuda_form, quantizing_decoder, refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 
 
@@ -73,9 +73,11 @@ def test_picture_formats(monkeypatch: pytest.MonkeyPatch) -> None:
     Image.init()
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    check("picture formats", "ok", "; for HEIF (HEIC): pip install 'edgegrain[heic]'")
+    check("Pillow", "ok", "; for HEIF (HEIC): pip install 'edgegrain[heic]'")
     monkeypatch.setitem(Image.OPEN, "HEIF", (type("PlugIn", (), {}), None))
-    check("picture formats", "ok", ", HEIF, GIF, ")
+    check("Pillow", "ok", ", HEIF, GIF, ")
+    monkeypatch.setattr("PIL.features.check", lambda name: name != "avif")
+    check("Pillow", "warning", "; built without avif")
 
 
 def damage_text(folder: Path) -> None:
@@ -130,6 +132,16 @@ def test_bundles(tmp_path: Path, change: Callable[[Path], None], broken: str, sa
     assert any(said in found.detail for part, found in checks.items() if not broken or part == broken)
 
 
+@pytest.mark.parametrize(("able", "said"), [(True, "decoder_int8.onnx"), (False, "not for this CPU")])
+def test_the_form_in_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, able: bool, said: str) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    add_cuda_form(folder, quantizing_decoder(), precision="int8", name="int8")
+    for module in ("server_decoder.providers", "sdk.open_bundle"):
+        monkeypatch.setattr(f"{module}.can_run_int8", lambda: able)
+    found = list(check_bundle(folder))[-1]
+    assert (found.name, found.state) == ("bundle tiny-64-lr16: decoder in int8", "ok") and said in found.detail
+
+
 def test_slow_decoder_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgegrain.cli.doctor.RESTORE_LIMIT_SECONDS", 0.0)
     decoder = list(check_bundle(write_tiny_bundle(tmp_path)))[2]
@@ -140,9 +152,9 @@ def test_libraries_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codec_contract.resize.exact_resize", lambda rgb, size: exact_resize(rgb, size) ^ 1)
     check("exact resize", "broken", "another version of Pillow")
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.23.0")
-    check("builds", "warning", "onnxruntime and onnxruntime-gpu are both installed")
+    check("ONNX Runtime", "warning", "onnxruntime and onnxruntime-gpu are both installed")
     monkeypatch.setattr(onnxruntime, "__version__", "1.19.2")
-    check("ONNX Runtime", "warning", "1.19.2; versions 1.21 to 1.31 are supported")
+    check("ONNX Runtime", "warning", "; versions 1.21 to 1.31 are supported")
 
 
 def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,19 +181,6 @@ def test_cuda_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     check("CUDA", "warning", "built with CUDA 13.0, and the driver runs CUDA up to 12.8")
     assert [name.split(".")[0] for name in loaded[:2]] == [
         "libonnxruntime_providers_shared", "libonnxruntime_providers_cuda"]
-
-
-def test_extras_say_what_they_lack(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = ["numpy>=1.26", "typer>=0.15; extra == 'cli'", "no-such-thing<2,>=1; extra == 'hub'",
-              'pytest>=8; extra == "hub"', "onnxruntime-gpu; extra == 'gpu'"]
-    monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
-    check("extras", "ok", "complete: cli; hub lacks no-such-thing; install one: pip install 'edgegrain[NAME]'")
-
-    def absent(name: str) -> list[str]:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "requires", absent)
-    check("extras", "ok", "not installed")
 
 
 def test_fused_ops_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

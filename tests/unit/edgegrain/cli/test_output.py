@@ -44,7 +44,7 @@ def test_log_lines_are_printable() -> None:
 def test_long_work_says_where_it_is_without_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for silence, said in ((60.0, ""), (0.0, "measuring 1/2\nmeasuring 2/2\n")):
+    for silence, said in ((60.0, ""), (0.0, "measuring 1/2: 0%\nmeasuring 2/2: 50%\n")):
         monkeypatch.setattr(output, "SILENCE", silence)
         assert list(with_progress(range(2), "measuring")) == [0, 1] and capsys.readouterr().err == said
 

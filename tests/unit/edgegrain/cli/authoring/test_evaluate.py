@@ -52,7 +52,7 @@ def test_photographs_are_for_bundles_of_faces(shell: Shell, tmp_path: Path) -> N
 
 
 def test_writes_a_report_prints_a_table_and_overwrites_only_when_told(shell: Shell, tmp_path: Path) -> None:
-    out = shell.ok("--results", tmp_path / "results")
+    out = shell.ok()
     lines = out.splitlines()
     assert lines[0].strip() == "tiny-64-lr16 1.0.0 at 64×64 on 2 pictures of faces"
     assert next(line for line in lines if line.startswith("tiny-64-lr16  ")).split()[1].isdigit()
@@ -61,8 +61,6 @@ def test_writes_a_report_prints_a_table_and_overwrites_only_when_told(shell: She
     files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert set(files) == {"report.html", "rate_distortion.png", "rate_perception.png", "sheet.png",
                           "tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json"}
-    for number in ("tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json"):
-        assert (tmp_path / "results" / number).read_bytes() == files[number]
     shell.fails("--force")
     shell.ok("--force")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == files
@@ -73,14 +71,9 @@ def test_a_file_of_any_name_of_a_report_is_kept(shell: Shell, tmp_path: Path, na
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_bytes(b"mine")
     asked = GradientMetrics.asked
-    assert "--force" in shell.fails(f"{name} exists", "--baselines", "none", "--results", tmp_path / "results")
-    assert GradientMetrics.asked == asked and not (tmp_path / "results").exists()
+    assert "--force" in shell.fails(f"{name} exists", "--baselines", "none")
+    assert GradientMetrics.asked == asked
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [b"mine"]
-
-
-def test_report_and_results_may_have_one_folder(shell: Shell, tmp_path: Path) -> None:
-    shell.ok("--baselines", "none", "--results", tmp_path / "out" / ".." / "out")
-    assert (tmp_path / "out" / "tiny-64-lr16-1.0.0.tsv").exists()
 
 
 def test_json_is_the_summary_and_the_files(shell: Shell, tmp_path: Path) -> None:

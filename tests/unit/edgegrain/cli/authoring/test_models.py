@@ -118,6 +118,6 @@ def test_table(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = [Model("one", {"decoder": Part(1_500_000, 2_000_000_000)}), Model("two", {"prior": Part(10_000, 0)})]
     monkeypatch.setattr(model_table, "models", lambda: tiny)
     lines = shell.ok("models").splitlines()
-    assert lines[0].split() == ["name", "M", "parameters", "GMAC", "decoder", "prior"]
-    assert lines[1].split() == ["one", "1.50", "2.00", "1.50", "/", "2.00"]
-    assert lines[2].split() == ["two", "0.01", "0.00", "0.01", "/", "0.00"]
+    assert lines[0].split() == ["name", "M", "parameters", "GMAC", "parts:", "M", "parameters", "/", "GMAC"]
+    assert lines[1].split() == ["one", "1.50", "2.00", "decoder", "1.50", "/", "2.00"]
+    assert lines[2].split() == ["two", "0.01", "0.00", "prior", "0.01", "/", "0.00"]

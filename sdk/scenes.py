@@ -19,7 +19,6 @@ from edge_encoder.faces.detection import LEAST_PIXELS
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
 from sdk.faces import FEATHER, blend_face
 from sdk.generated_mark import marked
-from sdk.installed_bundles import installed_manifests
 from sdk.payload import Payload, Scene, check_pixels
 
 if TYPE_CHECKING:
@@ -66,9 +65,7 @@ def compress_scene_within(
         if max_bytes is None or used <= max_bytes:
             return Scene(encode_scene(faces, size, _background(rgb, None if max_bytes is None else max_bytes - used)))
         sizes.append(used)
-    raise too_few_bytes(
-        max_bytes or 0, min(sizes), "scene of this photograph, without a background,", codecs[-1].bundle.quality,
-        {manifest.quality for manifest in installed_manifests() if manifest.domain == codecs[-1].bundle.domain})
+    raise too_few_bytes(max_bytes or 0, min(sizes), "scene of this photograph, without a background,")
 
 
 def restore_scene(

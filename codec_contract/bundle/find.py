@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import sys
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, SupportsIndex, get_args
@@ -63,19 +63,6 @@ def installed_bundles() -> dict[str, Path]:
 Quality = Literal["tiny", "small", "medium", "large"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
 """Names of the rates, ascending."""
-TYPICAL_BYTES: dict[str, int] = dict(zip(QUALITIES, (170, 346, 804, 2165), strict=True))
-"""Mean payload of a face (docs/qualities.md)."""
-NOT_INSTALLED = "is not installed; 'make qualities' in the clone makes it (docs/qualities.md)"
-INSTALLED = "is installed; sdk.compress and sdk.compress_scene choose it"
-
-
-def bundles_by_quality(domain: str, manifests: Iterable[Manifest]) -> dict[str, Manifest]:
-    """Quality -> bundle of this domain, ascending; the first of several with the same quality."""
-    found: dict[str, Manifest] = {}
-    for manifest in manifests:
-        if manifest.domain == domain and manifest.quality is not None:
-            found.setdefault(manifest.quality, manifest)
-    return {quality: found[quality] for quality in QUALITIES if quality in found}
 
 
 def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str | None, max_bytes: int | None
@@ -92,14 +79,17 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
         raise BundleError(f"there is no quality {str(quality)[:80]!r}, only: {', '.join(QUALITIES)}")
     if quality is None and (max_bytes is None or base.quality is None):
         return [base]
-    known = bundles_by_quality(base.domain, [base, *manifests])
+    known: dict[str, Manifest] = {}  # the first of several with the same quality
+    for manifest in (base, *manifests):
+        if manifest.domain == base.domain and manifest.quality is not None:
+            known.setdefault(manifest.quality, manifest)
     allowed = QUALITIES if quality is None else QUALITIES[:QUALITIES.index(quality) + 1]
     if max_bytes is None:
         allowed = allowed[-1:]
     if found := [known[name] for name in reversed(allowed) if name in known]:
         return found
     raise BundleError(f"there is no bundle for {base.domain} of quality {quality}, only: "
-                      f"{', '.join(known) or 'none'}; see 'edgegrain bundles'")
+                      f"{', '.join(filter(known.__contains__, QUALITIES)) or 'none'}; see 'edgegrain bundles'")
 
 
 def check_max_bytes(max_bytes: int) -> int:
@@ -109,17 +99,10 @@ def check_max_bytes(max_bytes: int) -> int:
     return max_bytes.__index__()
 
 
-def too_few_bytes(
-    max_bytes: int, smallest: int, what: str = "payload of this picture", quality: str | None = None,
-    installed: Container[str | None] = (),
-) -> ImageError:
-    """The error for a picture whose smallest payload, of ``quality``, exceeds the limit; it names one that may fit."""
-    advice, typical = "", TYPICAL_BYTES.get(quality or "", 0)
-    for name, least in TYPICAL_BYTES.items():
-        if least < typical and smallest * least <= max_bytes * typical:
-            advice = (f"; one of quality {name}, with about {smallest * least // typical}, "
-                      f"{INSTALLED if name in installed else NOT_INSTALLED}")
-    return ImageError(f"no quality fits into {max_bytes} bytes: the smallest {what} has {smallest}{advice}")
+def too_few_bytes(max_bytes: int, smallest: int, what: str = "payload of this picture") -> ImageError:
+    """The error for a picture whose smallest payload exceeds the limit."""
+    return ImageError(f"no quality fits into {max_bytes} bytes: the smallest {what} has {smallest}; docs/qualities.md "
+                      "has all qualities")
 
 
 SEED, STRENGTH = "seed", "strength"

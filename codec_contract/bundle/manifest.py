@@ -17,8 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
-from typing import IO, Any, Final, Literal, cast, get_args
+from typing import IO, Any, Final, Literal, get_args
 
 from codec_contract.errors import BundleError
 
@@ -59,7 +58,6 @@ BUNDLE_ID = re.compile(r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 VERSION = re.compile(r"[A-Za-z0-9](?:[-+._]?[A-Za-z0-9]){0,63}")  # a part of file names
 _QUALITY = re.compile(r"[a-z]{1,20}")
 _HEX64 = re.compile(r"[0-9a-f]{64}")
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -160,23 +158,23 @@ class Manifest:
         return shared if not own.exists() and shared.is_file() else own
 
     def open_file(self, name: str) -> bytes:
-        """Read a listed file, verifying its size and SHA-256."""
-        entry = self.entry(name)
-        data = _read_bounded(self.path(name), entry.size, f"{name} of bundle {self.id}")
-        digest = hashlib.sha256(data).hexdigest()
-        for what, found, stated in (("{} bytes", len(data), entry.size), ("SHA-256 {}", digest, entry.sha256)):
-            if found != stated:
-                raise BundleError(f"{name} of bundle {self.id} has {what.format(found)}, its manifest says {stated}; "
-                                  "download the bundle again")
+        """Read a listed file, verifying its size and SHA-256; no more memory is taken than the file has bytes."""
+        with _opened(self.path(name), f"{name} of bundle {self.id}") as stream:
+            data = stream.read(min(self.entry(name).size, os.fstat(stream.fileno()).st_size) + 1)
+        self._check(name, len(data), hashlib.sha256(data).hexdigest())
         return data
 
     def verify_file(self, name: str) -> None:
         """Check size and SHA-256 of a listed file in little memory; errors as `open_file`."""
+        with _opened(self.path(name), f"{name} of bundle {self.id}") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            self._check(name, stream.tell(), digest)
+
+    def _check(self, name: str, size: int, digest: str) -> None:
         entry = self.entry(name)
-        size, digest = _size_and_digest(self.path(name), f"{name} of bundle {self.id}")
         if (size, digest) != (entry.size, entry.sha256):
-            raise BundleError(f"{name} of bundle {self.id} is altered: {size} bytes, SHA-256 {digest}; its manifest "
-                              f"says {entry.size} bytes, {entry.sha256}; download the bundle again")
+            raise BundleError(f"{name} of bundle {self.id} is altered: it has {size} bytes and SHA-256 {digest}, its "
+                              f"manifest says {entry.size} and {entry.sha256}; download the bundle again")
 
 
 def parse_manifest(data: bytes, folder: Path) -> Manifest:
@@ -232,7 +230,8 @@ def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
     """Read and check the manifest of the bundle in ``folder``; no other file is read."""
     path = Path(folder)
     what = f"the manifest of bundle {path.name or path}"
-    return parse_manifest(_read_bounded(path / MANIFEST, MAX_MANIFEST_BYTES, what), path)
+    with _opened(path / MANIFEST, what) as stream:
+        return parse_manifest(stream.read(MAX_MANIFEST_BYTES + 1), path)
 
 
 def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
@@ -255,12 +254,6 @@ def _opened(location: Path, what: str) -> Iterator[IO[bytes]]:
         raise BundleError(f"{what} is missing: no file {location}") from None
     except OSError as error:
         raise BundleError(f"{what} cannot be read: {error}") from error
-
-
-def _read_bounded(location: Path, limit: int, what: str) -> bytes:
-    """Read a file, at most ``limit`` + 1 bytes; the memory for them is taken only if the file has them."""
-    with _opened(location, what) as stream:
-        return stream.read(min(limit, os.fstat(stream.fileno()).st_size) + 1)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -313,17 +306,17 @@ def _file_entries(source: Mapping[str, Any], where: str) -> Mapping[str, FileEnt
         entry = f"{where}, file {name!r}"
         entries[name] = FileEntry(name, _bounded(record, "size", MAX_FILE_BYTES, entry, least=0),
                                   _matching(record, "sha256", _HEX64, entry))
-    return MappingProxyType(entries)
+    return entries
 
 
 def _decoders(source: Mapping[str, Any], where: str) -> Mapping[str, Mapping[str, Any]]:
     """The optional field ``decoders``."""
-    described = _field({"decoders": {}, **source}, "decoders", dict, where)
+    described: dict[str, dict[str, Any]] = _field({"decoders": {}, **source}, "decoders", dict, where)
     for name in described:
         if not BUNDLE_ID.fullmatch(name) or name == DEFAULT_DECODER:
             raise BundleError(f"{where}: a decoder cannot be called {name[:80]!r}")
         _field(described, name, dict, f"{where}, decoders")
-    return MappingProxyType(described)
+    return described
 
 
 def _enlarger(
@@ -349,15 +342,6 @@ def _enlarger(
     if tiled:
         raise BundleError(f"{where} has an enlarger, which bundles of tiles cannot have")
     return enlarger
-
-
-def _size_and_digest(location: Path, what: str) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    with _opened(location, what) as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return size, digest.hexdigest()
 
 
 # Forms of a decoder: the same function in several files, one that runs everywhere and those exported for a device. A
@@ -387,33 +371,30 @@ class BundledForm:
 
 def default_form(manifest: Manifest) -> BundledForm:
     """The form that runs everywhere."""
-    if not isinstance(manifest.decoder.get("file"), str):
-        raise BundleError(f"the manifest of bundle {manifest.id} names no decoder file")
-    return _form(DEFAULT_FORM, manifest.decoder, f"the manifest of bundle {manifest.id}")
+    return _form(DEFAULT_FORM, manifest.decoder, f"the manifest of bundle {manifest.id}, decoder")
 
 
 def decoder_forms(manifest: Manifest) -> dict[str, BundledForm]:
     """The known forms of a bundle's decoder by name, the default one first."""
-    default = default_form(manifest)
+    forms = {DEFAULT_FORM: default_form(manifest)}
     listed = manifest.decoder.get("forms", {})
     if not isinstance(listed, dict):
         raise BundleError(f"the manifest of bundle {manifest.id}: 'forms' must be an object")
-    forms = {DEFAULT_FORM: default}
     for name, listed_as in FORMS.items():
         if listed_as in listed:
             where = f"the manifest of bundle {manifest.id}, form {listed_as!r} of its decoder"
-            described = listed[listed_as]
-            if not isinstance(described, dict) or not isinstance(described.get("file"), str):
-                raise BundleError(f"{where}: expected an object with a 'file'")
-            manifest.entry(described["file"])
-            current = described.get("source") == manifest.entry(default.file).sha256
-            forms[name] = _form(name, described, where, current)
+            source = manifest.entry(forms[DEFAULT_FORM].file).sha256
+            forms[name] = _form(name, listed[listed_as], where, source)
+            manifest.entry(forms[name].file)
     return forms
 
 
-def _form(name: str, described: Mapping[str, Any], where: str, current: bool = True) -> BundledForm:
+def _form(name: str, described: Any, where: str, source: str | None = None) -> BundledForm:
+    """A form that is current if it was made from the file with the SHA-256 ``source``; None for the default form."""
+    if not isinstance(described, dict) or not isinstance(described.get("file"), str):
+        raise BundleError(f"{where}: expected an object with a 'file'")
     precision, ops = described.get("precision", "float32"), described.get("ops", "plain")
     for key, value, known in (("precision", precision, get_args(Precision)), ("ops", ops, get_args(Ops))):
         if value not in known:
             raise BundleError(f"{where}: {key!r} is {str(value)[:80]!r}, expected {' or '.join(known)}")
-    return BundledForm(name, described["file"], cast(Precision, precision), cast(Ops, ops), current)
+    return BundledForm(name, described["file"], precision, ops, source in (None, described.get("source")))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from codec_contract.bundle.find import INSTALLED, NOT_INSTALLED
 from codec_contract.errors import DeviceError, EdgegrainError, ImageError, PayloadError
 from edge_encoder.preprocessing import RAISE_LIMIT
 from sdk.payload import NATIVE
@@ -14,8 +13,7 @@ from sdk.remote_calls import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
 
 MEDIA_TYPE = "application/problem+json"
 ADVICE = {"align=False (--no-align)": "align=false", NATIVE: "size=native", RAISE_LIMIT: "",
-          " or raise max_pixels (--max-megapixels)": "", NOT_INSTALLED: "is not served here",
-          INSTALLED: "is not served here"}
+          " or raise max_pixels (--max-megapixels)": ""}
 """How the SDK advises, and how the service does, whose clients cannot raise limits."""
 
 

@@ -178,7 +178,7 @@ def test_an_enlarger_is_opened_when_a_size_needs_it(tmp_path: Path) -> None:
     codec = Codec(folder, threads=1)
     payload = codec.compress(picture(64, 64))
     assert codec.restore(payload).size == (64, 64)
-    with pytest.raises(sdk.BundleError, match=r"enlarger_x4\.onnx of bundle tiny-64-lr16 has 7 bytes"):
+    with pytest.raises(sdk.BundleError, match=r"enlarger_x4\.onnx of bundle .* has 7 bytes"):
         codec.restore(payload, size=200)
 
 

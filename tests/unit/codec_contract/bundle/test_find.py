@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from codec_contract.bundle import find as bundle_paths
 from codec_contract.bundle.find import (
     DEFAULT_BUNDLE,
-    QUALITIES,
     Control,
     bundle_roots,
-    bundles_by_quality,
     bundles_to_try,
     controls_of,
     find_bundle,
@@ -102,12 +100,6 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
 
 def tried(bundles: list[Manifest], base: int, quality: str | None, max_bytes: int | None) -> list[str | None]:
     return [manifest.quality for manifest in bundles_to_try(bundles[base], bundles, quality, max_bytes)]
-
-
-def test_qualities_are_ordered_by_rate(bundles: list[Manifest]) -> None:
-    assert list(bundles_by_quality("anything", bundles)) == ["tiny", "small", "medium"]
-    assert bundles_by_quality("faces", bundles) == {}
-    assert QUALITIES == ("tiny", "small", "medium", "large")
 
 
 @pytest.mark.parametrize(("quality", "max_bytes", "expected"), [

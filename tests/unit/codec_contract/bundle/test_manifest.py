@@ -90,12 +90,6 @@ def test_verified_files_are_handed_out(bundle: Path) -> None:
         assert manifest.open_file(name) == data
 
 
-def test_the_files_cannot_be_edited_through_the_manifest(bundle: Path) -> None:
-    manifest = load_manifest(bundle)
-    with pytest.raises(TypeError):
-        manifest.files["coder.json"] = FileEntry("x", 0, "0" * 64)  # type: ignore[index]
-
-
 @pytest.mark.parametrize("change", [
     None, "folder", lambda data: data[:9] + b"!" + data[10:], lambda data: data + b"x", lambda data: data[:-1]],
     ids=["missing", "folder", "changed", "longer", "shorter"])
@@ -333,7 +327,7 @@ def test_forms_described_wrongly_are_refused(forms: Any, message: str) -> None:
 
 
 def test_a_manifest_without_a_decoder_file() -> None:
-    with pytest.raises(BundleError, match="names no decoder file"):
+    with pytest.raises(BundleError, match="decoder: expected an object with a 'file'"):
         default_form(manifest({"input": "lr"}))
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import BundleError
-from codec_contract.lr_coder.context import CONTEXT_SIZES, INPUT_LIMIT, MEAN_BITS, MEAN_MAX, SCALE_MAX, IntArray
+from codec_contract.lr_coder.context import CONTEXT_SIZES, INPUT_LIMIT, IntArray
 from codec_contract.pixels import Rgb
 
 # The step of an LR's levels: payloads store multiples of it, which take fewer bytes. The coder codes indices: levels
@@ -55,7 +55,6 @@ MAX_HIDDEN_LAYERS = 4
 MAX_WIDTH = 256
 MAX_SHIFT = 24
 MAX_WEIGHT = 127
-MAX_BIAS = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +64,6 @@ class Layer:
     weight: IntArray
     bias: IntArray
     shift: IntArray
-
-    def accumulate(self, values: IntArray) -> IntArray:
-        """Weighted sums, rounded and shifted: int32 [..., inputs] to int32 [..., outputs]."""
-        half = (1 << self.shift) >> 1
-        sums: IntArray = (values @ self.weight.T + (self.bias + half)) >> self.shift
-        return sums
 
     def bound(self, inputs: npt.NDArray[np.int64]) -> int:
         """Largest accumulator magnitude for inputs of at most these magnitudes, int64 [inputs]."""
@@ -84,15 +77,6 @@ class ChannelNetwork:
 
     hidden: tuple[Layer, ...]
     output: Layer
-
-    def predict(self, context: IntArray, reference: IntArray) -> tuple[list[int], list[int]]:
-        """Means in sixteenths of a level and scale indices of contexts int32 [n, inputs], references [n]."""
-        values = context
-        for layer in self.hidden:
-            values = np.minimum(np.maximum(layer.accumulate(values), 0), ACTIVATION_MAX)
-        output = self.output.accumulate(np.concatenate([context, values], axis=1))
-        means = np.clip((reference << MEAN_BITS) + output[:, 0], 0, MEAN_MAX)
-        return means.tolist(), np.clip(output[:, 1], 0, SCALE_MAX).tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,20 +152,20 @@ def _layer_record(layer: Layer) -> dict[str, Any]:
     }
 
 
-def _integers(source: dict[str, Any], name: str, least: int, most: int) -> IntArray:
+def _integers(source: dict[str, Any], name: str) -> IntArray:
     value = source.get(name)
-    if not isinstance(value, list) or not 1 <= len(value) <= MAX_WIDTH:
-        raise BundleError(f"coder tables: {name!r} must be a list of 1 to {MAX_WIDTH} integers")
-    if any(type(number) is not int or not least <= number <= most for number in value):
-        raise BundleError(f"coder tables: {name!r} must hold integers of {least} to {most}")
-    return np.array(value, dtype=np.int32)
+    try:
+        if isinstance(value, list) and value and all(type(number) is int for number in value):
+            return np.array(value, dtype=np.int32)
+    except OverflowError:
+        pass
+    raise BundleError(f"coder tables: {name!r} must be a list of 32-bit integers")
 
 
 def _read_layer(source: Any) -> Layer:
     if not isinstance(source, dict):
         raise BundleError("coder tables: a layer must be an object")
-    bias = _integers(source, "bias", -MAX_BIAS, MAX_BIAS)
-    shift = _integers(source, "shift", 0, MAX_SHIFT)
+    bias, shift = _integers(source, "bias"), _integers(source, "shift")
     text = source.get("weight")
     try:
         data = base64.b64decode(text if isinstance(text, str) else "", validate=True)

@@ -8,6 +8,7 @@ and ``licence`` are for people and reports; the run time does not depend on them
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from codec_contract.errors import BundleError
 
@@ -243,7 +244,7 @@ def verify_bundle(folder: str | os.PathLike[str]) -> Manifest:
 
 
 @contextmanager
-def _opened(location: Path, what: str) -> Iterator[IO[bytes]]:
+def _opened(location: Path, what: str) -> Iterator[io.BufferedReader]:
     """A file of a bundle; errors of opening and reading it become `BundleError`."""
     try:
         if not stat.S_ISREG(os.stat(location).st_mode):  # a FIFO would block, a device could have no end

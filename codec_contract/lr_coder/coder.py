@@ -42,7 +42,6 @@ from codec_contract.lr_coder.coder_tables import (
 )
 from codec_contract.lr_coder.context import (
     CONTEXT_SIZES,
-    INPUT_LIMIT,
     MEAN_BITS,
     MEAN_MAX,
     MIDDLE,
@@ -57,7 +56,7 @@ from codec_contract.lr_coder.context import (
     positions,
 )
 
-FloatArray = npt.NDArray[np.floating]
+FloatArray = npt.NDArray[np.float64]
 LevelArray = npt.NDArray[np.int64]
 
 # Columns of the inputs: the neighbours' samples, the references of the three channels, positions, 1, and the pixel's
@@ -68,32 +67,27 @@ _ONE = _PLACES.stop - 1
 _OWN = _PLACES.stop
 # As arrays, because turning a Python number into one takes longer than the arithmetic on a line.
 _ZERO, _HALF, _ACTIVATION_MAX, _OUTPUT_MAX = (
-    np.array(value, np.float32) for value in (0, 0.5, ACTIVATION_MAX, (MEAN_MAX, SCALE_MAX)))
+    np.array(value, np.float64) for value in (0, 0.5, ACTIVATION_MAX, (MEAN_MAX, SCALE_MAX)))
 
 
 class Predictor:
     """The networks of the three channels, prepared once for LRs of any size.
 
-    Sums are exact: weights are integers times the powers of two of the shifts, in float32 if its 24 bits hold every
-    partial sum of the layer, else in float64.
+    Sums are exact: weights are integers times the powers of two of the shifts, and float64 holds every partial sum.
     """
 
     def __init__(self, channels: Sequence[ChannelNetwork]) -> None:
         self._networks = []
         for channel, (network, size) in enumerate(zip(channels, CONTEXT_SIZES, strict=True)):
-            hidden, output = network.hidden, network.output
-            first, last = largest_sum(hidden[0], size), largest_sum(output, size)
             self._networks.append((
-                _exact(_first_layers(network, channel), max(first, last)),
-                [(_exact(_scaled(layer.weight, layer), largest_sum(layer, 0)),
-                  _exact(_bias(layer), largest_sum(layer, 0)))
-                 for layer in hidden[1:]],
-                _exact(_scaled(output.weight[:, size:], output), last)))
+                _first_layers(network, channel),
+                [(_scaled(layer.weight, layer), _bias(layer)) for layer in network.hidden[1:]],
+                _scaled(network.output.weight[:, size:], network.output)))
 
     def lines(self, width: int, height: int) -> Iterator[tuple[LevelArray, FloatArray]]:
         """The pixels of an LR's lines in coding order, and their inputs, of which the caller fills the last three
         columns, the samples, before it takes the next line."""
-        pixels = np.full((width * height + 1, 3), MIDDLE, np.float32)  # the last one stays
+        pixels = np.full((width * height + 1, 3), MIDDLE, np.float64)  # the last one stays
         for where, neighbours, places in _lines(width, height):
             inputs = _inputs(pixels, neighbours, places)
             yield where, inputs
@@ -122,8 +116,8 @@ def _between(values: FloatArray, most: FloatArray) -> FloatArray:
 
 
 def _inputs(pixels: FloatArray, neighbours: LevelArray, places: IntArray) -> FloatArray:
-    """The inputs, float32 [n, 45], of pixels with these neighbours [n, 10] and positions [n, 9]; not their samples."""
-    inputs = np.empty((len(neighbours), _OWN + 3), np.float32)
+    """The inputs, float64 [n, 45], of pixels with these neighbours [n, 10] and positions [n, 9]; not their samples."""
+    inputs = np.empty((len(neighbours), _OWN + 3), np.float64)
     around = pixels.take(neighbours, axis=0).reshape(len(neighbours), _AROUND)
     inputs[:, :_AROUND] = around
     references = around[:, :3] + around[:, 3:6]  # left and upper one
@@ -143,20 +137,6 @@ def _lines(width: int, height: int) -> list[tuple[LevelArray, LevelArray, IntArr
     order = np.argsort(lines, kind="stable")
     ends = np.flatnonzero(np.diff(lines[order])) + 1
     return [(where, neighbours[where], places[where]) for where in np.split(order, ends)]
-
-
-def largest_sum(layer: Layer, size: int) -> int:
-    """Bound of a layer's partial sums, for any order of the terms: of ``size`` inputs, which reach `_first_layers` as
-    samples and references, of activations, which are not negative, of the bias and of the mean's reference."""
-    inputs = 2 * INPUT_LIMIT * np.abs(layer.weight[:, :size]).sum(axis=1)
-    positive, negative = (np.maximum(sign * layer.weight[:, size:], 0).sum(axis=1) for sign in (1, -1))
-    sums = inputs + ACTIVATION_MAX * np.maximum(positive, negative) + np.abs(layer.bias) + (1 << layer.shift)
-    sums[0] += MEAN_MAX << int(layer.shift[0])
-    return int(sums.max())
-
-
-def _exact(weight: FloatArray, largest: int) -> FloatArray:
-    return weight.astype(np.float32 if largest < 1 << 24 else np.float64)
 
 
 def _first_layers(network: ChannelNetwork, channel: int) -> FloatArray:

@@ -19,8 +19,8 @@ pseudo-random sequence is the linear congruential generator of Numerical Recipes
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,14 +51,6 @@ _PLAN: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class GoldenResult:
-    """Result of `check_golden`: the number of inputs, and the names of those with another LR."""
-
-    checked: int
-    failed: tuple[str, ...]
-
-
 def make_golden(run: Encode, hr: int, seed: int = 1) -> dict[str, Any]:
     """The content of ``golden.json`` for an encoder of input side ``hr``, made with a correct ``run``."""
     inputs = []
@@ -70,28 +62,23 @@ def make_golden(run: Encode, hr: int, seed: int = 1) -> dict[str, Any]:
     return {"seed": seed, "hr": hr, "inputs": inputs}
 
 
-def check_golden(golden: Mapping[str, Any], run: Encode) -> GoldenResult:
-    """Run every input of a ``golden.json`` and compare the LRs."""
-    failed = []
+def check_golden(data: bytes, run: Encode) -> dict[str, bool]:
+    """Run every input of a ``golden.json``: its name -> True if its LR is the same."""
     try:
-        hr, inputs = golden["hr"], golden["inputs"]
-        for item in inputs:
-            lr = run(golden_input(item["kind"], item["parameters"], hr)[None])
-            if _digest(lr) != item["lr_sha256"]:
-                failed.append(str(item["name"]))
-    except (KeyError, TypeError) as error:
+        golden = json.loads(data)
+        same = {item["name"]: _digest(run(golden_input(item["kind"], item["parameters"], golden["hr"])[None]))
+                == item["lr_sha256"] for item in golden["inputs"]}
+    except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise BundleError(f"the golden vectors are malformed ({error!r}); download the bundle again") from error
-    if not inputs:
+    if not same:
         raise BundleError("the golden vectors hold no inputs; download the bundle again")
-    return GoldenResult(len(inputs), tuple(failed))
+    return same
 
 
 def golden_input(kind: str, parameters: Mapping[str, Any], hr: int) -> Rgb:
     """One input, uint8 ``[hr, hr, 3]``, as defined in the module's docstring."""
-    if not isinstance(hr, int) or not 2 <= hr <= MAX_HR:
-        raise BundleError(f"golden inputs have sides of 2 to {MAX_HR} pixels, got {hr!r}")
-    if kind not in _MAKERS:
-        raise BundleError(f"unknown kind of golden input {kind!r}, expected one of {', '.join(_MAKERS)}")
+    if not 2 <= hr <= MAX_HR:
+        raise BundleError(f"golden inputs have sides of 2 to {MAX_HR} pixels, got {hr}")
     return np.ascontiguousarray(_MAKERS[kind](parameters, hr), dtype=np.uint8)
 
 
@@ -108,55 +95,33 @@ def generator_bytes(seed: int, count: int) -> npt.NDArray[np.uint8]:
 
 
 def _constant(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
-    return np.broadcast_to(_colour(parameters, "colour"), (hr, hr, 3))
+    return np.broadcast_to(parameters["colour"], (hr, hr, 3))
 
 
 def _gradient(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
     y, x = np.indices((hr, hr))
     positions = {"x": (x, hr - 1), "y": (y, hr - 1), "diagonal": (x + y, 2 * hr - 2)}
-    axis = parameters["axis"]
-    if axis not in positions:
-        raise BundleError(f"golden gradient: unknown axis {axis!r}, expected one of {', '.join(positions)}")
-    position, steps = positions[axis]
+    position, steps = positions[parameters["axis"]]
     t = position[:, :, None]
-    return (_colour(parameters, "from") * (steps - t) + _colour(parameters, "to") * t + steps // 2) // steps
+    return (np.array(parameters["from"]) * (steps - t) + np.array(parameters["to"]) * t + steps // 2) // steps
 
 
 def _checkerboard(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
-    y, x = np.indices((hr, hr)) // _whole(parameters, "period", 1, MAX_HR)
+    y, x = np.indices((hr, hr)) // parameters["period"]
     even = ((x + y) % 2 == 0)[:, :, None]
-    return np.where(even, _colour(parameters, "first"), _colour(parameters, "second"))
+    return np.where(even, parameters["first"], parameters["second"])
 
 
 def _noise(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
-    block = _whole(parameters, "block", 1, MAX_HR)
-    low, high = _whole(parameters, "low", 0, 255), _whole(parameters, "high", 0, 255)
-    if high < low:
-        raise BundleError(f"golden noise: low {low} exceeds high {high}")
+    block, low, high = parameters["block"], parameters["low"], parameters["high"]
     cells = -(-hr // block)
-    values = generator_bytes(_whole(parameters, "seed", 0, (1 << 32) - 1), cells * cells * 3).astype(np.int64)
+    values = generator_bytes(parameters["seed"], cells * cells * 3).astype(np.int64)
     levels = (low + values * (high - low + 1) // 256).reshape(cells, cells, 3)
     return levels.repeat(block, axis=0).repeat(block, axis=1)[:hr, :hr]
 
 
 _MAKERS: dict[str, Callable[[Mapping[str, Any], int], npt.NDArray[Any]]] = {
     "constant": _constant, "gradient": _gradient, "checkerboard": _checkerboard, "noise": _noise}
-
-
-def _whole(parameters: Mapping[str, Any], name: str, least: int, most: int) -> int:
-    value = parameters[name]
-    if not isinstance(value, int) or not least <= value <= most:
-        raise BundleError(f"golden input: {name} is {value!r}, expected an integer from {least} to {most}")
-    return value
-
-
-def _colour(parameters: Mapping[str, Any], name: str) -> npt.NDArray[np.int64]:
-    value = parameters[name]
-    if not isinstance(value, list) or len(value) != 3 or not all(
-        isinstance(level, int) and 0 <= level <= 255 for level in value
-    ):
-        raise BundleError(f"golden input: {name} is {value!r}, expected three levels 0 to 255")
-    return np.array(value, dtype=np.int64)
 
 
 def _digest(lr: Rgb) -> str:

@@ -286,31 +286,6 @@ DEPTHWISE_L1 = 112  # largest sum of |w| over the nine taps of a depthwise chann
 DEPTHWISE_MAX = 48  # largest |w| there: one heavy corner tap weighs most in the transformed domain
 
 
-@dataclass(frozen=True)
-class LayerBound:
-    """``maximum[o]``: the largest |accumulator| (in accumulator units) channel ``o`` can reach."""
-
-    layer: str
-    maximum: np.ndarray
-
-    @property
-    def worst_log2(self) -> float:
-        """Logarithm, base 2, of the largest bound of all channels; 0 or more."""
-        return float(np.log2(max(int(self.maximum.max()), 1)))
-
-
-@dataclass(frozen=True)
-class BoundReport:
-    """The bounds of all layers of a network, each below `ACCUMULATOR_LIMIT`."""
-
-    layers: tuple[LayerBound, ...]
-
-    @property
-    def worst_log2(self) -> float:
-        """The largest of all layers."""
-        return max(layer.worst_log2 for layer in self.layers)
-
-
 def layer_bound(layer: IntegerConv) -> np.ndarray:
     """int64 ``[O]``: the bound of every partial sum of a layer, in any order of summation.
 
@@ -329,10 +304,10 @@ def is_winograd_shaped(groups: int, stride: int, kernel: int) -> bool:
     return groups > 1 and stride == 1 and kernel > 1
 
 
-def prove_bound(network: IntegerNetwork) -> BoundReport:
-    """Bound every accumulator of the network."""
+def prove_bound(network: IntegerNetwork) -> dict[str, float]:
+    """Prove that float32 holds every accumulator of a network: layer -> logarithm, base 2, of its largest bound."""
     validate_network(network)
-    report = []
+    bounds = {}
     for layer in network.layers:
         bound = layer_bound(layer)
         worst = int(bound.argmax())
@@ -352,5 +327,5 @@ def prove_bound(network: IntegerNetwork) -> BoundReport:
                         f"{int(value.max())} in magnitude, up to {limit} stays exact in Winograd kernels; lower that "
                         "channel's scale"
                     )
-        report.append(LayerBound(layer.name, bound))
-    return BoundReport(tuple(report))
+        bounds[layer.name] = float(np.log2(bound[worst]))
+    return bounds

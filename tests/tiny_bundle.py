@@ -222,7 +222,7 @@ def write_tiny_bundle(
         "lr": lr,
         "encoder": {
             "architecture": network.architecture, "layers": len(network.layers), "parameters": network.parameters,
-            "max_accumulator_log2": round(prove_bound(network).worst_log2, 2)},
+            "max_accumulator_log2": round(max(prove_bound(network).values()), 2)},
         "preprocessing": PREPROCESSING,
         "decoder": {"file": DECODER_ONNX, "input": "lr", "output": "hr", "controls": []},
         "training": {},

@@ -168,7 +168,7 @@ class EncoderPart:
 
 def exact_encoder(network: IntegerNetwork) -> EncoderPart:
     """The part of an integer network, with its proven bound and its golden vectors."""
-    proof = prove_bound(network)
+    bounds = prove_bound(network)
     golden = make_golden(lambda rgb: integer.run_reference(network, rgb), network.hr)
 
     def write_weights(folder: Path) -> None:
@@ -180,7 +180,7 @@ def exact_encoder(network: IntegerNetwork) -> EncoderPart:
         "layers": len(network.layers),
         "parameters": network.parameters,
         "flops": 2 * network.multiply_adds(),
-        "max_accumulator_log2": round(proof.worst_log2, 2),
+        "max_accumulator_log2": round(max(bounds.values()), 2),
     }
     return EncoderPart(exact_graph(network), described, integer.integer_digest(network), write_weights, PREPROCESSING)
 

@@ -43,10 +43,6 @@ MAX_SCAN_COEFFICIENTS = 1_600_000_000
 """Most coefficients in all scans of a JPEG; a progressive picture of 54 megapixels has about 900 million."""
 MAX_PROFILES = 8
 """Most colour profiles of a PNG, which has one; to unpack one may take 2 ms."""
-MAX_ICON_BYTES = 1 << 21
-"""Largest ICO file."""
-MAX_ICON_PIXELS = 1 << 24
-"""Largest PNG in one, which has no other limit."""
 MAX_TILES, MAX_LAYERS = 4096, 64
 """Most tiles and layers of a JPEG 2000 file; OpenJPEG keeps kilobytes for a tile, and reads a packet for each layer."""
 MAX_WHOLE_PIXELS = 108_000_000
@@ -66,7 +62,7 @@ MAX_UNPACKED_BYTES = 220_000_000
 MAX_JPEG2000_BYTES = 12_000_000
 """Largest JPEG 2000 file; 8 MB are decoded in a second."""
 MAX_PYTHON_BYTES, MAX_PYTHON_PIXELS = 1 << 20, 1 << 20
-"""Largest file and picture that Pillow decodes in Python (QOI, RLE of BMP, PPM as text), at a megabyte a second."""
+"""Largest file and picture that Pillow decodes in Python (RLE of BMP, PPM as text), at a megabyte a second."""
 
 _FILLER = bytes(range(1, 255))  # entropy-coded data of a JPEG
 # A marker of a JPEG: not a stuffed zero, a restart, or a fill byte.
@@ -110,8 +106,6 @@ def check_structure(stream: IO[bytes], name: str) -> IO[bytes]:
             _check_gif(stream)
         elif start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             _check_tiff(stream)
-        elif start[:4] == b"\0\0\1\0":
-            _check_icon(stream)
         elif start[:1] == b"P":
             _check_ppm(stream)
         elif start[4:] == b"jP  " or start[:4] == b"\xff\x4f\xff\x51":
@@ -290,18 +284,18 @@ def _jpeg_end(data: bytes) -> int | None:
     raise _Costly(f"more than {MAX_SEGMENTS} segments")
 
 
-def _png_chunks(stream: IO[bytes], start: int = 0) -> Iterator[tuple[bytes, int]]:
+def _png_chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """The kind and length of each chunk; the stream is at its data."""
-    at = start + len(_PNG)
+    at = len(_PNG)
     while len(head := stream.read(8) if stream.seek(at) == at else b"") == 8 and head[4:] != b"IEND":
         length, kind = struct.unpack(">I4s", head)
         yield kind, length
         at += 12 + length
 
 
-def _check_png(stream: IO[bytes], start: int = 0) -> None:
+def _check_png(stream: IO[bytes]) -> None:
     profiles = 0
-    for index, (kind, _) in enumerate(_png_chunks(stream, start)):
+    for index, (kind, _) in enumerate(_png_chunks(stream)):
         profiles += kind == b"iCCP"
         if index >= MAX_PARTS:
             raise _Costly(f"more than {MAX_PARTS} chunks")
@@ -318,17 +312,6 @@ def _png_levels(stream: IO[bytes], *, weighted: bool = True) -> int:
               for left, top, right, down in (_ADAM7 if interlaced else ((0, 0, 1, 1),))]
     size = sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in passes if columns > 0)
     return size * (2 if weighted and interlaced else 1)
-
-
-def _check_icon(stream: IO[bytes]) -> None:
-    data = stream.read()
-    if len(data) > MAX_ICON_BYTES:
-        raise _Costly(f"more than {MAX_ICON_BYTES} bytes of icons")
-    for picture in re.finditer(re.escape(_PNG), data):
-        _check_png(stream, picture.start())
-        width, height = struct.unpack_from(">II", data, picture.end() + 8)
-        if width * height > MAX_ICON_PIXELS:
-            raise _Costly(f"an icon of {width} x {height} pixels")
 
 
 def _check_ppm(stream: IO[bytes]) -> None:

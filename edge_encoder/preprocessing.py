@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import IcoImagePlugin, Image, ImageFile, features
+from PIL import Image, ImageFile, features
 
 from codec_contract.errors import DeviceMemoryError, ImageError, first_line
 from codec_contract.files import content_of, why_unreadable
@@ -58,12 +58,11 @@ PictureSource = (
 
 WHITE: Colour = (255, 255, 255)
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "ICO", "QOI", "TGA")
-"""File formats that are opened, tried in this order, if the installed Pillow has them; TGA, which has no signature, is
-the last. Formats that start other programs (EPS) are not opened."""
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+"""File formats that are opened, if the installed Pillow has them. Formats that start other programs (EPS) are not."""
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .heic .heics .heif .heifs .hif .gif .bmp .tif .tiff .ppm .pgm "
-    ".jp2 .tga .qoi .ico".split())
+    ".jp2".split())
 """Suffixes of files that commands take for pictures in a folder; a file given by name may have any."""
 
 RAISE_LIMIT = ", or if you trust it, raise the limit (max_pixels, --max-megapixels)"
@@ -236,14 +235,11 @@ def _from_pillow(
     width, height = image.size
     _check_size(width, height, max_pixels, name)
     try:
-        if icon := isinstance(image, IcoImagePlugin.IcoImageFile):  # its directory may claim another size than it has
-            image = image.ico.getimage(image.size)
-            _check_size(*image.size, max_pixels, name)
         refuse_misread_depth(image, name)
         stored = raw_mode(image)
         turned = _orientation(image) if stream else _orientation_of_caller(image)
         image.load()
-        if stream and not icon and is_cut_off(image, stream):
+        if stream and is_cut_off(image, stream):
             raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: its last pixels are missing")
         if (nclx := image.info.get("nclx_profile")) and "icc_profile" not in image.info:  # of HEIF
             code_points = nclx["color_primaries"], nclx["transfer_characteristics"]

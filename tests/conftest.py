@@ -8,8 +8,10 @@ import os
 # are cores. Before NumPy is imported, whose OpenBLAS reads the variable then.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import asyncio
 import functools
 import gc
+import inspect
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -51,6 +53,16 @@ def pytest_collection_finish() -> None:
         testing._get_command = functools.cache(testing._get_command)
     if (sessions := sys.modules.get("codec_contract.onnx_runtime")) is not None:
         sessions.available_cores = lambda: 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine, in a loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), 120))
+    return True
 
 
 def pytest_runtest_setup() -> None:

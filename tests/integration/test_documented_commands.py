@@ -22,6 +22,7 @@ import typer
 
 from edgegrain.__main__ import app as edgegrain
 from edgegrain.cli.app import application
+from edgegrain.cli.output import USAGE_ERROR
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted({
@@ -132,56 +133,33 @@ SCRIPTS = [command for command in COMMANDS
 
 
 def problem(words: tuple[str, ...], *, whole: bool) -> str | None:
-    """The first error in the arguments of ``edgegrain``; None if there is none."""
+    """The first error in the arguments of ``edgegrain``, as the command line parses them; None if there is none."""
     command, path = CLI, "edgegrain"
     rest = [word for word in words if word not in LEFT_OUT]
     whole = whole and len(rest) == len(words)
-    while hasattr(command, "commands"):
-        if not rest or rest[0].startswith("-"):
-            break
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         if rest[0].isupper():  # a placeholder
             return None
         if rest[0] not in command.commands:
             return f"'{path}' has no command {rest[0]!r}"
         command, path = command.commands[rest[0]], f"{path} {rest.pop(0)}"
-    known = {spelling: option for option in command.params if option.param_type_name == "option"
-             for spelling in (*option.opts, *option.secondary_opts)}
-    given, positional = set(), []
-    while rest:
-        word = rest.pop(0)
-        if word in ("--help", "-h"):
-            return None
-        if word == "--":
-            positional += rest
-            break
-        if not re.match(r"--?[a-zA-Z]", word):
-            positional.append(word)
-            continue
-        spelling, equals, value = word.partition("=")
-        if spelling not in known:
-            return f"'{path}' has no option {spelling}"
-        option = known[spelling]
-        given.add(option.name)
-        if option.is_flag:
-            continue
-        if not equals and not rest and whole:
-            return f"{spelling} of '{path}' needs a value"
-        value = value if equals else (rest.pop(0) if rest else "")
-        choices = _choices(command, option.name)
-        if value and choices and value not in choices and not value.isupper():
-            return f"{spelling} of '{path}' takes {', '.join(choices)}, not {value!r}"
-    if not whole:
+    if {"--help", "-h"} & set(rest):
         return None
-    if hasattr(command, "commands") and not command.invoke_without_command:
+    try:
+        given, further, _ = command.make_parser(command.context_class(command)).parse_args(rest)
+    except USAGE_ERROR as error:
+        return None if "requires an argument" in str(error) and not whole else f"'{path}': {error}"
+    if whole and hasattr(command, "commands") and not command.invoke_without_command and not given:
         return f"'{path}' needs a command"
-    if missing := [option.opts[0] for option in known.values() if option.required and option.name not in given]:
-        return f"'{path}' needs {', '.join(dict.fromkeys(missing))}"
-    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
-    least = sum(argument.required for argument in arguments)
-    if len(positional) < least:
-        return f"'{path}' needs {least} arguments, not {len(positional)}"
-    if len(positional) > len(arguments) and all(argument.nargs == 1 for argument in arguments):
-        return f"'{path}' takes {len(arguments)} arguments, not {len(positional)}"
+    if whole and further and not hasattr(command, "commands"):
+        return f"'{path}' takes no {further[0]!r}"
+    for parameter in command.params:
+        value = given.get(parameter.name)
+        if whole and parameter.required and not value:
+            return f"'{path}' needs {parameter.opts[0]}"
+        choices = _choices(command, parameter.name)
+        if value and choices and value not in choices and not value.isupper():
+            return f"{parameter.opts[0]} of '{path}' takes {', '.join(choices)}, not {value!r}"
     return None
 
 
@@ -206,8 +184,9 @@ def test_the_check_refuses_what_does_not_exist() -> None:
     assert len(OURS) > 60
     assert problem(("restore", "me.grain", "--out", "x.png"), whole=True) is None
     assert problem(("restore", "me.grain", "--format", "wep"), whole=True) is not None
+    assert problem(("models", "one"), whole=True) == "'edgegrain models' takes no 'one'"
     assert problem(("restor", "me.grain"), whole=True) == "'edgegrain' has no command 'restor'"
-    assert problem(("restore", "--ou", "x"), whole=False) == "'edgegrain restore' has no option --ou"
+    assert problem(("restore", "--ou", "x"), whole=False) == "'edgegrain restore': No such option: --ou"
     assert "needs" in (problem(("restore",), whole=True) or "") and problem(("restore",), whole=False) is None
     assert problem(("restore", "me.grain", "--out"), whole=True) is not None
     assert [words[0] for words in _split("A=1 edgegrain serve | tee x && python a.py  # edgegrain no")] == [

@@ -204,19 +204,6 @@ def test_refused_at_start(tmp_path: Path, bundle: Path) -> None:
             assert result.stderr.startswith("error: ") and message in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_default_bundle(default_bundle: Path, portrait_path: Path) -> None:
-    payload = sdk.compress(portrait_path)
-    with running(SERVE, deadline=SOON) as process:
-        restored = pixels(post(f"{process.url}/v1/restore", payload).content)
-        assert np.abs(restored - np.asarray(sdk.restore(payload), int)).max() <= 1
-        (offered,) = get(f"{process.url}/v1/bundles").json()
-        for file in offered["encoders"]:
-            assert len(get(process.url + file["url"]).content) == file["size"]
-        assert [file["name"] for file in offered["encoders"]] == [
-            "encoder.onnx", "encoder.tflite", "encoder.mlpackage.zip"]
-        assert process.stop() == 0
-
-
 def test_memory_is_flat(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path)
     payloads = raw_payloads(bundle, 50, size=(128, 128))

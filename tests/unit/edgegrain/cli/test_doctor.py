@@ -80,50 +80,37 @@ def test_picture_formats(monkeypatch: pytest.MonkeyPatch) -> None:
     check("Pillow", "warning", "; built without avif")
 
 
-def damage_text(folder: Path) -> None:
-    (folder / "README.md").write_text("altered")
+def with_fields(**fields: object) -> Callable[[Path], None]:
+    return lambda folder: refresh_manifest(folder, **fields)
 
 
-def other_contract(folder: Path) -> None:
-    refresh_manifest(folder, lr_contract_id="0" * 64)
+def with_file(name: str, data: bytes | None, **fields: object) -> Callable[[Path], None]:
+    """Replace a file, or remove it, and list it so in the manifest."""
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        if data is not None:
+            (folder / name).write_bytes(data)
+        refresh_manifest(folder, **fields)
+    return change
 
 
 def other_encoder(folder: Path) -> None:
     other = write_tiny_bundle(folder.parent, "other", random=True)
-    (folder / "encoder.onnx").write_bytes((other / "encoder.onnx").read_bytes())
-    refresh_manifest(folder)
-
-
-def without(*names: str) -> Callable[[Path], None]:
-    def remove(folder: Path) -> None:
-        for name in names:
-            (folder / name).unlink()
-        refresh_manifest(folder)
-    return remove
-
-
-def float_encoder(folder: Path) -> None:
-    without("golden.json")(folder)
-    refresh_manifest(folder, encoder={"architecture": "rrdb", "exact": False})
-
-
-def golden_of(text: str) -> Callable[[Path], None]:
-    def write(folder: Path) -> None:
-        (folder / "golden.json").write_text(text)
-        refresh_manifest(folder)
-    return write
+    with_file("encoder.onnx", (other / "encoder.onnx").read_bytes())(folder)
 
 
 @pytest.mark.parametrize(("change", "broken", "said"), [
     (lambda folder: None, "", "every SHA-256 and the LR contract id as in the manifest"),
-    (damage_text, "files", "README.md of bundle tiny-64-lr16 is altered"),
-    (other_contract, "files", f"states LR contract {'0' * 64}, but"),
+    (lambda folder: (folder / "README.md").write_text("altered"), "files",
+     "README.md of bundle tiny-64-lr16 is altered"),
+    (with_fields(lr_contract_id="0" * 64), "files", f"states LR contract {'0' * 64}, but"),
     (other_encoder, "encoder", "noise-0"),
-    (without("golden.json"), "encoder", "lists no file 'golden.json'"),
-    (without("decoder.onnx"), "decoder", "lists no file 'decoder.onnx'"),
-    (float_encoder, "", "a float network, which promises no exact bytes and has no golden vectors, "),
-    (golden_of("not JSON"), "encoder", "the golden vectors are malformed"),
-    (golden_of("{}"), "encoder", "")])
+    (with_file("golden.json", None), "encoder", "lists no file 'golden.json'"),
+    (with_file("decoder.onnx", None), "decoder", "lists no file 'decoder.onnx'"),
+    (with_file("golden.json", None, encoder={"architecture": "rrdb", "exact": False}), "",
+     "a float network, which promises no exact bytes and has no golden vectors, "),
+    (with_file("golden.json", b"not JSON"), "encoder", "the golden vectors are malformed"),
+    (with_file("golden.json", b"{}"), "encoder", "")])
 def test_bundles(tmp_path: Path, change: Callable[[Path], None], broken: str, said: str) -> None:
     folder = write_tiny_bundle(tmp_path)
     change(folder)

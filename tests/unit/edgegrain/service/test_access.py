@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from collections.abc import Sequence
 from typing import Any
@@ -16,30 +15,30 @@ from edgegrain.service.state import Tokens
 TOKENS = ["first-token-of-16", "second-token-of-16"]
 
 
-def check(authorization: str | None, tokens: Sequence[str] = TOKENS) -> None:
+async def check(authorization: str | None, tokens: Sequence[str] = TOKENS) -> None:
     headers = [] if authorization is None else [(b"authorization", authorization.encode("latin-1"))]
-    asyncio.run(Tokens(tokens).check(Request({"type": "http", "headers": headers})))
+    await Tokens(tokens).check(Request({"type": "http", "headers": headers}))
 
 
 @pytest.mark.parametrize("header", [f"Bearer {TOKENS[0]}", f"bearer {TOKENS[1]}", f"Bearer  {TOKENS[1]} "])
-def test_any_of_the_tokens(header: str) -> None:
-    check(header)
-    check(None, ())  # without tokens anybody may
+async def test_any_of_the_tokens(header: str) -> None:
+    await check(header)
+    await check(None, ())  # without tokens anybody may
 
 
 @pytest.mark.parametrize("header", [
     None, "", "Bearer", "Bearer ", f"Basic {TOKENS[0]}", TOKENS[0], f"Bearer {TOKENS[0]}x", f"Bearer {TOKENS[0][:-1]}",
     "Bearer \xff\xfe", f"Bearer {TOKENS[0]} {TOKENS[1]}"])
-def test_others_are_refused(header: str | None) -> None:
+async def test_others_are_refused(header: str | None) -> None:
     with pytest.raises(Problem) as caught:
-        check(header)
+        await check(header)
     assert caught.value.status == 401 and caught.value.headers["WWW-Authenticate"].startswith("Bearer")
     assert TOKENS[0] not in caught.value.detail
 
 
-def test_every_token_is_compared_by_digest_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_token_is_compared_by_digest_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[Any, Any]] = []
     compare = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((a, b)) or compare(a, b))
-    check(f"Bearer {TOKENS[0]}")
+    await check(f"Bearer {TOKENS[0]}")
     assert len(compared) == 2 and all(len(a) == len(b) == 32 for a, b in compared)

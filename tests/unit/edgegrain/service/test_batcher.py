@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import wraps
 from typing import Any
 
 import pytest
@@ -48,15 +46,6 @@ async def turns(count: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-def in_a_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    @wraps(test)
-    def run() -> None:
-        asyncio.run(asyncio.wait_for(test(), 30))  # type: ignore[arg-type]
-
-    return run
-
-
-@in_a_loop
 async def test_batches_are_of_the_sizes_in_order() -> None:
     queue = batcher()
     queue.submit(jobs(*[RESTORE] * 7))
@@ -64,21 +53,18 @@ async def test_batches_are_of_the_sizes_in_order() -> None:
     assert len(queue) == 0
 
 
-@in_a_loop
 async def test_a_batch_holds_one_kind_and_the_oldest_goes_first() -> None:
     queue = batcher()
     queue.submit(jobs(RESTORE, OTHER, RESTORE, OTHER))
     assert await take(queue, 2) == [[0, 2], [1, 3]]
 
 
-@in_a_loop
 async def test_pictures_to_compress_go_alone() -> None:
     queue = batcher()
     queue.submit(jobs(COMPRESS, COMPRESS))
     assert await take(queue, 2) == [[0], [1]]
 
 
-@in_a_loop
 async def test_scenes_go_alone() -> None:
     queue, scene = batcher(), RESTORE._replace(faces=2)
     queue.submit(jobs(scene, scene, RESTORE))
@@ -92,7 +78,6 @@ async def test_scenes_go_alone() -> None:
     assert queue.expected("restore") == pytest.approx(4 * 1.5 + 4 * 1.5, abs=0.05)
 
 
-@in_a_loop
 async def test_a_lone_job_is_handed_out_at_once() -> None:
     queue = batcher(wait=1000.0)  # were it waited for, the test would not end
     taking = asyncio.create_task(queue.take())
@@ -104,7 +89,6 @@ async def test_a_lone_job_is_handed_out_at_once() -> None:
     assert await take(queue, 1) == [[1]]
 
 
-@in_a_loop
 async def test_waits_for_requests_that_arrive_but_not_longer_than_the_setting() -> None:
     queue, loop = batcher(wait=0.2, arriving=lambda: True), asyncio.get_running_loop()
     taking = asyncio.create_task(queue.take())
@@ -119,7 +103,6 @@ async def test_waits_for_requests_that_arrive_but_not_longer_than_the_setting() 
     assert len(await queue.take()) == 4 and loop.time() - start < 0.19
 
 
-@in_a_loop
 async def test_several_takers_share_without_loss() -> None:
     queue, found = batcher(wait=0.001), list[int]()
 
@@ -139,7 +122,6 @@ async def test_several_takers_share_without_loss() -> None:
     assert sorted(found) == list(range(50))
 
 
-@in_a_loop
 async def test_a_full_queue_takes_all_or_nothing() -> None:
     refused: list[Any] = []
     queue = batcher(limit=3, on_refused=lambda *details: refused.append(details))
@@ -156,7 +138,6 @@ async def test_a_full_queue_takes_all_or_nothing() -> None:
     queue.check_room("restore", 10, count=2)
 
 
-@in_a_loop
 async def test_late_jobs_are_refused_at_once() -> None:
     queue = batcher()
     queue.note(RESTORE, 2.0)
@@ -174,7 +155,6 @@ async def test_late_jobs_are_refused_at_once() -> None:
     queue.submit(jobs(RESTORE, RESTORE, seconds=22 / ACCEPTED - 0.1))
 
 
-@in_a_loop
 async def test_time_that_a_batch_has_run_is_over() -> None:
     queue = batcher()
     queue.note(RESTORE, 0.4)
@@ -187,7 +167,6 @@ async def test_time_that_a_batch_has_run_is_over() -> None:
     assert queue.expected("restore") == 0.4
 
 
-@in_a_loop
 async def test_an_idle_service_tries_any_job() -> None:
     queue = batcher()
     queue.note(RESTORE, 1000.0)
@@ -198,7 +177,6 @@ async def test_an_idle_service_tries_any_job() -> None:
     assert queue.expected("restore") < 3000  # and are corrected
 
 
-@in_a_loop
 async def test_the_other_verb_counts_by_its_turns() -> None:
     queue = batcher()
     queue.note(RESTORE, 2.0)
@@ -210,7 +188,6 @@ async def test_the_other_verb_counts_by_its_turns() -> None:
     assert queue.expected("restore") == pytest.approx(16 + 4 + 2, abs=0.05)
 
 
-@in_a_loop
 async def test_both_verbs_get_half_of_the_time() -> None:
     queue, order = batcher(sizes=(1,)), list[str]()
     queue.note(RESTORE, 3.0)
@@ -226,7 +203,6 @@ async def test_both_verbs_get_half_of_the_time() -> None:
     assert order.count("restore") == 4 and order.count("compress") == 12
 
 
-@in_a_loop
 async def test_while_no_worker_is_ready_requests_wait_if_they_can() -> None:
     queue = batcher(ready_in=lambda: 12.0)
     queue.submit([job(0, seconds=20)])
@@ -235,7 +211,6 @@ async def test_while_no_worker_is_ready_requests_wait_if_they_can() -> None:
     assert (caught.value.kind, retry_after(caught.value)) == ("starting", 4)
 
 
-@in_a_loop
 async def test_batches_do_not_take_long() -> None:
     queue = batcher(longest=5.0)
     queue.note(RESTORE, 2.0)
@@ -244,7 +219,6 @@ async def test_batches_do_not_take_long() -> None:
     assert await take(queue, 3) == [[0, 1], [2], [3, 4, 5, 6]]
 
 
-@in_a_loop
 async def test_discarded_jobs_leave() -> None:
     queue, left, fine = batcher(), job(1), job(2)
     queue.submit([left, fine])
@@ -257,7 +231,6 @@ async def test_discarded_jobs_leave() -> None:
     assert fine.answer.result().data == b"x"  # type: ignore[union-attr]
 
 
-@in_a_loop
 async def test_a_batch_that_no_worker_began_goes_to_the_front() -> None:
     queue = batcher()
     queue.submit(jobs(*[RESTORE] * 5))
@@ -267,14 +240,12 @@ async def test_a_batch_that_no_worker_began_goes_to_the_front() -> None:
     assert await take(queue, 1) == [[0, 2, 3, 4]]
 
 
-@in_a_loop
 async def test_pictures_of_a_batch_are_bounded_together() -> None:
     queue = batcher(max_pixels=100)
     queue.submit([job(0, pixels=300), job(1, pixels=40), job(2, pixels=40), job(3, pixels=40)])
     assert await take(queue, 3) == [[0], [1, 2], [3]]
 
 
-@in_a_loop
 async def test_a_cancelled_taker_loses_nothing() -> None:
     queue = batcher(wait=10, arriving=lambda: True)
     queue.submit([job(0)])

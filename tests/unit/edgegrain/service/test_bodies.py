@@ -48,22 +48,18 @@ class Sender:
         return {"type": "http.request", "body": chunk, "more_body": bool(self.chunks) or not self.ends}
 
 
-def test_all_bodies_share_a_budget() -> None:
+async def test_all_bodies_share_a_budget() -> None:
     budget = ByteBudget(150)
-
-    async def read() -> None:
-        with budget.account() as first, budget.account() as second:
-            await read_body(Sender(b"x" * 100).request, first, limit=100, timeout=30)
-            with pytest.raises(Problem) as caught:
-                await read_body(Sender(b"x" * 30, b"x" * 30).request, second, limit=100, timeout=30)
-            assert caught.value.status == 503 and caught.value.headers["Retry-After"] == "1"
-            assert budget.used == 130
-        assert budget.used == 0
-
-    asyncio.run(read())
+    with budget.account() as first, budget.account() as second:
+        await read_body(Sender(b"x" * 100).request, first, limit=100, timeout=30)
+        with pytest.raises(Problem) as caught:
+            await read_body(Sender(b"x" * 30, b"x" * 30).request, second, limit=100, timeout=30)
+        assert caught.value.status == 503 and caught.value.headers["Retry-After"] == "1"
+        assert budget.used == 130
+    assert budget.used == 0
 
 
-def test_bodies_that_are_being_received_are_counted() -> None:
+async def test_bodies_that_are_being_received_are_counted() -> None:
     budget = ByteBudget(1000)
 
     async def read(sender: Sender, timeout: float) -> bytes:
@@ -71,7 +67,7 @@ def test_bodies_that_are_being_received_are_counted() -> None:
             return await read_body(sender.request, account, limit=100, timeout=timeout)
 
     whole, endless = Sender(b"abc", b"", b"def", budget=budget), Sender(b"x", ends=False, budget=budget)
-    assert asyncio.run(read(whole, 30)) == b"abcdef"
+    assert await read(whole, 30) == b"abcdef"
     with pytest.raises(Problem):
-        asyncio.run(read(endless, 0.05))
+        await read(endless, 0.05)
     assert whole.arriving == endless.arriving == {1} and budget.arriving == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import zlib
@@ -265,18 +264,15 @@ class TestScenes:
         assert answer.status_code == 200 and "it is a scene; send it alone, to /v1/restore" in answer.text
         assert "Content-ID: <1>\r\nContent-Type: image/png" in answer.content.decode("latin-1")
 
-    def test_a_scene_is_a_job_of_its_own(self, service: LiveService, folders: dict[str, Path], group: bytes) -> None:
-        async def keys() -> list[BatchKey]:
-            state = service.state
-            manifest = state.manifest(folders["small"].name)
-            return [state.restore_job(crowd(folders["small"], 3), RestoreOptions(300)).key,
-                    state.compress_job(group, CompressOptions(), manifest).key,
-                    state.compress_job(group, CompressOptions(faces="all"), manifest).key]
-
-        name = folders["small"].name
-        scene, *others = asyncio.run(keys())
-        assert scene == BatchKey("restore", name, faces=3)
-        assert others == [BatchKey("compress", name), BatchKey("compress", name, faces=1)]
+    async def test_a_scene_is_a_job_of_its_own(
+        self, service: LiveService, folders: dict[str, Path], group: bytes
+    ) -> None:
+        state, name = service.state, folders["small"].name
+        keys = [state.restore_job(crowd(folders["small"], 3), RestoreOptions(300)).key,
+                state.compress_job(group, CompressOptions(), state.manifest(name)).key,
+                state.compress_job(group, CompressOptions(faces="all"), state.manifest(name)).key]
+        assert keys == [BatchKey("restore", name, faces=3), BatchKey("compress", name),
+                        BatchKey("compress", name, faces=1)]
 
 
 class TestClients:
@@ -309,16 +305,13 @@ class TestClients:
             with pytest.raises(sdk.ImageError, match="leave it out with a fit"):
                 remote.compress(group, align=False, require_face=True)
 
-    def test_the_async_twin_does_the_same(
+    async def test_the_async_twin_does_the_same(
         self, service: LiveService, codec: sdk.Codec, payload: sdk.Payload, scene: sdk.Scene, group: bytes
     ) -> None:
-        async def use() -> None:
-            async with sdk.connect_async(service.url) as remote:
-                assert await remote.compress(group) == payload
-                assert await remote.compress_batch([group], align=False) == [codec.compress(group, align=False)]
-                assert await remote.compress_faces(group) == list(scene.faces)
-                found = await remote.compress_scene(group, max_bytes=3000)
-                assert len(found) <= 3000 and len(found.faces) == 2
-                assert (await remote.restore(scene)).size == (900, 500)
-
-        asyncio.run(use())
+        async with sdk.connect_async(service.url) as remote:
+            assert await remote.compress(group) == payload
+            assert await remote.compress_batch([group], align=False) == [codec.compress(group, align=False)]
+            assert await remote.compress_faces(group) == list(scene.faces)
+            found = await remote.compress_scene(group, max_bytes=3000)
+            assert len(found) <= 3000 and len(found.faces) == 2
+            assert (await remote.restore(scene)).size == (900, 500)

@@ -48,19 +48,16 @@ async def ask(client: httpx.AsyncClient, verb: str, data: bytes) -> Reply:
     return Reply(verb, response, time.perf_counter() - start)
 
 
-def test_mixed_overload(service: LiveService, tiny_bundle: Path) -> None:
+async def test_mixed_overload(service: LiveService, tiny_bundle: Path) -> None:
     (payload,) = raw_payloads(tiny_bundle, 1)
     mixed = [("compress", b"a picture") if index % 5 == 4 else ("restore", payload) for index in range(75)]
 
-    async def test() -> tuple[list[Reply], list[Reply]]:
-        limits = httpx.Limits(max_connections=100)
-        async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=SOON, verify=False) as client:
-            burst = [asyncio.create_task(ask(client, *request)) for request in mixed]
-            await asyncio.wait(burst, timeout=DEADLINE / 4)
-            later = [await ask(client, "restore", payload) for _ in range(8)]
-            return await asyncio.gather(*burst), later
-
-    replies, later = asyncio.run(test())
+    limits = httpx.Limits(max_connections=100)
+    async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=SOON, verify=False) as client:
+        burst = [asyncio.create_task(ask(client, *request)) for request in mixed]
+        await asyncio.wait(burst, timeout=DEADLINE / 4)
+        later = [await ask(client, "restore", payload) for _ in range(8)]
+        replies = await asyncio.gather(*burst)
     served = {verb: sum(reply.status == 200 for reply in replies if reply.verb == verb)
               for verb in ("compress", "restore")}
     # 15 compressions need 0.6 s, which is less than half of the deadline; 60 pictures to restore need 9 s.

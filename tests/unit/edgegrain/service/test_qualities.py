@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,16 +65,13 @@ def test_what_does_not_fit_is_refused(service: LiveService, query: str, kind: st
     assert detail in answer.json()["detail"]
 
 
-def test_clients_pass_both_on(service: LiveService, payloads: dict[str, sdk.Payload]) -> None:
+async def test_clients_pass_both_on(service: LiveService, payloads: dict[str, sdk.Payload]) -> None:
     limit = len(payloads["small"])
     with sdk.connect(service.url) as remote:
         assert remote.compress(RGB, quality="medium") == payloads["medium"]
         assert remote.compress_batch([RGB], max_bytes=limit) == [payloads["small"]]
         with pytest.raises(sdk.ImageError, match="no quality fits into 20 bytes"):
             remote.compress(RGB, max_bytes=20)
-
-    async def ask() -> list[sdk.Payload]:
-        async with sdk.connect_async(service.url) as remote:
-            return [await remote.compress(RGB, quality="tiny"), *await remote.compress_batch([RGB], max_bytes=limit)]
-
-    assert asyncio.run(ask()) == [payloads["tiny"], payloads["small"]]
+    async with sdk.connect_async(service.url) as other:
+        assert await other.compress(RGB, quality="tiny") == payloads["tiny"]
+        assert await other.compress_batch([RGB], max_bytes=limit) == [payloads["small"]]

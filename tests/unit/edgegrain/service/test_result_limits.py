@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -34,54 +33,50 @@ def payload(folder: Path, size: tuple[int, int] = (300, 200), *, side: int = 16,
                                  "original_size": size, "coding": CODING_RAW, **options})
 
 
-def job(folder: Path, data: bytes, size: Any = "original", max_pixels: int = 60_000, **options: Any) -> Job:
+async def job(folder: Path, data: bytes, size: Any = "original", max_pixels: int = 60_000, **options: Any) -> Job:
     limits = {"max_scene_faces": options.pop("faces", 16)}
     state = ServiceState(Settings(bundles=(str(folder),), max_pixels=max_pixels, **limits))
-
-    async def make() -> Job:
-        return state.restore_job(data, RestoreOptions(size, **options))
-
-    return asyncio.run(make())
+    return state.restore_job(data, RestoreOptions(size, **options))
 
 
 @pytest.mark.parametrize(("size", "fit", "pixels"), [
     ("original", "pad", 60_000), ("original", "stretch", 60_000), ("original", "crop", 40_000),
     ("native", "pad", 4096), ("native", "crop", 4096)])
-def test_pixels_of_the_result(tiny_bundle: Path, size: str, fit: str, pixels: int) -> None:
-    assert job(tiny_bundle, payload(tiny_bundle, fit=fit), size).pixels == pixels
+async def test_pixels_of_the_result(tiny_bundle: Path, size: str, fit: str, pixels: int) -> None:
+    assert (await job(tiny_bundle, payload(tiny_bundle, fit=fit), size)).pixels == pixels
 
 
 @pytest.mark.parametrize(("original", "size", "pixels"), [
     ((300, 200), "native", 64 * 64), ((300, 200), 64, 64 * 64), ((300, 200), 65, 128 * 128),
     ((300, 200), "original", 256 * 256), ((300, 200), 256, 256 * 256), ((100, 50), "original", 128 * 128),
     ((1, 1), "original", 64 * 64)])
-def test_the_enlarged_square_counts(enlarging: Path, original: tuple[int, int], size: Any, pixels: int) -> None:
-    assert job(enlarging, payload(enlarging, original), size).pixels == pixels
+async def test_the_enlarged_square_counts(enlarging: Path, original: tuple[int, int], size: Any, pixels: int) -> None:
+    assert (await job(enlarging, payload(enlarging, original), size)).pixels == pixels
 
 
-def test_of_an_aligned_picture_the_square_counts(tiny_bundle: Path) -> None:
+async def test_of_an_aligned_picture_the_square_counts(tiny_bundle: Path) -> None:
     aligned = payload(tiny_bundle, fit="align", square=OrientedSquare(400, 400, 320, 240))
-    assert job(tiny_bundle, aligned, max_pixels=10_000).pixels == 10_000
+    assert (await job(tiny_bundle, aligned, max_pixels=10_000)).pixels == 10_000
     with pytest.raises(ImageError, match="100 x 100 pixels, more than 9999"):
-        job(tiny_bundle, aligned, max_pixels=9_999)
+        await job(tiny_bundle, aligned, max_pixels=9_999)
 
 
 @pytest.mark.parametrize(("changes", "error", "message"), [
-    ({"contract_id": b"abcd" * 8}, PayloadError, "LR contract 61626364"),
+    ({"contract_id": b"abcd" * 8}, PayloadError, "LR contract 61626364, .*available: "),
     ({"side": 8}, PayloadError, "LR of 8 x 8, bundle .* works with 16 x 16"),
     ({"size": (301, 200)}, ImageError, "301 x 200 pixels, more than 60000"),
     ({"size": (30000, 2)}, ImageError, "have at most 16383")])
-def test_refusals(enlarging: Path, changes: dict[str, Any], error: type[Exception], message: str) -> None:
+async def test_refusals(enlarging: Path, changes: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        job(enlarging, payload(enlarging, **changes), format="webp")
+        await job(enlarging, payload(enlarging, **changes), format="webp")
 
 
 @pytest.mark.parametrize(("size", "counted"), [("original", 4), ("native", 2), (160, 2), (161, 4)])
-def test_enlarged_faces_count_twice(tiny_bundle: Path, enlarging: Path, size: Any, counted: int) -> None:
+async def test_enlarged_faces_count_twice(tiny_bundle: Path, enlarging: Path, size: Any, counted: int) -> None:
     for folder, most in ((tiny_bundle, 2), (enlarging, counted)):
         squares = [OrientedSquare(x, 200, 320, 0) for x in (200, 600)]  # with sides of 80 pixels
         faces = [payload(folder, (200, 100), fit="align", square=square) for square in squares]
         scene = encode_scene(faces, (200, 100))
-        assert job(folder, scene, size, faces=most).key.faces == 2
+        assert (await job(folder, scene, size, faces=most)).key.faces == 2
         with pytest.raises(ImageError, match="2 faces.*more than the"):
-            job(folder, scene, size, faces=most - 1)
+            await job(folder, scene, size, faces=most - 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import weakref
 from collections.abc import Iterator
@@ -80,14 +79,11 @@ def test_sides_are_listed(service: LiveService) -> None:
     assert listed["sides"] == [64, 128, 256]
 
 
-def test_jobs_of_one_factor_share_batches(service: LiveService, bundle: Path) -> None:
+async def test_jobs_of_one_factor_share_batches(service: LiveService, bundle: Path) -> None:
     (payload,) = raw_payloads(bundle, 1, size=(100, 10))
-
-    async def enlargement(size: Size) -> int:
-        return service.state.restore_job(payload, RestoreOptions(size)).key.enlargement
-
     sizes: list[Size] = ["native", 64, 65, 128, 129, "original"]
-    assert [asyncio.run(enlargement(size)) for size in sizes] == [1, 1, 2, 2, 4, 2]
+    jobs = [service.state.restore_job(payload, RestoreOptions(size)) for size in sizes]
+    assert [job.key.enlargement for job in jobs] == [1, 1, 2, 2, 4, 2]
 
 
 def test_a_batch_of_several_sizes(bundle: Path) -> None:

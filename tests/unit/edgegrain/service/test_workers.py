@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,34 +86,30 @@ class Running:
             await asyncio.sleep(0.01)
 
 
-def run(running: Callable[[], Running], test: Callable[[Running], Awaitable[None]]) -> None:
-    async def supervised() -> None:
-        subject = running()
-        subject.workers.start()
-        try:
-            await asyncio.wait_for(test(subject), SOON)  # type: ignore[arg-type]
-        finally:
-            await subject.workers.stop()
-        assert not subject.workers.pids
-
-    asyncio.run(supervised())
+@asynccontextmanager
+async def running(*arguments: Any, **options: Any) -> AsyncIterator[Running]:
+    subject = Running(*arguments, **options)
+    subject.workers.start()
+    try:
+        yield subject
+    finally:
+        await subject.workers.stop()
+    assert not subject.workers.pids
 
 
 def kinds(answers: Sequence[Any]) -> list[str]:
     return ["done" if isinstance(answer, Done) else answer.kind for answer in answers]
 
 
-def test_batches_are_answered_item_by_item_and_in_order() -> None:
-    async def test(subject: Running) -> None:
+async def test_batches_are_answered_item_by_item_and_in_order() -> None:
+    async with running(stub_worker()) as subject:
         data = [b"%d" % index for index in range(40)]
         assert [answer.data for answer in await subject.answers(*data)] == data
         assert subject.batches == [4] * 10
 
-    run(lambda: Running(stub_worker()), test)
 
-
-def test_a_killed_worker_loses_its_batch_and_nothing_else() -> None:
-    async def test(subject: Running) -> None:
+async def test_a_killed_worker_loses_its_batch_and_nothing_else() -> None:
+    async with running(stub_worker(fixed=0.3)) as subject:
         await subject.until(lambda: subject.workers.pids)
         (first,) = subject.workers.pids
         lost, waiting = subject.submit(*[b"lost"] * 4), subject.submit(*[b"later"] * 3)
@@ -122,11 +119,9 @@ def test_a_killed_worker_loses_its_batch_and_nothing_else() -> None:
         assert [(await item.answer).data for item in waiting] == [b"later"] * 3  # type: ignore[union-attr]
         assert subject.lost == 1 and subject.workers.pids != [first]
 
-    run(lambda: Running(stub_worker(fixed=0.3)), test)
 
-
-def test_an_idle_worker_that_dies_is_replaced() -> None:
-    async def test(subject: Running) -> None:
+async def test_an_idle_worker_that_dies_is_replaced() -> None:
+    async with running(stub_worker()) as subject:
         await subject.until(lambda: subject.workers.pids)
         (first,) = subject.workers.pids
         os.kill(first, signal.SIGKILL)
@@ -135,81 +130,61 @@ def test_an_idle_worker_that_dies_is_replaced() -> None:
         assert isinstance((await subject.answers(b"x"))[0], Done)
         assert subject.workers.ready_in() == 0
 
-    run(lambda: Running(stub_worker()), test)
-
 
 @pytest.mark.parametrize(("data", "reason"), [
     (b"die!1234", "died or broke its pipe"), (b"hang1234", "within 0.5 s"), (b"lie!1234", "answer is invalid")])
-def test_mischief_costs_one_batch(data: bytes, reason: str, caplog: pytest.LogCaptureFixture) -> None:
-    async def test(subject: Running) -> None:
+async def test_mischief_costs_one_batch(data: bytes, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with running(stub_worker(), batch_timeout=0.5) as subject:
         (answer,) = await subject.answers(data)
         assert answer.kind == "worker-lost" and int(answer.headers["Retry-After"]) >= 1
         await subject.until(lambda: reason in "".join(str(vars(record)["fields"]) for record in caplog.records))
         (answer,) = await subject.answers(b"fine")
         assert isinstance(answer, Done)
 
-    run(lambda: Running(stub_worker(), batch_timeout=0.5), test)
-
 
 @pytest.mark.parametrize(("start", "lost"), [(0.0, True), (3.0, False)])
-def test_a_batch_whose_requests_are_late_is_given_up_unless_a_new_worker_takes_longer(start: float, lost: bool) -> None:
-    async def test(subject: Running) -> None:
+async def test_a_late_batch_is_given_up_unless_a_new_worker_takes_longer(start: float, lost: bool) -> None:
+    async with running(stub_worker(fixed=2.0, start=start)) as subject:
         await subject.until(lambda: subject.workers.pids)
         answers = [await job.answer for job in subject.submit(b"x", b"y", seconds=0.3)]
         assert kinds(answers) == ["worker-lost" if lost else "done"] * 2
         assert kinds(await subject.answers(b"next")) == ["done"] and subject.lost == lost
 
-    run(lambda: Running(stub_worker(fixed=2.0, start=start)), test)
 
-
-def test_two_workers_share_the_work() -> None:
-    async def test(subject: Running) -> None:
+async def test_two_workers_share_the_work() -> None:
+    async with running(stub_worker(fixed=0.5), 2) as subject:
         await subject.until(lambda: len(subject.workers.pids) == 2)
         start = asyncio.get_running_loop().time()
         await subject.answers(*[b"x"] * 16)  # four batches
         assert asyncio.get_running_loop().time() - start < 4 * 0.5
 
-    run(lambda: Running(stub_worker(fixed=0.5), 2), test)
 
-
-def test_a_failure_of_the_gpu_ends_the_worker_and_no_other_batch_is_lost() -> None:
-    async def test(subject: Running) -> None:
+async def test_a_failure_of_the_gpu_ends_the_worker_and_the_next_one_replays_no_graphs(
+    caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(ENGINE, sizes=(1,), device="cuda") as subject:
         await subject.until(lambda: subject.workers.pids)
         assert subject.batcher.expected("restore") == 0.25  # of the warm-up
-        answers = await subject.answers(b"DeviceMemoryError", b"before", b"DeviceError", b"ahead", b"later")
+        answers = await subject.answers(b"DeviceMemoryError", b"graphs?", b"DeviceError", b"graphs?", b"later")
         assert kinds(answers) == ["worker-lost", "done", "worker-lost", "done", "done"]
-        assert subject.lost == 1
-
-    run(lambda: Running(ENGINE, sizes=(1,), device="cuda"), test)
-
-
-def test_after_a_failure_of_the_gpu_workers_replay_no_graphs(caplog: pytest.LogCaptureFixture) -> None:
-    async def test(subject: Running) -> None:
-        answers = await subject.answers(b"DeviceMemoryError", b"graphs?", b"DeviceError", b"graphs?")
-        assert [answer.data for answer in answers[1::2]] == [b"1", b"0"]
+        assert [answer.data for answer in answers[1::2]] == [b"1", b"0"] and subject.lost == 1
         assert "the next worker runs without CUDA graphs" in str([vars(each)["fields"] for each in caplog.records])
-
-    run(lambda: Running(ENGINE, sizes=(1,), device="cuda"), test)
 
 
 @pytest.mark.parametrize(("fails", "started"), [("DeviceError", True), ("DeviceMemoryError", False)])
-def test_after_a_warm_up_in_which_the_gpu_failed_workers_replay_no_graphs(fails: str, started: bool) -> None:
-    async def test(subject: Running) -> None:
+async def test_after_a_warm_up_in_which_the_gpu_failed_workers_replay_no_graphs(fails: str, started: bool) -> None:
+    async with running(ENGINE, sizes=(1,), device="cuda", fails=fails) as subject:
         if started:
             assert (await subject.answers(b"graphs?"))[0].data == b"0"
         else:
             await asyncio.sleep(1)
             assert not subject.workers.pids
 
-    run(lambda: Running(ENGINE, sizes=(1,), device="cuda", fails=fails), test)
 
-
-def test_on_a_cpu_a_worker_goes_on() -> None:
-    async def test(subject: Running) -> None:
+async def test_on_a_cpu_a_worker_goes_on() -> None:
+    async with running(ENGINE, sizes=(1,)) as subject:
         assert kinds(await subject.answers(b"DeviceError", b"more")) == ["worker-lost"] * 2
         assert subject.lost == 0
-
-    run(lambda: Running(ENGINE, sizes=(1,)), test)
 
 
 @pytest.mark.parametrize("fields", [
@@ -242,18 +217,15 @@ def test_errors_become_problems(name: str, kind: str) -> None:
     ("print('hello, this is no message')", "broke its pipe"), ("print('[3]')", "broke its pipe"),
     ("print('{\"lengths\": [-1]}')", "more than the limit"), ("print('{\"lengths\": []}')", "warm_up"),
     ("print('{\"lengths\": [], \"failed\": \"no\"}')", "no")])
-def test_a_worker_that_does_not_start(
+async def test_a_worker_that_does_not_start(
     program: str, message: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(module, "LOST_SECONDS", 0.05)
     caplog.set_level("ERROR")
-
-    async def test(subject: Running) -> None:
-        await subject.until(lambda: len(caplog.records) >= 3)
-
     timeout = 0.5 if "sleep" in program else SOON
-    run(lambda: Running([sys.executable, "-c", program], start_timeout=timeout), test)
+    async with running([sys.executable, "-c", program], start_timeout=timeout) as subject:
+        await subject.until(lambda: len(caplog.records) >= 3)
     fields = [vars(record)["fields"] for record in caplog.records]
     assert all(message in each["reason"] for each in fields)
     assert [each["next_try_seconds"] for each in fields[:3]] == [0.05, 0.1, 0.2]

@@ -65,59 +65,29 @@ def fit_picture(rgb: Rgb, hr: int, fit: str = FIT_PAD) -> Rgb:
     return np.pad(content, around, mode="edge")
 
 
-def unfit_picture(
-    restored: Rgb, original_size: tuple[int, int], fit: str = FIT_PAD, size: Size = "original", *,
-    enlargement: int = 1, max_pixels: int = MAX_PIXELS,
-) -> Rgb:
-    """Undo `fit_picture` on the decoder's square: remove the padding, restore the aspect; a crop stays square.
-
-    ``restored`` is uint8 ``[side, side, 3]`` with ``side = enlargement * hr``. ``"original"`` resizes (Lanczos) to the
-    original's size, ``"native"`` stays at the decoder's resolution, a number of pixels makes the longest side that
-    long. A payload of some bytes may claim 268 million pixels: more than ``max_pixels`` are refused.
-    """
-    check_fit(fit)
-    _check_rgb(restored, "unfit_picture takes")
-    size = check_size(size)
-    width, height = original_size
-    if min(width, height) < 1 or (size == "original" and max(width, height) > MAX_ORIGINAL_SIDE):
-        raise ImageError(f"the original size {width} x {height} is out of range: sides of 1 to {MAX_ORIGINAL_SIDE} "
-                         "pixels")
-    side = restored.shape[0]
-    if restored.shape[1] != side:
-        raise ImageError(f"the restored picture must be square, got {restored.shape[1]} x {side}")
-    hr, rest = divmod(side, enlargement)
-    if rest:
-        raise ImageError(f"a square of {side} pixels is not {enlargement} times as large as another")
-
-    native = (hr, hr) if fit == FIT_CROP else content_size(original_size, hr)
-    wanted = native
-    if size == "original":
-        wanted = (min(original_size),) * 2 if fit == FIT_CROP else (width, height)
-    elif isinstance(size, int):
-        wanted = (size, size) if fit == FIT_CROP else content_size(original_size, size)
-    if size != "native" and wanted[0] * wanted[1] > max_pixels:
-        raise ImageError(
-            f"the picture would have {wanted[0]} x {wanted[1]} pixels, more than {max_pixels}; "
-            "ask for size='native' (--size native) or raise max_pixels (--max-megapixels)"
-        )
-    content = restored
-    if fit == FIT_PAD:
-        left, top = (enlargement * ((hr - length) // 2) for length in native)
-        content = restored[top : top + enlargement * native[1], left : left + enlargement * native[0]]
-    content = np.ascontiguousarray(content)
-    if content.shape[1::-1] == wanted:
-        return content
-    return np.array(Image.fromarray(content).resize(wanted, Image.Resampling.LANCZOS))
-
-
-def unfit_restored(
-    restored: Rgb, header: Header, size: Size = "original", *, enlargement: int = 1, max_pixels: int = MAX_PIXELS
-) -> Rgb:
-    """Apply `unfit_picture` with a payload's header; a cropped or aligned picture gives its square."""
-    original, fit = header.original_size, header.fit
+def restored_size(header: Header, hr: int, size: Size) -> tuple[int, int]:
+    """(width, height) of the picture that a payload is restored to with a decoder of ``hr`` pixels: its original's
+    aspect, or the square that was cut out of it."""
     if header.cut is not None:
-        original, fit = (header.cut.side,) * 2, FIT_CROP
-    return unfit_picture(restored, original, fit, size, enlargement=enlargement, max_pixels=max_pixels)
+        side = header.cut.side if size == "original" else hr if size == "native" else size
+        return side, side
+    if size == "original":
+        return header.original_size
+    return content_size(header.original_size, hr if size == "native" else size)
+
+
+def unfit_picture(restored: Rgb, header: Header, size: tuple[int, int], enlargement: int = 1) -> Rgb:
+    """Undo `fit_picture` on the decoder's square, uint8 ``[side, side, 3]``, which is ``enlargement`` times as large as
+    the encoder's: cut the padding off, and resize (Lanczos) to (width, height), those of `restored_size`."""
+    if header.fit == FIT_PAD:
+        hr = len(restored) // enlargement
+        content = content_size(header.original_size, hr)
+        left, top = (enlargement * ((hr - length) // 2) for length in content)
+        restored = restored[top : top + enlargement * content[1], left : left + enlargement * content[0]]
+    restored = np.ascontiguousarray(restored)
+    if restored.shape[1::-1] == size:
+        return restored
+    return np.array(Image.fromarray(restored).resize(size, Image.Resampling.LANCZOS))
 
 
 def parse_size(text: str) -> Size:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import tempfile
 import threading
@@ -41,23 +40,6 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
             sys.stderr.flush()
             os.dup2(saved, 2)
             os.close(saved)
-
-
-@contextlib.contextmanager
-def without_lines(pattern: str) -> Iterator[None]:
-    """Drop the lines of native libraries in which ``pattern`` is found; the others appear when the block ends."""
-    if sys.stderr is None:  # closed at the start (`2>&-`), or a Windows process without a console
-        yield
-        return
-    text = ""
-    try:
-        with captured_stderr() as said:
-            try:
-                yield
-            finally:
-                text = said()
-    finally:
-        sys.stderr.write("".join(line for line in text.splitlines(keepends=True) if not re.search(pattern, line)))
 
 
 def refuse_external_weights(options: Any) -> None:

@@ -37,7 +37,7 @@ from codec_contract.errors import (
 )
 from codec_contract.files import printable_name
 from codec_contract.fit import MAX_PIXELS, Fit, Size
-from codec_contract.onnx_runtime import available_cores, without_lines
+from codec_contract.onnx_runtime import available_cores, captured_stderr
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.pictures import FORMATS, picture_file
 from edgegrain.stores import FolderStore, Store, Verb, candidates, open_store
@@ -401,7 +401,7 @@ def ray_cluster(address: str | None, *, cpus: float | None = None, show_logs: bo
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 # Workers import from the current directory of this moment: an empty one.
-                with without_lines("Set ray log level from environment"), chdir(folder):
+                with captured_stderr(), chdir(folder):  # Ray tells that its log level is set
                     ray.init(**options)
                 break
             except Exception as error:  # Ray also raises plain exceptions

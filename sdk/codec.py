@@ -25,7 +25,6 @@ from codec_contract.fit import (
     check_size,
     fit_picture,
     unfit_picture,
-    unfit_restored,
 )
 from codec_contract.lr_coder.coder_tables import rounded
 from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header, encode_payload
@@ -38,7 +37,7 @@ from sdk.generated_mark import marked
 from sdk.inputs import RestoreSource, batches, position_in_batch, read_restore_source, with_strengths
 from sdk.installed_bundles import BundleInfo, bundle_info
 from sdk.open_bundle import FormChoice, OpenBundle, RunningDecoder
-from sdk.payload import Payload, Scene, check_pixels, decode_payload_lr, enlargement, picture_size
+from sdk.payload import Payload, Scene, decode_payload_lr, enlargement, lr_header, picture_size
 from sdk.scenes import compress_scene_within, restore_scene
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import Device
@@ -326,7 +325,7 @@ class Codec:
             if isinstance(each, _Unpacked):
                 square = next(squares)
                 yield square if isinstance(square, Exception) else attempt(
-                    self._picture, square, each, size, max_pixels, mark, seed, measure)
+                    self._picture, square, each, mark, seed, measure)
             elif isinstance(each, Scene):
                 with measure("decode"):
                     yield attempt(restore_scene, self, each, size=size, max_pixels=max_pixels, strength=strength,
@@ -339,24 +338,11 @@ class Codec:
         strength, received = strength_of(self._manifest, strength), read_restore_source(source)
         if isinstance(received, Scene):
             return received
-        size, max_pixels = check_size(size), check_max_pixels(max_pixels)
-        if isinstance(received, Payload):
-            picture_size(received.header, self._manifest, size, max_pixels)
-            lr = decode_payload_lr(received.parsed, self._manifest, self._open.tables)
-            return _Unpacked(lr, received.header, strength)
-        enlargement(None, self._manifest, size)
-        side = self._manifest.lr
-        if self._tiled:
-            if received.shape[0] * received.shape[1] * self._manifest.factor**2 > max_pixels:
-                raise ImageError(f"the picture would have more than {max_pixels} pixels; raise max_pixels "
-                                 "(--max-megapixels)")
-        elif received.shape != (side, side, 3):
-            raise ImageError(
-                f"bundle {self._manifest.id} takes LRs of {side} x {side}, got {received.shape[1]} x "
-                f"{received.shape[0]}; name the bundle it was made with")
-        elif isinstance(size, int):
-            check_pixels(size, size, max_pixels)
-        return _Unpacked(rounded(received, self._open.tables.step), None, strength)
+        header = received.header if isinstance(received, Payload) else lr_header(received, self._manifest)
+        shown = picture_size(header, self._manifest, size := check_size(size), check_max_pixels(max_pixels))
+        lr = (decode_payload_lr(received.parsed, self._manifest, self._open.tables) if isinstance(received, Payload)
+              else rounded(received, self._open.tables.step))
+        return _Unpacked(lr, header, shown, enlargement(header, self._manifest, size), strength)
 
     def _decode(self, unpacked: Sequence[_Unpacked], seed: int | None, batch_sizes: Sequence[int]) -> Iterable[Rgb]:
         """The squares of LRs, uint8 [hr, hr, 3]; LRs of a tiled bundle, which has no batches, as they are."""
@@ -370,32 +356,29 @@ class Codec:
         return squares[:count]
 
     def _picture(
-        self, square: Rgb, unpacked: _Unpacked, size: Size, max_pixels: int, mark: bool, seed: int | None,
-        measure: Measure,
+        self, square: Rgb, unpacked: _Unpacked, mark: bool, seed: int | None, measure: Measure
     ) -> Image.Image:
         """The picture of what `_decode` made, enlarged if its size asks for it."""
-        header = unpacked.header
         if self._tiled:
+            width, height = unpacked.size
             square = decode_tiles(self._open.decoder, self._manifest, square, seed)
-            height, width = square.shape[:2] if header is None else (header.original_height, header.original_width)
             return marked(Image.fromarray(np.ascontiguousarray(square[:height, :width])), self.bundle, mark, seed)
-        size = check_size(size)
-        if (factor := enlargement(header, self._manifest, size)) > 1:
+        if unpacked.enlargement > 1:
             with measure("enlarge"):
-                square = self._open.enlarger.enlarge(square[None], factor)[0]
+                square = self._open.enlarger.enlarge(square[None], unpacked.enlargement)[0]
         with measure("write"):
-            if header is not None:
-                square = unfit_restored(square, header, size, enlargement=factor, max_pixels=max_pixels)
-            elif isinstance(size, int):
-                square = unfit_picture(square, (size, size), size=size, enlargement=factor, max_pixels=max_pixels)
+            square = unfit_picture(square, unpacked.header, unpacked.size, unpacked.enlargement)
             return marked(Image.fromarray(square), self.bundle, mark)
 
 
 class _Unpacked(NamedTuple):
-    """An LR to decode, uint8 [h, w, 3], the header of its payload, and its strength."""
+    """An LR to decode, uint8 [h, w, 3], and what is made of it."""
 
     lr: Rgb
-    header: Header | None
+    header: Header
+    size: tuple[int, int]
+    """(width, height) of the picture."""
+    enlargement: int
     strength: float | None
 
 

@@ -165,16 +165,12 @@ def read_mark(
 
 def _xmp_of_file(picture: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]) -> Any:
     """The XMP packet of a picture file; None without one."""
-    source: IO[bytes] | str | os.PathLike[str]
-    picture = content_of(picture)
-    if isinstance(picture, (bytes, bytearray, memoryview)):
-        data = bytes(picture)  # also of a memoryview with strides, which BytesIO does not take
+    source: Any = content_of(picture)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data = bytes(source)  # also of a memoryview with strides, which BytesIO does not take
         source, name = io.BytesIO(data), f"the picture of {len(data)} bytes"
-    elif isinstance(picture, (str, os.PathLike)):
-        source, name = picture, os.fspath(picture)
     else:
-        raise ImageError("a picture is a path, bytes, an open binary file or a PIL picture, got "
-                         f"{type(picture).__name__}")
+        name = str(source)[:200]
     try:
         with Image.open(source, formats=readable_formats()) as image:
             if image.format == "PNG" and "xmp" not in image.info and image.width * image.height <= MAX_PIXELS:

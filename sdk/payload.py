@@ -11,10 +11,13 @@ import numpy as np
 from codec_contract.bundle.manifest import CODER_TABLES, Manifest
 from codec_contract.errors import ImageError, PayloadError, reason
 from codec_contract.files import write_atomically
-from codec_contract.fit import Size, check_size, content_size, unfit_restored
+from codec_contract.fit import Size, check_size, restored_size, unfit_picture
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import (
+    CODING_RAW,
     CONTRACT_ID_BYTES,
+    FIT_STRETCH,
+    VERSION,
     BytesLike,
     Header,
     ParsedPayload,
@@ -43,27 +46,26 @@ def check_claims(header: Header, manifest: Manifest) -> None:
             f"{width} x {height}; it is corrupt or forged")
 
 
-def restored_size(header: Header, manifest: Manifest, size: Size) -> tuple[int, int]:
-    """(width, height) of the picture that a payload is restored to, at most; ``"native"`` may cut padding off it."""
-    if manifest.tile_overlap is not None:
-        return header.original_size
-    if size == "native":
-        return manifest.hr, manifest.hr
-    if header.cut is not None:
-        side = header.cut.side if size == "original" else size
-        return side, side
-    return header.original_size if size == "original" else content_size(header.original_size, size)
+def lr_header(lr: Rgb, manifest: Manifest) -> Header:
+    """The header that a bare LR is restored with: that of a payload whose original is the decoder's square."""
+    height, width = lr.shape[:2]
+    if manifest.tile_overlap is None and (width, height) != (manifest.lr, manifest.lr):
+        raise ImageError(f"bundle {manifest.id} takes LRs of {manifest.lr} x {manifest.lr}, got {width} x {height}; "
+                         "name the bundle it was made with")
+    return Header(VERSION, CODING_RAW, manifest.lr_contract_id[:CONTRACT_ID_BYTES], width, height,
+                  width * manifest.factor, height * manifest.factor, FIT_STRETCH)
 
 
 def picture_size(header: Header, manifest: Manifest, size: Size, max_pixels: int) -> tuple[int, int]:
     """(width, height) of the picture that a payload is restored to, after all its claims were checked."""
     check_claims(header, manifest)
     enlargement(header, manifest, size)
-    width, height = restored_size(header, manifest, size)
+    tiled = manifest.tile_overlap is not None
+    width, height = header.original_size if tiled else restored_size(header, manifest.hr, size)
     if isinstance(size, int):
         check_pixels(width, height, max_pixels)
-    elif (size == "original" or manifest.tile_overlap is not None) and width * height > max_pixels:
-        advice = "" if manifest.tile_overlap is not None else f"ask for {NATIVE} or "
+    elif (size == "original" or tiled) and width * height > max_pixels:
+        advice = "" if tiled else f"ask for {NATIVE} or "
         raise ImageError(
             f"the payload claims {'an original' if header.cut is None else 'a part'} of {width} x {height} "
             f"pixels, more than {max_pixels}; {advice}raise max_pixels (--max-megapixels)")
@@ -77,8 +79,8 @@ def check_pixels(width: int, height: int, most: int, name: str = "picture") -> N
                          "or raise max_pixels (--max-megapixels)")
 
 
-def enlargement(header: Header | None, manifest: Manifest, size: Size) -> int:
-    """Factor by which the square of a payload, or of an LR without a header, is enlarged for a size; 1 for none.
+def enlargement(header: Header, manifest: Manifest, size: Size) -> int:
+    """Factor by which the square of a payload is enlarged for a size; 1 for none.
 
     The smallest factor of the bundle whose square covers ``size`` pixels or, for ``"original"``, the longest side of
     the original or of the square cut out of it; the largest factor for an original beyond all of them.
@@ -93,7 +95,7 @@ def enlargement(header: Header | None, manifest: Manifest, size: Size) -> int:
             raise ImageError(f"bundle {manifest.id} restores pictures at up to {sides[-1]} pixels, not at {size}; "
                              f"its sizes: {', '.join(map(str, sides))}")
         wanted = size
-    elif size == "native" or header is None:
+    elif size == "native":
         return 1
     else:
         wanted = header.cut.side if header.cut is not None else max(header.original_size)
@@ -198,8 +200,9 @@ class Payload(_Sent):
         Raises:
             PayloadError: as `lr`.
         """
-        tiled = self.header.lr_width != self.header.lr_height
-        return self.lr if tiled else unfit_restored(self.lr, self.header, "native")
+        width, height = self.header.lr_size
+        return self.lr if width != height else unfit_picture(
+            self.lr, self.header, restored_size(self.header, width, "native"))
 
     def __repr__(self) -> str:
         header = self.header

@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 
 from codec_contract.errors import ImageError
-from codec_contract.fit import check_size, content_size, fit_picture, unfit_picture
+from codec_contract.fit import Size, check_size, content_size, fit_picture, restored_size, unfit_picture
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.payload import Header
 from codec_contract.resize import exact_resize
 
 
 def picture(height: int = 5, width: int = 7, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def header(size: tuple[int, int], fit: str = "pad", square: OrientedSquare | None = None) -> Header:
+    return Header(1, 0, bytes(4), 1, 1, *size, fit, square)
 
 
 class TestFit:
@@ -62,43 +68,27 @@ class TestFit:
 
 
 class TestUnfit:
-    def test_native_sizes(self) -> None:
-        for fit, height in (("pad", 48), ("stretch", 48), ("crop", 64)):
-            assert unfit_picture(picture(64, 64), (640, 480), fit, "native").shape == (height, 64, 3)
-
-    def test_only_the_original_size_is_bounded(self) -> None:
-        square, sides = picture(64, 64), (262_140, 262_140)  # of an aligned square around a face at the edge
-        np.testing.assert_array_equal(unfit_picture(square, sides, "crop", "native"), square)
-        assert unfit_picture(square, sides, "crop", 32).shape == (32, 32, 3)
-        with pytest.raises(ImageError, match="262140 x 262140 is out of range: sides of 1 to 65535"):
-            unfit_picture(square, sides, "crop", max_pixels=1 << 40)
+    @pytest.mark.parametrize(("size", "expected"), [
+        ("native", [(64, 48), (64, 48), (64, 64)]), ("original", [(640, 480), (640, 480), (480, 480)]),
+        (32, [(32, 24), (32, 24), (32, 32)])])
+    def test_sizes(self, size: Size, expected: list[tuple[int, int]]) -> None:
+        assert [restored_size(header((640, 480), fit), 64, size) for fit in ("pad", "stretch", "crop")] == expected
+        aligned = header((640, 480), "align", OrientedSquare(400, 400, 300, 400))
+        assert restored_size(aligned, 64, size) == ({"native": 64, "original": 125}.get(size, size),) * 2
 
     @pytest.mark.parametrize("size", [np.int64(32), np.uint8(32), np.array(32)])
     def test_numpy_s_numbers_of_pixels(self, size: int) -> None:
         assert check_size(size) == 32 and type(check_size(size)) is int
-        assert unfit_picture(picture(64, 64), (640, 480), size=size).shape == (24, 32, 3)
 
-    def test_padding_is_removed_exactly(self) -> None:
-        rgb = picture(48, 64)
-        np.testing.assert_array_equal(unfit_picture(fit_picture(rgb, 64, "pad"), (64, 48), "pad"), rgb)
-        tall = picture(64, 31)
-        np.testing.assert_array_equal(unfit_picture(fit_picture(tall, 64, "pad"), (31, 64), "pad"), tall)
+    @pytest.mark.parametrize("size", [(64, 48), (31, 64)])
+    def test_padding_is_removed_exactly(self, size: tuple[int, int]) -> None:
+        rgb = picture(size[1], size[0])
+        np.testing.assert_array_equal(unfit_picture(fit_picture(rgb, 64, "pad"), header(size), size), rgb)
 
     def test_smooth_picture_survives_the_round_trip(self) -> None:
         y, x = np.indices((120, 200))
         rgb = np.stack([x, y, (x + y) // 2], axis=2).astype(np.uint8)
-        for fit in ("pad", "stretch"):
-            restored = unfit_picture(fit_picture(rgb, 64, fit), (200, 120), fit)
-            assert np.abs(restored.astype(int) - rgb).max() <= 6
-        restored = unfit_picture(fit_picture(rgb, 64, "crop"), (200, 120), "crop")
-        assert np.abs(restored.astype(int) - rgb[:, 40:160]).max() <= 6
-
-    @pytest.mark.parametrize(("square", "size", "options", "message"), [
-        (64, (640, 480), {"max_pixels": 1000}, "more than 1000"), (64, (640, 480), {"size": "huge"}, "unknown size"),
-        (64, (0, 480), {}, "out of range"), (66, (64, 64), {"enlargement": 4}, "66 pixels is not 4 times as large")])
-    def test_arguments_are_checked(self, square: int, size: tuple[int, int], options: dict, message: str) -> None:
-        with pytest.raises(ImageError, match=message):
-            unfit_picture(picture(square, square), size, **options)
-        with pytest.raises(ImageError, match="square"):
-            unfit_picture(picture(64, 32), (640, 480))
-        assert unfit_picture(picture(64, 64), (640, 480), size="native", max_pixels=64 * 48).shape == (48, 64, 3)
+        for fit, size, shown in (("pad", (200, 120), rgb), ("stretch", (200, 120), rgb),
+                                 ("crop", (120, 120), rgb[:, 40:160])):
+            restored = unfit_picture(fit_picture(rgb, 64, fit), header((200, 120), fit), size)
+            assert np.abs(restored.astype(int) - shown).max() <= 6

@@ -223,5 +223,5 @@ def test_what_is_not_a_picture(tmp_path: Path) -> None:
         sdk.read_mark(b"junk")
     with pytest.raises(ImageError, match=r"missing\.png cannot be read as a picture: No such file or directory$"):
         sdk.read_mark(tmp_path / "missing.png")
-    with pytest.raises(ImageError, match="got NoneType"):
+    with pytest.raises(ImageError, match="None cannot be read as a picture"):
         sdk.read_mark(None)  # type: ignore[arg-type]

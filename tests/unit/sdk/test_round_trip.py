@@ -23,7 +23,7 @@ from starlette.datastructures import UploadFile
 
 import sdk
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from codec_contract.fit import fit_picture, unfit_picture
+from codec_contract.fit import fit_picture, restored_size, unfit_picture
 from edge_encoder.integer_network import load_integer_network, run_reference
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
@@ -182,7 +182,8 @@ def test_fits(fit: str, size: tuple[int, int]) -> None:
     square = repeated(payload.lr)
     for wanted in ("original", "native"):
         restored = np.asarray(sdk.restore(payload, size=wanted))
-        np.testing.assert_array_equal(restored, unfit_picture(square, size, fit, wanted))
+        shown = restored_size(payload.header, HR, wanted)
+        np.testing.assert_array_equal(restored, unfit_picture(square, payload.header, shown))
     assert sdk.restore(payload).size == ((min(size),) * 2 if fit == "crop" else size)
 
 

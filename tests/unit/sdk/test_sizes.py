@@ -14,12 +14,12 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.fit import content_size, fit_picture, unfit_picture
+from codec_contract.fit import content_size, fit_picture, restored_size, unfit_picture
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import encode_payload
 from sdk.codec import Codec
 from sdk.open_bundle import OpenBundle
-from sdk.payload import enlargement, restored_size
+from sdk.payload import enlargement, picture_size
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
 ENLARGED, PLAIN = "enlarged-64-lr16", "plain-64-lr16"
@@ -133,7 +133,8 @@ def test_without_an_enlarger_sizes_are_as_before(plain: Codec, fit: str) -> None
     payload = plain.compress(rgb, fit)
     restored = square(payload, HR)
     for size in ("original", "native"):
-        np.testing.assert_array_equal(plain.restore(payload, size=size), unfit_picture(restored, (300, 200), fit, size))
+        expected = unfit_picture(restored, payload.header, restored_size(payload.header, HR, size))
+        np.testing.assert_array_equal(plain.restore(payload, size=size), expected)
     np.testing.assert_array_equal(payload.lr, plain.compress(fit_picture(rgb, HR, fit)).lr)
     small = plain.restore(payload, size=32)
     assert small.size == ((32, 32) if fit == "crop" else (32, 21))
@@ -184,8 +185,9 @@ def test_an_enlarger_is_opened_when_a_size_needs_it(tmp_path: Path) -> None:
 
 def test_tiles_are_restored_at_the_original_s_size(plain: Codec) -> None:
     tiled, header = replace(load_manifest(plain.bundle.folder), tile_overlap=2), plain.compress(picture(70, 50)).header
-    assert restored_size(header, tiled, "native") == (70, 50)
-    assert enlargement(header, tiled, "original") == enlargement(None, tiled, "native") == 1
+    header = replace(header, lr_width=18, lr_height=13)
+    assert picture_size(header, tiled, "native", 3500) == (70, 50)
+    assert enlargement(header, tiled, "original") == enlargement(header, tiled, "native") == 1
     with pytest.raises(sdk.ImageError, match="at their original's size only, not at 128 pixels; leave size out"):
         enlargement(header, tiled, 128)
 

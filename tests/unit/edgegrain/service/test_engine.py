@@ -121,6 +121,6 @@ def test_lack_of_host_memory_is_no_failure_of_the_device(
 def test_what_was_not_foreseen_is_an_item_s_own(
     engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdk.codec.unfit_restored", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("sdk.codec.unfit_picture", lambda *a, **k: 1 / 0)
     (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()])
     assert isinstance(outcome, ServiceError)

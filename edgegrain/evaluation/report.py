@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from codec_contract.pixels import Rgb
-from edgegrain.evaluation.classical_codecs import CODECS, Thoroughness, rebuild
+from edgegrain.evaluation.classical_codecs import CODECS, rebuild
 from edgegrain.evaluation.results import (
     BY_LPIPS,
     BY_PSNR,
@@ -181,7 +181,7 @@ def _best(means: Sequence[Mapping[str, Any]], score: str, choose: Callable[[list
 
 def _title(summary: Mapping[str, Any]) -> str:
     title = f"{summary['bundle']['id']} {summary['bundle']['version']} at {summary['size']}×{summary['size']}"
-    return title + Refinement.of(summary).title
+    return title + Refinement.of(summary).suffix.replace("-", " ")
 
 
 def _cell(score: str, value: float | None) -> str:
@@ -240,7 +240,7 @@ def _sheets(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path
 
 
 def _sheet(codec: Codec, chosen: Sequence[tuple[PictureResult, Path]], summary: Mapping[str, Any], text: str) -> bytes:
-    baselines = None if summary["baselines"] == "none" else summary["baselines"]
+    baselines = summary["baselines"] != "none"
     titles = ["original", codec.bundle.id]
     if baselines:
         titles += ["classical, best LPIPS-Alex", "classical, best PSNR"]
@@ -249,18 +249,18 @@ def _sheet(codec: Codec, chosen: Sequence[tuple[PictureResult, Path]], summary: 
     return encode_sheet(draw_sheet(rows, titles=titles, heading=heading, side=SHEET_SIDE))
 
 
-def _tiles(codec: Codec, result: PictureResult, original: Rgb, baselines: Thoroughness | None) -> list[Tile]:
+def _tiles(codec: Codec, result: PictureResult, original: Rgb, baselines: bool) -> list[Tile]:
     ours = np.asarray(codec.restore(result.payload))
     tiles = [Tile(original, f"{original.nbytes:,} bytes of pixels", result.ours.picture),
              Tile(ours, f"{result.ours.nbytes:,} bytes", _scores(result.ours), accent=True)]
-    if baselines is None:
+    if not baselines:
         return tiles
     for method in (CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR):
         row = next((row for row in result.equal if row.method == method), None)
         if row is None or row.setting is None:
             tiles.append(Tile(None, "nothing fits", ""))
             continue
-        picture = rebuild(original, row.setting, baselines).rgb
+        picture = rebuild(original, row.setting).rgb
         size = f"{row.nbytes:,} bytes, {CODECS[row.setting.codec]}"
         size += f" at 1/{row.setting.factor:.3g}" if row.setting.factor != 1 else ""
         tiles.append(Tile(picture, size, _scores(row)))
@@ -308,12 +308,6 @@ def _draw(axes: Axes, summary: Mapping[str, Any], ours: Mapping[str, float], sco
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def details(picture: Rgb) -> dict[str, Rgb]:
-    """Name -> uint8 ``[S, S, 3]``, the boxes of a square aligned frame."""
-    return {name: picture[top : top + size, left : left + size]
-            for name, (left, top, size) in boxes(picture.shape[0]).items()}
-
-
 def detail_titles() -> list[str]:
     """Titles of the columns of `detail_tiles`."""
     return [f"{name}, {which}" for name in CENTRES for which in ("original", "restored")]
@@ -321,6 +315,6 @@ def detail_titles() -> list[str]:
 
 def detail_tiles(original: Rgb, restored: Rgb, name: str) -> list[Tile]:
     """A row of a sheet: each box of the original and of the restored picture; ``name`` is the picture's."""
-    ours = details(restored)
-    return [tile for box, crop in details(original).items()
-            for tile in (Tile(crop, name), Tile(ours[box], accent=True))]
+    return [Tile(picture[top : top + size, left : left + size], caption, accent=picture is restored)
+            for left, top, size in boxes(original.shape[0]).values()
+            for picture, caption in ((original, name), (restored, ""))]

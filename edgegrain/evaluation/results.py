@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -30,8 +30,7 @@ KID_COLUMNS = tuple(f"{kid}{bound}" for kid in KIDS for bound in ("", "_low", "_
 COLUMNS = ("picture", "method", "budget", "bytes", *SCORES, *KID_COLUMNS, "setting")
 
 
-@dataclass(frozen=True)
-class Refinement:
+class Refinement(NamedTuple):
     """Options of the search of `edgegrain.refinement.RefiningCodec`; 0 for none, or the decoder's and encoder's."""
 
     steps: int = 0
@@ -51,19 +50,9 @@ class Refinement:
     @property
     def suffix(self) -> str:
         """End of the names of the evaluation's files: ``-refined-40-at-512-to-400``; empty without a search."""
-        return self._text("-refined-{}", "-at-{}", "-to-{}")
+        named = zip(("refined", "at", "to"), self, strict=True)
+        return "".join(f"-{name}-{value}" for name, value in named if value) if self.steps else ""
 
-    @property
-    def title(self) -> str:
-        """End of the report's title; empty without a search."""
-        return self._text(", refined in {} steps", " at {}", " to at most {} bytes")
-
-    def _text(self, steps: str, size: str, max_bytes: str) -> str:
-        """The templates of the options that differ from their default, filled in."""
-        if not self.steps:
-            return ""
-        filled = (steps, self.steps), (size, self.size), (max_bytes, self.max_bytes)
-        return "".join(template.format(value) for template, value in filled if value)
 
 
 @dataclass(frozen=True)

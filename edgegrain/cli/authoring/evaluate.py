@@ -31,9 +31,8 @@ def evaluate(
     photographs: Annotated[Path | None, typer.Option(
         exists=True, file_okay=False, help="Folder of photographs with faces, not cropped; also measure the largest "
         "face of each, before and after. Its folder no_faces may hold pictures without one.")] = None,
-    baselines: Annotated[Literal["none", "fast", "full"], typer.Option(
-        help="none: only the bundle; fast: every fourth scale, then those around the best; full: every scale, slower "
-        "encoders.")] = "fast",
+    baselines: Annotated[Literal["none", "fast"], typer.Option(
+        help="none: only the bundle; fast: every fourth scale, then those around the best.")] = "fast",
     curves: Annotated[bool, typer.Option(
         help="Also search the codecs at fixed budgets, for rate curves; takes most of the time.")] = True,
     size: Annotated[int, typer.Option(
@@ -119,7 +118,7 @@ def evaluate(
     evaluator = evaluation.Evaluator(
         codec, PictureMetrics(metric_weights, device=device, faces=faces), evaluation.weights_id(metric_weights),
         evaluation.ResultCache(cache or cache_folder() / "evaluation"),
-        evaluation.EvaluationConfig(None if baselines == "none" else baselines, budgets, side, refinement_key))
+        evaluation.EvaluationConfig(baselines != "none", budgets, side, refinement_key))
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     summary = summarize(rows, codec.bundle, paths, baselines, losses_at(manifest, side), side, refinement)
     if photographs is not None:

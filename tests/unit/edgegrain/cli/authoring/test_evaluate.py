@@ -156,7 +156,7 @@ def test_refined_payloads(shell: Shell, tmp_path: Path, monkeypatch: pytest.Monk
     assert refined["refinement"] == 3 and "refinement" not in plain
     assert (tmp_path / "out" / "tiny-64-lr16-1.0.0-refined-3.json").is_file()
     assert refined["means"] != plain["means"]
-    assert "refined in 3 steps" in (tmp_path / "out" / PAGE).read_text()
+    assert " refined 3" in (tmp_path / "out" / PAGE).read_text()
     larger = shell.json("--baselines", "none", "--refine", "30", "--max-bytes", "600", "--force")
     assert larger["refinement_max_bytes"] == 600 and larger["means"] != refined["means"]
     assert (tmp_path / "out" / "tiny-64-lr16-1.0.0-refined-30-to-600.json").is_file()

@@ -235,20 +235,11 @@ def path_lengths(picture: Tensor, codes: Tensor, noise: Tensor | None = None) ->
     return (gradient.float().pow(2).sum((1, 2)) / (pixels * layers)).sqrt()
 
 
-class PathLength:
-    """The penalty on path lengths that differ from their own running mean ([StyleGAN2] Eq. 4).
-
-    Attributes:
-        mean: a, the running mean; 0 at first, or the value of a resumed run.
-    """
-
-    def __init__(self, mean: float = 0.0) -> None:
-        self.mean = torch.tensor(mean)
-
-    def penalty(self, lengths: Tensor) -> Tensor:
-        """Mean squared deviation of lengths ``[B]`` from the running mean, after updating the mean with them."""
-        self.mean = running_mean(self.mean.to(lengths.device), lengths.detach().mean(), 1 - PATH_RATE)
-        return (lengths - self.mean).pow(2).mean()
+def path_penalty(lengths: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean squared deviation of path lengths ``[B]`` from their running mean a ([StyleGAN2] Eq. 4), and a, after it was
+    updated with them; 0 at first."""
+    mean = running_mean(mean.to(lengths.device), lengths.detach().mean(), 1 - PATH_RATE)
+    return (lengths - mean).pow(2).mean(), mean
 
 
 def lazy_adam(parameters: Iterable[nn.Parameter], learning_rate: float, every: int,
@@ -277,7 +268,7 @@ class PriorTrainer(Trainer):
         self._discriminator = list(run.discriminator.parameters())
         self._adam_discriminator = lazy_adam(self._discriminator, recipe.learning_rate,
                                              recipe.r1_every if recipe.r1 else 0)
-        self._path = PathLength(run.path_length)
+        self._path_length = torch.tensor(run.path_length)
         self._adaptation = AdaptiveProbability(recipe.adaptation, run.p) if recipe.adaptation is not None else None
         self._latest: dict[str, Tensor] = {}
         torch.manual_seed(self.seed)
@@ -309,11 +300,11 @@ class PriorTrainer(Trainer):
             count = max(1, round(recipe.batch * recipe.path_part))
             with torch.autocast(distributed.device.type, enabled=False):
                 codes = self._codes(count)
-                lengths = path_lengths(self._synthesize(codes), codes)
-            self._update(self.parameters, self.optimizers,
-                         recipe.path * recipe.path_every * self._path.penalty(lengths), warm)
-            run.path_length = float(self._path.mean)
-            terms["path_length"] = self._path.mean
+                penalty, self._path_length = path_penalty(
+                    path_lengths(self._synthesize(codes), codes), self._path_length)
+            self._update(self.parameters, self.optimizers, recipe.path * recipe.path_every * penalty, warm)
+            run.path_length = float(self._path_length)
+            terms["path_length"] = self._path_length
 
         run.steps += 1
         self.count()
@@ -470,26 +461,37 @@ def geometry(pictures: Tensor, p: float) -> Tensor:
     """Random maps ``[B, 2, 3]`` from output to input coordinates, both -1...1 from edge to edge."""
     draw = _Draw(pictures, p)
     side = pictures.shape[-1]
-    matrix = torch.eye(3, device=pictures.device).expand(len(pictures), 3, 3)
 
     # Pixel blitting: moves pixels without resampling them.
-    flip = draw.choose(draw.integers(2) * 2.0 - 1.0, 1.0)
-    matrix = matrix @ _scaling(flip, torch.ones_like(flip))
+    matrix = _linear(draw.choose(draw.integers(2) * 2.0 - 1.0, 1.0), 0.0, 0.0, 1.0)
     matrix = matrix @ _rotation(draw.choose(draw.integers(4) * (math.pi / 2), 0.0))
-    shift = draw.together(*((draw.uniform(-INTEGER_SHIFT, INTEGER_SHIFT) * side).round() * (2 / side) for _ in "xy"))
-    matrix = matrix @ _translation(*shift)
+    shift = [(draw.uniform(-INTEGER_SHIFT, INTEGER_SHIFT) * side).round() * (2 / side) for _ in "xy"]
+    matrix = matrix @ _linear(1.0, 0.0, 0.0, 1.0, *draw.choose(torch.stack(shift), 0.0))
 
     # General geometry. Two rotations of smaller probability replace one of p, as either may be the identity:
     # 1 - (1 - q)^2 = p ([ADA] Appendix B).
     once = 1 - math.sqrt(1 - p)
     scale = draw.choose(torch.exp2(draw.normal(SCALE)), 1.0)
-    matrix = matrix @ _scaling(scale, scale)
+    matrix = matrix @ _linear(scale, 0.0, 0.0, scale)
     matrix = matrix @ _rotation(draw.choose(draw.uniform(-math.pi, math.pi), 0.0, once))
     stretch = draw.choose(torch.exp2(draw.normal(SCALE)), 1.0)
-    matrix = matrix @ _scaling(stretch, 1 / stretch)
+    matrix = matrix @ _linear(stretch, 0.0, 0.0, 1 / stretch)
     matrix = matrix @ _rotation(draw.choose(draw.uniform(-math.pi, math.pi), 0.0, once))
-    shift = draw.together(draw.normal(2 * SHIFT), draw.normal(2 * SHIFT))
-    return (matrix @ _translation(*shift))[:, :2]
+    shift = [draw.normal(2 * SHIFT) for _ in "xy"]
+    return (matrix @ _linear(1.0, 0.0, 0.0, 1.0, *draw.choose(torch.stack(shift), 0.0)))[:, :2]
+
+
+def _linear(a: Tensor | float, b: Tensor | float, c: Tensor | float, d: Tensor | float, x: Tensor | float = 0.0,
+            y: Tensor | float = 0.0) -> Tensor:
+    """The maps ``[B, 3, 3]`` from (u, v, 1) to (a u + b v + x, c u + d v + y, 1), of values ``[B]`` and constants."""
+    values = (a, b, x, c, d, y, 0.0, 0.0, 1.0)
+    like = next(value for value in values if isinstance(value, Tensor))
+    return torch.stack([value if isinstance(value, Tensor) else torch.full_like(like, value) for value in values],
+                       dim=1).unflatten(1, (3, 3))
+
+
+def _rotation(angle: Tensor) -> Tensor:
+    return _linear(angle.cos(), -angle.sin(), angle.sin(), angle.cos())
 
 
 def warp(pictures: Tensor, matrix: Tensor) -> Tensor:
@@ -499,37 +501,26 @@ def warp(pictures: Tensor, matrix: Tensor) -> Tensor:
 
 
 def colours(pictures: Tensor, p: float) -> Tensor:
-    """Random affine maps of colour, ``[B, 4, 4]`` on (r, g, b, 1)."""
+    """Random affine maps of colour, ``[B, 3, 4]`` on (r, g, b, 1): brightness and contrast, then a reflection, a
+    rotation and a scaling that move no grey off its axis."""
     draw = _Draw(pictures, p)
-    device = pictures.device
-    identity = torch.eye(4, device=device)
-    luma = torch.tensor([1.0, 1.0, 1.0, 0.0], device=device) / math.sqrt(3)  # the axis of greys
-    along = torch.outer(luma, luma)
-    cross = torch.zeros(4, 4, device=device)  # the cross product with the axis
-    cross[0, 1] = cross[1, 2] = cross[2, 0] = -1 / math.sqrt(3)
-    cross[1, 0] = cross[2, 1] = cross[0, 2] = 1 / math.sqrt(3)
-    unit = torch.diag(torch.tensor([0.0, 0.0, 0.0, 1.0], device=device))
-
-    def per_picture(values: Tensor) -> Tensor:
-        return values[:, None, None]
-
     brightness = draw.choose(draw.normal(BRIGHTNESS), 0.0)
-    matrix = identity + per_picture(brightness) * torch.outer((identity - unit).sum(1), unit.sum(0))
     contrast = draw.choose(torch.exp2(draw.normal(CONTRAST)), 1.0)
-    matrix = (per_picture(contrast) * (identity - unit) + unit) @ matrix
-    inverted = draw.choose(draw.integers(2), 0.0)
-    matrix = (identity - 2 * per_picture(inverted) * along) @ matrix  # reflection: light greys become dark
-    angle = per_picture(draw.choose(draw.uniform(-math.pi, math.pi), 0.0))
-    around = identity - along - unit
-    matrix = (along + unit + angle.cos() * around + angle.sin() * cross) @ matrix  # rotation: another hue
+    sign = draw.choose(1 - 2 * draw.integers(2), 1.0)  # -1: light greys become dark
+    hue = draw.choose(draw.uniform(-math.pi, math.pi), 0.0)
     saturation = draw.choose(torch.exp2(draw.normal(SATURATION)), 1.0)
-    return (along + unit + per_picture(saturation) * around) @ matrix
+    grey = torch.full((3, 3), 1 / 3, device=pictures.device)  # projects onto the axis of greys
+    around = torch.eye(3, device=pictures.device) - grey
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=pictures.device) / math.sqrt(3)
+    brightness, contrast, sign, hue, saturation = (
+        values[:, None, None] for values in (brightness, contrast, sign, hue, saturation))
+    linear = contrast * (sign * grey + saturation * (hue.cos() * around + hue.sin() * cross))
+    return torch.cat([linear, (contrast * sign * brightness).expand(-1, 3, 1)], 2)
 
 
 def recolour(pictures: Tensor, matrix: Tensor) -> Tensor:
-    """Apply maps ``[B, 4, 4]`` to every pixel of ``[B, 3, S, S]``."""
-    flat = matrix[:, :3, :3] @ pictures.flatten(2).float() + matrix[:, :3, 3:]
-    return flat.view(pictures.shape)
+    """Apply maps ``[B, 3, 4]`` to every pixel of ``[B, 3, S, S]``."""
+    return (matrix[..., :3] @ pictures.flatten(2).float() + matrix[..., 3:]).view(pictures.shape)
 
 
 class _Draw:
@@ -548,36 +539,6 @@ class _Draw:
         return torch.randint(count, (self._batch,), device=self._device).float()
 
     def choose(self, values: Tensor, neutral: float, probability: float | None = None) -> Tensor:
-        """``values`` where the transformation happens, else the identity's value."""
-        return self._where(self._happens(probability), values, neutral)
-
-    def together(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Two offsets that happen together or not at all."""
-        happens = self._happens(None)
-        return self._where(happens, first, 0.0), self._where(happens, second, 0.0)
-
-    def _happens(self, probability: float | None) -> Tensor:
-        return torch.rand(self._batch, device=self._device) < (self._p if probability is None else probability)
-
-    @staticmethod
-    def _where(happens: Tensor, values: Tensor, neutral: float) -> Tensor:
-        return torch.where(happens, values, torch.full_like(values, neutral))
-
-
-def _matrix(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
-
-
-def _scaling(x: Tensor, y: Tensor) -> Tensor:
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    return _matrix((x, zero, zero), (zero, y, zero), (zero, zero, one))
-
-
-def _rotation(angle: Tensor) -> Tensor:
-    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
-    return _matrix((angle.cos(), -angle.sin(), zero), (angle.sin(), angle.cos(), zero), (zero, zero, one))
-
-
-def _translation(x: Tensor, y: Tensor) -> Tensor:
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    return _matrix((one, zero, x), (zero, one, y), (zero, zero, one))
+        """Values ``[..., B]`` of the pictures for which the transformation happens, else the identity's value."""
+        happens = torch.rand(self._batch, device=self._device) < (self._p if probability is None else probability)
+        return torch.where(happens, values, neutral)

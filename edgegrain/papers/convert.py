@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import pickle
 import re
 import warnings
 import zipfile
@@ -29,7 +28,7 @@ from export import papers
 from export.bundle.writer import refuse_to_replace, require_bundle_formats
 from export.decoder.export import Comparison
 
-SOURCES = {"grain": "grain", "irn": "irn", "irn-plus": "irn", "glean": "glean", "gcfsr": "gcfsr",
+SOURCES = {"grain": "grain", "irn": "irn", "irn-plus": "irn", "glean": "face_sr", "gcfsr": "face_sr",
            "stylegan2-nvidia": "stylegan", "stylegan2-rosinality": "stylegan"}
 """Name -> folder of the paper, whose ``checkpoints.py`` has ``convert(source, files, out, options)``."""
 STORAGE = "Weights are stored as float16. The payload's coder tables are the general ones, not fitted to these LRs."
@@ -227,7 +226,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
                 _refuse_more_than(path, sum(entry.file_size for entry in archive.infolist()))
         # A training checkpoint of rosinality's carries its command line: a namespace of plain values.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # `_reason` says it
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # `_reason` says so
             content = torch.load(path, map_location="cpu", weights_only=True)
     except ModelError:
         raise
@@ -252,13 +251,9 @@ def _reason(error: Exception, path: Path) -> str:
         return str(error).partition("\n")[0].rstrip(".")
     if path.stat().st_size == 0:
         return "the file is empty"
-    if isinstance(error, pickle.UnpicklingError):
-        if name := re.search(r"GLOBAL `?([\w.]+)", str(error)):
-            return f"it contains program code ({name[1].rstrip('.')}) and was refused; none of it was run"
-        with path.open("rb") as file:
-            if file.read(1) == pickle.PROTO:
-                return "it is a pickle that can contain program code and was refused; none of it was run"
-    return "it is damaged, or no torch file"
+    if name := re.search(r"GLOBAL `?([\w.]+)", str(error)):
+        return f"it contains program code ({name[1].rstrip('.')}) and was refused; none of it was run"
+    return "it is damaged, no torch file, or a pickle that can contain program code and was refused; none of it was run"
 
 
 def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

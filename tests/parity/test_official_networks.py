@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgegrain.papers.gcfsr.checkpoints import load_gcfsr_checkpoint
-from edgegrain.papers.glean.checkpoints import load_glean_checkpoint
+from edgegrain.papers.face_sr.checkpoints import load_gcfsr_checkpoint, load_glean_checkpoint
 from edgegrain.papers.grain.checkpoints import load_grain_checkpoint
 from edgegrain.papers.irn.checkpoints import load_irn_checkpoint
 from tests.official_checkpoints import (

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -22,8 +21,14 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
-from codec_contract.resize import cubic
-from edgegrain.papers.face_sr.bundle import GCFSR_WEIGHTS, GLEAN_WEIGHTS, load_gcfsr, load_glean, save_face_sr
+from edgegrain.papers.face_sr.bundle import (
+    GCFSR_WEIGHTS,
+    GLEAN_WEIGHTS,
+    REDUCTIONS,
+    load_gcfsr,
+    load_glean,
+    save_face_sr,
+)
 from edgegrain.papers.gcfsr import network as gcfsr
 from edgegrain.papers.gcfsr.network import GCFSR, LARGEST_FACTOR, GCFSRConfig
 from edgegrain.papers.glean import network as glean
@@ -66,36 +71,27 @@ from server_decoder.grain.grain import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.stylegan2.networks import CONFIG_F_512, CONFIG_F_1024, TINY_64, StyleGAN2Config
 
-# Reduction of pictures to LRs by any factor, and the degradations of blind face restoration.
-REDUCTIONS = ("area", "bicubic")
 
-
-def reduction_matrix(large: int, small: int, kind: str) -> npt.NDArray[np.float64]:
-    """``[small, large]``: every row has the weights of one sample of the smaller line; rows sum to 1.
-
-    Args:
-        large, small: samples before and after; the factor need not be whole.
-        kind: ``"area"``, the mean over the area of a sample; or ``"bicubic"``, antialiased as in Pillow: the kernel
-            grows with the factor and is cut at the edge.
-    """
+@lru_cache(maxsize=256)
+def area_matrix(large: int, small: int) -> Tensor:
+    """``[small, large]``: every row has the weights of the mean over one sample of the smaller line."""
+    rows, columns = torch.arange(small, dtype=torch.float64)[:, None], torch.arange(large, dtype=torch.float64)
     factor = large / small
-    rows, columns = np.arange(small, dtype=np.float64)[:, None], np.arange(large, dtype=np.float64)[None]
-    if kind == "area":
-        left, right = np.maximum(rows * factor, columns), np.minimum((rows + 1) * factor, columns + 1)
-        matrix = (right - left).clip(0)
-    else:
-        matrix = cubic((columns + 0.5) / factor - rows - 0.5)
-    weights: npt.NDArray[np.float64] = matrix / matrix.sum(1, keepdims=True)
-    return weights
+    overlap = (torch.minimum((rows + 1) * factor, columns + 1) - torch.maximum(rows * factor, columns)).clamp_min(0)
+    return (overlap / overlap.sum(1, keepdim=True)).float()
 
 
 def reduce_levels(picture: Tensor, side: int, kind: str) -> Tensor:
-    """Integers 0...255 ``[..., S, S]`` -> ``[..., side, side]``, rounded half up; ``kind`` as in `reduction_matrix`.
+    """Integers 0...255 ``[B, 3, S, S]`` -> ``[B, 3, side, side]``, rounded half up; S need not be a multiple.
 
-    If ``side`` divides S, the area mean equals that of the exact encoder.
+    The ``"area"`` mean equals the exact encoder's if ``side`` divides S; ``"bicubic"`` is antialiased as in Pillow.
     """
-    matrix = _reduction(picture.shape[-1], side, kind).to(picture.device)
-    return (matrix @ (picture.float() @ matrix.T)).add(0.5).floor().clamp(0, 255)
+    if kind == "area":
+        matrix = area_matrix(picture.shape[-1], side).to(picture.device)
+        small = matrix @ (picture.float() @ matrix.T)
+    else:
+        small = F.interpolate(picture.float(), (side, side), mode="bicubic", antialias=True, align_corners=False)
+    return small.add(0.5).floor().clamp(0, 255)
 
 
 def enlarge(lr: Tensor, size: int) -> Tensor:
@@ -158,11 +154,6 @@ class BlindDegradation:
 
 
 @lru_cache(maxsize=256)
-def _reduction(large: int, small: int, kind: str) -> Tensor:
-    return torch.from_numpy(reduction_matrix(large, small, kind)).float()
-
-
-@lru_cache(maxsize=256)
 def _enlargement(small: int, large: int) -> BicubicEnlargement:
     return BicubicEnlargement(small, large)
 
@@ -203,8 +194,6 @@ class FaceSRRecipe(RestorationRecipe):
         perceptual: weight of the difference of VGG16's features (conv4_3).
         squared: True for the squared difference, as in [GLEAN] (supplementary, equation 2), False for the absolute one.
         adversarial: the adversarial loss, or None.
-        adversarial_alone: pictures reduced by this factor or less have no loss but the adversarial one, once that has
-            begun ([GCFSR] 1: enough for factors up to 8).
         reduction: ``"area"``, the exact mean that phones send, or ``"bicubic"``, the papers'.
         factors: of GCFSR; None for GLEAN, whose LR has one size, and for the blind form.
         degradation: of GCFSR's blind form.
@@ -218,7 +207,6 @@ class FaceSRRecipe(RestorationRecipe):
     perceptual: float = 0.0
     squared: bool = False
     adversarial: AdversarialConfig | None = None
-    adversarial_alone: float = 0.0
     reduction: str = "bicubic"
     factors: Factors | None = None
     degradation: BlindDegradation | None = None
@@ -239,11 +227,6 @@ class FaceSRRecipe(RestorationRecipe):
             raise ValueError("GCFSR, except for its blind form, needs factors; GLEAN's is that of its sizes")
         if self.factors is not None and (largest := max(*self.factors.choices, *self.factors.evaluated)) > self.size:
             raise ValueError(f"pictures of {self.size}x{self.size} cannot be reduced by {largest:g}")
-        if self.adversarial_alone and (self.adversarial is None or self.factors is None):
-            raise ValueError("adversarial_alone needs an adversarial loss and a network that takes several factors")
-        if self.adversarial_alone and self.adversarial is not None and self.adversarial.ratio:
-            raise ValueError("adversarial.ratio relates the loss to others, and with adversarial_alone some pictures "
-                             "have no others; set adversarial.ratio to 0")
 
     @property
     def prior(self) -> PriorConfig | None:
@@ -285,7 +268,6 @@ _GCFSR = FaceSRRecipe(
     network=gcfsr.PRESETS["gcfsr-1024"], loss=_weights(l1=1.0), perceptual=0.01,
     adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_1024, learning_rate=2e-3),
     factors=Factors(), batch=24, learning_rate=2e-3, hold=1.0)
-_ADVERSARIAL_512 = AdversarialConfig(weight=0.01, discriminator=CONFIG_F_512, learning_rate=2e-3)
 
 # Ours, for a CPU: the default bundle's losses, and exact area means as LRs, as phones send them. LPIPS at every phase,
 # a loss of its own and a discriminator on frozen features, which joins in the second half, keep a grid off the skin.
@@ -315,18 +297,11 @@ _SMOKE_GCFSR = replace(
 FACE_SR_RECIPES: dict[str, FaceSRRecipe] = {
     **{f"glean-1024-x{factor}": _glean(factor) for factor in (8, 16, 32, 64)},
     "gcfsr-1024": _GCFSR,
-    # [GCFSR] 4, Table 4: nothing but the adversarial loss, factors of 4 to 32.
-    "gcfsr-512-adversarial": replace(
-        _GCFSR, network=GCFSRConfig(512), adversarial=_ADVERSARIAL_512, adversarial_alone=32.0,
-        factors=Factors((4.0, 8.0, 16.0, 32.0), evaluated=(8.0, 4.0, 16.0))),
-    "gcfsr-512-blind": replace(_GCFSR, network=gcfsr.PRESETS["gcfsr-512-blind"], adversarial=_ADVERSARIAL_512,
-                               factors=None, degradation=BlindDegradation()),
+    "gcfsr-512-blind": replace(
+        _GCFSR, network=gcfsr.PRESETS["gcfsr-512-blind"], factors=None, degradation=BlindDegradation(),
+        adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_512, learning_rate=2e-3)),
     "glean-faces-256-lr16": _GLEAN_256,
     "gcfsr-faces-256": _GCFSR_256,
-    # [GCFSR] 1: up to 8x no other loss is needed. The network's learning rate is the paper's.
-    "gcfsr-faces-256-adversarial": replace(
-        _GCFSR_256, loss=_weights(), adversarial=replace(PROJECTED, weight=1.0, ratio=0.0, begins=0.0),
-        adversarial_alone=8.0, factors=Factors((4.0, 8.0), True, (8.0, 4.0)), learning_rate=2e-3, muon=0.0),
     "smoke-glean": _SMOKE_GLEAN,
     "smoke-gcfsr": _SMOKE_GCFSR,
     "smoke-gcfsr-blind": replace(
@@ -537,7 +512,8 @@ class FaceSRTrainer(Trainer):
         target = dequantize(picture)
         with self.precision():
             restored = restore(run.model, inputs.picture.contiguous(memory_format=distributed.layout), inputs.factors)
-            loss, terms = self._loss(restored, target, inputs.factors, progress)
+            loss, terms = joint_loss(restored, lambda seen: self._compare(seen, target), run.adversarial, progress,
+                                     target)
         self.descend(loss, progress)
         terms |= self.train_discriminator(restored, target, progress)
         self.count()
@@ -586,28 +562,15 @@ class FaceSRTrainer(Trainer):
                  for case in self._cases]
         write_samples(rows, path)
 
-    def _loss(self, restored: Tensor, target: Tensor, factors: Tensor, progress: float
-              ) -> tuple[Tensor, dict[str, Tensor]]:
-        run, recipe = self.run, self.run.recipe
-        # Some pictures have no loss but the adversarial one, once that has begun.
-        alone = recipe.adversarial_alone > 0 and run.adversarial is not None and run.adversarial.joins(progress)
-        counted = factors > recipe.adversarial_alone if alone else torch.ones_like(factors, dtype=torch.bool)
-        loss, terms = joint_loss(restored, lambda seen: self._compare(seen, target, counted), run.adversarial,
-                                 progress, target)
-        return loss, {name: value.detach() for name, value in terms.items()}
-
-    def _compare(self, restored: Tensor, target: Tensor, counted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The losses other than the adversarial one, of those pictures of the batch that have any."""
+    def _compare(self, restored: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The losses other than the adversarial one."""
         recipe = self.run.recipe
-        if not counted.any():
-            return torch.zeros((), device=restored.device), {}
-        loss, terms = picture_loss(recipe.loss, restored[counted], target[counted], self.networks.lpips, None,
+        loss, terms = picture_loss(recipe.loss, restored, target, self.networks.lpips, None,
                                    offset=random_offset(recipe.lpips_shift), grid=self._grid)
         if self.networks.vgg is not None:
-            terms["perceptual"] = feature_loss(
-                self.networks.vgg, VGG_LAYER, restored[counted], target[counted], squared=recipe.squared)
-            loss = loss + recipe.perceptual * terms["perceptual"]
-        return counted.float().mean() * loss, terms  # so that a picture counts the same in every batch
+            part = feature_loss(self.networks.vgg, VGG_LAYER, restored, target, squared=recipe.squared)
+            loss, terms = loss + recipe.perceptual * part, terms | {"perceptual": part.detach()}
+        return loss, terms
 
 
 def open_trainer(recipe: FaceSRRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> FaceSRTrainer:

@@ -215,8 +215,6 @@ class GrainRecipe(RestorationRecipe):
 # LPIPS is computed at random offsets: bundles up to 0.4.0 learned a texture that LPIPS mistakes for detail at one phase
 # of its grid only.
 _STAGE1 = GrainRecipe(loss=LossWeights(identity=0.02), learning_rate=3e-4, muon=3.0, noise_until=0.8, lpips_shift=0.5)
-_STAGE1_ON = replace(
-    _STAGE1, loss=LossWeights(lpips=1.2, identity=0.2, lr=0.0, lr_l2=1.0), identity_from=0.0)
 # The picture of predicted codes never equals the original, so perceptual similarity weighs more than pixels; for
 # pictures of the prior itself the true codes are the better target.
 _STAGE2 = GrainRecipe(
@@ -321,9 +319,6 @@ _SMOKE_GRAIN = replace(_SMOKE, decoder=PRESETS["grain-smoke"])
 
 GRAIN_RECIPES: dict[str, GrainRecipe] = {
     **_domain(FACES, 256, 16),
-    # For a published encoder, whose LRs are fixed: only the picture has a loss.
-    "stage1-faces-256-lr16-decoder": replace(
-        _STAGE1, trains=("decoder",), loss=LossWeights(lpips=1.2, identity=0.2), identity_from=0.0),
     "stage1-faces-256-lr16-fine": _FINE,
     "stage1-faces-256-lr16-slim": replace(_FINE, decoder=FACES_256_LR16_SLIM),
     "stage1-faces-256-lr32-fine": replace(_FINE, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE),
@@ -346,11 +341,6 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,
     "stage3-faces-256-lr16-fine": replace(
         _STAGE2_FINE, stage="3", trains=("fusion",), window=0, learning_rate=1.5e-3, muon=1.0, warm_up=50),
-    # Encoder and decoder together, for fewer bytes or a better picture at the same bytes: with loss.rate.
-    "stage1-faces-256-lr16-on": _STAGE1_ON,
-    # Variants of [GRAIN] Fig. 7 and Table 2; "without invertible encoder" is any recipe with correction=False.
-    "stage2-faces-256-lr16-single-scale": replace(_STAGE2, decoder=PRESETS["grain-256-lr16-codes-only-single-scale"]),
-    "stage3-faces-256-lr16-image-fusion": replace(_STAGE3, decoder=PRESETS["grain-256-lr16-image-fusion"]),
     **_domain(FACES, 256, 32),
     **_domain(FACES, 512, 32),
     **_domain(FACES, 1024, 32),
@@ -360,6 +350,7 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     # From the weights of the default bundle (--init-from faces), with its networks.
     **{f"stage1-{name}-256-lr16-fine": _without_faces(_DEEP_ON, name) for name in ("cats", "churches")},
     **{name: recipe for lr in (16, 32, 64, 128) for name, recipe in _paper(lr).items()},  # [GRAIN] Table 4
+    # Variants of [GRAIN] Fig. 7 and Table 2; "without invertible encoder" is any recipe with correction=False.
     "stage2-1024-lr16-paper-single-scale": replace(
         _STAGE2_PAPER, decoder=PRESETS["grain-1024-lr16-codes-only-single-scale"]),
     "stage3-1024-lr16-paper-image-fusion": replace(_STAGE3_PAPER, decoder=PRESETS["grain-1024-lr16-image-fusion"]),

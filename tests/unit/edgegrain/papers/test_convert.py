@@ -18,8 +18,7 @@ from torch import Tensor
 from codec_contract.errors import BundleError, ModelError
 from edgegrain.papers.convert import open_tensors
 from edgegrain.papers.face_sr.bundle import sizes
-from edgegrain.papers.gcfsr.checkpoints import load_gcfsr_checkpoint
-from edgegrain.papers.glean.checkpoints import load_glean_checkpoint
+from edgegrain.papers.face_sr.checkpoints import load_gcfsr_checkpoint, load_glean_checkpoint
 from edgegrain.papers.grain.checkpoints import load_grain_checkpoint
 from edgegrain.papers.irn.checkpoints import load_irn_checkpoint
 from tests.official_checkpoints import (
@@ -195,7 +194,7 @@ class Harm:
     ("archive", r"contains program code \(posix\.mkdir\) and was refused"),
     ("legacy", r"contains program code \(posix\.mkdir\) and was refused"),
     (2, r"contains program code \(posix\.mkdir\) and was refused"),
-    (4, "is a pickle that can contain program code and was refused"),
+    (4, "a pickle that can contain program code and was refused"),
 ])
 def test_program_code_is_refused_without_advice_to_run_it(kind: str | int, reason: str, tmp_path: Path) -> None:
     path, content = tmp_path / "weights.pkl", {"weight": Harm(tmp_path / "harm")}
@@ -210,7 +209,7 @@ def test_program_code_is_refused_without_advice_to_run_it(kind: str | int, reaso
 
 
 @pytest.mark.parametrize(("content", "reason"), [
-    (lambda whole: whole[:-80], "failed reading zip archive"), (lambda whole: b"hello", "damaged, or no torch file"),
+    (lambda whole: whole[:-80], "failed reading zip archive"), (lambda whole: b"hello", "damaged, no torch file"),
     (lambda whole: b"", "the file is empty"), (None, "No such file or directory")])
 def test_other_files_are_named_for_what_they_are(content: Callable[[bytes], bytes] | None, reason: str,
                                                  tmp_path: Path) -> None:

@@ -101,7 +101,6 @@ def test_values_have_the_type_of_their_field() -> None:
     ("mobile-256", "adversarial.ratio=0.25", r"by adversarial\.weight"),
     ("smoke-gcfsr", "reduction=nearest", "unknown reduction"),
     ("smoke-gcfsr", "factors=none", "needs factors"),
-    ("smoke-gcfsr", "adversarial_alone=8", "needs an adversarial loss"),
     ("smoke-gcfsr", "loss.identity=0.1 loss.rate=0.1", "no loss of identity, rate"),
     ("smoke-gcfsr", "factors.choices=2,500", "pictures of 64x64 cannot be reduced by 500"),
     ("smoke-gcfsr", "factors.evaluated=128", "cannot be reduced by 128"),

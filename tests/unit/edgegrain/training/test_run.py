@@ -276,4 +276,4 @@ def test_four_stages_are_trained_in_one_process(tmp_path: Path) -> None:
 def test_chains_have_all_four_stages() -> None:
     assert {"faces-256-lr16", "faces-1024-lr16", "1024-lr16-paper", "smoke"} <= set(recipes())
     assert recipes()["1024-lr16-paper"].stages["stage3"].trains == ("fusion",)
-    assert not {"faces-256-lr16-gan", "faces-256-lr16-image-fusion"} & set(recipes())
+    assert not {"1024-lr16-paper-single-scale", "1024-lr16-paper-image-fusion"} & set(recipes())

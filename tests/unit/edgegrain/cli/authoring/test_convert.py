@@ -15,7 +15,7 @@ import sdk
 from codec_contract.bundle.manifest import verify_bundle
 from edgegrain.cli.authoring.papers import Source
 from edgegrain.papers.convert import SOURCES
-from edgegrain.papers.gcfsr.checkpoints import load_gcfsr_checkpoint
+from edgegrain.papers.face_sr.checkpoints import load_gcfsr_checkpoint
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.papers.irn import bundle as irn_bundle
 from export.bundle.writer import AUTHORS

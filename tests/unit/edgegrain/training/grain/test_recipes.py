@@ -53,8 +53,7 @@ def test_the_papers_recipes_have_its_weights() -> None:
 
 
 @pytest.mark.parametrize("name", [
-    "stage1-faces-256-lr16-decoder", "stage2-faces-256-lr16", "stage3-faces-256-lr16",
-    "final-faces-256-lr16"])
+    "stage1-faces-256-lr16-fine", "stage2-faces-256-lr16", "stage3-faces-256-lr16", "final-faces-256-lr16"])
 def test_the_bundle_s_recipes_keep_the_published_encoder(name: str) -> None:
     assert "encoder" not in GRAIN_RECIPES[name].trains
 

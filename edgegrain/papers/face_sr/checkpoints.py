@@ -1,7 +1,14 @@
-"""GLEAN's checkpoints (open-mmlab/mmagic, once mmediting, ``GLEANStyleGANv2``): ``glean_ffhq_16x_*.pth`` and others.
+"""GLEAN's and GCFSR's checkpoints.
 
-The file holds the whole restorer: ``generator.`` is GLEAN, ``generator.generator.`` its bank, a StyleGAN2 in the layout
-of mmagic. ``fusion_skip`` feeds the bank's own picture, which GLEAN does not return.
+GLEAN (open-mmlab/mmagic, once mmediting, ``GLEANStyleGANv2``): ``glean_ffhq_16x_*.pth`` and others. The file holds the
+whole restorer: ``generator.`` is GLEAN, ``generator.generator.`` its bank, a StyleGAN2 in the layout of mmagic.
+``fusion_skip`` feeds the bank's own picture, which GLEAN does not return.
+
+GCFSR (hejingwenhejingwen/GCFSR, ``GCFSR`` and ``GCFSR_blind``): ``gcfsr_1024.pth``, ``gcfsr_blind_512.pth``.
+Convolutions leave their bias to the activation after them, which is the next part of a sequence. Conditions are listed
+from fine to coarse: ``condition_scale1`` weighs generated features, ``condition_scale2`` encoded ones,
+``condition_shift`` convolves the latter. The stored noise is that of a StyleGAN2 from 4 x 4 on and fits no layer here;
+the authors' network draws new noise in every run.
 """
 
 from __future__ import annotations
@@ -9,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
+
+import torch
 
 from codec_contract.errors import ModelError
 from edgegrain.papers.convert import (
@@ -23,6 +32,7 @@ from edgegrain.papers.convert import (
     open_tensors,
 )
 from edgegrain.papers.face_sr.bundle import write_converted
+from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.glean.network import BASE, GLEAN, GLEANConfig
 from edgegrain.papers.stylegan.checkpoints import Layout, complete, find_generator
 from server_decoder.grain.grain import PRIOR, PriorConfig
@@ -56,7 +66,7 @@ def _modulated(end: str) -> str:
             "modulation.bias": "conv.style_modulation.bias"}[end]
 
 
-def _names(config: GLEANConfig) -> Names:
+def _glean_names(config: GLEANConfig) -> Names:
     """All but the bank's."""
     halvings = (config.lr // BASE).bit_length() - 1
     doublings = (config.prior.size // config.lr).bit_length() - 1
@@ -75,9 +85,9 @@ def load_glean_checkpoint(path: Path) -> tuple[GLEAN, TensorMap]:
     """The network of a checkpoint; its sizes follow from the tensors."""
     source = _restorer(open_tensors(path, ("state_dict.",)))
     prior, bank, filters = find_generator(source, MMAGIC, PRIOR, BANK)
-    config = _config(source, prior)
+    config = _glean_config(source, prior)
     model = described_network(path, lambda: GLEAN(config))
-    tensor_map = fill(model, source, {**bank, **_names(config)}, unused={**_UNUSED, **filters},
+    tensor_map = fill(model, source, {**bank, **_glean_names(config)}, unused={**_UNUSED, **filters},
                       made={"mean_code": "the mean of mapped codes, which GLEAN does not use"})
     complete(cast(StyleGAN2, model.prior), PRIOR, tensor_map)
     return model.eval(), tensor_map
@@ -96,7 +106,7 @@ def _restorer(whole: TensorFile) -> TensorFile:
         whole.full_name(name): "of the training" for name in whole.tensors if name.startswith(_TRAINING)})
 
 
-def _config(source: TensorFile, prior: StyleGAN2Config) -> GLEANConfig:
+def _glean_config(source: TensorFile, prior: StyleGAN2Config) -> GLEANConfig:
     with source.reading("GLEAN"):
         return GLEANConfig(
             PriorConfig("stylegan2", prior), lr=BASE << max(source.count("encoder.{}.") - 2, 0),
@@ -105,9 +115,63 @@ def _config(source: TensorFile, prior: StyleGAN2Config) -> GLEANConfig:
             head=source.dimension(f"decoder.{source.count('decoder.{}.') - 1}.0.weight", 0), widest=prior.channel_max)
 
 
+COARSEST = 16
+"""Side of the coarsest features, fixed in the authors' code."""
+_NOISES = {"noises.": "of other sizes than the layers' noise, which the authors draw again in every run"}
+_MADE = {"noise": "drawn from a seed: the authors draw it again in every run"}
+
+
+def _gcfsr_names(levels: int) -> Names:
+    return {
+        "first.conv.weight": "conv_body_first.0.weight",
+        "first.conv.bias": "conv_body_first.1.bias",
+        "down.#.conv.weight": "conv_body_down.{0}.1.weight",  # 0 is a filter
+        "down.#.conv.bias": "conv_body_down.{0}.2.bias",
+        "constant.conv.weight": "final_conv.0.weight",
+        "constant.conv.bias": "final_conv.1.bias",
+        "to_codes.#.conv.weight": lambda index: f"final_down{index + 1}.1.weight",
+        "to_codes.#.conv.bias": lambda index: f"final_down{index + 1}.2.bias",
+        "codes.*": "final_linear.{0}",
+        "modulations.#.conv.*": lambda level, end: f"condition_shift.{levels - 1 - level}.0.{end}",
+        "modulations.#.encoded.*": lambda level, end: f"condition_scale2.{levels - 1 - level}.{end}",
+        "modulations.#.generated.*": lambda level, end: f"condition_scale1.{levels - 1 - level}.{end}",
+        "layers.#.noise_strength": lambda index: f"{listed('style_conv', index)}.weight",
+        "layers.#.bias": lambda index: f"{listed('style_conv', index)}.activate.bias",
+        "layers.#.conv.*": lambda index, end: f"{listed('style_conv', index)}.modulated_conv.{end}",
+        "to_rgb.#.bias": lambda level: f"{listed('to_rgb', level)}.bias",
+        "to_rgb.#.conv.*": lambda level, end: f"{listed('to_rgb', level)}.modulated_conv.{end}",
+    }
+
+
+def load_gcfsr_checkpoint(path: Path) -> tuple[GCFSR, TensorMap]:
+    """The network of a checkpoint; its sizes, and whether it is the blind form, follow from the tensors."""
+    source = open_tensors(path, ("params_ema.", "params.", "state_dict."))
+    config = _gcfsr_config(source)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = described_network(path, lambda: GCFSR(config))
+    tensor_map = fill(network, source, _gcfsr_names(len(config.levels)), unused=_NOISES, made=_MADE)
+    return network.eval(), tensor_map
+
+
+def _gcfsr_config(source: TensorFile) -> GCFSRConfig:
+    size = COARSEST << source.count("conv_body_down.{}.")
+    finest = source.dimension("conv_body_first.0.weight", 0)
+    coarsest = source.dimension("final_conv.0.weight", 0)
+    last = source.dimension("final_down2.1.weight", 0)
+    widest = source.dimension("final_down1.1.weight", 0)
+    with source.reading("GCFSR"):
+        # The codes come from half of the widest layers' channels, in the blind form from all of them.
+        return GCFSRConfig(size, COARSEST, size * finest, max(coarsest, widest),
+                           source.dimension("style_conv1.modulated_conv.modulation.weight", 1), last,
+                           blind=last == widest, signed=True, rounded=True)
+
+
 def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     """Write the bundle of a checkpoint."""
-    network, tensor_map = load_glean_checkpoint(files[0])
-    parameters = {"network": count(network) - count(network.prior), "prior": count(network.prior)}
+    network, tensor_map = (load_glean_checkpoint if source == "glean" else load_gcfsr_checkpoint)(files[0])
+    parameters = {"network": count(network)}
+    if isinstance(network, GLEAN):
+        parameters = {"network": count(network) - count(network.prior), "prior": count(network.prior)}
     comparison = write_converted(network, tensor_map, out, options)
     return ConversionReport(source, str(out), parameters, [tensor_map], comparison)

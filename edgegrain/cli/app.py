@@ -30,7 +30,8 @@ class CommandGroups(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         width = formatter.width - 6 - max(map(len, self.commands), default=0)
-        for heading, group in itertools.groupby(self.commands.items(), lambda item: item[1].rich_help_panel):
+        commands: Any = self.commands
+        for heading, group in itertools.groupby(commands.items(), lambda item: item[1].rich_help_panel):
             with formatter.section(heading):
                 formatter.write_dl([(name, command.get_short_help_str(width)) for name, command in group])
 

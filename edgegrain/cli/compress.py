@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codec_contract.errors import ImageError, needs_extra
+from codec_contract.errors import needs_extra
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
@@ -60,11 +60,10 @@ def compress(
         "--bundle", "-b", help=f"{options.BUNDLE_HELP} [default: faces, or the service's first].")] = None,
     align: options.AlignOption = True,
     all_faces: Annotated[bool, typer.Option(
-        "--all-faces", help="Encode every face of at least 32 pixels, each to a payload of its own: me.1.grain, the "
-        "largest, me.2.grain, ...")] = False,
+        "--all-faces", help="Encode every face of at least 32 pixels, the largest to me.1.grain, ...")] = False,
     scene: Annotated[bool, typer.Option(
-        "--scene", help="Encode all faces, also small ones, and a blurred background in one file, which 'restore' "
-        "turns into the whole photograph; the background takes what --max-bytes leaves.")] = False,
+        "--scene", help="Encode all faces, also small ones, and a blurred background in one file of the whole "
+        "photograph; the background takes what --max-bytes leaves.")] = False,
     fit: options.FitOption = None,
     background: Annotated[str, typer.Option(
         help="Colour behind transparent pixels: #rrggbb, or a name such as white.")] = "white",
@@ -75,9 +74,6 @@ def compress(
     max_bytes: options.MaxBytesOption = None,
     refine: options.RefineOption = 0,
     refine_size: options.RefineSizeOption = 0,
-    weights: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="For --refine: folder of the metric weights [default: those of 'edgegrain "
-        "metrics fetch'].")] = None,
     lr: Annotated[bool, typer.Option("--lr", help="Also write the LR as a small PNG next to each payload.")] = False,
     max_megapixels: options.MaxMegapixelsOption = None,
     remote: options.RemoteOption = None,
@@ -124,7 +120,7 @@ def compress(
     refuse_options({"--lr": lr and piped}, "the LR is written next to the payload; name a file instead of -")
     if lr:
         files.refuse_sources(map(_lr_file, plan.items), (job.source for job in plan.items))
-    refuse_options({"--max-megapixels": remote and max_megapixels and not require_face},  # which reads the picture here
+    refuse_options({"--max-megapixels": remote and max_megapixels},
                    "the service has its own limit; leave --max-megapixels or --remote out")
     refuse_options({"--refine": remote and refine}, "the service does not refine; leave --refine or --remote out")
     refuse_options({"--refine-size": refine_size and not refine}, options.SEARCH_SIZE)
@@ -139,7 +135,7 @@ def compress(
     def refining(folder: Path) -> sdk.Codec:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import RefiningCodec
-        return RefiningCodec(folder, steps=refine, size=refine_size or None, max_bytes=max_bytes, weights=weights,
+        return RefiningCodec(folder, steps=refine, size=refine_size or None, max_bytes=max_bytes,
                              report=bar and functools.partial(bar, line="refining"))
 
     def codec_of(payload: sdk.Payload) -> sdk.Codec:
@@ -147,12 +143,7 @@ def compress(
 
     def payload_of(source: Path | bytes) -> sdk.Payload:
         if service is not None:
-            if require_face and (wrong := sdk.find_faces(source, **reading).message):
-                raise ImageError(wrong)
-            return service.compress(source, fit, align=align, **reading, **chosen)
-        if refine and max_bytes is None:  # one bundle
-            return refining(codecs[0].bundle.folder).compress(
-                source, fit, align=align, require_face=require_face, **reading)
+            return service.compress(source, fit, align=align, require_face=require_face, **reading, **chosen)
         payload = compress_within(
             codecs, source, fit, max_bytes=max_bytes, align=align, require_face=require_face, **reading)
         if not refine:

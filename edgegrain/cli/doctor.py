@@ -173,13 +173,6 @@ def _check_cuda() -> Result:
     return "ok", "driver and libraries load"
 
 
-def _check_faces() -> Result:
-    from sdk.faces import finder
-
-    finder()
-    return "ok", "both networks that find faces can be loaded"
-
-
 def _check_fused_ops() -> Result:
     from server_decoder.cuda_ops.library import cuda_version, find_library, has_cuda_kernels, require_cuda_kernels
     from server_decoder.providers import version_text
@@ -263,5 +256,5 @@ INSTALLATION: dict[str, Callable[[], Result]] = {
     "edgegrain": lambda: ("ok", f"{__version__}, Python {platform.python_version()} on {platform.system()} "
                                 f"{platform.machine()}, numpy {np.__version__}"),
     "Pillow": _check_pillow, "exact resize": _check_resize, "ONNX Runtime": _check_runtime, "CUDA": _check_cuda,
-    "fused ops": _check_fused_ops, "faces": _check_faces}
+    "fused ops": _check_fused_ops}
 """Name -> check of this installation, in the order of the report."""

@@ -22,29 +22,19 @@ PictureFormat = Literal["png", "jpg", "webp"]
 Quality = Literal["tiny", "small", "medium", "large"]
 
 
-def _service(url: str) -> str:
-    """The parser of --remote."""
-    if (address := url.rstrip("/").removesuffix("/v1")) != url.rstrip("/"):
-        raise typer.BadParameter(f"write the address of the service without /v1: {address}")
-    return url
-
-
 BundleOption = Annotated[str, typer.Option("--bundle", "-b", help=f"{BUNDLE_HELP}.")]
 DeviceOption = Annotated[Device, typer.Option(
     "--device", help="Device of the decoder, without fallback to the other one.")]
 FitOption = Annotated[Fit | None, typer.Option(
-    "--fit", help="Encode the whole picture instead of its face: pad keeps it and its aspect, stretch fills the "
-    "square, crop takes the centre.")]
+    "--fit", help="Encode the whole picture: pad keeps its aspect, stretch fills the square, crop takes the centre.")]
 AlignOption = Annotated[bool, typer.Option(
-    "--align/--no-align", help="Find the largest face and encode the square around it, as in FFHQ; --no-align encodes "
-    "the whole picture, as --fit pad does.")]
+    "--align/--no-align", help="Encode the largest face; --no-align: the whole picture, as --fit pad does.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 MarkOption = Annotated[bool, typer.Option(
     "--mark/--no-mark", help="Write into the pictures that they are generated; see docs/generated_marks.md.")]
 MaxBytesOption = Annotated[int | None, typer.Option(
-    "--max-bytes", min=1, help="Largest payload: the best quality that fits is taken for each picture, up to "
-    "--quality.")]
+    "--max-bytes", min=1, help="Largest payload: each picture gets the best quality that fits, up to --quality.")]
 MaxMegapixelsOption = Annotated[float | None, typer.Option(
     "--max-megapixels", min=0.001, max=268, help="Largest picture that is read or made [default: "
     f"{MAX_PHOTO_PIXELS / 1e6:.0f} to read, {MAX_PIXELS / 1e6:.1f} to make].")]
@@ -52,14 +42,13 @@ QualityOption = Annotated[Quality | None, typer.Option(
     "--quality", help="Take the bundle of this rate; 'edgegrain bundles' lists them [default: the bundle's own].")]
 RefineOption = Annotated[int, typer.Option(
     "--refine", metavar="STEPS", min=0, max=10_000, help="Search for an LR that restores better, at no more bytes, or "
-    "in --max-bytes; 40 steps take about 15 seconds a picture on two cores; needs edgegrain[train] and 'edgegrain "
-    "metrics fetch'; see docs/qualities.md.")]
+    "in --max-bytes; 40 steps take about 15 seconds a picture; needs 'edgegrain metrics fetch'; docs/qualities.md.")]
 RefineSizeOption = Annotated[int, typer.Option(
-    "--refine-size", metavar="PIXELS", min=0, help="For --refine: size at which the pictures will be looked at, such "
-    "as 512 or 1024, which take 3 to 5 times as long; 0: the decoder's.")]
+    "--refine-size", metavar="PIXELS", min=0, help="For --refine: size at which the pictures will be seen, such as "
+    "512 or 1024; 0: the decoder's.")]
 RemoteOption = Annotated[str | None, typer.Option(
-    "--remote", metavar="URL", parser=_service, help="Use the service at this address, for instance "
-    "http://host:8000.")]
+    "--remote", metavar="URL", parser=lambda url: url.rstrip("/").removesuffix("/v1"),
+    help="Use the service at this address, such as http://host:8000.")]
 SizeOption = Annotated[str, typer.Option(
     "--size", metavar="[original|native|PIXELS]", help="original: the original's size, as sharp as the bundle can; "
     "native: the decoder's own resolution; PIXELS: the longest side, such as 1024; edgegrain info names the largest.")]

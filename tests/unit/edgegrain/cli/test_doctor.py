@@ -13,9 +13,7 @@ from PIL import Image
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.resize import exact_resize
-from edge_encoder.faces import detection
 from edgegrain.cli.doctor import INSTALLATION, check_bundle, run_check
-from sdk.faces import finder
 from server_decoder import providers
 from server_decoder.cuda_ops import library
 from tests.tiny_bundle import add_cuda_form, quantizing_decoder, refresh_manifest, write_tiny_bundle
@@ -60,13 +58,6 @@ def test_no_bundle_and_no_onnx_runtime(shell: Shell, tmp_path: Path, monkeypatch
 def test_device_that_is_not_there(tmp_path: Path, shell: Shell) -> None:
     status, out, _ = shell("doctor", "--bundle", write_tiny_bundle(tmp_path), "--device", "cuda")
     assert status == 1 and "broken   bundle tiny-64-lr16: decoder on cuda: device 'cuda' needs" in out
-
-
-def test_networks_that_find_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check("faces", "ok", "both networks that find faces can be loaded")
-    finder.cache_clear()
-    monkeypatch.setattr(detection, "__file__", str(tmp_path / "detection.py"))
-    check("faces", "broken", "face_detector.onnx cannot be loaded")
 
 
 def test_picture_formats(monkeypatch: pytest.MonkeyPatch) -> None:

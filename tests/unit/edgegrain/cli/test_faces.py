@@ -74,12 +74,6 @@ def test_a_required_face(shell: Shell, pictures: Path) -> None:
     assert not (pictures / "half.grain").exists()
 
 
-def test_a_required_face_is_searched_for_before_a_service_is_asked(shell: Shell, pictures: Path) -> None:
-    pytest.importorskip("httpx", reason="needs the extra remote")
-    shell.fails("the face is cut off", "compress", pictures / "half.png", "--require-face",
-                "--remote", "http://127.0.0.1:1")
-
-
 def test_there_and_back_into_a_background(shell: Shell, tmp_path: Path, two_faces: Path) -> None:
     row = shell.json("compress", two_faces)["done"][0]
     assert row["fit"] == "align" and (row["width"], row["height"]) == (90, 70)

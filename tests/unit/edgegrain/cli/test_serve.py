@@ -29,12 +29,10 @@ def test_options_win_over_the_environment(
 ) -> None:
     monkeypatch.setenv("EDGEGRAIN_SERVE_PORT", "1000")
     monkeypatch.setenv("EDGEGRAIN_SERVE_QUEUE_SIZE", "7")
-    shell.ok("serve", "--port", 2000, "--bundle", "a", "--bundle", "b", "--device", "cpu", "--deadline", "0.5")
+    shell.ok("serve", "--port", 2000, "--bundle", "a", "--bundle", "b", "--device", "cpu")
     (settings,) = served
     assert (settings.port, settings.queue_size, settings.bundles) == (2000, 7, ("a", "b"))
-    assert (settings.deadline, settings.workers, settings.host) == (0.5, 1, "127.0.0.1")
-    shell.ok("serve", "--queue-size", 5)
-    assert served[1].queue_size == 5
+    assert (settings.workers, settings.host) == (1, "127.0.0.1")
 
 
 def test_show_settings_hides_tokens(served: list[Settings], shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,11 +56,8 @@ def test_wrong_variables_are_one_line(served: list[Settings], shell: Shell, monk
 
 
 @pytest.mark.parametrize("command", ["compress", "restore"])
-@pytest.mark.parametrize(("url", "status", "said"), [
-    ("nowhere", 1, "error: 'nowhere' is not the address of a service"),
-    ("http://host:8000/v1/", 2, "write the address of the service without /v1: http://host:8000")])
-def test_remote_that_is_none(command: str, url: str, status: int, said: str, picture: Path, shell: Shell) -> None:
-    shell.fails(said, command, picture, "--remote", url, status=status)
+def test_remote_that_is_none(command: str, picture: Path, shell: Shell) -> None:
+    shell.fails("error: 'nowhere' is not the address of a service", command, picture, "--remote", "nowhere")
 
 
 @pytest.mark.parametrize("arguments", [
@@ -88,8 +83,8 @@ def test_remote_gets_what_the_options_say(picture: Path, shell: Shell, monkeypat
 
     monkeypatch.setattr(sdk, "connect", connect)
     monkeypatch.setenv("EDGEGRAIN_TOKEN", "secret")
-    shell.ok("compress", picture, "--remote", "http://host", "--fit", "crop", "--bundle", "x")
+    shell.ok("compress", picture, "--remote", "http://host/v1/", "--fit", "crop", "--bundle", "x")
     assert calls == [("http://host", "secret"), ("me.png", "crop", {
-        "bundle": "x", "background": (255, 255, 255), "max_pixels": MAX_PHOTO_PIXELS, "align": True, "quality": None,
-        "max_bytes": None})]
+        "bundle": "x", "background": (255, 255, 255), "max_pixels": MAX_PHOTO_PIXELS, "align": True,
+        "require_face": False, "quality": None, "max_bytes": None})]
     assert picture.with_suffix(".grain").read_bytes() == payload

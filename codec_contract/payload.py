@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,7 +132,8 @@ def encode_payload(
         raise PayloadError(f"an LR is uint8 [h, w, 3], got {describe_array(lr)}")
     height, width = lr.shape[:2]
     _check_lr_size(width, height)
-    _check_contract_id(contract_id)
+    if len(contract_id) not in (CONTRACT_ID_BYTES, 32):
+        raise PayloadError(f"a contract id has 32 bytes, or 4 for its beginning, got {len(contract_id)}")
     if fit not in _WIRE_FITS:
         raise PayloadError(f"unknown fit {fit!r}, expected one of {', '.join(_WIRE_FITS)}")
     if (fit == FIT_ALIGN) != (square is not None):
@@ -205,34 +205,15 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
     return ParsedPayload(header, body)
 
 
-def parse_header(data: BytesLike) -> Header:
-    """The header of a payload; checks and errors as `parse_payload`."""
-    return parse_payload(data).header
-
-
 def other_contract(header: Header, explanation: str) -> PayloadError:
     """The error for a payload of another LR contract; ``explanation`` names those at hand and says what to do."""
     return PayloadError(f"the payload was made under LR contract {header.contract_id.hex()}, {explanation}")
 
 
-def require_contract(header: Header, available: Iterable[bytes]) -> bytes:
-    """The one of the ``available`` contract ids (32 bytes, or 4) that the payload names; or `PayloadError`."""
-    ids = list(available)
-    for contract_id in ids:
-        _check_contract_id(contract_id)
-        if header.is_of(contract_id):
-            return contract_id
-    known = ", ".join(contract_id[:CONTRACT_ID_BYTES].hex() for contract_id in ids) or "none"
-    raise other_contract(header, f"available: {known}; load the bundle it was made with")
-
-
-def decode_body(payload: ParsedPayload, *, contract_id: bytes, tables: CoderTables) -> Rgb:
-    """Decode a payload's body to the LR, uint8 ``[h, w, 3]``; `PayloadError` if it is corrupt or of another contract.
-
-    ``contract_id`` has 32 bytes, or is the first four of them; ``tables`` are the coder tables of that contract.
-    """
+def decode_body(payload: ParsedPayload, tables: CoderTables) -> Rgb:
+    """Decode a payload's body with the coder tables of its contract to the LR, uint8 ``[h, w, 3]``; `PayloadError` if
+    it is corrupt."""
     header, body = payload.header, payload.body
-    require_contract(header, [contract_id])
     width, height = header.lr_size
     if header.coding == CODING_RAW:
         lr = np.frombuffer(body, dtype=np.uint8).reshape(height, width, 3).copy()
@@ -247,9 +228,12 @@ def decode_body(payload: ParsedPayload, *, contract_id: bytes, tables: CoderTabl
 
 
 def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) -> tuple[Rgb, Header]:
-    """The LR, uint8 ``[h, w, 3]``, and the header of a payload; as `parse_payload` and `decode_body`."""
+    """The LR, uint8 ``[h, w, 3]``, and the header of a payload of an LR contract, given by its 32 bytes or the first
+    four; as `parse_payload` and `decode_body`."""
     payload = parse_payload(data)
-    return decode_body(payload, contract_id=contract_id, tables=tables), payload.header
+    if not payload.header.is_of(contract_id):
+        raise other_contract(payload.header, f"not {contract_id[:CONTRACT_ID_BYTES].hex()}")
+    return decode_body(payload, tables), payload.header
 
 
 def check_crc(data: bytes) -> int:
@@ -281,11 +265,6 @@ def _check_lr_size(width: int, height: int) -> None:
         raise PayloadError(f"an LR has sides of 1 to {MAX_LARGE_LR_SIDE}, got {width} x {height}")
     if width * height > MAX_LARGE_LR_PIXELS:
         raise PayloadError(f"an LR of {width} x {height} exceeds {MAX_LARGE_LR_PIXELS} pixels, the most allowed")
-
-
-def _check_contract_id(contract_id: bytes) -> None:
-    if len(contract_id) not in (CONTRACT_ID_BYTES, 32):
-        raise PayloadError(f"a contract id has 32 bytes, or 4 for its beginning, got {len(contract_id)}")
 
 
 def _refuse_truncated(data: bytes) -> None:

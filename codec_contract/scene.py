@@ -22,7 +22,7 @@ from codec_contract.payload import (
     BytesLike,
     check_crc,
     check_original,
-    parse_header,
+    parse_payload,
     read_leb128,
     write_leb128,
 )
@@ -123,7 +123,7 @@ def parse_scene(data: BytesLike) -> ParsedScene:
         if size > min(end - position, MAX_PAYLOAD_BYTES):
             raise PayloadError(f"face {index} of the scene claims {size} bytes, {end - position} are left")
         faces.append(data[position : position + size])
-        header = parse_header(faces[-1])
+        header = parse_payload(faces[-1]).header
         if header.square is None or header.original_size != (width, height):
             raise PayloadError(f"face {index} of the scene is no aligned face of a picture of {width} x {height}")
         if header.contract_id != (contract_id or header.contract_id):

@@ -260,7 +260,7 @@ def decode_payload_lr(payload: ParsedPayload, manifest: Manifest, tables: CoderT
     """The LR of a payload, uint8 ``[h, w, 3]``; its claims are checked before its body is decoded. ``tables`` are those
     of the bundle if they are open already."""
     check_claims(payload.header, manifest)
-    return decode_body(payload, contract_id=manifest.lr_contract_id, tables=tables or coder_tables(manifest))
+    return decode_body(payload, tables or coder_tables(manifest))
 
 
 def _read_only(lr: Rgb) -> Rgb:

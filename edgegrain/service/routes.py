@@ -20,7 +20,7 @@ from codec_contract.bundle.find import Quality
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.fit import Fit, parse_size
-from codec_contract.payload import MAX_PAYLOAD_BYTES, parse_header
+from codec_contract.payload import MAX_PAYLOAD_BYTES, parse_payload
 from codec_contract.payload_text import from_text
 from codec_contract.scene import MAX_SCENE_BYTES, is_scene
 from edgegrain.service.batcher import Answer, Done, Job, Verb
@@ -196,7 +196,7 @@ async def compress(
         done = await service.done(request, job)
     bundle = manifests[0]
     if options.fallbacks:
-        bundle = service.bundle_of(Scene(done.data) if is_scene(done.data) else parse_header(done.data))
+        bundle = service.bundle_of(Scene(done.data) if is_scene(done.data) else parse_payload(done.data).header)
     return Response(done.data, media_type=JSON_TYPE if options.faces == "all" else PAYLOAD_TYPE,
                     headers=_answer_headers(done, bundle.id))
 

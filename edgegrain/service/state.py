@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from codec_contract.bundle.find import ALIASES, bundles_to_try, find_bundle, strength_of
 from codec_contract.bundle.manifest import Manifest, verify_bundle
 from codec_contract.errors import BundleError, ImageError, ServiceError
-from codec_contract.payload import Header, parse_header, require_contract
+from codec_contract.payload import CONTRACT_ID_BYTES, Header, other_contract, parse_payload
 from codec_contract.scene import is_scene
 from edge_encoder.contract_id import check_contract_id
 from edgegrain.pictures import MAX_SIDES
@@ -139,7 +139,7 @@ class ServiceState:
 
     def restore_job(self, payload: bytes, options: RestoreOptions, bundle: str | None = None) -> Job:
         """The job for a payload or scene, all of whose claims are checked here, before its body is decoded."""
-        claims = Scene(payload) if is_scene(payload) else parse_header(payload)
+        claims = Scene(payload) if is_scene(payload) else parse_payload(payload).header
         manifest = self.bundle_of(claims) if bundle is None else self.manifest(bundle)
         factor, faces, most = 1, 0, self.settings.max_pixels
         if isinstance(claims, Scene):
@@ -169,8 +169,11 @@ class ServiceState:
     def bundle_of(self, claims: Header | Scene) -> Manifest:
         """The served bundle of a payload or scene; `PayloadError` if there is none."""
         header = claims.faces[0].header if isinstance(claims, Scene) else claims
-        wanted = require_contract(header, [manifest.lr_contract_id for manifest in self.manifests.values()])
-        return next(item for item in self.manifests.values() if item.lr_contract_id == wanted)
+        for manifest in self.manifests.values():
+            if header.is_of(manifest.lr_contract_id):
+                return manifest
+        known = ", ".join(manifest.lr_contract_id[:CONTRACT_ID_BYTES].hex() for manifest in self.manifests.values())
+        raise other_contract(header, f"available: {known}; load the bundle it was made with")
 
     def bundles_to_try(self, bundle: str | None, quality: str | None, max_bytes: int | None) -> list[Manifest]:
         """The served bundles to compress a picture with, best quality first; without ``bundle`` those of the first."""

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from codec_contract.payload import parse_header
+from codec_contract.payload import parse_payload
 from tests.process_tree import command_line, cpu_ticks, descendants
 from tests.tiny_bundle import HR, write_tiny_bundle
 
@@ -123,7 +123,7 @@ def whole_payloads(out: Path) -> dict[str, int]:
     """Name -> when it was written, of the payloads; their lengths and CRCs are checked: nothing is half there."""
     found = payloads(out)
     for path in found.values():
-        parse_header(path.read_bytes())
+        parse_payload(path.read_bytes())
     return {name: path.stat().st_mtime_ns for name, path in found.items()}
 
 

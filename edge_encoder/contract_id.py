@@ -20,11 +20,6 @@ from edge_encoder.integer_network import integer_digest, load_integer_network
 QUANTIZATION_RULE = "level = floor((value + 1) * 127.5 + 0.5) clipped to 0..255"
 
 
-def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys, no spaces, ASCII only, no NaN: the same bytes for equal values."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
 def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], coder_tables: CoderTables) -> bytes:
     """The 32-byte id of an LR contract; a payload carries its first four bytes.
 
@@ -33,8 +28,6 @@ def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], code
         preprocessing: the manifest's ``preprocessing`` object (JSON values, no floats needed).
         coder_tables: the tables the body is coded with.
     """
-    if len(encoder_digest) != 32:
-        raise BundleError(f"the encoder digest has 32 bytes, got {len(encoder_digest)}")
     record = {
         "contract": "edgegrain LR contract 1",
         "encoder": encoder_digest.hex(),
@@ -43,10 +36,10 @@ def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], code
         "coder": coder_tables.digest().hex(),
     }
     try:
-        text = canonical_json(record)
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise BundleError(f"the preprocessing record must be plain JSON: {error}") from None
-    return hashlib.sha256(text).digest()
+    return hashlib.sha256(text.encode("ascii")).digest()
 
 
 def check_contract_id(manifest: Manifest) -> bool:

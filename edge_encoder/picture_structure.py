@@ -427,20 +427,19 @@ def _media_streams(data: bytes) -> list[memoryview | bytes]:
     if sum(len(box) for kind, box in boxes if kind in _TABLES) > MAX_TABLE_BYTES:
         raise _Costly(f"more than {MAX_TABLE_BYTES} bytes of tables")
     try:
-        items = list(_items(view, boxes))
-        _check_items(boxes, items)
-        return [*(stream for _, stream in items), *_samples(view, boxes)]
+        _check_items(boxes)
+        return [*_items(view, boxes), *_samples(view, boxes)]
     except IndexError:
         raise _Incomplete("tables end early") from None
 
 
-def _items(data: memoryview, boxes: list[tuple[bytes, memoryview]]) -> Iterator[tuple[int, memoryview | bytes]]:
+def _items(data: memoryview, boxes: list[tuple[bytes, memoryview]]) -> Iterator[memoryview | bytes]:
     stored, inner = 0, [box for kind, box in boxes if kind == b"idat"]
     for take in (_Bits(box) for kind, box in boxes if kind == b"iloc"):
         version, _, offset, length, base, index = take(8), take(24), *(8 * take(4) for _ in range(4))
         wide = 32 if version == 2 else 16
         for _ in range(take(wide)):
-            item = take(wide)
+            take(wide)
             sources = inner if version and take(16) & 15 else [data]
             take(16)
             start, count, extents = take(base), take(16), []
@@ -454,7 +453,7 @@ def _items(data: memoryview, boxes: list[tuple[bytes, memoryview]]) -> Iterator[
             if stored > max(len(data), MAX_ITEM_BYTES):
                 raise _Costly(f"{stored} bytes of items, more than the file")
             for source in sources:
-                yield item, source[extents[0]] if count == 1 else b"".join(source[extent] for extent in extents)
+                yield source[extents[0]] if count == 1 else b"".join(source[extent] for extent in extents)
 
 
 def _samples(data: memoryview, boxes: list[tuple[bytes, memoryview]]) -> Iterator[memoryview]:
@@ -475,7 +474,7 @@ def _samples(data: memoryview, boxes: list[tuple[bytes, memoryview]]) -> Iterato
         yield data[start : start + size]
 
 
-def _check_items(boxes: list[tuple[bytes, memoryview]], items: list[tuple[int, memoryview | bytes]]) -> None:
+def _check_items(boxes: list[tuple[bytes, memoryview]]) -> None:
     """The parts that pictures are put together from, and properties, of which libavif has a copy for each item."""
     kinds: dict[bytes, set[int]] = {}
     parts: list[tuple[bytes, int, list[int]]] = []
@@ -510,20 +509,16 @@ def _check_items(boxes: list[tuple[bytes, memoryview]], items: list[tuple[int, m
                     raise _Costly("a picture of two sizes")
     if copied > MAX_TAG_BYTES:
         raise _Costly(f"{copied} bytes of properties")
-    overlays = kinds.get(b"iovl", set())
-    joined = overlays.union(kinds.get(b"grid", ()), kinds.get(b"iden", ()))
-    areas = []
+    if kinds.keys() & {b"iovl", b"iden"}:
+        raise _Costly("pictures that are drawn over or derived from others")
+    grids, areas = kinds.get(b"grid", set()), []
     for name, item, others in parts:
         if name == b"auxl":
             areas += [(other, pixels.get(item, MAX_WHOLE_PIXELS)) for other in others]  # without a size it may have any
-        elif name == b"dimg" and item in joined:
+        elif name == b"dimg" and item in grids:
             areas.append((item, sum(pixels.get(other, 0) for other in others)))
-            if joined.intersection(others):
+            if grids.intersection(others):
                 raise _Costly("tiles that have tiles")
-    for item, header in items:
-        if item in overlays:
-            take, wide = _Bits(header, 10), 32 if header[1] & 1 else 16
-            areas.append((item, take(wide) * take(wide)))
     for item, area in areas:
         if area > 1.5 * pixels.get(item, 0) + MAX_TILE_PIXELS:
             raise _Costly(f"{area} pixels in a part of a picture of {pixels.get(item, 0)}")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from codec_contract.errors import ModelError
 from codec_contract.exact_square import reduce_picture, sample_square
-from codec_contract.oriented_square import UNITS, OrientedSquare
+from codec_contract.oriented_square import UNITS, OrientedSquare, square_corners
 from codec_contract.pixels import Rgb
 
 if TYPE_CHECKING:
@@ -186,9 +186,7 @@ def open_network(name: str) -> onnxruntime.InferenceSession:
 def square_around(centre: Points, direction: Points, side: float) -> Points:
     """Corners, ``[4, 2]``, of a square whose upper edge has a direction: upper left, lower left, lower right, upper
     right."""
-    right = direction / np.hypot(*direction) * side / 2
-    down = np.array([-right[1], right[0]])
-    return np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down])
+    return square_corners(centre, direction / np.hypot(*direction) * side / 2)
 
 
 def place(square: Points, positions: npt.NDArray[np.floating[Any]]) -> Points:

@@ -85,21 +85,27 @@ def enlargement(header: Header, manifest: Manifest, size: Size) -> int:
     The smallest factor of the bundle whose square covers ``size`` pixels or, for ``"original"``, the longest side of
     the original or of the square cut out of it; the largest factor for an original beyond all of them.
     """
-    size = check_size(size)
-    sides = manifest.sides
-    if isinstance(size, int):
-        if not sides:
-            raise ImageError(f"bundle {manifest.id} restores pictures at their original's size only, not at {size} "
-                             "pixels; leave size out")
-        if size > sides[-1]:
-            raise ImageError(f"bundle {manifest.id} restores pictures at up to {sides[-1]} pixels, not at {size}; "
-                             f"its sizes: {', '.join(map(str, sides))}")
-        wanted = size
-    elif size == "native":
+    size = check_side(manifest, size)
+    if size == "native":
         return 1
+    if isinstance(size, int):
+        wanted = size
     else:
         wanted = header.cut.side if header.cut is not None else max(header.original_size)
-    return next((side for side in sides if side >= wanted), max(sides, default=manifest.hr)) // manifest.hr
+    return next((side for side in manifest.sides if side >= wanted), max(manifest.sides, default=manifest.hr)
+                ) // manifest.hr
+
+
+def check_side(manifest: Manifest, size: Size) -> Size:
+    """The size; `ImageError` if a bundle does not restore it."""
+    size = check_size(size)
+    if isinstance(size, int) and not manifest.sides:
+        raise ImageError(f"bundle {manifest.id} restores pictures at their original's size only, not at {size} "
+                         "pixels; leave size out")
+    if isinstance(size, int) and size > manifest.sides[-1]:
+        raise ImageError(f"bundle {manifest.id} restores pictures at up to {manifest.sides[-1]} pixels, not at {size}; "
+                         f"its sizes: {', '.join(map(str, manifest.sides))}")
+    return size
 
 
 class _Sent(bytes):

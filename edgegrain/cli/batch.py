@@ -19,7 +19,7 @@ from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import report, say
 from edgegrain.stores import FolderStore, Store, Verb, candidates, find_verb, open_store
 from sdk.api import bundles_for
-from sdk.payload import enlargement
+from sdk.payload import check_side
 from server_decoder.decoder_session import require_provider
 
 
@@ -93,7 +93,7 @@ def batch(
     wanted = options.size_of(size)
     if verb == "restore":
         strength_of(manifests[0], strength)
-        enlargement(None, manifests[0], wanted)
+        check_side(manifests[0], wanted)
     if device != "cpu":
         require_provider(device)
     plan = BatchPlan(

@@ -29,8 +29,6 @@ MOBILEFACE_CROP = 0.129, 0.123, 0.744
 MOBILEFACE_SIZE = 112
 # dlib's training mean (R, G, B) in bytes; pictures are divided by 256 afterwards.
 MEAN = (122.782, 117.001, 104.298)
-MAPS = (32, 64, 128, 256)
-"""Channels of the four maps of `FaceIdentity.maps`: 35x35, 17x17, 8x8 and 4x4 pixels."""
 
 
 def _face_crop(picture: Tensor, left: float, top: float, side: float, size: int) -> Tensor:
@@ -74,22 +72,15 @@ class FaceIdentity(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Descriptors ``[B, 128]`` of square aligned frames ``[B, 3, S, S]`` in [-1, 1]."""
-        x = self._down(self.maps(picture)[-1], "conv256_down_out")
-        return x.float().mean((2, 3)) @ self.fc
-
-    def maps(self, picture: Tensor) -> list[Tensor]:
-        """The last map of each resolution, ``[B, C, h, w]`` with the channels `MAPS`, of the same frames."""
         face = _face_crop(picture, *DLIB_CROP, DLIB_SIZE)
         x = (unit_to_levels(face) - self.mean) / 256
         x = F.max_pool2d(self._conv(x, "conv32_down", 2), 3, 2)
-        maps: list[Tensor] = []
-        for channels, blocks in zip(MAPS, (3, 3, 2, 2), strict=True):
-            if maps:
+        for channels, blocks in ((32, 3), (64, 3), (128, 2), (256, 2)):
+            if channels > 32:
                 x = self._down(x, f"conv{channels}_down")
             for block in range(1, blocks + 1):
                 x = self._residual(x, f"conv{channels}_{block}")
-            maps.append(x)
-        return maps
+        return self._down(x, "conv256_down_out").float().mean((2, 3)) @ self.fc
 
     def distance(self, picture: Tensor, target: Tensor) -> Tensor:
         """Euclidean descriptor distances ``[B]``."""

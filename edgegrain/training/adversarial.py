@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
-from edgegrain.metrics.identity import MAPS
-from edgegrain.metrics.lpips import PERIOD, cropped, normalize
+from edgegrain.metrics.lpips import PERIOD, cropped
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.losses import MetricNetworks
 from edgegrain.training.optimizers import descend, optimizers
@@ -109,48 +108,38 @@ LAYERS = (64, 192, 384, 256)
 
 @dataclass(frozen=True)
 class ProjectedConfig:
-    """Channels of each head; ``identity``: heads on the face descriptor too."""
+    """Channels of each head."""
 
     head_width: int = 96
-    identity: bool = False
 
 
 class ProjectedDiscriminator(nn.Module):
     """A discriminator on frozen features, as in projected GANs (Sauer et al., NeurIPS 2021).
 
     Pictures ``[B, 3, S, S]`` in [-1, 1] -> logits ``[B, 1, h, w]`` of every head: large means like an original. Small
-    heads look at four layers of the AlexNet of LPIPS and, if wanted, at four of the face descriptor. They learn in
-    hundreds of steps where a discriminator on pixels needs hundreds of thousands: in hours on a CPU.
+    heads look at four layers of the AlexNet of LPIPS. They learn in hundreds of steps where a discriminator on pixels
+    needs hundreds of thousands: in hours on a CPU.
 
     AlexNet's layers are computed at a random offset within its period. At one offset only, a decoder learns a texture
-    of that period, as it does with LPIPS. The frozen networks, which `use` sets, are not part of the state.
+    of that period, as it does with LPIPS. AlexNet, which `use` sets, is not part of the state.
     """
 
     features: Callable[[Tensor], list[Tensor]] | None
-    face_maps: Callable[[Tensor], list[Tensor]] | None
 
     def __init__(self, config: ProjectedConfig) -> None:
         super().__init__()
-        self.config, self.features, self.face_maps = config, None, None
+        self.config, self.features = config, None
         self.heads = nn.ModuleList(_head(channels, config.head_width) for channels in LAYERS)
-        self.face_heads = nn.ModuleList(_head(channels, config.head_width) for channels in MAPS if config.identity)
 
     def use(self, networks: MetricNetworks) -> None:
         """Take the frozen features of these networks."""
         self.features = None if networks.lpips is None else networks.lpips.features
-        self.face_maps = None if networks.identity is None else networks.identity.maps
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        if self.features is None or (self.config.identity and self.face_maps is None):
-            raise ModelError("a projected discriminator needs the AlexNet of LPIPS and, with identity, the face "
-                             "descriptor; pass --weights with their weights")
-        shifted = cropped(picture, torch.randint(PERIOD, (2,)).tolist())
-        logits = [head(_enlarged(layer)).float() for head, layer in zip(
-            self.heads, self.features(shifted)[:len(LAYERS)], strict=True)]
-        if self.config.identity and self.face_maps is not None:
-            logits += [head(_enlarged(layer)).float() for head, layer in zip(
-                self.face_heads, normalize(self.face_maps(picture)), strict=True)]
-        return logits
+        if self.features is None:
+            raise ModelError("a projected discriminator needs the AlexNet of LPIPS; pass --weights with its weights")
+        layers = self.features(cropped(picture, torch.randint(PERIOD, (2,)).tolist()))
+        return [head(_enlarged(layer)).float() for head, layer in zip(self.heads, layers[:len(LAYERS)], strict=True)]
 
 
 def _head(channels: int, width: int) -> nn.Sequential:

@@ -17,7 +17,7 @@ from codec_contract.pixels import dequantize, unit_to_levels
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.pictures.packed import first_pictures, pack, random_pictures
 from edgegrain.pictures.sheets import Tile, draw_sheet, sample_sheet, write_sheet
-from edgegrain.pictures.stored_pictures import matches, stored_pictures
+from edgegrain.pictures.stored_pictures import stored_pictures
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import mixed_precision
 from edgegrain.training.family import RunOptions
@@ -40,10 +40,10 @@ def require_pictures(options: RunOptions, count: int) -> None:
 
 
 def training_pictures(recipe: Any, options: RunOptions, run: Path, size: int) -> np.ndarray:
-    """uint8 ``[N, size, size, 3]`` of ``--data`` without generated ones, or the recipe's random pictures."""
+    """uint8 ``[N, size, size, 3]`` of ``--data``, or the recipe's random pictures."""
     if options.data is None:
         return random_pictures(recipe.random_pictures, size, recipe.seed)
-    return packed_pictures(run, options.data, (*options.exclude, *recipe.generated), size, options.report)
+    return packed_pictures(run, options.data, options.exclude, size, options.report)
 
 
 def packed_pictures(run: Path, data: Path, exclude: tuple[str, ...], size: int, report: Progress | None = None
@@ -51,15 +51,6 @@ def packed_pictures(run: Path, data: Path, exclude: tuple[str, ...], size: int, 
     """uint8 ``[N, size, size, 3]`` of a folder's pictures without those that match ``exclude``, stored next to the run.
     """
     return pack(stored_pictures(data, exclude), size, packed_folder(run), report)
-
-
-def generated_pictures(options: RunOptions, run: Path, size: int, patterns: tuple[str, ...]) -> np.ndarray | None:
-    """uint8 ``[N, size, size, 3]`` of the pictures of ``--data`` whose names match a pattern; None if there are none.
-    """
-    if options.data is None:
-        return None
-    found = [picture for picture in stored_pictures(options.data, options.exclude) if matches(picture.name, patterns)]
-    return pack(found, size, packed_folder(run), options.report) if found else None
 
 
 def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:

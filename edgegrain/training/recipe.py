@@ -73,7 +73,6 @@ class RestorationRecipe(Recipe):
         clip_gradient: largest norm of a step's gradient; 0: any.
         lpips_shift: part of the steps, 0...1, in which LPIPS compares the pictures at a random offset
             (`edgegrain.training.losses.random_offset`).
-        generated: name patterns of generated pictures among the training pictures.
         random_pictures: number of random pictures when no data is given (trial runs).
     """
 
@@ -81,7 +80,6 @@ class RestorationRecipe(Recipe):
     hold: float = 0.0
     clip_gradient: float = 0.0
     lpips_shift: float = 0.0
-    generated: tuple[str, ...] = ("generated_*",)
     random_pictures: int = 0
 
 
@@ -113,24 +111,19 @@ def continued(recipe: Config, **stored: Any) -> Config:
 def config_from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
     """The frozen dataclass that ``dataclasses.asdict`` or ``as_dict`` wrote.
 
-    Absent fields have their defaults; of a union, the class that has the fields is taken.
+    Absent fields have their defaults, and those of other versions are left out; of a union, the class that has most of
+    the fields is taken.
     """
     kinds = get_type_hints(kind)
-    return kind(**{name: _value(kinds[name], value) for name, value in values.items()})
+    return kind(**{name: _value(kinds[name], value) for name, value in values.items() if name in kinds})
 
 
 def _value(kind: Any, value: Any) -> Any:
     if isinstance(value, Mapping):
-        nested = _class_of([part for part in (kind, *get_args(kind)) if is_dataclass(part)], value)
+        classes = (part for part in (kind, *get_args(kind)) if is_dataclass(part))
+        nested: Any = max(classes, key=lambda part: len(value.keys() & {field.name for field in fields(part)}))
         return nested.from_dict(value) if hasattr(nested, "from_dict") else config_from_dict(nested, value)
     return tuple(value) if isinstance(value, list) else value
-
-
-def _class_of(kinds: list[Any], value: Mapping[str, Any]) -> Any:
-    for kind in kinds:
-        if value.keys() - {"kind"} <= {field.name for field in fields(kind)}:
-            return kind
-    raise KeyError(f"no configuration has the fields {', '.join(value)}")
 
 
 def changed(recipe: Any, changes: Iterable[str] = (), *, batch: int = 0, seed: int | None = None) -> Any:

@@ -186,7 +186,7 @@ class Factors:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceSRRecipe(RestorationRecipe):
-    """The recipe of a run. Generated pictures are left out: the discriminator would take their faults for real.
+    """The recipe of a run.
 
     Attributes:
         network: GLEAN or GCFSR.

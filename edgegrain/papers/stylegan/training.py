@@ -80,8 +80,6 @@ class StyleGAN2Recipe(Recipe):
         adaptation: control of augmentation by overfitting; None: no augmentation ([StyleGAN2]).
         bf16: bfloat16 where it is safe; both regularizers stay in float32 (ours).
         pictures: of a run whose length the command line leaves open; less than [StyleGAN2]'s (ours).
-        generated: name patterns of generated pictures among the training pictures, which are left out: the
-            discriminator would take their faults for real.
         random_pictures: number of random pictures when no data is given (trial runs).
     """
 
@@ -100,7 +98,6 @@ class StyleGAN2Recipe(Recipe):
     adaptation: AdaptationConfig | None = AdaptationConfig()
     bf16: bool = True
     pictures: int = 5_000_000
-    generated: tuple[str, ...] = ("generated_*",)
     random_pictures: int = 0
 
     def __post_init__(self) -> None:

@@ -80,8 +80,8 @@ class RRDBEncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GrainRecipe(RestorationRecipe):
-    """The recipe of a run. Generated and synthetic pictures are no originals to the discriminator, because generators
-    leave faint patterns.
+    """The recipe of a run. Synthetic pictures are no originals to the discriminator, because generators leave faint
+    patterns.
 
     Attributes:
         stage: ``"1"``, ``"2"``, ``"3"`` or ``"final"``.
@@ -100,7 +100,6 @@ class GrainRecipe(RestorationRecipe):
         adversarial: the adversarial loss, or None.
         synthetic: part of every batch that comes from the prior, with known codes.
         truncation: psi of those pictures, from and to.
-        generated_part: part of every batch taken from generated pictures, if there are any.
         window: in stage 2, the side in pixels of the window that most steps generate and compare: the generator's fine
             layers, which take two thirds of its time, are computed there only. 0 for whole pictures.
         window_part: part of the steps that do so. The losses of identity and of eyes and mouth need whole pictures and
@@ -126,7 +125,6 @@ class GrainRecipe(RestorationRecipe):
     adversarial: AdversarialConfig | None = None
     synthetic: float = 0.0
     truncation: tuple[float, float] = (0.5, 0.95)
-    generated_part: float = 0.5
     window: int = 0
     window_part: float = 0.75
     learning_rate: float = 6e-4
@@ -155,7 +153,7 @@ class GrainRecipe(RestorationRecipe):
             (self.stage == "1" or grain, f"stage {self.stage} needs a GrainConfig as its decoder"),
             (not self.grows or not grain, "only an invertible decoder that is trained alone can grow"),
             *((0 <= getattr(self, name) <= 1, f"{name} is a part of the {whole}, 0...1, got {getattr(self, name)}")
-              for name, whole in (("synthetic", "batch"), ("generated_part", "batch"), ("window_part", "steps"))),
+              for name, whole in (("synthetic", "batch"), ("window_part", "steps"))),
             (self.synthetic in (0, 1) or self.batch > 1,
              f"synthetic={self.synthetic} mixes a batch, which takes two pictures; set synthetic to 0 or 1, or a "
              "larger batch"),
@@ -163,10 +161,8 @@ class GrainRecipe(RestorationRecipe):
              f"only stage 2 trains on windows of the generator's picture; stage {self.stage} needs window=0"),
             (not self.window or (0 < self.window <= self.encoder.hr and self.window % GRID_PERIOD == 0),
              f"window is a multiple of {GRID_PERIOD} pixels, at most {self.encoder.hr}, got {self.window}"),
-            (not self.window or not adversarial
-             or (adversarial.projected is not None and not adversarial.projected.identity),
-             "on windows the discriminator must consist of heads on AlexNet alone; set "
-             "adversarial.discriminator.identity=false, or window=0"),
+            (not self.window or not adversarial or adversarial.projected is not None,
+             "on windows the discriminator must be a projected one; or set window=0"),
             (not adversarial or self.synthetic_count < self.batch,
              "a discriminator needs real pictures: synthetic must leave room for some in a batch"),
             (not self.synthetic or grain,
@@ -204,11 +200,6 @@ class GrainRecipe(RestorationRecipe):
         if self.synthetic in (0, 1):
             return round(self.synthetic) * self.batch
         return min(max(1, round(self.synthetic * self.batch)), self.batch - 1)
-
-    @property
-    def generated_count(self) -> int:
-        """Generated pictures in a batch, if there are any; one place stays for a photograph."""
-        return max(0, min(round(self.generated_part * self.batch), self.batch - self.synthetic_count - 1))
 
 
 # Ours for faces. With twice this rate of Muon and identity at 0.1, LPIPS stopped falling (experiments/2026-11.md).

@@ -20,7 +20,6 @@ from edgegrain.training.data import (
     UNSEEN_SEED,
     SyntheticBatch,
     compared,
-    generated_pictures,
     held_out_pictures,
     jitter,
     mean_figures,
@@ -63,21 +62,17 @@ class GrainTrainer(Trainer):
     run: GrainRun
 
     def __init__(self, run: GrainRun, distributed: Distributed, pictures: np.ndarray, networks: MetricNetworks,
-                 held_out: np.ndarray | None = None, generated: np.ndarray | None = None) -> None:
-        """Photographs and generated pictures to train on, and those to evaluate on, by default the first photographs,
-        are uint8 ``[N, S, S, 3]``."""
-        super().__init__(run, distributed, len(pictures) + (0 if generated is None else len(generated)), networks)
+                 held_out: np.ndarray | None = None) -> None:
+        """Pictures to train and to evaluate on, by default the first of them, are uint8 ``[N, S, S, 3]``."""
+        super().__init__(run, distributed, len(pictures), networks)
         recipe = run.recipe
         self._held_out = pictures[:HELD_OUT] if held_out is None else held_out
         self._rate_target = rate.RateTarget(recipe.target_bytes) if recipe.target_bytes else None
         # Photographs are first in a batch: the discriminator must not learn the prior's faults as real.
-        generated_count = 0 if generated is None else recipe.generated_count
-        self._real = real = recipe.batch - recipe.synthetic_count - generated_count
+        self._real = real = recipe.batch - recipe.synthetic_count
         # The same in all processes: they wait for each other, and a step with a window is much shorter.
         self._choice = np.random.default_rng([recipe.seed, run.pictures])
-        self._feeds = [batches(pictures, real, self.seed, distributed.device)] if real else []
-        if generated is not None and generated_count:
-            self._feeds.append(batches(generated, generated_count, self.seed + 1, distributed.device))
+        self._feed = batches(pictures, real, self.seed, distributed.device) if real else None
         prior, count = run.model.prior, recipe.synthetic_count
         self._synthetic = synthetic_faces(
             prior, sys.maxsize, self.seed, batch=count, psi_range=recipe.truncation, dtype=torch.bfloat16,
@@ -146,10 +141,10 @@ class GrainTrainer(Trainer):
 
     def _draw(self) -> tuple[Tensor, Tensor | None]:
         """Integers 0...255 ``[B, 3, S, S]``, synthetic pictures last, and the codes of those."""
-        parts = [next(feed).to(self.distributed.device) for feed in self._feeds]
-        if self.run.recipe.jitter:
-            parts = [jitter(part) for part in parts]
-        codes = None
+        parts, codes = [], None
+        if self._feed is not None:
+            photographs = next(self._feed).to(self.distributed.device)
+            parts.append(jitter(photographs) if self.run.recipe.jitter else photographs)
         if self._synthetic is not None:
             faces = next(self._synthetic)
             codes = faces.codes
@@ -178,7 +173,7 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
     networks = MetricNetworks.load(
         options.weights, distributed.device,
         needed=bool(recipe.loss.lpips or recipe.loss.regions or recipe.loss.identity or projected),
-        faces=bool(recipe.loss.identity or (projected and projected.identity)))
+        faces=bool(recipe.loss.identity))
     torch.manual_seed(recipe.seed)
     drawn = prior is None and recipe.random_pictures > 0  # the generator, from the seed of the run
     if drawn:
@@ -192,7 +187,7 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
     else:
         run = start_run(recipe, start, prior)
     recipe = run.recipe
-    pictures, generated, held_out = _pictures(recipe, options, folder, run.model.prior)
+    pictures, held_out = _pictures(recipe, options, folder, run.model.prior)
     if start is not None and not run.pictures:
         _fit_rate(run, pictures)
     if recipe.adversarial is not None and run.adversarial is None:
@@ -202,7 +197,7 @@ def open_trainer(recipe: GrainRecipe, options: RunOptions, folder: Path, distrib
         lr = torch.rand(recipe.batch, 3, recipe.encoder.lr, recipe.encoder.lr, device=distributed.device) * 2 - 1
         with mixed_precision(distributed.device):
             run.model.compile_decoder(lr)
-    return GrainTrainer(run, distributed, pictures, networks, held_out, generated)
+    return GrainTrainer(run, distributed, pictures, networks, held_out)
 
 
 def _refuse_other_values(recipe: GrainRecipe, stored: GrainRecipe, folder: Path) -> None:
@@ -234,16 +229,14 @@ def _fit_rate(run: GrainRun, pictures: np.ndarray) -> None:
 
 
 def _pictures(recipe: GrainRecipe, options: RunOptions, folder: Path, prior: GenerativePrior | None
-              ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Photographs, generated pictures, and those to evaluate on; a trial run on synthetic pictures evaluates on such
-    ones."""
+              ) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures to train and to evaluate on; a trial run on synthetic pictures evaluates on such ones."""
     if options.data is None and recipe.random_pictures and recipe.synthetic == 1 and prior is not None:
         faces = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=recipe.truncation))
         synthetic = pictures_of(faces.pictures.cpu().numpy())
-        return synthetic, None, synthetic
+        return synthetic, synthetic
     pictures = training_pictures(recipe, options, folder, recipe.encoder.hr)
-    generated = generated_pictures(options, folder, recipe.encoder.hr, recipe.generated)
-    return pictures, generated, held_out_pictures(options, pictures)
+    return pictures, held_out_pictures(options, pictures)
 
 
 def _takes(recipe: GrainRecipe) -> set[str]:

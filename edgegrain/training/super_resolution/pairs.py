@@ -15,12 +15,12 @@ from torch import Tensor
 
 from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.manifest import ENLARGEMENTS, load_manifest
-from codec_contract.errors import BundleError, EdgegrainError, ImageError
+from codec_contract.errors import BundleError, ImageError
 from codec_contract.lr_coder.coder_tables import rounded
 from codec_contract.resize import exact_resize
 from edgegrain.metrics.picture_metrics import CENTRES
 from edgegrain.pictures.packed import pack, random_pictures
-from edgegrain.pictures.stored_pictures import StoredPicture, matches, open_picture, stored_pictures
+from edgegrain.pictures.stored_pictures import StoredPicture, open_picture, stored_pictures
 from edgegrain.pictures.writing import Progress, first_to_write, written_array
 from edgegrain.training.data import packed_folder, require_pictures
 from edgegrain.training.family import RunOptions
@@ -34,20 +34,13 @@ _AT_ONCE = 8  # pictures that a bundle restores together
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pictures, in memory or memory-mapped: restored ones, uint8 ``[N, S, S, 3]``, originals, ``[N, kS, kS, 3]``, and
-    bool ``[N]``, True for originals that are no photographs."""
+    """Pictures, in memory or memory-mapped: restored ones, uint8 ``[N, S, S, 3]``, originals, ``[N, kS, kS, 3]``."""
 
     restored: np.ndarray
     originals: np.ndarray
-    generated: np.ndarray
 
     def __len__(self) -> int:
         return len(self.originals)
-
-    def first(self, count: int) -> Pairs:
-        """The first ``count`` pairs, photographs before generated ones."""
-        first = np.argsort(self.generated, kind="stable")[:count]
-        return Pairs(self.restored[first], self.originals[first], self.generated[first])
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +61,6 @@ def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path
         pairs = _random_pairs(recipe)
     else:
         full, smaller = by_size(recipe, stored_pictures(options.data, options.exclude))
-        if all(matches(picture.name, recipe.generated) for picture in full):
-            raise EdgegrainError(f"all training pictures of the enlarged size are generated ones "
-                                 f"({', '.join(recipe.generated)}); add photographs")
         pairs = packed_pairs(recipe, full, cache, options.report)
         if smaller:
             half = packed_pairs(recipe.of_half_size, smaller, cache, options.report)
@@ -81,7 +71,7 @@ def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path
             raise ImageError(f"pictures to evaluate on need sides of at least {recipe.factor * recipe.size} pixels; "
                              f"{len(smaller)} have fewer, such as {smaller[0].name}; leave them out of --validation")
         held_out = packed_pairs(recipe, full, cache, options.report)
-    return TrainingPairs(pairs, half, held_out.first(HELD_OUT))
+    return TrainingPairs(pairs, half, Pairs(held_out.restored[:HELD_OUT], held_out.originals[:HELD_OUT]))
 
 
 def by_size(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture], remedy: str = "with --exclude"
@@ -106,9 +96,7 @@ def packed_pairs(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture
     """The pairs of pictures, memory-mapped from files in ``cache`` that are written on first use."""
     side = recipe.factor * recipe.size
     originals = pack(pictures, side, cache, report)
-    generated = [matches(picture.name, recipe.generated) for picture in pictures]
-    restored = restored_pictures(originals, recipe.bundle, recipe.size, cache, report)
-    return Pairs(restored, originals, np.array(generated))
+    return Pairs(restored_pictures(originals, recipe.bundle, recipe.size, cache, report), originals)
 
 
 def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path,
@@ -152,7 +140,7 @@ def _random_pairs(recipe: SuperResolutionRecipe) -> Pairs:
     small = [Image.fromarray(exact_resize(picture, (recipe.size // 4, recipe.size // 4))) for picture in originals]
     restored = np.stack([np.asarray(picture.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR))
                          for picture in small])
-    return Pairs(restored, originals, np.zeros(len(originals), bool))
+    return Pairs(restored, originals)
 
 
 HAIR = {"top": (0.5, 0.1), "left": (0.14, 0.3), "right": (0.86, 0.3)}
@@ -164,29 +152,21 @@ _SPREAD = 0.25  # of a window's side: standard deviation of its centre around a 
 
 
 class WindowBatch(NamedTuple):
-    """Restored pictures, integers 0...255, float32 ``[B, 3, S, S]``, the windows of every picture, those of originals,
-    ``[B * windows, 3, k * window, k * window]``, and how many of these are of photographs, which come first."""
+    """Restored pictures, integers 0...255, float32 ``[B, 3, S, S]``, the windows of every picture, and those of
+    originals, ``[B * windows, 3, k * window, k * window]``."""
 
     picture: Tensor
     windows: list[list[Window]]
     target: Tensor
-    real: int
 
 
 def window_batches(recipe: SuperResolutionRecipe, pairs: Pairs, seed: int, device: torch.device
                    ) -> Iterator[WindowBatch]:
-    """Endless random batches, mirrored half the time. Every picture is drawn once before any is drawn again.
-
-    Without photographs, whole batches are of generated pictures.
-    """
+    """Endless random batches, mirrored half the time. Every picture is drawn once before any is drawn again."""
     rng = np.random.default_rng(seed)
-    generated = np.flatnonzero(pairs.generated)
-    count = min(recipe.batch - 1, round(recipe.generated_part * recipe.batch)) if len(generated) else 0
-    if pairs.generated.all():
-        count = recipe.batch
-    pools = [(_orders(rng, np.flatnonzero(~pairs.generated)), recipe.batch - count), (_orders(rng, generated), count)]
+    order = _order(rng, len(pairs))
     while True:
-        chosen = [next(order) for order, wanted in pools for _ in range(wanted)]
+        chosen = [next(order) for _ in range(recipe.batch)]
         pictures, windows, targets = [], [], []
         for index in chosen:
             mirrored = rng.random() < 0.5
@@ -194,8 +174,7 @@ def window_batches(recipe: SuperResolutionRecipe, pairs: Pairs, seed: int, devic
             pictures.append(restored[:, ::-1] if mirrored else restored)
             windows.append([draw_window(rng, recipe) for _ in range(recipe.windows)])
             targets += [crop_window(pairs.originals[index], window, recipe.factor, mirrored) for window in windows[-1]]
-        yield WindowBatch(_stacked(pictures, device), windows, _stacked(targets, device),
-                          (recipe.batch - count) * recipe.windows)
+        yield WindowBatch(_stacked(pictures, device), windows, _stacked(targets, device))
 
 
 def draw_window(rng: np.random.Generator, recipe: SuperResolutionRecipe) -> Window:
@@ -218,9 +197,9 @@ def crop_window(original: np.ndarray, window: Window, factor: int, mirrored: boo
     return original[top : top + size, end - size : end][:, ::-1]
 
 
-def _orders(rng: np.random.Generator, indices: np.ndarray) -> Iterator[int]:
-    while len(indices):
-        yield from rng.permutation(indices).tolist()
+def _order(rng: np.random.Generator, count: int) -> Iterator[int]:
+    while True:
+        yield from rng.permutation(count).tolist()
 
 
 def _stacked(pictures: list[np.ndarray], device: torch.device) -> Tensor:

@@ -34,7 +34,7 @@ class SuperResolutionLosses:
 
 @dataclass(frozen=True, kw_only=True)
 class SuperResolutionRecipe(RestorationRecipe):
-    """The recipe of a run; generated pictures are no originals to the discriminator.
+    """The recipe of a run.
 
     Attributes:
         network: the shape of the network; it has weights for both factors.
@@ -42,8 +42,7 @@ class SuperResolutionRecipe(RestorationRecipe):
         size: side S of restored pictures. Originals have at least ``factor`` times as much.
         bundle: that compresses and restores the originals to the network's inputs, by name or folder.
         loss: weights of the terms.
-        adversarial: on windows of photographs; None for none.
-        generated_part: part of every batch taken from generated pictures, if there are any.
+        adversarial: on windows; None for none.
         batch: pictures per step and process. The coarse path is computed once for each.
         windows: of a picture, at which it is enlarged.
         window: side of a window, in pixels of S.
@@ -61,7 +60,6 @@ class SuperResolutionRecipe(RestorationRecipe):
     bundle: str = DEFAULT_BUNDLE
     loss: SuperResolutionLosses = field(default_factory=SuperResolutionLosses)
     adversarial: AdversarialConfig | None = PROJECTED
-    generated_part: float = 0.5
     batch: int = 2
     windows: int = 4
     window: int = 64
@@ -85,13 +83,10 @@ class SuperResolutionRecipe(RestorationRecipe):
              f"the network enlarges by {' or '.join(map(str, self.network.factors))}, not by {self.factor}"),
             (self.size % self.network.period == 0, f"size {self.size} is no multiple of {self.network.period}"),
             (0 < self.window <= self.size, f"a window of {self.window} is not within pictures of {self.size}"),
-            (self.windows >= 1 and 0 <= self.generated_part <= 1 and 0 <= self.half_part < 1,
-             "windows must be at least 1, generated_part from 0 to 1, and half_part from 0 to below 1; got "
-             f"{self.windows}, {self.generated_part} and {self.half_part}"),
+            (self.windows >= 1 and 0 <= self.half_part < 1,
+             f"windows must be at least 1, and half_part from 0 to below 1; got {self.windows} and {self.half_part}"),
             (not self.adversarial or self.adversarial.projected is not None,
-             "windows need a projected discriminator, which takes pictures of any size"),
-            (not self.adversarial or not getattr(self.adversarial.projected, "identity", False),
-             "windows are no whole faces; set adversarial.discriminator.identity to false"))
+             "windows need a projected discriminator, which takes pictures of any size"))
 
     @property
     def of_half_size(self) -> SuperResolutionRecipe:

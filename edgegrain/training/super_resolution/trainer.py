@@ -169,18 +169,18 @@ class SuperResolutionTrainer(Trainer):
         return {"half_loss": loss.detach(), **{f"half_{name}": value for name, value in terms.items()}}
 
     def _full_step(self, batch: WindowBatch, progress: float) -> dict[str, Tensor]:
-        run, recipe, real = self.run, self.run.recipe, slice(batch.real)
+        run, recipe = self.run, self.run.recipe
         with self.precision():
             picture = dequantize(batch.picture).contiguous(memory_format=self.distributed.layout)
             steps = run.model.forward_windows(picture, batch.windows, recipe.factor)
             enlarged, target = steps[-1].float(), dequantize(batch.target)
             loss, terms = joint_loss(enlarged, lambda seen: self._compare(seen, target, picture, batch),
-                                     run.adversarial, progress, target[real], real)
+                                     run.adversarial, progress, target)
             if len(steps) > 1 and recipe.loss.half:
                 loss = loss + half_loss(recipe.loss, steps[0].float(), target, self._lpips,
                                         random_offset(recipe.lpips_shift))
         self.descend(loss, progress)
-        terms |= self.train_discriminator(enlarged[real], target[real], progress)
+        terms |= self.train_discriminator(enlarged, target, progress)
         return {"loss": loss.detach(), **terms}
 
     def _compare(self, enlarged: Tensor, target: Tensor, picture: Tensor, batch: WindowBatch

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
-from codec_contract.pixels import dequantize
-from edgegrain.metrics.identity import FaceIdentity
-from edgegrain.metrics.lpips import LPIPS
 from edgegrain.training.adversarial import (
     LOSSES,
     AdversarialConfig,
@@ -32,7 +27,6 @@ from edgegrain.training.adversarial import (
     wgan,
 )
 from edgegrain.training.distributed import Distributed
-from edgegrain.training.losses import MetricNetworks
 from server_decoder.stylegan2.networks import TINY_64
 from tests.unit.edgegrain.conftest import alexnet_stand_in
 
@@ -209,18 +203,3 @@ def test_logits_are_per_patch_and_only_the_heads_are_stored() -> None:
     discriminator.features = alexnet_stand_in
     assert [tuple(logits.shape) for logits in discriminator(torch.zeros(2, 3, 40, 40))] == [(2, 1, 4, 4)] * 4
     assert set(discriminator.state_dict()) == before and all(name.startswith("heads.") for name in before)
-
-
-def test_heads_on_the_face_descriptor_see_the_face(shared_weights: Path, portrait: np.ndarray) -> None:
-    discriminator = ProjectedDiscriminator(ProjectedConfig(8, identity=True))
-    discriminator.features = alexnet_stand_in
-    with pytest.raises(ModelError, match="face descriptor"):
-        discriminator(torch.zeros(1, 3, 40, 40))
-    discriminator.use(MetricNetworks(LPIPS(shared_weights), FaceIdentity(shared_weights)))
-    face = dequantize(torch.from_numpy(portrait).permute(2, 0, 1)[None].float()).requires_grad_(True)
-    logits = discriminator(face)
-    assert [tuple(each.shape[2:]) for each in logits] == [
-        (61, 61), (30, 30), (14, 14), (14, 14), (35, 35), (17, 17), (8, 8), (4, 4)]
-    gradient, = torch.autograd.grad(torch.stack([each.mean() for each in logits[4:]]).sum(), face)
-    assert gradient[:, :, 72:240, 48:212].abs().mean() > 0
-    assert not gradient[:, :, :60].any() and not gradient[:, :, :, :30].any()  # outside the descriptor's crop

@@ -1,4 +1,4 @@
-"""Pictures of a run: photographs, generated ones, and changes of them."""
+"""Pictures of a run: photographs, synthetic ones, and changes of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from edgegrain.training.data import (
     HELD_OUT,
     SHIFT,
     SyntheticBatch,
-    generated_pictures,
     held_out_pictures,
     jitter,
     recoloured,
@@ -36,13 +35,13 @@ def test_training_pictures_are_not_read_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(held_out, PICTURES[:HELD_OUT])
 
 
-def test_generated_pictures_can_be_left_out(tmp_path: Path) -> None:
+def test_pictures_can_be_left_out(tmp_path: Path) -> None:
     options = RunOptions(data=tmp_path, exclude=("b*",))
-    for name in ("a", "b", "generated_0"):
+    for name in ("a", "b"):
         Image.new("RGB", (8, 8), (len(name), 0, 0)).save(tmp_path / f"{name}.png")
     assert training_pictures(RECIPE, options, tmp_path / "run", 8).tolist() == [[[[1, 0, 0]] * 8] * 8]
     (tmp_path / "a.png").unlink()
-    with pytest.raises(ImageError, match=r"names of all 2 pictures .* left out \(b\*, generated_\*\); add others"):
+    with pytest.raises(ImageError, match=r"names of all 1 pictures .* left out \(b\*\); add others"):
         training_pictures(RECIPE, options, tmp_path / "run", 8)
 
 
@@ -50,17 +49,6 @@ def test_validation_pictures_are_read_in_the_same_size(tmp_path: Path) -> None:
     Image.new("RGB", (24, 16), (77, 0, 0)).save(tmp_path / "a.png")
     held_out = held_out_pictures(RunOptions(data=tmp_path / "gone", validation=tmp_path), PICTURES)
     np.testing.assert_array_equal(held_out, np.full((1, 8, 8, 3), (77, 0, 0)))
-
-
-def test_generated_pictures_are_found_by_name(tmp_path: Path) -> None:
-    for name in ("a.png", "generated_0.png", "b.png", "generated_1.png"):
-        Image.fromarray(np.full((8, 8, 3), 200 if name.startswith("g") else 10, np.uint8)).save(tmp_path / name)
-    run, names = tmp_path / "runs" / "one", ("generated_*",)
-    found = generated_pictures(RunOptions(data=tmp_path), run, 8, names)
-    assert found is not None and found.shape == (2, 8, 8, 3) and found.min() == 200
-    photographs = training_pictures(RECIPE, RunOptions(data=tmp_path), run, 8)
-    assert photographs.shape == (2, 8, 8, 3) and photographs.max() == 10
-    assert generated_pictures(RunOptions(data=tmp_path, exclude=names), run, 8, names) is None
 
 
 CONFIG = MobileStyleGANConfig(16, "wavelet", 256, 8, code_width=8, mapping_layers=1)

@@ -27,10 +27,8 @@ def test_the_class_that_has_the_fields_is_taken(discriminator: Any) -> None:
     config = AdversarialConfig(discriminator=discriminator)
     values = {"weight": 0.01, "discriminator": vars(discriminator)}
     assert config_from_dict(AdversarialConfig, values) == config
-    with pytest.raises(KeyError, match="no configuration has the fields size, other"):
-        config_from_dict(AdversarialConfig, {"discriminator": {"size": 64, "other": 1}})
-    with pytest.raises(KeyError):
-        config_from_dict(AdversarialConfig, {"unknown": 1})
+    of_another_version = {**values, "unknown": 1, "discriminator": {**values["discriminator"], "other": 2}}
+    assert config_from_dict(AdversarialConfig, of_another_version) == config
     with pytest.raises(ValueError, match="learning_rate is at least 0, got nan"):
         config_from_dict(type(recipes()["smoke-irn"]), {"learning_rate": math.nan})
 
@@ -61,7 +59,6 @@ def test_values_have_the_type_of_their_field() -> None:
     ("smoke-stage1", "trains=", "trains some of"),
     ("smoke-stage1", "clip_gradient=-1", "clip_gradient is at least 0"),
     ("smoke-stage1", "synthetic=0.5", "come from a prior"),
-    ("smoke-stage1", "generated_part=1.5", "generated_part is a part of the batch"),
     ("smoke-stage1", "lr_step=0", "lr_step is 1...16"),
     ("smoke-stage1", "lr_step=17", "lr_step is 1...16"),
     ("smoke-stage1", "loss.codes=1", "predicts no codes"),
@@ -77,7 +74,6 @@ def test_values_have_the_type_of_their_field() -> None:
     ("stage2-faces-256-lr16-fine", "window=130", "multiple of 16"),
     ("stage2-faces-256-lr16-fine", "window=272", "at most 256"),
     ("stage2-faces-256-lr16-fine", "window_part=1.5", "part of the steps"),
-    ("stage2-faces-256-lr16-fine", "adversarial.discriminator.identity=true", "identity=false"),
     ("prior-256", "network.size=100", "power of two"),
     ("smoke-stage1", "batch=0", "batch is at least 1, got 0"),
     ("smoke-gcfsr", "learning_rate=-1", "learning_rate is at least 0"),

@@ -318,25 +318,6 @@ def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pyte
         assert len(real) == recipe.batch // 2 and bool((real == 1).all())
 
 
-def test_generated_pictures_are_half_of_a_batch_and_never_real(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = replace(GRAIN_RECIPES["smoke-final"], synthetic=0.0, jitter=False)
-    run = start_run(recipe, None, stand_in_prior(recipe))
-    white, black = np.full((4, 64, 64, 3), 255, np.uint8), np.zeros((3, 64, 64, 3), np.uint8)
-    run.adversarial = AdversarialLoss(recipe.adversarial)
-    seen, real = [], []
-    run.model.register_forward_pre_hook(lambda module, args: seen.append(args[0].mean((1, 2, 3)).tolist()))
-    monkeypatch.setattr(run.adversarial, "update_discriminator", lambda made, target, _: real.append(target) or {})
-    cpu = Distributed(torch.device("cpu"))
-    trainer = GrainTrainer(run, cpu, white, MetricNetworks(), generated=black)
-    assert trainer.pictures_in_set == 7
-    trainer.step(0.9)
-    half = recipe.batch // 2
-    assert seen[0] == [255.0] * half + [0.0] * half
-    assert len(real[0]) == half and bool((real[0] == 1).all())
-    GrainTrainer(run, cpu, white, MetricNetworks()).step(0.9)
-    assert seen[-1] == [255.0] * recipe.batch and len(real[-1]) == recipe.batch
-
-
 def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:
     """Noise replaces rounding only while the encoder is trained, and until ``noise_until``."""
     levels: list[torch.Tensor] = []

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 import sdk
 from codec_contract.bundle.manifest import load_manifest
@@ -21,7 +20,7 @@ from codec_contract.errors import BundleError, EdgegrainError, ImageError, Model
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.pictures.stored_pictures import stored_pictures
-from edgegrain.training.adversarial import PROJECTED, AdversarialConfig, ProjectedConfig, ProjectedDiscriminator
+from edgegrain.training.adversarial import AdversarialConfig, ProjectedConfig, ProjectedDiscriminator
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions
 from edgegrain.training.losses import GridLoss, MetricNetworks
@@ -35,7 +34,6 @@ from edgegrain.training.super_resolution.pairs import (
     draw_window,
     packed_pairs,
     restored_pictures,
-    training_pairs,
     window_batches,
 )
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES, SuperResolutionLosses
@@ -135,25 +133,17 @@ def test_originals_are_told_apart_by_size(tmp_path: Path) -> None:
     assert (steps.factor, steps.window, steps.windows, steps.adversarial) == (2, 128, 2, None)
 
 
-def test_the_discriminator_sees_windows_of_photographs_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = replace(SMOKE, generated_part=0.5, adversarial=AdversarialConfig(
+def test_the_discriminator_learns_and_joins_on_time() -> None:
+    recipe = replace(SMOKE, adversarial=AdversarialConfig(
         "hinge", ratio=0.25, discriminator=ProjectedConfig(4), r1=0.0, begins=0.5, warms_up=0.5))
     originals = np.zeros((4, 128, 128, 3), np.uint8)
-    originals[2:] = 255  # the generated ones
-    pairs = Pairs(originals[:, ::4, ::4], originals, np.array([False, False, True, True]))
+    pairs = Pairs(originals[:, ::4, ::4], originals)
     run = start_run(recipe)
     assert run.adversarial is not None and isinstance(run.adversarial.discriminator, ProjectedDiscriminator)
-    all_pairs = TrainingPairs(pairs, None, pairs.first(1))
-    trainer = SuperResolutionTrainer(run, Distributed(CPU), all_pairs, MetricNetworks())
+    trainer = SuperResolutionTrainer(run, Distributed(CPU), TrainingPairs(pairs, None, pairs), MetricNetworks())
     run.adversarial.discriminator.features = alexnet_stand_in
     assert "adversarial" not in trainer.step(0.2)
-    seen: list[Tensor] = []
-    update = run.adversarial.update_discriminator
-    monkeypatch.setattr(run.adversarial, "update_discriminator",
-                        lambda picture, target, average: (seen.append(target), update(picture, target, average))[1])
-    terms = trainer.step(0.9)
-    assert {"adversarial", "discriminator", "logit_gap"} <= set(terms) and trainer.skipped == 0
-    assert [tuple(target.shape) for target in seen] == [(4, 3, 48, 48)] and float(seen[0].max()) == -1  # black ones
+    assert {"adversarial", "discriminator", "logit_gap"} <= set(trainer.step(0.9)) and trainer.skipped == 0
 
 
 def test_windows_are_cut_from_the_mirror_image() -> None:
@@ -168,31 +158,15 @@ def test_windows_are_cut_from_the_mirror_image() -> None:
 
 def test_batches_hold_matching_windows() -> None:
     restored = random_pictures(3, 32, seed=0)
-    pairs = Pairs(restored, restored.repeat(4, 1).repeat(4, 2), np.zeros(3, bool))  # originals without detail
+    pairs = Pairs(restored, restored.repeat(4, 1).repeat(4, 2))  # originals without detail
     feed, mirrored = window_batches(SMOKE, pairs, 0, CPU), 0
     for batch in (next(feed) for _ in range(3)):
-        assert batch.real == 8 and batch.target.shape == (8, 3, 48, 48)
+        assert batch.target.shape == (8, 3, 48, 48)
         wanted = cut_windows(batch.picture, batch.windows)
         assert torch.equal(batch.target[..., ::4, ::4], wanted)
         found = batch.picture.permute(0, 2, 3, 1).numpy()
         mirrored += sum(any(np.array_equal(picture, known[:, ::-1]) for known in restored) for picture in found)
     assert 0 < mirrored < 12
-
-
-def test_originals_of_half_the_size_may_all_be_generated() -> None:
-    restored = random_pictures(3, 32, seed=0)
-    pairs = Pairs(restored, restored.repeat(2, 1).repeat(2, 2), np.ones(3, bool))
-    batch = next(window_batches(replace(SMOKE, factor=2, generated_part=0.5), pairs, 0, CPU))
-    assert batch.real == 0 and batch.picture.shape == (4, 3, 32, 32) and batch.target.shape == (8, 3, 24, 24)
-
-
-def test_originals_of_the_full_size_may_not_all_be_generated(tmp_path: Path) -> None:
-    data, run = tmp_path / "data", tmp_path / "run"
-    save(data, ["generated_1.png", "generated_2.png"], 128)
-    save(data, ["a.png"], 64)
-    with pytest.raises(EdgegrainError, match=r"all training pictures of the enlarged size are generated ones"):
-        training_pairs(replace(SMOKE, half_part=0.5), RunOptions(data=data), run)
-    assert not run.exists()  # nothing was packed
 
 
 def test_windows_lie_around_the_regions_of_a_face() -> None:
@@ -241,16 +215,13 @@ def save(folder: Path, names: list[str], side: int) -> None:
 
 def test_restored_pictures_are_those_of_the_sdk_and_are_kept(tmp_path: Path) -> None:
     recipe = replace(SMOKE, size=256, factor=2)
-    save(tmp_path / "data", ["a.png", "generated_b.png"], 640)
+    save(tmp_path / "data", ["a.png", "b.png"], 640)
     reports: list[tuple[float, str]] = []
     pairs = packed_pairs(recipe, stored_pictures(tmp_path / "data"), tmp_path / "cache",
                          lambda part, line: reports.append((part, line)))
     assert reports == [(0.5, "packing pictures of 512x512"), (1.0, "packing pictures of 512x512"),
                        (1.0, "restoring pictures with faces-256-lr16-small")]
     assert pairs.restored.shape == (2, 256, 256, 3) and pairs.originals.shape == (2, 512, 512, 3)
-    assert pairs.generated.tolist() == [False, True]
-    mixed = replace(pairs, generated=pairs.generated[::-1])  # evaluated on are photographs first
-    assert mixed.first(1).originals.tolist() == pairs.originals[1:].tolist() and not mixed.first(1).generated.any()
     codec = sdk.Codec()
     for original, restored in zip(pairs.originals, pairs.restored, strict=True):
         wanted = np.asarray(codec.restore(codec.compress(np.array(original), align=False), size="native"))
@@ -288,7 +259,7 @@ def test_pictures_of_a_bundle_with_a_level_step_are_restored_from_rounded_lrs(
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
-    save(tmp_path / "data", ["a.png", "generated_b.png"], 128)
+    save(tmp_path / "data", ["a.png", "b.png"], 128)
     for recipe, options, message in (
             (replace(SMOKE, size=64), RunOptions(data=tmp_path / "data"), "none of 2 pictures has sides of 256"),
             (replace(SMOKE, random_pictures=0), RunOptions(), "pass --data"),
@@ -298,7 +269,5 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     assert issubclass(ImageError, EdgegrainError) and not (tmp_path / "run").exists()
     with pytest.raises(BundleError, match="there is no bundle 'none'"):
         restored_pictures(np.zeros((1, 64, 64, 3), np.uint8), "none", 32, tmp_path)
-    for adversarial, message in ((AdversarialConfig(), "need a projected discriminator"),
-                                 (replace(PROJECTED, discriminator=ProjectedConfig(identity=True)), "no whole faces")):
-        with pytest.raises(ValueError, match=message):
-            replace(SMOKE, adversarial=adversarial)
+    with pytest.raises(ValueError, match="need a projected discriminator"):
+        replace(SMOKE, adversarial=AdversarialConfig())

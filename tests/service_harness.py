@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 import numpy as np
 from granian.server.embed import Server
+from PIL import Image
 
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.lr_coder.coder_tables import CoderTables
@@ -107,3 +109,17 @@ def raw_payloads(folder: Path, count: int, seed: int = 0, size: tuple[int, int] 
     return [encode_payload(
         lr, contract_id=manifest.lr_contract_id, tables=CoderTables.default(),
         original_size=size or (manifest.hr, manifest.hr), coding=CODING_RAW) for lr in lrs]
+
+
+def pixels(data: object) -> np.ndarray:
+    """The pixels of a picture file."""
+    assert isinstance(data, bytes), data
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image)
+
+
+def file_of(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
+    """A picture as a file."""
+    stream = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(stream, kind, **options)
+    return stream.getvalue()

@@ -23,6 +23,12 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def enlarging(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny bundle with an enlarger to 128 and 256 pixels."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("enlarging"), doublings=2)
+
+
+@pytest.fixture(scope="session")
 def tiny_service(tiny_bundle: Path) -> Iterator[LiveService]:
     """A service of the tiny bundle with small limits; tests do not change it."""
     with live_service(tiny_bundle, max_picture_bytes=1 << 16, max_pixels=1 << 20, max_photo_pixels=1 << 20,

@@ -28,7 +28,18 @@ from edgegrain.service.engine import RestoreOptions
 from edgegrain.service.settings import Settings
 from edgegrain.service.state import ServiceState
 from sdk.generated_mark import mark_of
-from tests.service_harness import PAYLOAD, SOON, LiveService, get, live_service, post, raw_payloads, stub_worker, until
+from tests.service_harness import (
+    PAYLOAD,
+    SOON,
+    LiveService,
+    file_of,
+    get,
+    live_service,
+    post,
+    raw_payloads,
+    stub_worker,
+    until,
+)
 from tests.tiny_bundle import LR, refresh_manifest, write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
@@ -44,12 +55,6 @@ def client(tiny_service: LiveService) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def payload(tiny_bundle: Path) -> bytes:
     return raw_payloads(tiny_bundle, 1, size=(90, 70))[0]
-
-
-def png(rgb: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(rgb).save(stream, "PNG")
-    return stream.getvalue()
 
 
 @contextmanager
@@ -209,7 +214,7 @@ def test_what_there_is_not(
 class TestCompress:
     def test_equals_the_sdk(self, client: httpx.Client, tiny_bundle: Path) -> None:
         rgba = np.random.default_rng(0).integers(0, 256, (30, 50, 4), dtype=np.uint8)
-        answer = client.post("/v1/compress?fit=crop&background=010203", content=png(rgba),
+        answer = client.post("/v1/compress?fit=crop&background=010203", content=file_of(rgba),
                              headers={"Content-Type": "image/png"})
         assert answer.status_code == 200 and answer.headers["content-type"] == "application/vnd.edgegrain"
         assert answer.content == sdk.Codec(tiny_bundle).compress(rgba, "crop", background=(1, 2, 3))
@@ -217,16 +222,15 @@ class TestCompress:
     @pytest.mark.parametrize(("kind", "status"), [
         ("JPEG", 200), ("GIF", 200), ("WEBP", 200), ("AVIF", 200), ("BMP", 422), ("TIFF", 422), ("TGA", 422)])
     def test_formats(self, client: httpx.Client, kind: str, status: int) -> None:
-        stream = io.BytesIO()
-        Image.new("RGB", (64, 64), (9, 8, 7)).save(stream, kind)
-        answer = client.post("/v1/compress", content=stream.getvalue(), headers={"Content-Type": "image/any"})
+        picture = file_of(Image.new("RGB", (64, 64), (9, 8, 7)), kind)
+        answer = client.post("/v1/compress", content=picture, headers={"Content-Type": "image/any"})
         assert answer.status_code == status
         assert ("readable here: JPEG, PNG, WEBP, AVIF" in answer.text) == (status == 422)
 
     def test_refusals(self, client: httpx.Client) -> None:
         image = {"Content-Type": "image/png"}
-        large = png(np.zeros((1100, 1100), np.uint8))
-        for data in (b"no picture", png(np.zeros((9, 9), np.uint8))[:40], large):
+        large = file_of(np.zeros((1100, 1100), np.uint8))
+        for data in (b"no picture", file_of(np.zeros((9, 9), np.uint8))[:40], large):
             problem = assert_problem(
                 client.post("/v1/compress", content=data, headers=image), 422, "invalid-picture")
         assert str(problem["detail"]).endswith("claims 1100 x 1100 pixels, more than 1048576; reduce it first")

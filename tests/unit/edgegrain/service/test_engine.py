@@ -13,7 +13,7 @@ from codec_contract.errors import DeviceError, DeviceMemoryError, ImageError, Pa
 from edgegrain.service.engine import CompressOptions, Engine, RestoreOptions
 from server_decoder.decoder_session import DecoderSession
 from tests.pretended_cuda import CUDA, PretendedCuda
-from tests.service_harness import raw_payloads
+from tests.service_harness import file_of, pixels, raw_payloads
 from tests.tiny_bundle import add_cuda_form, quantizing_decoder, write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
@@ -22,12 +22,6 @@ BUNDLE = "tiny-64-lr16"
 @pytest.fixture(scope="module")
 def engine(tiny_bundle: Path) -> Engine:
     return Engine([tiny_bundle], threads=1, batch_sizes=(1, 2, 4), max_pixels=100_000, max_photo_pixels=90_000)
-
-
-def picture(data: object) -> np.ndarray:
-    assert isinstance(data, bytes), data
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image)
 
 
 def test_options_are_each_item_s_own(engine: Engine, tiny_bundle: Path) -> None:
@@ -52,7 +46,7 @@ def test_a_form_is_served(tmp_path: Path) -> None:
         made.append((engine.decoders[BUNDLE].file, engine.restore(BUNDLE, payloads, [RestoreOptions()] * 2)))
     assert [file for file, _ in made] == ["decoder.onnx", "decoder_cuda.onnx"]
     for default, cuda in zip(made[0][1], made[1][1], strict=True):
-        np.testing.assert_array_equal(picture(cuda), picture(default))
+        np.testing.assert_array_equal(pixels(cuda), pixels(default))
 
 
 def test_decoders_replay_graphs_unless_told_not_to(pretended_cuda: PretendedCuda, tiny_bundle: Path) -> None:
@@ -71,9 +65,7 @@ def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path)
     assert outcomes[3] == alone[0] and isinstance(outcomes[0], bytes)
     assert all(isinstance(item, PayloadError)
                for item in engine.restore(BUNDLE, [b"", b"x" * 30], [RestoreOptions()] * 2))
-    stream = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(stream, "PNG")
-    bad, good = engine.compress(BUNDLE, [b"no picture", stream.getvalue()], [CompressOptions()] * 2)
+    bad, good = engine.compress(BUNDLE, [b"no picture", file_of(Image.new("RGB", (8, 8)))], [CompressOptions()] * 2)
     assert isinstance(bad, ImageError) and isinstance(good, bytes)
 
 
@@ -112,9 +104,7 @@ def test_lack_of_host_memory_is_no_failure_of_the_device(
     (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()])
     assert isinstance(outcome, DeviceMemoryError) and "not enough memory" in str(outcome)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
-    stream = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(stream, "PNG")
-    (outcome,) = engine.compress(BUNDLE, [stream.getvalue()], [CompressOptions()])
+    (outcome,) = engine.compress(BUNDLE, [file_of(Image.new("RGB", (8, 8)))], [CompressOptions()])
     assert isinstance(outcome, DeviceMemoryError)  # a transient problem; the picture is intact
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from codec_contract.payload import CODING_RAW, encode_payload
 from codec_contract.scene import encode_scene
 from edgegrain.service.batcher import BatchKey
 from edgegrain.service.engine import CompressOptions, RestoreOptions
-from tests.service_harness import LiveService, live_service, post, stub_worker
+from tests.service_harness import LiveService, file_of, live_service, pixels, post, stub_worker
 from tests.tiny_bundle import refresh_manifest, write_qualities
 
 PLACES = ((60, 120), (560, 90))
@@ -73,23 +72,12 @@ def scene(codec: sdk.Codec, group: bytes) -> sdk.Scene:
 
 @pytest.fixture(scope="module")
 def nobody() -> bytes:
-    return file_of(Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)), "PNG")
-
-
-def file_of(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, kind, **options)
-    return stream.getvalue()
+    return file_of(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
 
 
 def compress(service: LiveService, picture: bytes, query: str = "") -> httpx.Response:
     headers = {"Content-Type": "application/octet-stream"}
     return post(f"{service.url}/v1/compress{query}", picture, headers=headers)
-
-
-def pixels(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image)
 
 
 def refusal(answer: httpx.Response, status: int, kind: str) -> str:
@@ -228,7 +216,7 @@ class TestScenes:
             assert refusal(service.restore(four), 422, "invalid-picture") == (
                 "the scene would have 800 x 800 pixels, more than 639999; ask for a smaller size")
             assert service.restore(four, params={"size": 799}).status_code == 200
-            row = file_of(Image.fromarray(np.tile(portrait, (1, 5, 1))), "PNG")
+            row = file_of(np.tile(portrait, (1, 5, 1)))
             assert refusal(compress(service, row, "?faces=scene"), 422, "invalid-picture").startswith(
                 "the photograph has 5 faces or more, a scene here at most 4")
             assert len(compress(service, row, "?faces=all").json()["faces"]) == 5

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import sdk
-from tests.service_harness import LiveService, get, live_service, post
+from tests.service_harness import LiveService, file_of, get, live_service, post
 from tests.tiny_bundle import write_qualities
 
 RGB = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -34,19 +32,13 @@ def service(folders: dict[str, Path]) -> Iterator[LiveService]:
         yield running
 
 
-def picture() -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(RGB).save(stream, "PNG")
-    return stream.getvalue()
-
-
 def test_quality_and_limit_choose_the_bundle(service: LiveService, payloads: dict[str, sdk.Payload],
                                              folders: dict[str, Path]) -> None:
     largest = len(payloads["medium"])
     for query, quality in (("", "small"), ("?quality=tiny", "tiny"), (f"?max_bytes={largest}", "medium"),
                            (f"?max_bytes={largest - 1}", "small"), ("?quality=tiny&max_bytes=9999", "tiny"),
                            (f"?bundle={folders['tiny'].name}&quality=medium", "medium")):
-        answer = post(f"{service.url}/v1/compress{query}", picture(), headers={"Content-Type": "image/png"})
+        answer = post(f"{service.url}/v1/compress{query}", file_of(RGB), headers={"Content-Type": "image/png"})
         assert answer.content == payloads[quality], query
         assert answer.headers["X-Edgegrain-Bundle"] == folders[quality].name
     assert {item["id"]: item["quality"] for item in get(f"{service.url}/v1/bundles").json()} == {
@@ -60,7 +52,7 @@ def test_quality_and_limit_choose_the_bundle(service: LiveService, payloads: dic
     ("max_bytes=0", "invalid-parameter", ""),
 ])
 def test_what_does_not_fit_is_refused(service: LiveService, query: str, kind: str, detail: str) -> None:
-    answer = post(f"{service.url}/v1/compress?{query}", picture(), headers={"Content-Type": "image/png"})
+    answer = post(f"{service.url}/v1/compress?{query}", file_of(RGB), headers={"Content-Type": "image/png"})
     assert answer.status_code == 422 and answer.json()["type"] == f"urn:edgegrain:problem:{kind}"
     assert detail in answer.json()["detail"]
 

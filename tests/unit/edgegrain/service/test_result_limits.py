@@ -18,12 +18,6 @@ from edgegrain.service.batcher import Job
 from edgegrain.service.engine import RestoreOptions
 from edgegrain.service.settings import Settings
 from edgegrain.service.state import ServiceState
-from tests.tiny_bundle import write_tiny_bundle
-
-
-@pytest.fixture(scope="module")
-def enlarging(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("enlarged"), doublings=2)
 
 
 def payload(folder: Path, size: tuple[int, int] = (300, 200), *, side: int = 16, **options: Any) -> bytes:

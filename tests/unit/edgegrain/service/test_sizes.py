@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import sdk
 from codec_contract.fit import Size
 from edgegrain.service.engine import Engine, RestoreOptions
-from tests.service_harness import LiveService, get, live_service, raw_payloads
+from tests.service_harness import LiveService, get, live_service, pixels, raw_payloads
 from tests.tiny_bundle import write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("enlarged"), doublings=2)
-
-
-@pytest.fixture(scope="module")
-def service(bundle: Path) -> Iterator[LiveService]:
-    with live_service(bundle, max_pixels=200 * 200) as service:
+def service(enlarging: Path) -> Iterator[LiveService]:
+    with live_service(enlarging, max_pixels=200 * 200) as service:
         yield service
 
 
-def pixels(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image)
-
-
 @pytest.mark.parametrize("size", ["original", "native", 10, 64, 128, 200])
-def test_pictures_equal_the_sdk_s(service: LiveService, bundle: Path, size: Size) -> None:
-    codec = sdk.Codec(bundle, threads=1)
+def test_pictures_equal_the_sdk_s(service: LiveService, enlarging: Path, size: Size) -> None:
+    codec = sdk.Codec(enlarging, threads=1)
     for original in ((64, 64), (150, 100)):
-        (payload,) = raw_payloads(bundle, 1, size=original)
+        (payload,) = raw_payloads(enlarging, 1, size=original)
         answer = service.restore(payload, params={"size": size})
         assert answer.status_code == 200, answer.text
         np.testing.assert_array_equal(pixels(answer.content), codec.restore(payload, size=size))
@@ -48,10 +36,10 @@ def test_pictures_equal_the_sdk_s(service: LiveService, bundle: Path, size: Size
     assert ("enlarge;dur=" in answer.headers["server-timing"]) == enlarged
 
 
-def test_the_client_passes_the_size_on(service: LiveService, bundle: Path) -> None:
-    (payload,) = raw_payloads(bundle, 1, size=(150, 100))
+def test_the_client_passes_the_size_on(service: LiveService, enlarging: Path) -> None:
+    (payload,) = raw_payloads(enlarging, 1, size=(150, 100))
     with sdk.connect(service.url) as remote:
-        expected = sdk.Codec(bundle, threads=1).restore(payload, size=128)
+        expected = sdk.Codec(enlarging, threads=1).restore(payload, size=128)
         np.testing.assert_array_equal(remote.restore(payload, size=128), expected)
         assert [item.size for item in remote.restore_batch([payload] * 2, size=96)] == [(96, 64)] * 2
         lr = np.full((16, 16, 3), 7, np.uint8)
@@ -61,15 +49,15 @@ def test_the_client_passes_the_size_on(service: LiveService, bundle: Path) -> No
 
 
 @pytest.mark.parametrize("size", ["257", "65536", "0", "-1", "64.0", "064", "1e3", "big", "", "9" * 5000])
-def test_other_sizes_are_wrong_parameters(service: LiveService, bundle: Path, size: str) -> None:
-    answer = service.restore(raw_payloads(bundle, 1)[0], params={"size": size})
+def test_other_sizes_are_wrong_parameters(service: LiveService, enlarging: Path, size: str) -> None:
+    answer = service.restore(raw_payloads(enlarging, 1)[0], params={"size": size})
     problem = answer.json()
     assert (answer.status_code, problem["type"]) == (422, "urn:edgegrain:problem:invalid-parameter")
     assert [item["parameter"] for item in problem["errors"]] == ["size"]
 
 
-def test_the_limit_of_pixels_holds(service: LiveService, bundle: Path) -> None:
-    answer = service.restore(raw_payloads(bundle, 1)[0], params={"size": 201})
+def test_the_limit_of_pixels_holds(service: LiveService, enlarging: Path) -> None:
+    answer = service.restore(raw_payloads(enlarging, 1)[0], params={"size": 201})
     assert answer.status_code == 422 and answer.json()["type"] == "urn:edgegrain:problem:invalid-picture"
     assert "201 x 201 pixels, more than 40000; ask for a smaller size" in answer.json()["detail"]
 
@@ -79,36 +67,36 @@ def test_sides_are_listed(service: LiveService) -> None:
     assert listed["sides"] == [64, 128, 256]
 
 
-async def test_jobs_of_one_factor_share_batches(service: LiveService, bundle: Path) -> None:
-    (payload,) = raw_payloads(bundle, 1, size=(100, 10))
+async def test_jobs_of_one_factor_share_batches(service: LiveService, enlarging: Path) -> None:
+    (payload,) = raw_payloads(enlarging, 1, size=(100, 10))
     sizes: list[Size] = ["native", 64, 65, 128, 129, "original"]
     jobs = [service.state.restore_job(payload, RestoreOptions(size)) for size in sizes]
     assert [job.key.enlargement for job in jobs] == [1, 1, 2, 2, 4, 2]
 
 
-def test_a_batch_of_several_sizes(bundle: Path) -> None:
-    engine = Engine([bundle], threads=1, batch_sizes=(1, 4))
-    payloads = raw_payloads(bundle, 4, size=(100, 100))
+def test_a_batch_of_several_sizes(enlarging: Path) -> None:
+    engine = Engine([enlarging], threads=1, batch_sizes=(1, 4))
+    payloads = raw_payloads(enlarging, 4, size=(100, 100))
     options = [RestoreOptions("native"), RestoreOptions(256), RestoreOptions(), RestoreOptions(257)]
     *outcomes, refused = engine.restore(BUNDLE, payloads, options)
-    codec = sdk.Codec(bundle, threads=1)
+    codec = sdk.Codec(enlarging, threads=1)
     for outcome, payload, wanted in zip(outcomes, payloads, options, strict=False):
         assert isinstance(outcome, bytes)
         np.testing.assert_array_equal(pixels(outcome), codec.restore(payload, size=wanted.size))
     assert isinstance(refused, sdk.ImageError) and "not at 257" in str(refused)
 
 
-def test_both_factors_are_warmed_up(bundle: Path) -> None:
-    taken = Engine([bundle], threads=1).warm_up()
+def test_both_factors_are_warmed_up(enlarging: Path) -> None:
+    taken = Engine([enlarging], threads=1).warm_up()
     assert [(verb, enlargement) for verb, _, enlargement, _ in taken] == [
         ("compress", 1), ("restore", 1), ("restore", 2), ("restore", 4)]
     assert 0 < taken[1][3] < min(taken[2][3], taken[3][3]) < 60
 
 
-def test_an_idle_worker_frees_the_enlarger_until_it_is_needed(bundle: Path) -> None:
-    engine = Engine([bundle], threads=1)
+def test_an_idle_worker_frees_the_enlarger_until_it_is_needed(enlarging: Path) -> None:
+    engine = Engine([enlarging], threads=1)
     enlarger = weakref.ref(engine._codecs[BUNDLE]._open.enlarger)
-    payloads, options = raw_payloads(bundle, 1), [RestoreOptions(256)]
+    payloads, options = raw_payloads(enlarging, 1), [RestoreOptions(256)]
     before = engine.restore(BUNDLE, payloads, options)
     engine.release_memory()
     assert enlarger() is None and engine.restore(BUNDLE, payloads, options) == before

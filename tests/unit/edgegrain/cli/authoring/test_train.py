@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import typer
-from typer.testing import CliRunner
 
 from edgegrain.cli.app import application
 from edgegrain.papers.face_sr.training import FaceSRTrainer
@@ -18,26 +17,26 @@ from edgegrain.papers.stylegan import distillation
 from edgegrain.pictures.writing import only_writer
 from edgegrain.training.family import recipes
 from edgegrain.training.grain.recipes import GrainRecipe
+from tests.unit.edgegrain.cli.conftest import Shell
 
 
-def invoke(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(application, ["train", *arguments])
-    return result.exit_code, result.stdout, result.stderr
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys, "train")
 
 
-def test_it_lists_every_recipe() -> None:
-    code, output, _ = invoke("--list")
-    assert code == 0 and set(recipes()) <= {line.split()[0] for line in output.splitlines() if line}
+def test_it_lists_every_recipe(shell: Shell) -> None:
+    assert set(recipes()) <= {line.split()[0] for line in shell.ok("--list").splitlines() if line}
 
 
-def test_a_dry_run_prints_the_configuration_and_makes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_configuration_and_makes_nothing(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
-    code, output, _ = invoke("final-faces-256-lr16", "--set", "trains=encoder,decoder,codes,fusion", "--dry-run")
-    assert code == 0
-    printed = json.loads(output)
+    printed = json.loads(shell.ok("final-faces-256-lr16", "--set", "trains=encoder,decoder,codes,fusion", "--dry-run"))
     assert (printed["recipe"], printed["family"], printed["pictures"]) == ("final-faces-256-lr16", "grain", 27_000)
     assert GrainRecipe.from_dict(printed["config"]).trains == ("encoder", "decoder", "codes", "fusion")
-    chain = json.loads(invoke("faces-256-lr16", "--dry-run", "--pictures", "8")[1])
+    chain = json.loads(shell.ok("faces-256-lr16", "--dry-run", "--pictures", "8"))
     assert list(chain["stages"]) == ["stage1", "stage2", "stage3", "final"]
     assert chain["stages"]["final"]["pictures"] == 8
     assert not list(tmp_path.iterdir())
@@ -46,37 +45,35 @@ def test_a_dry_run_prints_the_configuration_and_makes_nothing(monkeypatch: pytes
 @pytest.mark.parametrize(("recipe", "weights"), [
     ("smoke-stage1", set()), ("smoke-irn", {"irn.safetensors"}), ("smoke-glean", {"glean.safetensors"}),
     ("smoke-prior", {"stylegan2.safetensors"}), ("smoke-mobile", {"mobile_stylegan.safetensors"})])
-def test_a_trial_run_needs_nothing(recipe: str, weights: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-                                   ) -> None:
+def test_a_trial_run_needs_nothing(
+    shell: Shell, recipe: str, weights: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(distillation, "HELD_OUT", 2)  # pictures to evaluate with
-    code, output, error = invoke(recipe, "--pictures", "4", "--batch", "4", "--device", "cpu")
-    assert code == 0, error
+    output = shell.ok(recipe, "--pictures", "4", "--batch", "4", "--device", "cpu")
     assert json.loads(output.splitlines()[-1])["pictures"] == 4
     run = tmp_path / "runs" / recipe
     assert {path.name for path in run.iterdir() if not path.name.startswith("last-")} == {
         "last.safetensors", "log.jsonl", "samples.png"} | weights
 
 
-def test_a_run_is_resumed_on_request_only(tmp_path: Path) -> None:
-    arguments = ("smoke-gcfsr", "--run", str(tmp_path), "--device", "cpu")
-    code, _, error = invoke(*arguments, "--pictures", "4", "--resume")
-    assert code == 0 and f"no run to continue in {tmp_path}; a new one begins" in " ".join(error.split())
-    code, _, error = invoke(*arguments, "--pictures", "8")
-    assert code == 1 and "pass --resume" in error
-    code, output, error = invoke(*arguments, "--pictures", "8", "--resume")
+def test_a_run_is_resumed_on_request_only(shell: Shell, tmp_path: Path) -> None:
+    arguments = ("smoke-gcfsr", "--run", tmp_path, "--device", "cpu")
+    shell.fails(f"no run to continue in {tmp_path}; a new one begins", *arguments, "--pictures", "4", "--resume",
+                status=0)
+    shell.fails("pass --resume", *arguments, "--pictures", "8")
+    code, output, error = shell(*arguments, "--pictures", "8", "--resume")
     assert code == 0 and json.loads(output)["pictures"] == 8 and "a new one begins" not in error
 
 
-def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused(shell: Shell, tmp_path: Path) -> None:
     with only_writer(tmp_path):
         before = list(tmp_path.iterdir())
-        code, output, error = invoke("smoke-gcfsr", "--run", str(tmp_path), "--device", "cpu")
-        assert (code, output) == (1, "") and f"another process writes to {tmp_path}" in " ".join(error.split())
+        shell.fails(f"another process writes to {tmp_path}", "smoke-gcfsr", "--run", tmp_path, "--device", "cpu")
         assert list(tmp_path.iterdir()) == before
 
 
-def test_an_interrupted_run_exits_with_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_interrupted_run_exits_with_130(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     step = FaceSRTrainer.step
 
     def interrupted(self: FaceSRTrainer, progress: float) -> Any:
@@ -84,7 +81,7 @@ def test_an_interrupted_run_exits_with_130(monkeypatch: pytest.MonkeyPatch, tmp_
         return step(self, progress)
 
     monkeypatch.setattr(FaceSRTrainer, "step", interrupted)
-    code, output, error = invoke("smoke-gcfsr", "--run", str(tmp_path / "run"), "--device", "cpu")
+    code, output, error = shell("smoke-gcfsr", "--run", tmp_path / "run", "--device", "cpu")
     assert code == 130 and json.loads(output)["pictures"] == 4
     assert "--resume continues" in error and (tmp_path / "run" / "last.safetensors").is_file()
 
@@ -98,10 +95,10 @@ def test_an_interrupted_run_exits_with_130(monkeypatch: pytest.MonkeyPatch, tmp_
     (("smoke-stage1", "--run", "{}", "--prior", "x"), 1, "no use for --prior"),
     (("smoke-irn", "--run", "{}", "--compile"), 1, "no use for --compile"),
 ])
-def test_what_is_wrong_is_named(arguments: tuple[str, ...], status: int, message: str, tmp_path: Path) -> None:
-    code, _, error = invoke(*(argument.format(tmp_path / "run") for argument in arguments))
-    assert code == status
-    assert message in " ".join(error.split())
+def test_what_is_wrong_is_named(
+    shell: Shell, arguments: tuple[str, ...], status: int, message: str, tmp_path: Path
+) -> None:
+    shell.fails(message, *(argument.format(tmp_path / "run") for argument in arguments), status=status)
     assert not (tmp_path / "run").exists()
 
 

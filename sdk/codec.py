@@ -319,7 +319,7 @@ class Codec:
         squares: Iterator[Rgb | Exception] = iter(())
         if together := [each for each in opened if isinstance(each, _Unpacked)]:
             with measure("decode"):
-                decoded = attempt(self._decode, together, seed, batch_sizes)
+                decoded = attempt(self._decode, together, batch_sizes)
             squares = itertools.repeat(decoded) if isinstance(decoded, Exception) else iter(decoded)
         for each, (_, size, strength) in zip(opened, items, strict=True):
             if isinstance(each, _Unpacked):
@@ -344,7 +344,7 @@ class Codec:
               else rounded(received, self._open.tables.step))
         return _Unpacked(lr, header, shown, enlargement(header, self._manifest, size), strength)
 
-    def _decode(self, unpacked: Sequence[_Unpacked], seed: int | None, batch_sizes: Sequence[int]) -> Iterable[Rgb]:
+    def _decode(self, unpacked: Sequence[_Unpacked], batch_sizes: Sequence[int]) -> Iterable[Rgb]:
         """The squares of LRs, uint8 [hr, hr, 3]; LRs of a tiled bundle, which has no batches, as they are."""
         if self._tiled:
             return [each.lr for each in unpacked]
@@ -352,7 +352,7 @@ class Codec:
         padding = [unpacked[0]] * (next((size for size in batch_sizes if size >= count), count) - count)
         together = [*unpacked, *padding]
         squares = self._open.decode(
-            np.stack([each.lr for each in together]), seed=seed or 0, strengths=[each.strength for each in together])
+            np.stack([each.lr for each in together]), strengths=[each.strength for each in together])
         return squares[:count]
 
     def _picture(

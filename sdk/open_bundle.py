@@ -200,15 +200,13 @@ class OpenBundle:
         with self._opening:
             self._enlarger = None
 
-    def decode(self, lrs: Rgb, *, seed: int = 0, strengths: Sequence[float | None] | None = None) -> Rgb:
-        """Decode LRs, uint8 ``[N, lr, lr, 3]``, to squares, uint8 ``[N, hr, hr, 3]``.
-
-        The seed is of the noise, for decoders that take noise; a strength of None is the default.
-        """
+    def decode(self, lrs: Rgb, *, strengths: Sequence[float | None] | None = None) -> Rgb:
+        """Decode LRs, uint8 ``[N, lr, lr, 3]``, to squares, uint8 ``[N, hr, hr, 3]``; a strength of None is the
+        default."""
         strength = None
         if (default := self.default_strength) is not None:
             strength = [default if wanted is None else wanted for wanted in strengths or [None] * len(lrs)]
-        squares = self.decoder.decode(lrs, seed, strength=strength)
+        squares = self.decoder.decode(lrs, strength=strength)
         side = self.manifest.hr
         if squares.shape[1:] != (side, side, 3):
             raise BundleError(

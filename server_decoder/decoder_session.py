@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +34,11 @@ from server_decoder.providers import (
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["INPUT", "NOISE", "OUTPUT", "PROVIDERS", "CudaOptions", "DecoderSession", "Device", "require_provider"]
+__all__ = ["INPUT", "OUTPUT", "PROVIDERS", "CudaOptions", "DecoderSession", "Device", "require_provider"]
 
 logger = logging.getLogger(__name__)
 
-INPUT, NOISE, OUTPUT = "lr", "noise", "hr"
+INPUT, OUTPUT = "lr", "hr"
 LATENT = "z"
 """Optional input of IRN's decoders: the part of a picture that its LR does not determine; by default the likeliest."""
 STRENGTH = "strength"
@@ -53,8 +53,7 @@ class DecoderSession:
     The model has one of two signatures, any B: ``lr`` float32 ``[B, 3, h, w]`` in [-1, 1] and ``hr`` float32
     ``[B, 3, H, W]`` in about [-1, 1], which are quantized here; or ``lr`` uint8 ``[B, h, w, 3]`` and ``hr`` uint8
     ``[B, H, W, 3]``, if the graph quantizes. Its weights may be stored as float16; they are widened while it loads. A
-    model may also take ``noise`` float32 ``[B, ...]`` from N(0, 1), which is drawn here from a seed, or ``strength``
-    float32 ``[B]``.
+    model may also take ``strength`` float32 ``[B]``.
 
     Attributes:
         device: ``"cpu"`` or ``"cuda"``.
@@ -62,7 +61,6 @@ class DecoderSession:
         quantizes: true if the graph takes and gives levels.
         fused: true if the graph has fused ops (docs/cuda_ops.md).
         providers: ONNX Runtime's execution providers that are active, the first one preferred.
-        takes_seed: true if the picture depends on the seed.
         takes_strength: true if it takes a factor s per picture ([GCFSR] 3.5).
         graphs: true if batch sizes that were warmed up are replayed as CUDA graphs.
     """
@@ -101,23 +99,21 @@ class DecoderSession:
         with nullcontext() if device == "cuda" or memory_limit is None else limited_arena(options, memory_limit):
             self._session, self.graphs = _start(source, options, device, cuda, memory_limit)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
-        self.lr_size, self.quantizes, self._noise = _check_signature(self._session)
-        self.takes_seed = self._noise is not None
+        self.lr_size, self.quantizes = _check_signature(self._session)
         self.takes_strength = _takes_strength(self._session)
         self._strength = strength if self.takes_strength else None
         self._bound = BoundRuns(self._session, device, cuda.device_id, graphs=self.graphs) if device == "cuda" else None
 
     def decode(
-        self, lr: npt.NDArray[np.uint8], seed: int = 0, z: npt.NDArray[np.float32] | None = None,
+        self, lr: npt.NDArray[np.uint8], *, z: npt.NDArray[np.float32] | None = None,
         strength: float | Sequence[float] | None = None,
     ) -> npt.NDArray[np.uint8]:
         """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``.
 
-        ``seed`` draws the noise if the model takes it; all pictures of a batch get the same, so a picture does not
-        depend on the rest of its batch. ``z`` is float32 ``[B, C, h, w]``, for models with that input (`LATENT`);
-        ``strength`` one number for all pictures or one each.
+        ``z`` is float32 ``[B, C, h, w]``, for models with that input (`LATENT`); ``strength`` one number for all
+        pictures or one each.
         """
-        feeds = self._feeds(lr, seed)
+        feeds = self._feeds(lr)
         if z is not None:
             feeds[LATENT] = z
         if strength is not None:
@@ -142,12 +138,12 @@ class DecoderSession:
                 self.decode(grey)
                 continue
             try:
-                self._bound.keep(self._feeds(grey, 0))
+                self._bound.keep(self._feeds(grey))
             except Exception as error:
                 raise device_failure(error, self.device, f"warming up for batches of {size}") from error
             self.graphs = self._bound.graphs
 
-    def _feeds(self, lr: npt.NDArray[np.uint8], seed: int) -> dict[str, npt.NDArray[Any]]:
+    def _feeds(self, lr: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
         if not isinstance(lr, np.ndarray) or lr.dtype != np.uint8 or lr.ndim != 4 or lr.shape[3] != 3 or not lr.size:
             raise ImageError(f"the decoder takes LRs as uint8 [B, h, w, 3], got {describe_array(lr)}")
         if self.lr_size is not None and lr.shape[2:0:-1] != self.lr_size:
@@ -160,12 +156,7 @@ class DecoderSession:
         feeds: dict[str, npt.NDArray[Any]] = {INPUT: values}
         if self._strength is not None:  # always given, so that buffers and CUDA graphs fit every batch
             feeds[STRENGTH] = self._strengths(self._strength, len(values))
-        if self._noise is None:
-            return feeds
-        sizes = dict(zip(self._session.get_inputs()[0].shape, values.shape, strict=True))
-        shape = [size if isinstance(size, int) else sizes[size] for size in self._noise[1:]]
-        drawn = np.random.default_rng(seed).standard_normal((1, *shape), np.float32)
-        return {**feeds, NOISE: np.repeat(drawn, len(values), axis=0)}
+        return feeds
 
     def _strengths(self, strength: float | Sequence[float], count: int) -> npt.NDArray[np.float32]:
         """float32 ``[count]``."""
@@ -214,36 +205,20 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
     return _start(source, options, device, replace(cuda, graphs=False), memory_limit)
 
 
-class _Signature(NamedTuple):
-    """A decoder's inputs and outputs, as `DecoderSession` describes them."""
-
-    lr_size: tuple[int, int] | None
-    quantizes: bool
-    noise: list[int | str] | None
-
-
 _FORMS = {"tensor(float)": ("[B, 3, height, width]", 1), "tensor(uint8)": ("[B, height, width, 3]", 3)}
 """Type of the LR and of the picture -> their shape, and the position of the channels in it."""
 
 
-def _check_signature(session: onnxruntime.InferenceSession) -> _Signature:
-    """The LR size, the type and the noise's shape, after checking that the model is a decoder, as described there."""
+def _check_signature(session: onnxruntime.InferenceSession) -> tuple[tuple[int, int] | None, bool]:
+    """`DecoderSession.lr_size` and ``quantizes``, after checking that the model is a decoder, as described there."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     kind = inputs[0].type if inputs and inputs[0].type in _FORMS else "tensor(float)"
     form, channels = _FORMS[kind]
-    for role, name, found in (("input", INPUT, inputs[:1]), ("output", OUTPUT, outputs)):
+    for role, name, found in (("input", INPUT, inputs), ("output", OUTPUT, outputs)):
         right = [(item.name, item.type, len(item.shape)) for item in found] == [(name, kind, 4)]
         if not right or (isinstance(found[0].shape[channels], int) and found[0].shape[channels] != 3):
             signature = ", ".join(f"{item.name} {item.type} {item.shape}" for item in found) or "nothing"
             raise BundleError(f"not a decoder: its {role} is {signature}, expected {name!r}, {kind} {form}")
-    noise: list[int | str] | None = None
-    for item in inputs[1:]:
-        noise = list(item.shape)
-        batch, known = inputs[0].shape[0], {size for size in inputs[0].shape if isinstance(size, str)}
-        follows = noise[:1] == [batch] and all(isinstance(size, int) or size in known for size in noise)
-        if (item.name, item.type) != (NOISE, "tensor(float)") or not follows:
-            raise BundleError(f"not a decoder: besides {INPUT!r} it takes {item.name} {item.type} {item.shape}, only "
-                              f"{NOISE!r}, tensor(float) of a shape that follows from {INPUT!r}'s, can be given")
     height, width = [size for position, size in enumerate(inputs[0].shape) if position not in (0, channels)]
-    return _Signature((width, height) if isinstance(width, int) and isinstance(height, int) else None,
-                      kind == "tensor(uint8)", noise)
+    size = (width, height) if isinstance(width, int) and isinstance(height, int) else None
+    return size, kind == "tensor(uint8)"

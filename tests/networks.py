@@ -20,6 +20,7 @@ from edge_encoder.integer_network import (
     prove_bound,
 )
 from edge_encoder.twin import EncoderConfig
+from export.encoder.graph import Conv, EncoderGraph, exact_graph
 
 SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
 
@@ -45,6 +46,14 @@ def random_network(hr: int = 64, lr: int = 16, seed: int = 0, config: EncoderCon
     network = IntegerNetwork(f"random-{config.name}", config.hr, config.lr, tuple(builder.layers))
     prove_bound(network)
     return network
+
+
+def without_guard(network: IntegerNetwork) -> EncoderGraph:
+    """The encoder's graph without the guard half in the biases."""
+    graph = exact_graph(network)
+    halves = {f"{layer.name}.conv": np.float32(0.5) * layer.scale() for layer in network.layers}
+    return replace(graph, nodes=tuple(
+        replace(node, bias=node.bias - halves[node.name]) if isinstance(node, Conv) else node for node in graph.nodes))
 
 
 def box_layer(factor: int) -> IntegerConv:

@@ -104,14 +104,6 @@ def quantizing_decoder(hr: int = HR, lr: int = LR, base: bytes | None = None) ->
     return checked(model)
 
 
-def noisy_decoder(hr: int = HR, lr: int = LR) -> bytes:
-    """`repeating_decoder` with noise on top."""
-    nodes = [helper.make_node("Mul", ["noise", "strength"], ["grain"]),
-             helper.make_node("Add", ["repeated", "grain"], ["hr"])]
-    noise = helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["b", 3, hr, hr])
-    return changed_decoder(hr, lr, nodes, {"strength": np.float32(0.1)}, noise)
-
-
 def steered_decoder(hr: int = HR, lr: int = LR) -> bytes:
     """`repeating_decoder` plus strength / 255: each step of 2 makes pictures a level brighter."""
     nodes = [helper.make_node("Mul", ["strength", "level"], ["scaled"]),

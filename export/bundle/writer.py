@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ from edge_encoder import integer_network as integer
 from edge_encoder.contract_id import lr_contract_id
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import IntegerNetwork, prove_bound
-from export.decoder import DecoderOptions, Noise, Precision
+from export.decoder import DecoderOptions, Precision
 from export.encoder import export_encoder, require_formats
 from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
 from server_decoder.decoder_session import INPUT, OUTPUT
@@ -357,24 +357,6 @@ def change_bundle(folder: Path, record: dict[str, Any], files: Mapping[str, byte
     return manifest
 
 
-def renew_encoders(folder: Path, encoders: Iterable[Path]) -> Manifest:
-    """Replace a bundle's encoder files by newer exports of the same integers, files and packages named as in it."""
-    source = verify_bundle(folder)
-    renewed = {path.name: path for path in encoders}
-    if missing := sorted(set(renewed) - {FORMATS[kind] for kind in encoder_formats(source)}):
-        raise BundleError(f"the bundle {folder} has no {', '.join(missing)} that could be renewed")
-    files = {file.relative_to(path.parent).as_posix(): file.read_bytes()
-             for path in renewed.values() for file in (path, *path.rglob("*")) if file.is_file()}
-    earlier = [name for name in source.files if name.split("/")[0] in renewed]  # packages lose parts
-    return change_bundle(folder, read_record(folder), files, earlier)
-
-
-def encoder_formats(manifest: Manifest) -> tuple[str, ...]:
-    """Formats in which a bundle holds its encoder: some of ``tflite``, ``coreml``, ``onnx``."""
-    held = {name.split("/")[0] for name in manifest.files}
-    return tuple(kind for kind, name in FORMATS.items() if name in held)
-
-
 def update_card(folder: Path, *, evaluation: Mapping[str, Any], card: str) -> Manifest:
     """Replace a bundle's evaluation and model card; encoder, coder and decoder stay byte for byte."""
     verify_bundle(folder)
@@ -392,8 +374,6 @@ def require_target(source: DecoderSource, options: DecoderOptions, bundle: str, 
     if form_of(options) == INT8_FORM and fused is not None and fused.current and not force:
         raise ExportError(f"the form int8 stores the decoder anew, which makes {fused.file} useless; pass --force, and "
                           "then export that form again")
-    if options.noise is not Noise.constant:
-        raise ExportError("a form has the inputs of its decoder, which takes no noise; export it without --noise")
     existing = decoder_forms(target).get(form_of(options))
     if existing is not None and existing.current and not force:
         raise ExistsError(target.path(existing.file))

@@ -24,13 +24,6 @@ class Precision(enum.StrEnum):
     int8 = "int8"  # for CPUs with dot products of bytes: three times the speed, other pictures by about 38 dB
 
 
-class Noise(enum.StrEnum):
-    """Source of the generator's noise."""
-
-    constant = "constant"  # the same for every picture, inside the graph
-    seeded = "seeded"  # an input, which sessions draw from a seed
-
-
 class Ops(enum.StrEnum):
     """Operators of the decoder."""
 
@@ -52,7 +45,6 @@ class DecoderOptions:
 
     storage: WeightStorage | None = None
     precision: Precision = Precision.float32
-    noise: Noise = Noise.constant
     ops: Ops = Ops.plain
     pixels: Pixels | None = None
 

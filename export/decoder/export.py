@@ -44,7 +44,7 @@ from edge_encoder.lowering import box_network
 from edge_encoder.preprocessing import load_picture
 from export import papers
 from export.bundle.writer import decoder_hash
-from export.decoder import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
+from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage
 from export.decoder.fused_decoder import fused_graph
 from export.decoder.graph import (
     decoder_graph,
@@ -58,10 +58,10 @@ from export.decoder.graph import (
     to_levels,
 )
 from export.decoder.int8 import int8_decoder
-from export.decoder.served import noise_maps, require_generator, served_decoder
+from export.decoder.served import served_decoder
 from export.proof.inputs import find_pictures, make_inputs
 from server_decoder.cuda_ops.library import needs_library, register_library
-from server_decoder.decoder_session import INPUT, NOISE, OUTPUT, DecoderSession
+from server_decoder.decoder_session import INPUT, OUTPUT, DecoderSession
 from server_decoder.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import (
@@ -251,25 +251,22 @@ def random_grain(config: GrainConfig, seed: int = 0) -> Grain:
 
 def export_decoder(decoder: nn.Module, lr: int, options: DecoderOptions) -> bytes:
     """The serialized ONNX graph of a decoder of GRAIN for LRs of side ``lr``; of any other decoder with ONNX's own
-    operators, float32 and constant noise.
+    operators and float32.
 
     With rounded storage of a float32 decoder, its own weights are rounded too, so that a comparison with it compares
     graphs, not precisions.
     """
     half, compact = options.precision is Precision.float16, options.stored is WeightStorage.compact
-    seeded, rounded = options.noise is Noise.seeded, options.stored is not WeightStorage.float32
-    levels = options.pixel_type is Pixels.uint8
-    if seeded:
-        require_generator(decoder)
+    rounded, levels = options.stored is not WeightStorage.float32, options.pixel_type is Pixels.uint8
     if rounded and not half:
         round_weights(decoder, compact=compact)
     if isinstance(decoder, Grain | RRDBDecoder):
         if options.ops is Ops.fused:
-            graph = fused_graph(decoder, half=half, seeded=seeded)
+            graph = fused_graph(decoder, half=half)
             return bytes((store_exact_halves(graph) if rounded else graph).SerializeToString())
-        decoder = served_decoder(decoder, half=half, seeded=seeded)
+        decoder = served_decoder(decoder, half=half)
         if levels:
-            decoder.register_forward_pre_hook(lambda _, inputs: (from_levels(inputs[0]), *inputs[1:]))
+            decoder.register_forward_pre_hook(lambda _, inputs: from_levels(inputs[0]))
             decoder.register_forward_hook(lambda _, __, picture: to_levels(picture))
     if half:
         round_weights(decoder, compact=False)
@@ -301,14 +298,8 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
     """Compare an exported graph of this precision with torch in float32 on ``lrs``, uint8 ``[N, h, w, 3]``; the graph
     decodes several at once."""
     session = DecoderSession(model)  # also refuses what is no decoder
-    seeded = decoder if isinstance(decoder, Grain) and session.takes_seed else None
-    sides = seeded.prior.noise_sides if seeded is not None and seeded.prior is not None else ()
-    noise = np.random.default_rng(0).standard_normal((1, sum(side**2 for side in sides)), np.float32)
-    maps = noise_maps(torch.from_numpy(noise), sides)
     with torch.no_grad():
-        expected = torch.cat([
-            decoder(one[None]) if seeded is None else seeded.forward_all(one[None], noise=maps).final
-            for one in torch.from_numpy(network_input(lrs))]).numpy()
+        expected = torch.cat([decoder(one[None]) for one in torch.from_numpy(network_input(lrs))]).numpy()
     batch = max(1, 8 * 256**2 // expected.shape[-1] ** 2)  # fewer large pictures at once
     parts = np.split(lrs, range(batch, len(lrs), batch))
     values = None
@@ -316,7 +307,7 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
         pictures = np.concatenate([session.decode(part) for part in parts])
     else:
         del session  # its weights would be there twice
-        values = _values(model, parts, noise)
+        values = _values(model, parts)
         pictures = pictures_of(values)
     steps = np.abs(pictures.astype(np.int16) - pictures_of(expected))
     error = steps / np.float32(HALF_RANGE) if values is None else values - expected
@@ -342,7 +333,7 @@ def real_lrs(network: IntegerNetwork, pictures: list[Path], count: int = 8) -> n
     return integer.run_reference(network, np.stack([item.picture for item in itertools.islice(inputs, count)]))
 
 
-def _values(model: bytes, parts: list[np.ndarray], noise: np.ndarray) -> np.ndarray:
+def _values(model: bytes, parts: list[np.ndarray]) -> np.ndarray:
     """Pictures before they are rounded, float32 ``[N, 3, H, W]``."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # no warning about optional inputs
@@ -351,11 +342,7 @@ def _values(model: bytes, parts: list[np.ndarray], noise: np.ndarray) -> np.ndar
     if needs_library(model):
         register_library(options)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    takes_noise = any(item.name == NOISE for item in session.get_inputs())
-    return np.concatenate([
-        session.run([OUTPUT], {INPUT: network_input(part),
-                               **({NOISE: noise.repeat(len(part), axis=0)} if takes_noise else {})})[0]
-        for part in parts])
+    return np.concatenate([session.run([OUTPUT], {INPUT: network_input(part)})[0] for part in parts])
 
 
 @dataclass(frozen=True)
@@ -374,7 +361,7 @@ class ExportedDecoder:
         """The content of ``decoder_report.json``."""
         return {
             "bundle": self.source.name, "weights": self.options.stored.value, "precision": self.options.precision.value,
-            "ops": self.options.ops.value, "pixels": self.options.pixel_type.value, "noise": self.options.noise.value,
+            "ops": self.options.ops.value, "pixels": self.options.pixel_type.value,
             "bytes": len(self.model), **({"size": self.size} if self.size else {}),
             "date": datetime.date.today().isoformat(), "torch": torch.__version__, **asdict(self.comparison),
         }

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from codec_contract.errors import ExportError
 from export.decoder.fused_nodes import Array, FusedGraph, Value, array
 from export.decoder.served import CLAMP, normalized_filters, upsampled_kernel
-from server_decoder.decoder_session import INPUT, NOISE
+from server_decoder.decoder_session import INPUT
 from server_decoder.grain.code_predictor import CodePredictor
 from server_decoder.grain.fusion import FeatureFusion, PictureFusion, SqueezeExcitation
 from server_decoder.grain.grain import Grain
@@ -35,10 +35,9 @@ from server_decoder.stylegan2.networks import StyleGAN2
 _LEAKY = {"slope": NEGATIVE_SLOPE}
 
 
-def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False, seeded: bool = False
-                ) -> onnx.ModelProto:
+def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False) -> onnx.ModelProto:
     """``lr`` uint8 ``[B, h, w, 3]`` -> ``hr`` uint8 ``[B, H, W, 3]``, any B; convolutions compute in float16 if
-    ``half``. ``seeded``: the generator's noise is a second input, float32 ``[B, noise_size]``, not a constant."""
+    ``half``."""
     graph = FusedGraph(half=half)
     grain = decoder if isinstance(decoder, Grain) else None
     invertible = decoder.decoder if isinstance(decoder, Grain) else decoder
@@ -47,17 +46,8 @@ def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False, seeded: boo
     lr = graph.nodes("DequantizeLR", [levels], [levels.shape], half=graph.half,
                    to=TensorProto.FLOAT16 if graph.half else TensorProto.FLOAT)[0]
     picture, f_inv = _invertible(graph, invertible, lr, "decoder" if grain else "invertible")
-    inputs = [INPUT]
     if grain is not None and grain.prior is not None and grain.codes is not None:
-        noise: list[Value] | None = None
-        if seeded:
-            inputs.append(NOISE)
-            sides = grain.prior.noise_sides
-            drawn = graph.input(NOISE, TensorProto.FLOAT, sum(side**2 for side in sides))
-            parts = graph.split(drawn, [side**2 for side in sides])
-            noise = [graph.reshape(part, side, side, 1) for part, side in zip(parts, sides, strict=True)]
-        generator = _Generator(graph, _codes(graph, grain.codes, grain.prior.mean_code, f_inv), grain.codes, f_inv,
-                               noise)
+        generator = _Generator(graph, _codes(graph, grain.codes, grain.prior.mean_code, f_inv), grain.codes, f_inv)
         match grain.prior:
             case StyleGAN2():
                 style, f_gen = generator.stylegan2(grain.prior)
@@ -67,7 +57,7 @@ def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False, seeded: boo
                 raise ExportError(f"there are no fused ops for a {type(grain.prior).__name__}; export it with --ops "
                                   "plain")
         picture = _fused_picture(graph, grain.fusion, picture, f_inv, style, f_gen)
-    return graph.model(inputs, picture)
+    return graph.model(levels, picture)
 
 
 def _sequence(graph: FusedGraph, x: Value | Sequence[Value], name: str, layers: Sequence[nn.Module] | nn.Sequential, *,
@@ -159,12 +149,11 @@ def _codes(graph: FusedGraph, predictor: CodePredictor, mean: Tensor, f_inv: Seq
 
 
 class _Generator:
-    """Writes a generator, whose features get the offsets that the predictor computes from ``f_inv``, coarse to fine.
-    ``noise`` is a map for every layer; None for the constant noise."""
+    """Writes a generator, whose features get the offsets that the predictor computes from ``f_inv``, coarse to fine."""
 
-    def __init__(self, graph: FusedGraph, codes: Sequence[_Code], predictor: CodePredictor, f_inv: Sequence[Value],
-                 noise: Sequence[Value] | None) -> None:
-        self.graph, self.codes, self.predictor, self.f_inv, self.given = graph, codes, predictor, f_inv, noise
+    def __init__(self, graph: FusedGraph, codes: Sequence[_Code], predictor: CodePredictor, f_inv: Sequence[Value]
+                 ) -> None:
+        self.graph, self.codes, self.predictor, self.f_inv = graph, codes, predictor, f_inv
         self.tail: dict[str, Any] = {**_LEAKY, **({"clamp": CLAMP} if graph.half else {})}
 
     def stylegan2(self, prior: StyleGAN2) -> tuple[Value, dict[int, Value]]:
@@ -180,7 +169,7 @@ class _Generator:
             side = prior.config.layer_resolutions[index]
             following = factors[index + 1][0] if index + 1 < len(layers) else None
             offset = last and str(side) in self.predictor.offsets
-            steps: dict[str, Any] = {"demodulation": factors[index][1], "noise": self._noise(layer, index, name),
+            steps: dict[str, Any] = {"demodulation": factors[index][1], "noise": self._noise(layer, name),
                                      "style": None if offset else following}
             weight, _ = self._normalized(layer.conv.weight)
             tail = {**self.tail, "gain": math.sqrt(2)}
@@ -203,7 +192,7 @@ class _Generator:
         style, gain = self._normalized_style(self._affine(0, prior.conv.affine, "prior.conv.affine"), prior.conv.conv,
                                              "prior.conv")
         x = self._modulated_constant(prior.input, style, "prior.input")
-        x = self._styled_conv(prior.conv, x, 0, gain, "prior.conv")[0]
+        x = self._styled_conv(prior.conv, x, gain, "prior.conv")[0]
         features = {x.shape[0]: x}
         for index, block in enumerate(blocks):
             first, name = 1 + 2 * index, f"prior.blocks.{index}"
@@ -216,8 +205,8 @@ class _Generator:
             x = graph.inverse_haar(x, style)
             style, following = self._normalized_style(
                 self._affine(first + 1, block.conv2.affine, f"{name}.conv2.affine"), block.conv2.conv, f"{name}.conv2")
-            _, x = self._styled_conv(block.conv1, x, first, gain, f"{name}.conv1", style)
-            x = self._styled_conv(block.conv2, x, first + 1, following, f"{name}.conv2")[0]
+            _, x = self._styled_conv(block.conv1, x, gain, f"{name}.conv1", style)
+            x = self._styled_conv(block.conv2, x, following, f"{name}.conv2")[0]
             if str(x.shape[0]) in self.predictor.offsets:
                 x, _ = self._with_offset(x, None)
             features[x.shape[0]] = x
@@ -267,23 +256,19 @@ class _Generator:
         held = self.graph.constant(name, array(constant).transpose(0, 2, 3, 1))
         return self.graph.cast(self.graph.scale(held, style), self.graph.half)
 
-    def _noise(self, layer: StyledLayer | StyledConv, index: int, name: str) -> Value:
-        strength, graph = array(layer.noise_strength), self.graph
-        if self.given is None:
-            maps = (strength * array(layer.noise)).transpose(0, 2, 3, 1)
-            return graph.constant(f"{name}.noise", maps.astype(np.float16 if graph.half else np.float32))
-        factor = graph.constant(f"{name}.noise_strength", strength)
-        return graph.cast(graph.multiply(self.given[index], factor), graph.half)
+    def _noise(self, layer: StyledLayer | StyledConv, name: str) -> Value:
+        maps = (array(layer.noise_strength) * array(layer.noise)).transpose(0, 2, 3, 1)
+        return self.graph.constant(f"{name}.noise", maps.astype(np.float16 if self.graph.half else np.float32))
 
-    def _styled_conv(self, layer: StyledConv, x: Value, index: int, gain: Value | None, name: str,
-                     style: Value | None = None) -> tuple[Value, Value]:
+    def _styled_conv(self, layer: StyledConv, x: Value, gain: Value | None, name: str, style: Value | None = None
+                     ) -> tuple[Value, Value]:
         """MobileStyleGAN's layer after the modulation; its result, and that times the next style."""
         depthwise, weight, _ = self._separated(layer.conv)
         if depthwise is not None:
             x = self.graph.conv(x, f"{name}.depthwise", depthwise, depthwise=1)
         bias = layer.conv.bias if isinstance(layer.conv, nn.Conv2d) else layer.conv.pointwise.bias
         return self.graph.styled_conv(x, name, weight, bias, demodulation=gain, style=style,
-                                      noise=self._noise(layer, index, name), **self.tail)
+                                      noise=self._noise(layer, name), **self.tail)
 
     def _with_offset(self, x: Value, style: Value | None) -> tuple[Value, Value]:
         """Features with the offset of their resolution, and those times the next style."""

@@ -229,7 +229,7 @@ class FusedGraph:
         self._infos[name] = helper.make_tensor_value_info(name, kind, ["batch", *shape])
         return Value(name, shape)
 
-    def model(self, inputs: Sequence[str], picture: Value) -> onnx.ModelProto:
+    def model(self, lr: Value, picture: Value) -> onnx.ModelProto:
         """The model, which rounds the picture; without nodes, results and constants that it does not depend on."""
         self._nodes.append(helper.make_node("QuantizePicture", [picture.name], [OUTPUT], "QuantizePicture",
                                             domain=DOMAIN))
@@ -244,7 +244,7 @@ class FusedGraph:
             needed.update(node.input)
         held = [tensor for name, tensor in self._constants.items() if name in needed]
         result = helper.make_tensor_value_info(OUTPUT, TensorProto.UINT8, ["batch", *picture.shape])
-        graph = helper.make_graph(nodes[::-1], "decoder", [self._infos.pop(name) for name in inputs], [result], held)
+        graph = helper.make_graph(nodes[::-1], "decoder", [self._infos.pop(lr.name)], [result], held)
         graph.value_info.extend(info for name, info in self._infos.items() if name in needed)
         model = helper.make_model(graph, ir_version=10, producer_name="edgegrain", opset_imports=[
             helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)])

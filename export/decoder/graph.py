@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import BundleError, ExportError
 from codec_contract.pixels import dequantize, unit_to_levels
-from server_decoder.decoder_session import INPUT, NOISE, OUTPUT
+from server_decoder.decoder_session import INPUT, OUTPUT
 from server_decoder.grain.grain import PRIOR
 
 OPSET = 18
@@ -33,20 +33,17 @@ def decoder_graph(decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,
     """The graph of ``decoder``, any B: ``lr`` float32 ``[B, 3, lr, lr]``, or uint8 ``[B, lr, lr, 3]`` if it takes
     ``levels`` -> what the module returns, by the names in ``outputs``.
 
-    A decoder with a ``noise_size`` above 0 takes ``noise`` float32 ``[B, noise_size]`` as its second argument.
     Initializers carry the names of the module's parameters, so `load_parameters` finds them again.
     """
-    examples = {INPUT: torch.zeros(2, lr, lr, 3, dtype=torch.uint8) if levels else torch.zeros(2, 3, lr, lr)}
-    if noise_size := getattr(decoder, "noise_size", 0):
-        examples[NOISE] = torch.zeros(2, noise_size)
+    example = torch.zeros(2, lr, lr, 3, dtype=torch.uint8) if levels else torch.zeros(2, 3, lr, lr)
     batch = torch.export.Dim("batch", min=1, max=4096)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which no decoder needs
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(decoder.eval(), tuple(examples.values()), dynamo=True, opset_version=OPSET,
-                                        verbose=False, optimize=False, input_names=list(examples),
-                                        output_names=list(outputs), dynamic_shapes=tuple({0: batch} for _ in examples))
+            program = torch.onnx.export(decoder.eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
+                                        optimize=False, input_names=[INPUT], output_names=list(outputs),
+                                        dynamic_shapes=({0: batch},))
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(f"torch cannot export {type(decoder).__name__} to ONNX: {error}") from error
     assert program is not None

@@ -6,7 +6,6 @@
   which would be the decoder's largest tensor, are never computed.
 - In float16, convolutions read and write halves; codes, styles, demodulation, channel weights and the sum of pictures
   stay float32.
-- The generator's noise is a constant, or an input.
 
 Plain float16 overflows in style² (demodulation) and in activation times style. So a generator's styles are divided by
 their largest magnitude and every output filter by its norm; both come back in the factor after the convolution, in
@@ -24,7 +23,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec_contract.errors import ExportError
 from server_decoder.generative_prior import GenerativePrior, Noise, Offsets, Synthesis, with_offsets
 from server_decoder.grain.fusion import FeatureFusion, PictureFusion, channel_means
 from server_decoder.grain.grain import Grain, GrainConfig
@@ -38,31 +36,21 @@ CLAMP = 900.0
 precision, whose 256 would cut them, are trained with their clamp."""
 
 
-def served_decoder(decoder: Grain | RRDBDecoder, *, half: bool = False, seeded: bool = False
-                   ) -> ServedGrain | ServedDecoder:
+def served_decoder(decoder: Grain | RRDBDecoder, *, half: bool = False) -> ServedGrain | ServedDecoder:
     """The decoder in the form above, in evaluation mode; it shares all tensors except those that become halves.
 
-    LR and picture are float32 also with ``half``. A ``seeded`` one takes the generator's noise as a second argument,
-    ``[B, noise_size]``.
+    LR and picture are float32 also with ``half``.
     """
-    if seeded:
-        require_generator(decoder)
     served: ServedGrain | ServedDecoder
     if isinstance(decoder, Grain):
         prior = half_prior(decoder.prior) if half and decoder.prior is not None else decoder.prior
-        served = ServedGrain(decoder.config, prior, seeded=seeded)
+        served = ServedGrain(decoder.config, prior)
     else:
         served = ServedDecoder(decoder.config)
     served.load_state_dict(decoder.state_dict(), assign=True)
     if half:
         served.narrow()
     return served.eval().requires_grad_(False)
-
-
-def require_generator(decoder: nn.Module) -> None:
-    """Raise `ExportError` if a decoder has no generator, whose noise is asked for."""
-    if not isinstance(decoder, Grain) or decoder.prior is None:
-        raise ExportError("this decoder has no generator, and only a generator has noise; export it without --noise")
 
 
 def upsampled_conv2d(x: Tensor, weight: Tensor) -> Tensor:
@@ -87,8 +75,6 @@ def upsampled_kernel(weight: Tensor) -> Tensor:
 
 class ServedDecoder(RRDBDecoder):
     """`RRDBDecoder` whose convolutions may be halves; LR and picture are float32."""
-
-    noise_size = 0
 
     def forward_features(self, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
         picture, features = super().forward_features(lr.to(self.conv_first.weight.dtype))
@@ -149,11 +135,11 @@ class ServedPictureFusion(PictureFusion):
 
 
 class ServedGrain(Grain):
-    """`Grain` made of the parts above; ``noise_size`` counts the noise values per picture, 0 if they are constant."""
+    """`Grain` made of the parts above."""
 
     decoder: ServedDecoder
 
-    def __init__(self, config: GrainConfig, prior: GenerativePrior | None = None, *, seeded: bool = False) -> None:
+    def __init__(self, config: GrainConfig, prior: GenerativePrior | None = None) -> None:
         super().__init__(config, prior)
         self.decoder = ServedDecoder(config.decoder)
         match self.fusion:
@@ -162,15 +148,6 @@ class ServedGrain(Grain):
                 self.fusion = ServedFusion(self.fusion.config, channels, self.prior.feature_channels)
             case PictureFusion():
                 self.fusion = ServedPictureFusion(self.fusion.config)
-        self._noise_sides = self.prior.noise_sides if seeded and self.prior is not None else ()
-        self.noise_size = sum(side**2 for side in self._noise_sides)
-
-    def forward(self, lr: Tensor, noise: Tensor | None = None) -> Tensor:
-        """``lr``: float32 ``[B, 3, h, w]`` in [-1, 1]; ``noise``: ``[B, noise_size]`` from N(0, 1) unless it is
-        constant -> float32 ``[B, 3, S, S]``."""
-        if noise is None:
-            return self.forward_all(lr).final
-        return self.forward_all(lr, noise=noise_maps(noise, self._noise_sides)).final
 
     def narrow(self) -> None:
         """Make the weights of convolutions halves, but the generator's: those are float32 until they are normalized."""
@@ -180,12 +157,6 @@ class ServedGrain(Grain):
                 part.half()
         if isinstance(self.fusion, ServedFusion | ServedPictureFusion):
             self.fusion.narrow()
-
-
-def noise_maps(noise: Tensor, sides: Sequence[int]) -> list[Tensor]:
-    """Noise ``[B, sum of side²]`` as one map per layer, ``[B, 1, side, side]``."""
-    parts = noise.split([side**2 for side in sides], 1)
-    return [part.reshape(-1, 1, side, side) for part, side in zip(parts, sides, strict=True)]
 
 
 def half_prior(prior: GenerativePrior) -> GenerativePrior:
@@ -206,7 +177,7 @@ def half_prior(prior: GenerativePrior) -> GenerativePrior:
 
 
 class HalfStyleGAN2(StyleGAN2):
-    """`StyleGAN2` for export. Every layer also multiplies by the next one's style."""
+    """`StyleGAN2` for export, with its constant noise. Every layer also multiplies by the next one's style."""
 
     def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
         layers = [layer for layer in self.layers if isinstance(layer, StyledLayer)]
@@ -218,7 +189,7 @@ class HalfStyleGAN2(StyleGAN2):
         pictures: list[Tensor] = []  # coarse to fine
         for index, layer in enumerate(layers):
             resolution, last = self.config.layer_resolutions[index], index % 2 == 0  # the last layer of its resolution
-            weight, own = normalized_filters(layer.conv.weight)[0].half(), noise[index]
+            weight = normalized_filters(layer.conv.weight)[0].half()
             following = styles[index + 1] if index + 1 < len(layers) else None
             if layer.conv.filter is None:
                 x = F.conv2d(modulated, weight, padding=1)
@@ -227,7 +198,7 @@ class HalfStyleGAN2(StyleGAN2):
                 kernel = (4 * layer.conv.filter.kernel).half().expand(x.shape[1], -1, -1, -1)
                 x = F.conv2d(x, kernel, padding=1, groups=x.shape[1])
             x, modulated = activated(
-                x, gains[index], layer.noise_strength * (layer.noise if own is None else own), layer.bias,
+                x, gains[index], layer.noise_strength * layer.noise, layer.bias,
                 None if last and resolution in offsets else following, gain=math.sqrt(2))
             if last:
                 if resolution in offsets:
@@ -253,13 +224,16 @@ class HalfStyleGAN2(StyleGAN2):
 
 
 class HalfMobileStyleGAN(MobileStyleGAN):
-    """`MobileStyleGAN` for export. Modulation is part of the inverse Haar transform and of the layer before."""
+    """`MobileStyleGAN` for export, with its constant noise.
+
+    Modulation is part of the inverse Haar transform and of the layer before.
+    """
 
     def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
         blocks = [block for block in self.blocks if isinstance(block, Block)]
         style, peak = normalized_style(self.conv.affine(codes[:, 0]))
         x = modulate(self.input, style).half()  # [B, C, 4, 4]
-        x = with_offsets(self._convolve(self.conv, x, noise[0], peak)[0], offsets)
+        x = with_offsets(self._convolve(self.conv, x, peak)[0], offsets)
         features = {x.shape[-1]: x}
         for index, block in enumerate(blocks):
             first = 1 + 2 * index
@@ -267,15 +241,15 @@ class HalfMobileStyleGAN(MobileStyleGAN):
             style, peak = normalized_style(style)
             x = _inverse_haar(0.5 * x.float() * style[:, :, None, None]).half()
             style, following = normalized_style(block.conv2.affine(codes[:, first + 1]))
-            _, x = self._convolve(block.conv1, x, noise[first], peak, style)
-            x = with_offsets(self._convolve(block.conv2, x, noise[first + 1], following)[0], offsets)
+            _, x = self._convolve(block.conv1, x, peak, style)
+            x = with_offsets(self._convolve(block.conv2, x, following)[0], offsets)
             features[x.shape[-1]] = x
         if not isinstance(self.head, WaveletHead):
             return Synthesis(_pointwise(self.head, x, None), features)
         style, peak = normalized_style(self.head.affine(codes[:, -1]))
         return Synthesis(_inverse_haar(0.5 * _pointwise(self.head.conv, modulate(x, style), peak)), features)
 
-    def _convolve(self, layer: StyledConv, x: Tensor, noise: Tensor | None, peak: Tensor, style: Tensor | None = None
+    def _convolve(self, layer: StyledConv, x: Tensor, peak: Tensor, style: Tensor | None = None
                   ) -> tuple[Tensor, Tensor]:
         """The steps after the modulation, of which ``peak`` ``[B, 1]`` is the divisor: the result, and the result times
         the next layer's style."""
@@ -287,8 +261,7 @@ class HalfMobileStyleGAN(MobileStyleGAN):
             x = F.conv2d(x, depthwise.half(), padding=1, groups=depthwise.shape[0])
         weight, norm = normalized_filters(weight)
         x = F.conv2d(x, weight.half(), padding=conv.padding)
-        return activated(x, peak * norm, layer.noise_strength * (layer.noise if noise is None else noise), conv.bias,
-                         style)
+        return activated(x, peak * norm, layer.noise_strength * layer.noise, conv.bias, style)
 
 
 def activated(x: Tensor, gains: Tensor, noise: Tensor, bias: Tensor | None, style: Tensor | None, *, gain: float = 1.0
@@ -296,7 +269,7 @@ def activated(x: Tensor, gains: Tensor, noise: Tensor, bias: Tensor | None, styl
     """The steps after a convolution, in float32, as halves; the result, and that times the next layer's style.
 
     ``gains`` ``[B, C]`` are the demodulation and what the convolution's normalization divided out, ``noise`` is
-    ``[1 or B, 1, H, W]``, ``gain`` a factor after the leaky ReLU.
+    ``[1, 1, H, W]``, ``gain`` a factor after the leaky ReLU.
     """
     value = x.float() * gains[:, :, None, None] + noise.half().float()
     if bias is not None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from codec_contract.errors import ExistsError, ExportError
+from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, prove_bound
 from export.encoder.graph import FORMATS, EncoderGraph, TfliteConverter, exact_graph
 
 
 def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
-                   formats: Sequence[str] = tuple(FORMATS), force: bool = False,
-                   progress: Callable[[str], None] | None = None,
+                   formats: Sequence[str] = tuple(FORMATS), *, progress: Callable[[str], None] = lambda name: None,
                    tflite_converter: TfliteConverter = TfliteConverter.direct) -> dict[str, Path]:
     """Write an integer network, whose bounds are proven first, or a graph in several formats; returns format -> path.
 
-    ``progress`` is called with every file's name before it is written.
+    ``progress`` is called with every file's name before it is written. Existing files are refused.
     """
     require_formats(formats)
     if isinstance(encoder, IntegerNetwork):
@@ -24,16 +23,12 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
         encoder = exact_graph(encoder)
     Path(out_dir).mkdir(parents=True, exist_ok=True)
     paths = {kind: Path(out_dir) / FORMATS[kind] for kind in FORMATS if kind in formats}
-    for path in paths.values():
-        if path.exists() and not force:
-            raise ExistsError(path)
     for kind, path in paths.items():
-        if progress:
-            progress(path.name)
+        progress(path.name)
         if kind == "tflite":
             from export.encoder.tflite_converters import write_tflite
 
-            write_tflite(encoder, path, force=force, converter=tflite_converter)
+            write_tflite(encoder, path, tflite_converter)
         elif kind == "coreml":
             from export.encoder.coreml import write_coreml
 
@@ -41,7 +36,7 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
         else:
             from export.encoder.onnx import write_onnx
 
-            write_onnx(encoder, path, force=force)
+            write_onnx(encoder, path)
     return paths
 
 

@@ -101,7 +101,7 @@ def _operation(mb: Any, node: g.Node, inputs: list[Any]) -> Any:
             y = mb.mul(x=x, y=np.float32(node.factor), name=f"{name}_scaled" if node.offset else name)
             return mb.add(x=y, y=np.float32(node.offset), name=name) if node.offset else y
         case g.LeakyRelu():
-            return mb.leaky_relu(x=x, alpha=node.slope, name=name) if node.slope else mb.relu(x=x, name=name)
+            return mb.leaky_relu(x=x, alpha=node.slope, name=name)
         case g.Concat():
             return mb.concat(values=inputs, axis=1, name=name)
 

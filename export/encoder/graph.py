@@ -8,7 +8,6 @@ numbers 0...255 under the name ``"image"`` and the last node holds the LR as who
 from __future__ import annotations
 
 import enum
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -105,9 +104,9 @@ class Scale(Unary):
 
 @dataclass(frozen=True)
 class LeakyRelu(Unary):
-    """``x`` where positive, ``slope * x`` elsewhere; a slope of 0 is the plain ReLU."""
+    """``x`` where positive, ``slope * x`` elsewhere."""
 
-    slope: float = 0.0
+    slope: float
 
 
 class Sigmoid(Unary):
@@ -186,21 +185,13 @@ class EncoderGraph:
         """Number of weights and biases."""
         return sum(node.weight.size + node.bias.size for node in self.nodes if isinstance(node, Conv))
 
-    def kinds(self) -> dict[str, int]:
-        """Number of nodes by kind, most frequent first."""
-        return dict(Counter(type(node).__name__ for node in self.nodes).most_common())
 
-
-def exact_graph(network: IntegerNetwork, *, guard: bool = True) -> EncoderGraph:
-    """The integer encoder in float32: per layer Conv [-> Add] -> Floor -> Clip.
-
-    ``guard=False`` leaves the guard half out of the biases; tests show that bytes then differ.
-    """
+def exact_graph(network: IntegerNetwork) -> EncoderGraph:
+    """The integer encoder in float32: per layer Conv [-> Add] -> Floor -> Clip."""
     outputs = {INPUT: INPUT}
     nodes: list[Node] = []
     for layer in network.layers:
-        bias = layer.exported_bias() if guard else layer.exported_bias() - np.float32(0.5) * layer.scale()
-        nodes.append(Conv(f"{layer.name}.conv", outputs[layer.input], layer.exported_weight(), bias,
+        nodes.append(Conv(f"{layer.name}.conv", outputs[layer.input], layer.exported_weight(), layer.exported_bias(),
                           layer.stride, layer.padding, layer.groups))
         if layer.skip:
             nodes.append(Add(f"{layer.name}.add", nodes[-1].name, outputs[layer.skip]))
@@ -208,32 +199,6 @@ def exact_graph(network: IntegerNetwork, *, guard: bool = True) -> EncoderGraph:
         nodes.append(Clip(layer.name, nodes[-1].name))
         outputs[layer.name] = layer.name
     return EncoderGraph(network.architecture, network.hr, network.lr, tuple(nodes), exact=True)
-
-
-def float_contrast(network: IntegerNetwork, seed: int = 0) -> EncoderGraph:
-    """The same layers as ordinary floats: real weights, ReLU, no rounding before the LR.
-
-    Weights are the integer encoder's, each scaled by a random factor in 0.9...1.1, so that activations have the
-    size they have in the exact encoder, as training without quantization could have produced.
-    """
-    rng = np.random.default_rng(seed)
-    nodes: list[Node] = []
-    outputs = {INPUT: INPUT}
-    for index, layer in enumerate(network.layers):
-        weight = layer.exported_weight()
-        bias = layer.bias * layer.scale()
-        if (layer.weight != 1).any():  # the box mean stays a mean
-            weight = weight * rng.uniform(0.9, 1.1, weight.shape)
-            bias = bias * rng.uniform(0.9, 1.1, bias.shape)
-        nodes.append(Conv(f"{layer.name}.conv", outputs[layer.input], weight.astype(np.float32),
-                          bias.astype(np.float32), layer.stride, layer.padding, layer.groups))
-        if layer.skip:
-            nodes.append(Add(f"{layer.name}.add", nodes[-1].name, outputs[layer.skip]))
-        if index < len(network.layers) - 1:
-            nodes.append(LeakyRelu(layer.name, nodes[-1].name))
-        outputs[layer.name] = nodes[-1].name
-    nodes += rounding_nodes(nodes[-1].name)
-    return EncoderGraph(f"float-{network.architecture}", network.hr, network.lr, tuple(nodes), exact=False)
 
 
 def rounding_nodes(source: str, factor: float = 1.0, offset: float = 0.0) -> tuple[Node, ...]:

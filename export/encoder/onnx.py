@@ -22,9 +22,9 @@ IR_VERSION = 8
 """The IR version of opset 18; every ONNX Runtime since 1.14 reads it."""
 
 
-def write_onnx(graph: EncoderGraph, path: str | Path, *, force: bool = False) -> Path:
+def write_onnx(graph: EncoderGraph, path: str | Path) -> Path:
     """Write the encoder for ONNX Runtime (pictures as ``[N, H, W, 3]``)."""
-    return write_atomically(path, onnx_model(graph).SerializeToString(), force=force)
+    return write_atomically(path, onnx_model(graph).SerializeToString())
 
 
 def onnx_model(graph: EncoderGraph, *, batch: int | str = "n", int8: bool = True) -> onnx.ModelProto:

@@ -86,8 +86,6 @@ class _Writer:
                     return y
                 return self.op("ADD", [y, self.scalar(node.offset)], name, shape, self.schema.AddOptionsT())
             case g.LeakyRelu():
-                if not node.slope:
-                    return self.op("RELU", inputs, name, shape)
                 return self.op("LEAKY_RELU", inputs, name, shape, self.schema.LeakyReluOptionsT(alpha=node.slope))
             case g.Concat():
                 return self.op("CONCATENATION", inputs, name, shape, self.schema.ConcatenationOptionsT(axis=3))

@@ -2,7 +2,7 @@
 
 onnx2tf puts transpositions around additions and turns some depthwise convolutions into grouped ones: the bytes are the
 same, the file is a little slower. TensorFlow converts without any optimization or quantization: nothing is calibrated,
-so nothing depends on the machine that exports.
+so nothing depends on the machine that exports. Both store weights as float32.
 """
 
 from __future__ import annotations
@@ -24,23 +24,14 @@ from codec_contract.files import write_atomically
 from codec_contract.onnx_runtime import captured_stderr
 from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
-from export.encoder.graph import OUTPUT, EncoderGraph, TfliteConverter, int8_parts
+from export.encoder.graph import OUTPUT, EncoderGraph, TfliteConverter
 from export.encoder.onnx import onnx_model
-from export.encoder.tflite import (
-    MIN_RUNTIME,
-    PER_CHANNEL_DEQUANTIZE,
-    SIGNATURE,
-    pack,
-    same_padding,
-    tflite_bytes,
-    tflite_schema,
-)
+from export.encoder.tflite import SIGNATURE, pack, same_padding, tflite_bytes, tflite_schema
 
 
-def write_tflite(graph: EncoderGraph, path: str | Path, *, force: bool = False,
-                 converter: TfliteConverter = TfliteConverter.direct) -> Path:
+def write_tflite(graph: EncoderGraph, path: str | Path, converter: TfliteConverter = TfliteConverter.direct) -> Path:
     """Convert and write the encoder; its signature ``serving_default`` maps ``image`` to ``lr``."""
-    return write_atomically(path, converted(graph, converter), force=force)
+    return write_atomically(path, converted(graph, converter))
 
 
 def converted(graph: EncoderGraph, converter: TfliteConverter) -> bytes:
@@ -122,7 +113,7 @@ def _operation(tf: Any, shapes: Mapping[str, tuple[int, int, int]], node: g.Node
         case g.Scale():
             return x * node.factor + node.offset if node.offset else x * node.factor
         case g.LeakyRelu():
-            return tf.nn.leaky_relu(x, node.slope) if node.slope else tf.nn.relu(x)
+            return tf.nn.leaky_relu(x, node.slope)
         case g.Concat():
             return tf.concat(inputs, axis=3)
 
@@ -141,14 +132,13 @@ def _convolve(tf: Any, node: g.Conv, x: Any, size: tuple[int, int]) -> Any:
 
 
 def _finished(flatbuffer: bytes, graph: EncoderGraph) -> bytes:
-    """A converter's file in the form of edgegrain's own: ``image`` and ``lr`` as its ends, int8 weights where exact."""
+    """A converter's file with the ends of edgegrain's own: ``image`` and ``lr``."""
     schema = tflite_schema()
     model = schema.ModelT.InitFromPackedBuf(flatbuffer, 0)
     (part,) = model.subgraphs
     model.signatureDefs = [schema.SignatureDefT(
         [_end(schema, part, part.inputs, INPUT, graph.hr)], [_end(schema, part, part.outputs, OUTPUT, graph.lr)],
         SIGNATURE)]
-    _store_weights_as_int8(schema, model)
     return pack(model)
 
 
@@ -162,50 +152,3 @@ def _end(schema: Any, part: Any, tensors: np.ndarray, name: str, side: int) -> A
                           f"expected uint8 [1, {side}, {side}, 3]; use another --tflite-converter")
     tensor.name = name
     return schema.TensorMapT(name, int(index))
-
-
-def _store_weights_as_int8(schema: Any, model: Any) -> None:
-    (graph,) = model.subgraphs
-    channel_axes = {schema.BuiltinOperator.CONV_2D: 0, schema.BuiltinOperator.DEPTHWISE_CONV_2D: 3}
-    kinds = [code.builtinCode for code in model.operatorCodes]
-    operators = []
-    for operator in graph.operators:
-        kind = kinds[operator.opcodeIndex]
-        stored = _store_as_int8(schema, model, operator.inputs[1], channel_axes[kind]) if kind in channel_axes else None
-        if stored is not None:
-            operators.append(schema.OperatorT(
-                opcodeIndex=len(kinds), inputs=np.array([stored], np.int32), outputs=operator.inputs[1:2],
-                builtinOptionsType=schema.BuiltinOptions.DequantizeOptions, builtinOptions=schema.DequantizeOptionsT()))
-        operators.append(operator)
-    if len(operators) == len(graph.operators):
-        return
-    graph.operators = operators
-    dequantize = schema.BuiltinOperator.DEQUANTIZE
-    model.operatorCodes.append(schema.OperatorCodeT(
-        builtinCode=dequantize, deprecatedBuiltinCode=dequantize, version=PER_CHANNEL_DEQUANTIZE))
-    for entry in model.metadata:
-        if entry.name == b"min_runtime_version":
-            model.buffers[entry.buffer].data = np.frombuffer(MIN_RUNTIME, np.uint8)
-
-
-def _store_as_int8(schema: Any, model: Any, index: int, axis: int) -> int | None:
-    """Move the data of the weights ``index`` to a new int8 tensor, scaled along ``axis``, and return its index.
-
-    The weights become a tensor that an operation computes. None where int8 would not be exact.
-    """
-    (graph,) = model.subgraphs
-    weight = graph.tensors[index]
-    buffer = model.buffers[weight.buffer]
-    if sum(tensor.buffer == weight.buffer for tensor in graph.tensors) > 1:
-        return None  # another tensor uses these bytes
-    parts = int8_parts(np.moveaxis(np.frombuffer(buffer.data.tobytes(), "<f4").reshape(weight.shape), axis, 0))
-    if parts is None:
-        return None
-    integers, scale = parts
-    graph.tensors.append(schema.TensorT(
-        name=weight.name + b".int8", type=schema.TensorType.INT8, shape=weight.shape, hasRank=True,
-        buffer=weight.buffer, quantization=schema.QuantizationParametersT(
-            scale=scale.ravel(), zeroPoint=np.zeros(scale.size, np.int64), quantizedDimension=axis)))
-    buffer.data = np.frombuffer(np.moveaxis(integers, 0, axis).tobytes(), np.uint8)
-    weight.buffer = 0  # the schema's empty one
-    return len(graph.tensors) - 1

@@ -55,9 +55,9 @@ def smooth_pictures(count: int, side: int, seed: int = 0) -> list[np.ndarray]:
     return list(np.clip(levels, 0, 255).astype(np.uint8))
 
 
-def input_counts(count: int) -> dict[str, int]:
+def input_counts(count: int, *, adversarial: bool = True) -> dict[str, int]:
     """Number of inputs of every kind, ``count`` in total."""
-    counts = {kind: int(count * share) for kind, share in SHARES.items()}
+    counts = {kind: int(count * share) for kind, share in SHARES.items() if adversarial or kind != "adversarial"}
     counts["noise"] += count - sum(counts.values())
     return counts
 
@@ -69,9 +69,7 @@ def make_inputs(hr: int, count: int, *, network: IntegerNetwork | None = None, p
     Adversarial inputs are searched on the rounding boundaries of ``network``; without it noise replaces them. Each real
     picture is used several times (cropped, turned, mirrored); without any, synthetic photographs replace them.
     """
-    counts = input_counts(count)
-    if network is None:
-        counts["noise"] += counts.pop("adversarial")
+    counts = input_counts(count, adversarial=network is not None)
     makers: dict[str, Callable[[np.random.Generator, int, int], tuple[str, np.ndarray]]] = {
         "picture": partial(_picture, pictures), "noise": _noise, "gradient": _gradient, "checkerboard": _checkerboard,
         "constant": _constant}

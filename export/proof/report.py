@@ -25,10 +25,10 @@ import numpy as np
 
 from codec_contract.bundle.manifest import ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, Manifest
 from codec_contract.errors import ExportError
-from codec_contract.files import write_atomically
 from edge_encoder.golden_inputs import check_golden
 from edge_encoder.integer_network import ACCUMULATOR_LIMIT
 from export.encoder.graph import Conv, EncoderGraph
+from export.proof.mil_interpreter import MilProgram
 from export.proof.runtimes import Runtime, compiled_model_runtimes, coreml_runtimes, onnx_runtimes, tflite_runtimes
 
 REPORTS = ("report.json", "report.md")
@@ -40,14 +40,13 @@ def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: st
 
     Raises an `ExportError` if a file of an exact encoder has other weights than the encoder.
     """
-    read = {kind: read_encoder(kind, path) for kind, path in artefacts.items()}
-    for kind, (_, layers) in read.items() if graph.exact else ():
+    for kind, path in artefacts.items() if graph.exact else ():
         convolutions = [node for node in graph.nodes if isinstance(node, Conv)]
-        held = Counter(_key(*layer) for layer in layers)
+        held = Counter(_key(*layer) for layer in _READERS[kind](path))
         held.subtract(_key(node.weight, node.bias) for node in convolutions)
         if wrong := [node.name for node in convolutions if held[_key(node.weight, node.bias)] < 0]:
-            raise ExportError(f"{artefacts[kind].name} has other weights or biases than the encoder in "
-                              f"{', '.join(wrong)}; do not ship it, export it again")
+            raise ExportError(f"{path.name} has other weights or biases than the encoder in {', '.join(wrong)}; do not "
+                              "ship it, export it again")
     return {
         "schema": 1,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -55,9 +54,8 @@ def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: st
         "source": source,
         "encoder": {
             "architecture": graph.name, "hr": graph.hr, "lr": graph.lr, "exact": graph.exact,
-            "parameters": graph.parameters(), "flops": graph.flops(), "operations": graph.kinds()},
-        "files": {path.name: {"format": kind, **_fingerprint(path), "operations": dict(read[kind][0])}
-                  for kind, path in artefacts.items()},
+            "parameters": graph.parameters(), "flops": graph.flops()},
+        "files": {path.name: {"format": kind, **_fingerprint(path)} for kind, path in artefacts.items()},
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {"system": platform.system(), "architecture": platform.machine(), "processor": processor_name()},
     }
@@ -79,11 +77,10 @@ def require_exact(rows: Sequence[Mapping[str, Any]]) -> None:
                           + ("; ".join(found) or "nothing was compared"))
 
 
-def write_report(report: ProofReport, folder: Path, *, force: bool = False) -> tuple[Path, Path]:
+def write_report(report: ProofReport, folder: Path) -> None:
     """Write ``report.json`` and ``report.md``."""
-    as_json, as_markdown = (folder / name for name in REPORTS)
-    return (write_atomically(as_json, (json.dumps(report, indent=2) + "\n").encode(), force=force),
-            write_atomically(as_markdown, markdown(report).encode(), force=force))
+    for name, text in zip(REPORTS, (json.dumps(report, indent=2) + "\n", markdown(report)), strict=True):
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def markdown(report: ProofReport) -> str:
@@ -92,39 +89,22 @@ def markdown(report: ProofReport) -> str:
     lines += [f"# Encoder {encoder['architecture']}", "",
               f"{encoder['hr']} x {encoder['hr']} to {encoder['lr']} x {encoder['lr']}, from {report['source']}: "
               f"{encoder['parameters']:,} parameters, {encoder['flops'] / 1e9:.2f} GFLOP a picture.", ""]
-    lines += _table(["file", "bytes", "SHA-256", "operations"],
-                    [[name, f"{entry['bytes']:,}", entry["sha256"][:16], _counts(entry["operations"])]
-                     for name, entry in report["files"].items()])
+    lines += _table(["file", "bytes", "SHA-256"], [[name, f"{entry['bytes']:,}", entry["sha256"][:16]]
+                                                   for name, entry in report["files"].items()])
     if "bound" in report:
         bound = report["bound"]
         lines += ["## Proof", "",
                   f"No accumulator can exceed 2^{bound['worst_log2']:.2f} (limit 2^{bound['limit_log2']}), so every "
                   "partial sum is an exact float32 number in any order.", ""]
-    if "runtimes" in report:
-        quick = " Quick: without --quick, more inputs are compared." if report.get("quick") else ""
-        lines += ["## Compared with the int64 reference", "", f"Inputs: {_counts(report['inputs'])}.{quick}", ""]
-        lines += _table(["runtime", "inputs", "LR bytes", "differing", "ms a picture"],
-                        [[row["name"], row["inputs"], f"{row['bytes_compared']:,}", row["differing_bytes"],
-                          row.get("milliseconds", "")] for row in report["runtimes"]])
-    for key, title in (("float_contrast", "An ordinary float encoder of the same shape, for contrast"),
-                       ("flips", "Differences between runtimes")):
-        if key in report:
-            lines += [f"## {title}", "", flip_sentence(report[key]), ""]
+    inputs = ", ".join(f"{count} {kind}" for kind, count in report["inputs"].items())
+    lines += [f"## Compared with {report['reference']}", "", f"Inputs: {inputs}.", ""]
+    lines += _table(["runtime", "inputs", "LR bytes", "differing", "by at most"],
+                    [[row["name"], row["inputs"], f"{row['bytes_compared']:,}", row["differing_bytes"],
+                      row["largest_step"]] for row in report["runtimes"]])
     lines += ["## Made by", "", f"{report['date']}, commit {report['commit'] or 'unknown'}, "
               f"{report['machine']['processor']} ({report['machine']['system']} {report['machine']['architecture']}); "
               + ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + ".", ""]
     return "\n".join(lines)
-
-
-def flip_sentence(section: Mapping[str, Any]) -> str:
-    """One sentence on a flip section."""
-    flips = section["flips_per_million"]
-    compared = f"(over {section['inputs']} inputs, {section['bytes_compared']:,} bytes)."
-    if not flips["worst"]:
-        return f"No LR byte happened to differ between two runtimes {compared}"
-    return (f"{flips['median']:g} of a million LR bytes flip between two runtimes (median of all pairs), "
-            f"{flips['worst']:g} between {flips['worst_pair'][0]} and {flips['worst_pair'][1]}, by at most "
-            f"{section['largest_step']} {compared}")
 
 
 Layer = tuple[np.ndarray, np.ndarray]
@@ -135,19 +115,7 @@ def _key(weight: np.ndarray, bias: np.ndarray) -> tuple[tuple[int, ...], bytes, 
     return weight.shape, weight.tobytes(), bias.tobytes()
 
 
-def read_encoder(kind: str, path: Path) -> tuple[Counter[str], Iterator[Layer]]:
-    """Operation kinds of a file in a format, without constants of Core ML, and its convolutions."""
-    if kind == "onnx":
-        return _read_onnx(path)
-    if kind == "coreml":
-        from export.proof.mil_interpreter import MilProgram
-
-        program = MilProgram(path)
-        return Counter({name: count for name, count in program.operations.items() if name != "const"}), program.layers()
-    return _read_tflite(path)
-
-
-def _read_onnx(path: Path) -> tuple[Counter[str], Iterator[Layer]]:
+def _read_onnx(path: Path) -> Iterator[Layer]:
     import onnx
 
     graph = onnx.load(str(path)).graph
@@ -156,11 +124,10 @@ def _read_onnx(path: Path) -> tuple[Counter[str], Iterator[Layer]]:
         if node.op_type in ("Cast", "Mul") and all(name in values for name in node.input):  # int8 times its scale
             first, *rest = (values[name].astype(np.float32) for name in node.input)
             values[node.output[0]] = math.prod(rest, start=first)
-    return (Counter(node.op_type for node in graph.node),
-            ((values[node.input[1]], values[node.input[2]]) for node in graph.node if node.op_type == "Conv"))
+    return ((values[node.input[1]], values[node.input[2]]) for node in graph.node if node.op_type == "Conv")
 
 
-def _read_tflite(path: Path) -> tuple[Counter[str], Iterator[Layer]]:
+def _read_tflite(path: Path) -> Iterator[Layer]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
@@ -180,9 +147,13 @@ def _read_tflite(path: Path) -> tuple[Counter[str], Iterator[Layer]]:
         return data * tensor.quantization.scale.reshape(sides)
 
     axes = {"CONV_2D": (0, 3, 1, 2), "DEPTHWISE_CONV_2D": (3, 0, 1, 2)}
-    return (Counter(kind for kind, _ in found),
-            ((value(operator.inputs[1]).transpose(axes[kind]), value(operator.inputs[2])) for kind, operator in found
-             if kind in axes))
+    return ((value(operator.inputs[1]).transpose(axes[kind]), value(operator.inputs[2])) for kind, operator in found
+            if kind in axes)
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Layer]]] = {
+    "onnx": _read_onnx, "tflite": _read_tflite, "coreml": lambda path: MilProgram(path).layers()}
+"""Format -> the convolutions of a file."""
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
@@ -223,10 +194,6 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items())
-
-
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return [*lines, *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows), ""]
@@ -243,9 +210,6 @@ def processor_name() -> str:
     return platform.processor() or platform.machine() or "unknown processor"
 
 
-DeviceReport = dict[str, Any]
-
-SCHEMA = 1
 IN_USE = ("all optimizations", "XNNPACK", "Core ML, CPU only")
 """Parts of the names of runtimes that applications use; the others only check the encoder."""
 
@@ -260,14 +224,15 @@ def installed_runtimes(folder: Path) -> list[Runtime]:
     return [runtime for runtime in runtimes if any(part in runtime.name for part in IN_USE)]
 
 
-def measure(runtime: Runtime, manifest: Manifest, device: str, runs: int) -> DeviceReport:
-    """Run a bundle's golden vectors on a runtime of its encoder, and time ``runs`` runs of one picture."""
+def measure(runtime: Runtime, manifest: Manifest, device: str, runs: int) -> dict[str, Any]:
+    """The report of a device (docs/devices.md): a bundle's golden vectors on a runtime of its encoder, and the time of
+    ``runs`` runs of one picture."""
     golden = check_golden(manifest.open_file(GOLDEN), runtime.encode)
     picture = np.random.default_rng(0).integers(0, 256, (1, manifest.hr, manifest.hr, 3), np.uint8)
     times = [1e3 * seconds for seconds in timeit.repeat(partial(runtime.encode, picture), number=1, repeat=runs)]
     threads = re.search(r"(\d+) thread", runtime.name)
     return {
-        "schema": SCHEMA, "date": datetime.now(UTC).date().isoformat(),
+        "schema": 1, "date": datetime.now(UTC).date().isoformat(),
         "platform": {"darwin": "macos", "win32": "windows"}.get(sys.platform, "linux"),
         "device": device, "runtime": re.sub(r", (\d+ threads?|batch 1)\b", "", runtime.name),
         "threads": int(threads[1]) if threads else 0,
@@ -277,39 +242,6 @@ def measure(runtime: Runtime, manifest: Manifest, device: str, runs: int) -> Dev
                       "most": round(max(times), 2)}}
 
 
-def read_reports(path: Path) -> list[DeviceReport]:
-    """The reports of a file: one, as the clients write it, or a list."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{path} is no device report: {error}") from error
-    reports = content if isinstance(content, list) else [content]
-    for report in reports:
-        fields = report if isinstance(report, Mapping) else {}
-        if wrong := next((name for name, right in _FIELDS.items() if not right(fields.get(name))), None):
-            raise ExportError(f"{path} is no device report: the field {wrong} is missing or has another form than "
-                              "docs/devices.md defines")
-    return reports
-
-
 def this_device() -> str:
     """The processor's name and the number of its cores."""
     return f"{processor_name()}, {os.cpu_count()} cores"
-
-
-def _is_text(value: Any) -> bool:
-    """True for one short line that does not break a table."""
-    return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable() and "|" not in value
-
-
-_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "schema": lambda value: bool(value == SCHEMA),
-    "platform": lambda value: value in ("web", "android", "ios", "linux", "macos", "windows"),
-    **dict.fromkeys(("device", "runtime", "bundle", "lr_contract_id"), _is_text),
-    **dict.fromkeys(("threads", "checked"), lambda value: isinstance(value, int)),
-    "failed": lambda value: isinstance(value, list) and all(map(_is_text, value)),
-    "encode_ms": lambda value: isinstance(value, Mapping) and all(
-        isinstance(value.get(name), int | float) for name in ("runs", "median", "least", "most")),
-    "date": lambda value: value is None or bool(re.fullmatch(r"\d{4}-\d\d-\d\d", str(value))),
-}
-"""Field of a report -> test of its value, as docs/devices.md defines it."""

@@ -41,19 +41,17 @@ class Runtime:
     encode: Callable[[np.ndarray], np.ndarray]
     batch: int = 1
     fixed_batch: bool = False
-    concurrent: bool = True
-    """True if it may run concurrently with others in one process; torch's switches are global."""
     slow: bool = False
     """True if it is tens of times slower than the others, as reference kernels are."""
 
 
 def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Runtime]:
-    """All runtimes for ``artefacts`` (format -> path) and torch."""
+    """All runtimes that load ``artefacts`` (format -> path)."""
     batch = large_batch(graph)
     loaders: dict[str, Callable[[Path], Iterable[Runtime]]] = {
         "tflite": lambda path: tflite_runtimes(path) + compiled_model_runtimes(path),
         "coreml": coreml_runtimes, "onnx": lambda path: onnx_runtimes(path, batch)}
-    return [runtime for kind, path in artefacts.items() for runtime in loaders[kind](path)] + torch_runtimes(graph)
+    return [runtime for kind, path in artefacts.items() for runtime in loaders[kind](path)]
 
 
 def large_batch(graph: EncoderGraph) -> int:
@@ -89,20 +87,20 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
     """LiteRT with its XNNPACK delegate, with its own kernels, and with the reference kernels."""
     with needs_extra("export", "checking TFLite needs", ExportError):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    kernels = (("XNNPACK", OpResolverType.AUTO), ("without delegate", OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES),
-               ("reference kernels", OpResolverType.BUILTIN_REF))
+    kernels = [(label, resolver, threads) for threads in THREADS for label, resolver in (
+        ("XNNPACK", OpResolverType.AUTO), ("without delegate", OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES))]
+    kernels.append(("reference kernels", OpResolverType.BUILTIN_REF, 1))  # these know no threads
     runtimes = []
-    for label, resolver in kernels:
-        for threads in THREADS:
-            try:
-                with captured_stderr():  # prints its delegate
-                    interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
-                    interpreter.allocate_tensors()
-                    run = interpreter.get_signature_runner()
-            except (RuntimeError, ValueError) as error:
-                raise ExportError(f"LiteRT cannot load {path}: {error}") from error
-            runtimes.append(Runtime(f"LiteRT {version('ai-edge-litert')}, {label}, {_threads(threads)}",
-                                    _keeping(interpreter, run), slow=resolver == OpResolverType.BUILTIN_REF))
+    for label, resolver, threads in kernels:
+        try:
+            with captured_stderr():  # prints its delegate
+                interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=resolver)
+                interpreter.allocate_tensors()
+                run = interpreter.get_signature_runner()
+        except (RuntimeError, ValueError) as error:
+            raise ExportError(f"LiteRT cannot load {path}: {error}") from error
+        runtimes.append(Runtime(f"LiteRT {version('ai-edge-litert')}, {label}, {_threads(threads)}",
+                                _keeping(interpreter, run), slow=resolver == OpResolverType.BUILTIN_REF))
     return runtimes
 
 
@@ -133,7 +131,7 @@ def coreml_runtimes(path: Path) -> list[Runtime]:
     program = MilProgram(path)
     runtimes = [Runtime("Core ML program, numpy interpreter", program.predict)]
     if sys.platform == "darwin":
-        runtimes.append(Runtime("Core ML, CPU only", _coreml_predictor(path), concurrent=False))
+        runtimes.append(Runtime("Core ML, CPU only", _coreml_predictor(path)))
     return runtimes
 
 
@@ -145,9 +143,9 @@ def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
         from export.encoder.torch_graph import torch_encoder
     release, batch = torch.__version__.split("+")[0], large_batch(graph)
     return [
-        Runtime(f"torch {release} eager, oneDNN, batch 1", torch_encoder(graph, onednn=True), concurrent=False),
+        Runtime(f"torch {release} eager, oneDNN, batch 1", torch_encoder(graph, onednn=True)),
         Runtime(f"torch {release} eager, oneDNN off, batch {batch}", torch_encoder(graph, onednn=False), batch,
-                fixed_batch=True, concurrent=False),
+                fixed_batch=True),
     ]
 
 

@@ -201,19 +201,18 @@ class Grain(nn.Module):
         """The state dict without the frozen prior."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PRIOR)}
 
-    def forward_all(self, lr: Tensor, prior_gain: float = 1.0, noise: list[Tensor] | None = None) -> GrainOutput:
+    def forward_all(self, lr: Tensor, prior_gain: float = 1.0) -> GrainOutput:
         """Every picture and feature on the way.
 
         Args:
             lr: ``[B, 3, h, w]`` in [-1, 1], the size of the decoder's coarsest scale.
             prior_gain: factor on the generator's features or picture in the fusion; 0 leaves the prior out. If the base
                 is the generator's picture, it is interpolated to the invertible one.
-            noise: of the generator, as `GenerativePrior.forward` takes it; None for its constants.
         """
         invertible, f_inv = self.decoder.forward_features(lr)
         if self.prior is None or self.codes is None:
             return GrainOutput(invertible, None, invertible, None, f_inv, {})
-        codes, (style, f_gen) = self.generate(f_inv, noise)
+        codes, (style, f_gen) = self.generate(f_inv)
         base: Tensor | float = invertible
         if self.fusion is not None and self.fusion.config.base == "style":
             base = style if prior_gain == 1 else torch.lerp(invertible, style, prior_gain)
@@ -231,8 +230,7 @@ class Grain(nn.Module):
                 final = style
         return GrainOutput(invertible, style, final, codes, f_inv, f_gen)
 
-    def generate(self, f_inv: Sequence[Tensor], noise: list[Tensor] | None = None, window: Window | None = None
-                 ) -> tuple[Tensor, Synthesis]:
+    def generate(self, f_inv: Sequence[Tensor], window: Window | None = None) -> tuple[Tensor, Synthesis]:
         """Invertible features, coarse to fine -> codes ``[B, L, code_width]`` and the generator's output for them.
 
         ``window``: the part of the picture that is wanted, as for `GenerativePrior.forward`.
@@ -240,7 +238,7 @@ class Grain(nn.Module):
         if self.prior is None or self.codes is None:
             raise ModelError(f"this model ({self.config.variant}) has no generator")
         codes = self.prior.mean_code + self.codes(f_inv)
-        return codes, self.prior(codes, noise, self.codes.predict_offsets(f_inv), window)
+        return codes, self.prior(codes, None, self.codes.predict_offsets(f_inv), window)
 
     def forward(self, lr: Tensor) -> Tensor:
         return self.forward_all(lr).final

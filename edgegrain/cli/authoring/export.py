@@ -23,7 +23,7 @@ from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import DEFAULT_PRIOR, BundleOption, ForceOption, JsonOption, refuse_options
 from edgegrain.cli.output import report, say
 from export import mobile
-from export.decoder import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
+from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage
 
 HELP = """Export encoders, decoders, enlargers and bundles.
 
@@ -57,9 +57,6 @@ def decoder(
     storage: Annotated[WeightStorage | None, typer.Option(
         help="Storage of the weights [default: the precision's].")] = None,
     precision: Annotated[Precision, typer.Option(help="Type that the decoder computes in.")] = Precision.float32,
-    noise: Annotated[Noise, typer.Option(
-        help="Source of the generator's noise: inside the graph, or an input that sessions draw from a seed.")
-    ] = Noise.constant,
     ops: Annotated[Ops, typer.Option(
         help="Operators: ONNX's own, or fused ones on channels-last maps, which need their library "
         "(docs/cuda_ops.md).")] = Ops.plain,
@@ -104,7 +101,7 @@ def decoder(
         from export.bundle.writer import require_target, write_form
         from export.decoder import export as graphs
 
-    options = DecoderOptions(storage, precision, noise, ops, pixels or (Pixels.uint8 if size else None))
+    options = DecoderOptions(storage, precision, ops, pixels or (Pixels.uint8 if size else None))
     source = graphs.choose_source(bundle, prior, config=config, random_weights=random_weights)
     if size:
         graphs.enlarger_factor(source.manifest, size)  # refused before work that takes time

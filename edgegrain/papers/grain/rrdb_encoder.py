@@ -142,15 +142,6 @@ def random_rrdb_encoder(hr: int, lr: int, seed: int = 0, config: FloatEncoderCon
     return encoder.eval()
 
 
-def official_graph(hr: int, lr: int, weights: Path | None, seed: int) -> EncoderGraph:
-    """The graph of a checkpoint, or of random weights."""
-    rrdb = random_rrdb_encoder(hr, lr, seed) if weights is None else load_rrdb_encoder(weights)
-    if lr << rrdb.config.scale != hr:
-        raise ExportError(f"{weights} has {rrdb.config.scale} halvings: it turns {hr} into "
-                          f"{hr >> rrdb.config.scale}, not {lr}")
-    return rrdb_graph(rrdb, hr)
-
-
 def bundle_graph(path: Path, hr: int) -> EncoderGraph:
     """The graph of the weights in a bundle for pictures of ``hr`` x ``hr``."""
     return rrdb_graph(load_rrdb_encoder(path), hr)

@@ -3,10 +3,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import runpy
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +12,10 @@ import pytest
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from codec_contract.bundle.manifest import verify_bundle
-from codec_contract.errors import ExportError
-from edge_encoder.integer_network import IntegerNetwork, integer_digest, prove_bound, save_integer_network
+from codec_contract.bundle.manifest import ENCODER_WEIGHTS
+from edge_encoder.integer_network import integer_digest, load_integer_network, prove_bound
 from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, random_rrdb_encoder
-from export.encoder import export_encoder, onnx
+from export.encoder import onnx
 from export.encoder.graph import Clip
 from export.mobile import app
 from export.proof import prove
@@ -28,10 +25,8 @@ RUN = CliRunner()
 
 
 @pytest.fixture(scope="module")
-def bundle(network: IntegerNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle")
-    save_integer_network(network, folder / "encoder.safetensors")
-    return folder
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles"), random=True)
 
 
 @pytest.fixture(scope="module")
@@ -48,43 +43,24 @@ def test_every_runtime_ends_in_zero_differing_bytes(run: tuple[Path, str]) -> No
     assert len(lines) >= 13 and all(line.endswith(": 0 differing bytes") for line in lines)
 
 
-def test_the_report_says_what_was_written_and_compared(run: tuple[Path, str], network: IntegerNetwork) -> None:
-    out, _ = run
-    report = json.loads((out / "report.json").read_text())
+def test_the_report_says_what_was_written_and_compared(run: tuple[Path, str], bundle: Path) -> None:
+    out, printed = run
+    report, network = json.loads((out / "report.json").read_text()), load_integer_network(bundle / ENCODER_WEIGHTS)
+    assert {"writing encoder.tflite", "writing encoder.mlpackage", "writing encoder.onnx",
+            "comparing with the int64 reference"} < set(printed.splitlines())
+    assert report["source"] == "bundle tiny-64-lr16"
     assert set(report["files"]) == {"encoder.tflite", "encoder.mlpackage", "encoder.onnx"}
     for row in report["runtimes"]:
         assert (row["inputs"], row["bytes_compared"], row["differing_bytes"]) == (15, 15 * network.lr**2 * 3, 0)
     assert report["encoder"] | {"exact": True, "hr": 64, "lr": 16, "digest": integer_digest(network).hex(),
                                 "flops": 2 * network.multiply_adds()} == report["encoder"]
     assert report["bound"]["worst_log2"] == pytest.approx(max(prove_bound(network).values()), abs=1e-3)
-    assert sum(report["inputs"].values()) == 15 and report["quick"] is False
+    assert sum(report["inputs"].values()) == 15
     assert report["files"]["encoder.tflite"]["bytes"] == (out / "encoder.tflite").stat().st_size
-    assert report["files"]["encoder.mlpackage"]["operations"]["conv"] == len(network.layers)
-    flips = report["float_contrast"]["flips_per_million"]
-    assert flips["worst"] >= flips["median"] >= 0
     assert {"numpy", "onnxruntime", "ai-edge-litert", "coremltools", "torch"} <= set(report["versions"])
     assert report["files"]["encoder.tflite"]["converter"] == "direct"
-    assert any("milliseconds" in row for row in report["runtimes"])
     markdown = (out / "report.md").read_text()
     assert all(row["name"] in markdown for row in report["runtimes"]) and "2^" in markdown
-
-
-def test_without_a_terminal_every_step_is_a_line(run: tuple[Path, str]) -> None:
-    steps = [match[1] for line in run[1].splitlines() if (match := re.fullmatch(r"(.+), \d+ s", line))]
-    assert [step for step in steps if not re.search(r": \d+ of \d+$", step)] == [
-        "writing encoder.tflite", "writing encoder.mlpackage", "writing encoder.onnx",
-        "comparing with the int64 reference", "measuring latency", "exporting an ordinary float encoder for contrast",
-        "comparing runtimes of the float encoder"]
-
-
-def test_quick_compares_twenty_inputs_and_says_so(bundle: Path, tmp_path: Path,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one process
-    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path), "--formats", "onnx", "--quick"])
-    assert result.exit_code == 0, result.output
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["quick"] is True and sum(report["inputs"].values()) == 20 and "float_contrast" not in report
-    assert "Quick: without --quick, more inputs are compared." in (tmp_path / "report.md").read_text()
 
 
 def test_after_ctrl_c_there_are_no_files(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,58 +91,22 @@ def test_existing_files_are_kept_without_force(run: tuple[Path, str], bundle: Pa
     assert (out / "encoder.onnx").read_bytes() == before
 
 
-def test_one_format_alone_and_force(bundle: Path, tmp_path: Path) -> None:
-    arguments = ["--bundle", str(bundle), "--out", str(tmp_path), "--formats", "onnx", "--inputs", "2", "--no-contrast"]
-    assert RUN.invoke(app, arguments).exit_code == 0
-    assert RUN.invoke(app, [*arguments, "--force"]).exit_code == 0
+def test_one_format_alone_and_quick(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one process
+    arguments = ["--bundle", str(bundle), "--out", str(tmp_path), "--formats", "onnx"]
+    assert RUN.invoke(app, [*arguments, "--inputs", "2"]).exit_code == 0
+    assert RUN.invoke(app, [*arguments, "--quick", "--force"]).exit_code == 0
+    assert sum(json.loads((tmp_path / "report.json").read_text())["inputs"].values()) == 20
     assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder.onnx", "report.json", "report.md"]
-    assert "float_contrast" not in json.loads((tmp_path / "report.json").read_text())
 
 
-def test_renewing_replaces_the_bundles_exports_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-                                                                ) -> None:
-    """Those that it has, also in the folder that the command is called in."""
-    folder = write_tiny_bundle(tmp_path, random=True)
-    (folder / "encoder.onnx").write_bytes(b"an older export")
-    refresh_manifest(folder)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.chdir(folder)
-    result = RUN.invoke(app, ["--bundle", ".", "--out", str(tmp_path / "dist"), "--inputs", "2", "--no-contrast",
-                              "--renew"])
-    assert json.loads((tmp_path / "dist" / "report.json").read_text())["source"] == "bundle tiny-64-lr16"
-    assert result.exit_code == 0 and "renewed encoder.onnx of bundle tiny-64-lr16" in result.output
-    after = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert {name for name in before if before[name] != after[name]} == {"encoder.onnx", "manifest.json"}
-    assert after["encoder.onnx"] == (tmp_path / "dist" / "encoder.onnx").read_bytes() and set(before) == set(after)
-    old, new = (json.loads(files["manifest.json"]) for files in (before, after))
-    assert new["files"].pop("encoder.onnx")["size"] == len(after["encoder.onnx"]) and old["files"].pop("encoder.onnx")
-    assert old == new
-
-
-def test_what_cannot_be_renewed_is_refused_before_the_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-                                                                 ) -> None:
-    bundle, arguments = write_tiny_bundle(tmp_path), ["--out", str(tmp_path / "dist"), "--renew"]
-    for refused, message in ((["--bundle", str(bundle), "--formats", "onnx,tflite"], "no encoder as tflite"),
-                             (["--bundle", "hf://owner/name@main"], "is cached as it is on the Hub; copy its folder")):
-        result = RUN.invoke(app, [*arguments, *refused])
-        assert result.exit_code == 1 and message in result.output
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    result = RUN.invoke(app, [*arguments, "--bundle", str(bundle)])
-    assert result.exit_code == 1 and "cannot be written; copy the bundle" in result.output
-    assert list(tmp_path.iterdir()) == [bundle]
-
-
-def test_a_differing_byte_is_exit_status_one_stands_in_the_report_and_renews_nothing(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_differing_byte_is_exit_status_one_and_stands_in_the_report(
+        bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = onnx.write_onnx
-    monkeypatch.setattr(onnx, "write_onnx", lambda graph, path, force: write(replace(graph, nodes=tuple(
-        replace(node, high=100) if isinstance(node, Clip) else node for node in graph.nodes)), path, force=force))
-    folder = write_tiny_bundle(tmp_path / "bundles", random=True)
-    before = (folder / "manifest.json").read_bytes()
-    result = RUN.invoke(app, ["--bundle", str(folder), "--out", str(tmp_path), "--formats", "onnx", "--inputs", "4",
-                              "--no-contrast", "--renew"])
+    monkeypatch.setattr(onnx, "write_onnx", lambda graph, path: write(replace(graph, nodes=tuple(
+        replace(node, high=100) if isinstance(node, Clip) else node for node in graph.nodes)), path))
+    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path), "--formats", "onnx", "--inputs", "4"])
     assert result.exit_code == 1 and "do not ship it: ONNX Runtime" in result.output
-    assert (folder / "manifest.json").read_bytes() == before and verify_bundle(folder)
     rows = {row["name"]: row for row in json.loads((tmp_path / "report.json").read_text())["runtimes"]}
     assert all((row["differing_bytes"] > 0) == name.startswith("ONNX") for name, row in rows.items())
 
@@ -175,11 +115,6 @@ def test_a_differing_byte_is_exit_status_one_stands_in_the_report_and_renews_not
     (["--bundle", "no-such-bundle"], "no bundle 'no-such-bundle'"),
     (["--formats", "tflite,gguf"], "unknown format gguf"),
     (["--data", "."], "no pictures"),
-    (["--renew"], "manifest.json"),
-    (["--renew", "--architecture", "official-rrdb"], "a bundle's exact encoder"),
-    (["--renew", "--quick"], "the whole comparison"),
-    (["--hr", "256", "--checkpoint", "grain.pt"], "--checkpoint, --hr: need --architecture official-rrdb"),
-    (["--architecture", "official-rrdb"], "--bundle: does not go with --architecture official-rrdb"),
     (["--out", __file__], "is a file; name a folder"),
 ])
 def test_what_cannot_be_done_is_exit_status_one(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -208,7 +143,7 @@ def test_files_that_appear_during_the_export_are_kept(bundle: Path, tmp_path: Pa
 
     monkeypatch.setattr(prove.reports, "write_report", another_export)
     result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--formats", "onnx",
-                              "--inputs", "1", "--no-contrast"])
+                              "--inputs", "1"])
     assert result.exit_code == 1
     assert "encoder.onnx exists; choose another folder (--out), or pass force" in " ".join(result.output.split())
     assert (tmp_path / "dist" / "encoder.onnx").read_bytes() == b"of another export"
@@ -227,43 +162,28 @@ def test_the_output_may_be_on_another_file_system(bundle: Path, tmp_path: Path, 
     (tmp_path / "dist").symlink_to(other)
     monkeypatch.setattr(os, "replace", rename_within_one)
     result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--formats", "coreml,onnx",
-                              "--inputs", "1", "--no-contrast"])
+                              "--inputs", "1"])
     assert result.exit_code == 0, result.output
     assert {path.name for path in other.iterdir()} == {"encoder.mlpackage", "encoder.onnx", "report.json", "report.md"}
 
 
-@pytest.mark.parametrize("converted", [False, True])
-def test_an_official_checkpoint_exports_with_flips_instead_of_exactness(tmp_path: Path, converted: bool) -> None:
-    """The authors' file, or the bundle that it was converted to."""
+def test_a_float_encoder_is_compared_with_torch(tmp_path: Path) -> None:
+    """Of a bundle that an official checkpoint was converted to."""
     encoder = random_rrdb_encoder(64, 16, config=FloatEncoderConfig(channels=8, growth=4, blocks=1))
     folder = write_tiny_bundle(tmp_path)
     (folder / "encoder.safetensors").unlink()
-    weights = folder / "rrdb_encoder.safetensors"
-    save_file(dict(encoder.state_dict()), weights)
+    save_file(dict(encoder.state_dict()), folder / "rrdb_encoder.safetensors")
     refresh_manifest(folder)
-    arguments = ["--bundle", str(folder)] if converted else [
-        "--architecture", "official-rrdb", "--hr", "64", "--lr", "16", "--checkpoint", str(weights)]
-    result = RUN.invoke(app, [*arguments, "--formats", "onnx", "--out", str(tmp_path / "dist"), "--inputs", "4"])
+    result = RUN.invoke(app, ["--bundle", str(folder), "--formats", "onnx", "--out", str(tmp_path / "dist"),
+                              "--inputs", "4"])
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "dist" / "report.json").read_text())
-    assert report["encoder"]["exact"] is False and "runtimes" not in report
-    assert report["flips"]["inputs"] == 4 and report["flips"]["flips_per_million"]["median"] >= 0
-    assert "between two runtimes" in result.output and "differing bytes" not in result.output
+    assert report["encoder"]["exact"] is False and report["reference"] == "torch" and "bound" not in report
+    assert {row["inputs"] for row in report["runtimes"]} == {4} and "comparing with torch" in result.output
 
 
 def test_help_teaches_with_examples() -> None:
     result = RUN.invoke(app, ["--help"])
     assert result.exit_code == 0
-    for word in ("python -m export.mobile --out dist", "official-rrdb", "exit status is 1", "--renew"):
+    for word in ("python -m export.mobile --out dist", "exit status is 1"):
         assert word in " ".join(result.output.split()), word
-
-
-def test_export_encoder_proves_the_bounds_and_writes_all_or_nothing(
-        network: IntegerNetwork, exported: Mapping[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="unknown format"):
-        export_encoder(network, tmp_path, ["onnx", "pt"])
-    (tmp_path / "encoder.onnx").write_bytes(b"precious")
-    with pytest.raises(FileExistsError):
-        export_encoder(network, tmp_path, ["coreml", "onnx"])
-    assert [path.name for path in tmp_path.iterdir()] == ["encoder.onnx"]
-    assert list(exported) == ["tflite", "coreml", "onnx"] and all(path.exists() for path in exported.values())

@@ -1,67 +1,17 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError
-from export.bundle.writer import refuse_to_replace, renew_encoders, update_card
-from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
-
-
-@pytest.fixture
-def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of encoders with arbitrary content, which a bundle does not check."""
-    folder = tmp_path_factory.mktemp("newer")
-    for name in ("encoder.tflite", "encoder.onnx", "encoder.mlpackage/Manifest.json", "encoder.mlpackage/Data/weights"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"a newer " + name.encode())
-    return folder
+from export.bundle.writer import refuse_to_replace, update_card
+from tests.tiny_bundle import write_tiny_bundle
 
 
 def _files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_renewed_encoders_replace_older_ones_whole(newer: Path, tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    shutil.copytree(newer / "encoder.mlpackage", folder / "encoder.mlpackage")
-    (folder / "encoder.mlpackage" / "Manifest.json").write_bytes(b"an older export")
-    (folder / "encoder.mlpackage" / "Data" / "part").write_bytes(b"what packages no longer have")
-    (folder / "encoder.tflite").write_bytes(b"an older export")
-    refresh_manifest(folder)
-    (folder / ".git").mkdir()
-    for name in (".git/HEAD", "notes.txt"):  # which the manifest does not list
-        (folder / name).write_text("mine")
-    before, contract = _files(folder), load_manifest(folder).lr_contract_id
-    manifest = renew_encoders(folder, [newer / "encoder.mlpackage", newer / "encoder.tflite"])
-    after = _files(folder)
-    assert manifest == verify_bundle(folder) and manifest.lr_contract_id == contract
-    assert {path.name for path in tmp_path.iterdir()} == {folder.name}  # nothing is left behind
-    assert _files(folder / "encoder.mlpackage") == _files(newer / "encoder.mlpackage")
-    assert after["encoder.tflite"] == (newer / "encoder.tflite").read_bytes()
-    others = {name for name in before if not name.startswith(("encoder.mlpackage", "encoder.tflite", "manifest"))}
-    assert {name: before[name] for name in others} == {name: after[name] for name in others}
-    assert others == {"README.md", "coder.json", "decoder.onnx", "encoder.onnx", "encoder.safetensors", "golden.json",
-                      ".git/HEAD", "notes.txt"}
-    assert others - {".git/HEAD", "notes.txt"} < set(manifest.files)
-
-
-def test_what_a_bundle_does_not_have_cannot_be_renewed(newer: Path, tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    before = _files(folder)
-    with pytest.raises(BundleError, match=r"no encoder\.tflite that could be renewed"):
-        renew_encoders(folder, [newer / "encoder.onnx", newer / "encoder.tflite"])
-    assert _files(folder) == before
-
-
-def test_a_damaged_bundle_is_not_renewed(newer: Path, tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    (folder / "coder.json").write_bytes(b"{}")
-    with pytest.raises(BundleError, match="coder.json"):
-        renew_encoders(folder, [newer / "encoder.onnx"])
 
 
 def test_a_card_changes_itself_and_the_evaluation_only(tmp_path: Path) -> None:
@@ -77,20 +27,16 @@ def test_a_card_changes_itself_and_the_evaluation_only(tmp_path: Path) -> None:
     assert [name for name in listed if listed[name] != manifest.files[name]] == ["README.md"]
 
 
-@pytest.mark.parametrize("large", ["card", "manifest", "encoder"])
+@pytest.mark.parametrize("large", ["card", "manifest"])
 def test_a_change_that_finds_no_space_leaves_the_bundle_as_it_was(tmp_path: Path, large: str) -> None:
     resource = pytest.importorskip("resource")  # of POSIX
     folder = write_tiny_bundle(tmp_path)
-    (tmp_path / "encoder.onnx").write_bytes(bytes(50_000))
     before, limits = _files(folder), resource.getrlimit(resource.RLIMIT_FSIZE)
     evaluation, card = ({}, "c" * 50_000) if large == "card" else ({"methods": "m" * 50_000}, "card")
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # longer files fail as on a full disk
     try:
         with pytest.raises(OSError, match="too large"):
-            if large == "encoder":
-                renew_encoders(folder, [tmp_path / "encoder.onnx"])
-            else:
-                update_card(folder, evaluation=evaluation, card=card)
+            update_card(folder, evaluation=evaluation, card=card)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert _files(folder) == before

@@ -15,7 +15,6 @@ from torch import Tensor
 from codec_contract.pixels import dequantize, quantize
 from export.decoder.export import random_decoder, random_grain
 from export.decoder.fused_decoder import fused_graph
-from export.decoder.served import noise_maps
 from server_decoder.grain.code_predictor import CodesConfig
 from server_decoder.grain.fusion import FusionConfig
 from server_decoder.grain.grain import PRESETS, Grain, GrainConfig, PriorConfig
@@ -70,7 +69,7 @@ def values(lrs: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2)))
 
 
-def run(model: onnx.ModelProto, lrs: np.ndarray, **others: np.ndarray) -> np.ndarray:
+def run(model: onnx.ModelProto, lrs: np.ndarray) -> np.ndarray:
     """The picture before it is rounded, ``[B, 3, H, W]``."""
     unrounded = onnx.ModelProto()
     unrounded.CopyFrom(model)
@@ -78,7 +77,7 @@ def run(model: onnx.ModelProto, lrs: np.ndarray, **others: np.ndarray) -> np.nda
     assert last.op_type == "QuantizePicture"
     del unrounded.graph.output[:]
     unrounded.graph.output.append(onnx.helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, None))
-    return run_reference_graph(unrounded, {"lr": lrs, **others}).transpose(0, 3, 1, 2)
+    return run_reference_graph(unrounded, {"lr": lrs}).transpose(0, 3, 1, 2)
 
 
 def ops(model: onnx.ModelProto) -> Counter[str]:
@@ -98,17 +97,6 @@ def test_every_variant_computes_the_same(name: str) -> None:
     weights = {node.input[1] for node in half.graph.node if node.op_type == "FusedConv"}
     assert {tensor.data_type for tensor in half.graph.initializer if tensor.name in weights} == {
         onnx.TensorProto.FLOAT16}
-
-
-@torch.no_grad()
-def test_noise_is_an_input() -> None:
-    decoder = random_decoder("grain-smoke").decoder
-    model = fused_graph(decoder, seeded=True)
-    sides = decoder.prior.noise_sides
-    drawn = np.random.default_rng(1).standard_normal((2, sum(side**2 for side in sides)), np.float32)
-    lrs, noise = levels(decoder), noise_maps(torch.from_numpy(drawn), sides)
-    expected = decoder.forward_all(values(lrs), noise=noise).final.numpy()
-    np.testing.assert_allclose(run(model, lrs, noise=drawn), expected, atol=1e-5)
 
 
 @torch.no_grad()
@@ -142,7 +130,7 @@ def test_an_rrdb_decoder_has_a_node_per_convolution(kind: str, nodes: dict[str, 
 
 
 def test_a_generator_has_no_steps_between_its_convolutions() -> None:
-    model = fused_graph(random_decoder("grain-smoke").decoder, seeded=True)
+    model = fused_graph(random_decoder("grain-smoke").decoder)
     counts = ops(model)
     # Nine layers, four of which upsample; nine styles.
     assert counts["ModulationFactors"] == 9 and counts["FilteredBiasAct"] == 4

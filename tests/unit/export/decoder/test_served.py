@@ -22,7 +22,6 @@ from export.decoder.export import compare_decoder, export_decoder, find_decoder,
 from export.decoder.served import (
     CLAMP,
     activated,
-    noise_maps,
     normalized_filters,
     normalized_style,
     served_decoder,
@@ -134,24 +133,6 @@ def test_every_variant_has_the_form(change: dict[str, object]) -> None:
     assert (served_decoder(decoder)(lr_values()) - expected).abs().max() < 1e-5
     half = served_decoder(decoder, half=True)(lr_values())
     assert half.dtype == torch.float32 and psnr(half, expected) > 55
-
-
-@torch.no_grad()
-def test_noise_as_an_argument(decoder: Grain) -> None:
-    served = served_decoder(decoder, seeded=True)
-    sides = decoder.prior.noise_sides
-    assert sides == (4, 8, 8, 16, 16, 32, 32, 64, 64) and served.noise_size == sum(side**2 for side in sides)
-    constants = [buffer for name, buffer in decoder.named_buffers() if name.endswith(".noise")]
-    same = torch.cat([constant.flatten() for constant in constants]).expand(2, -1)
-    torch.testing.assert_close(served(lr_values(), same), decoder(lr_values()), atol=1e-5, rtol=0)
-    drawn = torch.randn(2, served.noise_size, generator=torch.Generator().manual_seed(4))
-    found = served(lr_values(), drawn)
-    torch.testing.assert_close(found, decoder.forward_all(lr_values(), noise=noise_maps(drawn, sides)).final,
-                               atol=1e-5, rtol=0)
-    assert (found - decoder(lr_values())).abs().max() > 1e-3
-    assert served_decoder(decoder).noise_size == 0
-    with pytest.raises(ExportError, match="without --noise"):  # it has no generator
-        served_decoder(decoder.decoder, seeded=True)
 
 
 def test_a_graph_with_halves_and_ops_of_onnx() -> None:

@@ -10,8 +10,7 @@ import pytest
 from onnx import TensorProto
 
 from edge_encoder.integer_network import IntegerNetwork, run_reference
-from export.encoder.graph import exact_graph, int8_parts
-from export.encoder.onnx import onnx_model, write_onnx
+from export.encoder.graph import int8_parts
 
 
 def _run(model: bytes, rgb: np.ndarray) -> np.ndarray:
@@ -33,16 +32,6 @@ def test_input_and_output_are_bytes_with_a_dynamic_batch(exported: Mapping[str, 
         tensor = value.type.tensor_type
         assert tensor.elem_type == TensorProto.UINT8
         assert [dim.dim_param or dim.dim_value for dim in tensor.shape.dim] == ["n", side, side, 3]
-
-
-def test_an_existing_file_is_kept_without_force(network: IntegerNetwork, tmp_path: Path) -> None:
-    path = tmp_path / "encoder.onnx"
-    path.write_bytes(b"precious")
-    with pytest.raises(FileExistsError, match="force"):
-        write_onnx(exact_graph(network), path)
-    assert path.read_bytes() == b"precious"
-    write_onnx(exact_graph(network), path, force=True)
-    assert path.read_bytes() == onnx_model(exact_graph(network)).SerializeToString()
 
 
 def test_exact_weights_are_stored_as_int8_without_loss(network: IntegerNetwork, exported: Mapping[str, Path]) -> None:

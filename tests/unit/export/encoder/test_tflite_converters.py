@@ -15,7 +15,6 @@ from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder import tflite_converters
 from export.encoder.graph import TfliteConverter, exact_graph
 from export.encoder.tflite_converters import converted, write_tflite
-from export.proof.report import read_encoder
 from export.proof.runtimes import tflite_runtimes
 
 OTHERS = [converter for converter in TfliteConverter if converter is not TfliteConverter.direct]
@@ -31,9 +30,6 @@ def test_every_installed_converter_gives_the_reference_bytes(converter: TfliteCo
     for runtime in tflite_runtimes(path):
         lr = np.concatenate([runtime.encode(picture[None]) for picture in noise])
         assert np.array_equal(lr, expected), runtime.name
-    found = read_encoder("tflite", path)[0]
-    assert found["DEQUANTIZE"] == len(network.layers)  # all weights are int8
-    assert converter is TfliteConverter.onnx2tf or not found["TRANSPOSE"]
 
 
 @pytest.mark.parametrize("converter", OTHERS)

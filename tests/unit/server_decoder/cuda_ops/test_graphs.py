@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from codec_contract.errors import BundleError, DeviceError, ExportError
-from export.decoder import DecoderOptions, Noise, Ops, Pixels, Precision, WeightStorage
+from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage
 from export.decoder.export import compare_decoder, export_decoder
 from server_decoder.cuda_ops import library
 from server_decoder.decoder_session import DecoderSession
@@ -95,17 +95,14 @@ def test_a_decoder_in_float32(exported: tuple[Grain, bytes], built: None) -> Non
     assert len([node for node in graph.node if node.op_type == "FusedConv"]) == 29
 
 
-def test_a_decoder_in_float16_with_seeded_noise(built: None) -> None:
+def test_a_decoder_in_float16(built: None) -> None:
     decoder = tiny_grain(TINY_MOBILE)
-    model = export_decoder(
-        decoder, SIDE, DecoderOptions(WeightStorage.float16, Precision.float16, Noise.seeded, Ops.fused))
+    model = export_decoder(decoder, SIDE, DecoderOptions(WeightStorage.float16, Precision.float16, Ops.fused))
     comparison = compare_decoder(model, decoder, LRS, Precision.float16)
     assert comparison.psnr > 58 and 0 < comparison.differing_bytes < 0.1
     session = DecoderSession(model)
-    assert session.quantizes and session.fused and session.takes_seed
-    first = session.decode(LRS, seed=1)
-    assert (session.decode(LRS, seed=2) != first).mean() > 0.05
-    steps = session.decode(LRS[:1], seed=1).astype(int) - first[:1]
+    assert session.quantizes and session.fused
+    steps = session.decode(LRS[:1]).astype(int) - session.decode(LRS)[:1]
     assert np.abs(steps).max() <= 1 and (steps != 0).mean() < 0.01  # halves at another batch size
 
 

@@ -19,8 +19,8 @@ from edgegrain.papers.grain.rrdb_encoder import (
 )
 from export.encoder import export_encoder
 from export.encoder.torch_graph import torch_encoder
-from export.proof.prove import ProofJob, flip_report
-from export.proof.report import read_encoder
+from export.proof.inputs import make_inputs
+from export.proof.prove import ProofJob, compare, run_all
 
 TINY = FloatEncoderConfig(channels=8, growth=4, blocks=2, scale=3)
 
@@ -88,12 +88,10 @@ def test_costs_at_1024_are_those_of_the_official_encoder() -> None:
 def test_all_formats_agree_up_to_rounding(encoder: RRDBEncoder, tmp_path: Path) -> None:
     graph = rrdb_graph(encoder, 64)
     files = export_encoder(graph, tmp_path)
-    report = flip_report(ProofJob(graph, files, 20).run())
-    assert {name.split()[0] for name in report["runtimes"]} == {"LiteRT", "ONNX", "Core", "torch"}
-    assert report["largest_step"] <= 1
-    assert report["flips_per_million"]["worst"] < 5000  # flips, not another encoder
-    kinds = {kind for form, path in files.items() for kind in read_encoder(form, path)[0]}
-    assert not kinds & {"DEQUANTIZE", "constexpr_affine_dequantize"}  # float weights stay float32
+    rows = compare(run_all(ProofJob(graph, files, 20).runtimes(), make_inputs(64, 20)))
+    assert {row["name"].split()[0] for row in rows} == {"LiteRT", "ONNX", "Core", "torch"}
+    assert max(row["largest_step"] for row in rows) <= 1
+    assert max(row["differing_bytes"] / row["bytes_compared"] for row in rows) < 0.005  # flips, not another encoder
 
 
 def test_sides_that_cannot_be_halved_are_refused(encoder: RRDBEncoder) -> None:

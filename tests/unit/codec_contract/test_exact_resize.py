@@ -9,10 +9,7 @@ from hypothesis import strategies as st
 
 from codec_contract.errors import ImageError
 from codec_contract.resize import cubic, exact_resize
-
-
-def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+from tests.pictures import noise
 
 
 def resized_axis(levels: np.ndarray, size_out: int) -> np.ndarray:

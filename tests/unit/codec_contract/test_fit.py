@@ -10,10 +10,7 @@ from codec_contract.fit import Size, check_size, content_size, fit_picture, rest
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import Header
 from codec_contract.resize import exact_resize
-
-
-def picture(height: int = 5, width: int = 7, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+from tests.pictures import noise
 
 
 def header(size: tuple[int, int], fit: str = "pad", square: OrientedSquare | None = None) -> Header:
@@ -28,7 +25,7 @@ class TestFit:
         assert content_size(size, 64) == expected
 
     def test_pad_scales_and_repeats_the_edges(self) -> None:
-        rgb = picture(201, 300)
+        rgb = noise(300, 201)
         fitted = fit_picture(rgb, 64, "pad")
         content = exact_resize(rgb, (64, 43))  # 201 * 64 / 300 = 42.88; 21 rows are left over, 10 go above
         np.testing.assert_array_equal(fitted[10:53], content)
@@ -36,16 +33,16 @@ class TestFit:
         np.testing.assert_array_equal(fitted[53:], np.repeat(content[-1:], 11, axis=0))
 
     def test_stretch_is_the_exact_resize(self) -> None:
-        rgb = picture(201, 300)
+        rgb = noise(300, 201)
         np.testing.assert_array_equal(fit_picture(rgb, 64, "stretch"), exact_resize(rgb, (64, 64)))
 
     def test_crop_takes_the_centre(self) -> None:
-        rgb = picture(201, 300)
+        rgb = noise(300, 201)
         np.testing.assert_array_equal(fit_picture(rgb, 64, "crop"), exact_resize(rgb[:, 49:250].copy(), (64, 64)))
         np.testing.assert_array_equal(fit_picture(rgb[:, :1], 64, "crop"), np.broadcast_to(rgb[100, 0], (64, 64, 3)))
 
     def test_square_of_the_right_size_is_untouched(self) -> None:
-        rgb = picture(64, 64)
+        rgb = noise(64, 64)
         for fit in ("pad", "stretch", "crop"):
             np.testing.assert_array_equal(fit_picture(rgb, 64, fit), rgb)
 
@@ -54,13 +51,13 @@ class TestFit:
         np.testing.assert_array_equal(fit_picture(rgb, 64, "pad"), np.full((64, 64, 3), (10, 20, 30)))
 
     def test_strips_change_no_byte(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        rgb = picture(203, 117)
+        rgb = noise(117, 203)
         expected = fit_picture(rgb, 64, "stretch")
         monkeypatch.setattr("codec_contract.fit._STRIP_PIXELS", 117 * 10)
         np.testing.assert_array_equal(fit_picture(rgb, 64, "stretch"), expected)
 
     @pytest.mark.parametrize(("rgb", "fit", "message"), [
-        (picture(), "cover", "unknown fit 'cover'"), (np.zeros((4, 4, 3)), "pad", r"float64 \[4, 4, 3\]"),
+        (noise(7, 5), "cover", "unknown fit 'cover'"), (np.zeros((4, 4, 3)), "pad", r"float64 \[4, 4, 3\]"),
         (np.zeros((0, 4, 3), np.uint8), "pad", "at least one pixel")])
     def test_arguments_are_checked(self, rgb: np.ndarray, fit: str, message: str) -> None:
         with pytest.raises(ImageError, match=message):
@@ -82,7 +79,7 @@ class TestUnfit:
 
     @pytest.mark.parametrize("size", [(64, 48), (31, 64)])
     def test_padding_is_removed_exactly(self, size: tuple[int, int]) -> None:
-        rgb = picture(size[1], size[0])
+        rgb = noise(size[0], size[1])
         np.testing.assert_array_equal(unfit_picture(fit_picture(rgb, 64, "pad"), header(size), size), rgb)
 
     def test_smooth_picture_survives_the_round_trip(self) -> None:

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from tests.unit.edge_encoder.test_same_pictures import encoded
+from tests import pictures
+from tests.pictures import encoded
 
 SECONDS, MEGABYTES = 2.0, 600
 SLACK = 2.5
@@ -40,12 +40,11 @@ for path in sys.argv[1:]:
 
 
 def flat(kind: str, mode: str, width: int, height: int, **options: Any) -> bytes:
-    return encoded(kind, Image.new(mode, (width, height)), **options)
+    return encoded(Image.new(mode, (width, height)), kind, **options)
 
 
 def noise(kind: str, width: int, height: int, **options: Any) -> bytes:
-    levels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    return encoded(kind, Image.fromarray(levels), **options)
+    return encoded(pictures.noise(width, height), kind, **options)
 
 
 def files() -> dict[str, bytes]:

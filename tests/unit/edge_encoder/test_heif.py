@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from codec_contract.errors import ImageError
 from edge_encoder.preprocessing import load_picture, readable_formats
+from tests.pictures import encoded
 
 HEADER = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic"
 
@@ -40,10 +41,8 @@ def quarters(width: int = 96, height: int = 64) -> Image.Image:
     return image.resize((width, height), Image.Resampling.NEAREST)
 
 
-def encoded(image: Image.Image, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "HEIF", quality=95, chroma=444, **options)
-    return stream.getvalue()
+def heic(image: Image.Image, **options: object) -> bytes:
+    return encoded(image, "HEIF", **{"quality": 95, "chroma": 444} | options)
 
 
 def claiming(data: bytes, width: int, height: int) -> bytes:
@@ -61,16 +60,16 @@ def assert_alike(loaded: np.ndarray, expected: np.ndarray, *, levels: float = 6)
 def test_rotated_once(pillow_heif, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    tagged = Image.open(io.BytesIO(_png(quarters(), exif)))
+    tagged = Image.open(io.BytesIO(encoded(quarters(), exif=exif)))
     expected = np.asarray(ImageOps.exif_transpose(tagged))
-    assert_alike(load_picture(encoded(quarters(), exif=exif.tobytes())), expected)
+    assert_alike(load_picture(heic(quarters(), exif=exif.tobytes())), expected)
 
 
 def test_exif_alone_does_not_rotate(pillow_heif) -> None:
     """The format's own boxes count; EXIF is left from the camera, or was edited."""
     exif = Image.Exif()
     exif[0x0112] = 1
-    data = encoded(quarters(), exif=exif.tobytes())
+    data = heic(quarters(), exif=exif.tobytes())
     tag = struct.pack("<HHIH" if b"II*\0" in data else ">HHIH", 0x0112, 3, 1, 1)
     assert data.count(tag) == 1
     turned = data.replace(tag, struct.pack("<HHIH" if b"II*\0" in data else ">HHIH", 0x0112, 3, 1, 6))
@@ -89,30 +88,29 @@ def test_bit_depths(pillow_heif, bits: int) -> None:
 
 
 def test_grey_and_transparency(pillow_heif) -> None:
-    assert_alike(load_picture(encoded(Image.new("L", (64, 64), 99))), np.full((64, 64, 3), 99))
+    assert_alike(load_picture(heic(Image.new("L", (64, 64), 99))), np.full((64, 64, 3), 99))
     deep = Image.fromarray(np.full((64, 64), 40000, np.uint16))
-    assert_alike(load_picture(encoded(deep)), np.full((64, 64, 3), 40000 // 257))
-    clear = encoded(Image.new("RGBA", (64, 64), (200, 0, 0, 0)))
+    assert_alike(load_picture(heic(deep)), np.full((64, 64, 3), 40000 // 257))
+    clear = heic(Image.new("RGBA", (64, 64), (200, 0, 0, 0)))
     assert_alike(load_picture(clear, background=(10, 20, 30)), np.full((64, 64, 3), (10, 20, 30)))
 
 
 def test_sizes_are_checked_before_decoding(pillow_heif) -> None:
-    data = encoded(quarters())
+    data = heic(quarters())
     with pytest.raises(ImageError, match="60000 x 60000"):
         load_picture(claiming(data, 60000, 60000))
     with pytest.raises(ImageError, match=r"96 x 64 pixels, more than 6143.*max_pixels"):
         load_picture(data, max_pixels=6143)
     with pytest.raises(ImageError, match="damaged"):
         load_picture(claiming(data, 10, 10))
-    small = io.BytesIO()
-    quarters().save(small, "HEIF", chroma=420)
+    small = heic(quarters(), chroma=420)
     for width, message in ((8160, "damaged"), (8400, "only JPEG files may have more than")):  # phones have 8160 x 6144
         with pytest.raises(ImageError, match=message):
-            load_picture(claiming(small.getvalue(), width, 6144))
+            load_picture(claiming(small, width, 6144))
 
 
 def test_damaged_files(pillow_heif) -> None:
-    data, rng = encoded(quarters()), np.random.default_rng(3)
+    data, rng = heic(quarters()), np.random.default_rng(3)
     for length in (13, len(data) // 4, len(data) // 2):
         with pytest.raises(ImageError, match="damaged"):
             load_picture(data[:length])
@@ -141,9 +139,3 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImageError, match=r"is not a picture, .*readable here: JPEG") as refusal:
         load_picture(b"no picture")
     assert "HEIF" not in str(refusal.value)
-
-
-def _png(image: Image.Image, exif: Image.Exif) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "PNG", exif=exif)
-    return stream.getvalue()

@@ -1,4 +1,4 @@
-"""The integer encoder: reference arithmetic, wiring checks, file format."""
+"""The integer encoder: reference arithmetic, wiring checks, file format, bounds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as to_bytes
 
-from codec_contract.errors import BundleError, ImageError
+from codec_contract.errors import BundleError, ExportError, ImageError
 from edge_encoder import integer_network as integer
-from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork
+from edge_encoder.integer_network import (
+    ACCUMULATOR_LIMIT,
+    INPUT,
+    IntegerConv,
+    IntegerNetwork,
+    accumulate,
+    layer_bound,
+    prove_bound,
+)
 from tests.networks import random_network
 
 
@@ -142,3 +150,47 @@ def test_pictures_of_another_size_are_refused() -> None:
     network = random_network(hr=64)
     with pytest.raises(ImageError, match="64"):
         integer.run_reference(network, np.zeros((1, 32, 32, 3), np.uint8))
+
+
+def test_the_bound_counts_weights_bias_rounding_and_skip() -> None:
+    weight = np.array([1, -2, 3]).reshape(1, 3, 1, 1).repeat(3, 0)
+    assert layer_bound(one_layer(weight, -100, 4)).tolist() == [6 * 255 + 92 + 1] * 3
+    assert layer_bound(one_layer(weight, -100, 4, skip=INPUT)).tolist() == [6 * 255 + 93 + 255 * 16] * 3
+
+
+def test_the_bound_is_reached_up_to_the_guard() -> None:
+    weight = np.array([5, 7, 9]).reshape(1, 3, 1, 1).repeat(3, 0)
+    one = one_layer(weight, 11, 3)
+    largest = 21 * 255 + 11 + 4 + 0.5
+    assert layer_bound(one)[0] - largest == 0.5
+
+
+def test_a_channel_that_can_overflow_is_named() -> None:
+    bias = np.zeros(3, np.int32)
+    bias[2] = ACCUMULATOR_LIMIT
+    wide = replace(one_layer(np.ones((3, 3, 1, 1)), 0, 4), bias=bias)
+    with pytest.raises(ExportError, match=r"'layer', channel 2"):
+        prove_bound(IntegerNetwork("test", 4, 4, (wide,)))
+
+
+def test_no_reachable_accumulator_exceeds_its_bound() -> None:
+    network = random_network(hr=32, lr=8, seed=1)
+    stem = network.layers[0]
+    # The input that maximises channel 0: 255 under positive weights, 0 under negative ones.
+    patch = np.where(stem.weight[0] > 0, 255, 0).transpose(1, 2, 0)[None]
+    acc = accumulate(replace(stem, padding=(0, 0, 0, 0)), patch.astype(np.int64))
+    assert 0 < acc[0, 0, 0, 0] <= layer_bound(stem)[0] <= 2 ** prove_bound(network)[stem.name] + 1e-6
+
+
+def test_depthwise_weights_too_large_for_winograd_kernels_are_named() -> None:
+    def prove(weight: np.ndarray) -> None:
+        prove_bound(IntegerNetwork("test", 4, 4, (one_layer(weight, shift=4, padding=(1, 1, 1, 1), groups=3),)))
+
+    for channel, others, largest, message in ((1, 12, 16, "sum to 113"), (2, 1, 48, "reach 49")):
+        weight = np.ones((3, 1, 3, 3))
+        weight[channel] = others
+        weight[channel, 0, 2, 2] = largest
+        prove(weight)
+        weight[channel, 0, 2, 2] += 1
+        with pytest.raises(ExportError, match=f"'layer', channel {channel}.*{message}"):
+            prove(weight)

@@ -18,18 +18,13 @@ from PIL import Image, ImageCms, ImageOps, features
 
 from codec_contract.errors import DeviceMemoryError, ImageError
 from edge_encoder.preprocessing import _from_stream, load_picture
+from tests.pictures import encoded, noise
 
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 
 
-def picture(height: int = 5, width: int = 7, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
+def picture(height: int = 5, width: int = 7) -> np.ndarray:
+    return noise(width, height)
 
 
 def png(*chunks: tuple[bytes, bytes]) -> bytes:

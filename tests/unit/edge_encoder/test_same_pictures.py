@@ -17,6 +17,7 @@ from PIL import Image, ImageFile
 
 from codec_contract.errors import ImageError
 from edge_encoder.preprocessing import load_picture
+from tests import pictures
 
 UPPER, LOWER = (200, 100, 50), (60, 120, 180)
 PICTURE = Image.fromarray(np.repeat(np.array([[UPPER], [LOWER]], np.uint8), 48, axis=1).repeat(32, axis=0))
@@ -25,9 +26,7 @@ XMP = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orienta
 
 
 def encoded(kind: str, picture: Image.Image = PICTURE, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, kind, **options)
-    return stream.getvalue()
+    return pictures.encoded(picture, kind, **options)
 
 
 def exif(orientation: int) -> bytes:

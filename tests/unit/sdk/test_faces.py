@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from codec_contract.fit import fit_picture
 from edge_encoder.faces.alignment import FacePoints, ffhq_square
 from edge_encoder.faces.detection import DetectedFace
 from sdk import faces
+from tests.pictures import encoded
 from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle
 
 pytestmark = pytest.mark.usefixtures("tiny_face_bundles")
@@ -78,10 +78,9 @@ class TestCompress:
         np.testing.assert_array_equal(codec.restore_batch([payload])[0], sdk.restore(payload))
 
     def test_a_photograph_of_a_phone_is_turned_upright(self, group: np.ndarray) -> None:
-        stream, exif = io.BytesIO(), Image.Exif()
+        exif = Image.Exif()
         exif[274] = 6  # to be shown turned clockwise
-        Image.fromarray(np.rot90(group)).save(stream, "PNG", exif=exif)
-        assert sdk.compress(stream.getvalue()) == sdk.compress(group)
+        assert sdk.compress(encoded(np.rot90(group), exif=exif)) == sdk.compress(group)
 
     def test_a_face_that_no_square_fits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         detected = DetectedFace(np.array([10.0, 10]), 40, np.zeros((6, 2)), 0.9)

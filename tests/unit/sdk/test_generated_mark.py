@@ -22,6 +22,7 @@ from codec_contract import __version__
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.errors import ImageError
 from sdk.generated_mark import ALTERED, EDITED, GENERATED, MAX_XMP_BYTES, MarkedPicture, mark_of
+from tests.pictures import encoded, noise
 from tests.tiny_bundle import HR
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -33,7 +34,7 @@ FORMATS = ["PNG", "JPEG", "WEBP", "TIFF", *(["AVIF"] if features.check("avif") e
 
 @pytest.fixture
 def payload(tiny_bundles: Any) -> sdk.Payload:
-    return sdk.compress(np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8), fit="crop")
+    return sdk.compress(noise(90, 70), fit="crop")
 
 
 @pytest.fixture
@@ -41,14 +42,8 @@ def restored(payload: sdk.Payload) -> Image.Image:
     return sdk.restore(payload)
 
 
-def saved(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, kind, **options)
-    return stream.getvalue()
-
-
 def jpeg(xmp: bytes) -> bytes:
-    return saved(Image.new("RGB", (8, 8)), "JPEG", xmp=xmp)
+    return encoded(Image.new("RGB", (8, 8)), "JPEG", xmp=xmp)
 
 
 def described(inner: str = "", attributes: str = "") -> bytes:
@@ -62,13 +57,13 @@ def described(inner: str = "", attributes: str = "") -> bytes:
 def test_every_file_of_a_restored_picture_is_marked(restored: Image.Image, payload: sdk.Payload, kind: str) -> None:
     bundle = sdk.Codec().bundle
     wanted = sdk.GeneratedMark(EDITED, f"edgegrain {__version__}", DEFAULT_BUNDLE, bundle.version)
-    data = saved(restored, kind)
+    data = encoded(restored, kind)
     assert sdk.read_mark(data) == sdk.read_mark(io.BytesIO(data)) == wanted and wanted.by_edgegrain
-    assert data == saved(sdk.restore(payload), kind)
+    assert data == encoded(sdk.restore(payload), kind)
     plain = sdk.restore(payload, mark=False)
-    assert type(plain) is Image.Image and sdk.read_mark(saved(plain, kind)) is None
+    assert type(plain) is Image.Image and sdk.read_mark(encoded(plain, kind)) is None
     np.testing.assert_array_equal(np.asarray(plain), np.asarray(restored))
-    assert 400 < len(data) - len(saved(plain, kind)) < 900
+    assert 400 < len(data) - len(encoded(plain, kind)) < 900
 
 
 def test_the_packet_holds_four_properties(restored: Image.Image) -> None:
@@ -92,7 +87,7 @@ def test_a_derived_picture_is_marked(restored: Image.Image, method: Callable[[Im
     derived = method(restored)
     expected = method(Image.fromarray(np.asarray(restored)))
     assert derived.mode == expected.mode and derived.tobytes() == expected.tobytes()
-    assert sdk.read_mark(saved(derived)) == sdk.read_mark(restored) is not None
+    assert sdk.read_mark(encoded(derived)) == sdk.read_mark(restored) is not None
 
 
 def test_the_other_parameters_of_save_are_kept(restored: Image.Image, tmp_path: Path) -> None:
@@ -103,24 +98,24 @@ def test_the_other_parameters_of_save_are_kept(restored: Image.Image, tmp_path: 
     with Image.open(tmp_path / "own.png") as picture:
         assert picture.info["Comment"] == "mine" and sdk.read_mark(picture) == sdk.read_mark(restored)
     assert (tmp_path / "own.png").read_bytes().count(b"XML:com.adobe.xmp") == 1
-    assert sdk.read_mark(saved(restored, "TIFF", tiffinfo=None)) == sdk.read_mark(restored)
-    with Image.open(io.BytesIO(saved(restored, "TIFF", tiffinfo={270: "mine"}))) as picture:
+    assert sdk.read_mark(encoded(restored, "TIFF", tiffinfo=None)) == sdk.read_mark(restored)
+    with Image.open(io.BytesIO(encoded(restored, "TIFF", tiffinfo={270: "mine"}))) as picture:
         assert picture.tag_v2[270] == "mine" and sdk.read_mark(picture) == sdk.read_mark(restored)
     packet = described(attributes=f'e:DigitalSourceType="{CAPTURE}"')
     for kind in FORMATS:
         for xmp in (packet, packet.decode()):
-            assert sdk.read_mark(saved(restored, kind, xmp=xmp)) == sdk.GeneratedMark(CAPTURE, tool=None)
-        assert sdk.read_mark(saved(restored, kind, xmp=b"")) is None
+            assert sdk.read_mark(encoded(restored, kind, xmp=xmp)) == sdk.GeneratedMark(CAPTURE, tool=None)
+        assert sdk.read_mark(encoded(restored, kind, xmp=b"")) is None
     for xmp in (b"\xff", "\ud800"):
         with pytest.raises(ImageError, match="is not UTF-8"):
-            saved(restored, xmp=xmp)
+            encoded(restored, xmp=xmp)
     restored.info.clear()
-    assert sdk.read_mark(saved(restored.copy())) is None
+    assert sdk.read_mark(encoded(restored.copy())) is None
 
 
 def test_the_mark_is_put_back(restored: Image.Image) -> None:
     edited = MarkedPicture(Image.fromarray(np.asarray(restored) // 2), restored.info["xmp"])
-    assert sdk.read_mark(saved(edited, "WEBP")) == sdk.read_mark(restored)
+    assert sdk.read_mark(encoded(edited, "WEBP")) == sdk.read_mark(restored)
 
 
 def test_the_codec_decides_the_term() -> None:
@@ -167,10 +162,10 @@ def test_other_programs_name_no_bundle() -> None:
 
 
 def test_no_mark(tmp_path: Path) -> None:
-    assert sdk.read_mark(saved(Image.new("RGB", (8, 8)))) is None
+    assert sdk.read_mark(encoded(Image.new("RGB", (8, 8)))) is None
     assert sdk.read_mark(jpeg(described(attributes='xmp:CreatorTool="Camera"'))) is None
     assert sdk.read_mark(Image.new("L", (8, 8))) is None
-    assert sdk.read_mark(memoryview(saved(Image.new("RGB", (8, 8)))[::-1])[::-1]) is None
+    assert sdk.read_mark(memoryview(encoded(Image.new("RGB", (8, 8)))[::-1])[::-1]) is None
     Image.new("RGB", (8, 8)).save(tmp_path / "me.gif")
     assert sdk.read_mark(tmp_path / "me.gif") is None
 
@@ -178,7 +173,7 @@ def test_no_mark(tmp_path: Path) -> None:
 def test_xmp_after_the_pixels_of_a_png() -> None:
     content = b"iTXtXML:com.adobe.xmp\0\0\0\0\0" + described(attributes=f'e:DigitalSourceType="{CAPTURE}"')
     chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
-    data = saved(Image.new("RGB", (8, 8)))
+    data = encoded(Image.new("RGB", (8, 8)))
     mark = sdk.read_mark(data[:-12] + chunk + data[-12:])
     assert mark is not None and mark.source_type == CAPTURE
 
@@ -209,7 +204,7 @@ def test_xmp_that_is_not_text() -> None:
 
 def test_large_and_deep_xmp() -> None:
     def webp(xmp: bytes) -> bytes:
-        return saved(Image.new("RGB", (8, 8)), "WEBP", xmp=xmp)
+        return encoded(Image.new("RGB", (8, 8)), "WEBP", xmp=xmp)
 
     with pytest.raises(ImageError, match=f"at most {MAX_XMP_BYTES} are read"):
         sdk.read_mark(webp(described(" " * MAX_XMP_BYTES)))

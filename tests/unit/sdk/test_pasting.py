@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,19 +14,14 @@ from codec_contract.fit import fit_picture
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import encode_payload
+from tests.pictures import encoded, noise
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
 
 def photograph(width: int = 400, height: int = 300) -> np.ndarray:
-    cells = np.random.default_rng(0).integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def png(rgb: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(rgb).save(stream, "PNG")
-    return stream.getvalue()
+    cells = Image.fromarray(noise(width // 20, height // 20))
+    return np.asarray(cells.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def aligned(square: OrientedSquare, size: tuple[int, int] = (400, 300)) -> sdk.Payload:
@@ -106,4 +99,4 @@ def test_refusals() -> None:
         with pytest.raises(sdk.ImageError, match=f"0 to 0.5, got {feather!r}"):
             sdk.paste(face, payload, rgb, feather=feather)  # type: ignore[arg-type]
     with pytest.raises(sdk.ImageError, match="claims 400 x 300 pixels, more than 5000"):
-        sdk.paste(face, payload, png(rgb), max_pixels=5000)
+        sdk.paste(face, payload, encoded(rgb), max_pixels=5000)

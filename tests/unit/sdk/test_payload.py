@@ -24,6 +24,7 @@ from codec_contract.payload import MAX_LARGE_LR_PIXELS, encode_payload
 from edge_encoder.contract_id import lr_contract_id
 from sdk.inputs import read_restore_source
 from sdk.installed_bundles import manifest_for, require_manifest_for
+from tests.pictures import encoded, noise
 from tests.tiny_bundle import HR, LR, refresh_manifest
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
 @pytest.fixture
 def payload() -> sdk.Payload:
-    rgb = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    rgb = noise(40, 30)
     return sdk.compress(rgb, fit="stretch")
 
 
@@ -62,7 +63,7 @@ def test_received_bytes_show_the_same_lr(payload: sdk.Payload) -> None:
 
 
 def test_a_preview_has_the_original_s_aspect() -> None:
-    rgb = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    rgb = noise(40, 30)
     for fit, shape in (("pad", (12, 16, 3)), ("stretch", (12, 16, 3)), ("crop", (16, 16, 3))):
         payload = sdk.compress(rgb, fit=fit)
         preview = payload.preview()
@@ -122,8 +123,7 @@ class TestInspect:
 
     def test_coding(self) -> None:
         flat = np.zeros((LR, LR, 3), np.uint8)
-        noise = np.random.default_rng(0).integers(0, 256, (HR, HR, 3), dtype=np.uint8)
-        assert sdk.inspect(sdk.compress(noise)).coding in ("range", "raw")
+        assert sdk.inspect(sdk.compress(noise(HR, HR))).coding in ("range", "raw")
         contract = bytes.fromhex(sdk.bundles()[0].lr_contract_id)
         for coding, name in ((0, "raw"), (1, "range")):
             data = encode_payload(
@@ -179,7 +179,7 @@ def test_no_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payload: sd
 
 
 def test_an_lr_of_a_photograph_is_read_from_a_png(tmp_path: Path) -> None:
-    lr = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    lr = noise(400, 300)
     Image.fromarray(lr).save(tmp_path / "lr.png")
     read = read_restore_source(tmp_path / "lr.png")
     assert isinstance(read, np.ndarray)
@@ -195,7 +195,7 @@ def test_an_lr_has_pixels(lr: np.ndarray | Image.Image) -> None:
 
 
 def test_array_subclasses_count_as_their_array() -> None:
-    lr = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    lr = noise(4, 4)
     read = read_restore_source(np.ma.masked_array(lr, mask=lr > 9))
     assert type(read) is np.ndarray
     np.testing.assert_array_equal(read, lr)
@@ -206,18 +206,15 @@ def test_lack_of_memory_is_no_damage(function: str, monkeypatch: pytest.MonkeyPa
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    stream = io.BytesIO()
-    Image.new("RGB", (16, 16)).save(stream, "PNG")
+    data = encoded(Image.new("RGB", (16, 16)))
     monkeypatch.setattr(function, fail)
     with pytest.raises(DeviceMemoryError, match="too little memory to read the LR"):
-        read_restore_source(stream.getvalue())
+        read_restore_source(data)
 
 
 def test_a_damaged_picture_is_an_image_error() -> None:
-    stream = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)).save(stream, "PNG")
     with pytest.raises(ImageError, match="cannot be read"):
-        read_restore_source(Image.open(io.BytesIO(stream.getvalue()[:300])))
+        read_restore_source(Image.open(io.BytesIO(encoded(noise(16, 16))[:300])))
 
 
 def test_a_broken_bundle_is_left_out_with_a_warning(tiny_bundles: Path, caplog: pytest.LogCaptureFixture) -> None:

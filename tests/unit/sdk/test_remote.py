@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import gzip
-import io
 import os
 import pickle
 import re
@@ -26,6 +25,7 @@ from PIL import Image
 import sdk
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from sdk import remote_calls
+from tests.pictures import encoded, noise
 from tests.service_harness import LiveService, live_service
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
@@ -60,7 +60,7 @@ def remote(service: LiveService) -> Iterator[Any]:
 
 
 def picture(width: int = 90, height: int = 70, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return noise(width, height, seed)
 
 
 class TestVerbs:
@@ -372,17 +372,14 @@ def test_copies_have_the_same_arguments_and_other_connections() -> None:
 
 def test_an_answer_that_is_no_picture(bundle: Path) -> None:
     payload = sdk.Codec(bundle).compress(picture())
-    stream = io.BytesIO()
-    Image.fromarray(picture()).save(stream, "JPEG")
-    for body in (b"nonsense", stream.getvalue(), b""):
+    for body in (b"nonsense", encoded(picture(), "JPEG"), b""):
         with Script((200, {}, body)) as url, sdk.connect(url) as remote, pytest.raises(
                 sdk.ServiceError, match="is not a picture"):
             remote.restore(payload)
 
 
 def test_an_error_carries_the_results_of_the_batch(bundle: Path) -> None:
-    payload, stream = sdk.Codec(bundle).compress(picture()), io.BytesIO()
-    Image.fromarray(picture()).save(stream, "PNG")
+    payload = sdk.Codec(bundle).compress(picture())
 
     def blocking(url: str) -> None:
         with sdk.connect(url, concurrency=1) as remote:
@@ -393,7 +390,7 @@ def test_an_error_carries_the_results_of_the_batch(bundle: Path) -> None:
             await remote.restore_batch([payload] * 3)
 
     for use in (blocking, lambda url: asyncio.run(asynchronous(url))):
-        script = Script((200, {}, stream.getvalue()), (503, {"Retry-After": "3600"}, BUSY[2]))
+        script = Script((200, {}, encoded(picture())), (503, {"Retry-After": "3600"}, BUSY[2]))
         with script as url, pytest.raises(sdk.ServiceError, match="^payload 1: .*too many") as caught:
             use(url)
         restored, *missing = caught.value.results

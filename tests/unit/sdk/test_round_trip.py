@@ -25,13 +25,14 @@ import sdk
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.fit import fit_picture, restored_size, unfit_picture
 from edge_encoder.integer_network import load_integer_network, run_reference
+from tests.pictures import encoded, noise
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
 
 def picture(height: int = HR, width: int = HR, seed: int = 0) -> np.ndarray:
-    coarse = np.random.default_rng(seed).integers(0, 256, (-(-height // 8), -(-width // 8), 3), dtype=np.uint8)
+    coarse = noise(-(-width // 8), -(-height // 8), seed)
     return coarse.repeat(8, axis=0).repeat(8, axis=1)[:height, :width].copy()
 
 
@@ -43,12 +44,6 @@ def box_mean(square: np.ndarray) -> np.ndarray:
 
 def repeated(lr: np.ndarray) -> np.ndarray:
     return lr.repeat(HR // LR, axis=0).repeat(HR // LR, axis=1)
-
-
-def png(rgb: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(rgb).save(stream, "PNG")
-    return stream.getvalue()
 
 
 def test_values_by_hand() -> None:
@@ -64,7 +59,7 @@ def test_values_by_hand() -> None:
 def test_every_source_gives_the_same_payload(tmp_path: Path) -> None:
     rgb = picture()
     path = tmp_path / "p.png"
-    path.write_bytes(png(rgb))
+    path.write_bytes(encoded(rgb))
     expected = sdk.compress(rgb)
     data = path.read_bytes()
     upload = UploadFile(io.BytesIO(data))
@@ -89,9 +84,9 @@ def test_every_form_of_a_payload_restores(tmp_path: Path) -> None:
     payload = sdk.compress(rgb)
     path = payload.save(tmp_path / "p.grain")
     lr_path = tmp_path / "lr.png"
-    lr_path.write_bytes(png(payload.lr))
+    lr_path.write_bytes(encoded(payload.lr))
     expected = np.asarray(sdk.restore(payload))
-    forms = [bytes(payload), bytearray(payload), memoryview(payload), path, str(path), payload.lr, png(payload.lr),
+    forms = [bytes(payload), bytearray(payload), memoryview(payload), path, str(path), payload.lr, encoded(payload.lr),
              lr_path, str(lr_path), Image.fromarray(payload.lr)]
     text_path = tmp_path / "p.txt"
     text_path.write_text(payload.text() + "\n", "utf-8-sig")  # with a byte order mark
@@ -109,9 +104,7 @@ def test_an_lr_in_other_pixels(mode: str) -> None:
     lr = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(
         picture(LR, LR) if mode == "RGBA" else grey).convert(mode)
     expected = np.asarray(sdk.restore(np.asarray((Image.fromarray(grey) if mode == "I;16" else lr).convert("RGB"))))
-    stream = io.BytesIO()
-    lr.save(stream, "PNG")
-    forms: list[Any] = [lr, stream.getvalue(), *([np.asarray(lr)] if mode == "RGBA" else [])]
+    forms: list[Any] = [lr, encoded(lr), *([np.asarray(lr)] if mode == "RGBA" else [])]
     for form in forms:
         np.testing.assert_array_equal(np.asarray(sdk.restore(form)), expected)
 
@@ -329,7 +322,7 @@ class TestRefusals:
 
     def test_damaged_lr_png(self) -> None:
         with pytest.raises(sdk.ImageError, match="PNG"):
-            sdk.restore(png(np.zeros((LR, LR, 3), np.uint8))[:40])
+            sdk.restore(encoded(np.zeros((LR, LR, 3), np.uint8))[:40])
 
     def test_large_file_is_not_read(self, tmp_path: Path) -> None:
         path = tmp_path / "large.grain"

@@ -20,6 +20,7 @@ from codec_contract.payload import encode_payload
 from sdk.codec import Codec
 from sdk.open_bundle import OpenBundle
 from sdk.payload import enlargement, picture_size
+from tests.pictures import noise
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
 ENLARGED, PLAIN = "enlarged-64-lr16", "plain-64-lr16"
@@ -43,10 +44,6 @@ def plain(root: Path) -> Codec:
     return Codec(root / PLAIN, threads=1)
 
 
-def picture(width: int, height: int) -> np.ndarray:
-    return np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
 def square(payload: sdk.Payload, side: int) -> np.ndarray:
     return payload.lr.repeat(side // LR, axis=0).repeat(side // LR, axis=1)
 
@@ -57,7 +54,7 @@ def lanczos(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [64, 128, 256])
 def test_sizes_of_the_bundle_are_not_resampled(codec: Codec, size: int) -> None:
-    payload = codec.compress(picture(100, 100))
+    payload = codec.compress(noise(100, 100))
     restored = codec.restore(payload, size=size)
     np.testing.assert_array_equal(restored, square(payload, size))
     np.testing.assert_array_equal(codec.restore(payload.lr, size=size), restored)
@@ -65,7 +62,7 @@ def test_sizes_of_the_bundle_are_not_resampled(codec: Codec, size: int) -> None:
 
 @pytest.mark.parametrize(("size", "enlarged"), [(1, 64), (48, 64), (65, 128), (100, 128), (129, 256), (255, 256)])
 def test_other_sizes_are_reduced_from_the_next_one(codec: Codec, size: int, enlarged: int) -> None:
-    payload = codec.compress(picture(300, 300))
+    payload = codec.compress(noise(300, 300))
     expected = lanczos(square(payload, enlarged), (size, size))
     np.testing.assert_array_equal(codec.restore(payload, size=size), expected)
     np.testing.assert_array_equal(codec.restore(payload.lr, size=size), expected)
@@ -74,7 +71,7 @@ def test_other_sizes_are_reduced_from_the_next_one(codec: Codec, size: int, enla
 @pytest.mark.parametrize(("original", "above", "rows"), [((320, 200), 12, 40), ((300, 201), 10, 43)])
 def test_padding_is_cut_off_at_every_size(codec: Codec, original: tuple[int, int], above: int, rows: int) -> None:
     # 64 x rows pixels of the encoder's square; of 21 rows of padding, 10 are above them.
-    payload = codec.compress(picture(*original))
+    payload = codec.compress(noise(*original))
     for factor in (1, 2, 4):
         restored = np.asarray(codec.restore(payload, size=HR * factor))
         assert restored.shape == (rows * factor, 64 * factor, 3)
@@ -85,14 +82,14 @@ def test_padding_is_cut_off_at_every_size(codec: Codec, original: tuple[int, int
 @pytest.mark.parametrize("fit", ["pad", "stretch"])
 @pytest.mark.parametrize("original", [(333, 100), (77, 201)])
 def test_the_longest_side_has_the_size(codec: Codec, fit: str, original: tuple[int, int]) -> None:
-    payload = codec.compress(picture(*original), fit)
+    payload = codec.compress(noise(*original), fit)
     for size in (33, 128, 200, 256):
         restored = codec.restore(payload, size=size)
         assert restored.size == content_size(original, size) and max(restored.size) == size
 
 
 def test_crops_and_aligned_squares_have_the_size(codec: Codec) -> None:
-    payload = codec.compress(picture(300, 200), "crop")
+    payload = codec.compress(noise(300, 200), "crop")
     np.testing.assert_array_equal(codec.restore(payload, size=128), square(payload, 128))
     aligned = sdk.Payload(encode_payload(
         payload.lr, contract_id=bytes.fromhex(codec.bundle.lr_contract_id), tables=codec._open.tables,
@@ -107,7 +104,7 @@ def test_crops_and_aligned_squares_have_the_size(codec: Codec) -> None:
 def test_originals_take_the_smallest_size_that_covers_them(
     codec: Codec, original: tuple[int, int], enlarged: int
 ) -> None:
-    payload = codec.compress(picture(*original), "stretch")
+    payload = codec.compress(noise(*original), "stretch")
     expected = square(payload, enlarged)
     if original != (enlarged, enlarged):
         expected = lanczos(expected, original)
@@ -115,12 +112,12 @@ def test_originals_take_the_smallest_size_that_covers_them(
 
 
 def test_native_stays_at_the_decoder_s_resolution(codec: Codec) -> None:
-    payload = codec.compress(picture(900, 900))
+    payload = codec.compress(noise(900, 900))
     np.testing.assert_array_equal(codec.restore(payload, size="native"), square(payload, HR))
 
 
 def test_batches_restore_every_picture_at_its_size(codec: Codec) -> None:
-    payloads = [codec.compress(picture(side, side)) for side in (50, 100, 200, 64)]
+    payloads = [codec.compress(noise(side, side)) for side in (50, 100, 200, 64)]
     assert [item.size for item in codec.restore_batch(payloads)] == [(50, 50), (100, 100), (200, 200), (64, 64)]
     for size in ("original", "native", 128, 100, np.int64(100)):
         for restored, payload in zip(codec.restore_batch(payloads, size=size), payloads, strict=True):
@@ -129,7 +126,7 @@ def test_batches_restore_every_picture_at_its_size(codec: Codec) -> None:
 
 @pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])
 def test_without_an_enlarger_sizes_are_as_before(plain: Codec, fit: str) -> None:
-    rgb = picture(300, 200)
+    rgb = noise(300, 200)
     payload = plain.compress(rgb, fit)
     restored = square(payload, HR)
     for size in ("original", "native"):
@@ -146,14 +143,14 @@ def test_without_an_enlarger_sizes_are_as_before(plain: Codec, fit: str) -> None
     ("large", "unknown size 'large', expected 'original', 'native' or a number"),
     (64.0, "unknown size 64.0"), (True, "unknown size True")])
 def test_sizes_that_cannot_be_restored(plain: Codec, size: object, message: str) -> None:
-    payload = plain.compress(picture(70, 70))
+    payload = plain.compress(noise(70, 70))
     for source in (payload, payload.lr):
         with pytest.raises(sdk.ImageError, match=message):
             plain.restore(source, size=size)  # type: ignore[arg-type]
 
 
 def test_sizes_beyond_the_largest_size(codec: Codec) -> None:
-    payload = codec.compress(picture(1000, 1000))
+    payload = codec.compress(noise(1000, 1000))
     with pytest.raises(sdk.ImageError, match="at up to 256 pixels, not at 257; its sizes: 64, 128, 256"):
         codec.restore(payload, size=257)
     with pytest.raises(sdk.ImageError, match="^payload 0: .*not at 257"):
@@ -161,7 +158,7 @@ def test_sizes_beyond_the_largest_size(codec: Codec) -> None:
 
 
 def test_max_pixels(codec: Codec) -> None:
-    payload = codec.compress(picture(320, 200))
+    payload = codec.compress(noise(320, 200))
     assert codec.restore(payload, size=128, max_pixels=128 * 80).size == (128, 80)
     assert codec.restore(payload, size="native", max_pixels=1 << 12).size == (64, 40)
     with pytest.raises(sdk.ImageError, match="would have 128 x 80 pixels, more than 10239; ask for a smaller size"):
@@ -177,14 +174,14 @@ def test_an_enlarger_is_opened_when_a_size_needs_it(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path, doublings=2)
     (folder / "enlarger_x4.onnx").write_bytes(b"altered")
     codec = Codec(folder, threads=1)
-    payload = codec.compress(picture(64, 64))
+    payload = codec.compress(noise(64, 64))
     assert codec.restore(payload).size == (64, 64)
     with pytest.raises(sdk.BundleError, match=r"enlarger_x4\.onnx of bundle .* has 7 bytes"):
         codec.restore(payload, size=200)
 
 
 def test_tiles_are_restored_at_the_original_s_size(plain: Codec) -> None:
-    tiled, header = replace(load_manifest(plain.bundle.folder), tile_overlap=2), plain.compress(picture(70, 50)).header
+    tiled, header = replace(load_manifest(plain.bundle.folder), tile_overlap=2), plain.compress(noise(70, 50)).header
     header = replace(header, lr_width=18, lr_height=13)
     assert picture_size(header, tiled, "native", 3500) == (70, 50)
     assert enlargement(header, tiled, "original") == enlargement(header, tiled, "native") == 1
@@ -207,6 +204,6 @@ def test_an_enlarger_in_the_wrong_order(tmp_path: Path) -> None:
 def test_sizes_are_published(codec: Codec, plain: Codec, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     assert codec.bundle.sides == (64, 128, 256) and plain.bundle.sides == (64,)
     monkeypatch.setattr("codec_contract.bundle.find.bundle_roots", lambda: (root,))
-    payload = codec.compress(picture(70, 70))
+    payload = codec.compress(noise(70, 70))
     assert sdk.inspect(payload).sides == (64, 128, 256)
     np.testing.assert_array_equal(sdk.restore(payload, size=256), square(payload, 256))

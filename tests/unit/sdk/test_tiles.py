@@ -1,4 +1,4 @@
-"""z of tiles: one normal field for the whole LR, whatever the tiles."""
+"""Tiles cover everything, overlap enough and fade into each other; z is one normal field for all of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError, ImageError
 from sdk import tiles
-from sdk.tiles import _Latent
+from sdk.tiles import _Latent, pad_to, run_tiles, tile_starts
 from tests.tiny_bundle import write_tiny_bundle
 
 
@@ -54,3 +56,58 @@ def test_a_manifest_that_describes_controls_or_z_wrongly(manifest: Manifest) -> 
             _Latent(replace(manifest, decoder={**manifest.decoder, "controls": wrong}), 1, 16)
     with pytest.raises(BundleError, match="does not describe the decoder's z"):
         _Latent(replace(manifest, decoder={**manifest.decoder, "z": [1]}), 1, 16)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 70), st.integers(0, 35), st.integers(0, 500))
+def test_tiles_cover_and_overlap(side: int, overlap: int, extra: int) -> None:
+    overlap = min(overlap, side // 2)
+    length = side + extra
+    starts = tile_starts(length, side, overlap)
+    assert starts[0] == 0 and starts[-1] + side == length
+    assert all(overlap <= side - (b - a) for a, b in zip(starts, starts[1:], strict=False))
+    assert len(starts) == 1 + -(-extra // (side - overlap))  # no more than needed
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([1, 2]))
+def test_what_tiles_agree_on_comes_back(width: int, height: int, factor: int) -> None:
+    rgb = np.random.default_rng(width * height).integers(0, 256, (height, width, 3), np.uint8)
+    result = run_tiles(rgb, 32, 32 * factor, 8, lambda tile, top, left: tile.repeat(factor, 0).repeat(factor, 1))
+    assert np.array_equal(result, rgb.repeat(factor, 0).repeat(factor, 1))
+
+
+def test_reductions_begin_tiles_at_whole_cells() -> None:
+    rgb = np.arange(3 * 60 * 84, dtype=np.uint32).astype(np.uint8).reshape(60, 84, 3)
+    seen = []
+
+    def run(tile: np.ndarray, top: int, left: int) -> np.ndarray:
+        seen.append((top, left))
+        return tile[::4, ::4]
+
+    assert np.array_equal(run_tiles(rgb, 32, 8, 8, run, unit=4), rgb[::4, ::4])
+    assert all(top % 4 == left % 4 == 0 for top, left in seen)
+    with pytest.raises(ImageError, match="units of 4"):
+        run_tiles(rgb[:59], 32, 8, 8, run, unit=4)
+
+
+def test_where_tiles_differ_one_fades_into_the_next() -> None:
+    rgb = np.zeros((32, 80, 3), np.uint8)
+    levels = {0: 100, 24: 164, 48: 100}
+    result = run_tiles(rgb, 32, 32, 8, lambda tile, top, left: np.full_like(tile, levels[left]))
+    row = result[0, :, 0].astype(int)
+    assert row[:26].tolist() == [100] * 26 and row[31:50].tolist() == [164] * 19 and set(row[55:]) == {100}
+    assert row[26:30].tolist() == [108, 124, 140, 156]
+    assert (result == result[:1, :, :1]).all()
+
+
+def test_padding_repeats_the_far_edges() -> None:
+    rgb = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    padded = pad_to(rgb, 4, 3)
+    assert np.array_equal(padded[:2, :2], rgb) and np.array_equal(padded[2, 3], rgb[1, 1])
+    assert np.array_equal(padded[0, 2:], rgb[0, [1, 1]])
+
+
+def test_impossible_tiles_are_refused() -> None:
+    with pytest.raises(ImageError, match="cannot cover"):
+        tile_starts(100, 32, 17)

@@ -77,7 +77,7 @@ def test_windows_are_for_discriminators_that_take_them() -> None:
     recipe = GRAIN_RECIPES["stage2-faces-256-lr16-fine"]
     assert (recipe.window, GRAIN_RECIPES["stage3-faces-256-lr16-fine"].window) == (128, 0)
     on_pixels = replace(recipe.adversarial, discriminator=DiscriminatorConfig(256))
-    with pytest.raises(ValueError, match="heads on AlexNet alone"):
+    with pytest.raises(ValueError, match="must be a projected one"):
         replace(recipe, adversarial=on_pixels)
 
 

@@ -100,9 +100,9 @@ def test_factor_2_leaves_the_weights_of_factor_4(tmp_path: Path) -> None:
 def test_originals_of_half_the_size_train_the_first_doubling() -> None:
     recipe = replace(SMOKE, half_part=0.5)
     full = random_pictures(4, 128, seed=0)
-    pairs = Pairs(full[:, ::4, ::4], full, np.zeros(4, bool))
-    half = Pairs(full[:, 1::4, 1::4], full[:, ::2, ::2], np.zeros(4, bool))
-    trainer = SuperResolutionTrainer(start_run(recipe), Distributed(CPU), TrainingPairs(pairs, half, pairs.first(1)),
+    pairs = Pairs(full[:, ::4, ::4], full)
+    half = Pairs(full[:, 1::4, 1::4], full[:, ::2, ::2])
+    trainer = SuperResolutionTrainer(start_run(recipe), Distributed(CPU), TrainingPairs(pairs, half, pairs),
                                      MetricNetworks())
     assert trainer.pictures_in_set == 8
     kinds, level = [], trainer.run.model.fine[1].head.weight

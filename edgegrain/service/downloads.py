@@ -130,14 +130,10 @@ async def encoder(request: Request, bundle: str, name: FileName) -> Response:
     return respond(file, request)
 
 
-router.add_api_route("/v1/bundles", bundles, methods=["HEAD"], include_in_schema=False)
-router.add_api_route("/v1/bundles/{bundle}/{name}", encoder, methods=["HEAD"], include_in_schema=False)
-
-
-@page_router.api_route("/", methods=["GET", "HEAD"])
-@page_router.api_route("/licences.txt", methods=["GET", "HEAD"])
-@page_router.api_route("/assets/{name}", methods=["GET", "HEAD"])
-@page_router.api_route("/runtime/{name}", methods=["GET", "HEAD"])
+@page_router.get("/")
+@page_router.get("/licences.txt")
+@page_router.get("/assets/{name}")
+@page_router.get("/runtime/{name}")
 async def page(request: Request) -> Response:
     """A file of the demonstration page."""
     name = request.url.path.removeprefix("/") or "index.html"
@@ -186,7 +182,7 @@ def client_files(manifest: Manifest) -> Mapping[str, ServedFile]:
 
 
 def respond(file: ServedFile, request: Request) -> Response:
-    """The answer to GET or HEAD: the file, or 304 to a client that has it (RFC 9110, section 13)."""
+    """The file, or 304 to a client that has it (RFC 9110, section 13)."""
     etag = f'"{file.sha256}"'
     headers = {**file.headers, "ETag": etag}
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}

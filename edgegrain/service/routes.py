@@ -254,9 +254,6 @@ async def metrics(service: Service) -> Response:
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-metrics_router.add_api_route("/metrics", metrics, methods=["HEAD"], include_in_schema=False)
-
-
 def _restore_options(request: Request, parameters: RestoreParameters, mark: bool) -> RestoreOptions:
     file_format = choose_format(request.headers.get("accept"))
     try:

@@ -106,14 +106,6 @@ class DecoderSource:
         return rounded(integer.run_reference(self.network, squares), self.step)
 
 
-def choose_source(bundle: str, prior: str = DEFAULT_PRIOR, *, config: str = "", random_weights: bool = False
-                  ) -> DecoderSource:
-    """The decoder that the command line names: of a bundle or the zoo, or a configuration with random weights."""
-    if bool(config) != random_weights:
-        raise ExportError("--config and --random-weights belong together: a configuration has no trained weights")
-    return random_decoder(config) if config else find_decoder(bundle, prior)
-
-
 def find_decoder(name_or_path: str | Path, prior: str | Path = DEFAULT_PRIOR, *, zoo: Path | None = None
                  ) -> DecoderSource:
     """The decoder of a bundle, as `find_bundle` takes it, or of a folder of the zoo with its generator.

@@ -72,8 +72,8 @@ def decoder(
     compared: Annotated[int, typer.Option(min=1, help="Number of LRs to compare on.")] = 8,
     prior: Annotated[str, typer.Option(
         help="Generator of a folder of the zoo: a fetched prior or a file.")] = DEFAULT_PRIOR,
-    config: Annotated[str, typer.Option(help="Instead of a bundle: a GRAIN configuration by name.")] = "",
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="Random weights for --config.")] = False,
+    config: Annotated[str, typer.Option(
+        help="Instead of a bundle: a GRAIN configuration by name, with random weights.")] = "",
     force: ForceOption = False,
 ) -> None:
     """Write a bundle's decoder as ONNX for servers and compare it with torch on real LRs.
@@ -92,7 +92,7 @@ def decoder(
       edgegrain export decoder --bundle faces --precision float16 --ops fused --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --into faces
       edgegrain export decoder --bundle faces --precision int8 --into faces --data FACES
-      edgegrain export decoder --config grain-1024-lr16-paper --random-weights --compared 1
+      edgegrain export decoder --config grain-1024-lr16-paper --compared 1
     """
     refuse_options({"--out, --into": into and out is not None}, "pass either --out or --into")
     refuse_options({"--size": into and size},
@@ -102,7 +102,7 @@ def decoder(
         from export.decoder import export as graphs
 
     options = DecoderOptions(storage, precision, ops, pixels or (Pixels.uint8 if size else None))
-    source = graphs.choose_source(bundle, prior, config=config, random_weights=random_weights)
+    source = graphs.random_decoder(config) if config else graphs.find_decoder(bundle, prior)
     if size:
         graphs.enlarger_factor(source.manifest, size)  # refused before work that takes time
     out = out or Path("dist")

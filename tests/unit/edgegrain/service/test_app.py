@@ -185,12 +185,11 @@ def test_what_can_never_be_accepted_is_too_large(tiny_bundle: Path, payload: byt
         assert_problem(answer, 413, "too-large")
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/v1/bundles"])
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
 def test_heads(client: httpx.Client, path: str) -> None:
     head, answer = client.head(path), client.get(path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == answer.headers["content-length"]
-    assert client.head("/metrics").status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path", "status", "kind"), [
@@ -258,9 +257,7 @@ class TestBundles:
             assert answer.headers["cache-control"] == "public, no-cache"
         assert answer.headers["content-type"] == "application/json"
 
-        head = client.head(file["url"])
-        assert (head.status_code, head.content) == (200, b"") and int(head.headers["content-length"]) == file["size"]
-        assert client.get(file["url"], headers={"If-None-Match": head.headers["etag"]}).status_code == 304
+        assert client.get(file["url"], headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
 
 
 class TestAround:

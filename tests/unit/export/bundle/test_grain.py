@@ -271,8 +271,8 @@ def test_the_command_states_the_difference(tmp_path: Path, monkeypatch: pytest.M
                                            mobile: tuple[Grain, bytes], capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(decoder_export, "export_decoder", lambda decoder, lr, weights, **form: mobile[1])
     monkeypatch.setattr(decoder_export, "random_decoder", lambda name: replace(random_decoder(name), decoder=mobile[0]))
-    status, printed, error = export(capsys, "decoder", "--config", "grain-smoke-mobile", "--random-weights",
-                                    "--out", tmp_path, "--storage", "compact")
+    status, printed, error = export(capsys, "decoder", "--config", "grain-smoke-mobile", "--out", tmp_path,
+                                    "--storage", "compact")
     assert status == 0, error
     assert "PSNR 1" in printed and "largest difference from torch on 8 LRs" in printed
     report = json.loads((tmp_path / "decoder_report.json").read_text())
@@ -280,8 +280,7 @@ def test_the_command_states_the_difference(tmp_path: Path, monkeypatch: pytest.M
     assert report["psnr"] > 100 and report["largest_difference"] < 2e-5
     (tmp_path / "decoder.onnx").unlink()
     monkeypatch.setattr(decoder_export, "export_decoder", None)  # a report that exists is refused before the work
-    status, _, error = export(capsys, "decoder", "--config", "grain-smoke-mobile", "--random-weights", "--out",
-                              tmp_path)
+    status, _, error = export(capsys, "decoder", "--config", "grain-smoke-mobile", "--out", tmp_path)
     assert status == 1 and "decoder_report.json exists" in error and not (tmp_path / "decoder.onnx").exists()
 
 

@@ -69,11 +69,6 @@ def test_wrong_usage(shell: Shell, arguments: tuple[str, ...]) -> None:
     assert shell("export", "bundle", *arguments)[0] == 2
 
 
-def test_a_configuration_has_no_trained_weights(shell: Shell) -> None:
-    for arguments in (("--config", "grain-smoke"), ("--random-weights",)):
-        shell.fails("belong together", "export", "decoder", *arguments)
-
-
 def test_a_kit_holds_the_phones_half(default_bundle: Path, tmp_path: Path, shell: Shell) -> None:
     assert "9 files" in shell.ok("device-kit", tmp_path / "kit", "--bundle", default_bundle)
     names = {path.relative_to(tmp_path / "kit").as_posix() for path in (tmp_path / "kit").rglob("*") if path.is_file()}

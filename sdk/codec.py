@@ -34,7 +34,7 @@ from edge_encoder.faces.detection import LEAST_PIXELS
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, check_max_pixels, load_picture
 from sdk.faces import DOMAIN, Fitted, finder, fit_face, fit_faces
 from sdk.generated_mark import marked
-from sdk.inputs import RestoreSource, batches, position_in_batch, read_restore_source, with_strengths
+from sdk.inputs import RestoreSource, batches, position_in_batch, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
 from sdk.open_bundle import FormChoice, OpenBundle, RunningDecoder
 from sdk.payload import Payload, Scene, decode_payload_lr, enlargement, lr_header, picture_size
@@ -241,25 +241,17 @@ class Codec:
         *,
         size: Size = "original",
         max_pixels: int = MAX_PIXELS,
-        strength: float | Sequence[float | None] | None = None,
+        strength: float | None = None,
         mark: bool = True,
     ) -> list[Image.Image]:
-        """Restore payloads or bare LRs, in order.
-
-        Args:
-            payloads: of this bundle, or LRs of its size.
-            size: as for `restore`.
-            max_pixels: as for `restore`.
-            strength: one for all payloads, or one for each.
-            mark: as for `restore`.
+        """Restore payloads of this bundle, or bare LRs of its size, in order, as `sdk.restore`.
 
         Raises:
-            EdgegrainError: as `restore`; the message begins with the position of the payload, counted from 0. An
-                `ImageError` too if the number of strengths is not that of the payloads.
+            EdgegrainError: as `restore`; the message begins with the position of the payload, counted from 0.
         """
         pictures = []
-        for first, group in batches(with_strengths(payloads, strength)):
-            items = [(payload, size, wanted) for payload, wanted in group]
+        for first, group in batches(payloads):
+            items = [(payload, size, strength) for payload in group]
             for index, picture in enumerate(self._restore_each(items, max_pixels=max_pixels, mark=mark), first):
                 with position_in_batch("payload", index):
                     if isinstance(picture, Exception):

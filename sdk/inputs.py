@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -153,18 +153,6 @@ def batches(items: Iterable[Item]) -> Iterable[tuple[int, list[Item]]]:
         if not batch:
             return
         yield first, batch
-
-
-def with_strengths(
-    payloads: Iterable[RestoreSource], strength: float | Sequence[float | None] | None
-) -> Iterable[tuple[RestoreSource, float | None]]:
-    """Every payload with its strength; `ImageError` if the number of strengths is not that of the payloads."""
-    if not isinstance(strength, Iterable) or getattr(strength, "ndim", 1) == 0:  # 0-d arrays do not iterate
-        return zip(payloads, itertools.repeat(cast("float | None", strength)), strict=False)
-    payloads, strengths = list(payloads), list(strength)
-    if len(payloads) != len(strengths):
-        raise ImageError(f"expected one strength, or {len(payloads)} for as many payloads; got {len(strengths)}")
-    return zip(payloads, strengths, strict=True)
 
 
 @contextmanager

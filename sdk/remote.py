@@ -10,7 +10,7 @@ import functools
 import numbers
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from PIL import Image
@@ -20,7 +20,7 @@ from codec_contract.errors import EdgegrainError, ServiceError, reason
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk import remote_calls as calls
-from sdk.inputs import RestoreSource, position_in_batch, read_restore_source, with_strengths
+from sdk.inputs import RestoreSource, position_in_batch, read_restore_source
 from sdk.payload import Payload, Scene
 from sdk.remote_calls import DEFAULT_RETRIES, RETRIED, Call, RemoteBundle, Retries
 
@@ -138,15 +138,14 @@ class AsyncRemoteCodec:
 
     async def restore_batch(
         self, payloads: Iterable[RestoreSource], *, bundle: str | None = None, size: Size = "original",
-        max_pixels: int = MAX_PIXELS, strength: float | Sequence[float | None] | None = None, mark: bool = True,
+        max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
     ) -> list[Image.Image]:
         """Restore payloads with several requests at a time, as `sdk.restore`; errors name the position, from 0.
 
-        ``strength`` is one for all payloads, or one for each. An error's ``results`` are the pictures that were
-        restored, with None for the others.
+        An error's ``results`` are the pictures that were restored, with None for the others.
         """
-        return await self._each("payload", with_strengths(payloads, strength), lambda item: self.restore(
-            item[0], bundle=bundle, size=size, max_pixels=max_pixels, strength=item[1], mark=mark))
+        return await self._each("payload", payloads, lambda payload: self.restore(
+            payload, bundle=bundle, size=size, max_pixels=max_pixels, strength=strength, mark=mark))
 
     async def bundles(self) -> list[RemoteBundle]:
         """List the bundles of the service."""

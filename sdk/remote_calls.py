@@ -300,17 +300,8 @@ DEFAULT_RETRIES = Retries()
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Seconds from now in a ``Retry-After`` header, a number or a date; None without a valid one."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    from email.utils import parsedate_to_datetime  # dates are rare, and this import is slow
-
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
+    """Seconds of a ``Retry-After`` header; None without a number, as for a date, which needs equal clocks."""
+    return float(value) if value and value.strip().isdecimal() else None
 
 
 class Body:

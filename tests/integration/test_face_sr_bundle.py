@@ -83,12 +83,10 @@ def test_strength_steers_the_network(bundles: dict[str, Path], zoo: Path) -> Non
     payload = codec.compress(portrait(), align=False)
     network = GCFSRUpscaler(load_gcfsr(zoo / "gcfsr/gcfsr.safetensors"), LR["gcfsr"])
     strengths = [4.0, 64.0, None, 24.0]
-    found = [np.asarray(picture).astype(np.int16)
-             for picture in codec.restore_batch([payload] * len(strengths), strength=strengths)]
+    found = [np.asarray(codec.restore(payload, strength=strength)).astype(np.int16) for strength in strengths]
     for strength, picture in zip(strengths, found, strict=True):
         wanted = torch.tensor([HR / LR["gcfsr"] if strength is None else strength])
         assert np.abs(picture - expected(network, payload.lr, wanted)).max() <= 1
-        assert np.abs(picture - np.asarray(codec.restore(payload, strength=strength)).astype(np.int16)).max() <= 1
     assert np.abs(found[0] - found[1]).max() > 3
     with pytest.raises(sdk.ImageError, match="no control 'strength'"):
         glean = sdk.Codec(bundle=bundles["glean"])

@@ -40,7 +40,7 @@ def test_is_bytes(payload: sdk.Payload) -> None:
     data = bytes(payload)
     assert type(data) is bytes and payload == data and hash(payload) == hash(data)
     assert payload[:2] == data[:2] and b"".join([payload]) == data
-    assert {payload: 1}[data] == 1
+    assert {payload: 1}[data] == 1 and sdk.Payload(payload) is payload
 
 
 def test_tells_what_it_holds(payload: sdk.Payload) -> None:
@@ -213,8 +213,10 @@ def test_lack_of_memory_is_no_damage(function: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_damaged_picture_is_an_image_error() -> None:
-    with pytest.raises(ImageError, match="cannot be read"):
-        read_restore_source(Image.open(io.BytesIO(encoded(noise(16, 16))[:300])))
+    data = encoded(noise(16, 16))[:300]
+    for source in (Image.open(io.BytesIO(data)), data):
+        with pytest.raises(ImageError, match="cannot be read"):
+            read_restore_source(source)
 
 
 def test_a_broken_bundle_is_left_out_with_a_warning(tiny_bundles: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle.manifest import load_manifest
-from codec_contract.fit import content_size, fit_picture, restored_size, unfit_picture
+from codec_contract.fit import content_size
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import encode_payload
 from sdk.codec import Codec
@@ -122,19 +122,6 @@ def test_batches_restore_every_picture_at_its_size(codec: Codec) -> None:
     for size in ("original", "native", 128, 100, np.int64(100)):
         for restored, payload in zip(codec.restore_batch(payloads, size=size), payloads, strict=True):
             np.testing.assert_array_equal(restored, codec.restore(payload, size=size))
-
-
-@pytest.mark.parametrize("fit", ["pad", "stretch", "crop"])
-def test_without_an_enlarger_sizes_are_as_before(plain: Codec, fit: str) -> None:
-    rgb = noise(300, 200)
-    payload = plain.compress(rgb, fit)
-    restored = square(payload, HR)
-    for size in ("original", "native"):
-        expected = unfit_picture(restored, payload.header, restored_size(payload.header, HR, size))
-        np.testing.assert_array_equal(plain.restore(payload, size=size), expected)
-    np.testing.assert_array_equal(payload.lr, plain.compress(fit_picture(rgb, HR, fit)).lr)
-    small = plain.restore(payload, size=32)
-    assert small.size == ((32, 32) if fit == "crop" else (32, 21))
 
 
 @pytest.mark.parametrize(("size", "message"), [

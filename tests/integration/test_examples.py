@@ -7,16 +7,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 
 import sdk
-from edgegrain.cli.app import application
-from edgegrain.training.family import recipes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,23 +52,3 @@ def test_compress_folder_example(folder: Path) -> None:
     assert "notes.txt: skipped" in output and "none.png: skipped, no face was found" in output
     for name in ("me.jpg", "me.png"):
         assert (folder / f"payloads/{name}.grain").read_bytes() == bytes(sdk.compress(folder / name))
-
-
-def test_the_speedrun_consists_of_commands_that_exist(tmp_path: Path) -> None:
-    """Its commands take hours, so they are recorded, and their words compared with the command line."""
-    recorder = tmp_path / "bin/edgegrain"
-    recorder.parent.mkdir()
-    recorder.write_text(f"#!/bin/sh\necho \"$@\" >> {tmp_path}/calls\n")
-    recorder.chmod(0o755)
-    subprocess.run([str(ROOT / "examples/speedrun.sh"), ".", ".", ".", "out"], cwd=tmp_path, check=True,
-                   env={"PATH": f"{recorder.parent}:{os.environ['PATH']}"})
-    calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
-    assert len(calls) == 8
-    for words in calls:
-        command: Any = typer.main.get_command(application)
-        while words and words[0] in getattr(command, "commands", {}):
-            command = command.commands[words.pop(0)]
-        known = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= known
-        if command.name == "train":
-            assert words[0] in recipes()

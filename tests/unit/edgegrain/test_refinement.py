@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -178,38 +177,33 @@ class TestCommand:
     def shell(self, capsys: pytest.CaptureFixture[str]) -> Shell:
         return Shell(capsys)
 
-    def test_compress(self, shell: Shell, bundle: Path, picture: np.ndarray,
-                      tmp_path: Path) -> None:
-        Image.fromarray(picture).save(tmp_path / "me.png")
-        code, out, _ = shell("compress", tmp_path / "me.png", "--bundle", bundle, "--refine", 5, "--json")
-        payload = RefiningCodec(bundle, steps=5).compress(tmp_path / "me.png")
-        assert code == 0 and json.loads(out)["done"][0]["bytes"] == len(payload)
-        assert (tmp_path / "me.grain").read_bytes() == payload
-
-    def test_a_size_is_that_of_a_search(self, shell: Shell, tmp_path: Path) -> None:
-        (tmp_path / "me.png").touch()
-        code, _, err = shell("compress", tmp_path / "me.png", "--refine-size", 512)
-        assert code == 2 and "add --refine 40" in err
-
-    def test_compress_within_bytes(self, shell: Shell, bundle: Path, picture: np.ndarray,
-                                   tmp_path: Path) -> None:
-        Image.fromarray(picture).save(tmp_path / "me.png")
+    def test_compress(self, shell: Shell, bundle: Path, picture: np.ndarray, tmp_path: Path) -> None:
+        path = tmp_path / "me.png"
+        Image.fromarray(picture).save(path)
+        (row,) = shell.json("compress", path, "--bundle", bundle, "--refine", 5)["done"]
+        payload = RefiningCodec(bundle, steps=5).compress(path)
+        assert row["bytes"] == len(payload) and (tmp_path / "me.grain").read_bytes() == payload
         limit = len(sdk.Codec(bundle).compress(picture)) + 40
-        code, _, _ = shell("compress", tmp_path / "me.png", "--bundle", bundle, "--refine", 30, "--max-bytes", limit)
-        payload = RefiningCodec(bundle, steps=30, max_bytes=limit).compress(tmp_path / "me.png")
-        assert code == 0 and (tmp_path / "me.grain").read_bytes() == payload and limit - 40 < len(payload) <= limit
+        shell.ok("compress", path, "--bundle", bundle, "--refine", 30, "--max-bytes", limit, "--force")
+        payload = RefiningCodec(bundle, steps=30, max_bytes=limit).compress(path)
+        assert (tmp_path / "me.grain").read_bytes() == payload and limit - 40 < len(payload) <= limit
 
-    def test_services_do_not_refine(self, shell: Shell, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("arguments", "said"), [
+        (("--refine-size", 512), "add --refine 40"),
+        (("--refine", 5, "--remote", "http://localhost:1"), "the service does not refine")])
+    def test_what_does_not_go_together(
+        self, shell: Shell, tmp_path: Path, arguments: tuple[object, ...], said: str
+    ) -> None:
         (tmp_path / "me.png").touch()
-        code, _, err = shell("compress", tmp_path / "me.png", "--refine", 5, "--remote", "http://localhost:1")
-        assert code == 2 and "the service does not refine" in err
+        shell.fails(said, "compress", tmp_path / "me.png", *arguments, status=2)
 
-    def test_what_is_missing_is_named(self, shell: Shell, bundle: Path, tmp_path: Path,
-                                      monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "me.png").touch()
+    def test_what_is_missing_is_named(
+        self, shell: Shell, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "me.png"
+        path.touch()
         monkeypatch.setitem(sys.modules, "edgegrain.refinement", None)
-        code, _, err = shell("compress", tmp_path / "me.png", "--bundle", bundle, "--refine", 5)
-        assert code == 1 and "pip install 'edgegrain[train]'" in err
+        shell.fails("pip install 'edgegrain[train]'", "compress", path, "--bundle", bundle, "--refine", 5)
 
 
 @pytest.mark.parametrize("noise", [0.5, 6.0])

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import typer
 from PIL import Image
 
 from edgegrain import refinement
-from edgegrain.cli.app import application
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.evaluator import Evaluator
 from edgegrain.evaluation.report import PAGE, PICTURES
@@ -134,17 +131,6 @@ def test_an_interrupted_run_goes_on(shell: Shell, tmp_path: Path, monkeypatch: p
 def test_a_folder_without_pictures_is_refused(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     shell.fails("no pictures", "--data", tmp_path / "empty")
-
-
-@pytest.mark.parametrize("page", ["evaluation", "training"])
-def test_the_pages_name_options_that_exist(repository: Path, page: str) -> None:
-    parameters = typer.main.get_command(application).commands["evaluate"].params  # type: ignore[attr-defined]
-    options = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
-    text = (repository / "docs" / f"{page}.md").read_text()
-    named = set(re.findall(r"(?<![\w-])--[a-z-]+", " ".join(re.findall(r"edgegrain evaluate[^\n]*", text))))
-    if page == "evaluation":
-        named |= set(re.findall(r"`(--[a-z-]+)", text))
-    assert named and named <= options
 
 
 def test_refined_payloads(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

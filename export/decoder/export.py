@@ -10,7 +10,7 @@ import datetime
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ from export.decoder.graph import (
     store_half,
     to_levels,
 )
-from export.decoder.int8 import int8_decoder
+from export.decoder.int8 import Int8Decoder, int8_decoder
 from export.decoder.served import served_decoder
 from export.proof.inputs import find_pictures, make_inputs
 from server_decoder.cuda_ops.library import needs_library, register_library
@@ -85,8 +85,8 @@ TOLERANCE = 1e-4
 """Largest difference of a float32 graph from torch, which sums in another order."""
 LEAST_PSNR = {Precision.float32: 50.0, Precision.float16: 50.0, Precision.int8: 30.0}
 """Least PSNR of a decoder against torch in float32, in dB."""
-CALIBRATED = 32
-"""LRs that an int8 decoder is calibrated on."""
+CALIBRATED, TUNED = 32, 1024
+"""LRs that an int8 decoder is calibrated on, and those that it is tuned on."""
 _NOISE = 0.01  # added to random weights, so that no bias is zero and no two tensors are equal
 
 
@@ -367,39 +367,51 @@ class ExportedDecoder:
                 f"{comparison.differing_bytes:.2%} of bytes differ{step}")
 
 
-def export_compared(source: DecoderSource, options: DecoderOptions, pictures: Path | None = None, count: int = 8
-                    ) -> ExportedDecoder:
+Tune = Callable[[Int8Decoder, Rgb], Int8Decoder]
+"""Training of an int8 form on LRs, uint8 ``[N, lr, lr, 3]``."""
+
+
+def export_compared(source: DecoderSource, options: DecoderOptions, pictures: Path | None = None, count: int = 8,
+                    tune: Tune | None = None) -> ExportedDecoder:
     """Export a decoder and compare it with torch on ``count`` LRs of a folder of pictures, or of those that ship."""
     found = find_pictures(pictures)
     if options.precision is Precision.int8:
-        return export_int8(source, calibration_lrs(source, found))
+        return export_int8(source, found, tune)
     model = export_decoder(source.decoder, source.network.lr, options)
     lrs = real_lrs(source.network, found, count)
     return ExportedDecoder(source, options, model, compare_decoder(model, source.decoder, lrs, options.precision))
 
 
-def export_int8(source: DecoderSource, lrs: Rgb) -> ExportedDecoder:
-    """A decoder in int8, calibrated on ``lrs``, uint8 ``[N, lr, lr, 3]``, and compared on the first of them: its ranges
-    hold for such pictures only."""
-    float32, model = int8_decoder(export_decoder(source.decoder, source.network.lr, DecoderOptions()), lrs)
-    comparison = compare_decoder(model, source.decoder, lrs[:8], Precision.int8)
-    return ExportedDecoder(source, DecoderOptions(precision=Precision.int8), model, comparison, float32=float32)
+def export_int8(source: DecoderSource, pictures: Sequence[Path], tune: Tune | None = None) -> ExportedDecoder:
+    """A decoder in int8, calibrated, and tuned if ``tune`` is given, on LRs of pictures, and compared on some of them:
+    its ranges hold for such pictures only."""
+    lrs = varied_lrs(source, pictures, CALIBRATED)
+    made = int8_decoder(export_decoder(source.decoder, source.network.lr, DecoderOptions()), lrs)
+    if tune is not None:
+        made = tune(made, varied_lrs(source, pictures, TUNED))
+    comparison = compare_decoder(made.int8, source.decoder, lrs[:8], Precision.int8)
+    options = DecoderOptions(precision=Precision.int8)
+    return ExportedDecoder(source, options, made.int8, comparison, float32=made.float32)
 
 
-def calibration_lrs(source: DecoderSource, pictures: Sequence[Path]) -> Rgb:
-    """uint8 ``[32, lr, lr, 3]``: LRs of pictures evenly chosen, in turn mirrored, darker and brighter, tinted and
-    shifted where there are fewer."""
-    side, rng = source.network.hr, np.random.default_rng(0)
-    chosen = [pictures[index * len(pictures) // CALIBRATED] for index in range(CALIBRATED)]
-    squares = []
-    for index, path in enumerate(chosen):
+def varied_lrs(source: DecoderSource, pictures: Sequence[Path], count: int) -> Rgb:
+    """uint8 ``[count, lr, lr, 3]``: LRs of pictures evenly chosen, mirrored and shifted where one returns; of eight,
+    two are darker or brighter and tinted, and one has a background of one strong colour."""
+    side, rng, lrs = source.network.hr, np.random.default_rng(0), []
+    rows, columns = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+    for index in range(count):
+        path = pictures[index * len(pictures) // count]
         square = fit_picture(load_picture(path), side, "crop")
-        if index and path == chosen[index - 1]:
-            square = square[:, :: (-1) ** index]
+        if count > len(pictures):
+            square = np.roll(square[:, :: (-1) ** index], rng.integers(-24, 25, 2) * side // 256, (0, 1))
+        if index % 4 == 0:
             levels = 255 * (square / 255) ** rng.uniform(0.6, 1.5) * rng.uniform(0.8, 1.2, 3) + rng.uniform(-20, 20)
-            square = np.roll(levels.clip(0, 255).astype(np.uint8), rng.integers(-24, 25, 2) * side // 256, (0, 1))
-        squares.append(square)
-    return source.encode(np.stack(squares))
+            square = levels.clip(0, 255).astype(np.uint8)
+        elif index % 8 == 1:
+            outside = (columns / rng.uniform(0.5, 0.8)) ** 2 + ((rows - 0.1) / rng.uniform(0.8, 1.0)) ** 2 > 1
+            square = np.where(outside[..., None], rng.integers(0, 2, 3) * 255, square).astype(np.uint8)
+        lrs.append(source.encode(square[None]))
+    return np.concatenate(lrs)
 
 
 def write_decoder(exported: ExportedDecoder, folder: Path, *, force: bool = False) -> Path:

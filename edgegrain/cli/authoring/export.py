@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +22,7 @@ from codec_contract.bundle.manifest import (
 from codec_contract.errors import needs_extra
 from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import DEFAULT_PRIOR, BundleOption, ForceOption, JsonOption, refuse_options
-from edgegrain.cli.output import report, say
+from edgegrain.cli.output import progress_bar, report, say
 from export import mobile
 from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage
 
@@ -70,6 +71,9 @@ def decoder(
         file_okay=False, help="Folder of pictures to compare on, and to calibrate int8 on [default: those that ship "
         "with edgegrain].")] = None,
     compared: Annotated[int, typer.Option(min=1, help="Number of LRs to compare on.")] = 8,
+    tune_seconds: Annotated[float, typer.Option(
+        min=0, help="--precision int8: train for so long that its pictures are those of float32; 3600 on one core are "
+        "enough. Both forms get the weights. Needs edgegrain[train] and 'edgegrain metrics fetch'.")] = 0,
     prior: Annotated[str, typer.Option(
         help="Generator of a folder of the zoo: a fetched prior or a file.")] = DEFAULT_PRIOR,
     config: Annotated[str, typer.Option(
@@ -91,10 +95,12 @@ def decoder(
       edgegrain export decoder --bundle faces --size 1024 --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --into faces
-      edgegrain export decoder --bundle faces --precision int8 --into faces --data FACES
+      edgegrain export decoder --bundle faces --precision int8 --into faces --data FACES --tune-seconds 3600
       edgegrain export decoder --config grain-1024-lr16-paper --compared 1
     """
     refuse_options({"--out, --into": into and out is not None}, "pass either --out or --into")
+    refuse_options({"--tune-seconds": tune_seconds and precision is not Precision.int8},
+                   "only the int8 form is tuned; pass --precision int8")
     refuse_options({"--size": into and size},
                    "a bundle's decoder and enlarger are separate files; pass --size with --out")
     with needs_extra("export", "exporting needs"):
@@ -109,7 +115,7 @@ def decoder(
     target = require_target(source, options, into, force=force) if into else None
     if target is None:
         graphs.refuse_to_replace_decoder(out, force=force)
-    exported = graphs.export_compared(source, options, data, compared)
+    exported = graphs.export_compared(source, options, data, compared, tuning(tune_seconds) if tune_seconds else None)
     if size:
         exported = graphs.append_enlarger(exported, size)
     if target is not None:
@@ -117,6 +123,22 @@ def decoder(
     else:
         path = graphs.write_decoder(exported, out, force=force)
     say(f"{path}: {path.stat().st_size:,} bytes; {exported.summary()}")
+
+
+def tuning(seconds: float) -> Callable[..., Any]:
+    """The tuning of an int8 form, with a progress bar; refuses what it lacks before any work."""
+    with needs_extra("train", "tuning needs"):
+        from edgegrain.metrics.lpips import LPIPS
+        from edgegrain.metrics.weights import find_metric_weights
+        from edgegrain.training.int8 import tune_int8
+
+    lpips = LPIPS(find_metric_weights(faces=False)).requires_grad_(False)
+
+    def tune(decoder: Any, lrs: Any) -> Any:
+        with progress_bar("tuning") as show:
+            return tune_int8(decoder, lrs, seconds, lpips, show)
+
+    return tune
 
 
 @export.command()

@@ -1,0 +1,195 @@
+"""Quantization-aware tuning of a decoder's int8 form, so that it gives the pictures of the float32 form.
+
+The int8 graph (`export.decoder.int8`) runs in torch, where rounding has the gradient 1 (Jacob et al. 2018,
+"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 3); the steps of values
+are trained as well (Esser et al. 2020, "Learned Step Size Quantization", 2.1). Both forms get the new weights, because
+they share them. No original is needed: the target is the float32 picture of the same LR.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from codec_contract.pixels import HALF_RANGE, Rgb, network_input
+from edgegrain.metrics.lpips import PERIOD, cropped
+from edgegrain.training.losses import running_mean
+from edgegrain.training.optimizers import annealed
+from export.decoder.graph import INT8, SCALE, int8_levels, is_int8
+from export.decoder.int8 import Int8Decoder
+from server_decoder.decoder_session import INPUT, OUTPUT, DecoderSession
+
+BATCH = 2
+RATES = {"weight": 6e-4, "bias": 3e-4, "step": 2e-3}
+"""Learning rates of Adam, as shares of a tensor's root mean square."""
+DETAIL, PERCEPTUAL = 2.0, 0.5
+"""Weights of the absolute error of the picture's detail and of LPIPS with AlexNet; that of the picture has 1."""
+WARM_UP = 20  # steps
+WINDOW, MARGIN = 0.6, 12
+"""Part of a side that is computed at the picture's own size, and pixels of it that its padding reaches."""
+
+
+class RoundedDecoder(nn.Module):
+    """The int8 graph of a decoder, with trainable weights, biases and steps; LRs ``[B, 3, lr, lr]`` -> pictures."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__()
+        self.constants = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy())
+                          for item in model.graph.initializer}
+        self.trained: dict[str, nn.Parameter] = {}
+        self.nodes: list[onnx.NodeProto] = []
+        self.integers: dict[str, tuple[str, str]] = {}  # weight or bias -> its levels and their step
+        self.same: dict[str, str] = {}  # dequantized value -> the one that was quantized, which is rounded here
+        for node in model.graph.node:
+            inputs, name = list(node.input), node.output[0]
+            match node.op_type:
+                case "DequantizeLinear" if inputs[0] in self.constants:
+                    levels, steps = (self.constants[part].float() for part in inputs[:2])
+                    value = levels * steps.reshape(-1, *[1] * (levels.dim() - 1))
+                    self.integers[name] = inputs[0], inputs[1]
+                    if levels.dim() == 1 or is_int8(value.shape):
+                        self.trained[name] = nn.Parameter(value)
+                    else:  # the float32 form stores it as float16
+                        self.constants[name] = value
+                case "DequantizeLinear":
+                    self.same[name] = inputs[0]
+                case "Cast" | "Mul" if all(part in self.constants for part in inputs):
+                    factors = [self.constants[part].float() for part in inputs]
+                    self.constants[name] = factors[0] * factors[1] if len(factors) > 1 else factors[0]
+                case kind:
+                    self.nodes.append(node)
+                    if kind == "QuantizeLinear" and name != "picture.levels":
+                        self.trained[inputs[1]] = nn.Parameter(self.constants[inputs[1]].reshape(1))
+        self.held = nn.ParameterList(self.trained.values())
+
+    def forward(self, lr: Tensor, window: tuple[slice, slice] | None = None) -> Tensor:
+        """The picture; with ``window``, rows and columns of the maps at half its sides, only that part of it."""
+        values = {INPUT: lr}
+        last = [node.output[0] for node in self.nodes if node.op_type == "Resize"][-1]
+
+        def value(name: str) -> Tensor:
+            name = self.same.get(name, name)
+            if name in values:
+                return values[name]
+            return _rounded(self.trained[name]) if name in self.trained else self.constants[name]
+
+        for node in self.nodes:
+            given = [value(name) for name in node.input if name]
+            match node.op_type:
+                case "QuantizeLinear":
+                    x, step, zero = given
+                    if step.requires_grad:
+                        factor = 1 / math.sqrt(255 * x[0].numel())
+                        made = torch._fake_quantize_learnable_per_tensor_affine(
+                            x, step, zero.reshape(1).float(), 0, 255, factor)
+                    else:
+                        made = torch.fake_quantize_per_tensor_affine(x, float(step), int(zero), 0, 255)
+                case "Conv":
+                    x, weight, bias = given
+                    made = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+                case "LeakyRelu":
+                    made = F.leaky_relu(given[0], node.attribute[0].f)
+                case "Add":
+                    made = given[0] + given[1]
+                case "Sub":
+                    made = given[0] - given[1]
+                case "Mul":
+                    made = given[0] * given[1]
+                case "Concat":
+                    made = torch.cat(given, 1)
+                case "Resize":
+                    x = given[0] if window is None or node.output[0] != last else given[0][..., *window]
+                    made = F.interpolate(x, scale_factor=2, mode="bilinear")
+            values[node.output[0]] = made
+        return values[OUTPUT]
+
+    @torch.no_grad()
+    def store(self, decoder: Int8Decoder) -> Int8Decoder:
+        """Both forms, with the trained numbers in place of those of ``decoder``, from which training began."""
+        float32, int8 = (onnx.load_model_from_string(model) for model in decoder)
+        plain, held = ({item.name: item for item in model.graph.initializer} for model in (float32, int8))
+
+        def put(graph: dict[str, onnx.TensorProto], name: str, array: np.ndarray) -> None:
+            graph[name].CopyFrom(numpy_helper.from_array(array.astype(numpy_helper.to_array(graph[name]).dtype), name))
+
+        for name, value in self.trained.items():
+            if name not in self.integers:
+                put(held, name, value.numpy().reshape(()))
+        for node in self.nodes:
+            if node.op_type != "Conv" or node.input[2] not in self.integers:
+                continue
+            x, weight, bias = node.input
+            levels, scales = self.integers[weight]
+            if weight in self.trained:
+                shared = weight.removesuffix(".near")
+                rounded, steps = int8_levels(self.trained[weight].numpy())
+                gains = numpy_helper.to_array(plain[shared + SCALE]).ravel() / numpy_helper.to_array(held[scales])
+                put(plain, shared + INT8, rounded)
+                put(plain, shared + SCALE, (gains * steps.ravel()).reshape(steps.shape))
+                put(held, levels, rounded)
+                put(held, scales, steps.ravel())
+            step = float(self.trained[x.replace(".near", ".step")]) * numpy_helper.to_array(held[scales])
+            levels, scales = self.integers[bias]
+            put(held, levels, np.rint(self.trained[bias].numpy() / step))
+            put(held, scales, step)
+        return Int8Decoder(bytes(float32.SerializeToString()), bytes(int8.SerializeToString()))
+
+
+def _rounded(value: Tensor) -> Tensor:
+    """A weight as it is stored, with the gradient of the exact one; biases as they are."""
+    if value.dim() < 4:
+        return value
+    steps = (value.detach().abs().amax((1, 2, 3), keepdim=True) / 127).clamp(min=torch.finfo(value.dtype).tiny)
+    return value + ((value / steps).round() * steps - value).detach()
+
+
+def detail(picture: Tensor) -> Tensor:
+    """Pictures ``[B, 3, h, w]`` without what a binomial filter of 3x3 leaves of them, ``[B, 3, h - 2, w - 2]``."""
+    binomial = torch.tensor([0.25, 0.5, 0.25])
+    kernel = (binomial[:, None] * binomial).expand(3, 1, 3, 3)
+    return picture[..., 1:-1, 1:-1] - F.conv2d(picture, kernel, groups=3)
+
+
+def tune_int8(decoder: Int8Decoder, lrs: Rgb, seconds: float, lpips: Callable[[Tensor, Tensor], Tensor],
+              show: Callable[[float, str], None]) -> Int8Decoder:
+    """Both forms after training for ``seconds`` on ``lrs``, uint8 ``[N, lr, lr, 3]``; ``show`` gets the part that is
+    done, and a line of text."""
+    model = RoundedDecoder(onnx.load_model_from_string(decoder.int8))
+    target = DecoderSession(decoder.float32)
+    groups = []
+    for name, value in model.trained.items():
+        kind = "step" if name not in model.integers else "weight" if value.dim() == 4 else "bias"
+        size = float(value.detach().square().mean().sqrt())
+        groups.append({"params": [value], "rate": RATES[kind] * max(size, 1e-2 if kind == "bias" else 0.0)})
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
+    rng, began, steps, error = np.random.default_rng(0), time.monotonic(), 0, None
+    while (done := (time.monotonic() - began) / seconds) < 1:
+        chosen = lrs[rng.integers(0, len(lrs), BATCH)]
+        wanted = torch.from_numpy(network_input(target.decode(chosen)))
+        half = wanted.shape[-1] // 2
+        size = round(half * WINDOW)
+        y, x = rng.integers(0, half - size + 1, 2).tolist()
+        picture = model(torch.from_numpy(network_input(chosen)), (slice(y, y + size), slice(x, x + size)))
+        wanted = wanted[..., 2 * y : 2 * (y + size), 2 * x : 2 * (x + size)]
+        picture, wanted = (part[..., MARGIN:-MARGIN, MARGIN:-MARGIN] for part in (picture, wanted))
+        offset = rng.integers(0, PERIOD, 2).tolist()
+        apart = (picture - wanted).abs().mean()
+        loss = apart + DETAIL * (detail(picture) - detail(wanted)).abs().mean()
+        loss = loss + PERCEPTUAL * lpips(cropped(picture, offset), cropped(wanted, offset)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = annealed(group["rate"], done, steps, warm_up=WARM_UP, hold=0.0)
+        optimizer.step()
+        steps += 1
+        error = running_mean(error, apart.detach(), 0.98)
+        show(done, f"step {steps:,}, {float(error) * HALF_RANGE:.2f} levels from float32")
+    return model.store(decoder)

@@ -1,0 +1,90 @@
+"""Tuning a decoder's int8 form: its pictures approach those of float32, and both forms keep one set of weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from codec_contract.pixels import network_input
+from edgegrain.training.int8 import RoundedDecoder, detail, tune_int8
+from export.decoder import DecoderOptions, WeightStorage
+from export.decoder.export import export_decoder
+from export.decoder.graph import INT8
+from export.decoder.int8 import Int8Decoder, int8_decoder
+from server_decoder.decoder_session import DecoderSession
+from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
+from server_decoder.providers import can_run_int8
+from tests.unit.export.decoder.test_graph import as_if_trained, run
+
+CONFIG = DecoderConfig(
+    (Scale(8, 24, rrdb=1, growth=12), Scale(16, 24, residual=2), Scale(32, 16, residual=1), Scale(64, 16, residual=1)),
+    "bilinear", (8,))
+LRS = np.random.default_rng(0).integers(60, 200, (16, 8, 8, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Int8Decoder:
+    return int8_decoder(export_decoder(as_if_trained(CONFIG, seed=0), 8, DecoderOptions(WeightStorage.compact)), LRS)
+
+
+@pytest.mark.skipif(not can_run_int8(), reason="the CPU has no dot products of bytes: sums would overflow")
+def test_computes_what_the_runtime_does(pair: Int8Decoder) -> None:
+    model = onnx.load_model_from_string(pair.int8)
+    with torch.no_grad():
+        ours = RoundedDecoder(model)(torch.from_numpy(network_input(LRS))).numpy()
+    theirs, float32 = run(model, torch.from_numpy(network_input(LRS))), run(
+        onnx.load_model_from_string(pair.float32), torch.from_numpy(network_input(LRS)))
+    # Values halfway between two levels fall on either side, and what follows from them is as far apart as roundings are.
+    assert np.std(ours - theirs) < 1.5 * np.std(theirs - float32)
+    assert np.std(ours - float32) == pytest.approx(np.std(theirs - float32), rel=0.1)
+
+
+def test_what_is_stored_untrained_is_the_same(pair: Int8Decoder) -> None:
+    stored = RoundedDecoder(onnx.load_model_from_string(pair.int8)).store(pair)
+    for before, after in zip(pair, stored, strict=True):
+        for one, other in zip(*(onnx.load_model_from_string(model).graph.initializer for model in (before, after)),
+                              strict=True):
+            np.testing.assert_allclose(numpy_helper.to_array(one), numpy_helper.to_array(other), rtol=1e-6, atol=1,
+                                       err_msg=one.name)
+
+
+def test_a_window_is_a_part_of_the_picture(pair: Int8Decoder) -> None:
+    model = RoundedDecoder(onnx.load_model_from_string(pair.int8))
+    lr = torch.from_numpy(network_input(LRS[:1]))
+    with torch.no_grad():
+        whole, part = model(lr), model(lr, (slice(6, 30), slice(4, 28)))
+    torch.testing.assert_close(part[..., 12:-12, 12:-12], whole[..., 24:48, 20:44])
+
+
+def test_detail_is_none_of_a_ramp() -> None:
+    ramp = torch.arange(8.0).expand(1, 3, 8, 8)
+    assert detail(ramp).abs().max() < 1e-6
+    spot = torch.zeros(1, 3, 5, 5)
+    spot[0, 1, 2, 2] = 1
+    assert detail(spot)[0, 1, 1, 1] == pytest.approx(0.75)
+
+
+def test_pictures_come_nearer_and_both_forms_share_weights() -> None:
+    narrow = (LRS // 4 + 96).astype(np.uint8)  # ranges that are too small for the LRs
+    pair = int8_decoder(export_decoder(as_if_trained(CONFIG, seed=0), 8, DecoderOptions(WeightStorage.compact)), narrow)
+    shown: list[float] = []
+    tuned = tune_int8(pair, LRS, 10.0, lambda a, b: (a - b).square().mean((1, 2, 3)),  # too small for AlexNet
+                      lambda done, _line: shown.append(done))
+
+    def distance(decoder: Int8Decoder) -> float:
+        wanted = DecoderSession(pair.float32).decode(LRS).astype(float)
+        with torch.no_grad():
+            made = RoundedDecoder(onnx.load_model_from_string(decoder.int8))(torch.from_numpy(network_input(LRS)))
+        return float(np.abs((made.permute(0, 2, 3, 1).numpy() + 1) * 127.5 - wanted).mean())
+
+    assert distance(tuned) < 0.9 * distance(pair)
+    assert shown == sorted(shown) and len(shown) > 5
+    held, plain = ({item.name: item for item in onnx.load_model_from_string(model).graph.initializer}
+                   for model in (tuned.int8, tuned.float32))
+    shared = [name for name in plain if name.endswith(INT8) and name in held]
+    assert shared and all(held[name].raw_data == plain[name].raw_data for name in shared)
+    apart = DecoderSession(tuned.float32).decode(LRS).astype(int) - DecoderSession(pair.float32).decode(LRS)
+    assert 0 < np.abs(apart).mean() < 4

@@ -15,6 +15,7 @@ One run measures everything, each variant and batch size in its own process:
     ort-fused, -half    ONNX Runtime with the fused ops, channels-last, from levels to levels
     session             from uint8 LR to uint8 picture (`DecoderSession`): on the CPU the plain graph in float32; on
                         CUDA in float16, the fused graph if the library has CUDA kernels, otherwise the plain one
+    session-int8        the same with a bundle's form in int8, on a CPU that has dot products of bytes
 
 A variant that cannot be measured (torch.compile without a compiler, too little memory or time) is reported with the
 reason, and the others continue. The file of ``--out`` is written after every measurement, so an interrupted run keeps
@@ -54,17 +55,18 @@ from measurement import (
 )
 
 TORCH = ("torch-eager", "torch-eager-half", "torch-half", "torch-compile")
+SESSIONS = ("session", "session-int8")
 TENSORRT = "ort-plain-half-tensorrt"
 """Needs TensorRT's libraries, which ONNX Runtime does not bring."""
 FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-plain-half": "plain.float16",
          TENSORRT: "plain.float16", "ort-fused-half": "fused.float16"}
 VARIANTS = {
-    "cpu": ("torch-eager", "ort-plain", "ort-fused", "session", "torch-compile", "torch-half"),
+    "cpu": ("torch-eager", "ort-plain", "ort-fused", "session", "session-int8", "torch-compile", "torch-half"),
     "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
              "ort-plain-half", "session", TENSORRT, "torch-compile")}
 """Variants, the most important first: time may run out."""
-PRECISIONS = "half_vs_float32"
-"""The ratio of two precisions."""
+PRECISIONS = ("half_vs_float32", "int8_vs_float32")
+"""The ratios of two precisions."""
 RATIOS = {
     "ort_vs_torch_eager": ("torch-eager", "ort-plain"),
     "ort_fused_vs_torch_eager": ("torch-eager", "ort-fused"),
@@ -75,15 +77,16 @@ RATIOS = {
     "half_ort_vs_torch_eager": ("torch-eager-half", "ort-fused-half"),
     "half_ort_vs_torch_channels_last": ("torch-half", "ort-fused-half"),
     "half_ort_vs_torch_compile": ("torch-compile", "ort-fused-half"),
-    PRECISIONS: ("ort-fused", "ort-fused-half")}
-"""Name -> slower and faster variant, at batch 1. Other ratios than the last one are left out if the precisions differ:
+    PRECISIONS[0]: ("ort-fused", "ort-fused-half"),
+    PRECISIONS[1]: ("session", "session-int8")}
+"""Name -> slower and faster variant, at batch 1. Other ratios than `PRECISIONS` are left out if the precisions differ:
 that of torch-compile depends on the device."""
 SLOWEST = 8
 SLOW = 5.0
 """Seconds of a first run above which fewer runs are made. The second run still warms up: with ONNX Runtime it took
 twice the time of later ones (15.5 s, then 7.7 s at 1024 x 1024), presumably because memory is planned in the first."""
 LATE = "not started, out of time"
-LRS = "lrs.npy"
+LRS, BUNDLE = "lrs.npy", "bundle"
 
 
 def measured(variant: str, batch: int, folder: Path, device: str, threads: int, seconds: float) -> dict[str, Any]:
@@ -102,14 +105,14 @@ def measure(variant: str, batch: int, folder: Path, device: str, threads: int, s
     used = device_memory(device)
     if variant in TORCH:
         run = torch_run(variant, batch, folder, device, threads)
-    elif variant == "session":
-        run = session_run(batch, folder, device, threads)
+    elif variant in SESSIONS:
+        run = session_run(variant, batch, folder, device, threads)
     else:
         run = ort_run(variant, batch, folder, device, threads)
     start = time.perf_counter()
     pictures = run()
     first = time.perf_counter() - start
-    if batch == 1 and variant != "session":
+    if batch == 1 and variant not in SESSIONS:
         np.save(folder / f"{variant}.npy", to_numpy(pictures))
     few = {"least": 2, "warm_ups": 1} if first > SLOW else {}
     result = {"ms": 1e3 * median_seconds(run, seconds, **few), "first_ms": 1e3 * first}
@@ -193,16 +196,22 @@ def ort_run(variant: str, batch: int, folder: Path, device: str, threads: int) -
     return run
 
 
-def session_run(batch: int, folder: Path, device: str, threads: int) -> Callable[[], Any]:
+def session_run(variant: str, batch: int, folder: Path, device: str, threads: int) -> Callable[[], Any]:
     """A run of `DecoderSession`, as in the service."""
     from server_decoder.decoder_session import DecoderSession
 
+    lr = lr_batch(folder, batch)
+    if variant == "session-int8":
+        from codec_contract.bundle.manifest import load_manifest
+        from sdk.open_bundle import OpenBundle
+
+        bundle = OpenBundle(load_manifest(folder / BUNDLE), threads=threads or None, form="int8")
+        return lambda: bundle.decode(lr)
     runnable = runnable_forms(pack.read_table(folder), device)
     wanted = ("fused.float16", "plain.float16") if device == "cuda" else ("plain.float32",)
     form = next(form for form in wanted if form in runnable)
     session = DecoderSession(folder / f"{form}.onnx", device, threads or None, cuda=cuda_options())
     session.warm_up(batch)
-    lr = lr_batch(folder, batch)
     return lambda: session.decode(lr)
 
 
@@ -257,6 +266,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
     from codec_contract.fit import fit_picture
     from edge_encoder.preprocessing import load_picture
     from export.decoder.export import find_decoder, random_decoder
+    from sdk.open_bundle import choose_form
 
     source = random_decoder(options.config) if options.config else find_decoder(options.bundle, options.prior)
     forms = pack.FORMS if options.device == "cuda" else pack.FORMS[:2]
@@ -264,6 +274,8 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
     if not options.config:
         picture = fit_picture(load_picture(PORTRAIT), source.network.hr)
         np.save(folder / LRS, source.encode(np.stack([picture, picture[:, ::-1]])))
+        if source.manifest is not None and choose_form(source.manifest, options.device)[0].name == "int8":
+            (folder / BUNDLE).symlink_to(source.manifest.folder.resolve())
 
 
 def runnable_forms(table: dict[str, Any], device: str) -> list[str]:
@@ -279,11 +291,13 @@ def runnable_forms(table: dict[str, Any], device: str) -> list[str]:
     return [form for form in table["forms"] if fused or not form.startswith("fused")]
 
 
-def chosen_variants(options: argparse.Namespace, table: dict[str, Any]) -> list[str]:
-    """The variants of this run that its forms and device permit."""
+def chosen_variants(options: argparse.Namespace, folder: Path) -> list[str]:
+    """The variants of this run that its forms, bundle and device permit."""
+    table = pack.read_table(folder)
     names = options.variants.split(",") if options.variants else VARIANTS[options.device]
     runnable = runnable_forms(table, options.device)
-    return [name for name in names if name not in FORMS or FORMS[name] in runnable]
+    return [name for name in names if (name not in FORMS or FORMS[name] in runnable)
+            and (name != "session-int8" or (folder / BUNDLE).is_dir())]
 
 
 def main() -> int:
@@ -337,7 +351,7 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if options.device == "cpu":
         nodes = in_own_process(__file__, [*common, "--measure", "nodes:1"], options.limit)
     batches = [int(batch) for batch in options.batches.split(",")]
-    wanted = [(batch, variant) for batch in batches for variant in chosen_variants(options, table)]
+    wanted = [(batch, variant) for batch in batches for variant in chosen_variants(options, folder)]
     rows: list[dict[str, Any]] = []
     whole = report
     for index, (batch, variant) in enumerate(wanted):
@@ -370,7 +384,7 @@ def side_by_side(rows: list[dict[str, Any]], batch: int, folder: Path, table: di
     times = {row["variant"]: row["ms"] for row in rows if row["batch"] == batch and "ms" in row}
     found: dict[str, Any] = {name: round(times[slow] / times[fast], 2) for name, (slow, fast) in RATIOS.items()
                              if slow in times and fast in times
-                             and (name == PRECISIONS or in_half(slow, device) == in_half(fast, device))}
+                             and (name in PRECISIONS or in_half(slow, device) == in_half(fast, device))}
     reference = folder / "torch-eager.npy"
     if reference.is_file():
         def clipped(path: Path) -> np.ndarray:

@@ -31,7 +31,8 @@ VARIANTS = {
     "ort-plain-half": "ONNX Runtime, float16",
     "ort-plain-half-tensorrt": "ONNX Runtime with TensorRT, float16",
     "ort-fused-half": "ONNX Runtime, fused ops, float16",
-    "session": "LR to picture, uint8 (`DecoderSession`)"}
+    "session": "LR to picture, uint8 (`DecoderSession`)",
+    "session-int8": "LR to picture, uint8, int8"}
 RATIOS = {
     "ort_vs_torch_eager": "ONNX Runtime is {} times as fast as torch",
     "ort_fused_vs_torch_eager": "with the fused ops {} times",
@@ -42,7 +43,8 @@ RATIOS = {
     "half_ort_vs_torch_eager": "in float16 it is {} times as fast as torch",
     "half_ort_vs_torch_channels_last": "{} times as fast as those in channels-last form",
     "half_ort_vs_torch_compile": "{} times as fast as torch.compile in float16",
-    "half_vs_float32": "float16 is {} times as fast as float32"}
+    "half_vs_float32": "float16 is {} times as fast as float32",
+    "int8_vs_float32": "int8 is {} times as fast as float32"}
 RUNTIMES = {"xnnpack": "LiteRT with XNNPACK", "onnx": "ONNX Runtime"}
 
 

@@ -52,10 +52,10 @@ def test_the_session_takes_fused_ops_if_they_run(
     table = {**pack.read_table(packed), "forms": list(pack.FORMS)}
     (tmp_path / "pack.json").write_text(json.dumps(table))
     for device in ("cuda", "cpu"):
-        decoder.session_run(1, tmp_path, device, 1)
+        decoder.session_run("session", 1, tmp_path, device, 1)
     assert opened == ["fused.float16" if kernels else "plain.float16", "plain.float32"]
-    options = Namespace(variants="ort-fused-half,ort-plain-half", device="cuda")
-    assert decoder.chosen_variants(options, table) == ["ort-fused-half"] * kernels + ["ort-plain-half"]
+    options = Namespace(variants="ort-fused-half,session-int8,ort-plain-half", device="cuda")
+    assert decoder.chosen_variants(options, tmp_path) == ["ort-fused-half"] * kernels + ["ort-plain-half"]
 
 
 def test_ratios_are_of_one_precision(packed: Path, tmp_path: Path) -> None:

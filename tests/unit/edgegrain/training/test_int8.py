@@ -37,7 +37,7 @@ def test_computes_what_the_runtime_does(pair: Int8Decoder) -> None:
         ours = RoundedDecoder(model)(torch.from_numpy(network_input(LRS))).numpy()
     theirs, float32 = run(model, torch.from_numpy(network_input(LRS))), run(
         onnx.load_model_from_string(pair.float32), torch.from_numpy(network_input(LRS)))
-    # Values halfway between two levels fall on either side, and what follows from them is as far apart as roundings are.
+    # Values halfway between two levels fall on either side, and what follows is as far apart as roundings are.
     assert np.std(ours - theirs) < 1.5 * np.std(theirs - float32)
     assert np.std(ours - float32) == pytest.approx(np.std(theirs - float32), rel=0.1)
 

@@ -357,7 +357,7 @@ class Codec:
             return marked(Image.fromarray(np.ascontiguousarray(square[:height, :width])), self.bundle, mark, seed)
         if unpacked.enlargement > 1:
             with measure("enlarge"):
-                square = self._open.enlarger.enlarge(square[None], unpacked.enlargement)[0]
+                square = self._open.enlarge(square[None], unpacked.enlargement)[0]
         with measure("write"):
             square = unfit_picture(square, unpacked.header, unpacked.size, unpacked.enlargement)
             return marked(Image.fromarray(square), self.bundle, mark)

@@ -24,6 +24,7 @@ from codec_contract.fit import PREPROCESSING
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.pixels import Rgb
 from edge_encoder.encoder_session import EncoderSession
+from sdk.grey import as_grey, is_grey, without_colour
 from sdk.payload import coder_tables
 from sdk.tiles import PAD as TILE_PAD
 from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
@@ -205,7 +206,7 @@ class OpenBundle:
 
     def decode(self, lrs: Rgb, *, strengths: Sequence[float | None] | None = None) -> Rgb:
         """Decode LRs, uint8 ``[N, lr, lr, 3]``, to squares, uint8 ``[N, hr, hr, 3]``; a strength of None is the
-        default."""
+        default. Squares of faces whose LRs are those of grey pictures have equal channels."""
         strength = None
         if (default := self.default_strength) is not None:
             strength = [default if wanted is None else wanted for wanted in strengths or [None] * len(lrs)]
@@ -215,4 +216,17 @@ class OpenBundle:
             raise BundleError(
                 f"the decoder of bundle {self.manifest.id} made pictures of {list(squares.shape[1:])}, its manifest "
                 f"says [{side}, {side}, 3]")
+        grey = [index for index, lr in enumerate(lrs) if is_grey(lr, self.manifest.domain)]
+        if grey:
+            squares = squares.copy()  # of buffers that may be read-only
+        for index in grey:
+            squares[index] = as_grey(squares[index])
         return squares
+
+    def enlarge(self, squares: Rgb, factor: int) -> Rgb:
+        """Enlarge squares, uint8 ``[N, hr, hr, 3]``, to ``[N, factor * hr, factor * hr, 3]``; grey ones stay grey."""
+        enlarged = self.enlarger.enlarge(squares, factor)
+        for index, square in enumerate(squares):
+            if without_colour(square):
+                enlarged[index] = as_grey(enlarged[index])
+        return enlarged

@@ -16,10 +16,12 @@ from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.pixels import dequantize, network_input
 from edgegrain.cli.doctor import check_bundle
 from edgegrain.metrics.lpips import LPIPS
+from edgegrain.metrics.picture_metrics import chroma_difference
 from edgegrain.metrics.pixel_scores import periodic_peaks, psnr
 from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.refinement import RefiningCodec
 from export.decoder.export import bundle_decoder
+from sdk.grey import is_grey
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 
 
@@ -94,6 +96,43 @@ def test_it_restores_unseen_faces_without_a_grid(default_bundle: Path, shared_we
         peaks.append(periodic_peaks(restored)[8])
     assert np.mean(distances) < 0.15  # of the classical codecs with as few bytes the best has 0.49
     assert np.mean(peaks) < 3  # dB; originals have 1.8, bundle 0.5.0 had 16
+
+
+def in_grey(rgb: np.ndarray, saturation: float = 0) -> np.ndarray:
+    """A picture with a share of its colours."""
+    luma = np.asarray(Image.fromarray(rgb).convert("L")).astype(float)[..., None]
+    return np.rint(luma + saturation * (rgb - luma)).astype(np.uint8)
+
+
+def cielab_chroma(rgb: np.ndarray) -> np.ndarray:
+    """The chroma of every pixel of a square."""
+    picture, grey = (torch.from_numpy(network_input(each[None])).double() for each in (rgb, np.zeros_like(rgb)))
+    return chroma_difference(picture, grey, len(rgb)).pow(2).sum(1).sqrt().numpy()
+
+
+def test_a_grey_portrait_comes_back_grey(default_bundle: Path, repository: Path) -> None:
+    codec = sdk.Codec(default_bundle, threads=1)
+    original = np.asarray(Image.open(repository / "edgegrain" / "demo" / "portrait.jpg").convert("RGB"))
+    payload = codec.compress(in_grey(original))
+    for size in ("native", 512):
+        assert cielab_chroma(np.asarray(codec.restore(payload, size=size))).max() < 2
+    for saturation in (0.3, 1):
+        restored = np.asarray(codec.restore(codec.compress(in_grey(original, saturation)), size="native"))
+        assert cielab_chroma(restored).mean() > 2
+    sepia = np.rint(in_grey(original) * (1, 0.9, 0.75)).astype(np.uint8)
+    assert cielab_chroma(np.asarray(codec.restore(codec.compress(sepia), size="native"))).mean() > 8
+
+
+def test_unseen_grey_faces_come_back_grey(default_bundle: Path, shared_data: Path) -> None:
+    if not (faces := sorted((shared_data / "dev_eval" / "faces_256").glob("*"))):
+        pytest.skip("needs ../shared/data/dev_eval/faces_256")
+    codec = sdk.Codec(default_bundle, threads=1)
+    originals = [original_of(path, 256) for path in faces]
+    lrs = [codec.compress(in_grey(rgb), align=False).lr for rgb in originals]
+    chroma = [cielab_chroma(np.asarray(restored)) for restored in codec.restore_batch(lrs[::4])]
+    assert np.percentile(chroma, 99) < 2
+    assert np.mean([is_grey(lr, "faces") for lr in lrs]) > 0.99
+    assert not any(is_grey(codec.compress(in_grey(rgb, 0.3), align=False).lr, "faces") for rgb in originals)
 
 
 def test_a_few_steps_restore_a_better_face(default_bundle: Path, shared_weights: Path, shared_data: Path) -> None:

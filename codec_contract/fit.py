@@ -14,7 +14,7 @@ from PIL import Image
 
 from codec_contract.errors import ImageError
 from codec_contract.payload import FIT_CROP, FIT_PAD, FIT_STRETCH, FITS, MAX_ORIGINAL_SIDE, Header
-from codec_contract.pixels import Rgb, describe_array, is_rgb
+from codec_contract.pixels import Rgb
 from codec_contract.resize import exact_resize
 
 Fit = Literal["pad", "stretch", "crop"]
@@ -50,7 +50,6 @@ def fit_picture(rgb: Rgb, hr: int, fit: str = FIT_PAD) -> Rgb:
     square, from ``(side - square) // 2`` on, and scales it to ``hr``.
     """
     check_fit(fit)
-    _check_rgb(rgb, "fit_picture takes")
     height, width = rgb.shape[:2]
     if fit == FIT_STRETCH:
         return _resize(rgb, (hr, hr))
@@ -128,10 +127,3 @@ def _resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:
         strips = (rgb[first : first + rows] for first in range(0, height, rows))
         rgb = np.concatenate([exact_resize(strip, (size[0], len(strip))) for strip in strips])
     return exact_resize(rgb, size)
-
-
-def _check_rgb(rgb: Rgb, who: str) -> None:
-    if not is_rgb(rgb):
-        raise ImageError(f"{who} uint8 [H, W, 3], got {describe_array(rgb)}")
-    if rgb.size == 0:
-        raise ImageError(f"{who} a picture of at least one pixel, got {rgb.shape[1]} x {rgb.shape[0]}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,20 +28,17 @@ class EncoderSession:
         lr: side of the square LR that it makes.
     """
 
-    def __init__(self, model: bytes | str | os.PathLike[str], threads: int | None = None) -> None:
-        """Load the bytes or the path of an ``encoder.onnx``; ``threads`` work on one picture, None for all cores."""
+    def __init__(self, model: bytes, threads: int | None = None) -> None:
+        """Load the bytes of an ``encoder.onnx``; ``threads`` work on one picture, None for all cores."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         set_threads(options, threads)
-        source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
-        if isinstance(source, bytes):
-            refuse_external_weights(options)
+        refuse_external_weights(options)
         try:
-            if isinstance(source, bytes):
-                refuse_control_flow(source)
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            refuse_control_flow(model)
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common class
             raise BundleError(f"the encoder cannot be loaded: {first_line(error)}") from error
         self.hr = _square(self._session.get_inputs(), INPUT)

@@ -82,8 +82,6 @@ _ONE = 1 << _BITS
 
 def tile_starts(length: int, side: int, overlap: int) -> list[int]:
     """Starts of the fewest tiles of ``side`` that cover exactly ``length`` and overlap by at least ``overlap``."""
-    if not 0 <= 2 * overlap <= side <= length:
-        raise ImageError(f"tiles of {side} that overlap by {overlap} cannot cover {length} pixels")
     gaps = -(-(length - side) // (side - overlap))
     return [index * (length - side) // gaps for index in range(gaps + 1)] if gaps else [0]
 
@@ -101,8 +99,6 @@ def run_tiles(rgb: Rgb, side: int, made: int, overlap: int, run: TileNetwork, *,
     ``side``, ``overlap`` and the picture's sides are too.
     """
     height, width = rgb.shape[:2]
-    if any(length % unit or length * made % side for length in (height, width, side)):
-        raise ImageError(f"a picture of {width} x {height} cannot be cut into units of {unit} for tiles of {side}")
     padded = pad_to(rgb, max(width, side), max(height, side))
     tops, lefts = (
         [unit * start for start in tile_starts(length // unit, side // unit, overlap // unit)]

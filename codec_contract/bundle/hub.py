@@ -59,15 +59,12 @@ class HubName:
         """Raise `BundleError` for names that the Hub does not allow, or that would leave the cache folder."""
         if (_REPOSITORY.fullmatch(self.repository) is None or _REVISION.fullmatch(self.revision) is None
                 or ".." in str(self) or "--" in self.repository):
-            raise BundleError(f"{str(self)[:200]!r} names no bundle of the Hub; expected hf://owner/name or "
+            raise BundleError(f"{str(self)[:200]!r} names no bundle of the Hub; expected a string hf://owner/name or "
                               "hf://owner/name@revision")
 
     @classmethod
     def parse(cls, text: str) -> HubName:
         """Parse ``hf://owner/name`` or ``hf://owner/name@revision``."""
-        if not text.startswith("hf://"):
-            raise BundleError(f"{text[:200]!r} names no bundle of the Hub; expected a string hf://owner/name or "
-                              "hf://owner/name@revision")
         repository, at, revision = text.removeprefix("hf://").partition("@")
         return cls(repository, revision if at else "main")
 

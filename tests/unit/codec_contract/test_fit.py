@@ -56,12 +56,9 @@ class TestFit:
         monkeypatch.setattr("codec_contract.fit._STRIP_PIXELS", 117 * 10)
         np.testing.assert_array_equal(fit_picture(rgb, 64, "stretch"), expected)
 
-    @pytest.mark.parametrize(("rgb", "fit", "message"), [
-        (noise(7, 5), "cover", "unknown fit 'cover'"), (np.zeros((4, 4, 3)), "pad", r"float64 \[4, 4, 3\]"),
-        (np.zeros((0, 4, 3), np.uint8), "pad", "at least one pixel")])
-    def test_arguments_are_checked(self, rgb: np.ndarray, fit: str, message: str) -> None:
-        with pytest.raises(ImageError, match=message):
-            fit_picture(rgb, 64, fit)
+    def test_unknown_fits_are_refused(self) -> None:
+        with pytest.raises(ImageError, match="unknown fit 'cover'"):
+            fit_picture(noise(7, 5), 64, "cover")
 
 
 class TestUnfit:

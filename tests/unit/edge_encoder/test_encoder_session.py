@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
@@ -12,7 +10,7 @@ from codec_contract.errors import BundleError, DeviceError, ImageError
 from edge_encoder.encoder_session import EncoderSession
 from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder.graph import exact_graph
-from export.encoder.onnx import onnx_model, write_onnx
+from export.encoder.onnx import onnx_model
 from tests.networks import random_network
 from tests.tiny_bundle import HR, LR, repeating_decoder
 from tests.unit.codec_contract import test_onnx_runtime as graphs
@@ -42,12 +40,6 @@ def test_equals_the_reference(network: IntegerNetwork, model: bytes, threads: in
         np.testing.assert_array_equal(lr, run_reference(network, pictures(count)))
 
 
-def test_from_a_path(network: IntegerNetwork, tmp_path: Path) -> None:
-    path = write_onnx(exact_graph(network), tmp_path / "encoder.onnx")
-    for source in (path, str(path)):
-        np.testing.assert_array_equal(EncoderSession(source).encode(pictures(1)), run_reference(network, pictures(1)))
-
-
 def test_rows_need_not_be_contiguous(network: IntegerNetwork, model: bytes) -> None:
     turned = pictures(2)[:, ::-1]
     expected = run_reference(network, np.ascontiguousarray(turned))
@@ -62,12 +54,10 @@ def test_other_pictures_are_refused(model: bytes, picture: np.ndarray) -> None:
         EncoderSession(model).encode(picture)
 
 
-def test_other_models_are_refused(model: bytes, tmp_path: Path) -> None:
+def test_other_models_are_refused(model: bytes) -> None:
     for data in (b"", b"not onnx", model[: len(model) // 2]):
         with pytest.raises(BundleError):
             EncoderSession(data)
-    with pytest.raises(BundleError, match="cannot be loaded"):
-        EncoderSession(tmp_path / "absent.onnx")
     with pytest.raises(BundleError, match=r"cannot be loaded: it has control flow \(Loop\)"):
         EncoderSession(graphs.model(graphs.looping()))
     with pytest.raises(BundleError, match=r"not an encoder: it has lr tensor\(float\)"):

@@ -97,5 +97,5 @@ def test_every_runtime_computes_its_bytes(tmp_path: Path) -> None:
     require_exact(results)
     assert {result["inputs"] for result in results} == {20} and len(results) >= 8
     pictures = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-    session = EncoderSession(artefacts["onnx"])
+    session = EncoderSession(artefacts["onnx"].read_bytes())
     np.testing.assert_array_equal(session.encode(pictures), run_reference(network, pictures))

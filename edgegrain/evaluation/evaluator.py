@@ -12,7 +12,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -192,7 +192,7 @@ class Evaluator:
         side = (self._config.side, self._config.side)
         picture = self._codec.restore(payload, size="native").resize(side, Image.Resampling.BICUBIC)
         scores, features = search.reference.scores(np.asarray(picture))
-        return Row("", f"{bundle.id}, bicubic", len(payload), len(payload), scores, features=packed(features)).as_dict()
+        return asdict(Row("", f"{bundle.id}, bicubic", len(payload), len(payload), scores, features=packed(features)))
 
     def _restored(self, search: _ClassicalSearch, payload: Payload) -> dict[str, Any]:
         reference = search.reference
@@ -201,7 +201,7 @@ class Evaluator:
         lr = decode_payload_lr(payload.parsed, self._manifest)  # `payload.lr` needs an installed bundle
         sizes = {"payload": len(payload)} | {
             kind: len(encode_lossless(lr, kind)) for kind in ("png", "webp", "jpeg-xl")}
-        return {"row": row.as_dict(), "lr_bytes": sizes, "original_features": packed(reference.features),
+        return {"row": asdict(row), "lr_bytes": sizes, "original_features": packed(reference.features),
                 "lr_saturation": lr_saturation(lr, search.original)}
 
 
@@ -326,8 +326,8 @@ class _ClassicalSearch:
     def on_curve(self, budget: int) -> list[dict[str, Any]]:
         """Rows of each codec with the quick scores."""
         return [
-            Row("", f"{CODECS[codec]}, {choice}", budget, result.nbytes, self._quick_scores(result),
-                result.setting).as_dict()
+            asdict(Row("", f"{CODECS[codec]}, {choice}", budget, result.nbytes, self._quick_scores(result),
+                       result.setting))
             for codec in CODECS for choice, result in self._choices(codec, budget)]
 
     def _choices(self, codec: str, budget: int) -> Iterator[tuple[str, ClassicalResult]]:
@@ -354,7 +354,7 @@ class _ClassicalSearch:
 
     def _row(self, method: str, budget: int, result: ClassicalResult) -> dict[str, Any]:
         scores, features = self._scores(result)
-        return Row("", method, budget, result.nbytes, scores, result.setting, packed(features)).as_dict()
+        return asdict(Row("", method, budget, result.nbytes, scores, result.setting, packed(features)))
 
 
 def _once(cache: dict[Key, Value], key: Key, compute: Callable[[], Value]) -> Value:

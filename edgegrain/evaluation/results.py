@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,10 +71,6 @@ class Row:
     features: Mapping[str, str] = field(default_factory=dict)
     """For KID, as `packed`; empty on the curves."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON data, which `row_from` reads."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class PictureResult:
@@ -94,7 +90,7 @@ class PictureResult:
 
 
 def row_from(data: Mapping[str, Any]) -> Row:
-    """The row from the data of `Row.as_dict`."""
+    """The row from its plain data (`dataclasses.asdict`)."""
     setting = Setting(**data["setting"]) if data["setting"] else None
     return Row(**{**data, "scores": Scores(**data["scores"]), "setting": setting})
 

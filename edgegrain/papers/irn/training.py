@@ -16,14 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from codec_contract.bundle.manifest import IRN_WEIGHTS
 from codec_contract.errors import EdgegrainError, ImageError
-from codec_contract.files import written_whole
 from codec_contract.pixels import dequantize
-from edge_encoder.preprocessing import load_picture, readable_formats
+from edge_encoder.preprocessing import load_picture
 from edgegrain.metrics.lpips import LPIPS, PERIOD
 from edgegrain.papers.irn.bundle import load_irn, save_irn
 from edgegrain.papers.irn.network import IRN, PRESETS, IRNConfig, round_to_levels
@@ -243,49 +241,31 @@ class IRNDiscriminator(nn.Module):
         return self.dense2(F.leaky_relu(self.dense1(features), NEGATIVE_SLOPE))[:, 0]
 
 
-@dataclass(frozen=True, eq=False)
-class Photographs:
-    """Pictures of any size in one flat uint8 array, in memory or memory-mapped; heights and widths are ``[N, 2]``."""
-
-    pixels: np.ndarray
-    sizes: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """uint8 ``[H, W, 3]``."""
-        height, width = self.sizes[index]
-        start = 3 * int(self.sizes[:index].prod(1).sum())
-        return self.pixels[start : start + 3 * height * width].reshape(height, width, 3)
-
-    @classmethod
-    def of(cls, pictures: Sequence[np.ndarray]) -> Photographs:
-        """Pack uint8 ``[H, W, 3]`` arrays."""
-        sizes = np.array([picture.shape[:2] for picture in pictures], np.int64).reshape(-1, 2)
-        return cls(np.concatenate([picture.reshape(-1) for picture in pictures]), sizes)
+def pack_photographs(paths: Sequence[Path], cache: str | Path) -> list[Path]:
+    """Files of the pictures, ``.npy`` of uint8 ``[H, W, 3]``, in ``cache``, written on first use."""
+    packed = []
+    for path in paths:
+        described = StoredPicture(path.name, path).description()
+        key = hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest()[:16]
+        packed.append(Path(cache) / f"photograph-{key}.npy")
+        with first_to_write(packed[-1]) as first:
+            if first:
+                picture = load_picture(path)
+                with written_array(packed[-1], picture.shape) as stored:
+                    stored[:] = picture
+    return packed
 
 
-def pack_photographs(paths: Sequence[Path], cache: str | Path) -> Photographs:
-    """The pictures, memory-mapped from files in ``cache`` that are written on first use."""
-    described = "\n".join(StoredPicture(path.name, path).description() for path in paths)
-    key = hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest()[:16]
-    pixels, sizes = (Path(cache) / f"photographs-{key}.{part}.npy" for part in ("pixels", "sizes"))
-    with first_to_write(pixels) as first:  # they appear after the sizes
-        if first:
-            _write_photographs(paths, pixels, sizes)
-    return Photographs(np.load(pixels, mmap_mode="r"), np.load(sizes))
-
-
-def crops(photographs: Photographs, batch: int, side: int, seed: int, device: torch.device | None = None
-          ) -> Iterator[Tensor]:
+def crops(photographs: Sequence[np.ndarray | Path], batch: int, side: int, seed: int,
+          device: torch.device | None = None) -> Iterator[Tensor]:
     """Endless batches of random crops, float32 ``[batch, 3, side, side]`` in [0, 1], flipped both ways at random
     ([IRN] appendix 2).
 
-    Every picture gives one crop before any gives a second one; pictures smaller than a crop are left out.
+    Every picture, uint8 ``[H, W, 3]`` or a file of it, gives one crop before any gives a second one; pictures smaller
+    than a crop are left out.
     """
-    usable = np.flatnonzero(photographs.sizes.min(1) >= side)
-    if not len(usable):
+    usable = [index for index, photograph in enumerate(photographs) if min(_opened(photograph).shape[:2]) >= side]
+    if not usable:
         raise ImageError(f"no picture has sides of {side} pixels, the size of a crop; pass larger pictures, or "
                          "make the crop smaller")
     rng = np.random.default_rng(seed)
@@ -294,7 +274,7 @@ def crops(photographs: Photographs, batch: int, side: int, seed: int, device: to
         taken = []
         for _ in range(batch):
             order = order or rng.permutation(usable).tolist()
-            picture = photographs[order.pop()]
+            picture = _opened(photographs[order.pop()])
             top, left = (int(rng.integers(length - side + 1)) for length in picture.shape[:2])
             crop = picture[top : top + side, left : left + side]
             vertically, horizontally = (2 * int(rng.integers(2)) - 1 for _ in range(2))
@@ -302,29 +282,8 @@ def crops(photographs: Photographs, batch: int, side: int, seed: int, device: to
         yield torch.from_numpy(np.stack(taken)).to(device).permute(0, 3, 1, 2).float().div(255)
 
 
-def _write_photographs(paths: Sequence[Path], pixels: Path, sizes: Path) -> None:
-    counts = [_pixel_count(path) for path in paths]
-    with written_array(pixels, (3 * sum(counts),)) as packed:
-        shapes, start = [], 0
-        for path, count in zip(paths, counts, strict=True):
-            picture = load_picture(path)
-            if picture.size != 3 * count:
-                raise ImageError(f"{path} has another size than its header says; remove it, or leave it out with "
-                                 "--exclude")
-            packed[start : start + picture.size] = picture.reshape(-1)
-            shapes.append(picture.shape[:2])
-            start += picture.size
-        with written_whole(sizes) as temporary, temporary.open("wb") as file:
-            np.save(file, np.array(shapes, np.int64), allow_pickle=False)
-
-
-def _pixel_count(path: Path) -> int:
-    """Height times width, from the file's header."""
-    try:
-        with Image.open(path, formats=readable_formats()) as image:
-            return image.height * image.width
-    except Exception:  # a damaged header can make Pillow's readers raise any type
-        return load_picture(path).size // 3  # raises the error that names the reason
+def _opened(photograph: np.ndarray | Path) -> np.ndarray:
+    return np.load(photograph, mmap_mode="r") if isinstance(photograph, Path) else photograph
 
 
 @dataclass
@@ -371,8 +330,8 @@ class IRNTrainer(Trainer):
 
     run: IRNRun
 
-    def __init__(self, run: IRNRun, distributed: Distributed, photographs: Photographs, held_out: Tensor,
-                 networks: MetricNetworks) -> None:
+    def __init__(self, run: IRNRun, distributed: Distributed, photographs: Sequence[np.ndarray | Path],
+                 held_out: Tensor, networks: MetricNetworks) -> None:
         super().__init__(run, distributed, len(photographs), networks)
         self._held_out, recipe = held_out.to(distributed.device), run.recipe
         self.updates = 0  # of the network
@@ -473,10 +432,11 @@ def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distribut
     else:
         run = start_run(recipe, options.init_from)
     recipe = run.recipe
+    photographs: Sequence[np.ndarray | Path]
     if options.data is not None:
         photographs = pack_photographs(list_pictures(options.data, options.exclude), packed_folder(folder))
     else:
-        photographs = Photographs.of(list(random_pictures(recipe.random_pictures, 2 * recipe.crop, recipe.seed)))
+        photographs = list(random_pictures(recipe.random_pictures, 2 * recipe.crop, recipe.seed))
     unseen = photographs
     if options.validation is not None:
         unseen = pack_photographs(list_pictures(options.validation), packed_folder(folder))

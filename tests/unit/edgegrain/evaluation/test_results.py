@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +51,9 @@ def result(index: int, *, psnr: float = 24.0, fits: bool = True, vgg: float | No
 
 def test_rows_and_features_survive_json() -> None:
     row = result(1).equal[0]
-    assert row_from(json.loads(json.dumps(row.as_dict()))) == row
+    assert row_from(json.loads(json.dumps(asdict(row)))) == row
     ours = result(1).ours
-    assert row_from(json.loads(json.dumps(ours.as_dict()))) == ours and ours.setting is None
+    assert row_from(json.loads(json.dumps(asdict(ours)))) == ours and ours.setting is None
     assert np.array_equal(unpacked(ours.features["kid"]), VECTORS[1, 1][None])
     assert np.array_equal(unpacked(ours.features["kid_eyes"]), VECTORS[1, 1].reshape(2, 4))
 

@@ -24,7 +24,6 @@ from edgegrain.papers.irn.training import (
     IRNLosses,
     IRNRecipe,
     IRNTrainer,
-    Photographs,
     crops,
     learning_rate,
     pack_photographs,
@@ -185,9 +184,10 @@ def test_crops_come_from_all_pictures_and_are_flipped(tmp_path: Path) -> None:
         Image.fromarray(picture).save(tmp_path / f"{index}.png")
     Image.fromarray(rng.integers(0, 256, (8, 50, 3), np.uint8)).save(tmp_path / "low.png")
     packed = pack_photographs(sorted(tmp_path.glob("*.png")), tmp_path / "cache")
-    assert len(packed) == 6 and np.array_equal(packed[3], pictures[3])
-    again = pack_photographs(sorted(tmp_path.glob("*.png")), tmp_path / "cache")
-    assert isinstance(again.pixels, np.memmap) and np.array_equal(again.sizes, packed.sizes)
+    assert len(packed) == 6 and np.array_equal(np.load(packed[3]), pictures[3])
+    written = [path.stat().st_mtime_ns for path in packed]
+    assert pack_photographs(sorted(tmp_path.glob("*.png")), tmp_path / "cache") == packed
+    assert [path.stat().st_mtime_ns for path in packed] == written
     batch = next(crops(packed, 5, 16, seed=1))
     assert batch.shape == (5, 3, 16, 16) and batch.dtype == torch.float32
     assert {int(255 * float(crop.min()) + 0.5) for crop in batch} == {0, 40, 80, 120, 95}
@@ -204,8 +204,8 @@ def test_photographs_are_packed_one_at_a_time(tmp_path: Path) -> None:
     packed = pack_photographs(sorted(tmp_path.glob("*.png")), tmp_path / "cache")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert math.prod(shape) < peak < 5 * math.prod(shape) < packed.pixels.nbytes / 2
-    assert [int(packed[index][0, 0, 0]) for index in range(12)] == list(range(12))
+    assert math.prod(shape) < peak < 5 * math.prod(shape) < sum(path.stat().st_size for path in packed) / 2
+    assert [int(np.load(path)[0, 0, 0]) for path in packed] == list(range(12))
 
 
 def test_turned_photographs_are_packed_upright_and_damaged_ones_are_named(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_turned_photographs_are_packed_upright_and_damaged_ones_are_named(tmp_pa
     rgb = np.random.default_rng(0).integers(0, 256, (8, 20, 3), np.uint8)
     Image.fromarray(rgb).save(tmp_path / "a.png", exif=exif)
     packed = pack_photographs([tmp_path / "a.png"], tmp_path / "cache")
-    np.testing.assert_array_equal(packed[0], np.rot90(rgb, -1))
+    np.testing.assert_array_equal(np.load(packed[0]), np.rot90(rgb, -1))
     for length, message in ((20, "a.png cannot be read"), (500, "a.png cannot be decoded"), (0, "a.png is empty")):
         (tmp_path / "damaged").mkdir(exist_ok=True)
         (tmp_path / "damaged" / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:length])
@@ -227,7 +227,7 @@ def test_both_flips_happen() -> None:
     picture = np.zeros((4, 4, 3), np.uint8)
     picture[0, 0] = 255
     corners = set()
-    source = crops(Photographs.of([picture]), 1, 4, seed=0)
+    source = crops([picture], 1, 4, seed=0)
     for _ in range(40):
         corners.add(tuple(np.argwhere(next(source)[0, 0].numpy() == 1)[0].tolist()))
     assert corners == {(0, 0), (0, 3), (3, 0), (3, 3)}

@@ -196,11 +196,6 @@ class Reference:
         return self._metrics.alex.distance(self._metrics.alex.features(self._batch(picture)), self._alex).item()
 
     @torch.inference_mode()
-    def lpips_alex_off_grid(self, picture: Rgb) -> float:
-        """`LPIPS.off_grid` of a uint8 ``[H, W, 3]``, with AlexNet."""
-        return self._metrics.alex.off_grid(self._batch(picture), self._batch(self.original)).item()
-
-    @torch.inference_mode()
     def quick_scores(self, picture: Rgb) -> Scores:
         """All scores of a uint8 ``[H, W, 3]`` except those of VGG16, which takes ten times as long as the others."""
         scores = Scores(psnr(picture, self.original), ssim(picture, self.original), self.lpips_alex(picture))

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,6 @@ from edgegrain.training.grain.recipes import FACES
 from export.bundle.writer import CAVEAT, bundle_card, read_record, update_card
 
 CODEC = "grain"
-_FIELDS = {"bundle": ("id",), "pictures": ("folder", "count"), "means": (), "versions": ()}
-"""Objects of a summary of ``edgegrain evaluate``, and what they must hold."""
 _FACES_CAVEAT = (
     "The set is mostly young and well-lit: FFHQ and CelebA-HQ under-represent dark skin, old age, head coverings and "
     "glasses, and the decoder fills in what it saw most. A restored face is a plausible picture, not evidence of who "
@@ -152,16 +152,10 @@ def _refuse_other_figures(manifest: Manifest, own: Mapping[str, Any], controls: 
 
 def _summary(path: Path) -> dict[str, Any]:
     try:
-        summary = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise BundleError(f"{path} is not a summary of edgegrain evaluate ({error})") from error
-    fields = summary if isinstance(summary, dict) else {}
-    lacking = [name for name in _FIELDS if not isinstance(fields.get(name), dict)]
-    lacking += [f"{name}.{part}" for name, parts in _FIELDS.items() if name not in lacking
-                for part in parts if part not in fields[name]]
-    if not lacking and not isinstance(fields["means"].get(str(fields["bundle"]["id"])), dict):
-        lacking.append(f"the means of {fields['bundle']['id']}")
-    if lacking:
-        raise BundleError(f"{path} is not a summary of edgegrain evaluate: it lacks {', '.join(lacking)}; pass the "
-                          "JSON file that the command wrote")
-    return fields
+        summary: dict[str, Any] = json.loads(path.read_bytes())
+        for parts in (("pictures", "folder"), ("pictures", "count"), ("versions",), ("means", summary["bundle"]["id"])):
+            functools.reduce(operator.getitem, parts, summary)
+        return summary
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path} is not a summary of edgegrain evaluate ({error!r}); pass the JSON file that the "
+                          "command wrote") from error

@@ -86,7 +86,6 @@ class Figures:
     rows: tuple[Scores, ...]  # one per picture
     features: Mapping[str, Features]  # of the restored pictures for each KID, float32 [N, S, D]
     original_features: Mapping[str, Features]
-    lpips_alex_off_grid: float  # mean of `Reference.lpips_alex_off_grid`
     lpips_without_prior: float | None = None  # LPIPS-Alex with f_gen set to zero; None without a generator
     lr_bytes: float = 0.0  # mean size of the LRs as PNG: a run has no tables for payloads yet
 
@@ -96,7 +95,7 @@ class Figures:
         means = {field.name: statistics.fmean(getattr(row, field.name) for row in self.rows) for field in fields(Scores)
                  if getattr(self.rows[0], field.name) is not None}
         distances = {kid: kernel_distance(found, self.original_features[kid]) for kid, found in self.features.items()}
-        return {**means, "lpips_alex_off_grid": self.lpips_alex_off_grid} | {
+        return means | {
             kid: distance.value for kid, distance in distances.items() if distance is not None}
 
     def as_dict(self) -> dict[str, Any]:
@@ -107,7 +106,7 @@ class Figures:
 @torch.no_grad()
 def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: PictureMetrics) -> Figures:
     """Scores of the pictures that a decoder restores from its own encoder's LRs, as payloads store them."""
-    rows, features, original_features, off_grid, without_prior, sizes = [], [], [], [], [], []
+    rows, features, original_features, without_prior, sizes = [], [], [], [], []
     for original in originals:
         lr = source.encode(np.ascontiguousarray(original)[None])[0]
         sizes.append(len(encode_lossless(lr, "png")))
@@ -118,13 +117,12 @@ def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: PictureMet
         rows.append(scores)
         features.append(found)
         original_features.append(against.features)
-        off_grid.append(against.lpips_alex_off_grid(picture))
         if isinstance(source.decoder, Grain) and source.decoder.fusion is not None:
             final = source.decoder.forward_all(x, prior_gain=0.0).final
             without_prior.append(against.lpips_alex(first_picture(final)))
     stacked, stacked_originals = ({kid: np.array([one[kid] for one in found]) for kid in found[0]}
                                   for found in (features, original_features))
-    return Figures(tuple(rows), stacked, stacked_originals, statistics.fmean(off_grid),
+    return Figures(tuple(rows), stacked, stacked_originals,
                    statistics.fmean(without_prior) if without_prior else None, statistics.fmean(sizes))
 
 

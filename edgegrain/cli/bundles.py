@@ -15,25 +15,14 @@ from edgegrain.cli.output import report, say
 if TYPE_CHECKING:
     from sdk import BundleInfo
 
-_HELP = """List the installed bundles, and those downloaded from the Hugging Face Hub.
-
-\b
-Examples:
-  edgegrain bundles
-  edgegrain bundles --verify
-  edgegrain bundles --json
-  edgegrain bundles show my-bundles/my-faces
-  edgegrain bundles fetch hf://owner/name@v1
-  edgegrain bundles quality my-bundles/my-faces small
-"""
-
 VerifyOption = Annotated[bool, typer.Option("--verify", help="Also check size and SHA-256 of every file.")]
 
 bundles = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
 
-@bundles.callback(help=_HELP)
+@bundles.callback()
 def _list(context: typer.Context, verify: VerifyOption = False, json_output: JsonOption = False) -> None:
+    """List the installed bundles, and those downloaded from the Hugging Face Hub."""
     if (subcommand := context.invoked_subcommand) is not None:
         refuse_options({"--verify": verify, "--json": json_output},
                        f"write it after {subcommand}, or leave it out if {subcommand} does not take it")

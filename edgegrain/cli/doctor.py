@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import platform
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from timeit import repeat
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import typer
@@ -20,9 +19,6 @@ from codec_contract.bundle.manifest import ENCODER_ONNX, GOLDEN
 from codec_contract.errors import DeviceError, EdgegrainError
 from edgegrain.cli.options import BUNDLE_HELP, Device, JsonOption
 from edgegrain.cli.output import message_of, print_json, say
-
-if TYPE_CHECKING:
-    from sdk.open_bundle import FormChoice
 
 State = Literal["ok", "warning", "broken"]
 Result = tuple[State, str]
@@ -92,17 +88,9 @@ def run_checks(bundle: str | None, device: Device) -> Iterator[Check]:
 
 
 def check_bundle(folder: Path, device: Device = "cpu") -> Iterator[Check]:
-    """Check files, LR contract id, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``,
-    also in int8 if the bundle has that form."""
-    from codec_contract.bundle.manifest import INT8_FORM, decoder_forms, load_manifest
-
-    checks: dict[str, Callable[[Path], Result]] = {
-        "files": _check_files, "encoder": _check_encoder,
-        f"decoder on {device}": partial(_check_decoder, device=device)}
-    with contextlib.suppress(EdgegrainError, OSError):  # of a damaged manifest, which the check of the files reports
-        if INT8_FORM in decoder_forms(load_manifest(folder)):
-            checks["decoder in int8"] = _check_int8
-    for part, check in checks.items():
+    """Check files, LR contract id, golden vectors through ``encoder.onnx``, and the time of a restore on ``device``."""
+    for part, check in (("files", _check_files), ("encoder", _check_encoder),
+                        (f"decoder on {device}", partial(_check_decoder, device=device))):
         yield run_check(f"bundle {folder.name}: {part}", partial(check, folder))
 
 
@@ -219,28 +207,27 @@ def _check_encoder(folder: Path) -> Result:
     return "ok", f"{len(golden)} golden vectors byte-identical, {speed}"
 
 
-def _check_decoder(folder: Path, device: Device, form: FormChoice = "auto") -> Result:
+def _check_decoder(folder: Path, device: Device) -> Result:
     import sdk
+    from codec_contract.bundle.manifest import INT8_FORM, decoder_forms, load_manifest
+    from sdk.open_bundle import choose_form
 
-    codec = sdk.Codec(folder, device, form=form)
+    codec, manifest = sdk.Codec(folder, device), load_manifest(folder)
     codec.warm_up()
     lr = np.random.default_rng(0).integers(0, 256, (codec.bundle.lr, codec.bundle.lr, 3), dtype=np.uint8)
     seconds = median(repeat(lambda: codec.restore(lr), number=1, repeat=LATENCY_RUNS))
     detail = (f"restores {codec.bundle.hr} x {codec.bundle.hr} pixels in {1000 * seconds:.0f} ms with "
               f"{codec.running_decoder}")
+    if device == "cpu" and codec.running_decoder.precision != "int8" and INT8_FORM in decoder_forms(manifest):
+        try:
+            choose_form(manifest, device, "int8")
+        except EdgegrainError as error:
+            detail += f", not in int8: {error}"
     if seconds > RESTORE_LIMIT_SECONDS:
         return "warning", f"{detail}, slower than {RESTORE_LIMIT_SECONDS:g} s"
     if reason := codec.running_decoder.reason:
         return "warning", f"{detail}, not with a decoder for CUDA: {reason}"
     return "ok", detail
-
-
-def _check_int8(folder: Path) -> Result:
-    from server_decoder.providers import can_run_int8
-
-    if not can_run_int8():
-        return "ok", "not for this CPU, which lacks dot products of bytes (VNNI, or dotprod on Arm)"
-    return _check_decoder(folder, "cpu", "int8")
 
 
 def _is_installed(distribution: str) -> bool:

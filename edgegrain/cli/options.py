@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -35,6 +36,9 @@ MarkOption = Annotated[bool, typer.Option(
     "--mark/--no-mark", help="Write into the pictures that they are generated; see docs/generated_marks.md.")]
 MaxBytesOption = Annotated[int | None, typer.Option(
     "--max-bytes", min=1, help="Largest payload: each picture gets the best quality that fits, up to --quality.")]
+MetricWeightsOption = Annotated[Path | None, typer.Option(
+    "--weights", exists=True, file_okay=False, help="Folder of the metric weights [default: those of 'edgegrain "
+    "metrics fetch'].")]
 MaxMegapixelsOption = Annotated[float | None, typer.Option(
     "--max-megapixels", min=0.001, max=268, help="Largest picture that is read or made [default: "
     f"{MAX_PHOTO_PIXELS / 1e6:.0f} to read, {MAX_PIXELS / 1e6:.1f} to make].")]

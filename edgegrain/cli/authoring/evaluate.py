@@ -22,9 +22,7 @@ from edgegrain.cli.output import print_json, printable, say, with_progress
 def evaluate(
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of pictures that the bundle was "
                                        "not trained on; the centre square of each is used.")],
-    weights: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Folder of the metric weights [default: those of 'edgegrain metrics "
-        "fetch'].")] = None,
+    weights: options.MetricWeightsOption = None,
     bundle: options.BundleOption = "faces",
     out: Annotated[Path | None, typer.Option(
         "--out", "-o", file_okay=False, help="Folder for the report [default: evaluate_out/ID-VERSION].")] = None,

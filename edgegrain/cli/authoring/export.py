@@ -26,17 +26,8 @@ from edgegrain.cli.output import progress_bar, report, say
 from export import mobile
 from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage
 
-HELP = """Export encoders, decoders, enlargers and bundles.
-
-\b
-Examples:
-  edgegrain export encoder --out dist                   TFLite, Core ML and ONNX, proven byte for byte
-  edgegrain export decoder --precision float16 --out dist
-  edgegrain export enlarger runs/enlarge-faces-256-x4 --into faces
-  edgegrain export bundle zoo/photos-x4 --out bundles/photos-x4
-"""
-
-export = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
+export = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Export encoders, decoders, enlargers and bundles.")
 
 PHONE_FILES = (CODER_TABLES, GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, ENCODER_COREML)
 """Files and folders of a bundle that the device needs."""

@@ -20,16 +20,7 @@ from edgegrain.cli.output import progress_bar, report
 
 _HEAD_PICTURES = 32
 
-_PRIOR_HELP = """Download and sample generative priors.
-
-\b
-Examples:
-  edgegrain prior fetch
-  edgegrain prior sample --count 16 --out sheet.png
-  edgegrain convert --from stylegan2-rosinality stylegan2-ffhq-config-f.pt --out ffhq.safetensors
-"""
-
-prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_PRIOR_HELP)
+prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Download and sample generative priors.")
 
 
 @prior.command("fetch")
@@ -118,14 +109,7 @@ def sample(
            f"{out}: {count} pictures of {name} at {size}x{size}, seed {seed}, psi {psi:g}", as_json=json_output)
 
 
-_METRICS_HELP = """Download the weights of the metric networks.
-
-\b
-Examples:
-  edgegrain metrics fetch
-"""
-
-metrics = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_METRICS_HELP)
+metrics = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Download the weights of the metric networks.")
 
 
 @metrics.callback()

@@ -13,18 +13,9 @@ from edgegrain.cli.options import ForceOption, JsonOption
 from edgegrain.cli.output import progress_bar, report, say
 from edgegrain.pictures import MAX_SIDES
 
-_HELP = """Store training pictures for edgegrain train.
-
-\b
-Examples:
-  edgegrain pictures pack faces/ shards/ --side 256 --limit-mb 15
-  edgegrain pictures pack photos/ shards/ --align
-  edgegrain train faces-256-lr16 --data shards/
-"""
-
 _LISTED = 10
 
-pictures = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
+pictures = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Store training pictures for edgegrain train.")
 
 
 @pictures.callback()

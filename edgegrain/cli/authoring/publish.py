@@ -10,7 +10,7 @@ import typer
 from codec_contract.bundle.find import find_bundle
 from codec_contract.errors import EdgegrainError, ExistsError, needs_extra
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_STEP, MAX_WIDTH
-from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption, refuse_options
+from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption, MetricWeightsOption, refuse_options
 from edgegrain.cli.output import print_json, progress_bar, say
 from export.decoder import WeightStorage
 
@@ -19,18 +19,8 @@ KEPT = 3
 INITIAL_VERSION = "1.0.0"
 WIDTHS, STEPS = "128,128", 8000  # those of edgegrain.publishing.fit_coder, without importing torch for --help
 
-_HELP = """Turn training runs into bundles, and upload bundles to the Hugging Face Hub.
-
-\b
-Examples:
-  edgegrain publish run runs/one --data FACES --out my-bundles/my-faces
-  edgegrain evaluate --bundle my-bundles/my-faces --data UNSEEN --out report
-  edgegrain publish card my-bundles/my-faces --evaluation report/my-faces-1.0.0.json
-  edgegrain publish hub my-bundles/my-faces owner/my-faces
-  edgegrain publish hub my-bundles/my-faces owner/my-faces --upload
-"""
-
-publish = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
+publish = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=(
+    "Turn training runs into bundles, and upload bundles to the Hugging Face Hub."))
 
 
 @publish.command()
@@ -64,9 +54,7 @@ def run(
         exists=True, file_okay=False, help="Folder of pictures that neither the run nor the bundle it would replace "
         "was trained on. Publish only if the run is better on them: most metrics that no training loss uses improve, "
         "none gets worse beyond its interval, and the generator, if there is one, contributes.")] = None,
-    weights: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="For --if-better: folder of the metrics' weights [default: those of "
-        "'edgegrain metrics fetch'].")] = None,
+    weights: MetricWeightsOption = None,
     coder: Annotated[Path | None, typer.Option(
         exists=True, dir_okay=False, help="GLEAN and GCFSR: use these coder tables instead of fitting some.")] = None,
     force: ForceOption = False,

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from codec_contract.errors import EdgegrainError, needs_extra
+from edgegrain.cli.options import MetricWeightsOption
 from edgegrain.cli.output import INTERRUPTED, is_first_process, print_json, progress_bar, say
 
 
@@ -18,40 +19,32 @@ def train(
         exists=True, file_okay=False, help="Training pictures: files, or tar shards (edgegrain pictures pack; not for "
         "IRN). Smoke recipes work without.")] = None,
     validation: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Pictures to evaluate on, the first 16 by name; 8 for enlargers, 8 crops "
-        "for IRN [default: those of --data].")] = None,
+        exists=True, file_okay=False, help="Pictures to evaluate on, the first 16 by name, or 8 for enlargers and "
+        "IRN [default: those of --data].")] = None,
     exclude: Annotated[list[str] | None, typer.Option(
         help="Name pattern of training pictures to leave out; repeatable.")] = None,
-    weights: Annotated[Path | None, typer.Option(
-        exists=True, file_okay=False, help="Folder of the metrics' weights [default: those of 'edgegrain metrics "
-        "fetch'].")] = None,
+    weights: MetricWeightsOption = None,
     run: Annotated[Path | None, typer.Option(
-        file_okay=False, help="Folder of the run: checkpoint, log.jsonl, samples.png, weights [default: runs/RECIPE, "
-        "numbered if it exists].")] = None,
+        file_okay=False, help="Folder of the run [default: runs/RECIPE, numbered if it exists].")] = None,
     resume: Annotated[bool, typer.Option(
-        "--resume", help="Continue the run in --run, without --run the recipe's last one; if there is none, say so "
-        "and begin one.")] = False,
+        "--resume", help="Continue the run in --run, or the recipe's last one; begin one if there is none.")] = False,
     init_from: Annotated[str | None, typer.Option(
-        help="Trained weights to begin with: a run; for GRAIN, enlargers and GLEAN, which takes the invertible "
-        "decoder, also a bundle's name or folder; for GRAIN, IRN, GLEAN and GCFSR a folder of the zoo; for StyleGAN2 "
-        "the file of a prior.")] = None,
+        help="Trained weights to begin with: a run or, depending on the family, a bundle, a folder of the zoo or a "
+        "prior; see docs/training.md.")] = None,
     prior: Annotated[str | None, typer.Option(
         help="Generator of GRAIN and GLEAN: name of a fetched prior, or a file [default: the published one].")] = None,
     discriminator: Annotated[Path | None, typer.Option(
         exists=True, dir_okay=False, help="Trained StyleGAN2 discriminator to begin with.")] = None,
     teacher: Annotated[str | None, typer.Option(help="StyleGAN2 to distil into a MobileStyleGAN, a file.")] = None,
     pictures: Annotated[int, typer.Option(
-        min=0, help="Pictures to see before the run ends; 0: as the recipe says, or as many as --budget-seconds "
-        "permits.")] = 0,
+        min=0, help="Pictures to see before the run ends; 0: as the recipe or --budget-seconds says.")] = 0,
     budget_seconds: Annotated[float, typer.Option(
-        min=0, help="End the session after this many seconds; the learning rate is annealed towards that end. Packing "
-        "pictures and the last evaluation are not counted, except in the earlier stages of a recipe of several "
-        "stages. 0: no limit.")] = 0,
+        min=0, help="End after this many seconds, towards which the learning rate is annealed; packing pictures and "
+        "the last evaluation are not counted. 0: no limit.")] = 0,
     evaluate_every: Annotated[int, typer.Option(
         min=0, help="Pictures between evaluations, each with a checkpoint; 0: as the recipe says.")] = 0,
     batch: Annotated[int, typer.Option(
-        min=0, help="Pictures per step and process; the learning rate grows with its square root. 0: as the recipe "
-        "says.")] = 0,
+        min=0, help="Pictures per step and process; 0: as the recipe says.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Random seed [default: as the recipe says].")] = None,
     changes: Annotated[list[str] | None, typer.Option(
         "--set", metavar="FIELD=VALUE", help="Change a field of the recipe, as --dry-run prints it: loss.rate=0.05, "

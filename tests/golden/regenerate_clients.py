@@ -1,4 +1,4 @@
-"""Write the golden files that clients share: python tests/golden/regenerate_clients.py [--force]
+"""Write the golden files that clients share: python -m tests.golden.regenerate_clients
 
 The clients in TypeScript, Java and Swift (clients/) read these files and those of tests/golden/contract. They pin what
 a client computes: the golden inputs, the picture turned upright, what shows through transparency, the encoder's square,
@@ -20,7 +20,6 @@ import cmath
 import json
 import math
 import struct
-import sys
 import zlib
 from dataclasses import replace
 from typing import Any
@@ -54,7 +53,7 @@ from tests.golden.recorded_faces import (
     portrait,
     recorded_finder,
 )
-from tests.golden.regenerate_contract import digest, golden_lr, json_bytes, refused, regenerate
+from tests.golden.regenerate_contract import digest, golden_lr, json_bytes, refused, write
 
 # seed, block, (width, height), hr, fit
 FITS = [
@@ -339,4 +338,4 @@ def _payload(lr: npt.NDArray[np.uint8], contract_id: bytes, tables: CoderTables,
 
 
 if __name__ == "__main__":
-    sys.exit(regenerate(FOLDER, golden_files, __doc__))
+    write(FOLDER, golden_files())

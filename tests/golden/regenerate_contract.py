@@ -1,8 +1,8 @@
-"""Write the golden files of the contract: python tests/golden/regenerate_contract.py [--force]
+"""Write the golden files of the contract: python -m tests.golden.regenerate_contract
 
 They pin bytes that must never change: what Pillow's resize gives, squares at any angle, and what LRs are coded to. A
-change of any of them breaks stored payloads or other clients; that is what --force is for, and a new format version,
-coding or resize name must come with it.
+change of any of them breaks stored payloads or other clients: a new format version, coding or resize name must come
+with it.
 
 Inputs are made so that any language can make them: byte n of a picture is the top byte of state n of the
 generator state = (state * 1664525 + 1013904223) mod 2**32, the first state being that after one step
@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import struct
-import sys
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -190,24 +189,11 @@ def json_bytes(value: object) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode("ascii")
 
 
-def regenerate(folder: Path, files: Callable[[], dict[str, bytes]], usage: str) -> int:
-    """The command of a script like this one: write what is missing; replace what differs only with --force."""
-    force = sys.argv[1:] == ["--force"]
-    if sys.argv[1:] and not force:
-        print(usage)
-        return 2
-    folder.mkdir(exist_ok=True)
-    found = files()
-    differing = [n for n, data in found.items() if (folder / n).exists() and (folder / n).read_bytes() != data]
-    if differing and not force:
-        print(f"these would change, which breaks stored payloads or other clients: {', '.join(differing)}")
-        print("nothing was written; --force replaces them")
-        return 1
-    for name, data in found.items():
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    """Write golden files; `git diff` shows what changed."""
+    for name, data in files.items():
         (folder / name).write_bytes(data)
-    print(f"{len(found)} files in {folder}, {len(differing)} of them changed")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(regenerate(FOLDER, golden_files, __doc__))
+    write(FOLDER, golden_files())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -12,14 +11,12 @@ import pytest
 
 
 def test_golden_files_are_what_python_computes(repository: Path, default_bundle: Path) -> None:
-    golden = repository / "tests" / "golden"
-    spec = importlib.util.spec_from_file_location("regenerate_clients", golden / "regenerate_clients.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    files = script.golden_files()
-    assert {path.name for path in (golden / "clients").iterdir()} == set(files)
+    from tests.golden.regenerate_clients import golden_files
+
+    files, stored = golden_files(), repository / "tests" / "golden" / "clients"
+    assert {path.name for path in stored.iterdir()} == set(files)
     for name, data in files.items():
-        assert (golden / "clients" / name).read_bytes() == data, f"{name} is not what Python computes"
+        assert (stored / name).read_bytes() == data, f"{name} is not what Python computes"
 
 
 def test_the_java_client(repository: Path, tmp_path: Path) -> None:

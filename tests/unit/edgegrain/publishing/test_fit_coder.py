@@ -11,6 +11,7 @@ from codec_contract.lr_coder.coder import decode_lr, encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables, to_indices
 from edgegrain.publishing import fit_coder
 from edgegrain.training.grain.rate import code_length
+from tests.unit.codec_contract.lr_coder.test_coder import predicted
 
 
 def checkered_lrs(count, seed=0):
@@ -43,7 +44,7 @@ def test_the_integers_do_what_was_trained():
     network = fit_coder.fit_network(context, reference, level, widths=(8, 6), steps=120, seed=0)
     with torch.no_grad():
         prediction = network(context.float())
-    means, scales = network.integers().predict(context.numpy().astype(np.int32), reference.numpy().astype(np.int32))
+    means, scales = predicted(network.integers(), context.numpy().astype(np.int32), reference.numpy().astype(np.int32))
     expected_mean = np.clip(reference.numpy() + 16 * prediction[:, 0].numpy(), 0, 255)
     expected_scale = np.clip(8 * (prediction[:, 1].numpy() + 2), 0, 63)
     assert np.abs(np.array(means) / 16 - expected_mean).mean() < 0.1

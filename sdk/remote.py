@@ -20,7 +20,7 @@ from codec_contract.errors import EdgegrainError, ServiceError, reason
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk import remote_calls as calls
-from sdk.inputs import RestoreSource, position_in_batch, read_restore_source
+from sdk.inputs import PayloadSource, position_in_batch, read_payload_or_scene
 from sdk.payload import Payload, Scene
 from sdk.remote_calls import DEFAULT_RETRIES, RETRIED, Call, RemoteBundle, Retries
 
@@ -54,7 +54,6 @@ class AsyncRemoteCodec:
         self._retries = retries if isinstance(retries, Retries) else Retries(attempts=retries)
         self._arguments: dict[str, Any] = {
             "token": token, "timeout": timeout, "retries": retries, "concurrency": concurrency}
-        self._bundles: list[RemoteBundle] | None = None
         self._opened = os.getpid(), self._open()
 
     def __reduce__(self) -> tuple[Callable[[], AsyncRemoteCodec], tuple[()]]:
@@ -111,13 +110,13 @@ class AsyncRemoteCodec:
             require_face=require_face, quality=quality, max_bytes=max_bytes))
 
     async def restore(
-        self, payload: RestoreSource, *, bundle: str | None = None, size: Size = "original",
+        self, payload: PayloadSource, *, bundle: str | None = None, size: Size = "original",
         max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
     ) -> Image.Image:
-        """Let the service restore one payload, scene or bare LR, as `sdk.restore`.
+        """Let the service restore one payload or scene, as `sdk.restore`.
 
         Args:
-            payload: as for `sdk.restore`. The levels of a bare LR are rounded to the bundle's step.
+            payload: as for `sdk.restore`; not a bare LR.
             bundle: id of a bundle of the service; None for the one the payload names.
             size: as for `sdk.restore`.
             max_pixels: largest picture that is accepted from the service, which has a limit of its own.
@@ -126,18 +125,15 @@ class AsyncRemoteCodec:
 
         Raises:
             PayloadError: the payload is damaged, or of a bundle that the service does not have.
-            ImageError: the LR fits no bundle, or the picture exceeds the service's limit.
+            ImageError: the picture exceeds the service's limit.
             ServiceError: the service cannot be reached, or refuses the request.
         """
-        source = await self._in_thread(read_restore_source, payload)
-        if not isinstance(source, bytes) and self._bundles is None:
-            self._bundles = await self.bundles()
-        data = source if isinstance(source, bytes) else calls.payload_of_lr(source, self._bundles or [], bundle)
+        data = await self._in_thread(read_payload_or_scene, payload)
         answer = await self._send(calls.restore_call(data, size, bundle, strength, max_pixels))
         return await self._in_thread(calls.read_picture, answer, max_pixels, mark)
 
     async def restore_batch(
-        self, payloads: Iterable[RestoreSource], *, bundle: str | None = None, size: Size = "original",
+        self, payloads: Iterable[PayloadSource], *, bundle: str | None = None, size: Size = "original",
         max_pixels: int = MAX_PIXELS, strength: float | None = None, mark: bool = True,
     ) -> list[Image.Image]:
         """Restore payloads with several requests at a time, as `sdk.restore`; errors name the position, from 0.

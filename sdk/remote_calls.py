@@ -10,21 +10,18 @@ import os
 import random
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from PIL import Image
 
 from codec_contract import __version__
-from codec_contract.bundle.find import ALIASES, check_max_bytes
+from codec_contract.bundle.find import check_max_bytes
 from codec_contract.errors import EdgegrainError, ImageError, PayloadError, ServiceError, needs_extra
 from codec_contract.files import content_of, why_unreadable
 from codec_contract.fit import Fit, Size, check_fit
-from codec_contract.lr_coder.coder_tables import MAX_STEP, CoderTables, rounded
-from codec_contract.payload import CODING_RAW, FIT_STRETCH, MAX_ORIGINAL_PIXELS, MAX_PAYLOAD_BYTES, encode_payload
-from codec_contract.pixels import Rgb
+from codec_contract.payload import MAX_PAYLOAD_BYTES
 from codec_contract.scene import MAX_SCENE_BYTES
 from edge_encoder.preprocessing import (
     Colour,
@@ -176,20 +173,6 @@ def picture_file(picture: PictureSource, background: Colour, max_pixels: int) ->
     return data
 
 
-def payload_of_lr(lr: Rgb, bundles: Sequence[RemoteBundle], wanted: str | None) -> bytes:
-    """A bare LR, rounded to the bundle's step, as a payload that is restored to the decoder's square."""
-    name = None if wanted is None else ALIASES.get(wanted, wanted)
-    sized = [bundle for bundle in bundles if name in (None, bundle.id) and lr.shape == (bundle.lr, bundle.lr, 3)]
-    if not sized:
-        raise ImageError(f"the service has no bundle {wanted or ''} for an LR of {lr.shape[1]} x {lr.shape[0]}; it has "
-                         + ", ".join(f"{bundle.id} ({bundle.lr} x {bundle.lr})" for bundle in bundles))
-    bundle = sized[0]
-    return encode_payload(
-        rounded(lr, bundle.step), contract_id=bytes.fromhex(bundle.lr_contract_id),
-        tables=CoderTables.default(),  # raw: no table is used
-        original_size=(bundle.hr, bundle.hr), fit=FIT_STRETCH, coding=CODING_RAW)
-
-
 def read_picture(data: bytes, max_pixels: int, mark: bool = True) -> Image.Image:
     """The RGB picture of an answer, marked if ``mark`` is true."""
     try:
@@ -225,23 +208,15 @@ def read_faces(data: bytes) -> list[Payload]:
 
 def read_bundles(data: bytes) -> list[RemoteBundle]:
     """The bundles of an answer."""
-    names = RemoteBundle.__dataclass_fields__
+    names = get_type_hints(RemoteBundle)
     try:
         items = json.loads(data)
-        bundles = [RemoteBundle(**{name: item[name] for name in names if name in item}) for item in items]
-        if not isinstance(items, list) or not all(map(_is_possible, bundles)):
-            raise ValueError("a field is of another type, or out of range")
-        return bundles
+        if not isinstance(items, list) or any(
+                type(item[name]) is not kind for item in items for name, kind in names.items() if name in item):
+            raise ValueError("a field is of another type")
+        return [RemoteBundle(**{name: item[name] for name in names if name in item}) for item in items]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ServiceError("the service's answer is not a list of bundles; is this an edgegrain service?") from error
-
-
-def _is_possible(bundle: RemoteBundle) -> bool:
-    """True if the values of a bundle that a service described are of the right types and in their ranges."""
-    texts = (bundle.id, bundle.version, bundle.codec, bundle.domain, bundle.lr_contract_id)
-    return (all(isinstance(text, str) for text in texts) and bool(re.fullmatch("[0-9a-f]{64}", bundle.lr_contract_id))
-            and all(type(number) is int for number in (bundle.hr, bundle.lr, bundle.step))
-            and 1 <= bundle.lr <= bundle.hr and bundle.hr**2 <= MAX_ORIGINAL_PIXELS and 1 <= bundle.step <= MAX_STEP)
 
 
 def read_refusal(status: int, content: bytes) -> EdgegrainError:

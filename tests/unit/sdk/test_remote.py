@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 import sdk
-from codec_contract.lr_coder.coder_tables import CoderTables, rounded
+from codec_contract.lr_coder.coder_tables import CoderTables
 from sdk import remote_calls
 from tests.pictures import encoded, noise
 from tests.service_harness import LiveService, live_service
@@ -103,17 +103,6 @@ class TestVerbs:
             assert sdk.read_mark(client.restore(payload)) == sdk.GeneratedMark()
             assert sdk.read_mark(client.restore(payload, mark=False)) is None
 
-    def test_restore_a_bare_lr(self, remote: Any, bundle: Path) -> None:
-        lr = picture(LR, LR)
-        np.testing.assert_array_equal(np.asarray(remote.restore(lr)), np.asarray(sdk.Codec(bundle).restore(lr)))
-        with pytest.raises(sdk.ImageError, match=r"LR of 8 x 8; it has tiny-64-lr16 \(16 x 16\)"):
-            remote.restore(np.zeros((8, 8, 3), np.uint8))
-
-    def test_a_bare_lr_is_rounded_to_the_step(self, remote: Any, stepped: Path) -> None:
-        lr = picture(32, 32)
-        np.testing.assert_array_equal(
-            np.asarray(remote.restore(lr)), np.asarray(sdk.Codec(stepped).restore(rounded(lr, 7))))
-
     def test_batches(self, remote: Any, bundle: Path) -> None:
         codec = sdk.Codec(bundle)
         pictures = [picture(20 + index, 30, seed=index) for index in range(10)]
@@ -135,6 +124,8 @@ class TestVerbs:
             remote.compress(b"not a picture")
         with pytest.raises(sdk.PayloadError, match="CRC"):
             remote.restore(bytes(payload)[:-1])  # not even sent
+        with pytest.raises(sdk.PayloadError, match="got ndarray"):
+            remote.restore(payload.lr)
         with pytest.raises(sdk.ServiceError, match="status 404: no bundle 'cats' is served here"):
             remote.restore(payload, bundle="cats")
         with pytest.raises(sdk.ServiceError, match="status 422: unknown size 'big', expected original"):
@@ -152,7 +143,7 @@ class TestVerbs:
             remote.bundles()
 
     def test_the_async_twin_does_the_same(self, service: LiveService, bundle: Path) -> None:
-        codec, lr = sdk.Codec(bundle), picture(LR, LR)
+        codec = sdk.Codec(bundle)
         pictures = [picture(seed=index) for index in range(5)]
 
         async def use() -> None:
@@ -160,7 +151,6 @@ class TestVerbs:
                 payloads = await remote.compress_batch(pictures)
                 assert payloads == codec.compress_batch(pictures)
                 assert [one.size for one in await remote.restore_batch(payloads, size="native")] == [(64, 50)] * 5
-                np.testing.assert_array_equal(np.asarray(await remote.restore(lr)), np.asarray(codec.restore(lr)))
                 with pytest.raises(sdk.PayloadError, match="^payload 1: "):
                     await remote.restore_batch([payloads[0], b"bad"])
 

@@ -108,7 +108,15 @@ class DecoderSession:
         self, lr: npt.NDArray[np.uint8], *, z: npt.NDArray[np.float32] | None = None,
         strength: float | Sequence[float] | None = None,
     ) -> npt.NDArray[np.uint8]:
-        """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``.
+        """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``; the arguments as for `run`."""
+        hr = self.run(lr, z=z, strength=strength)
+        return hr if self.quantizes else pictures_of(hr)
+
+    def run(
+        self, lr: npt.NDArray[np.uint8], *, z: npt.NDArray[np.float32] | None = None,
+        strength: float | Sequence[float] | None = None,
+    ) -> npt.NDArray[Any]:
+        """The model's own output for LRs, uint8 ``[B, h, w, 3]``.
 
         ``z`` is float32 ``[B, C, h, w]``, for models with that input (`LATENT`); ``strength`` one number for all
         pictures or one each.
@@ -119,10 +127,9 @@ class DecoderSession:
         if strength is not None:
             feeds[STRENGTH] = self._strengths(strength, len(lr))
         try:
-            hr = self._bound.run(feeds) if self._bound else self._session.run([OUTPUT], feeds)[0]
+            return self._bound.run(feeds) if self._bound else self._session.run([OUTPUT], feeds)[0]
         except Exception as error:  # ONNX Runtime's exceptions have no common class
             raise device_failure(error, self.device, "decoding") from error
-        return hr if self.quantizes else pictures_of(hr)
 
     def warm_up(self, batch: int | Iterable[int] = 1) -> None:
         """Decode grey LRs, so that allocation and kernel selection happen before the first request.

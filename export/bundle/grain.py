@@ -10,9 +10,10 @@ generator's detail is missing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -126,28 +127,16 @@ def _summary(hr: int, lr: int) -> str:
     return f"GRAIN, {hr} x {hr} as a viewable LR of {lr} x {lr} and back."
 
 
-@dataclass(frozen=True)
-class BundleOptions:
-    """Choices for a bundle, arguments of its family's writer; None leaves one to it."""
+def write_zoo_bundle(weights: Path, folder: Path, *, force: bool = False, **options: Any) -> WrittenBundle:
+    """Write the bundle of a folder of the zoo or of a run, or of the weight file in it.
 
-    version: str | None = None
-    licence: Mapping[str, str] | None = None
-    formats: Sequence[str] | None = None
-    domain: str | None = None
-    prior: str | Path | None = None
-    reduction: str | None = None
-    lr: int | None = None
-
-
-def write_zoo_bundle(weights: Path, folder: Path, options: BundleOptions | None = None, *, force: bool = False
-                     ) -> WrittenBundle:
-    """Write the bundle of a folder of the zoo or of a run, or of the weight file in it."""
+    ``options`` are arguments of its family's writer; those that are None are left to it.
+    """
     path = weight_file(weights)
     source, name, write = path.parent, "GRAIN", write_trained_bundle
     if path.name != TRAINED:
         source, name, write = path, papers.WEIGHTS[path.name].name, papers.load(papers.WEIGHTS[path.name].writer)
-    options = options or BundleOptions()
-    given = {item.name: value for item in fields(options) if (value := getattr(options, item.name)) is not None}
+    given = {name: value for name, value in options.items() if value is not None}
     if foreign := sorted(set(given) - signature(write).parameters.keys()):
         raise ExportError(f"{path} holds a {name}, which takes no {', '.join(f'--{option}' for option in foreign)}")
     return write(source, folder, force=force, **given)

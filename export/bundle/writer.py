@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.hub import SCHEME
 from codec_contract.bundle.manifest import (
@@ -50,10 +48,8 @@ from export.decoder import DecoderOptions, Precision
 from export.encoder import export_encoder, require_formats
 from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
 from server_decoder.decoder_session import INPUT, OUTPUT
-from server_decoder.stylegan2 import NVIDIA_LICENCE
 
 if TYPE_CHECKING:
-    from torch import nn
 
     from export.decoder.export import Comparison, DecoderSource, ExportedDecoder
 
@@ -108,22 +104,6 @@ BY_DOMAIN = {
     },
 }
 """Domain -> licences of edgegrain's own bundles with an encoder for one size of pictures."""
-PHOTOGRAPHS = {
-    "weights": "Research only, because of the data; the code is Apache-2.0.",
-    "data": "BSDS500, training and validation pictures: research use.",
-}
-"""Licence of edgegrain's own IRN."""
-_STYLEGAN2 = f"NVIDIA's StyleGAN2: {NVIDIA_LICENCE}."
-_NO_LICENCE = "states no licence: ask its authors before you use or pass on the weights."
-_FACES = "FFHQ: CC BY-NC-SA 4.0. CelebA-HQ: non-commercial research."
-AUTHORS: dict[str, dict[str, str]] = {
-    "grain": {"weights": f"cszzx/GRAIN {_NO_LICENCE} The generator inside is {_STYLEGAN2}", "data": _FACES},
-    "irn": {"weights": "Apache-2.0, as pkuxmq/Invertible-Image-Rescaling.", "data": "DIV2K: academic research only."},
-    "glean": {"weights": f"Apache-2.0, as open-mmlab/mmagic. The generator inside is {_STYLEGAN2}",
-              "data": f"{_FACES} LSUN for other domains."},
-    "gcfsr": {"weights": f"hejingwenhejingwen/GCFSR {_NO_LICENCE}", "data": _FACES},
-}
-"""Source of converted checkpoints -> licences of the authors' weights."""
 
 
 def with_kept(kept: Mapping[str, Any], added: Mapping[str, str], part: str) -> dict[str, str]:
@@ -185,21 +165,6 @@ def exact_encoder(network: IntegerNetwork) -> EncoderPart:
     return EncoderPart(exact_graph(network), described, integer.integer_digest(network), write_weights, PREPROCESSING)
 
 
-def float_encoder(graph: EncoderGraph, digest: bytes, write_weights: Callable[[Path], None],
-                  preprocessing: Mapping[str, Any] = PREPROCESSING) -> EncoderPart:
-    """The part of a float network, whose LRs may differ by a level between runtimes."""
-    described = {"architecture": graph.name, "exact": False, "parameters": graph.parameters(), "flops": graph.flops()}
-    return EncoderPart(graph, described, digest, write_weights, preprocessing)
-
-
-def compare_encoder(encode: Callable[[np.ndarray], np.ndarray], pictures: np.ndarray, expected: np.ndarray) -> float:
-    """LR bytes per million in which an exported float encoder differs from its network's LRs of the pictures."""
-    steps = np.abs(encode(pictures).astype(np.int16) - expected)
-    if steps.max() > 1:
-        raise ExportError(f"the exported encoder differs from torch by {steps.max()} levels, more than 1")
-    return round(1e6 * float((steps > 0).mean()), 2)
-
-
 def manifest_fields(bundle_id: str, codec: str, *, architecture: Mapping[str, Any], training: Mapping[str, Any],
                     licence: Mapping[str, str], domain: str = "faces", version: str = FIRST_VERSION,
                     controls: Sequence[str] = (), inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -246,22 +211,6 @@ def write_bundle(folder: Path, encoder: EncoderPart, decoder: bytes, tables: Cod
         "preprocessing": dict(encoder.preprocessing),
     }
     return _write_folder(folder, write, decoder, record, card, force)
-
-
-def write_compared_bundle(
-    folder: Path, codec: str, encoder: EncoderPart, decoder: nn.Module, model: bytes, lrs: np.ndarray, *,
-    summary: str, remarks: Sequence[str] = (), tables: CoderTables, formats: Sequence[str], force: bool = False,
-    encoder_flips: float | None = None, **fields: Any,
-) -> WrittenBundle:
-    """Compare an exported decoder with its network on ``lrs``, uint8 ``[N, h, w, 3]``, and write the bundle of both
-    halves; ``fields`` are those of `manifest_fields`."""
-    from export.decoder.export import compare_decoder  # needs torch
-
-    comparison = compare_decoder(model, decoder, lrs)
-    described = manifest_fields(folder.name, codec, **fields)
-    card = bundle_card(described, summary, remarks)
-    return WrittenBundle(write_bundle(folder, encoder, model, tables, described, card, formats, force=force),
-                         comparison, encoder_flips)
 
 
 def replace_decoder(source: Manifest, folder: Path, decoder: bytes, fields: Mapping[str, Any], card: str, *,

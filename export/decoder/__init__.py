@@ -59,9 +59,9 @@ class DecoderOptions:
         if self.ops is Ops.fused and self.pixels is Pixels.float32:
             raise ExportError("a decoder with fused operators takes and gives uint8; export it without --pixels "
                               "float32")
-        if self.ops is Ops.fused and self.storage is WeightStorage.compact:
-            raise ExportError("the filters of fused operators are ordered for the device, not stored as int8; export "
-                              "it with --storage float16")
+        if self.ops is Ops.fused and self.stored.value != self.precision.value:
+            raise ExportError("fused operators hold their filters in the type that they compute in; leave --storage "
+                              "out")
 
     @property
     def pixel_type(self) -> Pixels:

@@ -6,37 +6,30 @@ prior fetch`` downloads; or from a configuration with random weights.
 
 from __future__ import annotations
 
-import datetime
 import itertools
-import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnx.compose
 import onnx.utils
-import onnxruntime
 import torch
 from torch import nn
 
 from codec_contract.bundle.find import ALIASES, find_bundle, installed_bundles
 from codec_contract.bundle.manifest import (
     CODER_TABLES,
-    DECODER_ONNX,
     ENCODER_WEIGHTS,
     MANIFEST,
     Manifest,
     load_manifest,
 )
-from codec_contract.errors import BundleError, ExistsError, ExportError
-from codec_contract.files import write_atomically
+from codec_contract.errors import BundleError, ExportError
 from codec_contract.fit import fit_picture
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
-from codec_contract.onnx_runtime import refuse_external_weights
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input, pictures_of
 from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
@@ -50,19 +43,15 @@ from export.decoder.graph import (
     decoder_graph,
     from_levels,
     load_parameters,
-    rename_values,
     round_weights,
     store_compact,
-    store_exact_halves,
     store_half,
     to_levels,
 )
 from export.decoder.int8 import Int8Decoder, int8_decoder
 from export.decoder.served import served_decoder
 from export.proof.inputs import find_pictures, make_inputs
-from server_decoder.cuda_ops.library import needs_library, register_library
-from server_decoder.decoder_session import INPUT, OUTPUT, DecoderSession
-from server_decoder.enlarger_session import ENLARGED, FEATURES, PICTURE, VALUES, EnlargerSession
+from server_decoder.decoder_session import DecoderSession
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import (
     KIND,
@@ -80,7 +69,6 @@ from server_decoder.weight_file import described_network
 
 TRAINED = "grain.safetensors"
 """GRAIN's weights in a folder of the zoo, written by `server_decoder.grain.grain.save_trained`."""
-REPORT = "decoder_report.json"
 TOLERANCE = 1e-4
 """Largest difference of a float32 graph from torch, which sums in another order."""
 LEAST_PSNR = {Precision.float32: 50.0, Precision.float16: 50.0, Precision.int8: 30.0}
@@ -254,8 +242,7 @@ def export_decoder(decoder: nn.Module, lr: int, options: DecoderOptions) -> byte
         round_weights(decoder, compact=compact)
     if isinstance(decoder, Grain | RRDBDecoder):
         if options.ops is Ops.fused:
-            graph = fused_graph(decoder, half=half)
-            return bytes((store_exact_halves(graph) if rounded else graph).SerializeToString())
+            return bytes(fused_graph(decoder, half=half).SerializeToString())
         decoder = served_decoder(decoder, half=half)
         if levels:
             decoder.register_forward_pre_hook(lambda _, inputs: from_levels(inputs[0]))
@@ -293,21 +280,18 @@ def compare_decoder(model: bytes, decoder: nn.Module, lrs: np.ndarray, precision
     with torch.no_grad():
         expected = torch.cat([decoder(one[None]) for one in torch.from_numpy(network_input(lrs))]).numpy()
     batch = max(1, 8 * 256**2 // expected.shape[-1] ** 2)  # fewer large pictures at once
-    parts = np.split(lrs, range(batch, len(lrs), batch))
-    values = None
-    if session.quantizes:
-        pictures = np.concatenate([session.decode(part) for part in parts])
-    else:
-        del session  # its weights would be there twice
-        values = _values(model, parts)
-        pictures = pictures_of(values)
+    found = np.concatenate([session.run(part) for part in np.split(lrs, range(batch, len(lrs), batch))])
+    pictures = found if session.quantizes else pictures_of(found)
     steps = np.abs(pictures.astype(np.int16) - pictures_of(expected))
-    error = steps / np.float32(HALF_RANGE) if values is None else values - expected
-    # Beyond [-1, 1] a picture is black or white. There a value of 20 differs between float32 and float64 by 1e-4.
-    seen = error if values is None else values.clip(-1, 1) - expected.clip(-1, 1)
+    if session.quantizes:
+        error = seen = steps / np.float32(HALF_RANGE)
+    else:
+        error = found - expected
+        # Beyond [-1, 1] a picture is black or white. There a value of 20 differs between float32 and float64 by 1e-4.
+        seen = found.clip(-1, 1) - expected.clip(-1, 1)
     difference = float(np.abs(seen).max())
     psnr = 10 * math.log10(4 / max(float(np.square(error, dtype=np.float64).mean()), 4e-20))
-    exact = precision is Precision.float32 and values is not None
+    exact = precision is Precision.float32 and not session.quantizes
     if exact and not difference <= TOLERANCE:  # also refuses NaN
         raise ExportError(f"the exported decoder differs from torch by {difference:g}, more than {TOLERANCE:g}")
     if not psnr >= LEAST_PSNR[precision]:
@@ -325,38 +309,16 @@ def real_lrs(network: IntegerNetwork, pictures: list[Path], count: int = 8) -> n
     return integer.run_reference(network, np.stack([item.picture for item in itertools.islice(inputs, count)]))
 
 
-def _values(model: bytes, parts: list[np.ndarray]) -> np.ndarray:
-    """Pictures before they are rounded, float32 ``[N, 3, H, W]``."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # no warning about optional inputs
-    refuse_external_weights(options)
-    options.enable_mem_pattern = options.enable_cpu_mem_arena = False  # a decoder for 1024 x 1024 needs gigabytes
-    if needs_library(model):
-        register_library(options)
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run([OUTPUT], {INPUT: network_input(part)})[0] for part in parts])
-
-
 @dataclass(frozen=True)
 class ExportedDecoder:
-    """An exported decoder that was compared with torch; ``size`` is the side of its pictures in pixels if an enlarger
-    follows, 0 without; ``float32`` the decoder whose file holds the weights of one in int8."""
+    """An exported decoder that was compared with torch; ``float32`` is the decoder whose file holds the weights of one
+    in int8."""
 
     source: DecoderSource
     options: DecoderOptions
     model: bytes
     comparison: Comparison
-    size: int = 0
     float32: bytes = b""
-
-    def report(self) -> dict[str, Any]:
-        """The content of ``decoder_report.json``."""
-        return {
-            "bundle": self.source.name, "weights": self.options.stored.value, "precision": self.options.precision.value,
-            "ops": self.options.ops.value, "pixels": self.options.pixel_type.value,
-            "bytes": len(self.model), **({"size": self.size} if self.size else {}),
-            "date": datetime.date.today().isoformat(), "torch": torch.__version__, **asdict(self.comparison),
-        }
 
     def summary(self) -> str:
         """One line for the terminal."""
@@ -412,78 +374,3 @@ def varied_lrs(source: DecoderSource, pictures: Sequence[Path], count: int) -> R
             square = np.where(outside[..., None], rng.integers(0, 2, 3) * 255, square).astype(np.uint8)
         lrs.append(source.encode(square[None]))
     return np.concatenate(lrs)
-
-
-def write_decoder(exported: ExportedDecoder, folder: Path, *, force: bool = False) -> Path:
-    """Write ``decoder.onnx`` and ``decoder_report.json``; returns the former's path."""
-    refuse_to_replace_decoder(folder, force=force)
-    path = write_atomically(folder / DECODER_ONNX, exported.model, force=force)
-    report = json.dumps(exported.report(), indent=2) + "\n"
-    write_atomically(folder / REPORT, report.encode(), force=force)
-    return path
-
-
-def refuse_to_replace_decoder(folder: Path, *, force: bool = False) -> None:
-    """Raise `ExistsError` if `write_decoder` would; to call before an export."""
-    existing = [path for name in (DECODER_ONNX, REPORT) if (path := folder / name).exists()]
-    if existing and not force:
-        raise ExistsError(existing[0])
-
-
-def enlarger_factor(manifest: Manifest | None, size: int) -> int:
-    """The factor by which a bundle's enlarger makes pictures with sides of ``size`` pixels, 1 for the decoder's own
-    size; ``manifest`` is None for decoders that are no bundle's."""
-    sides = () if manifest is None else manifest.sides
-    if size not in sides:
-        known = ", ".join(map(str, sides)) or "none, because it is no bundle or restores tiles"
-        raise ExportError(f"no decoder of {size}x{size} pixels; sizes of this one: {known}")
-    return size // sides[0]
-
-
-def append_enlarger(exported: ExportedDecoder, size: int) -> ExportedDecoder:
-    """The decoder followed by the enlarger of its bundle, for pictures with sides of ``size`` pixels.
-
-    For servers that run ONNX files themselves (Triton, ONNX Runtime). The graph rounds the decoder's picture to levels
-    before it is enlarged, as the SDK and the service do, so both give the same picture.
-    """
-    manifest = exported.source.manifest
-    factor = enlarger_factor(manifest, size)
-    if factor == 1 or manifest is None or manifest.enlarger is None:
-        return exported
-    if exported.options.pixel_type is not Pixels.uint8:
-        raise ExportError("the enlarger takes levels; export the decoder with --pixels uint8")
-    doublings = [manifest.open_file(file) for file in manifest.enlarger.files]
-    model = join_enlarger(exported.model, doublings[: manifest.enlarger.factors.index(factor) + 1])
-    lrs = real_lrs(exported.source.network, find_pictures(), 2)
-    compare_joined(model, exported.model, EnlargerSession(doublings, manifest.hr), factor, lrs)
-    return replace(exported, model=model, size=size)
-
-
-def join_enlarger(decoder: bytes, doublings: Sequence[bytes]) -> bytes:
-    """One ONNX file that decodes and enlarges, ``lr`` uint8 ``[B, h, w, 3]`` -> ``hr`` uint8 ``[B, H, W, 3]``, from the
-    decoder's and those of the enlarger up to the one that gives the picture."""
-    joined = onnx.load_model_from_string(decoder)
-    rename_values(joined, {OUTPUT: "decoder.hr"})
-    handed = {PICTURE: "decoder.hr"}  # value of the next graph -> value of the joined one
-    for step, doubling in enumerate(doublings):
-        part = onnx.load_model_from_string(doubling)
-        wanted = [ENLARGED] if step == len(doublings) - 1 else [VALUES, FEATURES]
-        part = onnx.utils.Extractor(part).extract_model(list(handed), wanted)
-        joined.ir_version = part.ir_version = max(joined.ir_version, part.ir_version)
-        prefix = f"enlarger.{step}."  # of the names of all values, weights and nodes
-        joined = onnx.compose.merge_models(joined, part, io_map=[(old, new) for new, old in handed.items()],
-                                           prefix2=prefix)
-        handed = {name: prefix + name for name in wanted}
-    rename_values(joined, {handed[ENLARGED]: OUTPUT})
-    onnx.checker.check_model(joined)
-    return bytes(joined.SerializeToString())
-
-
-def compare_joined(model: bytes, decoder: bytes, enlarger: EnlargerSession, factor: int, lrs: Rgb) -> None:
-    """Raise `ExportError` if a joined graph differs from its parts on ``lrs``, uint8 ``[N, h, w, 3]``."""
-    wanted = enlarger.enlarge(DecoderSession(decoder).decode(lrs), factor)
-    joined = DecoderSession(model)
-    for lr, picture in zip(lrs, wanted, strict=True):  # one by one: a batch of 1024x1024 needs gigabytes
-        steps = int(np.abs(joined.decode(lr[None])[0].astype(np.int16) - picture).max())
-        if steps > 1:
-            raise ExportError(f"the joined graph differs from decoder and enlarger by {steps} levels, more than 1")

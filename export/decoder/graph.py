@@ -75,21 +75,6 @@ def to_levels(values: Tensor) -> Tensor:
     return clipped.to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def add_optional_input(model: onnx.ModelProto, name: str, shape: Sequence[int | str], default: np.ndarray | None = None
-                       ) -> None:
-    """Make an initializer of the graph an input that callers may leave out, in place.
-
-    ``shape`` may have open dimensions by name; a ``default`` of None is the initializer's own value.
-    """
-    held = next((tensor for tensor in model.graph.initializer if tensor.name == name), None)
-    if held is None:
-        raise ExportError(f"torch folded {name} into the graph; it must stay an input")
-    value = numpy_helper.to_array(held) if default is None else default
-    held.CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
-    model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-    onnx.checker.check_model(model)
-
-
 def rename_values(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
     """Give inputs, outputs and intermediate values of the graph other names, in place: ``names`` old -> new."""
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
@@ -113,19 +98,6 @@ def store_compact(model: onnx.ModelProto, gains: Mapping[str, tuple[np.ndarray, 
     """
     return _store(model, lambda name, values: (
         _as_int8(name, values, *(gains or {}).get(name, ())) if is_int8(values.shape) else _as_half(name, values)))
-
-
-def store_exact_halves(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph, its large float32 weights stored as float16 where that changes no value.
-
-    For graphs whose weights were computed from rounded ones: those that are only ordered differently are exact.
-    """
-    def narrow(name: str, values: np.ndarray) -> _Stored:
-        with np.errstate(over="ignore"):
-            exact = values.size >= _LARGE and np.array_equal(values.astype(np.float16).astype(np.float32), values)
-        return _as_half(name, values) if exact else ([numpy_helper.from_array(values, name)], [])
-
-    return _store(model, narrow)
 
 
 def is_int8(shape: Sequence[int]) -> bool:

@@ -1,4 +1,4 @@
-"""An encoder graph as a torch module, the runtime of training and servers; and torch layers as nodes of a graph."""
+"""An encoder graph as a torch module, the runtime of training and servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec_contract.errors import ExportError
 from export.encoder import graph as g
 from export.encoder.graph import EncoderGraph
 
@@ -81,48 +80,3 @@ class TorchGraph(nn.Module):
 
 def _name(node: g.Conv, part: str) -> str:
     return f"{node.name}.{part}".replace(".", "_")  # names of buffers have no dots
-
-
-class GraphWriter:
-    """Collects the nodes of a float encoder; every method returns the name of its result.
-
-    Attributes:
-        slope: of the leaky ReLUs.
-    """
-
-    def __init__(self, slope: float) -> None:
-        self.nodes: list[g.Node] = []
-        self.slope = slope
-
-    def concat(self, name: str, parts: list[str]) -> str:
-        """Stack tensors along the channels; one alone stays itself."""
-        if len(parts) == 1:
-            return parts[0]
-        self.nodes.append(g.Concat(name, tuple(parts)))
-        return name
-
-    def conv(self, name: str, source: str, module: nn.Module) -> str:
-        """A convolution with bias, and equal stride and padding in both directions."""
-        if not isinstance(module, nn.Conv2d) or module.bias is None:
-            raise ExportError(f"{name} must be a convolution with bias, it is {module}")
-        self.nodes.append(g.Conv(name, source, module.weight.detach().numpy(), module.bias.detach().numpy(),
-                                 module.stride[0], (int(module.padding[0]),) * 4))
-        return name
-
-    def matrix(self, name: str, source: str, weight: np.ndarray, stride: int = 1) -> str:
-        """A convolution without bias and padding."""
-        self.nodes.append(g.Conv(name, source, weight, np.zeros(len(weight), np.float32), stride))
-        return name
-
-    def leaky(self, source: str) -> str:
-        """A leaky ReLU with the writer's slope."""
-        self.nodes.append(g.LeakyRelu(f"{source}.leaky", source, self.slope))
-        return self.nodes[-1].name
-
-    def dense(self, name: str, source: str, convs: tuple[nn.Conv2d, ...]) -> str:
-        """The last of ``convs``, each of which sees the source and all earlier outputs."""
-        features = [source]
-        for index, module in enumerate(convs, 1):
-            y = self.conv(f"{name}.conv{index}", self.concat(f"{name}.in{index}", features), module)
-            features.append(self.leaky(y) if index < len(convs) else y)
-        return features[-1]

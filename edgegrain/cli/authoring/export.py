@@ -13,6 +13,7 @@ import typer
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import (
     CODER_TABLES,
+    DECODER_ONNX,
     ENCODER_COREML,
     ENCODER_ONNX,
     ENCODER_TFLITE,
@@ -20,6 +21,7 @@ from codec_contract.bundle.manifest import (
     MANIFEST,
 )
 from codec_contract.errors import needs_extra
+from codec_contract.files import write_atomically
 from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import DEFAULT_PRIOR, BundleOption, ForceOption, JsonOption, refuse_options
 from edgegrain.cli.output import progress_bar, report, say
@@ -42,7 +44,7 @@ def decoder(
     bundle: Annotated[str, typer.Option(
         "--bundle", "-b", help="Name or folder of the bundle, or a folder of the zoo.")] = DEFAULT_BUNDLE,
     out: Annotated[Path | None, typer.Option(
-        "--out", "-o", help="Folder for decoder.onnx and decoder_report.json [default: dist].")] = None,
+        "--out", "-o", help="Folder for decoder.onnx [default: dist].")] = None,
     into: Annotated[str, typer.Option(
         "--into", metavar="BUNDLE", help="Instead of --out: name or folder of the bundle, which gets this decoder as "
         "a form of its own: in int8 for CPUs, else for CUDA.")] = "",
@@ -55,9 +57,6 @@ def decoder(
     pixels: Annotated[Pixels | None, typer.Option(
         help="Type of the LR and the picture: values for the caller to quantize, or levels [default: uint8 with fused "
         "operators, else float32].")] = None,
-    size: Annotated[int, typer.Option(
-        min=0, help="Side of the pictures: one of those that 'edgegrain bundles' names. Above the decoder's own, the "
-        "bundle's enlarger follows in the same graph; 0: the decoder's.")] = 0,
     data: Annotated[Path | None, typer.Option(
         file_okay=False, help="Folder of pictures to compare on, and to calibrate int8 on [default: those that ship "
         "with edgegrain].")] = None,
@@ -67,8 +66,6 @@ def decoder(
         "enough. Both forms get the weights. Needs edgegrain[train] and 'edgegrain metrics fetch'.")] = 0,
     prior: Annotated[str, typer.Option(
         help="Generator of a folder of the zoo: a fetched prior or a file.")] = DEFAULT_PRIOR,
-    config: Annotated[str, typer.Option(
-        help="Instead of a bundle: a GRAIN configuration by name, with random weights.")] = "",
     force: ForceOption = False,
 ) -> None:
     """Write a bundle's decoder as ONNX for servers and compare it with torch on real LRs.
@@ -83,36 +80,27 @@ def decoder(
     Examples:
       edgegrain export decoder --bundle faces --out dist
       edgegrain export decoder --bundle faces --storage float16 --out dist
-      edgegrain export decoder --bundle faces --size 1024 --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --out dist
       edgegrain export decoder --bundle faces --precision float16 --ops fused --into faces
       edgegrain export decoder --bundle faces --precision int8 --into faces --data FACES --tune-seconds 3600
-      edgegrain export decoder --config grain-1024-lr16-paper --compared 1
     """
     refuse_options({"--out, --into": into and out is not None}, "pass either --out or --into")
     refuse_options({"--tune-seconds": tune_seconds and precision is not Precision.int8},
                    "only the int8 form is tuned; pass --precision int8")
-    refuse_options({"--size": into and size},
-                   "a bundle's decoder and enlarger are separate files; pass --size with --out")
     with needs_extra("export", "exporting needs"):
         from export.bundle.writer import require_target, write_form
         from export.decoder import export as graphs
 
-    options = DecoderOptions(storage, precision, ops, pixels or (Pixels.uint8 if size else None))
-    source = graphs.random_decoder(config) if config else graphs.find_decoder(bundle, prior)
-    if size:
-        graphs.enlarger_factor(source.manifest, size)  # refused before work that takes time
-    out = out or Path("dist")
+    options, path = DecoderOptions(storage, precision, ops, pixels), (out or Path("dist")) / DECODER_ONNX
+    source = graphs.find_decoder(bundle, prior)
     target = require_target(source, options, into, force=force) if into else None
     if target is None:
-        graphs.refuse_to_replace_decoder(out, force=force)
+        refuse_existing([path], force)  # before work that takes time
     exported = graphs.export_compared(source, options, data, compared, tuning(tune_seconds) if tune_seconds else None)
-    if size:
-        exported = graphs.append_enlarger(exported, size)
     if target is not None:
         path = target.folder / write_form(exported, target).file
     else:
-        path = graphs.write_decoder(exported, out, force=force)
+        write_atomically(path, exported.model, force=force)
     say(f"{path}: {path.stat().st_size:,} bytes; {exported.summary()}")
 
 
@@ -205,7 +193,7 @@ def bundle(
     refuse_options({"FOLDER, --invertible-of": (folder is None) != bool(invertible_of)},
                    "pass either FOLDER, a folder of trained weights, or --invertible-of, a bundle")
     with needs_extra("export", "exporting needs"):
-        from export.bundle.grain import BundleOptions, write_invertible_bundle, write_zoo_bundle
+        from export.bundle.grain import write_invertible_bundle, write_zoo_bundle
         from export.bundle.writer import UNSTATED
         from export.encoder import parse_formats
 
@@ -218,8 +206,8 @@ def bundle(
     else:
         chosen = None if formats is None else parse_formats(formats)
         licence = {**UNSTATED, "data": data_licence} if data_licence else None
-        options = BundleOptions(version, licence, chosen, domain, prior, reduction, lr)
-        written = write_zoo_bundle(folder, out, options, force=force)
+        written = write_zoo_bundle(folder, out, force=force, version=version, licence=licence, formats=chosen,
+                                   domain=domain, prior=prior, reduction=reduction, lr=lr)
     size = sum(entry.size for entry in written.manifest.files.values())
     flips = "" if written.encoder_flips is None else (
         f"the encoder differs from torch in {written.encoder_flips:g} of a million LR bytes, ")
@@ -245,7 +233,6 @@ def device_kit(
     """
     from codec_contract.bundle.find import find_bundle
     from codec_contract.bundle.manifest import load_manifest
-    from codec_contract.files import write_atomically
 
     manifest = load_manifest(find_bundle(bundle))
     names = [name for name in sorted(manifest.files) if name.partition("/")[0] in PHONE_FILES]
@@ -281,7 +268,6 @@ def device_report(
     """
     from codec_contract.bundle.find import find_bundle
     from codec_contract.bundle.manifest import verify_bundle
-    from codec_contract.files import write_atomically
     from export.proof.report import installed_runtimes, measure, this_device
 
     refuse_existing([out], force)

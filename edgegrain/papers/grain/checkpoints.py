@@ -19,7 +19,9 @@ from torch import nn
 from codec_contract.errors import BundleError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.encoder_session import EncoderSession
+from edgegrain.papers.bundle_parts import compare_encoder, write_compared_bundle
 from edgegrain.papers.convert import (
+    AUTHORS,
     STORAGE,
     ConversionOptions,
     ConversionReport,
@@ -33,7 +35,7 @@ from edgegrain.papers.convert import (
 )
 from edgegrain.papers.grain.rrdb_encoder import RRDBEncoder, encoder_config, rrdb_encoder
 from edgegrain.papers.stylegan.checkpoints import ROSINALITY, complete, find_generator
-from export.bundle.writer import AUTHORS, COMPARED, compare_encoder, write_compared_bundle
+from export.bundle.writer import COMPARED
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import export_decoder
 from export.encoder.onnx import onnx_model

@@ -20,6 +20,13 @@ from codec_contract.errors import ExportError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.pixels import network_input, pictures_of
 from edge_encoder.integer_network import INPUT
+from edgegrain.papers.bundle_parts import (
+    GraphWriter,
+    add_optional_input,
+    compare_encoder,
+    float_encoder,
+    write_compared_bundle,
+)
 from edgegrain.papers.irn.network import (
     IRN,
     KIND,
@@ -35,18 +42,14 @@ from edgegrain.papers.irn.network import (
 from export.bundle.writer import (
     COMPARED,
     FIRST_VERSION,
-    PHOTOGRAPHS,
     WrittenBundle,
-    compare_encoder,
-    float_encoder,
     refuse_to_replace,
     require_bundle_formats,
     tables_in,
-    write_compared_bundle,
 )
-from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
+from export.decoder.graph import decoder_graph, round_weights, store_half
 from export.encoder.graph import Add, EncoderGraph, Exp, Multiply, Scale, Sigmoid, rounding_nodes
-from export.encoder.torch_graph import GraphWriter, torch_encoder
+from export.encoder.torch_graph import torch_encoder
 from export.proof.inputs import smooth_pictures
 from server_decoder.decoder_session import LATENT
 from server_decoder.weight_file import (
@@ -63,6 +66,11 @@ TILE = 256
 """Largest side of a tile, in pixels."""
 TILE_OVERLAP = 64
 """Least overlap of tiles, in pixels."""
+PHOTOGRAPHS = {
+    "weights": "Research only, because of the data; the code is Apache-2.0.",
+    "data": "BSDS500, training and validation pictures: research use.",
+}
+"""Licence of edgegrain's own weights."""
 LEVELS = 255
 # The cell (a, b; c, d) -> mean, horizontal, vertical and diagonal difference, as in `HaarTransform`.
 HAAR = np.array([[[1, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]], np.float32) / 4

@@ -17,6 +17,7 @@ import torch
 from codec_contract.errors import ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.papers.convert import (
+    AUTHORS,
     ConversionOptions,
     ConversionReport,
     Names,
@@ -29,7 +30,6 @@ from edgegrain.papers.convert import (
 )
 from edgegrain.papers.irn.bundle import HAAR, write_bundle_of
 from edgegrain.papers.irn.network import IRN, RGB, IRNConfig
-from export.bundle.writer import AUTHORS
 from server_decoder.weight_file import described_network
 
 _WRAPPERS = ("params_ema.", "params.", "state_dict.")

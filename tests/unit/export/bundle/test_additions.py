@@ -136,7 +136,7 @@ def test_a_form_in_int8_shares_its_weights_and_runs_where_the_cpu_can(
         "decoder.onnx"}
 
     lr = np.random.default_rng(0).integers(60, 200, (LR, LR, 3), dtype=np.uint8)
-    plain = sdk.Codec(folder, threads=1)
+    plain = sdk.Codec(folder, threads=1, form="default")
     exact = np.asarray(plain.restore(lr)).astype(int)
     assert plain.running_decoder.file == "decoder.onnx"
     if can_run_int8():

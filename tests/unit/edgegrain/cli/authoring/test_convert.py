@@ -14,11 +14,10 @@ from safetensors.torch import load
 import sdk
 from codec_contract.bundle.manifest import verify_bundle
 from edgegrain.cli.authoring.papers import Source
-from edgegrain.papers.convert import SOURCES
+from edgegrain.papers.convert import AUTHORS, SOURCES
 from edgegrain.papers.face_sr.checkpoints import load_gcfsr_checkpoint
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler
 from edgegrain.papers.irn import bundle as irn_bundle
-from export.bundle.writer import AUTHORS
 from export.decoder.export import bundle_decoder
 from export.decoder.graph import round_weights
 from server_decoder.prior_store import load_prior

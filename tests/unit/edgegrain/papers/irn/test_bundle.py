@@ -22,10 +22,10 @@ from codec_contract.pixels import quantize
 from edge_encoder.contract_id import lr_contract_id
 from edge_encoder.encoder_session import EncoderSession
 from edgegrain.cli.app import application
+from edgegrain.papers.bundle_parts import compare_encoder
 from edgegrain.papers.irn import bundle as irn_bundle
 from edgegrain.papers.irn.bundle import irn_digest, irn_graph, irn_lrs, load_irn, save_irn, write_irn_bundle
 from edgegrain.papers.irn.network import IRN, IRNConfig, Upscaler
-from export.bundle.writer import compare_encoder
 from export.encoder.onnx import onnx_model
 from export.encoder.torch_graph import torch_encoder
 from export.proof.inputs import smooth_pictures

@@ -1,0 +1,109 @@
+"""What the bundles of several papers have in common: float encoders, optional inputs, the comparison with torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from codec_contract.errors import ExportError
+from codec_contract.fit import PREPROCESSING
+from codec_contract.lr_coder.coder_tables import CoderTables
+from export.bundle.writer import EncoderPart, WrittenBundle, bundle_card, manifest_fields, write_bundle
+from export.decoder.export import compare_decoder
+from export.encoder import graph as g
+from export.encoder.graph import EncoderGraph
+
+
+def write_compared_bundle(
+    folder: Path, codec: str, encoder: EncoderPart, decoder: nn.Module, model: bytes, lrs: np.ndarray, *,
+    summary: str, remarks: Sequence[str] = (), tables: CoderTables, formats: Sequence[str], force: bool = False,
+    encoder_flips: float | None = None, **fields: Any,
+) -> WrittenBundle:
+    """Compare an exported decoder with its network on ``lrs``, uint8 ``[N, h, w, 3]``, and write the bundle of both
+    halves; ``fields`` are those of `manifest_fields`."""
+    comparison = compare_decoder(model, decoder, lrs)
+    described = manifest_fields(folder.name, codec, **fields)
+    card = bundle_card(described, summary, remarks)
+    return WrittenBundle(write_bundle(folder, encoder, model, tables, described, card, formats, force=force),
+                         comparison, encoder_flips)
+
+
+def float_encoder(graph: EncoderGraph, digest: bytes, write_weights: Callable[[Path], None],
+                  preprocessing: Mapping[str, Any] = PREPROCESSING) -> EncoderPart:
+    """The part of a float network, whose LRs may differ by a level between runtimes."""
+    described = {"architecture": graph.name, "exact": False, "parameters": graph.parameters(), "flops": graph.flops()}
+    return EncoderPart(graph, described, digest, write_weights, preprocessing)
+
+
+def compare_encoder(encode: Callable[[np.ndarray], np.ndarray], pictures: np.ndarray, expected: np.ndarray) -> float:
+    """LR bytes per million in which an exported float encoder differs from its network's LRs of the pictures."""
+    steps = np.abs(encode(pictures).astype(np.int16) - expected)
+    if steps.max() > 1:
+        raise ExportError(f"the exported encoder differs from torch by {steps.max()} levels, more than 1")
+    return round(1e6 * float((steps > 0).mean()), 2)
+
+
+def add_optional_input(model: onnx.ModelProto, name: str, shape: Sequence[int | str], default: np.ndarray | None = None
+                       ) -> None:
+    """Make an initializer of the graph an input that callers may leave out, in place.
+
+    ``shape`` may have open dimensions by name; a ``default`` of None is the initializer's own value.
+    """
+    held = next((tensor for tensor in model.graph.initializer if tensor.name == name), None)
+    if held is None:
+        raise ExportError(f"torch folded {name} into the graph; it must stay an input")
+    value = numpy_helper.to_array(held) if default is None else default
+    held.CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
+    model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    onnx.checker.check_model(model)
+
+
+class GraphWriter:
+    """Collects the nodes of a float encoder; every method returns the name of its result.
+
+    Attributes:
+        slope: of the leaky ReLUs.
+    """
+
+    def __init__(self, slope: float) -> None:
+        self.nodes: list[g.Node] = []
+        self.slope = slope
+
+    def concat(self, name: str, parts: list[str]) -> str:
+        """Stack tensors along the channels; one alone stays itself."""
+        if len(parts) == 1:
+            return parts[0]
+        self.nodes.append(g.Concat(name, tuple(parts)))
+        return name
+
+    def conv(self, name: str, source: str, module: nn.Module) -> str:
+        """A convolution with bias, and equal stride and padding in both directions."""
+        if not isinstance(module, nn.Conv2d) or module.bias is None:
+            raise ExportError(f"{name} must be a convolution with bias, it is {module}")
+        self.nodes.append(g.Conv(name, source, module.weight.detach().numpy(), module.bias.detach().numpy(),
+                                 module.stride[0], (int(module.padding[0]),) * 4))
+        return name
+
+    def matrix(self, name: str, source: str, weight: np.ndarray, stride: int = 1) -> str:
+        """A convolution without bias and padding."""
+        self.nodes.append(g.Conv(name, source, weight, np.zeros(len(weight), np.float32), stride))
+        return name
+
+    def leaky(self, source: str) -> str:
+        """A leaky ReLU with the writer's slope."""
+        self.nodes.append(g.LeakyRelu(f"{source}.leaky", source, self.slope))
+        return self.nodes[-1].name
+
+    def dense(self, name: str, source: str, convs: tuple[nn.Conv2d, ...]) -> str:
+        """The last of ``convs``, each of which sees the source and all earlier outputs."""
+        features = [source]
+        for index, module in enumerate(convs, 1):
+            y = self.conv(f"{name}.conv{index}", self.concat(f"{name}.in{index}", features), module)
+            features.append(self.leaky(y) if index < len(convs) else y)
+        return features[-1]

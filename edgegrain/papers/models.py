@@ -29,6 +29,7 @@ from edgegrain.papers.glean.network import PRESETS as GLEAN_PRESETS
 from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 from edgegrain.papers.irn.network import IRN, IRNConfig
 from edgegrain.papers.irn.network import PRESETS as IRN_PRESETS
+from edgegrain.training.stylegan2_discriminator import Discriminator
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
 from server_decoder.grain.grain import PRESETS, GrainConfig, PriorConfig, paper_model
@@ -44,7 +45,7 @@ from server_decoder.grain.rrdb_decoder import (
     RRDBDecoder,
 )
 from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024
-from server_decoder.stylegan2.networks import CONFIG_F_256, CONFIG_F_1024, Discriminator
+from server_decoder.stylegan2.networks import CONFIG_F_256, CONFIG_F_1024
 from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig
 
 WITHOUT_ENCODER = "grain-1024-lr16-without-invertible-encoder"

@@ -21,9 +21,9 @@ from edgegrain.training.distributed import Distributed
 from edgegrain.training.losses import MetricNetworks
 from edgegrain.training.optimizers import descend, optimizers
 from edgegrain.training.recipe import check, continued
+from edgegrain.training.stylegan2_discriminator import Discriminator, minibatch_stddev
 from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, initialize
-from server_decoder.stylegan2.layers import minibatch_stddev
-from server_decoder.stylegan2.networks import Discriminator, StyleGAN2Config
+from server_decoder.stylegan2.networks import StyleGAN2Config
 
 GROUP = 4  # pictures of one minibatch standard deviation, as in StyleGAN2
 

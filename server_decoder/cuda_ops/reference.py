@@ -1,7 +1,8 @@
 """The ops of ``com.edgegrain`` in numpy and float64: the definition that their kernels are tested against.
 
 Every function takes arrays of any float type and computes in float64. ``channels_last`` says that maps are
-``[B, H, W, C]`` and noise ``[1 or B, H, W, 1]``; the newer ops know no other layout.
+``[B, H, W, C]`` and noise ``[1 or B, H, W, 1]``; the newer ops know no other layout. ``DequantizeLR`` and
+``QuantizePicture`` are `codec_contract.pixels.dequantize` and ``quantize``.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-
-from codec_contract.pixels import dequantize, quantize
 
 Array = npt.NDArray[np.float64]
 
@@ -201,16 +200,6 @@ def modulation_factors(
         wide = wide / peak
         gain = gain * peak * _wide(norm)
     return wide, gain
-
-
-def dequantize_lr(lr: npt.ArrayLike) -> Array:
-    """``DequantizeLR``: levels ``[B, h, w, 3]`` to values in [-1, 1], by `codec_contract.pixels.dequantize`."""
-    return dequantize(_wide(lr))
-
-
-def quantize_picture(x: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """``QuantizePicture``: values ``[B, H, W, 3]`` to levels, by `codec_contract.pixels.quantize`."""
-    return quantize(x)
 
 
 def to_nchw(values: npt.ArrayLike) -> Array:

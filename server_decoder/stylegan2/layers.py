@@ -1,4 +1,4 @@
-"""The layers of StyleGAN2 ([StyleGAN2] Section 2 and Appendix B), of generator and discriminator alike.
+"""The layers of StyleGAN2 ([StyleGAN2] Section 2 and Appendix B).
 
 Modulation works on activations: multiply the input by the style, convolve with unmodulated weights,
 multiply the output by the demodulation coefficients. That equals modulated weights, because a style is a factor per
@@ -58,21 +58,6 @@ def demodulation(style: Tensor, weight: Tensor) -> Tensor:
     wide = torch.promote_types(style.dtype, torch.float32)
     power = weight.to(wide).square().sum((2, 3))  # [out, in]
     return torch.rsqrt(F.linear(style.to(wide).square(), power) + EPSILON)
-
-
-def minibatch_stddev(x: Tensor, group: int) -> Tensor:
-    """Append one channel with the deviation between the pictures of a group: ``[B, C, H, W]`` -> ``[B, C + 1, H, W]``.
-
-    The standard deviation over the group, averaged over channels and pixels (Karras et al., arXiv:1710.10196, Section
-    3). ``group`` shrinks to the next divisor of B. With n groups, pictures j, j + n, j + 2n, ... are one group.
-    """
-    batch, channels, height, width = x.shape
-    group = next(count for count in range(min(group, batch), 0, -1) if batch % count == 0)
-    wide = torch.promote_types(x.dtype, torch.float32)
-    groups = x.to(wide).reshape(group, batch // group, channels, height, width)
-    spread = (groups.var(0, correction=0) + EPSILON).sqrt().mean((1, 2, 3))  # [n]
-    spread = spread.to(x.dtype).repeat(group).reshape(batch, 1, 1, 1)
-    return torch.cat([x, spread.expand(-1, -1, height, width)], dim=1)
 
 
 class BilinearFilter(nn.Module):

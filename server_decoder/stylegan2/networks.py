@@ -1,8 +1,7 @@
-"""StyleGAN2 in configuration F ([StyleGAN2] Section 4, Appendix B): generator, discriminator and their weight files."""
+"""StyleGAN2's generator in configuration F ([StyleGAN2] Section 4, Appendix B), and its weight files."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,14 +13,10 @@ from codec_contract.errors import ModelError
 from server_decoder.generative_prior import GenerativePrior, Noise, Offsets, Synthesis, with_offsets
 from server_decoder.stylegan2.layers import (
     BilinearFilter,
-    EqualizedConv,
-    EqualizedLinear,
     MappingNetwork,
     StyledLayer,
     ToRGB,
-    activate,
     mean_code,
-    minibatch_stddev,
 )
 from server_decoder.weight_file import WeightKind, described_network, fill, read_config, read_weights, save_network
 
@@ -155,56 +150,13 @@ class StyleGAN2(GenerativePrior):
         return Synthesis(picture, features)
 
 
-GROUP = 4  # pictures whose deviation is measured together, as in the published networks
-
-
-class DiscriminatorBlock(nn.Module):
-    """Half the resolution: two convolutions and a skip connection, the sum divided by sqrt(2) for its variance."""
-
-    def __init__(self, channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv1 = EqualizedConv(channels, channels, 3)
-        self.conv2 = EqualizedConv(channels, out_channels, 3, down=True)
-        self.skip = EqualizedConv(channels, out_channels, 1, down=True, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = activate(self.conv2(activate(self.conv1(x))))
-        return (y + self.skip(x)) * math.sqrt(0.5)
-
-
-class Discriminator(nn.Module):
-    """Pictures -> one score each, high for real ones; residual, [StyleGAN2] Section 4.1, as wide as the generator."""
-
-    def __init__(self, config: StyleGAN2Config) -> None:
-        super().__init__()
-        self.config = config
-        channels = [config.channels(resolution) for resolution in reversed(config.resolutions)]  # fine to coarse
-        self.from_rgb = EqualizedConv(3, channels[0], 1)
-        self.blocks = nn.ModuleList(DiscriminatorBlock(a, b) for a, b in zip(channels, channels[1:], strict=False))
-        self.conv = EqualizedConv(channels[-1] + 1, channels[-1], 3)
-        self.linear = EqualizedLinear(channels[-1] * 4 * 4, channels[-1])
-        self.score = EqualizedLinear(channels[-1], 1)
-
-    def forward(self, picture: Tensor) -> Tensor:
-        """Pictures ``[B, 3, size, size]`` in [-1, 1] -> scores ``[B]``, unbounded."""
-        size = self.config.size
-        if picture.ndim != 4 or picture.shape[1:] != (3, size, size):
-            raise ModelError(f"this discriminator takes pictures [batch, 3, {size}, {size}], got {list(picture.shape)}")
-        x = activate(self.from_rgb(picture))
-        for block in self.blocks:
-            x = block(x)
-        x = activate(self.conv(minibatch_stddev(x, GROUP)))  # [B, C, 4, 4]
-        x = activate(self.linear(x.flatten(1)))
-        return self.score(x).float()[:, 0]
-
-
 # Weight files: tensors ``generator.*``, ``discriminator.*`` or both, float32.
 FORMAT = "edgegrain-stylegan2-1"
 _KIND = WeightKind("StyleGAN2", "config", lambda fields: StyleGAN2Config(**fields), {"format": FORMAT},
                    "edgegrain convert --from stylegan2-rosinality makes such a file of a public checkpoint")
 
 
-def save_stylegan2(path: Path, generator: StyleGAN2, discriminator: Discriminator | None = None, *,
+def save_stylegan2(path: Path, generator: StyleGAN2, discriminator: nn.Module | None = None, *,
                    metadata: Mapping[str, str] | None = None, force: bool = False) -> None:
     """Write networks as a weight file."""
     states = {"generator": generator.state_dict()}
@@ -218,7 +170,7 @@ def load_stylegan2(path: Path, config: StyleGAN2Config | None = None, *, cut_to:
 
     ``cut_to`` drops the layers above this resolution: the picture then is the sum of the toRGBs up to there.
     """
-    stored, state = _load(path, "generator")
+    stored, state = load_state(path, "generator")
     wanted = stored if cut_to is None else stored.cut(cut_to)
     if config is not None and config != wanted:
         hint = f"; cut_to={config.size} drops finer layers" if cut_to is None and config.size < stored.size else ""
@@ -230,17 +182,6 @@ def load_stylegan2(path: Path, config: StyleGAN2Config | None = None, *, cut_to:
     return generator.eval()
 
 
-def load_discriminator(path: Path, config: StyleGAN2Config | None = None) -> Discriminator:
-    """A discriminator from a weight file; ``config`` has the expected size and channels."""
-    stored, state = _load(path, "discriminator")
-    if config is not None and (config.size, config.channel_base, config.channel_max) != (
-            stored.size, stored.channel_base, stored.channel_max):
-        raise ModelError(f"{path} holds a discriminator of {stored}, expected {config}")
-    discriminator = described_network(path, lambda: Discriminator(stored))
-    fill(discriminator, state, path)
-    return discriminator
-
-
 def write_states(path: Path, config: StyleGAN2Config, states: Mapping[str, Mapping[str, Tensor]], force: bool,
                  metadata: Mapping[str, str]) -> None:
     """Write the state dicts of generator, discriminator or both, by these names."""
@@ -248,7 +189,7 @@ def write_states(path: Path, config: StyleGAN2Config, states: Mapping[str, Mappi
     save_network(path, _KIND, asdict(config), state, entries=metadata, dtype=torch.float32, force=force)
 
 
-def _load(path: Path, network: str) -> tuple[StyleGAN2Config, dict[str, Tensor]]:
+def load_state(path: Path, network: str) -> tuple[StyleGAN2Config, dict[str, Tensor]]:
     """Configuration and the state of one network; the other network is not read."""
     config = read_config(path, _KIND)
     with _KIND.reading(path):

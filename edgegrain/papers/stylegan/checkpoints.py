@@ -37,9 +37,10 @@ from edgegrain.papers.convert import (
     open_tensors,
     rename,
 )
+from edgegrain.training.stylegan2_discriminator import Discriminator
 from server_decoder.stylegan2 import NVIDIA_LICENCE
 from server_decoder.stylegan2.layers import BILINEAR, mean_code
-from server_decoder.stylegan2.networks import BASE, Discriminator, StyleGAN2, StyleGAN2Config, write_states
+from server_decoder.stylegan2.networks import BASE, StyleGAN2, StyleGAN2Config, write_states
 from server_decoder.weight_file import described_network
 
 _LARGEST = 8192  # sizes and depths that are recognized

@@ -24,6 +24,7 @@ from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.losses import MetricNetworks, weighted_sum
 from edgegrain.training.optimizers import optimizers
 from edgegrain.training.recipe import Recipe, continued
+from edgegrain.training.stylegan2_discriminator import Discriminator
 from edgegrain.training.trainer import Trainer
 from server_decoder.mobile_stylegan import (
     MOBILE_STYLEGAN_256,
@@ -36,7 +37,7 @@ from server_decoder.mobile_stylegan import (
 )
 from server_decoder.prior_store import find_prior
 from server_decoder.stylegan2.layers import MAPPING_RATE
-from server_decoder.stylegan2.networks import Discriminator, StyleGAN2, StyleGAN2Config, load_stylegan2, mix_styles
+from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, load_stylegan2, mix_styles
 
 
 @dataclass(frozen=True, kw_only=True)

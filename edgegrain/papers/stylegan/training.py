@@ -28,15 +28,14 @@ from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.losses import running_mean
 from edgegrain.training.optimizers import descend, update_averages
 from edgegrain.training.recipe import Recipe
+from edgegrain.training.stylegan2_discriminator import Discriminator, load_discriminator
 from edgegrain.training.trainer import Trainer
 from server_decoder.stylegan2.networks import (
     CONFIG_F_256,
     CONFIG_F_1024,
     TINY_64,
-    Discriminator,
     StyleGAN2,
     StyleGAN2Config,
-    load_discriminator,
     load_stylegan2,
     mix_styles,
     save_stylegan2,

@@ -35,6 +35,7 @@ from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.grain.model import PRIOR, Autoencoder, GrainRun, build_autoencoder, load_run, read_recipe
 from edgegrain.training.grain.recipes import FACES, GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.recipe import Recipe, continued
+from edgegrain.training.stylegan2_discriminator import load_discriminator
 from export import papers
 from export.decoder.export import (
     TRAINED,
@@ -50,7 +51,7 @@ from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig, read_history
 from server_decoder.grain.rrdb_decoder import RESIDUAL_SCALE, RRDB, DecoderScale, ResidualBlock, RRDBDecoder
 from server_decoder.prior_store import DEFAULT_PRIOR
-from server_decoder.stylegan2.networks import StyleGAN2Config, load_discriminator
+from server_decoder.stylegan2.networks import StyleGAN2Config
 
 
 def recipe_prior(recipe: Recipe, prior: GenerativePrior | str | Path | None) -> GenerativePrior | None:

@@ -22,7 +22,6 @@ from tests.tiny_bundle import HR, LR, quantizing_decoder, repeating_decoder, ste
 from tests.unit.server_decoder.test_bound_runs import enlarged, lrs, noisy
 
 HAS_CUDA = CUDA in onnxruntime.get_available_providers()
-TENSORRT = "TensorrtExecutionProvider"
 
 
 def model(*nodes: object, shape: Sequence[object] = ("b", 3, "h", "w"), given: str = "lr", made: str = "hr",
@@ -255,28 +254,6 @@ def test_a_strength_is_each_picture_s_own() -> None:
         session.decode(lr, strength=[4, 64])
     with pytest.raises(ImageError, match="takes no strength"):
         DecoderSession(repeating_decoder()).decode(lr, strength=16)
-
-
-def test_tensorrt_is_asked_for_alone_and_never_replaced(pretended_cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch,
-                                                        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    options = CudaOptions(provider="tensorrt", engine_cache=tmp_path)
-    with pytest.raises(DeviceError, match="needs TensorrtExecutionProvider, this ONNX Runtime has only CUDA"):
-        DecoderSession(repeating_decoder(), device="cuda", cuda=options)
-    pretended_cuda.listed = pretended_cuda.active = [TENSORRT, CUDA, CPU]
-    session = DecoderSession(repeating_decoder(), device="cuda", cuda=options)
-    assert session.providers[0] == TENSORRT and not session.graphs
-    assert "without CUDA graphs: TensorRT keeps one" in caplog.text
-    asked = dict(pretended_cuda.started[0][1][:2])
-    assert list(asked) == [TENSORRT, CUDA] and asked[TENSORRT]["trt_engine_cache_path"] == str(tmp_path)
-    assert asked[CUDA]["enable_cuda_graph"] == "0"
-    fused = onnx.load_model_from_string(repeating_decoder())
-    fused.opset_import.append(helper.make_opsetid("com.edgegrain", 1))
-    with pytest.raises(DeviceError, match="TensorRT has no kernels for fused ops; export the decoder with --ops plain"):
-        DecoderSession(fused.SerializeToString(), "cuda", cuda=options)
-    pretended_cuda.active = [CUDA, CPU]  # listed, and then it does not start
-    monkeypatch.setattr(providers, "has_nvidia_driver", lambda: True)
-    with pytest.raises(DeviceError, match=r"TensorrtExecutionProvider did not start \(.*providers_tensorrt.*\)"):
-        DecoderSession(repeating_decoder(), device="cuda", cuda=options)
 
 
 @pytest.mark.skipif(not HAS_CUDA, reason="needs a GPU and onnxruntime-gpu")

@@ -150,8 +150,6 @@ def test_noise_is_the_stored_one_unless_given(prior: MobileStyleGAN) -> None:
     mixed = prior(codes, per_picture).picture
     torch.testing.assert_close(mixed[0], picture[0])
     assert (mixed[1] - picture[1]).abs().max() > 1e-3
-    with pytest.raises(ModelError, match="7 noise inputs, got 2"):
-        prior(codes, stored[:2])
 
 
 @pytest.mark.parametrize("config", [

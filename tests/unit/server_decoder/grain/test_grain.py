@@ -168,14 +168,6 @@ def test_offsets_join_what_the_codes_steer() -> None:
     close(after.codes, plain.codes)
 
 
-@pytest.mark.parametrize(("side", "offset", "message"), [
-    (16, torch.zeros(1, 3, 16, 16), "offset at 16x16 has the shape"),
-    (32, torch.zeros(1, 2, 32, 32), "offset at 32x32")])
-def test_offsets_of_another_shape_are_refused(side: int, offset: Tensor, message: str) -> None:
-    with pytest.raises(ModelError, match=message):
-        PlainPrior()(torch.zeros(1, 3, 8), offsets={side: offset})
-
-
 def test_the_prior_never_moves() -> None:
     """[GRAIN] 3.5: the pretrained generator is fixed all the time; gradients pass through it to the codes."""
     torch.manual_seed(5)

@@ -16,7 +16,6 @@ from server_decoder.stylegan2.layers import (
     StyledLayer,
     ToRGB,
     demodulation,
-    minibatch_stddev,
 )
 
 
@@ -86,18 +85,6 @@ def test_equalized_layers_start_with_unit_weights_and_scale_them_when_used() -> 
     assert abs(float((linear(torch.randn(64, 256)) - 1).std()) - 1) < 0.05
     torch.testing.assert_close(linear(torch.zeros(1, 256)), torch.ones(1, 512))
     assert abs(float(conv(torch.randn(4, 64, 16, 16))[..., 1:-1, 1:-1].std()) - 1) < 0.1
-
-
-def test_minibatch_deviation_by_hand() -> None:
-    torch.manual_seed(0)
-    x = torch.randn(8, 3, 2, 2)
-    got = minibatch_stddev(x, 4)
-    assert torch.equal(got[:, :3], x)
-    for index in range(8):
-        group = x[[index % 2, index % 2 + 2, index % 2 + 4, index % 2 + 6]].numpy()
-        torch.testing.assert_close(got[index, 3], torch.full((2, 2), float(group.std(0).mean())))
-    assert minibatch_stddev(x[:5], 4)[:, 3].max() < 2e-4  # five is prime: every picture for itself
-    torch.testing.assert_close(minibatch_stddev(x[:3], 4)[0, 3, 0, 0], torch.tensor(x[:3].numpy().std(0).mean()))
 
 
 @torch.no_grad()

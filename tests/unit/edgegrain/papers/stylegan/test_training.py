@@ -39,11 +39,11 @@ from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import describe
 from edgegrain.training.run import train
+from edgegrain.training.stylegan2_discriminator import load_discriminator
 from server_decoder.prior_store import load_prior
 from server_decoder.stylegan2.networks import (
     StyleGAN2,
     StyleGAN2Config,
-    load_discriminator,
     load_stylegan2,
     save_stylegan2,
 )

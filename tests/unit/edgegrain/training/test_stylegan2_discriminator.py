@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from codec_contract.errors import ModelError
-from server_decoder.stylegan2.networks import CONFIG_F_1024, Discriminator, DiscriminatorBlock, StyleGAN2Config
+from edgegrain.training.stylegan2_discriminator import Discriminator, DiscriminatorBlock, minibatch_stddev
+from server_decoder.stylegan2.networks import CONFIG_F_1024, StyleGAN2Config
 
 
 @pytest.fixture
@@ -58,3 +59,15 @@ def test_r1_reaches_every_weight(discriminator: Discriminator, batch: int) -> No
 def test_pictures_of_another_size_are_refused(discriminator: Discriminator) -> None:
     with pytest.raises(ModelError, match=r"\[batch, 3, 32, 32\], got \[2, 3, 64, 64\]"):
         discriminator(torch.zeros(2, 3, 64, 64))
+
+
+def test_minibatch_deviation_by_hand() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 3, 2, 2)
+    got = minibatch_stddev(x, 4)
+    assert torch.equal(got[:, :3], x)
+    for index in range(8):
+        group = x[[index % 2, index % 2 + 2, index % 2 + 4, index % 2 + 6]].numpy()
+        torch.testing.assert_close(got[index, 3], torch.full((2, 2), float(group.std(0).mean())))
+    assert minibatch_stddev(x[:5], 4)[:, 3].max() < 2e-4  # five is prime: every picture for itself
+    torch.testing.assert_close(minibatch_stddev(x[:3], 4)[0, 3, 0, 0], torch.tensor(x[:3].numpy().std(0).mean()))

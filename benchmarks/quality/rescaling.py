@@ -200,39 +200,29 @@ def main(
     out: Annotated[Path | None, typer.Option(help="JSON file of all results.")] = None,
     write: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Page whose section 'rescaling "
                                                "FOLDER' is replaced by the table.")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Number of pictures; 0: all.")] = 0,
-    classical: Annotated[str, typer.Option(
-        help=f"Classical codecs, comma-separated, of {', '.join(CODECS)}; empty: none.")] = ",".join(CLASSICAL),
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Compare a bundle of photographs with bicubic rescaling and with classical codecs at equal bytes."""
-    if threads:
-        torch.set_num_threads(threads)
     folder = data.resolve().name
     name = f"rescaling {folder}"
     if out is not None and out.exists() and not force:
         raise ExistsError(out)
     if write is not None:
         page_section(write, name)
-    codec = Codec(bundle, threads=threads or None)
-    chosen = tuple(part.strip() for part in classical.split(",") if part.strip())
-    rescaling = Rescaling(codec, None if weights is None else LPIPS(weights, "alex"), chosen)
-    paths = list_pictures(data)[: limit or None]
+    codec = Codec(bundle)
+    rescaling = Rescaling(codec, None if weights is None else LPIPS(weights, "alex"))
+    paths = list_pictures(data)
     rows = [rescaling.picture(load_picture(path), path.name) for path in with_progress(paths, "measuring")]
     result = summary(codec.bundle, rows, paths)
     if out is not None:
         write_atomically(out, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode(), force=force)
     if write is not None:
-        options = (" --weights METRICS" * (weights is not None) + f" --limit {limit}" * bool(limit)
-                   + f' --classical "{classical}"' * (chosen != CLASSICAL))
+        options = " --weights METRICS" * (weights is not None)
         saved = "" if out is None else f" --out {out.as_posix()} --force"
         write_section(write, section(result, folder.capitalize(), (
             f"python benchmarks/quality/rescaling.py --bundle {codec.bundle.id} --data {folder.upper()}"
             f"{options} \\\n    --write docs/codecs.md{saved}")), name)
     typer.echo(markdown(result["means"]))
-    typer.echo(f"\n{len(rows)} pictures; on average, the LR differs from the bicubic one by {result['lr_difference']} "
-               f"levels, and another z changes the picture by {result['z_difference']}")
 
 
 def _decibels(value: float | None) -> str:

@@ -29,6 +29,9 @@ _FACES_CAVEAT = (
     "The set is mostly young and well-lit: FFHQ and CelebA-HQ under-represent dark skin, old age, head coverings and "
     "glasses, and the decoder fills in what it saw most. A restored face is a plausible picture, not evidence of who "
     "somebody is.")
+_GROUP_COLUMNS = {"lightness": "skin L*", "red": "skin a*", "yellow": "skin b*", "identity": "identity (MobileFace)",
+                  "years": "age (years)", "years_off": "age, absolute", "flips": "other gender"}
+_GROUP_FORMATS = {"identity": ".3f", "years_off": ".1f", "flips": ".0%"}
 _STAGES = {"1": "stage 1 (encoder and decoder)", "2": "stage 2 (codes of the generator)", "3": "stage 3 (fusion)",
            "final": "the final stage (all together, the generator frozen)"}
 
@@ -74,6 +77,8 @@ def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str])
                           "person to dlib), one minus the cosine for MobileFace (different people have about 0.9).")
     if photographs := evaluation.get("photographs"):
         paragraphs.append(photographs_in_words(photographs))
+    if groups := evaluation.get("groups"):
+        paragraphs += _groups(groups)
     if lr_bytes := evaluation.get("lr_bytes"):
         paragraphs.append(f"The payload holds the LR in {lr_bytes['payload']:.0f} bytes on average, headers included; "
                           f"the same LR is {lr_bytes['png']:.0f} bytes as optimised PNG, {lr_bytes['webp']:.0f} as "
@@ -83,6 +88,17 @@ def _scores(evaluation: Mapping[str, Any], domain: str, losses: Collection[str])
     if "kid_features" in evaluation:
         paragraphs.append(f"KID is the kernel distance of {evaluation['kid_features']}.")
     return [*lines, "\n\n".join(paragraphs)]
+
+
+def _groups(groups: Mapping[str, Any]) -> list[str]:
+    """Paragraphs on the scores of groups of people; with their remarks, and a row per group."""
+    lines = ["| group | pictures | " + " | ".join(_GROUP_COLUMNS.values()) + " |",
+             "|---|---:" + "|---:" * len(_GROUP_COLUMNS) + "|"]
+    for name, row in groups["rows"].items():
+        cells = ("–" if row.get(key) is None else format(row[key], _GROUP_FORMATS.get(key, "+.1f"))
+                 for key in _GROUP_COLUMNS)
+        lines.append(f"| {name} | {row['pictures']} | {' | '.join(cells)} |")
+    return ["Who comes back: mean errors by groups of people. " + groups["remark"], "\n".join(lines)]
 
 
 def _table(evaluation: Mapping[str, Any], losses: Collection[str], columns: Sequence[str]) -> list[str]:
@@ -118,7 +134,8 @@ def collect(bundle_id: str, own: Mapping[str, Any], controls: Mapping[str, Mappi
         if control["pictures"] != own["pictures"]:
             raise BundleError(f"the {name} was evaluated on other pictures; evaluate both on the same folder")
         methods[name] = control["means"][control["bundle"]["id"]]
-    optional = {key: own[key] for key in ("lr_bytes", "lr_saturation", "kid_features", "photographs") if key in own}
+    optional = {key: own[key] for key in ("lr_bytes", "lr_saturation", "kid_features", "photographs", "groups")
+                if key in own}
     return {"pictures": own["pictures"], "methods": methods, **optional, "versions": own["versions"]}
 
 

@@ -75,6 +75,15 @@ def test_eyes_mouth_and_grids_are_a_second_table() -> None:
     assert "colour error" not in card_of(collect("mine", summary("mine"), {}))
 
 
+def test_groups_of_people_are_a_table() -> None:
+    own = summary("mine") | {"groups": {"remark": "Estimated by a network.", "rows": {
+        "glasses": {"pictures": 12, "lightness": 1.26, "red": -0.3, "identity": 0.2, "years_off": 5.1, "flips": 0.25}}}}
+    assert ("Estimated by a network.\n\n"
+            "| group | pictures | skin L* | skin a* | skin b* | identity (MobileFace) | age (years) | age, absolute | "
+            "other gender |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+            "| glasses | 12 | +1.3 | -0.3 | – | 0.200 | – | 5.1 | 25% |") in card_of(collect("mine", own, {}))
+
+
 def test_the_card_names_every_stage_in_order() -> None:
     stages = [{"stage": "1", "pictures": 27000}, {"stage": "2", "pictures": 9000}, {"stage": "final", "pictures": 500}]
     card = card_of({}, training={**TRAINING, "stages": stages})

@@ -95,6 +95,8 @@ class RoundedDecoder(nn.Module):
                 case "Conv":
                     x, weight, bias = given
                     made = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+                case "Slice":  # of channels
+                    made = given[0][:, : int(given[2])]
                 case "LeakyRelu":
                     made = F.leaky_relu(given[0], node.attribute[0].f)
                 case "Add":

@@ -1,8 +1,8 @@
-"""The decoder in int8 for CPUs: ONNX's own convolutions, with QuantizeLinear and DequantizeLinear around them.
+"""Decoders and enlargers in int8 for CPUs: ONNX's own convolutions between QuantizeLinear and DequantizeLinear.
 
 Runtimes fuse these into convolutions of integers, three times as fast where the processor has dot products of bytes.
 Most of what is lost is lost at the picture's own size, in the rounding of what convolutions give.
-The graph refers to the weights in the file of the float32 decoder, which holds them as int8.
+The graph refers to the weights in the file of the float32 network, which holds them as int8.
 
 - Gains give all channels of a feature map about the same range, which costs nothing: leaky ReLU, sums and interpolation
   commute with a factor per channel (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias
@@ -12,26 +12,31 @@ The graph refers to the weights in the file of the float32 decoder, which holds 
 - Sums, products and interpolation stay float32, and no sum is of rounded sums, but at half the picture's size, where
   this costs most and gains least.
 - The last convolution gives the picture's levels.
+
+An enlarger adds to a picture, so its errors are small: it needs no gains, and its sums are rounded too.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
 from codec_contract.errors import ExportError
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input
-from export.decoder.graph import INT8, SCALE, int8_levels, store_compact
+from export.decoder.graph import INT8, SCALE, int8_levels, is_parameter, store_compact
 from server_decoder.decoder_session import INPUT, OUTPUT
+from server_decoder.enlarger_session import FEATURES, PICTURE, VALUES
 
 PERCENTILE = 99.99
 STRENGTH, MOST = 0.5, 10.0
@@ -39,6 +44,8 @@ STRENGTH, MOST = 0.5, 10.0
 SAMPLES = 1 << 20  # of a value, for its range
 SHARED_FROM = 1024
 """Bytes from which on a constant stays in the float32 graph's file."""
+LEAST_CHANNELS = 16
+"""Channels that a last convolution makes at least; with 3, ONNX Runtime takes twice as long."""
 ELEMENTWISE = ("Add", "Mul", "LeakyRelu", "Resize")
 """Operators that commute with a positive factor per channel, if their other operand is a number or has it too."""
 
@@ -46,12 +53,19 @@ Value = TypeVar("Value")
 
 
 class _Graph:
-    """A float32 graph: constants, also those that nodes compute from others, and the nodes that depend on the LR."""
+    """A float32 graph: constants, also those that nodes compute from others, and the nodes up to the last convolutions
+    with trained weights.
+
+    Attributes:
+        nodes: in their order.
+        raw: values that depend on no trained weight, among them the graph's inputs.
+        ends: values that nodes behind these take.
+    """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.constants = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy())
                           for item in model.graph.initializer}
-        self.nodes: list[onnx.NodeProto] = []
+        found: list[onnx.NodeProto] = []
         for node in model.graph.node:
             if node.op_type == "Constant":
                 value = helper.get_attribute_value(node.attribute[0])
@@ -60,8 +74,22 @@ class _Graph:
             elif all(name in self.constants for name in node.input):
                 self.constants[node.output[0]] = self.run(node, [])
             else:
-                self.nodes.append(node)
-        if unknown := sorted({node.op_type for node in self.nodes} - {"Conv", "Concat", *ELEMENTWISE}):
+                found.append(node)
+        trained = {node.output[0] for node in found if node.op_type == "Conv" and is_parameter(node.input[1])}
+        wanted = set(trained)
+        self.nodes: list[onnx.NodeProto] = []
+        for node in reversed(found):
+            if node.output[0] in wanted:
+                self.nodes.insert(0, node)
+                wanted.update(node.input)
+        self.raw = {item.name for item in model.graph.input}
+        for node in self.nodes:
+            if self.raw.issuperset(self.inputs(node)) and node.output[0] not in trained:
+                self.raw.update(node.output)
+        within = {node.output[0] for node in self.nodes} - self.raw
+        self.ends = {name for node in found if node.output[0] not in wanted for name in node.input} & within
+        if unknown := sorted({node.op_type for node in self.nodes if node.output[0] in within}
+                             - {"Conv", "Concat", *ELEMENTWISE}):
             raise ExportError(f"there is no int8 form of a decoder with {', '.join(unknown)}; it runs in float32")
 
     def inputs(self, node: onnx.NodeProto) -> list[str]:
@@ -75,7 +103,7 @@ class _Graph:
         match node.op_type:
             case "Conv":
                 x, weight, bias = found
-                return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+                return F.conv2d(x, weight, bias, **_geometry(node))
             case "LeakyRelu":
                 return F.leaky_relu(found[0], node.attribute[0].f)
             case "Add":
@@ -86,13 +114,15 @@ class _Graph:
                 return torch.cat(found, 1)
             case "Resize":
                 return F.interpolate(found[0], scale_factor=2, mode="bilinear")
-            case _:  # Cast, of stored weights
-                return found[0].float()
+            case _:  # before the first convolution, and of stored weights
+                named = dict(zip(node.input, map(np.asarray, found), strict=True))
+                result: Any = ReferenceEvaluator(node).run(None, named)
+                return torch.from_numpy(np.asarray(result[0]))
 
-    def walk(self, first: Value, compute: Callable[[onnx.NodeProto, list[Value]], Value]) -> None:
+    def walk(self, known: Mapping[str, Value], compute: Callable[[onnx.NodeProto, list[Value]], Value]) -> None:
         """Compute the value of every node from those of its inputs; each is freed after its last use."""
         uses = Counter(name for node in self.nodes for name in self.inputs(node))
-        values = {INPUT: first}
+        values = dict(known)
         for node in self.nodes:
             names = self.inputs(node)
             values[node.output[0]] = compute(node, [values[name] for name in names])
@@ -100,6 +130,12 @@ class _Graph:
             for name in set(names):
                 if not uses[name]:
                     del values[name]
+
+
+def _geometry(node: onnx.NodeProto) -> dict[str, Any]:
+    given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    return {"stride": list(given.get("strides", (1, 1))), "padding": list(given.get("pads", (0, 0)))[:2],
+            "groups": given.get("group", 1)}
 
 
 class Int8Decoder(NamedTuple):
@@ -134,8 +170,23 @@ def int8_decoder(model: bytes, lrs: Rgb) -> Int8Decoder:
         plain.graph.initializer.append(numpy_helper.from_array(constant.numpy(), name))
         scaled.graph.initializer.append(numpy_helper.from_array((constant * factors.get(name, 1)).numpy(), name))
     stored = store_compact(scaled)
-    return Int8Decoder(bytes(store_compact(plain, of_weights).SerializeToString()),
-                       bytes(_int8_graph(stored, lrs).SerializeToString()))
+    lr = {INPUT: torch.from_numpy(network_input(lrs))}
+    side = source.graph.output[0].type.tensor_type.shape.dim[3].dim_value
+    return Int8Decoder(bytes(store_compact(plain, of_weights).SerializeToString()), _int8_graph(stored, lr, side // 2))
+
+
+@torch.no_grad()
+def int8_enlarger(models: Sequence[bytes], pictures: Rgb) -> list[bytes]:
+    """The graphs of an enlarger in int8, calibrated on restored pictures, uint8 ``[N, S, S, 3]``; 4 may do."""
+    known, made = {PICTURE: torch.from_numpy(pictures)}, list[bytes]()
+    for model in models:
+        made.append(_int8_graph(onnx.load_model_from_string(model), known))
+        if len(made) < len(models):
+            session = onnxruntime.InferenceSession(model)
+            results = [session.run([VALUES, FEATURES], {PICTURE: picture[None]}) for picture in pictures]
+            known = {name: torch.from_numpy(np.concatenate(parts))
+                     for name, parts in zip((VALUES, FEATURES), zip(*results, strict=True), strict=True)}
+    return made
 
 
 def _gains(graph: _Graph, lrs: Rgb) -> dict[str, Tensor]:
@@ -165,7 +216,7 @@ def _gains(graph: _Graph, lrs: Rgb) -> dict[str, Tensor]:
                 group[first(other)] = first(name)
         return value
 
-    graph.walk(torch.from_numpy(network_input(lrs)), measure)
+    graph.walk({INPUT: torch.from_numpy(network_input(lrs))}, measure)
     largest: dict[str, Tensor] = {}
     for name, peak in peaks.items():
         largest[first(name)] = torch.maximum(largest.get(first(name), peak), peak)
@@ -189,38 +240,49 @@ class _Pair(NamedTuple):
     scale: float = 0.0  # of its levels, if it is quantized
 
 
-def _int8_graph(model: onnx.ModelProto, lrs: Rgb) -> onnx.ModelProto:
-    """The int8 form of a graph that `store_compact` stored; constants have the same names."""
-    graph, writer = _Graph(model), _Writer(model)
-    side = model.graph.output[0].type.tensor_type.shape.dim[3].dim_value
+def _int8_graph(model: onnx.ModelProto, known: Mapping[str, Tensor], rounded_sums: int = 0) -> bytes:
+    """The int8 form of a graph that `store_compact` stored, for these values to begin with; constants have the same
+    names. Sums are rounded where their side has ``rounded_sums`` pixels; 0: everywhere."""
+    graph = _Graph(model)
+    writer = _Writer(model, graph.ends)
 
     def write(node: onnx.NodeProto, pairs: list[_Pair]) -> _Pair:
+        first = len(writer.nodes)
+        pair = written(node, pairs)
+        writer.places[node.output[0]] = slice(first, len(writer.nodes))
+        return pair
+
+    def written(node: onnx.NodeProto, pairs: list[_Pair]) -> _Pair:
         exact = graph.run(node, [pair.exact for pair in pairs])
-        if node.op_type == "Conv" and pairs[0].name != INPUT:
+        raw = graph.raw.issuperset(graph.inputs(node))
+        if node.op_type == "Conv" and not raw:
             return writer.convolution(node, writer.quantized(pairs[0]), exact, graph.constants)
-        wide = node.op_type in ("Conv", "Add", "Mul", "Resize") and exact.shape[-1] * 2 != side  # "Conv": of the LR
-        if node.op_type != "Conv":
+        wide = raw or node.op_type in ("Add", "Mul", "Resize") and 0 < rounded_sums != exact.shape[-1]
+        if not raw:
             pairs = [pair if wide and pair.name in writer.wide else writer.quantized(pair) for pair in pairs]
         given = iter(pairs)
         names = [name if name in graph.constants or not name else next(given).name for name in node.input]
         writer.add(node, names)
         if wide:
             writer.wide.add(node.output[0])
-        return _Pair(node.output[0], exact, graph.run(node, [pair.near for pair in pairs]))
+        pair = _Pair(node.output[0], exact, graph.run(node, [pair.near for pair in pairs]))
+        return writer.handed_out(pair) if pair.name in outputs else pair
 
-    lr = torch.from_numpy(network_input(lrs))
-    graph.walk(_Pair(INPUT, lr, lr), write)
-    return writer.model()
+    outputs = {item.name for item in model.graph.output}
+    graph.walk({name: _Pair(name, value, value) for name, value in known.items()}, write)
+    return bytes(writer.model().SerializeToString())
 
 
 class _Writer:
     """Writes the int8 graph."""
 
-    def __init__(self, source: onnx.ModelProto) -> None:
-        self.source = source
+    def __init__(self, source: onnx.ModelProto, ends: Collection[str]) -> None:
+        self.source, self.ends = source, ends
         self.held = {item.name: item for item in source.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
         self.wide = set[str]()  # values in float32 that are not quantized where they need not be
+        self.places: dict[str, slice] = {}  # value of the source -> the nodes in place of the one that makes it
+        self.renamed: dict[str, str] = {}  # values that other nodes of the source take
         self._quantized: dict[str, tuple[float, int]] = {}
 
     def add(self, node: onnx.NodeProto, inputs: Sequence[str]) -> None:
@@ -234,16 +296,21 @@ class _Writer:
         self.held[name] = numpy_helper.from_array(np.array(value), name)
         return name
 
-    def levels(self, name: str, x: str, scale: float, zero: int) -> str:
-        """QuantizeLinear and DequantizeLinear."""
+    def levels(self, name: str, x: str, scale: float, zero: int, channels: int = 0) -> str:
+        """QuantizeLinear and DequantizeLinear, of the first ``channels`` only if there are more."""
         constants = [self.constant(f"{name}.step", np.float32(scale)), self.constant(f"{name}.zero", np.uint8(zero))]
-        self.nodes += [
-            helper.make_node("QuantizeLinear", [x, *constants], [f"{name}.levels"], f"quantize.{name}"),
-            helper.make_node("DequantizeLinear", [f"{name}.levels", *constants], [f"{name}.near"], f"widen.{name}")]
+        levels = f"{name}.levels"
+        self.nodes.append(helper.make_node("QuantizeLinear", [x, *constants], [levels], f"quantize.{name}"))
+        if channels:
+            ends = [self.constant(f"{name}.{part}", np.array([value], np.int64))
+                    for part, value in (("first", 0), ("channels", channels), ("axis", 1))]
+            self.nodes.append(helper.make_node("Slice", [levels, *ends], [f"{levels}.cut"], f"cut.{name}"))
+            levels = f"{levels}.cut"
+        self.nodes.append(helper.make_node("DequantizeLinear", [levels, *constants], [f"{name}.near"], f"widen.{name}"))
         return f"{name}.near"
 
-    def quantized(self, pair: _Pair) -> _Pair:
-        """The value in levels, whose range follows from the exact one."""
+    def quantized(self, pair: _Pair, channels: int = 0) -> _Pair:
+        """The value in levels, whose range follows from the exact one; ``channels`` as `levels` takes them."""
         if pair.scale:
             return pair
         if pair.name not in self._quantized:
@@ -253,10 +320,19 @@ class _Writer:
             low, high = min(float(low), 0.0), max(float(high), 1e-6)
             scale = (high - low) / 255
             self._quantized[pair.name] = scale, round(-low / scale)
-            self.levels(pair.name, pair.name, *self._quantized[pair.name])
+            self.levels(pair.name, pair.name, *self._quantized[pair.name], channels)
         scale, zero = self._quantized[pair.name]
         near = ((pair.near / scale).round() + zero).clamp(0, 255).sub_(zero).mul_(scale)
         return _Pair(f"{pair.name}.near", pair.exact, near, scale)
+
+    def handed_out(self, pair: _Pair) -> _Pair:
+        """A sum that is an output of the graph too, which gets its levels: ONNX Runtime then adds levels."""
+        self.nodes[-1].output[0] = f"{pair.name}.sum"
+        near = self.quantized(pair._replace(name=f"{pair.name}.sum"))
+        self.nodes.append(onnx.NodeProto())
+        self.nodes[-1].CopyFrom(self.nodes[-2])
+        self.nodes[-1].name, self.nodes[-1].output[0] = f"widen.{pair.name}", pair.name
+        return near
 
     def convolution(self, node: onnx.NodeProto, x: _Pair, exact: Tensor, constants: dict[str, Tensor]) -> _Pair:
         """A convolution of levels; the last one gives those of the picture."""
@@ -269,39 +345,53 @@ class _Writer:
             self.constant(weight + INT8, levels)
         steps = x.scale * torch.from_numpy(scales.ravel().astype(np.float32))
         rounded = torch.from_numpy(levels.astype(np.float32) * scales)
-        near = F.conv2d(x.near, rounded, padding=rounded.shape[-1] // 2)
+        near = F.conv2d(x.near, rounded, **_geometry(node))
         wanted = (exact - near).mean((0, 2, 3)) + (name == OUTPUT)
         near += ((wanted / steps).round() * steps)[:, None, None]
-        added = self.constant(f"{bias}.int32", (wanted / steps).round().numpy().astype(np.int32))
-        integers = {f"{weight}.near": (weight + INT8, scales.ravel().astype(np.float32), np.zeros(len(steps), np.int8)),
-                    f"{bias}.near": (added, steps.numpy(), np.zeros(len(steps), np.int32))}
-        for made, (stored, step, zero) in integers.items():
+        biases, scale = (wanted / steps).round().numpy().astype(np.int32), scales.ravel().astype(np.float32)
+        stored, channels = weight + INT8, len(levels)
+        if (name == OUTPUT or name in self.ends) and channels < LEAST_CHANNELS:
+            more = (0, LEAST_CHANNELS - channels)
+            stored = self.constant(f"{weight}.wide", np.pad(levels, (more, (0, 0), (0, 0), (0, 0))))
+            biases, scale = np.pad(biases, more), np.pad(scale, more, constant_values=1)
+        added = self.constant(f"{bias}.int32", biases)
+        integers = {f"{weight}.near": (stored, scale), f"{bias}.near": (added, np.float32(x.scale) * scale)}
+        for made, (kept, step) in integers.items():
+            zero = np.zeros(len(step), numpy_helper.to_array(self.held[kept]).dtype)
             self.nodes.append(helper.make_node(
-                "DequantizeLinear", [stored, self.constant(f"{made}.step", step), self.constant(f"{made}.zero", zero)],
+                "DequantizeLinear", [kept, self.constant(f"{made}.step", step), self.constant(f"{made}.zero", zero)],
                 [made], f"widen.{made}", axis=0))
-        last = name == OUTPUT
         self.add(node, [x.name, *integers])
-        if last:
+        pair, cut = _Pair(name, exact, near), channels if len(scale) > channels else 0
+        if name == OUTPUT:
             self.nodes[-1].output[0] = "picture"
             self.nodes.append(helper.make_node(
-                "Sub", [self.levels("picture", "picture", 1 / HALF_RANGE, 0), self.constant("one", np.float32(1))],
-                [OUTPUT], "centre"))
-        return _Pair(name, exact, near)
+                "Sub", [self.levels("picture", "picture", 1 / HALF_RANGE, 0, cut),
+                        self.constant("one", np.float32(1))], [OUTPUT], "centre"))
+        elif name in self.ends:
+            pair = self.quantized(pair, cut)
+            self.renamed[name] = pair.name
+        return pair
 
     def model(self) -> onnx.ModelProto:
-        """The graph with what it needs of the source's constants."""
-        made = {name for node in self.nodes for name in node.output}
-        wanted = {name for node in self.nodes for name in node.input}
-        before: list[onnx.NodeProto] = []
-        for node in reversed(self.source.graph.node):  # those that compute weights of float32 convolutions
-            if wanted & set(node.output) - made:
-                before.insert(0, node)
-                wanted |= set(node.input)
+        """The source's graph with the int8 nodes in place of those that they replace, without what nothing takes."""
         result = onnx.ModelProto()
         result.CopyFrom(self.source)
-        graph = result.graph
+        graph, nodes = result.graph, list[onnx.NodeProto]()
+        for node in self.source.graph.node:
+            if node.output[0] in self.places:
+                nodes += self.nodes[self.places[node.output[0]]]
+            else:
+                nodes.append(onnx.NodeProto())
+                nodes[-1].CopyFrom(node)
+                nodes[-1].input[:] = [self.renamed.get(name, name) for name in node.input]
+        wanted, kept = {item.name for item in graph.output}, list[onnx.NodeProto]()
+        for node in reversed(nodes):
+            if wanted & set(node.output):
+                kept.insert(0, node)
+                wanted.update(node.input)
         del graph.node[:], graph.initializer[:], graph.value_info[:]
-        graph.node.extend([*before, *self.nodes])
+        graph.node.extend(kept)
         graph.initializer.extend(item for name, item in self.held.items() if name in wanted)
         onnx.checker.check_model(result)
         return result

@@ -195,8 +195,12 @@ class OpenBundle:
                 described = self.manifest.enlarger
                 if described is None:
                     raise BundleError(f"bundle {self.manifest.id} has no enlarger")
-                self._enlarger = EnlargerSession([self.manifest.open_file(file) for file in described.files],
-                                                 self.manifest.hr, self.device, self.threads)
+                held = [(file, self.manifest.open_file(file)) for file in described.files]
+                models, weights = [model for _, model in held], list[tuple[str, bytes]]()
+                if described.int8 and self.device == "cpu" and self.form in ("auto", INT8_FORM) and can_run_int8():
+                    models, weights = [self.manifest.open_file(file) for file in described.int8], held
+                self._enlarger = EnlargerSession(
+                    models, self.manifest.hr, self.device, self.threads, weights=weights)
             return self._enlarger
 
     def close_enlarger(self) -> None:

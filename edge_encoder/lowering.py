@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import numpy as np
@@ -15,20 +15,15 @@ from edge_encoder.twin import ACTIVATION_BITS, EncoderConfig, EncoderTwin, Resid
 
 
 def lower(twin: EncoderTwin) -> IntegerNetwork:
-    """Freeze a twin into its integer network and prove_bound its bounds."""
-    config = twin.config
-    layers = [_layer("stem", INPUT, twin.stem)]
-    for stage, blocks in enumerate(twin.stages):
-        if stage:
-            layers.append(_layer(f"down{stage}", layers[-1].name, cast(TwinConv, twin.downs[stage - 1])))
-        for index, block in enumerate(cast(Iterable[ResidualBlock], blocks.children())):
-            name, source = f"stage{stage}.block{index}", layers[-1].name
-            layers.append(_layer(f"{name}.depthwise", source, block.depthwise))
-            layers.append(_layer(f"{name}.expand", layers[-1].name, block.expand))
-            layers.append(_layer(f"{name}.project", layers[-1].name, block.project, skip=source))
-    features = layers[-1].name
-    layers.append(box_layer(config.hr // config.lr))
-    layers.append(_layer("head", features, twin.head, skip="box"))
+    """Freeze a twin into its integer network and prove its bounds."""
+    config, layers = twin.config, []
+    for name, source, conv, skip in _wiring(twin):
+        if skip == "box":
+            layers.append(box_layer(config.hr // config.lr))
+        weight, bias, shift = (tensor.numpy() for tensor in conv.cpu().integers())
+        layers.append(IntegerConv(
+            name=name, input=source, weight=weight.astype(np.int8), bias=bias.astype(np.int32),
+            shift=shift.astype(np.int32), stride=conv.stride, padding=conv.padding, groups=conv.groups, skip=skip))
     network = IntegerNetwork(config.name, config.hr, config.lr, tuple(layers))
     prove_bound(network)
     return network
@@ -42,10 +37,7 @@ def raise_twin(network: IntegerNetwork, config: EncoderConfig) -> EncoderTwin:
     """
     twin = EncoderTwin(config)
     layers = {layer.name: layer for layer in network.layers}
-    convs = {"stem": twin.stem, "head": twin.head}
-    for name, module in twin.named_modules():
-        if isinstance(module, TwinConv) and name not in convs:
-            convs[_layer_name(name)] = module
+    convs = {name: conv for name, _, conv, _ in _wiring(twin)}
     if network.architecture != config.name or set(layers) != {*convs, "box"}:
         raise BundleError(f"the encoder is {network.architecture!r}, not {config.name!r}")
     for name, conv in convs.items():
@@ -54,6 +46,22 @@ def raise_twin(network: IntegerNetwork, config: EncoderConfig) -> EncoderTwin:
         conv.weight.copy_(torch.ldexp(weight, (conv.offset - shift).view(-1, 1, 1, 1)))
         conv.bias.copy_(torch.ldexp(bias, -shift - ACTIVATION_BITS))
     return twin
+
+
+def _wiring(twin: EncoderTwin) -> Iterator[tuple[str, str, TwinConv, str | None]]:
+    """Name, input, module and skip of each layer, in order; the skip of the last one is the box mean."""
+    yield (last := "stem"), INPUT, twin.stem, None
+    for stage, blocks in enumerate(twin.stages):
+        if stage:
+            yield f"down{stage}", last, cast(TwinConv, twin.downs[stage - 1]), None
+            last = f"down{stage}"
+        for index, block in enumerate(cast(Iterable[ResidualBlock], blocks.children())):
+            name = f"stage{stage}.block{index}"
+            yield f"{name}.depthwise", last, block.depthwise, None
+            yield f"{name}.expand", f"{name}.depthwise", block.expand, None
+            yield f"{name}.project", f"{name}.expand", block.project, last
+            last = f"{name}.project"
+    yield "head", last, twin.head, "box"
 
 
 def box_network(hr: int, lr: int) -> IntegerNetwork:
@@ -66,18 +74,3 @@ def box_layer(factor: int) -> IntegerConv:
     return IntegerConv(
         name="box", input=INPUT, weight=np.ones((3, 1, factor, factor), np.int8), bias=np.zeros(3, np.int32),
         shift=np.full(3, 2 * int(math.log2(factor)), np.int32), stride=factor, groups=3)
-
-
-def _layer_name(module: str) -> str:
-    """``stages.1.0.expand`` -> ``stage1.block0.expand``, ``downs.0`` -> ``down1``."""
-    parts = module.split(".")
-    if parts[0] == "downs":
-        return f"down{int(parts[1]) + 1}"
-    return f"stage{parts[1]}.block{parts[2]}.{parts[3]}"
-
-
-def _layer(name: str, source: str, conv: TwinConv, skip: str | None = None) -> IntegerConv:
-    weight, bias, shift = (tensor.numpy() for tensor in conv.cpu().integers())
-    return IntegerConv(
-        name=name, input=source, weight=weight.astype(np.int8), bias=bias.astype(np.int32),
-        shift=shift.astype(np.int32), stride=conv.stride, padding=conv.padding, groups=conv.groups, skip=skip)

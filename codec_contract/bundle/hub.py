@@ -59,8 +59,8 @@ class HubName:
         """Raise `BundleError` for names that the Hub does not allow, or that would leave the cache folder."""
         if (_REPOSITORY.fullmatch(self.repository) is None or _REVISION.fullmatch(self.revision) is None
                 or ".." in str(self) or "--" in self.repository):
-            raise BundleError(f"{str(self)[:200]!r} names no bundle of the Hub; expected a string hf://owner/name or "
-                              "hf://owner/name@revision")
+            raise BundleError(f"{str(self)[:200]!r} names no bundle of the Hub; expected hf://owner/name or "
+                              "hf://owner/name@revision, as a string")
 
     @classmethod
     def parse(cls, text: str) -> HubName:
@@ -81,9 +81,9 @@ def find_hub_bundle(name: str, *, verify: bool = False, check: Check | None = No
     """The folder of a bundle of the Hub in the cache, downloaded if it is not there yet.
 
     The Hub is https://huggingface.co or ``$HF_ENDPOINT``, the cache ``hub`` in `cache_folder`. The licence is logged,
-    as a warning, when the bundle is downloaded. A branch or tag is looked up on the Hub; if the Hub cannot be reached,
-    its last known commit is taken, with a warning. A commit that is in the cache needs no network. An interrupted
-    download keeps its complete files.
+    as a warning, when the bundle is downloaded. A branch or tag is looked up on the Hub; if that fails, its last known
+    commit is taken, with a warning. A commit that is in the cache needs no network. An interrupted download keeps its
+    complete files.
 
     With ``verify``, a bundle that is altered in the cache is downloaded again; without it, files are checked when they
     are opened. ``check`` may refuse the manifest of a downloaded bundle, next to its files, with a `BundleError`.
@@ -108,10 +108,10 @@ def find_hub_bundle(name: str, *, verify: bool = False, check: Check | None = No
             if not _COMMIT.fullmatch(commit):
                 raise OSError("the answer names no commit, so it is not from a Hub; check HF_ENDPOINT and proxies")
         except Exception as error:
-            if known is None or not _is_outage(error):
+            if known is None:
                 raise
             if not isinstance(error, OfflineModeIsEnabled):  # which the user chose
-                logger.warning("%s: the Hub cannot be reached (%s); commit %s of the cache is used", wanted,
+                logger.warning("%s: the Hub gives no answer for it (%s); commit %s of the cache is used", wanted,
                                type(error).__name__, known.name)
             return known
         if known is None or known.name != commit:
@@ -176,15 +176,6 @@ def hub_errors(what: str) -> Iterator[None]:
             case _:  # a defect
                 raise
         raise BundleError(f"{what}: {advice}") from error
-
-
-def _is_outage(error: Exception) -> bool:
-    """True if the Hub did not answer or has a fault of its own, False if it refused."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.HfHubHTTPError):
-        return error.response.status_code in (408, 429) or error.response.status_code >= 500
-    return isinstance(error, (errors.HTTPError, OSError))
 
 
 def _complete(folder: Path, verify: bool) -> Path | None:

@@ -95,7 +95,7 @@ class TestNames:
             find_bundle(name)
 
     def test_a_path_is_told_to_be_a_string(self) -> None:
-        with pytest.raises(BundleError, match="expected a string"):
+        with pytest.raises(BundleError, match="as a string"):
             find_bundle(Path("hf://anna/tiny"))
 
 
@@ -168,11 +168,12 @@ class TestOffline:
         caplog.clear()
         hub.down = True
         assert find() == folder
-        assert f"the Hub cannot be reached (HfHubHTTPError); commit {folder.name} of the cache is used" in caplog.text
+        assert "the Hub gives no answer for it (HfHubHTTPError); commit" in caplog.text
+        assert f"{folder.name} of the cache is used" in caplog.text
         caplog.clear()
         monkeypatch.setattr(NOWHERE, "http://127.0.0.1:9/{repo_id}")
         assert find() == folder
-        assert "the Hub cannot be reached (ConnectError)" in caplog.text
+        assert "the Hub gives no answer for it (ConnectError)" in caplog.text
 
     def test_a_commit_asks_nothing_and_needs_no_library(
             self, hub: Hub, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,12 +33,9 @@ from codec_contract.lr_coder.context import (
     all_contexts,
 )
 from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, decode_payload, encode_payload
+from tests.pictures import noise
 
 TABLES = CoderTables.default()
-
-
-def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def smooth(height: int, width: int, seed: int = 0, deviation: float = 4.0) -> np.ndarray:
@@ -53,7 +50,7 @@ def smooth(height: int, width: int, seed: int = 0, deviation: float = 4.0) -> np
 @pytest.mark.parametrize("make", [noise, smooth])
 def test_round_trip(shape: tuple[int, ...], make: Callable[[int, int], np.ndarray]) -> None:
     lr = make(*shape)
-    assert np.array_equal(decode_lr(encode_lr(lr, TABLES), shape[1], shape[0], TABLES), lr)
+    assert np.array_equal(decode_lr(encode_lr(lr, TABLES), lr.shape[1], lr.shape[0], TABLES), lr)
 
 
 def test_smooth_pictures_become_small_and_noise_hardly_grows() -> None:
@@ -114,7 +111,7 @@ def test_saturated_networks_do_not_overflow() -> None:
 
 def test_extreme_tables_still_code_losslessly() -> None:
     tables = CoderTables((network(0, 100), network(1, -100), network(2, 7)))
-    lr = noise(6, 5)
+    lr = noise(5, 6)
     assert np.array_equal(decode_lr(encode_lr(lr, tables), 5, 6, tables), lr)
 
 
@@ -186,10 +183,6 @@ EVERY_LEVEL = np.arange(256, dtype=np.uint8)
 CONTRACT = bytes(range(32))
 
 
-def square_noise(seed: int = 1, side: int = 8) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-
-
 def test_step_1_changes_nothing() -> None:
     np.testing.assert_array_equal(to_indices(EVERY_LEVEL, 1), EVERY_LEVEL)
     np.testing.assert_array_equal(rounded(EVERY_LEVEL, 1), EVERY_LEVEL)
@@ -210,7 +203,7 @@ def test_rounded_levels_stay_and_differ_by_half_a_step_at_most(step: int) -> Non
 
 @pytest.mark.parametrize("step", [2, 3, MAX_STEP])
 def test_bodies_hold_rounded_levels_in_fewer_bytes(step: int) -> None:
-    lr, coarse = square_noise(), replace(TABLES, step=step)
+    lr, coarse = noise(8, 8), replace(TABLES, step=step)
     body = encode_lr(lr, coarse)
     np.testing.assert_array_equal(decode_lr(body, 8, 8, coarse), rounded(lr, step))
     # Noise has log2(step) bits a level less; the tables are fitted to step 1.
@@ -223,7 +216,7 @@ def test_payloads_hold_rounded_levels_and_no_others(coding: int) -> None:
     def pack(lr: np.ndarray, tables: CoderTables) -> bytes:
         return encode_payload(lr, contract_id=CONTRACT, tables=tables, original_size=(640, 480), coding=coding)
 
-    lr, coarse = square_noise(side=16), replace(TABLES, step=3)
+    lr, coarse = noise(16, 16), replace(TABLES, step=3)
     read, _ = decode_payload(pack(lr, coarse), contract_id=CONTRACT, tables=coarse)
     np.testing.assert_array_equal(read, rounded(lr, 3))
     data = pack(np.full((16, 16, 3), 201, np.uint8), TABLES)

@@ -42,8 +42,6 @@ def test_the_client_passes_the_size_on(service: LiveService, enlarging: Path) ->
         expected = sdk.Codec(enlarging, threads=1).restore(payload, size=128)
         np.testing.assert_array_equal(remote.restore(payload, size=128), expected)
         assert [item.size for item in remote.restore_batch([payload] * 2, size=96)] == [(96, 64)] * 2
-        lr = np.full((16, 16, 3), 7, np.uint8)
-        assert remote.restore(lr, size=128).size == (128, 128)
         with pytest.raises(sdk.ServiceError, match="status 422: bundle .* up to 256 pixels, not at 257"):
             remote.restore(payload, size=257)
 

@@ -56,8 +56,7 @@ def find_prior(name_or_path: str | Path = DEFAULT_PRIOR) -> Path:
         if os.path.isfile(fetched):
             return fetched
         if name in PUBLISHED:
-            suffix = "" if name == DEFAULT_PRIOR else f" --name {name}"
-            raise ModelError(f"the prior {name} is not in {fetched.parent}; run: edgegrain prior fetch{suffix}")
+            raise ModelError(f"the prior {name} is not in {fetched.parent}; run: edgegrain prior fetch")
     raise ModelError(f"there is no prior {name!r}: no such file, and no prior of that name in {prior_folder()}; "
                      f"edgegrain prior fetch downloads {', '.join(PUBLISHED)}")
 

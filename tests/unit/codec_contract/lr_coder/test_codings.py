@@ -34,7 +34,7 @@ def masses(probability: int) -> tuple[int, int, int]:
 def encode(steps: Any) -> bytes:
     encoder = RangeEncoder()
     for bit, probability in steps:
-        encoder.code([bit], [masses(probability)], [0], (1,))
+        encoder.code([bit], [probability])
     return encoder.finish()
 
 

@@ -153,8 +153,7 @@ def irn_model(name: str, config: IRNConfig) -> Model:
 def glean_model(name: str, config: GLEANConfig) -> Model:
     """The model of a GLEAN configuration: the bank, and the encoder and decoder around it."""
     whole, prior = _measure(lambda: GLEAN(config), (3, config.lr, config.lr)), _prior(config.prior)
-    network = Part(whole.parameters - prior.parameters, whole.macs - prior.macs)
-    return Model(name, {"network": network, "prior": prior})
+    return Model(name, {"network": Part(whole.parameters - prior.parameters, whole.macs - prior.macs), "prior": prior})
 
 
 def gcfsr_model(name: str, config: GCFSRConfig) -> Model:

@@ -41,7 +41,6 @@ from export.decoder.export import (
     TRAINED,
     bundle_decoder,
     described_prior,
-    invertible_decoder,
     load_zoo,
     zoo_encoder,
     zoo_step,
@@ -288,12 +287,7 @@ def from_zoo(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
 
 def trained_decoder(start: str | Path) -> RRDBDecoder:
     """The invertible decoder of a run, of a folder of the zoo, or of a bundle given by name or path."""
-    path = resolve_start(start)
-    if (path / MANIFEST).is_file():
-        return invertible_decoder(load_manifest(path))
-    if (path / TRAINED).is_file():
-        return load_zoo(path, None).decoder
-    return invertible_decoder_of(read_start(path, None))
+    return invertible_decoder_of(read_start(resolve_start(start), None))
 
 
 def invertible_decoder_of(start: StartingPoint) -> RRDBDecoder:
@@ -377,8 +371,10 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
 def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> GrainRecipe:
     """The recipe of a new run with the shapes of the parts that ``source`` has, and the step of its levels if it names
     none; ``history``: the stages of the source, if they are known."""
-    if not recipe.grows:
-        _refuse_other_sizes(recipe, source)
+    wanted, there = _sizes(recipe), _sizes(source)
+    if wanted != there and not recipe.grows:
+        raise BundleError(f"this recipe is for {wanted}, what it starts from is for {there}; choose a recipe and a "
+                          "start of the same sizes")
     decoder = source.decoder
     if recipe.grows:
         decoder = recipe.decoder
@@ -394,7 +390,7 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[st
                           "begin with a run or bundle of stage 1, or choose a recipe of a later stage")
     # A frozen encoder stays: a new one would keep random weights.
     replaced = recipe.encoder.lr > source.encoder.lr or "encoder" in recipe.trains
-    means = not source.correction and _sizes(recipe) == _sizes(source)  # the shape of an encoder without weights
+    means = not source.correction and wanted == there  # the shape of an encoder without weights
     encoder = recipe.encoder if means or (recipe.grows and replaced) else source.encoder
     # A control of a later stage takes the decoder of a model with a correction, and drops the correction. Stage 1 may
     # begin a correction around a decoder that knows box means.
@@ -438,13 +434,6 @@ def _refuse_random_parts(recipe: GrainRecipe) -> None:
     if recipe.correction and "encoder" not in recipe.trains:
         raise EdgegrainError("this recipe does not train the encoder, which would keep random weights; --init-from a "
                              "run or a bundle, whose encoder stays, or begin with a recipe that trains it")
-
-
-def _refuse_other_sizes(recipe: GrainRecipe, source: GrainRecipe) -> None:
-    wanted, there = _sizes(recipe), _sizes(source)
-    if wanted != there:
-        raise BundleError(f"this recipe is for {wanted}, what it starts from is for {there}; choose a recipe and a "
-                          "start of the same sizes")
 
 
 def _sizes(recipe: GrainRecipe) -> str:

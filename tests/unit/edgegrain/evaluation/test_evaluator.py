@@ -71,7 +71,7 @@ def evaluator(codec: Codec, folder: Path, config: EvaluationConfig, weights: str
 
 @pytest.fixture(scope="module")
 def result(codec: Codec, path: Path, folder: Path) -> PictureResult:
-    return evaluator(codec, folder, EvaluationConfig("fast", BUDGETS)).picture(path)
+    return evaluator(codec, folder, EvaluationConfig(True, BUDGETS)).picture(path)
 
 
 def test_decoders_of_a_bundle_do_not_share_results(tmp_path: Path, path: Path) -> None:
@@ -82,7 +82,7 @@ def test_decoders_of_a_bundle_do_not_share_results(tmp_path: Path, path: Path) -
     (folder / "negative.onnx").write_bytes(model.SerializeToString())
     refresh_manifest(folder, decoders={"negative": {"file": "negative.onnx", "controls": []}})
     default, negative, again = (
-        evaluator(Codec(folder, decoder=name), cache, EvaluationConfig(None)).picture(path).ours.scores.psnr
+        evaluator(Codec(folder, decoder=name), cache, EvaluationConfig(False)).picture(path).ours.scores.psnr
         for name in ("default", "negative", "default"))
     assert default == again > negative + 5
 
@@ -127,7 +127,7 @@ def test_a_second_run_compresses_and_measures_nothing_and_finds_the_same(
         result: PictureResult, codec: Codec, path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = GradientMetrics.asked
     monkeypatch.setattr(codec, "compress", None)  # a refined payload takes minutes
-    assert evaluator(codec, folder, EvaluationConfig("fast", BUDGETS)).picture(path) == result
+    assert evaluator(codec, folder, EvaluationConfig(True, BUDGETS)).picture(path) == result
     assert GradientMetrics.asked == asked
 
 
@@ -139,10 +139,10 @@ def test_an_interrupted_picture_keeps_what_is_done(
     with monkeypatch.context() as patch:
         patch.setattr("edgegrain.evaluation.evaluator._ClassicalSearch.at_equal_bytes", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            evaluator(codec, tmp_path, EvaluationConfig("fast")).picture(path)
+            evaluator(codec, tmp_path, EvaluationConfig()).picture(path)
     assert len(list(tmp_path.iterdir())) == 2  # the payload and its scores
     monkeypatch.setattr(codec, "restore", lambda _: pytest.fail("restored again"))
-    assert evaluator(codec, tmp_path, EvaluationConfig("fast")).picture(path).equal
+    assert evaluator(codec, tmp_path, EvaluationConfig()).picture(path).equal
 
 
 def test_another_search_keeps_what_was_measured_of_the_bundle(
@@ -150,17 +150,17 @@ def test_another_search_keeps_what_was_measured_of_the_bundle(
     monkeypatch.setattr("edgegrain.evaluation.evaluator.SEARCH_REVISION", 0)
     monkeypatch.setattr(codec, "restore", lambda _: pytest.fail("restored again"))
     before = len(list(folder.iterdir()))
-    assert evaluator(codec, folder, EvaluationConfig("fast", (300,))).picture(path).ours == result.ours
+    assert evaluator(codec, folder, EvaluationConfig(True, (300,))).picture(path).ours == result.ours
     assert len(list(folder.iterdir())) == before + 2  # at equal bytes, and at one budget
 
 
 def test_other_weights_or_another_bundle_are_measured_anew(
         result: PictureResult, codec: Codec, path: Path, folder: Path, tmp_path: Path) -> None:
     asked = GradientMetrics.asked
-    assert evaluator(codec, folder, EvaluationConfig(None), weights="other").picture(path) != result
+    assert evaluator(codec, folder, EvaluationConfig(False), weights="other").picture(path) != result
     assert GradientMetrics.asked == asked + 1
     other = Codec(write_tiny_bundle(tmp_path, "other-64-lr16"))
-    found = evaluator(other, folder, EvaluationConfig("fast", BUDGETS)).picture(path)
+    found = evaluator(other, folder, EvaluationConfig(True, BUDGETS)).picture(path)
     assert GradientMetrics.asked == asked + 2
     # The same payload size: the results of the classical codecs are those of the first bundle.
     assert found.ours.nbytes == result.ours.nbytes and found.equal == result.equal
@@ -174,14 +174,14 @@ def test_another_form_of_the_decoder_is_measured_anew(
         asked = GradientMetrics.asked
         running = RunningDecoder(file, "float32", "plain", device, "", graphs=False)
         monkeypatch.setattr(Codec, "running_decoder", running)
-        evaluator(codec, tmp_path, EvaluationConfig(None)).picture(path)
+        evaluator(codec, tmp_path, EvaluationConfig(False)).picture(path)
         if file == "decoder_cuda.onnx":
             assert GradientMetrics.asked == asked + 1
     assert len(list(tmp_path.iterdir())) == 4  # payload and scores of each form
 
 
 def test_without_baselines_only_the_bundle_is_measured(codec: Codec, path: Path, tmp_path: Path) -> None:
-    found = evaluator(codec, tmp_path, EvaluationConfig(None, BUDGETS)).picture(path)
+    found = evaluator(codec, tmp_path, EvaluationConfig(False, BUDGETS)).picture(path)
     assert (found.equal, found.curve) == ((), ()) and found.ours.scores.psnr > 10
 
 
@@ -189,7 +189,7 @@ def test_a_larger_size_is_restored_by_the_enlarger_and_compared_with_bicubic(
         path: Path, tmp_path: Path, portrait: np.ndarray) -> None:
     """The enlarger repeats pixels, so what it makes of the decoder's square is known."""
     large = Codec(write_tiny_bundle(tmp_path, doublings=1))
-    found = evaluator(large, tmp_path / "cache", EvaluationConfig(None, side=2 * HR)).picture(path)
+    found = evaluator(large, tmp_path / "cache", EvaluationConfig(False, side=2 * HR)).picture(path)
     original = exact_resize(portrait, (2 * HR, 2 * HR))
     square = large.restore(large.compress(original), size="native")
     repeated = np.asarray(square).repeat(2, 0).repeat(2, 1)
@@ -199,7 +199,7 @@ def test_a_larger_size_is_restored_by_the_enlarger_and_compared_with_bicubic(
     enlarged = np.asarray(square.resize((2 * HR, 2 * HR), Image.Resampling.BICUBIC))
     assert bicubic.scores.psnr == pytest.approx(psnr(enlarged, original))
     # At its own size the enlarger takes no part.
-    assert evaluator(large, tmp_path / "cache", EvaluationConfig(None)).picture(path).equal == ()
+    assert evaluator(large, tmp_path / "cache", EvaluationConfig(False)).picture(path).equal == ()
 
 
 def test_budgets_lie_around_the_payloads() -> None:

@@ -116,7 +116,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) ->
         Image.fromarray(np.roll(portrait, 20 * index, axis=1)[::4, ::4]).save(paths[-1])
     codec = Codec(write_tiny_bundle(tmp_path_factory.mktemp("bundles")))
     evaluator = Evaluator(codec, GradientMetrics(faces=True), "w", ResultCache(tmp_path_factory.mktemp("cache")),  # type: ignore[arg-type]
-                          EvaluationConfig("fast", (600,)))
+                          EvaluationConfig(True, (600,)))
     with pytest.MonkeyPatch.context() as patch:
         for slow in ("avif", "jpeg-xl"):
             patch.delitem(CODECS, slow)
@@ -199,7 +199,7 @@ def test_faces_are_also_shown_by_their_eyes_and_mouth(evaluated: Evaluated) -> N
 def test_a_larger_size_is_in_names_title_and_sheets(evaluated: Evaluated, tmp_path: Path) -> None:
     codec, _, paths = evaluated
     evaluator = Evaluator(codec, GradientMetrics(faces=True), "w", ResultCache(tmp_path),  # type: ignore[arg-type]
-                          EvaluationConfig(None, side=2 * HR))
+                          EvaluationConfig(False, side=2 * HR))
     results = [evaluator.picture(path) for path in paths[:2]]
     found = summary(results, codec.bundle, paths[:2], "none", side=2 * HR)
     assert found["size"] == 2 * HR and report_name(codec, HR) == "tiny-64-lr16-1.0.0"
@@ -243,7 +243,7 @@ def test_a_flat_picture_has_a_report(evaluated: Evaluated, tmp_path: Path) -> No
         for slow in ("avif", "jpeg-xl"):
             patch.delitem(CODECS, slow)
         evaluator = Evaluator(codec, GradientMetrics(), "w", ResultCache(tmp_path / "cache"),  # type: ignore[arg-type]
-                              EvaluationConfig("fast", (600,)))
+                              EvaluationConfig(True, (600,)))
         results = [evaluator.picture(path)]
         found = summary(results, codec.bundle, [path], "fast")
         files = report_files(codec, results, [path], found)
@@ -258,7 +258,7 @@ def test_names_that_are_not_utf8_are_escaped(evaluated: Evaluated, tmp_path: Pat
     Image.new("RGB", (64, 64), (128, 128, 128)).save(paths[0])
     codec = evaluated[0]
     evaluator = Evaluator(codec, GradientMetrics(), "w", ResultCache(tmp_path / "cache"),  # type: ignore[arg-type]
-                          EvaluationConfig(None))
+                          EvaluationConfig(False))
     results = [evaluator.picture(paths[0])]
     described = summary(results, codec.bundle, paths, "none")
     files = report_files(codec, results, paths, described)

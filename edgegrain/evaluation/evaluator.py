@@ -48,7 +48,14 @@ from edgegrain.evaluation.results import (
 )
 from edgegrain.metrics.identity import FaceIdentity, MobileFace
 from edgegrain.metrics.kid import FeatureSets
-from edgegrain.metrics.picture_metrics import FEATURE_SIZE, PictureMetrics, Reference, Scores, unit_batch
+from edgegrain.metrics.picture_metrics import (
+    FEATURE_SIZE,
+    PictureMetrics,
+    Reference,
+    Scores,
+    mean_saturation,
+    unit_batch,
+)
 from edgegrain.metrics.score_names import OTHER_PERSON
 from edgegrain.metrics.weights import FILES
 from edgegrain.pictures.stored_pictures import original_of
@@ -221,18 +228,11 @@ def weights_id(folder: Path) -> str:
     return files_sha256(sorted(folder / name for name in FILES if (folder / name).is_file()))
 
 
-def _mean_saturation(picture: Rgb) -> float:
-    """Mean saturation of HSV, 0...1, of a uint8 picture ``[H, W, 3]``; black has 0."""
-    levels = picture.astype(np.float64)
-    largest = levels.max(-1)
-    return float(((largest - levels.min(-1)) / np.maximum(largest, 1)).mean())
-
-
 def lr_saturation(lr: Rgb, original: Rgb) -> tuple[float, float]:
     """Mean saturation of an LR, and of its original reduced to the same size by the area mean."""
     height, width = lr.shape[:2]
     mean = Image.fromarray(original).resize((width, height), Image.Resampling.BOX)
-    return _mean_saturation(lr), _mean_saturation(np.asarray(mean))
+    return mean_saturation(unit_batch(lr)).item(), mean_saturation(unit_batch(np.asarray(mean))).item()
 
 
 EMPTY = "no_faces"

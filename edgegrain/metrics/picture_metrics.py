@@ -80,6 +80,14 @@ def _cell_chroma(picture: Tensor) -> Tensor:
     x, y, z = f.unbind(1)
     return torch.stack([500 * (x - y), 200 * (y - z)], 1)
 
+
+def mean_saturation(picture: Tensor) -> Tensor:
+    """Mean saturation of HSV, ``[B]``, 0...1, of pictures ``[B, 3, h, w]`` in [-1, 1]; black has 0."""
+    levels = (picture + 1) / 2
+    largest = levels.amax(1)
+    return ((largest - levels.amin(1)) / largest.clamp_min(1 / 255)).mean((1, 2))
+
+
 FEATURE_SIZE = 256
 """Side of the square that KID's feature network sees, and of the crops of larger pictures."""
 LEAST_SIDE = 31

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgegrain.metrics.identity import FaceIdentity
 from edgegrain.metrics.lpips import LPIPS, PERIOD, cropped
-from edgegrain.metrics.picture_metrics import enlarged_regions, region_weights
+from edgegrain.metrics.picture_metrics import enlarged_regions, mean_saturation, region_weights
 from edgegrain.metrics.weights import find_metric_weights
 
 
@@ -199,14 +199,6 @@ def lr_loss(weights: LossWeights, lr: Tensor, box: Tensor) -> tuple[Tensor, dict
         wanted = mean_saturation(box)
         terms["lr_saturation"] = ((mean_saturation(lr) - wanted).abs() / (wanted + GREY)).mean()
     return weighted_sum(weights, terms)
-
-
-def mean_saturation(picture: Tensor) -> Tensor:
-    """Mean saturation of HSV, ``[B]``, 0...1, of pictures ``[B, 3, h, w]`` in [-1, 1]; see
-    `edgegrain.evaluation.evaluator`."""
-    levels = (picture + 1) / 2
-    largest = levels.amax(1)
-    return ((largest - levels.amin(1)) / largest.clamp_min(1 / 255)).mean((1, 2))
 
 
 def code_loss(weights: LossWeights, codes: Tensor, truth: Tensor, variance: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from codec_contract.errors import EdgegrainError
 from codec_contract.pixels import dequantize, pictures_of
+from edgegrain.metrics.picture_metrics import mean_saturation
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import AdversarialLoss, joint_loss
 from edgegrain.training.checkpoint import CHECKPOINT
@@ -42,7 +43,6 @@ from edgegrain.training.losses import (
     MetricNetworks,
     code_loss,
     lr_loss,
-    mean_saturation,
     picture_loss,
     random_offset,
     weighted_sum,

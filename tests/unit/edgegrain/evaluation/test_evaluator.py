@@ -21,13 +21,13 @@ from edgegrain.evaluation.evaluator import (
     Evaluator,
     PhotographScores,
     ResultCache,
-    _mean_saturation,
     curve_budgets,
     evaluate_photographs,
     lr_saturation,
     weights_id,
 )
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult
+from edgegrain.metrics.picture_metrics import mean_saturation, unit_batch
 from edgegrain.metrics.pixel_scores import psnr
 from edgegrain.metrics.score_names import photographs_in_words
 from edgegrain.metrics.weights import DLIB_FILE
@@ -229,14 +229,14 @@ def test_it_is_that_of_hsv() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
     picture[0, 0] = 0
     expected = np.mean([colorsys.rgb_to_hsv(*(pixel / 255))[1] for pixel in picture.reshape(-1, 3)])
-    assert _mean_saturation(picture) == pytest.approx(expected)
+    assert mean_saturation(unit_batch(picture)).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_faded_lr_has_less_than_the_area_mean() -> None:
     original = np.zeros((8, 8, 3), np.uint8)
     original[:, ::2], original[:, 1::2] = (200, 100, 100), (100, 50, 50)
     lr = np.full((2, 2, 3), (150, 110, 110), np.uint8)
-    assert lr_saturation(lr, original) == pytest.approx((40 / 150, 75 / 150))
+    assert lr_saturation(lr, original) == pytest.approx((40 / 150, 75 / 150), rel=1e-5)
 
 
 @pytest.fixture

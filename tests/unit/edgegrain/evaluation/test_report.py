@@ -102,11 +102,6 @@ def test_details_are_a_table_of_what_was_measured() -> None:
     assert measured_details(SUMMARY) == ()
 
 
-def test_titles_of_training_losses_are_marked() -> None:
-    assert table_columns(SUMMARY) == ["bytes ↓", "PSNR (dB) ↑", "SSIM ↑", "LPIPS-Alex† ↓", "identity (dlib)† ↓",
-                                      "LPIPS-VGG ↓", "DISTS ↓", "identity (MobileFace) ↓", "KID ↓"]
-
-
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> Evaluated:
     folder = tmp_path_factory.mktemp("pictures")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -33,11 +32,6 @@ def test_the_papers_size() -> None:
     with torch.device("meta"):
         count = sum(parameter.numel() for parameter in GCFSR(PRESETS["gcfsr-1024"]).parameters())
     assert count == pytest.approx(66.69e6, rel=0.01)
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_configurations_survive_json(name: str) -> None:
-    assert GCFSRConfig.from_dict(json.loads(json.dumps(PRESETS[name].as_dict()))) == PRESETS[name]
 
 
 @pytest.mark.parametrize("change", [{"size": 30}, {"start": 4}, {"start": 32}, {"code_width": 0}])

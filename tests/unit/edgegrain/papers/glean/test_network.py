@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
@@ -32,11 +30,6 @@ def test_the_authors_size() -> None:
     with torch.device("meta"):
         count = sum(parameter.numel() for parameter in GLEAN(PRESETS["glean-1024-x64"]).parameters())
     assert 188e6 <= count <= 190e6
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_configurations_survive_json(name: str) -> None:
-    assert GLEANConfig.from_dict(json.loads(json.dumps(PRESETS[name].as_dict()))) == PRESETS[name]
 
 
 def scales_for(bank: str, decoder: str) -> tuple[Scale, ...]:

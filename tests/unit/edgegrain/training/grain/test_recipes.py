@@ -32,14 +32,6 @@ from server_decoder.stylegan2.networks import StyleGAN2Config
 from tests.unit.edgegrain.conftest import rows
 
 
-def test_a_stage_1_configuration_without_the_later_fields_is_read() -> None:
-    """Runs from before there were other stages say nothing about them."""
-    fields = GrainRecipe().as_dict()
-    for name in ("stage", "trains", "adversarial", "synthetic", "truncation", "muon", "random_pictures"):
-        del fields[name]
-    assert GrainRecipe.from_dict(fields) == GrainRecipe()
-
-
 def test_the_papers_recipes_have_its_weights() -> None:
     """[GRAIN] supplementary 1: L2 1, LPIPS 0.8, identity 0.1, adversarial 0.01; LR 0.1 in stage 1 and at the end."""
     for stage, lr in (("stage1", 0.1), ("stage2", 0.0), ("stage3", 0.0), ("final", 0.1)):

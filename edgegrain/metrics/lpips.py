@@ -150,8 +150,6 @@ DISTS_PACKAGE = "dists-pytorch"
 DISTS_WEIGHTS = "DISTS_pytorch/weights.pt"
 """The package's file with alpha and beta."""
 DISTS_SHA256 = "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218"
-CHANNELS = (3, 64, 128, 256, 512, 512)
-"""Channels of the compared maps: the picture itself, then VGG16's relu1_2 to relu5_3."""
 C1, C2 = 1e-6, 1e-6  # the stabilizing constants of equations 3 and 4
 
 
@@ -174,7 +172,8 @@ class DISTS(nn.Module):
         self.register_buffer("beta", beta / total)
 
     def features(self, picture: Tensor) -> list[Tensor]:
-        """The compared maps ``[B, C, h, w]`` of ``[B, 3, H, W]`` pictures in [-1, 1]."""
+        """The compared maps ``[B, C, h, w]`` of ``[B, 3, H, W]`` pictures in [-1, 1]: the picture itself, then VGG16's
+        relu1_2 to relu5_3."""
         return [(picture + 1) / 2, *self.vgg.activations(picture, l2_pool)]
 
     def forward(self, picture: Tensor, target: Tensor) -> Tensor:

@@ -81,15 +81,15 @@ def encoder(
     with needs_extra("export", "this command needs", ExportError):
         from export.encoder import parse_formats
         from export.proof.inputs import find_pictures
-        from export.proof.prove import EXACT_INPUTS, FLOAT_INPUTS, QUICK_INPUTS, ExportOptions, export_proven
+        from export.proof.prove import EXACT_INPUTS, FLOAT_INPUTS, QUICK_INPUTS, export_proven
         from export.proof.report import require_exact
 
     chosen, folder = parse_formats(formats), find_bundle(bundle)
     network = _bundle_encoder(folder)
     count = inputs or (QUICK_INPUTS if quick else EXACT_INPUTS if isinstance(network, IntegerNetwork) else FLOAT_INPUTS)
-    options = ExportOptions(f"bundle {folder.resolve().name}", count, chosen, tflite_converter, find_pictures(data),
-                            seed, force, partial(typer.echo, err=True))
-    report = export_proven(network, out, options)
+    report = export_proven(
+        network, out, source=f"bundle {folder.resolve().name}", inputs=count, formats=chosen, seed=seed, force=force,
+        tflite_converter=tflite_converter, pictures=find_pictures(data), say=partial(typer.echo, err=True))
     _print_summary(report, out)
     if isinstance(network, IntegerNetwork):
         require_exact(report["runtimes"])

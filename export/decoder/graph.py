@@ -122,23 +122,6 @@ def round_weights(module: nn.Module, *, compact: bool) -> None:
         tensor.copy_(torch.from_numpy(rounded))
 
 
-def same_when_stored(stored: torch.Tensor, exact: torch.Tensor) -> bool:
-    """True if a weight that `load_parameters` read can be a rounded form of ``exact``, or is absent from its graph.
-
-    Either may have been rounded before, by the same rules: a step of int8, or of float16, is allowed between them.
-    """
-    found, wanted = stored.detach().cpu().float(), exact.detach().cpu().float()
-    if found.shape != wanted.shape:
-        return False
-    if found.isnan().all():
-        return True
-    allowed = wanted.abs() * 2.0**-10 + 2.0**-24
-    if is_int8(wanted.shape):
-        _, scales = int8_levels(wanted.numpy())
-        allowed = allowed + torch.from_numpy(scales)
-    return bool(((found - wanted).abs() <= allowed).all())
-
-
 def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
     """Fill ``decoder`` with the weights of an exported graph; every one of them must be used.
 

@@ -177,10 +177,6 @@ class EncoderGraph:
         return sum(2 * node.weight.size * shapes[node.name][1] * shapes[node.name][2]
                    for node in self.nodes if isinstance(node, Conv))
 
-    def largest_tensor(self) -> int:
-        """Bytes of the largest float32 tensor for one picture."""
-        return max(4 * channels * height * width for channels, height, width in self.shapes().values())
-
     def parameters(self) -> int:
         """Number of weights and biases."""
         return sum(node.weight.size + node.bias.size for node in self.nodes if isinstance(node, Conv))

@@ -41,53 +41,45 @@ LINE_EVERY = 15.0
 """Seconds between two lines of one step."""
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """Options of an encoder's export and comparison."""
-
-    source: str  # of the weights, in the report
-    inputs: int
-    formats: Sequence[str] = tuple(FORMATS)
-    tflite_converter: TfliteConverter = TfliteConverter.direct
-    pictures: Sequence[Path] = ()  # real ones to compare on
-    seed: int = 0
-    force: bool = False
-    say: Callable[[str], None] = lambda line: None  # called with lines that show the progress
-
-
-def export_proven(encoder: IntegerNetwork | EncoderGraph, out_dir: Path, options: ExportOptions) -> ProofReport:
+def export_proven(
+    encoder: IntegerNetwork | EncoderGraph, out_dir: Path, *, source: str, inputs: int,
+    formats: Sequence[str] = tuple(FORMATS), tflite_converter: TfliteConverter = TfliteConverter.direct,
+    pictures: Sequence[Path] = (), seed: int = 0, force: bool = False, say: Callable[[str], None] = lambda line: None,
+) -> ProofReport:
     """Write an exact (integer) or a float encoder's files with their reports; all appear together, at the end.
 
-    Differing bytes raise no error: the report states them, and `report.require_exact` raises.
+    ``source``, of the weights, stands in the report; ``pictures`` are real ones to compare on; ``say`` is called with
+    lines that show the progress. Differing bytes raise no error: the report states them, and `report.require_exact`
+    raises.
     """
     network, graph = (encoder, exact_graph(encoder)) if isinstance(encoder, IntegerNetwork) else (None, encoder)
     bound = prove_bound(network) if network else None
-    with _staged(out_dir, options) as staging:
-        artefacts = export_encoder(graph, staging, options.formats, tflite_converter=options.tflite_converter,
-                                   progress=lambda name: options.say(f"writing {name}"))
-        report = reports.new_report(graph, artefacts, source=options.source)
-        job = ProofJob(graph, artefacts, options.inputs, network, options.pictures, options.seed)
-        report["inputs"] = input_counts(options.inputs, adversarial=network is not None)
+    with _staged(out_dir, formats, force) as staging:
+        artefacts = export_encoder(graph, staging, formats, tflite_converter=tflite_converter,
+                                   progress=lambda name: say(f"writing {name}"))
+        report = reports.new_report(graph, artefacts, source=source)
+        job = ProofJob(graph, artefacts, inputs, network, pictures, seed)
+        report["inputs"] = input_counts(inputs, adversarial=network is not None)
         report["reference"] = "the int64 reference" if network else "torch"
-        report["runtimes"] = compare(_with_progress(job.run(), f"comparing with {report['reference']}", options))
+        report["runtimes"] = compare(_with_progress(job, f"comparing with {report['reference']}", say))
         if network is not None and bound is not None:
             report["bound"] = reports.bound_section(bound)
             report["encoder"]["digest"] = integer_digest(network).hex()
         if tflite := report["files"].get(FORMATS["tflite"]):
-            tflite["converter"] = str(options.tflite_converter)
+            tflite["converter"] = str(tflite_converter)
         reports.write_report(report, staging)
     return report
 
 
 @contextmanager
-def _staged(out_dir: Path, options: ExportOptions) -> Iterator[Path]:
+def _staged(out_dir: Path, formats: Sequence[str], force: bool) -> Iterator[Path]:
     """A folder whose files and packages move to ``out_dir`` at the end, unless an error or Ctrl-C ends it."""
     def refuse_existing() -> None:
         if out_dir.exists() and not out_dir.is_dir():
             raise ExistsError(out_dir, "it is a file; name a folder")
-        names = [*(FORMATS[kind] for kind in options.formats if kind in FORMATS), *reports.REPORTS]
+        names = [*(FORMATS[kind] for kind in formats if kind in FORMATS), *reports.REPORTS]
         existing = [path for name in names if (path := out_dir / name).exists()]
-        if existing and not options.force:
+        if existing and not force:
             raise ExistsError(existing[0], "choose another folder (--out), or pass force (--force) to replace it")
 
     refuse_existing()
@@ -226,15 +218,15 @@ def run_all(runtimes: Sequence[Runtime], inputs: Iterable[CheckInput]) -> Iterat
         yield Chunk([item.name for item in batch], {runtime.name: _run(runtime, rgb) for runtime in runtimes})
 
 
-def _with_progress(chunks: Iterable[Chunk], text: str, options: ExportOptions) -> Iterator[Chunk]:
-    """The same chunks; every `LINE_EVERY` seconds a line says how many inputs are done."""
-    options.say(text)
+def _with_progress(job: ProofJob, text: str, say: Callable[[str], None]) -> Iterator[Chunk]:
+    """The chunks of a job; every `LINE_EVERY` seconds a line says how many inputs are done."""
+    say(text)
     done, written = 0, time.monotonic()
-    for chunk in chunks:
+    for chunk in job.run():
         yield chunk
         done += len(chunk.names)
         if time.monotonic() - written >= LINE_EVERY:
-            options.say(f"{text}: {done} of {options.inputs} inputs")
+            say(f"{text}: {done} of {job.count} inputs")
             written = time.monotonic()
 
 

@@ -28,8 +28,6 @@ from export.proof.mil_interpreter import MilProgram
 THREADS = (1, 2)
 LARGE_BATCH = 16
 """From this batch size on torch without oneDNN uses NNPACK's Winograd kernels."""
-MAX_TENSOR_BYTES = 1 << 30
-"""Batches are smaller if one of their tensors would be larger than this."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,8 @@ def load_runtimes(graph: EncoderGraph, artefacts: Mapping[str, Path]) -> list[Ru
 
 
 def large_batch(graph: EncoderGraph) -> int:
-    """`LARGE_BATCH`, or less if memory is short (float encoders that run at full resolution)."""
-    return max(1, min(LARGE_BATCH, MAX_TENSOR_BYTES // graph.largest_tensor()))
+    """`LARGE_BATCH`, or 1 for float encoders, which run at full resolution and need gigabytes."""
+    return LARGE_BATCH if graph.exact else 1
 
 
 def onnx_runtimes(path: Path, large_batch: int = LARGE_BATCH) -> list[Runtime]:

@@ -45,7 +45,7 @@ from export.decoder.export import (
     zoo_encoder,
     zoo_step,
 )
-from export.decoder.graph import same_when_stored
+from export.decoder.graph import int8_levels, is_int8
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig, read_history
 from server_decoder.grain.rrdb_decoder import RESIDUAL_SCALE, RRDB, DecoderScale, ResidualBlock, RRDBDecoder
@@ -446,3 +446,20 @@ def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:
     if decoder.codes is None or wanted.codes is None or not set(decoder.codes.offsets) <= set(wanted.codes.offsets):
         return decoder
     return replace(decoder, codes=replace(decoder.codes, offsets=wanted.codes.offsets))
+
+
+def same_when_stored(stored: Tensor, exact: Tensor) -> bool:
+    """True if a weight that `load_parameters` read can be a rounded form of ``exact``, or is absent from its graph.
+
+    Either may have been rounded before, by the same rules: a step of int8, or of float16, is allowed between them.
+    """
+    found, wanted = stored.detach().cpu().float(), exact.detach().cpu().float()
+    if found.shape != wanted.shape:
+        return False
+    if found.isnan().all():
+        return True
+    allowed = wanted.abs() * 2.0**-10 + 2.0**-24
+    if is_int8(wanted.shape):
+        _, scales = int8_levels(wanted.numpy())
+        allowed = allowed + torch.from_numpy(scales)
+    return bool(((found - wanted).abs() <= allowed).all())

@@ -13,9 +13,9 @@ from edge_encoder.integer_network import IntegerNetwork, run_reference
 from export.encoder.graph import exact_graph
 from export.proof import prove
 from export.proof.inputs import make_inputs
-from export.proof.prove import Chunk, ExportOptions, ProofJob, compare, reference_runtime, run_all
+from export.proof.prove import Chunk, ProofJob, compare, reference_runtime, run_all
 from export.proof.report import require_exact
-from export.proof.runtimes import Runtime, large_batch, load_runtimes
+from export.proof.runtimes import Runtime, load_runtimes
 
 
 @pytest.fixture
@@ -96,11 +96,6 @@ def test_a_float_encoder_is_compared_with_torch(network: IntegerNetwork, exporte
     assert right["differing_bytes"] == right["largest_step"] == 0 and brighter["largest_step"] == 2
 
 
-def test_batches_shrink_where_memory_would_not_hold_them(network: IntegerNetwork) -> None:
-    assert large_batch(exact_graph(network)) == 16
-    assert large_batch(replace(exact_graph(network), hr=8192)) == 1
-
-
 class Dying(ProofJob):
     """Its processes end."""
 
@@ -126,9 +121,9 @@ def test_two_processes_compute_what_one_does_and_the_loss_of_one_is_an_error(
         list(Dying(exact_graph(network), {}, 20).run())
 
 
-def test_a_long_step_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_step_says_how_far_it_is(network: IntegerNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prove, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(ProofJob, "run", lambda job: iter([Chunk(["a"] * 16, {}), Chunk(["b"] * 24, {})]))
     lines: list[str] = []
-    options = ExportOptions("a test", 40, say=lines.append)
-    list(prove._with_progress([Chunk(["a"] * 16, {}), Chunk(["b"] * 24, {})], "comparing", options))
+    list(prove._with_progress(ProofJob(exact_graph(network), {}, 40), "comparing", lines.append))
     assert lines == ["comparing", "comparing: 16 of 40 inputs", "comparing: 40 of 40 inputs"]

@@ -29,7 +29,7 @@ from edgegrain.papers.irn.network import IRN, IRNConfig, Upscaler
 from export.encoder.onnx import onnx_model
 from export.encoder.torch_graph import torch_encoder
 from export.proof.inputs import smooth_pictures
-from export.proof.prove import ExportOptions, export_proven
+from export.proof.prove import export_proven
 from sdk import codec as sdk_codec
 from sdk.generated_mark import ALTERED, EDITED
 from sdk.tiles import decode_tiles, encode_tiles
@@ -77,7 +77,7 @@ def test_the_encoders_graph_computes_what_the_network_does(changes: dict[str, An
 
 
 def test_every_format_agrees_up_to_flips(irn: IRN, tmp_path: Path) -> None:
-    report = export_proven(irn_graph(irn, TILE), tmp_path, ExportOptions("a test", 8))
+    report = export_proven(irn_graph(irn, TILE), tmp_path, source="a test", inputs=8)
     assert {"encoder.tflite", "encoder.onnx", "encoder.mlpackage"} == set(report["files"])
     for row in report["runtimes"]:
         assert row["largest_step"] <= 1 and row["differing_bytes"] < 0.005 * row["bytes_compared"]

@@ -5,7 +5,6 @@ Every family stores its networks this way; a `WeightKind` says how its configura
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -161,15 +160,6 @@ def is_compact(path: str | Path) -> bool:
     """True if `write_weights` stored large tensors as int8."""
     with safe_open(path, "pt") as file:
         return any(name.endswith(_SCALE) for name in set(file.keys()))
-
-
-def state_digest(state: Mapping[str, Tensor], config: str) -> bytes:
-    """SHA-256 over a configuration and float32 weights, 32 bytes: it identifies a float encoder in an LR contract."""
-    total = hashlib.sha256(config.encode())
-    for name, tensor in sorted(state.items()):
-        total.update(name.encode())
-        total.update(tensor.detach().cpu().float().contiguous().numpy().astype("<f4").tobytes())
-    return total.digest()
 
 
 def _int8(tensor: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
 from codec_contract.errors import ExportError
 from codec_contract.fit import PREPROCESSING
@@ -62,6 +63,15 @@ def add_optional_input(model: onnx.ModelProto, name: str, shape: Sequence[int | 
     held.CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
     model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     onnx.checker.check_model(model)
+
+
+def state_digest(state: Mapping[str, Tensor], config: str) -> bytes:
+    """SHA-256 over a configuration and float32 weights, 32 bytes: it identifies a float encoder in an LR contract."""
+    total = hashlib.sha256(config.encode())
+    for name, tensor in sorted(state.items()):
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().float().contiguous().numpy().astype("<f4").tobytes())
+    return total.digest()
 
 
 class GraphWriter:

@@ -96,7 +96,7 @@ def _operation(mb: Any, node: g.Node, inputs: list[Any]) -> Any:
         case g.Exp():
             return mb.exp(x=x, name=name)
         case g.Clip():
-            return mb.clip(x=x, alpha=node.low, beta=node.high, name=name)
+            return mb.clip(x=x, alpha=0.0, beta=node.high, name=name)
         case g.Scale():
             y = mb.mul(x=x, y=np.float32(node.factor), name=f"{name}_scaled" if node.offset else name)
             return mb.add(x=y, y=np.float32(node.offset), name=name) if node.offset else y

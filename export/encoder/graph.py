@@ -88,9 +88,8 @@ class Floor(Unary):
 
 @dataclass(frozen=True)
 class Clip(Unary):
-    """Values limited to 0...255."""
+    """Values limited to 0...``high``."""
 
-    low: float = 0.0
     high: float = 255.0
 
 

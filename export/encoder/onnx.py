@@ -94,7 +94,7 @@ class _Writer:
             case g.Multiply():
                 return self.op("Mul", sources, node.name)
             case g.Clip():
-                return self.op("Clip", [*sources, self.scalar(node.low), self.scalar(node.high)], node.name)
+                return self.op("Clip", [*sources, self.scalar(0.0), self.scalar(node.high)], node.name)
             case g.Scale():
                 scaled = self.op("Mul", [*sources, self.scalar(node.factor)],
                                  f"{node.name}.scaled" if node.offset else node.name)

@@ -74,11 +74,9 @@ class _Writer:
             case g.Exp():
                 return self.op("EXP", inputs, name, shape, self.schema.ExpOptionsT())
             case g.Clip():
-                if node.low:  # MAXIMUM after MINIMUM fails in XNNPACK
-                    raise ExportError(f"{name} has the lower limit {node.low:g}; TFLite files are written with 0 only")
                 below = self.op("MINIMUM", [*inputs, self.scalar(node.high)], f"{name}.below", shape,
                                 self.schema.MaximumMinimumOptionsT())
-                return self.op("RELU", [below], name, shape)
+                return self.op("RELU", [below], name, shape)  # MAXIMUM after MINIMUM fails in XNNPACK
             case g.Scale():
                 y = self.op("MUL", [*inputs, self.scalar(node.factor)], f"{name}.scaled", shape,
                             self.schema.MulOptionsT())

@@ -109,7 +109,7 @@ def _operation(tf: Any, shapes: Mapping[str, tuple[int, int, int]], node: g.Node
         case g.Exp():
             return tf.exp(x)
         case g.Clip():
-            return tf.clip_by_value(x, node.low, node.high)
+            return tf.clip_by_value(x, 0.0, node.high)
         case g.Scale():
             return x * node.factor + node.offset if node.offset else x * node.factor
         case g.LeakyRelu():

@@ -62,7 +62,7 @@ class TorchGraph(nn.Module):
             case g.Exp():
                 return x.exp()
             case g.Clip():
-                return x.clamp(node.low, node.high)
+                return x.clamp(0, node.high)
             case g.Scale():
                 return x * node.factor + node.offset
             case g.LeakyRelu():

@@ -114,10 +114,6 @@ def _conv(arguments: dict[str, Any]) -> np.ndarray:
     x, weight = arguments["x"], arguments["weight"]
     bias = arguments.get("bias", np.zeros(weight.shape[0], np.float32))
     groups, (down, across) = int(arguments["groups"]), arguments["strides"]
-    if arguments["pad_type"] not in ("custom", "valid"):
-        raise ExportError(f"conv with padding {arguments['pad_type']!r}: the exporter writes explicit padding only")
-    if (arguments["dilations"] != 1).any() or groups not in (1, x.shape[1]):
-        raise ExportError("conv with dilation or several channels a group is not supported")
     top, bottom, left, right = arguments["pad"] if arguments["pad_type"] == "custom" else (0, 0, 0, 0)
     x = np.pad(x.transpose(0, 2, 3, 1), ((0, 0), (top, bottom), (left, right), (0, 0)))  # [N, H, W, I]
     kh, kw = weight.shape[2:]
@@ -132,22 +128,9 @@ def _conv(arguments: dict[str, Any]) -> np.ndarray:
     return (y + bias).transpose(0, 3, 1, 2)
 
 
-def _cast(arguments: dict[str, Any]) -> np.ndarray:
-    kinds = {"int32": np.int32, "fp32": np.float32}
-    if arguments["dtype"] not in kinds:
-        raise ExportError(f"cast to {arguments['dtype']} is not supported: the encoder is float32 with an int32 output")
-    return arguments["x"].astype(kinds[arguments["dtype"]])
-
-
 def _leaky_relu(arguments: dict[str, Any]) -> np.ndarray:
     x = arguments["x"]
     return np.where(x >= 0, x, x * arguments["alpha"]).astype(np.float32)
-
-
-def _concat(arguments: dict[str, Any]) -> np.ndarray:
-    if arguments.get("interleave"):
-        raise ExportError("concat with interleaved channels is not supported")
-    return np.concatenate(arguments["values"], axis=int(arguments["axis"]))
 
 
 _KERNELS: dict[str, Callable[[dict[str, Any]], np.ndarray]] = {
@@ -158,8 +141,7 @@ _KERNELS: dict[str, Callable[[dict[str, Any]], np.ndarray]] = {
     "exp": lambda a: np.exp(a["x"]),
     "floor": lambda a: np.floor(a["x"]),
     "clip": lambda a: np.clip(a["x"], a["alpha"], a["beta"]),
-    "relu": lambda a: np.maximum(a["x"], np.float32(0)),
     "leaky_relu": _leaky_relu,
-    "concat": _concat,
-    "cast": _cast,
+    "concat": lambda a: np.concatenate(a["values"], axis=int(a["axis"])),
+    "cast": lambda a: a["x"].astype({"int32": np.int32, "fp32": np.float32}[a["dtype"]]),
 }

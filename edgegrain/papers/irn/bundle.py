@@ -25,6 +25,7 @@ from edgegrain.papers.bundle_parts import (
     add_optional_input,
     compare_encoder,
     float_encoder,
+    state_digest,
     write_compared_bundle,
 )
 from edgegrain.papers.irn.network import (
@@ -59,7 +60,6 @@ from server_decoder.weight_file import (
     read_config,
     read_record,
     save_network,
-    state_digest,
 )
 
 TILE = 256

@@ -24,6 +24,7 @@ from edgegrain.training.family import Family, RunOptions
 from edgegrain.training.losses import MetricNetworks, weighted_sum
 from edgegrain.training.optimizers import optimizers
 from edgegrain.training.recipe import Recipe, continued
+from edgegrain.training.rgb_heads import fit_rgb_heads
 from edgegrain.training.stylegan2_discriminator import Discriminator
 from edgegrain.training.trainer import Trainer
 from server_decoder.mobile_stylegan import (
@@ -32,7 +33,6 @@ from server_decoder.mobile_stylegan import (
     MobileStyleGAN,
     MobileStyleGANConfig,
     WaveletHead,
-    fit_rgb_heads,
     save_mobile_stylegan,
 )
 from server_decoder.prior_store import find_prior

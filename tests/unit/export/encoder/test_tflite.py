@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.lowering import lower
 from edge_encoder.twin import LR_SIZES, EncoderTwin, encoder_config
@@ -72,11 +70,6 @@ def test_zeros_that_fit_no_scheme_are_padded(tmp_path: Path) -> None:
     assert operations(path)["PAD"] == 1
     for runtime in tflite_runtimes(path):
         assert np.array_equal(runtime.encode(picture), expected), runtime.name
-
-
-def test_a_lower_limit_other_than_zero_is_refused() -> None:
-    with pytest.raises(ExportError, match="limited has the lower limit 30"):
-        tflite_bytes(EncoderGraph("limits", 8, 8, (Clip("limited", "image", 30.0),), exact=True))
 
 
 def test_the_largest_encoder_for_1024_is_a_tflite_file_of_at_most_1_5_mb() -> None:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from codec_contract.errors import ExportError, ModelError
+from edgegrain.papers.bundle_parts import state_digest
 from edgegrain.papers.grain.rrdb_encoder import (
     FloatEncoderConfig,
     RRDBEncoder,
@@ -98,3 +99,10 @@ def test_sides_that_cannot_be_halved_are_refused(encoder: RRDBEncoder) -> None:
         rrdb_graph(encoder, 62)
     with pytest.raises(ExportError, match="halves sides"):
         random_rrdb_encoder(96, 16)
+
+
+def test_the_digest_depends_on_names_values_and_configuration() -> None:
+    state = {"a": torch.ones(2), "b": torch.zeros(2)}
+    digests = {state_digest(state, "1"), state_digest(state, "2"), state_digest({"a": state["a"]}, "1"),
+               state_digest({"a": state["b"], "b": state["a"]}, "1"), state_digest(dict(reversed(state.items())), "1")}
+    assert len(digests) == 4 and all(len(digest) == 32 for digest in digests)

@@ -327,7 +327,7 @@ def _start_failure(error: Exception, device: str, provider: str, network: str) -
     """The error for an exception of ONNX Runtime while it loads a network: of the device, or of the file."""
     if is_lack_of_memory(error):
         return device_failure(error, device, f"loading the {network}")
-    if device == "cuda" and any(sign in str(error).lower() for sign in ("cud", "tensorrt")):  # CUDA or cuDNN
+    if device == "cuda" and "cud" in str(error).lower():  # CUDA or cuDNN
         return not_active(device, provider, (), first_line(error))
     return BundleError(f"the {network} cannot be loaded: {first_line(error)}")
 

@@ -257,7 +257,7 @@ def compress_within(
         if max_bytes is None or len(payload) <= max_bytes:
             return payload
         sizes.append(len(payload))
-    raise too_few_bytes(max_bytes or 0, min(sizes))
+    raise too_few_bytes(max_bytes or 0, min(sizes), quality=codecs[-1].bundle.quality)
 
 
 def _codecs(folder: Path, quality: Quality | None, max_bytes: int | None) -> list[Codec]:

@@ -65,7 +65,8 @@ def compress_scene_within(
         if max_bytes is None or used <= max_bytes:
             return Scene(encode_scene(faces, size, _background(rgb, None if max_bytes is None else max_bytes - used)))
         sizes.append(used)
-    raise too_few_bytes(max_bytes or 0, min(sizes), "scene of this photograph, without a background,")
+    raise too_few_bytes(
+        max_bytes or 0, min(sizes), "scene of this photograph, without a background,", codecs[-1].bundle.quality)
 
 
 def restore_scene(

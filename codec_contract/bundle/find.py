@@ -63,6 +63,9 @@ def installed_bundles() -> dict[str, Path]:
 Quality = Literal["tiny", "small", "medium", "large"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
 """Names of the rates, ascending."""
+TYPICAL_BYTES: dict[str, int] = dict(zip(QUALITIES, (170, 346, 804, 2165), strict=True))
+"""Mean payload of a face (docs/qualities.md)."""
+HOW_TO_INSTALL = "; 'make qualities' in the clone installs it (docs/qualities.md)"
 
 
 def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str | None, max_bytes: int | None
@@ -99,10 +102,15 @@ def check_max_bytes(max_bytes: int) -> int:
     return max_bytes.__index__()
 
 
-def too_few_bytes(max_bytes: int, smallest: int, what: str = "payload of this picture") -> ImageError:
-    """The error for a picture whose smallest payload exceeds the limit."""
-    return ImageError(f"no quality fits into {max_bytes} bytes: the smallest {what} has {smallest}; docs/qualities.md "
-                      "has all qualities")
+def too_few_bytes(
+    max_bytes: int, smallest: int, what: str = "payload of this picture", quality: str | None = None
+) -> ImageError:
+    """The error for a picture whose smallest payload, of ``quality``, exceeds the limit; it names one that may fit."""
+    advice, typical = "", TYPICAL_BYTES.get(quality or "", 0)
+    for name, mean in TYPICAL_BYTES.items():
+        if mean < typical and smallest * mean <= max_bytes * typical:
+            advice = f"; one of quality {name} would have about {smallest * mean // typical}{HOW_TO_INSTALL}"
+    return ImageError(f"no quality fits into {max_bytes} bytes: the smallest {what} has {smallest}{advice}")
 
 
 SEED, STRENGTH = "seed", "strength"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from codec_contract.bundle.find import HOW_TO_INSTALL
 from codec_contract.errors import DeviceError, EdgegrainError, ImageError, PayloadError
 from edge_encoder.preprocessing import RAISE_LIMIT
 from sdk.payload import NATIVE
@@ -13,7 +14,7 @@ from sdk.remote_calls import INVALID_PAYLOAD, INVALID_PICTURE, PROBLEM_PREFIX
 
 MEDIA_TYPE = "application/problem+json"
 ADVICE = {"align=False (--no-align)": "align=false", NATIVE: "size=native", RAISE_LIMIT: "",
-          " or raise max_pixels (--max-megapixels)": ""}
+          " or raise max_pixels (--max-megapixels)": "", HOW_TO_INSTALL: " and is not served here"}
 """How the SDK advises, and how the service does, whose clients cannot raise limits."""
 
 

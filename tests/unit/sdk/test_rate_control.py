@@ -49,6 +49,18 @@ def test_the_best_quality_that_fits_is_taken() -> None:
         sdk.compress(PICTURE, max_bytes=sizes["tiny"] - 1)
 
 
+def test_a_quality_that_would_fit_is_named(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    size = len(sdk.compress(PICTURE, quality="medium"))
+    (tmp_path / "faces-256-lr32").symlink_to(next(root.glob("*lr32*")))
+    monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path,))
+    message = rf"has {size}; one of quality {{}} would have about {{}}; 'make qualities' in the clone installs it"
+    for limit, quality, expected in ((size // 2, "small", size * 346 // 804), (size // 4, "tiny", size * 170 // 804)):
+        with pytest.raises(sdk.ImageError, match=message.format(quality, expected)):
+            sdk.compress(PICTURE, "faces-256-lr32", max_bytes=limit)
+    with pytest.raises(sdk.ImageError, match=f"has {size}$"):
+        sdk.compress(PICTURE, "faces-256-lr32", max_bytes=size // 5)
+
+
 def test_the_picture_is_read_once_for_all_qualities(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import sdk
+from codec_contract.bundle.find import too_few_bytes
+from edgegrain.service.problems import problem_of
 from tests.service_harness import LiveService, file_of, get, live_service, post
 from tests.tiny_bundle import write_qualities
 
@@ -55,6 +57,11 @@ def test_what_does_not_fit_is_refused(service: LiveService, query: str, kind: st
     answer = post(f"{service.url}/v1/compress?{query}", file_of(RGB), headers={"Content-Type": "image/png"})
     assert answer.status_code == 422 and answer.json()["type"] == f"urn:edgegrain:problem:{kind}"
     assert detail in answer.json()["detail"]
+
+
+def test_clients_are_not_told_to_install_a_quality() -> None:
+    detail = problem_of(too_few_bytes(200, 346, quality="small")).detail
+    assert detail.endswith("has 346; one of quality tiny would have about 170 and is not served here")
 
 
 async def test_clients_pass_both_on(service: LiveService, payloads: dict[str, sdk.Payload]) -> None:

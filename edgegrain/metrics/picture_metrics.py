@@ -67,16 +67,23 @@ def region_weights(size: int, gain: float) -> Tensor:
 
 def chroma_error(picture: Tensor, target: Tensor) -> Tensor:
     """Errors ``[B]`` between pictures ``[B, 3, H, W]`` in [-1, 1]."""
-    return (_cell_chroma(picture.double()) - _cell_chroma(target.double())).pow(2).sum(1).sqrt().mean((1, 2))
+    return chroma_difference(picture.double(), target.double(), CELLS).pow(2).sum(1).sqrt().mean((1, 2))
 
 
-def _cell_chroma(picture: Tensor) -> Tensor:
-    """a* and b* of the cells, ``[B, 2, 8, 8]``."""
+def chroma_difference(picture: Tensor, target: Tensor, cells: int) -> Tensor:
+    """Differences of a* and b* in ``cells`` × ``cells`` areas, ``[B, 2, cells, cells]``; pictures as `chroma_error`."""
+    return _cell_chroma(picture, cells) - _cell_chroma(target, cells)
+
+
+def _cell_chroma(picture: Tensor, cells: int) -> Tensor:
+    """a* and b* of the cells, ``[B, 2, cells, cells]``."""
     value = (picture + 1) / 2
-    linear = torch.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    linear = F.adaptive_avg_pool2d(linear, CELLS)
+    # No negative number under a power: its gradient would be no number, although `where` takes the other branch.
+    linear = torch.where(value <= 0.04045, value / 12.92, ((value.clamp_min(0.04) + 0.055) / 1.055) ** 2.4)
+    linear = F.adaptive_avg_pool2d(linear, cells)
+    # Products instead of a matrix product, which autocast would compute in bfloat16.
     xyz = (linear[:, None] * linear.new_tensor(_XYZ)[..., None, None]).sum(2) / linear.new_tensor(_WHITE)[:, None, None]
-    f = torch.where(xyz > (6 / 29) ** 3, xyz ** (1 / 3), xyz * (29 / 6) ** 2 / 3 + 4 / 29)
+    f = torch.where(xyz > (6 / 29) ** 3, xyz.clamp_min(1e-9) ** (1 / 3), xyz * (29 / 6) ** 2 / 3 + 4 / 29)
     x, y, z = f.unbind(1)
     return torch.stack([500 * (x - y), 200 * (y - z)], 1)
 

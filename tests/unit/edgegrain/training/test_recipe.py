@@ -45,7 +45,7 @@ def test_values_have_the_type_of_their_field() -> None:
 
 
 @pytest.mark.parametrize(("name", "change", "message"), [
-    ("smoke-stage1", "loss.rates=1", "no field 'rates'; the fields are l1, l2, region_gain, lpips"),
+    ("smoke-stage1", "loss.rates=1", "no field 'rates'; the fields are l1, l2, region_gain, chroma"),
     ("smoke-stage1", "batch=many", "invalid literal"),
     ("smoke-stage1", "correction=0", "expected true or false, got '0'"),
     ("smoke-stage1", "truncation=1", "expected 2 values with commas"),

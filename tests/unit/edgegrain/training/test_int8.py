@@ -74,7 +74,7 @@ def test_pictures_come_nearer_and_both_forms_share_weights(monkeypatch: pytest.M
     narrow = (LRS // 4 + 96).astype(np.uint8)  # ranges that are too small for the LRs
     pair = int8_decoder(export_decoder(as_if_trained(CONFIG, seed=0), 8, DecoderOptions(WeightStorage.compact)), narrow)
     shown: list[float] = []
-    tuned = tune_int8(pair, LRS, 80.0, lambda a, b: (a - b).square().mean((1, 2, 3)),  # too small for AlexNet
+    tuned = tune_int8(pair, LRS, 120.0, lambda a, b: (a - b).square().mean((1, 2, 3)),  # too small for AlexNet
                       lambda done, _line: shown.append(done))
 
     def distance(decoder: Int8Decoder) -> float:
@@ -83,8 +83,8 @@ def test_pictures_come_nearer_and_both_forms_share_weights(monkeypatch: pytest.M
             made = RoundedDecoder(onnx.load_model_from_string(decoder.int8))(torch.from_numpy(network_input(LRS)))
         return float(np.abs((made.permute(0, 2, 3, 1).numpy() + 1) * 127.5 - wanted).mean())
 
-    assert distance(tuned) < 0.9 * distance(pair)
-    assert shown == sorted(shown) and len(shown) == 79
+    assert distance(tuned) < 0.93 * distance(pair)
+    assert shown == sorted(shown) and len(shown) == 119
     held, plain = ({item.name: item for item in onnx.load_model_from_string(model).graph.initializer}
                    for model in (tuned.int8, tuned.float32))
     shared = [name for name in plain if name.endswith(INT8) and name in held]

@@ -79,9 +79,9 @@ class Codec:
             device: ``"cpu"`` or ``"cuda"``.
             threads: 1 to 4096, or None.
             decoder: name of one of the bundle's decoders (docs/bundles.md).
-            form: ``"auto"`` takes the decoder's form for the device if the bundle has it and it can run: the fused one
-                on ``"cuda"``, int8 on ``"cpu"``; ``"default"`` takes the file that runs everywhere; ``"fused"`` and
-                ``"int8"`` insist on that form.
+            form: ``"auto"`` takes the decoder's fused form on device ``"cuda"``, if the bundle has one and the library
+                of its fused ops is there; ``"default"`` takes the file that runs everywhere; ``"fused"`` and ``"int8"``
+                insist on that form.
 
         Raises:
             BundleError: there is no such bundle or decoder, it cannot be downloaded, or its manifest is wrong.

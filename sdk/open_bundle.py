@@ -37,8 +37,7 @@ logger = logging.getLogger(__name__)
 MAX_THREADS = 4096
 """Most threads per picture: more than any machine has cores."""
 FormChoice = Literal["auto", "default", "fused", "int8"]
-"""``"auto"``: the fused form on CUDA, int8 on the CPU, if it can run, else the default one; the others by name, or an
-error."""
+"""``"auto"``: the device's form if it can run, else the default one; the others by name, or an error."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
     forms = decoder_forms(manifest)
     if choice != "auto" and choice not in get_args(FormChoice):
         raise BundleError(f"unknown form {str(choice)[:80]!r}, expected {', '.join(get_args(FormChoice))}")
-    wanted = {"cuda": FUSED_FORM, "cpu": INT8_FORM}[device] if choice == "auto" else choice
+    wanted = FUSED_FORM if choice == "auto" else choice
     options = "--precision int8" if wanted == INT8_FORM else "--precision float16 --ops fused"
     making = f"make it with 'edgegrain export decoder {options} --bundle {manifest.folder} --into {manifest.folder}'"
     reason = ""
@@ -91,9 +90,7 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
         if reason:
             raise BundleError(reason)
         return forms[choice], ""
-    if device == "cpu":
-        return forms[DEFAULT_FORM if reason else INT8_FORM], ""
-    if FUSED_FORM not in forms and manifest.codec != "grain":  # other families have none
+    if device != "cuda" or (FUSED_FORM not in forms and manifest.codec != "grain"):  # other families have none
         return forms[DEFAULT_FORM], ""
     if not reason and forms[FUSED_FORM].ops == "fused":
         try:
@@ -195,12 +192,8 @@ class OpenBundle:
                 described = self.manifest.enlarger
                 if described is None:
                     raise BundleError(f"bundle {self.manifest.id} has no enlarger")
-                held = [(file, self.manifest.open_file(file)) for file in described.files]
-                models, weights = [model for _, model in held], list[tuple[str, bytes]]()
-                if described.int8 and self.device == "cpu" and self.form in ("auto", INT8_FORM) and can_run_int8():
-                    models, weights = [self.manifest.open_file(file) for file in described.int8], held
-                self._enlarger = EnlargerSession(
-                    models, self.manifest.hr, self.device, self.threads, weights=weights)
+                self._enlarger = EnlargerSession([self.manifest.open_file(file) for file in described.files],
+                                                 self.manifest.hr, self.device, self.threads)
             return self._enlarger
 
     def close_enlarger(self) -> None:

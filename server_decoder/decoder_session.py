@@ -85,12 +85,14 @@ class DecoderSession:
         if memory_limit is not None and memory_limit < 1:
             raise DeviceError(f"memory_limit is in bytes and at least 1, got {memory_limit}")
         source = bytes(model) if isinstance(model, (bytes, bytearray, memoryview)) else str(Path(model))
-        options = session_options(device, threads, in_memory=isinstance(source, bytes), weights=weights)
+        options = session_options(device, threads, in_memory=isinstance(source, bytes))
         self.fused = needs_library(source)
         if self.fused:
             register_library(options, device, device_id=cuda.device_id)
         if device == "cuda":
             preload_cuda()
+        if weights is not None:
+            options.add_external_initializers_from_files_in_memory([weights[0]], [weights[1]], [len(weights[1])])
         with nullcontext() if device == "cuda" or memory_limit is None else limited_arena(options, memory_limit):
             self._session, self.graphs = _start(source, options, device, cuda, memory_limit)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())

@@ -48,23 +48,20 @@ class EnlargerSession:
     """
 
     def __init__(
-        self, models: Sequence[bytes], side: int, device: Device = "cpu", threads: int | None = None, *,
-        weights: Sequence[tuple[str, bytes] | None] = (),
+        self, models: Sequence[bytes], side: int, device: Device = "cpu", threads: int | None = None,
     ) -> None:
-        """Load the ONNX files, one for each doubling, for squares of ``side`` pixels; the others as `DecoderSession`,
-        ``weights`` for each model, if they refer to other files.
+        """Load the ONNX files, one for each doubling, for squares of ``side`` pixels; the others as `DecoderSession`.
         """
         if not 1 <= len(models) <= len(ENLARGEMENTS):
             raise BundleError(f"an enlarger has 1 or {len(ENLARGEMENTS)} files, got {len(models)}")
         self.side, self.device = side, device
         self.factors = ENLARGEMENTS[: len(models)]
         require_provider(device)
+        options = session_options(device, threads)
         if device == "cuda":
             preload_cuda()
         chain = provider_chain(device, CudaOptions(graphs=False), None)
-        self._sessions = [
-            create_session(bytes(model), session_options(device, threads, weights=held), device, chain, "enlarger")
-            for model, held in zip(models, weights or (None,) * len(models), strict=True)]
+        self._sessions = [create_session(bytes(model), options, device, chain, "enlarger") for model in models]
         for step, session in enumerate(self._sessions):
             _check_signature(session, step, side * 2**step, last=step == len(models) - 1)
 

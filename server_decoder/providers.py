@@ -186,8 +186,7 @@ def version_text(version: int) -> str:
     return f"{version // 1000}.{version % 1000 // 10}"
 
 
-def session_options(device: str, threads: int | None, *, in_memory: bool = True,
-                    weights: tuple[str, bytes] | None = None) -> onnxruntime.SessionOptions:
+def session_options(device: str, threads: int | None, *, in_memory: bool = True) -> onnxruntime.SessionOptions:
     """The options that all sessions have in common; models ``in_memory``, given as bytes, have to hold their weights.
 
     ``threads`` work on one picture on the CPU; None is all cores.
@@ -203,8 +202,6 @@ def session_options(device: str, threads: int | None, *, in_memory: bool = True,
     options.enable_mem_pattern = False
     if in_memory:
         refuse_external_weights(options)
-    if weights is not None:
-        options.add_external_initializers_from_files_in_memory([weights[0]], [weights[1]], [len(weights[1])])
     set_threads(options, threads)
     return options
 

@@ -253,10 +253,11 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
         pack.copy_filled(options.packed, folder)
         return
     # A pack needs neither onnx nor Pillow.
+    from codec_contract.bundle.manifest import INT8_FORM, decoder_forms
     from codec_contract.fit import fit_picture
     from edge_encoder.preprocessing import load_picture
     from export.decoder.export import find_decoder, random_decoder
-    from sdk.open_bundle import choose_form
+    from server_decoder.providers import can_run_int8
 
     source = random_decoder(options.config) if options.config else find_decoder(options.bundle, options.prior)
     forms = pack.FORMS if options.device == "cuda" else pack.FORMS[:2]
@@ -264,7 +265,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
     if not options.config:
         picture = fit_picture(load_picture(PORTRAIT), source.network.hr)
         np.save(folder / LRS, source.encode(np.stack([picture, picture[:, ::-1]])))
-        if source.manifest is not None and choose_form(source.manifest, options.device)[0].name == "int8":
+        if source.manifest is not None and INT8_FORM in decoder_forms(source.manifest) and can_run_int8():
             (folder / BUNDLE).symlink_to(source.manifest.folder.resolve())
 
 

@@ -77,8 +77,6 @@ class Enlarger:
     files: tuple[str, ...]
     training: Mapping[str, Any] = field(default_factory=dict)
     """Record of its training; for reports."""
-    int8: tuple[str, ...] = ()
-    """The same in int8, if the bundle has that: each refers to the weights in one of ``files``."""
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -330,18 +328,15 @@ def _enlarger(
         return None
     described = _field(source, "enlarger", dict, where)
     names = _field(described, "files", list, f"{where}, enlarger")
-    rounded = _field({"int8": [], **described}, "int8", list, f"{where}, enlarger")
     if not 1 <= len(names) <= len(ENLARGEMENTS):
         raise BundleError(f"{where}: the enlarger has {len(names)} files, expected 1 or {len(ENLARGEMENTS)}")
-    if len(rounded) not in (0, len(names)):
-        raise BundleError(f"{where}: the enlarger has {len(rounded)} files in int8, expected {len(names)}")
-    for name in names + rounded:
+    for name in names:
         if not isinstance(name, str) or name not in files:
             raise BundleError(f"{where}: the enlarger has the file {str(name)[:80]!r}, which is not listed")
-    if len(set(names + rounded)) < len(names + rounded):
+    if len(set(names)) < len(names):
         raise BundleError(f"{where}: the enlarger lists a file twice")
     training = _field({"training": {}, **described}, "training", dict, f"{where}, enlarger")
-    enlarger = Enlarger(tuple(names), training, tuple(rounded))
+    enlarger = Enlarger(tuple(names), training)
     if (side := hr * enlarger.factors[-1]) > MAX_SQUARE_SIDE:
         raise BundleError(f"{where}: the enlarger makes pictures with sides of {side} pixels, more than "
                           f"{MAX_SQUARE_SIDE}")

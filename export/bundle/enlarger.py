@@ -82,8 +82,7 @@ def write_enlarger(models: Sequence[bytes], target: Manifest, training: dict[str
         record["licence"]["enlarger"] = licence
     if MODEL_CARD in target.files:
         files[MODEL_CARD] = state_enlarger(target.open_file(MODEL_CARD).decode(), licence).encode()
-    earlier = () if target.enlarger is None else (*target.enlarger.files, *target.enlarger.int8)
-    change_bundle(target.folder, record, files, earlier)
+    change_bundle(target.folder, record, files, () if target.enlarger is None else target.enlarger.files)
     return [target.folder / name for name in names]
 
 

@@ -47,7 +47,7 @@ from edge_encoder.integer_network import IntegerNetwork, prove_bound
 from export.decoder import DecoderOptions, Precision
 from export.encoder import export_encoder, require_formats
 from export.encoder.graph import FORMATS, EncoderGraph, exact_graph
-from server_decoder.decoder_session import INPUT, OUTPUT, DecoderSession
+from server_decoder.decoder_session import INPUT, OUTPUT
 
 if TYPE_CHECKING:
 
@@ -329,10 +329,6 @@ def require_target(source: DecoderSource, options: DecoderOptions, bundle: str, 
     return target
 
 
-ENLARGED_PICTURES = 4
-"""Restored pictures that an enlarger in int8 is calibrated on."""
-
-
 def form_of(options: DecoderOptions) -> str:
     """The name of the form that these options make."""
     return INT8_FORM if options.precision is Precision.int8 else FUSED_FORM
@@ -340,34 +336,22 @@ def form_of(options: DecoderOptions) -> str:
 
 def write_form(exported: ExportedDecoder, target: Manifest) -> BundledForm:
     """Write an exported decoder into the bundle of `require_target` as a form of its own, in place of an earlier one;
-    the new file has a new name. With one in int8, the default form is stored anew, because its file holds the weights,
-    and the enlarger gets a form in int8 too.
+    the new file has a new name. With one in int8, the default form is stored anew, because its file holds the weights.
     """
     default, form, options = default_form(target).file, form_of(exported.options), exported.options
-    record, files, removed = read_record(target.folder), dict[str, bytes](), list[str]()
+    record, files = read_record(target.folder), dict[str, bytes]()
     model, source = exported.model, decoder_hash(target)
     if form == INT8_FORM:
-        from export.decoder.int8 import int8_enlarger, refer  # needs torch
+        from export.decoder.int8 import refer  # needs torch
 
-        if target.enlarger is not None and exported.lrs is not None:
-            held = {file: target.open_file(file) for file in target.enlarger.files}
-            pictures = DecoderSession(exported.float32).decode(exported.lrs[:ENLARGED_PICTURES])
-            rounded = [refer(graph, file, held[file])
-                       for file, graph in zip(held, int8_enlarger(list(held.values()), pictures), strict=True)]
-            names = [f"{Path(file).stem}_int8-{hashlib.sha256(graph).hexdigest()[:8]}.onnx"
-                     for file, graph in zip(held, rounded, strict=True)]
-            record["enlarger"]["int8"] = names
-            files |= dict(zip(names, rounded, strict=True))
-            removed += target.enlarger.int8
         files[default] = exported.float32
         model, source = refer(model, default, exported.float32), hashlib.sha256(exported.float32).hexdigest()
     name = f"decoder_{form}-{hashlib.sha256(model).hexdigest()[:8]}.onnx"
     forms, key = record["decoder"].setdefault("forms", {}), FORMS[form]
-    if key in forms:
-        removed.append(forms[key]["file"])
+    earlier = [forms[key]["file"]] if key in forms else []
     forms[key] = {"file": name, "precision": options.precision.value, "ops": options.ops.value, "source": source,
                   "psnr": exported.comparison.psnr}
-    return decoder_forms(change_bundle(target.folder, record, {**files, name: model}, removed))[form]
+    return decoder_forms(change_bundle(target.folder, record, {**files, name: model}, earlier))[form]
 
 
 def decoder_hash(manifest: Manifest) -> str:

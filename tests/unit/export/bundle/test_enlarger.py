@@ -36,10 +36,7 @@ from export.bundle.enlarger import (
     up_to_factor,
     write_enlarger,
 )
-from export.decoder.int8 import int8_enlarger, refer
-from export.proof.inputs import smooth_pictures
 from server_decoder.enlarger_session import EnlargerSession
-from server_decoder.providers import can_run_int8
 from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig, notch_filter, save_super_resolution
 from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle
 
@@ -326,23 +323,3 @@ def test_what_cannot_be_copied_is_refused(tmp_path: Path, enlarging: Path, model
     status, printed = copy(capsys, other, "--into", write_tiny_bundle(tmp_path / "unchanged"))
     assert status == 1 and "the enlarger cannot be loaded" in printed
     assert load_manifest(tmp_path / "unchanged" / "tiny-64-lr16").enlarger is None
-
-
-@pytest.mark.skipif(not can_run_int8(), reason="the CPU has no dot products of bytes: sums would overflow")
-def test_the_form_in_int8_is_near_and_refers_to_the_weights(exported: EnlargerFiles, tmp_path: Path) -> None:
-    folder = write_tiny_bundle(tmp_path)
-    write_enlarger(exported.models, load_manifest(folder), exported.training)
-    manifest = load_manifest(folder)
-    pictures = np.stack(smooth_pictures(3, 32))
-    held = [(file, manifest.open_file(file)) for file in manifest.enlarger.files]
-    rounded = [refer(graph, *file) for graph, file in zip(
-        int8_enlarger([model for _, model in held], pictures), held, strict=True)]
-    plain, near = EnlargerSession(exported.models, 32), EnlargerSession(rounded, 32, weights=held)
-    for factor in plain.factors:
-        apart = near.enlarge(pictures, factor).astype(int) - plain.enlarge(pictures, factor)
-        assert 0 < np.abs(apart).mean() < 2  # of random weights
-    for graph in rounded:
-        nodes = onnx.load_model_from_string(graph).graph.node
-        near_values = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
-        trained = [node for node in nodes if node.op_type == "Conv" and "." in node.input[1]]
-        assert sum(node.input[0] in near_values for node in trained) >= len(trained) - 2  # not the first, and the place

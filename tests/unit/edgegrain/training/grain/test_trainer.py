@@ -217,7 +217,7 @@ def test_a_run_can_begin_with_a_bundle(default_bundle: Path, repository: Path) -
     recipe = GRAIN_RECIPES["stage1-faces-256-lr16-fine-on"]
     run = start_run(recipe, default_bundle)
     rgb = np.array(Image.open(repository / "edgegrain" / "demo" / "portrait.jpg").convert("RGB"))
-    codec = Codec(default_bundle)
+    codec = Codec(default_bundle, form="default")
     payload = codec.compress(rgb)
     x = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
     with torch.no_grad():

@@ -162,8 +162,8 @@ def interrupted(place: Path, arguments: tuple[object, ...], start: Start, killed
     """The output and files of the second run, which Ctrl-C ended."""
     run = start(*arguments)
     reach(run, place / "out", len(killed) + 1)
+    os.killpg(run.pid, signal.SIGINT)  # Ctrl-C, at once: a fast machine needs a second for the rest
     processes = descendants(run.pid)
-    os.killpg(run.pid, signal.SIGINT)  # Ctrl-C
     stdout, stderr = run.communicate(timeout=PATIENCE)
     wait_for_the_end_of(processes)
     return Interrupted(run.returncode, stdout, stderr, whole_payloads(place / "out"), set(files(place / "out")))

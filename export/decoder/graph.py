@@ -109,7 +109,7 @@ def is_int8(shape: Sequence[int]) -> bool:
 def round_weights(module: nn.Module, *, compact: bool) -> None:
     """Round a module's weights and constants in place to the values that `store_compact`, or else `store_half`, stores.
     """
-    constants = {name: buffer for name, buffer in module.named_buffers() if is_parameter(name)}
+    constants = {name: buffer for name, buffer in module.named_buffers() if _is_parameter(name)}
     for name, tensor in {**constants, **module.state_dict()}.items():
         values = tensor.detach().cpu().numpy()
         if np.isnan(values).all():  # not in the graph: `load_parameters`
@@ -138,7 +138,7 @@ def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
              if not _always_kept(name, tensor)}
     for stored, tensor in tensors.items():
         name = stored.removesuffix(INT8).removesuffix(_HALF)
-        if stored.endswith((SCALE, GAIN)) or not is_parameter(name) or name in constants or tensor.data_type not in (
+        if stored.endswith((SCALE, GAIN)) or not _is_parameter(name) or name in constants or tensor.data_type not in (
                 TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8):
             continue
         values = numpy_helper.to_array(tensor).astype(np.float32)
@@ -157,9 +157,8 @@ def load_parameters(decoder: nn.Module, model: onnx.ModelProto) -> None:
         raise BundleError(f"the graph's weights do not fit this decoder: {error}") from error
 
 
-def is_parameter(name: str) -> bool:
-    """True for names of parameters, their path in the module (scales.0.conv.weight); the exporter's constants: val_0.
-    """
+def _is_parameter(name: str) -> bool:
+    # Parameters are named by their path in the module (scales.0.conv.weight), the exporter's constants val_0.
     return "." in name
 
 
@@ -212,7 +211,7 @@ def _store(model: onnx.ModelProto, narrow: Callable[[str, np.ndarray], _Stored])
     graph, nodes, infos = result.graph, list(result.graph.node), list(result.graph.value_info)
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and is_parameter(tensor.name):
+        if tensor.data_type == TensorProto.FLOAT and _is_parameter(tensor.name):
             tensors, makers = narrow(tensor.name, numpy_helper.to_array(tensor))
             graph.initializer.extend(tensors)
             graph.node.extend(makers)

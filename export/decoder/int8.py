@@ -1,8 +1,8 @@
-"""Decoders in int8 for CPUs: ONNX's own convolutions between QuantizeLinear and DequantizeLinear.
+"""The decoder in int8 for CPUs: ONNX's own convolutions, with QuantizeLinear and DequantizeLinear around them.
 
 Runtimes fuse these into convolutions of integers, three times as fast where the processor has dot products of bytes.
 Most of what is lost is lost at the picture's own size, in the rounding of what convolutions give.
-The graph refers to the weights in the file of the float32 network, which holds them as int8.
+The graph refers to the weights in the file of the float32 decoder, which holds them as int8.
 
 - Gains give all channels of a feature map about the same range, which costs nothing: leaky ReLU, sums and interpolation
   commute with a factor per channel (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,12 +26,11 @@ import onnx
 import torch
 import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
 from codec_contract.errors import ExportError
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input
-from export.decoder.graph import INT8, SCALE, int8_levels, is_parameter, store_compact
+from export.decoder.graph import INT8, SCALE, int8_levels, store_compact
 from server_decoder.decoder_session import INPUT, OUTPUT
 
 PERCENTILE = 99.99
@@ -41,7 +40,7 @@ SAMPLES = 1 << 20  # of a value, for its range
 SHARED_FROM = 1024
 """Bytes from which on a constant stays in the float32 graph's file."""
 LEAST_CHANNELS = 16
-"""Channels that a last convolution makes at least; with 3, ONNX Runtime takes twice as long."""
+"""Channels that the last convolution makes at least; with 3, ONNX Runtime takes twice as long."""
 ELEMENTWISE = ("Add", "Mul", "LeakyRelu", "Resize")
 """Operators that commute with a positive factor per channel, if their other operand is a number or has it too."""
 
@@ -49,19 +48,12 @@ Value = TypeVar("Value")
 
 
 class _Graph:
-    """A float32 graph: constants, also those that nodes compute from others, and the nodes up to the last convolutions
-    with trained weights.
-
-    Attributes:
-        nodes: in their order.
-        raw: values that depend on no trained weight, among them the graph's inputs.
-        ends: values that nodes behind these take.
-    """
+    """A float32 graph: constants, also those that nodes compute from others, and the nodes that depend on the LR."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.constants = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy())
                           for item in model.graph.initializer}
-        found: list[onnx.NodeProto] = []
+        self.nodes: list[onnx.NodeProto] = []
         for node in model.graph.node:
             if node.op_type == "Constant":
                 value = helper.get_attribute_value(node.attribute[0])
@@ -70,22 +62,8 @@ class _Graph:
             elif all(name in self.constants for name in node.input):
                 self.constants[node.output[0]] = self.run(node, [])
             else:
-                found.append(node)
-        trained = {node.output[0] for node in found if node.op_type == "Conv" and is_parameter(node.input[1])}
-        wanted = set(trained)
-        self.nodes: list[onnx.NodeProto] = []
-        for node in reversed(found):
-            if node.output[0] in wanted:
-                self.nodes.insert(0, node)
-                wanted.update(node.input)
-        self.raw = {item.name for item in model.graph.input}
-        for node in self.nodes:
-            if self.raw.issuperset(self.inputs(node)) and node.output[0] not in trained:
-                self.raw.update(node.output)
-        within = {node.output[0] for node in self.nodes} - self.raw
-        self.ends = {name for node in found if node.output[0] not in wanted for name in node.input} & within
-        if unknown := sorted({node.op_type for node in self.nodes if node.output[0] in within}
-                             - {"Conv", "Concat", *ELEMENTWISE}):
+                self.nodes.append(node)
+        if unknown := sorted({node.op_type for node in self.nodes} - {"Conv", "Concat", *ELEMENTWISE}):
             raise ExportError(f"there is no int8 form of a decoder with {', '.join(unknown)}; it runs in float32")
 
     def inputs(self, node: onnx.NodeProto) -> list[str]:
@@ -99,7 +77,7 @@ class _Graph:
         match node.op_type:
             case "Conv":
                 x, weight, bias = found
-                return F.conv2d(x, weight, bias, **_geometry(node))
+                return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
             case "LeakyRelu":
                 return F.leaky_relu(found[0], node.attribute[0].f)
             case "Add":
@@ -110,15 +88,13 @@ class _Graph:
                 return torch.cat(found, 1)
             case "Resize":
                 return F.interpolate(found[0], scale_factor=2, mode="bilinear")
-            case _:  # before the first convolution, and of stored weights
-                named = dict(zip(node.input, map(np.asarray, found), strict=True))
-                result: Any = ReferenceEvaluator(node).run(None, named)
-                return torch.from_numpy(np.asarray(result[0]))
+            case _:  # Cast, of stored weights
+                return found[0].float()
 
-    def walk(self, known: Mapping[str, Value], compute: Callable[[onnx.NodeProto, list[Value]], Value]) -> None:
+    def walk(self, first: Value, compute: Callable[[onnx.NodeProto, list[Value]], Value]) -> None:
         """Compute the value of every node from those of its inputs; each is freed after its last use."""
         uses = Counter(name for node in self.nodes for name in self.inputs(node))
-        values = dict(known)
+        values = {INPUT: first}
         for node in self.nodes:
             names = self.inputs(node)
             values[node.output[0]] = compute(node, [values[name] for name in names])
@@ -126,12 +102,6 @@ class _Graph:
             for name in set(names):
                 if not uses[name]:
                     del values[name]
-
-
-def _geometry(node: onnx.NodeProto) -> dict[str, Any]:
-    given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-    return {"stride": list(given.get("strides", (1, 1))), "padding": list(given.get("pads", (0, 0)))[:2],
-            "groups": given.get("group", 1)}
 
 
 class Int8Decoder(NamedTuple):
@@ -166,9 +136,8 @@ def int8_decoder(model: bytes, lrs: Rgb) -> Int8Decoder:
         plain.graph.initializer.append(numpy_helper.from_array(constant.numpy(), name))
         scaled.graph.initializer.append(numpy_helper.from_array((constant * factors.get(name, 1)).numpy(), name))
     stored = store_compact(scaled)
-    lr = {INPUT: torch.from_numpy(network_input(lrs))}
-    side = source.graph.output[0].type.tensor_type.shape.dim[3].dim_value
-    return Int8Decoder(bytes(store_compact(plain, of_weights).SerializeToString()), _int8_graph(stored, lr, side // 2))
+    return Int8Decoder(bytes(store_compact(plain, of_weights).SerializeToString()),
+                       bytes(_int8_graph(stored, lrs).SerializeToString()))
 
 
 def _gains(graph: _Graph, lrs: Rgb) -> dict[str, Tensor]:
@@ -198,7 +167,7 @@ def _gains(graph: _Graph, lrs: Rgb) -> dict[str, Tensor]:
                 group[first(other)] = first(name)
         return value
 
-    graph.walk({INPUT: torch.from_numpy(network_input(lrs))}, measure)
+    graph.walk(torch.from_numpy(network_input(lrs)), measure)
     largest: dict[str, Tensor] = {}
     for name, peak in peaks.items():
         largest[first(name)] = torch.maximum(largest.get(first(name), peak), peak)
@@ -222,25 +191,17 @@ class _Pair(NamedTuple):
     scale: float = 0.0  # of its levels, if it is quantized
 
 
-def _int8_graph(model: onnx.ModelProto, known: Mapping[str, Tensor], rounded_sums: int = 0) -> bytes:
-    """The int8 form of a graph that `store_compact` stored, for these values to begin with; constants have the same
-    names. Sums are rounded where their side has ``rounded_sums`` pixels; 0: everywhere."""
-    graph = _Graph(model)
-    writer = _Writer(model, graph.ends)
+def _int8_graph(model: onnx.ModelProto, lrs: Rgb) -> onnx.ModelProto:
+    """The int8 form of a graph that `store_compact` stored; constants have the same names."""
+    graph, writer = _Graph(model), _Writer(model)
+    side = model.graph.output[0].type.tensor_type.shape.dim[3].dim_value
 
     def write(node: onnx.NodeProto, pairs: list[_Pair]) -> _Pair:
-        first = len(writer.nodes)
-        pair = written(node, pairs)
-        writer.places[node.output[0]] = slice(first, len(writer.nodes))
-        return pair
-
-    def written(node: onnx.NodeProto, pairs: list[_Pair]) -> _Pair:
         exact = graph.run(node, [pair.exact for pair in pairs])
-        raw = graph.raw.issuperset(graph.inputs(node))
-        if node.op_type == "Conv" and not raw:
+        if node.op_type == "Conv" and pairs[0].name != INPUT:
             return writer.convolution(node, writer.quantized(pairs[0]), exact, graph.constants)
-        wide = raw or node.op_type in ("Add", "Mul", "Resize") and 0 < rounded_sums != exact.shape[-1]
-        if not raw:
+        wide = node.op_type in ("Conv", "Add", "Mul", "Resize") and exact.shape[-1] * 2 != side  # "Conv": of the LR
+        if node.op_type != "Conv":
             pairs = [pair if wide and pair.name in writer.wide else writer.quantized(pair) for pair in pairs]
         given = iter(pairs)
         names = [name if name in graph.constants or not name else next(given).name for name in node.input]
@@ -249,20 +210,19 @@ def _int8_graph(model: onnx.ModelProto, known: Mapping[str, Tensor], rounded_sum
             writer.wide.add(node.output[0])
         return _Pair(node.output[0], exact, graph.run(node, [pair.near for pair in pairs]))
 
-    graph.walk({name: _Pair(name, value, value) for name, value in known.items()}, write)
-    return bytes(writer.model().SerializeToString())
+    lr = torch.from_numpy(network_input(lrs))
+    graph.walk(_Pair(INPUT, lr, lr), write)
+    return writer.model()
 
 
 class _Writer:
     """Writes the int8 graph."""
 
-    def __init__(self, source: onnx.ModelProto, ends: Collection[str]) -> None:
-        self.source, self.ends = source, ends
+    def __init__(self, source: onnx.ModelProto) -> None:
+        self.source = source
         self.held = {item.name: item for item in source.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
         self.wide = set[str]()  # values in float32 that are not quantized where they need not be
-        self.places: dict[str, slice] = {}  # value of the source -> the nodes in place of the one that makes it
-        self.renamed: dict[str, str] = {}  # values that other nodes of the source take
         self._quantized: dict[str, tuple[float, int]] = {}
 
     def add(self, node: onnx.NodeProto, inputs: Sequence[str]) -> None:
@@ -277,20 +237,20 @@ class _Writer:
         return name
 
     def levels(self, name: str, x: str, scale: float, zero: int, channels: int = 0) -> str:
-        """QuantizeLinear and DequantizeLinear, of the first ``channels`` only if there are more."""
+        """QuantizeLinear and DequantizeLinear, of the first ``channels`` only if that is not 0."""
         constants = [self.constant(f"{name}.step", np.float32(scale)), self.constant(f"{name}.zero", np.uint8(zero))]
         levels = f"{name}.levels"
         self.nodes.append(helper.make_node("QuantizeLinear", [x, *constants], [levels], f"quantize.{name}"))
         if channels:
-            ends = [self.constant(f"{name}.{part}", np.array([value], np.int64))
-                    for part, value in (("first", 0), ("channels", channels), ("axis", 1))]
-            self.nodes.append(helper.make_node("Slice", [levels, *ends], [f"{levels}.cut"], f"cut.{name}"))
+            bounds = [self.constant(f"{name}.{part}", np.array([value], np.int64))
+                      for part, value in (("first", 0), ("channels", channels), ("axis", 1))]
+            self.nodes.append(helper.make_node("Slice", [levels, *bounds], [f"{levels}.cut"], f"cut.{name}"))
             levels = f"{levels}.cut"
         self.nodes.append(helper.make_node("DequantizeLinear", [levels, *constants], [f"{name}.near"], f"widen.{name}"))
         return f"{name}.near"
 
-    def quantized(self, pair: _Pair, channels: int = 0) -> _Pair:
-        """The value in levels, whose range follows from the exact one; ``channels`` as `levels` takes them."""
+    def quantized(self, pair: _Pair) -> _Pair:
+        """The value in levels, whose range follows from the exact one."""
         if pair.scale:
             return pair
         if pair.name not in self._quantized:
@@ -300,7 +260,7 @@ class _Writer:
             low, high = min(float(low), 0.0), max(float(high), 1e-6)
             scale = (high - low) / 255
             self._quantized[pair.name] = scale, round(-low / scale)
-            self.levels(pair.name, pair.name, *self._quantized[pair.name], channels)
+            self.levels(pair.name, pair.name, *self._quantized[pair.name])
         scale, zero = self._quantized[pair.name]
         near = ((pair.near / scale).round() + zero).clamp(0, 255).sub_(zero).mul_(scale)
         return _Pair(f"{pair.name}.near", pair.exact, near, scale)
@@ -316,12 +276,12 @@ class _Writer:
             self.constant(weight + INT8, levels)
         steps = x.scale * torch.from_numpy(scales.ravel().astype(np.float32))
         rounded = torch.from_numpy(levels.astype(np.float32) * scales)
-        near = F.conv2d(x.near, rounded, **_geometry(node))
+        near = F.conv2d(x.near, rounded, padding=rounded.shape[-1] // 2)
         wanted = (exact - near).mean((0, 2, 3)) + (name == OUTPUT)
         near += ((wanted / steps).round() * steps)[:, None, None]
+        stored, channels, last = weight + INT8, len(levels), name == OUTPUT
         biases, scale = (wanted / steps).round().numpy().astype(np.int32), scales.ravel().astype(np.float32)
-        stored, channels = weight + INT8, len(levels)
-        if (name == OUTPUT or name in self.ends) and channels < LEAST_CHANNELS:
+        if last and channels < LEAST_CHANNELS:
             more = (0, LEAST_CHANNELS - channels)
             stored = self.constant(f"{weight}.wide", np.pad(levels, (more, (0, 0), (0, 0), (0, 0))))
             biases, scale = np.pad(biases, more), np.pad(scale, more, constant_values=1)
@@ -333,36 +293,28 @@ class _Writer:
                 "DequantizeLinear", [kept, self.constant(f"{made}.step", step), self.constant(f"{made}.zero", zero)],
                 [made], f"widen.{made}", axis=0))
         self.add(node, [x.name, *integers])
-        pair, cut = _Pair(name, exact, near), channels if len(scale) > channels else 0
-        if name == OUTPUT:
+        if last:
             self.nodes[-1].output[0] = "picture"
+            cut = channels if len(scale) > channels else 0
             self.nodes.append(helper.make_node(
                 "Sub", [self.levels("picture", "picture", 1 / HALF_RANGE, 0, cut),
                         self.constant("one", np.float32(1))], [OUTPUT], "centre"))
-        elif name in self.ends:
-            pair = self.quantized(pair, cut)
-            self.renamed[name] = pair.name
-        return pair
+        return _Pair(name, exact, near)
 
     def model(self) -> onnx.ModelProto:
-        """The source's graph with the int8 nodes in place of those that they replace, without what nothing takes."""
+        """The graph with what it needs of the source's constants."""
+        made = {name for node in self.nodes for name in node.output}
+        wanted = {name for node in self.nodes for name in node.input}
+        before: list[onnx.NodeProto] = []
+        for node in reversed(self.source.graph.node):  # those that compute weights of float32 convolutions
+            if wanted & set(node.output) - made:
+                before.insert(0, node)
+                wanted |= set(node.input)
         result = onnx.ModelProto()
         result.CopyFrom(self.source)
-        graph, nodes = result.graph, list[onnx.NodeProto]()
-        for node in self.source.graph.node:
-            if node.output[0] in self.places:
-                nodes += self.nodes[self.places[node.output[0]]]
-            else:
-                nodes.append(onnx.NodeProto())
-                nodes[-1].CopyFrom(node)
-                nodes[-1].input[:] = [self.renamed.get(name, name) for name in node.input]
-        wanted, kept = {item.name for item in graph.output}, list[onnx.NodeProto]()
-        for node in reversed(nodes):
-            if wanted & set(node.output):
-                kept.insert(0, node)
-                wanted.update(node.input)
+        graph = result.graph
         del graph.node[:], graph.initializer[:], graph.value_info[:]
-        graph.node.extend(kept)
+        graph.node.extend([*before, *self.nodes])
         graph.initializer.extend(item for name, item in self.held.items() if name in wanted)
         onnx.checker.check_model(result)
         return result

@@ -55,7 +55,7 @@ class RoundedDecoder(nn.Module):
                     levels, steps = (self.constants[part].float() for part in inputs[:2])
                     value = levels * steps.reshape(-1, *[1] * (levels.dim() - 1))
                     self.integers[name] = inputs[0], inputs[1]
-                    if levels.dim() == 1 or is_int8(value.shape):
+                    if levels.dim() == 1 or (inputs[0].endswith(INT8) and is_int8(value.shape)):
                         self.trained[name] = nn.Parameter(value)
                     else:  # the float32 form stores it as float16
                         self.constants[name] = value

@@ -61,6 +61,7 @@ def start(place: Path) -> Iterator[Start]:
             [sys.executable, "-P", "-m", "edgegrain", "batch", *map(str, arguments), "--json"], text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
             cwd=place / "elsewhere",
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells let background jobs ignore it
             start_new_session=True))  # a process group of its own, as a shell makes one for what Ctrl-C is to end
         return runs[-1]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, Manifest
+from codec_contract.bundle.manifest import ENCODER_WEIGHTS, Manifest
 from codec_contract.errors import BundleError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import integer_digest, load_integer_network
@@ -43,7 +43,7 @@ def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], code
 
 
 def check_contract_id(manifest: Manifest) -> bool:
-    """Recompute a bundle's LR contract id and compare it with the manifest's.
+    """Recompute a bundle's LR contract ids and compare them with the manifest's.
 
     Returns:
         False if it cannot be recomputed: the bundle has a float encoder, or safetensors is not installed.
@@ -51,11 +51,13 @@ def check_contract_id(manifest: Manifest) -> bool:
     if ENCODER_WEIGHTS not in manifest.files or find_spec("safetensors") is None:
         return False
     network = load_integer_network(manifest.open_file(ENCODER_WEIGHTS))
-    tables = CoderTables.from_json(manifest.open_file(CODER_TABLES))
-    found = lr_contract_id(integer_digest(network), manifest.preprocessing, tables)
-    if found != manifest.lr_contract_id:
-        raise BundleError(
-            f"the manifest of bundle {manifest.id} states LR contract {manifest.lr_contract_id.hex()}, but its "
-            f"encoder, preprocessing and coder tables have {found.hex()}: its payloads would be taken for those of "
-            "other bundles; export it again")
+    digest = integer_digest(network)
+    for rate in manifest.rates:
+        tables = CoderTables.from_json(manifest.open_file(rate.coder))
+        found = lr_contract_id(digest, manifest.preprocessing, tables)
+        if found != rate.lr_contract_id:
+            raise BundleError(
+                f"the manifest of bundle {manifest.id} states LR contract {rate.lr_contract_id.hex()}, but its "
+                f"encoder, preprocessing and coder tables have {found.hex()}: its payloads would be taken for those of "
+                "other bundles; export it again")
     return True

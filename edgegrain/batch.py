@@ -94,6 +94,7 @@ class BatchPlan:
     suffix: str
     fit: Fit | None = None
     align: bool = True
+    quality: str | None = None
     max_bytes: int | None = None
     size: Size = "original"
     strength: float | None = None
@@ -211,8 +212,8 @@ class Worker:
         if plan.verb == "compress":
             for data in files:
                 _end_after(FILE_SECONDS)
-                yield attempt(compress_within, self._codecs, data, plan.fit, max_bytes=plan.max_bytes,
-                              align=plan.align, max_pixels=plan.max_pixels)
+                yield attempt(compress_within, self._codecs, data, plan.fit, quality=plan.quality,
+                              max_bytes=plan.max_bytes, align=plan.align, max_pixels=plan.max_pixels)
             return
         together = 1 if plan.device == "cpu" else BATCH  # where batches are faster
         for first in range(0, len(files), together):

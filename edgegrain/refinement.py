@@ -97,13 +97,13 @@ class RefiningCodec(Codec):
     five times as long. It uses up ``max_bytes``, by default the encoder's bytes.
     """
 
-    def __init__(self, bundle: str | Path = "faces", *, steps: int = STEPS, size: int | None = None,
+    def __init__(self, bundle: str | Path = "faces", *, rate: int = 0, steps: int = STEPS, size: int | None = None,
                  max_bytes: int | None = None, weights: Path | None = None, device: Device = "cpu",
                  threads: int | None = None, report: Callable[[float], None] | None = None) -> None:
         super().__init__(bundle, device, threads)
         self._open_again = functools.partial(
-            RefiningCodec, bundle, steps=steps, size=size, max_bytes=max_bytes, weights=weights, device=device,
-            threads=threads, report=report)
+            RefiningCodec, bundle, rate=rate, steps=steps, size=size, max_bytes=max_bytes, weights=weights,
+            device=device, threads=threads, report=report)
         if steps < 1:
             raise ValueError(f"a search has at least 1 step, got {steps}")
         if max_bytes is not None and max_bytes < 1:
@@ -127,8 +127,10 @@ class RefiningCodec(Codec):
         networks = [network for network in (self._torch_decoder, self._enlarger) if network is not None]
         Distributed(self._torch_device).move(networks, convolutional=True)
         self._networks = MetricNetworks.load(weights, self._torch_device, needed=True, faces=faces)
-        self._level_step = self._open.tables.step
-        self._bits = PayloadBits(self._open.tables, manifest.lr, manifest.lr).to(self._torch_device)
+        self._rate = manifest.rates[rate]
+        tables = self._open.tables_of(self._rate)
+        self._level_step = tables.step
+        self._bits = PayloadBits(tables, manifest.lr, manifest.lr).to(self._torch_device)
         self._found: dict[bytes, Rgb] = {}
 
     def fit(
@@ -144,7 +146,7 @@ class RefiningCodec(Codec):
                  else cut_square(rgb, fitted.square, self._size))
         return FittedLarge(fitted.rgb, fitted.original_size, fitted.fit, fitted.square, large=large)
 
-    def compress_fitted(self, fitted: Fitted) -> Payload:
+    def compress_fitted(self, fitted: Fitted, quality: str | None = None, max_bytes: int | None = None) -> Payload:
         """The payload of the LR that the search ends with; of the encoder's, if that is better and small enough."""
         if self._enlarger is not None and not isinstance(fitted, FittedLarge):
             raise TypeError("a search at a larger size needs the pictures that `fit` of this codec prepares")
@@ -153,8 +155,8 @@ class RefiningCodec(Codec):
         if key not in self._found:
             if len(self._found) == _KEPT:
                 self._found.clear()
-            self._found[key] = self._search(fitted, super().compress_fitted(fitted))
-        return self.pack(self._found[key], fitted)
+            self._found[key] = self._search(fitted, self.pack(self.encode(fitted), fitted, self._rate))
+        return self.pack(self._found[key], fitted, self._rate)
 
     def compress_batch(
         self, pictures: Iterable[PictureSource], fit: Fit | None = None, **options: Any
@@ -251,7 +253,7 @@ class RefiningCodec(Codec):
 
     def _packed(self, indices: Tensor, fitted: Fitted) -> Payload:
         whole = self._rounded(indices)[0].permute(1, 2, 0).byte().cpu().numpy()
-        return self.pack(np.ascontiguousarray(to_levels(whole, self._level_step)), fitted)
+        return self.pack(np.ascontiguousarray(to_levels(whole, self._level_step)), fitted, self._rate)
 
 
 class PayloadBits(nn.Module):

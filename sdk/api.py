@@ -81,8 +81,8 @@ def compress(
         DeviceMemoryError: there is too little memory to decode the picture.
     """
     codecs = _codecs(_folder(bundle), quality, max_bytes)
-    return compress_within(codecs, picture, fit, max_bytes=max_bytes, background=background, max_pixels=max_pixels,
-                           align=align, require_face=require_face)
+    return compress_within(codecs, picture, fit, quality=quality, max_bytes=max_bytes, background=background,
+                           max_pixels=max_pixels, align=align, require_face=require_face)
 
 
 def compress_faces(
@@ -116,7 +116,8 @@ def compress_scene(
         BundleError: there is no such bundle or quality, or it is damaged.
     """
     codecs = _codecs(_folder(bundle), quality, max_bytes)
-    return compress_scene_within(codecs, picture, max_bytes=max_bytes, background=background, max_pixels=max_pixels)
+    return compress_scene_within(codecs, picture, quality=quality, max_bytes=max_bytes, background=background,
+                                 max_pixels=max_pixels)
 
 
 def restore(
@@ -243,7 +244,8 @@ def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int |
 
 
 def compress_within(
-    codecs: Sequence[Codec], picture: PictureSource, fit: Fit | None = None, *, max_bytes: int | None,
+    codecs: Sequence[Codec], picture: PictureSource, fit: Fit | None = None, *, quality: str | None = None,
+    max_bytes: int | None,
     background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, align: bool = True, require_face: bool = False,
 ) -> Payload:
     """Compress a picture with the first of the codecs, best quality first, whose payload is small enough."""
@@ -253,11 +255,11 @@ def compress_within(
         kind = codec.bundle.hr, bool(codec.bundle.sides)
         if kind not in inputs:
             inputs[kind] = codec.fit(picture, fit, background, max_pixels, align, require_face)
-        payload = codec.compress_fitted(inputs[kind])
+        payload = codec.compress_fitted(inputs[kind], quality, max_bytes)
         if max_bytes is None or len(payload) <= max_bytes:
             return payload
         sizes.append(len(payload))
-    raise too_few_bytes(max_bytes or 0, min(sizes), quality=codecs[-1].bundle.quality)
+    raise too_few_bytes(max_bytes or 0, min(sizes), quality=codecs[-1].bundle.qualities[-1])
 
 
 def _codecs(folder: Path, quality: Quality | None, max_bytes: int | None) -> list[Codec]:

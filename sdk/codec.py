@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from codec_contract.bundle.find import find_bundle, strength_of
-from codec_contract.bundle.manifest import DEFAULT_DECODER, load_manifest
+from codec_contract.bundle.manifest import DEFAULT_DECODER, Rate, load_manifest
 from codec_contract.errors import ImageError
 from codec_contract.fit import (
     MAX_PHOTO_PIXELS,
@@ -27,7 +27,7 @@ from codec_contract.fit import (
     unfit_picture,
 )
 from codec_contract.lr_coder.coder_tables import rounded
-from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header, encode_payload
+from codec_contract.payload import FIT_PAD, MAX_LARGE_LR_PIXELS, Header, decode_body, encode_payload
 from codec_contract.pixels import Rgb
 from edge_encoder.contract_id import check_contract_id
 from edge_encoder.faces.detection import LEAST_PIXELS
@@ -37,7 +37,7 @@ from sdk.generated_mark import marked
 from sdk.inputs import RestoreSource, batches, position_in_batch, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
 from sdk.open_bundle import FormChoice, OpenBundle, RunningDecoder
-from sdk.payload import Payload, Scene, decode_payload_lr, enlargement, lr_header, picture_size
+from sdk.payload import Payload, Scene, enlargement, lr_header, picture_size
 from sdk.scenes import compress_scene_within, restore_scene
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import Device
@@ -179,17 +179,40 @@ class Codec:
             raise ImageError(f"bundle {self._manifest.id} is for {self._manifest.domain}, not for faces of photographs")
         return fit_faces(rgb, self._manifest.hr, framed_whole=framed_whole, least=least)
 
-    def compress_fitted(self, fitted: Fitted) -> Payload:
-        """The payload of a picture that `fit` prepared, maybe of another codec with inputs of the same size."""
-        (lr,) = self._encode([fitted])
-        return self.pack(lr, fitted)
+    def compress_fitted(self, fitted: Fitted, quality: str | None = None, max_bytes: int | None = None) -> Payload:
+        """The payload of a picture that `fit` prepared, maybe of another codec with inputs of the same size.
 
-    def pack(self, lr: Rgb, fitted: Fitted) -> Payload:
+        It has the bundle's rate of this ``quality``, by default the first; with ``max_bytes`` the first rate from there
+        on that fits, or the last."""
+        lr = self.encode(fitted)
+        for rate in self.rates_from(quality, max_bytes):
+            payload = self.pack(lr, fitted, rate)
+            if max_bytes is None or len(payload) <= max_bytes:
+                break
+        return payload
+
+    def rate_index(self, payload: Payload) -> int:
+        """The position of a payload's rate among `BundleInfo.qualities`; ValueError for another bundle's."""
+        return [payload.header.is_of(rate.lr_contract_id) for rate in self._manifest.rates].index(True)
+
+    def encode(self, fitted: Fitted) -> Rgb:
+        """The LR of an input of `fit`, uint8 ``[h, w, 3]``, before its levels are rounded."""
+        (lr,) = self._encode([fitted])
+        return lr
+
+    def rates_from(self, quality: str | None, max_bytes: int | None) -> tuple[Rate, ...]:
+        """The rates to try for a limit of bytes, the best first; one without a limit."""
+        rates = self._manifest.rates_from(quality)
+        return rates[:1] if max_bytes is None else rates
+
+    def pack(self, lr: Rgb, fitted: Fitted, rate: Rate | None = None) -> Payload:
         """The payload of an LR of this bundle's size, uint8 ``[h, w, 3]``, for a picture that `fit` prepared; its
-        levels are rounded as the bundle's payloads store them."""
-        lr = rounded(lr, self._open.tables.step)
+        levels are rounded as payloads of the rate, by default the first, store them."""
+        rate = rate or self._manifest.rates[0]
+        tables = self._open.tables_of(rate)
+        lr = rounded(lr, tables.step)
         return Payload(encode_payload(
-            lr, contract_id=self._manifest.lr_contract_id, tables=self._open.tables,
+            lr, contract_id=rate.lr_contract_id, tables=tables,
             original_size=fitted.original_size, fit=fitted.fit, square=fitted.square), lr=lr)
 
     def compress_batch(
@@ -260,8 +283,8 @@ class Codec:
         return pictures
 
     def can_restore(self, payload: Payload) -> bool:
-        """True for payloads of this bundle's LR contract."""
-        return payload.header.is_of(self._manifest.lr_contract_id)
+        """True for payloads of this bundle's LR contracts."""
+        return self._manifest.rate_of(payload.header) is not None
 
     def warm_up(self) -> None:
         """Compress and restore a grey picture, so that the first real one does not wait for the networks to load."""
@@ -332,9 +355,9 @@ class Codec:
             return received
         header = received.header if isinstance(received, Payload) else lr_header(received, self._manifest)
         shown = picture_size(header, self._manifest, size := check_size(size), check_max_pixels(max_pixels))
-        lr = (decode_payload_lr(received.parsed, self._manifest, self._open.tables) if isinstance(received, Payload)
-              else rounded(received, self._open.tables.step))
-        return _Unpacked(lr, header, shown, enlargement(header, self._manifest, size), strength)
+        tables = self._open.tables_of(self._manifest.rate_of(header) or self._manifest.rates[0])
+        lr = (decode_body(received.parsed, tables) if isinstance(received, Payload) else rounded(received, tables.step))
+        return _Unpacked(lr, header, shown, enlargement(header, self._manifest, size), strength, tables.step)
 
     def _decode(self, unpacked: Sequence[_Unpacked], batch_sizes: Sequence[int]) -> Iterable[Rgb]:
         """The squares of LRs, uint8 [hr, hr, 3]; LRs of a tiled bundle, which has no batches, as they are."""
@@ -344,7 +367,8 @@ class Codec:
         padding = [unpacked[0]] * (next((size for size in batch_sizes if size >= count), count) - count)
         together = [*unpacked, *padding]
         squares = self._open.decode(
-            np.stack([each.lr for each in together]), strengths=[each.strength for each in together])
+            np.stack([each.lr for each in together]), steps=[each.step for each in together],
+            strengths=[each.strength for each in together])
         return squares[:count]
 
     def _picture(
@@ -372,6 +396,8 @@ class _Unpacked(NamedTuple):
     """(width, height) of the picture."""
     enlargement: int
     strength: float | None
+    step: int
+    """Of the LR's levels."""
 
 
 def attempt(work: Callable[..., T], *arguments: Any, **options: Any) -> T | Exception:

@@ -11,7 +11,7 @@ from typing import Any
 from codec_contract.bundle.find import ALIASES, DEFAULT_BUNDLE, Control, controls_of, installed_bundles
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError
-from codec_contract.payload import CONTRACT_ID_BYTES, Header, other_contract
+from codec_contract.payload import Header, other_contract
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class BundleInfo:
             of tiles, which restore at the original's size only.
         quality: ``"tiny"``, ``"small"``, ``"medium"`` or ``"large"``: its rate among the bundles of its domain; None if
             it is not one of them.
+        qualities: of all its rates, from most to fewest bytes; None for a rate without a name.
     """
 
     id: str
@@ -53,6 +54,7 @@ class BundleInfo:
     controls: Mapping[str, Control] = field(default_factory=dict)
     sides: tuple[int, ...] = ()
     quality: str | None = None
+    qualities: tuple[str | None, ...] = ()
 
 
 def bundles() -> list[BundleInfo]:
@@ -80,6 +82,7 @@ def bundle_info(manifest: Manifest) -> BundleInfo:
         controls=controls_of(manifest),
         sides=manifest.sides,
         quality=manifest.quality,
+        qualities=tuple(rate.quality for rate in manifest.rates),
     )
 
 
@@ -104,7 +107,7 @@ def readable_manifests(folders: Iterable[Path]) -> Iterator[Manifest]:
 
 def manifest_for(header: Header) -> Manifest | None:
     """The installed bundle whose LR contract a payload names, the default one if several share it; None if none."""
-    return next((manifest for manifest in installed_manifests() if header.is_of(manifest.lr_contract_id)), None)
+    return next((manifest for manifest in installed_manifests() if manifest.rate_of(header)), None)
 
 
 def require_manifest_for(header: Header) -> Manifest:
@@ -112,7 +115,7 @@ def require_manifest_for(header: Header) -> Manifest:
     manifest = manifest_for(header)
     if manifest is None:
         installed = ", ".join(
-            f"{item.id} ({item.lr_contract_id[:CONTRACT_ID_BYTES].hex()})" for item in installed_manifests())
+            f"{item.id} ({', '.join(rate.prefix for rate in item.rates)})" for item in installed_manifests())
         raise other_contract(header, f"which no installed bundle has (installed: {installed or 'none'}); name the "
                              "one it was made with by its folder or as hf:// (bundle=, --bundle)")
     return manifest

@@ -16,6 +16,7 @@ from codec_contract.bundle.manifest import (
     INT8_FORM,
     BundledForm,
     Manifest,
+    Rate,
     decoder_forms,
     default_form,
 )
@@ -28,7 +29,7 @@ from sdk.grey import as_grey, is_grey, without_colour
 from sdk.payload import coder_tables
 from sdk.tiles import PAD as TILE_PAD
 from server_decoder.cuda_ops.library import find_library, require_cuda_kernels
-from server_decoder.decoder_session import CudaOptions, DecoderSession, Device, require_provider
+from server_decoder.decoder_session import STEP, CudaOptions, DecoderSession, Device, require_provider
 from server_decoder.enlarger_session import EnlargerSession
 from server_decoder.providers import can_run_int8
 
@@ -123,7 +124,7 @@ class OpenBundle:
         self.graphs = True  # false: the decoder replays no CUDA graphs
         self.default_strength = strength_of(manifest, None)
         self._opening = threading.Lock()
-        self._tables: CoderTables | None = None
+        self._tables: dict[str, CoderTables] = {}
         self._encoder: EncoderSession | None = None
         self._decoder: tuple[DecoderSession, RunningDecoder] | None = None
         self._enlarger: EnlargerSession | None = None
@@ -136,11 +137,15 @@ class OpenBundle:
 
     @property
     def tables(self) -> CoderTables:
-        """The coder tables."""
+        """The coder tables of the first rate."""
+        return self.tables_of(self.manifest.rates[0])
+
+    def tables_of(self, rate: Rate) -> CoderTables:
+        """The coder tables of a rate."""
         with self._opening:
-            if self._tables is None:
-                self._tables = coder_tables(self.manifest)
-            return self._tables
+            if rate.coder not in self._tables:
+                self._tables[rate.coder] = coder_tables(self.manifest, rate)
+            return self._tables[rate.coder]
 
     @property
     def encoder(self) -> EncoderSession:
@@ -167,6 +172,7 @@ class OpenBundle:
         return replace(running, graphs=decoder.graphs)  # false after a warm-up that could not capture them
 
     def _running_decoder(self) -> tuple[DecoderSession, RunningDecoder]:
+        step = self.tables.step if self.manifest.further_rates else None
         with self._opening:
             if self._decoder is None:
                 form, reason = choose_form(self.manifest, self.device, self.form)
@@ -176,7 +182,7 @@ class OpenBundle:
                 held = default_form(self.manifest).file
                 session = DecoderSession(
                     self.manifest.open_file(form.file), self.device, self.threads, strength=self.default_strength,
-                    cuda=CudaOptions(graphs=self.graphs),
+                    step=step, cuda=CudaOptions(graphs=self.graphs),
                     weights=(held, self.manifest.open_file(held)) if form.name == INT8_FORM else None)
                 running = RunningDecoder(form.file, form.precision, "fused" if session.fused else "plain",
                                          session.device, session.providers[0], session.graphs, reason)
@@ -201,13 +207,17 @@ class OpenBundle:
         with self._opening:
             self._enlarger = None
 
-    def decode(self, lrs: Rgb, *, strengths: Sequence[float | None] | None = None) -> Rgb:
-        """Decode LRs, uint8 ``[N, lr, lr, 3]``, to squares, uint8 ``[N, hr, hr, 3]``; a strength of None is the
-        default. Squares of faces whose LRs are those of grey pictures have equal channels."""
+    def decode(self, lrs: Rgb, *, steps: Sequence[int] | None = None,
+               strengths: Sequence[float | None] | None = None) -> Rgb:
+        """Decode LRs, uint8 ``[N, lr, lr, 3]``, to squares, uint8 ``[N, hr, hr, 3]``.
+
+        ``steps`` are those of the LRs' levels, by default that of the first rate; a strength of None is the default.
+        Squares of faces whose LRs are those of grey pictures have equal channels."""
         strength = None
         if (default := self.default_strength) is not None:
             strength = [default if wanted is None else wanted for wanted in strengths or [None] * len(lrs)]
-        squares = self.decoder.decode(lrs, strength=strength)
+        decoder = self.decoder
+        squares = decoder.decode(lrs, strength=strength, step=steps if STEP in decoder.controls else None)
         side = self.manifest.hr
         if squares.shape[1:] != (side, side, 3):
             raise BundleError(

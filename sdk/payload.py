@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from codec_contract.bundle.manifest import CODER_TABLES, Manifest
+from codec_contract.bundle.manifest import Manifest, Rate
 from codec_contract.errors import ImageError, PayloadError, reason
 from codec_contract.files import write_atomically
 from codec_contract.fit import Size, check_size, restored_size, unfit_picture
@@ -34,16 +34,19 @@ NATIVE = "size='native' (--size native)"
 """Advice of refusals, which the service words in its own terms."""
 
 
-def check_claims(header: Header, manifest: Manifest) -> None:
-    """Compare the LR contract and the LR size of a payload with those of a bundle: a large LR takes long to decode."""
-    if not header.is_of(manifest.lr_contract_id):
-        raise other_contract(header, f"bundle {manifest.id} has {manifest.lr_contract_id[:CONTRACT_ID_BYTES].hex()}; "
+def check_claims(header: Header, manifest: Manifest) -> Rate:
+    """Compare the LR contract and the LR size of a payload with those of a bundle, because a large LR takes long to
+    decode; returns its rate."""
+    rate = manifest.rate_of(header)
+    if rate is None:
+        raise other_contract(header, f"bundle {manifest.id} has {', '.join(each.prefix for each in manifest.rates)}; "
                              "restore it with the bundle it was made with")
     width, height = manifest.lr_size(header.original_size)
     if header.lr_size != (width, height):
         raise PayloadError(
             f"the payload holds an LR of {header.lr_width} x {header.lr_height}, bundle {manifest.id} works with "
             f"{width} x {height}; it is corrupt or forged")
+    return rate
 
 
 def lr_header(lr: Rgb, manifest: Manifest) -> Header:
@@ -257,16 +260,15 @@ class Scene(_Sent):
         return f"Scene({len(self)} bytes: {len(self.faces)} faces, original {width} x {height})"
 
 
-def coder_tables(manifest: Manifest) -> CoderTables:
-    """The coder tables of a bundle; `BundleError` if they are missing, altered or malformed."""
-    return CoderTables.from_json(manifest.open_file(CODER_TABLES))
+def coder_tables(manifest: Manifest, rate: Rate | None = None) -> CoderTables:
+    """The coder tables of a bundle's rate, by default of the first; `BundleError` if they are missing, altered or
+    malformed."""
+    return CoderTables.from_json(manifest.open_file((rate or manifest.rates[0]).coder))
 
 
-def decode_payload_lr(payload: ParsedPayload, manifest: Manifest, tables: CoderTables | None = None) -> Rgb:
-    """The LR of a payload, uint8 ``[h, w, 3]``; its claims are checked before its body is decoded. ``tables`` are those
-    of the bundle if they are open already."""
-    check_claims(payload.header, manifest)
-    return decode_body(payload, tables or coder_tables(manifest))
+def decode_payload_lr(payload: ParsedPayload, manifest: Manifest) -> Rgb:
+    """The LR of a payload, uint8 ``[h, w, 3]``; its claims are checked before its body is decoded."""
+    return decode_body(payload, coder_tables(manifest, check_claims(payload.header, manifest)))
 
 
 def _read_only(lr: Rgb) -> Rgb:

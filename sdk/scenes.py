@@ -37,10 +37,10 @@ _GREY = (128, 128, 128)
 
 
 def compress_scene_within(
-    codecs: Sequence[Codec], picture: PictureSource, *, max_bytes: int | None = None, background: Colour = WHITE,
-    max_pixels: int = MAX_PHOTO_PIXELS, most_faces: int | None = None,
+    codecs: Sequence[Codec], picture: PictureSource, *, quality: str | None = None, max_bytes: int | None = None,
+    background: Colour = WHITE, max_pixels: int = MAX_PHOTO_PIXELS, most_faces: int | None = None,
 ) -> Scene:
-    """Compress all faces of a photograph and its background with the first codec, best quality first, that fits.
+    """Compress all faces of a photograph and its background at the first rate of the codecs, best first, that fits.
 
     The background takes what the faces leave; without ``max_bytes`` a few dozen bytes. Faces of less than 32 pixels are
     part of the background where they do not fit. A photograph with more than ``most_faces`` is refused; None takes the
@@ -57,16 +57,20 @@ def compress_scene_within(
         if most_faces is not None and len(fitted) > most_faces:
             raise ImageError(f"the photograph has {len(fitted)} faces or more, a scene here at most {most_faces}; "
                              "compress it with the SDK, or its faces one by one")
-        faces = [codec.compress_fitted(face) for face in fitted]
-        used = _bytes(faces, size)
-        while (used > (max_bytes or used) and codec is codecs[-1] and len(faces) > 1
-               and fitted[len(faces) - 1].face < LEAST_PIXELS):
-            used = _bytes(faces := faces[:-1], size)
-        if max_bytes is None or used <= max_bytes:
-            return Scene(encode_scene(faces, size, _background(rgb, None if max_bytes is None else max_bytes - used)))
-        sizes.append(used)
+        lrs = [codec.encode(face) for face in fitted]
+        rates = codec.rates_from(quality, max_bytes)
+        for rate in rates:
+            faces = [codec.pack(lr, face, rate) for lr, face in zip(lrs, fitted, strict=True)]
+            used = _bytes(faces, size)
+            while (used > (max_bytes or used) and rate is rates[-1] and codec is codecs[-1] and len(faces) > 1
+                   and fitted[len(faces) - 1].face < LEAST_PIXELS):
+                used = _bytes(faces := faces[:-1], size)
+            if max_bytes is None or used <= max_bytes:
+                left = None if max_bytes is None else max_bytes - used
+                return Scene(encode_scene(faces, size, _background(rgb, left)))
+            sizes.append(used)
     raise too_few_bytes(
-        max_bytes or 0, min(sizes), "scene of this photograph, without a background,", codecs[-1].bundle.quality)
+        max_bytes or 0, min(sizes), "scene of this photograph, without a background,", codecs[-1].bundle.qualities[-1])
 
 
 def restore_scene(

@@ -43,6 +43,8 @@ LATENT = "z"
 """Optional input of IRN's decoders: the part of a picture that its LR does not determine; by default the likeliest."""
 STRENGTH = "strength"
 """Optional input of GCFSR's decoders: the factor s of every picture."""
+STEP = "step"
+"""Optional input of decoders for several rates: the step of the levels of every LR."""
 _CAST_TO_HALF = b"\n\x02to\x18\n"
 """In ONNX files of decoders that compute in float16: the attribute ``to`` of a Cast, with the value float16."""
 
@@ -53,7 +55,7 @@ class DecoderSession:
     The model has one of two signatures, any B: ``lr`` float32 ``[B, 3, h, w]`` in [-1, 1] and ``hr`` float32
     ``[B, 3, H, W]`` in about [-1, 1], which are quantized here; or ``lr`` uint8 ``[B, h, w, 3]`` and ``hr`` uint8
     ``[B, H, W, 3]``, if the graph quantizes. Its weights may be stored as float16; they are widened while it loads. A
-    model may also take ``strength`` float32 ``[B]``.
+    model may also take ``strength`` or ``step``, float32 ``[B]``.
 
     Attributes:
         device: ``"cpu"`` or ``"cuda"``.
@@ -61,14 +63,14 @@ class DecoderSession:
         quantizes: true if the graph takes and gives levels.
         fused: true if the graph has fused ops (docs/cuda_ops.md).
         providers: ONNX Runtime's execution providers that are active, the first one preferred.
-        takes_strength: true if it takes a factor s per picture ([GCFSR] 3.5).
+        controls: those of `STRENGTH`, a factor s per picture ([GCFSR] 3.5), and `STEP` that it takes.
         graphs: true if batch sizes that were warmed up are replayed as CUDA graphs.
     """
 
     def __init__(
         self, model: bytes | str | os.PathLike[str], device: Device = "cpu", threads: int | None = None, *,
         memory_limit: int | None = None, cuda: CudaOptions | None = None, strength: float | None = None,
-        weights: tuple[str, bytes] | None = None,
+        step: int | None = None, weights: tuple[str, bytes] | None = None,
     ) -> None:
         """Load a decoder, given as the bytes of an ONNX file or its path.
 
@@ -76,7 +78,8 @@ class DecoderSession:
             threads: that work on one picture on the CPU; None for ONNX Runtime's choice (all cores).
             memory_limit: most bytes for weights and activations; a batch that needs more raises a `DeviceMemoryError`.
                 ONNX Runtime 1.31 on the CPU counts activations only.
-            strength: of pictures that are decoded without one, for models that take one; None for the model's own.
+            strength, step: of pictures that are decoded without one, for models that take one; None for the model's
+                own.
             weights: name and bytes of the other file to which the model refers; None if it holds its weights.
         """
         self.device = device
@@ -97,32 +100,34 @@ class DecoderSession:
             self._session, self.graphs = _start(source, options, device, cuda, memory_limit)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         self.lr_size, self.quantizes = _check_signature(self._session)
-        self.takes_strength = _takes_strength(self._session)
-        self._strength = strength if self.takes_strength else None
+        self.controls = _controls(self._session)
+        self._defaults = {name: value for name, value in ((STRENGTH, strength), (STEP, step))
+                          if value is not None and name in self.controls}
         self._bound = BoundRuns(self._session, device, cuda.device_id, graphs=self.graphs) if device == "cuda" else None
 
     def decode(
         self, lr: npt.NDArray[np.uint8], *, z: npt.NDArray[np.float32] | None = None,
-        strength: float | Sequence[float] | None = None,
+        strength: float | Sequence[float] | None = None, step: int | Sequence[int] | None = None,
     ) -> npt.NDArray[np.uint8]:
         """Decode LRs, uint8 ``[B, h, w, 3]``, to pictures, uint8 ``[B, H, W, 3]``; the arguments as for `run`."""
-        hr = self.run(lr, z=z, strength=strength)
+        hr = self.run(lr, z=z, strength=strength, step=step)
         return hr if self.quantizes else pictures_of(hr)
 
     def run(
         self, lr: npt.NDArray[np.uint8], *, z: npt.NDArray[np.float32] | None = None,
-        strength: float | Sequence[float] | None = None,
+        strength: float | Sequence[float] | None = None, step: int | Sequence[int] | None = None,
     ) -> npt.NDArray[Any]:
         """The model's own output for LRs, uint8 ``[B, h, w, 3]``.
 
-        ``z`` is float32 ``[B, C, h, w]``, for models with that input (`LATENT`); ``strength`` one number for all
-        pictures or one each.
+        ``z`` is float32 ``[B, C, h, w]``, for models with that input (`LATENT`); ``strength`` and ``step`` are one
+        number for all pictures or one each.
         """
         feeds = self._feeds(lr)
         if z is not None:
             feeds[LATENT] = z
-        if strength is not None:
-            feeds[STRENGTH] = self._strengths(strength, len(lr))
+        for name, value in ((STRENGTH, strength), (STEP, step)):
+            if value is not None:
+                feeds[name] = self._control(name, value, len(lr))
         try:
             return self._bound.run(feeds) if self._bound else self._session.run([OUTPUT], feeds)[0]
         except Exception as error:  # ONNX Runtime's exceptions have no common class
@@ -158,29 +163,27 @@ class DecoderSession:
             )
         values = np.ascontiguousarray(lr) if self.quantizes else network_input(lr)
         feeds: dict[str, npt.NDArray[Any]] = {INPUT: values}
-        if self._strength is not None:  # always given, so that buffers and CUDA graphs fit every batch
-            feeds[STRENGTH] = self._strengths(self._strength, len(values))
+        for name, value in self._defaults.items():  # always given, so that buffers and CUDA graphs fit every batch
+            feeds[name] = self._control(name, value, len(values))
         return feeds
 
-    def _strengths(self, strength: float | Sequence[float], count: int) -> npt.NDArray[np.float32]:
+    def _control(self, name: str, given: float | Sequence[float], count: int) -> npt.NDArray[np.float32]:
         """float32 ``[count]``."""
-        if not self.takes_strength:
-            raise ImageError("this decoder takes no strength; decode without one")
-        values = np.asarray(strength, np.float32)
+        if name not in self.controls:
+            raise ImageError(f"this decoder takes no {name}; decode without one")
+        values = np.asarray(given, np.float32)
         if values.shape not in ((), (count,)):
-            raise ImageError(f"a batch of {count} takes one strength, or {count}; got {values.size}")
+            raise ImageError(f"a batch of {count} takes one {name}, or {count}; got {values.size}")
         return np.ascontiguousarray(np.broadcast_to(values, (count,)))
 
 
-def _takes_strength(session: onnxruntime.InferenceSession) -> bool:
-    """True if a strength may be given: an input that has a default in the file."""
-    for item in session.get_overridable_initializers():
-        if item.name == STRENGTH:
-            if (item.type, len(item.shape)) != ("tensor(float)", 1):
-                raise BundleError(f"not a decoder: it takes {STRENGTH} as {item.type} {item.shape}, expected "
-                                  "tensor(float) [B]")
-            return True
-    return False
+def _controls(session: onnxruntime.InferenceSession) -> set[str]:
+    """The controls that may be given: inputs that have a default in the file."""
+    found = {item.name: item for item in session.get_overridable_initializers() if item.name in (STRENGTH, STEP)}
+    for name, item in found.items():
+        if (item.type, len(item.shape)) != ("tensor(float)", 1):
+            raise BundleError(f"not a decoder: it takes {name} as {item.type} {item.shape}, expected tensor(float) [B]")
+    return set(found)
 
 
 def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Device, cuda: CudaOptions,

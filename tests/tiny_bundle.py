@@ -35,6 +35,7 @@ from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import (
     IntegerNetwork,
     integer_digest,
+    load_integer_network,
     prove_bound,
     run_reference,
     save_integer_network,
@@ -104,15 +105,14 @@ def quantizing_decoder(hr: int = HR, lr: int = LR, base: bytes | None = None) ->
     return checked(model)
 
 
-def steered_decoder(hr: int = HR, lr: int = LR) -> bytes:
-    """`repeating_decoder` plus strength / 255: each step of 2 makes pictures a level brighter."""
-    nodes = [helper.make_node("Mul", ["strength", "level"], ["scaled"]),
+def steered_decoder(hr: int = HR, lr: int = LR, control: str = "strength") -> bytes:
+    """`repeating_decoder` plus strength / 255: each 2 of it make pictures a level brighter; so does another control."""
+    nodes = [helper.make_node("Mul", [control, "level"], ["scaled"]),
              helper.make_node("Reshape", ["scaled", "shape"], ["light"]),
              helper.make_node("Add", ["repeated", "light"], ["hr"])]
-    weights = {"strength": np.full(1, STRENGTH_DEFAULT, np.float32), "level": np.float32(1 / 255),
+    weights = {control: np.full(1, STRENGTH_DEFAULT, np.float32), "level": np.float32(1 / 255),
                "shape": np.array([-1, 1, 1, 1])}
-    strength = helper.make_tensor_value_info("strength", TensorProto.FLOAT, ["s"])
-    return changed_decoder(hr, lr, nodes, weights, strength)
+    return changed_decoder(hr, lr, nodes, weights, helper.make_tensor_value_info(control, TensorProto.FLOAT, ["s"]))
 
 
 def write_steered_bundle(folder: Path, name: str = "steered-64-lr16") -> Path:
@@ -224,6 +224,18 @@ def write_tiny_bundle(
     if doublings:
         add_enlarger(root, doublings)
     return root
+
+
+def add_rates(root: Path, qualities: dict[int, str | None]) -> None:
+    """Give a tiny bundle further rates: step of the levels -> quality."""
+    network, rates = load_integer_network((root / ENCODER_WEIGHTS).read_bytes()), []
+    for step, quality in qualities.items():
+        tables = replace(CoderTables.default(), step=step)
+        (root / f"coder_{step}.json").write_bytes(tables.to_json())
+        named = {} if quality is None else {"quality": quality}
+        rates.append({"file": f"coder_{step}.json", **named,
+                      "lr_contract_id": lr_contract_id(integer_digest(network), PREPROCESSING, tables).hex()})
+    refresh_manifest(root, rates=rates)
 
 
 def write_qualities(folder: Path, default: str = "small") -> dict[str, Path]:

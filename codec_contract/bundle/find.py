@@ -70,8 +70,8 @@ HOW_TO_INSTALL = "; 'make qualities' in the clone installs it (docs/qualities.md
 
 def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str | None, max_bytes: int | None
                    ) -> list[Manifest]:
-    """The bundles of ``base``'s domain for a picture, best first; the first whose payload has at most ``max_bytes`` is
-    taken.
+    """The bundles of ``base``'s domain for a picture, best first; the first whose payload has at most ``max_bytes``, at
+    one of its rates, is taken.
 
     ``quality`` is the best one to use; without ``max_bytes`` the only one. Without it, ``base`` alone if there is no
     limit or ``base`` has no quality, else every quality.
@@ -84,12 +84,14 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
         return [base]
     known: dict[str, Manifest] = {}  # the first of several with the same quality
     for manifest in (base, *manifests):
-        if manifest.domain == base.domain and manifest.quality is not None:
-            known.setdefault(manifest.quality, manifest)
+        for rate in manifest.rates if manifest.domain == base.domain else ():
+            if rate.quality is not None:
+                known.setdefault(rate.quality, manifest)
     allowed = QUALITIES if quality is None else QUALITIES[:QUALITIES.index(quality) + 1]
     if max_bytes is None:
         allowed = allowed[-1:]
-    if found := [known[name] for name in reversed(allowed) if name in known]:
+    found = [known[name] for name in reversed(allowed) if name in known]
+    if found := [each for index, each in enumerate(found) if not index or each is not found[index - 1]]:
         return found
     raise BundleError(f"there is no bundle for {base.domain} of quality {quality}, only: "
                       f"{', '.join(filter(known.__contains__, QUALITIES)) or 'none'}; see 'edgegrain bundles'")

@@ -18,9 +18,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from codec_contract.errors import BundleError
+
+if TYPE_CHECKING:
+    from codec_contract.payload import Header
 
 MANIFEST: Final = "manifest.json"
 CODER_TABLES: Final = "coder.json"
@@ -85,6 +88,26 @@ class Enlarger:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """One LR contract of a bundle: its encoder with coder tables of their own, which have a step of the LR's levels.
+
+    Attributes:
+        lr_contract_id: 32 bytes.
+        coder: the file of the tables.
+        quality: name of the rate among those of its domain (`codec_contract.bundle.find`), or None.
+    """
+
+    lr_contract_id: bytes
+    coder: str = CODER_TABLES
+    quality: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of the id, in hex, as messages show it."""
+        return self.lr_contract_id[:4].hex()
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A checked ``manifest.json``, with its folder."""
 
@@ -113,7 +136,23 @@ class Manifest:
     enlarger: Enlarger | None = None
     """The network that enlarges what any of the decoders restores."""
     quality: str | None = None
-    """Name of its rate among the bundles of its domain (`codec_contract.bundle.find`), or None."""
+    """Name of its first rate."""
+    further_rates: tuple[Rate, ...] = ()
+    """Rates of fewer bytes, with coarser levels, from most to fewest."""
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """All rates, from most to fewest bytes; the first is that of ``lr_contract_id`` and ``coder.json``."""
+        return Rate(self.lr_contract_id, quality=self.quality), *self.further_rates
+
+    def rate_of(self, header: Header) -> Rate | None:
+        """The rate whose LR contract a payload names; None if it is another bundle's."""
+        return next((rate for rate in self.rates if header.is_of(rate.lr_contract_id)), None)
+
+    def rates_from(self, quality: str | None) -> tuple[Rate, ...]:
+        """The rates from the one of this quality on; all if none has it."""
+        first = next((index for index, rate in enumerate(self.rates) if quality and rate.quality == quality), 0)
+        return self.rates[first:]
 
     @property
     def factor(self) -> int:
@@ -223,7 +262,8 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
         licence=_field(source, "licence", dict, where),
         decoders=_decoders(source, where),
         enlarger=_enlarger(source, files, hr, tile_overlap is not None, where),
-        quality=_matching(source, "quality", _QUALITY, where) if "quality" in source else None,
+        quality=_quality(source, where),
+        further_rates=_rates(source, files, where),
     )
 
 
@@ -308,6 +348,21 @@ def _file_entries(source: Mapping[str, Any], where: str) -> Mapping[str, FileEnt
         entries[name] = FileEntry(name, _bounded(record, "size", MAX_FILE_BYTES, entry, least=0),
                                   _matching(record, "sha256", _HEX64, entry))
     return entries
+
+
+def _quality(source: Mapping[str, Any], where: str) -> str | None:
+    return _matching(source, "quality", _QUALITY, where) if "quality" in source else None
+
+
+def _rates(source: Mapping[str, Any], files: Mapping[str, FileEntry], where: str) -> tuple[Rate, ...]:
+    """The optional field ``rates``."""
+    rates = []
+    for described in _field({"rates": [], **source}, "rates", list, where):
+        if not isinstance(described, dict) or described.get("file") not in files:
+            raise BundleError(f"{where}: each of 'rates' is an object with a listed 'file'")
+        rates.append(Rate(bytes.fromhex(_matching(described, "lr_contract_id", _HEX64, f"{where}, rates")),
+                          described["file"], _quality(described, f"{where}, rates")))
+    return tuple(rates)
 
 
 def _decoders(source: Mapping[str, Any], where: str) -> Mapping[str, Mapping[str, Any]]:

@@ -26,7 +26,7 @@ from codec_contract.pixels import Rgb
 
 # The step of an LR's levels: payloads store multiples of it, which take fewer bytes. The coder codes indices: levels
 # divided by the step, halves rounded up. With step 1 they are the levels themselves.
-MAX_STEP = 16
+MAX_STEP = 64
 
 
 def to_indices(lr: Rgb, step: int) -> Rgb:
@@ -85,7 +85,7 @@ class CoderTables:
 
     Attributes:
         channels: the networks for red, green and blue.
-        step: of the LR's levels, 1...16 (`codec_contract.lr_coder.coder_tables`).
+        step: of the LR's levels, 1...64 (`codec_contract.lr_coder.coder_tables`).
     """
 
     channels: tuple[ChannelNetwork, ChannelNetwork, ChannelNetwork]

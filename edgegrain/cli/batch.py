@@ -98,9 +98,9 @@ def batch(
         require_provider(device)
     plan = BatchPlan(
         _absolute(source), _absolute(target), verb, [str(each.folder.resolve()) for each in manifests],
-        PAYLOAD_SUFFIX if verb == "compress" else f".{file_format}", fit=fit, align=align, max_bytes=max_bytes,
-        size=wanted, strength=strength, mark=mark, device=device, batch_size=batch_size, force=force,
-        inner=inner or "",
+        PAYLOAD_SUFFIX if verb == "compress" else f".{file_format}", fit=fit, align=align, quality=quality,
+        max_bytes=max_bytes, size=wanted, strength=strength, mark=mark, device=device, batch_size=batch_size,
+        force=force, inner=inner or "",
         max_pixels=options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS if verb == "compress" else MAX_PIXELS))
     path = failures or (out.root if isinstance(out, FolderStore) else Path()) / FAILURES
     began = time.monotonic()

@@ -92,6 +92,8 @@ def fetch(
 def quality(
     bundle: Annotated[str, typer.Argument(help="Id or folder of a bundle.")],
     name: Annotated[Quality, typer.Argument(help="Name of its rate among the bundles of its domain.")],
+    step: Annotated[int, typer.Option(
+        min=0, help="The further rate of this step of the levels (publish rates); 0: the first one.")] = 0,
 ) -> None:
     """Name a bundle's rate, so that compress --quality and --max-bytes can choose it.
 
@@ -101,12 +103,21 @@ def quality(
     \b
     Examples:
       edgegrain bundles quality my-bundles/my-faces small
+      edgegrain bundles quality my-bundles/my-faces tiny --step 13
     """
+    from codec_contract.bundle.manifest import Rate
     from export.bundle.writer import change_bundle, read_record, writable_bundle
+    from sdk.payload import coder_tables
 
     target = writable_bundle(bundle)
-    changed = change_bundle(target.folder, {**read_record(target.folder), "quality": name}, {})
-    say(f"{changed.id}: quality {changed.quality}")
+    record = read_record(target.folder)
+    rate = record if not step else next((
+        rate for rate in record.get("rates", ()) if coder_tables(target, Rate(b"", rate["file"])).step == step), None)
+    if rate is None:
+        raise BundleError(f"bundle {target.id} has no rate of step {step}")
+    rate["quality"] = name
+    change_bundle(target.folder, record, {})
+    say(f"{target.id}: quality {name}")
 
 
 def _names(bundle: BundleInfo) -> str:
@@ -131,8 +142,9 @@ def _print(found: list[tuple[str, BundleInfo]], verify: bool, as_json: bool) -> 
             yield (f"  {bundle.domain}, {bundle.codec}: {bundle.hr} x {bundle.hr} pixels <-> "
                    f"LR {bundle.lr} x {bundle.lr}")
             yield f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.bytes / 1e6:.1f} MB in {bundle.folder}"
-            if bundle.quality is not None:
-                yield f"  quality {bundle.quality}"
+            if any(bundle.qualities):
+                yield (f"  quality {', '.join(filter(None, bundle.qualities))}"
+                       + (f"; {len(bundle.qualities)} rates" if len(bundle.qualities) > 1 else ""))
             if len(bundle.sides) > 1:
                 yield f"  restored at {', '.join(map(str, bundle.sides))} pixels"
             yield from (f"  control {name}: {control}" for name, control in bundle.controls.items())

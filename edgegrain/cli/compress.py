@@ -132,10 +132,10 @@ def compress(
     chosen: dict[str, Any] = {"bundle": bundle, "quality": quality, "max_bytes": max_bytes}
 
     @functools.cache
-    def refining(folder: Path) -> sdk.Codec:
+    def refining(folder: Path, rate: int) -> sdk.Codec:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import RefiningCodec
-        return RefiningCodec(folder, steps=refine, size=refine_size or None, max_bytes=max_bytes,
+        return RefiningCodec(folder, rate=rate, steps=refine, size=refine_size or None, max_bytes=max_bytes,
                              report=bar and functools.partial(bar, line="refining"))
 
     def codec_of(payload: sdk.Payload) -> sdk.Codec:
@@ -145,15 +145,17 @@ def compress(
         if service is not None:
             return service.compress(source, fit, align=align, require_face=require_face, **reading, **chosen)
         payload = compress_within(
-            codecs, source, fit, max_bytes=max_bytes, align=align, require_face=require_face, **reading)
+            codecs, source, fit, quality=quality, max_bytes=max_bytes, align=align, require_face=require_face,
+            **reading)
         if not refine:
             return payload
-        return refining(codec_of(payload).bundle.folder).compress(source, fit, align=align, **reading)
+        codec = codec_of(payload)
+        return refining(codec.bundle.folder, codec.rate_index(payload)).compress(source, fit, align=align, **reading)
 
     def scene_of(source: Path | bytes) -> sdk.Scene:
         if service is not None:
             return service.compress_scene(source, **reading, **chosen)
-        return compress_scene_within(codecs, source, max_bytes=max_bytes, **reading)
+        return compress_scene_within(codecs, source, quality=quality, max_bytes=max_bytes, **reading)
 
     def work(job: FileJob) -> Row:
         if not all_faces:  # whose number is not known yet

@@ -60,6 +60,7 @@ from edgegrain.metrics.score_names import OTHER_PERSON
 from edgegrain.metrics.weights import FILES
 from edgegrain.pictures.stored_pictures import original_of
 from sdk import Codec, Payload, find_faces
+from sdk.api import compress_within
 from sdk.payload import decode_payload_lr
 
 Key = TypeVar("Key")
@@ -84,6 +85,9 @@ class EvaluationConfig:
     """Bytes of the curves' points; empty for no curves."""
     side: int = 0
     """Of the originals and restored pictures, in pixels; 0: the bundle's."""
+    quality: str | None = None
+    max_bytes: int | None = None
+    """Rate of the payloads, and their limit, as for `sdk.compress`."""
     refinement: str = ""
     """Steps and revision of the codec's search (`edgegrain.refinement`), as a part of the cache's key."""
 
@@ -137,6 +141,8 @@ class Evaluator:
         self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest(),
                             "device": codec.device, "onnxruntime": onnxruntime.__version__,
                             "libraries": library_versions()}
+        if config.quality or config.max_bytes:
+            self._bundle_key |= {"quality": config.quality, "max_bytes": config.max_bytes}
         if config.refinement:
             self._bundle_key |= {"refinement": config.refinement, "torch": torch.__version__}
         running = codec.running_decoder
@@ -190,7 +196,7 @@ class Evaluator:
     def _payload(self, original: Rgb, key: Mapping[str, Any]) -> Payload:
         """The bundle's payload: kept, since a refined one takes minutes."""
         found = self._cached({"kind": "payload", **key},
-                             lambda: base64.b64encode(self._codec.compress(original, align=False)).decode())
+                             lambda: base64.b64encode(compressed(self._codec, original, self._config)).decode())
         return Payload(base64.b64decode(found))
 
     def _enlarged_bicubically(self, search: _ClassicalSearch, payload: Payload) -> dict[str, Any]:
@@ -210,6 +216,11 @@ class Evaluator:
             kind: len(encode_lossless(lr, kind)) for kind in ("png", "webp", "jpeg-xl")}
         return {"row": asdict(row), "lr_bytes": sizes, "original_features": packed(reference.features),
                 "lr_saturation": lr_saturation(lr, search.original)}
+
+
+def compressed(codec: Codec, original: Rgb, config: EvaluationConfig) -> Payload:
+    """The payload of a whole picture at the rate of an evaluation."""
+    return compress_within([codec], original, align=False, quality=config.quality, max_bytes=config.max_bytes)
 
 
 def metrics_key(metrics: PictureMetrics, weights_id: str) -> dict[str, Any]:

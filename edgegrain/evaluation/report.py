@@ -141,11 +141,11 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
             PAGE: page.encode(), **drawn, **{file: png for file, (_, png) in sheets.items()}}
 
 
-def report_name(codec: Codec, side: int, refinement: Refinement | None = None) -> str:
+def report_name(codec: Codec, side: int, refinement: Refinement | None = None, rate: str = "") -> str:
     """Name of an evaluation's files without their suffix."""
     name = f"{codec.bundle.id}-{codec.bundle.version}"
     name = name if side == codec.bundle.hr else f"{name}-{side}"
-    return name + (refinement or Refinement()).suffix
+    return name + (f"-{rate}" if rate else "") + (refinement or Refinement()).suffix
 
 
 def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:

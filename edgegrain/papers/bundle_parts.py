@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from codec_contract.errors import ExportError
@@ -48,21 +46,6 @@ def compare_encoder(encode: Callable[[np.ndarray], np.ndarray], pictures: np.nda
     if steps.max() > 1:
         raise ExportError(f"the exported encoder differs from torch by {steps.max()} levels, more than 1")
     return round(1e6 * float((steps > 0).mean()), 2)
-
-
-def add_optional_input(model: onnx.ModelProto, name: str, shape: Sequence[int | str], default: np.ndarray | None = None
-                       ) -> None:
-    """Make an initializer of the graph an input that callers may leave out, in place.
-
-    ``shape`` may have open dimensions by name; a ``default`` of None is the initializer's own value.
-    """
-    held = next((tensor for tensor in model.graph.initializer if tensor.name == name), None)
-    if held is None:
-        raise ExportError(f"torch folded {name} into the graph; it must stay an input")
-    value = numpy_helper.to_array(held) if default is None else default
-    held.CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
-    model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-    onnx.checker.check_model(model)
 
 
 def state_digest(state: Mapping[str, Tensor], config: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,19 +16,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codec_contract.bundle.manifest import ENCODER_ONNX, ENCODER_WEIGHTS, Manifest
 from codec_contract.errors import ImageError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import ChannelNetwork, CoderTables, rounded, to_indices
 from codec_contract.lr_coder.context import all_contexts
 from codec_contract.pixels import Rgb
+from edge_encoder.contract_id import lr_contract_id
+from edge_encoder.encoder_session import EncoderSession
+from edge_encoder.integer_network import integer_digest, load_integer_network
 from edgegrain.evaluation.classical_codecs import encode_lossless
+from edgegrain.pictures.stored_pictures import StoredPicture, read_square, stored_pictures
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.grain.rate import FloatNetwork, code_length
+from export.bundle.writer import change_bundle, read_record
 
 BATCH = 4096
 CALIBRATION_SAMPLES = 200_000
 WIDTHS = (128, 128)
+RATE_WIDTHS = (64, 64)
+"""Of a bundle's further rates: smaller files, because there are several."""
 STEPS = 8000
 LEAST_STEPS, PASSES = 250, 50
 """Fewest steps, and passes over the samples: with more of them, LRs of few pictures are learnt by heart and others
@@ -102,6 +110,39 @@ def fit_tables(
             write_atomically(kept, json.dumps(record).encode(), force=True)
     first, second, third = networks
     return CoderTables((first, second, third), level_step)
+
+
+def add_rates(bundle: Manifest, data: Path, steps: Sequence[int], *, exclude: tuple[str, ...] = (),
+              report: Progress | None = None) -> Manifest:
+    """Give a bundle rates of these steps of the levels, ascending, in place of those after its first.
+
+    The coder tables of each, ``coder_STEP.json``, are fitted to the bundle's own LRs of the pictures ``data`` and of
+    their mirror images. Files that are there already are taken as they are, as an interrupted call left them.
+    """
+    network = load_integer_network(bundle.open_file(ENCODER_WEIGHTS))
+    encoder = EncoderSession(bundle.open_file(ENCODER_ONNX))
+    lrs: list[Rgb] = []
+    rates = []
+    for step in steps:
+        path = bundle.folder / f"coder_{step}.json"
+        if not path.exists():
+            lrs = lrs or list(_both_ways(encoder, stored_pictures(data, exclude), bundle.hr, report))
+            write_atomically(path, fit_tables(lrs, widths=RATE_WIDTHS, level_step=step, report=report).to_json())
+        tables = CoderTables.from_json(path.read_bytes())
+        rates.append({"file": path.name,
+                      "lr_contract_id": lr_contract_id(integer_digest(network), bundle.preprocessing, tables).hex()})
+    files = {rate["file"]: (bundle.folder / rate["file"]).read_bytes() for rate in rates}
+    return change_bundle(bundle.folder, {**read_record(bundle.folder), "rates": rates}, files)
+
+
+def _both_ways(encoder: EncoderSession, pictures: Sequence[StoredPicture], hr: int, report: Progress | None
+               ) -> Iterator[Rgb]:
+    """The LRs of pictures and of their mirror images."""
+    for index, picture in enumerate(pictures, 1):
+        square = read_square(picture, hr)
+        yield from encoder.encode(np.stack([square, square[:, ::-1]]))
+        if report is not None:
+            report(index / len(pictures), "encoding pictures")
 
 
 def _kept_networks(kept: Path | None, key: str) -> list[ChannelNetwork]:

@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from codec_contract.bundle.find import controls_of
-from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, Manifest
+from codec_contract.bundle.manifest import ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, Manifest
 from edgegrain.service.problems import Problem, problem_response
 from sdk.payload import coder_tables
 
@@ -81,6 +81,14 @@ class ControlDescription(BaseModel):
     default: float | None = Field(description="Default; null if the default picture needs no number.")
 
 
+class RateDescription(BaseModel):
+    """A further rate of a bundle: fewer bytes, with coarser levels and coder tables of its own."""
+
+    file: str = Field(description="Its coder tables, one of the contract's files.")
+    lr_contract_id: str = Field(description="64 hex digits.")
+    quality: str | None = Field(description="Its name, for compressing.")
+
+
 class BundleDescription(BaseModel):
     """A bundle that is served."""
 
@@ -94,7 +102,8 @@ class BundleDescription(BaseModel):
     sides: list[int] = Field(description="Sides of the squares that are restored, in pixels: hr first, then larger.")
     preprocessing: dict[str, Any] = Field(description="How a picture is fitted to the square; see the manifest.")
     quality: str | None = Field(description="Name of its rate among the bundles of its domain, for compressing.")
-    lr_contract_id: str = Field(description="64 hex digits; a payload names the first eight.")
+    lr_contract_id: str = Field(description="64 hex digits; a payload names the first ones.")
+    rates: list[RateDescription] = Field(description="Further rates, from most to fewest bytes.")
     licence: dict[str, Any]
     controls: dict[str, ControlDescription] = Field(
         description="Numeric options of restoring that this bundle has: strength.")
@@ -165,6 +174,8 @@ def describe(manifest: Manifest, files: Mapping[str, ServedFile]) -> BundleDescr
         lr=manifest.lr, step=coder_tables(manifest).step, sides=list(manifest.sides),
         preprocessing=dict(manifest.preprocessing), quality=manifest.quality,
         lr_contract_id=manifest.lr_contract_id.hex(), licence=dict(manifest.licence),
+        rates=[RateDescription(file=rate.coder, lr_contract_id=rate.lr_contract_id.hex(), quality=rate.quality)
+               for rate in manifest.further_rates],
         controls={name: ControlDescription(**asdict(control)) for name, control in controls_of(manifest).items()},
         encoders=[file for file in described if file.name.startswith("encoder.")],
         contract=[file for file in described if not file.name.startswith("encoder.")])
@@ -175,7 +186,8 @@ def client_files(manifest: Manifest) -> Mapping[str, ServedFile]:
     data = {name: manifest.open_file(name) for name in (ENCODER_ONNX, ENCODER_TFLITE) if name in manifest.files}
     if parts := sorted(name for name in manifest.files if name.startswith(f"{ENCODER_COREML}/")):
         data[COREML_ARCHIVE] = _archive({name: manifest.open_file(name) for name in parts})
-    data |= {name: manifest.open_file(name) for name in (CODER_TABLES, GOLDEN) if name in manifest.files}
+    names = (*(rate.coder for rate in manifest.rates), GOLDEN)
+    data |= {name: manifest.open_file(name) for name in names if name in manifest.files}
     return {name: ServedFile(name, content, {
         "Cache-Control": "public, no-cache",
         "Content-Disposition": f'attachment; filename="{name}"'}) for name, content in data.items()}

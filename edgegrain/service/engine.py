@@ -81,6 +81,7 @@ class CompressOptions:
     align: bool = True
     require_face: bool = False
     faces: FacesChoice = "largest"
+    quality: str | None = None
     max_bytes: int | None = None
     fallbacks: Sequence[str] = ()
 
@@ -192,9 +193,10 @@ class Engine:
                 return _faces_document(bundle, (rgb.shape[1], rgb.shape[0]), codecs[0].compress_faces(rgb))
             if options.faces == "scene":
                 return compress_scene_within(
-                    codecs, rgb, max_bytes=options.max_bytes, most_faces=self._max_scene_faces)
-            return compress_within(codecs, rgb, options.fit, max_bytes=options.max_bytes, align=options.align,
-                                   require_face=options.require_face)
+                    codecs, rgb, quality=options.quality, max_bytes=options.max_bytes,
+                    most_faces=self._max_scene_faces)
+            return compress_within(codecs, rgb, options.fit, quality=options.quality, max_bytes=options.max_bytes,
+                                   align=options.align, require_face=options.require_face)
 
 
 def _attempt(work: Callable[..., bytes], *arguments: Any) -> Outcome:

@@ -273,7 +273,7 @@ def _compress_options(parameters: CompressParameters, fallbacks: Sequence[Manife
     red, green, blue = bytes.fromhex(parameters.background)
     return CompressOptions(
         parameters.fit, (red, green, blue), parameters.align, parameters.require_face, parameters.faces,
-        parameters.max_bytes, [manifest.id for manifest in fallbacks])
+        parameters.quality, parameters.max_bytes, [manifest.id for manifest in fallbacks])
 
 
 def _payload_of(kind: str, body: bytes) -> bytes:

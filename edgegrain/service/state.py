@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from codec_contract.bundle.find import ALIASES, bundles_to_try, find_bundle, strength_of
 from codec_contract.bundle.manifest import Manifest, verify_bundle
 from codec_contract.errors import BundleError, ImageError, ServiceError
-from codec_contract.payload import CONTRACT_ID_BYTES, Header, other_contract, parse_payload
+from codec_contract.payload import Header, other_contract, parse_payload
 from codec_contract.scene import is_scene
 from edge_encoder.contract_id import check_contract_id
 from edgegrain.pictures import MAX_SIDES
@@ -170,9 +170,9 @@ class ServiceState:
         """The served bundle of a payload or scene; `PayloadError` if there is none."""
         header = claims.faces[0].header if isinstance(claims, Scene) else claims
         for manifest in self.manifests.values():
-            if header.is_of(manifest.lr_contract_id):
+            if manifest.rate_of(header):
                 return manifest
-        known = ", ".join(manifest.lr_contract_id[:CONTRACT_ID_BYTES].hex() for manifest in self.manifests.values())
+        known = ", ".join(rate.prefix for manifest in self.manifests.values() for rate in manifest.rates)
         raise other_contract(header, f"available: {known}; load the bundle it was made with")
 
     def bundles_to_try(self, bundle: str | None, quality: str | None, max_bytes: int | None) -> list[Manifest]:

@@ -40,6 +40,7 @@ from export.bundle.writer import decoder_hash
 from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage
 from export.decoder.fused_decoder import fused_graph
 from export.decoder.graph import (
+    add_optional_input,
     decoder_graph,
     from_levels,
     load_parameters,
@@ -51,7 +52,7 @@ from export.decoder.graph import (
 from export.decoder.int8 import Int8Decoder, int8_decoder
 from export.decoder.served import served_decoder
 from export.proof.inputs import find_pictures, make_inputs
-from server_decoder.decoder_session import DecoderSession
+from server_decoder.decoder_session import STEP, DecoderSession
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import (
     KIND,
@@ -250,6 +251,8 @@ def export_decoder(decoder: nn.Module, lr: int, options: DecoderOptions) -> byte
     if half:
         round_weights(decoder, compact=False)
     graph = decoder_graph(decoder, lr, levels=levels)
+    if any(name.rpartition(".")[2] == STEP for name, _ in decoder.named_buffers()):
+        add_optional_input(graph, STEP, ["step_batch"])
     if rounded:
         graph = store_compact(graph) if compact else store_half(graph)
     return bytes(graph.SerializeToString())

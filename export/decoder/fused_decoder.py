@@ -17,13 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 import torch
+import torch.nn.functional as F
 from onnx import TensorProto
 from torch import Tensor, nn
 
 from codec_contract.errors import ExportError
 from export.decoder.fused_nodes import Array, FusedGraph, Value, array
+from export.decoder.graph import add_optional_input
 from export.decoder.served import CLAMP, normalized_filters, upsampled_kernel
-from server_decoder.decoder_session import INPUT
+from server_decoder.decoder_session import INPUT, STEP
 from server_decoder.grain.code_predictor import CodePredictor
 from server_decoder.grain.fusion import FeatureFusion, PictureFusion, SqueezeExcitation
 from server_decoder.grain.grain import Grain
@@ -57,7 +59,10 @@ def fused_graph(decoder: Grain | RRDBDecoder, *, half: bool = False) -> onnx.Mod
                 raise ExportError(f"there are no fused ops for a {type(grain.prior).__name__}; export it with --ops "
                                   "plain")
         picture = _fused_picture(graph, grain.fusion, picture, f_inv, style, f_gen)
-    return graph.model(levels, picture)
+    model = graph.model(levels, picture)
+    if invertible.config.step:
+        add_optional_input(model, STEP, ["step_batch"])
+    return model
 
 
 def _sequence(graph: FusedGraph, x: Value | Sequence[Value], name: str, layers: Sequence[nn.Module] | nn.Sequential, *,
@@ -78,7 +83,13 @@ def _sequence(graph: FusedGraph, x: Value | Sequence[Value], name: str, layers: 
 
 def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -> tuple[Value, list[Value]]:
     """The RRDB decoder's picture, and f_inv, coarse to fine."""
-    x, f_inv = graph.layer(lr, f"{name}.conv_first", decoder.conv_first), []
+    weight, f_inv = decoder.conv_first.weight, []
+    x = graph.conv(lr, f"{name}.conv_first", weight[:, :3], decoder.conv_first.bias)
+    if decoder.config.step:  # the fourth channel is the same everywhere: its part is one map, times the octaves
+        plane = F.conv2d(weight.new_ones(1, 1, *lr.shape[:2]), weight[:, 3:], padding=1) / (4 * math.log(2))
+        octaves = graph.node("Log", [graph.constant(STEP, array(decoder.step))], ())
+        part = graph.cast(graph.constant(f"{name}.conv_first.step", array(plane.permute(0, 2, 3, 1))), graph.half)
+        x = graph.add(x, graph.scale(part, graph.reshape(octaves, 1)))
     scales: Any = decoder.scales
     upsamples: Any = decoder.upsamples
     for index, scale in enumerate(scales):

@@ -58,6 +58,23 @@ def decoder_graph(decoder: nn.Module, lr: int, outputs: Sequence[str] = (OUTPUT,
     return model
 
 
+def add_optional_input(model: onnx.ModelProto, name: str, shape: Sequence[int | str], default: np.ndarray | None = None
+                       ) -> None:
+    """Make an initializer of the graph, a module's buffer, an input that callers may leave out, in place.
+
+    ``shape`` may have open dimensions by name; a ``default`` of None is the initializer's own value.
+    """
+    held = next((tensor for tensor in model.graph.initializer if tensor.name.rpartition(".")[2] == name), None)
+    if held is None:
+        raise ExportError(f"torch folded {name} into the graph; it must stay an input")
+    for node in model.graph.node:
+        node.input[:] = [name if source == held.name else source for source in node.input]
+    value = numpy_helper.to_array(held) if default is None else default
+    held.CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
+    model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    onnx.checker.check_model(model)
+
+
 def _always_kept(name: str, tensor: Tensor) -> bool:
     # Small trained weights are kept even if the picture does not depend on them, such as the invertible picture's last
     # convolution where the generator's picture is the base: a later training uses both.

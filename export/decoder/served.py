@@ -76,13 +76,15 @@ def upsampled_kernel(weight: Tensor) -> Tensor:
 class ServedDecoder(RRDBDecoder):
     """`RRDBDecoder` whose convolutions may be halves; LR and picture are float32."""
 
-    def forward_features(self, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
-        picture, features = super().forward_features(lr.to(self.conv_first.weight.dtype))
+    def forward_features(self, lr: Tensor, step: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        picture, features = super().forward_features(lr.to(self.conv_first.weight.dtype), step)
         return picture.to(lr.dtype), features
 
     def narrow(self) -> None:
         """Make all weights halves."""
         self.half()
+        if self.config.step:
+            self.step = self.step.float()  # the type of the graph's input
 
 
 class ServedFusion(FeatureFusion):

@@ -201,15 +201,16 @@ class Grain(nn.Module):
         """The state dict without the frozen prior."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(PRIOR)}
 
-    def forward_all(self, lr: Tensor, prior_gain: float = 1.0) -> GrainOutput:
+    def forward_all(self, lr: Tensor, prior_gain: float = 1.0, step: Tensor | None = None) -> GrainOutput:
         """Every picture and feature on the way.
 
         Args:
             lr: ``[B, 3, h, w]`` in [-1, 1], the size of the decoder's coarsest scale.
             prior_gain: factor on the generator's features or picture in the fusion; 0 leaves the prior out. If the base
                 is the generator's picture, it is interpolated to the invertible one.
+            step: as for `RRDBDecoder.forward_features`.
         """
-        invertible, f_inv = self.decoder.forward_features(lr)
+        invertible, f_inv = self.decoder.forward_features(lr, step)
         if self.prior is None or self.codes is None:
             return GrainOutput(invertible, None, invertible, None, f_inv, {})
         codes, (style, f_gen) = self.generate(f_inv)
@@ -240,8 +241,8 @@ class Grain(nn.Module):
         codes = self.prior.mean_code + self.codes(f_inv)
         return codes, self.prior(codes, None, self.codes.predict_offsets(f_inv), window)
 
-    def forward(self, lr: Tensor) -> Tensor:
-        return self.forward_all(lr).final
+    def forward(self, lr: Tensor, step: Tensor | None = None) -> Tensor:
+        return self.forward_all(lr, step=step).final
 
 
 def _checked(prior: GenerativePrior | None, config: PriorConfig | None) -> GenerativePrior | None:

@@ -138,11 +138,14 @@ class DecoderConfig:
             a width of its own. Sub-pixel convolutions leave a grid of the period of their strides on smooth surfaces;
             bilinear interpolation, which is the FIR filter [1, 3, 3, 1], does not.
         head: hidden channels of the 3x3 convolutions that make the picture; () for one convolution.
+        step: above 0, the decoder is told the step of the LR's levels, which is this one unless another is given. So
+            one decoder serves all rates of a bundle, as FFDNet (arXiv 1710.04026) serves all levels of noise.
     """
 
     scales: tuple[Scale, ...]
     upsampling: str = "nearest"
     head: tuple[int, ...] = (64, 32)
+    step: int = 0
 
     def __post_init__(self) -> None:
         sizes = [scale.size for scale in self.scales]
@@ -268,11 +271,15 @@ class Upsample(nn.Module):
 class RRDBDecoder(nn.Module):
     """LR picture -> HR picture, with the multi-scale features f_inv for the modules that follow."""
 
+    step: Tensor
+
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.config = config
         widths = [scale.channels for scale in config.scales]
-        self.conv_first = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.conv_first = nn.Conv2d(4 if config.step else 3, widths[0], 3, padding=1)
+        if config.step:
+            self.register_buffer("step", torch.full((1,), float(config.step)), persistent=False)
         self.scales = nn.ModuleList(DecoderScale(scale) for scale in config.scales)
         self.upsamples = nn.ModuleList(
             Upsample(a, b, config.upsampling) for a, b in zip(widths, widths[1:], strict=False))
@@ -289,11 +296,11 @@ class RRDBDecoder(nn.Module):
         for parameter in self.head[-1].parameters():
             parameter.mul_(INITIAL_RESIDUAL)  # the first pictures are near grey, not noise
 
-    def forward_features(self, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """``lr``: float ``[B, 3, lr, lr]`` in [-1, 1]. Returns the picture ``[B, 3, hr, hr]`` (about [-1, 1], not
-        clipped) and f_inv, coarse to fine."""
+    def forward_features(self, lr: Tensor, step: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """``lr``: float ``[B, 3, lr, lr]`` in [-1, 1]; ``step``: of the levels of each LR, ``[B]`` or ``[1]``. Returns
+        the picture ``[B, 3, hr, hr]`` (about [-1, 1], not clipped) and f_inv, coarse to fine."""
         features = []
-        x = self.conv_first(lr)
+        x = self.conv_first(self.with_step(lr, step) if self.config.step else lr)
         for index, scale in enumerate(self.scales):
             if index:
                 x = self.upsamples[index - 1](x)
@@ -301,5 +308,10 @@ class RRDBDecoder(nn.Module):
             features.append(x)  # [B, channels, size, size]
         return self.head(x), features
 
-    def forward(self, lr: Tensor) -> Tensor:
-        return self.forward_features(lr)[0]
+    def with_step(self, lr: Tensor, step: Tensor | None = None) -> Tensor:
+        """The LR with its step as a fourth channel, in four octaves."""
+        steps = (self.step if step is None else step) + 0 * lr[:, 0, 0, 0].float()  # or export would fold them
+        return torch.cat([lr, (torch.log2(steps) / 4).to(lr.dtype).reshape(-1, 1, 1, 1) + 0 * lr[:, :1]], 1)
+
+    def forward(self, lr: Tensor, step: Tensor | None = None) -> Tensor:
+        return self.forward_features(lr, step)[0]

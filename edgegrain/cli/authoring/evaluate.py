@@ -38,8 +38,9 @@ def evaluate(
     ] = 0,
     refine: options.RefineOption = 0,
     refine_size: options.RefineSizeOption = 0,
+    quality: options.QualityOption = None,
     max_bytes: Annotated[int | None, typer.Option(
-        "--max-bytes", min=1, help="For --refine: largest payload [default: the encoder's].")] = None,
+        "--max-bytes", min=1, help="Largest payload: each picture gets the bundle's best rate that fits.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="Number of pictures; 0: all.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: all.")] = 0,
     device: Annotated[options.Device, typer.Option(
@@ -81,12 +82,13 @@ def evaluate(
     import sdk
 
     refuse_options({"--refine-size": refine_size and not refine}, options.SEARCH_SIZE)
-    refuse_options({"--max-bytes": max_bytes and not refine}, "it is the limit of a search; add --refine 40")
     refuse_options({"--form": form != "auto" and refine}, "a search decodes in float32; leave it out with --refine")
     refinement = Refinement(refine, refine_size, max_bytes or 0)
     paths = list_pictures(data)[: limit or None]
     manifest = load_manifest(find_bundle(bundle))
     faces = manifest.domain == "faces"
+    refuse_options({"--quality": quality and quality not in {rate.quality for rate in manifest.rates}},
+                   f"bundle {bundle} has no such rate")
     refuse_options({"--photographs": photographs and not faces}, f"bundle {bundle} is not one of faces")
     refinement_key = ""
     if not refine:
@@ -101,22 +103,25 @@ def evaluate(
     side = size or codec.bundle.hr
     refuse_options({"--size": side < LEAST_SIDE},
                    f"the metrics need pictures of at least {LEAST_SIDE}×{LEAST_SIDE}, not {side}×{side}")
-    name = report_name(codec, side, refinement) + ("" if form == "auto" else f"-{form}")
+    rate: str = quality or ""
+    if max_bytes and not refine:
+        rate += f"{'-' * bool(rate)}to-{max_bytes}"
+    config = evaluation.EvaluationConfig(
+        baselines != "none", (), side, quality, None if refine else max_bytes, refinement_key)
+    name = report_name(codec, side, refinement, rate) + ("" if form == "auto" else f"-{form}")
     folder = out or Path("evaluate_out") / name
     refuse_existing((folder / file for file in (PAGE, f"{name}.tsv", f"{name}.json", *PICTURES)), force)
 
     metric_weights = find_metric_weights(weights, faces=faces)
     if threads:
         torch.set_num_threads(threads)
-    budgets: tuple[int, ...] = ()
     if curves and baselines != "none":
-        budgets = evaluation.curve_budgets([
-            len(codec.compress(original_of(path, side), align=False))
-            for path in with_progress(paths, f"compressing {len(paths)} pictures")])
+        config = dataclasses.replace(config, budgets=evaluation.curve_budgets([
+            len(evaluation.compressed(codec, original_of(path, side), config))
+            for path in with_progress(paths, f"compressing {len(paths)} pictures")]))
     evaluator = evaluation.Evaluator(
         codec, PictureMetrics(metric_weights, device=device, faces=faces), evaluation.weights_id(metric_weights),
-        evaluation.ResultCache(cache or cache_folder() / "evaluation"),
-        evaluation.EvaluationConfig(baselines != "none", budgets, side, refinement_key))
+        evaluation.ResultCache(cache or cache_folder() / "evaluation"), config)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     summary = summarize(rows, codec.bundle, paths, baselines, losses_at(manifest, side), side, refinement)
     if photographs is not None:

@@ -12,7 +12,6 @@ import typer
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import (
-    CODER_TABLES,
     DECODER_ONNX,
     ENCODER_COREML,
     ENCODER_ONNX,
@@ -31,8 +30,8 @@ from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage
 export = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Export encoders, decoders, enlargers and bundles.")
 
-PHONE_FILES = (CODER_TABLES, GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, ENCODER_COREML)
-"""Files and folders of a bundle that the device needs."""
+PHONE_FILES = (GOLDEN, ENCODER_ONNX, ENCODER_TFLITE, ENCODER_COREML)
+"""Files and folders of a bundle that the device needs, in addition to the coder's tables."""
 
 _ENCODER_HELP = inspect.getdoc(mobile.encoder) or ""
 export.command("encoder", help=_ENCODER_HELP.replace("python -m export.mobile", "edgegrain export encoder"))(
@@ -235,7 +234,8 @@ def device_kit(
     from codec_contract.bundle.manifest import load_manifest
 
     manifest = load_manifest(find_bundle(bundle))
-    names = [name for name in sorted(manifest.files) if name.partition("/")[0] in PHONE_FILES]
+    wanted = {*PHONE_FILES, *(rate.coder for rate in manifest.rates)}
+    names = [name for name in sorted(manifest.files) if name.partition("/")[0] in wanted]
     procedure = Path(__file__).with_name("device_kit.md").read_text(encoding="utf-8").format(
         bundle=manifest.id, contract=manifest.lr_contract_id.hex()[:8], hr=manifest.hr, lr=manifest.lr)
     files = {**{f"bundle/{name}": manifest.open_file(name) for name in names},

@@ -208,6 +208,43 @@ def coder(
           for name, size in result.lossless.items()))
 
 
+@publish.command()
+def rates(
+    bundle: Annotated[str, typer.Argument(help=f"{BUNDLE_HELP}.")],
+    steps: Annotated[str, typer.Argument(help="Steps of the LR's levels, ascending, such as 3,4,6,9,13,19.")],
+    data: Annotated[Path, typer.Option(
+        exists=True, file_okay=False, help="Training pictures, to whose LRs the coder's tables are fitted.")],
+    exclude: Annotated[list[str] | None, typer.Option(help="Name patterns left out, as in training.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Give a bundle further rates: the same LRs with coarser levels, for fewer bytes.
+
+    Each is an LR contract of its own, with coder tables. The decoder must have been trained with these steps (--set
+    lr_steps). 'edgegrain bundles quality BUNDLE NAME --step STEP' names one.
+
+    \b
+    Examples:
+      edgegrain publish rates my-bundles/my-faces 3,4,6,9,13,19,28,40 --data FACES
+    """
+    try:
+        wanted = [int(step) for step in steps.split(",")]
+    except ValueError:
+        wanted = []
+    if not wanted or wanted != sorted(set(wanted)) or not 1 < wanted[0] <= wanted[-1] <= MAX_STEP:
+        raise typer.BadParameter(f"{steps!r} are no ascending numbers from 2 to {MAX_STEP}", param_hint="STEPS")
+    with needs_extra("export,train", "publishing needs"):
+        from edgegrain.publishing.fit_coder import add_rates
+        from export.bundle.writer import writable_bundle
+
+    target = writable_bundle(bundle)
+    if target.further_rates and not force:
+        raise EdgegrainError(f"bundle {target.id} has further rates, whose payloads would become unreadable; pass "
+                             "--force to replace them")
+    with progress_bar() as show:
+        written = add_rates(target, data, wanted, exclude=tuple(exclude or ()), report=show)
+    say(*(f"{rate.coder}: LR contract {rate.prefix}" for rate in written.further_rates))
+
+
 @publish.command("hub")
 def upload_to_hub(
     bundle: Annotated[str, typer.Argument(help=f"{BUNDLE_HELP}.")],

@@ -24,7 +24,7 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.resize import cubic
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, run_reference
 from edge_encoder.lowering import box_network
-from edgegrain.papers.bundle_parts import add_optional_input, write_compared_bundle
+from edgegrain.papers.bundle_parts import write_compared_bundle
 from edgegrain.papers.convert import AUTHORS, STORAGE, ConversionOptions, TensorMap, training_record
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig, GCFSRUpscaler
 from edgegrain.papers.gcfsr.network import KIND as GCFSR_KIND
@@ -42,7 +42,7 @@ from export.bundle.writer import (
     usual_licence,
 )
 from export.decoder.export import Comparison, described_prior
-from export.decoder.graph import decoder_graph, round_weights, store_half
+from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.graph import FORMATS
 from export.proof.inputs import smooth_pictures
 from server_decoder import weight_file

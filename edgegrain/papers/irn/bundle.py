@@ -22,7 +22,6 @@ from codec_contract.pixels import network_input, pictures_of
 from edge_encoder.integer_network import INPUT
 from edgegrain.papers.bundle_parts import (
     GraphWriter,
-    add_optional_input,
     compare_encoder,
     float_encoder,
     state_digest,
@@ -48,7 +47,7 @@ from export.bundle.writer import (
     require_bundle_formats,
     tables_in,
 )
-from export.decoder.graph import decoder_graph, round_weights, store_half
+from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.graph import Add, EncoderGraph, Exp, Multiply, Scale, Sigmoid, rounding_nodes
 from export.encoder.torch_graph import torch_encoder
 from export.proof.inputs import smooth_pictures

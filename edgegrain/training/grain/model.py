@@ -71,6 +71,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.output = recipe.output
         self.lr_step = recipe.lr_step
+        self.told = recipe.invertible.step > 0
         self.encoder = _encoder(recipe)
         self.decoder = (Grain(recipe.decoder, prior) if isinstance(recipe.decoder, GrainConfig)
                         else RRDBDecoder(recipe.decoder))
@@ -102,7 +103,8 @@ class Autoencoder(nn.Module):
         """
         levels, box = self.encode(picture, noise=noise)
         lr = dequantize(levels)
-        restored, codes = self._decode(self.decoder, lr, output or self.output, prior_gain, window)
+        step = lr.new_full((1,), self.lr_step) if self.told else None
+        restored, codes = self._decode(self.decoder, lr, output or self.output, prior_gain, window, step)
         rate = self.rate(levels / self.lr_step) if self.rate is not None else None
         return Restoration(restored.float(), lr, dequantize(box), codes, rate)
 
@@ -149,17 +151,17 @@ def rounded_to_step(levels: Tensor, step: int) -> Tensor:
 
 
 def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: float = 1.0,
-           window: Window | None = None) -> tuple[Tensor, Tensor | None]:
+           window: Window | None = None, step: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
     """The requested picture and the codes, if any; parts that neither needs do not run (stage 2 does not fuse)."""
     if isinstance(decoder, RRDBDecoder):
-        return decoder(lr), None
+        return decoder(lr, step), None
     if output == "invertible":
-        return decoder.decoder(lr), None
+        return decoder.decoder(lr, step), None
     if output == "style" and decoder.prior is not None:
-        _, f_inv = decoder.decoder.forward_features(lr)
+        _, f_inv = decoder.decoder.forward_features(lr, step)
         codes, synthesis = decoder.generate(f_inv, window=window)
         return synthesis.picture, codes
-    restored = decoder.forward_all(lr, prior_gain)
+    restored = decoder.forward_all(lr, prior_gain, step)
     return restored.final, restored.codes
 
 

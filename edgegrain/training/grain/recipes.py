@@ -95,6 +95,8 @@ class GrainRecipe(RestorationRecipe):
             correction.
         lr_step: step of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`): the decoder gets levels
             rounded to multiples of it, and a trained encoder a straight-through gradient.
+        lr_steps: steps of several rates, of which every batch draws one, which the decoder is told; () for ``lr_step``
+            alone.
         target_bytes: expected bytes of an LR, as in the validation's ``lr_bytes``, to which ``loss.rate`` is steered
             (`edgegrain.training.grain.rate.RateTarget`); 0 for the size that the weight leads to.
         adversarial: the adversarial loss, or None.
@@ -120,6 +122,7 @@ class GrainRecipe(RestorationRecipe):
     grows: bool = False
     correction: bool = True
     lr_step: int = 1
+    lr_steps: tuple[int, ...] = ()
     loss: LossWeights = LossWeights()
     target_bytes: float = 0.0
     adversarial: AdversarialConfig | None = None
@@ -171,7 +174,9 @@ class GrainRecipe(RestorationRecipe):
             (not self.loss.codes or self.synthetic > 0,
              "loss.codes compares codes of synthetic pictures, and there are none; set loss.codes to 0, or synthetic "
              "above 0"),
-            (1 <= self.lr_step <= MAX_STEP, f"lr_step is 1...{MAX_STEP}, got {self.lr_step}"),
+            *((1 <= step <= MAX_STEP, f"lr_step is 1...{MAX_STEP}, got {step}")
+              for step in (self.lr_step, *self.lr_steps)),
+            (not self.lr_steps or self.trains == ("decoder",), "lr_steps are for runs that train the decoder alone"),
             (not self.loss.rate or ("encoder" in self.trains and self.correction),
              "loss.rate is for runs that train an encoder: trains must name it, and correction be true"),
             (not self.loss.rate or self.learning_rate > 0, "loss.rate needs a learning_rate above 0"),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.bundle.find import find_bundle
@@ -48,7 +49,14 @@ from export.decoder.export import (
 from export.decoder.graph import int8_levels, is_int8
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig, read_history
-from server_decoder.grain.rrdb_decoder import RESIDUAL_SCALE, RRDB, DecoderScale, ResidualBlock, RRDBDecoder
+from server_decoder.grain.rrdb_decoder import (
+    RESIDUAL_SCALE,
+    RRDB,
+    DecoderConfig,
+    DecoderScale,
+    ResidualBlock,
+    RRDBDecoder,
+)
 from server_decoder.prior_store import DEFAULT_PRIOR
 from server_decoder.stylegan2.networks import StyleGAN2Config
 
@@ -364,6 +372,9 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     if isinstance(model.decoder, RRDBDecoder) and recipe.grows:
         grow(model.decoder, invertible_decoder_of(found))
         weights |= {INVERTIBLE + name: tensor for name, tensor in model.decoder.state_dict().items()}
+    first = INVERTIBLE + "conv_first.weight"
+    if recipe.invertible.step and not source.invertible.step:
+        weights = {**weights, first: F.pad(weights[first], (0, 0, 0, 0, 0, 1))}  # the step begins without effect
     model.load_state_dict(_merged(model, weights, new_fusion=begins_fusion(recipe, source, history)))
     return GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False), history=history)
 
@@ -397,8 +408,10 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[st
     corrects = recipe.correction and (source.correction or (recipe.stage == "1" and "encoder" in recipe.trains))
     # Box means are not the LRs that the steps of the source were chosen for.
     inherits = recipe.lr_step == 1 and (means or encoder == source.encoder) and corrects == source.correction
-    return continued(recipe, encoder=encoder, decoder=decoder, correction=corrects,
-                     lr_step=source.lr_step if inherits else recipe.lr_step)
+    step = source.lr_step if inherits else recipe.lr_step
+    if recipe.lr_steps and isinstance(decoder, DecoderConfig) and not decoder.step:
+        decoder = replace(decoder, step=step)
+    return continued(recipe, encoder=encoder, decoder=decoder, correction=corrects, lr_step=step)
 
 
 def begins_fusion(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> bool:

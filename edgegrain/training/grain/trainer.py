@@ -97,6 +97,8 @@ class GrainTrainer(Trainer):
     def step(self, progress: float) -> dict[str, Tensor]:
         run, recipe = self.run, self.run.recipe
         picture, codes = self._draw()
+        if recipe.lr_steps:
+            run.model.lr_step = int(self._choice.choice(recipe.lr_steps))
         window = draw_window(recipe, self._choice)
         weights = recipe.loss if window is None else replace(recipe.loss, region_gain=0.0, regions=0.0, identity=0.0)
         with self.precision():
@@ -130,8 +132,15 @@ class GrainTrainer(Trainer):
         return {"loss": loss.detach(), **terms}
 
     def evaluate(self) -> dict[str, float]:
-        """Figures of the averaged weights on the held-out pictures and, with a loss on codes, on generated ones."""
-        result = evaluate(self.run.average, self._held_out, self.networks)
+        """Figures of the averaged weights on the held-out pictures, at each step of the levels if there are several,
+        and, with a loss on codes, on generated ones."""
+        result: dict[str, float] = {}
+        model = self.run.average
+        for step in sorted(set(self.run.recipe.lr_steps) or {model.lr_step}):
+            model.lr_step = step
+            found = evaluate(model, self._held_out, self.networks)
+            result |= {f"{name}_step_{step}": value for name, value in found.items()} if result else found
+        model.lr_step = self.run.recipe.lr_step
         if self._unseen is not None and self._variance is not None:
             result |= evaluate_codes(self.run.average, self._unseen, self._variance)
         return result

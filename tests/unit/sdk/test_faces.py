@@ -117,7 +117,7 @@ class TestCompress:
     ) -> None:
         payload = sdk.compress(group)
         side = payload.header.square.side
-        monkeypatch.setattr("sdk.codec.decode_payload_lr", lambda *a: pytest.fail("decoded"))
+        monkeypatch.setattr("sdk.codec.decode_body", lambda *a: pytest.fail("decoded"))
         with pytest.raises(sdk.ImageError, match=f"claims a part of {side} x {side} pixels, more than {side**2 - 1}"):
             sdk.restore(payload, max_pixels=side**2 - 1)
 

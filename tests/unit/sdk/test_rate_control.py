@@ -1,7 +1,9 @@
-"""Compression at a quality, or within a number of bytes, with tiny bundles whose LRs have 8, 16 and 32 pixels."""
+"""Compression at a quality, or within a number of bytes: tiny bundles whose LRs have 8, 16 and 32 pixels, and one with
+several rates."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,12 @@ import pytest
 
 import sdk
 from codec_contract.bundle import find as paths
-from codec_contract.bundle.find import Quality
+from codec_contract.bundle.find import DEFAULT_BUNDLE, Quality
+from codec_contract.bundle.manifest import MANIFEST, load_manifest
 from edge_encoder import preprocessing
+from edge_encoder.contract_id import check_contract_id
 from sdk import codec as codec_module
-from tests.tiny_bundle import write_qualities
+from tests.tiny_bundle import add_rates, refresh_manifest, steered_decoder, write_qualities, write_tiny_bundle
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
 SIDES = {"tiny": 8, "small": 16, "medium": 32}
@@ -77,3 +81,65 @@ def test_the_installed_bundles_name_their_quality() -> None:
     assert {bundle.quality: bundle.lr for bundle in sdk.bundles()} == SIDES
     with pytest.raises(sdk.BundleError, match="of quality large, only: tiny, small, medium"):
         sdk.compress(PICTURE, quality="large")
+
+
+class TestRatesOfABundle:
+    STEPS = (1, 8, 32, 64)
+
+    @pytest.fixture(autouse=True)
+    def installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """One bundle, whose decoder makes pictures brighter by half the step that it is told."""
+        folder = write_tiny_bundle(tmp_path, DEFAULT_BUNDLE, decoder=steered_decoder(control="step"))
+        add_rates(folder, {8: None, 32: "tiny", 64: None})
+        refresh_manifest(folder, quality="small")
+        monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path,))
+        return folder
+
+    def test_the_best_rate_that_fits_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        codec, encoded = sdk.Codec(), []
+        fitted = codec.fit(PICTURE)
+        lr = codec.encode(fitted)
+        sizes = [len(codec.pack(lr, fitted, rate)) for rate in codec.rates_from(None, 1)]
+        assert sizes == sorted(set(sizes), reverse=True)
+        encode = sdk.Codec.encode
+        monkeypatch.setattr(sdk.Codec, "encode", lambda *arguments: encoded.append(1) or encode(*arguments))
+        for step, size in zip(self.STEPS, sizes, strict=True):
+            payload = sdk.compress(PICTURE, max_bytes=size)
+            assert len(payload) == size and payload.bundle == DEFAULT_BUNDLE and sdk.inspect(payload).body_checked
+            assert all(level % step == 0 or level == 255 for level in np.unique(payload.lr))
+        assert len(encoded) == len(sizes)  # once a picture
+        tiny = sdk.compress(PICTURE, quality="tiny")
+        assert len(tiny) == sizes[2] and tiny == sdk.compress(PICTURE, quality="tiny", max_bytes=9999)
+        with pytest.raises(sdk.ImageError, match=f"fits into {sizes[3] - 1} bytes.* has {sizes[3]}$"):
+            sdk.compress(PICTURE, max_bytes=sizes[3] - 1)
+        assert sdk.bundles()[0].qualities == ("small", None, "tiny", None)
+
+    def test_the_decoder_is_told_each_picture_s_step(self) -> None:
+        codec, grey = sdk.Codec(), np.full((64, 64, 3), 128, np.uint8)
+        fitted = codec.fit(grey)
+        lr = codec.encode(fitted)
+        payloads = [codec.pack(lr, fitted, rate) for rate in codec.rates_from(None, 1)]
+        assert all(codec.can_restore(payload) for payload in payloads)
+        assert [codec.rate_index(payload) for payload in payloads] == [0, 1, 2, 3]
+        pictures = codec.restore_batch(payloads)
+        assert [int(np.asarray(picture).max()) for picture in pictures] == [129, 132, 144, 160]
+        assert [int(np.asarray(sdk.restore(payload)).max()) for payload in payloads] == [129, 132, 144, 160]
+
+    def test_each_rate_s_contract_is_checked(self, installed: Path) -> None:
+        manifest = paths.find_bundle(DEFAULT_BUNDLE)
+        assert check_contract_id(load_manifest(manifest))
+        rates = json.loads((installed / MANIFEST).read_text())["rates"]
+        refresh_manifest(installed, rates=[{**rates[0], "lr_contract_id": 64 * "0"}])
+        with pytest.raises(sdk.BundleError, match="states LR contract 0000"):
+            check_contract_id(load_manifest(installed))
+        for wrong, message in (([{**rates[0], "file": "x.json"}], "a listed 'file'"), ({}, "must be of type list"),
+                               ([{**rates[0], "quality": "A"}], "'quality' is 'A'")):
+            refresh_manifest(installed, rates=wrong)
+            with pytest.raises(sdk.BundleError, match=message):
+                load_manifest(installed)
+
+    def test_all_faces_of_a_scene_have_one_rate(self, installed: Path, portrait: np.ndarray) -> None:
+        refresh_manifest(installed, domain="faces")
+        whole, coarse = sdk.compress_scene(portrait), sdk.compress_scene(portrait, quality="tiny")
+        assert sdk.compress_scene(portrait, max_bytes=len(coarse)).faces == coarse.faces != whole.faces
+        assert sdk.restore(coarse).size == portrait.shape[1::-1]

@@ -242,18 +242,19 @@ def test_more_memory_than_there_is_is_an_error_and_the_process_stays(session: De
     np.testing.assert_array_equal(session.decode(lrs(1)), enlarged(lrs(1)))
 
 
-def test_a_strength_is_each_picture_s_own() -> None:
-    session = DecoderSession(steered_decoder(), threads=1)
-    assert session.takes_strength and not DecoderSession(repeating_decoder()).takes_strength
+@pytest.mark.parametrize("control", ["strength", "step"])
+def test_a_control_is_each_picture_s_own(control: str) -> None:
+    session = DecoderSession(steered_decoder(control=control), threads=1)
+    assert session.controls == {control} and not DecoderSession(repeating_decoder()).controls
     lr = np.full((3, LR, LR, 3), 100, np.uint8)
-    assert [int(hr.max()) for hr in session.decode(lr, strength=[4, 64, 16])] == [102, 132, 108]
-    assert [int(hr.min()) for hr in session.decode(lr, strength=32)] == [116] * 3
+    assert [int(hr.max()) for hr in session.decode(lr, **{control: [4, 64, 16]})] == [102, 132, 108]
+    assert [int(hr.min()) for hr in session.decode(lr, **{control: 32})] == [116] * 3
     assert int(session.decode(lr[:1]).max()) == 104  # what stands in the file
-    assert int(DecoderSession(steered_decoder(), strength=20).decode(lr[:1]).max()) == 110
-    with pytest.raises(ImageError, match="a batch of 3 takes one strength, or 3; got 2"):
-        session.decode(lr, strength=[4, 64])
-    with pytest.raises(ImageError, match="takes no strength"):
-        DecoderSession(repeating_decoder()).decode(lr, strength=16)
+    assert int(DecoderSession(steered_decoder(control=control), **{control: 20}).decode(lr[:1]).max()) == 110
+    with pytest.raises(ImageError, match=f"a batch of 3 takes one {control}, or 3; got 2"):
+        session.decode(lr, **{control: [4, 64]})
+    with pytest.raises(ImageError, match=f"takes no {control}"):
+        DecoderSession(repeating_decoder()).decode(lr, **{control: 16})
 
 
 @pytest.mark.skipif(not HAS_CUDA, reason="needs a GPU and onnxruntime-gpu")

@@ -44,11 +44,11 @@ VARIANTS: dict[str, GrainConfig] = {
 }
 
 
-def _rrdb(upsampling: str) -> RRDBDecoder:
+def _rrdb(upsampling: str, step: int = 0) -> RRDBDecoder:
     coarse, fine = (12, 12) if upsampling == "nearest" else (12, 8)
     decoder = RRDBDecoder(DecoderConfig(
         (Scale(8, coarse, rrdb=1, growth=4), Scale(16, fine, dense=1, growth=4), Scale(32, fine, residual=1)),
-        upsampling, head=(8,)))
+        upsampling, head=(8,), step=step))
     with torch.no_grad():
         for parameter in decoder.parameters():  # no bias is zero
             parameter.add_(0.01 * torch.randn_like(parameter))
@@ -57,6 +57,8 @@ def _rrdb(upsampling: str) -> RRDBDecoder:
 
 DECODERS: dict[str, Callable[[], Grain | RRDBDecoder]] = {
     **{kind: lambda kind=kind: _rrdb(kind) for kind in ("nearest", "bilinear", "subpixel")},
+    "told a step": lambda: _rrdb("bilinear", 3),
+    "grain, told a step": lambda: random_grain(replace(TINY, decoder=replace(TINY.decoder, step=3))),
     **{name: lambda config=config: random_grain(config) for name, config in VARIANTS.items()}}
 
 
@@ -69,7 +71,7 @@ def values(lrs: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(dequantize(lrs.astype(np.float32)).transpose(0, 3, 1, 2)))
 
 
-def run(model: onnx.ModelProto, lrs: np.ndarray) -> np.ndarray:
+def run(model: onnx.ModelProto, lrs: np.ndarray, **inputs: np.ndarray) -> np.ndarray:
     """The picture before it is rounded, ``[B, 3, H, W]``."""
     unrounded = onnx.ModelProto()
     unrounded.CopyFrom(model)
@@ -77,7 +79,7 @@ def run(model: onnx.ModelProto, lrs: np.ndarray) -> np.ndarray:
     assert last.op_type == "QuantizePicture"
     del unrounded.graph.output[:]
     unrounded.graph.output.append(onnx.helper.make_tensor_value_info(last.input[0], onnx.TensorProto.FLOAT, None))
-    return run_reference_graph(unrounded, {"lr": lrs}).transpose(0, 3, 1, 2)
+    return run_reference_graph(unrounded, {"lr": lrs, **inputs}).transpose(0, 3, 1, 2)
 
 
 def ops(model: onnx.ModelProto) -> Counter[str]:
@@ -97,6 +99,15 @@ def test_every_variant_computes_the_same(name: str) -> None:
     weights = {node.input[1] for node in half.graph.node if node.op_type == "FusedConv"}
     assert {tensor.data_type for tensor in half.graph.initializer if tensor.name in weights} == {
         onnx.TensorProto.FLOAT16}
+
+
+@torch.no_grad()
+def test_each_picture_has_a_step_of_its_own() -> None:
+    decoder = DECODERS["told a step"]()
+    lrs, steps = levels(decoder), np.array([2, 40], np.float32)
+    expected = decoder(values(lrs), torch.from_numpy(steps)).numpy()
+    np.testing.assert_allclose(run(fused_graph(decoder), lrs, step=steps), expected, atol=2e-6, rtol=0)
+    assert np.abs(expected - decoder(values(lrs)).numpy()).max() > 1e-3
 
 
 @torch.no_grad()

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter
+from fastapi import Path as PathParameter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -35,8 +36,8 @@ page_router = APIRouter(include_in_schema=False)
 
 COREML_ARCHIVE = f"{ENCODER_COREML}.zip"
 """Name under which the folder of the Core ML encoder is served."""
-# The names, spelled out: type checkers take no constants in a Literal.
-FileName = Literal["encoder.onnx", "encoder.tflite", "encoder.mlpackage.zip", "coder.json", "golden.json"]
+FileName = Annotated[str, PathParameter(
+    pattern=r"^(encoder\.(onnx|tflite|mlpackage\.zip)|coder(_\d{1,2})?\.json|golden\.json)$")]
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """The earliest date in ZIP, so that the same bundle always gives the same archive."""
 FOLDER = Path(__file__).with_name("web")

@@ -28,8 +28,7 @@ PAYLOAD_SUFFIX = ".grain"
 VERSION = 2
 """The version that is written. Its payloads begin with one of five bytes, which say the size of the LR."""
 MAGIC = b"\xed\x6e"
-"""The beginning of payloads of version 1 and of scenes; the high four bits of the next byte are 1 or `SCENE_VERSION`.
-"""
+"""The beginning of payloads of version 1 and of scenes; the high four bits after it are 1 or `SCENE_VERSION`."""
 SCENE_VERSION = 2
 CODING_RAW = 0
 CODING_RANGE = 1
@@ -42,6 +41,7 @@ FIT_ALIGN = "align"
 """The fit of a payload whose header says which square of the original was cut out."""
 
 CONTRACT_ID_BYTES = 2
+"""Bytes of the LR contract id in a payload; version 1 has four."""
 MAX_LR_SIDE = 256
 """Longest side of ordinary LRs, which the range coder takes."""
 MAX_LARGE_LR_SIDE = 65535
@@ -51,17 +51,19 @@ MAX_ORIGINAL_SIDE = 65535
 MAX_ORIGINAL_PIXELS = 1 << 28
 
 _WIRE_FITS = (*FITS, FIT_ALIGN)
-_FIRST = 0xA8
-"""First byte of a payload with an LR of the first size of `_LR_SIZES`; the byte after the last says that it follows."""
 _LR_SIZES = ((16, 16), (32, 32), (64, 64), (128, 128))
+_FIRST = 0xA8
+"""First byte of a payload with the first of these sizes."""
 _LAST = _FIRST + len(_LR_SIZES)
+"""First byte of a payload with another size, which follows."""
 _USUAL_ORIGINAL = (256, 256)
 _ORIGINAL_FOLLOWS = 16
 _LARGE_SIZE, _EXPLICIT_SIZE = 14, 15  # of version 1
 _MAX_LEB128_BYTES = 3
 _MAX_SQUARE_BYTES = 12
-_MIN_BYTES, _CRC_BYTES = {1: 14, VERSION: 7}, {1: 4, VERSION: 3}
-# The longest ones have version 1: 12 bytes and sizes.
+_MIN_BYTES = {1: 14, 2: 7}
+_CRC_BYTES = {1: 4, 2: 3}
+# The longest payloads are those of version 1: 12 bytes, sizes, the square and the body.
 MAX_PAYLOAD_BYTES = 12 + 2 + 6 + _MAX_SQUARE_BYTES + 3 * MAX_LR_SIDE * MAX_LR_SIDE
 """Longest payload of an ordinary LR."""
 MAX_LARGE_PAYLOAD_BYTES = 12 + 6 + 6 + _MAX_SQUARE_BYTES + 3 * MAX_LARGE_LR_PIXELS
@@ -138,7 +140,7 @@ def encode_payload(
     height, width = lr.shape[:2]
     _check_lr_size(width, height)
     if len(contract_id) not in (CONTRACT_ID_BYTES, 32):
-        raise PayloadError(f"a contract id has 32 bytes, or {CONTRACT_ID_BYTES} for its beginning, got {len(contract_id)}")
+        raise PayloadError(f"a contract id has 32 bytes, or 2 for its beginning, got {len(contract_id)}")
     if fit not in _WIRE_FITS:
         raise PayloadError(f"unknown fit {fit!r}, expected one of {', '.join(_WIRE_FITS)}")
     if (fit == FIT_ALIGN) != (square is not None):
@@ -194,8 +196,8 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
         raise PayloadError("this is a scene of several faces, not the payload of one picture: restore gives the "
                            "whole photograph, without another background; sdk.Scene reads its faces")
     if version == 1 and data[2] >> 4 != 1:
-        raise PayloadError(f"payload version {data[2] >> 4} is unknown, this release reads versions 1 and {VERSION}; it "
-                           "is corrupt or needs a newer edgegrain")
+        raise PayloadError(f"payload version {data[2] >> 4} is unknown, this release reads versions 1 and 2; it is "
+                           "corrupt or needs a newer edgegrain")
     try:
         end = check_crc(data)
     except PayloadError:
@@ -244,8 +246,7 @@ def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) 
 
 
 def check_crc(data: bytes) -> int:
-    """The position of the CRC at the end of a payload or scene; `PayloadError` if it is not that of the bytes before
-    it."""
+    """The position of the CRC at the end of a payload or scene; `PayloadError` if it is not that of what precedes."""
     size = _CRC_BYTES[_version(data)]
     end = max(0, len(data) - size)
     stored, computed = data[end:], _crc(data[:end], size)
@@ -294,7 +295,8 @@ def _refuse_truncated(data: bytes) -> None:
         if error.truncated:
             raise
         return
-    if header.coding == CODING_RAW and len(data) < (whole := position + _raw_bytes(header) + _CRC_BYTES[header.version]):
+    whole = position + _raw_bytes(header) + _CRC_BYTES[header.version]
+    if header.coding == CODING_RAW and len(data) < whole:
         raise cut_off(f"the payload is truncated: {len(data)} of {whole} bytes; ask for the rest")
 
 

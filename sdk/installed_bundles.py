@@ -11,7 +11,7 @@ from typing import Any
 from codec_contract.bundle.find import ALIASES, DEFAULT_BUNDLE, Control, controls_of, installed_bundles
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.errors import BundleError
-from codec_contract.payload import CONTRACT_ID_BYTES, Header, other_contract
+from codec_contract.payload import Header, other_contract
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class BundleInfo:
         domain: the kind of pictures it was trained on, for instance ``"faces"``.
         hr: side of the square picture it encodes and decodes, in pixels.
         lr: side of the square LR, in pixels.
-        lr_contract_id: 64 hex digits; a payload names the first eight.
+        lr_contract_id: 64 hex digits; a payload names the first four.
         bytes: total length of the files.
         folder: the bundle's folder.
         licence: licences of the weights and the data.
@@ -111,8 +111,7 @@ def require_manifest_for(header: Header) -> Manifest:
     """As `manifest_for`, but raises `PayloadError`, which lists the installed bundles, instead of returning None."""
     manifest = manifest_for(header)
     if manifest is None:
-        installed = ", ".join(
-            f"{item.id} ({item.lr_contract_id[:CONTRACT_ID_BYTES].hex()})" for item in installed_manifests())
+        installed = ", ".join(f"{item.id} ({item.lr_contract_id.hex()[:8]})" for item in installed_manifests())
         raise other_contract(header, f"which no installed bundle has (installed: {installed or 'none'}); name the "
                              "one it was made with by its folder or as hf:// (bundle=, --bundle)")
     return manifest

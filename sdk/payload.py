@@ -37,8 +37,8 @@ NATIVE = "size='native' (--size native)"
 def check_claims(header: Header, manifest: Manifest) -> None:
     """Compare the LR contract and the LR size of a payload with those of a bundle: a large LR takes long to decode."""
     if not header.is_of(manifest.lr_contract_id):
-        raise other_contract(header, f"bundle {manifest.id} has {manifest.lr_contract_id[:CONTRACT_ID_BYTES].hex()}; "
-                             "restore it with the bundle it was made with")
+        raise other_contract(header, f"bundle {manifest.id} has {manifest.lr_contract_id.hex()[:8]}; restore it "
+                             "with the bundle it was made with")
     width, height = manifest.lr_size(header.original_size)
     if header.lr_size != (width, height):
         raise PayloadError(

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from codec_contract.bundle.find import ALIASES, bundles_to_try, find_bundle, strength_of
 from codec_contract.bundle.manifest import Manifest, verify_bundle
 from codec_contract.errors import BundleError, ImageError, ServiceError
-from codec_contract.payload import CONTRACT_ID_BYTES, Header, other_contract, parse_payload
+from codec_contract.payload import Header, other_contract, parse_payload
 from codec_contract.scene import is_scene
 from edge_encoder.contract_id import check_contract_id
 from edgegrain.pictures import MAX_SIDES
@@ -172,7 +172,7 @@ class ServiceState:
         for manifest in self.manifests.values():
             if header.is_of(manifest.lr_contract_id):
                 return manifest
-        known = ", ".join(manifest.lr_contract_id[:CONTRACT_ID_BYTES].hex() for manifest in self.manifests.values())
+        known = ", ".join(manifest.lr_contract_id.hex()[:8] for manifest in self.manifests.values())
         raise other_contract(header, f"available: {known}; load the bundle it was made with")
 
     def bundles_to_try(self, bundle: str | None, quality: str | None, max_bytes: int | None) -> list[Manifest]:

@@ -61,7 +61,7 @@ from tests.golden.recorded_faces import (
     recorded_finder,
 )
 from tests.golden.regenerate_contract import digest, golden_lr, json_bytes, refused, write
-from tests.version_1 import version_1
+from tests.payload_bytes import version_1
 
 # seed, block, (width, height), hr, fit
 FITS = [
@@ -345,8 +345,8 @@ def _texts() -> list[dict[str, str]]:
     scenes = [bytes.fromhex(case["scene"]) for case in json.loads((contract / "scenes.json").read_text())["scenes"]]
     small = [data for data in payloads if len(data) < 1000]
     # Contracts with which base45 begins with one space, and two.
-    spaces = [encode_payload(golden_lr("noise", *size), contract_id=begin + bytes(30), tables=CoderTables.default(),
-                             original_size=ORIGINAL_SIZE) for begin, size in ((b"\x03\0", (16, 16)), (b"\x95\0", (3, 1)))]
+    spaces = [encode_payload(golden_lr("noise", *size), contract_id=bytes([begin, 0]), tables=CoderTables.default(),
+                             original_size=ORIGINAL_SIZE) for begin, size in ((3, (16, 16)), (0x95, (3, 1)))]
     return [{"bytes": data.hex(), "base64url": to_text(data), "base45": to_text(data, "base45"),
              "base64": base64.b64encode(data).decode()} for data in (*small, scenes[0], scenes[3], *spaces)]
 

@@ -30,7 +30,7 @@ from codec_contract.payload import encode_payload, parse_payload
 from codec_contract.resize import exact_resize
 from codec_contract.scene import encode_scene, parse_scene
 from edge_encoder.golden_inputs import generator_bytes
-from tests.version_1 import version_1
+from tests.payload_bytes import version_1
 
 FOLDER = Path(__file__).parent / "contract"
 CONTRACT_ID = hashlib.sha256(b"edgegrain golden contract").digest()

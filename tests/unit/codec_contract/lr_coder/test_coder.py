@@ -32,7 +32,14 @@ from codec_contract.lr_coder.context import (
     SCALE_MAX,
     all_contexts,
 )
-from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, decode_payload, encode_payload, parse_payload
+from codec_contract.payload import (
+    CODING_DEFLATE,
+    CODING_RANGE,
+    CODING_RAW,
+    decode_payload,
+    encode_payload,
+    parse_payload,
+)
 from tests.pictures import noise
 
 TABLES = CoderTables.default()

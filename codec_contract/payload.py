@@ -100,7 +100,7 @@ class Header:
         return self.lr_width, self.lr_height
 
     def is_of(self, contract_id: bytes) -> bool:
-        """True if the payload names this LR contract, given by its 32 bytes, or as many as the payload has."""
+        """True if the payload names this LR contract, given by its 32 bytes or their beginning."""
         return contract_id[: len(self.contract_id)] == self.contract_id
 
     @property
@@ -237,8 +237,8 @@ def decode_body(payload: ParsedPayload, tables: CoderTables) -> Rgb:
 
 
 def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) -> tuple[Rgb, Header]:
-    """The LR, uint8 ``[h, w, 3]``, and the header of a payload of an LR contract, given by its 32 bytes or as many
-    as the payload has; as `parse_payload` and `decode_body`."""
+    """The LR, uint8 ``[h, w, 3]``, and the header of a payload of an LR contract, given by its 32 bytes or their
+    beginning; as `parse_payload` and `decode_body`."""
     payload = parse_payload(data)
     if not payload.header.is_of(contract_id):
         raise other_contract(payload.header, f"not {contract_id[: len(payload.header.contract_id)].hex()}")

@@ -1,16 +1,15 @@
 """The payload format: an LR with its header, as bytes. ``docs/payload.md`` is its byte table.
 
-    magic 2 | version, coding 1 | contract id 4 | flags 1 | [LR w, h] | original w, h | [square] | body | CRC-32 4
+    version and LR size 1 | contract id 2 | flags 1 | [LR w, h] | [original w, h] | [square] | body | CRC 3
 
-Header and trailer take 16 bytes for a square LR and original sides of 128 to 16,383 pixels. No field is used before
-the CRC is checked, and nothing is allocated before every claim is known to be in range.
+This is version 2, the one that is written; version 1 is read too. No field is used before the CRC is checked, and
+nothing is allocated before every claim is known to be in range.
 
 `parse_payload` does these checks once; all later steps take its result, a `ParsedPayload`.
 """
 
 from __future__ import annotations
 
-import struct
 import zlib
 from dataclasses import dataclass
 
@@ -26,10 +25,11 @@ from codec_contract.pixels import Rgb, describe_array, is_rgb
 PAYLOAD_SUFFIX = ".grain"
 """Suffix of payload files, by convention."""
 
+VERSION = 2
+"""The version that is written. Its payloads begin with one of five bytes, which say the size of the LR."""
 MAGIC = b"\xed\x6e"
-VERSION = 1
+"""The beginning of payloads of version 1 and of scenes; the high four bits after it are 1 or `SCENE_VERSION`."""
 SCENE_VERSION = 2
-"""The version of `codec_contract.scene`, which has the same magic."""
 CODING_RAW = 0
 CODING_RANGE = 1
 CODING_DEFLATE = 2
@@ -40,7 +40,8 @@ FITS = (FIT_PAD, FIT_STRETCH, FIT_CROP)
 FIT_ALIGN = "align"
 """The fit of a payload whose header says which square of the original was cut out."""
 
-CONTRACT_ID_BYTES = 4
+CONTRACT_ID_BYTES = 2
+"""Bytes of the LR contract id in a payload; version 1 has four."""
 MAX_LR_SIDE = 256
 """Longest side of ordinary LRs, which the range coder takes."""
 MAX_LARGE_LR_SIDE = 65535
@@ -50,16 +51,22 @@ MAX_ORIGINAL_SIDE = 65535
 MAX_ORIGINAL_PIXELS = 1 << 28
 
 _WIRE_FITS = (*FITS, FIT_ALIGN)
-_LARGE_SIZE = 14
-_EXPLICIT_SIZE = 15
+_LR_SIZES = ((16, 16), (32, 32), (64, 64), (128, 128))
+_FIRST = 0xA8
+"""First byte of a payload with the first of these sizes."""
+_LAST = _FIRST + len(_LR_SIZES)
+"""First byte of a payload with another size, which follows."""
+_USUAL_ORIGINAL = (256, 256)
+_ORIGINAL_FOLLOWS = 16
+_LARGE_SIZE, _EXPLICIT_SIZE = 14, 15  # of version 1
 _MAX_LEB128_BYTES = 3
 _MAX_SQUARE_BYTES = 12
-_FIXED = struct.Struct("<2sB4sB")  # magic, version and coding, contract id, flags
-_TRAILER = struct.Struct("<I")
-_MIN_BYTES = _FIXED.size + 2 + _TRAILER.size
-MAX_PAYLOAD_BYTES = _FIXED.size + 2 + 6 + _MAX_SQUARE_BYTES + 3 * MAX_LR_SIDE * MAX_LR_SIDE + _TRAILER.size
+_MIN_BYTES = {1: 14, 2: 7}
+_CRC_BYTES = {1: 4, 2: 3}
+# The longest payloads are those of version 1: 12 bytes, sizes, the square and the body.
+MAX_PAYLOAD_BYTES = 12 + 2 + 6 + _MAX_SQUARE_BYTES + 3 * MAX_LR_SIDE * MAX_LR_SIDE
 """Longest payload of an ordinary LR."""
-MAX_LARGE_PAYLOAD_BYTES = _FIXED.size + 6 + 6 + _MAX_SQUARE_BYTES + 3 * MAX_LARGE_LR_PIXELS + _TRAILER.size
+MAX_LARGE_PAYLOAD_BYTES = 12 + 6 + 6 + _MAX_SQUARE_BYTES + 3 * MAX_LARGE_LR_PIXELS
 """Longest payload of any LR."""
 
 BytesLike = bytes | bytearray | memoryview
@@ -72,7 +79,7 @@ class Header:
     version: int
     coding: int
     contract_id: bytes
-    """The first four bytes of the LR contract id."""
+    """The first two bytes of the LR contract id; four in version 1."""
     lr_width: int
     lr_height: int
     original_width: int
@@ -93,8 +100,8 @@ class Header:
         return self.lr_width, self.lr_height
 
     def is_of(self, contract_id: bytes) -> bool:
-        """True if the payload names this LR contract, given by its 32 bytes or the first four."""
-        return contract_id[:CONTRACT_ID_BYTES] == self.contract_id
+        """True if the payload names this LR contract, given by its 32 bytes or their beginning."""
+        return contract_id[: len(self.contract_id)] == self.contract_id
 
     @property
     def cut(self) -> OrientedSquare | None:
@@ -120,7 +127,7 @@ def encode_payload(
 
     Args:
         lr: sides of 1 to 256, or, for the LRs of photographs, up to 65,535 with at most 2^24 pixels.
-        contract_id: the 32-byte LR contract id, or its first four bytes.
+        contract_id: the 32-byte LR contract id, or its first two bytes.
         tables: the coder tables of that contract. In every coding, levels are rounded to multiples of their step.
         original_size: (width, height) of the picture before fitting, in pixels.
         fit: how the picture was fitted, one of ``FITS``, or ``FIT_ALIGN``.
@@ -133,7 +140,7 @@ def encode_payload(
     height, width = lr.shape[:2]
     _check_lr_size(width, height)
     if len(contract_id) not in (CONTRACT_ID_BYTES, 32):
-        raise PayloadError(f"a contract id has 32 bytes, or 4 for its beginning, got {len(contract_id)}")
+        raise PayloadError(f"a contract id has 32 bytes, or 2 for its beginning, got {len(contract_id)}")
     if fit not in _WIRE_FITS:
         raise PayloadError(f"unknown fit {fit!r}, expected one of {', '.join(_WIRE_FITS)}")
     if (fit == FIT_ALIGN) != (square is not None):
@@ -143,8 +150,7 @@ def encode_payload(
     check_original(*original_size)
     if square is not None:
         square.check(original_size)
-    size_code = _lr_size_code(width, height)
-    if coding == CODING_RANGE and size_code == _LARGE_SIZE:
+    if coding == CODING_RANGE and max(width, height) > MAX_LR_SIDE:
         coding = CODING_DEFLATE  # at some microseconds a sample, megapixels would take minutes
 
     lr = rounded(lr, tables.step)
@@ -155,16 +161,19 @@ def encode_payload(
             body = coded
         else:
             coding = CODING_RAW
-    head = _FIXED.pack(MAGIC, VERSION << 4 | coding, contract_id[:CONTRACT_ID_BYTES],
-                       _WIRE_FITS.index(fit) | size_code << 2)
-    if size_code == _EXPLICIT_SIZE:
-        head += bytes((width - 1, height - 1))
-    elif size_code == _LARGE_SIZE:
-        head += write_leb128(width) + write_leb128(height)
-    head += b"".join(map(write_leb128, original_size))
+    numbers: list[int] = []
+    first, flags = _LAST, _WIRE_FITS.index(fit) | coding << 2
+    if (width, height) in _LR_SIZES:
+        first = _FIRST + _LR_SIZES.index((width, height))
+    else:
+        numbers += (width, height)
+    if original_size != _USUAL_ORIGINAL:
+        flags |= _ORIGINAL_FOLLOWS
+        numbers += original_size
     if square is not None:
-        head += b"".join(map(write_leb128, (square.x, square.y, _zigzag(square.across_x), _zigzag(square.across_y))))
-    return head + body + _TRAILER.pack(zlib.crc32(head + body))
+        numbers += (square.x, square.y, _zigzag(square.across_x), _zigzag(square.across_y))
+    head = bytes((first, *contract_id[:CONTRACT_ID_BYTES], flags)) + b"".join(map(write_leb128, numbers))
+    return head + body + _crc(head + body, _CRC_BYTES[VERSION])
 
 
 def parse_payload(data: BytesLike) -> ParsedPayload:
@@ -177,18 +186,18 @@ def parse_payload(data: BytesLike) -> ParsedPayload:
     if length > MAX_LARGE_PAYLOAD_BYTES:
         raise PayloadError(f"a payload has at most {MAX_LARGE_PAYLOAD_BYTES} bytes, got {length}")
     data = bytes(data)
-    if not MAGIC.startswith(data[: len(MAGIC)]):
-        begins = f"it begins with {data[: len(MAGIC)].hex()}, a payload with {MAGIC.hex()}"
+    version = _version(data)
+    if version == 1 and not MAGIC.startswith(data[: len(MAGIC)]):
+        begins = f"it begins with {data[: len(MAGIC)].hex()}, a payload with {_FIRST:x} to {_LAST:x} or {MAGIC.hex()}"
         raise PayloadError(f"not a payload: {misread(data) or begins}")
-    if length < _MIN_BYTES:
-        raise cut_off(f"a payload has at least {_MIN_BYTES} bytes, got {length}; it was truncated")
-    version = data[2] >> 4
-    if version == SCENE_VERSION:
+    if length < _MIN_BYTES[version]:
+        raise cut_off(f"a payload has at least {_MIN_BYTES[version]} bytes, got {length}; it was truncated")
+    if version == 1 and data[2] >> 4 == SCENE_VERSION:
         raise PayloadError("this is a scene of several faces, not the payload of one picture: restore gives the "
                            "whole photograph, without another background; sdk.Scene reads its faces")
-    if version != VERSION:
-        raise PayloadError(f"payload version {version} is unknown, this release reads version {VERSION}; it is corrupt "
-                           "or needs a newer edgegrain")
+    if version == 1 and data[2] >> 4 != 1:
+        raise PayloadError(f"payload version {data[2] >> 4} is unknown, this release reads versions 1 and 2; it is "
+                           "corrupt or needs a newer edgegrain")
     try:
         end = check_crc(data)
     except PayloadError:
@@ -228,26 +237,37 @@ def decode_body(payload: ParsedPayload, tables: CoderTables) -> Rgb:
 
 
 def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) -> tuple[Rgb, Header]:
-    """The LR, uint8 ``[h, w, 3]``, and the header of a payload of an LR contract, given by its 32 bytes or the first
-    four; as `parse_payload` and `decode_body`."""
+    """The LR, uint8 ``[h, w, 3]``, and the header of a payload of an LR contract, given by its 32 bytes or their
+    beginning; as `parse_payload` and `decode_body`."""
     payload = parse_payload(data)
     if not payload.header.is_of(contract_id):
-        raise other_contract(payload.header, f"not {contract_id[:CONTRACT_ID_BYTES].hex()}")
+        raise other_contract(payload.header, f"not {contract_id[: len(payload.header.contract_id)].hex()}")
     return decode_body(payload, tables), payload.header
 
 
 def check_crc(data: bytes) -> int:
-    """The position of the CRC-32 at the end; `PayloadError` if it is not that of the bytes before it."""
-    end = max(0, len(data) - _TRAILER.size)
-    stored, computed = int.from_bytes(data[end:], "little"), zlib.crc32(data[:end])
+    """The position of the CRC at the end of a payload or scene; `PayloadError` if it is not that of what precedes."""
+    size = _CRC_BYTES[_version(data)]
+    end = max(0, len(data) - size)
+    stored, computed = data[end:], _crc(data[:end], size)
     if stored == computed:
         return end
     before = data.replace(b"\r\n", b"\n")
-    if len(before) > _TRAILER.size and int.from_bytes(before[-4:], "little") == zlib.crc32(before[:-4]):
+    if len(before) > size and before[-size:] == _crc(before[:-size], size):
         raise PayloadError("the payload was written as text, which put a CR before each LF; write it in binary mode, "
                            "or send Payload.text()")
-    raise PayloadError(f"the payload is corrupt or truncated: the CRC-32 of its {len(data)} bytes is {computed:08x}, "
-                       f"it says {stored:08x}; compare the length with the sender's")
+    raise PayloadError(f"the payload is corrupt or truncated: the CRC of its {len(data)} bytes is "
+                       f"{computed[::-1].hex()}, it says {stored[::-1].hex()}; compare the length with the sender's")
+
+
+def _crc(data: bytes, size: int) -> bytes:
+    """The low ``size`` bytes of the CRC-32, little endian."""
+    return zlib.crc32(data).to_bytes(4, "little")[:size]
+
+
+def _version(data: bytes) -> int:
+    """2 for bytes that begin as a payload of version 2, else 1; scenes have the CRC of version 1."""
+    return VERSION if data and _FIRST <= data[0] <= _LAST else 1
 
 
 def check_original(width: int, height: int) -> None:
@@ -275,62 +295,74 @@ def _refuse_truncated(data: bytes) -> None:
         if error.truncated:
             raise
         return
-    if header.coding == CODING_RAW and len(data) < (whole := position + _raw_bytes(header) + _TRAILER.size):
+    whole = position + _raw_bytes(header) + _CRC_BYTES[header.version]
+    if header.coding == CODING_RAW and len(data) < whole:
         raise cut_off(f"the payload is truncated: {len(data)} of {whole} bytes; ask for the rest")
 
 
 def _read_header(data: bytes, end: int) -> tuple[Header, int]:
-    """The header of at least `_MIN_BYTES`, and the position after it; errors as `parse_payload`."""
-    _, version_and_coding, contract_id, flags = _FIXED.unpack_from(data)
-    coding = version_and_coding & 15
+    """The header of at least as many bytes as `_MIN_BYTES`, and the position after it; errors as `parse_payload`."""
+    version = _version(data)
+    if version == 1:
+        contract_id, flags, position = data[3:7], data[7], 8
+        coding, reserved, original_follows = data[2] & 15, flags >> 6, True
+    else:
+        contract_id, flags, position = data[1:3], data[3], 4
+        coding, reserved, original_follows = flags >> 2 & 3, flags >> 5, bool(flags & _ORIGINAL_FOLLOWS)
     if coding not in CODINGS:
         raise PayloadError(f"payload coding {coding} is unknown, expected 0 (raw), 1 (range coder) or 2 (deflate)")
-    if flags >> 6:
+    if reserved:
         raise PayloadError(f"reserved flag bits are set ({flags:08b}); a newer edgegrain may read this")
-    size_code = flags >> 2 & 15
-    lr_width, lr_height, position = _read_lr_size(data, _FIXED.size, end, size_code)
-    if size_code == _LARGE_SIZE and coding == CODING_RANGE:
-        raise PayloadError(f"an LR of {lr_width} x {lr_height} is too large for coding 1, the range coder")
-    original_width, position = read_leb128(data, position, end, "original width")
-    original_height, position = read_leb128(data, position, end, "original height")
-    check_original(original_width, original_height)
+    lr_size, position = (_read_old_lr_size if version == 1 else _read_lr_size)(data, position, end)
+    if max(lr_size) > MAX_LR_SIDE and coding == CODING_RANGE:
+        raise PayloadError(f"an LR of {lr_size[0]} x {lr_size[1]} is too large for coding 1, the range coder")
+    original_size = _USUAL_ORIGINAL
+    if original_follows:
+        original_size, position = read_size(data, position, end, "original")
+        check_original(*original_size)
+        if version != 1 and original_size == _USUAL_ORIGINAL:
+            raise PayloadError("the original size 256 x 256 is written, though it is the one that is left out")
     fit, square = _WIRE_FITS[flags & 3], None
     if fit == FIT_ALIGN:
         square, position = _read_square(data, position, end)
-        square.check((original_width, original_height))
-    return Header(version_and_coding >> 4, coding, contract_id, lr_width, lr_height, original_width, original_height,
-                  fit, square), position
+        square.check(original_size)
+    return Header(version, coding, contract_id, *lr_size, *original_size, fit, square), position
 
 
 def _raw_bytes(header: Header) -> int:
     return 3 * header.lr_width * header.lr_height
 
 
-def _read_lr_size(data: bytes, position: int, end: int, size_code: int) -> tuple[int, int, int]:
-    """Width and height of the LR, and the position after them; errors as `parse_payload`."""
-    if size_code <= 8:
-        return 1 << size_code, 1 << size_code, position
-    if size_code == _EXPLICIT_SIZE:
-        width, height = data[position] + 1, data[position + 1] + 1
-        position += 2
-    elif size_code == _LARGE_SIZE:
-        width, position = read_leb128(data, position, end, "LR width")
-        height, position = read_leb128(data, position, end, "LR height")
-        _check_lr_size(width, height)
+def _read_lr_size(data: bytes, position: int, end: int) -> tuple[tuple[int, int], int]:
+    """(width, height) of the LR, and the position after them; errors as `parse_payload`."""
+    if data[0] != _LAST:
+        return _LR_SIZES[data[0] - _FIRST], position
+    size, position = read_size(data, position, end, "LR")
+    _check_lr_size(*size)
+    _refuse_short(size, size in _LR_SIZES)
+    return size, position
+
+
+def _read_old_lr_size(data: bytes, position: int, end: int) -> tuple[tuple[int, int], int]:
+    """As `_read_lr_size`, of version 1, which has codes for all squares of powers of two up to 256."""
+    code = data[7] >> 2 & 15
+    if code <= 8:
+        return (1 << code, 1 << code), position
+    if code == _EXPLICIT_SIZE:
+        size, position = (data[position] + 1, data[position + 1] + 1), position + 2
+    elif code == _LARGE_SIZE:
+        size, position = read_size(data, position, end, "LR")
+        _check_lr_size(*size)
     else:
-        raise PayloadError(f"LR size code {size_code} is unknown, expected 0 to 8, 14 or 15")
-    if _lr_size_code(width, height) != size_code:
-        raise PayloadError(f"the LR size {width} x {height} has a short code that was not used")
-    return width, height, position
+        raise PayloadError(f"LR size code {code} is unknown, expected 0 to 8, 14 or 15")
+    _refuse_short(size, max(size) <= MAX_LR_SIDE and (
+        code == _LARGE_SIZE or (size[0] == size[1] and size[0] & (size[0] - 1) == 0)))
+    return size, position
 
 
-def _lr_size_code(width: int, height: int) -> int:
-    """The code of an LR's size in the flags: the logarithm of a small square's side, or one that sizes follow."""
-    if max(width, height) > MAX_LR_SIDE:
-        return _LARGE_SIZE
-    if width == height and width & (width - 1) == 0:
-        return width.bit_length() - 1
-    return _EXPLICIT_SIZE
+def _refuse_short(size: tuple[int, int], has_code: bool) -> None:
+    if has_code:
+        raise PayloadError(f"the LR size {size[0]} x {size[1]} has a short code that was not used")
 
 
 def write_leb128(value: int) -> bytes:
@@ -357,6 +389,13 @@ def read_leb128(data: bytes, position: int, end: int, name: str) -> tuple[int, i
                 raise PayloadError(f"the {name} is written with more bytes than it needs")
             return value, position
     raise PayloadError(f"the {name} takes more than three bytes, so it exceeds {(1 << 7 * _MAX_LEB128_BYTES) - 1}")
+
+
+def read_size(data: bytes, position: int, end: int, name: str) -> tuple[tuple[int, int], int]:
+    """(width, height) as two numbers in LEB128, and the position after them."""
+    width, position = read_leb128(data, position, end, f"{name} width")
+    height, position = read_leb128(data, position, end, f"{name} height")
+    return (width, height), position
 
 
 def _read_square(data: bytes, position: int, end: int) -> tuple[OrientedSquare, int]:

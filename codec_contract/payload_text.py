@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Literal, get_args
 
 from codec_contract.errors import PayloadError
 
 TextForm = Literal["base64url", "base45"]
 
-# The magic of payloads and scenes in each form.
-_BASE64, _BASE45 = "7W", "W0U"
+# The beginning of scenes and of payloads of version 1, or of version 2, in each form. Names of files have a dot or a
+# lower case letter.
+_BASE64 = re.compile(r"7W|(q|r[A-P])[^.]*\Z")
+_BASE45 = re.compile(r"W0U|[0-9A-Z $%*+./:-][A-Z $%*]L[^a-z]*\Z")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
 _VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
 
@@ -28,7 +31,8 @@ def to_text(data: bytes, form: TextForm = "base64url") -> str:
 
 def is_text(text: str) -> bool:
     """True for a str that begins as the text of a payload or scene does, or as a data URI."""
-    return _bare(text).startswith((_BASE64, _BASE45, "data:"))
+    found = _bare(text)
+    return found.startswith("data:") or any(form.match(found) for form in (_BASE64, _BASE45))
 
 
 def from_text(text: str) -> bytes:
@@ -41,32 +45,36 @@ def from_text(text: str) -> bytes:
     found = _bare(text)
     if found.startswith("data:"):
         found = found.partition(",")[2]
-    form: TextForm = "base45" if found.startswith(_BASE45) else "base64url"
+    form: TextForm = "base45" if _BASE45.match(found) else "base64url"
     try:
         if form == "base45":
             return _from_base45("".join(found.splitlines()))
-        if found.startswith(_BASE64):
+        if _BASE64.match(found):
             found = "".join(found.split()).rstrip("=").replace("-", "+").replace("_", "/")
             return base64.b64decode(found + "=" * (-len(found) % 4), validate=True)
     except (ValueError, KeyError, OverflowError) as error:  # KeyError: of a character that is no digit
         raise PayloadError(f"the payload's text is not whole {form}: it was altered or cut off") from error
     if cause := misread(found[:4].encode("utf-8", "replace")):
         raise PayloadError(f"not a payload's text: {cause}")
-    raise PayloadError(f"not a payload's text: it begins with {found[:4]!r}, base64url of a payload with {_BASE64}, "
-                       f"base45 with {_BASE45}")
+    raise PayloadError(f"not a payload's text: it begins with {found[:4]!r}, base64url of a payload with q, r or 7W, "
+                       "base45 has L as its third character or begins with W0U")
 
 
 def _bare(text: str) -> str:
-    """The text without white space around it and a byte order mark of UTF-8 before it, also one read as latin-1."""
-    return text.strip().removeprefix("\ufeff").removeprefix("\u00ef\u00bb\u00bf").lstrip()
+    """The text without white space around it and a byte order mark of UTF-8 before it, also one read as latin-1.
+
+    A space may be the first digit of base45, so it is kept if the text has its form only with it.
+    """
+    text = text.rstrip().lstrip("\t\r\n").removeprefix("\ufeff").removeprefix("\u00ef\u00bb\u00bf").lstrip("\t\r\n")
+    return text if _BASE45.match(text) else text.lstrip()
 
 
 def misread(data: bytes) -> str | None:
     """The step that turned a payload into these bytes, which do not begin as one; None if they do not show it."""
     advice = "; send bytes, or Payload.text()"
-    if data.startswith(b"\xc3\xadn"):
+    if data.startswith((b"\xc3\xadn", *(bytes((0xC2, first)) for first in range(0xA8, 0xAD)))):
         return f"it was read as latin-1 and written as UTF-8{advice}"
-    if data.startswith(b"\xef\xbf\xbdn"):
+    if data.startswith(b"\xef\xbf\xbd"):
         return f"it was read as UTF-8, which replaced its bytes{advice}"
     return "it is a payload's text; Payload.from_text reads it" if is_text(data[:8].decode("latin-1")) else None
 

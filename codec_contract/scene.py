@@ -24,6 +24,7 @@ from codec_contract.payload import (
     check_original,
     parse_payload,
     read_leb128,
+    read_size,
     write_leb128,
 )
 
@@ -113,8 +114,7 @@ def parse_scene(data: BytesLike) -> ParsedScene:
         raise PayloadError(f"the background's coding {coding} is unknown, expected 0 (none) or 1 (VP8)")
     if not 1 <= count <= MAX_FACES:
         raise PayloadError(f"a scene has 1 to {MAX_FACES} faces, got {count}")
-    width, position = read_leb128(data, _FIXED.size, end, "original width")
-    height, position = read_leb128(data, position, end, "original height")
+    (width, height), position = read_size(data, _FIXED.size, end, "original")
     check_original(width, height)
     faces: list[bytes] = []
     contract_id = None
@@ -142,8 +142,7 @@ def _refuse_truncated(data: bytes) -> None:
     """Raise the error of a scene whose end is missing, as far as the lengths of its faces say so."""
     count, position = data[3] if len(data) > 3 else MAX_FACES, _FIXED.size
     try:
-        for name in ("original width", "original height"):
-            _, position = read_leb128(data, position, len(data), name)
+        _, position = read_size(data, position, len(data), "original")
         for index in range(count):
             size, start = read_leb128(data, position, len(data), f"length of face {index}")
             position = start + size

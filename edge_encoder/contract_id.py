@@ -21,7 +21,7 @@ QUANTIZATION_RULE = "level = floor((value + 1) * 127.5 + 0.5) clipped to 0..255"
 
 
 def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], coder_tables: CoderTables) -> bytes:
-    """The 32-byte id of an LR contract; a payload carries its first four bytes.
+    """The 32-byte id of an LR contract; a payload carries its first two bytes.
 
     Args:
         encoder_digest: 32 bytes, ``edge_encoder.integer_network.integer_digest`` of the integer network.

@@ -186,7 +186,7 @@ class PayloadInfo:
         bytes: length of the payload.
         version: version of the payload format.
         coding: ``"range"``, ``"deflate"`` or ``"raw"``.
-        contract_id: eight hex digits, the beginning of the LR contract id it was made under.
+        contract_id: the beginning of the LR contract id it was made under: four hex digits, of version 1 eight.
         bundle: id of the installed bundle it belongs to; None if no installed one has that contract.
         lr_size: (width, height) of the LR it holds.
         original_size: (width, height) of the original picture.

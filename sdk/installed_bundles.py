@@ -28,7 +28,7 @@ class BundleInfo:
         domain: the kind of pictures it was trained on, for instance ``"faces"``.
         hr: side of the square picture it encodes and decodes, in pixels.
         lr: side of the square LR, in pixels.
-        lr_contract_id: 64 hex digits; a payload names the first eight.
+        lr_contract_id: 64 hex digits; a payload names the first four.
         bytes: total length of the files.
         folder: the bundle's folder.
         licence: licences of the weights and the data.

@@ -32,7 +32,7 @@ def main() -> None:
         batch = json.loads(line)
         blobs = [requests.read(length) for length in batch["lengths"]]
         time.sleep(fixed + (compress if batch["verb"] == "compress" else item) * len(blobs))
-        mischief = {MISCHIEF.get(blob[-8:-4]) for blob in blobs}
+        mischief = {MISCHIEF.get(blob[-7:-3]) for blob in blobs}
         if "die" in mischief:
             os._exit(9)
         if "hang" in mischief:

@@ -103,7 +103,7 @@ class BundleDescription(BaseModel):
     sides: list[int] = Field(description="Sides of the squares that are restored, in pixels: hr first, then larger.")
     preprocessing: dict[str, Any] = Field(description="How a picture is fitted to the square; see the manifest.")
     quality: str | None = Field(description="Name of its rate among the bundles of its domain, for compressing.")
-    lr_contract_id: str = Field(description="64 hex digits; a payload names the first ones.")
+    lr_contract_id: str = Field(description="64 hex digits; a payload names the first four.")
     rates: list[RateDescription] = Field(description="Further rates, from most to fewest bytes.")
     licence: dict[str, Any]
     controls: dict[str, ControlDescription] = Field(

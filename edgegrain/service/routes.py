@@ -282,7 +282,7 @@ def _payload_of(kind: str, body: bytes) -> bytes:
         try:
             return from_text(TextPayload.model_validate_json(body).payload)
         except ValidationError as error:
-            raise Problem("bad-request", 'the body is no JSON of the form {"payload": "7W4..."}') from error
+            raise Problem("bad-request", 'the body is no JSON of the form {"payload": "qEb..."}') from error
     return from_text(body.decode("latin-1")) if kind == TEXT_TYPE else body
 
 

@@ -37,7 +37,14 @@ from codec_contract.fit import content_size, fit_picture
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.oriented_square import OrientedSquare
-from codec_contract.payload import CODING_DEFLATE, CODING_RAW, FIT_ALIGN, decode_payload, encode_payload
+from codec_contract.payload import (
+    CODING_DEFLATE,
+    CODING_RAW,
+    FIT_ALIGN,
+    decode_payload,
+    encode_payload,
+    write_leb128,
+)
 from codec_contract.payload_text import to_text
 from edge_encoder.faces.alignment import FaceFinder, FacePoints, FoundFace, ffhq_square, is_framed
 from edge_encoder.golden_inputs import golden_input
@@ -54,6 +61,7 @@ from tests.golden.recorded_faces import (
     recorded_finder,
 )
 from tests.golden.regenerate_contract import digest, golden_lr, json_bytes, refused, write
+from tests.payload_bytes import version_1
 
 # seed, block, (width, height), hr, fit
 FITS = [
@@ -127,7 +135,9 @@ def golden_files() -> dict[str, bytes]:
             "refused_points": _refused_points()},
         "photos": {"photos": _photos(json.loads((FOLDER / RECORDED).read_bytes()))},
         "damaged": {**bundle, **contract, "payloads": _damaged(manifest.lr_contract_id, tables)},
-        "texts": {"texts": _texts(), "refused": ["", "me.grain", "7W4Q!", "7W4QA", "W0U1", "W0U::", "W0U:::", "W0Uab"]},
+        "texts": {"texts": _texts(), "refused": [
+            "", "me.grain", "7W4Q!", "7W4QA", "W0U1", "W0U::", "W0U:::", "W0Uab", "qNY9!", "rAY9A", "sNY9",
+            "ABL1", "ABL::", "ABL:::", "A:L000"]},
         "unsupported": {**bundle, **contract, "payloads": _unsupported(manifest.lr_contract_id, tables)}}
     return {**{name: (FOLDER / name).read_bytes() for name in (PORTRAIT, RECORDED)},
             **{f"{name}.json": json_bytes(content) for name, content in contents.items()}}
@@ -271,70 +281,106 @@ def _numbers(square: OrientedSquare) -> list[int]:
 
 
 def _damaged(contract_id: bytes, tables: CoderTables) -> list[dict[str, str]]:
-    """Payloads that a reader refuses; all but the first ones have the right CRC."""
+    """Payloads of both versions that a reader refuses; most have the right CRC."""
     lr = golden_lr("smooth", 16, 16)
-    body = encode_lr(lr, tables)
+    body, raw, other = encode_lr(lr, tables), lr.tobytes(), bytes(byte ^ 255 for byte in contract_id)
 
-    def payload(
+    def old(
         body: bytes = body, *, magic: bytes = b"\xed\x6e", version: int = 1, coding: int = 1,
         contract: bytes = contract_id, flags: int = 4 << 2, size: bytes = b"", original: bytes = b"\x80\x05\xe0\x03"
     ) -> bytes:
         data = magic + bytes([version << 4 | coding]) + contract[:4] + bytes([flags]) + size + original + body
         return data + struct.pack("<I", zlib.crc32(data))
 
-    good, raw = payload(), lr.tobytes()
-    flipped = bytearray(good)
-    flipped[20] ^= 1
+    def new(
+        body: bytes = body, *, first: int = 0xA8, coding: int = 1, contract: bytes = contract_id, flags: int = 16,
+        size: bytes = b"", original: bytes = b"\x80\x05\xe0\x03", crc: slice = slice(3)
+    ) -> bytes:
+        data = bytes([first]) + contract[:2] + bytes([flags | coding << 2]) + size + original + body
+        return data + struct.pack("<I", zlib.crc32(data))[crc]
+
     cases = {
-        "empty": b"", "thirteen bytes": good[:13], "truncated": good[:-1], "one byte more": good + b"\0",
-        "one bit flipped": bytes(flipped), "another magic": payload(magic=b"\xed\x6f"), "version 2": payload(version=2),
-        "coding 2": payload(coding=2), "reserved flag": payload(flags=4 << 2 | 64), "fit 3": payload(flags=4 << 2 | 3),
-        "size code 9": payload(flags=9 << 2),
-        "explicit size that has a code": payload(flags=15 << 2, size=bytes((15, 15))),
-        "width in too many bytes": payload(original=b"\x80\x85\x00\xe0\x03"),
-        "width of four bytes": payload(original=b"\x80\x80\x80\x01\xe0\x03"),
-        "width 0": payload(original=b"\x00\xe0\x03"), "width 65536": payload(original=b"\x80\x80\x04\x01"),
-        "more than 2**28 pixels": payload(original=b"\xff\xff\x03\xff\xff\x03"),
-        "another contract": payload(contract=bytes(byte ^ 255 for byte in contract_id)),
-        "raw, one byte short": payload(raw[:-1], coding=0), "raw, one byte long": payload(raw + b"\0", coding=0),
-        "coded, as long as raw": payload((raw[:-1] + b"\1"), coding=1),
-        "body with another ending": payload(body + bytes([1])), "body with a zero behind": payload(body + b"\0")}
+        "thirteen bytes": old()[:13], "another magic": old(magic=b"\xed\x6f"), "version nibble 2": old(version=2),
+        "coding 2": old(coding=2), "reserved flag": old(flags=4 << 2 | 64), "fit 3": old(flags=4 << 2 | 3),
+        "size code 9": old(flags=9 << 2),
+        "explicit size that has a code": old(flags=15 << 2, size=bytes((15, 15))), "another contract":
+        old(contract=other)}
+    newer = {
+        "six bytes": new()[:6], "first byte a7": new(first=0xA7), "first byte ad": new(first=0xAD),
+        "coding 2": new(coding=2), "coding 3": new(coding=3), "fit 3": new(flags=16 | 3),
+        "CRC of four bytes": new(crc=slice(4)), "high bytes of the CRC": new(crc=slice(1, 4)),
+        "another contract": new(contract=other), "LR of another size": new(first=0xA9),
+        "original that should not follow": new(original=b"\x80\x02\x80\x02"),
+        "LR in too many bytes": new(first=0xAC, size=b"\x81\x00\x05"), "LR of width 0": new(first=0xAC, size=b"\0\5"),
+        "LR of height 65536": new(first=0xAC, size=b"\x01\x80\x80\x04"),
+        "LR of more than 2**24 pixels": new(first=0xAC, size=b"\xff\xff\x03\xff\x03"),
+        "LR of 257 x 1, range coder": new(first=0xAC, size=b"\x81\x02\x01"),
+        "square outside": new(flags=16 | 3, original=b"\x0a\x0a\x29\x14\x28\0"),
+        "square of less than a pixel": new(flags=16 | 3, original=b"\x0a\x0a\x14\x14\0\x06"),
+        "square in too many bytes": new(flags=16 | 3, original=b"\x0a\x0a\x14\x14\xa8\0\0"),
+        **{f"reserved flag {flag}": new(flags=16 | flag) for flag in (32, 64, 128)},
+        **{f"LR of {side} written out": new(first=0xAC, size=write_leb128(side) * 2) for side in (16, 32, 64, 128)}}
+    for payload, named in ((old, cases), (new, newer)):
+        good = payload()
+        flipped = bytearray(good)
+        flipped[20] ^= 1
+        named |= {
+            "truncated": good[:-1], "one byte more": good + b"\0", "one bit flipped": bytes(flipped),
+            "width in too many bytes": payload(original=b"\x80\x85\x00\xe0\x03"),
+            "width of four bytes": payload(original=b"\x80\x80\x80\x01\xe0\x03"),
+            "width 0": payload(original=b"\x00\xe0\x03"), "width 65536": payload(original=b"\x80\x80\x04\x01"),
+            "more than 2**28 pixels": payload(original=b"\xff\xff\x03\xff\xff\x03"),
+            "raw, one byte short": payload(raw[:-1], coding=0), "raw, one byte long": payload(raw + b"\0", coding=0),
+            "coded, as long as raw": payload((raw[:-1] + b"\1"), coding=1),
+            "body with another ending": payload(body + bytes([1])), "body with a zero behind": payload(body + b"\0")}
+    cases |= {"empty": b"", **{f"version 2: {name}": data for name, data in newer.items()}}
     refused(cases, lambda data: decode_payload(data, contract_id=contract_id, tables=tables))
     return [{"name": name, "payload": data.hex()} for name, data in cases.items()]
 
 
 def _texts() -> list[dict[str, str]]:
-    """Payloads and a scene as text; with the base64 that other programs write."""
+    """Payloads and scenes of both versions as text; with the base64 that other programs write."""
     contract = FOLDER.parent / "contract"
     payloads = [path.read_bytes() for path in sorted(contract.glob("*.grain"))]
-    scene = bytes.fromhex(json.loads((contract / "scenes.json").read_text())["scenes"][0]["scene"])
+    scenes = [bytes.fromhex(case["scene"]) for case in json.loads((contract / "scenes.json").read_text())["scenes"]]
+    small = [data for data in payloads if len(data) < 1000]
+    # Contracts with which base45 begins with one space, and two.
+    spaces = [encode_payload(golden_lr("noise", *size), contract_id=bytes([begin, 0]), tables=CoderTables.default(),
+                             original_size=ORIGINAL_SIZE) for begin, size in ((3, (16, 16)), (0x95, (3, 1)))]
     return [{"bytes": data.hex(), "base64url": to_text(data), "base45": to_text(data, "base45"),
-             "base64": base64.b64encode(data).decode()} for data in (*payloads[:3], scene)]
+             "base64": base64.b64encode(data).decode()} for data in (*small, scenes[0], scenes[3], *spaces)]
 
 
 def _read_aligned(contract_id: bytes, tables: CoderTables) -> list[dict[str, Any]]:
     """Payloads of aligned pictures, coded and raw, that clients read."""
     square = OrientedSquare(1280, 800, 800, 600)
     small = rounded(golden_lr("smooth", 16, 16), tables.step)
-    return [{"name": name, **_payload(small, contract_id, tables, fit=FIT_ALIGN, square=square, **changes),
-             "square": _numbers(square), "original_size": ORIGINAL_SIZE}
-            for name, changes in (("fit 3, aligned", {}), ("fit 3, aligned, raw", {"coding": CODING_RAW}))]
+    return [{**case, "square": _numbers(square), "original_size": ORIGINAL_SIZE}
+            for name, changes in (("fit 3, aligned", {}), ("fit 3, aligned, raw", {"coding": CODING_RAW}))
+            for case in _both(name, small, contract_id, tables, fit=FIT_ALIGN, square=square, **changes)]
 
 
 def _unsupported(contract_id: bytes, tables: CoderTables) -> list[dict[str, Any]]:
     """Payloads of photographs in tiles, which the clients neither make nor read."""
     small, wide = (rounded(golden_lr("smooth", *size), tables.step) for size in ((16, 16), (257, 2)))
     cases: list[tuple[str, npt.NDArray[np.uint8], dict[str, Any]]] = [
-        ("coding 2, deflated", small, {"coding": CODING_DEFLATE}), ("size code 14, deflated", wide, {}),
-        ("size code 14, raw", wide, {"coding": CODING_RAW})]
-    return [{"name": name, **_payload(lr, contract_id, tables, **changes)} for name, lr, changes in cases]
+        ("coding 2, deflated", small, {"coding": CODING_DEFLATE}), ("257 x 2, deflated", wide, {}),
+        ("257 x 2, raw", wide, {"coding": CODING_RAW})]
+    return [case for name, lr, changes in cases for case in _both(name, lr, contract_id, tables, **changes)]
 
 
-def _payload(lr: npt.NDArray[np.uint8], contract_id: bytes, tables: CoderTables, **changes: Any) -> dict[str, str]:
+def _both(
+    name: str, lr: npt.NDArray[np.uint8], contract_id: bytes, tables: CoderTables, **changes: Any
+) -> list[dict[str, Any]]:
+    """A payload in both versions, of which clients write the newer one."""
     data = encode_payload(lr, contract_id=contract_id, tables=tables, original_size=ORIGINAL_SIZE, **changes)
-    if not np.array_equal(decode_payload(data, contract_id=contract_id, tables=tables)[0], lr):
-        raise AssertionError(f"a payload with {changes} is not read back")
-    return {"payload": data.hex(), "lr_sha256": digest(lr)}
+    cases = []
+    for version, found in ((1, version_1(data, contract_id)), (2, data)):
+        if not np.array_equal(decode_payload(found, contract_id=contract_id, tables=tables)[0], lr):
+            raise AssertionError(f"a payload with {changes} is not read back")
+        cases.append({"name": f"version {version}: {name}", "version": version, "payload": found.hex(),
+                      "lr_sha256": digest(lr)})
+    return cases
 
 
 if __name__ == "__main__":

@@ -26,10 +26,11 @@ from codec_contract.errors import PayloadError
 from codec_contract.exact_square import cut_square
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.oriented_square import OrientedSquare
-from codec_contract.payload import encode_payload
+from codec_contract.payload import encode_payload, parse_payload
 from codec_contract.resize import exact_resize
 from codec_contract.scene import encode_scene, parse_scene
 from edge_encoder.golden_inputs import generator_bytes
+from tests.payload_bytes import version_1
 
 FOLDER = Path(__file__).parent / "contract"
 CONTRACT_ID = hashlib.sha256(b"edgegrain golden contract").digest()
@@ -66,8 +67,8 @@ SQUARES = [
        32) for angle in range(15, 360, 30)),
 ]
 
-# name, kind of LR, (width, height), coding, original size, fit
-PAYLOADS = [
+# Of version 1: name, kind of LR, (width, height), coding, original size, fit
+OLD_PAYLOADS = [
     ("raw-2x2", "noise", (2, 2), 0, (640, 480), "pad"),
     ("coded-16x16-smooth", "smooth", (16, 16), 1, (1024, 1024), "pad"),
     ("coded-16x16-textured", "textured", (16, 16), 1, (3000, 4000), "stretch"),
@@ -75,6 +76,27 @@ PAYLOADS = [
     ("coded-64x64-smooth", "smooth", (64, 64), 1, (65535, 4096), "pad"),
     ("coded-32x32-black", "black", (32, 32), 1, (1, 1), "pad"),
     ("fallback-8x8-noise", "noise", (8, 8), 1, (127, 128), "crop")]
+# Of version 2: name, kind of LR, (width, height), coding, original size, fit, square
+PAYLOADS = [
+    ("v2-16x16-smooth", "smooth", (16, 16), 1, (256, 256), "pad", None),
+    ("v2-16x16-textured", "textured", (16, 16), 1, (3000, 4000), "stretch", None),
+    ("v2-16x16-noise", "noise", (16, 16), 1, (256, 255), "crop", None),  # stored raw
+    ("v2-32x32-black", "black", (32, 32), 1, (1, 1), "pad", None),
+    ("v2-64x64-smooth", "smooth", (64, 64), 1, (65535, 4096), "stretch", None),
+    ("v2-128x128-black", "black", (128, 128), 1, (128, 256), "crop", None),
+    ("v2-256x256-black", "black", (256, 256), 1, (256, 256), "stretch", None),
+    ("v2-1x1-black", "black", (1, 1), 0, (256, 256), "crop", None),
+    ("v2-8x8-noise", "noise", (8, 8), 1, (127, 128), "crop", None),  # stored raw
+    ("v2-9x5-textured", "textured", (9, 5), 1, (100, 16384), "crop", None),
+    ("v2-16x32-smooth", "smooth", (16, 32), 1, (16383, 128), "pad", None),
+    ("v2-align-16x16-smooth", "smooth", (16, 16), 1, (640, 480), "align", (1280, 800, 800, 600)),
+    ("v2-align-16x16-raw", "smooth", (16, 16), 0, (640, 480), "align", (0, 1920, -800, -600)),
+    ("v2-align-32x32-smooth", "smooth", (32, 32), 1, (256, 256), "align", (512, 500, 900, -64)),
+    ("v2-align-9x5-noise", "noise", (9, 5), 0, (3, 200), "align", (12, 0, -1, 65)),
+    ("v2-257x2-smooth", "smooth", (257, 2), 1, (1027, 8), "pad", None),  # deflated
+    ("v2-300x1-raw", "smooth", (300, 1), 0, (1200, 4), "pad", None),
+    ("v2-1x300-smooth", "smooth", (1, 300), 2, (256, 256), "pad", None),
+    ("v2-16x16-deflated", "smooth", (16, 16), 2, (256, 256), "pad", None)]
 
 
 # Scenes: a lossy WebP file of 16 x 12 pixels, written once by Pillow.
@@ -102,12 +124,14 @@ def golden_lr(kind: str, width: int, height: int) -> npt.NDArray[np.uint8]:
 def golden_files() -> dict[str, bytes]:
     """Every golden file of the contract: name -> bytes."""
     tables, files, payloads = CoderTables.default(), {}, []
-    for name, kind, size, coding, original_size, fit in PAYLOADS:
+    for name, kind, size, coding, original_size, fit, square in (*((*old, None) for old in OLD_PAYLOADS), *PAYLOADS):
         lr = golden_lr(kind, *size)
-        files[f"{name}.grain"] = encode_payload(
-            lr, contract_id=CONTRACT_ID, tables=tables, original_size=original_size, fit=fit, coding=coding)
-        payloads.append({"file": f"{name}.grain", "lr_size": size, "lr_sha256": digest(lr),
-                         "original_size": original_size, "fit": fit})
+        data = encode_payload(lr, contract_id=CONTRACT_ID, tables=tables, original_size=original_size, fit=fit,
+                              coding=coding, square=OrientedSquare(*square) if square else None)
+        files[f"{name}.grain"] = data if name.startswith("v2") else version_1(data, CONTRACT_ID)
+        header = parse_payload(files[f"{name}.grain"]).header
+        payloads.append({"file": f"{name}.grain", "version": header.version, "coding": header.coding, "lr_size": size,
+                         "lr_sha256": digest(lr), "original_size": original_size, "fit": fit, "square": square})
     resizes = [{"seed": seed, "size": size, "new_size": new_size,
                 "sha256": digest(exact_resize(generated_picture(seed, *size), new_size))}
                for seed, size, new_size in RESIZES]
@@ -133,9 +157,10 @@ def golden_scenes() -> dict[str, object]:
 
     squares = [OrientedSquare(1280, 800, 800, 600), OrientedSquare(2000, 900, 400, -20)]
     faces = [face(seed, square) for seed, square in enumerate(squares, 1)]
-    scenes = [{"scene": encode_scene(faces[:count], size, webp).hex(), "original_size": size,
-               "faces": [face.hex() for face in faces[:count]], "background_webp": webp.hex()}
-              for count, webp in ((2, WEBP), (1, b""), (1, WEBP))]
+    old_faces = [version_1(face, CONTRACT_ID) for face in faces]
+    scenes = [{"scene": encode_scene(parts[:count], size, webp).hex(), "original_size": size,
+               "faces": [face.hex() for face in parts[:count]], "background_webp": webp.hex()}
+              for parts in (faces, old_faces) for count, webp in ((2, WEBP), (1, b""), (1, WEBP))]
 
     def scene(parts: Sequence[bytes] = faces, background: bytes = WEBP[20:], *, head: bytes = b"\xed\x6e\x21",
               count: int | None = None, original: bytes = b"\x80\x05\xe0\x03") -> bytes:
@@ -156,6 +181,9 @@ def golden_scenes() -> dict[str, object]:
         "another size than the faces": scene(original=b"\x81\x05\xe0\x03"),
         "a face that is not aligned": scene([face(1, None)]),
         "a face of another contract": scene([faces[0], face(2, squares[1], contract=bytes(32))]),
+        "another contract in version 1": scene([old_faces[0], version_1(faces[1], bytes(32))]),
+        "faces of two versions": scene([faces[0], old_faces[1]]),
+        "faces of two versions, 1 first": scene([old_faces[0], faces[1]]),
         "a damaged face": scene([faces[0][:-1] + bytes([faces[0][-1] ^ 1])]),
         "a scene in a scene": scene([scene(faces[:1], WEBP[20:])]),
         "no background, though coded": scene(background=b""), "a background, though none": scene(head=b"\xed\x6e\x20"),

@@ -29,9 +29,12 @@ from codec_contract.payload import (
     encode_payload,
     parse_payload,
 )
+from tests.payload_bytes import sealed, version_1
 
 TABLES = CoderTables.default()
 CONTRACT = bytes(range(32))
+CONTRACT_BYTES = {1: 4, 2: 2}
+BOTH_VERSIONS = pytest.mark.parametrize("version", [1, 2])
 
 
 def content(kind: str, width: int, height: int, seed: int) -> np.ndarray:
@@ -47,9 +50,10 @@ def content(kind: str, width: int, height: int, seed: int) -> np.ndarray:
     return np.asarray(np.clip(ramp, 0, 255), dtype=np.uint8)
 
 
-def pack(lr: np.ndarray, **changes: Any) -> bytes:
+def pack(lr: np.ndarray, *, version: int = 2, **changes: Any) -> bytes:
     arguments = {"contract_id": CONTRACT, "tables": TABLES, "original_size": (640, 480), **changes}
-    return encode_payload(lr, **arguments)
+    data = encode_payload(lr, **arguments)
+    return data if version == 2 else version_1(data, arguments["contract_id"])
 
 
 def unpack(data: bytes, contract_id: bytes = CONTRACT) -> tuple[np.ndarray, Header]:
@@ -60,16 +64,20 @@ def parse_header(data: bytes) -> Header:
     return parse_payload(data).header
 
 
-def sealed(data: bytes) -> bytes:
-    """The bytes with a CRC that fits, as a forger would append it."""
-    return data + zlib.crc32(data).to_bytes(4, "little")
-
-
-def forged(
+def old(
     flags: int = 4 << 2, sizes: bytes = b"", original: bytes = b"\x80\x01\x80\x01", body: bytes = b"",
     first: bytes = b"\x11",
 ) -> bytes:
+    """A forged payload of version 1."""
     return sealed(MAGIC + first + CONTRACT[:4] + bytes([flags]) + sizes + original + body)
+
+
+def new(
+    flags: int = 16, sizes: bytes = b"", original: bytes = b"\x80\x01\x80\x01", body: bytes = b"", first: int = 0xA8,
+    coding: int = CODING_RANGE,
+) -> bytes:
+    """A forged payload of version 2."""
+    return sealed(bytes((first, *CONTRACT[:2], flags | coding << 2)) + sizes + original + body)
 
 
 CONTENTS = st.sampled_from(["constant", "noise", "gradient", "extremes"])
@@ -78,55 +86,64 @@ CONTENTS = st.sampled_from(["constant", "noise", "gradient", "extremes"])
 @settings(max_examples=60, deadline=None)
 @given(
     CONTENTS, st.integers(1, 40), st.integers(1, 40), st.integers(0, 1000), st.sampled_from([CODING_RAW, CODING_RANGE]),
-    st.integers(1, 65535), st.integers(1, 4096), st.sampled_from([FIT_PAD, FIT_STRETCH, FIT_CROP]))
+    st.one_of(st.just((256, 256)), st.tuples(st.integers(1, 65535), st.integers(1, 4096))),
+    st.sampled_from([FIT_PAD, FIT_STRETCH, FIT_CROP]), st.sampled_from([1, 2]))
 def test_round_trip(
-    kind: str, width: int, height: int, seed: int, coding: int, original_width: int, original_height: int, fit: str
+    kind: str, width: int, height: int, seed: int, coding: int, original_size: tuple[int, int], fit: str, version: int
 ) -> None:
     lr = content(kind, width, height, seed)
-    data = pack(lr, coding=coding, original_size=(original_width, original_height), fit=fit)
+    data = pack(lr, coding=coding, original_size=original_size, fit=fit, version=version)
     decoded, header = unpack(data)
     assert decoded.dtype == np.uint8 and np.array_equal(decoded, lr)
     raw = 3 * width * height
     body = raw if header.coding == CODING_RAW else len(encode_lr(lr, TABLES))
     assert body <= raw
-    assert header == Header(1, header.coding, CONTRACT[:4], width, height, original_width, original_height, fit)
+    contract_id = CONTRACT[:CONTRACT_BYTES[version]]
+    assert header == Header(version, header.coding, contract_id, width, height, *original_size, fit)
     assert parse_header(data) == header
-    assert len(data) - body <= 20
-    assert pack(decoded, coding=header.coding, original_size=(original_width, original_height), fit=fit) == data
+    assert len(data) - body <= (20 if version == 1 else 15)
+    assert pack(decoded, coding=header.coding, original_size=original_size, fit=fit, version=version) == data
 
 
+@BOTH_VERSIONS
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 256), (256, 1), (255, 2), (128, 128), (100, 37), (256, 256)])
-def test_round_trip_of_extreme_sizes(width: int, height: int) -> None:
+def test_round_trip_of_extreme_sizes(width: int, height: int, version: int) -> None:
     # The range coder codes 128 x 128 in lr_coder/test_coder.py; here it would only take time.
     coding = CODING_RAW if width * height > 10_000 else CODING_RANGE
     lr = content("gradient", width, height, 7)
-    decoded, header = unpack(pack(lr, coding=coding))
+    decoded, header = unpack(pack(lr, coding=coding, version=version))
     assert np.array_equal(decoded, lr)
     assert (header.lr_width, header.lr_height) == (width, height)
 
 
-def test_sixteen_bytes_around_the_body_in_the_default_case() -> None:
+@pytest.mark.parametrize(("version", "original", "bytes_around"), [
+    (2, (256, 256), 7), (2, (128, 128), 11), (2, (256, 255), 11), (2, (16383, 16383), 11), (2, (127, 1), 9),
+    (1, (256, 256), 16), (1, (128, 128), 16), (1, (16383, 16383), 16)])
+def test_bytes_around_the_body(version: int, original: tuple[int, int], bytes_around: int) -> None:
     lr = content("gradient", 16, 16, 1)
-    for original in [(128, 128), (1024, 1024), (16383, 16383)]:
-        assert len(pack(lr, original_size=original)) == 16 + len(encode_lr(lr, TABLES))
-        assert len(pack(lr, original_size=original, coding=CODING_RAW)) == 16 + 768
+    assert len(pack(lr, version=version, original_size=original)) == bytes_around + len(encode_lr(lr, TABLES))
+    for side in (16, 32, 64, 128):
+        data = pack(content("noise", side, side, 1), version=version, original_size=original, coding=CODING_RAW)
+        assert len(data) == bytes_around + 3 * side * side
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     st.tuples(st.integers(1, 65535), st.integers(1, 4096)), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1),
-    st.floats(0, 7))
-def test_a_square_comes_back(size: tuple[int, int], x: int, y: int, length: int, angle: float) -> None:
+    st.floats(0, 7), st.sampled_from([1, 2]))
+def test_a_square_comes_back(
+    size: tuple[int, int], x: int, y: int, length: int, angle: float, version: int
+) -> None:
     length = 2 + length * (4 * max(size) - 4)
     across = round(4 * length * np.cos(angle)), round(4 * length * np.sin(angle))
     square = OrientedSquare(round(4 * x * size[0]), round(4 * y * size[1]), *across)
     lr = content("noise", 1, 1, 0)
-    data = pack(lr, original_size=size, fit=FIT_ALIGN, square=square)
+    data = pack(lr, original_size=size, fit=FIT_ALIGN, square=square, version=version)
     decoded, header = unpack(data)
     assert np.array_equal(decoded, lr)
     assert header.square == header.cut == square and header.fit == FIT_ALIGN
-    assert len(data) - len(pack(lr, original_size=size)) <= 12
-    assert data[7] & 3 == 3
+    assert len(data) - len(pack(lr, original_size=size, version=version)) <= 12
+    assert data[{1: 7, 2: 3}[version]] & 3 == 3
 
 
 def test_what_a_payload_shows_of_the_original() -> None:
@@ -141,42 +158,59 @@ def test_what_a_payload_shows_of_the_original() -> None:
 def test_the_byte_table() -> None:
     lr = content("noise", 2, 2, 0)
     data = pack(lr, coding=CODING_RAW, original_size=(640, 100), fit=FIT_CROP)
+    assert data[:9] == b"\xac\x00\x01\x12\x02\x02\x80\x05\x64"
+    assert data[9:21] == lr.tobytes()
+    assert data[21:] == zlib.crc32(data[:21]).to_bytes(4, "little")[:3]
+    usual = pack(content("noise", 1, 1, 0), original_size=(256, 256), fit=FIT_STRETCH)
+    assert usual[:6] == b"\xac\x00\x01\x01\x01\x01"
+    for code, side in enumerate((16, 32, 64, 128)):
+        assert pack(np.zeros((side, side, 3), np.uint8), original_size=(256, 256))[:4] == bytes((0xA8 + code, 0, 1, 4))
+    assert pack(np.zeros((256, 256, 3), np.uint8), coding=CODING_DEFLATE)[:8] == b"\xac\x00\x01\x18\x80\x02\x80\x02"
+
+
+def test_the_byte_table_of_version_1() -> None:
+    lr = content("noise", 2, 2, 0)
+    data = pack(lr, coding=CODING_RAW, original_size=(640, 100), fit=FIT_CROP, version=1)
     assert data[:8] == b"\xed\x6e\x10\x00\x01\x02\x03\x06"
     assert data[8:11] == b"\x80\x05\x64"
     assert data[11:23] == lr.tobytes()
     assert data[23:] == zlib.crc32(data[:23]).to_bytes(4, "little")
-    wide = pack(content("noise", 5, 2, 0), coding=CODING_RAW)
+    wide = pack(content("noise", 5, 2, 0), coding=CODING_RAW, version=1)
     assert wide[7:10] == b"\x3c\x04\x01"
 
 
+@BOTH_VERSIONS
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_any_bytes_type_is_read(kind: Any) -> None:
+def test_any_bytes_type_is_read(kind: Any, version: int) -> None:
     lr = content("gradient", 8, 8, 0)
     for coding in (CODING_RAW, CODING_RANGE, CODING_DEFLATE):
-        found, header = unpack(kind(pack(lr, coding=coding)))
+        found, header = unpack(kind(pack(lr, coding=coding, version=version)))
         assert np.array_equal(found, lr) and header.coding == coding
         found[0, 0] = 1  # it can be written to
 
 
+@BOTH_VERSIONS
 @pytest.mark.parametrize(("width", "height"), [(257, 1), (1, 300), (400, 260)])
 @pytest.mark.parametrize("coding", [CODING_RAW, CODING_RANGE, CODING_DEFLATE])
-def test_large_lrs_are_deflated_or_stored(width: int, height: int, coding: int) -> None:
+def test_large_lrs_are_deflated_or_stored(width: int, height: int, coding: int, version: int) -> None:
     lr = content("gradient", width, height, 0)
-    data = pack(lr, coding=coding, original_size=(4 * width, 4 * height))
+    data = pack(lr, coding=coding, original_size=(4 * width, 4 * height), version=version)
     decoded, header = unpack(data)
     assert np.array_equal(decoded, lr)
     assert (header.lr_width, header.lr_height) == (width, height)
     assert header.coding == (CODING_RAW if coding == CODING_RAW else CODING_DEFLATE)
-    assert pack(content("noise", width, height, 0), coding=coding)[2] & 15 == CODING_RAW
+    assert parse_header(pack(content("noise", width, height, 0), coding=coding)).coding == CODING_RAW
 
 
 # -- damage ---------------------------------------------------------------------------------------------
 
-DAMAGED = [
-    pack(content("gradient", 16, 16, 3)), pack(content("noise", 4, 4, 3), coding=CODING_RAW),
-    pack(content("gradient", 9, 4, 3), original_size=(4000, 3000), fit=FIT_CROP),
-    pack(content("constant", 1, 1, 3), original_size=(1, 1)),
-    pack(content("gradient", 9, 4, 3), original_size=(400, 300), fit=FIT_ALIGN, square=OrientedSquare(9, 999, 7, -80))]
+DAMAGED = [pack(lr, version=version, **changes) for version in (1, 2) for lr, changes in [
+    (content("gradient", 16, 16, 3), {}), (content("noise", 4, 4, 3), {"coding": CODING_RAW}),
+    (content("gradient", 16, 16, 4), {"original_size": (256, 256)}),
+    (content("gradient", 9, 4, 3), {"original_size": (4000, 3000), "fit": FIT_CROP}),
+    (content("constant", 1, 1, 3), {"original_size": (1, 1)}),
+    (content("gradient", 9, 4, 3), {
+        "original_size": (400, 300), "fit": FIT_ALIGN, "square": OrientedSquare(9, 999, 7, -80)})]]
 
 
 def refused(data: bytes) -> None:
@@ -193,27 +227,32 @@ def test_every_truncation_is_refused(data: bytes) -> None:
         refused(data[:length])
 
 
-def test_a_payload_that_goes_on_is_told_from_a_damaged_one() -> None:
+@pytest.mark.parametrize(("version", "least", "whole", "inside"), [(1, 14, 64, 18), (2, 7, 61, 14)])
+def test_a_payload_that_goes_on_is_told_from_a_damaged_one(version: int, least: int, whole: int, inside: int) -> None:
     def error(data: bytes) -> PayloadError:
         with pytest.raises(PayloadError) as caught:
             parse_header(data)
         return caught.value
 
-    raw = pack(content("noise", 4, 4, 3), coding=CODING_RAW)
-    for length in range(2, 14):
+    raw = pack(content("noise", 4, 4, 3), coding=CODING_RAW, version=version)
+    for length in range(1, least):
+        assert str(error(raw[:length])) == f"a payload has at least {least} bytes, got {length}; it was truncated"
+        assert error(raw[:length]).truncated
+    for length in range(least, 14):  # of version 2, within the header
         assert error(raw[:length]).truncated
     for length in range(14, len(raw)):
-        assert str(error(raw[:length])) == f"the payload is truncated: {length} of 64 bytes; ask for the rest"
+        assert str(error(raw[:length])) == f"the payload is truncated: {length} of {whole} bytes; ask for the rest"
         assert error(raw[:length]).truncated
-    square = DAMAGED[-1]
-    assert "it ends inside the square's slope" in str(error(square[:18])) and error(square[:18]).truncated
+    square = DAMAGED[5 if version == 1 else 11]
+    assert "it ends inside the square's slope" in str(error(square[:inside])) and error(square[:inside]).truncated
     for damaged in (b"", b"no", raw + b"1", raw[:30] + bytes([raw[30] ^ 1]) + raw[31:], square[:-1],
-                    square[:7] + b"\xff" * 20):
+                    square[: inside - 10] + b"\xff" * 20):
         assert not error(damaged).truncated
 
 
-def test_translated_line_ends_are_told() -> None:
-    data = pack(np.full((4, 4, 3), 10, np.uint8), coding=CODING_RAW)
+@BOTH_VERSIONS
+def test_translated_line_ends_are_told(version: int) -> None:
+    data = pack(np.full((4, 4, 3), 10, np.uint8), coding=CODING_RAW, version=version)
     with pytest.raises(PayloadError, match="written as text, which put a CR before each LF; write it in binary mode"):
         parse_header(data.replace(b"\n", b"\r\n"))
 
@@ -226,6 +265,15 @@ def test_every_single_bit_flip_is_refused(data: bytes) -> None:
         refused(bytes(damaged))
 
 
+@BOTH_VERSIONS
+def test_every_other_value_of_every_byte_is_refused(version: int) -> None:
+    data = pack(content("noise", 3, 2, 5), version=version)
+    for index in range(len(data)):
+        for change in range(1, 256):
+            with pytest.raises(PayloadError):
+                parse_header(data[:index] + bytes([data[index] ^ change]) + data[index + 1:])
+
+
 @pytest.mark.parametrize("data", DAMAGED)
 def test_trailing_and_leading_garbage_is_refused(data: bytes) -> None:
     for garbage in (b"\0", b"\xff" * 3, data):
@@ -234,53 +282,93 @@ def test_trailing_and_leading_garbage_is_refused(data: bytes) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=50), st.integers(0, 3))
-def test_any_body_is_refused_or_belongs_to_exactly_one_lr(body: bytes, side: int) -> None:
-    data = forged(flags=side << 2, body=body)
+@given(st.binary(max_size=50), st.integers(0, 3), st.sampled_from([1, 2]))
+def test_any_body_is_refused_or_belongs_to_exactly_one_lr(body: bytes, side: int, version: int) -> None:
+    data = old(side << 2, body=body) if version == 1 else new(first=0xAC, sizes=bytes([1 << side] * 2), body=body)
     try:
         lr, header = unpack(data)
     except PayloadError:
         return
-    assert pack(lr, original_size=(128, 128), coding=header.coding) == data
+    assert pack(lr, original_size=(128, 128), coding=header.coding, version=version) == data
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_sealed_bytes_are_refused_with_a_typed_error(data: bytes) -> None:
-    refused(sealed(data))
+    refused(sealed(b"\0" + data))
     refused(sealed(MAGIC + b"\x15" + data))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 4), st.integers(0, 31))
+def test_any_sealed_bytes_that_begin_as_version_2_are_refused_or_canonical(data: bytes, first: int, flags: int) -> None:
+    data = sealed(bytes((0xA8 + first, *CONTRACT[:2], flags)) + data)
+    try:
+        lr, header = unpack(data)
+    except PayloadError as error:
+        assert len(str(error)) > 20
+        return
+    assert pack(lr, coding=header.coding, original_size=header.original_size, fit=header.fit, square=header.square
+                ) == data
 
 
 @pytest.mark.parametrize(("data", "message"), [
     ("text", "bytes, got str"), (None, "bytes, got NoneType"), (b"", "is empty"),
-    (b"\xed", "at least 14 bytes, got 1"), (b"no payload", "it begins with 6e6f"), (bytes(20), "begins with 0000"),
-    (b"\x89PNG\r\n\x1a\n" * 4, "not a payload"), (forged(first=b"\x21"), "this is a scene of several faces"),
-    (forged(first=b"\x31"), "version 3 is unknown"), (forged(first=b"\x13"), "coding 3 is unknown"),
-    (forged(flags=0x40 | 16), "reserved"), (forged(flags=0x80 | 16), "reserved"),
-    (forged(flags=3 | 16), "ends inside the square's x"),
-    (forged(flags=3 | 16, sizes=b"", original=b"\x0a\x0a\x14\x14\x28\x80"), "ends inside the square's slope"),
-    (forged(flags=3 | 16, original=b"\x0a\x0a\x29\x14\x28\0"), "centre .10.25, 5.0. lies outside"),
-    (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x29\x28\0"), "centre .5.0, 10.25. lies outside"),
-    (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x14\0\x06"), "edge .0.0, 0.75. must be 1 to 40 pixels"),
-    (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xc1\x02\0"), "edge .-40.25, 0.0. must be 1 to 40 pixels"),
-    (forged(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xa8\0\0"), "edge is written with more bytes"),
-    (forged(flags=9 << 2), "size code 9"), (forged(flags=13 << 2), "size code 13"),
-    (forged(flags=14 << 2, sizes=b"\x80\x02\x80\x02"), "short code"),
-    (forged(flags=14 << 2, sizes=b"\x81\x02\x01"), "too large for coding 1"),
-    (forged(flags=14 << 2, sizes=b"\xff\xff\x03\xff\x03"), "65535 x 511 exceeds"),
-    (forged(flags=14 << 2, sizes=b"\x80\x80\x04\x01"), "sides of 1 to 65535"),
-    (forged(flags=14 << 2, sizes=b"\0\x80\x02"), "sides of 1 to 65535"),
-    (forged(first=b"\x10", flags=14 << 2, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
-    (forged(flags=15 << 2, sizes=b"\x0f\x0f"), "short code"), (forged(original=b"\0\x01"), "width must be 1"),
-    (forged(original=b"\x01\0"), "height must be 1"), (forged(original=b"\x80\0\x01"), "more bytes than it needs"),
-    (forged(original=b"\x01\x85\x80\0"), "more bytes than it needs"),
-    (forged(original=b"\xff\xff\xff\x01\x01"), "more than three bytes"),
-    (forged(original=b"\x80\x80\x04\x01"), "is 65536"),
-    (forged(original=b"\xff\xff\x03\xff\xff\x03"), "65535 x 65535 exceeds"),
-    (forged(original=b"\x80\x80"), "ends inside the original width"),
-    (forged(original=b"\x01\x80"), "ends inside the original height"),
-    (forged(first=b"\x10", flags=8 << 2, body=bytes(100)), "196608 bytes, this one 100"),
-    (forged(flags=1 << 2, body=bytes(12)), "shorter than the 12 bytes")])
+    (b"\xed", "at least 14 bytes, got 1"), (b"\xa8", "at least 7 bytes, got 1"),
+    (b"no payload", "it begins with 6e6f"), (bytes(20), "begins with 0000"),
+    (b"\x89PNG\r\n\x1a\n" * 4, "not a payload"), (old(first=b"\x21"), "this is a scene of several faces"),
+    (old(first=b"\x31"), "version 3 is unknown"), (old(first=b"\x13"), "coding 3 is unknown"),
+    (old(flags=0x40 | 16), "reserved"), (old(flags=0x80 | 16), "reserved"),
+    (old(flags=3 | 16), "ends inside the square's x"),
+    (old(flags=3 | 16, sizes=b"", original=b"\x0a\x0a\x14\x14\x28\x80"), "ends inside the square's slope"),
+    (old(flags=3 | 16, original=b"\x0a\x0a\x29\x14\x28\0"), "centre .10.25, 5.0. lies outside"),
+    (old(flags=3 | 16, original=b"\x0a\x0a\x14\x29\x28\0"), "centre .5.0, 10.25. lies outside"),
+    (old(flags=3 | 16, original=b"\x0a\x0a\x14\x14\0\x06"), "edge .0.0, 0.75. must be 1 to 40 pixels"),
+    (old(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xc1\x02\0"), "edge .-40.25, 0.0. must be 1 to 40 pixels"),
+    (old(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xa8\0\0"), "edge is written with more bytes"),
+    (old(flags=9 << 2), "size code 9"), (old(flags=13 << 2), "size code 13"),
+    (old(flags=14 << 2, sizes=b"\x80\x02\x80\x02"), "short code"),
+    (old(flags=14 << 2, sizes=b"\x81\x02\x01"), "too large for coding 1"),
+    (old(flags=14 << 2, sizes=b"\xff\xff\x03\xff\x03"), "65535 x 511 exceeds"),
+    (old(flags=14 << 2, sizes=b"\x80\x80\x04\x01"), "sides of 1 to 65535"),
+    (old(flags=14 << 2, sizes=b"\0\x80\x02"), "sides of 1 to 65535"),
+    (old(first=b"\x10", flags=14 << 2, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
+    (old(flags=15 << 2, sizes=b"\x0f\x0f"), "short code"), (old(original=b"\0\x01"), "width must be 1"),
+    (old(original=b"\x01\0"), "height must be 1"), (old(original=b"\x80\0\x01"), "more bytes than it needs"),
+    (old(original=b"\x01\x85\x80\0"), "more bytes than it needs"),
+    (old(original=b"\xff\xff\xff\x01\x01"), "more than three bytes"),
+    (old(original=b"\x80\x80\x04\x01"), "is 65536"),
+    (old(original=b"\xff\xff\x03\xff\xff\x03"), "65535 x 65535 exceeds"),
+    (old(original=b"\x80\x80"), "ends inside the original width"),
+    (old(original=b"\x01\x80"), "ends inside the original height"),
+    (old(first=b"\x10", flags=8 << 2, body=bytes(100)), "196608 bytes, this one 100"),
+    (old(flags=1 << 2, body=bytes(12)), "shorter than the 12 bytes"),
+    (b"\xa7" * 20, "it begins with a7a7, a payload with a8 to ac or ed6e"), (b"\xad" * 20, "it begins with adad"),
+    (new(coding=3), "coding 3 is unknown"), (new(flags=16 | 32), "reserved flag bits are set .00110100."),
+    (new(flags=64), "reserved"), (new(flags=128), "reserved"), (new(flags=3 | 16), "ends inside the square's x"),
+    (new(flags=3, original=b"\x0a\x0a\x14"), "ends inside the square's slope"),
+    (new(flags=3, original=b"\x81\x08\x0a\x14\0"), "centre .256.25, 2.5. lies outside of the picture of 256 x 256"),
+    (new(flags=3 | 16, original=b"\x0a\x0a\x14\x14\0\x06"), "edge .0.0, 0.75. must be 1 to 40 pixels"),
+    (new(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xa8\0\0"), "edge is written with more bytes"),
+    *((new(first=0xAC, sizes=sizes), "short code that was not used")
+      for sizes in (b"\x10\x10", b"\x20\x20", b"\x40\x40", b"\x80\x01\x80\x01")),
+    (new(first=0xAC, sizes=b"\x90\0\x11"), "LR width is written with more bytes"),
+    (new(first=0xAC, sizes=b"\x11\x90\0"), "LR height is written with more bytes"),
+    (new(first=0xAC, sizes=b"\x11", original=b""), "ends inside the LR height"),
+    (new(first=0xAC, sizes=b"\x81\x02\x01"), "too large for coding 1"),
+    (new(first=0xAC, sizes=b"\xff\xff\x03\xff\x03"), "65535 x 511 exceeds"),
+    (new(first=0xAC, sizes=b"\x80\x80\x04\x01"), "sides of 1 to 65535"),
+    (new(first=0xAC, sizes=b"\0\x05"), "sides of 1 to 65535"),
+    (new(first=0xAC, coding=0, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
+    (new(original=b"\x80\x02\x80\x02"), "256 x 256 is written, though it is the one that is left out"),
+    (new(original=b"\0\x01"), "width must be 1"), (new(original=b"\x01\0"), "height must be 1"),
+    (new(original=b"\x80\0\x01"), "more bytes than it needs"), (new(original=b"\x01\x85\x80\0"), "more bytes than it"),
+    (new(original=b"\xff\xff\xff\x01\x01"), "more than three bytes"), (new(original=b"\x80\x80\x04\x01"), "is 65536"),
+    (new(original=b"\xff\xff\x03\xff\xff\x03"), "65535 x 65535 exceeds"),
+    (new(original=b"\x80\x80"), "ends inside the original width"),
+    (new(original=b"\x01"), "ends inside the original height"),
+    (new(first=0xAB, coding=0, flags=0, original=b"", body=bytes(100)), "49152 bytes, this one 100"),
+    (new(flags=0, original=b"", body=bytes(768)), "shorter than the 768 bytes")])
 def test_every_claim_is_checked(data: bytes, message: str) -> None:
     with pytest.raises(PayloadError, match=message):
         parse_header(data)
@@ -289,9 +377,11 @@ def test_every_claim_is_checked(data: bytes, message: str) -> None:
 
 
 ABSURD = [
-    forged(original=b"\xff\xff\x03\xff\xff\x03"), forged(first=b"\x10", flags=8 << 2),
-    forged(first=b"\x10", flags=15 << 2, sizes=b"\xff\xfe"),
-    forged(first=b"\x10", flags=14 << 2, sizes=b"\x80\x20\x80\x20"), bytes(60_000_000)]
+    old(original=b"\xff\xff\x03\xff\xff\x03"), old(first=b"\x10", flags=8 << 2),
+    old(first=b"\x10", flags=15 << 2, sizes=b"\xff\xfe"),
+    old(first=b"\x10", flags=14 << 2, sizes=b"\x80\x20\x80\x20"), bytes(60_000_000),
+    new(original=b"\xff\xff\x03\xff\xff\x03"), new(first=0xAB, coding=0),
+    new(first=0xAC, coding=0, sizes=b"\x80\x20\x80\x20"), b"\xa8" + bytes(60_000_000)]
 
 
 @pytest.mark.parametrize("index", range(len(ABSURD)))
@@ -308,22 +398,26 @@ def test_absurd_claims_are_refused_before_anything_is_allocated(index: int) -> N
 # -- contracts and arguments ------------------------------------------------------------------------------
 
 
-def test_another_contract_is_named() -> None:
-    data = pack(content("gradient", 8, 8, 0), contract_id=b"\xde\xad\xbe\xef" + bytes(28))
-    with pytest.raises(PayloadError, match=r"contract deadbeef, not 00010203"):
+@pytest.mark.parametrize(("version", "named"), [(1, "deadbeef, not 00010203"), (2, "dead, not 0001")])
+def test_another_contract_is_named(version: int, named: str) -> None:
+    other = b"\xde\xad\xbe\xef" + bytes(28)
+    data = pack(content("gradient", 8, 8, 0), contract_id=other, version=version)
+    with pytest.raises(PayloadError, match=f"contract {named}$"):
         unpack(data)
     header = parse_header(data)
-    assert header.is_of(b"\xde\xad\xbe\xef" + bytes(28)) and not header.is_of(CONTRACT)
+    assert header.is_of(other) and not header.is_of(CONTRACT)
+    assert header.is_of(b"\xde\xad\xbe\xee" + bytes(28)) == (version == 2)
 
 
-def test_four_bytes_of_a_contract_id_are_as_good_as_all() -> None:
+def test_the_beginning_of_a_contract_id_is_as_good_as_all() -> None:
     lr = content("gradient", 8, 8, 0)
-    assert pack(lr, contract_id=CONTRACT[:4]) == pack(lr)
-    assert np.array_equal(unpack(pack(lr), CONTRACT[:4])[0], lr)
+    assert pack(lr, contract_id=CONTRACT[:2]) == pack(lr)
+    for version, count in CONTRACT_BYTES.items():
+        assert np.array_equal(unpack(pack(lr, version=version), CONTRACT[:count])[0], lr)
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"contract_id": b"abc"}, "32 bytes, or 4"),
+    ({"contract_id": b"abc"}, "32 bytes, or 2"),
     ({"fit": "shrink"}, "'shrink', expected one of pad, stretch, crop"), ({"fit": FIT_ALIGN}, "needs a square"),
     ({"square": OrientedSquare(4, 4, 4, 4)}, "no other fit has one"),
     ({"fit": FIT_ALIGN, "square": OrientedSquare(-1, 4, 4, 4)}, "lies outside of the picture of 640 x 480"),

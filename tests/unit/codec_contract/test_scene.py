@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec_contract.errors import PayloadError
+from codec_contract.payload import parse_payload
 from codec_contract.scene import MAX_SCENE_BYTES, encode_scene, is_scene, parse_scene, scene_overhead
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "contract" / "scenes.json").read_text())
@@ -24,6 +25,7 @@ def test_golden_scenes(case: Any) -> None:
     data, faces = bytes.fromhex(case["scene"]), [bytes.fromhex(face) for face in case["faces"]]
     webp, size = bytes.fromhex(case["background_webp"]), tuple(case["original_size"])
     scene = parse_scene(data)
+    assert len({parse_payload(face).header.version for face in faces}) == 1
     assert is_scene(data) and scene.original_size == size and list(scene.faces) == faces
     assert scene.background_webp == webp
     assert encode_scene(faces, size, webp) == data
@@ -43,6 +45,8 @@ def test_messages() -> None:
         return str(error.value)
 
     damaged = {case["name"]: bytes.fromhex(case["scene"]) for case in GOLDEN["damaged"]}
+    for name in ("another contract in version 1", "faces of two versions", "faces of two versions, 1 first"):
+        assert "face 1 of the scene has another LR contract than the first" in refused(damaged[name])
     assert refused(damaged["65 faces"]) == "a scene has 1 to 64 faces, got 65"
     assert "face 1 of the scene has another LR contract than the first" in refused(
         damaged["a face of another contract"])
@@ -53,8 +57,10 @@ def test_messages() -> None:
     assert f"at most {MAX_SCENE_BYTES} bytes" in refused(SCENES[0] + bytes(MAX_SCENE_BYTES))
 
 
-def test_a_scene_that_goes_on_is_told_from_a_damaged_one() -> None:
-    scene = next(scene for scene in SCENES if not parse_scene(scene).background)
+@pytest.mark.parametrize("index", [1, 4], ids=["version 2", "version 1"])
+def test_a_scene_that_goes_on_is_told_from_a_damaged_one(index: int) -> None:
+    scene = SCENES[index]
+    assert not parse_scene(scene).background
     for length in range(3, len(scene)):
         with pytest.raises(PayloadError, match="truncated") as error:
             parse_scene(scene[:length])
@@ -69,6 +75,7 @@ def test_a_scene_that_goes_on_is_told_from_a_damaged_one() -> None:
 def test_wrong_parts() -> None:
     with pytest.raises(PayloadError, match="a scene has 1 to 64 faces, got 0"):
         encode_scene([], (640, 480))
+    assert {parse_payload(parse_scene(scene).faces[0]).header.version for scene in SCENES} == {1, 2}
     face = parse_scene(SCENES[0]).faces[0]
     with pytest.raises(PayloadError, match="got 70"):
         encode_scene([face] * 70, (640, 480))

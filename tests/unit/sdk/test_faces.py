@@ -245,7 +245,7 @@ def photograph(width: int = 400, height: int = 300) -> np.ndarray:
 
 def aligned(square: OrientedSquare, size: tuple[int, int] = (400, 300)) -> sdk.Payload:
     """A payload of a square of a picture."""
-    return sdk.Payload(encode_payload(np.zeros((1, 1, 3), np.uint8), contract_id=bytes(4), tables=CoderTables.default(),
+    return sdk.Payload(encode_payload(np.zeros((1, 1, 3), np.uint8), contract_id=bytes(2), tables=CoderTables.default(),
                                       original_size=size, fit="align", square=square))
 
 

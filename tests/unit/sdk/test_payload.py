@@ -8,7 +8,6 @@ import io
 import logging
 import pickle
 import shutil
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from codec_contract.payload import MAX_LARGE_LR_PIXELS, encode_payload
 from edge_encoder.contract_id import lr_contract_id
 from sdk.inputs import read_restore_source
 from sdk.installed_bundles import manifest_for, require_manifest_for
+from tests.payload_bytes import sealed, version_1
 from tests.pictures import encoded, noise
 from tests.tiny_bundle import HR, LR, refresh_manifest
 
@@ -112,12 +112,15 @@ class TestInspect:
     def test_reports_everything(self, payload: sdk.Payload, tmp_path: Path) -> None:
         contract = sdk.bundles()[0].lr_contract_id
         expected = sdk.PayloadInfo(
-            bytes=len(payload), version=1, coding=payload_coding(payload), contract_id=contract[:8],
+            bytes=len(payload), version=2, coding=payload_coding(payload), contract_id=contract[:4],
             bundle=DEFAULT_BUNDLE, lr_size=(LR, LR), original_size=(40, 30), fit="stretch", body_checked=True,
             sides=(HR,))
         path = payload.save(tmp_path / "p.grain")
         for form in (payload, bytes(payload), bytearray(payload), path, str(path)):
             assert sdk.inspect(form) == expected
+        old = version_1(payload, bytes.fromhex(contract))
+        assert sdk.inspect(old) == replace(expected, bytes=len(old), version=1, contract_id=contract[:8])
+        np.testing.assert_array_equal(sdk.restore(old), sdk.restore(payload))
         with pytest.raises(dataclasses.FrozenInstanceError):
             expected.size = 1  # type: ignore[misc]
 
@@ -136,7 +139,7 @@ class TestInspect:
         flat = np.zeros((LR, LR, 3), np.uint8)
         data = encode_payload(flat, contract_id=contract, tables=CoderTables.default(), original_size=(9, 8))
         info = sdk.inspect(data)
-        assert info.bundle is None and not info.body_checked and info.contract_id == contract[:4].hex()
+        assert info.bundle is None and not info.body_checked and info.contract_id == contract[:2].hex()
 
     def test_every_bit_counts(self, payload: sdk.Payload) -> None:
         for position in range(0, 8 * len(payload), 37):
@@ -147,14 +150,12 @@ class TestInspect:
 
     def test_body_is_checked(self) -> None:
         flat = sdk.compress(np.full((HR, HR, 3), 77, np.uint8))
-        content = flat[:-4] + b"\x01\x02\x03"  # a body that goes on after its end, under a CRC that fits
-        forged = content + zlib.crc32(content).to_bytes(4, "little")
-        with pytest.raises(sdk.PayloadError, match="does not end"):
-            sdk.inspect(forged)
+        with pytest.raises(sdk.PayloadError, match="does not end"):  # a body that goes on after its end
+            sdk.inspect(sealed(flat[:-3] + b"\x01\x02\x03"))
 
 
 def payload_coding(payload: sdk.Payload) -> str:
-    return "range" if payload[2] & 15 else "raw"
+    return "range" if payload[3] >> 2 & 3 else "raw"
 
 
 def test_bundles(tiny_bundles: Path) -> None:
@@ -229,12 +230,29 @@ def test_a_broken_bundle_is_left_out_with_a_warning(tiny_bundles: Path, caplog: 
         refresh_manifest(tiny_bundles / "b-forged-one", id="b-forged-one", decoder={"controls": "seed"})
         assert sdk.restore(payload).size == (HR, HR)
         with caplog.at_level(logging.WARNING):
-            assert manifest_for(replace(payload.header, contract_id=b"\1\2\3\4")) is None
+            assert manifest_for(replace(payload.header, contract_id=b"\1\2")) is None
         assert "a-broken-one" in caplog.text and "b-forged-one" in caplog.text
         assert [bundle.id for bundle in sdk.bundles()] == ["faces-256-lr16-small", "random-64-lr16"]
         assert len(sdk.compress(np.full((HR, HR, 3), 90, np.uint8), max_bytes=10_000)) <= 10_000
         with pytest.raises(PayloadError, match="no installed bundle has"):
-            require_manifest_for(replace(payload.header, contract_id=b"\1\2\3\4"))
+            require_manifest_for(replace(payload.header, contract_id=b"\1\2"))
     finally:
         shutil.rmtree(broken)
         shutil.rmtree(tiny_bundles / "b-forged-one", ignore_errors=True)
+
+
+def test_contracts_that_begin_alike(tiny_bundles: Path) -> None:
+    """Two bytes do not tell them apart: the default bundle is taken; version 1 names four."""
+    payload = sdk.compress(np.full((HR, HR, 3), 90, np.uint8))
+    contract = bytes.fromhex(sdk.bundles()[0].lr_contract_id)
+    alike = contract[:2] + bytes(byte ^ 255 for byte in contract[2:])
+    twin = tiny_bundles / "a-twin"
+    shutil.copytree(tiny_bundles / "random-64-lr16", twin)
+    try:
+        refresh_manifest(twin, id="a-twin", lr_contract_id=alike.hex())
+        assert [bundle.id for bundle in sdk.bundles()] == [DEFAULT_BUNDLE, "a-twin", "random-64-lr16"]
+        assert payload.bundle == DEFAULT_BUNDLE
+        old = [version_1(payload, name) for name in (contract, alike)]
+        assert [sdk.Payload(data).bundle for data in old] == [DEFAULT_BUNDLE, "a-twin"]
+    finally:
+        shutil.rmtree(twin)

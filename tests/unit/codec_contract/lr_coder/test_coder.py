@@ -32,7 +32,14 @@ from codec_contract.lr_coder.context import (
     SCALE_MAX,
     all_contexts,
 )
-from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, decode_payload, encode_payload
+from codec_contract.payload import (
+    CODING_DEFLATE,
+    CODING_RANGE,
+    CODING_RAW,
+    decode_payload,
+    encode_payload,
+    parse_payload,
+)
 from tests.pictures import noise
 
 TABLES = CoderTables.default()
@@ -220,7 +227,7 @@ def test_payloads_hold_rounded_levels_and_no_others(coding: int) -> None:
     read, _ = decode_payload(pack(lr, coarse), contract_id=CONTRACT, tables=coarse)
     np.testing.assert_array_equal(read, rounded(lr, 3))
     data = pack(np.full((16, 16, 3), 201, np.uint8), TABLES)
-    assert data[2] & 15 == coding
+    assert parse_payload(data).header.coding == coding
     message = "level 2 x 201 is above 255" if coding == CODING_RANGE else "no multiples of 2"
     with pytest.raises(PayloadError, match=message):
         decode_payload(data, contract_id=CONTRACT, tables=replace(TABLES, step=2))

@@ -24,7 +24,7 @@ class TestInfo:
     def test_lines(self, shell: Shell, tmp_path: Path) -> None:
         path = write_payload(tmp_path / "me.grain")
         out = shell.ok("info", path)
-        contract = sdk.bundles()[0].lr_contract_id[:8]
+        contract = sdk.bundles()[0].lr_contract_id[:4]
         for line in (f"  size      {path.stat().st_size:,} bytes, ",
                      f"  bundle    {DEFAULT_BUNDLE} (LR contract {contract})", "  original  90 x 70 pixels, fit pad",
                      f"  restored  up to {HR} pixels; larger ones are interpolated", f"  LR        {LR} x {LR}",

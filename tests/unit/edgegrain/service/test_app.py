@@ -7,7 +7,6 @@ import io
 import json
 import socket
 import time
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from edgegrain.service.engine import RestoreOptions
 from edgegrain.service.settings import Settings
 from edgegrain.service.state import ServiceState
 from sdk.generated_mark import mark_of
+from tests.payload_bytes import sealed
 from tests.service_harness import (
     PAYLOAD,
     SOON,
@@ -359,11 +359,9 @@ class TestLimits:
 
     def test_a_lost_worker_is_503_and_the_next_request_works(self, tiny_bundle: Path) -> None:
         (payload,) = raw_payloads(tiny_bundle, 1)
-        deadly = bytearray(payload)
-        deadly[-8:-4] = b"die!"
-        deadly[-4:] = zlib.crc32(deadly[:-4]).to_bytes(4, "little")
+        deadly = sealed(payload[:-7] + b"die!")
         with live_service(tiny_bundle, worker_command=stub_worker(), deadline=SOON) as service:
-            answer = service.restore(bytes(deadly))
+            answer = service.restore(deadly)
             assert_problem(answer, 503, "worker-lost")
             assert 1 <= int(answer.headers["retry-after"]) < SOON
             assert service.restore(payload).content == payload

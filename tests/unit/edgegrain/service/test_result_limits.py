@@ -56,7 +56,7 @@ async def test_of_an_aligned_picture_the_square_counts(tiny_bundle: Path) -> Non
 
 
 @pytest.mark.parametrize(("changes", "error", "message"), [
-    ({"contract_id": b"abcd" * 8}, PayloadError, "LR contract 61626364, .*available: "),
+    ({"contract_id": b"abcd" * 8}, PayloadError, "LR contract 6162, .*available: "),
     ({"side": 8}, PayloadError, "LR of 8 x 8, bundle .* works with 16 x 16"),
     ({"size": (301, 200)}, ImageError, "301 x 200 pixels, more than 60000"),
     ({"size": (30000, 2)}, ImageError, "have at most 16383")])

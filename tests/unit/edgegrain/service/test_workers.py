@@ -132,7 +132,7 @@ async def test_an_idle_worker_that_dies_is_replaced() -> None:
 
 
 @pytest.mark.parametrize(("data", "reason"), [
-    (b"die!1234", "died or broke its pipe"), (b"hang1234", "within 0.5 s"), (b"lie!1234", "answer is invalid")])
+    (b"die!123", "died or broke its pipe"), (b"hang123", "within 0.5 s"), (b"lie!123", "answer is invalid")])
 async def test_mischief_costs_one_batch(data: bytes, reason: str, caplog: pytest.LogCaptureFixture) -> None:
     async with running(stub_worker(), batch_timeout=0.5) as subject:
         (answer,) = await subject.answers(data)

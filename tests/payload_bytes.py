@@ -1,0 +1,30 @@
+"""Bytes of payloads that the product does not write: of version 1, and with a CRC after other bytes."""
+
+from __future__ import annotations
+
+import zlib
+
+from codec_contract.payload import FIT_ALIGN, FITS, MAGIC, parse_payload, write_leb128
+
+
+def version_1(payload: bytes, contract_id: bytes) -> bytes:
+    """A payload of version 2 as releases wrote it that had version 1; ``contract_id``: at least its first four bytes.
+    """
+    parsed = parse_payload(payload)
+    header, (width, height) = parsed.header, parsed.header.lr_size
+    numbers, code, sides = [*header.original_size], 15, bytes([(width - 1) & 255, (height - 1) & 255])
+    if max(width, height) > 256:
+        numbers, code, sides = [width, height, *numbers], 14, b""
+    elif width == height and width.bit_count() == 1:
+        code, sides = width.bit_length() - 1, b""
+    if square := header.square:
+        numbers += [square.x, square.y, *(2 * abs(step) - (step < 0) for step in (square.across_x, square.across_y))]
+    flags = (*FITS, FIT_ALIGN).index(header.fit) | code << 2
+    data = MAGIC + bytes([0x10 | header.coding]) + contract_id[:4] + bytes([flags]) + sides
+    data += b"".join(map(write_leb128, numbers)) + parsed.body
+    return sealed(data)
+
+
+def sealed(data: bytes) -> bytes:
+    """The bytes with a CRC that fits the version they begin with, as a forger would append it."""
+    return data + zlib.crc32(data).to_bytes(4, "little")[: 3 if 0xA8 <= data[0] <= 0xAC else 4]

@@ -8,7 +8,7 @@ public struct CoderTables: Sendable {
     private static let format = "edgegrain coder tables 1"
     /// Of tables with a step above 1.
     private static let formatWithStep = "edgegrain coder tables 2"
-    private static let maxStep = 16
+    private static let maxStep = 64
     private static let activationMax = 4095
     private static let inputLimit = 255
     private static let accumulatorLimit = 1 << 30
@@ -18,7 +18,7 @@ public struct CoderTables: Sendable {
     private static let maxBias = 1 << 30
 
     private let channels: [Network]
-    /// Payloads store levels as multiples of it, 1 to 16.
+    /// Payloads store levels as multiples of it, 1 to 64.
     private let step: Int
 
     /// Reads coder.json; throws `EdgegrainError.bundle` if a shape is wrong or an accumulator could leave 2^30.

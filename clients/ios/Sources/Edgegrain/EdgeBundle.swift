@@ -1,18 +1,28 @@
 import Foundation
 
+/// Coder tables of an encoder, and the LR contract that the two make.
+public struct Rate: Sendable {
+    /// 64 hex digits.
+    public let contractId: String
+    public let tables: CoderTables
+}
+
 /// A bundle's phone half: what its manifest says, the coder's tables and the golden vectors, checked by SHA-256, and
 /// where its encoder is.
 public struct EdgeBundle: Sendable {
     public let id: String
     /// The kind of pictures that it encodes, such as `faces`.
     public let domain: String
-    /// 64 hex digits; a payload names the first eight.
+    /// Of the first rate: 64 hex digits; a payload names the first four (eight in version 1).
     public let contractId: String
     /// Side of the encoder's square, in pixels.
     public let hr: Int
     /// Side of the LR.
     public let lr: Int
+    /// Of the first rate.
     public let tables: CoderTables
+    /// What payloads of this bundle are coded with, from most to fewest bytes.
+    public let rates: [Rate]
     public let golden: GoldenInputs
     /// The folder encoder.mlmodelc if the bundle's folder has it, else encoder.mlpackage, from which Xcode compiles it.
     public let encoder: URL
@@ -27,7 +37,13 @@ public struct EdgeBundle: Sendable {
         let hr: Int
         let lr: Int
         let preprocessing: Preprocessing
+        let rates: [RateEntry]?
         let files: [String: Entry]
+    }
+
+    private struct RateEntry: Decodable {
+        let file: String
+        let lr_contract_id: String
     }
 
     private struct Preprocessing: Decodable {
@@ -73,10 +89,12 @@ public struct EdgeBundle: Sendable {
             throw EdgegrainError.bundle(
                 "bundle \(manifest.id): hr \(manifest.hr) is no multiple of lr \(manifest.lr)")
         }
-        guard manifest.lr_contract_id.count == 64, bytesOf(hex: manifest.lr_contract_id) != nil else {
-            throw EdgegrainError.bundle(
-                "bundle \(manifest.id): its LR contract id is \(manifest.lr_contract_id.prefix(80)), "
-                    + "expected 64 hex digits")
+        let further = manifest.rates ?? []
+        for contract in [manifest.lr_contract_id] + further.map(\.lr_contract_id) {
+            guard contract.count == 64, bytesOf(hex: contract) != nil else {
+                throw EdgegrainError.bundle(
+                    "bundle \(manifest.id): its LR contract id is \(contract.prefix(80)), expected 64 hex digits")
+            }
         }
         func verified(_ name: String) throws -> Data {
             guard let data = try? Data(contentsOf: folder.appendingPathComponent(name)) else {
@@ -93,6 +111,8 @@ public struct EdgeBundle: Sendable {
         hr = manifest.hr
         lr = manifest.lr
         tables = try CoderTables(json: verified("coder.json"))
+        rates = try [Rate(contractId: contractId, tables: tables)]
+            + further.map { try Rate(contractId: $0.lr_contract_id, tables: CoderTables(json: verified($0.file))) }
         let vectors = try GoldenInputs(json: verified("golden.json"))
         guard vectors.hr == manifest.hr else {
             throw EdgegrainError.bundle(
@@ -117,5 +137,15 @@ public struct EdgeBundle: Sendable {
             }
             packageDigest = sha256([UInt8](digests.utf8))
         }
+    }
+
+    /// The rate of a payload; throws `EdgegrainError.payload` if none has its LR contract.
+    public func rate(of header: Header) throws -> Rate {
+        guard let rate = rates.first(where: { $0.contractId.hasPrefix(header.contract) }) else {
+            throw EdgegrainError.payload(
+                "the payload was made under LR contract \(header.contract), available: "
+                    + rates.map(\.contractId).joined(separator: ", "))
+        }
+        return rate
     }
 }

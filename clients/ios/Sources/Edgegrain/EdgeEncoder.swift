@@ -31,10 +31,13 @@ public actor EdgeEncoder {
     /// Compresses a photograph: of a bundle of faces its largest face, as `sdk.compress` does in Python. A picture that
     /// is already framed like FFHQ's is encoded whole, as is every picture of other bundles. `EdgegrainError.image` if
     /// no face is found, or if it cannot be aligned.
-    public func compressPhoto(_ picture: RGB) throws -> Payload {
-        guard bundle.domain == EdgeEncoder.faces else { return try compress(picture, fit: .pad) }
+    ///
+    /// - Parameter maxBytes: takes the first rate of the bundle whose payload has at most so many bytes, else the last.
+    public func compressPhoto(_ picture: RGB, maxBytes: Int = .max) throws -> Payload {
+        guard bundle.domain == EdgeEncoder.faces else { return try compress(picture, fit: .pad, maxBytes: maxBytes) }
         guard let face = try FaceFinder.find(picture).first else { throw EdgeEncoder.noFace(in: picture) }
-        return try compressAligned(picture, face.square(width: picture.width, height: picture.height))
+        return try compressAligned(
+            picture, face.square(width: picture.width, height: picture.height), maxBytes: maxBytes)
     }
 
     /// Compresses every face of a photograph with a size of at least 32 pixels, the largest first; those that cannot be
@@ -62,24 +65,37 @@ public actor EdgeEncoder {
     }
 
     /// Compresses a square of a picture; `EdgegrainError.payload` if `OrientedSquare.check` refuses it.
-    public func compress(_ picture: RGB, square: OrientedSquare) throws -> Payload {
+    /// `maxBytes` as in `compressPhoto`.
+    public func compress(_ picture: RGB, square: OrientedSquare, maxBytes: Int = .max) throws -> Payload {
         let lr = try runner.encode(ExactSquare.cut(picture, square, side: bundle.hr))
-        return try Payload(
-            lr: lr, contractId: bundle.contractId, tables: bundle.tables,
-            originalSize: (picture.width, picture.height), fit: .align, square: square)
+        return try pack(lr, of: picture, fit: .align, square: square, maxBytes: maxBytes)
     }
 
-    /// Compresses a whole picture: the same bytes as `sdk.compress` in Python makes with this fit.
-    public func compress(_ picture: RGB, fit: Fit) throws -> Payload {
+    /// Compresses a whole picture: the same bytes as `sdk.compress` in Python makes with this fit. `maxBytes` as in
+    /// `compressPhoto`.
+    public func compress(_ picture: RGB, fit: Fit, maxBytes: Int = .max) throws -> Payload {
         let lr = try runner.encode(fit.apply(to: picture, hr: bundle.hr))
-        return try Payload(
-            lr: lr, contractId: bundle.contractId, tables: bundle.tables,
-            originalSize: (picture.width, picture.height), fit: fit)
+        return try pack(lr, of: picture, fit: fit, square: nil, maxBytes: maxBytes)
     }
 
-    private func compressAligned(_ picture: RGB, _ square: OrientedSquare) throws -> Payload {
+    private func compressAligned(_ picture: RGB, _ square: OrientedSquare, maxBytes: Int = .max) throws -> Payload {
         FFHQSquare.isFramed(square, width: picture.width, height: picture.height)
-            ? try compress(picture, fit: .pad) : try compress(picture, square: square)
+            ? try compress(picture, fit: .pad, maxBytes: maxBytes)
+            : try compress(picture, square: square, maxBytes: maxBytes)
+    }
+
+    /// The first rate whose payload has at most `maxBytes`, else the last.
+    private func pack(_ lr: RGB, of picture: RGB, fit: Fit, square: OrientedSquare?, maxBytes: Int) throws -> Payload {
+        func payload(_ rate: Rate) throws -> Payload {
+            try Payload(
+                lr: lr, contractId: rate.contractId, tables: rate.tables,
+                originalSize: (picture.width, picture.height), fit: fit, square: square)
+        }
+        var packed = try payload(bundle.rates[0])
+        for rate in bundle.rates.dropFirst() where packed.bytes.count > maxBytes {
+            packed = try payload(rate)
+        }
+        return packed
     }
 
     private func squares(of picture: RGB, least: Double) throws -> [OrientedSquare] {

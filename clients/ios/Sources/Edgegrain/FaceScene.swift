@@ -8,6 +8,7 @@ public struct FaceScene: Equatable, Sendable {
 
     private static let version: UInt8 = 2
     private static let fixedBytes = 4
+    private static let crcBytes = 4
 
     /// What to send or store.
     public let bytes: [UInt8]
@@ -34,7 +35,7 @@ public struct FaceScene: Equatable, Sendable {
         for face in faces {
             data += LEB128.bytes(face.bytes.count) + face.bytes
         }
-        try self.init(Payload.withCRC(data + frame))
+        try self.init(Payload.withCRC(data + frame, bytes: FaceScene.crcBytes))
     }
 
     /// True for bytes that begin as a scene does.
@@ -47,10 +48,10 @@ public struct FaceScene: Equatable, Sendable {
         guard data.count <= FaceScene.maxBytes else {
             throw EdgegrainError.payload("a scene has at most \(FaceScene.maxBytes) bytes, got \(data.count)")
         }
-        guard FaceScene.isScene(data), data.count >= FaceScene.fixedBytes + Payload.crcBytes else {
+        guard FaceScene.isScene(data), data.count >= FaceScene.fixedBytes + FaceScene.crcBytes else {
             throw EdgegrainError.payload("not a scene: it begins in another way, or is too short")
         }
-        let end = try Payload.checkCRC(data)
+        let end = try Payload.checkCRC(data, bytes: FaceScene.crcBytes)
         let coding = data[2] & 15
         let count = Int(data[3])
         guard coding <= 1 else {
@@ -66,7 +67,7 @@ public struct FaceScene: Equatable, Sendable {
         var faces: [Payload] = []
         for index in 0..<count {
             let length = try LEB128.read(data, &position, end: end, name: "length of face \(index)")
-            guard length <= min(end - position, Payload.lengths.upperBound) else {
+            guard length <= min(end - position, Payload.maxBytes) else {
                 throw EdgegrainError.payload(
                     "face \(index) of the scene claims \(length) bytes, \(end - position) are left")
             }

@@ -3,6 +3,9 @@ import Foundation
 /// Payloads and scenes as text, docs/sending.md: base64url for most places, base45 (RFC 9285) for QR codes.
 public enum PayloadText {
     private static let digits = Array("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:".utf8)
+    /// Of scenes and payloads of version 1, or of version 2.
+    private static let text64 = "^(?:7W|(?:q|r[A-P])[^.]*\\z)"
+    private static let text45 = "^(?:W0U|[0-9A-Z \\$%*+./:\\-][A-Z \\$%*]L[^a-z]*\\z)"
 
     /// Base64url without padding.
     public static func base64url(_ bytes: [UInt8]) -> String {
@@ -24,14 +27,20 @@ public enum PayloadText {
     /// The bytes of a text of either form, of standard base64 or of a data URI; else throws `EdgegrainError.payload`.
     /// Only the form is checked: `Payload(bytes)` and `FaceScene(bytes)` check the bytes.
     public static func read(_ text: String) throws -> [UInt8] {
-        var found = text.trimmingCharacters(in: .whitespacesAndNewlines)
-        if found.hasPrefix("data:"), let comma = found.firstIndex(of: ",") {
-            found = String(found[found.index(after: comma)...])
+        func matches(_ text: String, _ pattern: String) -> Bool {
+            text.range(of: pattern, options: .regularExpression) != nil
+        }
+        var found = text.replacingOccurrences(of: "^[\\t\\r\\n]+|\\s+\\z", with: "", options: .regularExpression)
+        if !matches(found, text45) {  // its first digits may be spaces
+            found = found.trimmingCharacters(in: .whitespacesAndNewlines)
+            if found.hasPrefix("data:"), let comma = found.firstIndex(of: ",") {
+                found = String(found[found.index(after: comma)...])
+            }
         }
         let bytes: [UInt8]?
-        if found.hasPrefix("W0U") {
+        if matches(found, text45) {
             bytes = fromBase45(Array(found.utf8))
-        } else if found.hasPrefix("7W") {
+        } else if matches(found, text64) {
             var base64 = found.components(separatedBy: .whitespacesAndNewlines).joined()
                 .replacingOccurrences(of: "-", with: "+").replacingOccurrences(of: "_", with: "/")
                 .replacingOccurrences(of: "=", with: "")

@@ -1,6 +1,7 @@
 /// One picture, several qualities: the first payload that is small enough.
 public enum RateControl {
-    /// Compresses with the first encoder whose payload has at most `maxBytes`; `EdgegrainError.image` if none has.
+    /// The first payload of at most `maxBytes`, of all rates of all encoders; `EdgegrainError.image` if there is none.
+    /// An encoder runs once for all its rates.
     ///
     /// - Parameters:
     ///   - fit: of the whole picture; nil for `EdgeEncoder.compressPhoto`.
@@ -12,9 +13,9 @@ public enum RateControl {
         for encoder in encoders {
             let payload: Payload
             if let fit {
-                payload = try await encoder.compress(picture, fit: fit)
+                payload = try await encoder.compress(picture, fit: fit, maxBytes: maxBytes)
             } else {
-                payload = try await encoder.compressPhoto(picture)
+                payload = try await encoder.compressPhoto(picture, maxBytes: maxBytes)
             }
             if payload.bytes.count <= maxBytes { return payload }
             smallest = min(smallest, payload.bytes.count)

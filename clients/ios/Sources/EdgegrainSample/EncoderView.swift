@@ -75,7 +75,7 @@ public struct EncoderView: View {
             let start = ContinuousClock.now
             let payload = try await encoder.compressPhoto(picture)
             let time = ContinuousClock.now - start
-            let lr = try payload.lr(contractId: encoder.bundle.contractId, tables: encoder.bundle.tables)
+            let lr = try payload.lr(encoder.bundle)
             try Task.checkCancellation()
             preview = try lr.image()
             status = "\(picture.width) × \(picture.height) pixels became \(payload.bytes.count) bytes in \(time)."

@@ -48,6 +48,40 @@ final class EncoderTests: XCTestCase {
         }
     }
 
+    /// The second rate's contract id is that of edge_encoder/contract_id.py.
+    func testPayloadsOfEveryRateOfABundleAreMadeAndRead() async throws {
+        let golden = GoldenFiles.repository.appendingPathComponent("bundles/faces-256-lr16-small")
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.copyItem(at: golden, to: folder)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let coder = try textOfDefaultBundle("coder.json")
+        let coarse = Data(coder.replacingOccurrences(of: "\"step\":2,", with: "\"step\":32,").utf8)
+        try coarse.write(to: folder.appendingPathComponent("coder_32.json"))
+        let contract = "bfa0eee7808cfe5cfe7998da9bc538524f893f5248a116fb8e6898e3588e9125"
+        let manifest = try textOfDefaultBundle("manifest.json")
+        let changed = manifest.replacingOccurrences(
+            of: "\"files\": {",
+            with: "\"rates\": [{\"file\": \"coder_32.json\", \"lr_contract_id\": \"\(contract)\"}], "
+                + "\"files\": {\"coder_32.json\": {\"sha256\": \"\(sha256([UInt8](coarse)))\"},")
+        try Data(changed.utf8).write(to: folder.appendingPathComponent("manifest.json"))
+        let encoder = try EdgeEncoder(EdgeBundle(folder: folder))
+        XCTAssertEqual(encoder.bundle.rates.map(\.contractId), [encoder.bundle.contractId, contract])
+        let picture = try RGB(contentsOf: GoldenFiles.repository.appendingPathComponent("edgegrain/demo/portrait.jpg"))
+        let fine = try await encoder.compress(picture, fit: .pad)
+        for (rate, maxBytes) in zip(encoder.bundle.rates, [fine.bytes.count, fine.bytes.count - 1]) {
+            let payload = try await RateControl.compress(picture, fit: .pad, maxBytes: maxBytes, encoders: [encoder])
+            XCTAssertLessThanOrEqual(payload.bytes.count, maxBytes)
+            XCTAssertTrue(rate.contractId.hasPrefix(payload.header.contract))
+            XCTAssertEqual(
+                try payload.lr(encoder.bundle), try payload.lr(contractId: rate.contractId, tables: rate.tables))
+        }
+        do {
+            _ = try await RateControl.compress(picture, fit: .pad, maxBytes: 10, encoders: [encoder])
+            XCTFail("a picture became 10 bytes")
+        } catch EdgegrainError.image {
+        }
+    }
+
     func testADeviceReportsWhatItProvedAndMeasured() throws {
         let report = try DeviceReport.measure(GoldenFiles.bundle(), device: "this Mac", runs: 3)
         XCTAssertEqual(report.checked, 12)
@@ -60,7 +94,7 @@ final class EncoderTests: XCTestCase {
 
     func testManifestsOfOtherBundlesAreRefused() throws {
         let golden = GoldenFiles.repository.appendingPathComponent("bundles/faces-256-lr16-small")
-        let manifest = String(decoding: try GoldenFiles.data("bundles/faces-256-lr16-small/manifest.json"), as: UTF8.self)
+        let manifest = try textOfDefaultBundle("manifest.json")
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
@@ -82,6 +116,10 @@ final class EncoderTests: XCTestCase {
                 XCTAssertTrue(error.localizedDescription.contains(reason), error.localizedDescription)
             }
         }
+    }
+
+    private func textOfDefaultBundle(_ name: String) throws -> String {
+        String(decoding: try GoldenFiles.data("bundles/faces-256-lr16-small/\(name)"), as: UTF8.self)
     }
 
     func testAnEncoderThatComputesOtherBytesIsNoticed() throws {

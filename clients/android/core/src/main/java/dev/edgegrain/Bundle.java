@@ -4,6 +4,9 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
 import java.util.Map;
 
 /** A bundle's phone half: what its manifest says, the coder's tables and the golden vectors, checked by SHA-256. */
@@ -21,13 +24,16 @@ public final class Bundle {
     public final String id;
     /** The kind of pictures that it encodes, such as {@code faces}. */
     public final String domain;
-    /** 64 hex digits; a payload names the first eight. */
+    /** Of the first rate: 64 hex digits; a payload names the first four (eight in version 1). */
     public final String contractId;
     /** Side of the encoder's square, in pixels. */
     public final int hr;
     /** Side of the LR. */
     public final int lr;
+    /** Of the first rate. */
     public final CoderTables tables;
+    /** What payloads of this bundle are coded with, from most to fewest bytes. */
+    public final List<Rate> rates;
     public final GoldenInputs golden;
     /** The bytes of encoder.tflite. */
     public final byte[] encoder;
@@ -47,6 +53,7 @@ public final class Bundle {
         hr = (int) Json.whole(manifest.get("hr"), "hr", 1, 16384);
         lr = (int) Json.whole(manifest.get("lr"), "lr", 1, Payload.MAX_LR_SIDE);
         tables = CoderTables.parse(text(verified(files, entries, "coder.json")));
+        rates = Collections.unmodifiableList(readRates(files, manifest, entries));
         golden = GoldenInputs.parse(text(verified(files, entries, "golden.json")));
         encoder = verified(files, entries, ENCODER);
     }
@@ -58,6 +65,34 @@ public final class Bundle {
         } catch (IOException error) {
             throw new BundleException("the bundle cannot be read: " + error.getMessage());
         }
+    }
+
+    /** The rate of a payload; throws {@link PayloadException} if none has its LR contract. */
+    public Rate rate(Header header) {
+        StringBuilder available = new StringBuilder();
+        for (Rate rate : rates) {
+            if (rate.contractId.startsWith(header.contract)) {
+                return rate;
+            }
+            available.append(available.length() == 0 ? "" : ", ").append(rate.contractId);
+        }
+        throw new PayloadException(
+                "the payload was made under LR contract " + header.contract + ", available: " + available);
+    }
+
+    private List<Rate> readRates(Files files, Map<String, Object> manifest, Map<String, Object> entries)
+            throws IOException {
+        List<Rate> read = new ArrayList<>();
+        read.add(new Rate(contractId, tables));
+        Object further = manifest.containsKey("rates") ? manifest.get("rates") : Collections.emptyList();
+        for (Object item : Json.list(further, "the manifest's rates")) {
+            Map<String, Object> rate = Json.object(item, "a rate");
+            String file = Json.string(rate.get("file"), "the file of a rate");
+            read.add(new Rate(
+                    Json.string(rate.get("lr_contract_id"), "the LR contract id of " + file),
+                    CoderTables.parse(text(verified(files, entries, file)))));
+        }
+        return read;
     }
 
     /** What {@link Fit} does, in the words of a manifest. */

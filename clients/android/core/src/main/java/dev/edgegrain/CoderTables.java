@@ -13,7 +13,7 @@ public final class CoderTables {
     private static final String FORMAT = "edgegrain coder tables 1";
     /** Of tables with a step above 1. */
     private static final String FORMAT_WITH_STEP = "edgegrain coder tables 2";
-    private static final int MAX_STEP = 16;
+    private static final int MAX_STEP = 64;
     private static final int ACTIVATION_MAX = 4095;
     private static final int INPUT_LIMIT = 255;
     private static final long ACCUMULATOR_LIMIT = 1L << 30;
@@ -23,7 +23,7 @@ public final class CoderTables {
     private static final int MAX_BIAS = 1 << 30;
 
     private final Network[] channels = new Network[3];
-    /** Payloads store levels as multiples of it, 1 to 16. */
+    /** Payloads store levels as multiples of it, 1 to 64. */
     private final int step;
 
     private CoderTables(List<Object> networks, int step) {

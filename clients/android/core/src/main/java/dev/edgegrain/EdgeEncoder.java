@@ -9,20 +9,31 @@ public final class EdgeEncoder implements AutoCloseable {
 
     private final Bundle bundle;
     private final EncoderRunner runner;
+    private final int maxBytes;
 
     /**
      * Runs the bundle's golden vectors; throws {@link DeviceException} if this device computes other bytes. Closes the
      * runner if it throws anything: the caller has no encoder to close then.
      */
     public EdgeEncoder(Bundle bundle, EncoderRunner runner) {
-        this.bundle = bundle;
-        this.runner = runner;
+        this(bundle, runner, Integer.MAX_VALUE);
         try {
             requireExact();
         } catch (RuntimeException | Error error) {
             runner.close();
             throw error;
         }
+    }
+
+    private EdgeEncoder(Bundle bundle, EncoderRunner runner, int maxBytes) {
+        this.bundle = bundle;
+        this.runner = runner;
+        this.maxBytes = maxBytes;
+    }
+
+    /** This encoder with the first rate whose payload has at most {@code maxBytes}, else the last one. */
+    EdgeEncoder within(int maxBytes) {
+        return new EdgeEncoder(bundle, runner, maxBytes);
     }
 
     /**
@@ -83,13 +94,15 @@ public final class EdgeEncoder implements AutoCloseable {
     public Payload compressSquare(Rgb picture, OrientedSquare square) {
         square.check(picture.width, picture.height);
         Rgb lr = runner.encode(ExactSquare.cut(picture, square, bundle.hr));
-        return Payload.pack(lr, bundle.contractId, bundle.tables, picture.width, picture.height, square);
+        return firstWithin(rate -> Payload.pack(
+                lr, rate.contractId, rate.tables, picture.width, picture.height, square));
     }
 
     /** Compresses a whole picture: the same bytes as {@code sdk.compress} in Python makes with this fit. */
     public Payload compress(Rgb picture, Fit fit) {
         Rgb lr = runner.encode(fit.apply(picture, bundle.hr));
-        return Payload.pack(lr, bundle.contractId, bundle.tables, picture.width, picture.height, fit);
+        return firstWithin(rate -> Payload.pack(
+                lr, rate.contractId, rate.tables, picture.width, picture.height, fit));
     }
 
     /** Closes the runner. */
@@ -101,6 +114,21 @@ public final class EdgeEncoder implements AutoCloseable {
     private Payload compressAligned(Rgb picture, OrientedSquare square) {
         return FfhqSquare.isFramed(square, picture.width, picture.height)
                 ? compress(picture, Fit.PAD) : compressSquare(picture, square);
+    }
+
+    private interface Packer {
+        Payload pack(Rate rate);
+    }
+
+    private Payload firstWithin(Packer packer) {
+        Payload payload = null;
+        for (Rate rate : bundle.rates) {
+            payload = packer.pack(rate);
+            if (payload.bytes().length <= maxBytes) {
+                break;
+            }
+        }
+        return payload;
     }
 
     private List<OrientedSquare> squares(Rgb picture, FaceFinder finder, double least) {

@@ -2,9 +2,11 @@ package dev.edgegrain;
 
 /** What a payload says about itself; every field was checked against its range. */
 public final class Header {
+    /** 1 or 2. */
+    public final int version;
     /** 0: the LR's bytes; 1: the range coder. */
     public final int coding;
-    /** The first four bytes of the LR contract id, in hex. */
+    /** The first bytes of the LR contract id, in hex: four in version 1, two in version 2. */
     public final String contract;
     public final int lrWidth;
     public final int lrHeight;
@@ -14,7 +16,10 @@ public final class Header {
     /** The square that was cut out of the original; null unless the fit is {@link Fit#ALIGN}. */
     public final OrientedSquare square;
 
-    Header(int coding, String contract, int[] lrSize, int[] originalSize, Fit fit, OrientedSquare square) {
+    Header(
+            int version, int coding, String contract, int[] lrSize, int[] originalSize, Fit fit,
+            OrientedSquare square) {
+        this.version = version;
         this.coding = coding;
         this.contract = contract;
         this.lrWidth = lrSize[0];

@@ -1,6 +1,7 @@
 package dev.edgegrain;
 
 import java.io.ByteArrayOutputStream;
+import java.util.regex.Pattern;
 
 /**
  * Payloads and scenes as text, docs/sending.md: base64url for most places, base45 (RFC 9285) for QR codes. Android 7
@@ -9,6 +10,10 @@ import java.io.ByteArrayOutputStream;
 public final class PayloadText {
     private static final String BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     private static final String BASE45 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:";
+    /** Of scenes and payloads of version 1, or of version 2. */
+    private static final Pattern TEXT_64 = Pattern.compile("7W.*|(q|r[A-P])[^.]*", Pattern.DOTALL);
+    private static final Pattern TEXT_45 =
+            Pattern.compile("W0U.*|[0-9A-Z $%*+./:-][A-Z $%*]L[^a-z]*", Pattern.DOTALL);
 
     private PayloadText() {}
 
@@ -45,11 +50,14 @@ public final class PayloadText {
      * Only the form is checked: {@link Payload#read} and {@link Scene#read} check the bytes.
      */
     public static byte[] read(String text) {
-        String found = text.trim().replaceFirst("^data:[^,]*,", "");
-        if (found.startsWith("W0U")) {
+        String found = text.replaceFirst("^[\\t\\r\\n]+", "").replaceFirst("\\s+$", "");
+        if (!TEXT_45.matcher(found).matches()) { // its first digits may be spaces
+            found = found.trim().replaceFirst("^data:[^,]*,", "");
+        }
+        if (TEXT_45.matcher(found).matches()) {
             return fromBase45(found);
         }
-        if (found.startsWith("7W")) {
+        if (TEXT_64.matcher(found).matches()) {
             return fromBase64(found.replaceAll("\\s|=+$", "").replace('+', '-').replace('/', '_'));
         }
         throw new PayloadException("not a payload's text: it begins in another way");

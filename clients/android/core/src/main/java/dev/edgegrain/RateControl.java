@@ -6,25 +6,26 @@ import java.util.List;
 public final class RateControl {
     private RateControl() {}
 
-    /** Compresses one picture with one encoder. */
+    /** Compresses one picture with the given encoder. */
     public interface Attempt {
-        Payload compress();
+        Payload compress(EdgeEncoder encoder);
     }
 
     /**
-     * The first payload of at most {@code maxBytes}; {@link ImageException} if there is none.
+     * The first payload of at most {@code maxBytes}, of all rates of all encoders; {@link ImageException} if there is
+     * none. An encoder runs once for all its rates.
      *
      * <pre>{@code
-     * Payload payload = RateControl.firstWithin(500, Arrays.asList(
-     *         () -> medium.compressPhoto(photo, finder), () -> small.compressPhoto(photo, finder)));
+     * Payload payload = RateControl.firstWithin(
+     *         500, Arrays.asList(medium, small), encoder -> encoder.compressPhoto(photo, finder));
      * }</pre>
      *
-     * @param attempts best quality first; those after the first that fits do not run.
+     * @param encoders best quality first; those after the first that fits do not run.
      */
-    public static Payload firstWithin(int maxBytes, List<Attempt> attempts) {
+    public static Payload firstWithin(int maxBytes, List<EdgeEncoder> encoders, Attempt attempt) {
         int smallest = Integer.MAX_VALUE;
-        for (Attempt attempt : attempts) {
-            Payload payload = attempt.compress();
+        for (EdgeEncoder encoder : encoders) {
+            Payload payload = attempt.compress(encoder.within(maxBytes));
             int length = payload.bytes().length;
             if (length <= maxBytes) {
                 return payload;

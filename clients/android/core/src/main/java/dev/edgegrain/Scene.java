@@ -16,6 +16,7 @@ public final class Scene {
     private static final int VERSION = 2;
     private static final int VP8 = 1;
     private static final int FIXED_BYTES = 4;
+    private static final int CRC_BYTES = 4;
     private static final int FRAME_HEAD = 10;
 
     private final byte[] data;
@@ -56,7 +57,7 @@ public final class Scene {
             output.write(bytes, 0, bytes.length);
         }
         output.write(frame, 0, frame.length);
-        return read(Payload.withCrc(output));
+        return read(Payload.withCrc(output, CRC_BYTES));
     }
 
     /** True for bytes that begin as a scene does. */
@@ -69,10 +70,10 @@ public final class Scene {
         if (data.length > MAX_BYTES) {
             throw new PayloadException("a scene has at most " + MAX_BYTES + " bytes, got " + data.length);
         }
-        if (!isScene(data) || data.length < FIXED_BYTES + Payload.CRC_BYTES) {
+        if (!isScene(data) || data.length < FIXED_BYTES + CRC_BYTES) {
             throw new PayloadException("not a scene: it begins in another way, or is too short");
         }
-        int end = Payload.checkCrc(data);
+        int end = Payload.checkCrc(data, CRC_BYTES);
         int coding = data[2] & 15;
         int count = data[3] & 255;
         if (coding > VP8) {

@@ -58,7 +58,7 @@ final class AlignedTests {
             int[] size = GoldenFiles.pair(item, "original_size");
             Payload again = Payload.pack(
                     lr, bundle.contractId, bundle.tables, size[0], size[1], square, payload.header.coding);
-            tests.equal(data, again.bytes(), item.get("name") + ", written again");
+            tests.rewritten(payload, again, String.valueOf(item.get("name")));
         }
     }
 

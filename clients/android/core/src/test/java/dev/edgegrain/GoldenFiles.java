@@ -12,6 +12,9 @@ import java.util.Map;
 
 /** The golden files all clients share, tests/golden/ of the repository, and the default bundle. */
 final class GoldenFiles {
+    /** The LR contract id, by edge_encoder/contract_id.py, of the default bundle's encoder with a step of 32. */
+    private static final String COARSE_CONTRACT = "bfa0eee7808cfe5cfe7998da9bc538524f893f5248a116fb8e6898e3588e9125";
+
     private final Path repository;
 
     GoldenFiles(Path repository) {
@@ -43,16 +46,22 @@ final class GoldenFiles {
         return Bundle.read(name -> Files.newInputStream(repository.resolve("bundles/faces-256-lr16-small").resolve(name)));
     }
 
-    /** The default bundle with other golden vectors: a black picture, whose LR is black. */
+    /** The default bundle with a second rate, and with one golden vector: a black picture, whose LR is black. */
     Bundle easyBundle() throws IOException {
         String folder = "bundles/faces-256-lr16-small/";
         String black = "{\"hr\": 256, \"inputs\": [{\"name\": \"black\", \"kind\": \"constant\", \"parameters\": "
                 + "{\"colour\": [0, 0, 0]}, \"lr_sha256\": \"" + GoldenInputs.sha256(new byte[768]) + "\"}]}";
         byte[] vectors = black.getBytes(StandardCharsets.UTF_8);
-        byte[] manifest = text(folder + "manifest.json").replace(
-                GoldenInputs.sha256(bytes(folder + "golden.json")), GoldenInputs.sha256(vectors))
+        byte[] coarse = text(folder + "coder.json").replace("\"step\":2,", "\"step\":32,")
+                .getBytes(StandardCharsets.UTF_8);
+        byte[] manifest = text(folder + "manifest.json")
+                .replace(GoldenInputs.sha256(bytes(folder + "golden.json")), GoldenInputs.sha256(vectors))
+                .replace("\"files\": {", "\"rates\": [{\"file\": \"coder_32.json\", \"lr_contract_id\": \""
+                        + COARSE_CONTRACT + "\"}], \"files\": {\"coder_32.json\": {\"sha256\": \""
+                        + GoldenInputs.sha256(coarse) + "\"},")
                 .getBytes(StandardCharsets.UTF_8);
         return Bundle.read(name -> new ByteArrayInputStream(name.equals("golden.json") ? vectors
+                : name.equals("coder_32.json") ? coarse
                 : name.equals("manifest.json") ? manifest : bytes(folder + name)));
     }
 

@@ -141,7 +141,7 @@ public final class MainActivity extends Activity {
             long start = System.nanoTime();
             Payload payload = encoder.compressPhoto(picture, finder);
             long milliseconds = (System.nanoTime() - start) / 1_000_000;
-            Bitmap lr = enlarged(payload.lr(bundle.contractId, bundle.tables));
+            Bitmap lr = enlarged(payload.lr(bundle));
             runOnUiThread(() -> {
                 status.setText(getString(
                         R.string.done, picture.width, picture.height, payload.bytes().length, milliseconds));

@@ -1,25 +1,22 @@
 /** A bundle's phone half, from a service or a folder: verified by SHA-256, kept in the Cache API if there is one. */
 
-import { type CoderTables, readCoderTables } from "./coder_tables.js";
+import { type ContractTables, readCoderTables } from "./coder_tables.js";
 import { download, type DownloadOptions } from "./download.js";
 import { BundleError, isTemporary, ServiceError } from "./errors.js";
 import { DOMAIN } from "./faces.js";
 import { type Golden, sha256Hex } from "./golden_inputs.js";
 
 /** What a client needs to make payloads. */
-export interface Bundle {
+export interface Bundle extends ContractTables {
   readonly id: string;
   /** What its pictures show: "faces", or another word. */
   readonly domain: string;
-  /** 64 hex digits; a payload names the first eight. */
-  readonly contractId: string;
   /** Side of the encoder's square, in pixels. */
   readonly hr: number;
   /** Side of the LR. */
   readonly lr: number;
   /** The bytes of encoder.onnx. */
   readonly encoder: Uint8Array;
-  readonly tables: CoderTables;
   readonly golden: Golden;
 }
 
@@ -27,14 +24,11 @@ export interface Bundle {
 export interface BundleSource extends Omit<DownloadOptions, "signal"> {
   /** Address of the service, such as `https://host` or `https://host/path`; not used if there is a `folder`. */
   readonly service: string;
-  /** URL of a bundle's folder on any web server: its manifest.json, encoder.onnx, coder.json and golden.json. */
+  /** URL of a bundle's folder on any web server: its manifest.json, encoder.onnx, coder tables and golden.json. */
   readonly folder?: string;
   /** Id of the bundle; by default the first one that is served. */
   readonly bundle?: string;
 }
-
-/** What payloads are read with. */
-export type ContractTables = Pick<Bundle, "contractId" | "tables">;
 
 /** A source, and the signal that ends its downloads. */
 type Source = BundleSource & Pick<DownloadOptions, "signal">;
@@ -52,6 +46,8 @@ interface BundleFacts {
   readonly hr: number;
   readonly lr: number;
   readonly lr_contract_id: string;
+  /** Further rates, whose coder tables are these files. */
+  readonly rates?: readonly { readonly file: string; readonly lr_contract_id: string }[];
   readonly preprocessing: Readonly<Record<string, unknown>>;
 }
 
@@ -66,13 +62,14 @@ interface Manifest extends BundleFacts {
   readonly files: Readonly<Record<string, { readonly size: number; readonly sha256: string }>>;
 }
 
-/** What a listing or a manifest says of a bundle, with the whole URLs of `FILES`. */
+/** What a listing or a manifest says of a bundle, with the whole URLs of its `FILES` and then those of its `rates`. */
 interface BundleDescription extends BundleFacts {
   readonly files: readonly FileDescription[];
 }
 
 const SCHEMA = 1;
-const FILES = ["encoder.onnx", "coder.json", "golden.json"];
+const TABLES = "coder.json";
+const FILES = ["encoder.onnx", TABLES, "golden.json"];
 const CACHE = "edgegrain-bundles-2";
 /** The cache of releases up to 0.6.0, which kept one version of each file and of the listing. */
 const OLD_CACHE = "edgegrain-bundles-1";
@@ -83,9 +80,10 @@ const PATIENCE = 1000;
 const PREPROCESSING = { resize: "pillow-bilinear-22bit-width-first", pad: "edge" };
 
 /**
- * Fetches a bundle. Files in the cache with the listed SHA-256 are not fetched again. If a bundle is complete in the
- * cache, it is used if there is no newer one within a second, which goes on arriving for the next time, if a file breaks
- * off, or the answer is 429 or 5xx. A file with another SHA-256 is fetched once more, past the browser's HTTP cache.
+ * Fetches a bundle with the coder tables of all its rates. Files in the cache with the listed SHA-256 are not fetched
+ * again. If a bundle is complete in the cache, it is used if there is no newer one within a second, which goes on
+ * arriving for the next time, if a file breaks off, or the answer is 429 or 5xx. A file with another SHA-256 is fetched
+ * once more, past the browser's HTTP cache.
  *
  * Throws `UnreachableError` if there is no answer, `ServiceError` if the service refuses or has no such bundle, or the
  * folder has no manifest, `BundleError` if a file has another SHA-256 or the manifest another schema, the reason of
@@ -108,12 +106,12 @@ export async function fetchBundle(
   return bundle ?? readBundle((await kept.json()) as BundleDescription, source, cache);
 }
 
-/** Fetches of a service's first bundle whose contract id begins with `contract` only the tables; errors as above. */
+/** Fetches of a service's first rate whose contract id begins with `contract` only the tables; errors as above. */
 export async function fetchTables(source: BundleSource, contract: string): Promise<ContractTables> {
-  const { lr_contract_id, files } = await fetchDescription(source, descriptionUrl(source), contract);
-  const [, tables] = files;
-  const data = await fetchFile(tables, source, await openCache());
-  return { contractId: lr_contract_id, tables: readCoderTables(parseJson(data, "coder.json")) };
+  const found = await fetchDescription(source, descriptionUrl(source), contract);
+  const { file, lr_contract_id } = ratesOf(found).find((rate) => rate.lr_contract_id.startsWith(contract))!;
+  const data = await fetchFile(found.files.find(({ name }) => name === file)!, source, await openCache());
+  return { contractId: lr_contract_id, tables: readCoderTables(parseJson(data, file)) };
 }
 
 async function fetchNew(source: Source, url: string, cache: Cache | undefined, key: string): Promise<Bundle> {
@@ -136,17 +134,26 @@ async function readBundle(
   found: BundleDescription, source: Source, cache: Cache | undefined,
 ): Promise<Bundle> {
   checkPreprocessing(found);
-  const [encoder, tables, golden] = await Promise.all(found.files.map((file) => fetchFile(file, source, cache)));
+  const files = await Promise.all(found.files.map((file) => fetchFile(file, source, cache)));
+  const [encoder, tables, golden, ...further] = files;
+  const [first, ...rates] = ratesOf(found).map(({ file, lr_contract_id }, index) => {
+    return { contractId: lr_contract_id, tables: readCoderTables(parseJson([tables, ...further][index], file)) };
+  });
   return {
+    ...first,
+    rates,
     id: found.id,
     domain: found.domain ?? DOMAIN, // a description that an earlier release kept has none
-    contractId: found.lr_contract_id,
     hr: found.hr,
     lr: found.lr,
     encoder,
-    tables: readCoderTables(parseJson(tables, "coder.json")),
     golden: parseJson(golden, "golden.json") as Golden,
   };
+}
+
+/** All rates of a bundle, its own first. */
+function ratesOf({ lr_contract_id, rates = [] }: BundleFacts): NonNullable<BundleFacts["rates"]> {
+  return [{ file: TABLES, lr_contract_id }, ...rates];
 }
 
 function checkPreprocessing({ id, preprocessing }: BundleDescription): void {
@@ -166,8 +173,8 @@ async function fetchDescription(source: Source, url: string, contract = ""): Pro
 function findListed(listing: unknown, source: BundleSource, url: string, contract: string): BundleDescription {
   if (!Array.isArray(listing)) throw new ServiceError(`${url} lists no bundles; is this an edgegrain service?`);
   const bundles = listing as readonly Listed[];
-  const isWanted = ({ id, lr_contract_id }: Listed) =>
-    source.bundle ? id === source.bundle : !contract || lr_contract_id.startsWith(contract);
+  const isWanted = (listed: Listed) => source.bundle ? listed.id === source.bundle
+    : ratesOf(listed).some(({ lr_contract_id }) => lr_contract_id.startsWith(contract));
   const found = bundles.find(isWanted);
   if (!found) {
     const known = bundles.map((bundle) => bundle.id).join(", ") || "none";
@@ -197,16 +204,16 @@ function isManifest(value: unknown): value is Manifest {
 
 /** `facts` with those of the files that this client reads; their URLs are relative to `base`. */
 function describe(facts: BundleFacts, files: readonly FileDescription[], base: string): BundleDescription {
-  const { id, domain, hr, lr, lr_contract_id, preprocessing } = facts;
+  const { id, domain, hr, lr, lr_contract_id, rates, preprocessing } = facts;
   if (preprocessing && "tile_overlap" in preprocessing) {
     throw new BundleError(`bundle ${id} takes pictures in tiles, which this client does not; let the service compress`);
   }
-  const needed = FILES.map((name) => {
+  const needed = [...FILES, ...(rates ?? []).map(({ file }) => file)].map((name) => {
     const file = files.find((candidate) => candidate.name === name);
     if (!file) throw new BundleError(`bundle ${id} has no ${name}, which this client needs`);
     return { ...file, url: address(file.url, base) };
   });
-  return { id, domain, hr, lr, lr_contract_id, preprocessing, files: needed };
+  return { id, domain, hr, lr, lr_contract_id, rates, preprocessing, files: needed };
 }
 
 async function fetchFile(

@@ -114,14 +114,15 @@ export class EdgeClient {
 
   /**
    * Compresses the largest face of a photograph, or the whole picture. A photograph that is framed like FFHQ's already
-   * is encoded whole.
+   * is encoded whole. The payload has the bundle's first rate, or the first that takes at most `targetBytes`, else the
+   * last: see `compressWithin`.
    *
    * Throws `ImageError` if the picture cannot be read or no face is found, `DeviceError` if the client is not open any
    * more.
    */
-  async compress(source: Source, options: CompressOptions = {}): Promise<Payload> {
+  async compress(source: Source, options: CompressOptions = {}, targetBytes?: number): Promise<Payload> {
     const { align = true, fit, square, background = WHITE } = options;
-    return (await this.ask({ verb: "compress", source, background, align, fit, square })) as Payload;
+    return (await this.ask({ verb: "compress", source, background, align, fit, square, targetBytes })) as Payload;
   }
 
   /** Compresses every face of at least 32 pixels, the largest first; errors as `compress`. */

@@ -9,7 +9,7 @@ export const CONTEXT_SIZES = [39, 40, 41] as const;
 const FORMAT = "edgegrain coder tables 1";
 /** Of tables with a step above 1. */
 const FORMAT_WITH_STEP = "edgegrain coder tables 2";
-const MAX_STEP = 16;
+const MAX_STEP = 64;
 const ACTIVATION_MAX = 4095;
 const INPUT_LIMIT = 255;
 const ACCUMULATOR_LIMIT = 2 ** 30;
@@ -37,8 +37,17 @@ export interface ChannelNetwork {
 export interface CoderTables {
   /** One network for red, green and blue. */
   readonly channels: readonly [ChannelNetwork, ChannelNetwork, ChannelNetwork];
-  /** Payloads store levels as multiples of it, 1 to 16. */
+  /** Payloads store levels as multiples of it, 1 to 64. */
   readonly step: number;
+}
+
+/** What payloads of an encoder are read with. */
+export interface ContractTables {
+  /** 64 hex digits; a payload names the first four. */
+  readonly contractId: string;
+  readonly tables: CoderTables;
+  /** Further rates of the same encoder, from the most to the fewest bytes, each with an LR contract of its own. */
+  readonly rates?: readonly ContractTables[];
 }
 
 /** Reads the parsed coder.json; `BundleError` if a shape is wrong or an accumulator could leave 2^30. */

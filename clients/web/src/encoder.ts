@@ -1,7 +1,7 @@
 /** Pictures to payloads, in whatever thread it is called: the worker's inside, and the library for Node. */
 
 import type { Bundle } from "./bundle.js";
-import { rounded } from "./coder_tables.js";
+import { type ContractTables, rounded } from "./coder_tables.js";
 import { EncoderSession } from "./encoder_session.js";
 import { DeviceError } from "./errors.js";
 import { cutSquare } from "./exact_square.js";
@@ -36,6 +36,7 @@ export class Encoder {
   private constructor(
     readonly bundle: Bundle,
     private readonly session: EncoderSession,
+    private readonly targetBytes = Infinity,
   ) {}
 
   /** Loads a bundle and runs its golden vectors; `DeviceError` if this device computes other bytes. */
@@ -56,6 +57,14 @@ export class Encoder {
   /** The encoder's LR of a picture of side `hr`. */
   encode(picture: Rgb): Promise<Rgb> {
     return this.session.encode(picture);
+  }
+
+  /**
+   * The same encoder with payloads of the bundle's first rate that takes at most `targetBytes`, else of its last; not
+   * for scenes, whose faces have one LR contract.
+   */
+  within(targetBytes: number): Encoder {
+    return new Encoder(this.bundle, this.session, targetBytes);
   }
 
   /** Threads that the encoder computes with. */
@@ -91,21 +100,22 @@ export class Encoder {
     const times = [performance.now()];
     const input = fitted();
     times.push(performance.now());
-    const lr = rounded(await this.session.encode(input), this.bundle.tables);
+    const lr = await this.session.encode(input);
     times.push(performance.now());
-    const bytes = encodePayload(lr, {
-      contractId: this.bundle.contractId,
-      tables: this.bundle.tables,
-      originalSize: [picture.width, picture.height],
-      fit,
-      square,
-    });
+    const coded = ({ contractId, tables }: ContractTables) =>
+      encodePayload(lr, { contractId, tables, originalSize: [picture.width, picture.height], fit, square });
+    let rate: ContractTables = this.bundle;
+    let bytes = coded(rate);
+    for (const next of this.bundle.rates ?? []) {
+      if (bytes.length <= this.targetBytes) break;
+      [rate, bytes] = [next, coded(next)];
+    }
     times.push(performance.now());
     const [start, fittedAt, encodedAt, end] = times;
     return {
       bytes,
       header: parseHeader(bytes),
-      lr,
+      lr: rounded(lr, rate.tables),
       timings: { fit: fittedAt - start, encode: encodedAt - fittedAt, code: end - encodedAt },
     };
   }

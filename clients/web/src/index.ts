@@ -2,7 +2,7 @@
 
 export { type Bundle, type BundleSource, fetchBundle } from "./bundle.js";
 export { compress, type CompressOptions, EdgeClient, type OpenOptions, type PictureOptions } from "./client.js";
-export { type CoderTables, readCoderTables } from "./coder_tables.js";
+export { type CoderTables, type ContractTables, readCoderTables } from "./coder_tables.js";
 export { type CompressedScene, compressScene } from "./compress_scene.js";
 export type { DeviceReport } from "./device_report.js";
 export { Encoder, type Payload, type Timings } from "./encoder.js";

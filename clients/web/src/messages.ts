@@ -37,6 +37,7 @@ export type PictureQuestion =
       readonly align: boolean;
       readonly fit?: Fit;
       readonly square?: OrientedSquare;
+      readonly targetBytes?: number;
     })
   | (Pictured & { readonly verb: "compressFaces" })
   | (Pictured & { readonly verb: "compressScene"; readonly maxBytes?: number });

@@ -2,9 +2,9 @@
 
 import { PayloadError } from "./errors.js";
 
-/** The beginning of a payload's or scene's text in each form. */
-const BASE64 = "7W";
-const BASE45 = "W0U";
+/** The beginning of a scene or a payload of version 1, or of a payload of version 2, in each form. */
+const BASE64 = /^(7W4|q|r[A-P])/;
+const BASE45 = /^(W0U|[\dA-Z $%*+./:-][A-Z $%*]L)/;
 const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:";
 
 export type TextForm = "base64url" | "base45";
@@ -30,12 +30,14 @@ export function payloadToText(bytes: Uint8Array, form: TextForm = "base64url"): 
  */
 export function payloadFromText(text: string): Uint8Array<ArrayBuffer> {
   const found = text.trim().replace(/^data:[^,]*,/, "");
+  // base45 may begin with one or two spaces, which get lost or have others before them.
+  const base45 = [text.trimEnd(), found, ` ${found}`, `  ${found}`].find((candidate) => BASE45.test(candidate));
   try {
-    if (found.startsWith(BASE45)) return fromBase45(found);
-    if (found.startsWith(BASE64)) {
+    if (BASE64.test(found)) {
       const characters = atob(found.replace(/-/g, "+").replace(/_/g, "/"));
       return Uint8Array.from(characters, (character) => character.charCodeAt(0));
     }
+    if (base45 !== undefined) return fromBase45(base45);
   } catch {
     throw new PayloadError("the payload's text was altered or cut off");
   }

@@ -1,4 +1,4 @@
-/** One picture, several qualities: the first payload that is small enough. */
+/** One picture, several qualities and rates: the first payload that is small enough. */
 
 import type { CompressOptions, EdgeClient } from "./client.js";
 import type { Payload } from "./encoder.js";
@@ -6,7 +6,8 @@ import { ImageError } from "./errors.js";
 import type { Source } from "./pixels.js";
 
 /**
- * Compresses with the first client whose payload has at most `maxBytes`; `ImageError` if none has.
+ * Compresses with the first client, and the first rate of its bundle, whose payload has at most `maxBytes`;
+ * `ImageError` if none has. Each client's encoder runs once.
  *
  *     const bundles = ["faces-256-lr32", "faces-256-lr16-small"];
  *     const clients = await Promise.all(bundles.map((bundle) => EdgeClient.open({ bundle })));
@@ -22,7 +23,7 @@ export async function compressWithin(
 ): Promise<Payload> {
   let smallest = Infinity;
   for (const client of clients) {
-    const payload = await client.compress(source, options);
+    const payload = await client.compress(source, options, maxBytes);
     if (payload.bytes.length <= maxBytes) return payload;
     smallest = Math.min(smallest, payload.bytes.length);
   }

@@ -1,6 +1,7 @@
 /** The way of a received payload to the screen: its preview, then the picture that a service restores. No DOM. */
 
-import { address, type ContractTables, fetchTables } from "./bundle.js";
+import { address, fetchTables } from "./bundle.js";
+import type { ContractTables } from "./coder_tables.js";
 import type { DownloadOptions } from "./download.js";
 import { ServiceError, UnreachableError } from "./errors.js";
 import { preview } from "./fit.js";
@@ -110,8 +111,8 @@ async function fetchPreview(bytes: Uint8Array, { service, token }: RestoringOpti
   return previewOf(bytes, await known.get(key)!);
 }
 
-function previewOf(bytes: Uint8Array, { contractId, tables }: ContractTables): string {
-  return bmpOf(preview(decodePayload(bytes, contractId, tables)));
+function previewOf(bytes: Uint8Array, bundle: ContractTables): string {
+  return bmpOf(preview(decodePayload(bytes, bundle)));
 }
 
 /** A picture as a BMP of 24 bits, which needs no canvas. */

@@ -4,7 +4,7 @@ import { PayloadError } from "./errors.js";
 import { readLeb128, writeLeb128 } from "./leb128.js";
 import type { Size } from "./oriented_square.js";
 import {
-  CRC_BYTES, checkCrc, checkOriginal, type Header, MAGIC, MAX_PAYLOAD_BYTES, parseHeader, SCENE_VERSION, withCrc,
+  checkCrc, checkOriginal, type Header, LONG_CRC_BYTES, MAGIC, MAX_PAYLOAD_BYTES, parseHeader, SCENE_VERSION, withCrc,
 } from "./payload.js";
 import { vp8Frame, webpOf } from "./webp.js";
 
@@ -32,7 +32,7 @@ export interface Scene {
 /** Bytes of a scene without its background. */
 export function sceneBytes(faces: readonly Uint8Array[], size: Size): number {
   const numbers = [...size, ...faces.map((face) => face.length)].flatMap(writeLeb128);
-  return FIXED_BYTES + numbers.length + faces.reduce((sum, face) => sum + face.length, 0) + CRC_BYTES;
+  return FIXED_BYTES + numbers.length + faces.reduce((sum, face) => sum + face.length, 0) + LONG_CRC_BYTES;
 }
 
 /** Packs payloads of faces, and a lossy WebP file as the background; `PayloadError` if they make no scene. */
@@ -45,20 +45,20 @@ export function encodeScene(faces: readonly Uint8Array[], size: Size, webp?: Uin
     ...faces.flatMap((face) => [Uint8Array.from(writeLeb128(face.length)), face]),
     frame ?? new Uint8Array(0),
   ];
-  const data = withCrc(parts);
+  const data = withCrc(parts, LONG_CRC_BYTES);
   parseScene(data);
   return data;
 }
 
 /** Checks a scene; nothing is decoded. `PayloadError` if it is none, is damaged, or one of its claims is out of range. */
 export function parseScene(data: Uint8Array): Scene {
-  if (data.length < FIXED_BYTES + CRC_BYTES || data.length > MAX_SCENE_BYTES) {
+  if (data.length < FIXED_BYTES + LONG_CRC_BYTES || data.length > MAX_SCENE_BYTES) {
     throw new PayloadError(`a scene has at most ${MAX_SCENE_BYTES} bytes, got ${data.length}`);
   }
   if (data[0] !== MAGIC[0] || data[1] !== MAGIC[1] || data[2] >> 4 !== SCENE_VERSION) {
     throw new PayloadError("not a scene: its first bytes are others");
   }
-  const end = checkCrc(data);
+  const end = checkCrc(data, LONG_CRC_BYTES);
   const coding = data[2] & 15;
   if (coding !== NO_BACKGROUND && coding !== VP8) {
     throw new PayloadError(`the background's coding ${coding} is unknown, expected 0 (none) or 1 (VP8)`);

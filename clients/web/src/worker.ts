@@ -59,7 +59,8 @@ async function answer(open: Encoder, picture: Rgb, question: PictureQuestion): P
   if (question.verb === "find") return findFaces(await faceFinder(), picture, question.every);
   if (question.verb === "compressFaces") return compressFaces(open, await faceFinder(), picture);
   if (question.verb === "compressScene") return compressScene(open, await faceFinder(), picture, question.maxBytes);
-  const { square, fit, align } = question;
+  const { square, fit, align, targetBytes } = question;
+  if (targetBytes !== undefined) open = open.within(targetBytes);
   if (square) return open.compressSquare(picture, square);
   if (fit !== undefined || !align || open.bundle.domain !== DOMAIN) return open.compress(picture, fit);
   return compressLargestFace(open, await faceFinder(), picture);

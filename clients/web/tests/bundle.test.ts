@@ -3,7 +3,7 @@ import type { AddressInfo } from "node:net";
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 
-import { fetchBundle } from "../src/bundle";
+import { fetchBundle, fetchTables } from "../src/bundle";
 import { BundleError, ServiceError, UnreachableError } from "../src/errors";
 import { sha256Hex } from "../src/golden_inputs";
 import { readBytes } from "./golden";
@@ -20,15 +20,16 @@ let kept: Map<string, Response>;
 const deleteCache = vi.fn(async (_name: string) => true);
 let preprocessing: Record<string, unknown> = {};
 let schema: unknown;
+let rates: { file: string; lr_contract_id: string; quality?: string }[] | undefined;
 
 function describeFile(name: string) {
   return { name, url: `/v1/bundles/${ID}/${name}`, size: files[name].length, sha256: sha256Hex(files[name]) };
 }
 
 function listing() {
-  const [encoders, contract] = [["encoder.onnx"], ["coder.json", "golden.json"]];
+  const [encoders, contract] = [["encoder.onnx"], Object.keys(files).filter((name) => name.endsWith(".json"))];
   return [{
-    id: ID, hr: 256, lr: 16, lr_contract_id: "f0".repeat(32),
+    id: ID, hr: 256, lr: 16, lr_contract_id: "f0".repeat(32), rates,
     preprocessing: { resize: "pillow-bilinear-22bit-width-first", fit_default: "pad", pad: "edge", ...preprocessing },
     encoders: encoders.map(describeFile), contract: contract.map(describeFile),
   }];
@@ -45,6 +46,7 @@ beforeEach(() => {
   for (const name of ["coder.json", "golden.json"]) files[name] = readBytes(`${FOLDER}/${name}`);
   preprocessing = {};
   schema = 1;
+  rates = undefined;
   listed = listing();
   fetched = [];
   offline = false;
@@ -372,6 +374,37 @@ test.each([`${SERVICE}/faces`, `${SERVICE}/faces/`, "/faces"])("fetches a bundle
     ["coder.json", "encoder.onnx", "golden.json", "manifest.json"].map((name) => `/faces/${name}`));
   offline = true;
   expect([...(await fetchBundle(inFolder)).encoder]).toEqual([1, 2, 3]);
+});
+
+/** The bundle has a further rate from now on. */
+function addRate(): void {
+  const tables = JSON.parse(new TextDecoder().decode(files["coder.json"])) as object;
+  files["coder_1.json"] = new TextEncoder().encode(JSON.stringify({ ...tables, step: 64 }));
+  rates = [{ file: "coder_1.json", lr_contract_id: "a1".repeat(32), quality: "tiny" }];
+  listed = listing();
+}
+
+test.each([undefined, "/faces"])("the tables of all rates come with the bundle: folder %s", async (folder) => {
+  await fetchBundle({ ...source, folder });
+  addRate();
+  for (offline of [false, true]) {
+    const bundle = await fetchBundle({ ...source, folder });
+    expect([bundle.contractId, bundle.tables.step]).toEqual(["f0".repeat(32), 2]);
+    expect(bundle.rates).toMatchObject([{ contractId: "a1".repeat(32), tables: { step: 64 } }]);
+  }
+  delete files["coder_1.json"];
+  listed = listing();
+  offline = false;
+  await expect(fetchBundle({ ...source, folder })).rejects.toThrow("has no coder_1.json, which this client needs");
+});
+
+test("to read a payload only the tables of its rate are fetched", async () => {
+  addRate();
+  const { service, token } = source;
+  const tables = await fetchTables({ service, token }, "a1a1");
+  expect(tables).toMatchObject({ contractId: "a1".repeat(32), tables: { step: 64 } });
+  expect(fetched).toEqual(["/v1/bundles", `/v1/bundles/${ID}/coder_1.json`]);
+  await expect(fetchTables({ service, token }, "a1a2")).rejects.toThrow("the service has no bundle a1a2");
 });
 
 test("a folder whose file was altered, or that is none, is refused", async () => {

@@ -70,6 +70,7 @@ test("each verb asks its question", async () => {
   void client.findFaces(picture, { every: true, background });
   void client.compressFaces(picture);
   void client.compressScene(picture, { maxBytes: 900 });
+  void client.compress(picture, {}, 300);
   const white = [255, 255, 255];
   expect(worker.asked.slice(1)).toMatchObject([
     { verb: "compress", align: false, square, background: white },
@@ -77,6 +78,7 @@ test("each verb asks its question", async () => {
     { verb: "find", every: true, background },
     { verb: "compressFaces", background: white },
     { verb: "compressScene", background: white, maxBytes: 900 },
+    { verb: "compress", background: white, targetBytes: 300 },
   ]);
 });
 

@@ -2,16 +2,22 @@ import { beforeAll, expect, test, vi } from "vitest";
 
 import { measureDevice } from "../src/device_report";
 import { Encoder } from "../src/encoder";
+import { EncoderSession } from "../src/encoder_session";
 import { BundleError, DeviceError, ImageError } from "../src/errors";
 import { fitPicture } from "../src/fit";
 import { sha256Hex } from "../src/golden_inputs";
+import { decodePayload } from "../src/payload";
 import { defaultBundle, hexOf, type PayloadCase, pictureOf, readJson } from "./golden";
 
 const PAYLOADS = readJson<{ payloads: PayloadCase[] }>("tests/golden/clients/payloads.json").payloads;
 let encoder: Encoder;
 
 beforeAll(async () => {
-  encoder = await Encoder.open(defaultBundle()); // runs the bundle's golden vectors
+  const bundle = defaultBundle();
+  const rates = [8, 64].map((step, index) => {
+    return { contractId: `${index}`.repeat(64), tables: { ...bundle.tables, step } };
+  });
+  encoder = await Encoder.open({ ...bundle, rates }); // runs the bundle's golden vectors
 });
 
 test.each(PAYLOADS)("compresses $original_size, $fit, to the bytes of sdk.compress", async (expected) => {
@@ -20,6 +26,23 @@ test.each(PAYLOADS)("compresses $original_size, $fit, to the bytes of sdk.compre
   const payload = await encoder.compress(picture, expected.fit);
   expect(hexOf(payload.lr.data)).toBe(expected.lr);
   expect(hexOf(payload.bytes)).toBe(expected.payload);
+});
+
+test("the first rate is taken that fits into a number of bytes, else the last; the encoder runs once", async () => {
+  const encode = vi.spyOn(EncoderSession.prototype, "encode");
+  const picture = pictureOf(PAYLOADS[0]);
+  const first = await encoder.compress(picture);
+  const second = await encoder.within(first.bytes.length - 1).compress(picture);
+  const last = await encoder.within(second.bytes.length - 1).compress(picture);
+  const { contractId } = encoder.bundle;
+  expect([first, second, last].map(({ header }) => header.contract)).toEqual([contractId.slice(0, 4), "0000", "1111"]);
+  expect(last.bytes.length).toBeLessThan(second.bytes.length);
+  expect((await encoder.within(0).compress(picture)).bytes).toEqual(last.bytes);
+  expect((await encoder.within(first.bytes.length).compress(picture)).bytes).toEqual(first.bytes);
+  expect(encode).toHaveBeenCalledTimes(5);
+  for (const { bytes, lr } of [first, second, last]) expect(decodePayload(bytes, encoder.bundle).lr).toEqual(lr);
+  const { rates: _, ...alone } = encoder.bundle;
+  expect(() => decodePayload(last.bytes, alone)).toThrow("made under LR contract 1111, available: ");
 });
 
 test("an encoder that computes other bytes is refused", async () => {

@@ -111,7 +111,7 @@ describe("the points of an app's own face finder", () => {
   test("give the payload of their square", async () => {
     const { header, bytes } = await encoder.compressFace(photo(), [290, 210], [350, 214], [318, 280]);
     expect(header.square).toEqual(squareOf([1279, 875, 979, 46]));
-    const { lr } = decodePayload(bytes, encoder.bundle.contractId, encoder.bundle.tables);
+    const { lr } = decodePayload(bytes, encoder.bundle);
     expect([lr.width, lr.height, header.originalWidth, header.originalHeight]).toEqual([16, 16, ...size]);
   });
 

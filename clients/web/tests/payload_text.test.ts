@@ -16,7 +16,8 @@ const { texts, refused } = readJson<{ texts: TextCase[]; refused: string[] }>("t
 test.each(texts)("writes the pinned texts and reads them: $base64url", ({ bytes, base64url, base45, base64 }) => {
   expect(payloadToText(bytesOf(bytes))).toBe(base64url);
   expect(payloadToText(bytesOf(bytes), "base45")).toBe(base45);
-  for (const text of [base64url, base45, base64, ` ${base45}\r\n`, `data:application/vnd.edgegrain;base64,${base64}`]) {
+  const uri = `data:application/vnd.edgegrain;base64,${base64}`;
+  for (const text of [base64url, base45, base45.trim(), base64, ` ${base45}\r\n`, uri]) {
     expect(hexOf(payloadFromText(text))).toBe(bytes);
   }
 });

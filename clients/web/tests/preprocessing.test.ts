@@ -44,7 +44,8 @@ test.each(FITS.fits)("fits $size by $fit into $hr", (source) => {
 
 test.each(["pad", "stretch", "crop"] as const)("a preview has the original's aspect: %s", (fit) => {
   const rgb = { width: 6, height: 3, data: Uint8Array.from({ length: 54 }, (_, index) => 3 * index) };
-  const header = { coding: 0, contract: "", lrWidth: 4, lrHeight: 4, originalWidth: 6, originalHeight: 3, fit } as const;
+  const sizes = { lrWidth: 4, lrHeight: 4, originalWidth: 6, originalHeight: 3 };
+  const header = { version: 2, coding: 0, contract: "", ...sizes, fit } as const;
   const shown = preview({ lr: fitPicture(rgb, 4, fit), header });
   expect([shown.width, shown.height]).toEqual(fit === "crop" ? [4, 4] : [4, 2]);
   if (fit === "pad") expect(shown).toEqual(exactResize(rgb, 4, 2));

@@ -15,7 +15,7 @@ import { bytesOf, defaultBundle, type PayloadCase, readJson } from "./golden";
 const bundle = defaultBundle();
 const PAYLOADS = readJson<{ payloads: PayloadCase[] }>("tests/golden/clients/payloads.json").payloads;
 const payload = bytesOf(PAYLOADS[0].payload);
-const shown = preview(decodePayload(payload, bundle.contractId, bundle.tables));
+const shown = preview(decodePayload(payload, bundle));
 let service: ReturnType<typeof fakeService>;
 let states: Restoring[];
 const show = (state: Restoring) => void states.push(state);

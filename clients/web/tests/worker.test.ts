@@ -19,7 +19,9 @@ vi.mock("../src/encoder_session", () => ({ EncoderSession: { open: async () => (
 const compress = vi.fn();
 const compressSquare = vi.fn();
 const bundle = { domain: "faces", golden: { inputs: [] } };
-vi.mock("../src/encoder", () => ({ Encoder: { open: async () => ({ bundle, compress, compressSquare }) } }));
+const within = vi.fn((_targetBytes: number) => ({ bundle, compress: compressSmall }));
+const compressSmall = vi.fn();
+vi.mock("../src/encoder", () => ({ Encoder: { open: async () => ({ bundle, compress, compressSquare, within }) } }));
 const readPixels = vi.fn();
 vi.mock("../src/pixels", () => ({ readPixels }));
 const find = vi.fn(async () => []);
@@ -95,6 +97,14 @@ test.each<[string, Partial<CompressQuestion>]>([
   expect(answer).toMatchObject({ result: { timings: { decode: expect.any(Number), encode: 1 } } });
   expect(compress).toHaveBeenCalledExactlyOnceWith(expect.objectContaining({ width: 8 }), options.fit);
   expect(fetched).toEqual([]);
+});
+
+test("a number of bytes is the encoder's", async () => {
+  compressSmall.mockResolvedValueOnce(payload);
+  await ask({ verb: "compress", source: new Blob(), background, align: false, targetBytes: 300 });
+  expect(within).toHaveBeenCalledExactlyOnceWith(300);
+  expect(compressSmall).toHaveBeenCalledOnce();
+  expect(compress).not.toHaveBeenCalled();
 });
 
 test("a bundle of another domain encodes whole pictures, and no faces", async () => {

@@ -227,7 +227,8 @@ class RefiningCodec(Codec):
         side, and bits of the LR; gradients pass the rounding."""
         rounded = indices + (self._rounded(indices) - indices).detach()
         with mixed_precision(self._torch_device):
-            picture = self._torch_decoder(dequantize((rounded * self._level_step).clamp(0, 255)))
+            picture = self._torch_decoder(dequantize((rounded * self._level_step).clamp(0, 255)),
+                                          step=rounded.new_tensor([float(self._level_step)]))
             loss, _ = picture_loss(self._losses, picture.float(), targets[0], self._networks.lpips,
                                    self._networks.identity, offset=random_offset(1.0))
             if self._enlarger is not None:

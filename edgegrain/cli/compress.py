@@ -132,7 +132,7 @@ def compress(
     chosen: dict[str, Any] = {"bundle": bundle, "quality": quality, "max_bytes": max_bytes}
 
     @functools.cache
-    def refining(folder: Path, rate: int) -> sdk.Codec:
+    def refining(folder: Path, rate: int = 0) -> sdk.Codec:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import RefiningCodec
         return RefiningCodec(folder, rate=rate, steps=refine, size=refine_size or None, max_bytes=max_bytes,

@@ -145,7 +145,7 @@ class TestService:
         # The same in one call of the network, for certain: three of a batch of four that was warmed up.
         batches: list[Any] = []
         decode = DecoderSession.decode
-        monkeypatch.setattr(DecoderSession, "decode", lambda self, lr, *, z=None, strength=None: (
+        monkeypatch.setattr(DecoderSession, "decode", lambda self, lr, *, z=None, strength=None, step=None: (
             batches.append(strength) or decode(self, lr, z=z, strength=strength)))
         engine = Engine([root / BUNDLE], threads=1, batch_sizes=(1, 4))
         options = [RestoreOptions(strength=strength) for strength in (4, None, 2, 64)]

@@ -34,14 +34,14 @@ from tests.unit.edgegrain.cli.conftest import Shell
 class Bilinear(nn.Module):
     """LRs in [-1, 1] to pictures, as a bundle's decoder."""
 
-    def forward(self, lr: Tensor) -> Tensor:
+    def forward(self, lr: Tensor, step: Tensor | None = None) -> Tensor:
         return F.interpolate(lr, scale_factor=HR // LR, mode="bilinear")
 
 
 class Constant(Bilinear):
     """Restores the same picture of every LR."""
 
-    def forward(self, lr: Tensor) -> Tensor:
+    def forward(self, lr: Tensor, step: Tensor | None = None) -> Tensor:
         return super().forward(0 * lr)
 
 

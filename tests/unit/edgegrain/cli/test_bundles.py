@@ -10,7 +10,7 @@ import pytest
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
-from tests.tiny_bundle import write_tiny_bundle
+from tests.tiny_bundle import add_rates, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -63,6 +63,15 @@ class TestBundles:
         shell.ok("bundles", "quality", folder, "large")
         assert load_manifest(folder).quality == "large"
         shell.fails("'huge' is not one of", "bundles", "quality", folder, "huge", status=2)
+
+    def test_a_further_rate_is_named_by_its_step(self, shell: Shell, tmp_path: Path) -> None:
+        folder = write_tiny_bundle(tmp_path)
+        add_rates(folder, {8: None, 32: None})
+        shell.ok("bundles", "quality", folder, "small")
+        shell.ok("bundles", "quality", folder, "tiny", "--step", 32)
+        assert [rate.quality for rate in verify_bundle(folder).rates] == ["small", None, "tiny"]
+        assert "  quality small, tiny; 3 rates\n" in shell.ok("bundles", "show", folder)
+        shell.fails("has no rate of step 9", "bundles", "quality", folder, "tiny", "--step", 9)
 
     @pytest.mark.parametrize("subcommand", ["show", "quality"])
     def test_an_option_before_a_subcommand_is_refused(self, shell: Shell, subcommand: str) -> None:

@@ -72,7 +72,7 @@ def test_a_bad_item_does_not_touch_the_others(engine: Engine, tiny_bundle: Path)
 def test_batches_are_padded_to_their_sizes(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     decode = DecoderSession.decode
-    monkeypatch.setattr(DecoderSession, "decode", lambda self, lr, strength: (
+    monkeypatch.setattr(DecoderSession, "decode", lambda self, lr, **_: (
         sizes.append(len(lr)) or decode(self, lr)))
     engine = Engine([tiny_bundle], threads=1, batch_sizes=(1, 4))
     taken = engine.warm_up()
@@ -87,7 +87,7 @@ def test_batches_are_padded_to_their_sizes(tiny_bundle: Path, monkeypatch: pytes
 def test_a_failing_device_fails_the_batch_and_not_the_process(
     engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: DecoderSession, lr: np.ndarray, strength: None) -> np.ndarray:
+    def fail(self: DecoderSession, lr: np.ndarray, **_: object) -> np.ndarray:
         raise DeviceError("no memory")
 
     monkeypatch.setattr(DecoderSession, "decode", fail)

@@ -12,7 +12,7 @@ import sdk
 from codec_contract.bundle.find import too_few_bytes
 from edgegrain.service.problems import problem_of
 from tests.service_harness import LiveService, file_of, get, live_service, post
-from tests.tiny_bundle import write_qualities
+from tests.tiny_bundle import add_rates, refresh_manifest, write_qualities, write_tiny_bundle
 
 RGB = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
@@ -45,6 +45,27 @@ def test_quality_and_limit_choose_the_bundle(service: LiveService, payloads: dic
         assert answer.headers["X-Edgegrain-Bundle"] == folders[quality].name
     assert {item["id"]: item["quality"] for item in get(f"{service.url}/v1/bundles").json()} == {
         folder.name: quality for quality, folder in folders.items()}
+
+
+def test_rates_of_a_bundle(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    add_rates(folder, {8: None, 32: "tiny"})
+    refresh_manifest(folder, quality="small")
+    codec = sdk.Codec(folder)
+    fitted = codec.fit(RGB)
+    payloads = [codec.pack(codec.encode(fitted), fitted, rate) for rate in codec.rates_from(None, 1)]
+    with live_service(folder) as service:
+        for query, payload in (("", payloads[0]), ("?quality=tiny", payloads[2]), (f"?max_bytes={len(payloads[1])}",
+                               payloads[1]), ("?quality=small&max_bytes=" + str(len(payloads[2])), payloads[2])):
+            answer = post(f"{service.url}/v1/compress{query}", file_of(RGB), headers={"Content-Type": "image/png"})
+            assert answer.content == payload, query
+            assert post(f"{service.url}/v1/restore", payload).status_code == 200
+        (described,) = get(f"{service.url}/v1/bundles").json()
+        assert [(rate["file"], rate["quality"]) for rate in described["rates"]] == [
+            ("coder_8.json", None), ("coder_32.json", "tiny")]
+        urls = {file["name"]: file["url"] for file in described["contract"]}
+        assert get(service.url + urls["coder_32.json"]).content == (folder / "coder_32.json").read_bytes()
+        assert get(service.url + urls["coder_32.json"].replace("32", "xx")).status_code == 422
 
 
 @pytest.mark.parametrize(("query", "kind", "detail"), [

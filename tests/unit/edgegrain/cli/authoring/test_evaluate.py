@@ -146,4 +146,3 @@ def test_refined_payloads(shell: Shell, tmp_path: Path, monkeypatch: pytest.Monk
     larger = shell.json("--baselines", "none", "--refine", "30", "--max-bytes", "600", "--force")
     assert larger["refinement_max_bytes"] == 600 and larger["means"] != refined["means"]
     assert (tmp_path / "out" / "tiny-64-lr16-1.0.0-refined-30-to-600.json").is_file()
-    assert shell("--max-bytes", "400")[0] == 2

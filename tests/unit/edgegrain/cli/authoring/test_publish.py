@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from codec_contract.bundle.manifest import load_manifest
+from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables
+from edge_encoder.contract_id import check_contract_id
 from edgegrain.cli.authoring import publish as command
 from edgegrain.papers.face_sr import bundle as store_face_sr
 from edgegrain.papers.irn.bundle import save_irn
@@ -195,3 +197,30 @@ def test_tables_are_fitted_and_reported(tmp_path: Path, shell: Shell) -> None:
     assert CoderTables.from_json(out.read_bytes()).step == 3
     for widths in ("four", "257", "4,4,4,4,4"):
         assert shell("coder", tmp_path / "lrs.npy", tmp_path / "b.json", "--widths", widths)[0] == 2
+
+
+def test_a_bundle_gets_further_rates(shell: Shell, faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                     ) -> None:
+    folder, calls = write_tiny_bundle(tmp_path), []
+
+    def fit(lrs: list[np.ndarray], *, level_step: int, **_: object) -> CoderTables:
+        calls.append((len(lrs), level_step))
+        return replace(CoderTables.default(), step=level_step)
+
+    monkeypatch.setattr(fit_coder, "fit_tables", fit)
+    pictures = len(list(faces.iterdir()))
+    shell.ok("rates", folder, "8,32", "--data", faces)
+    assert calls == [(2 * pictures, 8), (2 * pictures, 32)]
+    manifest = verify_bundle(folder)
+    assert [rate.coder for rate in manifest.rates] == ["coder.json", "coder_8.json", "coder_32.json"]
+    assert check_contract_id(manifest) and len({rate.lr_contract_id for rate in manifest.rates}) == 3
+    shell.fails("pass --force to replace them", "rates", folder, "8", "--data", faces)
+    shell.ok("rates", folder, "8,40", "--data", faces, "--force")
+    assert calls[2:] == [(2 * pictures, 40)]  # the file of 8 was there
+    manifest = verify_bundle(folder)
+    assert [rate.coder for rate in manifest.rates] == ["coder.json", "coder_8.json", "coder_40.json"]
+    assert "coder_32.json" not in manifest.files and not (folder / "coder_32.json").exists()
+    for steps in ("8,4", "8,8", "1", "65", "x"):
+        shell.fails("are no ascending numbers from 2 to 64", "rates", folder, steps, "--data", faces, status=2)
+    monkeypatch.setattr(fit_coder, "lr_contract_id", lambda *_: bytes(32))
+    shell.fails("begin alike", "rates", folder, "8,40", "--data", faces, "--force")

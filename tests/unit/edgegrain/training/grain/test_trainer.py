@@ -91,6 +91,31 @@ def test_a_decoder_grows_and_is_trained_with_a_projected_discriminator(
         terms["l1"] + 0.5 * terms["lpips"] + 0.3 * terms["regions"], rel=0.02)  # without the adversarial term
 
 
+def test_a_decoder_learns_several_steps_of_the_levels(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                      ) -> None:
+    first = start_run(replace(SMOKE, lr_step=2), None)
+    save_checkpoint(tmp_path / "first", first)
+    several = replace(SMOKE, lr_step=2, lr_steps=(2, 8, 40), trains=("decoder",))
+    run = start_run(several, tmp_path / "first")
+    x = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
+    with torch.no_grad():  # what is new begins without effect
+        assert torch.allclose(run.model(x).picture, first.average(x).picture, atol=1e-6)
+    assert run.recipe.invertible.step == 2
+
+    drawn = []
+    step = GrainTrainer.step
+    monkeypatch.setattr(GrainTrainer, "step", lambda trainer, progress: (
+        step(trainer, progress), drawn.append(trainer.run.model.lr_step))[0])
+    result = train(several, tmp_path / "run", RunOptions(data=faces, init_from=tmp_path / "first"), pictures=48)
+    assert set(drawn) == {2, 8, 40} and {"psnr", "psnr_step_8", "psnr_step_40"} <= result.keys()
+    trained = load_run(tmp_path / "run").average
+    assert trained.lr_step == 2 and trained.decoder.conv_first.weight[:, 3].abs().max() > 0
+    with torch.no_grad():
+        picture = trained(x).picture
+        trained.lr_step = 40
+        assert not torch.allclose(trained(x).picture, picture, atol=1e-3)
+
+
 def test_a_run_of_larger_lrs_begins_with_the_fine_scales(tmp_path: Path) -> None:
     small = start_run(SMOKE, None)
     save_checkpoint(tmp_path / "small", small)

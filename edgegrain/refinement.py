@@ -155,7 +155,7 @@ class RefiningCodec(Codec):
         if key not in self._found:
             if len(self._found) == _KEPT:
                 self._found.clear()
-            self._found[key] = self._search(fitted, self.pack(self.encode(fitted), fitted, self._rate))
+            self._found[key] = self._search(fitted, self.pack(self._lr(fitted), fitted, self._rate))
         return self.pack(self._found[key], fitted, self._rate)
 
     def compress_batch(

@@ -184,23 +184,23 @@ class Codec:
 
         It has the bundle's rate of this ``quality``, by default the first; with ``max_bytes`` the first rate from there
         on that fits, or the last."""
-        lr = self.encode(fitted)
-        for rate in self.rates_from(quality, max_bytes):
+        lr = self._lr(fitted)
+        for rate in self._rates_from(quality, max_bytes):
             payload = self.pack(lr, fitted, rate)
             if max_bytes is None or len(payload) <= max_bytes:
                 break
         return payload
 
-    def rate_index(self, payload: Payload) -> int:
+    def _rate_index(self, payload: Payload) -> int:
         """The position of a payload's rate among `BundleInfo.qualities`; ValueError for another bundle's."""
         return [payload.header.is_of(rate.lr_contract_id) for rate in self._manifest.rates].index(True)
 
-    def encode(self, fitted: Fitted) -> Rgb:
+    def _lr(self, fitted: Fitted) -> Rgb:
         """The LR of an input of `fit`, uint8 ``[h, w, 3]``, before its levels are rounded."""
         (lr,) = self._encode([fitted])
         return lr
 
-    def rates_from(self, quality: str | None, max_bytes: int | None) -> tuple[Rate, ...]:
+    def _rates_from(self, quality: str | None, max_bytes: int | None) -> tuple[Rate, ...]:
         """The rates to try for a limit of bytes, the best first; one without a limit."""
         rates = self._manifest.rates_from(quality)
         return rates[:1] if max_bytes is None else rates

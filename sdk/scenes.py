@@ -57,8 +57,8 @@ def compress_scene_within(
         if most_faces is not None and len(fitted) > most_faces:
             raise ImageError(f"the photograph has {len(fitted)} faces or more, a scene here at most {most_faces}; "
                              "compress it with the SDK, or its faces one by one")
-        lrs = [codec.encode(face) for face in fitted]
-        rates = codec.rates_from(quality, max_bytes)
+        lrs = [codec._lr(face) for face in fitted]
+        rates = codec._rates_from(quality, max_bytes)
         for rate in rates:
             faces = [codec.pack(lr, face, rate) for lr, face in zip(lrs, fitted, strict=True)]
             used = _bytes(faces, size)

@@ -150,7 +150,7 @@ def compress(
         if not refine:
             return payload
         codec = codec_of(payload)
-        return refining(codec.bundle.folder, codec.rate_index(payload)).compress(source, fit, align=align, **reading)
+        return refining(codec.bundle.folder, codec._rate_index(payload)).compress(source, fit, align=align, **reading)
 
     def scene_of(source: Path | bytes) -> sdk.Scene:
         if service is not None:

@@ -98,11 +98,11 @@ class TestRatesOfABundle:
     def test_the_best_rate_that_fits_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
         codec, encoded = sdk.Codec(), []
         fitted = codec.fit(PICTURE)
-        lr = codec.encode(fitted)
-        sizes = [len(codec.pack(lr, fitted, rate)) for rate in codec.rates_from(None, 1)]
+        lr = codec._lr(fitted)
+        sizes = [len(codec.pack(lr, fitted, rate)) for rate in codec._rates_from(None, 1)]
         assert sizes == sorted(set(sizes), reverse=True)
-        encode = sdk.Codec.encode
-        monkeypatch.setattr(sdk.Codec, "encode", lambda *arguments: encoded.append(1) or encode(*arguments))
+        encode = sdk.Codec._lr
+        monkeypatch.setattr(sdk.Codec, "_lr", lambda *arguments: encoded.append(1) or encode(*arguments))
         for step, size in zip(self.STEPS, sizes, strict=True):
             payload = sdk.compress(PICTURE, max_bytes=size)
             assert len(payload) == size and payload.bundle == DEFAULT_BUNDLE and sdk.inspect(payload).body_checked
@@ -117,10 +117,10 @@ class TestRatesOfABundle:
     def test_the_decoder_is_told_each_picture_s_step(self) -> None:
         codec, grey = sdk.Codec(), np.full((64, 64, 3), 128, np.uint8)
         fitted = codec.fit(grey)
-        lr = codec.encode(fitted)
-        payloads = [codec.pack(lr, fitted, rate) for rate in codec.rates_from(None, 1)]
+        lr = codec._lr(fitted)
+        payloads = [codec.pack(lr, fitted, rate) for rate in codec._rates_from(None, 1)]
         assert all(codec.can_restore(payload) for payload in payloads)
-        assert [codec.rate_index(payload) for payload in payloads] == [0, 1, 2, 3]
+        assert [codec._rate_index(payload) for payload in payloads] == [0, 1, 2, 3]
         pictures = codec.restore_batch(payloads)
         assert [int(np.asarray(picture).max()) for picture in pictures] == [129, 132, 144, 160]
         assert [int(np.asarray(sdk.restore(payload)).max()) for payload in payloads] == [129, 132, 144, 160]

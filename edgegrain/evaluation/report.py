@@ -112,9 +112,10 @@ def table(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[Tab
 
 
 def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path],
-                 summary: Mapping[str, Any]) -> dict[str, bytes]:
-    """Name -> content of all files of the report on ``paths``; equal results give equal bytes."""
-    name = report_name(codec, summary["size"], Refinement.of(summary))
+                 summary: Mapping[str, Any], name: str = "") -> dict[str, bytes]:
+    """Name -> content of all files of the report on ``paths``, by default with the `report_name`; equal results give
+    equal bytes."""
+    name = name or report_name(codec, summary["size"], Refinement.of(summary))
     plots = {"rate_distortion.png": ("Rate and distortion: classical codecs at the scale with the best PSNR",
                                      DISTORTION),
              "rate_perception.png": ("Rate and perception: classical codecs at the scale with the best LPIPS-Alex "

@@ -124,12 +124,15 @@ def evaluate(
         evaluation.ResultCache(cache or cache_folder() / "evaluation"), config)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     summary = summarize(rows, codec.bundle, paths, baselines, losses_at(manifest, side), side, refinement)
+    if rate:  # no figures of the bundle's card, which are its first rate's
+        contract = "several" if config.max_bytes else manifest.rates_from(quality)[0].lr_contract_id.hex()
+        summary["bundle"] |= {"lr_contract_id": contract, "rate": rate}
     if photographs is not None:
         found, empty = list_pictures(photographs), photographs / evaluation.EMPTY
         scores = evaluator.photographs(with_progress(found, f"measuring {len(found)} photographs"),
                                        list_pictures(empty) if empty.is_dir() else [])
         summary["photographs"] = dict(rounded(dataclasses.asdict(scores)))
-    files = report_files(codec, rows, paths, summary)
+    files = report_files(codec, rows, paths, summary, name)
     for file in sorted(files, key=lambda name: name == PAGE):  # the page is written last
         write_atomically(folder / file, files[file], force=force)
     if json_output:

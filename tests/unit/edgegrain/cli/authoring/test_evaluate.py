@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from codec_contract.bundle.manifest import load_manifest
 from edgegrain import refinement
 from edgegrain.evaluation.classical_codecs import CODECS
 from edgegrain.evaluation.evaluator import Evaluator
 from edgegrain.evaluation.report import PAGE, PICTURES
 from tests.gradient_metrics import GradientMetrics
-from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
+from tests.tiny_bundle import add_rates, refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 
 
@@ -136,7 +137,10 @@ def test_a_folder_without_pictures_is_refused(shell: Shell, tmp_path: Path) -> N
 def test_refined_payloads(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report names the search, and its results are kept apart from those of the encoder's LRs."""
     monkeypatch.setattr("edgegrain.training.losses.find_metric_weights", lambda weights, faces: None)
-    monkeypatch.setattr(refinement, "bundle_decoder", lambda manifest: torch.nn.Upsample(scale_factor=4))
+    upsample = torch.nn.Upsample(scale_factor=4)
+    forward = upsample.forward
+    upsample.forward = lambda lr, step: forward(lr)
+    monkeypatch.setattr(refinement, "bundle_decoder", lambda manifest: upsample)
     plain = shell.json("--baselines", "none")
     refined = shell.json("--baselines", "none", "--refine", "3", "--force")
     assert refined["refinement"] == 3 and "refinement" not in plain
@@ -146,3 +150,20 @@ def test_refined_payloads(shell: Shell, tmp_path: Path, monkeypatch: pytest.Monk
     larger = shell.json("--baselines", "none", "--refine", "30", "--max-bytes", "600", "--force")
     assert larger["refinement_max_bytes"] == 600 and larger["means"] != refined["means"]
     assert (tmp_path / "out" / "tiny-64-lr16-1.0.0-refined-30-to-600.json").is_file()
+
+
+def test_a_rate_and_a_limit_of_bytes(shell: Shell, bundle: Path, tmp_path: Path) -> None:
+    several = write_tiny_bundle(tmp_path / "several")
+    add_rates(several, {8: None, 32: "tiny"})
+    words = ("--bundle", several, "--baselines", "none", "--force")
+    own = shell.json(*words)
+    tiny = shell.json(*words, "--quality", "tiny")
+    least = tiny["means"]["tiny-64-lr16"]["bytes"]
+    assert least < own["means"]["tiny-64-lr16"]["bytes"]
+    contracts = [rate.lr_contract_id.hex() for rate in load_manifest(several).rates]
+    assert [each["bundle"]["lr_contract_id"] for each in (own, tiny)] == [contracts[0], contracts[2]]
+    assert (tmp_path / "out" / "tiny-64-lr16-1.0.0-tiny.json").is_file()
+    limit = round(least) + 40
+    within = shell.json(*words, "--max-bytes", limit)
+    assert within["means"]["tiny-64-lr16"]["bytes"] <= limit and within["bundle"]["rate"] == f"to-{limit}"
+    shell.fails("has no such rate", *words, "--quality", "large", status=2)

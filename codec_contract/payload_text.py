@@ -63,7 +63,7 @@ def from_text(text: str) -> bytes:
 def _bare(text: str) -> str:
     """The text without white space around it and a byte order mark of UTF-8 before it, also one read as latin-1.
 
-    A space may be the first digit of base45, so it is kept if the text has its form only with it.
+    A space may be the first digit of base45, so it is kept where the text has that form with it.
     """
     text = text.rstrip().lstrip("\t\r\n").removeprefix("\ufeff").removeprefix("\u00ef\u00bb\u00bf").lstrip("\t\r\n")
     return text if _BASE45.match(text) else text.lstrip()

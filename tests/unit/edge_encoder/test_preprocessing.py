@@ -11,6 +11,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -315,12 +316,9 @@ class TestRefusals:
         "PIL.PngImagePlugin.PngImageFile._open", "PIL.ImageFile.ImageFile.load", "PIL.ImageCms.buildTransform",
         "numpy.ascontiguousarray"])
     def test_lack_of_memory_is_no_damage(self, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(*_: object, **__: object) -> None:
-            raise MemoryError
-
         data = encoded(Image.new("RGB", (2, 2)), icc_profile=ImageCms.ImageCmsProfile(
             ImageCms.createProfile("XYZ")).tobytes())
-        monkeypatch.setattr(function, fail)
+        monkeypatch.setattr(function, Mock(side_effect=MemoryError))
         with pytest.raises(DeviceMemoryError, match="too little memory to read the picture"):
             load_picture(data)
 

@@ -7,6 +7,7 @@ import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from safetensors.torch import save_file
@@ -64,10 +65,7 @@ def test_the_report_says_what_was_written_and_compared(run: tuple[Path, str], bu
 
 
 def test_after_ctrl_c_there_are_no_files(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(prove, "compare", interrupted)
+    monkeypatch.setattr(prove, "compare", Mock(side_effect=KeyboardInterrupt))
     result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--formats", "onnx",
                               "--inputs", "2"])
     assert result.exit_code == 130 and result.output.splitlines()[-1] == (

@@ -59,7 +59,6 @@ def test_a_new_network_is_the_bilinear_enlargement() -> None:
 
 @torch.no_grad()
 def test_features_of_a_new_network_have_a_deviation_of_about_1() -> None:
-    torch.manual_seed(0)
     network, picture = SuperResolution().eval(), F.interpolate(random_picture(1, 8), (32, 32), mode="bilinear")
     features = network.coarse(picture)
     half, _ = network.fine[0](features, picture)

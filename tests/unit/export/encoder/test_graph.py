@@ -6,17 +6,7 @@ from collections import Counter
 import numpy as np
 
 from edge_encoder.integer_network import INPUT, IntegerNetwork, run_reference
-from export.encoder.graph import (
-    Add,
-    Concat,
-    Conv,
-    EncoderGraph,
-    Floor,
-    Multiply,
-    Node,
-    exact_graph,
-    rounding_nodes,
-)
+from export.encoder.graph import Add, Concat, Conv, EncoderGraph, Floor, Multiply, Node, exact_graph, rounding_nodes
 from export.encoder.torch_graph import torch_encoder
 
 

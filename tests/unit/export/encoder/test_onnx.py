@@ -37,7 +37,6 @@ def test_input_and_output_are_bytes_with_a_dynamic_batch(exported: Mapping[str, 
 def test_exact_weights_are_stored_as_int8_without_loss(network: IntegerNetwork, exported: Mapping[str, Path]) -> None:
     for layer in network.layers:
         parts = int8_parts(layer.exported_weight())
-        assert parts is not None
         integers, scale = parts
         assert np.array_equal(integers.astype(np.float32) * scale, layer.exported_weight())
     stored = onnx.load(str(exported["onnx"])).graph.initializer

@@ -151,7 +151,6 @@ def test_the_generators_picture_can_be_the_base(name: str) -> None:
 
 @torch.no_grad()
 def test_offsets_join_what_the_codes_steer() -> None:
-    torch.manual_seed(5)
     model = Grain(replace(TINY, codes=replace(TINY.codes, offsets=(8,)))).eval()
     without = Grain(TINY, model.prior).eval()
     state = {name: tensor for name, tensor in model.trained_state().items() if ".offsets." not in name}
@@ -170,7 +169,6 @@ def test_offsets_join_what_the_codes_steer() -> None:
 
 def test_the_prior_never_moves() -> None:
     """[GRAIN] 3.5: the pretrained generator is fixed all the time; gradients pass through it to the codes."""
-    torch.manual_seed(5)
     prior = PlainPrior(code_resolutions=TINY.prior.code_resolutions, code_width=32)
     model = opened(Grain(TINY, prior)).train()
     assert model.training and not prior.training and not prior.dropout.training

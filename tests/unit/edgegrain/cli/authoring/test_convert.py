@@ -21,13 +21,7 @@ from edgegrain.papers.irn import bundle as irn_bundle
 from export.decoder.export import bundle_decoder
 from export.decoder.graph import round_weights
 from server_decoder.prior_store import load_prior
-from tests.official_checkpoints import (
-    gcfsr_file,
-    glean_file,
-    grain_files,
-    irn_state,
-    irn_x3_state,
-)
+from tests.official_checkpoints import gcfsr_file, glean_file, grain_files, irn_state, irn_x3_state
 from tests.unit.edgegrain.cli.conftest import Shell
 from tests.unit.edgegrain.papers.stylegan.test_checkpoints import (
     nvidia_discriminator,

@@ -34,7 +34,6 @@ GCFSR_TINY = GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12,
 
 
 def test_glean_is_restored_around_its_bank(tmp_path: Path) -> None:
-    torch.manual_seed(0)
     network = GLEAN(GLEAN_TINY).eval()
     path = save_face_sr(network, tmp_path / "glean.safetensors", training={"pictures": 3}, dtype=torch.float32)
     assert not any(name.startswith("prior.") for name in read_weights(path))
@@ -51,7 +50,6 @@ def test_glean_is_restored_around_its_bank(tmp_path: Path) -> None:
 
 
 def test_gcfsr_is_restored_in_half_precision(tmp_path: Path) -> None:
-    torch.manual_seed(0)
     network = GCFSR(GCFSR_TINY).eval()
     path = save_face_sr(network, tmp_path / "gcfsr.safetensors")
     read = load_gcfsr(path)

@@ -42,7 +42,6 @@ def test_impossible_sizes_are_refused(change: dict[str, int]) -> None:
 
 def test_the_weights_of_both_features_are_positive_with_unit_norm() -> None:
     """Equation 4."""
-    torch.manual_seed(1)
     modulation = FeatureModulation(16)
     for layer in (modulation.encoded, modulation.generated):
         torch.nn.init.normal_(layer.bias)
@@ -52,7 +51,6 @@ def test_the_weights_of_both_features_are_positive_with_unit_norm() -> None:
 
 
 def test_a_layer_that_takes_nothing_encoded_is_a_style_block() -> None:
-    torch.manual_seed(2)
     layer = ModulatedLayer(6, 8, 4, 5)
     plain = StyledLayer(6, 8, 4, 5)
     plain.load_state_dict(layer.state_dict())
@@ -118,7 +116,6 @@ def test_a_picture_does_not_depend_on_its_neighbours_in_a_batch(network: GCFSR) 
 
 
 def test_the_blind_form_has_one_strength() -> None:
-    torch.manual_seed(3)
     blind = GCFSR(replace(TINY, blind=True)).eval()
     x = torch.rand(1, 3, 32, 32)
     open_form = GCFSR(TINY).eval()

@@ -40,7 +40,6 @@ def scales_for(bank: str, decoder: str) -> tuple[Scale, ...]:
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("bank", BANKS)
 def test_the_bank_is_frozen_and_everything_else_learns(bank: str, decoder: str) -> None:
-    torch.manual_seed(0)
     model = GLEAN(tiny(BANKS[bank], scales=scales_for(bank, decoder))).train()
     assert not model.prior.training
     for module in model.modules():  # the bank's features reach the picture
@@ -57,7 +56,6 @@ def test_the_bank_is_frozen_and_everything_else_learns(bank: str, decoder: str) 
 
 
 def test_a_new_model_leaves_the_bank_as_it_was() -> None:
-    torch.manual_seed(0)
     model = GLEAN(tiny(STYLEGAN2, around_mean=True)).eval()
     with torch.no_grad():
         model.to_codes[-1].weight.zero_()
@@ -72,7 +70,6 @@ def test_a_new_model_leaves_the_bank_as_it_was() -> None:
 
 def test_the_banks_features_join_the_decoders_scales() -> None:
     """A new decoder's picture does not depend on the bank; it does once the fusion of one scale reads it."""
-    torch.manual_seed(0)
     model = GLEAN(tiny(STYLEGAN2, scales=SCALES)).eval()
     lr = torch.rand(1, 3, 8, 8)
     with torch.no_grad():
@@ -91,7 +88,6 @@ def test_scales_begin_at_twice_the_lr_and_end_at_the_banks_size() -> None:
 
 
 def test_joining_convolves_both() -> None:
-    torch.manual_seed(0)
     fusion = FeatureFusion(4, 3, 3)
     torch.nn.init.normal_(fusion.conv.weight)
     g, f = torch.randn(1, 4, 8, 8), torch.randn(1, 3, 8, 8)

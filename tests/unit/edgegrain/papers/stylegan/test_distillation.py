@@ -47,7 +47,6 @@ def test_the_student_comes_closer_to_its_teacher_than_an_untrained_one(tmp_path:
     assert all(torch.equal(tensor, weights[name]) for name, tensor in teacher.state_dict().items())
 
     student = load_prior(tmp_path / "trained" / STUDENT, SMALL.student)
-    assert isinstance(student, MobileStyleGAN)
     codes = student.broadcast(student.map(torch.randn(2, 32)))
     average = distil_run.load_run(tmp_path / "trained", teacher).average
     torch.testing.assert_close(student(codes).picture, average.generator(codes).picture)
@@ -65,7 +64,6 @@ def test_the_adversarial_loss_joins_on_time(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_mapping_network_is_the_teachers() -> None:
-    torch.manual_seed(0)
     teacher = random_teacher(SMALL)
     student = MobileStyleGAN(SMALL.student)
     adopt_teacher(student, teacher)

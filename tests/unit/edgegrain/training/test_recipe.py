@@ -10,7 +10,7 @@ import pytest
 
 from codec_contract.errors import EdgegrainError
 from edgegrain.training.adversarial import AdversarialConfig, DiscriminatorConfig
-from edgegrain.training.family import describe, families, family_of, find_recipe, list_recipes, recipes
+from edgegrain.training.family import describe, families, family_of, list_recipes, recipes
 from edgegrain.training.recipe import Chain, changed, config_from_dict
 from server_decoder.stylegan2.networks import CONFIG_F_256
 
@@ -139,11 +139,6 @@ def test_a_change_of_a_chain_is_for_every_stage_or_for_one() -> None:
     assert {recipe.seed for recipe in chain.stages.values()} == {7}
     assert chain.stages["final"].batch == 8 and chain.stages["stage3"].batch == 4
     assert chain.shares == (1, 1, 1, 1)
-
-
-def test_unknown_recipes_are_refused() -> None:
-    with pytest.raises(EdgegrainError, match="no recipe 'stage5'; edgegrain train --list"):
-        find_recipe("stage5")
 
 
 SINGLE = {name: recipe for name, recipe in recipes().items() if not isinstance(recipe, Chain)}

@@ -138,14 +138,3 @@ def test_a_run_keeps_the_step_of_the_levels_that_it_begins_with(tmp_path: Path) 
     box_means = replace(GRAIN_RECIPES["smoke-stage1"], correction=False, trains=("decoder",))
     assert start_run(box_means, tmp_path).model.lr_step == 1
     assert start_run(replace(box_means, lr_step=5), tmp_path).model.lr_step == 5
-
-
-def test_stage_1_can_begin_a_correction_around_a_decoder_for_box_means(tmp_path: Path) -> None:
-    stage1 = GRAIN_RECIPES["smoke-stage1"]
-    box = start_run(replace(stage1, correction=False, trains=("decoder",)), None)
-    save_checkpoint(tmp_path, box)
-    begun = start_run(stage1, tmp_path)
-    assert begun.recipe.correction and list(begun.model.encoder.parameters())
-    assert same(begun.model.decoder, box.average.decoder)
-    later = start_run(GRAIN_RECIPES["smoke-stage2"], tmp_path, stand_in_prior(GRAIN_RECIPES["smoke-stage2"]))
-    assert not later.recipe.correction and not list(later.model.encoder.parameters())

@@ -90,18 +90,6 @@ def test_a_decoder_grows_and_is_trained_with_a_projected_discriminator(
         terms["l1"] + 0.5 * terms["lpips"] + 0.3 * terms["regions"], rel=0.02)  # without the adversarial term
 
 
-def test_a_run_of_larger_lrs_begins_with_the_fine_scales(tmp_path: Path) -> None:
-    small = start_run(SMOKE, None)
-    save_checkpoint(tmp_path / "small", small)
-    larger = replace(SMOKE, grows=True, decoder=replace(SMOKE.decoder, scales=SMOKE.decoder.scales[1:]),
-                     encoder=EncoderConfig(hr=64, lr=32, patch=2, channels=(8,), blocks=(1,)))
-    run = start_run(larger, tmp_path / "small")
-    assert run.recipe.encoder == larger.encoder
-    assert torch.equal(run.model.decoder.scales[0].conv.weight, small.model.decoder.scales[1].conv.weight)
-    restored = run.model(torch.zeros(1, 3, 64, 64))
-    assert restored.lr.shape == (1, 3, 32, 32) and restored.picture.shape == (1, 3, 64, 64)
-
-
 def test_a_run_that_grows_may_train_another_encoder(tmp_path: Path) -> None:
     small = start_run(SMOKE, None)
     save_checkpoint(tmp_path, small)

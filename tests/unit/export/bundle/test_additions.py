@@ -21,7 +21,7 @@ from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.providers import can_run_int8
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
-from tests.unit.export.decoder.test_graph import as_if_trained
+from tests.unit.edgegrain.conftest import shaken
 
 
 def invertible_decoder() -> RRDBDecoder:
@@ -113,8 +113,8 @@ def test_another_decoder_leaves_the_old_form_behind(folder: Path, tmp_path: Path
 
 def test_a_form_in_int8_shares_its_weights_and_runs_where_the_cpu_can(
         tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    decoder = as_if_trained(DecoderConfig((Scale(LR, 24, residual=2), Scale(2 * LR, 16, residual=1),
-                                           Scale(HR, 8)), "bilinear", ()), seed=0)
+    decoder = shaken(RRDBDecoder, DecoderConfig((Scale(LR, 24, residual=2), Scale(2 * LR, 16, residual=1),
+                                                 Scale(HR, 8)), "bilinear", ()), 0.01)
     folder = write_tiny_bundle(tmp_path, decoder=export_decoder(decoder, LR, DecoderOptions(WeightStorage.float16)))
     fields = json.loads((folder / "manifest.json").read_text())["decoder"]
     refresh_manifest(folder, decoder={**fields, "architecture": asdict(decoder.config)})

@@ -39,6 +39,8 @@ from server_decoder.enlarger_session import EnlargerSession
 from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig, notch_filter, save_super_resolution
 from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
+from tests.unit.edgegrain.conftest import shaken as shaken_all
+from tests.unit.server_decoder.test_super_resolution import shaken
 
 SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(6, 5), fine_blocks=(1, 1))
 
@@ -46,12 +48,7 @@ SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=
 @pytest.fixture(scope="module")
 def network() -> SuperResolution:
     """A network whose heads are not zero; its pictures exceed 0...255 in places."""
-    torch.manual_seed(0)
-    network = SuperResolution(SMALL).eval()
-    with torch.no_grad():
-        for doubling in network.fine:
-            torch.nn.init.normal_(doubling.head.weight, std=0.1)
-    return network
+    return shaken(SMALL)
 
 
 @pytest.fixture
@@ -224,12 +221,7 @@ SMOKE = SUPER_RESOLUTION_RECIPES["smoke-enlarge"]
 
 @pytest.fixture(scope="module")
 def small() -> SuperResolution:
-    torch.manual_seed(1)
-    small = SuperResolution(SMOKE.network).eval()
-    with torch.no_grad():
-        for parameter in small.parameters():
-            parameter.copy_((parameter + 0.01 * torch.randn_like(parameter)).half())
-    return small
+    return shaken_all(SuperResolution, SMOKE.network, 0.01, seed=1).half().float()
 
 
 @pytest.fixture(scope="module")

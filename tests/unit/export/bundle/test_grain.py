@@ -36,6 +36,7 @@ from server_decoder.mobile_stylegan import MobileStyleGAN, save_mobile_stylegan
 from tests.networks import random_network
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
+from tests.unit.edgegrain.conftest import same
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +128,7 @@ def test_the_whole_decoder_comes_back_from_its_graph(kind: str, request: pytest.
         # What the graph does not need is marked, not random.
         assert loaded.forward_all(x).style.isnan().all()
         assert loaded.prior.map(torch.randn(1, 32)).isnan().all()
-    state = loaded.trained_state()
-    assert all(torch.equal(tensor, state[name]) for name, tensor in decoder.trained_state().items())
+    assert same(loaded.trained_state(), decoder.trained_state())
 
 
 def test_compact_storage_holds_large_weights_as_int8(mobile: tuple[Grain, bytes]) -> None:
@@ -236,8 +236,7 @@ def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path, monkeypatch: pyte
     compact = Grain(replace(config, prior=replace(config.prior, compact=True)), prior)
     save_trained(compact, tmp_path / "zoo" / "compact" / TRAINED)
     rebuilt = find_decoder(tmp_path / "zoo" / "compact", tmp_path / "prior.safetensors").decoder
-    for name, tensor in prior.state_dict().items():
-        assert torch.equal(rebuilt.prior.state_dict()[name], tensor)
+    assert same(rebuilt.prior, prior)
     with pytest.raises(ModelError, match="there is no prior"):
         find_decoder(folder, tmp_path / "none.safetensors")
     other = Grain(replace(config, prior=PRESETS["grain-smoke"].prior)).eval()

@@ -22,6 +22,7 @@ from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.mobile_stylegan import MobileStyleGANConfig
 from tests.reference_ops import run_reference_graph
 from tests.tiny_grain import TINY, TINY_MOBILE
+from tests.unit.edgegrain.conftest import shaken
 
 WAVELET = replace(TINY_MOBILE, prior=PriorConfig(
     "mobile-stylegan", MobileStyleGANConfig(16, "wavelet", 256, 32, code_width=32, mapping_layers=2)))
@@ -46,13 +47,9 @@ VARIANTS: dict[str, GrainConfig] = {
 
 def _rrdb(upsampling: str) -> RRDBDecoder:
     coarse, fine = (12, 12) if upsampling == "nearest" else (12, 8)
-    decoder = RRDBDecoder(DecoderConfig(
+    return shaken(RRDBDecoder, DecoderConfig(
         (Scale(8, coarse, rrdb=1, growth=4), Scale(16, fine, dense=1, growth=4), Scale(32, fine, residual=1)),
-        upsampling, head=(8,)))
-    with torch.no_grad():
-        for parameter in decoder.parameters():  # no bias is zero
-            parameter.add_(0.01 * torch.randn_like(parameter))
-    return decoder.eval()
+        upsampling, head=(8,)), 0.01)
 
 
 DECODERS: dict[str, Callable[[], Grain | RRDBDecoder]] = {

@@ -31,6 +31,7 @@ from server_decoder.cuda_ops import library
 from server_decoder.grain.fusion import FusionConfig, channel_means
 from server_decoder.grain.grain import PRESETS, Grain
 from tests.tiny_grain import TINY, tiny_grain
+from tests.unit.edgegrain.conftest import shaken
 
 KINDS = ["grain-smoke", "grain-smoke-mobile"]
 PRODUCTS = {torch.ops.aten.convolution, torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm}
@@ -122,9 +123,7 @@ def test_halves_do_not_overflow_at_six_sigma(decoder: Grain) -> None:
     {"fusion": replace(PRESETS[KINDS[0]].fusion, head=(), base="style")},
     {"fusion": FusionConfig(sizes=(64,), widths=(8,), head=(8,), base="none")}])
 def test_every_variant_has_the_form(change: dict[str, object]) -> None:
-    decoder = Grain(replace(PRESETS[KINDS[0]], **change)).eval()
-    for parameter in decoder.parameters():
-        parameter.add_(0.02 * torch.randn_like(parameter))
+    decoder = shaken(Grain, replace(PRESETS[KINDS[0]], **change), 0.02)
     expected = decoder(lr_values())
     assert (served_decoder(decoder)(lr_values()) - expected).abs().max() < 1e-5
     half = served_decoder(decoder, half=True)(lr_values())

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.pixels import dequantize
@@ -51,7 +50,7 @@ from server_decoder.generative_prior import prior_digest
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.stylegan2.networks import CONFIG_F_1024, StyleGAN2Config
-from tests.unit.edgegrain.conftest import rows, shaken
+from tests.unit.edgegrain.conftest import rows, same, shaken
 
 GLEAN_SMOKE, GCFSR_SMOKE = FACE_SR_RECIPES["smoke-glean"], FACE_SR_RECIPES["smoke-gcfsr"]
 # dB. Half-way between what untrained and trained networks reached when this was written.
@@ -115,10 +114,9 @@ def test_losses_get_their_networks() -> None:
 @pytest.mark.usefixtures("unevaluated")
 def test_a_run_can_begin_with_trained_weights(tmp_path: Path) -> None:
     train(GCFSR_SMOKE, tmp_path / "one", pictures=16)
-    trained = load_gcfsr(tmp_path / "one" / "gcfsr.safetensors").state_dict()
+    trained = load_gcfsr(tmp_path / "one" / "gcfsr.safetensors")
     run = start_run(GCFSR_SMOKE, start=tmp_path / "one")
-    for network in (run.model, run.average):
-        assert all(torch.equal(tensor, trained[name]) for name, tensor in network.state_dict().items())
+    assert same(run.model, trained) and same(run.average, trained)
     other = replace(GCFSR_SMOKE, network=replace(GCFSR_SMOKE.network, code_width=8))
     with pytest.raises(ModelError, match="the recipe has"):
         start_run(other, start=tmp_path / "one" / "gcfsr.safetensors")
@@ -205,14 +203,9 @@ def test_a_projected_discriminator_trains_with_it_and_is_resumed(shared_weights:
         train(recipe, tmp_path / "run")
     options = RunOptions(weights=shared_weights)
     train(recipe, tmp_path / "run", options, pictures=4)
-    first = read_heads(tmp_path / "run")
+    first = face_sr_run.load_run(tmp_path / "run").adversarial.discriminator
     train(recipe, tmp_path / "run", options, pictures=8, resume=True)
-    assert any(not torch.equal(first[name], tensor) for name, tensor in read_heads(tmp_path / "run").items())
-
-
-def read_heads(folder: Path) -> dict[str, Tensor]:
-    adversarial = face_sr_run.load_run(folder).adversarial
-    return dict(adversarial.discriminator.state_dict())
+    assert not same(face_sr_run.load_run(tmp_path / "run").adversarial.discriminator, first)
 
 
 def test_a_degradation_is_for_the_blind_form() -> None:

@@ -12,8 +12,7 @@ from codec_contract.errors import ModelError
 from edgegrain.papers.gcfsr.network import GCFSR, PRESETS, FeatureModulation, GCFSRConfig, GCFSRUpscaler, ModulatedLayer
 from server_decoder.grain.fusion import enlargement_matrix
 from server_decoder.stylegan2.layers import StyledLayer
-
-TINY = GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12, code_channels=6)
+from tests.face_sr import GCFSR_TINY as TINY
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from server_decoder.grain.grain import PRESETS
 from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256, MobileStyleGAN, MobileStyleGANConfig, inverse_haar
 from server_decoder.prior_store import load_prior
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, save_stylegan2
-from tests.unit.edgegrain.conftest import rows
+from tests.unit.edgegrain.conftest import rows, same
 from tests.unit.edgegrain.papers.stylegan.test_training import SMOKE as PRIOR_SMOKE
 
 SMOKE = DISTILLATION_RECIPES["smoke-mobile"]
@@ -105,8 +105,7 @@ def test_a_run_resumes_from_its_weights(tmp_path: Path) -> None:
     stored = distil_run.load_run(tmp_path, teacher)
     assert (stored.pictures, stored.recipe) == (16, SMALL)
     train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=16, resume=True)
-    again = distil_run.load_run(tmp_path, teacher).model.state_dict()
-    assert all(torch.equal(tensor, again[name]) for name, tensor in stored.model.state_dict().items())
+    assert same(distil_run.load_run(tmp_path, teacher).model, stored.model)
     assert train(SMALL, tmp_path, RunOptions(teacher=teacher), pictures=32, resume=True)["pictures"] == 32
     with pytest.raises(ModelError, match="another teacher"):
         distil_run.load_run(tmp_path, random_teacher(replace(SMALL, seed=2)))

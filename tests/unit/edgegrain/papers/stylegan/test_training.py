@@ -42,6 +42,7 @@ from edgegrain.training.run import train
 from edgegrain.training.stylegan2_discriminator import load_discriminator
 from server_decoder.prior_store import load_prior
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, load_stylegan2, save_stylegan2
+from tests.unit.edgegrain.conftest import same
 
 TINY = StyleGAN2Config(16, channel_base=256, channel_max=16, code_width=16, mapping_layers=2)
 SMOKE = replace(STYLEGAN2_RECIPES["smoke-prior"], network=TINY, r1=r1_weight(16, 8), random_pictures=16)
@@ -105,8 +106,7 @@ def test_a_run_resumes_exactly_where_it_stood(tmp_path: Path) -> None:
     train(SMOKE, one, pictures=40, resume=True)  # no step: nothing changes
     again = prior_run.load_run(one)
     for name in ("model", "average", "discriminator"):
-        before, after = getattr(stored, name).state_dict(), getattr(again, name).state_dict()
-        assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
+        assert same(getattr(stored, name), getattr(again, name))
 
     for folder in (one, two):  # and from the same weights it goes the same way
         train(SMOKE, folder, pictures=64, resume=True)

@@ -74,15 +74,6 @@ def test_reference_equals_a_slow_convolution_in_python_integers() -> None:
     np.testing.assert_array_equal(integer.run_reference(network, rgb)[0], tensors[network.layers[-1].name])
 
 
-def test_exported_constants_are_exact_float32() -> None:
-    for layer in random_network().layers:
-        scale = 2.0 ** -layer.shift.astype(float)
-        exact = layer.weight.astype(float) * scale[:, None, None, None]
-        np.testing.assert_array_equal(layer.exported_weight().astype(float), exact)
-        exact = (layer.bias + 2.0 ** (layer.shift - 1.0) + 0.5) * scale
-        np.testing.assert_array_equal(layer.exported_bias().astype(float), exact)
-
-
 def test_saving_and_loading_keeps_every_integer(tmp_path: Path) -> None:
     network = random_network()
     integer.save_integer_network(network, tmp_path / "encoder.safetensors")

@@ -23,13 +23,6 @@ def test_patterns_leave_pictures_out(tmp_path: Path) -> None:
         list_pictures(tmp_path, ("*",))
 
 
-def test_the_centre_square_is_taken(tmp_path: Path) -> None:
-    rgb = np.zeros((4, 8, 3), np.uint8)
-    rgb[:, 2:6] = 200
-    Image.fromarray(rgb).save(tmp_path / "wide.png")
-    assert (read_square(tmp_path / "wide.png", 4) == 200).all()
-
-
 def test_large_jpegs_are_decoded_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     Image.fromarray(cells).resize((1200, 800), Image.Resampling.BICUBIC).save(tmp_path / "large.jpg", quality=95)

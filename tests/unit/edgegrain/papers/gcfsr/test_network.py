@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.gcfsr.network import GCFSR, PRESETS, FeatureModulation, GCFSRConfig, GCFSRUpscaler, ModulatedLayer
+from edgegrain.papers.gcfsr.network import GCFSR, PRESETS, FeatureModulation, GCFSRConfig, GCFSRUpscaler
 from server_decoder.grain.fusion import enlargement_matrix
-from server_decoder.stylegan2.layers import StyledLayer
 from tests.face_sr import GCFSR_TINY as TINY
 
 
@@ -40,18 +39,6 @@ def test_the_weights_of_both_features_are_positive_with_unit_norm() -> None:
     encoded, generated = modulation.weights(torch.tensor([[0.1], [1.0]]))
     assert encoded.shape == (2, 16) and encoded.min() >= 0 and generated.min() >= 0
     torch.testing.assert_close(encoded.square() + generated.square(), torch.ones(2, 16))
-
-
-def test_a_layer_that_takes_nothing_encoded_is_a_style_block() -> None:
-    layer = ModulatedLayer(6, 8, 4, 5)
-    plain = StyledLayer(6, 8, 4, 5)
-    plain.load_state_dict(layer.state_dict())
-    x, code = torch.randn(2, 6, 4, 4), torch.randn(2, 5)
-    f = torch.randn(2, 8, 4, 4)
-    silent = layer(x, code, encoded=f, weights=(torch.zeros(2, 8), torch.ones(2, 8)))
-    torch.testing.assert_close(silent, plain(x, code))
-    deaf = layer(x, code, encoded=f, weights=(torch.ones(2, 8), torch.zeros(2, 8)))
-    torch.testing.assert_close(deaf, torch.nn.functional.leaky_relu(f, 0.2) * 2**0.5)
 
 
 def test_outputs_grow_and_the_last_one_is_the_picture(network: GCFSR) -> None:

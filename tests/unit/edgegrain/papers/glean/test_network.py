@@ -80,15 +80,6 @@ def test_scales_begin_at_twice_the_lr_and_end_at_the_banks_size() -> None:
         tiny(MOBILE, scales=SCALES)
 
 
-def test_joining_convolves_both() -> None:
-    fusion = FeatureFusion(4, 3, 3)
-    torch.nn.init.normal_(fusion.conv.weight)
-    g, f = torch.randn(1, 4, 8, 8), torch.randn(1, 3, 8, 8)
-    one, other = fusion.conv.weight.split([4, 3], 1)
-    wanted = torch.nn.functional.conv2d(g, one, padding=1) + torch.nn.functional.conv2d(f, other, padding=1)
-    torch.testing.assert_close(fusion(g, f), wanted, atol=1e-5, rtol=1e-5)
-
-
 def test_a_given_bank_is_used_and_must_fit() -> None:
     prior: GenerativePrior = STYLEGAN2.build()
     assert GLEAN(tiny(STYLEGAN2), prior).prior is prior

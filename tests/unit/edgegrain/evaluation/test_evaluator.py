@@ -66,8 +66,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def evaluator(codec: Codec, folder: Path, config: EvaluationConfig, weights: str = "w") -> Evaluator:
-    return Evaluator(codec, GradientMetrics(), weights, ResultCache(folder), config)  # type: ignore[arg-type]
+def evaluator(codec: Codec, folder: Path, config: EvaluationConfig, weights: str = "w", faces: bool = False
+              ) -> Evaluator:
+    return Evaluator(codec, GradientMetrics(faces=faces), weights, ResultCache(folder), config)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,6 @@ def test_values_have_the_type_of_their_field() -> None:
     ("smoke-gcfsr", "learning_rate=nan", "expected a finite number, got 'nan'"),
     ("smoke-gcfsr", "loss.lpips=inf", "expected a finite number, got 'inf'"),
     ("smoke-irn", "crop=0", "crop is at least 1"),
-    ("smoke-mobile", "batch=-2", "batch is at least 1"),
     ("prior-256", "pictures=-1", "pictures is at least 0"),
     ("prior-256", "r1_every=0", "r1_every and path_every are at least 1"),
     ("smoke-final", "adversarial.every=0", "every and r1_every are at least 1, got 0"),

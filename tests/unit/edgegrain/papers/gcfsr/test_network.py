@@ -86,23 +86,6 @@ def test_a_later_field_does_not_change_earlier_networks() -> None:
     assert config.as_dict()["rounded"] is True and GCFSRConfig.from_dict(config.as_dict()) == config
 
 
-def test_a_picture_does_not_depend_on_its_neighbours_in_a_batch(network: GCFSR) -> None:
-    x, strength = torch.rand(3, 3, 32, 32) * 2 - 1, torch.tensor([0.1, 0.5, 1.0])
-    with torch.no_grad():
-        together = network(x, strength)
-        alone = torch.cat([network(x[index:index + 1], strength[index:index + 1]) for index in range(3)])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
-
-
-def test_the_blind_form_has_one_strength() -> None:
-    blind = GCFSR(replace(TINY, blind=True)).eval()
-    x = torch.rand(1, 3, 32, 32)
-    open_form = GCFSR(TINY).eval()
-    open_form.load_state_dict(blind.state_dict())
-    with torch.no_grad():
-        torch.testing.assert_close(blind(x), open_form(x, torch.tensor([1.0])))
-
-
 def test_what_does_not_fit_is_named(network: GCFSR) -> None:
     with pytest.raises(ModelError, match=r"takes pictures of \[batch, 3, 32, 32\], got \[1, 3, 16, 16\]"):
         network(torch.zeros(1, 3, 16, 16), torch.ones(1))

@@ -73,6 +73,13 @@ def pytest_runtest_setup() -> None:
         registry.from_torchlib = staticmethod(functools.cache(registry.from_torchlib))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """Let every test draw the same numbers of torch, alone or after others."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(0)
+
+
 def _shared(part: str) -> Path:
     folder = SHARED / part
     if not folder.is_dir():

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.papers.face_sr.bundle import GCFSR_WEIGHTS, GLEAN_WEIGHTS, save_face_sr
@@ -15,6 +14,7 @@ from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.stylegan2.networks import TINY_64, StyleGAN2, save_stylegan2
+from tests.unit.edgegrain.conftest import shaken
 
 GCFSR_TINY = GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12, code_channels=6)
 BANK_TINY = replace(TINY_64, size=32)
@@ -26,9 +26,7 @@ def store_gcfsr(folder: Path, seed: int = 0) -> Path:
     """A folder with ``gcfsr.safetensors`` and ``coder.json``."""
     folder.mkdir(parents=True)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = GCFSR(GCFSR_TINY)
-        _shake(network, 0.1)
+        network = shaken(GCFSR, GCFSR_TINY, 0.1, seed)
     save_face_sr(network, folder / GCFSR_WEIGHTS, training=TRAINING)
     (folder / "coder.json").write_bytes(CoderTables.default().to_json())
     return folder
@@ -41,18 +39,9 @@ def store_glean(folder: Path, seed: int = 0) -> tuple[Path, Path]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         prior = StyleGAN2(BANK_TINY)
-        network = GLEAN(GLEAN_TINY, prior)
-        _shake(network, 0.02)
+        network = shaken(lambda config: GLEAN(config, prior), GLEAN_TINY, 0.02, seed)
         with torch.no_grad():
             network.to_rgb[-1].weight.mul_(0.2)  # so that pictures are mostly within [-1, 1]
     save_stylegan2(bank, prior, metadata={"origin": "random numbers", "licence": "none needed"})
     save_face_sr(network, folder / GLEAN_WEIGHTS, training=TRAINING)
     return folder, bank
-
-
-@torch.no_grad()
-def _shake(network: nn.Module, amount: float) -> None:
-    """No bias is zero, no two tensors are equal."""
-    for parameter in network.parameters():
-        parameter.add_(amount * torch.randn_like(parameter))
-    network.eval()

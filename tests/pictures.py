@@ -8,10 +8,34 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from codec_contract.errors import ImageError
+from edge_encoder.preprocessing import load_picture
+
 
 def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
     """A picture of random levels, uint8 ``[height, width, 3]``."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def exif(orientation: int) -> bytes:
+    """The EXIF data of a picture that is turned."""
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags.tobytes()
+
+
+def refused(data: bytes, times: int, rng: np.random.Generator) -> int:
+    """How often ``load_picture`` refuses a file, each time with three other bytes; else it reads a picture."""
+    count = 0
+    for _ in range(times):
+        damaged = bytearray(data)
+        for position in rng.integers(0, len(data), 3):
+            damaged[position] = rng.integers(0, 256)
+        try:
+            assert load_picture(bytes(damaged)).dtype == np.uint8
+        except ImageError:
+            count += 1
+    return count
 
 
 def encoded(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:

@@ -17,7 +17,6 @@ from tests.fake_cuda.on_device.decoders import SHIPPED
 
 def shipped_enlarger() -> EnlargerSession:
     manifest = load_manifest(SHIPPED.parent)
-    assert manifest.enlarger is not None
     return EnlargerSession([manifest.open_file(file) for file in manifest.enlarger.files], manifest.hr, "cuda")
 
 

@@ -106,6 +106,5 @@ def check_replays(device: Device, model: Path, caplog: pytest.LogCaptureFixture,
 
 
 def decode(session: DecoderSession, batch: int) -> None:
-    assert session.lr_size is not None
     width, height = session.lr_size
     assert session.decode(np.full((batch, height, width, 3), batch, np.uint8)).shape[0] == batch

@@ -18,6 +18,7 @@ from PIL import Image, ImageFile
 from codec_contract.errors import ImageError
 from edge_encoder.preprocessing import load_picture
 from tests import pictures
+from tests.pictures import exif
 
 UPPER, LOWER = (200, 100, 50), (60, 120, 180)
 PICTURE = Image.fromarray(np.repeat(np.array([[UPPER], [LOWER]], np.uint8), 48, axis=1).repeat(32, axis=0))
@@ -27,12 +28,6 @@ XMP = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orienta
 
 def encoded(kind: str, picture: Image.Image = PICTURE, **options: Any) -> bytes:
     return pictures.encoded(picture, kind, **options)
-
-
-def exif(orientation: int) -> bytes:
-    tags = Image.Exif()
-    tags[0x0112] = orientation
-    return tags.tobytes()
 
 
 def chunk(kind: bytes, data: bytes = b"") -> bytes:

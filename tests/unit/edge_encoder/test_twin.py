@@ -28,7 +28,6 @@ def run_twin(twin: EncoderTwin, rgb: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("config", [SMALL, encoder_config(256, 16), encoder_config(1024, 64)], ids=lambda c: c.name)
 def test_twin_and_integer_network_agree_on_every_byte(config: EncoderConfig) -> None:
-    torch.manual_seed(3)
     twin = EncoderTwin(config)
     with torch.no_grad():  # a correction that matters
         twin.head.weight.mul_(20)
@@ -44,7 +43,6 @@ def test_twin_and_integer_network_agree_on_every_byte(config: EncoderConfig) -> 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e-2, 1.0, 4.0])
 def test_the_weight_scale_keeps_the_bound_and_uses_it(scale: float) -> None:
-    torch.manual_seed(0)
     twin = EncoderTwin(SMALL)
     with torch.no_grad():
         for parameter in twin.parameters():
@@ -60,7 +58,6 @@ def test_the_weight_scale_keeps_the_bound_and_uses_it(scale: float) -> None:
 
 
 def test_a_twin_raised_from_the_integers_computes_the_same() -> None:
-    torch.manual_seed(7)
     twin = EncoderTwin(SMALL)
     with torch.no_grad():
         twin.head.weight.mul_(20)
@@ -95,7 +92,6 @@ def test_a_zero_correction_is_the_exact_box_mean() -> None:
 
 
 def test_noise_replaces_rounding_by_at_most_half_a_level() -> None:
-    torch.manual_seed(1)
     twin = EncoderTwin(SMALL)
     x = torch.from_numpy(pictures(1, 64)).permute(0, 3, 1, 2).float()
     with torch.no_grad():
@@ -107,7 +103,6 @@ def test_noise_replaces_rounding_by_at_most_half_a_level() -> None:
 
 
 def test_training_reaches_a_target_that_a_frozen_twin_misses() -> None:
-    torch.manual_seed(2)
     twin = EncoderTwin(SMALL)
     x = torch.from_numpy(pictures(2, 64)).permute(0, 3, 1, 2).float()
     target = (box_mean(x, twin.config.hr // twin.config.lr) + 12).clamp(0, 255)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,18 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index, picture in enumerate(random_pictures(24, 64, seed=0)):
         Image.fromarray(picture).save(folder / f"p{index:02}.png")
     return folder
+
+
+def lock(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Refuse to list a folder, also to root."""
+    original = os.scandir
+
+    def scandir(path: str) -> Any:
+        if os.path.samefile(path, folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
 
 
 def rows(run: Path, key: str) -> list[dict]:

@@ -28,7 +28,9 @@ from edgegrain.training.losses import LossWeights
 from sdk.payload import decode_payload_lr
 from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig
 from tests.tiny_bundle import HR, LR, write_tiny_bundle
-from tests.unit.edgegrain.cli.conftest import Shell
+from tests.unit.edgegrain.cli.conftest import Shell, shell
+
+__all__ = ["shell"]
 
 
 class Bilinear(nn.Module):
@@ -173,10 +175,6 @@ def test_other_decoders_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("bilinear")
 class TestCommand:
-    @pytest.fixture
-    def shell(self, capsys: pytest.CaptureFixture[str]) -> Shell:
-        return Shell(capsys)
-
     def test_compress(self, shell: Shell, bundle: Path, picture: np.ndarray, tmp_path: Path) -> None:
         path = tmp_path / "me.png"
         Image.fromarray(picture).save(path)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from codec_contract.errors import ServiceError
 from edgegrain.pictures.writing import InUseError
 from edgegrain.stores import STAGING, ArrowStore, FolderStore, OnUnlisted, Store, open_store
+from tests.unit.edgegrain.conftest import lock
 
 
 @pytest.fixture(params=["folder", "arrow"])
@@ -146,14 +145,8 @@ def refuse(monkeypatch: pytest.MonkeyPatch, store: FolderStore | ArrowStore, fol
 
         monkeypatch.setattr(ArrowStore, "_list", refused)
         return
-    scandir, locked = os.scandir, {os.path.normpath(store.root / folder) for folder in folders}
-
-    def scanned(path: str) -> Any:
-        if os.path.normpath(path) in locked:
-            raise PermissionError(13, "Permission denied", path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", scanned)
+    for folder in folders:
+        lock(monkeypatch, store.root / folder)
 
 
 def test_holding_removes_what_a_killed_run_left(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -160,10 +161,8 @@ def test_a_provider_that_does_not_start_is_an_error(
 
 
 def test_a_provider_that_fails_says_why(pretended_cuda: PretendedCuda) -> None:
-    def fail(_: object) -> None:
-        raise RuntimeError("CUDA failure 35: CUDA driver version is insufficient\nat cuda_call.cc")
-
-    pretended_cuda.refuse = fail
+    pretended_cuda.refuse = Mock(side_effect=RuntimeError(
+        "CUDA failure 35: CUDA driver version is insufficient\nat cuda_call.cc"))
     with pytest.raises(DeviceError, match=r"did not start \(.*; CUDA failure 35: .* insufficient\); active: nothing"):
         DecoderSession(repeating_decoder(), device="cuda")
 

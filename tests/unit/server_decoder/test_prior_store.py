@@ -1,7 +1,9 @@
-"""Priors of both kinds are found by name or path, and loaded."""
+"""Priors of both kinds are found by name or path, and loaded; their hash is that of their weights on every CPU."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from codec_contract.errors import ModelError
+from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.mobile_stylegan import MobileStyleGAN, MobileStyleGANConfig, save_mobile_stylegan
 from server_decoder.prior_store import DEFAULT_PRIOR, find_prior, load_prior, prior_folder, prior_licence
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, save_stylegan2
@@ -75,3 +78,23 @@ def test_a_file_says_whose_it_is(tmp_path: Path) -> None:
     assert prior_licence(path) == "a package: research only"
     save_mobile_stylegan(MobileStyleGAN(MOBILE), path, force=True)
     assert prior_licence(path) == "origin not stated: licence not stated"
+
+
+TINY = MobileStyleGANConfig(size=32, channel_base=256, channel_max=8, code_width=8, mapping_layers=2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("make", "measured"), [
+    (lambda: StyleGAN2(StyleGAN2Config(16, 64, 8, code_width=8, mapping_layers=1)), {"mean_code"}),
+    (lambda: MobileStyleGAN(TINY), {"mean_code"}),
+    (lambda: MobileStyleGAN(replace(TINY, head="rgb")), {"mean_code", "head.weight", "head.bias"})])
+def test_hash_covers_everything_but_what_is_measured(make: Callable[[], GenerativePrior], measured: set[str]) -> None:
+    prior = make()
+    before = prior_digest(prior)
+    assert prior.measured == measured
+    for name, tensor in prior.state_dict().items():
+        kept = tensor.clone()
+        tensor.add_(1e-3)
+        assert (prior_digest(prior) == before) == (name in measured), name
+        tensor.copy_(kept)
+    assert prior_digest(prior) == before

@@ -35,7 +35,6 @@ KIND = WeightKind("linear layer", "linear", width, {"format": "linear-1"}, "save
 
 
 def test_a_network_is_restored_with_its_records(tmp_path: Path) -> None:
-    torch.manual_seed(0)
     layer, again = nn.Linear(3, 3), nn.Linear(3, 3)
     path = save_network(tmp_path / "a.safetensors", KIND, {"width": 3}, layer.state_dict(), dtype=torch.float32,
                         records={"training": {"steps": 7}}, entries={"licence": "none"})
@@ -85,7 +84,6 @@ def test_unreadable_files_are_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_large_weights_may_be_stored_in_eight_bits(tmp_path: Path) -> None:
-    torch.manual_seed(1)
     state = {"matrix": torch.randn(64, 64) * torch.logspace(-3, 2, 64)[:, None], "kernel": torch.randn(8, 4, 3, 3),
              "zeros": torch.zeros(64, 64), "bias": torch.randn(5000)}
     path = write_weights(tmp_path / "compact.safetensors", state, {"a": "b"}, compact=True)

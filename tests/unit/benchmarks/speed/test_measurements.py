@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import decoder
 import encoder
@@ -69,10 +70,9 @@ def test_ratios_are_of_one_precision(packed: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_measured_says_why(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "FileNotFoundError" in decoder.measured("session", 1, packed / "none", "cpu", 1, 0.01)["error"]
 
-    def compiled(*arguments: object) -> None:  # what torch says without a compiler; asking it takes half a minute
-        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1 for more")
-
-    monkeypatch.setattr(decoder, "torch_run", compiled)
+    # What torch says without a compiler; asking it takes half a minute.
+    monkeypatch.setattr(decoder, "torch_run", Mock(side_effect=RuntimeError(
+        "InvalidCxxCompiler: No working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1 for more")))
     assert decoder.measured("torch-compile", 1, packed, "cpu", 1, 0.01) == {
         "error": "RuntimeError: InvalidCxxCompiler: No working C++ compiler found"}
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from edgegrain.batch import BatchPlan, Tally, Worker
 from edgegrain.stores import open_store
 from tests.tiny_bundle import HR, refresh_manifest, write_qualities, write_steered_bundle, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
+from tests.unit.edgegrain.conftest import lock
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
@@ -138,18 +138,6 @@ def test_a_folder_that_cannot_be_listed_is_a_failure(
     lock(monkeypatch, pictures)
     shell.fails("Permission denied", pictures, tmp_path / "none")
     assert not (tmp_path / "none").exists()
-
-
-def lock(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Refuse to list a folder, also to root."""
-    original = os.scandir
-
-    def scandir(path: str) -> Any:
-        if os.path.samefile(path, folder):
-            raise PermissionError(13, "Permission denied", path)
-        return original(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
 
 
 def test_back_to_pictures(pictures: Path, plans: list[BatchPlan], tmp_path: Path, shell: Shell) -> None:

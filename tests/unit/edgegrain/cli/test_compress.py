@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -22,12 +23,12 @@ import sdk
 from codec_contract.bundle import find as bundle_paths
 from codec_contract.bundle.find import DEFAULT_BUNDLE, QUALITIES
 from codec_contract.errors import BundleError
-from edgegrain.__main__ import app
 from edgegrain.cli import files
 from edgegrain.cli.files import STDIN, plan_jobs, read_source
 from edgegrain.cli.options import Quality
 from tests.tiny_bundle import write_qualities, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell, pipe_in, write_payload, write_picture
+from tests.unit.edgegrain.conftest import lock
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
 
@@ -221,9 +222,7 @@ class TestCompress:
     def test_a_payload_whose_lr_is_not_known_is_not_written(
         self, shell: Shell, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def unknown(payload: sdk.Payload) -> np.ndarray:
-            raise BundleError("no installed bundle has its LR contract")
-
+        unknown = Mock(side_effect=BundleError("no installed bundle has its LR contract"))
         monkeypatch.setattr(sdk.Payload, "lr", property(unknown))
         shell.fails("no installed bundle", "compress", picture, "--lr")
         assert list(tmp_path.iterdir()) == [picture]
@@ -242,14 +241,7 @@ class TestCompress:
             self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_picture(tmp_path / "in" / "a.png")
         locked = write_picture(tmp_path / "in" / "locked" / "b.png").parent
-        listed = os.scandir
-
-        def scandir(path: str) -> object:
-            if Path(path) == locked:
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-            return listed(path)
-
-        monkeypatch.setattr(os, "scandir", scandir)
+        lock(monkeypatch, locked)
         status, _, err = shell("compress", tmp_path / "in", "--out", tmp_path / "out")
         assert status == 1 and (tmp_path / "out" / "a.grain").exists()
         assert err == f"error: [Errno 13] Permission denied: '{locked}'\n1 of 2 failed\n"
@@ -263,10 +255,7 @@ class TestCompress:
 
     def test_a_full_disk_names_the_file_that_was_written(
             self, shell: Shell, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(descriptor: int) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        monkeypatch.setattr(os, "fsync", full)
+        monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
         target = picture.with_suffix(".grain")
         assert shell("compress", picture) == (
             1, "", f"error: {picture}: [Errno 28] No space left on device: '{target}'\n")
@@ -309,15 +298,8 @@ class TestCompress:
         self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         paths = [write_picture(tmp_path / f"{name}.png") for name in "abc"]
-        compress, calls = sdk.Codec.compress_fitted, []
-
-        def interrupted(self: sdk.Codec, *arguments: object, **options: object) -> sdk.Payload:
-            calls.append(arguments)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-            return compress(self, *arguments, **options)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(sdk.Codec, "compress_fitted", interrupted)
+        results = sdk.compress(paths[0]), KeyboardInterrupt
+        monkeypatch.setattr(sdk.Codec, "compress_fitted", Mock(side_effect=results))
         status, _, err = shell("compress", *paths)
         assert status == 130 and err.startswith("interrupted")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.grain", "a.png", "b.png", "c.png"]
@@ -350,10 +332,8 @@ class TestPipes:
             read_source(STDIN)
 
     def test_standard_output(self, picture: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-        with pytest.raises(SystemExit) as leaving:
-            app(["compress", str(picture), "--out", "-", "--json"])
-        out, err = capsysbinary.readouterr()
-        assert leaving.value.code == 0 and out == sdk.compress(picture)
+        status, out, err = Shell(capsysbinary)("compress", picture, "--out", "-", "--json")
+        assert status == 0 and out == sdk.compress(picture)
         assert json.loads(err)["done"][0]["bytes"] == len(out)
         assert list(picture.parent.iterdir()) == [picture]
 
@@ -362,10 +342,8 @@ class TestPipes:
         outputs = []
         for command, given in (("compress", picture.read_bytes()), ("restore", sdk.compress(picture))):
             pipe_in(monkeypatch, given)
-            with pytest.raises(SystemExit) as leaving:
-                app([command, "-"])
-            out, err = capsysbinary.readouterr()
-            assert leaving.value.code == 0 and err.startswith(b"- -> -: ")
+            status, out, err = Shell(capsysbinary)(command, "-")
+            assert status == 0 and err.startswith(b"- -> -: ")
             outputs.append(out)
         assert outputs[0] == sdk.compress(picture)
         with Image.open(io.BytesIO(outputs[1])) as restored:

@@ -50,16 +50,6 @@ class TestInfo:
         rows = shell.json("info", path, text)["done"]
         assert rows[1] == {**rows[0], "file": str(text)}
 
-    def test_json_and_failures(self, shell: Shell, tmp_path: Path) -> None:
-        path, bad = write_payload(tmp_path / "me.grain"), tmp_path / "bad.grain"
-        bad.write_bytes(b"nothing of the kind, really")
-        status, out, err = shell("info", path, bad, "--json")
-        report = json.loads(out)
-        assert status == 1 and err.startswith(f"error: {bad}: not a payload")
-        assert [row["file"] for row in report["done"]] == [str(path)]
-        assert report["done"][0]["bundle"] == DEFAULT_BUNDLE and report["done"][0]["original_size"] == [90, 70]
-        assert report["failed"][0]["file"] == str(bad)
-
     def test_folder(self, shell: Shell, tmp_path: Path) -> None:
         sizes = []
         for index, name in enumerate(["a", "deep/long name"]):
@@ -75,8 +65,10 @@ class TestInfo:
             f"median {(little + much) / 2:.0f}"]
         (tmp_path / "in" / "bad.grain").write_bytes(b"nothing of the kind, really")
         status, out, err = shell("info", tmp_path / "in", "--json")
-        assert status == 1 and [row["file"] for row in json.loads(out)["done"]] == [str(short), str(long)]
-        assert err.endswith("1 of 3 failed\n")
+        report, bad = json.loads(out), tmp_path / "in" / "bad.grain"
+        assert status == 1 and [row["file"] for row in report["done"]] == [str(short), str(long)]
+        assert report["done"][0]["original_size"] == [90, 70] and report["failed"][0]["file"] == str(bad)
+        assert err.startswith(f"error: {bad}: not a payload") and err.endswith("1 of 3 failed\n")
 
     def test_folder_without_intact_payloads(self, shell: Shell, tmp_path: Path) -> None:
         shell.fails("holds no file with the suffix .grain", "info", tmp_path, status=2)

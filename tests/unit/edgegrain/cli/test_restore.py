@@ -11,7 +11,6 @@ from PIL import Image
 
 import sdk
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from edgegrain.__main__ import app
 from tests.tiny_bundle import write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell, write_payload, write_picture
 
@@ -90,11 +89,9 @@ class TestRestore:
         shell.ok("restore", payload, "--force")
 
     def test_standard_output(self, payload: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-        with pytest.raises(SystemExit) as leaving:
-            app(["restore", str(payload), "--out", "-", "--format", "webp"])
-        out, err = capsysbinary.readouterr()
+        status, out, err = Shell(capsysbinary)("restore", payload, "--out", "-", "--format", "webp")
         with Image.open(io.BytesIO(out)) as image:
-            assert leaving.value.code == 0 and (image.format, image.size) == ("WEBP", (90, 70))
+            assert status == 0 and (image.format, image.size) == ("WEBP", (90, 70))
         assert err.decode() == f"{payload} -> -: 90 x 70 pixels\n"
 
     def test_other_suffixes_and_large_claims_are_refused(self, shell: Shell, tmp_path: Path, payload: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -72,21 +73,12 @@ def test_options_that_a_service_has_not(arguments: tuple[str, ...], picture: Pat
 
 def test_remote_gets_what_the_options_say(picture: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     payload = sdk.compress(np.full((64, 64, 3), 128, np.uint8))
-    calls: list[tuple[object, ...]] = []
-
-    class Remote:
-        def compress(self, source: Path, fit: str, **options: object) -> sdk.Payload:
-            calls.append((source.name, fit, options))
-            return payload
-
-    def connect(url: str, *, token: str | None) -> Remote:
-        calls.append((url, token))
-        return Remote()
-
+    connect = Mock(**{"return_value.compress.return_value": payload})
     monkeypatch.setattr(sdk, "connect", connect)
     monkeypatch.setenv("EDGEGRAIN_TOKEN", "secret")
     shell.ok("compress", picture, "--remote", "http://host/v1/", "--fit", "crop", "--bundle", "x")
-    assert calls == [("http://host", "secret"), ("me.png", "crop", {
-        "bundle": "x", "background": (255, 255, 255), "max_pixels": MAX_PHOTO_PIXELS, "align": True,
-        "require_face": False, "quality": None, "max_bytes": None})]
+    connect.assert_called_once_with("http://host", token="secret")
+    connect.return_value.compress.assert_called_once_with(
+        picture, "crop", bundle="x", background=(255, 255, 255), max_pixels=MAX_PHOTO_PIXELS, align=True,
+        require_face=False, quality=None, max_bytes=None)
     assert picture.with_suffix(".grain").read_bytes() == payload

@@ -44,7 +44,6 @@ def test_every_candidate_fits_and_the_best_by_psnr_wins(small: np.ndarray, codec
     assert scales == sorted(set(scales)) and {chroma for chroma, _ in scales} == {False, codec == "avif"}
     assert all(result.setting.quality > 0 for result in results) or codec != "jpeg-xl"
     best = classical.best(700)
-    assert best is not None
     highest = max(psnr(result.rgb, small) for result in results)
     assert psnr(best.rgb, small) == pytest.approx(highest, abs=1e-6) and highest > 20
     assert f"{best.nbytes} bytes" in best.description and CODECS[codec] in best.description
@@ -74,7 +73,6 @@ def test_the_highest_quality_that_fits_is_found(small: np.ndarray) -> None:
 def test_a_score_decides_instead_of_psnr(portrait: np.ndarray) -> None:
     darkest = best_at(portrait, "webp", 700, score=lambda rgb: float(rgb.mean()))
     finest = best_at(portrait, "webp", 700)
-    assert darkest is not None and finest is not None
     assert psnr(darkest.rgb, portrait) < psnr(finest.rgb, portrait)
 
 
@@ -131,7 +129,6 @@ def test_nothing_fits_in_a_few_bytes(small: np.ndarray, codec: str) -> None:
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_setting_gives_the_same_picture_again(small: np.ndarray, codec: str) -> None:
     result = ClassicalCodec(small, codec).best(640)
-    assert result is not None
     again = rebuild(small, result.setting)
     assert (again.nbytes, again.description) == (result.nbytes, result.description)
     assert np.array_equal(again.rgb, result.rgb)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -65,8 +66,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def evaluator(codec: Codec, folder: Path, config: EvaluationConfig, weights: str = "w") -> Evaluator:
-    return Evaluator(codec, GradientMetrics(), weights, ResultCache(folder), config)  # type: ignore[arg-type]
+def evaluator(codec: Codec, folder: Path, config: EvaluationConfig, weights: str = "w", faces: bool = False
+              ) -> Evaluator:
+    return Evaluator(codec, GradientMetrics(faces=faces), weights, ResultCache(folder), config)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +135,9 @@ def test_a_second_run_compresses_and_measures_nothing_and_finds_the_same(
 
 def test_an_interrupted_picture_keeps_what_is_done(
         codec: Codec, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr("edgegrain.evaluation.evaluator._ClassicalSearch.at_equal_bytes", interrupted)
+        patch.setattr("edgegrain.evaluation.evaluator._ClassicalSearch.at_equal_bytes",
+                      Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             evaluator(codec, tmp_path, EvaluationConfig()).picture(path)
     assert len(list(tmp_path.iterdir())) == 2  # the payload and its scores

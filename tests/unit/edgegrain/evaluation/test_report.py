@@ -9,13 +9,14 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from edgegrain.evaluation.classical_codecs import CODECS
-from edgegrain.evaluation.evaluator import EvaluationConfig, Evaluator, ResultCache
+from edgegrain.evaluation.evaluator import EvaluationConfig
 from edgegrain.evaluation.report import (
     DISTORTION,
     PAGE,
@@ -34,9 +35,9 @@ from edgegrain.evaluation.report import (
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult, summary
 from edgegrain.metrics.picture_metrics import CENTRES
 from edgegrain.pictures.sheets import GAP, MARGIN
-from sdk import Codec, Payload
-from tests.gradient_metrics import GradientMetrics
+from sdk import Codec
 from tests.tiny_bundle import HR, write_tiny_bundle
+from tests.unit.edgegrain.evaluation.test_evaluator import evaluator
 
 Evaluated = tuple[Codec, list[PictureResult], list[Path]]
 
@@ -110,12 +111,15 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) ->
         paths.append(folder / f"<{index}>.png")
         Image.fromarray(np.roll(portrait, 20 * index, axis=1)[::4, ::4]).save(paths[-1])
     codec = Codec(write_tiny_bundle(tmp_path_factory.mktemp("bundles")))
-    evaluator = Evaluator(codec, GradientMetrics(faces=True), "w", ResultCache(tmp_path_factory.mktemp("cache")),  # type: ignore[arg-type]
-                          EvaluationConfig(True, (600,)))
+    measured = evaluator(codec, tmp_path_factory.mktemp("cache"), EvaluationConfig(True, (600,)), faces=True)
     with pytest.MonkeyPatch.context() as patch:
-        for slow in ("avif", "jpeg-xl"):
-            patch.delitem(CODECS, slow)
-        return codec, [evaluator.picture(path) for path in paths], paths
+        without_slow_codecs(patch)
+        return codec, [measured.picture(path) for path in paths], paths
+
+
+def without_slow_codecs(patch: pytest.MonkeyPatch) -> None:
+    for slow in ("avif", "jpeg-xl"):
+        patch.delitem(CODECS, slow)
 
 
 class Links(HTMLParser):
@@ -193,22 +197,15 @@ def test_faces_are_also_shown_by_their_eyes_and_mouth(evaluated: Evaluated) -> N
 
 def test_a_larger_size_is_in_names_title_and_sheets(evaluated: Evaluated, tmp_path: Path) -> None:
     codec, _, paths = evaluated
-    evaluator = Evaluator(codec, GradientMetrics(faces=True), "w", ResultCache(tmp_path),  # type: ignore[arg-type]
-                          EvaluationConfig(False, side=2 * HR))
-    results = [evaluator.picture(path) for path in paths[:2]]
+    measured = evaluator(codec, tmp_path, EvaluationConfig(False, side=2 * HR), faces=True)
+    results = [measured.picture(path) for path in paths[:2]]
     found = summary(results, codec.bundle, paths[:2], "none", side=2 * HR)
     assert found["size"] == 2 * HR and report_name(codec, HR) == "tiny-64-lr16-1.0.0"
-    restored = []
-
-    def restore(payload: Payload) -> Image.Image:
-        restored.append(payload.original_size)
-        return codec.restore(payload)
-
-    watched = SimpleNamespace(bundle=codec.bundle, restore=restore)
+    watched = SimpleNamespace(bundle=codec.bundle, restore=Mock(wraps=codec.restore))
     files = report_files(watched, results, paths[:2], found)  # type: ignore[arg-type]
     assert {"tiny-64-lr16-1.0.0-128.json", "tiny-64-lr16-1.0.0-128.tsv"} < set(files)
     assert "<title>tiny-64-lr16 1.0.0 at 128×128</title>" in files["report.html"].decode()
-    assert set(restored) == {(2 * HR, 2 * HR)}
+    assert {call.args[0].original_size for call in watched.restore.call_args_list} == {(2 * HR, 2 * HR)}
 
 
 def test_without_baselines_the_page_has_no_curves(evaluated: Evaluated) -> None:
@@ -230,18 +227,14 @@ def test_photographs_have_a_line(evaluated: Evaluated) -> None:
     assert "<p>Photographs: of 36 photographs as people have them, a face was found in 36 (0 missed)" in page
 
 
-def test_a_flat_picture_has_a_report(evaluated: Evaluated, tmp_path: Path) -> None:
+def test_a_flat_picture_has_a_report(evaluated: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     codec = evaluated[0]
     path = tmp_path / "flat.png"
     Image.new("RGB", (HR, HR), (128, 128, 128)).save(path)
-    with pytest.MonkeyPatch.context() as patch:
-        for slow in ("avif", "jpeg-xl"):
-            patch.delitem(CODECS, slow)
-        evaluator = Evaluator(codec, GradientMetrics(), "w", ResultCache(tmp_path / "cache"),  # type: ignore[arg-type]
-                              EvaluationConfig(True, (600,)))
-        results = [evaluator.picture(path)]
-        found = summary(results, codec.bundle, [path], "fast")
-        files = report_files(codec, results, [path], found)
+    without_slow_codecs(monkeypatch)
+    results = [evaluator(codec, tmp_path / "cache", EvaluationConfig(True, (600,))).picture(path)]
+    found = summary(results, codec.bundle, [path], "fast")
+    files = report_files(codec, results, [path], found)
     assert found["means"][CLASSICAL_BY_PSNR]["psnr"] is None
     assert "mean payload" in files["report.html"].decode() and "classical codecs' " not in files["report.html"].decode()
 
@@ -252,9 +245,7 @@ def test_names_that_are_not_utf8_are_escaped(evaluated: Evaluated, tmp_path: Pat
     paths = [folder / "caf\udce9.png"]  # the byte 233
     Image.new("RGB", (64, 64), (128, 128, 128)).save(paths[0])
     codec = evaluated[0]
-    evaluator = Evaluator(codec, GradientMetrics(), "w", ResultCache(tmp_path / "cache"),  # type: ignore[arg-type]
-                          EvaluationConfig(False))
-    results = [evaluator.picture(paths[0])]
+    results = [evaluator(codec, tmp_path / "cache", EvaluationConfig(False)).picture(paths[0])]
     described = summary(results, codec.bundle, paths, "none")
     files = report_files(codec, results, paths, described)
     assert described["pictures"]["folder"] == r"\udcff"

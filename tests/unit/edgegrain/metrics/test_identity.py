@@ -27,7 +27,6 @@ def identity(shared_weights: Path) -> FaceIdentity:
 @torch.no_grad()
 def test_equals_the_reference_network(identity: FaceIdentity, shared_weights: Path, portrait: np.ndarray) -> None:
     spec = importlib.util.spec_from_file_location("reference", shared_weights / "face_identity_reference.py")
-    assert spec is not None and spec.loader is not None
     reference = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(reference)
     left, top = round(reference.CROP_LEFT * 256), round(reference.CROP_TOP * 256)

@@ -25,7 +25,6 @@ def test_equals_the_definition_over_pairs_of_different_pictures(shape: tuple[int
                               for one in picture for other in another]))
 
     found = kernel_distance(x, y)
-    assert found is not None
     assert found.value == pytest.approx(mean(x, x) + mean(y, y) - 2 * mean(x, y))
 
 
@@ -34,7 +33,6 @@ def test_the_interval_lies_around_the_value_and_narrows_with_more_pictures() -> 
     widths = []
     for count in (30, 300):
         found = kernel_distance(draw(0, count), draw(1, count, shift=0.4))
-        assert found is not None
         assert found.low < found.value < found.high
         middle = (found.low + found.high) / 2
         assert abs(middle - found.value) < 0.25 * (found.high - found.low)
@@ -47,13 +45,11 @@ def test_restored_pictures_that_equal_their_originals_have_distance_zero_in_ever
         shape: tuple[int, ...]) -> None:
     x = draw(3).reshape(shape)
     found = kernel_distance(x, x)
-    assert found is not None
     assert [found.value, found.low, found.high] == pytest.approx([0, 0, 0], abs=1e-9)
 
 
 def test_the_same_pictures_give_the_same_interval() -> None:
     first, again, other = (kernel_distance(draw(0), draw(1), seed=seed) for seed in (0, 0, 1))
-    assert first is not None and again is not None and other is not None
     assert [again.value, again.low, again.high] == pytest.approx([first.value, first.low, first.high], abs=1e-9)
     assert abs(other.low - first.low) > 1e-6
 
@@ -70,10 +66,8 @@ def test_samples_of_a_picture_are_resampled_together() -> None:
     # Two equal samples of a picture say no more than one of them.
     twice = kernel_distance(x[:, :1].repeat(2, 1), y[:, :1].repeat(2, 1))
     once = kernel_distance(x[:, 0], y[:, 0])
-    assert twice is not None and once is not None
     assert [twice.value, twice.low, twice.high] == pytest.approx([once.value, once.low, once.high])
     change = distance_change(x, y, y)
-    assert change is not None
     assert [change.value, change.low, change.high] == pytest.approx([together.value, together.low, together.high])
 
 
@@ -83,7 +77,6 @@ def test_a_change_is_the_difference_of_two_distances_with_a_narrower_interval() 
     new, old = originals + 0.5 * noise, originals + 0.6 * noise
     change, one, other = (distance_change(new, old, originals), kernel_distance(new, originals),
                           kernel_distance(old, originals))
-    assert change is not None and one is not None and other is not None
     assert change.value == pytest.approx(one.value - other.value)
     assert change.low < change.value < change.high < 0
     assert change.high - change.low < 0.5 * (other.high - other.low)
@@ -92,7 +85,6 @@ def test_a_change_is_the_difference_of_two_distances_with_a_narrower_interval() 
 def test_the_interval_of_a_mean_is_about_two_standard_errors_to_each_side() -> None:
     values = np.random.default_rng(1).normal(3.0, 2.0, 400)
     found = mean_interval(values.tolist())
-    assert found is not None
     error = values.std() / math.sqrt(400)
     assert found == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.1 * error * 2)
 

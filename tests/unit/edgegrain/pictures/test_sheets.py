@@ -35,14 +35,6 @@ def test_tiles_lie_in_reading_order() -> None:
         assert (below[:, gap + 2 : gap + GAP - 1] == 255).all()
 
 
-def test_without_captions_and_titles_there_is_no_room_for_them() -> None:
-    red, blue = plain((255, 0, 0), 32, 32), plain((0, 0, 255), 16, 16)
-    sheet = np.asarray(draw_sheet([[Tile(red), Tile(blue)]] * 2))
-    assert sheet.shape == (2 * MARGIN + 2 * 32 + GAP, 2 * MARGIN + 2 * 32 + GAP, 3)
-    assert (sheet[MARGIN : MARGIN + 32, MARGIN : MARGIN + 32] == (255, 0, 0)).all()
-    assert (sheet[MARGIN + 32 + GAP : -MARGIN, MARGIN + 32 + GAP : -MARGIN] == (0, 0, 255)).all()
-
-
 def test_small_pictures_are_enlarged_pixel_by_pixel() -> None:
     small = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
     sheet = np.asarray(draw_sheet([[Tile(small), Tile(plain((0, 0, 0), 32, 32))]]))

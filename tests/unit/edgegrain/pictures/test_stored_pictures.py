@@ -12,6 +12,7 @@ from codec_contract.errors import ImageError
 from codec_contract.resize import exact_resize
 from edgegrain.pictures import stored_pictures
 from edgegrain.pictures.stored_pictures import list_pictures, original_of, read_square
+from tests.pictures import exif
 
 
 def test_patterns_leave_pictures_out(tmp_path: Path) -> None:
@@ -20,13 +21,6 @@ def test_patterns_leave_pictures_out(tmp_path: Path) -> None:
     assert [path.name for path in list_pictures(tmp_path, ("b_*",))] == ["a_0.png", "a_1.png"]
     with pytest.raises(ImageError, match="no pictures"):
         list_pictures(tmp_path, ("*",))
-
-
-def test_the_centre_square_is_taken(tmp_path: Path) -> None:
-    rgb = np.zeros((4, 8, 3), np.uint8)
-    rgb[:, 2:6] = 200
-    Image.fromarray(rgb).save(tmp_path / "wide.png")
-    assert (read_square(tmp_path / "wide.png", 4) == 200).all()
 
 
 def test_large_jpegs_are_decoded_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,9 +40,7 @@ def test_large_jpegs_are_decoded_smaller(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_pictures_are_read_as_the_encoder_reads_them(tmp_path: Path) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (12, 8, 3), np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    Image.fromarray(rgb).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(rgb).save(tmp_path / "turned.png", exif=exif(6))  # turned by 90 degrees
     alpha = np.dstack([rgb, np.zeros((12, 8), np.uint8)])
     Image.fromarray(alpha).save(tmp_path / "transparent.png")
     np.testing.assert_array_equal(read_square(tmp_path / "turned.png", 8), np.rot90(rgb, -1)[:, 2:10])

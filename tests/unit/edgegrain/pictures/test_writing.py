@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -37,9 +38,7 @@ def test_the_array_has_its_space_before_it_is_filled(tmp_path: Path, monkeypatch
 
 
 def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+    full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with (pytest.raises(EdgegrainError, match=r"cannot take a file of 450,000 bytes \(No space left on device\)"),
           written_array(tmp_path / "array.npy", SHAPE)):

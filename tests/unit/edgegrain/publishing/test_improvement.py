@@ -65,7 +65,6 @@ class FlatMetrics:
 
 
 def test_figures_come_from_what_the_decoder_restores() -> None:
-    torch.manual_seed(0)
     decoder = RRDBDecoder(PRESETS["grain-smoke"].decoder).eval()
     with torch.no_grad():
         for parameter in decoder.head[-1].parameters():
@@ -93,13 +92,10 @@ def test_a_decoder_gets_the_levels_that_payloads_store() -> None:
 
 
 def test_a_generator_is_also_measured_with_its_features_at_zero() -> None:
-    torch.manual_seed(0)
     decoder = Grain(PRESETS["grain-smoke"]).eval()
-    assert decoder.fusion is not None
     torch.nn.init.normal_(decoder.fusion.to_rgb.weight)
     found = measure(DecoderSource("random", decoder, box_network(ENCODER.hr, ENCODER.lr)),
                       [np.full((64, 64, 3), 90, np.uint8)], FlatMetrics())  # type: ignore[arg-type]
-    assert found.lpips_without_prior is not None
     assert found.lpips_without_prior != pytest.approx(found.scores["lpips_alex"])
 
 

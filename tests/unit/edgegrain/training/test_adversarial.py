@@ -76,7 +76,6 @@ def test_the_joint_loss_adds_the_adversarial_one_of_the_judged_pictures(ratio: f
     assert terms == {"l1": 7.0, "adversarial": -3.0}
     assert float(loss.detach()) == (1.0 if ratio else 1.0 - 0.5 * 3)
     loss.backward()
-    assert picture.grad is not None
     assert picture.grad.flatten().tolist() == pytest.approx([gradient, 1.0])
     later = AdversarialLoss(replace(config, begins=0.5), Linear())
     for absent, progress in ((None, 1.0), (later, 0.4)):
@@ -100,7 +99,6 @@ class Linear(nn.Module):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_discriminator_learns_to_tell_pictures_apart(loss: str) -> None:
-    torch.manual_seed(0)
     config = AdversarialConfig(loss, discriminator=DiscriminatorConfig(16, 8, 16), learning_rate=2e-3, r1=0.1)
     adversarial = AdversarialLoss(config)
     real, fake = torch.rand(8, 3, 16, 16) * 0.5 + 0.5, -torch.rand(8, 3, 16, 16)
@@ -113,12 +111,10 @@ def test_a_discriminator_learns_to_tell_pictures_apart(loss: str) -> None:
 
 
 def test_its_advice_reaches_the_picture_and_leaves_it_alone() -> None:
-    torch.manual_seed(0)
     adversarial = AdversarialLoss(AdversarialConfig(discriminator=DiscriminatorConfig(16, 8, 16)))
     before = {name: tensor.clone() for name, tensor in adversarial.discriminator.state_dict().items()}
     picture = torch.zeros(4, 3, 16, 16, requires_grad=True)
     adversarial.generator_loss(picture, torch.ones(4, 3, 16, 16)).backward()
-    assert picture.grad is not None
     assert float(picture.grad.abs().sum()) > 0
     assert all(parameter.grad is None for parameter in adversarial.discriminator.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in adversarial.discriminator.state_dict().items())
@@ -183,9 +179,7 @@ CONFIG = AdversarialConfig("hinge", discriminator=ProjectedConfig(8), learning_r
 
 
 def test_it_learns_to_tell_pictures_apart_and_gives_the_networks_a_gradient() -> None:
-    torch.manual_seed(0)
     adversarial = AdversarialLoss(CONFIG)
-    assert isinstance(adversarial.discriminator, ProjectedDiscriminator)
     adversarial.discriminator.features = alexnet_stand_in
     real, fake = torch.rand(4, 3, 40, 40) * 0.5 + 0.5, -torch.rand(4, 3, 40, 40)
     gaps = [float(adversarial.update_discriminator(fake, real, HERE)["logit_gap"]) for _ in range(30)]

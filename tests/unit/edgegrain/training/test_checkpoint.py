@@ -59,6 +59,8 @@ def test_progress_is_that_of_interrupted_runs(tmp_path: Path) -> None:
     assert progress_of(tmp_path) == 0
     save_checkpoint(tmp_path, Linear(), 0.25)
     assert progress_of(tmp_path) == 0.25
+    save_checkpoint(tmp_path, Linear(), 1.0)  # at its end, and without a log
+    assert progress_of(tmp_path) == 0
 
 
 @pytest.mark.parametrize(("log", "expected"), [
@@ -69,11 +71,6 @@ def test_a_schedule_is_over_once_its_last_evaluation_is_logged(log: list[str], e
     save_checkpoint(tmp_path, Linear())
     (tmp_path / "log.jsonl").write_text("\n".join(log))
     assert progress_of(tmp_path) == expected
-
-
-def test_a_checkpoint_at_its_end_without_a_log_begins_a_new_schedule(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, Linear(), 1.0)
-    assert progress_of(tmp_path) == 0
 
 
 def test_another_family_and_other_files_are_refused(tmp_path: Path) -> None:

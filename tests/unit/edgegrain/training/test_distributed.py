@@ -123,12 +123,6 @@ def test_processes_share_weights_gradients_and_the_end(tmp_path: Path) -> None:
     assert one["run"] == two["run"] == "run0"
 
 
-def test_one_process_needs_no_other() -> None:
-    with start_distributed("auto") as distributed:
-        assert distributed.first
-        assert distributed.agree(0.3, False) == (0.3, False)
-
-
 def test_processes_and_sessions_have_seeds_of_their_own() -> None:
     one, two = (Distributed(torch.device("cpu"), rank, 2) for rank in (0, 1))
     assert one.seed(3, 0) == 3

@@ -17,9 +17,10 @@ from export.decoder.export import export_decoder
 from export.decoder.graph import INT8
 from export.decoder.int8 import Int8Decoder, int8_decoder
 from server_decoder.decoder_session import DecoderSession
-from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.providers import can_run_int8
-from tests.unit.export.decoder.test_graph import as_if_trained, run
+from tests.unit.edgegrain.conftest import shaken
+from tests.unit.export.decoder.test_graph import run
 
 CONFIG = DecoderConfig(
     (Scale(8, 24, rrdb=1, growth=12), Scale(16, 24, residual=2), Scale(32, 16, residual=1), Scale(64, 16, residual=1)),
@@ -27,9 +28,14 @@ CONFIG = DecoderConfig(
 LRS = np.random.default_rng(0).integers(60, 200, (16, 8, 8, 3), np.uint8)
 
 
+def pair_of(config: DecoderConfig, lrs: np.ndarray = LRS) -> Int8Decoder:
+    decoder = shaken(RRDBDecoder, config, 0.01)
+    return int8_decoder(export_decoder(decoder, 8, DecoderOptions(WeightStorage.compact)), lrs)
+
+
 @pytest.fixture(scope="module")
 def pair() -> Int8Decoder:
-    return int8_decoder(export_decoder(as_if_trained(CONFIG, seed=0), 8, DecoderOptions(WeightStorage.compact)), LRS)
+    return pair_of(CONFIG)
 
 
 @pytest.mark.skipif(not can_run_int8(), reason="the CPU has no dot products of bytes: sums would overflow")
@@ -46,7 +52,7 @@ def test_computes_what_the_runtime_does(pair: Int8Decoder) -> None:
 
 def test_what_is_stored_untrained_is_the_same() -> None:
     config = DecoderConfig((Scale(8, 24, residual=1), Scale(16, 32)), "bilinear", ())  # the widened head is large
-    pair = int8_decoder(export_decoder(as_if_trained(config, seed=0), 8, DecoderOptions(WeightStorage.compact)), LRS)
+    pair = pair_of(config)
     stored = RoundedDecoder(onnx.load_model_from_string(pair.int8)).store(pair)
     for before, after in zip(pair, stored, strict=True):
         for one, other in zip(*(onnx.load_model_from_string(model).graph.initializer for model in (before, after)),
@@ -74,7 +80,7 @@ def test_detail_is_none_of_a_ramp() -> None:
 def test_pictures_come_nearer_and_both_forms_share_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgegrain.training.int8.time.monotonic", itertools.count().__next__)  # a second a step
     narrow = (LRS // 4 + 96).astype(np.uint8)  # ranges that are too small for the LRs
-    pair = int8_decoder(export_decoder(as_if_trained(CONFIG, seed=0), 8, DecoderOptions(WeightStorage.compact)), narrow)
+    pair = pair_of(CONFIG, narrow)
     shown: list[float] = []
     tuned = tune_int8(pair, LRS, 120.0, lambda a, b: (a - b).square().mean((1, 2, 3)),  # too small for AlexNet
                       lambda done, _line: shown.append(done))

@@ -103,7 +103,6 @@ def test_identity_is_half_the_squared_distance_of_half_the_batch() -> None:
 
 
 def test_offsets_are_random_in_a_part_of_the_steps() -> None:
-    torch.manual_seed(0)
     assert {random_offset(0.0) for _ in range(20)} == {None}
     assert 60 < [random_offset(0.5) for _ in range(200)].count(None) < 140
     assert {random_offset(1.0) for _ in range(2000)} == {(row, column) for row in range(PERIOD)
@@ -164,7 +163,6 @@ def test_lpips_sees_eyes_and_mouth_enlarged() -> None:
 
 
 def test_a_pattern_that_repeats_in_every_picture_has_a_loss() -> None:
-    torch.manual_seed(0)
     target, pattern = torch.rand(4, 3, 64, 64), torch.tensor([0.1, -0.1, 0.3, -0.3]).repeat(16)
     weights, grid = LossWeights(lpips=0.0, identity=0.0, grid=2.0), GridLoss()
     total, terms = picture_loss(weights, target + pattern, target, None, None, grid=grid)

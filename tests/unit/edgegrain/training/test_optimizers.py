@@ -27,15 +27,10 @@ def test_every_parameter_has_one_optimizer():
     assert [type(optimizer) for optimizer in optimizers(parameters, 1e-3, 0.0)] == [torch.optim.AdamW]
 
 
-def test_without_weight_decay_adamw_is_adam() -> None:
-    parameter, twin = (torch.nn.Parameter(torch.full((3,), 2.0)) for _ in range(2))
-    (optimizer,) = optimizers([parameter], 0.1, muon=0, weight_decay=0)
-    adam = torch.optim.Adam([twin], 0.1, betas=ADAM_BETAS)
-    for step in range(3):
-        parameter.grad = twin.grad = torch.arange(3.0) + step
-        optimizer.step()
-        adam.step()
-    torch.testing.assert_close(parameter, twin)
+def test_adamw_can_do_without_weight_decay() -> None:
+    (optimizer,) = optimizers([nn.Parameter(torch.ones(3))], 0.1, muon=0, weight_decay=0)
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.1, ADAM_BETAS, 0)
 
 
 def test_rates_rise_hold_and_fall() -> None:

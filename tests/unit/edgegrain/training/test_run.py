@@ -25,24 +25,16 @@ from server_decoder.stylegan2.networks import TINY_64, StyleGAN2, save_stylegan2
 HERE = Distributed(torch.device("cpu"))
 
 
-def test_it_ends_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("begins_at", "pictures"), [(0.0, 10**9), (0.8, None)])
+def test_it_goes_on_from_the_progress_of_an_interrupted_session_and_ends_when_its_time_is_up(
+        begins_at: float, pictures: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("edgegrain.training.run.time.monotonic", lambda: now)
-    budget = TimeBudget(HERE, 40, 10**9, 60)
+    budget = TimeBudget(HERE, 40, pictures, 60, begins_at=begins_at)
+    assert budget.reached == begins_at and budget.progress(40) == pytest.approx(begins_at, abs=1e-6)
     now += 30
-    assert budget.progress(100) == pytest.approx(0.5)
+    assert budget.progress(100) == budget.reached == pytest.approx((1 + begins_at) / 2)
     assert budget.rate(100) == pytest.approx(2)
-    now += 31
-    assert budget.progress(100) is None
-
-
-def test_an_interrupted_sessions_progress_is_the_beginning_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr("edgegrain.training.run.time.monotonic", lambda: now)
-    budget = TimeBudget(HERE, 40, None, 60, begins_at=0.8)
-    assert budget.reached == budget.progress(40) == pytest.approx(0.8)
-    now += 30
-    assert budget.progress(100) == budget.reached == pytest.approx(0.9)
     now += 31
     assert budget.progress(200) is None and budget.reached == 1
 

@@ -25,7 +25,6 @@ def test_configuration_f_at_1024_has_the_published_number_of_parameters() -> Non
 
 @torch.no_grad()
 def test_blocks_keep_the_variance() -> None:
-    torch.manual_seed(0)
     # Smooth input, as features are: the low-pass filter takes most of white noise away.
     x = torch.nn.functional.interpolate(torch.randn(4, 32, 8, 8), scale_factor=4, mode="bicubic")
     y = DiscriminatorBlock(32, 48)(x)
@@ -62,7 +61,6 @@ def test_pictures_of_another_size_are_refused(discriminator: Discriminator) -> N
 
 
 def test_minibatch_deviation_by_hand() -> None:
-    torch.manual_seed(0)
     x = torch.randn(8, 3, 2, 2)
     got = minibatch_stddev(x, 4)
     assert torch.equal(got[:, :3], x)

@@ -13,23 +13,20 @@ import pytest
 import sdk
 from codec_contract.bundle.manifest import BundledForm, decoder_forms, load_manifest, verify_bundle
 from codec_contract.errors import BundleError, ExportError
-from edgegrain.__main__ import app
 from export.bundle.writer import replace_decoder, require_target, write_form
 from export.decoder import DecoderOptions, Ops, Precision, WeightStorage
 from export.decoder.export import Comparison, ExportedDecoder, export_decoder, find_decoder, random_decoder
 from sdk import open_bundle
-from server_decoder.grain.grain import Grain
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.providers import can_run_int8
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
-from tests.unit.export.decoder.test_graph import as_if_trained
+from tests.unit.edgegrain.cli.conftest import Shell
+from tests.unit.edgegrain.conftest import shaken
 
 
 def invertible_decoder() -> RRDBDecoder:
     """GRAIN without its generator, which takes three times as long to export."""
-    grain = random_decoder("grain-smoke").decoder
-    assert isinstance(grain, Grain)
-    return grain.decoder
+    return random_decoder("grain-smoke").decoder.decoder
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +44,18 @@ def folder(tmp_path: Path, model: bytes) -> Path:
     return folder
 
 
-def export(capture: pytest.CaptureFixture[str], folder: Path, *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as leaving:
-        app(["export", "decoder", "--bundle", str(folder), "--compared", "1", *map(str, arguments)])
-    output = capture.readouterr()
-    return int(leaving.value.code or 0), output.out, output.err
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str], folder: Path) -> Shell:
+    return Shell(capsys, "export", "decoder", "--bundle", str(folder), "--compared", "1")
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_bundle_gets_a_form_and_keeps_its_contract(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_gets_a_form_and_keeps_its_contract(folder: Path, shell: Shell) -> None:
     before, contract = files_of(folder), load_manifest(folder).lr_contract_id
-    status, printed, error = export(capsys, folder, "--precision", "float16", "--into", folder)
-    assert status == 0, error
+    printed = shell.ok("--precision", "float16", "--into", folder)
     manifest = verify_bundle(folder)
     form = decoder_forms(manifest)["fused"]
     assert (form.precision, form.ops, form.current, manifest.lr_contract_id) == ("float16", "plain", True, contract)
@@ -77,8 +71,7 @@ def test_a_bundle_gets_a_form_and_keeps_its_contract(folder: Path, capsys: pytes
     half, full = (np.asarray(codec.restore(lr)).astype(int) for codec in codecs)
     assert codecs[0].running_decoder.file == form.file and np.abs(half - full).max() <= 4
 
-    status, _, error = export(capsys, folder, "--precision", "float16", "--into", folder)
-    assert status == 1 and f"{form.file} exists" in error and "--force" in error
+    assert "--force" in shell.fails(f"{form.file} exists", "--precision", "float16", "--into", folder)
 
 
 def written(folder: Path, model: bytes) -> BundledForm:
@@ -98,11 +91,10 @@ def test_a_form_is_replaced(folder: Path, model: bytes) -> None:
 
 
 def test_a_form_belongs_to_the_bundle_of_its_decoder(
-        folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        folder: Path, tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     other = write_tiny_bundle(tmp_path, "other-64-lr16")
-    status, _, error = export(capsys, folder, "--into", other)
-    assert status == 1 and "is not the one of bundle other-64-lr16" in error
-    assert export(capsys, folder, "--into", folder, "--out", tmp_path / "dist")[0] == 2
+    shell.fails("is not the one of bundle other-64-lr16", "--into", other)
+    assert shell("--into", folder, "--out", tmp_path / "dist")[0] == 2
     with pytest.raises(ExportError, match="copy its folder"):
         require_target(find_decoder(folder), DecoderOptions(), "hf://owner/name")
     monkeypatch.setattr("os.access", lambda *_: False)
@@ -121,13 +113,13 @@ def test_another_decoder_leaves_the_old_form_behind(folder: Path, tmp_path: Path
 
 def test_a_form_in_int8_shares_its_weights_and_runs_where_the_cpu_can(
         tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    decoder = as_if_trained(DecoderConfig((Scale(LR, 24, residual=2), Scale(2 * LR, 16, residual=1),
-                                           Scale(HR, 8)), "bilinear", ()), seed=0)
+    decoder = shaken(RRDBDecoder, DecoderConfig((Scale(LR, 24, residual=2), Scale(2 * LR, 16, residual=1),
+                                                 Scale(HR, 8)), "bilinear", ()), 0.01)
     folder = write_tiny_bundle(tmp_path, decoder=export_decoder(decoder, LR, DecoderOptions(WeightStorage.float16)))
     fields = json.loads((folder / "manifest.json").read_text())["decoder"]
     refresh_manifest(folder, decoder={**fields, "architecture": asdict(decoder.config)})
-    status, printed, error = export(capsys, folder, "--precision", "int8", "--into", folder)
-    assert status == 0, error
+    printed = Shell(capsys, "export", "decoder", "--bundle", str(folder), "--compared", "1").ok(
+        "--precision", "int8", "--into", folder)
     form = decoder_forms(verify_bundle(folder))["int8"]
     assert printed.startswith(f"{folder / form.file}: ") and (form.precision, form.current) == ("int8", True)
     shares = [tensor for tensor in onnx.load(folder / form.file, load_external_data=False).graph.initializer

@@ -20,7 +20,6 @@ from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.files import written_whole
 from codec_contract.pixels import dequantize, quantize
-from edgegrain.__main__ import app
 from edgegrain.training.super_resolution.recipes import SUPER_RESOLUTION_RECIPES
 from edgegrain.training.super_resolution.trainer import start_run
 from export.bundle import enlarger, writer
@@ -39,6 +38,9 @@ from export.bundle.enlarger import (
 from server_decoder.enlarger_session import EnlargerSession
 from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig, notch_filter, save_super_resolution
 from tests.tiny_bundle import HR, refresh_manifest, write_tiny_bundle
+from tests.unit.edgegrain.cli.conftest import Shell
+from tests.unit.edgegrain.conftest import shaken as shaken_all
+from tests.unit.server_decoder.test_super_resolution import shaken
 
 SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=(6, 5), fine_blocks=(1, 1))
 
@@ -46,12 +48,7 @@ SMALL = SuperResolutionConfig(widths=(8, 12), down=(1, 1), up=(1,), fine_widths=
 @pytest.fixture(scope="module")
 def network() -> SuperResolution:
     """A network whose heads are not zero; its pictures exceed 0...255 in places."""
-    torch.manual_seed(0)
-    network = SuperResolution(SMALL).eval()
-    with torch.no_grad():
-        for doubling in network.fine:
-            torch.nn.init.normal_(doubling.head.weight, std=0.1)
-    return network
+    return shaken(SMALL)
 
 
 @pytest.fixture
@@ -70,11 +67,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory, network: SuperResolution)
     return export_enlarger(path, 32)
 
 
-def export(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as leaving:
-        app(["export", "enlarger", *map(str, arguments)])
-    output = capture.readouterr()
-    return int(leaving.value.code or 0), output.out, " ".join(output.err.split())
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys, "export", "enlarger")
 
 
 def test_graphs_equal_torch(network: SuperResolution, exported: EnlargerFiles) -> None:
@@ -113,7 +108,6 @@ def test_graphs_take_batches_and_hold_their_own_weights(exported: EnlargerFiles)
 
 
 def test_large_weights_are_stored_as_int8_and_an_untrained_factor_is_left_out(tmp_path: Path) -> None:
-    torch.manual_seed(1)
     network = SuperResolution(replace(SMALL, widths=(8, 24))).eval()
     path = save_super_resolution(network, tmp_path / "wide.safetensors", training={"config": {"factor": 2, "size": 32}})
     (model,) = export_enlarger(path, 32).models
@@ -141,12 +135,11 @@ def test_another_graph_is_refused(network: SuperResolution, exported: EnlargerFi
 
 
 def test_a_bundle_gets_an_enlarger_and_keeps_its_contract(
-        tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        tmp_path: Path, run_folder: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_tiny_bundle(tmp_path)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     contract = load_manifest(folder).lr_contract_id
-    status, printed, error = export(capsys, run_folder, "--into", folder)
-    assert status == 0, error
+    printed = shell.ok(run_folder, "--into", folder)
     assert printed.startswith(f"{folder / 'enlarger_x2.onnx'}, {folder / 'enlarger_x4.onnx'}: ")
     manifest = verify_bundle(folder)  # sizes and hashes
     record = json.loads((folder / "manifest.json").read_bytes())
@@ -155,13 +148,11 @@ def test_a_bundle_gets_an_enlarger_and_keeps_its_contract(
     after = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert set(after) - set(before) == {"enlarger_x2.onnx", "enlarger_x4.onnx"}
     assert {name for name in before if before[name] != after[name]} == {"manifest.json"}
-    status, _, error = export(capsys, run_folder, "--into", folder)
-    assert status == 1 and "enlarger_x2.onnx exists" in error
+    shell.fails("enlarger_x2.onnx exists", run_folder, "--into", folder)
     models = tuple(after[name] for name in record["enlarger"]["files"])
     again = EnlargerFiles(models, record["enlarger"]["training"], "done")
     monkeypatch.setattr(enlarger, "export_enlarger", lambda source, side: again)
-    status, printed, error = export(capsys, run_folder / "super_resolution.safetensors", "--into", folder, "--force")
-    assert status == 0 and printed.count("\n") == 1, error
+    assert shell.ok(run_folder / "super_resolution.safetensors", "--into", folder, "--force").count("\n") == 1
     assert json.loads((folder / "manifest.json").read_bytes()) == record
 
 
@@ -196,7 +187,6 @@ def test_a_smaller_enlarger_replaces_both_files(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="version"):
         write_enlarger([b"two"], manifest, {}, version="1/1")
     assert manifest.sides == (HR, 2 * HR) and enlarger_of(folder) == (b"one",)
-    assert manifest.enlarger is not None
     assert [path.name for path in folder.glob("enlarger*")] == [*manifest.enlarger.files]
 
 
@@ -209,22 +199,18 @@ def test_tiles_take_no_enlarger(tmp_path: Path) -> None:
 
 def enlarger_of(folder: Path) -> tuple[bytes, ...]:
     manifest = verify_bundle(folder)
-    assert manifest.enlarger is not None
     return tuple(manifest.open_file(file) for file in manifest.enlarger.files)
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path, network: SuperResolution, run_folder: Path,
-                                      capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_fit_is_refused(tmp_path: Path, network: SuperResolution, run_folder: Path, shell: Shell) -> None:
     folder = write_tiny_bundle(tmp_path)
     manifest = (folder / "manifest.json").read_bytes()
     path = save_super_resolution(network, tmp_path / "x2.safetensors",
                                  training={"config": {"factor": 2, "size": 2 * HR}})
-    status, _, error = export(capsys, path, "--into", folder)
-    assert status == 1 and f"trained on pictures of {2 * HR}x{2 * HR}, the bundle restores {HR}x{HR}" in error
-    status, _, error = export(capsys, run_folder, "--into", "hf://owner/name@main")
-    assert status == 1 and "cached as it is on the Hub" in error
-    status, _, error = export(capsys, folder, "--into", folder)
-    assert status == 1 and "neither the run of an enlarger nor a bundle with one: bundle tiny-64-lr16 has" in error
+    shell.fails(f"trained on pictures of {2 * HR}x{2 * HR}, the bundle restores {HR}x{HR}", path, "--into", folder)
+    shell.fails("cached as it is on the Hub", run_folder, "--into", "hf://owner/name@main")
+    shell.fails("neither the run of an enlarger nor a bundle with one: bundle tiny-64-lr16 has", folder, "--into",
+                folder)
     assert (folder / "manifest.json").read_bytes() == manifest
     with pytest.raises(ModelError, match="by 2 or 4, not by 3"):
         up_to_factor(network, 3)
@@ -235,12 +221,7 @@ SMOKE = SUPER_RESOLUTION_RECIPES["smoke-enlarge"]
 
 @pytest.fixture(scope="module")
 def small() -> SuperResolution:
-    torch.manual_seed(1)
-    small = SuperResolution(SMOKE.network).eval()
-    with torch.no_grad():
-        for parameter in small.parameters():
-            parameter.copy_((parameter + 0.01 * torch.randn_like(parameter)).half())
-    return small
+    return shaken_all(SuperResolution, SMOKE.network, 0.01, seed=1).half().float()
 
 
 @pytest.fixture(scope="module")
@@ -255,18 +236,12 @@ def enlarging(tmp_path: Path, models: tuple[bytes, ...]) -> Path:
     return folder
 
 
-def copy(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
-    status, printed, error = export(capture, *arguments)
-    return status, " ".join(f"{printed} {error}".split())
-
-
-def test_another_bundle_gets_the_same_files(tmp_path: Path, enlarging: Path, models: tuple[bytes, ...],
-                                            capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_bundle_gets_the_same_files(tmp_path: Path, enlarging: Path, models: tuple[bytes, ...], shell: Shell
+                                            ) -> None:
     folder = write_tiny_bundle(tmp_path / "other")
-    status, printed = copy(capsys, enlarging, "--into", folder)
     source = load_manifest(enlarging)
     origin = f"{source.id} {source.version}"
-    assert status == 0 and printed.endswith(f"enlarger_x4.onnx: those of {origin}"), printed
+    assert shell.ok(enlarging, "--into", folder).endswith(f"enlarger_x4.onnx: those of {origin}\n")
     manifest = verify_bundle(folder)
     assert manifest.sides == (HR, 2 * HR, 4 * HR)
     assert tuple(manifest.open_file(f"enlarger_x{factor}.onnx") for factor in (2, 4)) == models
@@ -274,14 +249,13 @@ def test_another_bundle_gets_the_same_files(tmp_path: Path, enlarging: Path, mod
     assert training == {"config": json.loads(json.dumps(SMOKE.as_dict())), "pictures_seen": 5, "part_of": origin}
 
 
-def test_the_licence_goes_along(tmp_path: Path, enlarging: Path, models: tuple[bytes, ...],
-                                capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_licence_goes_along(tmp_path: Path, enlarging: Path, models: tuple[bytes, ...], shell: Shell) -> None:
     refresh_manifest(enlarging, licence={"weights": "Research only.", "data": "Faces."})
     stated = f"that of {load_manifest(enlarging).id} 1.0.0. Weights: Research only. Data: Faces."
     own = {"weights": "Apache-2.0", "data": "none"}
     source = enlarging
     for target in (write_tiny_bundle(tmp_path / "other"), write_tiny_bundle(tmp_path / "third")):  # and a copy of it
-        assert copy(capsys, source, "--into", target)[0] == 0
+        shell.ok(source, "--into", target)
         manifest = verify_bundle(target)
         assert manifest.licence == {**own, "enlarger": stated}
         assert manifest.open_file("README.md").decode() == f"A bundle for tests.\n\nEnlarger inside: {stated}\n"
@@ -309,10 +283,9 @@ def test_a_network_without_its_last_doubling(tmp_path: Path, small: SuperResolut
         torch.testing.assert_close(found(picture), small(picture, 2))
 
 
-def test_what_cannot_be_copied_is_refused(tmp_path: Path, enlarging: Path, models: tuple[bytes, ...],
-                                      capsys: pytest.CaptureFixture[str]) -> None:
-    status, printed = copy(capsys, tmp_path / "nothing", "--into", write_tiny_bundle(tmp_path / "target"))
-    assert status == 1 and "nothing is neither the run of an enlarger nor a bundle with one: there is no" in printed
+def test_what_cannot_be_copied_is_refused(tmp_path: Path, enlarging: Path, shell: Shell) -> None:
+    shell.fails("nothing is neither the run of an enlarger nor a bundle with one: there is no", tmp_path / "nothing",
+                "--into", write_tiny_bundle(tmp_path / "target"))
     with pytest.raises(ExportError, match=f"takes pictures of {HR}x{HR}, the bundle restores {2 * HR}x{2 * HR}"):
         enlarger_files(enlarging, 2 * HR)
     refresh_manifest(enlarging, enlarger={"files": ["enlarger_x2.onnx", "enlarger_x4.onnx"]})
@@ -320,6 +293,5 @@ def test_what_cannot_be_copied_is_refused(tmp_path: Path, enlarging: Path, model
         find_enlarger(enlarging).network()
     other = write_tiny_bundle(tmp_path / "not_a_network")
     write_enlarger([b"no graph"], load_manifest(other), {})
-    status, printed = copy(capsys, other, "--into", write_tiny_bundle(tmp_path / "unchanged"))
-    assert status == 1 and "the enlarger cannot be loaded" in printed
+    shell.fails("the enlarger cannot be loaded", other, "--into", write_tiny_bundle(tmp_path / "unchanged"))
     assert load_manifest(tmp_path / "unchanged" / "tiny-64-lr16").enlarger is None

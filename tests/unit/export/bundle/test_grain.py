@@ -17,7 +17,6 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
-from edgegrain.__main__ import app
 from export.bundle import grain
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder import export as decoder_export
@@ -34,7 +33,10 @@ from export.decoder.graph import load_parameters, round_weights
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.grain import PRESETS, Grain, save_trained
 from server_decoder.mobile_stylegan import MobileStyleGAN, save_mobile_stylegan
+from tests.networks import random_network
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
+from tests.unit.edgegrain.cli.conftest import Shell
+from tests.unit.edgegrain.conftest import same
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +61,9 @@ def weights_of(model: bytes, kind: int) -> dict[str, onnx.TensorProto]:
     return {tensor.name: tensor for tensor in tensors if tensor.data_type == kind}
 
 
-def export(capture: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as leaving:
-        app(["export", *map(str, arguments)])
-    output = capture.readouterr()
-    return int(leaving.value.code or 0), output.out, output.err
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys, "export")
 
 
 @pytest.mark.parametrize("kind", ["stylegan2", "mobile"])
@@ -128,8 +128,7 @@ def test_the_whole_decoder_comes_back_from_its_graph(kind: str, request: pytest.
         # What the graph does not need is marked, not random.
         assert loaded.forward_all(x).style.isnan().all()
         assert loaded.prior.map(torch.randn(1, 32)).isnan().all()
-    state = loaded.trained_state()
-    assert all(torch.equal(tensor, state[name]) for name, tensor in decoder.trained_state().items())
+    assert same(loaded.trained_state(), decoder.trained_state())
 
 
 def test_compact_storage_holds_large_weights_as_int8(mobile: tuple[Grain, bytes]) -> None:
@@ -197,13 +196,12 @@ def test_a_bundle_comes_before_weights_of_the_zoo_with_its_name(
     assert find_decoder(root.name, zoo=zoo).manifest is not None
 
 
-def test_the_invertible_decoder_of_a_bundle_restores_alone(stylegan2: tuple[Grain, bytes], tmp_path: Path,
-                                                           capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_invertible_decoder_of_a_bundle_restores_alone(stylegan2: tuple[Grain, bytes], tmp_path: Path, shell: Shell
+                                                           ) -> None:
     decoder, model = stylegan2
     root = write_bundle(tmp_path, decoder, model)
     small = tmp_path / "tiny-invertible"
-    status, _, error = export(capsys, "bundle", "--invertible-of", root, "--out", small)
-    assert status == 0, error
+    shell.ok("bundle", "--invertible-of", root, "--out", small)
     manifest = load_manifest(small)
     assert manifest.lr_contract_id == load_manifest(root).lr_contract_id and manifest.id == "tiny-invertible"
     assert (small / "decoder.onnx").stat().st_size < len(model) / 3
@@ -219,7 +217,6 @@ def test_the_invertible_decoder_of_a_bundle_restores_alone(stylegan2: tuple[Grai
 
 
 def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(4)
     config = PRESETS["grain-smoke-mobile"]
     prior = MobileStyleGAN(config.prior.network)
     model = Grain(config, prior).eval()
@@ -239,8 +236,7 @@ def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path, monkeypatch: pyte
     compact = Grain(replace(config, prior=replace(config.prior, compact=True)), prior)
     save_trained(compact, tmp_path / "zoo" / "compact" / TRAINED)
     rebuilt = find_decoder(tmp_path / "zoo" / "compact", tmp_path / "prior.safetensors").decoder
-    for name, tensor in prior.state_dict().items():
-        assert torch.equal(rebuilt.prior.state_dict()[name], tensor)
+    assert same(rebuilt.prior, prior)
     with pytest.raises(ModelError, match="there is no prior"):
         find_decoder(folder, tmp_path / "none.safetensors")
     other = Grain(replace(config, prior=PRESETS["grain-smoke"].prior)).eval()
@@ -252,8 +248,6 @@ def test_the_zoo_is_rebuilt_with_its_generator(tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_encoder_beside_zoo_weights_makes_the_lrs(tmp_path: Path) -> None:
-    from tests.networks import random_network
-
     model = Grain(replace(PRESETS["grain-smoke"], prior=None, codes=None, fusion=None))
     save_trained(model, tmp_path / TRAINED)
     network = random_network(64, 16, seed=3)
@@ -269,16 +263,14 @@ def test_real_lrs_begin_with_pictures() -> None:
 
 
 def test_the_command_states_the_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                           mobile: tuple[Grain, bytes], capsys: pytest.CaptureFixture[str]) -> None:
+                                           mobile: tuple[Grain, bytes], shell: Shell) -> None:
     arguments = ("decoder", "--bundle", write_bundle(tmp_path, *mobile), "--out", tmp_path / "dist")
     monkeypatch.setattr(decoder_export, "export_decoder", lambda decoder, lr, options: mobile[1])
-    status, printed, error = export(capsys, *arguments, "--storage", "compact")
-    assert status == 0, error
+    printed = shell.ok(*arguments, "--storage", "compact")
     assert "PSNR 1" in printed and "largest difference from torch on 8 LRs" in printed
     assert (tmp_path / "dist" / "decoder.onnx").read_bytes() == mobile[1]
     monkeypatch.setattr(decoder_export, "export_decoder", None)  # refused before the work
-    status, _, error = export(capsys, *arguments)
-    assert status == 1 and "decoder.onnx exists" in error
+    shell.fails("decoder.onnx exists", *arguments)
 
 
 def test_an_unknown_configuration_is_refused() -> None:

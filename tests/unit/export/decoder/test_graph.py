@@ -18,6 +18,7 @@ from export.decoder import DecoderOptions, Pixels, WeightStorage
 from export.decoder.export import compare_decoder, export_decoder
 from export.decoder.graph import OPSET, decoder_graph, from_levels, load_parameters, store_half, to_levels
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
+from tests.unit.edgegrain.conftest import same, shaken
 
 CONFIG = DecoderConfig(
     (Scale(8, 12, rrdb=1, growth=4), Scale(16, 12, dense=1, growth=4), Scale(32, 12, residual=1)), head=(8,))
@@ -25,28 +26,14 @@ LRS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
 SUBPIXEL = DecoderConfig((Scale(8, 12, rrdb=1, growth=4), Scale(16, 6)), "subpixel", ())
 
 
-@torch.no_grad()
-def as_if_trained(config: DecoderConfig, seed: int) -> RRDBDecoder:
-    """A decoder without two equal tensors, unlike a new one."""
-    torch.manual_seed(seed)
-    decoder = RRDBDecoder(config)
-    for parameter in decoder.parameters():
-        parameter.add_(0.01 * torch.randn_like(parameter))
-    return decoder
-
-
 @pytest.fixture(scope="module")
 def decoder() -> RRDBDecoder:
-    return as_if_trained(CONFIG, seed=0)
+    return shaken(RRDBDecoder, CONFIG, 0.01)
 
 
 @pytest.fixture(scope="module")
 def graph(decoder: RRDBDecoder) -> onnx.ModelProto:
     return decoder_graph(decoder, 8)
-
-
-def equal(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return state.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in state.items())
 
 
 def run(model: onnx.ModelProto, lr: torch.Tensor) -> np.ndarray:
@@ -85,17 +72,16 @@ def test_half_storage_halves_the_file_and_computes_with_the_rounded_weights(deco
     lr = torch.rand(2, 3, 8, 8) * 2 - 1
     np.testing.assert_allclose(run(half, lr), rounded(lr).numpy(), atol=1e-5)
     load_parameters(again, half)
-    assert equal(again.state_dict(), rounded.state_dict()) and not equal(rounded.state_dict(), decoder.state_dict())
+    assert same(again, rounded) and not same(rounded, decoder)
 
 
 def test_weights_come_back_from_the_graph_of_a_new_decoder() -> None:
     """Its biases are all zero: as a rule, exporters drop them and keep equals once."""
-    torch.manual_seed(1)
     source, target = RRDBDecoder(SUBPIXEL), RRDBDecoder(SUBPIXEL)
     before = deepcopy(source.state_dict())
     model = onnx.load_model_from_string(export_decoder(source, 8, DecoderOptions(WeightStorage.float32)))
     load_parameters(target, model)
-    assert equal(target.state_dict(), source.state_dict()) and equal(source.state_dict(), before)
+    assert same(target, source) and same(source, before)
     with pytest.raises(BundleError, match="missing"):
         load_parameters(RRDBDecoder(CONFIG), model)
 

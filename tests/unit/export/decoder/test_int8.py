@@ -16,7 +16,8 @@ from export.decoder.int8 import Int8Decoder, int8_decoder, refer
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.providers import can_run_int8
-from tests.unit.export.decoder.test_graph import SUBPIXEL, as_if_trained, run
+from tests.unit.edgegrain.conftest import shaken
+from tests.unit.export.decoder.test_graph import SUBPIXEL, run
 
 CONFIG = DecoderConfig(
     (Scale(8, 24, rrdb=1, growth=12), Scale(16, 24, residual=2), Scale(32, 16, residual=1)), "bilinear", (8,))
@@ -27,7 +28,7 @@ LRS = np.random.default_rng(0).integers(60, 200, (16, 8, 8, 3), np.uint8)
 @pytest.fixture(scope="module")
 def decoder() -> RRDBDecoder:
     """A decoder whose features have uneven ranges, as trained ones have."""
-    decoder = as_if_trained(CONFIG, seed=0)
+    decoder = shaken(RRDBDecoder, CONFIG, 0.01)
     decoder.upsamples[1].conv.weight.data[3] *= 8
     decoder.scales[1].blocks[0].conv1.weight.data[5] *= 8
     return decoder
@@ -96,7 +97,7 @@ def test_weights_come_from_the_other_file(pair: Int8Decoder) -> None:
 
 def test_what_has_no_int8_form_is_refused() -> None:
     with pytest.raises(ExportError, match="no int8 form of a decoder with ConvTranspose; it runs in float32"):
-        int8_decoder(export_decoder(as_if_trained(SUBPIXEL, 0), 8, DecoderOptions()), LRS)
+        int8_decoder(export_decoder(shaken(RRDBDecoder, SUBPIXEL, 0.01), 8, DecoderOptions()), LRS)
     for wrong in ({"ops": Ops.fused}, {"pixels": Pixels.uint8}, {"storage": WeightStorage.float16}):
         with pytest.raises(ExportError, match="a decoder in int8 has ONNX's own operators"):
             DecoderOptions(precision=Precision.int8, **wrong)  # type: ignore[arg-type]

@@ -31,6 +31,7 @@ from server_decoder.cuda_ops import library
 from server_decoder.grain.fusion import FusionConfig, channel_means
 from server_decoder.grain.grain import PRESETS, Grain
 from tests.tiny_grain import TINY, tiny_grain
+from tests.unit.edgegrain.conftest import shaken
 
 KINDS = ["grain-smoke", "grain-smoke-mobile"]
 PRODUCTS = {torch.ops.aten.convolution, torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm}
@@ -62,14 +63,11 @@ def psnr(found: Tensor, expected: Tensor) -> float:
 
 @pytest.fixture(scope="module", params=KINDS)
 def decoder(request: pytest.FixtureRequest) -> Grain:
-    found = random_decoder(request.param).decoder
-    assert isinstance(found, Grain)
-    return found
+    return random_decoder(request.param).decoder
 
 
 @pytest.mark.parametrize(("shape", "out"), [((2, 5, 6, 6), 4), ((1, 3, 4, 7), 1)])
 def test_upsampling_and_convolution_are_one(shape: tuple[int, ...], out: int) -> None:
-    torch.manual_seed(1)
     x, weight = torch.randn(shape, dtype=torch.float64), torch.randn(out, shape[1], 3, 3, dtype=torch.float64)
     expected = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, padding=1)
     torch.testing.assert_close(upsampled_conv2d(x, weight), expected, atol=1e-12, rtol=0)
@@ -125,10 +123,7 @@ def test_halves_do_not_overflow_at_six_sigma(decoder: Grain) -> None:
     {"fusion": replace(PRESETS[KINDS[0]].fusion, head=(), base="style")},
     {"fusion": FusionConfig(sizes=(64,), widths=(8,), head=(8,), base="none")}])
 def test_every_variant_has_the_form(change: dict[str, object]) -> None:
-    torch.manual_seed(5)
-    decoder = Grain(replace(PRESETS[KINDS[0]], **change)).eval()
-    for parameter in decoder.parameters():
-        parameter.add_(0.02 * torch.randn_like(parameter))
+    decoder = shaken(Grain, replace(PRESETS[KINDS[0]], **change), 0.02)
     expected = decoder(lr_values())
     assert (served_decoder(decoder)(lr_values()) - expected).abs().max() < 1e-5
     half = served_decoder(decoder, half=True)(lr_values())

@@ -5,18 +5,8 @@ from collections import Counter
 
 import numpy as np
 
-from edge_encoder.integer_network import INPUT, IntegerNetwork, run_reference
-from export.encoder.graph import (
-    Add,
-    Concat,
-    Conv,
-    EncoderGraph,
-    Floor,
-    Multiply,
-    Node,
-    exact_graph,
-    rounding_nodes,
-)
+from edge_encoder.integer_network import INPUT, IntegerNetwork
+from export.encoder.graph import Add, Concat, Conv, EncoderGraph, Floor, Multiply, Node, exact_graph, rounding_nodes
 from export.encoder.torch_graph import torch_encoder
 
 
@@ -41,12 +31,6 @@ def test_folded_constants_hold_the_integers_exactly(network: IntegerNetwork) -> 
         conv, scale = convs[f"{layer.name}.conv"], 2.0**layer.shift
         assert np.array_equal(conv.weight.astype(np.float64) * scale[:, None, None, None], layer.weight)
         assert np.array_equal(conv.bias.astype(np.float64) * scale, layer.bias + scale / 2 + 0.5)
-
-
-def test_torch_computes_the_reference_bytes(network: IntegerNetwork, noise: np.ndarray) -> None:
-    lr = torch_encoder(exact_graph(network), onednn=True)(noise)
-    assert lr.dtype == np.uint8
-    assert np.array_equal(lr, run_reference(network, noise))
 
 
 def test_rounding_nodes_are_the_quantization_of_the_contract() -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork
 from export.encoder.graph import FORMATS, Conv, exact_graph, int8_parts
-from export.proof.report import clone_commit, new_report
+from export.proof.report import clone_commit, installed_runtimes, measure, new_report
+from export.proof.runtimes import Runtime
 
 AXES = {"tflite": (0, 2, 3, 1), "coreml": (0, 1, 2, 3), "onnx": (0, 1, 2, 3)}
 
@@ -57,3 +59,32 @@ def test_the_commit_is_that_of_the_clone_with_this_package(tmp_path: Path) -> No
     assert clone_commit(str(installed)) == git(["git", "rev-parse", "HEAD"]).stdout.strip()
     installed.write_text("changed")
     assert str(clone_commit(str(installed))).endswith(" with changes")
+
+
+def test_a_report_says_what_was_measured(default_bundle: Path) -> None:
+    runtimes = installed_runtimes(default_bundle)
+    names = " ".join(runtime.name for runtime in runtimes)
+    assert "ONNX Runtime" in names and "CompiledModel" in names and "reference kernels" not in names
+    manifest = load_manifest(default_bundle)
+    report = measure(runtimes[1], manifest, "a computer", 3)
+    assert (report["device"], report["threads"], report["checked"], report["failed"]) == ("a computer", 2, 12, [])
+    assert report["runtime"].startswith("ONNX Runtime") and "thread" not in report["runtime"]
+    times = report["encode_ms"]
+    assert times["runs"] == 3 and 0 < times["least"] <= times["median"] <= times["most"]
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_only_the_formats_of_a_bundle_are_reported(
+    platform: str, default_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(default_bundle / "encoder.onnx", tmp_path)
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr("export.proof.report.find_spec", lambda name: True)
+    names = [runtime.name for runtime in installed_runtimes(tmp_path)]
+    assert len(names) == 2 and all(name.startswith("ONNX Runtime") for name in names)
+
+
+def test_a_runtime_with_other_bytes_is_reported(default_bundle: Path) -> None:
+    wrong = Runtime("zeros", lambda rgb: np.zeros((1, 16, 16, 3), np.uint8))
+    report = measure(wrong, load_manifest(default_bundle), "a computer", 1)
+    assert "noise-3" in report["failed"] and report["threads"] == 0

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from server_decoder.cuda_ops import reference
 from tests.custom_ops import TOLERANCE, TYPES, Ops, difference
+from tests.unit.server_decoder.cuda_ops import test_kernels
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ REFUSED_BLOCKS = [
 
 
 @pytest.mark.parametrize(("op", "inputs", "attributes", "message"), [
-    *(("FusedConv", *case) for case in REFUSED.values()),
+    *test_kernels.REFUSED, *(("FusedConv", *case) for case in REFUSED.values()),
     *(("DenseBlock", inputs, {}, message) for inputs, message in REFUSED_BLOCKS)])
 def test_what_does_not_fit_is_refused(ops_library: Path, op: str, inputs: list[np.ndarray | None],
                                       attributes: dict[str, object], message: str) -> None:

@@ -25,7 +25,6 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler
 
 
 def compiled(path: Path, source: str) -> Path:
-    assert COMPILER is not None
     subprocess.run([COMPILER, "-shared", "-fPIC", "-x", "c", "-o", str(path), "-"], input=source.encode(), check=True)
     return path
 

@@ -46,7 +46,6 @@ def test_every_code_of_the_paper_has_a_scale(lr: int) -> None:
 
 
 def test_a_code_sees_its_scale_and_the_finer_ones() -> None:
-    torch.manual_seed(0)
     predictor = CodePredictor(TINY, SIZES, CODES, code_width=12)
     assert predictor.scale_of_code == (8, 8, 8, 16, 16, 32, 32)
     assert influence(predictor, 0) == [True, True, True]
@@ -79,13 +78,11 @@ def test_a_scale_that_no_code_uses_has_no_layers_to_spare() -> None:
 
 
 def test_new_codes_lie_near_the_mean() -> None:
-    torch.manual_seed(3)
     spread = float(CodePredictor(TINY, SIZES, CODES, code_width=64)(features(batch=8)).detach().std())
     assert 0.02 < spread < 0.5
 
 
 def test_offsets_come_from_the_features_of_their_place() -> None:
-    torch.manual_seed(3)
     config = CodesConfig(widths=8, branch=(8, 8, 8, 8), offsets=(8, 16))
     predictor = CodePredictor(config, {16: 6, 32: 5}, (4, 8, 16), 4, {4: 3, 8: 3, 16: 2})
     inputs = features({16: 6, 32: 5})

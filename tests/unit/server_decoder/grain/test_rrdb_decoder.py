@@ -27,7 +27,6 @@ def test_the_paper_configuration_gives_64_channels_from_16_to_1024() -> None:
 
 @torch.no_grad()
 def test_the_bundle_configuration_gives_features_at_every_scale() -> None:
-    torch.manual_seed(5)
     decoder = RRDBDecoder(FACES_256_LR16)
     picture, features = decoder.forward_features(torch.rand(1, 3, 16, 16) * 2 - 1)
     assert picture.shape == (1, 3, 256, 256)
@@ -45,7 +44,6 @@ def test_the_fine_configuration_stays_within_its_budget() -> None:
 
 def test_bilinear_upsampling_keeps_a_constant_constant() -> None:
     """No position of the finer grid differs from another; sub-pixel convolutions have four different positions."""
-    torch.manual_seed(3)
     spread = {}
     for kind in ("bilinear", "subpixel"):
         fine = Upsample(6, 4, kind)(torch.ones(1, 6, 5, 5))

@@ -1,4 +1,4 @@
-"""StyleGAN2's layers where `tests/parity` does not reach: extreme weights, float16, the discriminator's, beginnings."""
+"""StyleGAN2's layers where other tests do not reach: extreme weights, float16, beginnings."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from server_decoder.stylegan2.layers import (
     EqualizedConv,
     EqualizedLinear,
     ModulatedConv,
-    StyledLayer,
-    ToRGB,
     demodulation,
 )
 
@@ -67,34 +65,9 @@ def test_demodulation_is_computed_in_float32() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kernel", [1, 3])
-def test_a_downsampling_convolution_filters_and_keeps_every_second_pixel(kernel: int) -> None:
-    conv, x = EqualizedConv(1, 1, kernel, down=True, bias=False), torch.randn(1, 1, 8, 8)
-    conv.weight.zero_()[0, 0, kernel // 2, kernel // 2] = kernel  # the equalized scale is 1 / kernel here
-    padded, taps = F.pad(x[0, 0], (1, 1, 1, 1)), torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-    wanted = torch.stack([torch.stack([taps @ padded[2 * i:2 * i + 4, 2 * j:2 * j + 4] @ taps for j in range(4)])
-                          for i in range(4)])
-    torch.testing.assert_close(conv(x)[0, 0], wanted)
-
-
-@torch.no_grad()
 def test_equalized_layers_start_with_unit_weights_and_scale_them_when_used() -> None:
-    torch.manual_seed(0)
     linear, conv = EqualizedLinear(256, 512, bias=1.0, rate=0.01), EqualizedConv(64, 8, 3)
     assert abs(float(linear.weight.std()) * 0.01 - 1) < 0.02
     assert abs(float((linear(torch.randn(64, 256)) - 1).std()) - 1) < 0.05
     torch.testing.assert_close(linear(torch.zeros(1, 256)), torch.ones(1, 512))
     assert abs(float(conv(torch.randn(4, 64, 16, 16))[..., 1:-1, 1:-1].std()) - 1) < 0.1
-
-
-@torch.no_grad()
-def test_autocast_keeps_styles_in_float32_and_pictures_close() -> None:
-    torch.manual_seed(0)
-    layer, to_rgb = StyledLayer(32, 32, 16, 12, up=True), ToRGB(32, 12)
-    x, code = torch.randn(2, 32, 8, 8), torch.randn(2, 12)
-    exact = to_rgb(layer(x, code), code)
-    with torch.autocast("cpu", torch.bfloat16):
-        features = layer(x, code)
-        picture = to_rgb(features, code)
-    assert features.dtype == torch.bfloat16 and picture.dtype == torch.float32
-    assert (picture - exact).abs().max() < 0.05 * exact.abs().max()

@@ -21,14 +21,9 @@ from edgegrain.papers.irn import bundle as irn_bundle
 from export.decoder.export import bundle_decoder
 from export.decoder.graph import round_weights
 from server_decoder.prior_store import load_prior
-from tests.official_checkpoints import (
-    gcfsr_file,
-    glean_file,
-    grain_files,
-    irn_state,
-    irn_x3_state,
-)
+from tests.official_checkpoints import gcfsr_file, glean_file, grain_files, irn_state, irn_x3_state
 from tests.unit.edgegrain.cli.conftest import Shell
+from tests.unit.edgegrain.conftest import same
 from tests.unit.edgegrain.papers.stylegan.test_checkpoints import (
     nvidia_discriminator,
     nvidia_generator,
@@ -137,8 +132,7 @@ def test_stylegan2(shell: Shell, tmp_path: Path, source: str, other: str) -> Non
     shell.fails("--force", source, tmp_path / "file.pt", "--out", out)
     assert out.read_bytes() == b"other"
     shell.ok(source, tmp_path / "file.pt", "--out", out, "--force")
-    again = load(out.read_bytes())
-    assert again.keys() == written.keys() and all(torch.equal(again[name], written[name]) for name in written)
+    assert same(load(out.read_bytes()), written)
     shell.fails("holds no StyleGAN2 in the", other, tmp_path / "file.pt", "--out", tmp_path / "other.safetensors")
 
 

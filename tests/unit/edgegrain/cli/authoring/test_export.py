@@ -44,8 +44,6 @@ def test_an_encoder_is_exported(shell: Shell, tmp_path: Path) -> None:
     arguments = ("encoder", "--bundle", bundle, "--out", tmp_path / "dist", "--formats", "onnx", "--inputs", 2)
     assert "0 differing bytes" in shell.ok("export", *arguments) and (tmp_path / "dist/encoder.onnx").is_file()
     assert shell.fails("--force", "export", *arguments).startswith("error: ")
-    shell.fails("no bundle 'no-such-bundle'", "export", "encoder", "--bundle", "no-such-bundle", "--out",
-                tmp_path / "none")
 
 
 # Bundles of the zoo: tests/integration/test_face_sr_bundle.py.

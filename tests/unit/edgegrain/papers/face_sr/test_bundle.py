@@ -19,22 +19,20 @@ from edgegrain.papers.face_sr.bundle import (
     save_face_sr,
     store,
 )
-from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
+from edgegrain.papers.gcfsr.network import GCFSR
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from server_decoder.generative_prior import prior_digest
 from server_decoder.grain.grain import PriorConfig
 from server_decoder.prior_store import load_prior
 from server_decoder.stylegan2.networks import TINY_64
 from server_decoder.weight_file import read_header, read_weights, write_weights
+from tests.face_sr import GCFSR_TINY, TRAINING, store_gcfsr, store_glean
 from tests.face_sr import GLEAN_TINY as STORED_GLEAN
-from tests.face_sr import TRAINING, store_gcfsr, store_glean
 
 GLEAN_TINY = GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=8, growth=4, head=8, widest=8)
-GCFSR_TINY = GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12, code_channels=6)
 
 
 def test_glean_is_restored_around_its_bank(tmp_path: Path) -> None:
-    torch.manual_seed(0)
     network = GLEAN(GLEAN_TINY).eval()
     path = save_face_sr(network, tmp_path / "glean.safetensors", training={"pictures": 3}, dtype=torch.float32)
     assert not any(name.startswith("prior.") for name in read_weights(path))
@@ -51,7 +49,6 @@ def test_glean_is_restored_around_its_bank(tmp_path: Path) -> None:
 
 
 def test_gcfsr_is_restored_in_half_precision(tmp_path: Path) -> None:
-    torch.manual_seed(0)
     network = GCFSR(GCFSR_TINY).eval()
     path = save_face_sr(network, tmp_path / "gcfsr.safetensors")
     read = load_gcfsr(path)

@@ -9,11 +9,9 @@ import pytest
 import torch
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.gcfsr.network import GCFSR, PRESETS, FeatureModulation, GCFSRConfig, GCFSRUpscaler, ModulatedLayer
+from edgegrain.papers.gcfsr.network import GCFSR, PRESETS, FeatureModulation, GCFSRConfig, GCFSRUpscaler
 from server_decoder.grain.fusion import enlargement_matrix
-from server_decoder.stylegan2.layers import StyledLayer
-
-TINY = GCFSRConfig(32, 8, channel_base=128, channel_max=16, code_width=12, code_channels=6)
+from tests.face_sr import GCFSR_TINY as TINY
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +25,6 @@ def network() -> GCFSR:
     return network
 
 
-def test_the_papers_size() -> None:
-    """[GCFSR] Table 1: 66.69 M."""
-    with torch.device("meta"):
-        count = sum(parameter.numel() for parameter in GCFSR(PRESETS["gcfsr-1024"]).parameters())
-    assert count == pytest.approx(66.69e6, rel=0.01)
-
-
 @pytest.mark.parametrize("change", [{"size": 30}, {"start": 4}, {"start": 32}, {"code_width": 0}])
 def test_impossible_sizes_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ValueError):
@@ -42,26 +33,12 @@ def test_impossible_sizes_are_refused(change: dict[str, int]) -> None:
 
 def test_the_weights_of_both_features_are_positive_with_unit_norm() -> None:
     """Equation 4."""
-    torch.manual_seed(1)
     modulation = FeatureModulation(16)
     for layer in (modulation.encoded, modulation.generated):
         torch.nn.init.normal_(layer.bias)
     encoded, generated = modulation.weights(torch.tensor([[0.1], [1.0]]))
     assert encoded.shape == (2, 16) and encoded.min() >= 0 and generated.min() >= 0
     torch.testing.assert_close(encoded.square() + generated.square(), torch.ones(2, 16))
-
-
-def test_a_layer_that_takes_nothing_encoded_is_a_style_block() -> None:
-    torch.manual_seed(2)
-    layer = ModulatedLayer(6, 8, 4, 5)
-    plain = StyledLayer(6, 8, 4, 5)
-    plain.load_state_dict(layer.state_dict())
-    x, code = torch.randn(2, 6, 4, 4), torch.randn(2, 5)
-    f = torch.randn(2, 8, 4, 4)
-    silent = layer(x, code, encoded=f, weights=(torch.zeros(2, 8), torch.ones(2, 8)))
-    torch.testing.assert_close(silent, plain(x, code))
-    deaf = layer(x, code, encoded=f, weights=(torch.ones(2, 8), torch.zeros(2, 8)))
-    torch.testing.assert_close(deaf, torch.nn.functional.leaky_relu(f, 0.2) * 2**0.5)
 
 
 def test_outputs_grow_and_the_last_one_is_the_picture(network: GCFSR) -> None:
@@ -107,24 +84,6 @@ def test_a_later_field_does_not_change_earlier_networks() -> None:
     assert "rounded" not in PRESETS["gcfsr-1024"].as_dict() and "signed" in PRESETS["gcfsr-1024"].as_dict()
     config = replace(TINY, rounded=True)
     assert config.as_dict()["rounded"] is True and GCFSRConfig.from_dict(config.as_dict()) == config
-
-
-def test_a_picture_does_not_depend_on_its_neighbours_in_a_batch(network: GCFSR) -> None:
-    x, strength = torch.rand(3, 3, 32, 32) * 2 - 1, torch.tensor([0.1, 0.5, 1.0])
-    with torch.no_grad():
-        together = network(x, strength)
-        alone = torch.cat([network(x[index:index + 1], strength[index:index + 1]) for index in range(3)])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
-
-
-def test_the_blind_form_has_one_strength() -> None:
-    torch.manual_seed(3)
-    blind = GCFSR(replace(TINY, blind=True)).eval()
-    x = torch.rand(1, 3, 32, 32)
-    open_form = GCFSR(TINY).eval()
-    open_form.load_state_dict(blind.state_dict())
-    with torch.no_grad():
-        torch.testing.assert_close(blind(x), open_form(x, torch.tensor([1.0])))
 
 
 def test_what_does_not_fit_is_named(network: GCFSR) -> None:

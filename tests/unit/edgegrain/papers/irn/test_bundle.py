@@ -11,7 +11,6 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
 import sdk
 from codec_contract.bundle.manifest import load_manifest, verify_bundle
@@ -21,7 +20,6 @@ from codec_contract.payload import encode_payload
 from codec_contract.pixels import quantize
 from edge_encoder.contract_id import lr_contract_id
 from edge_encoder.encoder_session import EncoderSession
-from edgegrain.cli.app import application
 from edgegrain.papers.bundle_parts import compare_encoder
 from edgegrain.papers.irn import bundle as irn_bundle
 from edgegrain.papers.irn.bundle import irn_digest, irn_graph, irn_lrs, load_irn, save_irn, write_irn_bundle
@@ -34,6 +32,7 @@ from sdk import codec as sdk_codec
 from sdk.generated_mark import ALTERED, EDITED
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import DecoderSession
+from tests.unit.edgegrain.cli.conftest import Shell
 from tests.unit.edgegrain.conftest import shaken
 
 TILE, OVERLAP = 64, 32
@@ -156,13 +155,12 @@ def test_a_seed_changes_the_picture_alike_everywhere(bundle: Path) -> None:
         codec.restore(payload, seed=-1)
 
 
-def test_the_command_takes_a_seed(bundle: Path, tmp_path: Path) -> None:
+def test_the_command_takes_a_seed(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     codec = sdk.Codec(bundle, threads=1)
     path = codec.compress(smooth_pictures(1, 96, seed=5)[0]).save(tmp_path / "me.grain")
     for seed in (1, 2):
         out = tmp_path / f"{seed}.png"
-        arguments = ["restore", str(path), "--bundle", str(bundle), "--seed", str(seed), "--out", str(out)]
-        assert CliRunner().invoke(application, arguments).exit_code == 0
+        Shell(capsys).ok("restore", path, "--bundle", bundle, "--seed", seed, "--out", out)
         found, wanted = np.asarray(Image.open(out)).astype(int), np.asarray(codec.restore(path, seed=seed)).astype(int)
         assert np.abs(found - wanted).max() <= 1  # decoded twice by a float network
 

@@ -16,7 +16,6 @@ from edgegrain.papers.irn.network import (
     PRESETS,
     CellTransform,
     Downscaler,
-    HaarTransform,
     IRNConfig,
     Upscaler,
     round_to_levels,
@@ -48,15 +47,6 @@ def test_parameters_are_the_papers(name: str, parameters: float) -> None:
     irn = IRN(PRESETS[name])
     assert sum(parameter.numel() for parameter in irn.parameters()) == pytest.approx(parameters, rel=0.01)
     assert all(len(stage.blocks) == 8 for stage in irn.stages)
-
-
-def test_haar_bands_are_means_and_differences() -> None:
-    cell = torch.tensor([[[[1.0, 2.0], [4.0, 9.0]]]])
-    assert HaarTransform()(cell).flatten().tolist() == [4.0, -1.5, -2.5, 1.0]
-    x = torch.rand(1, 3, 6, 4)
-    bands = HaarTransform()(x)
-    assert torch.allclose(bands[:, :3], torch.nn.functional.avg_pool2d(x, 2))  # low bands first, channel by channel
-    assert torch.allclose(HaarTransform().inverse(bands), x, atol=1e-6)
 
 
 @torch.no_grad()

@@ -30,7 +30,8 @@ from edgegrain.papers.irn.training import (
 from edgegrain.training import run as training_run
 from edgegrain.training.family import RunOptions
 from edgegrain.training.run import train
-from tests.unit.edgegrain.conftest import rows
+from tests.pictures import exif
+from tests.unit.edgegrain.conftest import rows, same
 
 SMOKE = IRN_RECIPES["smoke-irn"]
 BOUND = 28.0  # dB: the untrained network, a Haar transform, restores the held-out crops at about 23
@@ -55,15 +56,13 @@ def test_irn_plus_begins_with_irn_and_trains_its_discriminator_first(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_run, "LOG_EVERY", 1)
     train(SMOKE, tmp_path / "irn", pictures=4)
-    before = load_irn(tmp_path / "irn" / "irn.safetensors").state_dict()
+    before = load_irn(tmp_path / "irn" / "irn.safetensors")
     plus, begins = IRN_RECIPES["smoke-irn-plus"], RunOptions(init_from=tmp_path / "irn")
     alone = train(replace(plus, discriminator_alone=1.0), tmp_path / "alone", begins, pictures=4)
     assert alone["pictures"] == 4
-    kept = load_irn(tmp_path / "alone" / "irn.safetensors").state_dict()
-    assert all(torch.equal(kept[name], tensor) for name, tensor in before.items())
+    assert same(load_irn(tmp_path / "alone" / "irn.safetensors"), before)
     train(plus, tmp_path / "plus", begins, pictures=20)
-    moved = load_irn(tmp_path / "plus" / "irn.safetensors").state_dict()
-    assert any(not torch.equal(moved[name], tensor) for name, tensor in before.items())
+    assert not same(load_irn(tmp_path / "plus" / "irn.safetensors"), before)
     logged = rows(tmp_path / "plus", "divergence")
     assert ["reconstruction" in row for row in logged] == [False, True, True, True, True]
     assert {"guide", "distribution"} <= set(logged[-1]) and 0 < logged[-1]["divergence"] < math.log(2)
@@ -74,7 +73,6 @@ def test_irn_plus_begins_with_irn_and_trains_its_discriminator_first(
 def test_lpips_is_a_loss_of_irn_plus(tmp_path: Path, shared_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_run, "LOG_EVERY", 1)
     vgg = LPIPS(shared_weights, "vgg")
-    torch.manual_seed(0)
     picture, other = torch.rand(2, 1, 3, 40, 40)
     assert irn_run.lpips_loss(vgg, picture, picture).item() == 0
     values = [irn_run.lpips_loss(vgg, picture, other).item() for _ in range(2)]
@@ -194,10 +192,8 @@ def test_photographs_are_packed_one_at_a_time(tmp_path: Path) -> None:
 
 
 def test_turned_photographs_are_packed_upright_and_damaged_ones_are_named(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
     rgb = np.random.default_rng(0).integers(0, 256, (8, 20, 3), np.uint8)
-    Image.fromarray(rgb).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(rgb).save(tmp_path / "a.png", exif=exif(6))  # turned by 90 degrees
     packed = pack_photographs([tmp_path / "a.png"], tmp_path / "cache")
     np.testing.assert_array_equal(np.load(packed[0]), np.rot90(rgb, -1))
     for length, message in ((20, "a.png cannot be read"), (500, "a.png cannot be decoded"), (0, "a.png is empty")):

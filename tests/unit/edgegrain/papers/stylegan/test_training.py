@@ -41,12 +41,8 @@ from edgegrain.training.family import describe
 from edgegrain.training.run import train
 from edgegrain.training.stylegan2_discriminator import load_discriminator
 from server_decoder.prior_store import load_prior
-from server_decoder.stylegan2.networks import (
-    StyleGAN2,
-    StyleGAN2Config,
-    load_stylegan2,
-    save_stylegan2,
-)
+from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, load_stylegan2, save_stylegan2
+from tests.unit.edgegrain.conftest import same
 
 TINY = StyleGAN2Config(16, channel_base=256, channel_max=16, code_width=16, mapping_layers=2)
 SMOKE = replace(STYLEGAN2_RECIPES["smoke-prior"], network=TINY, r1=r1_weight(16, 8), random_pictures=16)
@@ -110,8 +106,7 @@ def test_a_run_resumes_exactly_where_it_stood(tmp_path: Path) -> None:
     train(SMOKE, one, pictures=40, resume=True)  # no step: nothing changes
     again = prior_run.load_run(one)
     for name in ("model", "average", "discriminator"):
-        before, after = getattr(stored, name).state_dict(), getattr(again, name).state_dict()
-        assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
+        assert same(getattr(stored, name), getattr(again, name))
 
     for folder in (one, two):  # and from the same weights it goes the same way
         train(SMOKE, folder, pictures=64, resume=True)
@@ -191,7 +186,6 @@ class LinearDiscriminator(nn.Module):
 def test_r1_of_a_linear_discriminator_is_the_squared_norm_of_its_weights() -> None:
     """On augmented pictures too, and under autocast; and it can be differentiated again."""
     discriminator = LinearDiscriminator()
-    torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16):
         penalty = r1_penalty(discriminator, augment(torch.randn(5, 3, 8, 8), 0.8))
     expected = discriminator.weight.detach().square().sum()
@@ -258,7 +252,6 @@ def test_flips_turns_and_whole_pixel_shifts_move_pixels_exactly(pictures: torch.
 
 
 def test_transformations_happen_as_often_as_p_says(pictures: torch.Tensor) -> None:
-    torch.manual_seed(0)
     many = pictures.new_empty(4000, 3, 16, 16)
     p = 0.3
     same = (colours(many, p) - torch.eye(4)[:3]).abs().amax((1, 2)) < 1e-6
@@ -274,7 +267,6 @@ def test_transformations_happen_as_often_as_p_says(pictures: torch.Tensor) -> No
 
 def test_colour_keeps_what_it_should(pictures: torch.Tensor) -> None:
     """Every colour map takes greys to greys: hue and saturation turn around them."""
-    torch.manual_seed(0)
     matrix = colours(pictures, 1.0)
     grey = recolour(pictures.mean(1, keepdim=True).expand_as(pictures), matrix)
     torch.testing.assert_close(grey, grey.mean(1, keepdim=True).expand_as(grey), atol=1e-5, rtol=0)
@@ -282,7 +274,6 @@ def test_colour_keeps_what_it_should(pictures: torch.Tensor) -> None:
 
 
 def test_gradients_pass_to_the_pictures(pictures: torch.Tensor) -> None:
-    torch.manual_seed(0)
     pictures.requires_grad_(True)
     with torch.autocast("cpu", torch.bfloat16):
         result = augment(pictures, 0.8)

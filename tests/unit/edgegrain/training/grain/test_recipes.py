@@ -26,7 +26,6 @@ from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe, RRDBEnc
 from edgegrain.training.grain.start import start_run
 from edgegrain.training.run import train
 from export.bundle.writer import write_bundle
-from server_decoder.grain.grain import GrainConfig
 from server_decoder.grain.rrdb_decoder import DecoderConfig, Scale
 from server_decoder.stylegan2.networks import StyleGAN2Config
 from tests.unit.edgegrain.conftest import rows
@@ -38,7 +37,6 @@ def test_the_papers_recipes_have_its_weights() -> None:
         recipe = GRAIN_RECIPES[f"{stage}-1024-lr16-paper"]
         loss = recipe.loss
         assert (loss.l1, loss.l2, loss.lpips, loss.identity, loss.lr, loss.lr_l2) == (0, 1, 0.8, 0.1, 0, lr)
-        assert recipe.adversarial is not None
         assert recipe.adversarial.weight == 0.01
         assert recipe.adversarial.loss == ("relativistic" if stage == "stage1" else "wgan")
         assert isinstance(recipe.adversarial.discriminator, StyleGAN2Config) == (stage != "stage1")
@@ -95,7 +93,6 @@ def test_recipes_of_every_bundle_fit_together(hr: int, lr: int) -> None:
 def test_frozen_parts_build_no_graph() -> None:
     """Stage 3 learns the fusion alone: neither codes nor generator may cost a backward pass."""
     recipe = GRAIN_RECIPES["smoke-stage3"]
-    assert isinstance(recipe.decoder, GrainConfig)
     model = build_autoencoder(recipe)
     graphs: dict[str, bool] = {}
     for name in ("decoder", "codes", "fusion"):
@@ -111,7 +108,7 @@ def test_frozen_parts_build_no_graph() -> None:
 
 def test_the_decoder_gets_levels_as_payloads_store_them() -> None:
     model = build_autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=3))
-    picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
+    picture = torch.randint(0, 256, (2, 3, 64, 64)).float()
     levels, _ = model.encoder(picture)
     with torch.no_grad():
         lr = model(picture).lr
@@ -122,7 +119,7 @@ def test_the_decoder_gets_levels_as_payloads_store_them() -> None:
 
 def test_an_encoder_learns_through_levels_in_steps() -> None:
     model = build_autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=5))
-    picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
+    picture = torch.randint(0, 256, (2, 3, 64, 64)).float()
     plain, _ = model.encoder(picture)
     one, other = (torch.autograd.grad(levels.mul(torch.arange(16.0)).sum(), list(model.encoder.parameters()))
                   for levels in (plain, model.encode(picture)[0]))
@@ -135,9 +132,8 @@ def test_an_encoder_learns_through_levels_in_steps() -> None:
 def test_the_rate_is_that_of_the_levels_indices() -> None:
     recipe = GRAIN_RECIPES["smoke-stage1"]
     model = build_autoencoder(replace(recipe, lr_step=4, loss=replace(recipe.loss, rate=0.1)))
-    picture = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)).float()
+    picture = torch.randint(0, 256, (2, 3, 64, 64)).float()
     stored = torch.from_numpy(to_indices(model.encode(picture)[0].detach().numpy().astype(np.uint8), 4)).float()
-    assert model.rate is not None
     torch.testing.assert_close(model(picture).rate, model.rate(stored))
 
 
@@ -146,7 +142,6 @@ def test_stage_2_does_not_fuse() -> None:
     model.parts()["fusion"].register_forward_hook(lambda *arguments: pytest.fail("the fusion ran"))
     restored = model(torch.zeros(2, 3, 64, 64))
     assert restored.picture.shape == (2, 3, 64, 64)
-    assert restored.codes is not None
     assert restored.codes.requires_grad
 
 
@@ -194,7 +189,6 @@ DECODER = DecoderConfig((Scale(16, 8, rrdb=1, growth=4), Scale(32, 8, rrdb=1, gr
 def shrunk(stage: str) -> GrainRecipe:
     """A stage of the paper for 64 x 64 from 16 x 16, without the metric networks."""
     recipe, smoke = GRAIN_RECIPES[f"{stage}-1024-lr16-paper"], GRAIN_RECIPES["smoke-stage2"]
-    assert recipe.adversarial is not None
     return replace(
         recipe, encoder=ENCODER, decoder=DECODER if stage == "stage1" else replace(smoke.decoder, decoder=DECODER),
         loss=replace(recipe.loss, lpips=0.0, identity=0.0), batch=2, learning_rate=1e-3, ema=0.5, random_pictures=8,
@@ -212,7 +206,6 @@ def test_all_stages_train_one_after_the_other(tmp_path: Path) -> None:
 
 
 def test_the_encoder_learns_through_the_quantization() -> None:
-    torch.manual_seed(0)
     run = start_run(replace(shrunk("stage1"), adversarial=None), None)
     picture = torch.from_numpy(random_pictures(2, 64, 0)).permute(0, 3, 1, 2).float()
     restored = run.model(picture)

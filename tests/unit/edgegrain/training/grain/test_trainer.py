@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -40,7 +41,6 @@ from edgegrain.training.trainer import NONE
 from sdk import Codec
 from server_decoder.generative_prior import Window
 from server_decoder.grain.grain import PRESETS
-from server_decoder.grain.rrdb_decoder import DecoderConfig
 from tests.tiny_grain import TINY
 from tests.unit.edgegrain.conftest import rows, same
 
@@ -69,7 +69,6 @@ def test_a_decoder_grows_and_is_trained_with_a_projected_discriminator(
     monkeypatch.setattr(training_run, "LOG_EVERY", 1)
     train(SMOKE, tmp_path / "small", RunOptions(data=faces), pictures=16)
     small = SMOKE.decoder
-    assert isinstance(small, DecoderConfig)
     larger = replace(small, upsampling="bilinear",
                      scales=tuple(replace(scale, residual=scale.residual + 1) for scale in small.scales))
     recipe = replace(
@@ -116,19 +115,6 @@ def test_a_decoder_learns_several_steps_of_the_levels(faces: Path, tmp_path: Pat
         assert not torch.allclose(trained(x).picture, picture, atol=1e-3)
 
 
-def test_a_run_of_larger_lrs_begins_with_the_fine_scales(tmp_path: Path) -> None:
-    small = start_run(SMOKE, None)
-    save_checkpoint(tmp_path / "small", small)
-    assert isinstance(SMOKE.decoder, DecoderConfig)
-    larger = replace(SMOKE, grows=True, decoder=replace(SMOKE.decoder, scales=SMOKE.decoder.scales[1:]),
-                     encoder=EncoderConfig(hr=64, lr=32, patch=2, channels=(8,), blocks=(1,)))
-    run = start_run(larger, tmp_path / "small")
-    assert run.recipe.encoder == larger.encoder
-    assert torch.equal(run.model.decoder.scales[0].conv.weight, small.model.decoder.scales[1].conv.weight)
-    restored = run.model(torch.zeros(1, 3, 64, 64))
-    assert restored.lr.shape == (1, 3, 32, 32) and restored.picture.shape == (1, 3, 64, 64)
-
-
 def test_a_run_that_grows_may_train_another_encoder(tmp_path: Path) -> None:
     small = start_run(SMOKE, None)
     save_checkpoint(tmp_path, small)
@@ -144,7 +130,6 @@ def test_a_run_that_grows_may_train_another_encoder(tmp_path: Path) -> None:
 def test_an_encoder_with_more_blocks_begins_with_the_lr_of_the_trained_one(tmp_path: Path) -> None:
     train(SMOKE, tmp_path, pictures=24)
     trained = load_run(tmp_path).average
-    assert isinstance(SMOKE.encoder, EncoderConfig)
     deeper = replace(SMOKE.encoder, blocks=(2, 3))
     run = start_run(replace(SMOKE, grows=True, encoder=deeper), tmp_path)
     assert run.recipe.encoder == deeper
@@ -204,11 +189,8 @@ def test_sessions_of_a_run_draw_different_random_numbers(tmp_path: Path, monkeyp
 
 def test_a_run_that_was_killed_in_its_last_evaluation_is_evaluated_only(
         monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def killed(trainer: GrainTrainer) -> dict[str, float]:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(GrainTrainer, "evaluate", killed)
+        patch.setattr(GrainTrainer, "evaluate", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train(SMOKE, tmp_path, budget_seconds=0.1)
     pictures = load_run(tmp_path).pictures
@@ -267,7 +249,6 @@ def test_only_what_a_stage_trains_changes(name: str, tmp_path: Path) -> None:
     """The generator least of all ([GRAIN] 3.5: fixed all the time)."""
     recipe = GRAIN_RECIPES[name]
     prior = stand_in_prior(recipe)
-    assert prior is not None
     weights = {name: tensor.clone() for name, tensor in prior.state_dict().items()}
     options = RunOptions(prior=prior)
     train(recipe, tmp_path / "first", options, pictures=0)
@@ -394,7 +375,6 @@ def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch, "compile", compiled)
     encoder = EncoderConfig(hr=TINY.decoder.hr, lr=TINY.decoder.lr, patch=2, channels=(8,), blocks=(1,))
     recipe = replace(GRAIN_RECIPES["smoke-final"], encoder=encoder, decoder=TINY, adversarial=None)
-    torch.manual_seed(3)
     run = start_run(recipe, None, stand_in_prior(recipe))
     picture = torch.from_numpy(np.asarray(random_pictures(2, encoder.hr, 0))).permute(0, 3, 1, 2).float()
     gradients = []

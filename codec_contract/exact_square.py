@@ -1,6 +1,9 @@
-"""The exact square: cut a square at any angle out of a picture, with the same bytes on every client.
+"""The exact square, cut out of a picture at any angle, and the exact resize: the same bytes on every client.
 
-`docs/exact_square.md` specifies the arithmetic; all of it is integers, so this file is also the reference.
+`docs/exact_square.md` specifies the arithmetic; that of the square is all integers, so this file is also the reference.
+The resize is Pillow's 8-bit bilinear (antialiased triangle) resampler, called once per axis, width first and then
+height. Pillow itself picks the order of the passes by cost, which changes bytes by one level, so each call here resizes
+one axis only.
 """
 
 from __future__ import annotations
@@ -10,11 +13,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from codec_contract.errors import ImageError
 from codec_contract.oriented_square import OrientedSquare
-from codec_contract.pixels import Rgb
-from codec_contract.resize import exact_resize
+from codec_contract.pixels import Rgb, describe_array, is_rgb
 
 OVERSAMPLING = 2
 """Samples along a side of the square, per pixel of the result."""
@@ -65,6 +67,8 @@ def reduce_picture(rgb: Rgb, factor: int) -> Rgb:
     """
     if factor == 1:
         return rgb
+    from PIL import Image  # decoders use `cubic` on hosts without Pillow
+
     height, width = rgb.shape[:2]
     reduced = np.empty((-(-height // factor), -(-width // factor), 3), np.uint8)
     rows = max(1, _STRIP_PIXELS // (width * factor))  # of the result, at once: three times faster than the whole
@@ -91,3 +95,42 @@ def _bilinear(
     upper, lower = (flat.take(row + columns[0], axis=0) * (256 - p) + flat.take(row + columns[1], axis=0) * p
                     for row in rows)
     return ((upper * (256 - q) + lower * q + 32768) >> 16).astype(np.uint8)
+
+
+# The kernel of bicubic resampling in Matlab's imresize and Pillow.
+A = -0.5
+"""Keys 1981; torch's own bicubic kernel has -0.75."""
+
+
+def cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Keys' cubic convolution kernel at distances ``x``, float64 of any shape, in samples; 0 from 2 on."""
+    x = np.abs(x)
+    inner = ((A + 2) * x - (A + 3)) * x * x + 1
+    outer = ((A * x - 5 * A) * x + 8 * A) * x - 4 * A
+    return np.where(x <= 1, inner, np.where(x < 2, outer, 0.0))
+
+
+MAX_SIDE = 65535
+"""Longest side accepted, in pixels, before and after."""
+
+
+def check_resize(rgb: Rgb, size: tuple[int, int]) -> None:
+    """Raise ``ImageError`` unless ``rgb`` is uint8 [H, W, 3] and all sides lie in 1...MAX_SIDE."""
+    if not is_rgb(rgb):
+        raise ImageError(f"the exact resize takes uint8 [H, W, 3], got {describe_array(rgb)}")
+    height, width = rgb.shape[:2]
+    for name, side in (("width", width), ("height", height), ("new width", size[0]), ("new height", size[1])):
+        if not 1 <= side <= MAX_SIDE:
+            raise ImageError(f"the exact resize takes sides of 1 to {MAX_SIDE} pixels, {name} is {side}")
+
+
+def exact_resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:
+    """Resize a picture, uint8 [H, W, 3], to ``size = (width, height)``; returns a new uint8 [h, w, 3]."""
+    from PIL import Image
+
+    check_resize(rgb, size)
+    width, height = int(size[0]), int(size[1])
+    picture = Image.fromarray(np.ascontiguousarray(rgb))
+    picture = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
+    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(picture, dtype=np.uint8)

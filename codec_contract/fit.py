@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from codec_contract.errors import ImageError
+from codec_contract.exact_square import exact_resize
 from codec_contract.payload import FIT_CROP, FIT_PAD, FIT_STRETCH, FITS, MAX_ORIGINAL_SIDE, Header
 from codec_contract.pixels import Rgb
-from codec_contract.resize import exact_resize
 
 Fit = Literal["pad", "stretch", "crop"]
 NamedSize = Literal["original", "native"]

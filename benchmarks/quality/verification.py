@@ -38,7 +38,7 @@ from edgegrain.metrics.picture_metrics import unit_batch
 from edgegrain.metrics.pixel_scores import psnr
 from edgegrain.pictures.stored_pictures import SUFFIXES
 from sdk.faces import find_faces
-from sdk.grey import as_grey
+from sdk.open_bundle import as_grey
 
 BUNDLES = {"tiny": "faces-256-lr16-tiny", "small": "faces-256-lr16-small", "medium": "faces-256-lr32"}
 NETWORKS = {"MobileFace": MobileFace, "dlib": FaceIdentity}  # only dlib's was a training loss

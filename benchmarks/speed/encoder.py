@@ -34,8 +34,7 @@ def prepare(size: int, folder: Path) -> dict[str, Any]:
     from codec_contract.bundle.find import find_bundle
     from codec_contract.bundle.manifest import load_manifest
     from edge_encoder import integer_network as integer
-    from edge_encoder.lowering import lower
-    from edge_encoder.twin import EncoderTwin, encoder_config
+    from edge_encoder.twin import EncoderTwin, encoder_config, lower
     from edgegrain.papers.grain.rrdb_encoder import random_rrdb_encoder, rrdb_graph
     from export.encoder import export_encoder
 

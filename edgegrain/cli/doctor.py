@@ -115,7 +115,7 @@ def _check_pillow() -> Result:
 
 
 def _check_resize() -> Result:
-    from codec_contract.resize import exact_resize
+    from codec_contract.exact_square import exact_resize
     from edge_encoder.golden_inputs import golden_input
 
     picture = golden_input("noise", {"seed": 0, "block": 1, "low": 0, "high": 255}, 97)[:61]

@@ -20,8 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE, find_bundle
 from codec_contract.bundle.manifest import ENLARGEMENTS, Manifest, load_manifest
-from edge_encoder.lowering import lower
-from edge_encoder.twin import HR_SIZES, LR_SIZES, EncoderTwin, encoder_config
+from edge_encoder.twin import HR_SIZES, LR_SIZES, EncoderTwin, encoder_config, lower
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.gcfsr.network import PRESETS as GCFSR_PRESETS
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
@@ -29,7 +28,7 @@ from edgegrain.papers.glean.network import PRESETS as GLEAN_PRESETS
 from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 from edgegrain.papers.irn.network import IRN, IRNConfig
 from edgegrain.papers.irn.network import PRESETS as IRN_PRESETS
-from edgegrain.training.stylegan2_discriminator import Discriminator
+from edgegrain.training.adversarial import Discriminator
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
 from server_decoder.grain.grain import PRESETS, GrainConfig, PriorConfig, paper_model

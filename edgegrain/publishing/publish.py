@@ -25,8 +25,7 @@ from codec_contract.files import printable_name, write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.pixels import Rgb
 from edge_encoder.integer_network import IntegerNetwork, integer_digest, load_integer_network, save_integer_network
-from edge_encoder.lowering import box_network, lower, raise_twin
-from edge_encoder.twin import BoxMean, EncoderTwin
+from edge_encoder.twin import BoxMean, EncoderTwin, box_network, lower, raise_twin
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.metrics.kid import KIDS, Estimate, Features, distance_change, kernel_distance, mean_interval
 from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, first_picture, unit_batch

@@ -23,10 +23,9 @@ from codec_contract.errors import EdgegrainError, ExistsError
 from edgegrain.pictures.writing import InUseError, Progress, only_writer
 from edgegrain.training.checkpoint import CHECKPOINT, checkpoint_errors, read_checkpoint_header, save_checkpoint
 from edgegrain.training.distributed import Distributed, start_distributed
-from edgegrain.training.family import RunOptions, family_of
+from edgegrain.training.family import RunOptions, Trainer, family_of
 from edgegrain.training.grain.start import recipe_prior
 from edgegrain.training.recipe import Chain
-from edgegrain.training.trainer import Trainer
 
 RUNS = Path("runs")
 LOG = "log.jsonl"

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.manifest import ENLARGEMENTS, MODEL_CARD, Manifest, load_manifest
 from codec_contract.errors import BundleError, ExistsError, ExportError
+from codec_contract.exact_square import exact_resize
 from codec_contract.pixels import network_input, pictures_of
-from codec_contract.resize import exact_resize
 from edge_encoder.preprocessing import load_picture
 from export.bundle.writer import change_bundle, read_record, state_enlarger, writable_bundle
 from export.decoder.graph import (

@@ -33,8 +33,8 @@ from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.pixels import HALF_RANGE, Rgb, network_input, pictures_of
 from edge_encoder import integer_network as integer
 from edge_encoder.integer_network import IntegerNetwork
-from edge_encoder.lowering import box_network
 from edge_encoder.preprocessing import load_picture
+from edge_encoder.twin import box_network
 from export import papers
 from export.bundle.writer import decoder_hash
 from export.decoder import DecoderOptions, Ops, Pixels, Precision, WeightStorage

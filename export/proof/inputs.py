@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from codec_contract.errors import ExportError
+from codec_contract.exact_square import exact_resize
 from codec_contract.pixels import unit_to_levels
-from codec_contract.resize import exact_resize
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, accumulate, unclamped
 from edge_encoder.preprocessing import PICTURE_SUFFIXES, load_picture
 

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec_contract.resize import cubic
+from codec_contract.exact_square import cubic
 from server_decoder.grain.rrdb_decoder import convolutions, initialize
 
 

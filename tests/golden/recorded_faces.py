@@ -21,10 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from codec_contract.exact_square import cut_square
+from codec_contract.exact_square import cut_square, exact_resize
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.pixels import Rgb
-from codec_contract.resize import exact_resize
 from edge_encoder.faces.alignment import FaceFinder
 from edge_encoder.golden_inputs import generator_bytes
 from edge_encoder.preprocessing import load_picture

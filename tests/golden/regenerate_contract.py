@@ -23,11 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from codec_contract.errors import PayloadError
-from codec_contract.exact_square import cut_square
+from codec_contract.exact_square import cut_square, exact_resize
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import encode_payload, parse_payload
-from codec_contract.resize import exact_resize
 from codec_contract.scene import encode_scene, parse_scene
 from edge_encoder.golden_inputs import generator_bytes
 from tests.payload_bytes import version_1

@@ -21,7 +21,7 @@ from edgegrain.metrics.pixel_scores import periodic_peaks, psnr
 from edgegrain.pictures.stored_pictures import list_pictures, original_of
 from edgegrain.refinement import RefiningCodec
 from export.decoder.export import bundle_decoder
-from sdk.grey import is_grey
+from sdk.open_bundle import is_grey
 from server_decoder.grain.rrdb_decoder import RRDBDecoder
 
 

@@ -16,7 +16,7 @@ from codec_contract.bundle.manifest import load_manifest, verify_bundle
 from codec_contract.errors import BundleError, ExportError, ModelError
 from codec_contract.pixels import dequantize, quantize
 from edge_encoder.integer_network import run_reference
-from edge_encoder.lowering import box_network
+from edge_encoder.twin import box_network
 from edgegrain.cli.app import application
 from edgegrain.papers.face_sr.bundle import load_gcfsr, load_glean, store, write_face_sr_bundle
 from edgegrain.papers.gcfsr.network import GCFSRUpscaler

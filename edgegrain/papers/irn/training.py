@@ -31,11 +31,10 @@ from edgegrain.pictures.writing import first_to_write, written_array
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint, take_weights
 from edgegrain.training.data import UNSEEN_SEED, packed_folder, require_pictures, write_samples
 from edgegrain.training.distributed import Distributed
-from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.losses import MetricNetworks, feature_loss, weighted_sum
 from edgegrain.training.optimizers import descend, optimizers
 from edgegrain.training.recipe import Recipe, continued
-from edgegrain.training.trainer import Trainer
 from server_decoder.grain.fusion import BicubicEnlargement
 
 FAMILY = "irn"

@@ -37,7 +37,7 @@ from edgegrain.papers.convert import (
     open_tensors,
     rename,
 )
-from edgegrain.training.stylegan2_discriminator import Discriminator
+from edgegrain.training.adversarial import Discriminator
 from server_decoder.stylegan2 import NVIDIA_LICENCE
 from server_decoder.stylegan2.layers import BILINEAR, mean_code
 from server_decoder.stylegan2.networks import BASE, StyleGAN2, StyleGAN2Config, write_states

@@ -16,23 +16,27 @@ from torch import Tensor, nn
 
 from codec_contract.errors import EdgegrainError, ModelError
 from edgegrain.papers.stylegan.training import own_discriminator
-from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, DiscriminatorConfig, joint_loss
+from edgegrain.training.adversarial import (
+    AdversarialConfig,
+    AdversarialLoss,
+    Discriminator,
+    DiscriminatorConfig,
+    joint_loss,
+)
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
 from edgegrain.training.data import UNSEEN_SEED, levels_psnr, rounded_levels, write_prior_samples
 from edgegrain.training.distributed import Distributed
-from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.losses import MetricNetworks, weighted_sum
 from edgegrain.training.optimizers import optimizers
 from edgegrain.training.recipe import Recipe, continued
-from edgegrain.training.rgb_heads import fit_rgb_heads
-from edgegrain.training.stylegan2_discriminator import Discriminator
-from edgegrain.training.trainer import Trainer
 from server_decoder.mobile_stylegan import (
     MOBILE_STYLEGAN_256,
     MOBILE_STYLEGAN_1024,
     MobileStyleGAN,
     MobileStyleGANConfig,
     WaveletHead,
+    fit_rgb_heads,
     save_mobile_stylegan,
 )
 from server_decoder.prior_store import find_prior

@@ -20,16 +20,14 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
 from edgegrain.pictures.packed import batches
-from edgegrain.training.adversarial import r1_penalty
+from edgegrain.training.adversarial import Discriminator, load_discriminator, r1_penalty
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
 from edgegrain.training.data import require_pictures, training_pictures, write_prior_samples
 from edgegrain.training.distributed import Distributed
-from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.losses import running_mean
 from edgegrain.training.optimizers import descend, update_averages
 from edgegrain.training.recipe import Recipe
-from edgegrain.training.stylegan2_discriminator import Discriminator, load_discriminator
-from edgegrain.training.trainer import Trainer
 from server_decoder.stylegan2.networks import (
     CONFIG_F_256,
     CONFIG_F_1024,

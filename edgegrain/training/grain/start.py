@@ -30,13 +30,12 @@ from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder import integer_network
 from edge_encoder.integer_network import IntegerNetwork
-from edge_encoder.lowering import box_network, raise_twin
-from edge_encoder.twin import EncoderConfig, EncoderTwin, config_from_name
+from edge_encoder.twin import EncoderConfig, EncoderTwin, box_network, config_from_name, raise_twin
+from edgegrain.training.adversarial import load_discriminator
 from edgegrain.training.checkpoint import checkpoint_path
 from edgegrain.training.grain.model import PRIOR, Autoencoder, GrainRun, build_autoencoder, load_run, read_recipe
 from edgegrain.training.grain.recipes import FACES, GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.recipe import Recipe, continued
-from edgegrain.training.stylegan2_discriminator import load_discriminator
 from export import papers
 from export.decoder.export import (
     TRAINED,

@@ -32,7 +32,7 @@ from edgegrain.training.data import (
     write_samples,
 )
 from edgegrain.training.distributed import Distributed, mixed_precision
-from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.grain import rate
 from edgegrain.training.grain.model import FAMILY, Autoencoder, GrainRun, load_run, read_recipe
 from edgegrain.training.grain.recipes import GRAIN_RECIPES, SMOKE_PICTURES, GrainRecipe
@@ -48,7 +48,6 @@ from edgegrain.training.losses import (
     weighted_sum,
 )
 from edgegrain.training.optimizers import optimizers
-from edgegrain.training.trainer import Trainer
 from server_decoder.generative_prior import Area, GenerativePrior, Window
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.stylegan2.networks import StyleGAN2Config

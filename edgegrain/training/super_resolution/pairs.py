@@ -16,8 +16,8 @@ from torch import Tensor
 from codec_contract.bundle.find import find_bundle
 from codec_contract.bundle.manifest import ENLARGEMENTS, load_manifest
 from codec_contract.errors import BundleError, ImageError
+from codec_contract.exact_square import exact_resize
 from codec_contract.lr_coder.coder_tables import rounded
-from codec_contract.resize import exact_resize
 from edgegrain.metrics.picture_metrics import CENTRES
 from edgegrain.pictures.packed import pack, random_pictures
 from edgegrain.pictures.stored_pictures import StoredPicture, open_picture, stored_pictures

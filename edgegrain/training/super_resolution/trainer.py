@@ -26,7 +26,7 @@ from edgegrain.training.data import (
     write_samples,
 )
 from edgegrain.training.distributed import Distributed
-from edgegrain.training.family import Family, RunOptions
+from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.losses import GridLoss, MetricNetworks, random_offset, weighted_sum
 from edgegrain.training.super_resolution.pairs import (
     CELL,
@@ -40,7 +40,6 @@ from edgegrain.training.super_resolution.recipes import (
     SuperResolutionLosses,
     SuperResolutionRecipe,
 )
-from edgegrain.training.trainer import Trainer
 from export.bundle.enlarger import find_enlarger
 from server_decoder.generative_prior import Window
 from server_decoder.grain.fusion import BicubicEnlargement

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec_contract.errors import ImageError
-from codec_contract.resize import cubic, exact_resize
+from codec_contract.exact_square import cubic, exact_resize
 from tests.pictures import noise
 
 

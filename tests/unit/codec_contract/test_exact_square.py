@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec_contract.errors import PayloadError
-from codec_contract.exact_square import cut_square, reduce_picture, sample_square
+from codec_contract.exact_square import cut_square, exact_resize, reduce_picture, sample_square
 from codec_contract.oriented_square import OrientedSquare, centre_square, nearest_square
-from codec_contract.resize import exact_resize
 from tests.pictures import noise
 
 CASES = json.loads((Path(__file__).parents[2] / "golden" / "contract" / "squares.json").read_text())["cases"]

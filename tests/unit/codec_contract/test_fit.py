@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from codec_contract.errors import ImageError
+from codec_contract.exact_square import exact_resize
 from codec_contract.fit import Size, check_size, content_size, fit_picture, restored_size, unfit_picture
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import Header
-from codec_contract.resize import exact_resize
 from tests.pictures import noise
 
 

@@ -10,8 +10,18 @@ import torch
 
 from codec_contract.errors import BundleError, ExportError
 from edge_encoder.integer_network import ACCUMULATOR_LIMIT, layer_bound, prove_bound, run_reference
-from edge_encoder.lowering import box_network, lower, raise_twin
-from edge_encoder.twin import HR_SIZES, LR_SIZES, EncoderConfig, EncoderTwin, box_mean, config_from_name, encoder_config
+from edge_encoder.twin import (
+    HR_SIZES,
+    LR_SIZES,
+    EncoderConfig,
+    EncoderTwin,
+    box_mean,
+    box_network,
+    config_from_name,
+    encoder_config,
+    lower,
+    raise_twin,
+)
 
 SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.training.adversarial import LAYERS
-from edgegrain.training.trainer import Trainer
+from edgegrain.training.family import Trainer
 
 
 @pytest.fixture(autouse=True)

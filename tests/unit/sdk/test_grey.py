@@ -11,7 +11,7 @@ from PIL import Image
 import sdk
 from codec_contract.pixels import Rgb
 from sdk.codec import Codec
-from sdk.grey import LIMITS, as_grey, is_grey, without_colour
+from sdk.open_bundle import GREY_LIMITS, as_grey, is_grey, without_colour
 from tests.tiny_bundle import LR, refresh_manifest, write_tiny_bundle
 
 
@@ -26,9 +26,9 @@ def tinted(side: int, cb: float) -> Rgb:
     return np.rint(luma).astype(np.uint8)
 
 
-@pytest.mark.parametrize("side", LIMITS)
+@pytest.mark.parametrize("side", GREY_LIMITS)
 def test_detail_in_colours_is_no_colour(side: int) -> None:
-    limit = LIMITS[side]
+    limit = GREY_LIMITS[side]
     assert is_grey(tinted(side, 0), "faces") and is_grey(tinted(side, limit - 0.8), "faces")
     assert not is_grey(tinted(side, limit + 0.8), "faces") and not is_grey(tinted(side, -limit - 0.8), "faces")
 

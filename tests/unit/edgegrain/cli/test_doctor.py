@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from codec_contract.bundle.find import DEFAULT_BUNDLE
-from codec_contract.resize import exact_resize
+from codec_contract.exact_square import exact_resize
 from edgegrain.cli.doctor import INSTALLATION, check_bundle, run_check
 from server_decoder import providers
 from server_decoder.cuda_ops import library
@@ -128,7 +128,7 @@ def test_slow_decoder_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_libraries_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codec_contract.resize.exact_resize", lambda rgb, size: exact_resize(rgb, size) ^ 1)
+    monkeypatch.setattr("codec_contract.exact_square.exact_resize", lambda rgb, size: exact_resize(rgb, size) ^ 1)
     check("exact resize", "broken", "another version of Pillow")
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.23.0")
     check("ONNX Runtime", "warning", "onnxruntime and onnxruntime-gpu are both installed")

@@ -16,7 +16,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.errors import ImageError
-from codec_contract.resize import exact_resize
+from codec_contract.exact_square import exact_resize
 from edgegrain.evaluation.evaluator import (
     EvaluationConfig,
     Evaluator,

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from codec_contract.errors import ImageError
-from codec_contract.resize import exact_resize
+from codec_contract.exact_square import exact_resize
 from edgegrain.pictures import stored_pictures
 from edgegrain.pictures.stored_pictures import list_pictures, original_of, read_square
 from tests.pictures import exif

@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from codec_contract.pixels import Rgb
-from edge_encoder.lowering import box_network
-from edge_encoder.twin import EncoderConfig
+from edge_encoder.twin import EncoderConfig, box_network
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.evaluation.results import SCORES
 from edgegrain.metrics.kid import KIDS, Estimate

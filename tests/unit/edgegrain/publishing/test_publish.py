@@ -19,8 +19,7 @@ from codec_contract.bundle.manifest import CODER_TABLES, load_manifest
 from codec_contract.errors import BundleError, EdgegrainError, ExportError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import integer_digest, load_integer_network, run_reference, save_integer_network
-from edge_encoder.lowering import lower
-from edge_encoder.twin import BoxMean
+from edge_encoder.twin import BoxMean, lower
 from edgegrain.pictures.packed import random_pictures
 from edgegrain.publishing import publish
 from edgegrain.publishing.fit_coder import fit_tables

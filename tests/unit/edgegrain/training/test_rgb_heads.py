@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from edgegrain.training.rgb_heads import fit_rgb_heads
+from server_decoder.mobile_stylegan import fit_rgb_heads
 from tests.unit.server_decoder.test_mobile_stylegan import random_prior
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from codec_contract.errors import ModelError
-from edgegrain.training.stylegan2_discriminator import Discriminator, DiscriminatorBlock, minibatch_stddev
+from edgegrain.training.adversarial import Discriminator, DiscriminatorBlock, minibatch_stddev
 from server_decoder.stylegan2.networks import CONFIG_F_1024, StyleGAN2Config
 
 

@@ -8,8 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge_encoder.integer_network import IntegerNetwork
-from edge_encoder.lowering import lower
-from edge_encoder.twin import LR_SIZES, EncoderTwin, encoder_config
+from edge_encoder.twin import LR_SIZES, EncoderTwin, encoder_config, lower
 from export.encoder.graph import Clip, Conv, EncoderGraph, exact_graph
 from export.encoder.tflite import tflite_bytes
 from export.encoder.tflite_converters import write_tflite

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from edge_encoder.integer_network import IntegerConv, IntegerNetwork, run_reference
-from edge_encoder.lowering import lower
-from edge_encoder.twin import EncoderTwin, encoder_config
+from edge_encoder.twin import EncoderTwin, encoder_config, lower
 from export.encoder.graph import exact_graph
 from export.encoder.torch_graph import torch_encoder
 from tests.networks import random_network, without_guard

@@ -16,7 +16,7 @@ from PIL import Image
 from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.pixels import dequantize
 from edge_encoder.integer_network import run_reference
-from edge_encoder.lowering import box_network
+from edge_encoder.twin import box_network
 from edgegrain.metrics.lpips import LPIPS
 from edgegrain.papers.face_sr import training as face_sr_run
 from edgegrain.papers.face_sr.bundle import load_gcfsr, load_glean, read_config, read_header, read_training

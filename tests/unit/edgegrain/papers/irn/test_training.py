@@ -230,7 +230,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_averages_forget_the_random_weights_also_in_short_sessions(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decays: list[float] = []
-    monkeypatch.setattr("edgegrain.training.trainer.update_averages",
+    monkeypatch.setattr("edgegrain.training.family.update_averages",
                         lambda averages, parameters, decay: decays.append(decay))
     recipe = replace(SMOKE, ema=0.26)
     train(recipe, tmp_path / "run", pictures=recipe.batch)

@@ -24,7 +24,7 @@ from codec_contract.errors import ModelError
 from edgegrain.papers import convert as conversion
 from edgegrain.papers.convert import ConversionOptions, ConversionReport
 from edgegrain.papers.stylegan.checkpoints import NVIDIA, ROSINALITY, Layout, load_stylegan2_checkpoint
-from edgegrain.training.stylegan2_discriminator import Discriminator, load_discriminator
+from edgegrain.training.adversarial import Discriminator, load_discriminator
 from server_decoder.prior_store import prior_licence
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, load_stylegan2, save_stylegan2
 from tests.official_checkpoints import FILTER, Tensors, stylegan2_generator

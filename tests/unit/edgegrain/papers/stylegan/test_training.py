@@ -34,12 +34,11 @@ from edgegrain.papers.stylegan.training import (
     warp,
 )
 from edgegrain.pictures.packed import random_pictures
-from edgegrain.training.adversarial import r1_penalty
+from edgegrain.training.adversarial import load_discriminator, r1_penalty
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import describe
 from edgegrain.training.run import train
-from edgegrain.training.stylegan2_discriminator import load_discriminator
 from server_decoder.prior_store import load_prior
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config, load_stylegan2, save_stylegan2
 from tests.unit.edgegrain.conftest import same

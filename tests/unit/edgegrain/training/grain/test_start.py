@@ -16,7 +16,7 @@ from torch import nn
 
 from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edge_encoder.lowering import box_network
+from edge_encoder.twin import box_network
 from edgegrain.publishing.publish import store_trained
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.model import GrainRun

@@ -28,7 +28,7 @@ from edgegrain.training.adversarial import AdversarialConfig, AdversarialLoss, P
 from edgegrain.training.checkpoint import CHECKPOINT, save_checkpoint
 from edgegrain.training.data import rounded_levels
 from edgegrain.training.distributed import Distributed
-from edgegrain.training.family import RunOptions
+from edgegrain.training.family import NONE, RunOptions
 from edgegrain.training.grain import rate
 from edgegrain.training.grain import trainer as grain_trainer
 from edgegrain.training.grain.model import GrainRun, load_run
@@ -37,7 +37,6 @@ from edgegrain.training.grain.start import stand_in_prior, start_run
 from edgegrain.training.grain.trainer import GrainTrainer, draw_window, evaluate
 from edgegrain.training.losses import LossWeights, MetricNetworks
 from edgegrain.training.run import finished, train
-from edgegrain.training.trainer import NONE
 from sdk import Codec
 from server_decoder.generative_prior import Window
 from server_decoder.grain.grain import PRESETS

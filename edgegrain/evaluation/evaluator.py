@@ -25,6 +25,7 @@ from codec_contract.bundle.manifest import MANIFEST, load_manifest
 from codec_contract.errors import ImageError
 from codec_contract.exact_square import cut_square
 from codec_contract.files import printable_name, write_atomically
+from codec_contract.payload import VERSION
 from codec_contract.pixels import Rgb
 from edge_encoder.preprocessing import load_picture
 from edgegrain.evaluation.classical_codecs import (
@@ -139,6 +140,7 @@ class Evaluator:
         manifest = (codec.bundle.folder / MANIFEST).read_bytes()
         self._metrics_key = metrics_key(metrics, weights_id)
         self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest(),
+                            "payload": VERSION,
                             "device": codec.device, "onnxruntime": onnxruntime.__version__,
                             "libraries": library_versions()}
         if config.quality or config.max_bytes:

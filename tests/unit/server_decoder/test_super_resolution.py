@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from edgegrain.metrics.pixel_scores import periodic_peaks
 from edgegrain.papers.models import super_resolution_model
 from server_decoder.generative_prior import Window
 from server_decoder.super_resolution import (
@@ -155,14 +153,3 @@ def test_colours_that_change_linearly_stay() -> None:
     torch.testing.assert_close(inside(notch_filter(picture)), inside(picture), atol=1e-5, rtol=0)
     constant = torch.full((1, 3, 16, 16), 0.7)  # also at its edges, and smaller than the filter
     torch.testing.assert_close(notch_filter(constant), constant, atol=1e-6, rtol=0)
-
-
-def test_a_grid_is_a_peak_until_it_is_filtered() -> None:
-    noise = torch.from_numpy(np.random.default_rng(0).normal(128, 4, (1, 3, 256, 256))).float()
-    grid = noise.clone()
-    grid[..., ::4, ::4] += 2.0
-
-    def peak(picture: Tensor) -> float:
-        return periodic_peaks(picture[0].permute(1, 2, 0).round().byte().numpy())[4]
-
-    assert peak(grid) > 10 and peak(notch_filter(grid)) < 0 < peak(noise)

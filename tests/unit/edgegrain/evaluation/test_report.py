@@ -254,12 +254,6 @@ def test_names_that_are_not_utf8_are_escaped(evaluated: Evaluated, tmp_path: Pat
     assert rb"caf\udce9.png" in files["tiny-64-lr16-1.0.0.tsv"] and rb"caf\udce9.png" in files["report.html"]
 
 
-def test_equal_results_give_equal_bytes(evaluated: Evaluated) -> None:
-    codec, results, paths = (part[:1] if isinstance(part, list) else part for part in evaluated)
-    files = [report_files(codec, results, paths, summary(results, codec.bundle, paths, "fast")) for _ in range(2)]
-    assert files[0] == files[1]
-
-
 def test_a_plot_has_the_bundles_point_even_without_a_curve_of_a_codec(evaluated: Evaluated) -> None:
     codec, results, paths = evaluated
     found = summary(results, codec.bundle, paths, "fast")

@@ -141,8 +141,3 @@ def test_the_summary_says_what_it_was_made_from(tmp_path: Path) -> None:
 def test_names(refinement: Refinement, suffix: str) -> None:
     assert refinement.suffix == suffix
     assert Refinement.of(refinement.summary()) == (refinement if refinement.steps else Refinement())
-
-
-def test_reports_of_the_encoders_lrs_say_nothing_of_it() -> None:
-    assert Refinement().summary() == {}
-    assert Refinement(40).summary() == {"refinement": 40}

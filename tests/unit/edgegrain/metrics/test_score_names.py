@@ -18,7 +18,6 @@ from edgegrain.metrics.score_names import (
     column_titles,
     formatted,
     losses_at,
-    marked,
     training_losses,
 )
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
@@ -66,7 +65,3 @@ def test_losses_of_the_enlarger_count_where_it_takes_part(tmp_path: Path) -> Non
         assert losses_at(load_manifest(folder), 65) == found and losses_at(load_manifest(folder), 64) == set()
     alone = load_manifest(write_tiny_bundle(tmp_path, "alone"))
     assert losses_at(alone, 128) == losses_at(alone, 64) == {"lpips_alex"}
-
-
-def test_titles_of_losses_are_marked() -> None:
-    assert marked("DISTS", "dists", {"dists"}) == "DISTS†" and marked("DISTS", "dists", {"kid"}) == "DISTS"

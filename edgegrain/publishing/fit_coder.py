@@ -55,12 +55,12 @@ def steps_for(samples: int) -> int:
 
 def fit_network(
     context: Tensor, reference: Tensor, level: Tensor, *, widths: Sequence[int], steps: int, seed: int,
-    report: Callable[[float], None] | None = None,
+    level_step: int = 1, report: Callable[[float], None] | None = None,
 ) -> FloatNetwork:
     """Train one channel's network on contexts ``[S, n]``, references ``[S]`` and levels ``[S]`` of any number type; the
     result is calibrated. ``report`` is called with the finished part."""
     torch.manual_seed(seed)
-    network = FloatNetwork(context.shape[1], widths, skip=False)
+    network = FloatNetwork(context.shape[1], widths, skip=False, step=level_step)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=steps)
     for step in range(steps):
@@ -103,7 +103,7 @@ def fit_tables(
     for channel in range(len(networks), 3):
         context, reference, level = _samples(indices, channel)
         networks.append(fit_network(context, reference, level, widths=widths, steps=steps, seed=seed + channel,
-                                    report=report_channel).integers())
+                                    level_step=level_step, report=report_channel).integers())
         if kept is not None:
             first, second, third = (*networks, *CoderTables.default().channels[len(networks):])
             record = {"key": key.hexdigest(), "fitted": len(networks),

@@ -37,8 +37,9 @@ class FloatNetwork(nn.Module):
     rounding.
     """
 
-    def __init__(self, inputs: int, widths: Sequence[int], *, skip: bool = True) -> None:
-        """``widths``: units of each hidden layer; ``skip``: let the output layer use the context as well.
+    def __init__(self, inputs: int, widths: Sequence[int], *, skip: bool = True, step: int = 1) -> None:
+        """``widths``: units of each hidden layer; ``skip``: let the output layer use the context too; ``step``: that
+        of the levels, whose indices become smaller: without it networks for 28 and more learn nothing.
 
         An output's weights share one 8-bit scale, and those of the context are far larger than those of hidden units,
         which then round to zero. So networks that become integers have no skip: their context weights count as 0.
@@ -52,6 +53,7 @@ class FloatNetwork(nn.Module):
             output.bias.copy_(torch.tensor([0.0, 3.0]))
         self.layers = nn.ModuleList([*layers, output])
         self._unused = 0 if skip else inputs
+        self._step = step
         self.units: list[tuple[Tensor, Tensor]] = []
         """Value of an integer 1 at each layer's inputs and outputs, once calibrated."""
 
@@ -73,11 +75,12 @@ class FloatNetwork(nn.Module):
         return self.layers[index].get_parameter("bias")
 
     def forward(self, context: Tensor) -> Tensor:
-        scaled = context / CONTEXT_UNIT
+        scaled = context * (self._step / CONTEXT_UNIT)
         values, last = scaled, len(self.layers) - 1
         for index in range(last):
             values = torch.relu(values @ self.weight(index).T + self.bias(index))
-        return torch.cat([scaled, values], dim=1) @ self.weight(last).T + self.bias(last)
+        mean, scale = (torch.cat([scaled, values], dim=1) @ self.weight(last).T + self.bias(last)).unbind(1)
+        return torch.stack([mean / self._step, scale], 1)
 
     @torch.no_grad()
     def calibrate(self, context: Tensor) -> None:
@@ -86,8 +89,8 @@ class FloatNetwork(nn.Module):
         A hidden unit's largest value is scaled near the top of its range, unless its weights would then not fit into
         8 bits. ReLU commutes with this scaling, and the next layer's weights undo it.
         """
-        context_unit = torch.full((context.shape[1],), 1.0 / CONTEXT_UNIT)
-        values, unit, units = context / CONTEXT_UNIT, context_unit, []
+        context_unit = torch.full((context.shape[1],), self._step / CONTEXT_UNIT)
+        values, unit, units = context * context_unit, context_unit, []
         last = len(self.layers) - 1
         for index in range(last):
             values = torch.relu(values @ self.weight(index).T + self.bias(index))
@@ -95,7 +98,7 @@ class FloatNetwork(nn.Module):
             weight_unit = (self.weight(index) * unit).abs().amax(dim=1) / MAX_WEIGHT
             units.append((unit, torch.maximum(range_unit, weight_unit).clamp(min=2.0**-40)))
             unit = units[-1][1]
-        mean_unit = 1.0 / (MEAN_UNIT * (1 << MEAN_BITS))
+        mean_unit = self._step / (MEAN_UNIT * (1 << MEAN_BITS))
         units.append((torch.cat([context_unit, unit]), torch.tensor([mean_unit, 1.0 / STEPS_PER_OCTAVE])))
         self.units = units
 

@@ -38,10 +38,11 @@ def test_fitted_tables_beat_the_default_on_what_they_were_fitted_to(fitted):
     assert all(np.array_equal(decode_lr(encode_lr(lr, fitted), 8, 8, fitted), lr) for lr in held_out)
 
 
-def test_the_integers_do_what_was_trained():
-    lrs = list(checkered_lrs(200))
+@pytest.mark.parametrize("step", [1, 24])
+def test_the_integers_do_what_was_trained(step):
+    lrs = [to_indices(lr, step) for lr in checkered_lrs(200)]
     context, reference, level = fit_coder._samples(lrs, 2)
-    network = fit_coder.fit_network(context, reference, level, widths=(8, 6), steps=120, seed=0)
+    network = fit_coder.fit_network(context, reference, level, widths=(8, 6), steps=120, seed=0, level_step=step)
     with torch.no_grad():
         prediction = network(context.float())
     means, scales = predicted(network.integers(), context.numpy().astype(np.int32), reference.numpy().astype(np.int32))
@@ -58,6 +59,16 @@ def test_tables_of_a_step_need_fewer_bytes(fitted):
     ours, fine = (np.mean([len(encode_lr(lr, tables)) for lr in held_out]) for tables in (coarse, fitted))
     # Noise of standard deviation 3 has 1.6 of 3.6 bits a sample left in steps of 3.
     assert fine - ours > 0.8 * 8 * 8 * 3 * np.log2(3) / 8
+
+
+def test_coarse_steps_are_learnt():
+    """At this step levels are four indices around the middle."""
+    held_out = checkered_lrs(20, seed=1)
+    tables = fit_coder.fit_tables(checkered_lrs(200), widths=(16,), steps=300, level_step=40)
+    _, counts = np.unique(to_indices(held_out, 40), return_counts=True)
+    share = counts / counts.sum()
+    independent = -(share * np.log2(share)).sum() * 8 * 8 * 3 / 8  # bytes of an LR whose samples say nothing of others
+    assert np.mean([len(encode_lr(lr, tables)) for lr in held_out]) < 0.5 * independent
 
 
 def test_integers_lose_little_at_steps():

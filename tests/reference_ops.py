@@ -27,7 +27,8 @@ def run_reference_graph(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray])
 def _op(name: str, compute: Callable[..., Any], typed: bool = True) -> type[OpRun]:
     """The op; ``typed``: with results in the type of its first input."""
     def run(self: OpRun, *inputs: np.ndarray | None, **_: Any) -> Results:
-        attributes = {item.name: onnx.helper.get_attribute_value(item) for item in self.onnx_node.attribute}
+        attributes = {item.name: onnx.helper.get_attribute_value(item) for item in self.onnx_node.attribute
+                      if item.name != "channels_last"}  # always 1
         results = compute(*inputs, **{key: value.decode() if isinstance(value, bytes) else value
                                       for key, value in attributes.items()})
         results = results if isinstance(results, tuple) else (results,)
@@ -56,7 +57,6 @@ def _factors(style: np.ndarray, squares: np.ndarray | None = None, norm: np.ndar
 
 _OPS = [
     _op("FusedConv", reference.fused_conv), _op("DenseBlock", _dense_block), _op("Upsample", reference.upsample),
-    _op("ModulationFactors", _factors), _op("DemodBiasAct", reference.demod_bias_act),
-    _op("FilteredBiasAct", reference.filtered_bias_act), _op("UpFirDn2d", reference.upfirdn2d),
-    _op("InverseHaar", reference.inverse_haar), _op("DequantizeLR", _dequantize, typed=False),
-    _op("QuantizePicture", quantize, typed=False)]
+    _op("ModulationFactors", _factors), _op("FilteredBiasAct", reference.filtered_bias_act),
+    _op("UpFirDn2d", reference.upfirdn2d), _op("InverseHaar", reference.inverse_haar),
+    _op("DequantizeLR", _dequantize, typed=False), _op("QuantizePicture", quantize, typed=False)]

@@ -1,4 +1,4 @@
-"""Compare the fused ops with ONNX's own: error against float64, time, and share of the measured copy rate.
+"""Measure the ops of generators: error against float64, time, and share of the measured copy rate.
 
     python benchmarks/speed/cuda_ops.py [--device cuda] [--side 1024] [--channels 32] [--batch 1] [--json]
     python benchmarks/speed/cuda_ops.py --read cuda_ops.npz ...  # without onnx: graphs written by pack.py
@@ -24,92 +24,65 @@ RUNS, PIECE = 20, 4  # timed runs; channels compared with float64
 
 
 def write_models() -> dict[str, bytes]:
-    """Graphs by ``op.kind.form``: a fused op (``fused``), or the same computation in ONNX's ops (``plain``)."""
+    """Graphs of one node by ``op.kind``."""
     from onnx import TensorProto, helper
 
     from server_decoder.cuda_ops.library import DOMAIN
 
-    def model(kind: str, nodes: list[object], inputs: dict[str, list[object]], wide: set[str]) -> bytes:
-        number = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}[kind]
-        values = [helper.make_tensor_value_info(name, TensorProto.FLOAT if name in wide else number, shape)
-                  for name, shape in inputs.items()]
-        graph = helper.make_graph(nodes, "op", values, [helper.make_tensor_value_info("y", number, [None] * 4)])
-        proto = helper.make_model(graph, ir_version=8, opset_imports=[
-            helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)])
-        return bytes(proto.SerializeToString())
-
-    def fused(op: str, inputs: list[str], **attributes: object) -> list[object]:
-        return [helper.make_node(op, inputs, ["y"], domain=DOMAIN, **attributes)]
-
-    def chain(*steps: tuple[str, list[str]]) -> list[object]:
-        """A chain of nodes: the first input of each is the result of the previous one."""
-        names = ["x", *(f"v{index}" for index in range(len(steps) - 1)), "y"]
-        return [helper.make_node(op, [names[index], *others], [names[index + 1]],
-                                 **({"alpha": 0.2} if op == "LeakyRelu" else {}))
-                for index, (op, others) in enumerate(steps)]
-
-    shapes = {"x": ["B", "C", "H", "W"], "demodulation": ["B", "C"], "noise": [1, 1, "h", "w"], "bias": ["C"],
+    shapes = {"x": ["B", "H", "W", "C"], "demodulation": ["B", "C"], "noise": [1, "h", "w", 1], "bias": ["C"],
               "style": ["B", "C"]}
-    spread = {**shapes, "demodulation": ["B", "C", 1, 1], "bias": ["C", 1, 1], "style": ["B", "C", 1, 1]}
-    tail = [("Mul", ["demodulation"]), ("Add", ["noise"]), ("Add", ["bias"]), ("LeakyRelu", []), ("Mul", ["style"])]
-    factors = {"demodulation", "bias", "style"}
+    ops = {"FilteredBiasAct": (["x", *TAIL], {"pad": [1, 1, 1, 1], "filter_gain": 4.0}),
+           "UpFirDn2d": (["x"], {"up": 2, "pad": [2, 1, 2, 1], "filter_gain": 4.0}),
+           "InverseHaar": (["x", "style"], {"scale": 0.5})}
     models = {}
-    for kind in TOLERANCE:
-        models[f"DemodBiasAct.{kind}.fused"] = model(
-            kind, fused("DemodBiasAct", ["x", *TAIL]), shapes, factors)
-        models[f"DemodBiasAct.{kind}.plain"] = model(kind, chain(*tail), spread, set())
-        models[f"FilteredBiasAct.{kind}.fused"] = model(
-            kind, fused("FilteredBiasAct", ["x", *TAIL], pad=[1, 1, 1, 1], filter_gain=4.0), shapes, factors)
-        models[f"UpFirDn2d.{kind}.fused"] = model(
-            kind, fused("UpFirDn2d", ["x"], pad=[1, 1, 1, 1], filter_gain=4.0), {"x": shapes["x"]}, set())
-        models[f"InverseHaar.{kind}.fused"] = model(
-            kind, fused("InverseHaar", ["x", "style"], scale=0.5), {key: shapes[key] for key in ("x", "style")},
-            factors)
+    for op, (names, attributes) in ops.items():
+        for kind in ("float32",) if op == "UpFirDn2d" else TOLERANCE:
+            number = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}[kind]
+            inputs = [helper.make_tensor_value_info(name, number if name in ("x", "noise") else TensorProto.FLOAT,
+                                                    shapes[name]) for name in names]
+            node = helper.make_node(op, names, ["y"], domain=DOMAIN, channels_last=1, **attributes)
+            result = helper.make_tensor_value_info("y", number, [None] * 4)
+            model = helper.make_model(helper.make_graph([node], "op", inputs, [result]), ir_version=8, opset_imports=[
+                helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)])
+            models[f"{op}.{kind}"] = bytes(model.SerializeToString())
     return models
 
 
-def feeds(op: str, kind: str, form: str, batch: int, channels: int, side: int) -> dict[str, np.ndarray]:
-    """Fresh random inputs; the op's result is about ``[batch, channels, side, side]``."""
+def feeds(op: str, kind: str, batch: int, channels: int, side: int) -> dict[str, np.ndarray]:
+    """Fresh random inputs; the op's result is ``[batch, side, side, channels]``, of ``UpFirDn2d`` a picture."""
     random = np.random.default_rng()
 
-    def draw(*shape: int, wide: bool = False) -> np.ndarray:
-        return random.standard_normal(shape, np.float32).astype(np.float32 if wide else kind)
+    def draw(*shape: int, kind: str = "float32") -> np.ndarray:
+        return random.standard_normal(shape, np.float32).astype(kind)
 
-    def pictures(*shape: int) -> np.ndarray:  # shifted copies: drawing a gigabyte of random numbers is slow
-        one = draw(*shape)
-        return np.stack([np.roll(one, index, axis=2) for index in range(batch)])
+    def pictures(side: int, channels: int) -> np.ndarray:  # shifted copies: drawing a gigabyte of numbers is slow
+        one = draw(side, side, channels, kind=kind)
+        return np.stack([np.roll(one, index, axis=1) for index in range(batch)])
 
     if op == "InverseHaar":
-        return {"x": pictures(4 * channels, side // 2, side // 2), "style": draw(batch, 4 * channels, wide=True)}
-    inner = side if op == "DemodBiasAct" else side + 1
-    found = {"x": pictures(channels, inner, inner)}
-    if op != "UpFirDn2d":
-        ones, wide = ((1, 1), False) if form == "plain" else ((), True)
-        found |= {"demodulation": draw(batch, channels, *ones, wide=wide), "noise": draw(1, 1, side, side),
-                  "bias": draw(channels, *ones, wide=wide), "style": draw(batch, channels, *ones, wide=wide)}
-    return found
+        return {"x": pictures(side // 2, 4 * channels), "style": draw(batch, 4 * channels)}
+    if op == "UpFirDn2d":
+        return {"x": pictures(side // 2, 3)}
+    return {"x": pictures(side + 1, channels), "demodulation": draw(batch, channels),
+            "noise": draw(1, side, side, 1, kind=kind), "bias": draw(channels), "style": draw(batch, channels)}
 
 
 def largest_error(op: str, inputs: dict[str, np.ndarray], result: np.ndarray) -> float:
     """Largest error in some channels of the last picture, relative to the largest value."""
     from server_decoder.cuda_ops import reference
 
-    channels = result.shape[1]
+    channels = result.shape[3]
     some = np.linspace(0, channels - 1, min(PIECE, channels)).astype(int)
     if op == "InverseHaar":
         bands = (some + channels * np.arange(4)[:, None]).ravel()
-        expected = reference.inverse_haar(inputs["x"][-1:, bands], inputs["style"][-1:, bands], scale=0.5)
+        expected = reference.inverse_haar(inputs["x"][-1:, ..., bands], inputs["style"][-1:, bands], scale=0.5)
+    elif op == "UpFirDn2d":
+        expected = reference.upfirdn2d(inputs["x"][-1:, ..., some], pad=(2, 1, 2, 1), filter_gain=4)
     else:
-        x = inputs["x"][-1:, some]
-        tail = [inputs["demodulation"][-1:, some], inputs["noise"], inputs["bias"][some],
-                inputs["style"][-1:, some]] if op != "UpFirDn2d" else []
-        if op == "DemodBiasAct":
-            expected = reference.demod_bias_act(x, *tail)[1]
-        elif op == "FilteredBiasAct":
-            expected = reference.filtered_bias_act(x, *tail, pad=(1, 1, 1, 1), filter_gain=4)[1]
-        else:
-            expected = reference.upfirdn2d(x, pad=(1, 1, 1, 1), filter_gain=4)
-    return float(np.abs(result[-1:, some] - expected).max() / np.abs(expected).max())
+        expected = reference.filtered_bias_act(
+            inputs["x"][-1:, ..., some], inputs["demodulation"][-1:, some], inputs["noise"], inputs["bias"][some],
+            inputs["style"][-1:, some], pad=(1, 1, 1, 1), filter_gain=4)
+    return float(np.abs(result[-1:, ..., some] - expected).max() / np.abs(expected).max())
 
 
 def measure(model: bytes, device: str, inputs: dict[str, np.ndarray], threads: int) -> tuple[float, np.ndarray]:
@@ -163,23 +136,21 @@ def main() -> int:
     rate = copy_rate(options.device, options.threads)
     report: dict[str, object] = {
         **circumstances(options.device, options.threads),
-        "shape": [options.batch, options.channels, options.side, options.side], "copy_gb_per_s": round(rate / 1e9, 1)}
+        "shape": [options.batch, options.side, options.side, options.channels], "copy_gb_per_s": round(rate / 1e9, 1)}
     print(", ".join(f"{name} {value}" for name, value in report.items()))
     failed, rows = False, []
     for name, model in models.items():
-        op, kind, form = name.split(".")
-        inputs = feeds(op, kind, form, options.batch, options.channels, options.side)
+        op, kind = name.split(".")
+        inputs = feeds(op, kind, options.batch, options.channels, options.side)
         seconds, result = measure(model, options.device, inputs, options.threads)
         moved = result.nbytes + sum(array.nbytes for array in inputs.values())
-        row = {"op": op, "type": kind, "form": form, "ms": round(seconds * 1e3, 3),
-               "of_copy_rate": round(moved / seconds / rate, 3)}
-        if form == "fused":
-            row["error"] = float(f"{largest_error(op, inputs, result):.1e}")
-            row["right"] = row["error"] <= TOLERANCE[kind]
-            failed |= not row["right"]
+        error = float(f"{largest_error(op, inputs, result):.1e}")
+        row = {"op": op, "type": kind, "ms": round(seconds * 1e3, 3),
+               "of_copy_rate": round(moved / seconds / rate, 3), "error": error, "right": error <= TOLERANCE[kind]}
+        failed |= not row["right"]
         rows.append(row)
-        print(f"{op:16} {kind} {form:6} {row['ms']:10.3f} ms  {row['of_copy_rate']:6.1%} of the copy rate"
-              + (f"  error {row['error']:.1e} {'' if row['right'] else 'WRONG'}" if form == "fused" else ""))
+        print(f"{op:16} {kind} {row['ms']:10.3f} ms  {row['of_copy_rate']:6.1%} of the copy rate  error {error:.1e} "
+              f"{'' if row['right'] else 'WRONG'}")
     if options.json:
         print(json.dumps({**report, "ops": rows}))
     return int(failed)

@@ -1,7 +1,6 @@
 """The ops of ``com.edgegrain`` in numpy and float64: the definition that their kernels are tested against.
 
-Every function takes arrays of any float type and computes in float64. ``channels_last`` says that maps are
-``[B, H, W, C]`` and noise ``[1 or B, H, W, 1]``; the newer ops know no other layout. ``DequantizeLR`` and
+Every function takes arrays of any float type and computes in float64; maps are ``[B, H, W, C]``. ``DequantizeLR`` and
 ``QuantizePicture`` are `codec_contract.pixels.dequantize` and ``quantize``.
 """
 
@@ -18,88 +17,58 @@ TAPS = (0.125, 0.375, 0.375, 0.125)
 """StyleGAN2's [1, 3, 3, 1] / 8."""
 
 
-def demod_bias_act(
-    x: npt.ArrayLike, demodulation: npt.ArrayLike | None = None, noise: npt.ArrayLike | None = None,
-    bias: npt.ArrayLike | None = None, style: npt.ArrayLike | None = None, *, slope: float = 0.2, gain: float = 1.0,
-    clamp: float = 0.0, channels_last: bool = False,
-) -> tuple[Array, Array]:
-    """``DemodBiasAct``: the steps after a modulated convolution, for x ``[B, C, H, W]``.
+def upfirdn2d(x: npt.ArrayLike, *, taps: tuple[float, ...] = TAPS, filter_gain: float = 1.0, up: int = 2,
+              pad: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Array:
+    """``UpFirDn2d`` ([StyleGAN2]'s name): insert ``up - 1`` zeros after every pixel, pad with zeros (left, right,
+    above, below), convolve with ``taps`` both ways.
 
-    ``demodulation`` and ``style`` are ``[B, C]``, ``noise`` ``[1 or B, 1, H, W]`` times its strength, ``bias`` ``[C]``;
-    a ``clamp`` of 0 is no limit. Returns the activation, and the activation times ``style``.
+    A true convolution, so the last tap meets the first pixel.
     """
-    if channels_last:
-        noise = None if noise is None else to_nchw(noise)
-        plain, modulated = demod_bias_act(to_nchw(x), demodulation, noise, bias, style, slope=slope, gain=gain,
-                                          clamp=clamp)
-        return to_nhwc(plain), to_nhwc(modulated)
-    value = _wide(x)
-    if demodulation is not None:
-        value = value * _wide(demodulation)[:, :, None, None]
-    if noise is not None:
-        value = value + _wide(noise)
-    if bias is not None:
-        value = value + _wide(bias)[:, None, None]
-    value = np.where(value < 0, value * slope, value) * gain
-    if clamp:
-        value = value.clip(-clamp, clamp)
-    return value, value if style is None else value * _wide(style)[:, :, None, None]
-
-
-def upfirdn2d(x: npt.ArrayLike, *, taps: tuple[float, ...] = TAPS, filter_gain: float = 1.0, up: int = 1, down: int = 1,
-              pad: tuple[int, int, int, int] = (0, 0, 0, 0), channels_last: bool = False) -> Array:
-    """``UpFirDn2d`` ([StyleGAN2]'s name): insert zeros, pad with zeros (left, right, above, below), convolve with
-    ``taps`` both ways, drop pixels.
-
-    A true convolution, so the last tap meets the first pixel. ``up`` and ``down`` are 1 or 2.
-    """
-    if channels_last:
-        return to_nhwc(upfirdn2d(to_nchw(x), taps=taps, filter_gain=filter_gain, up=up, down=down, pad=pad))
     x = _wide(x)
-    batch, channels, height, width = x.shape
-    spread = np.zeros((batch, channels, height * up, width * up))
-    spread[:, :, ::up, ::up] = x
+    batch, height, width, channels = x.shape
+    spread = np.zeros((batch, height * up, width * up, channels))
+    spread[:, ::up, ::up] = x
     left, right, above, below = pad
-    spread = np.pad(spread, ((0, 0), (0, 0), (above, below), (left, right)))
-    out_height, out_width = (side - len(taps) + 1 for side in spread.shape[2:])
-    result = np.zeros((batch, channels, out_height, out_width))
+    spread = np.pad(spread, ((0, 0), (above, below), (left, right), (0, 0)))
+    out_height, out_width = (side - len(taps) + 1 for side in spread.shape[1:3])
+    result = np.zeros((batch, out_height, out_width, channels))
     for i, vertical in enumerate(reversed(taps)):
         for j, horizontal in enumerate(reversed(taps)):
-            result += filter_gain * vertical * horizontal * spread[:, :, i : i + out_height, j : j + out_width]
-    return result[:, :, ::down, ::down]
+            result += filter_gain * vertical * horizontal * spread[:, i : i + out_height, j : j + out_width]
+    return result
 
 
 def filtered_bias_act(
-    x: npt.ArrayLike, demodulation: npt.ArrayLike | None = None, noise: npt.ArrayLike | None = None,
-    bias: npt.ArrayLike | None = None, style: npt.ArrayLike | None = None, *, taps: tuple[float, ...] = TAPS,
-    filter_gain: float = 1.0, pad: tuple[int, int, int, int] = (0, 0, 0, 0), slope: float = 0.2, gain: float = 1.0,
-    clamp: float = 0.0, channels_last: bool = False,
-) -> tuple[Array, Array]:
-    """``FilteredBiasAct``: `upfirdn2d` without up and down, then `demod_bias_act`."""
-    filtered = upfirdn2d(x, taps=taps, filter_gain=filter_gain, pad=pad, channels_last=channels_last)
-    return demod_bias_act(filtered, demodulation, noise, bias, style, slope=slope, gain=gain, clamp=clamp,
-                          channels_last=channels_last)
+    x: npt.ArrayLike, demodulation: npt.ArrayLike, noise: npt.ArrayLike, bias: npt.ArrayLike, style: npt.ArrayLike, *,
+    taps: tuple[float, ...] = TAPS, filter_gain: float = 1.0, pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+    slope: float = 0.2, gain: float = 1.0, clamp: float = 0.0,
+) -> Array:
+    """``FilteredBiasAct``: `upfirdn2d` without zeros between pixels, then the steps after a modulated convolution.
+
+    ``demodulation`` and ``style`` are ``[B, C]``, ``noise`` ``[1, H, W, 1]`` times its strength, ``bias`` ``[C]``; a
+    ``clamp`` of 0 is no limit.
+    """
+    filtered = upfirdn2d(x, taps=taps, filter_gain=filter_gain, up=1, pad=pad)
+    value = filtered * _wide(demodulation)[:, None, None] + _wide(noise) + _wide(bias)
+    return _activation(value, slope, gain, clamp) * _wide(style)[:, None, None]
 
 
-def inverse_haar(bands: npt.ArrayLike, style: npt.ArrayLike | None = None, *, scale: float = 1.0,
-                 channels_last: bool = False) -> Array:
+def inverse_haar(bands: npt.ArrayLike, style: npt.ArrayLike | None = None, *, scale: float = 1.0) -> Array:
     """``InverseHaar``: ``server_decoder.mobile_stylegan.inverse_haar`` of ``scale * style * bands``.
 
-    ``[B, 4C, H, W]``: ll, b1 (between rows), b2 (between columns), b3 (between diagonals), C channels each; style
-    ``[B, 4C]`` -> ``[B, C, 2H, 2W]``.
+    ``[B, H, W, 4C]``: ll, b1 (between rows), b2 (between columns), b3 (between diagonals), C channels each; style
+    ``[B, 4C]`` -> ``[B, 2H, 2W, C]``.
     """
-    if channels_last:
-        return to_nhwc(inverse_haar(to_nchw(bands), style, scale=scale))
     bands = _wide(bands) * scale
     if style is not None:
-        bands = bands * _wide(style)[:, :, None, None]
-    ll, b1, b2, b3 = np.split(bands, 4, axis=1)
-    batch, channels, height, width = ll.shape
-    result = np.empty((batch, channels, 2 * height, 2 * width))
-    result[:, :, 0::2, 0::2] = ll + b1 + b2 + b3
-    result[:, :, 0::2, 1::2] = ll + b1 - b2 - b3
-    result[:, :, 1::2, 0::2] = ll - b1 + b2 - b3
-    result[:, :, 1::2, 1::2] = ll - b1 - b2 + b3
+        bands = bands * _wide(style)[:, None, None]
+    ll, b1, b2, b3 = np.split(bands, 4, axis=3)
+    batch, height, width, channels = ll.shape
+    result = np.empty((batch, 2 * height, 2 * width, channels))
+    result[:, 0::2, 0::2] = ll + b1 + b2 + b3
+    result[:, 0::2, 1::2] = ll + b1 - b2 - b3
+    result[:, 1::2, 0::2] = ll - b1 + b2 - b3
+    result[:, 1::2, 1::2] = ll - b1 - b2 + b3
     return result
 
 
@@ -114,9 +83,9 @@ def fused_conv(
     """``FusedConv``: a convolution and the steps after it; the result, and the result times ``style``.
 
     x is ``[B, H, W, C]``, ``more`` further channels of it; ``weight`` ``[shuffle * shuffle * O, kh, kw, C]``, of a
-    depthwise convolution ``[C, kh, kw, 1]``, of rank five one per picture. ``demodulation`` is ``[B or 1, O]``,
-    ``noise`` ``[1 or B, OH, OW, 1]``, ``bias`` ``[O]``, ``style`` ``[B, O]``, ``residual`` and ``outer``
-    ``[B, OH, OW, O]``. The attributes are described in docs/cuda_ops.md.
+    depthwise convolution ``[C, kh, kw, 1]``, of rank five one per picture. ``demodulation`` and ``style`` are
+    ``[B, O]``, ``noise`` ``[1, OH, OW, 1]``, ``bias`` ``[O]``, ``residual`` and ``outer`` ``[B, OH, OW, O]``. The
+    attributes are described in docs/cuda_ops.md.
     """
     x, weight = _wide(x), _wide(weight)
     if more is not None:
@@ -141,7 +110,11 @@ def fused_conv(
         value = value * _wide(demodulation)[:, None, None]
     if residual is not None and residual_first:
         value = value + _wide(residual)
-    value, _ = demod_bias_act(value, None, noise, bias, slope=slope, gain=gain, clamp=clamp, channels_last=True)
+    if noise is not None:
+        value = value + _wide(noise)
+    if bias is not None:
+        value = value + _wide(bias)
+    value = _activation(value, slope, gain, clamp)
     if residual is not None and not residual_first:
         value = _wide(residual) + scale * value
     if outer is not None:
@@ -202,14 +175,9 @@ def modulation_factors(
     return wide, gain
 
 
-def to_nchw(values: npt.ArrayLike) -> Array:
-    """``[B, H, W, C]`` -> ``[B, C, H, W]``."""
-    return _wide(values).transpose(0, 3, 1, 2)
-
-
-def to_nhwc(values: npt.ArrayLike) -> Array:
-    """``[B, C, H, W]`` -> ``[B, H, W, C]``."""
-    return _wide(values).transpose(0, 2, 3, 1)
+def _activation(value: Array, slope: float, gain: float, clamp: float) -> Array:
+    value = np.where(value < 0, value * slope, value) * gain
+    return value.clip(-clamp, clamp) if clamp else value
 
 
 def _wide(values: npt.ArrayLike) -> Array:

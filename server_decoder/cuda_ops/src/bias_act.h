@@ -1,10 +1,9 @@
 // The steps after a modulated convolution: demodulation, noise, bias, leaky ReLU, and the next layer's style.
 //
-//   v = clamp(gain * leaky(x * demodulation[b, c] + noise[b, h, w] + bias[c]))
-//   y = v, and modulated = v * style[b, c]
+//   y = clamp(gain * leaky(x * demodulation[b, c] + noise[h, w] + bias[c])) * style[b, c]
 //
-// Every kernel here is a plain object whose call does one item of work, on the host as on the device: what the tests run
-// on the CPU is, but for the launch, what the GPU runs.
+// Kernels are plain objects whose call does one item of work, on the host as on the device: what the tests run on the CPU
+// is, but for the launch, what the GPU runs.
 #pragma once
 
 #include "number.h"
@@ -14,16 +13,14 @@
 
 namespace edgegrain {
 
-// Null pointers leave their step out. Factors and bias are float32 for every T.
+// Factors and bias are float32 for every T.
 template <class T>
 struct Tail {
   const float* demodulation;  // [B, C]
-  const T* noise;             // [1 or B, 1, H, W]
+  const T* noise;             // [H, W]
   const float* bias;          // [C]
   const float* style;         // [B, C]
-  T* plain;                   // [B, C, H, W]
-  T* modulated;               // [B, C, H, W]; with a style only
-  std::int64_t noise_stride;  // from one picture's noise to the next: H * W, or 0 where they share it
+  T* y;                       // [B, H, W, C]
   float slope, gain, clamp;   // clamp: 0 for none
 };
 
@@ -40,16 +37,45 @@ EDGEGRAIN_HD float activate(float value, float slope, float gain, float clamp) {
 #endif
 }
 
-// The factors of channel c of picture b.
-struct Channel {
-  float demodulation, bias, style;
+// N factors of consecutive channels, ones where there are none. On the device they are read 16 bytes at a time, where
+// N > 1.
+template <int N>
+EDGEGRAIN_HD void load_factors(const float* from, float (&factors)[N]) {
+  if (!from) {
+    EDGEGRAIN_UNROLL
+    for (int i = 0; i < N; ++i) factors[i] = 1.0f;
+    return;
+  }
+#ifdef __CUDA_ARCH__
+  if constexpr (N % 4 == 0) {
+    EDGEGRAIN_UNROLL
+    for (int i = 0; i < N; i += 4) {
+      const Words words = load_words(from + i);
+      EDGEGRAIN_UNROLL
+      for (int k = 0; k < 4; ++k) factors[i + k] = bit_cast<float>(words.words[k]);
+    }
+    return;
+  }
+#endif
+  EDGEGRAIN_UNROLL
+  for (int i = 0; i < N; ++i) factors[i] = from[i];
+}
+
+// The factors of N channels of picture b, from c on.
+template <int N>
+struct Channels {
+  float demodulation[N], bias[N], style[N];
 
   template <class T>
-  EDGEGRAIN_HD Channel(const Tail<T>& tail, std::uint32_t b, std::uint32_t c, std::uint32_t channels) {
+  EDGEGRAIN_HD Channels(const Tail<T>& tail, std::uint32_t b, std::uint32_t c, std::uint32_t channels) {
     const std::int64_t row = static_cast<std::int64_t>(b) * channels + c;
-    demodulation = tail.demodulation ? tail.demodulation[row] : 1.0f;
-    bias = tail.bias ? tail.bias[c] : 0.0f;
-    style = tail.style ? tail.style[row] : 1.0f;
+    load_factors(tail.demodulation + row, demodulation);
+    load_factors(tail.bias + c, bias);
+    load_factors(tail.style + row, style);
+#ifdef __CUDA_ARCH__  // as `activate_scaled` wants them
+    EDGEGRAIN_UNROLL
+    for (int i = 0; i < N; ++i) demodulation[i] *= tail.gain, bias[i] *= tail.gain;
+#endif
   }
 };
 
@@ -74,75 +100,25 @@ EDGEGRAIN_HD void activate_scaled(const Tail<T>& tail, float (&scaled)[N]) {
 #endif
 }
 
-// N values of a channel, at `offset` in the output.
+// N channels of a pixel, at `offset` in the output; `at` is the pixel's place in its picture.
 template <class T, int N>
-EDGEGRAIN_HD void finish(const Tail<T>& tail, const Channel& channel, std::int64_t offset, const float (&x)[N],
-                         const float (&noise)[N]) {
+EDGEGRAIN_HD void finish(const Tail<T>& tail, const Channels<N>& channels, std::int64_t at, std::int64_t offset,
+                         const float (&x)[N]) {
+  const float noise = to_float(tail.noise[at]);
   float values[N];
 #ifdef __CUDA_ARCH__
-  const float demodulation = channel.demodulation * tail.gain, bias = channel.bias * tail.gain;
   EDGEGRAIN_UNROLL
-  for (int i = 0; i < N; ++i) values[i] = x[i] * demodulation + (noise[i] * tail.gain + bias);
+  for (int i = 0; i < N; ++i) values[i] = x[i] * channels.demodulation[i] + (noise * tail.gain + channels.bias[i]);
   activate_scaled(tail, values);
 #else
   for (int i = 0; i < N; ++i) {
-    values[i] = activate(x[i] * channel.demodulation + (noise[i] + channel.bias), tail.slope, tail.gain, tail.clamp);
+    values[i] = activate(x[i] * channels.demodulation[i] + (noise + channels.bias[i]), tail.slope, tail.gain,
+                         tail.clamp);
   }
 #endif
-  if (tail.plain) store_floats(tail.plain + offset, values);
-  if (tail.modulated) {
-    EDGEGRAIN_UNROLL
-    for (int i = 0; i < N; ++i) values[i] *= channel.style;
-    store_floats(tail.modulated + offset, values);
-  }
+  EDGEGRAIN_UNROLL
+  for (int i = 0; i < N; ++i) values[i] *= channels.style[i];
+  store_floats(tail.y + offset, values);
 }
-
-// N values of picture b's noise from position `at` of the plane on; zeros where there is none.
-template <class T, int N>
-EDGEGRAIN_HD void load_noise(const Tail<T>& tail, std::uint32_t b, std::int64_t at, float (&noise)[N]) {
-  if (tail.noise) {
-    const auto read = Vector<T, N>::load(tail.noise + b * tail.noise_stride + at);
-    EDGEGRAIN_UNROLL
-    for (int i = 0; i < N; ++i) noise[i] = read[i];
-  } else {
-    EDGEGRAIN_UNROLL
-    for (int i = 0; i < N; ++i) noise[i] = 0.0f;
-  }
-}
-
-// An item: N neighbouring pixels of kChannels channels, which share one read of the noise. N > 1 needs H * W to be a
-// multiple of N and all tensors on multiples of 16 bytes.
-template <class T, int N>
-struct DemodBiasAct {
-  static constexpr std::uint32_t kChannels = 4;
-
-  const T* x;  // [B, C, H, W]
-  Tail<T> tail;
-  std::uint32_t channels, groups, strips;  // C, ceil(C / kChannels), H * W / N
-  std::int64_t plane;                      // H * W
-
-  EDGEGRAIN_HD void operator()(std::uint32_t item) const {
-    const std::uint32_t strip = item % strips, rest = item / strips;
-    const std::uint32_t first = rest % groups * kChannels, b = rest / groups;
-    const std::int64_t at = static_cast<std::int64_t>(strip) * N;
-    const std::int64_t offset = (static_cast<std::int64_t>(b) * channels + first) * plane + at;
-    Vector<T, N> inputs[kChannels];  // all reads before the first write: they are under way together
-    EDGEGRAIN_UNROLL
-    for (std::uint32_t i = 0; i < kChannels; ++i) {
-      if (first + i < channels) inputs[i] = Vector<T, N>::load(x + offset + i * plane);
-    }
-    float noise[N];
-    load_noise(tail, b, at, noise);
-    EDGEGRAIN_UNROLL
-    for (std::uint32_t i = 0; i < kChannels; ++i) {
-      if (first + i < channels) {
-        float values[N];
-        EDGEGRAIN_UNROLL
-        for (int k = 0; k < N; ++k) values[k] = inputs[i][k];
-        finish(tail, Channel(tail, b, first + i, channels), offset + i * plane, values, noise);
-      }
-    }
-  }
-};
 
 }  // namespace edgegrain

@@ -1,6 +1,6 @@
 // A convolution of channels-last maps with what follows it, for both devices.
 //
-//   v = clamp(gain * leaky(conv(x) * demodulation[b, o] + noise[b, h, w] + bias[o]))
+//   v = clamp(gain * leaky(conv(x) * demodulation[b, o] + noise[h, w] + bias[o]))
 //   v = residual + scale * v              with a residual; with `residual_first` it is part of the sum above instead
 //   v = outer + outer_scale * v           with an outer
 //   y = v, and modulated = v * style[b, o]
@@ -29,8 +29,8 @@ struct Conv {
   const T* more;              // [B, H, W, C - split], the others; null if x has all
   const T* weight;            // [shuffle^2 * O, kernel_height, kernel_width, C]; depthwise: [C, kernel_height,
                               // kernel_width]
-  const float* demodulation;  // [B or 1, O]
-  const T* noise;             // [B or 1, OH, OW]
+  const float* demodulation;  // [B, O]
+  const T* noise;             // [OH, OW]
   const float* bias;          // [O]
   const float* style;         // [B, O]
   const T* residual;          // [B, OH, OW, O]
@@ -39,9 +39,7 @@ struct Conv {
   T* modulated;               // [B, OH, OW, O], dense; null without a style
 
   std::int64_t x_stride, more_stride, y_stride, residual_stride, outer_stride;
-  std::int64_t weight_stride;        // from one picture's filters to the next: their size, or 0 where they share them
-  std::int64_t demodulation_stride;  // from one picture's to the next: O, or 0 where they share it
-  std::int64_t noise_stride;         // the same: OH * OW, or 0
+  std::int64_t weight_stride;  // from one picture's filters to the next: their size, or 0 where they share them
 
   std::int32_t batch, height, width, channels;      // of x and `more` together
   std::int32_t split;                                // channels of x

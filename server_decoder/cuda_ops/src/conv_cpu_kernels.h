@@ -95,20 +95,17 @@ struct Finish {
   int count;
 
   EDGEGRAIN_HD Finish(const Conv<T>& conv, std::int32_t picture, std::int32_t channel, int count)
-      : noise(conv.noise ? conv.noise + picture * conv.noise_stride : nullptr), y_stride(conv.y_stride),
-        residual_stride(conv.residual_stride), outer_stride(conv.outer_stride), modulated_stride(conv.out_channels),
-        demodulation(all(1.0f)), bias(Lanes{}), style(Lanes{}), gain(all(conv.gain)),
-        negative_gain(all(conv.slope * conv.gain)), clamp(conv.clamp), scale(conv.scale), outer_scale(conv.outer_scale),
-        residual_first(conv.residual_first), count(count) {
+      : noise(conv.noise), y_stride(conv.y_stride), residual_stride(conv.residual_stride),
+        outer_stride(conv.outer_stride), modulated_stride(conv.out_channels), demodulation(all(1.0f)), bias(Lanes{}),
+        style(Lanes{}), gain(all(conv.gain)), negative_gain(all(conv.slope * conv.gain)), clamp(conv.clamp),
+        scale(conv.scale), outer_scale(conv.outer_scale), residual_first(conv.residual_first), count(count) {
     const std::int64_t first = std::int64_t{picture} * conv.out_height * conv.out_width;
     residual = conv.residual ? conv.residual + first * residual_stride + channel : nullptr;
     outer = conv.outer ? conv.outer + first * outer_stride + channel : nullptr;
     y = conv.y ? conv.y + first * y_stride + channel : nullptr;
     modulated = conv.modulated ? conv.modulated + first * modulated_stride + channel : nullptr;
     const std::int64_t row = std::int64_t{picture} * conv.out_channels + channel;
-    if (conv.demodulation) {
-      demodulation = load_some<kFull>(conv.demodulation + picture * conv.demodulation_stride + channel, count);
-    }
+    if (conv.demodulation) demodulation = load_some<kFull>(conv.demodulation + row, count);
     if (conv.bias) bias = load_some<kFull>(conv.bias + channel, count);
     if (conv.style) style = load_some<kFull>(conv.style + row, count);
   }

@@ -39,13 +39,14 @@ __device__ __forceinline__ void finish_channels(const Conv<T>& conv, std::int32_
                                                 std::int32_t column, std::int32_t o, float (&values)[kCount]) {
   const std::int64_t in_picture = static_cast<std::int64_t>(row) * conv.out_width + column;
   const std::int64_t pixel = static_cast<std::int64_t>(b) * conv.out_height * conv.out_width + in_picture;
+  const std::int64_t channel = static_cast<std::int64_t>(b) * conv.out_channels + o;
   float factors[kCount];
   if (conv.demodulation) {
-    Run<T, kCount>::load_factors(conv.demodulation + b * conv.demodulation_stride + o, factors);
+    Run<T, kCount>::load_factors(conv.demodulation + channel, factors);
     EDGEGRAIN_UNROLL
     for (int i = 0; i < kCount; ++i) values[i] *= factors[i];
   }
-  const float noise = conv.noise ? to_float(conv.noise[b * conv.noise_stride + in_picture]) : 0.0f;
+  const float noise = conv.noise ? to_float(conv.noise[in_picture]) : 0.0f;
   EDGEGRAIN_UNROLL
   for (int i = 0; i < kCount; ++i) factors[i] = 0.0f;
   if (conv.bias) Run<T, kCount>::load_factors(conv.bias + o, factors);
@@ -70,7 +71,7 @@ __device__ __forceinline__ void finish_channels(const Conv<T>& conv, std::int32_
   }
   if (conv.y) store_floats(conv.y + pixel * conv.y_stride + o, values);
   if (conv.modulated) {
-    Run<T, kCount>::load_factors(conv.style + static_cast<std::int64_t>(b) * conv.out_channels + o, factors);
+    Run<T, kCount>::load_factors(conv.style + channel, factors);
     EDGEGRAIN_UNROLL
     for (int i = 0; i < kCount; ++i) values[i] *= factors[i];
     store_floats(conv.modulated + pixel * conv.out_channels + o, values);
@@ -81,10 +82,10 @@ __device__ __forceinline__ void finish_channels(const Conv<T>& conv, std::int32_
 template <class T>
 bool is_wide_output(const Conv<T>& conv) {
   const auto whole = [](std::int64_t stride) { return stride % kWide<T> == 0; };
-  return whole(conv.out_channels) && is_wide(conv.demodulation) && whole(conv.demodulation_stride) &&
-         is_wide(conv.bias) && is_wide(conv.style) && is_wide(conv.y) && (!conv.y || whole(conv.y_stride)) &&
-         is_wide(conv.modulated) && is_wide(conv.residual) && (!conv.residual || whole(conv.residual_stride)) &&
-         is_wide(conv.outer) && (!conv.outer || whole(conv.outer_stride));
+  return whole(conv.out_channels) && is_wide(conv.demodulation) && is_wide(conv.bias) && is_wide(conv.style) &&
+         is_wide(conv.y) && (!conv.y || whole(conv.y_stride)) && is_wide(conv.modulated) && is_wide(conv.residual) &&
+         (!conv.residual || whole(conv.residual_stride)) && is_wide(conv.outer) &&
+         (!conv.outer || whole(conv.outer_stride));
 }
 
 }  // namespace edgegrain

@@ -1,60 +1,48 @@
 // The inverse Haar transform, doubled, of bands that are multiplied by a style first.
 #pragma once
 
-#include "number.h"
+#include "bias_act.h"
 
 namespace edgegrain {
 
-// Bands [B, 4C, H, W], C channels of ll, b1 (between rows), b2 (between columns), b3 (between diagonals) one after
-// another -> [B, C, 2H, 2W]. An item: N neighbouring positions, which become N cells of 2 x 2. N > 1 needs W to be a
-// multiple of N and both tensors on multiples of 16 bytes.
+// Bands [B, H, W, 4C], C channels of ll, b1 (between rows), b2 (between columns), b3 (between diagonals) one after
+// another -> [B, 2H, 2W, C]. An item: N channels of a position, which become a cell of 2 x 2.
 template <class T, int N>
 struct InverseHaar {
-  const T* x;          // [B, 4C, H, W]
+  const T* x;          // [B, H, W, 4C]
   const float* style;  // [B, 4C] or null
-  T* y;                // [B, C, 2H, 2W]
+  T* y;                // [B, 2H, 2W, C]
   float scale;         // of all bands
-  std::uint32_t channels, height, strips;  // C, H, W / N
+  std::uint32_t groups, height, width;  // C / N, H, W
 
   EDGEGRAIN_HD void operator()(std::uint32_t item) const {
-    const std::uint32_t strip = item % strips, above = item / strips;
-    const std::uint32_t row = above % height, rest = above / height;
-    const std::uint32_t c = rest % channels, b = rest / channels;
-    const std::int64_t width = static_cast<std::int64_t>(strips) * N, plane = width * height;
-    const std::int64_t first = static_cast<std::int64_t>(b) * 4 * channels + c;  // of [B, 4C], the ll band
-    const T* from = x + first * plane + row * width + static_cast<std::int64_t>(strip) * N;
-    Vector<T, N> bands[4];
-    float factors[4];
+    const std::uint32_t c = item % groups * N, pixel = item / groups;
+    const std::uint32_t column = pixel % width, row = pixel / width % height, b = pixel / width / height;
+    const std::int64_t channels = static_cast<std::int64_t>(groups) * N;
+    float bands[4][N];
     EDGEGRAIN_UNROLL
     for (int band = 0; band < 4; ++band) {
-      const std::int64_t skip = static_cast<std::int64_t>(band) * channels;
-      bands[band] = Vector<T, N>::load(from + skip * plane);
-      factors[band] = style ? style[first + skip] * scale : scale;
+      const auto read = Vector<T, N>::load(x + (static_cast<std::int64_t>(pixel) * 4 + band) * channels + c);
+      float factors[N];
+      load_factors(style ? style + (static_cast<std::int64_t>(b) * 4 + band) * channels + c : nullptr, factors);
+      EDGEGRAIN_UNROLL
+      for (int i = 0; i < N; ++i) bands[band][i] = read[i] * (factors[i] * scale);
     }
-    float upper[2 * N], lower[2 * N];
+    float cell[4][N];
     EDGEGRAIN_UNROLL
     for (int i = 0; i < N; ++i) {
-      const float ll = bands[0][i] * factors[0], b1 = bands[1][i] * factors[1];
-      const float b2 = bands[2][i] * factors[2], b3 = bands[3][i] * factors[3];
-      upper[2 * i] = (ll + b1) + (b2 + b3);
-      upper[2 * i + 1] = (ll + b1) - (b2 + b3);
-      lower[2 * i] = (ll - b1) + (b2 - b3);
-      lower[2 * i + 1] = (ll - b1) - (b2 - b3);
+      const float ll = bands[0][i], b1 = bands[1][i], b2 = bands[2][i], b3 = bands[3][i];
+      cell[0][i] = (ll + b1) + (b2 + b3);
+      cell[1][i] = (ll + b1) - (b2 + b3);
+      cell[2][i] = (ll - b1) + (b2 - b3);
+      cell[3][i] = (ll - b1) - (b2 - b3);
     }
-    T* to = y + ((static_cast<std::int64_t>(b) * channels + c) * 2 * height + 2 * row) * 2 * width +
-            static_cast<std::int64_t>(strip) * 2 * N;
-    write(to, upper);
-    write(to + 2 * width, lower);
-  }
-
-  static EDGEGRAIN_HD void write(T* to, const float (&values)[2 * N]) {
-    EDGEGRAIN_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      float part[N];
-      EDGEGRAIN_UNROLL
-      for (int i = 0; i < N; ++i) part[i] = values[half * N + i];
-      store_floats(to + half * N, part);
-    }
+    T* const to = y + (((static_cast<std::int64_t>(b) * height + row) * 2 * width + column) * 2) * channels + c;
+    const std::int64_t line = static_cast<std::int64_t>(width) * 2 * channels;
+    store_floats(to, cell[0]);
+    store_floats(to + channels, cell[1]);
+    store_floats(to + line, cell[2]);
+    store_floats(to + line + channels, cell[3]);
   }
 };
 

@@ -1,7 +1,5 @@
 #include "fir.h"
-#include "fir_nhwc.h"
 #include "haar.h"
-#include "haar_nhwc.h"
 #include "launch.h"
 #include "launch_kernel.h"
 #include "modulation.h"
@@ -32,29 +30,20 @@ const char* launch(const Kernel& kernel, std::uint32_t items, void* stream) {
 #define EDGEGRAIN_LAUNCH(...) \
   template const char* launch<__VA_ARGS__>(const __VA_ARGS__&, std::uint32_t, void*);
 
-// Kernels of any number of elements an item, N, for maps in both layouts.
-#define EDGEGRAIN_LAUNCH_N(T, N)             \
-  EDGEGRAIN_LAUNCH(DemodBiasAct<T, N>)       \
-  EDGEGRAIN_LAUNCH(DemodBiasActNhwc<T, N>)   \
-  EDGEGRAIN_LAUNCH(FirNhwc<T, false, N>)     \
-  EDGEGRAIN_LAUNCH(FirNhwc<T, true, N>)      \
-  EDGEGRAIN_LAUNCH(UpFirDn<T, N>)            \
-  EDGEGRAIN_LAUNCH(UpFirDnNhwc<T, N>)        \
-  EDGEGRAIN_LAUNCH(InverseHaar<T, N>)        \
-  EDGEGRAIN_LAUNCH(InverseHaarNhwc<T, N>)    \
-  EDGEGRAIN_LAUNCH(Upsample<T, false, N>)    \
-  EDGEGRAIN_LAUNCH(Upsample<T, true, N>)     \
-  EDGEGRAIN_LAUNCH(Dequantize<T, N>)         \
+// Kernels of any number of elements an item, N.
+#define EDGEGRAIN_LAUNCH_N(T, N)          \
+  EDGEGRAIN_LAUNCH(FilteredBiasAct<T, N>) \
+  EDGEGRAIN_LAUNCH(InverseHaar<T, N>)     \
+  EDGEGRAIN_LAUNCH(Upsample<T, false, N>) \
+  EDGEGRAIN_LAUNCH(Upsample<T, true, N>)  \
+  EDGEGRAIN_LAUNCH(Dequantize<T, N>)      \
   EDGEGRAIN_LAUNCH(Quantize<T, N>)
 
-#define EDGEGRAIN_LAUNCH_ALL(T)            \
-  EDGEGRAIN_LAUNCH_N(T, kWide<T>)          \
-  EDGEGRAIN_LAUNCH_N(T, 1)                 \
-  EDGEGRAIN_LAUNCH(Fir<T, false, kWide<T>>) \
-  EDGEGRAIN_LAUNCH(Fir<T, true, kWide<T>>)
-
-EDGEGRAIN_LAUNCH_ALL(float)
-EDGEGRAIN_LAUNCH_ALL(Half)
+EDGEGRAIN_LAUNCH_N(float, kWide<float>)
+EDGEGRAIN_LAUNCH_N(float, 1)
+EDGEGRAIN_LAUNCH_N(Half, kWide<Half>)
+EDGEGRAIN_LAUNCH_N(Half, 1)
+EDGEGRAIN_LAUNCH(UpFirDn)
 EDGEGRAIN_LAUNCH(ModulationFactors<1>)
 
 }  // namespace edgegrain

@@ -98,31 +98,6 @@ EDGEGRAIN_HD Words load_words(const void* from) {
 #endif
 }
 
-// 8 bytes, aligned to 8.
-struct alignas(8) WordPair {
-  std::uint32_t words[2];
-};
-
-EDGEGRAIN_HD WordPair load_pair(const void* from) {
-#ifdef __CUDA_ARCH__
-  const uint2 read = __ldg(static_cast<const uint2*>(from));
-  return WordPair{{read.x, read.y}};
-#else
-  WordPair pair;
-  std::memcpy(&pair, from, sizeof(pair));
-  return pair;
-#endif
-}
-
-// The lower word of a pair that is shifted by 0...31 bits.
-EDGEGRAIN_HD std::uint32_t shift_right(std::uint32_t low, std::uint32_t high, std::uint32_t bits) {
-#ifdef __CUDA_ARCH__
-  return __funnelshift_r(low, high, bits);
-#else
-  return static_cast<std::uint32_t>((static_cast<std::uint64_t>(high) << 32 | low) >> bits);
-#endif
-}
-
 EDGEGRAIN_HD void store_words(void* to, const Words& words) {
 #ifdef __CUDA_ARCH__
   // The intrinsic stays one instruction; a plain write is split where it stands behind a condition.

@@ -26,10 +26,9 @@ struct Signature {
   const char* outputs;
 };
 
-constexpr Signature kDemodBiasAct{"DemodBiasAct", "tftff", 1, "tt"};  // x, demodulation, noise, bias, style
-constexpr Signature kFilteredBiasAct{"FilteredBiasAct", "tftff", 1, "tt"};  // the same
-constexpr Signature kUpFirDn2d{"UpFirDn2d", "t", 1, "t"};                   // x
-constexpr Signature kInverseHaar{"InverseHaar", "tf", 1, "t"};              // bands, style
+constexpr Signature kFilteredBiasAct{"FilteredBiasAct", "tftff", 5, "t"};  // x, demodulation, noise, bias, style
+constexpr Signature kUpFirDn2d{"UpFirDn2d", "f", 1, "f"};                  // x
+constexpr Signature kInverseHaar{"InverseHaar", "tf", 1, "t"};             // bands, style
 // x, weight, demodulation, noise, bias, style, residual, outer, more
 constexpr Signature kFusedConv{"FusedConv", "ttftffttt", 2, "tt"};
 constexpr Signature kDenseBlock{"DenseBlock", "tt*", 1, "t"};                          // x, outer, weights and biases
@@ -253,7 +252,6 @@ extern "C" EDGEGRAIN_EXPORT OrtStatus* ORT_API_CALL RegisterCustomOps(OrtSession
     static Ort::CustomOpDomain& domain = *[] {  // never destroyed: sessions refer to it until the process ends
       using namespace edgegrain;
       auto made = std::make_unique<Ort::CustomOpDomain>(kDomain);
-      add<DemodBiasActKernel, kDemodBiasAct>(*made);
       add<FilteredBiasActKernel, kFilteredBiasAct>(*made);
       add<UpFirDn2dKernel, kUpFirDn2d>(*made);
       add<InverseHaarKernel, kInverseHaar>(*made);

@@ -102,15 +102,8 @@ Case<T> draw_case(const Sizes* sizes = nullptr) {
   const int unaligned = !sizes && chance(5);
   c.weight = filled<T>(v.weight_stride ? v.batch * filters : filters, 1.0 / std::sqrt(inner), unaligned);
   v.weight = c.weight->data();
-  if (chance(40)) {
-    const bool shared = chance(30);
-    c.demodulation = filled<float>(shared ? o : v.batch * o), v.demodulation = c.demodulation->data();
-    v.demodulation_stride = shared ? 0 : o;
-  }
-  if (chance(40)) {
-    const bool shared = chance(50);
-    c.noise = filled<T>(shared ? plane : out), v.noise = c.noise->data(), v.noise_stride = shared ? 0 : plane;
-  }
+  if (chance(40)) c.demodulation = filled<float>(v.batch * o), v.demodulation = c.demodulation->data();
+  if (chance(40)) c.noise = filled<T>(plane), v.noise = c.noise->data();
   if (chance(60)) c.bias = filled<float>(o), v.bias = c.bias->data();
   if (chance(40)) c.residual = map<T>(out, o, v.residual_stride), v.residual = c.residual->data();
   v.residual_first = c.residual && chance(30);
@@ -167,10 +160,10 @@ void check_pixel(const Case<T>& c, int b, int row, int column) {
     }
     const std::int64_t factor = static_cast<std::int64_t>(b) * v.out_channels + o;
     if (c.demodulation) {
-      const double demodulation = (*c.demodulation)[b * v.demodulation_stride + o];
+      const double demodulation = (*c.demodulation)[factor];
       value *= demodulation, size *= std::fabs(demodulation);
     }
-    if (c.noise) value += (*c.noise)[b * v.noise_stride + in_picture], size += 1;
+    if (c.noise) value += (*c.noise)[in_picture], size += 1;
     if (c.bias) value += (*c.bias)[o], size += 1;
     if (v.residual_first) value += (*c.residual)[pixel * v.residual_stride + o], size += 1;
     value *= (value < 0 ? static_cast<double>(v.slope) : 1.0) * v.gain;

@@ -27,7 +27,6 @@ struct dim3 {
 
 struct alignas(8) int2 { int x, y; };
 struct int3 { int x, y, z; };
-struct alignas(8) uint2 { unsigned x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
@@ -64,10 +63,6 @@ template <class Value>
 void __stwb(Value* to, Value value) {
   ::emulation::check_alignment(to, sizeof(Value), "write");
   *to = value;
-}
-
-inline std::uint32_t __funnelshift_r(std::uint32_t low, std::uint32_t high, std::uint32_t shift) {
-  return static_cast<std::uint32_t>((static_cast<std::uint64_t>(high) << 32 | low) >> (shift & 31));
 }
 
 inline float __fadd_rn(float a, float b) { return a + b; }

@@ -1,40 +1,32 @@
-// DemodBiasAct, FilteredBiasAct, UpFirDn2d.
+// FilteredBiasAct and UpFirDn2d.
 #pragma once
 
-#include "../bias_act.h"
-#include "../bias_act_nhwc.h"
 #include "../fir.h"
-#include "../fir_nhwc.h"
 #include "node.h"
 
 namespace edgegrain {
 
-// Neighbouring pixels (or channels, in channels-last maps) of an item on the CPU, where there are as many: enough to
-// make up for finding out which they are.
-constexpr int kHostRun = 64, kHostChannels = 16;
+// Channels of an item on the CPU, where there are as many: enough to make up for finding out which they are.
+constexpr int kHostChannels = 16;
 
-// The sides of a map in either layout.
+// The sides of a map.
 struct Map {
-  std::int64_t batch, channels, height, width;
-  bool channels_last;
+  std::int64_t batch, height, width, channels;
 
-  Map(const Shape& x, bool channels_last) : channels_last(channels_last) {
-    if (x.size() != 4) {
-      refuse(std::string("x must be ") + (channels_last ? "[B, H, W, C]" : "[B, C, H, W]") + ", got " + text(x));
-    }
-    batch = x[0];
-    channels = x[channels_last ? 3 : 1], height = x[channels_last ? 1 : 2], width = x[channels_last ? 2 : 3];
+  explicit Map(const Shape& x) {
+    if (x.size() != 4) refuse("x must be [B, H, W, C], got " + text(x));
+    batch = x[0], height = x[1], width = x[2], channels = x[3];
   }
 
-  Shape with(std::int64_t new_channels, std::int64_t new_height, std::int64_t new_width) const {
-    return channels_last ? Shape{batch, new_height, new_width, new_channels}
-                         : Shape{batch, new_channels, new_height, new_width};
-  }
-
-  Shape shape() const { return with(channels, height, width); }
+  Shape shape() const { return {batch, height, width, channels}; }
 };
 
-// Calls run(N) with the most channels an item of a channels-last kernel may have, as std::integral_constant.
+// The ops of releases up to 0.6.0, whose decoders had no such attribute, took maps [B, C, H, W].
+inline void require_channels_last(const Attributes& attributes) {
+  if (attributes.integer("channels_last", 0) != 1) refuse("channels_last must be 1; export the decoder again");
+}
+
+// Calls run(N) with the most channels an item of a kernel may have, as std::integral_constant.
 template <class T, bool kCuda, class Run>
 void with_channels(std::int64_t channels, bool aligned, Run run) {
   if constexpr (!kCuda) {
@@ -59,264 +51,116 @@ struct Activation {
   }
 };
 
-// StyleGAN2's filter: its taps, flipped and scaled, its steps and its padding.
+// StyleGAN2's filter: its taps, flipped and scaled, and its padding.
 struct Filter {
   float horizontal[kTaps], vertical[kTaps];
-  std::int64_t up, down;
   std::array<std::int64_t, 4> pad;  // left, right, above, below
 
-  explicit Filter(const Attributes& attributes)
-      : up(attributes.integer("up", 1)), down(attributes.integer("down", 1)), pad(attributes.integers<4>("pad", {})) {
+  explicit Filter(const Attributes& attributes) : pad(attributes.integers<4>("pad", {})) {
+    require_channels_last(attributes);
     const auto taps = attributes.numbers<kTaps>("taps", {0.125f, 0.375f, 0.375f, 0.125f});
     const float gain = attributes.number("filter_gain", 1.0f);
     for (int k = 0; k < kTaps; ++k) {
       vertical[k] = taps[kTaps - 1 - k];
       horizontal[k] = taps[kTaps - 1 - k] * gain;
     }
-    if (up < 1 || up > 2 || down < 1 || down > 2) refuse("up and down must be 1 or 2");
     for (const std::int64_t side : pad) {
       if (side < 0 || side > 64) refuse("pad must lie in 0...64");
     }
   }
 
-  Shape output(const Map& x) const {
-    const std::int64_t height = x.height * up + pad[2] + pad[3] - kTaps, width = x.width * up + pad[0] + pad[1] - kTaps;
-    if (height < 0 || width < 0) refuse("x " + text(x.shape()) + " is smaller than the filter");
-    return x.with(x.channels, height / down + 1, width / down + 1);
+  // The result for a map x with up - 1 zeros after every pixel.
+  Map output(const Map& x, std::int64_t up) const {
+    Map y = x;
+    y.height = x.height * up + pad[2] + pad[3] - kTaps + 1, y.width = x.width * up + pad[0] + pad[1] - kTaps + 1;
+    if (std::min({x.height, x.width, y.height, y.width}) < 1) {
+      refuse("x " + text(x.shape()) + " is smaller than the filter");
+    }
+    return y;
   }
 
   template <class Kernel>
-  void fill(Kernel& kernel) const {
+  void fill(Kernel& kernel, const Map& x, const Map& y) const {
     std::copy_n(horizontal, kTaps, kernel.horizontal);
     std::copy_n(vertical, kTaps, kernel.vertical);
+    kernel.height = count(x.height), kernel.width = count(x.width);
+    kernel.out_height = count(y.height), kernel.out_width = count(y.width);
     kernel.pad_x = static_cast<std::int32_t>(pad[0]), kernel.pad_y = static_cast<std::int32_t>(pad[2]);
   }
 };
 
-// The tail of a layer from inputs 1 to 4 and the node's one or two outputs, which have the shape of `y`.
-template <class T>
-Tail<T> tail_of(const Ort::KernelContext& context, const Activation& activation, const Map& y) {
-  const Shape per_channel = {y.batch, y.channels};
-  Map one = y;
-  one.batch = 1;
-  const Shape noise = y.with(1, y.height, y.width), shared = one.with(1, y.height, y.width);
-  Tail<T> tail{};
-  tail.demodulation = optional<float>(context, 1, "demodulation", per_channel);
-  tail.noise = static_cast<const T*>(optional(context, 2, "noise", noise, shared));
-  tail.noise_stride = tail.noise && input(context, 2).shape[0] > 1 ? y.height * y.width : 0;
-  tail.bias = optional<float>(context, 3, "bias", {y.channels});
-  tail.style = optional<float>(context, 4, "style", per_channel);
-  tail.slope = activation.slope, tail.gain = activation.gain, tail.clamp = activation.clamp;
-  T* const first = static_cast<T*>(output(context, 0, y.shape()));
-  if (context.GetOutputCount() > 1) {
-    if (!tail.style) refuse("a second output needs a style");
-    tail.plain = first;
-    tail.modulated = static_cast<T*>(output(context, 1, y.shape()));
-  } else {
-    (tail.style ? tail.modulated : tail.plain) = first;
-  }
-  return tail;
-}
-
-template <class T>
-bool is_wide(const Tail<T>& tail) {
-  return edgegrain::is_wide(tail.noise) && edgegrain::is_wide(tail.plain) && edgegrain::is_wide(tail.modulated);
-}
-
-// For kernels that read factors as vectors, and noise one by one.
-template <class T>
-bool is_wide_nhwc(const Tail<T>& tail) {
-  return edgegrain::is_wide(tail.demodulation) && edgegrain::is_wide(tail.bias) && edgegrain::is_wide(tail.style) &&
-         edgegrain::is_wide(tail.plain) && edgegrain::is_wide(tail.modulated);
-}
-
-// ------------------------------------------------------------------------------------------------ DemodBiasAct
-
 template <class T, bool kCuda>
-class DemodBiasActKernel {
+class FilteredBiasActKernel {
  public:
-  explicit DemodBiasActKernel(const Node& node)
-      : activation_(node.attributes), channels_last_(node.attributes.flag("channels_last")) {}
+  explicit FilteredBiasActKernel(const Node& node) : activation_(node.attributes), filter_(node.attributes) {}
 
   static std::vector<Shape> output_shapes(const Attributes& attributes, const std::vector<Shape>& inputs) {
-    const Map x(inputs[0], attributes.flag("channels_last"));
-    return {x.shape(), x.shape()};
+    return {Filter(attributes).output(Map(inputs[0]), 1).shape()};
   }
 
   void compute(const Ort::KernelContext& context) const {
     const Input x = input(context, 0);
-    const Map map(x.shape, channels_last_);
-    const Tail<T> tail = tail_of<T>(context, activation_, map);
+    const Map map(x.shape), y = filter_.output(map, 1);
+    const Tail<T> tail = read_tail(context, y);
+    const bool aligned = is_wide(x.data) && is_wide(tail.demodulation) && is_wide(tail.bias) && is_wide(tail.style) &&
+                         is_wide(tail.y);
     if (empty(x.shape)) return;
-    if (channels_last_) {
-      with_channels<T, kCuda>(map.channels, edgegrain::is_wide(x.data) && is_wide_nhwc(tail), [&](auto n) {
-        using Kernel = DemodBiasActNhwc<T, n()>;
-        const std::int64_t plane = map.height * map.width;
-        const Kernel kernel{static_cast<const T*>(x.data), tail, unsigned(count(map.channels / n())),
-                            unsigned(count(pieces(plane, Kernel::kPixels))), plane};
-        run<kCuda>(context, kernel, map.batch * kernel.strips * kernel.groups);
-      });
-      return;
-    }
-    const std::int64_t plane = map.height * map.width;
-    if constexpr (!kCuda) {
-      if (plane % kHostRun == 0) return run_as<kHostRun>(context, x, map, tail);
-    }
-    if (plane % kWide<T> == 0 && edgegrain::is_wide(x.data) && is_wide(tail)) {
-      run_as<kWide<T>>(context, x, map, tail);
-    } else {
-      run_as<1>(context, x, map, tail);
-    }
-  }
-
- private:
-  template <int N>
-  void run_as(const Ort::KernelContext& context, const Input& x, const Map& map, const Tail<T>& tail) const {
-    using Kernel = DemodBiasAct<T, N>;
-    const std::int64_t plane = map.height * map.width;
-    Kernel kernel{static_cast<const T*>(x.data), tail, unsigned(count(map.channels)),
-                  unsigned(count(pieces(map.channels, Kernel::kChannels))), unsigned(count(plane / N)), plane};
-    run<kCuda>(context, kernel, map.batch * kernel.groups * kernel.strips);
-  }
-
-  Activation activation_;
-  bool channels_last_;
-};
-
-// ------------------------------------------------------------------------------------------------ filters
-
-template <class T, bool kCuda, bool kTail, int N>
-void run_fir_as(const Ort::KernelContext& context, const Filter& filter, const Input& x, const Map& map,
-                const Tail<T>& tail, const Map& y) {
-  using Kernel = Fir<T, kTail, N>;
-  Kernel kernel{};
-  kernel.x = static_cast<const T*>(x.data);
-  kernel.tail = tail;
-  filter.fill(kernel);
-  kernel.height = count(map.height), kernel.width = count(map.width);
-  kernel.out_height = count(y.height), kernel.out_width = count(y.width);
-  kernel.channels = count(y.channels);
-  kernel.strips = count(pieces(y.width, N)), kernel.bands = count(pieces(y.height, Kernel::kRows));
-  kernel.size = elements(x.shape);
-  kernel.wide_in = edgegrain::is_wide(x.data);
-  kernel.wide_out = y.width % N == 0 && is_wide(tail);
-  run<kCuda>(context, kernel, y.batch * y.channels * kernel.bands * kernel.strips);
-}
-
-template <class T, bool kCuda, bool kTail>
-void run_fir(const Ort::KernelContext& context, const Filter& filter, const Input& x, const Map& map,
-             const Tail<T>& tail, const Map& y) {
-  if (map.channels_last) {
-    with_channels<T, kCuda>(map.channels, edgegrain::is_wide(x.data) && is_wide_nhwc(tail), [&](auto n) {
-      using Kernel = FirNhwc<T, kTail, n()>;
+    with_channels<T, kCuda>(map.channels, aligned, [&](auto n) {
+      using Kernel = FilteredBiasAct<T, n()>;
       Kernel kernel{};
-      kernel.x = static_cast<const T*>(x.data);
-      kernel.tail = tail;
-      filter.fill(kernel);
-      kernel.height = count(map.height), kernel.width = count(map.width);
-      kernel.out_height = count(y.height), kernel.out_width = count(y.width);
+      kernel.x = static_cast<const T*>(x.data), kernel.tail = tail;
+      filter_.fill(kernel, map, y);
       kernel.groups = count(map.channels / n()), kernel.strips = count(pieces(y.width, Kernel::kColumns));
       kernel.bands = count(pieces(y.height, Kernel::kRows));
       run<kCuda>(context, kernel, y.batch * kernel.bands * kernel.strips * kernel.groups);
     });
-    return;
-  }
-  if constexpr (!kCuda) {
-    if (y.width % kHostRun == 0) return run_fir_as<T, kCuda, kTail, kHostRun>(context, filter, x, map, tail, y);
-  }
-  run_fir_as<T, kCuda, kTail, kWide<T>>(context, filter, x, map, tail, y);
-}
-
-template <class T, bool kCuda>
-class FilteredBiasActKernel {
- public:
-  explicit FilteredBiasActKernel(const Node& node)
-      : activation_(node.attributes), filter_(filter(node.attributes)),
-        channels_last_(node.attributes.flag("channels_last")) {}
-
-  static std::vector<Shape> output_shapes(const Attributes& attributes, const std::vector<Shape>& inputs) {
-    const Shape y = filter(attributes).output(Map(inputs[0], attributes.flag("channels_last")));
-    return {y, y};
-  }
-
-  void compute(const Ort::KernelContext& context) const {
-    const Input x = input(context, 0);
-    const Map map(x.shape, channels_last_), y(filter_.output(map), channels_last_);
-    const Tail<T> tail = tail_of<T>(context, activation_, y);
-    if (empty(x.shape)) {
-      if (!empty(y.shape())) refuse("x must not be empty, got " + text(x.shape));
-      return;
-    }
-    run_fir<T, kCuda, true>(context, filter_, x, map, tail, y);
   }
 
  private:
-  static Filter filter(const Attributes& attributes) {
-    const Filter filter(attributes);
-    if (filter.up != 1 || filter.down != 1) refuse("FilteredBiasAct takes no up and no down");
-    return filter;
+  Tail<T> read_tail(const Ort::KernelContext& context, const Map& y) const {
+    const Shape per_channel = {y.batch, y.channels};
+    Tail<T> tail{};
+    tail.demodulation = optional<float>(context, 1, "demodulation", per_channel);
+    tail.noise = optional<T>(context, 2, "noise", {1, y.height, y.width, 1});
+    tail.bias = optional<float>(context, 3, "bias", {y.channels});
+    tail.style = optional<float>(context, 4, "style", per_channel);
+    tail.y = static_cast<T*>(output(context, 0, y.shape()));
+    tail.slope = activation_.slope, tail.gain = activation_.gain, tail.clamp = activation_.clamp;
+    return tail;
   }
 
   Activation activation_;
   Filter filter_;
-  bool channels_last_;
 };
 
-template <class T, bool kCuda>
+// Pictures are added in float32.
+template <class, bool kCuda>
 class UpFirDn2dKernel {
  public:
-  explicit UpFirDn2dKernel(const Node& node)
-      : filter_(node.attributes), channels_last_(node.attributes.flag("channels_last")) {}
+  explicit UpFirDn2dKernel(const Node& node) : filter_(filter(node.attributes)) {}
 
   static std::vector<Shape> output_shapes(const Attributes& attributes, const std::vector<Shape>& inputs) {
-    return {Filter(attributes).output(Map(inputs[0], attributes.flag("channels_last")))};
+    return {filter(attributes).output(Map(inputs[0]), 2).shape()};
   }
 
   void compute(const Ort::KernelContext& context) const {
     const Input x = input(context, 0);
-    const Map map(x.shape, channels_last_), y(filter_.output(map), channels_last_);
-    T* const to = static_cast<T*>(output(context, 0, y.shape()));
-    if (empty(x.shape)) {
-      if (!empty(y.shape())) refuse("x must not be empty, got " + text(x.shape));
-      return;
-    }
-    if (filter_.up == 1 && filter_.down == 1) {
-      Tail<T> tail{};
-      tail.plain = to;
-      run_fir<T, kCuda, false>(context, filter_, x, map, tail, y);
-    } else if (channels_last_) {
-      with_channels<T, kCuda>(map.channels, edgegrain::is_wide(x.data) && edgegrain::is_wide(to), [&](auto n) {
-        UpFirDnNhwc<T, n()> kernel = kernel_as<UpFirDnNhwc<T, n()>>(x, map, to, y);
-        kernel.out_width = count(y.width), kernel.groups = count(map.channels / n());
-        run<kCuda>(context, kernel, y.batch * y.height * y.width * kernel.groups);
-      });
-    } else if (y.width % kWide<T> == 0 && edgegrain::is_wide(to)) {
-      run_as<kWide<T>>(context, x, map, to, y);
-    } else {
-      run_as<1>(context, x, map, to, y);
-    }
+    const Map map(x.shape), y = filter_.output(map, 2);
+    UpFirDn kernel{};
+    kernel.x = static_cast<const float*>(x.data);
+    kernel.y = static_cast<float*>(output(context, 0, y.shape()));
+    filter_.fill(kernel, map, y);
+    kernel.channels = count(map.channels);
+    run<kCuda>(context, kernel, elements(y.shape()));
   }
 
  private:
-  template <class Kernel>
-  Kernel kernel_as(const Input& x, const Map& map, T* to, const Map& y) const {
-    Kernel kernel{};
-    kernel.x = static_cast<const T*>(x.data), kernel.y = to;
-    filter_.fill(kernel);
-    kernel.height = count(map.height), kernel.width = count(map.width), kernel.out_height = count(y.height);
-    kernel.up = static_cast<std::int32_t>(filter_.up), kernel.down = static_cast<std::int32_t>(filter_.down);
-    return kernel;
-  }
-
-  template <int N>
-  void run_as(const Ort::KernelContext& context, const Input& x, const Map& map, T* to, const Map& y) const {
-    auto kernel = kernel_as<UpFirDn<T, N>>(x, map, to, y);
-    kernel.strips = count(y.width / N);
-    run<kCuda>(context, kernel, y.batch * y.channels * y.height * kernel.strips);
+  static Filter filter(const Attributes& attributes) {
+    if (attributes.integer("up", 1) != 2) refuse("up must be 2");
+    return Filter(attributes);
   }
 
   Filter filter_;
-  bool channels_last_;
 };
 
 }  // namespace edgegrain

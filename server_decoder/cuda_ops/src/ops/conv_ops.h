@@ -187,14 +187,11 @@ class FusedConvKernel {
       }
       conv.weight_stride = elements(filters);
     }
-    const std::int64_t batch = conv.batch, channels = conv.out_channels;
-    const Shape y = ConvAttributes::output(conv), per_channel = {batch, channels};
+    const Shape y = ConvAttributes::output(conv), per_channel = {conv.batch, conv.out_channels};
     conv.x = as<const T>(x), conv.weight = as<const T>(weight);
-    conv.demodulation = static_cast<const float*>(optional(context, 2, "demodulation", per_channel, {1, channels}));
-    conv.demodulation_stride = conv.demodulation && input(context, 2).shape[0] > 1 ? channels : 0;
-    conv.noise = static_cast<const T*>(optional(context, 3, "noise", {batch, y[1], y[2], 1}, {1, y[1], y[2], 1}));
-    conv.noise_stride = conv.noise && input(context, 3).shape[0] > 1 ? y[1] * y[2] : 0;
-    conv.bias = optional<float>(context, 4, "bias", {channels});
+    conv.demodulation = optional<float>(context, 2, "demodulation", per_channel);
+    conv.noise = optional<T>(context, 3, "noise", {1, y[1], y[2], 1});
+    conv.bias = optional<float>(context, 4, "bias", {conv.out_channels});
     conv.style = optional<float>(context, 5, "style", per_channel);
     conv.residual = optional<T>(context, 6, "residual", y);
     conv.outer = optional<T>(context, 7, "outer", y);
@@ -250,8 +247,7 @@ class FusedConvKernel {
     const std::int64_t row = std::int64_t{b} * conv.out_channels;
     one.batch = 1;
     one.weight += b * conv.weight_stride;
-    if (conv.demodulation) one.demodulation += b * conv.demodulation_stride;
-    if (conv.noise) one.noise += b * conv.noise_stride;
+    if (conv.demodulation) one.demodulation += row;
     if (conv.style) one.style += row;
     if (conv.residual) one.residual += pixels * conv.residual_stride;
     if (conv.outer) one.outer += pixels * conv.outer_stride;

@@ -40,7 +40,7 @@ class ModulationFactorsKernel {
   }
 
  private:
-  // O, from squares [C, O] or norm [1, O] (or [O]).
+  // O, from squares [C, O] or norm [1, O].
   static std::int64_t outputs(const std::vector<Shape>& inputs) {
     const Shape& style = inputs[0];
     const Shape squares = inputs.size() > 1 ? inputs[1] : Shape{}, norm = inputs.size() > 2 ? inputs[2] : Shape{};
@@ -50,7 +50,7 @@ class ModulationFactorsKernel {
       refuse("squares must be [" + std::to_string(style[1]) + ", O], got " + text(squares));
     }
     const std::int64_t gains = squares.empty() ? norm.back() : squares[1];
-    if (!norm.empty() && norm != Shape{1, gains} && norm != Shape{gains}) {
+    if (!norm.empty() && norm != Shape{1, gains}) {
       refuse("norm must be " + text({1, gains}) + ", got " + text(norm));
     }
     return gains;

@@ -38,20 +38,14 @@ inline Input input(const Ort::KernelContext& context, std::size_t index) {
   return value ? as_input(value) : Input{};
 }
 
-// An optional input of exactly one of two shapes; null where it is absent.
-inline const void* optional(const Ort::KernelContext& context, std::size_t index, const char* name, const Shape& wanted,
-                            const Shape& other) {
-  const Input found = input(context, index);
-  if (!found.shape.empty() && found.shape != wanted && found.shape != other) {
-    refuse(std::string(name) + " must be " + text(wanted) + ", got " + text(found.shape));
-  }
-  if (found.data && found.shape.empty()) refuse(std::string(name) + " must be " + text(wanted) + ", got a scalar");
-  return found.data;
-}
-
+// An optional input of exactly this shape; null where it is absent.
 template <class T>
 const T* optional(const Ort::KernelContext& context, std::size_t index, const char* name, const Shape& wanted) {
-  return static_cast<const T*>(optional(context, index, name, wanted, wanted));
+  const Input found = input(context, index);
+  if ((found.data || !found.shape.empty()) && found.shape != wanted) {
+    refuse(std::string(name) + " must be " + text(wanted) + ", got " + text(found.shape));
+  }
+  return static_cast<const T*>(found.data);
 }
 
 inline void* output(const Ort::KernelContext& context, std::size_t index, const Shape& shape) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "../haar.h"
-#include "../haar_nhwc.h"
 #include "../upsample.h"
 #include "bias_act_ops.h"
 
@@ -11,58 +10,38 @@ namespace edgegrain {
 template <class T, bool kCuda>
 class InverseHaarKernel {
  public:
-  explicit InverseHaarKernel(const Node& node)
-      : scale_(node.attributes.number("scale", 1.0f)), channels_last_(node.attributes.flag("channels_last")) {}
+  explicit InverseHaarKernel(const Node& node) : scale_(node.attributes.number("scale", 1.0f)) {
+    require_channels_last(node.attributes);
+  }
 
   static std::vector<Shape> output_shapes(const Attributes& attributes, const std::vector<Shape>& inputs) {
-    return {output_shape(Map(inputs[0], attributes.flag("channels_last")))};
+    require_channels_last(attributes);
+    return {output_shape(Map(inputs[0]))};
   }
 
   void compute(const Ort::KernelContext& context) const {
     const Input x = input(context, 0);
-    const Map map(x.shape, channels_last_);
+    const Map map(x.shape);
     const Shape y = output_shape(map);
     const auto* factors = optional<float>(context, 1, "style", {map.batch, map.channels});
     T* const to = static_cast<T*>(output(context, 0, y));
     if (empty(x.shape)) return;
-    const bool aligned = edgegrain::is_wide(x.data) && edgegrain::is_wide(to);
-    if (channels_last_) {
-      with_channels<T, kCuda>(map.channels / 4, aligned && edgegrain::is_wide(factors), [&](auto n) {
-        const InverseHaarNhwc<T, n()> kernel{static_cast<const T*>(x.data), factors, to, scale_,
-                                             unsigned(count(map.channels / 4 / n())), unsigned(count(map.height)),
-                                             unsigned(count(map.width))};
-        run<kCuda>(context, kernel, map.batch * map.height * map.width * kernel.groups);
-      });
-      return;
-    }
-    if constexpr (!kCuda) {
-      if (map.width % kHostRun == 0) return run_as<kHostRun>(context, x, map, factors, to);
-    }
-    if (map.width % kWide<T> == 0 && aligned) {
-      run_as<kWide<T>>(context, x, map, factors, to);
-    } else {
-      run_as<1>(context, x, map, factors, to);
-    }
+    const bool aligned = is_wide(x.data) && is_wide(to) && is_wide(factors);
+    with_channels<T, kCuda>(map.channels / 4, aligned, [&](auto n) {
+      const InverseHaar<T, n()> kernel{static_cast<const T*>(x.data), factors, to, scale_,
+                                       unsigned(count(map.channels / 4 / n())), unsigned(count(map.height)),
+                                       unsigned(count(map.width))};
+      run<kCuda>(context, kernel, map.batch * map.height * map.width * kernel.groups);
+    });
   }
 
  private:
   static Shape output_shape(const Map& bands) {
-    if (bands.channels % 4) {
-      refuse(std::string("bands must be ") + (bands.channels_last ? "[B, H, W, 4 C]" : "[B, 4 C, H, W]") + ", got " +
-             text(bands.shape()));
-    }
-    return bands.with(bands.channels / 4, 2 * bands.height, 2 * bands.width);
-  }
-
-  template <int N>
-  void run_as(const Ort::KernelContext& context, const Input& x, const Map& map, const float* style, T* to) const {
-    const InverseHaar<T, N> kernel{static_cast<const T*>(x.data), style, to, scale_, unsigned(count(map.channels / 4)),
-                                   unsigned(count(map.height)), unsigned(count(map.width / N))};
-    run<kCuda>(context, kernel, map.batch * kernel.channels * kernel.height * kernel.strips);
+    if (bands.channels % 4) refuse("bands must be [B, H, W, 4 C], got " + text(bands.shape()));
+    return {bands.batch, 2 * bands.height, 2 * bands.width, bands.channels / 4};
   }
 
   float scale_;
-  bool channels_last_;
 };
 
 template <class T, bool kCuda>
@@ -72,16 +51,15 @@ class UpsampleKernel {
 
   static std::vector<Shape> output_shapes(const Attributes& attributes, const std::vector<Shape>& inputs) {
     is_bilinear(attributes);
-    const Map x(inputs[0], true);
-    return {x.with(x.channels, 2 * x.height, 2 * x.width)};
+    return {output_shape(Map(inputs[0]))};
   }
 
   void compute(const Ort::KernelContext& context) const {
     const Input x = input(context, 0);
-    const Map map(x.shape, true);
-    T* const to = static_cast<T*>(output(context, 0, map.with(map.channels, 2 * map.height, 2 * map.width)));
+    const Map map(x.shape);
+    T* const to = static_cast<T*>(output(context, 0, output_shape(map)));
     if (empty(x.shape)) return;
-    with_channels<T, kCuda>(map.channels, edgegrain::is_wide(x.data) && edgegrain::is_wide(to), [&](auto n) {
+    with_channels<T, kCuda>(map.channels, is_wide(x.data) && is_wide(to), [&](auto n) {
       if (bilinear_) {
         run_as<true, n()>(context, x, map, to);
       } else {
@@ -91,6 +69,8 @@ class UpsampleKernel {
   }
 
  private:
+  static Shape output_shape(const Map& x) { return {x.batch, 2 * x.height, 2 * x.width, x.channels}; }
+
   static bool is_bilinear(const Attributes& attributes) {
     const std::string mode = attributes.word("mode");
     if (mode != "nearest" && mode != "bilinear") refuse("mode must be nearest or bilinear, got '" + mode + "'");

@@ -94,8 +94,8 @@ class RefiningCodec(Codec):
 
     The same picture gets the same payload on one machine; on another one floating point may lead to another LR. The
     search compares pictures at ``size``, one of `BundleInfo.sides`, by default the decoder's; larger ones take three to
-    five times as long. It uses up ``max_bytes``, by default the encoder's bytes. ``rate`` is one of the bundle's, by its
-    position.
+    five times as long. It uses up ``max_bytes``, by default the encoder's bytes. ``rate`` is the position of one of the
+    bundle's rates.
     """
 
     def __init__(self, bundle: str | Path = "faces", *, rate: int = 0, steps: int = STEPS, size: int | None = None,

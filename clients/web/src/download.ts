@@ -47,6 +47,7 @@ export async function download(
       const { status, statusText } = response; // HTTP/2 has no text
       throw new ServiceError(`${url} answered ${status} ${statusText}`.trimEnd(), status);
     }
+    if (!response.body) return new Uint8Array(await response.arrayBuffer()); // React Native has no streams
     const watch = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
       start: wait,
       transform(chunk, body) {
@@ -54,7 +55,7 @@ export async function download(
         body.enqueue(chunk);
       },
     });
-    return new Uint8Array(await new Response(response.body?.pipeThrough(watch)).arrayBuffer());
+    return new Uint8Array(await new Response(response.body.pipeThrough(watch)).arrayBuffer());
   } catch (error) {
     stopIfAborted(signal);
     if (error instanceof ServiceError) throw error;

@@ -1,10 +1,10 @@
-/** The exact encoder on ONNX Runtime's WebAssembly backend: a square picture in, its LR out. */
+/** The exact encoder on ONNX Runtime: a square picture in, its LR out. */
 
-import * as ort from "onnxruntime-web/wasm";
+import type * as ort from "onnxruntime-web/wasm";
 
 import { BundleError, ImageError } from "./errors.js";
 import type { Rgb } from "./rgb.js";
-import { openSession, type RuntimeOptions, runtimeThreads } from "./runtime.js";
+import { openSession, type RuntimeOptions, runtimeThreads, Tensor } from "./runtime.js";
 
 const INPUT = "image";
 const OUTPUT = "lr";
@@ -40,7 +40,7 @@ export class EncoderSession {
       const found = `${picture.width} x ${picture.height}`;
       throw new ImageError(`the encoder takes ${this.hr} x ${this.hr} pixels, got ${found}`);
     }
-    const image = new ort.Tensor("uint8", picture.data, [1, this.hr, this.hr, 3]);
+    const image = new Tensor("uint8", picture.data, [1, this.hr, this.hr, 3]);
     const results = await this.session.run({ [INPUT]: image });
     const data = results[OUTPUT].data;
     if (!(data instanceof Uint8Array) || data.length !== 3 * this.lr * this.lr) {

@@ -1,11 +1,11 @@
 /** Faces, found by MediaPipe's BlazeFace (Bazarevsky et al., 2019), as `edge_encoder/faces/detection.py` finds them. */
 
-import * as ort from "onnxruntime-web/wasm";
+import type * as ort from "onnxruntime-web/wasm";
 
 import type { Point } from "./oriented_square.js";
 import { type Photograph, place, type Region, squareAround } from "./photograph.js";
 import type { Rgb } from "./rgb.js";
-import { openSession, type RuntimeOptions } from "./runtime.js";
+import { openSession, type RuntimeOptions, Tensor } from "./runtime.js";
 
 /** A face in a picture; positions in pixels, left and right as seen in the picture. */
 export interface DetectedFace {
@@ -99,7 +99,7 @@ export class FaceDetector {
 
 /** A picture as a network's input. */
 export function tensorOf({ width, height, data }: Rgb): ort.Tensor {
-  return new ort.Tensor("uint8", data, [1, height, width, 3]);
+  return new Tensor("uint8", data, [1, height, width, 3]);
 }
 
 /** From the left to the right eye. */

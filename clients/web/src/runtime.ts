@@ -5,6 +5,8 @@ import * as ort from "onnxruntime-web/wasm";
 import { BundleError, DeviceError, UnreachableError } from "./errors.js";
 import { asFolder } from "./folder_address.js";
 
+export { Tensor } from "onnxruntime-web/wasm";
+
 /** Where and how the runtime works; it is the same for all sessions of a page or worker: that of the first. */
 export interface RuntimeOptions {
   /** URL of the folder with ort-wasm-simd-threaded.mjs and .wasm; by default the bundler's copy. */

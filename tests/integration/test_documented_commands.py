@@ -294,7 +294,7 @@ def _names() -> set[str]:
 @pytest.mark.parametrize("page", CURRENT, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_named_files_exist(page: Path) -> None:
     for span in _spans(page):
-        for path in re.findall(rf"(?<![\w./-])((?:{'|'.join(FOLDERS)})/[\w./-]*)(?![\w*{{])", span):
+        for path in re.findall(rf"(?<![\w./@-])((?:{'|'.join(FOLDERS)})/[\w./-]*)(?![\w*{{])", span):
             if "/dist/" in path or path.endswith("/lib"):  # written by a build
                 continue
             path = path.rstrip("./")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
-from codec_contract.bundle.find import find_bundle, strength_of
+from codec_contract.bundle.find import find_bundle, rates_from, strength_of
 from codec_contract.bundle.manifest import DEFAULT_DECODER, Rate, load_manifest
 from codec_contract.errors import ImageError
 from codec_contract.fit import (
@@ -202,7 +202,7 @@ class Codec:
 
     def _rates_from(self, quality: str | None, max_bytes: int | None) -> tuple[Rate, ...]:
         """The rates to try for a limit of bytes, the best first; one without a limit."""
-        rates = self._manifest.rates_from(quality)
+        rates = rates_from(self._manifest, quality)
         return rates[:1] if max_bytes is None else rates
 
     def pack(self, lr: Rgb, fitted: Fitted, rate: Rate | None = None) -> Payload:
@@ -355,8 +355,13 @@ class Codec:
             return received
         header = received.header if isinstance(received, Payload) else lr_header(received, self._manifest)
         shown = picture_size(header, self._manifest, size := check_size(size), check_max_pixels(max_pixels))
-        tables = self._open.tables_of(self._manifest.rate_of(header) or self._manifest.rates[0])
-        lr = (decode_body(received.parsed, tables) if isinstance(received, Payload) else rounded(received, tables.step))
+        if isinstance(received, Payload):
+            tables = self._open.tables_of(self._manifest.rate_of(header) or self._manifest.rates[0])
+            lr = decode_body(received.parsed, tables)
+        else:  # an LR has the rate whose levels it has
+            found = [self._open.tables_of(rate) for rate in self._manifest.rates]
+            tables = next((each for each in found[:0:-1] if (rounded(received, each.step) == received).all()), found[0])
+            lr = rounded(received, tables.step)
         return _Unpacked(lr, header, shown, enlargement(header, self._manifest, size), strength, tables.step)
 
     def _decode(self, unpacked: Sequence[_Unpacked], batch_sizes: Sequence[int]) -> Iterable[Rgb]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, SupportsIndex, get_args
 
 from codec_contract.bundle.hub import SCHEME, Check, find_hub_bundle
-from codec_contract.bundle.manifest import BUNDLE_ID, ENCODER_WEIGHTS, MANIFEST, Manifest
+from codec_contract.bundle.manifest import BUNDLE_ID, ENCODER_WEIGHTS, MANIFEST, Manifest, Rate
 from codec_contract.errors import BundleError, ImageError, reason
 
 DEFAULT_BUNDLE = "faces-256-lr16-small"
@@ -95,6 +95,13 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
         return found
     raise BundleError(f"there is no bundle for {base.domain} of quality {quality}, only: "
                       f"{', '.join(filter(known.__contains__, QUALITIES)) or 'none'}; see 'edgegrain bundles'")
+
+
+def rates_from(manifest: Manifest, quality: str | None) -> tuple[Rate, ...]:
+    """The rates of a bundle from the first one of at most this quality on; all without one."""
+    allowed = QUALITIES if quality is None else QUALITIES[: QUALITIES.index(quality) + 1]
+    named = [index for index, rate in enumerate(manifest.rates) if rate.quality in allowed]
+    return manifest.rates[named[0] if quality and named else 0 :]
 
 
 def check_max_bytes(max_bytes: int) -> int:

@@ -47,6 +47,8 @@ SHARED: Final = "shared"
 
 
 SCHEMA = 1
+CONTRACT_ID_BYTES = 2
+"""Bytes of the LR contract id in a payload; version 1 of the format has four."""
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 4 << 30
 MAX_FILES = 4096
@@ -149,11 +151,6 @@ class Manifest:
         """The rate whose LR contract a payload names; None if it is another bundle's."""
         return next((rate for rate in self.rates if header.is_of(rate.lr_contract_id)), None)
 
-    def rates_from(self, quality: str | None) -> tuple[Rate, ...]:
-        """The rates from the one of this quality on; all if none has it."""
-        first = next((index for index, rate in enumerate(self.rates) if quality and rate.quality == quality), 0)
-        return self.rates[first:]
-
     @property
     def factor(self) -> int:
         """Reduction factor of the sides."""
@@ -243,7 +240,7 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
     if "tile_overlap" in preprocessing:
         tile_overlap = _bounded(preprocessing, "tile_overlap", lr // 2, where, least=0)
     files = _file_entries(_field(source, "files", dict, where), where)
-    return Manifest(
+    manifest = Manifest(
         folder=folder,
         id=_matching(source, "id", BUNDLE_ID, where),
         version=_matching(source, "version", VERSION, where),
@@ -265,6 +262,9 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
         quality=_quality(source, where),
         further_rates=_rates(source, files, where),
     )
+    if len({rate.lr_contract_id[:CONTRACT_ID_BYTES] for rate in manifest.rates}) < len(manifest.rates):
+        raise BundleError(f"{where}: two rates have LR contracts that begin alike; payloads could not tell them apart")
+    return manifest
 
 
 def load_manifest(folder: str | os.PathLike[str]) -> Manifest:
@@ -358,10 +358,11 @@ def _rates(source: Mapping[str, Any], files: Mapping[str, FileEntry], where: str
     """The optional field ``rates``."""
     rates = []
     for described in _field({"rates": [], **source}, "rates", list, where):
-        if not isinstance(described, dict) or described.get("file") not in files:
+        file = described.get("file") if isinstance(described, dict) else None
+        if not isinstance(file, str) or file not in files:
             raise BundleError(f"{where}: each of 'rates' is an object with a listed 'file'")
         rates.append(Rate(bytes.fromhex(_matching(described, "lr_contract_id", _HEX64, f"{where}, rates")),
-                          described["file"], _quality(described, f"{where}, rates")))
+                          file, _quality(described, f"{where}, rates")))
     return tuple(rates)
 
 

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from codec_contract.bundle.manifest import ENCODER_ONNX, ENCODER_WEIGHTS, Manifest
-from codec_contract.errors import BundleError, ImageError
+from codec_contract.errors import ImageError
 from codec_contract.files import write_atomically
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import ChannelNetwork, CoderTables, rounded, to_indices
 from codec_contract.lr_coder.context import all_contexts
-from codec_contract.payload import CONTRACT_ID_BYTES
 from codec_contract.pixels import Rgb
 from edge_encoder.contract_id import lr_contract_id
 from edge_encoder.encoder_session import EncoderSession
@@ -132,10 +131,6 @@ def add_rates(bundle: Manifest, data: Path, steps: Sequence[int], *, exclude: tu
         tables = CoderTables.from_json(path.read_bytes())
         rates.append({"file": path.name,
                       "lr_contract_id": lr_contract_id(integer_digest(network), bundle.preprocessing, tables).hex()})
-    ids = [bundle.lr_contract_id.hex(), *(rate["lr_contract_id"] for rate in rates)]
-    if len({each[: 2 * CONTRACT_ID_BYTES] for each in ids}) < len(ids):
-        raise BundleError("two of these rates have LR contracts that begin alike, so payloads could not tell them "
-                          "apart; choose other steps")
     files = {rate["file"]: (bundle.folder / rate["file"]).read_bytes() for rate in rates}
     return change_bundle(bundle.folder, {**read_record(bundle.folder), "rates": rates}, files,
                          [rate.coder for rate in bundle.further_rates])

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from codec_contract.bundle.find import find_bundle
+from codec_contract.bundle.find import find_bundle, rates_from
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import needs_extra
 from codec_contract.files import cache_folder, write_atomically
@@ -125,7 +125,7 @@ def evaluate(
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     summary = summarize(rows, codec.bundle, paths, baselines, losses_at(manifest, side), side, refinement)
     if rate:  # no figures of the bundle's card, which are its first rate's
-        contract = "several" if config.max_bytes else manifest.rates_from(quality)[0].lr_contract_id.hex()
+        contract = "several" if config.max_bytes else rates_from(manifest, quality)[0].lr_contract_id.hex()
         summary["bundle"] |= {"lr_contract_id": contract, "rate": rate}
     if photographs is not None:
         found, empty = list_pictures(photographs), photographs / evaluation.EMPTY

@@ -235,11 +235,18 @@ def rates(
     with needs_extra("export,train", "publishing needs"):
         from edgegrain.publishing.fit_coder import add_rates
         from export.bundle.writer import writable_bundle
+        from sdk.payload import coder_tables
+        from server_decoder.decoder_session import STEP, DecoderSession
 
     target = writable_bundle(bundle)
     if target.further_rates and not force:
         raise EdgegrainError(f"bundle {target.id} has further rates, whose payloads would become unreadable; pass "
                              "--force to replace them")
+    first = coder_tables(target).step
+    if wanted[0] <= first:
+        raise EdgegrainError(f"bundle {target.id} has levels in steps of {first}; further rates have larger ones")
+    if STEP not in DecoderSession(target.open_file(str(target.decoder["file"]))).controls:
+        say(f"the decoder of bundle {target.id} is not told the step; was it trained with lr_steps?", err=True)
     with progress_bar() as show:
         written = add_rates(target, data, wanted, exclude=tuple(exclude or ()), report=show)
     say(*(f"{rate.coder}: LR contract {rate.prefix}" for rate in written.further_rates))

@@ -125,6 +125,22 @@ class TestRatesOfABundle:
         assert [int(np.asarray(picture).max()) for picture in pictures] == [129, 132, 144, 160]
         assert [int(np.asarray(sdk.restore(payload)).max()) for payload in payloads] == [129, 132, 144, 160]
 
+    def test_a_quality_is_the_best_one(self, installed: Path) -> None:
+        add_rates(installed, {8: "medium", 32: "tiny", 64: None})
+        refresh_manifest(installed, quality="large")
+        sizes = [len(sdk.compress(PICTURE, quality=name)) for name in ("large", "medium", "tiny")]
+        assert sizes == sorted(sizes, reverse=True)
+        assert len(sdk.compress(PICTURE, quality="medium", max_bytes=9999)) == sizes[1]
+        assert len(sdk.compress(PICTURE, quality="small", max_bytes=9999)) == sizes[2]
+
+    def test_an_lr_of_a_rate_is_restored_as_its_payload(self) -> None:
+        codec = sdk.Codec()
+        fitted = codec.fit(PICTURE)
+        for rate in codec._rates_from(None, 1):
+            payload = codec.pack(codec._lr(fitted), fitted, rate)
+            wanted, found = codec.restore(payload, size="native"), codec.restore(payload.lr)
+            assert np.asarray(found).max() == np.asarray(wanted).max()
+
     def test_each_rate_s_contract_is_checked(self, installed: Path) -> None:
         manifest = paths.find_bundle(DEFAULT_BUNDLE)
         assert check_contract_id(load_manifest(manifest))
@@ -133,7 +149,8 @@ class TestRatesOfABundle:
         with pytest.raises(sdk.BundleError, match="states LR contract 0000"):
             check_contract_id(load_manifest(installed))
         for wrong, message in (([{**rates[0], "file": "x.json"}], "a listed 'file'"), ({}, "must be of type list"),
-                               ([{**rates[0], "quality": "A"}], "'quality' is 'A'")):
+                               ([{**rates[0], "quality": "A"}], "'quality' is 'A'"),
+                               ([{**rates[0], "file": ["x"]}], "a listed 'file'"), (rates[:1] * 2, "begin alike")):
             refresh_manifest(installed, rates=wrong)
             with pytest.raises(sdk.BundleError, match=message):
                 load_manifest(installed)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codec_contract.bundle.manifest import CONTRACT_ID_BYTES
 from codec_contract.errors import PayloadError, cut_off
 from codec_contract.lr_coder.coder import decode_lr, deflate_lr, encode_lr, inflate_lr
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
@@ -41,6 +40,8 @@ FITS = (FIT_PAD, FIT_STRETCH, FIT_CROP)
 FIT_ALIGN = "align"
 """The fit of a payload whose header says which square of the original was cut out."""
 
+CONTRACT_ID_BYTES = 2
+"""Bytes of the LR contract id in a payload; version 1 has four."""
 MAX_LR_SIDE = 256
 """Longest side of ordinary LRs, which the range coder takes."""
 MAX_LARGE_LR_SIDE = 65535

@@ -360,7 +360,8 @@ class Codec:
             lr = decode_body(received.parsed, tables)
         else:  # an LR has the rate whose levels it has
             found = [self._open.tables_of(rate) for rate in self._manifest.rates]
-            tables = next((each for each in found[:0:-1] if (rounded(received, each.step) == received).all()), found[0])
+            tables = next((each for each in reversed(found) if np.array_equal(rounded(received, each.step), received)),
+                          found[0])
             lr = rounded(received, tables.step)
         return _Unpacked(lr, header, shown, enlargement(header, self._manifest, size), strength, tables.step)
 

@@ -8,13 +8,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from codec_contract.bundle.manifest import CONTRACT_ID_BYTES, Manifest, Rate
+from codec_contract.bundle.manifest import Manifest, Rate
 from codec_contract.errors import ImageError, PayloadError, reason
 from codec_contract.files import write_atomically
 from codec_contract.fit import Size, check_size, restored_size, unfit_picture
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import (
     CODING_RAW,
+    CONTRACT_ID_BYTES,
     FIT_STRETCH,
     VERSION,
     BytesLike,

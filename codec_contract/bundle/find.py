@@ -99,9 +99,10 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
 
 def rates_from(manifest: Manifest, quality: str | None) -> tuple[Rate, ...]:
     """The rates of a bundle from the first one of at most this quality on; all without one."""
-    allowed = QUALITIES if quality is None else QUALITIES[: QUALITIES.index(quality) + 1]
-    named = [index for index, rate in enumerate(manifest.rates) if rate.quality in allowed]
-    return manifest.rates[named[0] if quality and named else 0 :]
+    if quality is None:
+        return manifest.rates
+    allowed = QUALITIES[: QUALITIES.index(quality) + 1]
+    return manifest.rates[next((index for index, rate in enumerate(manifest.rates) if rate.quality in allowed), 0) :]
 
 
 def check_max_bytes(max_bytes: int) -> int:

@@ -18,12 +18,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from codec_contract.errors import BundleError
-
-if TYPE_CHECKING:
-    from codec_contract.payload import Header
+from codec_contract.payload import CONTRACT_ID_BYTES, Header
 
 MANIFEST: Final = "manifest.json"
 CODER_TABLES: Final = "coder.json"
@@ -47,8 +45,6 @@ SHARED: Final = "shared"
 
 
 SCHEMA = 1
-CONTRACT_ID_BYTES = 2
-"""Bytes of the LR contract id in a payload; version 1 of the format has four."""
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 4 << 30
 MAX_FILES = 4096

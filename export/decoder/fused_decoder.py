@@ -83,13 +83,7 @@ def _sequence(graph: FusedGraph, x: Value | Sequence[Value], name: str, layers: 
 
 def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -> tuple[Value, list[Value]]:
     """The RRDB decoder's picture, and f_inv, coarse to fine."""
-    weight, f_inv = decoder.conv_first.weight, []
-    x = graph.conv(lr, f"{name}.conv_first", weight[:, :3], decoder.conv_first.bias)
-    if decoder.config.step:  # the fourth channel is the same everywhere: its part is one map, times the octaves
-        plane = F.conv2d(weight.new_ones(1, 1, *lr.shape[:2]), weight[:, 3:], padding=1) / (4 * math.log(2))
-        octaves = graph.node("Log", [graph.constant(STEP, array(decoder.step))], ())
-        part = graph.cast(graph.constant(f"{name}.conv_first.step", array(plane.permute(0, 2, 3, 1))), graph.half)
-        x = graph.add(x, graph.scale(part, graph.reshape(octaves, 1)))
+    x, f_inv = graph.layer(lr, f"{name}.conv_first", decoder.conv_first), []
     scales: Any = decoder.scales
     upsamples: Any = decoder.upsamples
     for index, scale in enumerate(scales):
@@ -100,8 +94,24 @@ def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -
             x = _block(graph, x, block, f"{name}.scales.{index}.blocks.{place}")
         if scale.conv is not None:
             x = graph.layer(x, f"{name}.scales.{index}.conv", scale.conv, residual=below)
+        if decoder.config.step and not index:
+            x = _with_step(graph, x, decoder, f"{name}.step_branch")
         f_inv.append(x)
     return _sequence(graph, x, f"{name}.head", decoder.head), f_inv
+
+
+def _with_step(graph: FusedGraph, x: Value, decoder: RRDBDecoder, name: str) -> Value:
+    """`StepBranch`."""
+    branch = decoder.step_branch
+    ratio = graph.multiply(graph.constant(STEP, array(decoder.step)),
+                           graph.constant(f"{name}.own", array(1 / decoder.step)))
+    quarter = graph.constant(f"{name}.quarter", np.array(1 / (4 * math.log(2)), np.float32))
+    octaves = graph.reshape(graph.multiply(graph.node("Log", [ratio], ()), quarter), 1)
+    inner = graph.cast(graph.constant(f"{name}.octaves", array(branch.octaves.permute(1, 2, 0)[None])), graph.half)
+    y = graph.add(graph.layer(x, f"{name}.conv_first", branch.conv_first, **_LEAKY), graph.scale(inner, octaves))
+    for place, block in enumerate(branch.blocks):
+        y = _block(graph, y, block, f"{name}.blocks.{place}")
+    return graph.add(x, graph.scale(graph.layer(y, f"{name}.conv", branch.conv), octaves))
 
 
 def _upsampled(graph: FusedGraph, x: Value, conv: nn.Conv2d | nn.ConvTranspose2d | None, name: str) -> Value:

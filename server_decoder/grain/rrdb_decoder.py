@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NEGATIVE_SLOPE = 0.2
+STEP_CHANNELS, STEP_BLOCKS = 96, 4  # of `StepBranch`
 RESIDUAL_SCALE = 0.2
 INITIAL_RESIDUAL = 0.3  # factor on the last convolution of a branch that is added without a scale of its own
 
@@ -138,8 +139,8 @@ class DecoderConfig:
             a width of its own. Sub-pixel convolutions leave a grid of the period of their strides on smooth surfaces;
             bilinear interpolation, which is the FIR filter [1, 3, 3, 1], does not.
         head: hidden channels of the 3x3 convolutions that make the picture; () for one convolution.
-        step: above 0, the decoder is told the step of the LR's levels, which is this one unless another is given. So
-            one decoder serves all rates of a bundle, as FFDNet (arXiv 1710.04026) serves all levels of noise.
+        step: above 0, of the LR's levels, unless another is given. What coarser steps need is a branch of its own
+            (`StepBranch`), so that one decoder serves all rates of a bundle and this one is as good as without.
     """
 
     scales: tuple[Scale, ...]
@@ -268,6 +269,24 @@ class Upsample(nn.Module):
         return F.leaky_relu(self.conv(x), NEGATIVE_SLOPE)
 
 
+class StepBranch(nn.Module):
+    """What the coarsest features lack if the levels of the LR have a coarser step than the decoder's own.
+
+    It is added times the octaves between the two steps, so at its own step a decoder does what it did before.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_first = nn.Conv2d(channels, STEP_CHANNELS, 3, padding=1)
+        self.octaves = nn.Parameter(torch.randn(STEP_CHANNELS, 1, 1))
+        self.blocks = nn.Sequential(*(ResidualBlock(STEP_CHANNELS) for _ in range(STEP_BLOCKS)))
+        self.conv = nn.Conv2d(STEP_CHANNELS, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, octaves: Tensor) -> Tensor:
+        y = F.leaky_relu(self.conv_first(x), NEGATIVE_SLOPE) + octaves * self.octaves
+        return x + octaves * self.conv(self.blocks(y))
+
+
 class RRDBDecoder(nn.Module):
     """LR picture -> HR picture, with the multi-scale features f_inv for the modules that follow."""
 
@@ -277,9 +296,10 @@ class RRDBDecoder(nn.Module):
         super().__init__()
         self.config = config
         widths = [scale.channels for scale in config.scales]
-        self.conv_first = nn.Conv2d(4 if config.step else 3, widths[0], 3, padding=1)
+        self.conv_first = nn.Conv2d(3, widths[0], 3, padding=1)
         if config.step:
             self.register_buffer("step", torch.full((1,), float(config.step)), persistent=False)
+            self.step_branch = StepBranch(widths[0])
         self.scales = nn.ModuleList(DecoderScale(scale) for scale in config.scales)
         self.upsamples = nn.ModuleList(
             Upsample(a, b, config.upsampling) for a, b in zip(widths, widths[1:], strict=False))
@@ -295,23 +315,27 @@ class RRDBDecoder(nn.Module):
         weaken_residuals(self)
         for parameter in self.head[-1].parameters():
             parameter.mul_(INITIAL_RESIDUAL)  # the first pictures are near grey, not noise
+        if self.config.step:
+            self.step_branch.conv.weight.zero_()
 
     def forward_features(self, lr: Tensor, step: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """``lr``: float ``[B, 3, lr, lr]`` in [-1, 1]; ``step``: of the levels of each LR, ``[B]`` or ``[1]``. Returns
         the picture ``[B, 3, hr, hr]`` (about [-1, 1], not clipped) and f_inv, coarse to fine."""
         features = []
-        x = self.conv_first(self.with_step(lr, step) if self.config.step else lr)
+        x = self.conv_first(lr)
         for index, scale in enumerate(self.scales):
             if index:
                 x = self.upsamples[index - 1](x)
             x = scale(x)
+            if self.config.step and not index:
+                x = self.step_branch(x, self.octaves(lr, step))
             features.append(x)  # [B, channels, size, size]
         return self.head(x), features
 
-    def with_step(self, lr: Tensor, step: Tensor | None = None) -> Tensor:
-        """The LR with its step as a fourth channel, in four octaves."""
+    def octaves(self, lr: Tensor, step: Tensor | None = None) -> Tensor:
+        """``[B, 1, 1, 1]``, a quarter of the octaves between the decoder's own step and that of each LR."""
         steps = (self.step if step is None else step) + 0 * lr[:, 0, 0, 0].float()  # or export would fold them
-        return torch.cat([lr, (torch.log2(steps) / 4).to(lr.dtype).reshape(-1, 1, 1, 1) + 0 * lr[:, :1]], 1)
+        return (torch.log2(steps / self.config.step) / 4).to(lr.dtype).reshape(-1, 1, 1, 1)
 
     def forward(self, lr: Tensor, step: Tensor | None = None) -> Tensor:
         return self.forward_features(lr, step)[0]

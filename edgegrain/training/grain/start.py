@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.bundle.find import find_bundle
@@ -371,9 +370,6 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     if isinstance(model.decoder, RRDBDecoder) and recipe.grows:
         grow(model.decoder, invertible_decoder_of(found))
         weights |= {INVERTIBLE + name: tensor for name, tensor in model.decoder.state_dict().items()}
-    first = INVERTIBLE + "conv_first.weight"
-    if recipe.invertible.step and not source.invertible.step:
-        weights = {**weights, first: F.pad(weights[first], (0, 0, 0, 0, 0, 1))}  # the step begins without effect
     model.load_state_dict(_merged(model, weights, new_fusion=begins_fusion(recipe, source, history)))
     return GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False), history=history)
 

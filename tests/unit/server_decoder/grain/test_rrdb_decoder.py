@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -34,6 +36,21 @@ def test_the_bundle_configuration_gives_features_at_every_scale() -> None:
     assert sum(tensor.numel() for tensor in decoder.parameters()) * 2 < 11e6  # bytes as float16
     # Neither vanishing nor exploding through five scales: what lets a new decoder learn from the first step.
     assert all(0.3 < float(f.std()) < 3 for f in features)
+
+
+@torch.no_grad()
+def test_coarser_steps_than_its_own_have_a_branch() -> None:
+    plain, told = (RRDBDecoder(replace(DecoderConfig((Scale(4, 8), Scale(8, 8))), step=step)) for step in (0, 2))
+    told.load_state_dict(plain.state_dict(), strict=False)
+    told.step_branch.conv.weight.normal_(std=0.1)
+    lrs = torch.rand(3, 3, 4, 4) * 2 - 1
+    torch.testing.assert_close(told(lrs), plain(lrs))
+    steps = torch.tensor([2.0, 4.0, 32.0])
+    pictures = told(lrs, steps)
+    for lr, step, picture in zip(lrs, steps, pictures, strict=True):
+        torch.testing.assert_close(told(lr[None], step[None])[0], picture, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(told.octaves(lrs, steps).flatten(), torch.tensor([0, 0.25, 1]))
+    assert all((told(lrs, steps) - plain(lrs)).abs().amax((1, 2, 3))[1:] > 1e-3)
 
 
 def test_the_fine_configuration_stays_within_its_budget() -> None:

@@ -29,7 +29,7 @@ from server_decoder.decoder_session import INPUT, STEP
 from server_decoder.grain.code_predictor import CodePredictor
 from server_decoder.grain.fusion import FeatureFusion, PictureFusion, SqueezeExcitation
 from server_decoder.grain.grain import Grain
-from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, RRDB, ResidualBlock, RRDBDecoder
+from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, RRDB, ResidualBlock, RRDBDecoder, StepBranch
 from server_decoder.mobile_stylegan import Block, MobileStyleGAN, SeparableConv, StyledConv, WaveletHead
 from server_decoder.stylegan2.layers import EPSILON, ModulatedConv, StyledLayer, ToRGB
 from server_decoder.stylegan2.networks import StyleGAN2
@@ -84,6 +84,7 @@ def _sequence(graph: FusedGraph, x: Value | Sequence[Value], name: str, layers: 
 def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -> tuple[Value, list[Value]]:
     """The RRDB decoder's picture, and f_inv, coarse to fine."""
     x, f_inv = graph.layer(lr, f"{name}.conv_first", decoder.conv_first), []
+    octaves = _octaves(graph, decoder) if decoder.config.step else None
     scales: Any = decoder.scales
     upsamples: Any = decoder.upsamples
     for index, scale in enumerate(scales):
@@ -94,19 +95,20 @@ def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -
             x = _block(graph, x, block, f"{name}.scales.{index}.blocks.{place}")
         if scale.conv is not None:
             x = graph.layer(x, f"{name}.scales.{index}.conv", scale.conv, residual=below)
-        if decoder.config.step and not index:
-            x = _with_step(graph, x, decoder, f"{name}.step_branch")
+        if decoder.config.step and index < len(decoder.step_branches):
+            x = _with_step(graph, x, octaves, decoder.step_branches[index], f"{name}.step_branches.{index}")
         f_inv.append(x)
     return _sequence(graph, x, f"{name}.head", decoder.head), f_inv
 
 
-def _with_step(graph: FusedGraph, x: Value, decoder: RRDBDecoder, name: str) -> Value:
-    """`StepBranch`."""
-    branch = decoder.step_branch
-    ratio = graph.multiply(graph.constant(STEP, array(decoder.step)),
-                           graph.constant(f"{name}.own", array(1 / decoder.step)))
-    quarter = graph.constant(f"{name}.quarter", np.array(1 / (4 * math.log(2)), np.float32))
-    octaves = graph.reshape(graph.multiply(graph.node("Log", [ratio], ()), quarter), 1)
+def _octaves(graph: FusedGraph, decoder: RRDBDecoder) -> Value:
+    """`RRDBDecoder.octaves`, ``[B, 1]``."""
+    ratio = graph.multiply(graph.constant(STEP, array(decoder.step)), graph.constant("own", array(1 / decoder.step)))
+    quarter = graph.constant("quarter", np.array(1 / (4 * math.log(2)), np.float32))
+    return graph.reshape(graph.multiply(graph.node("Log", [ratio], ()), quarter), 1)
+
+
+def _with_step(graph: FusedGraph, x: Value, octaves: Value, branch: StepBranch, name: str) -> Value:
     inner = graph.cast(graph.constant(f"{name}.octaves", array(branch.octaves.permute(1, 2, 0)[None])), graph.half)
     y = graph.add(graph.layer(x, f"{name}.conv_first", branch.conv_first, **_LEAKY), graph.scale(inner, octaves))
     for place, block in enumerate(branch.blocks):

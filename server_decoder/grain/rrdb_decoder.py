@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NEGATIVE_SLOPE = 0.2
-STEP_CHANNELS, STEP_BLOCKS = 96, 4  # of `StepBranch`
+STEP_BRANCHES = ((96, 4), (64, 2), (32, 2))  # channels and blocks of the `StepBranch` of each of the coarsest scales
 RESIDUAL_SCALE = 0.2
 INITIAL_RESIDUAL = 0.3  # factor on the last convolution of a branch that is added without a scale of its own
 
@@ -270,17 +270,17 @@ class Upsample(nn.Module):
 
 
 class StepBranch(nn.Module):
-    """What the coarsest features lack if the levels of the LR have a coarser step than the decoder's own.
+    """What features lack if the levels of the LR have a coarser step than the decoder's own.
 
     It is added times the octaves between the two steps, so at its own step a decoder does what it did before.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, width: int, blocks: int) -> None:
         super().__init__()
-        self.conv_first = nn.Conv2d(channels, STEP_CHANNELS, 3, padding=1)
-        self.octaves = nn.Parameter(torch.randn(STEP_CHANNELS, 1, 1))
-        self.blocks = nn.Sequential(*(ResidualBlock(STEP_CHANNELS) for _ in range(STEP_BLOCKS)))
-        self.conv = nn.Conv2d(STEP_CHANNELS, channels, 3, padding=1)
+        self.conv_first = nn.Conv2d(channels, width, 3, padding=1)
+        self.octaves = nn.Parameter(torch.randn(width, 1, 1))
+        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+        self.conv = nn.Conv2d(width, channels, 3, padding=1)
 
     def forward(self, x: Tensor, octaves: Tensor) -> Tensor:
         y = F.leaky_relu(self.conv_first(x), NEGATIVE_SLOPE) + octaves * self.octaves
@@ -299,7 +299,8 @@ class RRDBDecoder(nn.Module):
         self.conv_first = nn.Conv2d(3, widths[0], 3, padding=1)
         if config.step:
             self.register_buffer("step", torch.full((1,), float(config.step)), persistent=False)
-            self.step_branch = StepBranch(widths[0])
+            self.step_branches = nn.ModuleList(
+                StepBranch(width, *inner) for width, inner in zip(widths, STEP_BRANCHES, strict=False))
         self.scales = nn.ModuleList(DecoderScale(scale) for scale in config.scales)
         self.upsamples = nn.ModuleList(
             Upsample(a, b, config.upsampling) for a, b in zip(widths, widths[1:], strict=False))
@@ -315,8 +316,9 @@ class RRDBDecoder(nn.Module):
         weaken_residuals(self)
         for parameter in self.head[-1].parameters():
             parameter.mul_(INITIAL_RESIDUAL)  # the first pictures are near grey, not noise
-        if self.config.step:
-            self.step_branch.conv.weight.zero_()
+        for module in self.modules():
+            if isinstance(module, StepBranch):
+                module.conv.weight.zero_()
 
     def forward_features(self, lr: Tensor, step: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """``lr``: float ``[B, 3, lr, lr]`` in [-1, 1]; ``step``: of the levels of each LR, ``[B]`` or ``[1]``. Returns
@@ -327,8 +329,8 @@ class RRDBDecoder(nn.Module):
             if index:
                 x = self.upsamples[index - 1](x)
             x = scale(x)
-            if self.config.step and not index:
-                x = self.step_branch(x, self.octaves(lr, step))
+            if self.config.step and index < len(self.step_branches):
+                x = self.step_branches[index](x, self.octaves(lr, step))
             features.append(x)  # [B, channels, size, size]
         return self.head(x), features
 

@@ -173,7 +173,7 @@ def build_autoencoder(recipe: GrainRecipe, prior: GenerativePrior | None = None)
         part.requires_grad_(name in recipe.trains)
     if recipe.lr_steps:  # the decoder stays what it is at its own step
         for name, weights in model.named_parameters():
-            weights.requires_grad_("step_branch" in name)
+            weights.requires_grad_("step_branches" in name)
     if model.rate is not None:
         model.rate.requires_grad_(True)
     return model

@@ -42,7 +42,8 @@ def test_the_bundle_configuration_gives_features_at_every_scale() -> None:
 def test_coarser_steps_than_its_own_have_a_branch() -> None:
     plain, told = (RRDBDecoder(replace(DecoderConfig((Scale(4, 8), Scale(8, 8))), step=step)) for step in (0, 2))
     told.load_state_dict(plain.state_dict(), strict=False)
-    told.step_branch.conv.weight.normal_(std=0.1)
+    for branch in told.step_branches:
+        branch.conv.weight.normal_(std=0.1)
     lrs = torch.rand(3, 3, 4, 4) * 2 - 1
     torch.testing.assert_close(told(lrs), plain(lrs))
     steps = torch.tensor([2.0, 4.0, 32.0])

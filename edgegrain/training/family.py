@@ -24,7 +24,7 @@ from server_decoder.generative_prior import GenerativePrior
 
 NONE = MetricNetworks()
 _SHIPPED = (
-    "faces-256-lr16", "stage1-faces-256-lr16", "stage1-faces-256-lr16-deep", "stage1-faces-256-lr16-tiny",
+    "faces-256-lr16", "stage1-faces-256-lr16", "stage1-faces-256-lr16-deep", "stage1-faces-256-lr16-rates",
     "stage1-faces-256-lr32-fine", "stage1-faces-256-lr64-fine", "stage2-faces-256-lr16-fine",
     "stage3-faces-256-lr16-fine", "enlarge-faces-256-x2", "enlarge-faces-256-x4", "smoke-stage1", "smoke-enlarge")
 """Recipes that made the bundles, and trial runs: `list_recipes` begins with them."""

@@ -95,8 +95,8 @@ class GrainRecipe(RestorationRecipe):
             correction.
         lr_step: step of the LR's levels in payloads (`codec_contract.lr_coder.coder_tables`): the decoder gets levels
             rounded to multiples of it, and a trained encoder a straight-through gradient.
-        lr_steps: steps of several rates, of which every batch draws one, which the decoder is told; () for ``lr_step``
-            alone.
+        lr_steps: coarser steps, of which every batch draws one; only the decoder's branches for them are trained; ()
+            for none.
         target_bytes: expected bytes of an LR, as in the validation's ``lr_bytes``, to which ``loss.rate`` is steered
             (`edgegrain.training.grain.rate.RateTarget`); 0 for the size that the weight leads to.
         adversarial: the adversarial loss, or None.
@@ -328,11 +328,11 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     "stage1-faces-256-lr16-deep": replace(
         _DEEP_ON, grows=True, batch=48, learning_rate=4e-4, muon=2.0, warm_up=60, hold=0.45, ema=0.998,
         target_bytes=345.0, loss=replace(_DEEP_ON.loss, lpips=1.25, lr_saturation=0.4, rate=0.12)),
-    # Half the bytes: levels in steps of 7. With a stronger rate loss alone the picture is far worse at the same bytes
+    # Its further rates (--init-from faces): a stronger rate loss alone makes far worse pictures at the same bytes
     # (experiments/2026-11.md).
-    "stage1-faces-256-lr16-tiny": replace(
-        _FINE_ON, lr_step=7, loss=replace(_FINE_ON.loss, lr_l2=2.0, lr_saturation=0.6, rate=0.25), target_bytes=164.0,
-        warm_up=100, hold=0.5),
+    "stage1-faces-256-lr16-rates": replace(
+        _FINE, grows=False, lr_steps=(4, 6, 9, 9, 13, 13, 19, 28, 40, 56), batch=8, learning_rate=1.2e-3, muon=1.0,
+        warm_up=30, hold=0.4, ema=0.996, adversarial=replace(PROJECTED, begins=0.0, ratio=0.12)),
     # The generator on that decoder, then the fusion of both.
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,
     "stage3-faces-256-lr16-fine": replace(

@@ -41,6 +41,8 @@ SHARED_FROM = 1024
 """Bytes from which on a constant stays in the float32 graph's file."""
 LEAST_CHANNELS = 16
 """Channels that the last convolution makes at least; with 3, ONNX Runtime takes twice as long."""
+BRANCHES = "step_branches."
+"""Prefix of the weights of `StepBranch`, which stay float32: they take 5 % of the time and do nothing in calibration."""
 ELEMENTWISE = ("Add", "Mul", "LeakyRelu", "Resize")
 """Operators that commute with a positive factor per channel, if their other operand is a number or has it too."""
 
@@ -48,12 +50,17 @@ Value = TypeVar("Value")
 
 
 class _Graph:
-    """A float32 graph: constants, also those that nodes compute from others, and the nodes that depend on the LR."""
+    """A float32 graph: constants, also those that nodes compute from others, and the nodes that depend on the LR.
+
+    Attributes:
+        octaves: of coarser steps than the decoder's own (`RRDBDecoder.octaves`): 0 here, and no constants of the file.
+    """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.constants = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy())
                           for item in model.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
+        self.ahead: list[onnx.NodeProto] = []  # those that compute the octaves
         for node in model.graph.node:
             if node.op_type == "Constant":
                 value = helper.get_attribute_value(node.attribute[0])
@@ -63,6 +70,14 @@ class _Graph:
                 self.constants[node.output[0]] = self.run(node, [])
             else:
                 self.nodes.append(node)
+        self.octaves = {str(node.output[0]) for node in self.nodes if node.op_type == "Reshape"}
+        ahead = set(self.octaves)
+        for node in reversed(self.nodes.copy()):
+            if ahead & set(node.output):
+                ahead |= set(node.input)
+                self.nodes.remove(node)
+                self.ahead.insert(0, node)
+        self.constants |= dict.fromkeys(self.octaves, torch.zeros(1, 1, 1, 1))
         if unknown := sorted({node.op_type for node in self.nodes} - {"Conv", "Concat", *ELEMENTWISE}):
             raise ExportError(f"there is no int8 form of a decoder with {', '.join(unknown)}; it runs in float32")
 
@@ -123,7 +138,7 @@ def int8_decoder(model: bytes, lrs: Rgb) -> Int8Decoder:
     for result in (plain, scaled):  # with weights that are initializers
         result.CopyFrom(source)
         del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
-        result.graph.node.extend(graph.nodes)
+        result.graph.node.extend([*graph.ahead, *graph.nodes])
     factors, of_weights = dict[str, Tensor](), dict[str, tuple[Any, Any]]()
     for node in graph.nodes:
         if node.op_type == "Conv":
@@ -131,7 +146,8 @@ def int8_decoder(model: bytes, lrs: Rgb) -> Int8Decoder:
             taken = gains[x]
             factors |= {weight: made[:, None, None, None] / taken[:, None, None], bias: made}
             of_weights[weight] = made.numpy(), taken.numpy()
-    for name in dict.fromkeys(name for node in graph.nodes for name in node.input if name in graph.constants):
+    named = (name for node in plain.graph.node for name in node.input)
+    for name in dict.fromkeys(name for name in named if name in graph.constants.keys() - graph.octaves):
         constant = graph.constants[name]
         plain.graph.initializer.append(numpy_helper.from_array(constant.numpy(), name))
         scaled.graph.initializer.append(numpy_helper.from_array((constant * factors.get(name, 1)).numpy(), name))
@@ -159,6 +175,8 @@ def _gains(graph: _Graph, lrs: Rgb) -> dict[str, Tensor]:
             return value
         flat = value.transpose(0, 1).flatten(1)
         seen = flat[:, :: 1 + flat.shape[1] // (SAMPLES >> 4)].abs()
+        if not inputs:  # of the octaves alone
+            fixed.add(name)
         peaks[name] = seen.kthvalue(math.ceil(0.999 * seen.shape[1]), 1).values.clamp(min=1e-4)
         for other in inputs if node.op_type in ELEMENTWISE else ():
             if other in parts:
@@ -198,9 +216,9 @@ def _int8_graph(model: onnx.ModelProto, lrs: Rgb) -> onnx.ModelProto:
 
     def write(node: onnx.NodeProto, pairs: list[_Pair]) -> _Pair:
         exact = graph.run(node, [pair.exact for pair in pairs])
-        if node.op_type == "Conv" and pairs[0].name != INPUT:
+        if node.op_type == "Conv" and pairs[0].name != INPUT and not node.input[1].startswith(BRANCHES):
             return writer.convolution(node, writer.quantized(pairs[0]), exact, graph.constants)
-        wide = node.op_type in ("Conv", "Add", "Mul", "Resize") and exact.shape[-1] * 2 != side  # "Conv": of the LR
+        wide = node.op_type in ("Conv", "Add", "Mul", "Resize") and exact.shape[-1] * 2 != side  # "Conv": of the LR and of branches
         if node.op_type != "Conv":
             pairs = [pair if wide and pair.name in writer.wide else writer.quantized(pair) for pair in pairs]
         given = iter(pairs)

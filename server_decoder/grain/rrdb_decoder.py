@@ -324,13 +324,15 @@ class RRDBDecoder(nn.Module):
         """``lr``: float ``[B, 3, lr, lr]`` in [-1, 1]; ``step``: of the levels of each LR, ``[B]`` or ``[1]``. Returns
         the picture ``[B, 3, hr, hr]`` (about [-1, 1], not clipped) and f_inv, coarse to fine."""
         features = []
+        branches = self.step_branches if self.config.step else ()
+        octaves = self.octaves(lr, step) if self.config.step else None
         x = self.conv_first(lr)
         for index, scale in enumerate(self.scales):
             if index:
                 x = self.upsamples[index - 1](x)
             x = scale(x)
-            if self.config.step and index < len(self.step_branches):
-                x = self.step_branches[index](x, self.octaves(lr, step))
+            if index < len(branches):
+                x = branches[index](x, octaves)
             features.append(x)  # [B, channels, size, size]
         return self.head(x), features
 

@@ -36,9 +36,9 @@ def graph(decoder: RRDBDecoder) -> onnx.ModelProto:
     return decoder_graph(decoder, 8)
 
 
-def run(model: onnx.ModelProto, lr: torch.Tensor) -> np.ndarray:
+def run(model: onnx.ModelProto, lr: torch.Tensor, **inputs: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(["hr"], {"lr": lr.numpy()})[0]
+    return session.run(["hr"], {"lr": lr.numpy(), **inputs})[0]
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -44,8 +46,8 @@ def pair(exported: bytes) -> Int8Decoder:
     return int8_decoder(exported, LRS)
 
 
-def values(model: bytes) -> np.ndarray:
-    return run(onnx.load_model_from_string(model), torch.from_numpy(network_input(LRS)))
+def values(model: bytes, **inputs: np.ndarray) -> np.ndarray:
+    return run(onnx.load_model_from_string(model), torch.from_numpy(network_input(LRS)), **inputs)
 
 
 @RUNS
@@ -55,6 +57,24 @@ def test_float32_stays_and_int8_is_near(exported: bytes, pair: Int8Decoder) -> N
     assert np.abs(after - before).max() < 0.15 * spread and np.std(after - before) < 0.02 * spread
     assert 0 < np.std(near - before) < 0.08 * spread
     assert np.abs((near - before).mean((0, 2, 3))).max() < 0.01 * spread  # what biases take back
+
+
+@RUNS
+def test_branches_for_coarser_steps_stay_float32(decoder: RRDBDecoder) -> None:
+    told = shaken(RRDBDecoder, replace(CONFIG, step=2), 0.01)
+    told.load_state_dict(decoder.state_dict(), strict=False)
+    for branch in told.step_branches:  # ranges of features stay about the same
+        branch.conv.weight.data *= 0.05
+    exported = export_decoder(told, 8, DecoderOptions(WeightStorage.compact))
+    pair, steps = int8_decoder(exported, LRS), np.full(len(LRS), 32, np.float32)
+    for step in ({}, {"step": steps}):
+        before, after, near = (values(model, **step).clip(-1, 1) for model in (exported, *pair))
+        assert np.std(after - before) < 0.02 * before.std() and np.std(near - before) < 0.1 * before.std()
+    assert np.std(before - values(exported).clip(-1, 1)) > 0.2 * before.std()
+    loaded = RRDBDecoder(told.config)
+    load_parameters(loaded, onnx.load_model_from_string(pair.float32))
+    for name, weight in told.state_dict().items():
+        assert (loaded.state_dict()[name] - weight).abs().max() < 0.03 * weight.abs().max(), name
 
 
 @RUNS

@@ -1,10 +1,11 @@
 """Write the table of the qualities and draw their curve, next to classical and published learned codecs.
 
-    python benchmarks/quality/qualities.py small=results/faces-256-lr16-small-1.2.0.json \
-        small=results/faces-256-lr16-small-1.2.0-1024.json medium=results/faces-256-lr32-4.0.0.json \
-        medium=results/faces-256-lr32-4.0.0-1024.json --image docs/images/qualities.png --write docs/qualities.md
+    python benchmarks/quality/qualities.py 140=results/faces-256-lr16-small-2.0.0-140.json \
+        small=results/faces-256-lr16-small-2.0.0.json small=results/faces-256-lr16-small-2.0.0-1024.json \
+        medium=results/faces-256-lr32-4.1.0.json --image docs/images/qualities.png --write docs/qualities.md
 
-Reads the JSON files of `edgegrain evaluate`, which must be of the same pictures for each size (``--size``).
+Reads the JSON files of `edgegrain evaluate`, which must be of the same pictures for each size (``--size``), each with
+its quality or its ``--max-bytes``.
 """
 
 from __future__ import annotations
@@ -81,12 +82,12 @@ class Evaluation:
 
 
 def read_evaluations(named: Sequence[str]) -> list[Evaluation]:
-    """Evaluations, given as ``QUALITY=JSON``, by rising size and rate."""
+    """Evaluations, given as ``QUALITY=JSON`` or ``MAX_BYTES=JSON``, by rising size and bytes."""
     found = []
     for each in named:
         quality, _, path = each.partition("=")
-        if quality not in QUALITIES:
-            raise EdgegrainError(f"expected QUALITY=JSON with one of {', '.join(QUALITIES)}, got {each!r}")
+        if quality not in QUALITIES and not quality.isdecimal():
+            raise EdgegrainError(f"expected QUALITY=JSON or BYTES=JSON, one of {', '.join(QUALITIES)}, got {each!r}")
         try:
             summary = json.loads(Path(path).read_text())
             found.append(Evaluation(quality, summary.get("size", SIDE), summary))
@@ -97,7 +98,7 @@ def read_evaluations(named: Sequence[str]) -> list[Evaluation]:
         if len({one.summary["pictures"]["sha256"] for one in found if one.side == side}) > 1:
             raise EdgegrainError(f"the evaluations at {side}x{side} are of different pictures; run `edgegrain "
                                  "evaluate` with the same --data")
-    return sorted(found, key=lambda one: (one.side, QUALITIES.index(one.quality)))
+    return sorted(found, key=lambda one: (one.side, one.ours["bytes"]))
 
 
 def table(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -107,7 +108,8 @@ def table(evaluations: Sequence[Evaluation]) -> list[str]:
     lines = [f"| quality | size | bundle | {' | '.join(titles)} |", "|---|---|---|" + "---:|" * len(titles)]
     for each in evaluations:
         bundle = each.summary["bundle"]
-        lines.append(f"| `{each.quality}` | {each.side}×{each.side} | `{bundle['id']}` {bundle['version']} | "
+        name = f"≤ {each.quality} bytes" if each.quality.isdecimal() else f"`{each.quality}`"
+        lines.append(f"| {name} | {each.side}×{each.side} | `{bundle['id']}` {bundle['version']} | "
                      f"{_cells(each.ours)} |")
         if each.classical:
             lines.append(f"| | | best classical codec | {_cells(each.classical)} |")
@@ -155,7 +157,7 @@ def draw(evaluations: Sequence[Evaluation]) -> bytes:
 @errors_to_exit_codes()
 def main(
     evaluations: Annotated[list[str], typer.Argument(
-        help="QUALITY=JSON of `edgegrain evaluate`, one for each quality and size.")],
+        help="QUALITY=JSON or MAX_BYTES=JSON of `edgegrain evaluate`, one for each quality and size.")],
     image: Annotated[Path, typer.Option(help="PNG file to draw.")],
     write: Annotated[Path, typer.Option(help="Page whose table is replaced.")],
 ) -> None:

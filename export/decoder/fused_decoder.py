@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 import torch
-import torch.nn.functional as F
 from onnx import TensorProto
 from torch import Tensor, nn
 

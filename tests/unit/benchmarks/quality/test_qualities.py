@@ -30,20 +30,22 @@ def summary(nbytes: float, lpips: float, pictures: str = "0") -> dict[str, Any]:
 def files(tmp_path: Path) -> list[str]:
     (tmp_path / "small.json").write_text(json.dumps(summary(353.9, 0.157)))
     (tmp_path / "medium.json").write_text(json.dumps(summary(896.7, 0.12)))
+    (tmp_path / "least.json").write_text(json.dumps(summary(118.2, 0.3)))
     large = summary(338.9, 0.346, pictures="1") | {"size": 1024}
     del large["means"][CLASSICAL_BY_LPIPS]
     (tmp_path / "large.json").write_text(json.dumps(large))
     return [f"{quality}={tmp_path / name}.json" for quality, name in (
-        ("small", "large"), ("medium", "medium"), ("small", "small"))]
+        ("small", "large"), ("medium", "medium"), ("120", "least"), ("small", "small"))]
 
 
 def test_the_table_rises_in_rate_and_marks_losses(files: list[str]) -> None:
     lines = table(read_evaluations(files))
     assert lines[0].startswith("| quality | size | bundle | bytes | PSNR (dB) | LPIPS-Alex† | LPIPS-VGG |")
-    assert lines[2] == "| `small` | 256×256 | `faces` 1.0.0 | 354 | 23.46 | .157 | – | .180 | – | – |"
-    assert lines[3] == "| | | best classical codec | 340 | 24.00 | .500 | – | .330 | – | – |"
-    assert lines[6] == "| `small` | 1024×1024 | `faces` 1.0.0 | 339 | 23.46 | .346 | – | .180 | – | – |"
-    assert lines[4].startswith("| `medium` | 256×256 | `faces` 1.0.0 | 897 |")
+    assert lines[2].startswith("| ≤ 120 bytes | 256×256 | `faces` 1.0.0 | 118 |")
+    assert lines[4] == "| `small` | 256×256 | `faces` 1.0.0 | 354 | 23.46 | .157 | – | .180 | – | – |"
+    assert lines[5] == "| | | best classical codec | 340 | 24.00 | .500 | – | .330 | – | – |"
+    assert lines[8] == "| `small` | 1024×1024 | `faces` 1.0.0 | 339 | 23.46 | .346 | – | .180 | – | – |"
+    assert lines[6].startswith("| `medium` | 256×256 | `faces` 1.0.0 | 897 |")
 
 
 def test_what_is_no_evaluation_of_the_same_pictures_is_refused(files: list[str], tmp_path: Path) -> None:

@@ -218,14 +218,15 @@ class OpenBundle:
         strength = None
         if (default := self.default_strength) is not None:
             strength = [default if wanted is None else wanted for wanted in strengths or [None] * len(lrs)]
-        decoder = self.decoder
-        squares = decoder.decode(lrs, strength=strength, step=steps if STEP in decoder.controls else None)
+        decoder, levels = self.decoder, [self.tables.step] * len(lrs) if steps is None else steps
+        squares = decoder.decode(lrs, strength=strength, step=levels if STEP in decoder.controls else None)
         side = self.manifest.hr
         if squares.shape[1:] != (side, side, 3):
             raise BundleError(
                 f"the decoder of bundle {self.manifest.id} made pictures of {list(squares.shape[1:])}, its manifest "
                 f"says [{side}, {side}, 3]")
-        grey = [index for index, lr in enumerate(lrs) if is_grey(lr, self.manifest.domain)]
+        grey = [index for index, (lr, step) in enumerate(zip(lrs, levels, strict=True))
+                if is_grey(lr, self.manifest.domain, step)]
         if grey:
             squares = squares.copy()  # of buffers that may be read-only
         for index in grey:
@@ -250,18 +251,21 @@ GREY_LIMITS = {16: 2.3, 32: 3.0}
 Of 560 faces turned grey, 0 to 2.1 % are above, by encoder; of the same with a fifth of their saturation, 0.2 to 2.5 %
 are below, whose mean chroma in CIELAB is at most 2.5; with three tenths, 0.2 % at most.
 """
+GREY_STEP = 27
+"""The rounding of levels adds this part of their step; in steps of 56, 2 of 60 grey faces are above."""
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def is_grey(lr: Rgb, domain: str) -> bool:
-    """True if an LR, uint8 ``[side, side, 3]``, of a bundle of a domain is most likely that of a grey picture."""
+def is_grey(lr: Rgb, domain: str, step: int) -> bool:
+    """True if an LR, uint8 ``[side, side, 3]`` with levels in steps, of a bundle of a domain is most likely that of a
+    grey picture."""
     side = len(lr)
     if domain != "faces" or (limit := GREY_LIMITS.get(side)) is None:
         return False
     cells = lr.reshape(_CELLS, side // _CELLS, _CELLS, side // _CELLS, 3).mean((1, 3))
     luma = cells @ _LUMA
     chroma = ((cells[..., 2] - luma) / 1.772) ** 2 + ((cells[..., 0] - luma) / 1.402) ** 2  # Cb² + Cr²
-    return bool(chroma.mean() <= limit**2)
+    return bool(chroma.mean() <= limit**2 + (step / GREY_STEP) ** 2)
 
 
 def as_grey(square: Rgb) -> Rgb:

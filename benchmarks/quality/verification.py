@@ -40,7 +40,8 @@ from edgegrain.pictures.stored_pictures import SUFFIXES
 from sdk.faces import find_faces
 from sdk.open_bundle import as_grey
 
-BUNDLES = {"tiny": "faces-256-lr16-tiny", "small": "faces-256-lr16-small", "medium": "faces-256-lr32"}
+LIMITS = {"120": 120, "140": 140, "170": 170, "250": 250, "350": 350, "medium": None}  # name -> largest payload
+BUNDLES = {"medium": "faces-256-lr32"}  # of the others it is the default one
 NETWORKS = {"MobileFace": MobileFace, "dlib": FaceIdentity}  # only dlib's was a training loss
 COLOURS = {"colour": np.asarray, "grey": as_grey}
 FALSE_ACCEPTS = 1e-3
@@ -79,9 +80,9 @@ def ours(codecs: dict[str, sdk.Codec], paths: list[Path]) -> Iterator[Method]:
         yield "gallery", 0, faces[1 : GALLERY + 1]
         for colours, turn in COLOURS.items():
             yield f"{colours} original", 0, [rgb := turn(faces[0])]
-            for quality, codec in codecs.items():
-                payload = codec.compress(rgb, align=False)
-                yield f"{colours} edgegrain {quality}", len(payload), [np.asarray(codec.restore(payload, mark=False))]
+            for name, codec in codecs.items():
+                payload = codec.compress_fitted(codec.fit(rgb, align=False), max_bytes=LIMITS[name])
+                yield f"{colours} edgegrain {name}", len(payload), [np.asarray(codec.restore(payload, mark=False))]
 
 
 def classical(known: dict[str, np.ndarray], paths: list[Path]) -> Iterator[Method]:
@@ -89,7 +90,7 @@ def classical(known: dict[str, np.ndarray], paths: list[Path]) -> Iterator[Metho
     first = next(cut for path in paths if (cut := face(path)) is not None)
     for colours, turn in COLOURS.items():
         rgb = turn(first)
-        budgets = {quality: int(known[f"bytes/{colours} edgegrain {quality}"]) for quality in BUNDLES} | {"1024": 1024}
+        budgets = {name: int(known[f"bytes/{colours} edgegrain {name}"]) for name in LIMITS} | {"1024": 1024}
         searches = {name: ClassicalCodec(rgb, codec) for codec, name in CODECS.items()}
         for budget, limit in budgets.items():
             for name, search in searches.items():
@@ -129,7 +130,8 @@ def main(people: Folder, weights: Folder, out: Path) -> None:
     """Measure if people are verified by pictures of a few hundred bytes."""
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    paths, codecs = defaultdict(list), {quality: sdk.Codec(bundle, threads=1) for quality, bundle in BUNDLES.items()}
+    paths, opened = defaultdict(list), {name: sdk.Codec(name, threads=1) for name in ("faces", *BUNDLES.values())}
+    codecs = {name: opened[BUNDLES.get(name, "faces")] for name in LIMITS}
     for path in sorted(path for path in people.rglob("*") if path.suffix.lower() in SUFFIXES):
         paths[re.sub(r"_\d+$", "", path.stem) if path.parent == people else path.parent.name].append(path)
     known = [name for name in sorted(paths) if len(paths[name]) > GALLERY]

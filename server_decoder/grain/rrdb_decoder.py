@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NEGATIVE_SLOPE = 0.2
-STEP_BRANCHES = ((96, 4), (64, 2), (32, 2))  # channels and blocks of the `StepBranch` of each of the coarsest scales
+STEP_BRANCHES = {16: (96, 4), 32: (64, 2), 64: (32, 2)}  # of scales up to this size: channels and blocks
 RESIDUAL_SCALE = 0.2
 INITIAL_RESIDUAL = 0.3  # factor on the last convolution of a branch that is added without a scale of its own
 
@@ -300,7 +300,8 @@ class RRDBDecoder(nn.Module):
         if config.step:
             self.register_buffer("step", torch.full((1,), float(config.step)), persistent=False)
             self.step_branches = nn.ModuleList(
-                StepBranch(width, *inner) for width, inner in zip(widths, STEP_BRANCHES, strict=False))
+                StepBranch(scale.channels, *next(inner for side, inner in STEP_BRANCHES.items() if scale.size <= side))
+                for scale in config.scales if scale.size <= max(STEP_BRANCHES))
         self.scales = nn.ModuleList(DecoderScale(scale) for scale in config.scales)
         self.upsamples = nn.ModuleList(
             Upsample(a, b, config.upsampling) for a, b in zip(widths, widths[1:], strict=False))

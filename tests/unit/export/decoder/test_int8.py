@@ -64,12 +64,12 @@ def test_branches_for_coarser_steps_stay_float32(decoder: RRDBDecoder) -> None:
     told = shaken(RRDBDecoder, replace(CONFIG, step=2), 0.01)
     told.load_state_dict(decoder.state_dict(), strict=False)
     for branch in told.step_branches:  # ranges of features stay about the same
-        branch.conv.weight.data *= 0.05
+        branch.conv.weight.data *= 0.1
     exported = export_decoder(told, 8, DecoderOptions(WeightStorage.compact))
     pair, steps = int8_decoder(exported, LRS), np.full(len(LRS), 32, np.float32)
     for step in ({}, {"step": steps}):
         before, after, near = (values(model, **step).clip(-1, 1) for model in (exported, *pair))
-        assert np.std(after - before) < 0.02 * before.std() and np.std(near - before) < 0.1 * before.std()
+        assert np.std(after - before) < 0.02 * before.std() and np.std(near - before) < 0.16 * before.std()
     assert np.std(before - values(exported).clip(-1, 1)) > 0.2 * before.std()
     loaded = RRDBDecoder(told.config)
     load_parameters(loaded, onnx.load_model_from_string(pair.float32))

@@ -83,8 +83,9 @@ def _bytes_of(source: Any) -> Any:
     if isinstance(source, str) and is_text(source):
         try:
             return _checked(from_text(source))
-        except PayloadError:
+        except PayloadError as error:
             if not os.path.exists(source):  # which takes names of any length, unlike `Path.exists`
+                error.args = (f"{error}; there is no file of this name either",)
                 raise
     source = _read_file(source) if isinstance(source, (str, os.PathLike)) else content_of(source)
     if isinstance(source, (bytes, bytearray, memoryview)) and not isinstance(source, (Payload, Scene)):

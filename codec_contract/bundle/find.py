@@ -63,7 +63,7 @@ def installed_bundles() -> dict[str, Path]:
 Quality = Literal["tiny", "small", "medium", "large"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
 """Names of the rates, ascending."""
-TYPICAL_BYTES: dict[str, int] = dict(zip(QUALITIES, (170, 346, 804, 2165), strict=True))
+TYPICAL_BYTES: dict[str, int] = dict(zip(QUALITIES, (161, 337, 795, 2156), strict=True))
 """Mean payload of a face (docs/qualities.md)."""
 HOW_TO_INSTALL = "; 'make qualities' in the clone installs it (docs/qualities.md)"
 

@@ -58,7 +58,7 @@ def test_a_quality_that_would_fit_is_named(root: Path, monkeypatch: pytest.Monke
     (tmp_path / "faces-256-lr32").symlink_to(next(root.glob("*lr32*")))
     monkeypatch.setattr(paths, "bundle_roots", lambda: (tmp_path,))
     message = rf"has {size}; one of quality {{}} would have about {{}}; 'make qualities' in the clone installs it"
-    for limit, quality, expected in ((size // 2, "small", size * 346 // 804), (size // 4, "tiny", size * 170 // 804)):
+    for limit, quality, expected in ((size // 2, "small", size * 337 // 795), (size // 4, "tiny", size * 161 // 795)):
         with pytest.raises(sdk.ImageError, match=message.format(quality, expected)):
             sdk.compress(PICTURE, "faces-256-lr32", max_bytes=limit)
     with pytest.raises(sdk.ImageError, match=f"has {size}$"):

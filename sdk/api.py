@@ -70,8 +70,8 @@ def compress(
         align: False encodes the whole picture, as ``fit="pad"`` does. A bundle of faces restores only pictures well
             that one face fills.
         require_face: refuse a face that is too small, turned away or cut off (`find_faces`).
-        quality: ``"tiny"``, ``"small"``, ``"medium"`` or ``"large"`` takes the installed bundle of this rate for the
-            same kind of pictures as ``bundle`` (docs/qualities.md). None takes ``bundle`` itself.
+        quality: ``"tiny"``, ``"small"``, ``"medium"`` or ``"large"`` takes this rate of the installed bundles for the
+            same kind of pictures as ``bundle`` (docs/qualities.md). None takes the first rate of ``bundle``.
         max_bytes: largest payload: the best quality that fits is taken, up to ``quality`` if that is given.
 
     Raises:

@@ -111,7 +111,7 @@ class Codec:
         align: bool = True,
         require_face: bool = False,
     ) -> Payload:
-        """Compress one picture, as `sdk.compress`."""
+        """Compress one picture, as `sdk.compress`, at the first rate."""
         return self.compress_fitted(self.fit(picture, fit, background, max_pixels, align, require_face))
 
     def compress_faces(

@@ -178,7 +178,7 @@ def compress(
         width, height = made.original_size
         row: Row = {"picture": job.source, "payload": job.target, "bytes": len(made), "width": width, "height": height}
         if isinstance(made, sdk.Scene):
-            return {**row, "faces": len(made.faces)}
+            return {**row, "faces": len(made.faces), "background_bytes": len(made.parsed.background)}
         row |= {"picture_bytes": len(source) if isinstance(source, bytes) else source.stat().st_size, "fit": made.fit,
                 "bundle": codec_of(made).bundle.id if codecs else made.bundle}
         if lr_png is not None:
@@ -204,7 +204,7 @@ def _lines(row: Row) -> list[str]:
                 for file, size in zip(row["payloads"], row["bytes"], strict=True)]
     line = f"{row['picture']} -> {row['payload']}: {row['bytes']:,} bytes, "
     if "faces" in row:
-        return [f"{line}{row['faces']} face{'s' * (row['faces'] > 1)} and a background"]
+        return [f"{line}{row['faces']} face{'s' * (row['faces'] > 1)}, {row['background_bytes']} bytes of background"]
     pixels = 3 * row["width"] * row["height"]
     return [f"{line}{times_less(row['picture_bytes'] / row['bytes'])} the file, "
             f"{times_less(pixels / row['bytes'])} its pixels"]

@@ -43,7 +43,7 @@ MaxMegapixelsOption = Annotated[float | None, typer.Option(
     "--max-megapixels", min=0.001, max=268, help="Largest picture that is read or made [default: "
     f"{MAX_PHOTO_PIXELS / 1e6:.0f} to read, {MAX_PIXELS / 1e6:.1f} to make].")]
 QualityOption = Annotated[Quality | None, typer.Option(
-    "--quality", help="Take the bundle of this rate; 'edgegrain bundles' lists them [default: the bundle's own].")]
+    "--quality", help="Take this rate; 'edgegrain bundles' lists them [default: the bundle's first].")]
 RefineOption = Annotated[int, typer.Option(
     "--refine", metavar="STEPS", min=0, max=10_000, help="Search for an LR that restores better, at no more bytes, or "
     "in --max-bytes; 40 steps take about 15 seconds a picture; needs 'edgegrain metrics fetch'; docs/qualities.md.")]

@@ -104,8 +104,8 @@ class CompressParameters(BaseModel):
         "ffffff", json_schema_extra={"pattern": _COLOUR}, description="Colour behind transparent pixels, as rrggbb.")
     bundle: str | None = Field(None, max_length=200, description="Id of a served bundle; default: the first.")
     quality: Quality | None = Field(None, description=(
-        "The served bundle of this rate, for the same kind of pictures as bundle; /v1/bundles lists them. Default: "
-        "bundle itself."))
+        "A rate of the served bundles for the same kind of pictures as bundle; /v1/bundles lists them. Default: the "
+        "first of bundle."))
     max_bytes: int | None = Field(None, ge=1, description=(
         "Largest payload or scene: the best quality that fits is taken, up to quality if that is given."))
 

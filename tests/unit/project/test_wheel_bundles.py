@@ -85,6 +85,6 @@ def test_make_qualities_names_folders_of_the_zoo(repository: Path) -> None:
     command = ["make", "--dry-run", "--old-file=.venv/.test", "qualities"]
     printed = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout
     named = re.findall(r"([\w-]+),([\d.]+),(\w+)", printed)
-    assert {"small", *(quality for _, _, quality in named)} == set(QUALITIES)
+    assert {"tiny", "small", *(quality for _, _, quality in named)} == set(QUALITIES)
     folders = [*(folder for folder, _, _ in named), *re.findall(r"export enlarger zoo/([\w-]+)", printed)]
-    assert len(folders) == 4 and all(list((repository / "zoo" / folder).glob("*.safetensors")) for folder in folders)
+    assert len(folders) == 3 and all(list((repository / "zoo" / folder).glob("*.safetensors")) for folder in folders)

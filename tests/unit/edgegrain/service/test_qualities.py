@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_refused(service: LiveService, query: str, kind: st
 
 def test_clients_are_not_told_to_install_a_quality() -> None:
     detail = problem_of(too_few_bytes(200, 346, quality="small")).detail
-    assert detail.endswith("has 346; one of quality tiny would have about 170 and is not served here")
+    assert detail.endswith("has 346; one of quality tiny would have about 165 and is not served here")
 
 
 async def test_clients_pass_both_on(service: LiveService, payloads: dict[str, sdk.Payload]) -> None:

@@ -68,13 +68,14 @@ def test_wrong_usage(shell: Shell, arguments: tuple[str, ...]) -> None:
 
 
 def test_a_kit_holds_the_phones_half(default_bundle: Path, tmp_path: Path, shell: Shell) -> None:
-    assert "9 files" in shell.ok("device-kit", tmp_path / "kit", "--bundle", default_bundle)
+    assert "19 files" in shell.ok("device-kit", tmp_path / "kit", "--bundle", default_bundle)
     names = {path.relative_to(tmp_path / "kit").as_posix() for path in (tmp_path / "kit").rglob("*") if path.is_file()}
     package = "bundle/encoder.mlpackage"
     assert names == {
         "README.md", "bundle/manifest.json", "bundle/coder.json", "bundle/golden.json", "bundle/encoder.onnx",
         "bundle/encoder.tflite", f"{package}/Manifest.json", f"{package}/Data/com.apple.CoreML/model.mlmodel",
-        f"{package}/Data/com.apple.CoreML/weights/weight.bin"}
+        f"{package}/Data/com.apple.CoreML/weights/weight.bin",
+        *(f"bundle/{rate.coder}" for rate in load_manifest(default_bundle).further_rates)}
     for name in names - {"README.md"}:
         source = default_bundle / name.removeprefix("bundle/")
         assert (tmp_path / "kit" / name).read_bytes() == source.read_bytes()

@@ -196,6 +196,7 @@ class PayloadInfo:
         controls: options of restoring it, by name; empty if its bundle is not installed.
         sides: sides of the squares that its bundle restores, in pixels (`BundleInfo.sides`); empty if it is not
             installed.
+        quality: name of its rate, if it has one and its bundle is installed.
     """
 
     bytes: int
@@ -210,6 +211,7 @@ class PayloadInfo:
     square: OrientedSquare | None = None
     controls: Mapping[str, Control] = field(default_factory=dict)
     sides: tuple[int, ...] = ()
+    quality: str | None = None
 
 
 def inspect(payload: PayloadSource) -> PayloadInfo:
@@ -228,11 +230,11 @@ def inspect(payload: PayloadSource) -> PayloadInfo:
     described = PayloadInfo(
         len(checked), header.version, _CODINGS[header.coding], header.contract_id.hex(), None, header.lr_size,
         header.original_size, header.fit, header.coding == CODING_RAW, header.square)
-    if manifest is None:
+    if manifest is None or (rate := manifest.rate_of(header)) is None:
         return described
     decode_payload_lr(checked.parsed, manifest)
     return replace(described, bundle=manifest.id, body_checked=True, controls=controls_of(manifest),
-                   sides=manifest.sides)
+                   sides=manifest.sides, quality=rate.quality)
 
 
 def bundles_for(bundle: str | Path, quality: str | None = None, max_bytes: int | None = None) -> list[Manifest]:

@@ -100,7 +100,8 @@ def _payload(row: Row) -> dict[str, str]:
     found = {
         "size": f"{row['bytes']:,} bytes, {3 * width * height / row['bytes']:,.0f} times less than the original's "
                 "pixels",
-        "bundle": f"{row['bundle'] or 'not installed'} (LR contract {row['contract_id']})",
+        "bundle": ", ".join(filter(None, (row["bundle"] or "not installed", row["quality"])))
+                  + f" (LR contract {row['contract_id']})",
         "original": f"{width} x {height} pixels, fit {row['fit']}"}
     if row["square"] is not None:
         square = OrientedSquare(**row["square"])

@@ -109,6 +109,7 @@ class TestRatesOfABundle:
             assert all(level % step == 0 or level == 255 for level in np.unique(payload.lr))
         assert len(encoded) == len(sizes)  # once a picture
         tiny = sdk.compress(PICTURE, quality="tiny")
+        assert sdk.inspect(tiny).quality == "tiny" and sdk.inspect(payload).quality is None
         assert len(tiny) == sizes[2] and tiny == sdk.compress(PICTURE, quality="tiny", max_bytes=9999)
         with pytest.raises(sdk.ImageError, match=f"fits into {sizes[3] - 1} bytes.* has {sizes[3]}$"):
             sdk.compress(PICTURE, max_bytes=sizes[3] - 1)

@@ -83,7 +83,8 @@ def _sequence(graph: FusedGraph, x: Value | Sequence[Value], name: str, layers: 
 def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -> tuple[Value, list[Value]]:
     """The RRDB decoder's picture, and f_inv, coarse to fine."""
     x, f_inv = graph.layer(lr, f"{name}.conv_first", decoder.conv_first), []
-    octaves = _octaves(graph, decoder) if decoder.config.step else None
+    octaves: Any = _octaves(graph, decoder) if decoder.config.step else None
+    branches: Any = decoder.step_branches if decoder.config.step else ()
     scales: Any = decoder.scales
     upsamples: Any = decoder.upsamples
     for index, scale in enumerate(scales):
@@ -94,8 +95,8 @@ def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -
             x = _block(graph, x, block, f"{name}.scales.{index}.blocks.{place}")
         if scale.conv is not None:
             x = graph.layer(x, f"{name}.scales.{index}.conv", scale.conv, residual=below)
-        if decoder.config.step and index < len(decoder.step_branches):
-            x = _with_step(graph, x, octaves, decoder.step_branches[index], f"{name}.step_branches.{index}")
+        if index < len(branches):
+            x = _with_step(graph, x, octaves, branches[index], f"{name}.step_branches.{index}")
         f_inv.append(x)
     return _sequence(graph, x, f"{name}.head", decoder.head), f_inv
 
@@ -110,7 +111,8 @@ def _octaves(graph: FusedGraph, decoder: RRDBDecoder) -> Value:
 def _with_step(graph: FusedGraph, x: Value, octaves: Value, branch: StepBranch, name: str) -> Value:
     inner = graph.cast(graph.constant(f"{name}.octaves", array(branch.octaves.permute(1, 2, 0)[None])), graph.half)
     y = graph.add(graph.layer(x, f"{name}.conv_first", branch.conv_first, **_LEAKY), graph.scale(inner, octaves))
-    for place, block in enumerate(branch.blocks):
+    blocks: Any = branch.blocks
+    for place, block in enumerate(blocks):
         y = _block(graph, y, block, f"{name}.blocks.{place}")
     return graph.add(x, graph.scale(graph.layer(y, f"{name}.conv", branch.conv), octaves))
 

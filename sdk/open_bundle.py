@@ -252,7 +252,7 @@ Of 560 faces turned grey, 0 to 2.1 % are above, by encoder; of the same with a f
 are below, whose mean chroma in CIELAB is at most 2.5; with three tenths, 0.2 % at most.
 """
 GREY_STEP = 27
-"""The rounding of levels adds this part of their step; in steps of 56, 2 of 60 grey faces are above."""
+"""The rounding of levels adds this part of their step; in steps of 56, 3 of 60 grey faces are above."""
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 

@@ -42,6 +42,16 @@ def post(url: str, content: bytes | Iterable[bytes], **options: Any) -> httpx.Re
     return httpx.post(url, content=content, verify=False, timeout=SOON, **{"headers": PAYLOAD, **options})
 
 
+def assert_problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    """The problem of an answer, after looking at its form."""
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (status, f"urn:edgegrain:problem:{kind}"), problem
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["status"] == status and problem["title"] and problem["detail"]
+    assert problem["instance"] == f"urn:uuid:{answer.headers['x-request-id']}"
+    return dict(problem)
+
+
 @dataclass(frozen=True)
 class LiveService:
     """A running service: its address and its insides."""

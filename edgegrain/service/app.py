@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import logging
 import signal
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import Depends, FastAPI
@@ -27,8 +29,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import edgegrain
 from codec_contract.errors import EdgegrainError, ServiceError
 from edgegrain.service import downloads, routes
-from edgegrain.service.observability import configure_logs, log
-from edgegrain.service.problems import Problem, problem_of
+from edgegrain.service.observability import ServiceMetrics, configure_logs, log
+from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of
 from edgegrain.service.settings import Settings
 from edgegrain.service.state import ServiceState
 from edgegrain.service.workers import COMMAND
@@ -71,7 +73,7 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
         docs_url="/docs" if settings.docs else None, redoc_url=None,
         redirect_slashes=False)  # clients that do not follow redirects would take the empty answer for a result
     app.state.service = service
-    guarded = [Depends(service.tokens.check),
+    guarded = [Depends(token_check([token.get_secret_value() for token in settings.all_tokens()])),
                Depends(HTTPBearer(auto_error=False, description="Required if the service has tokens."))]
     app.include_router(routes.router, dependencies=guarded)
     app.include_router(downloads.router, dependencies=guarded)
@@ -81,13 +83,32 @@ def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> F
         app.include_router(downloads.page_router)
     for kind in (Problem, EdgegrainError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, _answer)
-    app.add_middleware(Requests, service=service)
+    app.add_middleware(Requests)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST"],
             allow_headers=["*"], expose_headers=["*"])  # requests have no cookies, so pages may name any header
     app.add_middleware(LingeringClose)  # the last one added is the outermost
     return app
+
+
+def token_check(tokens: Sequence[str]) -> Callable[[Request], Awaitable[None]]:
+    """The dependency that raises `Problem` 401 unless a request has one of the bearer tokens, if there are any."""
+    def digest(token: str) -> bytes:
+        return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+    digests = [digest(token) for token in tokens]
+
+    async def check(request: Request) -> None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        given = digest(token.strip())
+        # Every token is compared, each in constant time, so the duration reveals nothing about them.
+        matches = [hmac.compare_digest(given, known) for known in digests]
+        if digests and (scheme.lower() != "bearer" or not any(matches)):
+            raise Problem("unauthorized", "send the header 'Authorization: Bearer TOKEN' with a valid token",
+                          {"WWW-Authenticate": 'Bearer realm="edgegrain"'})
+
+    return check
 
 
 def serve(settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
@@ -194,15 +215,16 @@ class Requests:
     Starlette's own handler of `Exception` is outside of all middleware, so its answers would lack the headers.
     """
 
-    def __init__(self, app: ASGIApp, service: ServiceState) -> None:
-        self._app, self._service = app, service
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request, metrics = Request(scope), self._service.metrics
-        request_id = request.state.request_id = str(uuid.uuid4())
+        request, request_id = Request(scope), str(uuid.uuid4())
+        metrics: ServiceMetrics = request.app.state.service.metrics
+        request.state.request_id = request_id
         status, sent, start = 0, 0, time.perf_counter()
 
         async def observed(message: Message) -> None:
@@ -222,13 +244,13 @@ class Requests:
             if (problem := _problem_of_head(scope)) is None:
                 await self._app(scope, receive, observed)
             else:
-                await self._service.answer(request, problem)(scope, receive, observed)
+                await (await _answer(request, problem))(scope, receive, observed)
         except Exception as error:
             log(logger, logging.ERROR, "defect", error, request_id=request_id)
             if status:
                 raise
             problem = Problem("internal", "unexpected error in the service; see its log")
-            await self._service.answer(request, problem)(scope, receive, observed)
+            await (await _answer(request, problem))(scope, receive, observed)
         finally:
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", UNMATCHED)
@@ -264,7 +286,7 @@ def _problem_of_head(scope: Scope) -> Problem | None:
 
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
-    """The answer for an exception of a route."""
+    """The answer for an exception of a route, which is counted and logged as a problem."""
     if isinstance(error, EdgegrainError):
         problem = problem_of(error)
     elif isinstance(error, RequestValidationError):
@@ -281,4 +303,6 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, Problem)
         problem = error
     service: ServiceState = request.app.state.service
-    return service.answer(request, problem)
+    service.metrics.errors.labels(problem.kind).inc()
+    request.state.problem = problem.kind
+    return JSONResponse(problem.document(request.state.request_id), problem.status, problem.headers, MEDIA_TYPE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
 from edgegrain.service.engine import CompressOptions, RestoreOptions
@@ -47,6 +47,16 @@ class BatchKey(NamedTuple):
     enlargement: int = 1
     faces: int = 0
 
+    @property
+    def kind(self) -> BatchKey:
+        """The key under which times are kept: not by the number of faces."""
+        return self._replace(faces=min(1, self.faces))
+
+    @property
+    def pictures(self) -> int:
+        """Pictures of a job to run networks on."""
+        return max(1, self.faces)
+
 
 class Done(NamedTuple):
     """The result of a job: its bytes, and the seconds of its stages."""
@@ -60,15 +70,16 @@ Answer = Done | Problem
 
 @dataclass(eq=False)
 class Job:
-    """A picture or payload in a queue; times are those of the loop."""
+    """A picture or payload in a queue; times are those of the loop, set when it is queued."""
 
     key: BatchKey
     data: bytes
     options: RestoreOptions | CompressOptions
-    deadline: float
     pixels: int  # of its result, which bound the memory of a batch
-    answer: asyncio.Future[Answer]  # cancelled when the request has ended
     queued: float = 0.0
+    deadline: float = 0.0
+    answer: asyncio.Future[Answer] = field(  # cancelled when the request has ended
+        default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def settle(self, answer: Answer) -> None:
         """Set the answer, unless the request has ended."""
@@ -80,18 +91,20 @@ class Batcher:
     """The queues between requests and workers; while both verbs wait, each gets half of the workers' time."""
 
     def __init__(
-        self, *, limits: Mapping[Verb, int], sizes: Sequence[int], wait: float, max_pixels: int, workers: int = 1,
-        longest: float = math.inf, arriving: Callable[[], bool] = lambda: False,
+        self, *, limits: Mapping[Verb, int], deadline: float, sizes: Sequence[int], wait: float, max_pixels: int,
+        workers: int = 1, longest: float = math.inf, arriving: Callable[[], bool] = lambda: False,
         ready_in: Callable[[], float] = lambda: 0.0,
         on_refused: Callable[[str, Reason, int], None] = lambda verb, reason, count: None,
     ) -> None:
         """Make empty queues.
 
-        A batch takes the largest of ``sizes`` that can be filled, while its results have at most ``max_pixels`` and
-        several are expected to take at most ``longest`` seconds. ``wait`` is how long an idle worker waits to fill a
-        batch while ``arriving`` is true; ``ready_in`` gives the expected seconds until a worker is ready.
+        Jobs are answered ``deadline`` seconds after they arrive. A batch takes the largest of ``sizes`` that can be
+        filled, while its results have at most ``max_pixels`` and several are expected to take at most ``longest``
+        seconds. ``wait`` is how long an idle worker waits to fill a batch while ``arriving`` is true; ``ready_in``
+        gives the expected seconds until a worker is ready.
         """
-        self._limits, self._sizes, self._wait, self._max_pixels = limits, sizes, wait, max_pixels
+        self._limits, self._deadline = limits, deadline
+        self._sizes, self._wait, self._max_pixels = sizes, wait, max_pixels
         self._workers, self._longest, self._arriving, self._ready_in = workers, longest, arriving, ready_in
         self._on_refused = on_refused
         self._queues: dict[Verb, dict[Job, None]] = {verb: {} for verb in limits}  # in order of arrival
@@ -110,8 +123,8 @@ class Batcher:
 
     def note(self, key: BatchKey, seconds: float) -> None:
         """Note the seconds of one picture of a kind."""
-        kind = _kind(key)
-        self._expected[kind] = seconds + (1 - NEW) * (self._expected.get(kind, seconds) - seconds)
+        before = self._expected.get(key.kind, seconds)
+        self._expected[key.kind] = seconds + (1 - NEW) * (before - seconds)
 
     def expected(self, verb: Verb, count: int = 1) -> float:
         """Seconds after which a request of ``count`` pictures that arrives now should be answered."""
@@ -122,25 +135,25 @@ class Batcher:
         before = own + sum(min(other, own + one) for other in work.values()) + running
         return self._ready_in() + (before + (count - 1) * one) / self._workers + one
 
-    def check_room(self, verb: Verb, within: float, count: int = 1) -> None:
-        """Raise `Problem` unless ``count`` more jobs fit into the queue and should be answered ``within`` seconds.
+    def check_room(self, verb: Verb, count: int = 1) -> None:
+        """Raise `Problem` unless ``count`` more jobs fit into the queue and should be answered before their deadline.
 
         An idle service accepts any job: estimates may be wrong, and only new batches correct them.
         """
         if len(self._queues[verb]) + count > self._limits[verb]:
-            raise self.refusal("full", verb, within, count)
-        if (len(self) or self._running or self._ready_in()) and self.expected(verb, count) > ACCEPTED * within:
-            raise self.refusal("late", verb, within, count)
+            raise self.refusal("full", verb, count)
+        if (len(self) or self._running or self._ready_in()) and self.expected(verb, count) > ACCEPTED * self._deadline:
+            raise self.refusal("late", verb, count)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue all of the jobs, which have one verb, or none; `Problem` as `check_room`."""
         now, verb = _now(), jobs[0].key.verb
-        self.check_room(verb, min(job.deadline for job in jobs) - now, len(jobs))
+        self.check_room(verb, len(jobs))
         if not self._queues[verb]:  # a verb that joins saves up no turns
             others = [self._served[other] for other, queue in self._queues.items() if queue]
             self._served[verb] = max([self._served[verb], *others])
         for job in jobs:
-            job.queued = now
+            job.queued, job.deadline = now, now + self._deadline
             self._queues[verb][job] = None
         self._changed.set()
 
@@ -188,16 +201,15 @@ class Batcher:
         """Correct estimates and turns with a batch that took ``seconds``; None if its worker was lost."""
         (expected, _), key = self._running.pop(jobs[0], (0.0, 0.0)), jobs[0].key
         if seconds is not None:
-            self.note(key, seconds / (len(jobs) * _pictures(key)))
+            self.note(key, seconds / (len(jobs) * key.pictures))
             self._served[key.verb] += seconds - expected
 
-    def refusal(self, reason: Reason, verb: Verb, within: float, count: int) -> Problem:
-        """The refusal, which is counted, of ``count`` jobs that are to be answered ``within`` seconds."""
+    def refusal(self, reason: Reason, verb: Verb, count: int) -> Problem:
+        """The refusal of ``count`` jobs, which is counted."""
         if self._ready_in():
             reason = "starting"
         self._on_refused(verb, reason, count)
-        seconds = min(MAX_RETRY_AFTER, max(1, math.ceil(self.expected(verb, count) - ROOM * within)))
-        return retry_later(*REFUSALS[reason], seconds)
+        return retry_later(*REFUSALS[reason], min(MAX_RETRY_AFTER, self.expected(verb, count) - ROOM * self._deadline))
 
     def _matching(self) -> list[Job]:
         """The jobs that can be a batch with the oldest of the verb whose turn it is; at most the largest batch."""
@@ -222,21 +234,12 @@ class Batcher:
 
     def _seconds(self, job: Job) -> float:
         """Expected seconds of a job."""
-        kind = _kind(job.key)
-        return _pictures(job.key) * (self._expected[kind] if kind in self._expected else self._usual(kind.verb))
+        kind = job.key.kind
+        return job.key.pictures * (self._expected[kind] if kind in self._expected else self._usual(kind.verb))
 
     def _usual(self, verb: Verb) -> float:
         """Expected seconds of any picture of a verb."""
         return next((seconds for key, seconds in self._expected.items() if key.verb == verb), 0.0)
-
-
-def _kind(key: BatchKey) -> BatchKey:
-    """The key under which times are kept: not by the number of faces."""
-    return key._replace(faces=min(1, key.faces))
-
-
-def _pictures(key: BatchKey) -> int:
-    return max(1, key.faces)
 
 
 def _now() -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from codec_contract.bundle.find import HOW_TO_INSTALL
 from codec_contract.errors import DeviceError, EdgegrainError, ImageError, PayloadError
@@ -18,8 +18,7 @@ ADVICE = {"align=False (--no-align)": "align=false", NATIVE: "size=native", RAIS
 """How the SDK advises, and how the service does, whose clients cannot raise limits."""
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of problem: HTTP status and title."""
 
     status: int
@@ -79,9 +78,9 @@ class Problem(Exception):
                 **instance, **self.extra}
 
 
-def retry_later(kind: str, detail: str, seconds: int) -> Problem:
-    """A transient problem, with ``Retry-After``."""
-    return Problem(kind, detail, {"Retry-After": str(seconds)})
+def retry_later(kind: str, detail: str, seconds: float = 1) -> Problem:
+    """A transient problem, with ``Retry-After``: whole seconds, at least 1."""
+    return Problem(kind, detail, {"Retry-After": str(max(1, math.ceil(seconds)))})
 
 
 def wrong_parameter(parameter: str, detail: str) -> Problem:
@@ -99,7 +98,7 @@ def problem_of(error: EdgegrainError) -> Problem:
     if isinstance(error, ImageError):
         return Problem(INVALID_PICTURE, detail)
     if isinstance(error, DeviceError):
-        return retry_later("worker-lost", "the device failed while it worked on this request; try again", 1)
+        return retry_later("worker-lost", "the device failed while it worked on this request; try again")
     return Problem("internal", "unexpected error in the service; see its log under this id")
 
 

@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -20,25 +21,23 @@ from codec_contract.bundle.find import Quality
 from codec_contract.bundle.manifest import Manifest
 from codec_contract.errors import EdgegrainError, ImageError
 from codec_contract.fit import Fit, parse_size
-from codec_contract.payload import MAX_PAYLOAD_BYTES, parse_payload
+from codec_contract.payload import MAX_PAYLOAD_BYTES
 from codec_contract.payload_text import from_text
 from codec_contract.scene import MAX_SCENE_BYTES, is_scene
-from edgegrain.service.batcher import Answer, Done, Job, Verb
-from edgegrain.service.bodies import MULTIPART, TEXT_TYPE, media_type, read_body, read_parts
+from edgegrain.service.batcher import Answer, BatchKey, Done, Job
+from edgegrain.service.bodies import MULTIPART, PART_OVERHEAD, TEXT_TYPE, media_type, parts, whole
 from edgegrain.service.engine import QUALITY, CompressOptions, FacesChoice, RestoreOptions
 from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of, problem_response, wrong_parameter
 from edgegrain.service.state import Service, ServiceState
-from sdk.payload import Scene
+from sdk.payload import Payload, Scene
 from sdk.remote_calls import BYTES_TYPE, INVALID_PAYLOAD, PAYLOAD_TYPE
 
 COMPRESS = "/v1/compress"
 
 
-async def _admit(request: Request) -> None:
-    """Refuse a request before its parameters and its body are read: under overload most are refused."""
-    service: ServiceState = request.app.state.service
-    verb: Verb = "compress" if request.scope["path"] == COMPRESS else "restore"
-    service.batcher.check_room(verb, service.settings.deadline)
+async def _admit(request: Request, service: Service) -> None:
+    """Refuse a request that cannot be served: under overload most are."""
+    service.admit("compress" if request.scope["path"] == COMPRESS else "restore")
 
 
 router = APIRouter(dependencies=[Depends(_admit)])
@@ -139,11 +138,8 @@ async def restore(
     if kind not in RESTORE_TYPES:
         raise Problem("unsupported-media-type", f"send the payload's bytes as {PAYLOAD_TYPE} or {BYTES_TYPE}, or its "
                       f"text as {TEXT_TYPE} or {JSON_TYPE}", {"Accept-Post": ", ".join(RESTORE_TYPES)})
-    service.admit()
-    with service.budget.account() as account:
-        body = await read_body(
-            request, account, limit=(2 if kind in (TEXT_TYPE, JSON_TYPE) else 1) * MAX_SCENE_BYTES,
-            timeout=service.settings.body_timeout)
+    limit = (2 if kind in (TEXT_TYPE, JSON_TYPE) else 1) * MAX_SCENE_BYTES
+    async with service.bodies.read(request, limit, whole) as body:
         job = service.restore_job(_payload_of(kind, body), options, parameters.bundle)
         done = await service.done(request, job)
     return Response(done.data, media_type=MEDIA_TYPES[options.format], headers=_answer_headers(done, job.key.bundle))
@@ -159,13 +155,12 @@ async def restore_batch(
 ) -> Response:
     """Restore several payloads, no scenes. One that is damaged, or lacks the size or a control, fails alone."""
     options = _restore_options(request, parameters, service.settings.mark)
-    service.admit()
-    settings = service.settings
-    with service.budget.account() as account:
-        parts = await read_parts(
-            request, account, part_limit=MAX_PAYLOAD_BYTES, most=min(settings.max_batch_items, settings.queue_size),
-            timeout=settings.body_timeout)
-        prepared = [_part_job(service, kind, body, options, parameters.bundle) for kind, body in parts]
+    if media_type(request) != MULTIPART:
+        raise Problem("unsupported-media-type", f"send {MULTIPART}, one payload per part", {"Accept-Post": MULTIPART})
+    most = min(service.settings.max_batch_items, service.settings.queue_size)
+    parse = partial(parts, request=request, part_limit=MAX_PAYLOAD_BYTES, most=most)
+    async with service.bodies.read(request, most * (MAX_PAYLOAD_BYTES + PART_OVERHEAD), parse) as form:
+        prepared = [_part_job(service, kind, body, options, parameters.bundle) for kind, body in form]
         jobs = [item for item in prepared if isinstance(item, Job)]
         answers = iter(await service.answers(request, jobs) if jobs else [])
         results = [next(answers) if isinstance(item, Job) else item for item in prepared]
@@ -188,15 +183,12 @@ async def compress(
                       {"Accept-Post": f"image/*, {BYTES_TYPE}"})
     manifests = service.bundles_to_try(parameters.bundle, parameters.quality, parameters.max_bytes)
     options = _compress_options(parameters, manifests[1:])
-    service.admit()
-    limit = min(service.settings.max_picture_bytes, service.settings.max_bytes_in_flight)
-    with service.budget.account() as account:
-        picture = await read_body(request, account, limit=limit, timeout=service.settings.body_timeout)
-        job = service.compress_job(picture, options, manifests[0])
-        done = await service.done(request, job)
-    bundle = manifests[0]
+    bundle, limit = manifests[0], min(service.settings.max_picture_bytes, service.settings.max_bytes_in_flight)
+    key = BatchKey("compress", bundle.id, faces=int(options.faces != "largest"))
+    async with service.bodies.read(request, limit, whole) as picture:
+        done = await service.done(request, Job(key, picture, options, bundle.hr**2))
     if options.fallbacks:
-        bundle = service.bundle_of(Scene(done.data) if is_scene(done.data) else parse_payload(done.data).header)
+        bundle = service.bundle_of(_parsed(done.data))
     return Response(done.data, media_type=JSON_TYPE if options.faces == "all" else PAYLOAD_TYPE,
                     headers=_answer_headers(done, bundle.id))
 
@@ -225,14 +217,16 @@ class Readiness(BaseModel):
     decoders: dict[str, DecoderDescription] = Field(description="By bundle.")
 
 
+@health_router.head("/health/live", include_in_schema=False)
 @health_router.get("/health/live", summary="Liveness")
 async def live() -> Liveness:
     """200 while the process runs; restart the container if it stops answering."""
     return Liveness(status="alive")
 
 
-@health_router.get("/health/ready", summary="Readiness",
-            responses=problem_response(503, "Warming up, or shutting down"))
+@health_router.head("/health/ready", include_in_schema=False)
+@health_router.get(
+    "/health/ready", summary="Readiness", responses=problem_response(503, "Warming up, or shutting down"))
 async def ready(service: Service) -> Readiness:
     """503 until the networks are warmed up (on CUDA at every batch size), while there is no worker, and once shutdown
     has begun. Names the decoders that run."""
@@ -240,10 +234,6 @@ async def ready(service: Service) -> Readiness:
         raise problem
     return Readiness(status="ready", decoders={
         bundle: DecoderDescription(**asdict(decoder)) for bundle, decoder in service.workers.decoders.items()})
-
-
-health_router.add_api_route("/health/live", live, methods=["HEAD"], include_in_schema=False)
-health_router.add_api_route("/health/ready", ready, methods=["HEAD"], include_in_schema=False)
 
 
 @metrics_router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses={
@@ -276,14 +266,18 @@ def _compress_options(parameters: CompressParameters, fallbacks: Sequence[Manife
         parameters.quality, parameters.max_bytes, [manifest.id for manifest in fallbacks])
 
 
-def _payload_of(kind: str, body: bytes) -> bytes:
-    """The payload of a body of a media type: its bytes, its text, or JSON with its text."""
+def _payload_of(kind: str, body: bytes) -> Payload | Scene:
+    """The payload or scene of a body of a media type: its bytes, its text, or JSON with its text."""
     if kind == JSON_TYPE:
         try:
-            return from_text(TextPayload.model_validate_json(body).payload)
+            return _parsed(from_text(TextPayload.model_validate_json(body).payload))
         except ValidationError as error:
             raise Problem("bad-request", 'the body is no JSON of the form {"payload": "qEb..."}') from error
-    return from_text(body.decode("latin-1")) if kind == TEXT_TYPE else body
+    return _parsed(from_text(body.decode("latin-1")) if kind == TEXT_TYPE else body)
+
+
+def _parsed(data: bytes) -> Payload | Scene:
+    return Scene(data) if is_scene(data) else Payload(data)
 
 
 def _part_job(
@@ -292,7 +286,7 @@ def _part_job(
     """The job of a form's part, or its problem as a value: it concerns this part only."""
     try:
         payload = _payload_of(kind, body)
-        if is_scene(payload):
+        if isinstance(payload, Scene):
             return Problem(INVALID_PAYLOAD, "it is a scene; send it alone, to /v1/restore")
         return service.restore_job(payload, options, bundle)
     except EdgegrainError as error:

@@ -1,11 +1,9 @@
-"""State of a running service: bundles, queues, workers, tokens, metrics; and the path of a job through them."""
+"""State of a running service: bundles, bodies, queues, workers, metrics; and the path of a job through them."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
-import hmac
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,50 +11,24 @@ from typing import Annotated
 
 from fastapi import Depends
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 
 from codec_contract.bundle.find import ALIASES, bundles_to_try, find_bundle, strength_of
 from codec_contract.bundle.manifest import Manifest, verify_bundle
 from codec_contract.errors import BundleError, ImageError, ServiceError
-from codec_contract.payload import Header, other_contract, parse_payload
-from codec_contract.scene import is_scene
+from codec_contract.payload import other_contract
 from edge_encoder.contract_id import check_contract_id
 from edgegrain.pictures import MAX_SIDES
-from edgegrain.service.batcher import VERBS, Answer, Batcher, BatchKey, Done, Job
-from edgegrain.service.bodies import ByteBudget
+from edgegrain.service.batcher import VERBS, Answer, Batcher, BatchKey, Done, Job, Verb
+from edgegrain.service.bodies import Bodies
 from edgegrain.service.downloads import client_files, describe
-from edgegrain.service.engine import CompressOptions, RestoreOptions
+from edgegrain.service.engine import RestoreOptions
 from edgegrain.service.observability import ServiceMetrics
-from edgegrain.service.problems import MEDIA_TYPE, Problem, retry_later, wrong_parameter
+from edgegrain.service.problems import Problem, retry_later, wrong_parameter
 from edgegrain.service.settings import Settings
 from edgegrain.service.workers import COMMAND, Workers
-from sdk.payload import Scene, check_claims, enlargement, picture_size
+from sdk.payload import Payload, Scene, check_claims, enlargement, picture_size
 from sdk.scenes import scene_size
 from server_decoder.decoder_session import require_provider
-
-
-class Tokens:
-    """The bearer tokens that the service accepts; without any, every request is accepted."""
-
-    def __init__(self, tokens: Sequence[str] = ()) -> None:
-        self._digests = [_digest(token) for token in tokens]
-
-    async def check(self, request: Request) -> None:
-        """Raise `Problem` 401 unless the request has one of the tokens."""
-        if not self._digests:
-            return
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        given = _digest(token.strip())
-        # Every token is compared, each in constant time, so the duration reveals nothing about them.
-        matches = [hmac.compare_digest(given, known) for known in self._digests]
-        if scheme.lower() != "bearer" or not any(matches):
-            raise Problem("unauthorized", "send the header 'Authorization: Bearer TOKEN' with a valid token",
-                          {"WWW-Authenticate": 'Bearer realm="edgegrain"'})
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-
 
 LONGEST_BATCH = 0.5
 """Longest expected seconds of a batch of several pictures on a CPU, where batches gain little and others wait for them.
@@ -64,7 +36,7 @@ LONGEST_BATCH = 0.5
 
 
 class ServiceState:
-    """Bundles, queues, workers, tokens and metrics of one application; not ready once it is ``draining``."""
+    """Bundles, bodies, queues, workers and metrics of one application; not ready once it is ``draining``."""
 
     def __init__(self, settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
         """Verify the bundles and plan the workers; nothing runs yet."""
@@ -86,13 +58,13 @@ class ServiceState:
         self.files = {manifest.id: client_files(manifest) for manifest in manifests}
         self.descriptions = [describe(manifest, self.files[manifest.id]) for manifest in manifests]
         self.metrics = ServiceMetrics()
-        self.tokens = Tokens([token.get_secret_value() for token in settings.all_tokens()])
-        self.budget = ByteBudget(settings.max_bytes_in_flight)
+        self.bodies = Bodies(settings.max_bytes_in_flight, settings.body_timeout)
         self.batcher = Batcher(
             limits={"restore": settings.queue_size, "compress": settings.compress_queue_size},
-            sizes=settings.batch_sizes, wait=settings.batch_wait, max_pixels=settings.max_pixels,
-            workers=settings.workers, longest=LONGEST_BATCH if settings.device == "cpu" else math.inf,
-            arriving=lambda: self.budget.arriving > 0, ready_in=lambda: self.workers.ready_in(),
+            deadline=settings.deadline, sizes=settings.batch_sizes, wait=settings.batch_wait,
+            max_pixels=settings.max_pixels, workers=settings.workers,
+            longest=LONGEST_BATCH if settings.device == "cpu" else math.inf,
+            arriving=lambda: self.bodies.arriving > 0, ready_in=lambda: self.workers.ready_in(),
             on_refused=lambda verb, reason, count: self.metrics.refused.labels(verb, reason).inc(count))
         self.workers = Workers(
             self.batcher,
@@ -113,21 +85,15 @@ class ServiceState:
     def not_ready(self) -> Problem | None:
         """The problem to answer while the service is not ready; None if it is ready."""
         if self.draining:
-            return retry_later("draining", "the service is shutting down; use another one", 1)
+            return retry_later("draining", "the service is shutting down; use another one")
         return None if self.workers.pids else self._starting()
 
-    def admit(self) -> None:
-        """Refuse requests that cannot be served, before their body is read."""
+    def admit(self, verb: Verb) -> None:
+        """Refuse a request that cannot be served, before its parameters and its body are read."""
+        self.batcher.check_room(verb)
         self._was_ready = self._was_ready or bool(self.workers.pids)
         if not self._was_ready:  # later, while a worker restarts, requests wait in the queue
             raise self._starting()
-
-    def answer(self, request: Request, problem: Problem) -> JSONResponse:
-        """The answer for a problem, which is counted and logged."""
-        self.metrics.errors.labels(problem.kind).inc()
-        request.state.problem = problem.kind
-        request_id = getattr(request.state, "request_id", None)
-        return JSONResponse(problem.document(request_id), problem.status, problem.headers, MEDIA_TYPE)
 
     def manifest(self, name: str) -> Manifest:
         """The served bundle of an id or alias; `Problem` 404 if it is not served."""
@@ -137,23 +103,22 @@ class ServiceState:
             known = ", ".join(self.manifests)
             raise Problem("unknown-bundle", f"no bundle {name[:80]!r} is served here, only: {known}") from None
 
-    def restore_job(self, payload: bytes, options: RestoreOptions, bundle: str | None = None) -> Job:
+    def restore_job(self, payload: Payload | Scene, options: RestoreOptions, bundle: str | None = None) -> Job:
         """The job for a payload or scene, all of whose claims are checked here, before its body is decoded."""
-        claims = Scene(payload) if is_scene(payload) else parse_payload(payload).header
-        manifest = self.bundle_of(claims) if bundle is None else self.manifest(bundle)
+        manifest = self.bundle_of(payload) if bundle is None else self.manifest(bundle)
         factor, faces, most = 1, 0, self.settings.max_pixels
-        if isinstance(claims, Scene):
-            faces = len(claims.faces)
-            for face in claims.faces:
+        if isinstance(payload, Scene):
+            faces = len(payload.faces)
+            for face in payload.faces:
                 check_claims(face.header, manifest)
-            width, height = scene_size(claims, manifest.hr, options.size, most)
-            self._check_faces(claims, manifest, options)
+            width, height = scene_size(payload, manifest.hr, options.size, most)
+            self._check_faces(payload, manifest, options)
         else:
             try:
-                factor = enlargement(claims, manifest, options.size)
+                factor = enlargement(payload.header, manifest, options.size)
             except ImageError as error:
                 raise wrong_parameter("size", str(error)) from error
-            width, height = picture_size(claims, manifest, options.size, most)
+            width, height = picture_size(payload.header, manifest, options.size, most)
         longest = MAX_SIDES[options.format]
         if max(width, height) > longest:
             raise ImageError(
@@ -164,11 +129,11 @@ class ServiceState:
         except ImageError as error:
             raise wrong_parameter("strength", str(error)) from error
         pixels = max(width * height, (factor * manifest.hr) ** 2)
-        return self._job(BatchKey("restore", manifest.id, factor, faces), payload, options, pixels)
+        return Job(BatchKey("restore", manifest.id, factor, faces), payload, options, pixels)
 
-    def bundle_of(self, claims: Header | Scene) -> Manifest:
+    def bundle_of(self, payload: Payload | Scene) -> Manifest:
         """The served bundle of a payload or scene; `PayloadError` if there is none."""
-        header = claims.faces[0].header if isinstance(claims, Scene) else claims
+        header = (payload.faces[0] if isinstance(payload, Scene) else payload).header
         for manifest in self.manifests.values():
             if manifest.rate_of(header):
                 return manifest
@@ -183,23 +148,17 @@ class ServiceState:
         except BundleError as error:
             raise wrong_parameter("quality", str(error)) from error
 
-    def compress_job(self, picture: bytes, options: CompressOptions, manifest: Manifest) -> Job:
-        """The job for a picture file, which only a worker opens."""
-        key = BatchKey("compress", manifest.id, faces=int(options.faces != "largest"))
-        return self._job(key, picture, options, manifest.hr**2)
-
     async def answers(self, request: Request, jobs: Sequence[Job]) -> list[Answer]:
         """Queue jobs and wait for all of them; those that miss their deadline alone are answered with a `Problem`."""
         self.batcher.submit(jobs)
         work = asyncio.create_task(asyncio.wait([job.answer for job in jobs]))
         left = asyncio.create_task(_disconnected(request))
         try:
-            remaining = min(job.deadline for job in jobs) - asyncio.get_running_loop().time()
-            await asyncio.wait({work, left}, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, left}, timeout=self.settings.deadline, return_when=asyncio.FIRST_COMPLETED)
             if left.done() and not work.done():
                 raise Problem("client-closed", "the client disconnected before the answer")
             if missing := sum(not job.answer.done() for job in jobs):
-                late = self.batcher.refusal("timeout", jobs[0].key.verb, self.settings.deadline, missing)
+                late = self.batcher.refusal("timeout", jobs[0].key.verb, missing)
                 if missing == len(jobs):
                     raise late
                 for job in jobs:
@@ -230,13 +189,8 @@ class ServiceState:
                 f"the scene has {len(scene.faces)} faces{counted}, more than the {most} that are restored here in one "
                 f"request; {'ask for size=native or restore' if enlarged else 'restore'} it with the SDK")
 
-    def _job(self, key: BatchKey, data: bytes, options: RestoreOptions | CompressOptions, pixels: int) -> Job:
-        """The job of a request whose body has just arrived."""
-        loop = asyncio.get_running_loop()
-        return Job(key, data, options, loop.time() + self.settings.deadline, pixels, loop.create_future())
-
     def _starting(self) -> Problem:
-        return retry_later("starting", "no worker is warm yet", max(1, math.ceil(self.workers.ready_in())))
+        return retry_later("starting", "no worker is warm yet", self.workers.ready_in())
 
     def _note_batch(self, jobs: list[Job], seconds: Mapping[str, float], began: float) -> None:
         verb = jobs[0].key.verb

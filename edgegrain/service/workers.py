@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -163,7 +162,7 @@ class Workers:
                 except WorkerLost as error:
                     self._batcher.done(jobs, None)
                     lost = retry_later("worker-lost", "the process that worked on this request was lost; try again",
-                                       max(1, math.ceil(FIRST_PAUSE + self._start_seconds)))
+                                       FIRST_PAUSE + self._start_seconds)
                     for job in jobs:
                         job.settle(lost)
                     return str(error)

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from edgegrain.service.observability import PACKAGES, JsonFormatter
 from tests.pretended_cuda import pretended_cuda
-from tests.service_harness import LiveService, live_service
+from tests.service_harness import SOON, LiveService, live_service
 from tests.tiny_bundle import write_tiny_bundle
 
 __all__ = ["pretended_cuda"]
@@ -34,6 +35,12 @@ def tiny_service(tiny_bundle: Path) -> Iterator[LiveService]:
     with live_service(tiny_bundle, max_picture_bytes=1 << 16, max_pixels=1 << 20, max_photo_pixels=1 << 20,
                       max_batch_items=4, deadline=60) as service:
         yield service
+
+
+@pytest.fixture(scope="module")
+def client(tiny_service: LiveService) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=tiny_service.url, timeout=SOON, verify=False) as client:
+        yield client
 
 
 @pytest.fixture(autouse=True)

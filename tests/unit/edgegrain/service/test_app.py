@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import io
 import json
+import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,21 +19,24 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
+from starlette.requests import Request
 
 import sdk
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError, DeviceError, ServiceError
-from edgegrain.service.app import create_app
+from edgegrain.service.app import create_app, token_check
 from edgegrain.service.engine import RestoreOptions
+from edgegrain.service.observability import configure_logs
+from edgegrain.service.problems import Problem
 from edgegrain.service.settings import Settings
 from edgegrain.service.state import ServiceState
 from sdk.generated_mark import mark_of
-from tests.payload_bytes import sealed
 from tests.service_harness import (
     PAYLOAD,
     SOON,
     LiveService,
+    assert_problem,
     file_of,
     get,
     live_service,
@@ -43,13 +48,7 @@ from tests.service_harness import (
 from tests.tiny_bundle import LR, refresh_manifest, write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
-TOKEN = "a-token-of-the-tests"
-
-
-@pytest.fixture
-def client(tiny_service: LiveService) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=tiny_service.url, timeout=SOON, verify=False) as client:
-        yield client
+TOKENS = ["a-token-of-the-tests", "another-token-of-them"]
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +64,6 @@ def sending(service: LiveService, header: bytes) -> Iterator[socket.socket]:
         connection.sendall(b"POST /v1/restore HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.edgegrain\r\n"
                            + header + b"\r\n\r\n")
         yield connection
-
-
-def assert_problem(answer: httpx.Response, status: int, kind: str) -> dict[str, object]:
-    """The problem of an answer, after looking at its form."""
-    problem = answer.json()
-    assert answer.status_code == status, problem
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert problem["type"] == f"urn:edgegrain:problem:{kind}" and problem["status"] == status
-    assert problem["title"] and problem["detail"]
-    assert problem["instance"] == f"urn:uuid:{answer.headers['x-request-id']}"
-    return dict(problem)
 
 
 class TestRestore:
@@ -99,7 +87,7 @@ class TestRestore:
     def test_bombs(self, client: httpx.Client, tiny_bundle: Path) -> None:
         (bomb,) = raw_payloads(tiny_bundle, 1, size=(16384, 16384))
         problem = assert_problem(client.post("/v1/restore", content=bomb, headers=PAYLOAD), 422, "invalid-picture")
-        assert "16384 x 16384 pixels, more than 1048576; ask for size=native" in str(problem["detail"])
+        assert "16384 x 16384 pixels, more than 1048576; ask for size=native" in problem["detail"]
         assert client.post("/v1/restore?size=native", content=bomb, headers=PAYLOAD).status_code == 200
 
     def test_too_large(self, tiny_service: LiveService) -> None:
@@ -185,13 +173,6 @@ def test_what_can_never_be_accepted_is_too_large(tiny_bundle: Path, payload: byt
         assert_problem(answer, 413, "too-large")
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
-def test_heads(client: httpx.Client, path: str) -> None:
-    head, answer = client.head(path), client.get(path)
-    assert (head.status_code, head.content) == (200, b"")
-    assert head.headers["content-length"] == answer.headers["content-length"]
-
-
 @pytest.mark.parametrize(("method", "path", "status", "kind"), [
     ("POST", "/v1/restore?size=big", 422, "invalid-parameter"),
     ("POST", "/v1/restore?strength=1", 422, "invalid-parameter"),
@@ -262,14 +243,14 @@ class TestBundles:
 
 class TestAround:
     def test_health(self, client: httpx.Client) -> None:
-        assert client.get("/health/live").json() == {"status": "alive"}
         running = {"file": "decoder.onnx", "precision": "float32", "ops": "plain", "device": "cpu",
                    "provider": "CPUExecutionProvider", "graphs": False}
-        assert client.get("/health/ready").json() == {"status": "ready", "decoders": {BUNDLE: running}}
-
-    def test_no_cors(self, client: httpx.Client) -> None:
-        answer = client.get("/v1/bundles", headers={"Origin": "https://example.org"})
-        assert "access-control-allow-origin" not in answer.headers
+        for path, expected in (("/health/live", {"status": "alive"}),
+                               ("/health/ready", {"status": "ready", "decoders": {BUNDLE: running}})):
+            head, answer = client.head(path), client.get(path, headers={"Origin": "https://example.org"})
+            assert answer.json() == expected and "access-control-allow-origin" not in answer.headers
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-length"] == answer.headers["content-length"]
 
     def test_documentation(self, client: httpx.Client) -> None:
         assert "/v1/restore/batch" in client.get("/openapi.json").json()["paths"]
@@ -342,30 +323,19 @@ class TestLimits:
             assert not first.done() and first.result().status_code == 200
 
     def test_who_leaves_while_sending(self, tiny_service: LiveService) -> None:
-        before = tiny_service.state.metrics.registry.get_sample_value(
-            "edgegrain_errors_total", {"kind": "bad-request"}) or 0
+        errors = tiny_service.state.metrics.errors.labels("bad-request")._value
+        before = errors.get()
         with sending(tiny_service, b"Content-Length: 1000") as connection:
             connection.sendall(b"abc")
-            until(lambda: tiny_service.state.budget.used == 3)
-        until(lambda: tiny_service.state.budget.used == 0)
-        assert tiny_service.state.metrics.registry.get_sample_value(
-            "edgegrain_errors_total", {"kind": "bad-request"}) == before + 1
+            until(lambda: tiny_service.state.bodies.used == 3)
+        until(lambda: tiny_service.state.bodies.used == 0)
+        assert errors.get() == before + 1
 
     def test_slow_body(self, tiny_bundle: Path) -> None:
         with live_service(tiny_bundle, worker_command=stub_worker(), body_timeout=0.1) as service:
             with sending(service, b"Content-Length: 1000") as connection:
                 connection.sendall(b"abc")
                 assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
-
-    def test_a_lost_worker_is_503_and_the_next_request_works(self, tiny_bundle: Path) -> None:
-        (payload,) = raw_payloads(tiny_bundle, 1)
-        deadly = sealed(payload[:-7] + b"die!")
-        with live_service(tiny_bundle, worker_command=stub_worker(), deadline=SOON) as service:
-            answer = service.restore(deadly)
-            assert_problem(answer, 503, "worker-lost")
-            assert 1 <= int(answer.headers["retry-after"]) < SOON
-            assert service.restore(payload).content == payload
-            assert "edgegrain_worker_losses_total 1.0" in get(f"{service.url}/metrics").text
 
     def test_a_defect_is_500_without_its_details(self, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with live_service(tiny_bundle, worker_command=stub_worker(), cors_origins=("https://a.example",)) as service:
@@ -387,10 +357,33 @@ class TestLimits:
             assert_problem(get(f"{service.url}/health/ready"), 503, "draining")
 
 
+async def check_token(authorization: str | None, tokens: Sequence[str] = TOKENS) -> None:
+    headers = [] if authorization is None else [(b"authorization", authorization.encode("latin-1"))]
+    await token_check(tokens)(Request({"type": "http", "headers": headers}))
+
+
+@pytest.mark.parametrize("header", [f"Bearer {TOKENS[0]}", f"bearer {TOKENS[1]}", f"Bearer  {TOKENS[1]} "])
+async def test_any_of_the_tokens(header: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, compare = list[bytes](), hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda *both: compared.extend(both) or compare(*both))
+    await check_token(header)
+    assert len(compared) == 4 and {len(digest) for digest in compared} == {32}  # each token, in constant time
+    await check_token(None, ())  # without tokens anybody may
+
+
+@pytest.mark.parametrize("header", [
+    None, "", "Bearer", "Bearer ", f"Basic {TOKENS[0]}", TOKENS[0], f"Bearer {TOKENS[0]}x", f"Bearer {TOKENS[0][:-1]}",
+    "Bearer \xff\xfe", f"Bearer {TOKENS[0]} {TOKENS[1]}"])
+async def test_other_tokens_are_refused(header: str | None) -> None:
+    with pytest.raises(Problem) as caught:
+        await check_token(header)
+    assert caught.value.status == 401 and TOKENS[0] not in caught.value.detail
+
+
 def test_tokens(tiny_bundle: Path) -> None:
     (payload,) = raw_payloads(tiny_bundle, 1)
-    bearer = {"Authorization": f"Bearer {TOKEN}"}
-    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKEN, docs=True) as service:
+    bearer = {"Authorization": f"Bearer {TOKENS[0]}"}
+    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=",".join(TOKENS), docs=True) as service:
         for path in ("/v1/bundles", "/metrics", "/v1/bundles/x/encoder.onnx"):
             answer = get(service.url + path)
             assert_problem(answer, 401, "unauthorized")
@@ -404,8 +397,8 @@ def test_tokens(tiny_bundle: Path) -> None:
 
 def test_cors(tiny_bundle: Path) -> None:
     origin = {"Origin": "https://example.org"}
-    bearer = {**origin, "Authorization": f"Bearer {TOKEN}"}
-    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKEN, cors_origins="https://example.org",
+    bearer = {**origin, "Authorization": f"Bearer {TOKENS[0]}"}
+    with live_service(tiny_bundle, worker_command=stub_worker(), tokens=TOKENS[0], cors_origins="https://example.org",
                       max_picture_bytes=100) as service:
         def ask(method: str, path: str, **options: Any) -> httpx.Response:
             return httpx.request(method, service.url + path, verify=False, timeout=SOON, **options)
@@ -434,37 +427,45 @@ def test_cors(tiny_bundle: Path) -> None:
 
 
 async def test_only_bodies_that_arrive_are_waited_for(tiny_bundle: Path) -> None:
-    (payload,) = raw_payloads(tiny_bundle, 1)
+    payload = sdk.Payload(raw_payloads(tiny_bundle, 1)[0])
     state = ServiceState(Settings(bundles=(str(tiny_bundle),), batch_wait=1))
-
-    async def taken_at_once() -> bool:
+    for arriving in (1, 0):
+        state.bodies.arriving = arriving
         taking = asyncio.create_task(state.batcher.take())
         state.batcher.submit([state.restore_job(payload, RestoreOptions())])
         for _ in range(10):
             await asyncio.sleep(0)
-        done = taking.done()
+        assert taking.done() is not bool(arriving)
         taking.cancel()
-        return done
-
-    with state.budget.account() as account, account.receiving():
-        assert not await taken_at_once()
-    await state.batcher.take()
-    assert await taken_at_once()
 
 
-class TestStart:
-    def test_bundles_of_tiles(self, tmp_path: Path) -> None:
-        tiled = write_tiny_bundle(tmp_path, "tiled-64-lr16")
-        refresh_manifest(tiled, preprocessing={"pad": "edge", "tile_overlap": 4})
-        with pytest.raises(BundleError, match="bundle tiled-64-lr16 takes photographs of any size, in tiles"):
-            create_app(Settings(bundles=(str(tiled),)))
+@pytest.mark.parametrize(("level", "expected"), [("debug", {"detail", "event"}), ("info", {"event"}), ("error", set())])
+def test_levels_of_logs(level: str, expected: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(level)
+    logging.getLogger("edgegrain.service.worker").debug("detail")
+    logging.getLogger("sdk.codec").info("event")
+    assert {json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()} == expected
 
-    def test_contradictions_are_refused(self, tiny_bundle: Path) -> None:
-        with pytest.raises(ServiceError, match="named twice"):
-            create_app(Settings(bundles=(str(tiny_bundle), str(tiny_bundle))))
-        with pytest.raises(ServiceError, match="max_pixels is 4095; raise it"):
-            create_app(Settings(bundles=(str(tiny_bundle),), max_pixels=4095))
-        with pytest.raises(DeviceError, match="CUDAExecutionProvider"):
-            create_app(Settings(bundles=(str(tiny_bundle),), device="cuda"))
-        with pytest.raises(BundleError, match="no bundle 'cats'"):
-            create_app(Settings(bundles=("cats",)))
+
+def test_exif_data_is_never_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    exif = Image.Exif()
+    exif[0x013B] = "Jane Doe"  # Artist
+    configure_logs("debug")
+    with Image.open(io.BytesIO(file_of(Image.new("RGB", (4, 4)), "JPEG", exif=exif))) as image:
+        assert image.getexif()[0x013B] == "Jane Doe"
+        ImageDraw.Draw(image)
+    assert "Jane" not in capsys.readouterr().err
+
+
+def test_contradictions_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    tiny, tiled = str(tiny_bundle), write_tiny_bundle(tmp_path, "tiled-64-lr16")
+    refresh_manifest(tiled, preprocessing={"pad": "edge", "tile_overlap": 4})
+    wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"bundles": (str(tiled),)}, BundleError, "tiled-64-lr16 takes photographs of any size, in tiles"),
+        ({"bundles": (tiny, tiny)}, ServiceError, "named twice"),
+        ({"bundles": ("cats",)}, BundleError, "no bundle 'cats'"),
+        ({"bundles": (tiny,), "max_pixels": 4095}, ServiceError, "max_pixels is 4095; raise it"),
+        ({"bundles": (tiny,), "device": "cuda"}, DeviceError, "CUDAExecutionProvider")]
+    for settings, error, message in wrong:
+        with pytest.raises(error, match=message):
+            create_app(Settings(**settings))

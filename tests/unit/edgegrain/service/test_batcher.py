@@ -12,20 +12,26 @@ from edgegrain.service.engine import RestoreOptions
 from edgegrain.service.problems import Problem
 
 RESTORE, OTHER, COMPRESS = BatchKey("restore", "a"), BatchKey("restore", "b"), BatchKey("compress", "a")
+SCENE = RESTORE._replace(faces=2)
 
 
 def batcher(*, limit: int = 100, **changes: Any) -> Batcher:
-    return Batcher(**{"limits": {"restore": limit, "compress": limit}, "sizes": (1, 2, 4), "wait": 0.0,
-                      "max_pixels": 10**9, **changes})
+    return Batcher(**{"limits": {"restore": limit, "compress": limit}, "deadline": 100, "sizes": (1, 2, 4), "wait": 0.0,
+                      "max_pixels": 100, **changes})
 
 
-def job(name: int = 0, key: BatchKey = RESTORE, *, seconds: float = 100, pixels: int = 1) -> Job:
-    loop = asyncio.get_running_loop()
-    return Job(key, b"%d" % name, RestoreOptions(), loop.time() + seconds, pixels, loop.create_future())
+def job(name: int = 0, key: BatchKey = RESTORE, pixels: int = 1) -> Job:
+    return Job(key, b"%d" % name, RestoreOptions(), pixels)
 
 
-def jobs(*keys: BatchKey, **options: Any) -> list[Job]:
-    return [job(index, key, **options) for index, key in enumerate(keys)]
+def jobs(*keys: BatchKey) -> list[Job]:
+    return [job(index, key) for index, key in enumerate(keys)]
+
+
+def submit(queue: Batcher, *queued: Job, seconds: float) -> None:
+    """Queue jobs with another deadline."""
+    queue._deadline = seconds
+    queue.submit(queued)
 
 
 def names(taken: list[Job]) -> list[int]:
@@ -46,35 +52,32 @@ async def turns(count: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-async def test_batches_are_of_the_sizes_in_order() -> None:
+@pytest.mark.parametrize(("keys", "pixels", "batches"), [
+    ([RESTORE] * 7, 1, [[0, 1, 2, 3], [4, 5], [6]]),  # of the sizes, in order
+    ([RESTORE, OTHER, RESTORE, OTHER], 1, [[0, 2], [1, 3]]),  # of one kind, the oldest first
+    ([COMPRESS] * 2, 1, [[0], [1]]), ([SCENE, SCENE, RESTORE], 1, [[0], [1], [2]]),  # go alone
+    ([RESTORE] * 3, 40, [[0, 1], [2]]), ([RESTORE] * 2, 300, [[0], [1]])])  # pictures are bounded together
+async def test_batches(keys: list[BatchKey], pixels: int, batches: list[list[int]]) -> None:
     queue = batcher()
-    queue.submit(jobs(*[RESTORE] * 7))
-    assert await take(queue, 3) == [[0, 1, 2, 3], [4, 5], [6]]
-    assert len(queue) == 0
+    queue.submit([job(index, key, pixels) for index, key in enumerate(keys)])
+    assert await take(queue, len(batches)) == batches and len(queue) == 0
 
 
-async def test_a_batch_holds_one_kind_and_the_oldest_goes_first() -> None:
-    queue = batcher()
-    queue.submit(jobs(RESTORE, OTHER, RESTORE, OTHER))
-    assert await take(queue, 2) == [[0, 2], [1, 3]]
-
-
-async def test_pictures_to_compress_go_alone() -> None:
-    queue = batcher()
-    queue.submit(jobs(COMPRESS, COMPRESS))
-    assert await take(queue, 2) == [[0], [1]]
-
-
-async def test_scenes_go_alone() -> None:
-    queue, scene = batcher(), RESTORE._replace(faces=2)
-    queue.submit(jobs(scene, scene, RESTORE))
-    assert await take(queue, 3) == [[0], [1], [2]]
+async def test_batches_do_not_take_long() -> None:
+    queue = batcher(longest=5.0)
     queue.note(RESTORE, 2.0)
-    queue.submit([job(0, scene)])
+    queue.note(OTHER, 1.0)
+    queue.submit(jobs(RESTORE, RESTORE, RESTORE, OTHER, OTHER, OTHER, OTHER))
+    assert await take(queue, 3) == [[0, 1], [2], [3, 4, 5, 6]]
+
+
+async def test_faces_of_scenes_take_their_time() -> None:
+    queue = batcher()
+    queue.note(RESTORE, 2.0)
+    queue.submit([job(0, SCENE)])
     assert queue.expected("restore") > 2 * 2.0  # as payloads, before a scene was measured
-    (taken,) = await queue.take()
-    queue.done([taken], 3.0)
-    queue.submit([job(0, scene._replace(faces=4))])
+    queue.done(await queue.take(), 3.0)
+    queue.submit([job(0, SCENE._replace(faces=4))])
     assert queue.expected("restore") == pytest.approx(4 * 1.5 + 4 * 1.5, abs=0.05)
 
 
@@ -132,10 +135,10 @@ async def test_a_full_queue_takes_all_or_nothing() -> None:
     assert refused == [("restore", "full", 2)]
     queue.submit([job(4)])
     with pytest.raises(Problem):
-        queue.check_room("restore", 10)
-    queue.check_room("compress", 10)  # has a queue of its own
+        queue.check_room("restore")
+    queue.check_room("compress")  # has a queue of its own
     await queue.take()
-    queue.check_room("restore", 10, count=2)
+    queue.check_room("restore", count=2)
 
 
 async def test_late_jobs_are_refused_at_once() -> None:
@@ -145,14 +148,14 @@ async def test_late_jobs_are_refused_at_once() -> None:
     running = await queue.take()
     assert queue.expected("restore") == pytest.approx(8 + 8 + 2, abs=0.05)
     with pytest.raises(Problem) as caught:
-        queue.submit([job(9, seconds=18 / ACCEPTED - 0.1)])
+        submit(queue, job(), seconds=18 / ACCEPTED - 0.1)
     assert "longer than the deadline" in caught.value.detail and len(queue) == 4
     assert 18 - ROOM * 18 / ACCEPTED <= retry_after(caught.value) < 4
-    queue.submit([job(9, seconds=18 / ACCEPTED + 0.1)])
+    submit(queue, job(), seconds=18 / ACCEPTED + 0.1)
     with pytest.raises(Problem):
-        queue.submit(jobs(RESTORE, RESTORE, seconds=22 / ACCEPTED - 0.1))
+        submit(queue, *jobs(RESTORE, RESTORE), seconds=22 / ACCEPTED - 0.1)
     queue.done(running, 8.0)
-    queue.submit(jobs(RESTORE, RESTORE, seconds=22 / ACCEPTED - 0.1))
+    submit(queue, *jobs(RESTORE, RESTORE), seconds=22 / ACCEPTED - 0.1)
 
 
 async def test_time_that_a_batch_has_run_is_over() -> None:
@@ -170,9 +173,9 @@ async def test_time_that_a_batch_has_run_is_over() -> None:
 async def test_an_idle_service_tries_any_job() -> None:
     queue = batcher()
     queue.note(RESTORE, 1000.0)
-    queue.submit(jobs(*[RESTORE] * 6, seconds=1))  # estimates may be wrong
+    submit(queue, *jobs(*[RESTORE] * 6), seconds=1)  # estimates may be wrong
     with pytest.raises(Problem):
-        queue.check_room("restore", 1)
+        queue.check_room("restore")
     queue.done(await queue.take(), 4.0)
     assert queue.expected("restore") < 3000  # and are corrected
 
@@ -205,18 +208,10 @@ async def test_both_verbs_get_half_of_the_time() -> None:
 
 async def test_while_no_worker_is_ready_requests_wait_if_they_can() -> None:
     queue = batcher(ready_in=lambda: 12.0)
-    queue.submit([job(0, seconds=20)])
+    submit(queue, job(), seconds=20)
     with pytest.raises(Problem) as caught:
-        queue.submit([job(1, seconds=10.1)])
+        submit(queue, job(), seconds=10.1)
     assert (caught.value.kind, retry_after(caught.value)) == ("starting", 4)
-
-
-async def test_batches_do_not_take_long() -> None:
-    queue = batcher(longest=5.0)
-    queue.note(RESTORE, 2.0)
-    queue.note(OTHER, 1.0)
-    queue.submit(jobs(RESTORE, RESTORE, RESTORE, OTHER, OTHER, OTHER, OTHER))
-    assert await take(queue, 3) == [[0, 1], [2], [3, 4, 5, 6]]
 
 
 async def test_discarded_jobs_leave() -> None:
@@ -238,12 +233,6 @@ async def test_a_batch_that_no_worker_began_goes_to_the_front() -> None:
     batch[1].answer.cancel()
     queue.put_back(batch)
     assert await take(queue, 1) == [[0, 2, 3, 4]]
-
-
-async def test_pictures_of_a_batch_are_bounded_together() -> None:
-    queue = batcher(max_pixels=100)
-    queue.submit([job(0, pixels=300), job(1, pixels=40), job(2, pixels=40), job(3, pixels=40)])
-    assert await take(queue, 3) == [[0], [1, 2], [3]]
 
 
 async def test_a_cancelled_taker_loses_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Request bodies within limits on size and memory: forms over HTTP, the budget that all bodies share."""
+"""Request bodies within limits on size and memory: forms over HTTP, the memory that all bodies share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from edgegrain.service.bodies import ByteBudget, read_body
+from edgegrain.service.bodies import Bodies, whole
 from edgegrain.service.problems import Problem
 from tests.service_harness import LiveService, post
 
@@ -31,43 +31,36 @@ def test_forms_that_are_refused(tiny_service: LiveService, body: bytes, kind: st
     assert answer.status_code == status == answer.json()["status"], answer.text
 
 
-class Sender:
-    """A client that sends chunks; after the last, unless it ``ends``, it says nothing more."""
+async def read(bodies: Bodies, *chunks: bytes, ends: bool = True) -> bytes:
+    """Read the chunks of a client which, unless it ``ends``, says nothing more after the last."""
+    left = list(chunks)
 
-    def __init__(self, *chunks: bytes, ends: bool = True, budget: ByteBudget | None = None) -> None:
-        self.chunks, self.ends, self.budget = list(chunks), ends, budget
-        self.arriving: set[int] = set()
-        self.request = Request({"type": "http", "method": "POST", "headers": []}, self.receive)
-
-    async def receive(self) -> Message:
-        if self.budget is not None:
-            self.arriving.add(self.budget.arriving)
-        if not self.chunks:
+    async def receive() -> Message:
+        assert bodies.arriving == 1
+        if not left:
             await asyncio.sleep(3600)
-        chunk = self.chunks.pop(0)
-        return {"type": "http.request", "body": chunk, "more_body": bool(self.chunks) or not self.ends}
+        chunk = left.pop(0)
+        return {"type": "http.request", "body": chunk, "more_body": bool(left) or not ends}
+
+    request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+    async with bodies.read(request, 100, whole) as body:
+        assert bodies.arriving == 0 and bodies.used >= len(body)
+        return body
 
 
-async def test_all_bodies_share_a_budget() -> None:
-    budget = ByteBudget(150)
-    with budget.account() as first, budget.account() as second:
-        await read_body(Sender(b"x" * 100).request, first, limit=100, timeout=30)
+async def test_bodies_are_counted_while_they_are_received() -> None:
+    bodies = Bodies(1000, timeout=0.05)
+    assert await read(bodies, b"abc", b"", b"def") == b"abcdef"
+    for chunks, ends, status in ((b"x",), False, 408), ((b"x" * 60, b"x" * 60), True, 413), ((b"",), True, 400):
         with pytest.raises(Problem) as caught:
-            await read_body(Sender(b"x" * 30, b"x" * 30).request, second, limit=100, timeout=30)
-        assert caught.value.status == 503 and caught.value.headers["Retry-After"] == "1"
-        assert budget.used == 130
-    assert budget.used == 0
+            await read(bodies, *chunks, ends=ends)
+        assert caught.value.status == status and bodies.arriving == bodies.used == 0
 
 
-async def test_bodies_that_are_being_received_are_counted() -> None:
-    budget = ByteBudget(1000)
-
-    async def read(sender: Sender, timeout: float) -> bytes:
-        with budget.account() as account:
-            return await read_body(sender.request, account, limit=100, timeout=timeout)
-
-    whole, endless = Sender(b"abc", b"", b"def", budget=budget), Sender(b"x", ends=False, budget=budget)
-    assert await read(whole, 30) == b"abcdef"
-    with pytest.raises(Problem):
-        await read(endless, 0.05)
-    assert whole.arriving == endless.arriving == {1} and budget.arriving == 0
+async def test_all_bodies_share_their_memory() -> None:
+    bodies = Bodies(150, timeout=30)
+    bodies.used = 100
+    assert await read(bodies, b"x" * 50) == b"x" * 50
+    with pytest.raises(Problem) as caught:
+        await read(bodies, b"x" * 30, b"x" * 30)
+    assert caught.value.status == 503 and caught.value.headers["Retry-After"] == "1" and bodies.used == 100

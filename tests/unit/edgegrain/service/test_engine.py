@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +21,6 @@ BUNDLE = "tiny-64-lr16"
 @pytest.fixture(scope="module")
 def engine(tiny_bundle: Path) -> Engine:
     return Engine([tiny_bundle], threads=1, batch_sizes=(1, 2, 4), max_pixels=100_000, max_photo_pixels=90_000)
-
-
-def test_options_are_each_item_s_own(engine: Engine, tiny_bundle: Path) -> None:
-    payloads = raw_payloads(tiny_bundle, 3, size=(90, 70))
-    options = [RestoreOptions("native"), RestoreOptions(format="jpeg", quality=5), RestoreOptions(format="webp")]
-    kinds = []
-    for outcome in engine.restore(BUNDLE, payloads, options):
-        assert isinstance(outcome, bytes)
-        with Image.open(io.BytesIO(outcome)) as image:
-            kinds.append((image.format, image.size))
-    assert kinds == [("PNG", (64, 50)), ("JPEG", (90, 70)), ("WEBP", (90, 70))]
 
 
 def test_a_form_is_served(tmp_path: Path) -> None:

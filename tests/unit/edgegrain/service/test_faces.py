@@ -20,8 +20,7 @@ from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import CODING_RAW, encode_payload
 from codec_contract.scene import encode_scene
 from edgegrain.service.batcher import BatchKey
-from edgegrain.service.engine import CompressOptions, RestoreOptions
-from tests.service_harness import LiveService, file_of, live_service, pixels, post, stub_worker
+from tests.service_harness import LiveService, assert_problem, file_of, live_service, pixels, post, stub_worker
 from tests.tiny_bundle import refresh_manifest, write_qualities
 
 PLACES = ((60, 120), (560, 90))
@@ -81,9 +80,7 @@ def compress(service: LiveService, picture: bytes, query: str = "") -> httpx.Res
 
 
 def refusal(answer: httpx.Response, status: int, kind: str) -> str:
-    problem = answer.json()
-    assert (answer.status_code, problem["type"]) == (status, f"urn:edgegrain:problem:{kind}")
-    return str(problem["detail"])
+    return str(assert_problem(answer, status, kind)["detail"])
 
 
 def crowd(folder: Path, faces: int, side: int | None = None) -> bytes:
@@ -252,13 +249,15 @@ class TestScenes:
         assert answer.status_code == 200 and "it is a scene; send it alone, to /v1/restore" in answer.text
         assert "Content-ID: <1>\r\nContent-Type: image/png" in answer.content.decode("latin-1")
 
-    async def test_a_scene_is_a_job_of_its_own(
-        self, service: LiveService, folders: dict[str, Path], group: bytes
+    def test_a_scene_is_a_job_of_its_own(
+        self, service: LiveService, folders: dict[str, Path], nobody: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        state, name = service.state, folders["small"].name
-        keys = [state.restore_job(crowd(folders["small"], 3), RestoreOptions(300)).key,
-                state.compress_job(group, CompressOptions(), state.manifest(name)).key,
-                state.compress_job(group, CompressOptions(faces="all"), state.manifest(name)).key]
+        name, keys, submit = folders["small"].name, list[BatchKey](), service.state.batcher.submit
+        monkeypatch.setattr(service.state.batcher, "submit", lambda jobs: (
+            keys.extend(job.key for job in jobs), submit(jobs)))
+        service.restore(crowd(folders["small"], 3), params={"size": 300})
+        for query in ("", "?faces=all"):
+            compress(service, nobody, query)
         assert keys == [BatchKey("restore", name, faces=3), BatchKey("compress", name),
                         BatchKey("compress", name, faces=1)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -26,12 +25,6 @@ UNMISTAKABLE = {"/health/live", "/health/ready"}
 """Routes that take nothing which could be wrong."""
 CHECKS = [schemathesis.checks.not_a_server_error, checks.status_code_conformance, checks.content_type_conformance,
           checks.response_schema_conformance, checks.response_headers_conformance]
-
-
-@pytest.fixture(scope="module")
-def client(tiny_service: LiveService) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=tiny_service.url, timeout=SOON, verify=False) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

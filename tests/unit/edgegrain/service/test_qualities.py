@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 import sdk
 from codec_contract.bundle.find import too_few_bytes
 from edgegrain.service.problems import problem_of
-from tests.service_harness import LiveService, file_of, get, live_service, post
+from tests.service_harness import LiveService, assert_problem, file_of, get, live_service, post
 from tests.tiny_bundle import add_rates, refresh_manifest, write_qualities, write_tiny_bundle
 
 RGB = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -34,13 +35,17 @@ def service(folders: dict[str, Path]) -> Iterator[LiveService]:
         yield running
 
 
+def compress(service: LiveService, query: str) -> httpx.Response:
+    return post(f"{service.url}/v1/compress{query}", file_of(RGB), headers={"Content-Type": "image/png"})
+
+
 def test_quality_and_limit_choose_the_bundle(service: LiveService, payloads: dict[str, sdk.Payload],
                                              folders: dict[str, Path]) -> None:
     largest = len(payloads["medium"])
     for query, quality in (("", "small"), ("?quality=tiny", "tiny"), (f"?max_bytes={largest}", "medium"),
                            (f"?max_bytes={largest - 1}", "small"), ("?quality=tiny&max_bytes=9999", "tiny"),
                            (f"?bundle={folders['tiny'].name}&quality=medium", "medium")):
-        answer = post(f"{service.url}/v1/compress{query}", file_of(RGB), headers={"Content-Type": "image/png"})
+        answer = compress(service, query)
         assert answer.content == payloads[quality], query
         assert answer.headers["X-Edgegrain-Bundle"] == folders[quality].name
     assert {item["id"]: item["quality"] for item in get(f"{service.url}/v1/bundles").json()} == {
@@ -57,8 +62,7 @@ def test_rates_of_a_bundle(tmp_path: Path) -> None:
     with live_service(folder) as service:
         for query, payload in (("", payloads[0]), ("?quality=tiny", payloads[2]), (f"?max_bytes={len(payloads[1])}",
                                payloads[1]), ("?quality=small&max_bytes=" + str(len(payloads[2])), payloads[2])):
-            answer = post(f"{service.url}/v1/compress{query}", file_of(RGB), headers={"Content-Type": "image/png"})
-            assert answer.content == payload, query
+            assert compress(service, query).content == payload, query
             assert post(f"{service.url}/v1/restore", payload).status_code == 200
         (described,) = get(f"{service.url}/v1/bundles").json()
         assert [(rate["file"], rate["quality"]) for rate in described["rates"]] == [
@@ -75,9 +79,7 @@ def test_rates_of_a_bundle(tmp_path: Path) -> None:
     ("max_bytes=0", "invalid-parameter", ""),
 ])
 def test_what_does_not_fit_is_refused(service: LiveService, query: str, kind: str, detail: str) -> None:
-    answer = post(f"{service.url}/v1/compress?{query}", file_of(RGB), headers={"Content-Type": "image/png"})
-    assert answer.status_code == 422 and answer.json()["type"] == f"urn:edgegrain:problem:{kind}"
-    assert detail in answer.json()["detail"]
+    assert detail in assert_problem(compress(service, f"?{query}"), 422, kind)["detail"]
 
 
 def test_clients_are_not_told_to_install_a_quality() -> None:

@@ -1,18 +1,28 @@
-"""Pictures of other sizes over HTTP, of a bundle with an enlarger: equal to the SDK's, and refused as described."""
+"""Sizes of pictures: equal to the SDK's, of a bundle with an enlarger too, and limited before a body is decoded."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import sdk
+from codec_contract.bundle.manifest import load_manifest
+from codec_contract.errors import ImageError, PayloadError
 from codec_contract.fit import Size
+from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.oriented_square import OrientedSquare
+from codec_contract.payload import CODING_RAW, encode_payload
+from codec_contract.scene import encode_scene
+from edgegrain.service.batcher import Job
 from edgegrain.service.engine import Engine, RestoreOptions
-from tests.service_harness import LiveService, get, live_service, pixels, raw_payloads
+from edgegrain.service.settings import Settings
+from edgegrain.service.state import ServiceState
+from tests.service_harness import LiveService, assert_problem, get, live_service, pixels, raw_payloads
 from tests.tiny_bundle import write_tiny_bundle
 
 BUNDLE = "tiny-64-lr16"
@@ -22,6 +32,22 @@ BUNDLE = "tiny-64-lr16"
 def service(enlarging: Path) -> Iterator[LiveService]:
     with live_service(enlarging, max_pixels=200 * 200) as service:
         yield service
+
+
+def payload(folder: Path, size: tuple[int, int] = (300, 200), *, side: int = 16, **options: Any) -> sdk.Payload:
+    manifest = load_manifest(folder)
+    lr = np.zeros((side, side, 3), np.uint8)
+    return sdk.Payload(encode_payload(lr, **{
+        "contract_id": manifest.lr_contract_id, "tables": CoderTables.default(), "original_size": size,
+        "coding": CODING_RAW, **options}))
+
+
+async def job(
+    folder: Path, data: sdk.Payload | sdk.Scene, size: Any = "original", max_pixels: int = 60_000, **options: Any
+) -> Job:
+    limits = {"max_scene_faces": options.pop("faces", 16)}
+    state = ServiceState(Settings(bundles=(str(folder),), max_pixels=max_pixels, **limits))
+    return state.restore_job(data, RestoreOptions(size, **options))
 
 
 @pytest.mark.parametrize("size", ["original", "native", 10, 64, 128, 200])
@@ -49,15 +75,13 @@ def test_the_client_passes_the_size_on(service: LiveService, enlarging: Path) ->
 @pytest.mark.parametrize("size", ["257", "65536", "0", "-1", "64.0", "064", "1e3", "big", "", "9" * 5000])
 def test_other_sizes_are_wrong_parameters(service: LiveService, enlarging: Path, size: str) -> None:
     answer = service.restore(raw_payloads(enlarging, 1)[0], params={"size": size})
-    problem = answer.json()
-    assert (answer.status_code, problem["type"]) == (422, "urn:edgegrain:problem:invalid-parameter")
-    assert [item["parameter"] for item in problem["errors"]] == ["size"]
+    assert [item["parameter"] for item in assert_problem(answer, 422, "invalid-parameter")["errors"]] == ["size"]
 
 
 def test_the_limit_of_pixels_holds(service: LiveService, enlarging: Path) -> None:
     answer = service.restore(raw_payloads(enlarging, 1)[0], params={"size": 201})
-    assert answer.status_code == 422 and answer.json()["type"] == "urn:edgegrain:problem:invalid-picture"
-    assert "201 x 201 pixels, more than 40000; ask for a smaller size" in answer.json()["detail"]
+    problem = assert_problem(answer, 422, "invalid-picture")
+    assert "201 x 201 pixels, more than 40000; ask for a smaller size" in problem["detail"]
 
 
 def test_sides_are_listed(service: LiveService) -> None:
@@ -66,21 +90,23 @@ def test_sides_are_listed(service: LiveService) -> None:
 
 
 async def test_jobs_of_one_factor_share_batches(service: LiveService, enlarging: Path) -> None:
-    (payload,) = raw_payloads(enlarging, 1, size=(100, 10))
     sizes: list[Size] = ["native", 64, 65, 128, 129, "original"]
-    jobs = [service.state.restore_job(payload, RestoreOptions(size)) for size in sizes]
+    wide = payload(enlarging, (100, 10))
+    jobs = [service.state.restore_job(wide, RestoreOptions(size)) for size in sizes]
     assert [job.key.enlargement for job in jobs] == [1, 1, 2, 2, 4, 2]
 
 
-def test_a_batch_of_several_sizes(enlarging: Path) -> None:
+def test_options_are_each_item_s_own(enlarging: Path) -> None:
     engine = Engine([enlarging], threads=1, batch_sizes=(1, 4))
     payloads = raw_payloads(enlarging, 4, size=(100, 100))
-    options = [RestoreOptions("native"), RestoreOptions(256), RestoreOptions(), RestoreOptions(257)]
+    options = [RestoreOptions("native"), RestoreOptions(256), RestoreOptions(format="jpeg", quality=5),
+               RestoreOptions(257)]
     *outcomes, refused = engine.restore(BUNDLE, payloads, options)
     codec = sdk.Codec(enlarging, threads=1)
-    for outcome, payload, wanted in zip(outcomes, payloads, options, strict=False):
+    for outcome, data, wanted in zip(outcomes[:2], payloads, options, strict=False):
         assert isinstance(outcome, bytes)
-        np.testing.assert_array_equal(pixels(outcome), codec.restore(payload, size=wanted.size))
+        np.testing.assert_array_equal(pixels(outcome), codec.restore(data, size=wanted.size))
+    assert isinstance(outcomes[2], bytes) and outcomes[2].startswith(b"\xff\xd8") and len(outcomes[2]) < 4000
     assert isinstance(refused, sdk.ImageError) and "not at 257" in str(refused)
 
 
@@ -105,3 +131,46 @@ def test_a_damaged_enlarger_is_found_at_the_start(tmp_path: Path) -> None:
     (folder / "enlarger_x2.onnx").write_bytes(b"altered")
     with pytest.raises(sdk.BundleError, match=r"enlarger_x2\.onnx"):
         Engine([folder])
+
+
+@pytest.mark.parametrize(("size", "fit", "pixels"), [
+    ("original", "pad", 60_000), ("original", "stretch", 60_000), ("original", "crop", 40_000),
+    ("native", "pad", 4096), ("native", "crop", 4096)])
+async def test_pixels_of_the_result(tiny_bundle: Path, size: str, fit: str, pixels: int) -> None:
+    assert (await job(tiny_bundle, payload(tiny_bundle, fit=fit), size)).pixels == pixels
+
+
+@pytest.mark.parametrize(("original", "size", "pixels"), [
+    ((300, 200), "native", 64 * 64), ((300, 200), 64, 64 * 64), ((300, 200), 65, 128 * 128),
+    ((300, 200), "original", 256 * 256), ((300, 200), 256, 256 * 256), ((100, 50), "original", 128 * 128),
+    ((1, 1), "original", 64 * 64)])
+async def test_the_enlarged_square_counts(enlarging: Path, original: tuple[int, int], size: Any, pixels: int) -> None:
+    assert (await job(enlarging, payload(enlarging, original), size)).pixels == pixels
+
+
+async def test_of_an_aligned_picture_the_square_counts(tiny_bundle: Path) -> None:
+    aligned = payload(tiny_bundle, fit="align", square=OrientedSquare(400, 400, 320, 240))
+    assert (await job(tiny_bundle, aligned, max_pixels=10_000)).pixels == 10_000
+    with pytest.raises(ImageError, match="100 x 100 pixels, more than 9999"):
+        await job(tiny_bundle, aligned, max_pixels=9_999)
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), [
+    ({"contract_id": b"abcd" * 8}, PayloadError, "LR contract 6162, .*available: "),
+    ({"side": 8}, PayloadError, "LR of 8 x 8, bundle .* works with 16 x 16"),
+    ({"size": (301, 200)}, ImageError, "301 x 200 pixels, more than 60000"),
+    ({"size": (30000, 2)}, ImageError, "have at most 16383")])
+async def test_refusals(enlarging: Path, changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        await job(enlarging, payload(enlarging, **changes), format="webp")
+
+
+@pytest.mark.parametrize(("size", "counted"), [("original", 4), ("native", 2), (160, 2), (161, 4)])
+async def test_enlarged_faces_count_twice(tiny_bundle: Path, enlarging: Path, size: Any, counted: int) -> None:
+    for folder, most in ((tiny_bundle, 2), (enlarging, counted)):
+        squares = [OrientedSquare(x, 200, 320, 0) for x in (200, 600)]  # with sides of 80 pixels
+        faces = [payload(folder, (200, 100), fit="align", square=square) for square in squares]
+        scene = sdk.Scene(encode_scene(faces, (200, 100)))
+        assert (await job(folder, scene, size, faces=most)).key.faces == 2
+        with pytest.raises(ImageError, match="2 faces.*more than the"):
+            await job(folder, scene, size, faces=most - 1)

@@ -60,7 +60,8 @@ class Running:
 
     def __init__(self, command: Sequence[str], count: int = 1, *, sizes: Sequence[int] = (1, 2, 4),
                  batch_timeout: float = SOON, start_timeout: float = SOON, device: str = "cpu", **fields: str) -> None:
-        self.batcher = Batcher(limits={"restore": 100}, sizes=sizes, wait=0.02, max_pixels=1000, workers=count)
+        self.batcher = Batcher(
+            limits={"restore": 100}, deadline=SOON, sizes=sizes, wait=0.02, max_pixels=1000, workers=count)
         self.batches: list[int] = []
         self.lost = 0
         self.workers = Workers(
@@ -71,10 +72,8 @@ class Running:
     def count(self) -> None:
         self.lost += 1
 
-    def submit(self, *data: bytes, seconds: float = SOON) -> list[Job]:
-        loop = asyncio.get_running_loop()
-        jobs = [Job(BatchKey("restore", "a"), item, RestoreOptions(), loop.time() + seconds, 1, loop.create_future())
-                for item in data]
+    def submit(self, *data: bytes) -> list[Job]:
+        jobs = [Job(BatchKey("restore", "a"), item, RestoreOptions(), 1) for item in data]
         self.batcher.submit(jobs)
         return jobs
 
@@ -146,8 +145,9 @@ async def test_mischief_costs_one_batch(data: bytes, reason: str, caplog: pytest
 async def test_a_late_batch_is_given_up_unless_a_new_worker_takes_longer(start: float, lost: bool) -> None:
     async with running(stub_worker(fixed=2.0, start=start)) as subject:
         await subject.until(lambda: subject.workers.pids)
-        answers = [await job.answer for job in subject.submit(b"x", b"y", seconds=0.3)]
-        assert kinds(answers) == ["worker-lost" if lost else "done"] * 2
+        subject.batcher._deadline = 0.3
+        assert kinds(await subject.answers(b"x", b"y")) == ["worker-lost" if lost else "done"] * 2
+        subject.batcher._deadline = SOON
         assert kinds(await subject.answers(b"next")) == ["done"] and subject.lost == lost
 
 

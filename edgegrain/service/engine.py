@@ -25,8 +25,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -40,10 +41,9 @@ from edge_encoder.preprocessing import FORMATS, load_picture
 from edgegrain.pictures import picture_file
 from edgegrain.service.observability import configure_logs
 from sdk.api import compress_within
-from sdk.codec import Codec
+from sdk.codec import Codec, Measure
 from sdk.faces import DOMAIN, finder
 from sdk.open_bundle import FormChoice, RunningDecoder
-from sdk.payload import Payload
 from sdk.scenes import compress_scene_within
 from server_decoder.decoder_session import Device
 
@@ -84,21 +84,6 @@ class CompressOptions:
     quality: str | None = None
     max_bytes: int | None = None
     fallbacks: Sequence[str] = ()
-
-
-class Stages:
-    """Stopwatch for the stages of a batch, in seconds."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 class Engine:
@@ -165,32 +150,34 @@ class Engine:
             ctypes.CDLL(None).malloc_trim(0)
 
     def restore(
-        self, bundle: str, payloads: Sequence[bytes], options: Sequence[RestoreOptions], stages: Stages | None = None
+        self, bundle: str, payloads: Sequence[bytes], options: Sequence[RestoreOptions], measure: Measure = nullcontext
     ) -> list[Outcome]:
         """Restore payloads, or one scene, to picture files; a failed item does not affect the others."""
-        stages = stages or Stages()
         pictures = self._codecs[bundle]._restore_each(
             [(payload, wanted.size, wanted.strength) for payload, wanted in zip(payloads, options, strict=True)],
-            max_pixels=self._max_pixels, mark=options[0].mark, batch_sizes=self._sizes, measure=stages.measure)
-        return [_attempt(_file, picture, wanted, stages) for picture, wanted in zip(pictures, options, strict=True)]
+            max_pixels=self._max_pixels, mark=options[0].mark, batch_sizes=self._sizes, measure=measure)
+        return [_attempt(_file, picture, wanted, measure) for picture, wanted in zip(pictures, options, strict=True)]
 
     def compress(
-        self, bundle: str, pictures: Sequence[bytes], options: Sequence[CompressOptions], stages: Stages | None = None
+        self, bundle: str, pictures: Sequence[bytes], options: Sequence[CompressOptions], measure: Measure = nullcontext
     ) -> list[Outcome]:
         """Compress picture files to what their options ask for; a failed item does not affect the others."""
         # One at a time: decoded pictures are large, and the encoder takes a fraction of the time of reading.
-        return [_attempt(self._compress, bundle, data, wanted, stages or Stages())
+        return [_attempt(self._compress, bundle, data, wanted, measure)
                 for data, wanted in zip(pictures, options, strict=True)]
 
-    def _compress(self, bundle: str, data: bytes, options: CompressOptions, stages: Stages) -> bytes:
+    def _compress(self, bundle: str, data: bytes, options: CompressOptions, measure: Measure) -> bytes:
         """The payload, the scene, or the JSON document with all faces of a picture file."""
         codecs = [self._codecs[name] for name in (bundle, *options.fallbacks)]
-        with stages.measure("read"):
+        with measure("read"):
             rgb = load_picture(
                 data, background=options.background, max_pixels=self._max_photo_pixels, formats=self._formats)
-        with stages.measure("encode"):
-            if options.faces == "all":
-                return _faces_document(bundle, (rgb.shape[1], rgb.shape[0]), codecs[0].compress_faces(rgb))
+        with measure("encode"):
+            if options.faces == "all":  # docs/service.md
+                faces = [{"payload": base64.b64encode(payload).decode(), "bytes": len(payload),
+                          "square": payload.header.square and asdict(payload.header.square)}
+                         for payload in codecs[0].compress_faces(rgb)]
+                return json.dumps({"bundle": bundle, "original_size": rgb.shape[1::-1], "faces": faces}).encode()
             if options.faces == "scene":
                 return compress_scene_within(
                     codecs, rgb, quality=options.quality, max_bytes=options.max_bytes,
@@ -212,17 +199,10 @@ def _attempt(work: Callable[..., bytes], *arguments: Any) -> Outcome:
         return ServiceError("an item failed with an unexpected error; see the log")
 
 
-def _faces_document(bundle: str, original_size: tuple[int, int], payloads: Sequence[Payload]) -> bytes:
-    """The JSON document with all faces of a picture (docs/service.md)."""
-    faces = [{"payload": base64.b64encode(payload).decode(), "bytes": len(payload),
-              "square": payload.header.square and asdict(payload.header.square)} for payload in payloads]
-    return json.dumps({"bundle": bundle, "original_size": original_size, "faces": faces}).encode()
-
-
-def _file(picture: Image.Image | Exception, options: RestoreOptions, stages: Stages) -> bytes:
+def _file(picture: Image.Image | Exception, options: RestoreOptions, measure: Measure) -> bytes:
     if isinstance(picture, Exception):
         raise picture
-    with stages.measure("write"):
+    with measure("write"):
         return picture_file(picture, options.format.upper(), options.quality, fast=True)
 
 
@@ -256,20 +236,31 @@ def main() -> int:
         idle.cancel()
         if message is None:
             return 0
-        (batch, blobs), stages = message, Stages()
+        (batch, blobs), seconds = message, dict[str, float]()
+        measure = partial(_measured, seconds)
         if batch["verb"] == "restore":
             outcomes = engine.restore(
-                batch["bundle"], blobs, [RestoreOptions(**item) for item in batch["options"]], stages)
+                batch["bundle"], blobs, [RestoreOptions(**item) for item in batch["options"]], measure)
         else:
             outcomes = engine.compress(
-                batch["bundle"], blobs, [CompressOptions(**item) for item in batch["options"]], stages)
+                batch["bundle"], blobs, [CompressOptions(**item) for item in batch["options"]], measure)
         ends = _ends(fields, outcomes)
         described = [None if isinstance(outcome, bytes) else {"error": type(outcome).__name__, "message": str(outcome)}
                      for outcome in outcomes]
-        _send(answers, {"outcomes": described, "seconds": stages.seconds, "ends": ends},
+        _send(answers, {"outcomes": described, "seconds": seconds, "ends": ends},
               [outcome if isinstance(outcome, bytes) else b"" for outcome in outcomes])
         if ends:
             return 1
+
+
+@contextmanager
+def _measured(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the time of the block to that of its stage."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 def _ends(fields: dict[str, Any], outcomes: Sequence[Outcome]) -> bool:

@@ -41,7 +41,7 @@ class Engine:
     def release_memory(self):
         pass
 
-    def restore(self, bundle, payloads, options, stages):
+    def restore(self, bundle, payloads, options, measure):
         names = [payload.decode() for payload in payloads]
         self.lost = self.lost or "DeviceError" in names
         if self.lost:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -28,6 +29,8 @@ from edgegrain.service.state import ServiceState
 from edgegrain.service.workers import COMMAND
 
 PAYLOAD = {"Content-Type": "application/vnd.edgegrain"}
+POST = b"POST /v1/restore HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.edgegrain\r\n"
+"""The beginning of the head of a request to restore."""
 SOON = 120.0
 """Timeout in seconds, for operations that take one second on an idle machine."""
 
@@ -61,6 +64,17 @@ class LiveService:
 
     def restore(self, payload: bytes, **options: Any) -> httpx.Response:
         return post(f"{self.url}/v1/restore", payload, **options)
+
+
+@contextmanager
+def connected(url: str, sent: bytes = b"") -> Iterator[tuple[socket.socket, IO[bytes]]]:
+    """A connection to a service that has sent the beginning of a request, and its stream to read from."""
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=SOON) as connection, \
+            connection.makefile("rb") as stream:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(sent)
+        yield connection, stream
 
 
 @contextmanager

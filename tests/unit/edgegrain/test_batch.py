@@ -22,7 +22,7 @@ from edgegrain import batch
 from edgegrain.batch import BatchPlan, Tally, Worker, pending_batches, ray_cluster, tallies
 from edgegrain.stores import FolderStore, OnUnlisted, Store, candidates, find_verb
 from sdk.open_bundle import OpenBundle
-from tests.tiny_bundle import HR, write_qualities, write_tiny_bundle
+from tests.tiny_bundle import HR, write_tiny_bundle
 
 
 def plan(verb: str = "compress", **changes: object) -> BatchPlan:
@@ -171,26 +171,6 @@ class TestWorker:
         assert (counts, tally.done, tally.failures[0]["name"]) == ([8, 8, 8], 19, "03.grain")
         with Image.open(tmp_path / "out" / "17.png") as restored:
             assert np.asarray(restored).max() == 17
-
-    def test_the_next_bundle_makes_a_payload_that_is_too_large(self, tmp_path: Path) -> None:
-        noise = np.random.default_rng(0).integers(0, 256, (HR, HR, 3), dtype=np.uint8)
-        pictures = {"grey.png": np.full((HR, HR, 3), 128, np.uint8), "noise.png": noise}
-        for name, rgb in pictures.items():
-            write(tmp_path / "in" / name, b"")
-            Image.fromarray(rgb).save(tmp_path / "in" / name)
-        folders = write_qualities(tmp_path / "bundles")
-        sizes = {(quality, name): len(sdk.Codec(folder).compress(rgb)) for quality, folder in folders.items()
-                 for name, rgb in pictures.items()}
-        limit, least = sizes["medium", "grey.png"], sizes["tiny", "noise.png"]
-        assert least <= limit < sizes["small", "noise.png"]
-        bundles = [str(folders[quality]) for quality in ("medium", "small", "tiny")]
-        chosen = replace(at(tmp_path, folders["medium"], "compress"), max_bytes=limit, bundles=bundles)
-        assert Worker(chosen).work(list(pictures)).done == 2
-        for name, side in (("grey.png", 32), ("noise.png", 8)):
-            assert sdk.Payload((tmp_path / "out" / f"{name}.grain").read_bytes()).header.lr_width == side
-        (failure,) = Worker(replace(chosen, max_bytes=least - 1)).work(["noise.png"]).failures
-        assert failure["error"] == (
-            f"no quality fits into {least - 1} bytes: the smallest payload of this picture has {least}")
 
     def test_a_damaged_bundle_says_so(self, tmp_path: Path) -> None:
         broken = write_tiny_bundle(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -72,33 +73,16 @@ def test_batches_are_padded_to_their_sizes(tiny_bundle: Path, monkeypatch: pytes
     assert sizes == [1, 4] and len({bytes(item) for item in outcomes}) == 3  # type: ignore[arg-type]
 
 
-def test_a_failing_device_fails_the_batch_and_not_the_process(
-    engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("raised", "kind"), [
+    (DeviceError("no memory"), DeviceError), (MemoryError(), DeviceMemoryError), (ZeroDivisionError(), ServiceError)])
+def test_failures_are_outcomes_and_do_not_end_the_process(
+    engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, kind: type[Exception]
 ) -> None:
-    def fail(self: DecoderSession, lr: np.ndarray, **_: object) -> np.ndarray:
-        raise DeviceError("no memory")
-
+    fail = Mock(side_effect=raised)
     monkeypatch.setattr(DecoderSession, "decode", fail)
     outcomes = engine.restore(BUNDLE, [*raw_payloads(tiny_bundle, 2), b"bad"], [RestoreOptions()] * 3)
-    assert [type(item) for item in outcomes] == [DeviceError, DeviceError, PayloadError]
-
-
-def test_lack_of_host_memory_is_no_failure_of_the_device(
-        engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(DecoderSession, "decode", fail)
-    (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()])
-    assert isinstance(outcome, DeviceMemoryError) and "not enough memory" in str(outcome)
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
-    (outcome,) = engine.compress(BUNDLE, [file_of(Image.new("RGB", (8, 8)))], [CompressOptions()])
-    assert isinstance(outcome, DeviceMemoryError)  # a transient problem; the picture is intact
-
-
-def test_what_was_not_foreseen_is_an_item_s_own(
-    engine: Engine, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sdk.codec.unfit_picture", lambda *a, **k: 1 / 0)
-    (outcome,) = engine.restore(BUNDLE, raw_payloads(tiny_bundle, 1), [RestoreOptions()])
-    assert isinstance(outcome, ServiceError)
+    assert [type(item) for item in outcomes] == [kind, kind, PayloadError]
+    if kind is DeviceMemoryError:  # a transient problem; the picture is intact
+        monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+        (outcome,) = engine.compress(BUNDLE, [file_of(Image.new("RGB", (8, 8)))], [CompressOptions()])
+        assert isinstance(outcome, DeviceMemoryError) and "not enough memory" in str(outcomes[0])

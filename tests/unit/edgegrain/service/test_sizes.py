@@ -78,12 +78,6 @@ def test_other_sizes_are_wrong_parameters(service: LiveService, enlarging: Path,
     assert [item["parameter"] for item in assert_problem(answer, 422, "invalid-parameter")["errors"]] == ["size"]
 
 
-def test_the_limit_of_pixels_holds(service: LiveService, enlarging: Path) -> None:
-    answer = service.restore(raw_payloads(enlarging, 1)[0], params={"size": 201})
-    problem = assert_problem(answer, 422, "invalid-picture")
-    assert "201 x 201 pixels, more than 40000; ask for a smaller size" in problem["detail"]
-
-
 def test_sides_are_listed(service: LiveService) -> None:
     (listed,) = get(f"{service.url}/v1/bundles").json()
     assert listed["sides"] == [64, 128, 256]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -62,23 +60,18 @@ class Running:
                  batch_timeout: float = SOON, start_timeout: float = SOON, device: str = "cpu", **fields: str) -> None:
         self.batcher = Batcher(
             limits={"restore": 100}, deadline=SOON, sizes=sizes, wait=0.02, max_pixels=1000, workers=count)
-        self.batches: list[int] = []
         self.lost = 0
         self.workers = Workers(
             self.batcher, {"device": device, "log_level": "error", **fields}, count, start_timeout=start_timeout,
-            batch_timeout=batch_timeout, command=command,
-            on_batch=lambda jobs, seconds, began: self.batches.append(len(jobs)), on_lost=self.count)
+            batch_timeout=batch_timeout, command=command, on_lost=self.count)
 
     def count(self) -> None:
         self.lost += 1
 
-    def submit(self, *data: bytes) -> list[Job]:
+    async def answers(self, *data: bytes) -> list[Any]:
         jobs = [Job(BatchKey("restore", "a"), item, RestoreOptions(), 1) for item in data]
         self.batcher.submit(jobs)
-        return jobs
-
-    async def answers(self, *data: bytes) -> list[Any]:
-        return [await job.answer for job in self.submit(*data)]
+        return [await job.answer for job in jobs]
 
     async def until(self, condition: Callable[[], Any]) -> None:
         while not condition():
@@ -100,36 +93,6 @@ def kinds(answers: Sequence[Any]) -> list[str]:
     return ["done" if isinstance(answer, Done) else answer.kind for answer in answers]
 
 
-async def test_batches_are_answered_item_by_item_and_in_order() -> None:
-    async with running(stub_worker()) as subject:
-        data = [b"%d" % index for index in range(40)]
-        assert [answer.data for answer in await subject.answers(*data)] == data
-        assert subject.batches == [4] * 10
-
-
-async def test_a_killed_worker_loses_its_batch_and_nothing_else() -> None:
-    async with running(stub_worker(fixed=0.3)) as subject:
-        await subject.until(lambda: subject.workers.pids)
-        (first,) = subject.workers.pids
-        lost, waiting = subject.submit(*[b"lost"] * 4), subject.submit(*[b"later"] * 3)
-        await subject.until(lambda: len(subject.batcher) == 3)
-        os.kill(first, signal.SIGKILL)
-        assert kinds([await item.answer for item in lost]) == ["worker-lost"] * 4
-        assert [(await item.answer).data for item in waiting] == [b"later"] * 3  # type: ignore[union-attr]
-        assert subject.lost == 1 and subject.workers.pids != [first]
-
-
-async def test_an_idle_worker_that_dies_is_replaced() -> None:
-    async with running(stub_worker()) as subject:
-        await subject.until(lambda: subject.workers.pids)
-        (first,) = subject.workers.pids
-        os.kill(first, signal.SIGKILL)
-        await subject.until(lambda: first not in subject.workers.pids)
-        assert subject.workers.ready_in() > 0
-        assert isinstance((await subject.answers(b"x"))[0], Done)
-        assert subject.workers.ready_in() == 0
-
-
 @pytest.mark.parametrize(("data", "reason"), [
     (b"die!123", "died or broke its pipe"), (b"hang123", "within 0.5 s"), (b"lie!123", "answer is invalid")])
 async def test_mischief_costs_one_batch(data: bytes, reason: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -138,7 +101,7 @@ async def test_mischief_costs_one_batch(data: bytes, reason: str, caplog: pytest
         assert answer.kind == "worker-lost" and int(answer.headers["Retry-After"]) >= 1
         await subject.until(lambda: reason in "".join(str(vars(record)["fields"]) for record in caplog.records))
         (answer,) = await subject.answers(b"fine")
-        assert isinstance(answer, Done)
+        assert isinstance(answer, Done) and subject.lost == 1
 
 
 @pytest.mark.parametrize(("start", "lost"), [(0.0, True), (3.0, False)])

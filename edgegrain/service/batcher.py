@@ -10,13 +10,14 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from functools import partial
+from typing import Literal, NamedTuple
 
 from edgegrain.service.engine import CompressOptions, RestoreOptions
+from edgegrain.service.observability import ServiceMetrics
 from edgegrain.service.problems import Problem, retry_later
 
 Verb = Literal["restore", "compress"]
-VERBS: tuple[Verb, ...] = get_args(Verb)
 
 Reason = Literal["full", "late", "starting", "timeout"]
 """Reason of a refusal, a label of the metrics: ``full``, the queue is full; ``late``, the job is expected to miss its
@@ -91,10 +92,9 @@ class Batcher:
     """The queues between requests and workers; while both verbs wait, each gets half of the workers' time."""
 
     def __init__(
-        self, *, limits: Mapping[Verb, int], deadline: float, sizes: Sequence[int], wait: float, max_pixels: int,
-        workers: int = 1, longest: float = math.inf, arriving: Callable[[], bool] = lambda: False,
-        ready_in: Callable[[], float] = lambda: 0.0,
-        on_refused: Callable[[str, Reason, int], None] = lambda verb, reason, count: None,
+        self, metrics: ServiceMetrics, *, limits: Mapping[Verb, int], deadline: float, sizes: Sequence[int],
+        wait: float, max_pixels: int, workers: int = 1, longest: float = math.inf,
+        arriving: Callable[[], bool] = lambda: False, ready_in: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Make empty queues.
 
@@ -106,13 +106,16 @@ class Batcher:
         self._limits, self._deadline = limits, deadline
         self._sizes, self._wait, self._max_pixels = sizes, wait, max_pixels
         self._workers, self._longest, self._arriving, self._ready_in = workers, longest, arriving, ready_in
-        self._on_refused = on_refused
+        self._metrics = metrics
         self._queues: dict[Verb, dict[Job, None]] = {verb: {} for verb in limits}  # in order of arrival
         self._expected: dict[BatchKey, float] = {}  # kind -> seconds of one picture
         self._served = dict.fromkeys(limits, 0.0)
         # First job of each batch in progress -> its expected seconds, and its start.
         self._running: dict[Job, tuple[float, float]] = {}
         self._changed = asyncio.Event()
+        for verb in limits:
+            metrics.queue_depth.labels(verb).set_function(partial(self.depth, verb))
+            metrics.expected_seconds.labels(verb).set_function(partial(self.expected, verb))
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
@@ -208,7 +211,7 @@ class Batcher:
         """The refusal of ``count`` jobs, which is counted."""
         if self._ready_in():
             reason = "starting"
-        self._on_refused(verb, reason, count)
+        self._metrics.refused.labels(verb, reason).inc(count)
         return retry_later(*REFUSALS[reason], min(MAX_RETRY_AFTER, self.expected(verb, count) - ROOM * self._deadline))
 
     def _matching(self) -> list[Job]:

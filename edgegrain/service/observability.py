@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -87,3 +88,9 @@ class ServiceMetrics:
             ["verb"])
         self.workers_ready = gauge("edgegrain_workers_ready", "Workers that are ready.")
         self.ready = gauge("edgegrain_ready", "Result of /health/ready: 1 or 0.")
+
+    def note_batch(self, verb: str, waited: Sequence[float], seconds: Mapping[str, float]) -> None:
+        """Note a batch: for how long each picture was in the queue, and the seconds of the worker's stages."""
+        self.batch_size.labels(verb).observe(len(waited))
+        for stage, duration in (*(("queue", each) for each in waited), *seconds.items()):
+            self.stage_seconds.labels(verb, stage).observe(duration)

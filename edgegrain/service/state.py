@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Annotated
 
 from fastapi import Depends
@@ -18,7 +17,7 @@ from codec_contract.errors import BundleError, ImageError, ServiceError
 from codec_contract.payload import other_contract
 from edge_encoder.contract_id import check_contract_id
 from edgegrain.pictures import MAX_SIDES
-from edgegrain.service.batcher import VERBS, Answer, Batcher, BatchKey, Done, Job, Verb
+from edgegrain.service.batcher import Answer, Batcher, BatchKey, Done, Job, Verb
 from edgegrain.service.bodies import Bodies
 from edgegrain.service.downloads import client_files, describe
 from edgegrain.service.engine import RestoreOptions
@@ -60,23 +59,19 @@ class ServiceState:
         self.metrics = ServiceMetrics()
         self.bodies = Bodies(settings.max_bytes_in_flight, settings.body_timeout)
         self.batcher = Batcher(
-            limits={"restore": settings.queue_size, "compress": settings.compress_queue_size},
+            self.metrics, limits={"restore": settings.queue_size, "compress": settings.compress_queue_size},
             deadline=settings.deadline, sizes=settings.batch_sizes, wait=settings.batch_wait,
             max_pixels=settings.max_pixels, workers=settings.workers,
             longest=LONGEST_BATCH if settings.device == "cpu" else math.inf,
-            arriving=lambda: self.bodies.arriving > 0, ready_in=lambda: self.workers.ready_in(),
-            on_refused=lambda verb, reason, count: self.metrics.refused.labels(verb, reason).inc(count))
+            arriving=lambda: self.bodies.arriving > 0, ready_in=lambda: self.workers.ready_in())
         self.workers = Workers(
-            self.batcher,
+            self.batcher, self.metrics,
             {"folders": [str(manifest.folder.resolve()) for manifest in manifests],
              **settings.model_dump(include={
                  "device", "threads", "batch_sizes", "max_pixels", "max_photo_pixels", "max_scene_faces",
                  "decoder_form", "formats", "log_level"})},
             settings.workers, start_timeout=settings.start_timeout, batch_timeout=settings.worker_timeout,
-            command=worker_command, on_batch=self._note_batch, on_lost=self.metrics.worker_losses.inc)
-        for verb in VERBS:
-            self.metrics.queue_depth.labels(verb).set_function(partial(self.batcher.depth, verb))
-            self.metrics.expected_seconds.labels(verb).set_function(partial(self.batcher.expected, verb))
+            command=worker_command)
         self.metrics.workers_ready.set_function(lambda: len(self.workers.pids))
         self.metrics.ready.set_function(lambda: self.not_ready() is None)
         self.draining = False
@@ -191,14 +186,6 @@ class ServiceState:
 
     def _starting(self) -> Problem:
         return retry_later("starting", "no worker is warm yet", self.workers.ready_in())
-
-    def _note_batch(self, jobs: list[Job], seconds: Mapping[str, float], began: float) -> None:
-        verb = jobs[0].key.verb
-        self.metrics.batch_size.labels(verb).observe(len(jobs))
-        for stage, duration in seconds.items():
-            self.metrics.stage_seconds.labels(verb, stage).observe(duration)
-        for job in jobs:
-            self.metrics.stage_seconds.labels(verb, "queue").observe(began - job.queued)
 
 
 async def service_of(request: Request) -> ServiceState:

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +17,7 @@ from codec_contract import errors
 from codec_contract.errors import EdgegrainError, ServiceError
 from edgegrain.service.batcher import Answer, Batcher, BatchKey, Done, Job
 from edgegrain.service.engine import Message, pack
-from edgegrain.service.observability import log
+from edgegrain.service.observability import ServiceMetrics, log
 from edgegrain.service.problems import Problem, problem_of, retry_later
 from edgegrain.service.settings import ENVIRONMENT_PREFIX
 from sdk.open_bundle import RunningDecoder
@@ -45,18 +45,12 @@ class Workers:
     """Processes that work on the batches of one batcher."""
 
     def __init__(
-        self, batcher: Batcher, configuration: dict[str, Any], count: int, *, start_timeout: float,
-        batch_timeout: float, command: Sequence[str] = COMMAND,
-        on_batch: Callable[[list[Job], dict[str, float], float], None] = lambda jobs, seconds, began: None,
-        on_lost: Callable[[], None] = lambda: None,
+        self, batcher: Batcher, metrics: ServiceMetrics, configuration: dict[str, Any], count: int, *,
+        start_timeout: float, batch_timeout: float, command: Sequence[str] = COMMAND,
     ) -> None:
-        """Plan ``count`` workers, which are configured with arguments of the engine and the level of its log.
-
-        ``on_batch`` gets the jobs of each batch, the seconds of its stages, and its start in loop time.
-        """
-        self._batcher, self._configuration, self._count = batcher, configuration, count
+        """Plan ``count`` workers, which are configured with arguments of the engine and the level of its log."""
+        self._batcher, self._metrics, self._configuration, self._count = batcher, metrics, configuration, count
         self._start_timeout, self._batch_timeout, self._command = start_timeout, batch_timeout, command
-        self._on_batch, self._on_lost = on_batch, on_lost
         self._tasks: list[asyncio.Task[None]] = []
         self._ready: dict[int, dict[str, RunningDecoder]] = {}
         self._start_seconds = 0.0
@@ -109,7 +103,7 @@ class Workers:
                 log(logger, logging.ERROR, "worker not started", reason=str(error), next_try_seconds=pause)
                 wait, pause = pause, min(2 * pause, LONGEST_PAUSE)
             else:
-                self._on_lost()
+                self._metrics.worker_losses.inc()
                 log(logger, logging.ERROR, "worker lost", worker_pid=process.pid, reason=reason,
                     exit_status=process.returncode)
                 wait = pause = FIRST_PAUSE
@@ -167,7 +161,7 @@ class Workers:
                         job.settle(lost)
                     return str(error)
                 self._batcher.done(jobs, loop.time() - began)
-                self._on_batch(jobs, seconds, began)
+                self._metrics.note_batch(jobs[0].key.verb, [began - job.queued for job in jobs], seconds)
                 for job, answer in zip(jobs, answers, strict=True):
                     job.settle(answer)
                 if ends:

@@ -9,6 +9,7 @@ import pytest
 
 from edgegrain.service.batcher import ACCEPTED, ROOM, Batcher, BatchKey, Done, Job
 from edgegrain.service.engine import RestoreOptions
+from edgegrain.service.observability import ServiceMetrics
 from edgegrain.service.problems import Problem
 
 RESTORE, OTHER, COMPRESS = BatchKey("restore", "a"), BatchKey("restore", "b"), BatchKey("compress", "a")
@@ -16,8 +17,9 @@ SCENE = RESTORE._replace(faces=2)
 
 
 def batcher(*, limit: int = 100, **changes: Any) -> Batcher:
-    return Batcher(**{"limits": {"restore": limit, "compress": limit}, "deadline": 100, "sizes": (1, 2, 4), "wait": 0.0,
-                      "max_pixels": 100, **changes})
+    return Batcher(ServiceMetrics(), **{
+        "limits": {"restore": limit, "compress": limit}, "deadline": 100, "sizes": (1, 2, 4), "wait": 0.0,
+        "max_pixels": 100, **changes})
 
 
 def job(name: int = 0, key: BatchKey = RESTORE, pixels: int = 1) -> Job:
@@ -126,13 +128,12 @@ async def test_several_takers_share_without_loss() -> None:
 
 
 async def test_a_full_queue_takes_all_or_nothing() -> None:
-    refused: list[Any] = []
-    queue = batcher(limit=3, on_refused=lambda *details: refused.append(details))
+    queue = batcher(limit=3)
     queue.submit(jobs(RESTORE, RESTORE))
     with pytest.raises(Problem) as caught:
         queue.submit([job(2), job(3)])
     assert (caught.value.kind, retry_after(caught.value)) == ("queue-full", 1) and len(queue) == 2
-    assert refused == [("restore", "full", 2)]
+    assert queue._metrics.refused.labels("restore", "full")._value.get() == 2
     queue.submit([job(4)])
     with pytest.raises(Problem):
         queue.check_room("restore")

@@ -16,6 +16,7 @@ import sdk
 from edgegrain.service import workers as module
 from edgegrain.service.batcher import Batcher, BatchKey, Done, Job
 from edgegrain.service.engine import RestoreOptions
+from edgegrain.service.observability import ServiceMetrics
 from edgegrain.service.problems import Problem
 from edgegrain.service.workers import COMMAND, WorkerLost, Workers, environment, read_answer
 from tests.service_harness import SOON, stub_worker
@@ -58,15 +59,13 @@ class Running:
 
     def __init__(self, command: Sequence[str], count: int = 1, *, sizes: Sequence[int] = (1, 2, 4),
                  batch_timeout: float = SOON, start_timeout: float = SOON, device: str = "cpu", **fields: str) -> None:
+        metrics = ServiceMetrics()
         self.batcher = Batcher(
-            limits={"restore": 100}, deadline=SOON, sizes=sizes, wait=0.02, max_pixels=1000, workers=count)
-        self.lost = 0
+            metrics, limits={"restore": 100}, deadline=SOON, sizes=sizes, wait=0.02, max_pixels=1000, workers=count)
         self.workers = Workers(
-            self.batcher, {"device": device, "log_level": "error", **fields}, count, start_timeout=start_timeout,
-            batch_timeout=batch_timeout, command=command, on_lost=self.count)
-
-    def count(self) -> None:
-        self.lost += 1
+            self.batcher, metrics, {"device": device, "log_level": "error", **fields}, count,
+            start_timeout=start_timeout, batch_timeout=batch_timeout, command=command)
+        self.lost = metrics.worker_losses._value.get
 
     async def answers(self, *data: bytes) -> list[Any]:
         jobs = [Job(BatchKey("restore", "a"), item, RestoreOptions(), 1) for item in data]
@@ -101,7 +100,7 @@ async def test_mischief_costs_one_batch(data: bytes, reason: str, caplog: pytest
         assert answer.kind == "worker-lost" and int(answer.headers["Retry-After"]) >= 1
         await subject.until(lambda: reason in "".join(str(vars(record)["fields"]) for record in caplog.records))
         (answer,) = await subject.answers(b"fine")
-        assert isinstance(answer, Done) and subject.lost == 1
+        assert isinstance(answer, Done) and subject.lost() == 1
 
 
 @pytest.mark.parametrize(("start", "lost"), [(0.0, True), (3.0, False)])
@@ -111,7 +110,7 @@ async def test_a_late_batch_is_given_up_unless_a_new_worker_takes_longer(start: 
         subject.batcher._deadline = 0.3
         assert kinds(await subject.answers(b"x", b"y")) == ["worker-lost" if lost else "done"] * 2
         subject.batcher._deadline = SOON
-        assert kinds(await subject.answers(b"next")) == ["done"] and subject.lost == lost
+        assert kinds(await subject.answers(b"next")) == ["done"] and subject.lost() == lost
 
 
 async def test_two_workers_share_the_work() -> None:
@@ -130,7 +129,7 @@ async def test_a_failure_of_the_gpu_ends_the_worker_and_the_next_one_replays_no_
         assert subject.batcher.expected("restore") == 0.25  # of the warm-up
         answers = await subject.answers(b"DeviceMemoryError", b"graphs?", b"DeviceError", b"graphs?", b"later")
         assert kinds(answers) == ["worker-lost", "done", "worker-lost", "done", "done"]
-        assert [answer.data for answer in answers[1::2]] == [b"1", b"0"] and subject.lost == 1
+        assert [answer.data for answer in answers[1::2]] == [b"1", b"0"] and subject.lost() == 1
         assert "the next worker runs without CUDA graphs" in str([vars(each)["fields"] for each in caplog.records])
 
 
@@ -147,7 +146,7 @@ async def test_after_a_warm_up_in_which_the_gpu_failed_workers_replay_no_graphs(
 async def test_on_a_cpu_a_worker_goes_on() -> None:
     async with running(ENGINE, sizes=(1,)) as subject:
         assert kinds(await subject.answers(b"DeviceError", b"more")) == ["worker-lost"] * 2
-        assert subject.lost == 0
+        assert subject.lost() == 0
 
 
 @pytest.mark.parametrize("fields", [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, NamedTuple
@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from edgegrain.service.engine import CompressOptions, RestoreOptions
 from edgegrain.service.observability import ServiceMetrics
 from edgegrain.service.problems import Problem, retry_later
+from edgegrain.service.settings import Settings
 
 Verb = Literal["restore", "compress"]
 
@@ -25,6 +26,9 @@ deadline; ``starting``, either of these while no worker is ready; ``timeout``, t
 
 ACCEPTED, ROOM = 0.9, 0.8
 """Largest part of the deadline that a job may be expected to take; the part at which a refused client may return."""
+LONGEST_BATCH = 0.5
+"""Longest expected seconds of a batch of several pictures on a CPU, where batches gain little and others wait for them.
+"""
 MAX_RETRY_AFTER = 60
 NEW = 0.3
 """Weight of the latest batch in the expected seconds of a picture."""
@@ -92,28 +96,24 @@ class Batcher:
     """The queues between requests and workers; while both verbs wait, each gets half of the workers' time."""
 
     def __init__(
-        self, metrics: ServiceMetrics, *, limits: Mapping[Verb, int], deadline: float, sizes: Sequence[int],
-        wait: float, max_pixels: int, workers: int = 1, longest: float = math.inf,
-        arriving: Callable[[], bool] = lambda: False, ready_in: Callable[[], float] = lambda: 0.0,
+        self, settings: Settings, metrics: ServiceMetrics, *, arriving: Callable[[], bool] = lambda: False,
+        ready_in: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Make empty queues.
 
-        Jobs are answered ``deadline`` seconds after they arrive. A batch takes the largest of ``sizes`` that can be
-        filled, while its results have at most ``max_pixels`` and several are expected to take at most ``longest``
-        seconds. ``wait`` is how long an idle worker waits to fill a batch while ``arriving`` is true; ``ready_in``
-        gives the expected seconds until a worker is ready.
+        A batch takes the largest of the ``batch_sizes`` that can be filled, while its results have at most
+        ``max_pixels``. An idle worker waits ``batch_wait`` seconds to fill one while ``arriving`` is true;
+        ``ready_in`` gives the expected seconds until a worker is ready.
         """
-        self._limits, self._deadline = limits, deadline
-        self._sizes, self._wait, self._max_pixels = sizes, wait, max_pixels
-        self._workers, self._longest, self._arriving, self._ready_in = workers, longest, arriving, ready_in
-        self._metrics = metrics
-        self._queues: dict[Verb, dict[Job, None]] = {verb: {} for verb in limits}  # in order of arrival
+        self._settings, self._metrics, self._arriving, self._ready_in = settings, metrics, arriving, ready_in
+        self._limits: dict[Verb, int] = {"restore": settings.queue_size, "compress": settings.compress_queue_size}
+        self._queues: dict[Verb, dict[Job, None]] = {verb: {} for verb in self._limits}  # in order of arrival
         self._expected: dict[BatchKey, float] = {}  # kind -> seconds of one picture
-        self._served = dict.fromkeys(limits, 0.0)
+        self._served = dict.fromkeys(self._limits, 0.0)
         # First job of each batch in progress -> its expected seconds, and its start.
         self._running: dict[Job, tuple[float, float]] = {}
         self._changed = asyncio.Event()
-        for verb in limits:
+        for verb in self._limits:
             metrics.queue_depth.labels(verb).set_function(partial(self.depth, verb))
             metrics.expected_seconds.labels(verb).set_function(partial(self.expected, verb))
 
@@ -136,7 +136,7 @@ class Batcher:
         one = self._seconds(next(iter(self._queues[verb]))) if self._queues[verb] else self._usual(verb)
         running = sum(max(0.0, seconds - (_now() - began)) for seconds, began in self._running.values())
         before = own + sum(min(other, own + one) for other in work.values()) + running
-        return self._ready_in() + (before + (count - 1) * one) / self._workers + one
+        return self._ready_in() + (before + (count - 1) * one) / self._settings.workers + one
 
     def check_room(self, verb: Verb, count: int = 1) -> None:
         """Raise `Problem` unless ``count`` more jobs fit into the queue and should be answered before their deadline.
@@ -145,7 +145,8 @@ class Batcher:
         """
         if len(self._queues[verb]) + count > self._limits[verb]:
             raise self.refusal("full", verb, count)
-        if (len(self) or self._running or self._ready_in()) and self.expected(verb, count) > ACCEPTED * self._deadline:
+        busy = len(self) or self._running or self._ready_in()
+        if busy and self.expected(verb, count) > ACCEPTED * self._settings.deadline:
             raise self.refusal("late", verb, count)
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -156,7 +157,7 @@ class Batcher:
             others = [self._served[other] for other, queue in self._queues.items() if queue]
             self._served[verb] = max([self._served[verb], *others])
         for job in jobs:
-            job.queued, job.deadline = now, now + self._deadline
+            job.queued, job.deadline = now, now + self._settings.deadline
             self._queues[verb][job] = None
         self._changed.set()
 
@@ -184,7 +185,7 @@ class Batcher:
                 await self._changed.wait()
                 await asyncio.sleep(0)  # lets the loop read requests that have arrived since
                 continue
-            remaining = jobs[0].queued + self._wait - _now()
+            remaining = jobs[0].queued + self._settings.batch_wait - _now()
             if len(jobs) == self._largest(jobs[0]) or remaining <= 0 or not self._arriving():
                 break
             try:
@@ -192,7 +193,7 @@ class Batcher:
                     await self._changed.wait()
             except TimeoutError:
                 pass
-        jobs = jobs[: max(size for size in self._sizes if size <= len(jobs))]
+        jobs = jobs[: max(size for size in self._settings.batch_sizes if size <= len(jobs))]
         for job in jobs:
             self._queues[job.key.verb].pop(job, None)
         seconds = sum(map(self._seconds, jobs))
@@ -212,7 +213,8 @@ class Batcher:
         if self._ready_in():
             reason = "starting"
         self._metrics.refused.labels(verb, reason).inc(count)
-        return retry_later(*REFUSALS[reason], min(MAX_RETRY_AFTER, self.expected(verb, count) - ROOM * self._deadline))
+        seconds = self.expected(verb, count) - ROOM * self._settings.deadline
+        return retry_later(*REFUSALS[reason], min(MAX_RETRY_AFTER, seconds))
 
     def _matching(self) -> list[Job]:
         """The jobs that can be a batch with the oldest of the verb whose turn it is; at most the largest batch."""
@@ -224,7 +226,7 @@ class Batcher:
         for job in queue:
             if job.key == oldest.key:
                 pixels += job.pixels
-                if jobs and (pixels > self._max_pixels or len(jobs) == self._largest(oldest)):
+                if jobs and (pixels > self._settings.max_pixels or len(jobs) == self._largest(oldest)):
                     break
                 jobs.append(job)
         return jobs
@@ -233,7 +235,8 @@ class Batcher:
         """The size of the largest batch of jobs like this one."""
         if job.key.faces or job.key.verb == "compress":  # of which a worker opens one picture after the other
             return 1
-        return max((size for size in self._sizes if size * self._seconds(job) <= self._longest), default=1)
+        most = LONGEST_BATCH if self._settings.device == "cpu" else math.inf
+        return max((size for size in self._settings.batch_sizes if size * self._seconds(job) <= most), default=1)
 
     def _seconds(self, job: Job) -> float:
         """Expected seconds of a job."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -28,10 +27,6 @@ from edgegrain.service.workers import COMMAND, Workers
 from sdk.payload import Payload, Scene, check_claims, enlargement, picture_size
 from sdk.scenes import scene_size
 from server_decoder.decoder_session import require_provider
-
-LONGEST_BATCH = 0.5
-"""Longest expected seconds of a batch of several pictures on a CPU, where batches gain little and others wait for them.
-"""
 
 
 class ServiceState:
@@ -58,20 +53,10 @@ class ServiceState:
         self.descriptions = [describe(manifest, self.files[manifest.id]) for manifest in manifests]
         self.metrics = ServiceMetrics()
         self.bodies = Bodies(settings.max_bytes_in_flight, settings.body_timeout)
-        self.batcher = Batcher(
-            self.metrics, limits={"restore": settings.queue_size, "compress": settings.compress_queue_size},
-            deadline=settings.deadline, sizes=settings.batch_sizes, wait=settings.batch_wait,
-            max_pixels=settings.max_pixels, workers=settings.workers,
-            longest=LONGEST_BATCH if settings.device == "cpu" else math.inf,
-            arriving=lambda: self.bodies.arriving > 0, ready_in=lambda: self.workers.ready_in())
-        self.workers = Workers(
-            self.batcher, self.metrics,
-            {"folders": [str(manifest.folder.resolve()) for manifest in manifests],
-             **settings.model_dump(include={
-                 "device", "threads", "batch_sizes", "max_pixels", "max_photo_pixels", "max_scene_faces",
-                 "decoder_form", "formats", "log_level"})},
-            settings.workers, start_timeout=settings.start_timeout, batch_timeout=settings.worker_timeout,
-            command=worker_command)
+        self.batcher = Batcher(settings, self.metrics, arriving=lambda: self.bodies.arriving > 0,
+                               ready_in=lambda: self.workers.ready_in())
+        folders = [str(manifest.folder.resolve()) for manifest in manifests]
+        self.workers = Workers(settings, self.metrics, self.batcher, folders, worker_command)
         self.metrics.workers_ready.set_function(lambda: len(self.workers.pids))
         self.metrics.ready.set_function(lambda: self.not_ready() is None)
         self.draining = False

@@ -19,13 +19,16 @@ from edgegrain.service.batcher import Answer, Batcher, BatchKey, Done, Job
 from edgegrain.service.engine import Message, pack
 from edgegrain.service.observability import ServiceMetrics, log
 from edgegrain.service.problems import Problem, problem_of, retry_later
-from edgegrain.service.settings import ENVIRONMENT_PREFIX
+from edgegrain.service.settings import ENVIRONMENT_PREFIX, Settings
 from sdk.open_bundle import RunningDecoder
 
 logger = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-P", "-m", "edgegrain.service.engine")
 """Program and arguments of a worker process, which imports nothing from the current directory."""
+CONFIGURED = {"device", "threads", "batch_sizes", "max_pixels", "max_photo_pixels", "max_scene_faces", "decoder_form",
+              "formats", "log_level"}
+"""Settings that a worker gets: the arguments of its engine, and the level of its log."""
 STAGES = ("unpack", "read", "decode", "enlarge", "encode", "write")
 """Stages that a worker reports seconds of. They become labels and headers, so all others are ignored."""
 MAX_ANSWER_BYTES = 1 << 31
@@ -45,12 +48,12 @@ class Workers:
     """Processes that work on the batches of one batcher."""
 
     def __init__(
-        self, batcher: Batcher, metrics: ServiceMetrics, configuration: dict[str, Any], count: int, *,
-        start_timeout: float, batch_timeout: float, command: Sequence[str] = COMMAND,
+        self, settings: Settings, metrics: ServiceMetrics, batcher: Batcher, folders: Sequence[str],
+        command: Sequence[str] = COMMAND,
     ) -> None:
-        """Plan ``count`` workers, which are configured with arguments of the engine and the level of its log."""
-        self._batcher, self._metrics, self._configuration, self._count = batcher, metrics, configuration, count
-        self._start_timeout, self._batch_timeout, self._command = start_timeout, batch_timeout, command
+        """Plan workers, which open the bundles in ``folders``."""
+        self._settings, self._metrics, self._batcher, self._command = settings, metrics, batcher, command
+        self._configuration = {"folders": folders, **settings.model_dump(include=CONFIGURED)}
         self._tasks: list[asyncio.Task[None]] = []
         self._ready: dict[int, dict[str, RunningDecoder]] = {}
         self._start_seconds = 0.0
@@ -73,7 +76,7 @@ class Workers:
 
     def start(self) -> None:
         """Start the workers in the background."""
-        self._tasks = [asyncio.create_task(self._keep_alive()) for _ in range(self._count)]
+        self._tasks = [asyncio.create_task(self._keep_alive()) for _ in range(self._settings.workers)]
 
     async def stop(self) -> None:
         """End all workers; their current batches are lost."""
@@ -129,7 +132,7 @@ class Workers:
 
     async def _configure(self, process: asyncio.subprocess.Process) -> dict[str, RunningDecoder]:
         """Configure a new process and wait until it is ready; returns its decoders."""
-        fields, _ = await _exchange(process, self._configuration, [], self._start_timeout)
+        fields, _ = await _exchange(process, self._configuration, [], self._settings.start_timeout)
         if "failed" in fields:
             if fields.get("ends"):
                 self._configuration["graphs"] = False
@@ -180,7 +183,7 @@ class Workers:
         batch = {"verb": key.verb, "bundle": key.bundle, "options": [asdict(job.options) for job in jobs]}
         # Once all its requests are late, a batch is given up, unless it has run for less time than a new worker takes.
         late = max(job.deadline for job in jobs) - asyncio.get_running_loop().time() + GRACE
-        limit = min(self._batch_timeout, max(late, self._start_seconds))
+        limit = min(self._settings.worker_timeout, max(late, self._start_seconds))
         message = await _exchange(process, batch, [job.data for job in jobs], round(limit, 3))
         answers, seconds = read_answer(message, len(jobs))
         return answers, seconds, bool(message[0].get("ends"))

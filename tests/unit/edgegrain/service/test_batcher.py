@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,15 +12,18 @@ from edgegrain.service.batcher import ACCEPTED, ROOM, Batcher, BatchKey, Done, J
 from edgegrain.service.engine import RestoreOptions
 from edgegrain.service.observability import ServiceMetrics
 from edgegrain.service.problems import Problem
+from edgegrain.service.settings import Settings
 
 RESTORE, OTHER, COMPRESS = BatchKey("restore", "a"), BatchKey("restore", "b"), BatchKey("compress", "a")
 SCENE = RESTORE._replace(faces=2)
 
 
-def batcher(*, limit: int = 100, **changes: Any) -> Batcher:
-    return Batcher(ServiceMetrics(), **{
-        "limits": {"restore": limit, "compress": limit}, "deadline": 100, "sizes": (1, 2, 4), "wait": 0.0,
-        "max_pixels": 100, **changes})
+def batcher(
+    *, arriving: Callable[[], bool] = lambda: False, ready_in: Callable[[], float] = lambda: 0.0, **changes: Any
+) -> Batcher:
+    settings = Settings(**{"deadline": 100, "batch_sizes": (1, 2, 4), "batch_wait": 0, "max_pixels": 100,
+                           "device": "cuda", **changes})
+    return Batcher(settings, ServiceMetrics(), arriving=arriving, ready_in=ready_in)
 
 
 def job(name: int = 0, key: BatchKey = RESTORE, pixels: int = 1) -> Job:
@@ -32,7 +36,7 @@ def jobs(*keys: BatchKey) -> list[Job]:
 
 def submit(queue: Batcher, *queued: Job, seconds: float) -> None:
     """Queue jobs with another deadline."""
-    queue._deadline = seconds
+    queue._settings = queue._settings.model_copy(update={"deadline": seconds})
     queue.submit(queued)
 
 
@@ -66,9 +70,9 @@ async def test_batches(keys: list[BatchKey], pixels: int, batches: list[list[int
 
 
 async def test_batches_do_not_take_long() -> None:
-    queue = batcher(longest=5.0)
-    queue.note(RESTORE, 2.0)
-    queue.note(OTHER, 1.0)
+    queue = batcher(device="cpu")
+    queue.note(RESTORE, 0.2)
+    queue.note(OTHER, 0.1)
     queue.submit(jobs(RESTORE, RESTORE, RESTORE, OTHER, OTHER, OTHER, OTHER))
     assert await take(queue, 3) == [[0, 1], [2], [3, 4, 5, 6]]
 
@@ -84,7 +88,7 @@ async def test_faces_of_scenes_take_their_time() -> None:
 
 
 async def test_a_lone_job_is_handed_out_at_once() -> None:
-    queue = batcher(wait=1000.0)  # were it waited for, the test would not end
+    queue = batcher(batch_wait=1)
     taking = asyncio.create_task(queue.take())
     await turns()
     queue.submit([job(0)])
@@ -95,7 +99,7 @@ async def test_a_lone_job_is_handed_out_at_once() -> None:
 
 
 async def test_waits_for_requests_that_arrive_but_not_longer_than_the_setting() -> None:
-    queue, loop = batcher(wait=0.2, arriving=lambda: True), asyncio.get_running_loop()
+    queue, loop = batcher(batch_wait=0.2, arriving=lambda: True), asyncio.get_running_loop()
     taking = asyncio.create_task(queue.take())
     await asyncio.sleep(0)
     start = loop.time()
@@ -109,7 +113,7 @@ async def test_waits_for_requests_that_arrive_but_not_longer_than_the_setting() 
 
 
 async def test_several_takers_share_without_loss() -> None:
-    queue, found = batcher(wait=0.001), list[int]()
+    queue, found = batcher(batch_wait=0.001), list[int]()
 
     async def taker() -> None:
         while True:
@@ -128,7 +132,7 @@ async def test_several_takers_share_without_loss() -> None:
 
 
 async def test_a_full_queue_takes_all_or_nothing() -> None:
-    queue = batcher(limit=3)
+    queue = batcher(queue_size=3)
     queue.submit(jobs(RESTORE, RESTORE))
     with pytest.raises(Problem) as caught:
         queue.submit([job(2), job(3)])
@@ -193,7 +197,7 @@ async def test_the_other_verb_counts_by_its_turns() -> None:
 
 
 async def test_both_verbs_get_half_of_the_time() -> None:
-    queue, order = batcher(sizes=(1,)), list[str]()
+    queue, order = batcher(batch_sizes=(1,)), list[str]()
     queue.note(RESTORE, 3.0)
     queue.note(COMPRESS, 1.0)
     queue.submit(jobs(*[RESTORE] * 20))
@@ -237,7 +241,7 @@ async def test_a_batch_that_no_worker_began_goes_to_the_front() -> None:
 
 
 async def test_a_cancelled_taker_loses_nothing() -> None:
-    queue = batcher(wait=10, arriving=lambda: True)
+    queue = batcher(batch_wait=1, arriving=lambda: True)
     queue.submit([job(0)])
     taking = asyncio.create_task(queue.take())
     await asyncio.sleep(0.01)

@@ -18,6 +18,7 @@ from edgegrain.service.batcher import Batcher, BatchKey, Done, Job
 from edgegrain.service.engine import RestoreOptions
 from edgegrain.service.observability import ServiceMetrics
 from edgegrain.service.problems import Problem
+from edgegrain.service.settings import Settings
 from edgegrain.service.workers import COMMAND, WorkerLost, Workers, environment, read_answer
 from tests.service_harness import SOON, stub_worker
 
@@ -57,15 +58,17 @@ sys.exit(worker.main())
 class Running:
     """Workers with their queue."""
 
-    def __init__(self, command: Sequence[str], count: int = 1, *, sizes: Sequence[int] = (1, 2, 4),
-                 batch_timeout: float = SOON, start_timeout: float = SOON, device: str = "cpu", **fields: str) -> None:
+    def __init__(self, command: Sequence[str], fails: str = "", **settings: Any) -> None:
+        found = Settings(**{"deadline": SOON, "batch_sizes": (1, 2, 4), "worker_timeout": SOON, "log_level": "error",
+                            **settings})
         metrics = ServiceMetrics()
-        self.batcher = Batcher(
-            metrics, limits={"restore": 100}, deadline=SOON, sizes=sizes, wait=0.02, max_pixels=1000, workers=count)
-        self.workers = Workers(
-            self.batcher, metrics, {"device": device, "log_level": "error", **fields}, count,
-            start_timeout=start_timeout, batch_timeout=batch_timeout, command=command)
+        self.batcher = Batcher(found, metrics)
+        self.workers = Workers(found, metrics, self.batcher, [], command)
+        self.workers._configuration["fails"] = fails
         self.lost = metrics.worker_losses._value.get
+
+    def deadline(self, seconds: float) -> None:
+        self.batcher._settings = self.batcher._settings.model_copy(update={"deadline": seconds})
 
     async def answers(self, *data: bytes) -> list[Any]:
         jobs = [Job(BatchKey("restore", "a"), item, RestoreOptions(), 1) for item in data]
@@ -95,7 +98,7 @@ def kinds(answers: Sequence[Any]) -> list[str]:
 @pytest.mark.parametrize(("data", "reason"), [
     (b"die!123", "died or broke its pipe"), (b"hang123", "within 0.5 s"), (b"lie!123", "answer is invalid")])
 async def test_mischief_costs_one_batch(data: bytes, reason: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with running(stub_worker(), batch_timeout=0.5) as subject:
+    async with running(stub_worker(), worker_timeout=0.5) as subject:
         (answer,) = await subject.answers(data)
         assert answer.kind == "worker-lost" and int(answer.headers["Retry-After"]) >= 1
         await subject.until(lambda: reason in "".join(str(vars(record)["fields"]) for record in caplog.records))
@@ -107,14 +110,14 @@ async def test_mischief_costs_one_batch(data: bytes, reason: str, caplog: pytest
 async def test_a_late_batch_is_given_up_unless_a_new_worker_takes_longer(start: float, lost: bool) -> None:
     async with running(stub_worker(fixed=2.0, start=start)) as subject:
         await subject.until(lambda: subject.workers.pids)
-        subject.batcher._deadline = 0.3
+        subject.deadline(0.3)
         assert kinds(await subject.answers(b"x", b"y")) == ["worker-lost" if lost else "done"] * 2
-        subject.batcher._deadline = SOON
+        subject.deadline(SOON)
         assert kinds(await subject.answers(b"next")) == ["done"] and subject.lost() == lost
 
 
 async def test_two_workers_share_the_work() -> None:
-    async with running(stub_worker(fixed=0.5), 2) as subject:
+    async with running(stub_worker(fixed=0.5), workers=2) as subject:
         await subject.until(lambda: len(subject.workers.pids) == 2)
         start = asyncio.get_running_loop().time()
         await subject.answers(*[b"x"] * 16)  # four batches
@@ -124,7 +127,7 @@ async def test_two_workers_share_the_work() -> None:
 async def test_a_failure_of_the_gpu_ends_the_worker_and_the_next_one_replays_no_graphs(
     caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running(ENGINE, sizes=(1,), device="cuda") as subject:
+    async with running(ENGINE, batch_sizes=(1,), device="cuda") as subject:
         await subject.until(lambda: subject.workers.pids)
         assert subject.batcher.expected("restore") == 0.25  # of the warm-up
         answers = await subject.answers(b"DeviceMemoryError", b"graphs?", b"DeviceError", b"graphs?", b"later")
@@ -135,7 +138,7 @@ async def test_a_failure_of_the_gpu_ends_the_worker_and_the_next_one_replays_no_
 
 @pytest.mark.parametrize(("fails", "started"), [("DeviceError", True), ("DeviceMemoryError", False)])
 async def test_after_a_warm_up_in_which_the_gpu_failed_workers_replay_no_graphs(fails: str, started: bool) -> None:
-    async with running(ENGINE, sizes=(1,), device="cuda", fails=fails) as subject:
+    async with running(ENGINE, fails, batch_sizes=(1,), device="cuda") as subject:
         if started:
             assert (await subject.answers(b"graphs?"))[0].data == b"0"
         else:
@@ -144,7 +147,7 @@ async def test_after_a_warm_up_in_which_the_gpu_failed_workers_replay_no_graphs(
 
 
 async def test_on_a_cpu_a_worker_goes_on() -> None:
-    async with running(ENGINE, sizes=(1,)) as subject:
+    async with running(ENGINE, batch_sizes=(1,)) as subject:
         assert kinds(await subject.answers(b"DeviceError", b"more")) == ["worker-lost"] * 2
         assert subject.lost() == 0
 

@@ -236,15 +236,6 @@ def decode_body(payload: ParsedPayload, tables: CoderTables) -> Rgb:
     return lr
 
 
-def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) -> tuple[Rgb, Header]:
-    """The LR, uint8 ``[h, w, 3]``, and the header of a payload of an LR contract, given by its 32 bytes or their
-    beginning; as `parse_payload` and `decode_body`."""
-    payload = parse_payload(data)
-    if not payload.header.is_of(contract_id):
-        raise other_contract(payload.header, f"not {contract_id[: len(payload.header.contract_id)].hex()}")
-    return decode_body(payload, tables), payload.header
-
-
 def check_crc(data: bytes) -> int:
     """The position of the CRC at the end of a payload or scene; `PayloadError` if it is not that of what precedes."""
     size = _CRC_BYTES[_version(data)]

@@ -11,7 +11,7 @@ import logging
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -139,15 +139,8 @@ _USUAL_BITS = (8, 10, 12)
 """Ranges that cameras store in 16 bits; pictures of one would be black if they were read as 16 bits."""
 
 
-class GreyRange(NamedTuple):
-    """The level of white, and True if that is 0 and black the highest level."""
-
-    white: int
-    inverted: bool
-
-
-def grey_range(image: Image.Image, name: str) -> GreyRange:
-    """The range of a picture of mode ``I``, ``I;16`` or ``F``.
+def grey_range(image: Image.Image, name: str) -> tuple[int, bool]:
+    """White of a picture of mode ``I``, ``I;16`` or ``F``, and True if that is level 0, and black this highest level.
 
     White is 65,535, or what a TIFF declares: SMaxSampleValue, or 12 bits per sample. For a TIFF that declares none of
     them and whose largest level is below 4,096, white is the largest level of 8, 10 or 12 bits, with a warning; for a
@@ -167,12 +160,11 @@ def grey_range(image: Image.Image, name: str) -> GreyRange:
         raise ImageError(f"{name} holds levels from {least} to {largest}, expected 0 to "
                          f"{max(white, WHITE_16)}; convert it to 16 bits")
     # Pillow inverts such TIFFs of 8 bits only.
-    return GreyRange(white, tags is not None and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
+    return white, tags is not None and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
-def grey_to_8_bits(levels: npt.NDArray[Any], levels_range: GreyRange) -> npt.NDArray[np.uint8]:
-    """Grey levels of a range as 8 bits."""
-    white, inverted = levels_range
+def grey_to_8_bits(levels: npt.NDArray[Any], white: int, inverted: bool) -> npt.NDArray[np.uint8]:
+    """Grey levels of a `grey_range` as 8 bits."""
     return levels_to_8_bits(white - np.minimum(levels, white) if inverted else levels, white)
 
 

@@ -28,7 +28,6 @@ from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
 from codec_contract.pixels import Rgb
 from edge_encoder.colour import (
     CodePoints,
-    GreyRange,
     grey_range,
     grey_to_8_bits,
     levels_to_8_bits,
@@ -333,14 +332,14 @@ def _to_rgb(
     return rgb
 
 
-def _colour_and_alpha(image: Image.Image, grey: GreyRange | None) -> tuple[Image.Image, Image.Image | None]:
+def _colour_and_alpha(image: Image.Image, grey: tuple[int, bool] | None) -> tuple[Image.Image, Image.Image | None]:
     """The picture in a mode that profiles are for (L, RGB or CMYK), and its alpha channel if it has one."""
     if grey is not None:
         levels, transparent = np.asarray(image), image.info.get("transparency")
         alpha = None
         if isinstance(transparent, int):
             alpha = Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8))
-        return Image.fromarray(grey_to_8_bits(levels, grey)), alpha
+        return Image.fromarray(grey_to_8_bits(levels, *grey)), alpha
     if not image.has_transparency_data:
         return image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB"), None
     if image.mode not in ("LA", "RGBA"):

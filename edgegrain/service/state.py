@@ -30,7 +30,7 @@ from edgegrain.service.observability import ServiceMetrics
 from edgegrain.service.problems import MEDIA_TYPE, Problem, retry_later, wrong_parameter
 from edgegrain.service.settings import Settings
 from edgegrain.service.workers import COMMAND, Workers
-from sdk.payload import Scene, check_claims, enlargement, picture_size
+from sdk.payload import Scene, check_claims, check_side, enlargement, picture_size
 from sdk.scenes import scene_size
 from server_decoder.decoder_session import require_provider
 
@@ -150,7 +150,7 @@ class ServiceState:
             self._check_faces(claims, manifest, options)
         else:
             try:
-                factor = enlargement(claims, manifest, options.size)
+                factor = enlargement(claims, manifest, check_side(manifest, options.size))
             except ImageError as error:
                 raise wrong_parameter("size", str(error)) from error
             width, height = picture_size(claims, manifest, options.size, most)

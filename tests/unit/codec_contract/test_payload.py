@@ -25,11 +25,10 @@ from codec_contract.payload import (
     FIT_STRETCH,
     MAGIC,
     Header,
-    decode_payload,
     encode_payload,
     parse_payload,
 )
-from tests.payload_bytes import sealed, version_1
+from tests.payload_bytes import decode_payload, sealed, version_1
 
 TABLES = CoderTables.default()
 CONTRACT = bytes(range(32))
@@ -316,7 +315,9 @@ def test_any_sealed_bytes_that_begin_as_version_2_are_refused_or_canonical(data:
     ("text", "bytes, got str"), (None, "bytes, got NoneType"), (b"", "is empty"),
     (b"\xed", "at least 14 bytes, got 1"), (b"\xa8", "at least 7 bytes, got 1"),
     (b"no payload", "it begins with 6e6f"), (bytes(20), "begins with 0000"),
-    (b"\x89PNG\r\n\x1a\n" * 4, "not a payload"), (old(first=b"\x21"), "this is a scene of several faces"),
+    *((start + bytes(20), "not a payload: it is a picture; compress makes a payload of it")
+      for start in (b"\x89PNG", b"\xff\xd8\xff", b"\0\0\0\x1cftyp")),
+    (old(first=b"\x21"), "this is a scene of several faces"),
     (old(first=b"\x31"), "version 3 is unknown"), (old(first=b"\x13"), "coding 3 is unknown"),
     (old(flags=0x40 | 16), "reserved"), (old(flags=0x80 | 16), "reserved"),
     (old(flags=3 | 16), "ends inside the square's x"),
@@ -398,13 +399,10 @@ def test_absurd_claims_are_refused_before_anything_is_allocated(index: int) -> N
 # -- contracts and arguments ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("version", "named"), [(1, "deadbeef, not 00010203"), (2, "dead, not 0001")])
-def test_another_contract_is_named(version: int, named: str) -> None:
+@BOTH_VERSIONS
+def test_another_contract_is_told(version: int) -> None:
     other = b"\xde\xad\xbe\xef" + bytes(28)
-    data = pack(content("gradient", 8, 8, 0), contract_id=other, version=version)
-    with pytest.raises(PayloadError, match=f"contract {named}$"):
-        unpack(data)
-    header = parse_header(data)
+    header = parse_header(pack(content("gradient", 8, 8, 0), contract_id=other, version=version))
     assert header.is_of(other) and not header.is_of(CONTRACT)
     assert header.is_of(b"\xde\xad\xbe\xee" + bytes(28)) == (version == 2)
 

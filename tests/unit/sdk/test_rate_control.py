@@ -99,7 +99,7 @@ class TestRatesOfABundle:
         codec, encoded = sdk.Codec(), []
         fitted = codec.fit(PICTURE)
         lr = codec._lr(fitted)
-        sizes = [len(codec.pack(lr, fitted, rate)) for rate in codec._rates_from(None, 1)]
+        sizes = [len(codec._pack(lr, fitted, rate)) for rate in codec._rates_from(None, 1)]
         assert sizes == sorted(set(sizes), reverse=True)
         encode = sdk.Codec._lr
         monkeypatch.setattr(sdk.Codec, "_lr", lambda *arguments: encoded.append(1) or encode(*arguments))
@@ -119,7 +119,7 @@ class TestRatesOfABundle:
         codec, grey = sdk.Codec(), np.full((64, 64, 3), 128, np.uint8)
         fitted = codec.fit(grey)
         lr = codec._lr(fitted)
-        payloads = [codec.pack(lr, fitted, rate) for rate in codec._rates_from(None, 1)]
+        payloads = [codec._pack(lr, fitted, rate) for rate in codec._rates_from(None, 1)]
         assert all(codec.can_restore(payload) for payload in payloads)
         assert [codec._rate_index(payload) for payload in payloads] == [0, 1, 2, 3]
         pictures = codec.restore_batch(payloads)
@@ -138,7 +138,7 @@ class TestRatesOfABundle:
         codec = sdk.Codec()
         fitted = codec.fit(PICTURE)
         for rate in codec._rates_from(None, 1):
-            payload = codec.pack(codec._lr(fitted), fitted, rate)
+            payload = codec._pack(codec._lr(fitted), fitted, rate)
             wanted, found = codec.restore(payload, size="native"), codec.restore(payload.lr)
             assert np.asarray(found).max() == np.asarray(wanted).max()
 

@@ -19,7 +19,7 @@ from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import encode_payload
 from sdk.codec import Codec
 from sdk.open_bundle import OpenBundle
-from sdk.payload import enlargement, picture_size
+from sdk.payload import check_side, enlargement, picture_size
 from tests.pictures import noise
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
@@ -173,7 +173,7 @@ def test_tiles_are_restored_at_the_original_s_size(plain: Codec) -> None:
     assert picture_size(header, tiled, "native", 3500) == (70, 50)
     assert enlargement(header, tiled, "original") == enlargement(header, tiled, "native") == 1
     with pytest.raises(sdk.ImageError, match="at their original's size only, not at 128 pixels; leave size out"):
-        enlargement(header, tiled, 128)
+        check_side(tiled, 128)
 
 
 def test_a_bundle_without_an_enlarger_opens_none(plain: Codec) -> None:

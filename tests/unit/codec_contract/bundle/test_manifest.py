@@ -80,7 +80,7 @@ def test_every_field_is_read(bundle: Path) -> None:
     assert manifest.preprocessing["fit_default"] == "pad"
     assert manifest.licence["weights"] == "research"
     assert manifest.encoder["layers"] == 9
-    assert manifest.entry("coder.json") == FileEntry("coder.json", 19, hashlib.sha256(FILES["coder.json"]).hexdigest())
+    assert manifest.entry("coder.json") == FileEntry(19, hashlib.sha256(FILES["coder.json"]).hexdigest())
     assert manifest.path("encoder.mlpackage/Data/com.apple.CoreML/model.mlmodel").is_file()
 
 

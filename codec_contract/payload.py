@@ -394,14 +394,10 @@ def _read_square(data: bytes, position: int, end: int) -> tuple[OrientedSquare, 
     for name in ("square's x", "square's y", "square's edge", "square's slope"):
         value, position = read_leb128(data, position, end, name)
         values.append(value)
-    x, y, across_x, across_y = values
-    return OrientedSquare(x, y, _unzigzag(across_x), _unzigzag(across_y)), position
+    x, y, *codes = values
+    return OrientedSquare(x, y, *(-(code >> 1) - 1 if code & 1 else code >> 1 for code in codes)), position
 
 
 def _zigzag(value: int) -> int:
     """Map 0, -1, 1, -2, 2, ... to 0, 1, 2, 3, 4, ..."""
     return 2 * value if value >= 0 else -2 * value - 1
-
-
-def _unzigzag(code: int) -> int:
-    return -(code >> 1) - 1 if code & 1 else code >> 1

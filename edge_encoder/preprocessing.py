@@ -64,6 +64,9 @@ PICTURE_SUFFIXES = frozenset(
     ".jp2".split())
 """Suffixes of files that commands take for pictures in a folder; a file given by name may have any."""
 
+INSTALL = "pip install 'edgegrain[heic]'"
+_HEIF_BRANDS = (b"hei", b"hev", b"mif1", b"msf1")
+
 RAISE_LIMIT = ", or if you trust it, raise the limit (max_pixels, --max-megapixels)"
 """The end of the refusal of a large picture; a service, whose clients cannot do that, leaves it out."""
 
@@ -129,7 +132,11 @@ def enough_memory(name: str) -> Iterator[None]:
 def readable_formats() -> tuple[str, ...]:
     """The formats of `FORMATS` that this installation reads: HEIF, for example, only with the extra ``heic``."""
     Image.init()
-    register_heif()
+    if "HEIF" not in Image.OPEN:  # else another plug-in reads it
+        with suppress(ImportError):  # also if its library does not load
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
     return tuple(filter(_is_readable, FORMATS))
 
 
@@ -220,7 +227,7 @@ def _refusal(stream: IO[bytes], formats: tuple[str, ...], heif: bool) -> str:
         header = stream.read(12)
         if not header:
             return "is empty"
-        if heif and is_heif(header):
+        if heif and header[4:8] == b"ftyp" and header[8:12].startswith(_HEIF_BRANDS):
             return ("is a damaged HEIC picture" if "HEIF" in formats else
                     f"is a HEIC picture, which this installation does not read; install: {INSTALL}")
     return f"is not a picture, or has an unsupported format; readable here: {', '.join(formats)}"
@@ -375,25 +382,3 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"{name} claims {width} x {height} pixels, more than {max_pixels}; reduce it first{RAISE_LIMIT}")
-
-
-INSTALL = "pip install 'edgegrain[heic]'"
-
-_BRANDS = (b"hei", b"hev", b"mif1", b"msf1")
-
-
-def register_heif() -> None:
-    """Let Pillow read HEIF if pillow-heif is installed and no other plug-in reads it."""
-    if "HEIF" in Image.OPEN:
-        return
-    try:
-        from pillow_heif import register_heif_opener
-
-        register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
-    except ImportError:  # also if its library does not load
-        return
-
-
-def is_heif(header: bytes) -> bool:
-    """True for the first bytes, at least 12, of a HEIF file."""
-    return header[4:8] == b"ftyp" and header[8:12].startswith(_BRANDS)

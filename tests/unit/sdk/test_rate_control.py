@@ -48,7 +48,8 @@ def test_the_best_quality_that_fits_is_taken() -> None:
     for quality, size in sizes.items():
         assert sdk.compress(PICTURE, max_bytes=size).lr.shape[0] == SIDES[quality]
     assert sdk.compress(PICTURE, max_bytes=sizes["medium"] - 1).lr.shape[0] == 16
-    assert sdk.compress(PICTURE, quality="small", max_bytes=10_000).lr.shape[0] == 16
+    for quality, side in (("tiny", 8), ("small", 16), ("large", 32)):
+        assert sdk.compress(PICTURE, quality=quality, max_bytes=10_000).lr.shape[0] == side
     with pytest.raises(sdk.ImageError, match=f"fits into {sizes['tiny'] - 1} bytes.* has {sizes['tiny']}"):
         sdk.compress(PICTURE, max_bytes=sizes["tiny"] - 1)
 

@@ -234,8 +234,6 @@ class TestErrors:
           for status in (400, 401, 404, 413, 500)),
         pytest.param([(200, {}, b" " * (1 << 22))], "answer has more than 1048576 bytes", 1, id="a long answer"),
         pytest.param([(503, {}, b" " * (1 << 22)), NOTHING], None, 2, id="a long refusal"),
-        *(pytest.param([(200, {}, body)], "not a list of bundles", 1, id=body.decode())
-          for body in (b"nonsense", b"{}", b'""', b"[3]", b'[{"id": "x"}]')),
         pytest.param([(200, {"Content-Encoding": "gzip"}, gzip.compress(b"[]"))], "not a list of bundles", 1,
                      id="answers are not inflated"),
     ])

@@ -7,9 +7,7 @@ import copy
 import io
 import multiprocessing
 import pickle
-import struct
 import threading
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
@@ -26,7 +24,7 @@ from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.fit import fit_picture, restored_size, unfit_picture
 from edge_encoder.integer_network import load_integer_network, run_reference
 from tests.payload_bytes import sealed
-from tests.pictures import encoded, noise
+from tests.pictures import encoded, noise, png
 from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -126,14 +124,10 @@ def test_an_lr_of_16_bits(colour_type: int, mode: str) -> None:
     """Pillow writes no such PNG, and reads only the high bytes."""
     lr = np.asarray(Image.fromarray(picture(LR, LR)).convert(mode))
     expected = sdk.restore(np.asarray(Image.fromarray(lr).convert("RGB")))
-    head = struct.pack(">IIBBBBB", LR, LR, 16, colour_type, 0, 0, 0)
     for step, error in ((257, None), (256, "levels of 8 bits, this picture has others of 16")):
         rows = b"".join(b"\0" + row.tobytes() for row in (lr.astype(np.uint16) * step).astype(">u2"))
-        chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-        data = b"\x89PNG\r\n\x1a\n" + b"".join(
-            len(body).to_bytes(4) + name + body + zlib.crc32(name + body).to_bytes(4) for name, body in chunks)
         with nullcontext() if error is None else pytest.raises(sdk.ImageError, match=error):
-            np.testing.assert_array_equal(np.asarray(sdk.restore(data)), np.asarray(expected))
+            np.testing.assert_array_equal(sdk.restore(png(LR, LR, 16, colour_type, rows)), expected)
 
 
 def test_a_text_and_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def test_a_framed_portrait(finder: FaceFinder, portrait: np.ndarray) -> None:
 
 @pytest.mark.parametrize(("degrees", "scale", "size"), [
     (0, 1, (500, 420)), (20, 0.6, (640, 480)), (-30, 2, (900, 800)), (12, 0.3, (700, 450)), (90, 1, (420, 500)),
-    (8, 0.5, (3000, 2100))])
+    (180, 0.8, (600, 500)), (270, 1, (420, 500)), (0, 0.2, (1200, 800)), (8, 0.5, (3000, 2100))])
 def test_turned_and_moved_faces_are_found_again(
     finder: FaceFinder, portrait: np.ndarray, degrees: float, scale: float, size: tuple[int, int]
 ) -> None:

@@ -90,12 +90,6 @@ class TestVerbs:
             pictures = remote.restore(payload, **options), *remote.restore_batch([payload], **options)
             assert [sdk.read_mark(one) for one in pictures] == [mark, mark]
 
-        async def both(url: str) -> list[Any]:
-            async with sdk.connect_async(url, token=TOKEN) as client:
-                return [await client.restore(payload, mark=mark) for mark in (True, False)]
-
-        assert [sdk.read_mark(one) for one in asyncio.run(both(remote.url))] == [wanted, None]
-
     def test_a_service_that_does_not_mark(self, bundle: Path) -> None:
         payload = sdk.Codec(bundle).compress(picture())
         with live_service(bundle, mark=False, deadline=60) as service, sdk.connect(service.url) as client:

@@ -7,9 +7,8 @@ import copy
 import io
 import multiprocessing
 import pickle
-import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -243,25 +242,16 @@ class TestCodec:
         codec = sdk.Codec()  # nothing opened yet: the threads race for it
         pictures = [picture(seed=seed) for seed in range(4)]
         expected = [(box_mean(item), repeated(box_mean(item))) for item in pictures]
-        failures: list[object] = []
 
         def work(index: int) -> None:
-            try:
-                for step in range(6):
-                    chosen = (index + step) % len(pictures)
-                    payload = codec.compress(pictures[chosen])
-                    same_lr = np.array_equal(payload.lr, expected[chosen][0])
-                    if not same_lr or not np.array_equal(np.asarray(codec.restore(payload)), expected[chosen][1]):
-                        failures.append(chosen)
-            except Exception as error:
-                failures.append(error)
+            for step in range(6):
+                chosen = (index + step) % len(pictures)
+                payload = codec.compress(pictures[chosen])
+                np.testing.assert_array_equal(payload.lr, expected[chosen][0])
+                np.testing.assert_array_equal(codec.restore(payload), expected[chosen][1])
 
-        threads = [threading.Thread(target=work, args=(index,)) for index in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failures == []
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(work, range(6)))
 
     def test_copies_and_processes_open_it_again(self) -> None:
         codec = sdk.Codec("faces", threads=1)

@@ -1,11 +1,11 @@
-"""The LR coder is lossless, deterministic and compact, and refuses corrupt bodies and invalid tables; steps."""
+"""The LR coder is compact and deterministic (lossless: test_payload.py), and refuses corrupt bodies and invalid tables;
+steps."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -47,13 +47,6 @@ def smooth(height: int, width: int, seed: int = 0, deviation: float = 4.0) -> np
     return np.clip(levels, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 40), (40, 1), (3, 5), (16, 16), (17, 33)])
-@pytest.mark.parametrize("make", [noise, smooth])
-def test_round_trip(shape: tuple[int, ...], make: Callable[[int, int], np.ndarray]) -> None:
-    lr = make(*shape)
-    assert np.array_equal(decode_lr(encode_lr(lr, TABLES), lr.shape[1], lr.shape[0], TABLES), lr)
-
-
 def test_smooth_pictures_become_small_and_noise_hardly_grows() -> None:
     assert len(encode_lr(smooth(32, 32, deviation=2.0), TABLES)) < 0.5 * 3 * 32 * 32
     assert len(encode_lr(noise(32, 32), TABLES)) < 1.1 * 3 * 32 * 32
@@ -72,7 +65,8 @@ def test_coding_is_fast_enough() -> None:
 
 def test_tables_survive_json_and_are_small() -> None:
     data = TABLES.to_json()
-    assert CoderTables.from_json(data).to_json() == CoderTables.from_json(data.decode()).to_json() == data
+    assert CoderTables.from_json(data) == TABLES
+    assert CoderTables.from_json(data.decode()).to_json() == data
     assert len(data) < 30_000
 
 
@@ -183,11 +177,6 @@ EVERY_LEVEL = np.arange(256, dtype=np.uint8)
 CONTRACT = bytes(range(32))
 
 
-def test_step_1_changes_nothing() -> None:
-    np.testing.assert_array_equal(to_indices(EVERY_LEVEL, 1), EVERY_LEVEL)
-    np.testing.assert_array_equal(rounded(EVERY_LEVEL, 1), EVERY_LEVEL)
-
-
 def test_levels_go_to_the_nearest_multiple_and_halves_up() -> None:
     np.testing.assert_array_equal(rounded(np.uint8([0, 1, 2, 3, 4, 5, 254, 255]), 3), [0, 0, 3, 3, 3, 6, 255, 255])
     np.testing.assert_array_equal(rounded(np.uint8([0, 1, 2, 3, 253, 254, 255]), 2), [0, 2, 2, 4, 254, 254, 255])
@@ -230,7 +219,7 @@ def test_the_step_is_in_the_json_and_in_the_digest() -> None:
     coarse = replace(TABLES, step=3)
     record = json.loads(coarse.to_json())
     assert (record["format"], record["step"]) == ("edgegrain coder tables 2", 3)
-    assert CoderTables.from_json(coarse.to_json()).to_json() == coarse.to_json()
+    assert CoderTables.from_json(coarse.to_json()) == coarse != TABLES
     assert coarse.digest() != TABLES.digest()
     assert "step" not in json.loads(TABLES.to_json())
 

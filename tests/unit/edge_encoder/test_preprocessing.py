@@ -62,17 +62,6 @@ def linear_grey_profile() -> bytes:
 
 
 class TestSources:
-    def test_path_string_bytes_pillow_and_array_agree(self, tmp_path: Path) -> None:
-        rgb = picture()
-        data = encoded(Image.fromarray(rgb))
-        path = tmp_path / "p.png"
-        path.write_bytes(data)
-        for source in (path, str(path), data, bytearray(data), memoryview(data), memoryview(data[::-1])[::-1],
-                       Image.fromarray(rgb), rgb):
-            loaded = load_picture(source)
-            assert loaded.dtype == np.uint8 and loaded.flags.c_contiguous
-            np.testing.assert_array_equal(loaded, rgb)
-
     def test_array_subclasses_count_as_their_array(self) -> None:
         levels = picture()[..., 0]
         for grey in (levels.view(np.matrix), np.ma.masked_array(levels, mask=levels > 9)):

@@ -62,7 +62,8 @@ def test_every_source_gives_the_same_payload(tmp_path: Path) -> None:
     data = path.read_bytes()
     upload = UploadFile(io.BytesIO(data))
     with path.open("rb") as file:
-        for source in (path, str(path), data, Image.fromarray(rgb), Image.open(path), file, file, upload):
+        for source in (path, str(path), data, bytearray(data), memoryview(data), memoryview(data[::-1])[::-1],
+                       Image.fromarray(rgb), Image.open(path), file, file, upload):
             assert sdk.compress(source) == expected
         assert not file.closed
 

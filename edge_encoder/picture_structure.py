@@ -194,8 +194,8 @@ def _png_data_ends_early(stream: IO[bytes]) -> bool:
 
 
 def code_points_of(image: ImageFile.ImageFile, stream: IO[bytes]) -> tuple[int, int] | None:
-    """Colour primaries and transfer characteristics: of a PNG those of the chunk cICP, of an AVIF without an ICC profile
-    those of the first box ``colr`` that has any."""
+    """Colour primaries and transfer characteristics of a PNG, in the chunk cICP, and of an AVIF without ICC profile, in
+    the first box ``colr`` that has any."""
     if image.format == "PNG":
         for kind, _ in _png_chunks(stream):
             if kind == b"cICP":

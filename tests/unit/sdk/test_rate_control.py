@@ -111,6 +111,9 @@ class TestRatesOfABundle:
         assert len(encoded) == len(sizes)  # once a picture
         tiny = sdk.compress(PICTURE, quality="tiny")
         assert sdk.inspect(tiny).quality == "tiny" and sdk.inspect(payload).quality is None
+        assert tiny == codec.pack(lr, fitted, "tiny") and codec.pack(lr, fitted) == codec.compress(PICTURE)
+        with pytest.raises(sdk.BundleError, match="no quality 'huge', only: tiny"):
+            codec.pack(lr, fitted, "huge")
         assert len(tiny) == sizes[2] and tiny == sdk.compress(PICTURE, quality="tiny", max_bytes=9999)
         with pytest.raises(sdk.ImageError, match=f"fits into {sizes[3] - 1} bytes.* has {sizes[3]}$"):
             sdk.compress(PICTURE, max_bytes=sizes[3] - 1)

@@ -94,6 +94,15 @@ def moved(points: np.ndarray, centre: tuple[float, float], degrees: float, scale
     return (points - 128) @ np.array([[cos, sin], [-sin, cos]]) * scale + centre
 
 
+def apart(finder: FaceFinder, face: np.ndarray, degrees: float, scale: float, size: tuple[int, int]) -> float:
+    """Largest error of the square of a face that was turned, scaled and moved, in the face's 256 pixels."""
+    centre = size[0] * 0.45, size[1] * 0.52
+    before = ffhq_square(finder.find(face)[0].points, (256, 256)).corners()
+    (found,) = finder.find(placed(face, size, centre, degrees, scale))
+    after = ffhq_square(found.points, size).corners()
+    return np.hypot(*(after - moved(before, centre, degrees, scale)).T).max() / scale
+
+
 def test_a_framed_portrait(finder: FaceFinder, portrait: np.ndarray) -> None:
     (face,) = finder.find(portrait)
     assert is_framed(ffhq_square(face.points, (256, 256)), (256, 256))
@@ -106,12 +115,7 @@ def test_a_framed_portrait(finder: FaceFinder, portrait: np.ndarray) -> None:
 def test_turned_and_moved_faces_are_found_again(
     finder: FaceFinder, portrait: np.ndarray, degrees: float, scale: float, size: tuple[int, int]
 ) -> None:
-    centre = size[0] * 0.45, size[1] * 0.52
-    before = ffhq_square(finder.find(portrait)[0].points, (256, 256)).corners()
-    (face,) = finder.find(placed(portrait, size, centre, degrees, scale))
-    after = ffhq_square(face.points, size).corners()
-    apart = np.hypot(*(after - moved(before, centre, degrees, scale)).T)
-    assert apart.max() / scale < 14  # of the portrait's 256 pixels, at the square's corners
+    assert apart(finder, portrait, degrees, scale, size) < 14
 
 
 def test_every_face(finder: FaceFinder, portrait: np.ndarray) -> None:

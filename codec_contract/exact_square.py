@@ -114,22 +114,16 @@ MAX_SIDE = 65535
 """Longest side accepted, in pixels, before and after."""
 
 
-def check_resize(rgb: Rgb, size: tuple[int, int]) -> None:
-    """Raise ``ImageError`` unless ``rgb`` is uint8 [H, W, 3] and all sides lie in 1...MAX_SIDE."""
-    if not is_rgb(rgb):
-        raise ImageError(f"the exact resize takes uint8 [H, W, 3], got {describe_array(rgb)}")
-    height, width = rgb.shape[:2]
-    for name, side in (("width", width), ("height", height), ("new width", size[0]), ("new height", size[1])):
-        if not 1 <= side <= MAX_SIDE:
-            raise ImageError(f"the exact resize takes sides of 1 to {MAX_SIDE} pixels, {name} is {side}")
-
-
 def exact_resize(rgb: Rgb, size: tuple[int, int]) -> Rgb:
     """Resize a picture, uint8 [H, W, 3], to ``size = (width, height)``; returns a new uint8 [h, w, 3]."""
     from PIL import Image
 
-    check_resize(rgb, size)
-    width, height = int(size[0]), int(size[1])
+    if not is_rgb(rgb):
+        raise ImageError(f"the exact resize takes uint8 [H, W, 3], got {describe_array(rgb)}")
+    width, height = size
+    for name, side in (("width", rgb.shape[1]), ("height", rgb.shape[0]), ("new width", width), ("new height", height)):
+        if not 1 <= side <= MAX_SIDE:
+            raise ImageError(f"the exact resize takes sides of 1 to {MAX_SIDE} pixels, {name} is {side}")
     picture = Image.fromarray(np.ascontiguousarray(rgb))
     picture = picture.resize((width, picture.height), Image.Resampling.BILINEAR)
     picture = picture.resize((width, height), Image.Resampling.BILINEAR)

@@ -236,15 +236,6 @@ def decode_body(payload: ParsedPayload, tables: CoderTables) -> Rgb:
     return lr
 
 
-def decode_payload(data: BytesLike, *, contract_id: bytes, tables: CoderTables) -> tuple[Rgb, Header]:
-    """The LR, uint8 ``[h, w, 3]``, and the header of a payload of an LR contract, given by its 32 bytes or their
-    beginning; as `parse_payload` and `decode_body`."""
-    payload = parse_payload(data)
-    if not payload.header.is_of(contract_id):
-        raise other_contract(payload.header, f"not {contract_id[: len(payload.header.contract_id)].hex()}")
-    return decode_body(payload, tables), payload.header
-
-
 def check_crc(data: bytes) -> int:
     """The position of the CRC at the end of a payload or scene; `PayloadError` if it is not that of what precedes."""
     size = _CRC_BYTES[_version(data)]
@@ -403,14 +394,10 @@ def _read_square(data: bytes, position: int, end: int) -> tuple[OrientedSquare, 
     for name in ("square's x", "square's y", "square's edge", "square's slope"):
         value, position = read_leb128(data, position, end, name)
         values.append(value)
-    x, y, across_x, across_y = values
-    return OrientedSquare(x, y, _unzigzag(across_x), _unzigzag(across_y)), position
+    x, y, *codes = values
+    return OrientedSquare(x, y, *(-(code >> 1) - 1 if code & 1 else code >> 1 for code in codes)), position
 
 
 def _zigzag(value: int) -> int:
     """Map 0, -1, 1, -2, 2, ... to 0, 1, 2, 3, 4, ..."""
     return 2 * value if value >= 0 else -2 * value - 1
-
-
-def _unzigzag(code: int) -> int:
-    return -(code >> 1) - 1 if code & 1 else code >> 1

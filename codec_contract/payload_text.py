@@ -70,12 +70,15 @@ def _bare(text: str) -> str:
 
 
 def misread(data: bytes) -> str | None:
-    """The step that turned a payload into these bytes, which do not begin as one; None if they do not show it."""
+    """Why bytes do not begin as a payload: the step that turned one into them, or a picture; None if they do not show
+    it."""
     advice = "; send bytes, or Payload.text()"
     if data.startswith((b"\xc3\xadn", *(bytes((0xC2, first)) for first in range(0xA8, 0xAD)))):
         return f"it was read as latin-1 and written as UTF-8{advice}"
     if data.startswith(b"\xef\xbf\xbd"):
         return f"it was read as UTF-8, which replaced its bytes{advice}"
+    if data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")) or data[4:8] == b"ftyp":
+        return "it is a picture; compress makes a payload of it"
     return "it is a payload's text; Payload.from_text reads it" if is_text(data[:8].decode("latin-1")) else None
 
 

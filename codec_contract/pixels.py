@@ -58,8 +58,7 @@ def quantize(values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         array = array.astype(np.float32)
     if np.isnan(array).any():
         raise QuantizationError("cannot quantize NaN: the values come from a computation that failed")
-    levels: npt.NDArray[np.uint8] = np.clip(np.floor(unit_to_levels(array) + 0.5), 0, 255).astype(np.uint8)
-    return levels
+    return np.clip(np.floor(unit_to_levels(array) + 0.5), 0, 255).astype(np.uint8)
 
 
 def network_input(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import struct
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
 from codec_contract.errors import ImageError
+from codec_contract.pixels import Rgb
 
 if TYPE_CHECKING:
     from PIL import ImageCms
+
+_KEPT_PIXELS = 54_000_000
+"""Larger pictures are halved, so that a photograph of a phone never takes 600 MB."""
+_STRIP_PIXELS = 1 << 22
+"""Pixels that are converted at once."""
 
 _SRGB_TOLERANCE = 2
 """Levels by which a profile of sRGB may change a colour, because its curves and primaries are rounded."""
@@ -45,7 +52,63 @@ _GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
 _HDR = {16: "PQ", 18: "HLG"}
 
 
-def profile_of(info: Mapping[Any, Any], code_points: CodePoints | None, name: str) -> bytes | None:
+def halvings_of(size: tuple[int, int]) -> int:
+    """The number of times that a picture's sides are halved until it has at most `_KEPT_PIXELS`."""
+    return next(halvings for halvings in range(8) if math.prod(size) >> 2 * halvings <= _KEPT_PIXELS)
+
+
+def to_rgb(image: Image.Image, background: tuple[int, int, int], name: str, code_points: CodePoints | None = None,
+           raw_mode: str = "") -> Rgb:
+    """The colours of a loaded picture, halved until they are few enough; `raw_mode` is from before it was loaded.
+
+    Strip by strip, which saves memory.
+    """
+    width, height = image.size
+    halvings, transparent = halvings_of(image.size), _transparency_of_8_bits(image, raw_mode)
+    profile = _profile_of(image.info, code_points, name)
+    grey = _grey_range(image, name) if image.mode == "F" or image.mode.startswith("I") else None
+    rgb = np.empty((-(-height >> halvings), -(-width >> halvings), 3), np.uint8)
+    rows = max(1, _STRIP_PIXELS // width >> halvings) << halvings
+    transforms: dict[str, ImageCms.ImageCmsTransform | None] = {}
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        if transparent is not None:
+            strip.info["transparency"] = transparent
+        colour, alpha = _colour_and_alpha(strip, grey)
+        if profile and profile is not image.info.get("icc_profile") and colour.mode == "L":
+            colour = colour.convert("RGB")  # profiles that are made are for RGB
+        if colour.mode not in transforms:
+            transforms[colour.mode] = _srgb_transform(profile, colour.mode)
+        if transform := transforms[colour.mode]:
+            colour = transform.apply(colour)
+        colour = colour.convert("RGB")
+        if alpha is not None:
+            flat = Image.new("RGB", strip.size, background)
+            flat.paste(colour, mask=alpha)
+            colour = flat
+        rgb[top >> halvings : top + rows >> halvings] = np.asarray(colour.reduce(1 << halvings))
+    return rgb
+
+
+def _colour_and_alpha(image: Image.Image, grey: tuple[int, bool] | None) -> tuple[Image.Image, Image.Image | None]:
+    """The picture in a mode that profiles are for (L, RGB or CMYK), and its alpha channel if it has one."""
+    if grey is not None:
+        levels, transparent = np.asarray(image), image.info.get("transparency")
+        alpha = None
+        if isinstance(transparent, int):
+            alpha = Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8))
+        white, inverted = grey
+        levels = white - np.minimum(levels, white) if inverted else levels
+        return Image.fromarray(levels_to_8_bits(levels, white)), alpha
+    if not image.has_transparency_data:
+        return image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB"), None
+    if image.mode not in ("LA", "RGBA"):
+        image = image.convert("LA" if image.mode in ("L", "La") else "RGBA")
+    alpha = image.getchannel("A")
+    return image.getchannel("L") if image.mode == "LA" else image.convert("RGB"), alpha
+
+
+def _profile_of(info: Mapping[Any, Any], code_points: CodePoints | None, name: str) -> bytes | None:
     """The ICC profile that turns a picture's levels into colours; None for sRGB. ``info`` is Pillow's."""
     if code_points is not None:
         primaries, transfer = code_points
@@ -63,7 +126,7 @@ def profile_of(info: Mapping[Any, Any], code_points: CodePoints | None, name: st
     return _matrix_profile(chromaticities, 1 / gamma)
 
 
-def srgb_transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+def _srgb_transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
     """The conversion of pictures of a mode; None without a profile, with sRGB, or with an unusable one."""
     if not profile:
         return None
@@ -139,15 +202,8 @@ _USUAL_BITS = (8, 10, 12)
 """Ranges that cameras store in 16 bits; pictures of one would be black if they were read as 16 bits."""
 
 
-class GreyRange(NamedTuple):
-    """The level of white, and True if that is 0 and black the highest level."""
-
-    white: int
-    inverted: bool
-
-
-def grey_range(image: Image.Image, name: str) -> GreyRange:
-    """The range of a picture of mode ``I``, ``I;16`` or ``F``.
+def _grey_range(image: Image.Image, name: str) -> tuple[int, bool]:
+    """White of a picture of mode ``I``, ``I;16`` or ``F``, and True if that is level 0, and black this highest level.
 
     White is 65,535, or what a TIFF declares: SMaxSampleValue, or 12 bits per sample. For a TIFF that declares none of
     them and whose largest level is below 4,096, white is the largest level of 8, 10 or 12 bits, with a warning; for a
@@ -167,13 +223,7 @@ def grey_range(image: Image.Image, name: str) -> GreyRange:
         raise ImageError(f"{name} holds levels from {least} to {largest}, expected 0 to "
                          f"{max(white, WHITE_16)}; convert it to 16 bits")
     # Pillow inverts such TIFFs of 8 bits only.
-    return GreyRange(white, tags is not None and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
-
-
-def grey_to_8_bits(levels: npt.NDArray[Any], levels_range: GreyRange) -> npt.NDArray[np.uint8]:
-    """Grey levels of a range as 8 bits."""
-    white, inverted = levels_range
-    return levels_to_8_bits(white - np.minimum(levels, white) if inverted else levels, white)
+    return white, tags is not None and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def _extrema(image: Image.Image) -> tuple[int, int]:
@@ -256,7 +306,7 @@ def raw_mode(image: Image.Image) -> str:
     return str(tiles[0][3]) if image.format == "PNG" and tiles else ""
 
 
-def transparency_of_8_bits(image: Image.Image, raw_mode: str) -> Any:
+def _transparency_of_8_bits(image: Image.Image, raw_mode: str) -> Any:
     """``info["transparency"]`` of a loaded picture, on the scale of its pixels; `raw_mode` is from before.
 
     Of 16-bit colours only the high byte counts, as Pillow reads no more of the pixels. The level of 16-bit grey stays:

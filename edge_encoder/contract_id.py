@@ -17,8 +17,6 @@ from codec_contract.errors import BundleError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import integer_digest, load_integer_network
 
-QUANTIZATION_RULE = "level = floor((value + 1) * 127.5 + 0.5) clipped to 0..255"
-
 
 def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], coder_tables: CoderTables) -> bytes:
     """The 32-byte id of an LR contract; a payload carries its first two bytes.
@@ -32,7 +30,7 @@ def lr_contract_id(encoder_digest: bytes, preprocessing: Mapping[str, Any], code
         "contract": "edgegrain LR contract 1",
         "encoder": encoder_digest.hex(),
         "preprocessing": dict(preprocessing),
-        "quantization": QUANTIZATION_RULE,
+        "quantization": "level = floor((value + 1) * 127.5 + 0.5) clipped to 0..255",
         "coder": coder_tables.digest().hex(),
     }
     try:

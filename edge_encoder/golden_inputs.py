@@ -79,7 +79,26 @@ def golden_input(kind: str, parameters: Mapping[str, Any], hr: int) -> Rgb:
     """One input, uint8 ``[hr, hr, 3]``, as defined in the module's docstring."""
     if not 2 <= hr <= MAX_HR:
         raise BundleError(f"golden inputs have sides of 2 to {MAX_HR} pixels, got {hr}")
-    return np.ascontiguousarray(_MAKERS[kind](parameters, hr), dtype=np.uint8)
+    y, x = (index[..., None] for index in np.ogrid[:hr, :hr])
+    levels: Any
+    match kind:
+        case "constant":
+            levels = parameters["colour"]
+        case "gradient":
+            t, steps = {"x": (x, hr - 1), "y": (y, hr - 1), "diagonal": (x + y, 2 * hr - 2)}[parameters["axis"]]
+            levels = (np.array(parameters["from"]) * (steps - t) + np.array(parameters["to"]) * t + steps // 2) // steps
+        case "checkerboard":
+            even = (x // parameters["period"] + y // parameters["period"]) % 2 == 0
+            levels = np.where(even, parameters["first"], parameters["second"])
+        case "noise":
+            block, low, high = parameters["block"], parameters["low"], parameters["high"]
+            cells = -(-hr // block)
+            values = generator_bytes(parameters["seed"], cells * cells * 3).astype(np.int64)
+            levels = (low + values * (high - low + 1) // 256).reshape(cells, cells, 3)
+            levels = levels.repeat(block, axis=0).repeat(block, axis=1)[:hr, :hr]
+        case _:
+            raise KeyError(kind)
+    return np.ascontiguousarray(np.broadcast_to(levels, (hr, hr, 3)), dtype=np.uint8)
 
 
 def generator_bytes(seed: int, count: int) -> npt.NDArray[np.uint8]:
@@ -92,36 +111,6 @@ def generator_bytes(seed: int, count: int) -> npt.NDArray[np.uint8]:
     np.multiply.accumulate(powers, out=powers)
     sums = np.cumsum(np.concatenate([np.ones(1, np.uint32), powers[:-1]]), dtype=np.uint32)
     return ((powers * np.uint32(seed) + sums * np.uint32(INCREMENT)) >> np.uint32(24)).astype(np.uint8)
-
-
-def _constant(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
-    return np.broadcast_to(parameters["colour"], (hr, hr, 3))
-
-
-def _gradient(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
-    y, x = np.indices((hr, hr))
-    positions = {"x": (x, hr - 1), "y": (y, hr - 1), "diagonal": (x + y, 2 * hr - 2)}
-    position, steps = positions[parameters["axis"]]
-    t = position[:, :, None]
-    return (np.array(parameters["from"]) * (steps - t) + np.array(parameters["to"]) * t + steps // 2) // steps
-
-
-def _checkerboard(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
-    y, x = np.indices((hr, hr)) // parameters["period"]
-    even = ((x + y) % 2 == 0)[:, :, None]
-    return np.where(even, parameters["first"], parameters["second"])
-
-
-def _noise(parameters: Mapping[str, Any], hr: int) -> npt.NDArray[Any]:
-    block, low, high = parameters["block"], parameters["low"], parameters["high"]
-    cells = -(-hr // block)
-    values = generator_bytes(parameters["seed"], cells * cells * 3).astype(np.int64)
-    levels = (low + values * (high - low + 1) // 256).reshape(cells, cells, 3)
-    return levels.repeat(block, axis=0).repeat(block, axis=1)[:hr, :hr]
-
-
-_MAKERS: dict[str, Callable[[Mapping[str, Any], int], npt.NDArray[Any]]] = {
-    "constant": _constant, "gradient": _gradient, "checkerboard": _checkerboard, "noise": _noise}
 
 
 def _digest(lr: Rgb) -> str:

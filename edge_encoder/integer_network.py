@@ -203,7 +203,9 @@ def accumulate(layer: IntegerConv, x: np.ndarray) -> np.ndarray:
         for j in range(kw):
             tap = x[:, i : i + height * down : down, j : j + width * across : across]
             if layer.groups == 1:
-                acc += _exact_matmul(tap, weight[:, :, i, j].T)
+                # numpy multiplies int64 matrices without BLAS, a hundred times slower than float64. Products of a byte
+                # and an int8 summed over fewer than 2^37 channels stay below 2^53, which float64 holds exactly.
+                acc += (tap.astype(np.float64) @ weight[:, :, i, j].T.astype(np.float64)).astype(np.int64)
             else:
                 acc += tap * weight[:, 0, i, j]
     return acc
@@ -254,12 +256,6 @@ def load_integer_network(source: str | Path | bytes) -> IntegerNetwork:
         raise BundleError(f"the integer encoder cannot be read ({error}); download the bundle again") from error
     validate_network(network)
     return network
-
-
-def _exact_matmul(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    # numpy multiplies int64 matrices without BLAS, a hundred times slower than float64. Products of a byte and
-    # an int8 summed over fewer than 2^37 channels stay below 2^53, so float64 holds every partial sum exactly.
-    return (x.astype(np.float64) @ weight.astype(np.float64)).astype(np.int64)
 
 
 def _stride(value: int | Sequence[int]) -> int | tuple[int, int]:

@@ -193,22 +193,21 @@ def _png_data_ends_early(stream: IO[bytes]) -> bool:
     return missing > 0
 
 
-def png_code_points(stream: IO[bytes]) -> tuple[int, int] | None:
-    """Colour primaries and transfer characteristics in the chunk cICP of a PNG."""
-    for kind, _ in _png_chunks(stream):
-        if kind == b"cICP":
-            primaries, transfer = stream.read(2)
-            return primaries, transfer
-        if kind == b"IDAT":
-            break
+def code_points_of(image: ImageFile.ImageFile, stream: IO[bytes]) -> tuple[int, int] | None:
+    """Colour primaries and transfer characteristics of a PNG, in the chunk cICP, and of an AVIF without ICC profile, in
+    the first box ``colr`` that has any."""
+    if image.format == "PNG":
+        for kind, _ in _png_chunks(stream):
+            if kind == b"cICP":
+                primaries, transfer = stream.read(2)
+                return primaries, transfer
+            if kind == b"IDAT":
+                break
+    elif image.format == "AVIF" and "icc_profile" not in image.info:
+        stream.seek(0)
+        _, _, box = stream.read(MAX_HEADER_BYTES).partition(b"colrnclx")
+        return struct.unpack(">HH", box[:4]) if len(box) >= 4 else None
     return None
-
-
-def avif_code_points(stream: IO[bytes]) -> tuple[int, int] | None:
-    """The same of an AVIF file: of its first box ``colr`` that has any."""
-    stream.seek(0)
-    _, _, box = stream.read(MAX_HEADER_BYTES).partition(b"colrnclx")
-    return struct.unpack(">HH", box[:4]) if len(box) >= 4 else None
 
 
 def exif_orientation(exif: bytes) -> int | None:

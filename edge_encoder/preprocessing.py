@@ -7,7 +7,6 @@ colour management differ between platforms.
 from __future__ import annotations
 
 import io
-import math
 import operator
 import os
 import struct
@@ -15,7 +14,7 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -26,29 +25,8 @@ from codec_contract.files import content_of, why_unreadable
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
 from codec_contract.pixels import Rgb
-from edge_encoder.colour import (
-    CodePoints,
-    GreyRange,
-    grey_range,
-    grey_to_8_bits,
-    levels_to_8_bits,
-    profile_of,
-    raw_mode,
-    refuse_misread_depth,
-    srgb_transform,
-    transparency_of_8_bits,
-)
-from edge_encoder.picture_structure import (
-    avif_code_points,
-    check_decoder,
-    check_structure,
-    exif_orientation,
-    is_cut_off,
-    png_code_points,
-)
-
-if TYPE_CHECKING:
-    from PIL import ImageCms
+from edge_encoder.colour import CodePoints, halvings_of, levels_to_8_bits, raw_mode, refuse_misread_depth, to_rgb
+from edge_encoder.picture_structure import check_decoder, check_structure, code_points_of, exif_orientation, is_cut_off
 
 Colour = tuple[int, int, int]
 PictureSource = (
@@ -65,16 +43,14 @@ PICTURE_SUFFIXES = frozenset(
     ".jp2".split())
 """Suffixes of files that commands take for pictures in a folder; a file given by name may have any."""
 
+INSTALL = "pip install 'edgegrain[heic]'"
+_HEIF_BRANDS = (b"hei", b"hev", b"mif1", b"msf1")
+
 RAISE_LIMIT = ", or if you trust it, raise the limit (max_pixels, --max-megapixels)"
 """The end of the refusal of a large picture; a service, whose clients cannot do that, leaves it out."""
 
 _LIBRARIES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "zlib", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 """Format -> the optional library that Pillow's own reader needs, as `PIL.features` names it."""
-
-_KEPT_PIXELS = 54_000_000
-"""Larger pictures are halved, so that a photograph of a phone never takes 600 MB."""
-_STRIP_PIXELS = 1 << 22
-"""Pixels that are converted at once."""
 
 _NEW_SUBFILE_TYPE = 254  # tag of TIFF; bit 0: a reduced version of another picture in the file
 
@@ -130,7 +106,11 @@ def enough_memory(name: str) -> Iterator[None]:
 def readable_formats() -> tuple[str, ...]:
     """The formats of `FORMATS` that this installation reads: HEIF, for example, only with the extra ``heic``."""
     Image.init()
-    register_heif()
+    if "HEIF" not in Image.OPEN:  # else another plug-in reads it
+        with suppress(ImportError):  # also if its library does not load
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
     return tuple(filter(_is_readable, FORMATS))
 
 
@@ -182,20 +162,13 @@ def _from_stream(
                              "develop it to a JPEG or PNG first")
         _check_size(*image.size, max_pixels, name)
         place = stream.tell()
-        code_points = (png_code_points(stream) if image.format == "PNG" else
-                       avif_code_points(stream) if image.format == "AVIF" and "icc_profile" not in image.info else
-                       None)
+        code_points = code_points_of(image, stream)
         check_decoder(image, stream, name)
         stream.seek(place)
         if image.format in ("JPEG", "MPO"):
-            halvings = _halvings(image.size)
+            halvings = halvings_of(image.size)
             image.draft(None, (image.width >> halvings, image.height >> halvings))
         return _from_pillow(image, background, max_pixels, name, stream, code_points)
-
-
-def _halvings(size: tuple[int, int]) -> int:
-    """The number of times that a picture's sides are halved until it has at most `_KEPT_PIXELS`."""
-    return next(halvings for halvings in range(8) if math.prod(size) >> 2 * halvings <= _KEPT_PIXELS)
 
 
 def _opened(stream: IO[bytes], formats: tuple[str, ...]) -> ImageFile.ImageFile | None:
@@ -216,14 +189,13 @@ def _opened(stream: IO[bytes], formats: tuple[str, ...]) -> ImageFile.ImageFile 
 
 def _refusal(stream: IO[bytes], formats: tuple[str, ...], heif: bool) -> str:
     """The reason why none of the formats is that of the file."""
-    if stream.seekable():
-        stream.seek(0)
-        header = stream.read(12)
-        if not header:
-            return "is empty"
-        if heif and is_heif(header):
-            return ("is a damaged HEIC picture" if "HEIF" in formats else
-                    f"is a HEIC picture, which this installation does not read; install: {INSTALL}")
+    stream.seek(0)
+    header = stream.read(12)
+    if not header:
+        return "is empty"
+    if heif and header[4:8] == b"ftyp" and header[8:12].startswith(_HEIF_BRANDS):
+        return ("is a damaged HEIC picture" if "HEIF" in formats else
+                f"is a HEIC picture, which this installation does not read; install: {INSTALL}")
     return f"is not a picture, or has an unsupported format; readable here: {', '.join(formats)}"
 
 
@@ -243,7 +215,7 @@ def _from_pillow(
             raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: its last pixels are missing")
         if (nclx := image.info.get("nclx_profile")) and "icc_profile" not in image.info:  # of HEIF
             code_points = nclx["color_primaries"], nclx["transfer_characteristics"]
-        rgb = _to_rgb(image, background, name, code_points, transparency_of_8_bits(image, stored))
+        rgb = to_rgb(image, background, name, code_points, stored)
         if stream:
             image.close()  # frees its pixels
     except (ImageError, MemoryError):
@@ -302,53 +274,6 @@ def _orientation_of_caller(image: Image.Image) -> int:
     return 1 if turned >= 5 and size not in sizes and size[::-1] in sizes else turned
 
 
-def _to_rgb(
-    image: Image.Image, background: Colour, name: str, code_points: CodePoints | None = None, transparent: object = None
-) -> Rgb:
-    """The colours of a loaded picture, halved until they are few enough; strip by strip, which saves memory."""
-    width, height = image.size
-    halvings = _halvings(image.size)
-    profile = profile_of(image.info, code_points, name)
-    grey = grey_range(image, name) if image.mode == "F" or image.mode.startswith("I") else None
-    rgb = np.empty((-(-height >> halvings), -(-width >> halvings), 3), np.uint8)
-    rows = max(1, _STRIP_PIXELS // width >> halvings) << halvings
-    transforms: dict[str, ImageCms.ImageCmsTransform | None] = {}
-    for top in range(0, height, rows):
-        strip = image.crop((0, top, width, min(top + rows, height)))
-        if transparent is not None:
-            strip.info["transparency"] = transparent
-        colour, alpha = _colour_and_alpha(strip, grey)
-        if profile and profile is not image.info.get("icc_profile") and colour.mode == "L":
-            colour = colour.convert("RGB")  # profiles that are made are for RGB
-        if colour.mode not in transforms:
-            transforms[colour.mode] = srgb_transform(profile, colour.mode)
-        if transform := transforms[colour.mode]:
-            colour = transform.apply(colour)
-        colour = colour.convert("RGB")
-        if alpha is not None:
-            flat = Image.new("RGB", strip.size, background)
-            flat.paste(colour, mask=alpha)
-            colour = flat
-        rgb[top >> halvings : top + rows >> halvings] = np.asarray(colour.reduce(1 << halvings))
-    return rgb
-
-
-def _colour_and_alpha(image: Image.Image, grey: GreyRange | None) -> tuple[Image.Image, Image.Image | None]:
-    """The picture in a mode that profiles are for (L, RGB or CMYK), and its alpha channel if it has one."""
-    if grey is not None:
-        levels, transparent = np.asarray(image), image.info.get("transparency")
-        alpha = None
-        if isinstance(transparent, int):
-            alpha = Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8))
-        return Image.fromarray(grey_to_8_bits(levels, grey)), alpha
-    if not image.has_transparency_data:
-        return image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB"), None
-    if image.mode not in ("LA", "RGBA"):
-        image = image.convert("LA" if image.mode in ("L", "La") else "RGBA")
-    alpha = image.getchannel("A")
-    return image.getchannel("L") if image.mode == "LA" else image.convert("RGB"), alpha
-
-
 def _from_array(array: npt.NDArray[np.uint8 | np.uint16], background: Colour) -> Rgb:
     shape = f"{array.dtype} {list(array.shape)}"
     if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
@@ -361,7 +286,7 @@ def _from_array(array: npt.NDArray[np.uint8 | np.uint16], background: Colour) ->
     if levels.ndim == 2:
         return np.repeat(levels[:, :, None], 3, axis=2)
     if levels.shape[2] == 4:
-        return _to_rgb(Image.fromarray(np.ascontiguousarray(levels)), background, "the array")
+        return to_rgb(Image.fromarray(np.ascontiguousarray(levels)), background, "the array")
     return np.ascontiguousarray(levels)
 
 
@@ -376,25 +301,3 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"{name} claims {width} x {height} pixels, more than {max_pixels}; reduce it first{RAISE_LIMIT}")
-
-
-INSTALL = "pip install 'edgegrain[heic]'"
-
-_BRANDS = (b"hei", b"hev", b"mif1", b"msf1")
-
-
-def register_heif() -> None:
-    """Let Pillow read HEIF if pillow-heif is installed and no other plug-in reads it."""
-    if "HEIF" in Image.OPEN:
-        return
-    try:
-        from pillow_heif import register_heif_opener
-
-        register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
-    except ImportError:  # also if its library does not load
-        return
-
-
-def is_heif(header: bytes) -> bool:
-    """True for the first bytes, at least 12, of a HEIF file."""
-    return header[4:8] == b"ftyp" and header[8:12].startswith(_BRANDS)

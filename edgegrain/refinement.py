@@ -156,8 +156,8 @@ class RefiningCodec(Codec):
         if key not in self._found:
             if len(self._found) == _KEPT:
                 self._found.clear()
-            self._found[key] = self._search(fitted, self.pack(self._lr(fitted), fitted, self._rate))
-        return self.pack(self._found[key], fitted, self._rate)
+            self._found[key] = self._search(fitted, self._pack(self._lr(fitted), fitted, self._rate))
+        return self._pack(self._found[key], fitted, self._rate)
 
     def compress_batch(
         self, pictures: Iterable[PictureSource], fit: Fit | None = None, **options: Any
@@ -255,7 +255,7 @@ class RefiningCodec(Codec):
 
     def _packed(self, indices: Tensor, fitted: Fitted) -> Payload:
         whole = self._rounded(indices)[0].permute(1, 2, 0).byte().cpu().numpy()
-        return self.pack(np.ascontiguousarray(to_levels(whole, self._level_step)), fitted, self._rate)
+        return self._pack(np.ascontiguousarray(to_levels(whole, self._level_step)), fitted, self._rate)
 
 
 class PayloadBits(nn.Module):

@@ -289,6 +289,4 @@ def _codec(folder: Path, device: Device) -> Codec:
         return _kept_codec(folder, device)
 
 
-@functools.lru_cache(maxsize=8)
-def _kept_codec(folder: Path, device: Device) -> Codec:
-    return Codec(folder, device)
+_kept_codec = functools.lru_cache(maxsize=8)(Codec)

@@ -22,7 +22,6 @@ from codec_contract.fit import (
     Fit,
     Size,
     check_fit,
-    check_size,
     fit_picture,
     unfit_picture,
 )
@@ -37,7 +36,7 @@ from sdk.generated_mark import marked
 from sdk.inputs import RestoreSource, batches, position_in_batch, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
 from sdk.open_bundle import FormChoice, OpenBundle, RunningDecoder
-from sdk.payload import Payload, Scene, enlargement, lr_header, picture_size
+from sdk.payload import Payload, Scene, check_side, enlargement, lr_header, picture_size
 from sdk.scenes import compress_scene_within, restore_scene
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import Device
@@ -186,7 +185,7 @@ class Codec:
         on that fits, or the last."""
         lr = self._lr(fitted)
         for rate in self._rates_from(quality, max_bytes):
-            payload = self.pack(lr, fitted, rate)
+            payload = self._pack(lr, fitted, rate)
             if max_bytes is None or len(payload) <= max_bytes:
                 break
         return payload
@@ -205,10 +204,12 @@ class Codec:
         rates = rates_from(self._manifest, quality)
         return rates[:1] if max_bytes is None else rates
 
-    def pack(self, lr: Rgb, fitted: Fitted, rate: Rate | None = None) -> Payload:
+    def pack(self, lr: Rgb, fitted: Fitted, quality: str | None = None) -> Payload:
         """The payload of an LR of this bundle's size, uint8 ``[h, w, 3]``, for a picture that `fit` prepared; its
-        levels are rounded as payloads of the rate, by default the first, store them."""
-        rate = rate or self._manifest.rates[0]
+        levels are rounded as payloads of this ``quality``, by default of the first rate, store them."""
+        return self._pack(lr, fitted, self._rates_from(quality, None)[0])
+
+    def _pack(self, lr: Rgb, fitted: Fitted, rate: Rate) -> Payload:
         tables = self._open.tables_of(rate)
         lr = rounded(lr, tables.step)
         return Payload(encode_payload(
@@ -354,7 +355,8 @@ class Codec:
         if isinstance(received, Scene):
             return received
         header = received.header if isinstance(received, Payload) else lr_header(received, self._manifest)
-        shown = picture_size(header, self._manifest, size := check_size(size), check_max_pixels(max_pixels))
+        shown = picture_size(header, self._manifest, size := check_side(self._manifest, size),
+                             check_max_pixels(max_pixels))
         if isinstance(received, Payload):
             tables = self._open.tables_of(self._manifest.rate_of(header) or self._manifest.rates[0])
             lr = decode_body(received.parsed, tables)

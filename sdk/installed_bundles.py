@@ -38,6 +38,7 @@ class BundleInfo:
         quality: ``"tiny"``, ``"small"``, ``"medium"`` or ``"large"``: its rate among the bundles of its domain; None if
             it is not one of them.
         qualities: of all its rates, from most to fewest bytes; None for a rate without a name.
+        lr_contract_ids: of all its rates.
     """
 
     id: str
@@ -55,6 +56,7 @@ class BundleInfo:
     sides: tuple[int, ...] = ()
     quality: str | None = None
     qualities: tuple[str | None, ...] = ()
+    lr_contract_ids: tuple[str, ...] = ()
 
 
 def bundles() -> list[BundleInfo]:
@@ -83,6 +85,7 @@ def bundle_info(manifest: Manifest) -> BundleInfo:
         sides=manifest.sides,
         quality=manifest.quality,
         qualities=tuple(rate.quality for rate in manifest.rates),
+        lr_contract_ids=tuple(rate.lr_contract_id.hex() for rate in manifest.rates),
     )
 
 

@@ -60,9 +60,9 @@ def lr_header(lr: Rgb, manifest: Manifest) -> Header:
 
 
 def picture_size(header: Header, manifest: Manifest, size: Size, max_pixels: int) -> tuple[int, int]:
-    """(width, height) of the picture that a payload is restored to, after all its claims were checked."""
+    """(width, height) of the picture that a payload is restored to at a size of `check_side`, after all its claims were
+    checked."""
     check_claims(header, manifest)
-    enlargement(header, manifest, size)
     tiled = manifest.tile_overlap is not None
     width, height = header.original_size if tiled else restored_size(header, manifest.hr, size)
     if isinstance(size, int):
@@ -83,12 +83,11 @@ def check_pixels(width: int, height: int, most: int, name: str = "picture") -> N
 
 
 def enlargement(header: Header, manifest: Manifest, size: Size) -> int:
-    """Factor by which the square of a payload is enlarged for a size; 1 for none.
+    """Factor by which the square of a payload is enlarged for a size of `check_side`; 1 for none.
 
     The smallest factor of the bundle whose square covers ``size`` pixels or, for ``"original"``, the longest side of
     the original or of the square cut out of it; the largest factor for an original beyond all of them.
     """
-    size = check_side(manifest, size)
     if size == "native":
         return 1
     if isinstance(size, int):

@@ -57,7 +57,10 @@ def retouch(
     restored = np.asarray(codec.restore(codec.compress(after, fit), strength=strength, max_pixels=max_pixels))
     if original is not None:
         if fit == FIT_CROP:
-            restored = _uncropped(restored, before)
+            side = len(restored)
+            top, left = (before.shape[0] - side) // 2, (before.shape[1] - side) // 2
+            square, restored = restored, before.copy()
+            restored[top : top + side, left : left + side] = square
         feather = max(before.shape[:2]) / FEATHERS_PER_SIDE if feather is None else feather
         restored = blend(before, restored, changed(before, after, threshold), feather)
     return marked(Image.fromarray(restored), codec.bundle, mark)
@@ -74,12 +77,3 @@ def blend(before: Rgb, restored: Rgb, mask: npt.NDArray[np.uint8], feather: floa
     # Twice the blurred mask: at the edge of a large region, where it is one half, the weight is 1.
     weight = np.maximum(mask, (2 * soft).clip(0, 255))[..., None] / 255
     return np.round(before + weight * (restored.astype(np.float32) - before)).astype(np.uint8)
-
-
-def _uncropped(square: Rgb, around: Rgb) -> Rgb:
-    """A copy of a picture with its centre square, which the fit ``"crop"`` takes, replaced."""
-    side = square.shape[0]
-    top, left = (around.shape[0] - side) // 2, (around.shape[1] - side) // 2
-    whole = around.copy()
-    whole[top : top + side, left : left + side] = square
-    return whole

@@ -60,7 +60,7 @@ def compress_scene_within(
         lrs = [codec._lr(face) for face in fitted]
         rates = codec._rates_from(quality, max_bytes)
         for rate in rates:
-            faces = [codec.pack(lr, face, rate) for lr, face in zip(lrs, fitted, strict=True)]
+            faces = [codec._pack(lr, face, rate) for lr, face in zip(lrs, fitted, strict=True)]
             used = _bytes(faces, size)
             while (used > (max_bytes or used) and rate is rates[-1] and codec is codecs[-1] and len(faces) > 1
                    and fitted[len(faces) - 1].face < LEAST_PIXELS):

@@ -73,9 +73,6 @@ class _Latent:
         return np.ascontiguousarray(self._deviation * z.transpose(2, 0, 1)[None])
 
 
-TileNetwork = Callable[[Rgb, int, int], Rgb]
-"""(tile uint8 ``[side, side, 3]``, its top, its left) -> uint8 ``[made, made, 3]``."""
-
 _BITS = 12
 _ONE = 1 << _BITS
 
@@ -91,9 +88,10 @@ def pad_to(rgb: Rgb, width: int, height: int) -> Rgb:
     return np.pad(rgb, ((0, height - rgb.shape[0]), (0, width - rgb.shape[1]), (0, 0)), mode="edge")
 
 
-def run_tiles(rgb: Rgb, side: int, made: int, overlap: int, run: TileNetwork, *, unit: int = 1) -> Rgb:
-    """Apply ``run``, which makes squares of ``made`` pixels of those of ``side``, to a picture tile by tile:
-    uint8 ``[H, W, 3]`` -> ``[H * made / side, W * made / side, 3]``.
+def run_tiles(rgb: Rgb, side: int, made: int, overlap: int, run: Callable[[Rgb, int, int], Rgb], *, unit: int = 1
+              ) -> Rgb:
+    """Apply ``run`` (tile, its top, its left), which makes squares of ``made`` pixels of those of ``side``, to a
+    picture tile by tile: uint8 ``[H, W, 3]`` -> ``[H * made / side, W * made / side, 3]``.
 
     Neighbouring tiles overlap by at least ``overlap`` pixels. Every tile begins at a multiple of ``unit``, which
     ``side``, ``overlap`` and the picture's sides are too.

@@ -1,10 +1,22 @@
-"""Bytes of payloads that the product does not write: of version 1, and with a CRC after other bytes."""
+"""Payloads read at once; bytes of payloads that the product does not write: of version 1, and with a CRC after other
+bytes."""
 
 from __future__ import annotations
 
 import zlib
 
-from codec_contract.payload import FIT_ALIGN, FITS, MAGIC, parse_payload, write_leb128
+from codec_contract.errors import PayloadError
+from codec_contract.lr_coder.coder_tables import CoderTables
+from codec_contract.payload import FIT_ALIGN, FITS, MAGIC, Header, decode_body, parse_payload, write_leb128
+from codec_contract.pixels import Rgb
+
+
+def decode_payload(data: bytes, *, contract_id: bytes, tables: CoderTables) -> tuple[Rgb, Header]:
+    """The LR and the header of a payload of an LR contract."""
+    payload = parse_payload(data)
+    if not payload.header.is_of(contract_id):
+        raise PayloadError("another contract")
+    return decode_body(payload, tables), payload.header
 
 
 def version_1(payload: bytes, contract_id: bytes) -> bytes:

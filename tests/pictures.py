@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,18 @@ def refused(data: bytes, times: int, rng: np.random.Generator) -> int:
         except ImageError:
             count += 1
     return count
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, depth: int, colour_type: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of these rows, with chunks before them, which Pillow does not write."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in (
+        (b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
 
 
 def encoded(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:

@@ -71,10 +71,10 @@ def repeating_decoder(hr: int = HR, lr: int = LR) -> bytes:
     return checked(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
 
 
-def changed_decoder(hr: int, lr: int, nodes: Sequence[onnx.NodeProto], weights: dict[str, np.ndarray],
-                    *inputs: onnx.ValueInfoProto) -> bytes:
+def changed_decoder(nodes: Sequence[onnx.NodeProto], weights: dict[str, np.ndarray], *inputs: onnx.ValueInfoProto
+                    ) -> bytes:
     """`repeating_decoder`, and nodes that make ``hr`` of ``repeated``, with weights and inputs of their own."""
-    model = onnx.load_model_from_string(repeating_decoder(hr, lr))
+    model = onnx.load_model_from_string(repeating_decoder())
     model.graph.node[-1].output[0] = "repeated"
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
@@ -82,9 +82,9 @@ def changed_decoder(hr: int, lr: int, nodes: Sequence[onnx.NodeProto], weights: 
     return checked(model)
 
 
-def quantizing_decoder(hr: int = HR, lr: int = LR, base: bytes | None = None) -> bytes:
-    """`repeating_decoder`, or ``base``, as a graph that quantizes: uint8 ``[b, lr, lr, 3]`` -> ``[b, hr, hr, 3]``."""
-    model = onnx.load_model_from_string(base or repeating_decoder(hr, lr))
+def quantizing_decoder() -> bytes:
+    """`repeating_decoder` as a graph that quantizes: uint8 ``[b, LR, LR, 3]`` -> ``[b, HR, HR, 3]``."""
+    model = onnx.load_model_from_string(repeating_decoder())
     graph, one = model.graph, helper.make_node
     for node in graph.node:
         node.input[:] = ["values" if name == "lr" else name for name in node.input]
@@ -100,33 +100,33 @@ def quantizing_decoder(hr: int = HR, lr: int = LR, base: bytes | None = None) ->
     graph.node.extend(nodes)
     constants = {"half": 127.5, "one": 1, "rounding": 0.5, "least": 0, "most": 255}
     graph.initializer.extend(numpy_helper.from_array(np.float32(value), name) for name, value in constants.items())
-    graph.input[0].CopyFrom(helper.make_tensor_value_info("lr", TensorProto.UINT8, ["b", lr, lr, 3]))
-    graph.output[0].CopyFrom(helper.make_tensor_value_info("hr", TensorProto.UINT8, ["b", hr, hr, 3]))
+    graph.input[0].CopyFrom(helper.make_tensor_value_info("lr", TensorProto.UINT8, ["b", LR, LR, 3]))
+    graph.output[0].CopyFrom(helper.make_tensor_value_info("hr", TensorProto.UINT8, ["b", HR, HR, 3]))
     return checked(model)
 
 
-def steered_decoder(hr: int = HR, lr: int = LR, control: str = "strength") -> bytes:
+def steered_decoder(control: str = "strength") -> bytes:
     """`repeating_decoder` plus strength / 255: each 2 of it make pictures a level brighter; so does another control."""
     nodes = [helper.make_node("Mul", [control, "level"], ["scaled"]),
              helper.make_node("Reshape", ["scaled", "shape"], ["light"]),
              helper.make_node("Add", ["repeated", "light"], ["hr"])]
     weights = {control: np.full(1, STRENGTH_DEFAULT, np.float32), "level": np.float32(1 / 255),
                "shape": np.array([-1, 1, 1, 1])}
-    return changed_decoder(hr, lr, nodes, weights, helper.make_tensor_value_info(control, TensorProto.FLOAT, ["s"]))
+    return changed_decoder(nodes, weights, helper.make_tensor_value_info(control, TensorProto.FLOAT, ["s"]))
 
 
-def write_steered_bundle(folder: Path, name: str = "steered-64-lr16") -> Path:
+def write_steered_bundle(folder: Path) -> Path:
     """A bundle with the control ``strength``, 4 to 64, by default `STRENGTH_DEFAULT`, and another LR contract."""
-    root = write_tiny_bundle(folder, name, random=True, decoder=steered_decoder())
+    root = write_tiny_bundle(folder, "steered-64-lr16", random=True, decoder=steered_decoder())
     decoder = json.loads((root / MANIFEST).read_text())["decoder"]
     refresh_manifest(root, decoder={
         **decoder, "controls": ["strength"], "strength": {"range": [4, 64], "default": STRENGTH_DEFAULT}})
     return root
 
 
-def convolutional_decoder(hr: int = HR, lr: int = LR, channels: int = 64, blocks: int = 4) -> bytes:
+def convolutional_decoder() -> bytes:
     """`repeating_decoder` plus random residual blocks on the LR: a decoder that takes a few milliseconds."""
-    rng, weights, nodes, factor = np.random.default_rng(0), {}, [], hr // lr
+    rng, weights, nodes, factor, channels = np.random.default_rng(0), {}, [], HR // LR, 64
 
     def node(kind: str, inputs: list[str], output: str, **attributes: object) -> str:
         nodes.append(helper.make_node(kind, inputs, [output], **attributes))
@@ -138,14 +138,14 @@ def convolutional_decoder(hr: int = HR, lr: int = LR, channels: int = 64, blocks
         return name
 
     features = node("Conv", ["lr", weight("first", channels, 3, 3, 3)], "features0", pads=[1] * 4)
-    for index in range(blocks):
+    for index in range(4):
         bent = node("LeakyRelu", [features], f"bent{index}", alpha=0.2)
         kernel = weight(f"block{index}", channels, channels, 3, 3, gain=0.5)
         change = node("Conv", [bent, kernel], f"change{index}", pads=[1] * 4)
         features = node("Add", [features, change], f"features{index + 1}")
     wide = node("ConvTranspose", [features, weight("up", channels, 16, factor, factor)], "wide", strides=[factor] * 2)
     detail = node("Conv", [wide, weight("last", 3, 16, 3, 3)], "detail", pads=[1] * 4)
-    return changed_decoder(hr, lr, [*nodes, helper.make_node("Add", ["repeated", detail], ["hr"])], weights)
+    return changed_decoder([*nodes, helper.make_node("Add", ["repeated", detail], ["hr"])], weights)
 
 
 def nearest_enlarger(doublings: int, side: int = HR, dtype: int = TensorProto.UINT8) -> list[bytes]:

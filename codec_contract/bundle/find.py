@@ -78,8 +78,7 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
     """
     if max_bytes is not None:
         check_max_bytes(max_bytes)
-    if quality is not None and not (isinstance(quality, str) and quality in QUALITIES):
-        raise BundleError(f"there is no quality {str(quality)[:80]!r}, only: {', '.join(QUALITIES)}")
+    allowed = QUALITIES if quality is None else _up_to(quality)
     if quality is None and (max_bytes is None or base.quality is None):
         return [base]
     known: dict[str, Manifest] = {}  # the first of several with the same quality
@@ -87,7 +86,6 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
         for rate in manifest.rates if manifest.domain == base.domain else ():
             if rate.quality is not None:
                 known.setdefault(rate.quality, manifest)
-    allowed = QUALITIES if quality is None else QUALITIES[:QUALITIES.index(quality) + 1]
     if max_bytes is None:
         allowed = allowed[-1:]
     found = [known[name] for name in reversed(allowed) if name in known]
@@ -101,8 +99,14 @@ def rates_from(manifest: Manifest, quality: str | None) -> tuple[Rate, ...]:
     """The rates of a bundle from the first one of at most this quality on; all without one."""
     if quality is None:
         return manifest.rates
-    allowed = QUALITIES[: QUALITIES.index(quality) + 1]
+    allowed = _up_to(quality)
     return manifest.rates[next((index for index, rate in enumerate(manifest.rates) if rate.quality in allowed), 0) :]
+
+
+def _up_to(quality: str) -> tuple[Quality, ...]:
+    if not (isinstance(quality, str) and quality in QUALITIES):
+        raise BundleError(f"there is no quality {str(quality)[:80]!r}, only: {', '.join(QUALITIES)}")
+    return QUALITIES[: QUALITIES.index(quality) + 1]
 
 
 def check_max_bytes(max_bytes: int) -> int:

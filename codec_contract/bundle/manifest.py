@@ -64,9 +64,8 @@ _HEX64 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of a bundle: POSIX path relative to the folder, size in bytes, SHA-256 in hex."""
+    """Size in bytes and SHA-256 in hex of a file of a bundle."""
 
-    path: str
     size: int
     sha256: str
 
@@ -126,6 +125,7 @@ class Manifest:
     preprocessing: Mapping[str, Any]
     decoder: Mapping[str, Any]
     files: Mapping[str, FileEntry]
+    """By their POSIX path relative to the folder."""
     training: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     licence: Mapping[str, Any]
@@ -185,9 +185,8 @@ class Manifest:
 
     def path(self, name: str) -> Path:
         """The path of a listed file, unverified: in the folder, or in the folder `SHARED` next to it."""
-        entry = self.entry(name)
-        own = self.folder.joinpath(*PurePosixPath(entry.path).parts)
-        shared = self.folder.parent / SHARED / entry.sha256
+        shared = self.folder.parent / SHARED / self.entry(name).sha256
+        own = self.folder.joinpath(*PurePosixPath(name).parts)
         return shared if not own.exists() and shared.is_file() else own
 
     def open_file(self, name: str) -> bytes:
@@ -231,10 +230,11 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
     lr = _bounded(source, "lr", 256, where)
     if hr % lr:
         raise BundleError(f"{where}: hr {hr} is not a multiple of lr {lr}")
-    preprocessing = _field(source, "preprocessing", dict, where)
+    objects = {name: _field(source, name, dict, where)
+               for name in ("encoder", "preprocessing", "decoder", "training", "evaluation", "licence")}
     tile_overlap = None
-    if "tile_overlap" in preprocessing:
-        tile_overlap = _bounded(preprocessing, "tile_overlap", lr // 2, where, least=0)
+    if "tile_overlap" in objects["preprocessing"]:
+        tile_overlap = _bounded(objects["preprocessing"], "tile_overlap", lr // 2, where, least=0)
     files = _file_entries(_field(source, "files", dict, where), where)
     manifest = Manifest(
         folder=folder,
@@ -246,13 +246,8 @@ def parse_manifest(data: bytes, folder: Path) -> Manifest:
         hr=hr,
         lr=lr,
         tile_overlap=tile_overlap,
-        encoder=_field(source, "encoder", dict, where),
-        preprocessing=preprocessing,
-        decoder=_field(source, "decoder", dict, where),
         files=files,
-        training=_field(source, "training", dict, where),
-        evaluation=_field(source, "evaluation", dict, where),
-        licence=_field(source, "licence", dict, where),
+        **objects,
         decoders=_decoders(source, where),
         enlarger=_enlarger(source, files, hr, tile_overlap is not None, where),
         quality=_quality(source, where),
@@ -341,7 +336,7 @@ def _file_entries(source: Mapping[str, Any], where: str) -> Mapping[str, FileEnt
         if not isinstance(record, dict):
             raise BundleError(f"{where}: the entry of {name!r} must be an object")
         entry = f"{where}, file {name!r}"
-        entries[name] = FileEntry(name, _bounded(record, "size", MAX_FILE_BYTES, entry, least=0),
+        entries[name] = FileEntry(_bounded(record, "size", MAX_FILE_BYTES, entry, least=0),
                                   _matching(record, "sha256", _HEX64, entry))
     return entries
 

@@ -83,8 +83,7 @@ def neighbour_indices(width: int, height: int) -> IntArray:
     for dy, dx in NEIGHBOURS:
         near = np.maximum(y + dy, 0) * width + np.clip(x + dx, 0, width - 1)
         columns.append(np.where(near < y * width + x, near, west))
-    indices: IntArray = np.stack(columns, axis=1).astype(np.int32)
-    return indices
+    return np.stack(columns, axis=1).astype(np.int32)
 
 
 def positions(width: int, height: int) -> IntArray:
@@ -98,15 +97,13 @@ def positions(width: int, height: int) -> IntArray:
     v = (2 * y + 1) * 128 // height - 128
     flags = [128 * edge.astype(np.int32) for edge in (y == 0, x == 0, x == width - 1)]
     columns = [u, v, u * u >> 7, v * v >> 7, u * v >> 7, *flags]
-    placed: IntArray = np.stack(columns, axis=1).astype(np.int32)
-    return placed
+    return np.stack(columns, axis=1).astype(np.int32)
 
 
 def coding_lines(width: int, height: int) -> npt.NDArray[np.int32]:
     """The slanted line of each pixel, int32 [height * width]; within a line, coding order is reading order."""
     y, x = np.divmod(np.arange(height * width, dtype=np.int32), np.int32(width))
-    lines: IntArray = x + SLANT * y
-    return lines
+    return x + SLANT * y
 
 
 def all_contexts(lr: npt.NDArray[np.uint8], channel: int) -> tuple[IntArray, IntArray]:

@@ -9,9 +9,10 @@ Networks", 2019, appendix A; the published ``recreate_aligned_images``). The eye
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from codec_contract.errors import ImageError, PayloadError
 from codec_contract.oriented_square import OrientedSquare, nearest_square
@@ -43,22 +44,12 @@ CONFIRMED_PRESENCE = 0.95
 FRAMED_CENTRE, FRAMED_SIDE, FRAMED_ROLL = 0.03, 0.08, 4.0
 
 
-@dataclass(frozen=True)
-class FacePoints:
-    """Positions in a face: x and y in pixels, left and right as seen in the picture."""
-
-    left_eye: tuple[float, float]
-    right_eye: tuple[float, float]
-    mouth: tuple[float, float]
-    """Midpoint of its corners."""
-
-
-@dataclass(frozen=True)
-class FoundFace:
-    """A face with its box and its points."""
+class FoundFace(NamedTuple):
+    """A face with its box and, ``[3, 2]``, its left and right eye, as seen in the picture, and the middle of its mouth.
+    """
 
     detected: DetectedFace
-    points: FacePoints
+    points: Points
 
 
 class FaceFinder:
@@ -86,7 +77,7 @@ class FaceFinder:
                 break
         return sorted(found, key=lambda face: -face.detected.side)
 
-    def _points(self, photo: Photograph, face: DetectedFace) -> FacePoints | None:
+    def _points(self, photo: Photograph, face: DetectedFace) -> Points | None:
         """Eyes and mouth of a face, or None. The second pass is centred by the first."""
         points = self._mesh(photo, square_around(face.centre, face.across, _MESH_SCALE * face.side), LEAST_SCORE)
         if points is None:
@@ -98,10 +89,8 @@ class FaceFinder:
         right = across / np.hypot(*across)
         extent = np.ptp(points @ np.array([[right[0], -right[1]], [right[1], right[0]]]), axis=0).max()
         points = self._mesh(photo, square_around(middle, across, _MESH_SCALE * extent), CONFIRMED_PRESENCE)
-        if points is None:
-            return None
-        left, right, mouth = (points[list(rows)].mean(axis=0) for rows in (_LEFT_EYE, _RIGHT_EYE, _MOUTH))
-        return FacePoints((left[0], left[1]), (right[0], right[1]), (mouth[0], mouth[1]))
+        return None if points is None else np.stack(
+            [points[list(rows)].mean(axis=0) for rows in (_LEFT_EYE, _RIGHT_EYE, _MOUTH)])
 
     def _mesh(self, photo: Photograph, square: Points, presence: float) -> Points | None:
         """The 468 points of the face in a square, in the picture's pixels; None below a presence of a face."""
@@ -109,16 +98,16 @@ class FaceFinder:
         return place(square, points) if found[0] > presence else None
 
 
-def ffhq_square(face: FacePoints, picture_size: tuple[int, int]) -> OrientedSquare:
-    """The square that FFHQ cuts out around a face.
+def ffhq_square(points: npt.ArrayLike, picture_size: tuple[int, int]) -> OrientedSquare:
+    """The square that FFHQ cuts out around a face with the points of `FoundFace`.
 
     Raises:
         ImageError: a point is not finite, the face is too small, or its square too large for the picture of (width,
             height), or outside of it.
     """
-    left, right, mouth = (np.array(point, np.float64) for point in (face.left_eye, face.right_eye, face.mouth))
-    if not np.isfinite([left, right, mouth]).all():
-        raise ImageError(f"the points of a face are finite numbers, got {face}")
+    left, right, mouth = positions = np.asarray(points, np.float64)
+    if not np.isfinite(positions).all():
+        raise ImageError(f"the points of a face are finite numbers, got {positions.tolist()}")
     eyes = (left + right) / 2
     eye_to_eye, eye_to_mouth = right - left, mouth - eyes
     x = eye_to_eye + np.array([eye_to_mouth[1], -eye_to_mouth[0]])  # eye_to_mouth, rotated to the direction of the eyes

@@ -24,7 +24,7 @@ from edgegrain.service.observability import ServiceMetrics
 from edgegrain.service.problems import Problem, retry_later, wrong_parameter
 from edgegrain.service.settings import Settings
 from edgegrain.service.workers import COMMAND, Workers
-from sdk.payload import Payload, Scene, check_claims, enlargement, picture_size
+from sdk.payload import Payload, Scene, check_claims, check_side, enlargement, picture_size
 from sdk.scenes import scene_size
 from server_decoder.decoder_session import require_provider
 
@@ -95,7 +95,7 @@ class ServiceState:
             self._check_faces(payload, manifest, options)
         else:
             try:
-                factor = enlargement(payload.header, manifest, options.size)
+                factor = enlargement(payload.header, manifest, check_side(manifest, options.size))
             except ImageError as error:
                 raise wrong_parameter("size", str(error)) from error
             width, height = picture_size(payload.header, manifest, options.size, most)

@@ -37,16 +37,9 @@ from codec_contract.fit import content_size, fit_picture
 from codec_contract.lr_coder.coder import encode_lr
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
 from codec_contract.oriented_square import OrientedSquare
-from codec_contract.payload import (
-    CODING_DEFLATE,
-    CODING_RAW,
-    FIT_ALIGN,
-    decode_payload,
-    encode_payload,
-    write_leb128,
-)
+from codec_contract.payload import CODING_DEFLATE, CODING_RAW, FIT_ALIGN, encode_payload, write_leb128
 from codec_contract.payload_text import to_text
-from edge_encoder.faces.alignment import FaceFinder, FacePoints, FoundFace, ffhq_square, is_framed
+from edge_encoder.faces.alignment import FaceFinder, FoundFace, ffhq_square, is_framed
 from edge_encoder.golden_inputs import golden_input
 from edge_encoder.preprocessing import load_picture
 from sdk.faces import Fitted
@@ -61,7 +54,7 @@ from tests.golden.recorded_faces import (
     recorded_finder,
 )
 from tests.golden.regenerate_contract import digest, golden_lr, json_bytes, refused, write
-from tests.payload_bytes import version_1
+from tests.payload_bytes import decode_payload, version_1
 
 # seed, block, (width, height), hr, fit
 FITS = [
@@ -226,7 +219,7 @@ def _points() -> list[dict[str, Any]]:
     """Eyes and mouths with the squares that FFHQ cuts out around them."""
     cases = []
     for size, left, right, mouth in POINTS:
-        square = ffhq_square(FacePoints(left, right, mouth), size)
+        square = ffhq_square((left, right, mouth), size)
         cases.append({"size": size, "left_eye": left, "right_eye": right, "mouth": mouth, "square": _numbers(square),
                       "framed": is_framed(square, size)})
     return cases
@@ -236,7 +229,7 @@ def _refused_points() -> list[dict[str, Any]]:
     cases = []
     for size, left, right, mouth in REFUSED_POINTS:
         try:
-            ffhq_square(FacePoints(left, right, mouth), size)
+            ffhq_square((left, right, mouth), size)
         except ImageError:
             cases.append({"size": size, "left_eye": left, "right_eye": right, "mouth": mouth})
             continue

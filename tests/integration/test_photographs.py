@@ -17,7 +17,7 @@ from codec_contract.oriented_square import OrientedSquare
 from edge_encoder.faces.alignment import FaceFinder, ffhq_square
 from edgegrain.cli.app import application
 from edgegrain.pictures.stored_pictures import stored_pictures
-from tests.unit.edge_encoder.faces.test_alignment import moved, placed
+from tests.unit.edge_encoder.faces.test_alignment import apart, placed
 
 FACES = 6
 
@@ -64,13 +64,8 @@ def test_pictures_without_faces(shared_data: Path) -> None:
 def test_turned_and_moved_faces_are_found_again(
     finder: FaceFinder, faces: list[np.ndarray], degrees: float, scale: float, size: tuple[int, int]
 ) -> None:
-    centre = size[0] * 0.45, size[1] * 0.52
-    errors = []
-    for face in faces:
-        before = ffhq_square(finder.find(face)[0].points, (256, 256)).corners()
-        after = ffhq_square(finder.find(placed(face, size, centre, degrees, scale))[0].points, size).corners()
-        errors.append(np.hypot(*(after - moved(before, centre, degrees, scale)).T).max() / scale)
-    assert np.median(errors) < 8 and max(errors) < 20, errors  # of the face's 256 pixels, at the square's corners
+    errors = [apart(finder, face, degrees, scale, size) for face in faces]
+    assert np.median(errors) < 8 and max(errors) < 20, errors
 
 
 def test_there_and_back(faces: list[np.ndarray], default_bundle: Path) -> None:

@@ -13,13 +13,14 @@ from codec_contract import pixels
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.fit import fit_picture
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
-from codec_contract.payload import decode_payload, encode_payload
+from codec_contract.payload import encode_payload
 from edge_encoder import integer_network as integer
 from edge_encoder.preprocessing import load_picture
 from export.proof.mil_interpreter import MilProgram
 from export.proof.runtimes import tflite_runtimes
 from server_decoder import decoder_session as decoder_runtime
 from server_decoder.decoder_session import DecoderSession
+from tests.payload_bytes import decode_payload
 
 HALF_RANGE = 127.5
 

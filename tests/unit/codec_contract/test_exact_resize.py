@@ -47,12 +47,6 @@ def test_pillow_is_the_written_arithmetic(width: int, height: int, new_width: in
     assert_equal_everywhere(noise(width, height, seed), (new_width, new_height))
 
 
-@pytest.mark.parametrize("side", [16, 256, 1024])
-@pytest.mark.parametrize("original", [(1, 1), (640, 480), (1023, 1025)])
-def test_encoder_inputs(original: tuple[int, int], side: int) -> None:
-    assert_equal_everywhere(noise(*original), (side, side))
-
-
 @pytest.mark.parametrize(("size", "new"), [((4000, 3000), (256, 256)), ((37, 23), (4000, 3000))])
 def test_twelve_megapixels(size: tuple[int, int], new: tuple[int, int]) -> None:
     assert_equal_everywhere(noise(*size), new)

@@ -118,12 +118,6 @@ def test_the_centre_square(size: tuple[int, int], left: Any, top: Any, side: int
     assert centre_square(size).side == side
 
 
-def test_the_longest_edge() -> None:
-    OrientedSquare(4 * 65535, 0, -16 * 65535, 0).check((65535, 1))
-    with pytest.raises(PayloadError, match="1 to 262140 pixels long"):
-        OrientedSquare(0, 0, -16 * 65535, 1).check((65535, 1))
-
-
 def test_corners_form_a_square() -> None:
     corners = OrientedSquare(400, 400, 120, 77).corners()
     edges = np.diff(np.vstack([corners, corners[:1]]), axis=0)

@@ -14,16 +14,6 @@ from codec_contract.errors import ExistsError
 from codec_contract.files import replace_folder, write_atomically, written_whole
 
 
-def test_a_file_is_replaced_only_on_request(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "file"
-    assert write_atomically(path, b"one") == path
-    with pytest.raises(ExistsError):
-        write_atomically(path, b"two")
-    assert path.read_bytes() == b"one"
-    write_atomically(path, b"two", force=True)
-    assert path.read_bytes() == b"two" and [each.name for each in path.parent.iterdir()] == ["file"]
-
-
 def test_a_file_that_another_process_writes_meanwhile_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(ExistsError), written_whole(path, force=False) as temporary:

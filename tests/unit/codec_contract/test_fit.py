@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codec_contract.errors import ImageError
 from codec_contract.exact_square import exact_resize
-from codec_contract.fit import Size, check_size, content_size, fit_picture, restored_size, unfit_picture
+from codec_contract.fit import content_size, fit_picture, unfit_picture
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import Header
 from tests.pictures import noise
@@ -56,24 +55,7 @@ class TestFit:
         monkeypatch.setattr("codec_contract.fit._STRIP_PIXELS", 117 * 10)
         np.testing.assert_array_equal(fit_picture(rgb, 64, "stretch"), expected)
 
-    def test_unknown_fits_are_refused(self) -> None:
-        with pytest.raises(ImageError, match="unknown fit 'cover'"):
-            fit_picture(noise(7, 5), 64, "cover")
-
-
 class TestUnfit:
-    @pytest.mark.parametrize(("size", "expected"), [
-        ("native", [(64, 48), (64, 48), (64, 64)]), ("original", [(640, 480), (640, 480), (480, 480)]),
-        (32, [(32, 24), (32, 24), (32, 32)])])
-    def test_sizes(self, size: Size, expected: list[tuple[int, int]]) -> None:
-        assert [restored_size(header((640, 480), fit), 64, size) for fit in ("pad", "stretch", "crop")] == expected
-        aligned = header((640, 480), "align", OrientedSquare(400, 400, 300, 400))
-        assert restored_size(aligned, 64, size) == ({"native": 64, "original": 125}.get(size, size),) * 2
-
-    @pytest.mark.parametrize("size", [np.int64(32), np.uint8(32), np.array(32)])
-    def test_numpy_s_numbers_of_pixels(self, size: int) -> None:
-        assert check_size(size) == 32 and type(check_size(size)) is int
-
     @pytest.mark.parametrize("size", [(64, 48), (31, 64)])
     def test_padding_is_removed_exactly(self, size: tuple[int, int]) -> None:
         rgb = noise(size[0], size[1])

@@ -12,9 +12,9 @@ import pytest
 
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.oriented_square import OrientedSquare
-from codec_contract.payload import decode_payload, encode_payload
+from codec_contract.payload import encode_payload
 from tests.golden import regenerate_contract
-from tests.payload_bytes import version_1
+from tests.payload_bytes import decode_payload, version_1
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 FOLDER = GOLDEN / "contract"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,12 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from codec_contract import onnx_runtime
-from codec_contract.onnx_runtime import (
-    available_cores,
-    captured_stderr,
-    refuse_control_flow,
-    set_threads,
-)
+from codec_contract.onnx_runtime import available_cores, captured_stderr, refuse_control_flow, set_threads
 
 
 def test_captured(capfd: pytest.CaptureFixture[str]) -> None:
@@ -37,11 +32,9 @@ def test_threads_do_not_lose_the_descriptor(capfd: pytest.CaptureFixture[str]) -
                 os.write(2, b"INFO\n")
                 raise ValueError
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(work) for _ in range(4)]:
+            done.result()
     os.write(2, b"here\n")
     assert capfd.readouterr().err == "here\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 import zlib
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,10 @@ from codec_contract.payload import (
     FIT_STRETCH,
     MAGIC,
     Header,
-    decode_payload,
     encode_payload,
     parse_payload,
 )
-from tests.payload_bytes import sealed, version_1
+from tests.payload_bytes import decode_payload, sealed, version_1
 
 TABLES = CoderTables.default()
 CONTRACT = bytes(range(32))
@@ -265,15 +265,6 @@ def test_every_single_bit_flip_is_refused(data: bytes) -> None:
         refused(bytes(damaged))
 
 
-@BOTH_VERSIONS
-def test_every_other_value_of_every_byte_is_refused(version: int) -> None:
-    data = pack(content("noise", 3, 2, 5), version=version)
-    for index in range(len(data)):
-        for change in range(1, 256):
-            with pytest.raises(PayloadError):
-                parse_header(data[:index] + bytes([data[index] ^ change]) + data[index + 1:])
-
-
 @pytest.mark.parametrize("data", DAMAGED)
 def test_trailing_and_leading_garbage_is_refused(data: bytes) -> None:
     for garbage in (b"\0", b"\xff" * 3, data):
@@ -312,61 +303,49 @@ def test_any_sealed_bytes_that_begin_as_version_2_are_refused_or_canonical(data:
                 ) == data
 
 
+IN_BOTH_VERSIONS: list[tuple[dict[str, Any], str]] = [
+    ({"flags": 0x40 | 16}, "reserved"), ({"flags": 0x80 | 16}, "reserved"),
+    ({"flags": 3 | 16}, "ends inside the square's x"),
+    *(({"flags": 3 | 16, "original": b"\x0a\x0a" + square}, message) for square, message in (
+        (b"\x14\x14\x28\x80", "ends inside the square's slope"), (b"\x29\x14\x28\0", "centre .10.25, 5.0. lies out"),
+        (b"\x14\x29\x28\0", "centre .5.0, 10.25. lies out"), (b"\x14\x14\0\x06", "edge .0.0, 0.75. must be 1 to 40"),
+        (b"\x14\x14\xc1\x02\0", "edge .-40.25, 0.0. must be 1 to 40"),
+        (b"\x14\x14\xa8\0\0", "edge is written with more bytes"))),
+    *(({"original": original}, message) for original, message in (
+        (b"\0\x01", "width must be 1"), (b"\x01\0", "height must be 1"), (b"\x80\0\x01", "more bytes than it needs"),
+        (b"\x01\x85\x80\0", "more bytes than it needs"), (b"\xff\xff\xff\x01\x01", "more than three bytes"),
+        (b"\x80\x80\x04\x01", "is 65536"), (b"\xff\xff\x03\xff\xff\x03", "65535 x 65535 exceeds"),
+        (b"\x80\x80", "ends inside the original width"), (b"\x01\x80", "ends inside the original height")))]
+LR_SIZES = [(b"\x81\x02\x01", "too large for coding 1"), (b"\xff\xff\x03\xff\x03", "65535 x 511 exceeds"),
+            (b"\x80\x80\x04\x01", "sides of 1 to 65535"), (b"\0\x05", "sides of 1 to 65535")]
+
+
 @pytest.mark.parametrize(("data", "message"), [
     ("text", "bytes, got str"), (None, "bytes, got NoneType"), (b"", "is empty"),
     (b"\xed", "at least 14 bytes, got 1"), (b"\xa8", "at least 7 bytes, got 1"),
     (b"no payload", "it begins with 6e6f"), (bytes(20), "begins with 0000"),
-    (b"\x89PNG\r\n\x1a\n" * 4, "not a payload"), (old(first=b"\x21"), "this is a scene of several faces"),
-    (old(first=b"\x31"), "version 3 is unknown"), (old(first=b"\x13"), "coding 3 is unknown"),
-    (old(flags=0x40 | 16), "reserved"), (old(flags=0x80 | 16), "reserved"),
-    (old(flags=3 | 16), "ends inside the square's x"),
-    (old(flags=3 | 16, sizes=b"", original=b"\x0a\x0a\x14\x14\x28\x80"), "ends inside the square's slope"),
-    (old(flags=3 | 16, original=b"\x0a\x0a\x29\x14\x28\0"), "centre .10.25, 5.0. lies outside"),
-    (old(flags=3 | 16, original=b"\x0a\x0a\x14\x29\x28\0"), "centre .5.0, 10.25. lies outside"),
-    (old(flags=3 | 16, original=b"\x0a\x0a\x14\x14\0\x06"), "edge .0.0, 0.75. must be 1 to 40 pixels"),
-    (old(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xc1\x02\0"), "edge .-40.25, 0.0. must be 1 to 40 pixels"),
-    (old(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xa8\0\0"), "edge is written with more bytes"),
-    (old(flags=9 << 2), "size code 9"), (old(flags=13 << 2), "size code 13"),
+    (b"\xa7" * 20, "it begins with a7a7, a payload with a8 to ac or ed6e"), (b"\xad" * 20, "it begins with adad"),
+    *((start + bytes(20), "not a payload: it is a picture; compress makes a payload of it")
+      for start in (b"\x89PNG", b"\xff\xd8\xff", b"\0\0\0\x1cftyp")),
+    *((forge(**changes), message) for forge in (old, new) for changes, message in IN_BOTH_VERSIONS),
+    *((forge(sizes=sizes), message) for forge in (partial(old, flags=14 << 2), partial(new, first=0xAC))
+      for sizes, message in LR_SIZES),
+    (old(first=b"\x21"), "this is a scene of several faces"), (old(first=b"\x31"), "version 3 is unknown"),
+    (old(first=b"\x13"), "coding 3 is unknown"), (old(flags=9 << 2), "size code 9"),
+    (old(flags=13 << 2), "size code 13"), (old(flags=15 << 2, sizes=b"\x0f\x0f"), "short code"),
     (old(flags=14 << 2, sizes=b"\x80\x02\x80\x02"), "short code"),
-    (old(flags=14 << 2, sizes=b"\x81\x02\x01"), "too large for coding 1"),
-    (old(flags=14 << 2, sizes=b"\xff\xff\x03\xff\x03"), "65535 x 511 exceeds"),
-    (old(flags=14 << 2, sizes=b"\x80\x80\x04\x01"), "sides of 1 to 65535"),
-    (old(flags=14 << 2, sizes=b"\0\x80\x02"), "sides of 1 to 65535"),
     (old(first=b"\x10", flags=14 << 2, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
-    (old(flags=15 << 2, sizes=b"\x0f\x0f"), "short code"), (old(original=b"\0\x01"), "width must be 1"),
-    (old(original=b"\x01\0"), "height must be 1"), (old(original=b"\x80\0\x01"), "more bytes than it needs"),
-    (old(original=b"\x01\x85\x80\0"), "more bytes than it needs"),
-    (old(original=b"\xff\xff\xff\x01\x01"), "more than three bytes"),
-    (old(original=b"\x80\x80\x04\x01"), "is 65536"),
-    (old(original=b"\xff\xff\x03\xff\xff\x03"), "65535 x 65535 exceeds"),
-    (old(original=b"\x80\x80"), "ends inside the original width"),
-    (old(original=b"\x01\x80"), "ends inside the original height"),
     (old(first=b"\x10", flags=8 << 2, body=bytes(100)), "196608 bytes, this one 100"),
     (old(flags=1 << 2, body=bytes(12)), "shorter than the 12 bytes"),
-    (b"\xa7" * 20, "it begins with a7a7, a payload with a8 to ac or ed6e"), (b"\xad" * 20, "it begins with adad"),
     (new(coding=3), "coding 3 is unknown"), (new(flags=16 | 32), "reserved flag bits are set .00110100."),
-    (new(flags=64), "reserved"), (new(flags=128), "reserved"), (new(flags=3 | 16), "ends inside the square's x"),
-    (new(flags=3, original=b"\x0a\x0a\x14"), "ends inside the square's slope"),
     (new(flags=3, original=b"\x81\x08\x0a\x14\0"), "centre .256.25, 2.5. lies outside of the picture of 256 x 256"),
-    (new(flags=3 | 16, original=b"\x0a\x0a\x14\x14\0\x06"), "edge .0.0, 0.75. must be 1 to 40 pixels"),
-    (new(flags=3 | 16, original=b"\x0a\x0a\x14\x14\xa8\0\0"), "edge is written with more bytes"),
     *((new(first=0xAC, sizes=sizes), "short code that was not used")
       for sizes in (b"\x10\x10", b"\x20\x20", b"\x40\x40", b"\x80\x01\x80\x01")),
     (new(first=0xAC, sizes=b"\x90\0\x11"), "LR width is written with more bytes"),
     (new(first=0xAC, sizes=b"\x11\x90\0"), "LR height is written with more bytes"),
     (new(first=0xAC, sizes=b"\x11", original=b""), "ends inside the LR height"),
-    (new(first=0xAC, sizes=b"\x81\x02\x01"), "too large for coding 1"),
-    (new(first=0xAC, sizes=b"\xff\xff\x03\xff\x03"), "65535 x 511 exceeds"),
-    (new(first=0xAC, sizes=b"\x80\x80\x04\x01"), "sides of 1 to 65535"),
-    (new(first=0xAC, sizes=b"\0\x05"), "sides of 1 to 65535"),
     (new(first=0xAC, coding=0, sizes=b"\x81\x02\x01", body=bytes(100)), "771 bytes, this one 100"),
     (new(original=b"\x80\x02\x80\x02"), "256 x 256 is written, though it is the one that is left out"),
-    (new(original=b"\0\x01"), "width must be 1"), (new(original=b"\x01\0"), "height must be 1"),
-    (new(original=b"\x80\0\x01"), "more bytes than it needs"), (new(original=b"\x01\x85\x80\0"), "more bytes than it"),
-    (new(original=b"\xff\xff\xff\x01\x01"), "more than three bytes"), (new(original=b"\x80\x80\x04\x01"), "is 65536"),
-    (new(original=b"\xff\xff\x03\xff\xff\x03"), "65535 x 65535 exceeds"),
-    (new(original=b"\x80\x80"), "ends inside the original width"),
-    (new(original=b"\x01"), "ends inside the original height"),
     (new(first=0xAB, coding=0, flags=0, original=b"", body=bytes(100)), "49152 bytes, this one 100"),
     (new(flags=0, original=b"", body=bytes(768)), "shorter than the 768 bytes")])
 def test_every_claim_is_checked(data: bytes, message: str) -> None:
@@ -398,13 +377,10 @@ def test_absurd_claims_are_refused_before_anything_is_allocated(index: int) -> N
 # -- contracts and arguments ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("version", "named"), [(1, "deadbeef, not 00010203"), (2, "dead, not 0001")])
-def test_another_contract_is_named(version: int, named: str) -> None:
+@BOTH_VERSIONS
+def test_another_contract_is_told(version: int) -> None:
     other = b"\xde\xad\xbe\xef" + bytes(28)
-    data = pack(content("gradient", 8, 8, 0), contract_id=other, version=version)
-    with pytest.raises(PayloadError, match=f"contract {named}$"):
-        unpack(data)
-    header = parse_header(data)
+    header = parse_header(pack(content("gradient", 8, 8, 0), contract_id=other, version=version))
     assert header.is_of(other) and not header.is_of(CONTRACT)
     assert header.is_of(b"\xde\xad\xbe\xee" + bytes(28)) == (version == 2)
 

@@ -12,7 +12,8 @@ from codec_contract.errors import ImageError
 from edge_encoder import picture_structure
 from edge_encoder.picture_structure import MAX_BLOCKS, MAX_PARTS, MAX_SEGMENTS, exif_orientation
 from edge_encoder.preprocessing import load_picture
-from tests.unit.edge_encoder.test_same_pictures import chunk, encoded
+from tests.pictures import chunk
+from tests.unit.edge_encoder.test_same_pictures import encoded
 
 
 def segment(marker: int, data: bytes) -> bytes:

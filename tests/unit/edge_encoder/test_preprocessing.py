@@ -7,7 +7,6 @@ import struct
 import sys
 import threading
 import warnings
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from PIL import Image, ImageCms, ImageOps, features
 
 from codec_contract.errors import DeviceMemoryError, ImageError
 from edge_encoder.preprocessing import _from_stream, load_picture
-from tests.pictures import encoded, exif, noise, refused
-from tests.unit.edge_encoder.test_same_pictures import chunk
+from tests.pictures import encoded, exif, noise, png, refused
 
 pytestmark = pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 
@@ -29,21 +27,9 @@ def picture(height: int = 5, width: int = 7) -> np.ndarray:
     return noise(width, height)
 
 
-def png(*chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of these chunks, each its type and its data."""
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in (*chunks, (b"IEND", b"")))
-
-
 def png_claiming(width: int, height: int) -> bytes:
     """A well-formed PNG header of that size with next to no pixel data behind it."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return png((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 100)))
-
-
-def png_with_transparency(depth: int, colour_type: int, transparent: bytes, row: bytes) -> bytes:
-    """A PNG of two pixels, whose bytes are ``row``, with the chunk tRNS."""
-    header = struct.pack(">IIBBBBB", 2, 1, depth, colour_type, 0, 0, 0)
-    return png((b"IHDR", header), (b"tRNS", transparent), (b"IDAT", zlib.compress(b"\0" + row)))
+    return png(width, height, 8, 2, bytes(100))
 
 
 def srgb_profile(curve: np.ndarray | None = None) -> bytes:
@@ -76,17 +62,6 @@ def linear_grey_profile() -> bytes:
 
 
 class TestSources:
-    def test_path_string_bytes_pillow_and_array_agree(self, tmp_path: Path) -> None:
-        rgb = picture()
-        data = encoded(Image.fromarray(rgb))
-        path = tmp_path / "p.png"
-        path.write_bytes(data)
-        for source in (path, str(path), data, bytearray(data), memoryview(data), memoryview(data[::-1])[::-1],
-                       Image.fromarray(rgb), rgb):
-            loaded = load_picture(source)
-            assert loaded.dtype == np.uint8 and loaded.flags.c_contiguous
-            np.testing.assert_array_equal(loaded, rgb)
-
     def test_array_subclasses_count_as_their_array(self) -> None:
         levels = picture()[..., 0]
         for grey in (levels.view(np.matrix), np.ma.masked_array(levels, mask=levels > 9)):
@@ -164,7 +139,6 @@ class TestColour:
         np.testing.assert_array_equal(load_picture(source, background=CLEAR), expected)
         assert (load_picture(np.full((3, 3, 4), (255, 0, 0, 0), np.uint8)) == 255).all()  # white if none is given
 
-
     @pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), (10, 200, 30)])
     def test_alpha_is_composited(self, background: tuple[int, int, int]) -> None:
         rgba = np.random.default_rng(1).integers(0, 256, (16, 16, 4), dtype=np.uint8)
@@ -223,13 +197,13 @@ class TestColour:
         (4, 9, 0x91, 17), (4, 0, 0x0F, 255)])
     def test_transparent_level_of_fewer_than_8_bits(self, depth: int, transparent: int, row: int, opaque: int) -> None:
         levels = load_picture(
-            png_with_transparency(depth, 0, struct.pack(">H", transparent), bytes([row])), background=(9, 8, 7))
+            png(2, 1, depth, 0, bytes([0, row]), (b"tRNS", struct.pack(">H", transparent))), background=(9, 8, 7))
         expected = [(9, 8, 7), (opaque,) * 3]
         np.testing.assert_array_equal(levels[0], expected if row >> (8 - depth) == transparent else expected[::-1])
 
     def test_transparent_colour_of_16_bits(self) -> None:
         colour = struct.pack(">3H", 0xABCD, 0x0102, 0x0304)
-        data = png_with_transparency(16, 2, colour, colour + struct.pack(">3H", 0xCD11, 0x0211, 0x0411))
+        data = png(2, 1, 16, 2, b"\0" + colour + struct.pack(">3H", 0xCD11, 0x0211, 0x0411), (b"tRNS", colour))
         with Image.open(io.BytesIO(data)) as image:
             for source in (data, image):
                 levels = load_picture(source, background=(9, 8, 7))
@@ -276,7 +250,6 @@ class TestRefusals:
     def test_what_is_no_picture_or_too_large(self, source: Any, options: dict[str, int], message: str) -> None:
         with pytest.raises(ImageError, match=message):
             load_picture(source, **options)
-
 
     def test_a_limit_above_pillows_counts_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from PIL import Image, ImageFile
 from codec_contract.errors import ImageError
 from edge_encoder.preprocessing import load_picture
 from tests import pictures
-from tests.pictures import exif
+from tests.pictures import chunk, exif
 
 UPPER, LOWER = (200, 100, 50), (60, 120, 180)
 PICTURE = Image.fromarray(np.repeat(np.array([[UPPER], [LOWER]], np.uint8), 48, axis=1).repeat(32, axis=0))
@@ -30,21 +29,10 @@ def encoded(kind: str, picture: Image.Image = PICTURE, **options: Any) -> bytes:
     return pictures.encoded(picture, kind, **options)
 
 
-def chunk(kind: bytes, data: bytes = b"") -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def png(*chunks: tuple[bytes, bytes], picture: Image.Image = PICTURE) -> bytes:
     """A PNG with chunks after its header."""
     data = encoded("PNG", picture)
     return data[:33] + b"".join(chunk(*each) for each in chunks) + data[33:]
-
-
-def png_of_rows(rows: int) -> bytes:
-    """A PNG of 64 rows whose data have fewer, all 7."""
-    header = struct.pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0)
-    data = zlib.compress((b"\0" + bytes([7]) * 64) * rows)
-    return encoded("PNG")[:8] + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND")
 
 
 def gamma(value: int, *chromaticities: int) -> list[tuple[bytes, bytes]]:
@@ -92,7 +80,7 @@ def files() -> dict[str, tuple[bytes, int | str, tuple[int, int, int]]]:
         "half a progressive JPEG": (progressive[: len(progressive) // 2] + jpeg[-2:], "truncated", first),
         "half a JPEG with restart markers": (restarts[: restarts.rindex(b"\xff\xd2")] + jpeg[-2:], "truncated", first),
         "grey JPEG": (encoded("JPEG", Image.new("RGB", (99, 70), (128,) * 3)), 1, (128, 128, 128)),
-        "PNG without its last row": (png_of_rows(63), "truncated", (7, 7, 7)),
+        "PNG without its last row": (pictures.png(64, 64, 8, 0, (b"\0" + b"\7" * 64) * 63), "truncated", (7, 7, 7)),
         "black PNG": (encoded("PNG", Image.new("RGB", (64, 64))), 1, (0, 0, 0)),
     }
 

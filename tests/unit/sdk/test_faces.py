@@ -17,7 +17,7 @@ from codec_contract.fit import fit_picture
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.oriented_square import OrientedSquare
 from codec_contract.payload import encode_payload
-from edge_encoder.faces.alignment import FacePoints, ffhq_square
+from edge_encoder.faces.alignment import ffhq_square
 from edge_encoder.faces.detection import DetectedFace
 from sdk import faces
 from tests.pictures import encoded, noise
@@ -89,7 +89,7 @@ class TestCompress:
 
     def test_a_face_that_no_square_fits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         detected = DetectedFace(np.array([10.0, 10]), 40, np.zeros((6, 2)), 0.9)
-        face = faces.FoundFace(detected, FacePoints(*[(10, 10)] * 3))
+        face = faces.FoundFace(detected, np.full((3, 2), 10.0))
         monkeypatch.setattr(faces.FaceFinder, "find", lambda self, rgb, every=False, largest=False: [face])
         with pytest.raises(sdk.ImageError, match="too small to be aligned"):
             sdk.compress(GREY)
@@ -202,7 +202,7 @@ class TestFindFaces:
     def test_a_face_whose_square_has_its_centre_outside(
         self, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def outside(points: FacePoints, size: tuple[int, int]) -> None:
+        def outside(points: np.ndarray, size: tuple[int, int]) -> None:
             raise sdk.ImageError("outside")
 
         monkeypatch.setattr(faces, "ffhq_square", outside)

@@ -6,8 +6,6 @@ import copy
 import dataclasses
 import io
 import re
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from codec_contract import __version__
 from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.errors import ImageError
 from sdk.generated_mark import ALTERED, EDITED, GENERATED, MAX_XMP_BYTES, MarkedPicture, mark_of
-from tests.pictures import encoded, noise
+from tests.pictures import chunk, encoded, noise
 from tests.tiny_bundle import HR
 
 pytestmark = pytest.mark.usefixtures("tiny_bundles")
@@ -171,10 +169,9 @@ def test_no_mark(tmp_path: Path) -> None:
 
 
 def test_xmp_after_the_pixels_of_a_png() -> None:
-    content = b"iTXtXML:com.adobe.xmp\0\0\0\0\0" + described(attributes=f'e:DigitalSourceType="{CAPTURE}"')
-    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    text = b"XML:com.adobe.xmp\0\0\0\0\0" + described(attributes=f'e:DigitalSourceType="{CAPTURE}"')
     data = encoded(Image.new("RGB", (8, 8)))
-    mark = sdk.read_mark(data[:-12] + chunk + data[-12:])
+    mark = sdk.read_mark(data[:-12] + chunk(b"iTXt", text) + data[-12:])
     assert mark is not None and mark.source_type == CAPTURE
 
 

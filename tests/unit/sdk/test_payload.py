@@ -20,7 +20,6 @@ from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.errors import DeviceMemoryError, ExistsError, ImageError, PayloadError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import MAX_LARGE_LR_PIXELS, encode_payload
-from edge_encoder.contract_id import lr_contract_id
 from sdk.inputs import read_restore_source
 from sdk.installed_bundles import manifest_for, require_manifest_for
 from tests.payload_bytes import sealed, version_1
@@ -112,7 +111,7 @@ class TestInspect:
     def test_reports_everything(self, payload: sdk.Payload, tmp_path: Path) -> None:
         contract = sdk.bundles()[0].lr_contract_id
         expected = sdk.PayloadInfo(
-            bytes=len(payload), version=2, coding=payload_coding(payload), contract_id=contract[:4],
+            bytes=len(payload), version=2, coding="range" if payload[3] >> 2 & 3 else "raw", contract_id=contract[:4],
             bundle=DEFAULT_BUNDLE, lr_size=(LR, LR), original_size=(40, 30), fit="stretch", body_checked=True,
             sides=(HR,))
         path = payload.save(tmp_path / "p.grain")
@@ -124,22 +123,12 @@ class TestInspect:
         with pytest.raises(dataclasses.FrozenInstanceError):
             expected.size = 1  # type: ignore[misc]
 
-    def test_coding(self) -> None:
-        flat = np.zeros((LR, LR, 3), np.uint8)
-        assert sdk.inspect(sdk.compress(noise(HR, HR))).coding in ("range", "raw")
-        contract = bytes.fromhex(sdk.bundles()[0].lr_contract_id)
-        for coding, name in ((0, "raw"), (1, "range")):
-            data = encode_payload(
-                flat, contract_id=contract, tables=CoderTables.default(), original_size=(9, 8), coding=coding)
-            info = sdk.inspect(data)
-            assert info.coding == name and info.original_size == (9, 8) and info.fit == "pad"
-
-    def test_unknown_contract_is_stated(self) -> None:
-        contract = lr_contract_id(bytes(32), {}, CoderTables.default())
-        flat = np.zeros((LR, LR, 3), np.uint8)
-        data = encode_payload(flat, contract_id=contract, tables=CoderTables.default(), original_size=(9, 8))
-        info = sdk.inspect(data)
-        assert info.bundle is None and not info.body_checked and info.contract_id == contract[:2].hex()
+    @pytest.mark.parametrize(("coding", "name"), enumerate(("raw", "range", "deflate")))
+    def test_every_coding_of_an_unknown_contract_is_stated(self, coding: int, name: str) -> None:
+        data = encode_payload(np.zeros((LR, LR, 3), np.uint8), contract_id=b"\x12\x34", tables=CoderTables.default(),
+                              original_size=(9, 8), coding=coding)
+        assert sdk.inspect(data) == sdk.PayloadInfo(
+            len(data), 2, name, "1234", None, (LR, LR), (9, 8), "pad", body_checked=name == "raw")
 
     def test_every_bit_counts(self, payload: sdk.Payload) -> None:
         for position in range(0, 8 * len(payload), 37):
@@ -152,10 +141,6 @@ class TestInspect:
         flat = sdk.compress(np.full((HR, HR, 3), 77, np.uint8))
         with pytest.raises(sdk.PayloadError, match="does not end"):  # a body that goes on after its end
             sdk.inspect(sealed(flat[:-3] + b"\x01\x02\x03"))
-
-
-def payload_coding(payload: sdk.Payload) -> str:
-    return "range" if payload[3] >> 2 & 3 else "raw"
 
 
 def test_bundles(tiny_bundles: Path) -> None:

@@ -48,7 +48,8 @@ def test_the_best_quality_that_fits_is_taken() -> None:
     for quality, size in sizes.items():
         assert sdk.compress(PICTURE, max_bytes=size).lr.shape[0] == SIDES[quality]
     assert sdk.compress(PICTURE, max_bytes=sizes["medium"] - 1).lr.shape[0] == 16
-    assert sdk.compress(PICTURE, quality="small", max_bytes=10_000).lr.shape[0] == 16
+    for quality, side in (("tiny", 8), ("small", 16), ("large", 32)):
+        assert sdk.compress(PICTURE, quality=quality, max_bytes=10_000).lr.shape[0] == side
     with pytest.raises(sdk.ImageError, match=f"fits into {sizes['tiny'] - 1} bytes.* has {sizes['tiny']}"):
         sdk.compress(PICTURE, max_bytes=sizes["tiny"] - 1)
 
@@ -99,7 +100,7 @@ class TestRatesOfABundle:
         codec, encoded = sdk.Codec(), []
         fitted = codec.fit(PICTURE)
         lr = codec._lr(fitted)
-        sizes = [len(codec.pack(lr, fitted, rate)) for rate in codec._rates_from(None, 1)]
+        sizes = [len(codec._pack(lr, fitted, rate)) for rate in codec._rates_from(None, 1)]
         assert sizes == sorted(set(sizes), reverse=True)
         encode = sdk.Codec._lr
         monkeypatch.setattr(sdk.Codec, "_lr", lambda *arguments: encoded.append(1) or encode(*arguments))
@@ -110,6 +111,9 @@ class TestRatesOfABundle:
         assert len(encoded) == len(sizes)  # once a picture
         tiny = sdk.compress(PICTURE, quality="tiny")
         assert sdk.inspect(tiny).quality == "tiny" and sdk.inspect(payload).quality is None
+        assert tiny == codec.pack(lr, fitted, "tiny") and codec.pack(lr, fitted) == codec.compress(PICTURE)
+        with pytest.raises(sdk.BundleError, match="no quality 'huge', only: tiny"):
+            codec.pack(lr, fitted, "huge")
         assert len(tiny) == sizes[2] and tiny == sdk.compress(PICTURE, quality="tiny", max_bytes=9999)
         with pytest.raises(sdk.ImageError, match=f"fits into {sizes[3] - 1} bytes.* has {sizes[3]}$"):
             sdk.compress(PICTURE, max_bytes=sizes[3] - 1)
@@ -119,7 +123,7 @@ class TestRatesOfABundle:
         codec, grey = sdk.Codec(), np.full((64, 64, 3), 128, np.uint8)
         fitted = codec.fit(grey)
         lr = codec._lr(fitted)
-        payloads = [codec.pack(lr, fitted, rate) for rate in codec._rates_from(None, 1)]
+        payloads = [codec._pack(lr, fitted, rate) for rate in codec._rates_from(None, 1)]
         assert all(codec.can_restore(payload) for payload in payloads)
         assert [codec._rate_index(payload) for payload in payloads] == [0, 1, 2, 3]
         pictures = codec.restore_batch(payloads)
@@ -138,7 +142,7 @@ class TestRatesOfABundle:
         codec = sdk.Codec()
         fitted = codec.fit(PICTURE)
         for rate in codec._rates_from(None, 1):
-            payload = codec.pack(codec._lr(fitted), fitted, rate)
+            payload = codec._pack(codec._lr(fitted), fitted, rate)
             wanted, found = codec.restore(payload, size="native"), codec.restore(payload.lr)
             assert np.asarray(found).max() == np.asarray(wanted).max()
 

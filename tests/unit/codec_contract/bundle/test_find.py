@@ -98,26 +98,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
     return [load_manifest(folder) for folder in (found["medium"], other, found["tiny"], found["small"])]
 
 
-def tried(bundles: list[Manifest], base: int, quality: str | None, max_bytes: int | None) -> list[str | None]:
-    return [manifest.quality for manifest in bundles_to_try(bundles[base], bundles, quality, max_bytes)]
-
-
-@pytest.mark.parametrize(("quality", "max_bytes", "expected"), [
-    (None, None, ["small"]),
-    ("medium", None, ["medium"]),
-    (None, 500, ["medium", "small", "tiny"]),
-    ("small", 500, ["small", "tiny"]),
-    ("large", 500, ["medium", "small", "tiny"]),
-    ("tiny", 500, ["tiny"]),
-])
-def test_the_best_quality_is_tried_first(bundles: list[Manifest], quality: str | None, max_bytes: int | None,
-                                         expected: list[str]) -> None:
-    assert tried(bundles, 3, quality, max_bytes) == expected
-
-
 def test_a_bundle_without_quality_is_tried_alone(bundles: list[Manifest]) -> None:
-    assert tried(bundles, 1, None, 500) == [None]
-    assert tried(bundles, 1, "small", None) == ["small"]  # of its domain
+    assert bundles_to_try(bundles[1], bundles, None, 500) == bundles[1:2]
+    assert bundles_to_try(bundles[1], bundles, "small", None) == bundles[3:]  # of its domain
 
 
 def test_other_domains_are_not_tried(bundles: list[Manifest]) -> None:

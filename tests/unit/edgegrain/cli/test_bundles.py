@@ -70,7 +70,9 @@ class TestBundles:
         shell.ok("bundles", "quality", folder, "small")
         shell.ok("bundles", "quality", folder, "tiny", "--step", 32)
         assert [rate.quality for rate in verify_bundle(folder).rates] == ["small", None, "tiny"]
-        assert "  quality small, tiny; 3 rates\n" in shell.ok("bundles", "show", folder)
+        shown = shell.ok("bundles", "show", folder)
+        assert "  quality small, tiny; 3 rates\n" in shown
+        assert f"  LR contract {', '.join(rate.prefix for rate in load_manifest(folder).rates)}, " in shown
         shell.fails("has no rate of step 9", "bundles", "quality", folder, "tiny", "--step", 9)
 
     @pytest.mark.parametrize("subcommand", ["show", "quality"])

@@ -11,7 +11,7 @@ from PIL import Image
 
 import sdk
 from codec_contract.scene import encode_scene
-from edge_encoder.faces.alignment import FaceFinder, FacePoints, FoundFace
+from edge_encoder.faces.alignment import FaceFinder, FoundFace
 from edge_encoder.faces.detection import DetectedFace
 from tests.unit.edgegrain.cli.conftest import Shell, pipe_in
 
@@ -31,7 +31,7 @@ def pictures(portrait: np.ndarray, tmp_path: Path) -> Path:
 def two_faces(picture: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A picture in which the finder finds a face, and a smaller one where all are wanted."""
     faces = [FoundFace(DetectedFace(np.array([x, 34.0]), side, np.zeros((6, 2)), 0.9),
-                       FacePoints((x - 5, 30), (x + 5, 30), (x, 40))) for x, side in ((45.0, 36), (70.0, 34))]
+                       np.array([(x - 5, 30), (x + 5, 30), (x, 40)])) for x, side in ((45.0, 36), (70.0, 34))]
     monkeypatch.setattr(FaceFinder, "find", lambda self, rgb, every=False, largest=False: faces[: 2 if every else 1])
     return picture
 

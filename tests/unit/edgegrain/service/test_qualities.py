@@ -58,7 +58,7 @@ def test_rates_of_a_bundle(tmp_path: Path) -> None:
     refresh_manifest(folder, quality="small")
     codec = sdk.Codec(folder)
     fitted = codec.fit(RGB)
-    payloads = [codec.pack(codec._lr(fitted), fitted, rate) for rate in codec._rates_from(None, 1)]
+    payloads = [codec._pack(codec._lr(fitted), fitted, rate) for rate in codec._rates_from(None, 1)]
     with live_service(folder) as service:
         for query, payload in (("", payloads[0]), ("?quality=tiny", payloads[2]), (f"?max_bytes={len(payloads[1])}",
                                payloads[1]), ("?quality=small&max_bytes=" + str(len(payloads[2])), payloads[2])):

@@ -62,10 +62,10 @@ def test_pictures_of_another_size_are_refused(discriminator: Discriminator) -> N
 
 def test_minibatch_deviation_by_hand() -> None:
     x = torch.randn(8, 3, 2, 2)
-    got = minibatch_stddev(x, 4)
+    got = minibatch_stddev(x)
     assert torch.equal(got[:, :3], x)
     for index in range(8):
         group = x[[index % 2, index % 2 + 2, index % 2 + 4, index % 2 + 6]].numpy()
         torch.testing.assert_close(got[index, 3], torch.full((2, 2), float(group.std(0).mean())))
-    assert minibatch_stddev(x[:5], 4)[:, 3].max() < 2e-4  # five is prime: every picture for itself
-    torch.testing.assert_close(minibatch_stddev(x[:3], 4)[0, 3, 0, 0], torch.tensor(x[:3].numpy().std(0).mean()))
+    assert minibatch_stddev(x[:5])[:, 3].max() < 2e-4  # five is prime: every picture for itself
+    torch.testing.assert_close(minibatch_stddev(x[:3])[0, 3, 0, 0], torch.tensor(x[:3].numpy().std(0).mean()))

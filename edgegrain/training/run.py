@@ -8,6 +8,7 @@ weights and progress; optimizer moments are not stored.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import signal
@@ -91,11 +92,15 @@ def _train_stages(distributed: Distributed, chain: Chain, folder: Path, options:
             figures = train_on(
                 distributed, recipe, run, RunOptions(**{**given, "init_from": previous}),
                 budget_seconds=left * shares[stage] / sum(shares.values()) if budget_seconds else 0,
-                report=report and (lambda part, line, stage=stage: report(part, f"{stage}: {line}")), **settings)
+                report=report and functools.partial(_of_stage, report, stage), **settings)
             if not finished(run):
                 break
         previous = run
     return figures
+
+
+def _of_stage(report: Progress, stage: str, part: float, line: str) -> None:
+    report(part, f"{stage}: {line}")
 
 
 def train_on(distributed: Distributed, recipe: Any, folder: Path, options: RunOptions, *, pictures: int | None,

@@ -23,12 +23,12 @@ from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, Manife
 from codec_contract.errors import BundleError, EdgegrainError, ExistsError, ModelError
 from codec_contract.files import printable_name, write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.pixels import Rgb
+from codec_contract.pixels import Rgb, pictures_of
 from edge_encoder.integer_network import IntegerNetwork, integer_digest, load_integer_network, save_integer_network
 from edge_encoder.twin import BoxMean, EncoderTwin, box_network, lower, raise_twin
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.metrics.kid import KIDS, Estimate, Features, distance_change, kernel_distance, mean_interval
-from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, first_picture, unit_batch
+from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, unit_batch
 from edgegrain.metrics.score_names import SCORE_NAMES, training_losses
 from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.pictures.stored_pictures import list_pictures, original_of, stored_pictures
@@ -109,14 +109,14 @@ def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: PictureMet
         sizes.append(len(encode_lossless(lr, "png")))
         x = unit_batch(lr)
         against = metrics.against(original)
-        picture = first_picture(source.decoder(x))
+        picture = pictures_of(source.decoder(x).numpy())[0]
         scores, found = against.scores(picture)
         rows.append(scores)
         features.append(found)
         original_features.append(against.features)
         if isinstance(source.decoder, Grain) and source.decoder.fusion is not None:
             final = source.decoder.forward_all(x, prior_gain=0.0).final
-            without_prior.append(against.lpips_alex(first_picture(final)))
+            without_prior.append(against.lpips_alex(pictures_of(final.numpy())[0]))
     stacked, stacked_originals = ({kid: np.array([one[kid] for one in found]) for kid in found[0]}
                                   for found in (features, original_features))
     return Figures(tuple(rows), stacked, stacked_originals,
@@ -304,13 +304,13 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
 
 
 @torch.no_grad()
-def encode(model: Autoencoder, pictures: np.ndarray, count: int, seed: int = 0, *, mirrored: bool = False,
-           report: Progress | None = None) -> np.ndarray:
+def encode(model: Autoencoder, pictures: np.ndarray, count: int, *, mirrored: bool, report: Progress | None = None
+           ) -> np.ndarray:
     """LRs of a random choice of training pictures, uint8 ``[count, lr, lr, 3]``.
 
     ``mirrored`` adds the LRs of the mirror images, which differ from mirrored LRs, and doubles the count.
     """
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(pictures))[:count])
+    chosen = np.sort(np.random.default_rng(0).permutation(len(pictures))[:count])
     lrs = []
     for start in range(0, len(chosen), _AT_ONCE):
         x = torch.from_numpy(np.stack([pictures[index] for index in chosen[start : start + _AT_ONCE]]))

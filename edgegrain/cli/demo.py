@@ -139,10 +139,10 @@ def _outlined(photograph: Image.Image, square: OrientedSquare | None) -> Rgb:
 
 def _classical(rgb: Rgb, codec: str, max_bytes: int) -> tuple[Rgb | None, str | None]:
     """The best result of a classical codec in ``max_bytes`` and its description; (None, reason or None) without one."""
-    from edgegrain.evaluation.classical_codecs import best_at
+    from edgegrain.evaluation.classical_codecs import ClassicalCodec
 
     try:
-        result = best_at(rgb, codec, max_bytes)
+        result = ClassicalCodec(rgb, codec).best(max_bytes)
     except EdgegrainError as error:  # this Pillow was built without the codec
         return None, str(error)
     return (None, None) if result is None else (result.rgb, result.description)

@@ -87,7 +87,7 @@ class ClassicalCodec:
         self._rgb = rgb
         self._encode = _encoder(codec)
         self._original = Image.fromarray(rgb)
-        self._small: dict[float, Image.Image] = {}
+        self._small: dict[float, Image.Image] = {1.0: self._original}
         self._files: dict[Setting, bytes] = {}
         self._results: dict[Setting, ClassicalResult] = {}
         self._factors = _factors(max(self._original.size), BLOCKS[codec])
@@ -102,17 +102,13 @@ class ClassicalCodec:
 
         Few scales are encoded and scored: every fourth one, then those around the best.
         """
-        score = score or self.minus_psnr
+        score = score or (lambda result: -psnr(result.rgb, self._rgb))
         scores: dict[ClassicalResult, float] = {}
         for full_chroma in self._chroma:
             factors = self._useful_factors(full_chroma, max_bytes)
             scores |= _coarse_to_fine(
                 factors, partial(self._highest_quality, full_chroma=full_chroma, max_bytes=max_bytes), score)
         return min(scores, key=scores.__getitem__, default=None)
-
-    def minus_psnr(self, result: ClassicalResult) -> float:
-        """The score of `best` for the highest PSNR."""
-        return -psnr(result.rgb, self._rgb)
 
     def result(self, setting: Setting) -> ClassicalResult:
         """The picture after encoding and decoding."""
@@ -126,7 +122,7 @@ class ClassicalCodec:
         """The factors at which something fits, up to the first at which even the best quality does: further downscaling
         can only lose. Bisection, which assumes that files shrink with the picture."""
         def fits(quality: int, factor: float) -> bool:
-            return self._nbytes(Setting(self._codec, factor, quality, full_chroma)) <= max_bytes
+            return len(self._file(Setting(self._codec, factor, quality, full_chroma))) <= max_bytes
 
         first = bisect_left(self._factors, True, key=partial(fits, MIN_QUALITY[self._codec]))
         last = bisect_left(self._factors, True, first, key=partial(fits, MAX_QUALITY))
@@ -138,36 +134,20 @@ class ClassicalCodec:
         quality = low  # finds most failures immediately
         while low <= high:
             setting = Setting(self._codec, factor, quality, full_chroma)
-            if self._nbytes(setting) <= max_bytes:
+            if len(self._file(setting)) <= max_bytes:
                 best, low = setting, quality + 1
             else:
                 high = quality - 1
             quality = (low + high) // 2
         return None if best is None else self.result(best)
 
-    def _nbytes(self, setting: Setting) -> int:
-        return len(self._file(setting))
-
     def _file(self, setting: Setting) -> bytes:
         if setting not in self._files:
             if setting.factor not in self._small:
                 width, height = (max(1, round(side / setting.factor)) for side in self._original.size)
-                self._small[setting.factor] = (self._original if setting.factor == 1 else
-                                               self._original.resize((width, height), Image.Resampling.BICUBIC))
+                self._small[setting.factor] = self._original.resize((width, height), Image.Resampling.BICUBIC)
             self._files[setting] = self._encode(self._small[setting.factor], setting)
         return self._files[setting]
-
-
-def best_at(rgb: Rgb, codec: str, max_bytes: int,
-            score: Callable[[Rgb], float] | None = None) -> ClassicalResult | None:
-    """The best result of ``codec`` for a uint8 ``[H, W, 3]`` in at most ``max_bytes`` over all scales; None if nothing
-    fits. ``score`` is the distance of a picture from the original; by default minus the PSNR."""
-    return ClassicalCodec(rgb, codec).best(max_bytes, None if score is None else lambda result: score(result.rgb))
-
-
-def rebuild(rgb: Rgb, setting: Setting) -> ClassicalResult:
-    """The result of a known setting, encoded again."""
-    return ClassicalCodec(rgb, setting.codec).result(setting)
 
 
 def encode_lossless(rgb: Rgb, codec: Literal["png", "webp", "jpeg-xl"]) -> bytes:

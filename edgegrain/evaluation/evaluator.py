@@ -57,6 +57,7 @@ from edgegrain.metrics.picture_metrics import (
     mean_saturation,
     unit_batch,
 )
+from edgegrain.metrics.pixel_scores import psnr
 from edgegrain.metrics.score_names import OTHER_PERSON
 from edgegrain.metrics.weights import FILES
 from edgegrain.pictures.stored_pictures import original_of
@@ -64,7 +65,6 @@ from sdk import Codec, Payload, find_faces
 from sdk.api import compress_within
 from sdk.payload import decode_payload_lr
 
-Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 BUDGETS = (200, 300, 450, 600, 900, 1300, 2000, 3000, 4500, 7000, 10000, 15000)
@@ -138,7 +138,8 @@ class Evaluator:
         self._config = config
         self._manifest = load_manifest(codec.bundle.folder)
         manifest = (codec.bundle.folder / MANIFEST).read_bytes()
-        self._metrics_key = metrics_key(metrics, weights_id)
+        self._metrics_key = {"revision": REVISION, "weights": weights_id, "faces": metrics.identity is not None,
+                             **({} if metrics.device.type == "cpu" else {"metrics_device": metrics.device.type})}
         self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest(),
                             "payload": VERSION,
                             "device": codec.device, "onnxruntime": onnxruntime.__version__,
@@ -157,14 +158,16 @@ class Evaluator:
         """All results of one picture; the classical codecs may use ``budget`` bytes, or as many as the payload has."""
         original = original_of(path, self._config.side or self._codec.bundle.hr)
         search = _ClassicalSearch(self._metrics, original)
-        picture_key = {"pixels": hashlib.sha256(original.tobytes()).hexdigest(), **crops_key(original)}
+        picture_key: dict[str, Any] = {"pixels": hashlib.sha256(original.tobytes()).hexdigest()}
+        if max(original.shape) > FEATURE_SIZE:  # older records of such pictures are without crops
+            picture_key["crops"] = FEATURE_SIZE
         key = {**picture_key, **self._bundle_key}
         payload = self._payload(original, key)
         ours = self._cached({"kind": "bundle", **key}, lambda: self._restored(search, payload))
         name = printable_name(path.name)
         row = row_from({**ours["row"], "picture": name})
         equal, curve = [], []
-        if self._enlarges:
+        if len(self._codec.bundle.sides) > 1 and self._config.side > self._codec.bundle.hr:  # an enlarger takes part
             equal.append(self._cached({"kind": "bundle, bicubic", **key},
                                       lambda: self._enlarged_bicubically(search, payload)))
         if self._config.baselines:
@@ -179,21 +182,8 @@ class Evaluator:
         return PictureResult(row, payload, rows[0], rows[1], ours["lr_bytes"], ours["original_features"],
                              tuple(ours["lr_saturation"]))
 
-    def photographs(self, paths: Iterable[Path], empty: Sequence[Path]) -> PhotographScores:
-        """The faces of photographs, before and after; arguments and errors as `evaluate_photographs`."""
-        dlib, mobileface = self._metrics.identity, self._metrics.mobileface
-        if dlib is None or mobileface is None:
-            raise ImageError(f"bundle {self._codec.bundle.id} is not one of faces")
-        return evaluate_photographs(self._codec, paths, empty, dlib, mobileface)
-
     def _cached(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
         return self._cache.get_or_compute({**key, **self._metrics_key}, compute)
-
-    @property
-    def _enlarges(self) -> bool:
-        """True if the bundle's enlarger takes part, so that there is something to compare it with."""
-        hr, sides = self._codec.bundle.hr, self._codec.bundle.sides
-        return len(sides) > 1 and self._config.side > hr
 
     def _payload(self, original: Rgb, key: Mapping[str, Any]) -> Payload:
         """The bundle's payload: kept, since a refined one takes minutes."""
@@ -203,37 +193,28 @@ class Evaluator:
 
     def _enlarged_bicubically(self, search: _ClassicalSearch, payload: Payload) -> dict[str, Any]:
         """The row of the picture that the decoder restores, enlarged without the bundle's enlarger."""
-        bundle = self._codec.bundle
         side = (self._config.side, self._config.side)
         picture = self._codec.restore(payload, size="native").resize(side, Image.Resampling.BICUBIC)
-        scores, features = search.reference.scores(np.asarray(picture))
-        return asdict(Row("", f"{bundle.id}, bicubic", len(payload), len(payload), scores, features=packed(features)))
+        return _row(search, f"{self._codec.bundle.id}, bicubic", payload, picture)
 
     def _restored(self, search: _ClassicalSearch, payload: Payload) -> dict[str, Any]:
-        reference = search.reference
-        scores, features = reference.scores(np.asarray(self._codec.restore(payload)))
-        row = Row("", self._codec.bundle.id, len(payload), len(payload), scores, features=packed(features))
+        row = _row(search, self._codec.bundle.id, payload, self._codec.restore(payload))
         lr = decode_payload_lr(payload.parsed, self._manifest)  # `payload.lr` needs an installed bundle
         sizes = {"payload": len(payload)} | {
             kind: len(encode_lossless(lr, kind)) for kind in ("png", "webp", "jpeg-xl")}
-        return {"row": asdict(row), "lr_bytes": sizes, "original_features": packed(reference.features),
+        return {"row": row, "lr_bytes": sizes, "original_features": packed(search.reference.features),
                 "lr_saturation": lr_saturation(lr, search.original)}
+
+
+def _row(search: _ClassicalSearch, method: str, payload: Payload, picture: Image.Image) -> dict[str, Any]:
+    """The row of a picture that was restored from a payload."""
+    scores, features = search.reference.scores(np.asarray(picture))
+    return asdict(Row("", method, len(payload), len(payload), scores, features=packed(features)))
 
 
 def compressed(codec: Codec, original: Rgb, config: EvaluationConfig) -> Payload:
     """The payload of a whole picture at the rate of an evaluation."""
     return compress_within([codec], original, align=False, quality=config.quality, max_bytes=config.max_bytes)
-
-
-def metrics_key(metrics: PictureMetrics, weights_id: str) -> dict[str, Any]:
-    """The part of a cache key that depends on the metrics; plain JSON data."""
-    device = {} if metrics.device.type == "cpu" else {"metrics_device": metrics.device.type}
-    return {"revision": REVISION, "weights": weights_id, "faces": metrics.identity is not None, **device}
-
-
-def crops_key(original: Rgb) -> dict[str, Any]:
-    """The part of a cache key that distinguishes pictures with several crops; older records of these have none."""
-    return {"crops": FEATURE_SIZE} if max(original.shape[:2]) > FEATURE_SIZE else {}
 
 
 def weights_id(folder: Path) -> str:
@@ -311,7 +292,6 @@ class _ClassicalSearch:
     def __init__(self, metrics: PictureMetrics, original: Rgb) -> None:
         self.original = original
         self._metrics = metrics
-        self._codecs: dict[str, ClassicalCodec] = {}
         self._lpips_of: dict[ClassicalResult, float] = {}
         self._quick_scores_of: dict[ClassicalResult, Scores] = {}
         self._scores_of: dict[ClassicalResult, tuple[Scores, FeatureSets]] = {}
@@ -320,17 +300,20 @@ class _ClassicalSearch:
     def reference(self) -> Reference:
         return self._metrics.against(self.original)
 
+    @functools.cached_property
+    def _codecs(self) -> dict[str, ClassicalCodec]:
+        return {codec: ClassicalCodec(self.original, codec) for codec in CODECS}
+
     def at_equal_bytes(self, budget: int) -> list[dict[str, Any]]:
         """Rows with all scores: the best over all codecs, then the best of each codec."""
         found = {(codec, choice): result for codec in CODECS for choice, result in self._choices(codec, budget)}
         rows = []
-        for choice, score in ((BY_LPIPS, self._lpips), (BY_PSNR, self._minus_psnr)):
+        for choice, score in ((BY_LPIPS, self._lpips), (BY_PSNR, lambda result: -psnr(result.rgb, self.original))):
             results = [result for (_, own), result in found.items() if own == choice]
             if results:
                 rows.append(self._row(f"{CLASSICAL}, {choice}", budget, min(results, key=score)))
         for codec in CODECS:
-            full = self._codec(codec).at_full_size(budget)
-            if full is not None:
+            if (full := self._codecs[codec].at_full_size(budget)) is not None:
                 found[codec, FULL_SIZE] = full
             rows += [self._row(f"{CODECS[codec]}, {choice}", budget, found[codec, choice])
                      for choice in (BY_LPIPS, BY_PSNR, FULL_SIZE) if (codec, choice) in found]
@@ -339,39 +322,26 @@ class _ClassicalSearch:
     def on_curve(self, budget: int) -> list[dict[str, Any]]:
         """Rows of each codec with the quick scores."""
         return [
-            asdict(Row("", f"{CODECS[codec]}, {choice}", budget, result.nbytes, self._quick_scores(result),
-                       result.setting))
+            asdict(Row("", f"{CODECS[codec]}, {choice}", budget, result.nbytes,
+                       _once(self._quick_scores_of, result, self.reference.quick_scores), result.setting))
             for codec in CODECS for choice, result in self._choices(codec, budget)]
 
     def _choices(self, codec: str, budget: int) -> Iterator[tuple[str, ClassicalResult]]:
         """The best by LPIPS-Alex and the best by PSNR, if anything fits."""
         for choice, score in ((BY_LPIPS, self._lpips), (BY_PSNR, None)):
-            result = self._codec(codec).best(budget, score)
-            if result is not None:
+            if (result := self._codecs[codec].best(budget, score)) is not None:
                 yield choice, result
 
-    def _codec(self, name: str) -> ClassicalCodec:
-        return _once(self._codecs, name, lambda: ClassicalCodec(self.original, name))
-
     def _lpips(self, result: ClassicalResult) -> float:
-        return _once(self._lpips_of, result, lambda: self.reference.lpips_alex(result.rgb))
-
-    def _quick_scores(self, result: ClassicalResult) -> Scores:
-        return _once(self._quick_scores_of, result, lambda: self.reference.quick_scores(result.rgb))
-
-    def _scores(self, result: ClassicalResult) -> tuple[Scores, FeatureSets]:
-        return _once(self._scores_of, result, lambda: self.reference.scores(result.rgb))
-
-    def _minus_psnr(self, result: ClassicalResult) -> float:
-        return self._codec(result.setting.codec).minus_psnr(result)
+        return _once(self._lpips_of, result, self.reference.lpips_alex)
 
     def _row(self, method: str, budget: int, result: ClassicalResult) -> dict[str, Any]:
-        scores, features = self._scores(result)
+        scores, features = _once(self._scores_of, result, self.reference.scores)
         return asdict(Row("", method, budget, result.nbytes, scores, result.setting, packed(features)))
 
 
-def _once(cache: dict[Key, Value], key: Key, compute: Callable[[], Value]) -> Value:
+def _once(cache: dict[ClassicalResult, Value], key: ClassicalResult, compute: Callable[[Rgb], Value]) -> Value:
     """The cached value; `functools.cache` would make a reference cycle that keeps hundreds of pictures in memory."""
     if key not in cache:
-        cache[key] = compute()
+        cache[key] = compute(key.rgb)
     return cache[key]

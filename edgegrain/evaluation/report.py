@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +18,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from codec_contract.pixels import Rgb
-from edgegrain.evaluation.classical_codecs import CODECS, rebuild
+from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec
 from edgegrain.evaluation.results import (
     BY_LPIPS,
     BY_PSNR,
     CLASSICAL_BY_LPIPS,
     CLASSICAL_BY_PSNR,
     PictureResult,
-    Refinement,
     Row,
-    summary_json,
+    refinement_suffix,
     tsv,
 )
 from edgegrain.metrics.kid import KIDS
@@ -43,7 +43,7 @@ from edgegrain.metrics.score_names import (
 )
 from edgegrain.pictures.sheets import Tile, draw_sheet, encode_sheet
 from edgegrain.pictures.stored_pictures import original_of
-from sdk import Codec
+from sdk import BundleInfo, Codec
 
 PICTURE_SCORES = tuple(score for score in MEANS if score not in KIDS)
 """Scores of the table of single pictures."""
@@ -112,10 +112,9 @@ def table(summary: Mapping[str, Any], scores: Sequence[str] = MEANS) -> list[Tab
 
 
 def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path],
-                 summary: Mapping[str, Any], name: str = "") -> dict[str, bytes]:
-    """Name -> content of all files of the report on ``paths``, by default with the `report_name`; equal results give
-    equal bytes."""
-    name = name or report_name(codec, summary["size"], Refinement.of(summary))
+                 summary: Mapping[str, Any], name: str) -> dict[str, bytes]:
+    """Name -> content of all files of the report on ``paths``, which has a `report_name`; equal results give equal
+    bytes."""
     plots = {"rate_distortion.png": ("Rate and distortion: classical codecs at the scale with the best PSNR",
                                      DISTORTION),
              "rate_perception.png": ("Rate and perception: classical codecs at the scale with the best LPIPS-Alex "
@@ -138,15 +137,15 @@ def report_files(codec: Codec, results: Sequence[PictureResult], paths: Sequence
         picture_columns=("bytes", *column_titles(PICTURE_SCORES, summary["training_losses"], arrows=True),
                          "classical LPIPS-Alex", "how"),
         pictures=_picture_rows(results), tsv=f"{name}.tsv", json=f"{name}.json")
-    return {f"{name}.tsv": tsv(results).encode(), f"{name}.json": summary_json(summary).encode(),
+    return {f"{name}.tsv": tsv(results).encode(),
+            f"{name}.json": (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode(),
             PAGE: page.encode(), **drawn, **{file: png for file, (_, png) in sheets.items()}}
 
 
-def report_name(codec: Codec, side: int, refinement: Refinement | None = None, rate: str = "") -> str:
+def report_name(bundle: BundleInfo, side: int, rate: str = "", refinement: Mapping[str, int] | None = None) -> str:
     """Name of an evaluation's files without their suffix."""
-    name = f"{codec.bundle.id}-{codec.bundle.version}"
-    name = name if side == codec.bundle.hr else f"{name}-{side}"
-    return name + (f"-{rate}" if rate else "") + (refinement or Refinement()).suffix
+    parts = [bundle.id, bundle.version, *([str(side)] if side != bundle.hr else []), *([rate] if rate else [])]
+    return "-".join(parts) + refinement_suffix(refinement or {})
 
 
 def claims(summary: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -182,7 +181,7 @@ def _best(means: Sequence[Mapping[str, Any]], score: str, choose: Callable[[list
 
 def _title(summary: Mapping[str, Any]) -> str:
     title = f"{summary['bundle']['id']} {summary['bundle']['version']} at {summary['size']}×{summary['size']}"
-    return title + Refinement.of(summary).suffix.replace("-", " ")
+    return title + refinement_suffix(summary).replace("-", " ")
 
 
 def _cell(score: str, value: float | None) -> str:
@@ -236,8 +235,8 @@ def _sheets(codec: Codec, results: Sequence[PictureResult], paths: Sequence[Path
         text = "Eyes and mouth, four times as large: from the best to the worst picture by LPIPS-Alex"
         rows = [detail_tiles(original_of(path, summary["size"]), np.asarray(codec.restore(result.payload)),
                              result.ours.picture) for result, path in spread]
-        sheet = draw_sheet(rows, titles=detail_titles(), heading=text, side=SHEET_SIDE)
-        yield "sheet_details.png", (text, encode_sheet(sheet))
+        titles = [f"{name}, {which}" for name in CENTRES for which in ("original", "restored")]
+        yield "sheet_details.png", (text, encode_sheet(draw_sheet(rows, titles=titles, heading=text, side=SHEET_SIDE)))
 
 
 def _sheet(codec: Codec, chosen: Sequence[tuple[PictureResult, Path]], summary: Mapping[str, Any], text: str) -> bytes:
@@ -261,7 +260,7 @@ def _tiles(codec: Codec, result: PictureResult, original: Rgb, baselines: bool) 
         if row is None or row.setting is None:
             tiles.append(Tile(None, "nothing fits", ""))
             continue
-        picture = rebuild(original, row.setting).rgb
+        picture = ClassicalCodec(original, row.setting.codec).result(row.setting).rgb
         size = f"{row.nbytes:,} bytes, {CODECS[row.setting.codec]}"
         size += f" at 1/{row.setting.factor:.3g}" if row.setting.factor != 1 else ""
         tiles.append(Tile(picture, size, _scores(row)))
@@ -307,11 +306,6 @@ def _draw(axes: Axes, summary: Mapping[str, Any], ours: Mapping[str, float], sco
     axes.xaxis.set_major_locator(FixedLocator(sorted(ticks) or [round(ours["bytes"])]))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
-
-
-def detail_titles() -> list[str]:
-    """Titles of the columns of `detail_tiles`."""
-    return [f"{name}, {which}" for name in CENTRES for which in ("original", "restored")]
 
 
 def detail_tiles(original: Rgb, restored: Rgb, name: str) -> list[Tile]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -30,29 +29,9 @@ KID_COLUMNS = tuple(f"{kid}{bound}" for kid in KIDS for bound in ("", "_low", "_
 COLUMNS = ("picture", "method", "budget", "bytes", *SCORES, *KID_COLUMNS, "setting")
 
 
-class Refinement(NamedTuple):
-    """Options of the search of `edgegrain.refinement.RefiningCodec`; 0 for none, or the decoder's and encoder's."""
-
-    steps: int = 0
-    size: int = 0
-    max_bytes: int = 0
-
-    @classmethod
-    def of(cls, summary: Mapping[str, Any]) -> Refinement:
-        """The search of a report's summary."""
-        return cls(*(summary.get(key, 0) for key in ("refinement", "refinement_size", "refinement_max_bytes")))
-
-    def summary(self) -> dict[str, int]:
-        """Its part of a report's summary; empty without a search."""
-        found = {"refinement": self.steps, "refinement_size": self.size, "refinement_max_bytes": self.max_bytes}
-        return {key: value for key, value in found.items() if value} if self.steps else {}
-
-    @property
-    def suffix(self) -> str:
-        """End of the names of the evaluation's files: ``-refined-40-at-512-to-400``; empty without a search."""
-        named = zip(("refined", "at", "to"), self, strict=True)
-        return "".join(f"-{name}-{value}" for name, value in named if value) if self.steps else ""
-
+REFINEMENT = {"refinement": "refined", "refinement_size": "at", "refinement_max_bytes": "to"}
+"""Options of a search (`edgegrain.refinement.RefiningCodec`) in a summary -> their words in names of files; an option
+that was left out is absent, and all of them without a search."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +74,11 @@ def row_from(data: Mapping[str, Any]) -> Row:
     return Row(**{**data, "scores": Scores(**data["scores"]), "setting": setting})
 
 
+def refinement_suffix(options: Mapping[str, Any]) -> str:
+    """End of the names of an evaluation's files, by its summary or the `REFINEMENT` in it: ``-refined-40-at-512``."""
+    return "".join(f"-{word}-{options[key]}" for key, word in REFINEMENT.items() if key in options)
+
+
 def packed(features: FeatureSets) -> dict[str, str]:
     """Features ``[S, D]`` as ``S`` and base64 of little-endian float32; plain JSON data."""
     return {name: f"{len(found)} {base64.b64encode(found.astype('<f4').tobytes()).decode()}"
@@ -112,9 +96,18 @@ def equal_means(results: Sequence[PictureResult]) -> dict[str, dict[str, float |
     originals = {result.ours.picture: result.original_features for result in results}
     means = {}
     for method, rows in _by_method([row for result in results for row in (result.ours, *result.equal)]).items():
-        means[method] = {**_means(rows), **_intervals(rows)}
+        mean = means[method] = _means(rows)
+        for score in SCORES:
+            values = [getattr(row.scores, score) for row in rows]
+            bounds = None if None in values else mean_interval(values)
+            mean[f"{score}_low"], mean[f"{score}_high"] = bounds or (None, None)
+        of_originals = [originals[row.picture] for row in rows]
         for kid in KIDS:
-            means[method] |= _kid_with_interval(kid, rows, [originals[row.picture] for row in rows])
+            distance = None
+            if all(kid in features for features in of_originals):
+                distance = kernel_distance(np.array([unpacked(row.features[kid]) for row in rows]),
+                                           np.array([unpacked(features[kid]) for features in of_originals]))
+            mean[kid], mean[f"{kid}_low"], mean[f"{kid}_high"] = astuple(distance) if distance else (None, None, None)
     return means
 
 
@@ -146,27 +139,27 @@ def tsv(results: Sequence[PictureResult]) -> str:
 
 
 def summary(results: Sequence[PictureResult], bundle: BundleInfo, pictures: Sequence[Path], baselines: str,
-            training_losses: Collection[str] = (), side: int = 0, refinement: Refinement | None = None
+            training_losses: Collection[str] = (), side: int = 0, refinement: Mapping[str, int] | None = None
             ) -> dict[str, Any]:
-    """The rounded means, with bundle, pictures and versions; plain JSON data."""
+    """The rounded means, with bundle, pictures, versions and the `REFINEMENT`; plain JSON data."""
     versions = {library.__name__: library.__version__.split("+")[0] for library in (np, onnxruntime, torch)}
-    sizes = results[0].lr_bytes
-    summary = {
+    of_lr, of_area = np.mean([result.lr_saturation for result in results], axis=0)
+    result: dict[str, Any] = rounded({
         "bundle": {"id": bundle.id, "version": bundle.version, "lr_contract_id": bundle.lr_contract_id},
         "pictures": described_pictures(pictures),
         "size": side or bundle.hr,
         "means": equal_means(results),
         "curves": {method: [{"budget": budget, **mean} for budget, mean in curve.items()]
                    for method, curve in curve_means(results).items()},
-        "lr_saturation": _saturation(results),
-        "lr_bytes": {kind: float(np.mean([result.lr_bytes[kind] for result in results])) for kind in sizes},
+        "lr_saturation": float(of_lr / of_area) if of_area else None,  # of grey pictures
+        "lr_bytes": {kind: float(np.mean([result.lr_bytes[kind] for result in results]))
+                     for kind in results[0].lr_bytes},
         "baselines": baselines,
         "training_losses": sorted(training_losses),
         "kid_features": FEATURE_NETWORK,
         "versions": {"edgegrain": __version__, **versions, **library_versions()},
-    }
-    summary |= (refinement or Refinement()).summary()
-    result: dict[str, Any] = rounded(summary)
+        **(refinement or {}),
+    })
     return result
 
 
@@ -185,17 +178,6 @@ def files_sha256(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def summary_json(summary: Mapping[str, Any]) -> str:
-    """The text of the JSON file."""
-    return json.dumps(summary, indent=2, allow_nan=False) + "\n"
-
-
-def _saturation(results: Sequence[PictureResult]) -> float | None:
-    """The LRs' mean saturation relative to that of the area means; None for grey pictures."""
-    lr, area = np.mean([result.lr_saturation for result in results], axis=0)
-    return float(lr / area) if area else None
-
-
 def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -210,28 +192,6 @@ def _means(rows: Sequence[Row]) -> dict[str, float | None]:
         values = [getattr(row.scores, score) for row in rows]
         mean[score] = None if None in values else float(np.mean(values))
     return mean
-
-
-def _intervals(rows: Sequence[Row]) -> dict[str, float | None]:
-    """Bounds of the bootstrap intervals of `_means` over pictures."""
-    bounds: dict[str, float | None] = {}
-    for score in SCORES:
-        values = [getattr(row.scores, score) for row in rows]
-        found = None if None in values else mean_interval(values)
-        bounds[f"{score}_low"], bounds[f"{score}_high"] = found or (None, None)
-    return bounds
-
-
-def _kid_with_interval(kid: str, rows: Sequence[Row], originals: Sequence[Mapping[str, str]]
-                       ) -> dict[str, float | None]:
-    """A kernel distance and its bounds; None if pictures have no features for it."""
-    distance = None
-    if all(kid in features for features in originals):
-        distance = kernel_distance(np.array([unpacked(row.features[kid]) for row in rows]),
-                                   np.array([unpacked(features[kid]) for features in originals]))
-    if distance is None:
-        return {kid: None, f"{kid}_low": None, f"{kid}_high": None}
-    return {kid: distance.value, f"{kid}_low": distance.low, f"{kid}_high": distance.high}
 
 
 def _cell(value: float | None, form: str = ".4f") -> str:

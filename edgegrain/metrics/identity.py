@@ -16,9 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec_contract.errors import ModelError
 from codec_contract.pixels import unit_to_levels
-from edgegrain.metrics.weights import DLIB_FILE, MOBILEFACE_FILE, readable
+from edgegrain.metrics.weights import DLIB_FILE, MOBILEFACE_FILE, weight_file
 
 # Crop of the face in an FFHQ- or CelebA-HQ-aligned frame, as fractions of the side.
 DLIB_CROP = 0.155, 0.265, 0.70
@@ -44,7 +43,7 @@ class FaceIdentity(nn.Module):
     """Aligned face frames -> 128-d descriptors; distance below 0.6 means the same person to dlib.
 
     Args:
-        weights: folder with the weight file, or the file.
+        weights: folder with the weight file.
     """
 
     mean: Tensor
@@ -52,11 +51,7 @@ class FaceIdentity(nn.Module):
 
     def __init__(self, weights: str | Path) -> None:
         super().__init__()
-        path = Path(weights)
-        path = path / DLIB_FILE if path.is_dir() else path
-        if not path.is_file():
-            raise ModelError(f"no identity weights at {path}; pass --weights with the folder that holds {DLIB_FILE}")
-        with readable(path), np.load(path) as archive:
+        with weight_file(weights, DLIB_FILE) as path, np.load(path) as archive:
             for key in archive.files:
                 if key.endswith(".qparam"):
                     continue
@@ -79,7 +74,8 @@ class FaceIdentity(nn.Module):
             if channels > 32:
                 x = self._down(x, f"conv{channels}_down")
             for block in range(1, blocks + 1):
-                x = self._residual(x, f"conv{channels}_{block}")
+                name = f"conv{channels}_{block}"
+                x = F.relu(self._conv(self._conv(x, f"{name}_conv1"), f"{name}_conv2", relu=False) + x)
         return self._down(x, "conv256_down_out").float().mean((2, 3)) @ self.fc
 
     def distance(self, picture: Tensor, target: Tensor) -> Tensor:
@@ -93,9 +89,6 @@ class FaceIdentity(nn.Module):
         scale = getattr(self, f"{name}_scale_weights").view(1, -1, 1, 1)
         x = x * scale + getattr(self, f"{name}_scale_biases").view(1, -1, 1, 1)
         return F.relu(x) if relu else x
-
-    def _residual(self, x: Tensor, name: str) -> Tensor:
-        return F.relu(self._conv(self._conv(x, f"{name}_conv1"), f"{name}_conv2", relu=False) + x)
 
     def _down(self, x: Tensor, name: str) -> Tensor:
         y = self._conv(self._conv(x, f"{name}_conv1", 2), f"{name}_conv2", relu=False)
@@ -112,18 +105,13 @@ class MobileFace:
     """Aligned face frames -> descriptors of length 1, on the CPU.
 
     Args:
-        weights: folder with the model file, or the file.
+        weights: folder with the model file.
     """
 
     def __init__(self, weights: str | Path) -> None:
-        path = Path(weights)
-        path = path / MOBILEFACE_FILE if path.is_dir() else path
-        if not path.is_file():
-            raise ModelError(f"no second identity network at {path}; run: edgegrain metrics fetch. If you pass "
-                             f"--weights FOLDER, add --out FOLDER: the folder must hold {MOBILEFACE_FILE}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # 3 ms a picture
-        with readable(path):
+        with weight_file(weights, MOBILEFACE_FILE) as path:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
 

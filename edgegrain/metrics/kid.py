@@ -46,7 +46,7 @@ class Estimate:
     high: float
 
 
-def kernel_distance(features: Features, originals: Features, seed: int = 0) -> Estimate | None:
+def kernel_distance(features: Features, originals: Features) -> Estimate | None:
     """KID of restored pictures against their originals; None for fewer than `FEWEST` pictures.
 
     The interval measures how much the value depends on the choice of pictures: pictures are resampled with replacement,
@@ -57,22 +57,22 @@ def kernel_distance(features: Features, originals: Features, seed: int = 0) -> E
         features: ``[N, D]`` of the restored pictures; or ``[N, S, D]``, S samples of each picture, which are resampled
             together.
         originals: of their originals, in the same order.
-        seed: seed of the resampling.
     """
-    return _with_interval(_contrast(features, originals), seed)
+    return _with_interval(_contrast(features, originals))
 
 
-def distance_change(new: Features, old: Features, originals: Features, seed: int = 0) -> Estimate | None:
+def distance_change(new: Features, old: Features, originals: Features) -> Estimate | None:
     """KID of ``new`` minus that of ``old``, two restorations of the same originals; None as for `kernel_distance`.
 
     The interval is paired: both are resampled together.
     """
-    return _with_interval(_contrast(new, originals) - _contrast(old, originals), seed)
+    return _with_interval(_contrast(new, originals) - _contrast(old, originals))
 
 
-def multiplicities(count: int, seed: int = 0) -> Matrix:
-    """Number of times each of ``count`` pictures is drawn in every resample, ``[RESAMPLES, count]``."""
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+def multiplicities(count: int) -> Matrix:
+    """Number of times each of ``count`` pictures is drawn in every resample, ``[RESAMPLES, count]``; always the same
+    numbers."""
+    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     return draws.astype(np.float64)
 
 
@@ -103,12 +103,12 @@ def _kernel(x: Features, y: Features) -> Matrix:
     return mean
 
 
-def _with_interval(contrast: Matrix, seed: int) -> Estimate | None:
+def _with_interval(contrast: Matrix) -> Estimate | None:
     """Mean over pairs of different pictures, and its interval."""
     count = len(contrast)
     if count < FEWEST:
         return None
-    draws = multiplicities(count, seed)
+    draws = multiplicities(count)
     draws = draws[draws.max(1) < count]  # a single picture has no distance
     (value,) = _means(np.ones((1, count)), contrast)
     return Estimate(float(value), *interval(_means(draws, contrast)))

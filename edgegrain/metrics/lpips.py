@@ -12,6 +12,7 @@ compares it with torchmetrics' copy of the library.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 from collections.abc import Callable, Sequence
@@ -24,8 +25,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from codec_contract.errors import EdgegrainError, ModelError
-from edgegrain.metrics.weights import LPIPS_FILES, readable
+from codec_contract.errors import EdgegrainError
+from edgegrain.metrics.weights import LPIPS_FILES, weight_file
 
 # Input normalization of the published LPIPS weights (their ScalingLayer), for pictures in [-1, 1].
 SHIFT = (-0.030, -0.088, -0.188)
@@ -39,18 +40,15 @@ PERIOD = 8
 """Period of AlexNet's first layers in pixels: a stride of 4, then one of 2."""
 
 Pool = Callable[[Tensor], Tensor]
-
-
-def max_pool(x: Tensor) -> Tensor:
-    """VGG16's pooling: the maximum of 2x2 positions."""
-    return F.max_pool2d(x, 2, 2)
+max_pool: Pool = functools.partial(F.max_pool2d, kernel_size=2, stride=2)
+"""VGG16's pooling."""
 
 
 class LPIPS(nn.Module):
     """Perceptual distance between batches of pictures: 0 for equal ones, about 1 for unrelated ones.
 
     Args:
-        weights: folder with the weight files, or one file.
+        weights: folder with the weight files.
         net: ``"alex"`` or ``"vgg"``.
     """
 
@@ -59,13 +57,8 @@ class LPIPS(nn.Module):
 
     def __init__(self, weights: str | Path, net: str = "alex") -> None:
         super().__init__()
-        path = Path(weights)
-        path = path / LPIPS_FILES[net] if path.is_dir() else path
-        if not path.is_file():
-            raise ModelError(
-                f"no LPIPS weights at {path}; pass --weights with the folder that holds {LPIPS_FILES[net]}")
         self.net = net
-        with readable(path):
+        with weight_file(weights, LPIPS_FILES[net]) as path:
             tensors = load_file(path)
         for name, tensor in tensors.items():
             if name.endswith(".scale"):
@@ -84,8 +77,17 @@ class LPIPS(nn.Module):
 
     def activations(self, picture: Tensor, pool: Pool = max_pool) -> list[Tensor]:
         """The same layers ``[B, C, h, w]`` without normalization, after the ReLU; ``pool`` halves VGG16's sides."""
-        x = ((picture - self.shift) / self.scale).contiguous(memory_format=torch.channels_last)
-        return self._alex(x) if self.net == "alex" else self._vgg(x, pool)
+        x, maps = ((picture - self.shift) / self.scale).contiguous(memory_format=torch.channels_last), []
+        if self.net == "alex":
+            for index, (stride, padding) in enumerate(ALEX):
+                x = self._conv(F.max_pool2d(x, 3, 2) if index in (1, 2) else x, index, stride, padding)
+                maps.append(x)
+            return maps
+        for index in range(VGG_TAPS[-1] + 1):
+            x = self._conv(pool(x) if index - 1 in VGG_TAPS else x, index, 1, 1)
+            if index in VGG_TAPS:
+                maps.append(x)
+        return maps
 
     def forward(self, picture: Tensor, target: Tensor) -> Tensor:
         """Distances ``[B]`` between pictures in [-1, 1], float32."""
@@ -111,25 +113,6 @@ class LPIPS(nn.Module):
     def _conv(self, x: Tensor, index: int, stride: int, padding: int) -> Tensor:
         weight, bias = getattr(self, f"conv{index}_weight"), getattr(self, f"conv{index}_bias")
         return F.relu(F.conv2d(x, weight, bias, stride=stride, padding=padding))
-
-    def _alex(self, x: Tensor) -> list[Tensor]:
-        maps = []
-        for index, (stride, padding) in enumerate(ALEX):
-            if index in (1, 2):
-                x = F.max_pool2d(x, 3, 2)
-            x = self._conv(x, index, stride, padding)
-            maps.append(x)
-        return maps
-
-    def _vgg(self, x: Tensor, pool: Pool) -> list[Tensor]:
-        maps = []
-        for index in range(13):
-            x = self._conv(x, index, 1, 1)
-            if index in VGG_TAPS:
-                maps.append(x)
-                if index < VGG_TAPS[-1]:
-                    x = pool(x)
-        return maps
 
 
 def cropped(picture: Tensor, offset: Sequence[int] | None) -> Tensor:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from codec_contract.errors import DeviceError, ImageError
-from codec_contract.pixels import Rgb, network_input, pictures_of
+from codec_contract.pixels import Rgb, network_input
 from edgegrain.metrics.identity import FaceIdentity, MobileFace
 from edgegrain.metrics.kid import Features, FeatureSets
 from edgegrain.metrics.lpips import DISTS, LPIPS, normalize
@@ -274,11 +274,6 @@ _BOXES_OF = {region: [list(CENTRES).index(name) for name in names] for region, n
 def unit_batch(picture: Rgb) -> Tensor:
     """uint8 ``[H, W, 3]`` -> float32 ``[1, 3, H, W]`` in [-1, 1]."""
     return torch.from_numpy(network_input(picture[None]))
-
-
-def first_picture(batch: Tensor) -> Rgb:
-    """float ``[B, 3, H, W]`` in [-1, 1] -> uint8 ``[H, W, 3]``, the first of the batch."""
-    return pictures_of(batch[:1].numpy())[0]
 
 
 def _resized(batch: Tensor, side: int) -> Tensor:

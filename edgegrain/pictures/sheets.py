@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -34,7 +34,6 @@ PIXELS_SHOW = 3
 PAPER, INK, FAINT, ACCENT = (255, 255, 255), (25, 25, 25), (110, 110, 110), (178, 34, 52)
 _TITLE_SIZES, _HEADING_SIZE = (11, 22), 18
 
-Item = TypeVar("Item")
 _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
@@ -92,11 +91,6 @@ def draw_sheet(rows: Sequence[Sequence[Tile]], *, titles: Sequence[str] = (), he
     return sheet
 
 
-def in_rows(items: Sequence[Item], columns: int) -> list[Sequence[Item]]:
-    """Split items in reading order into rows of ``columns``; the last row may be shorter."""
-    return [items[first : first + columns] for first in range(0, len(items), columns)]
-
-
 def encode_sheet(sheet: Image.Image, suffix: str = ".png") -> bytes:
     """Encode a sheet as PNG or JPEG, chosen by a file suffix; equal sheets give equal bytes."""
     options = {".png": {"format": "PNG", "optimize": True},
@@ -137,8 +131,15 @@ def _shortened(text: str, width: int, draw: ImageDraw.ImageDraw, font: _Font) ->
 def sample_sheet(prior: GenerativePrior, count: int, seed: int, psi: float,
                  report: Callable[[float], None]) -> Image.Image:
     """Draw ``count`` samples in reading order, in a nearly square grid; ``report`` gets the finished part, 0...1."""
-    tiles = _synthesize(prior, truncated_codes(prior, count, seed, psi), report)
-    return draw_sheet(in_rows(tiles, math.ceil(math.sqrt(count))))
+    import torch
+
+    tiles, columns = [], math.ceil(math.sqrt(count))
+    for index, code in enumerate(truncated_codes(prior, count, seed, psi)):
+        with torch.no_grad():
+            picture = prior(code[None]).picture.float()
+        tiles.append(Tile(pictures_of(picture.cpu().numpy())[0]))
+        report((index + 1) / count)
+    return draw_sheet([tiles[first : first + columns] for first in range(0, count, columns)])
 
 
 def truncated_codes(prior: GenerativePrior, count: int, seed: int, psi: float) -> Tensor:
@@ -148,15 +149,3 @@ def truncated_codes(prior: GenerativePrior, count: int, seed: int, psi: float) -
     z = np.random.default_rng(seed).standard_normal((count, prior.code_width), dtype=np.float32)
     with torch.no_grad():
         return prior.truncate(prior.broadcast(prior.map(torch.from_numpy(z).to(prior.mean_code))), psi)
-
-
-def _synthesize(prior: GenerativePrior, codes: Tensor, report: Callable[[float], None]) -> list[Tile]:
-    import torch
-
-    tiles = []
-    for index, code in enumerate(codes):
-        with torch.no_grad():
-            picture = prior(code[None]).picture.float()
-        tiles.append(Tile(pictures_of(picture.cpu().numpy())[0]))
-        report((index + 1) / len(codes))
-    return tiles

@@ -70,10 +70,9 @@ def stored_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[S
 
 
 def list_pictures(folder: str | Path, exclude: tuple[str, ...] = ()) -> list[Path]:
-    """Picture files of a folder by name, without those matching a pattern of ``exclude`` (``usgov_*``).
-    """
-    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
-    paths = [path for path in paths if not matches(path.name, exclude)]
+    """Picture files of a folder by name, without those matching a pattern of ``exclude`` (``usgov_*``)."""
+    paths = sorted(path for path in Path(folder).iterdir()
+                   if path.suffix.lower() in SUFFIXES and not matches(path.name, exclude))
     if not paths:
         raise ImageError(f"no pictures ({', '.join(SUFFIXES)}) in {folder}")
     return paths
@@ -84,15 +83,14 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
-def read_square(picture: Path | StoredPicture, size: int) -> np.ndarray:
+def read_square(picture: StoredPicture, size: int) -> np.ndarray:
     """uint8 ``[size, size, 3]`` of a picture to train on: its centre square, resized by the contract's exact resize.
 
     Orientation, colour profile and transparency are treated as the encoder treats them. A JPEG of more than eight times
     the size is decoded at a half to an eighth of its own, which saves most of the time; the original of a comparison
     (`edgegrain.pictures.stored_pictures`) is decoded whole.
     """
-    stored = picture if isinstance(picture, StoredPicture) else StoredPicture(picture.name, picture)
-    with open_picture(stored) as image:
+    with open_picture(picture) as image:
         image.draft("RGB", (4 * size, 4 * size))  # at least this large
         return fit_picture(load_picture(image), size, FIT_CROP)
 

@@ -55,7 +55,8 @@ def write_shards(pictures: Sequence[StoredPicture], out: Path, *, side: int, lim
             for done, (name, content) in enumerate(members, 1):
                 if content is None:
                     continue
-                size = len(_header(name, content)) + -(-len(content) // _BLOCK) * _BLOCK
+                # The header has one block, or several if the name is long.
+                size = len(_entry(name, content).tobuf(_FORMAT)) + -(-len(content) // _BLOCK) * _BLOCK
                 if _END + size > limit:
                     raise EdgegrainError(f"{name} takes {size:,} bytes, more than the limit of {limit:,} leaves; raise "
                                          "--limit-mb")
@@ -119,11 +120,6 @@ def _entry(name: str, content: bytes) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.size = len(content)
     return entry
-
-
-def _header(name: str, content: bytes) -> bytes:
-    """A member's header: one block, or several if its name is long."""
-    return _entry(name, content).tobuf(_FORMAT)
 
 
 class AlignedFaces:

@@ -53,25 +53,20 @@ def written_array(target: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     with exit_on_sigterm(), written_whole(target) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         try:
-            _reserve(temporary, array.offset)
+            # Its place on the disk: writing to a mapped file that finds none kills the process (SIGBUS).
+            with temporary.open("r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
+                else:
+                    file.seek(array.offset)
+                    for position in range(array.offset, size, _ZEROS):
+                        file.write(bytes(min(_ZEROS, size - position)))
         except OSError as error:
             raise EdgegrainError(f"{target.parent} cannot take a file of {array.nbytes:,} bytes "
                                  f"({error.strerror}); make space, or choose a folder on another disk") from error
         yield array
         array.flush()
-
-
-def _reserve(path: Path, start: int) -> None:
-    """Give the bytes from ``start`` on a place on the disk: writing to a mapped file that finds none kills the process
-    (SIGBUS)."""
-    with path.open("r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-            return
-        file.seek(start)
-        for position in range(start, size, _ZEROS):
-            file.write(bytes(min(_ZEROS, size - position)))
 
 
 class InUseError(EdgegrainError):

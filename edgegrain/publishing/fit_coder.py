@@ -93,7 +93,11 @@ def fit_tables(
     key = hashlib.sha256(repr((tuple(widths), steps, seed, level_step)).encode())
     for lr in indices:
         key.update(repr(lr.shape).encode() + lr.tobytes())
-    networks = _kept_networks(kept, key.hexdigest())
+    networks: list[ChannelNetwork] = []
+    if kept is not None and kept.is_file():  # of channels that an earlier call fitted to the same LRs
+        record = json.loads(kept.read_bytes())
+        if record["key"] == key.hexdigest():
+            networks = list(CoderTables.from_json(record["tables"]).channels[: record["fitted"]])
 
     def report_channel(part: float) -> None:
         if report is not None:
@@ -146,14 +150,6 @@ def _both_ways(encoder: EncoderSession, pictures: Sequence[StoredPicture], hr: i
             report(index / len(pictures), "encoding pictures")
 
 
-def _kept_networks(kept: Path | None, key: str) -> list[ChannelNetwork]:
-    """The networks of channels that an earlier call fitted to the same LRs."""
-    if kept is None or not kept.is_file():
-        return []
-    record = json.loads(kept.read_bytes())
-    return list(CoderTables.from_json(record["tables"]).channels[: record["fitted"]]) if record["key"] == key else []
-
-
 def load_lrs(path: Path) -> list[Rgb]:
     """LRs from a .npy file, uint8 ``[N, h, w, 3]``."""
     try:
@@ -192,8 +188,7 @@ def fit_and_report(
     held = [rounded(lr, level_step) for lr in lrs[::10][:held_out]]
     return CoderReport(tables, len(kept), len(held), float(np.mean([len(encode_lr(lr, tables)) for lr in held])), {
         "optimised PNG": float(np.mean([len(encode_lossless(lr, "png")) for lr in held])),
-        "lossless WebP": float(np.mean([len(encode_lossless(lr, "webp")) for lr in held])),
-    })
+        "lossless WebP": float(np.mean([len(encode_lossless(lr, "webp")) for lr in held]))})
 
 
 def _some(lrs: Sequence[Rgb] | Rgb, seed: int) -> list[Rgb]:

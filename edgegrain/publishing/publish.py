@@ -23,12 +23,12 @@ from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, Manife
 from codec_contract.errors import BundleError, EdgegrainError, ExistsError, ModelError
 from codec_contract.files import printable_name, write_atomically
 from codec_contract.lr_coder.coder_tables import CoderTables
-from codec_contract.pixels import Rgb
+from codec_contract.pixels import Rgb, pictures_of
 from edge_encoder.integer_network import IntegerNetwork, integer_digest, load_integer_network, save_integer_network
 from edge_encoder.twin import BoxMean, EncoderTwin, box_network, lower, raise_twin
 from edgegrain.evaluation.classical_codecs import encode_lossless
 from edgegrain.metrics.kid import KIDS, Estimate, Features, distance_change, kernel_distance, mean_interval
-from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, first_picture, unit_batch
+from edgegrain.metrics.picture_metrics import PictureMetrics, Scores, unit_batch
 from edgegrain.metrics.score_names import SCORE_NAMES, training_losses
 from edgegrain.metrics.weights import find_metric_weights
 from edgegrain.pictures.stored_pictures import list_pictures, original_of, stored_pictures
@@ -42,7 +42,6 @@ from edgegrain.training.grain.start import recipe_prior
 from edgegrain.training.super_resolution.trainer import FAMILY as SUPER_RESOLUTION
 from export import papers
 from export.bundle.writer import (
-    EncoderPart,
     decoder_hash,
     exact_encoder,
     manifest_fields,
@@ -94,8 +93,7 @@ class Figures:
         means = {field.name: statistics.fmean(getattr(row, field.name) for row in self.rows) for field in fields(Scores)
                  if getattr(self.rows[0], field.name) is not None}
         distances = {kid: kernel_distance(found, self.original_features[kid]) for kid, found in self.features.items()}
-        return means | {
-            kid: distance.value for kid, distance in distances.items() if distance is not None}
+        return means | {kid: distance.value for kid, distance in distances.items() if distance is not None}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data: the means."""
@@ -111,14 +109,14 @@ def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: PictureMet
         sizes.append(len(encode_lossless(lr, "png")))
         x = unit_batch(lr)
         against = metrics.against(original)
-        picture = first_picture(source.decoder(x))
+        picture = pictures_of(source.decoder(x).numpy())[0]
         scores, found = against.scores(picture)
         rows.append(scores)
         features.append(found)
         original_features.append(against.features)
         if isinstance(source.decoder, Grain) and source.decoder.fusion is not None:
             final = source.decoder.forward_all(x, prior_gain=0.0).final
-            without_prior.append(against.lpips_alex(first_picture(final)))
+            without_prior.append(against.lpips_alex(pictures_of(final.numpy())[0]))
     stacked, stacked_originals = ({kid: np.array([one[kid] for one in found]) for kid in found[0]}
                                   for found in (features, original_features))
     return Figures(tuple(rows), stacked, stacked_originals,
@@ -128,20 +126,19 @@ def measure(source: DecoderSource, originals: Iterable[Rgb], metrics: PictureMet
 def changes(new: Figures, published: Figures, losses: Collection[str] = ()) -> dict[str, Estimate]:
     """Judge -> the mean change of its score, with the paired interval; judges in ``losses`` or without a score on both
     sides are left out."""
-    found = {judge: _change(judge, new, published) for judge in JUDGES if judge not in losses}
-    return {judge: change for judge, change in found.items() if change is not None}
-
-
-def _change(judge: str, new: Figures, published: Figures) -> Estimate | None:
-    if judge in KIDS:
-        return distance_change(new.features[judge], published.features[judge],
-                               new.original_features[judge]) if judge in new.features else None
-    pairs = [(getattr(a, judge), getattr(b, judge)) for a, b in zip(new.rows, published.rows, strict=True)]
-    if any(None in pair for pair in pairs):
-        return None
-    differences = [a - b for a, b in pairs]
-    value = statistics.fmean(differences)
-    return Estimate(value, *(mean_interval(differences) or (value, value)))
+    found = {}
+    for judge in (judge for judge in JUDGES if judge not in losses):
+        if judge in new.features:
+            change = distance_change(new.features[judge], published.features[judge], new.original_features[judge])
+            if change is not None:
+                found[judge] = change
+        elif judge not in KIDS:
+            pairs = [(getattr(a, judge), getattr(b, judge)) for a, b in zip(new.rows, published.rows, strict=True)]
+            if not any(None in pair for pair in pairs):
+                differences = [a - b for a, b in pairs]
+                value = statistics.fmean(differences)
+                found[judge] = Estimate(value, *(mean_interval(differences) or (value, value)))
+    return found
 
 
 def losses_of(run: GrainRun, domain: str, published: Mapping[str, Any]) -> frozenset[str]:
@@ -177,8 +174,8 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
     Both are measured with their weights as bundles store them, on ``unseen`` pictures that neither was trained on.
     """
     run = open_run(checkpoint, prior)
-    after, before = source_of(run, checkpoint.name), find_decoder(published)
-    side = after.network.hr
+    after = DecoderSource(checkpoint.name, final_decoder(run), integer_encoder(run), step=run.recipe.lr_step)
+    before, side = find_decoder(published), after.network.hr
     if before.network.hr != side:
         raise BundleError(f"{published} makes pictures of {before.network.hr}x{before.network.hr}, the run of "
                           f"{side}x{side}: they cannot be compared")
@@ -188,8 +185,7 @@ def compare(checkpoint: Path, published: Path, unseen: Path, weights: Path | Non
     domain, training = ("faces", {}) if before.manifest is None else (before.manifest.domain, before.manifest.training)
     metrics = PictureMetrics(find_metric_weights(weights, faces=domain == "faces"), faces=domain == "faces")
     originals = [original_of(path, side) for path in list_pictures(unseen)]
-    new = measure(after, originals, metrics)
-    old = measure(before, originals, metrics)
+    new, old = measure(after, originals, metrics), measure(before, originals, metrics)
     found = changes(new, old, losses_of(run, domain, training))
     return ({"pictures_compared": len(originals), "new": new.as_dict(), "published": old.as_dict(),
              "changes": {judge: asdict(change) for judge, change in found.items()}},
@@ -221,17 +217,17 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
     """
     refuse_to_replace(folder, force, bundle_id, version)
     run = open_run(checkpoint, prior)
-    recipe = run.recipe
+    recipe, encoder = run.recipe, run.average.encoder
     hr, lr, domain = recipe.encoder.hr, recipe.encoder.lr, domain or recipe.domain
     pictures = packed_pictures(run_folder(checkpoint), data, exclude, hr, report)
     source = kept_encoder(run, encoder_of) if encoder_of is not None else None
     lrs = encode(run.average, pictures, COMPARED if source else coder_pictures, mirrored=source is None, report=report)
     if source is None:
         tables = fit_tables(lrs, level_step=recipe.lr_step, kept=run_folder(checkpoint) / KEPT_FIT, report=report)
+    else:
+        licence = with_kept(source.licence, licence or {}, "Decoder")
     if report is not None:
         report(1.0, "exporting encoder and decoder")
-    if source is not None:
-        licence = with_kept(source.licence, licence or {}, "Decoder")
     licence = licence or usual_licence(domain)
     decoder = final_decoder(run)
     if isinstance(decoder, Grain):
@@ -241,15 +237,17 @@ def publish_run(checkpoint: Path, data: Path, folder: Path, *, bundle_id: str, v
     training = {"stages": list(run.stages), "pictures_seen": sum(stage["pictures"] for stage in run.stages),
                 "pictures_in_set": len(pictures), "data": picture_sources(data, exclude),
                 "commit": (clone_commit() or "unknown").split()[0],
-                "learned_correction": isinstance(run.average.encoder, EncoderTwin)}
+                "learned_correction": isinstance(encoder, EncoderTwin)}
     fields = manifest_fields(
         bundle_id, CODEC, training=training, licence=licence, domain=domain, version=version,
         architecture=decoder.config.as_dict() if isinstance(decoder, Grain) else asdict(decoder.config))
     card = card_text({**fields, "hr": hr, "lr": lr})
-    if source is None:
-        manifest = write_bundle(folder, encoder_part(run), graph, tables, fields, card, force=force)
-    else:
+    if source is not None:
         manifest = replace_decoder(source, folder, graph, fields, card, force=force)
+    else:
+        part: Any = (exact_encoder(integer_encoder(run)) if isinstance(encoder, BoxMean | EncoderTwin)
+                     else encoder.bundle_part())  # type: ignore[operator]  # the paper's float network
+        manifest = write_bundle(folder, part, graph, tables, fields, card, force=force)
     return {"bundle": str(folder), "lr_contract_id": manifest.lr_contract_id.hex(), "stages": training["stages"],
             "decoder_difference_from_torch": comparison.largest_difference,
             "bytes": sum(entry.size for entry in manifest.files.values())}
@@ -306,13 +304,13 @@ def store_trained(checkpoint: Path, folder: Path, prior: str | Path | None = Non
 
 
 @torch.no_grad()
-def encode(model: Autoencoder, pictures: np.ndarray, count: int, seed: int = 0, *, mirrored: bool = False,
-           report: Progress | None = None) -> np.ndarray:
+def encode(model: Autoencoder, pictures: np.ndarray, count: int, *, mirrored: bool, report: Progress | None = None
+           ) -> np.ndarray:
     """LRs of a random choice of training pictures, uint8 ``[count, lr, lr, 3]``.
 
     ``mirrored`` adds the LRs of the mirror images, which differ from mirrored LRs, and doubles the count.
     """
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(pictures))[:count])
+    chosen = np.sort(np.random.default_rng(0).permutation(len(pictures))[:count])
     lrs = []
     for start in range(0, len(chosen), _AT_ONCE):
         x = torch.from_numpy(np.stack([pictures[index] for index in chosen[start : start + _AT_ONCE]]))
@@ -351,11 +349,6 @@ def run_folder(checkpoint: Path) -> Path:
     return checkpoint_path(checkpoint).resolve().parent
 
 
-def source_of(run: GrainRun, name: str) -> DecoderSource:
-    """The averaged weights of a run: the decoder in evaluation mode, the encoder lowered to its integers."""
-    return DecoderSource(name, final_decoder(run), integer_encoder(run), step=run.recipe.lr_step)
-
-
 def final_decoder(run: GrainRun) -> RRDBDecoder | Grain:
     """The averaged decoder in evaluation mode; of stage 1 without the generator that made its training pictures."""
     decoder = run.average.decoder.eval()
@@ -377,15 +370,6 @@ def integer_encoder(run: GrainRun) -> IntegerNetwork:
         return lower(encoder)
     raise BundleError("the encoder of this run is the paper's float network, which has no integers; publish the "
                       "run as a bundle, without --if-better, --trained-only and --encoder-of")
-
-
-def encoder_part(run: GrainRun) -> EncoderPart:
-    """The averaged encoder as the part of a bundle: its integers, or the paper's float network."""
-    encoder = run.average.encoder
-    if isinstance(encoder, BoxMean | EncoderTwin):
-        return exact_encoder(integer_encoder(run))
-    part: EncoderPart = encoder.bundle_part()  # type: ignore[operator]  # a float encoder
-    return part
 
 
 def kept_encoder(run: GrainRun, encoder_of: Path) -> Manifest:

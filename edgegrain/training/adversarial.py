@@ -100,7 +100,7 @@ class SmallDiscriminator(nn.Module):
             picture = F.avg_pool2d(picture, side // size)
         x = F.leaky_relu(self.stem(picture), NEGATIVE_SLOPE)
         x = self.blocks(x)  # [B, C, 4, 4]
-        x = F.leaky_relu(self.conv(minibatch_stddev(x, GROUP)), NEGATIVE_SLOPE).flatten(1)
+        x = F.leaky_relu(self.conv(minibatch_stddev(x)), NEGATIVE_SLOPE).flatten(1)
         return self.logit(F.leaky_relu(self.dense(x), NEGATIVE_SLOPE)).float()[:, 0]
 
 
@@ -123,7 +123,7 @@ class ProjectedDiscriminator(nn.Module):
     needs hundreds of thousands: in hours on a CPU.
 
     AlexNet's layers are computed at a random offset within its period. At one offset only, a decoder learns a texture
-    of that period, as it does with LPIPS. AlexNet, which `use` sets, is not part of the state.
+    of that period, as it does with LPIPS. AlexNet, which `AdversarialLoss.use` sets, is not part of the state.
     """
 
     features: Callable[[Tensor], list[Tensor]] | None
@@ -131,28 +131,19 @@ class ProjectedDiscriminator(nn.Module):
     def __init__(self, config: ProjectedConfig) -> None:
         super().__init__()
         self.config, self.features = config, None
-        self.heads = nn.ModuleList(_head(channels, config.head_width) for channels in LAYERS)
-
-    def use(self, networks: MetricNetworks) -> None:
-        """Take the frozen features of these networks."""
-        self.features = None if networks.lpips is None else networks.lpips.features
+        width = config.head_width
+        self.heads = nn.ModuleList(nn.Sequential(
+            nn.Conv2d(channels, width, 1), nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Conv2d(width, 1, 1)) for channels in LAYERS)
 
     def forward(self, picture: Tensor) -> list[Tensor]:
         if self.features is None:
             raise ModelError("a projected discriminator needs the AlexNet of LPIPS; pass --weights with its weights")
         layers = self.features(cropped(picture, torch.randint(PERIOD, (2,)).tolist()))
-        return [head(_enlarged(layer)).float() for head, layer in zip(self.heads, layers[:len(LAYERS)], strict=True)]
-
-
-def _head(channels: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, width, 1), nn.LeakyReLU(NEGATIVE_SLOPE),
-                         nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
-                         nn.Conv2d(width, 1, 1))
-
-
-def _enlarged(layer: Tensor) -> Tensor:
-    """Vectors of length 1 have components of about 1 / sqrt(channels); convolutions learn faster from larger ones."""
-    return 0.5 * math.sqrt(layer.shape[1]) * layer
+        # Vectors of length 1 have components of about 1 / sqrt(channels); convolutions learn faster from larger ones.
+        return [head(0.5 * math.sqrt(layer.shape[1]) * layer).float()
+                for head, layer in zip(self.heads, layers[:len(LAYERS)], strict=True)]
 
 
 # Karras et al. 2018 (ProGAN), A.1: a drift term keeps a Wasserstein critic's outputs near zero.
@@ -282,24 +273,15 @@ class AdversarialLoss:
     def use(self, networks: MetricNetworks) -> None:
         """Give a projected discriminator its frozen features; any other needs none."""
         if isinstance(self.discriminator, ProjectedDiscriminator):
-            self.discriminator.use(networks)
-
-    def joins(self, progress: float) -> bool:
-        """True if the networks get the loss at this progress (0...1) of the run."""
-        return progress >= self.config.begins
-
-    def learns(self, progress: float, step: int) -> bool:
-        """True if the discriminator is updated in this step."""
-        return progress >= self.config.warms_up and step % self.config.every == 0
+            self.discriminator.features = None if networks.lpips is None else networks.lpips.features
 
     def generator_loss(self, picture: Tensor, target: Tensor) -> Tensor:
         """The adversarial loss of the networks; gradients reach ``picture`` only."""
         self.discriminator.requires_grad_(False)
-        fake = self.discriminator(picture)
-        real = fake
+        real = fake = self._heads(picture)
         if self.config.loss == "relativistic":  # the only one that compares with originals
             with torch.no_grad():
-                real = self.discriminator(target)
+                real = self._heads(target)
         return self._losses(real, fake)[1]
 
     def update_discriminator(self, picture: Tensor, target: Tensor, distributed: Distributed) -> dict[str, Tensor]:
@@ -309,9 +291,10 @@ class AdversarialLoss:
         parameters = list(self.discriminator.parameters())
         if not self.optimizers:  # beta1 = 0: the pictures change from step to step, so momentum points at the past
             self.optimizers = optimizers(parameters, self.config.learning_rate, 0, 0, betas=(0.0, 0.99))
-        real, fake = self.discriminator(target.detach()), self.discriminator(picture.detach())
+        real, fake = self._heads(target.detach()), self._heads(picture.detach())
         loss = self._losses(real, fake)[0]
-        terms = {"discriminator": loss.detach(), "logit_gap": (_mean(real) - _mean(fake)).detach()}
+        means = [torch.stack([head.mean() for head in heads]).mean().detach() for heads in (real, fake)]
+        terms = {"discriminator": loss.detach(), "logit_gap": means[0] - means[1]}
         if self.config.r1 and self.updates % self.config.r1_every == 0:
             penalty = r1_penalty(self.discriminator, target)
             loss = loss + 0.5 * self.config.r1 * self.config.r1_every * penalty
@@ -320,9 +303,14 @@ class AdversarialLoss:
             self.updates += descend(loss, parameters, self.optimizers, self.config.learning_rate, distributed)
         return terms
 
-    def _losses(self, real: Tensor | list[Tensor], fake: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Losses of discriminator and generator, averaged over the heads of a projected discriminator."""
-        losses = [LOSSES[self.config.loss](*pair) for pair in zip(_heads(real), _heads(fake), strict=True)]
+    def _heads(self, picture: Tensor) -> list[Tensor]:
+        """The logits of every head; only a projected discriminator has several."""
+        logits = self.discriminator(picture)
+        return [logits] if isinstance(logits, Tensor) else logits
+
+    def _losses(self, real: list[Tensor], fake: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Losses of discriminator and generator, averaged over the heads."""
+        losses = [LOSSES[self.config.loss](*pair) for pair in zip(real, fake, strict=True)]
         of_discriminator, of_generator = (torch.stack(each).mean() for each in zip(*losses, strict=True))
         return of_discriminator, of_generator
 
@@ -347,7 +335,7 @@ def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[s
     ``compare`` gives the other losses, a scalar and its terms; the discriminator sees the pictures of ``shown`` next to
     ``originals``.
     """
-    if adversarial is None or not adversarial.joins(progress):
+    if adversarial is None or progress < adversarial.config.begins:
         return compare(picture)
     config = adversarial.config
     seen = picture.detach().requires_grad_(True) if config.ratio else picture
@@ -360,14 +348,6 @@ def joint_loss(picture: Tensor, compare: Callable[[Tensor], tuple[Tensor, dict[s
                                  "is active in this step; set adversarial.ratio=0, or give one a weight above 0")
         return balanced(picture, seen, loss, part, config.ratio), terms
     return loss + config.weight * part, terms
-
-
-def _heads(logits: Tensor | list[Tensor]) -> list[Tensor]:
-    return [logits] if isinstance(logits, Tensor) else logits
-
-
-def _mean(logits: Tensor | list[Tensor]) -> Tensor:
-    return torch.stack([head.mean() for head in _heads(logits)]).mean()
 
 
 # StyleGAN2's discriminator ([StyleGAN2] Section 4.1), whose weights `server_decoder.stylegan2.networks` writes.
@@ -394,7 +374,7 @@ class Discriminator(nn.Module):
         x = activate(self.from_rgb(picture))
         for block in self.blocks:
             x = block(x)
-        x = activate(self.conv(minibatch_stddev(x, GROUP)))  # [B, C, 4, 4]
+        x = activate(self.conv(minibatch_stddev(x)))  # [B, C, 4, 4]
         x = activate(self.linear(x.flatten(1)))
         return self.score(x).float()[:, 0]
 
@@ -413,14 +393,14 @@ class DiscriminatorBlock(nn.Module):
         return (y + self.skip(x)) * math.sqrt(0.5)
 
 
-def minibatch_stddev(x: Tensor, group: int) -> Tensor:
+def minibatch_stddev(x: Tensor) -> Tensor:
     """Append one channel with the deviation between the pictures of a group: ``[B, C, H, W]`` -> ``[B, C + 1, H, W]``.
 
     The standard deviation over the group, averaged over channels and pixels (Karras et al., arXiv:1710.10196, Section
-    3). ``group`` shrinks to the next divisor of B. With n groups, pictures j, j + n, j + 2n, ... are one group.
+    3). `GROUP` shrinks to the next divisor of B. With n groups, pictures j, j + n, j + 2n, ... are one group.
     """
     batch, channels, height, width = x.shape
-    group = next(count for count in range(min(group, batch), 0, -1) if batch % count == 0)
+    group = next(count for count in range(min(GROUP, batch), 0, -1) if batch % count == 0)
     wide = torch.promote_types(x.dtype, torch.float32)
     groups = x.to(wide).reshape(group, batch // group, channels, height, width)
     spread = (groups.var(0, correction=0) + EPSILON).sqrt().mean((1, 2, 3))  # [n]

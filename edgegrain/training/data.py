@@ -15,9 +15,9 @@ from torch import Tensor
 from codec_contract.errors import EdgegrainError
 from codec_contract.pixels import dequantize, unit_to_levels
 from edgegrain.metrics.lpips import LPIPS
-from edgegrain.pictures.packed import first_pictures, pack, random_pictures
+from edgegrain.pictures.packed import pack, random_pictures
 from edgegrain.pictures.sheets import Tile, draw_sheet, sample_sheet, write_sheet
-from edgegrain.pictures.stored_pictures import stored_pictures
+from edgegrain.pictures.stored_pictures import read_square, stored_pictures
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.distributed import mixed_precision
 from edgegrain.training.family import RunOptions
@@ -57,7 +57,8 @@ def held_out_pictures(options: RunOptions, pictures: np.ndarray) -> np.ndarray:
     """The first pictures of ``--validation``, else of the training pictures, which are read already."""
     if options.validation is None:
         return pictures[:HELD_OUT]
-    return first_pictures(options.validation, HELD_OUT, pictures.shape[1])
+    return np.stack([read_square(picture, pictures.shape[1])
+                     for picture in stored_pictures(options.validation)[:HELD_OUT]])
 
 
 def picture_levels(picture: np.ndarray, device: torch.device | None = None) -> Tensor:

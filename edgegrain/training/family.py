@@ -17,7 +17,7 @@ from edgegrain.pictures.writing import Progress
 from edgegrain.training.checkpoint import Run
 from edgegrain.training.distributed import Distributed, mixed_precision
 from edgegrain.training.losses import MetricNetworks
-from edgegrain.training.optimizers import annealed, descend, early_decay, optimizers, update_averages
+from edgegrain.training.optimizers import annealed, descend, optimizers, update_averages
 from edgegrain.training.recipe import STAGES, Chain
 from export import papers
 from server_decoder.generative_prior import GenerativePrior
@@ -96,7 +96,7 @@ class Trainer:
     def train_discriminator(self, picture: Tensor, originals: Tensor, progress: float) -> dict[str, Tensor]:
         """A step of the discriminator, if there is one and it is due; returns values to log."""
         adversarial = self.run.adversarial
-        if adversarial is None or not adversarial.learns(progress, self.steps):
+        if adversarial is None or progress < adversarial.config.warms_up or self.steps % adversarial.config.every:
             return {}
         with self.precision():
             terms: dict[str, Tensor] = adversarial.update_discriminator(picture, originals, self.distributed)
@@ -111,7 +111,8 @@ class Trainer:
         """Move the averaged weights towards the trained ones."""
         recipe = self.run.recipe
         steps = self.run.pictures // (recipe.batch * self.distributed.world)  # of all sessions
-        update_averages(self.averages, self.parameters, early_decay(recipe.ema, steps))
+        # The decay is smaller at first, so that random weights are forgotten.
+        update_averages(self.averages, self.parameters, min(recipe.ema, (1 + steps) / (10 + steps)))
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,11 @@ def optimizers(parameters: Iterable[nn.Parameter], learning_rate: float, muon: f
         weight_decay: AdamW's; 0 makes it Adam.
         adam: the class used in place of AdamW.
     """
-    parameters = list(parameters)
-    matrices = [parameter for parameter in parameters if muon and is_matrix(parameter)]
-    others = [parameter for parameter in parameters if not (muon and is_matrix(parameter))]
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in parameters:  # dense kernels and linear weights with no RGB on either side are matrices
+        dense = parameter.ndim in (2, 4) and min(parameter.shape[:2]) >= SMALLEST_MATRIX
+        (matrices if muon and dense else others).append(parameter)
     result: list[torch.optim.Optimizer] = []
     if others:
         result.append(adam([{"params": others, "factor": 1.0}], lr=learning_rate, betas=betas,
@@ -131,11 +133,6 @@ def update_averages(averages: Sequence[Tensor], parameters: Sequence[Tensor], de
     torch._foreach_lerp_([*averages], [*parameters], 1 - decay)
 
 
-def early_decay(decay: float, steps: int) -> float:
-    """The decay of averages after ``steps`` of a run: smaller at first, so that random weights are forgotten."""
-    return min(decay, (1 + steps) / (10 + steps))
-
-
 def annealed(learning_rate: float, progress: float, step: int, *, warm_up: int, hold: float) -> float:
     """Warm-up over the first steps of a session, a constant part up to ``hold`` of the run's progress, 0...1, and a
     cosine to one hundredth."""
@@ -144,8 +141,3 @@ def annealed(learning_rate: float, progress: float, step: int, *, warm_up: int, 
         return learning_rate * warm
     phase = min(1.0, (progress - hold) / (1 - hold))
     return learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase)))
-
-
-def is_matrix(parameter: Tensor) -> bool:
-    """True for dense kernels and linear weights with no RGB on either side."""
-    return parameter.ndim in (2, 4) and min(parameter.shape[:2]) >= SMALLEST_MATRIX

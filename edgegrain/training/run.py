@@ -8,11 +8,12 @@ weights and progress; optimizer moments are not stored.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def _train_stages(distributed: Distributed, chain: Chain, folder: Path, options:
     prior = recipe_prior(chain.stages[list(chain.stages)[-1]], options.prior)
     options = replace(options, prior=prior)
     began, previous, figures = time.monotonic(), options.init_from, {}
-    for index, (stage, recipe) in enumerate(chain.stages.items()):
+    for stage, recipe in chain.stages.items():
         distributed.wait()
         if prior is not None:
             prior.cpu()  # the stage before moved it
@@ -85,25 +86,21 @@ def _train_stages(distributed: Distributed, chain: Chain, folder: Path, options:
             left = budget_seconds - distributed.agree(time.monotonic() - began, False)[0]
             if budget_seconds and left <= 0:
                 raise EdgegrainError(f"the budget of {budget_seconds:g} s ended before {stage}; continue with --resume")
-            seconds = share_out(left, chain.shares, [finished(folder / each) for each in chain.stages])[index]
+            shares = {each: share for each, share in zip(chain.stages, chain.shares, strict=True)
+                      if not finished(folder / each)}
             given = {name: value for name, value in vars(options).items() if name in taken[stage]}
-            figures = train_on(distributed, recipe, run, RunOptions(**{**given, "init_from": previous}),
-                               budget_seconds=seconds if budget_seconds else 0,
-                               report=_of_stage(report, stage), **settings)
+            figures = train_on(
+                distributed, recipe, run, RunOptions(**{**given, "init_from": previous}),
+                budget_seconds=left * shares[stage] / sum(shares.values()) if budget_seconds else 0,
+                report=report and functools.partial(_of_stage, report, stage), **settings)
             if not finished(run):
                 break
         previous = run
     return figures
 
 
-def share_out(seconds: float, shares: Sequence[float], done: Sequence[bool]) -> list[float]:
-    """Seconds of every stage: those that are left, divided among the stages that are not done by their shares."""
-    left = sum(share for share, ended in zip(shares, done, strict=True) if not ended)
-    return [0.0 if ended else seconds * share / left for share, ended in zip(shares, done, strict=True)]
-
-
-def _of_stage(report: Progress | None, stage: str) -> Progress | None:
-    return report and (lambda part, line: report(part, f"{stage}: {line}"))
+def _of_stage(report: Progress, stage: str, part: float, line: str) -> None:
+    report(part, f"{stage}: {line}")
 
 
 def train_on(distributed: Distributed, recipe: Any, folder: Path, options: RunOptions, *, pictures: int | None,

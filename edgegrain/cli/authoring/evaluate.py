@@ -73,7 +73,7 @@ def evaluate(
 
         from edgegrain.evaluation import evaluator as evaluation
         from edgegrain.evaluation.report import PAGE, PICTURES, report_files, report_name
-        from edgegrain.evaluation.results import Refinement, rounded
+        from edgegrain.evaluation.results import REFINEMENT, rounded
         from edgegrain.evaluation.results import summary as summarize
         from edgegrain.metrics.picture_metrics import LEAST_SIDE, PictureMetrics
         from edgegrain.metrics.score_names import losses_at
@@ -83,7 +83,8 @@ def evaluate(
 
     refuse_options({"--refine-size": refine_size and not refine}, options.SEARCH_SIZE)
     refuse_options({"--form": form != "auto" and refine}, "a search decodes in float32; leave it out with --refine")
-    refinement = Refinement(refine, refine_size, max_bytes or 0)
+    found = zip(REFINEMENT, (refine, refine_size, max_bytes), strict=True) if refine else ()
+    refinement = {key: value for key, value in found if value}
     paths = list_pictures(data)[: limit or None]
     manifest = load_manifest(find_bundle(bundle))
     faces = manifest.domain == "faces"
@@ -108,7 +109,7 @@ def evaluate(
         rate += f"{'-' * bool(rate)}to-{max_bytes}"
     config = evaluation.EvaluationConfig(
         baselines != "none", (), side, quality, None if refine else max_bytes, refinement_key)
-    name = report_name(codec, side, refinement, rate) + ("" if form == "auto" else f"-{form}")
+    name = report_name(codec.bundle, side, rate, refinement) + ("" if form == "auto" else f"-{form}")
     folder = out or Path("evaluate_out") / name
     refuse_existing((folder / file for file in (PAGE, f"{name}.tsv", f"{name}.json", *PICTURES)), force)
 
@@ -119,18 +120,19 @@ def evaluate(
         config = dataclasses.replace(config, budgets=evaluation.curve_budgets([
             len(evaluation.compressed(codec, original_of(path, side), config))
             for path in with_progress(paths, f"compressing {len(paths)} pictures")]))
-    evaluator = evaluation.Evaluator(
-        codec, PictureMetrics(metric_weights, device=device, faces=faces), evaluation.weights_id(metric_weights),
-        evaluation.ResultCache(cache or cache_folder() / "evaluation"), config)
+    metrics = PictureMetrics(metric_weights, device=device, faces=faces)
+    evaluator = evaluation.Evaluator(codec, metrics, evaluation.weights_id(metric_weights),
+                                     evaluation.ResultCache(cache or cache_folder() / "evaluation"), config)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     summary = summarize(rows, codec.bundle, paths, baselines, losses_at(manifest, side), side, refinement)
     if rate:  # no figures of the bundle's card, which are its first rate's
         contract = "several" if config.max_bytes else rates_from(manifest, quality)[0].lr_contract_id.hex()
         summary["bundle"] |= {"lr_contract_id": contract, "rate": rate}
-    if photographs is not None:
-        found, empty = list_pictures(photographs), photographs / evaluation.EMPTY
-        scores = evaluator.photographs(with_progress(found, f"measuring {len(found)} photographs"),
-                                       list_pictures(empty) if empty.is_dir() else [])
+    if photographs is not None and metrics.identity is not None and metrics.mobileface is not None:  # of faces
+        pictures, empty = list_pictures(photographs), photographs / evaluation.EMPTY
+        scores = evaluation.evaluate_photographs(
+            codec, with_progress(pictures, f"measuring {len(pictures)} photographs"),
+            list_pictures(empty) if empty.is_dir() else [], metrics.identity, metrics.mobileface)
         summary["photographs"] = dict(rounded(dataclasses.asdict(scores)))
     files = report_files(codec, rows, paths, summary, name)
     for file in sorted(files, key=lambda name: name == PAGE):  # the page is written last

@@ -72,7 +72,11 @@ class Autoencoder(nn.Module):
         self.output = recipe.output
         self.lr_step = recipe.lr_step
         self.told = recipe.invertible.step > 0
-        self.encoder = _encoder(recipe)
+        if not recipe.correction:
+            self.encoder: nn.Module = BoxMean(recipe.encoder.hr, recipe.encoder.lr)
+        else:
+            self.encoder = (recipe.encoder.build() if isinstance(recipe.encoder, RRDBEncoderConfig)
+                            else EncoderTwin(recipe.encoder))
         self.decoder = (Grain(recipe.decoder, prior) if isinstance(recipe.decoder, GrainConfig)
                         else RRDBDecoder(recipe.decoder))
         learns = recipe.loss.rate and recipe.correction and "encoder" in recipe.trains
@@ -81,8 +85,17 @@ class Autoencoder(nn.Module):
 
     def compile_decoder(self, lr: Tensor) -> None:
         """Decode LRs like this, ``[B, 3, h, w]`` in [-1, 1], through `torch.compile`: the first step takes minutes."""
+        lr = lr.detach().requires_grad_(True)
+        trained = [parameter for parameter in self.decoder.parameters() if parameter.requires_grad]
+
+        def gradients(function: Callable[..., tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor]:
+            """At the LR and at the decoder's trained weights, each as one vector."""
+            picture, _ = function(self.decoder, lr, self.output)
+            at_lr, *others = torch.autograd.grad(picture.float().square().mean(), [lr, *trained], allow_unused=True)
+            return at_lr.flatten().float(), torch.cat([each.flatten().float() for each in others if each is not None])
+
         compiled = torch.compile(decode)
-        plain, traced = (self._gradients(each, lr) for each in (decode, compiled))
+        plain, traced = gradients(decode), gradients(compiled)
         # Rounding to bfloat16 alone makes gradients of the same network differ by a quarter of their norm.
         likeness = min(float(F.cosine_similarity(a, b, dim=0)) for a, b in zip(plain, traced, strict=True))
         if not likeness >= SAME_GRADIENTS:
@@ -122,7 +135,9 @@ class Autoencoder(nn.Module):
             levels, box = self.encoder(picture)
         if noise:
             return (levels + self.lr_step * (torch.rand_like(levels) - 0.5)).clamp(0, 255), box
-        return levels + (rounded_to_step(levels, self.lr_step) - levels).detach(), box
+        # Rounded as `codec_contract.lr_coder.coder_tables` does.
+        rounded = (torch.floor((levels + self.lr_step // 2) / self.lr_step) * self.lr_step).clamp(max=255)
+        return levels + (rounded - levels).detach(), box
 
     @property
     def prior(self) -> GenerativePrior | None:
@@ -135,19 +150,6 @@ class Autoencoder(nn.Module):
         parts = {"encoder": self.encoder, "decoder": self.decoder.decoder, "codes": self.decoder.codes,
                  "fusion": self.decoder.fusion}
         return {name: part for name, part in parts.items() if part is not None}
-
-    def _gradients(self, function: Callable[..., tuple[Tensor, Tensor | None]], lr: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients at the LR and at the decoder's trained weights, each as one vector."""
-        lr = lr.detach().requires_grad_(True)
-        trained = [parameter for parameter in self.decoder.parameters() if parameter.requires_grad]
-        picture, _ = function(self.decoder, lr, self.output)
-        at_lr, *others = torch.autograd.grad(picture.float().square().mean(), [lr, *trained], allow_unused=True)
-        return at_lr.flatten().float(), torch.cat([each.flatten().float() for each in others if each is not None])
-
-
-def rounded_to_step(levels: Tensor, step: int) -> Tensor:
-    """Levels 0...255 of any shape, rounded to multiples of ``step`` as `codec_contract.lr_coder.coder_tables` does."""
-    return (torch.floor((levels + step // 2) / step) * step).clamp(max=255)
 
 
 def decode(decoder: RRDBDecoder | Grain, lr: Tensor, output: str, prior_gain: float = 1.0,
@@ -177,14 +179,6 @@ def build_autoencoder(recipe: GrainRecipe, prior: GenerativePrior | None = None)
     if model.rate is not None:
         model.rate.requires_grad_(True)
     return model
-
-
-def _encoder(recipe: GrainRecipe) -> nn.Module:
-    if not recipe.correction:
-        return BoxMean(recipe.encoder.hr, recipe.encoder.lr)
-    if isinstance(recipe.encoder, RRDBEncoderConfig):
-        return recipe.encoder.build()
-    return EncoderTwin(recipe.encoder)
 
 
 FAMILY = "grain"
@@ -227,9 +221,9 @@ def load_run(path: Path, prior: GenerativePrior | None = None) -> GrainRun:
     """
     with open_checkpoint(path, FAMILY) as stored:
         recipe = GrainRecipe.from_dict(stored.config)
-        if stored.state.get("prior") and prior is None:
+        if (digest := stored.state.get("prior")) and prior is None:
             raise ModelError(f"{path} was trained with a generator, whose file is needed too (--prior)")
-        if stored.state.get("prior") and prior is not None and stored.state["prior"] != prior_digest(prior):
+        if digest and prior is not None and digest != prior_digest(prior):
             raise ModelError(f"{path} was trained with another generator than the one given; pass --prior with "
                              "that one")
         model = build_autoencoder(recipe, prior)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.bundle.find import find_bundle
@@ -32,7 +33,7 @@ from edge_encoder.integer_network import IntegerNetwork
 from edge_encoder.twin import EncoderConfig, EncoderTwin, box_network, config_from_name, raise_twin
 from edgegrain.training.adversarial import load_discriminator
 from edgegrain.training.checkpoint import checkpoint_path
-from edgegrain.training.grain.model import PRIOR, Autoencoder, GrainRun, build_autoencoder, load_run, read_recipe
+from edgegrain.training.grain.model import PRIOR, GrainRun, build_autoencoder, load_run, read_recipe
 from edgegrain.training.grain.recipes import FACES, GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.recipe import Recipe, continued
 from export import papers
@@ -136,18 +137,30 @@ def grow(decoder: RRDBDecoder, trained: RRDBDecoder) -> None:
         if a.rrdb != b.rrdb and b.dense + b.residual:
             raise BundleError(f"other blocks follow the RRDBs at {b.size}x{b.size}, whose number must stay the same")
     own, given = decoder.state_dict(), _finer(trained.state_dict(), skipped)
-    _silence_new_blocks(decoder, set(given))
-    for name, target in own.items():
-        if name not in given:
+    for name, module in decoder.named_modules():
+        if isinstance(module, DecoderScale):
+            new_ends = [module.conv] if module.conv is not None and f"{name}.conv.weight" not in given else []
+        elif any(key.startswith(f"{name}.") for key in given):
             continue
-        source = given[name]
+        elif isinstance(module, RRDB):
+            new_ends = [block.convs()[-1] for block in module.dense_blocks()]
+        else:
+            new_ends = [module.conv2] if isinstance(module, ResidualBlock) else []
+        for parameter in (parameter for convolution in new_ends for parameter in convolution.parameters()):
+            parameter.zero_()
+    for name in own.keys() & given.keys():
+        target, source = own[name], given[name]
         if name.startswith("upsamples.") and source.dim() == 4 and old.upsampling == "subpixel":
             source = source.transpose(0, 1)  # transposed convolutions are [in, out, ...]
             if new.upsampling == "subpixel":
                 target = target.transpose(0, 1)
-            else:
-                source = _as_convolution(source)
-        _fill(target, source)
+            else:  # the four kernels become the centre of one of 3x3
+                source = F.pad(source.mean((2, 3), keepdim=True), (1, 1, 1, 1))
+        target = target[:len(source)]
+        if target.dim() == 4:  # the copied channels read none of the new ones
+            target.zero_()
+            target = target[:, :source.shape[1]]
+        target.copy_(source)
     for index, (a, b) in enumerate(zip(new.scales, scales, strict=True)):
         if a.rrdb and b.rrdb:  # an RRDB whose dense blocks add nothing is x + 0.2 x
             own[f"scales.{index}.conv.weight"].div_((1 + RESIDUAL_SCALE) ** (a.rrdb - b.rrdb))
@@ -186,37 +199,6 @@ def _finer(weights: dict[str, Tensor], skipped: int) -> dict[str, Tensor]:
     return found
 
 
-def _silence_new_blocks(decoder: RRDBDecoder, given: set[str]) -> None:
-    for name, module in decoder.named_modules():
-        last: list[nn.Module] = []
-        if isinstance(module, ResidualBlock):
-            last = [module.conv2]
-        elif isinstance(module, RRDB):
-            last = [block.convs()[-1] for block in module.dense_blocks()]
-        elif isinstance(module, DecoderScale) and module.conv is not None and f"{name}.conv.weight" not in given:
-            last = [module.conv]
-        if not any(key.startswith(f"{name}.") for key in given) or isinstance(module, DecoderScale):
-            for convolution in last:
-                for parameter in convolution.parameters():
-                    parameter.zero_()
-
-
-def _as_convolution(kernels: Tensor) -> Tensor:
-    """The four kernels ``[out, in, 2, 2]`` of a sub-pixel convolution as the centre of one of 3x3."""
-    result = kernels.new_zeros(*kernels.shape[:2], 3, 3)
-    result[:, :, 1, 1] = kernels.mean((2, 3))
-    return result
-
-
-def _fill(target: Tensor, source: Tensor) -> None:
-    """Copy a smaller tensor into the first channels; the copied channels read none of the new ones."""
-    if target.dim() == 4:
-        target[:len(source), source.shape[1]:] = 0
-        target[:len(source), :source.shape[1]] = source
-    else:
-        target[:len(source)] = source
-
-
 TrainedEncoder = tuple[EncoderConfig | RRDBEncoderConfig, Mapping[str, Tensor]]
 """Shape and weights."""
 ENCODER, INVERTIBLE = "encoder.", "decoder.decoder."
@@ -230,17 +212,6 @@ class StartingPoint(NamedTuple):
     recipe: GrainRecipe
     weights: dict[str, Tensor]
     stages: tuple[Mapping[str, Any], ...]
-
-    def part(self, prefix: str) -> dict[str, Tensor]:
-        """The weights under a prefix by the names after it."""
-        return {name.removeprefix(prefix): tensor for name, tensor in self.weights.items() if name.startswith(prefix)}
-
-
-def _starting_point(recipe: GrainRecipe, weights: Mapping[str, Tensor], stages: tuple[Mapping[str, Any], ...]
-                    ) -> StartingPoint:
-    inner = "" if isinstance(recipe.decoder, GrainConfig) else "decoder."
-    return StartingPoint(recipe, {inner + name if name.startswith("decoder.") else name: tensor
-                                  for name, tensor in weights.items()}, stages)
 
 
 def resolve_start(name: str | Path) -> Path:
@@ -256,18 +227,24 @@ def resolve_start(name: str | Path) -> Path:
 def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
     """The networks of a bundle's folder, a folder of the zoo, or a run's folder or checkpoint, with this generator."""
     if (start / MANIFEST).is_file():
-        return from_bundle(start, prior)
-    if (start / TRAINED).is_file():
-        return from_zoo(start, prior)
-    run = load_run(start, prior if isinstance(read_recipe(start).decoder, GrainConfig) else None)
-    return _starting_point(run.recipe, run.average.state_dict(), run.stages)
+        recipe, weights, stages = _of_bundle(start, prior)
+    elif (start / TRAINED).is_file():
+        recipe, weights, stages = _of_zoo(start, prior)
+    else:
+        run = load_run(start, prior if isinstance(read_recipe(start).decoder, GrainConfig) else None)
+        recipe, weights, stages = run.recipe, run.average.state_dict(), run.stages
+    if not isinstance(recipe.decoder, GrainConfig):
+        weights = {f"decoder.{name}" if name.startswith("decoder.") else name: tensor
+                   for name, tensor in weights.items()}
+    return StartingPoint(recipe, weights, stages)
 
 
-def from_bundle(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
+def _of_bundle(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
     """The networks of a bundle; the twin encoder, or the box mean, computes the bundle's LRs to the byte."""
     manifest = load_manifest(folder)
     decoder = bundle_decoder(manifest)
-    if prior is not None and isinstance(decoder, Grain) and not _has_generator(decoder, prior):
+    if prior is not None and isinstance(decoder, Grain) and decoder.prior is not None and not (
+            _same_when_stored(decoder.prior, prior)):
         raise ModelError(f"{folder} was trained with another generator than the one given; pass --prior with that one")
     stage = "final" if isinstance(decoder, Grain) else "1"
     if RRDB_ENCODER_WEIGHTS in manifest.files:
@@ -282,8 +259,7 @@ def from_bundle(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
     return _joined(stage, encoder, decoder, step, tuple(history))
 
 
-def from_zoo(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
-    """The networks of a folder of the zoo."""
+def _of_zoo(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
     grain, history = load_zoo(folder, prior), read_history(folder / TRAINED)
     decoder = grain if grain.prior is not None else grain.decoder
     stage = str(history[-1]["stage"]) if history else "final"
@@ -299,27 +275,19 @@ def trained_decoder(start: str | Path) -> RRDBDecoder:
 def invertible_decoder_of(start: StartingPoint) -> RRDBDecoder:
     """The invertible decoder, alone or as a part of GRAIN, with its weights."""
     decoder = RRDBDecoder(start.recipe.invertible)
-    decoder.load_state_dict(start.part(INVERTIBLE))
+    decoder.load_state_dict({name.removeprefix(INVERTIBLE): tensor for name, tensor in start.weights.items()
+                             if name.startswith(INVERTIBLE)})
     return decoder
-
-
-def _has_generator(decoder: Grain, prior: GenerativePrior) -> bool:
-    """True if ``prior`` is the generator in a bundle's decoder, whose weights are rounded, or if that has none."""
-    if decoder.prior is None:
-        return True
-    own, given = decoder.prior.state_dict(), prior.state_dict()
-    return set(own) == set(given) and all(
-        same_when_stored(own[name], tensor) for name, tensor in given.items() if name not in prior.measured)
 
 
 def _joined(stage: str, encoder: TrainedEncoder, decoder: RRDBDecoder | Grain, step: int,
             history: tuple[Mapping[str, Any], ...]) -> StartingPoint:
-    """Encoder, of which only the box mean has no weights, and decoder."""
+    """Encoder, of which only the box mean has no weights, and decoder, still by the names of its own kind."""
     config, weights = encoder
     recipe = GrainRecipe(stage=stage, encoder=config, decoder=decoder.config, correction=bool(weights), lr_step=step)
-    return _starting_point(recipe, {**{ENCODER + name: tensor for name, tensor in weights.items()},
-                                    **{f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}},
-                           history)
+    return StartingPoint(recipe, {**{ENCODER + name: tensor for name, tensor in weights.items()},
+                                  **{f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}},
+                         history)
 
 
 def _exact_encoder(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Grain) -> TrainedEncoder:
@@ -353,14 +321,16 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     configuration must be the stage's.
     """
     if start is None:
-        if not recipe.random_pictures:
-            _refuse_random_parts(recipe)
+        if recipe.stage != "1" and not recipe.random_pictures:
+            raise EdgegrainError(f"stage {recipe.stage} builds on a trained decoder; --init-from a run or a bundle")
+        if recipe.correction and "encoder" not in recipe.trains and not recipe.random_pictures:
+            raise EdgegrainError("this recipe does not train the encoder, which would keep random weights; --init-from "
+                                 "a run or a bundle, whose encoder stays, or begin with a recipe that trains it")
         model = build_autoencoder(recipe, prior)
         return GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False))
     if not any((start / name).is_file() for name in (MANIFEST, TRAINED)):
         adopt(recipe, read_recipe(start))  # refuses other shapes before the weights are read
-    found = read_start(start, prior)
-    source, weights, history = found
+    source, weights, history = found = read_start(start, prior)
     recipe = adopt(recipe, source, history)
     if isinstance(recipe.decoder, GrainConfig) and prior is None:
         raise EdgegrainError(f"stage {recipe.stage} needs the generator whole, as its file holds it; pass --prior")
@@ -370,14 +340,21 @@ def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | 
     if isinstance(model.decoder, RRDBDecoder) and recipe.grows:
         grow(model.decoder, invertible_decoder_of(found))
         weights |= {INVERTIBLE + name: tensor for name, tensor in model.decoder.state_dict().items()}
-    model.load_state_dict(_merged(model, weights, new_fusion=begins_fusion(recipe, source, history)))
+    own = model.state_dict()
+    kept = (PRIOR, *(["decoder.fusion."] if begins_fusion(recipe, source, history) else []))
+    for name, tensor in weights.items():
+        target = name if isinstance(model.decoder, Grain) else name.replace(INVERTIBLE, "decoder.")
+        if target in own and not name.startswith(kept):
+            own[target] = tensor
+    model.load_state_dict(own)
     return GrainRun(recipe, model, copy.deepcopy(model).requires_grad_(False), history=history)
 
 
 def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[str, Any]] = ()) -> GrainRecipe:
     """The recipe of a new run with the shapes of the parts that ``source`` has, and the step of its levels if it names
     none; ``history``: the stages of the source, if they are known."""
-    wanted, there = _sizes(recipe), _sizes(source)
+    wanted, there = (f"pictures of {shape.hr}x{shape.hr} with LRs of {shape.lr}x{shape.lr}"
+                     for shape in (recipe.encoder, source.encoder))
     if wanted != there and not recipe.grows:
         raise BundleError(f"this recipe is for {wanted}, what it starts from is for {there}; choose a recipe and a "
                           "start of the same sizes")
@@ -386,7 +363,9 @@ def adopt(recipe: GrainRecipe, source: GrainRecipe, history: Sequence[Mapping[st
         decoder = recipe.decoder
     elif isinstance(recipe.decoder, GrainConfig):
         if isinstance(decoder, GrainConfig) and decoder.prior is not None:
-            decoder = _with_offsets(decoder, recipe.decoder)
+            codes, own = decoder.codes, recipe.decoder.codes
+            if codes and own and set(codes.offsets) <= set(own.offsets):  # new ones are zero: the output stays
+                decoder = replace(decoder, codes=replace(codes, offsets=own.offsets))
             if begins_fusion(recipe, source, history):
                 decoder = replace(decoder, fusion=recipe.decoder.fusion)
         else:
@@ -425,49 +404,22 @@ def stand_in_prior(recipe: GrainRecipe) -> GenerativePrior | None:
     return None if recipe.prior is None else random_prior(recipe.prior, recipe.seed)
 
 
-def _merged(model: Autoencoder, weights: Mapping[str, Tensor], *, new_fusion: bool) -> dict[str, Tensor]:
-    """The state of a new model with the weights of a starting point in the parts that it has."""
-    own = model.state_dict()
-    for name, tensor in weights.items():
-        target = name if isinstance(model.decoder, Grain) else name.replace(INVERTIBLE, "decoder.")
-        if target in own and not name.startswith(PRIOR) and not (new_fusion and name.startswith("decoder.fusion.")):
-            own[target] = tensor
-    return own
-
-
-def _refuse_random_parts(recipe: GrainRecipe) -> None:
-    """Raise `EdgegrainError` if parts that ``recipe`` needs trained would keep random weights."""
-    if recipe.stage != "1":
-        raise EdgegrainError(f"stage {recipe.stage} builds on a trained decoder; --init-from a run or a bundle")
-    if recipe.correction and "encoder" not in recipe.trains:
-        raise EdgegrainError("this recipe does not train the encoder, which would keep random weights; --init-from a "
-                             "run or a bundle, whose encoder stays, or begin with a recipe that trains it")
-
-
-def _sizes(recipe: GrainRecipe) -> str:
-    hr, lr = recipe.encoder.hr, recipe.encoder.lr
-    return f"pictures of {hr}x{hr} with LRs of {lr}x{lr}"
-
-
-def _with_offsets(decoder: GrainConfig, wanted: GrainConfig) -> GrainConfig:
-    """Add the wanted code offsets to a trained decoder: they are zero in a new model, so its output stays the same."""
-    if decoder.codes is None or wanted.codes is None or not set(decoder.codes.offsets) <= set(wanted.codes.offsets):
-        return decoder
-    return replace(decoder, codes=replace(decoder.codes, offsets=wanted.codes.offsets))
-
-
-def same_when_stored(stored: Tensor, exact: Tensor) -> bool:
-    """True if a weight that `load_parameters` read can be a rounded form of ``exact``, or is absent from its graph.
+def _same_when_stored(stored: GenerativePrior, exact: GenerativePrior) -> bool:
+    """True if every weight that was read from a bundle can be a rounded form of the other's, or is absent from its
+    graph (NaN).
 
     Either may have been rounded before, by the same rules: a step of int8, or of float16, is allowed between them.
     """
-    found, wanted = stored.detach().cpu().float(), exact.detach().cpu().float()
-    if found.shape != wanted.shape:
+    own, given = stored.state_dict(), exact.state_dict()
+    if own.keys() != given.keys():
         return False
-    if found.isnan().all():
-        return True
-    allowed = wanted.abs() * 2.0**-10 + 2.0**-24
-    if is_int8(wanted.shape):
-        _, scales = int8_levels(wanted.numpy())
-        allowed = allowed + torch.from_numpy(scales)
-    return bool(((found - wanted).abs() <= allowed).all())
+    for name in given.keys() - set(exact.measured):
+        found, wanted = own[name].detach().cpu().float(), given[name].detach().cpu().float()
+        if found.shape != wanted.shape:
+            return False
+        allowed = wanted.abs() * 2.0**-10 + 2.0**-24
+        if is_int8(wanted.shape):
+            allowed = allowed + torch.from_numpy(int8_levels(wanted.numpy())[1])
+        if not (found.isnan().all() or ((found - wanted).abs() <= allowed).all()):
+            return False
+    return True

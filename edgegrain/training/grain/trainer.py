@@ -19,7 +19,6 @@ from edgegrain.training.checkpoint import CHECKPOINT
 from edgegrain.training.data import (
     HELD_OUT,
     UNSEEN_SEED,
-    SyntheticBatch,
     compared,
     held_out_pictures,
     jitter,
@@ -49,7 +48,7 @@ from edgegrain.training.losses import (
 )
 from edgegrain.training.optimizers import optimizers
 from server_decoder.generative_prior import Area, GenerativePrior, Window
-from server_decoder.grain.grain import Grain, GrainConfig
+from server_decoder.grain.grain import Grain
 from server_decoder.stylegan2.networks import StyleGAN2Config
 
 PICTURES = 27_000
@@ -77,9 +76,11 @@ class GrainTrainer(Trainer):
             prior, sys.maxsize, self.seed, batch=count, psi_range=recipe.truncation, dtype=torch.bfloat16,
         ) if prior is not None and count else None
         self._grid = GridLoss()
-        self._variance, self._unseen = None, None
+        self._variance: Tensor | None = None
         if prior is not None and recipe.loss.codes:  # psi 1, so that the variance of these codes is that of W
-            self._variance = _variance_of_w(prior)
+            z = torch.randn(1024, prior.code_width, generator=torch.Generator().manual_seed(0))
+            with torch.no_grad():
+                self._variance = prior.map(z.to(prior.mean_code.device)).var(0).mean()
             self._unseen = next(synthetic_faces(prior, HELD_OUT, UNSEEN_SEED, batch=HELD_OUT, psi_range=(1.0, 1.0)))
 
     def make_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -130,9 +131,13 @@ class GrainTrainer(Trainer):
         self.update_averages()
         return {"loss": loss.detach(), **terms}
 
+    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Figures of the averaged weights on the held-out pictures, at each step of the levels if there are several,
-        and, with a loss on codes, on generated ones."""
+        """Figures of the averaged weights on the held-out pictures, at each step of the levels if there are several.
+
+        With a loss on codes also ``codes``, the error of those predicted for generated pictures, in units of the
+        variance of W; the mean code has 1.
+        """
         result: dict[str, float] = {}
         model = self.run.average
         for step in sorted(set(self.run.recipe.lr_steps) or {model.lr_step}):
@@ -140,12 +145,24 @@ class GrainTrainer(Trainer):
             found = evaluate(model, self._held_out, self.networks)
             result |= {f"{name}_step_{step}": value for name, value in found.items()} if result else found
         model.lr_step = self.run.recipe.lr_step
-        if self._unseen is not None and self._variance is not None:
-            result |= evaluate_codes(self.run.average, self._unseen, self._variance)
+        if self._variance is not None and (codes := model(rounded_levels(self._unseen.pictures)).codes) is not None:
+            result["codes"] = round(float((codes - self._unseen.codes).pow(2).mean() / self._variance), 4)
         return result
 
+    @torch.no_grad()
     def draw_samples(self, path: Path) -> None:
-        write_restorations(self.run.average, self._held_out[:8], path)
+        """Write a sheet with one column per picture: original, enlarged LR and restorations, with a prior the
+        invertible picture, that of the predicted codes and, except in stage 2, the fused one."""
+        model = self.run.average
+        outputs = ["invertible", "style", "final"] if isinstance(model.decoder, Grain) else ["invertible"]
+        if model.output == "style":
+            outputs.remove("final")
+        columns = []
+        for picture in self._held_out[:8]:  # one by one: all at 1024x1024 took three times the memory of a step
+            x = picture_levels(picture, self.distributed.device)
+            restored = [model(x, output=output) for output in outputs]
+            columns.append([dequantize(x), restored[0].lr, *(each.picture for each in restored)])
+        write_samples([torch.cat(row) for row in zip(*columns, strict=True)], path)
 
     def _draw(self) -> tuple[Tensor, Tensor | None]:
         """Integers 0...255 ``[B, 3, S, S]``, synthetic pictures last, and the codes of those."""
@@ -249,7 +266,7 @@ def _pictures(recipe: GrainRecipe, options: RunOptions, folder: Path, prior: Gen
 
 def _takes(recipe: GrainRecipe) -> set[str]:
     names = {"data", "validation", "exclude", "weights", "init_from", "compiled"}
-    if isinstance(recipe.decoder, GrainConfig):
+    if recipe.prior is not None:
         names |= {"prior"}
     if recipe.adversarial is not None and isinstance(recipe.adversarial.discriminator, StyleGAN2Config):
         names |= {"discriminator"}
@@ -263,13 +280,6 @@ def _describe(recipe: GrainRecipe) -> str:
 
 GRAIN = Family(FAMILY, "GRAIN, one stage", GrainRecipe, GRAIN_RECIPES, _describe, open_trainer, _takes,
                lambda recipe: SMOKE_PICTURES if recipe.random_pictures else PICTURES, evaluate_every=4000)
-
-
-@torch.no_grad()
-def _variance_of_w(prior: GenerativePrior) -> Tensor:
-    device = prior.mean_code.device
-    z = torch.randn(1024, prior.code_width, generator=torch.Generator().manual_seed(0)).to(device)
-    return prior.map(z).var(0).mean()
 
 
 @torch.no_grad()
@@ -305,28 +315,3 @@ def evaluate(model: Autoencoder, pictures: np.ndarray, networks: MetricNetworks)
     if (originals := sum(saturation[1::2])) > 0:  # 0: grey pictures
         result["lr_saturation"] = round(sum(saturation[::2]) / originals, 3)
     return result
-
-
-@torch.no_grad()
-def evaluate_codes(model: Autoencoder, synthetic: SyntheticBatch, variance: Tensor) -> dict[str, float]:
-    """Error of the codes predicted for the prior's own pictures, in units of the variance of W; the mean code has 1."""
-    codes = model(rounded_levels(synthetic.pictures)).codes
-    if codes is None:
-        return {}
-    return {"codes": round(float((codes - synthetic.codes).pow(2).mean() / variance), 4)}
-
-
-@torch.no_grad()
-def write_restorations(model: Autoencoder, pictures: np.ndarray, path: Path) -> None:
-    """Write a sheet with one column per picture: original, enlarged LR and restorations, with a prior the invertible
-    picture, that of the predicted codes and, except in stage 2, the fused one."""
-    device = next(model.parameters()).device
-    outputs = ["invertible", "style", "final"] if isinstance(model.decoder, Grain) else ["invertible"]
-    if model.output == "style":
-        outputs.remove("final")
-    columns = []
-    for picture in pictures:  # one by one: all of them at 1024x1024 took three times the memory of a training step
-        x = picture_levels(picture, device)
-        restored = [model(x, output=output) for output in outputs]
-        columns.append([dequantize(x), restored[0].lr, *(each.picture for each in restored)])
-    write_samples([torch.cat(row) for row in zip(*columns, strict=True)], path)

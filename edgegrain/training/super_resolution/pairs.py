@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,10 @@ def by_size(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture], re
     them."""
     side = recipe.factor * recipe.size
     least = side // 2 if recipe.factor > ENLARGEMENTS[0] and recipe.half_part else side
-    sized = [(picture, _side(picture)) for picture in pictures]
+    sized = []
+    for picture in pictures:
+        with open_picture(picture) as image:
+            sized.append((picture, min(image.size)))
     small = [f"{picture.name} ({size} pixels)" for picture, size in sized if size < least]
     if small:
         raise ImageError(f"{len(small)} pictures have sides below {least} pixels, such as {small[0]}; leave them out "
@@ -129,11 +133,6 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
     return np.load(target, mmap_mode="r")
 
 
-def _side(picture: StoredPicture) -> int:
-    with open_picture(picture) as image:
-        return min(image.size)
-
-
 def _random_pairs(recipe: SuperResolutionRecipe) -> Pairs:
     """Random pictures, reduced too far and enlarged again in place of a bundle's."""
     originals = random_pictures(recipe.random_pictures, recipe.factor * recipe.size, recipe.seed)
@@ -164,17 +163,22 @@ def window_batches(recipe: SuperResolutionRecipe, pairs: Pairs, seed: int, devic
                    ) -> Iterator[WindowBatch]:
     """Endless random batches, mirrored half the time. Every picture is drawn once before any is drawn again."""
     rng = np.random.default_rng(seed)
-    order = _order(rng, len(pairs))
+    order = itertools.chain.from_iterable(rng.permutation(len(pairs)).tolist() for _ in itertools.count())
+
+    def stacked(pictures: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float()
+
     while True:
-        chosen = [next(order) for _ in range(recipe.batch)]
+        chosen = list(itertools.islice(order, recipe.batch))
         pictures, windows, targets = [], [], []
         for index in chosen:
-            mirrored = rng.random() < 0.5
-            restored = pairs.restored[index]
-            pictures.append(restored[:, ::-1] if mirrored else restored)
+            restored, original = pairs.restored[index], pairs.originals[index]
+            if rng.random() < 0.5:
+                restored, original = restored[:, ::-1], original[:, ::-1]
+            pictures.append(restored)
             windows.append([draw_window(rng, recipe) for _ in range(recipe.windows)])
-            targets += [crop_window(pairs.originals[index], window, recipe.factor, mirrored) for window in windows[-1]]
-        yield WindowBatch(_stacked(pictures, device), windows, _stacked(targets, device))
+            targets += [crop_window(original, window, recipe.factor) for window in windows[-1]]
+        yield WindowBatch(stacked(pictures), windows, stacked(targets))
 
 
 def draw_window(rng: np.random.Generator, recipe: SuperResolutionRecipe) -> Window:
@@ -188,19 +192,7 @@ def draw_window(rng: np.random.Generator, recipe: SuperResolutionRecipe) -> Wind
     return Window(int(top) // CELL * CELL, int(left) // CELL * CELL, side)
 
 
-def crop_window(original: np.ndarray, window: Window, factor: int, mirrored: bool = False) -> np.ndarray:
-    """The window of an original, or of its mirror image, ``[factor * size, factor * size, 3]``."""
+def crop_window(original: np.ndarray, window: Window, factor: int) -> np.ndarray:
+    """The window of an original, ``[factor * size, factor * size, 3]``."""
     top, left, size = (factor * length for length in window)
-    if not mirrored:
-        return original[top : top + size, left : left + size]
-    end = original.shape[1] - left
-    return original[top : top + size, end - size : end][:, ::-1]
-
-
-def _order(rng: np.random.Generator, count: int) -> Iterator[int]:
-    while True:
-        yield from rng.permutation(count).tolist()
-
-
-def _stacked(pictures: list[np.ndarray], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float()
+    return original[top : top + size, left : left + size]

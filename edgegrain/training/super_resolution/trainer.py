@@ -31,7 +31,6 @@ from edgegrain.training.losses import GridLoss, MetricNetworks, random_offset, w
 from edgegrain.training.super_resolution.pairs import (
     CELL,
     TrainingPairs,
-    WindowBatch,
     training_pairs,
     window_batches,
 )
@@ -113,14 +112,30 @@ class SuperResolutionTrainer(Trainer):
         self._of_bicubic = {f"{name}_bicubic": value for name, value in mean_figures(rows).items()}
 
     def step(self, progress: float) -> dict[str, Tensor]:
-        recipe = self.run.recipe
+        """A step, or one of the first doubling alone, whose terms have names of their own."""
+        run, recipe, half = self.run, self.run.recipe, False
+        feed, factor, adversarial = self._feed, recipe.factor, run.adversarial
         if self._half_feed is not None and self._choice.random() < recipe.half_part:
-            terms = self._half_step(next(self._half_feed), progress)
-        else:
-            terms = self._full_step(next(self._feed), progress)
+            half, feed, factor, adversarial = True, self._half_feed, factor // 2, None
+        batch = next(feed)
+        with self.precision():
+            picture = dequantize(batch.picture).contiguous(memory_format=self.distributed.layout)
+            steps = run.model.forward_windows(picture, batch.windows, factor)
+            enlarged, target = steps[-1].float(), dequantize(batch.target)
+            loss, terms = joint_loss(
+                enlarged, lambda seen: window_loss(recipe.loss, seen, target, cut_windows(picture, batch.windows),
+                                                   self._lpips, random_offset(recipe.lpips_shift), self._grid),
+                adversarial, progress, target)
+            if len(steps) > 1 and recipe.loss.half:
+                loss = loss + half_loss(recipe.loss, steps[0].float(), target, self._lpips,
+                                        random_offset(recipe.lpips_shift))
+        self.descend(loss, progress)
+        if not half:
+            terms |= self.train_discriminator(enlarged, target, progress)
         self.count()
         self.update_averages()
-        return terms
+        terms = {"loss": loss.detach(), **terms}
+        return {f"half_{name}": value for name, value in terms.items()} if half else terms
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -157,36 +172,6 @@ class SuperResolutionTrainer(Trainer):
     def _original(self, index: int) -> Tensor:
         return picture_levels(self._held_out.originals[index], self.distributed.device)
 
-    def _half_step(self, batch: WindowBatch, progress: float) -> dict[str, Tensor]:
-        """A step of the first doubling alone; its terms have names of their own."""
-        recipe = self.run.recipe
-        with self.precision():
-            picture = dequantize(batch.picture).contiguous(memory_format=self.distributed.layout)
-            enlarged, = self.run.model.forward_windows(picture, batch.windows, recipe.of_half_size.factor)
-            loss, terms = self._compare(enlarged.float(), dequantize(batch.target), picture, batch)
-        self.descend(loss, progress)
-        return {"half_loss": loss.detach(), **{f"half_{name}": value for name, value in terms.items()}}
-
-    def _full_step(self, batch: WindowBatch, progress: float) -> dict[str, Tensor]:
-        run, recipe = self.run, self.run.recipe
-        with self.precision():
-            picture = dequantize(batch.picture).contiguous(memory_format=self.distributed.layout)
-            steps = run.model.forward_windows(picture, batch.windows, recipe.factor)
-            enlarged, target = steps[-1].float(), dequantize(batch.target)
-            loss, terms = joint_loss(enlarged, lambda seen: self._compare(seen, target, picture, batch),
-                                     run.adversarial, progress, target)
-            if len(steps) > 1 and recipe.loss.half:
-                loss = loss + half_loss(recipe.loss, steps[0].float(), target, self._lpips,
-                                        random_offset(recipe.lpips_shift))
-        self.descend(loss, progress)
-        terms |= self.train_discriminator(enlarged, target, progress)
-        return {"loss": loss.detach(), **terms}
-
-    def _compare(self, enlarged: Tensor, target: Tensor, picture: Tensor, batch: WindowBatch
-                 ) -> tuple[Tensor, dict[str, Tensor]]:
-        recipe = self.run.recipe
-        return window_loss(recipe.loss, enlarged, target, cut_windows(picture, batch.windows), self._lpips,
-                           random_offset(recipe.lpips_shift), self._grid)
 
 
 def open_trainer(recipe: SuperResolutionRecipe, options: RunOptions, folder: Path, distributed: Distributed

@@ -9,15 +9,7 @@ from PIL import Image
 
 from codec_contract.errors import EdgegrainError
 from edgegrain.evaluation import classical_codecs as baselines
-from edgegrain.evaluation.classical_codecs import (
-    CODECS,
-    ClassicalCodec,
-    ClassicalResult,
-    Setting,
-    best_at,
-    encode_lossless,
-    rebuild,
-)
+from edgegrain.evaluation.classical_codecs import CODECS, ClassicalCodec, ClassicalResult, Setting, encode_lossless
 from edgegrain.metrics.pixel_scores import psnr
 
 
@@ -34,7 +26,7 @@ def candidates(classical: ClassicalCodec, max_bytes: int) -> list[ClassicalResul
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_every_candidate_fits_and_the_best_by_psnr_wins(small: np.ndarray, codec: str) -> None:
+def test_every_candidate_fits_and_the_best_by_psnr_wins_and_is_encoded_again(small: np.ndarray, codec: str) -> None:
     classical = ClassicalCodec(small, codec)
     results = candidates(classical, 700)
     assert len(results) >= 3
@@ -47,6 +39,11 @@ def test_every_candidate_fits_and_the_best_by_psnr_wins(small: np.ndarray, codec
     highest = max(psnr(result.rgb, small) for result in results)
     assert psnr(best.rgb, small) == pytest.approx(highest, abs=1e-6) and highest > 20
     assert f"{best.nbytes} bytes" in best.description and CODECS[codec] in best.description
+    again = ClassicalCodec(small, codec).result(best.setting)
+    assert (again.nbytes, again.description) == (best.nbytes, best.description)
+    assert np.array_equal(again.rgb, best.rgb)
+    for score in (None, lambda result: 0.0):
+        assert classical.best(8, score) is None
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "webp"])
@@ -68,12 +65,6 @@ def test_the_highest_quality_that_fits_is_found(small: np.ndarray) -> None:
 
     fitting = max(quality for quality in range(101) if size(quality) <= 1500)
     assert candidates(ClassicalCodec(small, "webp"), 1500)[0].setting.quality == fitting > 20
-
-
-def test_a_score_decides_instead_of_psnr(portrait: np.ndarray) -> None:
-    darkest = best_at(portrait, "webp", 700, score=lambda rgb: float(rgb.mean()))
-    finest = best_at(portrait, "webp", 700)
-    assert psnr(darkest.rgb, portrait) < psnr(finest.rgb, portrait)
 
 
 @pytest.mark.parametrize("wanted", [112, 40])
@@ -101,10 +92,10 @@ def test_a_lesser_minimum_among_the_scales_that_are_scored_first_does_not_hide_t
 def test_avif_is_also_tried_with_chroma_at_full_size() -> None:
     """Stripes of two colours of equal luma disappear in 4:2:0."""
     rgb = np.tile(np.array([[[200, 60, 60], [40, 130, 60]]], np.uint8), (64, 32, 1))
-    best = best_at(rgb, "avif", 1500)
+    classical = ClassicalCodec(rgb, "avif")
+    best, full = classical.best(1500), classical.at_full_size(1500)
     assert best is not None and best.setting.full_chroma
     assert best.description.startswith("AVIF 4:4:4, quality ")
-    full = ClassicalCodec(rgb, "avif").at_full_size(1500)
     assert full is not None and not full.setting.full_chroma and psnr(full.rgb, rgb) < psnr(best.rgb, rgb) - 10
 
 
@@ -120,24 +111,10 @@ def test_files_are_encoded_once_for_all_budgets(small: np.ndarray, monkeypatch: 
     assert count < len(saved) < 1.6 * count
 
 
-@pytest.mark.parametrize("codec", CODECS)
-def test_nothing_fits_in_a_few_bytes(small: np.ndarray, codec: str) -> None:
-    assert best_at(small, codec, 8) is None
-    assert ClassicalCodec(small, codec).best(8, lambda result: 0.0) is None
-
-
-@pytest.mark.parametrize("codec", CODECS)
-def test_a_setting_gives_the_same_picture_again(small: np.ndarray, codec: str) -> None:
-    result = ClassicalCodec(small, codec).best(640)
-    again = rebuild(small, result.setting)
-    assert (again.nbytes, again.description) == (result.nbytes, result.description)
-    assert np.array_equal(again.rgb, result.rgb)
-
-
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 90, 3)])
 def test_odd_and_tiny_sizes(shape: tuple[int, int, int]) -> None:
     rgb = np.full(shape, 128, np.uint8)
-    best = best_at(rgb, "webp", 1000)
+    best = ClassicalCodec(rgb, "webp").best(1000)
     assert best is not None and best.rgb.shape == shape
     assert psnr(best.rgb, rgb) > 40
 
@@ -150,15 +127,12 @@ def test_lossless_files_hold_every_pixel(small: np.ndarray, codec: str) -> None:
     assert 100 < len(data) < 1100
 
 
-def test_an_unknown_codec_is_named() -> None:
-    with pytest.raises(EdgegrainError, match="'gif'"):
-        best_at(np.zeros((8, 8, 3), np.uint8), "gif", 100)
-
-
-def test_without_its_library_jpeg_xl_says_what_to_install(monkeypatch: pytest.MonkeyPatch, small: np.ndarray) -> None:
+@pytest.mark.parametrize(("codec", "message"), [("gif", "'gif'"), ("jpeg-xl", r"edgegrain\[eval\]")])
+def test_an_unknown_codec_and_a_missing_library_are_named(monkeypatch: pytest.MonkeyPatch, small: np.ndarray,
+                                                          codec: str, message: str) -> None:
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
-    with pytest.raises(EdgegrainError, match=r"edgegrain\[eval\]"):
-        ClassicalCodec(small, "jpeg-xl")
+    with pytest.raises(EdgegrainError, match=message):
+        ClassicalCodec(small, codec)
 
 
 def test_pictures_keep_their_aspect_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +142,7 @@ def test_pictures_keep_their_aspect_ratio(monkeypatch: pytest.MonkeyPatch) -> No
         sizes.append(picture.size) or save(picture, *given, **options)))
     rgb = np.zeros((96, 64, 3), np.uint8)
     for factor in baselines._factors(96, 16):
-        assert rebuild(rgb, Setting("webp", factor, 0)).rgb.shape == rgb.shape
+        assert ClassicalCodec(rgb, "webp").result(Setting("webp", factor, 0)).rgb.shape == rgb.shape
     assert sizes == [(64, 96), (53, 80), (43, 64), (32, 48), (21, 32), (11, 16)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -25,7 +26,6 @@ from edgegrain.evaluation.report import (
     _plot,
     claims,
     detail_tiles,
-    detail_titles,
     measured_details,
     report_files,
     report_name,
@@ -39,6 +39,7 @@ from sdk import Codec
 from tests.tiny_bundle import HR, write_tiny_bundle
 from tests.unit.edgegrain.evaluation.test_evaluator import evaluator
 
+NAME = "tiny-64-lr16-1.0.0"
 Evaluated = tuple[Codec, list[PictureResult], list[Path]]
 
 
@@ -122,6 +123,15 @@ def without_slow_codecs(patch: pytest.MonkeyPatch) -> None:
         patch.delitem(CODECS, slow)
 
 
+def report(evaluated: Evaluated, baselines: str = "fast", losses: tuple[str, ...] = (), name: str = NAME, side: int = 0,
+           **further: object) -> tuple[dict[str, bytes], str]:
+    """The files of a report, and its page."""
+    codec, results, paths = evaluated
+    found = summary(results, codec.bundle, paths, baselines, losses, side) | further
+    files = report_files(codec, results, paths, found, name)
+    return files, files[PAGE].decode()
+
+
 class Links(HTMLParser):
     """Files that a page shows or links to, and whether its elements are closed."""
 
@@ -141,18 +151,13 @@ class Links(HTMLParser):
 
 
 def test_the_page_shows_every_file_and_every_picture(evaluated: Evaluated) -> None:
-    codec, results, paths = evaluated
-    files = report_files(codec, results, paths, summary(results, codec.bundle, paths, "fast", {"lpips_alex"}))
-    page = files["report.html"].decode()
+    files, page = report(evaluated, losses=("lpips_alex",))
     assert "<th>LPIPS-Alex† ↓</th>" in page and "<th>DISTS ↓</th>" in page
     assert "† a training loss of this bundle" in page
     assert re.search(r'<td>0\.\d{3}<br><small class="faint">± 0\.\d{3}</small></td>', page)
     links = Links(page)
     assert links.open == []
-    assert links.files == set(files) - {"report.html"} == {
-        "tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json", "rate_distortion.png", "rate_perception.png", "sheet.png",
-        "sheet_worst.png"}
-    assert {name for name in files if name.endswith(".png")} == set(PICTURES) - {"sheet_details.png"}
+    assert links.files == set(files) - {PAGE} == {f"{NAME}.tsv", f"{NAME}.json", *PICTURES} - {"sheet_details.png"}
     assert "Photographs:" not in page
     assert "<0>.png" not in page and "&lt;0&gt;.png" in page  # names are escaped
     rows = re.findall(r"<tr><td>&lt;(\d)&gt;\.png</td><td>\d+</td><td>[^<]+</td><td>[^<]+</td><td>([^<]+)</td>", page)
@@ -165,7 +170,7 @@ def test_the_page_shows_every_file_and_every_picture(evaluated: Evaluated) -> No
 
 def test_a_sheet_shows_the_original_ours_and_the_classical_pictures(evaluated: Evaluated) -> None:
     codec, results, paths = evaluated
-    files = report_files(codec, results[:1], paths[:1], summary(results[:1], codec.bundle, paths[:1], "fast"))
+    files, _ = report((codec, results[:1], paths[:1]))
     assert "sheet_worst.png" not in files
     with Image.open(io.BytesIO(files["sheet.png"])) as image:
         sheet = np.asarray(image)
@@ -184,13 +189,11 @@ def test_a_sheet_shows_the_original_ours_and_the_classical_pictures(evaluated: E
 
 
 def test_faces_are_also_shown_by_their_eyes_and_mouth(evaluated: Evaluated) -> None:
-    codec, results, paths = (part[:2] if isinstance(part, list) else part for part in evaluated)
-    of_faces = replace(codec.bundle, domain="faces")
-    faces = SimpleNamespace(bundle=of_faces, restore=codec.restore)
-    found = summary(results, codec.bundle, paths, "none")
-    files = report_files(faces, results, paths, found)  # type: ignore[arg-type]
-    assert set(files) <= {PAGE, *PICTURES, "tiny-64-lr16-1.0.0.tsv", "tiny-64-lr16-1.0.0.json"}
-    assert 'src="sheet_details.png"' in files["report.html"].decode()
+    codec, results, paths = evaluated
+    faces = SimpleNamespace(bundle=replace(codec.bundle, domain="faces"), restore=codec.restore)
+    files, page = report((faces, results[:2], paths[:2]), "none")  # type: ignore[arg-type]
+    assert set(files) <= {PAGE, *PICTURES, f"{NAME}.tsv", f"{NAME}.json"}
+    assert 'src="sheet_details.png"' in page
     with Image.open(io.BytesIO(files["sheet_details.png"])) as image:
         assert image.width == 2 * MARGIN + 6 * SHEET_SIDE + 5 * GAP
 
@@ -199,31 +202,23 @@ def test_a_larger_size_is_in_names_title_and_sheets(evaluated: Evaluated, tmp_pa
     codec, _, paths = evaluated
     measured = evaluator(codec, tmp_path, EvaluationConfig(False, side=2 * HR), faces=True)
     results = [measured.picture(path) for path in paths[:2]]
-    found = summary(results, codec.bundle, paths[:2], "none", side=2 * HR)
-    assert found["size"] == 2 * HR and report_name(codec, HR) == "tiny-64-lr16-1.0.0"
+    name = report_name(codec.bundle, 2 * HR, "medium", {"refinement": 40})
+    assert report_name(codec.bundle, HR) == NAME and name == f"{NAME}-128-medium-refined-40"
     watched = SimpleNamespace(bundle=codec.bundle, restore=Mock(wraps=codec.restore))
-    files = report_files(watched, results, paths[:2], found)  # type: ignore[arg-type]
-    assert {"tiny-64-lr16-1.0.0-128.json", "tiny-64-lr16-1.0.0-128.tsv"} < set(files)
-    assert "<title>tiny-64-lr16 1.0.0 at 128×128</title>" in files["report.html"].decode()
+    files, page = report((watched, results, paths[:2]), "none", name=name, side=2 * HR)  # type: ignore[arg-type]
+    assert {f"{name}.json", f"{name}.tsv"} < set(files)
+    assert "<title>tiny-64-lr16 1.0.0 at 128×128</title>" in page
     assert {call.args[0].original_size for call in watched.restore.call_args_list} == {(2 * HR, 2 * HR)}
 
 
-def test_without_baselines_the_page_has_no_curves(evaluated: Evaluated) -> None:
-    codec, results, paths = (part[:1] if isinstance(part, list) else part for part in evaluated)
-    alone = [replace(result, equal=(), curve=()) for result in results]
-    files = report_files(codec, alone, paths, summary(alone, codec.bundle, paths, "none"))
-    assert "rate_distortion.png" not in files
-    page = files["report.html"].decode()
-    assert "†" not in page
-    assert "classical" not in page.lower().replace("classical lpips-alex", "") and "<th>payload</th>" in page
-
-
-def test_photographs_have_a_line(evaluated: Evaluated) -> None:
-    codec, results, paths = (part[:1] if isinstance(part, list) else part for part in evaluated)
+def test_without_baselines_the_page_has_no_curves_and_with_photographs_a_line(evaluated: Evaluated) -> None:
+    codec, results, paths = evaluated
     photographs = {"photographs": 36, "bytes": 334.4, "identity": 0.431, "identity_mobileface": 0.198, "above": 0.03,
                    "missed": 0, "empty": 0, "invented": 0}
-    found = summary(results, codec.bundle, paths, "fast")
-    page = report_files(codec, results, paths, {**found, "photographs": photographs})["report.html"].decode()
+    files, page = report((codec, [replace(results[0], equal=(), curve=())], paths[:1]), "none", photographs=photographs)
+    assert "rate_distortion.png" not in files
+    assert "†" not in page
+    assert "classical" not in page.lower().replace("classical lpips-alex", "") and "<th>payload</th>" in page
     assert "<p>Photographs: of 36 photographs as people have them, a face was found in 36 (0 missed)" in page
 
 
@@ -233,10 +228,9 @@ def test_a_flat_picture_has_a_report(evaluated: Evaluated, tmp_path: Path, monke
     Image.new("RGB", (HR, HR), (128, 128, 128)).save(path)
     without_slow_codecs(monkeypatch)
     results = [evaluator(codec, tmp_path / "cache", EvaluationConfig(True, (600,))).picture(path)]
-    found = summary(results, codec.bundle, [path], "fast")
-    files = report_files(codec, results, [path], found)
-    assert found["means"][CLASSICAL_BY_PSNR]["psnr"] is None
-    assert "mean payload" in files["report.html"].decode() and "classical codecs' " not in files["report.html"].decode()
+    files, page = report((codec, results, [path]))
+    assert json.loads(files[f"{NAME}.json"])["means"][CLASSICAL_BY_PSNR]["psnr"] is None
+    assert "mean payload" in page and "classical codecs' " not in page
 
 
 def test_names_that_are_not_utf8_are_escaped(evaluated: Evaluated, tmp_path: Path) -> None:
@@ -244,14 +238,13 @@ def test_names_that_are_not_utf8_are_escaped(evaluated: Evaluated, tmp_path: Pat
     folder.mkdir()
     paths = [folder / "caf\udce9.png"]  # the byte 233
     Image.new("RGB", (64, 64), (128, 128, 128)).save(paths[0])
-    codec = evaluated[0]
-    results = [evaluator(codec, tmp_path / "cache", EvaluationConfig(False)).picture(paths[0])]
-    described = summary(results, codec.bundle, paths, "none")
-    files = report_files(codec, results, paths, described)
-    assert described["pictures"]["folder"] == r"\udcff"
-    assert described["pictures"]["sha256"] == hashlib.sha256(
+    results = [evaluator(evaluated[0], tmp_path / "cache", EvaluationConfig(False)).picture(paths[0])]
+    files, page = report((evaluated[0], results, paths), "none")
+    described = json.loads(files[f"{NAME}.json"])["pictures"]
+    assert described["folder"] == r"\udcff"
+    assert described["sha256"] == hashlib.sha256(
         b"caf\xe9.png %s\n" % hashlib.sha256(paths[0].read_bytes()).hexdigest().encode()).hexdigest()
-    assert rb"caf\udce9.png" in files["tiny-64-lr16-1.0.0.tsv"] and rb"caf\udce9.png" in files["report.html"]
+    assert rb"caf\udce9.png" in files[f"{NAME}.tsv"] and r"caf\udce9.png" in page
 
 
 def test_a_plot_has_the_bundles_point_even_without_a_curve_of_a_codec(evaluated: Evaluated) -> None:
@@ -291,6 +284,5 @@ def test_eyes_and_mouth_of_the_portrait_are_darker_or_redder_than_its_skin(portr
 def test_a_row_alternates_original_and_restored() -> None:
     original, restored = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 9, np.uint8)
     tiles = detail_tiles(original, restored, "a.png")
-    assert len(tiles) == len(detail_titles()) == 6
     assert [int(tile.picture.max()) for tile in tiles if tile.picture is not None] == [0, 9] * 3
     assert [tile.accent for tile in tiles] == [False, True] * 3 and tiles[0].title == "a.png"

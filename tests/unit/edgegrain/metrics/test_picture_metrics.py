@@ -48,15 +48,9 @@ def upside_down(metrics_of_any_picture: PictureMetrics, portrait: np.ndarray) ->
     return metrics_of_any_picture.against(np.ascontiguousarray(portrait[::-1]))
 
 
-@pytest.fixture(scope="module")
-def darker(portrait: np.ndarray) -> np.ndarray:
-    return (portrait // 2 + 30).astype(np.uint8)
-
-
-def test_scores_are_the_single_metrics(
-        metrics: PictureMetrics, weights: Path, portrait: np.ndarray, darker: np.ndarray) -> None:
-    portrait, darker = portrait[::4, ::4], darker[::4, ::4]
-    reference = metrics.against(portrait)
+def test_scores_are_the_single_metrics(metrics: PictureMetrics, weights: Path, portrait: np.ndarray) -> None:
+    portrait = portrait[::4, ::4]
+    darker, reference = (portrait // 2 + 30).astype(np.uint8), metrics.against(portrait)
     scores, _ = reference.scores(darker)
     x, target = unit_batch(darker), unit_batch(portrait)
     with torch.no_grad():
@@ -136,18 +130,15 @@ def test_other_pictures_have_neither_eyes_nor_grids(
     assert scores.identity is None and scores.identity_mobileface is None  # which is for faces only
 
 
-def test_pictures_of_another_size_are_refused(metrics_of_any_picture: PictureMetrics, portrait: np.ndarray) -> None:
-    with pytest.raises(ImageError, match="64×63"):
-        metrics_of_any_picture.against(portrait[:64, :64]).scores(portrait[:63, :64])
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_an_absent_device_is_named(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="--device cpu"):
         PictureMetrics(tmp_path, device="cuda")
 
 
-def test_pictures_that_are_too_small_are_refused(metrics: PictureMetrics, portrait: np.ndarray) -> None:
+def test_pictures_of_another_size_or_too_small_are_refused(metrics: PictureMetrics, portrait: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="64×63"):
+        metrics.against(portrait[:64, :64]).scores(portrait[:63, :64])
     with pytest.raises(ImageError, match="at least 31 pixels, got 31×30; evaluate at a larger size"):
         metrics.against(portrait[: LEAST_SIDE - 1, :LEAST_SIDE])
     smallest = np.ascontiguousarray(portrait[:LEAST_SIDE, :LEAST_SIDE])

@@ -15,30 +15,29 @@ from codec_contract.errors import ImageError
 from edgegrain.papers.irn import training as crops
 from edgegrain.pictures import packed
 from edgegrain.pictures.packed import batches, pack
-from edgegrain.pictures.stored_pictures import list_pictures
+from edgegrain.pictures.stored_pictures import list_pictures, stored_pictures
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for index, name in enumerate(("a_0.png", "a_1.png", "b_0.png", "notes.txt")):
-        if name.endswith(".png"):
-            Image.new("RGB", (20, 16), (index, 10, 20)).save(tmp_path / name)
-        else:
-            (tmp_path / name).write_text("no picture")
+    for index, name in enumerate(("a_0.png", "a_1.png", "b_0.png")):
+        Image.new("RGB", (20, 16), (index, 10, 20)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
     return tmp_path
 
 
 def test_packing_is_done_once_and_keeps_every_pixel(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = list_pictures(folder)
-    shard = pack(paths, 16, folder / "cache")
+    shard = pack(stored_pictures(folder), 16, folder / "cache")
     assert shard.shape == (3, 16, 16, 3)
     assert [int(picture[0, 0, 0]) for picture in shard] == [0, 1, 2]
     files = list((folder / "cache").iterdir())
     monkeypatch.setattr(packed, "read_square", None)
-    np.testing.assert_array_equal(pack(paths, 16, folder / "cache"), shard)
-    (folder / "moved").mkdir()
-    moved = [path.rename(folder / "moved" / path.name) for path in paths]
-    np.testing.assert_array_equal(pack(moved, 16, folder / "cache"), shard)
+    moved = folder / "moved"
+    moved.mkdir()
+    for pictures in (folder, moved):
+        np.testing.assert_array_equal(pack(stored_pictures(pictures), 16, folder / "cache"), shard)
+        for path in folder.glob("*.png"):
+            path.rename(moved / path.name)
     assert list((folder / "cache").iterdir()) == files
 
 
@@ -49,16 +48,15 @@ def test_other_pictures_of_the_same_names_and_lengths_are_packed_again(tmp_path:
         Image.fromarray(noise).save(path, compress_level=0)
         os.utime(path, ns=(0, seed))
         lengths.add(path.stat().st_size)
-        np.testing.assert_array_equal(pack([path], 16, tmp_path / "cache")[0], noise[:, 2:18])
+        np.testing.assert_array_equal(pack(stored_pictures(tmp_path), 16, tmp_path / "cache")[0], noise[:, 2:18])
         np.testing.assert_array_equal(np.load(crops.pack_photographs([path], tmp_path / "cache")[0]), noise)
     assert len(lengths) == 1
 
 
 def test_names_that_are_not_utf8_are_packed(tmp_path: Path) -> None:
     Image.new("L", (16, 16), 7).save(tmp_path / "caf\udce9.png")  # the byte 233
-    paths = list_pictures(tmp_path)
-    assert (pack(paths, 16, tmp_path / "cache") == 7).all()
-    assert (np.load(crops.pack_photographs(paths, tmp_path / "cache")[0]) == 7).all()
+    assert (pack(stored_pictures(tmp_path), 16, tmp_path / "cache") == 7).all()
+    assert (np.load(crops.pack_photographs(list_pictures(tmp_path), tmp_path / "cache")[0]) == 7).all()
 
 
 def test_every_picture_comes_once_before_any_comes_again() -> None:
@@ -87,6 +85,6 @@ def test_a_damaged_picture_is_named_and_leaves_no_file(folder: Path, tmp_path: P
     (folder / "damaged.jpg").write_bytes(content)
     message = f"damaged.jpg in .* cannot be read as a picture .*{reason}.*--exclude"
     with pytest.raises(ImageError, match=message) as error:
-        pack(list_pictures(folder), 8, tmp_path / "cache")
+        pack(stored_pictures(folder), 8, tmp_path / "cache")
     assert " object at " not in str(error.value)
     assert not list((tmp_path / "cache").iterdir())

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from codec_contract.errors import ImageError
-from edgegrain.pictures.sheets import ACCENT, GAP, MARGIN, Tile, draw_sheet, in_rows, write_sheet
+from edgegrain.pictures.sheets import ACCENT, GAP, MARGIN, Tile, draw_sheet, write_sheet
 
 SIDE = 96
 
@@ -21,7 +21,7 @@ def plain(colour: tuple[int, int, int], height: int = 10, width: int = 10) -> np
 def test_tiles_lie_in_reading_order() -> None:
     colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (90, 90, 0)]
     tiles = [Tile(plain(colour), "title", "a line " * 40) for colour in colours]
-    sheet = draw_sheet(in_rows(tiles, 3), side=SIDE)
+    sheet = draw_sheet([tiles[:3], tiles[3:]], side=SIDE)
     pixels = np.asarray(sheet)
     assert sheet.width == 2 * MARGIN + 3 * SIDE + 2 * GAP
     row_height = (sheet.height - 2 * MARGIN + GAP) // 2

@@ -11,8 +11,12 @@ from PIL import Image
 from codec_contract.errors import ImageError
 from codec_contract.exact_square import exact_resize
 from edgegrain.pictures import stored_pictures
-from edgegrain.pictures.stored_pictures import list_pictures, original_of, read_square
+from edgegrain.pictures.stored_pictures import StoredPicture, list_pictures, original_of
 from tests.pictures import exif
+
+
+def read_square(path: Path, size: int) -> np.ndarray:
+    return stored_pictures.read_square(StoredPicture(path.name, path), size)
 
 
 def test_patterns_leave_pictures_out(tmp_path: Path) -> None:

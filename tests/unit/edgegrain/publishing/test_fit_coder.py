@@ -23,19 +23,23 @@ def checkered_lrs(count, seed=0):
     return np.clip(ramps + rng.normal(0, 3, ramps.shape), 0, 255).astype(np.uint8)
 
 
-@pytest.fixture(scope="module")
-def fitted():
-    return fit_coder.fit_tables(checkered_lrs(200), widths=(8,), steps=150)
+HELD_OUT = checkered_lrs(20, seed=1)
 
 
-def test_fitted_tables_beat_the_default_on_what_they_were_fitted_to(fitted):
-    held_out = checkered_lrs(20, seed=1)
-    ours = np.mean([len(encode_lr(lr, fitted)) for lr in held_out])
-    generic = np.mean([len(encode_lr(lr, CoderTables.default())) for lr in held_out])
-    assert ours < 0.85 * generic
-    # Noise of standard deviation 3 alone has 3.6 bits a sample.
-    assert 80 < ours < 130
-    assert all(np.array_equal(decode_lr(encode_lr(lr, fitted), 8, 8, fitted), lr) for lr in held_out)
+def bytes_of(tables: CoderTables) -> float:
+    """Mean size of an LR that the tables were not fitted to."""
+    return float(np.mean([len(encode_lr(lr, tables)) for lr in HELD_OUT]))
+
+
+def test_fitted_tables_need_fewer_bytes_than_the_default_and_those_of_a_step_even_fewer():
+    fitted = fit_coder.fit_tables(checkered_lrs(200), widths=(8,), steps=150)
+    assert bytes_of(fitted) < 0.85 * bytes_of(CoderTables.default())
+    # Noise of standard deviation 3 alone has 3.6 bits a sample, of which 1.6 are left in steps of 3.
+    assert 80 < bytes_of(fitted) < 130
+    assert all(np.array_equal(decode_lr(encode_lr(lr, fitted), 8, 8, fitted), lr) for lr in HELD_OUT)
+    coarse = fit_coder.fit_tables(checkered_lrs(200), widths=(8,), steps=150, level_step=3)
+    assert coarse.step == 3
+    assert bytes_of(fitted) - bytes_of(coarse) > 0.8 * 8 * 8 * 3 * np.log2(3) / 8
 
 
 @pytest.mark.parametrize("step", [1, 24])
@@ -52,23 +56,13 @@ def test_the_integers_do_what_was_trained(step):
     assert np.abs(np.array(scales) - expected_scale).mean() < 0.6  # half a step is rounding
 
 
-def test_tables_of_a_step_need_fewer_bytes(fitted):
-    coarse = fit_coder.fit_tables(checkered_lrs(200), widths=(8,), steps=150, level_step=3)
-    assert coarse.step == 3
-    held_out = checkered_lrs(20, seed=1)
-    ours, fine = (np.mean([len(encode_lr(lr, tables)) for lr in held_out]) for tables in (coarse, fitted))
-    # Noise of standard deviation 3 has 1.6 of 3.6 bits a sample left in steps of 3.
-    assert fine - ours > 0.8 * 8 * 8 * 3 * np.log2(3) / 8
-
-
 def test_coarse_steps_are_learnt():
     """At this step levels are four indices around the middle."""
-    held_out = checkered_lrs(20, seed=1)
     tables = fit_coder.fit_tables(checkered_lrs(200), widths=(16,), steps=300, level_step=40)
-    _, counts = np.unique(to_indices(held_out, 40), return_counts=True)
+    _, counts = np.unique(to_indices(HELD_OUT, 40), return_counts=True)
     share = counts / counts.sum()
     independent = -(share * np.log2(share)).sum() * 8 * 8 * 3 / 8  # bytes of an LR whose samples say nothing of others
-    assert np.mean([len(encode_lr(lr, tables)) for lr in held_out]) < 0.5 * independent
+    assert bytes_of(tables) < 0.5 * independent
 
 
 def test_integers_lose_little_at_steps():
@@ -81,17 +75,12 @@ def test_integers_lose_little_at_steps():
     assert bits < 1.7  # 1.4; 2.8 if the output layer takes the context as well
 
 
-def test_lrs_of_different_sizes_may_be_mixed():
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_sizes_may_be_mixed_and_weights_are_rounded_also_in_few_steps(steps: int) -> None:
     lrs = [*checkered_lrs(20), *np.random.default_rng(0).integers(0, 256, (3, 5, 9, 3), dtype=np.uint8)]
-    tables = fit_coder.fit_tables(lrs, widths=(4,), steps=10)
-    assert np.array_equal(decode_lr(encode_lr(lrs[-1], tables), 9, 5, tables), lrs[-1])
-
-
-@pytest.mark.parametrize("steps", [1, 2])
-def test_weights_are_rounded_also_in_few_steps(steps: int) -> None:
-    lrs = checkered_lrs(20)
     tables = fit_coder.fit_tables(lrs, widths=(4,), steps=steps)
-    assert np.array_equal(decode_lr(encode_lr(lrs[0], tables), 8, 8, tables), lrs[0])
+    for lr in (lrs[0], lrs[-1]):
+        assert np.array_equal(decode_lr(encode_lr(lr, tables), lr.shape[1], lr.shape[0], tables), lr)
 
 
 def test_steps_follow_from_the_data() -> None:
@@ -147,10 +136,12 @@ def test_the_report_codes_every_tenth_lr():
     assert coarse.coded < report.coded and coarse.lossless["lossless WebP"] < report.lossless["lossless WebP"]
 
 
-def test_a_file_that_holds_no_lrs_is_refused(tmp_path):
+def test_a_file_that_holds_no_lrs_or_too_few_is_refused(tmp_path):
     np.save(tmp_path / "wrong.npy", np.zeros((4, 16, 16, 3)))
     with pytest.raises(ImageError, match=r"must hold uint8 \[N, h, w, 3\], is float64"):
         fit_coder.load_lrs(tmp_path / "wrong.npy")
+    with pytest.raises(ImageError, match="got 1; give at least 2"):
+        fit_coder.fit_and_report([np.zeros((16, 16, 3), np.uint8)], steps=1)
     for count, side in ((5, 0), (0, 16)):
         np.save(tmp_path / "wrong.npy", np.zeros((count, side, side, 3), np.uint8))
         with pytest.raises(ImageError, match=rf"its array is empty, \[{count}, {side}, {side}, 3\]; expected"):
@@ -161,8 +152,3 @@ def test_a_file_that_holds_no_lrs_is_refused(tmp_path):
         (tmp_path / "wrong.npy").write_bytes(content)
         with pytest.raises(ImageError, match="is not a .npy file"):
             fit_coder.load_lrs(tmp_path / "wrong.npy")
-
-
-def test_too_few_lrs() -> None:
-    with pytest.raises(ImageError, match="got 1; give at least 2"):
-        fit_coder.fit_and_report([np.zeros((16, 16, 3), np.uint8)], steps=1)

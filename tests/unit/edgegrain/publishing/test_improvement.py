@@ -20,7 +20,16 @@ from edgegrain.metrics.pixel_scores import psnr
 from edgegrain.metrics.score_names import GRIDS
 from edgegrain.pictures.stored_pictures import original_of
 from edgegrain.publishing import publish
-from edgegrain.publishing.publish import JUDGES, Figures, changes, losses_of, measure, shortcomings, source_of
+from edgegrain.publishing.publish import (
+    JUDGES,
+    Figures,
+    changes,
+    final_decoder,
+    integer_encoder,
+    losses_of,
+    measure,
+    shortcomings,
+)
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import start_run
@@ -77,32 +86,24 @@ def test_figures_come_from_what_the_decoder_restores() -> None:
     assert found.lr_bytes == np.mean([len(encode_lossless(original[::4, ::4], "png")) for original in originals])
 
 
-def test_a_decoder_gets_the_levels_that_payloads_store() -> None:
-    given: list[torch.Tensor] = []
-
-    def decoder(lr: torch.Tensor) -> torch.Tensor:
-        given.append(lr)
-        return torch.zeros(1, 3, 64, 64)
-
-    source = DecoderSource("steps", decoder, box_network(ENCODER.hr, ENCODER.lr), step=8)  # type: ignore[arg-type]
-    measure(source, [np.full((64, 64, 3), 101, np.uint8)], FlatMetrics())  # type: ignore[arg-type]
-    assert given[0].shape == (1, 3, 16, 16)
-    torch.testing.assert_close((given[0] + 1) * 127.5, torch.full((1, 3, 16, 16), 104.0))
-
-
-def test_a_generator_is_also_measured_with_its_features_at_zero() -> None:
-    decoder = Grain(PRESETS["grain-smoke"]).eval()
+def test_a_decoder_gets_the_levels_that_payloads_store_and_is_also_measured_without_its_generator() -> None:
+    decoder, given = Grain(PRESETS["grain-smoke"]).eval(), []
     torch.nn.init.normal_(decoder.fusion.to_rgb.weight)
-    found = measure(DecoderSource("random", decoder, box_network(ENCODER.hr, ENCODER.lr)),
-                      [np.full((64, 64, 3), 90, np.uint8)], FlatMetrics())  # type: ignore[arg-type]
+    decoder.register_forward_pre_hook(lambda module, args: given.append((args[0] + 1) * 127.5))
+    found = measure(DecoderSource("steps", decoder, box_network(ENCODER.hr, ENCODER.lr), step=8),
+                    [np.full((64, 64, 3), 101, np.uint8)], FlatMetrics())  # type: ignore[arg-type]
+    torch.testing.assert_close(given[0], torch.full((1, 3, 16, 16), 104.0))
     assert found.lpips_without_prior != pytest.approx(found.scores["lpips_alex"])
 
 
-def test_a_change_is_paired_and_leaves_out_training_losses() -> None:
+def test_a_change_is_paired_and_leaves_out_training_losses_and_what_was_not_measured() -> None:
     found = changes(figures(0.01, noise=0.02), figures(noise=0.02), {"dists"})
     assert list(found) == ["lpips_vgg", "identity_mobileface", "kid"]
     assert (found["lpips_vgg"].value, found["lpips_vgg"].low) == pytest.approx((-0.01, -0.01))  # the noise is the same
     assert found["kid"].low < found["kid"].value < found["kid"].high < 0
+    new = figures(0.01)
+    unmeasured = replace(new, rows=tuple(replace(row, identity_mobileface=None) for row in new.rows))
+    assert list(changes(unmeasured, figures())) == ["lpips_vgg", "dists", "kid"]
 
 
 @pytest.mark.parametrize(("earlier", "now", "published", "grids"), [
@@ -135,12 +136,6 @@ def test_eyes_mouth_and_grids_are_judges() -> None:
         shortcomings(changes(grid, old), grid, old, "faces"))
     eyes = replace(old, features={**old.features, "kid_eyes": FEATURES[0] + 2 * FEATURES[1]})
     assert shortcomings(changes(eyes, old), eyes, old, "faces")[0].startswith("KID, eyes: worse than that of faces")
-
-
-def test_judges_without_scores_are_left_out() -> None:
-    new = figures(0.01)
-    other = replace(new, rows=tuple(replace(row, identity_mobileface=None) for row in new.rows))
-    assert list(changes(other, figures())) == ["lpips_vgg", "dists", "kid"]
 
 
 @pytest.mark.parametrize(("new", "reason"), [
@@ -185,7 +180,8 @@ def test_originals_and_weights_are_those_of_an_evaluation(tmp_path: Path, monkey
             seen.append(original)
             return super().against(original)
 
-    monkeypatch.setattr(publish, "find_decoder", lambda _: source_of(run, "published"))
+    monkeypatch.setattr(publish, "find_decoder", lambda _: DecoderSource(
+        "published", final_decoder(run), integer_encoder(run)))
     monkeypatch.setattr(publish, "find_metric_weights", lambda *_, **__: None)
     monkeypatch.setattr(publish, "PictureMetrics", Metrics)
     monkeypatch.setattr(publish, "measure", lambda source, *rest: (

@@ -14,21 +14,20 @@ from edgegrain.training.adversarial import (
     LOSSES,
     AdversarialConfig,
     AdversarialLoss,
+    Discriminator,
+    DiscriminatorBlock,
     DiscriminatorConfig,
     ProjectedConfig,
     ProjectedDiscriminator,
     SmallDiscriminator,
     balanced,
-    hinge,
     joint_loss,
-    non_saturating,
-    relativistic,
+    minibatch_stddev,
     resumed,
-    wgan,
 )
 from edgegrain.training.distributed import Distributed
-from server_decoder.stylegan2.networks import TINY_64
-from tests.unit.edgegrain.conftest import alexnet_stand_in
+from server_decoder.stylegan2.networks import CONFIG_F_1024, TINY_64, StyleGAN2Config
+from tests.unit.edgegrain.conftest import alexnet_stand_in, same
 
 HERE = Distributed(torch.device("cpu"))
 
@@ -37,22 +36,15 @@ def softplus(x: float) -> float:
     return math.log1p(math.exp(x))
 
 
-def test_the_losses_are_their_formulas() -> None:
-    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.0, -1.0])
-    discriminator, maker = non_saturating(real, fake)
-    assert float(discriminator) == pytest.approx((softplus(-1) + softplus(-3)) / 2 + (softplus(0) + softplus(-1)) / 2)
-    assert float(maker) == pytest.approx((softplus(0) + softplus(1)) / 2)
-    discriminator, maker = relativistic(real, fake)  # means: 2 and -1/2
-    assert float(discriminator) == pytest.approx(
-        0.5 * (softplus(-1.5) + softplus(-3.5)) / 2 + 0.5 * (softplus(-2) + softplus(-3)) / 2)
-    assert float(maker) == pytest.approx(
-        0.5 * (softplus(1.5) + softplus(3.5)) / 2 + 0.5 * (softplus(2) + softplus(3)) / 2)
-    discriminator, maker = wgan(real, fake)
-    assert float(discriminator) == pytest.approx(-0.5 - 2 + 1e-3 * 5)
-    assert float(maker) == pytest.approx(0.5)
-    discriminator, maker = hinge(real, fake)
-    assert float(discriminator) == pytest.approx((0 + 0) / 2 + (1 + 0) / 2)
-    assert float(maker) == pytest.approx(0.5)
+@pytest.mark.parametrize(("loss", "discriminator", "maker"), [
+    ("non-saturating", (softplus(-1) + softplus(-3)) / 2 + (softplus(0) + softplus(-1)) / 2,
+     (softplus(0) + softplus(1)) / 2),
+    ("relativistic", 0.5 * (softplus(-1.5) + softplus(-3.5)) / 2 + 0.5 * (softplus(-2) + softplus(-3)) / 2,
+     0.5 * (softplus(1.5) + softplus(3.5)) / 2 + 0.5 * (softplus(2) + softplus(3)) / 2),  # means: 2 and -1/2
+    ("wgan", -0.5 - 2 + 1e-3 * 5, 0.5), ("hinge", (0 + 0) / 2 + (1 + 0) / 2, 0.5)])
+def test_the_losses_are_their_formulas(loss: str, discriminator: float, maker: float) -> None:
+    found = LOSSES[loss](torch.tensor([1.0, 3.0]), torch.tensor([0.0, -1.0]))
+    assert [float(value) for value in found] == pytest.approx([discriminator, maker])
 
 
 def test_the_balanced_loss_has_the_adversarial_gradient_at_a_fixed_part_of_the_other() -> None:
@@ -81,13 +73,9 @@ def test_the_joint_loss_adds_the_adversarial_one_of_the_judged_pictures(ratio: f
     for absent, progress in ((None, 1.0), (later, 0.4)):
         plain, terms = joint_loss(picture, lambda seen: (seen.sum(), {}), absent, progress, originals)
         assert float(plain.detach()) == 2.0 and not terms
-
-
-def test_a_ratio_needs_another_loss() -> None:
-    adversarial = AdversarialLoss(AdversarialConfig("hinge", ratio=0.5, r1=0.0), Linear())
-    picture = torch.ones(1, 1, 1, 1, requires_grad=True)
-    with pytest.raises(EdgegrainError, match=r"none of them is active .* set adversarial\.ratio=0"):
-        joint_loss(picture, lambda seen: (torch.zeros(()), {}), adversarial, 1.0, picture)
+    if ratio:
+        with pytest.raises(EdgegrainError, match=r"none of them is active .* set adversarial\.ratio=0"):
+            joint_loss(picture, lambda seen: (torch.zeros(()), {}), adversarial, 1.0, picture)
 
 
 class Linear(nn.Module):
@@ -97,27 +85,26 @@ class Linear(nn.Module):
         return 3 * picture.sum((1, 2, 3))
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_discriminator_learns_to_tell_pictures_apart(loss: str) -> None:
-    config = AdversarialConfig(loss, discriminator=DiscriminatorConfig(16, 8, 16), learning_rate=2e-3, r1=0.1)
-    adversarial = AdversarialLoss(config)
-    real, fake = torch.rand(8, 3, 16, 16) * 0.5 + 0.5, -torch.rand(8, 3, 16, 16)
-    first = adversarial.update_discriminator(fake, real, HERE)
-    for _ in range(15):
-        last = adversarial.update_discriminator(fake, real, HERE)
-    assert "r1" in first
+@pytest.mark.parametrize(("loss", "projected"), [*((loss, False) for loss in LOSSES), ("hinge", True)])
+def test_a_discriminator_learns_to_tell_pictures_apart_and_gives_them_a_gradient(loss: str, projected: bool) -> None:
+    discriminator = ProjectedConfig(8) if projected else DiscriminatorConfig(16, 8, 16)
+    r1, side, steps = (0.0, 40, 30) if projected else (0.1, 16, 16)
+    adversarial = AdversarialLoss(AdversarialConfig(loss, discriminator=discriminator, learning_rate=2e-3, r1=r1))
+    if projected:
+        adversarial.discriminator.features = alexnet_stand_in
+    real, fake = torch.rand(8, 3, side, side) * 0.5 + 0.5, -torch.rand(8, 3, side, side)
+    first, *_, last = [adversarial.update_discriminator(fake, real, HERE) for _ in range(steps)]
+    assert ("r1" in first) == (not projected)
     assert "r1" not in last
     assert float(last["logit_gap"]) > float(first["logit_gap"]) + 0.3
-
-
-def test_its_advice_reaches_the_picture_and_leaves_it_alone() -> None:
-    adversarial = AdversarialLoss(AdversarialConfig(discriminator=DiscriminatorConfig(16, 8, 16)))
     before = {name: tensor.clone() for name, tensor in adversarial.discriminator.state_dict().items()}
-    picture = torch.zeros(4, 3, 16, 16, requires_grad=True)
-    adversarial.generator_loss(picture, torch.ones(4, 3, 16, 16)).backward()
-    assert float(picture.grad.abs().sum()) > 0
+    for parameter in adversarial.discriminator.parameters():
+        parameter.grad = None
+    picture = fake.requires_grad_(True)
+    adversarial.generator_loss(picture, real).backward()
+    assert picture.grad is not None and picture.grad.mean() < 0  # brighter looks more like an original
     assert all(parameter.grad is None for parameter in adversarial.discriminator.parameters())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in adversarial.discriminator.state_dict().items())
+    assert same(adversarial.discriminator, before)
 
 
 def test_the_small_discriminator_is_small_and_discriminators_larger_pictures_at_its_size() -> None:
@@ -139,13 +126,12 @@ def test_stylegan2s_discriminator_can_take_its_place() -> None:
 
 def test_a_picture_that_is_not_finite_leaves_the_discriminator_as_it_was() -> None:
     adversarial = AdversarialLoss(AdversarialConfig(r1=0.0, discriminator=DiscriminatorConfig(32, 8, 16)))
-    before = [parameter.clone() for parameter in adversarial.discriminator.parameters()]
+    before = {name: tensor.clone() for name, tensor in adversarial.discriminator.state_dict().items()}
     picture, broken = torch.rand(2, 3, 32, 32), torch.full((2, 3, 32, 32), math.nan)
     adversarial.update_discriminator(broken, picture, HERE)
-    assert all(torch.equal(a, b) for a, b in zip(before, adversarial.discriminator.parameters(), strict=True))
+    assert same(adversarial.discriminator, before)
     adversarial.update_discriminator(-picture, picture, HERE)
-    assert adversarial.updates == 1
-    assert not torch.equal(before[0], next(iter(adversarial.discriminator.parameters())))
+    assert adversarial.updates == 1 and not same(adversarial.discriminator, before)
 
 
 def test_a_resumed_run_keeps_its_discriminator_and_takes_the_recipes_settings() -> None:
@@ -175,20 +161,6 @@ def test_only_the_relativistic_loss_of_the_networks_looks_at_originals() -> None
         assert len(seen) == 2 + 1 + (loss == "relativistic")
 
 
-CONFIG = AdversarialConfig("hinge", discriminator=ProjectedConfig(8), learning_rate=2e-3, r1=0.0)
-
-
-def test_it_learns_to_tell_pictures_apart_and_gives_the_networks_a_gradient() -> None:
-    adversarial = AdversarialLoss(CONFIG)
-    adversarial.discriminator.features = alexnet_stand_in
-    real, fake = torch.rand(4, 3, 40, 40) * 0.5 + 0.5, -torch.rand(4, 3, 40, 40)
-    gaps = [float(adversarial.update_discriminator(fake, real, HERE)["logit_gap"]) for _ in range(30)]
-    assert gaps[-1] > gaps[0] + 0.5
-    picture = fake.requires_grad_(True)
-    adversarial.generator_loss(picture, real).backward()
-    assert picture.grad is not None and picture.grad.mean() < 0  # brighter looks more like an original
-
-
 def test_logits_are_per_patch_and_only_the_heads_are_stored() -> None:
     discriminator = ProjectedDiscriminator(ProjectedConfig(8))
     with pytest.raises(ModelError, match="--weights"):
@@ -197,3 +169,64 @@ def test_logits_are_per_patch_and_only_the_heads_are_stored() -> None:
     discriminator.features = alexnet_stand_in
     assert [tuple(logits.shape) for logits in discriminator(torch.zeros(2, 3, 40, 40))] == [(2, 1, 4, 4)] * 4
     assert set(discriminator.state_dict()) == before and all(name.startswith("heads.") for name in before)
+
+
+@pytest.fixture
+def discriminator() -> Discriminator:
+    torch.manual_seed(0)
+    return Discriminator(StyleGAN2Config(32, channel_base=128, channel_max=12))
+
+
+def test_configuration_f_at_1024_has_the_published_number_of_parameters() -> None:
+    with torch.device("meta"):
+        discriminator = Discriminator(CONFIG_F_1024)
+        assert discriminator(torch.empty(4, 3, 1024, 1024)).shape == (4,)
+    assert sum(parameter.numel() for parameter in discriminator.parameters()) == 29_012_513
+
+
+@torch.no_grad()
+def test_blocks_keep_the_variance() -> None:
+    # Smooth input, as features are: the low-pass filter takes most of white noise away.
+    x = torch.nn.functional.interpolate(torch.randn(4, 32, 8, 8), scale_factor=4, mode="bicubic")
+    y = DiscriminatorBlock(32, 48)(x)
+    assert y.shape == (4, 48, 16, 16)
+    assert 0.5 < float(y.square().mean() / x.square().mean()) < 1.5
+
+
+@torch.no_grad()
+def test_scores_know_the_group_but_not_the_order(discriminator: Discriminator) -> None:
+    pictures = torch.rand(4, 3, 32, 32) * 2 - 1
+    scores = discriminator(pictures)
+    assert scores.std() > 1e-3
+    torch.testing.assert_close(discriminator(pictures[[2, 0, 3, 1]]), scores[[2, 0, 3, 1]], rtol=1e-4, atol=1e-5)
+    alike = discriminator(pictures[:1].expand(4, -1, -1, -1))
+    assert abs(float(alike[0] - scores[0])) > 1e-5  # no deviation in a batch of equal pictures, and it notices
+    with torch.autocast("cpu", torch.bfloat16):
+        near = discriminator(pictures)
+    assert (near.float() - scores).abs().max() < 0.1 * max(1, float(scores.abs().max()))
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_r1_reaches_every_weight(discriminator: Discriminator, batch: int) -> None:
+    pictures = torch.randn(batch, 3, 32, 32, requires_grad=True)
+    gradient, = torch.autograd.grad(discriminator(pictures).sum(), pictures, create_graph=True)
+    gradient.square().sum((1, 2, 3)).mean().backward()
+    for name, parameter in discriminator.named_parameters():
+        if name.endswith("weight"):
+            assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+def test_pictures_of_another_size_are_refused(discriminator: Discriminator) -> None:
+    with pytest.raises(ModelError, match=r"\[batch, 3, 32, 32\], got \[2, 3, 64, 64\]"):
+        discriminator(torch.zeros(2, 3, 64, 64))
+
+
+def test_minibatch_deviation_by_hand() -> None:
+    x = torch.randn(8, 3, 2, 2)
+    got = minibatch_stddev(x)
+    assert torch.equal(got[:, :3], x)
+    for index in range(8):
+        group = x[[index % 2, index % 2 + 2, index % 2 + 4, index % 2 + 6]].numpy()
+        torch.testing.assert_close(got[index, 3], torch.full((2, 2), float(group.std(0).mean())))
+    assert minibatch_stddev(x[:5])[:, 3].max() < 2e-4  # five is prime: every picture for itself
+    torch.testing.assert_close(minibatch_stddev(x[:3])[0, 3, 0, 0], torch.tensor(x[:3].numpy().std(0).mean()))

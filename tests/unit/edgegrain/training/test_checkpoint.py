@@ -55,20 +55,16 @@ def test_a_checkpoint_is_read_as_it_was_saved(tmp_path: Path) -> None:
     assert read_checkpoint_header(tmp_path)["family"] == "irn"
 
 
-def test_progress_is_that_of_interrupted_runs(tmp_path: Path) -> None:
-    assert progress_of(tmp_path) == 0
-    save_checkpoint(tmp_path, Linear(), 0.25)
-    assert progress_of(tmp_path) == 0.25
-    save_checkpoint(tmp_path, Linear(), 1.0)  # at its end, and without a log
-    assert progress_of(tmp_path) == 0
-
-
 @pytest.mark.parametrize(("log", "expected"), [
     ([], 1), (['{"pictures": 8, "end": true}'], 1), (['{"pictures": 24, "end": false}', '{"pictures": 24, "en'], 1),
     (['{"pictures": 24, "end": true}'], 0), (['{"pictures": 24, "end": true}', '{"seen": 24}'], 0)])
 def test_a_schedule_is_over_once_its_last_evaluation_is_logged(log: list[str], expected: float, tmp_path: Path
                                                                ) -> None:
+    assert progress_of(tmp_path) == 0
+    save_checkpoint(tmp_path, Linear(), 0.25)
+    assert progress_of(tmp_path) == 0.25
     save_checkpoint(tmp_path, Linear())
+    assert progress_of(tmp_path) == 0  # without a log
     (tmp_path / "log.jsonl").write_text("\n".join(log))
     assert progress_of(tmp_path) == expected
 

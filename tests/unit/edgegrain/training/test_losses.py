@@ -109,19 +109,22 @@ def test_offsets_are_random_in_a_part_of_the_steps() -> None:
                                                          for column in range(PERIOD)}
 
 
+def spied(seen: list[torch.Tensor]) -> LPIPS:
+    """A distance that lists the pictures that it gets."""
+    def distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        seen.extend((one, other))
+        return (one - other).abs().mean((1, 2, 3))
+
+    return cast(LPIPS, distance)
+
+
 def test_lpips_sees_both_pictures_from_an_offset_on() -> None:
     """Without the rows and columns before it, and without as many at the far edges as make a whole period."""
     seen: list[torch.Tensor] = []
-
-    class Spy(torch.nn.Module):
-        def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-            seen.extend((one, other))
-            return (one - other).abs().mean((1, 2, 3))
-
     picture, target = torch.arange(2 * 3 * 24 * 24.0).reshape(2, 3, 24, 24), torch.zeros(2, 3, 24, 24)
     weights = LossWeights(l1=1.0, lpips=1.0, identity=0.0)
     for offset in (None, (0, 0), (7, 2)):
-        _, terms = picture_loss(weights, picture, target, cast(LPIPS, Spy()), None, offset=offset)
+        _, terms = picture_loss(weights, picture, target, spied(seen), None, offset=offset)
         assert float(terms["l1"]) == pytest.approx(float(picture.mean()))  # the rest of the loss sees the whole picture
     whole, _, first, _, later, other = seen
     assert torch.equal(whole, picture)
@@ -146,18 +149,12 @@ def test_eyes_and_mouth_weigh_more_in_the_absolute_error() -> None:
 
 
 def test_lpips_sees_eyes_and_mouth_enlarged() -> None:
-    shapes = []
-
-    class Spy(torch.nn.Module):
-        def forward(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-            shapes.append(tuple(one.shape))
-            return (one - other).abs().mean((1, 2, 3))
-
+    seen: list[torch.Tensor] = []
     weights = LossWeights(lpips=0.0, regions=0.5, identity=0.0)
     picture, target = torch.zeros(2, 3, 256, 256), torch.zeros(2, 3, 256, 256)
     picture[:, :, 188, 128] = 1.0  # the middle of the mouth
-    total, terms = picture_loss(weights, picture, target, cast(LPIPS, Spy()), None)
-    assert shapes == [(6, 3, 128, 128)]
+    total, terms = picture_loss(weights, picture, target, spied(seen), None)
+    assert [each.shape for each in seen] == [(6, 3, 128, 128)] * 2
     assert float(terms["regions"]) > 0
     assert float(total) == pytest.approx(float(terms["l1"]) + 0.5 * float(terms["regions"]))
 

@@ -12,24 +12,18 @@ from edgegrain.training.distributed import Distributed
 from edgegrain.training.optimizers import ADAM_BETAS, ConvolutionMuon, annealed, descend, optimizers, orthogonalized
 
 
-def network() -> nn.Sequential:
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Conv2d(3, 12, 3), nn.Conv2d(12, 12, 3, groups=12), nn.Conv2d(12, 8, 3), nn.Conv2d(8, 3, 1))
-
-
 def test_every_parameter_has_one_optimizer():
-    parameters = list(network().parameters())
+    network = nn.Sequential(nn.Conv2d(3, 12, 3), nn.Conv2d(12, 12, 3, groups=12), nn.Conv2d(12, 8, 3),
+                            nn.Conv2d(8, 3, 1))
+    parameters = list(network.parameters())
     adamw, muon = optimizers(parameters, 1e-3, 3.0)
     assert isinstance(muon, ConvolutionMuon)
     assert [group["lr"] for group in muon.param_groups] == [3e-3]
     assert muon.param_groups[0]["params"] == [parameters[4]]  # the only dense kernel away from RGB
     assert sum(len(group["params"]) for group in adamw.param_groups) == len(parameters) - 1
-    assert [type(optimizer) for optimizer in optimizers(parameters, 1e-3, 0.0)] == [torch.optim.AdamW]
-
-
-def test_adamw_can_do_without_weight_decay() -> None:
-    (optimizer,) = optimizers([nn.Parameter(torch.ones(3))], 0.1, muon=0, weight_decay=0)
-    (group,) = optimizer.param_groups
+    (alone,) = optimizers(parameters, 0.1, muon=0, weight_decay=0)
+    (group,) = alone.param_groups
+    assert type(alone) is torch.optim.AdamW and len(group["params"]) == len(parameters)
     assert (group["lr"], group["betas"], group["weight_decay"]) == (0.1, ADAM_BETAS, 0)
 
 
@@ -90,22 +84,17 @@ def test_float32_is_exact_where_bfloat16_is_emulated(bfloat16: bool) -> None:
     assert error > 1e-3 if bfloat16 else error < 1e-5
 
 
-def test_channels_last_parameters_step_like_contiguous_ones() -> None:
+def test_channels_last_parameters_step_like_contiguous_ones_and_those_without_a_gradient_stay() -> None:
     (gradient,) = gradients(8, 12, 3, 3)
     results = []
     for layout in (torch.contiguous_format, torch.channels_last):
         weight = nn.Parameter(torch.ones(8, 12, 3, 3).to(memory_format=layout))
-        optimizer = ConvolutionMuon([weight], lr=0.1)
+        optimizer = ConvolutionMuon([weight, still := nn.Parameter(torch.ones(8, 8))], lr=0.1)
         for _ in range(2):
             weight.grad = gradient.clone()  # contiguous either way
             optimizer.step()
         assert weight.is_contiguous(memory_format=layout)
+        assert torch.equal(still.detach(), torch.ones(8, 8))  # it has no gradient
         results.append(weight.detach())
     assert not torch.equal(results[0], torch.ones(8, 12, 3, 3))
     torch.testing.assert_close(results[0], results[1], atol=2e-3, rtol=0)  # it may compute in bfloat16
-
-
-def test_parameters_without_a_gradient_stay() -> None:
-    weight = nn.Parameter(torch.ones(8, 8))
-    ConvolutionMuon([weight], lr=0.1).step()
-    assert torch.equal(weight.detach(), torch.ones(8, 8))

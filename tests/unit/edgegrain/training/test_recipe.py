@@ -15,13 +15,6 @@ from edgegrain.training.recipe import Chain, changed, config_from_dict
 from server_decoder.stylegan2.networks import CONFIG_F_256
 
 
-@pytest.mark.parametrize("name", recipes())
-def test_recipes_are_read_as_they_were_written(name: str) -> None:
-    recipe = recipes()[name]
-    if not isinstance(recipe, Chain):
-        assert config_from_dict(type(recipe), json.loads(json.dumps(recipe.as_dict()))) == recipe
-
-
 @pytest.mark.parametrize("discriminator", [DiscriminatorConfig(64), CONFIG_F_256])
 def test_the_class_that_has_the_fields_is_taken(discriminator: Any) -> None:
     config = AdversarialConfig(discriminator=discriminator)

@@ -19,7 +19,7 @@ from edgegrain.training.checkpoint import CHECKPOINT
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import RunOptions, family_of, recipes
 from edgegrain.training.recipe import STAGES, Chain, changed
-from edgegrain.training.run import LOG, JsonlLog, TimeBudget, claim_run_folder, finished, run_loop, share_out, train
+from edgegrain.training.run import LOG, JsonlLog, TimeBudget, claim_run_folder, finished, run_loop, train
 from server_decoder.stylegan2.networks import TINY_64, StyleGAN2, save_stylegan2
 
 HERE = Distributed(torch.device("cpu"))
@@ -240,8 +240,6 @@ def test_what_was_interrupted_is_continued(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_time_goes_to_the_stages_that_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert share_out(100, (50, 15, 10, 25), (False,) * 4) == [50, 15, 10, 25]
-    assert share_out(100, (50, 15, 10, 25), (True, False, False, False)) == [0, 30, 20, 50]
     stages = Stages(monkeypatch)
     train(changed(SMOKE, ["shares=1,1,1,2"]), tmp_path, budget_seconds=1000)
     budgets = [call["budget_seconds"] for call in stages.calls]

@@ -6,15 +6,12 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import rounded
@@ -31,8 +28,8 @@ from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import NONE, RunOptions
 from edgegrain.training.grain import rate
 from edgegrain.training.grain import trainer as grain_trainer
-from edgegrain.training.grain.model import GrainRun, load_run
-from edgegrain.training.grain.recipes import GRAIN_RECIPES
+from edgegrain.training.grain.model import load_run
+from edgegrain.training.grain.recipes import GRAIN_RECIPES, GrainRecipe
 from edgegrain.training.grain.start import stand_in_prior, start_run
 from edgegrain.training.grain.trainer import GrainTrainer, draw_window, evaluate
 from edgegrain.training.losses import LossWeights, MetricNetworks
@@ -47,8 +44,12 @@ SMOKE = GRAIN_RECIPES["smoke-stage1"]
 WITH_LPIPS = replace(SMOKE, loss=LossWeights(identity=0.0))
 
 
-def trainer_of(run: GrainRun, networks: MetricNetworks = NONE) -> GrainTrainer:
-    return GrainTrainer(run, Distributed(torch.device("cpu")), random_pictures(8, 64, 0), networks)
+def begun(recipe: GrainRecipe, networks: MetricNetworks = NONE, pictures: np.ndarray | None = None) -> GrainTrainer:
+    """The trainer of a new run, on random pictures."""
+    run = start_run(recipe, None, stand_in_prior(recipe))
+    run.adversarial = AdversarialLoss(recipe.adversarial) if recipe.adversarial is not None else None
+    pictures = random_pictures(8, 64, 0) if pictures is None else pictures
+    return GrainTrainer(run, Distributed(torch.device("cpu")), pictures, networks)
 
 
 def test_with_lpips_the_loss_falls_below_what_an_untrained_decoder_reaches(
@@ -116,7 +117,7 @@ def test_a_decoder_learns_several_steps_of_the_levels(faces: Path, tmp_path: Pat
 def test_a_run_that_grows_may_train_another_encoder(tmp_path: Path) -> None:
     small = start_run(SMOKE, None)
     save_checkpoint(tmp_path, small)
-    wider = replace(SMOKE.encoder, channels=(8, 24)) if isinstance(SMOKE.encoder, EncoderConfig) else SMOKE.encoder
+    wider = replace(SMOKE.encoder, channels=(8, 24))  # type: ignore[type-var]
     run = start_run(replace(SMOKE, grows=True, encoder=wider), tmp_path)
     assert run.recipe.encoder == wider
     assert torch.equal(run.model.decoder.conv_first.weight, small.model.decoder.conv_first.weight)
@@ -198,8 +199,7 @@ def test_a_run_that_was_killed_in_its_last_evaluation_is_evaluated_only(
 
 
 def test_the_rate_model_has_a_learning_rate_of_its_own() -> None:
-    recipe = replace(SMOKE, loss=replace(SMOKE.loss, rate=0.05))
-    trainer = trainer_of(start_run(recipe, None))
+    trainer = begun(replace(SMOKE, loss=replace(SMOKE.loss, rate=0.05)))
     trainer.steps = 10**6  # behind the warm-up
     trainer.step(0.0)
     assert [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers] == pytest.approx(
@@ -207,13 +207,8 @@ def test_the_rate_model_has_a_learning_rate_of_its_own() -> None:
 
 
 def test_identity_joins_on_time() -> None:
-    class Mean(torch.nn.Module):
-        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-            return pictures.mean((2, 3))
-
-    run = start_run(replace(SMOKE, identity_from=0.5, loss=LossWeights(lpips=0.0)), None)
-    networks = MetricNetworks(None, Mean())  # type: ignore[arg-type]
-    trainer = trainer_of(run, networks)
+    networks = MetricNetworks(None, lambda pictures: pictures.mean((2, 3)))  # type: ignore[arg-type, return-value]
+    trainer = begun(replace(SMOKE, identity_from=0.5, loss=LossWeights(lpips=0.0)), networks)
     assert ["identity" in trainer.step(progress) for progress in (0.4, 0.5)] == [False, True]
 
 
@@ -262,16 +257,13 @@ def test_only_what_a_stage_trains_changes(name: str, tmp_path: Path) -> None:
 
 
 def test_codes_are_compared_for_synthetic_pictures_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = replace(GRAIN_RECIPES["smoke-stage2"], synthetic=0.5, batch=4)
-    run = start_run(recipe, None, stand_in_prior(recipe))
+    trainer = begun(replace(GRAIN_RECIPES["smoke-stage2"], synthetic=0.5, batch=4))
     found: list[torch.Tensor] = []
-    compared: list[torch.Tensor] = []
-    original = grain_trainer.code_loss
-    run.model.register_forward_hook(lambda module, args, out: found.append(out.codes))
-    monkeypatch.setattr(grain_trainer, "code_loss", lambda weights, made, *more: compared.append(made) or original(
-        weights, made, *more))
-    trainer_of(run).step(0.5)
-    assert torch.equal(compared[0], found[0][2:])
+    trainer.run.model.register_forward_hook(lambda module, args, out: found.append(out.codes))
+    code_loss = Mock(wraps=grain_trainer.code_loss)
+    monkeypatch.setattr(grain_trainer, "code_loss", code_loss)
+    trainer.step(0.5)
+    assert torch.equal(code_loss.call_args.args[1], found[0][2:])
 
 
 def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,16 +279,12 @@ def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatc
     assert {(window.top, window.left) for window in windows if window} == {(y, x) for y in (0, 16) for x in (0, 16)}
     assert draw_window(replace(recipe, window=0), rng) is None
 
-    networks = MetricNetworks.load(shared_weights, torch.device("cpu"), needed=True)
-    run = start_run(recipe, None, stand_in_prior(recipe))
-    run.adversarial = AdversarialLoss(adversarial)
-    pictures = random_pictures(4, 64, seed=0)
-    trainer = GrainTrainer(run, Distributed(torch.device("cpu")), pictures, networks)
+    trainer = begun(recipe, MetricNetworks.load(shared_weights, torch.device("cpu"), needed=True))
     judged: list[torch.Tensor] = []
+    batch = torch.from_numpy(random_pictures(2, 64, seed=0)).permute(0, 3, 1, 2).float()
     monkeypatch.setattr(trainer, "_draw", lambda: (batch, None))
-    monkeypatch.setattr(run.adversarial, "update_discriminator",
+    monkeypatch.setattr(trainer.run.adversarial, "update_discriminator",
                         lambda made, real, _: judged.append(real) or {"made": torch.tensor(made.shape[-1])})
-    batch = torch.from_numpy(pictures[:2]).permute(0, 3, 1, 2).float()
     for window in (Window(0, 16, 48), None):
         monkeypatch.setattr(grain_trainer, "draw_window", lambda *_, window=window: window)
         terms = trainer.step(0.5)
@@ -308,71 +296,55 @@ def test_stage_2_generates_and_compares_windows(shared_weights: Path, monkeypatc
 
 def test_the_discriminator_takes_no_synthetic_picture_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = replace(GRAIN_RECIPES["smoke-final"], synthetic=0.5)
-    run = start_run(recipe, None, stand_in_prior(recipe))
-    white = np.full((4, 64, 64, 3), 255, np.uint8)
-    run.adversarial = AdversarialLoss(recipe.adversarial)
-    compared: list[tuple[int, torch.Tensor]] = []
-    monkeypatch.setattr(run.adversarial, "generator_loss",
-                        lambda made, real: compared.append((len(made), real)) or made.mean())
-    monkeypatch.setattr(run.adversarial, "update_discriminator",
-                        lambda made, real, _: compared.append((len(made), real)) or {})
-    GrainTrainer(run, Distributed(torch.device("cpu")), white, MetricNetworks()).step(0.9)
-    assert [count for count, _ in compared] == [recipe.batch // 2] * 2
-    for _, real in compared:
-        assert len(real) == recipe.batch // 2 and bool((real == 1).all())
+    trainer = begun(recipe, pictures=np.full((4, 64, 64, 3), 255, np.uint8))  # white
+    compared: list[tuple[torch.Tensor, torch.Tensor]] = []
+    monkeypatch.setattr(trainer.run.adversarial, "generator_loss",
+                        lambda made, real: compared.append((made, real)) or made.mean())
+    monkeypatch.setattr(trainer.run.adversarial, "update_discriminator",
+                        lambda made, real, _: compared.append((made, real)) or {})
+    trainer.step(0.9)
+    assert len(compared) == 2
+    for made, real in compared:
+        assert len(made) == len(real) == recipe.batch // 2 and bool((real == 1).all())
 
 
 def test_an_encoder_that_is_kept_rounds_from_the_first_step() -> None:
     """Noise replaces rounding only while the encoder is trained, and until ``noise_until``."""
-    levels: list[torch.Tensor] = []
-    for trains in (("decoder",), ("encoder", "decoder")):
-        run = start_run(replace(SMOKE, trains=trains), None)
-        run.model.decoder.register_forward_hook(lambda module, args, out: levels.append((args[0] + 1) * 127.5))
-        trainer_of(run).step(0.0)
-    kept, trained = levels
-    assert (kept - kept.round()).abs().max() < 1e-3
-    assert (trained - trained.round()).abs().max() > 0.1
-    run = start_run(replace(SMOKE, noise_until=0.5), None)
-    run.model.decoder.register_forward_hook(lambda module, args, out: levels.append((args[0] + 1) * 127.5))
-    trainer = trainer_of(run)
-    for progress in (0.4, 0.5):
+    for trains, progress, noisy in ((("decoder",), 0.0, False), (("encoder", "decoder"), 0.0, True),
+                                    (("encoder", "decoder"), 0.4, True), (("encoder", "decoder"), 0.5, False)):
+        trainer, levels = begun(replace(SMOKE, trains=trains, noise_until=0.5)), []
+        trainer.run.model.decoder.register_forward_hook(
+            lambda module, args, out, levels=levels: levels.append((args[0] + 1) * 127.5))
         trainer.step(progress)
-    noisy, rounded = levels[2:]
-    assert (noisy - noisy.round()).abs().max() > 0.1 and (rounded - rounded.round()).abs().max() < 1e-3
+        distance = (levels[0] - levels[0].round()).abs().max()
+        assert distance > 0.1 if noisy else distance < 1e-3
 
 
 def test_jitter_changes_what_the_encoder_sees() -> None:
-    seen: dict[bool, torch.Tensor] = {}
+    seen: list[torch.Tensor] = []
     for jitters in (False, True):
-        run = start_run(replace(SMOKE, jitter=jitters), None)
-        run.model.register_forward_pre_hook(lambda module, args, now=jitters: seen.__setitem__(now, args[0]))
-        trainer_of(run).step(0.0)
-    assert seen[True].shape == seen[False].shape
-    assert (seen[True] - seen[False]).flatten(1).abs().amax(1).min() > 0  # no picture is what it was
+        trainer = begun(replace(SMOKE, jitter=jitters))
+        trainer.run.model.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        trainer.step(0.0)
+    plain, jittered = seen
+    assert plain.shape == jittered.shape
+    assert (jittered - plain).flatten(1).abs().amax(1).min() > 0  # no picture is what it was
 
 
 def test_the_recipe_sets_how_often_lpips_has_an_offset(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts: list[float] = []
-    offsets: list[tuple[int, int] | None] = []
-    original = grain_trainer.picture_loss
-
-    def spy(*args: Any, offset: tuple[int, int] | None, **named: Any) -> Any:
-        offsets.append(offset)
-        return original(*args, offset=offset, **named)
-
-    monkeypatch.setattr(grain_trainer, "picture_loss", spy)
-    monkeypatch.setattr(grain_trainer, "random_offset", lambda part: parts.append(part) or (1, 2))
-    run = start_run(replace(SMOKE, lpips_shift=0.3), None)
-    trainer_of(run).step(0.5)
-    assert (parts, offsets) == ([0.3], [(1, 2)])
+    picture_loss, random_offset = Mock(wraps=grain_trainer.picture_loss), Mock(return_value=(1, 2))
+    monkeypatch.setattr(grain_trainer, "picture_loss", picture_loss)
+    monkeypatch.setattr(grain_trainer, "random_offset", random_offset)
+    begun(replace(SMOKE, lpips_shift=0.3)).step(0.5)
+    random_offset.assert_called_once_with(0.3)
+    assert picture_loss.call_args.kwargs["offset"] == (1, 2)
 
 
 def test_a_compiled_decoder_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced by the compiler, not turned into C++: that takes minutes."""
-    compiled = functools.partial(torch.compile, backend="aot_eager")
-    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     encoder = EncoderConfig(hr=TINY.decoder.hr, lr=TINY.decoder.lr, patch=2, channels=(8,), blocks=(1,))
-    recipe = replace(GRAIN_RECIPES["smoke-final"], encoder=encoder, decoder=TINY, adversarial=None)
+    recipe = replace(GRAIN_RECIPES["smoke-final"], encoder=encoder, decoder=TINY)
     run = start_run(recipe, None, stand_in_prior(recipe))
     picture = torch.from_numpy(np.asarray(random_pictures(2, encoder.hr, 0))).permute(0, 3, 1, 2).float()
     gradients = []
@@ -403,8 +375,8 @@ def test_a_compiler_that_loses_gradients_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing() -> None:
-    run = start_run(SMOKE, None)
-    trainer = trainer_of(run)
+    trainer = begun(SMOKE)
+    run = trainer.run
     hook = run.model.decoder.head[-1].register_forward_hook(lambda module, args, out: out * float("nan"))
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     assert float(trainer.step(0.1)["skipped"]) == 1
@@ -432,23 +404,14 @@ def test_what_is_missing_is_named(faces: Path, tmp_path: Path) -> None:
         load_run(tmp_path)
 
 
-class MeanDifference:
-    """Replaces LPIPS: the mean absolute difference, off the grid twice that."""
-
-    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        return (a - b).abs().mean((1, 2, 3))
-
-    def off_grid(self, a: Tensor, b: Tensor) -> Tensor:
-        return 2 * self(a, b)
-
-
 @torch.no_grad()
 def test_a_final_picture_is_compared_with_its_parts() -> None:
     recipe = GRAIN_RECIPES["smoke-final"]
     model = start_run(recipe, None, stand_in_prior(recipe)).average.eval()
     pictures = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3), np.uint8)
-    networks = SimpleNamespace(lpips=MeanDifference(), identity=None)
-    found = evaluate(model, pictures, networks)  # type: ignore[arg-type]
+    lpips = Mock(side_effect=lambda a, b: (a - b).abs().mean((1, 2, 3)))
+    lpips.off_grid = lambda a, b: 2 * (a - b).abs().mean((1, 2, 3))
+    found = evaluate(model, pictures, MetricNetworks(lpips))
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
     expected = {}
     for name in ("invertible", "style"):
@@ -460,16 +423,13 @@ def test_a_final_picture_is_compared_with_its_parts() -> None:
         assert found[name] == pytest.approx(expected["invertible"], abs=2e-4), name
     assert found["lpips_alex_off_grid"] == pytest.approx(2 * found["lpips_alex"], abs=2e-4)
     assert abs(expected["style"] - expected["invertible"]) > 0.01
-    alone = start_run(GRAIN_RECIPES["smoke-stage1"], None).average.eval()
-    assert set(evaluate(alone, pictures, MetricNetworks())) == {"psnr"}
+    assert set(evaluate(start_run(SMOKE, None).average.eval(), pictures, NONE)) == {"psnr"}
 
 
 @pytest.mark.parametrize(("channels", "has_saturation"), [(1, False), (3, True)])
 @torch.no_grad()
 def test_grey_pictures_have_no_saturation_to_compare(channels: int, has_saturation: bool) -> None:
-    recipe = GRAIN_RECIPES["smoke-stage1"]
-    recipe = replace(recipe, loss=replace(recipe.loss, rate=0.1))
-    model = start_run(recipe, None).average.eval()
+    model = start_run(replace(SMOKE, loss=replace(SMOKE.loss, rate=0.1)), None).average.eval()
     pictures = np.random.default_rng(3).integers(0, 256, (2, 64, 64, channels), np.uint8)
-    found = evaluate(model, np.broadcast_to(pictures, (2, 64, 64, 3)).copy(), MetricNetworks())
+    found = evaluate(model, np.broadcast_to(pictures, (2, 64, 64, 3)).copy(), NONE)
     assert "lr_bytes" in found and ("lr_saturation" in found) == has_saturation

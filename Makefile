@@ -26,7 +26,7 @@ help:
 	@echo "make test-android  tests of the Java client (needs a JDK, 9 or later)"
 	@echo "make maven         tests and installs the Java client as a Maven artefact into build/maven-repository, offline"
 	@echo "make test-demo     tests of the demonstration page in Chromium (installs it with apt-get if it is missing)"
-	@echo "make qualities     the bundles of medium and large from the zoo, so that --quality finds them"
+	@echo "make qualities     the bundle of large from the zoo, so that --quality finds it"
 	@echo "make ops           build the fused ops for ONNX Runtime (needs CMake and a C++ compiler; nvcc for CUDA)"
 	@echo "make clean         remove .venv, caches and generated files"
 
@@ -43,7 +43,7 @@ test: $(VENV)/.test
 	tests=$$?; wait $$types; types=$$?; cat build/mypy.txt; exit $$((tests + types))
 
 # Folder of the zoo, version, quality. Bundles that are there already stay; a new one appears when it is complete.
-QUALITIES := faces-256-lr32,4.1.0,medium faces-256-lr64,2.1.0,large
+QUALITIES := faces-256-lr64,2.1.0,large
 qualities: $(VENV)/.test
 	@set -e; rm -rf build/qualities; mkdir -p build/qualities; for item in $(QUALITIES); do \
 		set -- $$(echo $$item | tr , ' '); test -e bundles/$$1 && continue; \

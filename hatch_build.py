@@ -1,7 +1,7 @@
 """Puts bundles into built wheels, in `edgegrain/bundles/`; an editable install reads the checkout's own.
 
-The default bundle always; with ``EDGEGRAIN_WHEEL_BUNDLES=all`` those of the other qualities too (`make qualities`), so
-that an installation without a clone has every quality. An enlarger that several of them have is in the wheel once.
+Those of the repository always; with ``EDGEGRAIN_WHEEL_BUNDLES=all`` those of the other qualities too (`make qualities`),
+so that an installation without a clone has every quality. An enlarger that several of them have is in the wheel once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MANIFEST = "manifest.json"
-DEFAULT_BUNDLE = "faces-256-lr16-small"  # as in codec_contract.bundle.find, which cannot be imported here
+BUNDLES = ("faces-256-lr16-small", "faces-256-lr32")
 SHARED = "shared"  # as in codec_contract.bundle.manifest
 TARGET = "edgegrain/bundles"
 VARIABLE = "EDGEGRAIN_WHEEL_BUNDLES"
@@ -32,13 +32,13 @@ class BundleHook(BuildHookInterface):
         """
         if version != "standard":
             return
-        folders = [Path(self.root) / "bundles" / DEFAULT_BUNDLE]
+        folders = [Path(self.root) / "bundles" / name for name in BUNDLES]
         wanted = os.environ.get(VARIABLE, "")
         if wanted not in ("", "all"):
             raise ValueError(f"{VARIABLE} is {wanted!r}; set it to 'all' for the bundles of all qualities, or unset it")
         if wanted:
             folders += [path.parent for path in sorted(Path(self.root).glob(f"bundles/*/{MANIFEST}"))
-                        if path.parent != folders[0] and "quality" in json.loads(path.read_bytes())]
+                        if path.parent not in folders and "quality" in json.loads(path.read_bytes())]
         manifests = {folder: json.loads((folder / MANIFEST).read_bytes()) for folder in folders if folder.is_dir()}
         uses = Counter(digest for manifest in manifests.values() for digest in _enlarger(manifest).values())
         files: dict[str, Path] = {}  # by their place in the wheel

@@ -232,6 +232,11 @@ _FINE_ON = replace(
     _STAGE1, decoder=FACES_256_LR16_FINE, batch=4, learning_rate=2e-4, muon=0.0,
     loss=replace(_FINE_LOSS, lr=0.0, lr_l2=1.0, lr_saturation=0.2, rate=0.06), identity_from=0.0, noise_until=0.0,
     lpips_shift=1.0, adversarial=replace(PROJECTED, begins=0.0, ratio=0.12), ema=0.999, jitter=True)
+# Branches for coarser steps: a stronger rate loss alone makes far worse pictures at the same bytes
+# (experiments/2026-11.md).
+_RATES = replace(
+    _FINE, grows=False, lr_steps=(4, 6, 9, 9, 13, 13, 19, 28, 40, 56), batch=8, learning_rate=1.2e-3, muon=1.0,
+    warm_up=30, hold=0.4, ema=0.996, adversarial=replace(PROJECTED, begins=0.0, ratio=0.12))
 # The default bundle's networks: twice the blocks in the encoder, 1.7 GFLOP, a deeper decoder, levels in steps of 2.
 _DEEP_ON = replace(
     _FINE_ON, encoder=EncoderConfig(256, 16, patch=4, channels=(64, 128, 192), blocks=(2, 4, 8)),
@@ -328,11 +333,10 @@ GRAIN_RECIPES: dict[str, GrainRecipe] = {
     "stage1-faces-256-lr16-deep": replace(
         _DEEP_ON, grows=True, batch=48, learning_rate=4e-4, muon=2.0, warm_up=60, hold=0.45, ema=0.998,
         target_bytes=345.0, loss=replace(_DEEP_ON.loss, lpips=1.25, lr_saturation=0.4, rate=0.12)),
-    # Its further rates (--init-from faces): a stronger rate loss alone makes far worse pictures at the same bytes
-    # (experiments/2026-11.md).
-    "stage1-faces-256-lr16-rates": replace(
-        _FINE, grows=False, lr_steps=(4, 6, 9, 9, 13, 13, 19, 28, 40, 56), batch=8, learning_rate=1.2e-3, muon=1.0,
-        warm_up=30, hold=0.4, ema=0.996, adversarial=replace(PROJECTED, begins=0.0, ratio=0.12)),
+    # Further rates of published bundles (--init-from faces, medium's bundle).
+    "stage1-faces-256-lr16-rates": _RATES,
+    "stage1-faces-256-lr32-rates": replace(
+        _RATES, encoder=encoder_config(256, 32), decoder=FACES_256_LR32_FINE, lr_steps=(3, 4, 6, 6, 9, 9, 13)),
     # The generator on that decoder, then the fusion of both.
     "stage2-faces-256-lr16-fine": _STAGE2_FINE,
     "stage3-faces-256-lr16-fine": replace(

@@ -17,18 +17,20 @@ from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
+MEDIUM = "faces-256-lr32"
+
 
 @pytest.fixture
 def wheel(repository: Path, tmp_path: Path) -> Callable[..., dict[str, str]]:
-    """Runs the hook in a checkout with bundles of two qualities, which have the same enlarger, and one of none; gives
+    """Runs the hook in a checkout with bundles of three qualities, which have the same enlarger, and one of none; gives
     the files in the wheel: their place there -> their source."""
     spec = importlib.util.spec_from_file_location("hatch_build", repository / "hatch_build.py")
     hook = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hook)
     first = write_tiny_bundle(tmp_path / "made", doublings=2)
-    for name, changes in (DEFAULT_BUNDLE, {"quality": "small"}), ("large", {"quality": "large"}), ("cats", {}):
+    for name, quality in (DEFAULT_BUNDLE, "small"), (MEDIUM, "medium"), ("large", "large"), ("cats", None):
         shutil.copytree(first, tmp_path / "bundles" / name)
-        refresh_manifest(tmp_path / "bundles" / name, **changes)
+        refresh_manifest(tmp_path / "bundles" / name, **({"quality": quality} if quality else {}))
 
     def run(version: str = "standard") -> dict[str, str]:
         data: dict[str, Any] = {"force_include": {}}
@@ -43,18 +45,21 @@ def bundles_of(files: dict[str, str]) -> set[str]:
     return {place.split("/")[2] for place in files}
 
 
-def test_the_default_bundle_alone(wheel: Callable[..., dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-                                  ) -> None:
+def test_bundles_of_the_repository(wheel: Callable[..., dict[str, str]], tmp_path: Path,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDGEGRAIN_WHEEL_BUNDLES", raising=False)
+    shutil.rmtree(tmp_path / "bundles" / MEDIUM)
     folder = tmp_path / "bundles" / DEFAULT_BUNDLE
     assert wheel() == {f"edgegrain/bundles/{DEFAULT_BUNDLE}/{path.relative_to(folder).as_posix()}": str(path)
                        for path in folder.rglob("*") if path.is_file()}
+    shutil.copytree(folder, tmp_path / "bundles" / MEDIUM)
+    assert bundles_of(wheel()) == {DEFAULT_BUNDLE, MEDIUM, "shared"}
     assert wheel("editable") == {}
 
 
 def test_all_qualities(wheel: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEGRAIN_WHEEL_BUNDLES", "all")
-    assert bundles_of(wheel()) == {DEFAULT_BUNDLE, "large", "shared"}
+    assert bundles_of(wheel()) == {DEFAULT_BUNDLE, MEDIUM, "large", "shared"}
     monkeypatch.setenv("EDGEGRAIN_WHEEL_BUNDLES", "some")
     with pytest.raises(ValueError, match="set it to 'all'"):
         wheel()
@@ -68,7 +73,7 @@ def test_an_enlarger_that_bundles_share_is_held_once(wheel: Callable[..., dict[s
         shutil.copy(source, tmp_path / "site" / place)
     site = tmp_path / "site/edgegrain/bundles"
     assert not list(site.glob("*/enlarger*")) and len(list((site / "shared").iterdir())) == 2
-    for name in DEFAULT_BUNDLE, "large":
+    for name in DEFAULT_BUNDLE, MEDIUM, "large":
         installed, made = load_manifest(site / name), load_manifest(tmp_path / "bundles" / name)
         assert {file: installed.open_file(file) for file in installed.files} == {
             file: made.open_file(file) for file in made.files}
@@ -85,6 +90,6 @@ def test_make_qualities_names_folders_of_the_zoo(repository: Path) -> None:
     command = ["make", "--dry-run", "--old-file=.venv/.test", "qualities"]
     printed = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout
     named = re.findall(r"([\w-]+),([\d.]+),(\w+)", printed)
-    assert {"tiny", "small", *(quality for _, _, quality in named)} == set(QUALITIES)
+    assert {"tiny", "small", "medium", *(quality for _, _, quality in named)} == set(QUALITIES)
     folders = [*(folder for folder, _, _ in named), *re.findall(r"export enlarger zoo/([\w-]+)", printed)]
-    assert len(folders) == 3 and all(list((repository / "zoo" / folder).glob("*.safetensors")) for folder in folders)
+    assert len(folders) == 2 and all(list((repository / "zoo" / folder).glob("*.safetensors")) for folder in folders)

@@ -41,7 +41,7 @@ from codec_contract.pixels import Rgb, dequantize
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource, load_picture
 from edgegrain.training.data import picture_levels
 from edgegrain.training.distributed import Distributed, mixed_precision
-from edgegrain.training.grain.rate import FIRST_OCTAVE, MEAN_UNIT, STEPS_PER_OCTAVE, CoderContext, code_length
+from edgegrain.training.grain.rate import FIRST_OCTAVE, MEAN_UNIT, STEPS_PER_OCTAVE, RateModel
 from edgegrain.training.losses import LossWeights, MetricNetworks, picture_loss, random_offset
 from export.bundle.enlarger import find_enlarger
 from export.decoder.export import bundle_decoder
@@ -77,7 +77,7 @@ BIT_PRICE, BIT_PRICE_LIMIT, BIT_PRICE_ABOVE = 0.004, 0.001, 0.25
 of the caller's, who has a use for them; and while it does not fit."""
 LAST = 1 / 3
 """The part of the steps, at the end, whose LRs may be the result: the last of them that is small enough."""
-REVISION = 3
+REVISION = 4
 """Version of the search; increased when the same picture would get another LR."""
 _KEPT = 1024  # LRs that are not searched again: reports draw the pictures that they measured
 
@@ -131,7 +131,7 @@ class RefiningCodec(Codec):
         self._rate = manifest.rates[rate]
         tables = self._open.tables_of(self._rate)
         self._level_step = tables.step
-        self._bits = PayloadBits(tables, manifest.lr, manifest.lr).to(self._torch_device)
+        self._bits_per_sample = rate_model(tables, manifest.lr).to(self._torch_device)
         self._found: dict[bytes, Rgb] = {}
 
     def fit(
@@ -179,7 +179,7 @@ class RefiningCodec(Codec):
         first = picture_levels(to_indices(start.lr, self._level_step), self._torch_device)
         limit, within = (len(start), BIT_PRICE) if self._max_bytes is None else (self._max_bytes, BIT_PRICE_LIMIT)
         with torch.no_grad():
-            frame = 8 * len(start) - self._bits(first).item()  # bits around the body
+            frame = 8 * len(start) - first.numel() * self._bits_per_sample(first).item()  # bits around the body
         found, smallest = None, len(start)
         direction, power = torch.zeros_like(first), 0.0
         with torch.random.fork_rng(devices=[]):
@@ -188,20 +188,22 @@ class RefiningCodec(Codec):
             for step in range(self._steps + 1):
                 indices.requires_grad_()
                 if step >= self._steps * (1 - LAST):
-                    payload = self._packed(indices, fitted)
+                    levels = self._rounded(indices)[0].permute(1, 2, 0).byte().cpu().numpy()
+                    payload = self._pack(np.ascontiguousarray(to_levels(levels, self._level_step)), fitted, self._rate)
                     smallest = min(smallest, len(payload))
                     if len(payload) <= limit:
                         found = payload.lr
                 if step == self._steps:
                     break
                 loss, bits = self._restored(indices, targets)
-                price = BIT_PRICE_ABOVE if bits.item() + frame > 8 * limit else within
-                (gradient,) = torch.autograd.grad(loss + price * bits / indices.numel(), indices)
+                price = BIT_PRICE_ABOVE if bits.item() * indices.numel() + frame > 8 * limit else within
+                (gradient,) = torch.autograd.grad(loss + price * bits, indices)
                 direction = MOMENTUM * direction + (1 - MOMENTUM) * gradient
                 power = POWER * power + (1 - POWER) * gradient.pow(2).mean().item()
                 # One power for all levels: Adam's, one for each, would move those that hardly matter as far.
                 unit = math.sqrt(power / (1 - POWER ** (step + 1))) * (1 - MOMENTUM ** (step + 1))
-                indices = indices.detach() - self._learning_rate(step) / max(unit, 1e-12) * direction
+                rate = LEARNING_RATE / math.sqrt(self._level_step) * (1 + math.cos(math.pi * step / self._steps)) / 2
+                indices = indices.detach() - rate / max(unit, 1e-12) * direction
                 if self._report is not None:
                     self._report((step + 1) / self._steps)
             if len(start) > limit:
@@ -219,13 +221,9 @@ class RefiningCodec(Codec):
         indices = picture_levels(to_indices(lr, self._level_step), self._torch_device)
         return self._restored(indices, targets)[0].item()
 
-    def _learning_rate(self, step: int) -> float:
-        """Annealed to zero along a cosine."""
-        return LEARNING_RATE / math.sqrt(self._level_step) * (1 + math.cos(math.pi * step / self._steps)) / 2
-
     def _restored(self, indices: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Loss of the picture that the rounded LR restores against originals of one, two and four times the decoder's
-        side, and bits of the LR; gradients pass the rounding."""
+        side, and bits per sample of the LR; gradients pass the rounding."""
         rounded = indices + (self._rounded(indices) - indices).detach()
         with mixed_precision(self._torch_device):
             picture = self._torch_decoder(dequantize((rounded * self._level_step).clamp(0, 255)),
@@ -234,7 +232,7 @@ class RefiningCodec(Codec):
                                    self._networks.identity, offset=random_offset(1.0))
             if self._enlarger is not None:
                 loss = loss + self._enlarged_loss(self._enlarger, picture, targets[1:])
-        return loss, self._bits(rounded).sum()
+        return loss, self._bits_per_sample(rounded)
 
     def _enlarged_loss(self, enlarger: SuperResolution, picture: Tensor, targets: Sequence[Tensor]) -> Tensor:
         """LPIPS of the enlarged picture against the originals of twice and, in windows, four times the side."""
@@ -253,30 +251,12 @@ class RefiningCodec(Codec):
     def _rounded(self, indices: Tensor) -> Tensor:
         return indices.detach().round().clamp(0, (255 + self._level_step // 2) // self._level_step)
 
-    def _packed(self, indices: Tensor, fitted: Fitted) -> Payload:
-        whole = self._rounded(indices)[0].permute(1, 2, 0).byte().cpu().numpy()
-        return self._pack(np.ascontiguousarray(to_levels(whole, self._level_step)), fitted, self._rate)
 
-
-class PayloadBits(nn.Module):
-    """Code length of LRs of one size under a bundle's coder tables: their integer arithmetic without its rounding."""
-
-    def __init__(self, tables: CoderTables, height: int, width: int) -> None:
-        super().__init__()
-        self._context = CoderContext(height, width)
-        self._channels = nn.ModuleList(_Channel(network) for network in tables.channels)
-
-    def forward(self, indices: Tensor) -> Tensor:
-        """Bits of an LR's body, ``[B]``, for indices ``[B, 3, h, w]`` (`codec_contract.lr_coder.coder_tables`),
-        in float32 also under autocast."""
-        with torch.autocast(indices.device.type, enabled=False):
-            indices = indices.float()
-            bits = indices.new_zeros(len(indices))
-            for channel, network in enumerate(self._channels):
-                context, reference = self._context(indices, channel)
-                length = code_length(network(context.flatten(0, 1)), reference.flatten(), indices[:, channel].flatten())
-                bits = bits + length.view(len(indices), -1).sum(1)
-            return bits
+def rate_model(tables: CoderTables, side: int) -> RateModel:
+    """Code length of square LRs under a bundle's coder tables: their integer arithmetic without its rounding."""
+    model = RateModel(side, side)
+    model.networks = nn.ModuleList(map(_Channel, tables.channels))
+    return model
 
 
 class _Channel(nn.Module):

@@ -110,9 +110,8 @@ def batch(
             report=lambda total: status.update(f"{doing}: {total.done:,} done, {total.skipped:,} skipped, "
                                                f"{total.failed:,} failed"))
     seconds = time.monotonic() - began
-    report({"verb": verb, "source": plan.source, "target": plan.target, "bundle": manifests[0].id,
-            "done": total.done, "skipped": total.skipped, "failed": total.failed, "bytes_in": total.bytes_in,
-            "bytes_out": total.bytes_out, "seconds": round(seconds, 3), "failures": path if total.failed else None},
+    report({"verb": verb, "source": plan.source, "target": plan.target, "bundle": manifests[0].id, **vars(total),
+            "seconds": round(seconds, 3), "failures": path if total.failed else None},
            f"{total.done:,} done in {seconds:,.1f} s ({total.bytes_in:,} bytes became {total.bytes_out:,}), "
            f"{total.skipped:,} skipped, {total.failed:,} failed", as_json=json_output)
     say(*(f"error: {failure['name']}: {failure['error']}" for failure in total.failures), err=True)

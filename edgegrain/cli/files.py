@@ -62,7 +62,7 @@ def existing_source(text: str) -> Path:
 def existing_file(text: str) -> Path:
     """The parser of arguments that name an existing file, or `STDIN`."""
     path = existing_source(text)
-    if path.is_dir() and path != STDIN:
+    if _is_folder(path):
         raise typer.BadParameter(f"'{path}' is a folder; name a file.")
     return path
 
@@ -89,7 +89,7 @@ def plan_jobs(
     if piped and not named:
         raise typer.BadParameter(f"{out} is a folder, or has no suffix; name the file for standard input's result",
                                  param_hint="--out")
-    if out is not None and named and len(sources) == 1 and (piped or not sources[0].is_dir()):
+    if out is not None and named and len(sources) == 1 and not _is_folder(sources[0]):
         refuse_sources([Path(out)], sources)
         return Plan([FileJob(sources[0], Path(out))])
     folder = None if out is None else Path(out)
@@ -167,9 +167,13 @@ def _folded(path: Path | str) -> str:
     return str(path).casefold()
 
 
+def _is_folder(source: Path) -> bool:
+    return source != STDIN and source.is_dir()
+
+
 def _only_file(sources: Sequence[Path]) -> Path:
     """The one file whose result goes to `STDOUT`."""
-    if len(sources) != 1 or (sources[0] != STDIN and sources[0].is_dir()):
+    if len(sources) != 1 or _is_folder(sources[0]):
         why = "takes the result of one file; name a folder for several"
     elif sys.stdout is None:
         why = "is closed; name a file"
@@ -189,11 +193,15 @@ def _find(sources: Sequence[Path], wanted: frozenset[str]) -> Plan[tuple[Path, P
     plan: Plan[tuple[Path, Path]] = Plan()
     known = PICTURE_SUFFIXES | {PAYLOAD_SUFFIX}
     for source in sources:
-        if source == STDIN or not source.is_dir():
+        if not _is_folder(source):
             plan.items.append((source, Path(source.name)))
             continue
         unlisted: list[OSError] = []
-        files = sorted(_visible_files(source, unlisted))
+        files = []
+        for folder, folders, names in os.walk(source, onerror=unlisted.append):
+            folders[:] = (name for name in folders if not name.startswith("."))  # os.walk skips the others
+            files += [Path(folder) / name for name in names if not name.startswith(".")]
+        files.sort()
         plan.left_out += sum(path.suffix.lower() not in known for path in files)
         # A link that leads nowhere fails later, as a file; pipes and sockets are left out.
         alike = [path for path in files if path.suffix.lower() in wanted and (path.is_file() or not path.exists())]
@@ -207,9 +215,3 @@ def _find(sources: Sequence[Path], wanted: frozenset[str]) -> Plan[tuple[Path, P
         plan.items += [(path, path.relative_to(source)) for path in found]
         plan.unlisted += unlisted
     return plan
-
-
-def _visible_files(root: Path, unlisted: list[OSError]) -> Iterable[Path]:
-    for folder, folders, names in os.walk(root, onerror=unlisted.append):
-        folders[:] = (name for name in folders if not name.startswith("."))  # os.walk skips the others
-        yield from (Path(folder) / name for name in names if not name.startswith("."))

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,17 +37,6 @@ RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 Start = Callable[..., subprocess.Popen[str]]
 
 
-@dataclass(frozen=True)
-class Interrupted:
-    """A run that Ctrl-C ended: its exit status, its output, and what it left in the folder."""
-
-    status: int
-    stdout: str
-    stderr: str
-    payloads: dict[str, int]
-    files: set[str]
-
-
 @pytest.fixture(scope="module")
 def start(place: Path) -> Iterator[Start]:
     """Starts runs, in a folder whose modules are imported by none, and ends those that a failing test leaves behind."""
@@ -72,10 +60,6 @@ def start(place: Path) -> Iterator[Start]:
 
 def files(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-
-
-def payloads(folder: Path) -> dict[str, Path]:
-    return {name: path for name, path in files(folder).items() if name.endswith(".grain")}
 
 
 def wait(condition: Callable[[], bool]) -> None:
@@ -122,7 +106,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def whole_payloads(out: Path) -> dict[str, int]:
     """Name -> when it was written, of the payloads; their lengths and CRCs are checked: nothing is half there."""
-    found = payloads(out)
+    found = {name: path for name, path in files(out).items() if name.endswith(".grain")}
     for path in found.values():
         parse_payload(path.read_bytes())
     return {name: path.stat().st_mtime_ns for name, path in found.items()}
@@ -159,32 +143,32 @@ def killed(place: Path, arguments: tuple[object, ...], start: Start) -> dict[str
 
 
 @pytest.fixture(scope="module")
-def interrupted(place: Path, arguments: tuple[object, ...], start: Start, killed: dict[str, int]) -> Interrupted:
-    """The output and files of the second run, which Ctrl-C ended."""
+def interrupted(place: Path, arguments: tuple[object, ...], start: Start, killed: dict[str, int]) -> dict[str, int]:
+    """The payloads after the second run, which Ctrl-C ended."""
     run = start(*arguments)
     reach(run, place / "out", len(killed) + 1)
     os.killpg(run.pid, signal.SIGINT)  # Ctrl-C, at once: a fast machine needs a second for the rest
     processes = descendants(run.pid)
     stdout, stderr = run.communicate(timeout=PATIENCE)
     wait_for_the_end_of(processes)
-    return Interrupted(run.returncode, stdout, stderr, whole_payloads(place / "out"), set(files(place / "out")))
+    assert (run.returncode, stdout) == (130, "")
+    assert stderr.splitlines()[-1] == "interrupted; every file is either whole or not there"
+    return whole_payloads(place / "out")
 
 
 def test_a_killed_run_leaves_whole_payloads(killed: dict[str, int]) -> None:
     assert 80 <= len(killed) < PICTURES
 
 
-def test_an_interrupted_run_goes_on_and_leaves_whole_payloads(killed: dict[str, int], interrupted: Interrupted) -> None:
-    assert (interrupted.status, interrupted.stdout) == (130, "")
-    assert interrupted.stderr.splitlines()[-1] == "interrupted; every file is either whole or not there"
-    early = interrupted.payloads
-    assert len(killed) < len(early) < PICTURES and killed.items() <= early.items()
-    assert interrupted.files - {"failures.jsonl"} == early.keys()  # nor anything half done
+def test_an_interrupted_run_goes_on_and_leaves_whole_payloads(
+        place: Path, killed: dict[str, int], interrupted: dict[str, int]) -> None:
+    assert len(killed) < len(interrupted) < PICTURES and killed.items() <= interrupted.items()
+    assert files(place / "out").keys() - {"failures.jsonl"} == interrupted.keys()  # nor anything half done
 
 
 def test_the_last_run_completes_what_the_others_left(
-        place: Path, arguments: tuple[object, ...], start: Start, interrupted: Interrupted) -> None:
-    out, early = place / "out", interrupted.payloads
+        place: Path, arguments: tuple[object, ...], start: Start, interrupted: dict[str, int]) -> None:
+    out, early = place / "out", interrupted
     run = start(*arguments)
     stdout, stderr = run.communicate(timeout=PATIENCE)
     assert run.returncode == 1, stderr

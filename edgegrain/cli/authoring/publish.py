@@ -182,10 +182,7 @@ def coder(
       edgegrain publish coder LRS.npy coder.json --widths 32,32
       edgegrain publish coder LRS.npy coder.json --level-step 3
     """
-    try:
-        hidden = [int(width) for width in widths.split(",")]
-    except ValueError:
-        hidden = []
+    hidden = _numbers(widths)
     if not hidden or min(hidden) < 1:
         raise typer.BadParameter(f"{widths!r} is no list of positive numbers, such as 128,128", param_hint="--widths")
     if max(hidden) > MAX_WIDTH or len(hidden) > MAX_HIDDEN_LAYERS:
@@ -208,6 +205,13 @@ def coder(
           for name, size in result.lossless.items()))
 
 
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        return []
+
+
 @publish.command()
 def rates(
     bundle: Annotated[str, typer.Argument(help=f"{BUNDLE_HELP}.")],
@@ -226,10 +230,7 @@ def rates(
     Examples:
       edgegrain publish rates my-bundles/my-faces 3,4,6,9,13,19,28,40 --data FACES
     """
-    try:
-        wanted = [int(step) for step in steps.split(",")]
-    except ValueError:
-        wanted = []
+    wanted = _numbers(steps)
     if not wanted or wanted != sorted(set(wanted)) or not 1 < wanted[0] <= wanted[-1] <= MAX_STEP:
         raise typer.BadParameter(f"{steps!r} are no ascending numbers from 2 to {MAX_STEP}", param_hint="STEPS")
     with needs_extra("export,train", "publishing needs"):

@@ -58,8 +58,7 @@ def test_a_bundle_of_another_contract_than_it_states_is_refused(hub: Hub, bundle
 def test_a_damaged_bundle_of_the_cache_is_left_out(
         hub: Hub, bundle: Path, shell: Shell, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     commit, other = (hub.add(name, bundle) for name in ("anna/tiny", "anna/other"))
-    for name in ("anna/tiny", "anna/other"):
-        shell.ok("bundles", "fetch", f"hf://{name}")
+    shell.ok("bundles", "fetch", "hf://anna/tiny", "hf://anna/other")
     damaged = tmp_path / "cache" / "hub" / "anna" / "tiny" / commit
     (damaged / "manifest.json").write_text("damaged")
     status, out, _ = shell("bundles")

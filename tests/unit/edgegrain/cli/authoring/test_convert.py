@@ -149,16 +149,12 @@ def test_the_readable_report(shell: Shell, tmp_path: Path) -> None:
         "    not in the file: 7 tensors: drawn from a seed: the file has no noise"]
 
 
-def test_nothing_is_replaced_unasked(shell: Shell, tmp_path: Path) -> None:
-    torch.save(irn_state(), tmp_path / "irn.pth")
-    (tmp_path / "out").mkdir()
-    shell.fails("--force", "irn", tmp_path / "irn.pth", "--out", tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
-
-
-def test_an_id_is_refused_before_the_work(shell: Shell, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "said"), [("taken", "--force"), ("My_Faces", "'My_Faces' is no valid id of")])
+def test_a_folder_is_refused_before_the_work(shell: Shell, tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "irn.pth").write_bytes(b"not read")
-    shell.fails("'My_Faces' is no valid id of a bundle", "irn", tmp_path / "irn.pth", "--out", tmp_path / "My_Faces")
+    (tmp_path / "taken").mkdir()
+    shell.fails(said, "irn", tmp_path / "irn.pth", "--out", tmp_path / name)
+    assert not list((tmp_path / "taken").iterdir())
 
 
 @pytest.mark.parametrize(("arguments", "status", "message"), [

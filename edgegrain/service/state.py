@@ -153,6 +153,7 @@ class ServiceState:
                 factor = enlargement(claims, manifest, check_side(manifest, options.size))
             except ImageError as error:
                 raise wrong_parameter("size", str(error)) from error
+            check_claims(claims, manifest)
             width, height = picture_size(claims, manifest, options.size, most)
         longest = MAX_SIDES[options.format]
         if max(width, height) > longest:

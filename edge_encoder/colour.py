@@ -203,7 +203,7 @@ _USUAL_BITS = (8, 10, 12)
 
 
 def _grey_range(image: Image.Image, name: str) -> tuple[int, bool]:
-    """White of a picture of mode ``I``, ``I;16`` or ``F``, and True if that is level 0, and black this highest level.
+    """The highest level of a picture of mode ``I``, ``I;16`` or ``F``, usually white, and True if it is black.
 
     White is 65,535, or what a TIFF declares: SMaxSampleValue, or 12 bits per sample. For a TIFF that declares none of
     them and whose largest level is below 4,096, white is the largest level of 8, 10 or 12 bits, with a warning; for a

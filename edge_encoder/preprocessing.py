@@ -119,7 +119,8 @@ def _load(picture: PictureSource, background: Colour, max_pixels: int, formats: 
     if isinstance(picture, np.ndarray):
         return _from_array(np.asarray(picture), background)  # of a subclass, such as np.matrix, the plain array
     if isinstance(picture, Image.Image):
-        return _from_pillow(picture, background, max_pixels, "the PIL picture")
+        _check_size(*picture.size, max_pixels, "the PIL picture")
+        return _from_pillow(picture, background, "the PIL picture")
     if isinstance(picture, (bytes, bytearray, memoryview)):
         data = bytes(picture)  # also of a memoryview with strides, which BytesIO does not take
         return _from_stream(io.BytesIO(data), background, max_pixels, f"the picture of {len(data)} bytes", formats)
@@ -168,7 +169,7 @@ def _from_stream(
         if image.format in ("JPEG", "MPO"):
             halvings = halvings_of(image.size)
             image.draft(None, (image.width >> halvings, image.height >> halvings))
-        return _from_pillow(image, background, max_pixels, name, stream, code_points)
+        return _from_pillow(image, background, name, stream, code_points)
 
 
 def _opened(stream: IO[bytes], formats: tuple[str, ...]) -> ImageFile.ImageFile | None:
@@ -200,12 +201,10 @@ def _refusal(stream: IO[bytes], formats: tuple[str, ...], heif: bool) -> str:
 
 
 def _from_pillow(
-    image: Image.Image, background: Colour, max_pixels: int, name: str, stream: IO[bytes] | None = None,
+    image: Image.Image, background: Colour, name: str, stream: IO[bytes] | None = None,
     code_points: CodePoints | None = None,
 ) -> Rgb:
     """``stream`` is the file that was opened here; without it the picture is the caller's."""
-    width, height = image.size
-    _check_size(width, height, max_pixels, name)
     try:
         refuse_misread_depth(image, name)
         stored = raw_mode(image)

@@ -23,14 +23,14 @@ from codec_contract.bundle.hub import SCHEME
 from codec_contract.bundle.manifest import Manifest, load_manifest
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS, Fit, Size
 from codec_contract.oriented_square import OrientedSquare
-from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW
+from codec_contract.payload import CODING_DEFLATE, CODING_RANGE, CODING_RAW, decode_body
 from edge_encoder.contract_id import check_contract_id
 from edge_encoder.preprocessing import WHITE, Colour, PictureSource
 from sdk.codec import Codec
 from sdk.faces import Fitted
 from sdk.inputs import PayloadSource, RestoreSource, read_payload, read_restore_source
 from sdk.installed_bundles import installed_manifests, manifest_for, require_manifest_for
-from sdk.payload import Payload, Scene, decode_payload_lr
+from sdk.payload import Payload, Scene, check_claims, coder_tables
 from sdk.scenes import compress_scene_within
 from server_decoder.decoder_session import Device
 from server_decoder.providers import check_device
@@ -230,9 +230,10 @@ def inspect(payload: PayloadSource) -> PayloadInfo:
     described = PayloadInfo(
         len(checked), header.version, _CODINGS[header.coding], header.contract_id.hex(), None, header.lr_size,
         header.original_size, header.fit, header.coding == CODING_RAW, header.square)
-    if manifest is None or (rate := manifest.rate_of(header)) is None:
+    if manifest is None:
         return described
-    decode_payload_lr(checked.parsed, manifest)
+    rate = check_claims(header, manifest)
+    decode_body(checked.parsed, coder_tables(manifest, rate))
     return replace(described, bundle=manifest.id, body_checked=True, controls=controls_of(manifest),
                    sides=manifest.sides, quality=rate.quality)
 

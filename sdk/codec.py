@@ -36,7 +36,7 @@ from sdk.generated_mark import marked
 from sdk.inputs import RestoreSource, batches, position_in_batch, read_restore_source
 from sdk.installed_bundles import BundleInfo, bundle_info
 from sdk.open_bundle import FormChoice, OpenBundle, RunningDecoder
-from sdk.payload import Payload, Scene, check_side, enlargement, lr_header, picture_size
+from sdk.payload import Payload, Scene, check_claims, check_side, enlargement, lr_header, picture_size
 from sdk.scenes import compress_scene_within, restore_scene
 from sdk.tiles import decode_tiles, encode_tiles
 from server_decoder.decoder_session import Device
@@ -355,10 +355,10 @@ class Codec:
         if isinstance(received, Scene):
             return received
         header = received.header if isinstance(received, Payload) else lr_header(received, self._manifest)
-        shown = picture_size(header, self._manifest, size := check_side(self._manifest, size),
-                             check_max_pixels(max_pixels))
+        rate, size = check_claims(header, self._manifest), check_side(self._manifest, size)
+        shown = picture_size(header, self._manifest, size, check_max_pixels(max_pixels))
         if isinstance(received, Payload):
-            tables = self._open.tables_of(self._manifest.rate_of(header) or self._manifest.rates[0])
+            tables = self._open.tables_of(rate)
             lr = decode_body(received.parsed, tables)
         else:  # an LR has the rate whose levels it has
             found = [self._open.tables_of(rate) for rate in self._manifest.rates]

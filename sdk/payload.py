@@ -60,9 +60,7 @@ def lr_header(lr: Rgb, manifest: Manifest) -> Header:
 
 
 def picture_size(header: Header, manifest: Manifest, size: Size, max_pixels: int) -> tuple[int, int]:
-    """(width, height) of the picture that a payload is restored to at a size of `check_side`, after all its claims were
-    checked."""
-    check_claims(header, manifest)
+    """(width, height) of the picture that a payload of `check_claims` is restored to at a size of `check_side`."""
     tiled = manifest.tile_overlap is not None
     width, height = header.original_size if tiled else restored_size(header, manifest.hr, size)
     if isinstance(size, int):

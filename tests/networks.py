@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -18,8 +17,9 @@ from edge_encoder.integer_network import (
     is_winograd_shaped,
     layer_bound,
     prove_bound,
+    unclamped,
 )
-from edge_encoder.twin import EncoderConfig
+from edge_encoder.twin import EncoderConfig, box_layer
 from export.encoder.graph import Conv, EncoderGraph, exact_graph
 
 SMALL = EncoderConfig(hr=64, lr=16, patch=2, channels=(8, 16), blocks=(1, 1))
@@ -54,13 +54,6 @@ def without_guard(network: IntegerNetwork) -> EncoderGraph:
     halves = {f"{layer.name}.conv": np.float32(0.5) * layer.scale() for layer in network.layers}
     return replace(graph, nodes=tuple(
         replace(node, bias=node.bias - halves[node.name]) if isinstance(node, Conv) else node for node in graph.nodes))
-
-
-def box_layer(factor: int) -> IntegerConv:
-    """The exactly rounded box mean: depthwise ones, stride ``factor``, shift log2(factor^2)."""
-    return IntegerConv(
-        name="box", input=INPUT, weight=np.ones((3, 1, factor, factor), np.int8), bias=np.zeros(3, np.int32),
-        shift=np.full(3, 2 * int(math.log2(factor)), np.int32), stride=factor, groups=3)
 
 
 class _Builder:
@@ -101,8 +94,5 @@ class _Builder:
         return name
 
     def run(self, layer: IntegerConv) -> None:
-        value = (accumulate(layer, self.tensors[layer.input]) + (1 << (layer.shift.astype(np.int64) - 1)))
-        value = value >> layer.shift.astype(np.int64)
-        if layer.skip:
-            value = value + self.tensors[layer.skip]
+        value = unclamped(layer, accumulate(layer, self.tensors[layer.input]), self.tensors)
         self.tensors[layer.name] = np.clip(value, 0, 255)

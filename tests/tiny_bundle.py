@@ -33,24 +33,19 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.contract_id import lr_contract_id
 from edge_encoder.golden_inputs import make_golden
 from edge_encoder.integer_network import (
-    IntegerNetwork,
     integer_digest,
     load_integer_network,
     prove_bound,
     run_reference,
     save_integer_network,
 )
+from edge_encoder.twin import box_network
 from export.encoder.graph import exact_graph
 from export.encoder.onnx import write_onnx
-from tests.networks import box_layer, random_network
+from tests.networks import random_network
 
 HR, LR = 64, 16
 STRENGTH_DEFAULT = 8.0
-
-
-def box_network(hr: int = HR, lr: int = LR) -> IntegerNetwork:
-    """The encoder that is nothing but the box mean."""
-    return IntegerNetwork("box", hr, lr, (box_layer(hr // lr),))
 
 
 def checked(model: onnx.ModelProto) -> bytes:
@@ -195,7 +190,7 @@ def write_tiny_bundle(
     box mean makes another LR contract, ``doublings`` are those of an enlarger, ``step`` that of levels in payloads."""
     root = folder / name
     root.mkdir(parents=True)
-    network = random_network(HR, lr, seed=3) if random else box_network(HR, lr)
+    network = random_network(HR, lr, seed=3) if random else replace(box_network(HR, lr), architecture="box")
     tables = replace(CoderTables.default(), step=step)
     save_integer_network(network, root / ENCODER_WEIGHTS)
     write_onnx(exact_graph(network), root / ENCODER_ONNX)

@@ -98,6 +98,7 @@ class ServiceState:
                 factor = enlargement(payload.header, manifest, check_side(manifest, options.size))
             except ImageError as error:
                 raise wrong_parameter("size", str(error)) from error
+            check_claims(payload.header, manifest)
             width, height = picture_size(payload.header, manifest, options.size, most)
         longest = MAX_SIDES[options.format]
         if max(width, height) > longest:

@@ -15,12 +15,13 @@ from torch import nn
 
 from codec_contract.errors import BundleError
 from edge_encoder.encoder_session import EncoderSession
+from edge_encoder.twin import box_network
 from export.decoder.graph import load_parameters
 from export.encoder.graph import exact_graph
 from export.encoder.onnx import onnx_model
 from server_decoder.decoder_session import DecoderSession
 from server_decoder.enlarger_session import EnlargerSession
-from tests.tiny_bundle import HR, box_network, convolutional_decoder, nearest_enlarger
+from tests.tiny_bundle import HR, LR, convolutional_decoder, nearest_enlarger
 
 SECRET = "secret.bin"
 
@@ -51,7 +52,7 @@ def offset_enlarger() -> bytes:
 
 
 @pytest.mark.parametrize(("model", "open_session"), [
-    (lambda: onnx_model(exact_graph(box_network())).SerializeToString(), EncoderSession),
+    (lambda: onnx_model(exact_graph(box_network(HR, LR))).SerializeToString(), EncoderSession),
     (convolutional_decoder, DecoderSession),
     (offset_enlarger, lambda model: EnlargerSession([model], HR)),
 ], ids=["encoder", "decoder", "enlarger"])

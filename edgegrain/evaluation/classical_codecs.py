@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -105,9 +105,7 @@ class ClassicalCodec:
         score = score or (lambda result: -psnr(result.rgb, self._rgb))
         scores: dict[ClassicalResult, float] = {}
         for full_chroma in self._chroma:
-            factors = self._useful_factors(full_chroma, max_bytes)
-            scores |= _coarse_to_fine(
-                factors, partial(self._highest_quality, full_chroma=full_chroma, max_bytes=max_bytes), score)
+            scores |= self._coarse_to_fine(full_chroma, max_bytes, score)
         return min(scores, key=scores.__getitem__, default=None)
 
     def result(self, setting: Setting) -> ClassicalResult:
@@ -117,6 +115,30 @@ class ClassicalCodec:
             restored = _decode(self._codec, data).resize(self._original.size, Image.Resampling.BICUBIC)
             self._results[setting] = ClassicalResult(setting, np.asarray(restored), len(data))
         return self._results[setting]
+
+    def _coarse_to_fine(self, full_chroma: bool, max_bytes: int, score: Score) -> dict[ClassicalResult, float]:
+        """Scores of every fourth useful factor, then of those at distances 2 and 1 from the best two.
+
+        Around the best one alone, single codecs would have an LPIPS-Alex that is up to 3 % higher than that of the best
+        of all factors; around two, they have the same (six faces at 350, 750 and 2200 bytes).
+        """
+        factors = self._useful_factors(full_chroma, max_bytes)
+        scores: dict[int, float] = {}
+        results: dict[ClassicalResult, float] = {}
+
+        def look(indices: Iterable[int]) -> None:
+            for index in indices:
+                if 0 <= index < len(factors) and index not in scores:
+                    result = self._highest_quality(factors[index], full_chroma, max_bytes)
+                    scores[index] = math.inf if result is None else score(result)
+                    if result is not None:
+                        results[result] = scores[index]
+
+        look(range(0, len(factors), 4))
+        for distance in (2, 1):
+            for index in sorted(scores, key=scores.__getitem__)[:2]:
+                look((index - distance, index + distance))
+        return results
 
     def _useful_factors(self, full_chroma: bool, max_bytes: int) -> list[float]:
         """The factors at which something fits, up to the first at which even the best quality does: further downscaling
@@ -174,31 +196,6 @@ def _factors(longest: int, block: int) -> list[float]:
     """Factors of the search for a picture whose longer side is ``longest``, from 1 upwards."""
     sides = [side for side in reversed(SIDES) if longest / SMALLEST <= side < longest and side % block == 0]
     return [longest / side for side in (longest, *sides)]
-
-
-def _coarse_to_fine(factors: Sequence[float], encode: Callable[[float], ClassicalResult | None],
-                    score: Score) -> dict[ClassicalResult, float]:
-    """Scores of every fourth factor, then of those at distances 2 and 1 from the best two.
-
-    Around the best one alone, single codecs would have an LPIPS-Alex that is up to 3 % higher than that of the best of
-    all factors; around two, they have the same (six faces at 350, 750 and 2200 bytes).
-    """
-    scores: dict[int, float] = {}
-    results: dict[ClassicalResult, float] = {}
-
-    def look(indices: Iterable[int]) -> None:
-        for index in indices:
-            if 0 <= index < len(factors) and index not in scores:
-                result = encode(factors[index])
-                scores[index] = math.inf if result is None else score(result)
-                if result is not None:
-                    results[result] = scores[index]
-
-    look(range(0, len(factors), 4))
-    for distance in (2, 1):
-        for index in sorted(scores, key=scores.__getitem__)[:2]:
-            look((index - distance, index + distance))
-    return results
 
 
 def _encoder(codec: str) -> Callable[[Image.Image, Setting], bytes]:

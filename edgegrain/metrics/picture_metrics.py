@@ -223,7 +223,13 @@ class Reference:
         distance = self._metrics.vgg.distance(normalize(activations), self._vgg).item()
         dists = max(0.0, self._metrics.dists.distance(self._metrics.dists.features(batch), self._dists).item())
         regions = self._regions(batch)
-        scores = replace(scores, lpips_vgg=distance, dists=dists, **self._region_scores(regions))
+        scores = replace(scores, lpips_vgg=distance, dists=dists)
+        if regions is not None and self._of_regions is not None:
+            boxes, features = self._of_regions
+            for score, values in (("lpips", self._metrics.vgg.distance(normalize(regions[1]), features)),
+                                  ("chroma", chroma_error(regions[0], boxes))):
+                scores = replace(scores, **{f"{score}_{region}": values[indices].mean().item()
+                                            for region, indices in _BOXES_OF.items()})
         if self._peaks is not None:
             scores = replace(scores, **{
                 f"grid_{period}": height for period, height in added_peaks(picture, self._peaks).items()})
@@ -245,22 +251,14 @@ class Reference:
         found = squares(batch)
         return found, self._metrics.vgg.activations(_resized(found, REGION_SIZE))
 
-    def _region_scores(self, regions: tuple[Tensor, list[Tensor]] | None) -> dict[str, float]:
-        if regions is None or self._of_regions is None:
-            return {}
-        boxes, features = self._of_regions
-        distances = {"lpips": self._metrics.vgg.distance(normalize(regions[1]), features),
-                     "chroma": chroma_error(regions[0], boxes)}
-        return {f"{score}_{region}": values[indices].mean().item()
-                for score, values in distances.items() for region, indices in _BOXES_OF.items()}
-
     def _kid_features(self, batch: Tensor, activations: list[Tensor], regions: tuple[Tensor, list[Tensor]] | None
                       ) -> FeatureSets:
         """Spatial mean of VGG16's last activations; those for LPIPS are reused if the picture has the right size."""
         found, (height, width) = {}, batch.shape[-2:]
         if (height, width) != (FEATURE_SIZE, FEATURE_SIZE):
             if height % FEATURE_SIZE == 0 and width % FEATURE_SIZE == 0:
-                found["kid_crops"] = _pooled_crops(activations, height // FEATURE_SIZE, width // FEATURE_SIZE)
+                crops = F.adaptive_avg_pool2d(activations[-1], (height // FEATURE_SIZE, width // FEATURE_SIZE))
+                found["kid_crops"] = crops[0].flatten(1).T.cpu().numpy()
             activations = self._metrics.vgg.activations(_resized(batch, FEATURE_SIZE))
         found["kid"] = _pooled(activations)
         if regions is not None:
@@ -284,11 +282,4 @@ def _resized(batch: Tensor, side: int) -> Tensor:
 def _pooled(activations: list[Tensor]) -> Features:
     """Mean over places of the last activations, ``[B, 512]``."""
     features: Features = activations[-1].mean((2, 3)).cpu().numpy()
-    return features
-
-
-def _pooled_crops(activations: list[Tensor], rows: int, columns: int) -> Features:
-    """Mean over the places of each of ``rows * columns`` crops of one picture, ``[rows * columns, 512]``."""
-    cells = F.adaptive_avg_pool2d(activations[-1], (rows, columns))
-    features: Features = cells[0].flatten(1).T.cpu().numpy()
     return features

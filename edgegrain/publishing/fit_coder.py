@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from edge_encoder.contract_id import lr_contract_id
 from edge_encoder.encoder_session import EncoderSession
 from edge_encoder.integer_network import integer_digest, load_integer_network
 from edgegrain.evaluation.classical_codecs import encode_lossless
-from edgegrain.pictures.stored_pictures import StoredPicture, read_square, stored_pictures
+from edgegrain.pictures.stored_pictures import read_square, stored_pictures
 from edgegrain.pictures.writing import Progress
 from edgegrain.training.grain.rate import FloatNetwork, code_length
 from export.bundle.writer import change_bundle, read_record
@@ -124,13 +124,18 @@ def add_rates(bundle: Manifest, data: Path, steps: Sequence[int], *, exclude: tu
     their mirror images. Files that are there already are taken as they are, as an interrupted call left them.
     """
     network = load_integer_network(bundle.open_file(ENCODER_WEIGHTS))
-    encoder = EncoderSession(bundle.open_file(ENCODER_ONNX))
+    paths = [bundle.folder / f"coder_{step}.json" for step in steps]
     lrs: list[Rgb] = []
+    if not all(path.exists() for path in paths):
+        encoder, pictures = EncoderSession(bundle.open_file(ENCODER_ONNX)), stored_pictures(data, exclude)
+        for index, picture in enumerate(pictures, 1):
+            square = read_square(picture, bundle.hr)
+            lrs += encoder.encode(np.stack([square, square[:, ::-1]]))
+            if report is not None:
+                report(index / len(pictures), "encoding pictures")
     rates = []
-    for step in steps:
-        path = bundle.folder / f"coder_{step}.json"
+    for step, path in zip(steps, paths, strict=True):
         if not path.exists():
-            lrs = lrs or list(_both_ways(encoder, stored_pictures(data, exclude), bundle.hr, report))
             write_atomically(path, fit_tables(lrs, widths=RATE_WIDTHS, level_step=step, report=report).to_json())
         tables = CoderTables.from_json(path.read_bytes())
         rates.append({"file": path.name,
@@ -138,16 +143,6 @@ def add_rates(bundle: Manifest, data: Path, steps: Sequence[int], *, exclude: tu
     files = {rate["file"]: (bundle.folder / rate["file"]).read_bytes() for rate in rates}
     return change_bundle(bundle.folder, {**read_record(bundle.folder), "rates": rates}, files,
                          [rate.coder for rate in bundle.further_rates])
-
-
-def _both_ways(encoder: EncoderSession, pictures: Sequence[StoredPicture], hr: int, report: Progress | None
-               ) -> Iterator[Rgb]:
-    """The LRs of pictures and of their mirror images."""
-    for index, picture in enumerate(pictures, 1):
-        square = read_square(picture, hr)
-        yield from encoder.encode(np.stack([square, square[:, ::-1]]))
-        if report is not None:
-            report(index / len(pictures), "encoding pictures")
 
 
 def load_lrs(path: Path) -> list[Rgb]:

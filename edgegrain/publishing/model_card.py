@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codec_contract.bundle.manifest import Manifest, load_manifest
+from codec_contract.bundle.manifest import load_manifest
 from codec_contract.errors import BundleError
 from edgegrain.metrics.score_names import (
     DETAILS,
@@ -148,23 +148,17 @@ def enter_evaluation(folder: Path, evaluation: Path, controls: Mapping[str, Path
                           "bundles that edgegrain publish run wrote")
     own, others = _summary(evaluation), {name: _summary(path) for name, path in controls.items()}
     collected = collect(manifest.id, own, others)
-    _refuse_other_figures(manifest, own, others)
-    card = card_text({**read_record(folder), "evaluation": collected})
-    update_card(folder, evaluation=collected, card=card)
-    return card
-
-
-def _refuse_other_figures(manifest: Manifest, own: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]
-                          ) -> None:
-    """Refuse figures of another version, encoder or size; summaries of earlier releases have no size."""
     for field, expected in (("version", manifest.version), ("lr_contract_id", manifest.lr_contract_id.hex())):
         if (found := own["bundle"].get(field, expected)) != expected:
             raise BundleError(f"the evaluation is of {manifest.id} with {field} {found}, but the bundle has "
                               f"{expected}; evaluate it again: edgegrain evaluate --bundle {manifest.folder}")
-    for name, summary in {"evaluation": own, **controls}.items():
+    for name, summary in {"evaluation": own, **others}.items():  # those of earlier releases have no size
         if (size := summary.get("size", manifest.hr)) != manifest.hr:
             raise BundleError(f"the {name} was measured at {size} pixels, but the card states figures at "
                               f"{manifest.hr}; evaluate again without --size")
+    card = card_text({**read_record(folder), "evaluation": collected})
+    update_card(folder, evaluation=collected, card=card)
+    return card
 
 
 def _summary(path: Path) -> dict[str, Any]:

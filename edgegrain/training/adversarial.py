@@ -195,11 +195,9 @@ class AdversarialConfig:
 
     def build(self) -> nn.Module:
         """The discriminator with random weights."""
-        if isinstance(self.discriminator, StyleGAN2Config):
-            return Discriminator(self.discriminator)
-        if isinstance(self.discriminator, ProjectedConfig):
-            return ProjectedDiscriminator(self.discriminator)
-        return SmallDiscriminator(self.discriminator)
+        kinds: dict[type, type[nn.Module]] = {DiscriminatorConfig: SmallDiscriminator, StyleGAN2Config: Discriminator,
+                                              ProjectedConfig: ProjectedDiscriminator}
+        return kinds[type(self.discriminator)](self.discriminator)
 
 
 def non_saturating(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,13 +23,11 @@ from codec_contract.bundle.manifest import (
     ENCODER_WEIGHTS,
     MANIFEST,
     RRDB_ENCODER_WEIGHTS,
-    Manifest,
     load_manifest,
 )
 from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edge_encoder import integer_network
-from edge_encoder.integer_network import IntegerNetwork
+from edge_encoder.integer_network import IntegerNetwork, load_integer_network
 from edge_encoder.twin import EncoderConfig, EncoderTwin, box_network, config_from_name, raise_twin
 from edgegrain.training.adversarial import load_discriminator
 from edgegrain.training.checkpoint import checkpoint_path
@@ -199,8 +197,10 @@ def _finer(weights: dict[str, Tensor], skipped: int) -> dict[str, Tensor]:
     return found
 
 
-TrainedEncoder = tuple[EncoderConfig | RRDBEncoderConfig, Mapping[str, Tensor]]
+_Encoder = tuple[EncoderConfig | RRDBEncoderConfig, Mapping[str, Tensor]]
 """Shape and weights."""
+_Networks = tuple[str, _Encoder, RRDBDecoder | Grain, int, tuple[Mapping[str, Any], ...]]
+"""Stage, encoder, decoder, step of the levels, all stages."""
 ENCODER, INVERTIBLE = "encoder.", "decoder.decoder."
 """Prefixes of the parts that stage 1 trains, in a whole GRAIN."""
 
@@ -227,19 +227,23 @@ def resolve_start(name: str | Path) -> Path:
 def read_start(start: Path, prior: GenerativePrior | None) -> StartingPoint:
     """The networks of a bundle's folder, a folder of the zoo, or a run's folder or checkpoint, with this generator."""
     if (start / MANIFEST).is_file():
-        recipe, weights, stages = _of_bundle(start, prior)
+        stage, encoder, decoder, step, stages = _of_bundle(start, prior)
     elif (start / TRAINED).is_file():
-        recipe, weights, stages = _of_zoo(start, prior)
+        stage, encoder, decoder, step, stages = _of_zoo(start, prior)
     else:
         run = load_run(start, prior if isinstance(read_recipe(start).decoder, GrainConfig) else None)
-        recipe, weights, stages = run.recipe, run.average.state_dict(), run.stages
-    if not isinstance(recipe.decoder, GrainConfig):
-        weights = {f"decoder.{name}" if name.startswith("decoder.") else name: tensor
-                   for name, tensor in weights.items()}
+        inner = "" if isinstance(run.recipe.decoder, GrainConfig) else "decoder."
+        return StartingPoint(run.recipe, {inner + name if name.startswith("decoder.") else name: tensor
+                                          for name, tensor in run.average.state_dict().items()}, run.stages)
+    config, of_encoder = encoder  # of which only the box mean has no weights
+    recipe = GrainRecipe(stage=stage, encoder=config, decoder=decoder.config, correction=bool(of_encoder), lr_step=step)
+    weights = {ENCODER + name: tensor for name, tensor in of_encoder.items()}
+    prefix = "decoder." if isinstance(decoder, Grain) else INVERTIBLE
+    weights |= {prefix + name: tensor for name, tensor in decoder.state_dict().items()}
     return StartingPoint(recipe, weights, stages)
 
 
-def _of_bundle(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
+def _of_bundle(folder: Path, prior: GenerativePrior | None) -> _Networks:
     """The networks of a bundle; the twin encoder, or the box mean, computes the bundle's LRs to the byte."""
     manifest = load_manifest(folder)
     decoder = bundle_decoder(manifest)
@@ -248,23 +252,24 @@ def _of_bundle(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
         raise ModelError(f"{folder} was trained with another generator than the one given; pass --prior with that one")
     stage = "final" if isinstance(decoder, Grain) else "1"
     if RRDB_ENCODER_WEIGHTS in manifest.files:
-        encoder = _rrdb_encoder(manifest)
+        manifest.verify_file(RRDB_ENCODER_WEIGHTS)
+        paper = papers.load("grain.rrdb_encoder:load_rrdb_encoder")(manifest.path(RRDB_ENCODER_WEIGHTS))
+        shape = paper.config
+        encoder: _Encoder = (RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks),
+                             {f"network.{name}": tensor for name, tensor in paper.state_dict().items()})
     else:
-        network = integer_network.load_integer_network(manifest.open_file(ENCODER_WEIGHTS))
-        encoder = _exact_encoder(manifest.id, network, decoder)
+        encoder = _exact_encoder(manifest.id, load_integer_network(manifest.open_file(ENCODER_WEIGHTS)), decoder)
     training = manifest.training
     history = training.get("stages") or [{"stage": str(training.get("stage", stage)),
                                           "pictures": training.get("pictures_seen", 0)}]
-    step = CoderTables.from_json(manifest.open_file(CODER_TABLES)).step
-    return _joined(stage, encoder, decoder, step, tuple(history))
+    return stage, encoder, decoder, CoderTables.from_json(manifest.open_file(CODER_TABLES)).step, tuple(history)
 
 
-def _of_zoo(folder: Path, prior: GenerativePrior | None) -> StartingPoint:
+def _of_zoo(folder: Path, prior: GenerativePrior | None) -> _Networks:
     grain, history = load_zoo(folder, prior), read_history(folder / TRAINED)
     decoder = grain if grain.prior is not None else grain.decoder
-    stage = str(history[-1]["stage"]) if history else "final"
     encoder = _exact_encoder(folder.name, zoo_encoder(folder), decoder)
-    return _joined(stage, encoder, decoder, zoo_step(folder), history)
+    return str(history[-1]["stage"]) if history else "final", encoder, decoder, zoo_step(folder), history
 
 
 def trained_decoder(start: str | Path) -> RRDBDecoder:
@@ -280,17 +285,7 @@ def invertible_decoder_of(start: StartingPoint) -> RRDBDecoder:
     return decoder
 
 
-def _joined(stage: str, encoder: TrainedEncoder, decoder: RRDBDecoder | Grain, step: int,
-            history: tuple[Mapping[str, Any], ...]) -> StartingPoint:
-    """Encoder, of which only the box mean has no weights, and decoder, still by the names of its own kind."""
-    config, weights = encoder
-    recipe = GrainRecipe(stage=stage, encoder=config, decoder=decoder.config, correction=bool(weights), lr_step=step)
-    return StartingPoint(recipe, {**{ENCODER + name: tensor for name, tensor in weights.items()},
-                                  **{f"decoder.{name}": tensor for name, tensor in decoder.state_dict().items()}},
-                         history)
-
-
-def _exact_encoder(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Grain) -> TrainedEncoder:
+def _exact_encoder(name: str, network: IntegerNetwork | None, decoder: RRDBDecoder | Grain) -> _Encoder:
     """The twin of an exact encoder; no weights for none, or for one that is the box mean alone."""
     if network is None or network.architecture == box_network(network.hr, network.lr).architecture:
         shape = decoder.config.decoder if isinstance(decoder, Grain) else decoder.config
@@ -300,15 +295,6 @@ def _exact_encoder(name: str, network: IntegerNetwork | None, decoder: RRDBDecod
     except ValueError as error:
         raise BundleError(f"{name} cannot be trained further: {error}") from error
     return config, raise_twin(network, config).state_dict()
-
-
-def _rrdb_encoder(manifest: Manifest) -> TrainedEncoder:
-    """The paper's float encoder of a bundle."""
-    manifest.verify_file(RRDB_ENCODER_WEIGHTS)
-    encoder = papers.load("grain.rrdb_encoder:load_rrdb_encoder")(manifest.path(RRDB_ENCODER_WEIGHTS))
-    shape = encoder.config
-    return (RRDBEncoderConfig(manifest.hr, manifest.lr, shape.channels, shape.growth, shape.blocks),
-            {f"network.{name}": tensor for name, tensor in encoder.state_dict().items()})
 
 
 def start_run(recipe: GrainRecipe, start: Path | None, prior: GenerativePrior | None = None) -> GrainRun:

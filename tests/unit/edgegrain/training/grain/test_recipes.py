@@ -42,17 +42,13 @@ def test_the_papers_recipes_have_its_weights() -> None:
         assert isinstance(recipe.adversarial.discriminator, StyleGAN2Config) == (stage != "stage1")
 
 
-@pytest.mark.parametrize("name", [
-    "stage1-faces-256-lr16-fine", "stage2-faces-256-lr16", "stage3-faces-256-lr16", "final-faces-256-lr16"])
-def test_the_bundle_s_recipes_keep_the_published_encoder(name: str) -> None:
-    assert "encoder" not in GRAIN_RECIPES[name].trains
-
-
-@pytest.mark.parametrize("name", [name for name in GRAIN_RECIPES if GRAIN_RECIPES[name].stage in ("1", "final")])
-def test_an_encoder_that_learns_is_held_to_the_small_picture(name: str) -> None:
+def test_published_encoders_are_kept_and_others_held_to_the_small_picture() -> None:
     """Stage 1, and the final stage for when it is told to train the encoder, have a loss on the LR."""
-    loss = GRAIN_RECIPES[name].loss
-    assert loss.lr > 0 or loss.lr_l2 > 0
+    for name in ("stage1-faces-256-lr16-fine", "stage2-faces-256-lr16", "stage3-faces-256-lr16",
+                 "final-faces-256-lr16"):
+        assert "encoder" not in GRAIN_RECIPES[name].trains
+    for name, recipe in GRAIN_RECIPES.items():
+        assert recipe.stage not in ("1", "final") or recipe.loss.lr > 0 or recipe.loss.lr_l2 > 0, name
 
 
 @pytest.mark.parametrize(("synthetic", "batch", "count"), [
@@ -92,29 +88,25 @@ def test_recipes_of_every_bundle_fit_together(hr: int, lr: int) -> None:
 
 def test_frozen_parts_build_no_graph() -> None:
     """Stage 3 learns the fusion alone: neither codes nor generator may cost a backward pass."""
-    recipe = GRAIN_RECIPES["smoke-stage3"]
-    model = build_autoencoder(recipe)
+    model = build_autoencoder(GRAIN_RECIPES["smoke-stage3"])
     graphs: dict[str, bool] = {}
-    for name in ("decoder", "codes", "fusion"):
-        part = model.parts()[name]
-        part.register_forward_hook(lambda module, args, out, name=name: graphs.__setitem__(name, out.requires_grad))
-    model.decoder.prior.register_forward_hook(  # type: ignore[union-attr]
-        lambda module, args, out: graphs.__setitem__("prior", out.picture.requires_grad))
+    for name in ("codes", "prior", "fusion"):
+        getattr(model.decoder, name).register_forward_hook(lambda module, args, out, name=name: graphs.__setitem__(
+            name, getattr(out, "picture", out).requires_grad))
     model(torch.zeros(1, 3, 64, 64))
-    assert graphs["codes"] is False
-    assert graphs["prior"] is False
-    assert graphs["fusion"] is True
+    assert graphs == {"codes": False, "prior": False, "fusion": True}
 
 
-def test_the_decoder_gets_levels_as_payloads_store_them() -> None:
-    model = build_autoencoder(replace(GRAIN_RECIPES["smoke-stage1"], lr_step=3))
+@torch.no_grad()
+def test_the_decoder_gets_levels_as_payloads_store_them_and_the_rate_is_that_of_their_indices() -> None:
+    recipe = GRAIN_RECIPES["smoke-stage1"]
+    model = build_autoencoder(replace(recipe, lr_step=3, loss=replace(recipe.loss, rate=0.1)))
     picture = torch.randint(0, 256, (2, 3, 64, 64)).float()
-    levels, _ = model.encoder(picture)
-    with torch.no_grad():
-        lr = model(picture).lr
-    stored = rounded(levels.detach().numpy().astype(np.uint8), 3)
-    assert not np.array_equal(stored, levels.detach().numpy())
-    torch.testing.assert_close(lr, dequantize(torch.from_numpy(stored).float()))
+    levels, restored = model.encoder(picture)[0].numpy().astype(np.uint8), model(picture)
+    stored = rounded(levels, 3)
+    assert not np.array_equal(stored, levels)
+    torch.testing.assert_close(restored.lr, dequantize(torch.from_numpy(stored).float()))
+    torch.testing.assert_close(restored.rate, model.rate(torch.from_numpy(to_indices(levels, 3)).float()))
 
 
 def test_an_encoder_learns_through_levels_in_steps() -> None:
@@ -127,14 +119,6 @@ def test_an_encoder_learns_through_levels_in_steps() -> None:
         torch.testing.assert_close(through, straight)
     deviation = model.encode(picture, noise=True)[0] - plain
     assert 2.3 < deviation.abs().max() <= 2.5
-
-
-def test_the_rate_is_that_of_the_levels_indices() -> None:
-    recipe = GRAIN_RECIPES["smoke-stage1"]
-    model = build_autoencoder(replace(recipe, lr_step=4, loss=replace(recipe.loss, rate=0.1)))
-    picture = torch.randint(0, 256, (2, 3, 64, 64)).float()
-    stored = torch.from_numpy(to_indices(model.encode(picture)[0].detach().numpy().astype(np.uint8), 4)).float()
-    torch.testing.assert_close(model(picture).rate, model.rate(stored))
 
 
 def test_stage_2_does_not_fuse() -> None:

@@ -6,9 +6,10 @@ round differently, so a few LR bytes differ between them. `edge_encoder.twin` is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -106,19 +107,26 @@ def rrdb_graph(encoder: RRDBEncoder, hr: int) -> EncoderGraph:
     lr = hr >> encoder.config.scale
     if lr < 1 or lr << encoder.config.scale != hr:
         raise ExportError(f"{hr} cannot be halved {encoder.config.scale} times, as {encoder.config.name} does")
-    writer = _Writer(NEGATIVE_SLOPE)
-    writer.nodes.append(Scale("picture", INPUT, 1 / HALF_RANGE, -1.0))
-    shallow = writer.conv("conv_first", "picture", encoder.conv_first)
+    writer = GraphWriter(NEGATIVE_SLOPE)
+
+    def residual(name: str, source: str, branch: str) -> str:
+        return writer.add(Add(name, writer.add(Scale(f"{name}.scaled", branch, RESIDUAL_SCALE)), source))
+
+    picture = writer.add(Scale("picture", INPUT, 1 / HALF_RANGE, -1.0))
+    shallow = writer.conv("conv_first", picture, encoder.conv_first)
     for name, module in encoder.body.named_modules():
         if isinstance(module, nn.Conv2d):
             shallow = writer.leaky(writer.conv(f"body.{name}", shallow, module))
     trunk = shallow
-    for index, block in enumerate(encoder.RRDB_trunk):
-        if isinstance(block, RRDB):
-            trunk = writer.rrdb(f"RRDB_trunk.{index}", trunk, block)
-    writer.nodes.append(Add("features", shallow, writer.conv("trunk_conv", trunk, encoder.trunk_conv)))
-    first, _, last = encoder.out
-    hidden = writer.leaky(writer.conv("out.0", "features", first))
+    for index, block in enumerate(cast(Sequence[RRDB], encoder.RRDB_trunk)):
+        name, x = f"RRDB_trunk.{index}", trunk
+        for part, dense in enumerate(block.dense_blocks(), 1):
+            inner = f"{name}.RDB{part}"
+            x = residual(inner, x, writer.dense(inner, x, dense.convs()))
+        trunk = residual(name, trunk, x)
+    features = writer.add(Add("features", shallow, writer.conv("trunk_conv", trunk, encoder.trunk_conv)))
+    first, _, last = cast(Sequence[nn.Conv2d], encoder.out)
+    hidden = writer.leaky(writer.conv("out.0", features, first))
     writer.nodes += rounding_nodes(writer.conv("out.2", hidden, last), HALF_RANGE, HALF_RANGE)
     return EncoderGraph(encoder.config.name, hr, lr, tuple(writer.nodes), exact=False)
 
@@ -144,20 +152,6 @@ def random_rrdb_encoder(hr: int, lr: int, seed: int = 0, config: FloatEncoderCon
 def bundle_graph(path: Path, hr: int) -> EncoderGraph:
     """The graph of the weights in a bundle for pictures of ``hr`` x ``hr``."""
     return rrdb_graph(load_rrdb_encoder(path), hr)
-
-
-class _Writer(GraphWriter):
-    def rrdb(self, name: str, source: str, block: RRDB) -> str:
-        x = source
-        for part, dense in enumerate(block.dense_blocks(), 1):
-            inner = f"{name}.RDB{part}"
-            x = self.residual(inner, x, self.dense(inner, x, dense.convs()))
-        return self.residual(name, source, x)
-
-    def residual(self, name: str, source: str, branch: str) -> str:
-        self.nodes.append(Scale(f"{name}.scaled", branch, RESIDUAL_SCALE))
-        self.nodes.append(Add(name, f"{name}.scaled", source))
-        return name
 
 
 class TrainedRRDBEncoder(nn.Module):

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import onnx
 import torch
 
 from codec_contract.bundle.manifest import IRN_WEIGHTS
 from codec_contract.errors import ExportError
-from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.pixels import network_input, pictures_of
 from edge_encoder.integer_network import INPUT
 from edgegrain.papers.bundle_parts import (
@@ -32,7 +30,6 @@ from edgegrain.papers.irn.network import (
     KIND,
     NEGATIVE_SLOPE,
     RGB,
-    CellTransform,
     Downscaler,
     DownscalingModule,
     InvBlock,
@@ -48,7 +45,7 @@ from export.bundle.writer import (
     tables_in,
 )
 from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
-from export.encoder.graph import Add, EncoderGraph, Exp, Multiply, Scale, Sigmoid, rounding_nodes
+from export.encoder.graph import Add, Conv, EncoderGraph, Exp, Multiply, Scale, Sigmoid, rounding_nodes
 from export.encoder.torch_graph import torch_encoder
 from export.proof.inputs import smooth_pictures
 from server_decoder.decoder_session import LATENT
@@ -71,8 +68,6 @@ PHOTOGRAPHS = {
 }
 """Licence of edgegrain's own weights."""
 LEVELS = 255
-# The cell (a, b; c, d) -> mean, horizontal, vertical and diagonal difference, as in `HaarTransform`.
-HAAR = np.array([[[1, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]], np.float32) / 4
 _KIND = WeightKind("IRN", "irn", IRNConfig.from_dict)
 _TRAINING = "training"
 
@@ -114,14 +109,17 @@ def write_irn_bundle(weights: Path, folder: Path, *, version: str = FIRST_VERSIO
                            training=training, licence=dict(licence or PHOTOGRAPHS), version=version, force=force)
 
 
-def write_bundle_of(irn: IRN, folder: Path, *, plus: bool, tables: CoderTables, formats: Sequence[str],
-                    training: Mapping[str, Any], licence: Mapping[str, str], version: str = FIRST_VERSION,
-                    force: bool = False) -> WrittenBundle:
-    """Write the bundle of a network, whose weights are rounded; with ``plus`` pictures are marked as generated."""
+def write_bundle_of(irn: IRN, folder: Path, *, plus: bool, training: Mapping[str, Any], **described: Any
+                    ) -> WrittenBundle:
+    """Write the bundle of a network, whose weights are rounded; with ``plus`` pictures are marked as generated.
+    ``described``: as in `write_compared_bundle`."""
     round_weights(irn, compact=False)  # both halves use what the decoder's file stores
-    factor = irn.config.factor
-    lr, overlap = TILE // factor, TILE_OVERLAP // factor
-    graph = irn_graph(irn, lr * factor)
+    factor, channels = irn.config.factor, irn.config.z_channels
+    lr = TILE // factor
+    graph, upscaler = irn_graph(irn, lr * factor), Upscaler(irn).eval()
+    decoder = store_half(decoder_graph(upscaler, lr))
+    add_optional_input(decoder, LATENT, ["z_batch", channels, "z_height", "z_width"],
+                       np.zeros((1, channels, 1, 1), np.float32))
     compared = np.stack(smooth_pictures(COMPARED, lr * factor))
     encode = torch_encoder(graph, onednn=True)
     flips = compare_encoder(encode, compared, irn_lrs(irn, compared))
@@ -131,31 +129,21 @@ def write_bundle_of(irn: IRN, folder: Path, *, plus: bool, tables: CoderTables, 
 
     return write_compared_bundle(
         folder, "irn_plus" if plus else KIND,
-        float_encoder(graph, irn_digest(irn), write_weights, {"pad": "edge", "tile_overlap": overlap}),
-        Upscaler(irn).eval(), bytes(upscaler_graph(irn, lr).SerializeToString()), encode(compared),
+        float_encoder(graph, irn_digest(irn), write_weights, {"pad": "edge", "tile_overlap": TILE_OVERLAP // factor}),
+        upscaler, bytes(decoder.SerializeToString()), encode(compared),
         summary=f"Photographs of any size, {factor} times smaller on each side and back, by invertible rescaling "
                 "(IRN).",
         remarks=["The encoder is a float network: an LR byte may differ between runtimes; `edgegrain export encoder` "
                  "counts such bytes. The decoder gets the LR that was sent, so nothing depends on them."],
-        tables=tables, formats=formats, force=force, encoder_flips=flips, architecture=irn.config.as_dict(),
-        training=training, licence=licence, domain="photographs", version=version, controls=("seed",),
-        inputs={"z": {"input": LATENT, "channels": irn.config.z_channels, "std": irn.config.z_std}})
+        encoder_flips=flips, architecture=irn.config.as_dict(), training=training, domain="photographs",
+        controls=("seed",), inputs={"z": {"input": LATENT, "channels": channels, "std": irn.config.z_std}},
+        **described)
 
 
 @torch.no_grad()
 def irn_lrs(irn: IRN, pictures: np.ndarray) -> np.ndarray:
     """The network's own LRs: uint8 ``[N, S, S, 3]`` -> uint8 ``[N, s, s, 3]``."""
     return pictures_of(Downscaler(irn)(torch.from_numpy(network_input(pictures))).numpy())
-
-
-def upscaler_graph(irn: IRN, lr: int) -> onnx.ModelProto:
-    """The decoder for tiles: ``lr`` float32 ``[B, 3, lr, lr]`` and, optionally, ``z`` float32
-    ``[B, z_channels, lr, lr]``, else zero -> ``hr`` float32 ``[B, 3, S, S]``."""
-    graph = store_half(decoder_graph(Upscaler(irn), lr))
-    channels = irn.config.z_channels
-    add_optional_input(graph, LATENT, ["z_batch", channels, "z_height", "z_width"],
-                       np.zeros((1, channels, 1, 1), np.float32))
-    return graph
 
 
 def bundle_graph(path: Path, hr: int) -> EncoderGraph:
@@ -172,51 +160,35 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
     config, factor = irn.config, irn.config.factor
     if hr % factor:
         raise ExportError(f"tiles of {hr} cannot be downscaled by {factor}")
-    writer = _Writer(NEGATIVE_SLOPE)
-    writer.nodes.append(Scale("picture", INPUT, 1 / LEVELS))
-    low, high = "picture", ""
+    writer = GraphWriter(NEGATIVE_SLOPE)
+    low, high = writer.add(Scale("picture", INPUT, 1 / LEVELS)), ""
     for depth, stage in enumerate(cast(Sequence[DownscalingModule], irn.stages)):
-        where, cells = f"stages.{depth}", HAAR
-        if isinstance(stage.transform, CellTransform):
-            side = stage.transform.scale
-            cells = stage.transform.matrix.detach().numpy().reshape(-1, side, side)
-        low, high = writer.transform(f"{where}.transform", low, high, RGB * config.scale**(2 * depth), cells)
+        name = f"stages.{depth}.transform"
+        source = writer.concat(f"{name}.in", [low, high] if high else [low])
+        # One convolution without overlap for the first of the low bands, one for all the rest.
+        weight = _transform_weight(stage, RGB * config.scale**(2 * depth))
+        none = np.zeros(len(weight), np.float32)
+        low = writer.add(Conv(f"{name}.low", low, weight[:RGB, :RGB], none[:RGB], config.scale))
+        high = writer.add(Conv(f"{name}.high", source, weight[RGB:], none[RGB:], config.scale))
         for index, block in enumerate(cast(Sequence[InvBlock], stage.blocks)):
-            last = depth == len(irn.stages) - 1 and index == len(stage.blocks) - 1
-            low = writer.low(f"{where}.blocks.{index}", low, high, block)
-            if not last:
-                high = writer.high(f"{where}.blocks.{index}", low, high, block)
+            name = f"stages.{depth}.blocks.{index}"
+            low = writer.add(Add(f"{name}.h1", low, writer.dense(f"{name}.phi", high, block.phi.convs())))
+            if depth == len(irn.stages) - 1 and index == len(stage.blocks) - 1:
+                break
+            rho, eta = (writer.dense(f"{name}.{part}", low, dense.convs())
+                        for part, dense in (("rho", block.rho), ("eta", block.eta)))
+            sigmoid = writer.add(Sigmoid(f"{name}.sigmoid", rho))
+            exponent = writer.add(Scale(f"{name}.exponent", sigmoid, 2 * block.clamp, -block.clamp))
+            scaled = writer.add(Multiply(f"{name}.scaled", high, writer.add(Exp(f"{name}.scale", exponent))))
+            high = writer.add(Add(f"{name}.h2", scaled, eta))
     writer.nodes += rounding_nodes(low, LEVELS)
     name = f"irn-x{factor}-b{'-'.join(map(str, config.blocks))}-g{config.growth}"
     return EncoderGraph(name, hr, hr // factor, tuple(writer.nodes), exact=False)
 
 
-class _Writer(GraphWriter):
-    def transform(self, name: str, low: str, high: str, channels: int, cells: np.ndarray) -> tuple[str, str]:
-        """The transform of low and high bands together, as convolutions without overlap: one for the first of the low
-        bands, one for all the rest. ``high`` is "" for a picture; ``cells``: every band's weights, ``[s^2, s, s]``."""
-        count, side, _ = cells.shape
-        bands = np.zeros((count, channels, channels, side, side), np.float32)  # [band, channel, input, row, column]
-        for channel in range(channels):
-            bands[:, channel, channel] = cells
-        weight = bands.reshape(count * channels, channels, side, side)
-        source = self.concat(f"{name}.in", [low, high] if high else [low])
-        return (self.matrix(f"{name}.low", low, weight[:RGB, :RGB], side),
-                self.matrix(f"{name}.high", source, weight[RGB:], side))
-
-    def low(self, name: str, h1: str, h2: str, block: InvBlock) -> str:
-        """The low band after a block."""
-        self.nodes.append(Add(f"{name}.h1", h1, self.dense(f"{name}.phi", h2, block.phi.convs())))
-        return f"{name}.h1"
-
-    def high(self, name: str, h1: str, h2: str, block: InvBlock) -> str:
-        """The high bands after a block, whose new low band is given."""
-        rho = self.dense(f"{name}.rho", h1, block.rho.convs())
-        eta = self.dense(f"{name}.eta", h1, block.eta.convs())
-        self.nodes += [
-            Sigmoid(f"{name}.sigmoid", rho),
-            Scale(f"{name}.exponent", f"{name}.sigmoid", 2 * block.clamp, -block.clamp),
-            Exp(f"{name}.scale", f"{name}.exponent"),
-            Multiply(f"{name}.scaled", h2, f"{name}.scale"),
-            Add(f"{name}.h2", f"{name}.scaled", eta)]
-        return f"{name}.h2"
+def _transform_weight(stage: DownscalingModule, channels: int) -> np.ndarray:
+    """The transform as a convolution's weight: every band of all channels after the other."""
+    cells = stage.cells().numpy()
+    bands = np.zeros((len(cells), channels, channels, *cells.shape[1:]), np.float32)
+    bands[:, range(channels), range(channels)] = cells[:, None]
+    return bands.reshape(-1, *bands.shape[2:])

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -28,8 +29,8 @@ from edgegrain.papers.convert import (
     open_tensors,
     training_record,
 )
-from edgegrain.papers.irn.bundle import HAAR, write_bundle_of
-from edgegrain.papers.irn.network import IRN, RGB, IRNConfig
+from edgegrain.papers.irn.bundle import write_bundle_of
+from edgegrain.papers.irn.network import IRN, RGB, DownscalingModule, IRNConfig
 from server_decoder.weight_file import described_network
 
 _WRAPPERS = ("params_ema.", "params.", "state_dict.")
@@ -60,9 +61,10 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
         "stages.#.blocks.#.rho.*": block("H")}
     constants = {_HAAR.format(index): "the Haar transform, a constant here" for index in transforms}
     tensor_map = fill(irn, source, names, unused=constants)
+    haar = 4 * cast(DownscalingModule, irn.stages[0]).cells()[:, None]
     for depth, index in enumerate(transforms if scale == 2 else ()):
         weights, channels = source.tensors[_HAAR.format(index)], RGB * 4**depth
-        if not torch.equal(weights.float(), 4 * torch.from_numpy(HAAR)[:, None].repeat(channels, 1, 1, 1)):
+        if not torch.equal(weights.float(), haar.repeat(channels, 1, 1, 1)):
             raise ModelError(f"{path}: {source.full_name(_HAAR.format(index))} is no Haar transform of {channels} "
                              "channels")
     return irn.eval(), tensor_map

@@ -103,7 +103,7 @@ def test_cells_are_transformed_in_float32_under_autocast() -> None:
     x, transform = torch.rand(1, 3, 6, 9), CellTransform(3)
     with torch.autocast("cpu", torch.bfloat16):
         bands = transform(x)
-        back = transform.inverse(bands, transform.inverse_matrix())
+        back = transform.inverse(bands)
     torch.testing.assert_close(bands[:, :3], torch.nn.functional.avg_pool2d(x, 3))
     torch.testing.assert_close(back, x)
 

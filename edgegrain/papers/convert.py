@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
+from codec_contract.lr_coder.coder_tables import CoderTables
 from export import papers
 from export.bundle.writer import refuse_to_replace, require_bundle_formats
 from export.decoder.export import Comparison
@@ -60,6 +61,12 @@ class ConversionOptions(NamedTuple):
     force: bool = False  # replace an existing result
     reduction: str = "bicubic"  # of GLEAN's and GCFSR's bundles, as in the papers
 
+    def described(self, tensor_maps: Sequence[TensorMap]) -> dict[str, Any]:
+        """What `write_compared_bundle` takes of every converted bundle; its manifest names the files."""
+        files = [{"file": source.file, "sha256": source.sha256} for source in tensor_maps]
+        return {"tables": CoderTables.default(), "training": {"converted_from": files}, "formats": self.formats,
+                "force": self.force}
+
 
 @dataclass(frozen=True)
 class TensorMap:
@@ -92,11 +99,6 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
         raise ModelError(f"{source} is converted from one file, got {len(files)}")
     report: ConversionReport = papers.load(f"{SOURCES[source]}.checkpoints:convert")(source, files, out, options)
     return report
-
-
-def training_record(tensor_maps: Sequence[TensorMap]) -> dict[str, Any]:
-    """The files that a network comes from, as a manifest's ``training``."""
-    return {"converted_from": [{"file": source.file, "sha256": source.sha256} for source in tensor_maps]}
 
 
 def count(network: nn.Module) -> int:

@@ -177,14 +177,14 @@ def test_grain(tmp_path: Path) -> None:
     files = grain_files()
     for name, content in files.items():
         torch.save(content, tmp_path / name)
-    checkpoint = load_grain_checkpoint([tmp_path / name for name in files])
+    encoder, decoder, _ = load_grain_checkpoint([tmp_path / name for name in files])
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(8)) * 2 - 1
     lr = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(9)) * 2 - 1
     invertible, codes = grain_invertible(), grain_codes()
-    assert_equal(checkpoint.encoder(picture), grain_encoder(invertible, picture))
+    assert_equal(encoder(picture), grain_encoder(invertible, picture))
     hr, features = grain_decoder(invertible, lr)
     latents = grain_predictor(codes, features) + files["stylegan2-ffhq-config-f.pt"]["latent_avg"]  # type: ignore[index]
-    found = checkpoint.decoder.forward_all(lr)
+    found = decoder.forward_all(lr)
     assert_equal(found.invertible, hr)
     assert_equal(found.codes, latents)
     assert_equal(found.final, grain_fused(grain_fusion(), features, stylegan2(codes, latents, "decoder.")[1][-3:]))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.progress import track
-from torch import Tensor, nn
+from torch import nn
 
 from codec_contract.bundle.find import LARGEST_STRENGTH, SMALLEST_STRENGTH, STRENGTH
 from codec_contract.bundle.manifest import CODER_TABLES
@@ -25,7 +25,6 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, run_reference
 from edge_encoder.twin import box_network
 from edgegrain.papers.bundle_parts import write_compared_bundle
-from edgegrain.papers.convert import AUTHORS, STORAGE, ConversionOptions, TensorMap, training_record
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig, GCFSRUpscaler
 from edgegrain.papers.gcfsr.network import KIND as GCFSR_KIND
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
@@ -41,7 +40,7 @@ from export.bundle.writer import (
     tables_in,
     usual_licence,
 )
-from export.decoder.export import Comparison, described_prior
+from export.decoder.export import described_prior
 from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.graph import FORMATS
 from export.proof.inputs import smooth_pictures
@@ -69,18 +68,14 @@ _KIND: WeightKind[GLEANConfig | GCFSRConfig] = WeightKind(
     "GLEAN and no GCFSR", "config", lambda fields: _CONFIGS[fields["kind"]].from_dict(fields))
 
 
-def trained_state(network: GLEAN | GCFSR) -> dict[str, Tensor]:
-    """The state dict without GLEAN's bank, which is frozen."""
-    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(_PRIOR)}
-
-
 def save_face_sr(network: GLEAN | GCFSR, path: str | Path, *, training: Mapping[str, Any] | None = None,
                  dtype: torch.dtype = torch.float16, compact: bool = False, force: bool = False) -> Path:
     """Write a network, of GLEAN's bank only the hash; ``training``, plain JSON values, is read back by `read_training`.
     """
     bank = {_BANK: prior_digest(network.prior)} if isinstance(network, GLEAN) else {}
-    return save_network(path, _KIND, network.config.as_dict(), trained_state(network), dtype=dtype, compact=compact,
-                        force=force, records={_TRAINING: dict(training or {})}, entries=bank)
+    trained = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(_PRIOR)}
+    return save_network(path, _KIND, network.config.as_dict(), trained, dtype=dtype, compact=compact, force=force,
+                        records={_TRAINING: dict(training or {})}, entries=bank)
 
 
 def load_glean(path: str | Path, prior: GenerativePrior) -> GLEAN:
@@ -161,21 +156,12 @@ def write_face_sr_bundle(
         licence["prior"] = prior_licence(prior or DEFAULT_PRIOR)
     elif prior is not None:
         raise ExportError(f"{weights} holds a GCFSR, which takes no --prior")
-    return _write(folder, network, reduction, lr, training=training, licence=licence, domain=domain, version=version,
-                  tables=tables_in(weights.parent), formats=formats, force=force)
+    return write_bundle_of(network, folder, reduction, lr, training=training, licence=licence, domain=domain,
+                           version=version, tables=tables_in(weights.parent), formats=formats, force=force)
 
 
-def write_converted(network: GLEAN | GCFSR, tensor_map: TensorMap, folder: Path, options: ConversionOptions
-                    ) -> Comparison:
-    """Write the bundle of an authors' checkpoint."""
-    softer = ["The network was trained on bicubic reductions."] if options.reduction != "bicubic" else []
-    return _write(folder, network, options.reduction, options.lr, remarks=[*softer, STORAGE],
-                  training=training_record([tensor_map]), licence=AUTHORS[network.config.as_dict()["kind"]],
-                  domain=options.domain, tables=CoderTables.default(), formats=options.formats,
-                  force=options.force).decoder
-
-
-def _write(folder: Path, network: GLEAN | GCFSR, reduction: str, lr: int | None, **described: Any) -> WrittenBundle:
+def write_bundle_of(network: GLEAN | GCFSR, folder: Path, reduction: str, lr: int | None, **described: Any
+                    ) -> WrittenBundle:
     """Write the bundle of a network, whose weights are rounded; ``described``: as in `write_compared_bundle`."""
     hr, lr = sizes(network.config, lr)
     kind, decoder, controls, strength = GLEAN_KIND, cast(nn.Module, network), {}, ""

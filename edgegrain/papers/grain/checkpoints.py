@@ -11,13 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 from torch import nn
 
 from codec_contract.errors import BundleError, ModelError
-from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.encoder_session import EncoderSession
 from edgegrain.papers.bundle_parts import compare_encoder, write_compared_bundle
 from edgegrain.papers.convert import (
@@ -31,7 +30,6 @@ from edgegrain.papers.convert import (
     count,
     fill,
     open_tensors,
-    training_record,
 )
 from edgegrain.papers.grain.rrdb_encoder import RRDBEncoder, encoder_config, rrdb_encoder
 from edgegrain.papers.stylegan.checkpoints import ROSINALITY, complete, find_generator
@@ -80,16 +78,8 @@ def _attention(end: str) -> str:
     return end.replace("squeeze", "fc1").replace("excite", "fc2")
 
 
-class GrainCheckpoint(NamedTuple):
-    """The authors' model: the encoder on the phone, the decoder on the server."""
-
-    encoder: RRDBEncoder
-    decoder: Grain
-    tensor_maps: Sequence[TensorMap]
-
-
-def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
-    """The model whose parts are in these files, in any order; sizes follow from the tensors."""
+def load_grain_checkpoint(paths: Sequence[Path]) -> tuple[RRDBEncoder, Grain, list[TensorMap]]:
+    """Encoder and decoder, whose parts are in these files in any order; sizes follow from the tensors."""
     files = _sort(paths)
     invertible, codes, fusion = (files[kind] for kind in _MARKS if kind != _MEAN)
     mean = files.get(_MEAN)
@@ -110,7 +100,7 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
     if mean is not None:
         tensor_maps.append(fill(model, mean, {f"{PRIOR}mean_code": MEAN_CODE}, unused={"": _MEAN_ALONE}))
     complete(cast(StyleGAN2, model.prior), PRIOR, *tensor_maps)
-    return GrainCheckpoint(encoder.eval(), model.eval(), tensor_maps)
+    return encoder.eval(), model.eval(), tensor_maps
 
 
 def _sort(paths: Sequence[Path]) -> dict[str, TensorFile]:
@@ -166,8 +156,7 @@ def _scale(source: TensorFile, size: int) -> Scale:
 
 def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     """Write the bundle of the files."""
-    checkpoint = load_grain_checkpoint(files)
-    rrdb, decoder = checkpoint.encoder, checkpoint.decoder
+    rrdb, decoder, tensor_maps = load_grain_checkpoint(files)
     hr, lr = decoder.config.decoder.hr, decoder.config.decoder.lr
     if hr >> rrdb.config.scale != lr:
         raise BundleError(f"the encoder halves {hr} {rrdb.config.scale} times, but the decoder takes LRs of {lr}")
@@ -177,11 +166,11 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     compare_encoder(EncoderSession(onnx_model(encoder.graph).SerializeToString()).encode, pictures, lrs)
     model = export_decoder(decoder, lr, DecoderOptions(WeightStorage.float16))  # rounds its weights
     written = write_compared_bundle(
-        out, KIND, encoder, decoder, model, lrs, tables=CoderTables.default(), formats=options.formats,
-        force=options.force, summary=f"GRAIN as its authors trained it, {hr} x {hr} from {lr} x {lr}.",
+        out, KIND, encoder, decoder, model, lrs,
+        summary=f"GRAIN as its authors trained it, {hr} x {hr} from {lr} x {lr}.",
         remarks=["The encoder is a float network: an LR byte may differ between runtimes. The decoder gets the LR that "
                  "was sent, so nothing depends on it.", STORAGE],
-        architecture=decoder.config.as_dict(), training=training_record(checkpoint.tensor_maps),
-        licence=AUTHORS["grain"], domain=options.domain)
+        architecture=decoder.config.as_dict(), licence=AUTHORS["grain"], domain=options.domain,
+        **options.described(tensor_maps))
     parameters = {"encoder": count(rrdb), "decoder": count(decoder)}
-    return ConversionReport(source, str(out), parameters, checkpoint.tensor_maps, written.decoder)
+    return ConversionReport(source, str(out), parameters, tensor_maps, written.decoder)

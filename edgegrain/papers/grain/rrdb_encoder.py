@@ -7,7 +7,7 @@ round differently, so a few LR bytes differ between them. `edge_encoder.twin` is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:  # exporting needs no training
     from edgegrain.training.grain.recipes import RRDBEncoderConfig
 
 LEVELS = 255
-RANDOM_LR_SPREAD = 0.4
-"""Standard deviation, in [-1, 1], of the LRs that random weights are scaled to give."""
 
 
 @dataclass(frozen=True)
@@ -129,24 +127,6 @@ def rrdb_graph(encoder: RRDBEncoder, hr: int) -> EncoderGraph:
     hidden = writer.leaky(writer.conv("out.0", features, first))
     writer.nodes += rounding_nodes(writer.conv("out.2", hidden, last), HALF_RANGE, HALF_RANGE)
     return EncoderGraph(encoder.config.name, hr, lr, tuple(writer.nodes), exact=False)
-
-
-def random_rrdb_encoder(hr: int, lr: int, seed: int = 0, config: FloatEncoderConfig | None = None) -> RRDBEncoder:
-    """An encoder with random weights whose LRs have the spread of a trained one's; sides determine its ``scale``."""
-    scale = (hr // lr).bit_length() - 1
-    if scale < 1 or lr << scale != hr:
-        raise ExportError(f"the official encoder halves sides: {hr} -> {lr} is not possible")
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        encoder = RRDBEncoder(replace(config or FloatEncoderConfig(), scale=scale))
-        for name, parameter in encoder.named_parameters():
-            if name.endswith(".weight"):
-                nn.init.kaiming_normal_(parameter, a=NEGATIVE_SLOPE)
-            else:
-                nn.init.zeros_(parameter)
-        lr_values = encoder(torch.rand(1, 3, 4 << scale, 4 << scale) * 2 - 1)
-        encoder.get_parameter("out.2.weight").mul_(RANDOM_LR_SPREAD / lr_values.std())
-    return encoder.eval()
 
 
 def bundle_graph(path: Path, hr: int) -> EncoderGraph:

@@ -30,7 +30,6 @@ from edgegrain.papers.irn.network import (
     KIND,
     NEGATIVE_SLOPE,
     RGB,
-    Downscaler,
     DownscalingModule,
     InvBlock,
     IRNConfig,
@@ -143,7 +142,8 @@ def write_bundle_of(irn: IRN, folder: Path, *, plus: bool, training: Mapping[str
 @torch.no_grad()
 def irn_lrs(irn: IRN, pictures: np.ndarray) -> np.ndarray:
     """The network's own LRs: uint8 ``[N, S, S, 3]`` -> uint8 ``[N, s, s, 3]``."""
-    return pictures_of(Downscaler(irn)(torch.from_numpy(network_input(pictures))).numpy())
+    y, _ = irn((torch.from_numpy(network_input(pictures)) + 1) / 2)
+    return pictures_of((y * 2 - 1).numpy())
 
 
 def bundle_graph(path: Path, hr: int) -> EncoderGraph:

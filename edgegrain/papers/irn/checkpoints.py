@@ -16,7 +16,6 @@ from typing import cast
 import torch
 
 from codec_contract.errors import ModelError
-from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.papers.convert import (
     AUTHORS,
     ConversionOptions,
@@ -27,7 +26,6 @@ from edgegrain.papers.convert import (
     count,
     fill,
     open_tensors,
-    training_record,
 )
 from edgegrain.papers.irn.bundle import write_bundle_of
 from edgegrain.papers.irn.network import IRN, RGB, DownscalingModule, IRNConfig
@@ -85,7 +83,6 @@ def _operations(source: TensorFile) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     """Write the bundle of a checkpoint; ``source`` is ``irn`` or ``irn-plus``."""
     irn, tensor_map = load_irn_checkpoint(files[0])
-    written = write_bundle_of(irn, out, training=training_record([tensor_map]), licence=AUTHORS["irn"],
-                              plus=source == "irn-plus", tables=CoderTables.default(), formats=options.formats,
-                              force=options.force)
+    written = write_bundle_of(irn, out, plus=source == "irn-plus", licence=AUTHORS["irn"],
+                              **options.described([tensor_map]))
     return ConversionReport(source, str(out), {"rescaler": count(irn)}, [tensor_map], written.decoder)

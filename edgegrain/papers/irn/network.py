@@ -12,9 +12,9 @@ of (y, another z) differs from x by faint detail only.
     h1' = h1 + φ(h2)          h2' = h2 ⊙ exp(ρ(h1')) + η(h1')         eight such blocks a module
     h1  = h1' - φ(h2)         h2  = (h2' - η(h1')) ⊙ exp(-ρ(h1'))     backwards
 
-Pictures are ``[B, 3, H, W]`` in [0, 1] here, as in the authors' models; `Downscaler` and `Upscaler` use the ranges of
-the contract. ``z_std`` is an addition: the papers' z has a deviation of 1, which small networks with few blocks cannot
-scale down to picture detail.
+Pictures are ``[B, 3, H, W]`` in [0, 1] here, as in the authors' models; `Upscaler` uses the ranges of the contract.
+``z_std`` is an addition: the papers' z has a deviation of 1, which small networks with few blocks cannot scale down to
+picture detail.
 """
 
 from __future__ import annotations
@@ -126,10 +126,11 @@ class CellTransform(nn.Module):
     and the others are the cell's pixels, as in the authors' public code.
 
     Attributes:
-        inverse_matrix: of a network that is not trained any more, as ONNX cannot invert; None to compute it.
+        inverse_matrix: the one of a network that is not trained any more, as ONNX cannot invert; () to compute it. A
+            tensor alone would be stored as float16.
     """
 
-    inverse_matrix: Tensor | None = None
+    inverse_matrix: tuple[Tensor, ...] = ()
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -144,7 +145,7 @@ class CellTransform(nn.Module):
             return torch.einsum("kl,bclhw->bkchw", self.matrix, cells).flatten(1, 2)
 
     def inverse(self, bands: Tensor) -> Tensor:
-        matrix = torch.linalg.inv(self.matrix) if self.inverse_matrix is None else self.inverse_matrix
+        matrix, = self.inverse_matrix or (torch.linalg.inv(self.matrix),)
         with full_precision(bands):
             cells = torch.einsum("lk,bkchw->bclhw", matrix, bands.float().unflatten(1, (self.scale**2, -1)))
             return F.pixel_shuffle(cells.flatten(1, 2), self.scale)
@@ -268,18 +269,6 @@ def round_to_levels(y: Tensor) -> Tensor:
     return y + (levels - y).detach()
 
 
-class Downscaler(nn.Module):
-    """The encoder: picture in [-1, 1] -> LR in about [-1, 1], which the caller rounds."""
-
-    def __init__(self, irn: IRN) -> None:
-        super().__init__()
-        self.irn = irn
-
-    def forward(self, picture: Tensor) -> Tensor:
-        y, _ = self.irn((picture + 1) / 2)
-        return y * 2 - 1
-
-
 class Upscaler(nn.Module):
     """The decoder of a network that is not trained any more: LR in [-1, 1] -> picture in about [-1, 1].
 
@@ -294,8 +283,8 @@ class Upscaler(nn.Module):
         self.irn = irn
         self.register_buffer("z", torch.zeros(1, irn.config.z_channels, 1, 1), persistent=False)
         for module in irn.modules():
-            if isinstance(module, CellTransform):  # no buffer, which would be stored as float16
-                module.inverse_matrix = torch.linalg.inv(module.matrix.detach())
+            if isinstance(module, CellTransform):
+                module.inverse_matrix = (torch.linalg.inv(module.matrix.detach()),)
 
     def forward(self, lr: Tensor, z: Tensor | None = None) -> Tensor:
         """``z``: ``[B, z_channels, h, w]``, or a shape that broadcasts to it."""

@@ -5,6 +5,7 @@ The student is trained in the form in which it is used: convolutions of constant
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from edgegrain.training.adversarial import (
     joint_loss,
 )
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
-from edgegrain.training.data import UNSEEN_SEED, levels_psnr, rounded_levels, write_prior_samples
+from edgegrain.training.data import UNSEEN_SEED, levels_psnr, mean_figures, rounded_levels, write_prior_samples
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.losses import MetricNetworks, weighted_sum
@@ -178,7 +179,7 @@ def band_loss(picture: Tensor, target: Tensor) -> Tensor:
     """
     if target.shape != picture.shape:
         target = F.adaptive_avg_pool2d(target, picture.shape[-1])
-    difference = haar(picture.float()) - haar(target.float())
+    difference = haar(picture.float() - target.float())
     return difference.abs().mean() + difference.pow(2).mean()
 
 
@@ -216,7 +217,7 @@ def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | No
     with open_checkpoint(folder, FAMILY) as stored:
         run = start_run(DistillationRecipe.from_dict(stored.config), teacher, discriminator, name)
         mapping = run.model.generator.mapping
-        expected = {key: tensor.clone() for key, tensor in mapping.state_dict().items()}
+        expected = copy.deepcopy(mapping.state_dict())
         run.load(stored)
         if any(not torch.equal(tensor, expected[key]) for key, tensor in mapping.state_dict().items()):
             raise ModelError(f"{folder} began with another teacher than the one given; pass --teacher with that one")
@@ -260,17 +261,14 @@ class DistillationTrainer(Trainer):
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """The averaged student against its teacher on unseen latents: PSNR (dB) of rounded pictures, and LPIPS."""
-        student, decibels, distance = self.run.average, 0.0, 0.0
-        random = torch.Generator().manual_seed(UNSEEN_SEED)
+        random, rows = torch.Generator().manual_seed(UNSEEN_SEED), []
         for _ in range(HELD_OUT):
             codes, target = self._draw(1, random)
-            picture = student.generator(codes).picture.clamp(-1, 1)
-            target = target.clamp(-1, 1)
-            decibels += levels_psnr(rounded_levels(picture), rounded_levels(target)) / HELD_OUT
+            picture, target = (each.clamp(-1, 1) for each in (self.run.average.generator(codes).picture, target))
+            rows.append({"psnr": levels_psnr(rounded_levels(picture), rounded_levels(target))})
             if self.networks.lpips is not None:
-                distance += float(self._lpips(picture, target)) / HELD_OUT
-        figures = {"psnr": round(decibels, 3)}
-        return figures | ({"lpips_alex": round(distance, 4)} if self.networks.lpips is not None else {})
+                rows[-1]["lpips_alex"] = float(self._lpips(picture, target))
+        return mean_figures(rows)
 
     def draw_samples(self, path: Path) -> None:
         write_prior_samples(self.run.average.generator, path)

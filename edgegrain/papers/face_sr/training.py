@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
-from edgegrain.papers.convert import Names, rename
 from edgegrain.papers.face_sr.bundle import (
     GCFSR_WEIGHTS,
     GLEAN_WEIGHTS,
@@ -35,6 +34,7 @@ from edgegrain.papers.gcfsr import network as gcfsr
 from edgegrain.papers.gcfsr.network import GCFSR, LARGEST_FACTOR, GCFSRConfig
 from edgegrain.papers.glean import network as glean
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
+from edgegrain.papers.tensor_files import Names, rename
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import (
     PROJECTED,
@@ -154,11 +154,7 @@ class BlindDegradation:
         return F.conv2d(F.pad(picture, (radius,) * 4, mode=padding), weights, groups=3)
 
 
-@lru_cache(maxsize=256)
-def _enlargement(small: int, large: int) -> BicubicEnlargement:
-    return BicubicEnlargement(small, large)
-
-
+_enlargement = lru_cache(maxsize=256)(BicubicEnlargement)
 _UNUSED_TERMS = ("identity", "lr", "lr_l2", "lr_saturation", "rate", "codes")
 """Terms of `LossWeights` that this family does not compute."""
 

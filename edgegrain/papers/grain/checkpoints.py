@@ -19,20 +19,10 @@ from torch import nn
 from codec_contract.errors import BundleError, ModelError
 from edge_encoder.encoder_session import EncoderSession
 from edgegrain.papers.bundle_parts import compare_encoder, write_compared_bundle
-from edgegrain.papers.convert import (
-    AUTHORS,
-    STORAGE,
-    ConversionOptions,
-    ConversionReport,
-    Names,
-    TensorFile,
-    TensorMap,
-    count,
-    fill,
-    open_tensors,
-)
+from edgegrain.papers.convert import AUTHORS, STORAGE, ConversionOptions, ConversionReport, count
 from edgegrain.papers.grain.rrdb_encoder import RRDBEncoder, encoder_config, rrdb_encoder
 from edgegrain.papers.stylegan.checkpoints import ROSINALITY, complete, find_generator
+from edgegrain.papers.tensor_files import Names, TensorFile, TensorMap, fill, open_tensors
 from export.bundle.writer import COMPARED
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import export_decoder
@@ -88,6 +78,7 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> tuple[RRDBEncoder, Grain, li
     encoder = described_network(invertible.path, lambda: RRDBEncoder(float_config))
     model = described_network(codes.path, lambda: Grain(config))
     sides = [scale.size for scale in config.decoder.scales]
+    last = 2 * fusion.count("out.{}.weight", 2) - 2  # of the fusion's convolutions: it makes the picture
     halves = nn.ModuleDict({"encoder": encoder, "decoder": model.decoder})
     tensor_maps = [
         fill(halves, invertible, {
@@ -96,7 +87,7 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> tuple[RRDBEncoder, Grain, li
             "decoder.scales.#.conv.*": lambda index, end: f"dec.trunk_conv{sides[index]}.{end}",
             "decoder.head.*": "dec.out.{0}", "decoder.*": "dec.{0}"}),
         fill(model, codes, {**_CODES, **bank}, unused=filters, made={} if mean else {"mean_code": _MEASURED}),
-        fill(model, fusion, {**_FUSION, "fusion.to_rgb.*": f"out.{2 * _last(fusion)}.{{0}}"})]
+        fill(model, fusion, {**_FUSION, "fusion.to_rgb.*": f"out.{last}.{{0}}"})]
     if mean is not None:
         tensor_maps.append(fill(model, mean, {f"{PRIOR}mean_code": MEAN_CODE}, unused={"": _MEAN_ALONE}))
     complete(cast(StyleGAN2, model.prior), PRIOR, *tensor_maps)
@@ -120,26 +111,19 @@ def _sort(paths: Sequence[Path]) -> dict[str, TensorFile]:
     return files
 
 
-def _last(fusion: TensorFile) -> int:
-    """Convolutions of the fusion's head before its last one, which makes the picture."""
-    return fusion.count("out.{}.weight", 2) - 1
-
-
 def _config(invertible: TensorFile, codes: TensorFile, fusion: TensorFile, prior: StyleGAN2Config) -> GrainConfig:
     sizes = sorted(int(match[1]) for name in invertible.tensors if (match := _TRUNK.fullmatch(name)))
     stages = 3
-    branch = tuple(codes.dimension(f"encoder.styles.0.convs1.{2 * index}.weight", 0)
-                   for index in range(codes.count("encoder.styles.0.convs1.{}.weight", 2)))
     try:
         return GrainConfig(
-            DecoderConfig(tuple(_scale(invertible, size) for size in sizes), head=tuple(
-                invertible.dimension(f"dec.out.{2 * index}.weight", 0)
-                for index in range(invertible.count("dec.out.{}.weight", 2) - 1))),
+            DecoderConfig(tuple(_scale(invertible, size) for size in sizes),
+                          head=invertible.widths("dec.out.{}.weight", 2)[:-1]),
             PriorConfig("stylegan2", prior),
-            CodesConfig(invertible.dimension("dec.conv_first.weight", 0), branch),
+            CodesConfig(invertible.dimension("dec.conv_first.weight", 0),
+                        codes.widths("encoder.styles.0.convs1.{}.weight", 2)),
             FusionConfig(base="none", sizes=tuple(sizes[-stages:]),
                          widths=tuple(fusion.dimension(f"conv{index + 1}.0.weight", 0) for index in range(stages)),
-                         head=tuple(fusion.dimension(f"out.{2 * index}.weight", 0) for index in range(_last(fusion)))))
+                         head=fusion.widths("out.{}.weight", 2)[:-1]))
     except ModelError:
         raise
     except ValueError as error:

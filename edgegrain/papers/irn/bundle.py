@@ -35,27 +35,13 @@ from edgegrain.papers.irn.network import (
     IRNConfig,
     Upscaler,
 )
-from export.bundle.writer import (
-    COMPARED,
-    FIRST_VERSION,
-    WrittenBundle,
-    refuse_to_replace,
-    require_bundle_formats,
-    tables_in,
-)
+from export.bundle import writer
 from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.graph import Add, Conv, EncoderGraph, Exp, Multiply, Scale, Sigmoid, rounding_nodes
 from export.encoder.torch_graph import torch_encoder
 from export.proof.inputs import smooth_pictures
+from server_decoder import weight_file
 from server_decoder.decoder_session import LATENT
-from server_decoder.weight_file import (
-    WeightKind,
-    described_network,
-    fill_network,
-    read_config,
-    read_record,
-    save_network,
-)
 
 TILE = 256
 """Largest side of a tile, in pixels."""
@@ -67,28 +53,28 @@ PHOTOGRAPHS = {
 }
 """Licence of edgegrain's own weights."""
 LEVELS = 255
-_KIND = WeightKind("IRN", "irn", IRNConfig.from_dict)
+_KIND = weight_file.WeightKind("IRN", "irn", IRNConfig.from_dict)
 _TRAINING = "training"
 
 
 def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None = None,
              dtype: torch.dtype = torch.float16, force: bool = False) -> Path:
     """Write a network; ``training``, plain JSON values, is read back by `read_training`."""
-    return save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, force=force,
-                        records={_TRAINING: dict(training or {})})
+    return weight_file.save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, force=force,
+                                    records={_TRAINING: dict(training or {})})
 
 
 def load_irn(path: str | Path) -> IRN:
     """The network that `save_irn` wrote, its weights in float32."""
-    config = read_config(path, _KIND)
-    model = described_network(path, lambda: IRN(config))
-    fill_network(model, path, _KIND)
+    config = weight_file.read_config(path, _KIND)
+    model = weight_file.described_network(path, lambda: IRN(config))
+    weight_file.fill_network(model, path, _KIND)
     return model.eval()
 
 
 def read_training(path: str | Path) -> dict[str, Any]:
     """The training record in a file's header; empty if there is none."""
-    return dict(read_record(path, _KIND, _TRAINING, {}))
+    return dict(weight_file.read_record(path, _KIND, _TRAINING, {}))
 
 
 def irn_digest(model: IRN) -> bytes:
@@ -96,20 +82,20 @@ def irn_digest(model: IRN) -> bytes:
     return state_digest(model.state_dict(), json.dumps(model.config.as_dict(), sort_keys=True))
 
 
-def write_irn_bundle(weights: Path, folder: Path, *, version: str = FIRST_VERSION,
+def write_irn_bundle(weights: Path, folder: Path, *, version: str = writer.FIRST_VERSION,
                      formats: Sequence[str] = ("tflite", "onnx"), licence: Mapping[str, str] | None = None,
-                     force: bool = False) -> WrittenBundle:
+                     force: bool = False) -> writer.WrittenBundle:
     """Write the bundle of an ``irn.safetensors``, with the tables of a ``coder.json`` next to it."""
-    refuse_to_replace(folder, force, version=version)
-    require_bundle_formats(formats)
+    writer.refuse_to_replace(folder, force, version=version)
+    writer.require_bundle_formats(formats)
     training = read_training(weights)
     plus = bool((training.get("config") or {}).get("discriminator"))
-    return write_bundle_of(load_irn(weights), folder, plus=plus, tables=tables_in(weights.parent), formats=formats,
-                           training=training, licence=dict(licence or PHOTOGRAPHS), version=version, force=force)
+    return write_bundle_of(load_irn(weights), folder, plus=plus, training=training, formats=formats, version=version,
+                           licence=dict(licence or PHOTOGRAPHS), tables=writer.tables_in(weights.parent), force=force)
 
 
 def write_bundle_of(irn: IRN, folder: Path, *, plus: bool, training: Mapping[str, Any], **described: Any
-                    ) -> WrittenBundle:
+                    ) -> writer.WrittenBundle:
     """Write the bundle of a network, whose weights are rounded; with ``plus`` pictures are marked as generated.
     ``described``: as in `write_compared_bundle`."""
     round_weights(irn, compact=False)  # both halves use what the decoder's file stores
@@ -119,7 +105,7 @@ def write_bundle_of(irn: IRN, folder: Path, *, plus: bool, training: Mapping[str
     decoder = store_half(decoder_graph(upscaler, lr))
     add_optional_input(decoder, LATENT, ["z_batch", channels, "z_height", "z_width"],
                        np.zeros((1, channels, 1, 1), np.float32))
-    compared = np.stack(smooth_pictures(COMPARED, lr * factor))
+    compared = np.stack(smooth_pictures(writer.COMPARED, lr * factor))
     encode = torch_encoder(graph, onednn=True)
     flips = compare_encoder(encode, compared, irn_lrs(irn, compared))
 
@@ -160,30 +146,30 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
     config, factor = irn.config, irn.config.factor
     if hr % factor:
         raise ExportError(f"tiles of {hr} cannot be downscaled by {factor}")
-    writer = GraphWriter(NEGATIVE_SLOPE)
-    low, high = writer.add(Scale("picture", INPUT, 1 / LEVELS)), ""
+    graph = GraphWriter(NEGATIVE_SLOPE)
+    low, high = graph.add(Scale("picture", INPUT, 1 / LEVELS)), ""
     for depth, stage in enumerate(cast(Sequence[DownscalingModule], irn.stages)):
         name = f"stages.{depth}.transform"
-        source = writer.concat(f"{name}.in", [low, high] if high else [low])
+        source = graph.concat(f"{name}.in", [low, high] if high else [low])
         # One convolution without overlap for the first of the low bands, one for all the rest.
         weight = _transform_weight(stage, RGB * config.scale**(2 * depth))
         none = np.zeros(len(weight), np.float32)
-        low = writer.add(Conv(f"{name}.low", low, weight[:RGB, :RGB], none[:RGB], config.scale))
-        high = writer.add(Conv(f"{name}.high", source, weight[RGB:], none[RGB:], config.scale))
+        low = graph.add(Conv(f"{name}.low", low, weight[:RGB, :RGB], none[:RGB], config.scale))
+        high = graph.add(Conv(f"{name}.high", source, weight[RGB:], none[RGB:], config.scale))
         for index, block in enumerate(cast(Sequence[InvBlock], stage.blocks)):
             name = f"stages.{depth}.blocks.{index}"
-            low = writer.add(Add(f"{name}.h1", low, writer.dense(f"{name}.phi", high, block.phi.convs())))
+            low = graph.add(Add(f"{name}.h1", low, graph.dense(f"{name}.phi", high, block.phi.convs())))
             if depth == len(irn.stages) - 1 and index == len(stage.blocks) - 1:
                 break
-            rho, eta = (writer.dense(f"{name}.{part}", low, dense.convs())
+            rho, eta = (graph.dense(f"{name}.{part}", low, dense.convs())
                         for part, dense in (("rho", block.rho), ("eta", block.eta)))
-            sigmoid = writer.add(Sigmoid(f"{name}.sigmoid", rho))
-            exponent = writer.add(Scale(f"{name}.exponent", sigmoid, 2 * block.clamp, -block.clamp))
-            scaled = writer.add(Multiply(f"{name}.scaled", high, writer.add(Exp(f"{name}.scale", exponent))))
-            high = writer.add(Add(f"{name}.h2", scaled, eta))
-    writer.nodes += rounding_nodes(low, LEVELS)
+            sigmoid = graph.add(Sigmoid(f"{name}.sigmoid", rho))
+            exponent = graph.add(Scale(f"{name}.exponent", sigmoid, 2 * block.clamp, -block.clamp))
+            scaled = graph.add(Multiply(f"{name}.scaled", high, graph.add(Exp(f"{name}.scale", exponent))))
+            high = graph.add(Add(f"{name}.h2", scaled, eta))
+    graph.nodes += rounding_nodes(low, LEVELS)
     name = f"irn-x{factor}-b{'-'.join(map(str, config.blocks))}-g{config.growth}"
-    return EncoderGraph(name, hr, hr // factor, tuple(writer.nodes), exact=False)
+    return EncoderGraph(name, hr, hr // factor, tuple(graph.nodes), exact=False)
 
 
 def _transform_weight(stage: DownscalingModule, channels: int) -> np.ndarray:

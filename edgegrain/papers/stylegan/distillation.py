@@ -201,21 +201,20 @@ class DistilRun(Run):
                              {"teacher": self.teacher, "pictures_seen": str(self.pictures)}, force=True)
 
 
-def start_run(recipe: DistillationRecipe, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = ""
-              ) -> DistilRun:
+def start_run(recipe: DistillationRecipe, teacher: StyleGAN2, discriminator: Discriminator | None = None) -> DistilRun:
     """A run at its first step; without ``discriminator`` that of the recipe has random weights."""
     torch.manual_seed(recipe.seed)
     generator = MobileStyleGAN(recipe.student)
     adopt_teacher(generator, teacher)
     student = Student(generator)
     adversarial = AdversarialLoss(recipe.adversarial, discriminator) if recipe.adversarial is not None else None
-    return DistilRun(recipe, student, frozen_copy(student), adversarial, teacher=name)
+    return DistilRun(recipe, student, frozen_copy(student), adversarial)
 
 
-def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = "") -> DistilRun:
+def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | None = None) -> DistilRun:
     """The run of a folder, on the CPU, with the teacher it began with; the discriminator's weights are replaced."""
     with open_checkpoint(folder, FAMILY) as stored:
-        run = start_run(DistillationRecipe.from_dict(stored.config), teacher, discriminator, name)
+        run = start_run(DistillationRecipe.from_dict(stored.config), teacher, discriminator)
         mapping = run.model.generator.mapping
         expected = copy.deepcopy(mapping.state_dict())
         run.load(stored)
@@ -304,12 +303,12 @@ def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, 
     teacher, discriminator = load_teacher(recipe, options.teacher)
     networks = MetricNetworks.load(options.weights, distributed.device, needed=bool(recipe.lpips))
     teacher = teacher.eval().requires_grad_(False)
-    name = str(options.teacher) if isinstance(options.teacher, str | Path) else ""
     if resumes:
-        run = load_run(folder, teacher, discriminator, name)
+        run = load_run(folder, teacher, discriminator)
         run.resume(recipe, discriminator, student=run.recipe.student)
     else:
-        run = start_run(recipe, teacher, discriminator, name)
+        run = start_run(recipe, teacher, discriminator)
+    run.teacher = str(options.teacher) if isinstance(options.teacher, str | Path) else ""
     return DistillationTrainer(run, teacher, distributed, networks)
 
 

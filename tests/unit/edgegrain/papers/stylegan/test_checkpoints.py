@@ -44,19 +44,17 @@ def rosinality_generator() -> Tensors:
 
 
 def rosinality_discriminator() -> Tensors:
-    t = {"convs.0.0.weight": torch.randn(4, 3, 1, 1), "convs.0.1.bias": torch.randn(4)}
+    shapes = {"convs.0.0.weight": (4, 3, 1, 1), "convs.0.1.bias": (4,), "final_conv.0.weight": (12, 13, 3, 3),
+              "final_conv.1.bias": (12,), "final_linear.0.weight": (12, 192), "final_linear.0.bias": (12,),
+              "final_linear.1.weight": (1, 12), "final_linear.1.bias": (1,)}
     for block, side in enumerate(reversed(SIDES[1:]), start=1):
-        inputs, outputs = CHANNELS[side], CHANNELS[side // 2]
-        t |= {f"convs.{block}.conv1.0.weight": torch.randn(inputs, inputs, 3, 3),
-              f"convs.{block}.conv1.1.bias": torch.randn(inputs),
-              f"convs.{block}.conv2.0.kernel": FILTER.clone(),
-              f"convs.{block}.conv2.1.weight": torch.randn(outputs, inputs, 3, 3),
-              f"convs.{block}.conv2.2.bias": torch.randn(outputs),
-              f"convs.{block}.skip.0.kernel": FILTER.clone(),
-              f"convs.{block}.skip.1.weight": torch.randn(outputs, inputs, 1, 1)}
-    return t | {"final_conv.0.weight": torch.randn(12, 13, 3, 3), "final_conv.1.bias": torch.randn(12),
-                "final_linear.0.weight": torch.randn(12, 192), "final_linear.0.bias": torch.randn(12),
-                "final_linear.1.weight": torch.randn(1, 12), "final_linear.1.bias": torch.randn(1)}
+        name, inputs, outputs = f"convs.{block}", CHANNELS[side], CHANNELS[side // 2]
+        shapes |= {f"{name}.conv1.0.weight": (inputs, inputs, 3, 3), f"{name}.conv1.1.bias": (inputs,),
+                   f"{name}.conv2.1.weight": (outputs, inputs, 3, 3), f"{name}.conv2.2.bias": (outputs,),
+                   f"{name}.skip.1.weight": (outputs, inputs, 1, 1)}
+    filters = (f"convs.{block}.{part}.0.kernel" for block in (1, 2, 3) for part in ("conv2", "skip"))
+    return ({name: torch.randn(shape) for name, shape in shapes.items()}
+            | {name: FILTER.clone() for name in filters})
 
 
 def rosinality_file() -> dict[str, object]:
@@ -70,41 +68,32 @@ def rosinality_file() -> dict[str, object]:
 def nvidia_generator() -> Tensors:
     t: Tensors = {"mapping.w_avg": torch.randn(WIDTH), "synthesis.b4.const": torch.randn(12, 4, 4)}
     for index in range(MAPPING):
-        t[f"mapping.fc{index}.weight"] = torch.randn(WIDTH, WIDTH) / 0.01
-        t[f"mapping.fc{index}.bias"] = 20 * torch.randn(WIDTH)
+        t |= {f"mapping.fc{index}.weight": 100 * torch.randn(WIDTH, WIDTH),
+              f"mapping.fc{index}.bias": 20 * torch.randn(WIDTH)}
     for side in SIDES:
         t[f"synthesis.b{side}.resample_filter"] = FILTER.clone()
-        for layer in ("conv1",) if side == 4 else ("conv0", "conv1"):
+        for layer in ("conv1", "torgb") if side == 4 else ("conv0", "conv1", "torgb"):
             name, inputs = f"synthesis.b{side}.{layer}", CHANNELS[side // 2 if layer == "conv0" else side]
-            t |= {f"{name}.weight": torch.randn(CHANNELS[side], inputs, 3, 3),
-                  f"{name}.bias": torch.randn(CHANNELS[side]),
+            outputs, kernel = (3, 1) if layer == "torgb" else (CHANNELS[side], 3)
+            t |= {f"{name}.weight": torch.randn(outputs, inputs, kernel, kernel), f"{name}.bias": torch.randn(outputs),
                   f"{name}.affine.weight": torch.randn(inputs, WIDTH),
-                  f"{name}.affine.bias": 1 + 0.3 * torch.randn(inputs),
-                  f"{name}.noise_strength": torch.randn(()),
-                  f"{name}.noise_const": torch.randn(side, side),
-                  f"{name}.resample_filter": FILTER.clone()}
-        name = f"synthesis.b{side}.torgb"
-        t |= {f"{name}.weight": torch.randn(3, CHANNELS[side], 1, 1), f"{name}.bias": torch.randn(3),
-              f"{name}.affine.weight": torch.randn(CHANNELS[side], WIDTH),
-              f"{name}.affine.bias": 1 + 0.3 * torch.randn(CHANNELS[side])}
+                  f"{name}.affine.bias": 1 + 0.3 * torch.randn(inputs)}
+            if layer != "torgb":
+                t |= {f"{name}.noise_strength": torch.randn(()), f"{name}.noise_const": torch.randn(side, side),
+                      f"{name}.resample_filter": FILTER.clone()}
     return t
 
 
 def nvidia_discriminator() -> Tensors:
-    t = {"b32.fromrgb.weight": torch.randn(4, 3, 1, 1), "b32.fromrgb.bias": torch.randn(4),
-         "b32.fromrgb.resample_filter": FILTER.clone()}
+    shapes = {"b32.fromrgb": (4, 3, 1, 1), "b4.conv": (12, 13, 3, 3), "b4.fc": (12, 192), "b4.out": (1, 12)}
     for side in SIDES[1:]:
         inputs, outputs = CHANNELS[side], CHANNELS[side // 2]
-        t |= {f"b{side}.resample_filter": FILTER.clone(),
-              f"b{side}.conv0.weight": torch.randn(inputs, inputs, 3, 3), f"b{side}.conv0.bias": torch.randn(inputs),
-              f"b{side}.conv0.resample_filter": FILTER.clone(),
-              f"b{side}.conv1.weight": torch.randn(outputs, inputs, 3, 3), f"b{side}.conv1.bias": torch.randn(outputs),
-              f"b{side}.conv1.resample_filter": FILTER.clone(),
-              f"b{side}.skip.weight": torch.randn(outputs, inputs, 1, 1),
-              f"b{side}.skip.resample_filter": FILTER.clone()}
-    return t | {"b4.conv.weight": torch.randn(12, 13, 3, 3), "b4.conv.bias": torch.randn(12),
-                "b4.conv.resample_filter": FILTER.clone(), "b4.fc.weight": torch.randn(12, 192),
-                "b4.fc.bias": torch.randn(12), "b4.out.weight": torch.randn(1, 12), "b4.out.bias": torch.randn(1)}
+        shapes |= {f"b{side}.conv0": (inputs, inputs, 3, 3), f"b{side}.conv1": (outputs, inputs, 3, 3),
+                   f"b{side}.skip": (outputs, inputs, 1, 1)}
+    t = {f"{name}.weight": torch.randn(shape) for name, shape in shapes.items()}
+    t |= {f"{name}.bias": torch.randn(shape[0]) for name, shape in shapes.items() if not name.endswith("skip")}
+    filtering = [name for name, shape in shapes.items() if len(shape) == 4] + [f"b{side}" for side in SIDES[1:]]
+    return t | {f"{name}.resample_filter": FILTER.clone() for name in filtering}
 
 
 # --- what those files mean -------------------------------------------------------------------------------------------

@@ -161,26 +161,17 @@ def teacher_codes(codes: Tensor, count: int) -> Tensor:
     return torch.cat([codes, codes[:, -1:].expand(-1, missing, -1)], dim=1)
 
 
-def haar(picture: Tensor) -> Tensor:
-    """Orthonormal Haar transform, ``[B, C, 2H, 2W]`` -> ``[B, 4C, H, W]``.
-
-    The inverse of `server_decoder.mobile_stylegan.inverse_haar` up to a factor of two: bands ll, b1 (rows),
-    b2 (columns), b3 (diagonals), C channels each.
-    """
-    a, b = picture[..., ::2, ::2], picture[..., ::2, 1::2]
-    c, d = picture[..., 1::2, ::2], picture[..., 1::2, 1::2]
-    return 0.5 * torch.cat([a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d], 1)
-
-
 def band_loss(picture: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute plus mean squared difference of the Haar bands of two pictures ``[B, 3, S, S]``.
+    """Mean absolute plus mean squared difference of the Haar bands of two pictures ``[B, 3, S, S]``, orthonormal ones.
 
     The target may be larger; it is averaged down to the picture.
     """
     if target.shape != picture.shape:
         target = F.adaptive_avg_pool2d(target, picture.shape[-1])
-    difference = haar(picture.float() - target.float())
-    return difference.abs().mean() + difference.pow(2).mean()
+    error = picture.float() - target.float()
+    a, b, c, d = (error[..., row::2, column::2] for row in (0, 1) for column in (0, 1))
+    bands = 0.5 * torch.stack([a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d])
+    return bands.abs().mean() + bands.pow(2).mean()
 
 
 @dataclass

@@ -35,7 +35,7 @@ def prepare(size: int, folder: Path) -> dict[str, Any]:
     from codec_contract.bundle.manifest import load_manifest
     from edge_encoder import integer_network as integer
     from edge_encoder.twin import EncoderTwin, encoder_config, lower
-    from edgegrain.papers.grain.rrdb_encoder import random_rrdb_encoder, rrdb_graph
+    from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder, rrdb_graph
     from export.encoder import export_encoder
 
     manifest = load_manifest(find_bundle())
@@ -44,7 +44,7 @@ def prepare(size: int, folder: Path) -> dict[str, Any]:
     else:
         torch.manual_seed(0)
         network = lower(EncoderTwin(encoder_config(size, LR)))
-    official = rrdb_graph(random_rrdb_encoder(size, LR), size)
+    official = rrdb_graph(RRDBEncoder(FloatEncoderConfig(scale=(size // LR).bit_length() - 1)), size)
     export_encoder(network, folder / "exact", ("tflite", "onnx"))
     export_encoder(official, folder / "official", ("tflite", "onnx"))
     return {"exact": {"name": network.architecture, "gmac": round(network.multiply_adds() / 1e9, 3)},

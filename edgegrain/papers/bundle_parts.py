@@ -58,42 +58,32 @@ def state_digest(state: Mapping[str, Tensor], config: str) -> bytes:
 
 
 class GraphWriter:
-    """Collects the nodes of a float encoder; every method returns the name of its result.
-
-    Attributes:
-        slope: of the leaky ReLUs.
-    """
+    """Collects the nodes of a float encoder whose leaky ReLUs have one slope; every method returns the name of its
+    result."""
 
     def __init__(self, slope: float) -> None:
         self.nodes: list[g.Node] = []
         self.slope = slope
 
+    def add(self, node: g.Node) -> str:
+        """Append any node."""
+        self.nodes.append(node)
+        return node.name
+
     def concat(self, name: str, parts: list[str]) -> str:
         """Stack tensors along the channels; one alone stays itself."""
-        if len(parts) == 1:
-            return parts[0]
-        self.nodes.append(g.Concat(name, tuple(parts)))
-        return name
+        return parts[0] if len(parts) == 1 else self.add(g.Concat(name, tuple(parts)))
 
-    def conv(self, name: str, source: str, module: nn.Module) -> str:
+    def conv(self, name: str, source: str, module: nn.Conv2d) -> str:
         """A convolution with bias, and equal stride and padding in both directions."""
-        if not isinstance(module, nn.Conv2d) or module.bias is None:
-            raise ExportError(f"{name} must be a convolution with bias, it is {module}")
-        self.nodes.append(g.Conv(name, source, module.weight.detach().numpy(), module.bias.detach().numpy(),
-                                 module.stride[0], (int(module.padding[0]),) * 4))
-        return name
-
-    def matrix(self, name: str, source: str, weight: np.ndarray, stride: int = 1) -> str:
-        """A convolution without bias and padding."""
-        self.nodes.append(g.Conv(name, source, weight, np.zeros(len(weight), np.float32), stride))
-        return name
+        weight, bias = (parameter.detach().numpy() for parameter in module.parameters())
+        return self.add(g.Conv(name, source, weight, bias, module.stride[0], (int(module.padding[0]),) * 4))
 
     def leaky(self, source: str) -> str:
         """A leaky ReLU with the writer's slope."""
-        self.nodes.append(g.LeakyRelu(f"{source}.leaky", source, self.slope))
-        return self.nodes[-1].name
+        return self.add(g.LeakyRelu(f"{source}.leaky", source, self.slope))
 
-    def dense(self, name: str, source: str, convs: tuple[nn.Conv2d, ...]) -> str:
+    def dense(self, name: str, source: str, convs: Sequence[nn.Conv2d]) -> str:
         """The last of ``convs``, each of which sees the source and all earlier outputs."""
         features = [source]
         for index, module in enumerate(convs, 1):

@@ -29,20 +29,11 @@ from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 from edgegrain.papers.irn.network import IRN, IRNConfig
 from edgegrain.papers.irn.network import PRESETS as IRN_PRESETS
 from edgegrain.training.adversarial import Discriminator
+from server_decoder.grain import rrdb_decoder as rrdb
 from server_decoder.grain.code_predictor import CodePredictor, CodesConfig
 from server_decoder.grain.fusion import FeatureFusion, FusionConfig, PictureFusion
 from server_decoder.grain.grain import PRESETS, GrainConfig, PriorConfig, paper_model
-from server_decoder.grain.rrdb_decoder import (
-    FACES_256_LR16,
-    FACES_256_LR16_DEEP,
-    FACES_256_LR16_FINE,
-    FACES_256_LR16_SLIM,
-    FACES_256_LR32_FINE,
-    FACES_256_LR64_FINE,
-    PAPER_1024_LR16,
-    DecoderConfig,
-    RRDBDecoder,
-)
+from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder
 from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_256, MOBILE_STYLEGAN_1024
 from server_decoder.stylegan2.networks import CONFIG_F_256, CONFIG_F_1024
 from server_decoder.super_resolution import SuperResolution, SuperResolutionConfig
@@ -51,10 +42,10 @@ WITHOUT_ENCODER = "grain-1024-lr16-without-invertible-encoder"
 """[GRAIN] Table 2: the LR is the area mean."""
 IRN_SIDE = 256
 """Side of the picture for which IRN's operations are counted."""
-DECODERS = {"rrdb-1024-lr16-paper": PAPER_1024_LR16, "rrdb-256-lr16": FACES_256_LR16,
-            "rrdb-256-lr16-fine": FACES_256_LR16_FINE, "rrdb-256-lr16-slim": FACES_256_LR16_SLIM,
-            "rrdb-256-lr16-deep": FACES_256_LR16_DEEP, "rrdb-256-lr32-fine": FACES_256_LR32_FINE,
-            "rrdb-256-lr64-fine": FACES_256_LR64_FINE}
+DECODERS = {"rrdb-1024-lr16-paper": rrdb.PAPER_1024_LR16, "rrdb-256-lr16": rrdb.FACES_256_LR16,
+            "rrdb-256-lr16-fine": rrdb.FACES_256_LR16_FINE, "rrdb-256-lr16-slim": rrdb.FACES_256_LR16_SLIM,
+            "rrdb-256-lr16-deep": rrdb.FACES_256_LR16_DEEP, "rrdb-256-lr32-fine": rrdb.FACES_256_LR32_FINE,
+            "rrdb-256-lr64-fine": rrdb.FACES_256_LR64_FINE}
 PRIORS = {"stylegan2-1024": PriorConfig("stylegan2", CONFIG_F_1024),
           "stylegan2-256": PriorConfig("stylegan2", CONFIG_F_256),
           "mobile-stylegan-1024": PriorConfig("mobile-stylegan", MOBILE_STYLEGAN_1024),
@@ -91,11 +82,9 @@ class Model:
 
     def as_dict(self) -> dict[str, Any]:
         """Totals and parts as plain JSON values."""
-        return {
-            "name": self.name, "parameters": self.parameters, "macs": self.macs,
-            "parameters_by_part": {name: part.parameters for name, part in self.parts.items()},
-            "macs_by_part": {name: part.macs for name, part in self.parts.items()},
-        }
+        return {"name": self.name, "parameters": self.parameters, "macs": self.macs,
+                "parameters_by_part": {name: part.parameters for name, part in self.parts.items()},
+                "macs_by_part": {name: part.macs for name, part in self.parts.items()}}
 
 
 def models() -> list[Model]:

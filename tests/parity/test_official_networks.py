@@ -79,17 +79,17 @@ def modulated(x: Tensor, code: Tensor, weight: Tensor, affine: tuple[Tensor, Ten
     return torch.cat(results)
 
 
-def dense_block(t: Tensors, name: str, x: Tensor, convs: int = 5) -> Tensor:
+def dense(t: Tensors, name: str, x: Tensor, convs: int = 5) -> Tensor:
     features = [x]
     for index in range(1, convs):
         features.append(bend(conv(t, f"{name}.conv{index}", torch.cat(features, 1))))
-    return 0.2 * conv(t, f"{name}.conv{convs}", torch.cat(features, 1)) + x
+    return conv(t, f"{name}.conv{convs}", torch.cat(features, 1))
 
 
 def rrdb(t: Tensors, name: str, x: Tensor, block: str = "RDB") -> Tensor:
     y = x
     for index in (1, 2, 3):
-        y = dense_block(t, f"{name}.{block}{index}", y)
+        y = 0.2 * dense(t, f"{name}.{block}{index}", y) + y
     return 0.2 * y + x
 
 
@@ -129,7 +129,7 @@ def grain_decoder(t: Tensors, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
         for index in range(count):
             name = f"dec.RRDB_trunk{size}.{index}"
             if size == 64:
-                y = 0.2 * dense_block(t, f"{name}.RDB1", y, 4) + y
+                y = 0.2 * (0.2 * dense(t, f"{name}.RDB1", y, 4) + y) + y
             else:
                 y = rrdb(t, name, y)
         x = x + conv(t, f"dec.trunk_conv{size}", y)
@@ -177,27 +177,20 @@ def test_grain(tmp_path: Path) -> None:
     files = grain_files()
     for name, content in files.items():
         torch.save(content, tmp_path / name)
-    checkpoint = load_grain_checkpoint([tmp_path / name for name in files])
+    encoder, decoder, _ = load_grain_checkpoint([tmp_path / name for name in files])
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(8)) * 2 - 1
     lr = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(9)) * 2 - 1
     invertible, codes = grain_invertible(), grain_codes()
-    assert_equal(checkpoint.encoder(picture), grain_encoder(invertible, picture))
+    assert_equal(encoder(picture), grain_encoder(invertible, picture))
     hr, features = grain_decoder(invertible, lr)
     latents = grain_predictor(codes, features) + files["stylegan2-ffhq-config-f.pt"]["latent_avg"]  # type: ignore[index]
-    found = checkpoint.decoder.forward_all(lr)
+    found = decoder.forward_all(lr)
     assert_equal(found.invertible, hr)
     assert_equal(found.codes, latents)
     assert_equal(found.final, grain_fused(grain_fusion(), features, stylegan2(codes, latents, "decoder.")[1][-3:]))
 
 
 # --- IRN -------------------------------------------------------------------------------------------------------------
-
-
-def irn_subnet(t: Tensors, name: str, x: Tensor) -> Tensor:
-    features = [x]
-    for index in range(1, 5):
-        features.append(bend(conv(t, f"{name}.conv{index}", torch.cat(features, 1))))
-    return conv(t, f"{name}.conv5", torch.cat(features, 1))
 
 
 def irn_forward(t: Tensors, x: Tensor) -> Tensor:
@@ -212,26 +205,20 @@ def irn_forward(t: Tensors, x: Tensor) -> Tensor:
             bands = F.conv2d(x, t[f"{name}.haar_weights"], stride=2, groups=channels) / 4
             x = bands.unflatten(1, (channels, 4)).transpose(1, 2).flatten(1, 2)
             continue
-        low = x[:, :3] + irn_subnet(t, f"{name}.F", x[:, 3:])
-        scale = torch.sigmoid(irn_subnet(t, f"{name}.H", low)) * 2 - 1
-        x = torch.cat([low, x[:, 3:] * scale.exp() + irn_subnet(t, f"{name}.G", low)], 1)
+        low = x[:, :3] + dense(t, f"{name}.F", x[:, 3:])
+        scale = torch.sigmoid(dense(t, f"{name}.H", low)) * 2 - 1
+        x = torch.cat([low, x[:, 3:] * scale.exp() + dense(t, f"{name}.G", low)], 1)
     return x
 
 
 @torch.no_grad()
-def test_irn(tmp_path: Path) -> None:
-    torch.save(irn_state(), tmp_path / "IRN_x4.pth", _use_new_zipfile_serialization=False)  # as torch 1.x wrote it
-    irn, _ = load_irn_checkpoint(tmp_path / "IRN_x4.pth")
-    x = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(10))
-    assert_equal(torch.cat(irn(x), 1), irn_forward(irn_state(), x))
-
-
-@torch.no_grad()
-def test_irn_of_3x(tmp_path: Path) -> None:
-    torch.save(irn_x3_state(), tmp_path / "IRN_x3.pth")
-    irn, _ = load_irn_checkpoint(tmp_path / "IRN_x3.pth")
-    x = torch.rand(1, 3, 12, 18, generator=torch.Generator().manual_seed(10))
-    assert_equal(torch.cat(irn(x), 1), irn_forward(irn_x3_state(), x))
+@pytest.mark.parametrize(("state", "size", "zipped"), [
+    (irn_state(), (16, 24), False), (irn_x3_state(), (12, 18), True)], ids=["4x, as torch 1.x wrote it", "3x"])
+def test_irn(state: Tensors, size: tuple[int, int], zipped: bool, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "irn.pth", _use_new_zipfile_serialization=zipped)
+    irn, _ = load_irn_checkpoint(tmp_path / "irn.pth")
+    x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(10))
+    assert_equal(torch.cat(irn(x), 1), irn_forward(state, x))
     assert_equal(irn.inverse(*irn(x)), x)
 
 

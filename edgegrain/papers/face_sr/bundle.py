@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.progress import track
-from torch import Tensor, nn
+from torch import nn
 
 from codec_contract.bundle.find import LARGEST_STRENGTH, SMALLEST_STRENGTH, STRENGTH
 from codec_contract.bundle.manifest import CODER_TABLES
@@ -25,37 +25,18 @@ from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import INPUT, IntegerConv, IntegerNetwork, run_reference
 from edge_encoder.twin import box_network
 from edgegrain.papers.bundle_parts import write_compared_bundle
-from edgegrain.papers.convert import AUTHORS, STORAGE, ConversionOptions, TensorMap, training_record
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig, GCFSRUpscaler
 from edgegrain.papers.gcfsr.network import KIND as GCFSR_KIND
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
 from edgegrain.papers.glean.network import KIND as GLEAN_KIND
-from export.bundle import grain
-from export.bundle.writer import (
-    COMPARED,
-    FIRST_VERSION,
-    WrittenBundle,
-    exact_encoder,
-    refuse_to_replace,
-    require_bundle_formats,
-    tables_in,
-    usual_licence,
-)
-from export.decoder.export import Comparison, described_prior
+from export.bundle import grain, writer
+from export.decoder.export import described_prior
 from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
 from export.encoder.graph import FORMATS
 from export.proof.inputs import smooth_pictures
 from server_decoder import weight_file
 from server_decoder.generative_prior import GenerativePrior, prior_digest
 from server_decoder.prior_store import DEFAULT_PRIOR, prior_licence
-from server_decoder.weight_file import (
-    WeightKind,
-    described_network,
-    fill_network,
-    read_header,
-    read_record,
-    save_network,
-)
 
 GLEAN_WEIGHTS = "glean.safetensors"
 GCFSR_WEIGHTS = "gcfsr.safetensors"
@@ -65,13 +46,8 @@ USUAL_FACTOR = 16
 _TRAINING, _BANK = "training", "bank_sha256"
 _PRIOR = "prior."
 _CONFIGS: dict[str, type[GLEANConfig] | type[GCFSRConfig]] = {GLEAN_KIND: GLEANConfig, GCFSR_KIND: GCFSRConfig}
-_KIND: WeightKind[GLEANConfig | GCFSRConfig] = WeightKind(
+_KIND: weight_file.WeightKind[GLEANConfig | GCFSRConfig] = weight_file.WeightKind(
     "GLEAN and no GCFSR", "config", lambda fields: _CONFIGS[fields["kind"]].from_dict(fields))
-
-
-def trained_state(network: GLEAN | GCFSR) -> dict[str, Tensor]:
-    """The state dict without GLEAN's bank, which is frozen."""
-    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(_PRIOR)}
 
 
 def save_face_sr(network: GLEAN | GCFSR, path: str | Path, *, training: Mapping[str, Any] | None = None,
@@ -79,8 +55,9 @@ def save_face_sr(network: GLEAN | GCFSR, path: str | Path, *, training: Mapping[
     """Write a network, of GLEAN's bank only the hash; ``training``, plain JSON values, is read back by `read_training`.
     """
     bank = {_BANK: prior_digest(network.prior)} if isinstance(network, GLEAN) else {}
-    return save_network(path, _KIND, network.config.as_dict(), trained_state(network), dtype=dtype, compact=compact,
-                        force=force, records={_TRAINING: dict(training or {})}, entries=bank)
+    trained = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(_PRIOR)}
+    return weight_file.save_network(path, _KIND, network.config.as_dict(), trained, dtype=dtype, compact=compact,
+                                    force=force, records={_TRAINING: dict(training or {})}, entries=bank)
 
 
 def load_glean(path: str | Path, prior: GenerativePrior) -> GLEAN:
@@ -89,12 +66,12 @@ def load_glean(path: str | Path, prior: GenerativePrior) -> GLEAN:
     if not isinstance(config, GLEANConfig):
         raise ModelError(f"{path} holds a {GCFSR_KIND}, expected a {GLEAN_KIND}")
     with _KIND.reading(path):
-        bank = read_header(path)[_BANK]
+        bank = weight_file.read_header(path)[_BANK]
     if prior_digest(prior) != bank:
         raise ModelError(f"{path} was trained with the bank of SHA-256 {bank[:16]}..., the given one has "
                          f"{prior_digest(prior)[:16]}...; pass the generator that it describes, cut and rounded alike")
-    network = described_network(path, lambda: GLEAN(config, prior))
-    fill_network(network, path, _KIND, without=_PRIOR)
+    network = weight_file.described_network(path, lambda: GLEAN(config, prior))
+    weight_file.fill_network(network, path, _KIND, without=_PRIOR)
     return network.eval()
 
 
@@ -103,8 +80,8 @@ def load_gcfsr(path: str | Path) -> GCFSR:
     config = read_config(path)
     if not isinstance(config, GCFSRConfig):
         raise ModelError(f"{path} holds a {GLEAN_KIND}, expected a {GCFSR_KIND}")
-    network = described_network(path, lambda: GCFSR(config))
-    fill_network(network, path, _KIND)
+    network = weight_file.described_network(path, lambda: GCFSR(config))
+    weight_file.fill_network(network, path, _KIND)
     return network.eval()
 
 
@@ -123,7 +100,7 @@ def read_config(path: str | Path) -> GLEANConfig | GCFSRConfig:
 
 def read_training(path: str | Path) -> dict[str, Any]:
     """The training record in a file's header; empty if there is none."""
-    return dict(read_record(path, _KIND, _TRAINING, {}))
+    return dict(weight_file.read_record(path, _KIND, _TRAINING, {}))
 
 
 def sizes(config: GLEANConfig | GCFSRConfig, lr: int | None = None) -> tuple[int, int]:
@@ -141,41 +118,32 @@ def sizes(config: GLEANConfig | GCFSRConfig, lr: int | None = None) -> tuple[int
 
 def write_face_sr_bundle(
     weights: Path, folder: Path, *, lr: int | None = None, prior: str | Path | None = None,
-    reduction: str | None = None, version: str = FIRST_VERSION, domain: str = "faces",
+    reduction: str | None = None, version: str = writer.FIRST_VERSION, domain: str = "faces",
     licence: Mapping[str, str] | None = None, formats: Sequence[str] = tuple(FORMATS), force: bool = False,
-) -> WrittenBundle:
+) -> writer.WrittenBundle:
     """Write the bundle of a ``glean.safetensors`` or ``gcfsr.safetensors``, with the tables of a ``coder.json`` next to
     it.
 
     ``lr``: of a GCFSR. ``prior``: GLEAN's bank, as `load_prior` takes it, by default the published one; its licence is
     added to ``licence``, by default `usual_licence`. ``reduction``: by default the one that it was trained on.
     """
-    refuse_to_replace(folder, force, version=version)
+    writer.refuse_to_replace(folder, force, version=version)
     training = read_training(weights)
     reduction = reduction or _reduction(training)
     if reduction not in REDUCTIONS:
         raise ExportError(f"unknown reduction {reduction!r}; expected one of {', '.join(REDUCTIONS)}")
-    require_bundle_formats(formats)
-    network, licence = load_face_sr(weights, prior), dict(licence or usual_licence(domain))
+    writer.require_bundle_formats(formats)
+    network, licence = load_face_sr(weights, prior), dict(licence or writer.usual_licence(domain))
     if isinstance(network, GLEAN):
         licence["prior"] = prior_licence(prior or DEFAULT_PRIOR)
     elif prior is not None:
         raise ExportError(f"{weights} holds a GCFSR, which takes no --prior")
-    return _write(folder, network, reduction, lr, training=training, licence=licence, domain=domain, version=version,
-                  tables=tables_in(weights.parent), formats=formats, force=force)
+    return write_bundle_of(network, folder, reduction, lr, training=training, licence=licence, domain=domain,
+                           version=version, tables=writer.tables_in(weights.parent), formats=formats, force=force)
 
 
-def write_converted(network: GLEAN | GCFSR, tensor_map: TensorMap, folder: Path, options: ConversionOptions
-                    ) -> Comparison:
-    """Write the bundle of an authors' checkpoint."""
-    softer = ["The network was trained on bicubic reductions."] if options.reduction != "bicubic" else []
-    return _write(folder, network, options.reduction, options.lr, remarks=[*softer, STORAGE],
-                  training=training_record([tensor_map]), licence=AUTHORS[network.config.as_dict()["kind"]],
-                  domain=options.domain, tables=CoderTables.default(), formats=options.formats,
-                  force=options.force).decoder
-
-
-def _write(folder: Path, network: GLEAN | GCFSR, reduction: str, lr: int | None, **described: Any) -> WrittenBundle:
+def write_bundle_of(network: GLEAN | GCFSR, folder: Path, reduction: str, lr: int | None, **described: Any
+                    ) -> writer.WrittenBundle:
     """Write the bundle of a network, whose weights are rounded; ``described``: as in `write_compared_bundle`."""
     hr, lr = sizes(network.config, lr)
     kind, decoder, controls, strength = GLEAN_KIND, cast(nn.Module, network), {}, ""
@@ -190,8 +158,8 @@ def _write(folder: Path, network: GLEAN | GCFSR, reduction: str, lr: int | None,
     for name in controls:
         add_optional_input(graph, name, [f"{name}_batch"])
     return write_compared_bundle(
-        folder, kind, exact_encoder(encoder), decoder, bytes(graph.SerializeToString()),
-        run_reference(encoder, np.stack(smooth_pictures(COMPARED, hr))), architecture=network.config.as_dict(),
+        folder, kind, writer.exact_encoder(encoder), decoder, bytes(graph.SerializeToString()),
+        run_reference(encoder, np.stack(smooth_pictures(writer.COMPARED, hr))), architecture=network.config.as_dict(),
         summary=f"{kind.upper()}, {hr} x {hr} from an exact {reduction} reduction to {lr} x {lr}.{strength}",
         controls=tuple(controls), inputs=controls, **described)
 

@@ -20,21 +20,12 @@ from typing import cast
 import torch
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.convert import (
-    ConversionOptions,
-    ConversionReport,
-    Names,
-    TensorFile,
-    TensorMap,
-    count,
-    fill,
-    listed,
-    open_tensors,
-)
-from edgegrain.papers.face_sr.bundle import write_converted
+from edgegrain.papers.convert import AUTHORS, STORAGE, ConversionOptions, ConversionReport, count
+from edgegrain.papers.face_sr.bundle import write_bundle_of
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.glean.network import BASE, GLEAN, GLEANConfig
 from edgegrain.papers.stylegan.checkpoints import Layout, complete, find_generator
+from edgegrain.papers.tensor_files import Names, TensorFile, TensorMap, fill, listed, open_tensors
 from server_decoder.grain.grain import PRIOR, PriorConfig
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
 from server_decoder.weight_file import described_network
@@ -69,7 +60,6 @@ def _modulated(end: str) -> str:
 def _glean_names(config: GLEANConfig) -> Names:
     """All but the bank's."""
     halvings = (config.lr // BASE).bit_length() - 1
-    doublings = (config.prior.size // config.lr).bit_length() - 1
     return {
         "features.*": lambda end: f"encoder.0.0.{end.replace('RDB', 'rdb')}",
         "head.*": "encoder.0.1.{0}",
@@ -77,7 +67,7 @@ def _glean_names(config: GLEANConfig) -> Names:
         "to_codes.*": f"encoder.{halvings + 1}.{{0}}",
         "fusions.#.conv.*": lambda side, end: f"fusion_out.{(side // BASE).bit_length() - 1}.{end}",
         "up.#.conv.*": "decoder.{0}.upsample_conv.{1}",
-        "to_rgb.*": f"decoder.{doublings}.{{0}}",
+        "to_rgb.*": f"decoder.{len(config.sizes)}.{{0}}",
     }
 
 
@@ -173,5 +163,7 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     parameters = {"network": count(network)}
     if isinstance(network, GLEAN):
         parameters = {"network": count(network) - count(network.prior), "prior": count(network.prior)}
-    comparison = write_converted(network, tensor_map, out, options)
-    return ConversionReport(source, str(out), parameters, [tensor_map], comparison)
+    softer = ["The network was trained on bicubic reductions."] if options.reduction != "bicubic" else []
+    written = write_bundle_of(network, out, options.reduction, options.lr, remarks=[*softer, STORAGE],
+                              licence=AUTHORS[source], domain=options.domain, **options.described([tensor_map]))
+    return ConversionReport(source, str(out), parameters, [tensor_map], written.decoder)

@@ -6,6 +6,7 @@ learn in hours on a CPU. docs/training.md lists the differences.
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from edgegrain.papers.gcfsr import network as gcfsr
 from edgegrain.papers.gcfsr.network import GCFSR, LARGEST_FACTOR, GCFSRConfig
 from edgegrain.papers.glean import network as glean
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
+from edgegrain.papers.tensor_files import Names, rename
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import (
     PROJECTED,
@@ -152,11 +154,7 @@ class BlindDegradation:
         return F.conv2d(F.pad(picture, (radius,) * 4, mode=padding), weights, groups=3)
 
 
-@lru_cache(maxsize=256)
-def _enlargement(small: int, large: int) -> BicubicEnlargement:
-    return BicubicEnlargement(small, large)
-
-
+_enlargement = lru_cache(maxsize=256)(BicubicEnlargement)
 _UNUSED_TERMS = ("identity", "lr", "lr_l2", "lr_saturation", "rate", "codes")
 """Terms of `LossWeights` that this family does not compute."""
 
@@ -242,29 +240,23 @@ class FaceSRRecipe(RestorationRecipe):
         return bool(self.loss.lpips or self.loss.regions or self.perceptual
                     or (self.adversarial and self.adversarial.projected))
 
-    @property
-    def kind(self) -> str:
-        """``"glean"`` or ``"gcfsr"``."""
-        return glean.KIND if isinstance(self.network, GLEANConfig) else gcfsr.KIND
 
-
-def _weights(l1: float = 0.0, l2: float = 0.0, lpips: float = 0.0, regions: float = 0.0, grid: float = 0.0
-             ) -> LossWeights:
-    return LossWeights(l1=l1, l2=l2, lpips=lpips, regions=regions, grid=grid, identity=0.0, lr=0.0)
+_L1 = LossWeights(l1=1.0, lpips=0.0, identity=0.0, lr=0.0)
 
 
 # [GLEAN] supplementary 1: MSE, 1e-2 perceptual (squared, VGG16), 1e-2 adversarial with StyleGAN's discriminator; cosine
 # annealing from 1e-4 in 300,000 iterations of 8 faces. It names no R1. conv4_3 is the authors' public code's choice.
 def _glean(factor: int) -> FaceSRRecipe:
     return FaceSRRecipe(
-        network=glean.PRESETS[f"glean-1024-x{factor}"], loss=_weights(l2=1.0), perceptual=0.01, squared=True,
+        network=glean.PRESETS[f"glean-1024-x{factor}"], loss=replace(_L1, l1=0.0, l2=1.0), perceptual=0.01,
+        squared=True,
         adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_1024, learning_rate=1e-4, r1=0.0))
 
 
 # [GCFSR] 3.5 (equation 7): L1 1, perceptual 0.01, adversarial 0.01 (non-saturating); 4: Adam at 2e-3 for both networks,
 # 300,000 iterations of 24 pictures. R1 of 10 every 16 steps and conv4_3 are the authors' public code's choice.
 _GCFSR = FaceSRRecipe(
-    network=gcfsr.PRESETS["gcfsr-1024"], loss=_weights(l1=1.0), perceptual=0.01,
+    network=gcfsr.PRESETS["gcfsr-1024"], loss=_L1, perceptual=0.01,
     adversarial=AdversarialConfig(weight=0.01, discriminator=CONFIG_F_1024, learning_rate=2e-3),
     factors=Factors(), batch=24, learning_rate=2e-3, hold=1.0)
 
@@ -273,20 +265,20 @@ _GCFSR = FaceSRRecipe(
 # Weights have equalized learning rates, entries around 1: steps must be larger than elsewhere. After 280 pictures LPIPS
 # on 8 unseen faces was .408 with these rates, .450 with 0.4 times as much; the enlarged LRs have .630.
 _GCFSR_256 = FaceSRRecipe(
-    network=gcfsr.PRESETS["gcfsr-256-light"], loss=_weights(l1=1.0, lpips=1.0, regions=0.3, grid=2.0),
+    network=gcfsr.PRESETS["gcfsr-256-light"], loss=replace(_L1, lpips=1.0, regions=0.3, grid=2.0),
     adversarial=replace(PROJECTED, warms_up=0.5, begins=0.55), reduction="area", factors=Factors(continuous=True),
     batch=4, iterations=6000, learning_rate=5e-3, muon=10.0, weight_decay=1e-4, warm_up=50, hold=0.5, ema=0.995,
     clip_gradient=1.0, lpips_shift=1.0, bf16=True)
 # Begins with a trained GRAIN decoder, so with its learning rate.
 _GLEAN_256 = replace(
     _GCFSR_256, network=glean.PRESETS["glean-256-x16-light"], factors=None,
-    loss=_weights(l1=1.0, lpips=1.2, regions=0.3, grid=4.0), adversarial=replace(PROJECTED, begins=0.0, ratio=0.12),
+    loss=replace(_L1, lpips=1.2, regions=0.3, grid=4.0), adversarial=replace(PROJECTED, begins=0.0, ratio=0.12),
     learning_rate=2e-4, muon=0.0, weight_decay=0.0, ema=0.998)
 
 _SMOKE_GLEAN = FaceSRRecipe(
     network=GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=16, growth=8, head=8, widest=16,
                         code_channels=8, join_kernel=1, around_mean=True),
-    loss=_weights(l1=1.0), reduction="area", batch=4, iterations=40, learning_rate=1e-2, weight_decay=1e-4, muon=1.0,
+    loss=_L1, reduction="area", batch=4, iterations=40, learning_rate=1e-2, weight_decay=1e-4, muon=1.0,
     warm_up=10, hold=0.5, ema=0.9, clip_gradient=1.0, random_pictures=24)
 _TINY_GCFSR = GCFSRConfig(64, 8, channel_base=512, channel_max=24, code_width=24, code_channels=12)
 _SMOKE_GCFSR = replace(
@@ -347,19 +339,19 @@ def start_run(recipe: FaceSRRecipe, prior: GenerativePrior | None = None, discri
     """
     torch.manual_seed(recipe.seed)
     model: GLEAN | GCFSR
-    average: GLEAN | GCFSR
     if isinstance(recipe.network, GLEANConfig):
         bank = random_prior(recipe.network.prior, recipe.seed) if prior is None else prior
-        model, average = GLEAN(recipe.network, bank), GLEAN(recipe.network, bank)
-        if start is not None and not _weight_file(start, GLEAN_WEIGHTS).is_file():
+        model = GLEAN(recipe.network, bank)
+        if start is not None and not (weights := _weight_file(start, GLEAN_WEIGHTS)).is_file():
             begin_with_grain(model, trained_decoder(start))
         elif start is not None:
-            take_weights(model, load_glean(_weight_file(start, GLEAN_WEIGHTS), bank), start)
+            take_weights(model, load_glean(weights, bank), start)
+        average: GLEAN | GCFSR = copy.deepcopy(model, {id(bank): bank})  # around the same bank
     else:
-        model, average = GCFSR(recipe.network), GCFSR(recipe.network)
+        model = GCFSR(recipe.network)
         if start is not None:
             take_weights(model, load_gcfsr(_weight_file(start, GCFSR_WEIGHTS)), start)
-    average.load_state_dict(model.state_dict())
+        average = copy.deepcopy(model)
     average.eval().requires_grad_(False)
     adversarial = AdversarialLoss(recipe.adversarial, discriminator) if recipe.adversarial is not None else None
     return FaceSRRun(recipe, model, average, adversarial)
@@ -391,24 +383,15 @@ def begin_with_grain(network: GLEAN, trained: RRDBDecoder) -> None:
     first = Scale(config.lr, config.width, rrdb=config.rrdb, growth=config.growth)
     decoder = RRDBDecoder(DecoderConfig((first, *config.scales), "bilinear", head=()))
     grow(decoder, trained)
-    weights = {_name_in_glean(name): tensor for name, tensor in decoder.state_dict().items()}
+    weights = {str(rename(name, _GLEAN_NAMES)): tensor for name, tensor in decoder.state_dict().items()}
     network.load_state_dict({**network.state_dict(), **weights})
 
 
-def _name_in_glean(name: str) -> str:
-    part, *rest = name.split(".")
-    if part == "conv_first":
-        return f"features.{name}"
-    if part == "head":
-        return ".".join(("to_rgb", *rest))
-    index = int(rest[0])
-    if part == "upsamples":
-        return ".".join(("up", str(index), "upsample", *rest[1:]))
-    if index == 0:
-        return ".".join(("features", {"blocks": "body", "conv": "conv_body"}[rest[1]], *rest[2:]))
-    return ".".join(("up", str(index - 1), "scale", *rest[1:]))
-
-
+_GLEAN_NAMES: Names = {
+    "conv_first.*": "features.conv_first.{0}", "scales.0.blocks.*": "features.body.{0}",
+    "scales.0.conv.*": "features.conv_body.{0}", "scales.#.*": lambda index, end: f"up.{index - 1}.scale.{end}",
+    "upsamples.#.*": "up.{0}.upsample.{1}", "head.*": "to_rgb.{0}"}
+"""Names in GRAIN's decoder -> in a GLEAN that begins with one."""
 VGG_LAYER = 3
 """conv4_3, of those that LPIPS compares; the authors' public codes of both papers take it before its ReLU."""
 
@@ -436,8 +419,9 @@ def draw_inputs(recipe: FaceSRRecipe, pictures: Tensor, rng: np.random.Generator
     if recipe.degradation is not None:
         degraded = torch.stack([recipe.degradation.degrade(picture, rng) for picture in pictures])
         return Inputs(dequantize(degraded), pictures.new_zeros(len(pictures)))
-    if isinstance(recipe.network, GLEANConfig) or recipe.factors is None:
-        return inputs_at(recipe, pictures, recipe.size / lr_side(recipe))
+    if isinstance(recipe.network, GLEANConfig):
+        return inputs_at(recipe, pictures, recipe.size / recipe.network.lr)
+    assert recipe.factors is not None
     sides = draw_sides(recipe.factors, recipe.size, len(pictures), rng)
     parts = [inputs_at(recipe, picture[None], recipe.size / side)
              for picture, side in zip(pictures, sides, strict=True)]
@@ -451,13 +435,6 @@ def inputs_at(recipe: FaceSRRecipe, pictures: Tensor, factor: float) -> Inputs:
     return Inputs(lr if isinstance(recipe.network, GLEANConfig) else enlarge(lr, recipe.size), known)
 
 
-def lr_side(recipe: FaceSRRecipe) -> int:
-    """Side of the LRs of the first evaluation."""
-    if isinstance(recipe.network, GLEANConfig):
-        return recipe.network.lr
-    return round(recipe.size / (recipe.factors or Factors()).evaluated[0])
-
-
 def restore(network: GLEAN | GCFSR, picture: Tensor, factors: Tensor) -> Tensor:
     """Pictures ``[B, 3, S, S]``, about [-1, 1], float32; ``factors`` gives the strength for networks that take one."""
     if isinstance(network, GLEAN):
@@ -466,26 +443,18 @@ def restore(network: GLEAN | GCFSR, picture: Tensor, factors: Tensor) -> Tensor:
 
 
 SHEET = 8  # pictures of the sample sheet
+STRENGTH = "_strength_"
 _AT_ONCE = 4
 
 
-class Case(NamedTuple):
-    """Inputs of one evaluation: the suffix of its figures' names, the inputs of all held-out pictures, with the factors
-    that are passed to the network, and True to evaluate the bicubic enlargement too."""
-
-    suffix: str
-    inputs: Inputs
-    bicubic: bool = True
-
-
-def _cases(recipe: FaceSRRecipe, pictures: Tensor) -> list[Case]:
+def _cases(recipe: FaceSRRecipe, pictures: Tensor) -> dict[str, Inputs]:
+    """Inputs of the evaluation, those of all held-out pictures, by the suffix of its figures' names."""
     if recipe.factors is None:
-        return [Case("", draw_inputs(recipe, pictures, np.random.default_rng(UNSEEN_SEED)))]
+        return {"": draw_inputs(recipe, pictures, np.random.default_rng(UNSEEN_SEED))}
     first, *others = recipe.factors.evaluated
     main = inputs_at(recipe, pictures, first)
-    strengths = [Case(f"_strength_{other:g}", Inputs(main.picture, torch.full_like(main.factors, other)), False)
-                 for other in others]
-    return [Case("", main), *(Case(f"_x{other:g}", inputs_at(recipe, pictures, other)) for other in others), *strengths]
+    return {"": main, **{f"_x{other:g}": inputs_at(recipe, pictures, other) for other in others},
+            **{f"{STRENGTH}{other:g}": Inputs(main.picture, torch.full_like(main.factors, other)) for other in others}}
 
 
 class FaceSRTrainer(Trainer):
@@ -529,19 +498,17 @@ class FaceSRTrainer(Trainer):
         and ``..._strength_8`` from the first LRs at another strength.
         """
         found: dict[str, float] = {}
-        for case in self._cases:
-            parts = zip(case.inputs.picture.split(_AT_ONCE), case.inputs.factors.split(_AT_ONCE), strict=True)
-            restored = torch.cat([restore(self.run.average, picture, factors) for picture, factors in parts])
-            found |= self._measure(restored, case.suffix)
+        for suffix, inputs in self._cases.items():
+            parts = zip(*(tensor.split(_AT_ONCE) for tensor in inputs), strict=True)
+            found |= self._measure(torch.cat([restore(self.run.average, *part) for part in parts]), suffix)
         return found | self._of_bicubic
 
     @cached_property
     def _of_bicubic(self) -> dict[str, float]:
         found: dict[str, float] = {}
-        for case in self._cases:
-            if case.bicubic:
-                enlarged = enlarge(case.inputs.picture, self.run.recipe.size)
-                found |= self._measure(enlarged, "_bicubic" + case.suffix)
+        for suffix, inputs in self._cases.items():
+            if not suffix.startswith(STRENGTH):
+                found |= self._measure(enlarge(inputs.picture, self.run.recipe.size), f"_bicubic{suffix}")
         return found
 
     def _measure(self, restored: Tensor, suffix: str) -> dict[str, float]:
@@ -552,13 +519,12 @@ class FaceSRTrainer(Trainer):
     @torch.no_grad()
     def draw_samples(self, path: Path) -> None:
         """PNG with one column per picture: original, LR, its bicubic enlargement, and the restoration of every case."""
-        recipe, pictures = self.run.recipe, dequantize(self._held_out[:SHEET])
+        recipe, first, pictures = self.run.recipe, self._cases[""], dequantize(self._held_out[:SHEET])
         rows = [pictures]
         if recipe.degradation is None:
-            rows.append(nn.functional.interpolate(pictures, lr_side(recipe), mode="area"))
-        rows.append(enlarge(self._cases[0].inputs.picture[:SHEET], recipe.size))
-        rows += [restore(self.run.average, case.inputs.picture[:SHEET], case.inputs.factors[:SHEET])
-                 for case in self._cases]
+            rows.append(F.interpolate(pictures, round(recipe.size / float(first.factors[0])), mode="area"))
+        rows.append(enlarge(first.picture[:SHEET], recipe.size))
+        rows += [restore(self.run.average, *(tensor[:SHEET] for tensor in inputs)) for inputs in self._cases.values()]
         write_samples(rows, path)
 
     def _compare(self, restored: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -607,7 +573,8 @@ def _describe(recipe: FaceSRRecipe) -> str:
         reduced = "unknown degradations"
     else:
         reduced = f"factors {recipe.factors.choices[0]:g} to {recipe.factors.choices[-1]:g}"
-    return (f"{recipe.kind.upper():5}  {recipe.size}x{recipe.size} from {reduced}, {recipe.iterations:,} iterations of "
+    kind = recipe.network.as_dict()["kind"].upper()
+    return (f"{kind:5}  {recipe.size}x{recipe.size} from {reduced}, {recipe.iterations:,} iterations of "
             f"{recipe.batch}")
 
 

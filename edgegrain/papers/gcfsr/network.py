@@ -213,11 +213,10 @@ class GCFSR(nn.Module):
         codes = activate(self.codes(self.to_codes(features[0]))).unflatten(1, (self.config.code_count, -1))
         x, picture, pictures = self.constant(features[0]), None, []
         for level, (f, modulation) in enumerate(zip(features, self.modulations, strict=True)):
-            encoded, weights = modulation(f, sigma)
-            joined = {"encoded": encoded, "weights": weights}
             if level:
                 x = self.layers[2 * level - 1](x, codes[:, 2 * level - 1])
-            x = self.layers[2 * level](x, codes[:, 2 * level], **joined)
+            encoded, weights = modulation(f, sigma)
+            x = self.layers[2 * level](x, codes[:, 2 * level], encoded=encoded, weights=weights)
             rgb = self.to_rgb[level](x, codes[:, 2 * level + 1])
             picture = rgb if picture is None else self.filter.upsample(picture) + rgb
             pictures.append(picture)

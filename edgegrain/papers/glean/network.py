@@ -85,9 +85,13 @@ class GLEANConfig:
         if self.lr >= self.prior.size:
             raise ValueError(f"the bank makes pictures of {self.prior.size}, the LR must be smaller than that, got "
                              f"{self.lr}")
-        sizes = [self.lr << step for step in range(1, (self.prior.size // self.lr).bit_length())]
-        if self.scales and [scale.size for scale in self.scales] != sizes:
-            raise ValueError(f"the decoder's scales are {sizes}, got {[scale.size for scale in self.scales]}")
+        if self.scales and [scale.size for scale in self.scales] != self.sizes:
+            raise ValueError(f"the decoder's scales are {self.sizes}, got {[scale.size for scale in self.scales]}")
+
+    @property
+    def sizes(self) -> list[int]:
+        """Sides of the decoder's scales: twice the LR's to the picture's."""
+        return [self.lr << step for step in range(1, (self.prior.size // self.lr).bit_length())]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
@@ -144,14 +148,17 @@ class FeatureFusion(nn.Module):
 
 
 class Doubling(nn.Module):
-    """A 3x3 convolution to four times the channels, then pixel shuffle."""
+    """The paper's scale: a 3x3 convolution to four times the channels, pixel shuffle, and the bank's features of that
+    size, if it has any, next to these."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, 4 * out_channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.conv(x), 2)
+    def forward(self, x: Tensor, details: Mapping[int, Tensor]) -> Tensor:
+        x = F.pixel_shuffle(self.conv(x), 2)
+        g = details.get(x.shape[-1])
+        return x if g is None else torch.cat([x, g.to(x.dtype)], 1)
 
 
 class FusedScale(nn.Module):
@@ -205,10 +212,9 @@ class GLEAN(nn.Module):
                    for width, scale in zip(widths, config.scales, strict=False)]
             self.to_rgb = nn.Sequential(nn.Conv2d(widths[-1], RGB, 3, padding=1))
         else:
-            side, width = config.lr, channels(config.lr)
-            while side < config.prior.size:
-                ups.append(Doubling(width, channels(2 * side)))
-                side *= 2
+            width = channels(config.lr)
+            for side in config.sizes:
+                ups.append(Doubling(width, channels(side)))
                 width = channels(side) + bank.get(side, 0)
             self.to_rgb = nn.Sequential(nn.Conv2d(width, config.head, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE),
                                         nn.Conv2d(config.head, RGB, 3, padding=1))
@@ -250,15 +256,9 @@ class GLEAN(nn.Module):
             codes = codes + self.prior.mean_code
         joins = {int(name): partial(fusion, joining=encoded[int(name)]) for name, fusion in self.fusions.items()}
         details = self.prior(codes, offsets=joins).features
-        if self.config.scales:
-            x = features
-            for up in self.up:
-                x = up(x, details)
-            return self.to_rgb(x)
+        x = features if self.config.scales else x
         for up in self.up:
-            x = up(x)
-            if (g := details.get(x.shape[-1])) is not None:
-                x = torch.cat([x, g.to(x.dtype)], 1)
+            x = up(x, details)
         return self.to_rgb(x)
 
 

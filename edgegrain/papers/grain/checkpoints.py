@@ -11,30 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 from torch import nn
 
 from codec_contract.errors import BundleError, ModelError
-from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.encoder_session import EncoderSession
 from edgegrain.papers.bundle_parts import compare_encoder, write_compared_bundle
-from edgegrain.papers.convert import (
-    AUTHORS,
-    STORAGE,
-    ConversionOptions,
-    ConversionReport,
-    Names,
-    TensorFile,
-    TensorMap,
-    count,
-    fill,
-    open_tensors,
-    training_record,
-)
+from edgegrain.papers.convert import AUTHORS, STORAGE, ConversionOptions, ConversionReport, count
 from edgegrain.papers.grain.rrdb_encoder import RRDBEncoder, encoder_config, rrdb_encoder
 from edgegrain.papers.stylegan.checkpoints import ROSINALITY, complete, find_generator
+from edgegrain.papers.tensor_files import Names, TensorFile, TensorMap, fill, open_tensors
 from export.bundle.writer import COMPARED
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import export_decoder
@@ -80,16 +68,8 @@ def _attention(end: str) -> str:
     return end.replace("squeeze", "fc1").replace("excite", "fc2")
 
 
-class GrainCheckpoint(NamedTuple):
-    """The authors' model: the encoder on the phone, the decoder on the server."""
-
-    encoder: RRDBEncoder
-    decoder: Grain
-    tensor_maps: Sequence[TensorMap]
-
-
-def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
-    """The model whose parts are in these files, in any order; sizes follow from the tensors."""
+def load_grain_checkpoint(paths: Sequence[Path]) -> tuple[RRDBEncoder, Grain, list[TensorMap]]:
+    """Encoder and decoder, whose parts are in these files in any order; sizes follow from the tensors."""
     files = _sort(paths)
     invertible, codes, fusion = (files[kind] for kind in _MARKS if kind != _MEAN)
     mean = files.get(_MEAN)
@@ -98,6 +78,7 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
     encoder = described_network(invertible.path, lambda: RRDBEncoder(float_config))
     model = described_network(codes.path, lambda: Grain(config))
     sides = [scale.size for scale in config.decoder.scales]
+    last = 2 * fusion.count("out.{}.weight", 2) - 2  # of the fusion's convolutions: it makes the picture
     halves = nn.ModuleDict({"encoder": encoder, "decoder": model.decoder})
     tensor_maps = [
         fill(halves, invertible, {
@@ -106,11 +87,11 @@ def load_grain_checkpoint(paths: Sequence[Path]) -> GrainCheckpoint:
             "decoder.scales.#.conv.*": lambda index, end: f"dec.trunk_conv{sides[index]}.{end}",
             "decoder.head.*": "dec.out.{0}", "decoder.*": "dec.{0}"}),
         fill(model, codes, {**_CODES, **bank}, unused=filters, made={} if mean else {"mean_code": _MEASURED}),
-        fill(model, fusion, {**_FUSION, "fusion.to_rgb.*": f"out.{2 * _last(fusion)}.{{0}}"})]
+        fill(model, fusion, {**_FUSION, "fusion.to_rgb.*": f"out.{last}.{{0}}"})]
     if mean is not None:
         tensor_maps.append(fill(model, mean, {f"{PRIOR}mean_code": MEAN_CODE}, unused={"": _MEAN_ALONE}))
     complete(cast(StyleGAN2, model.prior), PRIOR, *tensor_maps)
-    return GrainCheckpoint(encoder.eval(), model.eval(), tensor_maps)
+    return encoder.eval(), model.eval(), tensor_maps
 
 
 def _sort(paths: Sequence[Path]) -> dict[str, TensorFile]:
@@ -130,26 +111,19 @@ def _sort(paths: Sequence[Path]) -> dict[str, TensorFile]:
     return files
 
 
-def _last(fusion: TensorFile) -> int:
-    """Convolutions of the fusion's head before its last one, which makes the picture."""
-    return fusion.count("out.{}.weight", 2) - 1
-
-
 def _config(invertible: TensorFile, codes: TensorFile, fusion: TensorFile, prior: StyleGAN2Config) -> GrainConfig:
     sizes = sorted(int(match[1]) for name in invertible.tensors if (match := _TRUNK.fullmatch(name)))
     stages = 3
-    branch = tuple(codes.dimension(f"encoder.styles.0.convs1.{2 * index}.weight", 0)
-                   for index in range(codes.count("encoder.styles.0.convs1.{}.weight", 2)))
     try:
         return GrainConfig(
-            DecoderConfig(tuple(_scale(invertible, size) for size in sizes), head=tuple(
-                invertible.dimension(f"dec.out.{2 * index}.weight", 0)
-                for index in range(invertible.count("dec.out.{}.weight", 2) - 1))),
+            DecoderConfig(tuple(_scale(invertible, size) for size in sizes),
+                          head=invertible.widths("dec.out.{}.weight", 2)[:-1]),
             PriorConfig("stylegan2", prior),
-            CodesConfig(invertible.dimension("dec.conv_first.weight", 0), branch),
+            CodesConfig(invertible.dimension("dec.conv_first.weight", 0),
+                        codes.widths("encoder.styles.0.convs1.{}.weight", 2)),
             FusionConfig(base="none", sizes=tuple(sizes[-stages:]),
                          widths=tuple(fusion.dimension(f"conv{index + 1}.0.weight", 0) for index in range(stages)),
-                         head=tuple(fusion.dimension(f"out.{2 * index}.weight", 0) for index in range(_last(fusion)))))
+                         head=fusion.widths("out.{}.weight", 2)[:-1]))
     except ModelError:
         raise
     except ValueError as error:
@@ -166,8 +140,7 @@ def _scale(source: TensorFile, size: int) -> Scale:
 
 def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     """Write the bundle of the files."""
-    checkpoint = load_grain_checkpoint(files)
-    rrdb, decoder = checkpoint.encoder, checkpoint.decoder
+    rrdb, decoder, tensor_maps = load_grain_checkpoint(files)
     hr, lr = decoder.config.decoder.hr, decoder.config.decoder.lr
     if hr >> rrdb.config.scale != lr:
         raise BundleError(f"the encoder halves {hr} {rrdb.config.scale} times, but the decoder takes LRs of {lr}")
@@ -177,11 +150,11 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
     compare_encoder(EncoderSession(onnx_model(encoder.graph).SerializeToString()).encode, pictures, lrs)
     model = export_decoder(decoder, lr, DecoderOptions(WeightStorage.float16))  # rounds its weights
     written = write_compared_bundle(
-        out, KIND, encoder, decoder, model, lrs, tables=CoderTables.default(), formats=options.formats,
-        force=options.force, summary=f"GRAIN as its authors trained it, {hr} x {hr} from {lr} x {lr}.",
+        out, KIND, encoder, decoder, model, lrs,
+        summary=f"GRAIN as its authors trained it, {hr} x {hr} from {lr} x {lr}.",
         remarks=["The encoder is a float network: an LR byte may differ between runtimes. The decoder gets the LR that "
                  "was sent, so nothing depends on it.", STORAGE],
-        architecture=decoder.config.as_dict(), training=training_record(checkpoint.tensor_maps),
-        licence=AUTHORS["grain"], domain=options.domain)
+        architecture=decoder.config.as_dict(), licence=AUTHORS["grain"], domain=options.domain,
+        **options.described(tensor_maps))
     parameters = {"encoder": count(rrdb), "decoder": count(decoder)}
-    return ConversionReport(source, str(out), parameters, checkpoint.tensor_maps, written.decoder)
+    return ConversionReport(source, str(out), parameters, tensor_maps, written.decoder)

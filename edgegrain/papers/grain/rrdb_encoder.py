@@ -6,9 +6,10 @@ round differently, so a few LR bytes differ between them. `edge_encoder.twin` is
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from codec_contract.pixels import HALF_RANGE, dequantize, network_input, picture
 from edge_encoder.integer_network import INPUT
 from edge_encoder.twin import box_mean
 from edgegrain.papers.bundle_parts import GraphWriter, float_encoder, state_digest
-from edgegrain.papers.convert import TensorFile, fill, open_tensors
+from edgegrain.papers.tensor_files import TensorFile, fill, open_tensors
 from export.bundle.writer import EncoderPart
 from export.encoder.graph import Add, EncoderGraph, Scale, rounding_nodes
 from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, RESIDUAL_SCALE, RRDB
@@ -31,8 +32,6 @@ if TYPE_CHECKING:  # exporting needs no training
     from edgegrain.training.grain.recipes import RRDBEncoderConfig
 
 LEVELS = 255
-RANDOM_LR_SPREAD = 0.4
-"""Standard deviation, in [-1, 1], of the LRs that random weights are scaled to give."""
 
 
 @dataclass(frozen=True)
@@ -106,58 +105,33 @@ def rrdb_graph(encoder: RRDBEncoder, hr: int) -> EncoderGraph:
     lr = hr >> encoder.config.scale
     if lr < 1 or lr << encoder.config.scale != hr:
         raise ExportError(f"{hr} cannot be halved {encoder.config.scale} times, as {encoder.config.name} does")
-    writer = _Writer(NEGATIVE_SLOPE)
-    writer.nodes.append(Scale("picture", INPUT, 1 / HALF_RANGE, -1.0))
-    shallow = writer.conv("conv_first", "picture", encoder.conv_first)
+    writer = GraphWriter(NEGATIVE_SLOPE)
+
+    def residual(name: str, source: str, branch: str) -> str:
+        return writer.add(Add(name, writer.add(Scale(f"{name}.scaled", branch, RESIDUAL_SCALE)), source))
+
+    picture = writer.add(Scale("picture", INPUT, 1 / HALF_RANGE, -1.0))
+    shallow = writer.conv("conv_first", picture, encoder.conv_first)
     for name, module in encoder.body.named_modules():
         if isinstance(module, nn.Conv2d):
             shallow = writer.leaky(writer.conv(f"body.{name}", shallow, module))
     trunk = shallow
-    for index, block in enumerate(encoder.RRDB_trunk):
-        if isinstance(block, RRDB):
-            trunk = writer.rrdb(f"RRDB_trunk.{index}", trunk, block)
-    writer.nodes.append(Add("features", shallow, writer.conv("trunk_conv", trunk, encoder.trunk_conv)))
-    first, _, last = encoder.out
-    hidden = writer.leaky(writer.conv("out.0", "features", first))
+    for index, block in enumerate(cast(Sequence[RRDB], encoder.RRDB_trunk)):
+        name, x = f"RRDB_trunk.{index}", trunk
+        for part, dense in enumerate(block.dense_blocks(), 1):
+            inner = f"{name}.RDB{part}"
+            x = residual(inner, x, writer.dense(inner, x, dense.convs()))
+        trunk = residual(name, trunk, x)
+    features = writer.add(Add("features", shallow, writer.conv("trunk_conv", trunk, encoder.trunk_conv)))
+    first, _, last = cast(Sequence[nn.Conv2d], encoder.out)
+    hidden = writer.leaky(writer.conv("out.0", features, first))
     writer.nodes += rounding_nodes(writer.conv("out.2", hidden, last), HALF_RANGE, HALF_RANGE)
     return EncoderGraph(encoder.config.name, hr, lr, tuple(writer.nodes), exact=False)
-
-
-def random_rrdb_encoder(hr: int, lr: int, seed: int = 0, config: FloatEncoderConfig | None = None) -> RRDBEncoder:
-    """An encoder with random weights whose LRs have the spread of a trained one's; sides determine its ``scale``."""
-    scale = (hr // lr).bit_length() - 1
-    if scale < 1 or lr << scale != hr:
-        raise ExportError(f"the official encoder halves sides: {hr} -> {lr} is not possible")
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        encoder = RRDBEncoder(replace(config or FloatEncoderConfig(), scale=scale))
-        for name, parameter in encoder.named_parameters():
-            if name.endswith(".weight"):
-                nn.init.kaiming_normal_(parameter, a=NEGATIVE_SLOPE)
-            else:
-                nn.init.zeros_(parameter)
-        lr_values = encoder(torch.rand(1, 3, 4 << scale, 4 << scale) * 2 - 1)
-        encoder.get_parameter("out.2.weight").mul_(RANDOM_LR_SPREAD / lr_values.std())
-    return encoder.eval()
 
 
 def bundle_graph(path: Path, hr: int) -> EncoderGraph:
     """The graph of the weights in a bundle for pictures of ``hr`` x ``hr``."""
     return rrdb_graph(load_rrdb_encoder(path), hr)
-
-
-class _Writer(GraphWriter):
-    def rrdb(self, name: str, source: str, block: RRDB) -> str:
-        x = source
-        for part, dense in enumerate(block.dense_blocks(), 1):
-            inner = f"{name}.RDB{part}"
-            x = self.residual(inner, x, self.dense(inner, x, dense.convs()))
-        return self.residual(name, source, x)
-
-    def residual(self, name: str, source: str, branch: str) -> str:
-        self.nodes.append(Scale(f"{name}.scaled", branch, RESIDUAL_SCALE))
-        self.nodes.append(Add(name, f"{name}.scaled", source))
-        return name
 
 
 class TrainedRRDBEncoder(nn.Module):

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import onnx
 import torch
 
 from codec_contract.bundle.manifest import IRN_WEIGHTS
 from codec_contract.errors import ExportError
-from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.pixels import network_input, pictures_of
 from edge_encoder.integer_network import INPUT
 from edgegrain.papers.bundle_parts import (
@@ -32,34 +30,18 @@ from edgegrain.papers.irn.network import (
     KIND,
     NEGATIVE_SLOPE,
     RGB,
-    CellTransform,
-    Downscaler,
     DownscalingModule,
     InvBlock,
     IRNConfig,
     Upscaler,
 )
-from export.bundle.writer import (
-    COMPARED,
-    FIRST_VERSION,
-    WrittenBundle,
-    refuse_to_replace,
-    require_bundle_formats,
-    tables_in,
-)
+from export.bundle import writer
 from export.decoder.graph import add_optional_input, decoder_graph, round_weights, store_half
-from export.encoder.graph import Add, EncoderGraph, Exp, Multiply, Scale, Sigmoid, rounding_nodes
+from export.encoder.graph import Add, Conv, EncoderGraph, Exp, Multiply, Scale, Sigmoid, rounding_nodes
 from export.encoder.torch_graph import torch_encoder
 from export.proof.inputs import smooth_pictures
+from server_decoder import weight_file
 from server_decoder.decoder_session import LATENT
-from server_decoder.weight_file import (
-    WeightKind,
-    described_network,
-    fill_network,
-    read_config,
-    read_record,
-    save_network,
-)
 
 TILE = 256
 """Largest side of a tile, in pixels."""
@@ -71,30 +53,28 @@ PHOTOGRAPHS = {
 }
 """Licence of edgegrain's own weights."""
 LEVELS = 255
-# The cell (a, b; c, d) -> mean, horizontal, vertical and diagonal difference, as in `HaarTransform`.
-HAAR = np.array([[[1, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]], np.float32) / 4
-_KIND = WeightKind("IRN", "irn", IRNConfig.from_dict)
+_KIND = weight_file.WeightKind("IRN", "irn", IRNConfig.from_dict)
 _TRAINING = "training"
 
 
 def save_irn(model: IRN, path: str | Path, *, training: Mapping[str, Any] | None = None,
              dtype: torch.dtype = torch.float16, force: bool = False) -> Path:
     """Write a network; ``training``, plain JSON values, is read back by `read_training`."""
-    return save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, force=force,
-                        records={_TRAINING: dict(training or {})})
+    return weight_file.save_network(path, _KIND, model.config.as_dict(), model.state_dict(), dtype=dtype, force=force,
+                                    records={_TRAINING: dict(training or {})})
 
 
 def load_irn(path: str | Path) -> IRN:
     """The network that `save_irn` wrote, its weights in float32."""
-    config = read_config(path, _KIND)
-    model = described_network(path, lambda: IRN(config))
-    fill_network(model, path, _KIND)
+    config = weight_file.read_config(path, _KIND)
+    model = weight_file.described_network(path, lambda: IRN(config))
+    weight_file.fill_network(model, path, _KIND)
     return model.eval()
 
 
 def read_training(path: str | Path) -> dict[str, Any]:
     """The training record in a file's header; empty if there is none."""
-    return dict(read_record(path, _KIND, _TRAINING, {}))
+    return dict(weight_file.read_record(path, _KIND, _TRAINING, {}))
 
 
 def irn_digest(model: IRN) -> bytes:
@@ -102,27 +82,30 @@ def irn_digest(model: IRN) -> bytes:
     return state_digest(model.state_dict(), json.dumps(model.config.as_dict(), sort_keys=True))
 
 
-def write_irn_bundle(weights: Path, folder: Path, *, version: str = FIRST_VERSION,
+def write_irn_bundle(weights: Path, folder: Path, *, version: str = writer.FIRST_VERSION,
                      formats: Sequence[str] = ("tflite", "onnx"), licence: Mapping[str, str] | None = None,
-                     force: bool = False) -> WrittenBundle:
+                     force: bool = False) -> writer.WrittenBundle:
     """Write the bundle of an ``irn.safetensors``, with the tables of a ``coder.json`` next to it."""
-    refuse_to_replace(folder, force, version=version)
-    require_bundle_formats(formats)
+    writer.refuse_to_replace(folder, force, version=version)
+    writer.require_bundle_formats(formats)
     training = read_training(weights)
     plus = bool((training.get("config") or {}).get("discriminator"))
-    return write_bundle_of(load_irn(weights), folder, plus=plus, tables=tables_in(weights.parent), formats=formats,
-                           training=training, licence=dict(licence or PHOTOGRAPHS), version=version, force=force)
+    return write_bundle_of(load_irn(weights), folder, plus=plus, training=training, formats=formats, version=version,
+                           licence=dict(licence or PHOTOGRAPHS), tables=writer.tables_in(weights.parent), force=force)
 
 
-def write_bundle_of(irn: IRN, folder: Path, *, plus: bool, tables: CoderTables, formats: Sequence[str],
-                    training: Mapping[str, Any], licence: Mapping[str, str], version: str = FIRST_VERSION,
-                    force: bool = False) -> WrittenBundle:
-    """Write the bundle of a network, whose weights are rounded; with ``plus`` pictures are marked as generated."""
+def write_bundle_of(irn: IRN, folder: Path, *, plus: bool, training: Mapping[str, Any], **described: Any
+                    ) -> writer.WrittenBundle:
+    """Write the bundle of a network, whose weights are rounded; with ``plus`` pictures are marked as generated.
+    ``described``: as in `write_compared_bundle`."""
     round_weights(irn, compact=False)  # both halves use what the decoder's file stores
-    factor = irn.config.factor
-    lr, overlap = TILE // factor, TILE_OVERLAP // factor
-    graph = irn_graph(irn, lr * factor)
-    compared = np.stack(smooth_pictures(COMPARED, lr * factor))
+    factor, channels = irn.config.factor, irn.config.z_channels
+    lr = TILE // factor
+    graph, upscaler = irn_graph(irn, lr * factor), Upscaler(irn).eval()
+    decoder = store_half(decoder_graph(upscaler, lr))
+    add_optional_input(decoder, LATENT, ["z_batch", channels, "z_height", "z_width"],
+                       np.zeros((1, channels, 1, 1), np.float32))
+    compared = np.stack(smooth_pictures(writer.COMPARED, lr * factor))
     encode = torch_encoder(graph, onednn=True)
     flips = compare_encoder(encode, compared, irn_lrs(irn, compared))
 
@@ -131,31 +114,22 @@ def write_bundle_of(irn: IRN, folder: Path, *, plus: bool, tables: CoderTables, 
 
     return write_compared_bundle(
         folder, "irn_plus" if plus else KIND,
-        float_encoder(graph, irn_digest(irn), write_weights, {"pad": "edge", "tile_overlap": overlap}),
-        Upscaler(irn).eval(), bytes(upscaler_graph(irn, lr).SerializeToString()), encode(compared),
+        float_encoder(graph, irn_digest(irn), write_weights, {"pad": "edge", "tile_overlap": TILE_OVERLAP // factor}),
+        upscaler, bytes(decoder.SerializeToString()), encode(compared),
         summary=f"Photographs of any size, {factor} times smaller on each side and back, by invertible rescaling "
                 "(IRN).",
         remarks=["The encoder is a float network: an LR byte may differ between runtimes; `edgegrain export encoder` "
                  "counts such bytes. The decoder gets the LR that was sent, so nothing depends on them."],
-        tables=tables, formats=formats, force=force, encoder_flips=flips, architecture=irn.config.as_dict(),
-        training=training, licence=licence, domain="photographs", version=version, controls=("seed",),
-        inputs={"z": {"input": LATENT, "channels": irn.config.z_channels, "std": irn.config.z_std}})
+        encoder_flips=flips, architecture=irn.config.as_dict(), training=training, domain="photographs",
+        controls=("seed",), inputs={"z": {"input": LATENT, "channels": channels, "std": irn.config.z_std}},
+        **described)
 
 
 @torch.no_grad()
 def irn_lrs(irn: IRN, pictures: np.ndarray) -> np.ndarray:
     """The network's own LRs: uint8 ``[N, S, S, 3]`` -> uint8 ``[N, s, s, 3]``."""
-    return pictures_of(Downscaler(irn)(torch.from_numpy(network_input(pictures))).numpy())
-
-
-def upscaler_graph(irn: IRN, lr: int) -> onnx.ModelProto:
-    """The decoder for tiles: ``lr`` float32 ``[B, 3, lr, lr]`` and, optionally, ``z`` float32
-    ``[B, z_channels, lr, lr]``, else zero -> ``hr`` float32 ``[B, 3, S, S]``."""
-    graph = store_half(decoder_graph(Upscaler(irn), lr))
-    channels = irn.config.z_channels
-    add_optional_input(graph, LATENT, ["z_batch", channels, "z_height", "z_width"],
-                       np.zeros((1, channels, 1, 1), np.float32))
-    return graph
+    y, _ = irn((torch.from_numpy(network_input(pictures)) + 1) / 2)
+    return pictures_of((y * 2 - 1).numpy())
 
 
 def bundle_graph(path: Path, hr: int) -> EncoderGraph:
@@ -172,51 +146,35 @@ def irn_graph(irn: IRN, hr: int) -> EncoderGraph:
     config, factor = irn.config, irn.config.factor
     if hr % factor:
         raise ExportError(f"tiles of {hr} cannot be downscaled by {factor}")
-    writer = _Writer(NEGATIVE_SLOPE)
-    writer.nodes.append(Scale("picture", INPUT, 1 / LEVELS))
-    low, high = "picture", ""
+    graph = GraphWriter(NEGATIVE_SLOPE)
+    low, high = graph.add(Scale("picture", INPUT, 1 / LEVELS)), ""
     for depth, stage in enumerate(cast(Sequence[DownscalingModule], irn.stages)):
-        where, cells = f"stages.{depth}", HAAR
-        if isinstance(stage.transform, CellTransform):
-            side = stage.transform.scale
-            cells = stage.transform.matrix.detach().numpy().reshape(-1, side, side)
-        low, high = writer.transform(f"{where}.transform", low, high, RGB * config.scale**(2 * depth), cells)
+        name = f"stages.{depth}.transform"
+        source = graph.concat(f"{name}.in", [low, high] if high else [low])
+        # One convolution without overlap for the first of the low bands, one for all the rest.
+        weight = _transform_weight(stage, RGB * config.scale**(2 * depth))
+        none = np.zeros(len(weight), np.float32)
+        low = graph.add(Conv(f"{name}.low", low, weight[:RGB, :RGB], none[:RGB], config.scale))
+        high = graph.add(Conv(f"{name}.high", source, weight[RGB:], none[RGB:], config.scale))
         for index, block in enumerate(cast(Sequence[InvBlock], stage.blocks)):
-            last = depth == len(irn.stages) - 1 and index == len(stage.blocks) - 1
-            low = writer.low(f"{where}.blocks.{index}", low, high, block)
-            if not last:
-                high = writer.high(f"{where}.blocks.{index}", low, high, block)
-    writer.nodes += rounding_nodes(low, LEVELS)
+            name = f"stages.{depth}.blocks.{index}"
+            low = graph.add(Add(f"{name}.h1", low, graph.dense(f"{name}.phi", high, block.phi.convs())))
+            if depth == len(irn.stages) - 1 and index == len(stage.blocks) - 1:
+                break
+            rho, eta = (graph.dense(f"{name}.{part}", low, dense.convs())
+                        for part, dense in (("rho", block.rho), ("eta", block.eta)))
+            sigmoid = graph.add(Sigmoid(f"{name}.sigmoid", rho))
+            exponent = graph.add(Scale(f"{name}.exponent", sigmoid, 2 * block.clamp, -block.clamp))
+            scaled = graph.add(Multiply(f"{name}.scaled", high, graph.add(Exp(f"{name}.scale", exponent))))
+            high = graph.add(Add(f"{name}.h2", scaled, eta))
+    graph.nodes += rounding_nodes(low, LEVELS)
     name = f"irn-x{factor}-b{'-'.join(map(str, config.blocks))}-g{config.growth}"
-    return EncoderGraph(name, hr, hr // factor, tuple(writer.nodes), exact=False)
+    return EncoderGraph(name, hr, hr // factor, tuple(graph.nodes), exact=False)
 
 
-class _Writer(GraphWriter):
-    def transform(self, name: str, low: str, high: str, channels: int, cells: np.ndarray) -> tuple[str, str]:
-        """The transform of low and high bands together, as convolutions without overlap: one for the first of the low
-        bands, one for all the rest. ``high`` is "" for a picture; ``cells``: every band's weights, ``[s^2, s, s]``."""
-        count, side, _ = cells.shape
-        bands = np.zeros((count, channels, channels, side, side), np.float32)  # [band, channel, input, row, column]
-        for channel in range(channels):
-            bands[:, channel, channel] = cells
-        weight = bands.reshape(count * channels, channels, side, side)
-        source = self.concat(f"{name}.in", [low, high] if high else [low])
-        return (self.matrix(f"{name}.low", low, weight[:RGB, :RGB], side),
-                self.matrix(f"{name}.high", source, weight[RGB:], side))
-
-    def low(self, name: str, h1: str, h2: str, block: InvBlock) -> str:
-        """The low band after a block."""
-        self.nodes.append(Add(f"{name}.h1", h1, self.dense(f"{name}.phi", h2, block.phi.convs())))
-        return f"{name}.h1"
-
-    def high(self, name: str, h1: str, h2: str, block: InvBlock) -> str:
-        """The high bands after a block, whose new low band is given."""
-        rho = self.dense(f"{name}.rho", h1, block.rho.convs())
-        eta = self.dense(f"{name}.eta", h1, block.eta.convs())
-        self.nodes += [
-            Sigmoid(f"{name}.sigmoid", rho),
-            Scale(f"{name}.exponent", f"{name}.sigmoid", 2 * block.clamp, -block.clamp),
-            Exp(f"{name}.scale", f"{name}.exponent"),
-            Multiply(f"{name}.scaled", h2, f"{name}.scale"),
-            Add(f"{name}.h2", f"{name}.scaled", eta)]
-        return f"{name}.h2"
+def _transform_weight(stage: DownscalingModule, channels: int) -> np.ndarray:
+    """The transform as a convolution's weight: every band of all channels after the other."""
+    cells = stage.cells().numpy()
+    bands = np.zeros((len(cells), channels, channels, *cells.shape[1:]), np.float32)
+    bands[:, range(channels), range(channels)] = cells[:, None]
+    return bands.reshape(-1, *bands.shape[2:])

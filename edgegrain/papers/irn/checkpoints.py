@@ -11,25 +11,15 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from codec_contract.errors import ModelError
-from codec_contract.lr_coder.coder_tables import CoderTables
-from edgegrain.papers.convert import (
-    AUTHORS,
-    ConversionOptions,
-    ConversionReport,
-    Names,
-    TensorFile,
-    TensorMap,
-    count,
-    fill,
-    open_tensors,
-    training_record,
-)
-from edgegrain.papers.irn.bundle import HAAR, write_bundle_of
-from edgegrain.papers.irn.network import IRN, RGB, IRNConfig
+from edgegrain.papers.convert import AUTHORS, ConversionOptions, ConversionReport, count
+from edgegrain.papers.irn.bundle import write_bundle_of
+from edgegrain.papers.irn.network import IRN, RGB, DownscalingModule, IRNConfig
+from edgegrain.papers.tensor_files import Names, TensorFile, TensorMap, fill, open_tensors
 from server_decoder.weight_file import described_network
 
 _WRAPPERS = ("params_ema.", "params.", "state_dict.")
@@ -60,9 +50,10 @@ def load_irn_checkpoint(path: Path) -> tuple[IRN, TensorMap]:
         "stages.#.blocks.#.rho.*": block("H")}
     constants = {_HAAR.format(index): "the Haar transform, a constant here" for index in transforms}
     tensor_map = fill(irn, source, names, unused=constants)
+    haar = 4 * cast(DownscalingModule, irn.stages[0]).cells()[:, None]
     for depth, index in enumerate(transforms if scale == 2 else ()):
         weights, channels = source.tensors[_HAAR.format(index)], RGB * 4**depth
-        if not torch.equal(weights.float(), 4 * torch.from_numpy(HAAR)[:, None].repeat(channels, 1, 1, 1)):
+        if not torch.equal(weights.float(), haar.repeat(channels, 1, 1, 1)):
             raise ModelError(f"{path}: {source.full_name(_HAAR.format(index))} is no Haar transform of {channels} "
                              "channels")
     return irn.eval(), tensor_map
@@ -83,7 +74,6 @@ def _operations(source: TensorFile) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOptions) -> ConversionReport:
     """Write the bundle of a checkpoint; ``source`` is ``irn`` or ``irn-plus``."""
     irn, tensor_map = load_irn_checkpoint(files[0])
-    written = write_bundle_of(irn, out, training=training_record([tensor_map]), licence=AUTHORS["irn"],
-                              plus=source == "irn-plus", tables=CoderTables.default(), formats=options.formats,
-                              force=options.force)
+    written = write_bundle_of(irn, out, plus=source == "irn-plus", licence=AUTHORS["irn"],
+                              **options.described([tensor_map]))
     return ConversionReport(source, str(out), {"rescaler": count(irn)}, [tensor_map], written.decoder)

@@ -12,14 +12,14 @@ of (y, another z) differs from x by faint detail only.
     h1' = h1 + φ(h2)          h2' = h2 ⊙ exp(ρ(h1')) + η(h1')         eight such blocks a module
     h1  = h1' - φ(h2)         h2  = (h2' - η(h1')) ⊙ exp(-ρ(h1'))     backwards
 
-Pictures are ``[B, 3, H, W]`` in [0, 1] here, as in the authors' models; `Downscaler` and `Upscaler` use the ranges of
-the contract. ``z_std`` is an addition: the papers' z has a deviation of 1, which small networks with few blocks cannot
-scale down to picture detail.
+Pictures are ``[B, 3, H, W]`` in [0, 1] here, as in the authors' models; `Upscaler` uses the ranges of the contract.
+``z_std`` is an addition: the papers' z has a deviation of 1, which small networks with few blocks cannot scale down to
+picture detail.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -124,7 +124,13 @@ class CellTransform(nn.Module):
 
     For factors that no Haar transform has. Bands come as in `HaarTransform`; in a new network the first one is the mean
     and the others are the cell's pixels, as in the authors' public code.
+
+    Attributes:
+        inverse_matrix: the one of a network that is not trained any more, as ONNX cannot invert; () to compute it. A
+            tensor alone would be stored as float16.
     """
+
+    inverse_matrix: tuple[Tensor, ...] = ()
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -138,13 +144,10 @@ class CellTransform(nn.Module):
             cells = F.pixel_unshuffle(x.float(), self.scale).unflatten(1, (-1, self.scale**2))
             return torch.einsum("kl,bclhw->bkchw", self.matrix, cells).flatten(1, 2)
 
-    def inverse_matrix(self) -> Tensor:
-        """``[s^2, s^2]``."""
-        return torch.linalg.inv(self.matrix)
-
-    def inverse(self, bands: Tensor, inverse_matrix: Tensor) -> Tensor:
+    def inverse(self, bands: Tensor) -> Tensor:
+        matrix, = self.inverse_matrix or (torch.linalg.inv(self.matrix),)
         with full_precision(bands):
-            cells = torch.einsum("lk,bkchw->bclhw", inverse_matrix, bands.float().unflatten(1, (self.scale**2, -1)))
+            cells = torch.einsum("lk,bkchw->bclhw", matrix, bands.float().unflatten(1, (self.scale**2, -1)))
             return F.pixel_shuffle(cells.flatten(1, 2), self.scale)
 
 
@@ -158,11 +161,10 @@ class DenseBlock(nn.Module):
         self.conv3 = nn.Conv2d(inputs + 2 * growth, growth, 3, padding=1)
         self.conv4 = nn.Conv2d(inputs + 3 * growth, growth, 3, padding=1)
         self.conv5 = nn.Conv2d(inputs + 4 * growth, outputs, 3, padding=1)
-        with torch.no_grad():
-            for conv in self.convs():
-                nn.init.xavier_normal_(conv.weight).mul_(INITIAL_SCALE if conv is not self.conv5 else 0)
-                if conv.bias is not None:
-                    conv.bias.zero_()
+        for conv, gain in zip(self.convs(), (*[INITIAL_SCALE] * 4, 0.0), strict=True):
+            weight, bias = conv.parameters()
+            nn.init.xavier_normal_(weight, gain)
+            nn.init.zeros_(bias)
 
     def convs(self) -> tuple[nn.Conv2d, ...]:
         """The convolutions in order; all but the last are followed by a leaky ReLU."""
@@ -203,6 +205,7 @@ class DownscalingModule(nn.Module):
 
     def __init__(self, channels: int, blocks: int, growth: int, clamp: float, scale: int) -> None:
         super().__init__()
+        self.scale = scale
         self.transform = HaarTransform() if scale == 2 else CellTransform(scale)
         self.blocks = nn.ModuleList(InvBlock(RGB, scale**2 * channels - RGB, growth, clamp) for _ in range(blocks))
 
@@ -213,19 +216,17 @@ class DownscalingModule(nn.Module):
             h1, h2 = block(h1, h2)
         return torch.cat([h1, h2], 1)
 
-    def inverse_matrix(self) -> Tensor | None:
-        """Inverse matrix of the trained transform; None for a Haar transform."""
-        return self.transform.inverse_matrix() if isinstance(self.transform, CellTransform) else None
-
-    def inverse(self, x: Tensor, inverse_matrix: Tensor | None = None) -> Tensor:
+    def inverse(self, x: Tensor) -> Tensor:
         h1, h2 = x[:, :RGB], x[:, RGB:]
         for block in reversed(self.blocks):
             h1, h2 = block.inverse(h1, h2)  # type: ignore[operator]  # a ModuleList forgets its elements' class
-        bands = torch.cat([h1, h2], 1)
-        if not isinstance(self.transform, CellTransform):
-            return self.transform.inverse(bands)
-        return self.transform.inverse(
-            bands, self.transform.inverse_matrix() if inverse_matrix is None else inverse_matrix)
+        return self.transform.inverse(torch.cat([h1, h2], 1))
+
+    @torch.no_grad()
+    def cells(self) -> Tensor:
+        """What every band of a channel sums up, ``[s^2, s, s]``: the bands of cells with a single 1."""
+        units = torch.eye(self.scale**2).view(-1, 1, self.scale, self.scale)
+        return self.transform(units).flatten(1).T.view(-1, self.scale, self.scale)
 
 
 class IRN(nn.Module):
@@ -249,18 +250,11 @@ class IRN(nn.Module):
             x = stage(x)
         return x[:, :RGB], x[:, RGB:]
 
-    def inverse_matrices(self) -> list[Tensor | None]:
-        """Inverse matrices of the stages' trained transforms; None for each stage with a Haar transform."""
-        return [stage.inverse_matrix() for stage in self.stages]  # type: ignore[operator]  # as above
-
-    def inverse(self, y: Tensor, z: Tensor, matrices: Sequence[Tensor | None] | None = None) -> Tensor:
-        """y and z, sizes as `forward` gives them -> picture ``[B, 3, H, W]`` in about [0, 1].
-
-        ``matrices``: `inverse_matrices` of earlier; None to compute them.
-        """
+    def inverse(self, y: Tensor, z: Tensor) -> Tensor:
+        """y and z, sizes as `forward` gives them -> picture ``[B, 3, H, W]`` in about [0, 1]."""
         x = torch.cat([y, z], 1)
-        for stage, matrix in zip(reversed(self.stages), reversed(matrices or [None] * len(self.stages)), strict=True):
-            x = stage.inverse(x, matrix)  # type: ignore[operator]  # as above
+        for stage in reversed(self.stages):
+            x = stage.inverse(x)  # type: ignore[operator]  # as above
         return x
 
     def sample_z(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -273,18 +267,6 @@ def round_to_levels(y: Tensor) -> Tensor:
     """y in [0, 1] rounded to 256 levels; the gradient passes straight through ([IRN] 3.4)."""
     levels = y.clamp(0, 1).mul(255).add(0.5).floor().div(255)
     return y + (levels - y).detach()
-
-
-class Downscaler(nn.Module):
-    """The encoder: picture in [-1, 1] -> LR in about [-1, 1], which the caller rounds."""
-
-    def __init__(self, irn: IRN) -> None:
-        super().__init__()
-        self.irn = irn
-
-    def forward(self, picture: Tensor) -> Tensor:
-        y, _ = self.irn((picture + 1) / 2)
-        return y * 2 - 1
 
 
 class Upscaler(nn.Module):
@@ -300,10 +282,11 @@ class Upscaler(nn.Module):
         super().__init__()
         self.irn = irn
         self.register_buffer("z", torch.zeros(1, irn.config.z_channels, 1, 1), persistent=False)
-        # Of the weights as they are now. ONNX cannot invert; as buffers they would be stored as float16.
-        self._matrices = [None if matrix is None else matrix.detach() for matrix in irn.inverse_matrices()]
+        for module in irn.modules():
+            if isinstance(module, CellTransform):
+                module.inverse_matrix = (torch.linalg.inv(module.matrix.detach()),)
 
     def forward(self, lr: Tensor, z: Tensor | None = None) -> Tensor:
         """``z``: ``[B, z_channels, h, w]``, or a shape that broadcasts to it."""
         y = (lr + 1) / 2
-        return self.irn.inverse(y, (self.z if z is None else z) + 0 * y[:, :1], self._matrices) * 2 - 1
+        return self.irn.inverse(y, (self.z if z is None else z) + 0 * y[:, :1]) * 2 - 1

@@ -354,31 +354,36 @@ class IRNTrainer(Trainer):
         run, recipe = self.run, self.run.recipe
         x = next(self._crops).contiguous(memory_format=self.distributed.layout)
         self.count()
-        if run.discriminator is not None and progress < recipe.discriminator_alone:
-            with torch.no_grad():
-                restored = self._restore(run.model, x)[0]
-            return self._train_discriminator(run.discriminator, x, restored, progress)
-        with self.precision():
-            restored, y, z = self._restore(run.model, x)
+        alone = run.discriminator is not None and progress < recipe.discriminator_alone
+        with torch.set_grad_enabled(not alone), self.precision():
+            y, z = run.model(x)
+            restored = run.model.inverse(round_to_levels(y), run.model.sample_z(y, self._random))
+        terms = {} if alone else self._train_network(x, y, z, restored, progress)
+        if run.discriminator is not None:
+            value = divergence(run.discriminator(x), run.discriminator(restored.detach()))
+            descend(-value, self._discriminator_weights, self._discriminator_optimizers,
+                    learning_rate(recipe, progress, self.steps - 1), self.distributed)
+            terms["divergence"] = value.detach()
+        return terms
+
+    def _train_network(self, x: Tensor, y: Tensor, z: Tensor, restored: Tensor, progress: float) -> dict[str, Tensor]:
+        run, loss, vgg = self.run, self.run.recipe.loss, self.networks.vgg
         terms = {"reconstruction": reconstruction_loss(restored, x), "guide": guide_loss(y, x)}
         if run.discriminator is None:
-            terms["distribution"] = latent_loss(z, recipe.network.z_std)
+            terms["distribution"] = latent_loss(z, run.recipe.network.z_std)
         else:
             run.discriminator.requires_grad_(False)
             terms["distribution"] = adversarial_loss(run.discriminator(restored))
             run.discriminator.requires_grad_(True)
-        if self.networks.vgg is not None and recipe.loss.perceptual:
-            terms["perceptual"] = feature_loss(
-                self.networks.vgg, VGG_LAYER, dequantize(255 * restored), dequantize(255 * x))
-        if self.networks.vgg is not None and recipe.loss.lpips:
-            terms["lpips"] = lpips_loss(self.networks.vgg, restored, x)
-        loss, terms = weighted_sum(recipe.loss, terms)
-        if self.descend(loss, progress):
+        if vgg is not None and loss.perceptual:
+            terms["perceptual"] = feature_loss(vgg, VGG_LAYER, dequantize(255 * restored), dequantize(255 * x))
+        if vgg is not None and loss.lpips:
+            terms["lpips"] = lpips_loss(vgg, restored, x)
+        total, terms = weighted_sum(loss, terms)
+        if self.descend(total, progress):
             self.update_averages()
         self.updates += 1
-        learned = {} if run.discriminator is None else self._train_discriminator(
-            run.discriminator, x, restored.detach(), progress)
-        return terms | learned
+        return terms
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -402,17 +407,6 @@ class IRNTrainer(Trainer):
         y, z = model(x)
         y = round_to_levels(y)
         write_samples([2 * row - 1 for row in (x, y, model.inverse(y, torch.zeros_like(z)))], path)
-
-    def _restore(self, model: IRN, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        y, z = model(x)
-        return model.inverse(round_to_levels(y), model.sample_z(y, self._random)), y, z
-
-    def _train_discriminator(self, discriminator: IRNDiscriminator, real: Tensor, restored: Tensor, progress: float
-                             ) -> dict[str, Tensor]:
-        value = divergence(discriminator(real), discriminator(restored))
-        descend(-value, self._discriminator_weights, self._discriminator_optimizers,
-                learning_rate(self.run.recipe, progress, self.steps - 1), self.distributed)
-        return {"divergence": value.detach()}
 
 
 def open_trainer(recipe: IRNRecipe, options: RunOptions, folder: Path, distributed: Distributed) -> IRNTrainer:

@@ -19,24 +19,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from codec_contract.errors import ExistsError, ModelError
-from edgegrain.papers.convert import (
-    ConversionOptions,
-    ConversionReport,
-    Names,
-    TensorFile,
-    TensorMap,
-    count,
-    fill,
-    listed,
-    open_tensors,
-    rename,
-)
+from edgegrain.papers.convert import ConversionOptions, ConversionReport, count
+from edgegrain.papers.tensor_files import Names, TensorFile, TensorMap, fill, listed, open_tensors, rename
 from edgegrain.training.adversarial import Discriminator
 from server_decoder.stylegan2 import NVIDIA_LICENCE
 from server_decoder.stylegan2.layers import BILINEAR, mean_code
@@ -124,23 +113,17 @@ NVIDIA = Layout(
     ("G_ema.", "G.", ""), ("D.", ""), "resample_filter")
 
 
-class GeneratorPart(NamedTuple):
-    """The generator in a file: its sizes, the names of its tensors, and its filters, which are not used."""
-
-    config: StyleGAN2Config
-    names: Names
-    filters: dict[str, str]
-
-
-def find_generator(source: TensorFile, layout: Layout, ours: str, theirs: str) -> GeneratorPart:
-    """The generator whose names begin with ``theirs`` in a file and with ``ours`` in the network."""
+def find_generator(source: TensorFile, layout: Layout, ours: str, theirs: str
+                   ) -> tuple[StyleGAN2Config, Names, dict[str, str]]:
+    """The generator whose names begin with ``theirs`` in a file and with ``ours`` in the network: its sizes, the names
+    of its tensors, and its filters, which are not used."""
     part = source.under(theirs)
     config = _generator_config(part, layout)
     absent = {pattern for pattern in layout.optional if not any(
         rename(pattern.replace("#", str(index)), layout.generator) in part.tensors
         for index in range(len(config.layer_resolutions)))}
     names = {pattern: name for pattern, name in layout.generator.items() if pattern not in absent}
-    return GeneratorPart(config, _under(names, ours, theirs), _filters(source, theirs, layout))
+    return config, _under(names, ours, theirs), _filters(source, theirs, layout)
 
 
 @torch.no_grad()
@@ -160,15 +143,15 @@ def load_stylegan2_checkpoint(path: Path, layout: Layout) -> tuple[dict[str, Sty
     source = open_tensors(path)
     networks: dict[str, StyleGAN2 | Discriminator] = {}
     names: dict[str, str | Callable[..., str | None]] = {}
-    unused, prefixes = dict[str, str](), list[str]()
+    prefixes: list[str] = []
+    unused: dict[str, str] = {}
     constant, conv = rename("constant", layout.generator), rename("conv.weight", layout.discriminator(2 * BASE))
     if (prefix := _prefix(source, layout.generator_prefixes, constant)) is not None:
-        part = find_generator(source, layout, "generator.", prefix)
-        networks["generator"] = described_network(path, lambda: StyleGAN2(part.config))
+        sizes, found, unused = find_generator(source, layout, "generator.", prefix)
+        networks["generator"] = described_network(path, lambda: StyleGAN2(sizes))
         if layout.mean_code in source.tensors:
             names["generator.mean_code"] = layout.mean_code
-        names |= part.names
-        unused |= part.filters
+        names |= found
         prefixes.append(prefix)
     if (prefix := _prefix(source, layout.discriminator_prefixes, conv)) is not None:
         config = _discriminator_config(source.under(prefix), layout)
@@ -180,10 +163,10 @@ def load_stylegan2_checkpoint(path: Path, layout: Layout) -> tuple[dict[str, Sty
         raise ModelError(f"{path} holds no StyleGAN2 in the {layout.name} layout: expected a generator with "
                          f"{constant!r} or a discriminator with {conv!r}, found "
                          f"{', '.join(sorted(source.tensors)[:4])}, ...")
-    sizes = [f"({network.config.size}x{network.config.size}, channels {', '.join(map(str, _widths(network.config)))})"
-             for network in networks.values()]
-    if sizes[0] != sizes[-1]:
-        raise ModelError(f"{path}: generator {sizes[0]} and discriminator {sizes[1]} differ")
+    shapes = [f"({network.config.size}x{network.config.size}, channels {', '.join(map(str, _widths(network.config)))})"
+              for network in networks.values()]
+    if shapes[0] != shapes[-1]:
+        raise ModelError(f"{path}: generator {shapes[0]} and discriminator {shapes[1]} differ")
     unused |= {name: _FILTER if name.endswith(layout.filter_suffix) else "no part of the generator or the discriminator"
                for name in source.tensors if not name.startswith(tuple(prefixes))}
     tensor_map = fill(nn.ModuleDict(networks), source, names, unused=unused, made=_MADE)

@@ -5,6 +5,7 @@ The student is trained in the form in which it is used: convolutions of constant
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from edgegrain.training.adversarial import (
     joint_loss,
 )
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
-from edgegrain.training.data import UNSEEN_SEED, levels_psnr, rounded_levels, write_prior_samples
+from edgegrain.training.data import UNSEEN_SEED, levels_psnr, mean_figures, rounded_levels, write_prior_samples
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.losses import MetricNetworks, weighted_sum
@@ -160,26 +161,17 @@ def teacher_codes(codes: Tensor, count: int) -> Tensor:
     return torch.cat([codes, codes[:, -1:].expand(-1, missing, -1)], dim=1)
 
 
-def haar(picture: Tensor) -> Tensor:
-    """Orthonormal Haar transform, ``[B, C, 2H, 2W]`` -> ``[B, 4C, H, W]``.
-
-    The inverse of `server_decoder.mobile_stylegan.inverse_haar` up to a factor of two: bands ll, b1 (rows),
-    b2 (columns), b3 (diagonals), C channels each.
-    """
-    a, b = picture[..., ::2, ::2], picture[..., ::2, 1::2]
-    c, d = picture[..., 1::2, ::2], picture[..., 1::2, 1::2]
-    return 0.5 * torch.cat([a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d], 1)
-
-
 def band_loss(picture: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute plus mean squared difference of the Haar bands of two pictures ``[B, 3, S, S]``.
+    """Mean absolute plus mean squared difference of the Haar bands of two pictures ``[B, 3, S, S]``, orthonormal ones.
 
     The target may be larger; it is averaged down to the picture.
     """
     if target.shape != picture.shape:
         target = F.adaptive_avg_pool2d(target, picture.shape[-1])
-    difference = haar(picture.float()) - haar(target.float())
-    return difference.abs().mean() + difference.pow(2).mean()
+    error = picture.float() - target.float()
+    a, b, c, d = (error[..., row::2, column::2] for row in (0, 1) for column in (0, 1))
+    bands = 0.5 * torch.stack([a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d])
+    return bands.abs().mean() + bands.pow(2).mean()
 
 
 @dataclass
@@ -200,23 +192,22 @@ class DistilRun(Run):
                              {"teacher": self.teacher, "pictures_seen": str(self.pictures)}, force=True)
 
 
-def start_run(recipe: DistillationRecipe, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = ""
-              ) -> DistilRun:
+def start_run(recipe: DistillationRecipe, teacher: StyleGAN2, discriminator: Discriminator | None = None) -> DistilRun:
     """A run at its first step; without ``discriminator`` that of the recipe has random weights."""
     torch.manual_seed(recipe.seed)
     generator = MobileStyleGAN(recipe.student)
     adopt_teacher(generator, teacher)
     student = Student(generator)
     adversarial = AdversarialLoss(recipe.adversarial, discriminator) if recipe.adversarial is not None else None
-    return DistilRun(recipe, student, frozen_copy(student), adversarial, teacher=name)
+    return DistilRun(recipe, student, frozen_copy(student), adversarial)
 
 
-def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | None = None, name: str = "") -> DistilRun:
+def load_run(folder: Path, teacher: StyleGAN2, discriminator: Discriminator | None = None) -> DistilRun:
     """The run of a folder, on the CPU, with the teacher it began with; the discriminator's weights are replaced."""
     with open_checkpoint(folder, FAMILY) as stored:
-        run = start_run(DistillationRecipe.from_dict(stored.config), teacher, discriminator, name)
+        run = start_run(DistillationRecipe.from_dict(stored.config), teacher, discriminator)
         mapping = run.model.generator.mapping
-        expected = {key: tensor.clone() for key, tensor in mapping.state_dict().items()}
+        expected = copy.deepcopy(mapping.state_dict())
         run.load(stored)
         if any(not torch.equal(tensor, expected[key]) for key, tensor in mapping.state_dict().items()):
             raise ModelError(f"{folder} began with another teacher than the one given; pass --teacher with that one")
@@ -260,17 +251,14 @@ class DistillationTrainer(Trainer):
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """The averaged student against its teacher on unseen latents: PSNR (dB) of rounded pictures, and LPIPS."""
-        student, decibels, distance = self.run.average, 0.0, 0.0
-        random = torch.Generator().manual_seed(UNSEEN_SEED)
+        random, rows = torch.Generator().manual_seed(UNSEEN_SEED), []
         for _ in range(HELD_OUT):
             codes, target = self._draw(1, random)
-            picture = student.generator(codes).picture.clamp(-1, 1)
-            target = target.clamp(-1, 1)
-            decibels += levels_psnr(rounded_levels(picture), rounded_levels(target)) / HELD_OUT
+            picture, target = (each.clamp(-1, 1) for each in (self.run.average.generator(codes).picture, target))
+            rows.append({"psnr": levels_psnr(rounded_levels(picture), rounded_levels(target))})
             if self.networks.lpips is not None:
-                distance += float(self._lpips(picture, target)) / HELD_OUT
-        figures = {"psnr": round(decibels, 3)}
-        return figures | ({"lpips_alex": round(distance, 4)} if self.networks.lpips is not None else {})
+                rows[-1]["lpips_alex"] = float(self._lpips(picture, target))
+        return mean_figures(rows)
 
     def draw_samples(self, path: Path) -> None:
         write_prior_samples(self.run.average.generator, path)
@@ -306,12 +294,12 @@ def open_trainer(recipe: DistillationRecipe, options: RunOptions, folder: Path, 
     teacher, discriminator = load_teacher(recipe, options.teacher)
     networks = MetricNetworks.load(options.weights, distributed.device, needed=bool(recipe.lpips))
     teacher = teacher.eval().requires_grad_(False)
-    name = str(options.teacher) if isinstance(options.teacher, str | Path) else ""
     if resumes:
-        run = load_run(folder, teacher, discriminator, name)
+        run = load_run(folder, teacher, discriminator)
         run.resume(recipe, discriminator, student=run.recipe.student)
     else:
-        run = start_run(recipe, teacher, discriminator, name)
+        run = start_run(recipe, teacher, discriminator)
+    run.teacher = str(options.teacher) if isinstance(options.teacher, str | Path) else ""
     return DistillationTrainer(run, teacher, distributed, networks)
 
 

@@ -20,9 +20,10 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,8 @@ from torch import Tensor
 
 from codec_contract.errors import ModelError
 from server_decoder.mobile_stylegan import MOBILE_STYLEGAN_1024, MobileStyleGAN, MobileStyleGANConfig
+
+T = TypeVar("T")
 
 WHEEL_PACKAGE = "random-face"
 WHEEL_VERSION = "2021.7.21.1"
@@ -86,7 +89,7 @@ def build(mapping: IRGraph, synthesis: IRGraph, config: MobileStyleGANConfig = M
 def mapping_state(graph: IRGraph) -> dict[str, Tensor]:
     """``mapping.*`` of the mapping graph: MatMul, then the bias through a Reshape, layer after layer."""
     state = {}
-    for index, product in enumerate(layer for layer in graph.layers.values() if layer.type == "MatMul"):
+    for index, product in enumerate(layer for layer in graph.layers.values() if layer.get("type") == "MatMul"):
         addition = graph.consumer(product)
         reshape = graph.other_input(addition, product)
         state[f"mapping.layers.{index}.weight"] = graph.constant_input(product)
@@ -115,63 +118,46 @@ def synthesis_state(graph: IRGraph) -> dict[str, Tensor]:
     return state
 
 
-@dataclass(frozen=True)
-class IRLayer:
-    """A layer of a graph: number, type, name, the numbers of the layers it reads, and the offset of its constant."""
-
-    number: str
-    type: str
-    name: str
-    inputs: tuple[str, ...]
-    data: dict[str, str]
-
-
 class IRGraph:
-    """The layers of an OpenVINO IR (version 10) and its constants."""
+    """The layers of an OpenVINO IR (version 10), which are elements of its XML, and its constants."""
 
     def __init__(self, xml: bytes, constants: bytes) -> None:
         self._constants, root = constants, ElementTree.fromstring(xml)
-        sources: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
-        consumers: defaultdict[str, list[str]] = defaultdict(list)
-        for edge in root.iterfind("edges/edge"):
-            reader, writer = edge.get("to-layer", ""), edge.get("from-layer", "")
-            sources[reader].append((int(edge.get("to-port", "0")), writer))
-            consumers[writer].append(reader)
-        self.layers: dict[str, IRLayer] = {}
-        for element in root.iterfind("layers/layer"):
-            number, data = element.get("id", ""), element.find("data")
-            inputs = tuple(writer for _, writer in sorted(sources[number]))
-            self.layers[number] = IRLayer(number, element.get("type", ""), element.get("name", ""), inputs,
-                                          {} if data is None else dict(data.attrib))
-        self._consumers = consumers
-        self.named = {layer.name: layer for layer in self.layers.values()}
+        self.layers = {layer.get("id"): layer for layer in root.iterfind("layers/layer")}
+        self.named = {layer.get("name"): layer for layer in self.layers.values()}
+        self._inputs: defaultdict[Element, list[Element]] = defaultdict(list)
+        self._consumers: defaultdict[Element, list[Element]] = defaultdict(list)
+        for edge in sorted(root.iterfind("edges/edge"), key=lambda edge: int(edge.get("to-port", "0"))):
+            reader, writer = (self.layers[edge.get(end)] for end in ("to-layer", "from-layer"))
+            self._inputs[reader].append(writer)
+            self._consumers[writer].append(reader)
 
-    def inputs(self, layer: IRLayer, kind: str | None = None) -> list[IRLayer]:
-        """The layers that a layer reads, all or those of a type."""
-        return [self.layers[number] for number in layer.inputs if kind in (None, self.layers[number].type)]
+    def inputs(self, layer: Element, kind: str) -> list[Element]:
+        """The layers of a type that a layer reads."""
+        return [given for given in self._inputs[layer] if given.get("type") == kind]
 
-    def consumer(self, layer: IRLayer) -> IRLayer:
+    def consumer(self, layer: Element) -> Element:
         """The one layer that computes with this one (others may read its shape)."""
-        readers = (self.layers[number] for number in self._consumers[layer.number])
-        return _only(reader for reader in readers if reader.type != "ShapeOf")
+        return _only(reader for reader in self._consumers[layer] if reader.get("type") != "ShapeOf")
 
-    def other_input(self, layer: IRLayer, known: IRLayer) -> IRLayer:
-        return _only(given for given in self.inputs(layer) if given != known)
+    def other_input(self, layer: Element, known: Element) -> Element:
+        return _only(given for given in self._inputs[layer] if given is not known)
 
     def tensor(self, name: str) -> Tensor:
         """The constant of that name."""
         return self.constant(self.named[name])
 
-    def constant_input(self, layer: IRLayer, dims: int | None = None) -> Tensor:
+    def constant_input(self, layer: Element, dims: int | None = None) -> Tensor:
         """The one floating-point constant (with so many dimensions) that a layer reads."""
-        return self.constant(_only(given for given in self.inputs(layer, "Const") if given.data["element_type"] == "f32"
-                                   and dims in (None, len(_shape(given)))))
+        values = (self.constant(given) for given in self.inputs(layer, "Const"))
+        return _only(each for each in values if each.is_floating_point() and dims in (None, each.dim()))
 
-    def constant(self, layer: IRLayer) -> Tensor:
+    def constant(self, layer: Element) -> Tensor:
         """The values of a Const layer."""
-        kind, shape = _ELEMENT_TYPES[layer.data["element_type"]], _shape(layer)
+        data = _data(layer)
+        shape = [int(side) for side in data.get("shape", "").split(",") if side.strip()]
         values: npt.NDArray[np.generic] = np.frombuffer(
-            self._constants, kind, math.prod(shape), int(layer.data["offset"]))
+            self._constants, _ELEMENT_TYPES[data["element_type"]], math.prod(shape), int(data["offset"]))
         return torch.from_numpy(values.reshape(shape).copy())
 
 
@@ -213,11 +199,10 @@ def _sort_bands(state: dict[str, Tensor], *names: str) -> None:
         state[name] = torch.cat([low, *(details[band::3] for band in range(3))])
 
 
-def _shape(layer: IRLayer) -> tuple[int, ...]:
-    text = layer.data.get("shape", "")
-    return tuple(int(side) for side in text.split(",")) if text.strip() else ()
+def _data(layer: Element) -> dict[str, str]:
+    return _only(layer.iterfind("data")).attrib
 
 
-def _only(layers: Iterable[IRLayer]) -> IRLayer:
-    (layer,) = layers
-    return layer
+def _only(found: Iterable[T]) -> T:
+    (one,) = found
+    return one

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
 from edgegrain.pictures.packed import batches
-from edgegrain.training.adversarial import Discriminator, load_discriminator, r1_penalty
+from edgegrain.training.adversarial import Discriminator, load_discriminator, non_saturating, r1_penalty
 from edgegrain.training.checkpoint import CHECKPOINT, Run, frozen_copy, open_checkpoint
 from edgegrain.training.data import require_pictures, training_pictures, write_prior_samples
 from edgegrain.training.distributed import Distributed
@@ -236,8 +236,7 @@ def path_penalty(lengths: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
     return (lengths - mean).pow(2).mean(), mean
 
 
-def lazy_adam(parameters: Iterable[nn.Parameter], learning_rate: float, every: int,
-              betas: tuple[float, float] = (0.0, 0.99)) -> torch.optim.Adam:
+def lazy_adam(parameters: Iterable[nn.Parameter], learning_rate: float, every: int) -> torch.optim.Adam:
     """Adam, stepped by `descend`, for a network whose regularizer has its own step every ``every`` steps; 0 for none.
 
     k = ``every`` steps of the loss and one of the regularizer move the weights as k steps of their sum would: with
@@ -246,7 +245,7 @@ def lazy_adam(parameters: Iterable[nn.Parameter], learning_rate: float, every: i
     """
     c = every / (every + 1) if every else 1.0
     return torch.optim.Adam([{"params": list(parameters), "factor": learning_rate * c}], lr=learning_rate * c,
-                            betas=(betas[0] ** c, betas[1] ** c), eps=1e-8)
+                            betas=(0.0, 0.99**c), eps=1e-8)
 
 
 class PriorTrainer(Trainer):
@@ -262,7 +261,6 @@ class PriorTrainer(Trainer):
         self._discriminator = list(run.discriminator.parameters())
         self._adam_discriminator = lazy_adam(self._discriminator, recipe.learning_rate,
                                              recipe.r1_every if recipe.r1 else 0)
-        self._path_length = torch.tensor(run.path_length)
         self._adaptation = AdaptiveProbability(recipe.adaptation, run.p) if recipe.adaptation is not None else None
         self._latest: dict[str, Tensor] = {}
         torch.manual_seed(self.seed)
@@ -294,11 +292,10 @@ class PriorTrainer(Trainer):
             count = max(1, round(recipe.batch * recipe.path_part))
             with torch.autocast(distributed.device.type, enabled=False):
                 codes = self._codes(count)
-                penalty, self._path_length = path_penalty(
-                    path_lengths(self._synthesize(codes), codes), self._path_length)
+                lengths = path_lengths(self._synthesize(codes), codes)
+                penalty, terms["path_length"] = path_penalty(lengths, torch.tensor(run.path_length))
             self._update(self.parameters, self.optimizers, recipe.path * recipe.path_every * penalty, warm)
-            run.path_length = float(self._path_length)
-            terms["path_length"] = self._path_length
+            run.path_length = float(terms["path_length"])
 
         run.steps += 1
         self.count()
@@ -314,30 +311,33 @@ class PriorTrainer(Trainer):
         write_prior_samples(self.run.average, path)
 
     def _train_discriminator(self, real: Tensor, warm: float) -> dict[str, Tensor]:
-        run, recipe, distributed = self.run, self.run.recipe, self.distributed
+        run, recipe, world = self.run, self.run.recipe, self.distributed.world
         run.discriminator.requires_grad_(True)
         with self.precision():
             with torch.no_grad():
                 fake = self._synthesize(self._codes(recipe.batch)).float()
             real_scores = run.discriminator(augment(real, run.p)).float()
             fake_scores = run.discriminator(augment(fake, run.p)).float()
-        loss = F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()
+        loss, _ = non_saturating(real_scores, fake_scores)
         self._update(self._discriminator, [self._adam_discriminator], loss, warm)
-        sign = _mean(real_scores.detach().sign().mean(), distributed)
+        sign = real_scores.detach().sign().mean()
+        if world > 1:
+            dist.all_reduce(sign)
+            sign /= world
         terms = {"discriminator": loss.detach(), "sign": sign}
         if self._adaptation is not None:
-            self._adaptation.observe(sign, recipe.batch * distributed.world)
+            self._adaptation.observe(sign, recipe.batch * world)
             run.p = self._adaptation.p
             terms |= {"p": torch.tensor(run.p), "overfitting": torch.tensor(self._adaptation.overfitting)}
         return terms
 
     def _train_generator(self, warm: float) -> dict[str, Tensor]:
-        run, recipe = self.run, self.run.recipe
+        run = self.run
         run.discriminator.requires_grad_(False)
         with self.precision():
-            fake = self._synthesize(self._codes(recipe.batch))
+            fake = self._synthesize(self._codes(run.recipe.batch))
             scores = run.discriminator(augment(fake, run.p)).float()
-        loss = F.softplus(-scores).mean()  # non-saturating: Goodfellow et al. 2014
+        _, loss = non_saturating(scores, scores)
         self._update(self.parameters, self.optimizers, loss, warm)
         return {"generator": loss.detach()}
 
@@ -378,14 +378,6 @@ def open_trainer(recipe: StyleGAN2Recipe, options: RunOptions, folder: Path, dis
     else:
         run = start_run(recipe, options.init_from)
     return PriorTrainer(run, distributed, training_pictures(recipe, options, folder, run.recipe.network.size))
-
-
-def _mean(value: Tensor, distributed: Distributed) -> Tensor:
-    """The mean over all processes."""
-    if distributed.world > 1:
-        dist.all_reduce(value)
-        value = value / distributed.world
-    return value
 
 
 def _describe(recipe: StyleGAN2Recipe) -> str:

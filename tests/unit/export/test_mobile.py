@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from codec_contract.bundle.manifest import ENCODER_WEIGHTS
 from edge_encoder.integer_network import integer_digest, load_integer_network, prove_bound
-from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, random_rrdb_encoder
+from edgegrain.papers.grain.rrdb_encoder import FloatEncoderConfig, RRDBEncoder
 from export.encoder import onnx
 from export.encoder.graph import Clip
 from export.mobile import app
@@ -163,7 +163,7 @@ def test_the_output_may_be_on_another_file_system(bundle: Path, tmp_path: Path, 
 
 def test_a_float_encoder_is_compared_with_torch(tmp_path: Path) -> None:
     """Of a bundle that an official checkpoint was converted to."""
-    encoder = random_rrdb_encoder(64, 16, config=FloatEncoderConfig(channels=8, growth=4, blocks=1))
+    encoder = RRDBEncoder(FloatEncoderConfig(channels=8, growth=4, blocks=1, scale=2))
     folder = write_tiny_bundle(tmp_path)
     (folder / "encoder.safetensors").unlink()
     save_file(dict(encoder.state_dict()), folder / "rrdb_encoder.safetensors")

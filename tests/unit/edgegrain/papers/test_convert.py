@@ -13,14 +13,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
-from codec_contract.errors import BundleError, ModelError
-from edgegrain.papers.convert import open_tensors
-from edgegrain.papers.face_sr.bundle import sizes
+from codec_contract.errors import ModelError
 from edgegrain.papers.face_sr.checkpoints import load_gcfsr_checkpoint, load_glean_checkpoint
 from edgegrain.papers.grain.checkpoints import load_grain_checkpoint
 from edgegrain.papers.irn.checkpoints import load_irn_checkpoint
+from edgegrain.papers.tensor_files import open_tensors
 from tests.official_checkpoints import (
     gcfsr_file,
     gcfsr_state,
@@ -57,16 +55,11 @@ def test_tensors_that_do_not_fit_are_named(layout: str, tmp_path: Path) -> None:
         load(path)
 
 
-def test_safetensors_are_read_too(tmp_path: Path) -> None:
-    save_file(irn_state(), tmp_path / "irn.safetensors")
-    irn, _ = load_irn_checkpoint(tmp_path / "irn.safetensors")
+def test_safetensors_are_read_too_and_prefixes_of_data_parallel_are_taken_off(tmp_path: Path) -> None:
+    save_file({f"module.{name}": tensor for name, tensor in irn_state().items()}, tmp_path / "irn.safetensors")
+    irn, tensor_map = load_irn_checkpoint(tmp_path / "irn.safetensors")
     assert irn.config.blocks == (2, 1) and irn.config.growth == 6
-
-
-def changed(**tensors: Tensor | None) -> dict[str, Tensor]:
-    """An IRN's tensors, some changed, added or removed."""
-    content = {**irn_state(), **tensors}
-    return {name: tensor for name, tensor in content.items() if tensor is not None}
+    assert tensor_map.names["module.operations.1.F.conv1.bias"] == "stages.0.blocks.0.phi.conv1.bias"
 
 
 HAAR = [name for name in irn_state() if "haar" in name]
@@ -81,15 +74,10 @@ HAAR = [name for name in irn_state() if "haar" in name]
     ({"operations.0.conv_weights": torch.eye(3)}, "is an IRN-Color (operations.0.conv_weights mixes colours)"),
 ], ids=["another transform", "no transform", "trained transform", "IRN-Color"])
 def test_files_that_are_no_irn_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
-    torch.save(changed(**changes), tmp_path / "irn.pth")
+    content = {name: tensor for name, tensor in (irn_state() | changes).items() if tensor is not None}
+    torch.save(content, tmp_path / "irn.pth")
     with pytest.raises(ModelError, match=re.escape(message)):
         load_irn_checkpoint(tmp_path / "irn.pth")
-
-
-def test_data_parallel_prefixes_are_taken_off(tmp_path: Path) -> None:
-    torch.save({f"module.{name}": tensor for name, tensor in irn_state().items()}, tmp_path / "irn.pth")
-    _, tensor_map = load_irn_checkpoint(tmp_path / "irn.pth")
-    assert tensor_map.names["module.operations.1.F.conv1.bias"] == "stages.0.blocks.0.phi.conv1.bias"
 
 
 def test_the_average_of_gcfsrs_weights_is_taken(tmp_path: Path) -> None:
@@ -126,8 +114,7 @@ def grain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_grains_files_come_in_any_order(grain: dict[str, Path]) -> None:
-    checkpoint = load_grain_checkpoint([*grain.values()][::-1])
-    model, (invertible, codes, fusion, mean) = checkpoint.decoder, checkpoint.tensor_maps
+    _, model, (invertible, codes, fusion, mean) = load_grain_checkpoint([*grain.values()][::-1])
     assert model.config.fusion is not None and model.config.fusion.base == "none"
     files: Any = grain_files()
     assert torch.equal(model.prior.mean_code, files["stylegan2-ffhq-config-f.pt"]["latent_avg"])
@@ -140,9 +127,9 @@ def test_grains_files_come_in_any_order(grain: dict[str, Path]) -> None:
 
 
 def test_grain_without_the_generators_file_measures_the_mean_code(grain: dict[str, Path]) -> None:
-    checkpoint = load_grain_checkpoint([*grain.values()][:3])
-    assert "10,000 mapped codes" in checkpoint.tensor_maps[1].made["prior.mean_code"]
-    assert checkpoint.decoder.prior is not None and checkpoint.decoder.prior.mean_code.std() > 0
+    _, model, tensor_maps = load_grain_checkpoint([*grain.values()][:3])
+    assert "10,000 mapped codes" in tensor_maps[1].made["prior.mean_code"]
+    assert model.prior is not None and model.prior.mean_code.std() > 0
 
 
 def test_grain_names_files_that_are_missing_or_none_of_its(grain: dict[str, Path], tmp_path: Path) -> None:
@@ -163,14 +150,6 @@ def test_grain_names_tensors_that_do_not_fit(grain: dict[str, Path], tmp_path: P
     with pytest.raises(ModelError, match=r"1 tensor missing \(state_dict3.conv2.2.bias\); "
                                          r"1 tensor unknown \(state_dict3.extra.weight\)"):
         load_grain_checkpoint([grain["invRRDB_model.pt"], grain["codeStyleGAN_model.pt"], tmp_path / "fusion.pt"])
-
-
-@pytest.mark.parametrize("lr", [12, 32])
-def test_gcfsr_takes_lrs_that_it_was_trained_for(lr: int, tmp_path: Path) -> None:
-    torch.save(gcfsr_file(), tmp_path / "gcfsr.pth")
-    network, _ = load_gcfsr_checkpoint(tmp_path / "gcfsr.pth")
-    with pytest.raises(BundleError, match=f"1 to 16 pixels wide, a power of two, got {lr}"):
-        sizes(network.config, lr)
 
 
 def test_reads_nested_tensors_by_name(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from codec_contract.errors import EdgegrainError, ModelError
+from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edgegrain.papers.face_sr import bundle as store_face_sr
 from edgegrain.papers.face_sr.bundle import (
@@ -17,6 +17,7 @@ from edgegrain.papers.face_sr.bundle import (
     read_config,
     read_training,
     save_face_sr,
+    sizes,
     store,
 )
 from edgegrain.papers.gcfsr.network import GCFSR
@@ -28,6 +29,7 @@ from server_decoder.stylegan2.networks import TINY_64
 from server_decoder.weight_file import read_header, read_weights, write_weights
 from tests.face_sr import GCFSR_TINY, TRAINING, store_gcfsr, store_glean
 from tests.face_sr import GLEAN_TINY as STORED_GLEAN
+from tests.unit.edgegrain.conftest import same
 
 GLEAN_TINY = GLEANConfig(PriorConfig("stylegan2", TINY_64), 16, rrdb=1, width=8, growth=4, head=8, widest=8)
 
@@ -51,12 +53,16 @@ def test_glean_is_restored_around_its_bank(tmp_path: Path) -> None:
 def test_gcfsr_is_restored_in_half_precision(tmp_path: Path) -> None:
     network = GCFSR(GCFSR_TINY).eval()
     path = save_face_sr(network, tmp_path / "gcfsr.safetensors")
-    read = load_gcfsr(path)
     assert read_config(path) == GCFSR_TINY and read_training(path) == {}
-    for name, tensor in network.state_dict().items():
-        assert torch.equal(read.state_dict()[name], tensor.half().float())
+    assert same(load_gcfsr(path), network.half().float())
     with pytest.raises(ModelError, match="expected a glean"):
         load_glean(path, GLEAN_TINY.prior.build())
+
+
+@pytest.mark.parametrize("lr", [6, 16])
+def test_gcfsr_takes_lrs_that_it_was_trained_for(lr: int) -> None:
+    with pytest.raises(BundleError, match=f"1 to 8 pixels wide, a power of two, got {lr}"):
+        sizes(GCFSR_TINY, lr)
 
 
 def test_files_of_something_else_are_refused(tmp_path: Path) -> None:

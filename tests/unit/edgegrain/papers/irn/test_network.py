@@ -15,7 +15,6 @@ from edgegrain.papers.irn.network import (
     IRN,
     PRESETS,
     CellTransform,
-    Downscaler,
     IRNConfig,
     Upscaler,
     round_to_levels,
@@ -56,7 +55,6 @@ def test_a_new_network_is_the_haar_transform() -> None:
     assert torch.allclose(y, torch.nn.functional.avg_pool2d(x, 4), atol=1e-6)
     restored = Upscaler(irn)(2 * y - 1)
     assert torch.allclose(restored, (2 * y - 1).repeat_interleave(4, 2).repeat_interleave(4, 3), atol=1e-5)
-    assert torch.allclose(Downscaler(irn)(2 * x - 1), 2 * y - 1, atol=1e-5)
     x = torch.rand(2, 3, 6, 9)
     torch.testing.assert_close(IRN(PRESETS["irn-x3"])(x)[0], torch.nn.functional.avg_pool2d(x, 3))
 
@@ -103,7 +101,7 @@ def test_cells_are_transformed_in_float32_under_autocast() -> None:
     x, transform = torch.rand(1, 3, 6, 9), CellTransform(3)
     with torch.autocast("cpu", torch.bfloat16):
         bands = transform(x)
-        back = transform.inverse(bands, transform.inverse_matrix())
+        back = transform.inverse(bands)
     torch.testing.assert_close(bands[:, :3], torch.nn.functional.avg_pool2d(x, 3))
     torch.testing.assert_close(back, x)
 

@@ -44,19 +44,17 @@ def rosinality_generator() -> Tensors:
 
 
 def rosinality_discriminator() -> Tensors:
-    t = {"convs.0.0.weight": torch.randn(4, 3, 1, 1), "convs.0.1.bias": torch.randn(4)}
+    shapes = {"convs.0.0.weight": (4, 3, 1, 1), "convs.0.1.bias": (4,), "final_conv.0.weight": (12, 13, 3, 3),
+              "final_conv.1.bias": (12,), "final_linear.0.weight": (12, 192), "final_linear.0.bias": (12,),
+              "final_linear.1.weight": (1, 12), "final_linear.1.bias": (1,)}
     for block, side in enumerate(reversed(SIDES[1:]), start=1):
-        inputs, outputs = CHANNELS[side], CHANNELS[side // 2]
-        t |= {f"convs.{block}.conv1.0.weight": torch.randn(inputs, inputs, 3, 3),
-              f"convs.{block}.conv1.1.bias": torch.randn(inputs),
-              f"convs.{block}.conv2.0.kernel": FILTER.clone(),
-              f"convs.{block}.conv2.1.weight": torch.randn(outputs, inputs, 3, 3),
-              f"convs.{block}.conv2.2.bias": torch.randn(outputs),
-              f"convs.{block}.skip.0.kernel": FILTER.clone(),
-              f"convs.{block}.skip.1.weight": torch.randn(outputs, inputs, 1, 1)}
-    return t | {"final_conv.0.weight": torch.randn(12, 13, 3, 3), "final_conv.1.bias": torch.randn(12),
-                "final_linear.0.weight": torch.randn(12, 192), "final_linear.0.bias": torch.randn(12),
-                "final_linear.1.weight": torch.randn(1, 12), "final_linear.1.bias": torch.randn(1)}
+        name, inputs, outputs = f"convs.{block}", CHANNELS[side], CHANNELS[side // 2]
+        shapes |= {f"{name}.conv1.0.weight": (inputs, inputs, 3, 3), f"{name}.conv1.1.bias": (inputs,),
+                   f"{name}.conv2.1.weight": (outputs, inputs, 3, 3), f"{name}.conv2.2.bias": (outputs,),
+                   f"{name}.skip.1.weight": (outputs, inputs, 1, 1)}
+    filters = (f"convs.{block}.{part}.0.kernel" for block in (1, 2, 3) for part in ("conv2", "skip"))
+    return ({name: torch.randn(shape) for name, shape in shapes.items()}
+            | {name: FILTER.clone() for name in filters})
 
 
 def rosinality_file() -> dict[str, object]:
@@ -70,41 +68,32 @@ def rosinality_file() -> dict[str, object]:
 def nvidia_generator() -> Tensors:
     t: Tensors = {"mapping.w_avg": torch.randn(WIDTH), "synthesis.b4.const": torch.randn(12, 4, 4)}
     for index in range(MAPPING):
-        t[f"mapping.fc{index}.weight"] = torch.randn(WIDTH, WIDTH) / 0.01
-        t[f"mapping.fc{index}.bias"] = 20 * torch.randn(WIDTH)
+        t |= {f"mapping.fc{index}.weight": 100 * torch.randn(WIDTH, WIDTH),
+              f"mapping.fc{index}.bias": 20 * torch.randn(WIDTH)}
     for side in SIDES:
         t[f"synthesis.b{side}.resample_filter"] = FILTER.clone()
-        for layer in ("conv1",) if side == 4 else ("conv0", "conv1"):
+        for layer in ("conv1", "torgb") if side == 4 else ("conv0", "conv1", "torgb"):
             name, inputs = f"synthesis.b{side}.{layer}", CHANNELS[side // 2 if layer == "conv0" else side]
-            t |= {f"{name}.weight": torch.randn(CHANNELS[side], inputs, 3, 3),
-                  f"{name}.bias": torch.randn(CHANNELS[side]),
+            outputs, kernel = (3, 1) if layer == "torgb" else (CHANNELS[side], 3)
+            t |= {f"{name}.weight": torch.randn(outputs, inputs, kernel, kernel), f"{name}.bias": torch.randn(outputs),
                   f"{name}.affine.weight": torch.randn(inputs, WIDTH),
-                  f"{name}.affine.bias": 1 + 0.3 * torch.randn(inputs),
-                  f"{name}.noise_strength": torch.randn(()),
-                  f"{name}.noise_const": torch.randn(side, side),
-                  f"{name}.resample_filter": FILTER.clone()}
-        name = f"synthesis.b{side}.torgb"
-        t |= {f"{name}.weight": torch.randn(3, CHANNELS[side], 1, 1), f"{name}.bias": torch.randn(3),
-              f"{name}.affine.weight": torch.randn(CHANNELS[side], WIDTH),
-              f"{name}.affine.bias": 1 + 0.3 * torch.randn(CHANNELS[side])}
+                  f"{name}.affine.bias": 1 + 0.3 * torch.randn(inputs)}
+            if layer != "torgb":
+                t |= {f"{name}.noise_strength": torch.randn(()), f"{name}.noise_const": torch.randn(side, side),
+                      f"{name}.resample_filter": FILTER.clone()}
     return t
 
 
 def nvidia_discriminator() -> Tensors:
-    t = {"b32.fromrgb.weight": torch.randn(4, 3, 1, 1), "b32.fromrgb.bias": torch.randn(4),
-         "b32.fromrgb.resample_filter": FILTER.clone()}
+    shapes = {"b32.fromrgb": (4, 3, 1, 1), "b4.conv": (12, 13, 3, 3), "b4.fc": (12, 192), "b4.out": (1, 12)}
     for side in SIDES[1:]:
         inputs, outputs = CHANNELS[side], CHANNELS[side // 2]
-        t |= {f"b{side}.resample_filter": FILTER.clone(),
-              f"b{side}.conv0.weight": torch.randn(inputs, inputs, 3, 3), f"b{side}.conv0.bias": torch.randn(inputs),
-              f"b{side}.conv0.resample_filter": FILTER.clone(),
-              f"b{side}.conv1.weight": torch.randn(outputs, inputs, 3, 3), f"b{side}.conv1.bias": torch.randn(outputs),
-              f"b{side}.conv1.resample_filter": FILTER.clone(),
-              f"b{side}.skip.weight": torch.randn(outputs, inputs, 1, 1),
-              f"b{side}.skip.resample_filter": FILTER.clone()}
-    return t | {"b4.conv.weight": torch.randn(12, 13, 3, 3), "b4.conv.bias": torch.randn(12),
-                "b4.conv.resample_filter": FILTER.clone(), "b4.fc.weight": torch.randn(12, 192),
-                "b4.fc.bias": torch.randn(12), "b4.out.weight": torch.randn(1, 12), "b4.out.bias": torch.randn(1)}
+        shapes |= {f"b{side}.conv0": (inputs, inputs, 3, 3), f"b{side}.conv1": (outputs, inputs, 3, 3),
+                   f"b{side}.skip": (outputs, inputs, 1, 1)}
+    t = {f"{name}.weight": torch.randn(shape) for name, shape in shapes.items()}
+    t |= {f"{name}.bias": torch.randn(shape[0]) for name, shape in shapes.items() if not name.endswith("skip")}
+    filtering = [name for name, shape in shapes.items() if len(shape) == 4] + [f"b{side}" for side in SIDES[1:]]
+    return t | {f"{name}.resample_filter": FILTER.clone() for name in filtering}
 
 
 # --- what those files mean -------------------------------------------------------------------------------------------
@@ -128,10 +117,10 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor, rate: float = 1.0) -> Tensor:
     return x @ (weight * rate / math.sqrt(weight.shape[1])).T + bias * rate
 
 
-def mapped(z: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
+def mapped(z: Tensor, t: Tensors, name: str, first: int) -> Tensor:
     x = z / (z.square().mean(1, keepdim=True) + 1e-8).sqrt()
-    for weight, bias in layers:
-        x = lrelu(dense(x, weight, bias, rate=0.01))
+    for index in range(first, first + MAPPING):
+        x = lrelu(dense(x, t[f"{name}{index}.weight"], t[f"{name}{index}.bias"], rate=0.01))
     return x
 
 
@@ -209,15 +198,14 @@ def nvidia_scores(t: Tensors, pictures: Tensor) -> Tensor:
 
 
 @pytest.fixture
-def rosinality(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+def rosinality(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    content = rosinality_file()
-    torch.save(content, tmp_path / "rosinality.pt")
-    return tmp_path / "rosinality.pt", content
+    torch.save(rosinality_file(), tmp_path / "rosinality.pt")
+    return tmp_path / "rosinality.pt"
 
 
-def convert(path: Path, out: Path, layout: Layout = ROSINALITY, *, force: bool = False) -> ConversionReport:
-    return conversion.convert(f"stylegan2-{layout.name.lower()}", [path], out, ConversionOptions(force=force))
+def convert(path: Path, out: Path, layout: Layout = ROSINALITY) -> ConversionReport:
+    return conversion.convert(f"stylegan2-{layout.name.lower()}", [path], out, ConversionOptions())
 
 
 def loaded(tensors: Tensors, layout: Layout, folder: Path) -> Any:
@@ -243,11 +231,11 @@ def check(got: Tensor, wanted: Tensor) -> None:
 @torch.no_grad()
 def test_a_converted_checkpoint_computes_the_same(layout: Layout, tmp_path: Path) -> None:
     content: dict[str, Any] = rosinality_file()
-    t, d, mean, mapping, scores = content["g_ema"], content["d"], content["latent_avg"], "style.{}", rosinality_scores
+    t, d, mean, mapping, scores = content["g_ema"], content["d"], content["latent_avg"], "style.", rosinality_scores
     if layout is NVIDIA:
         content = {"G_ema": nvidia_generator(), "D": nvidia_discriminator()}
         t, d, scores = content["G_ema"], content["D"], nvidia_scores
-        mean, mapping = t["mapping.w_avg"], "mapping.fc{}"
+        mean, mapping = t["mapping.w_avg"], "mapping.fc"
     torch.save(content, tmp_path / "theirs.pt")
     report = convert(tmp_path / "theirs.pt", tmp_path / "ours.safetensors", layout)
     generator, discriminator = (load(tmp_path / "ours.safetensors") for load in (load_stylegan2, load_discriminator))
@@ -256,17 +244,15 @@ def test_a_converted_checkpoint_computes_the_same(layout: Layout, tmp_path: Path
                                  "discriminator": sum(p.numel() for p in discriminator.parameters())}
     assert torch.equal(generator.mean_code, mean)
     z, codes, pictures = inputs()
-    first = 1 if layout is ROSINALITY else 0
-    check(generator.map(z), mapped(z, [(t[f"{mapping.format(index + first)}.weight"],
-                                        t[f"{mapping.format(index + first)}.bias"]) for index in range(MAPPING)]))
+    check(generator.map(z), mapped(z, t, mapping, 1 if layout is ROSINALITY else 0))
     picture = nvidia_picture(t, codes) if layout is NVIDIA else stylegan2(t, codes)[0]
     check(generator(codes).picture, picture)
     check(discriminator(pictures), scores(d, pictures))
 
 
-def test_a_1024_like_checkpoint_can_be_cut(rosinality: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_a_1024_like_checkpoint_can_be_cut(rosinality: Path, tmp_path: Path) -> None:
     ours = tmp_path / "ours.safetensors"
-    convert(rosinality[0], ours)
+    convert(rosinality, ours)
     whole, cut = load_stylegan2(ours), load_stylegan2(ours, CONFIG.cut(16), cut_to=16)
     _, codes, _ = inputs()
     with torch.no_grad():
@@ -281,9 +267,9 @@ def test_a_1024_like_checkpoint_can_be_cut(rosinality: tuple[Path, dict[str, Any
         load_stylegan2(ours, CONFIG.cut(16))
 
 
-def test_the_header_tells_where_the_weights_came_from(rosinality: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    path, ours = rosinality[0], tmp_path / "ours.safetensors"
-    convert(path, ours)
+def test_the_header_tells_where_the_weights_came_from(rosinality: Path, tmp_path: Path) -> None:
+    ours = tmp_path / "ours.safetensors"
+    convert(rosinality, ours)
     with safe_open(ours, "pt") as file:
         metadata = file.metadata()
     assert metadata["format"] == "edgegrain-stylegan2-1"
@@ -292,11 +278,8 @@ def test_the_header_tells_where_the_weights_came_from(rosinality: tuple[Path, di
     assert len(metadata["source_sha256"]) == 64
     assert prior_licence(ours) == (f"rosinality.pt, SHA-256 {metadata['source_sha256'][:16]}: the file states none; "
                                    "NVIDIA's networks: Nvidia Source Code License-NC, non-commercial use only")
-    with pytest.raises(FileExistsError, match="force=True"):
-        convert(path, ours)
-    convert(path, ours, force=True)
     with pytest.raises(ModelError, match=r"is a folder, .* name it, for example .*rosinality\.safetensors"):
-        convert(path, tmp_path, force=True)
+        convert(rosinality, tmp_path)
 
 
 @pytest.mark.parametrize(("layout", "make", "part"), [
@@ -317,8 +300,7 @@ def test_a_file_may_hold_one_bare_network(layout: Layout, make: Callable[[], Ten
 def test_without_a_stored_mean_the_mapping_network_is_asked(tmp_path: Path) -> None:
     tensors = rosinality_generator()
     generator = loaded({f"g_ema.{name}": tensor for name, tensor in tensors.items()}, ROSINALITY, tmp_path)
-    layers = [(tensors[f"style.{i}.weight"], tensors[f"style.{i}.bias"]) for i in (1, 2, 3)]
-    w = mapped(torch.randn(20_000, WIDTH, generator=torch.Generator().manual_seed(1)), layers)
+    w = mapped(torch.randn(20_000, WIDTH, generator=torch.Generator().manual_seed(1)), tensors, "style.", 1)
     assert (generator.mean_code - w.mean(0)).abs().max() < 0.05 * w.std()
 
 

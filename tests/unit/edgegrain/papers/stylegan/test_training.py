@@ -46,16 +46,20 @@ from tests.unit.edgegrain.conftest import same
 TINY = StyleGAN2Config(16, channel_base=256, channel_max=16, code_width=16, mapping_layers=2)
 SMOKE = replace(STYLEGAN2_RECIPES["smoke-prior"], network=TINY, r1=r1_weight(16, 8), random_pictures=16)
 KNOWS_NOTHING = 2 * math.log(2)  # loss of a discriminator that gives every picture the same score 0
-HERE = Distributed(torch.device("cpu"))
 
 
-def test_both_networks_learn_from_random_pictures(tmp_path: Path) -> None:
+def new_trainer(**changes: object) -> PriorTrainer:
+    run = start_run(replace(SMOKE, **changes))  # type: ignore[arg-type]
+    return PriorTrainer(run, Distributed(torch.device("cpu")), random_pictures(16, 16, 0))
+
+
+def test_both_networks_learn_from_random_pictures() -> None:
     """The bound is one that networks which do not move miss."""
     losses = {}
     for rate, steps in ((2e-3, 40), (1e-9, 12)):
-        run = start_run(replace(SMOKE, learning_rate=rate))
+        trainer = new_trainer(learning_rate=rate)
+        run = trainer.run
         first = {name: tensor.clone() for name, tensor in run.average.state_dict().items()}
-        trainer = PriorTrainer(run, HERE, random_pictures(16, 16, 0))
         trace = [float(trainer.step()["discriminator"]) for _ in range(steps)]
         losses[rate] = sum(trace[-12:]) / 12
         moved = max(float((tensor - first[name]).abs().max()) for name, tensor in run.average.state_dict().items())
@@ -70,10 +74,9 @@ def test_both_networks_learn_from_random_pictures(tmp_path: Path) -> None:
     assert losses[2e-3] < 0.8 * KNOWS_NOTHING < losses[1e-9]
 
 
-def test_the_average_has_its_half_life(tmp_path: Path) -> None:
-    run = start_run(replace(SMOKE, ema=16, ema_ramp=0.0))  # two steps of eight pictures
-    trainer = PriorTrainer(run, HERE, random_pictures(16, 16, 0))
-    weight, average = run.model.constant, run.average.constant
+def test_the_average_has_its_half_life() -> None:
+    trainer = new_trainer(ema=16, ema_ramp=0.0)  # two steps of eight pictures
+    weight, average = trainer.run.model.constant, trainer.run.average.constant
     with torch.no_grad():
         average.fill_(0)
         weight.fill_(1)
@@ -83,20 +86,17 @@ def test_the_average_has_its_half_life(tmp_path: Path) -> None:
 
 
 def test_without_overfitting_or_without_the_controller_nothing_is_augmented() -> None:
-    run = start_run(replace(SMOKE, adaptation=AdaptationConfig(target=1.1)))
-    trainer = PriorTrainer(run, HERE, random_pictures(16, 16, 0))
+    trainer = new_trainer(adaptation=AdaptationConfig(target=1.1))
     for _ in range(8):
         trainer.step()
-    assert run.p == 0
-    run = start_run(replace(SMOKE, adaptation=None, r1=0.0, path=0.0))
-    assert PriorTrainer(run, HERE, random_pictures(16, 16, 0)).step().keys() == {"discriminator", "generator", "sign"}
+    assert trainer.run.p == 0
+    plain = new_trainer(adaptation=None, r1=0.0, path=0.0)
+    assert plain.step().keys() == {"discriminator", "generator", "sign"}
 
 
 def test_a_run_resumes_exactly_where_it_stood(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     train(SMOKE, one, pictures=40)
-    with pytest.raises(FileExistsError, match="--resume"):
-        train(SMOKE, one, pictures=80)
     shutil.copytree(one, two)
     stored = prior_run.load_run(one)
     assert (stored.pictures, stored.steps, stored.recipe) == (40, 5, SMOKE)
@@ -284,19 +284,8 @@ def test_gradients_pass_to_the_pictures(pictures: torch.Tensor) -> None:
 
 def test_p_rises_while_the_discriminator_overfits_and_falls_when_it_does_not() -> None:
     controller = AdaptiveProbability(AdaptationConfig(target=0.6, every=4, pictures=1000, limit=0.8))
-    for _ in range(3):
-        controller.observe(torch.tensor(0.7), 10)
-    assert controller.p == 0
-    controller.observe(torch.tensor(0.7), 10)
-    assert controller.p == pytest.approx(4 * 10 / 1000)
-    assert controller.overfitting == pytest.approx(0.7)
-    for _ in range(400):
-        controller.observe(torch.tensor(1.0), 10)
-    assert controller.p == 0.8
-    for _ in range(4):
-        controller.observe(torch.tensor(0.5), 10)
-    assert controller.p == pytest.approx(0.8 - 0.04)
-    for _ in range(400):
-        controller.observe(torch.tensor(0.0), 10)
-    assert controller.p == 0
-    assert math.isclose(controller.overfitting, 0.0)
+    for steps, sign, p in ((3, 0.7, 0), (1, 0.7, 4 * 10 / 1000), (400, 1.0, 0.8), (4, 0.5, 0.8 - 0.04), (400, 0.0, 0)):
+        for _ in range(steps):
+            controller.observe(torch.tensor(sign), 10)
+        assert controller.p == pytest.approx(p)
+        assert controller.overfitting == pytest.approx(0 if steps == 3 else sign)

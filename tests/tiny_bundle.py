@@ -22,7 +22,6 @@ from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import (
     CODER_TABLES,
     DECODER_ONNX,
-    ENCODER_ONNX,
     ENCODER_WEIGHTS,
     GOLDEN,
     MANIFEST,
@@ -40,8 +39,7 @@ from edge_encoder.integer_network import (
     run_reference,
     save_integer_network,
 )
-from export.encoder.graph import exact_graph
-from export.encoder.onnx import write_onnx
+from export.encoder import export_encoder
 from tests.networks import box_layer, random_network
 
 HR, LR = 64, 16
@@ -198,7 +196,7 @@ def write_tiny_bundle(
     network = random_network(HR, lr, seed=3) if random else box_network(HR, lr)
     tables = replace(CoderTables.default(), step=step)
     save_integer_network(network, root / ENCODER_WEIGHTS)
-    write_onnx(exact_graph(network), root / ENCODER_ONNX)
+    export_encoder(network, root, ["onnx"])
     (root / DECODER_ONNX).write_bytes(decoder or repeating_decoder(HR, lr))
     (root / CODER_TABLES).write_bytes(tables.to_json())
     (root / GOLDEN).write_text(json.dumps(make_golden(lambda rgb: run_reference(network, rgb), HR)))

@@ -98,7 +98,7 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
         except (RuntimeError, ValueError) as error:
             raise ExportError(f"LiteRT cannot load {path}: {error}") from error
         runtimes.append(Runtime(f"LiteRT {version('ai-edge-litert')}, {label}, {_threads(threads)}",
-                                _keeping(interpreter, run), slow=resolver == OpResolverType.BUILTIN_REF))
+                                partial(_run_signature, interpreter, run), slow=resolver == OpResolverType.BUILTIN_REF))
     return runtimes
 
 
@@ -148,17 +148,11 @@ def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
 
 
 def _run_session(session: Any, rgb: np.ndarray) -> np.ndarray:
-    lr: np.ndarray = session.run([OUTPUT], {INPUT: rgb})[0]
-    return lr
+    return session.run([OUTPUT], {INPUT: rgb})[0]
 
 
-def _keeping(interpreter: Any, run: Any) -> Callable[[np.ndarray], np.ndarray]:
-    def encode(rgb: np.ndarray) -> np.ndarray:
-        lr: np.ndarray = run(**{INPUT: rgb})[OUTPUT].copy()
-        return lr
-
-    encode.interpreter = interpreter  # type: ignore[attr-defined]  # the runner does not own it
-    return encode
+def _run_signature(interpreter: Any, run: Any, rgb: np.ndarray) -> np.ndarray:
+    return run(**{INPUT: rgb})[OUTPUT].copy()  # the runner does not own the interpreter
 
 
 def _coreml_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections import defaultdict
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
@@ -73,8 +72,4 @@ def _output(*command: str) -> str:
 
 def libraries_in(folder: Path) -> dict[str, Path]:
     """Stem, such as ``libcudart`` -> path of each built library."""
-    found: dict[str, Path] = defaultdict(Path)
-    for path in folder.glob("lib*.so.*"):
-        if path.suffix not in (".cc", ".map"):
-            found[path.name.split(".")[0]] = path
-    return dict(found)
+    return {path.name.split(".")[0]: path for path in folder.glob("lib*.so.*") if path.suffix not in (".cc", ".map")}

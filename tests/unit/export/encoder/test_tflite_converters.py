@@ -12,9 +12,9 @@ import pytest
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
-from export.encoder import tflite_converters
+from export.encoder import export_encoder, tflite_converters
 from export.encoder.graph import TfliteConverter, exact_graph
-from export.encoder.tflite_converters import converted, write_tflite
+from export.encoder.tflite_converters import converted
 from export.proof.runtimes import tflite_runtimes
 
 OTHERS = [converter for converter in TfliteConverter if converter is not TfliteConverter.direct]
@@ -25,7 +25,7 @@ def test_every_installed_converter_gives_the_reference_bytes(converter: TfliteCo
                                                              noise: np.ndarray, tmp_path: Path) -> None:
     if importlib.util.find_spec(converter.name) is None:
         pytest.skip(f"{converter} is not installed")
-    path = write_tflite(exact_graph(network), tmp_path / "encoder.tflite", converter=converter)
+    path = export_encoder(network, tmp_path, ["tflite"], tflite_converter=converter)["tflite"]
     expected = run_reference(network, noise)
     for runtime in tflite_runtimes(path):
         lr = np.concatenate([runtime.encode(picture[None]) for picture in noise])

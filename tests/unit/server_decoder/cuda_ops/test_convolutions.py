@@ -1,4 +1,4 @@
-"""FusedConv and DenseBlock: kernels against their definition in float64, the definition against torch, refusals."""
+"""FusedConv and DenseBlock: kernels against their definition in float64; refusals of all ops."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 from server_decoder.cuda_ops import reference
 from tests.custom_ops import TOLERANCE, TYPES, Ops, difference
@@ -199,15 +197,6 @@ def test_several_threads_compute_the_same(ops: Ops, rng: np.random.Generator) ->
     assert close(one, reference.fused_conv(x, weight, pads=(1, 1, 1, 1))[0])
 
 
-def test_unaligned_memory(ops_library: Path, rng: np.random.Generator) -> None:
-    for kind in (np.float32, np.float16):
-        aligned = CASES["3x3"].random(rng, kind)
-        x, weight = (np.empty(array.size + 1, kind)[1:].reshape(array.shape) for array in aligned)
-        x[:], weight[:] = aligned
-        assert x.ctypes.data % 16
-        check(Ops(ops_library, "cpu"), x, weight)
-
-
 def test_the_clamp_and_not_a_number(ops: Ops) -> None:
     x = np.full((1, 2, 2, 8), 60000, np.float16)
     weight = np.ones((3, 1, 1, 8), np.float16)
@@ -296,49 +285,3 @@ def test_what_does_not_fit_is_refused(ops_library: Path, op: str, inputs: list[n
     inputs = [None if array is None else np.ascontiguousarray(array) for array in inputs]
     with pytest.raises(Exception, match=message):  # ONNX Runtime's errors have no common class
         Ops(ops_library, "cpu")(op, *inputs, **attributes)
-
-
-def nchw(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("shape", "groups"), [((4, 3, 3, 5), 1), ((5, 3, 3, 1), 5)])
-def test_the_definition_is_torchs_convolution(
-        rng: np.random.Generator, stride: int, shape: tuple[int, ...], groups: int) -> None:
-    x, weight = rng.standard_normal((2, 9, 12, 5)), rng.standard_normal(shape)
-    found = reference.fused_conv(x, weight, pads=(1, 1, 1, 1), stride=stride, depthwise=groups > 1)[0]
-    wanted = F.conv2d(nchw(x), nchw(weight), stride=stride, padding=1, groups=groups)
-    np.testing.assert_allclose(nchw(found), wanted, atol=1e-12)
-
-
-@pytest.mark.parametrize(("kernel", "padding", "settings"), [
-    (2, 0, {}), (3, 0, {"pads": (1, 1, 1, 1), "crop": 1}), (4, 1, {"pads": (1, 1, 1, 1), "shift": 1})])
-def test_phases_are_torchs_transposed_convolution(rng: np.random.Generator, kernel: int, padding: int,
-                                                  settings: dict[str, object]) -> None:
-    x, weight = rng.standard_normal((2, 5, 6, 3)), rng.standard_normal((3, 4, kernel, kernel))
-    side = (kernel + 1) // 2
-    phases = np.zeros((2, 2, 4, side, side, 3))
-    for a, b, i, j in np.ndindex(2, 2, side, side):
-        # Window pixel i of phase a is pixel n - pad + a * shift + i of x; it meets the tap that reaches row 2 n + a.
-        top = settings.get("pads", (0,))[0] - a * settings.get("shift", 0) - i
-        left = settings.get("pads", (0,))[0] - b * settings.get("shift", 0) - j
-        row, column = a + padding + 2 * top, b + padding + 2 * left
-        if row < kernel and column < kernel:
-            phases[a, b, :, i, j] = weight[:, :, row, column].T
-    found = reference.fused_conv(x, phases.reshape(16, side, side, 3), shuffle=2, **settings)[0]
-    wanted = F.conv_transpose2d(nchw(x), torch.from_numpy(weight), stride=2, padding=padding)
-    np.testing.assert_allclose(nchw(found), wanted, atol=1e-12)
-
-
-def test_the_dense_block_is_esrgans(rng: np.random.Generator) -> None:
-    x, outer = rng.standard_normal((1, 4, 5, 6)), rng.standard_normal((1, 4, 5, 6))
-    weights = [rng.standard_normal((3 if k < 2 else 6, 3, 3, 6 + 3 * k)) for k in range(3)]
-    biases = [rng.standard_normal(len(weight)) for weight in weights]
-    features = nchw(x)
-    for weight, bias in zip(weights[:2], biases, strict=False):
-        grown = F.leaky_relu(F.conv2d(features, nchw(weight), torch.from_numpy(bias), padding=1), 0.2)
-        features = torch.cat([features, grown], 1)
-    last = F.conv2d(features, nchw(weights[2]), torch.from_numpy(biases[2]), padding=1)
-    wanted = nchw(outer) + 0.2 * (nchw(x) + 0.2 * last)
-    np.testing.assert_allclose(nchw(reference.dense_block(x, outer, weights, biases)), wanted, atol=1e-12)

@@ -87,7 +87,11 @@ def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -
     octaves: Any = _octaves(graph, decoder) if decoder.config.step else None
     for index, scale in enumerate(parts.scales):
         if index:
-            x = _upsampled(graph, x, parts.upsamples[index - 1].conv, f"{name}.upsamples.{index - 1}.conv")
+            conv = parts.upsamples[index - 1].conv
+            if not isinstance(conv, nn.ConvTranspose2d):
+                x = graph.upsample(x, "nearest" if conv is None else "bilinear")
+            if conv is not None:
+                x = graph.layer(x, f"{name}.upsamples.{index - 1}.conv", conv, **_LEAKY)
         below = x
         for place, block in enumerate(scale.blocks):
             x = _block(graph, x, block, f"{name}.scales.{index}.blocks.{place}")
@@ -113,12 +117,6 @@ def _with_step(graph: FusedGraph, x: Value, octaves: Value, branch: StepBranch, 
     for place, block in enumerate(blocks):
         y = _block(graph, y, block, f"{name}.blocks.{place}")
     return graph.add(x, graph.scale(graph.layer(y, f"{name}.conv", branch.conv), octaves))
-
-
-def _upsampled(graph: FusedGraph, x: Value, conv: nn.Conv2d | nn.ConvTranspose2d | None, name: str) -> Value:
-    if conv is None:
-        return graph.upsample(x, "nearest")
-    return graph.layer(graph.upsample(x, "bilinear") if isinstance(conv, nn.Conv2d) else x, name, conv, **_LEAKY)
 
 
 def _block(graph: FusedGraph, x: Value, block: RRDB | ResidualBlock, name: str) -> Value:

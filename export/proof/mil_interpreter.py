@@ -94,7 +94,9 @@ class MilProgram:
         tensor_type = value.type.tensorType
         dtype, shape = _TYPES[tensor_type.dataType], [dimension.constant.size for dimension in tensor_type.dimensions]
         if value.WhichOneof("value") == "blobFileValue":
-            return self._blob(value.blobFileValue, dtype).reshape(shape)
+            data, offset = self._weights[PurePosixPath(value.blobFileValue.fileName).name], value.blobFileValue.offset
+            _, _, size, start = _BLOB_RECORD.unpack_from(data, offset)
+            return np.frombuffer(data, dtype, size // dtype.itemsize, start).reshape(shape)
         tensor = value.immediateValue.tensor
         kind = tensor.WhichOneof("value")
         if kind == "strings":
@@ -102,11 +104,6 @@ class MilProgram:
         if kind == "bytes":
             return np.frombuffer(tensor.bytes.values, dtype).reshape(shape)
         return np.array(getattr(tensor, kind).values, dtype).reshape(shape)
-
-    def _blob(self, reference: Any, dtype: np.dtype) -> np.ndarray:
-        data = self._weights[PurePosixPath(reference.fileName).name]
-        _, _, size, start = _BLOB_RECORD.unpack_from(data, reference.offset)
-        return np.frombuffer(data, dtype, size // dtype.itemsize, start)
 
 
 def _conv(arguments: dict[str, Any]) -> np.ndarray:

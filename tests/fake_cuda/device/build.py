@@ -13,6 +13,10 @@ LOADED_LATER = {"libcudnn.so.9": "cudnn"}
 """Libraries that the provider may load by name, and the prefix of the functions that it looks up in them."""
 
 
+class Unavailable(Exception):
+    """Something that the fake CUDA needs cannot be had here; the message says what."""
+
+
 def build_libraries(provider: Path, folder: Path) -> None:
     """Build libcudart, libcublas, libcudnn and the others into a folder, under the names the provider asks for."""
     folder.mkdir(parents=True, exist_ok=True)

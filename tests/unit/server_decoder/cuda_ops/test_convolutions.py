@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from server_decoder.cuda_ops import reference
-from tests.custom_ops import TOLERANCE, TYPES, Ops, difference
 from tests.unit.server_decoder.cuda_ops import test_kernels
+from tests.unit.server_decoder.cuda_ops.conftest import TOLERANCE, TYPES, Ops, difference
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def test_fused_conv(ops: Ops, rng: np.random.Generator, kind: type, case: Case) 
     x, weight = case.random(rng, kind)
     check(ops, x, weight, **case.geometry())
     rest = random_rest(rng, kind, result_shape(x, weight, case))
-    check(ops, x, weight, *rest, constants=(1,), **case.geometry(), **STEPS)
+    for residual_first in (0, 1):
+        check(ops, x, weight, *rest, constants=(1,), residual_first=residual_first, **case.geometry(), **STEPS)
 
 
 @TYPES
@@ -110,34 +111,17 @@ def test_steps_that_are_absent_are_left_out(ops: Ops, rng: np.random.Generator, 
     check(ops, *case.random(rng, kind), *rest, **case.geometry(), **steps)
 
 
-MAPS = pytest.mark.parametrize("case", [CASES[name] for name in (
-    "3x3", "3x3 odd", "3x3 large odd", "3x3 to rgb", "1x1", "2x2 transposed, k=4")], ids=lambda case: str(case.x))
-
-
 @TYPES
-@MAPS
-def test_channels_in_two_maps(ops: Ops, rng: np.random.Generator, kind: type, case: Case) -> None:
+@pytest.mark.parametrize("name", ["3x3", "3x3 odd", "3x3 large odd", "3x3 to rgb", "1x1", "2x2 transposed, k=4"])
+def test_channels_in_two_maps_and_filters_of_every_picture(
+        ops: Ops, rng: np.random.Generator, kind: type, name: str) -> None:
+    case = CASES[name]
     x, weight = case.random(rng, kind)
     for split, constants in ((5, ()), (8, (1,)), (16, (1,))):
         first, more = in_two(x, min(split, x.shape[3] - 1))
         check(ops, first, weight, *[None] * 6, more, constants=constants, **case.geometry())
-
-
-@TYPES
-@MAPS
-def test_filters_of_every_picture(ops: Ops, rng: np.random.Generator, kind: type, case: Case) -> None:
-    x, weight = case.random(rng, kind)
     weights = np.stack([weight, *(case.random(rng, kind)[1] for _ in x[1:])])
     check(ops, x, weights, *random_rest(rng, kind, result_shape(x, weight, case)), **case.geometry(), **STEPS)
-
-
-@TYPES
-@pytest.mark.parametrize("name", ["3x3", "3x3 large odd", "3x3 to rgb", "depthwise odd"])
-def test_a_residual_before_the_activation(ops: Ops, rng: np.random.Generator, kind: type, name: str) -> None:
-    case = CASES[name]
-    x, weight = case.random(rng, kind)
-    rest = random_rest(rng, kind, result_shape(x, weight, case))
-    check(ops, x, weight, *rest, constants=(1,), residual_first=1, **case.geometry(), **STEPS)
 
 
 @pytest.fixture(params=["avx512", "avx2", "baseline"])

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from codec_contract.pixels import dequantize, quantize
 from server_decoder.cuda_ops import library, reference
-from tests.custom_ops import TOLERANCE, TYPES, Ops, difference
+from tests.unit.server_decoder.cuda_ops.conftest import TOLERANCE, TYPES, Ops, difference
 
 TAPS = (0.1, 0.3, 0.5, 0.2)  # not symmetric: a filter the wrong way round shows
 SIZES = pytest.mark.parametrize("size", [(8, 8), (9, 5), (1, 1), (3, 20)], ids=str)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,10 +187,11 @@ def add_enlarger(root: Path, doublings: int) -> None:
 
 def write_tiny_bundle(
     folder: Path, name: str = "tiny-64-lr16", *, random: bool = False, decoder: bytes | None = None,
-    doublings: int = 0, lr: int = LR, step: int = 1,
+    architecture: Mapping[str, object] | None = None, doublings: int = 0, lr: int = LR, step: int = 1,
 ) -> Path:
     """Write a complete bundle into ``folder / name`` and return that folder; a ``random`` exact network instead of the
-    box mean makes another LR contract, ``doublings`` are those of an enlarger, ``step`` that of levels in payloads."""
+    box mean makes another LR contract, ``architecture`` is the decoder's, ``doublings`` are those of an enlarger,
+    ``step`` that of levels in payloads."""
     root = folder / name
     root.mkdir(parents=True)
     network = random_network(HR, lr, seed=3) if random else box_network(HR, lr)
@@ -214,7 +215,8 @@ def write_tiny_bundle(
             "architecture": network.architecture, "layers": len(network.layers), "parameters": network.parameters,
             "max_accumulator_log2": round(max(prove_bound(network).values()), 2)},
         "preprocessing": PREPROCESSING,
-        "decoder": {"file": DECODER_ONNX, "input": "lr", "output": "hr", "controls": []},
+        "decoder": {"file": DECODER_ONNX, "input": "lr", "output": "hr", "controls": [],
+                    **({} if architecture is None else {"architecture": architecture})},
         "training": {},
         "evaluation": {},
         "licence": {"weights": "Apache-2.0", "data": "none"},

@@ -1,7 +1,7 @@
 """Puts bundles into built wheels, in `edgegrain/bundles/`; an editable install reads the checkout's own.
 
-Those of the repository always; with ``EDGEGRAIN_WHEEL_BUNDLES=all`` those of the other qualities too (`make qualities`),
-so that an installation without a clone has every quality. An enlarger that several of them have is in the wheel once.
+Those of the repository always; with ``EDGEGRAIN_WHEEL_BUNDLES=all`` that of `large` too (`make qualities`), so that an
+installation without a clone has every quality. An enlarger that several of them have is in the wheel once.
 """
 
 from __future__ import annotations

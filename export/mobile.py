@@ -102,8 +102,7 @@ def _bundle_encoder(folder: Path) -> IntegerNetwork | EncoderGraph:
     manifest.verify_file(name)
     if name == ENCODER_WEIGHTS:
         return load_integer_network(manifest.path(name))
-    graph: EncoderGraph = papers.load(papers.FLOAT_ENCODERS[name])(manifest.path(name), manifest.hr)
-    return graph
+    return papers.load(papers.FLOAT_ENCODERS[name])(manifest.path(name), manifest.hr)
 
 
 def _print_summary(report: ProofReport, out: Path) -> None:

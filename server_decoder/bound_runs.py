@@ -51,9 +51,6 @@ class _Buffers:
     options: onnxruntime.RunOptions
     stages: queue.SimpleQueue[_Stage] = field(default_factory=queue.SimpleQueue)
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(value.shape()) for name, value in self.inputs.items()}
-
     @contextmanager
     def stage(self) -> Iterator[_Stage]:
         """A free stage; waits until there is one."""
@@ -82,11 +79,6 @@ class BoundRuns:
         self._kept: dict[int, _Buffers] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decoder")
 
-    @property
-    def kept(self) -> tuple[int, ...]:
-        """The batch sizes with buffers of their own, ascending."""
-        return tuple(sorted(self._kept))
-
     def keep(self, feeds: Mapping[str, Array]) -> None:
         """Run a batch and keep buffers for its size; a later batch of this size must have the same shapes.
 
@@ -97,7 +89,8 @@ class BoundRuns:
     def run(self, feeds: Mapping[str, Array]) -> Array:
         """Inputs by name, the batch first in each -> the output."""
         buffers = self._kept.get(_batch(feeds))
-        if buffers is None or buffers.shapes() != {name: values.shape for name, values in feeds.items()}:
+        if buffers is None or {name: tuple(value.shape()) for name, value in buffers.inputs.items()} != {
+                name: values.shape for name, values in feeds.items()}:
             return self._thread.submit(GPU.work()(self._run_once), feeds).result()
         with buffers.stage() as stage:
             for name, values in feeds.items():

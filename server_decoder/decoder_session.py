@@ -25,8 +25,6 @@ from server_decoder.providers import (
     create_session,
     device_failure,
     limited_arena,
-    preload_cuda,
-    provider_chain,
     require_provider,
     session_options,
 )
@@ -92,8 +90,6 @@ class DecoderSession:
         self.fused = needs_library(source)
         if self.fused:
             register_library(options, device, device_id=cuda.device_id)
-        if device == "cuda":
-            preload_cuda()
         if weights is not None:
             options.add_external_initializers_from_files_in_memory([weights[0]], [weights[1]], [len(weights[1])])
         with nullcontext() if device == "cuda" or memory_limit is None else limited_arena(options, memory_limit):
@@ -199,8 +195,7 @@ def _start(source: bytes | str, options: onnxruntime.SessionOptions, device: Dev
                   "export the decoder with --ops fused or --precision float16, or pass CudaOptions(prefer_nhwc=True)")
     if not reason:
         try:
-            chain = provider_chain(device, cuda, memory_limit)
-            return create_session(source, options, device, chain, "decoder"), graphs
+            return create_session(source, options, device, "decoder", cuda, memory_limit), graphs
         except (BundleError, DeviceError) as error:
             cause = error.__cause__
             if not graphs or cause is None or "graph capture" not in str(cause):

@@ -20,8 +20,6 @@ from server_decoder.providers import (
     create_session,
     device_failure,
     outside_captures,
-    preload_cuda,
-    provider_chain,
     require_provider,
     session_options,
 )
@@ -58,10 +56,8 @@ class EnlargerSession:
         self.factors = ENLARGEMENTS[: len(models)]
         require_provider(device)
         options = session_options(device, threads)
-        if device == "cuda":
-            preload_cuda()
-        chain = provider_chain(device, CudaOptions(graphs=False), None)
-        self._sessions = [create_session(bytes(model), options, device, chain, "enlarger") for model in models]
+        self._sessions = [create_session(bytes(model), options, device, "enlarger", CudaOptions(graphs=False))
+                          for model in models]
         for step, session in enumerate(self._sessions):
             _check_signature(session, step, side * 2**step, last=step == len(models) - 1)
 

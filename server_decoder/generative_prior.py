@@ -79,18 +79,20 @@ Noise = Sequence[Tensor | None]
 class GenerativePrior(nn.Module, ABC):
     """A generator with codes per layer (W+). Its parameters stay frozen inside GRAIN ([GRAIN] 3.5).
 
-    Subclasses set the attributes below in their constructor and implement `map` and `synthesize`.
+    Subclasses set the attributes below in their constructor and implement `synthesize`.
 
     Attributes:
         size: side of its picture.
         code_resolutions: for every code, the resolution of the layer it steers; coarse to fine. Its length is L.
         feature_channels: channels of f_gen by resolution.
+        mapping: the network from latents to codes in W.
         mean_code: ``[code_width]``, the mean of W; the centre of truncation and the origin of predicted codes.
     """
 
     size: int
     code_resolutions: tuple[int, ...]
     feature_channels: dict[int, int]
+    mapping: nn.Module
     mean_code: Tensor
     code_width: int = 512
 
@@ -104,14 +106,9 @@ class GenerativePrior(nn.Module, ABC):
         """Names in the state dict of tensors that are computed from the other weights, such as the mean code."""
         return frozenset({"mean_code"})
 
-    @property
-    def noise_sides(self) -> tuple[int, ...]:
-        """The side of every layer's noise, coarse to fine."""
-        return tuple(buffer.shape[-1] for name, buffer in self.named_buffers() if name.endswith(".noise"))
-
-    @abstractmethod
     def map(self, z: Tensor) -> Tensor:
         """Latents ``[B, code_width]`` from N(0, 1) -> codes in W, ``[B, code_width]``."""
+        return self.mapping(z)
 
     @abstractmethod
     def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
@@ -136,11 +133,10 @@ class GenerativePrior(nn.Module, ABC):
         if codes.ndim != 3 or codes.shape[1:] != (self.code_count, self.code_width):
             raise ModelError(f"codes must have the shape [batch, {self.code_count}, {self.code_width}] for this prior, "
                              f"got {list(codes.shape)}; broadcast() repeats one code in W for all layers")
-        offsets = offsets or {}
-        given: Noise = [None] * len(self.noise_sides) if noise is None else noise
+        given: Noise = [None] * self.code_count if noise is None else noise  # there are no more layers than codes
         if window is not None:
-            return self.synthesize_window(codes, given, offsets, window)
-        return self.synthesize(codes, given, offsets)
+            return self.synthesize_window(codes, given, offsets or {}, window)
+        return self.synthesize(codes, given, offsets or {})
 
     def broadcast(self, w: Tensor) -> Tensor:
         """One code per picture, ``[B, code_width]`` -> the same code for every layer, ``[B, L, code_width]``."""
@@ -151,9 +147,8 @@ class GenerativePrior(nn.Module, ABC):
         return torch.lerp(self.mean_code.expand_as(codes), codes, psi)
 
 
-def with_offsets(features: Tensor, offsets: Offsets) -> Tensor:
+def with_offset(features: Tensor, offset: Offset | None) -> Tensor:
     """Features ``[B, C, r, r]`` with the offset of their resolution, if there is one."""
-    offset = offsets.get(features.shape[-1])
     if offset is None:
         return features
     return features + offset.to(features.dtype) if isinstance(offset, Tensor) else offset(features)

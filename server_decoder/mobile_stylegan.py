@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from server_decoder.generative_prior import Area, GenerativePrior, Noise, Offsets, Synthesis, Window, with_offsets
+from server_decoder.generative_prior import Area, GenerativePrior, Noise, Offsets, Synthesis, Window, with_offset
 from server_decoder.stylegan2.layers import NEGATIVE_SLOPE, MappingNetwork
 from server_decoder.weight_file import WeightKind, described_network, fill, read_config, read_weights, save_network
 
@@ -169,7 +170,7 @@ class Block(nn.Module):
         self.conv1 = StyledConv(SeparableConv(channels // 4, out_channels), channels // 4, resolution, code_width)
         self.conv2 = StyledConv(SeparableConv(out_channels, out_channels), out_channels, resolution, code_width)
 
-    def forward(self, x: Tensor, code1: Tensor, code2: Tensor, noise: tuple[Tensor | None, Tensor | None]) -> Tensor:
+    def forward(self, x: Tensor, code1: Tensor, code2: Tensor, noise: Noise) -> Tensor:
         """``code1`` steers the transform and the first convolution, ``code2`` the second."""
         # The first convolution's modulation commutes with the transform: one multiplication at the low resolution.
         style = 0.5 * self.affine(code1) * self.conv1.affine(code1).repeat(1, 4)
@@ -216,32 +217,27 @@ class MobileStyleGAN(GenerativePrior):
         heads = set() if isinstance(self.head, WaveletHead) else {"head.weight", "head.bias"}
         return super().measured | heads
 
-    def map(self, z: Tensor) -> Tensor:
-        return self.mapping(z)
-
     def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
-        x = with_offsets(self.conv(self.input, codes[:, 0], noise[0]), offsets)
-        features = {_BASE: x}
-        for index, block in enumerate(self.blocks):
-            first = 1 + 2 * index
-            x = with_offsets(block(x, codes[:, first], codes[:, first + 1], (noise[first], noise[first + 1])), offsets)
-            features[_BASE << (index + 1)] = x
-        picture = self.head(x, codes[:, -1]) if isinstance(self.head, WaveletHead) else self.head(x)
-        return Synthesis(picture, features)
+        return self._synthesize(codes, noise, offsets, {})
 
     def synthesize_window(self, codes: Tensor, noise: Noise, offsets: Offsets, window: Window) -> Synthesis:
         """As `synthesize`; features from `WHOLE` on are the part that the window's picture depends on."""
         if fine := [resolution for resolution in offsets if resolution > WHOLE]:
             raise ModelError(f"a window has no offsets above {WHOLE}x{WHOLE}, got some at {fine}")
-        needed = self._needed(window)
-        x = with_offsets(self.conv(self.input, codes[:, 0], noise[0]), offsets)
+        return self._synthesize(codes, noise, offsets, self._needed(window))
+
+    def _synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets, needed: Mapping[int, Area]) -> Synthesis:
+        """``needed``: the part of features that is kept, by resolution."""
+        x = with_offset(self.conv(self.input, codes[:, 0], noise[0]), offsets.get(_BASE))
         features, covered = {_BASE: x}, Area(0, 0, _BASE, _BASE)
-        for index, block in enumerate(block for block in self.blocks if isinstance(block, Block)):
+        blocks: Any = self.blocks
+        for index, block in enumerate(blocks):
             first, resolution, covered = 1 + 2 * index, _BASE << (index + 1), covered.doubled()
-            maps = [layer.noise if own is None else own
-                    for layer, own in zip((block.conv1, block.conv2), noise[first:first + 2], strict=True)]
-            x = block(x, codes[:, first], codes[:, first + 1], (covered.of_maps(maps[0]), covered.of_maps(maps[1])))
-            x = with_offsets(x, offsets) if resolution <= WHOLE else x
+            own = noise[first:first + 2]
+            if needed:
+                own = [covered.of_maps(layer.noise if given is None else given)
+                       for layer, given in zip((block.conv1, block.conv2), own, strict=True)]
+            x = with_offset(block(x, codes[:, first], codes[:, first + 1], own), offsets.get(resolution))
             if resolution in needed:
                 x, covered = needed[resolution].of_maps(x, covered), needed[resolution]
             features[resolution] = x

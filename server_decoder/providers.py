@@ -26,9 +26,6 @@ Device = Literal["cpu", "cuda"]
 PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Device -> ONNX Runtime's execution provider."""
 
-WARNINGS, SILENT = 2, 4
-"""ONNX Runtime's severities: it logs messages of at least this severity to stderr."""
-
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
 _preloading, _registering = threading.Lock(), threading.Lock()  # both change state of the process
@@ -99,14 +96,6 @@ def require_provider(device: str) -> str:
             "install edgegrain[gpu] (onnxruntime-gpu instead of onnxruntime, never both)"
         )
     return provider
-
-
-def provider_chain(device: str, cuda: CudaOptions, memory_limit: int | None) -> list[str | tuple[str, dict[str, str]]]:
-    """The providers of a session on ``device``, preferred first; `create_session` requires that one."""
-    if device == "cpu":
-        return [PROVIDERS["cpu"]]
-    # Shape arithmetic has kernels on the CPU only.
-    return [(PROVIDERS["cuda"], cuda.provider_options(memory_limit)), PROVIDERS["cpu"]]
 
 
 def preload_cuda() -> None:
@@ -194,9 +183,9 @@ def session_options(device: str, threads: int | None, *, in_memory: bool = True)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # Failures raise exceptions. On CUDA, warnings name convolutions without a fast algorithm and nodes that run on the
-    # CPU; ONNX Runtime's Python interface cannot pass them on, so it writes them to stderr.
-    options.log_severity_level = SILENT if device == "cpu" else WARNINGS
+    # Failures raise exceptions. On CUDA, warnings (2) name convolutions without a fast algorithm and nodes that run on
+    # the CPU; ONNX Runtime's Python interface cannot pass them on, so it writes them to stderr.
+    options.log_severity_level = 4 if device == "cpu" else 2
     # One more block of memory for each batch size would double the memory. On a CPU it gains no time, and replayed CUDA
     # graphs allocate nothing.
     options.enable_mem_pattern = False
@@ -292,19 +281,28 @@ def limited_arena(options: onnxruntime.SessionOptions, limit: int) -> Iterator[N
         yield
 
 
-def create_session(source: bytes | str, options: onnxruntime.SessionOptions, device: str,
-                   chain: list[str | tuple[str, dict[str, str]]], network: str) -> onnxruntime.InferenceSession:
-    """A session of a ``network``, such as ``"decoder"``, on the first provider of the chain, without fall-back."""
+def create_session(source: bytes | str, options: onnxruntime.SessionOptions, device: str, network: str,
+                   cuda: CudaOptions, memory_limit: int | None = None) -> onnxruntime.InferenceSession:
+    """A session of a ``network``, such as ``"decoder"``, on a device's provider, which is installed; no fall-back."""
     import onnxruntime
 
-    provider = chain[0] if isinstance(chain[0], str) else chain[0][0]
+    provider = PROVIDERS[device]
+    chain: list[str | tuple[str, dict[str, str]]] = [provider]
+    if device == "cuda":
+        preload_cuda()
+        # Shape arithmetic has kernels on the CPU only.
+        chain = [(provider, cuda.provider_options(memory_limit)), PROVIDERS["cpu"]]
     try:
         if isinstance(source, bytes):
             refuse_control_flow(source)
         with outside_captures(device):
             session = onnxruntime.InferenceSession(source, options, providers=chain, enable_fallback=0)
     except Exception as error:  # ONNX Runtime has no common class for errors of a damaged model
-        raise _start_failure(error, device, provider, network) from error
+        if is_lack_of_memory(error):
+            raise device_failure(error, device, f"loading the {network}") from error
+        if device == "cuda" and "cud" in str(error).lower():  # CUDA or cuDNN
+            raise not_active(device, provider, (), first_line(error)) from error
+        raise BundleError(f"the {network} cannot be loaded: {first_line(error)}") from error
     session.disable_fallback()
     if provider not in session.get_providers():
         raise not_active(device, provider, tuple(session.get_providers()))
@@ -318,15 +316,6 @@ def device_failure(error: Exception, device: str, work: str) -> DeviceError:
         return DeviceMemoryError(f"{work} needs more memory than {device} has left ({text}); take smaller batches, or "
                                  "raise the limit if there is one")
     return DeviceError(f"{work} failed on {device}: {text}")
-
-
-def _start_failure(error: Exception, device: str, provider: str, network: str) -> DeviceError | BundleError:
-    """The error for an exception of ONNX Runtime while it loads a network: of the device, or of the file."""
-    if is_lack_of_memory(error):
-        return device_failure(error, device, f"loading the {network}")
-    if device == "cuda" and "cud" in str(error).lower():  # CUDA or cuDNN
-        return not_active(device, provider, (), first_line(error))
-    return BundleError(f"the {network} cannot be loaded: {first_line(error)}")
 
 
 def is_lack_of_memory(error: Exception) -> bool:

@@ -80,19 +80,17 @@ def read_record(path: str | Path, kind: WeightKind[Any], name: str, default: Any
         return json.loads(header[name]) if name in header else default
 
 
-def fill_network(network: nn.Module, path: str | Path, kind: WeightKind[Any], *, prefix: str = "",
-                 without: str | None = None) -> None:
-    """Load a file's tensors, those under ``prefix``, into a network; strict, but for the network's tensors under
-    ``without``, which such files do not hold."""
+def fill_network(network: nn.Module, path: str | Path, kind: WeightKind[Any], *, without: str | None = None) -> None:
+    """Load a file's tensors into a network; strict, but for the network's tensors under ``without``, which such files
+    do not hold."""
     with kind.reading(path):
-        state = read_weights(path, prefix)
+        state = read_weights(path)
     fill(network, state, path, without=without)
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: str | Path, *, without: str | None = None) -> None:
     """Load a state that was read from ``path``; strict, as `fill_network`."""
-    frozen = () if without is None else tuple(name for name in network.state_dict() if name.startswith(without))
-    wanted = set(network.state_dict()) - set(frozen)
+    wanted = {name for name in network.state_dict() if without is None or not name.startswith(without)}
     missing, unknown = sorted(wanted - set(state)), sorted(set(state) - wanted)
     try:
         if missing or unknown:

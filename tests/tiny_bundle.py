@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from codec_contract.bundle.find import DEFAULT_BUNDLE
 from codec_contract.bundle.manifest import (
     CODER_TABLES,
     DECODER_ONNX,
-    ENCODER_ONNX,
     ENCODER_WEIGHTS,
     GOLDEN,
     MANIFEST,
@@ -40,8 +39,7 @@ from edge_encoder.integer_network import (
     save_integer_network,
 )
 from edge_encoder.twin import box_network
-from export.encoder.graph import exact_graph
-from export.encoder.onnx import write_onnx
+from export.encoder import export_encoder
 from tests.networks import random_network
 
 HR, LR = 64, 16
@@ -184,16 +182,17 @@ def add_enlarger(root: Path, doublings: int) -> None:
 
 def write_tiny_bundle(
     folder: Path, name: str = "tiny-64-lr16", *, random: bool = False, decoder: bytes | None = None,
-    doublings: int = 0, lr: int = LR, step: int = 1,
+    architecture: Mapping[str, object] | None = None, doublings: int = 0, lr: int = LR, step: int = 1,
 ) -> Path:
     """Write a complete bundle into ``folder / name`` and return that folder; a ``random`` exact network instead of the
-    box mean makes another LR contract, ``doublings`` are those of an enlarger, ``step`` that of levels in payloads."""
+    box mean makes another LR contract, ``architecture`` is the decoder's, ``doublings`` are those of an enlarger,
+    ``step`` that of levels in payloads."""
     root = folder / name
     root.mkdir(parents=True)
     network = random_network(HR, lr, seed=3) if random else replace(box_network(HR, lr), architecture="box")
     tables = replace(CoderTables.default(), step=step)
     save_integer_network(network, root / ENCODER_WEIGHTS)
-    write_onnx(exact_graph(network), root / ENCODER_ONNX)
+    export_encoder(network, root, ["onnx"])
     (root / DECODER_ONNX).write_bytes(decoder or repeating_decoder(HR, lr))
     (root / CODER_TABLES).write_bytes(tables.to_json())
     (root / GOLDEN).write_text(json.dumps(make_golden(lambda rgb: run_reference(network, rgb), HR)))
@@ -211,7 +210,8 @@ def write_tiny_bundle(
             "architecture": network.architecture, "layers": len(network.layers), "parameters": network.parameters,
             "max_accumulator_log2": round(max(prove_bound(network).values()), 2)},
         "preprocessing": PREPROCESSING,
-        "decoder": {"file": DECODER_ONNX, "input": "lr", "output": "hr", "controls": []},
+        "decoder": {"file": DECODER_ONNX, "input": "lr", "output": "hr", "controls": [],
+                    **({} if architecture is None else {"architecture": architecture})},
         "training": {},
         "evaluation": {},
         "licence": {"weights": "Apache-2.0", "data": "none"},

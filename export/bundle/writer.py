@@ -261,8 +261,7 @@ def _write_folder(folder: Path, write: Callable[[Path], None], decoder: bytes, r
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The manifest of the bundle in ``folder``, which was checked before."""
-    record: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-    return record
+    return json.loads((folder / MANIFEST).read_bytes())
 
 
 def _entry(data: bytes) -> dict[str, Any]:

@@ -20,13 +20,7 @@ import torch
 from torch import nn
 
 from codec_contract.bundle.find import ALIASES, find_bundle, installed_bundles
-from codec_contract.bundle.manifest import (
-    CODER_TABLES,
-    ENCODER_WEIGHTS,
-    MANIFEST,
-    Manifest,
-    load_manifest,
-)
+from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST, Manifest, load_manifest
 from codec_contract.errors import BundleError, ExportError
 from codec_contract.fit import fit_picture
 from codec_contract.lr_coder.coder_tables import CoderTables, rounded
@@ -342,25 +336,21 @@ Tune = Callable[[Int8Decoder, Rgb], Int8Decoder]
 
 def export_compared(source: DecoderSource, options: DecoderOptions, pictures: Path | None = None, count: int = 8,
                     tune: Tune | None = None) -> ExportedDecoder:
-    """Export a decoder and compare it with torch on ``count`` LRs of a folder of pictures, or of those that ship."""
-    found = find_pictures(pictures)
-    if options.precision is Precision.int8:
-        return export_int8(source, found, tune)
-    model = export_decoder(source.decoder, source.network.lr, options)
-    lrs = real_lrs(source.network, found, count)
-    return ExportedDecoder(source, options, model, compare_decoder(model, source.decoder, lrs, options.precision))
+    """Export a decoder and compare it with torch on ``count`` LRs of a folder of pictures, or of those that ship.
 
-
-def export_int8(source: DecoderSource, pictures: Sequence[Path], tune: Tune | None = None) -> ExportedDecoder:
-    """A decoder in int8, calibrated, and tuned if ``tune`` is given, on LRs of pictures, and compared on some of them:
-    its ranges hold for such pictures only."""
-    lrs = varied_lrs(source, pictures, CALIBRATED)
-    made = int8_decoder(export_decoder(source.decoder, source.network.lr, DecoderOptions()), lrs)
-    if tune is not None:
-        made = tune(made, varied_lrs(source, pictures, TUNED))
-    comparison = compare_decoder(made.int8, source.decoder, lrs[:8], Precision.int8)
-    options = DecoderOptions(precision=Precision.int8)
-    return ExportedDecoder(source, options, made.int8, comparison, float32=made.float32)
+    One in int8 is calibrated on LRs of these pictures, and tuned if ``tune`` is given.
+    """
+    found, float32 = find_pictures(pictures), b""
+    if options.precision is Precision.int8:  # compared on pictures of the calibration: its ranges hold for such only
+        lrs = varied_lrs(source, found, CALIBRATED)
+        made = int8_decoder(export_decoder(source.decoder, source.network.lr, DecoderOptions()), lrs)
+        if tune is not None:
+            made = tune(made, varied_lrs(source, found, TUNED))
+        model, float32, lrs = made.int8, made.float32, lrs[:8]
+    else:
+        model, lrs = export_decoder(source.decoder, source.network.lr, options), real_lrs(source.network, found, count)
+    comparison = compare_decoder(model, source.decoder, lrs, options.precision)
+    return ExportedDecoder(source, options, model, comparison, float32)
 
 
 def varied_lrs(source: DecoderSource, pictures: Sequence[Path], count: int) -> Rgb:

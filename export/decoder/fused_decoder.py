@@ -83,20 +83,22 @@ def _sequence(graph: FusedGraph, x: Value | Sequence[Value], name: str, layers: 
 def _invertible(graph: FusedGraph, decoder: RRDBDecoder, lr: Value, name: str) -> tuple[Value, list[Value]]:
     """The RRDB decoder's picture, and f_inv, coarse to fine."""
     x, f_inv = graph.layer(lr, f"{name}.conv_first", decoder.conv_first), []
+    parts: Any = decoder
     octaves: Any = _octaves(graph, decoder) if decoder.config.step else None
-    branches: Any = decoder.step_branches if decoder.config.step else ()
-    scales: Any = decoder.scales
-    upsamples: Any = decoder.upsamples
-    for index, scale in enumerate(scales):
+    for index, scale in enumerate(parts.scales):
         if index:
-            x = _upsampled(graph, x, upsamples[index - 1].conv, f"{name}.upsamples.{index - 1}.conv")
+            conv = parts.upsamples[index - 1].conv
+            if not isinstance(conv, nn.ConvTranspose2d):
+                x = graph.upsample(x, "nearest" if conv is None else "bilinear")
+            if conv is not None:
+                x = graph.layer(x, f"{name}.upsamples.{index - 1}.conv", conv, **_LEAKY)
         below = x
         for place, block in enumerate(scale.blocks):
             x = _block(graph, x, block, f"{name}.scales.{index}.blocks.{place}")
         if scale.conv is not None:
             x = graph.layer(x, f"{name}.scales.{index}.conv", scale.conv, residual=below)
-        if index < len(branches):
-            x = _with_step(graph, x, octaves, branches[index], f"{name}.step_branches.{index}")
+        if octaves is not None and index < len(parts.step_branches):
+            x = _with_step(graph, x, octaves, parts.step_branches[index], f"{name}.step_branches.{index}")
         f_inv.append(x)
     return _sequence(graph, x, f"{name}.head", decoder.head), f_inv
 
@@ -115,12 +117,6 @@ def _with_step(graph: FusedGraph, x: Value, octaves: Value, branch: StepBranch, 
     for place, block in enumerate(blocks):
         y = _block(graph, y, block, f"{name}.blocks.{place}")
     return graph.add(x, graph.scale(graph.layer(y, f"{name}.conv", branch.conv), octaves))
-
-
-def _upsampled(graph: FusedGraph, x: Value, conv: nn.Conv2d | nn.ConvTranspose2d | None, name: str) -> Value:
-    if conv is None:
-        return graph.upsample(x, "nearest")
-    return graph.layer(graph.upsample(x, "bilinear") if isinstance(conv, nn.Conv2d) else x, name, conv, **_LEAKY)
 
 
 def _block(graph: FusedGraph, x: Value, block: RRDB | ResidualBlock, name: str) -> Value:
@@ -144,12 +140,10 @@ class _Code(NamedTuple):
 def _codes(graph: FusedGraph, predictor: CodePredictor, mean: Tensor, f_inv: Sequence[Value]) -> list[_Code]:
     base: dict[int, Value] = {}
     finer: Value | None = None
-    scales: Any = predictor.scales
-    linears: Any = predictor.codes
-    layers: Any = predictor.branches
+    parts: Any = predictor
     for x in reversed(f_inv[:len(predictor.scales)]):
         side = x.shape[0]
-        part, name = scales[str(side)], f"codes.scales.{side}"
+        part, name = parts.scales[str(side)], f"codes.scales.{side}"
         if part.adapt is not None:
             x = graph.layer(x, f"{name}.adapt", part.adapt, residual=finer)
         elif finer is not None:
@@ -160,9 +154,9 @@ def _codes(graph: FusedGraph, predictor: CodePredictor, mean: Tensor, f_inv: Seq
     branches: dict[int, Value] = {}
     codes = []
     for index, (side, branch, linear) in enumerate(
-            zip(predictor.scale_of_code, predictor.branch_of_code, linears, strict=True)):
+            zip(predictor.scale_of_code, predictor.branch_of_code, parts.codes, strict=True)):
         if branch not in branches:
-            x = _sequence(graph, base[side], f"codes.branches.{branch}", layers[branch])
+            x = _sequence(graph, base[side], f"codes.branches.{branch}", parts.branches[branch])
             branches[branch] = graph.cast(graph.reshape(x, x.shape[-1]), False)
         matrix, offset = _wide(linear.weight), _wide(linear.bias) + _wide(mean)
         if matrix.shape[1] > matrix.shape[0]:  # the product with a style's matrix would be larger than both

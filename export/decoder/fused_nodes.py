@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -154,15 +154,13 @@ class FusedGraph:
 
     def dense_block(self, x: Value, name: str, block: ResidualDenseBlock, outer: Value | None) -> Value:
         """``DenseBlock``, with the input of the residual connection around it."""
-        kind, inputs = np.float16 if self.half else np.float32, [x, outer]
-        for index, conv in enumerate(block.convs(), 1):
-            inputs.append(self.constant(f"{name}.conv{index}.weight",
-                                        array(conv.weight).transpose(0, 2, 3, 1).astype(kind)))
-        for index, conv in enumerate(block.convs(), 1):
-            assert conv.bias is not None
-            inputs.append(self.constant(f"{name}.conv{index}.bias", array(conv.bias)))
+        kind, convs = np.float16 if self.half else np.float32, [*enumerate(block.convs(), 1)]
+        weights = [self.constant(f"{name}.conv{index}.weight", array(conv.weight).transpose(0, 2, 3, 1).astype(kind))
+                   for index, conv in convs]
+        biases = [self.constant(f"{name}.conv{index}.bias", array(cast(Tensor, conv.bias))) for index, conv in convs]
         scales: dict[str, Any] = {"scale": RESIDUAL_SCALE, **({} if outer is None else {"outer_scale": RESIDUAL_SCALE})}
-        return self.nodes("DenseBlock", inputs, [x.shape], half=self.half, slope=NEGATIVE_SLOPE, **scales)[0]
+        return self.nodes("DenseBlock", [x, outer, *weights, *biases], [x.shape], half=self.half, slope=NEGATIVE_SLOPE,
+                          **scales)[0]
 
     def upsample(self, x: Value, mode: str) -> Value:
         """A map at twice its size; ``mode`` is nearest or bilinear."""

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from server_decoder.generative_prior import GenerativePrior, Noise, Offsets, Synthesis, with_offsets
+from server_decoder.generative_prior import GenerativePrior, Noise, Offsets, Synthesis, with_offset
 from server_decoder.grain.fusion import FeatureFusion, PictureFusion, channel_means
 from server_decoder.grain.grain import Grain, GrainConfig
 from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, RRDBDecoder
@@ -53,19 +53,14 @@ def served_decoder(decoder: Grain | RRDBDecoder, *, half: bool = False) -> Serve
     return served.eval().requires_grad_(False)
 
 
-def upsampled_conv2d(x: Tensor, weight: Tensor) -> Tensor:
-    """A 3x3 convolution with ``weight`` ``[out, in, 3, 3]`` of ``x`` after nearest-neighbour upsampling, computed at
-    the resolution of ``x``.
+def upsampled_kernel(weight: Tensor) -> Tensor:
+    """The kernel ``[in, out, 4, 4]`` of the transposed convolution, of stride 2 and padding 1, that equals upsampling
+    by nearest neighbours and a 3x3 convolution with ``weight`` ``[out, in, 3, 3]``.
 
     Of the nine pixels that the convolution reads, copies of the same pixel are multiplied by the sum of their weights:
     two by two products per output pixel, different ones for each of the four phases. Written as a transposed
     convolution, they are a pixel's contribution to its 4x4 surroundings.
     """
-    return F.conv_transpose2d(x, upsampled_kernel(weight).to(x.dtype), stride=2, padding=1)
-
-
-def upsampled_kernel(weight: Tensor) -> Tensor:
-    """The kernel ``[in, out, 4, 4]`` of `upsampled_conv2d`'s transposed convolution."""
     kernel = weight.transpose(0, 1)
     for dim in (2, 3):  # three taps to four, mirrored: those of a pixel's two copies are added where both are read
         first, middle, last = kernel.unbind(dim)
@@ -106,7 +101,8 @@ class ServedFusion(FeatureFusion):
             joined = coarse[0]
             for part in coarse[1:]:
                 joined = torch.cat([F.interpolate(joined, scale_factor=2, mode="nearest"), part], 1)
-            x = x + upsampled_conv2d(joined, first.weight[:, :below])
+            kernel = upsampled_kernel(first.weight[:, :below]).to(joined.dtype)
+            x = x + F.conv_transpose2d(joined, kernel, stride=2, padding=1)
         for layer in rest:
             x = layer(x)
         return x.to(weights.dtype)
@@ -131,10 +127,6 @@ class ServedPictureFusion(PictureFusion):
         dtype = self.to_rgb.weight.dtype
         return super().forward(invertible.to(dtype), style.to(dtype)).to(style.dtype)
 
-    def narrow(self) -> None:
-        """Make all weights halves."""
-        self.half()
-
 
 class ServedGrain(Grain):
     """`Grain` made of the parts above."""
@@ -157,8 +149,10 @@ class ServedGrain(Grain):
         if self.codes is not None:
             for part in (self.codes.scales, self.codes.branches, self.codes.offsets):
                 part.half()
-        if isinstance(self.fusion, ServedFusion | ServedPictureFusion):
+        if isinstance(self.fusion, ServedFusion):
             self.fusion.narrow()
+        elif self.fusion is not None:
+            self.fusion.half()
 
 
 def half_prior(prior: GenerativePrior) -> GenerativePrior:
@@ -166,14 +160,9 @@ def half_prior(prior: GenerativePrior) -> GenerativePrior:
 
     Activations and features are halves; codes, styles and pictures stay float32.
     """
-    form: HalfStyleGAN2 | HalfMobileStyleGAN
-    match prior:
-        case StyleGAN2():
-            form = HalfStyleGAN2(prior.config)
-        case MobileStyleGAN():
-            form = HalfMobileStyleGAN(prior.config)
-        case _:
-            return prior
+    if not isinstance(prior, StyleGAN2 | MobileStyleGAN):
+        return prior
+    form = HalfStyleGAN2(prior.config) if isinstance(prior, StyleGAN2) else HalfMobileStyleGAN(prior.config)
     form.load_state_dict(prior.state_dict(), assign=True)
     return form.eval().requires_grad_(False)
 
@@ -204,7 +193,7 @@ class HalfStyleGAN2(StyleGAN2):
                 None if last and resolution in offsets else following, gain=math.sqrt(2))
             if last:
                 if resolution in offsets:
-                    x = with_offsets(x, offsets)
+                    x = with_offset(x, offsets[resolution])
                     modulated = x if following is None else x * per_channel(following, x)
                 features[resolution] = x
                 rgb = self._rgb(to_rgb[index // 2], x, codes[:, index + 1])
@@ -235,7 +224,7 @@ class HalfMobileStyleGAN(MobileStyleGAN):
         blocks = [block for block in self.blocks if isinstance(block, Block)]
         style, peak = normalized_style(self.conv.affine(codes[:, 0]))
         x = modulate(self.input, style).half()  # [B, C, 4, 4]
-        x = with_offsets(self._convolve(self.conv, x, peak)[0], offsets)
+        x = with_offset(self._convolve(self.conv, x, peak)[0], offsets.get(x.shape[-1]))
         features = {x.shape[-1]: x}
         for index, block in enumerate(blocks):
             first = 1 + 2 * index
@@ -244,7 +233,7 @@ class HalfMobileStyleGAN(MobileStyleGAN):
             x = _inverse_haar(0.5 * x.float() * style[:, :, None, None]).half()
             style, following = normalized_style(block.conv2.affine(codes[:, first + 1]))
             _, x = self._convolve(block.conv1, x, peak, style)
-            x = with_offsets(self._convolve(block.conv2, x, following)[0], offsets)
+            x = with_offset(self._convolve(block.conv2, x, following)[0], offsets.get(x.shape[-1]))
             features[x.shape[-1]] = x
         if not isinstance(self.head, WaveletHead):
             return Synthesis(_pointwise(self.head, x, None), features)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from codec_contract.errors import ExportError
+from codec_contract.files import write_atomically
 from edge_encoder.integer_network import IntegerNetwork, prove_bound
 from export.encoder.graph import FORMATS, EncoderGraph, TfliteConverter, exact_graph
 
@@ -26,17 +27,17 @@ def export_encoder(encoder: IntegerNetwork | EncoderGraph, out_dir: str | Path,
     for kind, path in paths.items():
         progress(path.name)
         if kind == "tflite":
-            from export.encoder.tflite_converters import write_tflite
+            from export.encoder.tflite_converters import converted
 
-            write_tflite(encoder, path, tflite_converter)
+            write_atomically(path, converted(encoder, tflite_converter))
         elif kind == "coreml":
             from export.encoder.coreml import write_coreml
 
             write_coreml(encoder, path)
         else:
-            from export.encoder.onnx import write_onnx
+            from export.encoder.onnx import onnx_model
 
-            write_onnx(encoder, path)
+            write_atomically(path, onnx_model(encoder).SerializeToString())
     return paths
 
 

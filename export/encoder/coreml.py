@@ -85,16 +85,10 @@ def _operation(mb: Any, node: g.Node, inputs: list[Any]) -> Any:
             top, left, bottom, right = node.padding
             return mb.conv(x=x, weight=_weight(mb, node, name), bias=node.bias, strides=list(node.strides),
                            pad_type="custom", pad=[top, bottom, left, right], groups=node.groups, name=name)
-        case g.Add():
-            return mb.add(x=x, y=inputs[1], name=name)
-        case g.Multiply():
-            return mb.mul(x=x, y=inputs[1], name=name)
-        case g.Floor():
-            return mb.floor(x=x, name=name)
-        case g.Sigmoid():
-            return mb.sigmoid(x=x, name=name)
-        case g.Exp():
-            return mb.exp(x=x, name=name)
+        case g.Add() | g.Multiply():
+            return (mb.add if isinstance(node, g.Add) else mb.mul)(x=x, y=inputs[1], name=name)
+        case g.Floor() | g.Sigmoid() | g.Exp():  # mb has the same names
+            return getattr(mb, type(node).__name__.lower())(x=x, name=name)
         case g.Clip():
             return mb.clip(x=x, alpha=0.0, beta=node.high, name=name)
         case g.Scale():

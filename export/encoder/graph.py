@@ -121,11 +121,7 @@ class Concat:
     """Tensors stacked along the channels."""
 
     name: str
-    parts: tuple[str, ...]
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return self.parts
+    inputs: tuple[str, ...]
 
 
 Node = Conv | Add | Floor | Clip | Scale | LeakyRelu | Concat | Multiply | Sigmoid | Exp
@@ -166,7 +162,7 @@ class EncoderGraph:
                 height, width = convolved((height, width), (node.weight.shape[2], node.weight.shape[3]),
                                           node.strides, node.padding)
             elif isinstance(node, Concat):
-                channels = sum(shapes[part][0] for part in node.parts)
+                channels = sum(shapes[part][0] for part in node.inputs)
             shapes[node.name] = channels, height, width
         return shapes
 

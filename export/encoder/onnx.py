@@ -5,14 +5,12 @@ Written with ONNX's own helpers, so no converter can change a number between the
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from codec_contract.files import write_atomically
 from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
 from export.encoder.graph import OUTPUT, EncoderGraph, int8_parts
@@ -20,11 +18,6 @@ from export.encoder.graph import OUTPUT, EncoderGraph, int8_parts
 OPSET = 18
 IR_VERSION = 8
 """The IR version of opset 18; every ONNX Runtime since 1.14 reads it."""
-
-
-def write_onnx(graph: EncoderGraph, path: str | Path) -> Path:
-    """Write the encoder for ONNX Runtime (pictures as ``[N, H, W, 3]``)."""
-    return write_atomically(path, onnx_model(graph).SerializeToString())
 
 
 def onnx_model(graph: EncoderGraph, *, batch: int | str = "n", int8: bool = True) -> onnx.ModelProto:
@@ -78,8 +71,7 @@ class _Writer:
         parts = int8_parts(weight) if self.int8 else None
         if parts is None:
             return self.constant(name, weight)
-        integers, scale = (self.constant(f"{name}.{label}", part) for label, part in zip(("int8", "scale"), parts,
-                                                                                         strict=True))
+        integers, scale = self.constant(f"{name}.int8", parts[0]), self.constant(f"{name}.scale", parts[1])
         return self.op("Mul", [self.op("Cast", [integers], f"{name}.float", to=TensorProto.FLOAT), scale], name)
 
     def node(self, node: g.Node, sources: list[str]) -> str:
@@ -96,9 +88,10 @@ class _Writer:
             case g.Clip():
                 return self.op("Clip", [*sources, self.scalar(0.0), self.scalar(node.high)], node.name)
             case g.Scale():
-                scaled = self.op("Mul", [*sources, self.scalar(node.factor)],
-                                 f"{node.name}.scaled" if node.offset else node.name)
-                return self.op("Add", [scaled, self.scalar(node.offset)], node.name) if node.offset else scaled
+                if not node.offset:
+                    return self.op("Mul", [*sources, self.scalar(node.factor)], node.name)
+                scaled = self.op("Mul", [*sources, self.scalar(node.factor)], f"{node.name}.scaled")
+                return self.op("Add", [scaled, self.scalar(node.offset)], node.name)
             case g.LeakyRelu():
                 return self.op("LeakyRelu", sources, node.name, alpha=node.slope)
             case g.Concat():

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from codec_contract.errors import ExportError
-from codec_contract.files import write_atomically
 from codec_contract.onnx_runtime import captured_stderr
 from edge_encoder.integer_network import INPUT
 from export.encoder import graph as g
@@ -29,13 +28,9 @@ from export.encoder.onnx import onnx_model
 from export.encoder.tflite import SIGNATURE, pack, same_padding, tflite_bytes, tflite_schema
 
 
-def write_tflite(graph: EncoderGraph, path: str | Path, converter: TfliteConverter = TfliteConverter.direct) -> Path:
-    """Convert and write the encoder; its signature ``serving_default`` maps ``image`` to ``lr``."""
-    return write_atomically(path, converted(graph, converter))
-
-
 def converted(graph: EncoderGraph, converter: TfliteConverter) -> bytes:
-    """The TFLite file of a graph, as bytes. A converter's output is shown only if it fails."""
+    """The TFLite file of a graph; its signature ``serving_default`` maps ``image`` to ``lr``. A converter's output is
+    shown only if it fails."""
     if converter is TfliteConverter.direct:
         return tflite_bytes(graph)
     convert = _by_onnx2tf if converter is TfliteConverter.onnx2tf else _by_tensorflow
@@ -89,8 +84,7 @@ def _by_tensorflow(graph: EncoderGraph) -> bytes:
 
     with tempfile.TemporaryDirectory(prefix="edgegrain-tflite-") as folder:
         tf.saved_model.save(tf.Module(), folder, signatures={"serving_default": encode.get_concrete_function()})
-        flatbuffer: bytes = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
-    return flatbuffer
+        return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
 
 
 def _operation(tf: Any, shapes: Mapping[str, tuple[int, int, int]], node: g.Node, inputs: list[Any]) -> Any:
@@ -98,16 +92,8 @@ def _operation(tf: Any, shapes: Mapping[str, tuple[int, int, int]], node: g.Node
     match node:
         case g.Conv():
             return _convolve(tf, node, x, shapes[node.input][1:])
-        case g.Add():
-            return tf.add(*inputs)
-        case g.Multiply():
-            return tf.multiply(*inputs)
-        case g.Floor():
-            return tf.floor(x)
-        case g.Sigmoid():
-            return tf.sigmoid(x)
-        case g.Exp():
-            return tf.exp(x)
+        case g.Add() | g.Multiply() | g.Floor() | g.Sigmoid() | g.Exp():  # tf has the same names
+            return getattr(tf, type(node).__name__.lower())(*inputs)
         case g.Clip():
             return tf.clip_by_value(x, 0.0, node.high)
         case g.Scale():

@@ -1,4 +1,4 @@
-"""An encoder graph as a torch module, the runtime of training and servers."""
+"""An encoder graph in torch, the runtime of training and servers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from export.encoder import graph as g
 from export.encoder.graph import EncoderGraph
@@ -19,48 +19,23 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool) -> Callable[[np.ndarray]
 
     Without oneDNN torch uses its own kernels and NNPACK (Winograd, from batch 16 on).
     """
-    module = TorchGraph(graph)
+    weights = {node.name: [torch.from_numpy(np.ascontiguousarray(part)).float() for part in (node.weight, node.bias)]
+               for node in graph.nodes if isinstance(node, g.Conv)}
 
-    @torch.inference_mode()
-    def encode(rgb: np.ndarray) -> np.ndarray:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # newer torch warns about TF32 for GPUs when these flags are set
-            with torch.backends.mkldnn.flags(enabled=onednn):
-                return module(torch.from_numpy(np.ascontiguousarray(rgb))).numpy()
-
-    return encode
-
-
-class TorchGraph(nn.Module):
-    """uint8 ``[N, hr, hr, 3]`` -> uint8 ``[N, lr, lr, 3]``."""
-
-    def __init__(self, graph: EncoderGraph) -> None:
-        super().__init__()
-        self.graph = graph
-        for node in graph.nodes:
-            if isinstance(node, g.Conv):
-                for part, value in (("weight", node.weight), ("bias", node.bias)):
-                    self.register_buffer(_name(node, part), torch.from_numpy(np.ascontiguousarray(value)).float())
-
-    def forward(self, image: Tensor) -> Tensor:
-        lr = self.graph.run(image.permute(0, 3, 1, 2).contiguous().float(), self._operation)
-        return lr.to(torch.uint8).permute(0, 2, 3, 1)
-
-    def _operation(self, node: g.Node, inputs: list[Tensor]) -> Tensor:
+    def compute(node: g.Node, inputs: list[Tensor]) -> Tensor:
         x = inputs[0]
         match node:
             case g.Conv():
-                return self._convolve(node, x)
+                (weight, bias), (top, left, bottom, right) = weights[node.name], node.padding
+                if top == left == bottom == right:
+                    return F.conv2d(x, weight, bias, node.strides, top, groups=node.groups)
+                return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, node.strides, groups=node.groups)
             case g.Add():
                 return x + inputs[1]
             case g.Multiply():
                 return x * inputs[1]
-            case g.Floor():
-                return x.floor()
-            case g.Sigmoid():
-                return x.sigmoid()
-            case g.Exp():
-                return x.exp()
+            case g.Floor() | g.Sigmoid() | g.Exp():  # tensors have the same names
+                return getattr(x, type(node).__name__.lower())()
             case g.Clip():
                 return x.clamp(0, node.high)
             case g.Scale():
@@ -70,13 +45,12 @@ class TorchGraph(nn.Module):
             case g.Concat():
                 return torch.cat(inputs, 1)
 
-    def _convolve(self, node: g.Conv, x: Tensor) -> Tensor:
-        weight, bias = self.get_buffer(_name(node, "weight")), self.get_buffer(_name(node, "bias"))
-        top, left, bottom, right = node.padding
-        if top == left == bottom == right:
-            return F.conv2d(x, weight, bias, node.strides, top, groups=node.groups)
-        return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, node.strides, groups=node.groups)
+    @torch.inference_mode()
+    def encode(rgb: np.ndarray) -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer torch warns about TF32 for GPUs when these flags are set
+            with torch.backends.mkldnn.flags(enabled=onednn):
+                image = torch.from_numpy(np.ascontiguousarray(rgb)).permute(0, 3, 1, 2).contiguous()
+                return graph.run(image.float(), compute).to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
-
-def _name(node: g.Conv, part: str) -> str:
-    return f"{node.name}.{part}".replace(".", "_")  # names of buffers have no dots
+    return encode

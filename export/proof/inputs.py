@@ -74,64 +74,59 @@ def make_inputs(hr: int, count: int, *, network: IntegerNetwork | None = None, p
         "picture": partial(_picture, pictures), "noise": _noise, "gradient": _gradient, "checkerboard": _checkerboard,
         "constant": _constant}
     if network is not None:
-        makers["adversarial"] = AdversarialMaker(network)
+        makers["adversarial"] = partial(_adversarial, network)
     plan = [(kind_index, kind, index) for kind_index, kind in enumerate(SHARES) for index in range(counts.get(kind, 0))]
     for kind_index, kind, index in plan[span]:
         name, picture = makers[kind](np.random.default_rng([seed, kind_index, index]), index, hr)
         yield CheckInput(kind, f"{kind} {index}: {name}", np.ascontiguousarray(picture, dtype=np.uint8))
 
 
-class AdversarialMaker:
-    """Searches pictures whose accumulators sit half a unit from a rounding boundary, or are as large as possible.
+def _adversarial(network: IntegerNetwork, rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:
+    """A picture whose accumulators sit half a unit from a rounding boundary, or are as large as possible.
 
     In turn: the stem's patches, each the best of many random ones; patches that drive one channel of the stem to
     its largest or smallest accumulator; and a random search on the last layer or, every second time, on an inner one.
     """
+    layers, stem = network.layers, network.layers[0]
+    tiles = stem.kernel == stem.strides and stem.input == INPUT and stem.groups == 1
+    turn, step = index % 3, index // 3
+    if turn == 0 and tiles:
+        return "stem near boundaries", _boundary_patches(rng, stem, hr)
+    if turn == 1 and tiles:
+        channel, sign = step % stem.out_channels, 1 - 2 * (step // stem.out_channels % 2)
+        tile = (np.sign(stem.weight[channel].astype(int)) == sign).transpose(1, 2, 0) * 255
+        return f"stem channel {channel} extreme", np.tile(tile, (hr // stem.strides[0], hr // stem.strides[1], 1))
+    layer = layers[-1] if step % 2 == 0 else layers[int(rng.integers(0, len(layers)))]
+    return f"{layer.name} near boundaries", _search(rng, network, layer)
 
-    def __init__(self, network: IntegerNetwork) -> None:
-        self.network = network
 
-    def __call__(self, rng: np.random.Generator, index: int, hr: int) -> tuple[str, np.ndarray]:
-        stem = self.network.layers[0]
-        tiles = stem.kernel == stem.strides and stem.input == INPUT and stem.groups == 1
-        turn, step = index % 3, index // 3
-        if turn == 0 and tiles:
-            return "stem near boundaries", self._boundary_patches(rng, stem)
-        if turn == 1 and tiles:
-            channel, sign = step % stem.out_channels, 1 - 2 * (step // stem.out_channels % 2)
-            tile = (np.sign(stem.weight[channel].astype(int)) == sign).transpose(1, 2, 0) * 255
-            return f"stem channel {channel} extreme", np.tile(tile, (hr // stem.strides[0], hr // stem.strides[1], 1))
-        layers = self.network.layers
-        layer = layers[-1] if step % 2 == 0 else layers[int(rng.integers(0, len(layers)))]
-        return f"{layer.name} near boundaries", self._search(rng, layer)
+def _boundary_patches(rng: np.random.Generator, stem: IntegerConv, hr: int) -> np.ndarray:
+    best = rng.integers(0, 256, (1, hr, hr, 3))
+    best_score = near_boundary(accumulate(stem, best), stem).sum(3)
+    for _ in range(PATCH_CANDIDATES - 1):
+        candidate = rng.integers(0, 256, (1, hr, hr, 3))
+        score = near_boundary(accumulate(stem, candidate), stem).sum(3)
+        better = score > best_score
+        pixels = np.repeat(np.repeat(better, stem.strides[0], 1), stem.strides[0], 2)[..., None]
+        best, best_score = np.where(pixels, candidate, best), np.where(better, score, best_score)
+    return best[0]
 
-    def _boundary_patches(self, rng: np.random.Generator, stem: IntegerConv) -> np.ndarray:
-        hr, patch = self.network.hr, stem.strides[0]
-        best = rng.integers(0, 256, (1, hr, hr, 3))
-        best_score = near_boundary(accumulate(stem, best), stem).sum(3)
-        for _ in range(PATCH_CANDIDATES - 1):
-            candidate = rng.integers(0, 256, (1, hr, hr, 3))
-            score = near_boundary(accumulate(stem, candidate), stem).sum(3)
-            better = score > best_score
-            pixels = np.repeat(np.repeat(better, patch, 1), patch, 2)[..., None]
-            best, best_score = np.where(pixels, candidate, best), np.where(better, score, best_score)
-        return best[0]
 
-    def _search(self, rng: np.random.Generator, target: IntegerConv) -> np.ndarray:
-        """Keep random changes of random rectangles that move more of one layer's accumulators to a boundary."""
-        hr = self.network.hr
-        best = _photograph(rng, hr) if rng.random() < 0.5 else rng.integers(0, 256, (hr, hr, 3))
-        best_score = boundary_counts(self.network, best, until=target.name)[target.name]
-        for _ in range(SEARCH_STEPS):
-            candidate = best.copy()
-            height, width = (int(side) for side in rng.integers(hr // 8, hr + 1, 2))
-            top, left = int(rng.integers(0, hr - height + 1)), int(rng.integers(0, hr - width + 1))
-            region = candidate[top : top + height, left : left + width]
-            region[...] = np.clip(region + rng.integers(-8, 9, region.shape), 0, 255)
-            score = boundary_counts(self.network, candidate, until=target.name)[target.name]
-            if score > best_score:
-                best, best_score = candidate, score
-        return best
+def _search(rng: np.random.Generator, network: IntegerNetwork, target: IntegerConv) -> np.ndarray:
+    """Keep random changes of random rectangles that move more of one layer's accumulators to a boundary."""
+    hr = network.hr
+    best = _photograph(rng, hr) if rng.random() < 0.5 else rng.integers(0, 256, (hr, hr, 3))
+    best_score = boundary_counts(network, best, until=target.name)[target.name]
+    for _ in range(SEARCH_STEPS):
+        candidate = best.copy()
+        height, width = (int(side) for side in rng.integers(hr // 8, hr + 1, 2))
+        top, left = int(rng.integers(0, hr - height + 1)), int(rng.integers(0, hr - width + 1))
+        region = candidate[top : top + height, left : left + width]
+        region[...] = np.clip(region + rng.integers(-8, 9, region.shape), 0, 255)
+        score = boundary_counts(network, candidate, until=target.name)[target.name]
+        if score > best_score:
+            best, best_score = candidate, score
+    return best
 
 
 def near_boundary(acc: np.ndarray, layer: IntegerConv) -> np.ndarray:

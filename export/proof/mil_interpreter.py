@@ -87,15 +87,16 @@ class MilProgram:
             self._value(operation.attributes[key]) for key in ("quantized_data", "scale", "zero_point", "axis"))
         sides = np.where(np.arange(integers.ndim) == axis, -1, 1)
         values = integers.astype(np.float32) - zero_point.astype(np.float32).reshape(sides)
-        weight: np.ndarray = values * scale.reshape(sides)
-        return weight
+        return values * scale.reshape(sides)
 
     def _value(self, value: Any) -> Any:
         """A constant: a str, or an array shaped and typed as the specification says."""
         tensor_type = value.type.tensorType
         dtype, shape = _TYPES[tensor_type.dataType], [dimension.constant.size for dimension in tensor_type.dimensions]
         if value.WhichOneof("value") == "blobFileValue":
-            return self._blob(value.blobFileValue, dtype).reshape(shape)
+            data, offset = self._weights[PurePosixPath(value.blobFileValue.fileName).name], value.blobFileValue.offset
+            _, _, size, start = _BLOB_RECORD.unpack_from(data, offset)
+            return np.frombuffer(data, dtype, size // dtype.itemsize, start).reshape(shape)
         tensor = value.immediateValue.tensor
         kind = tensor.WhichOneof("value")
         if kind == "strings":
@@ -103,11 +104,6 @@ class MilProgram:
         if kind == "bytes":
             return np.frombuffer(tensor.bytes.values, dtype).reshape(shape)
         return np.array(getattr(tensor, kind).values, dtype).reshape(shape)
-
-    def _blob(self, reference: Any, dtype: np.dtype) -> np.ndarray:
-        data = self._weights[PurePosixPath(reference.fileName).name]
-        _, _, size, start = _BLOB_RECORD.unpack_from(data, reference.offset)
-        return np.frombuffer(data, dtype, size // dtype.itemsize, start)
 
 
 def _conv(arguments: dict[str, Any]) -> np.ndarray:
@@ -128,11 +124,6 @@ def _conv(arguments: dict[str, Any]) -> np.ndarray:
     return (y + bias).transpose(0, 3, 1, 2)
 
 
-def _leaky_relu(arguments: dict[str, Any]) -> np.ndarray:
-    x = arguments["x"]
-    return np.where(x >= 0, x, x * arguments["alpha"]).astype(np.float32)
-
-
 _KERNELS: dict[str, Callable[[dict[str, Any]], np.ndarray]] = {
     "conv": _conv,
     "add": lambda a: a["x"] + a["y"],
@@ -141,7 +132,7 @@ _KERNELS: dict[str, Callable[[dict[str, Any]], np.ndarray]] = {
     "exp": lambda a: np.exp(a["x"]),
     "floor": lambda a: np.floor(a["x"]),
     "clip": lambda a: np.clip(a["x"], a["alpha"], a["beta"]),
-    "leaky_relu": _leaky_relu,
+    "leaky_relu": lambda a: np.where(a["x"] >= 0, a["x"], a["x"] * a["alpha"]).astype(np.float32),
     "concat": lambda a: np.concatenate(a["values"], axis=int(a["axis"])),
     "cast": lambda a: a["x"].astype({"int32": np.int32, "fp32": np.float32}[a["dtype"]]),
 }

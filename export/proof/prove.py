@@ -26,7 +26,7 @@ import numpy as np
 
 from codec_contract.errors import ExistsError, ExportError
 from codec_contract.files import replace_folder
-from edge_encoder.integer_network import IntegerNetwork, integer_digest, prove_bound, run_reference
+from edge_encoder.integer_network import ACCUMULATOR_LIMIT, IntegerNetwork, integer_digest, prove_bound, run_reference
 from export.encoder import export_encoder
 from export.encoder.graph import FORMATS, EncoderGraph, TfliteConverter, exact_graph
 from export.proof import report as reports
@@ -53,17 +53,18 @@ def export_proven(
     raises.
     """
     network, graph = (encoder, exact_graph(encoder)) if isinstance(encoder, IntegerNetwork) else (None, encoder)
-    bound = prove_bound(network) if network else None
     with _staged(out_dir, formats, force) as staging:
-        artefacts = export_encoder(graph, staging, formats, tflite_converter=tflite_converter,
+        artefacts = export_encoder(encoder, staging, formats, tflite_converter=tflite_converter,
                                    progress=lambda name: say(f"writing {name}"))
         report = reports.new_report(graph, artefacts, source=source)
         job = ProofJob(graph, artefacts, inputs, network, pictures, seed)
         report["inputs"] = input_counts(inputs, adversarial=network is not None)
         report["reference"] = "the int64 reference" if network else "torch"
         report["runtimes"] = compare(_with_progress(job, f"comparing with {report['reference']}", say))
-        if network is not None and bound is not None:
-            report["bound"] = reports.bound_section(bound)
+        if network is not None:
+            bounds = {name: round(bound, 3) for name, bound in prove_bound(network).items()}
+            report["bound"] = {"limit_log2": ACCUMULATOR_LIMIT.bit_length() - 1, "worst_log2": max(bounds.values()),
+                               "layers": bounds}
             report["encoder"]["digest"] = integer_digest(network).hex()
         if tflite := report["files"].get(FORMATS["tflite"]):
             tflite["converter"] = str(tflite_converter)
@@ -120,7 +121,7 @@ class ProofJob:
         """All runtimes, the one to compare with first."""
         runtimes, torch = load_runtimes(self.graph, self.artefacts), torch_runtimes(self.graph)
         if self.network is not None:
-            return [reference_runtime(self.network), *runtimes, *torch]
+            return [Runtime("int64 reference", partial(run_reference, self.network)), *runtimes, *torch]
         return [*torch, *(runtime for runtime in runtimes if not runtime.slow)]
 
     def inputs(self, span: slice = slice(None)) -> Iterator[CheckInput]:
@@ -184,11 +185,6 @@ _runtimes: list[Runtime]
 
 def _run_span(span: slice) -> list[Chunk]:
     return list(run_all(_runtimes, _job.inputs(span)))
-
-
-def reference_runtime(network: IntegerNetwork) -> Runtime:
-    """`run_reference` of a network as a runtime."""
-    return Runtime("int64 reference", partial(run_reference, network))
 
 
 def compare(chunks: Iterable[Chunk]) -> list[dict[str, Any]]:

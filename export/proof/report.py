@@ -15,6 +15,7 @@ import sys
 import timeit
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
@@ -26,7 +27,6 @@ import numpy as np
 from codec_contract.bundle.manifest import ENCODER_COREML, ENCODER_ONNX, ENCODER_TFLITE, GOLDEN, Manifest
 from codec_contract.errors import ExportError
 from edge_encoder.golden_inputs import check_golden
-from edge_encoder.integer_network import ACCUMULATOR_LIMIT
 from export.encoder.graph import Conv, EncoderGraph
 from export.proof.mil_interpreter import MilProgram
 from export.proof.runtimes import Runtime, compiled_model_runtimes, coreml_runtimes, onnx_runtimes, tflite_runtimes
@@ -59,12 +59,6 @@ def new_report(graph: EncoderGraph, artefacts: Mapping[str, Path], *, source: st
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {"system": platform.system(), "architecture": platform.machine(), "processor": processor_name()},
     }
-
-
-def bound_section(bounds: Mapping[str, float]) -> dict[str, Any]:
-    """The bound proof: logarithm of the largest accumulator that a layer can reach."""
-    return {"limit_log2": ACCUMULATOR_LIMIT.bit_length() - 1, "worst_log2": round(max(bounds.values()), 3),
-            "layers": {name: round(bound, 3) for name, bound in bounds.items()}}
 
 
 def require_exact(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -187,10 +181,8 @@ def _versions() -> dict[str, str]:
     found = {}
     for package in ("numpy", "onnx", "onnxruntime", "ai-edge-litert", "coremltools", "torch", "Pillow", "onnx2tf",
                     "tensorflow"):
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -201,12 +193,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]
 
 def processor_name() -> str:
     """The model's name on Linux, elsewhere the one that Python reports, else the architecture."""
-    try:
+    with suppress(OSError):  # not Linux
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
-    except OSError:  # not Linux
-        pass
     return platform.processor() or platform.machine() or "unknown processor"
 
 

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,7 @@ def onnx_runtimes(path: Path, large_batch: int = LARGE_BATCH) -> list[Runtime]:
             batch = 1 if threads == 1 else large_batch
             runtimes.append(Runtime(
                 f"ONNX Runtime {onnxruntime.__version__}, {label} optimizations, {_threads(threads)}, batch {batch}",
-                partial(_run_session, session), batch))
+                lambda rgb, session=session: session.run([OUTPUT], {INPUT: rgb})[0], batch))
     return runtimes
 
 
@@ -98,7 +97,9 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
         except (RuntimeError, ValueError) as error:
             raise ExportError(f"LiteRT cannot load {path}: {error}") from error
         runtimes.append(Runtime(f"LiteRT {version('ai-edge-litert')}, {label}, {_threads(threads)}",
-                                _keeping(interpreter, run), slow=resolver == OpResolverType.BUILTIN_REF))
+                                # The runner does not own the interpreter.
+                                lambda rgb, run=run, owner=interpreter: run(**{INPUT: rgb})[OUTPUT].copy(),
+                                slow=resolver == OpResolverType.BUILTIN_REF))
     return runtimes
 
 
@@ -145,20 +146,6 @@ def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
         Runtime(f"torch {release} eager, oneDNN off, batch {batch}", torch_encoder(graph, onednn=False), batch,
                 fixed_batch=True),
     ]
-
-
-def _run_session(session: Any, rgb: np.ndarray) -> np.ndarray:
-    lr: np.ndarray = session.run([OUTPUT], {INPUT: rgb})[0]
-    return lr
-
-
-def _keeping(interpreter: Any, run: Any) -> Callable[[np.ndarray], np.ndarray]:
-    def encode(rgb: np.ndarray) -> np.ndarray:
-        lr: np.ndarray = run(**{INPUT: rgb})[OUTPUT].copy()
-        return lr
-
-    encode.interpreter = interpreter  # type: ignore[attr-defined]  # the runner does not own it
-    return encode
 
 
 def _coreml_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -214,7 +214,7 @@ class MappingNetwork(nn.Module):
 
 
 @torch.no_grad()
-def mean_code(mapping: MappingNetwork, width: int, count: int = 10_000, seed: int = 0) -> Tensor:
+def mean_code(mapping: nn.Module, width: int, count: int = 10_000, seed: int = 0) -> Tensor:
     """The mean ``[width]`` of ``count`` mapped latents: the centre of mass of W ([StyleGAN] Appendix B).
 
     The latents are drawn on the CPU, so a seed gives the same ones everywhere.

@@ -10,14 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
-from server_decoder.generative_prior import GenerativePrior, Noise, Offsets, Synthesis, with_offsets
-from server_decoder.stylegan2.layers import (
-    BilinearFilter,
-    MappingNetwork,
-    StyledLayer,
-    ToRGB,
-    mean_code,
-)
+from server_decoder.generative_prior import GenerativePrior, Noise, Offsets, Synthesis, with_offset
+from server_decoder.stylegan2.layers import BilinearFilter, MappingNetwork, StyledLayer, ToRGB, mean_code
 from server_decoder.weight_file import WeightKind, described_network, fill, read_config, read_weights, save_network
 
 BASE = 4  # side of the learned constant
@@ -122,9 +116,6 @@ class StyleGAN2(GenerativePrior):
         self.to_rgb = nn.ModuleList(ToRGB(count, width) for count in self.feature_channels.values())
         self.filter = BilinearFilter()
 
-    def map(self, z: Tensor) -> Tensor:
-        return self.mapping(z)
-
     @torch.no_grad()
     def measure_mean_code(self, count: int = 10_000, seed: int = 0) -> None:
         """Set `mean_code` to the mean of ``count`` mapped latents, for truncation after training."""
@@ -138,13 +129,13 @@ class StyleGAN2(GenerativePrior):
                 for resolution in self.config.layer_resolutions]
 
     def synthesize(self, codes: Tensor, noise: Noise, offsets: Offsets) -> Synthesis:
-        x = with_offsets(self.layers[0](self.constant, codes[:, 0], noise[0]), offsets)
+        x = with_offset(self.layers[0](self.constant, codes[:, 0], noise[0]), offsets.get(BASE))
         picture = self.to_rgb[0](x, codes[:, 1])
         features = {BASE: x}
         for index, resolution in enumerate(self.config.resolutions[1:], start=1):
             for layer in (2 * index - 1, 2 * index):
                 x = self.layers[layer](x, codes[:, layer], noise[layer])
-            x = with_offsets(x, offsets)
+            x = with_offset(x, offsets.get(resolution))
             picture = self.filter.upsample(picture) + self.to_rgb[index](x, codes[:, 2 * index + 1])
             features[resolution] = x  # [B, C, resolution, resolution]
         return Synthesis(picture, features)

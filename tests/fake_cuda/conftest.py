@@ -6,8 +6,7 @@ import os
 
 import pytest
 
-from tests.fake_cuda.environment import RUNTIME, FakeCuda, prepare
-from tests.fake_cuda.onnxruntime_wheel import Unavailable
+from tests.fake_cuda.environment import RUNTIME, FakeCuda, Unavailable, prepare
 
 if RUNTIME not in os.environ:
     collect_ignore = ["on_device"]  # run on the fake device by test_on_device.py

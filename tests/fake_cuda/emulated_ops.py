@@ -9,8 +9,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.fake_cuda.device.build import libraries_in
-from tests.fake_cuda.onnxruntime_wheel import Unavailable
+from tests.fake_cuda.device.build import Unavailable, libraries_in
 
 LIBRARY = "libedgegrain_ops.so"
 HEADER = "onnxruntime_cxx_api.h"

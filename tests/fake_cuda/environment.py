@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import fcntl
+import fnmatch
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fake_cuda.device.build import SOURCES, build_libraries, libraries_in
+from tests.fake_cuda.device.build import SOURCES, Unavailable, build_libraries, libraries_in
 from tests.fake_cuda.emulated_ops import build_ops
-from tests.fake_cuda.onnxruntime_wheel import PROVIDER, Unavailable, pinned_version, unpack_wheel
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PARTS = ("onnxruntime/__init__.py", "onnxruntime/capi/*.py", "onnxruntime/capi/onnxruntime_pybind11_state*.so",
+         "onnxruntime/capi/libonnxruntime_providers_cuda.so", "onnxruntime/capi/libonnxruntime_providers_shared.so",
+         "*.dist-info/METADATA")
+PROVIDER = Path("onnxruntime/capi/libonnxruntime_providers_cuda.so")
 DOWNLOAD_SECONDS = 90
 VERSION = "ORT_GPU"
 """Environment variable: another version of onnxruntime-gpu than the pinned one."""
@@ -60,7 +67,7 @@ class FakeCuda:
 
 def prepare() -> FakeCuda:
     """Build what is not in ``build/fake_cuda`` yet; `Unavailable` where something is missing that cannot be had."""
-    version = os.environ.get(VERSION) or pinned_version(REPOSITORY)
+    version = os.environ.get(VERSION) or _pinned_version()
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise Unavailable("the fake CUDA is for Linux on x86-64")
     if missing := [tool for tool in ("g++", "nm", "readelf") if shutil.which(tool) is None]:
@@ -70,7 +77,7 @@ def prepare() -> FakeCuda:
     own.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
-        unpack_wheel(version, own / "site", DOWNLOAD_SECONDS)
+        _unpack_wheel(version, own / "site")
         stamp, state = own / "device" / "stamp", _hash_of(SOURCES)
         if not stamp.is_file() or stamp.read_text() != state:
             shutil.rmtree(own / "device", ignore_errors=True)
@@ -86,3 +93,32 @@ def prepare() -> FakeCuda:
 def _hash_of(folder: Path) -> str:
     files = sorted(path for path in folder.iterdir() if path.is_file())
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def _pinned_version() -> str:
+    """The version that the project's container installs."""
+    found = re.search(r"^ARG ONNXRUNTIME_GPU=(\S+)", (REPOSITORY / "containers" / "Dockerfile.cuda").read_text(), re.M)
+    if found is None:
+        raise LookupError("containers/Dockerfile.cuda names no version of onnxruntime-gpu")
+    return found[1]
+
+
+def _unpack_wheel(version: str, site: Path) -> None:
+    """Download the wheel of a version for this Python, and unpack it into a folder for ``PYTHONPATH``."""
+    if (site / PROVIDER).is_file():
+        return
+    with tempfile.TemporaryDirectory(dir=site.parent, prefix="wheel-") as folder:
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps",
+                   "--only-binary=:all:", "--dest", folder, f"onnxruntime-gpu=={version}"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Unavailable(f"onnxruntime-gpu {version} was not downloaded in {DOWNLOAD_SECONDS} s") from None
+        wheel = next(Path(folder).glob("*.whl"), None)
+        if done.returncode or wheel is None:
+            reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no wheel"]
+            raise Unavailable(f"onnxruntime-gpu {version} cannot be downloaded: {reasons[-1]}")
+        with zipfile.ZipFile(wheel) as archive:
+            names = [name for name in archive.namelist() if any(fnmatch.fnmatch(name, part) for part in PARTS)]
+            archive.extractall(Path(folder) / "site", names)
+        (Path(folder) / "site").rename(site)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from tests.fake_cuda.environment import prepare
-from tests.fake_cuda.onnxruntime_wheel import Unavailable
+from tests.fake_cuda.environment import Unavailable, prepare
 
 
 def main() -> None:

@@ -6,17 +6,18 @@ import shutil
 import struct
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from edge_encoder.integer_network import IntegerNetwork, load_integer_network
+from edge_encoder.integer_network import IntegerNetwork, load_integer_network, run_reference
 from export.encoder import export_encoder
 from export.encoder.graph import exact_graph
 from export.proof.inputs import SHARES, find_pictures, make_inputs
-from export.proof.prove import ProofJob, compare, reference_runtime, run_all
+from export.proof.prove import ProofJob, compare, run_all
 from export.proof.report import require_exact
-from export.proof.runtimes import coreml_runtimes
+from export.proof.runtimes import Runtime, coreml_runtimes
 from tests.networks import random_network
 
 INPUTS = 19
@@ -45,7 +46,7 @@ def test_a_flipped_bit_in_the_weight_file_is_noticed_or_refused(network: Integer
         data = bytearray(original)
         data[position] ^= 0x80
         file.write_bytes(data)
-        runtimes = [reference_runtime(network), *coreml_runtimes(package)]
+        runtimes = [Runtime("reference", partial(run_reference, network)), *coreml_runtimes(package)]
         assert compare(run_all(runtimes, make_inputs(network.hr, 8)))[0]["differing_bytes"] > 0
 
 

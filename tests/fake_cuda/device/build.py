@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections import defaultdict
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
@@ -12,6 +11,10 @@ RUNTIME = ("journal.cc", "memory.cc", "stream.cc", "runtime.cc")
 FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread")
 LOADED_LATER = {"libcudnn.so.9": "cudnn"}
 """Libraries that the provider may load by name, and the prefix of the functions that it looks up in them."""
+
+
+class Unavailable(Exception):
+    """Something that the fake CUDA needs cannot be had here; the message says what."""
 
 
 def build_libraries(provider: Path, folder: Path) -> None:
@@ -73,8 +76,4 @@ def _output(*command: str) -> str:
 
 def libraries_in(folder: Path) -> dict[str, Path]:
     """Stem, such as ``libcudart`` -> path of each built library."""
-    found: dict[str, Path] = defaultdict(Path)
-    for path in folder.glob("lib*.so.*"):
-        if path.suffix not in (".cc", ".map"):
-            found[path.name.split(".")[0]] = path
-    return dict(found)
+    return {path.name.split(".")[0]: path for path in folder.glob("lib*.so.*") if path.suffix not in (".cc", ".map")}

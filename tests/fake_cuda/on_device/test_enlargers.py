@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
-import pytest
 
 from codec_contract.bundle.manifest import load_manifest
-from server_decoder.decoder_session import DecoderSession
 from server_decoder.enlarger_session import EnlargerSession
 from tests.fake_cuda.on_device.conftest import Device
 from tests.fake_cuda.on_device.decoders import SHIPPED
@@ -31,22 +26,3 @@ def test_only_pictures_are_copied_and_memory_does_not_grow(idle_kernels: Device)
     assert idle_kernels.report()["copied"] == {"pageable to device": square.nbytes,
                                                "device to pageable": enlarged.nbytes}
     assert idle_kernels.report()["bytes_in_use"] == first
-
-
-def test_captures_are_not_disturbed_by_new_enlargers(idle_kernels: Device, caplog: pytest.LogCaptureFixture) -> None:
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.is_set():
-            session = shipped_enlarger()
-            session.enlarge(np.zeros((1, session.side, session.side, 3), np.uint8), 2)
-
-    idle_kernels.prolong_captures(100)
-    with ThreadPoolExecutor(1) as other:
-        done = other.submit(work)
-        session = DecoderSession(SHIPPED, "cuda")
-        session.warm_up((1, 2))
-        stop.set()
-        done.result()
-    assert session.graphs, caplog.text
-    assert idle_kernels.report()["violations"] == []

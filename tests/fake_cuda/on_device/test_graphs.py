@@ -15,6 +15,7 @@ from server_decoder import decoder_session
 from server_decoder.decoder_session import CudaOptions, DecoderSession
 from tests.fake_cuda.on_device.conftest import Device
 from tests.fake_cuda.on_device.decoders import FORMS, SHIPPED, Decoders, Form
+from tests.fake_cuda.on_device.test_enlargers import shipped_enlarger
 
 KEPT = (1, 2, 4)
 NEW = 3
@@ -65,16 +66,22 @@ def test_a_capture_that_fails_leaves_a_session_without_graphs(
     assert (report["graphs"], report["replays"], report["violations"]) == (0, 0, [])
 
 
-def test_captures_are_not_disturbed_by_other_sessions(idle_kernels: Device, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("other", ["decoder", "new enlargers"])
+def test_captures_are_not_disturbed_by_other_sessions(
+        idle_kernels: Device, caplog: pytest.LogCaptureFixture, other: str) -> None:
     working, stop = DecoderSession(SHIPPED, "cuda", cuda=CudaOptions(graphs=False)), threading.Event()
 
     def work() -> None:
         while not stop.is_set():
-            decode(working, 1)  # copies to the device, which CUDA forbids during a capture of any thread
+            if other == "decoder":
+                decode(working, 1)  # copies to the device, which CUDA forbids during a capture of any thread
+            else:
+                session = shipped_enlarger()
+                session.enlarge(np.zeros((1, session.side, session.side, 3), np.uint8), 2)
 
     idle_kernels.prolong_captures(100)
-    with ThreadPoolExecutor(1) as other:
-        done = other.submit(work)
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(work)
         session = DecoderSession(SHIPPED, "cuda")
         session.warm_up(KEPT)
         stop.set()

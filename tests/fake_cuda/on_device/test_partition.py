@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from server_decoder.cuda_ops.library import needs_library, register_library
-from server_decoder.providers import CudaOptions, create_session, provider_chain
+from server_decoder.providers import CudaOptions, create_session
 from tests.fake_cuda.on_device.conftest import Device
 from tests.fake_cuda.on_device.decoders import FORMS, Decoders, Form
 
@@ -26,7 +26,7 @@ def executed_nodes(model: Path, cuda: CudaOptions, batch: int, folder: Path) -> 
     options.profile_file_prefix = str(folder / "profile")
     if needs_library(str(model)):
         register_library(options, "cuda")
-    session = create_session(str(model), options, "cuda", provider_chain("cuda", cuda, None), "decoder")
+    session = create_session(str(model), options, "cuda", "decoder", cuda)
     lr = session.get_inputs()[0]
     kind = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}[lr.type]
     session.run(None, {lr.name: np.zeros([size if isinstance(size, int) else batch for size in lr.shape], kind)})

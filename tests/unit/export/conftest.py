@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from edge_encoder.integer_network import IntegerNetwork
@@ -20,9 +19,3 @@ def network() -> IntegerNetwork:
 def exported(network: IntegerNetwork, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """The small network in every format; shared, so tests change copies only."""
     return export_encoder(network, tmp_path_factory.mktemp("exported"))
-
-
-@pytest.fixture
-def noise(network: IntegerNetwork) -> np.ndarray:
-    """uint8 [3, hr, hr, 3]."""
-    return np.random.default_rng(7).integers(0, 256, (3, network.hr, network.hr, 3), dtype=np.uint8)

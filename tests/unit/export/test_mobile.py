@@ -22,7 +22,12 @@ from export.mobile import app
 from export.proof import prove
 from tests.tiny_bundle import refresh_manifest, write_tiny_bundle
 
-RUN = CliRunner()
+
+def invoke(bundle: Path, out: Path, *arguments: str, status: int = 0) -> str:
+    """The output of the command, which must end with this status."""
+    result = CliRunner().invoke(app, ["--bundle", str(bundle), "--out", str(out), *arguments])
+    assert result.exit_code == status, result.output
+    return result.output
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +39,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """One whole run of the command: its output folder and what it printed."""
     out = tmp_path_factory.mktemp("dist")
-    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(out), "--inputs", "15"])
-    assert result.exit_code == 0, result.output
-    return out, result.output
+    return out, invoke(bundle, out, "--inputs", "15")
 
 
 def test_the_report_says_what_was_written_and_compared(run: tuple[Path, str], bundle: Path) -> None:
@@ -47,6 +50,11 @@ def test_the_report_says_what_was_written_and_compared(run: tuple[Path, str], bu
     assert report["source"] == "bundle tiny-64-lr16"
     assert set(report["files"]) == {"encoder.tflite", "encoder.mlpackage", "encoder.onnx"}
     assert sum(line.endswith(": 0 differing bytes") for line in printed.splitlines()) == len(report["runtimes"]) >= 13
+    for part in ("XNNPACK, 1 thread", "XNNPACK, 2 threads", "without delegate, 1 thread", "oneDNN off, batch 16",
+                 "without delegate, 2 threads", "reference kernels, 1 thread", "numpy interpreter", "CompiledModel",
+                 "all optimizations, 1 thread", "all optimizations, 2 threads", "no optimizations, 1 thread",
+                 "no optimizations, 2 threads", "oneDNN, batch 1"):
+        assert any(part in row["name"] for row in report["runtimes"]), part
     for row in report["runtimes"]:
         assert (row["inputs"], row["bytes_compared"], row["differing_bytes"]) == (15, 15 * network.lr**2 * 3, 0)
     assert report["encoder"] | {"exact": True, "hr": 64, "lr": 16, "digest": integer_digest(network).hex(),
@@ -62,10 +70,8 @@ def test_the_report_says_what_was_written_and_compared(run: tuple[Path, str], bu
 
 def test_after_ctrl_c_there_are_no_files(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prove, "compare", Mock(side_effect=KeyboardInterrupt))
-    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--formats", "onnx",
-                              "--inputs", "2"])
-    assert result.exit_code == 130 and result.output.splitlines()[-1] == (
-        "interrupted; every file is either whole or not there")
+    printed = invoke(bundle, tmp_path / "dist", "--formats", "onnx", "--inputs", "2", status=130)
+    assert printed.splitlines()[-1] == "interrupted; every file is either whole or not there"
     assert not list(tmp_path.iterdir())
 
 
@@ -80,27 +86,24 @@ def test_without_typer_the_program_says_what_to_install(monkeypatch: pytest.Monk
 def test_existing_files_are_kept_without_force(run: tuple[Path, str], bundle: Path) -> None:
     out, _ = run
     before = (out / "encoder.onnx").read_bytes()
-    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(out), "--formats", "onnx", "--inputs", "1"])
-    assert result.exit_code == 1 and "--force" in result.output
+    assert "--force" in invoke(bundle, out, "--formats", "onnx", "--inputs", "1", status=1)
     assert (out / "encoder.onnx").read_bytes() == before
 
 
 def test_one_format_alone_and_quick(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one process
-    arguments = ["--bundle", str(bundle), "--out", str(tmp_path), "--formats", "onnx"]
-    assert RUN.invoke(app, [*arguments, "--inputs", "2"]).exit_code == 0
-    assert RUN.invoke(app, [*arguments, "--quick", "--force"]).exit_code == 0
+    invoke(bundle, tmp_path, "--formats", "onnx", "--inputs", "2")
+    invoke(bundle, tmp_path, "--formats", "onnx", "--quick", "--force")
     assert sum(json.loads((tmp_path / "report.json").read_text())["inputs"].values()) == 20
     assert sorted(path.name for path in tmp_path.iterdir()) == ["encoder.onnx", "report.json", "report.md"]
 
 
 def test_a_differing_byte_is_exit_status_one_and_stands_in_the_report(
         bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = onnx.write_onnx
-    monkeypatch.setattr(onnx, "write_onnx", lambda graph, path: write(replace(graph, nodes=tuple(
-        replace(node, high=100) if isinstance(node, Clip) else node for node in graph.nodes)), path))
-    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path), "--formats", "onnx", "--inputs", "4"])
-    assert result.exit_code == 1 and "do not ship it: ONNX Runtime" in result.output
+    make = onnx.onnx_model
+    monkeypatch.setattr(onnx, "onnx_model", lambda graph: make(replace(graph, nodes=tuple(
+        replace(node, high=100) if isinstance(node, Clip) else node for node in graph.nodes))))
+    assert "do not ship it: ONNX Runtime" in invoke(bundle, tmp_path, "--formats", "onnx", "--inputs", "4", status=1)
     rows = {row["name"]: row for row in json.loads((tmp_path / "report.json").read_text())["runtimes"]}
     assert all((row["differing_bytes"] > 0) == name.startswith("ONNX") for name, row in rows.items())
 
@@ -114,9 +117,7 @@ def test_a_differing_byte_is_exit_status_one_and_stands_in_the_report(
 def test_what_cannot_be_done_is_exit_status_one(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                 arguments: list[str], message: str) -> None:
     monkeypatch.chdir(tmp_path)
-    defaults = ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--inputs", "1"]
-    result = RUN.invoke(app, [*defaults, *arguments])
-    assert result.exit_code == 1 and message in result.output
+    assert message in invoke(bundle, tmp_path / "dist", "--inputs", "1", *arguments, status=1)
     assert not (tmp_path / "dist").exists()
 
 
@@ -125,8 +126,8 @@ def test_altered_weights_are_not_exported(tmp_path: Path) -> None:
     weights = bytearray((folder / "encoder.safetensors").read_bytes())
     weights[-1] ^= 1
     (folder / "encoder.safetensors").write_bytes(weights)
-    result = RUN.invoke(app, ["--bundle", str(folder), "--out", str(tmp_path / "dist"), "--inputs", "1"])
-    assert result.exit_code == 1 and "encoder.safetensors of bundle tiny-64-lr16 is altered" in result.output
+    assert "encoder.safetensors of bundle tiny-64-lr16 is altered" in invoke(
+        folder, tmp_path / "dist", "--inputs", "1", status=1)
 
 
 def test_files_that_appear_during_the_export_are_kept(bundle: Path, tmp_path: Path,
@@ -136,10 +137,8 @@ def test_files_that_appear_during_the_export_are_kept(bundle: Path, tmp_path: Pa
         (tmp_path / "dist" / "encoder.onnx").write_bytes(b"of another export")
 
     monkeypatch.setattr(prove.reports, "write_report", another_export)
-    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--formats", "onnx",
-                              "--inputs", "1"])
-    assert result.exit_code == 1
-    assert "encoder.onnx exists; choose another folder (--out), or pass force" in " ".join(result.output.split())
+    printed = invoke(bundle, tmp_path / "dist", "--formats", "onnx", "--inputs", "1", status=1)
+    assert "encoder.onnx exists; choose another folder (--out), or pass force" in " ".join(printed.split())
     assert (tmp_path / "dist" / "encoder.onnx").read_bytes() == b"of another export"
 
 
@@ -155,9 +154,7 @@ def test_the_output_may_be_on_another_file_system(bundle: Path, tmp_path: Path, 
     other.mkdir()
     (tmp_path / "dist").symlink_to(other)
     monkeypatch.setattr(os, "replace", rename_within_one)
-    result = RUN.invoke(app, ["--bundle", str(bundle), "--out", str(tmp_path / "dist"), "--formats", "coreml,onnx",
-                              "--inputs", "1"])
-    assert result.exit_code == 0, result.output
+    invoke(bundle, tmp_path / "dist", "--formats", "coreml,onnx", "--inputs", "1")
     assert {path.name for path in other.iterdir()} == {"encoder.mlpackage", "encoder.onnx", "report.json", "report.md"}
 
 
@@ -168,16 +165,12 @@ def test_a_float_encoder_is_compared_with_torch(tmp_path: Path) -> None:
     (folder / "encoder.safetensors").unlink()
     save_file(dict(encoder.state_dict()), folder / "rrdb_encoder.safetensors")
     refresh_manifest(folder)
-    result = RUN.invoke(app, ["--bundle", str(folder), "--formats", "onnx", "--out", str(tmp_path / "dist"),
-                              "--inputs", "4"])
-    assert result.exit_code == 0, result.output
+    printed = invoke(folder, tmp_path / "dist", "--formats", "onnx", "--inputs", "4")
     report = json.loads((tmp_path / "dist" / "report.json").read_text())
     assert report["encoder"]["exact"] is False and report["reference"] == "torch" and "bound" not in report
-    assert {row["inputs"] for row in report["runtimes"]} == {4} and "comparing with torch" in result.output
+    assert {row["inputs"] for row in report["runtimes"]} == {4} and "comparing with torch" in printed
 
 
 def test_help_teaches_with_examples() -> None:
-    result = RUN.invoke(app, ["--help"])
-    assert result.exit_code == 0
-    for word in ("python -m export.mobile --out dist", "exit status is 1"):
-        assert word in " ".join(result.output.split()), word
+    printed = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
+    assert "python -m export.mobile --out dist" in printed and "exit status is 1" in printed

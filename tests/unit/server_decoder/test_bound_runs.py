@@ -58,7 +58,7 @@ def test_bound_runs_equal_unbound_ones() -> None:
 
     for count in (2, 1, 2):
         runs.keep(feeds(count))
-    assert runs.kept == (1, 2)
+    assert sorted(runs._kept) == [1, 2]
     given = [feeds(2), feeds(1), feeds(3), feeds(2, side=4), feeds(1)]
     results = [runs.run(values) for values in given]
     for values, result in zip(given, results, strict=True):  # a result stays when the next run writes its buffer
@@ -130,7 +130,7 @@ def fail_captures(session: DecoderSession, monkeypatch: pytest.MonkeyPatch, size
 def test_the_cuda_path_is_the_bound_one(made: list[tuple[str, int, bool]], model: bytes) -> None:
     session = DecoderSession(model, "cuda", cuda=CudaOptions(device_id=1))
     session.warm_up([1, 4])
-    assert made == [("cuda", 1, True)] and session.graphs and session._bound.kept == (1, 4)
+    assert made == [("cuda", 1, True)] and session.graphs and sorted(session._bound._kept) == [1, 4]
     for count in (1, 3, 4):
         np.testing.assert_array_equal(session.decode(lrs(count)), enlarged(lrs(count)))
 
@@ -153,7 +153,7 @@ def test_a_capture_that_fails_is_not_repeated(
     session.warm_up([1])
     assert session.graphs and graphs == ["-1", "1"]
     session.warm_up([2, 4])
-    assert not session.graphs and session._bound.kept == (1, 2, 4)
+    assert not session.graphs and sorted(session._bound._kept) == [1, 2, 4]
     assert [record.getMessage() for record in caplog.records] == [
         "this decoder runs without CUDA graphs: CUDA failure 901: operation failed"]
     for count in (1, 2, 3, 4):
@@ -166,7 +166,7 @@ def test_a_capture_without_memory_is_an_error_and_keeps_nothing(made: list, monk
     fail_captures(session, monkeypatch, [4], "CUDA failure 2: out of memory")
     with pytest.raises(DeviceMemoryError, match="warming up for batches of 4 needs more memory"):
         session.warm_up([2, 4])
-    assert session.graphs and session._bound.kept == (2,)
+    assert session.graphs and sorted(session._bound._kept) == [2]
     np.testing.assert_array_equal(session.decode(lrs(4)), enlarged(lrs(4)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from export.decoder.export import Comparison, ExportedDecoder, export_decoder, f
 from sdk import open_bundle
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from server_decoder.providers import can_run_int8
-from tests.tiny_bundle import HR, LR, refresh_manifest, write_tiny_bundle
+from tests.tiny_bundle import HR, LR, write_tiny_bundle
 from tests.unit.edgegrain.cli.conftest import Shell
 from tests.unit.edgegrain.conftest import shaken
 
@@ -37,11 +36,7 @@ def model() -> bytes:
 @pytest.fixture
 def folder(tmp_path: Path, model: bytes) -> Path:
     """A bundle of a decoder with random weights."""
-    folder = write_tiny_bundle(tmp_path, decoder=model)
-    decoder = json.loads((folder / "manifest.json").read_text())["decoder"]
-    architecture = asdict(invertible_decoder().config)
-    refresh_manifest(folder, decoder={**decoder, "architecture": architecture})
-    return folder
+    return write_tiny_bundle(tmp_path, decoder=model, architecture=asdict(invertible_decoder().config))
 
 
 @pytest.fixture
@@ -115,9 +110,8 @@ def test_a_form_in_int8_shares_its_weights_and_runs_where_the_cpu_can(
         tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = shaken(RRDBDecoder, DecoderConfig((Scale(LR, 24, residual=2), Scale(2 * LR, 16, residual=1),
                                                  Scale(HR, 8)), "bilinear", ()), 0.01)
-    folder = write_tiny_bundle(tmp_path, decoder=export_decoder(decoder, LR, DecoderOptions(WeightStorage.float16)))
-    fields = json.loads((folder / "manifest.json").read_text())["decoder"]
-    refresh_manifest(folder, decoder={**fields, "architecture": asdict(decoder.config)})
+    folder = write_tiny_bundle(tmp_path, decoder=export_decoder(decoder, LR, DecoderOptions(WeightStorage.float16)),
+                               architecture=asdict(decoder.config))
     printed = Shell(capsys, "export", "decoder", "--bundle", str(folder), "--compared", "1").ok(
         "--precision", "int8", "--into", folder)
     form = decoder_forms(verify_bundle(folder))["int8"]

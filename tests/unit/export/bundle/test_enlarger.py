@@ -51,20 +51,15 @@ def network() -> SuperResolution:
     return shaken(SMALL)
 
 
-@pytest.fixture
-def run_folder(tmp_path: Path, network: SuperResolution) -> Path:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    save_super_resolution(network, folder / "super_resolution.safetensors",
-                          training={"config": {"factor": 4}, "pictures_seen": 9})
-    return folder
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, network: SuperResolution) -> Path:
+    path = tmp_path_factory.mktemp("run") / "super_resolution.safetensors"
+    return save_super_resolution(network, path, training={"config": {"factor": 4}, "pictures_seen": 9}).parent
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory, network: SuperResolution) -> EnlargerFiles:
-    path = save_super_resolution(network, tmp_path_factory.mktemp("exported") / "super_resolution.safetensors",
-                                 training={"config": {"factor": 4}, "pictures_seen": 9})
-    return export_enlarger(path, 32)
+def exported(run_folder: Path) -> EnlargerFiles:
+    return export_enlarger(run_folder, 32)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from codec_contract.errors import BundleError, ExportError
 from codec_contract.pixels import network_input, pictures_of
 from export.decoder import DecoderOptions, Pixels, WeightStorage
-from export.decoder.export import compare_decoder, export_decoder
+from export.decoder.export import export_decoder
 from export.decoder.graph import OPSET, decoder_graph, from_levels, load_parameters, store_half, to_levels
 from server_decoder.grain.rrdb_decoder import DecoderConfig, RRDBDecoder, Scale
 from tests.unit.edgegrain.conftest import same, shaken
@@ -47,13 +47,6 @@ def weight_bytes(model: onnx.ModelProto) -> int:
                if tensor.data_type in kinds)
 
 
-@torch.no_grad()
-def test_any_batch_equals_torch(decoder: RRDBDecoder, graph: onnx.ModelProto) -> None:
-    for batch in (1, 2, 5):
-        lr = torch.rand(batch, 3, 8, 8) * 2 - 1
-        np.testing.assert_allclose(run(graph, lr), decoder(lr).numpy(), atol=1e-5)
-
-
 def test_opset_and_batch_are_as_promised_and_nothing_about_the_machine_is_inside(graph: onnx.ModelProto) -> None:
     assert [entry.version for entry in graph.opset_import if entry.domain == ""] == [OPSET] and OPSET >= 18
     assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param
@@ -69,8 +62,9 @@ def test_half_storage_halves_the_file_and_computes_with_the_rounded_weights(deco
     half = onnx.load_model_from_string(export_decoder(rounded, 8, DecoderOptions(WeightStorage.float16)))
     parameters = sum(parameter.numel() for parameter in rounded.parameters())
     assert weight_bytes(graph) - weight_bytes(half) == 2 * parameters  # constants such as 0.2 stay float32
-    lr = torch.rand(2, 3, 8, 8) * 2 - 1
-    np.testing.assert_allclose(run(half, lr), rounded(lr).numpy(), atol=1e-5)
+    for model, module, batch in ((half, rounded, 2), (graph, decoder, 1), (graph, decoder, 5)):
+        lr = torch.rand(batch, 3, 8, 8) * 2 - 1
+        np.testing.assert_allclose(run(model, lr), module(lr).numpy(), atol=1e-5)
     load_parameters(again, half)
     assert same(again, rounded) and not same(rounded, decoder)
 
@@ -95,16 +89,6 @@ def test_a_weight_too_large_for_half_is_refused(graph: onnx.ModelProto) -> None:
     tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     with pytest.raises(ExportError, match=r"conv_first\.weight"):
         store_half(changed)
-
-
-@torch.no_grad()
-def test_the_comparison_fails_when_one_weight_differs(decoder: RRDBDecoder, graph: onnx.ModelProto) -> None:
-    result = compare_decoder(graph.SerializeToString(), decoder, LRS)
-    assert result.lrs == 3 and result.largest_difference < 1e-5
-    changed = deepcopy(decoder)
-    changed.head[0].bias[0] += 0.1
-    with pytest.raises(ExportError, match="differs from torch"):
-        compare_decoder(graph.SerializeToString(), changed, LRS)
 
 
 class Reshaped(nn.Module):

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -19,14 +18,7 @@ from codec_contract.pixels import network_input
 from edge_encoder.integer_network import run_reference
 from export.decoder import DecoderOptions, Precision
 from export.decoder.export import compare_decoder, export_decoder, find_decoder, random_decoder
-from export.decoder.served import (
-    CLAMP,
-    activated,
-    normalized_filters,
-    normalized_style,
-    served_decoder,
-    upsampled_conv2d,
-)
+from export.decoder.served import CLAMP, activated, normalized_filters, normalized_style, served_decoder
 from server_decoder.cuda_ops import library
 from server_decoder.grain.fusion import FusionConfig, channel_means
 from server_decoder.grain.grain import PRESETS, Grain
@@ -64,15 +56,6 @@ def psnr(found: Tensor, expected: Tensor) -> float:
 @pytest.fixture(scope="module", params=KINDS)
 def decoder(request: pytest.FixtureRequest) -> Grain:
     return random_decoder(request.param).decoder
-
-
-@pytest.mark.parametrize(("shape", "out"), [((2, 5, 6, 6), 4), ((1, 3, 4, 7), 1)])
-def test_upsampling_and_convolution_are_one(shape: tuple[int, ...], out: int) -> None:
-    x, weight = torch.randn(shape, dtype=torch.float64), torch.randn(out, shape[1], 3, 3, dtype=torch.float64)
-    expected = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, padding=1)
-    torch.testing.assert_close(upsampled_conv2d(x, weight), expected, atol=1e-12, rtol=0)
-    half = upsampled_conv2d(x.half(), weight.float())
-    assert half.dtype == torch.float16 and (half - expected).abs().max() < 4e-3 * expected.abs().max()
 
 
 def test_channel_means_of_halves_do_not_overflow() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import shutil
 import sys
 from collections.abc import Mapping
@@ -12,9 +13,9 @@ import pytest
 
 from codec_contract.errors import ExportError
 from edge_encoder.integer_network import IntegerNetwork, run_reference
-from export.encoder import tflite_converters
+from export.encoder import export_encoder, tflite_converters
 from export.encoder.graph import TfliteConverter, exact_graph
-from export.encoder.tflite_converters import converted, write_tflite
+from export.encoder.tflite_converters import converted
 from export.proof.runtimes import tflite_runtimes
 
 OTHERS = [converter for converter in TfliteConverter if converter is not TfliteConverter.direct]
@@ -22,14 +23,13 @@ OTHERS = [converter for converter in TfliteConverter if converter is not TfliteC
 
 @pytest.mark.parametrize("converter", OTHERS)
 def test_every_installed_converter_gives_the_reference_bytes(converter: TfliteConverter, network: IntegerNetwork,
-                                                             noise: np.ndarray, tmp_path: Path) -> None:
+                                                             tmp_path: Path) -> None:
     if importlib.util.find_spec(converter.name) is None:
         pytest.skip(f"{converter} is not installed")
-    path = write_tflite(exact_graph(network), tmp_path / "encoder.tflite", converter=converter)
-    expected = run_reference(network, noise)
-    for runtime in tflite_runtimes(path):
-        lr = np.concatenate([runtime.encode(picture[None]) for picture in noise])
-        assert np.array_equal(lr, expected), runtime.name
+    path = export_encoder(network, tmp_path, ["tflite"], tflite_converter=converter)["tflite"]
+    noise = np.random.default_rng(7).integers(0, 256, (3, 1, network.hr, network.hr, 3), dtype=np.uint8)
+    for runtime, picture in itertools.product(tflite_runtimes(path), noise):
+        assert np.array_equal(runtime.encode(picture), run_reference(network, picture)), runtime.name
 
 
 @pytest.mark.parametrize("converter", OTHERS)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge_encoder.integer_network import IntegerConv, IntegerNetwork, run_reference
+from edge_encoder.integer_network import IntegerNetwork, load_integer_network, run_reference
 from edge_encoder.twin import EncoderTwin, encoder_config, lower
 from export.encoder.graph import exact_graph
 from export.encoder.torch_graph import torch_encoder
@@ -89,13 +89,9 @@ def worst_error(weight: np.ndarray, m: int, seed: int = 0) -> np.ndarray:
     return best_error
 
 
-def depthwise_layers(network: IntegerNetwork) -> list[IntegerConv]:
-    return [layer for layer in network.layers if layer.groups > 1 and layer.stride == 1]
-
-
 def heaviest_channels(network: IntegerNetwork, count: int = 192) -> np.ndarray:
     """The ``[C, 3, 3]`` depthwise weights with the largest absolute sums."""
-    weight = np.concatenate([layer.weight[:, 0] for layer in depthwise_layers(network)])
+    weight = np.concatenate([layer.weight[:, 0] for layer in network.layers if layer.groups > 1 and layer.stride == 1])
     return weight[np.argsort(-np.abs(weight.astype(int)).sum((1, 2)))[:count]]
 
 
@@ -107,22 +103,12 @@ def test_the_simulated_kernels_are_convolutions(m: int) -> None:
 
 
 @pytest.mark.parametrize("m", [2, 4, 6])
-def test_the_guard_half_covers_depthwise_layers(m: int) -> None:
-    network = lower(EncoderTwin(encoder_config(256, 16)))
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_guard_half_covers_depthwise_layers(m: int, trained: bool, request: pytest.FixtureRequest) -> None:
+    network = (load_integer_network(request.getfixturevalue("default_bundle") / "encoder.safetensors") if trained
+               else lower(EncoderTwin(encoder_config(256, 16))))
     worst = worst_error(heaviest_channels(network), m).max()
     assert worst < 0.8 * GUARD, f"F({m}, 3) can err by {worst:.3f} accumulator units"
-
-
-@pytest.mark.parametrize("m", [2, 4, 6])
-def test_the_guard_half_covers_the_default_bundle(m: int, default_bundle_network: IntegerNetwork) -> None:
-    assert worst_error(heaviest_channels(default_bundle_network), m).max() < 0.8 * GUARD
-
-
-@pytest.fixture
-def default_bundle_network(request: pytest.FixtureRequest) -> IntegerNetwork:
-    from edge_encoder.integer_network import load_integer_network
-
-    return load_integer_network(request.getfixturevalue("default_bundle") / "encoder.safetensors")
 
 
 def test_torch_without_onednn_at_batch_16_needs_the_guard_half() -> None:

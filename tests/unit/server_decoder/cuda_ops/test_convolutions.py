@@ -1,4 +1,4 @@
-"""FusedConv and DenseBlock: kernels against their definition in float64, the definition against torch, refusals."""
+"""FusedConv and DenseBlock: kernels against their definition in float64; refusals of all ops."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 from server_decoder.cuda_ops import reference
-from tests.custom_ops import TOLERANCE, TYPES, Ops, difference
 from tests.unit.server_decoder.cuda_ops import test_kernels
+from tests.unit.server_decoder.cuda_ops.conftest import TOLERANCE, TYPES, Ops, difference
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,8 @@ def test_fused_conv(ops: Ops, rng: np.random.Generator, kind: type, case: Case) 
     x, weight = case.random(rng, kind)
     check(ops, x, weight, **case.geometry())
     rest = random_rest(rng, kind, result_shape(x, weight, case))
-    check(ops, x, weight, *rest, constants=(1,), **case.geometry(), **STEPS)
+    for residual_first in (0, 1):
+        check(ops, x, weight, *rest, constants=(1,), residual_first=residual_first, **case.geometry(), **STEPS)
 
 
 @TYPES
@@ -112,34 +111,17 @@ def test_steps_that_are_absent_are_left_out(ops: Ops, rng: np.random.Generator, 
     check(ops, *case.random(rng, kind), *rest, **case.geometry(), **steps)
 
 
-MAPS = pytest.mark.parametrize("case", [CASES[name] for name in (
-    "3x3", "3x3 odd", "3x3 large odd", "3x3 to rgb", "1x1", "2x2 transposed, k=4")], ids=lambda case: str(case.x))
-
-
 @TYPES
-@MAPS
-def test_channels_in_two_maps(ops: Ops, rng: np.random.Generator, kind: type, case: Case) -> None:
+@pytest.mark.parametrize("name", ["3x3", "3x3 odd", "3x3 large odd", "3x3 to rgb", "1x1", "2x2 transposed, k=4"])
+def test_channels_in_two_maps_and_filters_of_every_picture(
+        ops: Ops, rng: np.random.Generator, kind: type, name: str) -> None:
+    case = CASES[name]
     x, weight = case.random(rng, kind)
     for split, constants in ((5, ()), (8, (1,)), (16, (1,))):
         first, more = in_two(x, min(split, x.shape[3] - 1))
         check(ops, first, weight, *[None] * 6, more, constants=constants, **case.geometry())
-
-
-@TYPES
-@MAPS
-def test_filters_of_every_picture(ops: Ops, rng: np.random.Generator, kind: type, case: Case) -> None:
-    x, weight = case.random(rng, kind)
     weights = np.stack([weight, *(case.random(rng, kind)[1] for _ in x[1:])])
     check(ops, x, weights, *random_rest(rng, kind, result_shape(x, weight, case)), **case.geometry(), **STEPS)
-
-
-@TYPES
-@pytest.mark.parametrize("name", ["3x3", "3x3 large odd", "3x3 to rgb", "depthwise odd"])
-def test_a_residual_before_the_activation(ops: Ops, rng: np.random.Generator, kind: type, name: str) -> None:
-    case = CASES[name]
-    x, weight = case.random(rng, kind)
-    rest = random_rest(rng, kind, result_shape(x, weight, case))
-    check(ops, x, weight, *rest, constants=(1,), residual_first=1, **case.geometry(), **STEPS)
 
 
 @pytest.fixture(params=["avx512", "avx2", "baseline"])
@@ -197,15 +179,6 @@ def test_several_threads_compute_the_same(ops: Ops, rng: np.random.Generator) ->
     one, two = (ops("FusedConv", x, weight, pads=[1] * 4, threads=threads, constants=(1,))[0] for threads in (1, 2))
     np.testing.assert_array_equal(one, two)
     assert close(one, reference.fused_conv(x, weight, pads=(1, 1, 1, 1))[0])
-
-
-def test_unaligned_memory(ops_library: Path, rng: np.random.Generator) -> None:
-    for kind in (np.float32, np.float16):
-        aligned = CASES["3x3"].random(rng, kind)
-        x, weight = (np.empty(array.size + 1, kind)[1:].reshape(array.shape) for array in aligned)
-        x[:], weight[:] = aligned
-        assert x.ctypes.data % 16
-        check(Ops(ops_library, "cpu"), x, weight)
 
 
 def test_the_clamp_and_not_a_number(ops: Ops) -> None:
@@ -296,49 +269,3 @@ def test_what_does_not_fit_is_refused(ops_library: Path, op: str, inputs: list[n
     inputs = [None if array is None else np.ascontiguousarray(array) for array in inputs]
     with pytest.raises(Exception, match=message):  # ONNX Runtime's errors have no common class
         Ops(ops_library, "cpu")(op, *inputs, **attributes)
-
-
-def nchw(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("shape", "groups"), [((4, 3, 3, 5), 1), ((5, 3, 3, 1), 5)])
-def test_the_definition_is_torchs_convolution(
-        rng: np.random.Generator, stride: int, shape: tuple[int, ...], groups: int) -> None:
-    x, weight = rng.standard_normal((2, 9, 12, 5)), rng.standard_normal(shape)
-    found = reference.fused_conv(x, weight, pads=(1, 1, 1, 1), stride=stride, depthwise=groups > 1)[0]
-    wanted = F.conv2d(nchw(x), nchw(weight), stride=stride, padding=1, groups=groups)
-    np.testing.assert_allclose(nchw(found), wanted, atol=1e-12)
-
-
-@pytest.mark.parametrize(("kernel", "padding", "settings"), [
-    (2, 0, {}), (3, 0, {"pads": (1, 1, 1, 1), "crop": 1}), (4, 1, {"pads": (1, 1, 1, 1), "shift": 1})])
-def test_phases_are_torchs_transposed_convolution(rng: np.random.Generator, kernel: int, padding: int,
-                                                  settings: dict[str, object]) -> None:
-    x, weight = rng.standard_normal((2, 5, 6, 3)), rng.standard_normal((3, 4, kernel, kernel))
-    side = (kernel + 1) // 2
-    phases = np.zeros((2, 2, 4, side, side, 3))
-    for a, b, i, j in np.ndindex(2, 2, side, side):
-        # Window pixel i of phase a is pixel n - pad + a * shift + i of x; it meets the tap that reaches row 2 n + a.
-        top = settings.get("pads", (0,))[0] - a * settings.get("shift", 0) - i
-        left = settings.get("pads", (0,))[0] - b * settings.get("shift", 0) - j
-        row, column = a + padding + 2 * top, b + padding + 2 * left
-        if row < kernel and column < kernel:
-            phases[a, b, :, i, j] = weight[:, :, row, column].T
-    found = reference.fused_conv(x, phases.reshape(16, side, side, 3), shuffle=2, **settings)[0]
-    wanted = F.conv_transpose2d(nchw(x), torch.from_numpy(weight), stride=2, padding=padding)
-    np.testing.assert_allclose(nchw(found), wanted, atol=1e-12)
-
-
-def test_the_dense_block_is_esrgans(rng: np.random.Generator) -> None:
-    x, outer = rng.standard_normal((1, 4, 5, 6)), rng.standard_normal((1, 4, 5, 6))
-    weights = [rng.standard_normal((3 if k < 2 else 6, 3, 3, 6 + 3 * k)) for k in range(3)]
-    biases = [rng.standard_normal(len(weight)) for weight in weights]
-    features = nchw(x)
-    for weight, bias in zip(weights[:2], biases, strict=False):
-        grown = F.leaky_relu(F.conv2d(features, nchw(weight), torch.from_numpy(bias), padding=1), 0.2)
-        features = torch.cat([features, grown], 1)
-    last = F.conv2d(features, nchw(weights[2]), torch.from_numpy(biases[2]), padding=1)
-    wanted = nchw(outer) + 0.2 * (nchw(x) + 0.2 * last)
-    np.testing.assert_allclose(nchw(reference.dense_block(x, outer, weights, biases)), wanted, atol=1e-12)

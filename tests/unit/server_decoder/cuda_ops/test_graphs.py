@@ -103,12 +103,6 @@ def test_a_decoder_in_float16(built: None) -> None:
     assert np.abs(steps).max() <= 1 and (steps != 0).mean() < 0.01  # halves at another batch size
 
 
-def test_a_decoder_without_generator(built: None) -> None:
-    decoder = tiny_grain().decoder
-    model = export_decoder(decoder, SIDE, DecoderOptions(ops=Ops.fused))
-    assert compare_decoder(model, decoder, LRS).differing_bytes < 0.01
-
-
 def test_forms_that_do_not_exist() -> None:
     for options, message in (
             ({"ops": Ops.fused, "pixels": Pixels.float32}, "takes and gives uint8"),

@@ -1,4 +1,5 @@
-"""The ops of com.edgegrain: kernels against their definition in float64, the definition against torch, refusals.
+"""The ops of com.edgegrain: kernels against their definition in float64, which the tests of fused decoders compare with
+torch.
 
 The kernels' code is the same for CPU and GPU but for the launch; tests with "cuda" in their name need a GPU.
 """
@@ -10,16 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-import torch
-import torch.nn.functional as F
 from onnx import TensorProto, helper
 
 from codec_contract.pixels import dequantize, quantize
-from export.decoder.served import normalized_style
 from server_decoder.cuda_ops import library, reference
-from server_decoder.mobile_stylegan import inverse_haar
-from server_decoder.stylegan2.layers import BilinearFilter, activate, demodulation
-from tests.custom_ops import TOLERANCE, TYPES, Ops, difference
+from tests.unit.server_decoder.cuda_ops.conftest import TOLERANCE, TYPES, Ops, difference
 
 TAPS = (0.1, 0.3, 0.5, 0.2)  # not symmetric: a filter the wrong way round shows
 SIZES = pytest.mark.parametrize("size", [(8, 8), (9, 5), (1, 1), (3, 20)], ids=str)
@@ -92,12 +88,13 @@ def test_large_maps_on_several_threads(ops: Ops, rng: np.random.Generator) -> No
 @TYPES
 def test_unaligned_memory(ops_library: Path, rng: np.random.Generator, kind: type) -> None:
     # ONNX Runtime reads a caller's array where it lies; these begin four or two bytes beyond a multiple of sixteen.
-    ops, sizes = Ops(ops_library, "cpu"), (2, 6, 6, 8)
-    x = np.empty(np.prod(sizes) + 1, kind)[1:].reshape(sizes)
-    x[:] = rng.standard_normal(sizes)
-    assert x.ctypes.data % 16
+    ops, sizes = Ops(ops_library, "cpu"), ((2, 6, 6, 8), (5, 3, 3, 8))
+    x, weight = (np.empty(np.prod(of) + 1, kind)[1:].reshape(of) for of in sizes)
+    x[:], weight[:] = map(rng.standard_normal, sizes)
+    assert x.ctypes.data % 16 and weight.ctypes.data % 16
     tail = random_tail(rng, kind, (2, 3, 3, 8))
     for op, inputs, settings, wanted in (
+            ("FusedConv", [x, weight], {}, reference.fused_conv(x, weight)[0]),
             ("FilteredBiasAct", [x, *tail], LAST, reference.filtered_bias_act(x, *tail)),
             ("InverseHaar", [x], LAST, reference.inverse_haar(x)),
             ("Upsample", [x], {"mode": "bilinear"}, reference.upsample(x, mode="bilinear"))):
@@ -249,27 +246,3 @@ REFUSED = [
     ("QuantizePicture", [X], {"result": np.uint8}, r"x must be \[B, H, W, 3\], got \[.*4, 4, 8\]"),
     ("DequantizeLR", [X.astype(np.uint8)], {"result": np.float32}, r"lr must be \[B, H, W, 3\]"),
     ("DequantizeLR", [X[..., :3].astype(np.uint8)], {"to": 11, "result": np.float32}, "to must be 1")]
-
-
-def test_the_definitions_are_the_layers(rng: np.random.Generator) -> None:
-    def same(found: np.ndarray, wanted: torch.Tensor) -> None:
-        np.testing.assert_allclose(found, wanted, atol=1e-12)
-
-    def last(values: torch.Tensor) -> np.ndarray:
-        return values.permute(0, 2, 3, 1).numpy()
-
-    x, noise, bias = (torch.from_numpy(rng.standard_normal(of)) for of in ((2, 8, 9, 9), (1, 1, 8, 8), (8,)))
-    gains = torch.from_numpy(rng.uniform(0.5, 2, (2, 8)))
-    spread, bilinear = gains[:, :, None, None], BilinearFilter().double()
-    same(reference.filtered_bias_act(last(x), gains, last(noise), bias, gains, filter_gain=4, pad=(1, 1, 1, 1),
-                                     gain=2**0.5),
-         last(activate(bilinear(x, padding=1, gain=4.0) * spread + noise, bias) * spread))
-    same(reference.upfirdn2d(last(x), filter_gain=4, pad=(2, 1, 2, 1)), last(bilinear.upsample(x)))
-    same(reference.inverse_haar(last(x), gains, scale=0.5), last(inverse_haar(x * 0.5 * spread)))
-    for mode in ("nearest", "bilinear"):
-        same(reference.upsample(last(x), mode=mode), last(F.interpolate(x, scale_factor=2, mode=mode)))
-    style, weight = torch.from_numpy(rng.standard_normal((2, 6))), torch.from_numpy(rng.standard_normal((4, 6, 3, 3)))
-    same(reference.modulation_factors(style, weight.square().sum((2, 3)).T)[1], demodulation(style, weight))
-    for found, wanted in zip(reference.modulation_factors(style, demodulate=False, normalize=True),
-                             normalized_style(style), strict=True):
-        same(found, wanted)

@@ -9,12 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from server_decoder.stylegan2.layers import (
-    EqualizedConv,
-    EqualizedLinear,
-    ModulatedConv,
-    demodulation,
-)
+from server_decoder.stylegan2.layers import EqualizedConv, EqualizedLinear, ModulatedConv, demodulation
 
 
 def modulated_weights(x: Tensor, style: Tensor, weight: Tensor, demodulate: bool, up: bool) -> Tensor:

@@ -45,8 +45,20 @@ def test_portrait_there_and_back(default_bundle: Path, tmp_path: Path, repositor
     assert psnr(np.asarray(restored), rgb) > psnr(np.asarray(enlarged), rgb) + 1.0
 
 
-def test_healthy(default_bundle: Path) -> None:
-    checks = list(check_bundle(default_bundle))
+def test_a_limit_takes_the_best_rate_of_the_installed_bundles(default_bundle: Path, repository: Path) -> None:
+    path = repository / "edgegrain" / "demo" / "portrait.jpg"
+    original = np.asarray(Image.open(path).convert("RGB"))
+    limits = 120, 200, 400, 500, 600, 1000
+    payloads = [sdk.compress(path, max_bytes=limit) for limit in limits]
+    assert all(len(payload) <= limit for payload, limit in zip(payloads, limits, strict=True))
+    assert [payload.lr.shape[0] for payload in payloads] == [16, 16, 16, 32, 32, 32]
+    scores = [psnr(np.asarray(sdk.restore(payload, mark=False)), original) for payload in payloads]
+    assert scores == sorted(scores) and scores[-1] > scores[0] + 3
+
+
+@pytest.mark.parametrize("name", [DEFAULT_BUNDLE, "faces-256-lr32"])
+def test_healthy(default_bundle: Path, name: str) -> None:
+    checks = list(check_bundle(default_bundle.parent / name))
     assert [check.state for check in checks if "decoder" not in check.name] == ["ok", "ok"], checks
     assert checks[2].state != "broken", checks
 

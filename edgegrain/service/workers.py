@@ -155,7 +155,8 @@ class Workers:
                     return "it died while it was idle"
                 jobs, began = taking.result(), loop.time()
                 try:
-                    answers, seconds, ends = await self._run(process, jobs)
+                    message = await self._run(process, jobs)
+                    answers, seconds = read_answer(message, len(jobs))
                 except WorkerLost as error:
                     self._batcher.done(jobs, None)
                     lost = retry_later("worker-lost", "the process that worked on this request was lost; try again",
@@ -167,7 +168,7 @@ class Workers:
                 self._metrics.note_batch(jobs[0].key.verb, [began - job.queued for job in jobs], seconds)
                 for job, answer in zip(jobs, answers, strict=True):
                     job.settle(answer)
-                if ends:
+                if message[0].get("ends"):
                     self._configuration["graphs"] = False
                     return "its device failed; the next worker runs without CUDA graphs"
         finally:
@@ -175,18 +176,14 @@ class Workers:
             if taking is not None:
                 taking.cancel()
 
-    async def _run(
-        self, process: asyncio.subprocess.Process, jobs: Sequence[Job]
-    ) -> tuple[list[Answer], dict[str, float], bool]:
-        """The results of a batch, the seconds of its stages, and whether the process ends after it."""
+    async def _run(self, process: asyncio.subprocess.Process, jobs: Sequence[Job]) -> Message:
+        """A worker's answer to a batch."""
         key = jobs[0].key
         batch = {"verb": key.verb, "bundle": key.bundle, "options": [asdict(job.options) for job in jobs]}
         # Once all its requests are late, a batch is given up, unless it has run for less time than a new worker takes.
         late = max(job.deadline for job in jobs) - asyncio.get_running_loop().time() + GRACE
         limit = min(self._settings.worker_timeout, max(late, self._start_seconds))
-        message = await _exchange(process, batch, [job.data for job in jobs], round(limit, 3))
-        answers, seconds = read_answer(message, len(jobs))
-        return answers, seconds, bool(message[0].get("ends"))
+        return await _exchange(process, batch, [job.data for job in jobs], round(limit, 3))
 
 
 def read_answer(message: Message, count: int) -> tuple[list[Answer], dict[str, float]]:

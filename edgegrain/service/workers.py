@@ -24,8 +24,8 @@ from sdk.open_bundle import RunningDecoder
 
 logger = logging.getLogger(__name__)
 
-COMMAND = (sys.executable, "-P", "-m", "edgegrain.service.engine")
-"""Program and arguments of a worker process, which imports nothing from the current directory."""
+COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "edgegrain.service.engine")
+"""Program and arguments of a worker process, which imports nothing from the current directory; tests have others."""
 CONFIGURED = {"device", "threads", "batch_sizes", "max_pixels", "max_photo_pixels", "max_scene_faces", "decoder_form",
               "formats", "log_level"}
 """Settings that a worker gets: the arguments of its engine, and the level of its log."""
@@ -47,12 +47,9 @@ class WorkerLost(Exception):
 class Workers:
     """Processes that work on the batches of one batcher."""
 
-    def __init__(
-        self, settings: Settings, metrics: ServiceMetrics, batcher: Batcher, folders: Sequence[str],
-        command: Sequence[str] = COMMAND,
-    ) -> None:
+    def __init__(self, settings: Settings, metrics: ServiceMetrics, batcher: Batcher, folders: Sequence[str]) -> None:
         """Plan workers, which open the bundles in ``folders``."""
-        self._settings, self._metrics, self._batcher, self._command = settings, metrics, batcher, command
+        self._settings, self._metrics, self._batcher, self._command = settings, metrics, batcher, COMMAND
         self._configuration = {"folders": folders, **settings.model_dump(include=CONFIGURED)}
         self._tasks: list[asyncio.Task[None]] = []
         self._ready: dict[int, dict[str, RunningDecoder]] = {}

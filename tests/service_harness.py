@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,10 +24,10 @@ from PIL import Image
 from codec_contract.bundle.manifest import load_manifest
 from codec_contract.lr_coder.coder_tables import CoderTables
 from codec_contract.payload import CODING_RAW, encode_payload
+from edgegrain.service import workers
 from edgegrain.service.app import create_app, free_port, http_server
 from edgegrain.service.settings import Settings
 from edgegrain.service.state import ServiceState
-from edgegrain.service.workers import COMMAND
 
 PAYLOAD = {"Content-Type": "application/vnd.edgegrain"}
 POST = b"POST /v1/restore HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.edgegrain\r\n"
@@ -79,11 +80,12 @@ def connected(url: str, sent: bytes = b"") -> Iterator[tuple[socket.socket, IO[b
 
 @contextmanager
 def live_service(
-    *folders: Path, worker_command: Sequence[str] = COMMAND, wait: bool = True, **settings: Any
+    *folders: Path, worker_command: Sequence[str] = workers.COMMAND, wait: bool = True, **settings: Any
 ) -> Iterator[LiveService]:
     """Serve bundles until the block ends; ready at its start, unless ``wait`` is false."""
     settings = {"threads": 1, "drain_timeout": 1, **settings}
-    app = create_app(Settings(bundles=tuple(map(str, folders)), **settings), worker_command)
+    with patch.object(workers, "COMMAND", worker_command):
+        app = create_app(Settings(bundles=tuple(map(str, folders)), **settings))
     state: ServiceState = app.state.service
     port = free_port("127.0.0.1", 0)
     loop = asyncio.new_event_loop()

@@ -18,8 +18,8 @@ from tests.service_harness import SOON, get, reachable, until
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVE = (sys.executable, "-m", "edgegrain", "serve", "--port", "0")
-STUB = ("import sys\nfrom edgegrain.service.app import serve\n"
-        "from edgegrain.service.settings import Settings\nserve(Settings(port=0), sys.argv[1:])")
+STUB = ("import sys\nfrom edgegrain.service import app, settings, workers\n"
+        "workers.COMMAND = sys.argv[1:]\napp.serve(settings.Settings(port=0))")
 
 
 def serve_with(worker_command: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,11 +34,10 @@ def _list(context: typer.Context, verify: VerifyOption = False, json_output: Jso
     from sdk.installed_bundles import bundle_info, readable_manifests
 
     cached = {folder: name for name, folder in cached_hub_bundles().items()}
-    found = [(_names(bundle), bundle) for bundle in sdk.bundles()]
-    found += [(cached[manifest.folder], bundle_info(manifest)) for manifest in readable_manifests(cached)]
+    found = [*sdk.bundles(), *map(bundle_info, readable_manifests(cached))]
     if not found and not json_output:
         say(f"no bundles are installed (looked in {', '.join(map(str, bundle_roots()))})")
-    _print(found, verify, json_output)
+    _print(found, verify, json_output, cached)
     if len(found) < len(installed_bundles()) + len(cached):  # a warning said why
         raise typer.Exit(1)
 
@@ -60,8 +60,7 @@ def show(
     from codec_contract.bundle.manifest import load_manifest
     from sdk.installed_bundles import bundle_info
 
-    found = [bundle_info(load_manifest(find_bundle(name))) for name in names]
-    _print([(_names(bundle), bundle) for bundle in found], verify, json_output)
+    _print([bundle_info(load_manifest(find_bundle(name))) for name in names], verify, json_output, {})
 
 
 @bundles.command()
@@ -120,23 +119,20 @@ def quality(
     say(f"{target.id}: quality {name}")
 
 
-def _names(bundle: BundleInfo) -> str:
-    return ", ".join([bundle.id, *bundle.aliases])
-
-
-def _print(found: list[tuple[str, BundleInfo]], verify: bool, as_json: bool) -> None:
-    """Print bundles with the names they can be opened by."""
+def _print(found: list[BundleInfo], verify: bool, as_json: bool, cached: dict[Path, str]) -> None:
+    """Print bundles with the names they can be opened by, which for folders of the cache are those of the Hub."""
     from codec_contract.bundle.manifest import verify_bundle
 
     damaged = {}
-    for _, bundle in found if verify else ():
+    for bundle in found if verify else ():
         try:
             verify_bundle(bundle.folder)
         except BundleError as error:
             damaged[bundle.folder] = str(error)
 
     def lines() -> Iterator[str]:
-        for names, bundle in found:
+        for bundle in found:
+            names = cached.get(bundle.folder) or ", ".join([bundle.id, *bundle.aliases])
             state = ", not intact" if bundle.folder in damaged else ", every file verified" if verify else ""
             yield f"{names}, version {bundle.version}{state}"
             yield (f"  {bundle.domain}, {bundle.codec}: {bundle.hr} x {bundle.hr} pixels <-> "
@@ -151,7 +147,7 @@ def _print(found: list[tuple[str, BundleInfo]], verify: bool, as_json: bool) -> 
             yield from (f"  control {name}: {control}" for name, control in bundle.controls.items())
             yield from (f"  licence of {what}: {licence}" for what, licence in bundle.licence.items())
 
-    report([{**dataclasses.asdict(bundle), "verified": verify and bundle.folder not in damaged} for _, bundle in found],
+    report([{**dataclasses.asdict(bundle), "verified": verify and bundle.folder not in damaged} for bundle in found],
            *lines(), as_json=as_json)
     if damaged:
         raise BundleError("; ".join(damaged.values()))

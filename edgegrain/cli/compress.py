@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import io
 import sys
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,46 +124,43 @@ def compress(
                    "the service has its own limit; leave --max-megapixels or --remote out")
     refuse_options({"--refine": remote and refine}, "the service does not refine; leave --refine or --remote out")
     refuse_options({"--refine-size": refine_size and not refine}, options.SEARCH_SIZE)
-    service = None if remote is None else sdk.connect(remote, token=token)
-    codecs = [] if service else [
-        sdk.Codec(manifest.folder) for manifest in bundles_for(bundle or "faces", quality, max_bytes)]
     reading: dict[str, Any] = {"background": parse_colour(background),
                                "max_pixels": options.max_pixels_of(max_megapixels, MAX_PHOTO_PIXELS)}
-    chosen: dict[str, Any] = {"bundle": bundle, "quality": quality, "max_bytes": max_bytes}
+    codecs: list[sdk.Codec] = []
+    if remote is None:
+        codecs += (sdk.Codec(manifest.folder) for manifest in bundles_for(bundle or "faces", quality, max_bytes))
+        face_of = partial(compress_within, codecs, quality=quality, max_bytes=max_bytes)
+        scene_of = partial(compress_scene_within, codecs, quality=quality, max_bytes=max_bytes)
+        faces_of = partial(codecs[0].compress_faces)
+    else:
+        service = sdk.connect(remote, token=token)
+        face_of = partial(service.compress, bundle=bundle, quality=quality, max_bytes=max_bytes)
+        scene_of = partial(service.compress_scene, bundle=bundle, quality=quality, max_bytes=max_bytes)
+        faces_of = partial(service.compress_faces, bundle=bundle)
 
-    @functools.cache
+    @cache
     def refining(folder: Path, rate: int = 0) -> sdk.Codec:
         with needs_extra("train", "--refine needs"):
             from edgegrain.refinement import RefiningCodec
         return RefiningCodec(folder, rate=rate, steps=refine, size=refine_size or None, max_bytes=max_bytes,
-                             report=bar and functools.partial(bar, line="refining"))
+                             report=bar and partial(bar, line="refining"))
 
     def codec_of(payload: sdk.Payload) -> sdk.Codec:
         return next(codec for codec in codecs if codec.can_restore(payload))
 
     def payload_of(source: Path | bytes) -> sdk.Payload:
-        if service is not None:
-            return service.compress(source, fit, align=align, require_face=require_face, **reading, **chosen)
-        payload = compress_within(
-            codecs, source, fit, quality=quality, max_bytes=max_bytes, align=align, require_face=require_face,
-            **reading)
+        payload = face_of(source, fit, align=align, require_face=require_face, **reading)
         if not refine:
             return payload
         codec = codec_of(payload)
         return refining(codec.bundle.folder, codec._rate_index(payload)).compress(source, fit, align=align, **reading)
-
-    def scene_of(source: Path | bytes) -> sdk.Scene:
-        if service is not None:
-            return service.compress_scene(source, **reading, **chosen)
-        return compress_scene_within(codecs, source, quality=quality, max_bytes=max_bytes, **reading)
 
     def work(job: FileJob) -> Row:
         if not all_faces:  # whose number is not known yet
             refuse_existing([job.target, *([_lr_file(job)] if lr else [])], force)  # and again when they are written
         source = files.read_source(job.source)
         if all_faces:
-            payloads = (codecs[0].compress_faces(source, **reading) if service is None
-                        else service.compress_faces(source, bundle=bundle, **reading))
+            payloads = faces_of(source, **reading)
             targets = [job.target.with_name(f"{job.target.stem}.{number}{job.target.suffix}")
                        for number in range(1, len(payloads) + 1)]
             refuse_existing(targets, force)
@@ -171,7 +168,7 @@ def compress(
                 write_result(file, payload, force=force)
             return {"picture": job.source, "payloads": targets, "bytes": list(map(len, payloads)),
                     "fits": [payload.fit for payload in payloads]}
-        made = scene_of(source) if scene else payload_of(source)
+        made = scene_of(source, **reading) if scene else payload_of(source)
         # Before the payload is written: its LR may not be known here.
         lr_png = _lr_png(made) if lr and isinstance(made, sdk.Payload) else None
         write_result(job.target, made, force=force)

@@ -33,7 +33,6 @@ from edgegrain.service.observability import ServiceMetrics, configure_logs, log
 from edgegrain.service.problems import MEDIA_TYPE, Problem, problem_of
 from edgegrain.service.settings import Settings
 from edgegrain.service.state import ServiceState
-from edgegrain.service.workers import COMMAND
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +51,9 @@ _REASONS = {"extra_forbidden": "unknown parameter, or a control that the bundle 
 _KIND_OF_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 415: "unsupported-media-type"}
 
 
-def create_app(settings: Settings, worker_command: Sequence[str] = COMMAND) -> FastAPI:
-    """The service as an ASGI application; its workers start and stop with its lifespan.
-
-    Every file's hash is checked here. Tests substitute ``worker_command``, the program of a worker process.
-    """
-    service = ServiceState(settings, worker_command)
+def create_app(settings: Settings) -> FastAPI:
+    """The service as an ASGI application; its workers start and stop with its lifespan. Every file is verified here."""
+    service = ServiceState(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -111,10 +107,10 @@ def token_check(tokens: Sequence[str]) -> Callable[[Request], Awaitable[None]]:
     return check
 
 
-def serve(settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
+def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; returns when all accepted requests are answered."""
     configure_logs(settings.log_level)
-    app = create_app(settings, worker_command)
+    app = create_app(settings)
     port = free_port(settings.host, settings.port)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     log(logger, logging.INFO, "listening", url=f"http://{host}:{port}", bundles=list(app.state.service.manifests))

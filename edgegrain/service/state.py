@@ -23,7 +23,7 @@ from edgegrain.service.engine import RestoreOptions
 from edgegrain.service.observability import ServiceMetrics
 from edgegrain.service.problems import Problem, retry_later, wrong_parameter
 from edgegrain.service.settings import Settings
-from edgegrain.service.workers import COMMAND, Workers
+from edgegrain.service.workers import Workers
 from sdk.payload import Payload, Scene, check_claims, check_side, enlargement, picture_size
 from sdk.scenes import scene_size
 from server_decoder.decoder_session import require_provider
@@ -32,7 +32,7 @@ from server_decoder.decoder_session import require_provider
 class ServiceState:
     """Bundles, bodies, queues, workers and metrics of one application; not ready once it is ``draining``."""
 
-    def __init__(self, settings: Settings, worker_command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Verify the bundles and plan the workers; nothing runs yet."""
         if settings.device != "cpu":  # the CPU is always there; the check would load ONNX Runtime into this process
             require_provider(settings.device)
@@ -56,7 +56,7 @@ class ServiceState:
         self.batcher = Batcher(settings, self.metrics, arriving=lambda: self.bodies.arriving > 0,
                                ready_in=lambda: self.workers.ready_in())
         folders = [str(manifest.folder.resolve()) for manifest in manifests]
-        self.workers = Workers(settings, self.metrics, self.batcher, folders, worker_command)
+        self.workers = Workers(settings, self.metrics, self.batcher, folders)
         self.metrics.workers_ready.set_function(lambda: len(self.workers.pids))
         self.metrics.ready.set_function(lambda: self.not_ready() is None)
         self.draining = False

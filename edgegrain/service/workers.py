@@ -24,8 +24,8 @@ from sdk.open_bundle import RunningDecoder
 
 logger = logging.getLogger(__name__)
 
-COMMAND = (sys.executable, "-P", "-m", "edgegrain.service.engine")
-"""Program and arguments of a worker process, which imports nothing from the current directory."""
+COMMAND: Sequence[str] = (sys.executable, "-P", "-m", "edgegrain.service.engine")
+"""Program and arguments of a worker process, which imports nothing from the current directory; tests have others."""
 CONFIGURED = {"device", "threads", "batch_sizes", "max_pixels", "max_photo_pixels", "max_scene_faces", "decoder_form",
               "formats", "log_level"}
 """Settings that a worker gets: the arguments of its engine, and the level of its log."""
@@ -47,12 +47,9 @@ class WorkerLost(Exception):
 class Workers:
     """Processes that work on the batches of one batcher."""
 
-    def __init__(
-        self, settings: Settings, metrics: ServiceMetrics, batcher: Batcher, folders: Sequence[str],
-        command: Sequence[str] = COMMAND,
-    ) -> None:
+    def __init__(self, settings: Settings, metrics: ServiceMetrics, batcher: Batcher, folders: Sequence[str]) -> None:
         """Plan workers, which open the bundles in ``folders``."""
-        self._settings, self._metrics, self._batcher, self._command = settings, metrics, batcher, command
+        self._settings, self._metrics, self._batcher, self._command = settings, metrics, batcher, COMMAND
         self._configuration = {"folders": folders, **settings.model_dump(include=CONFIGURED)}
         self._tasks: list[asyncio.Task[None]] = []
         self._ready: dict[int, dict[str, RunningDecoder]] = {}
@@ -155,7 +152,8 @@ class Workers:
                     return "it died while it was idle"
                 jobs, began = taking.result(), loop.time()
                 try:
-                    answers, seconds, ends = await self._run(process, jobs)
+                    message = await self._run(process, jobs)
+                    answers, seconds = read_answer(message, len(jobs))
                 except WorkerLost as error:
                     self._batcher.done(jobs, None)
                     lost = retry_later("worker-lost", "the process that worked on this request was lost; try again",
@@ -167,7 +165,7 @@ class Workers:
                 self._metrics.note_batch(jobs[0].key.verb, [began - job.queued for job in jobs], seconds)
                 for job, answer in zip(jobs, answers, strict=True):
                     job.settle(answer)
-                if ends:
+                if message[0].get("ends"):
                     self._configuration["graphs"] = False
                     return "its device failed; the next worker runs without CUDA graphs"
         finally:
@@ -175,18 +173,14 @@ class Workers:
             if taking is not None:
                 taking.cancel()
 
-    async def _run(
-        self, process: asyncio.subprocess.Process, jobs: Sequence[Job]
-    ) -> tuple[list[Answer], dict[str, float], bool]:
-        """The results of a batch, the seconds of its stages, and whether the process ends after it."""
+    async def _run(self, process: asyncio.subprocess.Process, jobs: Sequence[Job]) -> Message:
+        """A worker's answer to a batch."""
         key = jobs[0].key
         batch = {"verb": key.verb, "bundle": key.bundle, "options": [asdict(job.options) for job in jobs]}
         # Once all its requests are late, a batch is given up, unless it has run for less time than a new worker takes.
         late = max(job.deadline for job in jobs) - asyncio.get_running_loop().time() + GRACE
         limit = min(self._settings.worker_timeout, max(late, self._start_seconds))
-        message = await _exchange(process, batch, [job.data for job in jobs], round(limit, 3))
-        answers, seconds = read_answer(message, len(jobs))
-        return answers, seconds, bool(message[0].get("ends"))
+        return await _exchange(process, batch, [job.data for job in jobs], round(limit, 3))
 
 
 def read_answer(message: Message, count: int) -> tuple[list[Answer], dict[str, float]]:

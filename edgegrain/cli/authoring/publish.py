@@ -77,9 +77,12 @@ def run(
       3    --if-better kept the bundle that was there
     """
     with needs_extra("export,train", "publishing needs"):
-        from edgegrain.publishing.publish import run_family
+        from edgegrain.papers.face_sr.bundle import store
+        from edgegrain.publishing import publish
+        from edgegrain.training.checkpoint import CHECKPOINT
+        from export.bundle.writer import UNSTATED, refuse_to_replace
 
-    family = run_family(run)
+    family = publish.run_family(run)
     excluded = tuple(exclude or ())
     of_bundles = {"--id": bundle_id, "--version": version != INITIAL_VERSION, "--domain": domain,
                   "--data-licence": data_licence, "--storage": storage, "--if-better": if_better}
@@ -89,10 +92,6 @@ def run(
     if family == "face_sr":
         refuse_options({**of_bundles, "--encoder-of": encoder_of, "--decoder-of": decoder_of, "--weights": weights},
                        "not for a run of GLEAN and GCFSR; leave it out")
-        with needs_extra("export,train", "publishing needs"):
-            from edgegrain.papers.face_sr.bundle import store
-            from edgegrain.training.checkpoint import CHECKPOINT
-
         weights_of = run.parent if run.name == CHECKPOINT else run
         written = store(weights_of, out, prior=prior or DEFAULT_PRIOR, coder=coder, data=data, exclude=excluded,
                         force=force)
@@ -107,10 +106,6 @@ def run(
                    "training pictures; pass their folder, or the bundle whose encoder the run kept (--encoder-of)")
     refuse_options({"--decoder-of": decoder_of and (encoder_of or not trained_only)},
                    "goes with --trained-only and without --encoder-of, which it includes")
-    with needs_extra("export,train", "publishing needs"):
-        from edgegrain.publishing import publish
-        from export.bundle.writer import UNSTATED, refuse_to_replace
-
     bundle_id = bundle_id or out.resolve().name
     kept = find_bundle(encoder_of) if encoder_of else None
     if trained_only or data is None:

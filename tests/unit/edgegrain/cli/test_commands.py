@@ -100,7 +100,7 @@ def test_missing_library_says_what_to_install(repository: Path, missing: str) ->
 @pytest.mark.parametrize(("words", "forgotten", "missing", "extra"), [
     ("serve", "edgegrain.service.app", "granian.constants", "server"),
     ("evaluate --data .", "edgegrain.evaluation.report", "jinja2", "eval"),
-    ("publish run . --out b", "edgegrain.publishing.publish", "safetensors", "export,train"),
+    ("publish run . --out b", "edgegrain.training.checkpoint", "safetensors", "export,train"),
     ("export encoder", "", "export.proof.prove", "export"),
     ("export decoder", "", "export.bundle.writer", "export"),
     ("export bundle . --out b", "", "export.bundle.grain", "export")])

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -63,7 +64,8 @@ class Running:
                             **settings})
         metrics = ServiceMetrics()
         self.batcher = Batcher(found, metrics)
-        self.workers = Workers(found, metrics, self.batcher, [], command)
+        with patch.object(module, "COMMAND", command):
+            self.workers = Workers(found, metrics, self.batcher, [])
         self.workers._configuration["fails"] = fails
         self.lost = metrics.worker_losses._value.get
 

@@ -137,11 +137,12 @@ def _print(found: list[BundleInfo], verify: bool, as_json: bool, cached: dict[Pa
             yield f"{names}, version {bundle.version}{state}"
             yield (f"  {bundle.domain}, {bundle.codec}: {bundle.hr} x {bundle.hr} pixels <-> "
                    f"LR {bundle.lr} x {bundle.lr}")
-            contracts = ", ".join(name[:8] for name in bundle.lr_contract_ids)
-            yield f"  LR contract {contracts}, {bundle.bytes / 1e6:.1f} MB in {bundle.folder}"
+            yield f"  LR contract {bundle.lr_contract_id[:8]}, {bundle.bytes / 1e6:.1f} MB in {bundle.folder}"
             if any(bundle.qualities):
                 yield (f"  quality {', '.join(filter(None, bundle.qualities))}"
                        + (f"; {len(bundle.qualities)} rates" if len(bundle.qualities) > 1 else ""))
+            if further := [contract[:8] for contract in bundle.lr_contract_ids[1:]]:
+                yield f"  LR contracts of further rates: {', '.join(further)}"
             if len(bundle.sides) > 1:
                 yield f"  restored at {', '.join(map(str, bundle.sides))} pixels"
             yield from (f"  control {name}: {control}" for name, control in bundle.controls.items())

@@ -23,7 +23,7 @@ from edgegrain.metrics.picture_metrics import CENTRES
 from edgegrain.pictures.packed import pack, random_pictures
 from edgegrain.pictures.stored_pictures import StoredPicture, open_picture, stored_pictures
 from edgegrain.pictures.writing import Progress, first_to_write, written_array
-from edgegrain.training.data import packed_folder, require_pictures
+from edgegrain.training.data import packed_folder
 from edgegrain.training.family import RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionRecipe
 from sdk.open_bundle import OpenBundle
@@ -56,7 +56,6 @@ class TrainingPairs:
 
 def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path) -> TrainingPairs:
     """The pairs that a recipe and the command line name."""
-    require_pictures(options, recipe.random_pictures)
     cache, half = packed_folder(run), None
     if options.data is None:
         pairs = _random_pairs(recipe)

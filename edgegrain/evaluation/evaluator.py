@@ -233,32 +233,16 @@ EMPTY = "no_faces"
 """Folder of pictures without faces, within that of the photographs."""
 
 
-@dataclass(frozen=True)
-class PhotographScores:
-    """Means over the largest faces of photographs, before and after."""
-
-    photographs: int
-    bytes: float
-    identity: float
-    """Distance of dlib's descriptors."""
-    identity_mobileface: float
-    above: float
-    """Share of the found faces whose ``identity`` is above `OTHER_PERSON`."""
-    missed: int
-    """Photographs in which no face was found."""
-    empty: int
-    """Pictures without faces."""
-    invented: int
-    """Those of them in which a face was found."""
-
-
 @torch.inference_mode()
 def evaluate_photographs(
     codec: Codec, photographs: Iterable[Path], empty: Sequence[Path], dlib: FaceIdentity, mobileface: MobileFace
-) -> PhotographScores:
+) -> dict[str, float]:
     """Compress the largest face of each photograph and compare it with what is restored, at the decoder's size.
 
-    ``empty`` are pictures without faces.
+    ``empty`` are pictures without faces. Returns plain JSON data, as `photographs_in_words` takes them: the number of
+    ``photographs`` and of those that were ``missed``, without a face that was found; the means of ``bytes`` and of the
+    distances ``identity`` (dlib) and ``identity_mobileface``; ``above``, the share of faces whose ``identity`` is above
+    `OTHER_PERSON`; the number of ``empty`` pictures, and of those in which a face was ``invented``.
     """
     side, missed = codec.bundle.hr, 0
     sizes: list[int] = []
@@ -274,16 +258,14 @@ def evaluate_photographs(
         before = codec.fit(rgb, "pad").rgb if square is None else cut_square(rgb, square, side)
         restored = codec.restore(payload, size="native", mark=False).resize((side, side), Image.Resampling.LANCZOS)
         pair = unit_batch(before), unit_batch(np.asarray(restored))
-        first, second = map(mobileface, pair)
         sizes.append(len(payload))
-        distances.append((dlib.distance(*pair).item(), 1 - (first * second).sum().item()))
+        distances.append((dlib.distance(*pair).item(), mobileface.distance(*pair).item()))
     if not distances:
         raise ImageError("no face was found in any of the photographs; choose another folder")
     identity, identity_mobileface = np.array(distances).T
-    return PhotographScores(
-        len(sizes) + missed, float(np.mean(sizes)), float(identity.mean()), float(identity_mobileface.mean()),
-        float((identity > OTHER_PERSON).mean()), missed, len(empty),
-        sum(bool(find_faces(path).faces) for path in empty))
+    return {"photographs": len(sizes) + missed, "bytes": float(np.mean(sizes)), "identity": float(identity.mean()),
+            "identity_mobileface": float(identity_mobileface.mean()), "above": float((identity > OTHER_PERSON).mean()),
+            "missed": missed, "empty": len(empty), "invented": sum(bool(find_faces(path).faces) for path in empty)}
 
 
 class _ClassicalSearch:

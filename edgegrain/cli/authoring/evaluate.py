@@ -133,7 +133,7 @@ def evaluate(
         scores = evaluation.evaluate_photographs(
             codec, with_progress(pictures, f"measuring {len(pictures)} photographs"),
             list_pictures(empty) if empty.is_dir() else [], metrics.identity, metrics.mobileface)
-        summary["photographs"] = dict(rounded(dataclasses.asdict(scores)))
+        summary["photographs"] = rounded(scores)
     files = report_files(codec, rows, paths, summary, name)
     for file in sorted(files, key=lambda name: name == PAGE):  # the page is written last
         write_atomically(folder / file, files[file], force=force)

@@ -99,39 +99,32 @@ def curve_budgets(payload_bytes: Sequence[int]) -> tuple[int, ...]:
     return tuple(budget for budget in BUDGETS if mean / 2 <= budget <= 4 * mean)
 
 
-class ResultCache:
-    """Computed results on disk, one JSON file each; an interrupted evaluation continues from it.
+def recorded(folder: Path, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+    """The value recorded for ``key`` in a folder, in a JSON file of its own; if there is none, that of ``compute``,
+    which is recorded, so that an interrupted evaluation continues from it. Plain JSON data.
 
-    The key of a record holds everything its value depends on (pixels, budget, encoder versions, weights...), so a stale
-    record is never returned, and bundles share the results of the classical codecs. ``hits`` counts records that were
-    read.
+    The key holds everything the value depends on (pixels, budget, encoder versions, weights...), so a stale record is
+    never returned, and bundles share the results of the classical codecs.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.hits = 0
-
-    def get_or_compute(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
-        """The value recorded for ``key``; if there is none, that of ``compute``, which is recorded. Plain JSON data."""
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        path = self._folder / f"{name[:32]}.json"
-        try:
-            record = json.loads(path.read_bytes())
-            if record["key"] == key:
-                self.hits += 1
-                return record["value"]
-        except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
-            pass
-        value = compute()
-        write_atomically(path, json.dumps({"key": key, "value": value}).encode(), force=True)
-        return value
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    path = folder / f"{name[:32]}.json"
+    try:
+        record = json.loads(path.read_bytes())
+        if record["key"] == key:
+            return record["value"]
+    except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
+        pass
+    value = compute()
+    write_atomically(path, json.dumps({"key": key, "value": value}).encode(), force=True)
+    return value
 
 
 class Evaluator:
-    """Measures a bundle, one call of `picture` per picture; the metrics are those of the weights of `weights_id`."""
+    """Measures a bundle, one call of `picture` per picture; the metrics are those of the weights of `weights_id`.
+    Results are `recorded` in the folder ``cache``."""
 
-    def __init__(self, codec: Codec, metrics: PictureMetrics, weights_id: str, cache: ResultCache,
-                 config: EvaluationConfig) -> None:
+    def __init__(self, codec: Codec, metrics: PictureMetrics, weights_id: str, cache: Path, config: EvaluationConfig
+                 ) -> None:
         self._codec = codec
         self._metrics = metrics
         self._cache = cache
@@ -183,7 +176,7 @@ class Evaluator:
                              tuple(ours["lr_saturation"]))
 
     def _cached(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
-        return self._cache.get_or_compute({**key, **self._metrics_key}, compute)
+        return recorded(self._cache, {**key, **self._metrics_key}, compute)
 
     def _payload(self, original: Rgb, key: Mapping[str, Any]) -> Payload:
         """The bundle's payload: kept, since a refined one takes minutes."""

@@ -122,7 +122,7 @@ def evaluate(
             for path in with_progress(paths, f"compressing {len(paths)} pictures")]))
     metrics = PictureMetrics(metric_weights, device=device, faces=faces)
     evaluator = evaluation.Evaluator(codec, metrics, evaluation.weights_id(metric_weights),
-                                     evaluation.ResultCache(cache or cache_folder() / "evaluation"), config)
+                                     cache or cache_folder() / "evaluation", config)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     summary = summarize(rows, codec.bundle, paths, baselines, losses_at(manifest, side), side, refinement)
     if rate:  # no figures of the bundle's card, which are its first rate's

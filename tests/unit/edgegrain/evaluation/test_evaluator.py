@@ -19,10 +19,10 @@ from codec_contract.exact_square import exact_resize
 from edgegrain.evaluation.evaluator import (
     EvaluationConfig,
     Evaluator,
-    ResultCache,
     curve_budgets,
     evaluate_photographs,
     lr_saturation,
+    recorded,
     weights_id,
 )
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult
@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluator(codec: Codec, folder: Path, config: EvaluationConfig, weights: str = "w", faces: bool = False
               ) -> Evaluator:
-    return Evaluator(codec, GradientMetrics(faces=faces), weights, ResultCache(folder), config)  # type: ignore[arg-type]
+    return Evaluator(codec, GradientMetrics(faces=faces), weights, folder, config)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -212,11 +212,11 @@ def test_weights_are_told_apart_by_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"{", b'{"key": {}, "value": 7}', b"\xff"])
 def test_a_damaged_record_is_computed_again(tmp_path: Path, damage: bytes) -> None:
-    ResultCache(tmp_path).get_or_compute({"a": 1}, lambda: "first")
+    recorded(tmp_path, {"a": 1}, lambda: "first")
     (file,) = tmp_path.iterdir()
     file.write_bytes(damage)
-    assert ResultCache(tmp_path).get_or_compute({"a": 1}, lambda: "second") == "second"
-    assert ResultCache(tmp_path).get_or_compute({"a": 1}, lambda: "third") == "second"
+    assert recorded(tmp_path, {"a": 1}, lambda: "second") == "second"
+    assert recorded(tmp_path, {"a": 1}, lambda: "third") == "second"
 
 
 def test_it_is_that_of_hsv() -> None:

@@ -90,7 +90,7 @@ def fit_tables(
     """
     indices = [to_indices(lr, level_step) for lr in _some(lrs)]
     steps = steps or steps_for(sum(lr.shape[0] * lr.shape[1] for lr in indices))
-    key = hashlib.sha256(repr((tuple(widths), steps, 0, level_step)).encode())
+    key = hashlib.sha256(repr((tuple(widths), steps, 0, level_step)).encode())  # 0: as earlier versions wrote it
     for lr in indices:
         key.update(repr(lr.shape).encode() + lr.tobytes())
     networks: list[ChannelNetwork] = []

@@ -28,12 +28,7 @@ from edgegrain.training.data import (
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.losses import GridLoss, MetricNetworks, random_offset, weighted_sum
-from edgegrain.training.super_resolution.pairs import (
-    CELL,
-    Pairs,
-    training_pairs,
-    window_batches,
-)
+from edgegrain.training.super_resolution.pairs import CELL, Pairs, training_pairs, window_batches
 from edgegrain.training.super_resolution.recipes import (
     SUPER_RESOLUTION_RECIPES,
     SuperResolutionLosses,

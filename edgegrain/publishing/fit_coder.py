@@ -130,7 +130,7 @@ def add_rates(bundle: Manifest, data: Path, steps: Sequence[int], *, exclude: tu
         encoder, pictures = EncoderSession(bundle.open_file(ENCODER_ONNX)), stored_pictures(data, exclude)
         for index, picture in enumerate(pictures, 1):
             square = read_square(picture, bundle.hr)
-            lrs += encoder.encode(np.stack([square, square[:, ::-1]]))
+            lrs.extend(encoder.encode(np.stack([square, square[:, ::-1]])))
             if report is not None:
                 report(index / len(pictures), "encoding pictures")
     rates = []

@@ -7,6 +7,7 @@ for every picture. Files are cached, so further budgets for the same picture cos
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 from bisect import bisect_left
@@ -185,10 +186,8 @@ def encode_lossless(rgb: Rgb, codec: Literal["png", "webp", "jpeg-xl"]) -> bytes
 def library_versions() -> dict[str, str]:
     """Package -> version of the libraries that write the files."""
     versions = {"pillow": version("pillow")}
-    try:
+    with contextlib.suppress(PackageNotFoundError):
         versions[JPEG_XL_PACKAGE] = version(JPEG_XL_PACKAGE)
-    except PackageNotFoundError:
-        pass
     return versions
 
 

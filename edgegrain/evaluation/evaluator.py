@@ -99,39 +99,32 @@ def curve_budgets(payload_bytes: Sequence[int]) -> tuple[int, ...]:
     return tuple(budget for budget in BUDGETS if mean / 2 <= budget <= 4 * mean)
 
 
-class ResultCache:
-    """Computed results on disk, one JSON file each; an interrupted evaluation continues from it.
+def recorded(folder: Path, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+    """The value recorded for ``key`` in a folder, in a JSON file of its own; if there is none, that of ``compute``,
+    which is recorded, so that an interrupted evaluation continues from it. Plain JSON data.
 
-    The key of a record holds everything its value depends on (pixels, budget, encoder versions, weights...), so a stale
-    record is never returned, and bundles share the results of the classical codecs. ``hits`` counts records that were
-    read.
+    The key holds everything the value depends on (pixels, budget, encoder versions, weights...), so a stale record is
+    never returned, and bundles share the results of the classical codecs.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.hits = 0
-
-    def get_or_compute(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
-        """The value recorded for ``key``; if there is none, that of ``compute``, which is recorded. Plain JSON data."""
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        path = self._folder / f"{name[:32]}.json"
-        try:
-            record = json.loads(path.read_bytes())
-            if record["key"] == key:
-                self.hits += 1
-                return record["value"]
-        except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
-            pass
-        value = compute()
-        write_atomically(path, json.dumps({"key": key, "value": value}).encode(), force=True)
-        return value
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    path = folder / f"{name[:32]}.json"
+    try:
+        record = json.loads(path.read_bytes())
+        if record["key"] == key:
+            return record["value"]
+    except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
+        pass
+    value = compute()
+    write_atomically(path, json.dumps({"key": key, "value": value}).encode(), force=True)
+    return value
 
 
 class Evaluator:
-    """Measures a bundle, one call of `picture` per picture; the metrics are those of the weights of `weights_id`."""
+    """Measures a bundle, one call of `picture` per picture; the metrics are those of the weights of `weights_id`.
+    Results are `recorded` in the folder ``cache``."""
 
-    def __init__(self, codec: Codec, metrics: PictureMetrics, weights_id: str, cache: ResultCache,
-                 config: EvaluationConfig) -> None:
+    def __init__(self, codec: Codec, metrics: PictureMetrics, weights_id: str, cache: Path, config: EvaluationConfig
+                 ) -> None:
         self._codec = codec
         self._metrics = metrics
         self._cache = cache
@@ -183,7 +176,7 @@ class Evaluator:
                              tuple(ours["lr_saturation"]))
 
     def _cached(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
-        return self._cache.get_or_compute({**key, **self._metrics_key}, compute)
+        return recorded(self._cache, {**key, **self._metrics_key}, compute)
 
     def _payload(self, original: Rgb, key: Mapping[str, Any]) -> Payload:
         """The bundle's payload: kept, since a refined one takes minutes."""
@@ -233,32 +226,16 @@ EMPTY = "no_faces"
 """Folder of pictures without faces, within that of the photographs."""
 
 
-@dataclass(frozen=True)
-class PhotographScores:
-    """Means over the largest faces of photographs, before and after."""
-
-    photographs: int
-    bytes: float
-    identity: float
-    """Distance of dlib's descriptors."""
-    identity_mobileface: float
-    above: float
-    """Share of the found faces whose ``identity`` is above `OTHER_PERSON`."""
-    missed: int
-    """Photographs in which no face was found."""
-    empty: int
-    """Pictures without faces."""
-    invented: int
-    """Those of them in which a face was found."""
-
-
 @torch.inference_mode()
 def evaluate_photographs(
     codec: Codec, photographs: Iterable[Path], empty: Sequence[Path], dlib: FaceIdentity, mobileface: MobileFace
-) -> PhotographScores:
+) -> dict[str, float]:
     """Compress the largest face of each photograph and compare it with what is restored, at the decoder's size.
 
-    ``empty`` are pictures without faces.
+    ``empty`` are pictures without faces. Returns plain JSON data, as `photographs_in_words` takes them: the number of
+    ``photographs`` and of those that were ``missed``, without a face that was found; the means of ``bytes`` and of the
+    distances ``identity`` (dlib) and ``identity_mobileface``; ``above``, the share of faces whose ``identity`` is above
+    `OTHER_PERSON`; the number of ``empty`` pictures, and of those in which a face was ``invented``.
     """
     side, missed = codec.bundle.hr, 0
     sizes: list[int] = []
@@ -274,16 +251,14 @@ def evaluate_photographs(
         before = codec.fit(rgb, "pad").rgb if square is None else cut_square(rgb, square, side)
         restored = codec.restore(payload, size="native", mark=False).resize((side, side), Image.Resampling.LANCZOS)
         pair = unit_batch(before), unit_batch(np.asarray(restored))
-        first, second = map(mobileface, pair)
         sizes.append(len(payload))
-        distances.append((dlib.distance(*pair).item(), 1 - (first * second).sum().item()))
+        distances.append((dlib.distance(*pair).item(), mobileface.distance(*pair).item()))
     if not distances:
         raise ImageError("no face was found in any of the photographs; choose another folder")
     identity, identity_mobileface = np.array(distances).T
-    return PhotographScores(
-        len(sizes) + missed, float(np.mean(sizes)), float(identity.mean()), float(identity_mobileface.mean()),
-        float((identity > OTHER_PERSON).mean()), missed, len(empty),
-        sum(bool(find_faces(path).faces) for path in empty))
+    return {"photographs": len(sizes) + missed, "bytes": float(np.mean(sizes)), "identity": float(identity.mean()),
+            "identity_mobileface": float(identity_mobileface.mean()), "above": float((identity > OTHER_PERSON).mean()),
+            "missed": missed, "empty": len(empty), "invented": sum(bool(find_faces(path).faces) for path in empty)}
 
 
 class _ClassicalSearch:

@@ -50,9 +50,9 @@ def squares(picture: Tensor) -> Tensor:
                       for left, top, size in boxes(picture.shape[-1]).values()])
 
 
-def enlarged_regions(picture: Tensor, factor: int = 2) -> Tensor:
-    """Both eyes and the mouth of pictures ``[B, 3, S, S]``, enlarged bilinearly: ``[3 B, 3, factor * S / 4, ...]``."""
-    return F.interpolate(squares(picture), scale_factor=factor, mode="bilinear", align_corners=False)
+def enlarged_regions(picture: Tensor) -> Tensor:
+    """Both eyes and the mouth of pictures ``[B, 3, S, S]``, enlarged bilinearly: ``[3 B, 3, S / 2, S / 2]``."""
+    return F.interpolate(squares(picture), scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def region_weights(size: int, gain: float) -> Tensor:

@@ -78,8 +78,8 @@ def fit_network(
 
 
 def fit_tables(
-    lrs: Sequence[Rgb] | Rgb, *, widths: Sequence[int] = WIDTHS, steps: int | None = None, seed: int = 0,
-    level_step: int = 1, kept: Path | None = None, report: Progress | None = None,
+    lrs: Sequence[Rgb] | Rgb, *, widths: Sequence[int] = WIDTHS, steps: int | None = None, level_step: int = 1,
+    kept: Path | None = None, report: Progress | None = None,
 ) -> CoderTables:
     """Coder tables for LRs like these, uint8 ``[N, h, w, 3]`` or a list of uint8 ``[h, w, 3]`` of any sizes.
 
@@ -88,9 +88,9 @@ def fit_tables(
     samples. After each channel its network is written to the file ``kept``, and a later call with the same arguments
     fits only the others.
     """
-    indices = [to_indices(lr, level_step) for lr in _some(lrs, seed)]
+    indices = [to_indices(lr, level_step) for lr in _some(lrs)]
     steps = steps or steps_for(sum(lr.shape[0] * lr.shape[1] for lr in indices))
-    key = hashlib.sha256(repr((tuple(widths), steps, seed, level_step)).encode())
+    key = hashlib.sha256(repr((tuple(widths), steps, 0, level_step)).encode())  # 0: as earlier versions wrote it
     for lr in indices:
         key.update(repr(lr.shape).encode() + lr.tobytes())
     networks: list[ChannelNetwork] = []
@@ -105,7 +105,7 @@ def fit_tables(
 
     for channel in range(len(networks), 3):
         context, reference, level = _samples(indices, channel)
-        networks.append(fit_network(context, reference, level, widths=widths, steps=steps, seed=seed + channel,
+        networks.append(fit_network(context, reference, level, widths=widths, steps=steps, seed=channel,
                                     level_step=level_step, report=report_channel).integers())
         if kept is not None:
             first, second, third = (*networks, *CoderTables.default().channels[len(networks):])
@@ -130,7 +130,7 @@ def add_rates(bundle: Manifest, data: Path, steps: Sequence[int], *, exclude: tu
         encoder, pictures = EncoderSession(bundle.open_file(ENCODER_ONNX)), stored_pictures(data, exclude)
         for index, picture in enumerate(pictures, 1):
             square = read_square(picture, bundle.hr)
-            lrs += encoder.encode(np.stack([square, square[:, ::-1]]))
+            lrs.extend(encoder.encode(np.stack([square, square[:, ::-1]])))
             if report is not None:
                 report(index / len(pictures), "encoding pictures")
     rates = []
@@ -186,11 +186,11 @@ def fit_and_report(
         "lossless WebP": float(np.mean([len(encode_lossless(lr, "webp")) for lr in held]))})
 
 
-def _some(lrs: Sequence[Rgb] | Rgb, seed: int) -> list[Rgb]:
+def _some(lrs: Sequence[Rgb] | Rgb) -> list[Rgb]:
     """LRs of at most `SAMPLES` pixels in all, drawn at random if there are more; at least one."""
     if sum(lr.shape[0] * lr.shape[1] for lr in lrs) <= SAMPLES:
         return list(lrs)
-    order = np.random.default_rng(seed).permutation(len(lrs))
+    order = np.random.default_rng(0).permutation(len(lrs))
     pixels = np.cumsum([lrs[index].shape[0] * lrs[index].shape[1] for index in order])
     return [lrs[index] for index in order[:max(1, int(np.searchsorted(pixels, SAMPLES, side="right")))]]
 

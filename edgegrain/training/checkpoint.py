@@ -133,7 +133,7 @@ def save_checkpoint(folder: Path, run: Run, progress: float = 1.0) -> None:
 def open_checkpoint(run: Path, family: str) -> Iterator[Checkpoint]:
     """Read a checkpoint of a family; errors while its contents are used are reported as a damaged file."""
     path = checkpoint_path(run)
-    with checkpoint_errors(path):
+    with _errors(path):
         metadata, tensors = load_shards(path)
         if (found := metadata.get("family")) != family:
             raise ModelError(f"{path} is a checkpoint of {found or 'no known family'}, expected {family}")
@@ -141,15 +141,16 @@ def open_checkpoint(run: Path, family: str) -> Iterator[Checkpoint]:
                          tensors)
 
 
-def read_checkpoint_header(run: Path) -> dict[str, str]:
-    """The header of a checkpoint, without its weights."""
+@contextlib.contextmanager
+def open_header(run: Path) -> Iterator[dict[str, str]]:
+    """Read the header of a checkpoint, without its weights; errors as of `open_checkpoint`."""
     path = checkpoint_path(run)
-    with checkpoint_errors(path), safe_open(path, "pt") as file:
-        return file.metadata() or {}
+    with _errors(path), safe_open(path, "pt") as file:
+        yield file.metadata() or {}
 
 
 @contextlib.contextmanager
-def checkpoint_errors(path: Path) -> Iterator[None]:
+def _errors(path: Path) -> Iterator[None]:
     """Errors in the block as a ModelError about this file."""
     try:
         yield

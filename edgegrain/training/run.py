@@ -22,7 +22,7 @@ import torch
 
 from codec_contract.errors import EdgegrainError, ExistsError
 from edgegrain.pictures.writing import InUseError, Progress, only_writer
-from edgegrain.training.checkpoint import CHECKPOINT, checkpoint_errors, read_checkpoint_header, save_checkpoint
+from edgegrain.training.checkpoint import CHECKPOINT, open_header, save_checkpoint
 from edgegrain.training.distributed import Distributed, start_distributed
 from edgegrain.training.family import RunOptions, Trainer, family_of
 from edgegrain.training.grain.start import recipe_prior
@@ -267,8 +267,7 @@ def progress_of(folder: Path) -> float:
     log; 0 without a run, if it had ended, or if it came to its end and has no log (a copy of the checkpoint alone)."""
     if not (folder / CHECKPOINT).is_file():
         return 0.0
-    with checkpoint_errors(folder / CHECKPOINT):
-        header = read_checkpoint_header(folder)
+    with open_header(folder) as header:
         progress, pictures = float(header["progress"]), int(header["pictures"])
     if progress < 1:
         return progress

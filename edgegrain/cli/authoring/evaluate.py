@@ -122,7 +122,7 @@ def evaluate(
             for path in with_progress(paths, f"compressing {len(paths)} pictures")]))
     metrics = PictureMetrics(metric_weights, device=device, faces=faces)
     evaluator = evaluation.Evaluator(codec, metrics, evaluation.weights_id(metric_weights),
-                                     evaluation.ResultCache(cache or cache_folder() / "evaluation"), config)
+                                     cache or cache_folder() / "evaluation", config)
     rows = [evaluator.picture(path) for path in with_progress(paths, f"measuring {codec.bundle.id}")]
     summary = summarize(rows, codec.bundle, paths, baselines, losses_at(manifest, side), side, refinement)
     if rate:  # no figures of the bundle's card, which are its first rate's
@@ -133,7 +133,7 @@ def evaluate(
         scores = evaluation.evaluate_photographs(
             codec, with_progress(pictures, f"measuring {len(pictures)} photographs"),
             list_pictures(empty) if empty.is_dir() else [], metrics.identity, metrics.mobileface)
-        summary["photographs"] = dict(rounded(dataclasses.asdict(scores)))
+        summary["photographs"] = rounded(scores)
     files = report_files(codec, rows, paths, summary, name)
     for file in sorted(files, key=lambda name: name == PAGE):  # the page is written last
         write_atomically(folder / file, files[file], force=force)

@@ -18,13 +18,7 @@ from codec_contract.errors import EdgegrainError, ModelError
 from codec_contract.pixels import dequantize
 from edge_encoder.twin import BoxMean, EncoderTwin
 from edgegrain.training.adversarial import AdversarialLoss
-from edgegrain.training.checkpoint import (
-    Run,
-    checkpoint_errors,
-    checkpoint_path,
-    open_checkpoint,
-    read_checkpoint_header,
-)
+from edgegrain.training.checkpoint import Run, open_checkpoint, open_header
 from edgegrain.training.grain.rate import RateModel
 from edgegrain.training.grain.recipes import GrainRecipe, RRDBEncoderConfig
 from server_decoder.generative_prior import GenerativePrior, Window, prior_digest
@@ -237,5 +231,5 @@ def load_run(path: Path, prior: GenerativePrior | None = None) -> GrainRun:
 
 def read_recipe(path: Path) -> GrainRecipe:
     """The configuration of a run, without its weights."""
-    with checkpoint_errors(checkpoint_path(path)):
-        return GrainRecipe.from_dict(json.loads(read_checkpoint_header(path)["config"]))
+    with open_header(path) as header:
+        return GrainRecipe.from_dict(json.loads(header["config"]))

@@ -69,10 +69,6 @@ class RRDBEncoderConfig:
     def halvings(self) -> int:
         return (self.hr // self.lr).bit_length() - 1
 
-    @property
-    def name(self) -> str:
-        return f"rrdb-c{self.width}-g{self.growth}-b{self.rrdb}-s{self.halvings}"
-
     def build(self) -> nn.Module:
         """The encoder with random weights."""
         return papers.load("grain.rrdb_encoder:TrainedRRDBEncoder")(self)

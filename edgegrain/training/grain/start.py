@@ -18,13 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec_contract.bundle.find import find_bundle
-from codec_contract.bundle.manifest import (
-    CODER_TABLES,
-    ENCODER_WEIGHTS,
-    MANIFEST,
-    RRDB_ENCODER_WEIGHTS,
-    load_manifest,
-)
+from codec_contract.bundle.manifest import CODER_TABLES, ENCODER_WEIGHTS, MANIFEST, RRDB_ENCODER_WEIGHTS, load_manifest
 from codec_contract.errors import BundleError, EdgegrainError, ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
 from edge_encoder.integer_network import IntegerNetwork, load_integer_network
@@ -35,14 +29,7 @@ from edgegrain.training.grain.model import PRIOR, GrainRun, build_autoencoder, l
 from edgegrain.training.grain.recipes import FACES, GrainRecipe, RRDBEncoderConfig
 from edgegrain.training.recipe import Recipe, continued
 from export import papers
-from export.decoder.export import (
-    TRAINED,
-    bundle_decoder,
-    described_prior,
-    load_zoo,
-    zoo_encoder,
-    zoo_step,
-)
+from export.decoder.export import TRAINED, bundle_decoder, described_prior, load_zoo, zoo_encoder, zoo_step
 from export.decoder.graph import int8_levels, is_int8
 from server_decoder.generative_prior import GenerativePrior
 from server_decoder.grain.grain import Grain, GrainConfig, PriorConfig, read_history

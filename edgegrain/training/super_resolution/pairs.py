@@ -23,7 +23,7 @@ from edgegrain.metrics.picture_metrics import CENTRES
 from edgegrain.pictures.packed import pack, random_pictures
 from edgegrain.pictures.stored_pictures import StoredPicture, open_picture, stored_pictures
 from edgegrain.pictures.writing import Progress, first_to_write, written_array
-from edgegrain.training.data import packed_folder, require_pictures
+from edgegrain.training.data import packed_folder
 from edgegrain.training.family import RunOptions
 from edgegrain.training.super_resolution.recipes import SuperResolutionRecipe
 from sdk.open_bundle import OpenBundle
@@ -44,19 +44,9 @@ class Pairs:
         return len(self.originals)
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingPairs:
-    """The pairs of a run: to train on, those of originals of half the size, which train the first doubling of factor 4,
-    if there are any, and those to evaluate on."""
-
-    full: Pairs
-    half: Pairs | None
-    held_out: Pairs
-
-
-def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path) -> TrainingPairs:
-    """The pairs that a recipe and the command line name."""
-    require_pictures(options, recipe.random_pictures)
+def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path) -> tuple[Pairs, Pairs | None, Pairs]:
+    """The pairs that a recipe and the command line name: to train on, those of originals of half the size, which train
+    the first doubling of factor 4, if there are any, and those to evaluate on."""
     cache, half = packed_folder(run), None
     if options.data is None:
         pairs = _random_pairs(recipe)
@@ -72,7 +62,7 @@ def training_pairs(recipe: SuperResolutionRecipe, options: RunOptions, run: Path
             raise ImageError(f"pictures to evaluate on need sides of at least {recipe.factor * recipe.size} pixels; "
                              f"{len(smaller)} have fewer, such as {smaller[0].name}; leave them out of --validation")
         held_out = packed_pairs(recipe, full, cache, options.report)
-    return TrainingPairs(pairs, half, Pairs(held_out.restored[:HELD_OUT], held_out.originals[:HELD_OUT]))
+    return pairs, half, Pairs(held_out.restored[:HELD_OUT], held_out.originals[:HELD_OUT])
 
 
 def by_size(recipe: SuperResolutionRecipe, pictures: Sequence[StoredPicture], remedy: str = "with --exclude"

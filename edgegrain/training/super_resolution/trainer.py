@@ -28,12 +28,7 @@ from edgegrain.training.data import (
 from edgegrain.training.distributed import Distributed
 from edgegrain.training.family import Family, RunOptions, Trainer
 from edgegrain.training.losses import GridLoss, MetricNetworks, random_offset, weighted_sum
-from edgegrain.training.super_resolution.pairs import (
-    CELL,
-    TrainingPairs,
-    training_pairs,
-    window_batches,
-)
+from edgegrain.training.super_resolution.pairs import CELL, Pairs, training_pairs, window_batches
 from edgegrain.training.super_resolution.recipes import (
     SUPER_RESOLUTION_RECIPES,
     SuperResolutionLosses,
@@ -95,15 +90,16 @@ class SuperResolutionTrainer(Trainer):
 
     run: SuperResolutionRun
 
-    def __init__(self, run: SuperResolutionRun, distributed: Distributed, pairs: TrainingPairs,
-                 networks: MetricNetworks) -> None:
-        super().__init__(run, distributed, len(pairs.full) + (0 if pairs.half is None else len(pairs.half)), networks)
+    def __init__(self, run: SuperResolutionRun, distributed: Distributed, networks: MetricNetworks, full: Pairs,
+                 half: Pairs | None, held_out: Pairs) -> None:
+        """The pairs are those of `training_pairs`."""
+        super().__init__(run, distributed, len(full) + (0 if half is None else len(half)), networks)
         recipe, self._lpips, self._grid = run.recipe, networks.lpips, GridLoss()
-        self._feed = window_batches(recipe, pairs.full, self.seed, distributed.device)
-        self._half_feed = None if pairs.half is None else window_batches(
-            recipe.of_half_size, pairs.half, self.seed + 1, distributed.device)
+        self._feed = window_batches(recipe, full, self.seed, distributed.device)
+        self._half_feed = None if half is None else window_batches(
+            recipe.of_half_size, half, self.seed + 1, distributed.device)
         self._choice = np.random.default_rng([recipe.seed, run.pictures])  # the same in all processes
-        self._held_out = pairs.held_out
+        self._held_out = held_out
         self._peaks = [periodic_peaks(np.asarray(original)) if has_peaks(original) else {}
                        for original in self._held_out.originals]
         self._bicubic = BicubicEnlargement(recipe.size, recipe.factor * recipe.size).to(distributed.device)
@@ -184,7 +180,7 @@ def open_trainer(recipe: SuperResolutionRecipe, options: RunOptions, folder: Pat
         run.resume(recipe, network=run.recipe.network, size=run.recipe.size)
     else:
         run = start_run(recipe, options.init_from)
-    return SuperResolutionTrainer(run, distributed, training_pairs(run.recipe, options, folder), networks)
+    return SuperResolutionTrainer(run, distributed, networks, *training_pairs(run.recipe, options, folder))
 
 
 def _takes(recipe: SuperResolutionRecipe) -> set[str]:

@@ -19,11 +19,10 @@ from codec_contract.exact_square import exact_resize
 from edgegrain.evaluation.evaluator import (
     EvaluationConfig,
     Evaluator,
-    PhotographScores,
-    ResultCache,
     curve_budgets,
     evaluate_photographs,
     lr_saturation,
+    recorded,
     weights_id,
 )
 from edgegrain.evaluation.results import CLASSICAL_BY_LPIPS, CLASSICAL_BY_PSNR, PictureResult
@@ -67,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluator(codec: Codec, folder: Path, config: EvaluationConfig, weights: str = "w", faces: bool = False
               ) -> Evaluator:
-    return Evaluator(codec, GradientMetrics(faces=faces), weights, ResultCache(folder), config)  # type: ignore[arg-type]
+    return Evaluator(codec, GradientMetrics(faces=faces), weights, folder, config)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -213,11 +212,11 @@ def test_weights_are_told_apart_by_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"{", b'{"key": {}, "value": 7}', b"\xff"])
 def test_a_damaged_record_is_computed_again(tmp_path: Path, damage: bytes) -> None:
-    ResultCache(tmp_path).get_or_compute({"a": 1}, lambda: "first")
+    recorded(tmp_path, {"a": 1}, lambda: "first")
     (file,) = tmp_path.iterdir()
     file.write_bytes(damage)
-    assert ResultCache(tmp_path).get_or_compute({"a": 1}, lambda: "second") == "second"
-    assert ResultCache(tmp_path).get_or_compute({"a": 1}, lambda: "third") == "second"
+    assert recorded(tmp_path, {"a": 1}, lambda: "second") == "second"
+    assert recorded(tmp_path, {"a": 1}, lambda: "third") == "second"
 
 
 def test_it_is_that_of_hsv() -> None:
@@ -246,28 +245,26 @@ def pictures(tmp_path: Path, portrait: np.ndarray, tiny_face_bundles: Path) -> P
 
 
 def test_faces_before_and_after(pictures: Path) -> None:
-    codec = sdk.Codec()
-    dlib = Mock()  # networks that compare means, and the pictures themselves
+    codec, dlib, mobileface = sdk.Codec(), Mock(), Mock()  # networks that compare means, and the pictures themselves
     dlib.distance.side_effect = lambda before, after: 10 * (before.mean() - after.mean()).abs()
-
-    def mobileface(batch: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.normalize(batch.flatten(1))
-
+    mobileface.distance.side_effect = lambda before, after: 1 - torch.cosine_similarity(
+        before.flatten(1), after.flatten(1))
     paths = [pictures / name for name in ("framed.png", "photograph.png", "grey.png")]
     scores = evaluate_photographs(codec, paths, [pictures / "grey.png", pictures / "framed.png"], dlib, mobileface)
-    assert (scores.photographs, scores.missed, scores.empty, scores.invented) == (3, 1, 2, 1)
+    assert [scores[key] for key in ("photographs", "missed", "empty", "invented")] == [3, 1, 2, 1]
     assert [call.args[0].shape for call in dlib.distance.call_args_list] == [(1, 3, 64, 64)] * 2
-    assert scores.bytes == np.mean([len(sdk.compress(path)) for path in paths[:2]])
+    assert scores["bytes"] == np.mean([len(sdk.compress(path)) for path in paths[:2]])
     # The tests' decoder repeats pixels, which keeps the mean and the coarse picture.
-    assert 0 <= scores.identity < 0.2 and scores.above == 0 and 0 < scores.identity_mobileface < 0.2
+    assert 0 <= scores["identity"] < 0.2 and scores["above"] == 0 and 0 < scores["identity_mobileface"] < 0.2
     with pytest.raises(ImageError, match="no face was found in any of the photographs"):
         evaluate_photographs(codec, [pictures / "grey.png"], [], dlib, mobileface)
 
 
 def test_in_words() -> None:
-    scores = PhotographScores(36, 334.4, 0.4313, 0.198, 1 / 36, 2, 38, 1)
-    text = photographs_in_words(vars(scores))
+    scores = {"photographs": 36, "bytes": 334.4, "identity": 0.4313, "identity_mobileface": 0.198, "above": 1 / 36,
+              "missed": 2, "empty": 38, "invented": 1}
+    text = photographs_in_words(scores)
     assert "of 36 photographs as people have them, a face was found in 34 (2 missed)" in text
     assert "334 bytes" in text and "0.431 (dlib; 3% above 0.6) and 0.198 (MobileFace)" in text
     assert text.endswith("In 1 of 38 pictures without faces one was found.")
-    assert "without faces" not in photographs_in_words({**vars(scores), "empty": 0})
+    assert "without faces" not in photographs_in_words({**scores, "empty": 0})

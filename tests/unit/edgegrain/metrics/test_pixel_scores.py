@@ -62,10 +62,15 @@ def noise(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(128, 12, (SIDE, SIDE, 1)).clip(0, 255).repeat(3, 2).astype(np.uint8)
 
 
-def test_noise_has_no_peaks() -> None:
+def test_noise_has_no_peaks_and_other_sizes_are_refused() -> None:
     peaks = [periodic_peaks(noise(seed)) for seed in range(8)]
     for period in (4, 8, 16):  # 2 has three frequencies, too few for a mean
         assert np.mean([found[period] for found in peaks]) == pytest.approx(1.6, abs=1)
+    with pytest.raises(ImageError, match="multiples of 16; got 120×128"):
+        periodic_peaks(noise()[:, :120])
+    assert has_peaks(noise()) and not has_peaks(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(ImageError, match="multiples of 16"):
+        periodic_peaks(np.zeros((64, 64, 3), np.uint8))
 
 
 @pytest.mark.parametrize("period", PERIODS)
@@ -88,16 +93,6 @@ def test_added_peaks_are_those_above_the_original_s() -> None:
     assert added[8] == pytest.approx(periodic_peaks(gridded)[8] - periodic_peaks(plain)[8]) and added[8] > 4
     assert added[16] < 2
     assert added_peaks(plain, periodic_peaks(gridded))[8] == 0
-
-
-def test_other_sizes_are_refused() -> None:
-    with pytest.raises(ImageError, match="multiples of 16; got 120×128"):
-        periodic_peaks(noise()[:, :120])
-    assert has_peaks(noise())
-    for shape in ((120, 128, 3), (64, 64, 3)):
-        assert not has_peaks(np.zeros(shape, np.uint8))
-        with pytest.raises(ImageError, match="multiples of 16"):
-            periodic_peaks(np.zeros(shape, np.uint8))
 
 
 def test_the_shipped_bundle_leaves_no_stronger_grid_than_now(default_bundle: Path, portrait: np.ndarray) -> None:

@@ -116,12 +116,12 @@ def test_of_many_lrs_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_coder, "SAMPLES", 40 * 8 * 8)
     assert fit_coder.fit_tables(lrs, widths=(4,), steps=10) == whole
     monkeypatch.setattr(fit_coder, "SAMPLES", 10 * 8 * 8 + 5)
-    drawn = fit_coder._some(lrs, 0)
+    drawn = fit_coder._some(lrs)
     assert len(drawn) == 10
     assert {lr.tobytes() for lr in drawn} < {lr.tobytes() for lr in lrs}
     assert not any(np.array_equal(a, b) for a, b in zip(drawn, lrs, strict=False))
     monkeypatch.setattr(fit_coder, "SAMPLES", 5)
-    assert len(fit_coder._some(lrs, 0)) == 1
+    assert len(fit_coder._some(lrs)) == 1
 
 
 def test_the_report_codes_every_tenth_lr():

@@ -20,16 +20,7 @@ from edgegrain.metrics.pixel_scores import psnr
 from edgegrain.metrics.score_names import GRIDS
 from edgegrain.pictures.stored_pictures import original_of
 from edgegrain.publishing import publish
-from edgegrain.publishing.publish import (
-    JUDGES,
-    Figures,
-    changes,
-    final_decoder,
-    integer_encoder,
-    losses_of,
-    measure,
-    shortcomings,
-)
+from edgegrain.publishing.publish import JUDGES, Figures, changes, losses_of, measure, shortcomings
 from edgegrain.training.checkpoint import save_checkpoint
 from edgegrain.training.grain.recipes import GRAIN_RECIPES
 from edgegrain.training.grain.start import start_run
@@ -181,7 +172,7 @@ def test_originals_and_weights_are_those_of_an_evaluation(tmp_path: Path, monkey
             return super().against(original)
 
     monkeypatch.setattr(publish, "find_decoder", lambda _: DecoderSource(
-        "published", final_decoder(run), integer_encoder(run)))
+        "published", publish.final_decoder(run), publish.integer_encoder(run)))
     monkeypatch.setattr(publish, "find_metric_weights", lambda *_, **__: None)
     monkeypatch.setattr(publish, "PictureMetrics", Metrics)
     monkeypatch.setattr(publish, "measure", lambda source, *rest: (

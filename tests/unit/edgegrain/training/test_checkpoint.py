@@ -17,7 +17,7 @@ from edgegrain.training.checkpoint import (
     checkpoint_path,
     load_shards,
     open_checkpoint,
-    read_checkpoint_header,
+    open_header,
     save_checkpoint,
     save_shards,
 )
@@ -52,7 +52,8 @@ def test_a_checkpoint_is_read_as_it_was_saved(tmp_path: Path) -> None:
         assert (stored.config, stored.pictures, stored.state) == ({"width": 2}, 24, {"p": 0.5})
         assert torch.equal(stored.part("model")["weight"], run.model.weight)
         assert stored.part("discriminator") == {}
-    assert read_checkpoint_header(tmp_path)["family"] == "irn"
+    with open_header(tmp_path) as header:
+        assert header["family"] == "irn"
 
 
 @pytest.mark.parametrize(("log", "expected"), [
@@ -77,9 +78,9 @@ def test_another_family_and_other_files_are_refused(tmp_path: Path) -> None:
             open_checkpoint(tmp_path, "irn") as stored:
         stored.config["missing"]
     (tmp_path / "last.safetensors").write_bytes(b"noise")
-    for reader in (lambda: read_checkpoint_header(tmp_path), lambda: open_checkpoint(tmp_path, "irn").__enter__()):
-        with pytest.raises(ModelError, match="not a training checkpoint"):
-            reader()
+    for reader in (open_header(tmp_path), open_checkpoint(tmp_path, "irn")):
+        with pytest.raises(ModelError, match="not a training checkpoint"), reader:
+            pass
     save_shards(tmp_path / "last.safetensors", {"x": torch.zeros(1)}, {"other": "file"}, 0)
     with pytest.raises(ModelError, match="no known family"), open_checkpoint(tmp_path, "irn"):
         pass

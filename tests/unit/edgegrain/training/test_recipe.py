@@ -136,8 +136,11 @@ def test_a_change_of_a_chain_is_for_every_stage_or_for_one() -> None:
 SINGLE = {name: recipe for name, recipe in recipes().items() if not isinstance(recipe, Chain)}
 
 
-def test_names_are_unique() -> None:
+def test_names_are_unique_and_chains_have_all_four_stages() -> None:
     assert len(SINGLE) == sum(len(family.recipes) for family in families())
+    assert {"faces-256-lr16", "faces-1024-lr16", "1024-lr16-paper", "smoke"} <= set(recipes())
+    assert recipes()["1024-lr16-paper"].stages["stage3"].trains == ("fusion",)
+    assert not {"1024-lr16-paper-single-scale", "1024-lr16-paper-image-fusion"} & set(recipes())
 
 
 def test_every_recipe_is_listed_with_its_family_once() -> None:

@@ -28,7 +28,6 @@ from edgegrain.training.run import train
 from edgegrain.training.super_resolution import trainer as trainer_module
 from edgegrain.training.super_resolution.pairs import (
     Pairs,
-    TrainingPairs,
     by_size,
     crop_window,
     draw_window,
@@ -101,8 +100,7 @@ def test_originals_of_half_the_size_train_the_first_doubling() -> None:
     full = random_pictures(4, 128, seed=0)
     pairs = Pairs(full[:, ::4, ::4], full)
     half = Pairs(full[:, 1::4, 1::4], full[:, ::2, ::2])
-    trainer = SuperResolutionTrainer(start_run(recipe), Distributed(CPU), TrainingPairs(pairs, half, pairs),
-                                     MetricNetworks())
+    trainer = SuperResolutionTrainer(start_run(recipe), Distributed(CPU), MetricNetworks(), pairs, half, pairs)
     assert trainer.pictures_in_set == 8
     kinds, level = [], trainer.run.model.fine[1].head.weight
     for _ in range(12):
@@ -139,7 +137,7 @@ def test_the_discriminator_learns_and_joins_on_time() -> None:
     pairs = Pairs(originals[:, ::4, ::4], originals)
     run = start_run(recipe)
     assert run.adversarial is not None and isinstance(run.adversarial.discriminator, ProjectedDiscriminator)
-    trainer = SuperResolutionTrainer(run, Distributed(CPU), TrainingPairs(pairs, None, pairs), MetricNetworks())
+    trainer = SuperResolutionTrainer(run, Distributed(CPU), MetricNetworks(), pairs, None, pairs)
     run.adversarial.discriminator.features = alexnet_stand_in
     assert "adversarial" not in trainer.step(0.2)
     assert {"adversarial", "discriminator", "logit_gap"} <= set(trainer.step(0.9)) and trainer.skipped == 0

@@ -1,6 +1,7 @@
 """Checkpoints that authors published, converted to bundles and priors.
 
-The layout of a paper's files is data in the ``checkpoints.py`` of its folder: `Names`, from our tensors to theirs.
+The layout of a paper's files is data in the ``checkpoints.py`` of its folder: `tensor_files.Names`, from our tensors to
+theirs.
 """
 
 from __future__ import annotations

@@ -213,10 +213,12 @@ SMALLEST_FACTOR, LARGEST_FACTOR = 2, 64
 RGB = 3
 _WHITE = 255
 _WEIGHT_MAX = 127
-# (near, far) at the left and at the right: the neighbour at that distance must exist (1), must not exist (0), or does
-# not matter (None), for a kind to apply; inner, first, second, last but one, last.
-_KINDS = (((None, 1), (None, 1)), ((0, None), (None, None)), ((1, 0), (None, None)), ((None, None), (1, 0)),
-          ((None, None), (0, None)))
+_CUT = ((0, 0), (3, 0), (1, 0), (0, 1), (0, 3))
+"""Taps that the edge cuts off at the left and at the right, in half factors, by kind: inner, first, second, last but
+one, last sample."""
+_CHOICE = np.array([(2, 0, 0, 0, 2), (0, -2, 0, 0, 0), (-2, 2, 0, 0, 0), (0, 0, 0, 2, -2), (0, 0, 0, -2, 0)], np.int8)
+"""In halves, the five taps by kind: a neighbour at that place must exist (2), must not exist (-2), or does not matter.
+"""
 
 
 def bicubic_network(hr: int, lr: int) -> IntegerNetwork:
@@ -248,8 +250,8 @@ def bicubic_network(hr: int, lr: int) -> IntegerNetwork:
 def reduction_weights(factor: int) -> npt.NDArray[np.float64]:
     """``[5, 4 * factor]``: the weights of every kind of sample; each row sums to 1."""
     taps = 4 * factor
-    weights = np.tile(cubic((np.arange(taps) + 0.5) / factor - 2), (len(_KINDS), 1))
-    for kind, (left, right) in ((1, (3, 0)), (2, (1, 0)), (3, (0, 1)), (4, (0, 3))):  # removed taps, in half factors
+    weights = np.tile(cubic((np.arange(taps) + 0.5) / factor - 2), (len(_CUT), 1))
+    for kind, (left, right) in enumerate(_CUT):
         weights[kind, : left * factor // 2] = 0
         weights[kind, taps - right * factor // 2 :] = 0
     result: npt.NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
@@ -279,29 +281,22 @@ def _pass(name: str, source: str, factor: int, *, vertical: bool) -> list[Intege
     def around(zeros: int) -> tuple[int, int, int, int]:
         return (zeros, 0, zeros, 0) if vertical else (0, zeros, 0, zeros)
 
-    kinds, channels = len(_KINDS), len(_KINDS) * RGB
+    kinds, channels = len(_CUT), len(_CUT) * RGB
+    taps, shift = zip(*map(quantized, reduction_weights(factor)), strict=True)
     weight = np.zeros((kinds, RGB, RGB, 4 * factor), np.int8)
-    shift = np.zeros((kinds, RGB), np.int32)
-    for kind, row in enumerate(reduction_weights(factor)):
-        taps, shift[kind] = quantized(row)
-        weight[kind, range(RGB), range(RGB)] = taps
-    presence = np.zeros((kinds, RGB, 5), np.int8)
-    bias = np.zeros((kinds, RGB), np.int32)
-    for kind, (left, right) in enumerate(_KINDS):
-        for tap, wanted in zip((1, 0, 3, 4), (*left, *right), strict=True):
-            if wanted is not None:  # a neighbour that does not meet the condition costs 255; in halves
-                presence[kind, :, tap] = 2 if wanted else -2
-                bias[kind] -= 2 * _WHITE * wanted
+    weight[:, range(RGB), range(RGB)] = np.stack(taps)[:, None]
+    missing = -_WHITE * np.repeat(_CHOICE.clip(0).sum(1, dtype=np.int32), RGB)  # of neighbours that must exist
     none, one = np.zeros(channels, np.int32), np.ones(channels, np.int32)
     chosen = np.zeros((RGB, kinds, RGB, 1, 1), np.int8)
     chosen[range(RGB), :, range(RGB)] = 2
     return [
-        IntegerConv(f"{name}.kinds", source, along(weight.reshape(channels, RGB, -1)), none, shift.ravel(),
+        IntegerConv(f"{name}.kinds", source, along(weight.reshape(channels, RGB, -1)), none,
+                    np.repeat(np.array(shift, np.int32), RGB),
                     stride=(factor, 1) if vertical else (1, factor),
                     padding=around(3 * factor // 2)),  # taps of the first and the last sample outside
         IntegerConv(f"{name}.white", f"{name}.kinds", np.zeros((channels, 1, 1, 1), np.int8), one * 2 * _WHITE, one,
                     groups=channels),
-        IntegerConv(f"{name}.choice", f"{name}.white", along(presence.reshape(channels, 1, -1)), bias.ravel(), one,
+        IntegerConv(f"{name}.choice", f"{name}.white", along(np.repeat(_CHOICE, RGB, 0)[:, None]), missing, one,
                     padding=around(2), groups=channels, skip=f"{name}.kinds"),
         IntegerConv(name, f"{name}.choice", chosen.reshape(RGB, channels, 1, 1), none[:RGB], one[:RGB]),
     ]

@@ -61,8 +61,8 @@ class ServedFile:
     """A file for clients: its name decides its media type, its SHA-256 in quotes is the ETag."""
 
     def __init__(self, name: str, data: bytes, headers: Mapping[str, str]) -> None:
-        self.name, self.data, self.headers = name, data, headers
-        self.sha256 = hashlib.sha256(data).hexdigest()
+        self.name, self.data, self.sha256 = name, data, hashlib.sha256(data).hexdigest()
+        self.headers = {**headers, "ETag": f'"{self.sha256}"'}
 
 
 class FileDescription(BaseModel):
@@ -196,12 +196,10 @@ def client_files(manifest: Manifest) -> Mapping[str, ServedFile]:
 
 def respond(file: ServedFile, request: Request) -> Response:
     """The file, or 304 to a client that has it (RFC 9110, section 13)."""
-    etag = f'"{file.sha256}"'
-    headers = {**file.headers, "ETag": etag}
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-    if known & {etag, "*"}:
-        return Response(status_code=304, headers=headers)
-    return Response(file.data, headers=headers, media_type=MEDIA_TYPES[Path(file.name).suffix])
+    if known & {file.headers["ETag"], "*"}:
+        return Response(status_code=304, headers=file.headers)
+    return Response(file.data, headers=file.headers, media_type=MEDIA_TYPES[Path(file.name).suffix])
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:

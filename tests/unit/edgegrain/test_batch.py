@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from codec_contract.errors import BundleError, ServiceError
 from codec_contract.payload import MAGIC
 from edgegrain import batch
 from edgegrain.batch import BatchPlan, Tally, Worker, pending_batches, ray_cluster, tallies
-from edgegrain.stores import FolderStore, OnUnlisted, Store, candidates, find_verb
+from edgegrain.stores import FolderStore, Store, candidates, find_verb
 from sdk.open_bundle import OpenBundle
 from tests.tiny_bundle import HR, write_tiny_bundle
 
@@ -40,11 +40,6 @@ def pending(plan: BatchPlan, source: Store, target: Store) -> tuple[list[list[st
     return list(pending_batches(plan, source, target, total.add)), total
 
 
-def write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
 def write_pictures(folder: Path) -> dict[str, np.ndarray]:
     """20 pictures below ``folder``: more than a worker reads at once."""
     (folder / "deep").mkdir(parents=True)
@@ -53,21 +48,6 @@ def write_pictures(folder: Path) -> dict[str, np.ndarray]:
     for name, rgb in found.items():
         Image.fromarray(rgb).save(folder / name)
     return found
-
-
-class Endless:
-    """A source with an unlimited number of names that counts those that were read."""
-
-    def __init__(self) -> None:
-        self.listed = 0
-
-    def names(self, report: OnUnlisted) -> Iterator[str]:
-        while True:
-            self.listed += 1
-            yield f"{self.listed}.jpg"
-
-    def present(self, names: Sequence[str]) -> set[str]:
-        return set()
 
 
 def test_results_never_share_a_name() -> None:
@@ -108,13 +88,13 @@ def test_results_in_the_source_are_no_input(tmp_path: Path) -> None:
 
 
 def test_listing_is_lazy() -> None:
-    source = Endless()
-    batches = pending_batches(plan(batch_size=4), source, source, lambda part: None)  # type: ignore[arg-type]
-    assert next(batches) == ["1.jpg", "2.jpg", "3.jpg", "4.jpg"]
-    assert source.listed == 1000
+    numbers = itertools.count()
+    source: Any = SimpleNamespace(names=lambda report: map("{}.jpg".format, numbers), present=lambda names: set())
+    batches = pending_batches(plan(batch_size=4), source, source, lambda part: None)
+    assert next(batches) == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"] and next(numbers) == 1000
     for _ in range(250):
         next(batches)
-    assert source.listed == 2000
+    assert next(numbers) == 2001
 
 
 def test_names_that_are_no_text_can_be_reported() -> None:
@@ -164,8 +144,8 @@ class TestWorker:
         folder = write_tiny_bundle(tmp_path)
         codec = sdk.Codec(folder)
         for index in range(20):
-            write(tmp_path / "in" / f"{index:02}.grain", codec.compress(np.full((HR, HR, 3), index, np.uint8)))
-        write(tmp_path / "in" / "03.grain", b"\xed\x6e")
+            codec.compress(np.full((HR, HR, 3), index, np.uint8)).save(tmp_path / "in" / f"{index:02}.grain")
+        (tmp_path / "in" / "03.grain").write_bytes(b"\xed\x6e")
         tally = Worker(replace(at(tmp_path, folder, "restore"), device="cuda")).work(
             [f"{index:02}.grain" for index in range(20)])
         assert (counts, tally.done, tally.failures[0]["name"]) == ([8, 8, 8], 19, "03.grain")
@@ -226,14 +206,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             raise Died("it died")
         return Tally(done=len(names))
 
-    ray = ModuleType("ray")
-    ray.remote = lambda **options: lambda cls: SimpleNamespace(remote=Actor)  # type: ignore[attr-defined]
-    ray.wait = lambda tasks: (tasks[:1], tasks[1:])  # type: ignore[attr-defined]
-    ray.get = get  # type: ignore[attr-defined]
-    errors = ModuleType("ray.exceptions")
-    errors.RayError, errors.RayTaskError = Died, Refused  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ray", ray)
-    monkeypatch.setitem(sys.modules, "ray.exceptions", errors)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(
+        remote=lambda **options: lambda cls: SimpleNamespace(remote=Actor),
+        wait=lambda tasks: (tasks[:1], tasks[1:]), get=get))
+    monkeypatch.setitem(sys.modules, "ray.exceptions", SimpleNamespace(RayError=Died, RayTaskError=Refused))
     return state
 
 

@@ -134,8 +134,7 @@ class Evaluator:
         self._metrics_key = {"revision": REVISION, "weights": weights_id, "faces": metrics.identity is not None,
                              **({} if metrics.device.type == "cpu" else {"metrics_device": metrics.device.type})}
         self._bundle_key = {"bundle": codec.bundle.id, "manifest": hashlib.sha256(manifest).hexdigest(),
-                            "payload": VERSION,
-                            "device": codec.device, "onnxruntime": onnxruntime.__version__,
+                            "payload": VERSION, "device": codec.device, "onnxruntime": onnxruntime.__version__,
                             "libraries": library_versions()}
         if config.quality or config.max_bytes:
             self._bundle_key |= {"quality": config.quality, "max_bytes": config.max_bytes}
@@ -147,8 +146,8 @@ class Evaluator:
         elif running.file != self._manifest.decoder.get("file"):
             self._bundle_key["decoder"] = running.file
 
-    def picture(self, path: Path, budget: int = 0) -> PictureResult:
-        """All results of one picture; the classical codecs may use ``budget`` bytes, or as many as the payload has."""
+    def picture(self, path: Path) -> PictureResult:
+        """All results of one picture; the classical codecs may use as many bytes as the payload has."""
         original = original_of(path, self._config.side or self._codec.bundle.hr)
         search = _ClassicalSearch(self._metrics, original)
         picture_key: dict[str, Any] = {"pixels": hashlib.sha256(original.tobytes()).hexdigest()}
@@ -157,22 +156,22 @@ class Evaluator:
         key = {**picture_key, **self._bundle_key}
         payload = self._payload(original, key)
         ours = self._cached({"kind": "bundle", **key}, lambda: self._restored(search, payload))
-        name = printable_name(path.name)
+        name, equal, curve = printable_name(path.name), [], []
         row = row_from({**ours["row"], "picture": name})
-        equal, curve = [], []
         if len(self._codec.bundle.sides) > 1 and self._config.side > self._codec.bundle.hr:  # an enlarger takes part
             equal.append(self._cached({"kind": "bundle, bicubic", **key},
                                       lambda: self._enlarged_bicubically(search, payload)))
         if self._config.baselines:
             key = {**picture_key, "search": "fast", "search_revision": SEARCH_REVISION,
                    "codecs": list(CODECS), **library_versions()}
-            allowed = budget or row.nbytes
-            equal += self._cached({"kind": "equal", "budget": allowed, **key}, lambda: search.at_equal_bytes(allowed))
+            equal += self._cached({"kind": "equal", "budget": row.nbytes, **key},
+                                  lambda: search.at_equal_bytes(row.nbytes))
             for budget in self._config.budgets:
                 curve += self._cached({"kind": "curve", "budget": budget, **key},
                                       functools.partial(search.on_curve, budget))
-        rows = [tuple(row_from({**data, "picture": name}) for data in found) for found in (equal, curve)]
-        return PictureResult(row, payload, rows[0], rows[1], ours["lr_bytes"], ours["original_features"],
+        at_equal_bytes, on_curve = (tuple(row_from({**data, "picture": name}) for data in found)
+                                    for found in (equal, curve))
+        return PictureResult(row, payload, at_equal_bytes, on_curve, ours["lr_bytes"], ours["original_features"],
                              tuple(ours["lr_saturation"]))
 
     def _cached(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:

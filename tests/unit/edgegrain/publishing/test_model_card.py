@@ -84,11 +84,11 @@ def test_groups_of_people_are_a_table() -> None:
             "| glasses | 12 | +1.3 | -0.3 | – | 0.200 | – | 5.1 | 25% |") in card_of(collect("mine", own, {}))
 
 
-def test_the_card_names_every_stage_in_order() -> None:
+def test_the_card_names_every_stage_in_order_and_says_if_there_is_no_evaluation() -> None:
     stages = [{"stage": "1", "pictures": 27000}, {"stage": "2", "pictures": 9000}, {"stage": "final", "pictures": 500}]
     card = card_of({}, training={**TRAINING, "stages": stages})
     assert ("27,000 pictures seen in stage 1 (encoder and decoder); 9,000 pictures seen in stage 2 (codes of the "
-            "generator); 500 pictures seen in the final stage") in card
+            "generator); 500 pictures seen in the final stage") in card and "Not evaluated yet." in card
 
 
 def test_the_card_of_another_domain_speaks_of_no_faces() -> None:
@@ -100,10 +100,6 @@ def test_the_card_of_another_domain_speaks_of_no_faces() -> None:
     assert not any(word in card for word in ("face is", "Identity is", "dlib,", "Research only", "FFHQ and"))
     faces = card_of({})
     assert "A picture of a face, 256 x 256, as a viewable LR of 16 x 16 and back." in faces and "old age" in faces
-
-
-def test_a_card_without_evaluation_says_so() -> None:
-    assert "Not evaluated yet." in card_of({})
 
 
 def test_evaluations_of_another_bundle_or_other_pictures_are_refused() -> None:

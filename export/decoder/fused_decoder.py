@@ -194,13 +194,16 @@ class _Generator:
             if layer.conv.filter is None:
                 x, modulated = self.graph.styled_conv(modulated, name, weight, layer.bias, **steps, **tail)
             else:
-                wide = self.graph.conv(modulated, name, weight.transpose(0, 1), transposed=True)
-                x, modulated = self.graph.filtered_bias_act(wide, name, layer.bias, **steps, **tail)
+                x = self.graph.conv(modulated, name, weight.transpose(0, 1), transposed=True)
+                x, modulated = self.graph.filtered_bias_act(x, name, layer.bias, **steps, **tail)
             if offset:
                 x, modulated = self._with_offset(x, following)
             if last:
                 features[side] = x
-                picture = self._to_rgb(to_rgb[index // 2], x, index + 1, f"prior.to_rgb.{index // 2}", picture)
+                rgb, name = to_rgb[index // 2], f"prior.to_rgb.{index // 2}"
+                style, gain = self._modulation(rgb.conv, index + 1, name)
+                wide = None if picture is None else self.graph.upsampled_picture(picture)
+                picture = self._picture(x, rgb.conv.weight, rgb.bias, style, gain, name, wide)
         assert picture is not None
         return picture, features
 
@@ -297,12 +300,6 @@ class _Generator:
             source = self.graph.conv(source, f"mean.{source.shape[0]}", quarters, stride=2, depthwise=1)
         conv: Any = self.predictor.offsets[str(side)]
         return self.graph.styled_conv(source, f"codes.offsets.{side}", conv.weight, conv.bias, residual=x, style=style)
-
-    def _to_rgb(self, layer: ToRGB, x: Value, code: int, name: str, below: Value | None) -> Value:
-        """The picture of a resolution, added to the coarser one."""
-        style, gain = self._modulation(layer.conv, code, name)
-        wide = None if below is None else self.graph.upsampled_picture(below)
-        return self._picture(x, layer.conv.weight, layer.bias, style, gain, name, wide)
 
     def _head(self, x: Value, conv: nn.Conv2d, style: Value | None, name: str) -> Value:
         """A 1x1 convolution of modulated features."""

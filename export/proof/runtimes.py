@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def onnx_runtimes(path: Path, large_batch: int = LARGE_BATCH) -> list[Runtime]:
             batch = 1 if threads == 1 else large_batch
             runtimes.append(Runtime(
                 f"ONNX Runtime {onnxruntime.__version__}, {label} optimizations, {_threads(threads)}, batch {batch}",
-                lambda rgb, session=session: session.run([OUTPUT], {INPUT: rgb})[0], batch))
+                partial(_run_session, session), batch))
     return runtimes
 
 
@@ -97,9 +98,7 @@ def tflite_runtimes(path: Path) -> list[Runtime]:
         except (RuntimeError, ValueError) as error:
             raise ExportError(f"LiteRT cannot load {path}: {error}") from error
         runtimes.append(Runtime(f"LiteRT {version('ai-edge-litert')}, {label}, {_threads(threads)}",
-                                # The runner does not own the interpreter.
-                                lambda rgb, run=run, owner=interpreter: run(**{INPUT: rgb})[OUTPUT].copy(),
-                                slow=resolver == OpResolverType.BUILTIN_REF))
+                                partial(_run_signature, interpreter, run), slow=resolver == OpResolverType.BUILTIN_REF))
     return runtimes
 
 
@@ -146,6 +145,14 @@ def torch_runtimes(graph: EncoderGraph) -> list[Runtime]:
         Runtime(f"torch {release} eager, oneDNN off, batch {batch}", torch_encoder(graph, onednn=False), batch,
                 fixed_batch=True),
     ]
+
+
+def _run_session(session: Any, rgb: np.ndarray) -> np.ndarray:
+    return session.run([OUTPUT], {INPUT: rgb})[0]
+
+
+def _run_signature(interpreter: Any, run: Any, rgb: np.ndarray) -> np.ndarray:
+    return run(**{INPUT: rgb})[OUTPUT].copy()  # the runner does not own the interpreter
 
 
 def _coreml_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from codec_contract.pixels import dequantize, quantize
 from export.decoder.export import random_decoder, random_grain
 from export.decoder.fused_decoder import fused_graph
+from export.decoder.served import served_decoder
 from server_decoder.cuda_ops import reference
 from server_decoder.cuda_ops.library import DOMAIN
 from server_decoder.grain.code_predictor import CodesConfig
@@ -142,6 +143,10 @@ def test_every_variant_computes_the_same(name: str) -> None:
     np.testing.assert_allclose(run(whole, lrs), expected, atol=2e-6 * np.abs(expected).max(), rtol=0)
     error = run(half, lrs) - expected
     assert 10 * np.log10(4 * expected.var() / np.square(error).mean()) > 60  # dB
+    # The forms with ONNX's operators.
+    plain, narrow = (served_decoder(decoder, half=half)(values(lrs)).numpy() for half in (False, True))
+    np.testing.assert_allclose(plain, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
+    assert 10 * np.log10(4 * expected.var() / np.square(narrow - expected).mean()) > 60
     weights = {node.input[1] for node in half.graph.node if node.op_type == "FusedConv"}
     assert {tensor.data_type for tensor in half.graph.initializer if tensor.name in weights} == {
         onnx.TensorProto.FLOAT16}

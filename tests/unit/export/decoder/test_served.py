@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,9 @@ from export.decoder import DecoderOptions, Precision
 from export.decoder.export import compare_decoder, export_decoder, find_decoder, random_decoder
 from export.decoder.served import CLAMP, activated, normalized_filters, normalized_style, served_decoder
 from server_decoder.cuda_ops import library
-from server_decoder.grain.fusion import FusionConfig, channel_means
-from server_decoder.grain.grain import PRESETS, Grain
+from server_decoder.grain.fusion import channel_means
+from server_decoder.grain.grain import Grain
 from tests.tiny_grain import TINY, tiny_grain
-from tests.unit.edgegrain.conftest import shaken
 
 KINDS = ["grain-smoke", "grain-smoke-mobile"]
 PRODUCTS = {torch.ops.aten.convolution, torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm}
@@ -98,19 +96,6 @@ def test_halves_do_not_overflow_at_six_sigma(decoder: Grain) -> None:
         assert tensor.isfinite().all() and tensor.std() > 0
     largest = max(feature.abs().max().item() for feature in found.f_gen.values())
     assert largest < CLAMP + 4  # offsets come on top
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("change", [
-    {"prior": None, "codes": None, "fusion": None}, {"fusion": None}, {"fusion": FusionConfig("pictures", head=(8,))},
-    {"fusion": replace(PRESETS[KINDS[0]].fusion, head=(), base="style")},
-    {"fusion": FusionConfig(sizes=(64,), widths=(8,), head=(8,), base="none")}])
-def test_every_variant_has_the_form(change: dict[str, object]) -> None:
-    decoder = shaken(Grain, replace(PRESETS[KINDS[0]], **change), 0.02)
-    expected = decoder(lr_values())
-    assert (served_decoder(decoder)(lr_values()) - expected).abs().max() < 1e-5
-    half = served_decoder(decoder, half=True)(lr_values())
-    assert half.dtype == torch.float32 and psnr(half, expected) > 55
 
 
 def test_a_graph_with_halves_and_ops_of_onnx() -> None:

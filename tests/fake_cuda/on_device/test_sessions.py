@@ -1,4 +1,4 @@
-"""CUDA graphs of decoders: captured and replayed on unchanged host memory, without allocations."""
+"""Sessions on the fake device. CUDA graphs: captured and replayed on unchanged host memory, without allocations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codec_contract.bundle.manifest import load_manifest
 from export.decoder import Ops
 from server_decoder import decoder_session
 from server_decoder.decoder_session import CudaOptions, DecoderSession
+from server_decoder.enlarger_session import EnlargerSession
 from tests.fake_cuda.on_device.conftest import Device
-from tests.fake_cuda.on_device.decoders import FORMS, SHIPPED, Decoders, Form
-from tests.fake_cuda.on_device.test_enlargers import shipped_enlarger
+from tests.fake_cuda.on_device.decoders import FORMS, RRDB, RRDB_HALF, SHIPPED, Decoders, Form
 
 KEPT = (1, 2, 4)
 NEW = 3
@@ -91,6 +92,35 @@ def test_captures_are_not_disturbed_by_other_sessions(
     assert (report["graphs"], report["violations"]) == (len(KEPT), [])
 
 
+def test_only_pictures_are_copied_and_memory_does_not_grow(idle_kernels: Device) -> None:
+    session = shipped_enlarger()
+    square = np.zeros((1, session.side, session.side, 3), np.uint8)
+    session.enlarge(square, 4)  # the first run also copies weights
+    first = idle_kernels.report()["bytes_in_use"]
+    idle_kernels.reset()
+    enlarged = session.enlarge(square, 4)
+    assert enlarged.shape == (1, 4 * session.side, 4 * session.side, 3)
+    assert idle_kernels.report()["copied"] == {"pageable to device": square.nbytes,
+                                               "device to pageable": enlarged.nbytes}
+    assert idle_kernels.report()["bytes_in_use"] == first
+
+
+def test_pictures_of_fused_ops_are_those_of_the_cpu(device: Device, emulated_ops: Path, decoders: Decoders) -> None:
+    reference, session = DecoderSession(decoders(RRDB), "cpu"), DecoderSession(decoders(RRDB_HALF), "cuda")
+    assert session.graphs and session.lr_size is not None
+    session.warm_up((1, 2))
+    device.reset()
+    width, height = session.lr_size
+    random = np.random.default_rng(0)
+    for batch in (1, 3, 2, 1):  # 3 is not kept; the emulation is slow
+        lr = random.integers(0, 256, (batch, height, width, 3), np.uint8)
+        difference = np.abs(session.decode(lr).astype(int) - reference.decode(lr))
+        assert difference.max() <= 2, batch  # float16's; the tests of the ops compare the emulated kernels in float32
+    report = device.report()
+    assert report["replays"] == 3
+    assert list(report["calls"]) == ["edgegrain"], "another node than a fused op ran"
+
+
 def check_replays(device: Device, model: Path, caplog: pytest.LogCaptureFixture, nhwc: bool = False) -> None:
     session = DecoderSession(model, "cuda", cuda=CudaOptions(prefer_nhwc=nhwc))
     assert session.graphs, caplog.text
@@ -115,3 +145,8 @@ def check_replays(device: Device, model: Path, caplog: pytest.LogCaptureFixture,
 def decode(session: DecoderSession, batch: int) -> None:
     width, height = session.lr_size
     assert session.decode(np.full((batch, height, width, 3), batch, np.uint8)).shape[0] == batch
+
+
+def shipped_enlarger() -> EnlargerSession:
+    manifest = load_manifest(SHIPPED.parent)
+    return EnlargerSession([manifest.open_file(file) for file in manifest.enlarger.files], manifest.hr, "cuda")

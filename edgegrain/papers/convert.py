@@ -1,21 +1,30 @@
-"""Checkpoints that authors published, converted to bundles and priors.
+"""Checkpoints that authors published, read strictly and converted to bundles and priors.
 
-The layout of a paper's files is data in the ``checkpoints.py`` of its folder: `tensor_files.Names`, from our tensors to
-theirs.
+Every tensor of the network has a tensor in the file, and every tensor of the file has one in the network, or a reason
+why it is not used. Anything else is an error that names the tensors. The layout of a paper's files is data in the
+``checkpoints.py`` of its folder: `Names`, from our tensors to theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import argparse
+import hashlib
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from codec_contract.lr_coder.coder_tables import CoderTables
-from edgegrain.papers.tensor_files import TensorMap
 from export import papers
 from export.bundle.writer import refuse_to_replace, require_bundle_formats
 from export.decoder.export import Comparison
@@ -37,6 +46,10 @@ AUTHORS: dict[str, dict[str, str]] = {
     "gcfsr": {"weights": f"hejingwenhejingwen/GCFSR {_NO_LICENCE}", "data": _FACES},
 }
 """Source of converted checkpoints -> licences of the authors' weights."""
+Names = Mapping[str, str | Callable[..., str | None]]
+"""A network's names of tensors -> the file's. In ours ``#`` is a number and ``*`` the rest of the name: they fill the
+braces of theirs, or are the arguments of a function that returns it."""
+_NAMED = 8  # tensors that a message names of each kind
 
 
 class ConversionOptions(NamedTuple):
@@ -80,3 +93,191 @@ def convert(source: str, files: Sequence[Path], out: Path, options: ConversionOp
 def count(network: nn.Module) -> int:
     """Trainable numbers of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+@dataclass(frozen=True)
+class TensorMap:
+    """The mapping of one file's tensors."""
+
+    file: str
+    sha256: str
+    names: Mapping[str, str]  # name in the file -> name in the network
+    unused: Mapping[str, str]  # name in the file of a tensor that the network does not have -> reason
+    made: Mapping[str, str]  # name in the network of a tensor that the file does not hold -> its origin
+
+
+def rename(ours: str, names: Names) -> str | None:
+    """The file's name of a network's tensor; None if no pattern fits."""
+    for pattern, theirs in names.items():
+        if found := re.fullmatch(re.escape(pattern).replace(r"\#", r"(\d+)").replace(r"\*", "(.+)"), ours):
+            parts = [int(part) if part.isdecimal() else part for part in found.groups()]
+            return theirs.format(*parts) if isinstance(theirs, str) else theirs(*parts)
+    return None
+
+
+def listed(name: str, index: int) -> str:
+    """Layers in the StyleGAN2 of rosinality and all that follow it: ``conv1``, then ``convs.0``, ``convs.1``, ..."""
+    return f"{name}s.{index - 1}" if index else f"{name}1"
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """The tensors of a checkpoint file under a prefix, and those left out."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]  # by the names without the prefix
+    prefix: str = ""  # of every name in the file, such as "params_ema."
+    unused: Mapping[str, str] = field(default_factory=dict)  # name in the file with another prefix -> reason
+
+    def full_name(self, name: str) -> str:
+        """The name in the file of a tensor in `tensors`."""
+        return self.prefix + name
+
+    def under(self, prefix: str, unused: Mapping[str, str] | None = None) -> TensorFile:
+        """The part under one more prefix."""
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items()
+                   if name.startswith(prefix)}
+        return TensorFile(self.path, tensors, self.prefix + prefix, {**self.unused, **(unused or {})})
+
+    def dimension(self, name: str, index: int) -> int:
+        """One dimension of a tensor that sizes are read from."""
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            raise ModelError(f"{self.path} lacks the tensor {self.full_name(name)!r}")
+        if not -tensor.ndim <= index < tensor.ndim:
+            raise ModelError(f"{self.path}: {self.full_name(name)!r} has the shape {list(tensor.shape)}, expected a "
+                             "weight")
+        return int(tensor.shape[index])
+
+    def count(self, pattern: str, step: int = 1) -> int:
+        """Number of consecutive indices 0, ``step``, 2 ``step``, ... with which ``pattern`` begins a name."""
+        found = 0
+        while any(name.startswith(pattern.format(found * step)) for name in self.tensors):
+            found += 1
+        return found
+
+    def widths(self, pattern: str, step: int = 1) -> tuple[int, ...]:
+        """First dimensions of the tensors ``pattern`` with these indices."""
+        return tuple(self.dimension(pattern.format(index * step), 0) for index in range(self.count(pattern, step)))
+
+    @contextmanager
+    def reading(self, network: str) -> Iterator[None]:
+        """Sizes that a configuration refuses are those of another network."""
+        try:
+            yield
+        except ModelError:
+            raise
+        except ValueError as error:
+            raise ModelError(f"{self.path} is no {network}: {error}") from error
+
+
+def open_tensors(path: Path, wrappers: tuple[str, ...] = ()) -> TensorFile:
+    """The tensors of a ``.safetensors`` or torch file; nothing but tensors and plain values is unpickled.
+
+    Only those under the first prefix of ``wrappers`` that is found are taken; ``module.`` of data parallelism goes too.
+    """
+    found = TensorFile(path, _read_tensors(path))
+    if not found.tensors:
+        raise ModelError(f"{path} holds no tensors")
+    for wrapper in (*wrappers, "module."):
+        others = [name for name in found.tensors if not name.startswith(wrapper)]
+        if len(others) < len(found.tensors) and not (wrapper == "module." and others):
+            found = found.under(wrapper, {
+                found.full_name(name): f"not part of {wrapper.rstrip('.')}" for name in others})
+    return found
+
+
+@torch.no_grad()
+def fill(network: nn.Module, source: TensorFile, names: Names, *, unused: Mapping[str, str] | None = None,
+         made: Mapping[str, str] | None = None) -> TensorMap:
+    """Load a file into a network, after all checks; tensors that the layout ``names`` does not hold stay unchanged.
+
+    ``unused``: beginning of a name in the file -> why the network has no such tensor. ``made``: last part of the name
+    of a tensor that the file does not hold -> its origin.
+    """
+    state = network.state_dict()
+    placed = {ours: theirs for ours in state if (theirs := rename(ours, names)) is not None}
+    used = set(placed.values())
+    spare = {name: why for start, why in (unused or {}).items() for name in source.tensors
+             if name.startswith(start) and name not in used}
+    missing = [source.full_name(name) for name in used - source.tensors.keys()]
+    unknown = [source.full_name(name) for name in source.tensors.keys() - spare.keys() - used]
+    misshapen = [f"{source.full_name(name)} is {list(source.tensors[name].shape)}, expected {list(state[ours].shape)}"
+                 for ours, name in placed.items() if name in source.tensors
+                 and not _fits(source.tensors[name], state[ours])]
+    problems = [_some(what, sorted(found)) for what, found in (
+        ("missing", missing), ("unknown", unknown), ("of another shape", misshapen)) if found]
+    if problems:
+        raise ModelError(f"{source.path} does not fit its layout: {'; '.join(problems)}")
+    for ours, name in placed.items():
+        state[ours].copy_(source.tensors[name].reshape(state[ours].shape))
+    origins = {name: name.rpartition(".")[2] for name in state.keys() - placed.keys()}
+    return TensorMap(
+        source.path.name, file_sha256(source.path), {source.full_name(name): ours for ours, name in placed.items()},
+        {**source.unused, **{source.full_name(name): why for name, why in spare.items()}},
+        {name: made[last] for name, last in sorted(origins.items()) if made and last in made})
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fits(tensor: Tensor, ours: Tensor) -> bool:
+    # Layouts differ in dimensions of one: [1, out, in, k, k] for weights of modulated convolutions, [1] for a scalar.
+    return [side for side in tensor.shape if side != 1] == [side for side in ours.shape if side != 1]
+
+
+def _some(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{len(names)} tensor{'s' if len(names) > 1 else ''} {what} ({', '.join(names[:_NAMED])}{more})"
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a ``.safetensors`` or torch file by name; nested dictionaries are joined by dots."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                _refuse_more_than(path, sum(entry.file_size for entry in archive.infolist()))
+        # A training checkpoint of rosinality's carries its command line: a namespace of plain values.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # `_reason` says so
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
+    except Exception as error:  # torch's restricted unpickler raises exceptions of any class for malformed bytes
+        raise ModelError(f"{path} cannot be read as tensors: {_reason(error, path)}. Expected a .safetensors file or a "
+                         "torch file of plain tensors. NVIDIA's .pkl files hold program code: write their tensors to a "
+                         "file once, by name, where their code is installed") from error
+    tensors = dict(_flatten(content))
+    _refuse_more_than(path, max((tensor.nbytes for tensor in tensors.values()), default=0))
+    return tensors
+
+
+def _refuse_more_than(path: Path, nbytes: int) -> None:
+    """Raise `ModelError` for a file that claims more bytes than it has: torch compresses and repeats nothing."""
+    if nbytes > (has := path.stat().st_size):
+        raise ModelError(f"{path} claims {nbytes:,} bytes of tensors and has {has:,}; it is damaged or forged")
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """The reason in plain words; torch's own text advises to switch its protection off."""
+    if isinstance(error, (OSError, RuntimeError, SafetensorError)):
+        return str(error).partition("\n")[0].rstrip(".")
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    if name := re.search(r"GLOBAL `?([\w.]+)", str(error)):
+        return f"it contains program code ({name[1].rstrip('.')}) and was refused; none of it was run"
+    return "it is damaged, no torch file, or a pickle that can contain program code and was refused; none of it was run"
+
+
+def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(content, Tensor):
+        yield prefix, content
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            if isinstance(key, str):
+                yield from _flatten(value, f"{prefix}.{key}" if prefix else key)

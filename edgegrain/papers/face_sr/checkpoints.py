@@ -20,12 +20,23 @@ from typing import cast
 import torch
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.convert import AUTHORS, STORAGE, ConversionOptions, ConversionReport, count
+from edgegrain.papers.convert import (
+    AUTHORS,
+    STORAGE,
+    ConversionOptions,
+    ConversionReport,
+    Names,
+    TensorFile,
+    TensorMap,
+    count,
+    fill,
+    listed,
+    open_tensors,
+)
 from edgegrain.papers.face_sr.bundle import write_bundle_of
 from edgegrain.papers.gcfsr.network import GCFSR, GCFSRConfig
 from edgegrain.papers.glean.network import BASE, GLEAN, GLEANConfig
 from edgegrain.papers.stylegan.checkpoints import Layout, complete, find_generator
-from edgegrain.papers.tensor_files import Names, TensorFile, TensorMap, fill, listed, open_tensors
 from server_decoder.grain.grain import PRIOR, PriorConfig
 from server_decoder.stylegan2.networks import StyleGAN2, StyleGAN2Config
 from server_decoder.weight_file import described_network

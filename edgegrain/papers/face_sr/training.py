@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from codec_contract.errors import ModelError
 from codec_contract.pixels import dequantize
+from edgegrain.papers.convert import Names, rename
 from edgegrain.papers.face_sr.bundle import (
     GCFSR_WEIGHTS,
     GLEAN_WEIGHTS,
@@ -34,7 +35,6 @@ from edgegrain.papers.gcfsr import network as gcfsr
 from edgegrain.papers.gcfsr.network import GCFSR, LARGEST_FACTOR, GCFSRConfig
 from edgegrain.papers.glean import network as glean
 from edgegrain.papers.glean.network import GLEAN, GLEANConfig
-from edgegrain.papers.tensor_files import Names, rename
 from edgegrain.pictures.packed import batches
 from edgegrain.training.adversarial import (
     PROJECTED,

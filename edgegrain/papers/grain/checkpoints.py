@@ -19,10 +19,20 @@ from torch import nn
 from codec_contract.errors import BundleError, ModelError
 from edge_encoder.encoder_session import EncoderSession
 from edgegrain.papers.bundle_parts import compare_encoder, write_compared_bundle
-from edgegrain.papers.convert import AUTHORS, STORAGE, ConversionOptions, ConversionReport, count
+from edgegrain.papers.convert import (
+    AUTHORS,
+    STORAGE,
+    ConversionOptions,
+    ConversionReport,
+    Names,
+    TensorFile,
+    TensorMap,
+    count,
+    fill,
+    open_tensors,
+)
 from edgegrain.papers.grain.rrdb_encoder import RRDBEncoder, encoder_config, rrdb_encoder
 from edgegrain.papers.stylegan.checkpoints import ROSINALITY, complete, find_generator
-from edgegrain.papers.tensor_files import Names, TensorFile, TensorMap, fill, open_tensors
 from export.bundle.writer import COMPARED
 from export.decoder import DecoderOptions, WeightStorage
 from export.decoder.export import export_decoder

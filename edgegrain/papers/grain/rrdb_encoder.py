@@ -23,7 +23,7 @@ from codec_contract.pixels import HALF_RANGE, dequantize, network_input, picture
 from edge_encoder.integer_network import INPUT
 from edge_encoder.twin import box_mean
 from edgegrain.papers.bundle_parts import GraphWriter, float_encoder, state_digest
-from edgegrain.papers.tensor_files import TensorFile, fill, open_tensors
+from edgegrain.papers.convert import TensorFile, fill, open_tensors
 from export.bundle.writer import EncoderPart
 from export.encoder.graph import Add, EncoderGraph, Scale, rounding_nodes
 from server_decoder.grain.rrdb_decoder import NEGATIVE_SLOPE, RESIDUAL_SCALE, RRDB

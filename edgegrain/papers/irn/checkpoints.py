@@ -16,10 +16,19 @@ from typing import cast
 import torch
 
 from codec_contract.errors import ModelError
-from edgegrain.papers.convert import AUTHORS, ConversionOptions, ConversionReport, count
+from edgegrain.papers.convert import (
+    AUTHORS,
+    ConversionOptions,
+    ConversionReport,
+    Names,
+    TensorFile,
+    TensorMap,
+    count,
+    fill,
+    open_tensors,
+)
 from edgegrain.papers.irn.bundle import write_bundle_of
 from edgegrain.papers.irn.network import IRN, RGB, DownscalingModule, IRNConfig
-from edgegrain.papers.tensor_files import Names, TensorFile, TensorMap, fill, open_tensors
 from server_decoder.weight_file import described_network
 
 _WRAPPERS = ("params_ema.", "params.", "state_dict.")

@@ -24,8 +24,18 @@ import torch
 from torch import nn
 
 from codec_contract.errors import ExistsError, ModelError
-from edgegrain.papers.convert import ConversionOptions, ConversionReport, count
-from edgegrain.papers.tensor_files import Names, TensorFile, TensorMap, fill, listed, open_tensors, rename
+from edgegrain.papers.convert import (
+    ConversionOptions,
+    ConversionReport,
+    Names,
+    TensorFile,
+    TensorMap,
+    count,
+    fill,
+    listed,
+    open_tensors,
+    rename,
+)
 from edgegrain.training.adversarial import Discriminator
 from server_decoder.stylegan2 import NVIDIA_LICENCE
 from server_decoder.stylegan2.layers import BILINEAR, mean_code

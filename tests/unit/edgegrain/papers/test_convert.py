@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import save_file
 
 from codec_contract.errors import ModelError
+from edgegrain.papers.convert import open_tensors
 from edgegrain.papers.face_sr.checkpoints import load_gcfsr_checkpoint, load_glean_checkpoint
 from edgegrain.papers.grain.checkpoints import load_grain_checkpoint
 from edgegrain.papers.irn.checkpoints import load_irn_checkpoint
-from edgegrain.papers.tensor_files import open_tensors
 from tests.official_checkpoints import (
     gcfsr_file,
     gcfsr_state,

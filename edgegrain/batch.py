@@ -43,7 +43,8 @@ from edgegrain.pictures import FORMATS, picture_file
 from edgegrain.stores import FolderStore, Store, Verb, candidates, open_store
 from sdk.api import compress_within
 from sdk.codec import Codec, attempt
-from sdk.inputs import BATCH
+from sdk.inputs import BATCH, read_restore_source
+from sdk.payload import Payload, Scene
 from server_decoder.decoder_session import Device
 
 CHUNK = 1000
@@ -83,8 +84,8 @@ OBJECT_STORE_BYTES = 256 << 20
 class BatchPlan:
     """Parameters of a run, for all its workers.
 
-    Bundles after the first are tried if a payload exceeds ``max_bytes``. ``inner`` is the name of the target in the
-    source, whose files are no input; "" if it is not below the source.
+    Bundles after the first are tried if a payload exceeds ``max_bytes``, or names another one. ``inner`` is the name of
+    the target in the source, whose files are no input; "" if it is not below the source.
     """
 
     source: str
@@ -218,11 +219,22 @@ class Worker:
         together = 1 if plan.device == "cpu" else BATCH  # where batches are faster
         for first in range(0, len(files), together):
             _end_after(FILE_SECONDS)
-            items = [(data, plan.size, plan.strength) for data in files[first:first + together]]
             sizes = () if plan.device == "cpu" else (1, BATCH)
-            for picture in self._codecs[0]._restore_each(
-                    items, max_pixels=plan.max_pixels, mark=plan.mark, batch_sizes=sizes):
-                yield attempt(self._file, picture)
+            for codec, group in itertools.groupby(files[first:first + together], self._codec_of):
+                for picture in codec._restore_each(
+                        [(data, plan.size, plan.strength) for data in group], max_pixels=plan.max_pixels,
+                        mark=plan.mark, batch_sizes=sizes):
+                    yield attempt(self._file, picture)
+
+    def _codec_of(self, data: bytes) -> Codec:
+        """The first codec with the bundle that a payload or scene names; the first one for anything else."""
+        source = attempt(read_restore_source, data)
+        if isinstance(source, (Payload, Scene)):
+            header = (source.faces[0] if isinstance(source, Scene) else source).header
+            for codec in self._codecs:
+                if codec._manifest.rate_of(header) is not None:
+                    return codec
+        return self._codecs[0]
 
     def _file(self, picture: Image.Image | Exception) -> bytes:
         if isinstance(picture, Exception):

@@ -12,7 +12,7 @@ import typer
 from codec_contract.bundle.find import strength_of
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS
-from codec_contract.payload import PAYLOAD_SUFFIX
+from codec_contract.payload import MAX_PAYLOAD_BYTES, PAYLOAD_SUFFIX
 from edgegrain.batch import FAILURES, BatchPlan, Tally, run_batch
 from edgegrain.cli import options
 from edgegrain.cli.options import refuse_options
@@ -89,7 +89,10 @@ def batch(
                      "--no-mark": not mark}}
     refuse_options(foreign[verb], f"{doing} does not take it; leave it out")
     refuse_options({"--gpus": gpus != 1 and device != "cuda"}, "is for --device cuda")
-    manifests = [verify_bundle(found.folder) for found in bundles_for(bundle, quality, max_bytes)]
+    found = bundles_for(bundle, quality, max_bytes)
+    if verb == "restore":  # payloads of each quality, as a limit makes them
+        found += [each for each in bundles_for(bundle, max_bytes=MAX_PAYLOAD_BYTES) if each.id != found[0].id]
+    manifests = [verify_bundle(each.folder) for each in found]
     wanted = options.size_of(size)
     if verb == "restore":
         strength_of(manifests[0], strength)
@@ -110,7 +113,8 @@ def batch(
             report=lambda total: status.update(f"{doing}: {total.done:,} done, {total.skipped:,} skipped, "
                                                f"{total.failed:,} failed"))
     seconds = time.monotonic() - began
-    report({"verb": verb, "source": plan.source, "target": plan.target, "bundle": manifests[0].id, **vars(total),
+    bundles = ", ".join(manifest.id for manifest in manifests)
+    report({"verb": verb, "source": plan.source, "target": plan.target, "bundle": bundles, **vars(total),
             "seconds": round(seconds, 3), "failures": path if total.failed else None},
            f"{total.done:,} done in {seconds:,.1f} s ({total.bytes_in:,} bytes became {total.bytes_out:,}), "
            f"{total.skipped:,} skipped, {total.failed:,} failed", as_json=json_output)

@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of IPv4, :: for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port; 0 picks a free one and logs it.")
     bundles: Listed[str] = Field(
-        ("faces",), min_length=1, description="Ids, folders or hf:// names of the served bundles.")
+        ("faces", "faces-256-lr32"), min_length=1, description="Ids, folders or hf:// names of the served bundles.")
 
     device: Literal["cpu", "cuda"] = Field(
         "cpu", description="Device of the decoders, without fallback to the other one.")

@@ -289,6 +289,8 @@ def test_a_quality_or_a_limit_chooses_bundles(
         ([folders["tiny"].name], None), ([folders[name].name for name in ("medium", "small", "tiny")], limit)]
     payloads = [sdk.Payload((tmp_path / "two" / f"{name}.png.grain").read_bytes()) for name in "ab"]
     assert [payload.header.lr_width for payload in payloads] == [32, 8]
+    shell.ok(tmp_path / "two", tmp_path / "restored")  # each payload by the bundle that it names
+    assert [Image.open(tmp_path / "restored" / f"{name}.png.png").size for name in "ab"] == [(HR, HR)] * 2
     shell.fails(f"b.png: no quality fits into {least - 1} bytes: the smallest payload of this picture has {least}",
                 pictures, tmp_path / "three", "--max-bytes", least - 1)
     shell.fails("restoring does not take it", tmp_path / "one", tmp_path / "back", "--quality", "tiny", status=2)

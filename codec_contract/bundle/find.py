@@ -96,11 +96,15 @@ def bundles_to_try(base: Manifest, manifests: Iterable[Manifest], quality: str |
 
 
 def rates_from(manifest: Manifest, quality: str | None) -> tuple[Rate, ...]:
-    """The rates of a bundle from the first one of at most this quality on; all without one."""
+    """The rates of a bundle from the first one of at most this quality on, `BundleError` if it has none; all without a
+    quality."""
     if quality is None:
         return manifest.rates
     allowed = _up_to(quality)
-    return manifest.rates[next((index for index, rate in enumerate(manifest.rates) if rate.quality in allowed), 0) :]
+    for index, rate in enumerate(manifest.rates):
+        if rate.quality in allowed:
+            return manifest.rates[index:]
+    raise BundleError(f"bundle {manifest.id} has no rate of at most the quality {quality}; see 'edgegrain bundles'")
 
 
 def _up_to(quality: str) -> tuple[Quality, ...]:

@@ -78,10 +78,13 @@ def test_the_picture_is_read_once_for_all_qualities(monkeypatch: pytest.MonkeyPa
     assert len(read) == 2
 
 
-def test_the_installed_bundles_name_their_quality() -> None:
+def test_the_installed_bundles_name_their_quality(root: Path) -> None:
     assert {bundle.quality: bundle.lr for bundle in sdk.bundles()} == SIDES
     with pytest.raises(sdk.BundleError, match="of quality large, only: tiny, small, medium"):
         sdk.compress(PICTURE, quality="large")
+    codec = sdk.Codec(next(root.glob("*lr32*")))
+    with pytest.raises(sdk.BundleError, match="no rate of at most the quality small"):
+        codec.compress_fitted(codec.fit(PICTURE), "small")
 
 
 class TestRatesOfABundle:

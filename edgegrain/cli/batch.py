@@ -12,13 +12,14 @@ import typer
 from codec_contract.bundle.find import strength_of
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.fit import MAX_PHOTO_PIXELS, MAX_PIXELS
-from codec_contract.payload import MAX_PAYLOAD_BYTES, PAYLOAD_SUFFIX
+from codec_contract.payload import PAYLOAD_SUFFIX
 from edgegrain.batch import FAILURES, BatchPlan, Tally, run_batch
 from edgegrain.cli import options
 from edgegrain.cli.options import refuse_options
 from edgegrain.cli.output import report, say
 from edgegrain.stores import FolderStore, Store, Verb, candidates, find_verb, open_store
 from sdk.api import bundles_for
+from sdk.installed_bundles import installed_manifests
 from sdk.payload import check_side
 from server_decoder.decoder_session import require_provider
 
@@ -90,8 +91,8 @@ def batch(
     refuse_options(foreign[verb], f"{doing} does not take it; leave it out")
     refuse_options({"--gpus": gpus != 1 and device != "cuda"}, "is for --device cuda")
     found = bundles_for(bundle, quality, max_bytes)
-    if verb == "restore":  # payloads of each quality, as a limit makes them
-        found += [each for each in bundles_for(bundle, max_bytes=MAX_PAYLOAD_BYTES) if each.id != found[0].id]
+    if verb == "restore":  # each payload by the bundle it names, as a limit makes payloads of several
+        found += [each for each in installed_manifests() if each.domain == found[0].domain and each.id != found[0].id]
     manifests = [verify_bundle(each.folder) for each in found]
     wanted = options.size_of(size)
     if verb == "restore":

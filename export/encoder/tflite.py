@@ -67,8 +67,10 @@ class _Writer:
                 return self.op("ADD", inputs, name, shape, self.schema.AddOptionsT())
             case g.Multiply():
                 return self.op("MUL", inputs, name, shape, self.schema.MulOptionsT())
-            case g.Floor() | g.Sigmoid():
-                return self.op("FLOOR" if isinstance(node, g.Floor) else "LOGISTIC", inputs, name, shape)
+            case g.Floor():
+                return self.op("FLOOR", inputs, name, shape)
+            case g.Sigmoid():
+                return self.op("LOGISTIC", inputs, name, shape)
             case g.Exp():
                 return self.op("EXP", inputs, name, shape, self.schema.ExpOptionsT())
             case g.Clip():

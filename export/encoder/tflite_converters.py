@@ -92,8 +92,16 @@ def _operation(tf: Any, shapes: Mapping[str, tuple[int, int, int]], node: g.Node
     match node:
         case g.Conv():
             return _convolve(tf, node, x, shapes[node.input][1:])
-        case g.Add() | g.Multiply() | g.Floor() | g.Sigmoid() | g.Exp():  # tf has the same names
-            return getattr(tf, type(node).__name__.lower())(*inputs)
+        case g.Add():
+            return tf.add(*inputs)
+        case g.Multiply():
+            return tf.multiply(*inputs)
+        case g.Floor():
+            return tf.floor(x)
+        case g.Sigmoid():
+            return tf.sigmoid(x)
+        case g.Exp():
+            return tf.exp(x)
         case g.Clip():
             return tf.clip_by_value(x, 0.0, node.high)
         case g.Scale():

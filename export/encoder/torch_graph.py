@@ -34,8 +34,12 @@ def torch_encoder(graph: EncoderGraph, *, onednn: bool) -> Callable[[np.ndarray]
                 return x + inputs[1]
             case g.Multiply():
                 return x * inputs[1]
-            case g.Floor() | g.Sigmoid() | g.Exp():  # tensors have the same names
-                return getattr(x, type(node).__name__.lower())()
+            case g.Floor():
+                return x.floor()
+            case g.Sigmoid():
+                return x.sigmoid()
+            case g.Exp():
+                return x.exp()
             case g.Clip():
                 return x.clamp(0, node.high)
             case g.Scale():

@@ -78,9 +78,10 @@ class Codec:
             device: ``"cpu"`` or ``"cuda"``.
             threads: 1 to 4096, or None.
             decoder: name of one of the bundle's decoders (docs/bundles.md).
-            form: ``"auto"`` takes the decoder's fused form on device ``"cuda"``, if the bundle has one and the library
-                of its fused ops is there; ``"default"`` takes the file that runs everywhere; ``"fused"`` and ``"int8"``
-                insist on that form.
+            form: ``"auto"`` takes the decoder's form for the device, if the bundle has one: fused on ``"cuda"``, if the
+                library of its fused ops is there; int8 on CPUs with dot products of bytes, but not for pictures that
+                are enlarged. ``"default"`` takes the file that runs everywhere; ``"fused"`` and ``"int8"`` insist on
+                that form.
 
         Raises:
             BundleError: there is no such bundle or decoder, it cannot be downloaded, or its manifest is wrong.
@@ -376,7 +377,7 @@ class Codec:
         together = [*unpacked, *padding]
         squares = self._open.decode(
             np.stack([each.lr for each in together]), steps=[each.step for each in together],
-            strengths=[each.strength for each in together])
+            strengths=[each.strength for each in together], to_enlarge=any(each.enlargement > 1 for each in together))
         return squares[:count]
 
     def _picture(

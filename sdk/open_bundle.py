@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 MAX_THREADS = 4096
 """Most threads per picture: more than any machine has cores."""
 FormChoice = Literal["auto", "default", "fused", "int8"]
-"""``"auto"``: the device's form if it can run, else the default one; the others by name, or an error."""
+"""``"auto"``: the device's form, on CPUs int8, if it can run, else the default one; the others by name, or an error."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
     forms = decoder_forms(manifest)
     if choice != "auto" and choice not in get_args(FormChoice):
         raise BundleError(f"unknown form {str(choice)[:80]!r}, expected {', '.join(get_args(FormChoice))}")
-    wanted = FUSED_FORM if choice == "auto" else choice
+    wanted = choice if choice != "auto" else FUSED_FORM if device == "cuda" else INT8_FORM
     options = "--precision int8" if wanted == INT8_FORM else "--precision float16 --ops fused"
     making = f"make it with 'edgegrain export decoder {options} --bundle {manifest.folder} --into {manifest.folder}'"
     reason = ""
@@ -93,7 +93,9 @@ def choose_form(manifest: Manifest, device: str, choice: FormChoice = "auto") ->
         if reason:
             raise BundleError(reason)
         return forms[choice], ""
-    if device != "cuda" or (FUSED_FORM not in forms and manifest.codec != "grain"):  # other families have none
+    if device != "cuda":
+        return forms[DEFAULT_FORM if reason else INT8_FORM], ""
+    if FUSED_FORM not in forms and manifest.codec != "grain":  # other families have none
         return forms[DEFAULT_FORM], ""
     if not reason and forms[FUSED_FORM].ops == "fused":
         try:
@@ -128,7 +130,7 @@ class OpenBundle:
         self._opening = threading.Lock()
         self._tables: dict[str, CoderTables] = {}
         self._encoder: EncoderSession | None = None
-        self._decoder: tuple[DecoderSession, RunningDecoder] | None = None
+        self._decoders: dict[FormChoice, tuple[DecoderSession, RunningDecoder]] = {}
         self._enlarger: EnlargerSession | None = None
 
     def open(self) -> None:
@@ -165,19 +167,19 @@ class OpenBundle:
     @property
     def decoder(self) -> DecoderSession:
         """The decoder."""
-        return self._running_decoder()[0]
+        return self._running_decoder(self.form)[0]
 
     @property
     def running_decoder(self) -> RunningDecoder:
         """The file, precision, ops and provider that `decoder` runs."""
-        decoder, running = self._running_decoder()
+        decoder, running = self._running_decoder(self.form)
         return replace(running, graphs=decoder.graphs)  # false after a warm-up that could not capture them
 
-    def _running_decoder(self) -> tuple[DecoderSession, RunningDecoder]:
+    def _running_decoder(self, choice: FormChoice) -> tuple[DecoderSession, RunningDecoder]:
         step = self.tables.step if self.manifest.further_rates else None
         with self._opening:
-            if self._decoder is None:
-                form, reason = choose_form(self.manifest, self.device, self.form)
+            if choice not in self._decoders:
+                form, reason = choose_form(self.manifest, self.device, choice)
                 if reason:
                     logger.warning("bundle %s runs %s in %s on CUDA, not a decoder for CUDA: %s", self.manifest.id,
                                    form.file, form.precision, reason)
@@ -189,8 +191,8 @@ class OpenBundle:
                 running = RunningDecoder(form.file, form.precision, "fused" if session.fused else "plain",
                                          session.device, session.providers[0], session.graphs, reason)
                 logger.info("bundle %s decodes with %s", self.manifest.id, running)
-                self._decoder = session, running
-            return self._decoder
+                self._decoders[choice] = session, running
+            return self._decoders[choice]
 
     @property
     def enlarger(self) -> EnlargerSession:
@@ -210,15 +212,19 @@ class OpenBundle:
             self._enlarger = None
 
     def decode(self, lrs: Rgb, *, steps: Sequence[int] | None = None,
-               strengths: Sequence[float | None] | None = None) -> Rgb:
+               strengths: Sequence[float | None] | None = None, to_enlarge: bool = False) -> Rgb:
         """Decode LRs, uint8 ``[N, lr, lr, 3]``, to squares, uint8 ``[N, hr, hr, 3]``.
 
         ``steps`` are those of the LRs' levels, by default that of the first rate; a strength of None is the default.
-        Squares of faces whose LRs are those of grey pictures have equal channels."""
+        Squares ``to_enlarge`` are float32's: enlargers take int8's rounding for texture. Squares of faces whose LRs are
+        those of grey pictures have equal channels."""
         strength = None
         if (default := self.default_strength) is not None:
             strength = [default if wanted is None else wanted for wanted in strengths or [None] * len(lrs)]
-        decoder, levels = self.decoder, [self.tables.step] * len(lrs) if steps is None else steps
+        decoder, running = self._running_decoder(self.form)
+        if to_enlarge and self.form == "auto" and running.precision == "int8":
+            decoder, _ = self._running_decoder("default")
+        levels = [self.tables.step] * len(lrs) if steps is None else steps
         squares = decoder.decode(lrs, strength=strength, step=levels if STEP in decoder.controls else None)
         side = self.manifest.hr
         if squares.shape[1:] != (side, side, 3):

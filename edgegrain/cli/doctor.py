@@ -207,23 +207,13 @@ def _check_encoder(folder: Path) -> Result:
 
 def _check_decoder(folder: Path, device: Device) -> Result:
     import sdk
-    from codec_contract.bundle.manifest import INT8_FORM, decoder_forms, load_manifest
-    from sdk.open_bundle import FormChoice, choose_form
 
-    manifest, left_out = load_manifest(folder), ""
-    form: FormChoice = "auto"
-    if device == "cpu" and INT8_FORM in decoder_forms(manifest):  # which runs on request
-        try:
-            choose_form(manifest, device, "int8")
-            form = "int8"
-        except EdgegrainError as error:
-            left_out = f", not in int8: {error}"
-    codec = sdk.Codec(folder, device, form=form)
+    codec = sdk.Codec(folder, device)
     codec.warm_up()
     lr = np.random.default_rng(0).integers(0, 256, (codec.bundle.lr, codec.bundle.lr, 3), dtype=np.uint8)
     seconds = median(repeat(lambda: codec.restore(lr), number=1, repeat=LATENCY_RUNS))
     detail = (f"restores {codec.bundle.hr} x {codec.bundle.hr} pixels in {1000 * seconds:.0f} ms with "
-              f"{codec.running_decoder}{left_out}")
+              f"{codec.running_decoder}")
     if seconds > RESTORE_LIMIT_SECONDS:
         return "warning", f"{detail}, slower than {RESTORE_LIMIT_SECONDS:g} s"
     if reason := codec.running_decoder.reason:

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     device: Literal["cpu", "cuda"] = Field(
         "cpu", description="Device of the decoders, without fallback to the other one.")
     decoder_form: Literal["auto", "default", "fused", "int8"] = Field(
-        "auto", description="auto: on cuda the form of a bundle's decoder for CUDA, if it can run; default: never.")
+        "auto", description="auto: the form of a bundle's decoder for the device, if it can run; default: never.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds every bundle.")
     threads: int | None = Field(
         None, ge=1, le=4096, description="Threads of a worker's networks on the CPU; unset: all cores.")

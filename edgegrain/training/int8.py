@@ -24,7 +24,7 @@ from edgegrain.metrics.lpips import PERIOD, cropped
 from edgegrain.training.losses import running_mean
 from edgegrain.training.optimizers import annealed
 from export.decoder.graph import INT8, SCALE, int8_levels, is_int8
-from export.decoder.int8 import Int8Decoder
+from export.decoder.int8 import Int8Decoder, take_octaves
 from server_decoder.decoder_session import INPUT, OUTPUT, DecoderSession
 
 BATCH = 2
@@ -68,6 +68,8 @@ class RoundedDecoder(nn.Module):
                     self.nodes.append(node)
                     if kind == "QuantizeLinear" and name != "picture.levels":
                         self.trained[inputs[1]] = nn.Parameter(self.constants[inputs[1]].reshape(1))
+        _, octaves = take_octaves(self.nodes)
+        self.constants |= dict.fromkeys(octaves, torch.zeros(1, 1, 1, 1))
         self.held = nn.ParameterList(self.trained.values())
 
     def forward(self, lr: Tensor, window: tuple[slice, slice] | None = None) -> Tensor:

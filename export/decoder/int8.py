@@ -60,7 +60,6 @@ class _Graph:
         self.constants = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy())
                           for item in model.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
-        self.ahead: list[onnx.NodeProto] = []  # those that compute the octaves
         for node in model.graph.node:
             if node.op_type == "Constant":
                 value = helper.get_attribute_value(node.attribute[0])
@@ -70,13 +69,7 @@ class _Graph:
                 self.constants[node.output[0]] = self.run(node, [])
             else:
                 self.nodes.append(node)
-        self.octaves = {str(node.output[0]) for node in self.nodes if node.op_type == "Reshape"}
-        ahead = set(self.octaves)
-        for node in reversed(self.nodes.copy()):
-            if ahead & set(node.output):
-                ahead |= set(node.input)
-                self.nodes.remove(node)
-                self.ahead.insert(0, node)
+        self.ahead, self.octaves = take_octaves(self.nodes)
         self.constants |= dict.fromkeys(self.octaves, torch.zeros(1, 1, 1, 1))
         if unknown := sorted({node.op_type for node in self.nodes} - {"Conv", "Concat", *ELEMENTWISE}):
             raise ExportError(f"there is no int8 form of a decoder with {', '.join(unknown)}; it runs in float32")
@@ -117,6 +110,18 @@ class _Graph:
             for name in set(names):
                 if not uses[name]:
                     del values[name]
+
+
+def take_octaves(nodes: list[onnx.NodeProto]) -> tuple[list[onnx.NodeProto], set[str]]:
+    """Remove the nodes that compute the octaves from ``nodes``; returns them and the octaves' names."""
+    octaves = {str(node.output[0]) for node in nodes if node.op_type == "Reshape"}
+    ahead, wanted = list[onnx.NodeProto](), set(octaves)
+    for node in reversed(nodes.copy()):
+        if wanted & set(node.output):
+            wanted |= set(node.input)
+            nodes.remove(node)
+            ahead.insert(0, node)
+    return ahead, octaves
 
 
 class Int8Decoder(NamedTuple):

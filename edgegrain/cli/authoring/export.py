@@ -72,8 +72,8 @@ def decoder(
     A folder of the zoo, which holds trained weights alone, is exported together with its generator, which
     'edgegrain prior fetch' downloads.
 
-    With --into, the service and sdk.Codec on device cuda take the decoder by themselves, if the library of its fused
-    ops is there, and one in int8 if form="int8" asks for it; the bundle's LR contract stays.
+    With --into, the service and sdk.Codec take the decoder by themselves: on device cuda if the library of fused ops
+    is there, one in int8 on CPUs with dot products of bytes. The bundle's LR contract stays.
 
     \b
     Examples:

@@ -104,7 +104,7 @@ def restored_pictures(originals: np.ndarray, bundle: str, size: int, cache: Path
     if manifest.hr != size or manifest.tile_overlap is not None:
         raise BundleError(f"bundle {manifest.id} restores pictures of {manifest.hr}x{manifest.hr}, the recipe enlarges "
                           f"those of {size}x{size}")
-    opened = OpenBundle(manifest, threads=torch.get_num_threads())
+    opened = OpenBundle(manifest, threads=torch.get_num_threads(), form="default")
     decoder = manifest.entry(manifest.decoder["file"]).sha256
     name = Path(str(getattr(originals, "filename", ""))).name
     step = opened.tables.step

@@ -53,6 +53,23 @@ def test_each_device_gets_its_form(folder: Path, library_there: None) -> None:
     assert chosen(folder, "cpu", choice="fused") == "decoder_cuda.onnx"
 
 
+def test_a_cpu_gets_int8_where_it_can_but_not_to_enlarge(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_tiny_bundle(tmp_path)
+    add_cuda_form(folder, quantizing_decoder(), precision="int8", name="int8")
+    monkeypatch.setattr(open_bundle, "can_run_int8", lambda: False)
+    assert chosen(folder, "cpu") == "decoder.onnx"
+    monkeypatch.setattr(open_bundle, "can_run_int8", lambda: True)
+    assert chosen(folder, "cpu") == "decoder_int8.onnx" and chosen(folder, "cpu", choice="default") == "decoder.onnx"
+    bundle = OpenBundle(load_manifest(folder))
+    lrs = np.zeros((1, LR, LR, 3), np.uint8)
+    with caplog.at_level(logging.INFO):
+        bundle.decode(lrs)
+        assert "with decoder_int8.onnx, int8" in caplog.text and "decoder.onnx" not in caplog.text
+        bundle.decode(lrs, to_enlarge=True)
+    assert "with decoder.onnx, float32" in caplog.text and bundle.running_decoder.precision == "int8"
+
+
 def test_without_the_library_cuda_gets_the_default_form(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent() -> Path:
         raise DeviceError("the library is not built")

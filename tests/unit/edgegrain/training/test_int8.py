@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -61,8 +62,9 @@ def test_what_is_stored_untrained_is_the_same() -> None:
                                        err_msg=one.name)
 
 
-def test_a_window_is_a_part_of_the_picture(pair: Int8Decoder) -> None:
-    model = RoundedDecoder(onnx.load_model_from_string(pair.int8))
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, step=2)], ids=["one step", "several steps"])
+def test_a_window_is_a_part_of_the_picture(config: DecoderConfig) -> None:
+    model = RoundedDecoder(onnx.load_model_from_string(pair_of(config).int8))
     lr = torch.from_numpy(network_input(LRS[:1]))
     with torch.no_grad():
         whole, part = model(lr), model(lr, (slice(6, 30), slice(4, 28)))

@@ -7,10 +7,11 @@ colour management differ between platforms.
 from __future__ import annotations
 
 import io
+import math
 import operator
 import os
+import re
 import struct
-import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,15 +19,14 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, features
+from PIL import Image, ImageFile, JpegImagePlugin
 
 from codec_contract.errors import DeviceMemoryError, ImageError, first_line
 from codec_contract.files import content_of, why_unreadable
 from codec_contract.fit import MAX_PHOTO_PIXELS
 from codec_contract.payload import MAX_ORIGINAL_PIXELS, MAX_ORIGINAL_SIDE
 from codec_contract.pixels import Rgb
-from edge_encoder.colour import CodePoints, halvings_of, levels_to_8_bits, raw_mode, refuse_misread_depth, to_rgb
-from edge_encoder.picture_structure import check_decoder, check_structure, code_points_of, exif_orientation, is_cut_off
+from edge_encoder.colour import levels_to_8_bits, to_rgb
 
 Colour = tuple[int, int, int]
 PictureSource = (
@@ -36,7 +36,7 @@ PictureSource = (
 
 WHITE: Colour = (255, 255, 255)
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 """File formats that are opened, if the installed Pillow has them. Formats that start other programs (EPS) are not."""
 PICTURE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .heic .heics .heif .heifs .hif .gif .bmp .tif .tiff .ppm .pgm "
@@ -49,10 +49,15 @@ _HEIF_BRANDS = (b"hei", b"hev", b"mif1", b"msf1")
 RAISE_LIMIT = ", or if you trust it, raise the limit (max_pixels, --max-megapixels)"
 """The end of the refusal of a large picture; a service, whose clients cannot do that, leaves it out."""
 
-_LIBRARIES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "zlib", "WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
-"""Format -> the optional library that Pillow's own reader needs, as `PIL.features` names it."""
+MAX_DECODED_PIXELS = 54_000_000
+"""Most pixels to decode, which may take 850 MB. A larger JPEG is decoded at a half or a quarter of its sides."""
+MAX_SCANS = 64
+"""Most scans of a JPEG; libjpeg works through the whole picture for each, and progressive ones have about 10."""
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
+_FILLER = bytes(range(1, 255))  # entropy-coded data of a JPEG
 
 _NEW_SUBFILE_TYPE = 254  # tag of TIFF; bit 0: a reduced version of another picture in the file
+_ORIENTATION = 274  # tag of EXIF
 
 # EXIF orientation -> (transposed, flipped vertically, flipped horizontally), applied in this order.
 _ORIENTATIONS = {
@@ -72,7 +77,7 @@ def load_picture(
     high byte only, which differs by a level at most. Only files of ``formats`` are read.
     """
     background, max_pixels = check_background(background), check_max_pixels(max_pixels)
-    with enough_memory("the picture"), _strict_loading:
+    with enough_memory("the picture"):
         return _load(picture, background, max_pixels, formats)
 
 
@@ -111,13 +116,13 @@ def readable_formats() -> tuple[str, ...]:
             from pillow_heif import register_heif_opener
 
             register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
-    return tuple(filter(_is_readable, FORMATS))
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _load(picture: PictureSource, background: Colour, max_pixels: int, formats: Collection[str]) -> Rgb:
     picture = content_of(picture)
     if isinstance(picture, np.ndarray):
-        return _from_array(np.asarray(picture), background)  # of a subclass, such as np.matrix, the plain array
+        return _from_array(picture, background)
     if isinstance(picture, Image.Image):
         _check_size(*picture.size, max_pixels, "the PIL picture")
         return _from_pillow(picture, background, "the PIL picture")
@@ -135,20 +140,15 @@ def _load(picture: PictureSource, background: Colour, max_pixels: int, formats: 
                      f"{type(picture).__name__}")
 
 
-def _is_readable(name: str) -> bool:
-    if name not in Image.OPEN:
-        return False
-    plug_in = not Image.OPEN[name][0].__module__.startswith("PIL.")
-    return plug_in or name not in _LIBRARIES or bool(features.check(_LIBRARIES[name]))
-
-
 def _from_stream(
-    stream: IO[bytes], background: Colour, max_pixels: int, name: str, allowed: Collection[str] = FORMATS
+    stream: IO[bytes], background: Colour, max_pixels: int, name: str, allowed: Collection[str]
 ) -> Rgb:
     if not stream.seekable():
         stream = io.BytesIO(stream.read())
+    stream.seek(0)
+    if stream.read(2) == b"\xff\xd8":  # a whole JPEG may lack its end marker, without which Pillow refuses it
+        stream = io.BytesIO(b"\xff\xd8" + stream.read() + _END)
     formats = tuple(found for found in readable_formats() if found in allowed)
-    stream = check_structure(stream, name)
     try:
         image = _opened(stream, formats)
     except MemoryError:
@@ -162,14 +162,28 @@ def _from_stream(
             raise ImageError(f"the first picture of {name} is a reduced one, as in raw files of cameras (DNG, NEF); "
                              "develop it to a JPEG or PNG first")
         _check_size(*image.size, max_pixels, name)
-        place = stream.tell()
-        code_points = code_points_of(image, stream)
-        check_decoder(image, stream, name)
-        stream.seek(place)
-        if image.format in ("JPEG", "MPO"):
-            halvings = halvings_of(image.size)
+        pixels, progressive, end = math.prod(image.size), image.info.get("progressive"), None
+        if image.format == "JPEG":
+            end = _end_of_jpeg(stream, bool(progressive), name)
+        if image.format == "JPEG" and not progressive:
+            halvings = next(halvings for halvings in range(4) if pixels >> 2 * halvings <= MAX_DECODED_PIXELS)
             image.draft(None, (image.width >> halvings, image.height >> halvings))
-        return _from_pillow(image, background, name, stream, code_points)
+        elif pixels > MAX_DECODED_PIXELS:
+            raise ImageError(f"{name} has {image.width} x {image.height} pixels; only JPEG files that are not "
+                             f"progressive may have more than {MAX_DECODED_PIXELS}. Reduce it first")
+        return _from_pillow(image, background, name, stream, end)
+
+
+def _end_of_jpeg(stream: IO[bytes], progressive: bool, name: str) -> int:
+    """The position of the end marker in a JPEG that is read up to its first scan; one was added to the file's end."""
+    start, data = stream.tell(), stream.read()
+    end = data.index(_END)
+    if data.count(_SCAN, 0, end) >= MAX_SCANS:
+        raise ImageError(f"{name} has more than {MAX_SCANS} scans; it would take too long to read. Save it again with "
+                         "another program")
+    if progressive and end == len(data) - len(_END):
+        raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: its last scans are missing")
+    return start + end
 
 
 def _opened(stream: IO[bytes], formats: tuple[str, ...]) -> ImageFile.ImageFile | None:
@@ -178,6 +192,8 @@ def _opened(stream: IO[bytes], formats: tuple[str, ...]) -> ImageFile.ImageFile 
     start = stream.read(16)
     for name in formats:
         factory, accepts = Image.OPEN[name]
+        if name == "JPEG":
+            factory = JpegImagePlugin.JpegImageFile  # the other pictures of an MPO are not read
         accepted = accepts is None or accepts(start)
         if accepted and not isinstance(accepted, str):  # a str says what is missing
             stream.seek(0)
@@ -201,20 +217,15 @@ def _refusal(stream: IO[bytes], formats: tuple[str, ...], heif: bool) -> str:
 
 
 def _from_pillow(
-    image: Image.Image, background: Colour, name: str, stream: IO[bytes] | None = None,
-    code_points: CodePoints | None = None,
+    image: Image.Image, background: Colour, name: str, stream: IO[bytes] | None = None, end: int | None = None
 ) -> Rgb:
-    """``stream`` is the file that was opened here; without it the picture is the caller's."""
+    """``stream`` is the file that was opened here, ``end`` the position of a JPEG's end marker in it."""
     try:
-        refuse_misread_depth(image, name)
-        stored = raw_mode(image)
-        turned = _orientation(image) if stream else _orientation_of_caller(image)
+        turned = _orientation(image)
         image.load()
-        if stream and is_cut_off(image, stream):
+        if stream and end and _is_cut_off(image, stream, end):
             raise ImageError(f"{name} cannot be decoded, it is damaged or truncated: its last pixels are missing")
-        if (nclx := image.info.get("nclx_profile")) and "icc_profile" not in image.info:  # of HEIF
-            code_points = nclx["color_primaries"], nclx["transfer_characteristics"]
-        rgb = to_rgb(image, background, name, code_points, stored)
+        rgb = to_rgb(image, background, name, stream)
         if stream:
             image.close()  # frees its pixels
     except (ImageError, MemoryError):
@@ -228,49 +239,37 @@ def _from_pillow(
     return np.ascontiguousarray(rgb)
 
 
-class _StrictLoading:
-    """Pillow refuses truncated files meanwhile, also if another library has set it to take them, for all threads."""
+def _is_cut_off(image: Image.Image, stream: IO[bytes], end: int) -> bool:
+    """True for a decoded JPEG whose last pixels are missing: libjpeg fills the rest with the middle grey.
 
-    def __init__(self) -> None:
-        self._lock, self._loads, self._setting = threading.Lock(), 0, False
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._loads:
-                self._setting, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-            self._loads += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._loads -= 1
-            if not self._loads:
-                ImageFile.LOAD_TRUNCATED_IMAGES = self._setting
-
-
-_strict_loading = _StrictLoading()
+    A picture that ends so is decoded once more, small, with more data before its end marker, also after further restart
+    markers: the same pixels, unless some are missing.
+    """
+    last = np.asarray(image.crop((image.width - 1, image.height - 1, image.width, image.height))).astype(int)
+    if np.abs(last - 255 / 2).max() > 1:
+        return False
+    stream.seek(0)
+    data, pixels = stream.read(), []
+    restarts = re.findall(rb"\xff[\xd0-\xd7]", data[:end])
+    following = restarts[-1][1] + 1 if restarts else 0
+    more = b"".join(_FILLER + bytes([0xFF, 0xD0 | following + index & 7]) for index in range(8))
+    for variant in (data, data[:end] + more + data[end:]):
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(variant)) as small:
+            small.draft(None, (1, 1))
+            pixels.append(small.tobytes())
+    return pixels[0] != pixels[1]
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation 1...8 of a file that is opened: in JPEG, WebP and, before the pixels, in PNG.
+    """EXIF's orientation of JPEG, WebP and, before the pixels, of PNG; XMP is not read.
 
     Pillow turns TIFF itself, and HEIF and AVIF are turned by their own boxes, of which Pillow makes EXIF for AVIF.
     """
-    exif = image.info.get("exif")
-    return exif_orientation(exif) or 1 if isinstance(exif, bytes) and image.format not in ("HEIF", "TIFF") else 1
-
-
-def _orientation_of_caller(image: Image.Image) -> int:
-    """The orientation of a PIL picture; 1 if its EXIF has the picture's size before a quarter turn."""
-    if image.format in ("HEIF", "TIFF"):
-        return 1
-    try:
-        exif = image.getexif()
-        turned, size = int(exif.get(0x0112, 1)), image.size
-        details = exif.get_ifd(0x8769)
-        sizes = (exif.get(0x0100), exif.get(0x0101)), (details.get(0xA002), details.get(0xA003))
-    except Exception:  # a damaged EXIF block does not make the pixels unreadable
-        return 1
-    return 1 if turned >= 5 and size not in sizes and size[::-1] in sizes else turned
+    exif = Image.Exif()
+    with suppress(Exception):  # a damaged EXIF block does not make the pixels unreadable
+        exif.load(image.info.get("exif", b"") if image.format not in ("HEIF", "TIFF") else b"")
+        return int(exif.get(_ORIENTATION, 1))
+    return 1
 
 
 def _from_array(array: npt.NDArray[np.uint8 | np.uint16], background: Colour) -> Rgb:

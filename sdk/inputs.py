@@ -19,7 +19,6 @@ from codec_contract.payload import MAX_LARGE_LR_PIXELS
 from codec_contract.payload_text import from_text, is_text
 from codec_contract.pixels import Rgb, describe_array, is_rgb
 from codec_contract.scene import is_scene
-from edge_encoder.colour import raw_mode
 from edge_encoder.preprocessing import enough_memory
 from sdk.payload import Payload, Scene
 
@@ -36,9 +35,6 @@ RestoreSource = PayloadSource | Image.Image | Rgb
 MAX_FILE_BYTES = 1 << 26
 """Longest file that is read; payloads and LRs as PNG are shorter."""
 
-_LOW_BYTES = {"RGB;16B": ("RGB;16L", slice(3)), "RGBA;16B": ("RGBA;16L", slice(3)), "LA;16B": ("RGBA", slice(1, 2))}
-"""Kind of pixels of which Pillow reads the high bytes -> another kind to read the same bytes as, and the low ones."""
-_OTHER_DEPTH = "an LR has levels of 8 bits, this picture has others of 16"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -47,20 +43,17 @@ def read_restore_source(source: RestoreSource) -> Payload | Scene | Rgb:
     source = _bytes_of(source)
     if isinstance(source, (Payload, Scene)):
         return source
-    if isinstance(source, bytes):
-        if not source.startswith(_PNG):
-            return _checked(source)
-        with enough_memory("the LR"):
-            return _from_png(source)
+    if isinstance(source, bytes) and not source.startswith(_PNG):
+        return _checked(source)
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape[2:] == (4,) and source.size:
         source = Image.fromarray(source)
-    if isinstance(source, Image.Image):
+    if isinstance(source, (bytes, Image.Image)):
         with enough_memory("the LR"):
             return _from_picture(source)
     if isinstance(source, np.ndarray):
         if not is_rgb(source) or source.size == 0:
             raise ImageError(f"an LR is uint8 [h, w, 3] of at least one pixel, got {describe_array(source)}")
-        return np.asarray(source)  # of a subclass, such as np.matrix, the plain array
+        return source
     raise PayloadError("restore takes a payload, its text, its file or path, or an LR as array or PNG; got "
                        f"{type(source).__name__}")
 
@@ -109,34 +102,15 @@ def _read_file(path: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def _from_png(data: bytes) -> Rgb:
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image, Image.open(io.BytesIO(data)) as other:
-            lr = _from_picture(image)
-            if found := _LOW_BYTES.get(raw_mode(other)):
-                other.tile = [other.tile[0]._replace(args=found[0])]
-                if (np.asarray(other)[..., found[1]] != lr).any():
-                    raise ImageError(_OTHER_DEPTH)
-            return lr
-    except (ImageError, MemoryError):
-        raise
-    except Exception as error:  # Pillow raises various types for a damaged PNG
-        raise ImageError(f"the LR's PNG cannot be read: {error}") from error
-
-
-def _from_picture(image: Image.Image) -> Rgb:
+def _from_picture(source: bytes | Image.Image) -> Rgb:
     # No colour management and no rotation: the levels of an LR are data.
-    if not 1 <= image.width * image.height <= MAX_LARGE_LR_PIXELS:
-        raise ImageError(f"an LR has 1 to {MAX_LARGE_LR_PIXELS} pixels, this picture has {image.width} x "
-                         f"{image.height}")
-    if image.mode not in ("RGB", "L", "P", "RGBA", "LA", "PA", "1", "I;16"):
-        raise ImageError(f"an LR is an RGB picture, this one has the mode {image.mode}")
     try:
-        if image.mode == "I;16":
-            levels, low = np.divmod(np.array(image), 257)
-            if low.any():
-                raise ImageError(_OTHER_DEPTH)
-            image = Image.fromarray(levels.astype(np.uint8))
+        image = Image.open(io.BytesIO(source), formats=["PNG"]) if isinstance(source, bytes) else source
+        if not 1 <= image.width * image.height <= MAX_LARGE_LR_PIXELS:
+            raise ImageError(f"an LR has 1 to {MAX_LARGE_LR_PIXELS} pixels, this picture has {image.width} x "
+                             f"{image.height}")
+        if image.mode not in ("RGB", "L", "P", "RGBA", "LA", "PA", "1"):
+            raise ImageError(f"an LR is an RGB picture of 8 bits, this one has the mode {image.mode}")
         if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
             raise ImageError("an LR is opaque, this picture has transparent pixels")
         return np.array(image.convert("RGB"))

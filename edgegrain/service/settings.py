@@ -91,7 +91,7 @@ class Settings(BaseSettings):
 
     max_picture_bytes: int = Field(32 << 20, ge=1, description="Largest body of /v1/compress.")
     formats: Annotated[Listed[str], AfterValidator(_readable)] = Field(
-        ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF"),
+        ("JPEG", "PNG", "WEBP", "HEIF"),
         description=f"Formats of pictures to read, some of {', '.join(FORMATS)}.")
     max_photo_pixels: int = Field(MAX_PHOTO_PIXELS, ge=1, le=1 << 28, description="Largest picture to read, in pixels.")
     max_pixels: int = Field(1 << 24, ge=1, le=1 << 28, description="Largest picture that is restored, in pixels.")

@@ -53,7 +53,7 @@ def test_pictures_are_those_of_python(drive: list[str], repository: Path, tmp_pa
         rgb = load_picture(data)
         assert found["size"] == [rgb.shape[1], rgb.shape[0]], name
         corners = rgb[[0, 0, -1, -1], [0, -1, 0, -1]].astype(int)
-        assert np.abs(corners - found["corners"]).max() <= (4 if name == "gAMA of sRGB" else 2), name
+        assert np.abs(corners - found["corners"]).max() <= 2, name
 
 
 def test_a_component_shows_pythons_preview_and_picture(

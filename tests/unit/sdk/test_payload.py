@@ -180,13 +180,6 @@ def test_an_lr_has_pixels(lr: np.ndarray | Image.Image) -> None:
         read_restore_source(lr)
 
 
-def test_array_subclasses_count_as_their_array() -> None:
-    lr = noise(4, 4)
-    read = read_restore_source(np.ma.masked_array(lr, mask=lr > 9))
-    assert type(read) is np.ndarray
-    np.testing.assert_array_equal(read, lr)
-
-
 @pytest.mark.parametrize("function", ["PIL.Image.open", "PIL.Image.Image.convert"])
 def test_lack_of_memory_is_no_damage(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:

@@ -140,9 +140,7 @@ def _load(picture: PictureSource, background: Colour, max_pixels: int, formats: 
                      f"{type(picture).__name__}")
 
 
-def _from_stream(
-    stream: IO[bytes], background: Colour, max_pixels: int, name: str, allowed: Collection[str]
-) -> Rgb:
+def _from_stream(stream: IO[bytes], background: Colour, max_pixels: int, name: str, allowed: Collection[str]) -> Rgb:
     if not stream.seekable():
         stream = io.BytesIO(stream.read())
     stream.seek(0)
@@ -162,9 +160,8 @@ def _from_stream(
             raise ImageError(f"the first picture of {name} is a reduced one, as in raw files of cameras (DNG, NEF); "
                              "develop it to a JPEG or PNG first")
         _check_size(*image.size, max_pixels, name)
-        pixels, progressive, end = math.prod(image.size), image.info.get("progressive"), None
-        if image.format == "JPEG":
-            end = _end_of_jpeg(stream, bool(progressive), name)
+        pixels, progressive = math.prod(image.size), bool(image.info.get("progressive"))
+        end = _end_of_jpeg(stream, progressive, name) if image.format == "JPEG" else None
         if image.format == "JPEG" and not progressive:
             halvings = next(halvings for halvings in range(4) if pixels >> 2 * halvings <= MAX_DECODED_PIXELS)
             image.draft(None, (image.width >> halvings, image.height >> halvings))

@@ -271,13 +271,19 @@ def upload_to_hub(
     """
     with needs_extra("hub", "publishing to the Hub needs"):
         from codec_contract.bundle import hub
-        from edge_encoder.contract_id import check_contract_id
+        from edgegrain.publishing import upload as uploads
 
-    plan = hub.plan_upload(find_bundle(bundle), hub.HubName(repository, revision), check_contract_id, licence=licence,
-                           private=private, message=message)
-    sizes = plan.sizes
-    say(f"bundle {plan.manifest.id} {plan.manifest.version}, verified -> {plan.target}",
-        f"commit {plan.message!r}, {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB:",
+    target = f"hf://{repository}@{revision}"
+    hub.parse_hub_name(target)
+    manifest, head, uploaded = uploads.prepare(find_bundle(bundle), repository, licence)
+    message = message or f"Bundle {manifest.id} {manifest.version}"
+    sizes = {name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in uploaded.items()}
+    say(f"bundle {manifest.id} {manifest.version}, verified -> {target}",
+        f"commit {message!r}, {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB:",
         *(f"  {size:>13,}  {name}" for name, size in sorted(sizes.items())),
-        hub.licence_text(plan.manifest.licence), "head of the model card:", *plan.front_matter.splitlines())
-    say(f"uploaded: {hub.upload(plan)}" if upload else "nothing was uploaded; --upload uploads this")
+        hub.licence_text(manifest.licence), "head of the model card:", *head.splitlines())
+    if upload:
+        commit = uploads.upload(uploaded, repository, revision, private=private, message=message)
+        say(f"uploaded: hf://{repository}@{commit}")
+    else:
+        say("nothing was uploaded; --upload uploads this")

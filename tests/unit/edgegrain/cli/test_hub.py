@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 import sdk
-from codec_contract.bundle.hub import cached_hub_bundles
 from codec_contract.bundle.manifest import verify_bundle
 from codec_contract.errors import BundleError
 from tests.hub_server import Hub, hub_server
@@ -34,7 +33,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 def test_fetched_bundles_are_listed(hub: Hub, bundle: Path, shell: Shell, tmp_path: Path) -> None:
     commit = hub.add("anna/tiny", bundle)
-    folder = tmp_path / "cache" / "hub" / "anna" / "tiny" / commit
+    folder = tmp_path / "cache" / "hub" / "models--anna--tiny" / "snapshots" / commit
     assert shell.ok("bundles", "fetch", "hf://anna/tiny") == f"{folder}\n"
     name = f"hf://anna/tiny@{commit}"
     assert shell.json("bundles", "fetch", name) == [{"name": name, "folder": str(folder)}]
@@ -52,20 +51,21 @@ def test_a_bundle_of_another_contract_than_it_states_is_refused(hub: Hub, bundle
     for use in (sdk.Codec, lambda name: sdk.compress(np.zeros((64, 64, 3), np.uint8), name)):
         with pytest.raises(BundleError, match=wrong):
             use("hf://anna/tiny")
-    assert cached_hub_bundles() == {}
 
 
 def test_a_damaged_bundle_of_the_cache_is_left_out(
         hub: Hub, bundle: Path, shell: Shell, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     commit, other = (hub.add(name, bundle) for name in ("anna/tiny", "anna/other"))
     shell.ok("bundles", "fetch", "hf://anna/tiny", "hf://anna/other")
-    damaged = tmp_path / "cache" / "hub" / "anna" / "tiny" / commit
+    damaged = tmp_path / "cache" / "hub" / "models--anna--tiny" / "snapshots" / commit
+    (damaged / "manifest.json").unlink()
     (damaged / "manifest.json").write_text("damaged")
     status, out, _ = shell("bundles")
     assert status == 1 and f"hf://anna/other@{other}, version 1.0.0\n" in out and "hf://anna/tiny" not in out
     assert f"the bundle in {damaged} is left out: " in caplog.text
     status, out, _ = shell("bundles", "--json")
-    assert status == 1 and str(damaged.parents[1] / "other" / other) in [row["folder"] for row in json.loads(out)]
+    intact = damaged.parents[2] / "models--anna--other" / "snapshots" / other
+    assert status == 1 and str(intact) in [row["folder"] for row in json.loads(out)]
 
 
 def test_a_name_of_the_hub_stands_for_a_bundle(
